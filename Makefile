@@ -1,0 +1,69 @@
+# `make` alone says what there is. A target first builds the environment it needs, if that is missing or stale.
+
+PYTHON ?= python3
+VENV ?= .venv
+# ib_insync and ib_async overwrite each other's top-level package `eventkit`: an environment for each.
+SECOND := $(VENV)-ib-async
+
+ifneq (,$(filter demo test lint format lock,$(MAKECMDGOALS)))
+# A Python that was named is taken or refused; for a `python3` that does not fit, the first that does stands in.
+STAND_INS := $(if $(filter file,$(origin PYTHON)),python3.13 python3.12 python3.11)
+# An environment belongs to one Python and one folder (its scripts hold the path): the KEY, such as 3.13-2774631.
+# The Python of an activated .venv stands for the one it was made from, for it cannot rebuild itself.
+ASK := import os, sys, zlib; (3, 11) <= sys.version_info < (3, 14) or sys.exit(1); \
+	print("%d.%d-%d" % (*sys.version_info[:2], zlib.crc32(os.getcwdb())), sys._base_executable)
+FOUND := $(shell for python in "$(PYTHON)" $(STAND_INS); do "$$python" -c '$(ASK)' 2>/dev/null && break; done)
+KEY := $(firstword $(FOUND))
+BASE := $(wordlist 2,$(words $(FOUND)),$(FOUND))
+ifeq (,$(KEY))
+$(error This needs Python 3.11, 3.12 or 3.13, and `$(PYTHON)` is none of them; name one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS))
+endif
+endif
+
+READY := $(VENV)/ready-$(KEY)
+SECOND_READY := $(SECOND)/ready-$(KEY)
+PIP_INSTALL := bin/python -m pip install -qq --disable-pip-version-check
+
+.PHONY: help demo test lint format lock clean
+
+help:  ## say what there is
+	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/make \1 - \2/p' Makefile
+
+demo: $(READY)  ## from bars to a report, without an account
+	@$(VENV)/bin/backtest demo
+
+test: lint $(SECOND_READY)  ## all that CI checks: lint, then the tests, notebooks among them
+	$(VENV)/bin/python -m pytest
+
+lint: $(READY)  ## style, format and types, changing nothing
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(READY)  ## put right what can be put right without thinking
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+lock:  ## pin what pyproject.toml asks for; pins that still fit stay
+	test -x $(VENV)/bin/python || "$(BASE)" -m venv $(VENV)
+	$(VENV)/$(PIP_INSTALL) uv
+	$(VENV)/bin/python .ci/lock
+
+clean:  ## remove environments, caches and builds; stored bars and runs stay
+	rm -rf $(VENV) $(SECOND) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Each environment has two steps, so that a change of pyproject.toml alone costs seconds.
+$(VENV)/pins-$(KEY): .ci/constraints.txt
+$(SECOND)/pins-$(KEY): .ci/constraints-ib-async.txt
+$(VENV)/pins-$(KEY) $(SECOND)/pins-$(KEY):
+	@echo "Building $(@D) for Python $(firstword $(subst -, ,$(KEY))), which takes a minute or two ..." >&2
+	@"$(BASE)" -m venv --clear $(@D)
+	@# setuptools first: it builds the few that come as source only, and so is pinned like all else.
+	@sed -n '/^setuptools==/,/[^\\]$$/p' $< | $(@D)/$(PIP_INSTALL) --require-hashes -r /dev/stdin
+	@$(@D)/$(PIP_INSTALL) --require-hashes --no-build-isolation --use-pep517 -r $<
+	@touch $@
+
+%/ready-$(KEY): %/pins-$(KEY) pyproject.toml
+	@$*/$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@

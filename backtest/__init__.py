@@ -1,0 +1,76 @@
+"""
+Backtests on Interactive Brokers' historical bars: download, store, replay, measure, report.
+
+Everything public is here, imported when first used: `import backtest` alone loads neither Backtrader, ib_insync
+nor Matplotlib.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from backtest.bars import BarSize, Instrument, Series, Span
+    from backtest.costs import COSTS
+    from backtest.downloader import download
+    from backtest.engine import run
+    from backtest.errors import BacktestError
+    from backtest.feed import replay
+    from backtest.figures import FIGURES
+    from backtest.metrics import METRICS, measure
+    from backtest.report import write_report
+    from backtest.result import RunResult, RunSpec
+    from backtest.sources import Source, connect
+    from backtest.store import Store
+
+_HOMES = {
+    "BacktestError": "errors",
+    "BarSize": "bars",
+    "Instrument": "bars",
+    "Series": "bars",
+    "Span": "bars",
+    "Store": "store",
+    "Source": "sources",
+    "connect": "sources",
+    "download": "downloader",
+    "replay": "feed",
+    "COSTS": "costs",
+    "RunSpec": "result",
+    "RunResult": "result",
+    "run": "engine",
+    "METRICS": "metrics",
+    "measure": "metrics",
+    "FIGURES": "figures",
+    "write_report": "report",
+}
+__all__ = [
+    "COSTS",
+    "FIGURES",
+    "METRICS",
+    "BacktestError",
+    "BarSize",
+    "Instrument",
+    "RunResult",
+    "RunSpec",
+    "Series",
+    "Source",
+    "Span",
+    "Store",
+    "connect",
+    "download",
+    "measure",
+    "replay",
+    "run",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'backtest' has no attribute {name!r}")
+    return getattr(import_module(f"backtest.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

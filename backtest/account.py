@@ -1,0 +1,143 @@
+"""The account of a run, session by session: what is measured, and drawn against buy and hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backtest.bars import Series
+from backtest.errors import StrategyError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from backtest.result import RunResult
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """All that the metrics of a run are computed from; open positions are in its equity only."""
+
+    days: np.ndarray  # the sessions, datetime64[D], shape (n,)
+    equity: np.ndarray  # money at the end of each session, the initial cash in front, shape (n + 1,)
+    returns: np.ndarray  # of each session, simple, shape (n,)
+    held: np.ndarray  # whether a position was open at its close, shape (n,)
+    net: np.ndarray  # money of each closed round trip after costs, shape (k,)
+    traded: float  # money of all fills, bought and sold
+    costs: float  # money of all fills
+    risk_free: float  # return a year
+    periods: float  # sessions a year
+
+
+def sample(result: RunResult) -> Account:
+    """
+    Return the account of a run at the last bar of each session.
+
+    Raises:
+        StrategyError: equity is no number, or fell below zero: who owes money has no return any more.
+    """
+    days, equity = _session_equity(result)
+    fills, spec = result.fill_rows, result.spec
+    return Account(
+        days=days,
+        equity=equity,
+        returns=_returns_of(equity),
+        held=_positions(result)[session_ends(result.record)].any(axis=1),
+        net=column(result.trade_rows, "net"),
+        traded=float(np.abs(column(fills, "size") * column(fills, "price")).sum()),
+        costs=float(column(fills, "costs").sum()),
+        risk_free=spec.risk_free,
+        periods=spec.sessions_a_year,
+    )
+
+
+def sample_hold(result: RunResult) -> Account:
+    """Return the account of `hold` at the last bar of each session; of what is about trades it says nothing."""
+    own = sample(result)
+    equity = np.concatenate([[result.spec.cash], hold(result)[session_ends(result.record)]])
+    return replace(own, equity=equity, returns=_returns_of(equity), net=np.array([]), traded=0.0, costs=0.0)
+
+
+def session_returns(result: RunResult) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return the sessions of a run, datetime64[D], and the return of each, the first against the initial cash.
+
+    Raises:
+        StrategyError: equity is no number, or fell below zero.
+    """
+    days, equity = _session_equity(result)
+    return days, _returns_of(equity)
+
+
+def session_ends(record: pa.Table) -> np.ndarray:
+    """Return the row of the last bar of each session, in order of sessions."""
+    sessions = _sessions(record)
+    _, from_the_end = np.unique(sessions[::-1], return_index=True)
+    return np.asarray(len(sessions) - 1 - from_the_end)
+
+
+def hold(result: RunResult) -> np.ndarray:
+    """
+    Return the money after each bar had the cash bought the benchmark at its first close, without costs.
+
+    Without a benchmark it is spread evenly over the run's series. A missing price is the one before it; until
+    the first price of a series its share stays cash.
+    """
+    record = result.record
+    series = [f"close.{n}" for n in range(len(result.spec.series))]
+    names = ["benchmark"] if "benchmark" in record.column_names else series
+    growth = [_growth(column(record, name)) for name in names]
+    return np.asarray(result.spec.cash * np.mean(growth, axis=0))
+
+
+def hold_name(result: RunResult) -> str:
+    """Return what `hold` holds, in words."""
+    if result.spec.benchmark:
+        return Series.parse(result.spec.benchmark).short
+    return result.series[0] if len(result.series) == 1 else f"{len(result.series)} series evenly"
+
+
+def column(table: pa.Table, name: str) -> np.ndarray:
+    """Return a column as float64; NaN where it is null."""
+    return np.asarray(table[name].to_numpy(), dtype=float)
+
+
+def _session_equity(result: RunResult) -> tuple[np.ndarray, np.ndarray]:
+    ends = session_ends(result.record)
+    days, equity = _sessions(result.record)[ends], column(result.record, "equity")[ends]
+    for problem, wrong in (("not a number", ~np.isfinite(equity)), ("below zero", equity < 0)):
+        if wrong.any():
+            shown = ", ".join(str(day) for day in days[wrong][:3])
+            raise StrategyError(
+                f"the equity of {result.spec.name} is {problem} in {wrong.sum():,} sessions ({shown}, ...), "
+                "so that returns are not defined; trade smaller, or start with more cash"
+            )
+    return days, np.concatenate([[result.spec.cash], equity])
+
+
+def _returns_of(equity: np.ndarray) -> np.ndarray:
+    before, after = equity[:-1], equity[1:]
+    ruined = (before == 0) & (after == 0)  # and stays so: a return of 0
+    with np.errstate(divide="ignore"):  # money out of nothing is infinite, which the metrics refuse
+        ratios = np.divide(after, before, out=np.ones_like(after), where=~ruined)
+    returns: np.ndarray = ratios - 1
+    return returns
+
+
+def _growth(prices: np.ndarray) -> np.ndarray:
+    priced = np.flatnonzero(np.isfinite(prices))
+    if not len(priced):
+        return np.ones(len(prices))
+    rows = np.maximum.accumulate(np.where(np.isfinite(prices), np.arange(len(prices)), priced[0]))
+    return np.asarray(prices[rows] / prices[priced[0]])
+
+
+def _positions(result: RunResult) -> np.ndarray:
+    names = [f"position.{n}" for n in range(len(result.spec.series))]
+    return np.asarray(np.nan_to_num(np.column_stack([column(result.record, name) for name in names])))
+
+
+def _sessions(record: pa.Table) -> np.ndarray:
+    return np.asarray(record["session"].to_numpy(), dtype="datetime64[D]")

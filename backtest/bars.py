@@ -1,0 +1,377 @@
+"""
+Instrument, bar size, series and span, with the one spelling of each, and the columns and rules of a bar.
+
+A bar is stamped with its opening in UTC; a daily or longer bar with the date of its session at 00:00 UTC.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from backtest.errors import BadBars, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KINDS = (
+    "STK",
+    "CASH",
+    "FUT",
+    "CONTFUT",
+    "IND",
+    "CFD",
+    "OPT",
+    "FOP",
+    "BOND",
+    "CRYPTO",
+    "CMDTY",
+    "FUND",
+    "WAR",
+)
+PRICES = (
+    "TRADES",
+    "MIDPOINT",
+    "BID",
+    "ASK",
+    "BID_ASK",
+    "ADJUSTED_LAST",
+    "AGGTRADES",
+    "HISTORICAL_VOLATILITY",
+    "OPTION_IMPLIED_VOLATILITY",
+    "FEE_RATE",
+)  # IB's whatToShow
+COLUMNS = ("time", "open", "high", "low", "close", "volume", "average", "trades")
+
+_DEFAULT_EXCHANGE = {"CASH": "IDEALPRO", "CRYPTO": "PAXOS"}
+_DEFAULT_PRICES = {"CASH": "MIDPOINT", "CFD": "MIDPOINT", "CMDTY": "MIDPOINT", "CRYPTO": "AGGTRADES"}
+
+
+@dataclass(frozen=True, slots=True)
+class BarSize:
+    """
+    A bar size by IB's own label, such as "5 mins"; spelled "5mins".
+
+    `seconds` is the length of a bar: exact up to a day, nominal (a trading calendar decides) from a day on.
+    """
+
+    label: str
+    seconds: int
+
+    @classmethod
+    def parse(cls, text: str) -> BarSize:
+        """Return the bar size spelled like "5mins" or "5 mins"; anything that IB does not know is refused."""
+        size = _SIZES.get(text.replace(" ", "").lower())
+        if size is None:
+            raise UsageError(f"no bar size {text!r}; IB knows {', '.join(_SIZES)}")
+        return size
+
+    def __str__(self) -> str:
+        return self.label.replace(" ", "")
+
+    @property
+    def daily(self) -> bool:
+        """Whether a bar is stamped with a session's date: a day, a week or a month."""
+        return self.seconds >= 86_400
+
+
+_SIZES = {
+    label.replace(" ", ""): BarSize(label, seconds)
+    for label, seconds in {
+        "1 secs": 1, "5 secs": 5, "10 secs": 10, "15 secs": 15, "30 secs": 30,
+        "1 min": 60, "2 mins": 120, "3 mins": 180, "5 mins": 300, "10 mins": 600, "15 mins": 900, "20 mins": 1200,
+        "30 mins": 1800, "1 hour": 3600, "2 hours": 7200, "3 hours": 10_800, "4 hours": 14_400, "8 hours": 28_800,
+        "1 day": 86_400, "1 week": 604_800, "1 month": 2_592_000,
+    }.items()
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """What is traded, in IB's terms; spelled SYMBOL-KIND-EXCHANGE-CURRENCY[-EXPIRY[-STRIKE-RIGHT]]."""
+
+    symbol: str
+    kind: str = "STK"
+    exchange: str = "SMART"
+    currency: str = "USD"
+    expiry: str = ""  # YYYYMM or YYYYMMDD
+    strike: str = ""  # as text: 0.1 has one spelling
+    right: str = ""  # C or P
+
+    def __post_init__(self) -> None:
+        if not self.symbol or len(self.symbol) > 64 or not self.symbol.isprintable():
+            raise UsageError(f"no symbol {self.symbol!r}; write one of 1 to 64 printable characters, such as AAPL")
+        if self.kind not in KINDS:
+            raise UsageError(f"no kind {self.kind!r} of instrument; there are {', '.join(KINDS)}")
+        for name in ("exchange", "currency"):
+            if not re.fullmatch(r"[A-Z0-9_.]{1,20}", getattr(self, name)):
+                raise UsageError(f"no {name} {getattr(self, name)!r}; write it as IB does, such as SMART or USD")
+        if self.expiry and not re.fullmatch(r"\d{6}(\d\d)?", self.expiry):
+            raise UsageError(f"no expiry {self.expiry!r}; write YYYYMM or YYYYMMDD")
+        if bool(self.strike) != bool(self.right):
+            raise UsageError("an option needs both a strike and a right, such as SPY-OPT-SMART-USD-20261218-500-C")
+        if self.strike and not (re.fullmatch(r"\d+(\.\d+)?", self.strike) and self.right in ("C", "P")):
+            raise UsageError(f"no strike {self.strike!r} with right {self.right!r}; write such as 500-C or 12.5-P")
+
+    @classmethod
+    def parse(cls, text: str) -> Instrument:
+        """Return the instrument spelled like "AAPL" or "EUR-CASH-IDEALPRO-USD"; what is left out is the default."""
+        words = text.split("-")
+        if len(words) > 7:
+            raise UsageError(f"{text!r} has too many words for SYMBOL-KIND-EXCHANGE-CURRENCY-EXPIRY-STRIKE-RIGHT")
+        symbol = _unescape(words[0])
+        kind = _word(words, 1) or "STK"
+        exchange = _word(words, 2) or _DEFAULT_EXCHANGE.get(kind, "SMART")
+        return cls(symbol, kind, exchange, _word(words, 3) or "USD", *(_word(words, n) for n in (4, 5, 6)))
+
+    def __str__(self) -> str:
+        words = (_escape(self.symbol), self.kind, _escape(self.exchange), self.currency)
+        return "-".join([*words, *(_escape(word) for word in (self.expiry, self.strike, self.right) if word)])
+
+
+@dataclass(frozen=True, slots=True)
+class ContractDetails:
+    """What a vendor says of an instrument; stored beside its bars."""
+
+    con_id: int = 0
+    local_symbol: str = ""
+    trading_class: str = ""
+    name: str = ""
+    primary_exchange: str = ""
+    valid_exchanges: str = ""
+    time_zone: str = ""
+    min_tick: float = 0.01
+    multiplier: str = ""
+    last_trade_date: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The bars of an instrument: of one size, of one kind of price (IB's whatToShow), in regular hours or all."""
+
+    instrument: Instrument
+    size: BarSize
+    prices: str = "TRADES"
+    regular_hours: bool = True
+
+    def __post_init__(self) -> None:
+        if self.prices not in PRICES:
+            raise UsageError(f"no prices {self.prices!r}; there are {', '.join(PRICES)}")
+
+    @classmethod
+    def parse(cls, text: str) -> Series:
+        """
+        Return the series spelled INSTRUMENT/BARSIZE[/PRICES[/rth|all]], such as "AAPL/1day".
+
+        Raises:
+            UsageError: the text is not of that form.
+        """
+        words = text.strip().split("/")
+        if not 2 <= len(words) <= 4:
+            raise UsageError(f"{text!r} is no series; write INSTRUMENT/BARSIZE[/PRICES[/rth|all]], such as AAPL/1day")
+        instrument, size = Instrument.parse(words[0]), BarSize.parse(words[1])
+        prices = words[2].upper() if len(words) > 2 else _DEFAULT_PRICES.get(instrument.kind, "TRADES")
+        hours = words[3].lower() if len(words) > 3 else "rth"
+        if hours not in ("rth", "all"):
+            raise UsageError(f"{text!r} ends in {words[3]!r}; write rth for regular hours or all for all hours")
+        return cls(instrument, size, prices, hours == "rth")
+
+    def __str__(self) -> str:
+        return f"{self.instrument}/{self.size}/{self.prices}/{'rth' if self.regular_hours else 'all'}"
+
+    @property
+    def short(self) -> str:
+        """The shortest spelling that means the same series."""
+        words = str(self.instrument).split("-")
+        while 1 < len(words) <= 4 and Instrument.parse("-".join(words[:-1])) == self.instrument:
+            words.pop()
+        prices = "" if self.prices == _DEFAULT_PRICES.get(self.instrument.kind, "TRADES") else f"/{self.prices}"
+        hours = "" if self.regular_hours else f"{prices or '/' + self.prices}/all"
+        return f"{'-'.join(words)}/{self.size}{hours or prices}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """Time from `start` to before `end`, both aware; kept in UTC."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        for name in ("start", "end"):
+            moment = getattr(self, name)
+            if moment.tzinfo is None:
+                raise UsageError(f"{moment} has no time zone; give one, such as datetime(..., tzinfo=UTC)")
+            object.__setattr__(self, name, moment.astimezone(UTC))
+        if self.start >= self.end:
+            raise UsageError(f"the span from {self.start} to {self.end} is empty; it must end after it starts")
+
+    @classmethod
+    def of_dates(cls, since: date, until: date) -> Span:
+        """Return the span of the stamps of daily bars, both dates included."""
+        if since > until:
+            raise UsageError(f"{since} to {until} is empty; the first date must not be after the last")
+        midnight = datetime(since.year, since.month, since.day, tzinfo=UTC)
+        return cls(midnight, midnight + timedelta(days=(until - since).days + 1))
+
+    def __str__(self) -> str:
+        return f"{_moment(self.start)} to before {_moment(self.end)}"
+
+    def __contains__(self, moment: datetime) -> bool:
+        return self.start <= moment < self.end
+
+    def common(self, other: Span) -> Span | None:
+        """Return what both spans cover, None where nothing."""
+        start, end = max(self.start, other.start), min(self.end, other.end)
+        return Span(start, end) if start < end else None
+
+    def minus(self, others: Iterable[Span]) -> list[Span]:
+        """Return what is left of this span when the others are taken out, in order."""
+        gaps, start = [], self.start
+        for other in sorted(others):
+            if other.end <= start or other.start >= self.end:
+                continue
+            if other.start > start:
+                gaps.append(Span(start, other.start))
+            start = other.end
+        if start < self.end:
+            gaps.append(Span(start, self.end))
+        return gaps
+
+
+def union(spans: Iterable[Span]) -> list[Span]:
+    """Return the spans in order, those that touch or overlap made one."""
+    merged: list[Span] = []
+    for span in sorted(spans):
+        if merged and span.start <= merged[-1].end:
+            merged[-1] = Span(merged[-1].start, max(merged[-1].end, span.end))
+        else:
+            merged.append(span)
+    return merged
+
+
+def schema() -> pa.Schema:
+    """Return the schema of a table of bars; null means that the vendor has no such number."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("time", pa.timestamp("us", tz="UTC"), nullable=False),
+            *(pa.field(name, pa.float64(), nullable=False) for name in ("open", "high", "low", "close")),
+            pa.field("volume", pa.float64()),
+            pa.field("average", pa.float64()),
+            pa.field("trades", pa.int64()),
+        ]
+    )
+
+
+def table_of(rows: Iterable[tuple[object, ...]]) -> pa.Table:
+    """Return a table of bars from rows in the order of COLUMNS; times are aware datetimes."""
+    import pyarrow as pa
+
+    columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
+    return pa.Table.from_arrays(
+        [pa.array(column, field.type) for column, field in zip(columns, schema(), strict=True)],
+        schema=schema(),
+    )
+
+
+def check_bars(bars: pa.Table, series: Series) -> None:
+    """
+    Raise BadBars unless the table keeps the rules of a bar; at most three offending bars are named.
+
+    The rules: our schema, times strictly increasing, prices finite, low <= open, close <= high, volume not
+    negative, daily bars stamped at 00:00 UTC. Prices need not be positive (crude oil, spreads).
+    """
+    if not bars.schema.equals(schema()):
+        raise BadBars(f"bars of {series.short} have columns {_columns(bars.schema)}; expected {_columns(schema())}")
+    problems = [f"{problem} at {_named(bars, rows)}" for problem, rows in _broken_rules(bars, series) if rows]
+    if problems:
+        raise BadBars(f"bars of {series.short} break the rules of a bar: {'; '.join(problems)}")
+
+
+def rows_digest(bars: pa.Table) -> str:
+    """Return the SHA-256 of the values, column by column in schema order, whatever the file that held them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    digest = hashlib.sha256()
+    for column, field in zip(bars.columns, schema(), strict=True):
+        array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], field.type)
+        valid = pc.cast(pc.is_valid(array), pa.int8())
+        filled = array if not array.null_count else pc.fill_null(array, 0)
+        for part in (valid, filled):
+            width = part.type.bit_width // 8
+            digest.update(part.buffers()[1].slice(part.offset * width, len(part) * width) if len(part) else b"")
+    return digest.hexdigest()
+
+
+def _broken_rules(bars: pa.Table, series: Series) -> Iterator[tuple[str, list[int]]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def where(mask: pa.ChunkedArray) -> list[int]:
+        return [i for i, broken in enumerate(mask.to_pylist()) if broken] if pc.any(mask).as_py() else []
+
+    for name in COLUMNS[:5]:
+        yield f"{name} missing", where(pc.is_null(bars[name]))
+    times = pc.cast(bars["time"], pa.int64())
+    if len(times) > 1:
+        steps = pc.subtract(times.slice(1), times.slice(0, len(times) - 1))
+        yield "time not after the one before", [i + 1 for i in where(pc.less_equal(steps, 0))]
+    if series.size.daily:
+        day = 86_400_000_000
+        off = pc.not_equal(pc.multiply(pc.divide(times, day), day), times)
+        yield "a daily bar not at 00:00 UTC", where(off)
+    for name in ("open", "high", "low", "close", "volume", "average"):
+        yield f"{name} not finite", where(pc.invert(pc.fill_null(pc.is_finite(bars[name]), True)))
+    body_high = pc.max_element_wise(bars["open"], bars["close"], bars["low"])
+    body_low = pc.min_element_wise(bars["open"], bars["close"], bars["high"])
+    yield "high below another price", where(pc.less(bars["high"], body_high))
+    yield "low above another price", where(pc.greater(bars["low"], body_low))
+    yield "volume negative", where(pc.fill_null(pc.less(bars["volume"], 0), False))
+
+
+def _named(bars: pa.Table, rows: list[int]) -> str:
+    shown = [f"{bars['time'][i].as_py()}" for i in rows[:3]]
+    return ", ".join(shown) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
+
+
+def _columns(columns: pa.Schema) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in columns)
+
+
+def _moment(moment: datetime) -> str:
+    return (
+        f"{moment:%Y-%m-%d}"
+        if moment == moment.replace(hour=0, minute=0, second=0, microsecond=0)
+        else (f"{moment:%Y-%m-%d %H:%M:%S}Z")
+    )
+
+
+def _word(words: list[str], place: int) -> str:
+    return _unescape(words[place]) if place < len(words) else ""
+
+
+def _escape(word: str) -> str:
+    # Lower case is escaped too: on a case-blind disk 'aapl' and 'AAPL' must not be one folder.
+    return "".join(c if re.match(r"[A-Z0-9_]", c) else _percent(c) for c in word)
+
+
+def _percent(character: str) -> str:
+    quoted = quote(character, safe="")
+    return quoted if quoted.startswith("%") else f"%{ord(character):02X}"
+
+
+def _unescape(word: str) -> str:
+    # Typed lower case means the upper case that IB uses; escaped lower case stays what it is.
+    parts = re.split(r"((?:%[0-9A-Fa-f]{2})+)", word)
+    try:
+        return "".join(unquote(part, errors="strict") if n % 2 else part.upper() for n, part in enumerate(parts))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{word!r} has an escape that is no UTF-8; write such as %20 for a blank") from error

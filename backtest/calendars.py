@@ -1,0 +1,137 @@
+"""The sessions in which an instrument trades: holidays, half-days, daylight saving, 24x5 weeks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from backtest.bars import Instrument, Series, Span
+from backtest.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Exchange as IB names it -> calendar of exchange_calendars. SMART and the US venues share the hours of NYSE.
+_CALENDARS = {
+    **dict.fromkeys(("SMART", "NYSE", "NASDAQ", "ARCA", "AMEX", "BATS", "ISLAND", "IEX", "PINK", "CBOE"), "XNYS"),
+    **dict.fromkeys(("CME", "GLOBEX", "CBOT", "ECBOT", "NYMEX", "COMEX"), "CMES"),
+    "LSE": "XLON", "LSEETF": "XLON", "IBIS": "XETR", "FWB": "XFRA", "SBF": "XPAR", "AEB": "XAMS", "EBS": "XSWX",
+    "BVME": "XMIL", "BM": "XMAD", "TSE": "XTSE", "VENTURE": "XTSE", "SEHK": "XHKG", "TSEJ": "XTKS", "ASX": "XASX",
+    "SGX": "XSES", "EUREX": "XEUR", "DTB": "XEUR", "ICEUS": "IEPA", "NYBOT": "IEPA", "IPE": "IEPA",
+}  # fmt: skip
+_BY_CURRENCY = {
+    "USD": "XNYS", "GBP": "XLON", "EUR": "XETR", "CHF": "XSWX", "CAD": "XTSE", "HKD": "XHKG", "JPY": "XTKS",
+    "AUD": "XASX",
+}  # fmt: skip
+_FOREX, _ALWAYS = "24/5", "24/7"
+_PERIODS_A_YEAR = {_FOREX: 260.0, _ALWAYS: 365.0}  # sessions a year
+_NEW_YORK = ZoneInfo("America/New_York")
+_EXTENDED = (time(4), time(20))  # US stocks outside regular hours, New York time
+_SINCE = "1990-01-01"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A trading session: the date it is known by, and when it opens and closes, in UTC."""
+
+    day: date
+    open: datetime
+    close: datetime
+
+
+def calendar_name(instrument: Instrument) -> str:
+    """Return the name of an instrument's calendar in exchange_calendars, or "24/5" (forex), "24/7" (crypto)."""
+    if instrument.kind in ("CASH", "CMDTY"):
+        return _FOREX
+    if instrument.kind == "CRYPTO":
+        return _ALWAYS
+    if instrument.exchange == "SMART":
+        return _BY_CURRENCY.get(instrument.currency, "XNYS")
+    name = _CALENDARS.get(instrument.exchange)
+    if name is None:
+        raise UsageError(
+            f"no calendar is known for the exchange {instrument.exchange!r} of {instrument}; "
+            f"known are {', '.join(sorted(_CALENDARS))}"
+        )
+    return name
+
+
+def time_zone(instrument: Instrument) -> str:
+    """Return the IANA time zone in which the instrument's sessions are defined."""
+    name = calendar_name(instrument)
+    if name == _FOREX:
+        return "America/New_York"
+    return "UTC" if name == _ALWAYS else str(_calendar(name).tz)
+
+
+def sessions_a_year(instrument: Instrument) -> float:
+    """Return the sessions a year by which a figure per session is annualised: 252, forex 260, crypto 365."""
+    return _PERIODS_A_YEAR.get(calendar_name(instrument), 252.0)
+
+
+def sessions(instrument: Instrument, since: date, until: date, regular_hours: bool = True) -> list[Session]:
+    """Return the sessions known by the dates from `since` to `until`, both included, in order."""
+    name = calendar_name(instrument)
+    if name in (_FOREX, _ALWAYS):
+        return list(_round_the_clock(name, since, until))
+    return _listed_sessions(name, since, until, regular_hours)
+
+
+def span_of_sessions(series: Series, since: date, until: date) -> Span:
+    """
+    Return the span of the stamps of a series' bars in the sessions from `since` to `until`, both included.
+
+    Daily and longer bars are stamped with dates, so theirs is a span of dates; for shorter ones it runs from the
+    opening of the first session to the close of the last.
+
+    Raises:
+        UsageError: the dates are the wrong way round, or no session lies between them.
+    """
+    dates = Span.of_dates(since, until)
+    if series.size.daily:
+        return dates
+    found = sessions(series.instrument, since, until, series.regular_hours)
+    if not found:
+        raise UsageError(f"{series.instrument} has no session from {since} to {until}; name a longer time")
+    return Span(found[0].open, found[-1].close)
+
+
+def _listed_sessions(name: str, since: date, until: date, regular_hours: bool) -> list[Session]:
+    calendar = _calendar(name)
+    first, last = calendar.first_session.date(), calendar.last_session.date()
+    if since > last or until < first:
+        return []
+    schedule = calendar.schedule.loc[str(max(since, first)) : str(min(until, last)), ["open", "close"]]
+    found = [
+        Session(row.Index.date(), row.open.to_pydatetime(), row.close.to_pydatetime()) for row in schedule.itertuples()
+    ]
+    if regular_hours or name != "XNYS":
+        return found
+    return [_extended(session) for session in found]
+
+
+def _extended(session: Session) -> Session:
+    start, end = (datetime.combine(session.day, moment, _NEW_YORK).astimezone(UTC) for moment in _EXTENDED)
+    return Session(session.day, start, end)
+
+
+def _round_the_clock(name: str, since: date, until: date) -> Iterator[Session]:
+    for number in range((until - since).days + 1):
+        day = since + timedelta(days=number)
+        if name == _ALWAYS:
+            start = datetime.combine(day, time(), UTC)
+            yield Session(day, start, start + timedelta(days=1))
+        elif day.weekday() < 5:
+            # IDEALPRO: 17:15 New York time on the evening before to 17:00 on the day.
+            start = datetime.combine(day - timedelta(days=1), time(17, 15), _NEW_YORK)
+            yield Session(day, start.astimezone(UTC), datetime.combine(day, time(17), _NEW_YORK).astimezone(UTC))
+
+
+@lru_cache
+def _calendar(name: str) -> Any:
+    import exchange_calendars
+
+    return exchange_calendars.get_calendar(name, start=_SINCE)

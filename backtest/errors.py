@@ -1,0 +1,105 @@
+"""
+Everything the package raises on purpose, as one tree; the text says what happened and what to do.
+
+    BacktestError                    exit code of the command line
+    ├── UsageError               2   the words of a command or the arguments of a call are off
+    ├── DataError                3   bars are missing or bad
+    │   ├── NoBars                   the store has none for what was asked
+    │   ├── BadBars                  bars that break the rules of a bar
+    │   ├── Conflict                 bars that disagree with stored ones
+    │   ├── BadStore                 a folder that is no store, or one of another format
+    │   └── DamagedStore             a stored file that is not what was written
+    ├── SourceError              4   a source could not be reached or did not deliver
+    │   ├── NoConnection             nobody listens, or the handshake failed
+    │   ├── LinkLost                 the connection broke while requests were open
+    │   ├── Unanswered               no answer in time, which is not "no data"
+    │   └── Refused                  the source answered with an error code
+    │       ├── NoData               the source says that there is none
+    │       ├── UnknownContract      no such instrument
+    │       └── AmbiguousContract    several instruments fit
+    └── StrategyError            5   the strategy cannot be loaded or raised while it ran
+"""
+
+from __future__ import annotations
+
+
+class BacktestError(Exception):
+    """Anything that went wrong and is explained by its own text."""
+
+    exit_code = 1
+
+
+class UsageError(BacktestError):
+    """The words of a command, or the arguments of a call, are off."""
+
+    exit_code = 2
+
+
+class DataError(BacktestError):
+    """Bars are missing or bad."""
+
+    exit_code = 3
+
+
+class NoBars(DataError):
+    """The store has no bars for what was asked."""
+
+
+class BadBars(DataError):
+    """Bars break the rules of a bar; nothing of them was stored."""
+
+
+class Conflict(DataError):
+    """Bars disagree with stored ones; the stored ones were kept."""
+
+
+class BadStore(DataError):
+    """A folder is no store, or a store of a format that this version does not know."""
+
+
+class DamagedStore(DataError):
+    """A stored file is not what was written."""
+
+
+class SourceError(BacktestError):
+    """A source could not be reached or did not deliver."""
+
+    exit_code = 4
+
+
+class NoConnection(SourceError):
+    """Nobody listens at the address, or the handshake failed."""
+
+
+class LinkLost(SourceError):
+    """The connection broke while requests were open."""
+
+
+class Unanswered(SourceError):
+    """No answer came in time, which says nothing about whether there are bars."""
+
+
+class Refused(SourceError):
+    """The source answered with an error code; `code` keeps it, 0 where there is none."""
+
+    def __init__(self, text: str, code: int = 0) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class NoData(Refused):
+    """The source says that it has no bars there."""
+
+
+class UnknownContract(Refused):
+    """The source knows no such instrument."""
+
+
+class AmbiguousContract(Refused):
+    """Several instruments fit; the text lists them."""
+
+
+class StrategyError(BacktestError):
+    """The strategy cannot be loaded, or raised while it ran."""
+
+    exit_code = 5

@@ -1,0 +1,268 @@
+"""
+Pictures of a run: `FIGURES`, and `svg`, which makes one ready for a page.
+
+A figure is transparent and drawn in COLOURS, mid-tones that read on light and on dark; in an SVG each of them is a
+CSS variable such as --figure-ink, so that a page can do better.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest.account import column, hold, hold_name, sample, session_ends, session_returns
+from backtest.bars import Series
+from backtest.metrics import underwater
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+    from backtest.result import RunResult
+
+WIDE, NARROW = 9.6, 4.2  # inches: for a page on a desk, and on a telephone
+COLOURS = {
+    "ink": "#6e7781",
+    "grid": "#8c959e",
+    "run": "#2f7ed8",
+    "hold": "#949ca5",
+    "gain": "#2b8cc4",  # blue and orange, which the colour-blind tell apart
+    "loss": "#d9662b",
+}
+
+_SIZE = 8.5  # points of a text
+_STEPS = 125  # an inch: what a screen can show of a line
+_PANELS = 6  # price charts, at most
+_LEGEND: dict[str, Any] = {
+    "loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3, "borderaxespad": 0.2, "handlelength": 1.5,
+    "frameon": False, "labelcolor": COLOURS["ink"], "fontsize": _SIZE,
+}  # fmt: skip  # above the axes, where no line is hidden
+_CENTRED: dict[str, Any] = {"ha": "center", "va": "center", "color": COLOURS["ink"], "fontsize": 8, "in_layout": False}
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A picture of a run: `alt` says in words what it shows, `draw` makes it, in a width in inches."""
+
+    name: str
+    title: str
+    alt: Callable[[RunResult], str]
+    draw: Callable[..., Canvas]
+
+
+def svg(canvas: Canvas) -> str:
+    """Return a figure as an SVG element as wide as its place; the same figure gives the same bytes."""
+    from matplotlib import rc_context
+
+    file = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    # The salt makes the ids that Matplotlib invents the same in each run, and others than in the page's next figure.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": str(canvas.get_label())}):
+        canvas.savefig(file, format="svg", metadata=nothing)
+    return _themed(file.getvalue())
+
+
+def draw_equity(result: RunResult, width: float = WIDE) -> Canvas:
+    """Draw equity against buy and hold and, below them, the drawdown at session ends."""
+    canvas = _canvas("equity", width, 0.52 * width if width > 6 else 0.95 * width)
+    money, depth = canvas.subplots(2, sharex=True, height_ratios=(3, 1))
+    times, ends = _times(result), session_ends(result.record)
+    _line(money, times, hold(result), "hold", f"Buy and hold {hold_name(result)}")
+    _line(money, times, column(result.record, "equity"), "run", "Strategy")
+    money.legend(**_LEGEND, reverse=True)
+    money.yaxis.set_major_formatter("{x:,.0f}")
+    money.set_ylabel(f"Equity, {result.stats.currency}", color=COLOURS["ink"], fontsize=_SIZE)
+    depths = 100 * underwater(sample(result).equity)[1:]
+    _line(depth, times[ends], depths, "loss")
+    depth.fill_between(*thinned(times[ends], depths, _steps(depth)), color=COLOURS["loss"], alpha=0.3, linewidth=0)
+    depth.set_ylabel("Drawdown, %", color=COLOURS["ink"], fontsize=_SIZE)
+    return _dated(canvas, width)
+
+
+def draw_monthly(result: RunResult, width: float = WIDE) -> Canvas:
+    """Draw the return of each month, a row a year, and of the year beside it, as a heat map."""
+    wide = width > 6
+    years, months, totals = monthly_returns(result)
+    canvas = _canvas("monthly", width, 0.5 + 0.27 * len(years))
+    axes = canvas.subplots()
+    _cells(axes, 100 * months, np.arange(12.0), 1.0, wide)
+    _cells(axes, 100 * totals[:, None], np.array([12.3]), 1.3, wide)
+    names = [name if wide else name[0] for name in _MONTHS]
+    axes.set(xlim=(0, 13.6), ylim=(len(years), 0))
+    axes.set_xticks([*np.arange(12) + 0.5, 12.95], [*names, "Year"])
+    axes.set_yticks(np.arange(len(years)) + 0.5, [str(year) for year in years])
+    _plain(axes)
+    axes.tick_params(labeltop=True, labelbottom=False, bottom=False)
+    return canvas
+
+
+def draw_price(result: RunResult, width: float = WIDE) -> Canvas:
+    """Draw the close of each series, at most six, with entries and exits at the prices of their fills."""
+    panels = min(len(result.series), _PANELS)
+    first = 0.42 * width if width > 6 else 0.75 * width
+    canvas = _canvas("price", width, first + (panels - 1) * 0.6 * first)
+    for n, axes in enumerate(canvas.subplots(panels, sharex=True, squeeze=False)[:, 0]):
+        _line(axes, _times(result), column(result.record, f"close.{n}"), "hold", f"Close of {result.series[n]}")
+        for label, marker, colour, fills in _marks(result, n):
+            shown, style = thinned(*fills, _steps(axes)), {"s": 26, "linewidth": 0, "zorder": 3}
+            axes.scatter(*shown, marker=marker, color=COLOURS[colour], label=label, **style)
+        axes.legend(**_LEGEND)
+        axes.yaxis.set_major_formatter("{x:,.6g}")
+    return _dated(canvas, width)
+
+
+def monthly_returns(result: RunResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the years, the return of each month, shape (years, 12), NaN without sessions, and of each year."""
+    days, returns = session_returns(result)
+    month = days.astype("datetime64[M]").astype(int)
+    years = np.arange(month[0] // 12, month[-1] // 12 + 1)
+    growth = np.full(12 * len(years), np.nan)
+    starts = np.flatnonzero(np.diff(month, prepend=-1))
+    growth[month[starts] - 12 * years[0]] = np.multiply.reduceat(1 + returns, starts)
+    months = growth.reshape(-1, 12)
+    return years + 1970, months - 1, np.nanprod(months, axis=1) - 1
+
+
+def thinned(x: np.ndarray, y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points of a line; of one of over four a step, the ends and the extremes of each step."""
+    if len(y) <= 4 * steps:
+        return x, y
+    step = len(y) // steps
+    starts = np.arange(0, len(y) - step + 1, step)
+    blocks = y[: len(starts) * step].reshape(-1, step)
+    rest = np.arange(len(starts) * step, len(y))
+    kept = np.concatenate([[0], starts + blocks.argmin(axis=1), starts + blocks.argmax(axis=1), rest])
+    rows = np.unique([*kept.astype(int), len(y) - 1])
+    return x[rows], y[rows]
+
+
+def _canvas(name: str, width: float, height: float) -> Canvas:
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(width, height), layout="constrained", facecolor="none")
+    canvas.set_label(f"{name} {width}")
+    return canvas
+
+
+def _line(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, label: str = "") -> None:
+    axes.plot(*thinned(x, y, _steps(axes)), color=COLOURS[colour], linewidth=1.1, label=label)
+
+
+def _steps(axes: Axes) -> int:
+    return int(_STEPS * axes.get_figure().get_figwidth())  # type: ignore[union-attr]  # it is on a canvas
+
+
+def _dated(canvas: Canvas, width: float) -> Canvas:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    for axes in canvas.axes:
+        _plain(axes)
+        axes.grid(axis="y", color=COLOURS["grid"], alpha=0.3, linewidth=0.6)
+        axes.spines["bottom"].set(visible=True, color=COLOURS["grid"], linewidth=0.6)
+        axes.margins(x=0.01)
+        locator = AutoDateLocator(minticks=3, maxticks=9 if width > 6 else 5)  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+        axes.xaxis.get_offset_text().set(color=COLOURS["ink"], fontsize=_SIZE)
+    canvas.align_ylabels()
+    return canvas
+
+
+def _plain(axes: Axes) -> None:
+    axes.set_facecolor("none")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(color=COLOURS["grid"], labelcolor=COLOURS["ink"], labelsize=_SIZE, length=3, width=0.6)
+    axes.tick_params(axis="y", length=0)
+
+
+def _cells(axes: Axes, percents: np.ndarray, lefts: np.ndarray, width: float, wide: bool) -> None:
+    from matplotlib.patches import Rectangle
+
+    strong = np.nanquantile(np.abs(percents), 0.95) or 1.0  # so that one wild month does not pale the others
+    for (row, place), percent in np.ndenumerate(percents):
+        if np.isnan(percent):
+            continue
+        left, colour = float(lefts[place]), COLOURS["gain" if percent > 0 else "loss"]
+        box = Rectangle((left + 0.03, float(row) + 0.05), width - 0.06, 0.9, color=colour, linewidth=0)
+        box.set_alpha(0.6 * min(abs(percent) / strong, 1))
+        axes.add_patch(box)
+        axes.text(left + width / 2, row + 0.53, _percent(percent, wide), **_CENTRED)
+
+
+def _percent(percent: float, wide: bool) -> str:
+    return (f"{percent:z.1f}" if wide else f"{percent:z.0f}").replace("-", "−")
+
+
+def _times(result: RunResult) -> np.ndarray:
+    return np.asarray(result.record["time"].to_numpy())
+
+
+def _marks(result: RunResult, number: int) -> Iterator[tuple[str, str, str, tuple[np.ndarray, np.ndarray]]]:
+    """Yield label, marker, colour, and (times, prices) of entries and of exits; a reversal is both."""
+    times, sizes, prices = _fills(result, number)
+    after = np.round(np.cumsum(sizes), 9)  # fractions of a share must add up to none
+    entries, exits = after * sizes > 0, (after - sizes).round(9) * sizes < 0
+    for label, marker, colour, chosen in (("Entry", "^", "gain", entries), ("Exit", "v", "loss", exits)):
+        if chosen.any():
+            yield f"{label} ({chosen.sum():,})", marker, colour, (times[chosen], prices[chosen])
+
+
+def _fills(result: RunResult, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rows = result.fill_rows
+    names = [Series.parse(name).short for name in rows["series"].to_pylist()]
+    mine = np.array([name == result.series[number] for name in names], dtype=bool)
+    times = np.asarray(rows["time"].to_numpy(), "datetime64[us]")
+    return times[mine], column(rows, "size")[mine], column(rows, "price")[mine]
+
+
+def _equity_alt(result: RunResult) -> str:
+    stats, end = result.stats, column(result.record, "equity")[-1]
+    return (
+        f"Equity of {result.spec.name}: {result.spec.cash:,.0f} became {end:,.0f} {stats.currency}, and "
+        f"{hold(result)[-1]:,.0f} by buying and holding {hold_name(result)}; the deepest drawdown was "
+        f"{stats.text('max_drawdown')}."
+    )
+
+
+def _monthly_alt(result: RunResult) -> str:
+    _, months, _ = monthly_returns(result)
+    seen = months[np.isfinite(months)]
+    return (
+        f"Returns of {len(seen)} months: {np.sum(seen > 0)} gains, the best {seen.max():+.1%}, "
+        f"and {np.sum(seen < 0)} losses, the worst {seen.min():+.1%}."
+    )
+
+
+def _price_alt(result: RunResult) -> str:
+    names = result.series[:_PANELS]
+    counts = [f"{len(_fills(result, n)[0])} fills in {name}" for n, name in enumerate(names)]
+    return f"Closes with entries and exits: {', '.join(counts)}."
+
+
+def _themed(text: str) -> str:
+    head, body = text[text.index("<svg") :].split(">", 1)
+    text = re.sub(r' (width|height)="[^"]*"', "", head).replace("<svg", '<svg width="100%"') + ">" + body
+    text = re.sub(r' id="[A-Za-z0-9.]*_\d+"', "", text)  # figure_1, which the next figure has as well
+    family = r"font-size: \1; font-family: var(--figure-font, sans-serif)"
+    text = re.sub(r"font: ([\d.]+px) [^;\"]+", family, text)
+    text = text.replace('<style type="text/css">*{', "<style>svg *{")
+    for name, colour in COLOURS.items():
+        text = text.replace(colour, f"var(--figure-{name}, {colour})")
+    return text
+
+
+FIGURES: dict[str, Figure] = {
+    figure.name: figure
+    for figure in (
+        Figure("equity", "Equity and drawdown", _equity_alt, draw_equity),
+        Figure("monthly", "Monthly returns, %", _monthly_alt, draw_monthly),
+        Figure("price", "Price, entries and exits", _price_alt, draw_price),
+    )
+}

@@ -1,0 +1,223 @@
+"""`write_report`: numbers and pictures of a run on a page, one file that asks the network for nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backtest.account import column, hold, hold_name, sample, sample_hold
+from backtest.bars import Series
+from backtest.errors import UsageError
+from backtest.figures import FIGURES, NARROW, WIDE, svg
+from backtest.metrics import METRICS, deepest, drawdowns
+
+if TYPE_CHECKING:
+    from backtest.result import RunResult
+
+_CARDS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "exposure", "trades", "costs")
+_DEEPEST = 5  # drawdowns in the table
+_OF_RETURNS = tuple(METRICS)[: tuple(METRICS).index("calmar") + 1]  # what can be said of buy and hold too
+
+
+def write_report(result: RunResult, folder: str | Path) -> Path:
+    """
+    Write index.html and metrics.json into a folder, save the run there too, and return the path of the page.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    folder, text, numbers = Path(folder), page(result), _numbers(result)
+    try:
+        result.save(folder)
+        (folder / "metrics.json").write_text(numbers, encoding="utf-8", newline="\n")
+        (folder / "index.html").write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UsageError(f"no report can be written into {folder} ({error}); name another folder") from error
+    return folder / "index.html"
+
+
+def page(result: RunResult) -> str:
+    """Return the page of a run, HTML; the same run gives the same page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader("backtest"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return templates.get_template("report.html").render(_content(result))
+
+
+def _numbers(result: RunResult) -> str:
+    stats = result.stats
+    content = {
+        "run": result.run,
+        "stats": stats.to_dict(),
+        "definitions": stats.definitions,
+        "basis": stats.basis,
+        "currency": stats.currency,
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _content(result: RunResult) -> dict[str, Any]:
+    held = _hold_texts(result)
+    return {
+        "name": result.spec.name,
+        "series": ", ".join(result.series),
+        "run": result.run,
+        "summary": _summary(result),
+        "basis": result.stats.basis,
+        "currency": result.stats.currency,
+        "hold_name": hold_name(result),
+        "cards": [_card(result, name, held) for name in _CARDS],
+        "figures": [_figure(result, name) for name in FIGURES],
+        "drawdowns": list(_drawdown_rows(result)),
+        "trades": list(_trade_rows(result)),
+        "zone": "" if _daily(result) else ", UTC",
+        "sums": _sums(result),
+        "open": list(_open_positions(result)),
+        "metrics": [_metric_row(result, name, held) for name in METRICS],
+        "tables": [_asked(result), *_tables(result.manifest)],
+    }
+
+
+def _summary(result: RunResult) -> str:
+    days, end = sample(result).days, column(result.record, "equity")[-1]
+    return (
+        f"{result.spec.cash:,.0f} {result.stats.currency} became {end:,.0f} in {len(days):,} sessions from "
+        f"{days[0]} to {days[-1]}. Buying and holding {hold_name(result)} would have made it "
+        f"{hold(result)[-1]:,.0f}, before costs."
+    )
+
+
+def _hold_texts(result: RunResult) -> dict[str, str]:
+    if not (hold(result) > 0).all():  # prices below zero, such as crude oil's in April 2020, have no return
+        return {}
+    account = sample_hold(result)
+    return {name: _typeset(METRICS[name].text(METRICS[name].function(account))) for name in _OF_RETURNS}
+
+
+def _card(result: RunResult, name: str, held: dict[str, str]) -> dict[str, str]:
+    notes = {
+        "exposure": f"turnover {_typeset(result.stats.text('turnover'))} a year",
+        "trades": f"{_typeset(result.stats.text('win_rate'))} won",
+        "costs": f"{_typeset(METRICS['cagr'].text(result.stats['costs'] / result.spec.cash))} of the cash",
+    }
+    note = notes.get(name) or (f"buy and hold {held[name]}" if name in held else "")
+    return {"label": METRICS[name].label, "text": _typeset(result.stats.text(name)), "note": note}
+
+
+def _figure(result: RunResult, name: str) -> dict[str, str]:
+    figure = FIGURES[name]
+    wide, narrow = (svg(figure.draw(result, width)) for width in (WIDE, NARROW))
+    return {"name": name, "title": figure.title, "alt": figure.alt(result), "wide": wide, "narrow": narrow}
+
+
+def _drawdown_rows(result: RunResult) -> Iterator[tuple[str, ...]]:
+    account = sample(result)
+    for one in deepest(drawdowns(account.days, account.equity), _DEEPEST):
+        depth = METRICS["max_drawdown"].text(one.depth)
+        yield (
+            _typeset(depth), str(one.peak), str(one.trough), str(one.recovery or "open"), f"{one.sessions:,}",
+            f"{one.days:,}",
+        )  # fmt: skip
+
+
+def _trade_rows(result: RunResult) -> Iterator[dict[str, str]]:
+    daily = _daily(result)
+    for row in result.trade_rows.to_pylist():
+        yield {
+            "series": Series.parse(row["series"]).short,
+            "side": "long" if row["size"] > 0 else "short",
+            "size": f"{abs(row['size']):,.10g}",
+            "entry": _time(row["entry"], daily),
+            "exit": _time(row["exit"], daily),
+            "bars": f"{row['bars']:,}",
+            "entry_price": _price(row["entry_price"]),
+            "exit_price": _price(row["exit_price"]),
+            "costs": _money(row["costs"]),
+            "net": _money(row["net"]),
+            "return": _typeset(METRICS["total_return"].text(row["return"])),
+        }
+
+
+def _daily(result: RunResult) -> bool:
+    return all(Series.parse(key).size.daily for key in result.spec.series)
+
+
+def _open_positions(result: RunResult) -> Iterator[str]:
+    for n, name in enumerate(result.series):
+        size, close = (column(result.record, f"{what}.{n}")[-1] for what in ("position", "close"))
+        if size:
+            yield f"{_typeset(f'{size:,.10g}')} {name} at the last close of {_price(close)}"
+
+
+def _sums(result: RunResult) -> list[tuple[str, str]]:
+    """Return how closed trades and what is open add up to the change of equity."""
+    closed = round(column(result.trade_rows, "net").sum(), 2)
+    change = round(column(result.record, "equity")[-1] - result.spec.cash, 2)
+    left = change - closed
+    rows = [("Closed trades, net", closed), ("Open positions and all else", left), ("Change of equity", change)]
+    return [(label, _money(money)) for label, money in rows]
+
+
+def _metric_row(result: RunResult, name: str, held: dict[str, str]) -> dict[str, str]:
+    metric = METRICS[name]
+    return {
+        "name": name,
+        "label": metric.label,
+        "text": _typeset(result.stats.text(name)),
+        "held": held.get(name, ""),
+        "definition": metric.definition,
+    }
+
+
+def _asked(result: RunResult) -> dict[str, Any]:
+    rows = [(label.replace("_", " "), _word(value)) for label, value in asdict(result.spec).items() if value != ""]
+    return {"title": "What was asked", "head": [], "rows": rows}
+
+
+def _tables(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a table for each part of a manifest, and one for what is only a word; sorted, as a saved run is."""
+    for title, part in sorted(manifest.items()):
+        if isinstance(part, dict) and part and all(isinstance(row, dict) for row in part.values()):
+            head = sorted({key for row in part.values() for key in row})
+            rows = [(name, *(_word(row.get(key, "")) for key in head)) for name, row in sorted(part.items())]
+            yield {"title": title, "head": ["", *head], "rows": rows}
+        elif isinstance(part, dict):
+            yield {"title": title, "head": [], "rows": [(key, _word(value)) for key, value in sorted(part.items())]}
+    words = [(key, _word(value)) for key, value in sorted(manifest.items()) if not isinstance(value, dict)]
+    if words:
+        yield {"title": "Machine", "head": [], "rows": words}
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} = {_word(one)}" for key, one in sorted(value.items())) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_word, value)) or "none"
+    return f"{value:,.10g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _time(moment: datetime, daily: bool) -> str:
+    return f"{moment:%Y-%m-%d}" if daily else f"{moment:%Y-%m-%d %H:%M:%S}".removesuffix(":00")
+
+
+def _price(price: float) -> str:
+    whole, _, decimals = f"{price:,.6f}".partition(".")
+    return _typeset(f"{whole}.{decimals.rstrip('0').ljust(2, '0')}")
+
+
+def _money(money: float) -> str:
+    return _typeset(f"{money:z,.2f}")
+
+
+def _typeset(number: str) -> str:
+    return number.replace("-", "−").replace(" %", "\N{NO-BREAK SPACE}%")

@@ -1,0 +1,313 @@
+"""
+What a run is asked (`RunSpec`) and what it leaves (`RunResult`), in memory and on disk.
+
+A saved run is a folder: spec.json, manifest.json, and record, orders, fills, trades as Parquet. It is measured and
+reported again without its bars.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import deque
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backtest.bars import Series
+from backtest.errors import BadStore, UsageError
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+    import pandas as pd
+    import pyarrow as pa
+
+    from backtest.metrics import Stats
+
+FORMAT = 1
+_TABLES = ("record", "orders", "fills", "trades")
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """
+    Everything a run is asked; the same spec on the same bars gives the same result.
+
+    `risk_free` is a return a year (0.05 is 5 %); `since` and `until` are dates of sessions, both included, "" for
+    all there is; `sessions_a_year` annualises.
+    """
+
+    strategy: str  # file.py:Name or module:Name
+    series: tuple[str, ...]
+    since: str = ""
+    until: str = ""
+    params: dict[str, Any] = field(default_factory=dict)
+    cash: float = 100_000.0
+    costs: str = "ib-fixed"
+    benchmark: str = ""  # a series; "" for buy and hold of the run's own series
+    risk_free: float = 0.0
+    sessions_a_year: float = 252.0
+
+    @property
+    def key(self) -> str:
+        """Ten hex digits that stand for this spec, the same on every machine."""
+        return hashlib.sha256(_json(asdict(self)).encode()).hexdigest()[:10]
+
+    @property
+    def name(self) -> str:
+        """The strategy's own name."""
+        return self.strategy.rpartition(":")[2]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """
+    What a run leaves. Tables are Arrow's; the properties give frames with a UTC index.
+
+    Attributes:
+        record: a row a bar: time (of the bar's close, UTC), session (date), equity, cash, and for the n-th series
+            position.n (shares or contracts) and close.n; benchmark, where the spec names one. Equity is money after
+            the bar, all costs paid; before the first bar it is `spec.cash`.
+        order_rows: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
+        fill_rows: a row a fill: ref, time, series, size (signed), price, costs.
+        trade_rows: a row a round trip, first in first out: see `round_trips`.
+        manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.
+    """
+
+    spec: RunSpec
+    record: pa.Table
+    order_rows: pa.Table
+    fill_rows: pa.Table
+    trade_rows: pa.Table
+    manifest: dict[str, Any]
+
+    @property
+    def run(self) -> str:
+        """The run's name: strategy, first series, and a key of spec and bars; equal runs have equal names."""
+        seen = _json([self.spec.key, self.manifest.get("series"), self.manifest.get("strategy")])
+        label = re.sub(r"[^A-Za-z0-9]+", "-", f"{self.spec.name}-{Series.parse(self.spec.series[0]).short}")
+        return f"{label}-{hashlib.sha256(seen.encode()).hexdigest()[:10]}"
+
+    @property
+    def series(self) -> list[str]:
+        """The short spelling of each series, in the order of the columns."""
+        return [Series.parse(key).short for key in self.spec.series]
+
+    @property
+    def equity(self) -> pd.Series:
+        """Money after each bar, UTC index."""
+        return _frame(self.record, ["equity"])["equity"]
+
+    @property
+    def returns(self) -> pd.Series:
+        """Simple return of each session, 0.01 is +1 %; the first is against the initial cash."""
+        import pandas as pd
+
+        from backtest.metrics import session_returns
+
+        days, returns = session_returns(self)
+        return pd.Series(returns, index=pd.DatetimeIndex(days, name="session").tz_localize("UTC"), name="return")
+
+    @property
+    def positions(self) -> pd.DataFrame:
+        """Shares or contracts held after each bar, a column a series."""
+        return self._by_series("position")
+
+    @property
+    def closes(self) -> pd.DataFrame:
+        """The close of each bar, a column a series."""
+        return self._by_series("close")
+
+    @property
+    def orders(self) -> pd.DataFrame:
+        """Every order, in the order of creation."""
+        frame: pd.DataFrame = self.order_rows.to_pandas()
+        return frame
+
+    @property
+    def fills(self) -> pd.DataFrame:
+        """Every fill, in order of time."""
+        frame: pd.DataFrame = self.fill_rows.to_pandas()
+        return frame
+
+    @property
+    def trades(self) -> pd.DataFrame:
+        """Every closed round trip, in order of its exit."""
+        frame: pd.DataFrame = self.trade_rows.to_pandas()
+        return frame
+
+    @cached_property
+    def stats(self) -> Stats:
+        """The numbers about this run: see `metrics.measure`."""
+        from backtest.metrics import measure
+
+        return measure(self)
+
+    def plot(self) -> matplotlib.figure.Figure:
+        """Return the figure of equity against buy and hold with the drawdown below it."""
+        from backtest.figures import FIGURES
+
+        return FIGURES["equity"].draw(self)
+
+    def report(self, folder: str | Path = "") -> Path:
+        """Write the page of this run into a folder (default: runs/NAME) and return its path."""
+        from backtest.report import write_report
+
+        return write_report(self, Path(folder) if folder else Path("runs") / self.run)
+
+    def __repr__(self) -> str:
+        return f"{self.spec.name} on {', '.join(self.series)}\n{self.stats}"
+
+    def _repr_html_(self) -> str:
+        return f"<h4>{_escaped(self.spec.name)} on {_escaped(', '.join(self.series))}</h4>{self.stats._repr_html_()}"
+
+    def _by_series(self, what: str) -> pd.DataFrame:
+        frame = _frame(self.record, [f"{what}.{n}" for n in range(len(self.series))])
+        return frame.set_axis(self.series, axis="columns")
+
+    def save(self, folder: str | Path) -> Path:
+        """
+        Write the run into a folder, which is made if need be, and return the folder.
+
+        Raises:
+            UsageError: the folder cannot be written, or the run holds what JSON cannot.
+        """
+        folder = Path(folder)
+        spec = _json({"format": FORMAT, **asdict(self.spec)})
+        manifest = _json(self.manifest)
+        try:
+            self._write(folder, spec, manifest)
+        except OSError as error:
+            raise UsageError(f"no run can be saved in {folder} ({error}); name another folder") from error
+        return folder
+
+    def _write(self, folder: Path, spec: str, manifest: str) -> None:
+        import pyarrow.parquet as pq
+
+        folder.mkdir(parents=True, exist_ok=True)
+        # Gone first and written last: a folder that was left midway holds no run, rather than parts of two.
+        (folder / "spec.json").unlink(missing_ok=True)
+        (folder / "manifest.json").write_text(manifest + "\n")
+        for name, table in zip(_TABLES, self._tables(), strict=True):
+            pq.write_table(table, folder / f"{name}.parquet", compression="zstd", write_page_checksum=True)
+        (folder / "spec.json").write_text(spec + "\n")
+
+    def _tables(self) -> tuple[pa.Table, ...]:
+        return self.record, self.order_rows, self.fill_rows, self.trade_rows
+
+    @classmethod
+    def load(cls, folder: str | Path) -> RunResult:
+        """
+        Return the run that was saved in a folder.
+
+        Raises:
+            BadStore: the folder holds no run, or a damaged one.
+        """
+        folder = Path(folder)
+        try:
+            record = json.loads((folder / "spec.json").read_text())
+            manifest = json.loads((folder / "manifest.json").read_text())
+            if (number := record.pop("format")) != FORMAT:
+                raise BadStore(f"the run in {folder} has format {number}, not {FORMAT}; run it again")
+            tables = [_read_table(folder / f"{name}.parquet") for name in _TABLES]
+            spec = RunSpec(series=tuple(record.pop("series")), **record)
+        except FileNotFoundError as error:
+            raise BadStore(f"{folder} holds no run ({error.filename} is not there); see: backtest runs ls") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # Arrow's are among them
+            raise BadStore(f"the run in {folder} cannot be read ({error}); run it again") from error
+        return cls(spec, tables[0], tables[1], tables[2], tables[3], manifest)
+
+
+def round_trips(fills: pa.Table, record: pa.Table) -> pa.Table:
+    """
+    Return the closed round trips of the fills, matched first in, first out.
+
+    Columns: series, entry and exit (times), size (signed: negative is short), entry_price, exit_price, gross and
+    net (money), costs (the share of both fills' costs), return (net over the entry's value), bars (held, counted on
+    the run's clock). What is still open at the end is no round trip.
+    """
+    import pyarrow as pa
+
+    bar_of = {time: n for n, time in enumerate(record["time"].to_pylist())}
+    lots: dict[str, deque[_Lot]] = {}
+    closed: list[dict[str, Any]] = []
+    for fill in fills.to_pylist():
+        left, queue = fill["size"], lots.setdefault(fill["series"], deque())
+        while left and queue and queue[0].size * left < 0:
+            lot = queue[0]
+            matched = min(abs(lot.size), abs(left)) * (1 if lot.size > 0 else -1)
+            closed.append(_round_trip(lot, matched, fill, bar_of))
+            lot.size, left = _less(lot.size, matched), _less(left, -matched)
+            if not lot.size:
+                queue.popleft()
+        if left:
+            queue.append(_Lot(fill["time"], left, fill["price"], fill["costs"] / abs(fill["size"])))
+    return pa.Table.from_pylist(closed, schema=_trade_schema())
+
+
+@dataclass(slots=True)
+class _Lot:
+    time: Any
+    size: float
+    price: float
+    cost_a_share: float
+
+
+def _less(size: float, matched: float) -> float:
+    left = size - matched
+    return left if abs(left) > 1e-9 * abs(matched) else 0.0  # 0.3 - 0.1 - 0.2 shares are none
+
+
+def _round_trip(lot: _Lot, size: float, fill: dict[str, Any], bar_of: dict[Any, int]) -> dict[str, Any]:
+    gross = (fill["price"] - lot.price) * size
+    costs = abs(size) * (lot.cost_a_share + fill["costs"] / abs(fill["size"]))
+    return {
+        "series": fill["series"],
+        "entry": lot.time,
+        "exit": fill["time"],
+        "size": size,
+        "entry_price": lot.price,
+        "exit_price": fill["price"],
+        "gross": gross,
+        "costs": costs,
+        "net": gross - costs,
+        "return": (gross - costs) / abs(lot.price * size),
+        "bars": bar_of[fill["time"]] - bar_of[lot.time],
+    }
+
+
+def _trade_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    stamp, number = pa.timestamp("us", tz="UTC"), pa.float64()
+    columns = {"series": pa.string(), "entry": stamp, "exit": stamp, "size": number, "entry_price": number,
+               "exit_price": number, "gross": number, "costs": number, "net": number, "return": number,
+               "bars": pa.int64()}  # fmt: skip
+    return pa.schema(columns)
+
+
+def _read_table(path: Path) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    with path.open("rb") as file:
+        return pq.ParquetFile(file, page_checksum_verification=True).read(use_threads=False)
+
+
+def _frame(record: pa.Table, columns: list[str]) -> pd.DataFrame:
+    frame: pd.DataFrame = record.select(["time", *columns]).to_pandas().set_index("time")
+    return frame
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, sort_keys=True, indent=1, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"a parameter cannot be kept with the run ({error}); use numbers, texts or truths") from error
+
+
+def _escaped(text: str) -> str:
+    import html
+
+    return html.escape(text)

@@ -1,0 +1,136 @@
+"""
+Which requests to send: a gap becomes the fewest windows that IB serves, each a duration and an end.
+
+Windows end at the close of a session, and "N D" counts sessions, as IB does (see limits.py): a window that ended
+inside a session would lose bars at its start.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+
+from backtest.bars import Series, Span
+from backtest.calendars import Session, sessions
+from backtest.errors import UsageError
+from backtest.sources.limits import LONGEST, NEVER_SHOWN, OPEN_ENDED, PRACTICAL
+
+_DAY = timedelta(days=1)
+
+
+def refuse_impossible(series: Series) -> None:
+    """Raise UsageError for a series that IB never serves, before anything is sent."""
+    kind = series.instrument.kind
+    if series.prices in NEVER_SHOWN.get(kind, ()):
+        raise UsageError(f"IB has no {series.prices} for {kind}: {series.short} cannot be had; use another price")
+    if series.prices in OPEN_ENDED and series.size.seconds > 86_400:
+        raise UsageError(f"IB serves {series.prices} up to daily bars, not {series.size.label}; use 1day")
+
+
+def open_ended(series: Series) -> bool:
+    """Return whether IB serves the series only as one request that ends now."""
+    return series.prices in OPEN_ENDED or series.instrument.kind == "CONTFUT"
+
+
+def windows(series: Series, gap: Span) -> list[Span]:
+    """
+    Return the windows to ask for, in order of time; together they cover every session in the gap.
+
+    A gap without a session (a weekend) needs none.
+    """
+    if open_ended(series):
+        return [gap]
+    number, unit = _step(series)
+    if series.size.daily:
+        return _by_days(gap, number * _DAYS[unit]) if _has_weekday(gap) else []
+    inside = _sessions_in(series, gap)
+    if unit == "S":
+        return [window for session in inside for window in _by_seconds(session, gap, number)]
+    a_window = number if unit == "D" else int(number * 252)
+    chunks = [inside[n : n + a_window] for n in range(0, len(inside), a_window)]
+    edges = [gap.start, *(chunk[-1].close for chunk in chunks[:-1]), gap.end]
+    return [Span(*pair) for pair in pairwise(edges)] if chunks else []
+
+
+def duration(series: Series, window: Span, now: datetime) -> str:
+    """Return IB's duration string for a request that covers the window; `now` counts where the end is open."""
+    if open_ended(series):
+        return _calendar_days(math.ceil((now - window.start) / _DAY) + 1)
+    if series.size.daily:
+        return _calendar_days(math.ceil((window.end - window.start) / _DAY))
+    if _step(series)[1] == "S":
+        return f"{max(30, math.ceil((window.end - window.start).total_seconds()))} S"
+    count = len(_sessions_in(series, window))
+    if count <= LONGEST["D"]:
+        return f"{max(1, count)} D"
+    return _calendar_days(math.ceil((window.end - window.start) / _DAY))
+
+
+def end_text(series: Series, window: Span) -> str:
+    """Return IB's end of the request: UTC as text, "" for now."""
+    if open_ended(series):
+        return ""
+    end = window.end
+    if not series.size.daily:
+        inside = _sessions_in(series, window)
+        end = min(end, inside[-1].close) if inside else end
+    return f"{end:%Y%m%d-%H:%M:%S}"
+
+
+def finished(series: Series, span: Span, now: datetime) -> Span | None:
+    """
+    Return the part of the span whose bars can change no more by growing; None where there is none yet.
+
+    A daily bar counts as finished from the next day (UTC) on, when every session known by its date has closed.
+    """
+    if series.size.daily:
+        end = datetime(now.year, now.month, now.day, tzinfo=UTC)
+    else:
+        seconds = series.size.seconds
+        end = datetime.fromtimestamp(int(now.timestamp()) // seconds * seconds, UTC)
+    return span.common(Span(min(span.start, end - _DAY), end))
+
+
+_DAYS = {"Y": 365, "M": 30, "W": 7, "D": 1}
+
+
+def _step(series: Series) -> tuple[int, str]:
+    number, unit = PRACTICAL[series.size.label].split()
+    return int(number), unit
+
+
+def _calendar_days(days: int) -> str:
+    # "N D" counts sessions, so it reaches at least as far back as N calendar days.
+    return f"{max(1, days)} D" if days <= LONGEST["D"] else f"{math.ceil(days / 365)} Y"
+
+
+def _by_days(gap: Span, days: int) -> list[Span]:
+    count = math.ceil((gap.end - gap.start) / (days * _DAY))
+    edges = [*(gap.start + n * days * _DAY for n in range(count)), gap.end]
+    return [Span(*pair) for pair in pairwise(edges)]
+
+
+def _by_seconds(session: Session, gap: Span, seconds: int) -> list[Span]:
+    inside = Span(session.open, session.close).common(gap)
+    if inside is None:
+        return []
+    step = timedelta(seconds=seconds)
+    count = math.ceil((inside.end - inside.start) / step)
+    edges = [*(inside.start + n * step for n in range(count)), inside.end]
+    return [Span(*pair) for pair in pairwise(edges)]
+
+
+def _sessions_in(series: Series, span: Span) -> list[Session]:
+    first, last = span.start.date() - 2 * _DAY, span.end.date() + 2 * _DAY
+    found = sessions(series.instrument, first, last, series.regular_hours)
+    return [session for session in found if session.open < span.end and session.close > span.start]
+
+
+def _has_weekday(gap: Span) -> bool:
+    days = min(7, math.ceil((gap.end - gap.start) / _DAY))
+    return any(_weekday(gap.start.date() + n * _DAY) for n in range(days))
+
+
+def _weekday(day: date) -> bool:
+    return day.weekday() < 5

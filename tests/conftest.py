@@ -1,0 +1,40 @@
+"""Stores and gateways that several tests use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from market import store_with
+
+from backtest.sources.gateway import Gateway
+from backtest.store import Store
+
+
+@pytest.fixture(scope="session")
+def sample() -> Store:
+    """Return the sample of the repository: daily bars of AAPL, GOOG, IBM and MSFT, 2000-03-01 to 2013-03-01."""
+    return Store(Path(__file__).parents[1] / "data" / "sample")
+
+
+@pytest.fixture(scope="session")
+def intraday(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Return a made-up market of minutes: the change to daylight saving in March 2024, and a half-day in July."""
+    return store_with(
+        tmp_path_factory.mktemp("intraday"),
+        {
+            "AAPL/1min": ("2024-03-04", "2024-03-15"),
+            "AAPL/1min/TRADES/all": ("2024-03-04", "2024-03-15"),
+            "MSFT/1min/TRADES/all": ("2024-07-01", "2024-07-05"),
+            "EUR-CASH/1min": ("2024-03-04", "2024-03-15"),
+            "ES-FUT-CME-USD-202406/1min": ("2024-03-08", "2024-03-12"),
+        },
+    )
+
+
+@pytest.fixture
+def gateway(sample: Store) -> Iterator[Gateway]:
+    """Yield a running gateway on the sample."""
+    with Gateway(sample) as running:
+        yield running

@@ -1,0 +1,75 @@
+"""A synthetic market for tests: seeded bars on the real sessions, with half-days, daylight saving and 24x5 weeks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+from backtest.bars import ContractDetails, Series, table_of
+from backtest.calendars import Session, sessions, span_of_sessions
+from backtest.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = tuple[object, ...]
+
+TICKS = {"CASH": 0.00005, "FUT": 0.25, "CONTFUT": 0.25}  # others 0.01
+LEVELS = {"CASH": 1.1, "FUT": 5000.0, "CONTFUT": 5000.0}  # others 170
+QUOTES = ("MIDPOINT", "BID", "ASK", "BID_ASK")  # without volume
+
+
+def minute_bars(series: Series, since: date, until: date, seed: int = 7) -> pa.Table:
+    """
+    Return made-up bars of the series in the sessions from `since` to `until`: of its size, whatever that is.
+
+    Bars of regular hours are those of all hours in regular hours, where the size divides half an hour.
+    """
+    regular = {session.day: session for session in sessions(series.instrument, since, until)}
+    every = sessions(series.instrument, since, until, regular_hours=False)
+    rows = [row for session in every for row in _session_bars(series, session, regular[session.day], seed)]
+    return table_of(rows)
+
+
+def store_with(folder: Path, wanted: Mapping[str, tuple[str, str]], seed: int = 7) -> Store:
+    """Return a store in the folder with made-up bars of series, each by its spelling, first and last date."""
+    store = Store(folder)
+    for text, dates in wanted.items():
+        series = Series.parse(text)
+        since, until = (date.fromisoformat(day) for day in dates)
+        span = span_of_sessions(series, since, until)
+        store.write(series, span, minute_bars(series, since, until, seed), source="market", contract=None)
+    return store
+
+
+def contract(number: int, name: str, primary_exchange: str = "") -> ContractDetails:
+    """Return what a vendor might say of a stock."""
+    return ContractDetails(con_id=number, name=name, primary_exchange=primary_exchange)
+
+
+def _session_bars(series: Series, session: Session, regular: Session, seed: int) -> Iterator[Row]:
+    chance = Random(f"{seed} {series.instrument} {series.prices} {series.size} {session.day}")
+    if series.size.daily:
+        yield (datetime.combine(session.day, time(), UTC), *_bar(series, chance))
+        return
+    hours = regular if series.regular_hours else session
+    start = session.open
+    while start < session.close:
+        bar = _bar(series, chance)
+        if hours.open <= start < hours.close:
+            yield (start, *bar)
+        start += timedelta(seconds=series.size.seconds)
+
+
+def _bar(series: Series, chance: Random) -> Row:
+    kind = series.instrument.kind
+    tick, level = TICKS.get(kind, 0.01), LEVELS.get(kind, 170.0)
+    steps = [round(level / tick) + chance.randint(-90, 90) for _ in range(4)]
+    prices = [round(step * tick, 5) for step in (steps[0], max(steps), min(steps), steps[3])]
+    if series.prices in QUOTES:
+        return (*prices, None, None, None)
+    average = prices[2] + (prices[1] - prices[2]) * chance.random()  # as many digits as a double has
+    return (*prices, float(chance.randint(1, 90_000)), average, chance.randint(1, 900))

@@ -1,0 +1,157 @@
+from datetime import UTC, date, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backtest.bars import PRICES, BarSize, Instrument, Series, Span, check_bars, rows_digest, table_of, union
+from backtest.errors import BadBars, UsageError
+
+NOON = datetime(2024, 1, 2, 12, tzinfo=UTC)
+
+
+def bar(day=2, low=9.0, high=12.0, close=11.0, volume=100.0):
+    return (datetime(2024, 1, day, tzinfo=UTC), 10.0, high, low, close, volume, None, None)
+
+
+def days(first, last):
+    return Span.of_dates(date(2024, 1, first), date(2024, 1, last))
+
+
+@pytest.mark.parametrize(
+    ("typed", "whole"),
+    [
+        ("AAPL/1day", "AAPL-STK-SMART-USD/1day/TRADES/rth"),
+        ("aapl/1day", "AAPL-STK-SMART-USD/1day/TRADES/rth"),
+        ("AAPL/5 mins/TRADES/all", "AAPL-STK-SMART-USD/5mins/TRADES/all"),
+        ("EUR-CASH-IDEALPRO-USD/1min/MIDPOINT", "EUR-CASH-IDEALPRO-USD/1min/MIDPOINT/rth"),
+        ("EUR-CASH/1min", "EUR-CASH-IDEALPRO-USD/1min/MIDPOINT/rth"),
+        ("ES-FUT-CME-USD-202612/5mins", "ES-FUT-CME-USD-202612/5mins/TRADES/rth"),
+        ("ES-CONTFUT-CME-USD/1day", "ES-CONTFUT-CME-USD/1day/TRADES/rth"),
+        ("BRK B/1day", "BRK%20B-STK-SMART-USD/1day/TRADES/rth"),
+    ],
+)
+def test_a_series_has_one_spelling(typed, whole):
+    assert str(Series.parse(typed)) == whole
+    assert Series.parse(whole) == Series.parse(typed)
+
+
+def test_the_short_spelling_leaves_out_what_is_the_default():
+    assert Series.parse("AAPL-STK-SMART-USD/1day/TRADES/rth").short == "AAPL/1day"
+    assert Series.parse("AAPL-STK-SMART-USD/1day/TRADES/all").short == "AAPL/1day/TRADES/all"
+    assert Series.parse("EUR-CASH-IDEALPRO-USD/1min/MIDPOINT/rth").short == "EUR-CASH/1min"
+
+
+@given(
+    symbol=st.text(min_size=1, max_size=12).filter(str.isprintable),
+    size=st.sampled_from(["1day", "1min", "30secs"]),
+    prices=st.sampled_from(PRICES),
+    regular_hours=st.booleans(),
+)
+def test_any_symbol_survives_its_spelling_which_is_a_safe_folder(symbol, size, prices, regular_hours):
+    series = Series(Instrument(symbol), BarSize.parse(size), prices, regular_hours)
+
+    assert Series.parse(str(series)) == series
+    assert Series.parse(series.short) == series
+    assert str(series).count("/") == 3
+    assert str(series.instrument).replace("%", "").replace("-", "").replace("_", "").isalnum()
+    assert str(series.instrument) == str(series.instrument).upper()
+
+
+def test_symbols_that_differ_only_in_case_or_slash_are_different_folders():
+    spelled = {str(Instrument(symbol)) for symbol in ("AAPL", "aapl", "AUD/USD", "AUDUSD", "AUD.USD")}
+
+    assert len(spelled) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("AAPL", "AAPL/1day"),
+        ("AAPL/1days", "1 day".replace(" ", "")),
+        ("AAPL/1day/PRICE", "TRADES"),
+        ("AAPL/1day/TRADES/night", "rth"),
+        ("AAPL-STOCK/1day", "STK"),
+        ("/1day", "AAPL"),
+        ("SPY-OPT-SMART-USD-20261218-500/1min", "500-C"),
+        ("ES-FUT-CME-USD-2612/1min", "YYYYMM"),
+    ],
+)
+def test_a_misspelt_series_is_refused_with_what_to_write(text, hint):
+    with pytest.raises(UsageError, match=hint):
+        Series.parse(text)
+
+
+def test_a_gap_is_what_no_span_covers():
+    gaps = days(1, 7).minus([days(3, 4)])
+
+    assert gaps == [days(1, 2), days(5, 7)]
+
+
+def test_spans_that_touch_are_one():
+    assert union([days(5, 6), days(1, 2), days(3, 4)]) == [days(1, 6)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 9)), max_size=8))
+def test_gaps_and_what_they_leave_make_the_whole_again(parts):
+    whole = Span(NOON, NOON + timedelta(hours=60))
+    spans = [Span(NOON + timedelta(hours=start), NOON + timedelta(hours=start + size)) for start, size in parts]
+
+    gaps = whole.minus(spans)
+    inside = [common for span in spans if (common := whole.common(span))]
+
+    assert union([*gaps, *inside]) == [whole]
+    assert not any(gap.common(span) for gap in gaps for span in spans)
+
+
+def test_a_time_without_a_zone_is_refused():
+    with pytest.raises(UsageError, match="time zone"):
+        Span(datetime(2024, 1, 1), NOON)  # noqa: DTZ001
+
+
+def test_a_span_is_kept_in_utc():
+    east = timezone(timedelta(hours=5))
+
+    assert Span(NOON.astimezone(east), NOON + timedelta(1)) == Span(NOON, NOON + timedelta(1))
+
+
+def test_good_bars_pass():
+    check_bars(table_of([bar(2), bar(3)]), Series.parse("AAPL/1day"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ([bar(3), bar(2)], "time not after"),
+        ([bar(2), bar(2)], "time not after"),
+        ([bar(2, high=10.5)], "high below"),
+        ([bar(2, low=10.5)], "low above"),
+        ([bar(2, close=float("nan"))], "close not finite"),
+        ([bar(2, high=float("inf"))], "high not finite"),
+        ([bar(2, volume=-1.0)], "volume negative"),
+        ([bar(2, volume=float("nan"))], "volume not finite"),
+        ([(NOON, 10.0, 12.0, 9.0, 11.0, 1.0, None, None)], "daily bar not at 00:00"),
+    ],
+)
+def test_bars_that_break_a_rule_are_refused_by_name(rows, problem):
+    with pytest.raises(BadBars, match=problem):
+        check_bars(table_of(rows), Series.parse("AAPL/1day"))
+
+
+def test_bars_of_another_schema_are_refused():
+    with pytest.raises(BadBars, match="columns"):
+        check_bars(table_of([bar()]).drop_columns(["volume"]), Series.parse("AAPL/1day"))
+
+
+def test_the_digest_depends_on_values_and_not_on_layout():
+    import pyarrow as pa
+
+    whole = table_of([bar(n) for n in range(2, 8)])
+    pieces = pa.concat_tables([whole.slice(0, 2), whole.slice(2)])
+
+    assert rows_digest(pieces) == rows_digest(whole)
+    assert rows_digest(whole.slice(1)) != rows_digest(whole)
+
+
+def test_the_digest_tells_a_missing_volume_from_zero():
+    assert rows_digest(table_of([bar(volume=None)])) != rows_digest(table_of([bar(volume=0.0)]))

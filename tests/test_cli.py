@@ -1,0 +1,241 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backtest.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = str(ROOT / "data" / "sample")
+SMA = str(ROOT / "strategies" / "sma_cross.py")
+
+
+@pytest.fixture
+def call(capsys):
+    """Call the command line in this process; return exit code, stdout and stderr."""
+
+    def call(*words):
+        with pytest.raises(SystemExit) as ended:
+            main(list(words))
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+def backtest(*words, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "backtest", *words], capture_output=True, text=True, check=False, **options
+    )
+
+
+def test_every_command_explains_itself_with_an_example(call):
+    for command in COMMANDS:
+        code, out, _ = call(command.__name__, "--help")
+        assert code == 0
+        assert "Example: backtest" in out or command.__name__ == "demo"
+
+
+def test_ls_lists_series_and_says_the_same_as_json(call):
+    code, out, _ = call("ls", "--store", SAMPLE)
+    _, document, _ = call("ls", "--store", SAMPLE, "--json")
+
+    series = json.loads(document)["series"]
+    assert code == 0
+    assert series["AAPL-STK-SMART-USD/1day/TRADES/rth"]["bars"] == 3270
+    assert all(row["series"] in out and f"{row['bars']:,}" in out for row in series.values())
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_run_prints_numbers_and_keeps_the_run_that_report_then_shows(call, tmp_path):
+    folder = str(tmp_path / "run")
+
+    code, out, err = call("run", SMA, "AAPL/1day", "--store", SAMPLE, "--out", folder)
+    reported, page, _ = call("report", folder)
+
+    assert (code, reported) == (0, 0)
+    assert "Sharpe" in out
+    assert folder in err
+    assert Path(page.strip()).read_text().startswith("<!doctype html>")
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_run_as_json_is_one_document_with_the_numbers_of_the_run(call, tmp_path):
+    code, out, _ = call("run", SMA, "AAPL/1day", "--set", "fast=5", "--store", SAMPLE, "--out", str(tmp_path), "--json")
+
+    document = json.loads(out)
+    assert code == 0
+    assert {"run", "folder", "stats", "definitions", "manifest"} <= set(document)
+    assert document["stats"]["max_drawdown"] < 0
+    assert set(document["stats"]) == set(document["definitions"])
+
+
+def test_download_from_the_emulator_fills_a_store_and_then_has_nothing_to_do(call, tmp_path):
+    words = ("download", "AAPL/1day", "--since", "2000-03-01", "--until", "2013-03-01")
+    words = (*words, "--source", f"gateway:{SAMPLE}", "--store", str(tmp_path / "bars"))
+
+    first, again = call(*words), call(*words, "--json")
+
+    assert first[0] == again[0] == 0
+    assert "3,270 new of 3,270 bars" in first[1]
+    assert json.loads(again[1])["requests"] == 0
+
+
+def test_download_reads_series_from_a_file(call, tmp_path):
+    (tmp_path / "list").write_text("AAPL/1day  # apples\n\nIBM/1day\n")
+    words = ("download", f"@{tmp_path / 'list'}", "--since", "2012-01-03", "--until", "2013-03-01", "--json")
+
+    code, out, _ = call(*words, "--source", f"gateway:{SAMPLE}", "--store", str(tmp_path / "bars"))
+
+    assert code == 0
+    assert len(json.loads(out)["series"]) == 2
+
+
+def test_download_that_misses_something_says_so_with_its_exit_code(call, tmp_path):
+    words = ("download", "NOPE/1day", "IBM/1day", "--since", "2012-01-03", "--until", "2013-03-01", "--json")
+
+    code, out, _ = call(*words, "--source", f"gateway:{SAMPLE}", "--store", str(tmp_path / "bars"))
+
+    status = {key.split("-")[0]: one["status"] for key, one in json.loads(out)["series"].items()}
+    assert code == 4
+    assert status == {"NOPE": "failed", "IBM": "complete"}
+
+
+def test_log_records_are_json_lines_when_asked_for(tmp_path):
+    ran = backtest(
+        *("download", "IBM/1day", "--since", "2012-01-03", "--until", "2013-03-01", "--log-format", "json"),
+        *("--source", f"gateway:{SAMPLE}", "--store", str(tmp_path / "bars")),
+    )
+
+    records = [json.loads(line) for line in ran.stderr.splitlines()]
+    assert {"time", "level", "logger", "message"} <= set(records[0])
+    assert 2104 in [record.get("code") for record in records]
+
+
+@pytest.fixture
+def broken(tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text(
+        "import backtrader as bt\n\nclass Broken(bt.Strategy):\n    def next(self):\n        self.buy(size=1 / 0)\n"
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["run", "{broken}", "AAPL/1day", "--store", SAMPLE], 5, "in next() at line 5 of broken.py: ZeroDiv"),
+        (["run", "sma_cross", "QQQ/1day", "--store", SAMPLE], 3, "backtest download QQQ/1day"),
+        (["run", "sma_cross", "AAPL/1dy", "--store", SAMPLE], 2, "no bar size '1dy'"),
+        (["run", "sma_cross", "AAPL/1day", "--store", SAMPLE, "--set", "fst=3"], 2, "did you mean fast?"),
+        (["run", "sma_cross", "AAPL/1day", "--store", SAMPLE, "--set", "fast=x"], 2, "not a whole number"),
+        (["run", "sma_cross", "AAPL/1day", "--store", SAMPLE, "--set", "fast"], 2, "NAME=VALUE"),
+        (["run", "sma_cross", "AAPL/1day", "--store", "{file}"], 3, "is not a store"),
+        (["run", "sma_cross", "AAPL/1day", "--store", str(ROOT / "tests")], 3, "is not a store"),
+        (["run", "sma_cross", "AAPL/1day", "--store", SAMPLE, "--out", "{file}/x"], 2, "another folder"),
+        (["run", "smacross", "AAPL/1day", "--store", SAMPLE], 2, "Did you mean sma_cross?"),
+        (["report", "no_such_run"], 3, "holds no run"),
+        (["report", "{run}", "--out", "{file}/x"], 2, "another folder"),
+        (["download", "AAPL/1day", "--since", "2012-02-30"], 2, "no date"),
+        (["download", "AAPL/1day", "--since", "2012-01-01", "--source", "ib://127.0.0.1:{port}"], 4, "nobody listens"),
+        (["download", "@{file}s", "--since", "2012-01-01"], 2, "no file"),
+        (["download", "AAPL/1day", "--since", "2012-01-01", "--until", "2011-01-01", "--source", "gateway:" + SAMPLE], 2,
+         "empty"),
+        (["download", "AAPL/1day", "--since", "2012-01-03", "--until", "2012-01-09", "--source", f"gateway:{SAMPLE}",
+          "--store", "{file}/x"], 1, "another place"),
+        (["download", "AAPL/1day", "--since", "2012-01-01", "--log-format", "xml"], 2, "text or json"),
+        (["gateway", "--store", SAMPLE, "--faults", "{file}"], 2, "{file}"),
+        (["gateway", "--store", SAMPLE, "--port", "{taken}"], 2, "{taken}"),
+        (["gateway", "--store", SAMPLE, "--port", "0", "--pacing", "lax"], 2, "strict"),
+        (["rn"], 2, "Did you mean 'run'?"),
+    ],
+)  # fmt: skip
+def test_a_mistake_gets_one_sentence_what_to_do_and_an_exit_code(
+    call, broken, tmp_path, taken_port, free_port, words, code, said
+):
+    (tmp_path / "file").write_text("no store\n")
+    places = {
+        "broken": broken,
+        "file": tmp_path / "file",
+        "taken": taken_port,
+        "port": free_port,
+        "run": tmp_path / "run",
+    }
+    if "{run}" in words:
+        call("run", "buy_and_hold", "AAPL/1day", "--store", SAMPLE, "--out", str(tmp_path / "run"))
+
+    ended, out, err = call(*(word.format(**places) for word in words))
+
+    assert said.format(**places) in err
+    assert ended == code
+    assert not out
+    assert "Traceback" not in err
+    assert len(err.splitlines()) == 1 or "Usage:" in err
+
+
+@pytest.fixture
+def taken_port():
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def free_port():
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def test_the_gateway_command_says_where_it_listens_and_ends_on_a_signal():
+    words = [sys.executable, "-m", "backtest", "gateway", "--store", SAMPLE, "--port", "0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as served:
+        line = served.stdout.readline()
+        served.send_signal(signal.SIGTERM)
+
+        assert served.wait(20) == 0
+    assert line.startswith("listening on 127.0.0.1:")
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    words = f"{sys.executable} -m backtest ls --store {SAMPLE} --json | head -c 10"
+    ran = subprocess.run(["sh", "-c", words], capture_output=True, text=True, check=True)
+
+    assert "Traceback" not in ran.stderr
+
+
+def test_importing_the_package_and_asking_for_help_load_nothing_heavy():
+    code = (
+        "import sys, backtest, backtest.cli\n"
+        "heavy = {'backtrader', 'ib_insync', 'matplotlib', 'pandas', 'pyarrow', 'numpy', 'exchange_calendars'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert ran.stdout.strip() == "[]"
+
+
+def test_every_public_name_can_be_imported():
+    import backtest as package
+
+    assert all(getattr(package, name) is not None for name in package.__all__)
+    assert set(package.__all__) == set(package._HOMES)
+
+
+def test_the_demo_shows_the_job_and_a_second_time_downloads_nothing(tmp_path):
+    words = ("demo", "--out", str(tmp_path / "runs"), "--store", str(tmp_path / "store"))
+    environment = {**os.environ, "NO_COLOR": "1"}
+
+    first, again = backtest(*words, env=environment), backtest(*words, env=environment)
+
+    assert (first.returncode, again.returncode) == (0, 0)
+    assert "11,958 bars downloaded" in first.stderr
+    assert "Nothing to download" in again.stderr
+    assert first.stdout == again.stdout
+    assert len(list((tmp_path / "runs").glob("*/index.html"))) == 8

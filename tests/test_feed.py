@@ -1,0 +1,163 @@
+from datetime import UTC, date, datetime, timedelta
+
+import backtrader as bt
+import pandas as pd
+import pytest
+
+from backtest.bars import Series, table_of
+from backtest.errors import NoBars, UsageError
+from backtest.feed import replay
+
+DAILY = Series.parse("AAPL/1day")
+HOURLY = Series.parse("AAPL/1hour")
+COLUMNS = ["open", "high", "low", "close", "volume"]
+
+
+def bars(series, count=60, start=datetime(2024, 1, 1, tzinfo=UTC)):
+    step = timedelta(seconds=series.size.seconds)
+    return table_of(
+        [(start + n * step, 10.0 + n, 12.5 + n, 9.0 + n, 11.0 + n / 3, 100.0 * n, None, None) for n in range(count)]
+    )
+
+
+class Watch(bt.Strategy):
+    """Note every bar as the strategy sees it."""
+
+    def __init__(self):
+        self.average = bt.ind.SMA(self.data.close, period=3)
+        self.seen = []
+
+    def next(self):
+        data = self.data
+        self.seen.append((data.datetime.datetime(0), *(getattr(data, name)[0] for name in COLUMNS), self.average[0]))
+
+
+def watched(*feeds, prepare=lambda cerebro: None, **options):
+    cerebro = bt.Cerebro(stdstats=False, **options)
+    for feed in feeds:
+        cerebro.adddata(feed)
+    prepare(cerebro)
+    cerebro.addstrategy(Watch)
+    return cerebro.run()[0].seen
+
+
+def stock_feed(table, stamps, **params):
+    frame = table.to_pandas().assign(time=stamps).set_index("time")[COLUMNS]
+    return bt.feeds.PandasData(dataname=frame, **params)
+
+
+def closing(table, series):
+    return (table["time"].to_pandas() + pd.Timedelta(seconds=series.size.seconds)).dt.tz_localize(None)
+
+
+def test_a_strategy_sees_what_backtraders_own_feed_shows_bar_by_bar():
+    table = bars(HOURLY)
+
+    ours = watched(replay(table, HOURLY))
+    stock = watched(stock_feed(table, closing(table, HOURLY)))
+
+    assert len(ours) == 58
+    assert ours == stock
+
+
+@pytest.mark.parametrize(
+    "options", [{"runonce": False}, {"preload": False}, {"exactbars": 1}, {"exactbars": -1}], ids=str
+)
+def test_every_mode_of_cerebro_shows_the_same_bars(options):
+    table = bars(HOURLY)
+
+    assert watched(replay(table, HOURLY), **options) == watched(replay(table, HOURLY))
+
+
+def test_fromdate_and_todate_cut_as_backtraders_own_feed_does():
+    table = bars(HOURLY)
+    cut = {"fromdate": datetime(2024, 1, 1, 10), "todate": datetime(2024, 1, 2, 5)}  # noqa: DTZ001
+
+    ours = watched(replay(table, HOURLY, **cut))
+
+    assert ours == watched(stock_feed(table, closing(table, HOURLY), **cut))
+    assert len(ours) == 20 - 2
+
+
+def test_a_daily_bar_is_complete_at_the_end_of_its_day():
+    seen = watched(replay(bars(DAILY, 5), DAILY))
+
+    assert [row[0].date() for row in seen] == [date(2024, 1, 3), date(2024, 1, 4), date(2024, 1, 5)]
+    assert seen[0][0].hour == 23
+
+
+def test_a_daily_bar_does_not_show_before_the_hours_of_its_day():
+    class Order(bt.Strategy):
+        def __init__(self):
+            self.stamps = []
+
+        def prenext(self):
+            self.next()
+
+        def next(self):
+            self.stamps.append([data.datetime.date(0) if len(data) else None for data in self.datas])
+
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(replay(bars(HOURLY, 30), HOURLY))
+    cerebro.adddata(replay(bars(DAILY, 2), DAILY))
+    cerebro.addstrategy(Order)
+    stamps = cerebro.run()[0].stamps
+
+    assert stamps[22] == [date(2024, 1, 1), None]  # 23:00, the first day is not over
+    assert stamps[23] == [date(2024, 1, 1), date(2024, 1, 1)]
+
+
+def test_resampling_sees_the_same_bars_as_from_backtraders_own_feed():
+    table = bars(HOURLY, 100)
+
+    def resampled(feed):
+        cerebro = bt.Cerebro(stdstats=False)
+        cerebro.resampledata(feed, timeframe=bt.TimeFrame.Days)
+        cerebro.addstrategy(Watch)
+        return cerebro.run()[0].seen
+
+    ours = resampled(replay(table, HOURLY))
+    stock = resampled(stock_feed(table, closing(table, HOURLY), timeframe=bt.TimeFrame.Minutes, compression=60))
+
+    assert ours
+    assert ours == stock
+
+
+def test_the_same_feed_runs_twice():
+    feed = replay(bars(HOURLY), HOURLY)
+
+    assert watched(feed) == watched(feed)
+
+
+def test_a_missing_volume_is_nan_and_prices_are_untouched():
+    rows = [(datetime(2024, 1, n, tzinfo=UTC), 0.1, 0.3, 0.1, 0.2, None, None, None) for n in (1, 2, 3)]
+
+    (row,) = watched(replay(table_of(rows), Series.parse("EUR-CASH/1day")))
+
+    assert row[1:5] == (0.1, 0.3, 0.1, 0.2)
+    assert row[5] != row[5]
+
+
+def test_the_feed_knows_its_name_and_time_frame():
+    feed = replay(bars(HOURLY), "AAPL/1hour")
+
+    assert (feed._name, feed._timeframe, feed._compression) == ("AAPL/1hour", bt.TimeFrame.Minutes, 60)
+
+
+def test_no_bars_are_refused():
+    with pytest.raises(NoBars, match="AAPL/1day"):
+        replay(bars(DAILY, 0), DAILY)
+
+
+def test_a_name_of_ones_own_is_refused_since_the_feed_has_one():
+    with pytest.raises(UsageError, match="name"):
+        replay(bars(DAILY), DAILY, name="mine")
+
+
+def test_preload_relies_on_lines_that_are_arrays_with_a_cursor():
+    line = bt.linebuffer.LineBuffer()
+    line.extend(size=2)
+    line.array[:0] = bt.linebuffer.array.array("d", [1.0, 2.0])
+    line.advance(2)
+
+    assert (len(line), line.buflen(), line[0]) == (2, 2, 2.0)

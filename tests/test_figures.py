@@ -1,0 +1,146 @@
+import re
+from datetime import date
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from handmade import day, fill, result_of
+
+from backtest.account import hold
+from backtest.figures import COLOURS, FIGURES, NARROW, WIDE, monthly_returns, svg, thinned
+
+FILLS = [fill(0, 2, 10.0), fill(1, -2, 16.0), fill(2, -1, 15.0)]
+
+
+def texts(canvas):
+    return [one.get_text() for axes in canvas.axes for one in axes.texts]
+
+
+def labels(canvas):
+    return [label for axes in canvas.axes for label in axes.get_legend_handles_labels()[1]]
+
+
+@pytest.fixture(params=FIGURES.values(), ids=FIGURES)
+def figure(request):
+    return request.param
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_a_figure_is_an_svg_that_fills_its_place(figure, width):
+    root = ElementTree.fromstring(svg(figure.draw(result_of([100.0, 90.0, 110.0], FILLS), width)))
+
+    assert root.tag.endswith("svg")
+    assert root.get("width") == "100%"
+    assert root.get("height") is None
+    assert float(root.get("viewBox").split()[2]) == pytest.approx(72 * width)
+
+
+def test_the_same_run_is_drawn_in_the_same_bytes(figure):
+    result = result_of([100.0, 90.0, 110.0], FILLS)
+
+    assert svg(figure.draw(result)) == svg(figure.draw(result))
+
+
+def test_figures_of_a_page_share_no_ids():
+    result = result_of([100.0, 90.0, 110.0], FILLS)
+    pictures = [svg(figure.draw(result, width)) for figure in FIGURES.values() for width in (WIDE, NARROW)]
+
+    ids = [set(re.findall(r'id="([^"]*)"', picture)) for picture in pictures]
+
+    assert len(set().union(*ids)) == sum(map(len, ids))
+
+
+def test_every_colour_is_a_variable_that_a_page_can_set(figure):
+    drawn = svg(figure.draw(result_of([100.0, 90.0, 110.0], FILLS)))
+
+    outside = re.sub(r"var\(--figure-[a-z]+, #[0-9a-f]{6}\)", "", drawn)
+
+    assert drawn != outside
+    assert not [colour for colour in COLOURS.values() if colour in outside]
+
+
+def test_words_stay_words(figure):
+    assert "<text" in svg(figure.draw(result_of([100.0, 90.0, 110.0], FILLS)))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_of_one_bar_can_be_drawn(figure):
+    assert svg(figure.draw(result_of([100.0])))
+
+
+def test_a_name_that_looks_like_mathematics_or_markup_is_drawn_and_told(figure):
+    result = result_of([100.0, 90.0], strategy=r"x.py:_$\frac<b>$")
+
+    assert svg(figure.draw(result))
+    assert figure.alt(result)
+
+
+def test_buy_and_hold_follows_the_close_from_the_initial_cash():
+    assert hold(result_of([100.0, 100.0, 100.0], closes=[20.0, 10.0, 30.0])).tolist() == [100.0, 50.0, 150.0]
+
+
+def test_buy_and_hold_waits_in_cash_for_the_first_price_and_keeps_the_last():
+    nan = float("nan")
+
+    assert hold(result_of([1.0] * 4, closes=[nan, 20.0, nan, 30.0])).tolist() == [100.0, 100.0, 100.0, 150.0]
+
+
+def test_the_benchmark_takes_the_place_of_the_run_s_own_series():
+    result = result_of([100.0, 100.0], closes=[20.0, 10.0], benchmark="SPY-STK-SMART-USD/1day/TRADES/rth")
+    record = result.record.append_column("benchmark", [[400.0, 500.0]])
+
+    with_benchmark = type(result)(
+        result.spec, record, result.order_rows, result.fill_rows, result.trade_rows, result.manifest
+    )
+
+    assert hold(with_benchmark).tolist() == [100.0, 125.0]
+    assert "Buy and hold SPY/1day" in labels(FIGURES["equity"].draw(with_benchmark))
+
+
+def test_months_and_years_compound_the_sessions():
+    days = [date(2023, 12, 29), date(2024, 1, 2), date(2024, 1, 31), date(2024, 3, 1)]
+
+    years, months, totals = monthly_returns(result_of([110.0, 121.0, 121.0, 60.5], days=days))
+
+    assert years.tolist() == [2023, 2024]
+    assert months[0, 11] == pytest.approx(0.1)
+    assert months[1, :3] == pytest.approx([0.1, np.nan, -0.5], nan_ok=True)
+    assert totals == pytest.approx([0.1, -0.45])
+
+
+def test_the_heat_map_writes_each_month_and_year_once():
+    days = [date(2024, 1, 31), date(2024, 2, 29)]
+
+    assert texts(FIGURES["monthly"].draw(result_of([110.0, 99.0], days=days))) == ["10.0", "−10.0", "−1.0"]
+
+
+def test_a_reversal_is_an_exit_and_an_entry():
+    canvas = FIGURES["price"].draw(result_of([100.0] * 3, [fill(0, 1, 10.0), fill(1, -2, 11.0), fill(2, 1, 9.0)]))
+
+    assert labels(canvas) == ["Close of AAPL/1day", "Entry (2)", "Exit (2)"]
+
+
+def test_a_short_line_keeps_its_points():
+    x, y = thinned(np.arange(40), np.arange(40.0), steps=10)
+
+    assert len(x) == len(y) == 40
+
+
+def test_a_long_line_keeps_its_ends_and_extremes():
+    y = np.sin(np.arange(100_000) / 777)
+    y[54_321], y[65_432] = 9.0, -9.0
+
+    kept, shown = thinned(np.arange(len(y)), y, steps=1_000)
+
+    assert len(kept) < 2_200
+    assert {0, 54_321, 65_432, 99_999} <= set(kept.tolist())
+    assert (shown == y[kept]).all()
+
+
+def test_alternative_texts_say_what_is_seen():
+    result = result_of([110.0, 99.0], [fill(0, 1, 10.0)], days=[day(30), day(31)])
+
+    assert "100 became 99 USD" in FIGURES["equity"].alt(result)
+    assert "-10.00 %" in FIGURES["equity"].alt(result)
+    assert "2 months: 1 gains, the best +10.0%" in FIGURES["monthly"].alt(result)
+    assert "1 fills in AAPL/1day" in FIGURES["price"].alt(result)

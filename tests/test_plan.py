@@ -1,0 +1,170 @@
+import itertools
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from backtest.bars import Series, Span
+from backtest.calendars import sessions, sessions_a_year, span_of_sessions, time_zone
+from backtest.errors import UsageError
+from backtest.sources import plan
+from backtest.sources.limits import BURST_REQUESTS, BURST_SECONDS, IDENTICAL_SECONDS, WINDOW_REQUESTS, WINDOW_SECONDS
+from backtest.sources.pacing import Ask, Budget
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+MINUTES = Series.parse("AAPL/1min")
+DAILY = Series.parse("AAPL/1day")
+
+
+def utc(*parts):
+    return datetime(*parts, tzinfo=UTC)
+
+
+def test_a_half_day_closes_early_and_a_holiday_is_no_session():
+    found = sessions(MINUTES.instrument, date(2024, 7, 3), date(2024, 7, 5))
+
+    assert [(s.day, s.open, s.close) for s in found] == [
+        (date(2024, 7, 3), utc(2024, 7, 3, 13, 30), utc(2024, 7, 3, 17)),
+        (date(2024, 7, 5), utc(2024, 7, 5, 13, 30), utc(2024, 7, 5, 20)),
+    ]
+
+
+def test_the_session_moves_an_hour_with_daylight_saving():
+    friday, monday = sessions(MINUTES.instrument, date(2024, 3, 8), date(2024, 3, 11))
+
+    assert (friday.open.hour, monday.open.hour) == (14, 13)
+
+
+def test_a_forex_session_begins_on_the_evening_before():
+    (monday,) = sessions(Series.parse("EUR-CASH/1min").instrument, date(2024, 1, 6), date(2024, 1, 8))
+
+    assert (monday.day, monday.open, monday.close) == (date(2024, 1, 8), utc(2024, 1, 7, 22, 15), utc(2024, 1, 8, 22))
+
+
+def test_a_future_trades_from_the_evening_before():
+    (monday,) = sessions(Series.parse("ES-FUT-CME-USD-202412/1min").instrument, date(2024, 1, 8), date(2024, 1, 8))
+
+    assert monday.open == utc(2024, 1, 7, 23)
+
+
+def test_each_market_has_its_own_zone_and_sessions_a_year():
+    assert time_zone(MINUTES.instrument) == "America/New_York"
+    assert time_zone(Series.parse("ASML-STK-AEB-EUR/1day").instrument) == "Europe/Amsterdam"
+    assert sessions_a_year(MINUTES.instrument) == 252
+    assert sessions_a_year(Series.parse("EUR-CASH/1day").instrument) == 260
+    assert sessions_a_year(Series.parse("BTC-CRYPTO/1day").instrument) == 365
+
+
+def test_an_exchange_without_a_calendar_is_named():
+    with pytest.raises(UsageError, match="'MARS'"):
+        sessions(Series.parse("ROCK-STK-MARS-USD/1min").instrument, date(2024, 1, 1), date(2024, 1, 2))
+
+
+def test_twenty_years_of_daily_bars_are_one_request():
+    span = Span.of_dates(date(2004, 1, 2), date(2023, 12, 29))
+
+    assert plan.windows(DAILY, span) == [span]
+    assert plan.duration(DAILY, span, NOW) == "21 Y"  # 20 years have leap days: 7,302 days are over 20 x 365
+    assert plan.end_text(DAILY, span) == "20231230-00:00:00"
+
+
+def test_a_few_daily_bars_are_asked_for_by_days():
+    assert plan.duration(DAILY, Span.of_dates(date(2024, 1, 2), date(2024, 1, 5)), NOW) == "4 D"
+
+
+def test_a_weekend_needs_no_request():
+    assert plan.windows(DAILY, Span.of_dates(date(2024, 1, 6), date(2024, 1, 7))) == []
+    assert plan.windows(MINUTES, Span(utc(2024, 1, 6), utc(2024, 1, 8))) == []
+
+
+def test_a_year_of_minutes_takes_twelve_requests_that_end_with_sessions():
+    span = span_of_sessions(MINUTES, date(2023, 1, 3), date(2023, 12, 29))
+    closes = {s.close for s in sessions(MINUTES.instrument, date(2023, 1, 3), date(2023, 12, 29))}
+
+    windows = plan.windows(MINUTES, span)
+
+    assert len(windows) == 12  # 250 sessions, 21 at once
+    assert {w.end for w in windows} <= closes
+    assert windows[0].start == span.start
+    assert windows[-1].end == span.end
+    assert all(a.end == b.start for a, b in itertools.pairwise(windows))
+    assert plan.duration(MINUTES, windows[0], NOW) == "21 D"
+
+
+def test_a_window_of_one_half_day_is_one_session():
+    span = span_of_sessions(MINUTES, date(2024, 7, 3), date(2024, 7, 4))
+
+    (window,) = plan.windows(MINUTES, span)
+
+    assert plan.duration(MINUTES, window, NOW) == "1 D"
+    assert plan.end_text(MINUTES, window) == "20240703-17:00:00"
+
+
+def test_seconds_are_asked_for_within_a_session():
+    series = Series.parse("AAPL/1secs")
+    span = span_of_sessions(series, date(2024, 7, 3), date(2024, 7, 3))
+
+    windows = plan.windows(series, span)
+
+    assert len(windows) == 7  # 12,600 s, 2,000 at once
+    assert plan.duration(series, windows[0], NOW) == "2000 S"
+    assert plan.duration(series, windows[-1], NOW) == "600 S"
+
+
+def test_adjusted_prices_are_one_request_up_to_now():
+    series = Series.parse("AAPL/1day/ADJUSTED_LAST")
+    span = Span.of_dates(date(2000, 3, 1), date(2013, 3, 1))
+
+    assert plan.windows(series, span) == [span]
+    assert plan.end_text(series, span) == ""
+    assert plan.duration(series, span, NOW) == "27 Y"
+
+
+@pytest.mark.parametrize("text", ["EUR-CASH/1day/TRADES", "SPX-IND-CBOE/1day/BID", "AAPL/1week/ADJUSTED_LAST"])
+def test_what_ib_never_serves_is_refused_before_it_is_asked_for(text):
+    with pytest.raises(UsageError, match="IB"):
+        plan.refuse_impossible(Series.parse(text))
+
+
+def test_a_bar_that_still_grows_is_not_asked_for():
+    today = Span.of_dates(date(2026, 11, 18), date(2026, 11, 20))
+
+    assert plan.finished(DAILY, today, NOW) == Span.of_dates(date(2026, 11, 18), date(2026, 11, 19))
+    assert plan.finished(
+        MINUTES, Span(NOW - timedelta(hours=1), NOW + timedelta(hours=1)), NOW + timedelta(seconds=59)
+    ) == (Span(NOW - timedelta(hours=1), NOW))
+    assert plan.finished(DAILY, Span.of_dates(date(2026, 11, 20), date(2026, 11, 20)), NOW) is None
+
+
+def send_all(asks):
+    """Send each request as soon as the budget lets it; return the times."""
+    budget, now, times = Budget(), 0.0, []
+    for ask in asks:
+        now += budget.delay(ask, now)
+        budget.spend(ask, now)
+        times.append(now)
+    return times
+
+
+def test_an_identical_request_waits_fifteen_seconds():
+    first, second = send_all([Ask("same", "AAPL")] * 2)
+
+    assert second - first > IDENTICAL_SECONDS
+
+
+@pytest.mark.parametrize("weight", [1, 2])
+def test_no_window_ever_holds_more_than_ib_allows(weight):
+    times = send_all([Ask(n, n % 3, weight) for n in range(150)])
+
+    for n, at in enumerate(times):
+        assert sum(weight for t in times[: n + 1] if t > at - WINDOW_SECONDS) <= WINDOW_REQUESTS
+        assert (
+            sum(weight for m, t in enumerate(times[: n + 1]) if m % 3 == n % 3 and t > at - BURST_SECONDS)
+            < BURST_REQUESTS
+        )
+
+
+def test_the_budget_is_used_up_before_it_makes_anybody_wait():
+    times = send_all([Ask(n, n) for n in range(61)])
+
+    assert times[59] == 0
+    assert times[60] > WINDOW_SECONDS

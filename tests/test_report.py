@@ -1,0 +1,153 @@
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from handmade import AAPL, fill, result_of
+
+from backtest.errors import UsageError
+from backtest.metrics import METRICS
+from backtest.report import page, write_report
+from backtest.result import RunResult
+
+FILLS = [fill(0, 2, 10.0, 0.5), fill(2, -1, 16.0, 0.5)]
+HOSTILE = "<script>alert('1')</script>"
+MANIFEST = {
+    "strategy": {"name": "trend.py:Trend", "sha256": "ab12"},
+    "series": {AAPL: {"rows_sha256": "cd34", "bars": 3270}},
+    "packages": {"numpy": "2.4.6"},
+    "python": "3.11.2",
+}
+
+
+class Reader(HTMLParser):
+    """Collects the tags of a page, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.words = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href", "xlink:href", "action")]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return result_of([99.5, 89.55, 111.0], FILLS, params={"fast": 5}, manifest=MANIFEST)
+
+
+@pytest.fixture(scope="module")
+def text(result):
+    return page(result)
+
+
+def words(text):
+    return re.sub(r"\s+", " ", " ".join(Reader(text).words))
+
+
+def test_a_report_is_a_page_its_numbers_and_the_run(tmp_path, result):
+    path = write_report(result, tmp_path / "new" / "report")
+
+    assert path == tmp_path / "new" / "report" / "index.html"
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert RunResult.load(path.parent) == result
+
+
+def test_the_numbers_are_those_of_the_run_with_their_definitions(tmp_path, result):
+    numbers = json.loads((write_report(result, tmp_path).parent / "metrics.json").read_text(encoding="utf-8"))
+
+    assert numbers["stats"] == result.stats.to_dict()
+    assert numbers["definitions"].keys() == METRICS.keys()
+    assert numbers["basis"] == result.stats.basis
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path, result):
+    first, second = (write_report(result, tmp_path / name) for name in "ab")
+
+    for file in first.parent.iterdir():
+        assert file.read_bytes() == (second.parent / file.name).read_bytes()
+
+
+def test_a_loaded_run_gives_the_same_page(tmp_path, result, text):
+    assert page(RunResult.load(result.save(tmp_path))) == text
+
+
+def test_the_page_asks_for_nothing_and_runs_nothing(text):
+    reader = Reader(text)
+
+    assert not {"script", "link", "img", "iframe", "object", "base"} & set(reader.tags)
+    assert all(link.startswith("#") for link in reader.links)
+    assert not re.search(r"@import|url\((?!#)", text)
+
+
+def test_text_from_outside_is_only_text():
+    fills = [fill(0, 1, 10.0), fill(1, -1, 11.0)]
+    hostile = result_of(
+        [100.0, 101.0], fills, strategy=f"x.py:{HOSTILE}", params={HOSTILE: HOSTILE}, costs=HOSTILE,
+        series=("%3CB%3E-STK-SMART-USD/1day/TRADES/rth",), manifest={HOSTILE: {HOSTILE: HOSTILE}, "word": HOSTILE},
+    )  # fmt: skip
+
+    reader = Reader(page(hostile))
+
+    assert "script" not in reader.tags
+    assert HOSTILE in " ".join(reader.words)
+
+
+def test_the_page_shows_every_metric_with_its_value_and_definition(text, result):
+    shown = words(text)
+
+    for name, metric in METRICS.items():
+        assert metric.label in shown
+        assert result.stats.text(name).replace("-", "−") in shown
+        assert metric.definition in shown
+
+
+def test_an_open_position_is_told_apart_from_the_trades(text):
+    assert "Still open at the end, and not among the trades: 1 AAPL/1day at the last close of 111.00." in words(text)
+
+
+def test_trades_and_the_open_position_add_up_to_the_change_of_equity(text):
+    sums = re.findall(r'<th>([^<]*)</th><td class="number">([^<]*) USD</td>', text)
+
+    # Closed: 6 less 0.25 of the entry's costs and 0.5; the equity went from 100 to 111.
+    assert sums == [
+        ("Closed trades, net", "5.25"),
+        ("Open positions and all else", "5.75"),
+        ("Change of equity", "11.00"),
+    ]
+
+
+def test_an_open_drawdown_is_shown_as_open():
+    assert re.search(r"−10\.00\s% 2024-01-01 2024-01-02 open 1 1", words(page(result_of([100.0, 90.0]))))
+
+
+def test_a_run_without_trades_and_drawdowns_says_so():
+    shown = words(page(result_of([101.0, 102.0])))
+
+    assert "No round trip was closed." in shown
+    assert "Equity never fell below a peak" in shown
+
+
+@pytest.mark.parametrize("seen", ["ab12", "cd34", "3,270", "2.4.6", "3.11.2", "fast = 5", AAPL])
+def test_the_page_shows_what_made_its_numbers(text, seen):
+    assert seen in words(text)
+
+
+def test_every_picture_has_its_words(text, result):
+    assert len(re.findall(r'<figure role="img" aria-label="[^"]+">', text)) == 3
+
+
+def test_prices_below_zero_have_no_buy_and_hold():
+    assert "buy and hold" not in page(result_of([100.0, 101.0], closes=[20.0, -37.0])).split("<h2>")[0]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, result):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(UsageError, match="file"):
+        write_report(result, tmp_path / "file" / "report")
