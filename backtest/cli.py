@@ -181,8 +181,8 @@ def gateway(
 
     Example: backtest gateway --store data/sample --port 4002
     """
-    from backtest.sources.faults import Faults
     from backtest.sources.gateway import Gateway
+    from backtest.sources.gateway.faults import Faults
     from backtest.store import Store
 
     stopped = _signalled()

@@ -15,9 +15,9 @@ from market import contract, minute_bars, store_with
 from backtest.bars import Instrument, Series, Span, table_of
 from backtest.calendars import span_of_sessions
 from backtest.errors import Refused
-from backtest.sources.archive import Archive, end_of
-from backtest.sources.listings import made_up_number
-from backtest.sources.wire import BarsRequest, ContractQuery, HeadRequest
+from backtest.sources.gateway.archive import Archive, end_of
+from backtest.sources.gateway.listings import made_up_number
+from backtest.sources.gateway.wire import BarsRequest, ContractQuery, HeadRequest
 from backtest.store import Store
 
 NOW = datetime(2025, 1, 2, 15, tzinfo=UTC)

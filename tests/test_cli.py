@@ -11,6 +11,7 @@ from backtest.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = str(ROOT / "data" / "sample")
+EMULATOR = f"gateway:{SAMPLE}"
 SMA = str(ROOT / "strategies" / "sma_cross.py")
 
 
@@ -76,7 +77,7 @@ def test_run_as_json_is_one_document_with_the_numbers_of_the_run(call, tmp_path)
 
 def test_download_from_the_emulator_fills_a_store_and_then_has_nothing_to_do(call, tmp_path):
     words = ("download", "AAPL/1day", "--since", "2000-03-01", "--until", "2013-03-01")
-    words = (*words, "--source", f"gateway:{SAMPLE}", "--store", str(tmp_path / "bars"))
+    words = (*words, "--source", EMULATOR, "--store", str(tmp_path / "bars"))
 
     first, again = call(*words), call(*words, "--json")
 
@@ -89,7 +90,7 @@ def test_download_reads_series_from_a_file(call, tmp_path):
     (tmp_path / "list").write_text("AAPL/1day  # apples\n\nIBM/1day\n")
     words = ("download", f"@{tmp_path / 'list'}", "--since", "2012-01-03", "--until", "2013-03-01", "--json")
 
-    code, out, _ = call(*words, "--source", f"gateway:{SAMPLE}", "--store", str(tmp_path / "bars"))
+    code, out, _ = call(*words, "--source", EMULATOR, "--store", str(tmp_path / "bars"))
 
     assert code == 0
     assert len(json.loads(out)["series"]) == 2
@@ -98,7 +99,7 @@ def test_download_reads_series_from_a_file(call, tmp_path):
 def test_download_that_misses_something_says_so_with_its_exit_code(call, tmp_path):
     words = ("download", "NOPE/1day", "IBM/1day", "--since", "2012-01-03", "--until", "2013-03-01", "--json")
 
-    code, out, _ = call(*words, "--source", f"gateway:{SAMPLE}", "--store", str(tmp_path / "bars"))
+    code, out, _ = call(*words, "--source", EMULATOR, "--store", str(tmp_path / "bars"))
 
     status = {key.split("-")[0]: one["status"] for key, one in json.loads(out)["series"].items()}
     assert code == 4
@@ -108,7 +109,7 @@ def test_download_that_misses_something_says_so_with_its_exit_code(call, tmp_pat
 def test_log_records_are_json_lines_when_asked_for(tmp_path):
     ran = backtest(
         *("download", "IBM/1day", "--since", "2012-01-03", "--until", "2013-03-01", "--log-format", "json"),
-        *("--source", f"gateway:{SAMPLE}", "--store", str(tmp_path / "bars")),
+        *("--source", EMULATOR, "--store", str(tmp_path / "bars")),
     )
 
     records = [json.loads(line) for line in ran.stderr.splitlines()]
@@ -143,9 +144,9 @@ def broken(tmp_path):
         (["download", "AAPL/1day", "--since", "2012-02-30"], 2, "no date"),
         (["download", "AAPL/1day", "--since", "2012-01-01", "--source", "ib://127.0.0.1:{port}"], 4, "nobody listens"),
         (["download", "@{file}s", "--since", "2012-01-01"], 2, "no file"),
-        (["download", "AAPL/1day", "--since", "2012-01-01", "--until", "2011-01-01", "--source", "gateway:" + SAMPLE], 2,
+        (["download", "AAPL/1day", "--since", "2012-01-01", "--until", "2011-01-01", "--source", EMULATOR], 2,
          "empty"),
-        (["download", "AAPL/1day", "--since", "2012-01-03", "--until", "2012-01-09", "--source", f"gateway:{SAMPLE}",
+        (["download", "AAPL/1day", "--since", "2012-01-03", "--until", "2012-01-09", "--source", EMULATOR,
           "--store", "{file}/x"], 1, "another place"),
         (["download", "AAPL/1day", "--since", "2012-01-01", "--log-format", "xml"], 2, "text or json"),
         (["gateway", "--store", SAMPLE, "--faults", "{file}"], 2, "{file}"),

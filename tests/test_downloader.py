@@ -21,8 +21,8 @@ from backtest.errors import (
     UsageError,
 )
 from backtest.sources import connect
-from backtest.sources.faults import Faults
 from backtest.sources.gateway import Gateway
+from backtest.sources.gateway.faults import Faults
 from backtest.sources.ib import IbSource
 from backtest.store import Store
 

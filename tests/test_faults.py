@@ -13,8 +13,8 @@ import pytest
 from rawclient import RawClient, rows
 
 from backtest.errors import UsageError
-from backtest.sources.faults import Fault, Faults
 from backtest.sources.gateway import Gateway
+from backtest.sources.gateway.faults import Fault, Faults
 from backtest.store import Store
 
 DAYS = ["20130227", "20130228", "20130301"]

@@ -21,8 +21,8 @@ from rawclient import RawClient, rows
 
 from backtest.bars import Series, Span
 from backtest.errors import UsageError
-from backtest.sources.faults import Faults
 from backtest.sources.gateway import Gateway
+from backtest.sources.gateway.faults import Faults
 from backtest.store import Store
 
 ROOT = Path(__file__).parents[1]

@@ -12,8 +12,7 @@ from rawclient import RawClient, rows
 
 from backtest.bars import ContractDetails, Instrument, table_of
 from backtest.errors import LinkLost, Refused
-from backtest.sources import wire
-from backtest.sources.gateway import Gateway
+from backtest.sources.gateway import Gateway, wire
 
 NOON = datetime(2024, 3, 4, 17, tzinfo=UTC)
 APPLE = Instrument("AAPL")

@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import Any
 
 from backtest.errors import UsageError
-from backtest.sources.wire import framed
+from backtest.sources.gateway.wire import framed
 
 _KINDS = ("bars", "head", "schedule", "details", "any")
 _VALUES = ("nan", "huge", "minus", "zero", "crossed", "off_grid", "text")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from backtest.bars import BarSize
 from backtest.errors import UsageError
+from backtest.sources.gateway.wire import BarsRequest, HeadRequest
 from backtest.sources.limits import (
     BURST_REQUESTS,
     BURST_SECONDS,
@@ -19,7 +20,6 @@ from backtest.sources.limits import (
     WINDOW_REQUESTS,
     WINDOW_SECONDS,
 )
-from backtest.sources.wire import BarsRequest, HeadRequest
 
 
 @dataclass(frozen=True, slots=True)

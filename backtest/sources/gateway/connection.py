@@ -17,11 +17,11 @@ from datetime import datetime
 from typing import TextIO
 
 from backtest.errors import BacktestError, LinkLost, NoConnection, Refused
-from backtest.sources import wire
-from backtest.sources.archive import Archive
-from backtest.sources.faults import Fault, Faults, spoilt
-from backtest.sources.limiter import Limiter
-from backtest.sources.wire import (
+from backtest.sources.gateway import wire
+from backtest.sources.gateway.archive import Archive
+from backtest.sources.gateway.faults import Fault, Faults, spoilt
+from backtest.sources.gateway.limiter import Limiter
+from backtest.sources.gateway.wire import (
     BarsRequest,
     CancelRequest,
     DetailsRequest,

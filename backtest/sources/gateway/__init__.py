@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from backtest.errors import UsageError
-from backtest.sources.archive import Archive
-from backtest.sources.connection import Desk, Record
-from backtest.sources.faults import Faults
-from backtest.sources.limiter import Limiter
+from backtest.sources.gateway.archive import Archive
+from backtest.sources.gateway.connection import Desk, Record
+from backtest.sources.gateway.faults import Faults
+from backtest.sources.gateway.limiter import Limiter
 
 if TYPE_CHECKING:
     from backtest.store import Store

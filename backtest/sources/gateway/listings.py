@@ -12,7 +12,7 @@ from backtest import calendars
 from backtest.bars import ContractDetails, Instrument
 from backtest.calendars import Session
 from backtest.errors import UsageError
-from backtest.sources.wire import ContractQuery
+from backtest.sources.gateway.wire import ContractQuery
 
 _EXPIRING = ("FUT", "OPT", "FOP", "WAR")
 _IB_ZONES = {"America/New_York": "US/Eastern", "America/Chicago": "US/Central"}  # as IB writes them

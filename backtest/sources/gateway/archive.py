@@ -31,11 +31,11 @@ from zoneinfo import ZoneInfo
 from backtest.bars import PRICES, BarSize, ContractDetails, Instrument, Series, Span, schema
 from backtest.calendars import Session
 from backtest.errors import NoBars, Refused
-from backtest.sources import buckets
-from backtest.sources.buckets import ONE_KIND_OF_HOURS, Bucket
+from backtest.sources.gateway import buckets
+from backtest.sources.gateway.buckets import ONE_KIND_OF_HOURS, Bucket
+from backtest.sources.gateway.listings import Listing, expired, fits, hours_text, listing_of, words
+from backtest.sources.gateway.wire import LOGIN_ZONE, BarsRequest, ContractQuery, HeadRequest
 from backtest.sources.limits import LONGEST, NEVER_SHOWN, OPEN_ENDED
-from backtest.sources.listings import Listing, expired, fits, hours_text, listing_of, words
-from backtest.sources.wire import LOGIN_ZONE, BarsRequest, ContractQuery, HeadRequest
 
 if TYPE_CHECKING:
     import pyarrow as pa
