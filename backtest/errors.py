@@ -15,6 +15,11 @@ Everything the package raises on purpose, as one tree; the text says what happen
     │   ├── Unanswered               no answer in time, which is not "no data"
     │   └── Refused                  the source answered with an error code
     │       ├── NoData               the source says that there is none
+    │       ├── TooLong              too much for one request
+    │       ├── PacingViolation      too many requests
+    │       ├── NoPermission         no subscription to the market data
+    │       ├── OtherSession         another login of the same user has the data
+    │       ├── BadRequest           a request that can never be served
     │       ├── UnknownContract      no such instrument
     │       └── AmbiguousContract    several instruments fit
     └── StrategyError            5   the strategy cannot be loaded or raised while it ran
@@ -89,6 +94,26 @@ class Refused(SourceError):
 
 class NoData(Refused):
     """The source says that it has no bars there."""
+
+
+class TooLong(Refused):
+    """The source does not serve as much in one request; less may work."""
+
+
+class PacingViolation(Refused):
+    """Too many requests; nothing should be sent for a while."""
+
+
+class NoPermission(Refused):
+    """The user has not subscribed to this market data."""
+
+
+class OtherSession(Refused):
+    """Another login of the same user has the data; nothing works until it ends."""
+
+
+class BadRequest(Refused):
+    """A request that can never be served as it is."""
 
 
 class UnknownContract(Refused):

@@ -8,10 +8,11 @@ inside a session would lose bars at its start.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
-from backtest.bars import Series, Span
+from backtest.bars import BarSize, Series, Span
 from backtest.calendars import Session, sessions
 from backtest.errors import UsageError
 from backtest.sources.limits import LONGEST, NEVER_SHOWN, OPEN_ENDED, PRACTICAL
@@ -33,15 +34,15 @@ def open_ended(series: Series) -> bool:
     return series.prices in OPEN_ENDED or series.instrument.kind == "CONTFUT"
 
 
-def windows(series: Series, gap: Span) -> list[Span]:
+def windows(series: Series, gap: Span, steps: Mapping[str, str] = PRACTICAL) -> list[Span]:
     """
     Return the windows to ask for, in order of time; together they cover every session in the gap.
 
-    A gap without a session (a weekend) needs none.
+    A gap without a session (a weekend) needs none. `steps` says how much one request may ask for, by bar size.
     """
     if open_ended(series):
         return [gap]
-    number, unit = _step(series)
+    number, unit = _step(series, steps)
     if series.size.daily:
         return _by_days(gap, number * _DAYS[unit]) if _has_weekday(gap) else []
     inside = _sessions_in(series, gap)
@@ -59,12 +60,25 @@ def duration(series: Series, window: Span, now: datetime) -> str:
         return _calendar_days(math.ceil((now - window.start) / _DAY) + 1)
     if series.size.daily:
         return _calendar_days(math.ceil((window.end - window.start) / _DAY))
-    if _step(series)[1] == "S":
-        return f"{max(30, math.ceil((window.end - window.start).total_seconds()))} S"
-    count = len(_sessions_in(series, window))
+    inside = _sessions_in(series, window)
+    if len(inside) == 1 and (window.start > inside[0].open or window.end < inside[0].close):
+        part = min(window.end, inside[0].close) - max(window.start, inside[0].open)
+        return f"{max(30, math.ceil(part.total_seconds()))} S"
+    count = len(inside)
     if count <= LONGEST["D"]:
         return f"{max(1, count)} D"
     return _calendar_days(math.ceil((window.end - window.start) / _DAY))
+
+
+def halved(step: str, size: BarSize) -> str | None:
+    """Return half of what a request may ask for, such as "10 D" for "21 D"; None where there is no half."""
+    number, unit = int(step.split()[0]), step.split()[1]
+    if unit == "Y" and number == 1:
+        number, unit = 364, "D"
+    if unit == "D" and number == 1 and not size.daily:
+        number, unit = 28_800, "S"
+    least = 2 * max(30, size.seconds) if unit == "S" else 2
+    return f"{number // 2} {unit}" if number >= least else None
 
 
 def end_text(series: Series, window: Span) -> str:
@@ -95,8 +109,8 @@ def finished(series: Series, span: Span, now: datetime) -> Span | None:
 _DAYS = {"Y": 365, "M": 30, "W": 7, "D": 1}
 
 
-def _step(series: Series) -> tuple[int, str]:
-    number, unit = PRACTICAL[series.size.label].split()
+def _step(series: Series, steps: Mapping[str, str]) -> tuple[int, str]:
+    number, unit = steps[series.size.label].split()
     return int(number), unit
 
 
