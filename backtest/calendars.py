@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -100,17 +101,23 @@ def span_of_sessions(series: Series, since: date, until: date) -> Span:
 
 
 def _listed_sessions(name: str, since: date, until: date, regular_hours: bool) -> list[Session]:
-    calendar = _calendar(name)
-    first, last = calendar.first_session.date(), calendar.last_session.date()
-    if since > last or until < first:
-        return []
-    schedule = calendar.schedule.loc[str(max(since, first)) : str(min(until, last)), ["open", "close"]]
-    found = [
-        Session(row.Index.date(), row.open.to_pydatetime(), row.close.to_pydatetime()) for row in schedule.itertuples()
-    ]
+    every = _every_session(name)
+    found = every[bisect_left(every, since, key=_day) : bisect_right(every, until, key=_day)]
     if regular_hours or name != "XNYS":
         return found
     return [_extended(session) for session in found]
+
+
+def _day(session: Session) -> date:
+    return session.day
+
+
+@lru_cache
+def _every_session(name: str) -> list[Session]:
+    schedule = _calendar(name).schedule
+    days, opens, closes = schedule.index, schedule["open"].dt, schedule["close"].dt
+    moments = zip(days, opens.to_pydatetime(), closes.to_pydatetime(), strict=True)
+    return [Session(day.date(), start.astimezone(UTC), end.astimezone(UTC)) for day, start, end in moments]
 
 
 def _extended(session: Session) -> Session:

@@ -1,37 +1,48 @@
-"""The command line: one function a command, listed in `COMMANDS`; it parses and prints, and decides nothing."""
+"""The command line: one function a command, listed in `COMMANDS`; it parses, and decides nothing."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from backtest.errors import BacktestError, UsageError
+from backtest.terminal import (
+    give,
+    give_download,
+    give_findings,
+    give_json,
+    give_listing,
+    give_plan,
+    give_runs,
+    ls_row,
+    progress,
+    say,
+    start_logging,
+)
 
 if TYPE_CHECKING:
     import threading
 
     from backtest.bars import Series
-    from backtest.downloader import DownloadReport, Progress
-    from backtest.result import RunResult
-    from backtest.store import Store
 
 STORE = "data/bars"
 RUNS = "runs"
+_STATE = Path.home() / ".cache" / "ib-backtest"  # where request budgets outlive a command
 WIDTH = 80
 
 StoreOption = Annotated[str, typer.Option("--store", envvar="BACKTEST_STORE", help="Folder of the store.")]
 SourceOption = Annotated[
     str,
-    typer.Option("--source", envvar="BACKTEST_SOURCE", help="ib://HOST:PORT[?client_id=N], or gateway:FOLDER."),
+    typer.Option(
+        "--source", envvar="BACKTEST_SOURCE", help="ib://HOST:PORT[?client_id=N], gateway:FOLDER, or csv:FOLDER."
+    ),
 ]
 SinceOption = Annotated[str, typer.Option("--since", help="First session, YYYY-MM-DD.")]
 UntilOption = Annotated[str, typer.Option("--until", help="Last session, YYYY-MM-DD, included.")]
@@ -50,9 +61,9 @@ def demo(
     """
     from backtest.demo import run_demo
 
-    shown = run_demo(Path(out), store, tell=_say)
-    _print_runs(shown.results)
-    _say(f"Pages: {shown.pages[0].parent.parent}/*/index.html, the first one: {shown.pages[0]}")
+    shown = run_demo(Path(out), store, tell=say)
+    give_runs(shown.results)
+    say(f"Pages: {shown.pages[0].parent.parent}/*/index.html, the first one: {shown.pages[0]}")
 
 
 def download(
@@ -61,6 +72,11 @@ def download(
     until: UntilOption = "",
     source: SourceOption = "ib://127.0.0.1:7497",
     store: StoreOption = STORE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be asked for.")] = False,
+    recheck: Annotated[bool, typer.Option("--recheck", help="Ask again for what the vendor said it lacks.")] = False,
+    accept_revision: Annotated[
+        bool, typer.Option("--accept-revision", help="Take new values of bars that had settled; the old are archived.")
+    ] = False,
     as_json: JsonOption = False,
     log_format: Annotated[str, typer.Option(help="text or json: how log records look on stderr.")] = "text",
 ) -> None:
@@ -70,21 +86,27 @@ def download(
     Example: backtest download AAPL/1day EUR-CASH/1hour --since 2020-01-02 --source ib://127.0.0.1:4002
     """
     from backtest.downloader import download as fill
+    from backtest.downloader import plan_download
     from backtest.sources import connect
     from backtest.store import Store
 
-    _start_logging(log_format)
+    start_logging(log_format)
     wanted, target = _series(series), Store(store)
     first, last = _date(since, "--since"), _date(until, "--until") or datetime.now(UTC).date()
     if first is None:
         raise UsageError("--since names no date; write YYYY-MM-DD")
-    with connect(source) as opened, _progress() as tell:
-        report = fill(target, opened, wanted, (first, last), tell=tell)
-    _print_download(report, as_json)
+    with connect(source, state=_STATE) as opened, progress() as tell:
+        if dry_run:
+            give_plan(plan_download(target, opened, wanted, (first, last)), as_json)
+            return
+        report = fill(
+            target, opened, wanted, (first, last), tell=tell, recheck=recheck, accept_revision=accept_revision
+        )
+    give_download(report, as_json)
     if report.ended_by:
-        raise report.ended_by
-    if not report.complete:
-        raise typer.Exit(4)
+        say(f"error: {report.ended_by}")
+    if report.exit_code:
+        raise typer.Exit(report.exit_code)
 
 
 def ls(
@@ -100,14 +122,91 @@ def ls(
     from backtest.store import Store
 
     opened = Store(store)
-    rows = [_ls_row(opened, one) for one in (_series(series) if series else opened.series())]
+    rows = [ls_row(opened, one) for one in (_series(series) if series else opened.series())]
     if as_json:
-        _print_json({"store": store, "series": {row.pop("key"): row for row in rows}})
+        give_json({"store": store, "series": {row.pop("key"): row for row in rows}})
         return
-    columns = ("series", "from", "to", "bars", "bytes")
-    _print_table(columns, [[_cell(row[name]) for name in columns] for row in rows])
+    give_listing(rows)
     if not rows:
-        _say(f"{store} is empty; fill it with: backtest download AAPL/1day --since 2020-01-02")
+        say(f"{store} is empty; fill it with: backtest download AAPL/1day --since 2020-01-02")
+
+
+def import_(
+    file: Annotated[str, typer.Argument(help="A CSV or Parquet file with a bar a row.")],
+    series: Annotated[str, typer.Argument(help="The series of its bars, such as AAPL/1day.")],
+    store: StoreOption = STORE,
+    tz: Annotated[str, typer.Option(help="Zone of times without one: IANA name, or exchange.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Read bars from a CSV or Parquet file into the store; says which column it takes for what.
+
+    Bars that are stored already must be the same in the file; otherwise nothing is written.
+
+    Example: backtest import aapl.csv AAPL/1min --tz America/New_York
+    """
+    from backtest.sources.files import bars_of, span_of
+    from backtest.store import Store
+
+    one, target = _one_series(series), Store(store)
+    bars, mapping = bars_of(file, one, tz or None)
+    say(f"{file}: " + ", ".join(f"{theirs or '(no name)'} = {ours or '–'}" for theirs, ours in mapping.items()))
+    span = span_of(bars, one)
+    added = target.write(one, span, bars, source="csv")
+    first, last = (bars["time"][n].as_py().isoformat() for n in (0, -1))
+    if as_json:
+        counts = {"bars_added": added, "bars": len(bars), "from": first, "to": last}
+        give_json({"series": {str(one): counts | {"mapping": mapping}}})
+        return
+    give(f"{one.short}: {added:,} new of {len(bars):,} bars, {first[:10]} to {last[:10]}")
+
+
+def export(
+    series: Annotated[str, typer.Argument(help="A series of the store, such as AAPL/1day.")],
+    file: Annotated[str, typer.Argument(help="Where to: a file that ends in .csv or .parquet.")],
+    store: StoreOption = STORE,
+    since: SinceOption = "",
+    until: UntilOption = "",
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """
+    Write the bars of a series to a CSV or Parquet file; times are UTC.
+
+    Example: backtest export AAPL/1day aapl.csv --store data/sample
+    """
+    from backtest.calendars import span_of_sessions
+    from backtest.sources.files import write_file
+    from backtest.store import Store
+
+    one = _one_series(series)
+    first, last = _date(since, "--since"), _date(until, "--until")
+    span = span_of_sessions(one, first or date(1900, 1, 1), last or date(2100, 1, 1)) if first or last else None
+    bars = Store(store).read(one, span)
+    write_file(bars, file, one, overwrite=force)
+    give(f"{one.short}: {len(bars):,} bars to {file}")
+
+
+def doctor(
+    source: SourceOption = "ib://127.0.0.1:7497",
+    store: StoreOption = STORE,
+    series: Annotated[str, typer.Option(help="Ask the source for a few bars of it: may you have them?")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Say whether everything is in place, and what to do where it is not; exit code 1 if there is a problem.
+
+    Example: backtest doctor --source ib://127.0.0.1:4002 --series AAPL/1day
+    """
+    from backtest.doctor import examine
+
+    findings = examine(source, store, _one_series(series) if series else None)
+    problems = sum(finding.state == "problem" for finding in findings)
+    if as_json:
+        give_json({"problems": problems, "findings": [asdict(finding) for finding in findings]})
+    else:
+        give_findings(findings)
+    if problems:
+        raise typer.Exit(1)
 
 
 def run(
@@ -146,10 +245,10 @@ def run(
     folder = result.save(out or Path(RUNS) / result.run)
     if as_json:
         stats = {"stats": result.stats.to_dict(), "definitions": result.stats.definitions}
-        _print_json({"run": result.run, "folder": str(folder), **stats, "manifest": result.manifest})
+        give_json({"run": result.run, "folder": str(folder), **stats, "manifest": result.manifest})
         return
-    _print(repr(result))
-    _say(f"Kept in {folder}; its page: backtest report {folder}")
+    give(repr(result))
+    say(f"Kept in {folder}; its page: backtest report {folder}")
 
 
 def report(
@@ -165,7 +264,7 @@ def report(
     from backtest.result import RunResult
 
     folder = Path(run_folder) if Path(run_folder).exists() else Path(RUNS) / run_folder
-    _print(str(write_report(RunResult.load(folder), Path(out) if out else folder)))
+    give(str(write_report(RunResult.load(folder), Path(out) if out else folder)))
 
 
 def gateway(
@@ -197,13 +296,13 @@ def gateway(
             log=lines,
         ) as served,
     ):
-        _print(f"listening on 127.0.0.1:{served.port}")
+        give(f"listening on 127.0.0.1:{served.port}")
         if not Store(store).series():
-            _say(f"{store} holds no bars, so every request will be answered with error 200; fill it, or use --store")
+            say(f"{store} holds no bars, so every request will be answered with error 200; fill it, or use --store")
         stopped.wait()
 
 
-COMMANDS = (demo, download, ls, run, report, gateway)
+COMMANDS = (demo, doctor, download, import_, export, ls, run, report, gateway)
 
 app = typer.Typer(
     help="Backtest on Interactive Brokers' historical bars: download, store, replay, measure, report.",
@@ -212,7 +311,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
 )
 for _command in COMMANDS:
-    app.command()(_command)
+    app.command(_command.__name__.rstrip("_"))(_command)
 
 
 def main(words: list[str] | None = None) -> None:
@@ -230,7 +329,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def _fail(text: str, code: int) -> None:
-    _say(f"error: {text}")
+    say(f"error: {text}")
     sys.exit(code)
 
 
@@ -241,6 +340,12 @@ def _series(words: list[str]) -> list[Series]:
     from backtest.bars import Series
 
     return [Series.parse(word) for word in _listed(words)]
+
+
+def _one_series(word: str) -> Series:
+    from backtest.bars import Series
+
+    return Series.parse(word)
 
 
 def _listed(words: list[str]) -> Iterator[str]:
@@ -270,148 +375,6 @@ def _settings(words: list[str]) -> dict[str, str]:
         if not (name and mark):
             raise UsageError(f"--set {word!r} is no setting; write NAME=VALUE, such as --set fast=10")
     return {name: value for name, _, value in pairs}
-
-
-# --- printing
-
-
-def _say(text: str) -> None:
-    """Tell people something: stderr."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def _print(text: str) -> None:
-    """Give a result: stdout."""
-    print(text, flush=True)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    _print(json.dumps(value, indent=1, allow_nan=False))
-
-
-def _print_table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0, collapse_padding=True)
-    for n, name in enumerate(columns):
-        right = bool(rows) and all(row[n][:1] in "-–0123456789" for row in rows) and "-" not in rows[0][n][1:]
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False).print(table)
-
-
-def _print_runs(results: list[RunResult]) -> None:
-    from backtest.metrics import METRICS
-
-    names = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "trades")
-    heads = ("strategy", "series", "return", "CAGR", "volatility", "Sharpe", "drawdown", "trades")
-    rows = [
-        [result.spec.name, result.series[0], *(METRICS[name].text(result.stats[name]) for name in names)]
-        for result in results
-    ]
-    _print_table(heads, rows)
-    _print(_wrapped(results[0].stats.conventions))
-
-
-def _wrapped(text: str) -> str:
-    import textwrap
-
-    return textwrap.fill(text, WIDTH)
-
-
-def _print_download(report: DownloadReport, as_json: bool) -> None:
-    if as_json:
-        _print_json(report.to_dict())
-        return
-    for one in report.series:
-        first, last = (f"{moment:%Y-%m-%d}" if moment else "–" for moment in (one.first, one.last))
-        _print(
-            f"{one.series.short}: {one.status}, {one.bars_added:,} new of {one.bars:,} bars, {first} to {last}, "
-            f"{one.requests} requests"
-        )
-        for error in one.errors:
-            _say(f"error: {error}")
-    if report.complete and not report.requests:
-        _say("Nothing to download: the store has it all.")
-
-
-def _ls_row(store: Store, series: Series) -> dict[str, Any]:
-    manifest = store.manifest(series)
-    if not manifest.generation:
-        from backtest.errors import NoBars
-
-        raise NoBars(f"{series.short} is not in {store.root}; see what is: backtest ls --store {store.root}")
-    first, last = (manifest.segments[0].first, manifest.segments[-1].last) if manifest.segments else (None, None)
-    return {
-        "key": str(series),
-        "series": series.short,
-        "from": first,
-        "to": last,
-        "bars": manifest.rows,
-        "bytes": sum(segment.bytes for segment in manifest.segments),
-        "content": manifest.content,
-        "covered": [[span.start.isoformat(), span.end.isoformat()] for span in manifest.coverage],
-    }
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return str(value)[:10] if str(value).endswith("+00:00") else str(value)
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("connected") as status:
-
-        def tell(progress: Progress) -> None:
-            status.update(f"{progress.series.short}  window {progress.done} of {progress.windows}")
-
-        yield tell
-
-
-# --- logs
-
-
-def _start_logging(log_format: str) -> None:
-    if log_format not in ("text", "json"):
-        raise UsageError(f"--log-format {log_format!r} is unknown; write text or json")
-    handler = logging.StreamHandler()
-    if log_format == "json":
-        handler.setFormatter(_JsonLines())
-    logger = logging.getLogger("backtest")
-    logger.handlers = [handler]
-    logger.setLevel(logging.INFO if log_format == "json" else logging.WARNING)
-    logger.propagate = False
-
-
-class _JsonLines(logging.Formatter):
-    """A JSON object a record: time, level, logger, message, and the fields given with it."""
-
-    _known = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        fields = {key: value for key, value in vars(record).items() if key not in self._known}
-        at = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
-        line = {
-            "time": at,
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-            **fields,
-        }
-        return json.dumps(line, default=str)
 
 
 def _signalled() -> threading.Event:

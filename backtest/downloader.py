@@ -1,61 +1,35 @@
-"""`download`: fill the gaps of series in a store from a source."""
+"""
+`download`: fill the gaps of series in a store from a source, several series at once.
+
+Each window is stored together with the fact that it was answered, so a download can end at any moment.
+"""
 
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from backtest.bars import Series, Span, schema, union
+from backtest.bars import Series, Span
 from backtest.calendars import span_of_sessions
-from backtest.errors import BacktestError, LinkLost, NoConnection, NoData, UsageError
+from backtest.errors import BacktestError, NoConnection, OtherSession, SourceError, Stopped, UsageError
+from backtest.filling import Filling, Options, Progress, SeriesReport
+from backtest.persistence import Persistence
 from backtest.sources import Source
-from backtest.sources.plan import finished, open_ended
+from backtest.sources.limits import SMALL_BAR_SECONDS, WINDOW_REQUESTS, WINDOW_SECONDS
 from backtest.store import Store
 
+_WORKERS = 8  # series at once; how many requests are in flight is the source's business
+_BARS_A_SECOND = 2000  # of a gateway that is not slow
+_ENDS_ALL = (NoConnection, OtherSession, Stopped)  # what is no fault of the series it happened to
 _log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a download is: the series, its windows done and in all, and the bars of the last window."""
-
-    series: Series
-    done: int
-    windows: int
-    bars: int
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesReport:
-    """What a download did for one series; `status` is complete, partial or failed."""
-
-    series: Series
-    status: str
-    bars_added: int
-    bars: int
-    requests: int
-    first: datetime | None
-    last: datetime | None
-    gaps: tuple[Span, ...]
-    confirmed_empty: tuple[Span, ...]
-    errors: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON's types; times are ISO 8601, UTC."""
-        return {
-            "status": self.status,
-            "bars_added": self.bars_added,
-            "bars": self.bars,
-            "requests": self.requests,
-            "from": self.first.isoformat() if self.first else None,
-            "to": self.last.isoformat() if self.last else None,
-            "gaps": [_pair(gap) for gap in self.gaps],
-            "confirmed_empty": [_pair(span) for span in self.confirmed_empty],
-            "errors": list(self.errors),
-        }
+Result = tuple[SeriesReport, BacktestError | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +38,8 @@ class DownloadReport:
 
     series: tuple[SeriesReport, ...]
     requests: int
+    violations: int  # of IB's pacing
+    seconds: float
     ended_by: BacktestError | None = None
 
     @property
@@ -71,9 +47,57 @@ class DownloadReport:
         """Whether all that was asked for is stored, or known not to exist."""
         return self.ended_by is None and all(report.status == "complete" for report in self.series)
 
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a command: 0 where complete, that of the errors where they agree, else 4."""
+        codes = {report.exit_code for report in self.series if report.exit_code}
+        if self.ended_by or len(codes) > 1:
+            return SourceError.exit_code
+        return codes.pop() if codes else 0
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON's types."""
-        return {"series": {str(one.series): one.to_dict() for one in self.series}, "requests": self.requests}
+        return {
+            "series": {str(one.series): one.to_dict() for one in self.series},
+            "requests": self.requests,
+            "violations": self.violations,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPlan:
+    """What a download would ask for: windows, one request each; `error` says why it could not."""
+
+    series: Series
+    windows: tuple[Span, ...]
+    con_id: int
+    error: str = ""
+
+    @property
+    def bars(self) -> int:
+        """How many bars that may bring, roughly: of stocks in regular hours, else of every hour of five days a week."""
+        week = 5 * (6.5 if self.series.regular_hours and self.series.instrument.kind == "STK" else 23) * 3600
+        share = 5 * 86_400 / 604_800 if self.series.size.daily else week / 604_800
+        return round(sum((w.end - w.start).total_seconds() for w in self.windows) * share / self.series.size.seconds)
+
+    @property
+    def seconds(self) -> float:
+        """How long that takes, roughly: small bars wait for IB's pacing, others for their answers."""
+        paced = WINDOW_SECONDS * (max(0, len(self.windows) - 1) // WINDOW_REQUESTS)
+        small = self.series.size.seconds <= SMALL_BAR_SECONDS
+        return self.bars / _BARS_A_SECOND + (paced if small else 0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON's types."""
+        return {
+            "requests": len(self.windows),
+            "windows": [[window.start.isoformat(), window.end.isoformat()] for window in self.windows],
+            "con_id": self.con_id,
+            "bars": self.bars,
+            "seconds": round(self.seconds, 1),
+            "error": self.error,
+        }
 
 
 def download(
@@ -83,112 +107,108 @@ def download(
     span: Span | tuple[date, date],
     *,
     tell: Callable[[Progress], object] = lambda _: None,
+    persistence: Persistence | None = None,
+    accept_revision: bool = False,
+    recheck: bool = False,
+    workers: int = _WORKERS,
 ) -> DownloadReport:
     """
     Fill what the store lacks of the series in the span; a pair of dates means the sessions known by them.
 
-    Safe to stop at any moment: each window is stored as it arrives, and the next call goes on from there. What is
-    stored or known to be empty is not asked for again. A series that fails does not stop the others; a broken
-    connection does.
+    Safe to stop at any moment; the next call goes on from there. A series that fails does not stop the others. The
+    first interrupt (Ctrl-C) lets the requests in hand finish, the second ends at once.
+
+    Args:
+        tell: is given a Progress after each window, on the thread of its series.
+        persistence: how often a window is asked for.
+        accept_revision: take the vendor's new values where stored bars that had settled are different.
+        recheck: ask again for what the vendor said it does not have.
+        workers: series at once.
 
     Raises:
-        UsageError: the dates are off, or a series is one that the source never has.
+        UsageError: the dates are off, or nothing is asked for.
+        OSError: the store cannot be written; what was stored before stays.
     """
-    wanted = [series] if isinstance(series, Series) else list(series)
+    wanted = _distinct(series)
+    spans = [span if isinstance(span, Span) else span_of_sessions(one, *span) for one in wanted]
+    options = Options(persistence or Persistence(), accept_revision, recheck)
+    requests, violations, started = source.requests, source.violations, time.monotonic()
+    now, stop = source.now(), threading.Event()
+    fillings = [
+        Filling(store, source, one, its, now, options, tell, stop) for one, its in zip(wanted, spans, strict=True)
+    ]
+    results = _fill_all(fillings, source, stop, workers)
+    return DownloadReport(
+        tuple(report for report, _ in results),
+        source.requests - requests,
+        source.violations - violations,
+        time.monotonic() - started,
+        next((error for _, error in results if isinstance(error, _ENDS_ALL)), None),
+    )
+
+
+def plan_download(
+    store: Store, source: Source, series: Series | Iterable[Series], span: Span | tuple[date, date]
+) -> list[SeriesPlan]:
+    """
+    Return what `download` would ask for, were nothing to go wrong; of the source only contracts are asked for.
+
+    Raises:
+        UsageError: the dates are off, or nothing is asked for.
+    """
+    now = source.now()
+    return [_plan(store, source, one, span, now) for one in _distinct(series)]
+
+
+def _plan(store: Store, source: Source, series: Series, span: Span | tuple[date, date], now: datetime) -> SeriesPlan:
+    its = span if isinstance(span, Span) else span_of_sessions(series, *span)
+    filling = Filling(store, source, series, its, now, Options(), lambda _: None, threading.Event())
+    try:
+        windows = filling.planned()
+        con_id = source.qualify(series.instrument).con_id
+    except BacktestError as error:
+        return SeriesPlan(series, (), 0, str(error))
+    return SeriesPlan(series, tuple(windows), con_id)
+
+
+def _distinct(series: Series | Iterable[Series]) -> list[Series]:
+    wanted = [series] if isinstance(series, Series) else list(dict.fromkeys(series))
     if not wanted:
         raise UsageError("no series to download; name at least one, such as AAPL/1day")
-    spans = [span if isinstance(span, Span) else span_of_sessions(one, *span) for one in wanted]
-    before, now = source.requests, source.now()
-    reports: list[SeriesReport] = []
-    for one, its_span in zip(wanted, spans, strict=True):
-        report, error = _fill(store, source, one, its_span, now, tell)
-        reports.append(report)
-        if isinstance(error, LinkLost | NoConnection):
-            return DownloadReport(tuple(reports), source.requests - before, error)
-    return DownloadReport(tuple(reports), source.requests - before)
+    return wanted
 
 
-def _fill(
-    store: Store,
-    source: Source,
-    series: Series,
-    span: Span,
-    now: datetime,
-    tell: Callable[[Progress], object],
-) -> tuple[SeriesReport, BacktestError | None]:
-    rows, requests = store.manifest(series).rows, source.requests
+def _fill_all(fillings: list[Filling], source: Source, stop: threading.Event, workers: int) -> list[Result]:
+    with ThreadPoolExecutor(min(workers, len(fillings)), thread_name_prefix="download") as pool:
+        futures = [pool.submit(_fill, filling, stop) for filling in fillings]
+        _await(futures, source, stop)
+        return [future.result() for future in futures]
+
+
+def _fill(filling: Filling, stop: threading.Event) -> Result:
     error: BacktestError | None = None
     try:
-        windows = _missing_windows(store, source, series, span, now)
-        for number, window in enumerate(windows, 1):
-            bars = _fetch_into(store, source, series, window)
-            tell(Progress(series, number, len(windows), bars))
-    except UsageError:
-        raise
+        if stop.is_set():
+            raise Stopped("stopped before this series was begun; run this again to go on")
+        filling.fill()
+    except _ENDS_ALL as caught:
+        error = caught
+        stop.set()
     except BacktestError as caught:
         error = caught
-        _log.info("series failed", extra={"series": str(series), "error": str(caught)})
-    return _report(store, source, series, span, rows, source.requests - requests, error), error
+    return filling.report(), error
 
 
-def _missing_windows(store: Store, source: Source, series: Series, span: Span, now: datetime) -> list[Span]:
-    done = finished(series, span, now)
-    if done is None:
-        raise UsageError(f"{series.short} has no finished bar in {span}; it is {now:%Y-%m-%d %H:%M}Z at the source")
-    gaps = store.gaps(series, done)
-    if gaps and open_ended(series):
-        # History that changes at each dividend cannot be appended to: it is replaced whole.
-        stored = store.manifest(series).coverage
-        gaps = [Span(min(part.start for part in [done, *stored]), max(part.end for part in [done, *stored]))]
-    return [window for gap in gaps for window in source.windows(series, gap)]
-
-
-def _fetch_into(store: Store, source: Source, series: Series, window: Span) -> int:
-    """Fetch a window, store what came of it together with the answer, and return the number of its bars."""
-    contract = source.qualify(series.instrument)
-    try:
-        bars, said = source.fetch(series, window), ""
-    except NoData as answer:
-        bars, said = schema().empty_table(), str(answer)
-    store.write(
-        series,
-        window,
-        bars,
-        source=source.name,
-        text=said,
-        contract=contract,
-        revise=open_ended(series) and not said,
-    )
-    return len(bars)
-
-
-def _report(
-    store: Store,
-    source: Source,
-    series: Series,
-    span: Span,
-    rows: int,
-    requests: int,
-    error: BacktestError | None,
-) -> SeriesReport:
-    manifest = store.manifest(series)
-    gaps = [window for gap in span.minus(manifest.coverage) for window in source.windows(series, gap)]
-    empty = [common for answer in manifest.answers if not answer.bars and (common := span.common(answer.span))]
-    status = "complete" if error is None else "partial" if manifest.rows else "failed"
-    first, last = (manifest.segments[n] for n in (0, -1)) if manifest.segments else (None, None)
-    return SeriesReport(
-        series,
-        status,
-        manifest.rows - rows,
-        manifest.rows,
-        requests,
-        datetime.fromisoformat(first.first) if first else None,
-        datetime.fromisoformat(last.last) if last else None,
-        tuple(gaps),
-        tuple(union(empty)),
-        (str(error),) if error else (),
-    )
-
-
-def _pair(span: Span) -> list[str]:
-    return [span.start.isoformat(), span.end.isoformat()]
+def _await(futures: list[Future[Result]], source: Source, stop: threading.Event) -> None:
+    left: set[Future[Result]] = set(futures)
+    while left:
+        try:
+            done, left = wait(left, timeout=0.2)
+            if any(future.exception() for future in done):
+                stop.set()  # the disk is full, or a bug: nobody else should go on
+        except KeyboardInterrupt:
+            if stop.is_set():
+                source.close()  # asked twice: what is open ends now
+                raise
+            stop.set()
+            _log.warning("stopping after the requests in hand; interrupt again to stop at once")

@@ -13,6 +13,7 @@ Everything the package raises on purpose, as one tree; the text says what happen
     │   ├── NoConnection             nobody listens, or the handshake failed
     │   ├── LinkLost                 the connection broke while requests were open
     │   ├── Unanswered               no answer in time, which is not "no data"
+    │   ├── Stopped                  the user asked to stop
     │   └── Refused                  the source answered with an error code
     │       ├── NoData               the source says that there is none
     │       ├── TooLong              too much for one request
@@ -82,6 +83,10 @@ class LinkLost(SourceError):
 
 class Unanswered(SourceError):
     """No answer came in time, which says nothing about whether there are bars."""
+
+
+class Stopped(SourceError):
+    """The user asked to stop; what is stored stays."""
 
 
 class Refused(SourceError):

@@ -6,6 +6,8 @@ The store: bars on disk as Parquet, a folder a series, and what was asked and an
         manifest.json                                   the only file that changes; replaced whole, hashed by itself
         bars/2024-03.8139f5ddaac6.parquet               immutable, named by period and content
         archive/                                        segments that a revision replaced
+        quarantine/                                     answers that were not believed, and why
+    ROOT/.staging/                                      series that are being read anew, themselves a store
 
 A write makes new segments, then swaps the manifest: a kill at any instant leaves the old state or the new one.
 """
@@ -16,6 +18,8 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -133,6 +137,25 @@ class Store:
             )
             self._commit(series, old, new)
         return new.rows - old.rows
+
+    def quarantine(self, series: Series, span: Span, bars: pa.Table, reason: str) -> Path:
+        """Put an answer aside, with the reason in its metadata, and return its file; nothing else changes."""
+        with self._lock(series):
+            folder = self.folder(series) / "quarantine"
+            _make_folders(folder)
+            note = {"series": str(series), "span": str(span), "reason": reason, "at": datetime.now(UTC).isoformat()}
+            data = _parquet(bars.replace_schema_metadata({"quarantine": json.dumps(note)}))
+            path = folder / f"{span.start:%Y-%m-%d}.{hashlib.sha256(data).hexdigest()[:12]}.parquet"
+            _write_file(path, data)
+        return path
+
+    def staging(self) -> Store:
+        """Return the store beside this one in which series are read anew."""
+        return Store(self.root / ".staging")
+
+    def drop(self, series: Series) -> None:
+        """Remove a series and all that was kept of it."""
+        shutil.rmtree(self.folder(series), ignore_errors=True)
 
     def folder(self, series: Series) -> Path:
         """Return the folder of a series; `folder / "bars"` is plain Parquet for any reader."""
@@ -301,6 +324,15 @@ def _periods(bars: pa.Table, series: Series) -> list[str]:
 
 
 def _store_segment(folder: Path, period: str, bars: pa.Table) -> Segment:
+    data = _parquet(bars)
+    sha = hashlib.sha256(data).hexdigest()
+    name = f"{period}.{sha[:12]}.parquet"
+    _write_file(folder / name, data)
+    first, last = (bars["time"][i].as_py().isoformat() for i in (0, -1))
+    return Segment(name, len(bars), first, last, len(data), sha, rows_digest(bars))
+
+
+def _parquet(bars: pa.Table) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -313,12 +345,8 @@ def _store_segment(folder: Path, period: str, bars: pa.Table) -> Segment:
         write_page_checksum=True,
         write_statistics=["time"],
     )
-    data = sink.getvalue().to_pybytes()
-    sha = hashlib.sha256(data).hexdigest()
-    name = f"{period}.{sha[:12]}.parquet"
-    _write_file(folder / name, data)
-    first, last = (bars["time"][i].as_py().isoformat() for i in (0, -1))
-    return Segment(name, len(bars), first, last, len(data), sha, rows_digest(bars))
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def _read_segment(path: Path, segment: Segment) -> pa.Table:
@@ -361,8 +389,9 @@ def _inside(bars: pa.Table, span: Span) -> tuple[Any, Any]:
 
 
 def _write_file(path: Path, data: bytes) -> None:
-    # Outside bars/, so that a reader of that folder never sees an unfinished file.
-    beside = (path.parent.parent if path.parent.name == "bars" else path.parent) / f".tmp-{os.getpid()}-{path.name}"
+    # Outside bars/, so that a reader of that folder never sees an unfinished file; named for its writer alone.
+    folder = path.parent.parent if path.parent.name == "bars" else path.parent
+    beside = folder / f".tmp-{os.getpid()}-{threading.get_ident()}-{path.name}"
     with beside.open("wb") as handle:
         handle.write(data)
         handle.flush()

@@ -36,7 +36,7 @@ def backtest(*words, **options):
 
 def test_every_command_explains_itself_with_an_example(call):
     for command in COMMANDS:
-        code, out, _ = call(command.__name__, "--help")
+        code, out, _ = call(command.__name__.rstrip("_"), "--help")
         assert code == 0
         assert "Example: backtest" in out or command.__name__ == "demo"
 
@@ -152,6 +152,15 @@ def broken(tmp_path):
         (["gateway", "--store", SAMPLE, "--faults", "{file}"], 2, "{file}"),
         (["gateway", "--store", SAMPLE, "--port", "{taken}"], 2, "{taken}"),
         (["gateway", "--store", SAMPLE, "--port", "0", "--pacing", "lax"], 2, "strict"),
+        (["import", "{file}", "AAPL/1day"], 2, "ends in 'nothing'"),
+        (["import", "{file}.csv", "AAPL/1day"], 2, "no file"),
+        (["import", "{file}.csv", "AAPL"], 2, "is no series"),
+        (["export", "QQQ/1day", "{file}.csv", "--store", SAMPLE], 3, "backtest download QQQ/1day"),
+        (["export", "AAPL/1day", "{file}", "--store", SAMPLE], 2, "ends in 'nothing'"),
+        (["export", "AAPL/1day", "{file}/x.csv", "--store", SAMPLE], 1, "another place"),
+        (["export", "AAPL/1day", "{file}.csv", "--store", SAMPLE, "--since", "2012-02-30"], 2, "no date"),
+        (["doctor", "--source", "tws"], 2, "csv:FOLDER"),
+        (["doctor", "--series", "AAPL"], 2, "is no series"),
         (["rn"], 2, "Did you mean 'run'?"),
     ],
 )  # fmt: skip

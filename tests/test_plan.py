@@ -7,8 +7,6 @@ from backtest.bars import Series, Span
 from backtest.calendars import sessions, sessions_a_year, span_of_sessions, time_zone
 from backtest.errors import UsageError
 from backtest.sources import plan
-from backtest.sources.limits import BURST_REQUESTS, BURST_SECONDS, IDENTICAL_SECONDS, WINDOW_REQUESTS, WINDOW_SECONDS
-from backtest.sources.pacing import Ask, Budget
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 MINUTES = Series.parse("AAPL/1min")
@@ -119,10 +117,20 @@ def test_adjusted_prices_are_one_request_up_to_now():
     assert plan.duration(series, span, NOW) == "27 Y"
 
 
-@pytest.mark.parametrize("text", ["EUR-CASH/1day/TRADES", "SPX-IND-CBOE/1day/BID", "AAPL/1week/ADJUSTED_LAST"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "EUR-CASH/1day/TRADES",
+        "SPX-IND-CBOE/1day/BID",
+        "AAPL/1week/ADJUSTED_LAST",
+        "SPY-OPT-SMART-USD-20241218-500-C/1day",
+        "AAPL/30secs",
+        "ES-FUT-CME-USD-202309/1day",
+    ],
+)
 def test_what_ib_never_serves_is_refused_before_it_is_asked_for(text):
     with pytest.raises(UsageError, match="IB"):
-        plan.refuse_impossible(Series.parse(text))
+        plan.refuse_impossible(Series.parse(text), Span.of_dates(date(2024, 1, 2), date(2024, 1, 5)), NOW)
 
 
 def test_a_bar_that_still_grows_is_not_asked_for():
@@ -135,36 +143,25 @@ def test_a_bar_that_still_grows_is_not_asked_for():
     assert plan.finished(DAILY, Span.of_dates(date(2026, 11, 20), date(2026, 11, 20)), NOW) is None
 
 
-def send_all(asks):
-    """Send each request as soon as the budget lets it; return the times."""
-    budget, now, times = Budget(), 0.0, []
-    for ask in asks:
-        now += budget.delay(ask, now)
-        budget.spend(ask, now)
-        times.append(now)
-    return times
+@pytest.mark.parametrize(
+    ("text", "step", "half"),
+    [
+        ("AAPL/1min", "21 D", "10 D"),
+        ("AAPL/1min", "1 D", "14400 S"),
+        ("AAPL/1secs", "2000 S", "1000 S"),
+        ("AAPL/1secs", "50 S", None),
+        ("AAPL/1day", "68 Y", "34 Y"),
+        ("AAPL/1day", "1 Y", "182 D"),
+        ("AAPL/1day", "1 D", None),
+        ("AAPL/1hour", "5 Y", "2 Y"),
+    ],
+)
+def test_a_step_is_halved_down_to_the_least_that_ib_takes(text, step, half):
+    assert plan.halved(step, Series.parse(text).size) == half
 
 
-def test_an_identical_request_waits_fifteen_seconds():
-    first, second = send_all([Ask("same", "AAPL")] * 2)
+def test_part_of_a_session_is_asked_for_by_seconds():
+    window = Span(utc(2024, 7, 1, 10), utc(2024, 7, 1, 15, 30))
 
-    assert second - first > IDENTICAL_SECONDS
-
-
-@pytest.mark.parametrize("weight", [1, 2])
-def test_no_window_ever_holds_more_than_ib_allows(weight):
-    times = send_all([Ask(n, n % 3, weight) for n in range(150)])
-
-    for n, at in enumerate(times):
-        assert sum(weight for t in times[: n + 1] if t > at - WINDOW_SECONDS) <= WINDOW_REQUESTS
-        assert (
-            sum(weight for m, t in enumerate(times[: n + 1]) if m % 3 == n % 3 and t > at - BURST_SECONDS)
-            < BURST_REQUESTS
-        )
-
-
-def test_the_budget_is_used_up_before_it_makes_anybody_wait():
-    times = send_all([Ask(n, n) for n in range(61)])
-
-    assert times[59] == 0
-    assert times[60] > WINDOW_SECONDS
+    assert plan.duration(MINUTES, window, NOW) == "7200 S"  # from the opening at 13:30
+    assert plan.end_text(MINUTES, window) == "20240701-15:30:00"

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import parse_qs, urlsplit
 
 from backtest.bars import ContractDetails, Instrument, Series, Span
 from backtest.errors import NoBars, UsageError
+from backtest.sources.link import Patience
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from backtest.sources.files import FileSource
     from backtest.sources.ib import IbSource
 
 DEFAULT = "ib://127.0.0.1:7497"
+_PATIENT = Patience()
 
 
 class Source(Protocol):
@@ -23,9 +27,13 @@ class Source(Protocol):
 
     name: str  # what the store notes as the bars' origin
     requests: int  # bar requests sent so far
+    violations: int  # of the vendor's pacing, so far
 
     def now(self) -> datetime:
         """Return the source's time, UTC: bars that end later are not finished."""
+
+    def know(self, instrument: Instrument, details: ContractDetails) -> None:
+        """Take what was said of an instrument earlier, so that it need not be asked again."""
 
     def qualify(self, instrument: Instrument) -> ContractDetails:
         """Return what the source says of the instrument; raise UnknownContract, AmbiguousContract."""
@@ -33,8 +41,14 @@ class Source(Protocol):
     def windows(self, series: Series, gap: Span) -> list[Span]:
         """Return the spans to fetch, one request each, that cover the gap."""
 
+    def learn(self, series: Series, window: Span) -> list[Span]:
+        """Learn that a window was too long, and return smaller ones for it; itself where there are none."""
+
     def fetch(self, series: Series, window: Span) -> pa.Table:
         """Return the bars in the window; raise NoData where the source says that there are none."""
+
+    def head(self, series: Series) -> datetime | None:
+        """Return when the instrument's first bar starts, as a hint; None where the source does not say."""
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -48,46 +62,57 @@ class Source(Protocol):
         """Close the source."""
 
 
-def connect(address: str = DEFAULT) -> Source:
+def connect(
+    address: str = DEFAULT,
+    *,
+    patience: Patience = _PATIENT,
+    state: str | Path | None = None,
+    time_scale: float = 1.0,
+) -> Source:
     """
     Open the source at an address.
 
     Args:
-        address: "ib://HOST:PORT[?client_id=N]" for TWS, IB Gateway or a running emulator;
-            "gateway:FOLDER" to start the emulator on a store and connect to it.
+        address: "ib://HOST:PORT[?client_id=N&limits=legacy]" for TWS, IB Gateway or a running emulator;
+            "gateway:FOLDER" to start the emulator on a store and connect to it; "csv:FOLDER[?tz=ZONE]" for files.
+        patience: how long to wait for what.
+        state: a folder in which the request budget and learnt steps outlive the session, shared by all programs.
+        time_scale: how much faster than the clock the windows of the limits pass, as a running emulator's may.
 
     Raises:
-        UsageError: the address is of neither form.
+        UsageError: the address is of none of these forms.
         SourceError: nobody answers there.
     """
     scheme, _, rest = address.partition(":")
     if scheme == "ib":
-        return _open_ib(address)
+        return _open_ib(address, patience, Path(state) if state else None, time_scale)
     if scheme == "gateway" and rest:
-        return _open_emulator(rest)
-    raise UsageError(f"no source {address!r}; write {DEFAULT} (TWS or IB Gateway) or gateway:FOLDER (emulator)")
+        return _open_emulator(rest, patience)
+    if scheme == "csv" and rest:
+        return _open_files(rest)
+    raise UsageError(
+        f"no source {address!r}; write {DEFAULT} (TWS or IB Gateway), gateway:FOLDER (emulator) or csv:FOLDER (files)"
+    )
 
 
-def _open_ib(address: str) -> IbSource:
+def _open_ib(address: str, patience: Patience, state: Path | None, time_scale: float) -> IbSource:
     from backtest.sources.ib import IbSource
 
     try:
         parts = urlsplit(address)
         host, port = parts.hostname or "127.0.0.1", parts.port or 7497
-        query = {
-            name: int(values[-1]) for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()
-        }
-        client_id = query.pop("client_id", 1)
+        query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
+        client_id, limits = int(query.pop("client_id", "1")), query.pop("limits", "practical")
     except ValueError as error:
         raise UsageError(
             f"{address!r} is no address ({error}); write such as ib://127.0.0.1:4002?client_id=7"
         ) from error
     if query:
-        raise UsageError(f"{address!r} asks for {', '.join(query)}; only client_id can be given")
-    return IbSource(host, port, client_id)
+        raise UsageError(f"{address!r} asks for {', '.join(query)}; only client_id and limits can be given")
+    return IbSource(host, port, client_id, patience=patience, state=state, limits=limits, time_scale=time_scale)
 
 
-def _open_emulator(folder: str) -> Source:
+def _open_emulator(folder: str, patience: Patience) -> Source:
     from backtest.sources.gateway import Gateway
     from backtest.sources.ib import IbSource
     from backtest.store import Store
@@ -98,7 +123,17 @@ def _open_emulator(folder: str) -> Source:
     gateway = Gateway(store)
     gateway.start()
     try:
-        return IbSource(port=gateway.port, on_close=gateway.stop)
+        return IbSource(port=gateway.port, patience=patience, on_close=gateway.stop)
     except BaseException:
         gateway.stop()
         raise
+
+
+def _open_files(rest: str) -> FileSource:
+    from backtest.sources.files import FileSource
+
+    folder, _, query = rest.partition("?")
+    name, _, zone = query.partition("=")
+    if query and (name != "tz" or not zone):
+        raise UsageError(f"csv:{rest} asks for {query!r}; write csv:FOLDER or csv:FOLDER?tz=America/New_York")
+    return FileSource(folder, zone or None)

@@ -1,8 +1,8 @@
 """
-The client's end of the gateway socket: bars from TWS, IB Gateway or the emulator through ib_insync.
+`IbSource`: the client's end of the gateway socket: bars from TWS, IB Gateway or the emulator through ib_insync.
 
-The only file that knows ib_insync; its heir ib_async, where that is installed instead, has the same names. All of
-asyncio stays in here, on one thread with its own loop: the source is called from anywhere, and it blocks.
+ib_async, its heir, has the same names and is taken where it is installed. The source is called from anywhere and
+blocks: each public method hands over to a coroutine on the bridge's thread, where all that it shares is touched.
 """
 
 from __future__ import annotations
@@ -10,45 +10,60 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import math
-import threading
-from collections.abc import Callable, Coroutine
-from datetime import UTC, date, datetime, time
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from backtest.bars import ContractDetails, Instrument, Series, Span, table_of
+from backtest.bars import ContractDetails, Instrument, Series, Span
+from backtest.calendars import Session as Hours
 from backtest.errors import (
-    AmbiguousContract,
     LinkLost,
-    NoConnection,
     NoData,
+    PacingViolation,
     Refused,
     Unanswered,
     UnknownContract,
     UsageError,
 )
-from backtest.sources import plan
-from backtest.sources.limits import SMALL_BAR_SECONDS
-from backtest.sources.pacing import Ask, Budget
+from backtest.sources import contracts, plan
+from backtest.sources.bridge import Bridge
+from backtest.sources.columns import cut
+from backtest.sources.limits import LEGACY, PRACTICAL, SMALL_BAR_SECONDS, WINDOW_SECONDS
+from backtest.sources.link import Patience
+from backtest.sources.pacing import Ask, Flow
+from backtest.sources.session import PORTS as PORTS
+from backtest.sources.session import Session, link_lost
+from backtest.sources.state import State
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
-PORTS = {7496: "TWS, live", 7497: "TWS, paper", 4001: "IB Gateway, live", 4002: "IB Gateway, paper"}
-_CONNECT_SECONDS = 10.0
-_ANSWER_SECONDS = 60.0  # base of the time an answer may take ...
-_BARS_A_SECOND = 1000.0  # ... plus what slow gateways need for the bars (20,000 hourly bars took 34 s)
-_WARNINGS = {110, 165, 202, 399, 404, 434, 492, 10167}  # codes that end no request, with 2100-2199
+LIMITS = {"practical": PRACTICAL, "legacy": LEGACY}
+
+_SILENCES = 3  # requests in a row without an answer, after which the gateway is to be restarted
+_SCHEDULE_VERSION, _SCHEDULE_DAYS = 165, 365  # the server version that knows schedules, days a call
+_SECONDS = {"S": 1, "D": 86_400, "W": 604_800, "M": 2_592_000}
+_PATIENT = Patience()
 _log = logging.getLogger(__name__)
 
 
 class IbSource:
     """
-    A connection to TWS, IB Gateway or the emulator; read-only.
+    A connection to TWS, IB Gateway or the emulator; read-only. It may be used by many threads at once.
+
+    Args:
+        client_id: the first to try; a later one where it is taken.
+        state: a folder in which the budget and the learnt steps outlive the session, shared by all programs.
+        limits: how much a request may ask for at first: "practical" or "legacy".
+        time_scale: how much faster than the clock the windows of the limits pass, as the emulator's may.
+        on_close: called when the source is closed.
 
     Raises:
-        UsageError: the host is not this machine.
+        UsageError: the host is not this machine, or the folder cannot be written.
         NoConnection: nobody listens, or the handshake failed.
     """
 
@@ -60,24 +75,28 @@ class IbSource:
         port: int = 7497,
         client_id: int = 1,
         *,
-        answer_seconds: float = _ANSWER_SECONDS,
+        patience: Patience = _PATIENT,
+        state: Path | None = None,
+        limits: str = "practical",
+        time_scale: float = 1.0,
         on_close: Callable[[], object] = lambda: None,
     ) -> None:
         _refuse_elsewhere(host)
-        self._on_close = on_close
-        self._host, self._port, self._client_id, self._answer_seconds = host, port, client_id, answer_seconds
-        self._budget = Budget()
+        self._patience, self._time_scale, self._on_close = patience, time_scale, on_close
+        self._base = _steps(limits)
+        self._state = State(state / _state_name(host, port) if state else None, time_scale)
+        self._flow = Flow()
+        self._known: dict[Instrument, ContractDetails] = {}
         self._contracts: dict[Instrument, tuple[Any, ContractDetails]] = {}
-        self._refusals: dict[int, asyncio.Future[Any]] = {}
-        self._connect_errors: list[str] = []
-        self.requests = 0  # bar requests sent
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run_loop, name="backtest-ib", daemon=True)
-        self._thread.start()
+        self._qualifying: defaultdict[Instrument, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._heads: dict[tuple[Instrument, str], datetime | None] = {}
+        self._silences = self._in_a_row = 0  # requests without an answer, violations
+        self.requests = self.violations = 0  # bar requests sent, and violations of the pacing
+        self._bridge = Bridge()
         try:
-            self._call(self._connect())
+            self._session = self._bridge.call(_connected(host, port, client_id, patience))
         except BaseException:
-            self._stop_loop()
+            self._bridge.close()
             raise
 
     def __enter__(self) -> IbSource:
@@ -87,184 +106,302 @@ class IbSource:
         self.close()
 
     def close(self) -> None:
-        """Disconnect; closing twice does nothing."""
-        if self._thread.is_alive():
-            self._call(self._disconnect())
-            self._stop_loop()
+        """Disconnect; calls under way in other threads end with LinkLost; closing twice does nothing."""
+        if self._bridge.close(self._session.close):
             self._on_close()
+
+    def stop(self) -> None:
+        """Let requests under way finish; calls that have not sent theirs raise Stopped, and so do later ones."""
+        self._bridge.tell(self._session.stop)
+
+    @property
+    def server_version(self) -> int:
+        """The version of the protocol that the gateway speaks, 0 without a connection."""
+        return self._session.server_version
+
+    @property
+    def waiting_for(self) -> str:
+        """Why nothing is sent for some call just now, such as a used-up budget; "" where no call waits."""
+        return self._session.waiting_for
 
     def now(self) -> datetime:
         """Return the gateway's time, UTC."""
-        return self._call(self._now())
+        return self._bridge.call(self._session.time_there())
 
     def qualify(self, instrument: Instrument) -> ContractDetails:
         """
         Return what IB says of the instrument.
 
         Raises:
-            UnknownContract: IB knows no such instrument.
+            UnknownContract: IB knows no such instrument; the text says which come near.
             AmbiguousContract: several fit; the text lists them.
         """
-        return self._call(self._qualified(instrument))[1]
+        return self._bridge.call(self._qualified(instrument))[1]
+
+    def know(self, instrument: Instrument, details: ContractDetails) -> None:
+        """Take what IB said of an instrument earlier, so that it need not be asked again."""
+        if details.con_id:
+            self._known[instrument] = details
+
+    def near(self, text: str) -> list[str]:
+        """Return the instruments that IB finds by a symbol or a name, best first; none where it finds none."""
+        return self._bridge.call(self._near(text))
+
+    @property
+    def steps(self) -> Mapping[str, str]:
+        """How much one request may ask for, by bar size: the table's figure, or a smaller one that was learnt."""
+        learnt = {size: step for size, step in self._state.steps.items() if size in self._base}
+        return {**self._base, **{size: _shorter(step, self._base[size], size) for size, step in learnt.items()}}
 
     def windows(self, series: Series, gap: Span) -> list[Span]:
         """Return the fewest windows that IB serves which cover the gap."""
-        plan.refuse_impossible(series)
-        return plan.windows(series, gap)
+        return plan.windows(series, gap, self.steps)
+
+    def learn(self, series: Series, window: Span) -> list[Span]:
+        """Learn that a window was too long, and return smaller ones for it; itself where there are none."""
+        if plan.open_ended(series):
+            return [window]
+        size, smaller = series.size.label, [window]
+        step: str | None = _shorter(self.steps[size], plan.duration(series, window, datetime.now(UTC)), size)
+        while smaller == [window] and step and (step := plan.halved(step, series.size)):
+            smaller = plan.windows(series, window, {size: step})
+        if step is None or smaller == [window]:
+            return [window]
+        self._state.learn(size, step)
+        _log.info("learnt a smaller step", extra={"series": str(series), "step": step})
+        return smaller
 
     def fetch(self, series: Series, window: Span) -> pa.Table:
         """
-        Return the bars of a window that `windows` named.
+        Return the bars of a window that `windows` named; wait where the gateway, its link or the budget says so.
 
         Raises:
             NoData: IB says that it has none.
-            Refused: IB answered with another error code.
+            Refused: IB answered with another error code; its subclasses say which.
             Unanswered: no answer in time; says nothing about whether there are bars.
-            LinkLost: the socket broke.
+            LinkLost: the request was lost; ask again.
+            NoConnection: an outage lasted longer than the patience.
+            Stopped: asked to, before the request was sent.
         """
-        return self._call(self._fetch(series, window))
+        # What takes time to compute is computed here: the loop's thread serves every caller.
+        duration, end = plan.duration(series, window, datetime.now(UTC)), plan.end_text(series, window)
+        return cut(self._bridge.call(self._fetch(series, window, duration, end)), window)
 
-    # --- on the loop's thread
+    def head(self, series: Series) -> datetime | None:
+        """Return when the first bar of the instrument's prices starts, UTC; a hint. None where IB does not say."""
+        return self._bridge.call(self._head(series))
 
-    async def _connect(self) -> None:
-        client = _client_library()
-        self._ib = client.IB()
-        self._ib.RaiseRequestErrors = True
-        self._ib.errorEvent += self._on_error
-        try:
-            await self._ib.connectAsync(
-                self._host, self._port, self._client_id, timeout=_CONNECT_SECONDS, readonly=True
-            )
-        except (OSError, TimeoutError) as error:
-            raise NoConnection(self._why_no_connection(error)) from error
-        _log.info("connected", extra={"port": self._port, "server_version": self._ib.client.serverVersion()})
+    def sessions(
+        self, instrument: Instrument, since: date, until: date, regular_hours: bool = True
+    ) -> list[Hours] | None:
+        """Return the sessions known by the dates, both included, as IB has them; None where it does not say."""
+        return self._bridge.call(self._sessions(instrument, since, until, regular_hours))
 
-    def _why_no_connection(self, error: BaseException) -> str:
-        where = f"{self._host}:{self._port}"
-        if isinstance(error, ConnectionRefusedError):
-            return (
-                f"nobody listens on {where}; start TWS or IB Gateway and tick 'Enable ActiveX and Socket Clients' in "
-                f"its API settings (ports: {', '.join(f'{port} {what}' for port, what in PORTS.items())}), "
-                "or run: backtest gateway"
-            )
-        said = f" It said: {'; '.join(self._connect_errors)}." if self._connect_errors else ""
-        return (
-            f"{where} accepts connections but did not finish the handshake within {_CONNECT_SECONDS:g} s.{said} "
-            f"Is it a TWS or IB Gateway, is a window waiting there for a click, is client id {self._client_id} in "
-            f"use (another is ib://{where}?client_id={self._client_id + 1})?"
-        )
-
-    async def _disconnect(self) -> None:
-        self._ib.disconnect()
-
-    async def _now(self) -> datetime:
-        try:
-            answer = await asyncio.wait_for(self._ib.reqCurrentTimeAsync(), _CONNECT_SECONDS)
-        except TimeoutError as error:
-            raise Unanswered(f"the gateway did not tell its time within {_CONNECT_SECONDS:g} s; restart it") from error
-        except ConnectionError as error:
-            raise _link_lost() from error
-        moment: datetime = answer.astimezone(UTC)
-        return moment
+    # --- contracts
 
     async def _qualified(self, instrument: Instrument) -> tuple[Any, ContractDetails]:
-        if instrument not in self._contracts:
-            contract = _contract_of(instrument)
-            found = await self._request(
-                self._ib.reqContractDetailsAsync(contract), contract, f"contract details of {instrument}"
-            )
-            self._contracts[instrument] = _only(instrument, found)
+        if known := self._known.get(instrument):
+            return contracts.contract_of(instrument, known), known
+        async with self._qualifying[instrument]:
+            if instrument not in self._contracts:
+                self._contracts[instrument] = await self._believing(instrument, lambda: self._details(instrument))
         return self._contracts[instrument]
 
-    async def _fetch(self, series: Series, window: Span) -> pa.Table:
-        contract, _ = await self._qualified(series.instrument)
-        contract = type(contract)(**vars(contract))  # a copy: an error is told apart by its contract object
-        duration = plan.duration(series, window, datetime.now(UTC))
-        end = plan.end_text(series, window)
-        await self._wait_for_budget(series, (contract.conId, end, duration))
-        seconds = self._answer_seconds + _expected_bars(series, window) / _BARS_A_SECOND
-        self.requests += 1
-        asked = self._ib.reqHistoricalDataAsync(
-            contract,
-            end,
-            duration,
-            _wire_size(series),
-            series.prices,
-            series.regular_hours,
-            2,
-            False,
-            [],
-            seconds,
+    async def _details(self, instrument: Instrument) -> tuple[Any, ContractDetails]:
+        contract = contracts.contract_of(instrument)
+        await self._session.ready("contracts")
+        found = await self._session.ask(
+            lambda client, number: client.reqContractDetails(number, contract),
+            f"contract details of {instrument}",
+            self._patience.answer,
+            kind="contracts",
         )
-        what = f"{duration} of {series.short} up to {end or 'now'}"
-        started = self._loop.time()
-        bars = await self._request(asked, contract, what)
-        if not bars:
-            raise _unanswered(what, self._loop.time() - started)
-        return _table(bars, window)
+        return contracts.only(instrument, found)
 
-    async def _wait_for_budget(self, series: Series, request: tuple[Any, ...]) -> None:
-        if series.size.seconds > SMALL_BAR_SECONDS:
-            return
-        ask = Ask((str(series), *request), (str(series.instrument), series.prices), 1 + (series.prices == "BID_ASK"))
-        while (seconds := self._budget.delay(ask, self._loop.time())) > 0:
-            _log.info("waiting for the request budget", extra={"seconds": round(seconds, 1)})
-            await asyncio.sleep(seconds)
-        self._budget.spend(ask, self._loop.time())
+    async def _believing(self, instrument: Instrument, work: Callable[[], Awaitable[T]]) -> T:
+        """Return what the work does; "no such instrument" is asked again until it is to be believed."""
+        until = self._session.time() + self._patience.outage
+        while True:
+            try:
+                return await work()
+            except UnknownContract as error:
+                seconds = self._session.disbelief()
+                if not seconds or self._session.time() >= until:
+                    raise UnknownContract(f"{error}{await self._did_you_mean(instrument)}", error.code) from error
+                _log.info("not believed so soon after an outage", extra={"code": error.code, "seconds": seconds})
+            await self._session.pause(seconds, "the gateway has just come back")
 
-    async def _request(self, asked: Any, contract: Any, what: str) -> Any:
-        """Await a request; an error code that the library only logs ends it as well."""
-        refused: asyncio.Future[Any] = self._loop.create_future()
-        self._refusals[id(contract)] = refused
-        answer = asyncio.ensure_future(asked)
+    async def _did_you_mean(self, instrument: Instrument) -> str:
+        found = await self._near(instrument.symbol) or await self._near(instrument.symbol[:-1])
+        return f"; did you mean {', '.join(found[:5])}?" if found else ""
+
+    async def _near(self, text: str) -> list[str]:
+        if not text:
+            return []
+        await self._session.ready("contracts")
         try:
-            await asyncio.wait({answer, refused}, return_when=asyncio.FIRST_COMPLETED)
-            if refused.done() and not answer.done():
-                answer.cancel()
-                code, text = refused.result()
-                raise _refusal(code, text, what)
-            return answer.result()
-        except ConnectionError as error:
-            raise _link_lost() from error
-        except Exception as error:
-            if hasattr(error, "code") and hasattr(error, "message"):  # RequestError of either library
-                raise _refusal(error.code, error.message, what) from error
+            found = await self._session.ask(
+                lambda client, number: client.reqMatchingSymbols(number, text),
+                f"a search for {text!r}",
+                self._patience.connect,
+                kind="contracts",
+            )
+        except (Refused, Unanswered, LinkLost):
+            return []  # a hint, not an answer
+        return contracts.matches(found)
+
+    # --- bars
+
+    async def _fetch(self, series: Series, window: Span, duration: str, end: str) -> pa.Table:
+        contract, _ = await self._qualified(series.instrument)
+        return await self._believing(series.instrument, lambda: self._bars(contract, series, window, duration, end))
+
+    async def _bars(self, contract: Any, series: Series, window: Span, duration: str, end: str) -> pa.Table:
+        what = f"{duration} of {series.short} up to {end or 'now'}"
+        paced = series.size.seconds <= SMALL_BAR_SECONDS
+        number = await self._turn(_ask(contract, series.prices, f"{series} {duration} {end}") if paced else None)
+        self.requests += 1
+        began = self._session.time()
+        seconds = self._patience.answer + self._flow.seconds_for(_expected_bars(series, window))
+        try:
+            bars: list[Any] = await self._session.ask(
+                _send_bars(contract, series, duration, end), what, seconds, cancel=_cancel
+            )
+            if not bars:
+                raise Unanswered(f"no bars and no word came for {what}")
+        except Unanswered as error:
+            raise await self._unanswered(error, number, paced, self._session.time() - began) from error
+        except PacingViolation:
+            self._violated(number)
             raise
         finally:
-            del self._refusals[id(contract)]
+            self._ended(number)
+        table = contracts.table(bars)
+        self._answered(series, number, paced, len(table), self._session.time() - began)
+        return table
 
-    def _on_error(self, request_id: int, code: int, text: str, contract: Any) -> None:
-        _log.info("gateway says", extra={"request": request_id, "code": code, "text": text})
-        if code in _WARNINGS or 2100 <= code < 2200:
-            return
-        self._connect_errors.append(f"error {code}: {text}")
-        refused = self._refusals.get(id(contract))
-        if refused is not None and not refused.done():
-            refused.set_result((code, text))
+    async def _turn(self, ask: Ask | None) -> int:
+        """Return when the next request may be sent, and send it then at once: its number in the flow."""
+        while True:
+            await self._session.ready()
+            if not self._flow.may(ask is not None):
+                await self._session.news(self._patience.outage, "as many requests are under way as the gateway bears")
+            elif ask and (seconds := self._state.book(ask, time.time())):
+                _log.info("waiting for the request budget", extra={"seconds": round(seconds, 3)})
+                await self._session.pause(seconds, "the request budget is used up")
+            else:
+                return self._flow.sent(ask is not None)
 
-    # --- the bridge to the loop's thread
+    def _ended(self, number: int) -> None:
+        self._flow.ended(number)
+        self._session.tell()
 
-    def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    def _answered(self, series: Series, number: int, paced: bool, bars: int, seconds: float) -> None:
+        self._silences = self._in_a_row = 0
+        if not paced:
+            self._flow.answered(number, seconds, bars)
+        words = {"request": self.requests, "series": str(series), "bars": bars, "seconds": round(seconds, 3)}
+        _log.info("bars came", extra=words)
 
-    def _run_loop(self) -> None:
-        asyncio.set_event_loop(self._loop)  # eventkit, which ib_insync imports, asks for the thread's loop
-        self._loop.run_forever()
+    async def _unanswered(self, error: Unanswered, number: int, paced: bool, seconds: float) -> Exception:
+        """Return the error to raise when no answer came, after a look whether the gateway still lives."""
+        self._silences += 1
+        if not paced:
+            self._flow.congested(number)
+        if await self._session.deaf():
+            return link_lost()
+        advice = " TWS or IB Gateway should be restarted." if self._silences >= _SILENCES else ""
+        return Unanswered(
+            f"{error} in {seconds:.0f} s, which does not mean that there are none; "
+            f"what is stored stays, run this again to go on.{advice}"
+        )
 
-    def _stop_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+    def _violated(self, number: int) -> None:
+        """Let nothing paced be sent for a while, which doubles with each violation in a row."""
+        seconds = min(self._patience.answer * 2**self._in_a_row, WINDOW_SECONDS / self._time_scale)
+        self._in_a_row += 1
+        self.violations += 1
+        self._flow.congested(number)
+        self._state.block(time.time() + seconds)
+        _log.warning("the gateway counts more requests than we do", extra={"code": 162, "seconds": seconds})
+
+    # --- what helps to plan
+
+    async def _head(self, series: Series) -> datetime | None:
+        key = (series.instrument, series.prices)
+        if key not in self._heads:
+            contract, _ = await self._qualified(series.instrument)
+            number = await self._turn(_ask(contract, series.prices, f"head of {key}"))
+            try:
+                self._heads[key] = await self._asked_head(contract, series)
+            except PacingViolation:
+                self._violated(number)
+            except (Refused, Unanswered) as error:
+                _log.info("no head time stamp", extra={"series": str(series), "reason": str(error)})
+                self._heads[key] = None
+            except LinkLost:
+                return None  # the next call may be luckier
+            finally:
+                self._ended(number)
+        return self._heads.get(key)
+
+    async def _asked_head(self, contract: Any, series: Series) -> datetime:
+        moment: datetime = await self._session.ask(
+            lambda client, number: client.reqHeadTimeStamp(number, contract, series.prices, False, 2),
+            f"the head time stamp of {series.short}",
+            self._patience.answer,
+            cancel=lambda client, number: client.cancelHeadTimeStamp(number),
+            cancel_answered=True,  # it counts as open until then
+        )
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+    async def _sessions(
+        self, instrument: Instrument, since: date, until: date, regular_hours: bool
+    ) -> list[Hours] | None:
+        contract, _ = await self._qualified(instrument)
+        found: dict[datetime, Hours] = {}
+        last = until
+        while last >= since:
+            part = await self._schedule(contract, instrument, since, last, regular_hours)
+            if part is None:
+                return None
+            found |= {session.open: session for session in part if since <= session.day <= until}
+            earlier = [session.day for session in part if session.day <= last]
+            last = min(earlier) - timedelta(days=1) if earlier else date.min
+        return [found[opening] for opening in sorted(found)]
+
+    async def _schedule(
+        self, contract: Any, instrument: Instrument, since: date, until: date, regular_hours: bool
+    ) -> list[Hours] | None:
+        """Return the sessions of the last year at most, none where there are none, None where IB does not say."""
+        days = min(_SCHEDULE_DAYS, (until - since).days + 2)
+        end = f"{until + timedelta(days=1):%Y%m%d}-00:00:00"
+        number = await self._turn(None)
+        try:
+            if self._session.server_version < _SCHEDULE_VERSION:
+                return None
+            answer = await self._session.ask(
+                lambda client, number: client.reqHistoricalData(
+                    number, contract, end, f"{days} D", "1 day", "SCHEDULE", regular_hours, 1, False, []
+                ),
+                f"the schedule of {instrument}",
+                self._patience.answer,
+                cancel=_cancel,
+            )
+            return contracts.sessions_of(answer)
+        except NoData:
+            return []
+        except (Refused, Unanswered, ValueError, KeyError, AttributeError) as error:
+            _log.info("no schedule", extra={"instrument": str(instrument), "reason": str(error)})
+            return None
+        finally:
+            self._ended(number)
 
 
-def _client_library() -> Any:
-    try:
-        import ib_async as client
-    except ImportError:
-        import ib_insync as client
-    # The libraries log what we raise; whoever wants their words turns them on by name.
-    logging.getLogger(client.__name__).setLevel(logging.CRITICAL)
-    return client
+async def _connected(host: str, port: int, client_id: int, patience: Patience) -> Session:
+    session = Session(host, port, client_id, patience)
+    await session.connect()
+    return session
 
 
 def _refuse_elsewhere(host: str) -> None:
@@ -279,100 +416,51 @@ def _refuse_elsewhere(host: str) -> None:
         )
 
 
-def _contract_of(instrument: Instrument) -> Any:
-    return _client_library().Contract(
-        secType=instrument.kind,
-        symbol=instrument.symbol,
-        exchange=instrument.exchange,
-        currency=instrument.currency,
-        lastTradeDateOrContractMonth=instrument.expiry,
-        strike=float(instrument.strike or 0),
-        right=instrument.right,
-        includeExpired=instrument.kind == "FUT",
+def _steps(limits: str) -> Mapping[str, str]:
+    if limits not in LIMITS:
+        raise UsageError(f"no limits {limits!r}; there are {', '.join(LIMITS)}")
+    return LIMITS[limits]
+
+
+def _state_name(host: str, port: int) -> str:
+    return f"gateway-{'127.0.0.1' if host == 'localhost' else host.replace(':', '_')}-{port}.json"
+
+
+def _shorter(one: str, other: str, size: str) -> str:
+    """Return the step that asks for less; a year has 365 days where bars are daily, else 252 sessions."""
+    year = 86_400 * (365 if size in ("1 day", "1 week", "1 month") else 252)
+
+    def seconds(step: str) -> int:
+        number, unit = step.split()
+        return int(number) * _SECONDS.get(unit, year)
+
+    return min(one, other, key=seconds)
+
+
+def _ask(contract: Any, prices: str, request: str) -> Ask:
+    # As text: the state is a file. BID_ASK counts twice.
+    return Ask(
+        f"{contract.conId} {request}", f"{contract.conId}@{contract.exchange} {prices}", 1 + (prices == "BID_ASK")
     )
 
 
-def _only(instrument: Instrument, found: list[Any]) -> tuple[Any, ContractDetails]:
-    if len(found) > 1:
-        candidates = "; ".join(
-            f"conId {d.contract.conId} {d.contract.primaryExchange or d.contract.exchange} {d.contract.currency} "
-            f"{d.contract.lastTradeDateOrContractMonth} {d.longName}".replace("  ", " ")
-            for d in found[:10]
-        )
-        raise AmbiguousContract(f"{instrument} fits {len(found)} contracts; name exchange or expiry: {candidates}", 200)
-    if not found:
-        raise UnknownContract(f"the gateway has no details of {instrument}; check symbol, kind and exchange", 200)
-    contract = found[0].contract
-    expiry = contract.lastTradeDateOrContractMonth
-    contract.lastTradeDateOrContractMonth = expiry.split()[0] if expiry else ""  # without the hour
-    contract.exchange = instrument.exchange
-    contract.includeExpired = instrument.kind == "FUT"
-    return contract, _details_of(found[0])
-
-
-def _details_of(found: Any) -> ContractDetails:
-    contract = found.contract
-    return ContractDetails(
-        contract.conId,
-        contract.localSymbol,
-        contract.tradingClass,
-        found.longName,
-        contract.primaryExchange,
-        found.validExchanges,
-        found.timeZoneId,
-        float(found.minTick),
-        contract.multiplier,
-        contract.lastTradeDateOrContractMonth,
+def _send_bars(contract: Any, series: Series, duration: str, end: str) -> Callable[[Any, int], object]:
+    words: tuple[Any, ...] = (
+        end,
+        duration,
+        contracts.wire_size(series),
+        series.prices,
+        series.regular_hours,
+        2,
+        False,
+        [],
     )
+    return lambda client, number: client.reqHistoricalData(number, contract, *words)
 
 
-def _wire_size(series: Series) -> str:
-    return {"1 week": "1W", "1 month": "1M"}.get(series.size.label, series.size.label)
+def _cancel(client: Any, number: int) -> None:
+    client.cancelHistoricalData(number)
 
 
 def _expected_bars(series: Series, window: Span) -> float:
     return (window.end - window.start).total_seconds() / series.size.seconds
-
-
-def _table(bars: Any, window: Span) -> pa.Table:
-    """Return the bars as a table; those outside the window are cut: "N D" reaches further back than asked."""
-    rows = [(_stamp(b.date), b.open, b.high, b.low, b.close, *_counts(b)) for b in bars]
-    return table_of([row for row in rows if row[0] in window])
-
-
-def _stamp(stamp: date | datetime) -> datetime:
-    if isinstance(stamp, datetime):
-        return stamp.astimezone(UTC)
-    return datetime.combine(stamp, time(), UTC)
-
-
-def _counts(bar: Any) -> tuple[float | None, float | None, int | None]:
-    # IB's -1 means "does not apply": quotes have no volume.
-    average = None if bar.average == -1 or math.isnan(bar.average) else bar.average
-    return (
-        None if bar.volume == -1 else float(bar.volume),
-        average,
-        None if bar.barCount == -1 else int(bar.barCount),
-    )
-
-
-def _refusal(code: int, text: str, what: str) -> Refused:
-    said = f"IB answered {what} with error {code}: {text}"
-    if code == 200:
-        return UnknownContract(f"{said}; check symbol, kind, exchange and currency", code)
-    if code == 162 and "no data" in text.lower():
-        return NoData(f"{said}", code)
-    if code in (354, 10089, 10090, 10168, 10186) or "permission" in text.lower():
-        return Refused(f"{said}; subscribe to the market data in IB's Client Portal, then run this again", code)
-    return Refused(f"{said}; what is stored stays, run this again to go on", code)
-
-
-def _unanswered(what: str, seconds: float) -> Unanswered:
-    return Unanswered(
-        f"no bars and no word came for {what} in {seconds:.0f} s, which does not mean that there are none; "
-        "what is stored stays, run this again to go on"
-    )
-
-
-def _link_lost() -> LinkLost:
-    return LinkLost("the connection to the gateway broke; what is stored stays, run this again to go on")

@@ -15,14 +15,35 @@ from itertools import pairwise
 from backtest.bars import BarSize, Series, Span
 from backtest.calendars import Session, sessions
 from backtest.errors import UsageError
-from backtest.sources.limits import LONGEST, NEVER_SHOWN, OPEN_ENDED, PRACTICAL
+from backtest.sources.limits import (
+    EXPIRED_FUTURE_YEARS,
+    LONGEST,
+    NEVER_SHOWN,
+    OPEN_ENDED,
+    PRACTICAL,
+    SMALL_BAR_SECONDS,
+    SMALL_BARS_MONTHS,
+)
 
 _DAY = timedelta(days=1)
 
 
-def refuse_impossible(series: Series) -> None:
-    """Raise UsageError for a series that IB never serves, before anything is sent."""
+def refuse_impossible(series: Series, span: Span, now: datetime) -> None:
+    """Raise UsageError for what IB never serves, before anything is sent."""
     kind = series.instrument.kind
+    if kind in ("OPT", "FOP", "WAR") and series.size.daily:
+        raise UsageError(f"IB has no daily bars of {kind}: {series.short} cannot be had; use 8hours or smaller")
+    oldest = now - timedelta(days=183)
+    if series.size.seconds <= SMALL_BAR_SECONDS and span.start < oldest:
+        raise UsageError(
+            f"IB has no bars of {series.size.label} older than {SMALL_BARS_MONTHS} months; ask for {series.short} "
+            f"since {oldest:%Y-%m-%d}, or for larger bars"
+        )
+    if kind in ("FUT", "FOP") and series.instrument.expiry and _expired_long_ago(series.instrument.expiry, now):
+        raise UsageError(
+            f"{series.short} expired more than {EXPIRED_FUTURE_YEARS} years ago, and IB keeps no bars longer; "
+            "name a later expiry"
+        )
     if series.prices in NEVER_SHOWN.get(kind, ()):
         raise UsageError(f"IB has no {series.prices} for {kind}: {series.short} cannot be had; use another price")
     if series.prices in OPEN_ENDED and series.size.seconds > 86_400:
@@ -107,6 +128,11 @@ def finished(series: Series, span: Span, now: datetime) -> Span | None:
 
 
 _DAYS = {"Y": 365, "M": 30, "W": 7, "D": 1}
+
+
+def _expired_long_ago(expiry: str, now: datetime) -> bool:
+    year, month = int(expiry[:4]), int(expiry[4:6])
+    return (now.year - EXPIRED_FUTURE_YEARS, now.month) > (year, month)
 
 
 def _step(series: Series, steps: Mapping[str, str]) -> tuple[int, str]:

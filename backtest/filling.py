@@ -1,0 +1,412 @@
+"""
+`Filling`: one series on its way into the store, from its gaps to its report.
+
+What is stored is not asked for again, but a seam that is older than a few hours is re-read together with the first
+window beyond it: that shows splits and late corrections at no request more.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from backtest.bars import Series, Span, schema, union
+from backtest.errors import BacktestError, Conflict, DataError, NoBars, NoData, UsageError
+from backtest.persistence import NotTrue, Persistence, ask
+from backtest.quality import Difference, compare, missing_sessions
+from backtest.sources.plan import finished, open_ended, refuse_impossible
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from backtest.manifest import Answer
+    from backtest.sources import Source
+    from backtest.store import Store
+
+SEAM = 5  # sessions re-read at a seam
+UNSETTLED = 3  # the last of them, which the vendor may still correct: there the new value wins
+_FRESH = timedelta(hours=6)  # a seam this young is not re-read
+_DAY = timedelta(days=1)
+_LATE = timedelta(days=4)  # a long weekend
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a download is: the series, its windows done and in all, and the bars of the last window."""
+
+    series: Series
+    done: int
+    windows: int
+    bars: int
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """
+    How a series is filled.
+
+    `accept_revision` takes the vendor's new values where stored bars that had settled are different; `recheck` asks
+    again for what the vendor said it does not have.
+    """
+
+    persistence: Persistence = field(default_factory=Persistence)
+    accept_revision: bool = False
+    recheck: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesReport:
+    """What a download did for one series; `status` is complete, partial or failed."""
+
+    series: Series
+    status: str
+    bars_added: int = 0
+    bars: int = 0
+    requests: int = 0
+    lower_bound: int = 0  # requests that the plan took, before anything went wrong
+    first: datetime | None = None
+    last: datetime | None = None
+    gaps: tuple[Span, ...] = ()  # not answered, or sessions without a bar that nobody has confirmed
+    confirmed_empty: tuple[Span, ...] = ()
+    revisions: tuple[datetime, ...] = ()  # stored bars that the vendor has corrected
+    quarantined: int = 0  # answers put aside
+    errors: tuple[str, ...] = ()
+    exit_code: int = 0  # of the first error; 3 where sessions are open without one
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON's types; times are ISO 8601, UTC."""
+        return {
+            "status": self.status,
+            "bars_added": self.bars_added,
+            "bars": self.bars,
+            "requests": self.requests,
+            "lower_bound": self.lower_bound,
+            "from": self.first.isoformat() if self.first else None,
+            "to": self.last.isoformat() if self.last else None,
+            "gaps": [_pair(gap) for gap in self.gaps],
+            "confirmed_empty": [_pair(span) for span in self.confirmed_empty],
+            "revisions": [moment.isoformat() for moment in self.revisions],
+            "quarantined": self.quarantined,
+            "errors": list(self.errors),
+        }
+
+
+class _Rescaled(Exception):
+    """Stored prices and fresh ones differ by one ratio; the series has to be read anew."""
+
+
+class Filling:
+    """
+    Fills one series; `fill` does it, `report` tells what came of it.
+
+    Args:
+        span: what is asked for; of it only finished bars are fetched, as of `now`.
+        tell: is given a Progress after each window.
+        stop: when set, no further window is asked for.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        source: Source,
+        series: Series,
+        span: Span,
+        now: datetime,
+        options: Options,
+        tell: Callable[[Progress], object],
+        stop: threading.Event,
+    ) -> None:
+        self._store, self._source, self._series, self._span = store, source, series, span
+        self._now, self._options, self._tell, self._stop = now, options, tell, stop
+        self._wanted: Span | None = None
+        self._rows_before = 0
+        self._done = self._planned = self._requests = self._quarantined = 0
+        self._revisions: list[datetime] = []
+        self._errors: list[str] = []
+        self._exit_code = 0
+
+    def fill(self) -> None:
+        """
+        Fetch and store what is missing.
+
+        Raises:
+            BacktestError: the series could not be filled; what was stored stays.
+            OSError: the store cannot be written.
+        """
+        try:
+            self._start()
+            self._fill_gaps()
+        except _Rescaled as ratio:
+            _log.info("prices were rescaled", extra={"series": str(self._series), "ratio": str(ratio)})
+            self._read_anew()
+        except BacktestError as error:
+            self._errors.insert(0, str(error))
+            self._exit_code = self._exit_code or error.exit_code
+            raise
+
+    def report(self) -> SeriesReport:
+        """Return what came of it, also after `fill` has raised."""
+        try:
+            manifest = self._store.manifest(self._series)
+        except BacktestError:
+            return SeriesReport(self._series, "failed", errors=tuple(self._errors), exit_code=self._exit_code)
+        segments = manifest.segments
+        gaps = list(self._open_gaps()) if self._wanted else [self._span]
+        complete = not self._errors and not gaps
+        return SeriesReport(
+            self._series,
+            "complete" if complete else "partial" if manifest.rows else "failed",
+            bars_added=manifest.rows - self._rows_before,
+            bars=manifest.rows,
+            requests=self._requests,
+            lower_bound=self._planned,
+            first=datetime.fromisoformat(segments[0].first) if segments else None,
+            last=datetime.fromisoformat(segments[-1].last) if segments else None,
+            gaps=tuple(gaps),
+            confirmed_empty=tuple(union(_empty(manifest.answers, self._wanted or self._span))),
+            revisions=tuple(self._revisions),
+            quarantined=self._quarantined,
+            errors=tuple(self._errors),
+            exit_code=0 if complete else self._exit_code or DataError.exit_code,
+        )
+
+    def planned(self) -> list[Span]:
+        """Return the windows that `fill` would ask for, were nothing to go wrong; nothing is sent."""
+        self._start()
+        return self._windows()
+
+    def _start(self) -> None:
+        self._rows_before = self._store.manifest(self._series).rows
+        refuse_impossible(self._series, self._span, self._now)
+        self._wanted = finished(self._series, self._span, self._now)
+        if self._wanted is None:
+            raise UsageError(
+                f"{self._series.short} has no finished bar in {self._span}; at the source it is "
+                f"{self._now:%Y-%m-%d %H:%M}Z"
+            )
+        contract = self._store.manifest(self._series).contract
+        if contract and contract.con_id:
+            self._source.know(self._series.instrument, contract)
+
+    def _fill_gaps(self) -> None:
+        windows = self._windows()
+        self._planned = len(windows)
+        empty = self._ask_all(windows)
+        for window in empty:
+            self._confirm_empty(window, "asked twice")
+        if windows and not open_ended(self._series):
+            for hole in self._holes():
+                for window in self._source.windows(self._series, hole):
+                    self._confirm_empty(window, "a repair")
+
+    def _ask_all(self, windows: list[Span]) -> list[Span]:
+        """Ask for each window, the newest first; return those that were said to be empty."""
+        left, empty = list(windows), []
+        while left:
+            window = left.pop()
+            try:
+                left.extend(self._ask(window))
+            except NoData as said:
+                if not self._before_the_first_bar(window, left, str(said)):
+                    empty.append(window)
+            self._done += 1
+        return empty
+
+    def _ask(self, window: Span) -> list[Span]:
+        """Ask for a window and keep its bars; return the smaller windows to ask for where it was too long."""
+        self._requests += 1
+        try:
+            answer = ask(self._source, self._series, window, self._options.persistence, self._stop)
+        except NotTrue as error:
+            self._put_aside(window, error.bars, str(error))
+            return []
+        if isinstance(answer, list):
+            return answer
+        self._keep(window, answer)
+        self._tell(Progress(self._series, self._done + 1, max(self._planned, self._done + 1), len(answer)))
+        return []
+
+    def _confirm_empty(self, window: Span, why: str) -> None:
+        """Ask once more, and narrowly; "none" said again is an answer."""
+        try:
+            smaller = self._ask(window)
+        except NoData as said:
+            self._note_empty(window, f"{said} ({why})")
+            return
+        for empty in self._ask_all(smaller):
+            self._note_empty(empty, why)
+
+    def _note_empty(self, window: Span, text: str) -> None:
+        """Note that there are no bars; not of the last days, for which the vendor may only be late."""
+        if window.start >= self._now - _LATE:
+            return
+        old = Span(window.start, min(window.end, self._now - _LATE))
+        contract = self._source.qualify(self._series.instrument)
+        self._store.write(
+            self._series,
+            old,
+            schema().empty_table(),
+            source=self._source.name,
+            text=text,
+            contract=contract,
+            at=self._now,
+        )
+
+    def _before_the_first_bar(self, window: Span, left: list[Span], said: str) -> bool:
+        """Note as empty the window and all before it, where the source's first bar is younger; else return False."""
+        head = self._source.head(self._series) if left else None
+        if head is None or window.end > head:
+            return False
+        for one in [*left, window]:
+            self._note_empty(one, f"{said} (the first bar is of {head:%Y-%m-%d %H:%M}Z)")
+        left.clear()
+        return True
+
+    # --- an answer, and the stored bars that it repeats
+
+    def _keep(self, window: Span, bars: pa.Table) -> None:
+        """Store an answer; where stored bars are different, decide whose values hold."""
+        stored = _stored(self._store, self._series, window)
+        difference = compare(stored, bars)
+        replaced = open_ended(self._series)
+        if difference and not replaced:
+            self._judge(difference, stored, window, bars)
+            self._revisions.extend(difference.times)
+        contract = self._source.qualify(self._series.instrument)
+        self._store.write(
+            self._series,
+            self._covered(window, bars),
+            bars,
+            source=self._source.name,
+            contract=contract,
+            at=self._now,
+            revise=replaced or bool(difference),
+        )
+
+    def _covered(self, window: Span, bars: pa.Table) -> Span:
+        """Return the window, without the sessions of the last days that have no bar yet: the vendor may be late."""
+        end = _midnight(bars["time"][-1].as_py()) + _DAY
+        late = window.end > self._now - _LATE and end < window.end and not open_ended(self._series)
+        return Span(window.start, end) if late and self._source.windows(self._series, Span(end, window.end)) else window
+
+    def _judge(self, difference: Difference, stored: pa.Table, window: Span, bars: pa.Table) -> None:
+        """Return where the new values are to be taken; raise where not."""
+        if self._options.accept_revision:
+            return
+        if difference.ratio is not None:
+            raise _Rescaled(f"{difference.ratio:.6g}")
+        since = self._unsettled_since(stored)
+        settled = [moment for moment in difference.times if moment < since]
+        if settled:
+            text = (
+                f"{len(settled)} stored bars of {self._series.short} are different in a new answer, the first at "
+                f"{settled[0]}; they had settled, so they were kept and the answer is in quarantine; to take the new "
+                "values, run this again with --accept-revision"
+            )
+            self._put_aside(window, bars, text)
+            raise Conflict(self._errors.pop())
+
+    def _unsettled_since(self, stored: pa.Table) -> datetime:
+        days = sorted({_midnight(moment) for moment in stored["time"].to_pylist()})
+        last = datetime.fromisoformat(self._store.manifest(self._series).segments[-1].last)
+        return days[-UNSETTLED:][0] if days[-1] == _midnight(last) else datetime.max.replace(tzinfo=UTC)
+
+    def _put_aside(self, window: Span, bars: pa.Table, why: str) -> None:
+        self._store.quarantine(self._series, window, bars, why)
+        self._quarantined += 1
+        self._exit_code = self._exit_code or DataError.exit_code
+        self._errors.append(why)
+
+    def _read_anew(self) -> None:
+        """Read the whole series into a store beside, and swap it in when it is complete; until then the old holds."""
+        assert self._wanted is not None  # _start has run
+        parts = union([*self._store.manifest(self._series).coverage, self._wanted])
+        whole, beside = Span(parts[0].start, parts[-1].end), self._store.staging()
+        anew = Filling(beside, self._source, self._series, whole, self._now, self._options, self._tell, self._stop)
+        anew.fill()
+        done = anew.report()
+        self._requests, self._planned = self._requests + done.requests, self._planned + done.lower_bound
+        self._errors.extend(done.errors)
+        if not done.errors:
+            bars = beside.read(self._series)
+            self._revisions.extend(compare(_stored(self._store, self._series, whole), bars).times)
+            self._store.write(self._series, whole, bars, source=self._source.name, at=self._now, revise=True)
+            beside.drop(self._series)
+
+    # --- what is missing, and the seams
+
+    def _windows(self) -> list[Span]:
+        return [
+            window
+            for gap in self._gaps()
+            if self._source.windows(self._series, gap)  # a weekend is no reason to re-read its seams
+            for window in self._source.windows(self._series, self._with_seams(gap))
+        ]
+
+    def _gaps(self) -> list[Span]:
+        assert self._wanted is not None  # _start has run
+        manifest = self._store.manifest(self._series)
+        gaps = self._wanted.minus(manifest.coverage)
+        if self._options.recheck:
+            gaps = union([*gaps, *_empty(manifest.answers, self._wanted)])
+        if gaps and open_ended(self._series):
+            # History that changes at each dividend cannot be appended to: it is replaced whole.
+            parts = union([self._wanted, *manifest.coverage])
+            return [Span(parts[0].start, parts[-1].end)]
+        return gaps
+
+    def _with_seams(self, gap: Span) -> Span:
+        """Return the gap and the sessions beside it that have been stored for long, to be read again with it."""
+        if open_ended(self._series):
+            return gap
+        start, end, long_ago = gap.start, gap.end, self._now - _FRESH
+        for answer in self._store.manifest(self._series).answers:
+            if not answer.bars or answer.at > long_ago:
+                continue
+            if answer.span.end == gap.start:
+                days = self._days(Span(max(answer.span.start, answer.span.end - 20 * _DAY), answer.span.end))
+                start = max(answer.span.start, days[-SEAM:][0]) if days else start
+            if answer.span.start == gap.end:
+                days = self._days(Span(answer.span.start, min(answer.span.end, answer.span.start + 20 * _DAY)))
+                end = min(answer.span.end, days[:SEAM][-1] + _DAY) if days else end
+        return Span(start, end)
+
+    def _days(self, span: Span) -> list[datetime]:
+        return sorted({_midnight(moment) for moment in _stored(self._store, self._series, span)["time"].to_pylist()})
+
+    def _open_gaps(self) -> Iterator[Span]:
+        assert self._wanted is not None  # _start has run
+        for gap in self._wanted.minus(self._store.manifest(self._series).coverage):
+            yield from self._source.windows(self._series, gap)
+        yield from self._holes()
+
+    def _holes(self) -> list[Span]:
+        """Return the sessions without a bar, between the first bar and the last, that nobody said to be empty."""
+        assert self._wanted is not None  # _start has run
+        known = _empty(self._store.manifest(self._series).answers, self._wanted)
+        missing = missing_sessions(self._series, _stored(self._store, self._series, self._wanted), self._wanted)
+        return [part for hole in missing for part in hole.minus(known)]
+
+
+def _stored(store: Store, series: Series, span: Span) -> pa.Table:
+    try:
+        return store.read(series, span)
+    except NoBars:
+        return schema().empty_table()
+
+
+def _empty(answers: Iterable[Answer], wanted: Span) -> list[Span]:
+    return [common for answer in answers if not answer.bars and (common := wanted.common(answer.span))]
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _pair(span: Span) -> list[str]:
+    return [span.start.isoformat(), span.end.isoformat()]

@@ -1,0 +1,109 @@
+"""`ask`: put a window to a source until it is answered, with the patience that each kind of refusal deserves."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backtest.bars import Series, Span
+from backtest.errors import (
+    AmbiguousContract,
+    BadBars,
+    BadRequest,
+    LinkLost,
+    NoData,
+    NoPermission,
+    OtherSession,
+    PacingViolation,
+    Refused,
+    Stopped,
+    TooLong,
+    Unanswered,
+    UnknownContract,
+)
+from backtest.quality import check_answer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from backtest.sources import Source
+
+_FINAL = (NoData, NoPermission, OtherSession, BadRequest, UnknownContract, AmbiguousContract)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Persistence:
+    """How often a window is asked for, and how many seconds lie between."""
+
+    tries: int = 4  # unanswered or refused for no known reason
+    breaks: int = 10  # of the connection, for one window
+    pause: float = 5.0  # doubled with each try
+    pacing_pause: float = 60.0  # doubled with each violation
+
+
+class NotTrue(BadBars):
+    """An answer that broke the rules twice; it carries the bars for quarantine."""
+
+    def __init__(self, text: str, bars: pa.Table) -> None:
+        super().__init__(text)
+        self.bars = bars
+
+
+def ask(
+    source: Source, series: Series, window: Span, persistence: Persistence, stop: threading.Event
+) -> pa.Table | list[Span]:
+    """
+    Return the bars of a window, or the smaller windows to ask for in its place.
+
+    Raises:
+        NoData: the source says that it has none.
+        NotTrue: the answer breaks the rules of a bar, and so did it the second time.
+        Refused, Unanswered, LinkLost: the source gave up, or we did.
+        Stopped: `stop` was set.
+    """
+    failures = breaks = untrue = 0
+    while True:
+        if stop.is_set():
+            raise Stopped("stopped as asked; what is stored stays, run this again to go on")
+        try:
+            bars = source.fetch(series, window)
+            check_answer(bars, series)
+            if not len(bars):
+                raise NoData(f"the answer for {series.short} reaches beyond {window} and has no bar in it")
+            return bars
+        except BadBars as error:
+            untrue += 1
+            _log.warning("an answer cannot be true", extra={"series": str(series), "error": str(error)})
+            if untrue == 2:
+                raise NotTrue(f"{error}; asked twice", bars) from error
+        except TooLong as error:
+            return _smaller(source, series, window, error)
+        except _FINAL:
+            raise
+        except LinkLost:
+            breaks += 1
+            if breaks > persistence.breaks:
+                raise
+        except PacingViolation:
+            failures += 1
+            if failures == persistence.tries:
+                raise
+            stop.wait(persistence.pacing_pause * 2 ** (failures - 1))
+        except (Unanswered, Refused) as error:
+            failures += 1
+            if failures == persistence.tries:
+                raise
+            stop.wait(persistence.pause * 2 ** (failures - 1))
+            if failures == 2 and (smaller := source.learn(series, window)) != [window]:
+                _log.info("a window is halved", extra={"series": str(series), "error": str(error)})
+                return smaller
+
+
+def _smaller(source: Source, series: Series, window: Span, error: TooLong) -> list[Span]:
+    smaller = source.learn(series, window)
+    if smaller == [window]:
+        raise error
+    return smaller

@@ -1,0 +1,158 @@
+"""Findings about bars: whether an answer can be true, how it differs from stored bars, which sessions are missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backtest.bars import Instrument, Series, Span, check_bars
+from backtest.calendars import calendar_name, sessions
+from backtest.errors import BadBars, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_HALF_HOUR, _DAY = 1800, 86_400  # seconds
+_SINCE, _UNTIL = date(1990, 1, 1), date(2100, 1, 1)
+_ROUNDING = 0.0101  # USD a share: a rescaled price is rounded to a cent, and so was the old one
+_SPLIT = 0.04  # a ratio nearer to 1 than this is no split
+_AROUND_THE_CLOCK = ("24/5", "24/7", "CMES")  # calendars that only approximate IB's hours
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """
+    How a fresh answer differs from the stored bars it repeats.
+
+    `ratio` is that of new over old prices where all of them have one, as after a split; `times` are the stored bars
+    that are different or gone.
+    """
+
+    times: tuple[datetime, ...] = ()
+    ratio: float | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.times)
+
+
+def check_answer(bars: pa.Table, series: Series) -> None:
+    """
+    Raise BadBars where an answer cannot be true: the rules of a bar, the grid of its size, the exchange's sessions.
+
+    Sessions are checked for regular hours of listed markets; hours of forex and futures are only approximately known.
+    """
+    check_bars(bars, series)
+    grid = _DAY if series.size.daily else min(series.size.seconds, _HALF_HOUR)  # an hour's bar may begin at 09:30
+    off_grid = _seconds(bars) % grid != 0
+    if off_grid.any():
+        raise BadBars(f"bars of {series.short} are off the grid of {series.size.label}: {_named(bars, off_grid)}")
+    outside = _outside(bars, series)
+    if outside.any():
+        raise BadBars(f"bars of {series.short} lie outside of the exchange's sessions: {_named(bars, outside)}")
+
+
+def compare(stored: pa.Table, fresh: pa.Table) -> Difference:
+    """Return how an answer differs from stored bars; bars that only the answer has are no difference."""
+    import pyarrow.compute as pc
+
+    if not len(stored):
+        return Difference()
+    again = fresh.filter(pc.is_in(fresh["time"], value_set=stored["time"].combine_chunks()))
+    if again.equals(stored):
+        return Difference()
+    known = {row["time"]: row for row in again.to_pylist()}
+    differing = tuple(row["time"] for row in stored.to_pylist() if known.get(row["time"]) != row)
+    return Difference(differing, _ratio(stored, again))
+
+
+def missing_sessions(series: Series, bars: pa.Table, span: Span) -> list[Span]:
+    """
+    Return the sessions in the span without any bar, between the first bar and the last; neighbours are one span.
+
+    Empty where the exchange's calendar is not known, and for weeks and months.
+    """
+    if len(bars) < 2 or series.size.seconds > _DAY:
+        return []
+    stamps = _seconds(bars)
+    starts, ends = _edges(_representative(series.instrument), series.regular_hours, series.size.daily)
+    first, last = max(span.start.timestamp(), stamps[0]), min(span.end.timestamp(), stamps[-1])
+    starts, ends = (edges[(starts >= first) & (ends <= last)] for edges in (starts, ends))
+    rows = np.searchsorted(stamps, starts)
+    empty = np.flatnonzero(stamps[np.minimum(rows, len(stamps) - 1)] >= ends)
+    runs = np.split(empty, np.flatnonzero(np.diff(empty) > 1) + 1) if len(empty) else []
+    return [Span(_moment(starts[run[0]]), _moment(ends[run[-1]])) for run in runs]
+
+
+@lru_cache
+def _edges(instrument: Instrument, regular_hours: bool, daily: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the seconds at which the bars of each session start and end; of a daily bar those of its date."""
+    try:
+        found = sessions(instrument, _SINCE, _UNTIL, regular_hours)
+    except UsageError:
+        found = []
+    if daily:
+        days = np.array([session.day for session in found], "datetime64[s]").astype(np.int64)
+        return days, days + _DAY
+    opens, closes = (np.array([getattr(one, name).timestamp() for one in found]) for name in ("open", "close"))
+    return opens.astype(np.int64), closes.astype(np.int64)
+
+
+def _representative(instrument: Instrument) -> Instrument:
+    """Return an instrument with the same calendar, the same for all that share it."""
+    return Instrument("ANY", instrument.kind, instrument.exchange, instrument.currency)
+
+
+def _ratio(stored: pa.Table, again: pa.Table) -> float | None:
+    if len(again) != len(stored):
+        return None
+    old, new = (
+        np.column_stack([_column(t, name) for name in ("open", "high", "low", "close")]) for t in (stored, again)
+    )
+    if not (old > 0).all():
+        return None
+    ratio = float(np.median(new / old))
+    exact = np.abs(new - old * ratio) <= _ROUNDING * (1 + ratio)
+    return ratio if abs(ratio - 1) > _SPLIT and exact.all() else None
+
+
+def _outside(bars: pa.Table, series: Series) -> np.ndarray:
+    """Return which bars start in no session, as far as the exchange's sessions are known."""
+    stamps = _seconds(bars)
+    checked = series.size.label == "1 day" if series.size.daily else series.regular_hours
+    if not checked or not len(stamps) or not _listed(series):
+        return np.zeros(len(stamps), bool)
+    starts, ends = _edges(_representative(series.instrument), True, series.size.daily)
+    row = np.searchsorted(starts, stamps, side="right") - 1
+    return (row < 0) | (stamps >= ends[np.maximum(row, 0)])
+
+
+def _listed(series: Series) -> bool:
+    try:
+        return calendar_name(series.instrument) not in _AROUND_THE_CLOCK
+    except UsageError:
+        return False  # an exchange whose calendar is not known
+
+
+def _seconds(bars: pa.Table) -> np.ndarray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.cast(bars["time"], pa.int64()).to_numpy()) // 1_000_000
+
+
+def _column(bars: pa.Table, name: str) -> np.ndarray:
+    return np.asarray(bars[name].to_numpy(), float)
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)
+
+
+def _named(bars: pa.Table, wrong: np.ndarray) -> str:
+    rows = np.flatnonzero(wrong)
+    shown = ", ".join(f"{bars['time'][int(row)].as_py():%Y-%m-%d %H:%M:%S}Z" for row in rows[:3])
+    return shown + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")

@@ -1,0 +1,525 @@
+"""CSV and Parquet files and data frames as a source, and bars as files; nothing in them is dropped unsaid."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from backtest.bars import COLUMNS, ContractDetails, Instrument, Series, Span, check_bars, schema
+from backtest.calendars import time_zone
+from backtest.errors import BadBars, NoBars, NoData, UnknownContract, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+# Our column -> what vendors call it, in small letters and digits alone ("Close/Last" is closelast, "1. open" is open).
+# An adjusted close is no close: beside raw open, high and low it would break the rules of a bar.
+_NAMES: dict[str, frozenset[str]] = {
+    "time": frozenset({"time", "date", "datetime", "dateandtime", "timestamp", "t"}),
+    "open": frozenset({"open", "o"}),
+    "high": frozenset({"high", "h"}),
+    "low": frozenset({"low", "l"}),
+    "close": frozenset({"close", "last", "price", "closelast", "c"}),
+    "volume": frozenset({"volume", "vol", "v"}),
+    "average": frozenset({"average", "vwap", "wap", "vw"}),
+    "trades": frozenset({"trades", "count", "barcount", "transactions", "n"}),
+}
+_NEEDED = COLUMNS[:5]
+_PANDAS_INDEX = "__index_level_0__"  # what pandas calls an index without a name in Parquet
+_ENDINGS = (".csv", ".parquet")
+_MIDNIGHT = time()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_STAMP = re.compile(
+    r"(?:(?P<year>\d{4})(?P<dash>[-/.]?)(?P<month>\d\d)(?P=dash)(?P<day>\d\d)"
+    r"|(?P<a>\d\d?)(?P<mark>[-/.])(?P<b>\d\d?)(?P=mark)(?P<last_year>\d{4}))"
+    r"(?:[T -]+(?P<clock>\d\d?:\d\d(?::\d\d(?:\.\d{1,6}0*)?)?)\s*(?P<zone>Z|[+-]\d\d:?\d\d|[A-Za-z][\w/+-]*)?)?"
+)
+
+
+class FileSource:
+    """
+    A folder of files as a source: a series' own (`AAPL_1day.csv`) or one named by the instrument (`AAPL.csv`).
+
+    The names are the short spellings, `/` written `_`; both may end in .csv or .parquet. `tz` is the zone of times
+    that have none, "exchange" for the instrument's own.
+    """
+
+    name = "csv"
+
+    def __init__(self, folder: str | Path, tz: str | None = None) -> None:
+        self._folder, self._tz = Path(folder), tz
+        self.requests = self.violations = 0
+        if not self._folder.is_dir():
+            raise UsageError(f"no folder {str(folder)!r}; write csv:FOLDER, a folder with files such as AAPL_1day.csv")
+
+    def __enter__(self) -> FileSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Do nothing: no file stays open."""
+
+    def now(self) -> datetime:
+        """Return the time of this machine's clock."""
+        return datetime.now(UTC)
+
+    def qualify(self, instrument: Instrument) -> ContractDetails:
+        """Return no details: files have none."""
+        return ContractDetails()
+
+    def know(self, instrument: Instrument, details: ContractDetails) -> None:
+        """Do nothing: files are found by name."""
+
+    def head(self, series: Series) -> datetime | None:
+        """Return the time of the first bar, None where there is none."""
+        bars, _ = bars_of(self._path(series), series, self._tz)
+        first: datetime | None = bars["time"][0].as_py() if len(bars) else None
+        return first
+
+    def learn(self, series: Series, window: Span) -> list[Span]:
+        """Return the window: a smaller one would not help."""
+        return [window]
+
+    def windows(self, series: Series, gap: Span) -> list[Span]:
+        """Return the gap: a file answers it at once."""
+        return [gap]
+
+    def fetch(self, series: Series, window: Span) -> pa.Table:
+        """
+        Return the bars in the window.
+
+        Raises:
+            UnknownContract: no file has the name of the series.
+            NoData: the file has no bars there.
+            UsageError, BadBars: the file cannot be read as bars; see `bars_of`.
+        """
+        import pyarrow.compute as pc
+
+        path = self._path(series)
+        self.requests += 1
+        bars, _ = bars_of(path, series, self._tz)
+        inside = pc.and_(pc.greater_equal(bars["time"], window.start), pc.less(bars["time"], window.end))
+        found = bars.filter(inside)
+        if not len(found):
+            raise NoData(f"{path} has no bars of {series.short} from {window}")
+        return found
+
+    def _path(self, series: Series) -> Path:
+        names = (series.short.replace("/", "_"), series.short.partition("/")[0])
+        for name in names:
+            found = [path for ending in _ENDINGS if (path := self._folder / f"{name}{ending}").is_file()]
+            if len(found) > 1:
+                raise UsageError(f"{found[0]} and {found[1]} both hold {series.short}; take one of them away")
+            if found:
+                return found[0]
+        raise UnknownContract(f"{self._folder} has no file of {series.short}; name it {names[0]}.csv or {names[1]}.csv")
+
+
+def bars_of(
+    frame_or_path: pd.DataFrame | str | Path, series: Series, tz: str | None = None
+) -> tuple[pa.Table, dict[str, str | None]]:
+    """
+    Return the bars in a data frame, CSV or Parquet file, and which of its columns became which of ours.
+
+    Columns are found by their names, case-blind. Times with a zone become UTC; daily bars are stamped with dates,
+    or with midnight in their own zone or in `tz`. Whole numbers are seconds or milliseconds since 1970, or YYYYMMDD.
+    An empty text, NaN and IB's -1 for "does not apply" (volume, average, trades) become null.
+
+    Args:
+        tz: IANA zone of times that have none, such as "America/New_York"; "exchange" for the instrument's own.
+
+    Returns:
+        The bars in order of time; and for every column of the file ours, None where it is not used.
+
+    Raises:
+        UsageError: no such file, columns are missing or ambiguous, or intraday times have no zone.
+        BadBars: a value cannot be read, a time exists twice or not at all, or a bar breaks the rules of a bar.
+    """
+    import pyarrow as pa
+
+    names, columns, what = _content(frame_or_path)
+    places = _places(names, columns, what)
+    zone = _zone(tz, series)
+    moments = _moments([columns[n] for n in places["time"]], what)
+    stamps = pa.array(_stamps(moments, series, zone, what), pa.timestamp("us", tz="UTC"))
+    numbers = [
+        _numbers(columns[places[field.name][0]], field, what)
+        if places[field.name]
+        else pa.nulls(len(stamps), field.type)
+        for field in list(schema())[1:]
+    ]
+    bars = pa.Table.from_arrays([stamps, *numbers], schema=schema()).sort_by("time").combine_chunks()
+    _refuse_twins(bars, what)
+    check_bars(bars, series)
+    return bars, _mapping(names, places)
+
+
+def span_of(bars: pa.Table, series: Series) -> Span:
+    """
+    Return the span from the first bar to the end of the last: dates of daily bars, else the last stamp and its size.
+
+    Raises:
+        NoBars: there is no bar.
+    """
+    if not len(bars):
+        raise NoBars(f"the file holds no bars of {series.short}; name one that does")
+    first, last = (bars["time"][n].as_py() for n in (0, -1))
+    if series.size.daily:
+        return Span.of_dates(first.date(), last.date())
+    return Span(first, last + timedelta(seconds=series.size.seconds))
+
+
+def write_file(bars: pa.Table, path: str | Path, series: Series, overwrite: bool = False) -> None:
+    """
+    Write bars to a CSV or Parquet file, by its ending; `bars_of` reads the same bars from it.
+
+    Raises:
+        UsageError: another ending, or the file exists and may not be overwritten.
+    """
+    import pyarrow.parquet as pq
+
+    target = Path(path)
+    ending = _ending(target)
+    if target.exists() and not overwrite:
+        raise UsageError(f"{target} exists; name another file, or add --force to replace it")
+    beside = target.with_name(f".tmp-{target.name}")  # a reader never sees half a file
+    try:
+        if ending == ".parquet":
+            pq.write_table(bars, beside)
+        else:
+            _write_csv(bars, beside, series)
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _write_csv(bars: pa.Table, path: Path, series: Series) -> None:
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for batch in bars.to_batches(max_chunksize=10_000):
+            rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            writer.writerows([_written(row[0], series), *row[1:]] for row in rows)  # floats as repr: read back the same
+
+
+def _written(moment: datetime, series: Series) -> str:
+    text = moment.isoformat().replace("+00:00", "Z")
+    return text[:10] if series.size.daily else text
+
+
+# --- reading files and frames as columns
+
+
+def _content(frame_or_path: Any) -> tuple[list[str], list[Any], str]:
+    """Return names, columns and what to call the whole in errors."""
+    if not isinstance(frame_or_path, str | Path):
+        return *_of_frame(frame_or_path), "the frame"
+    path = Path(frame_or_path)
+    ending = _ending(path)
+    if not path.is_file():
+        raise UsageError(f"no file {str(path)!r}; name a CSV or Parquet file with a bar a row")
+    return *(_of_csv(path) if ending == ".csv" else _of_parquet(path)), str(path)
+
+
+def _ending(path: Path) -> str:
+    ending = path.suffix.lower()
+    if ending not in _ENDINGS:
+        raise UsageError(f"{path} ends in {ending or 'nothing'!r}; name a file that ends in {' or '.join(_ENDINGS)}")
+    return ending
+
+
+def _of_frame(frame: pd.DataFrame) -> tuple[list[str], list[Any]]:
+    import pandas as pd
+    import pyarrow as pa
+
+    names = [str(name) for name in frame.columns]
+    columns = [frame.iloc[:, n] for n in range(len(names))]
+    if isinstance(frame.index, pd.DatetimeIndex) or frame.index.name is not None:
+        names.insert(0, str(frame.index.name or "time"))
+        columns.insert(0, frame.index.to_series())
+    try:
+        return names, [pa.chunked_array([pa.array(column)]) for column in columns]
+    except pa.ArrowException as error:
+        raise UsageError(f"the frame has a column of mixed types ({error}); make each of one type") from error
+
+
+def _of_csv(path: Path) -> tuple[list[str], list[Any]]:
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            head = handle.readline()
+            empty = not handle.read(4096).strip()
+        delimiter = max(",;\t|", key=head.count)
+        names = next(csv.reader([head], delimiter=delimiter), [])
+        keys = [str(n) for n in range(len(names))]
+        if empty:
+            return names, [pa.chunked_array([], pa.string()) for _ in names]
+        table = arrow_csv.read_csv(
+            path,
+            # One thread: Arrow's pool has been seen to abort the interpreter at exit.
+            read_options=arrow_csv.ReadOptions(use_threads=False, column_names=keys, skip_rows=1),
+            parse_options=arrow_csv.ParseOptions(delimiter=delimiter),
+            # As text: what a text means is decided here, and a price keeps all its digits.
+            convert_options=arrow_csv.ConvertOptions(column_types=dict.fromkeys(keys, pa.string()), null_values=[]),
+        )
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as CSV ({error}); write UTF-8 with as many fields a row") from error
+    return names, table.columns
+
+
+def _of_parquet(path: Path) -> tuple[list[str], list[Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(path, pre_buffer=False).read(use_threads=False)
+    except pa.ArrowException as error:
+        raise UsageError(f"{path} cannot be read as Parquet ({error}); write it again") from error
+    return table.column_names, table.columns
+
+
+# --- which column is what
+
+
+def _places(names: list[str], columns: list[Any], what: str) -> dict[str, list[int]]:
+    """Return the places of the columns that hold each of ours: two for a date beside a time of day."""
+    places = {
+        ours: [n for n, name in enumerate(names) if _plain(name) in words or _is_index(ours, name, columns[n])]
+        for ours, words in _NAMES.items()
+    }
+    missing = [ours for ours in _NEEDED if not places[ours]]
+    unclear = [
+        f"{ours} may be {' or '.join(repr(names[n]) for n in found)}"
+        for ours, found in places.items()
+        if len(found) > 1 and not (ours == "time" and sorted(_plain(names[n]) for n in found) == ["date", "time"])
+    ]
+    problems = [*([f"missing are {', '.join(missing)}"] if missing else []), *unclear]
+    if problems:
+        found_names = ", ".join(repr(name) for name in names) or "none"
+        raise UsageError(f"{what} has the columns {found_names}: {'; '.join(problems)}; rename its columns")
+    places["time"].sort(key=lambda n: _plain(names[n]))  # the date before the time of day
+    return places
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", re.sub(r"^\d+\.\s*", "", name.lower()))
+
+
+def _is_index(ours: str, name: str, column: Any) -> bool:
+    import pyarrow as pa
+
+    return ours == "time" and name == _PANDAS_INDEX and pa.types.is_temporal(column.type)
+
+
+def _mapping(names: list[str], places: dict[str, list[int]]) -> dict[str, str | None]:
+    ours = {n: name for name, found in places.items() for n in found}
+    return {name: ours.get(n) for n, name in enumerate(names)}
+
+
+# --- times
+
+
+def _zone(tz: str | None, series: Series) -> ZoneInfo | None:
+    if not tz:
+        return None
+    try:
+        return ZoneInfo(time_zone(series.instrument) if tz == "exchange" else tz)
+    except (KeyError, ValueError, OSError) as error:
+        raise UsageError(f"no time zone {tz!r}; write such as America/New_York, UTC or exchange") from error
+
+
+def _moments(columns: list[Any], what: str) -> list[date | datetime]:
+    """Return the times as they are written: aware or naive, or a date where there is no time of day."""
+    import pyarrow as pa
+
+    for column in columns:
+        if column.null_count or (_is_text(column) and "" in (texts := _texts(column))):
+            row = column.is_null().index(True).as_py() if column.null_count else texts.index("")
+            raise BadBars(f"{what} has no time in row {row + 1}; fill it in or take the row out")
+    if len(columns) == 2:
+        texts = [f"{_day_text(day)} {clock}" for day, clock in zip(*map(_values, columns), strict=True)]
+        return list(_read_texts(texts, what))
+    (column,) = columns
+    if pa.types.is_timestamp(column.type):
+        try:
+            return list(column.cast(pa.timestamp("us", tz=column.type.tz)).to_pylist())
+        except pa.ArrowException as error:
+            raise BadBars(f"{what} has a time of less than a microsecond ({error}); round the times") from error
+    if pa.types.is_date(column.type):
+        return list(column.to_pylist())
+    values = _values(column)
+    if all(isinstance(value, int | float) or re.fullmatch(r"\d+(\.\d+)?", str(value)) for value in values):
+        return _read_numbers([float(value) for value in values], what)
+    return list(_read_texts([str(value) for value in values], what))
+
+
+def _is_text(column: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+
+
+def _texts(column: Any) -> list[str]:
+    return [text.strip() for text in column.to_pylist()]
+
+
+def _values(column: Any) -> list[Any]:
+    return _texts(column) if _is_text(column) else list(column.to_pylist())
+
+
+def _day_text(day: Any) -> str:
+    return f"{day:%Y-%m-%d}" if isinstance(day, date) else str(day)
+
+
+def _read_numbers(values: list[float], what: str) -> list[date | datetime]:
+    low, high = min(values, default=0), max(values, default=0)
+    if low >= 19_000_101 and high <= 21_001_231:
+        return list(_read_texts([f"{value:.0f}" for value in values], what))
+    if low >= 0 and high < 1e11:
+        return [_EPOCH + timedelta(seconds=value) for value in values]
+    if low >= 0 and 1e12 <= high < 1e14:
+        return [_EPOCH + timedelta(milliseconds=value) for value in values]
+    raise BadBars(
+        f"{what} has times from {low:.0f} to {high:.0f}, neither seconds nor milliseconds since 1970 nor YYYYMMDD; "
+        "write such as 2024-03-28 09:30:00"
+    )
+
+
+def _read_texts(texts: list[str], what: str) -> Iterator[date | datetime]:
+    matches = [_STAMP.fullmatch(text) for text in texts]
+    if None in matches:
+        raise _no_time(texts[matches.index(None)], what)
+    found = [match for match in matches if match]
+    day_first = _day_first(found, what)
+    for match in found:
+        try:
+            yield _read_match(match, day_first)
+        except (KeyError, ValueError, OverflowError, OSError) as error:
+            raise _no_time(match[0], what, f" ({error})") from error
+
+
+def _no_time(text: str, what: str, why: str = "") -> BadBars:
+    return BadBars(f"{what} has {text!r} as a time{why}; write such as 2024-03-28 09:30:00, for daily bars 2024-03-28")
+
+
+def _day_first(matches: list[re.Match[str]], what: str) -> bool:
+    """Return whether 03/04/2024 is in April, which other rows must tell; with dots it always is."""
+    unclear = [match for match in matches if match["mark"] and match["mark"] != "."]
+    if any(int(match["a"]) > 12 for match in unclear):
+        return True
+    if unclear and all(int(match["b"]) <= 12 and match["a"] != match["b"] for match in unclear):
+        raise UsageError(f"{what} has {unclear[0][0]!r}, which may be day or month first; write dates as YYYY-MM-DD")
+    return False
+
+
+def _read_match(match: re.Match[str], day_first: bool) -> date | datetime:
+    if match["year"]:
+        day = date(int(match["year"]), int(match["month"]), int(match["day"]))
+    else:
+        a, b = int(match["a"]), int(match["b"])
+        number, month = (a, b) if day_first or match["mark"] == "." else (b, a)
+        day = date(int(match["last_year"]), month, number)
+    if match["clock"] is None:
+        return day
+    hours, minutes, *seconds = match["clock"].split(":")
+    whole, _, fraction = (seconds or ["0"])[0].partition(".")
+    clock = time(int(hours), int(minutes), int(whole), int(f"{fraction:0<6}"[:6]))
+    return _with_zone(datetime.combine(day, clock), match["zone"])
+
+
+def _with_zone(local: datetime, word: str | None) -> datetime:
+    if not word:
+        return local
+    if word[0] in "+-":
+        hours, minutes = int(word[1:3]), int(word[-2:])
+        offset = timedelta(hours=hours, minutes=minutes)
+        return local.replace(tzinfo=timezone(offset if word[0] == "+" else -offset))
+    return _from_local(local, UTC if word == "Z" else ZoneInfo(word))
+
+
+def _stamps(moments: list[date | datetime], series: Series, zone: tzinfo | None, what: str) -> list[datetime]:
+    if series.size.daily:
+        return [_date_stamp(moment, zone, what) for moment in moments]
+    if len(moments) > 1 and all(_clock(moment) == _MIDNIGHT for moment in moments):
+        raise BadBars(f"{what} has dates without times of day, so it holds no bars of {series.short}; name a daily one")
+    return [_moment_stamp(moment, zone, what) for moment in moments]
+
+
+def _clock(moment: date | datetime) -> time:
+    return moment.time() if isinstance(moment, datetime) else _MIDNIGHT
+
+
+def _date_stamp(moment: date | datetime, zone: tzinfo | None, what: str) -> datetime:
+    if isinstance(moment, datetime) and moment.tzinfo and zone and _clock(moment) != _MIDNIGHT:
+        moment = moment.astimezone(zone)
+    if _clock(moment) != _MIDNIGHT:
+        raise BadBars(
+            f"{what} has {moment} as the time of a daily bar, which is no date; write dates such as 2024-03-28, or "
+            "name with --tz the zone in which the times are midnights"
+        )
+    return datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
+
+
+def _moment_stamp(moment: date | datetime, zone: tzinfo | None, what: str) -> datetime:
+    if not isinstance(moment, datetime):
+        raise BadBars(f"{what} has {moment} without a time of day; write such as 2024-03-28 09:30:00")
+    if moment.tzinfo is None and zone is None:
+        raise UsageError(
+            f"the times in {what} have no zone, the first is {moment}; name it with --tz ZONE, such as "
+            "--tz America/New_York, or --tz exchange for the instrument's own (of a source: csv:FOLDER?tz=ZONE)"
+        )
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else _from_local(moment, zone or UTC)
+    except (ValueError, OverflowError) as error:
+        raise BadBars(f"{what} has {moment}, which {error}; write times in UTC, such as {moment}Z") from error
+
+
+def _from_local(local: datetime, zone: tzinfo) -> datetime:
+    early, late = (local.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+    if early.utcoffset() != late.utcoffset():
+        # The clock was put forward over this time, or back to it; a guess would be an hour off.
+        twice = early.astimezone(UTC).astimezone(zone).replace(tzinfo=None) == local
+        raise ValueError(f"{'is there twice' if twice else 'does not exist'} in {zone} (daylight saving)")
+    return early.astimezone(UTC)
+
+
+def _refuse_twins(bars: pa.Table, what: str) -> None:
+    import pyarrow.compute as pc
+
+    times = bars["time"]
+    twins = times.slice(1).filter(pc.equal(times.slice(1), times.slice(0, max(0, len(times) - 1))))
+    if len(twins):
+        raise BadBars(
+            f"{what} has {len(twins)} bars with the time of another, the first {twins[0].as_py()}; keep one of each"
+        )
+
+
+# --- numbers
+
+
+def _numbers(column: Any, field: pa.Field, what: str) -> Any:
+    """Return the column as the numbers of a field of ours, with null for what means that there is none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if _is_text(column):
+        column = pc.utf8_trim_whitespace(column)
+        column = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
+    try:
+        numbers = column.cast(pa.float64())
+        nothing = pc.is_nan(numbers)
+        if field.nullable:
+            nothing = pc.or_(nothing, pc.equal(numbers, -1.0))  # IB's word for "does not apply"
+        return pc.if_else(nothing, pa.scalar(None, pa.float64()), numbers).cast(field.type)
+    except pa.ArrowException as error:
+        raise BadBars(f"{what} has no plain number as {field.name} ({error}); write such as 1234.5") from error

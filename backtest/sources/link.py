@@ -1,0 +1,209 @@
+"""
+The gateway's word: what an error code means, and `Link`, which knows by the codes what works at the moment.
+
+Three things break independently: the socket to the gateway, the gateway's link to IB, and single data farms. A farm
+or link that is broken is no reason to close the socket: the gateway mends both by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from backtest.errors import (
+    BadRequest,
+    LinkLost,
+    NoConnection,
+    NoData,
+    NoPermission,
+    OtherSession,
+    PacingViolation,
+    Refused,
+    SourceError,
+    TooLong,
+    UnknownContract,
+)
+
+# Codes whose text says no more than they do; every other is told by its text, for 162 means a dozen things.
+_BY_CODE: dict[int, type[SourceError]] = {
+    100: PacingViolation,
+    200: UnknownContract,
+    **dict.fromkeys((354, 10089, 10090, 10091, 10168, 10186), NoPermission),
+    10197: OtherSession,
+    **dict.fromkeys((166, 320, 321, 322, 10299, 10314, 10339), BadRequest),
+    326: NoConnection,
+    **dict.fromkeys((502, 504, 507, 509, 1300), LinkLost),
+}
+# Codes that end no request: warnings, the echo of a cancel, news of orders, ticks and subscriptions, of the link.
+_NO_END = frozenset((110, 165, 202, 366, 399, 404, 434, 492, 1100, 1101, 1102, 10167, 10187, 10189, 10225))
+_WARNINGS = range(2100, 2200)
+# The first that is found in the text counts: "No data of type EODChart" is not "no data".
+_BY_TEXT: tuple[tuple[str, type[Refused] | None], ...] = (
+    ("query cancelled", None),
+    ("pacing violation", PacingViolation),
+    ("different ip|competing live session", OtherSession),
+    ("permission|not subscribed|requires additional subscription", NoPermission),
+    ("time length exceed|invalid step|invalid time length", TooLong),
+    ("no historical market data|no chart|eodchart", BadRequest),
+    ("no data", NoData),
+)
+_ADVICE: dict[type[SourceError], str] = {
+    NoData: "IB has no such bars on that route",
+    TooLong: "IB does not serve as much at once; ask for less",
+    PacingViolation: "too many requests came in ten minutes, those of other programs of this login among them; "
+    "wait, then run this again",
+    NoPermission: "this login may not see these prices; subscribe to the market data in IB's Client Portal, "
+    "then run this again",
+    OtherSession: "another login of the same user has the market data; log out there, then run this again",
+    BadRequest: "the request can never be served as it is; ask for another kind of price, bar size or time",
+    UnknownContract: "IB knows no such instrument; check symbol, kind, exchange and currency",
+    NoConnection: "another program has this client id; name another one, such as ib://127.0.0.1:4002?client_id=7",
+    LinkLost: "TWS or IB Gateway is not connected; what is stored stays, run this again to go on",
+    Refused: "IB often says so in passing; what is stored stays, run this again to go on",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for what, in seconds."""
+
+    answer: float = 60.0  # an answer, beside what its bars take
+    connect: float = 10.0  # a connection, the time, a search
+    outage: float = 10_800.0  # the gateway to come back: longer than the nightly reset
+    backoff: float = 1.0  # before the second try to connect; doubled with each
+    backoff_most: float = 60.0
+    belief: float = 60.0  # after an outage, before "no such instrument" is believed
+
+
+_FARM_STATES = {
+    **dict.fromkeys((2103, 2105, 2157), False),
+    **dict.fromkeys((2104, 2106, 2158, 2107, 2108, 2119), True),  # an idle farm wakes with the next request
+}
+_KIND_OF_FARM = {
+    **dict.fromkeys((2105, 2106, 2107), "history"),
+    **dict.fromkeys((2157, 2158), "contracts"),
+    **dict.fromkeys((2103, 2104, 2108, 2119), "market"),
+}
+_LINK_LOST, _LINK_BACK, _BROKEN_TO_SERVER = 1100, (1101, 1102), 2110
+_SHORTLY = 1 / 12  # of the belief: how long a new connection may take to say that its contracts farm works
+
+
+def meaning(code: int, text: str) -> type[SourceError] | None:
+    """Return the error that a code and its text mean for the request they name; None where they end none."""
+    if code in _NO_END or code in _WARNINGS:
+        return None
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    said = text.lower()
+    return next((error for words, error in _BY_TEXT if re.search(words, said)), Refused)
+
+
+def refusal(code: int, text: str, what: str) -> SourceError:
+    """Return the error to raise for a request: the code, IB's text, what it means here, and what to do."""
+    error = meaning(code, text) or Refused
+    words = f"IB answered {what} with error {code}: {text.strip().rstrip('.')}; {_ADVICE[error]}"
+    return error(words, code) if issubclass(error, Refused) else error(words)
+
+
+@dataclass(slots=True)
+class _Farm:
+    kind: str
+    works: bool
+
+
+@dataclass(slots=True)
+class Link:
+    """
+    What works between us and IB, by what the gateway said; times are seconds on one clock of the caller's.
+
+    Args:
+        belief: seconds after an outage for which "no such instrument" is not believed: the gateway says it falsely.
+    """
+
+    belief: float = 60.0
+    losses: int = 0  # how often the requests under way were lost
+    _socket: bool = False
+    _ib: int = 0  # the code that said that the link to IB is lost, 0 while it works
+    _since: float = 0.0  # when what is broken broke
+    _connected: float = 0.0
+    _mended: float = field(default=float("-inf"))
+    _farms: dict[str, _Farm] = field(default_factory=dict)
+
+    def connecting(self) -> None:
+        """Note that a new connection begins, which will say anew what works."""
+        self._ib, self._farms = 0, {}
+
+    def connected(self, now: float) -> None:
+        """Note that the socket works."""
+        if self.losses:
+            self._mended = now
+        self._socket, self._connected = True, now
+
+    def disconnected(self, now: float) -> None:
+        """Note that the socket broke; what was under way is lost with it."""
+        if self._socket:
+            self.losses += 1
+            self._broke(now)
+        self._socket = False
+
+    def heard(self, code: int, text: str, now: float) -> bool:
+        """Note what the gateway said, and return whether it was about the link or a farm."""
+        if code in (_LINK_LOST, _BROKEN_TO_SERVER):
+            self._broke(now)
+            self._ib = code
+        elif code in _LINK_BACK:
+            self._back(code, now)
+        elif code in _FARM_STATES:
+            self._farm(code, text, now)
+        else:
+            return False
+        return True
+
+    def why_not(self, kind: str = "history") -> str:
+        """Return why no request of a kind (history, contracts) may be sent now, "" where it may."""
+        if not self._socket:
+            return "there is no connection to the gateway"
+        if self._ib:
+            return f"the gateway has no link to IB (code {self._ib})"
+        broken = sorted(name for name, farm in self._farms.items() if farm.kind == kind and not farm.works)
+        if not broken or any(farm.works for farm in self._farms.values() if farm.kind == kind):
+            return ""  # which farm has a contract is not known: one that works may have it
+        return f"IB's {kind} farm {', '.join(broken)} is broken"
+
+    def down_since(self, kind: str = "history") -> float | None:
+        """Return since when no request of a kind may be sent, None where it may."""
+        return self._since if self.why_not(kind) else None
+
+    def disbelief(self, now: float) -> float:
+        """Return the seconds for which "no such instrument" is not to be believed; 0 where it is."""
+        if self.why_not("contracts") or self.why_not("history"):
+            return self.belief
+        told = any(farm.kind == "contracts" and farm.works for farm in self._farms.values())
+        known_at = self._connected if told else self._connected + self.belief * _SHORTLY
+        return max(0.0, self._mended + self.belief - now, known_at - now)
+
+    def _sound(self) -> bool:
+        return self._socket and not self._ib and all(farm.works for farm in self._farms.values())
+
+    def _broke(self, now: float) -> None:
+        if self._sound():
+            self._since = now
+
+    def _back(self, code: int, now: float) -> None:
+        self.losses += code == 1101
+        self._ib, self._mended = 0, now
+        for name in [name for name, farm in self._farms.items() if not farm.works]:
+            del self._farms[name]  # the gateway says again which are broken; a farm it forgets must not stop us
+
+    def _farm(self, code: int, text: str, now: float) -> None:
+        # "... is OK:usfarm.nj", but "... available upon demand.ushmds"
+        name = text.rpartition(":" if ":" in text else ".")[2].strip()
+        kind, works = _KIND_OF_FARM[code], _FARM_STATES[code]
+        known = self._farms.get(name)
+        if not works:
+            self._broke(now)
+        elif known and not known.works:
+            self._mended = now
+        if works and self._ib == _BROKEN_TO_SERVER:
+            self._ib, self._mended = 0, now  # after 2110 no 1102 need follow
+        self._farms[name] = _Farm(kind, works)

@@ -1,0 +1,314 @@
+"""What a download does when the vendor's bars change, are missing, or cannot be true."""
+
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from market import minute_bars, store_with
+
+from backtest.bars import Series, Span, schema
+from backtest.downloader import download
+from backtest.errors import UsageError
+from backtest.persistence import Persistence
+from backtest.sources import connect
+from backtest.sources.gateway import Gateway
+from backtest.sources.gateway.faults import Faults
+from backtest.store import Store
+
+DAILY = Series.parse("AAPL/1day")
+MINUTES = Series.parse("AAPL/1min")
+QUICK = Persistence(pause=0.01, pacing_pause=0.01)
+FIRST, LAST = date(2012, 1, 3), date(2012, 12, 31)
+
+
+@pytest.fixture
+def upstream(tmp_path, sample):
+    """Return the bars of 2012 as the vendor has them; a test may change them."""
+    store = Store(tmp_path / "upstream")
+    span = Span.of_dates(FIRST, LAST)
+    store.write(DAILY, span, sample.read(DAILY, span), contract=sample.manifest(DAILY).contract)
+    return store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "bars")
+
+
+@contextmanager
+def serving(upstream, until, *faults):
+    """Connect to a gateway whose clock stands at noon after the given day."""
+    noon = datetime(until.year, until.month, until.day, 12, tzinfo=UTC) + timedelta(days=1)
+    gateway = Gateway(upstream, clock=lambda: noon, faults=Faults.of(list(faults)))
+    with gateway, connect(gateway.address) as source:
+        yield source
+
+
+def fill(upstream, store, until, *faults, since=FIRST, series=DAILY, today=None, **options):
+    with serving(upstream, today or until, *faults) as source:
+        report = download(store, source, series, (since, until), persistence=QUICK, **options)
+    return report.series[0]
+
+
+def change(upstream, day, **values):
+    """Let the vendor change a bar."""
+    bars = upstream.read(DAILY)
+    row = bars["time"].to_pylist().index(datetime(day.year, day.month, day.day, tzinfo=UTC))
+    for name, value in values.items():
+        column = bars[name].to_pylist()
+        column[row] = value
+        bars = bars.set_column(
+            bars.schema.get_field_index(name), schema().field(name), pa.array(column, schema().field(name).type)
+        )
+    upstream.write(DAILY, Span.of_dates(FIRST, LAST), bars, revise=True)
+
+
+def remove(upstream, *days):
+    bars = upstream.read(DAILY)
+    gone = pa.array([datetime(day.year, day.month, day.day, tzinfo=UTC) for day in days], bars["time"].type)
+    upstream.write(DAILY, Span.of_dates(FIRST, LAST), bars.filter(pc.invert(pc.is_in(bars["time"], gone))), revise=True)
+
+
+def test_an_update_reads_the_seam_again_at_no_request_more(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+
+    with serving(upstream, date(2012, 6, 15)) as source:
+        update = download(store, source, DAILY, (FIRST, date(2012, 6, 15)), persistence=QUICK).series[0]
+
+    assert (update.status, update.requests, update.bars_added, update.revisions) == ("complete", 1, 1, ())
+
+
+def test_a_late_correction_of_the_last_sessions_is_taken_counted_and_archived(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+    change(upstream, date(2012, 6, 13), volume=123.0)
+
+    update = fill(upstream, store, date(2012, 6, 15))
+
+    assert update.status == "complete"
+    assert update.revisions == (datetime(2012, 6, 13, tzinfo=UTC),)
+    assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 15))))
+    assert list((store.folder(DAILY) / "archive").iterdir())
+
+
+def test_a_change_of_bars_that_had_settled_is_put_aside_until_it_is_accepted(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+    before = store.read(DAILY)
+    change(upstream, date(2012, 6, 8), volume=123.0)
+
+    update = fill(upstream, store, date(2012, 6, 15))
+    kept = store.read(DAILY)
+    accepted = fill(upstream, store, date(2012, 6, 15), accept_revision=True)
+
+    assert (update.status, update.quarantined) == ("partial", 1)
+    assert "--accept-revision" in update.errors[0]
+    assert kept.equals(before)
+    assert accepted.status == "complete"
+    assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 15))))
+
+
+def test_a_split_is_recognised_and_the_series_read_anew(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+    old = store.read(DAILY)
+    split(upstream)
+
+    update = fill(upstream, store, date(2012, 6, 15))
+
+    assert (update.status, update.bars_added) == ("complete", 1)
+    assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 15))))
+    assert len(update.revisions) == len(old)
+    (archived,) = (store.folder(DAILY) / "archive").iterdir()
+    assert pq.read_table(archived).cast(schema()).equals(old)
+
+
+def split(upstream):
+    bars = upstream.read(DAILY)
+    for name in ("open", "high", "low", "close"):
+        rescaled = pc.round(pc.divide(bars[name], 7.0), 2)  # as IB rounds
+        bars = bars.set_column(bars.schema.get_field_index(name), schema().field(name), rescaled)
+    volume = pc.multiply(bars["volume"], 7.0)
+    bars = bars.set_column(5, schema().field("volume"), volume)
+    upstream.write(DAILY, Span.of_dates(FIRST, LAST), bars, revise=True)
+
+
+def test_the_old_version_is_read_until_the_new_one_is_complete(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+    old = store.read(DAILY)
+    split(upstream)
+
+    failed = fill(upstream, store, date(2012, 6, 15), *refusals(2, 40))
+    meanwhile = store.read(DAILY)
+    again = fill(upstream, store, date(2012, 6, 15))
+
+    assert failed.status == "partial"
+    assert meanwhile.equals(old)
+    assert again.status == "complete"
+    assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 15))))
+
+
+def refusals(first, count):
+    """Return faults: the back end fails for some requests in a row."""
+    refusal = {"do": "error", "code": 162, "text": "Historical Market Data Service error message:Query failed"}
+    return [{"when": {"request": first + n}, **refusal} for n in range(count)]
+
+
+def test_a_session_the_vendor_lacks_is_asked_for_once_more_and_then_known(upstream, store):
+    remove(upstream, date(2012, 3, 14), date(2012, 3, 15))
+
+    first, again = (fill(upstream, store, LAST) for _ in range(2))
+
+    assert (first.status, first.requests) == ("complete", 2)  # the year, and the two days
+    assert first.confirmed_empty == (Span.of_dates(date(2012, 3, 14), date(2012, 3, 15)),)
+    assert again.requests == 0
+
+
+def test_recheck_asks_again_for_what_was_not_there(sample, upstream, store):
+    remove(upstream, date(2012, 3, 14))
+    fill(upstream, store, LAST)
+    upstream.write(DAILY, Span.of_dates(FIRST, LAST), sample.read(DAILY, Span.of_dates(FIRST, LAST)), revise=True)
+
+    found = fill(upstream, store, LAST, recheck=True)
+
+    assert (found.status, found.bars_added, found.confirmed_empty) == ("complete", 1, ())
+
+
+def test_holidays_and_half_days_are_no_holes(upstream, store):
+    report = fill(upstream, store, LAST)
+
+    assert (report.requests, report.lower_bound, report.gaps, report.confirmed_empty) == (1, 1, (), ())
+
+
+def test_what_is_empty_is_asked_for_twice_before_it_is_believed(upstream, store):
+    report = fill(upstream, store, date(2013, 2, 1), since=date(2013, 1, 2), today=date(2013, 3, 1))
+
+    assert (report.status, report.requests) == ("complete", 2)
+
+
+def test_what_is_empty_today_may_come_tomorrow(upstream, store):
+    remove(upstream, date(2012, 6, 14), date(2012, 6, 15))
+
+    early = fill(upstream, store, date(2012, 6, 15))
+
+    assert early.status == "partial"
+    assert early.gaps == (Span.of_dates(date(2012, 6, 14), date(2012, 6, 15)),)
+
+
+def test_years_before_a_listing_cost_no_request_each(tmp_path, store):
+    upstream = store_with(tmp_path / "upstream", {"AAPL/1min": ("2024-03-04", "2024-03-15")})
+
+    report = fill(upstream, store, date(2024, 3, 15), since=date(2022, 1, 3), series=MINUTES)
+
+    assert report.status == "complete"
+    assert report.requests <= 3  # of 27 windows
+    assert store.read(MINUTES).equals(upstream.read(MINUTES))
+
+
+@pytest.mark.parametrize("value", ["nan", "huge", "crossed", "off_grid"])
+def test_an_answer_that_cannot_be_true_is_asked_for_again(upstream, store, value):
+    report = fill(upstream, store, LAST, {"when": {"request": 1}, "do": "bad", "value": value})
+
+    assert (report.status, report.quarantined) == ("complete", 0)
+    assert store.read(DAILY).equals(upstream.read(DAILY))
+
+
+@pytest.mark.parametrize("do", [{"do": "bad", "value": "crossed"}, {"do": "duplicate"}, {"do": "disorder"}])
+def test_an_answer_that_is_wrong_twice_is_put_aside_and_never_stored(upstream, store, do):
+    report = fill(upstream, store, LAST, *({"when": {"request": n}, **do} for n in (1, 2)))
+
+    assert (report.status, report.bars, report.quarantined) == ("failed", 0, 1)
+    (kept,) = (store.folder(DAILY) / "quarantine").iterdir()
+    assert b"asked twice" in pq.read_schema(kept).metadata[b"quarantine"]
+    assert fill(upstream, store, LAST).status == "complete"
+
+
+def test_bars_outside_of_the_sessions_are_not_believed(tmp_path, store):
+    upstream = store_with(tmp_path / "upstream", {"AAPL/1min": ("2024-03-04", "2024-03-05")})
+    ghost = minute_bars(MINUTES, date(2024, 3, 4), date(2024, 3, 4)).slice(0, 1)
+    at = datetime(2024, 3, 4, 12, tzinfo=UTC)  # before the opening
+    ghost = ghost.set_column(0, schema().field("time"), pa.array([at], schema().field("time").type))
+    upstream.write(MINUTES, Span(at, at + timedelta(minutes=1)), ghost)
+
+    report = fill(upstream, store, date(2024, 3, 5), since=date(2024, 3, 1), series=MINUTES)
+
+    assert report.status == "failed"
+    assert "outside of the exchange's sessions" in report.errors[0]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"do": "error", "code": 162, "text": "Historical Market Data Service error message:Time length exceed max."},
+        {"do": "error", "code": 162, "text": "Historical Market Data Service error message:invalid step: 1 day"},
+    ],
+)
+def test_a_window_that_is_too_long_is_halved(upstream, store, fault):
+    report = fill(upstream, store, LAST, {"when": {"request": 1}, **fault})
+
+    assert (report.status, report.requests) == ("complete", 3)
+    assert store.read(DAILY).equals(upstream.read(DAILY))
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_refusal_without_a_reason_is_no_empty_market(upstream, store, times):
+    report = fill(upstream, store, LAST, *refusals(1, times))
+
+    assert report.status == "complete"
+    assert store.read(DAILY).equals(upstream.read(DAILY))
+
+
+def test_a_pacing_violation_is_waited_out(upstream, store):
+    fault = {"do": "error", "code": 162, "text": "Historical data request pacing violation"}
+
+    report = fill(upstream, store, LAST, {"when": {"request": 1}, **fault})
+
+    assert report.status == "complete"
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "said"),
+    [
+        (354, "Requested market data is not subscribed.", "subscri"),
+        (162, "Historical Market Data Service error message:No market data permissions for NASDAQ STK", "subscri"),
+        (321, "Error validating request", "321"),
+    ],
+)
+def test_what_asking_again_cannot_mend_is_asked_for_once(upstream, store, code, text, said):
+    report = fill(upstream, store, LAST, {"when": {"request": 1}, "do": "error", "code": code, "text": text})
+
+    assert (report.status, report.requests) == ("failed", 1)
+    assert said in report.errors[0]
+
+
+def test_another_session_ends_the_download_and_says_so(upstream, store):
+    fault = {"do": "error", "code": 10197, "text": "No market data during competing live session"}
+    with serving(upstream, LAST, {"when": {"request": 1}, **fault}) as source:
+        report = download(store, source, [DAILY, MINUTES], (FIRST, LAST), persistence=QUICK, workers=1)
+
+    assert "session" in str(report.ended_by)
+    assert [one.status for one in report.series] == ["failed", "failed"]
+
+
+def test_a_socket_that_breaks_is_mended_and_only_what_was_open_is_asked_for_again(tmp_path, store):
+    upstream = store_with(tmp_path / "upstream", {"AAPL/1min": ("2024-01-02", "2024-06-28")})
+    fault = {"when": {"request": 3}, "do": "drop", "bytes": 1000}
+
+    report = fill(upstream, store, date(2024, 6, 28), fault, since=date(2024, 1, 2), series=MINUTES)
+
+    assert report.status == "complete"
+    assert report.lower_bound == 6
+    assert store.manifest(MINUTES).content == upstream.manifest(MINUTES).content
+
+
+def test_options_and_old_seconds_are_refused_before_anything_is_sent(upstream, store):
+    with serving(upstream, LAST) as source:
+        report = download(store, source, Series.parse("AAPL/5secs"), (FIRST, LAST), persistence=QUICK)
+
+    assert report.requests == 0
+    assert "older than 6 months" in report.series[0].errors[0]
+
+
+def test_a_download_of_nothing_is_refused(upstream, store):
+    with serving(upstream, LAST) as source, pytest.raises(UsageError, match="no series"):
+        download(store, source, [], (FIRST, LAST))

@@ -1,0 +1,628 @@
+"""The source through the real socket, against the emulator and its faults; with ib_async as with ib_insync."""
+
+import gc
+import json
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from market import store_with
+from rawclient import RawClient
+
+from backtest import calendars
+from backtest.bars import Instrument, Series, Span
+from backtest.errors import (
+    AmbiguousContract,
+    LinkLost,
+    NoConnection,
+    PacingViolation,
+    Refused,
+    Stopped,
+    Unanswered,
+    UnknownContract,
+    UsageError,
+)
+from backtest.sources import connect, contracts
+from backtest.sources.gateway import Gateway
+from backtest.sources.gateway.faults import Faults
+from backtest.sources.ib import IbSource
+from backtest.sources.limits import LEGACY, PRACTICAL
+from backtest.sources.link import Patience
+
+AAPL = Series.parse("AAPL/1day")
+HALF_MINUTES = Series.parse("AAPL/30secs")
+WINDOW = Span.of_dates(date(2001, 1, 2), date(2001, 2, 1))
+QUICK = Patience(answer=0.4, connect=1.5, outage=6.0, backoff=0.05, backoff_most=0.2, belief=0.3)
+
+
+def faults(*entries):
+    return Faults.of(list(entries))
+
+
+def on_bars(do, request=1, **words):
+    return {"when": {"request": request, **words.pop("when", {})}, "do": do, **words}
+
+
+def until(true):
+    """Wait until it is true, for two seconds at most."""
+    ends = time.monotonic() + 2
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def warm():
+    """Load what takes longer than the patience of these tests."""
+    for text in ("AAPL", "ES-FUT-CME-USD-202706"):
+        calendars.sessions(Instrument.parse(text), date(2024, 1, 2), date(2024, 1, 3))
+
+
+@pytest.fixture
+def serve(sample):
+    """Return a function that opens a gateway with faults, and a source on it."""
+    opened = []
+
+    def served(*entries, patience=QUICK, store=sample, **words):
+        gateway = Gateway(store, faults=faults(*entries), **words)
+        gateway.start()
+        opened.append(gateway.stop)
+        source = connect(gateway.address, patience=patience)
+        opened.append(source.close)
+        return gateway, source
+
+    yield served
+    for close in reversed(opened):
+        close()
+
+
+@pytest.fixture(scope="module")
+def half_minutes(tmp_path_factory):
+    return store_with(tmp_path_factory.mktemp("half_minutes"), {"AAPL/30secs": ("2024-03-04", "2024-03-05")})
+
+
+def five_minutes(count):
+    """Return windows of five minutes within two sessions."""
+    starts = [datetime(2024, 3, day, 14, 30, tzinfo=UTC) for day in (4, 5)]
+    windows = [
+        Span(start + timedelta(minutes=5 * number), start + timedelta(minutes=5 * number + 5))
+        for start in starts
+        for number in range(78)
+    ]
+    return windows[:count]
+
+
+def bars_asked(gateway):
+    return [record for record in gateway.requests if record.kind == "bars"]
+
+
+# --- outages
+
+
+def test_a_link_that_comes_back_with_its_requests_brings_the_bars(serve, sample):
+    gateway, source = serve(on_bars("lost", seconds=0.8, code=1102))
+
+    bars = source.fetch(AAPL, WINDOW)
+
+    assert len(bars) == 22  # the outage was twice as long as an answer may take
+    assert len(bars_asked(gateway)) == 1
+
+
+def test_a_link_that_comes_back_without_its_requests_ends_them_at_once(serve):
+    _, source = serve(on_bars("lost", seconds=0.2, code=1101), patience=Patience(answer=20.0))
+
+    with pytest.raises(LinkLost, match="run this again"):
+        source.fetch(AAPL, WINDOW)
+
+    assert len(source.fetch(AAPL, WINDOW)) == 22
+
+
+def test_nothing_is_sent_while_the_link_is_lost(serve):
+    gateway, source = serve(on_bars("lost", seconds=0.4, code=1102, when={"kind": "details"}))
+    began = datetime.now(UTC)
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(source.qualify, AAPL.instrument)
+        until(lambda: source.waiting_for)
+        second = pool.submit(source.qualify, Instrument.parse("IBM"))
+
+    (asked,) = (r.at for r in gateway.requests if r.kind == "details" and r.request.contract.symbol == "IBM")
+    assert asked - began > timedelta(seconds=0.4)
+    assert second.result().con_id
+
+
+def test_a_broken_farm_is_waited_for(serve):
+    broken, mended = (on_bars("notice", n, code=code, when={"kind": "details"}) for n, code in ((1, 2105), (2, 2106)))
+    gateway, source = serve(broken, mended)
+    source.qualify(AAPL.instrument)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(source.fetch, AAPL, WINDOW)
+        until(lambda: source.waiting_for)
+        asked = len(bars_asked(gateway))
+        source.qualify(Instrument.parse("IBM"))  # brings the news that the farm is back
+
+    assert asked == 0
+    assert len(waiting.result()) == 22
+
+
+def test_an_outage_that_lasts_too_long_ends_in_words(serve):
+    impatient = Patience(answer=0.3, connect=1.0, outage=0.5, backoff=0.05, backoff_most=0.1, belief=0.1)
+    _, source = serve(on_bars("notice", code=2105, when={"kind": "details"}), patience=impatient)
+
+    with pytest.raises(NoConnection, match=r"farm ushmds is broken, and that for 0.5 s"):
+        source.fetch(AAPL, WINDOW)
+
+
+def test_a_socket_that_breaks_is_opened_again_by_the_next_call(serve, sample):
+    gateway, source = serve(on_bars("drop", bytes=300))
+
+    with pytest.raises(LinkLost):
+        source.fetch(AAPL, WINDOW)
+    bars = source.fetch(AAPL, WINDOW)
+
+    assert bars.equals(sample.read(AAPL, WINDOW))
+    assert [record.client_id for record in gateway.requests if record.kind == "start"] == [1, 1]
+
+
+def test_a_gateway_that_restarts_is_waited_for(serve):
+    _, source = serve(on_bars("refuse", seconds=1))
+
+    with pytest.raises(LinkLost):
+        source.fetch(AAPL, WINDOW)
+    began = time.monotonic()
+    bars = source.fetch(AAPL, WINDOW)
+
+    assert len(bars) == 22
+    assert 0.5 < time.monotonic() - began < 3
+
+
+def test_a_gateway_that_does_not_come_back_ends_in_words(serve):
+    impatient = Patience(answer=0.3, connect=0.5, outage=0.4, backoff=0.05, backoff_most=0.1)
+    gateway, source = serve(patience=impatient)
+    gateway.stop()
+    until(lambda: not source.server_version)
+
+    with pytest.raises(NoConnection, match=r"nobody listens.*for 0.4 s.*what is stored stays"):
+        source.fetch(AAPL, WINDOW)
+
+
+def test_a_gateway_that_hangs_up_or_is_mute_at_the_start_is_told_at_once(sample):
+    script = faults(
+        {"when": {"connection": 1}, "do": "refuse", "seconds": 0}, {"when": {"connection": 2}, "do": "silence"}
+    )
+    said = []
+
+    with Gateway(sample, faults=script) as gateway:
+        for _ in range(2):
+            with pytest.raises(NoConnection) as caught:
+                connect(gateway.address, patience=Patience(connect=0.3))
+            said.append(str(caught.value))
+
+    assert "hung up during the handshake" in said[0]
+    assert "did not finish the handshake within 0.3 s" in said[1]
+
+
+def test_many_callers_wait_for_one_new_connection(serve):
+    gateway, source = serve(on_bars("refuse", seconds=0.4))
+    with pytest.raises(LinkLost):
+        source.fetch(AAPL, WINDOW)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: source.fetch(AAPL, WINDOW), range(8)))
+
+    assert {len(bars) for bars in answers} == {22}
+    assert len([record for record in gateway.requests if record.kind == "start"]) == 2
+
+
+# --- client ids
+
+
+def test_a_client_id_in_use_gives_way_to_the_next(sample):
+    with Gateway(sample) as gateway, RawClient(gateway.port, client_id=1), RawClient(gateway.port, client_id=2):
+        with connect(gateway.address, patience=QUICK) as source:
+            source.now()
+
+        asked = [record.client_id for record in gateway.requests if record.kind == "start"]
+
+    assert asked == [1, 2, 1, 2, 3]
+
+
+def test_no_free_client_id_is_said_at_once(sample):
+    taken = {"when": {"connection": 1, "times": 20}, "do": "taken"}
+
+    with Gateway(sample, faults=faults(taken)) as gateway, pytest.raises(NoConnection, match=r"ids 1 to 8.*client_id="):
+        connect(gateway.address)
+
+    assert len([record for record in gateway.requests if record.kind == "start"]) == 8
+
+
+def test_an_old_session_that_lingers_is_given_time_before_another_client_id_is_taken(serve):
+    gateway, source = serve(on_bars("drop", bytes=10), {"when": {"connection": 2, "times": 2}, "do": "taken"})
+    with pytest.raises(LinkLost):
+        source.fetch(AAPL, WINDOW)
+
+    source.now()
+
+    assert [record.client_id for record in gateway.requests if record.kind == "start"] == [1, 1, 1, 2]
+
+
+# --- answers
+
+
+def test_silence_is_no_answer_and_the_request_is_cancelled(serve, sample):
+    gateway, source = serve(on_bars("silence"))
+
+    with pytest.raises(Unanswered, match="does not mean that there are none"):
+        source.fetch(AAPL, WINDOW)
+
+    assert source.fetch(AAPL, WINDOW).equals(sample.read(AAPL, WINDOW))
+    assert "cancel" in {record.kind for record in gateway.requests}
+
+
+def test_an_answer_that_comes_when_nobody_waits_for_it_does_no_harm(serve, sample):
+    _, source = serve(on_bars("twice", when={"times": 3}))
+
+    answers = [source.fetch(AAPL, WINDOW) for _ in range(3)]
+
+    assert all(bars.equals(sample.read(AAPL, WINDOW)) for bars in answers)
+
+
+def test_the_third_silence_in_a_row_advises_a_restart(serve):
+    _, source = serve(on_bars("silence", when={"times": 3}), patience=Patience(answer=0.1, connect=1.0))
+    said = []
+
+    for _ in range(3):
+        with pytest.raises(Unanswered) as caught:
+            source.fetch(AAPL, WINDOW)
+        said.append(str(caught.value))
+
+    assert ["restarted" in text for text in said] == [False, False, True]
+
+
+def test_an_answer_to_a_request_that_nobody_made_is_no_answer(serve):
+    _, source = serve(on_bars("foreign"))
+
+    with pytest.raises(Unanswered):
+        source.fetch(AAPL, WINDOW)
+
+    assert len(source.fetch(AAPL, WINDOW)) == 22
+
+
+def test_a_frame_of_noise_is_passed_over(serve):
+    _, source = serve(on_bars("garbage"))
+
+    assert len(source.fetch(AAPL, WINDOW)) == 22
+
+
+def test_a_price_that_is_no_number_is_no_answer(serve):
+    _, source = serve(on_bars("bad", value="text"))
+
+    with pytest.raises(Unanswered):
+        source.fetch(AAPL, WINDOW)
+
+    assert len(source.fetch(AAPL, WINDOW)) == 22
+
+
+def test_a_frame_of_a_wild_length_makes_a_new_connection(serve):
+    _, source = serve(on_bars("length"), patience=Patience(answer=0.3, connect=0.5, backoff=0.05))
+    began = time.monotonic()
+
+    with pytest.raises(LinkLost):
+        source.fetch(AAPL, WINDOW)
+
+    assert time.monotonic() - began < 3
+    assert len(source.fetch(AAPL, WINDOW)) == 22
+
+
+def test_an_invalid_request_ends_at_once(serve):
+    _, source = serve(on_bars("error", code=321, text="Error validating request"), patience=Patience(answer=20.0))
+    began = time.monotonic()
+
+    with pytest.raises(Refused, match="321"):
+        source.fetch(AAPL, WINDOW)
+
+    assert time.monotonic() - began < 5
+
+
+def test_the_account_is_in_no_log(serve, caplog):
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "backtest")
+    _, source = serve(on_bars("error", code=321, text="not allowed for account DU0000000"))
+
+    with pytest.raises(Refused) as caught:
+        source.fetch(AAPL, WINDOW)
+    source.fetch(AAPL, WINDOW)
+
+    said = [str(vars(record)) for record in caplog.records if record.name.startswith("backtest.sources.ib")]
+    assert said
+    assert "DU0000000" not in "".join(str(vars(r)) for r in caplog.records if "gateway.wire" not in r.name)
+    assert "DU0000000" not in str(caught.value)
+
+
+# --- contracts
+
+
+def test_no_such_instrument_is_not_believed_after_an_outage(serve):
+    _, source = serve(
+        on_bars("lost", seconds=0.1, code=1102, when={"kind": "details"}),
+        on_bars("error", 2, code=200, text="No security definition", when={"kind": "details"}),
+    )
+    source.qualify(AAPL.instrument)
+
+    assert source.qualify(Instrument.parse("IBM")).con_id  # 200 first, then the truth
+
+
+def test_no_such_instrument_names_what_comes_near(serve):
+    _, source = serve()
+
+    with pytest.raises(UnknownContract, match=r"error 200.*check symbol.*did you mean AAPL-STK-SMART-USD"):
+        source.qualify(Instrument.parse("AAP"))
+
+
+def test_symbols_are_found_by_a_name(serve):
+    _, source = serve()
+
+    assert [found.split()[0] for found in source.near("goo")] == ["GOOG-STK-SMART-USD"]
+    assert source.near("zzzz") == []
+
+
+def test_an_ambiguous_contract_is_a_table_whose_spellings_can_be_used(tmp_path):
+    futures = {f"ES-FUT-CME-USD-2027{month}/1day": ("2024-03-04", "2024-03-08") for month in ("03", "06")}
+    with Gateway(store_with(tmp_path, futures)) as gateway, connect(gateway.address) as source:
+        with pytest.raises(AmbiguousContract) as caught:
+            source.qualify(Instrument.parse("ES-FUT-CME-USD"))
+        lines = str(caught.value).splitlines()
+        ids = [source.qualify(Instrument.parse(line.split()[0])).con_id for line in lines[2:]]
+
+    assert lines[0].startswith("ES-FUT-CME-USD fits 2 contracts")
+    assert lines[1].split() == ["write", "conId", "exchange", "currency", "expiry", "name"]
+    assert ids == [int(line.split()[1]) for line in lines[2:]]
+
+
+def test_stocks_that_differ_in_the_primary_exchange_are_spelled_with_it():
+    client = contracts.client_library()
+    found = [
+        client.ContractDetails(
+            contract=client.Contract("STK", number, "BB", exchange="SMART", primaryExchange=exchange, currency="USD"),
+            longName=name,
+        )
+        for number, exchange, name in ((1, "NYSE", "BLACKBERRY LTD"), (2, "PINK", "BIG BEAR"))
+    ]
+
+    with pytest.raises(AmbiguousContract) as caught:
+        contracts.only(Instrument.parse("BB"), found)
+
+    rows = [line.split()[0] for line in str(caught.value).splitlines()[2:]]
+    assert rows == ["BB-STK-NYSE-USD", "BB-STK-PINK-USD"]
+
+
+def test_what_is_known_of_a_contract_is_not_asked_again(serve, sample):
+    gateway, source = serve()
+    known = sample.manifest(AAPL).contract
+
+    source.know(AAPL.instrument, known)
+
+    assert source.qualify(AAPL.instrument) == known
+    assert source.fetch(AAPL, WINDOW).equals(sample.read(AAPL, WINDOW))
+    assert [record.kind for record in gateway.requests if record.kind not in ("start", "plain")] == ["bars"]
+
+
+# --- the budget
+
+
+def test_two_sources_with_one_state_keep_one_budget_across_a_restart(half_minutes, tmp_path):
+    words = {"patience": Patience(answer=5.0), "state": tmp_path, "time_scale": 100}
+    windows = five_minutes(130)
+
+    with Gateway(half_minutes, time_scale=100) as gateway:
+        address = gateway.address
+        with connect(address, **words) as one, connect(address, **words) as other, ThreadPoolExecutor(8) as pool:
+            asked = [pool.submit((one, other)[n % 2].fetch, HALF_MINUTES, w) for n, w in enumerate(windows[:100])]
+            assert {len(future.result()) for future in asked} == {10}
+        with connect(address, **words) as again:
+            assert {len(again.fetch(HALF_MINUTES, window)) for window in windows[100:]} == {10}
+
+    assert gateway.violations == 0
+    assert len(bars_asked(gateway)) == 130
+    assert len(json.loads((tmp_path / f"gateway-127.0.0.1-{gateway.port}.json").read_text())["spent"]) <= 60
+
+
+def test_after_a_violation_nothing_paced_is_sent_for_a_while(half_minutes):
+    refused = on_bars("error", code=162, text="Historical data request pacing violation")
+    with (
+        Gateway(half_minutes, faults=faults(refused)) as gateway,
+        connect(gateway.address, patience=Patience(answer=0.5)) as source,
+    ):
+        with pytest.raises(PacingViolation):
+            source.fetch(HALF_MINUTES, five_minutes(1)[0])
+        began = time.monotonic()
+        source.fetch(HALF_MINUTES, five_minutes(2)[1])
+
+        assert time.monotonic() - began > 0.4
+        assert source.violations == 1
+
+
+def test_never_more_than_fifty_requests_are_open(half_minutes):
+    slow = on_bars("delay", seconds=1.0, when={"times": 60})
+    with (
+        Gateway(half_minutes, faults=faults(slow), time_scale=1000) as gateway,
+        IbSource(port=gateway.port, patience=Patience(answer=10.0), time_scale=1000) as source,
+        ThreadPoolExecutor(60) as pool,
+    ):
+        answers = list(pool.map(lambda window: source.fetch(HALF_MINUTES, window), five_minutes(60)))
+
+    assert {len(bars) for bars in answers} == {10}
+    assert gateway.violations == 0
+
+
+def test_eight_threads_share_a_source(serve, sample):
+    gateway, source = serve()
+    series = [Series.parse(f"{symbol}/1day") for symbol in ("AAPL", "IBM", "MSFT", "GOOG")]
+    spans = [Span.of_dates(date(year, 1, 2), date(year, 12, 30)) for year in range(2005, 2012)]
+    wanted = [(one, span) for one in series for span in spans]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda pair: source.fetch(*pair), wanted))
+
+    assert all(bars.equals(sample.read(*pair)) for bars, pair in zip(answers, wanted, strict=True))
+    assert len(bars_asked(gateway)) == source.requests == 28
+    assert len([record for record in gateway.requests if record.kind == "details"]) == 4
+
+
+# --- what helps to plan
+
+
+def test_the_first_bar_is_told_and_remembered(serve, sample):
+    gateway, source = serve()
+
+    first = source.head(AAPL), source.head(Series.parse("AAPL/1week"))
+
+    assert first[0] == first[1]
+    assert first[0].date() == sample.read(AAPL)["time"][0].as_py().date()
+    assert len([record for record in gateway.requests if record.kind == "head"]) == 1
+    until(lambda: gateway.requests[-1].kind == "cancel")
+
+
+def test_a_gateway_that_does_not_tell_the_first_bar_is_not_waited_for(serve):
+    gateway, source = serve(on_bars("silence", when={"kind": "head"}))
+    began = time.monotonic()
+
+    assert source.head(AAPL) is None
+    assert time.monotonic() - began < 1.5
+    source.now()
+    assert "cancel" in {record.kind for record in gateway.requests}
+
+
+def test_ten_minutes_of_first_bars_need_no_more_than_the_budget(sample):
+    with Gateway(sample, time_scale=100) as gateway, IbSource(port=gateway.port, time_scale=100) as source:
+        kinds = [Series.parse(f"{symbol}/1day") for symbol in ("AAPL", "IBM", "MSFT", "GOOG")]
+        told = [source.head(series) for series in kinds]
+
+    assert None not in told
+    assert gateway.violations == 0
+
+
+@pytest.mark.parametrize("text", ["AAPL", "EUR-CASH"])
+@pytest.mark.parametrize("regular_hours", [True, False])
+def test_sessions_are_those_of_the_calendar_in_a_week_when_the_clocks_change(intraday, serve, text, regular_hours):
+    instrument, week = Instrument.parse(text), (date(2024, 3, 7), date(2024, 3, 14))
+    _, source = serve(store=intraday)
+
+    assert source.sessions(instrument, *week, regular_hours) == calendars.sessions(instrument, *week, regular_hours)
+
+
+def test_sessions_of_years_are_asked_for_a_year_at_a_time(serve):
+    gateway, source = serve()
+    years = date(2005, 1, 3), date(2007, 12, 31)
+
+    found = source.sessions(AAPL.instrument, *years)
+
+    assert found == calendars.sessions(AAPL.instrument, *years)
+    assert len([record for record in gateway.requests if record.kind == "schedule"]) <= 4
+
+
+def test_a_gateway_that_has_no_schedule_says_nothing(serve):
+    _, source = serve(on_bars("silence", when={"kind": "schedule"}))
+
+    assert source.sessions(AAPL.instrument, date(2005, 1, 3), date(2005, 1, 7)) is None
+
+
+def test_a_window_that_was_too_long_teaches_half_of_it(sample, tmp_path):
+    series = Series.parse("AAPL/1min")
+    window = calendars.span_of_sessions(series, date(2024, 2, 5), date(2024, 2, 16))  # ten sessions
+
+    with Gateway(sample) as gateway:
+        with connect(gateway.address, state=tmp_path) as source:
+            smaller = source.learn(series, window)
+            step = source.steps["1 min"]
+        with connect(gateway.address, state=tmp_path) as later:
+            kept = later.steps["1 min"], later.windows(series, window)
+
+    assert (PRACTICAL["1 min"], step, len(smaller)) == ("21 D", "5 D", 2)
+    assert kept == ("5 D", smaller)
+
+
+def test_history_that_is_one_request_teaches_nothing(serve):
+    _, source = serve()
+    series = Series.parse("AAPL/1day/ADJUSTED_LAST")
+
+    assert source.learn(series, WINDOW) == [WINDOW]
+    assert source.steps == PRACTICAL
+
+
+def test_a_single_half_hour_session_is_halved_no_further_than_ib_takes(serve):
+    _, source = serve()
+    smallest = Span(datetime(2024, 3, 4, 14, 30, tzinfo=UTC), datetime(2024, 3, 4, 14, 30, 30, tzinfo=UTC))
+
+    assert source.learn(HALF_MINUTES, smallest) == [smallest]
+
+
+def test_the_address_chooses_the_older_limits(gateway):
+    with connect(f"{gateway.address}?limits=legacy&client_id=5") as source:
+        assert source.steps == LEGACY
+    with pytest.raises(UsageError, match="practical, legacy"):
+        connect(f"{gateway.address}?limits=none")
+
+
+# --- threads and the end
+
+
+def test_closing_ends_what_is_under_way(serve):
+    _, source = serve(on_bars("silence", when={"times": 9}), patience=Patience(answer=30.0))
+
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(source.fetch, AAPL, WINDOW) for _ in range(3)]
+        until(lambda: source.requests == 3)
+        source.close()
+
+    assert {type(future.exception()) for future in waiting} == {LinkLost}
+    with pytest.raises(LinkLost, match="closed"):
+        source.fetch(AAPL, WINDOW)
+
+
+def test_stopping_lets_the_request_under_way_finish_and_sends_no_other(serve):
+    gateway, source = serve(on_bars("delay", seconds=0.3))
+
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(source.fetch, AAPL, WINDOW)
+        until(lambda: source.requests)
+        source.stop()
+        with pytest.raises(Stopped):
+            source.fetch(AAPL, WINDOW)
+
+    assert len(under_way.result()) == 22
+    assert len(bars_asked(gateway)) == 1
+
+
+def test_stopping_ends_the_wait_for_the_budget(half_minutes):
+    with Gateway(half_minutes, time_scale=0.1) as gateway, IbSource(port=gateway.port, time_scale=0.1) as source:
+        source.fetch(HALF_MINUTES, five_minutes(1)[0])
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(source.fetch, HALF_MINUTES, five_minutes(1)[0])  # identical: 150 s
+            until(lambda: source.waiting_for)
+            source.stop()
+
+    assert isinstance(waiting.exception(), Stopped)
+
+
+def test_a_source_leaves_no_thread_and_no_noise(sample, caplog, recwarn):
+    before = threading.active_count()
+    lost = on_bars("lost", seconds=0.1, code=1102)
+
+    with Gateway(sample, faults=faults(lost, on_bars("drop", 2, bytes=9))) as gateway:
+        sources = [connect(gateway.address, patience=QUICK) for _ in range(3)]
+        sources[0].fetch(AAPL, WINDOW)
+        with pytest.raises(LinkLost):
+            sources[0].fetch(AAPL, WINDOW)
+        for source in sources:
+            source.close()
+            source.close()
+    gc.collect()
+
+    assert threading.active_count() == before
+    assert [record.name for record in caplog.records if record.name == "asyncio"] == []
+    assert [str(one.message) for one in recwarn] == []
