@@ -47,11 +47,10 @@ def main() -> None:
     words.add_argument("--minute-years", type=int, default=10)
     asked = words.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = [*minutes(Path(folder) / "minutes", asked.minute_years)]
-        rows += daily(Path(folder) / "daily", asked.series, asked.years)
+        rows = daily(Path(folder) / "daily", asked.series, asked.years)
+        rows += minutes(Path(folder) / "minutes", asked.minute_years)
     print("\n| job | result |\n|---|---|")
     print("\n".join(f"| {job} | {result} |" for job, result in rows))
-    print(f"| peak memory of this process | {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB |")
 
 
 def minutes(folder: Path, years: int) -> Iterator[tuple[str, str]]:
@@ -91,19 +90,23 @@ def daily(folder: Path, count: int, years: int) -> list[tuple[str, str]]:
     for one in series:
         upstream.write(one, Span.of_dates(since, UNTIL), bars)
     with serving(upstream) as (address, log):
+        fill(Store(folder / "fifth"), address, series[: count // 5], since)
+        fifth, before = peak(), asked(log)
         started = time.perf_counter()
         fill(Store(folder / "bars"), address, series, since)
         ours = time.perf_counter() - started
-        requests = asked(log)
+        requests = asked(log) - before
+        memory = f"{fifth} MB after {count // 5} series, {peak()} MB after {count}"
         equal(Store(folder / "bars"), upstream, series)
         fill(Store(folder / "bars"), address, series, since)
-        again = asked(log) - requests
+        again = asked(log) - requests - before
         bare = bare_loop(address, series, years, len(bars))
         name = f"{count} series x {years} years daily"
         return [
             (f"{name}: requests / lower bound", ratio(requests, count)),
             (f"{name}, second run: requests", f"{again}"),
             (f"{name}: violations", f"{violations(log)}"),
+            (f"{name}: peak memory", memory),
             (f"{name}: throughput / bare ib_insync loop", f"{bare / ours:.2f}"),
         ]
 
@@ -162,6 +165,11 @@ def asked(log: Path) -> int:
 
 def violations(log: Path) -> int:
     return sum("pacing" in line or json.loads(line)["code"] == 100 for line in log.read_text().splitlines())
+
+
+def peak() -> int:
+    """Return the most memory that this process has had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def ratio(requests: int, bound: int) -> str:
