@@ -219,9 +219,8 @@ class Filling:
 
     def _ask(self, window: Span) -> list[Span]:
         """Ask for a window and keep its bars; return the smaller windows to ask for where it was too long."""
-        self._requests += 1
         try:
-            answer = ask(self._source, self._series, window, self._options.persistence, self._stop)
+            answer = ask(self._source, self._series, window, self._options.persistence, self._stop, self._count_request)
         except NotTrue as error:
             self._put_aside(window, error.bars, str(error))
             return []
@@ -230,6 +229,9 @@ class Filling:
         self._keep(window, answer)
         self._tell(Progress(self._series, self._done + 1, max(self._planned, self._done + 1), len(answer)))
         return []
+
+    def _count_request(self) -> None:
+        self._requests += 1
 
     def _confirm_empty(self, window: Span, why: str) -> None:
         """Ask once more, and narrowly; "none" said again is an answer."""

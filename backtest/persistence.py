@@ -26,6 +26,8 @@ from backtest.errors import (
 from backtest.quality import check_answer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pyarrow as pa
 
     from backtest.sources import Source
@@ -53,10 +55,17 @@ class NotTrue(BadBars):
 
 
 def ask(
-    source: Source, series: Series, window: Span, persistence: Persistence, stop: threading.Event
+    source: Source,
+    series: Series,
+    window: Span,
+    persistence: Persistence,
+    stop: threading.Event,
+    asking: Callable[[], object] = lambda: None,
 ) -> pa.Table | list[Span]:
     """
     Return the bars of a window, or the smaller windows to ask for in its place.
+
+    `asking` is called before each request.
 
     Raises:
         NoData: the source says that it has none.
@@ -68,6 +77,7 @@ def ask(
     while True:
         if stop.is_set():
             raise Stopped("stopped as asked; what is stored stays, run this again to go on")
+        asking()
         try:
             bars = source.fetch(series, window)
             check_answer(bars, series)

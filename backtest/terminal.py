@@ -120,7 +120,8 @@ def give_download(report: DownloadReport, as_json: bool) -> None:
             f"{one.requests} request{'s' if one.requests != 1 else ''}{_remarks(one)}"
         )
         for error in one.errors:
-            say(f"error: {error}")
+            if error != str(report.ended_by):  # which is said once, for all
+                say(f"error: {one.series.short}: {error}")
     if report.complete and not report.requests:
         say("Nothing to download: the store has it all.")
 

@@ -248,3 +248,34 @@ def test_no_order_can_be_placed_by_our_code():
 
     assert "readonly=True" in client
     assert not any(word in client for word in ("placeOrder", "cancelOrder", "exerciseOptions"))
+
+
+@pytest.mark.parametrize(
+    ("text", "since", "until"),
+    [
+        ("AAPL/1min", "2024-10-31", "2024-11-05"),  # clocks go back on 2024-11-03
+        ("AAPL/5mins/TRADES/all", "2024-10-31", "2024-11-05"),
+        ("EUR-CASH/5mins", "2024-10-31", "2024-11-05"),
+        ("EUR-CASH/5mins/BID", "2024-03-07", "2024-03-12"),  # and forward on 2024-03-10
+        ("ES-FUT-CME-USD-202412/5mins", "2024-10-31", "2024-11-05"),
+        ("AAPL/1hour", "2024-10-31", "2024-11-05"),
+        ("AAPL/30mins", "2024-11-27", "2024-12-02"),  # a holiday and a half-day
+        ("AAPL/1min", "2024-02-28", "2024-03-01"),  # a leap day
+        ("AAPL/1day", "2024-02-26", "2024-03-04"),
+        ("EUR-CASH/1day", "2024-02-26", "2024-03-04"),
+        ("ES-FUT-CME-USD-202412/1day", "2024-02-26", "2024-03-04"),
+        ("SPX-IND-CBOE-USD/1min", "2024-03-08", "2024-03-11"),
+        ("ASML-STK-AEB-EUR/5mins", "2024-03-28", "2024-04-02"),  # Easter, and clocks forward on 2024-03-31
+        ("AAPL/1week", "2024-01-02", "2024-03-28"),
+    ],
+)
+def test_bars_of_odd_days_come_back_value_by_value(tmp_path, store, text, since, until):
+    series, dates = Series.parse(text), (date.fromisoformat(since), date.fromisoformat(until))
+    upstream = store_with(tmp_path / "upstream", {text: (since, until)})
+
+    winter = datetime(2024, 12, 15, tzinfo=UTC)
+    with Gateway(upstream, clock=lambda: winter) as gateway, connect(gateway.address) as source:
+        report = download(store, source, series, dates)
+
+    assert report.complete, report.series[0]
+    assert store.read(series).to_pylist() == upstream.read(series).to_pylist()

@@ -455,6 +455,7 @@ def test_over_50_messages_a_second_are_error_100_and_the_third_hangs_up(gateway:
 
     assert [message[3] for message in messages if message and message[0] == "4"][-3:] == ["100"] * 3
     assert gateway.violations == 3
+    assert [record.code for record in gateway.requests if record.kind == "dropped"] == [100] * 3
 
 
 # --- robustness

@@ -1,7 +1,19 @@
 """The scripts of tests/reliability and tests/benchmarks at the size of CI; run them by hand for larger ones."""
 
+import signal
+import subprocess
+import sys
+import time
+
 import downloads
 import killed_downloads
+import pytest
+from market import store_with
+
+from backtest.bars import Series
+from backtest.sources.gateway import Gateway
+from backtest.sources.gateway.faults import Faults
+from backtest.store import Store
 
 
 def test_a_killed_download_loses_nothing_and_ends_the_same(tmp_path):
@@ -19,3 +31,36 @@ def test_requests_are_the_fewest_and_no_limit_is_broken(tmp_path):
     ] * 2
     assert [value for job, value in rows.items() if "second run" in job] == ["0", "0"]
     assert all(value.startswith("0") for job, value in rows.items() if "violations" in job)
+
+
+@pytest.mark.parametrize(("interrupts", "code"), [(1, 4), (2, 130)])
+def test_an_interrupted_download_goes_on_without_a_request_repeated(tmp_path, interrupts, code):
+    upstream = store_with(tmp_path / "upstream", {"AAPL/1min": ("2024-01-02", "2024-06-28")})
+    series, slow = (
+        Series.parse("AAPL/1min"),
+        Faults.of([{"when": {"request": 1, "times": 99}, "do": "delay", "seconds": 1.5}]),
+    )
+
+    with Gateway(upstream, faults=slow) as gateway:
+        process = start(gateway, tmp_path / "bars")
+        while len(asked(gateway)) < 2:  # two are answered, the third is in hand
+            time.sleep(0.05)
+        time.sleep(0.5)
+        for _ in range(interrupts):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+        ended = process.wait(20)
+        again = start(gateway, tmp_path / "bars").wait(20)
+
+    assert (ended, again) == (code, 0)
+    assert len(asked(gateway)) == 6  # answered; what is in hand when nobody waits any more is not
+    assert Store(tmp_path / "bars").manifest(series).content == upstream.manifest(series).content
+
+
+def start(gateway, store):
+    words = ["download", "AAPL/1min", "--since", "2024-01-02", "--until", "2024-06-28", "--source", gateway.address]
+    return subprocess.Popen([sys.executable, "-m", "backtest", *words, "--store", str(store)])
+
+
+def asked(gateway):
+    return [record for record in gateway.requests if record.kind == "bars"]

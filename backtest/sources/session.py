@@ -10,18 +10,21 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from backtest.errors import LinkLost, NoConnection, Stopped, Unanswered
 from backtest.sources.columns import read_columns
 from backtest.sources.contracts import client_library
+from backtest.sources.limits import MESSAGES_A_SECOND
 from backtest.sources.link import Link, Patience, meaning, refusal
 
 PORTS = {7496: "TWS, live", 7497: "TWS, paper", 4001: "IB Gateway, live", 4002: "IB Gateway, paper"}
 _CLIENT_IDS = 8  # tried one after the other at the start
+_MESSAGES = MESSAGES_A_SECOND - 10  # a second; a gateway that stalls for a moment counts what waited as one burst
 _SAME_ID = 2  # how often the same client id is tried while it is taken: an old session lingers
 _log = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ class _Socket:
 
     def __init__(self, heard: Callable[[int, str], object], broke: Callable[[], object]) -> None:
         self.ib = client_library().IB()
+        self.ib.client.MaxRequests = _MESSAGES
         self.lost = _future()  # done when what is under way is lost
         self.refused: dict[int, asyncio.Future[tuple[int, str]]] = {}
         self.words: deque[str] = deque(maxlen=5)  # the last errors
@@ -108,6 +112,8 @@ class Session:
         client_id: the first to try; a later one where it is taken.
     """
 
+    _ended: ClassVar[dict[str, float]] = {}  # when this process last left a gateway
+
     def __init__(self, host: str, port: int, client_id: int, patience: Patience) -> None:
         self.patience = patience
         self.link = Link(patience.belief)
@@ -137,6 +143,8 @@ class Session:
         Raises:
             NoConnection: nobody listens, the handshake failed, or all client ids that we try are taken.
         """
+        # The gateway counts the messages of a second over all connections: those of the last one too.
+        await asyncio.sleep(max(0.0, self._ended.get(self._where, 0.0) + 1 - time.monotonic()))
         first = self._client_id
         while True:
             try:
@@ -255,6 +263,7 @@ class Session:
             self._reconnecting.cancel()
         if self._socket:
             self._socket.hang_up()
+        self._ended[self._where] = time.monotonic()
 
     def disbelief(self) -> float:
         """Return the seconds for which "no such instrument" is not to be believed; 0 where it is."""

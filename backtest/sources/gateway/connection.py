@@ -66,7 +66,7 @@ class Record:
 
     at: datetime
     client_id: int
-    kind: str  # bars, schedule, head, details, search, cancel, order, start, plain
+    kind: str  # bars, schedule, head, details, search, cancel, order, start, plain, dropped
     request: Request
     code: int = 0
     bars: int = 0
@@ -203,7 +203,7 @@ class Connection:
 
     def _handle(self, fields: list[str]) -> None:
         if self._desk.limiter.too_many_messages():
-            self._complain()
+            self._complain(fields)
             return
         try:
             request = wire.decode(fields, self._version)
@@ -215,12 +215,17 @@ class Connection:
             return
         self._act(request)
 
-    def _complain(self) -> None:
+    def _complain(self, fields: list[str]) -> None:
         self._desk.violations += 1
+        number = int(fields[0]) if fields[0].isdigit() else 0
+        self._desk.record(Record(self._desk.clock(), self._client_number(), "dropped", PlainRequest(number), 100))
         self._excesses += 1
         self.error(-1, 100, f"Max rate of messages per second has been exceeded:max=50 rec=51 ({self._excesses})")
         if self._excesses == 3:
             raise LinkLost("it sent too many messages a second, three times")
+
+    def _client_number(self) -> int:
+        return -1 if self.client_id is None else self.client_id
 
     def _act(self, request: Request) -> None:
         match request:
@@ -377,10 +382,9 @@ class Connection:
             self._writer.close()
 
     def _reply(self, request: Request, answer: _Answer, played: tuple[str, ...] = ()) -> None:
-        client = request.client_id if isinstance(request, StartApi) else self.client_id
         record = Record(
             self._desk.clock(),
-            -1 if client is None else client,
+            request.client_id if isinstance(request, StartApi) else self._client_number(),
             _kind(request),
             request,
             answer.code,
