@@ -1,0 +1,120 @@
+from datetime import UTC, date, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from market import minute_bars
+
+from backtest.bars import Series, Span, schema, table_of
+from backtest.errors import BadBars
+from backtest.quality import check_answer, compare, missing_sessions
+
+DAILY = Series.parse("AAPL/1day")
+MINUTES = Series.parse("AAPL/1min")
+WEEK = Span.of_dates(date(2024, 7, 1), date(2024, 7, 8))
+
+
+def daily(*days, scale=1.0):
+    """Return a bar a day of July 2024, its prices to a cent."""
+    prices = [(10.0 + n, 12.35 + n, 9.11 + n, 11.27 + n) for n in days]
+    return table_of(
+        [
+            (datetime(2024, 7, n, tzinfo=UTC), *(round(price * scale, 2) for price in row), 100.0, None, None)
+            for n, row in zip(days, prices, strict=True)
+        ]
+    )
+
+
+def at(bars, *moments):
+    """Return the first bars, moved to other moments."""
+    column = pa.array(moments, schema().field("time").type)
+    return bars.slice(0, len(moments)).set_column(0, schema().field("time"), column)
+
+
+def test_bars_of_sessions_can_be_true():
+    check_answer(daily(1, 2, 3, 5, 8), DAILY)
+    check_answer(minute_bars(MINUTES, date(2024, 7, 1), date(2024, 7, 5)), MINUTES)
+    check_answer(
+        minute_bars(Series.parse("AAPL/1hour"), date(2024, 7, 1), date(2024, 7, 2)), Series.parse("AAPL/1hour")
+    )
+
+
+@pytest.mark.parametrize(("day", "why"), [(4, "a holiday"), (6, "a Saturday")])
+def test_a_daily_bar_without_a_session_cannot(day, why):
+    with pytest.raises(BadBars, match="sessions"):
+        check_answer(daily(day), DAILY)
+
+
+@pytest.mark.parametrize(
+    ("moment", "problem"),
+    [
+        (datetime(2024, 7, 1, 13, 29, tzinfo=UTC), "sessions"),
+        (datetime(2024, 7, 1, 20, 0, tzinfo=UTC), "sessions"),
+        (datetime(2024, 7, 3, 17, 0, tzinfo=UTC), "sessions"),  # after the half-day's close
+        (datetime(2024, 7, 1, 14, 0, 30, tzinfo=UTC), "grid"),
+    ],
+)
+def test_a_minute_outside_of_the_sessions_or_the_grid_cannot(moment, problem):
+    bars = minute_bars(MINUTES, date(2024, 7, 1), date(2024, 7, 1))
+
+    with pytest.raises(BadBars, match=problem):
+        check_answer(at(bars, moment), MINUTES)
+
+
+def test_where_hours_are_only_roughly_known_nothing_is_refused_for_them():
+    forex = Series.parse("EUR-CASH/1min")
+
+    check_answer(
+        at(minute_bars(forex, date(2024, 7, 1), date(2024, 7, 1)), datetime(2024, 6, 30, 21, 5, tzinfo=UTC)), forex
+    )
+
+
+def test_equal_bars_and_more_of_them_are_no_difference():
+    assert not compare(daily(1, 2), daily(1, 2, 3))
+    assert not compare(schema().empty_table(), daily(1))
+
+
+def test_a_changed_bar_and_a_gone_one_are_differences_without_a_ratio():
+    changed = daily(1, 2, 3).set_column(5, schema().field("volume"), pa.array([100.0, 101.0, 100.0]))
+
+    assert compare(daily(1, 2, 3), changed).times == (datetime(2024, 7, 2, tzinfo=UTC),)
+    assert compare(daily(1, 2, 3), daily(1, 3)).times == (datetime(2024, 7, 2, tzinfo=UTC),)
+    assert compare(daily(1, 2, 3), changed).ratio is None
+
+
+@pytest.mark.parametrize("ratio", [1 / 2, 1 / 7, 2 / 3, 10.0])
+def test_one_ratio_of_all_prices_is_a_split_though_each_is_rounded_to_a_cent(ratio):
+    difference = compare(daily(1, 2, 3, 5), daily(1, 2, 3, 5, scale=ratio))
+
+    assert difference.ratio == pytest.approx(ratio, rel=0.01)
+
+
+def test_prices_that_moved_a_little_are_no_split():
+    assert compare(daily(1, 2, 3), daily(1, 2, 3, scale=1.001)).ratio is None
+
+
+def test_missing_sessions_are_those_of_the_exchange_and_neighbours_are_one():
+    missing = missing_sessions(DAILY, daily(1, 8), WEEK)
+
+    assert missing == [Span.of_dates(date(2024, 7, 2), date(2024, 7, 5))]  # the holiday within it counts with them
+
+
+def test_a_holiday_a_weekend_and_what_is_outside_of_the_bars_are_not_missing():
+    assert missing_sessions(DAILY, daily(1, 2, 3, 5, 8), WEEK) == []
+    assert missing_sessions(DAILY, daily(2, 3), WEEK) == []
+
+
+def test_a_session_without_any_minute_is_missing_from_opening_to_close():
+    bars = minute_bars(MINUTES, date(2024, 7, 1), date(2024, 7, 5))
+    third = pc.equal(
+        pc.floor_temporal(bars["time"], unit="day"), pa.scalar(datetime(2024, 7, 3, tzinfo=UTC), bars["time"].type)
+    )
+
+    missing = missing_sessions(MINUTES, bars.filter(pc.invert(third)), WEEK)
+
+    opening = datetime(2024, 7, 3, 13, 30, tzinfo=UTC)
+    assert missing == [Span(opening, opening + timedelta(hours=3.5))]
+
+
+def test_nothing_is_missing_where_the_calendar_is_not_known():
+    assert missing_sessions(Series.parse("ROCK-STK-MARS-USD/1day"), daily(1, 8), WEEK) == []
