@@ -133,14 +133,42 @@ def test_what_ib_never_serves_is_refused_before_it_is_asked_for(text):
         plan.refuse_impossible(Series.parse(text), Span.of_dates(date(2024, 1, 2), date(2024, 1, 5)), NOW)
 
 
-def test_a_bar_that_still_grows_is_not_asked_for():
-    today = Span.of_dates(date(2026, 11, 18), date(2026, 11, 20))
+def test_a_daily_bar_is_finished_half_an_hour_after_its_session():
+    days = Span.of_dates(date(2026, 11, 18), date(2026, 11, 20))
+    yesterday = Span.of_dates(date(2026, 11, 18), date(2026, 11, 19))
 
-    assert plan.finished(DAILY, today, NOW) == Span.of_dates(date(2026, 11, 18), date(2026, 11, 19))
-    assert plan.finished(
-        MINUTES, Span(NOW - timedelta(hours=1), NOW + timedelta(hours=1)), NOW + timedelta(seconds=59)
-    ) == (Span(NOW - timedelta(hours=1), NOW))
+    assert plan.finished(DAILY, days, utc(2026, 11, 20, 21, 29)) == yesterday
+    assert plan.finished(DAILY, days, utc(2026, 11, 20, 21, 30)) == days
     assert plan.finished(DAILY, Span.of_dates(date(2026, 11, 20), date(2026, 11, 20)), NOW) is None
+
+
+def test_a_daily_bar_of_all_hours_grows_until_the_evening():
+    days = Span.of_dates(date(2026, 11, 18), date(2026, 11, 20))
+    series = Series.parse("AAPL/1day/TRADES/all")
+
+    assert plan.finished(series, days, utc(2026, 11, 21, 1, 29)) == Span.of_dates(
+        date(2026, 11, 18), date(2026, 11, 19)
+    )
+    assert plan.finished(series, days, utc(2026, 11, 21, 1, 30)) == days
+
+
+def test_a_half_day_is_finished_early():
+    days = Span.of_dates(date(2026, 11, 25), date(2026, 11, 27))
+
+    assert plan.finished(DAILY, days, utc(2026, 11, 27, 18, 30)) == days
+
+
+def test_the_bar_under_way_is_not_asked_for():
+    hour = Span(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
+
+    assert plan.finished(MINUTES, hour, NOW + timedelta(seconds=59)) == Span(NOW - timedelta(hours=1), NOW)
+
+
+@pytest.mark.parametrize(("text", "last"), [("AAPL/1week", date(2026, 11, 15)), ("AAPL/1month", date(2026, 10, 31))])
+def test_a_week_and_a_month_are_finished_when_the_next_has_begun(text, last):
+    span = Span.of_dates(date(2026, 1, 1), date(2026, 11, 20))
+
+    assert plan.finished(Series.parse(text), span, NOW) == Span.of_dates(date(2026, 1, 1), last)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from backtest.sources.limits import (
 )
 
 _DAY = timedelta(days=1)
+_SETTLING = timedelta(minutes=30)  # after a close, until its daily bar is taken
 
 
 def refuse_impossible(series: Series, span: Span, now: datetime) -> None:
@@ -117,14 +118,33 @@ def finished(series: Series, span: Span, now: datetime) -> Span | None:
     """
     Return the part of the span whose bars can change no more by growing; None where there is none yet.
 
-    A daily bar counts as finished from the next day (UTC) on, when every session known by its date has closed.
+    A daily bar is finished half an hour after its session has closed, a week's or month's when the next has begun.
     """
-    if series.size.daily:
-        end = datetime(now.year, now.month, now.day, tzinfo=UTC)
-    else:
-        seconds = series.size.seconds
-        end = datetime.fromtimestamp(int(now.timestamp()) // seconds * seconds, UTC)
+    if span.end <= now - 32 * _DAY:
+        return span
+    end = _finished_until(series, now)
     return span.common(Span(min(span.start, end - _DAY), end))
+
+
+def _finished_until(series: Series, now: datetime) -> datetime:
+    today = datetime(now.year, now.month, now.day, tzinfo=UTC)
+    if series.size.label == "1 week":
+        return today - today.weekday() * _DAY
+    if series.size.label == "1 month":
+        return today.replace(day=1)
+    if series.size.daily:
+        return _after_the_last_close(series, today, now)
+    return datetime.fromtimestamp(int(now.timestamp()) // series.size.seconds * series.size.seconds, UTC)
+
+
+def _after_the_last_close(series: Series, today: datetime, now: datetime) -> datetime:
+    try:
+        lately = sessions(series.instrument, today.date() - 10 * _DAY, today.date() + _DAY, series.regular_hours)
+    except UsageError:  # the calendar is not known
+        return today
+    closed = [session.day for session in lately if session.close + _SETTLING <= now]
+    last = closed[-1] if closed else today.date() - 10 * _DAY
+    return datetime(last.year, last.month, last.day, tzinfo=UTC) + _DAY
 
 
 _DAYS = {"Y": 365, "M": 30, "W": 7, "D": 1}
