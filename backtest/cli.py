@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 STORE = "data/bars"
 RUNS = "runs"
-_STATE = Path.home() / ".cache" / "ib-backtest"  # where request budgets outlive a command
 WIDTH = 80
 
 StoreOption = Annotated[str, typer.Option("--store", envvar="BACKTEST_STORE", help="Folder of the store.")]
@@ -95,7 +94,7 @@ def download(
     first, last = _date(since, "--since"), _date(until, "--until") or datetime.now(UTC).date()
     if first is None:
         raise UsageError("--since names no date; write YYYY-MM-DD")
-    with connect(source, state=_STATE) as opened, progress() as tell:
+    with connect(source, state=_state()) as opened, progress(len(wanted)) as tell:
         if dry_run:
             give_plan(plan_download(target, opened, wanted, (first, last)), as_json)
             return
@@ -331,6 +330,11 @@ def main(words: list[str] | None = None) -> None:
 def _fail(text: str, code: int) -> None:
     say(f"error: {text}")
     sys.exit(code)
+
+
+def _state() -> Path:
+    """Return the folder in which request budgets and learnt limits outlive a command."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ib-backtest"
 
 
 # --- reading the words

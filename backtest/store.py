@@ -121,9 +121,7 @@ class Store:
             stored = self._read_segments(series, old, span)
             if not revise:
                 _check_agreement(stored, bars, series)
-            periods = _periods(bars, series) if not stored.equals(bars) else []
-            if revise:
-                periods = sorted({*periods, *_periods(stored, series)}) if not stored.equals(bars) else []
+            periods = [] if stored.equals(bars) else sorted({*_periods(bars, series), *_periods(stored, series)})
             written = [self._write_segment(series, old, period, span, bars) for period in periods]
             kept = [segment for segment in old.segments if segment.period not in periods]
             answer = Answer(span, len(bars), at or datetime.now(UTC), source, text)
@@ -133,7 +131,7 @@ class Store:
                 contract=contract or old.contract,
                 segments=tuple(sorted([*kept, *filter(None, written)], key=lambda segment: segment.first)),
                 answers=recorded(old.answers, answer),
-                archived=(*old.archived, *_superseded(old, periods)) if revise and len(stored) else old.archived,
+                archived=old.archived if _agree(stored, bars) else (*old.archived, *_superseded(old, periods)),
             )
             self._commit(series, old, new)
         return new.rows - old.rows
@@ -269,13 +267,18 @@ def _check_inside(bars: pa.Table, span: Span, series: Series) -> None:
         raise BadBars(f"bars of {series.short} from {first} to {last} lie outside what was asked for: {span}")
 
 
-def _check_agreement(stored: pa.Table, bars: pa.Table, series: Series) -> None:
+def _agree(stored: pa.Table, bars: pa.Table) -> bool:
+    """Return whether every stored bar is in the answer, unchanged."""
     import pyarrow.compute as pc
 
-    again = bars.filter(pc.is_in(bars["time"], value_set=stored["time"].combine_chunks()))
-    if again.equals(stored):
+    again: pa.Table = bars.filter(pc.is_in(bars["time"], value_set=stored["time"].combine_chunks()))
+    return bool(again.equals(stored))
+
+
+def _check_agreement(stored: pa.Table, bars: pa.Table, series: Series) -> None:
+    if _agree(stored, bars):
         return
-    known = {row["time"]: row for row in again.to_pylist()}
+    known = {row["time"]: row for row in bars.to_pylist()}
     differing = [row for row in stored.to_pylist() if known.get(row["time"]) != row]
     first = differing[0]
     raise Conflict(

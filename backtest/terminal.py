@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from backtest.store import Store
 
 _WIDTH = 80
+_LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
 
 def say(text: str) -> None:
@@ -181,19 +184,46 @@ def _cell(value: Any) -> str:
 
 
 @contextmanager
-def progress() -> Iterator[Any]:
-    """Yield a function that shows progress, where stderr is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
+def progress(count: int) -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that shows the progress of so many series: live on a terminal, else a line now and then."""
     from rich.console import Console
 
+    if not sys.stderr.isatty():
+        yield _Tally(count, say, _LINE_SECONDS)
+        return
     with Console(stderr=True).status("connected") as status:
+        yield _Tally(count, status.update, 0.1)
 
-        def tell(progress: Progress) -> None:
-            status.update(f"{progress.series.short}  window {progress.done} of {progress.windows}")
 
-        yield tell
+class _Tally:
+    """Adds up what is told of the series, and shows it, at most once in so many seconds."""
+
+    def __init__(self, count: int, show: Callable[[str], object], seconds: float) -> None:
+        self._count, self._show, self._seconds = count, show, seconds
+        self._shares: dict[Series, float] = {}
+        self._requests = self._bars = 0
+        self._began = self._shown = time.monotonic()
+        self._lock = threading.Lock()
+
+    def __call__(self, progress: Progress) -> None:
+        with self._lock:
+            self._shares[progress.series] = progress.done / progress.windows
+            self._requests += 1
+            self._bars += progress.bars
+            if time.monotonic() - self._shown >= self._seconds:
+                self._shown = time.monotonic()
+                self._show(self._text(progress))
+
+    def _text(self, progress: Progress) -> str:
+        share, seconds = sum(self._shares.values()) / self._count, self._shown - self._began
+        done = sum(one == 1 for one in self._shares.values())
+        left = seconds / share - seconds if share else 0
+        time_left = f"{left:,.0f} s" if left < 120 else f"{left / 60:,.0f} min"
+        return (
+            f"{done:,} of {self._count:,} series, {self._requests:,} requests, {self._bars:,} bars "
+            f"({self._bars / max(seconds, 0.1):,.0f} a second), about {time_left} left; "
+            f"{progress.series.short} {progress.done} of {progress.windows}"
+        )
 
 
 def start_logging(log_format: str) -> None:

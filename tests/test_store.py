@@ -98,6 +98,16 @@ def test_a_revision_wins_and_the_old_file_goes_to_the_archive(tmp_path):
     assert files(store, DAILY) == {segment.file for segment in store.manifest(DAILY).segments}
 
 
+def test_a_revision_that_only_adds_bars_archives_nothing(tmp_path):
+    store = Store(tmp_path)
+    store.write(DAILY, days(2, 5), daily(2, 5))
+
+    store.write(DAILY, days(2, 8), daily(2, 8), revise=True)
+
+    assert store.manifest(DAILY).archived == ()
+    assert store.read(DAILY).equals(daily(2, 8))
+
+
 def test_minutes_are_kept_by_month_and_an_append_leaves_old_months_alone(tmp_path):
     store = Store(tmp_path)
     january, february = datetime(2024, 1, 31, 15, tzinfo=UTC), datetime(2024, 2, 1, 15, tzinfo=UTC)
