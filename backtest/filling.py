@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from backtest.bars import Series, Span, schema, union
-from backtest.errors import BacktestError, Conflict, DataError, NoBars, NoData, UsageError
+from backtest.errors import BacktestError, Conflict, DataError, NoBars, NoData, TooLong, UsageError
 from backtest.persistence import NotTrue, Persistence, ask
 from backtest.quality import Difference, compare, missing_sessions
 from backtest.sources.plan import finished, open_ended, refuse_impossible
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SEAM = 5  # sessions re-read at a seam
 UNSETTLED = 3  # the last of them, which the vendor may still correct: there the new value wins
 _FRESH = timedelta(hours=6)  # a seam this young is not re-read
+_HALVINGS = 3  # of a window that is not answered, before its source is given up
 _DAY = timedelta(days=1)
 _LATE = timedelta(days=4)  # a long weekend
 _log = logging.getLogger(__name__)
@@ -129,6 +130,8 @@ class Filling:
         self._revisions: list[datetime] = []
         self._errors: list[str] = []
         self._exit_code = 0
+        self._unanswered: list[Span] = []  # windows halved since the last answer
+        self._learnt = False
 
     def fill(self) -> None:
         """
@@ -214,21 +217,44 @@ class Filling:
             except NoData as said:
                 if not self._before_the_first_bar(window, left, str(said)):
                     empty.append(window)
+            if self._learnt:
+                left, self._learnt = [part for one in left for part in self._source.windows(self._series, one)], False
             self._done += 1
         return empty
 
     def _ask(self, window: Span) -> list[Span]:
         """Ask for a window and keep its bars; return the smaller windows to ask for where it was too long."""
         try:
-            answer = ask(self._source, self._series, window, self._options.persistence, self._stop, self._count_request)
+            answer = ask(
+                self._source,
+                self._series,
+                window,
+                self._options.persistence,
+                self._stop,
+                self._count_request,
+                may_halve=len(self._unanswered) < _HALVINGS,
+            )
         except NotTrue as error:
             self._put_aside(window, error.bars, str(error))
             return []
+        except TooLong as error:
+            return self._learn(window, error)
         if isinstance(answer, list):
+            self._unanswered.append(window)
             return answer
         self._keep(window, answer)
+        if self._unanswered:  # and now a part of it was: it was too long, and not the gateway that was dead
+            self._source.learn(self._series, self._unanswered[-1])
+            self._unanswered, self._learnt = [], True
         self._tell(Progress(self._series, self._done + 1, max(self._planned, self._done + 1), len(answer)))
         return []
+
+    def _learn(self, window: Span, error: TooLong) -> list[Span]:
+        smaller = self._source.learn(self._series, window)
+        if smaller == [window]:
+            raise error
+        self._learnt = True
+        return smaller
 
     def _count_request(self) -> None:
         self._requests += 1

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from backtest.sources import Source
 
-_FINAL = (NoData, NoPermission, OtherSession, BadRequest, UnknownContract, AmbiguousContract)
+_FINAL = (NoData, TooLong, NoPermission, OtherSession, BadRequest, UnknownContract, AmbiguousContract)
 _log = logging.getLogger(__name__)
 
 
@@ -61,14 +61,16 @@ def ask(
     persistence: Persistence,
     stop: threading.Event,
     asking: Callable[[], object] = lambda: None,
+    may_halve: bool = False,
 ) -> pa.Table | list[Span]:
     """
-    Return the bars of a window, or the smaller windows to ask for in its place.
+    Return the bars of a window; after two failures the halves to ask for in its place, if there may be any.
 
     `asking` is called before each request.
 
     Raises:
         NoData: the source says that it has none.
+        TooLong: the source says that it is too much for one request.
         NotTrue: the answer breaks the rules of a bar, and so did it the second time.
         Refused, Unanswered, LinkLost: the source gave up, or we did.
         Stopped: `stop` was set.
@@ -89,8 +91,6 @@ def ask(
             _log.warning("an answer cannot be true", extra={"series": str(series), "error": str(error)})
             if untrue == 2:
                 raise NotTrue(f"{error}; asked twice", bars) from error
-        except TooLong as error:
-            return _smaller(source, series, window, error)
         except _FINAL:
             raise
         except LinkLost:
@@ -107,13 +107,6 @@ def ask(
             if failures == persistence.tries:
                 raise
             stop.wait(persistence.pause * 2 ** (failures - 1))
-            if failures == 2 and (smaller := source.learn(series, window)) != [window]:
+            if failures == 2 and may_halve and (halves := source.halve(series, window)) != [window]:
                 _log.info("a window is halved", extra={"series": str(series), "error": str(error)})
-                return smaller
-
-
-def _smaller(source: Source, series: Series, window: Span, error: TooLong) -> list[Span]:
-    smaller = source.learn(series, window)
-    if smaller == [window]:
-        raise error
-    return smaller
+                return halves

@@ -20,6 +20,8 @@ _HALF_HOUR, _DAY = 1800, 86_400  # seconds
 _SINCE, _UNTIL = date(1990, 1, 1), date(2100, 1, 1)
 _ROUNDING = 0.0101  # USD a share: a rescaled price is rounded to a cent, and so was the old one
 _SPLIT = 0.04  # a ratio nearer to 1 than this is no split
+_POSITIVE = ("STK", "CASH", "CRYPTO")  # crude oil, spreads and indices of breadth have been below zero
+_RATES = ("HISTORICAL_VOLATILITY", "OPTION_IMPLIED_VOLATILITY", "FEE_RATE")  # no prices
 _AROUND_THE_CLOCK = ("24/5", "24/7", "CMES")  # calendars that only approximate IB's hours
 
 
@@ -41,7 +43,7 @@ class Difference:
 
 def check_answer(bars: pa.Table, series: Series) -> None:
     """
-    Raise BadBars where an answer cannot be true: the rules of a bar, the grid of its size, the exchange's sessions.
+    Raise BadBars where an answer cannot be true: rules of a bar, grid of its size, positive prices, open exchange.
 
     Sessions are checked for regular hours of listed markets; hours of forex and futures are only approximately known.
     """
@@ -50,6 +52,10 @@ def check_answer(bars: pa.Table, series: Series) -> None:
     off_grid = _seconds(bars) % grid != 0
     if off_grid.any():
         raise BadBars(f"bars of {series.short} are off the grid of {series.size.label}: {_named(bars, off_grid)}")
+    if series.instrument.kind in _POSITIVE and series.prices not in _RATES:
+        worthless = _column(bars, "low") <= 0
+        if worthless.any():
+            raise BadBars(f"prices of {series.short} are not positive: {_named(bars, worthless)}")
     outside = _outside(bars, series)
     if outside.any():
         raise BadBars(f"bars of {series.short} lie outside of the exchange's sessions: {_named(bars, outside)}")

@@ -250,6 +250,30 @@ def test_a_window_that_is_too_long_is_halved(upstream, store, fault):
     assert store.read(DAILY).equals(upstream.read(DAILY))
 
 
+def test_what_was_learnt_of_one_window_spares_the_others(tmp_path, store):
+    upstream = store_with(tmp_path / "upstream", {"AAPL/1min": ("2024-01-02", "2024-06-28")})
+    fault = {"do": "error", "code": 162, "text": "Historical Market Data Service error message:Time length exceed max."}
+
+    report = fill(
+        upstream, store, date(2024, 6, 28), {"when": {"request": 1}, **fault}, since=date(2024, 1, 2), series=MINUTES
+    )
+
+    assert (report.status, report.lower_bound) == ("complete", 6)
+    assert report.requests == 1 + 3 + 5 * 3  # 10 sessions at once instead of 21
+
+
+def test_a_gateway_that_never_answers_is_given_up_and_nothing_is_learnt(upstream, store):
+    silence = {"when": {"request": 1, "times": 999}, "do": "error", "code": 162, "text": "Query failed"}
+    with serving(upstream, LAST, silence) as source:
+        steps = dict(source.steps)
+        report = download(store, source, DAILY, (FIRST, LAST), persistence=QUICK).series[0]
+
+        assert dict(source.steps) == steps
+
+    assert report.status == "failed"
+    assert report.requests == 3 * 2 + 4  # halved three times, then asked to the end
+
+
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_a_refusal_without_a_reason_is_no_empty_market(upstream, store, times):
     report = fill(upstream, store, LAST, *refusals(1, times))

@@ -41,6 +41,9 @@ class Source(Protocol):
     def windows(self, series: Series, gap: Span) -> list[Span]:
         """Return the spans to fetch, one request each, that cover the gap."""
 
+    def halve(self, series: Series, window: Span) -> list[Span]:
+        """Return smaller windows for one that was not answered; itself where there are none."""
+
     def learn(self, series: Series, window: Span) -> list[Span]:
         """Learn that a window was too long, and return smaller ones for it; itself where there are none."""
 

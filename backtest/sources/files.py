@@ -84,6 +84,10 @@ class FileSource:
         first: datetime | None = bars["time"][0].as_py() if len(bars) else None
         return first
 
+    def halve(self, series: Series, window: Span) -> list[Span]:
+        """Return the window: a smaller one would not help."""
+        return [window]
+
     def learn(self, series: Series, window: Span) -> list[Span]:
         """Return the window: a smaller one would not help."""
         return [window]

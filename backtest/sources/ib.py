@@ -159,17 +159,24 @@ class IbSource:
 
     def learn(self, series: Series, window: Span) -> list[Span]:
         """Learn that a window was too long, and return smaller ones for it; itself where there are none."""
+        step, smaller = self._smaller(series, window)
+        if step:
+            self._state.learn(series.size.label, step)
+            _log.info("learnt a smaller step", extra={"series": str(series), "step": step})
+        return smaller
+
+    def halve(self, series: Series, window: Span) -> list[Span]:
+        """Return smaller windows for one that was not answered; itself where there are none."""
+        return self._smaller(series, window)[1]
+
+    def _smaller(self, series: Series, window: Span) -> tuple[str | None, list[Span]]:
         if plan.open_ended(series):
-            return [window]
+            return None, [window]
         size, smaller = series.size.label, [window]
         step: str | None = _shorter(self.steps[size], plan.duration(series, window, datetime.now(UTC)), size)
         while smaller == [window] and step and (step := plan.halved(step, series.size)):
             smaller = plan.windows(series, window, {size: step})
-        if step is None or smaller == [window]:
-            return [window]
-        self._state.learn(size, step)
-        _log.info("learnt a smaller step", extra={"series": str(series), "step": step})
-        return smaller
+        return (None, [window]) if step is None or smaller == [window] else (step, smaller)
 
     def fetch(self, series: Series, window: Span) -> pa.Table:
         """

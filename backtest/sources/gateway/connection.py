@@ -342,7 +342,7 @@ class Connection:
     def _deliver(
         self, request: BarsRequest | HeadRequest | DetailsRequest, answer: _Answer, faults: list[Fault]
     ) -> None:
-        for fault in faults:
+        for fault in sorted(faults, key=lambda fault: fault.do == "drop"):  # which leaves half a message
             self._play(fault)
             if fault.do == "error":
                 answer = self._refusal(request.req_id, Refused(fault.text, fault.code))

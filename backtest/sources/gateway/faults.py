@@ -7,7 +7,7 @@ Faults that the gateway plays on its clients, from a script in JSON: a list of e
 `when` counts from 1: the n-th historical request of a `kind` (bars, head, schedule, details or any; bars if not
 said), of a `symbol` where one is given, or the n-th connection; from there on the fault is played `times` times,
 once if not said. Seconds are real seconds, whatever the time scale. Several faults of one request are played in the
-order of the script.
+order of the script, a drop last.
 
     "do": "drop", "bytes": 400             send the first bytes of the answer, then close the socket
     "do": "silence"                        never answer (the handshake, where a connection is meant)
@@ -191,18 +191,20 @@ def _trigger(do: str, when: dict[str, Any], place: str) -> dict[str, Any]:
 def _foreign(frame: bytes, version: int) -> bytes:
     fields = frame[4:-1].split(b"\0")
     place = 2 if fields[0] in (b"52", b"4") or (fields[0] == b"17" and version < 124) else 1
+    if not b"".join(fields[place : place + 1]).isdigit():
+        return frame  # of another fault
     fields[place] = b"%d" % (int(fields[place]) + 100_000)
     return framed(b"\0".join(fields) + b"\0")
 
 
 def _with_rows(frame: bytes, version: int, fault: Fault) -> bytes:
-    fields = frame[4:-1].decode().split("\0")
-    if fields[0] != "17":
+    if not frame[4:].startswith(b"17\0"):
         return frame
+    fields = frame[4:-1].decode().split("\0")
     start = 3 if version >= 196 else 5 if version >= 124 else 6
     width = 8 if version >= 124 else 9
     rows = [fields[place : place + width] for place in range(start, len(fields), width)]
-    rows = _changed(fault, rows)
+    rows = _changed(fault, rows) if rows else rows
     head = [*fields[: start - 1], str(len(rows))]
     return framed("".join(f"{field}\0" for field in [*head, *(field for row in rows for field in row)]).encode())
 
