@@ -94,7 +94,7 @@ def download(
     first, last = _date(since, "--since"), _date(until, "--until") or datetime.now(UTC).date()
     if first is None:
         raise UsageError("--since names no date; write YYYY-MM-DD")
-    with connect(source, state=_state()) as opened, progress(len(wanted)) as tell:
+    with connect(source, state=_state()) as opened, progress(len(wanted), lambda: opened.waiting_for) as tell:
         if dry_run:
             give_plan(plan_download(target, opened, wanted, (first, last)), as_json)
             return

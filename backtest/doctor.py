@@ -92,9 +92,17 @@ def of_source(address: str, series: Series | None = None, patience: Patience = _
         return
     with source:
         yield _of_connection(address, source)
+        yield of_link(getattr(source, "outage", ""))
         yield from _of_clock(source)
         if series is not None:
             yield _of_permission(source, series)
+
+
+def of_link(outage: str) -> Finding:
+    """Return whether the gateway's link to IB and its data farms work."""
+    if not outage:
+        return Finding("link", "ok", "the link to IB and the data farms work")
+    return Finding("link", "problem", outage, "wait: resets take minutes, at night an hour; then restart the gateway")
 
 
 def of_clocks(theirs: datetime, ours: datetime) -> Finding:

@@ -184,22 +184,28 @@ def _cell(value: Any) -> str:
 
 
 @contextmanager
-def progress(count: int) -> Iterator[Callable[[Progress], None]]:
-    """Yield a function that shows the progress of so many series: live on a terminal, else a line now and then."""
+def progress(count: int, waiting_for: Callable[[], str]) -> Iterator[Callable[[Progress], None]]:
+    """
+    Yield a function that shows the progress of so many series: live on a terminal, else a line now and then.
+
+    `waiting_for` says why nothing is sent just now, such as a used-up request budget.
+    """
     from rich.console import Console
 
     if not sys.stderr.isatty():
-        yield _Tally(count, say, _LINE_SECONDS)
+        yield _Tally(count, waiting_for, say, _LINE_SECONDS)
         return
     with Console(stderr=True).status("connected") as status:
-        yield _Tally(count, status.update, 0.1)
+        yield _Tally(count, waiting_for, status.update, 0.1)
 
 
 class _Tally:
     """Adds up what is told of the series, and shows it, at most once in so many seconds."""
 
-    def __init__(self, count: int, show: Callable[[str], object], seconds: float) -> None:
-        self._count, self._show, self._seconds = count, show, seconds
+    def __init__(
+        self, count: int, waiting_for: Callable[[], str], show: Callable[[str], object], seconds: float
+    ) -> None:
+        self._count, self._waiting_for, self._show, self._seconds = count, waiting_for, show, seconds
         self._shares: dict[Series, float] = {}
         self._requests = self._bars = 0
         self._began = self._shown = time.monotonic()
@@ -223,6 +229,7 @@ class _Tally:
             f"{done:,} of {self._count:,} series, {self._requests:,} requests, {self._bars:,} bars "
             f"({self._bars / max(seconds, 0.1):,.0f} a second), about {time_left} left; "
             f"{progress.series.short} {progress.done} of {progress.windows}"
+            + (f"; waiting: {why}" if (why := self._waiting_for()) else "")
         )
 
 

@@ -9,7 +9,17 @@ from market import store_with
 
 from backtest.bars import Series
 from backtest.cli import main
-from backtest.doctor import examine, listening, of_clocks, of_packages, of_python, of_source, of_space, of_store
+from backtest.doctor import (
+    examine,
+    listening,
+    of_clocks,
+    of_link,
+    of_packages,
+    of_python,
+    of_source,
+    of_space,
+    of_store,
+)
 from backtest.errors import UsageError
 from backtest.sources.gateway import Gateway
 from backtest.sources.gateway.faults import Faults
@@ -217,3 +227,8 @@ def test_a_manifest_that_was_changed_is_a_problem(tmp_path):
 
 def test_little_room_on_the_disk_is_a_warning():
     assert (of_space(2**30).state, of_space(2**30 - 1).state) == ("ok", "warning")
+
+
+def test_a_broken_link_is_a_problem_that_says_what_is_broken():
+    assert of_link("").state == "ok"
+    assert of_link("IB's history farm ushmds is broken").state == "problem"

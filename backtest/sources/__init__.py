@@ -29,6 +29,10 @@ class Source(Protocol):
     requests: int  # bar requests sent so far
     violations: int  # of the vendor's pacing, so far
 
+    @property
+    def waiting_for(self) -> str:
+        """Why nothing is sent just now, such as a used-up request budget; "" where nothing waits."""
+
     def now(self) -> datetime:
         """Return the source's time, UTC: bars that end later are not finished."""
 

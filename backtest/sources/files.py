@@ -51,6 +51,7 @@ class FileSource:
     """
 
     name = "csv"
+    waiting_for = ""
 
     def __init__(self, folder: str | Path, tz: str | None = None) -> None:
         self._folder, self._tz = Path(folder), tz

@@ -124,6 +124,12 @@ class IbSource:
         """Why nothing is sent for some call just now, such as a used-up budget; "" where no call waits."""
         return self._session.waiting_for
 
+    @property
+    def outage(self) -> str:
+        """Why no request can be served just now: no connection, no link to IB, a broken data farm; "" for none."""
+        link = self._session.link
+        return link.why_not("history") or link.why_not("contracts")
+
     def now(self) -> datetime:
         """Return the gateway's time, UTC."""
         return self._bridge.call(self._session.time_there())
