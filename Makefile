@@ -33,7 +33,7 @@ demo: $(READY)  ## from bars to a report, without an account
 	@$(VENV)/bin/backtest demo
 
 # What talks to a gateway is tested with either client library; the last line is that of the whole suite.
-CLIENT_TESTS := $(addprefix tests/test_,$(addsuffix .py,columns downloader filling ib link pacing))
+CLIENT_TESTS := $(addprefix tests/test_,$(addsuffix .py,columns downloader fault_table filling ib link pacing))
 
 test: lint $(SECOND_READY)  ## all that CI checks: lint, then the tests, notebooks among them
 	$(SECOND)/bin/python -m pytest -q $(CLIENT_TESTS)
