@@ -44,6 +44,7 @@ def test_an_interrupted_download_goes_on_without_a_request_repeated(tmp_path, in
     with Gateway(upstream, faults=slow) as gateway:
         process = start(gateway, tmp_path / "bars")
         while len(asked(gateway)) < 2:  # two are answered, the third is in hand
+            assert process.poll() is None
             time.sleep(0.05)
         time.sleep(0.5)
         for _ in range(interrupts):
