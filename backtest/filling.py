@@ -15,8 +15,19 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from backtest.bars import Series, Span, schema, union
-from backtest.errors import BacktestError, Conflict, DataError, NoBars, NoData, TooLong, UsageError
-from backtest.persistence import NotTrue, Persistence, ask
+from backtest.errors import (
+    BacktestError,
+    Conflict,
+    DataError,
+    NoBars,
+    NoData,
+    Refused,
+    SourceError,
+    TooLong,
+    Unanswered,
+    UsageError,
+)
+from backtest.persistence import FINAL, NotTrue, Persistence, ask
 from backtest.quality import Difference, compare, missing_sessions
 from backtest.sources.plan import finished, open_ended, refuse_impossible
 
@@ -30,6 +41,7 @@ if TYPE_CHECKING:
 SEAM = 5  # sessions re-read at a seam
 UNSETTLED = 3  # the last of them, which the vendor may still correct: there the new value wins
 _FRESH = timedelta(hours=6)  # a seam this young is not re-read
+_DEAD = 3  # windows in a row that are never served, before the series is given up
 _HALVINGS = 3  # of a window that is not answered, before its source is given up
 _DAY = timedelta(days=1)
 _LATE = timedelta(days=4)  # a long weekend
@@ -132,6 +144,8 @@ class Filling:
         self._exit_code = 0
         self._unanswered: list[Span] = []  # windows halved since the last answer
         self._learnt = False
+        self._given_up: list[tuple[Span, str]] = []
+        self._dead = 0  # of them since the last answer
 
     def fill(self) -> None:
         """
@@ -159,8 +173,10 @@ class Filling:
         except BacktestError:
             return SeriesReport(self._series, "failed", errors=tuple(self._errors), exit_code=self._exit_code)
         segments = manifest.segments
-        gaps = list(self._open_gaps()) if self._wanted else [self._span]
-        complete = not self._errors and not gaps
+        gaps = union(self._open_gaps()) if self._wanted else [self._span]
+        given_up = [text for window, text in self._given_up if any(window.common(gap) for gap in gaps)]
+        errors = (*self._errors, *given_up)
+        complete = not errors and not gaps
         return SeriesReport(
             self._series,
             "complete" if complete else "partial" if manifest.rows else "failed",
@@ -174,8 +190,8 @@ class Filling:
             confirmed_empty=tuple(union(_empty(manifest.answers, self._wanted or self._span))),
             revisions=tuple(self._revisions),
             quarantined=self._quarantined,
-            errors=tuple(self._errors),
-            exit_code=0 if complete else self._exit_code or DataError.exit_code,
+            errors=errors,
+            exit_code=0 if complete else self._exit_code or (SourceError if given_up else DataError).exit_code,
         )
 
     def planned(self) -> list[Span]:
@@ -217,10 +233,19 @@ class Filling:
             except NoData as said:
                 if not self._before_the_first_bar(window, left, str(said)):
                     empty.append(window)
+            except (Unanswered, Refused) as error:
+                self._give_up(window, error)
             if self._learnt:
                 left, self._learnt = [part for one in left for part in self._source.windows(self._series, one)], False
             self._done += 1
         return empty
+
+    def _give_up(self, window: Span, error: SourceError) -> None:
+        """Go on without a window that is never served; raise where it is not the window's fault."""
+        self._dead += 1
+        if isinstance(error, FINAL) or self._dead == _DEAD:
+            raise error
+        self._given_up.append((window, f"{error} (given up for now: {window})"))
 
     def _ask(self, window: Span) -> list[Span]:
         """Ask for a window and keep its bars; return the smaller windows to ask for where it was too long."""
@@ -243,6 +268,7 @@ class Filling:
             self._unanswered.append(window)
             return answer
         self._keep(window, answer)
+        self._dead = 0
         if self._unanswered:  # and now a part of it was: it was too long, and not the gateway that was dead
             self._source.learn(self._series, self._unanswered[-1])
             self._unanswered, self._learnt = [], True
@@ -265,6 +291,9 @@ class Filling:
             smaller = self._ask(window)
         except NoData as said:
             self._note_empty(window, f"{said} ({why})")
+            return
+        except (Unanswered, Refused) as error:
+            self._give_up(window, error)
             return
         for empty in self._ask_all(smaller):
             self._note_empty(empty, why)

@@ -32,7 +32,15 @@ if TYPE_CHECKING:
 
     from backtest.sources import Source
 
-_FINAL = (NoData, TooLong, NoPermission, OtherSession, BadRequest, UnknownContract, AmbiguousContract)
+FINAL = (  # asking again does not help
+    NoData,
+    TooLong,
+    NoPermission,
+    OtherSession,
+    BadRequest,
+    UnknownContract,
+    AmbiguousContract,
+)
 _log = logging.getLogger(__name__)
 
 
@@ -91,7 +99,7 @@ def ask(
             _log.warning("an answer cannot be true", extra={"series": str(series), "error": str(error)})
             if untrue == 2:
                 raise NotTrue(f"{error}; asked twice", bars) from error
-        except _FINAL:
+        except FINAL:
             raise
         except LinkLost:
             breaks += 1

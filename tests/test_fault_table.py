@@ -51,7 +51,8 @@ JOBS = (MONTH, SESSIONS, LISTING, TWELVE_YEARS, TWELVE_SESSIONS)
 LATER = timedelta(days=60)  # of the gateway's clock: the vendor is late with nothing
 ALWAYS = 10_000
 TRIES, BREAKS = 4, 3
-HALVED = 2 + 2 + TRIES  # requests: twice for 26 days, twice for 13, then as often as the single day deserves
+# Requests: twice for 26 days, twice for 13, to the end for the single day, twice for 6, to the end for each 3.
+HALVED = 2 + 2 + TRIES + 2 + 2 * TRIES
 PATIENT = Patience(answer=10.0, connect=5.0, outage=5.0, backoff=0.01, backoff_most=0.05, belief=0.2)
 IMPATIENT = replace(PATIENT, answer=0.15)  # for requests that are never answered
 SHORT = replace(PATIENT, answer=0.2, connect=0.5, outage=0.4)  # for outages that do not end

@@ -271,7 +271,21 @@ def test_a_gateway_that_never_answers_is_given_up_and_nothing_is_learnt(upstream
         assert dict(source.steps) == steps
 
     assert report.status == "failed"
-    assert report.requests == 3 * 2 + 4  # halved three times, then asked to the end
+    assert report.requests == 3 * 2 + 3 * 4  # halved three times, then three parts asked to the end
+
+
+def test_a_window_that_is_never_served_does_not_hide_those_before_it(tmp_path, store):
+    upstream = store_with(tmp_path / "upstream", {"AAPL/1min": ("2024-01-02", "2024-06-28")})
+    span = (date(2024, 1, 2), date(2024, 6, 28))
+
+    with serving(upstream, span[1], *refusals(2, 1), *refusals(7, 1)) as source:  # the repair is refused too
+        first = download(store, source, MINUTES, span, persistence=Persistence(tries=1)).series[0]
+        again = download(store, source, MINUTES, span, persistence=QUICK).series[0]
+
+    assert (first.status, first.requests, len(first.gaps), first.exit_code) == ("partial", 7, 1, 4)
+    assert "given up for now: 2024-05" in first.errors[0]
+    assert (again.status, again.requests) == ("complete", 1)
+    assert store.manifest(MINUTES).content == upstream.manifest(MINUTES).content
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
