@@ -11,7 +11,7 @@ from backtest.sources.limits import (
     WINDOW_REQUESTS,
     WINDOW_SECONDS,
 )
-from backtest.sources.pacing import Ask, Budget, Flow
+from backtest.sources.pacing import MARGIN, Ask, Budget, Flow
 from backtest.sources.state import State
 
 NOW = 1_700_000_000.0
@@ -198,7 +198,7 @@ def test_the_budget_outlives_the_program(tmp_path):
 def test_a_budget_on_a_faster_clock_is_free_sooner(tmp_path):
     state = State(tmp_path / "gateway.json", time_scale=100)
 
-    assert booked(state, 61) == pytest.approx(NOW + 6.1, abs=0.05)
+    assert booked(state, 61) == pytest.approx(NOW + WINDOW_SECONDS / 100 + MARGIN, abs=0.05)
 
 
 def test_a_block_is_kept_and_shared(tmp_path):

@@ -16,7 +16,7 @@ from backtest.sources.limits import (
     WINDOW_SECONDS,
 )
 
-MARGIN = 0.1  # seconds added to each wait: one request may travel faster to the gateway than the one before
+MARGIN = 0.25  # seconds added to each wait: one request may reach a busy gateway sooner than the one before
 
 _START, _MOST = 4, 12  # requests at once; parallel ones are slower than single ones on some gateways
 _QUICK_SECONDS = 0.5  # never slow, whatever was seen
