@@ -22,12 +22,18 @@ _CALENDARS = {
     "LSE": "XLON", "LSEETF": "XLON", "IBIS": "XETR", "FWB": "XFRA", "SBF": "XPAR", "AEB": "XAMS", "EBS": "XSWX",
     "BVME": "XMIL", "BM": "XMAD", "TSE": "XTSE", "VENTURE": "XTSE", "SEHK": "XHKG", "TSEJ": "XTKS", "ASX": "XASX",
     "SGX": "XSES", "EUREX": "XEUR", "DTB": "XEUR", "ICEUS": "IEPA", "NYBOT": "IEPA", "IPE": "IEPA",
+    **dict.fromkeys(("MEMX", "PEARL", "LTSE", "BYX", "EDGEA", "DRCTEDGE", "BEX", "PSX", "CHX", "NYSENAT"), "XNYS"),
+    "FWB2": "XFRA", "IBIS2": "XETR", "ENEXT.BE": "XBRU", "BVL": "XLIS", "ISED": "XDUB", "VSE": "XWBO", "WSE": "XWAR",
+    "PRA": "XPRA", "BUX": "XBUD", "SFB": "XSTO", "HEX": "XHEL", "CPH": "XCSE", "OSE": "XOSL", "TASE": "XTAE",
+    "JSE": "XJSE", "NSE": "XBOM", "KSE": "XKRX", "TWSE": "XTAI", "MEXI": "XMEX", "SEHKNTL": "XSHG", "SEHKSZSE": "XSHG",
 }  # fmt: skip
 _BY_CURRENCY = {
     "USD": "XNYS", "GBP": "XLON", "EUR": "XETR", "CHF": "XSWX", "CAD": "XTSE", "HKD": "XHKG", "JPY": "XTKS",
     "AUD": "XASX",
 }  # fmt: skip
+EXCHANGES = tuple(sorted(_CALENDARS))  # whose hours are known
 _FOREX, _ALWAYS = "24/5", "24/7"
+_ROUGH = (_FOREX, _ALWAYS, "CMES")  # of them holidays and daily breaks are not known
 _PERIODS_A_YEAR = {_FOREX: 260.0, _ALWAYS: 365.0}  # sessions a year
 _NEW_YORK = ZoneInfo("America/New_York")
 _EXTENDED = (time(4), time(20))  # US stocks outside regular hours, New York time
@@ -55,7 +61,7 @@ def calendar_name(instrument: Instrument) -> str:
     if name is None:
         raise UsageError(
             f"no calendar is known for the exchange {instrument.exchange!r} of {instrument}; "
-            f"known are {', '.join(sorted(_CALENDARS))}"
+            f"known are {', '.join(EXCHANGES)}"
         )
     return name
 
@@ -69,8 +75,17 @@ def time_zone(instrument: Instrument) -> str:
 
 
 def sessions_a_year(instrument: Instrument) -> float:
-    """Return the sessions a year by which a figure per session is annualised: 252, forex 260, crypto 365."""
-    return _PERIODS_A_YEAR.get(calendar_name(instrument), 252.0)
+    """
+    Return the sessions a year by which a figure per session is annualised: 252, forex 260, crypto 365.
+
+    252 also where no calendar is known.
+    """
+    return _PERIODS_A_YEAR.get(_name_if_known(instrument), 252.0)
+
+
+def exact(instrument: Instrument) -> bool:
+    """Return whether the instrument's sessions are known to the minute; hours of forex and futures only roughly."""
+    return _name_if_known(instrument) not in ("", *_ROUGH)
 
 
 def sessions(instrument: Instrument, since: date, until: date, regular_hours: bool = True) -> list[Session]:
@@ -98,6 +113,13 @@ def span_of_sessions(series: Series, since: date, until: date) -> Span:
     if not found:
         raise UsageError(f"{series.instrument} has no session from {since} to {until}; name a longer time")
     return Span(found[0].open, found[-1].close)
+
+
+def _name_if_known(instrument: Instrument) -> str:
+    try:
+        return calendar_name(instrument)
+    except UsageError:
+        return ""
 
 
 def _listed_sessions(name: str, since: date, until: date, regular_hours: bool) -> list[Session]:

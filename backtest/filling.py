@@ -15,25 +15,30 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from backtest.bars import Series, Span, schema, union
+from backtest.calendars import exact
 from backtest.errors import (
+    AmbiguousContract,
     BacktestError,
     Conflict,
     DataError,
+    LinkLost,
     NoBars,
     NoData,
     Refused,
     SourceError,
     TooLong,
     Unanswered,
+    UnknownContract,
     UsageError,
 )
 from backtest.persistence import FINAL, NotTrue, Persistence, ask
-from backtest.quality import Difference, compare, missing_sessions
+from backtest.quality import Difference, compare, in_session, missing_sessions
 from backtest.sources.plan import finished, open_ended, refuse_impossible
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from backtest.bars import ContractDetails
     from backtest.manifest import Answer
     from backtest.sources import Source
     from backtest.store import Store
@@ -45,6 +50,7 @@ _DEAD = 3  # windows in a row that are never served, before the series is given 
 _HALVINGS = 3  # of a window that is not answered, before its source is given up
 _DAY = timedelta(days=1)
 _LATE = timedelta(days=4)  # a long weekend
+_YEAR = timedelta(days=364)  # one request of a schedule
 _log = logging.getLogger(__name__)
 
 
@@ -89,6 +95,7 @@ class SeriesReport:
     revisions: tuple[datetime, ...] = ()  # stored bars that the vendor has corrected
     quarantined: int = 0  # answers put aside
     errors: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what went well and is worth knowing
     exit_code: int = 0  # of the first error; 3 where sessions are open without one
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,6 +113,7 @@ class SeriesReport:
             "revisions": [moment.isoformat() for moment in self.revisions],
             "quarantined": self.quarantined,
             "errors": list(self.errors),
+            "notes": list(self.notes),
         }
 
 
@@ -141,6 +149,7 @@ class Filling:
         self._done = self._planned = self._requests = self._quarantined = 0
         self._revisions: list[datetime] = []
         self._errors: list[str] = []
+        self._notes: list[str] = []
         self._exit_code = 0
         self._unanswered: list[Span] = []  # windows halved since the last answer
         self._learnt = False
@@ -191,12 +200,16 @@ class Filling:
             revisions=tuple(self._revisions),
             quarantined=self._quarantined,
             errors=errors,
+            notes=tuple(self._notes),
             exit_code=0 if complete else self._exit_code or (SourceError if given_up else DataError).exit_code,
         )
 
     def planned(self) -> list[Span]:
         """Return the windows that `fill` would ask for, were nothing to go wrong; nothing is sent."""
         self._start()
+        contract = self._store.manifest(self._series).contract
+        if contract and contract.con_id:
+            self._source.know(self._series.instrument, contract)
         return self._windows()
 
     def _start(self) -> None:
@@ -208,20 +221,77 @@ class Filling:
                 f"{self._series.short} has no finished bar in {self._span}; at the source it is "
                 f"{self._now:%Y-%m-%d %H:%M}Z"
             )
-        contract = self._store.manifest(self._series).contract
-        if contract and contract.con_id:
-            self._source.know(self._series.instrument, contract)
+
+    def _recognise(self) -> None:
+        """
+        Ask what the instrument's name means, where that was last asked long ago.
+
+        Raises:
+            Conflict: it means another contract than the one whose bars are stored.
+        """
+        instrument, manifest = self._series.instrument, self._store.manifest(self._series)
+        stored = manifest.contract
+        if stored is None or not stored.con_id:
+            return
+        if max((answer.at for answer in manifest.answers), default=self._now) > self._now - _FRESH:
+            self._source.know(instrument, stored)
+            return
+        try:
+            found = self._source.qualify(instrument)
+        except (UnknownContract, AmbiguousContract) as error:
+            self._source.know(instrument, stored)  # a number outlives a name
+            self._notes.append(
+                f"{instrument} is no longer the name of one contract ({error}); the bars asked for are those of "
+                f"contract {stored.con_id} ({stored.name}), as before; was it renamed?"
+            )
+        except (Unanswered, LinkLost):
+            self._source.know(instrument, stored)  # too little to doubt it for
+        else:
+            self._compare_contracts(stored, found)
+
+    def _compare_contracts(self, stored: ContractDetails, found: ContractDetails) -> None:
+        if found.con_id in (0, stored.con_id):
+            return
+        text = (
+            f"{self._series.instrument} was contract {stored.con_id} ({stored.name}) and is now {found.con_id} "
+            f"({found.name})"
+        )
+        if not self._options.accept_revision:
+            raise Conflict(
+                f"{text}; the stored bars were kept and nothing was asked for; if it is the same business, go on with "
+                "--accept-revision, else download into another store"
+            )
+        self._notes.append(text)
 
     def _fill_gaps(self) -> None:
         windows = self._windows()
         self._planned = len(windows)
+        if windows:
+            self._recognise()
         empty = self._ask_all(windows)
         for window in empty:
             self._confirm_empty(window, "asked twice")
         if windows and not open_ended(self._series):
-            for hole in self._holes():
+            for hole in self._in_session(self._holes()):
                 for window in self._source.windows(self._series, hole):
                     self._confirm_empty(window, "a repair")
+
+    def _in_session(self, holes: list[Span]) -> list[Span]:
+        """Return the holes that the source's own schedule has sessions in; note the others, which our calendar made."""
+        left = sorted(holes, reverse=True)
+        checked: list[Span] = []
+        while left and not exact(self._series.instrument):
+            until = left[0].end.date()
+            year, left = _split(left, left[0].end - _YEAR)
+            schedule = self._source.sessions(self._series.instrument, until - _YEAR, until, self._series.regular_hours)
+            real = year if schedule is None else in_session(self._series, year, schedule)
+            for hole in year:
+                if hole not in real:
+                    self._note_empty(hole, "no session in the source's schedule")
+            checked += real
+            if len(real) == len(year):
+                break  # the schedule knows no better
+        return checked + left
 
     def _ask_all(self, windows: list[Span]) -> list[Span]:
         """Ask for each window, the newest first; return those that were said to be empty."""
@@ -448,6 +518,11 @@ class Filling:
         known = _empty(self._store.manifest(self._series).answers, self._wanted)
         missing = missing_sessions(self._series, _stored(self._store, self._series, self._wanted), self._wanted)
         return [part for hole in missing for part in hole.minus(known)]
+
+
+def _split(spans: list[Span], moment: datetime) -> tuple[list[Span], list[Span]]:
+    """Return the spans that start at the moment or later, and the others."""
+    return [one for one in spans if one.start >= moment], [one for one in spans if one.start < moment]
 
 
 def _stored(store: Store, series: Series, span: Span) -> pa.Table:

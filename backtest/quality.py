@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backtest.bars import Instrument, Series, Span, check_bars
-from backtest.calendars import calendar_name, sessions
+from backtest.calendars import Session, exact, sessions
 from backtest.errors import BadBars, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ _ROUNDING = 0.0101  # USD a share: a rescaled price is rounded to a cent, and so
 _SPLIT = 0.04  # a ratio nearer to 1 than this is no split
 _POSITIVE = ("STK", "CASH", "CRYPTO")  # crude oil, spreads and indices of breadth have been below zero
 _RATES = ("HISTORICAL_VOLATILITY", "OPTION_IMPLIED_VOLATILITY", "FEE_RATE")  # no prices
-_AROUND_THE_CLOCK = ("24/5", "24/7", "CMES")  # calendars that only approximate IB's hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,16 @@ def missing_sessions(series: Series, bars: pa.Table, span: Span) -> list[Span]:
     return [Span(_moment(starts[run[0]]), _moment(ends[run[-1]])) for run in runs]
 
 
+def in_session(series: Series, spans: Iterable[Span], schedule: Iterable[Session]) -> list[Span]:
+    """Return the spans in which a schedule has a session."""
+    hours = [_hours(series, session) for session in schedule]
+    return [span for span in spans if any(span.common(one) for one in hours)]
+
+
+def _hours(series: Series, session: Session) -> Span:
+    return Span.of_dates(session.day, session.day) if series.size.daily else Span(session.open, session.close)
+
+
 @lru_cache
 def _edges(instrument: Instrument, regular_hours: bool, daily: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return the seconds at which the bars of each session start and end; of a daily bar those of its date."""
@@ -129,18 +139,11 @@ def _outside(bars: pa.Table, series: Series) -> np.ndarray:
     """Return which bars start in no session, as far as the exchange's sessions are known."""
     stamps = _seconds(bars)
     checked = series.size.label == "1 day" if series.size.daily else series.regular_hours
-    if not checked or not len(stamps) or not _listed(series):
+    if not checked or not len(stamps) or not exact(series.instrument):
         return np.zeros(len(stamps), bool)
     starts, ends = _edges(_representative(series.instrument), True, series.size.daily)
     row = np.searchsorted(starts, stamps, side="right") - 1
     return (row < 0) | (stamps >= ends[np.maximum(row, 0)])
-
-
-def _listed(series: Series) -> bool:
-    try:
-        return calendar_name(series.instrument) not in _AROUND_THE_CLOCK
-    except UsageError:
-        return False  # an exchange whose calendar is not known
 
 
 def _seconds(bars: pa.Table) -> np.ndarray:

@@ -125,6 +125,8 @@ def give_download(report: DownloadReport, as_json: bool) -> None:
         for error in one.errors:
             if error != str(report.ended_by):  # which is said once, for all
                 say(f"error: {one.series.short}: {error}")
+        for note in one.notes:
+            say(f"note: {one.series.short}: {note}")
     if report.complete and not report.requests:
         say("Nothing to download: the store has it all.")
 

@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from market import minute_bars, store_with
+from market import contract, minute_bars, store_with
 
 from backtest.bars import Series, Span, schema
+from backtest.calendars import sessions, span_of_sessions
 from backtest.downloader import download
 from backtest.errors import UsageError
 from backtest.persistence import Persistence
@@ -41,10 +42,24 @@ def store(tmp_path):
 @contextmanager
 def serving(upstream, until, *faults):
     """Connect to a gateway whose clock stands at noon after the given day."""
+    with serving_and_gateway(upstream, until, *faults) as (_, source):
+        yield source
+
+
+@contextmanager
+def serving_and_gateway(upstream, until, *faults):
     noon = datetime(until.year, until.month, until.day, 12, tzinfo=UTC) + timedelta(days=1)
     gateway = Gateway(upstream, clock=lambda: noon, faults=Faults.of(list(faults)))
     with gateway, connect(gateway.address) as source:
-        yield source
+        yield gateway, source
+
+
+@pytest.fixture
+def renumbered(tmp_path, sample):
+    """Return the vendor's bars of AAPL under another contract number."""
+    store, span = Store(tmp_path / "renumbered"), Span.of_dates(FIRST, LAST)
+    store.write(DAILY, span, sample.read(DAILY, span), contract=contract(4711, "APPLE BANK"))
+    return store
 
 
 def fill(upstream, store, until, *faults, since=FIRST, series=DAILY, today=None, **options):
@@ -350,3 +365,91 @@ def test_options_and_old_seconds_are_refused_before_anything_is_sent(upstream, s
 def test_a_download_of_nothing_is_refused(upstream, store):
     with serving(upstream, LAST) as source, pytest.raises(UsageError, match="no series"):
         download(store, source, [], (FIRST, LAST))
+
+
+def test_a_name_that_means_another_contract_by_now_stops_its_series(upstream, renumbered, store):
+    fill(upstream, store, date(2012, 6, 14))
+    before = store.manifest(DAILY)
+
+    update = fill(renumbered, store, date(2012, 6, 18))
+
+    assert (update.status, update.requests, update.exit_code) == ("partial", 0, 3)
+    assert f"was contract {before.contract.con_id}" in update.errors[0]
+    assert "is now 4711 (APPLE BANK)" in update.errors[0]
+    assert store.manifest(DAILY) == before
+
+
+def test_another_contract_is_taken_when_that_is_accepted_and_said(upstream, renumbered, store):
+    fill(upstream, store, date(2012, 6, 14))
+
+    update = fill(renumbered, store, date(2012, 6, 18), accept_revision=True)
+
+    assert update.status == "complete"
+    assert "is now 4711" in update.notes[0]
+    assert store.manifest(DAILY).contract.con_id == 4711
+
+
+def test_a_name_that_is_gone_is_noted_and_its_contract_still_asked_for_by_number(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+    gone = {"when": {"kind": "details"}, "do": "error", "code": 200, "text": "No security definition has been found"}
+
+    update = fill(upstream, store, date(2012, 6, 18), gone)
+
+    assert update.status == "complete"
+    assert "was it renamed" in update.notes[0]
+    assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 18))))
+
+
+def test_a_contract_that_was_asked_for_a_moment_ago_is_not_asked_for_again(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+
+    with serving_and_gateway(upstream, date(2012, 6, 14)) as (gateway, source):
+        download(store, source, DAILY, (date(2012, 5, 1), date(2012, 6, 14)), persistence=QUICK)
+
+    assert "details" not in {record.kind for record in gateway.requests}
+
+
+CHRISTMAS = [date(2023, 12, 25), date(2024, 1, 1)]
+DOLLARS = Series.parse("EUR-CASH/15mins")
+
+
+@pytest.fixture
+def forex(tmp_path):
+    """Return a gateway's store of forex without the two days on which it is shut, which our calendar has."""
+    store = store_with(tmp_path / "forex", {str(DOLLARS): ("2023-12-11", "2024-01-12")})
+    bars, (since, until) = store.read(DOLLARS), (date(2023, 12, 11), date(2024, 1, 12))
+    shut = [one for one in sessions(DOLLARS.instrument, since, until) if one.day in CHRISTMAS]
+    for session in shut:
+        bars = bars.filter(pc.invert(inside(bars, session)))
+    store.write(DOLLARS, span_of_sessions(DOLLARS, since, until), bars, revise=True)
+    return store
+
+
+def inside(bars, session):
+    stamp = bars["time"].type
+    return pc.and_(
+        pc.greater_equal(bars["time"], pa.scalar(session.open, stamp)),
+        pc.less(bars["time"], pa.scalar(session.close, stamp)),
+    )
+
+
+@pytest.mark.parametrize(("shut", "repairs"), [(CHRISTMAS, 0), ([], 2)])
+def test_a_hole_is_no_gap_where_the_sources_schedule_has_no_session(forex, store, shut, repairs):
+    with Gateway(forex, shut=shut) as gateway, connect(gateway.address) as source:
+        done = download(store, source, DOLLARS, (date(2023, 12, 11), date(2024, 1, 12)), persistence=QUICK).series[0]
+        kinds = [record.kind for record in gateway.requests]
+        again = download(store, source, DOLLARS, (date(2023, 12, 11), date(2024, 1, 12)), persistence=QUICK).series[0]
+
+    assert (done.status, again.status, again.requests) == ("complete", "complete", 0)
+    assert done.requests == 1 + repairs
+    assert (kinds.count("bars"), kinds.count("schedule")) == (1 + repairs, 1)
+    assert len(done.confirmed_empty) == 2
+
+
+def test_an_exchange_whose_hours_are_known_needs_no_schedule(upstream, store):
+    remove(upstream, date(2012, 5, 2))
+
+    with serving_and_gateway(upstream, date(2012, 6, 14)) as (gateway, source):
+        download(store, source, DAILY, (FIRST, date(2012, 6, 14)), persistence=QUICK)
+
+    assert "schedule" not in {record.kind for record in gateway.requests}

@@ -1,10 +1,12 @@
 import itertools
 from datetime import UTC, date, datetime, timedelta
 
+import exchange_calendars
 import pytest
 
-from backtest.bars import Series, Span
-from backtest.calendars import sessions, sessions_a_year, span_of_sessions, time_zone
+from backtest import calendars
+from backtest.bars import Instrument, Series, Span
+from backtest.calendars import calendar_name, exact, sessions, sessions_a_year, span_of_sessions, time_zone
 from backtest.errors import UsageError
 from backtest.sources import plan
 
@@ -50,6 +52,21 @@ def test_each_market_has_its_own_zone_and_sessions_a_year():
     assert sessions_a_year(MINUTES.instrument) == 252
     assert sessions_a_year(Series.parse("EUR-CASH/1day").instrument) == 260
     assert sessions_a_year(Series.parse("BTC-CRYPTO/1day").instrument) == 365
+
+
+def test_every_exchange_of_the_table_has_a_calendar_that_exists():
+    names = {calendar_name(Instrument("ANY", "STK", exchange, "EUR")) for exchange in calendars.EXCHANGES}
+
+    assert names <= set(exchange_calendars.get_calendar_names())
+
+
+def test_a_market_of_unknown_hours_counts_as_others_do():
+    assert sessions_a_year(Instrument("ROCK", "STK", "MARS", "USD")) == 252
+
+
+@pytest.mark.parametrize(("text", "known"), [("AAPL", True), ("EUR-CASH", False), ("ES-FUT-CME-USD-202612", False)])
+def test_hours_of_forex_and_futures_are_known_only_roughly(text, known):
+    assert exact(Instrument.parse(text)) is known
 
 
 def test_an_exchange_without_a_calendar_is_named():

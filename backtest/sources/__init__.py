@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import parse_qs, urlsplit
 
 from backtest.bars import ContractDetails, Instrument, Series, Span
+from backtest.calendars import Session
 from backtest.errors import NoBars, UsageError
 from backtest.sources.link import Patience
 
@@ -56,6 +57,9 @@ class Source(Protocol):
 
     def head(self, series: Series) -> datetime | None:
         """Return when the instrument's first bar starts, as a hint; None where the source does not say."""
+
+    def sessions(self, instrument: Instrument, since: date, until: date, regular_hours: bool) -> list[Session] | None:
+        """Return the exchange's sessions known by the dates, both included; None where the source does not say."""
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -85,6 +85,9 @@ class FileSource:
         first: datetime | None = bars["time"][0].as_py() if len(bars) else None
         return first
 
+    def sessions(self, instrument: Instrument, since: date, until: date, regular_hours: bool) -> None:
+        """Return None: files do not say when an exchange was open."""
+
     def halve(self, series: Series, window: Span) -> list[Span]:
         """Return the window: a smaller one would not help."""
         return [window]

@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection
+from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
@@ -41,6 +41,7 @@ class Gateway:
         faults: what goes wrong, and when.
         clock: what time it is for the gateway; bars of later are not served.
         log: where to write a JSON line a request.
+        shut: days that the schedule leaves out, though the calendars have them.
     """
 
     def __init__(
@@ -53,13 +54,15 @@ class Gateway:
         faults: Faults | None = None,
         clock: Callable[[], datetime] = utc_now,
         log: TextIO | None = None,
+        shut: Collection[date] = (),
     ) -> None:
         if pacing not in ("strict", "off"):
             raise UsageError(f"no pacing {pacing!r}; there are strict and off")
         if not time_scale > 0:
             raise UsageError(f"no time scale {time_scale}; write a positive number")
         self.port = port
-        self._desk = Desk(Archive(store), Limiter(time_scale, pacing == "strict"), faults or Faults(), clock, log)
+        limiter = Limiter(time_scale, pacing == "strict")
+        self._desk = Desk(Archive(store, shut), limiter, faults or Faults(), clock, log)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None

@@ -22,9 +22,9 @@ Where the real gateway is undocumented, this one does as follows.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -82,10 +82,15 @@ class Schedule:
 
 
 class Archive:
-    """The answers of a gateway, out of a store that others may write to at any time."""
+    """
+    The answers of a gateway, out of a store that others may write to at any time.
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    Args:
+        shut: days without a session which the calendars do not know of.
+    """
+
+    def __init__(self, store: Store, shut: Collection[date] = ()) -> None:
+        self._store, self._shut = store, shut
         self._known: dict[Instrument, ContractDetails | None] = {}
         self._known_at = -1
 
@@ -174,7 +179,8 @@ class Archive:
             raise Refused(f"{_INVALID}Only bars of 1 day are served for SCHEDULE", 321)
         listing = self._the_listing(request.contract, now)
         end, _ = end_of(request.end, now)
-        found = buckets.sessions_before(listing.instrument, request.regular_hours, end, count, unit)
+        every = buckets.sessions_before(listing.instrument, request.regular_hours, end, count, unit)
+        found = [session for session in every if session.day not in self._shut]
         if not found:
             raise Refused(f"{_HMDS}HMDS query returned no data: {_route(listing)} Schedule", 162)
         return Schedule(listing, found, found[0].open, end)
