@@ -38,6 +38,10 @@ COLOURS = {
 _SIZE = 8.5  # points of a text
 _STEPS = 125  # an inch: what a screen can show of a line
 _PANELS = 6  # price charts, at most
+_GROWN = 5.0  # times the lowest equity: from here on a linear scale hides the beginning
+_WINDOW = 126  # sessions of a rolling figure: half a year on most exchanges
+_FEWEST = 40  # sessions below which nothing rolls, and returns have no distribution
+_BINS = 60
 _LEGEND: dict[str, Any] = {
     "loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3, "borderaxespad": 0.2, "handlelength": 1.5,
     "frameon": False, "labelcolor": COLOURS["ink"], "fontsize": _SIZE,
@@ -48,12 +52,22 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture of a run: `alt` says in words what it shows, `draw` makes it, in a width in inches."""
+    """
+    A picture of a run: `alt` says in words what it shows, `draw` makes it, in a width in inches.
+
+    `needs` says whether the run has enough for it.
+    """
 
     name: str
     title: str
     alt: Callable[[RunResult], str]
     draw: Callable[..., Canvas]
+    needs: Callable[[RunResult], bool] = lambda result: True
+
+
+def shown(result: RunResult) -> list[Figure]:
+    """Return the figures that a run has enough for."""
+    return [figure for figure in FIGURES.values() if figure.needs(result)]
 
 
 def svg(canvas: Canvas) -> str:
@@ -76,12 +90,69 @@ def draw_equity(result: RunResult, width: float = WIDE) -> Canvas:
     _line(money, times, hold(result), "hold", f"Buy and hold {hold_name(result)}")
     _line(money, times, column(result.record, "equity"), "run", "Strategy")
     money.legend(**_LEGEND, reverse=True)
+    scale = _scale(np.concatenate([column(result.record, "equity"), hold(result)]))
+    if scale == "log":
+        _logarithmic(money)
     money.yaxis.set_major_formatter("{x:,.0f}")
-    money.set_ylabel(f"Equity, {result.stats.currency}", color=COLOURS["ink"], fontsize=_SIZE)
+    words = f"Equity, {result.stats.currency}{', log scale' if scale == 'log' else ''}"
+    money.set_ylabel(words, color=COLOURS["ink"], fontsize=_SIZE)
     depths = 100 * underwater(sample(result).equity)[1:]
     _line(depth, times[ends], depths, "loss")
     depth.fill_between(*thinned(times[ends], depths, _steps(depth)), color=COLOURS["loss"], alpha=0.3, linewidth=0)
     depth.set_ylabel("Drawdown, %", color=COLOURS["ink"], fontsize=_SIZE)
+    return _dated(canvas, width)
+
+
+def draw_rolling(result: RunResult, width: float = WIDE) -> Canvas:
+    """Draw the Sharpe ratio and the volatility of the last sessions, up to each one."""
+    canvas = _canvas("rolling", width, 0.4 * width if width > 6 else 0.8 * width)
+    days, ratios, spreads = rolling(result)
+    for axes, values, colour, words in zip(
+        canvas.subplots(2, sharex=True),
+        (ratios, 100 * spreads),
+        ("run", "hold"),
+        ("Sharpe", "Volatility, %"),
+        strict=True,
+    ):
+        _line(axes, days, values, colour)
+        axes.set_ylabel(words, color=COLOURS["ink"], fontsize=_SIZE)
+    canvas.axes[0].axhline(0, color=COLOURS["grid"], linewidth=0.8)
+    return _dated(canvas, width)
+
+
+def draw_distribution(result: RunResult, width: float = WIDE) -> Canvas:
+    """
+    Draw how often a session had which return, and a normal distribution of the same mean and deviation.
+
+    Sessions that changed nothing, such as those without a position, are left out: they would dwarf all else.
+    """
+    canvas = _canvas("distribution", width, 0.3 * width if width > 6 else 0.65 * width)
+    axes = canvas.subplots()
+    percents = 100 * _moving(result)
+    counts, edges = np.histogram(percents, _BINS)
+    middles = (edges[1:] + edges[:-1]) / 2
+    colours = [COLOURS["gain" if middle > 0 else "loss"] for middle in middles]
+    axes.bar(middles, counts, width=0.9 * (edges[1] - edges[0]), color=colours, alpha=0.6, linewidth=0)
+    axes.plot(middles, _normal_counts(percents, edges), color=COLOURS["ink"], linewidth=1.1, label="Normal")
+    axes.legend(**_LEGEND)
+    axes.set_xlabel("Return of a session, %", color=COLOURS["ink"], fontsize=_SIZE)
+    axes.set_ylabel("Sessions", color=COLOURS["ink"], fontsize=_SIZE)
+    _ruled(axes)
+    return canvas
+
+
+def draw_exposure(result: RunResult, width: float = WIDE) -> Canvas:
+    """Draw what the positions were worth at each session's end, as a share of equity: long, short, and the sum."""
+    canvas = _canvas("exposure", width, 0.24 * width if width > 6 else 0.55 * width)
+    axes = canvas.subplots()
+    times, long, short = exposures(result)
+    for values, colour in ((long, "gain"), (short, "loss")):
+        if values.any():
+            x, y = thinned(times, 100 * values, _steps(axes))
+            axes.fill_between(x, y, color=COLOURS[colour], alpha=0.35, linewidth=0)
+    _line(axes, times, 100 * (long + short), "run", "Net")
+    axes.legend(**_LEGEND)
+    axes.set_ylabel("Of equity, %", color=COLOURS["ink"], fontsize=_SIZE)
     return _dated(canvas, width)
 
 
@@ -113,6 +184,8 @@ def draw_price(result: RunResult, width: float = WIDE) -> Canvas:
             shown, style = thinned(*fills, _steps(axes)), {"s": 26, "linewidth": 0, "zorder": 3}
             axes.scatter(*shown, marker=marker, color=COLOURS[colour], label=label, **style)
         axes.legend(**_LEGEND)
+        if _scale(column(result.record, f"close.{n}")) == "log":
+            _logarithmic(axes)
         axes.yaxis.set_major_formatter("{x:,.6g}")
     return _dated(canvas, width)
 
@@ -127,6 +200,37 @@ def monthly_returns(result: RunResult) -> tuple[np.ndarray, np.ndarray, np.ndarr
     growth[month[starts] - 12 * years[0]] = np.multiply.reduceat(1 + returns, starts)
     months = growth.reshape(-1, 12)
     return years + 1970, months - 1, np.nanprod(months, axis=1) - 1
+
+
+def rolling(result: RunResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Return sessions, and the annualised Sharpe ratio and volatility of the sessions up to each, 126 or half of them.
+
+    The first value is that of the first whole window; a ratio is NaN where nothing varies.
+    """
+    account = sample(result)
+    window = _window(len(account.days))
+    parts = np.lib.stride_tricks.sliding_window_view(account.returns, window)
+    spreads, cash = parts.std(axis=1, ddof=1), (1 + account.risk_free) ** (1 / account.periods) - 1
+    varies = np.ptp(parts, axis=1) > 1e-12
+    ratios = np.full(len(parts), np.nan)
+    np.divide(parts.mean(axis=1) - cash, spreads, out=ratios, where=varies)
+    return account.days[window - 1 :], ratios * np.sqrt(account.periods), spreads * np.sqrt(account.periods)
+
+
+def exposures(result: RunResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the sessions' ends, and the worth of long and of short (negative) positions there over equity."""
+    ends = session_ends(result.record)
+    names = range(len(result.series))
+    worth = np.nan_to_num(
+        [_at_ends(result, f"position.{n}", ends) * _at_ends(result, f"close.{n}", ends) for n in names]
+    )
+    equity = _at_ends(result, "equity", ends)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        long, short = (
+            np.nan_to_num(part.sum(axis=0) / equity) for part in (np.maximum(worth, 0), np.minimum(worth, 0))
+        )
+    return _times(result)[ends], long, short
 
 
 def thinned(x: np.ndarray, y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -162,16 +266,48 @@ def _dated(canvas: Canvas, width: float) -> Canvas:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     for axes in canvas.axes:
-        _plain(axes)
-        axes.grid(axis="y", color=COLOURS["grid"], alpha=0.3, linewidth=0.6)
-        axes.spines["bottom"].set(visible=True, color=COLOURS["grid"], linewidth=0.6)
-        axes.margins(x=0.01)
+        _ruled(axes)
         locator = AutoDateLocator(minticks=3, maxticks=9 if width > 6 else 5)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
         axes.xaxis.get_offset_text().set(color=COLOURS["ink"], fontsize=_SIZE)
     canvas.align_ylabels()
     return canvas
+
+
+def _window(sessions: int) -> int:
+    return min(_WINDOW, sessions // 2)
+
+
+def _at_ends(result: RunResult, name: str, ends: np.ndarray) -> np.ndarray:
+    return np.asarray(column(result.record, name)[ends])
+
+
+def _scale(money: np.ndarray) -> str:
+    return "log" if money.min() > 0 and money.max() > _GROWN * money.min() else "linear"
+
+
+def _logarithmic(axes: Axes) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _normal_counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    from statistics import NormalDist
+
+    like = NormalDist(float(values.mean()), float(values.std(ddof=1)))
+    shares = np.array([like.cdf(float(edge)) for edge in edges])
+    return np.asarray(len(values) * np.diff(shares))
+
+
+def _ruled(axes: Axes) -> None:
+    _plain(axes)
+    axes.grid(axis="y", color=COLOURS["grid"], alpha=0.3, linewidth=0.6)
+    axes.spines["bottom"].set(visible=True, color=COLOURS["grid"], linewidth=0.6)
+    axes.margins(x=0.01)
 
 
 def _plain(axes: Axes) -> None:
@@ -246,6 +382,40 @@ def _price_alt(result: RunResult) -> str:
     return f"Closes with entries and exits: {', '.join(counts)}."
 
 
+def _rolling_alt(result: RunResult) -> str:
+    days, ratios, spreads = rolling(result)
+    known = ratios[np.isfinite(ratios)]
+    between = f"between {known.min():.2f} and {known.max():.2f}" if len(known) else "not defined"
+    return (
+        f"Over {_window(len(sample(result).days))} sessions, from {days[0]} to {days[-1]}, the Sharpe ratio was "
+        f"{between}, the volatility between {spreads.min():.1%} and {spreads.max():.1%} a year."
+    )
+
+
+def _distribution_alt(result: RunResult) -> str:
+    returns = _moving(result)
+    return (
+        f"Returns of the {len(returns):,} sessions that changed equity: the worst {returns.min():+.2%}, the middle one "
+        f"{np.median(returns):+.2%}, the best {returns.max():+.2%}."
+    )
+
+
+def _exposure_alt(result: RunResult) -> str:
+    _, long, short = exposures(result)
+    net = long + short
+    return f"Positions were worth {net.min():.0%} to {net.max():.0%} of equity, {net.mean():.0%} on average."
+
+
+def _enough(result: RunResult) -> bool:
+    returns = _moving(result)
+    return len(returns) >= _FEWEST and bool(np.ptp(returns) > 1e-12)
+
+
+def _moving(result: RunResult) -> np.ndarray:
+    returns = sample(result).returns
+    return np.asarray(returns[returns != 0])
+
+
 def _themed(text: str) -> str:
     head, body = text[text.index("<svg") :].split(">", 1)
     text = re.sub(r' (width|height)="[^"]*"', "", head).replace("<svg", '<svg width="100%"') + ">" + body
@@ -263,6 +433,17 @@ FIGURES: dict[str, Figure] = {
     for figure in (
         Figure("equity", "Equity and drawdown", _equity_alt, draw_equity),
         Figure("monthly", "Monthly returns, %", _monthly_alt, draw_monthly),
+        Figure("rolling", "Rolling Sharpe ratio and volatility", _rolling_alt, draw_rolling, _enough),
+        Figure(
+            "distribution", "Returns of the sessions that changed equity", _distribution_alt, draw_distribution, _enough
+        ),
         Figure("price", "Price, entries and exits", _price_alt, draw_price),
+        Figure(
+            "exposure",
+            "Exposure at session ends",
+            _exposure_alt,
+            draw_exposure,
+            lambda result: bool(len(result.fill_rows)),
+        ),
     )
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from backtest.account import column, hold, hold_name, sample, sample_hold
 from backtest.bars import Series
 from backtest.errors import UsageError
-from backtest.figures import FIGURES, NARROW, WIDE, svg
+from backtest.figures import NARROW, WIDE, Figure, shown, svg
 from backtest.metrics import METRICS, deepest, drawdowns
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _content(result: RunResult) -> dict[str, Any]:
         "currency": result.stats.currency,
         "hold_name": hold_name(result),
         "cards": [_card(result, name, held) for name in _CARDS],
-        "figures": [_figure(result, name) for name in FIGURES],
+        "figures": [_figure(result, figure) for figure in shown(result)],
         "drawdowns": list(_drawdown_rows(result)),
         "trades": list(_trade_rows(result)),
         "zone": "" if _daily(result) else ", UTC",
@@ -114,10 +114,9 @@ def _card(result: RunResult, name: str, held: dict[str, str]) -> dict[str, str]:
     return {"label": METRICS[name].label, "text": _typeset(result.stats.text(name)), "note": note}
 
 
-def _figure(result: RunResult, name: str) -> dict[str, str]:
-    figure = FIGURES[name]
+def _figure(result: RunResult, figure: Figure) -> dict[str, str]:
     wide, narrow = (svg(figure.draw(result, width)) for width in (WIDE, NARROW))
-    return {"name": name, "title": figure.title, "alt": figure.alt(result), "wide": wide, "narrow": narrow}
+    return {"name": figure.name, "title": figure.title, "alt": figure.alt(result), "wide": wide, "narrow": narrow}
 
 
 def _drawdown_rows(result: RunResult) -> Iterator[tuple[str, ...]]:

@@ -7,7 +7,8 @@ import pytest
 from handmade import day, fill, result_of
 
 from backtest.account import hold
-from backtest.figures import COLOURS, FIGURES, NARROW, WIDE, monthly_returns, svg, thinned
+from backtest.figures import COLOURS, FIGURES, NARROW, WIDE, exposures, monthly_returns, rolling, shown, svg, thinned
+from backtest.metrics import sharpe, volatility
 
 FILLS = [fill(0, 2, 10.0), fill(1, -2, 16.0), fill(2, -1, 15.0)]
 
@@ -25,9 +26,12 @@ def figure(request):
     return request.param
 
 
+LONG = [100.0 + n % 7 + n / 10 for n in range(120)]
+
+
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_a_figure_is_an_svg_that_fills_its_place(figure, width):
-    root = ElementTree.fromstring(svg(figure.draw(result_of([100.0, 90.0, 110.0], FILLS), width)))
+    root = ElementTree.fromstring(svg(figure.draw(result_of(LONG, FILLS), width)))
 
     assert root.tag.endswith("svg")
     assert root.get("width") == "100%"
@@ -36,13 +40,13 @@ def test_a_figure_is_an_svg_that_fills_its_place(figure, width):
 
 
 def test_the_same_run_is_drawn_in_the_same_bytes(figure):
-    result = result_of([100.0, 90.0, 110.0], FILLS)
+    result = result_of(LONG, FILLS)
 
     assert svg(figure.draw(result)) == svg(figure.draw(result))
 
 
 def test_figures_of_a_page_share_no_ids():
-    result = result_of([100.0, 90.0, 110.0], FILLS)
+    result = result_of(LONG, FILLS)
     pictures = [svg(figure.draw(result, width)) for figure in FIGURES.values() for width in (WIDE, NARROW)]
 
     ids = [set(re.findall(r'id="([^"]*)"', picture)) for picture in pictures]
@@ -51,7 +55,7 @@ def test_figures_of_a_page_share_no_ids():
 
 
 def test_every_colour_is_a_variable_that_a_page_can_set(figure):
-    drawn = svg(figure.draw(result_of([100.0, 90.0, 110.0], FILLS)))
+    drawn = svg(figure.draw(result_of(LONG, FILLS)))
 
     outside = re.sub(r"var\(--figure-[a-z]+, #[0-9a-f]{6}\)", "", drawn)
 
@@ -60,16 +64,24 @@ def test_every_colour_is_a_variable_that_a_page_can_set(figure):
 
 
 def test_words_stay_words(figure):
-    assert "<text" in svg(figure.draw(result_of([100.0, 90.0, 110.0], FILLS)))
+    assert "<text" in svg(figure.draw(result_of(LONG, FILLS)))
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_run_of_one_bar_can_be_drawn(figure):
-    assert svg(figure.draw(result_of([100.0])))
+def test_what_a_run_of_one_bar_has_enough_for_can_be_drawn():
+    figures = shown(result_of([100.0]))
+
+    assert [figure.name for figure in figures] == ["equity", "monthly", "price"]
+    assert all(svg(figure.draw(result_of([100.0]))) for figure in figures)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_that_never_moves_has_no_distribution():
+    assert "distribution" not in [figure.name for figure in shown(result_of([100.0] * 99))]
 
 
 def test_a_name_that_looks_like_mathematics_or_markup_is_drawn_and_told(figure):
-    result = result_of([100.0, 90.0], strategy=r"x.py:_$\frac<b>$")
+    result = result_of(LONG, FILLS, strategy=r"x.py:_$\frac<b>$")
 
     assert svg(figure.draw(result))
     assert figure.alt(result)
@@ -118,6 +130,44 @@ def test_a_reversal_is_an_exit_and_an_entry():
     canvas = FIGURES["price"].draw(result_of([100.0] * 3, [fill(0, 1, 10.0), fill(1, -2, 11.0), fill(2, 1, 9.0)]))
 
     assert labels(canvas) == ["Close of AAPL/1day", "Entry (2)", "Exit (2)"]
+
+
+def test_a_rolling_ratio_is_that_of_the_sessions_up_to_it():
+    result = result_of(LONG, risk_free=0.03)
+    returns = np.diff([100.0, *LONG]) / np.array([100.0, *LONG[:-1]])
+
+    days, ratios, spreads = rolling(result)
+
+    assert (len(days), str(days[0])) == (61, str(day(59)))  # windows of half of 120
+    assert ratios[-1] == pytest.approx(sharpe(returns[-60:], 0.03))
+    assert spreads[0] == pytest.approx(volatility(returns[:60]))
+
+
+def test_a_rolling_ratio_is_not_defined_where_nothing_moves():
+    _, ratios, spreads = rolling(result_of([100.0] * 80 + [101.0] * 40))
+
+    assert np.isnan(ratios[0])
+    assert spreads[0] == 0
+    assert np.isfinite(ratios[-1])
+
+
+def test_exposure_is_what_positions_are_worth_over_equity():
+    _, long, short = exposures(result_of([100.0, 90.0, 110.0], FILLS, closes=[10.0, 16.0, 22.0]))
+
+    assert long.tolist() == [2 * 10 / 100, 0, 0]
+    assert short.tolist() == [0, 0, -22 / 110]
+
+
+@pytest.mark.parametrize(("last", "scale"), [(400.0, "linear"), (600.0, "log")])
+def test_growth_beyond_five_times_is_drawn_on_a_log_scale(last, scale):
+    equity = FIGURES["equity"].draw(result_of([100.0, last])).axes[0]
+
+    assert equity.get_yscale() == scale
+    assert ("log scale" in equity.get_ylabel()) == (scale == "log")
+
+
+def test_equity_at_zero_stays_on_a_linear_scale():
+    assert FIGURES["equity"].draw(result_of([900.0, 0.0])).axes[0].get_yscale() == "linear"
 
 
 def test_a_short_line_keeps_its_points():

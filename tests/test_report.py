@@ -77,10 +77,10 @@ def test_a_loaded_run_gives_the_same_page(tmp_path, result, text):
     assert page(RunResult.load(result.save(tmp_path))) == text
 
 
-def test_the_page_asks_for_nothing_and_runs_nothing(text):
+def test_the_page_asks_for_nothing(text):
     reader = Reader(text)
 
-    assert not {"script", "link", "img", "iframe", "object", "base"} & set(reader.tags)
+    assert not {"link", "img", "iframe", "object", "base"} & set(reader.tags)
     assert all(link.startswith("#") for link in reader.links)
     assert not re.search(r"@import|url\((?!#)", text)
 
@@ -94,7 +94,7 @@ def test_text_from_outside_is_only_text():
 
     reader = Reader(page(hostile))
 
-    assert "script" not in reader.tags
+    assert reader.tags.count("script") == 1  # the page's own
     assert HOSTILE in " ".join(reader.words)
 
 
@@ -139,7 +139,11 @@ def test_the_page_shows_what_made_its_numbers(text, seen):
 
 
 def test_every_picture_has_its_words(text, result):
-    assert len(re.findall(r'<figure role="img" aria-label="[^"]+">', text)) == 3
+    assert len(re.findall(r'<figure role="img" aria-label="[^"]+">', text)) == 4
+
+
+def test_tables_of_trades_and_drawdowns_can_be_sorted(text):
+    assert len(re.findall(r'<table class="sortable">', text)) == 2
 
 
 def test_prices_below_zero_have_no_buy_and_hold():
