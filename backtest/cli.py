@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, date, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,8 @@ from backtest.terminal import (
     give_download,
     give_findings,
     give_json,
+    give_kept,
+    give_kept_run,
     give_listing,
     give_plan,
     give_runs,
@@ -46,6 +49,14 @@ SourceOption = Annotated[
 SinceOption = Annotated[str, typer.Option("--since", help="First session, YYYY-MM-DD.")]
 UntilOption = Annotated[str, typer.Option("--until", help="Last session, YYYY-MM-DD, included.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
+
+
+class RunsAction(StrEnum):
+    """What `runs` does."""
+
+    ls = "ls"
+    show = "show"
+    rm = "rm"
 
 
 def demo(
@@ -242,28 +253,59 @@ def run(
         risk_free=risk_free,
     )
     folder = result.save(out or Path(RUNS) / result.run)
-    if as_json:
-        stats = {"stats": result.stats.to_dict(), "definitions": result.stats.definitions}
-        give_json({"run": result.run, "folder": str(folder), **stats, "manifest": result.manifest})
-        return
-    give(repr(result))
-    say(f"Kept in {folder}; its page: backtest report {folder}")
+    give_kept_run(result, folder, as_json)
+    if not as_json:
+        say(f"Kept in {folder}; its page: backtest report {folder}")
 
 
 def report(
-    run_folder: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a kept run, or its name in runs/.")],
+    run_name: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a kept run, or its name in runs/.")],
     out: Annotated[str, typer.Option(help="Folder of the page; the run's own if not given.")] = "",
+    png: Annotated[str, typer.Option(help="Folder for the figures as PNG files too.")] = "",
+    pdf: Annotated[str, typer.Option(help="File for numbers and figures as a PDF too.")] = "",
 ) -> None:
     """
     Write the page of a kept run: numbers, pictures, trades, definitions, manifest.
 
-    Example: backtest report runs/SmaCross-AAPL-1day-84e4132266
+    Example: backtest report SmaCross-AAPL-1day-84e4132266 --pdf sma.pdf
     """
-    from backtest.report import write_report
+    from backtest.report import write_figures, write_report
     from backtest.result import RunResult
+    from backtest.runs import locate
 
-    folder = Path(run_folder) if Path(run_folder).exists() else Path(RUNS) / run_folder
-    give(str(write_report(RunResult.load(folder), Path(out) if out else folder)))
+    folder = locate(RUNS, run_name)
+    result = RunResult.load(folder)
+    give(str(write_report(result, Path(out) if out else folder)))
+    for path in write_figures(result, png, pdf):
+        give(str(path))
+
+
+def runs(
+    action: Annotated[RunsAction, typer.Argument(help="ls: list; show: a run's numbers; rm: remove it.")],
+    names: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Names, or their beginnings.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    List the kept runs, show the numbers of some again, or remove some.
+
+    Example: backtest runs show SmaCross-AAPL
+    """
+    from backtest.result import RunResult
+    from backtest.runs import kept, locate, remove
+
+    if action is RunsAction.ls:
+        give_kept(kept(RUNS), as_json)
+        return
+    if not names:
+        raise UsageError(f"no run to {action.value}; name one, see: backtest runs ls")
+    if as_json and len(names) > 1:
+        raise UsageError(f"--json gives one document, and {len(names)} runs are named; name one")
+    for folder in [locate(RUNS, name) for name in names]:
+        if action is RunsAction.rm:
+            remove(folder)
+            say(f"Removed {folder}")
+        else:
+            give_kept_run(RunResult.load(folder), folder, as_json)
 
 
 def gateway(
@@ -301,7 +343,7 @@ def gateway(
         stopped.wait()
 
 
-COMMANDS = (demo, doctor, download, import_, export, ls, run, report, gateway)
+COMMANDS = (demo, doctor, download, import_, export, ls, run, runs, report, gateway)
 
 app = typer.Typer(
     help="Backtest on Interactive Brokers' historical bars: download, store, replay, measure, report.",

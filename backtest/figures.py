@@ -20,6 +20,8 @@ from backtest.bars import Series
 from backtest.metrics import underwater
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
@@ -80,6 +82,32 @@ def svg(canvas: Canvas) -> str:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": str(canvas.get_label())}):
         canvas.savefig(file, format="svg", metadata=nothing)
     return _themed(file.getvalue())
+
+
+def save_png(result: RunResult, folder: Path) -> list[Path]:
+    """Write each figure of a run as a PNG file on white into a folder, and return their paths."""
+    paths = [folder / f"{figure.name}.png" for figure in shown(result)]
+    for figure, path in zip(shown(result), paths, strict=True):
+        figure.draw(result).savefig(path, dpi=150, facecolor="white", metadata={"Software": ""})
+    return paths
+
+
+def save_pdf(result: RunResult, file: Path) -> None:
+    """Write a run as a PDF: its numbers on the first page, then a figure a page."""
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    with PdfPages(file, metadata={"Title": f"{result.spec.name} on {', '.join(result.series)}"}) as pages:
+        pages.savefig(_numbers(result), facecolor="white")
+        for figure in shown(result):
+            canvas = figure.draw(result)
+            canvas.suptitle(figure.title, color=COLOURS["ink"], parse_math=False)
+            pages.savefig(canvas, facecolor="white")
+
+
+def _numbers(result: RunResult) -> Canvas:
+    canvas = _canvas("numbers", WIDE, 0.75 * WIDE)
+    canvas.text(0.06, 0.95, repr(result), va="top", family="monospace", fontsize=_SIZE, parse_math=False)
+    return canvas
 
 
 def draw_equity(result: RunResult, width: float = WIDE) -> Canvas:
@@ -288,11 +316,11 @@ def _scale(money: np.ndarray) -> str:
 
 
 def _logarithmic(axes: Axes) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator
 
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.minorticks_off()
 
 
 def _normal_counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from backtest.account import column, hold, hold_name, sample, sample_hold
 from backtest.bars import Series
 from backtest.errors import UsageError
-from backtest.figures import NARROW, WIDE, Figure, shown, svg
+from backtest.figures import NARROW, WIDE, Figure, save_pdf, save_png, shown, svg
 from backtest.metrics import METRICS, deepest, drawdowns
 
 if TYPE_CHECKING:
@@ -38,6 +38,26 @@ def write_report(result: RunResult, folder: str | Path) -> Path:
     except OSError as error:
         raise UsageError(f"no report can be written into {folder} ({error}); name another folder") from error
     return folder / "index.html"
+
+
+def write_figures(result: RunResult, png: str = "", pdf: str = "") -> list[Path]:
+    """
+    Write the figures of a run as PNG files into a folder, and with its numbers as a PDF file; return the paths.
+
+    Raises:
+        UsageError: the folder or the file cannot be written.
+    """
+    try:
+        paths = []
+        if png:
+            Path(png).mkdir(parents=True, exist_ok=True)
+            paths += save_png(result, Path(png))
+        if pdf:
+            save_pdf(result, Path(pdf))
+            paths.append(Path(pdf))
+    except OSError as error:
+        raise UsageError(f"no figures can be written ({error}); name another place") from error
+    return paths
 
 
 def page(result: RunResult) -> str:

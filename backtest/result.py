@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _TABLES = ("record", "orders", "fills", "trades")
+FILES = ("spec.json", "manifest.json", *(f"{name}.parquet" for name in _TABLES))  # of a kept run
 
 
 @dataclass(frozen=True, slots=True)

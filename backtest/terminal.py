@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from backtest.errors import UsageError
+from backtest.errors import BacktestError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.text import Text
 
     from backtest.bars import Series
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from backtest.downloader import DownloadReport, SeriesPlan
     from backtest.filling import Progress, SeriesReport
     from backtest.result import RunResult
+    from backtest.runs import Kept
     from backtest.store import Store
 
 _WIDTH = 80
@@ -69,6 +72,49 @@ def give_runs(results: list[RunResult]) -> None:
     ]
     give_table(heads, rows)
     give(_wrapped(results[0].stats.conventions))
+
+
+def give_kept(runs: list[Kept], as_json: bool) -> None:
+    """Give a row a kept run; one that cannot be read is told as such."""
+    rows = [_kept_row(run) for run in runs]
+    if as_json:
+        give_json({"runs": {run.name: row for run, row in zip(runs, rows, strict=True)}})
+        return
+    if not runs:
+        say("No run is kept here yet; make one with: backtest run")
+        return
+    heads = ("run", "series", "return", "Sharpe", "kept")
+    give_table(heads, [[run.name, *_kept_words(row)] for run, row in zip(runs, rows, strict=True)])
+
+
+def _kept_row(run: Kept) -> dict[str, Any]:
+    from backtest.result import RunResult
+
+    row: dict[str, Any] = {"folder": str(run.folder), "at": run.at.isoformat()}
+    try:
+        result = RunResult.load(run.folder)
+        return {**row, "series": result.series, "stats": result.stats.to_dict()}
+    except BacktestError as error:
+        return {**row, "error": str(error)}
+
+
+def _kept_words(row: dict[str, Any]) -> list[str]:
+    from backtest.metrics import METRICS
+
+    when = row["at"][:10]
+    if "error" in row:
+        return ["damaged", "–", "–", when]
+    numbers = [METRICS[name].text(row["stats"][name]) for name in ("total_return", "sharpe")]
+    return [", ".join(row["series"]), *numbers, when]
+
+
+def give_kept_run(result: RunResult, folder: Path, as_json: bool) -> None:
+    """Give the numbers of a run."""
+    if not as_json:
+        give(repr(result))
+        return
+    stats = {"stats": result.stats.to_dict(), "definitions": result.stats.definitions}
+    give_json({"run": result.run, "folder": str(folder), **stats, "manifest": result.manifest})
 
 
 def _wrapped(text: str) -> str:

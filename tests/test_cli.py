@@ -139,7 +139,7 @@ def broken(tmp_path):
         (["run", "sma_cross", "AAPL/1day", "--store", str(ROOT / "tests")], 3, "is not a store"),
         (["run", "sma_cross", "AAPL/1day", "--store", SAMPLE, "--out", "{file}/x"], 2, "another folder"),
         (["run", "smacross", "AAPL/1day", "--store", SAMPLE], 2, "Did you mean sma_cross?"),
-        (["report", "no_such_run"], 3, "holds no run"),
+        (["report", "no_such_run"], 2, "backtest runs ls"),
         (["report", "{run}", "--out", "{file}/x"], 2, "another folder"),
         (["download", "AAPL/1day", "--since", "2012-02-30"], 2, "no date"),
         (["download", "AAPL/1day", "--since", "2012-01-01", "--source", "ib://127.0.0.1:{port}"], 4, "nobody listens"),
@@ -161,7 +161,7 @@ def broken(tmp_path):
         (["export", "AAPL/1day", "{file}.csv", "--store", SAMPLE, "--since", "2012-02-30"], 2, "no date"),
         (["doctor", "--source", "tws"], 2, "csv:FOLDER"),
         (["doctor", "--series", "AAPL"], 2, "is no series"),
-        (["rn"], 2, "Did you mean 'run'?"),
+        (["dwnload"], 2, "Did you mean 'download'?"),
     ],
 )  # fmt: skip
 def test_a_mistake_gets_one_sentence_what_to_do_and_an_exit_code(

@@ -1,0 +1,150 @@
+"""Kept runs: listed, found by name, shown again, removed; their figures as files."""
+
+import contextlib
+import json
+import re
+
+import pytest
+from handmade import fill, result_of
+
+from backtest.cli import main
+from backtest.errors import BadStore, UsageError
+from backtest.figures import FIGURES, shown
+from backtest.result import RunResult
+from backtest.runs import kept, locate, remove
+
+LONG = [100.0 + n % 7 + n / 10 for n in range(120)]
+FILLS = [fill(0, 2, 10.0), fill(1, -1, 16.0)]
+
+
+@pytest.fixture
+def result():
+    return result_of(LONG, FILLS)
+
+
+@pytest.fixture
+def root(tmp_path, result):
+    """Return a folder with two runs, one of them in a folder below."""
+    result.save(tmp_path / "runs" / "first-a1")
+    result.save(tmp_path / "runs" / "demo" / "second-b2")
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def call(tmp_path, capsys):
+    def call(*words):
+        with contextlib.chdir(tmp_path), pytest.raises(SystemExit) as ended:
+            main(list(words))
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+def test_runs_are_found_in_folders_below_too(root):
+    assert sorted(run.name for run in kept(root)) == ["demo/second-b2", "first-a1"]
+
+
+def test_no_folder_keeps_no_runs(tmp_path):
+    assert kept(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize("name", ["first-a1", "fir"])
+def test_a_run_is_found_by_its_name_or_the_beginning_of_it(root, name):
+    assert locate(root, name) == root / "first-a1"
+
+
+def test_a_run_is_found_by_its_folder(root, tmp_path):
+    assert locate(tmp_path / "elsewhere", str(root / "first-a1")) == root / "first-a1"
+
+
+def test_a_beginning_of_several_names_is_refused_with_the_names(root, result):
+    result.save(root / "first-c3")
+
+    with pytest.raises(UsageError, match="2 runs begin with 'first': first-a1, first-c3"):
+        locate(root, "first")
+
+
+def test_an_unknown_run_is_refused_with_what_comes_near(root):
+    with pytest.raises(UsageError, match="did you mean first-a1"):
+        locate(root, "frist-a1")
+
+
+def test_removing_a_run_leaves_what_is_not_of_it(root, result):
+    result.report(root / "first-a1")
+    (root / "first-a1" / "notes.txt").write_text("mine")
+
+    remove(root / "first-a1")
+
+    assert [path.name for path in (root / "first-a1").iterdir()] == ["notes.txt"]
+
+
+def test_removing_the_whole_of_a_run_removes_its_folder(root):
+    remove(root / "demo" / "second-b2")
+
+    assert not (root / "demo" / "second-b2").exists()
+
+
+def test_what_is_no_run_is_not_removed(tmp_path):
+    (tmp_path / "index.html").write_text("my page")
+
+    with pytest.raises(BadStore):
+        remove(tmp_path)
+
+    assert (tmp_path / "index.html").exists()
+
+
+def test_the_list_has_the_numbers_of_each_run_and_names_a_damaged_one(root, call, result):
+    (root / "first-a1" / "record.parquet").write_bytes(b"no Parquet")
+
+    code, out, _ = call("runs", "ls")
+    listed = json.loads(call("runs", "ls", "--json")[1])["runs"]
+
+    assert code == 0
+    assert "damaged" in next(line for line in out.splitlines() if line.startswith("first-a1"))
+    assert listed["demo/second-b2"]["stats"] == result.stats.to_dict()
+    assert "cannot be read" in listed["first-a1"]["error"]
+
+
+def test_a_run_is_shown_with_the_same_numbers_again(root, call, result):
+    assert call("runs", "show", "first")[1].strip() == repr(result)
+    assert json.loads(call("runs", "show", "first", "--json")[1])["stats"] == result.stats.to_dict()
+
+
+def test_a_removed_run_is_gone_from_the_list(root, call):
+    code, _, err = call("runs", "rm", "first-a1", "demo/second-b2")
+
+    assert code == 0
+    assert err.count("Removed") == 2
+    assert "No run is kept here" in call("runs", "ls")[2]
+
+
+def test_a_command_on_runs_without_a_name_says_where_names_are(root, call):
+    code, out, err = call("runs", "rm")
+
+    assert (code, out) == (2, "")
+    assert "backtest runs ls" in err
+
+
+def test_a_report_writes_figures_as_files_when_asked_for(root, call, tmp_path, result):
+    code, out, _ = call("report", "first-a1", "--png", "figures", "--pdf", "run.pdf")
+
+    pictures = sorted((tmp_path / "figures").iterdir())
+    assert code == 0
+    assert [path.stem for path in pictures] == sorted(figure.name for figure in shown(result))
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+    assert len(re.findall(rb"/Type /Page\b", (tmp_path / "run.pdf").read_bytes())) == 1 + len(FIGURES)
+    assert len(out.splitlines()) == 2 + len(FIGURES)
+
+
+def test_figures_that_cannot_be_written_are_a_sentence(root, call, tmp_path):
+    (tmp_path / "taken").write_text("")
+
+    code, _, err = call("report", "first-a1", "--png", "taken")
+
+    assert code == 2
+    assert "taken" in err
+
+
+def test_a_run_measured_again_needs_no_bars(root, result):
+    assert RunResult.load(root / "first-a1").stats.to_dict() == result.stats.to_dict()
