@@ -360,7 +360,7 @@ def _word(words: list[str], place: int) -> str:
 
 def _escape(word: str) -> str:
     # Lower case is escaped too: on a case-blind disk 'aapl' and 'AAPL' must not be one folder.
-    return "".join(c if re.match(r"[A-Z0-9_]", c) else _percent(c) for c in word)
+    return re.sub(r"[^A-Z0-9_]", lambda found: _percent(found[0]), word)
 
 
 def _percent(character: str) -> str:

@@ -19,21 +19,61 @@ import hashlib
 import json
 import os
 import shutil
-import threading
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from backtest.bars import ContractDetails, Series, Span, check_bars, rows_digest, schema
-from backtest.errors import BadBars, BadStore, Conflict, DamagedStore, NoBars
-from backtest.manifest import FORMAT, REPAIR, Answer, Manifest, Segment, of_bytes, recorded, to_bytes
+from backtest.bars import ContractDetails, Series, Span, check_bars, schema
+from backtest.disk import (
+    TEMPORARY,
+    keep_file,
+    locked,
+    make_folders,
+    read_file,
+    refuse_links,
+    sync_folder,
+    write_file,
+)
+from backtest.errors import BadBars, BadStore, Conflict, DamagedStore, DataError, NoBars, UsageError
+from backtest.manifest import (
+    FORMAT,
+    LARGEST,
+    LARGEST_SEGMENT,
+    REPAIR,
+    Answer,
+    Manifest,
+    Revision,
+    Segment,
+    in_order,
+    of_bytes,
+    period_of,
+    period_unit,
+    recorded,
+    remembering,
+    to_bytes,
+)
+from backtest.segments import (
+    check_values,
+    decode,
+    download_record,
+    downloads_of,
+    encode,
+    masked,
+    merged,
+    parquet,
+    segment_of,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _MARK = "STORE.json"
+_MARKS = {1: b'{"format": 1}', 2: b'{"format": 2, "what": "bars of ib-backtest"}\n'}  # no flipped byte makes another
+_THREADS = 4  # that decode; each decodes a segment of its own
+_FEW = 3  # segments that are not worth a second thread
+_T = TypeVar("_T")
 
 
 class Store:
@@ -46,15 +86,20 @@ class Store:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        self._check_mark()
+        self._format()
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
 
     def series(self) -> list[Series]:
-        """Return every series of the store, in the order of their spelling."""
-        keys = [path.parent.relative_to(self.root).as_posix() for path in self.root.glob("*/*/*/*/manifest.json")]
-        return sorted((Series.parse(key) for key in keys), key=str)
+        """
+        Return every series of the store, in the order of their spelling; also one whose manifest is lost.
+
+        Raises:
+            BadStore: a folder of bars is named as no series is.
+        """
+        folders = [folder for folder in self.root.glob("[!.]*/*/*/*") if _has_bars(folder)]
+        return sorted((self._series_of(folder) for folder in folders), key=str)
 
     def manifest(self, series: Series) -> Manifest:
         """
@@ -69,16 +114,22 @@ class Store:
         """Return the parts of the span that were never asked for and answered."""
         return span.minus(self.manifest(series).coverage)
 
-    def read(self, series: Series, span: Span | None = None) -> pa.Table:
+    def read(self, series: Series, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
         """
         Return the stored bars, verified against their hashes, columns as in `bars.schema()`.
 
+        Args:
+            revision: read the bars exactly as they were before this revision, by its number in `revisions`.
+
         Raises:
-            NoBars: the store does not know the series, or has no bar of it in the span.
+            NoBars: the store does not know the series or the revision, or has no bar of it in the span.
             DamagedStore: a file is not what was written.
         """
-        bars = self._read_if_any(series, span)
-        if bars is None or not len(bars):
+        tables = self._each_segment(series, lambda manifest: _wanted(manifest, span, revision), _decoded)
+        bars = _joined(tables)
+        if span is not None:
+            bars = _between(bars, span)
+        if not len(bars):
             where = f" from {span}" if span and self.manifest(series).rows else ""
             raise NoBars(
                 f"{series.short}{where} is not in {self.root}; run: backtest download {series.short} --since DATE"
@@ -96,12 +147,14 @@ class Store:
         contract: ContractDetails | None = None,
         at: datetime | None = None,
         revise: bool = False,
+        why: str = "",
+        provenance: Mapping[str, str] | None = None,
     ) -> int:
         """
         Record that asking for the span was answered with these bars, and return how many of them are new.
 
         A bar that is stored already must be the same again, and none may have gone; with `revise` the new
-        answer wins and the old segments go to the archive.
+        answer wins, and the old segments go to the archive as a revision.
 
         Args:
             span: what was asked for; every bar lies in it.
@@ -109,6 +162,8 @@ class Store:
             source: who answered, without account, host or user names.
             text: what the vendor said, where it matters ("no data").
             at: when the answer came, now if not given.
+            why: why bars are revised, if they are.
+            provenance: what else is known of the download, by the names in `segments.PROVENANCE`.
 
         Raises:
             BadBars: a bar breaks the rules of a bar or lies outside the span; nothing is written.
@@ -116,149 +171,406 @@ class Store:
         """
         check_bars(bars, series)
         _check_inside(bars, span, series)
-        with self._lock(series):
-            old = self.manifest(series)
-            stored = self._read_segments(series, old, span)
-            if not revise:
-                _check_agreement(stored, bars, series)
-            periods = [] if stored.equals(bars) else sorted({*_periods(bars, series), *_periods(stored, series)})
-            written = [self._write_segment(series, old, period, span, bars) for period in periods]
-            kept = [segment for segment in old.segments if segment.period not in periods]
-            answer = Answer(span, len(bars), at or datetime.now(UTC), source, text)
-            new = replace(
-                old,
-                generation=old.generation + 1,
-                contract=contract or old.contract,
-                segments=tuple(sorted([*kept, *filter(None, written)], key=lambda segment: segment.first)),
-                answers=recorded(old.answers, answer),
-                archived=old.archived if _agree(stored, bars) else (*old.archived, *_superseded(old, periods)),
-            )
+        at, source, text, why = at or datetime.now(UTC), masked(source), masked(text), masked(why)
+        download = download_record(provenance, source, span, at, len(bars))
+        with self._lock(series) as old:
+            answers = recorded(old.answers, Answer(span, len(bars), at, source, text))
+            change = _Change(span, bars, answers, contract or old.contract, (download,), source, why, at)
+            return self._put(series, old, change, revise)
+
+    def replace(self, series: Series, staged: Store, *, why: str = "", at: datetime | None = None) -> int:
+        """
+        Put the bars of another store in place of all of a series', as one revision; return how many more there are.
+
+        What the other store was answered, and from where, comes along; it is left as it is.
+
+        Raises:
+            NoBars: the other store has none of the series.
+        """
+        bars, new = staged.read(series), staged.manifest(series)
+        covered = [*new.coverage, *self.manifest(series).coverage]
+        whole = Span(min(span.start for span in covered), max(span.end for span in covered))
+        source = new.answers[-1].source
+        downloads = tuple(staged.provenance(series))
+        with self._lock(series) as old:
+            contract = new.contract or old.contract
+            change = _Change(whole, bars, new.answers, contract, downloads, source, why, at or datetime.now(UTC))
+            return self._put(series, old, change, revise=True)
+
+    def revisions(self, series: Series) -> list[Revision]:
+        """Return the changes of stored bars that can be undone in reading, the oldest first; appends are none."""
+        return list(self.manifest(series).revisions)
+
+    def provenance(self, series: Series) -> list[dict[str, str]]:
+        """Return the downloads that the stored bars came from, by time, as far as their files name them."""
+        return merged(self._each_segment(series, lambda manifest: manifest.segments, _downloads))
+
+    def prune(self, series: Series, keep: int = 0) -> int:
+        """Give up all revisions but the newest few, remove their segments, and return how many bytes they had."""
+        if not self.manifest(series).archived:
+            return 0
+        with self._lock(series) as old:
+            kept = old.revisions[len(old.revisions) - keep :] if keep else ()
+            pruned = old.pruned + len(old.revisions) - len(kept)
+            new = replace(old, generation=old.generation + 1, revisions=kept, pruned=pruned, earlier=())
             self._commit(series, old, new)
-        return new.rows - old.rows
+        return sum(segment.bytes for segment in old.archived) - sum(segment.bytes for segment in new.archived)
+
+    def damage(self, series: Series) -> list[str]:
+        """Return what is wrong with the files of a series, a sentence each; empty where all are as written."""
+        try:
+            manifest = self.manifest(series)
+            kept = (*manifest.segments, *manifest.archived)
+            checked = _in_threads(_problem_of, self._paths(series, manifest, kept), kept)
+            problems = [problem for problem in checked if problem]
+            if problems and self.manifest(series).generation != manifest.generation:
+                return self.damage(series)  # a writer moved on while we read
+        except DataError as error:
+            return [str(error)]
+        quarantined = _files(self.folder(series) / "quarantine")
+        return [*problems, *(problem for path in quarantined if (problem := _problem_of_quarantined(path)))]
+
+    def leftovers(self, series: Series) -> list[Path]:
+        """Return files that no reader looks at: those of writers that were killed; the next write removes them."""
+        return _strays(self.folder(series), self.manifest(series))
 
     def quarantine(self, series: Series, span: Span, bars: pa.Table, reason: str) -> Path:
         """Put an answer aside, with the reason in its metadata, and return its file; nothing else changes."""
+        note = {"series": str(series), "span": str(span), "reason": masked(reason), "at": datetime.now(UTC).isoformat()}
+        data = parquet(bars, {"compression": "zstd"}, {b"quarantine": json.dumps(note)})
+        name = f"{span.start:%Y-%m-%d}.{hashlib.sha256(data).hexdigest()[:12]}.parquet"
         with self._lock(series):
-            folder = self.folder(series) / "quarantine"
-            _make_folders(folder)
-            note = {"series": str(series), "span": str(span), "reason": reason, "at": datetime.now(UTC).isoformat()}
-            data = _parquet(bars.replace_schema_metadata({"quarantine": json.dumps(note)}))
-            path = folder / f"{span.start:%Y-%m-%d}.{hashlib.sha256(data).hexdigest()[:12]}.parquet"
-            _write_file(path, data)
-        return path
+            folder = self.folder(series)
+            self._make(folder / "quarantine")
+            write_file(folder / "quarantine" / name, data, folder)
+            sync_folder(folder / "quarantine")
+            sync_folder(folder)
+        return folder / "quarantine" / name
 
     def staging(self) -> Store:
         """Return the store beside this one in which series are read anew."""
+        refuse_links(self.root / ".staging", self.root)
         return Store(self.root / ".staging")
 
     def drop(self, series: Series) -> None:
         """Remove a series and all that was kept of it."""
-        shutil.rmtree(self.folder(series), ignore_errors=True)
+        if not self.folder(series).exists():
+            return
+        with self._lock(series):
+            # Gone at once and for good, then taken apart: a kill midway must not leave half a series.
+            gone = self.root / f".trash-{os.getpid()}-{hashlib.sha256(str(series).encode()).hexdigest()[:12]}"
+            self.folder(series).rename(gone)
+            sync_folder(self.folder(series).parent)
+        for trash in self.root.glob(".trash-*"):
+            shutil.rmtree(trash, ignore_errors=True)
 
     def folder(self, series: Series) -> Path:
         """Return the folder of a series; `folder / "bars"` is plain Parquet for any reader."""
         return self.root / str(series)
 
-    # --- the protocol: lock, segments, manifest, sweep
+    # --- the mark of a store
 
-    def _check_mark(self) -> None:
+    def _format(self) -> int | None:
+        """Return the format of the store, None where there is none yet."""
         mark = self.root / _MARK
-        if not mark.exists():
-            if self.root.exists() and not _empty(self.root):
-                raise BadStore(f"{self.root} is not a store (it has no {_MARK}); name another folder with --store")
-            return
         try:
-            number = json.loads(mark.read_text())["format"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DamagedStore(f"{mark} cannot be read; it should say {_mark_text()!r}") from error
-        if number != FORMAT:
+            data = read_file(mark, 4096)
+        except (FileNotFoundError, NotADirectoryError):
+            if self.root.exists() and not _empty(self.root):
+                raise BadStore(
+                    f"{self.root} is not a store (it has no {_MARK}); name another folder with --store"
+                ) from None
+            return None
+        for number, text in _MARKS.items():
+            if data == text:
+                return number
+        if (number := _format_in(data)) > FORMAT:
             raise BadStore(f"{self.root} has format {number}, this version knows {FORMAT}; install a newer ib-backtest")
+        raise DamagedStore(f"{mark} cannot be read; it should say {_MARKS[FORMAT].decode().strip()}")
 
-    def _create(self, series: Series) -> Path:
-        folder = self.folder(series)
-        _make_folders(self.root)
-        if not (self.root / _MARK).exists():
-            _write_file(self.root / _MARK, _mark_text().encode())  # first: a folder without it is no store
-        _make_folders(folder / "bars")
-        return folder
+    def _mark(self) -> None:
+        """Mark the folder as a store of the newest format, before anything of it is written."""
+        if self._format() == FORMAT:
+            return
+        self.root.mkdir(parents=True, exist_ok=True)
+        with locked(self.root / ".lock"):
+            if self._format() != FORMAT:
+                write_file(self.root / _MARK, _MARKS[FORMAT])
+            make_folders(self.root, self.root)
+            sync_folder(self.root)
+            for leftover in self.root.glob(f"{TEMPORARY}*"):
+                leftover.unlink(missing_ok=True)
 
-    @contextlib.contextmanager
-    def _lock(self, series: Series) -> Iterator[None]:
-        import fcntl
+    def _series_of(self, folder: Path) -> Series:
+        key = folder.relative_to(self.root).as_posix()
+        with contextlib.suppress(UsageError):
+            if str(Series.parse(key)) == key:
+                return Series.parse(key)
+        raise BadStore(f"{folder} is named as no series is, and so is not of this store; move it elsewhere")
 
-        folder = self._create(series)
-        with (folder / ".lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)  # the kernel frees it with the process: never stale
-            if self._read_manifest(series) is None:
-                # Born with an empty manifest: segments without a manifest are then always damage.
-                _write_file(folder / "manifest.json", to_bytes(Manifest(str(series))))
-            yield
+    # --- reading: a manifest, and segments that it names
 
     def _read_manifest(self, series: Series) -> Manifest | None:
-        path = self.folder(series) / "manifest.json"
+        folder = self.folder(series)
+        refuse_links(folder / "bars", self.root)
+        path = folder / "manifest.json"
         try:
-            data = path.read_bytes()
+            data = read_file(path, LARGEST)
         except FileNotFoundError:
-            if any(self.folder(series).glob("bars/*.parquet")):
+            if any(folder.glob("bars/*.parquet")):
                 raise DamagedStore(f"{path} is lost while its bars are there; restore it from a backup") from None
-            return None
-        except NotADirectoryError:
             return None
         return of_bytes(data, path, series)
 
-    def _read_if_any(self, series: Series, span: Span | None) -> pa.Table | None:
+    def _each_segment(
+        self,
+        series: Series,
+        choose: Callable[[Manifest], Sequence[Segment]],
+        use: Callable[[Path, Segment], _T],
+    ) -> list[_T]:
+        """Return what `use` makes of each segment that is chosen, all of one state of the series."""
         manifest = self._read_manifest(series)
         while manifest is not None:
             try:
-                return self._read_segments(series, manifest, span)
+                segments = choose(manifest)
+                return _in_threads(use, self._paths(series, manifest, segments), segments)
             except FileNotFoundError as error:
                 newer = self._read_manifest(series)
                 if newer is None or newer.generation == manifest.generation:
                     raise DamagedStore(f"{error.filename} is lost; {REPAIR}") from error
                 manifest = newer  # a writer moved on while we read
-        return None
+        return []
 
-    def _read_segments(self, series: Series, manifest: Manifest, span: Span | None) -> pa.Table:
-        import pyarrow as pa
+    def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[Path]:
+        folder, stored = self.folder(series), _names(manifest.segments)
+        refuse_links(folder / "archive", self.root)
+        return [folder / ("bars" if one.file in stored else "archive") / one.file for one in segments]
 
-        wanted = [segment for segment in manifest.segments if span is None or _overlaps(segment, span)]
-        tables = [_read_segment(self.folder(series) / "bars" / segment.file, segment) for segment in wanted]
-        bars = pa.concat_tables(tables) if tables else schema().empty_table()
-        return bars if span is None else _between(bars, span)
+    # --- writing: lock, segments, manifest, sweep
 
-    def _write_segment(self, series: Series, old: Manifest, period: str, span: Span, bars: pa.Table) -> Segment | None:
-        import pyarrow as pa
+    @contextlib.contextmanager
+    def _lock(self, series: Series) -> Iterator[Manifest]:
+        """Hold the series, and yield its manifest; where the block fails before its commit, nothing stays of it."""
+        with contextlib.ExitStack() as held:
+            for _ in range(100):  # as often as others drop the series while we wait for it
+                self._mark()
+                refuse_links(self.folder(series) / "bars", self.root)
+                (self.folder(series) / "bars").mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    held.enter_context(locked(self.folder(series) / ".lock"))
+                    break
+            manifest = self._read_manifest(series) or self._born(series)
+            try:
+                yield manifest
+            except OSError:
+                with contextlib.suppress(OSError, DataError):
+                    if self.manifest(series).generation == manifest.generation:
+                        self._sweep(series, manifest)
+                raise
 
-        before = [segment for segment in old.segments if segment.period == period]
-        stored = self._read_segments(series, replace(old, segments=tuple(before)), None)
-        fresh = bars.filter(pa.array([p == period for p in _period_of_each(bars, series)], pa.bool_()))
-        merged = pa.concat_tables([_outside(stored, span), fresh]).sort_by("time").combine_chunks()
-        return _store_segment(self.folder(series) / "bars", period, merged) if len(merged) else None
+    def _born(self, series: Series) -> Manifest:
+        # Born with an empty manifest: segments without a manifest are then always damage.
+        folder, manifest = self.folder(series), Manifest(str(series))
+        make_folders(folder / "bars", self.root)
+        write_file(folder / "manifest.json", to_bytes(manifest))
+        sync_folder(folder)
+        return manifest
+
+    def _put(self, series: Series, old: Manifest, change: _Change, revise: bool) -> int:
+        """Commit a change, and return how many more bars there are."""
+        before, fresh = self._before(series, old, change), _by_period(change.bars, series)
+        stored = _between(_joined(before.values()), change.span)
+        differing = _differing(stored, change.bars)
+        if differing and not revise:
+            raise _conflict(series, stored, change.bars, differing)
+        empty = schema().empty_table()
+        pairs = {period: (before.get(period, empty), fresh.get(period, empty)) for period in {*before, *fresh}}
+        changed = {
+            period: _joined(_around(bars, change.span, new))
+            for period, (bars, new) in pairs.items()
+            if not _between(bars, change.span).equals(new)
+        }
+        kept = [segment for segment in old.segments if segment.period not in changed]
+        new = replace(
+            old,
+            generation=old.generation + 1,
+            contract=change.contract,
+            segments=in_order([*kept, *self._write_segments(series, old, changed, change)]),
+            answers=change.answers,
+            revisions=_revised(old, change, changed, len(differing)) if differing else remembering(old, changed),
+        )
+        self._commit(series, old, new)
+        return new.rows - old.rows
+
+    def _before(self, series: Series, old: Manifest, change: _Change) -> dict[str, pa.Table]:
+        """Return the bars of each period that the change may touch."""
+        periods = _by_period(change.bars, series)
+        touched = [one for one in old.segments if one.period in periods or _overlaps(one, change.span)]
+        tables = _in_threads(_decoded, self._paths(series, old, touched), touched)
+        return {segment.period: table for segment, table in zip(touched, tables, strict=True)}
+
+    def _write_segments(
+        self, series: Series, old: Manifest, changed: Mapping[str, pa.Table], change: _Change
+    ) -> list[Segment]:
+        folder, written = self.folder(series), []
+        for period, bars in sorted(changed.items()):
+            if len(bars):
+                data = encode(bars, [*self._downloads(series, old, period, change.span), *change.downloads])
+                written.append(segment_of(period, bars, data))
+                # Unfinished outside bars/, so that a reader of that folder never sees it.
+                write_file(folder / "bars" / written[-1].file, data, folder)
+        if written:
+            sync_folder(folder / "bars")
+        return written
+
+    def _downloads(self, series: Series, old: Manifest, period: str, span: Span) -> list[dict[str, str]]:
+        """Return where the bars of a period came from, of which some lie outside the span and so stay."""
+        before = [one for one in old.segments if one.period == period and not _inside(one, span)]
+        paths = self._paths(series, old, before)
+        return [one for path, segment in zip(paths, before, strict=True) for one in _downloads(path, segment)]
 
     def _commit(self, series: Series, old: Manifest, new: Manifest) -> None:
         folder = self.folder(series)
-        gone = {segment.file for segment in old.segments} - {segment.file for segment in new.segments}
-        for name in sorted(gone & {segment.file for segment in new.archived}):
-            _make_folders(folder / "archive")
-            with contextlib.suppress(FileExistsError):
-                os.link(folder / "bars" / name, folder / "archive" / name)
-            _sync_folder(folder / "archive")
-        _write_file(folder / "manifest.json", to_bytes(new))
-        known = {segment.file for segment in new.segments}
-        for path in (folder / "bars").iterdir():
-            if path.name not in known:
-                path.unlink()  # superseded, or left behind by a writer that was killed
-        for path in folder.glob(".tmp-*"):
+        leaving = _names(old.segments) - _names(new.segments)
+        if kept := sorted(leaving & _names(new.archived)):
+            self._make(folder / "archive")
+            for name in kept:
+                keep_file(folder / "bars" / name, folder / "archive", folder)
+            sync_folder(folder / "archive")
+        write_file(folder / "manifest.json", to_bytes(new))
+        sync_folder(folder)
+        with contextlib.suppress(OSError):  # it is committed; the next write sweeps what stays
+            self._sweep(series, new)
+
+    def _sweep(self, series: Series, manifest: Manifest) -> None:
+        for path in _strays(self.folder(series), manifest):
             path.unlink()
+
+    def _make(self, folder: Path) -> None:
+        refuse_links(folder, self.root)
+        folder.mkdir(exist_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What is to be committed: the bars that a span has from now on, and how they came."""
+
+    span: Span
+    bars: pa.Table
+    answers: tuple[Answer, ...]
+    contract: ContractDetails | None
+    downloads: tuple[Mapping[str, str], ...]
+    source: str
+    why: str
+    at: datetime
+
+
+def _revised(old: Manifest, change: _Change, changed: Iterable[str], bars: int) -> tuple[Revision, ...]:
+    periods = tuple(sorted(changed))
+    replaced = tuple(segment for segment in old.segments if segment.period in periods)
+    number = old.pruned + len(old.revisions) + 1
+    return (*old.revisions, Revision(number, change.at, bars, change.source, change.why, periods, replaced))
+
+
+def _format_in(data: bytes) -> int:
+    try:
+        number = json.loads(data)["format"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return 0
+    return number if type(number) is int else 0
+
+
+# --- the files of a folder
 
 
 def _empty(folder: Path) -> bool:
     # What a writer that was killed left behind does not count.
-    return folder.is_dir() and all(path.name.startswith(".tmp-") for path in folder.iterdir())
+    return folder.is_dir() and all(path.name.startswith((TEMPORARY, ".lock")) for path in folder.iterdir())
 
 
-def _mark_text() -> str:
-    return json.dumps({"format": FORMAT})
+def _has_bars(folder: Path) -> bool:
+    return os.path.lexists(folder / "manifest.json") or any(folder.glob("bars/*.parquet"))
+
+
+def _strays(folder: Path, manifest: Manifest) -> list[Path]:
+    stored, archived = _names(manifest.segments), _names(manifest.archived)
+    return [
+        *(path for path in _files(folder / "bars") if path.name not in stored),
+        *(path for path in _files(folder / "archive") if path.name not in archived),
+        *(path for path in _files(folder) if path.name.startswith(TEMPORARY)),
+    ]
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [
+                folder / name for name in sorted(one.name for one in entries if not one.is_dir(follow_symlinks=False))
+            ]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _names(segments: Iterable[Segment]) -> set[str]:
+    return {segment.file for segment in segments}
+
+
+# --- one segment
+
+
+def _decoded(path: Path, segment: Segment) -> pa.Table:
+    return decode(read_file(path, segment.bytes), segment, path)
+
+
+def _downloads(path: Path, segment: Segment) -> list[dict[str, str]]:
+    return downloads_of(read_file(path, segment.bytes), path)
+
+
+def _problem_of(path: Path, segment: Segment) -> str:
+    try:
+        check_values(_decoded(path, segment), segment, path)
+        _downloads(path, segment)
+    except FileNotFoundError:
+        return f"{path} is lost; {REPAIR}"
+    except DamagedStore as error:
+        return str(error)
+    return ""
+
+
+def _problem_of_quarantined(path: Path) -> str:
+    try:
+        digest = hashlib.sha256(read_file(path, LARGEST_SEGMENT)).hexdigest()
+    except DamagedStore as error:
+        return str(error)
+    if path.name.endswith(f".{digest[:12]}.parquet"):
+        return ""
+    return f"{path} is not what was put aside (its SHA-256 differs); nothing reads it, so it may be removed"
+
+
+def _in_threads(use: Callable[[Path, Segment], _T], paths: Sequence[Path], segments: Sequence[Segment]) -> list[_T]:
+    """Return what `use` makes of each; hashing and decoding leave Python to the other threads."""
+    if len(paths) <= _FEW:
+        return [use(path, segment) for path, segment in zip(paths, segments, strict=True)]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        return list(pool.map(use, paths, segments))
+
+
+def _wanted(manifest: Manifest, span: Span | None, revision: int | None) -> list[Segment]:
+    segments = manifest.segments if revision is None else manifest.before(revision)
+    return [segment for segment in segments if span is None or _overlaps(segment, span)]
+
+
+def _overlaps(segment: Segment, span: Span) -> bool:
+    return datetime.fromisoformat(segment.first) < span.end and datetime.fromisoformat(segment.last) >= span.start
+
+
+def _inside(segment: Segment, span: Span) -> bool:
+    return datetime.fromisoformat(segment.first) in span and datetime.fromisoformat(segment.last) in span
+
+
+# --- tables of bars, in the order of time
 
 
 def _check_inside(bars: pa.Table, span: Span, series: Series) -> None:
@@ -267,152 +579,76 @@ def _check_inside(bars: pa.Table, span: Span, series: Series) -> None:
         raise BadBars(f"bars of {series.short} from {first} to {last} lie outside what was asked for: {span}")
 
 
-def _agree(stored: pa.Table, bars: pa.Table) -> bool:
-    """Return whether every stored bar is in the answer, unchanged."""
+def _by_period(bars: pa.Table, series: Series) -> dict[str, pa.Table]:
+    """Return the bars of each period."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    again: pa.Table = bars.filter(pc.is_in(bars["time"], value_set=stored["time"].combine_chunks()))
-    return bool(again.equals(stored))
+    unit = period_unit(series)
+    if not unit or not len(bars):
+        return {"all": bars} if len(bars) else {}
+    starts = pc.floor_temporal(bars["time"], unit=unit).cast(pa.int64()).combine_chunks()
+    ends = pc.run_end_encode(starts).run_ends.to_pylist()
+    rows = zip([0, *ends], ends, strict=False)
+    return {period_of(series, bars["time"][row].as_py()): bars.slice(row, end - row) for row, end in rows}
 
 
-def _check_agreement(stored: pa.Table, bars: pa.Table, series: Series) -> None:
-    if _agree(stored, bars):
-        return
-    known = {row["time"]: row for row in bars.to_pylist()}
-    differing = [row for row in stored.to_pylist() if known.get(row["time"]) != row]
-    first = differing[0]
-    raise Conflict(
+def _joined(tables: Iterable[pa.Table]) -> pa.Table:
+    import pyarrow as pa
+
+    filled = [table for table in tables if len(table)]
+    return pa.concat_tables(filled) if filled else schema().empty_table()
+
+
+def _between(bars: pa.Table, span: Span) -> pa.Table:
+    start, end = _rows(bars, span)
+    return bars.slice(start, end - start)
+
+
+def _around(bars: pa.Table, span: Span, new: pa.Table) -> list[pa.Table]:
+    """Return the bars with those in the span exchanged for new ones, in three parts."""
+    start, end = _rows(bars, span)
+    return [bars.slice(0, start), new, bars.slice(end)]
+
+
+def _rows(bars: pa.Table, span: Span) -> tuple[int, int]:
+    """Return the first row in the span and the first after it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    moments = pa.array([span.start, span.end], pa.timestamp("us", tz="UTC"))
+    start, end = (pc.sum(pc.less(bars["time"], moment)).as_py() or 0 for moment in moments)
+    return start, end
+
+
+def _differing(stored: pa.Table, bars: pa.Table) -> list[int]:
+    """Return the rows of the stored bars that the answer does not have, or has otherwise."""
+    import pyarrow.compute as pc
+
+    if not len(stored):
+        return []
+    again = bars.filter(pc.is_in(bars["time"], value_set=stored["time"].combine_chunks()))
+    if again.equals(stored):
+        return []
+    places = pc.index_in(stored["time"], value_set=bars["time"].combine_chunks())
+    same = pc.is_valid(places)
+    for old, new in zip(stored.columns[1:], bars.take(places).columns[1:], strict=True):
+        equal = pc.fill_null(pc.equal(old, new), False)
+        same = pc.and_(same, pc.or_(equal, pc.and_(pc.is_null(old), pc.is_null(new))))
+    return [row for row, one in enumerate(same.to_pylist()) if not one]
+
+
+def _conflict(series: Series, stored: pa.Table, bars: pa.Table, differing: list[int]) -> Conflict:
+    import pyarrow.compute as pc
+
+    (first,) = stored.slice(differing[0], 1).to_pylist()
+    answer = bars.filter(pc.equal(bars["time"], stored["time"][differing[0]])).to_pylist()
+    return Conflict(
         f"{len(differing)} of {len(stored)} stored bars of {series.short} are different in the new answer, "
-        f"the first at {first['time']}: stored {_prices(first)}, new {_prices(known.get(first['time']))}; "
+        f"the first at {first['time']}: stored {_prices(first)}, new {_prices(answer[0]) if answer else 'none'}; "
         "the stored bars were kept"
     )
 
 
-def _prices(row: dict[str, Any] | None) -> str:
-    return "none" if row is None else " ".join(f"{row[name]:g}" for name in ("open", "high", "low", "close"))
-
-
-def _superseded(old: Manifest, periods: list[str]) -> list[Segment]:
-    known = {segment.file for segment in old.archived}
-    return [segment for segment in old.segments if segment.period in periods and segment.file not in known]
-
-
-# --- periods: a segment holds 2,000 to 30,000 bars of a liquid instrument
-
-
-def _period_format(series: Series) -> str:
-    seconds = series.size.seconds
-    if seconds < 60:
-        return "%Y-%m-%d"
-    if seconds < 600:
-        return "%Y-%m"
-    return "%Y" if seconds < 86_400 else "all"
-
-
-def _period_of_each(bars: pa.Table, series: Series) -> list[str]:
-    import pyarrow.compute as pc
-
-    form = _period_format(series)
-    if form == "all":
-        return ["all"] * len(bars)
-    names: list[str] = pc.strftime(bars["time"], format=form).to_pylist()
-    return names
-
-
-def _periods(bars: pa.Table, series: Series) -> list[str]:
-    return sorted(set(_period_of_each(bars, series)))
-
-
-# --- segments
-
-
-def _store_segment(folder: Path, period: str, bars: pa.Table) -> Segment:
-    data = _parquet(bars)
-    sha = hashlib.sha256(data).hexdigest()
-    name = f"{period}.{sha[:12]}.parquet"
-    _write_file(folder / name, data)
-    first, last = (bars["time"][i].as_py().isoformat() for i in (0, -1))
-    return Segment(name, len(bars), first, last, len(data), sha, rows_digest(bars))
-
-
-def _parquet(bars: pa.Table) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        bars,
-        sink,
-        compression="zstd",
-        compression_level=3,
-        write_page_checksum=True,
-        write_statistics=["time"],
-    )
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
-
-
-def _read_segment(path: Path, segment: Segment) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != segment.sha256:
-        raise DamagedStore(f"{path} is not what was written (its SHA-256 differs); {REPAIR}")
-    # One thread, no read-ahead: Arrow's pool has been seen to abort the interpreter at exit.
-    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False).cast(schema())
-
-
-def _overlaps(segment: Segment, span: Span) -> bool:
-    return datetime.fromisoformat(segment.first) < span.end and datetime.fromisoformat(segment.last) >= span.start
-
-
-def _between(bars: pa.Table, span: Span) -> pa.Table:
-    import pyarrow.compute as pc
-
-    return bars.filter(pc.and_(*_inside(bars, span)))
-
-
-def _outside(bars: pa.Table, span: Span) -> pa.Table:
-    import pyarrow.compute as pc
-
-    return bars.filter(pc.invert(pc.and_(*_inside(bars, span))))
-
-
-def _inside(bars: pa.Table, span: Span) -> tuple[Any, Any]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    stamp = pa.timestamp("us", tz="UTC")
-    start, end = pa.scalar(span.start, stamp), pa.scalar(span.end, stamp)
-    return pc.greater_equal(bars["time"], start), pc.less(bars["time"], end)
-
-
-# --- files: written beside, synced, renamed, the folder synced
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    # Outside bars/, so that a reader of that folder never sees an unfinished file; named for its writer alone.
-    folder = path.parent.parent if path.parent.name == "bars" else path.parent
-    beside = folder / f".tmp-{os.getpid()}-{threading.get_ident()}-{path.name}"
-    with beside.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    beside.replace(path)
-    _sync_folder(path.parent)
-
-
-def _make_folders(folder: Path) -> None:
-    missing = [path for path in [folder, *folder.parents] if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in reversed(missing):
-        _sync_folder(path.parent)  # a new folder is only durable once its parent is synced
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _prices(row: Mapping[str, Any]) -> str:
+    return " ".join(f"{row[name]:g}" for name in ("open", "high", "low", "close"))

@@ -171,7 +171,7 @@ def test_a_folder_with_something_else_is_no_store(tmp_path):
 
 
 def test_a_store_of_a_newer_format_is_refused(tmp_path):
-    (tmp_path / "STORE.json").write_text(json.dumps({"format": 2}))
+    (tmp_path / "STORE.json").write_text(json.dumps({"format": 3}))
 
     with pytest.raises(BadStore, match="newer ib-backtest"):
         Store(tmp_path)

@@ -1,0 +1,116 @@
+from datetime import UTC, datetime, timedelta
+
+import pyarrow.parquet as pq
+import pytest
+from stores.make_store import daily, days, minutes
+
+from backtest.bars import Series, Span
+from backtest.errors import UsageError
+from backtest.segments import NEWEST
+from backtest.store import Store
+
+DAILY, MINUTES = Series.parse("AAPL/1day"), Series.parse("EUR-CASH/1min")
+AT = datetime(2024, 3, 1, tzinfo=UTC)
+
+
+def test_a_segment_says_what_its_bars_came_from(tmp_path):
+    store = Store(tmp_path)
+
+    store.write(DAILY, days(2, 5), daily(2, 5), source="ib", at=AT, provenance={"con_id": "265598", "prices": "TRADES"})
+
+    (download,) = store.provenance(DAILY)
+    assert download["span"] == "2024-01-02T00:00:00+00:00/2024-01-06T00:00:00+00:00"
+    assert download["at"] == "2024-03-01T00:00:00+00:00"
+    assert {"source": "ib", "rows": "4", "con_id": "265598", "prices": "TRADES"}.items() <= download.items()
+    assert {"backtest", "pyarrow"} <= download.keys()
+
+
+def test_it_lies_in_the_footer_of_the_file_for_any_reader(tmp_path):
+    store = Store(tmp_path)
+    store.write(DAILY, days(2, 5), daily(2, 5), source="a vendor")
+    (path,) = (store.folder(DAILY) / "bars").iterdir()
+
+    assert b'"source":"a vendor"' in pq.read_metadata(path).metadata[b"ib-backtest"]
+
+
+def test_the_downloads_of_a_period_are_carried_on(tmp_path):
+    store = Store(tmp_path)
+    for day in (2, 3, 4):
+        store.write(DAILY, days(day, day), daily(day, day), source="ib", at=AT, provenance={"warnings": f"day {day}"})
+    store.write(DAILY, days(5, 5), daily(5, 5), source="csv", at=AT + timedelta(1))
+
+    found = store.provenance(DAILY)
+
+    assert [one.get("warnings") for one in found] == ["day 2", "day 3", "day 4", None]
+    assert [one["source"] for one in found] == ["ib", "ib", "ib", "csv"]
+
+
+def test_only_the_newest_downloads_are_named_and_the_others_counted(tmp_path):
+    store, start = Store(tmp_path), datetime(2024, 1, 2, tzinfo=UTC)
+    for number in range(NEWEST + 7):
+        moment = start + timedelta(hours=number)
+        store.write(MINUTES, Span(moment, moment + timedelta(hours=1)), minutes(moment, 1), at=moment)
+
+    found = store.provenance(MINUTES)
+
+    assert len(found) == NEWEST
+    assert found[0]["dropped"] == "7"
+    assert found[-1]["at"] == moment.isoformat()
+
+
+def test_a_later_download_of_the_same_bars_leaves_the_files(tmp_path):
+    store = Store(tmp_path)
+    store.write(DAILY, days(2, 5), daily(2, 5), at=AT)
+    before = list((store.folder(DAILY) / "bars").iterdir())
+
+    store.write(DAILY, days(2, 4), daily(2, 4), at=AT + timedelta(1), provenance={"client": "another"})
+
+    assert list((store.folder(DAILY) / "bars").iterdir()) == before
+
+
+def test_an_append_leaves_the_months_that_it_only_repeats(tmp_path):
+    store, start = Store(tmp_path), datetime(2024, 1, 31, 23, 50, tzinfo=UTC)
+    store.write(MINUTES, Span(start, start + timedelta(minutes=15)), minutes(start, 15), at=AT)
+    before = {path.name for path in (store.folder(MINUTES) / "bars").glob("2024-01.*")}
+
+    store.write(MINUTES, Span(start, start + timedelta(minutes=20)), minutes(start, 20), at=AT + timedelta(1))
+
+    assert {path.name for path in (store.folder(MINUTES) / "bars").glob("2024-01.*")} == before
+
+
+def test_bars_that_are_all_new_do_not_name_the_downloads_of_those_before(tmp_path):
+    store = Store(tmp_path)
+    store.write(DAILY, days(2, 5), daily(2, 5), source="old")
+
+    store.write(DAILY, days(2, 5), daily(2, 5, close=11.5), source="new", revise=True)
+
+    assert [one["source"] for one in store.provenance(DAILY)] == ["new"]
+
+
+def test_provenance_does_not_change_the_content(tmp_path):
+    one, other = Store(tmp_path / "a"), Store(tmp_path / "b")
+    one.write(DAILY, days(2, 5), daily(2, 5), provenance={"client": "ib_insync"})
+    other.write(DAILY, days(2, 5), daily(2, 5), provenance={"client": "ib_async"})
+
+    assert one.manifest(DAILY).content == other.manifest(DAILY).content
+    assert one.read(DAILY).equals(other.read(DAILY))
+    assert one.read(DAILY).schema.metadata is None
+
+
+@pytest.mark.parametrize("key", ["account", "host", "user"])
+def test_there_is_no_name_to_say_an_account_a_host_or_a_user_by(tmp_path, key):
+    with pytest.raises(UsageError, match=f"no {key}"):
+        Store(tmp_path).write(DAILY, days(2, 5), daily(2, 5), provenance={key: "canary"})
+
+
+@pytest.mark.parametrize("account", ["U7654321", "DU7654321", "DUK765432", "F7654321", "DF765432"])
+def test_an_account_in_a_vendors_words_is_in_no_file(tmp_path, account):
+    store = Store(tmp_path)
+    words = f"Order routing of {account} is off"
+
+    store.write(DAILY, days(2, 5), daily(2, 5), source=account, text=words, provenance={"warnings": words})
+    store.quarantine(DAILY, days(2, 5), daily(2, 5), words)
+
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in written if account.encode() in path.read_bytes()]
+    assert store.provenance(DAILY)[0]["warnings"] == "Order routing of (account) is off"
