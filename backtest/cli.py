@@ -151,15 +151,18 @@ def import_(
     """
     Read bars from a CSV or Parquet file into the store; says which column it takes for what.
 
-    Bars that are stored already must be the same in the file; otherwise nothing is written.
+    Bars that are stored already must be the same in the file, and all must pass the checks of a download; otherwise
+    nothing is written.
 
     Example: backtest import aapl.csv AAPL/1min --tz America/New_York
     """
+    from backtest.quality import check_answer
     from backtest.sources.files import bars_of, span_of
     from backtest.store import Store
 
     one, target = _one_series(series), Store(store)
     bars, mapping = bars_of(file, one, tz or None)
+    check_answer(bars, one)
     say(f"{file}: " + ", ".join(f"{theirs or '(no name)'} = {ours or '–'}" for theirs, ours in mapping.items()))
     span = span_of(bars, one)
     added = target.write(one, span, bars, source="csv")

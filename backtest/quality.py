@@ -1,4 +1,4 @@
-"""Findings about bars: whether an answer can be true, how it differs from stored bars, which sessions are missing."""
+"""The door of the store: whether an answer can be true, how it differs from stored bars, which sessions are missing."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ from backtest.errors import BadBars, UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_HALF_HOUR, _DAY = 1800, 86_400  # seconds
+_HALF_HOUR, _DAY, _WEEK = 1800, 86_400, 604_800  # seconds
+_MICRO = 1_000_000  # microseconds a second
 _SINCE, _UNTIL = date(1990, 1, 1), date(2100, 1, 1)
 _ROUNDING = 0.0101  # USD a share: a rescaled price is rounded to a cent, and so was the old one
 _SPLIT = 0.04  # a ratio nearer to 1 than this is no split
-_POSITIVE = ("STK", "CASH", "CRYPTO")  # crude oil, spreads and indices of breadth have been below zero
-_RATES = ("HISTORICAL_VOLATILITY", "OPTION_IMPLIED_VOLATILITY", "FEE_RATE")  # no prices
+RATES = ("HISTORICAL_VOLATILITY", "OPTION_IMPLIED_VOLATILITY", "FEE_RATE")  # no prices
+# What costs money to own is worth more than nothing, and an option that nobody bids for exactly nothing. Any price may
+# be below zero for futures (crude oil did on 2020-04-20, calendar spreads do), indices (of breadth) and CFDs on them.
+_POSITIVE = ("STK", "CASH", "CRYPTO", "BOND", "FUND", "WAR", "CMDTY")
+_NOT_NEGATIVE = ("OPT", "FOP")
+_NO_SATURDAY = ("CASH", "CMDTY")  # closed from Friday, 17:00 in New York, to Sunday evening, so all Saturday in UTC
+_SATURDAY = 2 * _DAY  # 1970-01-03, the first Saturday since the epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +55,13 @@ def check_answer(bars: pa.Table, series: Series) -> None:
     """
     check_bars(bars, series)
     grid = _DAY if series.size.daily else min(series.size.seconds, _HALF_HOUR)  # an hour's bar may begin at 09:30
-    off_grid = _seconds(bars) % grid != 0
+    off_grid = _microseconds(bars) % (grid * _MICRO) != 0
     if off_grid.any():
         raise BadBars(f"bars of {series.short} are off the grid of {series.size.label}: {_named(bars, off_grid)}")
-    if series.instrument.kind in _POSITIVE and series.prices not in _RATES:
-        worthless = _column(bars, "low") <= 0
-        if worthless.any():
-            raise BadBars(f"prices of {series.short} are not positive: {_named(bars, worthless)}")
+    too_low = _too_low(bars, series)
+    if too_low.any():
+        what = "not positive" if series.instrument.kind in _POSITIVE else "negative"
+        raise BadBars(f"prices of {series.short} are {what}: {_named(bars, too_low)}")
     outside = _outside(bars, series)
     if outside.any():
         raise BadBars(f"bars of {series.short} lie outside of the exchange's sessions: {_named(bars, outside)}")
@@ -83,8 +89,8 @@ def missing_sessions(series: Series, bars: pa.Table, span: Span) -> list[Span]:
     """
     if len(bars) < 2 or series.size.seconds > _DAY:
         return []
-    stamps = _seconds(bars)
-    starts, ends = _edges(_representative(series.instrument), series.regular_hours, series.size.daily)
+    stamps = seconds(bars)
+    starts, ends = session_edges(series, series.regular_hours)
     first, last = max(span.start.timestamp(), stamps[0]), min(span.end.timestamp(), stamps[-1])
     starts, ends = (edges[(starts >= first) & (ends <= last)] for edges in (starts, ends))
     rows = np.searchsorted(stamps, starts)
@@ -101,6 +107,25 @@ def in_session(series: Series, spans: Iterable[Span], schedule: Iterable[Session
 
 def _hours(series: Series, session: Session) -> Span:
     return Span.of_dates(session.day, session.day) if series.size.daily else Span(session.open, session.close)
+
+
+def session_edges(series: Series, regular_hours: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return the seconds since 1970 at which the sessions of a series start and end; of daily bars those of each date.
+
+    Both are empty where the exchange's calendar is not known.
+    """
+    return _edges(_representative(series.instrument), regular_hours, series.size.daily)
+
+
+def seconds(bars: pa.Table) -> np.ndarray:
+    """Return the stamps of bars in whole seconds since 1970."""
+    return _microseconds(bars) // _MICRO
+
+
+def column(bars: pa.Table, name: str) -> np.ndarray:
+    """Return a column as float64, NaN for null."""
+    return np.asarray(bars[name].to_numpy(), float)
 
 
 @lru_cache
@@ -126,7 +151,7 @@ def _ratio(stored: pa.Table, again: pa.Table) -> float | None:
     if len(again) != len(stored):
         return None
     old, new = (
-        np.column_stack([_column(t, name) for name in ("open", "high", "low", "close")]) for t in (stored, again)
+        np.column_stack([column(t, name) for name in ("open", "high", "low", "close")]) for t in (stored, again)
     )
     if not (old > 0).all():
         return None
@@ -137,24 +162,29 @@ def _ratio(stored: pa.Table, again: pa.Table) -> float | None:
 
 def _outside(bars: pa.Table, series: Series) -> np.ndarray:
     """Return which bars start in no session, as far as the exchange's sessions are known."""
-    stamps = _seconds(bars)
+    stamps = seconds(bars)
+    if series.instrument.kind in _NO_SATURDAY and series.size.seconds <= _DAY:
+        return (stamps - _SATURDAY) % _WEEK < _DAY
     checked = series.size.label == "1 day" if series.size.daily else series.regular_hours
     if not checked or not len(stamps) or not exact(series.instrument):
         return np.zeros(len(stamps), bool)
-    starts, ends = _edges(_representative(series.instrument), True, series.size.daily)
+    starts, ends = session_edges(series)
     row = np.searchsorted(starts, stamps, side="right") - 1
     return (row < 0) | (stamps >= ends[np.maximum(row, 0)])
 
 
-def _seconds(bars: pa.Table) -> np.ndarray:
+def _too_low(bars: pa.Table, series: Series) -> np.ndarray:
+    low, kind = column(bars, "low"), series.instrument.kind
+    if kind in _POSITIVE and series.prices not in RATES:
+        return low <= 0
+    return low < 0 if kind in _NOT_NEGATIVE and series.prices not in RATES else np.zeros(len(low), bool)
+
+
+def _microseconds(bars: pa.Table) -> np.ndarray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return np.asarray(pc.cast(bars["time"], pa.int64()).to_numpy()) // 1_000_000
-
-
-def _column(bars: pa.Table, name: str) -> np.ndarray:
-    return np.asarray(bars[name].to_numpy(), float)
+    return np.asarray(pc.cast(bars["time"], pa.int64()).to_numpy())
 
 
 def _moment(seconds: int) -> datetime:

@@ -6,6 +6,7 @@ import pytest
 from market import minute_bars
 
 from backtest.bars import Series, Span, schema, table_of
+from backtest.cli import main
 from backtest.errors import BadBars
 from backtest.quality import check_answer, compare, missing_sessions
 
@@ -52,6 +53,7 @@ def test_a_daily_bar_without_a_session_cannot(day, why):
         (datetime(2024, 7, 1, 20, 0, tzinfo=UTC), "sessions"),
         (datetime(2024, 7, 3, 17, 0, tzinfo=UTC), "sessions"),  # after the half-day's close
         (datetime(2024, 7, 1, 14, 0, 30, tzinfo=UTC), "grid"),
+        (datetime(2024, 7, 1, 14, 0, 0, 500_000, tzinfo=UTC), "grid"),
     ],
 )
 def test_a_minute_outside_of_the_sessions_or_the_grid_cannot(moment, problem):
@@ -67,6 +69,49 @@ def test_where_hours_are_only_roughly_known_nothing_is_refused_for_them():
     check_answer(
         at(minute_bars(forex, date(2024, 7, 1), date(2024, 7, 1)), datetime(2024, 6, 30, 21, 5, tzinfo=UTC)), forex
     )
+
+
+@pytest.mark.parametrize("text", ["EUR-CASH/1min", "EUR-CASH/1day"])
+def test_no_currency_trades_on_a_saturday(text):
+    forex = Series.parse(text)
+    bars = minute_bars(forex, date(2024, 7, 1), date(2024, 7, 1))
+
+    with pytest.raises(BadBars, match="sessions"):
+        check_answer(at(bars, datetime(2024, 7, 6, tzinfo=UTC)), forex)
+
+
+@pytest.mark.parametrize(
+    ("text", "price", "allowed"),
+    [
+        ("AAPL/1day", 0.0, False),
+        ("EUR-CASH/1day/MIDPOINT", 0.0, False),
+        ("AAPL/1day/HISTORICAL_VOLATILITY", 0.0, True),
+        ("AAPL-OPT-SMART-USD-20241220-200-C/1day/BID", 0.0, True),  # nobody bids
+        ("AAPL-OPT-SMART-USD-20241220-200-C/1day/BID", -0.01, False),
+        ("CL-FUT-NYMEX-USD-202005/1day", -37.63, True),  # the settlement of 2020-04-20
+        ("TICK-IND-NYSE-USD/1day", -1200.0, True),
+    ],
+)
+def test_what_can_be_worthless_may_be_and_what_cannot_may_not(text, price, allowed):
+    series = Series.parse(text)
+    bars = table_of([(datetime(2024, 7, 1, tzinfo=UTC), price, price, price, price, None, None, None)])
+
+    if allowed:
+        check_answer(bars, series)
+    else:
+        with pytest.raises(BadBars, match=r"are (not positive|negative): 2024-07-01"):
+            check_answer(bars, series)
+
+
+def test_a_file_passes_the_same_door(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("date,open,high,low,close\n2024-07-05,1,1,1,1\n2024-07-06,1,1,1,1\n")
+
+    with pytest.raises(SystemExit) as ended:
+        main(["import", str(tmp_path / "a.csv"), "AAPL/1day", "--store", str(tmp_path / "bars")])
+
+    assert ended.value.code == 3
+    assert "outside of the exchange's sessions: 2024-07-06" in capsys.readouterr().err
+    assert not (tmp_path / "bars").exists()
 
 
 def test_equal_bars_and_more_of_them_are_no_difference():
