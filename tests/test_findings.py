@@ -1,0 +1,262 @@
+from datetime import UTC, date, datetime, timedelta
+
+import data_faults
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from market import minute_bars
+
+from backtest.bars import Series, Span, schema, table_of
+from backtest.calendars import sessions
+from backtest.findings import inspect_bars
+from backtest.manifest import Answer
+
+DAILY = Series.parse("AAPL/1day")
+MINUTES = Series.parse("AAPL/1min")
+NOW = datetime(2024, 12, 1, tzinfo=UTC)
+
+
+def days(*closes, series=DAILY, since=date(2024, 1, 2)):
+    """Return a daily bar a session, each opening at its close."""
+    found = sessions(series.instrument, since, date(2025, 12, 31))[: len(closes)]
+    return table_of(
+        [
+            (
+                datetime(*one.day.timetuple()[:3], tzinfo=UTC),
+                close,
+                close + 0.1,
+                close - 0.1,
+                close,
+                100.0 + n,
+                None,
+                None,
+            )
+            for n, (one, close) in enumerate(zip(found, closes, strict=True))
+        ]
+    )
+
+
+def week(prices=None):
+    """Return the minutes of five sessions, 2024-07-01 to 08; prices by number of the bar, others near 100."""
+    bars = minute_bars(MINUTES, date(2024, 7, 1), date(2024, 7, 8))
+    quiet = np.array([100 + 0.01 * (n % 7) for n in range(len(bars))])
+    for row, price in (prices or {}).items():
+        quiet[row] = price
+    for name, reach in (("open", 0.0), ("high", 0.01), ("low", -0.01), ("close", 0.0)):
+        bars = bars.set_column(
+            bars.schema.get_field_index(name), schema().field(name), pa.array(np.round(quiet + reach, 2))
+        )
+    return bars
+
+
+def without(bars, first, last):
+    return pa.concat_tables([bars.slice(0, first), bars.slice(last + 1)])
+
+
+def answer(bars, first, last):
+    span = Span.of_dates(date.fromisoformat(first), date.fromisoformat(last))
+    return Answer(span, bars, NOW)
+
+
+def checks(bars, series=DAILY, answers=None):
+    return [(one.check, one.level) for one in inspect_bars(bars, series, answers)]
+
+
+def test_nothing_is_found_in_the_sample(sample):
+    for series in sample.series():
+        assert inspect_bars(sample.read(series), series, sample.manifest(series).answers) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["AAPL/1min", "AAPL/1hour", "AAPL/5mins/TRADES/all", "EUR-CASH/5mins", "ES-FUT-CME-USD-202406/1min"]
+)
+def test_nothing_is_found_in_clean_sessions_with_a_change_of_the_clock(text):
+    bars = minute_bars(Series.parse(text), date(2024, 3, 1), date(2024, 3, 28))
+
+    assert inspect_bars(bars, Series.parse(text)) == []
+
+
+def test_no_bars_are_no_finding():
+    assert inspect_bars(schema().empty_table(), DAILY) == []
+
+
+def test_a_session_without_a_bar_is_a_hole():
+    (hole,) = inspect_bars(without(days(10.0, 10.1, 10.2, 10.1), 1, 2), DAILY)
+
+    assert (hole.check, hole.level, hole.count) == ("sessions", "hole", 2)
+    assert hole.at == datetime(2024, 1, 3, tzinfo=UTC)
+    assert "2024-01-03 to 2024-01-04" in hole.text
+
+
+def test_a_session_that_the_vendor_said_to_be_empty_is_no_hole():
+    bars = without(days(10.0, 10.1, 10.2, 10.1), 1, 2)
+    asked = answer(2, "2024-01-02", "2024-01-05")
+
+    one_is_said_empty = inspect_bars(bars, DAILY, [asked, answer(0, "2024-01-03", "2024-01-03")])
+
+    assert [(one.level, one.count) for one in one_is_said_empty] == [("hole", 1)]
+    assert inspect_bars(bars, DAILY, [asked, answer(0, "2024-01-03", "2024-01-04")]) == []
+
+
+def test_a_session_that_was_never_asked_for_is_only_a_warning():
+    bars = without(days(10.0, 10.1, 10.2, 10.1), 1, 2)
+
+    (found,) = inspect_bars(bars, DAILY, [answer(1, "2024-01-02", "2024-01-02"), answer(1, "2024-01-05", "2024-01-05")])
+
+    assert (found.level, found.count) == ("warn", 2)
+    assert "never asked for" in found.text
+
+
+def test_where_holidays_are_only_roughly_known_an_empty_session_is_only_a_warning():
+    forex = Series.parse("EUR-CASH/1day")
+    bars = days(1.1, 1.1001, 1.1002, series=forex)
+
+    assert checks(without(bars, 1, 1), forex) == [("sessions", "warn")]
+
+
+def test_minutes_missing_inside_a_session_are_counted():
+    (found,) = inspect_bars(without(week(), 400, 411), MINUTES)
+
+    assert (found.check, found.level, found.count) == ("minutes", "warn", 12)
+    assert found.text == "12 of 390 bars missing on 2024-07-02"
+
+
+def test_a_half_day_has_fewer_minutes_and_lacks_none():
+    assert checks(minute_bars(MINUTES, date(2024, 7, 3), date(2024, 7, 3)), MINUTES) == []
+
+
+@pytest.mark.parametrize(
+    ("ratio", "name"), [(1 / 2, "2:1"), (2 / 3, "3:2"), (1 / 4, "4:1"), (10.0, "1:10"), (1.5, "2:3"), (0.01, "100:1")]
+)
+def test_a_night_near_the_ratio_of_a_split_looks_like_one(ratio, name):
+    quiet = [400.0, 401.0, 400.5, 402.0]
+
+    (found,) = inspect_bars(days(*quiet, *(close * ratio for close in quiet)), DAILY)
+
+    assert (found.check, found.level, found.at.date()) == ("split", "warn", date(2024, 1, 8))
+    assert f"a split of {name}" in found.text
+
+
+def test_a_fall_by_news_is_near_no_split():
+    assert checks(days(53.5, 53.4, 53.6, 53.5 * 0.527, 28.0)) == []  # as AAPL on 2000-09-29
+
+
+@pytest.mark.parametrize("times", [1 / 70, 3.6, 1000.0])
+def test_a_night_of_more_than_threefold_asks_for_the_units(times):
+    (found,) = inspect_bars(days(10.0, 10.1, 10.0 * times, 10.1 * times), DAILY)
+
+    assert (found.check, found.level) == ("jump", "warn")
+
+
+def test_a_night_between_bars_that_lie_far_apart_is_not_looked_at():
+    bars = pa.concat_tables([days(10.0, 10.1), days(20.0, 20.1, since=date(2025, 1, 2))])
+
+    assert checks(bars) == [("sessions", "hole")]
+
+
+def test_an_option_that_doubles_overnight_is_no_split():
+    option = Series.parse("AAPL-OPT-SMART-USD-20260619-200-C/1day")
+
+    assert checks(days(2.0, 2.1, 4.2, 4.1), option) == []
+
+
+@pytest.mark.parametrize("price", [110.0, 90.0, 10_000.0, 1.0])
+def test_a_minute_far_from_its_neighbours_is_a_spike_found_once(price):
+    (found,) = inspect_bars(week({500: price}), MINUTES)
+
+    assert (found.check, found.level) == ("spike", "warn")
+    assert found.at == week()["time"][500].as_py()
+
+
+def test_the_first_and_the_last_minute_of_a_session_can_be_spikes():
+    for row in (390, 389):  # opening of the second session, end of the first
+        assert [one.check for one in inspect_bars(week({row: 110.0}), MINUTES)] == ["spike"]
+
+
+def test_a_move_of_three_percent_cannot_be_told_from_news():
+    assert checks(week({500: 103.0}), MINUTES) == []
+
+
+def test_a_tick_of_a_small_price_is_no_spike():
+    bars = minute_bars(MINUTES, date(2024, 7, 1), date(2024, 7, 1))
+    small = pa.array([0.06 if n % 50 == 7 else 0.05 for n in range(len(bars))])
+    for name in ("open", "high", "low", "close"):
+        bars = bars.set_column(bars.schema.get_field_index(name), schema().field(name), small)
+
+    assert checks(bars, MINUTES) == []
+
+
+def test_prices_below_zero_are_measured_by_what_is_usual():
+    oil = Series.parse("CL-FUT-NYMEX-USD-202405/1min")
+    bars = minute_bars(oil, date(2024, 3, 4), date(2024, 3, 4))
+    near_zero = pa.array(np.round(np.sin(np.arange(len(bars)) / 50) * 2, 2))
+    for name in ("open", "high", "low", "close"):
+        bars = bars.set_column(bars.schema.get_field_index(name), schema().field(name), near_zero)
+
+    assert checks(bars, oil) == []
+
+
+def frozen_from(bars, row, count, volume=None):
+    for name in ("open", "high", "low", "close", "volume"):
+        values = bars[name].to_pylist()
+        values[row : row + count] = [volume if name == "volume" and volume is not None else values[row]] * count
+        bars = bars.set_column(bars.schema.get_field_index(name), schema().field(name), pa.array(values, pa.float64()))
+    return bars
+
+
+def test_thirty_equal_minutes_are_a_frozen_feed_and_29_are_not():
+    (found,) = inspect_bars(frozen_from(week(), 100, 30), MINUTES)
+
+    assert (found.check, found.level, found.count) == ("frozen", "warn", 30)
+    assert checks(frozen_from(week(), 100, 29), MINUTES) == []
+
+
+def test_a_stock_that_seldom_trades_has_no_frozen_feed():
+    bars = week()
+    for row in range(0, len(bars) - 20, 20):
+        bars = frozen_from(bars, row, 15, volume=0.0)
+
+    assert checks(frozen_from(bars, 100, 60, volume=0.0), MINUTES) == []
+    assert checks(frozen_from(bars, 100, 60, volume=7.0), MINUTES) == [("frozen", "warn")]
+
+
+def test_five_equal_days_are_a_frozen_feed():
+    bars = frozen_from(days(*(10 + 0.1 * n for n in range(12))), 3, 5)
+
+    assert checks(bars) == [("frozen", "warn")]
+
+
+def test_stored_bars_that_the_door_would_refuse_are_named():
+    saturday = Span.of_dates(date(2024, 1, 6), date(2024, 1, 6)).start
+    bars = days(10.0, 10.1).set_column(0, schema().field("time"), pa.array([saturday - timedelta(days=1), saturday]))
+
+    (found,) = inspect_bars(bars.cast(schema()), DAILY)
+
+    assert (found.check, found.level) == ("rules", "reject")
+    assert "2024-01-06" in found.text
+
+
+def test_seeded_faults_are_caught_and_clean_sessions_give_no_alarm():
+    trials = 25
+
+    caught, alarms = data_faults.run(trials, seed=11)
+
+    assert alarms == 0
+    for name in data_faults.REFUSED:
+        assert caught[name] == (trials, trials), name
+    for name in ("a session gone", "minutes gone", "a frozen feed", "a price x 100", "a spike of 10 %"):
+        assert caught[name] == (trials, trials), name
+    for name in ("a split of 4:1", "a split of 3:2"):  # the night itself moves the ratio
+        assert caught[name][0] >= 0.9 * trials, name
+    assert len(caught) >= 24
+
+
+def test_a_gone_session_is_found_by_its_first_minute():
+    bars = week()
+    third = pc.equal(pc.day(bars["time"]), 3)
+
+    (hole,) = inspect_bars(bars.filter(pc.invert(third)), MINUTES)
+
+    assert (hole.check, hole.level) == ("sessions", "hole")
+    assert hole.at == datetime(2024, 7, 3, 13, 30, tzinfo=UTC)
