@@ -17,7 +17,7 @@ from backtest.errors import BadBars, UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_HALF_HOUR, _DAY, _WEEK = 1800, 86_400, 604_800  # seconds
+_FIVE_MINUTES, _HALF_HOUR, _DAY, _WEEK = 300, 1800, 86_400, 604_800  # seconds
 _MICRO = 1_000_000  # microseconds a second
 _SINCE, _UNTIL = date(1990, 1, 1), date(2100, 1, 1)
 _ROUNDING = 0.0101  # USD a share: a rescaled price is rounded to a cent, and so was the old one
@@ -27,6 +27,8 @@ RATES = ("HISTORICAL_VOLATILITY", "OPTION_IMPLIED_VOLATILITY", "FEE_RATE")  # no
 # be below zero for futures (crude oil did on 2020-04-20, calendar spreads do), indices (of breadth) and CFDs on them.
 _POSITIVE = ("STK", "CASH", "CRYPTO", "BOND", "FUND", "WAR", "CMDTY")
 _NOT_NEGATIVE = ("OPT", "FOP")
+# Their sessions begin at odd minutes: forex at 17:15, gold at 08:20; and end late: options on SPX, and VIX, at 16:15.
+_OTHER_HOURS = ("CASH", "CMDTY", "FUT", "CONTFUT", "OPT", "FOP", "IND", "CFD")
 _NO_SATURDAY = ("CASH", "CMDTY")  # closed from Friday, 17:00 in New York, to Sunday evening, so all Saturday in UTC
 _SATURDAY = 2 * _DAY  # 1970-01-03, the first Saturday since the epoch
 
@@ -54,8 +56,7 @@ def check_answer(bars: pa.Table, series: Series) -> None:
     Sessions are checked for regular hours of listed markets; hours of forex and futures are only approximately known.
     """
     check_bars(bars, series)
-    grid = _DAY if series.size.daily else min(series.size.seconds, _HALF_HOUR)  # an hour's bar may begin at 09:30
-    off_grid = _microseconds(bars) % (grid * _MICRO) != 0
+    off_grid = _microseconds(bars) % (_grid(series) * _MICRO) != 0
     if off_grid.any():
         raise BadBars(f"bars of {series.short} are off the grid of {series.size.label}: {_named(bars, off_grid)}")
     too_low = _too_low(bars, series)
@@ -169,8 +170,16 @@ def _outside(bars: pa.Table, series: Series) -> np.ndarray:
     if not checked or not len(stamps) or not exact(series.instrument):
         return np.zeros(len(stamps), bool)
     starts, ends = session_edges(series)
+    late = _HALF_HOUR if series.instrument.kind in _OTHER_HOURS and not series.size.daily else 0
     row = np.searchsorted(starts, stamps, side="right") - 1
-    return (row < 0) | (stamps >= ends[np.maximum(row, 0)])
+    return (row < 0) | (stamps >= ends[np.maximum(row, 0)] + late)
+
+
+def _grid(series: Series) -> int:
+    """Return the seconds on whose multiples bars start: an hour's bar may start where its session does, at 09:30."""
+    if series.size.daily:
+        return _DAY
+    return min(series.size.seconds, _FIVE_MINUTES if series.instrument.kind in _OTHER_HOURS else _HALF_HOUR)
 
 
 def _too_low(bars: pa.Table, series: Series) -> np.ndarray:

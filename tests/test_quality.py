@@ -114,6 +114,20 @@ def test_a_file_passes_the_same_door(tmp_path, capsys):
     assert not (tmp_path / "bars").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("EUR-CASH/1hour", datetime(2024, 7, 1, 21, 15, tzinfo=UTC)),  # 17:15 in New York, when forex opens
+        ("GC-FUT-COMEX-USD-202408/30mins", datetime(2024, 7, 1, 12, 20, tzinfo=UTC)),  # 08:20, when gold does
+        ("VIX-IND-CBOE-USD/1min", datetime(2024, 7, 1, 20, 14, tzinfo=UTC)),  # until 16:15
+    ],
+)
+def test_sessions_that_begin_at_odd_minutes_or_end_late_are_known(text, moment):
+    series = Series.parse(text)
+
+    check_answer(at(minute_bars(series, date(2024, 7, 1), date(2024, 7, 1)), moment), series)
+
+
 def test_equal_bars_and_more_of_them_are_no_difference():
     assert not compare(daily(1, 2), daily(1, 2, 3))
     assert not compare(schema().empty_table(), daily(1))
