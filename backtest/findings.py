@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from backtest.bars import Series, Span, union
+from backtest.calendars import exact
 from backtest.errors import BadBars
-from backtest.quality import RATES, check_answer, column, hours_known, seconds, session_edges
+from backtest.quality import RATES, check_answer, column, seconds, session_edges
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,7 +95,7 @@ def session_bars(bars: pa.Table, series: Series) -> tuple[np.ndarray, np.ndarray
 
 def expected_bars(series: Series, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Return how many bars each session has at least where every one is there; 1 where that is not known."""
-    if series.size.daily or not series.regular_hours or not hours_known(series):
+    if series.size.daily or not series.regular_hours or not exact(series.instrument):
         return np.ones(len(starts), np.int64)
     return np.asarray(
         np.maximum((ends - starts) // series.size.seconds, 1)
@@ -126,7 +127,8 @@ def _missing_sessions(bars: pa.Table, series: Series, answers: Sequence[Answer] 
     empty = counts == 0
     said_empty = inside([one.span for one in answers or () if not one.bars], starts, ends)
     asked = np.ones(len(starts), bool) if answers is None else inside([one.span for one in answers], starts, ends)
-    level: Level = "hole" if hours_known(series) else "warn"  # holidays of forex and futures are not in our calendars
+    # Holidays of forex and futures are not in our calendars.
+    level: Level = "hole" if exact(series.instrument) else "warn"
     for first, last in runs(empty & ~said_empty & asked):
         yield _hole(level, starts[first], starts[last], last - first + 1, "nobody said that there are none")
     for first, last in runs(empty & ~said_empty & ~asked):
