@@ -22,6 +22,7 @@ from backtest.terminal import (
     give_kept,
     give_kept_run,
     give_listing,
+    give_pins,
     give_plan,
     give_runs,
     ls_row,
@@ -48,6 +49,7 @@ SourceOption = Annotated[
 ]
 SinceOption = Annotated[str, typer.Option("--since", help="First session, YYYY-MM-DD.")]
 UntilOption = Annotated[str, typer.Option("--until", help="Last session, YYYY-MM-DD, included.")]
+LockOption = Annotated[str, typer.Option("--lock", help="The file of pins, to be committed.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 
 
@@ -199,6 +201,42 @@ def export(
     give(f"{one.short}: {len(bars):,} bars to {file}")
 
 
+def pin(
+    series: Annotated[list[str] | None, typer.Argument(help="Series to pin; all of the store if none.")] = None,
+    lock: LockOption = "data.lock",
+    check: Annotated[bool, typer.Option("--check", help="Only say whether the pins hold; exit code 1 if not.")] = False,
+    update: Annotated[bool, typer.Option("--update", help="Say what changed, and pin what is stored now.")] = False,
+    since: SinceOption = "",
+    until: UntilOption = "",
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Pin stored bars in a file to commit, so that a test or a run can refuse any others.
+
+    A pin holds for the bars it was made of: later ones do not count, a changed value does. Exit code 1 if one is
+    broken.
+
+    Example: backtest pin AAPL/1day --store data/sample --lock data.lock
+    """
+    from backtest import pins
+    from backtest.store import Store
+
+    target, named, dates = Store(store), _series(series or []), (_date(since, "--since"), _date(until, "--until"))
+    if check and update:
+        raise UsageError("--check changes nothing and --update does; give one of them")
+    if check:
+        reports = pins.examine(target, lock, named)
+    elif update:
+        reports = pins.update(target, lock, named, dates)
+    else:
+        reports = pins.add(target, lock, named or target.series(), dates)
+    give_pins(reports, lock, as_json)
+    if any(report.status == "broken" for report in reports):
+        say(f"error: bars are not those pinned in {lock}; accept what is stored: backtest pin --update --lock {lock}")
+        raise typer.Exit(1)
+
+
 def doctor(
     source: SourceOption = "ib://127.0.0.1:7497",
     store: StoreOption = STORE,
@@ -232,6 +270,7 @@ def run(
     costs: Annotated[str, typer.Option(help="ib-fixed, or none.")] = "ib-fixed",
     benchmark: Annotated[str, typer.Option(help="A series to compare with.")] = "",
     risk_free: Annotated[float, typer.Option(help="Return of cash a year; 0.02 is 2 %.")] = 0.0,
+    pin: Annotated[str, typer.Option("--pin", help="A file of pins: refuse other bars than those.")] = "",
     store: StoreOption = STORE,
     out: Annotated[str, typer.Option(help="Folder of the run; runs/NAME if not given.")] = "",
     as_json: JsonOption = False,
@@ -241,14 +280,18 @@ def run(
 
     Example: backtest run strategies/sma_cross.py AAPL/1day --set fast=20 --set slow=50 --store data/sample
     """
+    from backtest import pins
     from backtest.engine import run as simulate
     from backtest.store import Store
 
+    wanted, target = _series(series), Store(store)
+    dates = (_date(since, "--since"), _date(until, "--until"))
+    read = [*wanted, *_series([benchmark] if benchmark else [])]
     result = simulate(
         strategy,
-        _series(series),
-        store=Store(store),
-        span=(_date(since, "--since"), _date(until, "--until")),
+        wanted,
+        store=target,
+        span=pins.check(target, pin, read, dates) if pin else dates,
         params=_settings(settings or []),
         cash=cash,
         costs=costs,
@@ -346,7 +389,7 @@ def gateway(
         stopped.wait()
 
 
-COMMANDS = (demo, doctor, download, import_, export, ls, run, runs, report, gateway)
+COMMANDS = (demo, doctor, download, import_, export, ls, pin, run, runs, report, gateway)
 
 app = typer.Typer(
     help="Backtest on Interactive Brokers' historical bars: download, store, replay, measure, report.",

@@ -7,6 +7,7 @@ Everything the package raises on purpose, as one tree; the text says what happen
     │   ├── NoBars                   the store has none for what was asked
     │   ├── BadBars                  bars that break the rules of a bar
     │   ├── Conflict                 bars that disagree with stored ones
+    │   ├── BrokenPin                bars that are not those that were pinned
     │   ├── BadStore                 a folder that is no store, or one of another format
     │   └── DamagedStore             a stored file that is not what was written
     ├── SourceError              4   a source could not be reached or did not deliver
@@ -57,6 +58,10 @@ class BadBars(DataError):
 
 class Conflict(DataError):
     """Bars disagree with stored ones; the stored ones were kept."""
+
+
+class BrokenPin(DataError):
+    """Stored bars are not those that were pinned, or are not pinned."""
 
 
 class BadStore(DataError):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from backtest.doctor import Finding
     from backtest.downloader import DownloadReport, SeriesPlan
     from backtest.filling import Progress, SeriesReport
+    from backtest.pins import Pin, PinReport
     from backtest.result import RunResult
     from backtest.runs import Kept
     from backtest.store import Store
@@ -229,6 +230,21 @@ def _cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return str(value)[:10] if str(value).endswith("+00:00") else str(value)
+
+
+def give_pins(reports: list[PinReport], lock: str, as_json: bool) -> None:
+    """Give what was pinned, and in which months the stored bars are others."""
+    if as_json:
+        give_json({"lock": lock, "series": {str(report.series): report.to_dict() for report in reports}})
+        return
+    for report in reports:
+        give(f"{report.series.short}: {report.status}, {_pinned(report.pin)}")
+        for change in report.changes:
+            give(f"  {change}")
+
+
+def _pinned(pin: Pin) -> str:
+    return f"{pin.rows:,} bars, {pin.first:%Y-%m-%d} to {pin.last:%Y-%m-%d}, digest {pin.digest[:12]}"
 
 
 @contextmanager
