@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from backtest.feed import replay
     from backtest.figures import FIGURES
     from backtest.metrics import METRICS, measure
+    from backtest.publishing import publish
+    from backtest.remote import open_store
     from backtest.report import write_report
     from backtest.result import RunResult, RunSpec
     from backtest.sources import Source, connect
@@ -31,6 +33,8 @@ _HOMES = {
     "Series": "bars",
     "Span": "bars",
     "Store": "store",
+    "open_store": "remote",
+    "publish": "publishing",
     "Source": "sources",
     "connect": "sources",
     "download": "downloader",
@@ -60,6 +64,8 @@ __all__ = [
     "connect",
     "download",
     "measure",
+    "open_store",
+    "publish",
     "replay",
     "run",
     "write_report",

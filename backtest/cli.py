@@ -40,7 +40,9 @@ STORE = "data/bars"
 RUNS = "runs"
 WIDTH = 80
 
-StoreOption = Annotated[str, typer.Option("--store", envvar="BACKTEST_STORE", help="Folder of the store.")]
+StoreOption = Annotated[
+    str, typer.Option("--store", envvar="BACKTEST_STORE", help="Folder of the store; to read, also s3://BUCKET/PREFIX.")
+]
 SourceOption = Annotated[
     str,
     typer.Option(
@@ -99,11 +101,11 @@ def download(
     """
     from backtest.downloader import download as fill
     from backtest.downloader import plan_download
+    from backtest.remote import open_folder
     from backtest.sources import connect
-    from backtest.store import Store
 
     start_logging(log_format)
-    wanted, target = _series(series), Store(store)
+    wanted, target = _series(series), open_folder(store)
     first, last = _date(since, "--since"), _date(until, "--until") or datetime.now(UTC).date()
     if first is None:
         raise UsageError("--since names no date; write YYYY-MM-DD")
@@ -131,9 +133,9 @@ def ls(
 
     Example: backtest ls --store data/sample
     """
-    from backtest.store import Store
+    from backtest.remote import open_store
 
-    opened = Store(store)
+    opened = open_store(store)
     rows = [ls_row(opened, one) for one in (_series(series) if series else opened.series())]
     if as_json:
         give_json({"store": store, "series": {row.pop("key"): row for row in rows}})
@@ -159,10 +161,10 @@ def import_(
     Example: backtest import aapl.csv AAPL/1min --tz America/New_York
     """
     from backtest.quality import check_answer
+    from backtest.remote import open_folder
     from backtest.sources.files import bars_of, span_of
-    from backtest.store import Store
 
-    one, target = _one_series(series), Store(store)
+    one, target = _one_series(series), open_folder(store)
     bars, mapping = bars_of(file, one, tz or None)
     check_answer(bars, one)
     say(f"{file}: " + ", ".join(f"{theirs or '(no name)'} = {ours or '–'}" for theirs, ours in mapping.items()))
@@ -190,13 +192,13 @@ def export(
     Example: backtest export AAPL/1day aapl.csv --store data/sample
     """
     from backtest.calendars import span_of_sessions
+    from backtest.remote import open_store
     from backtest.sources.files import write_file
-    from backtest.store import Store
 
     one = _one_series(series)
     first, last = _date(since, "--since"), _date(until, "--until")
     span = span_of_sessions(one, first or date(1900, 1, 1), last or date(2100, 1, 1)) if first or last else None
-    bars = Store(store).read(one, span)
+    bars = open_store(store).read(one, span)
     write_file(bars, file, one, overwrite=force)
     give(f"{one.short}: {len(bars):,} bars to {file}")
 
@@ -220,9 +222,9 @@ def pin(
     Example: backtest pin AAPL/1day --store data/sample --lock data.lock
     """
     from backtest import pins
-    from backtest.store import Store
+    from backtest.remote import open_store
 
-    target, named, dates = Store(store), _series(series or []), (_date(since, "--since"), _date(until, "--until"))
+    target, named, dates = open_store(store), _series(series or []), (_date(since, "--since"), _date(until, "--until"))
     if check and update:
         raise UsageError("--check changes nothing and --update does; give one of them")
     if check:
@@ -235,6 +237,29 @@ def pin(
     if any(report.status == "broken" for report in reports):
         say(f"error: bars are not those pinned in {lock}; accept what is stored: backtest pin --update --lock {lock}")
         raise typer.Exit(1)
+
+
+def publish(
+    url: Annotated[str, typer.Argument(help="s3://BUCKET/PREFIX, or file:///FOLDER.")],
+    series: Annotated[list[str] | None, typer.Argument(help="Series to publish; all of the store if none.")] = None,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Bring a store to a bucket or a folder for others to read; only what is not there is sent.
+
+    Credentials are taken from the environment. What somebody else published and this store lacks is never undone.
+
+    Example: backtest publish s3://bucket/bars --store data/sample
+    """
+    from backtest.publishing import publish as send
+    from backtest.remote import open_folder
+
+    done = send(open_folder(store), url, _series(series or []), tell=lambda one: None if as_json else give(str(one)))
+    if as_json:
+        give_json({"bytes": sum(one.bytes for one in done), "series": {str(one.series): one.to_dict() for one in done}})
+        return
+    say(f"{sum(one.bytes for one in done):,} bytes sent; read it with: --store {url.partition('?')[0]}")
 
 
 def doctor(
@@ -282,9 +307,9 @@ def run(
     """
     from backtest import pins
     from backtest.engine import run as simulate
-    from backtest.store import Store
+    from backtest.remote import open_store
 
-    wanted, target = _series(series), Store(store)
+    wanted, target = _series(series), open_store(store)
     dates = (_date(since, "--since"), _date(until, "--until"))
     read = [*wanted, *_series([benchmark] if benchmark else [])]
     result = simulate(
@@ -367,15 +392,15 @@ def gateway(
 
     Example: backtest gateway --store data/sample --port 4002
     """
+    from backtest.remote import open_folder
     from backtest.sources.gateway import Gateway
     from backtest.sources.gateway.faults import Faults
-    from backtest.store import Store
 
-    stopped = _signalled()
+    served_store, stopped = open_folder(store), _signalled()
     with (
         Path(log or os.devnull).open("a") as lines,
         Gateway(
-            Store(store),
+            served_store,
             port=port,
             pacing=pacing,
             time_scale=time_scale,
@@ -384,12 +409,12 @@ def gateway(
         ) as served,
     ):
         give(f"listening on 127.0.0.1:{served.port}")
-        if not Store(store).series():
+        if not served_store.series():
             say(f"{store} holds no bars, so every request will be answered with error 200; fill it, or use --store")
         stopped.wait()
 
 
-COMMANDS = (demo, doctor, download, import_, export, ls, pin, run, runs, report, gateway)
+COMMANDS = (demo, doctor, download, import_, export, ls, pin, publish, run, runs, report, gateway)
 
 app = typer.Typer(
     help="Backtest on Interactive Brokers' historical bars: download, store, replay, measure, report.",

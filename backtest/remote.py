@@ -1,0 +1,234 @@
+"""
+Stores elsewhere: one at a URL, such as s3://bucket/bars, is read as if it were a folder.
+
+Credentials are found by the library that speaks to the server; a URL that holds any is refused, and no message of
+ours repeats what a server said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from errno import ENOENT
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from backtest.bars import Series
+from backtest.errors import BadStore, DamagedStore, NoConnection, UsageError
+from backtest.manifest import FORMAT, Manifest, Segment, of_bytes
+from backtest.store import Store
+
+MARK = "STORE.json"
+"""The file that makes a folder a store, and says its format."""
+
+_OPTIONS = ("region", "endpoint_override", "scheme")  # as pyarrow names them
+_TRIES = 5  # of a manifest that is being replaced while it is read
+_THREADS = 8  # that fetch segments: the way is long, not narrow
+_AGAIN = "remove it there, and run: backtest publish URL"
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a store lies: the parts of a URL that may be shown, and the options of its server."""
+
+    scheme: str
+    bucket: str
+    prefix: str
+    options: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, url: str) -> Place:
+        """
+        Return the place that a URL names.
+
+        Raises:
+            UsageError: it is no URL of a store, or holds a login; then the text does not repeat it.
+        """
+        parts = urlsplit(url)
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if "@" in parts.netloc + parts.path or set(options) - set(_OPTIONS):
+            raise UsageError(
+                "the URL of the store holds a login or an option other than "
+                f"{', '.join(_OPTIONS)}; credentials belong in the environment, such as AWS_ACCESS_KEY_ID"
+            )
+        if not re.fullmatch(r"[A-Za-z0-9._-]*", parts.netloc) or bool(parts.netloc) == (parts.scheme == "file"):
+            raise UsageError("the URL names no bucket; write s3://BUCKET/PREFIX, or file:///FOLDER")
+        return cls(parts.scheme, parts.netloc, unquote(parts.path).strip("/"), options)
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.bucket}/{self.prefix}"
+
+
+def open_store(place: str | Path) -> Store:
+    """
+    Return the store in a folder, or the one at a URL (s3://BUCKET/PREFIX), which can only be read.
+
+    Raises:
+        UsageError: the URL is none of a store, or holds a login.
+        BadStore: something else is there, or nothing at a URL.
+        NoConnection: the server cannot be reached, or refuses.
+    """
+    return RemoteStore(str(place)) if "://" in str(place) else Store(place)
+
+
+def open_folder(place: str | Path) -> Store:
+    """
+    Return the store in a folder; for those who write.
+
+    Raises:
+        UsageError: it is a URL.
+    """
+    if "://" in str(place):
+        raise UsageError("a store at a URL is only read; write to a folder, then run: backtest publish URL")
+    return Store(place)
+
+
+class RemoteStore(Store):
+    """
+    A store at a URL, read through `pyarrow.fs`; each read sees one state, whoever publishes meanwhile.
+
+    Segments never change, so each is fetched once and kept in a temporary folder as long as this object lives.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.place, self._url = Place.parse(url), url
+        self.root = cast(Path, str(self.place))  # a text: it stands in messages only, and a path would lose a slash
+        self._files, self._top = _filesystem(url, self.place)
+        self._format()
+        self._fetched = Path(tempfile.mkdtemp(prefix="ib-backtest-"))
+        weakref.finalize(self, shutil.rmtree, self._fetched, ignore_errors=True)
+
+    def __reduce__(self) -> tuple[type[RemoteStore], tuple[str]]:
+        return RemoteStore, (self._url,)  # another process fetches for itself
+
+    def series(self) -> list[Series]:
+        """Return every series of the store, in the order of their spelling."""
+        names = [name.split("/") for name in self._names("")]
+        keys = {"/".join(name[:4]) for name in names if len(name) > 4 and name[4] in ("manifest.json", "bars")}
+        return sorted(map(Series.parse, keys), key=str)
+
+    def folder(self, series: Series) -> NoReturn:
+        """Refuse: there is no folder."""
+        raise UsageError(f"{self.place} is no folder; read {series.short} through the store")
+
+    def write(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: a store at a URL is only read."""
+        raise UsageError(f"{self.place} is only read; write to a folder, then run: backtest publish URL")
+
+    replace = prune = quarantine = staging = drop = write
+
+    def _format(self) -> int:
+        try:
+            number = format_in(self._bytes(MARK))
+        except FileNotFoundError:
+            raise BadStore(f"there is no store at {self.place}; bring one there: backtest publish URL") from None
+        if number > FORMAT:
+            raise BadStore(f"{self.place} has format {number}, this version knows {FORMAT}; upgrade ib-backtest")
+        return number
+
+    def _read_manifest(self, series: Series) -> Manifest | None:
+        name = f"{series}/manifest.json"
+        for attempt in range(_TRIES):
+            try:
+                return of_bytes(self._bytes(name), f"{self.place}/{name}", series)
+            except FileNotFoundError:
+                break
+            except DamagedStore:
+                # Replaced between two requests of the library, it comes back torn, which its hash tells.
+                if attempt == _TRIES - 1:
+                    raise
+        if self._names(f"{series}/bars"):
+            raise DamagedStore(f"{self.place}/{name} is lost while its bars are there; run: backtest publish URL")
+        return None
+
+    def _each_segment(
+        self,
+        series: Series,
+        choose: Callable[[Manifest], Sequence[Segment]],
+        use: Callable[[Path, Segment], _T],
+    ) -> list[_T]:
+        from concurrent.futures import ThreadPoolExecutor
+
+        def choose_and_fetch(manifest: Manifest) -> Sequence[Segment]:
+            segments = choose(manifest)
+            with ThreadPoolExecutor(_THREADS) as pool:
+                list(pool.map(lambda segment: self._path(series, manifest, segment), segments))
+            return segments
+
+        return super()._each_segment(series, choose_and_fetch, use)
+
+    def _path(self, series: Series, manifest: Manifest, segment: Segment) -> Path:
+        name = f"{series}/{'bars' if segment in manifest.segments else 'archive'}/{segment.file}"
+        path = self._fetched / segment.sha256
+        if not path.exists():
+            data = self._bytes(name)
+            if hashlib.sha256(data).hexdigest() != segment.sha256:
+                raise DamagedStore(f"{self.place}/{name} is not what was published (its SHA-256 differs); {_AGAIN}")
+            beside = path.with_suffix(f".{threading.get_ident()}")
+            beside.write_bytes(data)
+            beside.replace(path)  # another thread may be looking for it
+        return path
+
+    def _bytes(self, name: str) -> bytes:
+        try:
+            with explained(self.place), self._files.open_input_file(f"{self._top}/{name}") as file:
+                data: bytes = file.read()
+        except FileNotFoundError:
+            raise FileNotFoundError(ENOENT, "not published", f"{self.place}/{name}") from None
+        return data
+
+    def _names(self, folder: str) -> list[str]:
+        """Return the names of all files below a folder, from the top."""
+        from pyarrow.fs import FileSelector
+
+        selector = FileSelector(f"{self._top}/{folder}".rstrip("/"), recursive=True, allow_not_found=True)
+        with explained(self.place):
+            found = self._files.get_file_info(selector)
+        return [one.path.removeprefix(f"{self._top}/") for one in found if one.is_file]
+
+
+# --- the libraries
+
+
+def _filesystem(url: str, place: Place) -> tuple[Any, str]:
+    from pyarrow.fs import FileSystem
+
+    with explained(place):
+        try:
+            files, path = FileSystem.from_uri(url)
+        except ValueError as error:
+            raise UsageError(f"{place} cannot be opened; write s3://BUCKET/PREFIX, or file:///FOLDER") from error
+    return files, path.rstrip("/")
+
+
+def format_in(mark: bytes) -> int:
+    """Return the number of the format that a mark says."""
+    try:
+        return int(json.loads(mark)["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedStore(f"{MARK} does not say a format ({error}); restore it") from error
+
+
+@contextlib.contextmanager
+def explained(place: Place, kind: type[Exception] = OSError) -> Iterator[None]:
+    """Raise what a library raised as NoConnection, but a missing file, without the server's words: they say who asked."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, kind) as error:
+        said = re.search(r"AWS Error [A-Z_]+|status [0-9]{3} [A-Za-z ]+|error sending request", str(error))
+        raise NoConnection(
+            f"{place} cannot be used ({said[0] if said else type(error).__name__}); see to the address, the network "
+            "and the credentials in the environment, such as AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION"
+        ) from None
