@@ -1,0 +1,192 @@
+"""
+Kill a writer, or fail its call, at each file system call that it makes: the store is as before or as after.
+
+Run:  python tests/reliability/every_call.py [--faults kill,EIO,ENOSPC,EINTR,EMFILE,EROFS,EACCES] [--operations revise]
+
+After each fault everything must read, be what it was or what was to come (what was acknowledged: to come), and the
+same operation done again must end as if nothing had happened, without a repair and without litter. An error is one
+line and an exit code, never a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import multiprocessing
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from operations import OPERATIONS, Operation, State, done_again, environment, litter, quick_folder, state, told, warm
+from tracer import Call, Ended, Fail, Judgement, Kill, trace
+
+KILL = "kill"
+_NAMED = ("open", "openat", "creat", "mkdir", "mkdirat", "rename", "renameat", "renameat2", "link", "linkat", "unlink",
+          "unlinkat", "rmdir", "stat", "lstat", "newfstatat", "statx", "getdents64")  # fmt: skip
+_MOVED = ("read", "pread64", "write", "pwrite64", "writev", "fsync", "fdatasync", "ftruncate", "flock", "close",
+          "copy_file_range", "sendfile")  # fmt: skip
+# Which calls can end with which error. A kill between two calls that change nothing leaves what the next leaves.
+FITTING: dict[str, tuple[str, ...]] = {
+    KILL: (*_NAMED, *_MOVED[2:5], "ftruncate", "flock", "close", "copy_file_range", "sendfile"),
+    "kill anywhere": (*_NAMED, *_MOVED),
+    "EIO": (*_NAMED, *_MOVED),
+    "ENOSPC": ("write", "pwrite64", "writev", "fsync", "fdatasync", "close", *_NAMED[:9], "ftruncate"),
+    "EINTR": ("open", "openat", "read", "pread64", "write", "pwrite64", "writev", "fsync", "fdatasync", "flock"),
+    "EMFILE": ("open", "openat", "creat"),
+    "EROFS": _NAMED[:13],
+    "EACCES": _NAMED,
+}
+_ONLY_CHANGES = (KILL, "ENOSPC", "EROFS")
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process does: every so many-th place of an operation under a fault."""
+
+    operation: str
+    fault: str
+    first: int
+    step: int
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--faults", default=",".join(FITTING))
+    words.add_argument("--operations", default=",".join(operation.name for operation in OPERATIONS))
+    words.add_argument("--jobs", type=int, default=2)
+    asked = words.parse_args()
+    with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
+        operations, faults = asked.operations.split(","), asked.faults.split(",")
+        places, failures = run(Path(folder), operations, faults, asked.jobs)
+    print("\n".join(failures))
+    print(f"{places} places in {len(operations)} operations, {', '.join(faults)}: {len(failures)} failures")
+    raise SystemExit(bool(failures))
+
+
+def run(folder: Path, operations: Sequence[str], faults: Sequence[str], jobs: int = 2) -> tuple[int, list[str]]:
+    """Return how many calls were struck, and a line for each failure."""
+    shares = [Share(name, fault, first, jobs) for name in operations for fault in faults for first in range(jobs)]
+    forked = multiprocessing.get_context("spawn")
+    with environment(), ProcessPoolExecutor(jobs, forked, initializer=_start, initargs=(folder,)) as pool:
+        done = list(pool.map(_strike_share, [folder] * len(shares), shares))
+    return sum(places for places, _ in done), [line for _, lines in done for line in lines]
+
+
+def strike(folder: Path, operation: Operation, share: Share) -> tuple[int, list[str]]:
+    """Strike the calls of a share; return how many, and a line for each failure."""
+    whole = Path(tempfile.mkdtemp(dir=folder))
+    before = _prepared(operation, whole / "before")
+    copy = _copied(before, whole / "after")
+    calls = _count(operation, copy, share.fault)
+    known = state(before), state(copy)
+    assert done_again(operation, copy) == known[1], f"{operation.name}: twice is not once"
+    failures, places = [], range(share.first, calls, share.step)
+    for place in places:
+        root = _copied(before, whole / "struck")
+        failures += [
+            f"{operation.name}, {share.fault} at {text}" for text in _struck(operation, root, share, place, known)
+        ]
+        shutil.rmtree(root)
+    shutil.rmtree(whole)
+    return len(places), failures
+
+
+def told_wrongly(fault: str, ended: Ended, said: str) -> list[str]:
+    """Return what is wrong about how a command ended, and about what it said."""
+    if ended.hung:
+        return ["it hung"]
+    if fault.startswith(KILL):
+        return [] if ended.code == -9 else [f"was not killed, but ended with {ended.code}: {said}"]
+    if not 0 <= ended.code <= 9:
+        return [f"exit code {ended.code}: {said}"]
+    errors = [line for line in said.splitlines() if "error: " in line]
+    if "Traceback" in said or (ended.code and len(errors) != 1):
+        return [f"exit code {ended.code} and not one line of error: {said}"]
+    return []
+
+
+def _start(folder: Path) -> None:
+    warm(Path(tempfile.mkdtemp(dir=folder)))
+
+
+def _strike_share(folder: Path, share: Share) -> tuple[int, list[str]]:
+    return strike(folder, next(one for one in OPERATIONS if one.name == share.operation), share)
+
+
+def _prepared(operation: Operation, root: Path) -> Path:
+    operation.before(root)
+    return root
+
+
+def _copied(before: Path, root: Path) -> Path:
+    return Path(shutil.copytree(before, root))
+
+
+def _count(operation: Operation, root: Path, fault: str) -> int:
+    calls: list[Call] = []
+    ended = trace(lambda: told(lambda: operation.act(root), root.parent / "said"), root, _looking(fault, calls))
+    assert ended.code == 0, (operation.name, ended, (root.parent / "said").read_text())
+    return len(calls)
+
+
+def _looking(fault: str, calls: list[Call]) -> Callable[[Call], None]:
+    def look(call: Call) -> None:
+        if _fits(call, fault):
+            calls.append(call)
+
+    return look
+
+
+def _fits(call: Call, fault: str) -> bool:
+    named_lock = call.name == "flock" or (call.name == "close" and call.paths[0].endswith(".lock"))
+    return call.name in FITTING[fault] and (call.changes or named_lock or fault not in _ONLY_CHANGES)
+
+
+def _struck(operation: Operation, root: Path, share: Share, place: int, known: tuple[State, State]) -> list[str]:
+    """Strike one call; return what is wrong after it."""
+    seen: list[Call] = []
+    look = _looking(share.fault, seen)
+
+    def judge(call: Call) -> Judgement:
+        before = len(seen)
+        look(call)
+        if len(seen) == before or before != place:
+            return None
+        return Kill() if share.fault.startswith(KILL) else Fail(getattr(errno, share.fault))
+
+    said = root.parent / "said"
+    ended = trace(lambda: told(lambda: operation.act(root), said), root, judge)
+    what = f"call {place}, {seen[place].name} {[path.removeprefix(str(root)) for path in seen[place].paths]}"
+    wrong = [
+        *told_wrongly(share.fault, ended, said.read_text() if said.exists() else ""),
+        *_left(operation, root, ended, known),
+    ]
+    return [f"{what}: {text}" for text in wrong]
+
+
+def _left(operation: Operation, root: Path, ended: Ended, known: tuple[State, State]) -> list[str]:
+    before, after = known
+    try:
+        left = state(root) if any(root.iterdir()) else {}
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
+        return [f"the store does not read: {type(error).__name__}: {error}"]
+    if left not in (before, after):
+        return ["the store is neither as before nor as after"]
+    if ended.acknowledged and left != after:
+        return ["what was acknowledged is not there"]
+    if left == after and not litter(root):
+        return []  # `strike` has seen that twice is once
+    try:
+        again = done_again(operation, root)
+    except Exception as error:  # noqa: BLE001
+        return [f"doing it again failed: {type(error).__name__}: {error}"]
+    if again != after:
+        return ["doing it again did not end as if nothing had happened"]
+    return [f"left {path}" for path in litter(root)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""
+Damage each file of a small store in every way: each damage is noticed, and the file is named.
+
+Run:  python tests/reliability/flips.py [--every 1] [--seed 7]     (--every 5: each fifth byte)
+
+A flipped bit of each byte, a file cut short, emptied, lost, doubled, or swapped with another of the store. Whoever
+reads what the file holds must be told; nothing damaged is ever served, and nothing is taken for an empty market.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from random import Random
+
+from operations import DAILY, MINUTES, quarantine, quick_folder, revise, two_months
+
+from backtest.errors import BacktestError
+from backtest.store import Store
+
+Damage = tuple[str, tuple[Path, ...], Callable[[], object]]  # what it is, the files (any of them is to be named), do it
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--every", type=int, default=1)
+    words.add_argument("--seed", type=int, default=7)
+    asked = words.parse_args()
+    with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
+        done, missed = run(Path(folder), asked.every, asked.seed)
+    print("\n".join(missed))
+    print(f"{done} damages: {len(missed)} missed")
+    raise SystemExit(bool(missed))
+
+
+def run(folder: Path, every: int, seed: int) -> tuple[int, list[str]]:
+    """Do each damage to a store in the folder, flips at one in so many bytes; return how many, and those missed."""
+    root, chance, done, missed = folder / "store", Random(seed), 0, []
+    two_months(root)
+    revise(root)
+    quarantine(root)
+    assert complaints(root) == ""
+    for what, files, damage in [*_damages(root), *_flips(root, every, chance)]:
+        kept = {path: path.read_bytes() for path in files}
+        damage()
+        said = complaints(root)
+        for path, data in kept.items():
+            path.write_bytes(data)
+        done += 1
+        if not any(_named(path, said) for path in files):
+            names = " and ".join(str(path.relative_to(root)) for path in files)
+            missed.append(f"{what} of {names}: {said or 'nobody noticed'}")
+    assert complaints(root) == ""
+    return done, missed
+
+
+def complaints(root: Path) -> str:
+    """Return what a careful reader of the whole store is told; nothing where all is well."""
+    said = []
+    for look in (lambda store: store.read(MINUTES), lambda store: store.read(DAILY), lambda store: store.series()):
+        try:
+            look(Store(root))
+        except BacktestError as error:
+            said.append(str(error))
+    return "\n".join(said)
+
+
+def files_of(root: Path) -> list[Path]:
+    """Return the files that a reader looks at, without locks, which are empty."""
+    return [path for path in sorted(root.rglob("*")) if path.is_file() and path.name != ".lock" and _is_read(path)]
+
+
+def _is_read(path: Path) -> bool:
+    return path.parent.name not in ("archive", "quarantine")
+
+
+def _flips(root: Path, every: int, chance: Random) -> Iterator[Damage]:
+    for path in files_of(root):
+        good = path.read_bytes()
+        for place in range(chance.randrange(min(every, len(good))), len(good), every):
+            bad = good[:place] + bytes([good[place] ^ 1 << chance.randrange(8)]) + good[place + 1 :]
+            yield f"a flip at {place}", (path,), partial(path.write_bytes, bad)
+
+
+def _damages(root: Path) -> Iterator[Damage]:
+    files = files_of(root)
+    for path in files:
+        good = path.read_bytes()
+        for size in {0, 1, len(good) // 2, len(good) - 1}:
+            yield f"a cut at {size}", (path,), partial(path.write_bytes, good[:size])
+        yield "a doubling", (path,), partial(path.write_bytes, good * 2)
+        yield "a byte more", (path,), partial(path.write_bytes, good + b"\0")
+        yield "a line more", (path,), partial(path.write_bytes, good + b"\n")
+        yield "zeros", (path,), partial(path.write_bytes, bytes(len(good)))
+        yield "a loss", (path,), path.unlink
+    for one, other in combinations(files, 2):
+        yield "a swap", (one, other), partial(_swap, one, other)
+
+
+def _swap(one: Path, other: Path) -> None:
+    beside = one.with_name("beside")
+    shutil.move(one, beside)
+    shutil.move(other, one)
+    shutil.move(beside, other)
+
+
+def _named(path: Path, said: str) -> bool:
+    return str(path) in said or (path.name == "STORE.json" and f"{path.parent} is not a store" in said)
+
+
+if __name__ == "__main__":
+    main()

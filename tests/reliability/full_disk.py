@@ -1,0 +1,97 @@
+"""
+Let the disk fill up in the middle of an operation: an error in a line, everything readable, and on it goes with room.
+
+Run:  python tests/reliability/full_disk.py [--sizes 20]
+
+The disk has room for so many bytes, from none to what the operation writes; the write that does not fit is cut short,
+and after it nothing can be written or made, as on a real one. The operation is tried again while the disk is full.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from every_call import told_wrongly
+from operations import OPERATIONS, Operation, State, done_again, environment, litter, quick_folder, state, told, warm
+from tracer import Call, Ended, Fail, Judgement, Shorten, trace
+
+_WRITES = ("write", "writev", "pwrite64")
+
+
+class Disk:
+    """A disk with room for so many bytes."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.used, self.refused = room, 0, 0
+
+    def judge(self, call: Call) -> Judgement:
+        """Let a call write what fits."""
+        size = len(call.data) if call.name in _WRITES else 0
+        makes_something = call.changes and call.name in ("open", "openat", "creat", "mkdir", "link")
+        if self.used + size <= self.room and not (makes_something and self.used >= self.room):
+            self.used += size
+            return None
+        fits, self.used = self.room - self.used, self.room
+        self.refused += 1
+        return Shorten(fits) if fits and size else Fail(errno.ENOSPC) if size or makes_something else None
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--sizes", type=int, default=20)
+    asked = words.parse_args()
+    with environment(), tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
+        warm(Path(folder))
+        full, failures = run(Path(folder), OPERATIONS, asked.sizes)
+    print("\n".join(failures))
+    print(f"{full} disks full in {len(OPERATIONS)} operations: {len(failures)} failures")
+    raise SystemExit(bool(failures))
+
+
+def run(folder: Path, operations: Sequence[Operation], sizes: int) -> tuple[int, list[str]]:
+    """Do each operation on disks of so many sizes; return how many filled up, and a line for each failure."""
+    full, failures = 0, []
+    for operation in operations:
+        before = Path(tempfile.mkdtemp(dir=folder)) / "store"
+        operation.before(before)
+        root = Path(shutil.copytree(before, before.with_name("whole")))
+        endless = Disk(1 << 40)
+        assert not _act(operation, root, endless).code
+        known = state(before), done_again(operation, root)
+        for place in range(sizes):
+            room = endless.used * place // sizes
+            wrong = _on_full_disk(operation, Path(shutil.copytree(before, before.with_name(f"{place}"))), room, known)
+            failures += [f"{operation.name}, room for {room} of {endless.used} bytes: {text}" for text in wrong]
+            full += 1
+    return full, failures
+
+
+def _on_full_disk(operation: Operation, root: Path, room: int, known: tuple[State, State]) -> list[str]:
+    wrong, disk = [], Disk(room)
+    for attempt in ("first", "again"):
+        ended = _act(operation, root, disk)
+        said = (root.parent / "said").read_text()
+        wrong += [f"{attempt}: {text}" for text in told_wrongly("ENOSPC", ended, said)]
+        if not ended.code and attempt == "first" and state(root) != known[1]:
+            wrong.append("it was said to be done, and is not")
+        held = state(root) if any(root.iterdir()) else {}
+        if held not in known:
+            wrong.append(f"{attempt}: neither as before nor as after")
+    if not disk.refused:
+        wrong.append("the disk was never full")
+    if done_again(operation, root) != known[1]:
+        wrong.append("it did not go on when there was room")
+    return [*wrong, *(f"left {path}" for path in litter(root))]
+
+
+def _act(operation: Operation, root: Path, disk: Disk) -> Ended:
+    return trace(lambda: told(lambda: operation.act(root), root.parent / "said"), root, disk.judge)
+
+
+if __name__ == "__main__":
+    main()

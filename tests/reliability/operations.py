@@ -1,0 +1,239 @@
+"""What is done to a store while it is killed, refused and cut off, and what of a store must be the same afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from market import minute_bars
+from tracer import acknowledge
+
+from backtest.bars import Series, rows_digest
+from backtest.calendars import span_of_sessions
+from backtest.cli import main as command_line
+from backtest.errors import BacktestError
+from backtest.sources.files import write_file
+from backtest.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MINUTES, DAILY, OTHER = (Series.parse(text) for text in ("AAPL/5mins", "AAPL/1day", "MSFT/1day"))
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Something that is done to a store of which `before` was done already; done twice it is the same as once."""
+
+    name: str
+    before: Callable[[Path], object]
+    act: Callable[[Path], object]
+
+
+def state(root: Path) -> State:
+    """Return all that a store holds, read with all its checks; raise on anything that is not whole."""
+    store, held = Store(root), {}
+    for series in store.series():
+        manifest, folder = store.manifest(series), store.folder(series)
+        rows = rows_digest(store.read(series)) if manifest.rows else ""
+        put_aside = {_digest(path) for path in folder.glob("quarantine/[!.]*.parquet")}
+        for segment in manifest.archived:
+            data = (folder / "archive" / segment.file).read_bytes()
+            assert hashlib.sha256(data).hexdigest() == segment.sha256, f"archive/{segment.file} is not what it was"
+        archived = {segment.rows_sha256 for segment in manifest.archived}
+        if rows or put_aside or archived or manifest.answers:  # a series is born empty: that is as if it were not
+            held[str(series)] = rows, put_aside, archived, manifest.coverage
+    return held
+
+
+def litter(root: Path) -> list[str]:
+    """Return the files that no reader will ever want: unfinished ones, and segments that no manifest names."""
+    known = {"STORE.json", "manifest.json", ".lock"}
+    for path in root.rglob("manifest.json"):
+        series = Series.parse(path.parent.relative_to(_root_of(path)).as_posix())
+        manifest = Store(_root_of(path)).manifest(series)
+        known |= {segment.file for segment in (*manifest.segments, *manifest.archived)}
+    strays = [path for path in root.rglob("*") if path.is_file() and path.name not in known]
+    return sorted(
+        str(path.relative_to(root)) for path in strays if path.parent.name != "quarantine" or path.name[0] == "."
+    )
+
+
+def told(act: Callable[[], object], said: Path) -> int:
+    """Do it as the command line does: a known error is a line in `said`, and an exit code; then acknowledge."""
+    with said.open("w") as lines:
+        os.dup2(lines.fileno(), 1)
+        os.dup2(lines.fileno(), 2)
+    try:
+        act()
+    except BacktestError as error:
+        return _told(str(error), error.exit_code)
+    except OSError as error:
+        return _told(str(error), 1)
+    acknowledge("done")
+    return 0
+
+
+def done_again(operation: Operation, root: Path) -> State:
+    """Do it in this process, unseen, and return what the store holds then."""
+    nowhere = io.StringIO()
+    with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        operation.act(root)
+    return state(root)
+
+
+def warm(folder: Path) -> None:
+    """Do every operation once, so that the children that are forked from here have nothing to import."""
+    for place, operation in enumerate(OPERATIONS):
+        root = folder / f"warm-{place}"
+        operation.before(root)
+        done_again(operation, root)
+
+
+def quick_folder() -> str | None:
+    """Return a folder in memory where there is one: kills and errors are the same there, and syncs cost nothing."""
+    return next((folder for folder in ("/dev/shm",) if os.access(folder, os.W_OK)), None)
+
+
+@contextlib.contextmanager
+def environment() -> Iterator[None]:
+    """Let numpy start no threads, which a fork would lose, in all that is started within."""
+    before = os.environ.get("OPENBLAS_NUM_THREADS")
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    yield
+    os.environ.pop("OPENBLAS_NUM_THREADS")
+    if before is not None:
+        os.environ["OPENBLAS_NUM_THREADS"] = before
+
+
+def write(root: Path, series: Series, first: str, last: str, seed: int = 7, **words: Any) -> None:
+    """Answer, in the store, for the sessions from the first date to the last with made-up bars."""
+    Store(root).write(
+        series, span_of(series, first, last), bars_of(series, first, last, seed), source="market", **words
+    )
+
+
+@cache
+def bars_of(series: Series, first: str, last: str, seed: int = 7) -> pa.Table:
+    return minute_bars(series, date.fromisoformat(first), date.fromisoformat(last), seed)
+
+
+@cache
+def span_of(series: Series, first: str, last: str) -> Any:
+    return span_of_sessions(series, date.fromisoformat(first), date.fromisoformat(last))
+
+
+# --- the operations
+
+
+def _nothing(root: Path) -> None:
+    root.mkdir()
+
+
+def _two_sessions(root: Path) -> None:
+    write(root, MINUTES, "2024-01-30", "2024-01-31")
+
+
+def two_months(root: Path) -> None:
+    write(root, MINUTES, "2024-01-30", "2024-02-02")
+    write(root, DAILY, "2024-01-02", "2024-02-02")
+
+
+def _revised(root: Path) -> None:
+    two_months(root)
+    write(root, MINUTES, "2024-01-30", "2024-01-31", seed=8, revise=True)
+
+
+def _strays(root: Path) -> None:
+    _two_sessions(root)
+    folder = Store(root).folder(MINUTES)
+    (folder / "bars" / "2024-01.0123456789ab.parquet").write_bytes(b"PAR1 half a segm")
+    (folder / ".tmp-4194304-1-manifest.json").write_bytes(b"{")  # of a process that cannot be
+
+
+def revise(root: Path) -> None:
+    write(root, MINUTES, "2024-01-30", "2024-02-01", seed=8, revise=True)
+
+
+def quarantine(root: Path) -> None:
+    span, bars = (of(MINUTES, "2024-02-01", "2024-02-02") for of in (span_of, bars_of))
+    Store(root).quarantine(MINUTES, span, bars, "the vendor said 420")
+
+
+def _read_anew(root: Path) -> None:
+    write(Store(root).staging().root, MINUTES, "2024-01-30", "2024-02-02", seed=9)
+    bars = Store(root).staging().read(MINUTES)
+    Store(root).write(MINUTES, span_of(MINUTES, "2024-01-30", "2024-02-02"), bars, source="market", revise=True)
+    Store(root).staging().drop(MINUTES)
+
+
+def _import(root: Path) -> None:
+    """Import a file that lies beside the store, through the command line."""
+    file = root.parent / f"{root.name}.csv"
+    if not file.exists():
+        write_file(bars_of(MINUTES, "2024-02-01", "2024-02-02"), str(file), MINUTES)
+    with contextlib.suppress(_Done):
+        _command("import", str(file), str(MINUTES), "--store", str(root))
+
+
+class _Done(Exception):
+    pass
+
+
+def _command(*words: str) -> None:
+    """Run a command; end the process as it does unless it went well."""
+    try:
+        command_line(list(words))
+    except SystemExit as ended:
+        if ended.code:
+            raise
+        raise _Done from ended
+
+
+OPERATIONS = (
+    Operation("create", _nothing, _two_sessions),
+    Operation("append", _two_sessions, lambda root: write(root, MINUTES, "2024-02-01", "2024-02-01")),
+    Operation("append to a file", two_months, lambda root: write(root, DAILY, "2024-02-05", "2024-02-06")),
+    Operation("backfill", two_months, lambda root: write(root, MINUTES, "2023-12-29", "2024-01-29")),
+    Operation("nothing new", _two_sessions, _two_sessions),
+    Operation("none there", _two_sessions, lambda root: write_none(root, "2024-01-02", "2024-01-05")),
+    Operation("another series", _two_sessions, lambda root: write(root, OTHER, "2024-01-02", "2024-01-05")),
+    Operation("revise", two_months, revise),
+    Operation("revise again", _revised, lambda root: write(root, MINUTES, "2024-01-31", "2024-01-31", 9, revise=True)),
+    Operation("quarantine", _two_sessions, quarantine),
+    Operation("sweep", _strays, lambda root: write(root, MINUTES, "2024-02-01", "2024-02-01")),
+    Operation("read anew", two_months, _read_anew),
+    Operation("import", _two_sessions, _import),
+)
+
+
+def write_none(root: Path, first: str, last: str) -> None:
+    """Record, in the store, that the vendor has no bars there."""
+    Store(root).write(MINUTES, span_of(MINUTES, first, last), bars_of(MINUTES, first, last).slice(0, 0), text="no data")
+
+
+def _told(text: str, code: int) -> int:
+    print(f"error: {text}", file=sys.stderr, flush=True)
+    return code
+
+
+def _digest(path: Path) -> str:
+    import pyarrow.parquet as pq
+
+    return rows_digest(pq.ParquetFile(path, pre_buffer=False).read(use_threads=False))
+
+
+def _root_of(path: Path) -> Path:
+    return next(folder for folder in path.parents if (folder / "STORE.json").exists())

@@ -1,0 +1,48 @@
+"""The scripts of tests/reliability about kills, power cuts and crowds, at the size of CI; by hand for larger ones."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).with_name("reliability")
+LINUX = sys.platform == "linux" and os.uname().machine == "x86_64"
+
+
+def last_line(script, *words):
+    """Run a script, whose exit code is 0 where it found no failure, and return the last line that it printed."""
+    ran = subprocess.run(
+        [sys.executable, SCRIPTS / script, *words], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout.splitlines()[-1]
+
+
+@pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")
+def test_the_harness_finds_each_careless_writer():
+    assert last_line("controls.py") == "all as it should be"
+
+
+@pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")
+@pytest.mark.xfail(strict=True, reason="Store.drop can be killed half-way, and unfinished files stay")
+def test_a_kill_at_any_call_leaves_the_store_as_before_or_as_after():
+    assert "13 operations, kill: 0 failures" in last_line("every_call.py", "--faults", "kill")
+
+
+@pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")
+@pytest.mark.xfail(strict=True, reason="folders made by a killed writer are not synced by the next")
+def test_nothing_is_acknowledged_before_it_is_synced_and_power_cuts_lose_nothing():
+    said = last_line("power_cuts.py", "--cuts", "520")
+
+    assert said.startswith("520 power cuts: 0 failures")
+    assert said.endswith("0 not synced")
+
+
+def test_kills_at_random_moments_lose_nothing():
+    assert last_line("kills.py", "--kills", "300").startswith("300 kills")
+
+
+def test_writers_and_readers_at_once_end_with_the_exact_union():
+    assert "4 writers on 4 series, 4 killed" in last_line("crowd.py", "--writers", "4", "--sessions", "12")
