@@ -221,7 +221,7 @@ def format_in(mark: bytes) -> int:
 
 @contextlib.contextmanager
 def explained(place: Place, kind: type[Exception] = OSError) -> Iterator[None]:
-    """Raise what a library raised as NoConnection, but a missing file, without the server's words: they say who asked."""
+    """Raise what a library raised as NoConnection, without the server's words, which say who asked."""
     try:
         yield
     except FileNotFoundError:
