@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from array import array
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from backtest.bars import Series, Span, rows_digest
 from backtest.calendars import sessions, sessions_a_year, span_of_sessions
+from backtest.cerebro import Cerebro
 from backtest.costs import COSTS
 from backtest.errors import BacktestError, StrategyError, UsageError
 from backtest.feed import replay
@@ -23,6 +25,8 @@ from backtest.strategy import Strategy, explain, load, parameters
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from backtest.cerebro import History
 
 _EPOCH = 719_163  # 1970-01-01 as Backtrader counts days
 _PACKAGES = ("ib-backtest", "backtrader", "pyarrow", "numpy", "pandas")
@@ -86,12 +90,12 @@ class Recorder(bt.Analyzer):
 
     def start(self) -> None:
         """Begin with nothing."""
-        self.stamps: list[float] = []
-        self.equity: list[float] = []
-        self.cash: list[float] = []
-        self.positions: list[float] = []
-        self.closes: list[float] = []
         self.told: dict[int, Any] = {}
+        self.stamps: Any = array("d")
+        self.equity: Any = array("d")
+        self.cash: Any = array("d")
+        self.positions: list[Any] = [array("d") for _ in self.datas]
+        self.closes: list[Any] = [array("d") for _ in self.datas]
 
     def notify_order(self, order: Any) -> None:
         """Keep the newest state of an order."""
@@ -104,15 +108,20 @@ class Recorder(bt.Analyzer):
         kept = {order.ref: order for order in [*broker.pending, *broker.orders]}
         return [order for _, order in sorted({**self.told, **kept}.items())]
 
+    def take(self, history: History) -> None:
+        """Take all bars at once, after a run in the lean loop, which does not call `next` then."""
+        self.stamps, self.equity, self.cash = history.stamps, history.equity, history.cash
+        self.positions, self.closes = history.positions, history.closes
+
     def next(self) -> None:
         """Take one row; Backtrader calls this for bars of the warm-up too."""
         broker = self.strategy.broker
         self.stamps.append(self.strategy.datetime[0])
         self.equity.append(broker.getvalue())
         self.cash.append(broker.getcash())
-        for data in self.datas:
-            self.positions.append(broker.getposition(data).size)
-            self.closes.append(data.close[0] if len(data) else float("nan"))
+        for data, positions, closes in zip(self.datas, self.positions, self.closes, strict=True):
+            positions.append(broker.getposition(data).size)
+            closes.append(data.close[0] if len(data) else float("nan"))
 
 
 def _all_series(series: Series | str | Iterable[Series | str]) -> list[Series]:
@@ -154,7 +163,7 @@ def _dates(span: Any) -> tuple[str, str]:
 
 
 def _simulate(strategy: Strategy, spec: RunSpec, series: list[Series], bars: dict[Series, pa.Table]) -> Recorder:
-    cerebro = bt.Cerebro(stdstats=False)
+    cerebro = Cerebro(stdstats=False)
     for one in series:
         cerebro.adddata(replay(bars[one], one))
     cerebro.broker.setcash(spec.cash)
@@ -184,18 +193,16 @@ def _record(recorder: Recorder, series: list[Series], spec: RunSpec, bars: dict[
     if not count:
         shortest = min(len(bars[one]) for one in series)
         raise UsageError(f"{spec.name} never saw a bar: it waits for more than the {shortest} there are")
-    times = _times(np.array(recorder.stamps), series)
-    positions = np.array(recorder.positions, float).reshape(count, len(series))
-    closes = np.array(recorder.closes, float).reshape(count, len(series))
+    times = _times(np.asarray(recorder.stamps), series)
     columns: dict[str, Any] = {
         "time": pa.array(times, pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC")),
         "session": pa.array(_session_days(times, series)),
-        "equity": pa.array(recorder.equity, pa.float64()),
-        "cash": pa.array(recorder.cash, pa.float64()),
+        "equity": pa.array(np.asarray(recorder.equity)),
+        "cash": pa.array(np.asarray(recorder.cash)),
     }
     for n in range(len(series)):
-        columns[f"position.{n}"] = pa.array(positions[:, n])
-        columns[f"close.{n}"] = pa.array(closes[:, n])
+        columns[f"position.{n}"] = pa.array(np.asarray(recorder.positions[n]))
+        columns[f"close.{n}"] = pa.array(np.asarray(recorder.closes[n]))
     if spec.benchmark:
         columns["benchmark"] = pa.array(_as_of(times, bars[Series.parse(spec.benchmark)], Series.parse(spec.benchmark)))
     return pa.table(columns)
@@ -235,38 +242,48 @@ def _order_tables(orders: list[Any], series: list[Series]) -> tuple[pa.Table, pa
     import pyarrow as pa
 
     first = min((order.ref for order in orders), default=0)  # Backtrader counts on from run to run
-    order_rows = [_order_row(order, order.ref - first + 1, series) for order in orders]
-    fill_rows = [
-        {
-            "ref": order.ref - first + 1,
-            "time": _time(bit.dt, series),
-            "series": order.data._name,
-            "size": float(bit.size),
-            "price": float(bit.price),
-            "costs": float(bit.comm),
-        }
-        for order in orders
-        for bit in order.executed.exbits
-        if bit.size
-    ]
-    fill_rows.sort(key=lambda row: (row["time"], row["ref"]))
-    return pa.Table.from_pylist(order_rows, _order_schema()), pa.Table.from_pylist(fill_rows, _fill_schema())
+    order_columns = _order_columns(orders, first, series)
+    fills = [(order, bit) for order in orders for bit in order.executed.exbits if bit.size]
+    fill_columns = _fill_columns(fills, first, series)
+    fill_rows = pa.table(fill_columns, _fill_schema()).sort_by([("time", "ascending"), ("ref", "ascending")])
+    return pa.table(order_columns, _order_schema()), fill_rows
 
 
-def _order_row(order: Any, number: int, series: list[Series]) -> dict[str, Any]:
+def _order_columns(orders: list[Any], first: int, series: list[Series]) -> dict[str, Any]:
+    filled = [order.executed for order in orders]
     return {
-        "ref": number,
-        "series": order.data._name,
-        "side": "buy" if order.isbuy() else "sell",
-        "kind": order.getordername(),
-        "size": float(order.created.size),
-        "created": _time(order.created.dt, series),
-        "status": order.getstatusname(),
-        "filled": float(order.executed.size),
-        "price": float(order.executed.price),
-        "costs": float(order.executed.comm),
-        "closed": _time(order.executed.dt, series) if order.executed.size else None,
+        "ref": [order.ref - first + 1 for order in orders],
+        "series": [order.data._name for order in orders],
+        "side": ["buy" if order.isbuy() else "sell" for order in orders],
+        "kind": [order.getordername() for order in orders],
+        "size": [float(order.created.size) for order in orders],
+        "created": _moments([order.created.dt for order in orders], series),
+        "status": [order.getstatusname() for order in orders],
+        "filled": [float(fill.size) for fill in filled],
+        "price": [float(fill.price) for fill in filled],
+        "costs": [float(fill.comm) for fill in filled],
+        "closed": _moments([fill.dt if fill.size else None for fill in filled], series),
     }
+
+
+def _fill_columns(fills: list[tuple[Any, Any]], first: int, series: list[Series]) -> dict[str, Any]:
+    return {
+        "ref": [order.ref - first + 1 for order, _ in fills],
+        "time": _moments([bit.dt for _, bit in fills], series),
+        "series": [order.data._name for order, _ in fills],
+        "size": [float(bit.size) for _, bit in fills],
+        "price": [float(bit.price) for _, bit in fills],
+        "costs": [float(bit.comm) for _, bit in fills],
+    }
+
+
+def _moments(stamps: list[float | None], series: list[Series]) -> pa.Array:
+    """Return Backtrader's numbers as timestamps, null where there is none."""
+    import pyarrow as pa
+
+    missing = np.array([stamp is None for stamp in stamps], bool)
+    times = _times(np.array([stamp or 0.0 for stamp in stamps]), series)
+    return pa.array(times, pa.timestamp("us"), mask=missing).cast(pa.timestamp("us", tz="UTC"))
 
 
 def _order_schema() -> pa.Schema:
@@ -285,11 +302,6 @@ def _fill_schema() -> pa.Schema:
     columns = {"ref": pa.int64(), "time": pa.timestamp("us", tz="UTC"), "series": pa.string(), "size": number,
                "price": number, "costs": number}  # fmt: skip
     return pa.schema(columns)
-
-
-def _time(stamp: float, series: list[Series]) -> datetime:
-    moment: datetime = _times(np.array([stamp]), series)[0].astype(datetime)
-    return moment.replace(tzinfo=UTC)
 
 
 def _manifest(strategy: Strategy, bars: dict[Series, pa.Table]) -> dict[str, Any]:
