@@ -327,7 +327,7 @@ class _LeanRun:
         finally:
             told = len(self.strategy.lines.lines[0].array)
             coupling.undo(ahead=self.broker.movers if told <= clock.own.at else ())
-            self.broker.release()
+            self.broker.release(clock.own.at)
         self.cerebro.history = self.history
         for one in self.bulk:
             one.take(self.history)

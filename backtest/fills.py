@@ -228,8 +228,10 @@ class LeanBroker(_Stock):
             for position in broker.positions.values():
                 position.__class__ = LeanPosition
 
-    def release(self) -> None:
+    def release(self, last_step: int) -> None:
         """Be Backtrader's own broker again."""
+        if not self.restless and last_step > self.step:
+            self._credit()
         self.unsettle()
         for name in ("stale", "step", "movers", "fills", "cashes", "restless"):
             del self.__dict__[name]
@@ -245,10 +247,13 @@ class LeanBroker(_Stock):
 
     def _stock_positions(self) -> None:
         self.positions.default_factory = Position
-        for data, position in self.positions.items():
+        for position in self.positions.values():
             _stock_position(position)
-            if position:
-                self.d_credit[data] += 0.0  # the interest of an open position, which is none
+
+    def _credit(self) -> None:
+        for data, position in self.positions.items():
+            if position.size:
+                self.d_credit[data] += 0.0  # the interest of what was open before this bar, which is none
 
     # What Backtrader keeps up to date bar by bar.
     _value, _valuemkt, _valuelever, _valuemktlever, _leverage, _unrealized, _fundval = map(_reckoned, _RECKONED)
@@ -284,6 +289,8 @@ class LeanBroker(_Stock):
 
     def next(self) -> None:
         """Do a bar's work: check what was submitted, try what is pending."""
+        if self.p.filler is not None:
+            self.unsettle()  # a strategy's idea in mid-run
         if self.restless:
             self.stale = False  # Backtrader reckons it at the end
             _Stock.next(self)
@@ -292,8 +299,8 @@ class LeanBroker(_Stock):
             self._toactivate.popleft().activate()
         if self.p.checksubmit and self.submitted:
             self.check_submitted()
-        before = self.__dict__["cash"]
-        self.__dict__["cash"] = before - 0.0  # Backtrader takes off the interest: a float from here on
+        self._credit()
+        self.__dict__["cash"] -= 0.0  # which makes a float of it
         self._try_pending()
         self.stale = True
         if self.__dict__["cash"] != self.cashes[-1][1]:
