@@ -1,0 +1,85 @@
+"""
+All benchmarks of speed and memory, one after the other, and one table of them: what `make bench` runs.
+
+Run:  python tests/benchmarks/bench.py --rivals .venv-rivals/bin/python [--out build/bench.md]
+
+Each job is checked before it is timed: no line is told of programs that do not do the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import backtrader
+import loading
+import memory
+import newcomer
+import numpy
+import pandas
+import pyarrow
+import running
+import timing
+
+METHOD = (
+    "Medians of turns A B A B ...; a ratio is the median of theirs over ours in the same turn. "
+    "Results were equal before timing. Made by `make bench`."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large the jobs are, and how often they are repeated."""
+
+    bars: int = 1_000_000  # of a load, and of a run whose memory is measured
+    run_bars: int = 100_000
+    years_bars: int = 2_520  # ten years of days
+    series: tuple[int, ...] = (1, 50)
+    loads: int = 3
+    runs: int = 5
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--rivals", type=Path, required=True, help="the Python that has the other libraries")
+    words.add_argument("--out", type=Path, default=Path("build/bench.md"))
+    asked = words.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        written = report(rows(Path(folder), asked.rivals, Sizes()))
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    asked.out.write_text(written)
+    print(f"\n{written}")
+
+
+def rows(folder: Path, rivals: Path | None, sizes: Sizes) -> list[timing.Row]:
+    """Return the rows of every benchmark, told as they come."""
+    return [told(row) for row in _rows(folder, rivals, sizes)]
+
+
+def report(rows: list[timing.Row]) -> str:
+    """Return the table with what it was measured on, and how."""
+    packages = ", ".join(f"{one.__name__} {one.__version__}" for one in (backtrader, numpy, pandas, pyarrow))
+    machine = f"Python {platform.python_version()}, {packages}; {platform.system()}, {os.cpu_count()} cores."
+    return f"{timing.table(rows)}\n\n{machine} {METHOD}\n"
+
+
+def told(row: timing.Row) -> timing.Row:
+    """Print a row as soon as it is known."""
+    print(timing.line(row), flush=True)
+    return row
+
+
+def _rows(folder: Path, rivals: Path | None, sizes: Sizes) -> Iterator[timing.Row]:
+    yield from newcomer.rows(folder / "newcomer", rivals, sizes.years_bars, sizes.series, sizes.runs)
+    yield from running.rows(sizes.run_bars, sizes.runs)
+    yield from loading.rows(folder, sizes.bars, sizes.loads)
+    yield from memory.rows(folder / "memory", sizes.bars)
+
+
+if __name__ == "__main__":
+    main()

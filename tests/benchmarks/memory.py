@@ -1,0 +1,136 @@
+"""
+Memory: the most that one long run takes, ours against stock Backtrader, and whether ten times the bars take ten times.
+
+Run:  python tests/benchmarks/memory.py [--bars 1000000]      (Linux: it reads /proc)
+
+Each run is a process of its own: read one-minute bars, run an SMA cross, keep what is kept. Ours: the store, our engine
+with its recorder; theirs: `pandas.read_parquet`, `bt.feeds.PandasData`, stock Cerebro without observers or recorder.
+Both end with the same cash, or nothing is told. Of time and memory that are to grow with the bars, what
+a run over a hundred bars takes, mostly imports, is left out of the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import backtrader as bt
+import prices
+import running
+import timing
+
+from backtest.bars import Series
+from backtest.store import Store
+
+MINUTES = Series.parse("EUR-CASH-IDEALPRO-USD/1min/MIDPOINT")  # trades around the clock
+HERE = Path(__file__).parent
+FEW = 100  # bars that take hardly more than the imports
+CASH = 1_000_000.0
+HALF = 2.0  # of what stock Backtrader takes
+LINEAR = 1 / 1.2  # within 20 %
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a run took, and the cash it ended with."""
+
+    seconds: float
+    megabytes: float
+    cash: float
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--bars", type=int, default=1_000_000)
+    words.add_argument("--alone", nargs=2, metavar=("KIND", "PATH"), help="run one, and print what it took")
+    asked = words.parse_args()
+    if asked.alone:
+        print(json.dumps(alone(*asked.alone)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        print(timing.table(rows(Path(folder), asked.bars)))
+
+
+def rows(folder: Path, bars: int) -> list[timing.Row]:
+    """Return the rows of a run over so many bars against Backtrader's, and of one over ten times as many."""
+    none, some, many = (made(folder / str(count), count) for count in (FEW, bars, bars * 10))
+    base, ours, ten_times = (cost("ours", place / "store") for place in (none, some, many))
+    theirs = cost("stock", some / "bars.parquet")
+    assert ours.cash == theirs.cash != CASH, f"ours ended with {ours.cash}, stock Backtrader with {theirs.cash}"
+    return [
+        against_stock(f"peak memory of a run, {bars:,} bars", ours.megabytes, theirs.megabytes),
+        ten_times_as_many("time", bars, ours.seconds, ten_times.seconds, "s", base.seconds),
+        ten_times_as_many("memory", bars, ours.megabytes, ten_times.megabytes, "MB", base.megabytes),
+    ]
+
+
+def against_stock(job: str, ours: float, theirs: float) -> timing.Row:
+    return timing.Row(job, running.STOCK, f"{ours:,.0f} MB", f"{theirs:,.0f} MB", theirs / ours, HALF)
+
+
+def ten_times_as_many(what: str, bars: int, one: float, ten: float, unit: str, base: float) -> timing.Row:
+    """Return the row of ten times as many bars; `base` is what hardly any take."""
+    job = f"{what} of a run, {bars * 10:,} bars"
+    ratio = 10 * (one - base) / (ten - base)
+    return timing.Row(job, f"10 × {bars:,} bars", f"{ten:,.1f} {unit}", f"{one:,.1f} {unit}", ratio, LINEAR)
+
+
+def made(folder: Path, count: int) -> Path:
+    """Make so many bars, in a store and in a file for pandas, and return their folder."""
+    bars = prices.minute_bars(count, a_day=1440)
+    store = Store(folder / "store")
+    prices.fill(store, MINUTES, bars)
+    prices.write_frame(folder / "bars.parquet", bars, MINUTES)
+    return folder
+
+
+def cost(kind: str, path: Path) -> Cost:
+    """Return what a run takes in a process of its own."""
+    command = [sys.executable, __file__, "--alone", kind, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"the run of {kind} failed:\n{done.stderr}"
+    return Cost(**json.loads(done.stdout))
+
+
+def alone(kind: str, path: str) -> dict[str, float]:
+    """Run in this process, and return what it took."""
+    started = time.perf_counter()
+    cash = {"ours": run_ours, "stock": run_stock}[kind](path)
+    return {"seconds": time.perf_counter() - started, "megabytes": peak(), "cash": cash}
+
+
+def run_ours(store: str) -> float:
+    from backtest import run
+
+    result = run(running.SmaCross, str(MINUTES), store=store, cash=CASH, costs="none")
+    cash: float = result.record["cash"][-1].as_py()
+    return cash
+
+
+def run_stock(path: str) -> float:
+    import pandas as pd
+
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(bt.feeds.PandasData(dataname=pd.read_parquet(path)))
+    cerebro.addstrategy(running.SmaCross)
+    cerebro.broker.setcash(CASH)
+    cerebro.run()
+    cash: float = cerebro.broker.getcash()
+    return cash
+
+
+def peak() -> float:
+    """Return the most memory that this process has had, in MB."""
+    # Not getrusage: a child begins there with the peak of the process that made it.
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""
+Running: the event loop over bars that are loaded already, ours with its recorder against stock Backtrader without.
+
+Run:  python tests/benchmarks/running.py [--bars 100000] [--repeats 5]
+
+Both get the same feed and the same strategy, and what is timed is `cerebro.run()`. Before timing, equity and cash after
+each bar, and each order, are compared bit by bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import backtrader as bt
+import prices
+import pyarrow as pa
+import timing
+
+from backtest.bars import Series
+from backtest.engine import Recorder
+from backtest.feed import replay
+
+Bars = dict[Series, pa.Table]
+
+Cerebro = bt.Cerebro
+STOCK = "stock Backtrader"
+
+
+class SmaCross(bt.Strategy):
+    """Buy each series when its fast average crosses above the slow one, and sell when it crosses below."""
+
+    params = (("fast", 10), ("slow", 30), ("size", 10))
+
+    def __init__(self) -> None:
+        fast, slow = ([bt.ind.SMA(data, period=period) for data in self.datas] for period in (self.p.fast, self.p.slow))
+        self.crosses = [bt.ind.CrossOver(*pair) for pair in zip(fast, slow, strict=True)]
+
+    def next(self) -> None:
+        for data, cross in zip(self.datas, self.crosses, strict=True):
+            if cross[0] > 0:
+                self.buy(data=data, size=self.p.size)
+            elif cross[0] < 0 and self.getposition(data):
+                self.close(data=data)
+
+
+class Looks(bt.Strategy):
+    """Buy the rare bar that closes well below the average, sell above it, and look at every bar for that."""
+
+    params = (("period", 30), ("below", 0.995))
+
+    def __init__(self) -> None:
+        self.average = bt.ind.SMA(period=self.p.period)
+
+    def next(self) -> None:
+        if self.position:
+            if self.data.close[0] > self.average[0]:
+                self.close()
+        elif self.data.close[0] < self.p.below * self.average[0]:
+            self.buy(size=10)
+
+
+class DoesNothing(bt.Strategy):
+    """See every bar and do nothing."""
+
+    def next(self) -> None:
+        pass
+
+
+class Witness(bt.Analyzer):
+    """What the recorder should have seen, asked of a stock broker after each bar."""
+
+    def start(self) -> None:
+        self.equity: list[float] = []
+        self.cash: list[float] = []
+
+    def next(self) -> None:
+        self.equity.append(self.strategy.broker.getvalue())
+        self.cash.append(self.strategy.broker.getcash())
+
+    def prenext(self) -> None:
+        self.next()
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--bars", type=int, default=100_000)
+    words.add_argument("--repeats", type=int, default=5)
+    asked = words.parse_args()
+    print(timing.table(rows(asked.bars, asked.repeats)))
+
+
+def rows(bars: int, repeats: int) -> list[timing.Row]:
+    """Return the rows of running strategies over so many bars, and over ten series with a fourth of them in all."""
+    one = {Series.parse("MADE/1min"): prices.minute_bars(bars)}
+    ten_names = enumerate(prices.symbols(10))
+    ten = {Series.parse(f"{name}/1day"): prices.daily_bars(bars // 40, seed) for seed, name in ten_names}
+    return [
+        *contest(f"SMA cross, {bars:,} bars", SmaCross, one, repeats, 6.0),
+        *contest(f"looks and rarely trades, {bars:,} bars", Looks, one, repeats, 12.0),
+        *contest(f"does nothing, {bars:,} bars", DoesNothing, one, repeats, 20.0),
+        *contest(f"SMA cross, 10 series × {bars // 40:,} bars", SmaCross, ten, repeats, 4.0),
+    ]
+
+
+def contest(job: str, strategy: type[bt.Strategy], bars: Bars, repeats: int, goal: float) -> list[timing.Row]:
+    """Return the row of one strategy, after it was seen to do the same in both engines."""
+    check(ours(strategy, bars), stock(strategy, bars, witness=True))
+    jobs = {"ours": lambda: ours(strategy, bars), STOCK: lambda: stock(strategy, bars)}
+    return timing.race(job, jobs, repeats, {STOCK: goal})
+
+
+def ours(strategy: type[bt.Strategy], bars: Bars) -> Any:
+    """Return the strategy as it ended in our engine, with our recorder."""
+    cerebro = ready(Cerebro(stdstats=False), strategy, bars)
+    cerebro.addanalyzer(Recorder, _name="seen")
+    return cerebro.run()[0]
+
+
+def stock(strategy: type[bt.Strategy], bars: Bars, witness: bool = False) -> Any:
+    """Return the strategy as it ended in Backtrader's engine, with nobody looking on unless there is a witness."""
+    cerebro = ready(bt.Cerebro(stdstats=False), strategy, bars)
+    if witness:
+        cerebro.addanalyzer(Witness, _name="seen")
+    return cerebro.run()[0]
+
+
+def ready(cerebro: Any, strategy: type[bt.Strategy], bars: Bars) -> Any:
+    """Return the engine with feeds, strategy, cash and commission."""
+    for series, table in bars.items():
+        cerebro.adddata(replay(table, series))
+    cerebro.addstrategy(strategy)
+    cerebro.broker.setcash(1_000_000.0)
+    cerebro.broker.setcommission(commission=0.001)
+    return cerebro
+
+
+def check(ours: Any, theirs: Any) -> None:
+    """Fail unless both runs saw the same equity and cash after each bar, and made the same of each order."""
+    mine, other = ours.analyzers.seen, theirs.analyzers.seen
+    assert len(other.equity), "nothing was run"
+    assert list(mine.equity) == other.equity, "equity differs"
+    assert list(mine.cash) == other.cash, "cash differs"
+    assert orders(ours) == orders(theirs), "orders differ"
+
+
+def orders(ran: Any) -> list[tuple[Any, ...]]:
+    """Return what became of each order, in the order of creation."""
+    kept = sorted([*ran.broker.orders, *ran.broker.pending], key=lambda order: order.ref)
+    return [(order.data._name, order.status, order.size, _money(order)) for order in kept]
+
+
+def _money(order: Any) -> tuple[float, ...]:
+    done = order.executed
+    return done.dt, done.size, done.price, done.value, done.comm, done.pnl
+
+
+if __name__ == "__main__":
+    main()

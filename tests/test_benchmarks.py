@@ -1,0 +1,138 @@
+"""The benchmarks at a tiny size: that they compare like with like, and tell it as a table. Never how fast."""
+
+import subprocess
+import sys
+
+import backtrader as bt
+import bench
+import loading
+import memory
+import newcomer
+import prices
+import pytest
+import running
+import timing
+
+from backtest.bars import Series
+from backtest.feed import replay
+
+DAILY = Series.parse("MADE/1day")
+
+
+def test_every_turn_has_all_jobs_in_order():
+    took = []
+
+    timing.take_turns({"A": lambda: took.append("A"), "B": lambda: took.append("B")}, repeats=2)
+
+    assert took == ["A", "B", "A", "B"]
+
+
+def test_a_ratio_is_the_middle_one_of_the_turns():
+    assert timing.pair_ratio([8.0, 4.0, 30.0], [1.0, 2.0, 10.0]) == 3.0
+
+
+def test_a_row_says_whether_its_goal_is_met():
+    rows = [timing.Row("load", "a rival", "1 s", "200 s", ratio, 150.0) for ratio in (200.0, 149.0)]
+
+    assert timing.table(rows).splitlines()[2:] == [
+        "| load | a rival | 1 s | 200 s | 200 × | ≥ 150 × | yes |",
+        "| load | a rival | 1 s | 200 s | 149 × | ≥ 150 × | NO |",
+    ]
+
+
+def test_loading_is_set_against_pandas_and_bare_arrow(tmp_path):
+    rows = loading.rows(tmp_path, bars=900, repeats=1)
+
+    assert [row.against for row in rows] == ["read_parquet + PandasData", "bare pq.read_table"]
+    assert all(row.ratio > 0 for row in rows)
+
+
+def test_feeds_of_other_bars_are_not_timed():
+    feeds = [loading.loaded(replay(prices.daily_bars(20, seed), DAILY)) for seed in (1, 2)]
+
+    with pytest.raises(AssertionError, match="the lines open differ"):
+        loading.check(*feeds)
+
+
+def test_every_strategy_does_the_same_in_both_engines_and_is_told():
+    rows = running.rows(bars=2000, repeats=1)
+
+    assert [row.job.partition(",")[0] for row in rows] == [
+        "SMA cross", "looks and rarely trades", "does nothing", "SMA cross",
+    ]  # fmt: skip
+    assert {row.against for row in rows} == {"stock Backtrader"}
+
+
+class BuysMore(running.SmaCross):
+    params = (("size", 11),)
+
+
+def test_engines_that_differ_are_not_timed():
+    bars = {DAILY: prices.daily_bars(200, seed=1)}
+
+    with pytest.raises(AssertionError, match="equity differs"):
+        running.check(running.ours(BuysMore, bars), running.stock(running.SmaCross, bars, witness=True))
+
+
+class OrdersInVain(bt.Strategy):
+    def next(self):
+        if len(self) == 5:
+            self.buy(size=1, exectype=bt.Order.Limit, price=0.01)
+
+
+def test_orders_that_differ_are_found_though_no_money_moved():
+    bars = {DAILY: prices.daily_bars(20, seed=1)}
+
+    with pytest.raises(AssertionError, match="orders differ"):
+        running.check(running.ours(OrdersInVain, bars), running.stock(running.DoesNothing, bars, witness=True))
+
+
+def test_strategies_of_the_benchmark_do_trade():
+    bars = {DAILY: prices.minute_bars(12_000)}
+
+    crosses, rare = (len(running.orders(running.ours(one, bars))) for one in (running.SmaCross, running.Looks))
+
+    assert 0 < rare < 40 < 400 < crosses
+
+
+def test_the_newcomers_programs_agree_and_are_told(tmp_path):
+    rows = newcomer.rows(tmp_path, rivals=None, bars=120, counts=(2,), repeats=1)
+
+    assert [(row.job, row.against) for row in rows] == [("newcomer's job, 2 series", "stock Backtrader")]
+
+
+@pytest.mark.parametrize("number", newcomer.NUMBERS)
+def test_a_newcomers_program_with_other_numbers_is_not_timed(number):
+    bars = {"S00": prices.daily_bars(5, seed=1)}
+    ours = {"S00": {"sharpe": 1.0, "drawdown": -0.2, "return": 0.1}}
+    theirs = {"S00": {**ours["S00"], number: 0.100001}}
+
+    with pytest.raises(AssertionError, match=f"S00: {number} is"):
+        newcomer.check(ours, theirs, newcomer.NUMBERS, "a rival", bars)
+
+
+def test_memory_is_told_of_both_and_of_ten_times_the_bars(tmp_path):
+    rows = memory.rows(tmp_path, bars=500)
+
+    assert [row.job for row in rows] == [
+        "peak memory of a run, 500 bars", "time of a run, 5,000 bars", "memory of a run, 5,000 bars",
+    ]  # fmt: skip
+    assert rows[0].ours.endswith(" MB")
+
+
+def test_a_peak_is_that_of_a_process_itself_not_of_the_one_that_made_it():
+    held = bytearray(300 * 2**20)
+
+    command = [sys.executable, "-c", "import memory; print(memory.peak())"]
+    child = subprocess.run(command, cwd=memory.HERE, capture_output=True, text=True, check=True)
+
+    assert float(child.stdout) < len(held) / 2**20 < memory.peak()
+
+
+def test_the_report_names_what_it_was_measured_with():
+    row = timing.Row("load", "a rival", "1 s", "2 s", 2.0)
+
+    report = bench.report([row])
+
+    assert report.startswith(timing.HEADER)
+    assert f"backtrader {bt.__version__}" in report
