@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV ?= .venv
 # ib_insync and ib_async overwrite each other's top-level package `eventkit`: an environment for each.
 SECOND := $(VENV)-ib-async
+# The libraries that `bench` compares with bring hundreds of megabytes of their own.
+RIVALS := $(VENV)-rivals
 
-ifneq (,$(filter demo test lint format lock,$(MAKECMDGOALS)))
+ifneq (,$(filter demo test lint format bench lock,$(MAKECMDGOALS)))
 # A Python that was named is taken or refused; for a `python3` that does not fit, the first that does stands in.
 STAND_INS := $(if $(filter file,$(origin PYTHON)),python3.13 python3.12 python3.11)
 # An environment belongs to one Python and one folder (its scripts hold the path): the KEY, such as 3.13-2774631.
@@ -24,7 +26,7 @@ READY := $(VENV)/ready-$(KEY)
 SECOND_READY := $(SECOND)/ready-$(KEY)
 PIP_INSTALL := bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo test lint format lock clean
+.PHONY: help demo test lint format bench lock clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/make \1 - \2/p' Makefile
@@ -48,19 +50,23 @@ format: $(READY)  ## put right what can be put right without thinking
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+bench: $(READY) $(RIVALS)/pins-$(KEY)  ## speed and memory against stock Backtrader and others, as a table: a quarter of an hour
+	$(VENV)/bin/python tests/benchmarks/bench.py --rivals $(RIVALS)/bin/python --out build/bench.md
+
 lock:  ## pin what pyproject.toml asks for; pins that still fit stay
 	test -x $(VENV)/bin/python || "$(BASE)" -m venv $(VENV)
 	$(VENV)/$(PIP_INSTALL) uv
 	$(VENV)/bin/python .ci/lock
 
 clean:  ## remove environments, caches and builds; stored bars and runs stay
-	rm -rf $(VENV) $(SECOND) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SECOND) $(RIVALS) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Each environment has two steps, so that a change of pyproject.toml alone costs seconds.
 $(VENV)/pins-$(KEY): .ci/constraints.txt
 $(SECOND)/pins-$(KEY): .ci/constraints-ib-async.txt
-$(VENV)/pins-$(KEY) $(SECOND)/pins-$(KEY):
+$(RIVALS)/pins-$(KEY): .ci/constraints-rivals.txt
+$(VENV)/pins-$(KEY) $(SECOND)/pins-$(KEY) $(RIVALS)/pins-$(KEY):
 	@echo "Building $(@D) for Python $(firstword $(subst -, ,$(KEY))), which takes a minute or two ..." >&2
 	@"$(BASE)" -m venv --clear $(@D)
 	@# setuptools first: it builds the few that come as source only, and so is pinned like all else.
