@@ -48,6 +48,7 @@ PRICES = (
 )  # IB's whatToShow
 COLUMNS = ("time", "open", "high", "low", "close", "volume", "average", "trades")
 
+_LONGEST = 200  # letters of an escaped name: disks take 255 bytes, some less
 _DEFAULT_EXCHANGE = {"CASH": "IDEALPRO", "CRYPTO": "PAXOS"}
 _DEFAULT_PRICES = {"CASH": "MIDPOINT", "CFD": "MIDPOINT", "CMDTY": "MIDPOINT", "CRYPTO": "AGGTRADES"}
 
@@ -111,12 +112,16 @@ class Instrument:
         for name in ("exchange", "currency"):
             if not re.fullmatch(r"[A-Z0-9_.]{1,20}", getattr(self, name)):
                 raise UsageError(f"no {name} {getattr(self, name)!r}; write it as IB does, such as SMART or USD")
-        if self.expiry and not re.fullmatch(r"\d{6}(\d\d)?", self.expiry):
+        if self.expiry and not re.fullmatch(r"[0-9]{6}([0-9]{2})?", self.expiry):
             raise UsageError(f"no expiry {self.expiry!r}; write YYYYMM or YYYYMMDD")
         if bool(self.strike) != bool(self.right):
             raise UsageError("an option needs both a strike and a right, such as SPY-OPT-SMART-USD-20261218-500-C")
-        if self.strike and not (re.fullmatch(r"\d+(\.\d+)?", self.strike) and self.right in ("C", "P")):
+        if self.strike and not (re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,12})?", self.strike) and self.right in ("C", "P")):
             raise UsageError(f"no strike {self.strike!r} with right {self.right!r}; write such as 500-C or 12.5-P")
+        if len(str(self)) > _LONGEST:
+            raise UsageError(
+                f"{self.symbol!r} is too long: {self} has more than {_LONGEST} letters, no name of a folder"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Instrument:
@@ -130,8 +135,8 @@ class Instrument:
         return cls(symbol, kind, exchange, _word(words, 3) or "USD", *(_word(words, n) for n in (4, 5, 6)))
 
     def __str__(self) -> str:
-        words = (_escape(self.symbol), self.kind, _escape(self.exchange), self.currency)
-        return "-".join([*words, *(_escape(word) for word in (self.expiry, self.strike, self.right) if word)])
+        words = (self.symbol, self.kind, self.exchange, self.currency, self.expiry, self.strike, self.right)
+        return "-".join(_escape(word) for word in words if word)
 
 
 @dataclass(frozen=True, slots=True)

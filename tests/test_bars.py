@@ -1,4 +1,6 @@
+import re
 from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import given
@@ -62,6 +64,56 @@ def test_symbols_that_differ_only_in_case_or_slash_are_different_folders():
     spelled = {str(Instrument(symbol)) for symbol in ("AAPL", "aapl", "AUD/USD", "AUDUSD", "AUD.USD")}
 
     assert len(spelled) == 5
+
+
+@given(st.lists(st.text(min_size=1, max_size=16), min_size=2, max_size=2, unique=True))
+def test_no_two_symbols_have_one_folder_on_any_disk(symbols):
+    spelled = [str(Instrument(symbol)) for symbol in symbols if symbol.isprintable()]
+
+    assert len({text.casefold() for text in spelled}) == len(spelled)  # none that tells upper case from lower
+    assert all(set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_%-") for text in spelled)
+
+
+@given(st.text(max_size=40))
+def test_whatever_is_typed_is_refused_or_stays_inside_of_the_store(text):
+    try:
+        series = Series.parse(text)
+    except UsageError:
+        return
+
+    parts = PurePosixPath("store", str(series)).parts
+    assert len(parts) == 5
+    assert not {".", "..", ""} & set(parts)
+    assert Series.parse(str(series)) == series
+
+
+@pytest.mark.parametrize(
+    "symbol", ["../../x", "..", ".", "CON", "NUL", "A B ", "A.", "-A", ".A", "ä", "A/B", "A\\B", "%2E", "~", "C:"]
+)
+def test_an_odd_symbol_is_an_ordinary_folder(symbol):
+    name = str(Instrument(symbol))
+
+    assert re.fullmatch(r"[A-Z0-9_%]+-STK-SMART-USD", name)
+    assert Instrument.parse(name).symbol == symbol
+
+
+@pytest.mark.parametrize("symbol", ["", "A\0B", "A\nB", "\ud800", "A" * 200, "ä" * 40, "\u202e"])
+def test_a_symbol_that_no_disk_or_terminal_could_take_is_refused(symbol):
+    with pytest.raises(UsageError, match=r"symbol|too long"):
+        Instrument(symbol)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("exchange", "../X"), ("currency", "US/D"), ("expiry", "٢٠٢٦١٢"), ("strike", "1/2"), ("strike", "1" * 300)],
+)
+def test_no_other_word_of_an_instrument_can_lead_elsewhere(field, value):
+    with pytest.raises(UsageError):
+        Instrument("SPY", "OPT", **{"strike": "1", "right": "C"} | {field: value})
+
+
+def test_a_currency_with_a_dot_is_a_folder_that_no_system_shortens():
+    assert str(Instrument("X", currency="USD.")).endswith("-USD%2E")
 
 
 @pytest.mark.parametrize(
