@@ -29,13 +29,16 @@ def read_file(path: Path, limit: int) -> bytes:
         FileNotFoundError: there is none.
         DamagedStore: it is a link or no file, or has more bytes than the limit.
     """
-    with _naming(path), open(path, "rb", buffering=0, opener=_open) as handle:
-        status = os.fstat(handle.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise DamagedStore(f"{path} is no plain file; remove it and restore the store from a backup")
-        if status.st_size > limit:
-            raise DamagedStore(f"{path} has {status.st_size:,} bytes, more than the {limit:,} that one may have")
-        return bytes(handle.readall() or b"")
+    try:
+        with _naming(path), open(path, "rb", buffering=0, opener=_open) as handle:
+            status = os.fstat(handle.fileno())
+            if status.st_size > limit:
+                raise DamagedStore(f"{path} has {status.st_size:,} bytes, more than the {limit:,} that it may have")
+            if stat.S_ISREG(status.st_mode):
+                return handle.readall()
+    except IsADirectoryError:
+        pass
+    raise DamagedStore(f"{path} is no plain file; remove it and restore the store from a backup")
 
 
 def write_file(path: Path, data: bytes, folder: Path | None = None) -> None:

@@ -206,15 +206,22 @@ class Store:
         return merged(self._each_segment(series, lambda manifest: manifest.segments, _downloads))
 
     def prune(self, series: Series, keep: int = 0) -> int:
-        """Give up all revisions but the newest few, remove their segments, and return how many bytes they had."""
+        """
+        Give up all revisions but the newest few, remove their segments, and return how many bytes that frees.
+
+        Raises:
+            NoBars: the store does not know the series.
+        """
+        if not self.manifest(series).generation:
+            raise NoBars(f"{series.short} is not in {self.root}; see what is: backtest ls --store {self.root}")
         if not self.manifest(series).archived:
             return 0
         with self._lock(series) as old:
-            kept = old.revisions[len(old.revisions) - keep :] if keep else ()
+            kept = old.revisions[max(len(old.revisions) - keep, 0) :]
             pruned = old.pruned + len(old.revisions) - len(kept)
             new = replace(old, generation=old.generation + 1, revisions=kept, pruned=pruned, earlier=())
             self._commit(series, old, new)
-        return sum(segment.bytes for segment in old.archived) - sum(segment.bytes for segment in new.archived)
+        return sum(segment.bytes for segment in {*old.archived} - {*new.archived})
 
     def damage(self, series: Series) -> list[str]:
         """Return what is wrong with the files of a series, a sentence each; empty where all are as written."""
@@ -406,7 +413,7 @@ class Store:
         """Return the bars of each period that the change may touch."""
         periods = _by_period(change.bars, series)
         touched = [one for one in old.segments if one.period in periods or _overlaps(one, change.span)]
-        tables = _in_threads(_decoded, self._paths(series, old, touched), touched)
+        tables = self._use(_decoded, series, old, touched)
         return {segment.period: table for segment, table in zip(touched, tables, strict=True)}
 
     def _write_segments(
@@ -426,8 +433,16 @@ class Store:
     def _downloads(self, series: Series, old: Manifest, period: str, span: Span) -> list[dict[str, str]]:
         """Return where the bars of a period came from, of which some lie outside the span and so stay."""
         before = [one for one in old.segments if one.period == period and not _inside(one, span)]
-        paths = self._paths(series, old, before)
-        return [one for path, segment in zip(paths, before, strict=True) for one in _downloads(path, segment)]
+        return [one for downloads in self._use(_downloads, series, old, before) for one in downloads]
+
+    def _use(
+        self, use: Callable[[Path, Segment], _T], series: Series, held: Manifest, segments: Sequence[Segment]
+    ) -> list[_T]:
+        """Return what `use` makes of each segment of a series whose lock we hold: what is gone is lost."""
+        try:
+            return _in_threads(use, self._paths(series, held, segments), segments)
+        except FileNotFoundError as error:
+            raise DamagedStore(f"{error.filename} is lost; {REPAIR}") from error
 
     def _commit(self, series: Series, old: Manifest, new: Manifest) -> None:
         folder = self.folder(series)
@@ -439,12 +454,14 @@ class Store:
             sync_folder(folder / "archive")
         write_file(folder / "manifest.json", to_bytes(new))
         sync_folder(folder)
-        with contextlib.suppress(OSError):  # it is committed; the next write sweeps what stays
-            self._sweep(series, new)
+        self._sweep(series, new)
 
     def _sweep(self, series: Series, manifest: Manifest) -> None:
-        for path in _strays(self.folder(series), manifest):
-            path.unlink()
+        """Remove what the manifest does not name, as far as the disk lets us: the next write sweeps what stays."""
+        with contextlib.suppress(OSError):
+            for path in _strays(self.folder(series), manifest):
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def _make(self, folder: Path) -> None:
         refuse_links(folder, self.root)

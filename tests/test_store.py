@@ -1,8 +1,10 @@
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -263,6 +265,37 @@ def writer(root, first, last, kill_at=-1):
     return subprocess.Popen(
         [sys.executable, Path(__file__).with_name("writer.py"), root, *map(str, (first, last, kill_at))]
     )
+
+
+@pytest.mark.parametrize("job", ["create", "append", "revise", "quarantine", "prune", "drop"])
+def test_a_disk_that_fails_at_any_call_leaves_the_old_or_the_new_state_and_no_rubbish(tmp_path, job):
+    words = [sys.executable, Path(__file__).with_name("failing_writer.py"), job, tmp_path, "EIO"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    results = json.loads(subprocess.run(words, check=True, capture_output=True, text=True, env=environment).stdout)
+    old, new = outcome(tmp_path / "pristine"), outcome(Path(results[-1]["root"]))
+
+    assert len(results) > 5
+    assert results[-1]["error"] == ""  # no call was left to fail
+    for result in results:
+        store = Store(result["root"])
+        state = outcome(store.root)
+        assert state in ([old, new] if result["error"] else [new])
+        assert state == new or not strays(store)  # what is committed may not be swept yet
+        store.write(DAILY, days(1, 9), daily(1, 9, close=11.7), revise=True)
+        assert store.damage(DAILY) == store.leftovers(DAILY) == []
+
+
+def strays(store):
+    """Return what a reader of the plain folder would see twice."""
+    return [path for path in store.leftovers(DAILY) if path.parent.name == "bars"]
+
+
+def outcome(root):
+    """Return all that a reader sees of a store."""
+    store = Store(root)
+    manifest = store.manifest(DAILY)
+    seen = store.read(DAILY) if manifest.rows else None
+    return seen, [replace(revision, at=None, replaced=()) for revision in manifest.revisions]
 
 
 def test_two_processes_that_write_at_once_lose_nothing(tmp_path):
