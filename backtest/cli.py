@@ -239,6 +239,28 @@ def pin(
         raise typer.Exit(1)
 
 
+def prune(
+    series: Annotated[list[str], typer.Argument(help="Series such as AAPL/1day, or @FILE with one a line.")],
+    keep: Annotated[int, typer.Option(min=0, help="How many of the newest revisions stay.")] = 0,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Give up what bars were before they were revised; the bars stay as they are.
+
+    Example: backtest prune AAPL/1day --keep 2
+    """
+    from backtest.remote import open_folder
+
+    opened, freed = open_folder(store), {}
+    for one in _series(series):
+        freed[str(one)] = opened.prune(one, keep)
+        if not as_json:
+            give(f"{one.short}: {freed[str(one)]:,} bytes freed, {len(opened.revisions(one)):,} revisions kept")
+    if as_json:
+        give_json({"series": {key: {"bytes_freed": size} for key, size in freed.items()}})
+
+
 def publish(
     url: Annotated[str, typer.Argument(help="s3://BUCKET/PREFIX, or file:///FOLDER.")],
     series: Annotated[list[str] | None, typer.Argument(help="Series to publish; all of the store if none.")] = None,
@@ -414,7 +436,7 @@ def gateway(
         stopped.wait()
 
 
-COMMANDS = (demo, doctor, download, import_, export, ls, pin, publish, run, runs, report, gateway)
+COMMANDS = (demo, doctor, download, import_, export, ls, prune, pin, publish, run, runs, report, gateway)
 
 app = typer.Typer(
     help="Backtest on Interactive Brokers' historical bars: download, store, replay, measure, report.",

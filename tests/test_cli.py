@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from stores.make_store import daily, days
 
+from backtest.bars import Series
 from backtest.cli import COMMANDS, main
+from backtest.store import Store
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = str(ROOT / "data" / "sample")
@@ -50,6 +53,20 @@ def test_ls_lists_series_and_says_the_same_as_json(call):
     assert series["AAPL-STK-SMART-USD/1day/TRADES/rth"]["bars"] == 3270
     assert all(row["series"] in out and f"{row['bars']:,}" in out for row in series.values())
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_prune_gives_up_old_revisions_and_says_how_much_room_that_makes(call, tmp_path):
+    series, store = Series.parse("AAPL/1day"), Store(tmp_path / "bars")
+    for close in (11.0, 11.1, 11.2):
+        store.write(series, days(2, 5), daily(2, 5, close=close), revise=True)
+    (old, _) = (segment.bytes for segment in store.manifest(series).archived)
+
+    code, out, _ = call("prune", "AAPL/1day", "--keep", "1", "--store", str(store.root))
+    _, document, _ = call("prune", "AAPL/1day", "--keep", "1", "--store", str(store.root), "--json")
+
+    assert (code, out) == (0, f"AAPL/1day: {old:,} bytes freed, 1 revisions kept\n")
+    assert json.loads(document) == {"series": {str(series): {"bytes_freed": 0}}}
+    assert store.read(series, revision=2).equals(daily(2, 5, close=11.1))
 
 
 def test_run_prints_numbers_and_keeps_the_run_that_report_then_shows(call, tmp_path):
@@ -156,6 +173,7 @@ def broken(tmp_path):
         (["import", "{file}.csv", "AAPL/1day"], 2, "no file"),
         (["import", "{file}.csv", "AAPL"], 2, "is no series"),
         (["export", "QQQ/1day", "{file}.csv", "--store", SAMPLE], 3, "backtest download QQQ/1day"),
+        (["prune", "QQQ/1day", "--store", SAMPLE], 3, "QQQ/1day is not in"),
         (["export", "AAPL/1day", "{file}", "--store", SAMPLE], 2, "ends in 'nothing'"),
         (["export", "AAPL/1day", "{file}/x.csv", "--store", SAMPLE], 1, "another place"),
         (["export", "AAPL/1day", "{file}.csv", "--store", SAMPLE, "--since", "2012-02-30"], 2, "no date"),
