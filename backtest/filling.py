@@ -145,6 +145,7 @@ class Filling:
         self._store, self._source, self._series, self._span = store, source, series, span
         self._now, self._options, self._tell, self._stop = now, options, tell, stop
         self._wanted: Span | None = None
+        self._requested = now  # the window under way
         self._rows_before = 0
         self._done = self._planned = self._requests = self._quarantined = 0
         self._revisions: list[datetime] = []
@@ -319,6 +320,7 @@ class Filling:
 
     def _ask(self, window: Span) -> list[Span]:
         """Ask for a window and keep its bars; return the smaller windows to ask for where it was too long."""
+        self._requested = datetime.now(UTC)
         try:
             answer = ask(
                 self._source,
@@ -413,7 +415,28 @@ class Filling:
             contract=contract,
             at=self._now,
             revise=replaced or bool(difference),
+            why="" if not difference else "replaced whole" if replaced else "the vendor has corrected bars",
+            provenance=self._provenance(window, contract),
         )
+
+    def _provenance(self, window: Span, contract: ContractDetails) -> dict[str, str]:
+        series, instrument = self._series, self._series.instrument
+        return {
+            "con_id": str(contract.con_id or ""),
+            "local_symbol": contract.local_symbol,
+            "exchange": instrument.exchange,
+            "primary_exchange": contract.primary_exchange,
+            "currency": instrument.currency,
+            "multiplier": contract.multiplier,
+            "last_trade_date": contract.last_trade_date,
+            "time_zone": contract.time_zone,
+            "prices": series.prices,
+            "regular_hours": str(series.regular_hours).lower(),
+            "bar_size": series.size.label,
+            "requested": self._requested.isoformat(timespec="seconds"),
+            "received": datetime.now(UTC).isoformat(timespec="seconds"),
+            **self._source.provenance(series, window),
+        }
 
     def _covered(self, window: Span, bars: pa.Table) -> Span:
         """Return the window, without the sessions of the last days that have no bar yet: the vendor may be late."""
@@ -460,9 +483,9 @@ class Filling:
         self._requests, self._planned = self._requests + done.requests, self._planned + done.lower_bound
         self._errors.extend(done.errors)
         if not done.errors:
-            bars = beside.read(self._series)
-            self._revisions.extend(compare(_stored(self._store, self._series, whole), bars).times)
-            self._store.write(self._series, whole, bars, source=self._source.name, at=self._now, revise=True)
+            before = _stored(self._store, self._series, whole)
+            self._revisions.extend(compare(before, beside.read(self._series)).times)
+            self._store.replace(self._series, beside, why="prices were rescaled, as by a split", at=self._now)
             beside.drop(self._series)
 
     # --- what is missing, and the seams

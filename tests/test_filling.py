@@ -234,7 +234,7 @@ def test_an_answer_that_is_wrong_twice_is_put_aside_and_never_stored(upstream, s
 
     assert (report.status, report.bars, report.quarantined) == ("failed", 0, 1)
     (kept,) = (store.folder(DAILY) / "quarantine").iterdir()
-    assert b"asked twice" in pq.read_schema(kept).metadata[b"quarantine"]
+    assert b"asked twice" in pq.read_metadata(kept).metadata[b"quarantine"]
     assert fill(upstream, store, LAST).status == "complete"
 
 
@@ -453,3 +453,38 @@ def test_an_exchange_whose_hours_are_known_needs_no_schedule(upstream, store):
         download(store, source, DAILY, (FIRST, date(2012, 6, 14)), persistence=QUICK)
 
     assert "schedule" not in {record.kind for record in gateway.requests}
+
+
+def test_what_is_stored_names_the_download_it_came_from_and_no_account(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+    fill(upstream, store, date(2012, 6, 18))
+
+    first, second = store.provenance(DAILY)
+    contract = upstream.manifest(DAILY).contract
+    assert (first["vendor"], first["con_id"], first["bar_size"]) == (
+        "Interactive Brokers",
+        str(contract.con_id),
+        "1 day",
+    )
+    assert (first["end"], first["prices"], first["regular_hours"]) == ("20120615-00:00:00", "TRADES", "true")
+    assert int(first["server_version"]) > 150
+    assert second["client"] in ("ib_insync", "ib_async")
+    assert "DU0000000" not in "".join(first.values())  # the emulator's account
+
+
+def test_a_split_leaves_the_old_prices_to_be_read_as_a_revision(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+    before = store.read(DAILY)
+    split = upstream.read(DAILY)
+    for name in ("open", "high", "low", "close"):
+        halves = pc.divide(split[name], 2.0)
+        split = split.set_column(split.schema.get_field_index(name), schema().field(name), halves)
+    upstream.write(DAILY, Span.of_dates(FIRST, LAST), split, revise=True)
+
+    update = fill(upstream, store, date(2012, 6, 18))
+
+    (revision,) = store.revisions(DAILY)
+    assert update.status == "complete"
+    assert "split" in revision.why
+    assert revision.bars == len(before)
+    assert store.read(DAILY, revision=revision.number).equals(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -54,6 +55,9 @@ class Source(Protocol):
 
     def fetch(self, series: Series, window: Span) -> pa.Table:
         """Return the bars in the window; raise NoData where the source says that there are none."""
+
+    def provenance(self, series: Series, window: Span) -> Mapping[str, str]:
+        """Return what is to be kept of a request and of who answered it, by the names in `segments.PROVENANCE`."""
 
     def head(self, series: Series) -> datetime | None:
         """Return when the instrument's first bar starts, as a hint; None where the source does not say."""

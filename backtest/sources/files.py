@@ -79,6 +79,10 @@ class FileSource:
     def know(self, instrument: Instrument, details: ContractDetails) -> None:
         """Do nothing: files are found by name."""
 
+    def provenance(self, series: Series, window: Span) -> dict[str, str]:
+        """Return the name of the file, without its folders."""
+        return {"vendor": self._path(series).name}
+
     def head(self, series: Series) -> datetime | None:
         """Return the time of the first bar, None where there is none."""
         bars, _ = bars_of(self._path(series), series, self._tz)

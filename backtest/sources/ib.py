@@ -200,6 +200,19 @@ class IbSource:
         duration, end = plan.duration(series, window, datetime.now(UTC)), plan.end_text(series, window)
         return cut(self._bridge.call(self._fetch(series, window, duration, end)), window)
 
+    def provenance(self, series: Series, window: Span) -> dict[str, str]:
+        """Return how the window is asked for, by which client, and which version of the protocol answers."""
+        client = contracts.client_library()
+        return {
+            "vendor": "Interactive Brokers",
+            "end": plan.end_text(series, window),
+            "duration": plan.duration(series, window, datetime.now(UTC)),
+            "format_date": "2",
+            "server_version": str(self.server_version),
+            "client": client.__name__,
+            "client_version": client.__version__,
+        }
+
     def head(self, series: Series) -> datetime | None:
         """Return when the first bar of the instrument's prices starts, UTC; a hint. None where IB does not say."""
         return self._bridge.call(self._head(series))
