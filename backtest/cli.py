@@ -495,7 +495,11 @@ def _listed(words: list[str]) -> Iterator[str]:
         path = Path(word[1:])
         if not path.is_file():
             raise UsageError(f"no file {str(path)!r} of series; write @FILE, with one series a line")
-        lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{str(path)!r} is no text ({error.reason}); write a series a line, in UTF-8") from error
+        lines = (line.partition("#")[0].strip() for line in text.splitlines())
         yield from (line for line in lines if line)
 
 

@@ -113,6 +113,15 @@ def test_download_reads_series_from_a_file(call, tmp_path):
     assert len(json.loads(out)["series"]) == 2
 
 
+def test_a_list_of_series_that_is_no_text_is_named(call, tmp_path):
+    (tmp_path / "list").write_bytes(b"\xff\xfe")
+
+    code, _, err = call("download", f"@{tmp_path / 'list'}", "--since", "2012-01-03", "--source", EMULATOR)
+
+    assert (code, err.count("\n")) == (2, 1)
+    assert "list' is no text" in err
+
+
 def test_download_that_misses_something_says_so_with_its_exit_code(call, tmp_path):
     words = ("download", "NOPE/1day", "IBM/1day", "--since", "2012-01-03", "--until", "2013-03-01", "--json")
 

@@ -317,6 +317,8 @@ def test_a_script_is_loaded_from_a_file(tmp_path: Path) -> None:
         {"when": {"request": 1, "connection": 1}, "do": "silence"},
         {"when": {"connection": 1}, "do": "empty"},
         {"when": {}, "do": "taken"},
+        {"when": {}, "do": {}},
+        {"when": {"kind": []}, "do": "silence"},
     ],
 )
 def test_an_entry_that_is_off_is_named(tmp_path: Path, entry: Any) -> None:

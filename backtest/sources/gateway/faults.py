@@ -146,7 +146,7 @@ def _fault(entry: Any, place: str) -> Fault:
     if not isinstance(entry, dict) or not isinstance(entry.get("when"), dict):
         raise UsageError(f'{place} is not like {{"when": {{"request": 1}}, "do": "silence"}}')
     do, when = entry.get("do"), entry["when"]
-    if do not in _NEEDS:
+    if not isinstance(do, str) or do not in _NEEDS:
         raise UsageError(f"{place} says do {do!r}; there are {', '.join(_NEEDS)}")
     given = {name: value for name, value in entry.items() if name not in ("when", "do")}
     _check_names(given, _NEEDS[do], place)
@@ -179,10 +179,12 @@ def _trigger(do: str, when: dict[str, Any], place: str) -> dict[str, Any]:
     if (trigger == "connection" and do not in _OF_CONNECTIONS) or (trigger == "request" and do == "taken"):
         raise UsageError(f"{place}: {do} cannot be played on a {trigger}")
     numbers = [when.get(trigger, 1), when.get("times", 1)]
-    if any(type(number) is not int or number < 1 for number in numbers) or when.get("kind", "bars") not in _KINDS:
+    kind = when.get("kind", "bars")
+    known = isinstance(kind, str) and kind in _KINDS
+    if any(type(number) is not int or number < 1 for number in numbers) or not known:
         raise UsageError(f"{place} has a when of {when}; numbers count from 1, kinds are {', '.join(_KINDS)}")
-    kind, symbol = when.get("kind", "bars"), str(when.get("symbol", ""))
-    return {"trigger": trigger, "nth": numbers[0], "times": numbers[1], "kind": kind, "symbol": symbol}
+    words = {"kind": kind, "symbol": str(when.get("symbol", ""))}
+    return {"trigger": trigger, "nth": numbers[0], "times": numbers[1], **words}
 
 
 # --- bars on the wire
