@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backtest import arrays
 from backtest.bars import Series
 from backtest.errors import StrategyError
 
@@ -101,7 +102,7 @@ def hold_name(result: RunResult) -> str:
 
 def column(table: pa.Table, name: str) -> np.ndarray:
     """Return a column as float64; NaN where it is null."""
-    return np.asarray(table[name].to_numpy(), dtype=float)
+    return np.asarray(arrays.numbers(table[name]), dtype=float)
 
 
 def _session_equity(result: RunResult) -> tuple[np.ndarray, np.ndarray]:
@@ -140,4 +141,4 @@ def _positions(result: RunResult) -> np.ndarray:
 
 
 def _sessions(record: pa.Table) -> np.ndarray:
-    return np.asarray(record["session"].to_numpy(), dtype="datetime64[D]")
+    return arrays.numbers(record["session"]).astype("datetime64[D]")

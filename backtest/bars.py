@@ -302,17 +302,13 @@ def check_bars(bars: pa.Table, series: Series) -> None:
 
 def rows_digest(bars: pa.Table) -> str:
     """Return the SHA-256 of the values, column by column in schema order, whatever the file that held them."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    from backtest import arrays
 
     digest = hashlib.sha256()
-    for column, field in zip(bars.columns, schema(), strict=True):
-        array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], field.type)
-        valid = pc.cast(pc.is_valid(array), pa.int8())
-        filled = array if not array.null_count else pc.fill_null(array, 0)
-        for part in (valid, filled):
-            width = part.type.bit_width // 8
-            digest.update(part.buffers()[1].slice(part.offset * width, len(part) * width) if len(part) else b"")
+    for column in bars.columns:
+        for chunk in column.chunks:
+            digest.update(arrays.valid(chunk).data)
+        digest.update(arrays.numbers(column, missing=0).data)
     return digest.hexdigest()
 
 

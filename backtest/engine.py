@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import backtrader as bt
 import numpy as np
 
+from backtest import arrays
 from backtest.bars import Series, Span, rows_digest
 from backtest.calendars import sessions, sessions_a_year, span_of_sessions
 from backtest.cerebro import Cerebro
@@ -189,22 +190,22 @@ def _simulate(strategy: Strategy, spec: RunSpec, series: list[Series], bars: dic
 def _record(recorder: Recorder, series: list[Series], spec: RunSpec, bars: dict[Series, pa.Table]) -> pa.Table:
     import pyarrow as pa
 
-    count = len(recorder.stamps)
-    if not count:
+    if not len(recorder.stamps):
         shortest = min(len(bars[one]) for one in series)
         raise UsageError(f"{spec.name} never saw a bar: it waits for more than the {shortest} there are")
     times = _times(np.asarray(recorder.stamps), series)
     columns: dict[str, Any] = {
-        "time": pa.array(times, pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC")),
-        "session": pa.array(_session_days(times, series)),
-        "equity": pa.array(np.asarray(recorder.equity)),
-        "cash": pa.array(np.asarray(recorder.cash)),
+        "time": arrays.stamps(times),
+        "session": arrays.days(_session_days(times, series)),
+        "equity": arrays.floats(recorder.equity),
+        "cash": arrays.floats(recorder.cash),
     }
     for n in range(len(series)):
-        columns[f"position.{n}"] = pa.array(np.asarray(recorder.positions[n]))
-        columns[f"close.{n}"] = pa.array(np.asarray(recorder.closes[n]))
+        columns[f"position.{n}"] = arrays.floats(recorder.positions[n])
+        columns[f"close.{n}"] = arrays.floats(recorder.closes[n])
     if spec.benchmark:
-        columns["benchmark"] = pa.array(_as_of(times, bars[Series.parse(spec.benchmark)], Series.parse(spec.benchmark)))
+        benchmark = Series.parse(spec.benchmark)
+        columns["benchmark"] = arrays.floats(_as_of(times, bars[benchmark], benchmark))
     return pa.table(columns)
 
 
@@ -233,7 +234,7 @@ def _as_of(times: np.ndarray, bars: pa.Table, series: Series) -> np.ndarray:
     from backtest.feed import close_stamps
 
     closed = _times(close_stamps(bars, series.size), [series])
-    closes = np.asarray(bars["close"].to_pylist(), float)
+    closes = arrays.numbers(bars["close"])
     rows = np.searchsorted(closed, times, side="right") - 1
     return np.where(rows >= 0, closes[np.maximum(rows, 0)], np.nan)
 
@@ -244,46 +245,38 @@ def _order_tables(orders: list[Any], series: list[Series]) -> tuple[pa.Table, pa
     first = min((order.ref for order in orders), default=0)  # Backtrader counts on from run to run
     order_columns = _order_columns(orders, first, series)
     fills = [(order, bit) for order in orders for bit in order.executed.exbits if bit.size]
+    fills.sort(key=lambda fill: (fill[1].dt, fill[0].ref))
     fill_columns = _fill_columns(fills, first, series)
-    fill_rows = pa.table(fill_columns, _fill_schema()).sort_by([("time", "ascending"), ("ref", "ascending")])
-    return pa.table(order_columns, _order_schema()), fill_rows
+    return pa.table(order_columns, _order_schema()), pa.table(fill_columns, _fill_schema())
 
 
-def _order_columns(orders: list[Any], first: int, series: list[Series]) -> dict[str, Any]:
+def _order_columns(orders: list[Any], first: int, series: list[Series]) -> dict[str, pa.Array]:
     filled = [order.executed for order in orders]
+    present = np.array([fill.size != 0 for fill in filled], bool)
     return {
-        "ref": [order.ref - first + 1 for order in orders],
-        "series": [order.data._name for order in orders],
-        "side": ["buy" if order.isbuy() else "sell" for order in orders],
-        "kind": [order.getordername() for order in orders],
-        "size": [float(order.created.size) for order in orders],
-        "created": _moments([order.created.dt for order in orders], series),
-        "status": [order.getstatusname() for order in orders],
-        "filled": [float(fill.size) for fill in filled],
-        "price": [float(fill.price) for fill in filled],
-        "costs": [float(fill.comm) for fill in filled],
-        "closed": _moments([fill.dt if fill.size else None for fill in filled], series),
+        "ref": arrays.whole([order.ref - first + 1 for order in orders]),
+        "series": arrays.texts([order.data._name for order in orders]),
+        "side": arrays.texts(["buy" if order.isbuy() else "sell" for order in orders]),
+        "kind": arrays.texts([order.getordername() for order in orders]),
+        "size": arrays.floats([order.created.size for order in orders]),
+        "created": arrays.stamps(_times(np.array([order.created.dt for order in orders]), series)),
+        "status": arrays.texts([order.getstatusname() for order in orders]),
+        "filled": arrays.floats([fill.size for fill in filled]),
+        "price": arrays.floats([fill.price for fill in filled]),
+        "costs": arrays.floats([fill.comm for fill in filled]),
+        "closed": arrays.stamps(_times(np.array([fill.dt or 0.0 for fill in filled]), series), present),
     }
 
 
-def _fill_columns(fills: list[tuple[Any, Any]], first: int, series: list[Series]) -> dict[str, Any]:
+def _fill_columns(fills: list[tuple[Any, Any]], first: int, series: list[Series]) -> dict[str, pa.Array]:
     return {
-        "ref": [order.ref - first + 1 for order, _ in fills],
-        "time": _moments([bit.dt for _, bit in fills], series),
-        "series": [order.data._name for order, _ in fills],
-        "size": [float(bit.size) for _, bit in fills],
-        "price": [float(bit.price) for _, bit in fills],
-        "costs": [float(bit.comm) for _, bit in fills],
+        "ref": arrays.whole([order.ref - first + 1 for order, _ in fills]),
+        "time": arrays.stamps(_times(np.array([bit.dt for _, bit in fills]), series)),
+        "series": arrays.texts([order.data._name for order, _ in fills]),
+        "size": arrays.floats([bit.size for _, bit in fills]),
+        "price": arrays.floats([bit.price for _, bit in fills]),
+        "costs": arrays.floats([bit.comm for _, bit in fills]),
     }
-
-
-def _moments(stamps: list[float | None], series: list[Series]) -> pa.Array:
-    """Return Backtrader's numbers as timestamps, null where there is none."""
-    import pyarrow as pa
-
-    missing = np.array([stamp is None for stamp in stamps], bool)
-    times = _times(np.array([stamp or 0.0 for stamp in stamps]), series)
-    return pa.array(times, pa.timestamp("us"), mask=missing).cast(pa.timestamp("us", tz="UTC"))
 
 
 def _order_schema() -> pa.Schema:
@@ -311,8 +304,8 @@ def _manifest(strategy: Strategy, bars: dict[Series, pa.Table]) -> dict[str, Any
             str(one): {
                 "rows_sha256": rows_digest(table),
                 "bars": len(table),
-                "from": table["time"][0].as_py().isoformat(),
-                "to": table["time"][-1].as_py().isoformat(),
+                "from": _moment(table["time"][:1]),
+                "to": _moment(table["time"][-1:]),
             }
             for one, table in bars.items()
         },
@@ -320,6 +313,10 @@ def _manifest(strategy: Strategy, bars: dict[Series, pa.Table]) -> dict[str, Any
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _moment(time: pa.ChunkedArray) -> str:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(arrays.numbers(time)[0]))).isoformat()
 
 
 def _version(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import backtrader as bt
 import numpy as np
 
+from backtest import arrays
 from backtest.bars import BarSize, Series
 from backtest.errors import NoBars, UsageError
 
@@ -101,7 +102,7 @@ def close_stamps(bars: pa.Table, size: BarSize) -> np.ndarray:
 
     An intraday bar: its opening plus its size. A daily or longer one: the end of the day it is stamped with.
     """
-    opened = _numbers(bars["time"].combine_chunks(), np.int64)
+    opened = arrays.numbers(bars["time"])
     closed = (
         opened + ((SESSION_END.hour * 60 + 59) * 60 + 59) * 1_000_000 + SESSION_END.microsecond
         if size.daily
@@ -111,18 +112,10 @@ def close_stamps(bars: pa.Table, size: BarSize) -> np.ndarray:
 
 
 def _columns(bars: pa.Table, size: BarSize) -> dict[str, np.ndarray]:
-    import pyarrow.compute as pc
-
-    columns = {name: _numbers(bars[name].combine_chunks(), np.float64) for name in ("open", "high", "low", "close")}
-    columns["volume"] = _numbers(pc.fill_null(bars["volume"], float("nan")).combine_chunks(), np.float64)
+    columns = {name: arrays.numbers(bars[name]) for name in ("open", "high", "low", "close", "volume")}
     columns["openinterest"] = np.zeros(len(bars))
     columns["datetime"] = close_stamps(bars, size)
     return columns
-
-
-def _numbers(values: pa.Array, kind: type) -> np.ndarray:
-    # From the buffer: Arrow's own to_numpy() would import pandas, a fifth of a second.
-    return np.frombuffer(values.buffers()[1], kind, len(values), values.offset * 8)
 
 
 def _timeframe(size: BarSize) -> tuple[int, int]:

@@ -11,11 +11,14 @@ import hashlib
 import json
 import re
 from collections import deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from backtest import arrays
 from backtest.bars import Series
 from backtest.errors import BadStore, UsageError
 
@@ -231,26 +234,35 @@ def round_trips(fills: pa.Table, record: pa.Table) -> pa.Table:
     """
     import pyarrow as pa
 
-    bar_of = {time: n for n, time in enumerate(record["time"].to_pylist())}
+    times = arrays.numbers(record["time"])
     lots: dict[str, deque[_Lot]] = {}
-    closed: list[dict[str, Any]] = []
-    for fill in fills.to_pylist():
-        left, queue = fill["size"], lots.setdefault(fill["series"], deque())
+    closed: list[_RoundTrip] = []
+    for fill in _fills(fills):
+        left, queue = fill.size, lots.setdefault(fill.series, deque())
         while left and queue and queue[0].size * left < 0:
             lot = queue[0]
             matched = min(abs(lot.size), abs(left)) * (1 if lot.size > 0 else -1)
-            closed.append(_round_trip(lot, matched, fill, bar_of))
+            closed.append(_round_trip(lot, matched, fill))
             lot.size, left = _less(lot.size, matched), _less(left, -matched)
             if not lot.size:
                 queue.popleft()
         if left:
-            queue.append(_Lot(fill["time"], left, fill["price"], fill["costs"] / abs(fill["size"])))
-    return pa.Table.from_pylist(closed, schema=_trade_schema())
+            queue.append(_Lot(fill.time, left, fill.price, fill.costs / abs(fill.size)))
+    return pa.table(_trade_columns(closed, times), _trade_schema())
+
+
+@dataclass(slots=True)
+class _Fill:
+    time: int  # microseconds
+    series: str
+    size: float
+    price: float
+    costs: float
 
 
 @dataclass(slots=True)
 class _Lot:
-    time: Any
+    time: int
     size: float
     price: float
     cost_a_share: float
@@ -261,21 +273,45 @@ def _less(size: float, matched: float) -> float:
     return left if abs(left) > 1e-9 * abs(matched) else 0.0  # 0.3 - 0.1 - 0.2 shares are none
 
 
-def _round_trip(lot: _Lot, size: float, fill: dict[str, Any], bar_of: dict[Any, int]) -> dict[str, Any]:
-    gross = (fill["price"] - lot.price) * size
-    costs = abs(size) * (lot.cost_a_share + fill["costs"] / abs(fill["size"]))
+@dataclass(slots=True)
+class _RoundTrip:
+    lot: _Lot
+    fill: _Fill
+    size: float
+    paid: float
+    gross: float
+    costs: float
+
+
+def _fills(table: pa.Table) -> list[_Fill]:
+    names = ("time", "size", "price", "costs")
+    time, size, price, costs = (arrays.numbers(table[name]).tolist() for name in names)
+    rows = zip(time, table["series"].to_pylist(), size, price, costs, strict=True)
+    return [_Fill(*row) for row in rows]
+
+
+def _round_trip(lot: _Lot, size: float, fill: _Fill) -> _RoundTrip:
+    gross = (fill.price - lot.price) * size
+    costs = abs(size) * (lot.cost_a_share + fill.costs / abs(fill.size))
+    return _RoundTrip(replace(lot), fill, size, abs(lot.price * size), gross, costs)
+
+
+def _trade_columns(closed: list[_RoundTrip], times: np.ndarray) -> dict[str, pa.Array]:
+    entry = np.array([trip.lot.time for trip in closed], np.int64)
+    leave = np.array([trip.fill.time for trip in closed], np.int64)
+    first, last = (np.searchsorted(times, when, side="right") for when in (entry, leave))
     return {
-        "series": fill["series"],
-        "entry": lot.time,
-        "exit": fill["time"],
-        "size": size,
-        "entry_price": lot.price,
-        "exit_price": fill["price"],
-        "gross": gross,
-        "costs": costs,
-        "net": gross - costs,
-        "return": (gross - costs) / abs(lot.price * size),
-        "bars": bar_of[fill["time"]] - bar_of[lot.time],
+        "series": arrays.texts([trip.fill.series for trip in closed]),
+        "entry": arrays.stamps(entry.astype("datetime64[us]")),
+        "exit": arrays.stamps(leave.astype("datetime64[us]")),
+        "size": arrays.floats([trip.size for trip in closed]),
+        "entry_price": arrays.floats([trip.lot.price for trip in closed]),
+        "exit_price": arrays.floats([trip.fill.price for trip in closed]),
+        "gross": arrays.floats([trip.gross for trip in closed]),
+        "costs": arrays.floats([trip.costs for trip in closed]),
+        "net": arrays.floats([trip.gross - trip.costs for trip in closed]),
+        "return": arrays.floats([(trip.gross - trip.costs) / trip.paid for trip in closed]),
+        "bars": arrays.whole(last - first),
     }
 
 

@@ -1,0 +1,98 @@
+"""Arrow columns as numpy arrays and back, by their buffers: Arrow's own ways import pandas, 0.4 seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def numbers(column: pa.ChunkedArray | pa.Array, missing: Any = None) -> np.ndarray:
+    """
+    Return a column of fixed width as an array, without a copy where it is in one piece and nothing is missing.
+
+    Args:
+        column: numbers as they are, stamps and dates as whole numbers of their unit.
+        missing: what stands for null; NaN for floats and 0 for the rest, if not given.
+    """
+    import pyarrow as pa
+
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    parts = [_part(chunk, missing) for chunk in chunks]
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.zeros(0, _kind(column.type))
+
+
+def valid(column: pa.Array) -> np.ndarray:
+    """Return which values of an array are not null."""
+    bits = column.buffers()[0]
+    if bits is None or not column.null_count:
+        return np.full(len(column), not column.null_count)
+    packed = np.frombuffer(bits, np.uint8)
+    flags = np.unpackbits(packed, bitorder="little", count=column.offset + len(column))
+    return flags[column.offset :].astype(bool)
+
+
+def floats(values: Any) -> pa.Array:
+    """Return numbers as an Arrow array of float64, none missing."""
+    import pyarrow as pa
+
+    return _array(pa.float64(), np.asarray(values, np.float64))
+
+
+def whole(values: Any) -> pa.Array:
+    """Return whole numbers as an Arrow array of int64."""
+    import pyarrow as pa
+
+    return _array(pa.int64(), np.asarray(values, np.int64))
+
+
+def stamps(values: np.ndarray, present: np.ndarray | None = None) -> pa.Array:
+    """Return datetime64[us], UTC, as Arrow timestamps; null where they are not present."""
+    import pyarrow as pa
+
+    return _array(pa.timestamp("us", tz="UTC"), values.astype("datetime64[us]").astype(np.int64), present)
+
+
+def days(values: np.ndarray) -> pa.Array:
+    """Return datetime64[D] as Arrow dates."""
+    import pyarrow as pa
+
+    return _array(pa.date32(), values.astype("datetime64[D]").astype(np.int32))
+
+
+def texts(values: Sequence[str]) -> pa.Array:
+    """Return texts as an Arrow array."""
+    import pyarrow as pa
+
+    encoded = [value.encode() for value in values]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    return pa.Array.from_buffers(pa.string(), len(encoded), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))])
+
+
+def _array(kind: Any, values: np.ndarray, present: np.ndarray | None = None) -> pa.Array:
+    import pyarrow as pa
+
+    bits = None if present is None else pa.py_buffer(np.packbits(present, bitorder="little"))
+    return pa.Array.from_buffers(kind, len(values), [bits, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def _part(chunk: pa.Array, missing: Any) -> np.ndarray:
+    kind = _kind(chunk.type)
+    if not len(chunk):
+        return np.zeros(0, kind)
+    values = np.frombuffer(chunk.buffers()[1], kind, len(chunk), chunk.offset * kind.itemsize)
+    if not chunk.null_count:
+        return values
+    stand_in = missing if missing is not None else np.nan if kind.kind == "f" else 0
+    return np.where(valid(chunk), values, np.array(stand_in, kind))
+
+
+def _kind(arrow: pa.DataType) -> np.dtype[Any]:
+    width = arrow.bit_width // 8
+    return np.dtype(f"f{width}" if str(arrow) in ("double", "float") else f"i{width}")
