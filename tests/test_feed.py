@@ -1,12 +1,14 @@
-from datetime import UTC, date, datetime, timedelta
+import random
+from datetime import UTC, date, datetime, timedelta, tzinfo
 
 import backtrader as bt
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from backtest.bars import Series, table_of
+from backtest.bars import BarSize, Series, table_of
 from backtest.errors import NoBars, UsageError
-from backtest.feed import replay
+from backtest.feed import close_stamps, replay
 
 DAILY = Series.parse("AAPL/1day")
 HOURLY = Series.parse("AAPL/1hour")
@@ -77,6 +79,39 @@ def test_fromdate_and_todate_cut_as_backtraders_own_feed_does():
 
     assert ours == watched(stock_feed(table, closing(table, HOURLY), **cut))
     assert len(ours) == 20 - 2
+
+
+def test_stamps_are_the_numbers_that_backtrader_makes_of_dates_to_the_last_bit():
+    rng, first = random.Random(1), datetime(1960, 1, 1, tzinfo=UTC)
+    opened = sorted(first + timedelta(microseconds=rng.randrange(110 * 365 * 86_400_000_000)) for _ in range(50_000))
+    opened += [datetime(2024, 1, 1, 23, 58, 59, 999_999, UTC), datetime(2024, 1, 1, 23, 59, tzinfo=UTC)]
+    table = pa.table({"time": pa.array(opened, pa.timestamp("us", tz="UTC"))})
+
+    stamps = close_stamps(table, BarSize.parse("1min"))
+
+    assert stamps.tolist() == [bt.date2num(time + timedelta(minutes=1)) for time in opened]
+
+
+class Ahead(tzinfo):
+    def utcoffset(self, moment):
+        return timedelta(hours=2)
+
+
+def test_stamps_of_another_zone_are_localised_as_backtraders_own_feed_does():
+    table = bars(HOURLY)
+
+    ours = watched(replay(table, HOURLY, tzinput=Ahead()))
+
+    assert ours == watched(stock_feed(table, closing(table, HOURLY), tzinput=Ahead()))
+    assert ours != watched(replay(table, HOURLY))
+
+
+def test_a_feed_keeps_its_lines_only_once_they_are_filled():
+    feed = replay(bars(HOURLY), HOURLY)
+
+    watched(feed)
+
+    assert feed._columns == {}
 
 
 def test_a_daily_bar_is_complete_at_the_end_of_its_day():
