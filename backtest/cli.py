@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backtest.errors import BacktestError, UsageError
+from backtest.errors import BacktestError, DataError, UsageError
 from backtest.terminal import (
     give,
     give_download,
@@ -25,10 +25,12 @@ from backtest.terminal import (
     give_pins,
     give_plan,
     give_runs,
-    ls_row,
+    give_verdicts,
+    give_verdicts_json,
     progress,
     say,
     start_logging,
+    watched,
 )
 
 if TYPE_CHECKING:
@@ -129,20 +131,56 @@ def ls(
     as_json: JsonOption = False,
 ) -> None:
     """
-    List the series of a store: span, bars, size on disk.
+    List the series of a store: span, bars, sessions answered for and missing, size on disk, last update.
 
     Example: backtest ls --store data/sample
     """
+    from backtest.listing import list_series
     from backtest.remote import open_store
 
-    opened = open_store(store)
-    rows = [ls_row(opened, one) for one in (_series(series) if series else opened.series())]
-    if as_json:
-        give_json({"store": store, "series": {row.pop("key"): row for row in rows}})
-        return
-    give_listing(rows)
-    if not rows:
+    entries = list_series(open_store(store), _series(series or []))
+    if entries or as_json:
+        give_listing(entries, as_json, store)
+    if not entries:
         say(f"{store} is empty; fill it with: backtest download AAPL/1day --since 2020-01-02")
+    if any(one.problem for one in entries):
+        raise typer.Exit(DataError.exit_code)
+
+
+def verify(
+    series: Annotated[list[str] | None, typer.Argument(help="Series to verify; all if none is named.")] = None,
+    store: StoreOption = STORE,
+    repair: Annotated[bool, typer.Option("--repair", help="Put right what needs no source; nothing is lost.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail, too.")] = False,
+    png: Annotated[str, typer.Option(help="File for a picture of what is stored.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Check that a store is what was written and has all its bars: every file, every bar.
+
+    Exit code 0: all is well. 1: bars are missing, in conflict, or would be refused. 3: files are damaged or lost.
+
+    Example: backtest verify AAPL/1day --store data/sample
+    """
+    from backtest.repairs import repair as put_right
+    from backtest.verification import verify as check
+
+    wanted = _series(series or [])
+    verdicts = watched(check(store, wanted))
+    repairs = list(put_right(store, verdicts)) if repair else []
+    if repairs:
+        verdicts = watched(check(store, wanted))
+    if as_json:
+        give_verdicts_json(verdicts, repairs, store, strict)
+    else:
+        give_verdicts(verdicts, repairs, store)
+    if png:
+        from backtest.coverage import draw_coverage
+
+        draw_coverage([one.coverage for one in verdicts if one.coverage], png)
+        say(f"Drawn: {png}")
+    if code := max(one.exit_code(strict) for one in verdicts):
+        raise typer.Exit(code)
 
 
 def import_(
@@ -436,7 +474,7 @@ def gateway(
         stopped.wait()
 
 
-COMMANDS = (demo, doctor, download, import_, export, ls, prune, pin, publish, run, runs, report, gateway)
+COMMANDS = (demo, doctor, download, import_, export, ls, verify, prune, pin, publish, run, runs, report, gateway)
 
 app = typer.Typer(
     help="Backtest on Interactive Brokers' historical bars: download, store, replay, measure, report.",

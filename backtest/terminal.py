@@ -7,28 +7,37 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from backtest.errors import BacktestError, UsageError
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from rich.text import Text
 
     from backtest.bars import Series
+    from backtest.coverage import Coverage
     from backtest.doctor import Finding
     from backtest.downloader import DownloadReport, SeriesPlan
     from backtest.filling import Progress, SeriesReport
+    from backtest.findings import Finding as BarFinding
+    from backtest.listing import Entry
     from backtest.pins import Pin, PinReport
+    from backtest.repairs import Repair
     from backtest.result import RunResult
     from backtest.runs import Kept
-    from backtest.store import Store
+    from backtest.verification import Verdict
 
 _WIDTH = 80
 _LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
+_SHOWN = 3  # findings of a kind in a series
+_ROWS = 60  # series in a picture of blocks
+_BLOCKS = " █▒·×"  # of the states of a session
 
 
 def say(text: str) -> None:
@@ -55,7 +64,8 @@ def give_table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0, collapse_padding=True)
     for n, name in enumerate(columns):
         right = bool(rows) and all(row[n][:1] in "-–0123456789" for row in rows) and "-" not in rows[0][n][1:]
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+        # Where the width is short, the first column is folded: it names a thing, and cut off it would name none.
+        table.add_column(name, justify="right" if right else "left", no_wrap=n > 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False).print(table)
@@ -198,38 +208,196 @@ def _unmarked(text: str) -> Text:
     return Text(text, overflow="fold")
 
 
-def give_listing(rows: list[dict[str, Any]]) -> None:
-    """Give a listing of series."""
-    columns = ("series", "from", "to", "bars", "bytes")
-    give_table(columns, [[_cell(row[name]) for name in columns] for row in rows])
+def give_listing(entries: Sequence[Entry], as_json: bool, store: str) -> None:
+    """Give a listing of series, and their sum."""
+    total = {
+        "series": len(entries),
+        "bars": sum(one.bars for one in entries),
+        "bytes": sum(one.bytes for one in entries),
+    }
+    if as_json:
+        give_json({"store": store, "series": {str(one.series): one.to_dict() for one in entries}, "total": total})
+        return
+    columns = ("series", "from", "to", "bars", "sessions", "size", "updated")
+    give_table(columns, [[*_row(one), _size(one.bytes), _day(one.updated)] for one in entries])
+    give(f"{total['series']:,} series, {total['bars']:,} bars, {_size(total['bytes'])}")
+    for one in entries:
+        if one.problem:
+            say(f"error: {one.problem}")
 
 
-def ls_row(store: Store, series: Series) -> dict[str, Any]:
-    """Return what a listing says of a series."""
-    manifest = store.manifest(series)
-    if not manifest.generation:
-        from backtest.errors import NoBars
+def _row(one: Entry) -> list[str]:
+    return [one.series.short, _day(one.first), _day(one.last), f"{one.bars:,}", _sessions(one)]
 
-        raise NoBars(f"{series.short} is not in {store.root}; see what is: backtest ls --store {store.root}")
-    first, last = (manifest.segments[0].first, manifest.segments[-1].last) if manifest.segments else (None, None)
+
+def _sessions(one: Entry) -> str:
+    """Return how many sessions there are, as 3,250/3,270 where some are missing."""
+    if one.expected is None or one.missing is None:
+        return "–"
+    return f"{one.expected - one.missing:,}/{one.expected:,}" if one.missing else f"{one.expected:,}"
+
+
+def _day(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d}" if moment else "–"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"
+
+
+def watched(verdicts: Iterator[Verdict]) -> list[Verdict]:
+    """Return the verdicts; on a terminal, show meanwhile how far it has come."""
+    from rich.console import Console
+
+    if not sys.stderr.isatty():
+        return list(verdicts)
+    seen: list[Verdict] = []
+    with Console(stderr=True).status("verifying") as status:
+        for one in verdicts:
+            seen.append(one)
+            status.update(f"{len(seen) - 1:,} series, {sum(each.bars for each in seen):,} bars verified: {one.series}")
+    return seen
+
+
+def give_verdicts(verdicts: Sequence[Verdict], repairs: Sequence[Repair], store: str) -> None:
+    """Give what a verification found, what a repair did, and which sessions are stored."""
+    for verdict in verdicts:
+        for line in _finding_lines(verdict):
+            give(line)
+    for one in repairs:
+        give(_hung("repair", one.did))
+        if one.complete:
+            give(f"           {one.complete}")
+    _give_calendar([one.coverage for one in verdicts if one.coverage and len(one.coverage.days)])
+    give(_summary(verdicts, store))
+    if not repairs and any(one.level == "damage" for verdict in verdicts for one in verdict.findings):
+        say(f"To put right what needs no source, run: backtest verify --repair --store {store}")
+
+
+def give_verdicts_json(verdicts: Sequence[Verdict], repairs: Sequence[Repair], store: str, strict: bool) -> None:
+    """Give the same for machines."""
+    give_json(
+        {
+            "store": store,
+            "exit_code": max(one.exit_code(strict) for one in verdicts),
+            "findings": [_finding_dict(one) for verdict in verdicts if not verdict.series for one in verdict.findings],
+            "series": {one.series: _verdict_dict(one, strict) for one in verdicts if one.series},
+            "repairs": [asdict(one) for one in repairs],
+        }
+    )
+
+
+def _verdict_dict(verdict: Verdict, strict: bool) -> dict[str, Any]:
+    from backtest.coverage import STATES
+
+    words = ("complete", "partial", "empty", "missing")
+    counts = (
+        {word: verdict.coverage.count(state) for word, state in zip(words, STATES, strict=True)}
+        if verdict.coverage
+        else {}
+    )
     return {
-        "key": str(series),
-        "series": series.short,
-        "from": first,
-        "to": last,
-        "bars": manifest.rows,
-        "bytes": sum(segment.bytes for segment in manifest.segments),
-        "content": manifest.content,
-        "covered": [[span.start.isoformat(), span.end.isoformat()] for span in manifest.coverage],
+        "ok": not verdict.exit_code(strict),
+        "bars": verdict.bars,
+        "files": verdict.files,
+        "sessions": counts,
+        "findings": [_finding_dict(one) for one in verdict.findings],
     }
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return str(value)[:10] if str(value).endswith("+00:00") else str(value)
+def _finding_dict(one: BarFinding) -> dict[str, Any]:
+    return {**asdict(one), "at": one.at.isoformat() if one.at else None}
+
+
+def _finding_lines(verdict: Verdict) -> Iterator[str]:
+    """Yield what was found of a series: all damage, and the first few of each other kind."""
+    if verdict.findings and verdict.series:
+        yield verdict.series
+    kinds: dict[tuple[str, str], list[BarFinding]] = {}
+    for one in verdict.findings:
+        kinds.setdefault((one.level, one.check), []).append(one)
+    for (level, check), found in kinds.items():
+        shown = found if level == "damage" else found[:_SHOWN]
+        yield from (_hung(level, f"{check}: {one.text}") for one in shown)
+        if len(found) > len(shown):
+            yield _hung(level, f"{check}: {len(found) - len(shown):,} more (--json lists them)")
+
+
+def _hung(mark: str, text: str) -> str:
+    """Return a text after its mark, wrapped to the width; no path is broken."""
+    import textwrap
+
+    head = f"  {mark:<8} "
+    shown = text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+    wrapper = textwrap.TextWrapper(_width(), head, " " * len(head), break_long_words=False, break_on_hyphens=False)
+    return wrapper.fill(shown)
+
+
+def _summary(verdicts: Sequence[Verdict], store: str) -> str:
+    levels = [one.level for verdict in verdicts for one in verdict.findings]
+    told = [
+        f"{levels.count(level)} {level}"
+        for level in ("damage", "reject", "conflict", "hole", "warn")
+        if level in levels
+    ]
+    count, bars = sum(bool(one.series) for one in verdicts), sum(one.bars for one in verdicts)
+    good = "as written" if "damage" not in levels else "not all as written"
+    return f"{store}: {count:,} series, {bars:,} bars, {good}; {', '.join(told) or 'nothing found'}"
+
+
+def _give_calendar(coverages: Sequence[Coverage]) -> None:
+    """Give blocks for what is stored: of one series a row a year, of more a row each."""
+    from backtest.coverage import NAMES, STATES
+
+    if not coverages:
+        return
+    lines = _months(coverages[0]) if len(coverages) == 1 else _strips(coverages[:_ROWS])
+    for line in lines:
+        _give_blocks(line)
+    if len(coverages) > _ROWS:
+        give(f"and {len(coverages) - _ROWS:,} more series")
+    used = {int(state) for one in coverages for state in one.states}
+    _give_blocks("  ".join(f"{_BLOCKS[state]} {NAMES[state]}" for state in STATES if state in used))
+
+
+def _months(one: Coverage) -> Iterator[str]:
+    states = one.by("M")
+    yield "     Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
+    for year in sorted({month[:4] for month in states}):
+        blocks = (_BLOCKS[states.get(f"{year}-{month:02}", 0)] * 3 for month in range(1, 13))
+        yield f"{year} {' '.join(blocks)}".rstrip()
+
+
+def _strips(coverages: Sequence[Coverage]) -> Iterator[str]:
+    from backtest.coverage import strips
+
+    names = [one.series for one in coverages]
+    wide = min(max(map(len, names)), 40)
+    head, rows = strips(coverages, max(_width() - wide - 1, 20))
+    yield f"{'':{wide}} {head}"
+    for name, row in zip(names, rows, strict=True):
+        yield f"{name[:wide]:{wide}} {''.join(_BLOCKS[state] for state in row)}".rstrip()
+
+
+def _give_blocks(line: str) -> None:
+    """Give a line, in colour where there is a terminal: what is missing stands out."""
+    from rich.console import Console
+    from rich.text import Text
+
+    text = Text(line, no_wrap=True)
+    for block, style in (("█", "blue"), ("▒", "yellow"), ("×", "bold red"), ("·", "dim")):
+        text.highlight_words([block], style)
+    Console(width=_width(), highlight=False).print(text, crop=False)
+
+
+def _width() -> int:
+    import shutil
+
+    return max(shutil.get_terminal_size().columns, 40) if sys.stdout.isatty() else _WIDTH
 
 
 def give_pins(reports: list[PinReport], lock: str, as_json: bool) -> None:
