@@ -20,7 +20,7 @@ from backtest.bars import Series, Span
 from backtest.disk import locked, make_folders, read_file, sync_folder, write_file
 from backtest.errors import BadStore, Conflict, DamagedStore, NoBars, NoConnection, UsageError
 from backtest.manifest import LARGEST_SEGMENT, REPAIR, Manifest, Segment, of_bytes, to_bytes
-from backtest.remote import MARK, Place, explained, format_in
+from backtest.remote import MARK, Place, check_size, explained, format_in
 from backtest.segments import decode
 from backtest.store import Store
 
@@ -305,6 +305,7 @@ class _Bucket:
         with explained(self.place, self._error):
             try:
                 got = self._library.get(self._bucket, name)
+                check_size(f"{self.place}/{name}", got.meta["size"], LARGEST_SEGMENT)
                 return bytes(got.bytes()), got.meta["e_tag"] or ""
             except FileNotFoundError:
                 return None

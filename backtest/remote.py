@@ -24,11 +24,13 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from backtest.bars import Series
 from backtest.errors import BadStore, DamagedStore, NoConnection, UsageError
-from backtest.manifest import FORMAT, Manifest, Segment, of_bytes
+from backtest.manifest import FORMAT, LARGEST, Manifest, Segment, of_bytes
 from backtest.store import Store
 
 MARK = "STORE.json"
 """The file that makes a folder a store, and says its format."""
+
+LARGEST_MARK = 4096  # bytes of it
 
 _OPTIONS = ("region", "endpoint_override", "scheme")  # as pyarrow names them
 _TRIES = 5  # of a manifest that is being replaced while it is read
@@ -129,7 +131,7 @@ class RemoteStore(Store):
 
     def _format(self) -> int:
         try:
-            number = format_in(self._bytes(MARK))
+            number = format_in(self._bytes(MARK, LARGEST_MARK))
         except FileNotFoundError:
             raise BadStore(f"there is no store at {self.place}; bring one there: backtest publish URL") from None
         if number > FORMAT:
@@ -140,7 +142,7 @@ class RemoteStore(Store):
         name = f"{series}/manifest.json"
         for attempt in range(_TRIES):
             try:
-                return of_bytes(self._bytes(name), f"{self.place}/{name}", series)
+                return of_bytes(self._bytes(name, LARGEST), f"{self.place}/{name}", series)
             except FileNotFoundError:
                 break
             except DamagedStore:
@@ -171,7 +173,7 @@ class RemoteStore(Store):
         name = f"{series}/{'bars' if segment in manifest.segments else 'archive'}/{segment.file}"
         path = self._fetched / segment.sha256
         if not path.exists():
-            data = self._bytes(name)
+            data = self._bytes(name, segment.bytes)
             if hashlib.sha256(data).hexdigest() != segment.sha256:
                 raise DamagedStore(f"{self.place}/{name} is not what was published (its SHA-256 differs); {_AGAIN}")
             beside = path.with_suffix(f".{threading.get_ident()}")
@@ -179,9 +181,10 @@ class RemoteStore(Store):
             beside.replace(path)  # another thread may be looking for it
         return path
 
-    def _bytes(self, name: str) -> bytes:
+    def _bytes(self, name: str, limit: int) -> bytes:
         try:
             with explained(self.place), self._files.open_input_file(f"{self._top}/{name}") as file:
+                check_size(f"{self.place}/{name}", file.size(), limit)
                 data: bytes = file.read()
         except FileNotFoundError:
             raise FileNotFoundError(ENOENT, "not published", f"{self.place}/{name}") from None
@@ -209,6 +212,12 @@ def _filesystem(url: str, place: Place) -> tuple[Any, str]:
         except ValueError as error:
             raise UsageError(f"{place} cannot be opened; write s3://BUCKET/PREFIX, or file:///FOLDER") from error
     return files, path.rstrip("/")
+
+
+def check_size(name: str, size: int, limit: int) -> None:
+    """Raise DamagedStore for a file that has more bytes than one of its kind may have: it may be a stranger's."""
+    if size > limit:
+        raise DamagedStore(f"{name} has {size:,} bytes, more than the {limit:,} that it may have; {_AGAIN}")
 
 
 def format_in(mark: bytes) -> int:

@@ -484,6 +484,19 @@ def test_what_is_not_what_was_published_is_named(store, bucket, part, harm):
         open_store(bucket.url()).read(AAPL)
 
 
+@pytest.mark.parametrize("part", ["STORE.json", f"{AAPL}/bars/2024-01"])
+def test_a_file_that_is_longer_than_it_may_be_is_not_fetched(store, bucket, part):
+    publish(store, bucket.url())
+    (name,) = (key for key in bucket.objects if part in key)
+    bucket.objects[name] += bytes(5000)
+    bucket.requests.clear()
+
+    with pytest.raises(DamagedStore, match=name.replace("store/", "s3://bars/store/")):
+        open_store(bucket.url()).read(AAPL)
+
+    assert f"GET {name}" not in bucket.requests
+
+
 def test_unknown_series_and_spans_have_no_bars(store, bucket):
     publish(store, bucket.url())
     there = open_store(bucket.url())
