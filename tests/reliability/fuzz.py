@@ -1,0 +1,551 @@
+"""
+Throw what nobody wrote on purpose at every door: a line and an exit code come back, never a traceback, hang or signal.
+
+Run:  python tests/reliability/fuzz.py [--inputs 100000] [--seed 7] [--kinds words,csv] [--only words:17]
+
+A kind is a door: words of every command; bytes of CSV, Parquet, manifests and segments, runs, scripts of faults and
+lists of series; bytes that a gateway sends to the client, and that a client sends to the emulator. Each input is made
+of its number and the seed alone, so that `--only KIND:NUMBER` does it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from random import Random
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from operations import DAILY, MINUTES, bars_of, environment, quick_folder, two_months
+from rawclient import RawClient, framed
+
+from backtest import cli
+from backtest.cli import COMMANDS
+from backtest.errors import BacktestError
+from backtest.sources.files import write_file
+from backtest.sources.gateway import Gateway
+from backtest.sources.gateway.faults import Faults
+from backtest.sources.ib import IbSource
+from backtest.sources.link import Patience
+from backtest.store import Store
+
+LONGEST = 5  # seconds for an input; a machine that is shared needs --seconds
+BATCH = 25  # inputs of a child process
+SMA = str(Path(__file__).resolve().parents[2] / "strategies" / "sma_cross.py")
+IMPATIENT = Patience(answer=0.2, connect=0.3, outage=0.2, backoff=0.01, backoff_most=0.05, belief=0.1)
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--inputs", type=int, default=100_000)
+    words.add_argument("--seed", type=int, default=7)
+    words.add_argument("--kinds", default=",".join(KINDS))
+    words.add_argument("--only", default="")
+    words.add_argument("--jobs", type=int, default=2)
+    words.add_argument("--seconds", type=int, default=LONGEST)
+    asked = words.parse_args()
+    if asked.only:
+        kind, _, number = asked.only.partition(":")
+        with _laid_out() as folder:
+            print(KINDS[kind](Random(f"{asked.seed} {kind} {number}"), folder) or "as it should be")
+        return
+    failures = run(asked.inputs, asked.seed, asked.kinds.split(","), asked.jobs, asked.seconds)
+    print("\n".join(failures))
+    print(f"{asked.inputs} inputs at {len(asked.kinds.split(','))} doors: {len(failures)} failures")
+    raise SystemExit(bool(failures))
+
+
+def run(inputs: int, seed: int, kinds: Sequence[str], jobs: int = 2, seconds: int = LONGEST) -> list[str]:
+    """Throw so many inputs at the doors in turn; return a line for each failure."""
+    turns = [kind for kind in kinds for _ in range(_TURNS.get(kind, 1))]
+    numbers = [(turns[number % len(turns)], number) for number in range(inputs)]
+    spawned = multiprocessing.get_context("spawn")
+    with environment(), ProcessPoolExecutor(jobs, spawned) as pool:
+        shares = [numbers[place::jobs] for place in range(jobs)]
+        return [line for lines in pool.map(_throw, [seed] * jobs, shares, [seconds] * jobs) for line in lines]
+
+
+# --- children, each for a batch of inputs: a crash or a hang ends one of them
+
+
+def _throw(seed: int, numbers: list[tuple[str, int]], seconds: int) -> list[str]:
+    failures: list[str] = []
+    logging.disable(logging.CRITICAL)
+    with _laid_out() as folder:
+        for kind in ("words", "csv", "parquet", "run"):
+            KINDS[kind](Random(0), folder)  # so that the children have nothing to import
+        while numbers:
+            done, lines = _batch(seed, numbers[:BATCH], folder, seconds)
+            failures += lines
+            numbers = numbers[done:]
+    return failures
+
+
+def _batch(seed: int, numbers: list[tuple[str, int]], folder: Path, seconds: int) -> tuple[int, list[str]]:
+    """Throw a batch from a child; return how many were thrown, and a line for each failure."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        _throw_each(seed, numbers, folder, writing, seconds)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8", errors="replace") as pipe:
+        said = pipe.read().splitlines()
+    _, status = os.waitpid(child, 0)
+    begun = sum(line == "begin" for line in said)
+    failures = [line for line in said if line != "begin"]
+    if status:
+        kind, number = numbers[begun - 1]
+        hung = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
+        failures.append(f"{kind}:{number}: {f'took over {seconds} s' if hung else f'ended the process: {status}'}")
+    return begun, failures
+
+
+def _throw_each(seed: int, numbers: list[tuple[str, int]], folder: Path, writing: int, seconds: int) -> None:
+    code = 1
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        for kind, number in numbers:
+            os.write(writing, b"begin\n")
+            signal.alarm(seconds)
+            wrong = KINDS[kind](Random(f"{seed} {kind} {number}"), folder)
+            signal.alarm(0)
+            if wrong:
+                os.write(writing, f"{kind}:{number}: {wrong!r}\n".encode(errors="replace"))
+        code = 0
+    except BaseException:  # noqa: BLE001 - the parent sees the exit code
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+@contextlib.contextmanager
+def _laid_out() -> Iterator[Path]:
+    """Yield a folder, which is the working folder too, with one of each thing that a door may be given."""
+    with tempfile.TemporaryDirectory(dir=quick_folder()) as name:
+        folder, before = Path(name), Path.cwd()
+        two_months(folder / "bars")
+        bars = bars_of(DAILY, "2024-01-02", "2024-01-12")
+        write_file(bars, folder / "good.csv", DAILY)
+        write_file(bars, folder / "good.parquet", DAILY)
+        (folder / "good.json").write_text(_FAULTS)
+        (folder / "list").write_text("AAPL/1day\nAAPL/5mins  # minutes\n")
+        os.chdir(folder)
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+        _call("run", SMA, "AAPL/1day", "--set", "fast=2", "--set", "slow=4", "--store", "bars", "--out", "run")
+        yield folder
+        os.chdir(before)
+
+
+_FAULTS = json.dumps(
+    [
+        {"when": {"request": 3, "symbol": "AAPL", "kind": "any", "times": 2}, "do": "drop", "bytes": 400},
+        {"when": {"connection": 2}, "do": "lost", "seconds": 0.5, "code": 1101},
+        {"when": {"request": 1}, "do": "bad", "value": "nan"},
+    ]
+)
+
+
+# --- the doors: each throws one input, and returns what is wrong
+
+
+def _words(chance: Random, folder: Path) -> str:
+    command = chance.choice([*_OPTIONS, _text(chance)])
+    words = ["--nothing"] if command in _SAFE else []
+    words += [chance.choice(_MEANT.get(command, _ANY))(chance) for _ in range(chance.choice((0, 1, 1, 2, 2, 3)))]
+    for _ in range(chance.choice((0, 1, 1, 2, 3))):
+        option = chance.choice(_OPTIONS.get(command) or ["--store"])
+        words += [option] if option in _FLAGS else [option, chance.choice([_VALUES.get(option, _text), _text])(chance)]
+    if command in ("download", "doctor") and "--source" not in words:
+        words += ["--source", "csv:."]
+    if command in ("import", "export", "run", "download") and "--store" not in words:
+        words += ["--store", "bars"]
+    return _called_wrongly(command, *(word for word in words if "\0" not in word))
+
+
+def _bytes_of(name: str, *words: str) -> Callable[[Random, Path], str]:
+    """Return a door for a file: the good one, changed, is given to a command as {}."""
+
+    def throw(chance: Random, folder: Path) -> str:
+        good = folder / name
+        bad = folder / f"bad-{os.getpid()}{good.suffix}"
+        bad.write_bytes(_mutated(good.read_bytes(), chance))
+        try:
+            return _called_wrongly(*(word.format(bad) for word in words))
+        finally:
+            bad.unlink()
+
+    return throw
+
+
+def _stored(chance: Random, folder: Path) -> str:
+    """Change a file of a store, often so that its hash is right again: it may come from a stranger."""
+    root = folder / f"hostile-{os.getpid()}"
+    shutil.copytree(folder / "bars", root)
+    path = chance.choice([path for path in sorted(root.rglob("*")) if path.is_file() and path.name != ".lock"])
+    data = path.read_bytes()
+    path.write_bytes(_hostile(data, chance) if path.name == "manifest.json" else _mutated(data, chance))
+    commands: list[tuple[str, ...]] = [("ls",), ("ls", "--json"), ("export", str(MINUTES), "x.csv", "--force")]
+    commands += [("export", str(DAILY), "x.csv", "--force"), ("import", "good.csv", str(DAILY))]
+    commands += [("verify",)] if "verify" in _OPTIONS else []
+    try:
+        return _called_wrongly(*chance.choice(commands), "--store", str(root))
+    finally:
+        shutil.rmtree(root)
+
+
+def _kept_run(chance: Random, folder: Path) -> str:
+    root = folder / f"kept-{os.getpid()}"
+    shutil.copytree(folder / "run", root)
+    path = chance.choice([path for path in sorted(root.rglob("*")) if path.is_file()])
+    path.write_bytes(_mutated(path.read_bytes(), chance))
+    try:
+        return _called_wrongly("report", str(root))
+    finally:
+        shutil.rmtree(root)
+
+
+def _script(chance: Random, folder: Path) -> str:
+    try:
+        Faults.of(_changed(json.loads(_FAULTS), chance))
+    except BacktestError as error:
+        return "" if "\n" not in str(error) else f"more than a line: {error}"
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _to_client(chance: Random, folder: Path) -> str:
+    """Answer the client with noise, now and then after a true beginning."""
+    answers = [_frames(chance) for _ in range(4)]
+    if chance.random() < 0.8:
+        answers[0] = framed(b"176\x0020240101 12:00:00 EST\0") + (_ACCEPTED if chance.random() < 0.8 else answers[0])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        talker = threading.Thread(target=_talk, args=(server, answers), daemon=True)
+        talker.start()
+        try:
+            with IbSource(port=server.getsockname()[1], patience=IMPATIENT) as source:
+                source.qualify(DAILY.instrument)
+                span = bars_span()
+                for window in source.windows(DAILY, span):
+                    source.fetch(DAILY, window)
+        except BacktestError as error:
+            return "" if "\n" not in str(error) else f"more than a line: {error}"
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
+            return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _to_emulator(chance: Random, folder: Path) -> str:
+    """Send the emulator noise, then ask it as a client does."""
+    with Gateway(Store(folder / "bars")) as gateway:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", gateway.port), timeout=1) as noisy:
+            if chance.random() < 0.7:
+                noisy.sendall(b"API\0" + framed(b"v157..176") + framed(b"71\0002\0001\0\0"))
+            for _ in range(chance.randint(1, 5)):
+                noisy.sendall(_frames(chance))
+        with RawClient(gateway.port, client_id=2) as client:
+            client.ask_bars(7, end="20240113-00:00:00")
+            answer = client.answer(7)
+    return "" if answer[0] in ("17", "4") else f"the next client got {answer[:4]}"
+
+
+KINDS: dict[str, Callable[[Random, Path], str]] = {
+    "words": _words,
+    "csv": _bytes_of("good.csv", "import", "{}", "IBM/1day", "--store", "imported"),
+    "parquet": _bytes_of("good.parquet", "import", "{}", "IBM/1day", "--store", "imported"),
+    "list": _bytes_of("list", "download", "@{}", "--since", "2024-01-02", "--source", "csv:.", "--store", "listed"),
+    "store": _stored,
+    "run": _kept_run,
+    "faults": _script,
+    "client": _to_client,
+    "emulator": _to_emulator,
+}
+# How often a door comes in turn: most often those that strangers' files and people's fingers reach.
+_TURNS = {
+    "words": 14,
+    "csv": 10,
+    "parquet": 8,
+    "store": 10,
+    "faults": 6,
+    "client": 3,
+    "emulator": 2,
+    "list": 2,
+    "run": 1,
+}
+
+
+def bars_span() -> Any:
+    """Return the span that the client asks for."""
+    from operations import span_of
+
+    return span_of(DAILY, "2024-01-02", "2024-01-12")
+
+
+def _called_wrongly(*words: str) -> str:
+    """Call a command in this process; return what is wrong about its end, with the words."""
+    code, said = _call(*words)
+    if "Traceback" in said or code not in range(10):
+        return f"{code!r} of {words}: {said[-300:]}"
+    if code and not said.strip():
+        return f"{code} of {words}, and nothing is said"
+    if sum(line.startswith("error: ") for line in said.splitlines()) > 1 and words[0] != "download":  # one a series
+        return f"more than one error of {words}: {said[-300:]}"
+    return ""
+
+
+def _call(*words: str) -> tuple[object, str]:
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
+    code: object = 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main([*words])
+        except SystemExit as ended:
+            code = ended.code or 0
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is a failure
+            code = f"{type(error).__name__}: {error}"
+    for stream in (out, err):
+        stream.flush()
+    return code, err.buffer.getvalue().decode() + (out.buffer.getvalue().decode() if code else "")
+
+
+def _talk(server: socket.socket, answers: list[bytes]) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = server.accept()
+            with connection:
+                connection.settimeout(0.5)
+                for answer in answers:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+
+
+# --- what is thrown
+
+
+def _text(chance: Random) -> str:
+    return chance.choice(_TEXTS)(chance)
+
+
+def _noise(chance: Random) -> str:
+    alphabet = "abcAZ019 /\\-.,:;'\"@#%&?*[]{}()=+~`|<>$!\n\t\r\x01\x1b\x7fäß€𝄞\u202e\u0000"
+    return "".join(chance.choices(alphabet, k=chance.choice((0, 1, 2, 5, 20, 300))))
+
+
+def _number(chance: Random) -> str:
+    return chance.choice(
+        ("0", "-1", "1e400", "nan", "-inf", "inf", "1_0", "0x10", "٣", "9" * 400, "1e-400", "-0.0", "")
+    )
+
+
+def _date(chance: Random) -> str:
+    fixed = ("2024-01-02", "0000-00-00", "0001-01-01", "9999-12-31", "2024-02-30", "20240102", "2024-W01-1", "today")
+    return chance.choice((*fixed, f"{chance.randint(0, 99999)}-{chance.randint(0, 99)}-{chance.randint(0, 99)}"))
+
+
+def _series(chance: Random) -> str:
+    good = chance.choice(
+        (
+            "AAPL/1day",
+            "AAPL/5mins",
+            "EUR-CASH/1min/MIDPOINT",
+            "ES-FUT-CME-USD-202612/5mins",
+            "SPX-IND-CBOE-USD/1day/all",
+        )
+    )
+    if chance.random() < 0.4:
+        return good
+    return _mutated(good.encode(), chance).decode("utf-8", "surrogateescape").replace("\0", "")
+
+
+def _path(chance: Random) -> str:
+    known = ("bars", "good.csv", "good.parquet", "good.json", "run", "list", "@list", "", ".", "none", "/dev/null")
+    odd = (
+        "bars/STORE.json",
+        "x" * 300,
+        "a\nb.csv",
+        "-",
+        "--",
+        "~",
+        "\udcff.csv",
+        "out.csv",
+        "out.parquet",
+        "/proc/version",
+    )
+    return chance.choice((*known, *odd))
+
+
+def _address(chance: Random) -> str:
+    known = ("csv:.", "csv:none", "gateway:bars", "gateway:none", "ib://127.0.0.1:1", "ib://", "ib://127.0.0.1:99999")
+    odd = (
+        "ib://127.0.0.1:1?client_id=x",
+        "ib://[::1",
+        "ib://example.invalid:1",
+        "http://x",
+        "csv:",
+        ":",
+        "gateway:",
+        "ib:1",
+    )
+    return chance.choice((*known, *odd))
+
+
+def _setting(chance: Random) -> str:
+    return chance.choice(("fast=3", "slow=x", "fast=", "=1", "nothing=1", "fast=1e400", "fast=-1", "fast=nan", "fast"))
+
+
+def _strategy(chance: Random) -> str:
+    return chance.choice((SMA, f"{SMA}:None", "sma_cross", "good.csv", "none.py:X", ":", "", "os:path"))
+
+
+_TEXTS: tuple[Callable[[Random], str], ...] = (_noise, _number, _date, _series, _path, _address)
+_ANY = [*_TEXTS]
+_MEANT: dict[str, list[Callable[[Random], str]]] = {
+    "download": [_series, _series, _path],
+    "import": [_path, _series],
+    "export": [_series, _path],
+    "run": [_strategy, _series, _series],
+    "ls": [_series],
+    "verify": [_series],
+    "report": [_path],
+}
+_SAFE = {  # demo writes much, and a gateway serves for ever: both only with words that they refuse
+    "demo": ["--help", "--nothing"],
+    "gateway": ["--help", "--nothing"],
+}
+_VALUES: dict[str, Callable[[Random], str]] = {
+    "--since": _date, "--until": _date, "--source": _address, "--store": _path, "--set": _setting, "--series": _series,
+    "--cash": _number, "--risk-free": _number, "--benchmark": _series, "--faults": _path,
+}  # fmt: skip
+
+
+def _options_of_commands() -> tuple[dict[str, list[str]], set[str]]:
+    """Return the options of each command, and which take no value, as the command line declares them."""
+    import typer
+
+    group: Any = typer.main.get_command(cli.app)
+    options, flags = {}, {"--help", "--nothing"}
+    for name, command in group.commands.items():
+        known = [option for option in command.params if option.opts[0].startswith("--")]
+        options[name] = _SAFE.get(name) or [*(option.opts[0] for option in known), "--help"]
+        flags |= {option.opts[0] for option in known if getattr(option, "is_flag", False)}
+    return options, flags
+
+
+_OPTIONS, _FLAGS = _options_of_commands()
+assert len(_OPTIONS) == len(COMMANDS)
+
+
+def _mutated(data: bytes, chance: Random) -> bytes:
+    """Return the bytes with a few changes."""
+    for _ in range(chance.choice((1, 1, 1, 2, 4, 16))):
+        place, size = chance.randint(0, len(data)), chance.choice((1, 1, 2, 4, 8, 64))
+        piece = chance.choice((chance.randbytes(size), data[place : place + size], *_PIECES))
+        match chance.randrange(4):
+            case 0:
+                data = data[:place] + data[place + size :]
+            case 1:
+                data = data[:place] + piece + data[place:]
+            case 2:
+                data = data[:place] + piece + data[place + len(piece) :]
+            case _:
+                flip = bytes([data[place] ^ 1 << chance.randrange(8)]) if place < len(data) else b""
+                data = data[:place] + flip + data[place + 1 :]
+    return data if chance.random() < 0.97 else data[: chance.randint(0, len(data))]
+
+
+_PIECES = (
+    b"\0", b"\xff", b"\n", b"\r\n", b",", b";", b'"', b"nan", b"inf", b"1e400", b"-1", b"9" * 30, b"\xef\xbb\xbf",
+    b"1_0", "٣".encode(), b"2024-03-10 02:30:00", b"0000-00-00", b"99999-01-01", b"time", b"open", b"\xff\xff\xff\x7f",
+    b"PAR1",
+)  # fmt: skip
+
+
+def _hostile(manifest: bytes, chance: Random) -> bytes:
+    """Return a manifest with something else in it, whose own hash is right."""
+    body, mark, _ = manifest.rpartition(b"#sha256 ")
+    if chance.random() < 0.25 or not mark:
+        return _mutated(manifest, chance)
+    if chance.random() < 0.8:
+        body = json.dumps(_changed(json.loads(body), chance)).encode() + b"\n"
+    else:
+        body = _mutated(body, chance)
+    return body + b"#sha256 " + hashlib.sha256(body).hexdigest().encode() + b"\n"
+
+
+def _changed(value: Any, chance: Random) -> Any:
+    """Return a JSON value in which one value, somewhere, is another."""
+    inner = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    if not inner or chance.random() < 0.15:
+        return chance.choice(_VALUES_OF_JSON)
+    key, same = chance.choice(inner), value.copy()
+    if chance.random() < 0.1:
+        del same[key]
+    elif chance.random() < 0.05 and isinstance(value, dict):
+        same[_text(chance)] = same.pop(key)
+    else:
+        same[key] = _changed(value[key], chance)
+    return same
+
+
+_VALUES_OF_JSON: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1, 2**63, 10**400, 1e308, float("nan"), float("inf"), "", "x", "../../x", "/etc/passwd",
+    "\0", "a" * 10_000, [], {}, [[]], [None], {"": None}, "2024-01-02T00:00:00+00:00", "0001-01-01T00:00:00", "\ud800",
+)  # fmt: skip
+_ACCEPTED = framed(b"15\x001\x00DU1\0") + framed(b"9\x001\x001\0")
+
+
+def _frames(chance: Random) -> bytes:
+    """Return frames of the protocol that are true, nearly true, or noise."""
+    return b"".join(_frame(chance) for _ in range(chance.randint(1, 4)))
+
+
+def _frame(chance: Random) -> bytes:
+    if chance.random() < 0.15:
+        return chance.randbytes(chance.choice((1, 3, 4, 8, 100)))
+    number = str(chance.choice((4, 9, 10, 15, 17, 18, 20, 49, 52, 53, 71, 87, 88, 89, 106, 108, 1, 62, 999, -1)))
+    fields = [number, *(_field(chance) for _ in range(chance.choice((0, 1, 2, 4, 8, 20, 40))))]
+    payload = "".join(f"{field}\0" for field in fields).encode("utf-8", "surrogatepass")
+    if chance.random() < 0.2:
+        payload = _mutated(payload, chance)
+    size = len(payload) if chance.random() < 0.93 else chance.choice((0, 1, 2**31, 2**32 - 1, len(payload) + 9))
+    return size.to_bytes(4, "big") + payload
+
+
+def _field(chance: Random) -> str:
+    usual = (
+        "",
+        "0",
+        "1",
+        "2",
+        "3",
+        "-1",
+        "20240102",
+        "20240102 09:30:00 US/Eastern",
+        "AAPL",
+        "STK",
+        "SMART",
+        "USD",
+        "185.5",
+    )
+    return chance.choice((*usual, *usual, "1704205800", "1 day", "10 D", "TRADES", _number(chance), _noise(chance)))
+
+
+if __name__ == "__main__":
+    main()

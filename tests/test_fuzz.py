@@ -1,0 +1,16 @@
+"""The scripts of tests/reliability that throw noise and storms at the program, at the size of CI."""
+
+import pytest
+from test_crashes import LINUX, last_line
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a list that is no text, a script of faults with objects in it, a hostile manifest"
+)
+def test_no_input_ends_in_a_traceback_a_hang_or_a_signal():
+    assert last_line("fuzz.py", "--inputs", "2000", "--seconds", "30") == "2000 inputs at 9 doors: 0 failures"
+
+
+@pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")
+def test_faults_kills_and_disk_errors_at_once_end_in_the_same_digest_or_a_clear_error():
+    assert last_line("storms.py", "--seeds", "60").endswith("0 failures")
