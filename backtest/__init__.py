@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from backtest.errors import BacktestError
     from backtest.feed import replay
     from backtest.figures import FIGURES
-    from backtest.metrics import METRICS, measure
+    from backtest.metrics import METRICS, measure, measure_returns
     from backtest.publishing import publish
     from backtest.remote import open_store
     from backtest.report import write_report
@@ -45,6 +45,7 @@ _HOMES = {
     "run": "engine",
     "METRICS": "metrics",
     "measure": "metrics",
+    "measure_returns": "metrics",
     "FIGURES": "figures",
     "write_report": "report",
 }
@@ -64,6 +65,7 @@ __all__ = [
     "connect",
     "download",
     "measure",
+    "measure_returns",
     "open_store",
     "publish",
     "replay",

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backtest import arrays
 from backtest.bars import Series
+from backtest.drawdown import Drawdown, worst_drawdown
 from backtest.errors import StrategyError
+from backtest.inference import Moments, moments
+from backtest.returns import monthly_returns, returns_of, yearly_returns
+from backtest.trades import Trades, open_trades, trades_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,7 +22,7 @@ if TYPE_CHECKING:
     from backtest.result import RunResult
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Account:
     """All that the metrics of a run are computed from; open positions are in its equity only."""
 
@@ -25,32 +30,66 @@ class Account:
     equity: np.ndarray  # money at the end of each session, the initial cash in front, shape (n + 1,)
     returns: np.ndarray  # of each session, simple, shape (n,)
     held: np.ndarray  # whether a position was open at its close, shape (n,)
-    net: np.ndarray  # money of each closed round trip after costs, shape (k,)
+    trades: Trades  # the closed round trips
+    still_open: int  # entries that are still open, or the rest of one, at the end
     traded: float  # money of all fills, bought and sold
     costs: float  # money of all fills
-    risk_free: float  # return a year
+    risk_free: float | np.ndarray  # return a year, or of each session, shape (n,)
     periods: float  # sessions a year
+    benchmark: np.ndarray | None = None  # its return of each session, shape (n,)
+
+    @property
+    def net(self) -> np.ndarray:
+        """Money of each closed round trip after costs, shape (k,)."""
+        return self.trades.net
+
+    @cached_property
+    def worst(self) -> Drawdown | None:
+        """The deepest drawdown."""
+        return worst_drawdown(self.days, self.equity)
+
+    @cached_property
+    def months(self) -> np.ndarray:
+        """The return of each month of the calendar."""
+        return monthly_returns(self.days, self.equity)[1]
+
+    @cached_property
+    def years(self) -> np.ndarray:
+        """The return of each year of the calendar."""
+        return yearly_returns(self.days, self.equity)[1]
+
+    @cached_property
+    def moments(self) -> Moments:
+        """What the error of the Sharpe ratio is reckoned from."""
+        return moments(self.returns, self.risk_free, self.periods)
+
+    @cached_property
+    def under_a_year(self) -> bool:
+        """Whether there are fewer sessions than a year has, give or take holidays: 2001 had 248 of 252."""
+        return len(self.days) < 0.98 * self.periods
 
 
 def sample(result: RunResult) -> Account:
     """
-    Return the account of a run at the last bar of each session.
+    Return the account of a run at the last bar of each session, beside buy and hold.
 
     Raises:
         StrategyError: equity is no number, or fell below zero: who owes money has no return any more.
     """
     days, equity = _session_equity(result)
-    fills, spec = result.fill_rows, result.spec
+    fills, spec, ends = result.fill_rows, result.spec, session_ends(result.record)
     return Account(
         days=days,
         equity=equity,
-        returns=_returns_of(equity),
-        held=_positions(result)[session_ends(result.record)].any(axis=1),
-        net=column(result.trade_rows, "net"),
+        returns=returns_of(equity),
+        held=_positions(result)[ends].any(axis=1),
+        trades=trades_of(result.trade_rows, result.record, spec.series),
+        still_open=len(open_trades(fills, result.record, spec.series)),
         traded=float(np.abs(column(fills, "size") * column(fills, "price")).sum()),
         costs=float(column(fills, "costs").sum()),
         risk_free=spec.risk_free,
         periods=spec.sessions_a_year,
+        benchmark=_benchmark_returns(result, ends),
     )
 
 
@@ -58,7 +97,8 @@ def sample_hold(result: RunResult) -> Account:
     """Return the account of `hold` at the last bar of each session; of what is about trades it says nothing."""
     own = sample(result)
     equity = np.concatenate([[result.spec.cash], hold(result)[session_ends(result.record)]])
-    return replace(own, equity=equity, returns=_returns_of(equity), net=np.array([]), traded=0.0, costs=0.0)
+    held = replace(own, equity=equity, returns=returns_of(equity))
+    return replace(held, trades=Trades.none(), still_open=0, traded=0.0, costs=0.0)
 
 
 def session_returns(result: RunResult) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +109,7 @@ def session_returns(result: RunResult) -> tuple[np.ndarray, np.ndarray]:
         StrategyError: equity is no number, or fell below zero.
     """
     days, equity = _session_equity(result)
-    return days, _returns_of(equity)
+    return days, returns_of(equity)
 
 
 def session_ends(record: pa.Table) -> np.ndarray:
@@ -118,13 +158,9 @@ def _session_equity(result: RunResult) -> tuple[np.ndarray, np.ndarray]:
     return days, np.concatenate([[result.spec.cash], equity])
 
 
-def _returns_of(equity: np.ndarray) -> np.ndarray:
-    before, after = equity[:-1], equity[1:]
-    ruined = (before == 0) & (after == 0)  # and stays so: a return of 0
-    with np.errstate(divide="ignore"):  # money out of nothing is infinite, which the metrics refuse
-        ratios = np.divide(after, before, out=np.ones_like(after), where=~ruined)
-    returns: np.ndarray = ratios - 1
-    return returns
+def _benchmark_returns(result: RunResult, ends: np.ndarray) -> np.ndarray | None:
+    money = np.concatenate([[result.spec.cash], hold(result)[ends]])
+    return returns_of(money) if (money > 0).all() else None  # oil's price was below zero in April 2020
 
 
 def _growth(prices: np.ndarray) -> np.ndarray:

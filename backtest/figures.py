@@ -17,7 +17,7 @@ import numpy as np
 
 from backtest.account import column, hold, hold_name, sample, session_ends, session_returns
 from backtest.bars import Series
-from backtest.metrics import underwater
+from backtest.drawdown import underwater
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,9 +1,8 @@
 """
-Numbers about a run: `METRICS`, the functions behind them, and `measure`, which applies them to a result.
+Numbers about a run: `measure` applies `METRICS` to a result, and `Stats` are what comes of it.
 
-Equity is money at the end of each session with the initial cash in front, shape (n + 1,); returns are simple,
-after costs, one a session, shape (n,), 0.01 for +1 %; net is the money of each closed round trip after costs,
-shape (k,). What is not defined is NaN, never 0 or infinite; impossible equity or returns are a ValueError.
+What is not defined is NaN, never 0 or infinite, and `Stats.reasons` says why. The functions behind the numbers can be
+imported from here too.
 """
 
 from __future__ import annotations
@@ -11,324 +10,97 @@ from __future__ import annotations
 import html
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backtest.account import Account, sample
-from backtest.account import session_returns as session_returns  # a number about a run too
+from backtest.account import Account, sample, session_returns
 from backtest.bars import Series
+from backtest.definitions import METRICS, Metric, cost_drag, exposure, turnover
+from backtest.drawdown import (
+    average_drawdown,
+    calmar,
+    deepest,
+    drawdowns,
+    martin,
+    max_drawdown,
+    pain,
+    ulcer,
+    underwater,
+)
+from backtest.relative import common_dates
+from backtest.returns import (
+    SESSIONS,
+    cagr,
+    cagr_calendar,
+    downside_deviation,
+    drop_nan,
+    equity_of,
+    expected_shortfall,
+    kurtosis,
+    monthly_returns,
+    omega,
+    sharpe,
+    skew,
+    sortino,
+    tail_ratio,
+    total_return,
+    value_at_risk,
+    volatility,
+    yearly_returns,
+)
+from backtest.trades import Trades, expectancy, payoff, profit_factor, sqn, win_rate
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from backtest.result import RunResult, RunSpec
 
-SESSIONS = 252.0  # a year, on the exchanges of New York
+__all__ = [
+    "METRICS",
+    "Metric",
+    "Stats",
+    "average_drawdown",
+    "cagr",
+    "cagr_calendar",
+    "calmar",
+    "cost_drag",
+    "deepest",
+    "downside_deviation",
+    "drawdowns",
+    "expectancy",
+    "expected_shortfall",
+    "exposure",
+    "kurtosis",
+    "martin",
+    "max_drawdown",
+    "measure",
+    "measure_returns",
+    "monthly_returns",
+    "omega",
+    "pain",
+    "payoff",
+    "profit_factor",
+    "session_returns",
+    "sharpe",
+    "skew",
+    "sortino",
+    "sqn",
+    "tail_ratio",
+    "total_return",
+    "turnover",
+    "ulcer",
+    "underwater",
+    "value_at_risk",
+    "volatility",
+    "win_rate",
+    "yearly_returns",
+]
 
-_ROUNDING = 4 * np.finfo(float).eps  # what rounding leaves in E_t / E_(t-1) - 1
-
-
-def total_return(equity: np.ndarray) -> float:
-    """Return the last equity over the first, minus 1; NaN before the first session's end."""
-    equity = _checked_equity(equity)
-    return float(equity[-1] / equity[0] - 1) if len(equity) > 1 else math.nan
-
-
-def cagr(equity: np.ndarray, periods: float = SESSIONS) -> float:
-    """
-    Return the steady growth a year from the first equity to the last; NaN before the first session's end.
-
-    Years are n / periods, as in empyrical; a run of under a year is extrapolated.
-    """
-    equity = _checked_equity(equity)
-    years = (len(equity) - 1) / periods
-    return float((equity[-1] / equity[0]) ** (1 / years) - 1) if years else math.nan
-
-
-def volatility(returns: np.ndarray, periods: float = SESSIONS) -> float:
-    """Return the sample standard deviation (n - 1) of returns, a year; NaN for fewer than two."""
-    returns = _checked_returns(returns)
-    return float(returns.std(ddof=1) * math.sqrt(periods)) if len(returns) > 1 else math.nan
-
-
-def sharpe(returns: np.ndarray, risk_free: float = 0.0, periods: float = SESSIONS) -> float:
-    """
-    Return the annualised Sharpe ratio: mean excess return over its standard deviation.
-
-    Args:
-        returns: simple returns, shape (n,), one a period, after costs; 0.01 is +1 %.
-        risk_free: return of cash, per year, 0.05 for 5 %.
-        periods: periods a year.
-
-    Returns:
-        A number without unit; NaN for fewer than two returns or none that varies.
-
-    Raises:
-        ValueError: a return is below -1, infinite or NaN.
-
-    Source: Sharpe (1994), "The Sharpe Ratio"; sample deviation (n - 1), as empyrical.
-    """
-    returns = _checked_returns(returns)
-    if len(returns) < 2 or _constant(returns):
-        return math.nan
-    excess = returns - _a_period(risk_free, periods)
-    return float(excess.mean() / excess.std(ddof=1) * math.sqrt(periods))
-
-
-def sortino(returns: np.ndarray, target: float = 0.0, periods: float = SESSIONS) -> float:
-    """
-    Return the annualised Sortino ratio: mean return above a target over the downside deviation from it.
-
-    `target` is a return a year. NaN for fewer than two returns or none below the target.
-
-    Source: Sortino and Price (1994); the mean square below the target is over all n returns, as empyrical.
-    """
-    returns = _checked_returns(returns)
-    excess = returns - _a_period(target, periods)
-    downside = math.sqrt(np.mean(np.minimum(excess, 0) ** 2)) if len(returns) > 1 else 0.0
-    return float(excess.mean() / downside * math.sqrt(periods)) if downside > _ROUNDING else math.nan
-
-
-def underwater(equity: np.ndarray) -> np.ndarray:
-    """Return equity over its highest so far, minus 1: never positive, shape as given."""
-    equity = _checked_equity(equity)
-    return np.asarray(equity / np.maximum.accumulate(equity) - 1)
-
-
-def max_drawdown(equity: np.ndarray) -> float:
-    """Return the deepest fall from a peak, -0.2 for 20 %; 0 without any, NaN before a session's end."""
-    return float(underwater(equity).min()) if len(equity) > 1 else math.nan
-
-
-@dataclass(frozen=True, slots=True)
-class Drawdown:
-    """
-    A stay below a peak, from the last session at the peak to the first that is back there, the recovery.
-
-    `depth` is negative; `sessions` and `days` (of the calendar) count from peak to recovery, or to the end.
-    """
-
-    peak: date
-    trough: date
-    recovery: date | None
-    depth: float
-    sessions: int
-    days: int
-
-
-def drawdowns(days: np.ndarray, equity: np.ndarray) -> list[Drawdown]:
-    """
-    Return every drawdown, in order of time.
-
-    Args:
-        days: sessions, datetime64[D], shape (n,); the initial cash bears the first one's date.
-        equity: shape (n + 1,).
-    """
-    depths, dates = underwater(equity), np.concatenate([days[:1], days])
-    edges = np.diff((depths < 0).astype(np.int8), append=0)
-    peaks, lasts = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-    return [_drawdown(dates, depths, int(peak), int(last)) for peak, last in zip(peaks, lasts, strict=True)]
-
-
-def _drawdown(dates: np.ndarray, depths: np.ndarray, peak: int, last: int) -> Drawdown:
-    trough = peak + int(np.argmin(depths[peak : last + 1]))
-    recovered = last + 1 < len(dates)
-    end = last + recovered
-    return Drawdown(
-        peak=dates[peak].item(),
-        trough=dates[trough].item(),
-        recovery=dates[end].item() if recovered else None,
-        depth=float(depths[trough]),
-        sessions=end - peak,
-        days=int((dates[end] - dates[peak]).astype(int)),
-    )
-
-
-def deepest(drawdowns: list[Drawdown], count: int) -> list[Drawdown]:
-    """Return the deepest drawdowns, deepest first, the earlier of two equals before the later."""
-    return sorted(drawdowns, key=lambda drawdown: drawdown.depth)[:count]
-
-
-def calmar(equity: np.ndarray, periods: float = SESSIONS) -> float:
-    """
-    Return `cagr` over the size of `max_drawdown`, both of the whole sample; NaN without a drawdown.
-
-    Source: Young (1991), there over 36 months.
-    """
-    worst = max_drawdown(equity)
-    return cagr(equity, periods) / -worst if worst < 0 else math.nan
-
-
-def exposure(held: np.ndarray) -> float:
-    """Return the share of true values: sessions closed with a position, shape (n,); NaN without sessions."""
-    return float(np.mean(held)) if len(held) else math.nan
-
-
-def turnover(traded: float, equity: np.ndarray, periods: float = SESSIONS) -> float:
-    """
-    Return how often a year the equity was turned over: half the traded value over mean equity.
-
-    `traded` is the money of all fills, so that a purchase and its sale are one turn. NaN without sessions.
-    """
-    years = (len(equity) - 1) / periods
-    return float(traded / 2 / np.mean(_checked_equity(equity)) / years) if years else math.nan
-
-
-def win_rate(net: np.ndarray) -> float:
-    """Return the share of round trips that made money after costs; NaN without any."""
-    return float(np.mean(net > 0)) if len(net) else math.nan
-
-
-def profit_factor(net: np.ndarray) -> float:
-    """Return the money of all gains over that of all losses; NaN without a loss."""
-    losses = -net[net < 0].sum()
-    return float(net[net > 0].sum() / losses) if losses > 0 else math.nan
-
-
-def expectancy(net: np.ndarray) -> float:
-    """Return the mean net money of a round trip; NaN without any."""
-    return float(np.mean(net)) if len(net) else math.nan
-
-
-def sqn(net: np.ndarray) -> float:
-    """
-    Return the system quality number: mean over standard deviation (n - 1) of net money, times √k.
-
-    NaN for fewer than two round trips or none that differs.
-
-    Source: Tharp (2008), without his cap of 100 trades.
-    """
-    if len(net) < 2 or _constant(net):
-        return math.nan
-    return float(math.sqrt(len(net)) * net.mean() / net.std(ddof=1))
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A number about a run: its name, how people read it, what it is, and the function."""
-
-    name: str
-    label: str
-    format: str  # a key of _FORMATS
-    definition: str
-    function: Callable[[Account], float]
-
-    @property
-    def unit(self) -> str:
-        """What the number counts, "" for a bare one; "money" is in the currency of the account."""
-        return _FORMATS[self.format][0]
-
-    def text(self, value: float | None) -> str:
-        """Return a value as people read it, with a percent sign but no other unit; "–" for NaN and None."""
-        if value is None or math.isnan(value):
-            return "–"
-        unit, scale, style = _FORMATS[self.format]
-        return f"{value * scale:{style}}{' %' if unit == '%' else ''}"
-
-
-_FORMATS = {  # unit, factor, style
-    "percent": ("%", 100.0, "z,.2f"),
-    "ratio": ("", 1.0, "z,.2f"),
-    "count": ("", 1.0, ",.0f"),
-    "money": ("money", 1.0, "z,.2f"),
-    "sessions": ("", 1.0, ",.0f"),  # the label says what is counted
-    "days": ("", 1.0, ",.0f"),
-}
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            "total_return", "Total return", "percent",
-            "E_N / E_0 − 1, with E_0 the initial cash and E_t the equity at the end of session t.",
-            lambda run: total_return(run.equity),
-        ),
-        Metric(
-            "cagr", "CAGR", "percent",
-            "(E_N / E_0)^(P / N) − 1, with N sessions, P of them a year.",
-            lambda run: cagr(run.equity, run.periods),
-        ),
-        Metric(
-            "volatility", "Volatility a year", "percent",
-            "s(r)·√P, with s the sample standard deviation (n − 1) of the returns r_t = E_t / E_(t−1) − 1.",
-            lambda run: volatility(run.returns, run.periods),
-        ),
-        Metric(
-            "sharpe", "Sharpe ratio", "ratio",
-            "mean(r − f) / s(r − f)·√P, with f = (1 + R)^(1 / P) − 1 for a risk-free rate of R a year.",
-            lambda run: sharpe(run.returns, run.risk_free, run.periods),
-        ),
-        Metric(
-            "sortino", "Sortino ratio", "ratio",
-            "mean(r − f) / √mean(min(r − f, 0)²)·√P, both means over all N sessions.",
-            lambda run: sortino(run.returns, run.risk_free, run.periods),
-        ),
-        Metric(
-            "max_drawdown", "Maximum drawdown", "percent",
-            "min of E_t / max(E_0 … E_t) − 1, at session ends.",
-            lambda run: max_drawdown(run.equity),
-        ),
-        Metric(
-            "max_drawdown_sessions", "Maximum drawdown, sessions", "sessions",
-            "Sessions from the peak of the deepest drawdown to its recovery, or the end if it is open.",
-            lambda run: _worst(run, "sessions"),
-        ),
-        Metric(
-            "max_drawdown_days", "Maximum drawdown, days", "days",
-            "Calendar days from the peak of the deepest drawdown to its recovery, or the end if it is open.",
-            lambda run: _worst(run, "days"),
-        ),
-        Metric(
-            "calmar", "Calmar ratio", "ratio",
-            "CAGR / |maximum drawdown|, both of the whole run.",
-            lambda run: calmar(run.equity, run.periods),
-        ),
-        Metric(
-            "exposure", "Exposure", "percent",
-            "Sessions with an open position at the close / N.",
-            lambda run: exposure(run.held),
-        ),
-        Metric(
-            "turnover", "Turnover a year", "percent",
-            "½ · Σ|size · price| of all fills / mean(E_0 … E_N) · P / N.",
-            lambda run: turnover(run.traded, run.equity, run.periods),
-        ),
-        Metric(
-            "trades", "Trades", "count",
-            "Closed round trips, matched first in, first out; what is still open is not counted.",
-            lambda run: len(run.net),
-        ),
-        Metric(
-            "win_rate", "Win rate", "percent",
-            "Trades with a net result above 0 / trades; net is after the costs of both fills.",
-            lambda run: win_rate(run.net),
-        ),
-        Metric(
-            "profit_factor", "Profit factor", "ratio",
-            "Σ net of winning trades / |Σ net of losing trades|, in money.",
-            lambda run: profit_factor(run.net),
-        ),
-        Metric(
-            "expectancy", "Expectancy a trade", "money",
-            "Mean net money of a trade.",
-            lambda run: expectancy(run.net),
-        ),
-        Metric(
-            "sqn", "System quality number", "ratio",
-            "√k · mean(net) / s(net) over k trades, s with n − 1.",
-            lambda run: sqn(run.net),
-        ),
-        Metric(
-            "costs", "Costs", "money",
-            "Money paid for all fills, those of open positions too.",
-            lambda run: run.costs,
-        ),
-    )
-}  # fmt: skip
+_OF_RETURNS = ("return", "risk", "drawdown", "benchmark")  # groups that need no trades
+_DIFFER = 0.001  # two CAGRs that differ by more are both shown
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -338,7 +110,8 @@ class Stats(Mapping[str, float]):
     numbers: dict[str, float]
     conventions: str  # what they rest on in any run like this: sessions a year, risk-free rate, costs
     extent: str  # sessions, dates, and the cash at the start
-    currency: str  # of money
+    currency: str  # of money, "" for none
+    reasons: dict[str, str] = field(default_factory=dict)  # why a number is not defined, for those that are not
 
     def __getitem__(self, name: str) -> float:
         return self.numbers[name]
@@ -359,11 +132,18 @@ class Stats(Mapping[str, float]):
         """What each number is, a sentence each."""
         return {name: METRICS[name].definition for name in self}
 
+    @property
+    def headline(self) -> list[str]:
+        """The names of the numbers in the short table."""
+        growths = [self.get(name, math.nan) for name in ("cagr", "cagr_calendar")]
+        both = {"cagr_calendar"} if abs(growths[0] - growths[1]) > _DIFFER else set()
+        return [name for name in self if METRICS[name].headline or name in both]
+
     def text(self, name: str) -> str:
         """Return a number as people read it, with its unit."""
         metric = METRICS[name]
-        unit = {"money": f" {self.currency}"}.get(metric.unit, "")
-        return metric.text(self[name]) + (unit if not math.isnan(self[name]) else "")
+        unit = f" {self.currency}" if metric.unit == "money" and not math.isnan(self[name]) else ""
+        return metric.text(self[name]) + unit
 
     def to_dict(self) -> dict[str, float | None]:
         """Return the numbers for JSON: None where one is not defined."""
@@ -382,78 +162,128 @@ class Stats(Mapping[str, float]):
         return f"{metric.label} [{unit}]" if unit else metric.label
 
     def __repr__(self) -> str:
-        texts = {METRICS[name].label: self.text(name) for name in self}
+        texts = {METRICS[name].label: self.text(name) for name in self.headline}
         left, right = max(map(len, texts)), max(map(len, texts.values()))
         rows = [f"{label:<{left}}  {text:>{right}}" for label, text in texts.items()]
         return "\n".join([*rows, "", *textwrap.wrap(self.basis, 80)])
 
     def _repr_html_(self) -> str:
         row = '<tr title="{}"><td style="text-align:left">{}</td><td style="text-align:right">{}</td></tr>'
-        cells = [(METRICS[name].definition, METRICS[name].label, self.text(name)) for name in self]
+        cells = [(METRICS[name].definition, METRICS[name].label, self.text(name)) for name in self.headline]
         rows = "".join(row.format(*map(html.escape, texts)) for texts in cells)
         return f"<table>{rows}</table><p><small>{html.escape(self.basis)}</small></p>"
 
 
-def measure(result: RunResult) -> Stats:
+def measure(result: RunResult, risk_free: float | pd.Series | None = None) -> Stats:
     """
     Return every metric of a run.
 
+    Args:
+        result: of `run`, or a saved one.
+        risk_free: a return of cash a year, or the return of each session with its date as index; that of the spec
+            if not given.
+
     Raises:
         StrategyError: equity is no number, or fell below zero.
+        ValueError: a session has no risk-free return.
     """
     run = sample(result)
-    numbers = {name: float(metric.function(run)) for name, metric in METRICS.items()}
+    if risk_free is not None:
+        run = replace(run, risk_free=_rates(risk_free, run.days))
     currency = Series.parse(result.spec.series[0]).instrument.currency
-    return Stats(numbers, _conventions(result.spec, run), _extent(result.spec, run, currency), currency)
+    conventions = f"{_yardstick(run)}, costs {result.spec.costs}, equity at session ends after all costs."
+    return _stats(run, METRICS.values(), conventions, _extent(result.spec, run, currency), currency)
 
 
-def _conventions(spec: RunSpec, run: Account) -> str:
-    rate = f"{run.risk_free:.2%}".replace("%", " %")
-    return (
-        f"{run.periods:g} sessions a year, risk-free rate {rate} a year, costs {spec.costs}, "
-        "equity at session ends after all costs."
-    )
+def measure_returns(
+    returns: pd.Series,
+    *,
+    benchmark: pd.Series | None = None,
+    risk_free: float | pd.Series = 0.0,
+    periods: float = SESSIONS,
+    nan: str = "refuse",
+) -> Stats:
+    """
+    Return the metrics of any returns: all but those of activity and trades.
+
+    Args:
+        returns: simple, after costs, one a session, with its date as index.
+        benchmark: returns to compare with; where given, only the dates that both have are measured.
+        risk_free: a return of cash a year, or the return of each session with its date as index.
+        periods: sessions a year.
+        nan: "refuse", or "drop", which leaves the sessions without a return out of every number.
+
+    Raises:
+        ValueError: a return is NaN, infinite or below -1, or a session has no risk-free return.
+    """
+    days, own = _dated(returns)
+    other = None
+    if benchmark is not None:
+        days, own, other = common_dates(days, own, *_dated(benchmark))
+    days, own, *others = _without_nan(nan, days, own, *([] if other is None else [other]))
+    run = Account(
+        days=days, equity=equity_of(own), returns=own, held=np.array([]), trades=Trades.none(), still_open=0,
+        traded=0.0, costs=0.0, risk_free=_rates(risk_free, days), periods=periods, benchmark=next(iter(others), None),
+    )  # fmt: skip
+    metrics = [metric for metric in METRICS.values() if metric.group in _OF_RETURNS]
+    return _stats(run, metrics, f"{_yardstick(run)}.", f"{_sessions(run)}.", "")
+
+
+def _stats(run: Account, metrics: Iterable[Metric], conventions: str, extent: str, currency: str) -> Stats:
+    found = {metric.name: metric.function(run) for metric in metrics}
+    reasons = {name: getattr(value, "reason", "undefined") for name, value in found.items() if value != value}
+    return Stats({name: float(value) for name, value in found.items()}, conventions, extent, currency, reasons)
+
+
+def _dated(returns: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    import pandas as pd
+
+    dates = pd.DatetimeIndex(returns.index).tz_localize(None)  # the date of its own zone
+    days = np.asarray(dates.to_numpy(), dtype="datetime64[D]")
+    if len(days) and (np.diff(days) <= np.timedelta64(0)).any():
+        raise ValueError("the dates of returns must rise, each there once; sort them, and sample them at session ends")
+    return days, returns.to_numpy(dtype=float)
+
+
+def _without_nan(nan: str, days: np.ndarray, *series: np.ndarray) -> tuple[np.ndarray, ...]:
+    if nan not in ("refuse", "drop"):
+        raise ValueError(f'nan is {nan!r}; write "refuse" or "drop"')
+    kept = drop_nan(days, *series)
+    if nan == "refuse" and len(kept[0]) < len(days):
+        missing = _some(np.setdiff1d(days, kept[0]))
+        raise ValueError(f'there is no return of {missing}; fill the gaps, or leave them out with nan="drop"')
+    return kept
+
+
+def _rates(risk_free: float | pd.Series, days: np.ndarray) -> float | np.ndarray:
+    if isinstance(risk_free, int | float):
+        return float(risk_free)
+    dates, rates = _dated(risk_free)
+    _, places, own = np.intersect1d(days, dates, assume_unique=True, return_indices=True)
+    if len(places) < len(days) or np.isnan(rates[own]).any():
+        missing = _some(np.setdiff1d(days, dates[np.isfinite(rates)]))
+        raise ValueError(f"there is no risk-free return of {missing}; give one for every session")
+    return rates[own]
+
+
+def _some(days: np.ndarray) -> str:
+    more = f" and {len(days) - 5:,} more sessions" if len(days) > 5 else ""
+    return f"{', '.join(map(str, days[:5]))}{more}"
+
+
+def _yardstick(run: Account) -> str:
+    if isinstance(run.risk_free, np.ndarray):
+        rate = f"risk-free rate dated, {np.mean(run.risk_free) * run.periods:.2%} a year in the mean"
+    else:
+        rate = f"risk-free rate {run.risk_free:.2%} a year"
+    return f"{run.periods:g} sessions a year, {rate.replace('%', ' %')}"
 
 
 def _extent(spec: RunSpec, run: Account, currency: str) -> str:
-    sessions = len(run.days)
-    dates = f" from {run.days[0]} to {run.days[-1]}" if sessions else ""
-    short = ", under a year: what is annual is extrapolated" if sessions < run.periods else ""
-    return f"{sessions:,} sessions{dates}{short}, {spec.cash:,.2f} {currency} at the start."
+    return f"{_sessions(run)}, {spec.cash:,.2f} {currency} at the start."
 
 
-def _worst(run: Account, what: str) -> float:
-    worst = deepest(drawdowns(run.days, run.equity), 1)
-    return float(getattr(worst[0], what)) if worst else 0.0
-
-
-def _checked_equity(equity: np.ndarray) -> np.ndarray:
-    equity = np.asarray(equity, dtype=float)
-    if not len(equity) or not equity[0] > 0:
-        raise ValueError(f"equity must begin with the initial cash, above 0; it begins with {equity[:1]}")
-    possible = np.isfinite(equity) & (equity >= 0)
-    if not possible.all():
-        raise ValueError(f"equity must be finite and not below 0; it is not at {_places(~possible)}")
-    return equity
-
-
-def _checked_returns(returns: np.ndarray) -> np.ndarray:
-    returns = np.asarray(returns, dtype=float)
-    possible = np.isfinite(returns) & (returns >= -1)
-    if not possible.all():
-        raise ValueError(f"returns must be finite and not below -1; they are not at {_places(~possible)}")
-    return returns
-
-
-def _places(wrong: np.ndarray) -> str:
-    places = np.flatnonzero(wrong)
-    more = f" and {len(places) - 5:,} more" if len(places) > 5 else ""
-    return f"positions {', '.join(map(str, places[:5]))}{more}"
-
-
-def _a_period(rate: float, periods: float) -> float:
-    return float((1 + rate) ** (1 / periods) - 1)
-
-
-def _constant(values: np.ndarray) -> bool:
-    return bool(np.ptp(values) <= max(1e-12 * abs(values.mean()), _ROUNDING))
+def _sessions(run: Account) -> str:
+    dates = f" from {run.days[0]} to {run.days[-1]}" if len(run.days) else ""
+    short = ", under a year: no growth a year is given" if run.under_a_year else ""
+    return f"{len(run.days):,} sessions{dates}{short}"

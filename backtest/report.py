@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _CARDS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "exposure", "trades", "costs")
 _DEEPEST = 5  # drawdowns in the table
-_OF_RETURNS = tuple(METRICS)[: tuple(METRICS).index("calmar") + 1]  # what can be said of buy and hold too
+# What can be said of buy and hold too.
+_OF_RETURNS = tuple(name for name, metric in METRICS.items() if metric.group in ("return", "risk", "drawdown"))
 
 
 def write_report(result: RunResult, folder: str | Path) -> Path:

@@ -1,0 +1,212 @@
+"""
+Numbers about round trips: how far each went against and for its owner, what is still open, and what they earned.
+
+Net is money of each closed round trip after the costs of both fills, shape (k,), in order of exits; what is not
+defined is `Undefined`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest.bars import Series
+from backtest.returns import Undefined, why_no_deviation
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Trades:
+    """The closed round trips of a run as arrays, shape (k,); none if not given."""
+
+    net: np.ndarray  # money
+    growth: np.ndarray  # net over the value at entry
+    bars: np.ndarray  # held
+    adverse: np.ndarray  # see `excursions`
+    favourable: np.ndarray
+
+    @classmethod
+    def none(cls) -> Trades:
+        """Return no trades at all."""
+        return cls(*(np.array([]) for _ in fields(cls)))
+
+    def take(self, rows: np.ndarray) -> Trades:
+        """Return the round trips at these places."""
+        return Trades(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+def trades_of(trade_rows: pa.Table, record: pa.Table, series: Sequence[str]) -> Trades:
+    """
+    Return the round trips of a run.
+
+    `series` names the columns of the record in order; the excursions are from the closes that the record keeps.
+    """
+    closes = [_numbers(record, f"close.{n}") for n in range(len(series))]
+    adverse, favourable = excursions(trade_rows, record, series, closes, closes)
+    net, growth, bars = (_numbers(trade_rows, name) for name in ("net", "return", "bars"))
+    return Trades(net, growth, bars, adverse, favourable)
+
+
+def excursions(
+    trade_rows: pa.Table,
+    record: pa.Table,
+    series: Sequence[str],
+    lows: Sequence[np.ndarray],
+    highs: Sequence[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return the maximum adverse and the maximum favourable excursion of each round trip, fractions of its entry price.
+
+    They are the worst and the best that an owner at the entry price saw before costs: adverse is never positive,
+    favourable never negative. Seen are the bars from that of the entry to the last before that of the exit, and the
+    price of the exit; a fill at the open sees all of its bar.
+
+    Args:
+        trade_rows: see `result.round_trips`.
+        record: see `RunResult`.
+        series: what the columns of the record are, in order.
+        lows: for each series a price for each row of the record, NaN where there is none; closes may stand for both.
+        highs: the same.
+    """
+    adverse, favourable = np.full(len(trade_rows), np.nan), np.full(len(trade_rows), np.nan)
+    names = np.asarray(trade_rows["series"].to_pylist(), dtype=object)
+    entries, exits = (np.searchsorted(_times(record["time"]), _times(trade_rows[name])) for name in ("entry", "exit"))
+    bought, sold, size = (_numbers(trade_rows, name) for name in ("entry_price", "exit_price", "size"))
+    for name, number in _places(set(names), series).items():
+        own = names == name
+        low = np.fmin(_extremes(np.fmin, lows[number], entries[own], exits[own]), sold[own])
+        high = np.fmax(_extremes(np.fmax, highs[number], entries[own], exits[own]), sold[own])
+        fallen, risen = ((price - bought[own]) / abs(bought[own]) for price in (low, high))
+        long = size[own] > 0
+        adverse[own] = np.minimum(np.where(long, fallen, -risen), 0)
+        favourable[own] = np.maximum(np.where(long, risen, -fallen), 0)
+    return adverse, favourable
+
+
+def open_trades(fills: pa.Table, record: pa.Table, series: Sequence[str]) -> pa.Table:
+    """
+    Return what is still open at the end, a row for each fill that is not used up, first in first out.
+
+    Columns: series, entry (time), size (signed), entry_price, last_price (the last close), gross (money so far, before
+    costs), costs (of what is open of the entry), bars (held so far).
+    """
+    import pyarrow as pa
+
+    names = set(fills["series"].to_pylist())
+    rows = [row for name, n in _places(names, series).items() for row in _open_rows(fills, record, n, name)]
+    columns = {"series": pa.string(), "entry": pa.timestamp("us", tz="UTC")}
+    numbers = ("size", "entry_price", "last_price", "gross", "costs")
+    return pa.Table.from_pylist(
+        rows, pa.schema({**columns, **dict.fromkeys(numbers, pa.float64()), "bars": pa.int64()})
+    )
+
+
+def win_rate(net: np.ndarray) -> float:
+    """Return the share of round trips that made money after costs; undefined without any."""
+    return float(np.mean(net > 0)) if len(net) else Undefined("no trades")
+
+
+def average_win(net: np.ndarray) -> float:
+    """Return the mean net money of those that made money; undefined without one."""
+    return float(net[net > 0].mean()) if (net > 0).any() else Undefined("no gain" if len(net) else "no trades")
+
+
+def average_loss(net: np.ndarray) -> float:
+    """Return the mean net money, negative, of those that lost money; undefined without one."""
+    return float(net[net < 0].mean()) if (net < 0).any() else Undefined("no loss" if len(net) else "no trades")
+
+
+def payoff(net: np.ndarray) -> float:
+    """Return the mean gain over the size of the mean loss; undefined without a gain or without a loss."""
+    gain, loss = average_win(net), average_loss(net)
+    return loss if loss != loss else gain if gain != gain else gain / -loss
+
+
+def profit_factor(net: np.ndarray) -> float:
+    """Return the money of all gains over that of all losses; undefined without a loss."""
+    losses = -net[net < 0].sum()
+    return float(net[net > 0].sum() / losses) if losses > 0 else Undefined("no loss" if len(net) else "no trades")
+
+
+def expectancy(net: np.ndarray) -> float:
+    """Return the mean of round trips, of their net money or of their returns; undefined without any."""
+    return float(np.mean(net)) if len(net) else Undefined("no trades")
+
+
+def best(net: np.ndarray) -> float:
+    """Return the largest; undefined without any."""
+    return float(np.max(net)) if len(net) else Undefined("no trades")
+
+
+def worst(net: np.ndarray) -> float:
+    """Return the smallest; undefined without any."""
+    return float(np.min(net)) if len(net) else Undefined("no trades")
+
+
+def sqn(net: np.ndarray) -> float:
+    """
+    Return the system quality number: mean over standard deviation (n - 1) of net money, times √k.
+
+    Undefined for fewer than two round trips or none that differs.
+
+    Source: Tharp (2008), without his cap of 100 trades.
+    """
+    if reason := why_no_deviation(net):
+        return Undefined(reason if len(net) else "no trades")
+    return float(math.sqrt(len(net)) * net.mean() / net.std(ddof=1))
+
+
+def longest_streak(hit: np.ndarray) -> int:
+    """Return the length of the longest unbroken row of true values."""
+    edges = np.flatnonzero(np.diff(hit, prepend=False, append=False))
+    return int((edges[1::2] - edges[::2]).max()) if len(edges) else 0
+
+
+def _extremes(choose: Any, prices: np.ndarray, entries: np.ndarray, exits: np.ndarray) -> np.ndarray:
+    """Return the least or greatest price from each entry's row to that before the exit's; NaN if there is none."""
+    if not len(entries):
+        return np.array([])
+    rows = np.column_stack([entries, exits]).ravel()
+    found = np.asarray(choose.reduceat(np.append(prices, np.nan), rows)[::2])
+    return np.where(exits > entries, found, np.nan)
+
+
+def _open_rows(fills: pa.Table, record: pa.Table, number: int, name: str) -> list[dict[str, Any]]:
+    """Return the latest fills in the direction of what is held, as far back as it takes to make up all of it."""
+    own = [fill for fill in fills.to_pylist() if fill["series"] == name]
+    times, last = _times(record["time"]), float(_numbers(record, f"close.{number}")[-1]) if len(record) else math.nan
+    left, rows = math.fsum(fill["size"] for fill in own), []
+    for fill in reversed(own):
+        if fill["size"] * left > 0 and abs(left) > 1e-9 * abs(fill["size"]):  # 0.3 - 0.1 - 0.2 shares are none
+            size = math.copysign(min(abs(left), abs(fill["size"])), left)
+            entered = int(np.searchsorted(times, np.datetime64(fill["time"].replace(tzinfo=None), "us")))
+            rows.append(
+                {
+                    "series": name, "entry": fill["time"], "size": size, "entry_price": fill["price"],
+                    "last_price": last, "gross": (last - fill["price"]) * size,
+                    "costs": fill["costs"] * size / fill["size"], "bars": len(times) - 1 - entered,
+                }
+            )  # fmt: skip
+            left -= size
+    return rows[::-1]
+
+
+def _places(names: set[str], series: Sequence[str]) -> dict[str, int]:
+    """Return where each name, short or long, is among the series; in their order."""
+    numbers = {Series.parse(key): n for n, key in enumerate(series)}
+    found = {name: numbers[Series.parse(name)] for name in names if Series.parse(name) in numbers}
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def _times(column: pa.ChunkedArray) -> np.ndarray:
+    return np.asarray(column.to_numpy(), dtype="datetime64[us]")
+
+
+def _numbers(table: pa.Table, name: str) -> np.ndarray:
+    return np.asarray(table[name].to_numpy(), dtype=float)

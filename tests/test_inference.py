@@ -1,0 +1,156 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backtest.inference import (
+    deflated_sharpe,
+    expected_maximum,
+    minimum_backtest_years,
+    minimum_track_record,
+    moments,
+    overfitting,
+    probabilistic_sharpe,
+    sharpe_autocorrelated,
+    sharpe_error,
+    sharpe_error_normal,
+    sharpe_interval,
+    sharpe_scale,
+)
+from backtest.returns import kurtosis, sharpe, skew
+
+some_returns = st.lists(st.floats(-0.5, 0.5), min_size=3, max_size=60, unique=True).map(np.array)
+
+
+# Bailey and López de Prado (2012): a Sharpe ratio of 0.458 a month over two years; 134 months of two indices.
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (probabilistic_sharpe(0.458, 24), 0.981674919091077),
+        (probabilistic_sharpe(0.458, 24, -2.448, 10.164 - 3), 0.913361083860933),
+        (probabilistic_sharpe(1.585 / math.sqrt(12), 24, -2.448, 10.164 - 3), 0.913234306884860),
+        (sharpe_error(0.7079, 134, -0.2250, 2.9570 - 3), 0.102760823080073),
+        # PerformanceAnalytics' example
+        (probabilistic_sharpe(2 / math.sqrt(12), 59, -0.72, 5.78 - 3, 1 / math.sqrt(12)), 0.948692519479404),
+        # Bailey and López de Prado (2014): 2.5 a year over five years, the best of a hundred
+        (expected_maximum(100), 2.53060289320168),
+        (expected_maximum(100) * math.sqrt(0.5), 1.78940646627321),
+        (expected_maximum(100) * math.sqrt(0.5 / 250), 0.113172001865132),
+        (deflated_sharpe(2.5 / math.sqrt(250), 1250, -3, 10 - 3, 100, math.sqrt(0.5 / 250)), 0.900396834449390),
+    ],
+)
+def test_published_inference_is_reproduced(value, expected):
+    assert value == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("value", "printed"),
+    [
+        (sharpe_error(0.8183, 134, -1.4455, 7.0497 - 3), "0.1550"),
+        (minimum_track_record(0.7079, -0.2250, 2.9570 - 3) / 12, "0.7152"),
+        (minimum_track_record(0.8183, -1.4455, 7.0497 - 3) / 12, "1.1593"),
+        *[(sharpe_error_normal(ratio, 60), printed) for ratio, printed in
+          [(0.5, "0.1369"), (1, "0.1581"), (2, "0.2236"), (3, "0.3028")]],
+        *[(sharpe_error_normal(ratio, 12), printed) for ratio, printed in
+          [(0.5, "0.3062"), (1, "0.3536"), (2, "0.5000")]],
+        (sharpe_error_normal(1, 250), "0.0775"),
+        *[(sharpe_scale(correlation ** np.arange(1, periods), periods), printed) for correlation, periods, printed in
+          [(0.2, 12, "2.8788"), (0.0, 12, "3.4641"), (0.2, 250, "12.9207"), (-0.2, 12, "4.1708"), (0.5, 12, "2.1213"),
+           (0.9, 12, "1.2070")]],
+    ],
+)  # fmt: skip
+def test_printed_values_of_papers_are_reproduced(value, printed):
+    assert f"{value:.4f}" == printed
+
+
+def test_moments_are_those_of_one_session():
+    returns = np.array([0.01, -0.02, 0.03, 0.0])
+
+    found = moments(returns)
+
+    assert found.ratio * math.sqrt(252) == pytest.approx(sharpe(returns))
+    assert found[1:] == (4, skew(returns), kurtosis(returns))
+
+
+def test_the_interval_is_the_error_times_the_normal_quantile_on_both_sides():
+    low, high = sharpe_interval(0.1, 101, periods=4)
+
+    error = math.sqrt((1 + 0.1**2 / 2) / 100)
+    assert (low, high) == pytest.approx((2 * (0.1 - 1.959963984540054 * error), 2 * (0.1 + 1.959963984540054 * error)))
+
+
+def test_a_ratio_without_error_has_no_probability_and_no_interval():
+    constant = moments(np.array([0.01, 0.01, 0.01]))
+
+    for value in (probabilistic_sharpe(*constant), *sharpe_interval(*constant), sharpe_error(*constant)):
+        assert math.isnan(value)
+        assert value.reason == "constant"
+    assert sharpe_error(0.1, 1).reason == "too few"
+
+
+def test_no_track_record_is_long_enough_below_the_threshold():
+    assert minimum_track_record(0.1, threshold=0.1).reason == "below the threshold"
+    assert minimum_backtest_years(10, 0.0).reason == "below the threshold"
+
+
+def test_a_minimum_backtest_is_as_long_as_luck_takes_to_look_like_the_ratio():
+    years = minimum_backtest_years(45, 1.0)
+
+    assert expected_maximum(45) / math.sqrt(years) == pytest.approx(1.0)
+    assert 4.5 < years < 5.5  # "no more than 45 variations on five years of data", by the authors
+
+
+def test_one_trial_is_not_deflated():
+    assert deflated_sharpe(0.1, 500, -1, 3, 1, math.nan) == probabilistic_sharpe(0.1, 500, -1, 3)
+
+
+@given(some_returns)
+def test_probability_is_mirrored_with_the_returns(returns):
+    own, mirrored = moments(returns), moments(-returns)
+
+    assert probabilistic_sharpe(*mirrored) == pytest.approx(1 - probabilistic_sharpe(*own), abs=1e-9)
+
+
+@given(st.floats(0.01, 0.1), st.integers(10, 1000), st.floats(-1, 1), st.floats(0, 5))
+def test_the_minimum_track_record_is_where_the_probability_reaches_its_confidence(ratio, size, skewed, excess):
+    length = minimum_track_record(ratio, skewed, excess, confidence=probabilistic_sharpe(ratio, size, skewed, excess))
+
+    assert length == pytest.approx(size, rel=1e-6)
+
+
+def test_independent_returns_have_nearly_the_plain_ratio_and_trending_ones_less():
+    noise = np.random.default_rng(3).normal(0.001, 0.01, 5000)
+    trending = np.convolve(noise, [0.5, 0.5], "valid")
+
+    assert sharpe_autocorrelated(noise) == pytest.approx(sharpe(noise), rel=0.1)
+    assert sharpe_autocorrelated(trending) < 0.8 * sharpe(trending)
+
+
+def test_the_winner_that_wins_everywhere_is_not_overfitted_and_the_one_that_flips_is():
+    noise = np.random.default_rng(1).normal(0, 0.01, 80)
+    always = np.column_stack([noise + 0.01, noise, noise - 0.01])
+    sign = np.repeat([1, -1], 40)
+    flips = np.column_stack([noise / 10 + 0.01 * sign, noise / 10 - 0.01 * sign])
+
+    assert overfitting(always, 4) == 0
+    assert overfitting(flips, 2) == 1
+
+
+def test_equal_trials_are_as_likely_overfitted_as_their_rank_says():
+    same = np.random.default_rng(2).normal(0, 0.01, 64)
+
+    assert overfitting(np.column_stack([same, same, same]), 8) == 1  # the middle rank is not above the median
+
+
+def test_a_trial_that_does_not_vary_leaves_overfitting_undefined():
+    noise = np.random.default_rng(1).normal(0, 0.01, 64)
+
+    assert overfitting(np.column_stack([noise, np.zeros(64)]), 8).reason == "constant"
+
+
+@pytest.mark.parametrize(("shape", "blocks"), [((10, 2), 16), ((64, 1), 8), ((64, 2), 7)])
+def test_overfitting_of_too_little_is_refused(shape, blocks):
+    with pytest.raises(ValueError, match="two trials"):
+        overfitting(np.ones(shape), blocks)
