@@ -54,20 +54,24 @@ _SPARE_BYTES = 1 << 20  # for what does not grow with the rows
 
 def encode(bars: pa.Table, downloads: Sequence[Mapping[str, str]] = ()) -> bytes:
     """Return bars as a Parquet file that names the downloads they came from."""
-    return parquet(bars, _LAYOUT, {_KEY: _downloads_to_json(downloads)})
-
-
-def parquet(bars: pa.Table, layout: Mapping[str, Any], metadata: Mapping[bytes, str]) -> bytes:
-    """Return any table as a Parquet file with these words in its footer."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, bars.schema, **layout) as writer:
+    with pq.ParquetWriter(sink, bars.schema, **_LAYOUT) as writer:
         writer.write_table(bars)
-        writer.add_key_value_metadata(dict(metadata))
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+        writer.add_key_value_metadata({_KEY: _downloads_to_json(downloads)})
+    return _bytes(sink)
+
+
+def encode_any(table: pa.Table, note: str) -> bytes:
+    """Return an answer that was put aside, whatever its columns, as a Parquet file with a note."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({"quarantine": masked(note)}), sink, compression="zstd")
+    return _bytes(sink)
 
 
 def segment_of(period: str, bars: pa.Table, data: bytes) -> Segment:
@@ -154,6 +158,11 @@ def _own_version() -> str:
 
 def _clean(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in masked(text))[:_LONGEST]
+
+
+def _bytes(sink: Any) -> bytes:
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 # --- a stranger's file

@@ -60,9 +60,9 @@ from backtest.segments import (
     download_record,
     downloads_of,
     encode,
+    encode_any,
     masked,
     merged,
-    parquet,
     segment_of,
 )
 
@@ -243,8 +243,8 @@ class Store:
 
     def quarantine(self, series: Series, span: Span, bars: pa.Table, reason: str) -> Path:
         """Put an answer aside, with the reason in its metadata, and return its file; nothing else changes."""
-        note = {"series": str(series), "span": str(span), "reason": masked(reason), "at": datetime.now(UTC).isoformat()}
-        data = parquet(bars, {"compression": "zstd"}, {b"quarantine": json.dumps(note)})
+        note = {"series": str(series), "span": str(span), "reason": reason, "at": datetime.now(UTC).isoformat()}
+        data = encode_any(bars, json.dumps(note))
         name = f"{span.start:%Y-%m-%d}.{hashlib.sha256(data).hexdigest()[:12]}.parquet"
         with self._lock(series):
             folder = self.folder(series)
@@ -292,7 +292,7 @@ class Store:
             if data == text:
                 return number
         if (number := _format_in(data)) > FORMAT:
-            raise BadStore(f"{self.root} has format {number}, this version knows {FORMAT}; install a newer ib-backtest")
+            raise BadStore(f"{mark} says format {number}, this version knows {FORMAT}; install a newer ib-backtest")
         raise DamagedStore(f"{mark} cannot be read; it should say {_MARKS[FORMAT].decode().strip()}")
 
     def _mark(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import storage
 
 from backtest.bars import ContractDetails, Series, Span, schema, table_of
 from backtest.errors import BadBars, BadStore, Conflict, DamagedStore, NoBars
@@ -122,6 +123,14 @@ def test_minutes_are_kept_by_month_and_an_append_leaves_old_months_alone(tmp_pat
     assert {name[:7] for name in files(store, MINUTES)} == {"2024-01", "2024-02"}
 
 
+def test_an_append_writes_the_month_it_touches_and_not_the_years_before(tmp_path):
+    rows = dict(storage.appending(tmp_path, storage.minute_bars(3), 3))
+
+    most = int(rows["bytes written, 3 years"].split()[-1].replace(",", ""))
+    assert 0 < most < 150_000
+    assert float(rows["bytes, 3 years over 1 year"]) < 1.2
+
+
 def test_a_span_is_read_without_the_rest(tmp_path):
     store = Store(tmp_path)
     store.write(DAILY, days(2, 9), daily(2, 9))
@@ -136,6 +145,14 @@ def test_any_reader_of_parquet_sees_the_same_bars(tmp_path):
     plain = pd.read_parquet(store.folder(DAILY) / "bars").sort_values("time")
 
     pd.testing.assert_frame_equal(plain, store.read(DAILY).to_pandas())
+
+
+def test_any_reader_sees_the_bars_of_the_sample_and_of_many_months_bit_for_bit(sample, intraday):
+    for store in (sample, intraday):
+        for series in store.series():
+            plain = pd.read_parquet(store.folder(series) / "bars").sort_values("time", ignore_index=True)
+
+            pd.testing.assert_frame_equal(plain, store.read(series).to_pandas(), check_exact=True)
 
 
 def test_the_content_is_the_same_however_the_bars_arrived(tmp_path):
