@@ -95,8 +95,11 @@ def make_folders(folder: Path, root: Path) -> None:
     """
     missing = [path for path in root.parents if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for path in [*_between(root, folder), root, *missing]:
+    for path in _between(root, folder):
         sync_folder(path.parent)
+    for path in [root, *missing]:
+        with contextlib.suppress(PermissionError):  # what we may not even list is another's, and was there before
+            sync_folder(path.parent)
 
 
 def refuse_links(folder: Path, root: Path) -> None:

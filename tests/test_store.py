@@ -182,6 +182,14 @@ def test_an_unknown_series_names_the_command_that_helps(tmp_path):
         Store(tmp_path).read(DAILY)
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_store_in_a_folder_that_may_not_be_listed_is_written(tmp_path):
+    (tmp_path / "shared" / "bars").mkdir(parents=True)
+    (tmp_path / "shared").chmod(0o311)
+
+    assert Store(tmp_path / "shared" / "bars").write(DAILY, days(2, 5), daily(2, 5)) == 4
+
+
 def test_a_folder_with_something_else_is_no_store(tmp_path):
     (tmp_path / "thesis.doc").write_text("my only copy")
 
