@@ -117,7 +117,9 @@ def _valid(valid: Any, data: Any) -> Any:
         if valid == OrderBase.DAY:
             return data.date2num(datetime.combine(data.datetime.date(), _DAY_END))
         return data.date2num(data.datetime.datetime() + valid)
-    return valid  # a number is kept as given, and compared with absolute stamps
+    if valid:
+        data.datetime[0] + valid  # which raises on what is no number, and is Backtrader's only use of the sum
+    return valid  # kept as given, and compared with absolute stamps
 
 
 class LeanPosition(Position):

@@ -488,3 +488,13 @@ def test_lines_keep_their_place_in_two_attributes_and_their_values_in_an_array()
 )
 def test_the_private_parts_that_are_relied_on_are_there(owner, names):
     assert [name for name in names if not operator.attrgetter(name)(owner)] == []
+
+
+def test_an_order_that_is_valid_until_nonsense_is_refused_as_backtrader_refuses_it():
+    class Nonsense(bt.Strategy):
+        def next(self):
+            self.buy(size=1, valid="tomorrow")
+
+    for cls in (Cerebro, bt.Cerebro):
+        with pytest.raises(TypeError, match="'float' and 'str'"):
+            ran(cls, [feed()], account=Account, strategy=Nonsense)
