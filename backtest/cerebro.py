@@ -141,7 +141,7 @@ class _Clock:
         self.cursor_of: dict[Any, Cursor] = {}
         for data in datas:
             stamps = _stamps(data)
-            cursor = groups.setdefault(_fingerprint(stamps), Cursor())
+            cursor = groups.setdefault(_fingerprint(stamps) if len(datas) > 1 else b"", Cursor())
             shared[cursor] = stamps
             self.cursor_of[data] = cursor
         self.cursors = list(shared)
@@ -177,15 +177,17 @@ class _Clock:
         width, packed = self._moves.shape[1], self._moves.tobytes()
         return (patterns[packed[at : at + width]] for at in range(0, len(packed), width))
 
-    def row(self, cursor: Cursor) -> np.ndarray:
-        """Return the row that a cursor stands at after each step, -1 before its first."""
+    def row(self, cursor: Cursor) -> Any:
+        """Return the row that a cursor stands at after each step, -1 before its first; a slice where they agree."""
         rows = self.rows[cursor]
-        return np.arange(self.steps) if rows is None else rows
+        return slice(None) if rows is None else rows
 
     def phases(self, minimums: dict[Cursor, int]) -> tuple[int, int]:
         """Return for how many steps the longest minimum period is not reached, and for how many it is just reached."""
-        lacking = [minimum - 1 - self.row(cursor) for cursor, minimum in minimums.items()]
-        status = np.max(lacking, axis=0) if len(lacking) > 1 else lacking[0]
+        if len(self.cursors) == 1:
+            (minimum,) = minimums.values()
+            return min(minimum - 1, self.steps), int(minimum <= self.steps)
+        status = np.max([minimum - 1 - self.row(cursor) for cursor, minimum in minimums.items()], axis=0)
         return int((status > 0).sum()), int((status == 0).sum())
 
 
@@ -243,8 +245,8 @@ class History:
             fills[data].append((step, size, price))
         held = {data: _held(fills[data], quiet) for data in self._datas}
         cash = _steps_of(self._broker.cashes, quiet)
-        equity = cash + self._worth(held, quiet)
-        self.equity, self.cash = np.concatenate([equity, noted[0]]), np.concatenate([cash, noted[1]])
+        self.equity = np.concatenate([cash + self._worth(held, quiet), noted[0]])
+        self.cash = np.concatenate([cash, noted[1]])
         self.positions = [np.concatenate([held[data][0], noted[2 + n]]) for n, data in enumerate(self._datas)]
         self.closes = [self._closes(data, steps, missing=float("nan")) for data in self._datas]
 
@@ -262,11 +264,11 @@ class History:
         return total
 
     def _closes(self, data: Any, steps: int, missing: float | None = None) -> np.ndarray:
-        rows = self._clock.row(self._clock.cursor_of[data])[:steps]
+        rows = self._clock.row(self._clock.cursor_of[data])
         if not data.buflen():
             return np.full(steps, np.nan)
-        closes: np.ndarray = np.frombuffer(data.lines.close.array)[rows]
-        return closes if missing is None else np.where(rows < 0, missing, closes)
+        closes: np.ndarray = np.frombuffer(data.lines.close.array)[rows][:steps]
+        return closes if missing is None or isinstance(rows, slice) else np.where(rows[:steps] < 0, missing, closes)
 
 
 def _held(fills: list[tuple[int, Any, float]], steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -277,9 +279,10 @@ def _held(fills: list[tuple[int, Any, float]], steps: int) -> tuple[np.ndarray, 
 
 def _steps_of(changes: list[tuple[int, Any]], steps: int) -> np.ndarray:
     """Return the value at each step, of changes in order of steps; the last of a step counts."""
-    at = np.array([step for step, _ in changes])
-    values = np.array([float(value) for _, value in changes])
-    return values[np.searchsorted(at, np.arange(steps), side="right") - 1]
+    last = dict(changes)
+    at = np.array([step for step in last if step < steps], np.int64)
+    values = np.array([float(value) for step, value in last.items() if step < steps])
+    return np.repeat(values, np.diff(at, append=steps))
 
 
 # --- the loop
