@@ -7,6 +7,7 @@ import platform
 from array import array
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -319,6 +320,7 @@ def _moment(time: pa.ChunkedArray) -> str:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(arrays.numbers(time)[0]))).isoformat()
 
 
+@cache  # a lookup reads files of the environment, which a run does not change
 def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)

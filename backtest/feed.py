@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from datetime import time
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +35,10 @@ class ArrowFeed(bt.feed.DataBase):
     params = (("size", None),)
 
     def start(self) -> None:
-        """Make the columns ready, in Backtrader's numbers."""
+        """Stand before the first bar."""
         super().start()
-        self._columns = _columns(self.p.dataname, self.p.size)
-        self._next_row, self._rows = 0, len(self.p.dataname)
+        self._columns: dict[str, np.ndarray] = {}
+        self._next_row = 0
 
     def preload(self) -> None:
         """Fill the lines at once; bar by bar where filters or a zone of the stamps may change each."""
@@ -45,14 +46,15 @@ class ArrowFeed(bt.feed.DataBase):
             super().preload()
             return
         rows = self._rows_in_range()
+        bars = self.p.dataname.slice(rows.start, rows.stop - rows.start)
         for line, name in zip(self.lines, self.lines.getlinealiases(), strict=True):
             fresh = array("d")
-            fresh.frombytes(self._columns[name][rows].data.cast("B"))
+            for part in _parts(bars, name, self.p.size):  # a copy each, and none of the whole
+                fresh.frombytes(part.data.cast("B"))
             fresh.extend(line.array)  # the slots that extend() reserved
             line.array = fresh
-        self._next_row = self._rows  # a load() after this finds nothing more
-        self._columns = {}  # half of the memory of a run
-        self.forward_to_end(rows.stop - rows.start)
+        self._next_row = len(self.p.dataname)  # a load() after this finds nothing more
+        self.forward_to_end(len(bars))
         self._last()
         self.home()
 
@@ -63,14 +65,19 @@ class ArrowFeed(bt.feed.DataBase):
 
     def _rows_in_range(self) -> slice:
         # As load() does: skip bars before fromdate, stop at the first one after todate.
-        stamps = self._columns["datetime"]
+        if (self.fromdate, self.todate) == (float("-inf"), float("inf")):
+            return slice(0, len(self.p.dataname))
+        stamps = close_stamps(self.p.dataname, self.p.size)
         first = int(np.searchsorted(stamps, self.fromdate, side="left"))
         return slice(first, max(first, int(np.searchsorted(stamps, self.todate, side="right"))))
 
     def _load(self) -> bool:
-        row = self._next_row
-        if row >= self._rows:
+        row, bars = self._next_row, self.p.dataname
+        if row >= len(bars):
             return False
+        if not row:
+            names = self.lines.getlinealiases()
+            self._columns = {name: np.concatenate([*_parts(bars, name, self.p.size)]) for name in names}
         for line, name in zip(self.lines, self.lines.getlinealiases(), strict=True):
             line[0] = self._columns[name][row]
         self._next_row = row + 1
@@ -105,7 +112,24 @@ def close_stamps(bars: pa.Table, size: BarSize) -> np.ndarray:
 
     An intraday bar: its opening plus its size. A daily or longer one: the end of the day it is stamped with.
     """
-    opened = arrays.numbers(bars["time"])
+    return np.concatenate([*_parts(bars, "datetime", size)])
+
+
+def _parts(bars: pa.Table, name: str, size: BarSize) -> Iterator[np.ndarray]:
+    """Yield the values of a line chunk by chunk: a stored series is in many, and need not be put in one piece."""
+    if not len(bars):
+        return
+    if name == "openinterest":
+        yield np.zeros(len(bars))
+        return
+    for chunk in bars["time" if name == "datetime" else name].chunks:
+        if not len(chunk):
+            continue
+        values = arrays.numbers(chunk)
+        yield _closing(values, size) if name == "datetime" else values
+
+
+def _closing(opened: np.ndarray, size: BarSize) -> np.ndarray:
     lasts = ((SESSION_END.hour * 60 + 59) * 60 + 59) * 1_000_000 + SESSION_END.microsecond
     numbers = np.empty(len(opened))
     for start in range(0, len(opened), _BLOCK):
@@ -119,13 +143,6 @@ def _days(microseconds: np.ndarray, numbers: np.ndarray) -> None:
     moments = microseconds.astype(float)
     days = np.floor(moments / _DAY)
     np.add(_EPOCH + days, (moments - days * _DAY) / _DAY, out=numbers[: len(days)])
-
-
-def _columns(bars: pa.Table, size: BarSize) -> dict[str, np.ndarray]:
-    columns = {name: arrays.numbers(bars[name]) for name in ("open", "high", "low", "close", "volume")}
-    columns["openinterest"] = np.zeros(len(bars))
-    columns["datetime"] = close_stamps(bars, size)
-    return columns
 
 
 def _timeframe(size: BarSize) -> tuple[int, int]:

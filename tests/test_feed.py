@@ -106,12 +106,25 @@ def test_stamps_of_another_zone_are_localised_as_backtraders_own_feed_does():
     assert ours != watched(replay(table, HOURLY))
 
 
-def test_a_feed_keeps_its_lines_only_once_they_are_filled():
-    feed = replay(bars(HOURLY), HOURLY)
+def test_a_table_in_many_pieces_shows_the_same_bars():
+    table = bars(HOURLY)
+    pieces = pa.concat_tables([table[:7], table[7:7], table[7:50], table[50:]])
+    cut = {"fromdate": datetime(2024, 1, 1, 5), "todate": datetime(2024, 1, 3, 6)}  # noqa: DTZ001
 
-    watched(feed)
+    assert pieces["close"].num_chunks == 4
+    assert watched(replay(pieces, HOURLY)) == watched(replay(table, HOURLY))
+    assert watched(replay(pieces, HOURLY, **cut)) == watched(replay(table, HOURLY, **cut))
+    assert watched(replay(pieces, HOURLY), preload=False) == watched(replay(table, HOURLY))
 
-    assert feed._columns == {}
+
+def test_no_bar_from_the_wanted_date_on_leaves_the_lines_empty():
+    feed = replay(bars(HOURLY), HOURLY, fromdate=datetime(2030, 1, 1))  # noqa: DTZ001
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(feed)
+
+    cerebro.run()
+
+    assert feed.buflen() == 0
 
 
 def test_a_daily_bar_is_complete_at_the_end_of_its_day():
