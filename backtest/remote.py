@@ -15,11 +15,11 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from errno import ENOENT
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from backtest.bars import Series
@@ -36,7 +36,6 @@ _OPTIONS = ("region", "endpoint_override", "scheme")  # as pyarrow names them
 _TRIES = 5  # of a manifest that is being replaced while it is read
 _THREADS = 8  # that fetch segments: the way is long, not narrow
 _AGAIN = "remove it there, and run: backtest publish URL"
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,24 +152,16 @@ class RemoteStore(Store):
             raise DamagedStore(f"{self.place}/{name} is lost while its bars are there; run: backtest publish URL")
         return None
 
-    def _each_segment(
-        self,
-        series: Series,
-        choose: Callable[[Manifest], Sequence[Segment]],
-        use: Callable[[Path, Segment], _T],
-    ) -> list[_T]:
+    def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[Path]:
         from concurrent.futures import ThreadPoolExecutor
 
-        def choose_and_fetch(manifest: Manifest) -> Sequence[Segment]:
-            segments = choose(manifest)
-            with ThreadPoolExecutor(_THREADS) as pool:
-                list(pool.map(lambda segment: self._path(series, manifest, segment), segments))
-            return segments
+        stored = {segment.file for segment in manifest.segments}
+        folders = {False: f"{series}/archive", True: f"{series}/bars"}
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return list(pool.map(lambda one: self._fetch(f"{folders[one.file in stored]}/{one.file}", one), segments))
 
-        return super()._each_segment(series, choose_and_fetch, use)
-
-    def _path(self, series: Series, manifest: Manifest, segment: Segment) -> Path:
-        name = f"{series}/{'bars' if segment in manifest.segments else 'archive'}/{segment.file}"
+    def _fetch(self, name: str, segment: Segment) -> Path:
+        """Return where a segment lies from now on."""
         path = self._fetched / segment.sha256
         if not path.exists():
             data = self._bytes(name, segment.bytes)
@@ -230,7 +221,7 @@ def format_in(mark: bytes) -> int:
 
 @contextlib.contextmanager
 def explained(place: Place, kind: type[Exception] = OSError) -> Iterator[None]:
-    """Raise what a library raised as NoConnection, without the server's words, which say who asked."""
+    """Raise what a library raised as NoConnection, without the words of the server: they repeat who asked."""
     try:
         yield
     except FileNotFoundError:

@@ -300,6 +300,13 @@ def test_a_run_is_only_held_to_the_months_that_it_reads(store, tmp_path):
         pins.check(store, tmp_path / "data.lock", [AAPL], (date(2024, 2, 28), None))
 
 
+def test_a_run_may_begin_and_end_within_months(store, tmp_path):
+    pins.add(store, tmp_path / "data.lock", [AAPL])
+    dates = (date(2024, 1, 17), date(2024, 2, 14))
+
+    assert pins.check(store, tmp_path / "data.lock", [AAPL], dates) == dates
+
+
 def test_a_series_that_is_not_pinned_is_named(sample, tmp_path):
     pins.add(sample, tmp_path / "data.lock", [DAILY])
 

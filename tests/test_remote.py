@@ -272,7 +272,7 @@ def test_generations_never_go_back(store, bucket, tmp_path):
 
     there = open_store(bucket.url()).manifest(AAPL)
     assert there.generation == store.manifest(AAPL).generation + 1
-    assert (first[0].files, second[0].files) == (2, 0)  # March and the manifest
+    assert (first[0].files, second[0].files) == (4, 0)  # a file also says where its bars came from
 
 
 def test_of_two_who_publish_at_once_the_second_is_refused(store, made, bucket, tmp_path):
