@@ -365,23 +365,19 @@ def run(
 
     Example: backtest run strategies/sma_cross.py AAPL/1day --set fast=20 --set slow=50 --store data/sample
     """
-    from backtest import pins
     from backtest.engine import run as simulate
-    from backtest.remote import open_store
 
-    wanted, target = _series(series), open_store(store)
-    dates = (_date(since, "--since"), _date(until, "--until"))
-    read = [*wanted, *_series([benchmark] if benchmark else [])]
     result = simulate(
         strategy,
-        wanted,
-        store=target,
-        span=pins.check(target, pin, read, dates) if pin else dates,
+        _series(series),
+        store=store,
+        span=(_date(since, "--since"), _date(until, "--until")),
         params=_settings(settings or []),
         cash=cash,
         costs=costs,
         benchmark=benchmark,
         risk_free=risk_free,
+        pins=pin,
     )
     folder = result.save(out or Path(RUNS) / result.run)
     give_kept_run(result, folder, as_json)

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from backtest.bars import BarSize, Series, Span
 from backtest.errors import BacktestError, NoConnection, NoData, UsageError
+from backtest.remote import open_folder
 from backtest.sources import Source, connect
 from backtest.sources.ib import PORTS, IbSource
 from backtest.sources.link import Patience
@@ -117,7 +118,7 @@ def of_clocks(theirs: datetime, ours: datetime) -> Finding:
 def of_store(folder: Path) -> Iterator[Finding]:
     """Yield whether the folder is a store that can be read and written, and has room."""
     try:
-        store = Store(folder)
+        store = open_folder(folder)
         series = store.series()
     except BacktestError as error:
         yield _of_error("store", error)

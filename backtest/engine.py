@@ -21,6 +21,8 @@ from backtest.cerebro import Cerebro
 from backtest.costs import COSTS
 from backtest.errors import BacktestError, StrategyError, UsageError
 from backtest.feed import replay
+from backtest.pins import check as check_pins
+from backtest.remote import open_store
 from backtest.result import RunResult, RunSpec, round_trips
 from backtest.store import Store
 from backtest.strategy import Strategy, explain, load, parameters
@@ -45,6 +47,7 @@ def run(
     costs: str = "ib-fixed",
     benchmark: str = "",
     risk_free: float = 0.0,
+    pins: str | Path = "",
 ) -> RunResult:
     """
     Run a strategy over stored bars and return what it left.
@@ -60,6 +63,7 @@ def run(
         costs: a name in COSTS.
         benchmark: a series to compare with; buy and hold of the run's own series if not given.
         risk_free: return of cash a year, for the ratios; 0.02 is 2 %.
+        pins: a file that `backtest pin` made: no other bars than those are run on; without a span, all of them.
 
     Raises:
         UsageError: a name or a number is off.
@@ -69,7 +73,11 @@ def run(
     found = load(strategy)
     wanted = _all_series(series)
     _check_numbers(cash, costs, risk_free)
-    bars = _read(store if isinstance(store, Store) else Store(store), [*wanted, *_all_series(benchmark or [])], span)
+    opened = store if isinstance(store, Store) else open_store(store)
+    read = [*wanted, *_all_series(benchmark or [])]
+    if pins:
+        span = check_pins(opened, pins, read, span)
+    bars = _read(opened, read, span)
     spec = RunSpec(
         found.name,
         tuple(map(str, wanted)),

@@ -82,9 +82,12 @@ class Store:
 
     Raises:
         BadStore: the folder holds something else, or a store of a newer format.
+        UsageError: the root is a URL.
     """
 
     def __init__(self, root: str | Path) -> None:
+        if "://" in str(root):
+            raise UsageError(f"{root} is a URL and no folder; to read it: open_store({str(root)!r})")
         self.root = Path(root)
         self._format()
 
