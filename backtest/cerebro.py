@@ -238,23 +238,24 @@ class History:
     def close(self, steps: int) -> None:
         """End the history at a number of steps, and make the arrays."""
         clock, quiet = self._clock, steps if self._first_noted < 0 else self._first_noted
-        self.stamps = np.array(clock.stamps[:steps])
+        self.stamps = np.frombuffer(clock.stamps, count=steps).copy() if steps else np.zeros(0)
         noted = [np.array(column) for column in self._notes]
         fills: dict[Any, list[tuple[int, Any, float]]] = {data: [] for data in self._datas}
         for step, data, size, price in self._broker.fills:
             fills[data].append((step, size, price))
         held = {data: _held(fills[data], quiet) for data in self._datas}
         cash = _steps_of(self._broker.cashes, quiet)
-        self.equity = np.concatenate([cash + self._worth(held, quiet), noted[0]])
-        self.cash = np.concatenate([cash, noted[1]])
-        self.positions = [np.concatenate([held[data][0], noted[2 + n]]) for n, data in enumerate(self._datas)]
+        self.equity = _joined(cash + self._worth(held, quiet), noted[0])
+        self.cash = _joined(cash, noted[1])
+        self.positions = [_joined(held[data][0], noted[2 + n]) for n, data in enumerate(self._datas)]
         self.closes = [self._closes(data, steps, missing=float("nan")) for data in self._datas]
 
     def _worth(self, held: dict[Any, tuple[np.ndarray, np.ndarray]], steps: int) -> np.ndarray:
         """Return the value of all positions, by the arithmetic and the order of `BackBroker._get_value`."""
         total = np.zeros(steps)
+        traded = {id(data) for _, data, *_ in self._broker.fills}
         for data in self._broker.positions:
-            if data not in held or not held[data][0].any():
+            if id(data) not in traded:
                 continue
             (size, price), model = held[data], self._broker.getcommissioninfo(data)
             close = self._closes(data, steps)
@@ -271,6 +272,10 @@ class History:
         return closes if missing is None or isinstance(rows, slice) else np.where(rows[:steps] < 0, missing, closes)
 
 
+def _joined(first: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    return np.concatenate([first, rest]) if len(rest) else first  # of 10,000,000 bars a copy is 80 MB
+
+
 def _held(fills: list[tuple[int, Any, float]], steps: int) -> tuple[np.ndarray, np.ndarray]:
     columns = ([(step, row[n]) for step, *row in [(0, 0, 0.0), *fills]] for n in range(2))
     size, price = (_steps_of(column, steps) for column in columns)
@@ -280,6 +285,8 @@ def _held(fills: list[tuple[int, Any, float]], steps: int) -> tuple[np.ndarray, 
 def _steps_of(changes: list[tuple[int, Any]], steps: int) -> np.ndarray:
     """Return the value at each step, of changes in order of steps; the last of a step counts."""
     last = dict(changes)
+    if set(last.values()) == {0}:
+        return np.zeros(steps)  # which takes memory only where it is written
     at = np.array([step for step in last if step < steps], np.int64)
     values = np.array([float(value) for step, value in last.items() if step < steps])
     return np.repeat(values, np.diff(at, append=steps))

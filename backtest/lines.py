@@ -218,7 +218,11 @@ def _forward(owner: Any, size: int) -> None:
     for line in lines:
         line._idx += size
         line.lencount += size
-        line.array.extend(array("d", [_NOTHING]) * size)
+        fresh = array("d", [_NOTHING]) * size
+        if line.array:
+            line.array.extend(fresh)
+        else:
+            line.array = fresh
 
 
 def _view(values: Any) -> np.ndarray | None:
