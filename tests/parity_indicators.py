@@ -93,7 +93,7 @@ INDICATORS: list[Make] = [
     lambda strategy, data, chance: bt.ind.SMA(data, period=chance.choice([1, 3, 10])),
     lambda strategy, data, chance: bt.ind.SMA(data.close, period=chance.choice([2, 5])),
     lambda strategy, data, chance: bt.ind.EMA(data, period=chance.choice([2, 8])),
-    lambda strategy, data, chance: bt.ind.RSI(data, period=chance.choice([3, 14]), safediv=chance.random() < 0.8),
+    lambda strategy, data, chance: bt.ind.RSI(data, period=chance.choice([3, 9]), safediv=chance.random() < 0.8),
     lambda strategy, data, chance: bt.ind.ATR(data, period=chance.choice([2, 7])),
     lambda strategy, data, chance: bt.ind.MACDHisto(data, period_me1=3, period_me2=7, period_signal=2),
     lambda strategy, data, chance: bt.ind.BollingerBands(data, period=chance.choice([3, 9])),

@@ -67,8 +67,8 @@ def add_feeds(cerebro: Any, chance: Chance) -> None:
     """Add one to four feeds, of one step or of several, often of unequal length."""
     steps = chance.choice([[DAY], [DAY], [HOUR], [MINUTE], [DAY, HOUR], [HOUR, MINUTE]])
     # Few bars take little time, and most of what can differ shows in them.
-    longest = chance.choice([1, 5, 20, 40, 60, 120] if chance.random() < 0.3 else [20, 30])
-    for number in range(chance.choice([1, 1, 1, 1, 2, 2, 3, 4])):
+    longest = chance.choice([1, 5, 20, 40, 60, 120] if chance.random() < 0.15 else [18, 24])
+    for number in range(chance.choice([1, 1, 1, 1, 1, 2, 2, 3])):
         step = steps[number % len(steps)]
         count = longest if chance.random() < 0.6 else chance.randint(longest // 2, longest) or 1
         bars = market(chance.randrange(10**9), count, step, **wildness(chance))
@@ -94,9 +94,9 @@ def feed(chance: Chance, bars: list[Bar], step: timedelta) -> Any:
     if chance.random() < 0.05:
         words["tz"] = "US/Eastern"
     kind = chance.random()
-    if kind < 0.15 and len(bars) < 50:
+    if kind < 0.06 and len(bars) < 50:
         return pandas(bars, **words)
-    if kind < 0.4 and step != MINUTE:
+    if kind < 0.3 and step != MINUTE:
         return ours(bars, "AAPL/1day" if step == DAY else "AAPL/1hour", **words)
     return quick_rows(bars, **words)
 

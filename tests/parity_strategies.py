@@ -133,9 +133,10 @@ def watcher(*hooks: str) -> type[Watcher]:
 
 
 def everything(strategy: Any) -> list[Any]:
-    """Return all that can be seen at a bar."""
+    """Return all that can be seen, each thing at every third bar: what is seen at one bar may be missed at the next."""
+    looks = [look for number, look in enumerate(LOOKS.values()) if (number + len(strategy)) % 3 == 0]
     return [
-        [look(strategy, data) for data in strategy.datas if len(data) for look in LOOKS.values()],
+        [look(strategy, data) for data in strategy.datas if len(data) for look in looks],
         [parity_snapshot.present(line) for one in parity_snapshot.tree(strategy) for line in _lines(one)],
         parity_snapshot.account(strategy.broker),
     ]
@@ -158,10 +159,15 @@ def _ticks(strategy, data):
 
 
 def _previous(strategy, data):
-    return data.close[-1], data.open[-1], data.close[0] - data.close[-1]
+    try:
+        return data.close[-1], data.open[-1], data.close[0] - data.close[-1]
+    except IndexError as error:  # before the first bar lies the last one, or nothing
+        return repr(error)
 
 
 def _several(strategy, data):
+    if len(data) < 4:
+        return None  # a buffer that keeps few values cannot be asked for more of them
     return list(data.close.get(size=3)), list(data.get(ago=-1, size=2)), list(data.datetime.get(size=2))
 
 
@@ -202,7 +208,7 @@ def _own_value(strategy, data):
 
 def _orders(strategy, data):
     broker = strategy.broker
-    pending = [parity_snapshot.order(one) for one in broker.get_orders_open()]
+    pending = [parity_snapshot.order(one) for one in broker.get_orders_open()[:2]]
     return pending, [(one.ref, one.status, one.alive()) for one in broker.orders[-3:]]
 
 
@@ -257,7 +263,7 @@ def script(steps: Mapping[Any, Any]) -> Act:
     """Return an `act` that does steps[n] at bar n of next or prenext, and steps["stop"], say, in stop."""
 
     def act(strategy, where):
-        step = steps.get(len(strategy) if where in ("next", "prenext") else where)
+        step = steps.get(where) or (steps.get(len(strategy)) if where in ("next", "prenext") else None)
         if step:
             step(strategy)
 
