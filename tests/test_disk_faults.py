@@ -6,18 +6,15 @@ from test_crashes import LINUX, last_line
 
 
 @pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")
-@pytest.mark.xfail(strict=True, reason="Store.drop hides errors, and unfinished files stay")
 def test_an_error_at_any_call_is_one_line_and_leaves_the_store_as_before_or_as_after():
     assert "13 operations, EIO: 0 failures" in last_line("every_call.py", "--faults", "EIO")
 
 
 @pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")
-@pytest.mark.xfail(strict=True, reason="unfinished files stay in quarantine")
 def test_a_full_disk_loses_nothing_and_the_work_goes_on_when_there_is_room():
     assert last_line("full_disk.py", "--sizes", "3") == "39 disks full in 13 operations: 0 failures"
 
 
-@pytest.mark.xfail(strict=True, reason="the last byte of a manifest is not looked at")
 def test_damage_of_any_file_is_noticed_and_the_file_is_named(tmp_path):
     done, missed = flips.run(tmp_path, every=12, seed=1)
 

@@ -70,9 +70,14 @@ def run(folder: Path, operations: Sequence[str], faults: Sequence[str], jobs: in
     """Return how many calls were struck, and a line for each failure."""
     shares = [Share(name, fault, first, jobs) for name in operations for fault in faults for first in range(jobs)]
     forked = multiprocessing.get_context("spawn")
-    with environment(), ProcessPoolExecutor(jobs, forked, initializer=_start, initargs=(folder,)) as pool:
+    with environment(), ProcessPoolExecutor(jobs, forked, initializer=warm_child, initargs=(folder,)) as pool:
         done = list(pool.map(_strike_share, [folder] * len(shares), shares))
     return sum(places for places, _ in done), [line for _, lines in done for line in lines]
+
+
+def warm_child(folder: Path) -> None:
+    """Make a process ready to fork children that have nothing to import."""
+    warm(Path(tempfile.mkdtemp(dir=folder)))
 
 
 def strike(folder: Path, operation: Operation, share: Share) -> tuple[int, list[str]]:
@@ -106,10 +111,6 @@ def told_wrongly(fault: str, ended: Ended, said: str) -> list[str]:
     if "Traceback" in said or (ended.code and len(errors) != 1):
         return [f"exit code {ended.code} and not one line of error: {said}"]
     return []
-
-
-def _start(folder: Path) -> None:
-    warm(Path(tempfile.mkdtemp(dir=folder)))
 
 
 def _strike_share(folder: Path, share: Share) -> tuple[int, list[str]]:

@@ -20,6 +20,7 @@ from random import Random
 
 from operations import DAILY, MINUTES, quarantine, quick_folder, revise, two_months
 
+from backtest.bars import Series
 from backtest.errors import BacktestError
 from backtest.store import Store
 
@@ -42,8 +43,8 @@ def run(folder: Path, every: int, seed: int) -> tuple[int, list[str]]:
     """Do each damage to a store in the folder, flips at one in so many bytes; return how many, and those missed."""
     root, chance, done, missed = folder / "store", Random(seed), 0, []
     two_months(root)
-    revise(root)
     quarantine(root)
+    revise(root)
     assert complaints(root) == ""
     for what, files, damage in [*_damages(root), *_flips(root, every, chance)]:
         kept = {path: path.read_bytes() for path in files}
@@ -62,21 +63,27 @@ def run(folder: Path, every: int, seed: int) -> tuple[int, list[str]]:
 def complaints(root: Path) -> str:
     """Return what a careful reader of the whole store is told; nothing where all is well."""
     said = []
-    for look in (lambda store: store.read(MINUTES), lambda store: store.read(DAILY), lambda store: store.series()):
-        try:
-            look(Store(root))
-        except BacktestError as error:
-            said.append(str(error))
+    for look in (_read, _damage):
+        for series in (MINUTES, DAILY):
+            try:
+                said += look(Store(root), series)
+            except BacktestError as error:
+                said.append(str(error))
     return "\n".join(said)
 
 
 def files_of(root: Path) -> list[Path]:
-    """Return the files that a reader looks at, without locks, which are empty."""
-    return [path for path in sorted(root.rglob("*")) if path.is_file() and path.name != ".lock" and _is_read(path)]
+    """Return the files of a store, without locks, which are empty."""
+    return [path for path in sorted(root.rglob("*")) if path.is_file() and path.name != ".lock"]
 
 
-def _is_read(path: Path) -> bool:
-    return path.parent.name not in ("archive", "quarantine")
+def _read(store: Store, series: Series) -> list[str]:
+    store.read(series)
+    return []
+
+
+def _damage(store: Store, series: Series) -> list[str]:
+    return store.damage(series)
 
 
 def _flips(root: Path, every: int, chance: Random) -> Iterator[Damage]:
@@ -97,7 +104,8 @@ def _damages(root: Path) -> Iterator[Damage]:
         yield "a byte more", (path,), partial(path.write_bytes, good + b"\0")
         yield "a line more", (path,), partial(path.write_bytes, good + b"\n")
         yield "zeros", (path,), partial(path.write_bytes, bytes(len(good)))
-        yield "a loss", (path,), path.unlink
+        if path.parent.name != "quarantine":  # which is a user's to clear out
+            yield "a loss", (path,), path.unlink
     for one, other in combinations(files, 2):
         yield "a swap", (one, other), partial(_swap, one, other)
 

@@ -60,15 +60,16 @@ def state(root: Path) -> State:
 
 def litter(root: Path) -> list[str]:
     """Return the files that no reader will ever want: unfinished ones, and segments that no manifest names."""
-    known = {"STORE.json", "manifest.json", ".lock"}
-    for path in root.rglob("manifest.json"):
-        series = Series.parse(path.parent.relative_to(_root_of(path)).as_posix())
-        manifest = Store(_root_of(path)).manifest(series)
-        known |= {segment.file for segment in (*manifest.segments, *manifest.archived)}
-    strays = [path for path in root.rglob("*") if path.is_file() and path.name not in known]
-    return sorted(
-        str(path.relative_to(root)) for path in strays if path.parent.name != "quarantine" or path.name[0] == "."
-    )
+    known = set(root.rglob(".lock"))
+    for mark in root.rglob("STORE.json"):
+        store = Store(mark.parent)
+        known.add(mark)
+        for series in store.series():
+            folder, manifest = store.folder(series), store.manifest(series)
+            known |= {folder / "manifest.json", *folder.glob("quarantine/[!.]*")}
+            known |= {folder / "bars" / segment.file for segment in manifest.segments}
+            known |= {folder / "archive" / segment.file for segment in manifest.archived}
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path not in known)
 
 
 def told(act: Callable[[], object], said: Path) -> int:
@@ -170,6 +171,7 @@ def revise(root: Path) -> None:
 def quarantine(root: Path) -> None:
     span, bars = (of(MINUTES, "2024-02-01", "2024-02-02") for of in (span_of, bars_of))
     Store(root).quarantine(MINUTES, span, bars, "the vendor said 420")
+    _two_sessions(root)  # nothing new: a write, which sweeps
 
 
 def _read_anew(root: Path) -> None:
@@ -233,7 +235,3 @@ def _digest(path: Path) -> str:
     import pyarrow.parquet as pq
 
     return rows_digest(pq.ParquetFile(path, pre_buffer=False).read(use_threads=False))
-
-
-def _root_of(path: Path) -> Path:
-    return next(folder for folder in path.parents if (folder / "STORE.json").exists())

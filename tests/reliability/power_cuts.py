@@ -13,16 +13,19 @@ Also the second writer is checked, that goes on after a first was killed: it may
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from random import Random
 
-from operations import OPERATIONS, Operation, State, done_again, environment, quick_folder, state, told, warm
+from every_call import warm_child
+from operations import OPERATIONS, Operation, State, done_again, environment, quick_folder, state, told
 from tracer import Call, Judgement, Kill, trace
 
 _Name = tuple[int, str]  # number of a folder, and a name in it
@@ -101,6 +104,19 @@ class Disk:
             case "fsync" | "fdatasync":
                 self._sync(self._number(call.paths[0]))
 
+    def look(self) -> None:
+        """Take note of what was done unseen: a thread may be inside a call when its process is killed."""
+        self.moment += 1
+        present = {str(path): path for path in sorted(Path(self.root).rglob("*"))}
+        for path in [self._whole_path(*name) for name in self.live]:
+            if path not in present:
+                self._set({path: None}, "unseen")
+        for text, path in present.items():
+            try:
+                self._number(text)
+            except KeyError:
+                self._appear(text, "unseen", None if path.is_dir() else path.read_bytes())
+
     def state(self, moment: int, chance: Random) -> dict[str, bytes | None]:
         """Return a state that the disk may be found in after that moment: files, and folders as None."""
         names: dict[_Name, int] = {}
@@ -147,6 +163,9 @@ class Disk:
         above = next((key for key, number in self.live.items() if number == folder), None)
         return name if above is None else f"{self._path(*above)}/{name}"
 
+    def _whole_path(self, folder: int, name: str) -> str:
+        return f"{self.root}/{self._path(folder, name)}"
+
     def _written(self, call: Call) -> None:
         path = call.paths[0]
         if path.endswith(" (deleted)") or not call.changes or not Path(path).is_file():
@@ -173,7 +192,7 @@ class Disk:
         self.changes.append(Change(self.moment, names, call))
         for name, number in names.items():
             if number is None:
-                self.live.pop(name)
+                self.live.pop(name, None)
             else:
                 self.live[name] = number
 
@@ -200,11 +219,18 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--cuts", type=int, default=10_000)
     words.add_argument("--seed", type=int, default=7)
+    words.add_argument("--jobs", type=int, default=2)
     asked = words.parse_args()
-    with environment(), tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
-        warm(Path(folder))
-        cuts, failures = run(Path(folder), OPERATIONS, asked.cuts, asked.seed)
-        ways, early = in_order(Path(folder), OPERATIONS)
+    share, count_of = -(-asked.cuts // len(OPERATIONS)), len(OPERATIONS)
+    spawned = multiprocessing.get_context("spawn")
+    with (
+        environment(),
+        tempfile.TemporaryDirectory(dir=quick_folder()) as folder,
+        ProcessPoolExecutor(asked.jobs, spawned, initializer=warm_child, initargs=(Path(folder),)) as pool,
+    ):
+        done = list(pool.map(_judge, [folder] * count_of, range(count_of), [share] * count_of, [asked.seed] * count_of))
+    cuts, ways = sum(one[0] for one in done), sum(one[2] for one in done)
+    failures, early = [text for one in done for text in one[1]], [text for one in done for text in one[3]]
     print("\n".join([*failures, *early]))
     print(f"{cuts} power cuts: {len(failures)} failures; {ways} ways to an acknowledgement: {len(early)} not synced")
     raise SystemExit(bool(failures or early))
@@ -243,6 +269,7 @@ def in_order(folder: Path, operations: Sequence[Operation]) -> tuple[int, list[s
             root, disk = Path(shutil.copytree(template, template.parent / "struck")), Disk.of(template)
             disk.root = str(root.resolve())
             killed = trace(_act(operation, root), root, _kill_at(place), disk.note).code == -9
+            disk.look()
             again = trace(_act(operation, root), root, after=disk.note) if killed else None
             wrong = (
                 disk.unsynced if again is None or again.acknowledged else [(root.parent / "said").read_text().strip()]
@@ -253,6 +280,11 @@ def in_order(folder: Path, operations: Sequence[Operation]) -> tuple[int, list[s
             if not killed:
                 break
     return ways, list(early)
+
+
+def _judge(folder: str, place: int, cuts: int, seed: int) -> tuple[int, list[str], int, list[str]]:
+    operations = [OPERATIONS[place]]
+    return *run(Path(folder), operations, cuts, seed), *in_order(Path(folder), operations)
 
 
 def _act(operation: Operation, root: Path) -> Callable[[], int]:
