@@ -1,6 +1,8 @@
 import math
 
+import ffn
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -154,3 +156,33 @@ def test_a_trial_that_does_not_vary_leaves_overfitting_undefined():
 def test_overfitting_of_too_little_is_refused(shape, blocks):
     with pytest.raises(ValueError, match="two trials"):
         overfitting(np.ones(shape), blocks)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_ffn_has_the_same_probability_of_overfitting(seed):
+    random = np.random.default_rng(seed)
+    trials = random.normal(0.0003, 0.01, (random.integers(100, 400), random.integers(2, 15)))
+    trials[:, -1] = trials[:, 0]  # a tie
+
+    assert overfitting(trials, 8) == pytest.approx(
+        ffn.calc_prob_backtest_overfitting(pd.DataFrame(trials), 8), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ffn_has_the_same_deflated_sharpe_ratio(seed):
+    random = np.random.default_rng(seed)
+    trials = random.standard_t(4, (random.integers(50, 2000), random.integers(2, 300))) / 100
+    ratios = np.array([moments(returns).ratio for returns in trials.T])
+    best = pd.Series(trials[:, ratios.argmax()])
+
+    theirs = ffn.calc_deflated_sharpe_ratio(best, ratios, nperiods=252, annualized_trials=False)
+
+    # Theirs is by the sample's corrected moments, which are handed to ours.
+    ours = deflated_sharpe(ratios.max(), len(best), best.skew(), best.kurt(), len(ratios), ratios.std(ddof=1))
+    assert ours == pytest.approx(theirs, rel=1e-12)
+
+
+def test_ffn_expects_the_same_of_the_best_of_many():
+    for trials in (1, 2, 10, 1000, 10**6):
+        assert expected_maximum(trials) == pytest.approx(ffn.core.calc_expected_max_sharpe(trials, 1.0), rel=1e-12)
