@@ -211,7 +211,8 @@ class Filling:
         contract = self._store.manifest(self._series).contract
         if contract and contract.con_id:
             self._source.know(self._series.instrument, contract)
-        return self._windows()
+        repairs = [window for hole in self._holes() for window in self._source.windows(self._series, hole)]
+        return [*self._windows(), *repairs]
 
     def _start(self) -> None:
         self._rows_before = self._store.manifest(self._series).rows
@@ -267,15 +268,14 @@ class Filling:
     def _fill_gaps(self) -> None:
         windows = self._windows()
         self._planned = len(windows)
-        if windows:
+        if windows or self._holes():
             self._recognise()
         empty = self._ask_all(windows)
         for window in empty:
             self._confirm_empty(window, "asked twice")
-        if windows and not open_ended(self._series):
-            for hole in self._in_session(self._holes()):
-                for window in self._source.windows(self._series, hole):
-                    self._confirm_empty(window, "a repair")
+        for hole in self._in_session(self._holes()):
+            for window in self._source.windows(self._series, hole):
+                self._confirm_empty(window, "a repair")
 
     def _in_session(self, holes: list[Span]) -> list[Span]:
         """Return the holes that the source's own schedule has sessions in; note the others, which our calendar made."""
@@ -538,6 +538,8 @@ class Filling:
     def _holes(self) -> list[Span]:
         """Return the sessions without a bar, between the first bar and the last, that nobody said to be empty."""
         assert self._wanted is not None  # _start has run
+        if open_ended(self._series):
+            return []  # it is replaced whole, or not at all
         known = _empty(self._store.manifest(self._series).answers, self._wanted)
         missing = missing_sessions(self._series, _stored(self._store, self._series, self._wanted), self._wanted)
         return [part for hole in missing for part in hole.minus(known)]

@@ -11,7 +11,7 @@ from market import contract, minute_bars, store_with
 
 from backtest.bars import Series, Span, schema
 from backtest.calendars import sessions, span_of_sessions
-from backtest.downloader import download
+from backtest.downloader import download, plan_download
 from backtest.errors import UsageError
 from backtest.persistence import Persistence
 from backtest.sources import connect
@@ -488,3 +488,17 @@ def test_a_split_leaves_the_old_prices_to_be_read_as_a_revision(upstream, store)
     assert "split" in revision.why
     assert revision.bars == len(before)
     assert store.read(DAILY, revision=revision.number).equals(before)
+
+
+def test_a_session_that_is_missing_from_what_was_stored_is_asked_for(upstream, store):
+    whole = Span.of_dates(FIRST, date(2012, 6, 14))
+    bars = upstream.read(DAILY, whole)
+    store.write(DAILY, whole, pa.concat_tables([bars.slice(0, 30), bars.slice(31)]), source="csv")
+
+    with serving(upstream, date(2012, 6, 14)) as source:
+        plan = plan_download(store, source, DAILY, (FIRST, date(2012, 6, 14)))
+        update = download(store, source, DAILY, (FIRST, date(2012, 6, 14)), persistence=QUICK).series[0]
+
+    assert len(plan[0].windows) == 1
+    assert (update.status, update.requests, update.bars_added) == ("complete", 1, 1)
+    assert store.read(DAILY).equals(bars)
