@@ -182,7 +182,7 @@ class _Kept(Store):
         self.root = Path()  # of nothing: no bar of it lies on disk
         self.tables, self.behind = tables, behind
 
-    def read(self, series: Series, span: Span | None = None) -> pa.Table:
+    def read(self, series: Series, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
         """Return the bars of a series."""
         if self.behind is not None:
             self.tables[series] = self.behind.read(series, span)

@@ -283,13 +283,12 @@ class Store:
     def _format(self) -> int | None:
         """Return the format of the store, None where there is none yet."""
         mark = self.root / _MARK
-        try:
-            data = read_file(mark, 4096)
-        except (FileNotFoundError, NotADirectoryError):
-            if self.root.exists() and not _empty(self.root):
-                raise BadStore(
-                    f"{self.root} is not a store (it has no {_MARK}); name another folder with --store"
-                ) from None
+        data = _bytes_if_any(mark)
+        if data is None and self.root.exists() and not _empty(self.root):
+            data = _bytes_if_any(mark)  # by now: another process may be beginning the store, and the mark comes first
+            if data is None:
+                raise BadStore(f"{self.root} is not a store (it has no {_MARK}); name another folder with --store")
+        if data is None:
             return None
         for number, text in _MARKS.items():
             if data == text:
@@ -501,6 +500,13 @@ def _format_in(data: bytes) -> int:
 
 
 # --- the files of a folder
+
+
+def _bytes_if_any(mark: Path) -> bytes | None:
+    try:
+        return read_file(mark, 4096)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _empty(folder: Path) -> bool:

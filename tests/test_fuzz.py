@@ -4,9 +4,6 @@ import pytest
 from test_crashes import LINUX, last_line
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a list that is no text, a script of faults with objects in it, a hostile manifest"
-)
 def test_no_input_ends_in_a_traceback_a_hang_or_a_signal():
     assert last_line("fuzz.py", "--inputs", "2000", "--seconds", "30") == "2000 inputs at 9 doors: 0 failures"
 

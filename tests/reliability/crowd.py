@@ -50,7 +50,6 @@ def run(root: Path, writers: int, series: int, count: int, seed: int) -> tuple[i
     """Write so many sessions with so many writers to so many series; return reads and kills, or raise."""
     chance, days, wanted = Random(seed), _days(count), [Series.parse(f"S{n}/30mins") for n in range(series)]
     for one in wanted:
-        _write(root, one, days[0])
         for day in days:
             bars_of(one, day, day)  # so that the children need not make them
     ends, telling = os.pipe()
