@@ -27,7 +27,7 @@ def test_the_harness_finds_each_careless_writer():
 
 @pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")
 def test_a_kill_at_any_call_leaves_the_store_as_before_or_as_after():
-    assert "13 operations, kill: 0 failures" in last_line("every_call.py", "--faults", "kill")
+    assert "15 operations, kill: 0 failures" in last_line("every_call.py", "--faults", "kill")
 
 
 @pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")

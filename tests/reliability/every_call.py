@@ -20,7 +20,18 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from operations import OPERATIONS, Operation, State, done_again, environment, litter, quick_folder, state, told, warm
+from operations import (
+    OPERATIONS,
+    Operation,
+    State,
+    done_again,
+    environment,
+    left_behind,
+    quick_folder,
+    state,
+    told,
+    warm,
+)
 from tracer import Call, Ended, Fail, Judgement, Kill, trace
 
 KILL = "kill"
@@ -178,7 +189,7 @@ def _left(operation: Operation, root: Path, ended: Ended, known: tuple[State, St
         return ["the store is neither as before nor as after"]
     if ended.acknowledged and left != after:
         return ["what was acknowledged is not there"]
-    if left == after and not litter(root):
+    if left == after and not left_behind(operation, root):
         return []  # `strike` has seen that twice is once
     try:
         again = done_again(operation, root)
@@ -186,7 +197,7 @@ def _left(operation: Operation, root: Path, ended: Ended, known: tuple[State, St
         return [f"doing it again failed: {type(error).__name__}: {error}"]
     if again != after:
         return ["doing it again did not end as if nothing had happened"]
-    return [f"left {path}" for path in litter(root)]
+    return left_behind(operation, root)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from every_call import told_wrongly
-from operations import OPERATIONS, Operation, State, done_again, environment, litter, quick_folder, state, told, warm
+from operations import (
+    OPERATIONS,
+    Operation,
+    State,
+    done_again,
+    environment,
+    left_behind,
+    quick_folder,
+    state,
+    told,
+    warm,
+)
 from tracer import Call, Ended, Fail, Judgement, Shorten, trace
 
 _WRITES = ("write", "writev", "pwrite64")
@@ -86,7 +97,7 @@ def _on_full_disk(operation: Operation, root: Path, room: int, known: tuple[Stat
         wrong.append("the disk was never full")
     if done_again(operation, root) != known[1]:
         wrong.append("it did not go on when there was room")
-    return [*wrong, *(f"left {path}" for path in litter(root))]
+    return [*wrong, *left_behind(operation, root)]
 
 
 def _act(operation: Operation, root: Path, disk: Disk) -> Ended:

@@ -23,6 +23,7 @@ from backtest.bars import Series, rows_digest
 from backtest.calendars import span_of_sessions
 from backtest.cli import main as command_line
 from backtest.errors import BacktestError
+from backtest.publishing import publish
 from backtest.sources.files import write_file
 from backtest.store import Store
 
@@ -35,11 +36,16 @@ State = dict[str, Any]
 
 @dataclass(frozen=True)
 class Operation:
-    """Something that is done to a store of which `before` was done already; done twice it is the same as once."""
+    """
+    Something that is done to a store of which `before` was done already; done twice it is the same as once.
+
+    `sweeps` says that it removes what others left behind. A publication does not: it may be of one under way elsewhere.
+    """
 
     name: str
     before: Callable[[Path], object]
     act: Callable[[Path], object]
+    sweeps: bool = True
 
 
 def state(root: Path) -> State:
@@ -70,6 +76,11 @@ def litter(root: Path) -> list[str]:
             known |= {folder / "bars" / segment.file for segment in manifest.segments}
             known |= {folder / "archive" / segment.file for segment in manifest.archived}
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path not in known)
+
+
+def left_behind(operation: Operation, root: Path) -> list[str]:
+    """Return a line for each file that an operation should have removed."""
+    return [f"left {path}" for path in litter(root)] if operation.sweeps else []
 
 
 def told(act: Callable[[], object], said: Path) -> int:
@@ -176,8 +187,7 @@ def quarantine(root: Path) -> None:
 
 def _read_anew(root: Path) -> None:
     write(Store(root).staging().root, MINUTES, "2024-01-30", "2024-02-02", seed=9)
-    bars = Store(root).staging().read(MINUTES)
-    Store(root).write(MINUTES, span_of(MINUTES, "2024-01-30", "2024-02-02"), bars, source="market", revise=True)
+    Store(root).replace(MINUTES, Store(root).staging())
     Store(root).staging().drop(MINUTES)
 
 
@@ -188,6 +198,29 @@ def _import(root: Path) -> None:
         write_file(bars_of(MINUTES, "2024-02-01", "2024-02-02"), str(file), MINUTES)
     with contextlib.suppress(_Done):
         _command("import", str(file), str(MINUTES), "--store", str(root))
+
+
+def _first_time(root: Path) -> None:
+    root.mkdir()
+    _mine(root)
+
+
+def _once_published(root: Path) -> None:
+    mine = root.parent / f"{root.name}-mine"
+    write(mine, MINUTES, "2024-01-30", "2024-02-02")
+    publish(Store(mine), root.as_uri())
+
+
+def _publish(root: Path) -> None:
+    """Publish a store that lies beside into the folder: what was published before, and a week more."""
+    publish(_mine(root), root.as_uri())
+
+
+def _mine(root: Path) -> Store:
+    mine = root.parent / f"{root.name}-mine"
+    write(mine, MINUTES, "2024-01-30", "2024-02-02")
+    write(mine, MINUTES, "2024-02-05", "2024-02-06")
+    return Store(mine)
 
 
 class _Done(Exception):
@@ -218,6 +251,8 @@ OPERATIONS = (
     Operation("sweep", _strays, lambda root: write(root, MINUTES, "2024-02-01", "2024-02-01")),
     Operation("read anew", two_months, _read_anew),
     Operation("import", _two_sessions, _import),
+    Operation("publish", _first_time, _publish, sweeps=False),
+    Operation("publish more", _once_published, _publish, sweeps=False),
 )
 
 
