@@ -20,6 +20,7 @@ import backtrader as bt
 import numpy as np
 import pyarrow as pa
 
+from backtest import arrays
 from backtest.bars import Series, Span
 from backtest.engine import run
 from backtest.errors import StrategyError, UsageError
@@ -185,7 +186,7 @@ class _Kept(Store):
     def read(self, series: Series, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
         """Return the bars of a series."""
         if self.behind is not None:
-            self.tables[series] = self.behind.read(series, span)
+            self.tables[series] = self.behind.read(series, span, revision=revision)
         return self.tables[series]
 
 
@@ -257,7 +258,7 @@ def _with_noise(table: pa.Table, kept: int, steps: np.ndarray) -> pa.Table:
     opening = np.concatenate([[start], close[:-1]]) * np.exp(steps[1] / 3)
     reach = abs(close) * abs(steps[2]) / 3
     high, low = np.maximum(opening, close) + reach, np.minimum(opening, close) - reach
-    volume = np.asarray(later["volume"].to_numpy(), dtype=float) * np.exp(10 * steps[2])
+    volume = arrays.numbers(later["volume"], math.nan) * np.exp(10 * steps[2])
     columns = {"open": opening, "high": high, "low": low, "close": close, "average": (high + low) / 2, "volume": volume}
     for name, values in columns.items():
         later = later.set_column(later.column_names.index(name), name, pa.array(values, from_pandas=True))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backtest import arrays
 from backtest.bars import Series
 from backtest.returns import Undefined, why_no_deviation
 
@@ -98,12 +99,27 @@ def open_trades(fills: pa.Table, record: pa.Table, series: Sequence[str]) -> pa.
     """
     import pyarrow as pa
 
-    names = set(fills["series"].to_pylist())
-    rows = [row for name, n in _places(names, series).items() for row in _open_rows(fills, record, n, name)]
-    columns = {"series": pa.string(), "entry": pa.timestamp("us", tz="UTC")}
-    numbers = ("size", "entry_price", "last_price", "gross", "costs")
-    return pa.Table.from_pylist(
-        rows, pa.schema({**columns, **dict.fromkeys(numbers, pa.float64()), "bars": pa.int64()})
+    names, size = np.asarray(fills["series"].to_pylist(), dtype=object), _numbers(fills, "size")
+    left, last = np.zeros(len(fills)), np.full(len(fills), np.nan)
+    for name, number in _places(set(names), series).items():
+        own = names == name
+        left[own] = _left_open(size[own])
+        last[own] = _numbers(record, f"close.{number}")[-1] if len(record) else np.nan
+    rows = np.flatnonzero(left)
+    size, left, last = size[rows], left[rows], last[rows]
+    price, costs = (_numbers(fills, name)[rows] for name in ("price", "costs"))
+    entered = _times(fills["time"])[rows]
+    return pa.table(
+        {
+            "series": arrays.texts(list(names[rows])),
+            "entry": arrays.stamps(entered),
+            "size": arrays.floats(left),
+            "entry_price": arrays.floats(price),
+            "last_price": arrays.floats(last),
+            "gross": arrays.floats((last - price) * left),
+            "costs": arrays.floats(costs * left / size),
+            "bars": arrays.whole(len(record) - 1 - np.searchsorted(_times(record["time"]), entered)),
+        }
     )
 
 
@@ -177,24 +193,13 @@ def _extremes(choose: Any, prices: np.ndarray, entries: np.ndarray, exits: np.nd
     return np.where(exits > entries, found, np.nan)
 
 
-def _open_rows(fills: pa.Table, record: pa.Table, number: int, name: str) -> list[dict[str, Any]]:
-    """Return the latest fills in the direction of what is held, as far back as it takes to make up all of it."""
-    own = [fill for fill in fills.to_pylist() if fill["series"] == name]
-    times, last = _times(record["time"]), float(_numbers(record, f"close.{number}")[-1]) if len(record) else math.nan
-    left, rows = math.fsum(fill["size"] for fill in own), []
-    for fill in reversed(own):
-        if fill["size"] * left > 0 and abs(left) > 1e-9 * abs(fill["size"]):  # 0.3 - 0.1 - 0.2 shares are none
-            size = math.copysign(min(abs(left), abs(fill["size"])), left)
-            entered = int(np.searchsorted(times, np.datetime64(fill["time"].replace(tzinfo=None), "us")))
-            rows.append(
-                {
-                    "series": name, "entry": fill["time"], "size": size, "entry_price": fill["price"],
-                    "last_price": last, "gross": (last - fill["price"]) * size,
-                    "costs": fill["costs"] * size / fill["size"], "bars": len(times) - 1 - entered,
-                }
-            )  # fmt: skip
-            left -= size
-    return rows[::-1]
+def _left_open(size: np.ndarray) -> np.ndarray:
+    """Return what is open of each fill: of the latest in the direction of what is held, as far back as it takes."""
+    held = math.fsum(size)
+    entered = np.where(size * held > 0, abs(size), 0)
+    made_up = np.cumsum(entered[::-1])[::-1] - entered  # by the fills after it
+    left = np.clip(abs(held) - made_up, 0, entered)
+    return np.where(left > 1e-9 * entered, np.copysign(left, held), 0)  # 0.3 - 0.1 - 0.2 shares are none
 
 
 def _places(names: set[str], series: Sequence[str]) -> dict[str, int]:
@@ -205,8 +210,8 @@ def _places(names: set[str], series: Sequence[str]) -> dict[str, int]:
 
 
 def _times(column: pa.ChunkedArray) -> np.ndarray:
-    return np.asarray(column.to_numpy(), dtype="datetime64[us]")
+    return arrays.numbers(column).astype("datetime64[us]")
 
 
 def _numbers(table: pa.Table, name: str) -> np.ndarray:
-    return np.asarray(table[name].to_numpy(), dtype=float)
+    return np.asarray(arrays.numbers(table[name]), dtype=float)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backtest import arrays
 from backtest.account import Account, column, sample, session_ends
 from backtest.definitions import METRICS
 from backtest.inference import (
@@ -268,8 +269,8 @@ def _orders(method: str, drawn: np.ndarray, cash: float) -> Orders:
 
 def _at_costs(result: RunResult, factor: float) -> Account:
     run, fills = sample(result), result.fill_rows
-    times = np.asarray(result.record["time"].to_numpy())[session_ends(result.record)]
-    filled = np.searchsorted(np.asarray(fills["time"].to_numpy()), times, side="right")
+    times = arrays.numbers(result.record["time"])[session_ends(result.record)]
+    filled = np.searchsorted(arrays.numbers(fills["time"]), times, side="right")
     paid = np.concatenate([[0.0], np.cumsum(column(fills, "costs"))])[filled]
     money = run.equity + (1 - factor) * np.concatenate([[0.0], paid])
     alive = np.logical_and.accumulate(money > 0)  # who has nothing left stays so
