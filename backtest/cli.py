@@ -25,6 +25,7 @@ from backtest.terminal import (
     give_pins,
     give_plan,
     give_runs,
+    give_validity,
     give_verdicts,
     give_verdicts_json,
     progress,
@@ -407,6 +408,41 @@ def report(
         give(str(path))
 
 
+def validate(
+    run_name: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a kept run, or its name in runs/.")],
+    bootstrap: Annotated[int, typer.Option(min=10, help="Samples of the bootstrap, and of the trades.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    costs: Annotated[str, typer.Option(help="Multiples of the costs paid.")] = "0,1,2",
+    lookahead: Annotated[
+        bool, typer.Option("--lookahead", help="Run it again on other futures, from --store.")
+    ] = False,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Say whether a kept run is skill or luck: a verdict, intervals, other orders of its trades, other costs.
+
+    Ends with 1 where --lookahead finds a decision that changes with bars after it. It needs the strategy's file where
+    the run found it, and the bars.
+
+    Example: backtest validate SmaCross-AAPL --bootstrap 2000 --lookahead --store data/sample
+    """
+    from backtest.lookahead import look_ahead_of
+    from backtest.result import RunResult
+    from backtest.runs import locate
+    from backtest.validity import validate as examine_run
+
+    result = RunResult.load(locate(RUNS, run_name))
+    leaks = look_ahead_of(result.spec, store) if lookahead else []
+    found = examine_run(result, samples=bootstrap, seed=seed, factors=_factors(costs), looks_ahead=leaks)
+    if as_json:
+        give_json({"run": result.run, **found.to_dict()})
+    else:
+        give_validity(result, found)
+    if leaks:
+        raise typer.Exit(1)
+
+
 def runs(
     action: Annotated[RunsAction, typer.Argument(help="ls: list; show: a run's numbers; rm: remove it.")],
     names: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Names, or their beginnings.")] = None,
@@ -470,7 +506,23 @@ def gateway(
         stopped.wait()
 
 
-COMMANDS = (demo, doctor, download, import_, export, ls, verify, prune, pin, publish, run, runs, report, gateway)
+COMMANDS = (
+    demo,
+    doctor,
+    download,
+    import_,
+    export,
+    ls,
+    verify,
+    prune,
+    pin,
+    publish,
+    run,
+    runs,
+    report,
+    validate,
+    gateway,
+)
 
 app = typer.Typer(
     help="Backtest on Interactive Brokers' historical bars: download, store, replay, measure, report.",
@@ -544,6 +596,13 @@ def _date(text: str, option: str) -> date | None:
         return date.fromisoformat(text)
     except ValueError as error:
         raise UsageError(f"{option} {text!r} is no date ({error}); write YYYY-MM-DD, such as 2024-03-28") from error
+
+
+def _factors(text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--costs {text!r} are no numbers ({error}); write multiples such as 0,1,2") from error
 
 
 def _settings(words: list[str]) -> dict[str, str]:

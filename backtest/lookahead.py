@@ -25,7 +25,7 @@ from backtest.bars import Series, Span
 from backtest.engine import run
 from backtest.errors import StrategyError, UsageError
 from backtest.feed import close_stamps
-from backtest.result import RunResult
+from backtest.result import RunResult, RunSpec
 from backtest.store import Store
 from backtest.strategy import load
 
@@ -111,6 +111,21 @@ def look_ahead(
             leaks += _first_change(truth, trial.decide(other), trial.moment(stamp), change)
     firsts = {leak.time: leak for leak in reversed(leaks)}
     return sorted(firsts.values(), key=lambda leak: leak.time)
+
+
+def look_ahead_of(spec: RunSpec, store: Store | str | Path, cuts: int = CUTS, seed: int = 0) -> list[Leak]:
+    """
+    Return what `look_ahead` finds of a run as it was asked, on the bars of a store.
+
+    Raises:
+        UsageError: the run's strategy is no file, or the file is not there any more.
+    """
+    dates = [date.fromisoformat(text[:10]) if text else None for text in (spec.since, spec.until)]
+    asked = {"cash": spec.cash, "costs": spec.costs, "risk_free": spec.risk_free}
+    span = (dates[0], dates[1])
+    return look_ahead(
+        spec.strategy, spec.series, store=store, span=span, params=spec.params, cuts=cuts, seed=seed, **asked
+    )
 
 
 def warm_up(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from backtest.repairs import Repair
     from backtest.result import RunResult
     from backtest.runs import Kept
+    from backtest.validity import Validity
     from backtest.verification import Verdict
 
 _WIDTH = 80
@@ -126,6 +127,31 @@ def give_kept_run(result: RunResult, folder: Path, as_json: bool) -> None:
         return
     stats = {"stats": result.stats.to_dict(), "definitions": result.stats.definitions}
     give_json({"run": result.run, "folder": str(folder), **stats, "manifest": result.manifest})
+
+
+def give_validity(result: RunResult, found: Validity) -> None:
+    """Give what can be said of a run, and the tables that it rests on."""
+    from backtest.metrics import METRICS
+
+    def shown(name: str, *values: float) -> list[str]:
+        return [METRICS[name].text(value) for value in values]
+
+    for line in str(found.verdict).splitlines():
+        give(_wrapped(line))
+    give("")
+    intervals = found.intervals.intervals.items()
+    rows = [[METRICS[name].label, *shown(name, result.stats[name], *ends)] for name, ends in intervals]
+    give_table(("number", "value", "from", "to"), rows)
+    rows = [
+        [one.method, *shown("costs", *one.end), *shown("max_drawdown", *one.drawdown), *shown("win_rate", one.loss)]
+        for one in found.orders
+    ]
+    if rows:
+        give_table(("trades", "end 5 %", "50 %", "95 %", "fall 5 %", "50 %", "95 %", "loses"), rows)
+    names = ("total_return", "cagr", "sharpe")
+    rows = [[f"{case.factor:g}×", *(METRICS[name].text(getattr(case, name)) for name in names)] for case in found.costs]
+    give_table(("costs", "return", "CAGR", "Sharpe"), rows)
+    give(_wrapped(found.intervals.basis))
 
 
 def _wrapped(text: str) -> str:

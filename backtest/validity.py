@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -210,6 +210,60 @@ def verdict(result: RunResult, trials: Sequence[float] = (), looks_ahead: Sequen
     ]  # fmt: skip
     faults = [words for words, _ in found if words]
     return Verdict(faults[0] if faults else "holds so far", tuple(reason for _, reason in found))
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """All that there is to say of whether a run is skill or luck."""
+
+    verdict: Verdict
+    intervals: Intervals
+    orders: list[Orders]
+    costs: list[CostCase]
+    break_even: float  # see `break_even_costs`
+    looks_ahead: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON: None where a number is not defined."""
+        found: dict[str, Any] = _for_json(asdict(self))
+        return found
+
+
+def validate(
+    result: RunResult,
+    *,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    factors: Sequence[float] = (0.0, 1.0, 2.0),
+    trials: Sequence[float] = (),
+    looks_ahead: Sequence[object] = (),
+) -> Validity:
+    """
+    Return all of the above for a run.
+
+    Args:
+        samples: of the bootstrap, and of each Monte Carlo of the trades.
+        factors: multiples of the costs.
+        trials: see `verdict`.
+        looks_ahead: see `verdict`.
+    """
+    run = sample(result)
+    return Validity(
+        verdict(result, trials, looks_ahead),
+        bootstrap(run, samples, seed),
+        monte_carlo(run.net, result.spec.cash, samples, seed),
+        cost_cases(result, factors),
+        break_even_costs(result),
+        tuple(map(str, looks_ahead)),
+    )
+
+
+def _for_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _for_json(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_for_json(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _block_of(run: Account) -> float:

@@ -55,6 +55,31 @@ def test_ls_lists_series_and_says_the_same_as_json(call):
     assert max(map(len, out.splitlines())) <= 80
 
 
+def test_validate_gives_a_verdict_and_says_the_same_as_json(call, tmp_path):
+    call("run", SMA, "IBM/1day", "--store", SAMPLE, "--out", str(tmp_path))
+
+    code, out, _ = call("validate", str(tmp_path), "--bootstrap", "50", "--costs", "0,3")
+    _, document, _ = call("validate", str(tmp_path), "--bootstrap", "50", "--costs", "0,3", "--json")
+
+    found = json.loads(document)
+    assert code == 0
+    assert found["verdict"]["words"] in out.lower()
+    assert f"{found['intervals']['intervals']['sharpe'][0]:.2f}" in out
+    assert [case["factor"] for case in found["costs"]] == [0, 3]
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_validate_ends_with_1_where_a_strategy_knows_the_future(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT / "tests")
+    kept = str(tmp_path / "kept")
+    call("run", "honest.py:TodaysClose", "AAPL/1day", "--until", "2000-12-29", "--store", SAMPLE, "--out", kept)
+
+    code, out, _ = call("validate", kept, "--bootstrap", "10", "--lookahead", "--store", SAMPLE)
+
+    assert code == 1
+    assert out.startswith("Looks ahead.\n- ")
+
+
 def test_prune_gives_up_old_revisions_and_says_how_much_room_that_makes(call, tmp_path):
     series, store = Series.parse("AAPL/1day"), Store(tmp_path / "bars")
     for close in (11.0, 11.1, 11.2):
@@ -166,6 +191,8 @@ def broken(tmp_path):
         (["run", "sma_cross", "AAPL/1day", "--store", SAMPLE, "--out", "{file}/x"], 2, "another folder"),
         (["run", "smacross", "AAPL/1day", "--store", SAMPLE], 2, "Did you mean sma_cross?"),
         (["report", "no_such_run"], 2, "backtest runs ls"),
+        (["validate", "no_such_run"], 2, "backtest runs ls"),
+        (["validate", "{run}", "--costs", "0,two"], 2, "write multiples such as 0,1,2"),
         (["report", "{run}", "--out", "{file}/x"], 2, "another folder"),
         (["download", "AAPL/1day", "--since", "2012-02-30"], 2, "no date"),
         (["download", "AAPL/1day", "--since", "2012-01-01", "--source", "ib://127.0.0.1:{port}"], 4, "nobody listens"),

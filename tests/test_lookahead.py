@@ -6,7 +6,8 @@ import honest
 import pytest
 
 from backtest.errors import NoBars, UsageError
-from backtest.lookahead import look_ahead, warm_up
+from backtest.lookahead import look_ahead, look_ahead_of, warm_up
+from backtest.result import RunSpec
 
 SAMPLE = {"store": Path(__file__).parents[1] / "data" / "sample", "span": (date(2010, 1, 4), date(2010, 12, 31))}
 
@@ -16,6 +17,15 @@ def test_an_honest_strategy_decides_the_same_whatever_comes_after(strategy):
     series = ["AAPL/1day", "IBM/1day"] if strategy is honest.Pair else "AAPL/1day"
 
     assert look_ahead(strategy, series, cuts=8, **SAMPLE) == []
+
+
+def test_a_kept_run_is_checked_as_it_was_asked():
+    spec = RunSpec(f"{honest.__file__}:TodaysClose", ("AAPL/1day",), "2010-01-04", "2010-06-30", {}, 50_000.0)
+
+    found = look_ahead_of(spec, SAMPLE["store"], cuts=2)
+
+    assert found[0].time == datetime(2010, 1, 7, tzinfo=UTC)
+    assert found[-1].time < datetime(2010, 7, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("strategy", honest.LEAKING)

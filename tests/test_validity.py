@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -15,6 +16,7 @@ from backtest.validity import (
     break_even_costs,
     cost_cases,
     monte_carlo,
+    validate,
     verdict,
 )
 
@@ -232,3 +234,12 @@ def test_what_looks_ahead_is_believed_nothing_else():
 
 def test_a_run_of_one_day_is_too_short():
     assert verdict(result_of([101.0], days=[day(0)])).words == "too short to tell"
+
+
+def test_all_there_is_to_say_is_json():
+    found = validate(run_of(0.001, 300), samples=20, factors=[0, 3])
+
+    words = json.dumps(found.to_dict(), allow_nan=False)
+
+    assert json.loads(words)["intervals"]["intervals"]["win_rate"] == [None, None]
+    assert [case["factor"] for case in json.loads(words)["costs"]] == [0, 3]
