@@ -37,9 +37,11 @@ demo: $(READY)  ## from bars to a report, without an account
 # What talks to a gateway is tested with either client library; the last line is that of the whole suite.
 CLIENT_TESTS := $(addprefix tests/test_,$(addsuffix .py,columns downloader fault_table filling ib link pacing))
 
+IN_PARALLEL := --numprocesses auto --dist worksteal
+
 test: lint $(SECOND_READY)  ## all that CI checks: lint, then the tests, notebooks among them
-	$(SECOND)/bin/python -m pytest -q $(CLIENT_TESTS)
-	$(VENV)/bin/python -m pytest
+	$(SECOND)/bin/python -m pytest -q $(IN_PARALLEL) $(CLIENT_TESTS)
+	$(VENV)/bin/python -m pytest $(IN_PARALLEL)
 
 lint: $(READY)  ## style, format and types, changing nothing
 	$(VENV)/bin/ruff check .

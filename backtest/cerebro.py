@@ -329,7 +329,7 @@ class _LeanRun:
         coupling = Coupling()
         self.history = History(clock, self.broker, self.cerebro.datas)
         self.late = self._couple(coupling, clock)
-        LeanBroker.engage(self.broker, all(map(_priced, self.cerebro.datas)))
+        LeanBroker.engage(self.broker, clock.own, all(map(_priced, self.cerebro.datas)))
         try:
             with _seldom_collecting():
                 self._walk(clock)
@@ -337,7 +337,7 @@ class _LeanRun:
         finally:
             told = len(self.strategy.lines.lines[0].array)
             coupling.undo(ahead=self.broker.movers if told <= clock.own.at else ())
-            self.broker.release(clock.own.at)
+            self.broker.release()
         self.cerebro.history = self.history
         for one in self.bulk:
             one.take(self.history)

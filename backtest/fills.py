@@ -210,16 +210,23 @@ class LeanBroker(_Stock):
 
     restless: bool
     stale: bool
+    clock: Any
     step: int
     movers: tuple[Any, ...]
     fills: list[tuple[int, Any, Any, float]]
     cashes: list[tuple[int, float]]
 
     @classmethod
-    def engage(cls, broker: Any, priced: bool) -> None:
-        """Turn a broker into a lean one, in place, since strategies hold on to it; `priced`: every bar has a close."""
+    def engage(cls, broker: Any, clock: Any, priced: bool) -> None:
+        """
+        Turn a broker into a lean one, in place, since strategies hold on to it.
+
+        Args:
+            clock: whose `at` is the step of the run.
+            priced: whether every bar has a close.
+        """
         broker.__class__ = cls
-        broker.stale = False
+        broker.stale, broker.clock = False, clock
         broker.step, broker.movers = 0, ()
         broker.fills, broker.cashes = [], [(0, broker.cash)]
         broker.restless = broker.p.shortcash is not True or not priced
@@ -230,12 +237,10 @@ class LeanBroker(_Stock):
             for position in broker.positions.values():
                 position.__class__ = LeanPosition
 
-    def release(self, last_step: int) -> None:
+    def release(self) -> None:
         """Be Backtrader's own broker again."""
-        if not self.restless and last_step > self.step:
-            self._credit()
         self.unsettle()
-        for name in ("stale", "step", "movers", "fills", "cashes", "restless"):
+        for name in ("stale", "clock", "step", "movers", "fills", "cashes", "restless"):
             del self.__dict__[name]
         self.__class__ = _Stock
 
@@ -244,6 +249,8 @@ class LeanBroker(_Stock):
         if self.stale:
             self.settle()
         if not self.restless:
+            if self.clock.at > self.step:  # bars have passed without `next`
+                self._credit()
             self._stock_positions()
             self.restless = True
 

@@ -94,7 +94,9 @@ MIXES = {
 
 @pytest.mark.parametrize("mix", MIXES)
 @pytest.mark.parametrize(
-    ("options", "eyes"), [({}, QUIET), ({}, LOUD), ({"runonce": False}, QUIET), ({"stdstats": True}, QUIET)], ids=str
+    ("options", "eyes"),
+    [({}, QUIET), ({}, LOUD), ({"runonce": False}, QUIET), ({"stdstats": True}, QUIET)],
+    ids=["unwatched", "watched", "bar by bar", "observed"],
 )
 def test_feeds_of_different_calendars(mix, options, eyes):
     frames = {"day and hour": [{}, FRAMES], "hour and minute": [FRAMES, {"timeframe": bt.TimeFrame.Minutes}]}

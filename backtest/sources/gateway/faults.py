@@ -156,7 +156,8 @@ def _fault(entry: Any, place: str) -> Fault:
 
 def _check_names(given: dict[str, Any], needed: tuple[str, ...], place: str) -> None:
     if set(given) != set(needed):
-        raise UsageError(f"{place} has {', '.join(given) or 'nothing'} beside when and do; needed: {', '.join(needed)}")
+        found = ", ".join(map(repr, given)) or "nothing"
+        raise UsageError(f"{place} has {found} beside when and do; needed: {', '.join(needed)}")
 
 
 def _check_values(do: str, given: dict[str, Any], place: str) -> None:
@@ -175,7 +176,9 @@ def _trigger(do: str, when: dict[str, Any], place: str) -> dict[str, Any]:
     trigger = "connection" if "connection" in when else "request"
     allowed = {"connection", "times"} if trigger == "connection" else {"request", "kind", "symbol", "times"}
     if not set(when) <= allowed:
-        raise UsageError(f"{place} has a when of {', '.join(when)}; together go {', '.join(sorted(allowed))}")
+        raise UsageError(
+            f"{place} has a when of {', '.join(map(repr, when))}; together go {', '.join(sorted(allowed))}"
+        )
     if (trigger == "connection" and do not in _OF_CONNECTIONS) or (trigger == "request" and do == "taken"):
         raise UsageError(f"{place}: {do} cannot be played on a {trigger}")
     numbers = [when.get(trigger, 1), when.get("times", 1)]
