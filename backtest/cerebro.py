@@ -40,12 +40,14 @@ class Cerebro(bt.Cerebro):
     unusual is handed to Backtrader's.
 
     Attributes:
+        forgets: whether a lean run lets go of orders' news once they were told; Backtrader keeps each, for nobody.
         lean: whether the last run took the lean loop.
         why_not: if it did not, why.
         history: what a lean run leaves about the account, bar by bar; else None.
     """
 
     knows = "1.9.78.123"  # the Backtrader whose private parts this file, fills.py and lines.py know
+    forgets = False
     lean = False
     why_not = ""
     history: History | None = None
@@ -404,6 +406,8 @@ class _LeanRun:
                 strategy._next_observers(status, once=True)
             if strategy._orderspending:
                 strategy.clear()
+                if cerebro.forgets:
+                    strategy._orders.clear()  # three clones an order, which is most of what many orders cost
             if broker.restless:
                 self.history.note(step)
 

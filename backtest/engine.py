@@ -20,7 +20,7 @@ from backtest.calendars import sessions, sessions_a_year, span_of_sessions
 from backtest.cerebro import Cerebro
 from backtest.costs import COSTS
 from backtest.errors import BacktestError, StrategyError, UsageError
-from backtest.feed import replay
+from backtest.feed import ArrowFeed, replay
 from backtest.pins import check as check_pins
 from backtest.remote import open_store
 from backtest.result import RunResult, RunSpec, round_trips
@@ -89,10 +89,12 @@ def run(
         float(risk_free),
         sessions_a_year(wanted[0].instrument),
     )
-    recorder = _simulate(found, spec, wanted, bars)
-    record = _record(recorder, wanted, spec, bars)
+    manifest, compared = _manifest(found, bars), bars.get(Series.parse(benchmark)) if benchmark else None
+    feeds = [replay(bars.pop(one), one, single=True) for one in wanted]  # which hold the only references
+    recorder = _simulate(found, spec, feeds)
+    record = _record(recorder, wanted, spec, compared)
     order_rows, fill_rows = _order_tables(recorder.all_orders(), wanted)
-    return RunResult(spec, record, order_rows, fill_rows, round_trips(fill_rows, record), _manifest(found, bars))
+    return RunResult(spec, record, order_rows, fill_rows, round_trips(fill_rows, record), manifest)
 
 
 class Recorder(bt.Analyzer):
@@ -172,10 +174,11 @@ def _dates(span: Any) -> tuple[str, str]:
     return since.isoformat() if since else "", until.isoformat() if until else ""
 
 
-def _simulate(strategy: Strategy, spec: RunSpec, series: list[Series], bars: dict[Series, pa.Table]) -> Recorder:
-    cerebro = Cerebro(stdstats=False)
-    for one in series:
-        cerebro.adddata(replay(bars[one], one))
+def _simulate(strategy: Strategy, spec: RunSpec, feeds: list[ArrowFeed]) -> Recorder:
+    cerebro, fewest = Cerebro(stdstats=False), min(len(feed.p.dataname) for feed in feeds)
+    cerebro.forgets = True
+    for feed in feeds:
+        cerebro.adddata(feed)
     cerebro.broker.setcash(spec.cash)
     cerebro.broker.addcommissioninfo(COSTS[spec.costs].make())
     cerebro.addanalyzer(Recorder, _name="recorder")
@@ -186,7 +189,6 @@ def _simulate(strategy: Strategy, spec: RunSpec, series: list[Series], bars: dic
         raise
     except IndexError as error:
         # Backtrader's vectorised indicators run off the end of bars that are fewer than their period.
-        fewest = min(len(table) for table in bars.values())
         raise StrategyError(
             f"{explain(error, strategy)}; does it look further back than the {fewest} bars there are?"
         ) from error
@@ -196,11 +198,11 @@ def _simulate(strategy: Strategy, spec: RunSpec, series: list[Series], bars: dic
     return recorder
 
 
-def _record(recorder: Recorder, series: list[Series], spec: RunSpec, bars: dict[Series, pa.Table]) -> pa.Table:
+def _record(recorder: Recorder, series: list[Series], spec: RunSpec, compared: pa.Table | None) -> pa.Table:
     import pyarrow as pa
 
     if not len(recorder.stamps):
-        shortest = min(len(bars[one]) for one in series)
+        shortest = min(data.buflen() for data in recorder.datas)
         raise UsageError(f"{spec.name} never saw a bar: it waits for more than the {shortest} there are")
     times = _times(np.asarray(recorder.stamps), series)
     columns: dict[str, Any] = {
@@ -214,7 +216,7 @@ def _record(recorder: Recorder, series: list[Series], spec: RunSpec, bars: dict[
         columns[f"close.{n}"] = arrays.floats(recorder.closes[n])
     if spec.benchmark:
         benchmark = Series.parse(spec.benchmark)
-        columns["benchmark"] = arrays.floats(_as_of(times, bars[benchmark], benchmark))
+        columns["benchmark"] = arrays.floats(_as_of(times, compared, benchmark))
     return pa.table(columns)
 
 

@@ -29,10 +29,10 @@ class ArrowFeed(bt.feed.DataBase):
     A Backtrader data feed over a table of bars; `replay` makes one.
 
     Stamps are those of the bar's close: Backtrader must not show a bar before it is complete. Lines hold UTC; a
-    missing volume is NaN, open interest is 0.
+    missing volume is NaN, open interest is 0. One that is for a `single` run lets go of the table when it is loaded.
     """
 
-    params = (("size", None),)
+    params = (("size", None), ("single", False))
 
     def start(self) -> None:
         """Stand before the first bar."""
@@ -57,6 +57,8 @@ class ArrowFeed(bt.feed.DataBase):
         self.forward_to_end(len(bars))
         self._last()
         self.home()
+        if self.p.single:
+            self.p.dataname = ()
 
     def forward_to_end(self, count: int) -> None:
         """Leave the cursor where loading bar by bar would leave it."""
