@@ -39,7 +39,7 @@ def test_nothing_is_acknowledged_before_it_is_synced_and_power_cuts_lose_nothing
 
 
 def test_kills_at_random_moments_lose_nothing():
-    assert last_line("kills.py", "--kills", "300").startswith("300 kills")
+    assert last_line("kills.py", "--kills", "500").startswith("500 kills")
 
 
 def test_writers_and_readers_at_once_end_with_the_exact_union():
