@@ -569,7 +569,8 @@ def test_impossible_equity_is_refused_with_its_position(metric, wrong):
 @given(some_returns, st.floats(0.1, 1.9))
 def test_sharpe_and_sortino_do_not_change_with_leverage(returns, leverage):
     for metric in (sharpe, sortino):
-        np.testing.assert_allclose(metric(returns * leverage), metric(returns), rtol=1e-6)
+        # The mean of returns that cancel out is a rounding error of them, and so is their ratio.
+        np.testing.assert_allclose(metric(returns * leverage), metric(returns), rtol=1e-6, atol=1e-12)
 
 
 @given(some_returns, st.floats(0.1, 1.9))
