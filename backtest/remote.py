@@ -55,7 +55,10 @@ class Place:
         Raises:
             UsageError: it is no URL of a store, or holds a login; then the text does not repeat it.
         """
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # such as half a bracket around an address; its words repeat the URL, and a login in it
+            raise UsageError("the URL of the store cannot be read; write s3://BUCKET/PREFIX") from None
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         if "@" in parts.netloc + parts.path or set(options) - set(_OPTIONS):
             raise UsageError(

@@ -637,7 +637,9 @@ def test_a_login_in_a_url_is_refused_without_repeating_it(call, store, url):
         assert_no_canary(said)
 
 
-@pytest.mark.parametrize("url", ["s3://", "s3:///store", "file://host/store", "ftp://bars/store", "s3://b ars/x"])
+@pytest.mark.parametrize(
+    "url", ["s3://", "s3:///store", "file://host/store", "ftp://bars/store", "s3://b ars/x", "s3://[::1"]
+)
 def test_a_url_of_nothing_we_know_is_refused(call, store, url):
     for words in (("publish", url, "--store", str(store.root)), ("ls", "--store", url)):
         code, _, said = call(*words)
