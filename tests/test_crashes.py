@@ -43,4 +43,8 @@ def test_kills_at_random_moments_lose_nothing():
 
 
 def test_writers_and_readers_at_once_end_with_the_exact_union():
-    assert "4 writers on 4 series, 4 killed" in last_line("crowd.py", "--writers", "4", "--sessions", "12")
+    said = last_line("crowd.py", "--writers", "4", "--sessions", "12")
+
+    assert said.startswith("4 writers on 4 series")
+    assert said.endswith("0 failures")
+    assert " 0 killed" not in said  # how many are depends on who is done before
