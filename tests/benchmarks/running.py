@@ -18,12 +18,12 @@ import pyarrow as pa
 import timing
 
 from backtest.bars import Series
+from backtest.cerebro import Cerebro
 from backtest.engine import Recorder
 from backtest.feed import replay
 
 Bars = dict[Series, pa.Table]
 
-Cerebro = bt.Cerebro
 STOCK = "stock Backtrader"
 
 
@@ -105,7 +105,9 @@ def rows(bars: int, repeats: int) -> list[timing.Row]:
 
 def contest(job: str, strategy: type[bt.Strategy], bars: Bars, repeats: int, goal: float) -> list[timing.Row]:
     """Return the row of one strategy, after it was seen to do the same in both engines."""
-    check(ours(strategy, bars), stock(strategy, bars, witness=True))
+    mine = ours(strategy, bars)
+    assert mine.cerebro.lean, f"Backtrader's own loop ran: {mine.cerebro.why_not}"
+    check(mine, stock(strategy, bars, witness=True))
     jobs = {"ours": lambda: ours(strategy, bars), STOCK: lambda: stock(strategy, bars)}
     return timing.race(job, jobs, repeats, {STOCK: goal})
 
