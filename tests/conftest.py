@@ -7,10 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from market import store_with
 
 from backtest.sources.gateway import Gateway
 from backtest.store import Store
+
+# The same examples on every machine and in every run, however busy it is; others with --hypothesis-profile=search.
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("search", settings.get_profile("same"), derandomize=False, max_examples=2000)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -573,10 +573,11 @@ def test_sharpe_and_sortino_do_not_change_with_leverage(returns, leverage):
         np.testing.assert_allclose(metric(returns * leverage), metric(returns), rtol=1e-6, atol=1e-12)
 
 
-@given(some_returns, st.floats(0.1, 1.9))
+@given(percents, st.floats(0.1, 1.9))
 def test_what_is_counted_in_returns_grows_with_leverage(returns, leverage):
     for metric in (volatility, downside_deviation, value_at_risk, expected_shortfall, value_at_risk_gaussian):
-        np.testing.assert_allclose(metric(returns * leverage), leverage * metric(returns), rtol=1e-9, atol=1e-15)
+        # The deviation of equal returns is a rounding error of them, of a year here: 2e-16 * sqrt(252) each.
+        np.testing.assert_allclose(metric(returns * leverage), leverage * metric(returns), rtol=1e-9, atol=1e-13)
 
 
 @given(percents, st.floats(0.1, 1.9))
