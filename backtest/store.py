@@ -40,7 +40,6 @@ from backtest.errors import BadBars, BadStore, Conflict, DamagedStore, DataError
 from backtest.manifest import (
     FORMAT,
     LARGEST,
-    LARGEST_SEGMENT,
     REPAIR,
     Answer,
     Manifest,
@@ -55,7 +54,6 @@ from backtest.manifest import (
     to_bytes,
 )
 from backtest.segments import (
-    check_values,
     decode,
     download_record,
     downloads_of,
@@ -225,24 +223,6 @@ class Store:
             new = replace(old, generation=old.generation + 1, revisions=kept, pruned=pruned, earlier=())
             self._commit(series, old, new)
         return sum(segment.bytes for segment in {*old.archived} - {*new.archived})
-
-    def damage(self, series: Series) -> list[str]:
-        """Return what is wrong with the files of a series, a sentence each; empty where all are as written."""
-        try:
-            manifest = self.manifest(series)
-            kept = (*manifest.segments, *manifest.archived)
-            checked = _in_threads(_problem_of, self._paths(series, manifest, kept), kept)
-            problems = [problem for problem in checked if problem]
-            if problems and self.manifest(series).generation != manifest.generation:
-                return self.damage(series)  # a writer moved on while we read
-        except DataError as error:
-            return [str(error)]
-        quarantined = _files(self.folder(series) / "quarantine")
-        return [*problems, *(problem for path in quarantined if (problem := _problem_of_quarantined(path)))]
-
-    def leftovers(self, series: Series) -> list[Path]:
-        """Return files that no reader looks at: those of writers that were killed; the next write removes them."""
-        return _strays(self.folder(series), self.manifest(series))
 
     def quarantine(self, series: Series, span: Span, bars: pa.Table, reason: str) -> Path:
         """Put an answer aside, with the reason in its metadata, and return its file; nothing else changes."""
@@ -550,27 +530,6 @@ def _decoded(path: Path, segment: Segment) -> pa.Table:
 
 def _downloads(path: Path, segment: Segment) -> list[dict[str, str]]:
     return downloads_of(read_file(path, segment.bytes), path)
-
-
-def _problem_of(path: Path, segment: Segment) -> str:
-    try:
-        check_values(_decoded(path, segment), segment, path)
-        _downloads(path, segment)
-    except FileNotFoundError:
-        return f"{path} is lost; {REPAIR}"
-    except DamagedStore as error:
-        return str(error)
-    return ""
-
-
-def _problem_of_quarantined(path: Path) -> str:
-    try:
-        digest = hashlib.sha256(read_file(path, LARGEST_SEGMENT)).hexdigest()
-    except DamagedStore as error:
-        return str(error)
-    if path.name.endswith(f".{digest[:12]}.parquet"):
-        return ""
-    return f"{path} is not what was put aside (its SHA-256 differs); nothing reads it, so it may be removed"
 
 
 def _in_threads(use: Callable[[Path, Segment], _T], paths: Sequence[Path], segments: Sequence[Segment]) -> list[_T]:

@@ -12,6 +12,7 @@ from random import Random
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from judge import complaints
 from stores.make_store import daily, days
 
 from backtest.bars import Series, schema, table_of
@@ -43,11 +44,7 @@ def files(store):
 
 
 def problems(store):
-    try:
-        again = Store(store.root)
-        return again.damage(DAILY) + [str(path) for path in again.leftovers(DAILY)]
-    except DataError as error:
-        return [str(error)]
+    return complaints(store.root)
 
 
 def named(store, path):
@@ -427,7 +424,7 @@ def test_a_segment_cannot_promise_any_number_of_rows(store, rows):
 def test_values_that_do_not_hash_to_what_is_promised_are_found_by_a_check(store):
     swap_in(store, daily(2, 4, close=11.9))
 
-    assert any("does not hold the bars" in problem for problem in store.damage(DAILY))
+    assert any("does not hold the bars" in problem for problem in problems(store))
 
 
 @pytest.mark.parametrize("seed", range(20))

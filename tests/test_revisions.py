@@ -2,6 +2,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
+from judge import complaints
 from stores.make_store import daily, days
 
 from backtest.bars import ContractDetails, Series, Span, schema, table_of
@@ -63,7 +64,7 @@ def test_whatever_happened_since_every_revision_reads_as_it_was(tmp_path, seed):
 
     assert len(seen) > 2
     assert all(store.read(MINUTES, revision=number + 1).equals(bars) for number, bars in enumerate(seen))
-    assert store.damage(MINUTES) == store.leftovers(MINUTES) == []
+    assert complaints(store.root) == []
 
 
 def test_an_append_is_no_revision(tmp_path):
@@ -163,7 +164,7 @@ def test_harm_in_the_archive_is_named_and_the_newest_bars_are_still_read(tmp_pat
         path.unlink()
 
     assert store.read(DAILY).equals(daily(2, 5, close=11.5))
-    assert [path.name in problem for problem in store.damage(DAILY)] == [True]
+    assert [path.name in problem for problem in complaints(tmp_path)] == [True]
     with pytest.raises(DamagedStore, match=path.name):
         store.read(DAILY, revision=1)
 

@@ -18,9 +18,9 @@ from itertools import combinations
 from pathlib import Path
 from random import Random
 
+import judge
 from operations import DAILY, MINUTES, quarantine, quick_folder, revise, two_months
 
-from backtest.bars import Series
 from backtest.errors import BacktestError
 from backtest.store import Store
 
@@ -62,28 +62,18 @@ def run(folder: Path, every: int, seed: int) -> tuple[int, list[str]]:
 
 def complaints(root: Path) -> str:
     """Return what a careful reader of the whole store is told; nothing where all is well."""
-    said = []
-    for look in (_read, _damage):
-        for series in (MINUTES, DAILY):
-            try:
-                said += look(Store(root), series)
-            except BacktestError as error:
-                said.append(str(error))
+    said = judge.complaints(root)
+    for series in (MINUTES, DAILY):
+        try:
+            Store(root).read(series)
+        except BacktestError as error:
+            said.append(str(error))
     return "\n".join(said)
 
 
 def files_of(root: Path) -> list[Path]:
     """Return the files of a store, without locks, which are empty."""
     return [path for path in sorted(root.rglob("*")) if path.is_file() and path.name != ".lock"]
-
-
-def _read(store: Store, series: Series) -> list[str]:
-    store.read(series)
-    return []
-
-
-def _damage(store: Store, series: Series) -> list[str]:
-    return store.damage(series)
 
 
 def _flips(root: Path, every: int, chance: Random) -> Iterator[Damage]:
