@@ -281,6 +281,7 @@ def pin(
 def prune(
     series: Annotated[list[str], typer.Argument(help="Series such as AAPL/1day, or @FILE with one a line.")],
     keep: Annotated[int, typer.Option(min=0, help="How many of the newest revisions stay.")] = 0,
+    quarantine: Annotated[bool, typer.Option(help="Throw away answers that were put aside, too.")] = False,
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -293,7 +294,7 @@ def prune(
 
     opened, freed = open_folder(store), {}
     for one in _series(series):
-        freed[str(one)] = opened.prune(one, keep)
+        freed[str(one)] = opened.prune(one, keep) + (opened.discard_aside(one) if quarantine else 0)
         if not as_json:
             give(f"{one.short}: {freed[str(one)]:,} bytes freed, {len(opened.revisions(one)):,} revisions kept")
     if as_json:

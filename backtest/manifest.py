@@ -82,7 +82,8 @@ class Manifest:
     """
     What a series consists of; `generation` counts its commits, `pruned` the revisions that were given up.
 
-    `earlier` are archived segments of format 1, which did not say of which revision they are.
+    `earlier` are archived segments of format 1, which did not say of which revision they are; `aside` the files of
+    answers in quarantine, sorted.
     """
 
     series: str
@@ -93,6 +94,7 @@ class Manifest:
     revisions: tuple[Revision, ...] = ()
     pruned: int = 0
     earlier: tuple[Segment, ...] = ()
+    aside: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -193,6 +195,8 @@ def to_bytes(manifest: Manifest) -> bytes:
         "pruned": manifest.pruned,
         "earlier": [_row(segment) for segment in manifest.earlier],
     }
+    if manifest.aside:
+        record["aside"] = list(manifest.aside)
     body = "{\n" + ",\n".join(f"{json.dumps(key)}: {_lines(value)}" for key, value in record.items()) + "\n}\n"
     return f"{body}#sha256 {hashlib.sha256(body.encode()).hexdigest()}\n".encode()
 
@@ -277,6 +281,7 @@ def _of_format_2(record: dict[str, Any]) -> Manifest:
         _each(record["revisions"], lambda one: _revision_of(*_list(one))),
         _int(record["pruned"]),
         _each(record["earlier"], lambda one: _segment_of_row(*_list(one))),
+        _each(record.get("aside", []), _aside_of),
     )
 
 
@@ -311,6 +316,12 @@ def _revision_of(number: Any, at: Any, bars: Any, source: Any, why: Any, periods
     return Revision(_int(number), _moment(at), _int(bars), _text(source), _text(why), names, in_order(kept))
 
 
+def _aside_of(name: Any) -> str:
+    if not ANSWER_NAME.fullmatch(_text(name)):
+        raise ValueError(f"no answer in quarantine is named {name[:80]!r}")
+    return str(name)
+
+
 def _contract_of(record: Any) -> ContractDetails | None:
     if record is None:
         return None
@@ -342,6 +353,7 @@ def _checked(manifest: Manifest, series: Series) -> Manifest:
 _UTC = "+00:00"
 _SEGMENT_NAME = re.compile(r"(all|[0-9]{4}(-[0-9]{2}){0,2})\.[0-9a-f]{12}\.parquet")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+ANSWER_NAME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\.[0-9a-f]{12}\.parquet")  # of an answer in quarantine
 
 
 def _each(items: Any, make: Callable[[Any], _T]) -> tuple[_T, ...]:

@@ -127,15 +127,19 @@ def _mark(store: Store, target: Target) -> None:
 
 
 def _publish(store: Store, target: Target, series: Series) -> Published:
-    ours = store.manifest(series)
+    ours = _own(store, series)
     while True:
         try:
             return _publish_state(store, target, series, ours)
         except FileNotFoundError as error:
-            newer = store.manifest(series)
+            newer = _own(store, series)
             if newer.generation == ours.generation:
                 raise DamagedStore(f"{error.filename} is lost; run: backtest verify {series.short}") from error
             ours = newer  # a writer moved on while we read
+
+
+def _own(store: Store, series: Series) -> Manifest:
+    return replace(store.manifest(series), aside=())  # what is in quarantine is for those who judge it here
 
 
 def _publish_state(store: Store, target: Target, series: Series, ours: Manifest) -> Published:

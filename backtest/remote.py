@@ -129,7 +129,7 @@ class RemoteStore(Store):
         """Refuse: a store at a URL is only read."""
         raise UsageError(f"{self.place} is only read; write to a folder, then run: backtest publish URL")
 
-    replace = prune = quarantine = staging = drop = write
+    replace = prune = quarantine = discard_aside = staging = drop = write
 
     def _format(self) -> int:
         try:

@@ -23,6 +23,7 @@ from backtest.disk import TEMPORARY, locked, make_folders, sync_folder, write_fi
 from backtest.errors import BadBars, BadStore, DamagedStore, UsageError
 from backtest.findings import inside
 from backtest.manifest import (
+    ANSWER_NAME,
     FORMAT,
     LARGEST,
     LARGEST_SEGMENT,
@@ -44,6 +45,7 @@ from backtest.verification import (
     Unreadable,
     Verdict,
     decode,
+    read_aside,
     read_plain,
     read_segment,
 )
@@ -126,6 +128,8 @@ class _Repairing:
                 manifest, told = self._rebuilt()
                 yield from told
             whole, told = self._without_damaged(manifest)
+            yield from told
+            whole, told = self._without_damaged_aside(whole)
             yield from told
             if whole != manifest:
                 self._write(replace(whole, generation=whole.generation + 1))
@@ -221,6 +225,24 @@ class _Repairing:
                 Repair(str(self._series), f"gave up revision {kept.pruned} and those before, parts of which are lost")
             )
         return replace(kept, segments=segments, answers=answers), told
+
+    def _without_damaged_aside(self, manifest: Manifest) -> tuple[Manifest, list[Repair]]:
+        """Return the manifest with the answers in quarantine that are what was put aside; others are marked."""
+        place = self._folder / "quarantine"
+        there = {path.name for path in place.glob("*.parquet") if ANSWER_NAME.fullmatch(path.name)}
+        names = sorted(there | set(manifest.aside))
+        whole = [name for name in names if self._is_whole_aside(place / name)]
+        told = [self._put_away(place / name, "an answer put aside") for name in names if name not in whole]
+        return replace(manifest, aside=tuple(whole)), told
+
+    def _is_whole_aside(self, path: Path) -> bool:
+        try:
+            read_aside(path)
+        except Unreadable:
+            raise
+        except DamagedStore:
+            return False
+        return True
 
     def _is_whole(self, path: Path, segment: Segment) -> bool:
         try:

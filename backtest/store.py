@@ -38,6 +38,7 @@ from backtest.disk import (
 )
 from backtest.errors import BadBars, BadStore, Conflict, DamagedStore, DataError, NoBars, UsageError
 from backtest.manifest import (
+    ANSWER_NAME,
     FORMAT,
     LARGEST,
     REPAIR,
@@ -213,8 +214,7 @@ class Store:
         Raises:
             NoBars: the store does not know the series.
         """
-        if not self.manifest(series).generation:
-            raise NoBars(f"{series.short} is not in {self.root}; see what is: backtest ls --store {self.root}")
+        self._check_known(series)
         if not self.manifest(series).archived:
             return 0
         with self._lock(series) as old:
@@ -225,17 +225,37 @@ class Store:
         return sum(segment.bytes for segment in {*old.archived} - {*new.archived})
 
     def quarantine(self, series: Series, span: Span, bars: pa.Table, reason: str) -> Path:
-        """Put an answer aside, with the reason in its metadata, and return its file; nothing else changes."""
+        """Put an answer aside, with the reason in its metadata, and return its file; the bars stay as they are."""
         note = {"series": str(series), "span": str(span), "reason": reason, "at": datetime.now(UTC).isoformat()}
         data = encode_any(bars, json.dumps(note))
         name = f"{span.start:%Y-%m-%d}.{hashlib.sha256(data).hexdigest()[:12]}.parquet"
-        with self._lock(series):
+        with self._lock(series) as old:
             folder = self.folder(series)
             self._make(folder / "quarantine")
             write_file(folder / "quarantine" / name, data, folder)
             sync_folder(folder / "quarantine")
-            sync_folder(folder)
+            aside = tuple(sorted({*old.aside, name}))
+            self._commit(series, old, replace(old, generation=old.generation + 1, aside=aside))
         return folder / "quarantine" / name
+
+    def discard_aside(self, series: Series) -> int:
+        """
+        Throw away the answers that were put aside, and return how many bytes that frees.
+
+        Raises:
+            NoBars: the store does not know the series.
+        """
+        self._check_known(series)
+        place = self.folder(series) / "quarantine"
+        refuse_links(place, self.root)
+        with self._lock(series) as old:
+            if old.aside:
+                self._commit(series, old, replace(old, generation=old.generation + 1, aside=()))
+            answers = [path for path in _files(place) if ANSWER_NAME.fullmatch(path.name)]
+            freed = sum(path.lstat().st_size for path in answers)
+            for path in answers:
+                path.unlink()
+        return freed
 
     def staging(self) -> Store:
         """Return the store beside this one in which series are read anew."""
@@ -289,6 +309,10 @@ class Store:
             sync_folder(self.root)
             for leftover in self.root.glob(f"{TEMPORARY}*"):
                 leftover.unlink(missing_ok=True)
+
+    def _check_known(self, series: Series) -> None:
+        if not self.manifest(series).generation:
+            raise NoBars(f"{series.short} is not in {self.root}; see what is: backtest ls --store {self.root}")
 
     def _series_of(self, folder: Path) -> Series:
         key = folder.relative_to(self.root).as_posix()

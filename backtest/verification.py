@@ -158,6 +158,20 @@ def read_plain(path: Path, limit: int) -> bytes:
         raise Unreadable(f"{path} cannot be read ({error.strerror}); see to its rights and its disk") from error
 
 
+def read_aside(path: Path) -> bytes:
+    """
+    Return what the file of an answer in quarantine holds.
+
+    Raises:
+        DamagedStore: it is lost, or not what was put aside.
+        Unreadable: it cannot be read.
+    """
+    data = read_plain(path, LARGEST_SEGMENT)
+    if path.name.split(".")[-2] != hashlib.sha256(data).hexdigest()[:12]:
+        raise DamagedStore(f"{path} is not what was written (its SHA-256 differs)")
+    return data
+
+
 # --- the store as a whole
 
 
@@ -299,6 +313,9 @@ def _joined_bars(tables: list[pa.Table]) -> pa.Table:
 
 def _quarantine(folder: Path, series: Series, manifest: Manifest, bars: pa.Table | None) -> Iterator[Finding]:
     place = folder / "quarantine"
+    for name in manifest.aside:
+        if not os.path.lexists(place / name):
+            yield Finding("files", "damage", f"{place / name} is lost", path=str(place / name))
     for path in sorted(place.iterdir()) if place.is_dir() else []:
         if path.suffix == ".parquet" and not path.is_symlink():
             yield from _put_aside(path, series, manifest, bars)
@@ -313,9 +330,7 @@ def _quarantine(folder: Path, series: Series, manifest: Manifest, bars: pa.Table
 def _put_aside(path: Path, series: Series, manifest: Manifest, bars: pa.Table | None) -> Iterator[Finding]:
     """Yield an answer that still disagrees with the stored bars, or whose span nobody has answered since."""
     try:
-        data = read_plain(path, LARGEST_SEGMENT)
-        if path.name.split(".")[-2] != hashlib.sha256(data).hexdigest()[:12]:
-            raise DamagedStore(f"{path} is not what was written (its SHA-256 differs)")
+        data = read_aside(path)
         note = _note(data)
     except DamagedStore as error:
         yield _damage(error, path)

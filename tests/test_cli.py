@@ -94,6 +94,17 @@ def test_prune_gives_up_old_revisions_and_says_how_much_room_that_makes(call, tm
     assert store.read(series, revision=2).equals(daily(2, 5, close=11.1))
 
 
+def test_prune_throws_away_what_was_put_aside_if_it_is_told_to(call, tmp_path):
+    series, store = Series.parse("AAPL/1day"), Store(tmp_path / "bars")
+    store.write(series, days(2, 5), daily(2, 5))
+    size = store.quarantine(series, days(2, 5), daily(2, 5, close=11.7), "they had settled").stat().st_size
+
+    code, out, _ = call("prune", "AAPL/1day", "--quarantine", "--store", str(store.root))
+
+    assert (code, out) == (0, f"AAPL/1day: {size:,} bytes freed, 0 revisions kept\n")
+    assert store.manifest(series).aside == ()
+
+
 def test_run_prints_numbers_and_keeps_the_run_that_report_then_shows(call, tmp_path):
     folder = str(tmp_path / "run")
 

@@ -88,12 +88,11 @@ def test_a_file_that_is_cut_doubled_or_empty_is_named(store):
 def test_a_file_that_is_gone_is_named(store):
     unnoticed = []
     for path in files(store):
-        if path.parent.name != "quarantine":  # it can be gone: whoever has judged it removes it
-            good = path.read_bytes()
-            path.unlink()
-            if not named(store, path):
-                unnoticed.append(path.name)
-            path.write_bytes(good)
+        good = path.read_bytes()
+        path.unlink()
+        if not named(store, path):
+            unnoticed.append(path.name)
+        path.write_bytes(good)
 
     assert unnoticed == []
 
@@ -267,6 +266,15 @@ def test_a_path_in_a_manifest_leads_nowhere(store, name):
 
     with pytest.raises(DamagedStore, match="no segment is named"):
         store.read(DAILY)
+
+
+def test_a_path_among_the_answers_in_quarantine_leads_nowhere(store):
+    for name in ("../manifest.json", "/etc/passwd", "..", "2024-01-02.0123456789ab.parquet/x", 7):
+        plant(store, json.dumps(record(store) | {"aside": [name]}))
+
+        with pytest.raises(DamagedStore, match=r"manifest\.json"):
+            store.read(DAILY)
+        restore(store)
 
 
 def old_segment(store):

@@ -310,6 +310,19 @@ def test_a_disk_that_fails_at_any_call_leaves_the_old_or_the_new_state_and_no_ru
         assert complaints(store.root) == []
 
 
+def test_answers_put_aside_are_thrown_away_only_on_order(tmp_path):
+    store = Store(tmp_path)
+    store.write(DAILY, days(1, 9), daily(1, 9))
+    paths = [store.quarantine(DAILY, days(2, 5), daily(2, 5, close=close), "no") for close in (11.7, 11.8)]
+    size = sum(path.stat().st_size for path in paths)
+
+    store.prune(DAILY)
+    assert store.manifest(DAILY).aside == tuple(sorted(path.name for path in paths))
+    assert (store.discard_aside(DAILY), store.discard_aside(DAILY)) == (size, 0)
+    assert [path for path in paths if path.exists()] == complaints(store.root) == []
+    assert store.read(DAILY).equals(daily(1, 9))
+
+
 def strays(store):
     """Return what a reader of the plain folder would see twice."""
     known = {segment.file for segment in store.manifest(DAILY).segments}

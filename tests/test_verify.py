@@ -227,6 +227,18 @@ def test_a_flipped_bit_in_quarantine_or_archive_is_damage(store):
     assert sorted(found(store.root)) == sorted(("damage", of(store, path)) for path in paths)
 
 
+@pytest.mark.parametrize("harm", [Path.unlink, flip])
+def test_an_answer_in_quarantine_that_is_lost_or_damaged_is_named_and_a_repair_lets_go_of_it(store, harm):
+    span = span_of_sessions(DAILY, date(2024, 2, 1), date(2024, 2, 9))
+    paths = [store.quarantine(DAILY, span, store.read(DAILY, span), reason) for reason in ("no", "never")]
+    harm(paths[0])
+
+    assert found(store.root) == [("damage", of(store, paths[0]))]
+    mended(store)
+    assert found(store.root) == []
+    assert store.manifest(DAILY).aside == (paths[1].name,)
+
+
 # --- repair
 
 
