@@ -1,7 +1,7 @@
 """
 What the store costs: appending a day, reading a month, reading everything, against plain Parquet of the same rows.
 
-Run:  python tests/benchmarks/storage.py [--years 10] [--daily 100] [--repeats 21]
+Run:  python tests/benchmarks/storage.py [--years 10] [--daily 100] [--minutes 100] [--repeats 21]
 
 Prints a table of medians. Each pair is timed in turns, so that a busy machine slows both; what is compared is first
 shown to be equal. "Plain" is one file per series, written and read by pyarrow.parquet with its defaults; the store
@@ -37,20 +37,22 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--years", type=int, default=10)
     words.add_argument("--daily", type=int, default=100, help="daily series")
+    words.add_argument("--minutes", type=int, default=100, help="series of minutes, 30 MB each")
     words.add_argument("--repeats", type=int, default=21)
     asked = words.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = [*run(Path(folder), asked.years, asked.daily, asked.repeats)]
+        rows = [*run(Path(folder), asked.years, asked.daily, asked.minutes, asked.repeats)]
     print("\n| what | result |\n|---|---|")
     print("\n".join(f"| {what} | {result} |" for what, result in rows))
 
 
-def run(folder: Path, years: int, daily: int, repeats: int) -> Iterator[tuple[str, str]]:
+def run(folder: Path, years: int, daily: int, minutes: int, repeats: int) -> Iterator[tuple[str, str]]:
     """Yield what was measured, and its result."""
     bars = minute_bars(years)
     yield from appending(folder / "append", bars, years)
     yield from reading(folder / "read", bars, years, repeats)
     yield from reading_daily(folder / "daily", daily, years, max(repeats // 3, 3))
+    yield from reading_each(folder / "each", minutes, bars, years)
 
 
 # --- appending
@@ -122,6 +124,24 @@ def reading_daily(folder: Path, count: int, years: int, repeats: int) -> Iterato
     yield from compared(
         f"{count} daily series, one plain file", ours, lambda: pq.read_table(folder / "whole.parquet"), repeats
     )
+
+
+def reading_each(folder: Path, count: int, bars: pa.Table, years: int) -> Iterator[tuple[str, str]]:
+    """Yield what it costs to read each of many series of minutes, against a file for each."""
+    store, files = Store(folder / "store"), folder / "plain"
+    files.mkdir(parents=True)
+    pairs = []
+    for number in range(count):
+        series, path = Series.parse(f"S{number}/1min"), files / f"{number}.parquet"
+        fill(store, series, bars)
+        pq.write_table(bars, path)
+    for number in range(count):
+        series, path = Series.parse(f"S{number}/1min"), files / f"{number}.parquet"
+        assert store.read(series).equals(pq.read_table(path).cast(schema()))
+        pairs.append((timed(partial(store.read, series)), timed(partial(pq.read_table, path))))
+    mine, other = zip(*pairs, strict=True)
+    text = f"{milliseconds(sum(mine))}; plain {milliseconds(sum(other))}"
+    yield f"read {count} series of {years} years of minutes", f"{text}; ours over plain {sum(mine) / sum(other):.2f}"
 
 
 def compared(
