@@ -38,6 +38,13 @@ def valid(column: pa.Array) -> np.ndarray:
     return flags[column.offset :].astype(bool)
 
 
+def release_memory() -> None:
+    """Give back to the system what Arrow keeps for tables to come."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+
+
 def floats(values: Any) -> pa.Array:
     """Return numbers as an Arrow array of float64, none missing."""
     import pyarrow as pa

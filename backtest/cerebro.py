@@ -29,6 +29,7 @@ _MOVES = ("_oncepost", "_notify", "_addnotification", "_getminperstatus", "clear
           "_next_analyzers", "_once", "reset")  # fmt: skip
 _FEED_MOVES = ("advance", "advance_peek", "_tick_nullify", "_tick_fill", "home")
 _LISTENS = ("notify_cashvalue", "notify_fund")
+_MANY = 1000  # orders: eight megabytes
 _STEPS = ("_next", "_prenext", "_nextstart", "next", "prenext", "nextstart")
 
 
@@ -40,7 +41,8 @@ class Cerebro(bt.Cerebro):
     unusual is handed to Backtrader's.
 
     Attributes:
-        forgets: whether a lean run lets go of orders' news once they were told; Backtrader keeps each, for nobody.
+        forgets: whether a lean run lets go of what Backtrader keeps for nobody: orders and trades that are over and
+            told, and what an indicator of Backtrader's own reckons with inside.
         lean: whether the last run took the lean loop.
         why_not: if it did not, why.
         history: what a lean run leaves about the account, bar by bar; else None.
@@ -321,11 +323,12 @@ class _LeanRun:
         self.listeners = [one for one in every if one not in self.bulk and not _idle(one, _LISTENS)]
         self.hearers = [one for one in every if not _idle(one, ("notify_order", "notify_trade"))]
         self.tells_cash = bool(self.listeners) or not _unchanged(strategy, bt.Strategy, _LISTENS)
+        self.many = _MANY
         self.observes = bool(strategy._lineiterators[LineIterator.ObsType])
 
     def run(self) -> None:
         """Reckon the indicators, couple all lines to the clock, walk, and leave everything as Backtrader would."""
-        once(self.strategy)
+        once(self.strategy, sparing=self.cerebro.forgets)
         self.strategy.reset()
         clock = _Clock(self.cerebro.datas)
         coupling = Coupling()
@@ -407,9 +410,19 @@ class _LeanRun:
             if strategy._orderspending:
                 strategy.clear()
                 if cerebro.forgets:
-                    strategy._orders.clear()  # three clones an order, which is most of what many orders cost
+                    self._forget()
             if broker.restless:
                 self.history.note(step)
+
+    def _forget(self) -> None:
+        strategy, orders = self.strategy, self.broker.orders
+        strategy._orders.clear()  # three clones an order
+        if len(orders) < self.many:
+            return
+        self.broker.forget()
+        for trades in chain.from_iterable(one.values() for one in strategy._trades.values()):
+            del trades[:-1]
+        self.many = _MANY + 2 * len(orders)
 
     def _deliver(self, notes: Any) -> None:
         """Hand what happened to the orders to the strategy, as `Cerebro._brokernotify` does."""

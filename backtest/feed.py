@@ -58,7 +58,8 @@ class ArrowFeed(bt.feed.DataBase):
         self._last()
         self.home()
         if self.p.single:
-            self.p.dataname = ()
+            bars = self.p.dataname = self._dataname = ()  # Backtrader keeps it in both
+            arrays.release_memory()
 
     def forward_to_end(self, count: int) -> None:
         """Leave the cursor where loading bar by bar would leave it."""

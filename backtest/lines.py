@@ -175,24 +175,41 @@ def _leave_ticks(feed: Any, kept: dict[str, Any]) -> None:
 # --- indicators over all bars at once, as LineIterator._once does
 
 
-def once(iterator: Any) -> None:
-    """Do what `iterator._once()` does: lines grow in bulk, and some indicators are reckoned in bulk."""
+def once(iterator: Any, sparing: bool = False) -> None:
+    """
+    Do what `iterator._once()` does: lines grow in bulk, and some indicators are reckoned in bulk.
+
+    Args:
+        sparing: whether Backtrader's own indicators let go of what they reckoned with inside, which nothing names:
+            thirteen of a crossover's fourteen lines. The last value stays, the one that could be read.
+    """
     if type(iterator)._once is LineActions._once:
         _forward(iterator, iterator._clock.buflen())
         iterator.home()
     elif type(iterator)._once is LineIterator._once:
-        _once_of_children(iterator)
+        _once_of_children(iterator, sparing)
     else:
         iterator._once()
         return
     _reckon(iterator)
+    if sparing and type(iterator).__module__.startswith("backtrader."):
+        _shrink_inside(iterator)
 
 
-def _once_of_children(iterator: Any) -> None:
+def _shrink_inside(indicator: Any) -> None:
+    named = {id(value) for value in vars(indicator).values()}
+    for child in getattr(indicator, "_lineiterators", {}).get(LineIterator.IndType, ()):
+        lines = [child] if isinstance(child, LineBuffer) else child.lines.lines
+        if not named & {id(child), *map(id, lines)}:
+            for line in filter(is_plain, lines):
+                line.array = line.array[-1:]
+
+
+def _once_of_children(iterator: Any, sparing: bool) -> None:
     _forward(iterator, iterator._clock.buflen())
     children, observers = iterator._lineiterators[LineIterator.IndType], iterator._lineiterators[LineIterator.ObsType]
     for child in children:
-        once(child)
+        once(child, sparing)
     for observer in observers:
         _forward(observer, iterator.buflen())
     for one in [*iterator.datas, *children, *observers, iterator]:

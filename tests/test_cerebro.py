@@ -19,6 +19,7 @@ from backtest.costs import IbFixed
 from backtest.feed import replay
 from backtest.fills import LeanBroker, LeanPosition, is_still
 from backtest.lines import _window_sums
+from backtest.recorder import Recorder
 
 
 def bars(series, count=80, seed=1, skip=0.0):
@@ -174,6 +175,61 @@ def test_a_run_leaves_what_backtraders_own_leaves_to_the_last_bit(feeds, setting
         assert ours.lean
         assert left(ours) == left(stock)
         assert len(stock.runningstrats[0].given) > 5
+
+
+def test_a_run_that_forgets_leaves_the_same_though_it_keeps_few_orders():
+    def forgetting(cerebro):
+        cerebro.forgets = True
+        cerebro.addanalyzer(Recorder, _name="recorder")
+
+    series = [Series.parse("AAPL/1hour")]
+    ours = ran(Cerebro, [feed(count=6000)], forgetting, look=False)
+    stock = ran(bt.Cerebro, [feed(count=6000)], forgetting, Account, look=False)
+
+    assert left(ours) == left(stock)
+    orders, fills = (one.runningstrats[0].analyzers.recorder.orders(series) for one in (ours, stock))
+    assert orders[0].equals(fills[0])
+    assert orders[1].equals(fills[1])
+    assert len(ours.broker.orders) < len(stock.broker.orders) / 2
+    assert len(stock.broker.orders) == len(orders[0]) > 1500
+
+
+class Inside(bt.Indicator):
+    """An indicator of a user's, who may ask for what is inside of it."""
+
+    lines = ("change",)
+
+    def __init__(self):
+        self.average = bt.ind.SMA(self.data, period=5)
+        self.lines.change = self.average - bt.ind.EMA(self.data, period=3)
+
+
+class Asks(bt.Strategy):
+    """Note what can be read of indicators and of those inside of them."""
+
+    def __init__(self):
+        self.stochastic, self.inside = bt.ind.Stochastic(), Inside()
+        self.cross, self.deviation = bt.ind.CrossOver(self.data, self.inside.average), bt.ind.StandardDeviation()
+        self.seen = []
+
+    def next(self):
+        told = (self.stochastic.percK, self.stochastic.percD, self.inside, self.cross, self.deviation)
+        values = [one[0] for one in told] + [self.stochastic.k[0], self.inside.average[0]]
+        self.seen.append((values, [child[0] for one in told[2:] for child in one._lineiterators[0]]))
+
+
+def test_what_indicators_reckon_with_inside_is_let_go_of_but_for_what_has_a_name():
+    def forgetting(cerebro):
+        cerebro.forgets = True
+
+    ours, stock = (ran(cls, [feed()], forgetting, account, Asks) for cls, account in
+                   ((Cerebro, AccountAtOnce), (bt.Cerebro, Account)))  # fmt: skip
+    mine, other = ours.runningstrats[0], stock.runningstrats[0]
+
+    assert repr(mine.seen) == repr(other.seen)
+    assert {len(one.array) for one in mine.cross._lineiterators[0][0].lines} == {1}
+    assert repr(mine.inside.average.line.array) == repr(other.inside.average.line.array)
+    assert repr(mine.stochastic.k.array) == repr(other.stochastic.k.array)
 
 
 def test_nobody_looking_at_the_account_makes_no_difference_to_it():

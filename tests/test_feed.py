@@ -1,4 +1,5 @@
 import random
+import weakref
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
 import backtrader as bt
@@ -184,6 +185,18 @@ def test_a_missing_volume_is_nan_and_prices_are_untouched():
 
     assert row[1:5] == (0.1, 0.3, 0.1, 0.2)
     assert row[5] != row[5]
+
+
+def test_a_feed_for_a_single_run_lets_go_of_its_table():
+    table = bars(DAILY)
+    kept, cerebro = weakref.ref(table), bt.Cerebro(stdstats=False)
+    cerebro.adddata(replay(table, DAILY, single=True))
+    cerebro.addstrategy(bt.Strategy)
+    del table
+
+    cerebro.run()
+
+    assert kept() is None
 
 
 def test_the_feed_knows_its_name_and_time_frame():
