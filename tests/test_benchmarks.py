@@ -115,7 +115,7 @@ def test_memory_is_told_of_both_and_of_ten_times_the_bars(tmp_path):
     rows = memory.rows(tmp_path, bars=500)
 
     assert [row.job for row in rows] == [
-        "peak memory of a run, 500 bars", "time of a run, 5,000 bars", "memory of a run, 5,000 bars",
+        "peak memory of a run, 500 bars", "processor time of a run, 5,000 bars", "memory of a run, 5,000 bars",
     ]  # fmt: skip
     assert rows[0].ours.endswith(" MB")
 
