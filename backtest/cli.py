@@ -392,9 +392,10 @@ def report(
     out: Annotated[str, typer.Option(help="Folder of the page; the run's own if not given.")] = "",
     png: Annotated[str, typer.Option(help="Folder for the figures as PNG files too.")] = "",
     pdf: Annotated[str, typer.Option(help="File for numbers and figures as a PDF too.")] = "",
+    as_json: JsonOption = False,
 ) -> None:
     """
-    Write the page of a kept run: numbers, pictures, trades, definitions, manifest.
+    Write the page of a kept run: verdict, numbers, pictures, trades, definitions, manifest.
 
     Example: backtest report SmaCross-AAPL-1day-84e4132266 --pdf sma.pdf
     """
@@ -404,8 +405,11 @@ def report(
 
     folder = locate(RUNS, run_name)
     result = RunResult.load(folder)
-    give(str(write_report(result, Path(out) if out else folder)))
-    for path in write_figures(result, png, pdf):
+    paths = [write_report(result, Path(out) if out else folder), *write_figures(result, png, pdf)]
+    if as_json:
+        give_kept_run(result, folder, as_json, paths)
+        return
+    for path in paths:
         give(str(path))
 
 

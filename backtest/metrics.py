@@ -12,7 +12,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -140,14 +140,26 @@ class Stats(Mapping[str, float]):
         return [name for name in self if METRICS[name].headline or name in both]
 
     def text(self, name: str) -> str:
-        """Return a number as people read it, with its unit."""
+        """Return a number as people read it, with its unit; of one that is not defined, a dash and the reason."""
         metric = METRICS[name]
-        unit = f" {self.currency}" if metric.unit == "money" and not math.isnan(self[name]) else ""
-        return metric.text(self[name]) + unit
+        if name in self.reasons:
+            return f"{metric.text(None)} ({self.reasons[name]})"
+        return metric.text(self[name]) + (f" {self.currency}" if metric.unit == "money" else "")
 
     def to_dict(self) -> dict[str, float | None]:
         """Return the numbers for JSON: None where one is not defined."""
         return {name: None if math.isnan(value) else value for name, value in self.items()}
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The numbers for JSON, with why some are not defined, what each is, and what they rest on."""
+        return {
+            "stats": self.to_dict(),
+            "undefined": self.reasons,
+            "definitions": self.definitions,
+            "basis": self.basis,
+            "currency": self.currency,
+        }
 
     def to_series(self) -> pd.Series[float]:
         """Return the numbers in the units that their labels name: 10.0 at "Total return [%]" is +10 %."""

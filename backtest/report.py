@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
@@ -11,15 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 from backtest.account import column, hold, hold_name, sample, sample_hold
 from backtest.bars import Series
+from backtest.definitions import GROUPS
 from backtest.errors import UsageError
 from backtest.figures import NARROW, WIDE, Figure, save_pdf, save_png, shown, svg
 from backtest.metrics import METRICS, deepest, drawdowns
+from backtest.returns import REASONS
 
 if TYPE_CHECKING:
     from backtest.result import RunResult
+    from backtest.validity import Verdict
 
 _CARDS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "exposure", "trades", "costs")
 _DEEPEST = 5  # drawdowns in the table
+_DRAWN = {"shuffle": "in another order", "resample": "drawn with replacement", "skip": "one in ten skipped"}
+_GROUPS = {
+    "return": "Returns",
+    "risk": "Risk",
+    "drawdown": "Drawdowns",
+    "benchmark": "Beside buy and hold",
+    "activity": "Activity",
+    "trades": "Trades and costs",
+}
 # What can be said of buy and hold too.
 _OF_RETURNS = tuple(name for name, metric in METRICS.items() if metric.group in ("return", "risk", "drawdown"))
 
@@ -76,14 +89,7 @@ def page(result: RunResult) -> str:
 
 
 def _numbers(result: RunResult) -> str:
-    stats = result.stats
-    content = {
-        "run": result.run,
-        "stats": stats.to_dict(),
-        "definitions": stats.definitions,
-        "basis": stats.basis,
-        "currency": stats.currency,
-    }
+    content = {"run": result.run, **result.stats.document, "validity": result.validity.to_dict()}
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -97,6 +103,8 @@ def _content(result: RunResult) -> dict[str, Any]:
         "basis": result.stats.basis,
         "currency": result.stats.currency,
         "hold_name": hold_name(result),
+        "verdict": _verdict(result.validity.verdict),
+        "intervals_basis": result.validity.intervals.basis,
         "cards": [_card(result, name, held) for name in _CARDS],
         "figures": [_figure(result, figure) for figure in shown(result)],
         "drawdowns": list(_drawdown_rows(result)),
@@ -104,7 +112,11 @@ def _content(result: RunResult) -> dict[str, Any]:
         "zone": "" if _daily(result) else ", UTC",
         "sums": _sums(result),
         "open": list(_open_positions(result)),
-        "metrics": [_metric_row(result, name, held) for name in METRICS],
+        "costs": list(_cost_rows(result)),
+        "break_even": _break_even(result),
+        "intervals": list(_interval_rows(result)),
+        "orders": list(_order_rows(result)),
+        "groups": [_group(result, name, held) for name in GROUPS],
         "tables": [_asked(result), *_tables(result.manifest)],
     }
 
@@ -128,11 +140,35 @@ def _hold_texts(result: RunResult) -> dict[str, str]:
 def _card(result: RunResult, name: str, held: dict[str, str]) -> dict[str, str]:
     notes = {
         "exposure": f"turnover {_typeset(result.stats.text('turnover'))} a year",
-        "trades": f"{_typeset(result.stats.text('win_rate'))} won",
+        "trades": f"{_typeset(result.stats.text('win_rate'))} won" if result.stats["trades"] else "",
         "costs": f"{_typeset(METRICS['cagr'].text(result.stats['costs'] / result.spec.cash))} of the cash",
     }
     note = notes.get(name) or (f"buy and hold {held[name]}" if name in held else "")
-    return {"label": METRICS[name].label, "text": _typeset(result.stats.text(name)), "note": note}
+    return {
+        "label": METRICS[name].label,
+        "text": _typeset(result.stats.text(name)),
+        "why": _why(result, name),
+        "range": _range(result, name),
+        "note": note,
+    }
+
+
+def _range(result: RunResult, name: str) -> str:
+    ends = result.validity.intervals.intervals.get(name, (math.nan, math.nan))
+    return "" if math.isnan(ends[0]) else " to ".join(_typeset(METRICS[name].text(end)) for end in ends)
+
+
+def _why(result: RunResult, name: str) -> str:
+    return REASONS[result.stats.reasons[name]] if name in result.stats.reasons else ""
+
+
+def _verdict(found: Verdict) -> dict[str, Any]:
+    words = [_capital(text) for text in (found.words, *found.reasons)]
+    return {"words": words[0], "reasons": words[1:], "good": found.good}
+
+
+def _capital(text: str) -> str:
+    return _typeset(text[:1].upper() + text[1:]) + "."
 
 
 def _figure(result: RunResult, figure: Figure) -> dict[str, str]:
@@ -188,12 +224,51 @@ def _sums(result: RunResult) -> list[tuple[str, str]]:
     return [(label, _money(money)) for label, money in rows]
 
 
+def _cost_rows(result: RunResult) -> Iterator[list[str]]:
+    for case in result.validity.costs:
+        names = ("total_return", "cagr", "sharpe")
+        yield [f"{case.factor:g}×", *(_typeset(METRICS[name].text(getattr(case, name))) for name in names)]
+
+
+def _break_even(result: RunResult) -> str:
+    factor = result.validity.break_even
+    if factor != factor:
+        return f"There is no break-even: {REASONS[getattr(factor, 'reason', 'undefined')]}."
+    return f"Nothing would be left at {factor:,.1f}× the costs paid."
+
+
+def _interval_rows(result: RunResult) -> Iterator[tuple[str, ...]]:
+    """Yield label, value, and both ends of each interval, and of the Sharpe ratio's by formula too."""
+    stats = result.stats
+    for name, ends in result.validity.intervals.intervals.items():
+        yield METRICS[name].label, *(_typeset(text) for text in (stats.text(name), *_ends_of(name, ends)))
+    ends = stats["sharpe_low"], stats["sharpe_high"]
+    yield "Sharpe ratio, after Mertens", *(_typeset(text) for text in (stats.text("sharpe"), *_ends_of("sharpe", ends)))
+
+
+def _ends_of(name: str, ends: tuple[float, float]) -> list[str]:
+    return [METRICS[name].text(end) for end in ends]
+
+
+def _order_rows(result: RunResult) -> Iterator[list[str]]:
+    for one in result.validity.orders:
+        ends = [_typeset(f"{money:,.0f}") for money in one.end]
+        falls = [_typeset(METRICS["max_drawdown"].text(depth)) for depth in one.drawdown]
+        yield [_DRAWN[one.method], *ends, *falls, _typeset(METRICS["win_rate"].text(one.loss))]
+
+
+def _group(result: RunResult, group: str, held: dict[str, str]) -> dict[str, Any]:
+    names = [name for name, metric in METRICS.items() if metric.group == group]
+    return {"title": _GROUPS[group], "metrics": [_metric_row(result, name, held) for name in names]}
+
+
 def _metric_row(result: RunResult, name: str, held: dict[str, str]) -> dict[str, str]:
     metric = METRICS[name]
     return {
         "name": name,
         "label": metric.label,
         "text": _typeset(result.stats.text(name)),
+        "why": _why(result, name),
         "held": held.get(name, ""),
         "definition": metric.definition,
     }

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from backtest.metrics import Stats
+    from backtest.validity import Validity
 
 FORMAT = 1
 _TABLES = ("record", "orders", "fills", "trades")
@@ -148,6 +149,13 @@ class RunResult:
         from backtest.metrics import measure
 
         return measure(self)
+
+    @cached_property
+    def validity(self) -> Validity:
+        """Whether this run is skill or luck: see `validity.validate`."""
+        from backtest.validity import validate
+
+        return validate(self)
 
     def plot(self) -> matplotlib.figure.Figure:
         """Return the figure of equity against buy and hold with the drawdown below it."""

@@ -18,13 +18,30 @@ import numpy as np
 SESSIONS = 252.0  # a year, on the exchanges of New York
 TAIL = 0.05  # the worst share of returns that is looked at
 
+REASONS = {  # why a number is not defined, in a few words and in a sentence
+    "too few": "there are too few sessions for it",
+    "constant": "what it divides by does not vary",
+    "no loss": "nothing was lost, and it divides by losses",
+    "no gain": "nothing was gained, and it is about gains",
+    "no drawdown": "equity never fell below a peak, and it divides by drawdowns",
+    "no trades": "no round trip was closed",
+    "no benchmark": "a price of the benchmark was not above zero, so that it has no returns",
+    "no costs": "nothing was paid, of which there is no multiple",
+    "loses before costs": "it loses even without costs",
+    "under a year": "growth a year is not given of less than a year",
+    "below the threshold": "the ratio is not above the threshold, so that no length would do",
+    "impossible moments": "no sample can have these moments",
+    "ruined": "everything was lost, or more, and growth ends there",
+    "undefined": "a number that it is reckoned from is not defined",
+}
+
 _CALENDAR_YEAR = 365.25  # days
 _NORMAL = NormalDist()
 _ROUNDING = 4 * np.finfo(float).eps  # what rounding leaves in E_t / E_(t-1) - 1
 
 
 class Undefined(float):
-    """A NaN with the reason, such as "too few" or "constant"; what is reckoned from it is a plain NaN."""
+    """A NaN with the reason, a key of REASONS; what is reckoned from it is a plain NaN."""
 
     reason: str
 

@@ -120,13 +120,14 @@ def _kept_words(row: dict[str, Any]) -> list[str]:
     return [", ".join(row["series"]), *numbers, when]
 
 
-def give_kept_run(result: RunResult, folder: Path, as_json: bool) -> None:
-    """Give the numbers of a run."""
+def give_kept_run(result: RunResult, folder: Path, as_json: bool, files: Sequence[Path] = ()) -> None:
+    """Give the numbers of a run, and what was written of it."""
     if not as_json:
         give(repr(result))
         return
-    stats = {"stats": result.stats.to_dict(), "definitions": result.stats.definitions}
-    give_json({"run": result.run, "folder": str(folder), **stats, "manifest": result.manifest})
+    named = {"files": [str(file) for file in files]} if files else {}
+    kept = {"run": result.run, "folder": str(folder), **named}
+    give_json({**kept, **result.stats.document, "manifest": result.manifest})
 
 
 def give_validity(result: RunResult, found: Validity) -> None:

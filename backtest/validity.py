@@ -32,8 +32,11 @@ OF_SESSIONS = ("total_return", "cagr", "volatility", "sharpe", "sortino", "max_d
 OF_TRADES = ("win_rate", "profit_factor", "expectancy", "sqn")
 
 _FEW_TRADES = 30  # below which means of trades say little; the usual rule of thumb for the central limit
+_NO_FAULT = "holds so far"
 _SURE = 0.95  # of a probability that is to be believed
 _CELLS = 4_000_000  # numbers in memory at a time
+_QUICK = 20_000_000  # sessions that are drawn in a second or two
+_FEWEST = 100  # samples below which an interval of 95 % says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def bootstrap(
     Return the intervals of the headline metrics.
 
     Sessions are drawn in blocks of random length, which keep what hangs together; trades one by one. A number that
-    is undefined in more than half the samples has no interval.
+    is undefined in more than half the samples has no interval, nor have fewer than two sessions or trades.
 
     Args:
         run: see `account.sample`.
@@ -75,6 +78,9 @@ def bootstrap(
     block = _block_of(run) if block is None else block
     drawn = [_numbers_of(one) for one in _resampled(run, samples, block, random)]
     found = {name: _percentiles(np.array([one[name] for one in drawn]), confidence) for name in OF_SESSIONS + OF_TRADES}
+    for names, many in ((OF_SESSIONS, run.returns), (OF_TRADES, run.net)):
+        if len(many) < 2:  # drawn again and again, one is always the same one
+            found |= dict.fromkeys(names, (Undefined("too few"), Undefined("too few")))
     return Intervals(found, confidence, samples, block, seed)
 
 
@@ -191,6 +197,11 @@ class Verdict:
     words: str
     reasons: tuple[str, ...]
 
+    @property
+    def good(self) -> bool:
+        """Whether no fault was found."""
+        return self.words == _NO_FAULT
+
     def __str__(self) -> str:
         return "\n".join([self.words[:1].upper() + self.words[1:] + ".", *(f"- {one}" for one in self.reasons)])
 
@@ -209,7 +220,7 @@ def verdict(result: RunResult, trials: Sequence[float] = (), looks_ahead: Sequen
         *_about_trials(run, trials), *_about_luck(run),
     ]  # fmt: skip
     faults = [words for words, _ in found if words]
-    return Verdict(faults[0] if faults else "holds so far", tuple(reason for _, reason in found))
+    return Verdict(faults[0] if faults else _NO_FAULT, tuple(reason for _, reason in found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +243,7 @@ class Validity:
 def validate(
     result: RunResult,
     *,
-    samples: int = SAMPLES,
+    samples: int | None = None,
     seed: int = 0,
     factors: Sequence[float] = (0.0, 1.0, 2.0),
     trials: Sequence[float] = (),
@@ -242,12 +253,14 @@ def validate(
     Return all of the above for a run.
 
     Args:
-        samples: of the bootstrap, and of each Monte Carlo of the trades.
+        samples: of the bootstrap, and of each Monte Carlo of the trades; if not given SAMPLES, or as many as are
+            quick, if there are so many sessions.
         factors: multiples of the costs.
         trials: see `verdict`.
         looks_ahead: see `verdict`.
     """
     run = sample(result)
+    samples = samples or int(np.clip(_QUICK // max(len(run.days), 1), _FEWEST, SAMPLES))
     return Validity(
         verdict(result, trials, looks_ahead),
         bootstrap(run, samples, seed),
@@ -358,7 +371,7 @@ def _about_length(run: Account) -> Iterator[tuple[str, str]]:
             f"to be above 0, a Sharpe ratio like this takes {needed:,.0f} sessions; it has {size:,}",
         )
     if 0 < len(run.net) < _FEW_TRADES:
-        yield "too short to tell", f"{len(run.net)} closed trades are less than {_FEW_TRADES}"
+        yield "too short to tell", f"less than {_FEW_TRADES} trades were closed: {len(run.net)}"
 
 
 def _about_costs(result: RunResult, run: Account) -> Iterator[tuple[str, str]]:
@@ -384,7 +397,7 @@ def _about_luck(run: Account) -> Iterator[tuple[str, str]]:
         return
     low, high = sharpe_interval(*run.moments, run.periods)
     inside = low <= 0 <= high
-    text = f"the Sharpe ratio is between {low:.2f} and {high:.2f} at 95 %, above 0 with probability {probability:.2f}"
+    text = f"the Sharpe ratio is between {low:.2f} and {high:.2f} at 95 %, above 0 with probability {probability:.3f}"
     yield "cannot be told from luck" if inside else "", text
 
 

@@ -1,6 +1,7 @@
 import json
 import math
 import pickle
+import re
 from datetime import date
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from handmade import day, fill, result_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backtest import returns
 from backtest.bars import Series
 from backtest.definitions import GROUPS, cost_drag, exposure, turnover
 from backtest.drawdown import (
@@ -47,6 +49,7 @@ from backtest.relative import (
     up_capture,
 )
 from backtest.returns import (
+    REASONS,
     Undefined,
     cagr,
     cagr_calendar,
@@ -951,3 +954,9 @@ def test_trades_of_a_run_have_their_numbers():
     assert stats["adverse_excursion"] == pytest.approx((0 - 0.2) / 2)
     assert stats["favourable_excursion"] == pytest.approx((0.6 + 0.1) / 2)
     assert stats["cost_drag"] == pytest.approx(1 / np.mean([100, 100, 111, 111, 109]) * 252 / 4)
+
+
+def test_every_reason_is_explained():
+    code = "".join(path.read_text() for path in Path(returns.__file__).parent.glob("*.py"))
+
+    assert set(re.findall(r'Undefined\("([^"]+)"', code)) | {"constant", "too few", "undefined"} <= REASONS.keys()

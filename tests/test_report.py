@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 import pytest
 from handmade import AAPL, fill, result_of
 
+from backtest.definitions import GROUPS
 from backtest.errors import UsageError
 from backtest.metrics import METRICS
 from backtest.report import page, write_report
@@ -155,3 +156,57 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, result):
 
     with pytest.raises(UsageError, match="file"):
         write_report(result, tmp_path / "file" / "report")
+
+
+def row_of(text, name):
+    """Return the cells of a metric's row on the page."""
+    (row,) = re.findall(rf'<tr data-metric="{name}">(.*?)</tr>', text)
+    return re.findall(r"<td[^>]*>(.*?)</td>", row)
+
+
+def test_the_verdict_and_its_reasons_come_first_then_numbers_with_their_intervals(text, result):
+    head = text.split("<h2>")[0]
+
+    assert "Too short to tell." in head
+    assert "Less than 30 trades were closed: 1." in head
+    low, high = (METRICS["sharpe"].text(end).replace("-", "−") for end in result.validity.intervals.intervals["sharpe"])
+    assert f'<dd class="range">{low} to {high}</dd>' in head
+    assert "1,000 stationary bootstraps" in head
+    assert "seed 0" in head
+
+
+def test_metrics_are_shown_in_their_groups(text):
+    groups = re.findall(r'<tr class="group"><th[^>]*>(.*?)</th>(.*?)</tbody>', text, re.DOTALL)
+    names = [re.findall(r'data-metric="(\w+)"', rows) for _, rows in groups]
+
+    assert [title for title, _ in groups][:3] == ["Returns", "Risk", "Drawdowns"]
+    assert names == [[one.name for one in METRICS.values() if one.group == group] for group in GROUPS]
+
+
+def test_a_number_that_is_not_defined_says_why(text):
+    _, shown, _, definition = row_of(text, "cagr")
+
+    assert shown == "– (under a year)"
+    assert definition.endswith("Not defined here: growth a year is not given of less than a year.")
+
+
+def test_the_page_shows_the_run_at_other_costs(text):
+    rows = re.findall(r'<tr><td>(\d×)</td><td class="number">([^<]*)</td>', text)
+
+    # 11 gained after costs of 1: 12 without them, and nothing is left of it at twelve times.
+    assert [(factor, total.replace("\N{NO-BREAK SPACE}", " ")) for factor, total in rows] == [
+        ("0×", "12.00 %"), ("1×", "11.00 %"), ("2×", "10.00 %"),
+    ]  # fmt: skip
+    assert "Nothing would be left at 12.0× the costs paid." in words(text)
+
+
+def test_a_run_without_costs_has_no_break_even():
+    assert "There is no break-even: nothing was paid" in words(page(result_of([101.0, 102.0])))
+
+
+def test_the_validity_of_a_run_is_kept_with_its_numbers(tmp_path, result):
+    numbers = json.loads((write_report(result, tmp_path).parent / "metrics.json").read_text(encoding="utf-8"))
+
+    assert numbers["validity"]["verdict"]["words"] == "too short to tell"
+    assert numbers["validity"]["intervals"]["intervals"]["cagr"] == [None, None]
+    assert numbers["undefined"] == result.stats.reasons
