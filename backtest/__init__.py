@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from backtest.bars import BarSize, Instrument, Series, Span
+    from backtest.comparison import compare
     from backtest.costs import COSTS
     from backtest.downloader import download
     from backtest.engine import run
@@ -46,6 +47,7 @@ _HOMES = {
     "METRICS": "metrics",
     "measure": "metrics",
     "measure_returns": "metrics",
+    "compare": "comparison",
     "FIGURES": "figures",
     "write_report": "report",
 }
@@ -62,6 +64,7 @@ __all__ = [
     "Source",
     "Span",
     "Store",
+    "compare",
     "connect",
     "download",
     "measure",

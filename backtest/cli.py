@@ -16,6 +16,7 @@ import typer
 from backtest.errors import BacktestError, DataError, UsageError
 from backtest.terminal import (
     give,
+    give_comparison,
     give_download,
     give_findings,
     give_json,
@@ -413,6 +414,27 @@ def report(
         give(str(path))
 
 
+def compare(
+    run_names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of kept runs, or their names.")],
+    bootstrap: Annotated[int, typer.Option(min=10, help="Samples of the bootstrap.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Put kept runs side by side, and say whether the Sharpe ratio of each differs from that of the first.
+
+    They are measured on the sessions that all of them have.
+
+    Example: backtest compare SmaCross-AAPL BuyAndHold-AAPL
+    """
+    from backtest.comparison import compare as put_side_by_side
+    from backtest.result import RunResult
+    from backtest.runs import locate
+
+    results = [RunResult.load(locate(RUNS, name)) for name in run_names]
+    give_comparison(put_side_by_side(results, bootstrap, seed), as_json)
+
+
 def validate(
     run_name: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a kept run, or its name in runs/.")],
     bootstrap: Annotated[int, typer.Option(min=10, help="Samples of the bootstrap, and of the trades.")] = 1000,
@@ -525,6 +547,7 @@ COMMANDS = (
     run,
     runs,
     report,
+    compare,
     validate,
     gateway,
 )

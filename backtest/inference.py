@@ -114,6 +114,28 @@ def probabilistic_sharpe(
     return _cumulative((ratio - threshold) / error) if error == error else error
 
 
+def sharpe_difference_error(first: float, second: float, correlation: float, count: int) -> float:
+    """
+    Return the standard error of the difference of two Sharpe ratios from the same `count` periods.
+
+    The returns are taken for independent from period to period, and normal. Undefined for fewer than two periods, and
+    where both ratios are the same whatever is drawn: of returns that are multiples of each other.
+
+    Source: Jobson and Korkie (1981), "Performance Hypothesis Testing with the Sharpe and Treynor Measures", as
+    corrected by Memmel (2003), "Performance Hypothesis Testing with the Sharpe Ratio".
+    """
+    if count < 2:
+        return Undefined("too few")
+    squares = first**2 + second**2 - 2 * first * second * correlation**2
+    variance = 2 * (1 - correlation) + squares / 2
+    return math.sqrt(variance / count) if variance > 1e-12 else Undefined("constant")  # of about 2: rounding
+
+
+def probability_of_no_difference(difference: float, error: float) -> float:
+    """Return how likely a difference as large, of either sign, is by chance alone: the p of a normal score."""
+    return math.erfc(abs(difference / error) / math.sqrt(2)) if error == error else error
+
+
 def minimum_track_record(
     ratio: float, skew: float = 0.0, kurtosis: float = 0.0, threshold: float = 0.0, confidence: float = CONFIDENCE
 ) -> float:

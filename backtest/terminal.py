@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from backtest.bars import Series
+    from backtest.comparison import Comparison
     from backtest.coverage import Coverage
     from backtest.doctor import Finding
     from backtest.downloader import DownloadReport, SeriesPlan
@@ -130,6 +131,17 @@ def give_kept_run(result: RunResult, folder: Path, as_json: bool, files: Sequenc
     give_json({**kept, **result.stats.document, "manifest": result.manifest})
 
 
+def give_comparison(found: Comparison, as_json: bool) -> None:
+    """Give runs side by side, and whether they differ."""
+    if as_json:
+        give_json(found.to_dict())
+        return
+    give_table(("run", "return", "CAGR", "volatility", "Sharpe", "drawdown", "− first", "p"), found.rows())
+    for one in found.differences:
+        give(_wrapped(str(one)))
+    give(_wrapped(found.basis))
+
+
 def give_validity(result: RunResult, found: Validity) -> None:
     """Give what can be said of a run, and the tables that it rests on."""
     from backtest.metrics import METRICS
@@ -158,7 +170,7 @@ def give_validity(result: RunResult, found: Validity) -> None:
 def _wrapped(text: str) -> str:
     import textwrap
 
-    return textwrap.fill(text, _WIDTH)
+    return textwrap.fill(text, _WIDTH, break_on_hyphens=False)
 
 
 def give_plan(plans: list[SeriesPlan], as_json: bool) -> None:

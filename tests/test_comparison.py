@@ -1,0 +1,184 @@
+import contextlib
+import json
+import math
+
+import numpy as np
+import pytest
+from handmade import day, result_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backtest import compare
+from backtest.cli import main
+from backtest.errors import UsageError
+from backtest.inference import probability_of_no_difference, sharpe_difference_error
+from backtest.metrics import METRICS
+from backtest.returns import equity_of, sharpe
+
+COUNT = 400
+FIRST, SECOND, THIRD = np.random.default_rng(7).normal(0.0005, 0.01, (3, COUNT))
+
+
+def run_of(returns, name="First", **options):
+    equity = equity_of(np.asarray(returns), 100.0)[1:].tolist()
+    return result_of(equity, strategy=f"x.py:{name}", **options)
+
+
+def difference(returns, other, **options):
+    """Return the difference of the first from the second."""
+    (found,) = compare([run_of(other), run_of(returns)], **options).differences
+    return found
+
+
+def ends(one):
+    return one.sharpe, one.low, one.high, one.p, one.p_bootstrap
+
+
+def test_the_error_of_a_difference_by_hand():
+    # 2·(1 - 1/2) + (0.2² + 0.1² - 2·0.2·0.1·(1/2)²) / 2 = 1 + (0.05 - 0.01) / 2, over 100
+    assert sharpe_difference_error(0.2, 0.1, 0.5, 100) == pytest.approx(math.sqrt(1.02 / 100))
+    # one against the other's absence of skill: Lo's error of one, and 1 / n of the other
+    assert sharpe_difference_error(0.2, 0.0, 0.0, 50) == pytest.approx(math.sqrt((1 + 0.2**2 / 2) / 50 + 1 / 50))
+
+
+@pytest.mark.parametrize(("score", "p"), [(0.0, 1.0), (1.959963984540054, 0.05), (-2.5758293035489, 0.01)])
+def test_the_probability_of_a_score_is_of_both_tails(score, p):
+    assert probability_of_no_difference(score * 0.3, 0.3) == pytest.approx(p)
+
+
+def test_the_difference_is_that_of_the_sharpe_ratios_and_its_error_is_jobsons():
+    found = difference(FIRST, SECOND)
+
+    assert found.sharpe == pytest.approx(sharpe(FIRST) - sharpe(SECOND))
+    own, other = (one.mean() / one.std(ddof=1) for one in (FIRST, SECOND))
+    error = sharpe_difference_error(own, other, np.corrcoef(FIRST, SECOND)[0, 1], COUNT)
+    assert found.p == pytest.approx(math.erfc(abs(own - other) / error / math.sqrt(2)))
+
+
+def test_both_tests_agree_where_returns_are_independent_and_normal():
+    found = difference(FIRST, SECOND, samples=2000)
+    error = sharpe_difference_error(0.05, 0.05, np.corrcoef(FIRST, SECOND)[0, 1], COUNT) * math.sqrt(252)
+
+    assert (found.high - found.low) / (2 * 1.96) == pytest.approx(error, rel=0.1)
+    assert found.p_bootstrap == pytest.approx(found.p, abs=0.05)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6, 0.95])
+def test_by_chance_alone_one_test_in_twenty_finds_a_difference(correlation):
+    random = np.random.default_rng(11)
+    common, *own = random.normal(0, 1, (3, 3000, 120))
+    both = [0.05 + math.sqrt(correlation) * common + math.sqrt(1 - correlation) * one for one in own]
+    ratios = [one.mean(axis=1) / one.std(axis=1, ddof=1) for one in both]
+    joint = [np.corrcoef(first, second)[0, 1] for first, second in zip(*both, strict=True)]
+
+    found = [
+        probability_of_no_difference(first - second, sharpe_difference_error(first, second, together, 120)) < 0.05
+        for first, second, together in zip(*ratios, joint, strict=True)
+    ]
+
+    assert np.mean(found) == pytest.approx(0.05, abs=3 * math.sqrt(0.05 * 0.95 / 3000))
+
+
+def test_skill_is_told_from_none():
+    found = difference(0.003 + FIRST, SECOND, samples=500)
+
+    assert found.p < 0.01
+    assert found.p_bootstrap < 0.01
+    assert found.low > 0
+    assert "they differ" in str(found)
+
+
+@given(st.integers(0, 1000), st.floats(0.1, 3.0))
+def test_the_difference_is_antisymmetric_and_leverage_does_not_change_it(seed, leverage):
+    first, second = np.random.default_rng(seed).normal(0.0005, 0.01, (2, 60))
+
+    found, mirrored = difference(first, second, samples=20), difference(second, first, samples=20)
+    levered = difference(leverage * first, second, samples=20)
+
+    assert ends(found) == pytest.approx((-mirrored.sharpe, -mirrored.high, -mirrored.low, *ends(mirrored)[3:]))
+    assert ends(levered)[:4] == pytest.approx(ends(found)[:4], rel=1e-6)
+
+
+@pytest.mark.parametrize("returns", [FIRST, 2 * FIRST])
+def test_what_has_the_same_ratio_in_whatever_sessions_has_no_test(returns):
+    found = difference(returns, FIRST)
+
+    assert found.sharpe == pytest.approx(0, abs=1e-9)
+    assert (found.p.reason, found.low.reason) == ("constant", "constant")
+    assert "there is no test" in str(found)
+
+
+@pytest.mark.parametrize(("returns", "reason"), [(np.zeros(COUNT), "constant"), (FIRST[:1], "too few")])
+def test_a_run_without_a_sharpe_ratio_is_told_as_such(returns, reason):
+    found = difference(returns, FIRST[: len(returns)])
+
+    assert found.p.reason == reason
+    assert "has no Sharpe ratio" in str(found)
+
+
+def test_only_sessions_that_all_runs_have_are_measured():
+    late = run_of(FIRST[:5], days=[day(n) for n in (3, 4, 5, 6, 7)])
+
+    found = compare([run_of(SECOND[:6]), late])
+
+    assert found.stats[0]["total_return"] == pytest.approx(np.prod(1 + SECOND[3:6]) - 1)
+    assert found.stats[1]["total_return"] == pytest.approx(np.prod(1 + FIRST[:3]) - 1)
+    assert found.left_out == 5
+    assert "3 sessions from 2024-01-04 to 2024-01-06" in found.basis
+    assert "5 sessions that not all runs have were left out" in found.basis
+
+
+def test_every_run_but_the_first_is_compared_with_the_first():
+    found = compare([run_of(one, name) for one, name in zip((FIRST, SECOND, THIRD), "ABC", strict=True)])
+
+    assert [(one.run[:1], one.first[:1]) for one in found.differences] == [("B", "A"), ("C", "A")]
+    assert "Each p is of its comparison alone." in found.basis
+
+
+@pytest.mark.parametrize(
+    ("runs", "words"),
+    [
+        ([run_of(FIRST)], "name two or more"),
+        ([run_of(FIRST), run_of(SECOND, risk_free=0.02)], r"different risk-free rates \(0, 0.02\)"),
+        ([run_of(FIRST), run_of(SECOND, sessions_a_year=365.0)], r"different sessions a year \(252, 365\)"),
+        ([run_of(FIRST[:2]), run_of(SECOND[:2], days=[day(8), day(9)])], "no session that all"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(runs, words):
+    with pytest.raises(UsageError, match=words):
+        compare(runs)
+
+
+def test_a_comparison_is_json_a_frame_and_a_table_of_a_notebook():
+    found = compare([run_of(FIRST), run_of(FIRST, "<b>")])
+
+    document = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    frame = found.to_frame()
+
+    assert document["runs"][0]["stats"]["sharpe"] == pytest.approx(sharpe(FIRST))
+    assert document["differences"][0]["p"] is None
+    assert frame.shape == (len(document["definitions"]), 2)
+    assert frame.loc["Sharpe ratio"].iloc[0] == document["runs"][0]["stats"]["sharpe"]
+    assert frame.loc["Total return [%]"].iloc[1] == pytest.approx(100 * (np.prod(1 + FIRST) - 1))
+    assert METRICS["sharpe"].text(sharpe(FIRST)) in found._repr_html_()
+    assert max(map(len, repr(found).splitlines())) <= 80
+
+
+def test_the_command_says_the_same_in_80_columns_and_as_json(tmp_path, capsys):
+    def call(*words):
+        with contextlib.chdir(tmp_path), pytest.raises(SystemExit) as ended:
+            main(["compare", *words])
+        return ended.value.code or 0, capsys.readouterr()
+
+    runs = [run_of(FIRST, "Cross"), run_of(THIRD, "ALongerNameOfAStrategy")]
+    for result in runs:
+        result.save(tmp_path / "runs" / result.run)
+
+    code, shown = call("Cross", "ALonger", "--bootstrap", "50")
+    document = json.loads(call("Cross", "ALonger", "--bootstrap", "50", "--json")[1].out)
+
+    assert code == 0
+    assert f"{document['differences'][0]['p']:.3f}" in shown.out
+    assert all(f"{row['stats']['sharpe']:.2f}" in shown.out for row in document["runs"])
+    assert max(map(len, shown.out.splitlines())) <= 80
+    assert call("Cross")[0] == 2
