@@ -155,6 +155,10 @@ def _card(result: RunResult, name: str, held: dict[str, str]) -> dict[str, str]:
 
 def _range(result: RunResult, name: str) -> str:
     ends = result.validity.intervals.intervals.get(name, (math.nan, math.nan))
+    return _from_to(name, ends)
+
+
+def _from_to(name: str, ends: tuple[float, float]) -> str:
     return "" if math.isnan(ends[0]) else " to ".join(_typeset(METRICS[name].text(end)) for end in ends)
 
 
@@ -237,17 +241,13 @@ def _break_even(result: RunResult) -> str:
     return f"Nothing would be left at {factor:,.1f}× the costs paid."
 
 
-def _interval_rows(result: RunResult) -> Iterator[tuple[str, ...]]:
-    """Yield label, value, and both ends of each interval, and of the Sharpe ratio's by formula too."""
+def _interval_rows(result: RunResult) -> Iterator[tuple[str, str, str]]:
+    """Yield label, value and interval of each number, and of the Sharpe ratio by formula too."""
     stats = result.stats
-    for name, ends in result.validity.intervals.intervals.items():
-        yield METRICS[name].label, *(_typeset(text) for text in (stats.text(name), *_ends_of(name, ends)))
+    for name in result.validity.intervals.intervals:
+        yield METRICS[name].label, _typeset(stats.text(name)), _range(result, name) or "–"
     ends = stats["sharpe_low"], stats["sharpe_high"]
-    yield "Sharpe ratio, after Mertens", *(_typeset(text) for text in (stats.text("sharpe"), *_ends_of("sharpe", ends)))
-
-
-def _ends_of(name: str, ends: tuple[float, float]) -> list[str]:
-    return [METRICS[name].text(end) for end in ends]
+    yield "Sharpe ratio, after Mertens", _typeset(stats.text("sharpe")), _from_to("sharpe", ends) or "–"
 
 
 def _order_rows(result: RunResult) -> Iterator[list[str]]:
