@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime, timedelta
-from functools import cache
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest import arrays
-from backtest.bars import Series, Span, rows_digest
+from backtest.bars import Series, Span
 from backtest.calendars import sessions_a_year, span_of_sessions
 from backtest.cerebro import Cerebro
+from backtest.circumstances import describe, models
 from backtest.costs import COSTS
 from backtest.errors import BacktestError, StrategyError, UsageError
 from backtest.feed import ArrowFeed, replay
@@ -28,8 +25,6 @@ from backtest.strategy import Strategy, explain, load, parameters
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_PACKAGES = ("ib-backtest", "backtrader", "pyarrow", "numpy", "pandas")
 
 
 def run(
@@ -85,9 +80,12 @@ def run(
         float(risk_free),
         sessions_a_year(wanted[0].instrument),
     )
-    manifest, compared = _manifest(found, bars), bars.get(Series.parse(benchmark)) if benchmark else None
+    manifest = describe(found, spec, bars, opened)
+    compared = bars.get(Series.parse(benchmark)) if benchmark else None
     feeds = [replay(bars.pop(one), one, single=True) for one in wanted]  # which hold the only references
     recorder = _simulate(found, spec, feeds)
+    if offered := models(recorder.strategy):
+        manifest["models"] = offered
     record = account_table(recorder, wanted, spec, compared)
     order_rows, fill_rows = recorder.orders(wanted)
     return RunResult(spec, record, order_rows, fill_rows, round_trips(fill_rows, record), manifest)
@@ -153,33 +151,3 @@ def _simulate(strategy: Strategy, spec: RunSpec, feeds: list[ArrowFeed]) -> Reco
         raise StrategyError(f"{explain(error, strategy)}; mend it and run again") from error
     recorder: Recorder = ran.analyzers.recorder
     return recorder
-
-
-def _manifest(strategy: Strategy, bars: dict[Series, pa.Table]) -> dict[str, Any]:
-    return {
-        "strategy": {"name": strategy.name, "sha256": strategy.source},
-        "series": {
-            str(one): {
-                "rows_sha256": rows_digest(table),
-                "bars": len(table),
-                "from": _moment(table["time"][:1]),
-                "to": _moment(table["time"][-1:]),
-            }
-            for one, table in bars.items()
-        },
-        "packages": {name: _version(name) for name in _PACKAGES},
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def _moment(time: pa.ChunkedArray) -> str:
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(arrays.numbers(time)[0]))).isoformat()
-
-
-@cache  # a lookup reads files of the environment, which a run does not change
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

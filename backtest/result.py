@@ -90,8 +90,9 @@ class RunResult:
 
     @property
     def run(self) -> str:
-        """The run's name: strategy, first series, and a key of spec and bars; equal runs have equal names."""
-        seen = _json([self.spec.key, self.manifest.get("series"), self.manifest.get("strategy")])
+        """The run's name: strategy, first series, and a key of spec, bars and code; equal runs have equal names."""
+        modules = [self.manifest["modules"]] if "modules" in self.manifest else []
+        seen = _json([self.spec.key, self.manifest.get("series"), self.manifest.get("strategy"), *modules])
         label = re.sub(r"[^A-Za-z0-9]+", "-", f"{self.spec.name}-{Series.parse(self.spec.series[0]).short}")
         return f"{label}-{hashlib.sha256(seen.encode()).hexdigest()[:10]}"
 

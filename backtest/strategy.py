@@ -107,6 +107,8 @@ def _module(path: Path) -> ModuleType:
         raise UsageError(f"{path} is no Python file; a strategy's file ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # Backtrader looks its classes' modules up
+    if (beside := str(path.resolve().parent)) not in sys.path:
+        sys.path.append(beside)  # last, so that a file beside the strategy hides no package
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -1,0 +1,219 @@
+"""What a run rested on: bars, code, models, costs, versions; never a path, a user, a host or a secret."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import platform
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backtest import arrays
+from backtest.bars import Series, rows_digest
+from backtest.costs import COSTS
+from backtest.store import Store
+from backtest.strategy import Strategy
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from backtest.result import RunSpec
+
+_PACKAGES = ("ib-backtest", "backtrader", "pyarrow", "numpy", "pandas")
+_SECONDS = 10  # that git may take, such as on a disk behind a network
+
+
+def describe(strategy: Strategy, spec: RunSpec, bars: Mapping[Series, pa.Table], store: Store) -> dict[str, Any]:
+    """Return the manifest of a run as JSON values; what there is nothing to say of is left out."""
+    found = {
+        "strategy": {"name": strategy.name, "sha256": strategy.source},
+        "modules": local_modules(strategy),
+        "git": _commit(strategy),
+        "series": {str(one): _bars(table) for one, table in bars.items()},
+        "store": {str(one): _stored(store, one) for one in bars},
+        "costs": describe_costs(spec.costs),
+        "seed": spec.params.get("seed"),  # a run draws nothing by itself
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "ours_sha256": _own_source(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+    return {key: value for key, value in found.items() if value not in ({}, None)}
+
+
+def models(strategy: Any) -> dict[str, str]:
+    """Return the hashes of its models that a strategy offers after a run: a mapping of texts, `models`."""
+    offered = getattr(strategy, "models", None)
+    if not isinstance(offered, Mapping) or not all(isinstance(one, str) for pair in offered.items() for one in pair):
+        return {}
+    return dict(sorted(offered.items()))
+
+
+def local_modules(strategy: Strategy) -> dict[str, str]:
+    """Return the SHA-256 of each of `module_files`."""
+    return {name: _hash(file) for name, file in sorted(module_files(strategy).items())}
+
+
+def module_files(strategy: Strategy) -> dict[str, Path]:
+    """Return the modules that a strategy imports, straight or through others, and that no package brought."""
+    home = source_file(strategy)
+    found: dict[str, Path] = {}
+    waiting = [(home, "")] if home else []
+    while waiting:
+        file, package = waiting.pop()
+        for name in _imported(file, package, file.stat().st_mtime_ns):
+            local = _local_file(name)
+            if local and local != home and name not in found:
+                found[name] = local
+                waiting.append((local, _package(name)))
+    return found
+
+
+def source_file(strategy: Strategy) -> Path | None:
+    """Return the file that defines a strategy; None for one that was typed at a prompt."""
+    file = getattr(sys.modules.get(strategy.cls.__module__), "__file__", None)
+    return Path(file) if file and Path(file).is_file() else None
+
+
+def describe_costs(name: str) -> dict[str, Any]:
+    """Return what a row of COSTS says of itself, its dates among it, and the rates that it charges."""
+    row = COSTS[name]
+    words = {key: value for key, value in asdict(row).items() if isinstance(value, str | int | float)}
+    return {**words, "rates": rates(row.make())}
+
+
+def rates(commission: Any) -> dict[str, Any]:
+    """Return the parameters of a commission of Backtrader's, as far as they are numbers or texts."""
+    every = commission.p._getkwargs() if hasattr(commission, "p") else {}
+    return {key: value for key, value in sorted(every.items()) if isinstance(value, str | int | float)}
+
+
+# --- bars
+
+
+def _bars(table: pa.Table) -> dict[str, Any]:
+    first, last = (_moment(table["time"][at]) for at in (slice(0, 1), slice(-1, None)))
+    return {"rows_sha256": rows_digest(table), "bars": len(table), "from": first, "to": last}
+
+
+def _moment(time: pa.ChunkedArray) -> str:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(arrays.numbers(time)[0]))).isoformat()
+
+
+def _stored(store: Store, series: Series) -> dict[str, Any]:
+    manifest = store.manifest(series)
+    revision = manifest.pruned + len(manifest.revisions)
+    return {"revision": revision, "answered": "; ".join(map(str, manifest.coverage))}
+
+
+# --- code
+
+
+@cache  # by the time of the file's last change; a sweep asks thousands of times
+def _imported(file: Path, package: str, changed: int) -> tuple[str, ...]:
+    """Return the dotted names that a file may import: of `from a import b` both a and a.b."""
+    return tuple(dict.fromkeys(_names(ast.parse(file.read_bytes()), package)))
+
+
+def _names(tree: ast.AST, package: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _with_parents(alias.name)
+        elif isinstance(node, ast.ImportFrom) and (package or not node.level):
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package or None)
+            yield from _with_parents(base)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _with_parents(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+
+
+def _package(name: str) -> str:
+    return getattr(sys.modules[name], "__package__", None) or ""
+
+
+def _local_file(name: str) -> Path | None:
+    """Return the file of a loaded module if neither Python, nor an installed package, nor this one brought it."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if not file or not file.endswith(".py") or name.partition(".")[0] == "backtest":
+        return None
+    return None if file.startswith(_installed()) else Path(file)
+
+
+@cache
+def _installed() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return tuple({paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+def _hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@cache  # 65 files, which a process does not change
+def _own_source() -> str:
+    here, digest = Path(__file__).parent, hashlib.sha256()
+    for file in sorted(here.rglob("*.py")):
+        if "_bundled" not in file.parts:
+            digest.update(f"{file.relative_to(here).as_posix()}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+@cache  # a lookup reads files of the environment, which a run does not change
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+# --- git
+
+
+def _commit(strategy: Strategy) -> dict[str, Any]:
+    """Return the commit of the strategy's repository, and whether its code differs from that; nothing without git."""
+    file = source_file(strategy)
+    if file is None or str(file).startswith(_installed()):
+        return {}
+    root = next((folder for folder in file.resolve().parents if (folder / ".git").exists()), None)
+    if root is None:
+        return {}
+    files = (file, *module_files(strategy).values())
+    return dict(_status(root, tuple(map(str, files)), _state(root, files)))
+
+
+def _state(root: Path, files: tuple[Path, ...]) -> tuple[int, ...]:
+    """Return the times of the last commit, of what is staged, and of the files: while they stay, so does the answer."""
+    marks = [root / ".git" / name for name in ("logs/HEAD", "HEAD", "index")]
+    return tuple(one.stat().st_mtime_ns for one in (*marks, *files) if one.exists())
+
+
+@cache  # git takes 10 ms, a run may take 40
+def _status(root: Path, files: tuple[str, ...], state: tuple[int, ...]) -> tuple[tuple[str, Any], ...]:
+    said = git(root, "status", "--porcelain=v2", "--branch", "--untracked-files=all", "--", *files)
+    lines = said.decode(errors="replace").splitlines()
+    commit = [line.split()[-1] for line in lines if line.startswith("# branch.oid ")]
+    dirty = any(not line.startswith("#") for line in lines)
+    return (("commit", commit[0]), ("dirty", dirty)) if commit and commit[0] != "(initial)" else ()
+
+
+def git(root: Path, *words: str) -> bytes:
+    """Return what git prints in a folder; nothing where it fails, or is not installed."""
+    # A repository's own settings could name programs to start; and a question must not write the index.
+    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *words]
+    try:
+        return subprocess.run(command, cwd=root, capture_output=True, timeout=_SECONDS, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return b""
