@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from backtest.findings import Finding as BarFinding
     from backtest.listing import Entry
     from backtest.pins import Pin, PinReport
+    from backtest.regression import Judgement
     from backtest.repairs import Repair
     from backtest.result import RunResult
     from backtest.runs import Kept
@@ -452,6 +453,32 @@ def give_pins(reports: list[PinReport], lock: str, as_json: bool) -> None:
 
 def _pinned(pin: Pin) -> str:
     return f"{pin.rows:,} bars, {pin.first:%Y-%m-%d} to {pin.last:%Y-%m-%d}, digest {pin.digest[:12]}"
+
+
+def give_saved(paths: Sequence[Path], as_json: bool) -> None:
+    """Write where baselines were saved."""
+    if as_json:
+        give_json({"saved": {path.stem: path.as_posix() for path in paths}})
+        return
+    for path in paths:
+        give(f"{path.stem}: saved, {path.as_posix()}")
+
+
+def give_baselines(judgements: Sequence[Judgement], in_full: bool, as_json: bool) -> None:
+    """Write what came of each baseline: in full with every metric and order that moved."""
+    if as_json:
+        give_json({"baselines": {one.name: one.to_dict() for one in judgements}})
+        return
+    for one in judgements:
+        give(one.in_full() if in_full else str(one))
+
+
+def give_reproduced(judgement: Judgement, as_json: bool) -> None:
+    """Write whether a kept run came out equal when it was run again."""
+    if as_json:
+        give_json({"run": judgement.name, "equal": judgement.fine, **judgement.to_dict()})
+        return
+    give(str(judgement).replace(f"{judgement.name}: same", f"{judgement.name}: equal", 1))
 
 
 @contextmanager

@@ -1,0 +1,132 @@
+"""The fixture `backtest_regression`, which holds strategies to their baselines in anybody's test suite."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from backtest.result import RunResult
+    from backtest.store import Store
+
+# Nothing of this package or of others is imported before a test asks for the fixture: every start of pytest comes here.
+_ACCEPTED = pytest.StashKey[list[str]]()
+_CHECKED = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("backtest", "baselines of strategies")
+    group.addoption("--backtest-accept", action="store_true", help="take what the strategies do now as their baselines")
+    group.addoption("--backtest-store", metavar="DIR", default="", help="folder or URL of the bars")
+    parser.addini("backtest_store", "folder or URL of the bars, from the root of the project", default="data/bars")
+    parser.addini("backtest_baselines", "folder of the baselines", default="strategies/baselines")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin with nothing checked."""
+    config.stash[_ACCEPTED], config.stash[_CHECKED] = [], {}
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say which baselines were accepted."""
+    for name in config.stash[_ACCEPTED]:
+        terminalreporter.write_line(f"baseline accepted: {name}")
+
+
+@pytest.fixture
+def backtest_regression(pytestconfig: pytest.Config) -> BacktestRegression:
+    """Hold strategies to their baselines: `backtest_regression.check("strategies/x.py", "AAPL/1day", fast=10)`."""
+    return BacktestRegression(pytestconfig)
+
+
+class BacktestRegression:
+    """What the fixture gives: one method, `check`."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def check(
+        self, strategy: str | Path | type[Any], *series: str, name: str = "", store: str | Path = "", **words: Any
+    ) -> None:
+        """
+        Run a strategy and fail if it does not do what its baseline says; with --backtest-accept, write the baseline.
+
+        Runs from the root of the project, wherever pytest was started.
+
+        Args:
+            strategy: a file, "file.py:Name", or a class.
+            series: one series or several.
+            name: of the baseline; that of the strategy's file if not given.
+            store: folder or URL of the bars; as pytest's settings say if not given.
+            words: arguments of `backtest.run` (cash, costs, span, params, ...), `since` and `until` as YYYY-MM-DD;
+                any other is a parameter of the strategy.
+        """
+        from backtest.errors import BacktestError
+
+        with contextlib.chdir(self._config.rootpath):
+            try:
+                told = self._told(strategy, series, name, store, words)
+            except BacktestError as error:
+                told = str(error)
+        if told:
+            pytest.fail(told, pytrace=False)
+
+    def _told(self, strategy: Any, series: Any, name: str, store: Any, words: dict[str, Any]) -> str:
+        """Return what is wrong, in words."""
+        from backtest.engine import run
+        from backtest.regression import default_name, keep
+        from backtest.remote import open_store
+
+        opened = open_store(
+            store or self._config.getoption("--backtest-store") or self._config.getini("backtest_store")
+        )
+        result = run(strategy, series, store=opened, **_arguments(words))
+        path = Path(self._config.getini("backtest_baselines")) / f"{name or default_name(result.spec)}.json"
+        self._claim(path.stem, result.spec.key)
+        if self._config.getoption("--backtest-accept"):
+            keep(result, path, opened)
+            self._config.stash[_ACCEPTED].append(str(path))
+            return ""
+        return self._compared(result, path, strategy, opened)
+
+    def _compared(self, result: RunResult, path: Path, strategy: Any, store: Store) -> str:
+        from backtest.baseline import load
+        from backtest.causes import Scene
+        from backtest.regression import judge
+
+        if not path.exists():
+            return f"no baseline {path} yet; if what the strategy does now is right, {_CURE}"
+        judgement = judge(load(path), path.stem, Scene(result.spec, store, strategy), result)
+        return "" if judgement.fine else f"{judgement}\nIf this is meant, {_CURE}"
+
+    def _claim(self, name: str, key: str) -> None:
+        from backtest.errors import UsageError
+
+        checked = self._config.stash[_CHECKED]
+        if checked.setdefault(name, key) != key:
+            raise UsageError(
+                f"two checks of other runs share the baseline {name!r}; give one of them a name of its own"
+            )
+
+
+_CURE = "accept it and commit the file: pytest --backtest-accept"
+
+
+def _arguments(words: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `run`: what it does not know is a parameter of the strategy."""
+    from datetime import date
+    from inspect import signature
+
+    from backtest.engine import run
+
+    known = signature(run).parameters
+    since, until = (words.pop(name, None) for name in ("since", "until"))
+    asked = {name: value for name, value in words.items() if name in known}
+    if since or until:
+        asked["span"] = tuple(date.fromisoformat(text) if text else None for text in (since, until))
+    others = {name: value for name, value in words.items() if name not in known}
+    return {**asked, "params": {**asked.get("params", {}), **others}}

@@ -1,0 +1,501 @@
+"""Each thing that can move a result, changed alone: it is seen, dated, and named as the cause."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+import pyarrow as pa
+import pytest
+
+from backtest.bars import Series, Span, table_of
+from backtest.baseline import Baseline, _digits, compare, load, month_digests, save
+from backtest.calendars import span_of_sessions
+from backtest.causes import CAUSE, LIKELY, NO_PART, UNKNOWN, Scene, repeat
+from backtest.costs import COSTS
+from backtest.engine import run
+from backtest.errors import UsageError
+from backtest.regression import FAILED, MOVED, SAME, accept_kept, check, check_kept, files, markdown, reproduce
+from backtest.store import Store
+
+AAPL, IBM = (Series.parse(text) for text in ("AAPL/1day", "IBM/1day"))
+YEARS = (date(2003, 1, 2), date(2004, 12, 31))
+
+CROSS = """
+import backtrader as bt
+from threshold_of_regression import enough
+
+class Cross(bt.Strategy):
+    params = dict(fast=5, slow=20)
+
+    def __init__(self):
+        self.fast = bt.ind.SMA(period=self.p.fast)
+        self.slow = bt.ind.SMA(period=self.p.slow)
+
+    def next(self):
+        if self.fast[0] > self.slow[0] and enough(self) and not self.position:
+            self.buy(size=100)
+        elif self.fast[0] < self.slow[0] and self.position:
+            self.close()
+"""
+ENOUGH = "def enough(strategy):\n    return True\n"
+# Invested where the close is above a round number that bars do reach.
+LEVEL = """
+import backtrader as bt
+
+class Level(bt.Strategy):
+    def next(self):
+        wanted = 100 if self.data.close[0] > {level} else 0
+        if self.position.size != wanted:
+            self.order_target_size(target=wanted)
+"""
+
+
+@pytest.fixture
+def store(tmp_path, sample):
+    """Return a store with two years of the sample."""
+    made = Store(tmp_path / "bars")
+    for series in (AAPL, IBM):
+        span = span_of_sessions(series, *YEARS)
+        made.write(series, span, sample.read(series, span))
+    return made
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """Return a repository in git with a strategy, and a module that it imports."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    (folder / "cross.py").write_text(CROSS)
+    (folder / "threshold_of_regression.py").write_text(ENOUGH)
+    git(folder, "init", "--quiet")
+    commit(folder)
+    yield folder
+    sys.path.remove(str(folder))  # where loading the strategy put it
+    forget("threshold_of_regression")
+
+
+@pytest.fixture
+def scene(repository, store):
+    """Return what a run of the strategy needs."""
+    path = f"{repository / 'cross.py'}:Cross"
+    return Scene(run(path, "AAPL/1day", store=store).spec, store, path)
+
+
+def git(folder, *words):
+    who = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
+    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+
+def commit(folder):
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "--message", "Keep")
+
+
+def forget(name):
+    sys.modules.pop(name, None)
+
+
+def baseline(scene):
+    return Baseline.of(repeat(scene))
+
+
+def bars(store, changed="", gone="", busier=""):
+    """Return the bars of AAPL with a close raised by a tick, without a bar, or with a share more traded."""
+    rows = [tuple(row.values()) for row in store.read(AAPL).to_pylist()]
+    kept = [row for row in rows if f"{row[0]:%Y-%m-%d}" != gone]
+    return table_of([_other(row, f"{row[0]:%Y-%m-%d}", changed, busier) for row in kept])
+
+
+def _other(row, day, changed, busier):
+    time, opened, high, low, close, volume, *rest = row
+    close = round(close + 0.01 * (day == changed), 6)
+    return (time, opened, max(high, close), low, close, volume + (day == busier), *rest)
+
+
+def first_equity(one, other):
+    """Return the first session whose equity differs, straight from the records of two runs."""
+    pairs = zip(*(result.record["equity"].to_pylist() for result in (one, other)), strict=True)
+    row = next(n for n, (was, now) in enumerate(pairs) if was != now)
+    return one.record["session"][row].as_py().isoformat()
+
+
+def causes(judgement):
+    return {one.what: one.verdict for one in judgement.causes}
+
+
+def told(judgement, what):
+    return "\n".join(next(one.told for one in judgement.causes if one.what == what))
+
+
+def test_a_close_moved_by_one_tick_is_the_cause_and_named_with_its_bar(scene):
+    old, before = baseline(scene), repeat(scene)
+    held = [
+        day
+        for day, size in zip(before.record["session"].to_pylist(), before.positions["AAPL/1day"], strict=True)
+        if size
+    ]
+    day = held[40].isoformat()
+    scene.store.write(AAPL, span_of_sessions(AAPL, *YEARS), bars(scene.store, changed=day), revise=True)
+
+    judgement = check(old, "cross", scene)
+
+    assert (judgement.status, judgement.difference.first) == (MOVED, day)
+    assert causes(judgement) == {"data": CAUSE}
+    assert day in told(judgement, "data")
+    assert "close" in told(judgement, "data")
+    assert first_equity(before, repeat(scene)) == day
+
+
+def test_a_bar_that_is_gone_is_the_cause_and_named(scene):
+    old = baseline(scene)
+    day = "2003-06-17"
+    scene.store.write(AAPL, span_of_sessions(AAPL, *YEARS), bars(scene.store, gone=day), revise=True)
+
+    judgement = check(old, "cross", scene)
+
+    assert (judgement.status, judgement.difference.first) == (MOVED, day)
+    assert causes(judgement) == {"data": CAUSE}
+    assert told(judgement, "data") == f"AAPL/1day {day} is gone"
+    assert judgement.difference.equity.new == ""
+
+
+def test_other_bars_that_no_revision_kept_are_named_by_month_and_as_all_that_is_left(scene, tmp_path):
+    old = replace(baseline(scene), months=month_digests(scene.spec, scene.store))
+    other = Store(tmp_path / "other")
+    other.write(AAPL, span_of_sessions(AAPL, *YEARS), bars(scene.store, gone="2003-06-17"))
+
+    judgement = check(old, "cross", replace(scene, store=other))
+
+    assert causes(judgement) == {"data": LIKELY}
+    assert told(judgement, "data").startswith("AAPL/1day has other bars in 2003-06; ")
+
+
+def test_another_parameter_is_the_cause(scene):
+    old = baseline(scene)
+    now = replace(scene, spec=replace(scene.spec, params={"fast": 6, "slow": 20}))
+
+    judgement = check(old, "cross", now)
+
+    assert judgement.status == MOVED
+    assert causes(judgement) == {"parameters": CAUSE}
+    assert told(judgement, "parameters") == "fast: 5 -> 6"
+    assert judgement.difference.equity.date == first_equity(repeat(scene), repeat(now))
+
+
+def test_greater_turned_into_greater_or_equal_is_the_cause_and_shown(tmp_path, repository, store):
+    close = store.read(AAPL)["close"][30].as_py()
+    path = repository / "level.py"
+    path.write_text(LEVEL.format(level=close))
+    commit(repository)
+    scene = Scene(run(path, "AAPL/1day", store=store).spec, store, path)
+    old, before = baseline(scene), repeat(scene)
+    path.write_text(path.read_text().replace(f"> {close}", f">= {close}"))
+
+    judgement = check(old, "level", scene)
+
+    assert judgement.status == MOVED
+    assert causes(judgement) == {"code": CAUSE}
+    assert f"+        wanted = 100 if self.data.close[0] >= {close} else 0" in told(judgement, "code")
+    reached = [row["time"].date().isoformat() for row in store.read(AAPL).to_pylist() if row["close"] == close]
+    assert judgement.difference.order.date == reached[0]
+    assert judgement.difference.equity.date == first_equity(before, repeat(scene))
+
+
+def test_a_changed_module_is_the_cause_and_the_modules_of_now_stay_loaded(scene, repository):
+    old = baseline(scene)
+    (repository / "threshold_of_regression.py").write_text(ENOUGH.replace("True", "len(strategy) > 100"))
+    forget("threshold_of_regression")
+
+    judgement = check(old, "cross", scene)
+
+    assert causes(judgement) == {"code": CAUSE}
+    assert "-    return True" in told(judgement, "code")
+    assert check(Baseline.of(repeat(scene)), "cross", scene).status == SAME
+
+
+def test_old_code_that_git_lacks_is_the_only_difference_left(scene, repository):
+    old = baseline(scene)
+    (repository / ".git").rename(repository / "gone")
+    (repository / "cross.py").write_text(CROSS.replace("size=100", "size=99"))
+
+    judgement = check(old, "cross", scene)
+
+    assert causes(judgement) == {"code": LIKELY}
+    assert "git has no old source of strategy" in told(judgement, "code")
+
+
+def test_a_changed_table_of_commissions_is_the_cause_with_its_rates(scene, monkeypatch):
+    old, before = baseline(scene), repeat(scene)
+    made = COSTS["ib-fixed"].make
+    monkeypatch.setitem(COSTS, "ib-fixed", replace(COSTS["ib-fixed"], make=lambda: made(minimum=2.0)))
+
+    judgement = check(old, "cross", scene)
+
+    assert judgement.status == MOVED
+    assert causes(judgement) == {"costs": CAUSE}
+    assert told(judgement, "costs") == "minimum: 1 -> 2"
+    assert judgement.difference.first == first_order_date(before)
+    assert COSTS["ib-fixed"].make().p.minimum == 2.0
+
+
+def first_order_date(result):
+    return result.order_rows["created"][0].as_py().date().isoformat()
+
+
+def test_another_pandas_is_named_as_the_only_difference_left(scene):
+    old = of_another_pandas(baseline(scene), "2003-05-07")
+
+    judgement = check(old, "cross", scene)
+
+    assert (judgement.status, judgement.difference.first) == (MOVED, "2003-05-07")
+    assert causes(judgement) == {"versions": LIKELY}
+    assert told(judgement, "versions").startswith("pandas 1.5.3 -> ")
+
+
+def of_another_pandas(one, day):
+    """Return a baseline as if it had been made by an old pandas, on which equity was another from a day on."""
+    packages = {**one.inputs["packages"], "pandas": "1.5.3"}
+    sessions = {when: f"{float(value) + 1:.9g}" if when >= day else value for when, value in one.sessions.items()}
+    return replace(one, inputs={**one.inputs, "packages": packages}, sessions=sessions)
+
+
+def test_of_several_changes_each_gets_its_own_verdict(scene):
+    old = baseline(scene)
+    older = replace(old, inputs={**old.inputs, "packages": {**old.inputs["packages"], "pandas": "1.5.3"}})
+    day = "2003-06-17"
+    scene.store.write(AAPL, span_of_sessions(AAPL, *YEARS), bars(scene.store, busier=day), revise=True)
+    now = replace(scene, spec=replace(scene.spec, params={"fast": 5, "slow": 21}))
+
+    judgement = check(older, "cross", now)
+
+    assert causes(judgement) == {"parameters": CAUSE, "data": NO_PART, "versions": NO_PART}
+
+
+def test_two_causes_that_only_together_explain_it_are_both_named(scene, repository):
+    old = baseline(scene)
+    (repository / "cross.py").write_text(CROSS.replace("size=100", "size=99"))
+    now = replace(scene, spec=replace(scene.spec, cash=50_000.0))
+
+    judgement = check(old, "cross", now)
+
+    assert causes(judgement) == {"parameters": CAUSE, "code": CAUSE}
+    assert "together with the others" in str(judgement)
+
+
+def test_what_cannot_be_told_apart_is_said_to_be_so(scene, repository):
+    old = of_another_pandas(baseline(scene), "2003-05-07")
+    (repository / ".git").rename(repository / "gone")
+    (repository / "cross.py").write_text(CROSS.replace("size=100", "size=99"))
+
+    judgement = check(old, "cross", scene)
+
+    assert causes(judgement) == {"code": UNKNOWN, "versions": UNKNOWN}
+
+
+def test_a_strategy_that_draws_is_told_from_one_that_changed(tmp_path, store):
+    path = tmp_path / "draws.py"
+    path.write_text(
+        CROSS.replace("from threshold_of_regression import enough", "import random").replace(
+            "enough(self)", "random.random() > 0.5"
+        )
+    )
+    scene = Scene(run(path, "AAPL/1day", store=store).spec, store, path)
+
+    judgement = check(baseline(scene), "draws", scene)
+
+    assert judgement.status == MOVED
+    assert causes(judgement) == {"chance": CAUSE}
+
+
+def test_a_change_that_moves_nothing_is_noted_and_no_failure(scene):
+    old = baseline(scene)
+    day = "2003-06-17"
+    scene.store.write(AAPL, span_of_sessions(AAPL, *YEARS), bars(scene.store, busier=day), revise=True)
+
+    judgement = check(old, "cross", scene)
+
+    assert judgement.status == SAME
+    assert f"note         data changed, and the result did not: AAPL/1day {day} volume" in str(judgement)
+
+
+def test_a_run_that_breaks_now_has_failed_and_says_why(scene, repository):
+    old = baseline(scene)
+    (repository / "cross.py").write_text(CROSS.replace("size=100", "size=1 / 0"))
+
+    judgement = check(old, "cross", scene)
+
+    assert judgement.status == FAILED
+    assert "ZeroDivisionError" in str(judgement)
+
+
+def test_a_hundred_undisturbed_repetitions_raise_no_alarm(scene, tmp_path):
+    save(baseline(scene), tmp_path / "cross.json")
+    old = load(tmp_path / "cross.json")
+
+    moved = [compare(old, Baseline.of(repeat(scene))).any for _ in range(100)]
+
+    assert moved == [False] * 100
+
+
+def of_path(path, series, root):
+    """Return what is kept of a run in a process of its own."""
+    result = run(path, series, store=root)
+    return Baseline.of(result).years, Baseline.of(result).orders
+
+
+def test_two_processes_and_any_order_give_the_same(scene):
+    asked = [(str(scene.strategy), series, str(scene.store.root)) for series in ("AAPL/1day", "IBM/1day")]
+    here = [of_path(*one) for one in asked]
+
+    with ProcessPoolExecutor(2) as pool:
+        there = list(pool.map(of_path, *zip(*asked, strict=True)))
+
+    assert there == here
+    assert [of_path(*one) for one in reversed(asked)] == here[::-1]
+
+
+def test_the_chain_is_that_of_every_bar_and_changes_from_the_year_on_that_differs(scene):
+    one = repeat(scene)
+    equity = one.record["equity"].to_pylist()
+    equity[-1] += 0.01
+    column = one.record.schema.get_field_index("equity")
+    other = replace(one, record=one.record.set_column(column, "equity", pa.array(equity)))
+
+    years = [Baseline.of(result).years for result in (one, other)]
+
+    assert years[0]["2003"] == years[1]["2003"]
+    assert years[0]["2004"] != years[1]["2004"]
+
+
+def test_the_last_bit_of_a_number_is_no_difference():
+    assert _digits(100012.53125) == _digits(100012.53125 * (1 + 2**-52)) == _digits(100012.53125 * (1 - 2**-52))
+    assert _digits(100012.531) != _digits(100012.532)
+
+
+@pytest.mark.parametrize(("tolerance", "moved"), [(0.01, set()), (0.0001, {"sharpe"})])
+def test_a_metric_may_move_within_its_own_tolerance(scene, tolerance, moved):
+    new = baseline(scene)
+    old = replace(
+        new, metrics={**new.metrics, "sharpe": new.metrics["sharpe"] * 1.005}, tolerances={"sharpe": tolerance}
+    )
+
+    assert {one.name for one in compare(old, new).metrics} == moved
+
+
+def test_orders_and_equity_may_move_within_theirs(scene):
+    new = baseline(scene)
+    sessions = {day: f"{float(value) * 1.0005:.9g}" for day, value in new.sessions.items()}
+    old = replace(new, sessions=sessions, orders=tuple(line.replace("costs 1", "costs 1.0001") for line in new.orders))
+
+    assert compare(old, new).order is not None
+    assert not compare(replace(old, tolerances={"equity": 0.001, "orders": 0.001}), new).any
+
+
+def test_a_metric_that_is_new_moves_no_baseline_and_one_that_is_gone_does(scene):
+    one = baseline(scene)
+    fewer = replace(one, metrics={name: value for name, value in one.metrics.items() if name != "sharpe"})
+
+    assert not compare(fewer, one).any
+    assert [moved.name for moved in compare(one, fewer).metrics] == ["sharpe"]
+
+
+def test_orders_beyond_those_listed_are_seen_in_their_hash(scene):
+    one = baseline(scene)
+    old = replace(one, orders=one.orders[:1], order_count=2000, order_chain="a")
+    new = replace(one, orders=one.orders[:1], order_count=2000, order_chain="b")
+
+    assert compare(old, new).order_number == 1001
+
+
+def test_a_file_is_small_and_gives_back_what_was_kept(scene, tmp_path):
+    one = replace(baseline(scene), months=month_digests(scene.spec, scene.store), tolerances={"sharpe": 0.1})
+
+    save(one, tmp_path / "one.json")
+    save(load(tmp_path / "one.json"), tmp_path / "again.json")
+
+    assert load(tmp_path / "one.json") == one
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "one.json").read_bytes()
+    assert (tmp_path / "one.json").stat().st_size < 25_000
+    assert max(map(len, (tmp_path / "one.json").read_text().splitlines())) < 400
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "no JSON", '{"format": 2}'])
+def test_what_is_no_baseline_is_refused_in_a_sentence(tmp_path, text):
+    (tmp_path / "one.json").write_text(text)
+
+    with pytest.raises(UsageError, match=r"one\.json"):
+        load(tmp_path / "one.json")
+
+
+def test_accepting_takes_what_is_now_and_says_what_moved(scene, tmp_path):
+    folder = tmp_path / "baselines"
+    old = baseline(scene)
+    spec = replace(old.spec, strategy=str(scene.strategy))
+    save(
+        replace(old, spec=spec, metrics={**old.metrics, "trades": 99.0}, tolerances={"cagr": 0.5}),
+        folder / "cross.json",
+    )
+
+    (before,) = check_kept([], folder, scene.store)
+    (accepted,) = accept_kept(["cross"], folder, scene.store)
+    (after,) = check_kept([], folder, scene.store)
+
+    assert [one.status for one in (before, accepted, after)] == [MOVED, "accepted", SAME]
+    assert [one.name for one in accepted.difference.metrics] == ["trades"]
+    assert load(folder / "cross.json").tolerances == {"cagr": 0.5}
+
+
+def test_an_unknown_baseline_is_refused_with_those_there_are(tmp_path):
+    (tmp_path / "cross.json").write_text("{}")
+
+    with pytest.raises(UsageError, match="Did you mean cross"):
+        files(["cros"], tmp_path)
+    with pytest.raises(UsageError, match="backtest baseline save"):
+        files([], tmp_path / "none")
+
+
+def test_the_summary_of_a_pull_request_has_a_table_and_the_cause(scene):
+    old = baseline(scene)
+    now = replace(scene, spec=replace(scene.spec, params={"fast": 6, "slow": 20}))
+    judgements = [check(old, "cross", now), check(old, "calm", scene)]
+
+    text = markdown(judgements)
+
+    assert text.startswith("### Baselines: 1 same, 1 moved\n")
+    assert "| metric | was | is | by |" in text
+    assert "fast: 5 -> 6" in text
+    assert "**calm**" not in text
+
+
+def test_a_kept_run_reproduces_equal_and_with_other_bars_says_which(scene):
+    result = repeat(scene)
+    equal = reproduce(result, "one", scene.store, str(scene.strategy))
+    day = result.trades["exit"].iloc[0].date().isoformat()
+    scene.store.write(AAPL, span_of_sessions(AAPL, *YEARS), bars(scene.store, gone=day), revise=True)
+
+    other = reproduce(result, "one", scene.store, str(scene.strategy))
+
+    assert equal.status == SAME
+    assert other.status == MOVED
+    assert told(other, "data") == f"AAPL/1day {day} is gone"
+
+
+def test_dates_and_spans_are_asked_for_again_as_they_were(scene):
+    whole = Span(datetime(2003, 3, 3, tzinfo=UTC), datetime(2003, 9, 2, tzinfo=UTC))
+    for span in (whole, (date(2003, 3, 3), None), (None, date(2003, 9, 1)), (date(2003, 3, 3), date(2003, 9, 1))):
+        result = run(scene.strategy, "AAPL/1day", store=scene.store, span=span)
+        again = repeat(replace(scene, spec=result.spec))
+        assert again.record.equals(result.record)
+
+
+def test_a_verdict_is_json(scene):
+    old = baseline(scene)
+    judgement = check(old, "cross", replace(scene, spec=replace(scene.spec, params={"fast": 6, "slow": 20})))
+
+    document = json.loads(json.dumps(judgement.to_dict()))
+
+    assert document["status"] == "moved"
+    assert document["causes"][0] == {"what": "parameters", "verdict": "cause", "told": ["fast: 5 -> 6"]}
