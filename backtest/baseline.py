@@ -71,8 +71,9 @@ class Baseline:
         """Return what is kept of a run."""
         lines = _order_lines(result.order_rows)
         rounded = {name: None if value is None else float(f"{value:.12g}") for name, value in _metrics(result)}
+        inputs = {key: value for key, value in result.manifest.items() if key != "git"}  # old code is found by its hash
         return cls(
-            result.spec, result.manifest, rounded, lines[:_LISTED], len(lines), _hash("\n".join(lines)),
+            result.spec, inputs, rounded, lines[:_LISTED], len(lines), _hash("\n".join(lines)),
             _years(result.record), _sessions(result.record), dict(months or {}), dict(tolerances or {}),
         )  # fmt: skip
 

@@ -88,7 +88,7 @@ def repeat(scene: Scene) -> RunResult:
 
 def changes(old: Baseline, new: Baseline, scene: Scene) -> list[Change]:
     """Return what is not as it was, of all that a baseline knows; nothing is run."""
-    found = (_parameters(old, new), _data(old, new, scene), _code(old, new, scene), _costs(old, new), _models(old, new))
+    found = (_parameters(old, new), _data(old, new, scene), _code(old, new, scene), _costs(old, new), _notes(old, new))
     return [one for one in (*found, _versions(old, new)) if one]
 
 
@@ -339,7 +339,7 @@ def _importing_from(folder: Path, names: Sequence[str]) -> Iterator[None]:
         sys.modules.update({name: before[name] for name in names if name in before})
 
 
-# --- costs, models, versions
+# --- costs, notes, versions
 
 
 def _costs(old: Baseline, new: Baseline) -> Change | None:
@@ -374,10 +374,10 @@ def _with_rates(rates: Mapping[str, Any], stack: contextlib.ExitStack, scene: Sc
     return scene
 
 
-def _models(old: Baseline, new: Baseline) -> Change | None:
-    before, now = (one.inputs.get("models", {}) for one in (old, new))
-    names = _differing(before, now)
-    return Change("models", tuple(f"the model {name} is another" for name in names)) if names else None
+def _notes(old: Baseline, new: Baseline) -> Change | None:
+    before, now = (one.inputs.get("notes", {}) for one in (old, new))
+    names = _differing(*(json.loads(json.dumps(notes)) for notes in (before, now)))
+    return Change("notes", tuple(f"what the strategy notes of its {name}" for name in names)) if names else None
 
 
 def _versions(old: Baseline, new: Baseline) -> Change | None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from backtest.result import RunSpec
 
 _PACKAGES = ("ib-backtest", "backtrader", "pyarrow", "numpy", "pandas")
+_DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # others are mostly named as they are imported
+_MISSING = "not installed"
 _SECONDS = 10  # that git may take, such as on a disk behind a network
 
 
@@ -42,20 +44,12 @@ def describe(strategy: Strategy, spec: RunSpec, bars: Mapping[Series, pa.Table],
         "store": {str(one): _stored(store, one) for one in bars},
         "costs": describe_costs(spec.costs),
         "seed": spec.params.get("seed"),  # a run draws nothing by itself
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: _version(name) for name in (*_PACKAGES, *_packages(strategy))},
         "ours_sha256": _own_source(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
     return {key: value for key, value in found.items() if value not in ({}, None)}
-
-
-def models(strategy: Any) -> dict[str, str]:
-    """Return the hashes of its models that a strategy offers after a run: a mapping of texts, `models`."""
-    offered = getattr(strategy, "models", None)
-    if not isinstance(offered, Mapping) or not all(isinstance(one, str) for pair in offered.items() for one in pair):
-        return {}
-    return dict(sorted(offered.items()))
 
 
 def local_modules(strategy: Strategy) -> dict[str, str]:
@@ -140,6 +134,14 @@ def _with_parents(name: str) -> Iterator[str]:
     yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
 
 
+def _packages(strategy: Strategy) -> list[str]:
+    """Return what else is installed of that which a strategy and its modules import."""
+    files = filter(None, (source_file(strategy), *module_files(strategy).values()))
+    tops = {name.partition(".")[0] for file in files for name in _imported(file, "", file.stat().st_mtime_ns)}
+    named = {_DISTRIBUTIONS.get(top, top) for top in tops - sys.stdlib_module_names - {"backtest"}}
+    return sorted(name for name in named - {*_PACKAGES} if _version(name) != _MISSING)
+
+
 def _package(name: str) -> str:
     return getattr(sys.modules[name], "__package__", None) or ""
 
@@ -176,7 +178,7 @@ def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        return _MISSING
 
 
 # --- git

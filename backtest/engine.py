@@ -12,7 +12,7 @@ import numpy as np
 from backtest.bars import Series, Span
 from backtest.calendars import sessions_a_year, span_of_sessions
 from backtest.cerebro import Cerebro
-from backtest.circumstances import describe, models
+from backtest.circumstances import describe
 from backtest.costs import COSTS
 from backtest.errors import BacktestError, StrategyError, UsageError
 from backtest.feed import ArrowFeed, replay
@@ -56,6 +56,8 @@ def run(
         risk_free: return of cash a year, for the ratios; 0.02 is 2 %.
         pins: a file that `backtest pin` made: no other bars than those are run on; without a span, all of them.
 
+    What a strategy leaves in a dict of its own named `notes`, such as the hashes of its models, goes into the manifest.
+
     Raises:
         UsageError: a name or a number is off.
         NoBars: the store lacks the bars.
@@ -84,8 +86,8 @@ def run(
     compared = bars.get(Series.parse(benchmark)) if benchmark else None
     feeds = [replay(bars.pop(one), one, single=True) for one in wanted]  # which hold the only references
     recorder = _simulate(found, spec, feeds)
-    if offered := models(recorder.strategy):
-        manifest["models"] = offered
+    if notes := getattr(recorder.strategy, "notes", None):
+        manifest["notes"] = notes
     record = account_table(recorder, wanted, spec, compared)
     order_rows, fill_rows = recorder.orders(wanted)
     return RunResult(spec, record, order_rows, fill_rows, round_trips(fill_rows, record), manifest)

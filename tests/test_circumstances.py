@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import backtrader as bt
+import hypothesis
 import pytest
 from stores.make_store import daily, days
 
@@ -130,17 +131,17 @@ def test_it_names_costs_with_their_rates_the_seed_python_and_the_packages(store,
 
 class Learns(bt.Strategy):
     def stop(self):
-        self.models = {"trend": "5f2a"}
+        self.notes = {"models": ["5f2a"]}
 
 
-class Lists(bt.Strategy):
-    def stop(self):
-        self.models = [object()]  # a name that a strategy may use for anything
+def test_what_a_strategy_notes_such_as_hashes_of_its_models_is_there(store):
+    assert run(Learns, "AAPL/1day", store=store).manifest["notes"] == {"models": ["5f2a"]}
 
 
-def test_a_strategy_that_offers_the_hashes_of_its_models_has_them_there(store):
-    assert run(Learns, "AAPL/1day", store=store).manifest["models"] == {"trend": "5f2a"}
-    assert "models" not in run(Lists, "AAPL/1day", store=store).manifest
+def test_packages_that_only_the_strategy_imports_are_there_with_their_versions(store, project):
+    path = project(own=STRATEGY.format(imports="import hypothesis, json"))
+
+    assert run(path, "AAPL/1day", store=store).manifest["packages"]["hypothesis"] == hypothesis.__version__
 
 
 def test_no_path_user_host_or_secret_gets_in(tmp_path, store, project):
