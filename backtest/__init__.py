@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from backtest.result import RunResult, RunSpec
     from backtest.sources import Source, connect
     from backtest.store import Store
+    from backtest.sweeps import Sweep, sweep
 
 _HOMES = {
     "BacktestError": "errors",
@@ -48,6 +49,8 @@ _HOMES = {
     "measure": "metrics",
     "measure_returns": "metrics",
     "compare": "comparison",
+    "Sweep": "sweeps",
+    "sweep": "sweeps",
     "FIGURES": "figures",
     "write_report": "report",
 }
@@ -64,6 +67,7 @@ __all__ = [
     "Source",
     "Span",
     "Store",
+    "Sweep",
     "compare",
     "connect",
     "download",
@@ -73,6 +77,7 @@ __all__ = [
     "publish",
     "replay",
     "run",
+    "sweep",
     "write_report",
 ]
 

@@ -29,12 +29,15 @@ from backtest.terminal import (
     give_reproduced,
     give_runs,
     give_saved,
+    give_sweep,
     give_validity,
     give_verdicts,
     give_verdicts_json,
+    give_wrapped,
     progress,
     say,
     start_logging,
+    sweeping,
     watched,
 )
 
@@ -391,6 +394,71 @@ def run(
         say(f"Kept in {folder}; its page: backtest report {folder}")
 
 
+def sweep(
+    strategy: Annotated[str, typer.Argument(help="file.py:Name, or the name of a strategy that comes along.")],
+    series: Annotated[list[str], typer.Argument(help="One series or several, such as AAPL/1day.")],
+    grid: Annotated[list[str], typer.Option("--grid", help="fast=5:20:5 or kind=a,b. Repeatable.")],
+    where: Annotated[list[str] | None, typer.Option("--where", help="Only where fast<slow. Repeatable.")] = None,
+    random: Annotated[int, typer.Option(min=0, help="Draw so many points of the grid; 0: all.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    dask: Annotated[str, typer.Option(help="A Dask cluster in their place: tcp://HOST:PORT.")] = "",
+    rank: Annotated[str, typer.Option(help="The best has the highest of this metric.")] = "sharpe",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter that stays: invest=0.5.")] = None,
+    since: SinceOption = "",
+    until: UntilOption = "",
+    cash: Annotated[float, typer.Option(help="Money at the start.")] = 100_000.0,
+    costs: Annotated[str, typer.Option(help="ib-fixed, or none.")] = "ib-fixed",
+    benchmark: Annotated[str, typer.Option(help="A series to compare with.")] = "",
+    risk_free: Annotated[float, typer.Option(help="Return of cash a year; 0.02 is 2 %.")] = 0.0,
+    store: StoreOption = STORE,
+    out: Annotated[str, typer.Option(help="Folder of the trials; runs/NAME-sweep if not given.")] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep in --out, and with no other.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Run a strategy with each point of a grid, keep every trial, and say how far the best one can be believed.
+
+    Trials that the folder has are not made again, so that a sweep can be stopped and run again. All that it ever got
+    count when the best is judged.
+
+    Example: backtest sweep sma_cross AAPL/1day --grid fast=5:20:5 --grid slow=20:60:10 --jobs 2 --store data/sample
+    """
+    from contextlib import nullcontext
+
+    from backtest.grid import condition_of, grid_of
+    from backtest.sweeps import sweep as search
+    from backtest.workers import dask_executor
+
+    with dask_executor(dask) if dask else nullcontext() as executor, sweeping() as tell:
+        found = search(
+            strategy,
+            _series(series),
+            grid_of(grid),
+            store=store,
+            executor=executor,
+            jobs=jobs,
+            where=condition_of(where or []),
+            random=random,
+            seed=seed,
+            rank=rank,
+            folder=out,
+            resume=resume,
+            span=(_date(since, "--since"), _date(until, "--until")),
+            params=_settings(settings or []),
+            tell=tell,
+            cash=cash,
+            costs=costs,
+            benchmark=benchmark,
+            risk_free=risk_free,
+        )
+    picture = found.folder / "heatmap.png"
+    found.plot().savefig(picture)
+    give_sweep(found, as_json)
+    if not as_json:
+        say(f"Kept in {found.folder}; its picture: {picture}; more: backtest validate {found.folder}")
+
+
 def report(
     run_name: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a kept run, or its name in runs/.")],
     out: Annotated[str, typer.Option(help="Folder of the page; the run's own if not given.")] = "",
@@ -439,7 +507,9 @@ def compare(
 
 
 def validate(
-    run_name: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a kept run, or its name in runs/.")],
+    run_name: Annotated[
+        str, typer.Argument(metavar="RUN", help="Folder of a kept run or a sweep, or its name in runs/.")
+    ],
     bootstrap: Annotated[int, typer.Option(min=10, help="Samples of the bootstrap, and of the trades.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
     costs: Annotated[str, typer.Option(help="Multiples of the costs paid.")] = "0,1,2",
@@ -450,7 +520,9 @@ def validate(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Say whether a kept run is skill or luck: a verdict, intervals, other orders of its trades, other costs.
+    Say whether a kept run, or the best of a sweep, is skill or luck: a verdict, intervals, other orders, other costs.
+
+    All trials that the folder of a sweep ever got count against its best one.
 
     Ends with 1 where --lookahead finds a decision that changes with bars after it. It needs the strategy's file where
     the run found it, and the bars.
@@ -460,15 +532,21 @@ def validate(
     from backtest.lookahead import look_ahead_of
     from backtest.result import RunResult
     from backtest.runs import locate
+    from backtest.sweeps import sweep_of
     from backtest.validity import validate as examine_run
 
-    result = RunResult.load(locate(RUNS, run_name))
+    folder = locate(RUNS, run_name)
+    tried = sweep_of(folder)
+    result = tried.best_run if tried else RunResult.load(folder)
     leaks = look_ahead_of(result.spec, store) if lookahead else []
-    found = examine_run(result, samples=bootstrap, seed=seed, factors=_factors(costs), looks_ahead=leaks)
+    ratios = tried.ratios.tolist() if tried else []
+    found = examine_run(result, samples=bootstrap, seed=seed, factors=_factors(costs), trials=ratios, looks_ahead=leaks)
     if as_json:
-        give_json({"run": result.run, **found.to_dict()})
+        give_json({"run": result.run, **found.to_dict(), **({"sweep": tried.to_dict()} if tried else {})})
     else:
         give_validity(result, found)
+        if tried:
+            give_wrapped(tried.summary)
     if leaks:
         raise typer.Exit(1)
 
@@ -625,6 +703,7 @@ COMMANDS = (
     pin,
     publish,
     run,
+    sweep,
     runs,
     report,
     compare,

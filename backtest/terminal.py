@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from backtest.repairs import Repair
     from backtest.result import RunResult
     from backtest.runs import Kept
+    from backtest.sweeps import Progress as SweepProgress
+    from backtest.sweeps import Sweep
     from backtest.validity import Validity
     from backtest.verification import Verdict
 
@@ -51,6 +53,11 @@ def say(text: str) -> None:
 def give(text: str) -> None:
     """Give a result: stdout."""
     print(text, flush=True)
+
+
+def give_wrapped(text: str) -> None:
+    """Give a result in words, in lines of the usual width."""
+    give(_wrapped(text))
 
 
 def give_json(value: dict[str, Any]) -> None:
@@ -141,6 +148,69 @@ def give_comparison(found: Comparison, as_json: bool) -> None:
     for one in found.differences:
         give(_wrapped(str(one)))
     give(_wrapped(found.basis))
+
+
+def give_sweep(found: Sweep, as_json: bool) -> None:
+    """Give the best trials of a sweep, and how far the best can be believed."""
+    from backtest.metrics import METRICS
+
+    if as_json:
+        give_json(found.to_dict())
+        return
+    rank = found.asked["rank"].lstrip("-")
+    shown = list(dict.fromkeys([rank, "total_return", "sharpe", "max_drawdown", "trades"]))
+    heads = {"total_return": "return", "sharpe": "Sharpe", "max_drawdown": "drawdown"}
+    rows = [
+        [*map(str, found.point(trial).values()), *(METRICS[name].text(trial.metrics[name]) for name in shown)]
+        for trial in found.ranked[:10]
+    ]
+    give_table((*found.varied, *(heads.get(name, name) for name in shown)), rows)
+    give(_wrapped(found.summary))
+    for reason in found.verdict.reasons:
+        give(_wrapped(f"- {reason}"))
+    if found.failed:
+        say(f"{len(found.failed):,} of {len(found.trials):,} trials failed, the first: {found.failed[0].error}")
+
+
+@contextmanager
+def sweeping() -> Iterator[Callable[[SweepProgress], None]]:
+    """Yield a function that shows how far a sweep has come: live on a terminal, else a line now and then."""
+    from rich.console import Console
+
+    if not sys.stderr.isatty():
+        yield _Seldom(_LINE_SECONDS)
+        return
+    with Console(stderr=True).status("sweeping") as status:
+        yield lambda progress: status.update(_sweep_text(progress))
+
+
+class _Seldom:
+    """Says how far a sweep has come, at most once in so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._said = seconds, 0.0
+
+    def __call__(self, progress: SweepProgress) -> None:
+        if progress.seconds - self._said >= self._seconds:
+            self._said = progress.seconds
+            say(_sweep_text(progress))
+
+
+def _sweep_text(progress: SweepProgress) -> str:
+    failed = f", {progress.failed:,} failed" if progress.failed else ""
+    before = f" ({progress.kept:,} of them before)" if progress.kept else ""
+    return (
+        f"{progress.done:,} of {progress.total:,} trials{before}{failed}, about {_time_left(progress.left)} left "
+        f"(until {_clock_time(progress.left)})"
+    )
+
+
+def _time_left(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
+
+
+def _clock_time(seconds: float) -> str:
+    return time.strftime("%H:%M", time.localtime(time.time() + seconds))
 
 
 def give_validity(result: RunResult, found: Validity) -> None:
@@ -522,7 +592,7 @@ class _Tally:
         share, seconds = sum(self._shares.values()) / self._count, self._shown - self._began
         done = sum(one == 1 for one in self._shares.values())
         left = seconds / share - seconds if share else 0
-        time_left = f"{left:,.0f} s" if left < 120 else f"{left / 60:,.0f} min"
+        time_left = _time_left(left)
         return (
             f"{done:,} of {self._count:,} series, {self._requests:,} requests, {self._bars:,} bars "
             f"({self._bars / max(seconds, 0.1):,.0f} a second), about {time_left} left; "

@@ -1,0 +1,416 @@
+"""`sweep`: a strategy with many parameters, every trial kept and counted, and how far the best one can be believed."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest import grid as grids
+from backtest.account import sample
+from backtest.bars import Series
+from backtest.definitions import METRICS
+from backtest.disk import sync_folder, write_file
+from backtest.errors import BadStore, StrategyError, UsageError
+from backtest.grid import Condition, Grid, words_of
+from backtest.heatmap import draw_heat_map
+from backtest.inference import BLOCKS, deflated_sharpe, overfitting
+from backtest.result import RunResult
+from backtest.returns import Undefined
+from backtest.store import Store
+from backtest.trials import Trial, Trials, read_json
+from backtest.validity import Verdict, verdict
+from backtest.workers import Job, Point, each, job_of, result_of
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+    import pandas as pd
+
+FORMAT = 1
+DOCUMENT = "sweep.json"
+BEST = "best"  # folder of the best trial's run, in that of the sweep
+
+_SHOWN = ("total_return", "sharpe", "max_drawdown", "trades")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a sweep has come."""
+
+    done: int  # of this sweep, those that were kept already among them
+    total: int
+    kept: int  # that had been made before
+    failed: int
+    seconds: float  # since it began
+    left: float  # seconds, about; NaN until the first is done
+
+
+Tell = Callable[[Progress], None]
+
+
+def sweep(
+    strategy: str | Path | type[Any],
+    series: Series | str | Iterable[Series | str],
+    grid: Grid,
+    *,
+    store: Store | str | Path,
+    executor: Executor | None = None,
+    jobs: int = 1,
+    where: Condition | None = None,
+    random: int = 0,
+    seed: int = 0,
+    rank: str = "sharpe",
+    folder: str | Path = "",
+    resume: bool = False,
+    span: tuple[date | None, date | None] | None = None,
+    params: Mapping[str, Any] | None = None,
+    tell: Tell | None = None,
+    **asked: Any,
+) -> Sweep:
+    """
+    Run a strategy with each point of a grid, keep every trial in a folder, and return them.
+
+    A trial that the folder has already, of the same code on the same bars, is not made again: stopped at any moment,
+    the same call goes on. All trials that a folder ever got count when its best one is judged.
+
+    Args:
+        grid: the values of each parameter that varies.
+        executor: where trials run: any of `concurrent.futures`, or a Dask cluster's `client.get_executor()`.
+        jobs: processes, where no executor is given; 1 is this process.
+        where: a function of a point's parameters; points that it refuses are left out.
+        random: how many points to draw from the grid; 0 for all.
+        seed: of the draw.
+        rank: a name in METRICS; the highest is the best, and the lowest of "-NAME".
+        folder: of the trials; runs/STRATEGY-SERIES-sweep if not given.
+        resume: refuse to begin another sweep than the one in the folder.
+        span: first and last session, both included.
+        params: of the parameters that do not vary.
+        tell: called with a `Progress` now and then.
+        asked: what else `run` takes: cash, costs, ...
+
+    Raises:
+        UsageError: a name or a number is off, or nothing is left of the grid.
+        NoBars: the store lacks the bars.
+        StrategyError: no trial came to an end.
+    """
+    _check(rank, jobs)
+    points = [Point(params) for params in grids.points(grid, where, random, seed)]
+    job = job_of(strategy, series, store=store, span=span, params=params, swept=grid, **asked)
+    into = Path(folder) if folder else default_folder(job)
+    document = _document(job, grid, rank, random, seed, points)
+    if resume:
+        _check_same(read_json(into / DOCUMENT), document, into)
+    _write(into, document)
+    complete(job, points, Trials(into), executor=executor, jobs=jobs, tell=tell)
+    return _finished(into, job, points, rank)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """
+    The trials of a sweep, and its best one.
+
+    Attributes:
+        asked: what was asked: strategy, series, grid, rank, ...
+        trials: those of this sweep, in the order of the grid, without returns.
+        ratios: the Sharpe ratio a year of every trial that the folder ever got, on whatever bars and code.
+        best_run: the run of the best trial.
+    """
+
+    folder: Path
+    asked: dict[str, Any]
+    trials: list[Trial]
+    ratios: np.ndarray
+    best_run: RunResult
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Sweep:
+        """
+        Return the sweep in a folder.
+
+        Raises:
+            BadStore: there is none, or it was stopped before its end.
+        """
+        folder = Path(folder)
+        asked = read_json(folder / DOCUMENT)
+        if (number := asked.get("format")) != FORMAT:
+            raise BadStore(f"the sweep in {folder} has format {number}, not {FORMAT}; sweep again")
+        kept = Trials(folder).read()
+        done = [kept[key] for key in asked["keys"] if key in kept]
+        if len(done) < len(asked["keys"]):
+            raise BadStore(
+                f"the sweep in {folder} has {len(done):,} of {len(asked['keys']):,} trials; let it come to its end: "
+                "backtest sweep ... --resume"
+            )
+        return cls(folder, asked, done, _ratios(kept.values()), RunResult.load(folder / BEST))
+
+    @property
+    def name(self) -> str:
+        """The strategy's own name."""
+        return str(self.asked["strategy"]).rpartition(":")[2]
+
+    @property
+    def varied(self) -> list[str]:
+        """The names of the parameters that vary."""
+        return list(grids.names(self.asked["grid"])) or list(self.asked["grid"])
+
+    @property
+    def ranked(self) -> list[Trial]:
+        """The trials that came to an end with a rank, the best first."""
+        return ranked(self.trials, self.asked["rank"])
+
+    @property
+    def best(self) -> Trial:
+        """The best trial."""
+        return self.ranked[0]
+
+    @property
+    def failed(self) -> list[Trial]:
+        """The trials that failed, each with its error."""
+        return [trial for trial in self.trials if trial.error]
+
+    def point(self, trial: Trial) -> dict[str, Any]:
+        """Return the parameters of a trial that vary."""
+        return {name: trial.params[name] for name in self.varied}
+
+    @cached_property
+    def deflated_sharpe(self) -> float:
+        """The probability that the best trial's true Sharpe ratio is above 0, counting all that were ever tried."""
+        run = sample(self.best_run)
+        deviation = float(self.ratios.std(ddof=1)) if len(self.ratios) > 1 else 0.0
+        return deflated_sharpe(*run.moments, len(self.ratios), deviation / math.sqrt(run.periods))
+
+    @cached_property
+    def overfitting(self) -> float:
+        """The probability of backtest overfitting (PBO) of choosing the best of these trials by its Sharpe ratio."""
+        moving = [trial.returns for trial in self._with_returns() if np.ptp(trial.returns) > 0]
+        if len(moving) < 2 or len(moving[0]) < BLOCKS:
+            return Undefined("too few")
+        return overfitting(np.column_stack(moving))
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """What can be said of the best trial, and why."""
+        found = verdict(self.best_run, self.ratios.tolist())
+        overfits = found.words == "holds so far" and self.overfitting > 0.5
+        words = "overfits, as the best is more often below the median than above it where it was not chosen"
+        return Verdict(words if overfits else found.words, (*found.reasons, *self._more_reasons()))
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row a trial, the best first: the parameters that vary, then the metrics; failed ones last."""
+        import pandas as pd
+
+        ordered = [*self.ranked, *(trial for trial in self.trials if trial not in self.ranked)]
+        return pd.DataFrame([{**self.point(trial), **trial.metrics} for trial in ordered])
+
+    def plot(self, *names: str) -> matplotlib.figure.Figure:
+        """
+        Return the picture of the rank over one parameter or two: the first that vary if none is named.
+
+        Raises:
+            UsageError: a name does not vary.
+        """
+        chosen = list(names) or self.varied[:2]
+        unknown = [name for name in chosen if name not in self.asked["grid"]]
+        if unknown or len(chosen) > 2:
+            raise UsageError(f"{', '.join(chosen)} cannot be drawn; name one or two of {', '.join(self.varied)}")
+        metric = METRICS[self.asked["rank"].lstrip("-")]
+        rows = [(trial.params, trial.metrics.get(metric.name, math.nan)) for trial in self.trials]
+        scale = 100.0 if metric.unit == "%" else 1.0
+        label = f"{metric.label} [{metric.unit}]" if metric.unit else metric.label
+        return draw_heat_map([(one, value * scale) for one, value in rows], chosen, label, self.best.params)
+
+    @property
+    def summary(self) -> str:
+        """The best trial and how far it can be believed, in two sentences."""
+        rank, metric = self.asked["rank"], METRICS[self.asked["rank"].lstrip("-")]
+        shown = metric.text(self.best.metrics[metric.name])
+        return (
+            f"Best of {len(self.trials):,} trials by {rank}: {words_of(self.point(self.best))} with {shown}. "
+            f"Deflated Sharpe {_number(self.deflated_sharpe)}, counting {len(self.ratios):,} trials on record; "
+            f"probability of overfitting {_number(self.overfitting)}: {self.verdict.words}."
+        )
+
+    def to_dict(self, most: int = 10) -> dict[str, Any]:
+        """Return it for JSON: None where a number is not defined."""
+        return {
+            "folder": str(self.folder),
+            "asked": {name: value for name, value in self.asked.items() if name != "keys"},
+            "trials": len(self.trials),
+            "failed": len(self.failed),
+            "recorded": len(self.ratios),
+            "best": _row(self, self.best),
+            "deflated_sharpe": _or_none(self.deflated_sharpe),
+            "pbo": _or_none(self.overfitting),
+            "verdict": {"words": self.verdict.words, "reasons": list(self.verdict.reasons)},
+            "top": [_row(self, trial) for trial in self.ranked[:most]],
+        }
+
+    def __repr__(self) -> str:
+        return f"{self.name} on {', '.join(self.best_run.series)}\n{self.summary}"
+
+    def _repr_html_(self) -> str:
+        return f"{self.frame.head(10).to_html(index=False)}<p>{self.summary}</p>"
+
+    def _with_returns(self) -> list[Trial]:
+        kept = Trials(self.folder).read(self.asked["keys"], returns=True)
+        return [kept[trial.key] for trial in self.trials if not trial.error]
+
+    def _more_reasons(self) -> list[str]:
+        metric = self.asked["rank"].lstrip("-")
+        again, first = METRICS[metric].function(sample(self.best_run)), self.best.metrics[metric]
+        reasons = [f"probability of overfitting: {_number(self.overfitting)}"]
+        if again != first:
+            reasons.append(f"run twice its {metric} was {first:g} and {again:g}: it draws at random without a seed")
+        return reasons
+
+
+def sweep_of(folder: Path) -> Sweep | None:
+    """Return the sweep in a folder, or the one whose best trial's run it holds; None where there is neither."""
+    for place in (folder, folder.parent):
+        if (place / DOCUMENT).exists() and (place == folder or folder.name == BEST):
+            return Sweep.load(place)
+    return None
+
+
+def complete(
+    job: Job,
+    points: Sequence[Point],
+    trials: Trials,
+    *,
+    executor: Executor | None = None,
+    jobs: int = 1,
+    tell: Tell | None = None,
+) -> None:
+    """Make the trials of points that are not kept yet, and keep each as soon as it is made."""
+    known = trials.read()
+    keys = [job.key(point) for point in points]
+    left = [point for key, point in zip(keys, points, strict=True) if key not in known]
+    failed = sum(bool(known[key].error) for key in keys if key in known)
+    began, kept = time.monotonic(), len(points) - len(left)
+    made = 0
+    for batch in each(job, left, executor, jobs):
+        trials.add(batch)
+        made += len(batch)
+        failed += sum(bool(trial.error) for trial in batch)
+        if tell is not None:
+            seconds = time.monotonic() - began
+            tell(Progress(kept + made, len(points), kept, failed, seconds, seconds / made * (len(left) - made)))
+
+
+def ranked(trials: Iterable[Trial], rank: str) -> list[Trial]:
+    """Return the trials that have a rank, the best first; of equal ones the first stays first."""
+    name, sign = rank.lstrip("-"), -1 if rank.startswith("-") else 1
+    known = [trial for trial in trials if not math.isnan(trial.metrics.get(name, math.nan))]
+    return sorted(known, key=lambda trial: -sign * trial.metrics[name])
+
+
+def default_folder(job: Job) -> Path:
+    """Return where the trials of a strategy on some series go; of each version and grid, so that all are counted."""
+    strategy, first = job.name.rpartition(":")[2], job.series[0].short
+    more = f"-and-{len(job.series) - 1}-more" if len(job.series) > 1 else ""
+    return Path("runs") / (re.sub(r"[^A-Za-z0-9]+", "-", f"{strategy}-{first}") + f"{more}-sweep")
+
+
+def check_rank(rank: str) -> None:
+    """Raise UsageError for a rank that is no metric."""
+    if rank.lstrip("-") not in METRICS:
+        raise UsageError(f"no metric {rank!r} to rank by; there are {', '.join(METRICS)}")
+
+
+def _check(rank: str, jobs: int) -> None:
+    check_rank(rank)
+    if jobs < 1:
+        raise UsageError(f"{jobs} processes can do nothing; name 1 or more")
+
+
+def _document(job: Job, grid: Grid, rank: str, random: int, seed: int, points: Sequence[Point]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "strategy": job.name,
+        "source": job.source,
+        "series": [str(one) for one in job.series],
+        "since": job.since.isoformat() if job.since else "",
+        "until": job.until.isoformat() if job.until else "",
+        "params": job.params,
+        "asked": job.asked,
+        "grid": {name: list(values) for name, values in grid.items()},
+        "rank": rank,
+        "random": random,
+        "seed": seed,
+        "case": job.case,
+        "bars": job.digests,
+        "keys": [job.key(point) for point in points],
+    }
+
+
+def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Raise UsageError where the sweep in a folder asked for other trials."""
+    if before.get("keys") == now["keys"]:
+        return
+    said = {"source": "the strategy's source", "bars": "the bars"}
+    names = ("strategy", "series", "since", "until", "params", "asked", "grid", "random", "seed", "source", "bars")
+    # As JSON keeps them: a tuple is a list there.
+    changed = [said.get(name, name) for name in names if _as_json(before.get(name)) != _as_json(now[name])]
+    raise UsageError(
+        f"the sweep in {folder} was another: {', '.join(changed) or 'the condition'} differ; leave out --resume to "
+        "begin this one beside it, whose trials then count with the others"
+    )
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=repr)
+
+
+def _write(folder: Path, document: dict[str, Any]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(folder / DOCUMENT, (json.dumps(document, indent=1, default=repr) + "\n").encode())
+        sync_folder(folder)
+    except OSError as error:
+        raise UsageError(f"no sweep can be kept in {folder} ({error}); name another folder") from error
+
+
+def _finished(folder: Path, job: Job, points: Sequence[Point], rank: str) -> Sweep:
+    """Return the sweep with the run of its best trial, which is made again and kept."""
+    kept = Trials(folder).read()
+    done = [kept[job.key(point)] for point in points]
+    order = ranked(done, rank)
+    if not order:
+        raise StrategyError(
+            f"none of the {len(done):,} trials has a {rank.lstrip('-')}; the first: "
+            f"{done[0].error or 'it is not defined'}"
+        )
+    best = next(point for point in points if job.key(point) == order[0].key)
+    result_of(job, best).save(folder / BEST)
+    return Sweep.load(folder)
+
+
+def _ratios(trials: Iterable[Trial]) -> np.ndarray:
+    """Return the Sharpe ratios of trials on all bars; those in a window are parts of a walk forward."""
+    ratios = np.array([trial.metrics.get("sharpe", math.nan) for trial in trials if not trial.window])
+    return np.asarray(ratios[np.isfinite(ratios)])
+
+
+def _row(found: Sweep, trial: Trial) -> dict[str, Any]:
+    stats = {name: _or_none(value) for name, value in trial.metrics.items()}
+    return {"params": found.point(trial), "stats": stats}
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _number(value: float) -> str:
+    return "not defined" if math.isnan(value) else f"{value:.2f}"

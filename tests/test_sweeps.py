@@ -1,0 +1,463 @@
+import json
+import math
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from bucket import KEY, SECRET, Bucket
+
+from backtest.account import sample as account_of
+from backtest.cli import main
+from backtest.engine import run
+from backtest.errors import BrokenPin, DamagedStore, StrategyError, UsageError
+from backtest.heatmap import medians
+from backtest.inference import probabilistic_sharpe
+from backtest.store import Store
+from backtest.sweeps import Sweep, sweep
+from backtest.trials import Trial, Trials
+from backtest.workers import Point, job_of, result_of, trials_of
+
+ROOT = Path(__file__).parents[1]
+SMA = str(ROOT / "strategies" / "sma_cross.py")
+YEARS = (date(2003, 1, 2), date(2004, 12, 31))
+GRID = {"fast": [5, 10, 15], "slow": [20, 30]}
+
+
+def swept(sample, folder, grid=GRID, strategy=SMA, **more):
+    return sweep(strategy, "AAPL/1day", grid, store=sample, span=YEARS, folder=folder, **more)
+
+
+def same(one, other):
+    """Return whether two folders hold the same trials to the last bit, returns included."""
+    first, second = (Trials(folder).read(returns=True) for folder in (one, other))
+    numbers = [[(key, *map(repr, each[key].metrics.values())) for key in sorted(each)] for each in (first, second)]
+    arrays = [[each[key].returns.tobytes() + each[key].sessions.tobytes() for key in sorted(each)]
+              for each in (first, second)]  # fmt: skip
+    return len(first) > 0 and numbers[0] == numbers[1] and arrays[0] == arrays[1]
+
+
+@pytest.fixture(scope="module")
+def finished(sample, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    return swept(sample, folder)
+
+
+def test_a_trial_has_the_numbers_of_a_run_of_its_own(sample, finished):
+    alone = run(SMA, "AAPL/1day", store=sample, span=YEARS, params={"fast": 10, "slow": 30})
+
+    (trial,) = (one for one in finished.trials if finished.point(one) == {"fast": 10, "slow": 30})
+    kept = Trials(finished.folder).read([trial.key], returns=True)[trial.key]
+    assert {name: repr(value) for name, value in trial.metrics.items()} == {
+        name: repr(float(value)) for name, value in alone.stats.items()
+    }
+    assert kept.returns.tolist() == alone.returns.tolist()
+    assert [str(day) for day in kept.sessions] == [f"{day:%Y-%m-%d}" for day in alone.returns.index]
+
+
+def test_the_best_has_the_highest_rank_and_its_run_is_kept(finished):
+    ratios = [trial.metrics["sharpe"] for trial in finished.trials]
+
+    assert [finished.point(trial) for trial in finished.trials][:3] == [
+        {"fast": 5, "slow": 20}, {"fast": 5, "slow": 30}, {"fast": 10, "slow": 20},
+    ]  # fmt: skip
+    assert finished.best.metrics["sharpe"] == max(ratios)
+    assert finished.best_run.stats["sharpe"] == max(ratios)
+    assert finished.best_run.spec.params == finished.best.params
+    assert Sweep.load(finished.folder).best == finished.best
+
+
+def test_a_rank_with_a_minus_prefers_the_lowest(sample, tmp_path):
+    found = swept(sample, tmp_path, rank="-volatility")
+
+    assert found.best.metrics["volatility"] == min(trial.metrics["volatility"] for trial in found.trials)
+
+
+def test_a_trial_that_is_kept_is_not_made_again(sample, tmp_path):
+    told = []
+    swept(sample, tmp_path, {"fast": [5], "slow": [20]})
+    before = set((tmp_path / "trials").iterdir())
+
+    swept(sample, tmp_path, tell=told.append)
+
+    assert (told[-1].kept, told[-1].done, told[-1].total) == (1, 6, 6)
+    assert told[-1].left == 0
+    rows = [Trials(tmp_path).read(), *(path for path in (tmp_path / "trials").iterdir() if path not in before)]
+    assert len(rows[0]) == 6
+
+
+def test_other_code_other_bars_and_other_costs_are_other_trials(sample, tmp_path):
+    changed = tmp_path / "sma.py"
+    changed.write_text(Path(SMA).read_text() + "\n# a change\n")
+    job = job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID)
+    others = [
+        job_of(str(changed), "AAPL/1day", store=sample, span=YEARS, swept=GRID),
+        job_of(SMA, "AAPL/1day", store=sample, span=(YEARS[0], date(2004, 12, 30)), swept=GRID),
+        job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID, costs="none"),
+        job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID, params={"invest": 0.5}),
+    ]
+
+    keys = {one.key(Point({"fast": 5, "slow": 20})) for one in [job, *others]}
+
+    assert len(keys) == 5
+    assert job.key(Point({"fast": 5, "slow": 20})) == job_of(
+        SMA, "AAPL/1day", store=sample, span=YEARS, swept=["slow", "fast"]
+    ).key(Point({"slow": 20, "fast": 5}))
+
+
+def test_all_trials_that_a_folder_ever_got_count_when_the_best_is_judged(sample, tmp_path):
+    first = swept(sample, tmp_path, {"fast": [5], "slow": [20, 30]})
+    second = swept(sample, tmp_path, {"fast": [5], "slow": [20, 40, 50]})
+
+    ratios = [trial.metrics["sharpe"] for trial in Trials(tmp_path).read().values()]
+    assert (len(first.ratios), len(second.trials), len(second.ratios)) == (2, 3, 4)
+    assert "counting 4 trials on record" in second.summary
+    # The formula of Bailey and López de Prado (2014) from its parts.
+    normal, run_of_best = NormalDist(), second.best_run.returns
+    ratio = run_of_best.mean() / run_of_best.std()
+    gamma, count = 0.5772156649015329, len(ratios)
+    hurdle = (1 - gamma) * normal.inv_cdf(1 - 1 / count) + gamma * normal.inv_cdf(1 - 1 / (count * math.e))
+    hurdle *= statistics.stdev(ratios) / math.sqrt(252)
+    away = run_of_best - run_of_best.mean()
+    skew, kurtosis = ((away**n).mean() / (away**2).mean() ** (n / 2) for n in (3, 4))
+    score = (ratio - hurdle) * math.sqrt(len(run_of_best) - 1)
+    score /= math.sqrt(1 - skew * ratio + (kurtosis - 1) / 4 * ratio**2)
+    assert second.deflated_sharpe == pytest.approx(normal.cdf(score), abs=1e-3)  # moments differ by n / (n - 1)
+
+
+def test_a_trial_that_fails_is_kept_with_its_error_and_the_others_go_on(sample, tmp_path):
+    found = swept(
+        sample, tmp_path, {"fast": [10, 30], "slow": [20, 25]}, where=lambda point: point != {"fast": 30, "slow": 25}
+    )
+
+    assert [found.point(trial) for trial in found.failed] == [{"fast": 30, "slow": 20}]
+    assert "fast=30 must be less than slow=20" in found.failed[0].error
+    assert len(found.ranked) == 2
+
+
+def test_where_all_trials_fail_it_is_said_why(sample, tmp_path):
+    with pytest.raises(StrategyError, match=r"none of the 2 trials has a sharpe; the first: .* must be less"):
+        swept(sample, tmp_path, {"fast": [30, 40], "slow": [20]})
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"rank": "sharp"}, "no metric 'sharp'"),
+        ({"jobs": 0}, "0 processes"),
+        ({"slipage": "1"}, "cannot be asked for slipage"),
+        ({"grid": {"fats": [1]}}, "did you mean fast"),
+        ({"params": {"fast": 3}}, "both swept and set"),
+        ({"where": lambda point: False}, "leaves none of the 6"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_runs(sample, tmp_path, more, said):
+    with pytest.raises(UsageError, match=said):
+        swept(sample, tmp_path, **more)
+
+    assert not any(tmp_path.iterdir())
+
+
+def test_resume_refuses_another_sweep_and_says_what_differs(sample, tmp_path):
+    swept(sample, tmp_path, {"fast": [5], "slow": [20]})
+
+    with pytest.raises(UsageError, match="was another: grid differ"):
+        swept(sample, tmp_path, {"fast": [5], "slow": [30]}, resume=True)
+
+    assert swept(sample, tmp_path, {"fast": [5], "slow": [20]}, resume=True).trials
+
+
+def test_a_strategy_that_other_processes_cannot_find_is_refused(sample, tmp_path, finished):
+    import backtrader as bt
+
+    class Local(bt.Strategy):
+        params = (("n", 1),)
+
+    with pytest.raises(UsageError, match="put it into a file"):
+        swept(sample, tmp_path, {"n": [1, 2]}, strategy=Local, jobs=2)
+
+
+def test_a_worker_with_another_strategy_or_other_bars_refuses(sample, tmp_path):
+    job = job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID)
+    point = Point({"fast": 5, "slow": 20})
+
+    with pytest.raises(BrokenPin, match="differs from the one"):
+        result_of(replace(job, source="0" * 64, case="other code"), point)
+    with pytest.raises(BrokenPin, match="the bars of AAPL/1day changed"):
+        result_of(replace(job, digests={str(job.series[0]): "0"}, case="other bars"), point)
+
+
+# --- through executors
+
+
+def test_threads_give_the_same_trials(sample, finished, tmp_path):
+    with ThreadPoolExecutor(3) as executor:
+        swept(sample, tmp_path, executor=executor)
+
+    assert same(finished.folder, tmp_path)
+
+
+SUICIDAL = """
+import os, signal
+from pathlib import Path
+import backtrader as bt
+
+class Suicidal(bt.Strategy):
+    params = dict(n=0, marks="")
+
+    def start(self):
+        mark = Path(self.p.marks) / "died"
+        if self.p.n == 3 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def next(self):
+        if len(self) % (5 + self.p.n) == 0:
+            self.buy() if not self.position else self.close()
+"""
+
+
+def test_a_worker_killed_midway_costs_only_trials_under_way_which_are_made_again(sample, tmp_path):
+    (tmp_path / "suicidal.py").write_text(SUICIDAL)
+    grid, marks = {"n": list(range(8))}, str(tmp_path)
+
+    found = swept(sample, tmp_path / "a", grid, str(tmp_path / "suicidal.py"), jobs=2, params={"marks": marks})
+    swept(sample, tmp_path / "b", grid, str(tmp_path / "suicidal.py"), params={"marks": marks})
+
+    assert (tmp_path / "died").exists()
+    assert not found.failed
+    assert same(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_trial_that_kills_each_worker_is_named(sample, tmp_path):
+    (tmp_path / "suicidal.py").write_text(SUICIDAL.replace("not mark.exists()", "True"))
+
+    with pytest.raises(StrategyError, match="died 3 times in a row, at one of: n=3"):
+        swept(
+            sample, tmp_path / "a", {"n": [3]}, str(tmp_path / "suicidal.py"), jobs=2, params={"marks": str(tmp_path)}
+        )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
+def test_a_killed_sweep_keeps_its_trials_leaves_no_process_and_goes_on(sample, tmp_path):
+    words = ["sweep", SMA, "AAPL/1day", "--grid", "fast=2:9", "--grid", "slow=10:17", "--store", str(sample.root)]
+    words += ["--since", "2003-01-02", "--until", "2008-12-31"]
+    command = [sys.executable, "-m", "backtest", *words, "--json"]
+    process = subprocess.Popen([*command, "--jobs", "2", "--out", str(tmp_path / "a")], stdout=subprocess.PIPE)
+    until(lambda: process.poll() is not None or len(Trials(tmp_path / "a").read()) >= 4)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.communicate()
+    until(lambda: not any(alive(child) for child in children))
+    before = Trials(tmp_path / "a").read()
+
+    ended = subprocess.run([*command, "--out", str(tmp_path / "a"), "--resume"], capture_output=True, check=True)
+    years, grid = (date(2003, 1, 2), date(2008, 12, 31)), {"fast": range(2, 10), "slow": range(10, 18)}
+    sweep(SMA, "AAPL/1day", grid, store=sample, span=years, folder=tmp_path / "b")
+
+    assert 4 <= len(before) < 64
+    assert json.loads(ended.stdout)["trials"] == 64
+    assert same(tmp_path / "a", tmp_path / "b")
+
+
+def until(happened, seconds=60):
+    ends = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+
+
+def alive(process):
+    """Return whether a process runs, and is not merely waiting to be collected."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_store_in_a_bucket_gives_the_same_trials_and_is_fetched_once(sample, finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    with Bucket() as bucket:
+        for path in sample.root.rglob("*"):
+            if path.is_file():
+                bucket.objects[f"store/{path.relative_to(sample.root)}"] = path.read_bytes()
+
+        swept(bucket.url(), tmp_path)
+        fetched = [one for one in bucket.requests if one.startswith("GET") and one.endswith(".parquet")]
+
+    assert same(finished.folder, tmp_path)
+    assert 0 < len(fetched) <= 2 * len(set(fetched))  # once to tell the bars, and once for the trials at most
+
+
+# --- on disk
+
+
+def trial(key="a", **more):
+    days = np.array(["2024-01-02", "2024-01-03"], "datetime64[D]")
+    return Trial(
+        key, "case", {"n": 1}, "", {"sharpe": 1.5, "cagr": math.nan}, "", days, np.array([0.01, -0.02]), **more
+    )
+
+
+def test_a_trial_comes_back_as_it_was_and_counts_once(tmp_path):
+    failed = Trial("b", "case", {"n": 2, "kind": "ema"}, error="it failed")
+    Trials(tmp_path).add([trial(), failed])
+    Trials(tmp_path).add([trial()])
+
+    found = Trials(tmp_path).read(returns=True)
+
+    assert list(found) == ["a", "b"]
+    assert found["a"].params == {"n": 1}
+    assert repr(found["a"].metrics) == "{'sharpe': 1.5, 'cagr': nan}"
+    assert found["a"].returns.tolist() == [0.01, -0.02]
+    assert found["a"].sessions.astype(str).tolist() == ["2024-01-02", "2024-01-03"]
+    assert (found["b"].error, found["b"].metrics, len(found["b"].returns)) == ("it failed", {}, 0)
+
+
+def test_what_a_kill_left_half_written_is_not_read(tmp_path):
+    Trials(tmp_path).add([trial()])
+    (tmp_path / "trials" / ".tmp-1-1-x.parquet").write_bytes(b"PAR1")
+
+    assert list(Trials(tmp_path).read()) == ["a"]
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    Trials(tmp_path).add([trial()])
+    (path,) = (tmp_path / "trials").iterdir()
+    path.write_bytes(path.read_bytes()[:-20])
+
+    with pytest.raises(DamagedStore, match=path.name):
+        Trials(tmp_path).read()
+
+
+def test_a_task_gives_back_what_it_did_and_one_trial_at_least(sample):
+    job = job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID)
+    points = [Point({"fast": 5, "slow": slow}) for slow in range(20, 400)]
+
+    made = trials_of(job, points)
+
+    assert 1 <= len(made) < len(points)
+    assert [one.key for one in made] == [job.key(point) for point in points[: len(made)]]
+
+
+def test_no_bars_are_left_in_the_way_of_a_job(sample):
+    import pickle
+
+    job = job_of(SMA, "AAPL/1day", store=Store("data/sample") if Path("data/sample").exists() else sample, swept=GRID)
+
+    assert len(pickle.dumps(job)) < 2000
+    assert job.store.root.is_absolute()
+
+
+# --- seen
+
+
+def test_a_place_of_the_map_is_the_median_over_the_other_parameters():
+    rows = [({"a": a, "b": b, "c": c}, float(10 * a + b + c**2)) for a in (1, 2) for b in (3, 4) for c in (0, 1, 3)]
+    rows.append(({"a": 3, "b": 3, "c": 0}, math.nan))
+
+    cells = medians(rows, ["a", "b"])
+
+    assert cells[:, :2].tolist() == [[14.0, 24.0], [15.0, 25.0]]
+    assert np.isnan(cells[:, 2]).all()
+
+
+def test_a_sweep_is_drawn_over_two_parameters_or_one(finished):
+    both, one = finished.plot(), finished.plot("slow")
+
+    assert (both.axes[0].get_xlabel(), both.axes[0].get_ylabel()) == ("fast", "slow")
+    assert [text.get_text() for text in both.axes[0].get_xticklabels()] == ["5", "10", "15"]
+    assert one.axes[0].get_ylabel() == "Sharpe ratio"
+    with pytest.raises(UsageError, match="name one or two of fast, slow"):
+        finished.plot("invest")
+
+
+def test_a_sweep_is_a_frame_with_the_best_first_and_says_how_far_it_can_be_believed(finished):
+    frame = finished.frame
+
+    assert frame["sharpe"].is_monotonic_decreasing
+    assert list(frame.columns[:2]) == ["fast", "slow"]
+    assert "Deflated Sharpe" in repr(finished)
+    assert "probability of overfitting" in finished._repr_html_()
+
+
+def test_the_winner_of_noise_is_not_believed(tmp_path, sample):
+    (tmp_path / "noise.py").write_text(NOISE)
+
+    found = swept(sample, tmp_path, {"seed": list(range(20))}, str(tmp_path / "noise.py"), costs="none")
+
+    alone = probabilistic_sharpe(*account_of(found.best_run).moments)
+    assert found.deflated_sharpe < min(0.95, alone - 0.1)
+    assert found.verdict.words != "holds so far"
+
+
+NOISE = """
+import random
+import backtrader as bt
+
+class Noise(bt.Strategy):
+    params = dict(seed=0)
+
+    def start(self):
+        self.random = random.Random(self.p.seed)
+
+    def next(self):
+        self.order_target_percent(target=self.random.choice([-0.9, 0.9]))
+"""
+
+
+def test_dask_gives_the_same_trials(sample, finished, tmp_path):
+    script = tmp_path / "cluster.py"
+    script.write_text(CLUSTER)
+    cluster = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        address = cluster.stdout.readline().strip()
+        words = ["--grid", "fast=5,10,15", "--grid", "slow=20,30", "--since", str(YEARS[0]), "--until", str(YEARS[1])]
+        command = [sys.executable, "-m", "backtest", "sweep", SMA, "AAPL/1day", *words, "--store", str(sample.root)]
+        subprocess.run([*command, "--dask", address, "--out", str(tmp_path / "a")], check=True, capture_output=True)
+    finally:
+        cluster.communicate("")
+
+    assert same(finished.folder, tmp_path / "a")
+
+
+CLUSTER = """
+from distributed import LocalCluster
+
+if __name__ == "__main__":
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        input()
+"""
+
+
+def test_the_command_line_says_the_same_as_json_within_80_columns(tmp_path, sample):
+    words = ["sweep", SMA, "AAPL/1day", "--grid", "fast=5,10", "--grid", "slow=20,30", "--where", "fast<slow"]
+    command = [sys.executable, "-m", "backtest", *words, "--store", str(sample.root), "--out", str(tmp_path)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    document = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
+
+    assert document["trials"] == document["recorded"] == 4
+    assert f"Deflated Sharpe {document['deflated_sharpe']:.2f}" in " ".join(told.stdout.split())
+    assert document["best"]["params"] == document["top"][0]["params"]
+    assert max(map(len, told.stdout.splitlines())) <= 80
+    assert (tmp_path / "heatmap.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("place", ["", "best"])
+def test_validate_counts_all_trials_of_a_sweep_against_its_best(finished, capsys, place):
+    with pytest.raises(SystemExit) as ended:
+        main(["validate", str(finished.folder / place), "--bootstrap", "10", "--json"])
+    document = json.loads(capsys.readouterr().out)
+
+    assert not ended.value.code
+    assert document["sweep"]["deflated_sharpe"] == finished.deflated_sharpe
+    assert f"one of {len(finished.ratios)} trials: deflated Sharpe" in " ".join(document["verdict"]["reasons"])
