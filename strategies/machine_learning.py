@@ -1,0 +1,221 @@
+"""Machine learning: a model that is fitted again and again to what was known, and asked about what comes next."""
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Protocol
+
+import backtrader as bt
+import numpy as np
+
+LONGEST = 20  # bars that a row of features looks back
+
+
+class Model(Protocol):
+    """What a model must do; `MODELS` names those there are."""
+
+    def fit(self, features, labels):
+        """Learn from features, shape (rows, columns), and labels, 1 where the price rose and 0 where it did not."""
+
+    def predict(self, features):
+        """Return the chance of a rise for each row."""
+
+    def save(self):
+        """Return the fitted model as bytes, the same for the same model: their hash is kept with the run."""
+
+
+class Scikit:
+    """
+    An adapter for whatever has scikit-learn's manners.
+
+    LightGBM's `LGBMClassifier` and XGBoost's `XGBClassifier` have: `Scikit(LGBMClassifier(random_state=seed))`.
+    """
+
+    def __init__(self, estimator):
+        self.estimator = estimator
+
+    def fit(self, features, labels):
+        self.estimator.fit(features, labels)
+
+    def predict(self, features):
+        return self.estimator.predict_proba(features)[:, list(self.estimator.classes_).index(1)]
+
+    def save(self):
+        return pickle.dumps(self.estimator)
+
+
+class Descent:
+    """
+    An adapter for whatever is trained in a loop: here a logistic regression, in numpy.
+
+    With PyTorch or TensorFlow, `fit` makes the network and the optimiser and has the same loop (forward, error,
+    gradient, step); `predict` is the forward pass, and `save` the bytes of the `state_dict`.
+    """
+
+    def __init__(self, rate=0.5, steps=200):
+        self.rate, self.steps = rate, steps
+
+    def fit(self, features, labels):
+        self.mean, self.deviation = features.mean(axis=0), features.std(axis=0) + 1e-12
+        self.weights = np.zeros(features.shape[1] + 1)
+        for _ in range(self.steps):
+            error = self.predict(features) - labels
+            self.weights -= self.rate * self._inputs(features).T @ error / len(labels)
+
+    def predict(self, features):
+        return 1 / (1 + np.exp(-self._inputs(features) @ self.weights))
+
+    def save(self):
+        return np.concatenate([self.mean, self.deviation, self.weights]).tobytes()
+
+    def _inputs(self, features):
+        return np.column_stack([(features - self.mean) / self.deviation, np.ones(len(features))])
+
+
+def logistic(seed):
+    """Return scikit-learn's logistic regression on scaled features."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return Scikit(make_pipeline(StandardScaler(), LogisticRegression(C=0.1, random_state=seed)))
+
+
+def trees(seed):
+    """Return scikit-learn's forest: slower, and not only straight lines."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    return Scikit(RandomForestClassifier(n_estimators=50, max_depth=4, min_samples_leaf=20, random_state=seed))
+
+
+MODELS = {"logistic": logistic, "trees": trees, "descent": lambda seed: Descent()}
+
+
+def features(closes):
+    """
+    Return a row of features a close, each made of that close and the ones before: NaN for the first LONGEST.
+
+    Columns: log returns over 1, 5, 10 and 20 bars, the deviation of the last 20 returns, and how far the close is
+    from its average.
+    """
+    logs = np.log(closes)
+    table = np.full((len(logs), 6), np.nan)
+    for column, bars in enumerate((1, 5, 10, LONGEST)):
+        table[bars:, column] = logs[bars:] - logs[:-bars]
+    if len(logs) > LONGEST:
+        windows = np.lib.stride_tricks.sliding_window_view
+        table[LONGEST:, 4] = windows(np.diff(logs), LONGEST).std(axis=1)
+        table[LONGEST:, 5] = logs[LONGEST:] - windows(logs, LONGEST).mean(axis=1)[1:]
+    return table
+
+
+def known_rows(now, horizon, embargo, window):
+    """
+    Return the rows that a model may learn from at a bar: those whose labels were known before it.
+
+    The label of a row is the rise over the next `horizon` bars. A row less than that before `now` would bring in
+    prices that are still to come (purging); `embargo` keeps as many rows more away, as neighbours share most of
+    their features and labels. `window` is the most rows.
+    """
+    last = now - horizon - embargo
+    return slice(max(LONGEST, last + 1 - window), max(LONGEST, last + 1))
+
+
+def labels(closes, rows, horizon):
+    """Return 1 where the close `horizon` bars later was higher, else 0."""
+    at = np.arange(rows.start, rows.stop)
+    return (closes[at + horizon] > closes[at]).astype(int)
+
+
+class MachineLearning(bt.Strategy):
+    """
+    Be invested while the model thinks a rise likelier than it was in what it learnt; decide once a horizon.
+
+    Likelier than one half would be no skill: where most bars rise, a model that knows nothing says so of each.
+
+    The model of a series is fitted again every `refit` bars, to rows whose labels were known by then, and to nothing
+    else. `notes` keeps which models there were, by the hashes of their bytes; they go into the run's manifest.
+    """
+
+    params = dict(
+        model="logistic",  # one of MODELS
+        horizon=5,  # bars that a prediction is about, and that a position is held
+        embargo=5,  # bars between the newest label and the bar that is predicted
+        window=750,  # most rows to learn from
+        least=250,  # fewest rows to learn from
+        refit=63,  # bars between two fits
+        edge=0.0,  # by how much the chance of a rise must be above the usual one
+        seed=1,  # of the models
+        shuffled=0,  # not 0: a seed to shuffle the labels with, for a run that must find nothing
+        keep="",  # a folder for the models
+        invest=0.95,  # share of the account in use; the rest is for the gap to the next open, and the costs;
+        # 0 leaves sizes to the sizer (--size)
+    )
+
+    def __init__(self):
+        if self.p.model not in MODELS:
+            raise ValueError(f"model={self.p.model!r} is not known; there are {', '.join(MODELS)}")
+        self.models, self.usual, self.fitted = {}, {}, {}
+        self.notes = {"models": []}
+        self.random = np.random.default_rng(self.p.shuffled)
+
+    def prenext(self):
+        self.next()  # a series that begins late does not keep the others waiting
+
+    def next(self):
+        self.free = self.broker.getcash()  # what no order of this bar has asked for
+        for data in self.datas:
+            now = len(data) - 1
+            if now < LONGEST + self.p.least + self.p.horizon + self.p.embargo or now % self.p.horizon:
+                continue
+            if now - self.fitted.get(data, -self.p.refit) >= self.p.refit:
+                self.learn(data, now)
+            if data in self.models:
+                self.decide(data)
+
+    def learn(self, data, now):
+        closes = np.array(data.close.get(size=now + 1))
+        rows = self.rows(now)
+        told = self.labels(data, closes, rows)
+        if self.p.shuffled:
+            told = self.random.permutation(told)
+        if told.min() == told.max():
+            return  # it only rose, or never: there is nothing to tell apart
+        self.models[data] = self.new_model()
+        self.models[data].fit(features(closes)[rows], told)
+        self.usual[data], self.fitted[data] = told.mean(), now
+        self.note(data, len(told))
+
+    def new_model(self):
+        return MODELS[self.p.model](self.p.seed)
+
+    def rows(self, now):
+        return known_rows(now, self.p.horizon, self.p.embargo, self.p.window)
+
+    def labels(self, data, closes, rows):
+        return labels(closes, rows, self.p.horizon)
+
+    def decide(self, data):
+        closes = np.array(data.close.get(size=LONGEST + 1))
+        (chance,) = self.models[data].predict(features(closes)[-1:])
+        likely, held = chance > self.usual[data] + self.p.edge, self.getposition(data).size
+        if likely and not held:
+            self.buy(data=data, size=self.shares(data))
+        elif held and not likely:
+            self.close(data=data)
+
+    def note(self, data, rows):
+        saved, day = self.models[data].save(), f"{data.datetime.datetime():%Y-%m-%dT%H:%M}"
+        digest = hashlib.sha256(saved).hexdigest()
+        self.notes["models"].append({"series": data._name, "fitted": day, "rows": rows, "sha256": digest})
+        if self.p.keep:
+            Path(self.p.keep).mkdir(parents=True, exist_ok=True)
+            (Path(self.p.keep) / f"{digest[:16]}.model").write_bytes(saved)
+
+    def shares(self, data):
+        """Shares for an equal part of the account, as far as the cash goes; None asks the sizer."""
+        if not self.p.invest:
+            return None
+        money = self.p.invest * min(self.broker.getvalue() / len(self.datas), self.free)
+        self.free -= money
+        return int(money / data.close[0])

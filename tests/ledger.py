@@ -1,0 +1,65 @@
+"""An account for tests, kept without Backtrader: fills at the next open of the series, IB's fixed commission."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import pandas as pd
+
+Bars = dict[str, pd.DataFrame]
+Order = tuple[str, int]
+
+
+def bars_of(store, names: Iterable[str]) -> Bars:
+    """Return open and close of series, by day."""
+    return {name: store.read(_series(name)).to_pandas().set_index("time")[["open", "close"]] for name in names}
+
+
+def commission(size: int, price: float) -> float:
+    """Return what IB's fixed pricing charges: 0.005 a share, at least 1, at most 1 % of the value."""
+    return min(max(0.005 * abs(size), 1.0), 0.01 * abs(size) * price)
+
+
+class Ledger:
+    """Cash and shares over all days that any series has; `decide` is asked at each close for the orders of the next."""
+
+    def __init__(self, bars: Bars, cash: float = 100_000.0) -> None:
+        self.bars, self.cash = bars, cash
+        self.held = dict.fromkeys(bars, 0)
+        self.days = sorted(set().union(*(frame.index for frame in bars.values())))
+        self.fills: list[tuple[pd.Timestamp, str, int, float]] = []
+        self.equity: list[float] = []
+
+    def run(self, decide: Callable[[Ledger, int, pd.Timestamp], Iterable[Order]]) -> Ledger:
+        waiting: list[Order] = []
+        last = dict.fromkeys(self.bars, float("nan"))
+        for number, day in enumerate(self.days):
+            self._fill(waiting, day)
+            last |= {name: frame.at[day, "close"] for name, frame in self.bars.items() if day in frame.index}
+            self.equity.append(self.cash + sum(size * last[name] for name, size in self.held.items() if size))
+            waiting = [(name, size) for name, size in decide(self, number, day) if size]
+        return self
+
+    def _fill(self, orders: list[Order], day: pd.Timestamp) -> None:
+        for name, size in orders:
+            price = self.bars[name].at[day, "open"]
+            left = self.cash - size * price - self._commission(name, size, price)
+            if left < 0 and self.held[name] * size >= 0:
+                continue  # refused: the price has jumped beyond what can be paid
+            self.cash = left
+            self.held[name] += size
+            self.fills.append((day, name, size, price))
+
+    def _commission(self, name: str, size: int, price: float) -> float:
+        closed = -self.held[name] if self.held[name] * (self.held[name] + size) < 0 else 0  # it turns the position
+        return sum(commission(part, price) for part in (closed, size - closed) if part)
+
+    def shares(self, name: str, day: pd.Timestamp, invest: float = 0.95, parts: int = 0) -> int:
+        """Return the shares of an equal part of the account at the close, whether there is cash for it or not."""
+        return int(self.equity[-1] * invest / (parts or len(self.bars)) / self.bars[name].at[day, "close"])
+
+
+def _series(name: str):
+    from backtest.bars import Series
+
+    return Series.parse(name)
