@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from backtest.figures import FIGURES
     from backtest.metrics import METRICS, measure, measure_returns
     from backtest.publishing import publish
+    from backtest.regime import regimes
     from backtest.remote import open_store
     from backtest.report import write_report
     from backtest.result import RunResult, RunSpec
     from backtest.sources import Source, connect
     from backtest.store import Store
     from backtest.sweeps import Sweep, sweep
+    from backtest.unseen import cross_validate, walk_forward
 
 _HOMES = {
     "BacktestError": "errors",
@@ -51,6 +53,9 @@ _HOMES = {
     "compare": "comparison",
     "Sweep": "sweeps",
     "sweep": "sweeps",
+    "cross_validate": "unseen",
+    "regimes": "regime",
+    "walk_forward": "unseen",
     "FIGURES": "figures",
     "write_report": "report",
 }
@@ -70,14 +75,17 @@ __all__ = [
     "Sweep",
     "compare",
     "connect",
+    "cross_validate",
     "download",
     "measure",
     "measure_returns",
     "open_store",
     "publish",
+    "regimes",
     "replay",
     "run",
     "sweep",
+    "walk_forward",
     "write_report",
 ]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +25,7 @@ from backtest.terminal import (
     give_kept,
     give_kept_run,
     give_listing,
+    give_more,
     give_pins,
     give_plan,
     give_reproduced,
@@ -33,7 +35,6 @@ from backtest.terminal import (
     give_validity,
     give_verdicts,
     give_verdicts_json,
-    give_wrapped,
     progress,
     say,
     start_logging,
@@ -516,37 +517,69 @@ def validate(
     lookahead: Annotated[
         bool, typer.Option("--lookahead", help="Run it again on other futures, from --store.")
     ] = False,
+    regimes: Annotated[bool, typer.Option("--regimes", help="Slice it by rising, falling, calm, rough.")] = False,
+    walk_forward: Annotated[
+        str, typer.Option("--walk-forward", metavar="TRAIN/TEST", help="Sessions, or 3y/6m: choose, then test.")
+    ] = "",
+    anchored: Annotated[bool, typer.Option("--anchored", help="Learn from all before the test.")] = False,
+    cpcv: Annotated[
+        str, typer.Option("--cpcv", metavar="N,K", help="Cross-validate: N groups of sessions, K of them tested.")
+    ] = "",
+    purge: Annotated[int, typer.Option(min=0, help="Sessions left out beside a test.")] = 0,
+    embargo: Annotated[int, typer.Option(min=0, help="More of them after a test of --cpcv.")] = 0,
+    grid: Annotated[
+        list[str] | None, typer.Option("--grid", help="To choose from, if not from what a sweep tried.")
+    ] = None,
+    where: Annotated[list[str] | None, typer.Option("--where", help="Only where fast<slow.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
     """
     Say whether a kept run, or the best of a sweep, is skill or luck: a verdict, intervals, other orders, other costs.
 
-    All trials that the folder of a sweep ever got count against its best one.
-
-    Ends with 1 where --lookahead finds a decision that changes with bars after it. It needs the strategy's file where
-    the run found it, and the bars.
+    All trials that the folder of a sweep ever got count against its best one. --walk-forward and --cpcv run the
+    strategy again, on parts of the bars. Ends with 1 where --lookahead finds a decision that changes with bars after
+    it. These three need the strategy's file where the run found it, and the bars.
 
     Example: backtest validate SmaCross-AAPL --bootstrap 2000 --lookahead --store data/sample
     """
+    from backtest.grid import condition_of, grid_of
     from backtest.lookahead import look_ahead_of
+    from backtest.regime import regimes as slices
     from backtest.result import RunResult
     from backtest.runs import locate
     from backtest.sweeps import sweep_of
+    from backtest.unseen import cross_validate_again, walk_forward_again
     from backtest.validity import validate as examine_run
 
+    steps, groups, factors = _lengths(walk_forward), _group_counts(cpcv), _factors(costs)
     folder = locate(RUNS, run_name)
     tried = sweep_of(folder)
     result = tried.best_run if tried else RunResult.load(folder)
+    again: dict[str, Any] = {
+        "store": store, "folder": tried.folder if tried else folder, "jobs": jobs, "purge": purge,
+        "grid": grid_of(grid or []), "where": condition_of(where or []),
+    }  # fmt: skip
     leaks = look_ahead_of(result.spec, store) if lookahead else []
     ratios = tried.ratios.tolist() if tried else []
-    found = examine_run(result, samples=bootstrap, seed=seed, factors=_factors(costs), trials=ratios, looks_ahead=leaks)
+    found = examine_run(result, samples=bootstrap, seed=seed, factors=factors, trials=ratios, looks_ahead=leaks)
+    with sweeping() as tell:
+        more = {
+            "sweep": tried,
+            "regimes": slices(result) if regimes else None,
+            "walk_forward": walk_forward_again(tried or result, *steps, anchored=anchored, tell=tell, **again)
+            if steps
+            else None,
+            "cpcv": cross_validate_again(tried or result, *groups, embargo=embargo, tell=tell, **again)
+            if groups
+            else None,
+        }
     if as_json:
-        give_json({"run": result.run, **found.to_dict(), **({"sweep": tried.to_dict()} if tried else {})})
+        give_json({"run": result.run, **found.to_dict(), **{name: one.to_dict() for name, one in more.items() if one}})
     else:
         give_validity(result, found)
-        if tried:
-            give_wrapped(tried.summary)
+        give_more(more)
     if leaks:
         raise typer.Exit(1)
 
@@ -792,6 +825,27 @@ def _factors(text: str) -> list[float]:
         return [float(word) for word in text.split(",")]
     except ValueError as error:
         raise UsageError(f"--costs {text!r} are no numbers ({error}); write multiples such as 0,1,2") from error
+
+
+def _lengths(text: str) -> list[int]:
+    """Return the sessions of TRAIN and TEST; none for no text."""
+    if not text:
+        return []
+    found = re.fullmatch(r"(\d+)([ymw]?)/(\d+)([ymw]?)", text)
+    if not found:
+        raise UsageError(f"--walk-forward {text!r} is not TRAIN/TEST; write sessions such as 504/126, or 2y/6m")
+    sessions = {"y": 252, "m": 21, "w": 5, "": 1}
+    return [int(found[n]) * sessions[found[n + 1]] for n in (1, 3)]
+
+
+def _group_counts(text: str) -> list[int]:
+    """Return N and K; none for no text."""
+    if not text:
+        return []
+    found = re.fullmatch(r"(\d+),(\d+)", text)
+    if not found:
+        raise UsageError(f"--cpcv {text!r} is not N,K; write groups and how many of them are tested, such as 6,2")
+    return [int(found[1]), int(found[2])]
 
 
 def _settings(words: list[str]) -> dict[str, str]:

@@ -339,6 +339,7 @@ def _document(job: Job, grid: Grid, rank: str, random: int, seed: int, points: S
     return {
         "format": FORMAT,
         "strategy": job.name,
+        "file": job.strategy if isinstance(job.strategy, str) else job.name,
         "source": job.source,
         "series": [str(one) for one in job.series],
         "since": job.since.isoformat() if job.since else "",

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from backtest.findings import Finding as BarFinding
     from backtest.listing import Entry
     from backtest.pins import Pin, PinReport
+    from backtest.regime import Regimes
     from backtest.regression import Judgement
     from backtest.repairs import Repair
     from backtest.result import RunResult
     from backtest.runs import Kept
     from backtest.sweeps import Progress as SweepProgress
     from backtest.sweeps import Sweep
+    from backtest.unseen import WalkForward
     from backtest.validity import Validity
     from backtest.verification import Verdict
 
@@ -53,11 +55,6 @@ def say(text: str) -> None:
 def give(text: str) -> None:
     """Give a result: stdout."""
     print(text, flush=True)
-
-
-def give_wrapped(text: str) -> None:
-    """Give a result in words, in lines of the usual width."""
-    give(_wrapped(text))
 
 
 def give_json(value: dict[str, Any]) -> None:
@@ -236,6 +233,49 @@ def give_validity(result: RunResult, found: Validity) -> None:
     rows = [[f"{case.factor:g}×", *(METRICS[name].text(getattr(case, name)) for name in names)] for case in found.costs]
     give_table(("costs", "return", "CAGR", "Sharpe"), rows)
     give(_wrapped(found.intervals.basis))
+
+
+def give_more(found: dict[str, Any]) -> None:
+    """Give what else a validation found: a sweep, regimes, a walk forward, a cross-validation, each if there is one."""
+    if found["regimes"]:
+        _give_regimes(found["regimes"])
+    if found["walk_forward"]:
+        _give_steps(found["walk_forward"])
+    for name in ("walk_forward", "cpcv", "sweep"):
+        if found[name]:
+            give(_wrapped(found[name].summary))
+
+
+def _give_regimes(found: Regimes) -> None:
+    from backtest.metrics import METRICS
+
+    names = ("total_return", "volatility", "sharpe", "max_drawdown")
+    rows = [
+        [row.name, f"{row.sessions:,}", *(METRICS[name].text(getattr(row, name)) for name in names),
+         METRICS["total_return"].text(row.market)]
+        for row in found.rows
+    ]  # fmt: skip
+    give("")
+    give_table(("market", "sessions", "return", "volatility", "Sharpe", "drawdown", "hold"), rows)
+    give(_wrapped(found.basis))
+
+
+def _give_steps(found: WalkForward) -> None:
+    from backtest.metrics import METRICS
+
+    def shown(name: str, value: float) -> str:
+        return METRICS[name].text(value)
+
+    rows = [
+        [
+            str(step.train), str(step.test.last), *map(str, step.params.values()),
+            shown("sharpe", step.inside.metrics["sharpe"]), shown("sharpe", step.outside.metrics["sharpe"]),
+            shown("total_return", step.outside.metrics["total_return"]),
+        ]
+        for step in found.steps
+    ]  # fmt: skip
+    give("")
+    give_table(("chosen in", "tested to", *found.values, "Sharpe in", "out", "return out"), rows)
 
 
 def _wrapped(text: str) -> str:

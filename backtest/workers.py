@@ -206,6 +206,11 @@ def digest_of(store: Store, series: Series, since: date | None, until: date | No
     return rows_digest(bars), bars
 
 
+def asked_names() -> set[str]:
+    """Return the names of what a run can be asked for beside strategy, series, bars and parameters."""
+    return set(_defaults())
+
+
 # --- in the worker
 
 
@@ -268,11 +273,15 @@ def _all_series(series: Series | str | Iterable[Series | str]) -> list[Series]:
     return [Series.parse(one) if isinstance(one, str) else one for one in given]
 
 
-def _asked(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all that a run is asked, what is left out by its default: that it was given makes no other trial."""
+def _defaults() -> dict[str, Any]:
     known = inspect.signature(run).parameters.values()
     others = ("store", "span", "params", "pins")
-    defaults = {one.name: one.default for one in known if one.kind is one.KEYWORD_ONLY and one.name not in others}
+    return {one.name: one.default for one in known if one.kind is one.KEYWORD_ONLY and one.name not in others}
+
+
+def _asked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that a run is asked, what is left out by its default: that it was given makes no other trial."""
+    defaults = _defaults()
     if unknown := set(given) - set(defaults):
         raise UsageError(f"a run cannot be asked for {', '.join(sorted(unknown))}; there are {', '.join(defaults)}")
     return {**defaults, **given}

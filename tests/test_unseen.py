@@ -1,0 +1,237 @@
+import json
+import math
+from datetime import UTC, date, datetime, time
+
+import numpy as np
+import pytest
+
+from backtest.bars import Series, Span, table_of
+from backtest.calendars import sessions
+from backtest.cli import main
+from backtest.engine import run
+from backtest.errors import StrategyError, UsageError
+from backtest.store import Store
+from backtest.sweeps import sweep
+from backtest.trials import Trials
+from backtest.unseen import cross_validate, walk_forward
+
+AAPL = Series.parse("AAPL/1day")
+DAYS = [one.day for one in sessions(AAPL.instrument, date(2024, 1, 2), date(2024, 6, 28))]
+CLOSES = [100.0 + n for n in range(30)] + [128.0 - n for n in range(30)]  # up to 129, then down to 99
+HOLDS = """
+import backtrader as bt
+
+class Holds(bt.Strategy):
+    params = dict(side=1)
+
+    def next(self):
+        if not self.position:
+            self.buy(size=100) if self.p.side > 0 else self.sell(size=100)
+"""
+SIDES = {"side": [-1, 1]}
+
+
+def store_of(folder, closes):
+    """Return a store of daily bars; each opens at the close before."""
+    store = Store(folder)
+    opens = [closes[0], *closes[:-1]]
+    rows = [
+        (datetime.combine(day, time(), UTC), opened, max(opened, closed), min(opened, closed), closed, 1e6, None, None)
+        for day, opened, closed in zip(DAYS, opens, closes, strict=False)
+    ]
+    store.write(AAPL, Span.of_dates(DAYS[0], DAYS[len(closes) - 1]), table_of(rows), source="made up")
+    return store
+
+
+@pytest.fixture
+def market(tmp_path):
+    (tmp_path / "holds.py").write_text(HOLDS)
+    return store_of(tmp_path / "bars", CLOSES)
+
+
+def forward(market, place, train=20, test=10, **more):
+    strategy = str(place / "holds.py")
+    asked = {"rank": "total_return", "costs": "none", "folder": place / "kept", **more}
+    return walk_forward(strategy, AAPL, SIDES, train=train, test=test, store=market, **asked)
+
+
+def equity(side, first, last):
+    """Return what a window's run makes of 100,000: asked for at its first close, filled there at the next opening."""
+    return [100_000 + side * 100 * (CLOSES[row] - CLOSES[first]) for row in range(first, last + 1)]
+
+
+def test_each_step_chooses_what_was_best_before_and_meets_what_came_after(market, tmp_path):
+    found = forward(market, tmp_path)
+
+    # From the rows 20 to 39 the price goes from 120 to 119: that is the first time that selling was better.
+    assert [step.params["side"] for step in found.steps] == [1, 1, -1, -1]
+    assert [(step.test.first, step.test.last) for step in found.steps] == [
+        (DAYS[n], DAYS[n + 9]) for n in (20, 30, 40, 50)
+    ]
+    assert [(step.train.first, step.train.last) for step in found.steps] == [
+        (DAYS[n], DAYS[n + 19]) for n in (0, 10, 20, 30)
+    ]
+    assert found.equity.iloc[-1] == pytest.approx(100_000 * 1.009 * 0.991 * 1.009 * 1.009)
+    assert [f"{day:%Y-%m-%d}" for day in found.equity.index] == [str(day) for day in DAYS[20:60]]
+
+
+def test_efficiency_compares_returns_outside_with_those_inside(market, tmp_path):
+    found = forward(market, tmp_path)
+
+    def mean(windows):
+        moves = [np.diff(money) / money[:-1] for money in ([100_000, *equity(*one)] for one in windows)]
+        return np.concatenate(moves).mean()
+
+    outside = mean([(1, 20, 29), (1, 30, 39), (-1, 40, 49), (-1, 50, 59)])
+    inside = mean([(1, 0, 19), (1, 10, 29), (-1, 20, 39), (-1, 30, 49)])
+    assert found.efficiency == pytest.approx(outside / inside, rel=1e-9)
+    assert found.stats["sharpe"] == pytest.approx(
+        found.returns.mean() / found.returns.std(ddof=1) * math.sqrt(252), rel=1e-9
+    )
+
+
+def test_drift_is_how_far_a_parameter_moves_between_its_ends(market, tmp_path):
+    found = forward(market, tmp_path)
+
+    assert found.drift == {"side": pytest.approx(1 / 3)}  # of three moves one, from end to end
+
+
+def test_an_anchored_walk_forward_learns_from_the_first_session_on(market, tmp_path):
+    found = forward(market, tmp_path, anchored=True)
+
+    assert {step.train.first for step in found.steps} == {DAYS[0]}
+    assert [step.params["side"] for step in found.steps] == [1, 1, 1, 1]  # 109 at row 49 is above 100 still
+
+
+def test_steps_are_the_same_whatever_comes_after_them(market, tmp_path):
+    known = store_of(tmp_path / "known", CLOSES[:40])
+    otherwise = store_of(tmp_path / "otherwise", CLOSES[:40] + [200.0 + 7 * n for n in range(20)])
+
+    steps = [
+        [(step.params, str(step.test), step.outside.returns.tolist()) for step in found.steps]
+        for found in (
+            forward(store, tmp_path, folder=tmp_path / name)
+            for name, store in (("a", market), ("b", known), ("c", otherwise))
+        )
+    ]
+
+    assert steps[0][:2] == steps[1] == steps[2][:2]
+    assert steps[0][2][2] != steps[2][2][2]
+    assert steps[0][2][0] == steps[2][2][0]  # chosen from rows 20 to 39
+
+
+def test_a_walk_forward_goes_on_where_it_was_stopped_and_counts_its_trials(market, tmp_path):
+    told = []
+    forward(market, tmp_path)
+    before = Trials(tmp_path / "kept").read()
+
+    again = forward(market, tmp_path, tell=told.append)
+
+    assert (len(before), len(again.steps), told) == (4 * 2 + 4, 4, [])  # each side in each window, and each choice
+    assert len(Trials(tmp_path / "kept").read()) == len(before)
+
+
+def test_a_window_in_which_nothing_has_a_rank_is_named(market, tmp_path):
+    with pytest.raises(StrategyError, match=f"no point has a win_rate from {DAYS[0]} to {DAYS[19]}"):
+        forward(market, tmp_path, rank="win_rate")  # as no trade is ever closed
+
+
+def crossed(market, folder, **more):
+    asked = {"rank": "total_return", "costs": "none", "folder": folder / "kept", "groups": 6, **more}
+    return cross_validate(str(folder / "holds.py"), AAPL, SIDES, store=market, **asked)
+
+
+@pytest.mark.parametrize(("tested", "purge", "embargo"), [(1, 0, 0), (2, 0, 0), (2, 3, 4)])
+def test_each_fold_chooses_without_its_test_and_paths_are_stitched_of_tests(market, tmp_path, tested, purge, embargo):
+    from itertools import combinations
+
+    found = crossed(market, tmp_path, tested=tested, purge=purge, embargo=embargo)
+
+    made = {
+        side: [
+            np.diff(money) / money[:-1] for money in ([100_000.0, *equity(side, n, n + 9)] for n in range(0, 60, 10))
+        ]
+        for side in (-1, 1)
+    }
+    expected = []
+    for test in combinations(range(6), tested):
+        rows = {row for group in test for row in range(10 * group - purge, 10 * group + 10 + purge + embargo)}
+        learnt = [row for row in range(60) if row not in rows]
+        gains = {side: math.prod(1 + np.concatenate(made[side])[learnt]) for side in made}
+        expected.append((test, {"side": max(gains, key=gains.get)}))
+    assert found.chosen == expected
+    assert len(found.paths) == math.comb(5, tested - 1)
+    for number, path in enumerate(found.paths):
+        sides = [[params["side"] for test, params in expected if group in test][number] for group in range(6)]
+        whole = np.concatenate([made[side][group] for group, side in enumerate(sides)])
+        assert path == pytest.approx(whole, rel=1e-9, abs=1e-15)
+
+
+def test_cross_validation_ranks_by_what_returns_can_tell(market, tmp_path):
+    with pytest.raises(UsageError, match="win_rate cannot be told from returns alone"):
+        crossed(market, tmp_path, rank="win_rate")
+
+
+def test_points_that_fail_are_left_out_and_counted(sample, tmp_path):
+    grid, span = {"fast": [5, 30], "slow": [20]}, (date(2003, 1, 2), date(2003, 12, 31))
+
+    found = cross_validate("sma_cross", AAPL, grid, store=sample, span=span, folder=tmp_path, groups=3, tested=1)
+
+    assert found.failed == 1
+    assert {params["fast"] for _, params in found.chosen} == {5}
+    with pytest.raises(StrategyError, match=r"each point fails .* must be less than"):
+        cross_validate(
+            "sma_cross", AAPL, {"fast": [30]}, params={"slow": 20}, store=sample, span=span, folder=tmp_path, groups=3
+        )
+
+
+def test_validate_says_regimes_walk_forward_and_cross_validation_of_a_sweep(sample, tmp_path, capsys):
+    span, grid = (date(2003, 1, 2), date(2006, 12, 29)), {"fast": [5, 10], "slow": [20, 40]}
+    sweep("sma_cross", AAPL, grid, store=sample, span=span, folder=tmp_path, where=lambda point: point["fast"] < 10)
+    words = ["validate", str(tmp_path), "--store", str(sample.root), "--bootstrap", "10", "--regimes"]
+    words += ["--walk-forward", "1y/6m", "--cpcv", "4,2", "--purge", "5"]
+
+    out = said(capsys, words)
+    document = json.loads(said(capsys, [*words, "--json"]))
+
+    assert [row["fast"] for row in document["walk_forward"]["steps"]] == [5] * 6  # 4 years but the first, by half years
+    assert f"efficiency {document['walk_forward']['efficiency']:.2f}" in " ".join(out.split())
+    assert len(document["cpcv"]["paths"]) == 3
+    assert set(document["regimes"]["regimes"]) >= {"bull", "bear", "high volatility", "low volatility"}
+    assert document["sweep"]["recorded"] == 2  # trials in windows do not count as ones on all bars
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_validate_of_a_run_walks_with_its_own_parameters_or_a_grid(sample, tmp_path, capsys):
+    run("sma_cross", AAPL, store=sample, span=(date(2003, 1, 2), date(2005, 12, 30)), params={"slow": 40}).save(
+        tmp_path
+    )
+    words = ["validate", str(tmp_path), "--store", str(sample.root), "--bootstrap", "10", "--walk-forward", "252/126"]
+
+    own = json.loads(said(capsys, [*words, "--json"]))
+    other = json.loads(said(capsys, [*words, "--json", "--grid", "slow=20,40", "--where", "slow<30"]))
+
+    params = [trial.params for trial in Trials(tmp_path).read().values()]
+    assert own["walk_forward"]["drift"] == {}
+    assert {row["slow"] for row in other["walk_forward"]["steps"]} == {20}
+    assert {one["slow"] for one in params} == {20, 40}
+
+
+@pytest.mark.parametrize(
+    "words", [("--walk-forward", "3y"), ("--walk-forward", "0/5"), ("--cpcv", "6"), ("--cpcv", "3,3")]
+)
+def test_validate_refuses_lengths_that_are_none(sample, tmp_path, capsys, words):
+    run("sma_cross", AAPL, store=sample, span=(date(2003, 1, 2), date(2004, 12, 30))).save(tmp_path)
+
+    with pytest.raises(SystemExit) as ended:
+        main(["validate", str(tmp_path), "--store", str(sample.root), "--bootstrap", "10", *words])
+
+    assert ended.value.code == 2
+    assert "write " in capsys.readouterr().err or words[1] == "0/5"
+
+
+def said(capsys, words):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert not ended.value.code
+    return capsys.readouterr().out
