@@ -205,7 +205,7 @@ def _lines(judgement: Judgement, shown: int = _SHOWN) -> Iterator[str]:
     if difference.equity:
         yield from _point("equity", difference.equity)
     if difference.metrics and judgement.old:
-        yield _metrics(difference.metrics, len(judgement.old.metrics), shown)
+        yield from _metrics(difference.metrics, len(judgement.old.metrics), shown)
     yield from _why(judgement)
     for one in judgement.noted:
         yield f"  note         {one.what} changed, and the result did not: {'; '.join(one.told)}"
@@ -217,11 +217,13 @@ def _point(label: str, point: Point) -> Iterator[str]:
     yield f"    is         {point.new or 'none'}"
 
 
-def _metrics(moved: Sequence[Moved], count: int, shown: int) -> str:
-    ranked = sorted(moved, key=lambda one: one.name not in _HEADLINE)[:shown]
-    texts = [f"{one.name} {_number(one.old)} -> {_number(one.new)}{f' ({one.by})' if one.by else ''}" for one in ranked]
-    more = f", and {len(moved) - shown} more" if len(moved) > shown else ""
-    return f"  metrics      {len(moved)} of {count} moved: {', '.join(texts)}{more}"
+def _metrics(moved: Sequence[Moved], count: int, shown: int) -> Iterator[str]:
+    yield f"  metrics      {len(moved)} of {count} moved"
+    for one in sorted(moved, key=lambda one: one.name not in _HEADLINE)[:shown]:
+        by = f" ({one.by})" if one.by else ""
+        yield f"    {one.name} {_number(one.old)} -> {_number(one.new)}{by}"
+    if len(moved) > shown:
+        yield f"    and {len(moved) - shown} more"
 
 
 def _why(judgement: Judgement) -> Iterator[str]:

@@ -59,7 +59,10 @@ def test_the_python_of_the_readme_runs(tmp_path):
     assert len([line for line in code.splitlines() if line and not line.startswith("from")]) <= 12
 
 
-@pytest.mark.parametrize("page", ["README.md", "backtest/README.md", "data/README.md", ".github/CONTRIBUTING.md"])
+PAGES = ["README.md", "backtest/README.md", "data/README.md", "docs/strategies-in-ci.md", ".github/CONTRIBUTING.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_no_link_is_broken(page):
     links = re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text())
 
