@@ -71,9 +71,8 @@ class Baseline:
         """Return what is kept of a run."""
         lines = _order_lines(result.order_rows)
         rounded = {name: None if value is None else float(f"{value:.12g}") for name, value in _metrics(result)}
-        inputs = {key: value for key, value in result.manifest.items() if key != "git"}  # old code is found by its hash
         return cls(
-            result.spec, inputs, rounded, lines[:_LISTED], len(lines), _hash("\n".join(lines)),
+            result.spec, _inputs(result.manifest), rounded, lines[:_LISTED], len(lines), _hash("\n".join(lines)),
             _years(result.record), _sessions(result.record), dict(months or {}), dict(tolerances or {}),
         )  # fmt: skip
 
@@ -173,6 +172,14 @@ def save(baseline: Baseline, path: str | Path) -> None:
 
 
 # --- what is kept of a run
+
+
+def _inputs(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest without the commit, as old code is found by its hash, and with notes of any length hashed."""
+    kept = {key: value for key, value in manifest.items() if key not in ("git", "notes")}
+    if "notes" in manifest:
+        kept["notes"] = _hash(json.dumps(manifest["notes"], sort_keys=True, default=str))
+    return kept
 
 
 def _metrics(result: RunResult) -> Iterator[tuple[str, float | None]]:

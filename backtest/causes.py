@@ -44,6 +44,7 @@ VERDICTS = {
     UNKNOWN: "it cannot be put back here, and so not be told apart",
 }
 
+_MOMENT = timedelta(microseconds=1)  # the step of a stamp
 _SHOWN = 6  # lines of what changed
 _COMMITS = 200  # in which an old source is looked for
 
@@ -172,23 +173,31 @@ def _with_spec(spec: RunSpec, stack: contextlib.ExitStack, scene: Scene) -> Scen
 def _data(old: Baseline, new: Baseline, scene: Scene) -> Change | None:
     before, now = (one.inputs.get("series", {}) for one in (old, new))
     keys = [key for key in before if key in now and before[key]["rows_sha256"] != now[key]["rows_sha256"]]
+    if (old.spec.since, old.spec.until) != (new.spec.since, new.spec.until):
+        keys = [
+            key for key in keys if _kept(scene, key, before[key], None) is None
+        ]  # else only other dates are asked for
     if not keys:
         return None
-    formerly = {key: _bars_of_then(scene, key, before[key]["rows_sha256"]) for key in keys}
+    formerly = {key: _bars_of_then(scene, key, before[key]) for key in keys}
     told = [line for key in keys for line in _told_of_bars(old, scene, key, formerly[key])]
     if any(bars is None for bars in formerly.values()):
         return Change("data", _some(told))
     return Change("data", _some(told), functools.partial(_with_bars, formerly))
 
 
-def _bars_of_then(scene: Scene, key: str, digest: str) -> pa.Table | None:
-    """Return the bars that a hash is of, from before one of the store's revisions; None where nothing kept them."""
-    series = Series.parse(key)
-    for revision in reversed(scene.store.revisions(series)):
-        with contextlib.suppress(DataError):
-            bars = scene.store.read(series, span_of(series, scene.spec), revision=revision.number)
-            if rows_digest(bars) == digest:
-                return bars
+def _bars_of_then(scene: Scene, key: str, known: Mapping[str, Any]) -> pa.Table | None:
+    """Return the bars that a manifest knows: of now without later ones, or from before a revision of the store."""
+    revisions = reversed(scene.store.revisions(Series.parse(key)))
+    candidates = (_kept(scene, key, known, number) for number in (None, *(one.number for one in revisions)))
+    return next((bars for bars in candidates if bars is not None), None)
+
+
+def _kept(scene: Scene, key: str, known: Mapping[str, Any], revision: int | None) -> pa.Table | None:
+    first, last = (datetime.fromisoformat(known[name]) for name in ("from", "to"))
+    with contextlib.suppress(DataError):
+        bars = scene.store.read(Series.parse(key), Span(first, last + _MOMENT), revision=revision)
+        return bars if rows_digest(bars) == known["rows_sha256"] else None
     return None
 
 
@@ -231,7 +240,7 @@ def _with_bars(formerly: Mapping[str, pa.Table], stack: contextlib.ExitStack, sc
         bars = formerly.get(str(series))
         bars = scene.store.read(series, span_of(series, scene.spec)) if bars is None else bars
         first, last = (bars["time"][n].as_py() for n in (0, -1))
-        store.write(series, Span(first, last + timedelta(microseconds=1)), bars)
+        store.write(series, Span(first, last + _MOMENT), bars)
     return replace(scene, store=store)
 
 
@@ -254,12 +263,12 @@ def _code(old: Baseline, new: Baseline, scene: Scene) -> Change | None:
 
 
 def _sources(one: Baseline) -> dict[str, str]:
-    """Return the hash of the strategy's file, named "strategy", and of each module that it imports."""
+    """Return the hash of the strategy's file and of each module that it imports."""
     strategy = one.inputs.get("strategy", {}).get("sha256", "")
     return {_STRATEGY: strategy, **one.inputs.get("modules", {})}
 
 
-_STRATEGY = "strategy"
+_STRATEGY = "the strategy's file"  # no module can be called so
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,9 +384,8 @@ def _with_rates(rates: Mapping[str, Any], stack: contextlib.ExitStack, scene: Sc
 
 
 def _notes(old: Baseline, new: Baseline) -> Change | None:
-    before, now = (one.inputs.get("notes", {}) for one in (old, new))
-    names = _differing(*(json.loads(json.dumps(notes)) for notes in (before, now)))
-    return Change("notes", tuple(f"what the strategy notes of its {name}" for name in names)) if names else None
+    same = old.inputs.get("notes") == new.inputs.get("notes")
+    return None if same else Change("notes", ("what the strategy notes of itself, such as the hashes of its models",))
 
 
 def _versions(old: Baseline, new: Baseline) -> Change | None:

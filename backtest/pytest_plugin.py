@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from backtest.store import Store
 
 # Nothing of this package or of others is imported before a test asks for the fixture: every start of pytest comes here.
-_ACCEPTED = pytest.StashKey[list[str]]()
+_ACCEPTED = "backtest_accepted"  # a property of the test, which comes through from other processes
 _CHECKED = pytest.StashKey[dict[str, str]]()
 
 
@@ -28,26 +29,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Begin with nothing checked."""
-    config.stash[_ACCEPTED], config.stash[_CHECKED] = [], {}
+    config.stash[_CHECKED] = {}
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say which baselines were accepted."""
-    for name in config.stash[_ACCEPTED]:
-        terminalreporter.write_line(f"baseline accepted: {name}")
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            if name == _ACCEPTED:
+                terminalreporter.write_line(f"baseline accepted: {value}")
 
 
 @pytest.fixture
-def backtest_regression(pytestconfig: pytest.Config) -> BacktestRegression:
+def backtest_regression(
+    pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
+) -> BacktestRegression:
     """Hold strategies to their baselines: `backtest_regression.check("strategies/x.py", "AAPL/1day", fast=10)`."""
-    return BacktestRegression(pytestconfig)
+    return BacktestRegression(pytestconfig, record_property)
 
 
 class BacktestRegression:
     """What the fixture gives: one method, `check`."""
 
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
+    def __init__(self, config: pytest.Config, record: Callable[[str, object], None]) -> None:
+        self._config, self._record = config, record
 
     def check(
         self, strategy: str | Path | type[Any], *series: str, name: str = "", store: str | Path = "", **words: Any
@@ -89,7 +94,7 @@ class BacktestRegression:
         self._claim(path.stem, result.spec.key)
         if self._config.getoption("--backtest-accept"):
             keep(result, path, opened)
-            self._config.stash[_ACCEPTED].append(str(path))
+            self._record(_ACCEPTED, path.as_posix())
             return ""
         return self._compared(result, path, strategy, opened)
 

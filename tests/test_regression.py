@@ -173,6 +173,28 @@ def test_other_bars_that_no_revision_kept_are_named_by_month_and_as_all_that_is_
     assert told(judgement, "data").startswith("AAPL/1day has other bars in 2003-06; ")
 
 
+def test_bars_that_were_appended_since_are_the_cause_and_the_first_is_named(scene, sample):
+    old = baseline(scene)
+    after = span_of_sessions(AAPL, date(2005, 1, 3), date(2005, 1, 31))
+    scene.store.write(AAPL, after, sample.read(AAPL, after))
+
+    judgement = check(old, "cross", scene)
+
+    assert causes(judgement) == {"data": CAUSE}
+    assert judgement.difference.first == "2005-01-03"
+    assert told(judgement, "data").startswith("AAPL/1day 2005-01-03 was added\n")
+
+
+def test_other_dates_that_are_asked_for_are_no_other_bars(scene):
+    shorter = replace(scene, spec=replace(scene.spec, until="2004-06-30"))
+
+    judgement = check(baseline(shorter), "cross", scene)
+
+    assert causes(judgement) == {"parameters": CAUSE}
+    assert told(judgement, "parameters") == "until: 2004-06-30 -> "
+    assert judgement.difference.first == "2004-07-01"
+
+
 def test_another_parameter_is_the_cause(scene):
     old = baseline(scene)
     now = replace(scene, spec=replace(scene.spec, params={"fast": 6, "slow": 20}))
@@ -224,7 +246,7 @@ def test_old_code_that_git_lacks_is_the_only_difference_left(scene, repository):
     judgement = check(old, "cross", scene)
 
     assert causes(judgement) == {"code": LIKELY}
-    assert "git has no old source of strategy" in told(judgement, "code")
+    assert "git has no old source of the strategy's file" in told(judgement, "code")
 
 
 def test_a_changed_table_of_commissions_is_the_cause_with_its_rates(scene, monkeypatch):
@@ -283,6 +305,21 @@ def test_two_causes_that_only_together_explain_it_are_both_named(scene, reposito
 
     assert causes(judgement) == {"parameters": CAUSE, "code": CAUSE}
     assert "together with the others" in str(judgement)
+
+
+def test_models_that_a_strategy_notes_are_compared_and_are_no_cause_where_the_code_is(tmp_path, repository, store):
+    path = repository / "learns.py"
+    path.write_text(LEVEL.format(level=1) + "\n    def stop(self):\n        self.notes = {'models': ['a' * 64]}\n")
+    commit(repository)
+    scene = Scene(run(path, "AAPL/1day", store=store).spec, store, path)
+    old = baseline(scene)
+    path.write_text(path.read_text().replace("'a'", "'b'").replace("100 if", "99 if"))
+
+    judgement = check(old, "learns", scene)
+
+    assert old.inputs["notes"] != judgement.new.inputs["notes"]
+    assert len(old.inputs["notes"]) == 16
+    assert causes(judgement) == {"code": CAUSE, "notes": NO_PART}
 
 
 def test_what_cannot_be_told_apart_is_said_to_be_so(scene, repository):
