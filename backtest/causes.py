@@ -35,13 +35,14 @@ from backtest.strategy import load
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CAUSE, PART, NO_PART, LIKELY, UNKNOWN = "cause", "part", "no part", "likely", "not separated"
-VERDICTS = {
+CAUSE, TOGETHER, PART, LIKELY, UNKNOWN, NO_PART = "cause", "together", "part", "likely", "not separated", "no part"
+VERDICTS = {  # from the most telling on
     CAUSE: "put back, it brings the old result",
+    TOGETHER: "put back together with the others, it brings the old result",
     PART: "put back, it brings neither the old result nor the new one",
-    NO_PART: "it has no part in this",
     LIKELY: "the only difference that is left; it cannot be put back here",
     UNKNOWN: "it cannot be put back here, and so not be told apart",
+    NO_PART: "it changed, and has no part in this",
 }
 
 _MOMENT = timedelta(microseconds=1)  # the step of a stamp
@@ -66,6 +67,8 @@ class Scene:
     store: Store
     strategy: str | Path | type[Any]
 
+
+_CHANCE = Cause("chance", CAUSE, ("two runs of now, one after the other, differ: the strategy draws or asks a clock",))
 
 PutBack = Callable[[contextlib.ExitStack, Scene], Scene]
 
@@ -97,17 +100,8 @@ def explain(old: Baseline, new: Baseline, scene: Scene) -> list[Cause]:
     """Return the verdict on all that is not as it was, the causes first, for a run that differs from its baseline."""
     differing = changes(old, new, scene)
     if _by_chance(new, scene):
-        return [
-            Cause(
-                "chance", CAUSE, ("two runs of now, one after the other, differ: the strategy draws or asks a clock",)
-            )
-        ]
-    movable = [one for one in differing if one.put_back]
-    verdicts = {one.what: _verdict(old, new, scene, [one]) for one in movable}
-    if len(movable) > 1 and CAUSE not in verdicts.values() and _verdict(old, new, scene, movable) == CAUSE:
-        verdicts |= {what: CAUSE for what, verdict in verdicts.items() if verdict == PART} or dict.fromkeys(
-            verdicts, CAUSE
-        )
+        return [_CHANCE]
+    verdicts = _tried(old, new, scene, [one for one in differing if one.put_back])
     left = [one.what for one in differing if one.what not in verdicts]
     verdicts |= dict.fromkeys(left, _verdict_on_the_rest(verdicts, left))
     causes = [Cause(one.what, verdicts[one.what], one.told) for one in differing]
@@ -115,6 +109,15 @@ def explain(old: Baseline, new: Baseline, scene: Scene) -> list[Cause]:
 
 
 # --- one thing put back at a time
+
+
+def _tried(old: Baseline, new: Baseline, scene: Scene, movable: Sequence[Change]) -> dict[str, str]:
+    """Return the verdict on each change after it alone was put back; and all of them, where none alone is the cause."""
+    verdicts = {one.what: _verdict(old, new, scene, [one]) for one in movable}
+    if len(movable) > 1 and CAUSE not in verdicts.values() and _verdict(old, new, scene, movable) == CAUSE:
+        needed = [what for what, verdict in verdicts.items() if verdict != NO_PART] or list(verdicts)
+        verdicts |= dict.fromkeys(needed, TOGETHER if len(needed) > 1 else CAUSE)
+    return verdicts
 
 
 def _verdict(old: Baseline, new: Baseline, scene: Scene, put_back: Sequence[Change]) -> str:
@@ -131,7 +134,7 @@ def _verdict(old: Baseline, new: Baseline, scene: Scene, put_back: Sequence[Chan
 
 
 def _verdict_on_the_rest(verdicts: Mapping[str, str], left: Sequence[str]) -> str:
-    if CAUSE in verdicts.values():
+    if {CAUSE, TOGETHER} & {*verdicts.values()}:
         return NO_PART
     alone = len(left) == 1 and all(verdict == NO_PART for verdict in verdicts.values())
     return LIKELY if alone else UNKNOWN
@@ -391,7 +394,7 @@ def _notes(old: Baseline, new: Baseline) -> Change | None:
 def _versions(old: Baseline, new: Baseline) -> Change | None:
     before, now = ({**one.inputs.get("packages", {}), **_machine(one)} for one in (old, new))
     told = [f"{name} {before.get(name, 'unknown')} -> {now.get(name, 'unknown')}" for name in _differing(before, now)]
-    if old.inputs.get("ours_sha256") != new.inputs.get("ours_sha256"):
+    if old.inputs.get("backtest_sha256") != new.inputs.get("backtest_sha256"):
         told.append("the code of ib-backtest itself")
     return Change("versions", tuple(told)) if told else None
 

@@ -45,7 +45,7 @@ def describe(strategy: Strategy, spec: RunSpec, bars: Mapping[Series, pa.Table],
         "costs": describe_costs(spec.costs),
         "seed": spec.params.get("seed"),  # a run draws nothing by itself
         "packages": {name: _version(name) for name in (*_PACKAGES, *_packages(strategy))},
-        "ours_sha256": _own_source(),
+        "backtest_sha256": _own_source(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
     }

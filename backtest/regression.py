@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from backtest.baseline import Baseline, Difference, Moved, Point, compare, load, month_digests, save
-from backtest.causes import CAUSE, VERDICTS, Cause, Change, Scene, changes, explain, repeat
+from backtest.causes import VERDICTS, Cause, Change, Scene, changes, explain, repeat
 from backtest.errors import BacktestError, DataError, UsageError
 from backtest.result import RunResult, RunSpec
 from backtest.store import Store
@@ -227,10 +227,9 @@ def _metrics(moved: Sequence[Moved], count: int, shown: int) -> Iterator[str]:
 
 
 def _why(judgement: Judgement) -> Iterator[str]:
-    together = sum(cause.verdict == CAUSE for cause in judgement.causes) > 1
     for cause in judgement.causes:
-        means = VERDICTS[cause.verdict] + (" together with the others" if together and cause.verdict == CAUSE else "")
-        yield f"  {cause.verdict:<12} {cause.what}: {means}"
+        meaning = "" if cause.what == "chance" else f": {VERDICTS[cause.verdict]}"
+        yield f"  {cause.verdict:<12} {cause.what}{meaning}"
         yield from (f"    {line}" for line in cause.told)
     if judgement.status == MOVED and not judgement.causes:
         yield "  cause        none found: all that is kept of a run is as it was; the strategy reads something else"

@@ -126,7 +126,7 @@ def test_it_names_costs_with_their_rates_the_seed_python_and_the_packages(store,
     assert manifest["seed"] == 7
     assert manifest["python"] == platform.python_version()
     assert manifest["packages"]["backtrader"] == bt.__version__
-    assert len(manifest["ours_sha256"]) == 64
+    assert len(manifest["backtest_sha256"]) == 64
 
 
 class Learns(bt.Strategy):

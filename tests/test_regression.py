@@ -13,7 +13,7 @@ import pytest
 from backtest.bars import Series, Span, table_of
 from backtest.baseline import Baseline, _digits, compare, load, month_digests, save
 from backtest.calendars import span_of_sessions
-from backtest.causes import CAUSE, LIKELY, NO_PART, UNKNOWN, Scene, repeat
+from backtest.causes import CAUSE, LIKELY, NO_PART, TOGETHER, UNKNOWN, Scene, repeat
 from backtest.costs import COSTS
 from backtest.engine import run
 from backtest.errors import UsageError
@@ -303,8 +303,18 @@ def test_two_causes_that_only_together_explain_it_are_both_named(scene, reposito
 
     judgement = check(old, "cross", now)
 
-    assert causes(judgement) == {"parameters": CAUSE, "code": CAUSE}
-    assert "together with the others" in str(judgement)
+    assert causes(judgement) == {"parameters": TOGETHER, "code": TOGETHER}
+
+
+def test_a_parameter_that_the_old_code_did_not_have_goes_back_with_the_code(scene, repository):
+    old = baseline(scene)
+    (repository / "cross.py").write_text(
+        CROSS.replace("slow=20", "slow=20, size=99").replace("size=100", "size=self.p.size")
+    )
+    judgement = check(old, "cross", scene)
+
+    assert judgement.new.spec.params["size"] == 99
+    assert causes(judgement) == {"code": CAUSE, "parameters": NO_PART}
 
 
 def test_models_that_a_strategy_notes_are_compared_and_are_no_cause_where_the_code_is(tmp_path, repository, store):
@@ -396,15 +406,36 @@ def test_two_processes_and_any_order_give_the_same(scene):
 
 def test_the_chain_is_that_of_every_bar_and_changes_from_the_year_on_that_differs(scene):
     one = repeat(scene)
-    equity = one.record["equity"].to_pylist()
-    equity[-1] += 0.01
-    column = one.record.schema.get_field_index("equity")
-    other = replace(one, record=one.record.set_column(column, "equity", pa.array(equity)))
+    other = with_equity(one, -1, 0.01)
 
     years = [Baseline.of(result).years for result in (one, other)]
 
     assert years[0]["2003"] == years[1]["2003"]
     assert years[0]["2004"] != years[1]["2004"]
+
+
+def with_equity(result, row, money):
+    """Return a run whose equity after a bar is another."""
+    equity = result.record["equity"].to_pylist()
+    equity[row] += money
+    column = result.record.schema.get_field_index("equity")
+    return replace(result, record=result.record.set_column(column, "equity", pa.array(equity)))
+
+
+def test_of_minutes_the_ends_of_sessions_are_kept_and_what_lies_between_is_seen_by_its_hash(intraday):
+    result = run("sma_cross", "AAPL/1min", store=intraday)
+    old = Baseline.of(result)
+    days = result.record["session"].to_pylist()
+    between, end = days.index(days[-1]) - 5, days.index(days[-1]) - 1
+
+    inside, outside = (compare(old, Baseline.of(with_equity(result, row, 1.0))).equity for row in (between, end))
+
+    assert len(old.sessions) == len(set(days)) == 10
+    assert inside.date == "2024"
+    assert inside.old.startswith("within sessions, ")
+    assert outside.date == days[end].isoformat()
+    first = result.orders["created"].iloc[0]
+    assert old.orders[0].startswith(f"{first:%Y-%m-%dT%H:%M:%S} ")
 
 
 def test_the_last_bit_of_a_number_is_no_difference():
