@@ -157,8 +157,8 @@ def load(path: str | Path) -> Baseline:
         raise UsageError(f"no baseline {path}; make one of a kept run: backtest baseline save RUN") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"{path} is no baseline ({type(error).__name__}: {error}); restore it, or accept the run of now: "
-            f"backtest baseline accept {Path(path).stem}"
+            f"{path} is no baseline ({type(error).__name__}: {error}); restore it, or remove it and make it anew: "
+            "backtest baseline save RUN"
         ) from error
 
 

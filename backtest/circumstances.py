@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -30,31 +30,29 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("ib-backtest", "backtrader", "pyarrow", "numpy", "pandas")
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # others are mostly named as they are imported
+_LIBRARY = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
 _MISSING = "not installed"
 _SECONDS = 10  # that git may take, such as on a disk behind a network
 
 
 def describe(strategy: Strategy, spec: RunSpec, bars: Mapping[Series, pa.Table], store: Store) -> dict[str, Any]:
     """Return the manifest of a run as JSON values; what there is nothing to say of is left out."""
+    home, modules = source_file(strategy), module_files(strategy)
+    code = [home, *modules.values()] if home else []
     found = {
         "strategy": {"name": strategy.name, "sha256": strategy.source},
-        "modules": local_modules(strategy),
-        "git": _commit(strategy),
+        "modules": {name: _hash(file, _changed(file)) for name, file in sorted(modules.items())},
+        "git": _commit(code),
         "series": {str(one): _bars(table) for one, table in bars.items()},
         "store": {str(one): _stored(store, one) for one in bars},
         "costs": describe_costs(spec.costs),
         "seed": spec.params.get("seed"),  # a run draws nothing by itself
-        "packages": {name: _version(name) for name in (*_PACKAGES, *_packages(strategy))},
+        "packages": {name: _version(name) for name in (*_PACKAGES, *_packages(code))},
         "backtest_sha256": _own_source(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
     return {key: value for key, value in found.items() if value not in ({}, None)}
-
-
-def local_modules(strategy: Strategy) -> dict[str, str]:
-    """Return the SHA-256 of each of `module_files`."""
-    return {name: _hash(file) for name, file in sorted(module_files(strategy).items())}
 
 
 def module_files(strategy: Strategy) -> dict[str, Path]:
@@ -64,7 +62,7 @@ def module_files(strategy: Strategy) -> dict[str, Path]:
     waiting = [(home, "")] if home else []
     while waiting:
         file, package = waiting.pop()
-        for name in _imported(file, package, file.stat().st_mtime_ns):
+        for name in _imported(file, package, _changed(file)):
             local = _local_file(name)
             if local and local != home and name not in found:
                 found[name] = local
@@ -112,10 +110,13 @@ def _stored(store: Store, series: Series) -> dict[str, Any]:
 # --- code
 
 
-@cache  # by the time of the file's last change; a sweep asks thousands of times
-def _imported(file: Path, package: str, changed: int) -> tuple[str, ...]:
+@cache  # by time and size of the file's last change; a sweep asks thousands of times
+def _imported(file: Path, package: str, changed: tuple[int, int]) -> tuple[str, ...]:
     """Return the dotted names that a file may import: of `from a import b` both a and a.b."""
-    return tuple(dict.fromkeys(_names(ast.parse(file.read_bytes()), package)))
+    try:
+        return tuple(dict.fromkeys(_names(ast.parse(file.read_bytes()), package)))
+    except SyntaxError:
+        return ()  # it was another when it was loaded
 
 
 def _names(tree: ast.AST, package: str) -> Iterator[str]:
@@ -124,9 +125,16 @@ def _names(tree: ast.AST, package: str) -> Iterator[str]:
             for alias in node.names:
                 yield from _with_parents(alias.name)
         elif isinstance(node, ast.ImportFrom) and (package or not node.level):
-            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package or None)
+            base = _absolute("." * node.level + (node.module or ""), package)
             yield from _with_parents(base)
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _absolute(name: str, package: str) -> str:
+    try:
+        return importlib.util.resolve_name(name, package or None)
+    except ImportError:
+        return name  # beyond the top, in a line that was never reached
 
 
 def _with_parents(name: str) -> Iterator[str]:
@@ -134,10 +142,9 @@ def _with_parents(name: str) -> Iterator[str]:
     yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
 
 
-def _packages(strategy: Strategy) -> list[str]:
-    """Return what else is installed of that which a strategy and its modules import."""
-    files = filter(None, (source_file(strategy), *module_files(strategy).values()))
-    tops = {name.partition(".")[0] for file in files for name in _imported(file, "", file.stat().st_mtime_ns)}
+def _packages(code: Sequence[Path]) -> list[str]:
+    """Return what else is installed of that which the files of a strategy import."""
+    tops = {name.partition(".")[0] for file in code for name in _imported(file, "", _changed(file))}
     named = {_DISTRIBUTIONS.get(top, top) for top in tops - sys.stdlib_module_names - {"backtest"}}
     return sorted(name for name in named - {*_PACKAGES} if _version(name) != _MISSING)
 
@@ -151,16 +158,21 @@ def _local_file(name: str) -> Path | None:
     file = getattr(sys.modules.get(name), "__file__", None)
     if not file or not file.endswith(".py") or name.partition(".")[0] == "backtest":
         return None
-    return None if file.startswith(_installed()) else Path(file)
+    return None if _brought_along(file) or not Path(file).is_file() else Path(file)
+
+
+def _brought_along(file: str) -> bool:
+    """Return whether a file came with Python or with an installed package."""
+    return file.startswith(_LIBRARY) or not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
+
+
+def _changed(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_mtime_ns, status.st_size
 
 
 @cache
-def _installed() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    return tuple({paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")})
-
-
-def _hash(file: Path) -> str:
+def _hash(file: Path, changed: tuple[int, int]) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
@@ -184,26 +196,25 @@ def _version(name: str) -> str:
 # --- git
 
 
-def _commit(strategy: Strategy) -> dict[str, Any]:
-    """Return the commit of the strategy's repository, and whether its code differs from that; nothing without git."""
-    file = source_file(strategy)
-    if file is None or str(file).startswith(_installed()):
+def _commit(code: Sequence[Path]) -> dict[str, Any]:
+    """Return the commit of the repository of these files, and whether they differ from it; nothing without git."""
+    if not code or _brought_along(str(code[0])):
         return {}
-    root = next((folder for folder in file.resolve().parents if (folder / ".git").exists()), None)
+    root = next((folder for folder in code[0].resolve().parents if (folder / ".git").exists()), None)
     if root is None:
         return {}
-    files = (file, *module_files(strategy).values())
-    return dict(_status(root, tuple(map(str, files)), _state(root, files)))
+    inside = [str(file.resolve()) for file in code if root in file.resolve().parents]
+    return dict(_status(root, tuple(inside), _state(root, code)))
 
 
-def _state(root: Path, files: tuple[Path, ...]) -> tuple[int, ...]:
+def _state(root: Path, files: Sequence[Path]) -> tuple[tuple[int, int], ...]:
     """Return the times of the last commit, of what is staged, and of the files: while they stay, so does the answer."""
     marks = [root / ".git" / name for name in ("logs/HEAD", "HEAD", "index")]
-    return tuple(one.stat().st_mtime_ns for one in (*marks, *files) if one.exists())
+    return tuple(_changed(one) for one in (*marks, *files) if one.exists())
 
 
 @cache  # git takes 10 ms, a run may take 40
-def _status(root: Path, files: tuple[str, ...], state: tuple[int, ...]) -> tuple[tuple[str, Any], ...]:
+def _status(root: Path, files: tuple[str, ...], state: tuple[tuple[int, int], ...]) -> tuple[tuple[str, Any], ...]:
     said = git(root, "status", "--porcelain=v2", "--branch", "--untracked-files=all", "--", *files)
     lines = said.decode(errors="replace").splitlines()
     commit = [line.split()[-1] for line in lines if line.startswith("# branch.oid ")]

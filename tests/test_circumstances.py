@@ -104,6 +104,22 @@ def test_it_names_the_commit_and_whether_the_code_differs_from_it(store, project
     assert changed == {"commit": commit, "dirty": True}
 
 
+def test_a_module_of_another_place_keeps_the_commit_and_one_that_broke_since_stops_nothing(
+    tmp_path, store, project, monkeypatch
+):
+    (tmp_path / "library_of_test.py").write_text("level = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = project(own=STRATEGY.format(imports="import library_of_test"))
+    commit = committed(path.parent)
+    first = run(path, "AAPL/1day", store=store).manifest
+    (tmp_path / "library_of_test.py").write_text("level = \n")
+
+    second = run(path, "AAPL/1day", store=store).manifest
+
+    assert first["git"] == second["git"] == {"commit": commit, "dirty": False}
+    assert first["modules"]["library_of_test"] != second["modules"]["library_of_test"]
+
+
 def test_a_new_commit_is_seen_by_a_process_that_asked_before(store, project):
     path = project(own=STRATEGY.format(imports=""))
     first = committed(path.parent)
