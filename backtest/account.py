@@ -95,7 +95,7 @@ def sample(result: RunResult) -> Account:
 
 def sample_hold(result: RunResult) -> Account:
     """Return the account of `hold` at the last bar of each session; of what is about trades it says nothing."""
-    own = sample(result)
+    own = result.account
     equity = np.concatenate([[result.spec.cash], hold(result)[session_ends(result.record)]])
     held = replace(own, equity=equity, returns=returns_of(equity))
     return replace(held, trades=Trades.none(), still_open=0, traded=0.0, costs=0.0)

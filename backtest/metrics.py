@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.account import Account, sample, session_returns
+from backtest.account import Account, session_returns
 from backtest.bars import Series
 from backtest.definitions import METRICS, Metric, cost_drag, exposure, turnover
 from backtest.drawdown import (
@@ -199,7 +199,7 @@ def measure(result: RunResult, risk_free: float | pd.Series | None = None) -> St
         StrategyError: equity is no number, or fell below zero.
         ValueError: a session has no risk-free return.
     """
-    run = sample(result)
+    run = result.account
     if risk_free is not None:
         run = replace(run, risk_free=_rates(risk_free, run.days))
     currency = Series.parse(result.spec.series[0]).instrument.currency

@@ -10,7 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backtest.account import column, hold, hold_name, sample, sample_hold
+import numpy as np
+
+from backtest.account import column, hold, hold_name, sample_hold
 from backtest.bars import Series
 from backtest.definitions import GROUPS
 from backtest.errors import UsageError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 _CARDS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "exposure", "trades", "costs")
 _DEEPEST = 5  # drawdowns in the table
+_SHOWN = 2_000  # trades in the table: more would make the page slow to open
 _DRAWN = {"shuffle": "in another order", "resample": "drawn with replacement", "skip": "one in ten skipped"}
 _GROUPS = {
     "return": "Returns",
@@ -109,6 +112,7 @@ def _content(result: RunResult) -> dict[str, Any]:
         "figures": [_figure(result, figure) for figure in shown(result)],
         "drawdowns": list(_drawdown_rows(result)),
         "trades": list(_trade_rows(result)),
+        "trades_shown": _trades_shown(len(result.trade_rows)),
         "zone": "" if _daily(result) else ", UTC",
         "sums": _sums(result),
         "open": list(_open_positions(result)),
@@ -122,7 +126,7 @@ def _content(result: RunResult) -> dict[str, Any]:
 
 
 def _summary(result: RunResult) -> str:
-    days, end = sample(result).days, column(result.record, "equity")[-1]
+    days, end = result.account.days, column(result.record, "equity")[-1]
     return (
         f"{result.spec.cash:,.0f} {result.stats.currency} became {end:,.0f} in {len(days):,} sessions from "
         f"{days[0]} to {days[-1]}. Buying and holding {hold_name(result)} would have made it "
@@ -181,7 +185,7 @@ def _figure(result: RunResult, figure: Figure) -> dict[str, str]:
 
 
 def _drawdown_rows(result: RunResult) -> Iterator[tuple[str, ...]]:
-    account = sample(result)
+    account = result.account
     for one in deepest(drawdowns(account.days, account.equity), _DEEPEST):
         depth = METRICS["max_drawdown"].text(one.depth)
         yield (
@@ -191,10 +195,11 @@ def _drawdown_rows(result: RunResult) -> Iterator[tuple[str, ...]]:
 
 
 def _trade_rows(result: RunResult) -> Iterator[dict[str, str]]:
-    daily = _daily(result)
-    for row in result.trade_rows.to_pylist():
+    daily, rows = _daily(result), result.trade_rows.take(_weightiest(result)).to_pylist()
+    short = {name: Series.parse(name).short for name in {row["series"] for row in rows}}
+    for row in rows:
         yield {
-            "series": Series.parse(row["series"]).short,
+            "series": short[row["series"]],
             "side": "long" if row["size"] > 0 else "short",
             "size": f"{abs(row['size']):,.10g}",
             "entry": _time(row["entry"], daily),
@@ -206,6 +211,18 @@ def _trade_rows(result: RunResult) -> Iterator[dict[str, str]]:
             "net": _money(row["net"]),
             "return": _typeset(METRICS["total_return"].text(row["return"])),
         }
+
+
+def _trades_shown(count: int) -> str:
+    if count <= _SHOWN:
+        return ""
+    return f"Of {count:,} trades these are the {_SHOWN:,} that moved the most money; trades.parquet has all of them."
+
+
+def _weightiest(result: RunResult) -> np.ndarray:
+    """Return the places of the trades that are shown, in their order: those that moved the most money."""
+    moved = np.abs(column(result.trade_rows, "net"))
+    return np.sort(np.argsort(-moved, kind="stable")[:_SHOWN])
 
 
 def _daily(result: RunResult) -> bool:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from backtest.account import Account
     from backtest.metrics import Stats
     from backtest.validity import Validity
 
@@ -143,6 +144,13 @@ class RunResult:
         """Every closed round trip, in order of its exit."""
         frame: pd.DataFrame = self.trade_rows.to_pandas()
         return frame
+
+    @cached_property
+    def account(self) -> Account:
+        """This run session by session, beside buy and hold: see `account.sample`."""
+        from backtest.account import sample
+
+        return sample(self)
 
     @cached_property
     def stats(self) -> Stats:

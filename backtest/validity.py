@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest import arrays
-from backtest.account import Account, column, sample, session_ends
+from backtest.account import Account, column, session_ends
 from backtest.definitions import METRICS
 from backtest.inference import (
     CONFIDENCE,
@@ -35,7 +35,7 @@ _FEW_TRADES = 30  # below which means of trades say little; the usual rule of th
 _NO_FAULT = "holds so far"
 _SURE = 0.95  # of a probability that is to be believed
 _CELLS = 4_000_000  # numbers in memory at a time
-_QUICK = 20_000_000  # sessions that are drawn in a second or two
+_QUICK = 10_000_000  # sessions, or trades, that are drawn in a second or two
 _FEWEST = 100  # samples below which an interval of 95 % says nothing
 
 
@@ -183,7 +183,7 @@ def break_even_costs(result: RunResult) -> float:
 
     Undefined without costs, or where there is a loss even without them.
     """
-    run = sample(result)
+    run = result.account
     if not run.costs:
         return Undefined("no costs")
     factor = 1 + float(run.equity[-1] - run.equity[0]) / run.costs
@@ -214,7 +214,7 @@ def verdict(result: RunResult, trials: Sequence[float] = (), looks_ahead: Sequen
         trials: the Sharpe ratios a year of everything that was tried, this run among them; none if it was the only.
         looks_ahead: what `look_ahead` found.
     """
-    run = sample(result)
+    run = result.account
     found = [
         *_about_the_future(looks_ahead), *_about_money(run), *_about_length(run), *_about_costs(result, run),
         *_about_trials(run, trials), *_about_luck(run),
@@ -254,13 +254,13 @@ def validate(
 
     Args:
         samples: of the bootstrap, and of each Monte Carlo of the trades; if not given SAMPLES, or as many as are
-            quick, if there are so many sessions.
+            quick, if there are so many sessions or trades.
         factors: multiples of the costs.
         trials: see `verdict`.
         looks_ahead: see `verdict`.
     """
-    run = sample(result)
-    samples = samples or int(np.clip(_QUICK // max(len(run.days), 1), _FEWEST, SAMPLES))
+    run = result.account
+    samples = samples or int(np.clip(_QUICK // max(len(run.days), len(run.net), 1), _FEWEST, SAMPLES))
     return Validity(
         verdict(result, trials, looks_ahead),
         bootstrap(run, samples, seed),
@@ -335,7 +335,7 @@ def _orders(method: str, drawn: np.ndarray, cash: float) -> Orders:
 
 
 def _at_costs(result: RunResult, factor: float) -> Account:
-    run, fills = sample(result), result.fill_rows
+    run, fills = result.account, result.fill_rows
     times = arrays.numbers(result.record["time"])[session_ends(result.record)]
     filled = np.searchsorted(arrays.numbers(fills["time"]), times, side="right")
     paid = np.concatenate([[0.0], np.cumsum(column(fills, "costs"))])[filled]

@@ -8,6 +8,7 @@ import bench
 import loading
 import memory
 import newcomer
+import page
 import prices
 import pytest
 import running
@@ -127,6 +128,17 @@ def test_a_peak_is_that_of_a_process_itself_not_of_the_one_that_made_it():
     child = subprocess.run(command, cwd=memory.HERE, capture_output=True, text=True, check=True)
 
     assert float(child.stdout) < len(held) / 2**20 < memory.peak()
+
+
+def test_a_page_has_the_figures_that_matplotlib_alone_is_timed_with(tmp_path):
+    result = page.long_run(tmp_path, bars=45 * 1440)
+
+    page.check(result.report(tmp_path).read_text(encoding="utf-8"), page.drawn(result, lambda x, y: (x, y)))
+
+
+def test_a_page_without_a_figure_is_not_timed():
+    with pytest.raises(AssertionError, match="other figures"):
+        page.check("<figure><svg></svg><svg></svg></figure>", ["<svg></svg>"] * 6)
 
 
 def test_the_report_names_what_it_was_measured_with():

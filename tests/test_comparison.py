@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from handmade import day, result_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtest import compare
@@ -88,6 +88,7 @@ def test_skill_is_told_from_none():
     assert "they differ" in str(found)
 
 
+@settings(max_examples=20)  # three comparisons each
 @given(st.integers(0, 1000), st.floats(0.1, 3.0))
 def test_the_difference_is_antisymmetric_and_leverage_does_not_change_it(seed, leverage):
     first, second = np.random.default_rng(seed).normal(0.0005, 0.01, (2, 60))

@@ -187,6 +187,15 @@ def test_a_long_line_keeps_its_ends_and_extremes():
     assert (shown == y[kept]).all()
 
 
+@pytest.mark.filterwarnings("error")
+def test_any_length_of_time_has_a_few_dates_below_it():
+    for count in (2, 4, 70, 90, 400, 1000, 1094, 1500):
+        canvas = FIGURES["equity"].draw(result_of([100.0, 101.0] * (count // 2)), NARROW)
+        canvas.draw_without_rendering()
+
+        assert 1 <= len(canvas.axes[1].get_xticks()) <= 10
+
+
 def test_alternative_texts_say_what_is_seen():
     result = result_of([110.0, 99.0], [fill(0, 1, 10.0)], days=[day(30), day(31)])
 

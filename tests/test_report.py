@@ -210,3 +210,13 @@ def test_the_validity_of_a_run_is_kept_with_its_numbers(tmp_path, result):
     assert numbers["validity"]["verdict"]["words"] == "too short to tell"
     assert numbers["validity"]["intervals"]["intervals"]["cagr"] == [None, None]
     assert numbers["undefined"] == result.stats.reasons
+
+
+def test_of_very_many_trades_the_weightiest_are_shown():
+    fills = [fill(0, size, 10.0) for _ in range(2002) for size in (1.0, -1.0)]
+
+    text = page(result_of([100.0, 110.0], [*fills, fill(0, 1.0, 10.0), fill(1, -1.0, 20.0)]))
+
+    nets = re.findall(r'<td class="number">([\d.]+)</td><td class="number">[\d.]+.%</td></tr>', text)
+    assert nets == ["0.00"] * 1999 + ["10.00"]
+    assert "Of 2,003 trades these are the 2,000 that moved the most money; trades.parquet has all" in words(text)

@@ -21,6 +21,7 @@ import loading
 import memory
 import newcomer
 import numpy
+import page
 import pandas
 import pyarrow
 import running
@@ -78,6 +79,7 @@ def _rows(folder: Path, rivals: Path | None, sizes: Sizes) -> Iterator[timing.Ro
     yield from newcomer.rows(folder / "newcomer", rivals, sizes.years_bars, sizes.series, sizes.runs)
     yield from running.rows(sizes.run_bars, sizes.runs)
     yield from loading.rows(folder, sizes.bars, sizes.loads)
+    yield from page.rows(folder / "page", sizes.run_bars, sizes.runs)
     yield from memory.rows(folder / "memory", sizes.bars)
 
 
