@@ -128,7 +128,8 @@ def treynor(returns: np.ndarray, benchmark: np.ndarray, risk_free: Rate = 0.0, p
     slope = beta(returns, benchmark, risk_free, periods)
     if slope != slope or not slope:
         return slope if slope else Undefined("constant")
-    return cagr_of(excess_returns(returns, risk_free, periods), periods) / slope
+    growth = cagr_of(excess_returns(returns, risk_free, periods), periods)
+    return growth / slope if growth == growth else growth
 
 
 def m2(returns: np.ndarray, benchmark: np.ndarray, risk_free: Rate = 0.0, periods: float = SESSIONS) -> float:
@@ -141,7 +142,8 @@ def m2(returns: np.ndarray, benchmark: np.ndarray, risk_free: Rate = 0.0, period
     if reason := why_no_deviation(own):
         return Undefined(reason)
     cash = np.broadcast_to(np.asarray(returns) - own, own.shape)
-    return float(cagr_of(own, periods) * other.std(ddof=1) / own.std(ddof=1) + cagr_of(cash, periods))
+    growth = cagr_of(own, periods)
+    return float(growth * other.std(ddof=1) / own.std(ddof=1) + cagr_of(cash, periods)) if growth == growth else growth
 
 
 def _both(returns: np.ndarray, benchmark: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

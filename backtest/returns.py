@@ -179,7 +179,8 @@ def sharpe_geometric(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, p
     excess = excess_returns(returns, risk_free, periods)
     if reason := why_no_deviation(excess):
         return Undefined(reason)
-    return cagr_of(excess, periods) / float(excess.std(ddof=1) * math.sqrt(periods))
+    growth = cagr_of(excess, periods)
+    return growth / float(excess.std(ddof=1) * math.sqrt(periods)) if growth == growth else growth
 
 
 def sortino(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: float = SESSIONS) -> float:

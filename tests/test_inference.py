@@ -53,6 +53,8 @@ def test_published_inference_is_reproduced(value, expected):
         (sharpe_error(0.8183, 134, -1.4455, 7.0497 - 3), "0.1550"),
         (minimum_track_record(0.7079, -0.2250, 2.9570 - 3) / 12, "0.7152"),
         (minimum_track_record(0.8183, -1.4455, 7.0497 - 3) / 12, "1.1593"),
+        # PerformanceAnalytics' default, which takes the kurtosis for that of the normal distribution
+        (probabilistic_sharpe(2 / math.sqrt(12), 59, -0.72, 0.0, 1 / math.sqrt(12)), "0.9597"),
         *[(sharpe_error_normal(ratio, 60), printed) for ratio, printed in
           [(0.5, "0.1369"), (1, "0.1581"), (2, "0.2236"), (3, "0.3028")]],
         *[(sharpe_error_normal(ratio, 12), printed) for ratio, printed in

@@ -704,6 +704,10 @@ def test_bacons_portfolio_has_the_values_of_performance_analytics(value, expecte
     [
         (burke(BACON, 12), "0.74"),
         (burke_modified(BACON, 12), "3.65"),
+        (
+            round(cagr(equity_of(BACON), 12), 3) / round(ulcer(equity_of(BACON)), 4),
+            "1.70",
+        ),  # Martin, of 10.4 over 6.12 %
         (downside_deviation(BACON, 0.005, 1), "0.0255"),
         (omega(BACON, 0.005, 1) - 1, "0.29"),  # the omega-Sharpe ratio
         (kappa(BACON, 2, 0.005, 1), "0.157"),
