@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest.account import Account, session_returns
-from backtest.bars import Series
 from backtest.definitions import METRICS, Metric, cost_drag, exposure, turnover
 from backtest.drawdown import (
     average_drawdown,
@@ -202,7 +201,7 @@ def measure(result: RunResult, risk_free: float | pd.Series | None = None) -> St
     run = result.account
     if risk_free is not None:
         run = replace(run, risk_free=_rates(risk_free, run.days))
-    currency = Series.parse(result.spec.series[0]).instrument.currency
+    currency = result.currency
     conventions = f"{_yardstick(run)}, costs {result.spec.costs}, equity at session ends after all costs."
     return _stats(run, METRICS.values(), conventions, _extent(result.spec, run, currency), currency)
 

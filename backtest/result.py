@@ -103,9 +103,14 @@ class RunResult:
         return [Series.parse(key).short for key in self.spec.series]
 
     @property
+    def currency(self) -> str:
+        """The currency of the account: that of the first series."""
+        return Series.parse(self.spec.series[0]).instrument.currency
+
+    @property
     def equity(self) -> pd.Series:
-        """Money after each bar, UTC index."""
-        return _frame(self.record, ["equity"])["equity"]
+        """Money after each bar, UTC index; the name says of which currency."""
+        return _frame(self.record, ["equity"])["equity"].rename(f"equity [{self.currency}]")
 
     @property
     def returns(self) -> pd.Series:
@@ -120,28 +125,28 @@ class RunResult:
     @property
     def positions(self) -> pd.DataFrame:
         """Shares or contracts held after each bar, a column a series."""
-        return self._by_series("position")
+        return self._by_series("position", "position [shares or contracts]")
 
     @property
     def closes(self) -> pd.DataFrame:
-        """The close of each bar, a column a series."""
-        return self._by_series("close")
+        """The close of each bar, a column a series, in the series' own currency."""
+        return self._by_series("close", "close")
 
     @property
     def orders(self) -> pd.DataFrame:
-        """Every order, in the order of creation."""
+        """Every order, in the order of creation; times are UTC, costs money."""
         frame: pd.DataFrame = self.order_rows.to_pandas()
         return frame
 
     @property
     def fills(self) -> pd.DataFrame:
-        """Every fill, in order of time."""
+        """Every fill, in order of time (UTC); size in shares or contracts, costs in money."""
         frame: pd.DataFrame = self.fill_rows.to_pandas()
         return frame
 
     @property
     def trades(self) -> pd.DataFrame:
-        """Every closed round trip, in order of its exit."""
+        """Every closed round trip, in order of its exit (UTC); gross, costs and net in money, return a fraction."""
         frame: pd.DataFrame = self.trade_rows.to_pandas()
         return frame
 
@@ -184,9 +189,11 @@ class RunResult:
     def _repr_html_(self) -> str:
         return f"<h4>{_escaped(self.spec.name)} on {_escaped(', '.join(self.series))}</h4>{self.stats._repr_html_()}"
 
-    def _by_series(self, what: str) -> pd.DataFrame:
+    def _by_series(self, what: str, label: str) -> pd.DataFrame:
+        import pandas as pd
+
         frame = _frame(self.record, [f"{what}.{n}" for n in range(len(self.series))])
-        return frame.set_axis(self.series, axis="columns")
+        return frame.set_axis(pd.Index(self.series, name=label), axis="columns")
 
     def save(self, folder: str | Path) -> Path:
         """

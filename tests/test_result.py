@@ -2,6 +2,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from handmade import AAPL, day, fill, moment, result_of
+from matplotlib.figure import Figure
 
 from backtest.errors import BadStore, UsageError
 from backtest.result import RunResult, RunSpec, round_trips
@@ -177,6 +178,23 @@ def test_frames_have_a_utc_index_and_a_column_a_series():
     assert result.closes["AAPL/1day"].tolist() == [100.0, 104.0]
     assert [str(index.tz) for index in (result.equity.index, result.returns.index)] == ["UTC", "UTC"]
     assert result.returns.tolist() == pytest.approx([0.0, 0.04])
+
+
+def test_frames_say_their_units_and_keep_their_times_in_utc():
+    result = result_of([100.0, 104.0, 108.0], TRADE)
+
+    assert result.equity.name == "equity [USD]"
+    assert result.positions.columns.name == "position [shares or contracts]"
+    assert "Costs [USD]" in result.stats.to_series().index
+    times = [result.fills["time"], *(result.trades[name] for name in ("entry", "exit")), result.closes.index]
+    assert {str(one.dtype.tz) for one in times} == {"UTC"}
+
+
+def test_the_plot_of_a_run_is_a_figure_of_matplotlib_with_units_on_its_axes():
+    figure = result_of([100.0, 104.0]).plot()
+
+    assert isinstance(figure, Figure)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["Equity, USD", "Drawdown, %"]
 
 
 def test_a_printed_run_names_strategy_and_series():
