@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from backtest.publishing import publish
     from backtest.regime import regimes
     from backtest.remote import open_store
-    from backtest.report import write_report
+    from backtest.report import write_comparison, write_report
     from backtest.result import RunResult, RunSpec
     from backtest.sources import Source, connect
     from backtest.store import Store
@@ -57,6 +57,7 @@ _HOMES = {
     "regimes": "regime",
     "walk_forward": "unseen",
     "FIGURES": "figures",
+    "write_comparison": "report",
     "write_report": "report",
 }
 __all__ = [
@@ -86,6 +87,7 @@ __all__ = [
     "run",
     "sweep",
     "walk_forward",
+    "write_comparison",
     "write_report",
 ]
 

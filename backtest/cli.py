@@ -490,6 +490,7 @@ def compare(
     run_names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of kept runs, or their names.")],
     bootstrap: Annotated[int, typer.Option(min=10, help="Samples of the bootstrap.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    out: Annotated[str, typer.Option(help="Folder for a page of it too.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """
@@ -500,11 +501,14 @@ def compare(
     Example: backtest compare SmaCross-AAPL BuyAndHold-AAPL
     """
     from backtest.comparison import compare as put_side_by_side
+    from backtest.report import write_comparison
     from backtest.result import RunResult
     from backtest.runs import locate
 
-    results = [RunResult.load(locate(RUNS, name)) for name in run_names]
-    give_comparison(put_side_by_side(results, bootstrap, seed), as_json)
+    found = put_side_by_side([RunResult.load(locate(RUNS, name)) for name in run_names], bootstrap, seed)
+    give_comparison(found, as_json)
+    if out:
+        say(f"Its page: {write_comparison(found, out)}")
 
 
 def validate(

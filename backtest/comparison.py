@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from backtest.result import RunResult
 
-COLUMNS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown")  # of the short table
 _GROUPS = ("return", "risk", "drawdown")  # what can be said of some of a run's sessions
+COLUMNS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown")  # of the short table
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +51,23 @@ class Difference:
             f"{self.run}: its Sharpe ratio is {_ratio(abs(self.sharpe))} {'above' if self.sharpe > 0 else 'below'} "
             f"that of {self.first}, {ends} at {CONFIDENCE:.0%}".replace("%", " %")
             + f"; p = {_probability(self.p)} after Jobson, Korkie and Memmel, {_probability(self.p_bootstrap)} by "
-            f"bootstrap: {self._verdict}."
+            f"bootstrap: {'they differ' if self.differ else 'that may be chance'}."
         )
 
     @property
-    def _verdict(self) -> str:
-        return "they differ" if max(self.p, self.p_bootstrap) < 1 - CONFIDENCE else "that may be chance"
+    def differ(self) -> bool:
+        """Whether both tests say so, at 95 %."""
+        return max(self.p, self.p_bootstrap) < 1 - CONFIDENCE
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Comparison:
     """Runs side by side: their numbers on the sessions that all have, and each one's difference from the first."""
 
     runs: tuple[str, ...]
     stats: tuple[Stats, ...]
+    days: np.ndarray  # the sessions that all runs have, datetime64[D], shape (n,)
+    returns: np.ndarray  # of each run in these, shape (runs, n)
     differences: tuple[Difference, ...]  # of every run but the first
     left_out: int  # sessions that some run has and some lacks
     samples: int
@@ -149,10 +152,13 @@ def compare(results: Sequence[RunResult], samples: int = SAMPLES, seed: int = 0)
         raise UsageError(f"there is no session that all of {_names_of(results)} have; compare runs of the same time")
     spec = results[0].spec
     rate, periods = spec.risk_free, spec.sessions_a_year
-    first, *others = (excess_returns(common[n].to_numpy(), rate, periods) for n in common)
+    returns = common.to_numpy().T
+    first, *others = (excess_returns(one, rate, periods) for one in returns)
     return Comparison(
         tuple(result.run for result in results),
         tuple(measure_returns(common[n], risk_free=rate, periods=periods) for n in common),
+        pd.DatetimeIndex(common.index).tz_localize(None).to_numpy().astype("datetime64[D]"),
+        returns,
         tuple(
             _difference(result.run, results[0].run, own, first, periods, samples, seed)
             for result, own in zip(results[1:], others, strict=True)

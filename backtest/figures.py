@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,8 @@ COLOURS = {
     "loss": "#d9662b",
 }
 
+_LINES, _STYLES = ("run", "loss", "hold", "ink"), ("-", "--", ":")  # of several runs, one after the other
+
 _SIZE = 8.5  # points of a text
 _STEPS = 125  # an inch: what a screen can show of a line
 _PANELS = 6  # price charts, at most
@@ -44,6 +46,7 @@ _GROWN = 5.0  # times the lowest equity: from here on a linear scale hides the b
 _WINDOW = 126  # sessions of a rolling figure: half a year on most exchanges
 _FEWEST = 40  # sessions below which nothing rolls, and returns have no distribution
 _BINS = 60
+_LONGEST = 48  # letters of a name in a legend
 _LEGEND: dict[str, Any] = {
     "loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3, "borderaxespad": 0.2, "handlelength": 1.5,
     "frameon": False, "labelcolor": COLOURS["ink"], "fontsize": _SIZE,
@@ -136,6 +139,25 @@ def draw_equity(result: RunResult, width: float = WIDE) -> Canvas:
     _line(depth, times[ends], depths, "loss")
     depth.fill_between(*thinned(times[ends], depths, _steps(depth)), color=COLOURS["loss"], alpha=0.3, linewidth=0)
     depth.set_ylabel("Drawdown, %", color=COLOURS["ink"], fontsize=_SIZE)
+    return _dated(canvas, width)
+
+
+def draw_growth(names: Sequence[str], days: np.ndarray, returns: np.ndarray, width: float = WIDE) -> Canvas:
+    """
+    Draw what 100 became in each of several runs, in the sessions that all of them have.
+
+    `returns` has a row a run, shape (runs, n).
+    """
+    canvas = _canvas("growth", width, 0.45 * width if width > 6 else 0.9 * width)
+    axes, money = canvas.subplots(), 100 * np.cumprod(1 + returns, axis=1)
+    for n, (name, values) in enumerate(zip(names, money, strict=True)):
+        style = _STYLES[n // len(_LINES) % len(_STYLES)]
+        _line(axes, days, values, _LINES[n % len(_LINES)], _cut(name), linestyle=style)
+    axes.legend(**{**_LEGEND, "ncols": 1})
+    if _scale(money) == "log":
+        _logarithmic(axes)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.set_ylabel("Equity, from 100", color=COLOURS["ink"], fontsize=_SIZE)
     return _dated(canvas, width)
 
 
@@ -290,8 +312,14 @@ def _canvas(name: str, width: float, height: float) -> Canvas:
     return canvas
 
 
-def _line(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, label: str = "") -> None:
-    axes.plot(*thinned(x, y, _steps(axes)), color=COLOURS[colour], linewidth=1.1, label=label)
+def _cut(name: str) -> str:
+    """Return a name that fits a legend: of a long one the beginning and the end, which tell it from others."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 16]} … {name[-12:]}"
+
+
+def _line(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, label: str = "", linestyle: str = "-") -> None:
+    line = {"color": COLOURS[colour], "linewidth": 1.1, "linestyle": linestyle}
+    axes.plot(*thinned(x, y, _steps(axes)), label=label, **line)  # type: ignore[arg-type]  # its stubs know no dict
 
 
 def _steps(axes: Axes) -> int:

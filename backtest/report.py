@@ -16,15 +16,17 @@ from backtest.account import column, hold, hold_name, sample_hold
 from backtest.bars import Series
 from backtest.definitions import GROUPS
 from backtest.errors import UsageError
-from backtest.figures import NARROW, WIDE, Figure, save_pdf, save_png, shown, svg
+from backtest.figures import NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown, svg
 from backtest.metrics import METRICS, deepest, drawdowns
 from backtest.returns import REASONS
 
 if TYPE_CHECKING:
+    from backtest.comparison import Comparison
     from backtest.result import RunResult
     from backtest.validity import Verdict
 
 _CARDS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "exposure", "trades", "costs")
+_COMPARED = ("return", "risk", "drawdown")  # groups of what can be said of some of a run's sessions
 _DEEPEST = 5  # drawdowns in the table
 _SHOWN = 2_000  # trades in the table: more would make the page slow to open
 _DRAWN = {"shuffle": "in another order", "resample": "drawn with replacement", "skip": "one in ten skipped"}
@@ -77,8 +79,28 @@ def write_figures(result: RunResult, png: str = "", pdf: str = "") -> list[Path]
     return paths
 
 
+def write_comparison(found: Comparison, folder: str | Path) -> Path:
+    """
+    Write the page of runs side by side into a folder as index.html, and return its path.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    folder, text = Path(folder), _rendered("comparison.html", _comparison(found))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "index.html").write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UsageError(f"no comparison can be written into {folder} ({error}); name another folder") from error
+    return folder / "index.html"
+
+
 def page(result: RunResult) -> str:
     """Return the page of a run, HTML; the same run gives the same page."""
+    return _rendered("report.html", _content(result))
+
+
+def _rendered(template: str, content: dict[str, Any]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     templates = Environment(
@@ -88,7 +110,7 @@ def page(result: RunResult) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return templates.get_template("report.html").render(_content(result))
+    return templates.get_template(template).render(content)
 
 
 def _numbers(result: RunResult) -> str:
@@ -123,6 +145,32 @@ def _content(result: RunResult) -> dict[str, Any]:
         "groups": [_group(result, name, held) for name in GROUPS],
         "tables": [_asked(result), *_tables(result.manifest)],
     }
+
+
+def _comparison(found: Comparison) -> dict[str, Any]:
+    names = {group: [name for name, metric in METRICS.items() if metric.group == group] for group in _COMPARED}
+    return {
+        "runs": found.runs,
+        "differences": [str(one).replace(" -", " −") for one in found.differences],
+        "differ": any(one.differ for one in found.differences),
+        "basis": found.basis,
+        "figure": _growth(found),
+        "groups": [
+            {"title": _GROUPS[group], "metrics": [_compared(found, name) for name in names[group]]} for group in names
+        ],
+    }
+
+
+def _compared(found: Comparison, name: str) -> dict[str, Any]:
+    texts = [_typeset(stats.text(name)) for stats in found.stats]
+    return {"name": name, "label": METRICS[name].label, "definition": METRICS[name].definition, "texts": texts}
+
+
+def _growth(found: Comparison) -> dict[str, str]:
+    wide, narrow = (svg(draw_growth(found.runs, found.days, found.returns, width)) for width in (WIDE, NARROW))
+    money = 100 * np.prod(1 + found.returns, axis=1)
+    ends = [f"{end:,.0f} in {run}" for run, end in zip(found.runs, money, strict=True)]
+    return {"title": "Growth", "alt": f"What 100 became: {'; '.join(ends)}.", "wide": wide, "narrow": narrow}
 
 
 def _summary(result: RunResult) -> str:

@@ -8,8 +8,7 @@ import browser
 import pytest
 from handmade import fill, result_of
 
-from backtest import run
-from backtest.report import write_report
+from backtest import compare, run, write_comparison, write_report
 
 pytestmark = pytest.mark.skipif(not browser.installed(), reason=browser.MISSING)
 
@@ -25,13 +24,18 @@ def result():
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory, result):
-    """Return the pages of a run of thirteen years, and of a few days with words that are far too long."""
+    """Return the pages of a run of thirteen years, of one with words that are far too long, and of three such ones."""
     fills = [fill(0, 2e9, 1e9 / 3, 1e7), fill(2, -1e9, 2e9 / 3, 1e7)]
     wide = result_of(
         [1e17, 2e17, 3e17, 1e17], fills, strategy=f"x.py:{LONG}", params={LONG: LONG}, costs=LONG, cash=2e17,
         manifest={LONG: {LONG: LONG}, "word": LONG, "series": {LONG: {"bars": 1, LONG: LONG}}},
     )  # fmt: skip
-    return {name: write_report(one, tmp_path_factory.mktemp(name)) for name, one in (("years", result), ("wide", wide))}
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("years", "wide", "runs")}
+    return {
+        "years": write_report(result, folders["years"]),
+        "wide": write_report(wide, folders["wide"]),
+        "runs": write_comparison(compare([wide, wide, wide], 10), folders["runs"]),
+    }
 
 
 @pytest.fixture(scope="module")

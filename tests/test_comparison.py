@@ -1,6 +1,7 @@
 import contextlib
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ from handmade import day, result_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest import compare
+from backtest import compare, write_comparison
 from backtest.cli import main
 from backtest.errors import UsageError
+from backtest.figures import draw_growth
 from backtest.inference import probability_of_no_difference, sharpe_difference_error
 from backtest.metrics import METRICS
 from backtest.returns import equity_of, sharpe
@@ -175,11 +177,41 @@ def test_the_command_says_the_same_in_80_columns_and_as_json(tmp_path, capsys):
     for result in runs:
         result.save(tmp_path / "runs" / result.run)
 
-    code, shown = call("Cross", "ALonger", "--bootstrap", "50")
+    code, shown = call("Cross", "ALonger", "--bootstrap", "50", "--out", "page")
     document = json.loads(call("Cross", "ALonger", "--bootstrap", "50", "--json")[1].out)
 
     assert code == 0
     assert f"{document['differences'][0]['p']:.3f}" in shown.out
     assert all(f"{row['stats']['sharpe']:.2f}" in shown.out for row in document["runs"])
     assert max(map(len, shown.out.splitlines())) <= 80
+    assert (tmp_path / "page" / "index.html").exists()
     assert call("Cross")[0] == 2
+
+
+def test_the_page_of_a_comparison_has_what_is_compared_as_text_and_asks_for_nothing(tmp_path):
+    found = compare([run_of(FIRST), run_of(SECOND, "<script>")])
+
+    text = write_comparison(found, tmp_path / "new").read_text(encoding="utf-8")
+
+    for name in ("total_return", "sharpe", "max_drawdown"):
+        (row,) = re.findall(rf'<tr data-metric="{name}".*?</tr>', text)
+        shown = re.findall(r'"number">(.*?)<', row.replace("−", "-").replace("\N{NO-BREAK SPACE}", " "))
+        assert shown == [stats.text(name) for stats in found.stats]
+    assert f"p = {found.differences[0].p:.3f} after Jobson, Korkie and Memmel" in text
+    assert "They may differ by chance alone." in text
+    assert not re.search(r"<script|@import|url\((?!#)|<link|<img", text)
+
+
+def test_a_page_of_a_comparison_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(UsageError, match="file"):
+        write_comparison(compare([run_of(FIRST), run_of(SECOND)]), tmp_path / "file" / "page")
+
+
+def test_lines_of_more_runs_than_colours_are_told_apart():
+    figure = draw_growth(["A" * 60, *"BCDEF"], np.arange(COUNT).astype("datetime64[D]"), np.stack([FIRST] * 6))
+
+    assert len({(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}) == 6
+    assert figure.axes[0].lines[0].get_label() == "A" * 32 + " … " + "A" * 12
+    assert figure.axes[0].lines[0].get_ydata()[-1] == pytest.approx(100 * np.prod(1 + FIRST))
