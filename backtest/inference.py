@@ -20,7 +20,7 @@ CONFIDENCE = 0.95
 BLOCKS = 16  # of `overfitting`; 12,870 ways to choose half of them
 
 _NORMAL = NormalDist()
-_CHUNK = 512  # ways at a time, so that memory stays small
+_CHUNK = 64  # ways at a time
 
 
 class Moments(NamedTuple):
@@ -255,14 +255,24 @@ def _ratios_of(returns: np.ndarray, halves: np.ndarray) -> np.ndarray:
 
 def _summed(parts: np.ndarray, halves: np.ndarray) -> np.ndarray:
     # Not a matrix product, which may round equal columns differently: trials that are equal must tie.
-    chunks = [parts[halves[at : at + _CHUNK]].sum(axis=1) for at in range(0, len(halves), _CHUNK)]
-    return np.concatenate(chunks)
+    return _folded(np.add, parts, halves)
 
 
 def _constant_in(returns: np.ndarray, halves: np.ndarray) -> np.ndarray:
     highs, lows = returns.max(axis=1), returns.min(axis=1)
-    chunks = [halves[at : at + _CHUNK] for at in range(0, len(halves), _CHUNK)]
-    return np.concatenate([highs[one].max(axis=1) <= lows[one].min(axis=1) for one in chunks])
+    return np.asarray(_folded(np.maximum, highs, halves) <= _folded(np.minimum, lows, halves))
+
+
+def _folded(fold: np.ufunc, parts: np.ndarray, halves: np.ndarray) -> np.ndarray:
+    """Return the parts of each half folded into one, block after block, shape (halves, trials)."""
+    found = np.empty((len(halves), parts.shape[1]))
+    for at in range(0, len(halves), _CHUNK):  # which is what a processor's cache can hold
+        first, *others = halves[at : at + _CHUNK].T
+        chunk = found[at : at + _CHUNK]
+        chunk[:] = parts[first]
+        for block in others:
+            fold(chunk, parts[block], out=chunk)
+    return found
 
 
 def _not_above_median(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
