@@ -453,10 +453,10 @@ def sweep(
             benchmark=benchmark,
             risk_free=risk_free,
         )
-    picture = found.folder / "heatmap.png"
-    found.plot().savefig(picture)
     give_sweep(found, as_json)
     if not as_json:
+        picture = found.folder / "heatmap.png"
+        found.plot().savefig(picture)
         say(f"Kept in {found.folder}; its picture: {picture}; more: backtest validate {found.folder}")
 
 

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -40,7 +40,7 @@ FORMAT = 1
 DOCUMENT = "sweep.json"
 BEST = "best"  # folder of the best trial's run, in that of the sweep
 
-_SHOWN = ("total_return", "sharpe", "max_drawdown", "trades")
+_NOTHING: dict[str, Any] = {"sessions": np.zeros(0, "datetime64[D]"), "returns": np.zeros(0)}  # in place of much
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,12 @@ def sweep(
     if resume:
         _check_same(read_json(into / DOCUMENT), document, into)
     _write(into, document)
-    complete(job, points, Trials(into), executor=executor, jobs=jobs, tell=tell)
-    return _finished(into, job, points, rank)
+    kept = complete(job, points, Trials(into), executor=executor, jobs=jobs, tell=tell)
+    done = [kept[job.key(point)] for point in points]
+    best = _best(done, rank)
+    run = result_of(job, points[done.index(best)])
+    run.save(into / BEST)
+    return Sweep(into, json.loads(_text(document)), done, _ratios(kept.values()), run)
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,9 @@ class Sweep:
     @cached_property
     def overfitting(self) -> float:
         """The probability of backtest overfitting (PBO) of choosing the best of these trials by its Sharpe ratio."""
-        moving = [trial.returns for trial in self._with_returns() if np.ptp(trial.returns) > 0]
+        kept = Trials(self.folder).returns(trial.key for trial in self.trials if not trial.error)
+        made = [kept[trial.key] for trial in self.trials if not trial.error]
+        moving = [returns for returns in made if np.ptp(returns) > 0]
         if len(moving) < 2 or len(moving[0]) < BLOCKS:
             return Undefined("too few")
         return overfitting(np.column_stack(moving))
@@ -263,10 +269,6 @@ class Sweep:
     def _repr_html_(self) -> str:
         return f"{self.frame.head(10).to_html(index=False)}<p>{self.summary}</p>"
 
-    def _with_returns(self) -> list[Trial]:
-        kept = Trials(self.folder).read(self.asked["keys"], returns=True)
-        return [kept[trial.key] for trial in self.trials if not trial.error]
-
     def _more_reasons(self) -> list[str]:
         metric = self.asked["rank"].lstrip("-")
         again, first = METRICS[metric].function(sample(self.best_run)), self.best.metrics[metric]
@@ -292,8 +294,8 @@ def complete(
     executor: Executor | None = None,
     jobs: int = 1,
     tell: Tell | None = None,
-) -> None:
-    """Make the trials of points that are not kept yet, and keep each as soon as it is made."""
+) -> dict[str, Trial]:
+    """Make the trials of points that are not kept yet, keep each as soon as it is made, and return all there are."""
     known = trials.read()
     keys = [job.key(point) for point in points]
     left = [point for key, point in zip(keys, points, strict=True) if key not in known]
@@ -302,11 +304,13 @@ def complete(
     made = 0
     for batch in each(job, left, executor, jobs):
         trials.add(batch)
+        known |= {trial.key: replace(trial, **_NOTHING) for trial in batch}
         made += len(batch)
         failed += sum(bool(trial.error) for trial in batch)
         if tell is not None:
             seconds = time.monotonic() - began
             tell(Progress(kept + made, len(points), kept, failed, seconds, seconds / made * (len(left) - made)))
+    return known
 
 
 def ranked(trials: Iterable[Trial], rank: str) -> list[Trial]:
@@ -370,6 +374,10 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> No
     )
 
 
+def _text(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=1, default=repr) + "\n"
+
+
 def _as_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=repr)
 
@@ -377,25 +385,19 @@ def _as_json(value: Any) -> str:
 def _write(folder: Path, document: dict[str, Any]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_file(folder / DOCUMENT, (json.dumps(document, indent=1, default=repr) + "\n").encode())
+        write_file(folder / DOCUMENT, _text(document).encode())
         sync_folder(folder)
     except OSError as error:
         raise UsageError(f"no sweep can be kept in {folder} ({error}); name another folder") from error
 
 
-def _finished(folder: Path, job: Job, points: Sequence[Point], rank: str) -> Sweep:
-    """Return the sweep with the run of its best trial, which is made again and kept."""
-    kept = Trials(folder).read()
-    done = [kept[job.key(point)] for point in points]
+def _best(done: Sequence[Trial], rank: str) -> Trial:
+    """Return the best trial; raise StrategyError where none has a rank."""
     order = ranked(done, rank)
     if not order:
-        raise StrategyError(
-            f"none of the {len(done):,} trials has a {rank.lstrip('-')}; the first: "
-            f"{done[0].error or 'it is not defined'}"
-        )
-    best = next(point for point in points if job.key(point) == order[0].key)
-    result_of(job, best).save(folder / BEST)
-    return Sweep.load(folder)
+        reason = done[0].error or "it is not defined"
+        raise StrategyError(f"none of the {len(done):,} trials has a {rank.lstrip('-')}; the first: {reason}")
+    return order[0]
 
 
 def _ratios(trials: Iterable[Trial]) -> np.ndarray:

@@ -79,6 +79,15 @@ class Trials:
         except OSError as error:
             raise UsageError(f"no trial can be kept in {self.folder} ({error}); name another folder") from error
 
+    def returns(self, keys: Iterable[str]) -> dict[str, np.ndarray]:
+        """Return the returns of the trials with these keys, which is all that is read."""
+        wanted, found = set(keys), {}
+        for path in self._files():
+            table = _table_in(path, ["key", "returns"])
+            rows = zip(table["key"].to_pylist(), _arrays_of(table["returns"]), strict=True)
+            found.update({key: returns for key, returns in rows if key in wanted})
+        return found
+
     def read(self, keys: Iterable[str] | None = None, returns: bool = False) -> dict[str, Trial]:
         """
         Return trials by their keys: all, or those of the keys that are there; without returns unless asked for.
@@ -88,11 +97,14 @@ class Trials:
         """
         wanted = None if keys is None else set(keys)
         found: dict[str, Trial] = {}
-        for path in sorted(self.folder.glob("[!.]*.parquet")):
-            for trial in _trials_in(path, returns):
+        for path in self._files():
+            for trial in _trials_of(_table_in(path, [] if returns else _LISTS, left_out=True)):
                 if wanted is None or trial.key in wanted:
                     found.setdefault(trial.key, trial)
         return found
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("[!.]*.parquet"))
 
 
 def _bytes_of(trials: Sequence[Trial]) -> bytes:
@@ -126,16 +138,17 @@ def _lists(column: Any, values: list[np.ndarray]) -> pa.Array:
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(ends)], children=[flat])
 
 
-def _trials_in(path: Path, returns: bool) -> list[Trial]:
+def _table_in(path: Path, columns: Sequence[str], left_out: bool = False) -> pa.Table:
+    """Return these columns of a file, or all but these."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with path.open("rb") as file:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
-            names = [name for name in parquet.schema_arrow.names if returns or name not in _LISTS]
-            return _trials_of(parquet.read(columns=names, use_threads=False))
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+            names = [name for name in parquet.schema_arrow.names if (name in columns) != left_out]
+            return parquet.read(columns=names, use_threads=False)
+    except (OSError, pa.ArrowException, ValueError) as error:
         raise DamagedStore(
             f"{path} is not what was written ({error}); remove it, and sweep again: its trials are made anew"
         ) from error

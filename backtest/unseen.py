@@ -202,8 +202,7 @@ def walk_forward(
     windows = [(_window(days, fold.train), _window(days, fold.test)) for fold in folds]
     trials = Trials(folder or default_folder(job))
     inside = [Point(point, window) for window, _ in windows for point in points]
-    complete(job, inside, trials, executor=executor, jobs=jobs, tell=tell)
-    kept = trials.read(map(job.key, inside))
+    kept = complete(job, inside, trials, executor=executor, jobs=jobs, tell=tell)
     chosen = [_best(job, points, window, kept, rank) for window, _ in windows]
     outside = [Point(point, window) for point, (_, window) in zip(chosen, windows, strict=True)]
     complete(job, outside, trials, executor=executor, jobs=jobs)

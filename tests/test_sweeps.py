@@ -3,7 +3,6 @@ import math
 import statistics
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
@@ -12,6 +11,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+import sweeps
 from bucket import KEY, SECRET, Bucket
 
 from backtest.account import sample as account_of
@@ -245,41 +245,14 @@ def test_a_trial_that_kills_each_worker_is_named(sample, tmp_path):
         )
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
-def test_a_killed_sweep_keeps_its_trials_leaves_no_process_and_goes_on(sample, tmp_path):
-    words = ["sweep", SMA, "AAPL/1day", "--grid", "fast=2:9", "--grid", "slow=10:17", "--store", str(sample.root)]
-    words += ["--since", "2003-01-02", "--until", "2008-12-31"]
-    command = [sys.executable, "-m", "backtest", *words, "--json"]
-    process = subprocess.Popen([*command, "--jobs", "2", "--out", str(tmp_path / "a")], stdout=subprocess.PIPE)
-    until(lambda: process.poll() is not None or len(Trials(tmp_path / "a").read()) >= 4)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.kill()
-    process.communicate()
-    until(lambda: not any(alive(child) for child in children))
-    before = Trials(tmp_path / "a").read()
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+def test_one_process_two_dask_a_killed_sweep_and_a_bucket_give_the_same_trials(tmp_path):
+    told = sweeps.run(tmp_path, fast=6, slow=8, years=4)
 
-    ended = subprocess.run([*command, "--out", str(tmp_path / "a"), "--resume"], capture_output=True, check=True)
-    years, grid = (date(2003, 1, 2), date(2008, 12, 31)), {"fast": range(2, 10), "slow": range(10, 18)}
-    sweep(SMA, "AAPL/1day", grid, store=sample, span=years, folder=tmp_path / "b")
-
-    assert 4 <= len(before) < 64
-    assert json.loads(ended.stdout)["trials"] == 64
-    assert same(tmp_path / "a", tmp_path / "b")
-
-
-def until(happened, seconds=60):
-    ends = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < ends
-        time.sleep(0.02)
-
-
-def alive(process):
-    """Return whether a process runs, and is not merely waiting to be collected."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    assert [line.partition(":")[0] for line in told] == [
+        "one process", "two processes", "Dask, two workers", "killed and resumed", "S3 in place of a folder",
+    ]  # fmt: skip
+    assert all(": 48 trials" in line for line in told)
 
 
 def test_a_store_in_a_bucket_gives_the_same_trials_and_is_fetched_once(sample, finished, tmp_path, monkeypatch):
@@ -411,31 +384,6 @@ class Noise(bt.Strategy):
 
     def next(self):
         self.order_target_percent(target=self.random.choice([-0.9, 0.9]))
-"""
-
-
-def test_dask_gives_the_same_trials(sample, finished, tmp_path):
-    script = tmp_path / "cluster.py"
-    script.write_text(CLUSTER)
-    cluster = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        address = cluster.stdout.readline().strip()
-        words = ["--grid", "fast=5,10,15", "--grid", "slow=20,30", "--since", str(YEARS[0]), "--until", str(YEARS[1])]
-        command = [sys.executable, "-m", "backtest", "sweep", SMA, "AAPL/1day", *words, "--store", str(sample.root)]
-        subprocess.run([*command, "--dask", address, "--out", str(tmp_path / "a")], check=True, capture_output=True)
-    finally:
-        cluster.communicate("")
-
-    assert same(finished.folder, tmp_path / "a")
-
-
-CLUSTER = """
-from distributed import LocalCluster
-
-if __name__ == "__main__":
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        print(cluster.scheduler_address, flush=True)
-        input()
 """
 
 
