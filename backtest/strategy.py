@@ -32,16 +32,19 @@ class Strategy:
         return dict(self.cls.params._getitems())
 
 
-def load(strategy: str | Path | type[Any]) -> Strategy:
+def load(strategy: str | Path | type[Any] | Strategy) -> Strategy:
     """
     Return a strategy by its class, or by "file.py:Name"; the name may be left out where the file has only one.
 
-    A bare word such as "sma_cross" means one of the strategies that come with the package.
+    A bare word such as "sma_cross" means one of the strategies that come with the package; one that was loaded is
+    returned as it is.
 
     Raises:
         UsageError: there is no such file, or no such class in it.
         StrategyError: the file cannot be run.
     """
+    if isinstance(strategy, Strategy):
+        return strategy
     if isinstance(strategy, type):
         return Strategy(strategy, f"{strategy.__module__}:{strategy.__name__}", _source_hash(strategy))
     path_text, _, wanted = str(strategy).partition(":")
