@@ -101,7 +101,8 @@ def _point(grid: Grid, place: int) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for name in reversed(list(grid)):
         place, digit = divmod(place, len(grid[name]))
-        chosen[name] = grid[name][digit]
+        value = grid[name][digit]
+        chosen[name] = value.item() if hasattr(value, "item") else value  # a number of numpy's
     return {name: chosen[name] for name in grid}
 
 

@@ -102,6 +102,9 @@ def sweep(
         UsageError: a name or a number is off, or nothing is left of the grid.
         NoBars: the store lacks the bars.
         StrategyError: no trial came to an end.
+
+    A pool of ours that loses a worker is replaced; an executor of yours that breaks raises what it raises. What was
+    done is kept in either case.
     """
     _check(rank, jobs)
     points = [Point(params) for params in grids.points(grid, where, random, seed)]
@@ -151,12 +154,14 @@ class Sweep:
             raise BadStore(f"the sweep in {folder} has format {number}, not {FORMAT}; sweep again")
         kept = Trials(folder).read()
         done = [kept[key] for key in asked["keys"] if key in kept]
-        if len(done) < len(asked["keys"]):
-            raise BadStore(
-                f"the sweep in {folder} has {len(done):,} of {len(asked['keys']):,} trials; let it come to its end: "
-                "backtest sweep ... --resume"
-            )
-        return cls(folder, asked, done, _ratios(kept.values()), RunResult.load(folder / BEST))
+        if len(done) == len(asked["keys"]) and (folder / BEST).exists():
+            run = RunResult.load(folder / BEST)
+            if run.spec.params == _best(done, asked["rank"]).params:  # and not of a sweep before
+                return cls(folder, asked, done, _ratios(kept.values()), run)
+        raise BadStore(
+            f"the sweep in {folder} has {len(done):,} of {len(asked['keys']):,} trials and was stopped before its end; "
+            "let it come there: backtest sweep ... --resume"
+        )
 
     @property
     def name(self) -> str:
@@ -350,7 +355,7 @@ def _document(job: Job, grid: Grid, rank: str, random: int, seed: int, points: S
         "until": job.until.isoformat() if job.until else "",
         "params": job.params,
         "asked": job.asked,
-        "grid": {name: list(values) for name, values in grid.items()},
+        "grid": {name: list(dict.fromkeys(point.params[name] for point in points)) for name in grid},
         "rank": rank,
         "random": random,
         "seed": seed,

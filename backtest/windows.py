@@ -70,12 +70,17 @@ def run_window(
     start = span_of_sessions(wanted[0], window.first, window.last).start
     token = _begins.set(bt.date2num(start.astimezone(UTC).replace(tzinfo=None)))
     try:
-        own: Any = strategy.cls
-        result = run(_gated(own), wanted, store=store, span=(since, window.last), params=params, **asked)
+        gated: Any = _waiting(strategy)
+        result = run(gated, wanted, store=store, span=(since, window.last), params=params, **asked)
     finally:
         _begins.reset(token)
     _check_orders(result, start, strategy)
-    return _cut(result, window, strategy)
+    return _cut(result, window)
+
+
+def _waiting(strategy: Strategy) -> Strategy:
+    own: Any = strategy.cls
+    return Strategy(_gated(own), strategy.name, strategy.source)
 
 
 @cache  # Backtrader keeps each class that is ever made
@@ -122,18 +127,13 @@ def _check_orders(result: RunResult, start: datetime, strategy: Strategy) -> Non
         )
 
 
-def _cut(result: RunResult, window: Window, strategy: Strategy) -> RunResult:
+def _cut(result: RunResult, window: Window) -> RunResult:
     """Return the run without the rows of the warm-up."""
     days = arrays.numbers(result.record["session"]).astype("datetime64[D]")
     first = int(np.searchsorted(days, np.datetime64(window.first)))
     if first == len(days):
         raise UsageError(f"there is no session from {window.first} to {window.last}; name others")
-    spec = replace(result.spec, strategy=strategy.name, since=window.first.isoformat(), until=window.last.isoformat())
-    warm_up = {"bars": first, "from": str(days[0])}
-    manifest = {
-        **result.manifest,
-        "strategy": {"name": strategy.name, "sha256": strategy.source},
-        "warm_up": warm_up,
-    }
+    spec = replace(result.spec, since=window.first.isoformat(), until=window.last.isoformat())
+    manifest = {**result.manifest, "warm_up": {"bars": first, "from": str(days[0])}}
     record: pa.Table = result.record.slice(first)
     return replace(result, spec=spec, record=record, manifest=manifest)

@@ -172,11 +172,12 @@ def result_of(job: Job, point: Point) -> RunResult:
         BrokenPin: the bars, or the strategy, are not those of the job.
     """
     strategy, store = _bench(job)
+    loaded: Any = strategy
     params = job.params | point.params
     if point.window is not None:
         return run_window(strategy, job.series, point.window, store=store, since=job.since, params=params, **job.asked)
     span = (job.since, job.until)
-    return run(strategy.cls, job.series, store=store, span=span, params=params, **job.asked)
+    return run(loaded, job.series, store=store, span=span, params=params, **job.asked)
 
 
 @contextmanager
@@ -216,6 +217,7 @@ def asked_names() -> set[str]:
 
 def _trial(job: Job, point: Point) -> Trial:
     params, window, key = job.params | point.params, str(point.window or ""), job.key(point)
+    _bench(job)  # here, so that a worker which lacks the strategy's file is not taken for a trial that fails
     try:
         run = sample(result_of(job, point))
     except (StrategyError, UsageError) as error:

@@ -12,6 +12,7 @@ import page
 import prices
 import pytest
 import running
+import sweeping
 import timing
 
 from backtest.bars import Series
@@ -148,3 +149,11 @@ def test_the_report_names_what_it_was_measured_with():
 
     assert report.startswith(timing.HEADER)
     assert f"backtrader {bt.__version__}" in report
+
+
+def test_sweeps_are_timed_only_if_they_make_the_same_trials(tmp_path):
+    sweeping.finish([sweeping.begin(30, 1, 1, tmp_path / "a"), sweeping.begin(31, 1, 1, tmp_path / "b")])
+
+    sweeping.check([tmp_path / "a"], [tmp_path / "a"])
+    with pytest.raises(AssertionError, match="the trials differ"):
+        sweeping.check([tmp_path / "a"], [tmp_path / "b"])

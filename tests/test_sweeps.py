@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 import statistics
@@ -17,7 +18,7 @@ from bucket import KEY, SECRET, Bucket
 from backtest.account import sample as account_of
 from backtest.cli import main
 from backtest.engine import run
-from backtest.errors import BrokenPin, DamagedStore, StrategyError, UsageError
+from backtest.errors import BadStore, BrokenPin, DamagedStore, StrategyError, UsageError
 from backtest.heatmap import medians
 from backtest.inference import probabilistic_sharpe
 from backtest.store import Store
@@ -192,6 +193,31 @@ def test_a_worker_with_another_strategy_or_other_bars_refuses(sample, tmp_path):
         result_of(replace(job, source="0" * 64, case="other code"), point)
     with pytest.raises(BrokenPin, match="the bars of AAPL/1day changed"):
         result_of(replace(job, digests={str(job.series[0]): "0"}, case="other bars"), point)
+
+
+def test_a_worker_that_lacks_the_strategy_is_not_taken_for_a_trial_that_fails(sample):
+    job = job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID)
+
+    with pytest.raises(UsageError, match="no such file"):
+        trials_of(replace(job, strategy="/nowhere/sma.py:SmaCross", case="lost"), [Point({"fast": 5, "slow": 20})])
+
+
+def test_the_best_run_names_the_strategy_as_it_was_asked_for(sample, tmp_path):
+    found = swept(sample, tmp_path, {"fast": np.arange(5, 7), "slow": [20]}, "sma_cross")
+
+    assert found.best_run.spec.strategy == "sma_cross:SmaCross"
+    assert found.best_run.manifest["strategy"]["sha256"] == hashlib.sha256(Path(SMA).read_bytes()).hexdigest()
+    assert found.asked["grid"] == {"fast": [5, 6], "slow": [20]}
+
+
+def test_a_sweep_that_was_stopped_has_no_best_of_another(sample, tmp_path):
+    whole = swept(sample, tmp_path)
+    document = json.loads((tmp_path / "sweep.json").read_text())
+    document["keys"] = [trial.key for trial in whole.ranked[1:]]  # as a kill leaves it before the last run
+    (tmp_path / "sweep.json").write_text(json.dumps(document))
+
+    with pytest.raises(BadStore, match="5 of 5 trials and was stopped before its end"):
+        Sweep.load(tmp_path)
 
 
 # --- through executors
