@@ -431,28 +431,32 @@ def sweep(
     from backtest.sweeps import sweep as search
     from backtest.workers import dask_executor
 
-    with dask_executor(dask) if dask else nullcontext() as executor, sweeping() as tell:
-        found = search(
-            strategy,
-            _series(series),
-            grid_of(grid),
-            store=store,
-            executor=executor,
-            jobs=jobs,
-            where=condition_of(where or []),
-            random=random,
-            seed=seed,
-            rank=rank,
-            folder=out,
-            resume=resume,
-            span=(_date(since, "--since"), _date(until, "--until")),
-            params=_settings(settings or []),
-            tell=tell,
-            cash=cash,
-            costs=costs,
-            benchmark=benchmark,
-            risk_free=risk_free,
-        )
+    try:
+        with dask_executor(dask) if dask else nullcontext() as executor, sweeping() as tell:
+            found = search(
+                strategy,
+                _series(series),
+                grid_of(grid),
+                store=store,
+                executor=executor,
+                jobs=jobs,
+                where=condition_of(where or []),
+                random=random,
+                seed=seed,
+                rank=rank,
+                folder=out,
+                resume=resume,
+                span=(_date(since, "--since"), _date(until, "--until")),
+                params=_settings(settings or []),
+                tell=tell,
+                cash=cash,
+                costs=costs,
+                benchmark=benchmark,
+                risk_free=risk_free,
+            )
+    except KeyboardInterrupt:
+        say("Stopped; what was done is kept. To go on, give the same command again.")
+        raise
     give_sweep(found, as_json)
     if not as_json:
         picture = found.folder / "heatmap.png"
