@@ -267,12 +267,20 @@ def _first_order(old: Baseline, new: Baseline) -> tuple[int, Point | None]:
     tolerance = old.tolerances.get("orders", 0.0)
     for number, (was, now) in enumerate(zip_longest(old.orders, new.orders, fillvalue=""), 1):
         if not _like(was, now, tolerance):
-            return number, Point(min(line[:10] for line in (was, now) if line), was, now)
+            return number, Point(_parting(was, now), was, now)
     same = (old.order_count, old.order_chain) == (new.order_count, new.order_chain)
     if same or (tolerance and old.order_count == new.order_count):
         return 0, None
     counts = (f"{one.order_count:,} orders in all" for one in (old, new))
     return min(old.order_count, new.order_count, _LISTED) + 1, Point("", *counts)
+
+
+def _parting(was: str, now: str) -> str:
+    """Return the date on which two orders part: that of their fills, if they were given as one."""
+    words = [line.split() for line in (was, now) if line]
+    alike = len(words) == 2 and words[0][:5] == words[1][:5]  # date, side, size, series, kind
+    fills = [one[6] for one in words if len(one) > 6]
+    return min(fills if alike and fills else [one[0] for one in words])[:10]
 
 
 def _like(was: str, now: str, tolerance: float) -> bool:

@@ -259,12 +259,12 @@ def test_a_changed_table_of_commissions_is_the_cause_with_its_rates(scene, monke
     assert judgement.status == MOVED
     assert causes(judgement) == {"costs": CAUSE}
     assert told(judgement, "costs") == "minimum: 1 -> 2"
-    assert judgement.difference.first == first_order_date(before)
+    assert judgement.difference.first == first_fill_date(before)
     assert COSTS["ib-fixed"].make().p.minimum == 2.0
 
 
-def first_order_date(result):
-    return result.order_rows["created"][0].as_py().date().isoformat()
+def first_fill_date(result):
+    return result.fill_rows["time"][0].as_py().date().isoformat()
 
 
 def test_another_pandas_is_named_as_the_only_difference_left(scene):
@@ -468,6 +468,20 @@ def test_a_metric_that_is_new_moves_no_baseline_and_one_that_is_gone_does(scene)
 
     assert not compare(fewer, one).any
     assert [moved.name for moved in compare(one, fewer).metrics] == ["sharpe"]
+
+
+def test_an_order_given_alike_parts_on_the_date_of_its_fill(scene):
+    one = baseline(scene)
+    was = "2004-02-27 buy 100 AAPL/1day Market Completed 2004-03-01 100 at 12.045 costs 1"
+    filled, smaller = was.replace("03-01 100 at 12.045", "03-02 100 at 12"), was.replace("buy 100", "buy 99")
+    refused = "2004-02-27 buy 100 AAPL/1day Market Margin"
+
+    dates = [
+        compare(replace(one, orders=(was,)), replace(one, orders=(now,) if now else ())).order.date
+        for now in (filled, refused, smaller, "")
+    ]
+
+    assert dates == ["2004-03-01", "2004-03-01", "2004-02-27", "2004-02-27"]
 
 
 def test_orders_beyond_those_listed_are_seen_in_their_hash(scene):
