@@ -1,16 +1,31 @@
 """Each thing that can move a result, changed alone: it is seen, dated, and named as the cause."""
 
 import json
-import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
+import backtrader as bt
 import pyarrow as pa
 import pytest
+from moved import (
+    AAPL,
+    CROSS,
+    ENOUGH,
+    MODULE,
+    YEARS,
+    baseline,
+    commit,
+    make_repository,
+    other_bars,
+    revise,
+    scene_of,
+    two_years,
+    unload,
+)
 
-from backtest.bars import Series, Span, table_of
+from backtest.bars import Span
 from backtest.baseline import Baseline, _digits, compare, load, month_digests, save
 from backtest.calendars import span_of_sessions
 from backtest.causes import CAUSE, LIKELY, NO_PART, TOGETHER, UNKNOWN, Scene, repeat
@@ -20,27 +35,6 @@ from backtest.errors import UsageError
 from backtest.regression import FAILED, MOVED, SAME, accept_kept, check, check_kept, files, markdown, reproduce
 from backtest.store import Store
 
-AAPL, IBM = (Series.parse(text) for text in ("AAPL/1day", "IBM/1day"))
-YEARS = (date(2003, 1, 2), date(2004, 12, 31))
-
-CROSS = """
-import backtrader as bt
-from threshold_of_regression import enough
-
-class Cross(bt.Strategy):
-    params = dict(fast=5, slow=20)
-
-    def __init__(self):
-        self.fast = bt.ind.SMA(period=self.p.fast)
-        self.slow = bt.ind.SMA(period=self.p.slow)
-
-    def next(self):
-        if self.fast[0] > self.slow[0] and enough(self) and not self.position:
-            self.buy(size=100)
-        elif self.fast[0] < self.slow[0] and self.position:
-            self.close()
-"""
-ENOUGH = "def enough(strategy):\n    return True\n"
 # Invested where the close is above a round number that bars do reach.
 LEVEL = """
 import backtrader as bt
@@ -56,63 +50,21 @@ class Level(bt.Strategy):
 @pytest.fixture
 def store(tmp_path, sample):
     """Return a store with two years of the sample."""
-    made = Store(tmp_path / "bars")
-    for series in (AAPL, IBM):
-        span = span_of_sessions(series, *YEARS)
-        made.write(series, span, sample.read(series, span))
-    return made
+    return two_years(tmp_path / "bars", sample)
 
 
 @pytest.fixture
 def repository(tmp_path):
     """Return a repository in git with a strategy, and a module that it imports."""
-    folder = tmp_path / "repository"
-    folder.mkdir()
-    (folder / "cross.py").write_text(CROSS)
-    (folder / "threshold_of_regression.py").write_text(ENOUGH)
-    git(folder, "init", "--quiet")
-    commit(folder)
+    folder = make_repository(tmp_path / "repository")
     yield folder
-    sys.path.remove(str(folder))  # where loading the strategy put it
-    forget("threshold_of_regression")
+    unload(folder)
 
 
 @pytest.fixture
 def scene(repository, store):
     """Return what a run of the strategy needs."""
-    path = f"{repository / 'cross.py'}:Cross"
-    return Scene(run(path, "AAPL/1day", store=store).spec, store, path)
-
-
-def git(folder, *words):
-    who = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
-    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
-
-
-def commit(folder):
-    git(folder, "add", ".")
-    git(folder, "commit", "--quiet", "--message", "Keep")
-
-
-def forget(name):
-    sys.modules.pop(name, None)
-
-
-def baseline(scene):
-    return Baseline.of(repeat(scene))
-
-
-def bars(store, changed="", gone="", busier=""):
-    """Return the bars of AAPL with a close raised by a tick, without a bar, or with a share more traded."""
-    rows = [tuple(row.values()) for row in store.read(AAPL).to_pylist()]
-    kept = [row for row in rows if f"{row[0]:%Y-%m-%d}" != gone]
-    return table_of([_other(row, f"{row[0]:%Y-%m-%d}", changed, busier) for row in kept])
-
-
-def _other(row, day, changed, busier):
-    time, opened, high, low, close, volume, *rest = row
-    close = round(close + 0.01 * (day == changed), 6)
-    return (time, opened, max(high, close), low, close, volume + (day == busier), *rest)
+    return scene_of(repository, store)
 
 
 def first_equity(one, other):
@@ -138,7 +90,7 @@ def test_a_close_moved_by_one_tick_is_the_cause_and_named_with_its_bar(scene):
         if size
     ]
     day = held[40].isoformat()
-    scene.store.write(AAPL, span_of_sessions(AAPL, *YEARS), bars(scene.store, changed=day), revise=True)
+    revise(scene.store, changed=day)
 
     judgement = check(old, "cross", scene)
 
@@ -152,7 +104,7 @@ def test_a_close_moved_by_one_tick_is_the_cause_and_named_with_its_bar(scene):
 def test_a_bar_that_is_gone_is_the_cause_and_named(scene):
     old = baseline(scene)
     day = "2003-06-17"
-    scene.store.write(AAPL, span_of_sessions(AAPL, *YEARS), bars(scene.store, gone=day), revise=True)
+    revise(scene.store, gone=day)
 
     judgement = check(old, "cross", scene)
 
@@ -165,7 +117,7 @@ def test_a_bar_that_is_gone_is_the_cause_and_named(scene):
 def test_other_bars_that_no_revision_kept_are_named_by_month_and_as_all_that_is_left(scene, tmp_path):
     old = replace(baseline(scene), months=month_digests(scene.spec, scene.store))
     other = Store(tmp_path / "other")
-    other.write(AAPL, span_of_sessions(AAPL, *YEARS), bars(scene.store, gone="2003-06-17"))
+    other.write(AAPL, YEARS, other_bars(scene.store, gone="2003-06-17"))
 
     judgement = check(old, "cross", replace(scene, store=other))
 
@@ -228,8 +180,8 @@ def test_greater_turned_into_greater_or_equal_is_the_cause_and_shown(tmp_path, r
 
 def test_a_changed_module_is_the_cause_and_the_modules_of_now_stay_loaded(scene, repository):
     old = baseline(scene)
-    (repository / "threshold_of_regression.py").write_text(ENOUGH.replace("True", "len(strategy) > 100"))
-    forget("threshold_of_regression")
+    (repository / f"{MODULE}.py").write_text(ENOUGH.replace("True", "len(strategy) > 100"))
+    sys.modules.pop(MODULE)
 
     judgement = check(old, "cross", scene)
 
@@ -247,6 +199,24 @@ def test_old_code_that_git_lacks_is_the_only_difference_left(scene, repository):
 
     assert causes(judgement) == {"code": LIKELY}
     assert "git has no old source of the strategy's file" in told(judgement, "code")
+
+
+class Buys(bt.Strategy):
+    def next(self):
+        if len(self) == 5:
+            self.buy(size=10)
+
+
+def test_of_a_class_the_code_is_compared_and_a_file_is_asked_for_to_put_it_back(store):
+    result = run(Buys, "AAPL/1day", store=store)
+    kept = Baseline.of(result)
+    source = {"strategy": {**kept.inputs["strategy"], "sha256": "0" * 64}}
+    old = replace(kept, inputs={**kept.inputs, **source}, order_count=2)
+
+    judgement = check(old, "buys", Scene(result.spec, store, Buys))
+
+    assert causes(judgement) == {"code": LIKELY}
+    assert "a strategy in a file could be put back" in told(judgement, "code")
 
 
 def test_a_changed_table_of_commissions_is_the_cause_with_its_rates(scene, monkeypatch):
@@ -288,7 +258,7 @@ def test_of_several_changes_each_gets_its_own_verdict(scene):
     old = baseline(scene)
     older = replace(old, inputs={**old.inputs, "packages": {**old.inputs["packages"], "pandas": "1.5.3"}})
     day = "2003-06-17"
-    scene.store.write(AAPL, span_of_sessions(AAPL, *YEARS), bars(scene.store, busier=day), revise=True)
+    revise(scene.store, busier=day)
     now = replace(scene, spec=replace(scene.spec, params={"fast": 5, "slow": 21}))
 
     judgement = check(older, "cross", now)
@@ -345,9 +315,7 @@ def test_what_cannot_be_told_apart_is_said_to_be_so(scene, repository):
 def test_a_strategy_that_draws_is_told_from_one_that_changed(tmp_path, store):
     path = tmp_path / "draws.py"
     path.write_text(
-        CROSS.replace("from threshold_of_regression import enough", "import random").replace(
-            "enough(self)", "random.random() > 0.5"
-        )
+        CROSS.replace(f"from {MODULE} import enough", "import random").replace("enough(self)", "random.random() > 0.5")
     )
     scene = Scene(run(path, "AAPL/1day", store=store).spec, store, path)
 
@@ -360,7 +328,7 @@ def test_a_strategy_that_draws_is_told_from_one_that_changed(tmp_path, store):
 def test_a_change_that_moves_nothing_is_noted_and_no_failure(scene):
     old = baseline(scene)
     day = "2003-06-17"
-    scene.store.write(AAPL, span_of_sessions(AAPL, *YEARS), bars(scene.store, busier=day), revise=True)
+    revise(scene.store, busier=day)
 
     judgement = check(old, "cross", scene)
 
@@ -556,7 +524,7 @@ def test_a_kept_run_reproduces_equal_and_with_other_bars_says_which(scene):
     result = repeat(scene)
     equal = reproduce(result, "one", scene.store, str(scene.strategy))
     day = result.trades["exit"].iloc[0].date().isoformat()
-    scene.store.write(AAPL, span_of_sessions(AAPL, *YEARS), bars(scene.store, gone=day), revise=True)
+    revise(scene.store, gone=day)
 
     other = reproduce(result, "one", scene.store, str(scene.strategy))
 

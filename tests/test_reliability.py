@@ -7,6 +7,7 @@ import time
 
 import downloads
 import killed_downloads
+import mutations
 import pytest
 from market import store_with
 
@@ -21,6 +22,13 @@ def test_a_killed_download_loses_nothing_and_ends_the_same(tmp_path):
 
     assert kills == 4
     assert finished >= 1
+
+
+def test_what_was_changed_at_random_is_seen_and_named_as_the_cause(tmp_path):
+    outcomes = mutations.run(tmp_path, count=20, seed=1)
+
+    assert [words for words in outcomes if not words.endswith("rightly told")] == []
+    assert {words.partition(",")[0] for words in outcomes} == {*mutations.WHAT}
 
 
 def test_requests_are_the_fewest_and_no_limit_is_broken(tmp_path):
