@@ -85,7 +85,7 @@ def sample(result: RunResult) -> Account:
         held=_positions(result)[ends].any(axis=1),
         trades=trades_of(result.trade_rows, result.record, spec.series),
         still_open=len(open_trades(fills, result.record, spec.series)),
-        traded=float(np.abs(column(fills, "size") * column(fills, "price")).sum()),
+        traded=float(np.abs(column(fills, "size") * column(fills, "price")).sum()) * spec.multiplier,
         costs=float(column(fills, "costs").sum()),
         risk_free=spec.risk_free,
         periods=spec.sessions_a_year,

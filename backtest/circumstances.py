@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from backtest import arrays
 from backtest.bars import Series, rows_digest
-from backtest.costs import COSTS
+from backtest.costs import costs_named
 from backtest.store import Store
 from backtest.strategy import Strategy
 
@@ -77,8 +77,8 @@ def source_file(strategy: Strategy) -> Path | None:
 
 
 def describe_costs(name: str) -> dict[str, Any]:
-    """Return what a row of COSTS says of itself, its dates among it, and the rates that it charges."""
-    row = COSTS[name]
+    """Return what costs say of themselves, its dates among it, and the rates that it charges."""
+    row = costs_named(name)
     words = {key: value for key, value in asdict(row).items() if isinstance(value, str | int | float)}
     return {**words, "rates": rates(row.make())}
 

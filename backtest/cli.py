@@ -362,7 +362,19 @@ def run(
     since: SinceOption = "",
     until: UntilOption = "",
     cash: Annotated[float, typer.Option(help="Money at the start.")] = 100_000.0,
-    costs: Annotated[str, typer.Option(help="ib-fixed, or none.")] = "ib-fixed",
+    costs: Annotated[
+        str,
+        typer.Option(
+            help="ib-fixed, ib-fixed-fees, ib-tiered, ib-forex, none, bp:RATE, or futures:FEE:MULTIPLIER:MARGIN."
+        ),
+    ] = "ib-fixed",
+    slippage: Annotated[str, typer.Option(help="5bp, 0.01 (money a share), impact:0.1, or spread.")] = "",
+    volume_cap: Annotated[float, typer.Option(help="Most of a bar's volume that is traded; 0.1 is a tenth.")] = 0.0,
+    fills: Annotated[str, typer.Option(help="next-bar; or this-close, which nobody gets.")] = "next-bar",
+    borrow: Annotated[str, typer.Option(help="Fee a year of short shares: 0.01,GME/1day=0.3,GME/1day@DATE=0.8.")] = "",
+    cash_rate: Annotated[float, typer.Option(help="Interest a year on idle cash; 0.02 is 2 %.")] = 0.0,
+    align: Annotated[str, typer.Option(help="Of several series: as-is, strict, intersection, forward-fill.")] = "as-is",
+    size: Annotated[str, typer.Option(help="shares:100, percent:95, volatility:0.10 or kelly:0.5, and :CAP.")] = "",
     benchmark: Annotated[str, typer.Option(help="A series to compare with.")] = "",
     risk_free: Annotated[float, typer.Option(help="Return of cash a year; 0.02 is 2 %.")] = 0.0,
     pin: Annotated[str, typer.Option("--pin", help="A file of pins: refuse other bars than those.")] = "",
@@ -388,6 +400,13 @@ def run(
         benchmark=benchmark,
         risk_free=risk_free,
         pins=pin,
+        align=align,
+        size=size,
+        slippage=slippage,
+        volume_cap=volume_cap,
+        fills=fills,
+        borrow=borrow,
+        cash_rate=cash_rate,
     )
     folder = result.save(out or Path(RUNS) / result.run)
     give_kept_run(result, folder, as_json)

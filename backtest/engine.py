@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backtest import arrays
+from backtest.alignment import align as align_bars
+from backtest.alignment import hide_what_has_not_begun, mixes_clocks
 from backtest.bars import Series, Span
 from backtest.calendars import sessions_a_year, span_of_sessions
 from backtest.cerebro import Cerebro
 from backtest.circumstances import describe
-from backtest.costs import COSTS
+from backtest.costs import Costs, MonthlyVolume, costs_named
 from backtest.errors import BacktestError, StrategyError, UsageError
-from backtest.feed import ArrowFeed, replay
+from backtest.execution import NEXT_BAR, Market
+from backtest.feed import ArrowFeed, close_stamps, replay
 from backtest.pins import check as check_pins
 from backtest.recorder import Recorder, account_table
 from backtest.remote import open_store
 from backtest.result import RunResult, RunSpec, round_trips
+from backtest.sizing import Sizing
 from backtest.store import Store
 from backtest.strategy import Strategy, explain, load, parameters
 
@@ -39,6 +45,13 @@ def run(
     benchmark: str = "",
     risk_free: float = 0.0,
     pins: str | Path = "",
+    align: str = "as-is",
+    size: str = "",
+    slippage: str = "",
+    volume_cap: float = 0.0,
+    fills: str = NEXT_BAR,
+    borrow: str = "",
+    cash_rate: float = 0.0,
 ) -> RunResult:
     """
     Run a strategy over stored bars and return what it left.
@@ -51,10 +64,17 @@ def run(
         series: one series or several; the first one is the strategy's `data`.
         span: which bars, by their stamps; a pair of dates means the sessions known by them, both included.
         params: the strategy's own parameters; the rest keep their defaults.
-        costs: a name in COSTS.
+        costs: a name in COSTS, "bp:RATE" or "futures:FEE:MULTIPLIER:MARGIN".
         benchmark: a series to compare with; buy and hold of the run's own series if not given.
         risk_free: return of cash a year, for the ratios; 0.02 is 2 %.
         pins: a file that `backtest pin` made: no other bars than those are run on; without a span, all of them.
+        align: a rule of ALIGNMENTS for the times of several series.
+        size: "shares:100", "percent:95", "volatility:0.10" or "kelly:0.5", for a strategy that leaves its sizes open.
+        slippage: "5bp", "0.01", "impact:0.1" or "spread"; see `Slippage.parse`. No fill is ever outside its bar.
+        volume_cap: the most of a bar's volume that is traded; the rest of an order waits for the next bar.
+        fills: "next-bar", or "this-close": orders at the market get the very close they were decided by.
+        borrow: what shares sold short cost a year; rules with commas between, see `Borrowing.parse`.
+        cash_rate: interest a year on idle cash.
 
     What a strategy leaves in a dict of its own named `notes`, such as the hashes of its models, goes into the manifest.
 
@@ -65,7 +85,13 @@ def run(
     """
     found = load(strategy)
     wanted = _all_series(series)
-    _check_numbers(cash, costs, risk_free)
+    _check_numbers(cash, risk_free)
+    market, sizing, charged = (
+        Market(slippage, volume_cap, fills, borrow, cash_rate),
+        Sizing.parse(size),
+        costs_named(costs),
+    )
+    market.check()
     opened = store if isinstance(store, Store) else open_store(store)
     read = [*wanted, *_all_series(benchmark or [])]
     if pins:
@@ -81,16 +107,29 @@ def run(
         str(Series.parse(benchmark)) if benchmark else "",
         float(risk_free),
         sessions_a_year(wanted[0].instrument),
+        align,
+        size,
+        slippage,
+        float(volume_cap),
+        fills,
+        borrow,
+        float(cash_rate),
     )
     manifest = describe(found, spec, bars, opened)
     compared = bars.get(Series.parse(benchmark)) if benchmark else None
+    bars, aligned = align_bars({one: bars.pop(one) for one in wanted}, align)
     feeds = [replay(bars.pop(one), one, single=True) for one in wanted]  # which hold the only references
-    recorder = _simulate(found, spec, feeds)
-    if notes := getattr(recorder.strategy, "notes", None):
-        manifest["notes"] = notes
+    cerebro = _cerebro(found, spec, feeds)
+    market.set_up(cerebro, lambda: _half_spreads(opened, wanted, span))
+    _set_costs(cerebro, spec, charged, market)
+    sizing.set_up(cerebro)
+    recorder = _simulate(cerebro, found, min(len(feed.p.dataname) for feed in feeds))
     record = account_table(recorder, wanted, spec, compared)
     order_rows, fill_rows = recorder.orders(wanted)
-    return RunResult(spec, record, order_rows, fill_rows, round_trips(fill_rows, record), manifest)
+    sizing.check_asked(recorder.strategy, found.name, len(order_rows))
+    manifest |= _further(recorder.strategy, market, aligned, order_rows)
+    trades = round_trips(fill_rows, record, spec.multiplier)
+    return RunResult(spec, record, order_rows, fill_rows, trades, manifest)
 
 
 def _all_series(series: Series | str | Iterable[Series | str]) -> list[Series]:
@@ -100,13 +139,11 @@ def _all_series(series: Series | str | Iterable[Series | str]) -> list[Series]:
     return [Series.parse(one) if isinstance(one, str) else one for one in given]
 
 
-def _check_numbers(cash: float, costs: str, risk_free: float) -> None:
+def _check_numbers(cash: float, risk_free: float) -> None:
     if not (np.isfinite(cash) and cash > 0):
         raise UsageError(f"cash is {cash}; it must be more than 0")
     if not -1 < risk_free < 1:
         raise UsageError(f"the risk-free rate is {risk_free} a year; write 0.02 for 2 %")
-    if costs not in COSTS:
-        raise UsageError(f"no costs {costs!r}; there are {', '.join(COSTS)}")
 
 
 def _read(store: Store, series: list[Series], span: Any) -> dict[Series, pa.Table]:
@@ -131,15 +168,64 @@ def _dates(span: Any) -> tuple[str, str]:
     return since.isoformat() if since else "", until.isoformat() if until else ""
 
 
-def _simulate(strategy: Strategy, spec: RunSpec, feeds: list[ArrowFeed]) -> Recorder:
-    cerebro, fewest = Cerebro(stdstats=False), min(len(feed.p.dataname) for feed in feeds)
+class _Cerebro(Cerebro):
+    """Ours, which goes bar by bar where an indicator reads feeds whose bars have different times."""
+
+    def _runonce(self, runstrats: list[Any]) -> None:
+        if not mixes_clocks(runstrats, self.datas):
+            super()._runonce(runstrats)
+            return
+        self.why_not = "an indicator reads feeds whose bars have different times"
+        hide_what_has_not_begun(runstrats, self.datas)
+        self._runnext(runstrats)  # what Backtrader does where `runonce` is off
+
+
+def _cerebro(strategy: Strategy, spec: RunSpec, feeds: list[ArrowFeed]) -> Cerebro:
+    cerebro = _Cerebro(stdstats=False)
     cerebro.forgets = True
     for feed in feeds:
         cerebro.adddata(feed)
-    cerebro.broker.setcash(spec.cash)
-    cerebro.broker.addcommissioninfo(COSTS[spec.costs].make())
-    cerebro.addanalyzer(Recorder, _name="recorder")
     cerebro.addstrategy(strategy.cls, **spec.params)
+    return cerebro
+
+
+def _set_costs(cerebro: Cerebro, spec: RunSpec, costs: Costs, market: Market) -> None:
+    cerebro.broker.setcash(spec.cash)
+    traded = MonthlyVolume()
+    for feed in cerebro.datas:
+        cerebro.broker.addcommissioninfo(market.model(costs, feed, traded), name=feed._name)
+    cerebro.addanalyzer(Recorder, _name="recorder")
+
+
+def _half_spreads(store: Store, series: list[Series], span: Any) -> dict[str, tuple[list[float], list[float]]]:
+    """Return half of ask less bid at each bar's open, from the stored bars of quotes."""
+    found = {}
+    for one in series:
+        bid, ask = (
+            store.read(quotes, _span(quotes, span))
+            for quotes in (replace(one, prices="BID"), replace(one, prices="ASK"))
+        )
+        _, of_bid, of_ask = np.intersect1d(
+            arrays.numbers(bid["time"]), arrays.numbers(ask["time"]), return_indices=True
+        )
+        halves = (arrays.numbers(ask["open"])[of_ask] - arrays.numbers(bid["open"])[of_bid]) / 2
+        found[one.short] = (close_stamps(bid, one.size)[of_bid].tolist(), np.maximum(halves, 0.0).tolist())
+    return found
+
+
+def _further(strategy: Any, market: Market, aligned: dict[str, Any], orders: pa.Table) -> dict[str, Any]:
+    """Return what the manifest says of market and alignment, and what the strategy leaves in its notes."""
+    given, filled = (arrays.numbers(orders[name]) for name in ("created", "closed"))
+    early = int(((filled <= given) & (arrays.numbers(orders["filled"]) != 0)).sum())
+    found = {
+        "market": {**asdict(market), "filled_in_their_own_bar": early},
+        "aligned": aligned,
+        "notes": getattr(strategy, "notes", None),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _simulate(cerebro: Cerebro, strategy: Strategy, fewest: int) -> Recorder:
     try:
         (ran,) = cerebro.run()
     except BacktestError:

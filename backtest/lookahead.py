@@ -121,7 +121,10 @@ def look_ahead_of(spec: RunSpec, store: Store | str | Path, cuts: int = CUTS, se
         UsageError: the run's strategy is no file, or the file is not there any more.
     """
     dates = [date.fromisoformat(text[:10]) if text else None for text in (spec.since, spec.until)]
-    asked = {"cash": spec.cash, "costs": spec.costs, "risk_free": spec.risk_free}
+    names = ("cash", "costs", "risk_free", "align", "size", "volume_cap", "fills", "borrow", "cash_rate")
+    asked = {name: getattr(spec, name) for name in names}
+    if spec.slippage != "spread":  # the quotes of another future are not known
+        asked["slippage"] = spec.slippage
     span = (dates[0], dates[1])
     return look_ahead(
         spec.strategy, spec.series, store=store, span=span, params=spec.params, cuts=cuts, seed=seed, **asked

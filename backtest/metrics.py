@@ -202,7 +202,7 @@ def measure(result: RunResult, risk_free: float | pd.Series | None = None) -> St
     if risk_free is not None:
         run = replace(run, risk_free=_rates(risk_free, run.days))
     currency = result.currency
-    conventions = f"{_yardstick(run)}, costs {result.spec.costs}, equity at session ends after all costs."
+    conventions = f"{_yardstick(run)}, {result.spec.conditions}, equity at session ends after all costs."
     return _stats(run, METRICS.values(), conventions, _extent(result.spec, run, currency), currency)
 
 

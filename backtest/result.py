@@ -55,16 +55,51 @@ class RunSpec:
     benchmark: str = ""  # a series; "" for buy and hold of the run's own series
     risk_free: float = 0.0
     sessions_a_year: float = 252.0
+    align: str = "as-is"  # in ALIGNMENTS
+    size: str = ""  # as `Sizing.parse` reads it; "" where the strategy says how much
+    slippage: str = ""  # as `Slippage.parse` reads it
+    volume_cap: float = 0.0  # most of a bar's volume that is traded; 0 for no cap
+    fills: str = "next-bar"
+    borrow: str = ""  # rules as `Borrowing.parse` reads them, with commas between
+    cash_rate: float = 0.0  # interest on idle cash, a year
 
     @property
     def key(self) -> str:
         """Ten hex digits that stand for this spec, the same on every machine."""
-        return hashlib.sha256(_json(asdict(self)).encode()).hexdigest()[:10]
+        asked = {name: value for name, value in asdict(self).items() if value != _LATER.get(name)}
+        return hashlib.sha256(_json(asked).encode()).hexdigest()[:10]
+
+    @property
+    def multiplier(self) -> float:
+        """Money that a point of a contract is worth: of futures; 1 for all else."""
+        return float(self.costs.split(":")[2]) if self.costs.startswith("futures:") else 1.0
+
+    @property
+    def conditions(self) -> str:
+        """The costs, and whatever of the market is not as it is by default, in words."""
+        said = [
+            f"costs {self.costs}",
+            self.slippage and f"slippage {self.slippage}",
+            self.volume_cap and f"at most {self.volume_cap * 100:g} % of a bar's volume",
+            self.fills != "next-bar" and "orders at the market filled at the close that they were decided by",
+            self.borrow and f"borrow fee {self.borrow}",
+            self.cash_rate and f"interest on cash {self.cash_rate * 100:g} % a year",
+            self.align != "as-is" and f"series aligned by {self.align}",
+            self.size and f"size {self.size}",
+        ]
+        return ", ".join(words for words in said if words)
 
     @property
     def name(self) -> str:
         """The strategy's own name."""
         return self.strategy.rpartition(":")[2]
+
+
+# Fields that came later do not count while they are as they were before: the names of older runs stay.
+_LATER = {
+    name: RunSpec.__dataclass_fields__[name].default
+    for name in ("align", "size", "slippage", "volume_cap", "fills", "borrow", "cash_rate")
+}
 
 
 @dataclass(frozen=True)
@@ -248,13 +283,13 @@ class RunResult:
         return cls(spec, tables[0], tables[1], tables[2], tables[3], manifest)
 
 
-def round_trips(fills: pa.Table, record: pa.Table) -> pa.Table:
+def round_trips(fills: pa.Table, record: pa.Table, multiplier: float = 1.0) -> pa.Table:
     """
     Return the closed round trips of the fills, matched first in, first out.
 
     Columns: series, entry and exit (times), size (signed: negative is short), entry_price, exit_price, gross and
     net (money), costs (the share of both fills' costs), return (net over the entry's value), bars (held, counted on
-    the run's clock). What is still open at the end is no round trip.
+    the run's clock). What is still open at the end is no round trip. `multiplier` is what a point is worth.
     """
     import pyarrow as pa
 
@@ -266,7 +301,7 @@ def round_trips(fills: pa.Table, record: pa.Table) -> pa.Table:
         while left and queue and queue[0].size * left < 0:
             lot = queue[0]
             matched = min(abs(lot.size), abs(left)) * (1 if lot.size > 0 else -1)
-            closed.append(_round_trip(lot, matched, fill))
+            closed.append(_round_trip(lot, matched, fill, multiplier))
             lot.size, left = _less(lot.size, matched), _less(left, -matched)
             if not lot.size:
                 queue.popleft()
@@ -314,10 +349,10 @@ def _fills(table: pa.Table) -> list[_Fill]:
     return [_Fill(*row) for row in rows]
 
 
-def _round_trip(lot: _Lot, size: float, fill: _Fill) -> _RoundTrip:
-    gross = (fill.price - lot.price) * size
+def _round_trip(lot: _Lot, size: float, fill: _Fill, multiplier: float) -> _RoundTrip:
+    gross = (fill.price - lot.price) * size * multiplier
     costs = abs(size) * (lot.cost_a_share + fill.costs / abs(fill.size))
-    return _RoundTrip(replace(lot), fill, size, abs(lot.price * size), gross, costs)
+    return _RoundTrip(replace(lot), fill, size, abs(lot.price * size * multiplier), gross, costs)
 
 
 def _trade_columns(closed: list[_RoundTrip], times: np.ndarray) -> dict[str, pa.Array]:

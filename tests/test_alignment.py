@@ -1,0 +1,256 @@
+"""Many series on one clock: the rules, indicators over several feeds, and larger bars that show when complete."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import backtrader as bt
+import numpy as np
+import pandas as pd
+import pytest
+
+from backtest import replay
+from backtest.alignment import align
+from backtest.bars import Series, Span, table_of
+from backtest.cli import main
+from backtest.engine import run
+from backtest.errors import NoBars, UsageError
+from backtest.lookahead import look_ahead
+from backtest.store import Store
+
+FIRST, SECOND = Series.parse("AAPL/1day"), Series.parse("MSFT/1day")
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def bars(closes):
+    """Return a table with a bar for each day that has a close: days of January by number."""
+    rows = [(START + timedelta(days=day - 1), c, c + 1.0, c - 1.0, c, 10.0, c, 5) for day, c in closes.items()]
+    return table_of(rows)
+
+
+ONE = {FIRST: bars({2: 10.0, 3: 11.0, 4: 12.0, 5: 13.0}), SECOND: bars({3: 20.0, 5: 22.0, 8: 23.0})}
+
+
+def days(table):
+    return [moment.day for moment in table["time"].to_pylist()]
+
+
+def test_as_is_leaves_the_bars_as_they_are():
+    assert align(ONE, "as-is") == (ONE, {})
+
+
+def test_the_intersection_has_only_times_that_all_have_and_says_what_is_dropped():
+    aligned, notes = align(ONE, "intersection")
+
+    assert [days(table) for table in aligned.values()] == [[3, 5], [3, 5]]
+    assert aligned[SECOND]["close"].to_pylist() == [20.0, 22.0]
+    assert notes == {"dropped": {"AAPL/1day": 2, "MSFT/1day": 1}}
+
+
+def test_series_without_a_time_in_common_are_refused():
+    with pytest.raises(NoBars, match="no time in common"):
+        align({FIRST: bars({2: 1.0}), SECOND: bars({3: 1.0})}, "intersection")
+
+
+def test_strict_names_the_first_ten_times_that_differ_and_who_lacks_them():
+    with pytest.raises(NoBars, match=r"differ at 3 times, the first: 2024-01-02 \(not in MSFT/1day\); 2024-01-04"):
+        align(ONE, "strict")
+    many = {FIRST: bars(dict.fromkeys(range(1, 21), 1.0)), SECOND: bars(dict.fromkeys(range(16, 31), 1.0))}
+    with pytest.raises(NoBars, match=r"differ at 25 times") as told:
+        align(many, "strict")
+    assert str(told.value).count("not in") == 10
+    assert align({FIRST: ONE[FIRST]}, "strict")[0] == {FIRST: ONE[FIRST]}
+
+
+def test_a_missing_bar_stands_still_at_the_last_close_and_is_told():
+    aligned, notes = align(ONE, "forward-fill")
+
+    filled = aligned[SECOND].to_pylist()
+    assert days(aligned[SECOND]) == [3, 4, 5, 8]  # not the 2nd: it was not listed yet
+    assert days(aligned[FIRST]) == [2, 3, 4, 5]  # not the 8th: it was gone
+    assert [filled[1][name] for name in ("open", "high", "low", "close", "volume")] == [20, 20, 20, 20, 0]
+    assert filled[1]["average"] is None
+    assert filled[2] == ONE[SECOND].to_pylist()[1]
+    assert notes == {"filled": {"MSFT/1day": {"bars": 1, "first": ["2024-01-04"]}}}
+
+
+def test_a_rule_that_nobody_knows_is_refused():
+    with pytest.raises(UsageError, match="as-is, strict, intersection, forward-fill"):
+        align(ONE, "outer")
+
+
+def test_series_of_different_sizes_are_not_aligned_with_each_other():
+    hourly = Series.parse("AAPL/1hour")
+    other = {FIRST: ONE[FIRST], hourly: bars({2: 10.0})}
+
+    assert align(other, "strict")[0] == other
+
+
+# --- in runs
+
+
+def test_the_manifest_of_a_run_says_what_alignment_did(sample):
+    found = {rule: run("buy_and_hold", ["AAPL/1day", "GOOG/1day"], store=sample, align=rule)
+             for rule in ("as-is", "intersection", "forward-fill")}  # fmt: skip
+
+    assert [len(result.equity) for result in found.values()] == [3270, 2148, 3270]
+    assert found["intersection"].manifest["aligned"] == {"dropped": {"AAPL/1day": 1122}}
+    assert found["forward-fill"].manifest["aligned"] == {"filled": {}}
+    assert "aligned" not in found["as-is"].manifest
+    with pytest.raises(NoBars, match=r"differ at 1,122 times, the first: 2000-03-01 \(not in GOOG/1day\)"):
+        run("buy_and_hold", ["AAPL/1day", "GOOG/1day"], store=sample, align="strict")
+
+
+def test_the_rule_is_asked_for_on_the_command_line(sample, tmp_path, capsys):
+    words = ["run", "buy_and_hold", "AAPL/1day", "GOOG/1day", "--store", str(sample.root), "--out", str(tmp_path / "a")]
+
+    with pytest.raises(SystemExit) as refused:
+        main([*words, "--align", "strict"])
+    with pytest.raises(SystemExit) as done:
+        main([*words, "--align", "intersection"])
+
+    assert (refused.value.code, done.value.code) == (3, 0)
+    told = capsys.readouterr()
+    assert "differ at 1,122 times" in told.err
+    assert "series aligned by intersection" in " ".join(told.out.split())
+
+
+class Ratio(bt.Strategy):
+    """Note an indicator over two feeds, and one over that."""
+
+    def __init__(self):
+        ratio = self.data0.close / self.data1.close
+        self.mean = bt.ind.SMA(ratio, period=3)
+        self.spread = bt.ind.SMA(self.data0.close - bt.ind.SMA(self.data1.close, period=2)(-1), period=2)
+        self.seen = []
+        self.notes = {"seen": self.seen}
+
+    def next(self):
+        self.seen.append([f"{self.datetime.date()}", self.mean[0], self.spread[0]])
+
+
+def unequal(folder):
+    """Return a store with 30 days of one series, and of the other those from the 11th on but every fourth."""
+    chance, store = np.random.default_rng(4), Store(folder)
+    table = {
+        FIRST: {day: float(p) for day, p in enumerate(np.round(100 + chance.normal(size=30).cumsum(), 2), 1)},
+        SECOND: {day: float(p) for day, p in enumerate(np.round(50 + chance.normal(size=30).cumsum(), 2), 1)},
+    }
+    table[SECOND] = {day: price for day, price in table[SECOND].items() if day > 10 and day % 4}
+    for one, closes in table.items():
+        store.write(one, Span(START, START + timedelta(days=30)), bars(closes))
+    return store, table
+
+
+def test_an_indicator_over_feeds_of_unequal_length_crashes_stock_backtrader(tmp_path):
+    store, _ = unequal(tmp_path)
+    cerebro = bt.Cerebro()
+    for one in (FIRST, SECOND):
+        cerebro.adddata(replay(store.read(one), one))
+    cerebro.addstrategy(Ratio)
+
+    with pytest.raises(IndexError):
+        cerebro.run()
+
+
+def test_and_here_it_pairs_what_was_known_at_each_bar(tmp_path):
+    store, table = unequal(tmp_path)
+
+    result = run(Ratio, ["AAPL/1day", "MSFT/1day"], store=store)
+
+    # An operation moves with the feed it names first; of the other it has the newest value, none before its first.
+    first, second = (pd.Series(table[one]) for one in (FIRST, SECOND))
+    mean = (first / second.reindex(first.index).ffill()).rolling(3).mean()
+    lagged = second.rolling(2).mean().shift(1).reindex(first.index).ffill()
+    spread = (first - lagged).rolling(2).mean()
+    seen = {date.fromisoformat(day).day: values for day, *values in result.manifest["notes"]["seen"]}
+    assert min(seen) <= 14
+    assert max(seen) == 30
+    for day, values in seen.items():
+        assert values == pytest.approx([mean[day], spread[day]], nan_ok=True)
+
+
+def test_such_an_indicator_sees_no_future(tmp_path):
+    class Trades(Ratio):
+        def next(self):
+            self.order_target_size(target=10 if self.mean[0] > 2.02 else 0)
+
+    store, _ = unequal(tmp_path)
+
+    assert len(run(Trades, ["AAPL/1day", "MSFT/1day"], store=store).orders) > 2
+    assert look_ahead(Trades, ["AAPL/1day", "MSFT/1day"], store=store, cuts=8) == []
+
+
+def test_indicators_of_one_feed_each_stay_in_the_lean_loop(tmp_path, caplog):
+    class Separate(bt.Strategy):
+        def __init__(self):
+            self.means = [bt.ind.SMA(data.close - data.open, period=3) for data in self.datas]
+
+    caplog.set_level("INFO", "backtest.cerebro")
+    store, _ = unequal(tmp_path)
+
+    run(Separate, ["AAPL/1day", "MSFT/1day"], store=store)
+    lean = [record.getMessage() for record in caplog.records]
+    run(Ratio, ["AAPL/1day", "MSFT/1day"], store=store)
+
+    assert lean == []
+    assert "feeds whose bars have different times" in caplog.records[-1].getMessage()
+
+
+# --- several bar sizes
+
+
+class Sees(bt.Strategy):
+    """Note at each bar what is known of both sizes."""
+
+    def __init__(self):
+        self.notes = {"seen": []}
+
+    def next(self):
+        shown = (
+            f"{self.data0.datetime.datetime():%d %H:%M}",
+            self.data0.close[0],
+            self.data1.close[0],
+            len(self.data1),
+        )
+        self.notes["seen"].append(shown)
+
+
+def test_a_larger_bar_shows_when_it_is_complete_and_not_before(tmp_path):
+    small, large = Series.parse("AAPL/30mins"), Series.parse("AAPL/1hour")
+    opening = datetime(2024, 1, 2, 15, tzinfo=UTC)
+    span = Span(opening, opening + timedelta(hours=3))
+    halves = [(opening + timedelta(minutes=30 * n), *[float(n)] * 4, 1.0, None, None) for n in range(6)]
+    hours = [(opening + timedelta(hours=n), *[100.0 + n] * 4, 1.0, None, None) for n in range(3)]
+    store = Store(tmp_path)
+    store.write(small, span, table_of(halves))
+    store.write(large, span, table_of(hours))
+
+    result = run(Sees, ["AAPL/30mins", "AAPL/1hour"], store=store)
+
+    # The hour from 15:00 to 16:00 is known with the half-hour that ends at 16:00.
+    assert result.manifest["notes"]["seen"] == [
+        ("02 16:00", 1.0, 100.0, 1),
+        ("02 16:30", 2.0, 100.0, 1),
+        ("02 17:00", 3.0, 101.0, 2),
+        ("02 17:30", 4.0, 101.0, 2),
+        ("02 18:00", 5.0, 102.0, 3),
+    ]
+
+
+def test_a_day_shows_after_its_last_minute(intraday):
+    store = Store(intraday.root)
+    day, minutes = Series.parse("AAPL/1day"), Series.parse("AAPL/1min")
+    daily = {day: bars({5: 1.0})}[day]
+    assert len(daily) == 1
+    table = store.read(minutes, Span(datetime(2024, 3, 4, tzinfo=UTC), datetime(2024, 3, 6, tzinfo=UTC)))
+    both = replay(table, minutes), replay(bars({64: 1.0}), day)  # the 64th day of the year: the 4th of March
+    cerebro = bt.Cerebro()
+    for feed in both:
+        cerebro.adddata(feed)
+    cerebro.addstrategy(Sees)
+
+    (ran,) = cerebro.run()
+
+    seen = ran.notes["seen"]
+    assert {text[:2] for text, *_ in seen} <= {"04", "05"}
+    assert seen[0][0] == "04 21:00"  # the last minute of the session ends as the day's bar comes
+    assert seen[1][0] == "05 14:31"

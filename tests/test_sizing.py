@@ -1,0 +1,149 @@
+"""How much to buy: each sizer by hand, with its cap, and what strategies that come along do with it."""
+
+from datetime import UTC, datetime, timedelta
+
+import backtrader as bt
+import numpy as np
+import pytest
+
+from backtest.bars import Series, Span, table_of
+from backtest.cli import main
+from backtest.costs import COSTS
+from backtest.engine import run
+from backtest.errors import UsageError
+from backtest.sizing import Sizing, affordable
+from backtest.store import Store
+
+START = datetime(2024, 1, 2, tzinfo=UTC)
+
+
+def store_of(folder, closes):
+    rows = [(START + timedelta(days=n), p, p, p, p, 1e6, None, None) for n, p in enumerate(map(float, closes))]
+    store = Store(folder)
+    store.write(Series.parse("AAPL/1day"), Span(START, START + timedelta(days=len(rows))), table_of(rows))
+    return store
+
+
+class Leaves(bt.Strategy):
+    """Buy at a bar and sell at a later one, and leave open how much."""
+
+    params = (("buy", 1), ("sell", 0))
+
+    def next(self):
+        if len(self) == self.p.buy:
+            self.buy()
+        if len(self) == self.p.sell:
+            self.sell()
+
+
+def first_size(folder, closes, size, **asked):
+    result = run(Leaves, "AAPL/1day", store=store_of(folder, closes), size=size, **asked)
+    return result.orders["size"].tolist()[0] if len(result.orders) else 0
+
+
+@pytest.mark.parametrize(
+    ("size", "costs", "shares"),
+    [
+        ("shares:100", "ib-fixed", 100),
+        ("percent:50", "none", 1_000),  # 50,000 at 50
+        ("percent:50", "ib-fixed", 999),  # 1,000 would cost 5 more
+        ("percent:100", "none", 2_000),
+        ("percent:200", "none", 2_000),  # no more than there is
+        ("percent:100:0.3", "none", 600),
+    ],
+)
+def test_shares_and_percent_by_hand(tmp_path, size, costs, shares):
+    assert first_size(tmp_path, [50, 50, 50], size, costs=costs) == shares
+
+
+def test_volatility_buys_what_moves_the_account_as_asked(tmp_path):
+    closes = [100.0]
+    for n in range(60):
+        closes.append(closes[-1] * (1.02 if n % 2 else 0.99))
+    returns = np.diff(closes) / closes[:-1]
+    wanted = 0.10 / (np.std(returns, ddof=1) * np.sqrt(252))  # 0.41: below the cap
+    asked = {"params": {"buy": 61}, "costs": "none"}
+
+    assert 0.3 < wanted < 0.5
+    assert first_size(tmp_path / "a", [*closes, 100.0], "volatility:0.10", **asked) == int(1e5 * wanted / closes[-1])
+    assert first_size(tmp_path / "b", [*closes, 100.0], "volatility:0.10:0.2", **asked) == int(1e5 * 0.2 / closes[-1])
+    assert first_size(tmp_path / "c", [*closes, 100.0], "volatility:9", **asked) == int(1e5 * 0.95 / closes[-1])
+    assert first_size(tmp_path / "d", closes, "volatility:0.10", params={"buy": 60}) == 0  # a return too few
+
+
+def test_kelly_bets_a_fraction_of_mean_over_variance(tmp_path):
+    rising, falling = [100.0], [100.0]
+    for n in range(252):
+        rising.append(rising[-1] * (1.0301 if n % 2 else 0.97))
+        falling.append(falling[-1] * (1.03 if n % 2 else 0.9699))
+    returns = np.diff(rising) / rising[:-1]
+    wanted = returns.mean() / returns.var(ddof=1)
+    asked = {"params": {"buy": 253}, "costs": "none"}
+
+    assert 0.03 < wanted < 0.07
+    assert first_size(tmp_path / "a", [*rising, 1.0], "kelly:1", **asked) == int(1e5 * wanted / rising[-1])
+    assert first_size(tmp_path / "b", [*rising, 1.0], "kelly:0.5", **asked) == int(1e5 * wanted / 2 / rising[-1])
+    assert first_size(tmp_path / "c", [*rising, 1.0], "kelly:1:0.01", **asked) == int(1e5 * 0.01 / rising[-1])
+    assert first_size(tmp_path / "d", [*falling, 1.0], "kelly:1", **asked) == 0  # there is nothing to bet on
+
+
+@pytest.mark.parametrize("size", ["percent:50", "kelly:0.5", "volatility:0.1"])
+def test_an_order_against_what_is_held_closes_it_whatever_the_sizer(tmp_path, size):
+    class Both(Leaves):
+        def next(self):
+            if len(self) == 1:
+                self.buy(size=77)
+            if len(self) == 3:
+                self.sell()
+
+    result = run(Both, "AAPL/1day", store=store_of(tmp_path, [50] * 6), size=size)
+
+    assert result.orders["size"].tolist() == [77, -77]
+
+
+def test_what_is_affordable_is_so_with_its_commission_and_one_more_is_not():
+    for name in COSTS:
+        model = COSTS[name].make()
+        for money, price in ((1_000.0, 3.0), (50_000.0, 7.77), (99.0, 0.01), (5.0, 100.0)):
+            size = affordable(model, money, price)
+
+            assert size * price + model.getcommission(size, price) <= money
+            assert size < 1 or (size + 2) * price + model.getcommission(size + 2, price) > money
+
+
+def test_a_strategy_that_sizes_itself_is_not_silently_left_alone(sample, tmp_path, capsys):
+    words = [
+        "run",
+        "bollinger",
+        "IBM/1day",
+        "--store",
+        str(sample.root),
+        "--out",
+        str(tmp_path),
+        "--size",
+        "percent:20",
+    ]
+
+    with pytest.raises(SystemExit) as refused:
+        main(words)
+    with pytest.raises(SystemExit) as done:
+        main([*words, "--set", "invest=0"])
+
+    assert (refused.value.code, done.value.code) == (2, 0)
+    told = capsys.readouterr()
+    assert "--set invest=0" in told.err
+    assert "size percent:20" in " ".join(told.out.split())
+
+
+@pytest.mark.parametrize("name", ["bollinger", "rsi2", "time_series_momentum", "random_baseline", "machine_learning"])
+def test_strategies_that_come_along_leave_sizes_open_if_asked_to(sample, name):
+    result = run(name, "IBM/1day", store=sample, params={"invest": 0.0}, size="shares:7", costs="none")
+
+    assert set(result.fills["size"].abs()) == {7}
+    assert len(result.fills) > 5
+
+
+@pytest.mark.parametrize("text", ["all", "percent", "percent:x", "percent:-5", "kelly:1:2:3", "shares:"])
+def test_a_size_that_is_none_is_refused(text):
+    with pytest.raises(UsageError, match="write shares:100"):
+        Sizing.parse(text)
