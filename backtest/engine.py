@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import date
@@ -76,7 +78,7 @@ def run(
         borrow: what shares sold short cost a year; rules with commas between, see `Borrowing.parse`.
         cash_rate: interest a year on idle cash.
 
-    What a strategy leaves in a dict of its own named `notes`, such as the hashes of its models, goes into the manifest.
+    What a strategy leaves in a dict of JSON named `notes`, such as its models' hashes, goes into the manifest.
 
     Raises:
         UsageError: a name or a number is off.
@@ -220,9 +222,17 @@ def _further(strategy: Any, market: Market, aligned: dict[str, Any], orders: pa.
     found = {
         "market": {**asdict(market), "filled_in_their_own_bar": early},
         "aligned": aligned,
-        "notes": getattr(strategy, "notes", None),
+        "notes": _notes(strategy),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _notes(strategy: Any) -> Any:
+    """Return what a strategy notes of itself; anything but a dict of JSON is its own affair."""
+    notes = getattr(strategy, "notes", None)
+    with contextlib.suppress(TypeError, ValueError):
+        return json.loads(json.dumps(notes, allow_nan=False)) if isinstance(notes, dict) else None
+    return None
 
 
 def _simulate(cerebro: Cerebro, strategy: Strategy, fewest: int) -> Recorder:

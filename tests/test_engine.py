@@ -79,6 +79,19 @@ def test_the_manifest_says_what_the_run_saw_and_ran_on_and_no_path(store, tmp_pa
     assert str(tmp_path) not in json.dumps(result.manifest)
 
 
+@pytest.mark.parametrize(
+    ("notes", "kept"),
+    [({"model": "ab12"}, {"model": "ab12"}), ([1, 2], None), ({"x": float("nan")}, None), ({1: object()}, None)],
+)
+def test_what_a_strategy_notes_of_itself_is_in_the_manifest_if_it_can_be_kept(store, notes, kept, tmp_path):
+    noting = type("Noting", (BuyOnce,), {"notes": notes})
+
+    result = run(noting, "AAPL/1day", store=store)
+
+    assert result.manifest.get("notes") == kept
+    result.save(tmp_path / "run")
+
+
 def test_several_series_have_a_column_each(store):
     result = run("buy_and_hold", ["AAPL/1day", "MSFT/1day"], store=store)
 
