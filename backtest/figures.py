@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ import numpy as np
 from backtest.account import column, hold, hold_name, session_ends, session_returns
 from backtest.bars import Series
 from backtest.drawdown import underwater
+from backtest.validity import verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +106,7 @@ def save_png(result: RunResult, folder: Path) -> list[Path]:
 
 
 def save_pdf(result: RunResult, file: Path) -> None:
-    """Write a run as a PDF: its numbers on the first page, then a figure a page."""
+    """Write a run as a PDF: verdict and numbers on the first page, then a figure a page."""
     from matplotlib.backends.backend_pdf import PdfPages
 
     with PdfPages(file, metadata={"Title": f"{result.spec.name} on {', '.join(result.series)}"}) as pages:
@@ -117,7 +119,9 @@ def save_pdf(result: RunResult, file: Path) -> None:
 
 def _numbers(result: RunResult) -> Canvas:
     canvas = _canvas("numbers", WIDE, 0.75 * WIDE)
-    canvas.text(0.06, 0.95, repr(result), va="top", family="monospace", fontsize=_SIZE, parse_math=False)
+    words = [textwrap.fill(line, 80) for line in str(verdict(result)).splitlines()]
+    text = "\n".join([*words, "", repr(result)])
+    canvas.text(0.06, 0.95, text, va="top", family="monospace", fontsize=_SIZE, parse_math=False)
     return canvas
 
 

@@ -222,7 +222,10 @@ class RunResult:
         return f"{self.spec.name} on {', '.join(self.series)}\n{self.stats}"
 
     def _repr_html_(self) -> str:
-        return f"<h4>{_escaped(self.spec.name)} on {_escaped(', '.join(self.series))}</h4>{self.stats._repr_html_()}"
+        from backtest.validity import verdict
+
+        head = f"<h4>{_escaped(self.spec.name)} on {_escaped(', '.join(self.series))}</h4>"
+        return f"{head}{verdict(self)._repr_html_()}{self.stats._repr_html_()}"
 
     def _by_series(self, what: str, label: str) -> pd.DataFrame:
         import pandas as pd

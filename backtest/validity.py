@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -201,6 +202,11 @@ class Verdict:
     def good(self) -> bool:
         """Whether no fault was found."""
         return self.words == _NO_FAULT
+
+    def _repr_html_(self) -> str:
+        head, *reasons = str(self).splitlines()
+        lines = "<br>".join(html.escape(reason.removeprefix("- ")) for reason in reasons)
+        return f"<p><b>{html.escape(head)}</b><br><small>{lines}</small></p>"
 
     def __str__(self) -> str:
         return "\n".join([self.words[:1].upper() + self.words[1:] + ".", *(f"- {one}" for one in self.reasons)])

@@ -17,7 +17,8 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 MISSING = f"no browser looked at the page: none of {', '.join(NAMES)} is installed; apt-get install chromium"
 _OPTIONS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-extensions",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-extensions", "--disable-dev-shm-usage",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe",
 )  # fmt: skip
 # Chromium reads from file 3 and writes to file 4.
