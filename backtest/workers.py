@@ -44,6 +44,8 @@ from backtest.windows import Window, run_window
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from backtest.manifest import Manifest
+
 _CHUNK = 16  # points a task at most: a task costs a process pool some 140 µs
 _SECONDS = 0.5  # after which a task gives back what it has done; so much work a kill can lose
 _AT_ONCE = 1000  # tasks that an executor is given before the first is done
@@ -241,6 +243,13 @@ class _AtHand(Store):
     def __init__(self, job: Job) -> None:
         self.root, self._job = job.store.root, job
         self._tables: dict[Series, pa.Table] = {}
+        self._manifests: dict[Series, Manifest] = {}
+
+    def manifest(self, series: Series) -> Manifest:
+        """Return what the store knows of a series, as it was when first asked for."""
+        if series not in self._manifests:
+            self._manifests[series] = self._job.store.manifest(series)
+        return self._manifests[series]
 
     def read(self, series: Series, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
         """Return the bars of a series."""
