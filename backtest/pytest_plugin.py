@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,18 +40,16 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 @pytest.fixture
-def backtest_regression(
-    pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
-) -> BacktestRegression:
+def backtest_regression(request: pytest.FixtureRequest) -> BacktestRegression:
     """Hold strategies to their baselines: `backtest_regression.check("strategies/x.py", "AAPL/1day", fast=10)`."""
-    return BacktestRegression(pytestconfig, record_property)
+    return BacktestRegression(request.config, request.node.user_properties)
 
 
 class BacktestRegression:
     """What the fixture gives: one method, `check`."""
 
-    def __init__(self, config: pytest.Config, record: Callable[[str, object], None]) -> None:
-        self._config, self._record = config, record
+    def __init__(self, config: pytest.Config, properties: list[tuple[str, object]]) -> None:
+        self._config, self._properties = config, properties
 
     def check(
         self, strategy: str | Path | type[Any], *series: str, name: str = "", store: str | Path = "", **words: Any
@@ -94,7 +91,7 @@ class BacktestRegression:
         self._claim(path.stem, result.spec.key)
         if self._config.getoption("--backtest-accept"):
             keep(result, path, opened)
-            self._record(_ACCEPTED, path.as_posix())
+            self._properties.append((_ACCEPTED, path.as_posix()))
             return ""
         return self._compared(result, path, strategy, opened)
 
