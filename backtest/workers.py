@@ -30,6 +30,7 @@ from backtest import arrays
 from backtest.account import sample
 from backtest.bars import Series, Span, rows_digest
 from backtest.calendars import span_of_sessions
+from backtest.circumstances import local_modules
 from backtest.definitions import METRICS
 from backtest.engine import run
 from backtest.errors import BrokenPin, NoConnection, StrategyError, UsageError
@@ -122,6 +123,7 @@ def job_of(
     kept = [
         *map(version, ("ib-backtest", "backtrader")),
         found.source,
+        local_modules(found),  # which the strategy imports
         [str(one) for one in wanted],
         str(since),
         str(until),
@@ -246,7 +248,7 @@ class _AtHand(Store):
         self._manifests: dict[Series, Manifest] = {}
 
     def manifest(self, series: Series) -> Manifest:
-        """Return what the store knows of a series, as it was when first asked for."""
+        """Return what the store knows of a series, as it was when it was first asked."""
         if series not in self._manifests:
             self._manifests[series] = self._job.store.manifest(series)
         return self._manifests[series]

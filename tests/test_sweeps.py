@@ -113,6 +113,17 @@ def test_other_code_other_bars_and_other_costs_are_other_trials(sample, tmp_path
     ).key(Point({"slow": 20, "fast": 5}))
 
 
+def test_a_change_in_a_module_that_the_strategy_imports_makes_other_trials(sample, tmp_path):
+    (tmp_path / "mine.py").write_text("import helper_of_mine\n" + Path(SMA).read_text())
+    keys = []
+    for text in ("PERIOD = 1", "PERIOD = 2"):
+        (tmp_path / "helper_of_mine.py").write_text(text)
+        job = job_of(str(tmp_path / "mine.py"), "AAPL/1day", store=sample, span=YEARS, swept=GRID)
+        keys.append(job.key(Point({"fast": 5, "slow": 20})))
+
+    assert keys[0] != keys[1]
+
+
 def test_all_trials_that_a_folder_ever_got_count_when_the_best_is_judged(sample, tmp_path):
     first = swept(sample, tmp_path, {"fast": [5], "slow": [20, 30]})
     second = swept(sample, tmp_path, {"fast": [5], "slow": [20, 40, 50]})
@@ -273,7 +284,7 @@ def test_a_trial_that_kills_each_worker_is_named(sample, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 def test_one_process_two_dask_a_killed_sweep_and_a_bucket_give_the_same_trials(tmp_path):
-    told = sweeps.run(tmp_path, fast=6, slow=8, years=4)
+    told = list(sweeps.run(tmp_path, fast=6, slow=8, years=4))
 
     assert [line.partition(":")[0] for line in told] == [
         "one process", "two processes", "Dask, two workers", "killed and resumed", "S3 in place of a folder",

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -50,8 +50,8 @@ def main() -> None:
     assert late < 1.1 * early + 2000, "it grew"
 
 
-def run(folder: Path, fast: int = 8, slow: int = 8, years: int = 4) -> list[str]:
-    """Sweep in each way, and return a line about each; raise where trials differ from those of one process."""
+def run(folder: Path, fast: int = 8, slow: int = 8, years: int = 4) -> Iterator[str]:
+    """Sweep in each way, and yield a line about each; raise where trials differ from those of one process."""
     words = ["--grid", f"fast=2:{fast + 1}", "--grid", f"slow={fast + 2}:{fast + slow + 1}"]
     words += ["--since", "2003-01-02", "--until", f"{2002 + years}-12-31"]
     ways: dict[str, Callable[[Words, Path], None]] = {
@@ -61,15 +61,14 @@ def run(folder: Path, fast: int = 8, slow: int = 8, years: int = 4) -> list[str]
         "killed and resumed": killed,
         "S3 in place of a folder": from_bucket,
     }
-    lines, first = [], ""
+    first = ""
     for name, way in ways.items():
         out, began = folder / name.replace(" ", "-"), time.monotonic()
         way(words, out)
         count, digest = digest_of(out)
         first = first or digest
         assert (count, digest) == (fast * slow, first), f"{name}: {count} trials, and not those of one process"
-        lines.append(f"{name}: {count:,} trials, digest {digest[:12]}, {time.monotonic() - began:.1f} s")
-    return lines
+        yield f"{name}: {count:,} trials, digest {digest[:12]}, {time.monotonic() - began:.1f} s"
 
 
 def sweep(words: Words, out: Path, store: str = str(STORE)) -> None:
