@@ -446,3 +446,23 @@ def test_validate_counts_all_trials_of_a_sweep_against_its_best(finished, capsys
     assert not ended.value.code
     assert document["sweep"]["deflated_sharpe"] == finished.deflated_sharpe
     assert f"one of {len(finished.ratios)} trials: deflated Sharpe" in " ".join(document["verdict"]["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--grid", "fast"], "no range"),
+        (["--grid", "fats=5,10"], "has no parameter 'fats'; did you mean fast?"),
+        (["--grid", "fast=5", "--where", "fast>9"], "leaves none of the 1 points"),
+        (["--grid", "fast=5", "--rank", "sharp"], "no metric 'sharp'"),
+        (["--grid", "fast=5", "--set", "fast=6"], "both swept and set"),
+        (["--grid", "fast=5", "--resume"], "holds no sweep"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong_in_a_sentence(sample, tmp_path, capsys, words, said):
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", SMA, "AAPL/1day", *words, "--store", str(sample.root), "--out", str(tmp_path)])
+
+    assert ended.value.code in (2, 3)
+    assert said in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())

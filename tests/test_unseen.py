@@ -235,3 +235,19 @@ def said(capsys, words):
         main(words)
     assert not ended.value.code
     return capsys.readouterr().out
+
+
+def test_two_series_and_minutes_walk_forward_too(sample, intraday, tmp_path):
+    span = (date(2003, 1, 2), date(2004, 12, 31))
+    pair = walk_forward(
+        "sma_cross", ["AAPL/1day", "IBM/1day"], {"slow": [20, 40]}, train=252, test=126, store=sample, span=span,
+        folder=tmp_path / "a",
+    )  # fmt: skip
+    minutes = walk_forward(
+        "sma_cross", "AAPL/1min", {"slow": [60, 90]}, train=4, test=2, store=intraday, folder=tmp_path / "b",
+        rank="total_return",
+    )  # fmt: skip
+
+    assert [len(step.outside.returns) for step in pair.steps] == [126, 126]
+    assert pair.sessions.astype(str).tolist()[:: len(pair.sessions) - 1] == ["2004-01-02", "2004-12-31"]
+    assert [str(day) for day in minutes.sessions] == [f"2024-03-{day:02}" for day in (8, 11, 12, 13, 14, 15)]
