@@ -63,6 +63,7 @@ class Trials:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder) / FOLDER
+        self._made = False  # by us: who made it before may have been killed before it was durable
 
     def add(self, trials: Sequence[Trial]) -> None:
         """
@@ -73,19 +74,28 @@ class Trials:
         """
         data = _bytes_of(trials)
         try:
-            make_folders(self.folder, self.folder.parent)
+            if not self._made:
+                make_folders(self.folder, self.folder.parent)
+                self._made = True
             write_file(self.folder / f"{hashlib.sha256(data).hexdigest()[:24]}.parquet", data)
             sync_folder(self.folder)
         except OSError as error:
             raise UsageError(f"no trial can be kept in {self.folder} ({error}); name another folder") from error
 
     def returns(self, keys: Iterable[str]) -> dict[str, np.ndarray]:
-        """Return the returns of the trials with these keys, which is all that is read."""
+        """
+        Return the returns of the trials with these keys, which is all that is read.
+
+        Raises:
+            DamagedStore: a trial is not there any more.
+        """
         wanted, found = set(keys), {}
         for path in self._files():
             table = _table_in(path, ["key", "returns"])
             rows = zip(table["key"].to_pylist(), _arrays_of(table["returns"]), strict=True)
             found.update({key: returns for key, returns in rows if key in wanted})
+        if lost := len(wanted) - len(found):
+            raise DamagedStore(f"{lost:,} trials are gone from {self.folder}; sweep again, and they are made anew")
         return found
 
     def read(self, keys: Iterable[str] | None = None, returns: bool = False) -> dict[str, Trial]:

@@ -348,6 +348,15 @@ def test_a_damaged_file_is_named(tmp_path):
         Trials(tmp_path).read()
 
 
+def test_trials_that_somebody_removed_are_missed(sample, tmp_path):
+    found = swept(sample, tmp_path, {"fast": [5, 10], "slow": [20]})
+    for path in (tmp_path / "trials").iterdir():
+        path.unlink()
+
+    with pytest.raises(DamagedStore, match="2 trials are gone from"):
+        found.to_dict()
+
+
 def test_a_task_gives_back_what_it_did_and_one_trial_at_least(sample):
     job = job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID)
     points = [Point({"fast": 5, "slow": slow}) for slow in range(20, 400)]
