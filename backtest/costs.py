@@ -58,6 +58,7 @@ class Dated:
         return self.rates[max(bisect_right(self.dates, day) - 1, 0)]
 
 
+# Both tables end in 2025, as `Costs.dated` says; later days take the last row, and days before a table its first.
 # USD a million of sales, by the SEC's Fee Rate Advisories under Section 31 of the Exchange Act, by effective date.
 SEC_FEE = Dated.of([
     ("2000-01-01", 33.3), ("2001-12-28", 15.0), ("2002-04-01", 30.1), ("2003-03-22", 25.2), ("2003-04-01", 46.8),
@@ -71,8 +72,8 @@ SEC_FEE = Dated.of([
 
 # USD a share sold and the most of a trade, by FINRA's By-Laws, Schedule A, Section 1 (Trading Activity Fee).
 TRADING_ACTIVITY_FEE = Dated.of([
-    ("2012-07-01", (0.000119, 5.95)), ("2022-01-01", (0.00013, 6.49)), ("2023-01-01", (0.000145, 7.27)),
-    ("2024-01-01", (0.000166, 8.30)),
+    ("2004-01-01", (0.000075, 3.75)), ("2011-07-01", (0.00009, 4.50)), ("2012-07-01", (0.000119, 5.95)),
+    ("2022-01-01", (0.00013, 6.49)), ("2023-01-01", (0.000145, 7.27)), ("2024-01-01", (0.000166, 8.30)),
 ])  # fmt: skip
 
 _TIERS = ((300_000, 0.0035), (3_000_000, 0.0020), (20_000_000, 0.0015), (100_000_000, 0.0010), (float("inf"), 0.0005))

@@ -1,6 +1,6 @@
 """How much to buy: each sizer by hand, with its cap, and what strategies that come along do with it."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import backtrader as bt
 import numpy as np
@@ -137,7 +137,8 @@ def test_a_strategy_that_sizes_itself_is_not_silently_left_alone(sample, tmp_pat
 
 @pytest.mark.parametrize("name", ["bollinger", "rsi2", "time_series_momentum", "random_baseline", "machine_learning"])
 def test_strategies_that_come_along_leave_sizes_open_if_asked_to(sample, name):
-    result = run(name, "IBM/1day", store=sample, params={"invest": 0.0}, size="shares:7", costs="none")
+    asked = {"params": {"invest": 0.0}, "size": "shares:7", "span": (None, date(2006, 1, 3))}
+    result = run(name, "IBM/1day", store=sample, costs="none", **asked)
 
     assert set(result.fills["size"].abs()) == {7}
     assert len(result.fills) > 5

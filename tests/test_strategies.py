@@ -12,6 +12,7 @@ from ledger import Ledger, bars_of
 
 from backtest import replay
 from backtest.bars import Series
+from backtest.cli import main
 from backtest.engine import run
 from backtest.errors import StrategyError
 from backtest.lookahead import look_ahead
@@ -189,6 +190,28 @@ def test_a_strategy_runs_in_bare_backtrader_as_in_ours(sample, name):
     end = sample.read(Series.parse("AAPL/1day"))["time"][999].as_py().date()
     ours = run(name, series_for(name), store=sample, costs="none", span=(None, end))
     assert cerebro.broker.getvalue() == ours.equity.iloc[-1] != 100_000
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_strategy_runs_from_the_command_line(sample, tmp_path, capsys, name):
+    dates = ["--since", "2005-01-03", "--until", "2007-06-29"]
+
+    with pytest.raises(SystemExit) as ended:
+        main(
+            [
+                "run",
+                f"strategies/{name}.py",
+                *series_for(name),
+                *dates,
+                "--store",
+                str(sample.root),
+                "--out",
+                str(tmp_path),
+            ]
+        )
+
+    assert ended.value.code == 0
+    assert "Sharpe ratio" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("bars", [1, 2, 5])
