@@ -202,8 +202,15 @@ def measure(result: RunResult, risk_free: float | pd.Series | None = None) -> St
     if risk_free is not None:
         run = replace(run, risk_free=_rates(risk_free, run.days))
     currency = result.currency
-    conventions = f"{_yardstick(run)}, {result.spec.conditions}, equity at session ends after all costs."
+    conventions = f"{_yardstick(run)}, {_conditions(result)}, equity at session ends after all costs."
     return _stats(run, METRICS.values(), conventions, _extent(result.spec, run, currency), currency)
+
+
+def _conditions(result: RunResult) -> str:
+    """Return what was asked of the market, and what the strategy took without asking."""
+    early = result.manifest.get("market", {}).get("filled_in_their_own_bar", 0)
+    helped = bool(early) and result.spec.fills == "next-bar"
+    return f"{result.spec.conditions}{f', {early:,} orders filled in their own bar, unasked' if helped else ''}"
 
 
 def measure_returns(

@@ -177,6 +177,7 @@ def test_a_strategy_that_helps_itself_to_the_close_is_told_on(tmp_path):
 
     assert result.manifest["market"]["fills"] == "next-bar"
     assert result.manifest["market"]["filled_in_their_own_bar"] == 1
+    assert "1 orders filled in their own bar, unasked" in " ".join(repr(result).split())
 
 
 def quotes(folder, bids, asks):
