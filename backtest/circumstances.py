@@ -41,7 +41,7 @@ def describe(strategy: Strategy, spec: RunSpec, bars: Mapping[Series, pa.Table],
     code = [home, *modules.values()] if home else []
     found = {
         "strategy": {"name": strategy.name, "sha256": strategy.source},
-        "modules": {name: _hash(file, _changed(file)) for name, file in sorted(modules.items())},
+        "modules": hashes(modules),
         "git": _commit(code),
         "series": {str(one): _bars(table) for one, table in bars.items()},
         "store": {str(one): _stored(store, one) for one in bars},
@@ -68,6 +68,11 @@ def module_files(strategy: Strategy) -> dict[str, Path]:
                 found[name] = local
                 waiting.append((local, _package(name)))
     return found
+
+
+def hashes(modules: Mapping[str, Path]) -> dict[str, str]:
+    """Return the SHA-256 of each of `module_files`."""
+    return {name: _hash(file, _changed(file)) for name, file in sorted(modules.items())}
 
 
 def source_file(strategy: Strategy) -> Path | None:

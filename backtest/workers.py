@@ -30,7 +30,7 @@ from backtest import arrays
 from backtest.account import sample
 from backtest.bars import Series, Span, rows_digest
 from backtest.calendars import span_of_sessions
-from backtest.circumstances import local_modules
+from backtest.circumstances import hashes, module_files
 from backtest.definitions import METRICS
 from backtest.engine import run
 from backtest.errors import BrokenPin, NoConnection, StrategyError, UsageError
@@ -123,7 +123,7 @@ def job_of(
     kept = [
         *map(version, ("ib-backtest", "backtrader")),
         found.source,
-        local_modules(found),  # which the strategy imports
+        hashes(module_files(found)),  # which the strategy imports
         [str(one) for one in wanted],
         str(since),
         str(until),
