@@ -187,7 +187,13 @@ class MachineLearning(bt.Strategy):
         self.note(data, len(told))
 
     def new_model(self):
-        return MODELS[self.p.model](self.p.seed)
+        try:
+            return MODELS[self.p.model](self.p.seed)
+        except ImportError as error:
+            raise ImportError(
+                f"{error}; install it: pip install 'ib-backtest[ml]', or take the model that needs nothing: "
+                "--set model=descent"
+            ) from error
 
     def rows(self, now):
         return known_rows(now, self.p.horizon, self.p.embargo, self.p.window)

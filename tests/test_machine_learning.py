@@ -2,7 +2,10 @@
 
 import hashlib
 import pickle
+import subprocess
+import sys
 from datetime import date
+from pathlib import Path
 
 import luck
 import numpy as np
@@ -17,6 +20,7 @@ from backtest.engine import run
 from backtest.lookahead import look_ahead
 from backtest.strategy import load
 
+ROOT = Path(__file__).parents[1]
 FOUND = load("machine_learning").cls
 features, known_rows, labels = (FOUND.learn.__globals__[name] for name in ("features", "known_rows", "labels"))
 
@@ -108,6 +112,18 @@ def test_the_models_are_told_with_the_run_by_their_hashes(sample, tmp_path):
     kept = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in tmp_path.iterdir()}
     assert set(kept) == {one["sha256"] for one in told}
     assert pickle.loads(kept[told[0]["sha256"]].read_bytes()).classes_.tolist() == [0, 1]
+
+
+def test_without_scikit_learn_it_says_what_to_install_and_what_needs_nothing():
+    code = "import sys; sys.modules['sklearn'] = None\nfrom backtest.cli import main\nmain(sys.argv[1:])"
+    words = ["run", "machine_learning", "AAPL/1day", "--store", "data/sample", "--until", "2002-03-01"]
+
+    ran = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert ran.returncode == 5
+    assert "pip install 'ib-backtest[ml]'" in ran.stderr
+    assert "--set model=descent" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 class Purged(FOUND):
