@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +149,7 @@ def each(job: Job, points: Sequence[Point], executor: Executor | None = None, jo
     left = deque(points)
     if executor is None and jobs == 1:
         while left:
-            yield _taken(left, trials_of(job, list(left)[:_CHUNK]))
+            yield _taken(left, trials_of(job, list(islice(left, _CHUNK))))
         return
     _check_sendable(job)
     if executor is not None:
@@ -341,7 +342,7 @@ def _through(executor: Executor, job: Job, left: deque[Point], size: int) -> Ite
     try:
         while left or under_way:
             while left and len(under_way) < _AT_ONCE:
-                points = [left[n] for n in range(min(size, len(left)))]
+                points = list(islice(left, size))
                 under_way[executor.submit(trials_of, job, points)] = points
                 for _ in points:
                     left.popleft()
