@@ -2,7 +2,6 @@ import hashlib
 import json
 import math
 import statistics
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -433,17 +432,23 @@ class Noise(bt.Strategy):
 """
 
 
-def test_the_command_line_says_the_same_as_json_within_80_columns(tmp_path, sample):
+def test_the_command_line_says_the_same_as_json_within_80_columns(tmp_path, sample, capsys):
     words = ["sweep", SMA, "AAPL/1day", "--grid", "fast=5,10", "--grid", "slow=20,30", "--where", "fast<slow"]
-    command = [sys.executable, "-m", "backtest", *words, "--store", str(sample.root), "--out", str(tmp_path)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    document = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
+    words += ["--store", str(sample.root), "--out", str(tmp_path)]
+    told, document = said(capsys, words), json.loads(said(capsys, [*words, "--json"]))
 
     assert document["trials"] == document["recorded"] == 4
-    assert f"Deflated Sharpe {document['deflated_sharpe']:.2f}" in " ".join(told.stdout.split())
+    assert f"Deflated Sharpe {document['deflated_sharpe']:.2f}" in " ".join(told.split())
     assert document["best"]["params"] == document["top"][0]["params"]
-    assert max(map(len, told.stdout.splitlines())) <= 80
+    assert max(map(len, told.splitlines())) <= 80
     assert (tmp_path / "heatmap.png").stat().st_size > 5000
+
+
+def said(capsys, words):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert not ended.value.code
+    return capsys.readouterr().out
 
 
 @pytest.mark.parametrize("place", ["", "best"])
