@@ -5,15 +5,15 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from backtest.bars import Instrument, Series, Span
 from backtest.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from zoneinfo import ZoneInfo
 
 # Exchange as IB names it -> calendar of exchange_calendars. SMART and the US venues share the hours of NYSE.
 _CALENDARS = {
@@ -35,7 +35,6 @@ EXCHANGES = tuple(sorted(_CALENDARS))  # whose hours are known
 _FOREX, _ALWAYS = "24/5", "24/7"
 _ROUGH = (_FOREX, _ALWAYS, "CMES")  # of them holidays and daily breaks are not known
 _PERIODS_A_YEAR = {_FOREX: 260.0, _ALWAYS: 365.0}  # sessions a year
-_NEW_YORK = ZoneInfo("America/New_York")
 _EXTENDED = (time(4), time(20))  # US stocks outside regular hours, New York time
 _SINCE = "1990-01-01"
 
@@ -143,7 +142,7 @@ def _every_session(name: str) -> list[Session]:
 
 
 def _extended(session: Session) -> Session:
-    start, end = (datetime.combine(session.day, moment, _NEW_YORK).astimezone(UTC) for moment in _EXTENDED)
+    start, end = (datetime.combine(session.day, moment, _new_york()).astimezone(UTC) for moment in _EXTENDED)
     return Session(session.day, start, end)
 
 
@@ -155,8 +154,8 @@ def _round_the_clock(name: str, since: date, until: date) -> Iterator[Session]:
             yield Session(day, start, start + timedelta(days=1))
         elif day.weekday() < 5:
             # IDEALPRO: 17:15 New York time on the evening before to 17:00 on the day.
-            start = datetime.combine(day - timedelta(days=1), time(17, 15), _NEW_YORK)
-            yield Session(day, start.astimezone(UTC), datetime.combine(day, time(17), _NEW_YORK).astimezone(UTC))
+            start = datetime.combine(day - timedelta(days=1), time(17, 15), _new_york())
+            yield Session(day, start.astimezone(UTC), datetime.combine(day, time(17), _new_york()).astimezone(UTC))
 
 
 @lru_cache
@@ -164,3 +163,10 @@ def _calendar(name: str) -> Any:
     import exchange_calendars
 
     return exchange_calendars.get_calendar(name, start=_SINCE)
+
+
+@cache  # and imported when it is needed: runs on daily bars are told by dates
+def _new_york() -> ZoneInfo:
+    from zoneinfo import ZoneInfo
+
+    return ZoneInfo("America/New_York")

@@ -7,7 +7,6 @@ imported from here too.
 
 from __future__ import annotations
 
-import html
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
@@ -179,6 +178,8 @@ class Stats(Mapping[str, float]):
         return "\n".join([*rows, "", *textwrap.wrap(self.basis, 80)])
 
     def _repr_html_(self) -> str:
+        import html
+
         row = '<tr title="{}"><td style="text-align:left">{}</td><td style="text-align:right">{}</td></tr>'
         cells = [(METRICS[name].definition, METRICS[name].label, self.text(name)) for name in self.headline]
         rows = "".join(row.format(*map(html.escape, texts)) for texts in cells)

@@ -244,14 +244,28 @@ def tail_ratio(returns: np.ndarray, tail: float = TAIL) -> float:
     returns = checked_returns(returns)
     if not len(returns):
         return Undefined("too few")
-    high, low = np.quantile(returns, [1 - tail, tail])
+    high, low = quantile(returns, 1 - tail), quantile(returns, tail)
     return float(abs(high) / abs(low)) if low else Undefined("no loss")
 
 
 def value_at_risk(returns: np.ndarray, tail: float = TAIL) -> float:
     """Return the historical quantile of returns, linear between observations (type 7): a loss is negative."""
     returns = checked_returns(returns)
-    return float(np.quantile(returns, tail)) if len(returns) else Undefined("too few")
+    return quantile(returns, tail) if len(returns) else Undefined("too few")
+
+
+def quantile(values: np.ndarray, share: float) -> float:
+    """
+    Return the quantile of a share of the values, linear between observations (type 7).
+
+    Equal to `np.quantile`, the first call of which imports numpy's masked arrays: as long as all other metrics take.
+    """
+    place = share * (len(values) - 1)
+    first = math.floor(place)
+    second = min(first + 1, len(values) - 1)
+    ranked, part = np.partition(values, (first, second)), place - first
+    step = ranked[second] - ranked[first]
+    return float(ranked[second] - step * (1 - part) if part >= 0.5 else ranked[first] + step * part)
 
 
 def expected_shortfall(returns: np.ndarray, tail: float = TAIL) -> float:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -64,7 +63,7 @@ def parameters(strategy: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
     defaults = strategy.defaults
     for name in given:
         if name not in defaults:
-            near = difflib.get_close_matches(name, defaults, 1)
+            near = _close_to(name, defaults)
             hint = f"; did you mean {near[0]}?" if near else ""
             has = ", ".join(f"{key}={value!r}" for key, value in defaults.items()) or "no parameters"
             raise UsageError(f"{strategy.name} has no parameter {name!r}{hint} It has {has}")
@@ -96,7 +95,7 @@ def _file(text: str) -> Path:
     ours = {file.stem: file for file in sorted(bundled("strategies").glob("*.py"))}
     if text in ours:
         return ours[text]
-    near = difflib.get_close_matches(path.stem, ours, 1)
+    near = _close_to(path.stem, ours)
     hint = f" Did you mean {near[0]}?" if near else ""
     raise UsageError(
         f"no strategy {text!r}: there is no such file.{hint} Write file.py:Name, or one of {', '.join(ours)}"
@@ -178,3 +177,9 @@ def _frames(trace: TracebackType | None) -> list[tuple[str, int, str]]:
 def _last_line(error: BaseException, path: Path) -> int:
     lines = [line for file, line, _ in _frames(error.__traceback__) if file == str(path)]
     return lines[-1] if lines else 0
+
+
+def _close_to(word: str, known: Iterable[str]) -> list[str]:
+    import difflib
+
+    return difflib.get_close_matches(word, list(known), 1)

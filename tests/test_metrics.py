@@ -64,6 +64,7 @@ from backtest.returns import (
     largest,
     monthly_returns,
     omega,
+    quantile,
     sharpe,
     sharpe_geometric,
     skew,
@@ -574,6 +575,11 @@ def test_sharpe_and_sortino_do_not_change_with_leverage(returns, leverage):
     for metric in (sharpe, sortino):
         # The mean of returns that cancel out is a rounding error of them, and so is their ratio.
         np.testing.assert_allclose(metric(returns * leverage), metric(returns), rtol=1e-6, atol=1e-12)
+
+
+@given(some_returns, st.floats(0, 1))
+def test_a_quantile_is_that_of_numpy_to_the_last_bit(returns, share):
+    assert quantile(returns, share) == np.quantile(returns, share)
 
 
 @given(percents, st.floats(0.1, 1.9))

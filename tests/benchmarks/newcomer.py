@@ -17,6 +17,7 @@ Before timing, the numbers are compared with ours, to TOLERANCE. Where a library
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -50,7 +51,9 @@ class Contestant:
     def run(self, symbols: list[str]) -> dict[str, dict[str, float]]:
         """Return what the program prints for each symbol."""
         command = [str(self.python), str(JOBS / self.script), str(self.folder), *symbols]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # With bytecode, as installed packages have it: Python keeps it from the first run, unless it is told not to.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == 0, f"{self.script} failed:\n{done.stderr}"
         lines = [line.split() for line in done.stdout.splitlines()]
         return {name: dict(zip(NUMBERS, map(float, words), strict=True)) for name, *words in lines}
