@@ -163,7 +163,8 @@ def _plain(spec: RunSpec) -> dict[str, Any]:
     """Return a spec as JSON would give it back, without the strategy's name: a file that was moved is the same."""
     record = json.loads(json.dumps(asdict(spec)))
     del record["strategy"]
-    return {**record.pop("params"), **record}
+    params = record.pop("params")
+    return {**params, **{f"{name} of the run" if name in params else name: value for name, value in record.items()}}
 
 
 def _with_spec(spec: RunSpec, stack: contextlib.ExitStack, scene: Scene) -> Scene:

@@ -65,7 +65,8 @@ class BacktestRegression:
             name: of the baseline; that of the strategy's file if not given.
             store: folder or URL of the bars; as pytest's settings say if not given.
             words: arguments of `backtest.run` (cash, costs, span, params, ...), `since` and `until` as YYYY-MM-DD;
-                any other is a parameter of the strategy.
+                any other is a parameter of the strategy, as is any
+                that the strategy has one of.
         """
         from backtest.errors import BacktestError
 
@@ -86,7 +87,7 @@ class BacktestRegression:
         opened = open_store(
             store or self._config.getoption("--backtest-store") or self._config.getini("backtest_store")
         )
-        result = run(strategy, series, store=opened, **_arguments(words))
+        result = run(strategy, series, store=opened, **_arguments(strategy, words))
         path = Path(self._config.getini("backtest_baselines")) / f"{name or default_name(result.spec)}.json"
         self._claim(path.stem, result.spec.key)
         if self._config.getoption("--backtest-accept"):
@@ -118,14 +119,15 @@ class BacktestRegression:
 _CURE = "accept it and commit the file: pytest --backtest-accept"
 
 
-def _arguments(words: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `run`: what it does not know is a parameter of the strategy."""
+def _arguments(strategy: Any, words: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `run`: what the strategy has as a parameter, and what `run` does not know, is its."""
     from datetime import date
     from inspect import signature
 
     from backtest.engine import run
+    from backtest.strategy import load
 
-    known = signature(run).parameters
+    known = signature(run).parameters.keys() - load(strategy).defaults.keys()
     since, until = (words.pop(name, None) for name in ("since", "until"))
     asked = {name: value for name, value in words.items() if name in known}
     if since or until:

@@ -28,6 +28,7 @@ REASONS = {  # why a number is not defined, in a few words and in a sentence
     "no benchmark": "a price of the benchmark was not above zero, so that it has no returns",
     "no costs": "nothing was paid, of which there is no multiple",
     "loses before costs": "it loses even without costs",
+    "nothing earned in sample": "there is nothing to keep of what was earned where parameters were chosen",
     "under a year": "growth a year is not given of less than a year",
     "below the threshold": "the ratio is not above the threshold, so that no length would do",
     "impossible moments": "no sample can have these moments",
