@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from backtest.definitions import METRICS
 from backtest.disk import sync_folder, write_file
 from backtest.errors import BadStore, StrategyError, UsageError
 from backtest.grid import Condition, Grid, words_of
+from backtest.guided import guided_points
 from backtest.heatmap import draw_heat_map
 from backtest.inference import BLOCKS, deflated_sharpe, overfitting
 from backtest.result import RunResult
@@ -68,6 +69,7 @@ def sweep(
     jobs: int = 1,
     where: Condition | None = None,
     random: int = 0,
+    optuna: int = 0,
     seed: int = 0,
     rank: str = "sharpe",
     folder: str | Path = "",
@@ -89,7 +91,8 @@ def sweep(
         jobs: processes, where no executor is given; 1 is this process.
         where: a function of a point's parameters; points that it refuses are left out.
         random: how many points to draw from the grid; 0 for all.
-        seed: of the draw.
+        optuna: how many points Optuna is to propose, in rounds of 16: the same ones for any number of workers.
+        seed: of the draw, or of the proposals.
         rank: a name in METRICS; the highest is the best, and the lowest of "-NAME".
         folder: of the trials; runs/STRATEGY-SERIES-sweep if not given.
         resume: refuse to begin another sweep than the one in the folder.
@@ -106,11 +109,15 @@ def sweep(
     A pool of ours that loses a worker is replaced; an executor of yours that breaks raises what it raises. What was
     done is kept in either case.
     """
-    _check(rank, jobs)
-    points = [Point(params) for params in grids.points(grid, where, random, seed)]
+    _check(rank, jobs, random, optuna, resume)
+    drawn = grids.points(grid, where, random or min(optuna, 1), seed)
     job = job_of(strategy, series, store=store, span=span, params=params, swept=grid, **asked)
     into = Path(folder) if folder else default_folder(job)
-    document = _document(job, grid, rank, random, seed, points)
+    if optuna:
+        rate = partial(_rates, job, Trials(into), rank, executor, jobs, tell)
+        drawn = guided_points(grid, where, optuna, seed, rate, rank.startswith("-"))
+    points = [Point(params) for params in drawn]
+    document = {**_document(job, grid, rank, random, seed, points), "optuna": optuna}
     if resume:
         _check_same(read_json(into / DOCUMENT), document, into)
     _write(into, document)
@@ -318,6 +325,21 @@ def complete(
     return known
 
 
+def _rates(
+    job: Job,
+    trials: Trials,
+    rank: str,
+    executor: Executor | None,
+    jobs: int,
+    tell: Tell | None,
+    params: list[dict[str, Any]],
+) -> list[float]:
+    """Return the rank of each set of parameters, NaN for none, having made the trials that are not kept."""
+    points = [Point(one) for one in params]
+    kept = complete(job, points, trials, executor=executor, jobs=jobs, tell=tell)
+    return [kept[job.key(point)].metrics.get(rank.lstrip("-"), math.nan) for point in points]
+
+
 def ranked(trials: Iterable[Trial], rank: str) -> list[Trial]:
     """Return the trials that have a rank, the best first; of equal ones the first stays first."""
     name, sign = rank.lstrip("-"), -1 if rank.startswith("-") else 1
@@ -338,8 +360,13 @@ def check_rank(rank: str) -> None:
         raise UsageError(f"no metric {rank!r} to rank by; there are {', '.join(METRICS)}")
 
 
-def _check(rank: str, jobs: int) -> None:
+def _check(rank: str, jobs: int, random: int, optuna: int, resume: bool) -> None:
     check_rank(rank)
+    if optuna < 0 or (optuna and (random or resume)):
+        raise UsageError(
+            f"Optuna cannot propose {optuna} points with random={random} and resume={resume}; name 1 or more and "
+            "neither of the two: given again, the same call makes what is not kept yet"
+        )
     if jobs < 1:
         raise UsageError(f"{jobs} processes can do nothing; name 1 or more")
 

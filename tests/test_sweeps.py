@@ -260,6 +260,27 @@ class Suicidal(bt.Strategy):
 """
 
 
+FINE = {"fast": list(range(2, 42)), "slow": list(range(10, 110))}
+
+
+def test_what_optuna_proposes_is_the_same_for_any_number_of_workers_and_made_once(sample, tmp_path):
+    def wide(point):
+        return point["fast"] + 20 < point["slow"]
+
+    alone = swept(sample, tmp_path / "alone", FINE, optuna=20, seed=3, where=wide)
+    with ThreadPoolExecutor(2) as threads:
+        together = swept(sample, tmp_path / "threads", FINE, optuna=20, seed=3, where=wide, executor=threads)
+    files = sorted((tmp_path / "alone").rglob("*.parquet"))
+    again = swept(sample, tmp_path / "alone", FINE, optuna=20, seed=3, where=wide)
+
+    assert same(tmp_path / "alone", tmp_path / "threads")
+    assert [trial.key for trial in alone.trials] == [trial.key for trial in together.trials]
+    assert alone.trials == again.trials
+    assert sorted((tmp_path / "alone").rglob("*.parquet")) == files
+    assert all(wide(trial.params) for trial in alone.trials)
+    assert len({trial.key for trial in alone.trials}) == 20
+
+
 def test_a_worker_killed_midway_costs_only_trials_under_way_which_are_made_again(sample, tmp_path):
     (tmp_path / "suicidal.py").write_text(SUICIDAL)
     grid, marks = {"n": list(range(8))}, str(tmp_path)
