@@ -7,7 +7,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import platform
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
@@ -229,6 +228,8 @@ def _status(root: Path, files: tuple[str, ...], state: tuple[tuple[int, int], ..
 
 def git(root: Path, *words: str) -> bytes:
     """Return what git prints in a folder; nothing where it fails, or is not installed."""
+    import subprocess
+
     # A repository's own settings could name programs to start; and a question must not write the index.
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *words]
     try:

@@ -23,7 +23,6 @@ from backtest.costs import Costs, MonthlyVolume, costs_named
 from backtest.errors import BacktestError, StrategyError, UsageError
 from backtest.execution import NEXT_BAR, Market
 from backtest.feed import ArrowFeed, close_stamps, replay
-from backtest.pins import check as check_pins
 from backtest.recorder import Recorder, account_table
 from backtest.remote import open_store
 from backtest.result import RunResult, RunSpec, round_trips
@@ -97,6 +96,8 @@ def run(
     opened = store if isinstance(store, Store) else open_store(store)
     read = [*wanted, *_all_series(benchmark or [])]
     if pins:
+        from backtest.pins import check as check_pins
+
         span = check_pins(opened, pins, read, span)
     bars = _read(opened, read, span)
     spec = RunSpec(

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -43,14 +44,14 @@ NUMBERS = ("sharpe", "drawdown", "return")
 class Contestant:
     """A program in jobs/, its Python, the folder of its bars, and which of its numbers are to be ours."""
 
-    script: str
+    script: Path
     python: Path
     folder: Path
     same: tuple[str, ...] = NUMBERS
 
     def run(self, symbols: list[str]) -> dict[str, dict[str, float]]:
         """Return what the program prints for each symbol."""
-        command = [str(self.python), str(JOBS / self.script), str(self.folder), *symbols]
+        command = [str(self.python), str(self.script), str(self.folder), *symbols]
         # With bytecode, as installed packages have it: Python keeps it from the first run, unless it is told not to.
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -94,15 +95,18 @@ def contestants(folder: Path, made: dict[str, pa.Table], rivals: Path | None) ->
         series = Series.parse(f"{name}/1day")
         prices.fill(store, series, bars)
         prices.write_frame(frames / f"{name}.parquet", bars, series)
-    here = Path(sys.executable)
+    here, jobs = (
+        Path(sys.executable),
+        shutil.copytree(JOBS, folder / "jobs"),
+    )  # of nobody's repository, as a first script
     field = {
-        "ours": Contestant("with_ours.py", here, store.root),
-        STOCK: Contestant("with_backtrader.py", here, frames),
+        "ours": Contestant(jobs / "with_ours.py", here, store.root),
+        STOCK: Contestant(jobs / "with_backtrader.py", here, frames),
     }
     if rivals:
-        field["backtesting.py"] = Contestant("with_backtesting.py", rivals, frames, ("drawdown", "return"))
-        field["vectorbt"] = Contestant("with_vectorbt.py", rivals, frames)
-        field["bt"] = Contestant("with_bt.py", rivals, frames, ("return at opens",))
+        field["backtesting.py"] = Contestant(jobs / "with_backtesting.py", rivals, frames, ("drawdown", "return"))
+        field["vectorbt"] = Contestant(jobs / "with_vectorbt.py", rivals, frames)
+        field["bt"] = Contestant(jobs / "with_bt.py", rivals, frames, ("return at opens",))
     return field
 
 
