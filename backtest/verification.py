@@ -1,11 +1,13 @@
 """
 `verify`: is a store what was written, and are its bars all there? Every file is read; nothing is changed.
 
-A writer may be at work meanwhile: where a series moved on while it was looked at, it is looked at again.
+A writer may be at work meanwhile: where a series moved on while it was looked at, it is looked at again, and in the end
+under its lock.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,7 +22,7 @@ import numpy as np
 
 from backtest.bars import Series, Span, schema
 from backtest.coverage import Coverage, coverage_of
-from backtest.disk import TEMPORARY, read_file
+from backtest.disk import TEMPORARY, locked, read_file
 from backtest.errors import BadBars, BadStore, DamagedStore, NoBars, UsageError
 from backtest.findings import Finding, inside, inspect_bars
 from backtest.manifest import LARGEST, LARGEST_SEGMENT, MOST_ROWS, Manifest, Segment, of_bytes
@@ -94,7 +96,9 @@ def verify_series(root: Path, key: str) -> Verdict:
         before = _bytes_if_any(root / key / "manifest.json")
         verdict = _verified(root / key, series)
         if before == _bytes_if_any(root / key / "manifest.json"):
-            break
+            return verdict
+    with contextlib.suppress(OSError), locked(root / key / ".lock"):  # writers that do not rest have to wait
+        verdict = _verified(root / key, series)
     return verdict
 
 
