@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -41,11 +39,18 @@ from backtest.terminal import (
     sweeping,
     watched,
 )
+from backtest.words import (
+    date_of,
+    factors_of,
+    group_counts_of,
+    lengths_of,
+    one_series_of,
+    series_of,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     import threading
-
-    from backtest.bars import Series
 
 STORE = "data/bars"
 RUNS = "runs"
@@ -62,6 +67,31 @@ SourceOption = Annotated[
 ]
 SinceOption = Annotated[str, typer.Option("--since", help="First session, YYYY-MM-DD.")]
 UntilOption = Annotated[str, typer.Option("--until", help="Last session, YYYY-MM-DD, included.")]
+CashOption = Annotated[float, typer.Option("--cash", help="Money at the start.")]
+CostsOption = Annotated[
+    str,
+    typer.Option(
+        "--costs",
+        help="ib-fixed, ib-fixed-fees, ib-tiered, ib-forex, none, bp:RATE, or futures:FEE:MULTIPLIER:MARGIN.",
+    ),
+]
+SlippageOption = Annotated[str, typer.Option("--slippage", help="5bp, 0.01 (money a share), impact:0.1, or spread.")]
+VolumeCapOption = Annotated[
+    float, typer.Option("--volume-cap", help="Most of a bar's volume that is traded; 0.1 is a tenth.")
+]
+FillsOption = Annotated[str, typer.Option("--fills", help="next-bar; or this-close, which nobody gets.")]
+BorrowOption = Annotated[
+    str, typer.Option("--borrow", help="Fee a year of short shares: 0.01,GME/1day=0.3,GME/1day@DATE=0.8.")
+]
+CashRateOption = Annotated[float, typer.Option("--cash-rate", help="Interest a year on idle cash; 0.02 is 2 %.")]
+AlignOption = Annotated[
+    str, typer.Option("--align", help="Of several series: as-is, strict, intersection, forward-fill.")
+]
+SizeOption = Annotated[
+    str, typer.Option("--size", help="shares:100, percent:95, volatility:0.10 or kelly:0.5, and :CAP.")
+]
+BenchmarkOption = Annotated[str, typer.Option("--benchmark", help="A series to compare with.")]
+RiskFreeOption = Annotated[float, typer.Option("--risk-free", help="Return of cash a year; 0.02 is 2 %.")]
 LockOption = Annotated[str, typer.Option("--lock", help="The file of pins, to be committed.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 
@@ -116,8 +146,8 @@ def download(
     from backtest.sources import connect
 
     start_logging(log_format)
-    wanted, target = _series(series), open_folder(store)
-    first, last = _date(since, "--since"), _date(until, "--until") or datetime.now(UTC).date()
+    wanted, target = series_of(series), open_folder(store)
+    first, last = date_of(since, "--since"), date_of(until, "--until") or datetime.now(UTC).date()
     if first is None:
         raise UsageError("--since names no date; write YYYY-MM-DD")
     with connect(source, state=_state()) as opened, progress(len(wanted), lambda: opened.waiting_for) as tell:
@@ -147,7 +177,7 @@ def ls(
     from backtest.listing import list_series
     from backtest.remote import open_store
 
-    entries = list_series(open_store(store), _series(series or []))
+    entries = list_series(open_store(store), series_of(series or []))
     if entries or as_json:
         give_listing(entries, as_json, store)
     if not entries:
@@ -174,7 +204,7 @@ def verify(
     from backtest.repairs import repair as put_right
     from backtest.verification import verify as check
 
-    wanted = _series(series or [])
+    wanted = series_of(series or [])
     verdicts = watched(check(store, wanted))
     repairs = list(put_right(store, verdicts)) if repair else []
     if repairs:
@@ -211,7 +241,7 @@ def import_(
     from backtest.remote import open_folder
     from backtest.sources.files import bars_of, span_of
 
-    one, target = _one_series(series), open_folder(store)
+    one, target = one_series_of(series), open_folder(store)
     bars, mapping = bars_of(file, one, tz or None)
     check_answer(bars, one)
     say(f"{file}: " + ", ".join(f"{theirs or '(no name)'} = {ours or '–'}" for theirs, ours in mapping.items()))
@@ -242,8 +272,8 @@ def export(
     from backtest.remote import open_store
     from backtest.sources.files import write_file
 
-    one = _one_series(series)
-    first, last = _date(since, "--since"), _date(until, "--until")
+    one = one_series_of(series)
+    first, last = date_of(since, "--since"), date_of(until, "--until")
     span = span_of_sessions(one, first or date(1900, 1, 1), last or date(2100, 1, 1)) if first or last else None
     bars = open_store(store).read(one, span)
     write_file(bars, file, one, overwrite=force)
@@ -271,7 +301,11 @@ def pin(
     from backtest import pins
     from backtest.remote import open_store
 
-    target, named, dates = open_store(store), _series(series or []), (_date(since, "--since"), _date(until, "--until"))
+    target, named, dates = (
+        open_store(store),
+        series_of(series or []),
+        (date_of(since, "--since"), date_of(until, "--until")),
+    )
     if check and update:
         raise UsageError("--check changes nothing and --update does; give one of them")
     if check:
@@ -301,7 +335,7 @@ def prune(
     from backtest.remote import open_folder
 
     opened, freed = open_folder(store), {}
-    for one in _series(series):
+    for one in series_of(series):
         freed[str(one)] = opened.prune(one, keep) + (opened.discard_aside(one) if quarantine else 0)
         if not as_json:
             give(f"{one.short}: {freed[str(one)]:,} bytes freed, {len(opened.revisions(one)):,} revisions kept")
@@ -325,7 +359,7 @@ def publish(
     from backtest.publishing import publish as send
     from backtest.remote import open_folder
 
-    done = send(open_folder(store), url, _series(series or []), tell=lambda one: None if as_json else give(str(one)))
+    done = send(open_folder(store), url, series_of(series or []), tell=lambda one: None if as_json else give(str(one)))
     if as_json:
         give_json({"bytes": sum(one.bytes for one in done), "series": {str(one.series): one.to_dict() for one in done}})
         return
@@ -345,7 +379,7 @@ def doctor(
     """
     from backtest.doctor import examine
 
-    findings = examine(source, store, _one_series(series) if series else None)
+    findings = examine(source, store, one_series_of(series) if series else None)
     problems = sum(finding.state == "problem" for finding in findings)
     if as_json:
         give_json({"problems": problems, "findings": [asdict(finding) for finding in findings]})
@@ -361,22 +395,17 @@ def run(
     settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter: fast=10. Repeatable.")] = None,
     since: SinceOption = "",
     until: UntilOption = "",
-    cash: Annotated[float, typer.Option(help="Money at the start.")] = 100_000.0,
-    costs: Annotated[
-        str,
-        typer.Option(
-            help="ib-fixed, ib-fixed-fees, ib-tiered, ib-forex, none, bp:RATE, or futures:FEE:MULTIPLIER:MARGIN."
-        ),
-    ] = "ib-fixed",
-    slippage: Annotated[str, typer.Option(help="5bp, 0.01 (money a share), impact:0.1, or spread.")] = "",
-    volume_cap: Annotated[float, typer.Option(help="Most of a bar's volume that is traded; 0.1 is a tenth.")] = 0.0,
-    fills: Annotated[str, typer.Option(help="next-bar; or this-close, which nobody gets.")] = "next-bar",
-    borrow: Annotated[str, typer.Option(help="Fee a year of short shares: 0.01,GME/1day=0.3,GME/1day@DATE=0.8.")] = "",
-    cash_rate: Annotated[float, typer.Option(help="Interest a year on idle cash; 0.02 is 2 %.")] = 0.0,
-    align: Annotated[str, typer.Option(help="Of several series: as-is, strict, intersection, forward-fill.")] = "as-is",
-    size: Annotated[str, typer.Option(help="shares:100, percent:95, volatility:0.10 or kelly:0.5, and :CAP.")] = "",
-    benchmark: Annotated[str, typer.Option(help="A series to compare with.")] = "",
-    risk_free: Annotated[float, typer.Option(help="Return of cash a year; 0.02 is 2 %.")] = 0.0,
+    cash: CashOption = 100_000.0,
+    costs: CostsOption = "ib-fixed",
+    slippage: SlippageOption = "",
+    volume_cap: VolumeCapOption = 0.0,
+    fills: FillsOption = "next-bar",
+    borrow: BorrowOption = "",
+    cash_rate: CashRateOption = 0.0,
+    align: AlignOption = "as-is",
+    size: SizeOption = "",
+    benchmark: BenchmarkOption = "",
+    risk_free: RiskFreeOption = 0.0,
     pin: Annotated[str, typer.Option("--pin", help="A file of pins: refuse other bars than those.")] = "",
     store: StoreOption = STORE,
     out: Annotated[str, typer.Option(help="Folder of the run; runs/NAME if not given.")] = "",
@@ -391,10 +420,10 @@ def run(
 
     result = simulate(
         strategy,
-        _series(series),
+        series_of(series),
         store=store,
-        span=(_date(since, "--since"), _date(until, "--until")),
-        params=_settings(settings or []),
+        span=(date_of(since, "--since"), date_of(until, "--until")),
+        params=settings_of(settings or []),
         cash=cash,
         costs=costs,
         benchmark=benchmark,
@@ -428,10 +457,17 @@ def sweep(
     settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter that stays: invest=0.5.")] = None,
     since: SinceOption = "",
     until: UntilOption = "",
-    cash: Annotated[float, typer.Option(help="Money at the start.")] = 100_000.0,
-    costs: Annotated[str, typer.Option(help="ib-fixed, or none.")] = "ib-fixed",
-    benchmark: Annotated[str, typer.Option(help="A series to compare with.")] = "",
-    risk_free: Annotated[float, typer.Option(help="Return of cash a year; 0.02 is 2 %.")] = 0.0,
+    cash: CashOption = 100_000.0,
+    costs: CostsOption = "ib-fixed",
+    slippage: SlippageOption = "",
+    volume_cap: VolumeCapOption = 0.0,
+    fills: FillsOption = "next-bar",
+    borrow: BorrowOption = "",
+    cash_rate: CashRateOption = 0.0,
+    align: AlignOption = "as-is",
+    size: SizeOption = "",
+    benchmark: BenchmarkOption = "",
+    risk_free: RiskFreeOption = 0.0,
     store: StoreOption = STORE,
     out: Annotated[str, typer.Option(help="Folder of the trials; runs/NAME-sweep if not given.")] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep in --out, and with no other.")] = False,
@@ -455,7 +491,7 @@ def sweep(
         with dask_executor(dask) if dask else nullcontext() as executor, sweeping() as tell:
             found = search(
                 strategy,
-                _series(series),
+                series_of(series),
                 grid_of(grid),
                 store=store,
                 executor=executor,
@@ -467,13 +503,20 @@ def sweep(
                 rank=rank,
                 folder=out,
                 resume=resume,
-                span=(_date(since, "--since"), _date(until, "--until")),
-                params=_settings(settings or []),
+                span=(date_of(since, "--since"), date_of(until, "--until")),
+                params=settings_of(settings or []),
                 tell=tell,
                 cash=cash,
                 costs=costs,
                 benchmark=benchmark,
                 risk_free=risk_free,
+                align=align,
+                size=size,
+                slippage=slippage,
+                volume_cap=volume_cap,
+                fills=fills,
+                borrow=borrow,
+                cash_rate=cash_rate,
             )
     except KeyboardInterrupt:
         say("Stopped; what was done is kept. To go on, give the same command again.")
@@ -582,7 +625,7 @@ def validate(
     from backtest.unseen import cross_validate_again, walk_forward_again
     from backtest.validity import validate as examine_run
 
-    steps, groups, factors = _lengths(walk_forward), _group_counts(cpcv), _factors(costs)
+    steps, groups, factors = lengths_of(walk_forward), group_counts_of(cpcv), factors_of(costs)
     folder = locate(RUNS, run_name)
     tried = sweep_of(folder)
     result = tried.best_run if tried else RunResult.load(folder)
@@ -807,82 +850,6 @@ def _fail(text: str, code: int) -> None:
 def _state() -> Path:
     """Return the folder in which request budgets and learnt limits outlive a command."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ib-backtest"
-
-
-# --- reading the words
-
-
-def _series(words: list[str]) -> list[Series]:
-    from backtest.bars import Series
-
-    return [Series.parse(word) for word in _listed(words)]
-
-
-def _one_series(word: str) -> Series:
-    from backtest.bars import Series
-
-    return Series.parse(word)
-
-
-def _listed(words: list[str]) -> Iterator[str]:
-    for word in words:
-        if not word.startswith("@"):
-            yield word
-            continue
-        path = Path(word[1:])
-        if not path.is_file():
-            raise UsageError(f"no file {str(path)!r} of series; write @FILE, with one series a line")
-        try:
-            text = path.read_text("utf-8")
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{str(path)!r} is no text ({error.reason}); write a series a line, in UTF-8") from error
-        lines = (line.partition("#")[0].strip() for line in text.splitlines())
-        yield from (line for line in lines if line)
-
-
-def _date(text: str, option: str) -> date | None:
-    if not text:
-        return None
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"{option} {text!r} is no date ({error}); write YYYY-MM-DD, such as 2024-03-28") from error
-
-
-def _factors(text: str) -> list[float]:
-    try:
-        return [float(word) for word in text.split(",")]
-    except ValueError as error:
-        raise UsageError(f"--costs {text!r} are no numbers ({error}); write multiples such as 0,1,2") from error
-
-
-def _lengths(text: str) -> list[int]:
-    """Return the sessions of TRAIN and TEST; none for no text."""
-    if not text:
-        return []
-    found = re.fullmatch(r"(\d+)([ymw]?)/(\d+)([ymw]?)", text)
-    if not found:
-        raise UsageError(f"--walk-forward {text!r} is not TRAIN/TEST; write sessions such as 504/126, or 2y/6m")
-    sessions = {"y": 252, "m": 21, "w": 5, "": 1}
-    return [int(found[n]) * sessions[found[n + 1]] for n in (1, 3)]
-
-
-def _group_counts(text: str) -> list[int]:
-    """Return N and K; none for no text."""
-    if not text:
-        return []
-    found = re.fullmatch(r"(\d+),(\d+)", text)
-    if not found:
-        raise UsageError(f"--cpcv {text!r} is not N,K; write groups and how many of them are tested, such as 6,2")
-    return [int(found[1]), int(found[2])]
-
-
-def _settings(words: list[str]) -> dict[str, str]:
-    pairs = [word.partition("=") for word in words]
-    for word, (name, mark, _) in zip(words, pairs, strict=True):
-        if not (name and mark):
-            raise UsageError(f"--set {word!r} is no setting; write NAME=VALUE, such as --set fast=10")
-    return {name: value for name, _, value in pairs}
 
 
 def _signalled() -> threading.Event:

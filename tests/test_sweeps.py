@@ -465,6 +465,19 @@ def test_the_command_line_says_the_same_as_json_within_80_columns(tmp_path, samp
     assert (tmp_path / "heatmap.png").stat().st_size > 5000
 
 
+def test_the_command_line_asks_of_each_trial_what_it_asks_of_a_run(sample, tmp_path, capsys):
+    asked = ["--slippage", "50bp", "--costs", "bp:10", "--since", "2003-01-02", "--until", "2004-12-31"]
+    words = ["sweep", SMA, "AAPL/1day", "--grid", "fast=5,10", "--store", str(sample.root), "--out", str(tmp_path)]
+    run_of = run(SMA, "AAPL/1day", store=sample, span=YEARS, params={"fast": 5}, slippage="50bp", costs="bp:10")
+
+    with pytest.raises(SystemExit):
+        main([*words, *asked, "--json"])
+
+    capsys.readouterr()
+    (trial,) = (one for one in Sweep.load(tmp_path).trials if one.params["fast"] == 5)
+    assert trial.metrics["total_return"] == run_of.stats["total_return"]
+
+
 def said(capsys, words):
     with pytest.raises(SystemExit) as ended:
         main(words)
