@@ -1,0 +1,119 @@
+"""Commands about what is around: the demo, the state of this machine, the emulator."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backtest.commands.options import STORE, JsonOption, SourceOption, StoreOption
+from backtest.commands.run_view import give_runs
+from backtest.commands.terminal import give, give_json, say, unmarked, width
+from backtest.commands.words import one_series_of
+
+if TYPE_CHECKING:
+    import threading
+
+    from backtest.doctor import Finding
+
+
+def demo(
+    out: Annotated[str, typer.Option(help="Folder of the pages.")] = "runs/demo",
+    store: Annotated[str, typer.Option(help="Folder of the demo's own store.")] = "runs/demo/store",
+) -> None:
+    """
+    Show the whole job on real prices: emulator, ib_insync, Parquet, Backtrader, report.
+
+    Starts the emulator on the sample, downloads four stocks from it through a TCP socket, runs two strategies on
+    each and writes a page per run. Needs no account and no network.
+    """
+    from backtest.demo import run_demo
+
+    shown = run_demo(Path(out), store, tell=say)
+    give_runs(shown.results)
+    say(f"Pages: {shown.pages[0].parent.parent}/*/index.html, the first one: {shown.pages[0]}")
+
+
+def doctor(
+    source: SourceOption = "ib://127.0.0.1:7497",
+    store: StoreOption = STORE,
+    series: Annotated[str, typer.Option(help="Ask the source for a few bars of it: may you have them?")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Say whether everything is in place, and what to do where it is not; exit code 1 if there is a problem.
+
+    Example: backtest doctor --source ib://127.0.0.1:4002 --series AAPL/1day
+    """
+    from backtest.doctor import examine
+
+    findings = examine(source, store, one_series_of(series) if series else None)
+    problems = sum(finding.state == "problem" for finding in findings)
+    if as_json:
+        give_json({"problems": problems, "findings": [asdict(finding) for finding in findings]})
+    else:
+        _give_findings(findings)
+    if problems:
+        raise typer.Exit(1)
+
+
+def gateway(
+    store: StoreOption = STORE,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 for any free one.")] = 4002,
+    pacing: Annotated[str, typer.Option(help="strict: IB's limits; off: none.")] = "strict",
+    time_scale: Annotated[float, typer.Option(help="Pacing windows pass this many times faster.")] = 1.0,
+    faults: Annotated[str, typer.Option(help="JSON file of scripted faults.")] = "",
+    log: Annotated[str, typer.Option(help="File for a JSON line a request.")] = "",
+) -> None:
+    """
+    Serve a store as a TWS or IB Gateway would, to any TWS client on this machine.
+
+    Example: backtest gateway --store data/sample --port 4002
+    """
+    from backtest.remote import open_folder
+    from backtest.sources.gateway import Gateway
+    from backtest.sources.gateway.faults import Faults
+
+    served_store, stopped = open_folder(store), _signalled()
+    with (
+        Path(log or os.devnull).open("a") as lines,
+        Gateway(
+            served_store,
+            port=port,
+            pacing=pacing,
+            time_scale=time_scale,
+            faults=Faults.load(faults) if faults else None,
+            log=lines,
+        ) as served,
+    ):
+        give(f"listening on 127.0.0.1:{served.port}")
+        if not served_store.series():
+            say(f"{store} holds no bars, so every request will be answered with error 200; fill it, or use --store")
+        stopped.wait()
+
+
+def _give_findings(findings: list[Finding]) -> None:
+    """Give what a doctor found."""
+    from rich.console import Console
+    from rich.table import Table
+
+    marks = {"ok": "[green]ok[/]", "warning": "[yellow] ![/]", "problem": "[bold red]!![/]"}
+    table = Table.grid("mark", "what", "said", padding=(0, 1))
+    for finding in findings:
+        said = f"{finding.detail}\nTo do: {finding.fix}" if finding.fix else finding.detail
+        table.add_row(marks[finding.state], unmarked(finding.what), unmarked(said))
+    Console(width=width(), highlight=False).print(table)
+
+
+def _signalled() -> threading.Event:
+    """Return an event that SIGINT or SIGTERM sets from now on, instead of ending the process."""
+    import signal
+    import threading
+
+    event = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: event.set())
+    return event
