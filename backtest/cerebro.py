@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import operator
 from array import array
 from collections.abc import Iterator
@@ -21,8 +20,6 @@ from backtrader.trade import Trade
 
 from backtest.fills import LeanBroker
 from backtest.lines import Coupling, Cursor, is_plain, once
-
-_log = logging.getLogger(__name__)
 
 # What the loop does in the strategy's and the feeds' place; who has a method of his own takes Backtrader's loop.
 _MOVES = ("_oncepost", "_notify", "_addnotification", "_getminperstatus", "clear", "forward", "_next_observers",
@@ -62,7 +59,9 @@ class Cerebro(bt.Cerebro):
         finally:
             if not self.lean:
                 self.why_not = self.why_not or "it does not preload bars and run indicators once"
-                _log.info("Backtrader's own loop runs this one: %s", self.why_not)
+                import logging
+
+                logging.getLogger(__name__).info("Backtrader's own loop runs this one: %s", self.why_not)
 
     def _runonce(self, runstrats: list[Any]) -> None:
         # The one place where Backtrader's preloaded runs pass by; it keeps set-up, results and clean-up to itself.

@@ -8,7 +8,6 @@ imported from here too.
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -172,6 +171,8 @@ class Stats(Mapping[str, float]):
         return f"{metric.label} [{unit}]" if unit else metric.label
 
     def __repr__(self) -> str:
+        import textwrap
+
         texts = {METRICS[name].label: self.text(name) for name in self.headline}
         left, right = max(map(len, texts)), max(map(len, texts.values()))
         rows = [f"{label:<{left}}  {text:>{right}}" for label, text in texts.items()]

@@ -1,6 +1,7 @@
 """What a manifest says of a run, and what it must not say."""
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -14,6 +15,7 @@ import hypothesis
 import pytest
 from stores.make_store import daily, days
 
+from backtest import circumstances
 from backtest.bars import Series
 from backtest.engine import run
 from backtest.store import Store
@@ -152,6 +154,13 @@ class Learns(bt.Strategy):
 
 def test_what_a_strategy_notes_such_as_hashes_of_its_models_is_there(store):
     assert run(Learns, "AAPL/1day", store=store).manifest["notes"] == {"models": ["5f2a"]}
+
+
+def test_versions_are_those_of_the_standard_library_for_all_that_is_installed():
+    installed = {one.name: one.version for one in importlib.metadata.distributions()}
+
+    assert {name: circumstances._version(name) for name in installed} == installed
+    assert len(installed) > 50
 
 
 def test_packages_that_only_the_strategy_imports_are_there_with_their_versions(store, project):
