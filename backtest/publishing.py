@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from backtest.bars import Series, Span
 from backtest.disk import locked, make_folders, read_file, sync_folder, write_file
 from backtest.errors import BadStore, Conflict, DamagedStore, NoBars, NoConnection, UsageError
+from backtest.layout import MARK, format_in
 from backtest.manifest import LARGEST_SEGMENT, REPAIR, Manifest, Segment, of_bytes, to_bytes
-from backtest.remote import MARK, Place, check_size, explained, format_in
+from backtest.remote import Place, check_size, explained
 from backtest.segments import decode
 from backtest.store import Store
 
@@ -115,6 +116,8 @@ def _mark(store: Store, target: Target) -> None:
         if target.sizes(""):
             raise BadStore(f"{target.place} holds something else than a store; name an empty prefix")
         target.swap(MARK, ours, None)
+    elif not format_in(there[0]):
+        raise DamagedStore(f"{MARK} of {target.place} does not say a format; restore it")
     elif format_in(there[0]) > format_in(ours):
         raise BadStore(f"{target.place} has a newer format than {store.root}; upgrade ib-backtest")
     elif format_in(there[0]) < format_in(ours):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import re
 import shutil
 import tempfile
@@ -24,13 +23,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from backtest.bars import Series
 from backtest.errors import BadStore, DamagedStore, NoConnection, UsageError
+from backtest.layout import LARGEST_MARK, MARK, format_in
 from backtest.manifest import FORMAT, LARGEST, Manifest, Segment, of_bytes
 from backtest.store import Store
-
-MARK = "STORE.json"
-"""The file that makes a folder a store, and says its format."""
-
-LARGEST_MARK = 4096  # bytes of it
 
 _OPTIONS = ("region", "endpoint_override", "scheme")  # as pyarrow names them
 _TRIES = 5  # of a manifest that is being replaced while it is read
@@ -136,6 +131,8 @@ class RemoteStore(Store):
             number = format_in(self._bytes(MARK, LARGEST_MARK))
         except FileNotFoundError:
             raise BadStore(f"there is no store at {self.place}; bring one there: backtest publish URL") from None
+        if not number:
+            raise DamagedStore(f"{MARK} of {self.place} does not say a format; restore it")
         if number > FORMAT:
             raise BadStore(f"{self.place} has format {number}, this version knows {FORMAT}; upgrade ib-backtest")
         return number
@@ -212,14 +209,6 @@ def check_size(name: str, size: int, limit: int) -> None:
     """Raise DamagedStore for a file that has more bytes than one of its kind may have: it may be a stranger's."""
     if size > limit:
         raise DamagedStore(f"{name} has {size:,} bytes, more than the {limit:,} that it may have; {_AGAIN}")
-
-
-def format_in(mark: bytes) -> int:
-    """Return the number of the format that a mark says."""
-    try:
-        return int(json.loads(mark)["format"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedStore(f"{MARK} does not say a format ({error}); restore it") from error
 
 
 @contextlib.contextmanager

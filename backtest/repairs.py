@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backtest.bars import Series, Span, check_bars, schema
+from backtest.bars import Series, Span, check_bars
 from backtest.disk import TEMPORARY, locked, make_folders, sync_folder, write_file
 from backtest.errors import BadBars, BadStore, DamagedStore, UsageError
 from backtest.findings import inside
+from backtest.layout import MARK, MARKS
 from backtest.manifest import (
     ANSWER_NAME,
     FORMAT,
@@ -37,10 +38,10 @@ from backtest.manifest import (
 )
 from backtest.quality import compare, seconds
 from backtest.segments import segment_of
-from backtest.store import _MARKS, Store
+from backtest.store import Store
+from backtest.tables import joined
 from backtest.verification import (
     DAMAGED,
-    MARK,
     UNLISTED,
     Unreadable,
     Verdict,
@@ -91,7 +92,7 @@ def _repair_mark(root: Path) -> Iterator[Repair]:
         Store(root)
     except (DamagedStore, BadStore):
         if not (root / MARK).is_symlink():
-            write_file(root / MARK, _MARKS[FORMAT])
+            write_file(root / MARK, MARKS[FORMAT])
             sync_folder(root)
             yield Repair("", f"wrote {root / MARK} anew")
     for left in root.glob(f"{TEMPORARY}*"):
@@ -306,16 +307,11 @@ class _Repairing:
     def _sweep_segment(self, path: Path) -> Repair:
         """Remove a segment that no manifest names if all of its bars are stored; else put it into quarantine."""
         found = self._segment(path)
-        stored = self._joined()
+        stored = joined(self._bars).combine_chunks()
         if found is None or compare(found[1], stored):
             return self._put_away(path, "a segment that no manifest names", UNLISTED)
         path.unlink()
         return Repair(str(self._series), f"removed {path}, all of whose bars are stored")
-
-    def _joined(self) -> pa.Table:
-        import pyarrow as pa
-
-        return pa.concat_tables(self._bars).combine_chunks() if self._bars else schema().empty_table()
 
 
 def _without_revisions(manifest: Manifest, gone: set[str]) -> Manifest:

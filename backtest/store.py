@@ -23,11 +23,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from backtest.bars import ContractDetails, Series, Span, check_bars, schema
 from backtest.disk import (
-    TEMPORARY,
     keep_file,
     locked,
     make_folders,
@@ -36,10 +35,10 @@ from backtest.disk import (
     sync_folder,
     write_file,
 )
-from backtest.errors import BadBars, BadStore, Conflict, DamagedStore, DataError, NoBars, UsageError
+from backtest.errors import BadStore, DamagedStore, DataError, NoBars, UsageError
+from backtest.layout import files_in, format_of, has_bars, mark_store, names_of, strays
 from backtest.manifest import (
     ANSWER_NAME,
-    FORMAT,
     LARGEST,
     REPAIR,
     Answer,
@@ -48,8 +47,6 @@ from backtest.manifest import (
     Segment,
     in_order,
     of_bytes,
-    period_of,
-    period_unit,
     recorded,
     remembering,
     to_bytes,
@@ -64,12 +61,11 @@ from backtest.segments import (
     merged,
     segment_of,
 )
+from backtest.tables import around, between, by_period, check_inside, conflict, differing, joined
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_MARK = "STORE.json"
-_MARKS = {1: b'{"format": 1}', 2: b'{"format": 2, "what": "bars of ib-backtest"}\n'}  # no flipped byte makes another
 _THREADS = 4  # that decode; each decodes a segment of its own
 _FEW = 3  # segments that are not worth a second thread
 _T = TypeVar("_T")
@@ -88,7 +84,7 @@ class Store:
         if "://" in str(root):
             raise UsageError(f"{root} is a URL and no folder; to read it: open_store({str(root)!r})")
         self.root = Path(root)
-        self._format()
+        format_of(self.root)
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
@@ -100,7 +96,7 @@ class Store:
         Raises:
             BadStore: a folder of bars is named as no series is.
         """
-        folders = [folder for folder in self.root.glob("[!.]*/*/*/*") if _has_bars(folder)]
+        folders = [folder for folder in self.root.glob("[!.]*/*/*/*") if has_bars(folder)]
         return sorted((self._series_of(folder) for folder in folders), key=str)
 
     def manifest(self, series: Series) -> Manifest:
@@ -128,9 +124,9 @@ class Store:
             DamagedStore: a file is not what was written.
         """
         tables = self._each_segment(series, lambda manifest: _wanted(manifest, span, revision), _decoded)
-        bars = _joined(tables)
+        bars = joined(tables)
         if span is not None:
-            bars = _between(bars, span)
+            bars = between(bars, span)
         if not len(bars):
             where = f" from {span}" if span and self.manifest(series).rows else ""
             raise NoBars(
@@ -172,7 +168,7 @@ class Store:
             Conflict: stored bars disagree; nothing is written.
         """
         check_bars(bars, series)
-        _check_inside(bars, span, series)
+        check_inside(bars, span, series)
         at, source, text, why = at or datetime.now(UTC), masked(source), masked(text), masked(why)
         download = download_record(provenance, source, span, at, len(bars))
         with self._lock(series) as old:
@@ -251,7 +247,7 @@ class Store:
         with self._lock(series) as old:
             if old.aside:
                 self._commit(series, old, replace(old, generation=old.generation + 1, aside=()))
-            answers = [path for path in _files(place) if ANSWER_NAME.fullmatch(path.name)]
+            answers = [path for path in files_in(place) if ANSWER_NAME.fullmatch(path.name)]
             freed = sum(path.lstat().st_size for path in answers)
             for path in answers:
                 path.unlink()
@@ -279,36 +275,6 @@ class Store:
         return self.root / str(series)
 
     # --- the mark of a store
-
-    def _format(self) -> int | None:
-        """Return the format of the store, None where there is none yet."""
-        mark = self.root / _MARK
-        data = _bytes_if_any(mark)
-        if data is None and self.root.exists() and not _empty(self.root):
-            data = _bytes_if_any(mark)  # by now: another process may be beginning the store, and the mark comes first
-            if data is None:
-                raise BadStore(f"{self.root} is not a store (it has no {_MARK}); name another folder with --store")
-        if data is None:
-            return None
-        for number, text in _MARKS.items():
-            if data == text:
-                return number
-        if (number := _format_in(data)) > FORMAT:
-            raise BadStore(f"{mark} says format {number}, this version knows {FORMAT}; install a newer ib-backtest")
-        raise DamagedStore(f"{mark} cannot be read; it should say {_MARKS[FORMAT].decode().strip()}")
-
-    def _mark(self) -> None:
-        """Mark the folder as a store of the newest format, before anything of it is written."""
-        if self._format() == FORMAT:
-            return
-        self.root.mkdir(parents=True, exist_ok=True)
-        with locked(self.root / ".lock"):
-            if self._format() != FORMAT:
-                write_file(self.root / _MARK, _MARKS[FORMAT])
-            make_folders(self.root, self.root)
-            sync_folder(self.root)
-            for leftover in self.root.glob(f"{TEMPORARY}*"):
-                leftover.unlink(missing_ok=True)
 
     def _check_known(self, series: Series) -> None:
         if not self.manifest(series).generation:
@@ -355,7 +321,7 @@ class Store:
         return []
 
     def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[Path]:
-        folder, stored = self.folder(series), _names(manifest.segments)
+        folder, stored = self.folder(series), names_of(manifest.segments)
         refuse_links(folder / "archive", self.root)
         return [folder / ("bars" if one.file in stored else "archive") / one.file for one in segments]
 
@@ -366,7 +332,7 @@ class Store:
         """Hold the series, and yield its manifest; where the block fails before its commit, nothing stays of it."""
         with contextlib.ExitStack() as held:
             for _ in range(100):  # as often as others drop the series while we wait for it
-                self._mark()
+                mark_store(self.root)
                 refuse_links(self.folder(series) / "bars", self.root)
                 (self.folder(series) / "bars").mkdir(parents=True, exist_ok=True)
                 with contextlib.suppress(FileNotFoundError):
@@ -391,17 +357,17 @@ class Store:
 
     def _put(self, series: Series, old: Manifest, change: _Change, revise: bool) -> int:
         """Commit a change, and return how many more bars there are."""
-        before, fresh = self._before(series, old, change), _by_period(change.bars, series)
-        stored = _between(_joined(before.values()), change.span)
-        differing = _differing(stored, change.bars)
-        if differing and not revise:
-            raise _conflict(series, stored, change.bars, differing)
+        before, fresh = self._before(series, old, change), by_period(change.bars, series)
+        stored = between(joined(before.values()), change.span)
+        other = differing(stored, change.bars)
+        if other and not revise:
+            raise conflict(series, stored, change.bars, other)
         empty = schema().empty_table()
         pairs = {period: (before.get(period, empty), fresh.get(period, empty)) for period in {*before, *fresh}}
         changed = {
-            period: _joined(_around(bars, change.span, new))
+            period: joined(around(bars, change.span, new))
             for period, (bars, new) in pairs.items()
-            if not _between(bars, change.span).equals(new)
+            if not between(bars, change.span).equals(new)
         }
         kept = [segment for segment in old.segments if segment.period not in changed]
         new = replace(
@@ -410,14 +376,14 @@ class Store:
             contract=change.contract,
             segments=in_order([*kept, *self._write_segments(series, old, changed, change)]),
             answers=change.answers,
-            revisions=_revised(old, change, changed, len(differing)) if differing else remembering(old, changed),
+            revisions=_revised(old, change, changed, len(other)) if other else remembering(old, changed),
         )
         self._commit(series, old, new)
         return new.rows - old.rows
 
     def _before(self, series: Series, old: Manifest, change: _Change) -> dict[str, pa.Table]:
         """Return the bars of each period that the change may touch."""
-        periods = _by_period(change.bars, series)
+        periods = by_period(change.bars, series)
         touched = [one for one in old.segments if one.period in periods or _overlaps(one, change.span)]
         tables = self._use(_decoded, series, old, touched)
         return {segment.period: table for segment, table in zip(touched, tables, strict=True)}
@@ -452,8 +418,8 @@ class Store:
 
     def _commit(self, series: Series, old: Manifest, new: Manifest) -> None:
         folder = self.folder(series)
-        leaving = _names(old.segments) - _names(new.segments)
-        if kept := sorted(leaving & _names(new.archived)):
+        leaving = names_of(old.segments) - names_of(new.segments)
+        if kept := sorted(leaving & names_of(new.archived)):
             self._make(folder / "archive")
             for name in kept:
                 keep_file(folder / "bars" / name, folder / "archive", folder)
@@ -465,7 +431,7 @@ class Store:
     def _sweep(self, series: Series, manifest: Manifest) -> None:
         """Remove what the manifest does not name, as far as the disk lets us: the next write sweeps what stays."""
         with contextlib.suppress(OSError):
-            for path in _strays(self.folder(series), manifest):
+            for path in strays(self.folder(series), manifest):
                 with contextlib.suppress(OSError):
                     path.unlink()
 
@@ -493,56 +459,6 @@ def _revised(old: Manifest, change: _Change, changed: Iterable[str], bars: int) 
     replaced = tuple(segment for segment in old.segments if segment.period in periods)
     number = old.pruned + len(old.revisions) + 1
     return (*old.revisions, Revision(number, change.at, bars, change.source, change.why, periods, replaced))
-
-
-def _format_in(data: bytes) -> int:
-    try:
-        number = json.loads(data)["format"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return 0
-    return number if type(number) is int else 0
-
-
-# --- the files of a folder
-
-
-def _bytes_if_any(mark: Path) -> bytes | None:
-    try:
-        return read_file(mark, 4096)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _empty(folder: Path) -> bool:
-    # What a writer that was killed left behind does not count.
-    return folder.is_dir() and all(path.name.startswith((TEMPORARY, ".lock")) for path in folder.iterdir())
-
-
-def _has_bars(folder: Path) -> bool:
-    return os.path.lexists(folder / "manifest.json") or any(folder.glob("bars/*.parquet"))
-
-
-def _strays(folder: Path, manifest: Manifest) -> list[Path]:
-    stored, archived = _names(manifest.segments), _names(manifest.archived)
-    return [
-        *(path for path in _files(folder / "bars") if path.name not in stored),
-        *(path for path in _files(folder / "archive") if path.name not in archived),
-        *(path for path in _files(folder) if path.name.startswith(TEMPORARY)),
-    ]
-
-
-def _files(folder: Path) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            return [
-                folder / name for name in sorted(one.name for one in entries if not one.is_dir(follow_symlinks=False))
-            ]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _names(segments: Iterable[Segment]) -> set[str]:
-    return {segment.file for segment in segments}
 
 
 # --- one segment
@@ -577,87 +493,3 @@ def _overlaps(segment: Segment, span: Span) -> bool:
 
 def _inside(segment: Segment, span: Span) -> bool:
     return datetime.fromisoformat(segment.first) in span and datetime.fromisoformat(segment.last) in span
-
-
-# --- tables of bars, in the order of time
-
-
-def _check_inside(bars: pa.Table, span: Span, series: Series) -> None:
-    if len(bars) and (bars["time"][0].as_py() not in span or bars["time"][-1].as_py() not in span):
-        first, last = bars["time"][0].as_py(), bars["time"][-1].as_py()
-        raise BadBars(f"bars of {series.short} from {first} to {last} lie outside what was asked for: {span}")
-
-
-def _by_period(bars: pa.Table, series: Series) -> dict[str, pa.Table]:
-    """Return the bars of each period."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    unit = period_unit(series)
-    if not unit or not len(bars):
-        return {"all": bars} if len(bars) else {}
-    starts = pc.floor_temporal(bars["time"], unit=unit).cast(pa.int64()).combine_chunks()
-    ends = pc.run_end_encode(starts).run_ends.to_pylist()
-    rows = zip([0, *ends], ends, strict=False)
-    return {period_of(series, bars["time"][row].as_py()): bars.slice(row, end - row) for row, end in rows}
-
-
-def _joined(tables: Iterable[pa.Table]) -> pa.Table:
-    import pyarrow as pa
-
-    filled = [table for table in tables if len(table)]
-    return pa.concat_tables(filled) if filled else schema().empty_table()
-
-
-def _between(bars: pa.Table, span: Span) -> pa.Table:
-    start, end = _rows(bars, span)
-    return bars.slice(start, end - start)
-
-
-def _around(bars: pa.Table, span: Span, new: pa.Table) -> list[pa.Table]:
-    """Return the bars with those in the span exchanged for new ones, in three parts."""
-    start, end = _rows(bars, span)
-    return [bars.slice(0, start), new, bars.slice(end)]
-
-
-def _rows(bars: pa.Table, span: Span) -> tuple[int, int]:
-    """Return the first row in the span and the first after it."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    moments = pa.array([span.start, span.end], pa.timestamp("us", tz="UTC"))
-    start, end = (pc.sum(pc.less(bars["time"], moment)).as_py() or 0 for moment in moments)
-    return start, end
-
-
-def _differing(stored: pa.Table, bars: pa.Table) -> list[int]:
-    """Return the rows of the stored bars that the answer does not have, or has otherwise."""
-    import pyarrow.compute as pc
-
-    if not len(stored):
-        return []
-    again = bars.filter(pc.is_in(bars["time"], value_set=stored["time"].combine_chunks()))
-    if again.equals(stored):
-        return []
-    places = pc.index_in(stored["time"], value_set=bars["time"].combine_chunks())
-    same = pc.is_valid(places)
-    for old, new in zip(stored.columns[1:], bars.take(places).columns[1:], strict=True):
-        equal = pc.fill_null(pc.equal(old, new), False)
-        same = pc.and_(same, pc.or_(equal, pc.and_(pc.is_null(old), pc.is_null(new))))
-    return [row for row, one in enumerate(same.to_pylist()) if not one]
-
-
-def _conflict(series: Series, stored: pa.Table, bars: pa.Table, differing: list[int]) -> Conflict:
-    import pyarrow.compute as pc
-
-    (first,) = stored.slice(differing[0], 1).to_pylist()
-    answer = bars.filter(pc.equal(bars["time"], stored["time"][differing[0]])).to_pylist()
-    return Conflict(
-        f"{len(differing)} of {len(stored)} stored bars of {series.short} are different in the new answer, "
-        f"the first at {first['time']}: stored {_prices(first)}, new {_prices(answer[0]) if answer else 'none'}; "
-        "the stored bars were kept"
-    )
-
-
-def _prices(row: Mapping[str, Any]) -> str:
-    return " ".join(f"{row[name]:g}" for name in ("open", "high", "low", "close"))

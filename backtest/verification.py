@@ -25,16 +25,17 @@ from backtest.coverage import Coverage, coverage_of
 from backtest.disk import TEMPORARY, locked, read_file
 from backtest.errors import BadBars, BadStore, DamagedStore, NoBars, UsageError
 from backtest.findings import Finding, inside, inspect_bars
+from backtest.layout import MARK
 from backtest.manifest import LARGEST, LARGEST_SEGMENT, MOST_ROWS, Manifest, Segment, of_bytes
 from backtest.quality import check_answer, compare, seconds
 from backtest.segments import check_values, downloads_of
 from backtest.segments import decode as decode_segment
 from backtest.store import Store
+from backtest.tables import joined
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MARK = "STORE.json"
 DAMAGED, UNLISTED = ".damaged", ".unlisted"  # what a repair adds to the name of a file that it puts in quarantine
 SEGMENT = re.compile(r"(all|\d{4}(-\d\d){0,2})\.[0-9a-f]{12}\.parquet")
 _FOLDERS = ("bars", "archive", "quarantine")
@@ -230,12 +231,12 @@ def _verified(folder: Path, series: Series) -> Verdict:
         except DamagedStore as error:
             found.append(_damage(error, path))
     found += [*_archive(folder, manifest), *_unlisted(folder, manifest)]
-    bars = _joined_bars(tables) if len(tables) == len(manifest.segments) else None
+    bars = joined(tables).combine_chunks() if len(tables) == len(manifest.segments) else None
     if bars is not None:
         found += [*_ledger(folder, manifest, bars), *inspect_bars(bars, series, manifest.answers)]
     found += _quarantine(folder, series, manifest, bars)
     count = 1 + len(manifest.segments) + len(manifest.archived)
-    coverage = coverage_of(series, _joined_bars(tables), manifest.answers)
+    coverage = coverage_of(series, joined(tables).combine_chunks(), manifest.answers)
     return Verdict(str(series), tuple(_located(root, found)), manifest.rows, count, coverage)
 
 
@@ -304,12 +305,6 @@ def _unlisted_in(folder: Path, listed: set[str] | None) -> Iterator[Finding]:
 def _damage(error: DamagedStore, path: Path) -> Finding:
     # What the error says after it, to restore a backup, is said once, and there is --repair.
     return Finding("files", "damage", str(error).partition(";")[0], path=str(path))
-
-
-def _joined_bars(tables: list[pa.Table]) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.concat_tables(tables).combine_chunks() if tables else schema().empty_table()
 
 
 # --- what was put aside
