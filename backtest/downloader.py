@@ -17,8 +17,9 @@ from typing import Any
 
 from backtest.bars import Series, Span
 from backtest.calendars import span_of_sessions
+from backtest.download_report import Options, Progress, SeriesReport
 from backtest.errors import BacktestError, NoConnection, OtherSession, SourceError, Stopped, UsageError
-from backtest.filling import Filling, Options, Progress, SeriesReport
+from backtest.filling import Filling
 from backtest.persistence import Persistence
 from backtest.sources import Source
 from backtest.sources.limits import SMALL_BAR_SECONDS, WINDOW_REQUESTS, WINDOW_SECONDS

@@ -16,8 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.account import column, hold, hold_name, session_ends, session_returns
-from backtest.bars import Series
+from backtest.account import column, hold, hold_name, session_ends
+from backtest.curves import (
+    exposures,
+    fills_of,
+    is_enough,
+    monthly_returns,
+    moving,
+    rolling,
+    thinned,
+    times_of,
+    window_of,
+)
 from backtest.drawdown import underwater
 from backtest.validity import verdict
 
@@ -45,8 +55,6 @@ _SIZE = 8.5  # points of a text
 _STEPS = 125  # an inch: what a screen can show of a line
 _PANELS = 6  # price charts, at most
 _GROWN = 5.0  # times the lowest equity: from here on a linear scale hides the beginning
-_WINDOW = 126  # sessions of a rolling figure: half a year on most exchanges
-_FEWEST = 40  # sessions below which nothing rolls, and returns have no distribution
 _BINS = 60
 _LONGEST = 48  # letters of a name in a legend
 _LEGEND: dict[str, Any] = {
@@ -129,7 +137,7 @@ def draw_equity(result: RunResult, width: float = WIDE) -> Canvas:
     """Draw equity against buy and hold and, below them, the drawdown at session ends."""
     canvas = _canvas("equity", width, 0.52 * width if width > 6 else 0.95 * width)
     money, depth = canvas.subplots(2, sharex=True, height_ratios=(3, 1))
-    times, ends = _times(result), session_ends(result.record)
+    times, ends = times_of(result), session_ends(result.record)
     _line(money, times, hold(result), "hold", f"Buy and hold {hold_name(result)}")
     _line(money, times, column(result.record, "equity"), "run", "Strategy")
     money.legend(**_LEGEND, reverse=True)
@@ -190,7 +198,7 @@ def draw_distribution(result: RunResult, width: float = WIDE) -> Canvas:
     """
     canvas = _canvas("distribution", width, 0.3 * width if width > 6 else 0.65 * width)
     axes = canvas.subplots()
-    percents = 100 * _moving(result)
+    percents = 100 * moving(result)
     counts, edges = np.histogram(percents, _BINS)
     middles = (edges[1:] + edges[:-1]) / 2
     colours = [COLOURS["gain" if middle > 0 else "loss"] for middle in middles]
@@ -241,7 +249,7 @@ def draw_price(result: RunResult, width: float = WIDE) -> Canvas:
     first = 0.42 * width if width > 6 else 0.75 * width
     canvas = _canvas("price", width, first + (panels - 1) * 0.6 * first)
     for n, axes in enumerate(canvas.subplots(panels, sharex=True, squeeze=False)[:, 0]):
-        _line(axes, _times(result), column(result.record, f"close.{n}"), "hold", f"Close of {result.series[n]}")
+        _line(axes, times_of(result), column(result.record, f"close.{n}"), "hold", f"Close of {result.series[n]}")
         for label, marker, colour, fills in _marks(result, n):
             shown, style = thinned(*fills, _steps(axes)), {"s": 26, "linewidth": 0, "zorder": 3}
             axes.scatter(*shown, marker=marker, color=COLOURS[colour], label=label, **style)
@@ -250,62 +258,6 @@ def draw_price(result: RunResult, width: float = WIDE) -> Canvas:
             _logarithmic(axes)
         axes.yaxis.set_major_formatter("{x:,.6g}")
     return _dated(canvas, width)
-
-
-def monthly_returns(result: RunResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the years, the return of each month, shape (years, 12), NaN without sessions, and of each year."""
-    days, returns = session_returns(result)
-    month = days.astype("datetime64[M]").astype(int)
-    years = np.arange(month[0] // 12, month[-1] // 12 + 1)
-    growth = np.full(12 * len(years), np.nan)
-    starts = np.flatnonzero(np.diff(month, prepend=-1))
-    growth[month[starts] - 12 * years[0]] = np.multiply.reduceat(1 + returns, starts)
-    months = growth.reshape(-1, 12)
-    return years + 1970, months - 1, np.nanprod(months, axis=1) - 1
-
-
-def rolling(result: RunResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """
-    Return sessions, and the annualised Sharpe ratio and volatility of the sessions up to each, 126 or half of them.
-
-    The first value is that of the first whole window; a ratio is NaN where nothing varies.
-    """
-    account = result.account
-    window = _window(len(account.days))
-    parts = np.lib.stride_tricks.sliding_window_view(account.returns, window)
-    spreads, cash = parts.std(axis=1, ddof=1), (1 + account.risk_free) ** (1 / account.periods) - 1
-    varies = np.ptp(parts, axis=1) > 1e-12
-    ratios = np.full(len(parts), np.nan)
-    np.divide(parts.mean(axis=1) - cash, spreads, out=ratios, where=varies)
-    return account.days[window - 1 :], ratios * np.sqrt(account.periods), spreads * np.sqrt(account.periods)
-
-
-def exposures(result: RunResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the sessions' ends, and the worth of long and of short (negative) positions there over equity."""
-    ends = session_ends(result.record)
-    names = range(len(result.series))
-    worth = np.nan_to_num(
-        [_at_ends(result, f"position.{n}", ends) * _at_ends(result, f"close.{n}", ends) for n in names]
-    )
-    equity = _at_ends(result, "equity", ends)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        long, short = (
-            np.nan_to_num(part.sum(axis=0) / equity) for part in (np.maximum(worth, 0), np.minimum(worth, 0))
-        )
-    return _times(result)[ends], long, short
-
-
-def thinned(x: np.ndarray, y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the points of a line; of one of over four a step, the ends and the extremes of each step."""
-    if len(y) <= 4 * steps:
-        return x, y
-    step = len(y) // steps
-    starts = np.arange(0, len(y) - step + 1, step)
-    blocks = y[: len(starts) * step].reshape(-1, step)
-    rest = np.arange(len(starts) * step, len(y))
-    kept = np.concatenate([[0], starts + blocks.argmin(axis=1), starts + blocks.argmax(axis=1), rest])
-    rows = np.unique([*kept.astype(int), len(y) - 1])
-    return x[rows], y[rows]
 
 
 def _canvas(name: str, width: float, height: float) -> Canvas:
@@ -341,14 +293,6 @@ def _dated(canvas: Canvas, width: float) -> Canvas:
         axes.xaxis.get_offset_text().set(color=COLOURS["ink"], fontsize=_SIZE)
     canvas.align_ylabels()
     return canvas
-
-
-def _window(sessions: int) -> int:
-    return min(_WINDOW, sessions // 2)
-
-
-def _at_ends(result: RunResult, name: str, ends: np.ndarray) -> np.ndarray:
-    return np.asarray(column(result.record, name)[ends])
 
 
 def _scale(money: np.ndarray) -> str:
@@ -407,27 +351,14 @@ def _percent(percent: float, wide: bool) -> str:
     return (f"{percent:z.1f}" if wide else f"{percent:z.0f}").replace("-", "−")
 
 
-def _times(result: RunResult) -> np.ndarray:
-    return np.asarray(result.record["time"].to_numpy())
-
-
 def _marks(result: RunResult, number: int) -> Iterator[tuple[str, str, str, tuple[np.ndarray, np.ndarray]]]:
     """Yield label, marker, colour, and (times, prices) of entries and of exits; a reversal is both."""
-    times, sizes, prices = _fills(result, number)
+    times, sizes, prices = fills_of(result, number)
     after = np.round(np.cumsum(sizes), 9)  # fractions of a share must add up to none
     entries, exits = after * sizes > 0, (after - sizes).round(9) * sizes < 0
     for label, marker, colour, chosen in (("Entry", "^", "gain", entries), ("Exit", "v", "loss", exits)):
         if chosen.any():
             yield f"{label} ({chosen.sum():,})", marker, colour, (times[chosen], prices[chosen])
-
-
-def _fills(result: RunResult, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rows, wanted = result.fill_rows, result.series[number]
-    names = rows["series"].to_pylist()
-    own = {name for name in set(names) if Series.parse(name).short == wanted}
-    mine = np.array([name in own for name in names], dtype=bool)
-    times = np.asarray(rows["time"].to_numpy(), "datetime64[us]")
-    return times[mine], column(rows, "size")[mine], column(rows, "price")[mine]
 
 
 def _equity_alt(result: RunResult) -> str:
@@ -450,7 +381,7 @@ def _monthly_alt(result: RunResult) -> str:
 
 def _price_alt(result: RunResult) -> str:
     names = result.series[:_PANELS]
-    counts = [f"{len(_fills(result, n)[0])} fills in {name}" for n, name in enumerate(names)]
+    counts = [f"{len(fills_of(result, n)[0])} fills in {name}" for n, name in enumerate(names)]
     return f"Closes with entries and exits: {', '.join(counts)}."
 
 
@@ -459,13 +390,13 @@ def _rolling_alt(result: RunResult) -> str:
     known = ratios[np.isfinite(ratios)]
     between = f"between {known.min():.2f} and {known.max():.2f}" if len(known) else "not defined"
     return (
-        f"Over {_window(len(result.account.days))} sessions, from {days[0]} to {days[-1]}, the Sharpe ratio was "
+        f"Over {window_of(len(result.account.days))} sessions, from {days[0]} to {days[-1]}, the Sharpe ratio was "
         f"{between}, the volatility between {spreads.min():.1%} and {spreads.max():.1%} a year."
     )
 
 
 def _distribution_alt(result: RunResult) -> str:
-    returns = _moving(result)
+    returns = moving(result)
     return (
         f"Returns of the {len(returns):,} sessions that changed equity: the worst {returns.min():+.2%}, the middle one "
         f"{np.median(returns):+.2%}, the best {returns.max():+.2%}."
@@ -476,16 +407,6 @@ def _exposure_alt(result: RunResult) -> str:
     _, long, short = exposures(result)
     net = long + short
     return f"Positions were worth {net.min():.0%} to {net.max():.0%} of equity, {net.mean():.0%} on average."
-
-
-def _enough(result: RunResult) -> bool:
-    returns = _moving(result)
-    return len(returns) >= _FEWEST and bool(np.ptp(returns) > 1e-12)
-
-
-def _moving(result: RunResult) -> np.ndarray:
-    returns = result.account.returns
-    return np.asarray(returns[returns != 0])
 
 
 def _themed(text: str) -> str:
@@ -505,9 +426,13 @@ FIGURES: dict[str, Figure] = {
     for figure in (
         Figure("equity", "Equity and drawdown", _equity_alt, draw_equity),
         Figure("monthly", "Monthly returns, %", _monthly_alt, draw_monthly),
-        Figure("rolling", "Rolling Sharpe ratio and volatility", _rolling_alt, draw_rolling, _enough),
+        Figure("rolling", "Rolling Sharpe ratio and volatility", _rolling_alt, draw_rolling, is_enough),
         Figure(
-            "distribution", "Returns of the sessions that changed equity", _distribution_alt, draw_distribution, _enough
+            "distribution",
+            "Returns of the sessions that changed equity",
+            _distribution_alt,
+            draw_distribution,
+            is_enough,
         ),
         Figure("price", "Price, entries and exits", _price_alt, draw_price),
         Figure(

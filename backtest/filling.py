@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backtest.bars import Series, Span, schema, union
 from backtest.calendars import exact
+from backtest.download_report import Options, Progress, SeriesReport
 from backtest.errors import (
     AmbiguousContract,
     BacktestError,
@@ -31,7 +31,7 @@ from backtest.errors import (
     UnknownContract,
     UsageError,
 )
-from backtest.persistence import FINAL, NotTrue, Persistence, ask
+from backtest.persistence import FINAL, NotTrue, ask
 from backtest.quality import Difference, compare, in_session, missing_sessions
 from backtest.sources.plan import finished, open_ended, refuse_impossible
 
@@ -52,69 +52,6 @@ _DAY = timedelta(days=1)
 _LATE = timedelta(days=4)  # a long weekend
 _YEAR = timedelta(days=364)  # one request of a schedule
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a download is: the series, its windows done and in all, and the bars of the last window."""
-
-    series: Series
-    done: int
-    windows: int
-    bars: int
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """
-    How a series is filled.
-
-    `accept_revision` takes the vendor's new values where stored bars that had settled are different; `recheck` asks
-    again for what the vendor said it does not have.
-    """
-
-    persistence: Persistence = field(default_factory=Persistence)
-    accept_revision: bool = False
-    recheck: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesReport:
-    """What a download did for one series; `status` is complete, partial or failed."""
-
-    series: Series
-    status: str
-    bars_added: int = 0
-    bars: int = 0
-    requests: int = 0
-    lower_bound: int = 0  # requests that the plan took, before anything went wrong
-    first: datetime | None = None
-    last: datetime | None = None
-    gaps: tuple[Span, ...] = ()  # not answered, or sessions without a bar that nobody has confirmed
-    confirmed_empty: tuple[Span, ...] = ()
-    revisions: tuple[datetime, ...] = ()  # stored bars that the vendor has corrected
-    quarantined: int = 0  # answers put aside
-    errors: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()  # what went well and is worth knowing
-    exit_code: int = 0  # of the first error; 3 where sessions are open without one
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON's types; times are ISO 8601, UTC."""
-        return {
-            "status": self.status,
-            "bars_added": self.bars_added,
-            "bars": self.bars,
-            "requests": self.requests,
-            "lower_bound": self.lower_bound,
-            "from": self.first.isoformat() if self.first else None,
-            "to": self.last.isoformat() if self.last else None,
-            "gaps": [_pair(gap) for gap in self.gaps],
-            "confirmed_empty": [_pair(span) for span in self.confirmed_empty],
-            "revisions": [moment.isoformat() for moment in self.revisions],
-            "quarantined": self.quarantined,
-            "errors": list(self.errors),
-            "notes": list(self.notes),
-        }
 
 
 class _Rescaled(Exception):
@@ -282,8 +219,8 @@ class Filling:
         left = sorted(holes, reverse=True)
         checked: list[Span] = []
         while left and not exact(self._series.instrument):
-            until = left[0].end.date()
-            year, left = _split(left, left[0].end - _YEAR)
+            until, before = left[0].end.date(), left[0].end - _YEAR
+            year, left = [one for one in left if one.start >= before], [one for one in left if one.start < before]
             schedule = self._source.sessions(self._series.instrument, until - _YEAR, until, self._series.regular_hours)
             real = year if schedule is None else in_session(self._series, year, schedule)
             for hole in year:
@@ -545,11 +482,6 @@ class Filling:
         return [part for hole in missing for part in hole.minus(known)]
 
 
-def _split(spans: list[Span], moment: datetime) -> tuple[list[Span], list[Span]]:
-    """Return the spans that start at the moment or later, and the others."""
-    return [one for one in spans if one.start >= moment], [one for one in spans if one.start < moment]
-
-
 def _stored(store: Store, series: Series, span: Span) -> pa.Table:
     try:
         return store.read(series, span)
@@ -563,7 +495,3 @@ def _empty(answers: Iterable[Answer], wanted: Span) -> list[Span]:
 
 def _midnight(moment: datetime) -> datetime:
     return moment.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def _pair(span: Span) -> list[str]:
-    return [span.start.isoformat(), span.end.isoformat()]

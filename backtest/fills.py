@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
 from typing import Any
 
 import backtrader as bt
-from backtrader.order import BuyOrder, OrderBase, OrderData, OrderExecutionBit, SellOrder
+from backtrader.order import OrderExecutionBit
 from backtrader.position import Position
-from backtrader.utils import AutoOrderedDict
-from backtrader.utils.date import num2date
+
+from backtest.orders import (
+    CLOSE,
+    COMPLETED,
+    LIMIT,
+    MARKET,
+    PARTIAL,
+    STOP,
+    STOP_TRAIL,
+    LeanBuy,
+    LeanPosition,
+    LeanSell,
+    after,
+    new_order,
+    stock_position,
+)
 
 _Stock: Any = bt.brokers.BackBroker
-_new = object.__new__
-_MARKET, _CLOSE, _LIMIT, _STOP, _STOP_LIMIT, _STOP_TRAIL, _STOP_TRAIL_LIMIT, _ = range(8)  # as Order numbers them
-_CREATED, _SUBMITTED, _ACCEPTED, _PARTIAL, _COMPLETED = range(5)
-_DAY_END = time(23, 59, 59, 9999)  # how Backtrader ends the day of an order that is valid for the day
 # What a commission model must leave as it is, so that cash and value move only with fills: no interest, no margin.
 _STILL = ("getvaluesize", "profitandloss", "cashadjust", "get_credit_interest", "_get_credit_interest", "get_leverage")
 # What the broker reckons from closes at the end of each bar, and here when somebody looks.
@@ -28,153 +37,6 @@ def is_still(model: Any) -> bool:
     own = any(getattr(type(model), name) is not getattr(base, name) or name in vars(model) for name in _STILL)
     # _creditrate is interest a day; Backtrader keeps it nowhere else.
     return bool(not own and model.stocklike and model._creditrate == 0)
-
-
-class _FilledData(OrderData):
-    """What is filled of an order; cloned with each notification, which `copy` takes ten times as long for."""
-
-    def clone(self) -> _FilledData:
-        self.markpending()
-        twin = _new(_FilledData)
-        twin.__dict__.update(self.__dict__)
-        return twin
-
-
-class _Lean:
-    """An order that is made and cloned without the detours of Backtrader's parameters and `copy`."""
-
-    created: Any
-    executed: Any
-    data: Any
-
-    def clone(self) -> Any:
-        twin = _new(type(self))
-        twin.__dict__.update(self.__dict__)
-        twin.executed = self.executed.clone()
-        return twin
-
-    @property
-    def dteos(self) -> float:
-        """The end of the session it was given in: two conversions of dates, which only orders of kind Close need."""
-        given = num2date(self.created.dt, tz=self.data.datetime._tz)
-        end = self.data.p.sessionend
-        close = given.replace(hour=end.hour, minute=end.minute, second=end.second, microsecond=end.microsecond)
-        number: float = self.data.date2num(close if close >= given else close + timedelta(days=1))
-        return number
-
-
-class _LeanBuy(_Lean, BuyOrder):
-    pass
-
-
-class _LeanSell(_Lean, SellOrder):
-    pass
-
-
-def _order(kind: Any, **wanted: Any) -> Any:
-    # As OrderBase.__init__ does, name by name; its metaclass would copy the table of parameters for each order.
-    order, params = _new(kind), _new(kind.params)
-    params.__dict__.update(wanted, oco=None, simulated=False)
-    order.params = order.p = params
-    order.ref = next(OrderBase.refbasis)
-    order.broker = order.comminfo = None
-    order.info = AutoOrderedDict()
-    order.triggered = False
-    order._active = wanted["parent"] is None
-    order.status = _CREATED
-    # Found in the order itself, Backtrader's way round by the parameters is saved each time.
-    data, size, limit = wanted["data"], wanted["size"], wanted["pricelimit"]
-    order.data, order.parent, order.transmit = data, wanted["parent"], wanted["transmit"]
-    order._plimit = limit
-    exectype = wanted["exectype"]
-    order.exectype = _MARKET if exectype is None else exectype
-    order.size = size = size if kind is _LeanBuy else -size
-    close, price = data.close[0], wanted["price"]
-    order.created = created = OrderData(
-        dt=data.datetime[0],
-        size=size,
-        price=price if price or limit else close,
-        pricelimit=limit,
-        pclose=close,
-        trailamount=wanted["trailamount"],
-        trailpercent=wanted["trailpercent"],
-    )
-    order._limitoffset = 0.0
-    if order.exectype in (_STOP_TRAIL, _STOP_TRAIL_LIMIT):
-        order._limitoffset = created.price - created.pricelimit
-        start, created.price = created.price, float("inf") if kind is _LeanBuy else float("-inf")
-        order.trailadjust(start)
-    order.executed = _FilledData(remsize=size)
-    order.position = 0
-    order.valid = _valid(wanted["valid"], data)
-    return order
-
-
-def _valid(valid: Any, data: Any) -> Any:
-    if isinstance(valid, date):
-        return data.date2num(valid)
-    if isinstance(valid, timedelta):
-        if valid == OrderBase.DAY:
-            return data.date2num(datetime.combine(data.datetime.date(), _DAY_END))
-        return data.date2num(data.datetime.datetime() + valid)
-    if valid:
-        data.datetime[0] + valid  # which raises on what is no number, and is Backtrader's only use of the sum
-    return valid  # kept as given, and compared with absolute stamps
-
-
-class LeanPosition(Position):
-    """A position whose date and base of adjustment, which move with every bar, are worked out when somebody looks."""
-
-    _data: Any = None
-    _stamp: Any = None
-    _base: Any = None
-    _touched = -1
-
-    @property
-    def datetime(self) -> Any:
-        """The time of the data's bar while it is open, and of the last fill thereafter."""
-        stamp = self._data.datetime[0] if self._data is not None and self.size else self._stamp
-        if stamp is None:
-            raise AttributeError("datetime")  # as a stock position says before its first fill
-        return num2date(stamp, tz=self._data.datetime._tz)
-
-    @datetime.setter
-    def datetime(self, stamp: Any) -> None:
-        self._stamp = stamp
-
-    @property
-    def adjbase(self) -> Any:
-        """The close while it is open; thereafter what it was before the fill that closed it."""
-        return self._data.close[0] if self._data is not None and self.size else self._base
-
-    @adjbase.setter
-    def adjbase(self, price: Any) -> None:
-        self._base = price
-
-
-def _stock_position(position: LeanPosition) -> None:
-    """Make it one of Backtrader's own, in place: users may hold on to it."""
-    base, when = position.adjbase, None if position._stamp is None else position.datetime
-    for name in ("_data", "_stamp", "_base", "_touched"):
-        position.__dict__.pop(name, None)
-    position.__class__ = Position
-    position.adjbase = base
-    if when is not None:
-        position.datetime = when
-
-
-def _after(held: Any, paid: float, size: Any, price: float) -> tuple[Any, float, Any, Any]:
-    """Return size, price, opened and closed of a position after a fill, by the arithmetic of `Position.update`."""
-    left = held + size
-    if not left:
-        return left, 0.0, 0, size
-    if not held:
-        return left, price, size, 0
-    if (held > 0) == (size > 0):
-        return left, (paid * held + size * price) / left, size, 0
-    if (held > 0) == (left > 0):
-        return left, paid, 0, size
-    return left, price, left, -held
 
 
 def _reckoned(name: str) -> Any:
@@ -257,7 +119,7 @@ class LeanBroker(_Stock):
     def _stock_positions(self) -> None:
         self.positions.default_factory = Position
         for position in self.positions.values():
-            _stock_position(position)
+            stock_position(position)
 
     def _credit(self) -> None:
         for data, position in self.positions.items():
@@ -319,7 +181,7 @@ class LeanBroker(_Stock):
         pending = self.pending
         pending.append(None)  # once round: an order given from here on waits for the next bar
         while (order := pending.popleft()) is not None:
-            if order.exectype != _MARKET and order.expire():
+            if order.exectype != MARKET and order.expire():
                 self.notify(order)
                 self._ococheck(order)
                 self._bracketize(order, cancel=True)
@@ -327,22 +189,22 @@ class LeanBroker(_Stock):
                 pending.append(order)
             else:
                 self._try_exec(order)
-                if order.status <= _PARTIAL:  # alive
+                if order.status <= PARTIAL:  # alive
                     pending.append(order)
-                elif order.status == _COMPLETED:
+                elif order.status == COMPLETED:
                     self._bracketize(order)
 
     def _try_exec(self, order: Any) -> None:
         # The bar itself: of preloaded data, each tick_ attribute equals it.
         data, kind = order.data, order.exectype
         opened = data.open[0]
-        if kind == _MARKET:
+        if kind == MARKET:
             self._try_exec_market(order, opened, data.high[0], data.low[0])
-        elif kind == _CLOSE:
+        elif kind == CLOSE:
             self._try_exec_close(order, data.close[0])
-        elif kind == _LIMIT:
+        elif kind == LIMIT:
             self._try_exec_limit(order, opened, data.high[0], data.low[0], order.created.price)
-        elif kind in (_STOP, _STOP_TRAIL):
+        elif kind in (STOP, STOP_TRAIL):
             self._try_exec_stop(order, opened, data.high[0], data.low[0], order.created.price, data.close[0])
         else:
             _Stock._try_exec(self, order)
@@ -351,11 +213,11 @@ class LeanBroker(_Stock):
 
     def buy(self, owner: Any, data: Any, size: Any, *args: Any, **kwargs: Any) -> Any:
         """Create a buy order and submit it."""
-        return self._give(_LeanBuy, owner, data, size, *args, **kwargs)
+        return self._give(LeanBuy, owner, data, size, *args, **kwargs)
 
     def sell(self, owner: Any, data: Any, size: Any, *args: Any, **kwargs: Any) -> Any:
         """Create a sell order and submit it."""
-        return self._give(_LeanSell, owner, data, size, *args, **kwargs)
+        return self._give(LeanSell, owner, data, size, *args, **kwargs)
 
     def _give(
         self,
@@ -377,7 +239,7 @@ class LeanBroker(_Stock):
         _checksubmit: Any = True,
         **info: Any,
     ) -> Any:
-        order = _order(
+        order = new_order(
             kind,
             owner=owner,
             data=data,
@@ -432,7 +294,7 @@ class LeanBroker(_Stock):
         data, price = order.data, order.created.price
         model = self.getcommissioninfo(data)
         opening_model = model if data._compensate is None else self.getcommissioninfo(data._compensate)
-        size, paid, opened, closed = _after(size, paid, order.executed.remsize, price)
+        size, paid, opened, closed = after(size, paid, order.executed.remsize, price)
         if closed:
             cash += self._worth(model, -closed, price)[1] + 0
             cash -= model.getcommission(closed, price)
@@ -458,7 +320,7 @@ class LeanBroker(_Stock):
             return None  # slipped out of the bar
         model, position = self.getcommissioninfo(data), self.positions[data]
         paid = position.price
-        psize, pprice, opened, closed = _after(position.size, paid, order.executed.remsize, price)
+        psize, pprice, opened, closed = after(position.size, paid, order.executed.remsize, price)
         pnl = model.profitandloss(-closed, paid, price)
         cash = self.__dict__["cash"]
         closedvalue = closedcomm = openedvalue = openedcomm = 0.0
@@ -488,7 +350,7 @@ class LeanBroker(_Stock):
                                     opened, openedvalue, openedcomm, pnl, psize, pprice)  # fmt: skip
             order.executed.addbit(bit)
             order.executed.margin = model.margin
-            order.status = _PARTIAL if order.executed.remsize else _COMPLETED
+            order.status = PARTIAL if order.executed.remsize else COMPLETED
             order.comminfo = model
             self.notify(order)
             self._ococheck(order)
@@ -511,7 +373,7 @@ class LeanBroker(_Stock):
     def forget(self) -> None:
         """Let go of orders that are over and told: each takes seven kilobytes."""
         untold = {order.ref for order in self.notifs}
-        self.orders[:] = [one for one in self.orders if one.status <= _PARTIAL or one.ref in untold]
+        self.orders[:] = [one for one in self.orders if one.status <= PARTIAL or one.ref in untold]
         for ref in [ref for ref, group in self._pchildren.items() if not group]:
             del self._pchildren[ref]  # which it makes anew when it asks
 

@@ -18,7 +18,7 @@ from backtest.feed import close_stamps
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from backtest.cerebro import History
+    from backtest.history import History
     from backtest.result import RunSpec
 
 _EPOCH = 719_163  # 1970-01-01 as Backtrader counts days

@@ -17,8 +17,9 @@ from backtest.bars import Series, table_of
 from backtest.cerebro import Cerebro
 from backtest.costs import IbFixed
 from backtest.feed import replay
-from backtest.fills import LeanBroker, LeanPosition, is_still
+from backtest.fills import LeanBroker, is_still
 from backtest.lines import _window_sums
+from backtest.orders import LeanPosition
 from backtest.recorder import Recorder
 
 

@@ -16,7 +16,7 @@ from backtest.errors import UsageError
 
 if TYPE_CHECKING:
     from backtest.bars import Series
-    from backtest.filling import Progress
+    from backtest.download_report import Progress
     from backtest.sweeps import Progress as SweepProgress
     from backtest.verification import Verdict
 

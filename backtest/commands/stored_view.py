@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backtest.coverage import Coverage
+    from backtest.download_report import SeriesReport
     from backtest.downloader import DownloadReport, SeriesPlan
-    from backtest.filling import SeriesReport
     from backtest.findings import Finding as BarFinding
     from backtest.listing import Entry
     from backtest.pins import Pin, PinReport

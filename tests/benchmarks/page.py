@@ -25,9 +25,10 @@ from matplotlib.figure import Figure
 
 from backtest.account import column, hold, sample, session_ends
 from backtest.bars import Series
+from backtest.curves import exposures, monthly_returns, rolling, thinned
 from backtest.drawdown import underwater
 from backtest.engine import run
-from backtest.figures import FIGURES, WIDE, exposures, monthly_returns, rolling, thinned
+from backtest.figures import FIGURES, WIDE
 from backtest.report import page
 from backtest.result import RunResult
 from backtest.store import Store
