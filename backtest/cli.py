@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
+from typing import Any
 
 import typer
 
@@ -43,8 +45,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
 )
+
+
+def _help(command: Any) -> str:
+    """Return what a command says of itself before any form feed, a line a paragraph, for the terminal to break."""
+    text = inspect.cleandoc(command.__doc__).partition("\f")[0]
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
+
+
 for _command in COMMANDS:
-    app.command(_command.__name__.rstrip("_"))(_command)
+    app.command(_command.__name__.rstrip("_"), help=_help(_command))(_command)
 
 
 def main(words: list[str] | None = None) -> None:

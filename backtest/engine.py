@@ -78,6 +78,7 @@ def run(
         cash_rate: interest a year on idle cash.
 
     What a strategy leaves in a dict of JSON named `notes`, such as its models' hashes, goes into the manifest.
+    Long by its arguments alone: each is named, told and handed on.
 
     Raises:
         UsageError: a name or a number is off.

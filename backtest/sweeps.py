@@ -107,7 +107,7 @@ def sweep(
         StrategyError: no trial came to an end.
 
     A pool of ours that loses a worker is replaced; an executor of yours that breaks raises what it raises. What was
-    done is kept in either case.
+    done is kept in either case. Long by its arguments alone: each is named and told.
     """
     _check(rank, jobs, random, optuna, resume)
     drawn = grids.points(grid, where, random or min(optuna, 1), seed)

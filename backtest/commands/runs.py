@@ -135,6 +135,9 @@ def sweep(
     count when the best is judged.
 
     Example: backtest sweep sma_cross AAPL/1day --grid fast=5:20:5 --grid slow=20:60:10 --jobs 2 --store data/sample
+
+    \f
+    Long by its options alone: each is named here and handed on.
     """
     from contextlib import nullcontext
 
@@ -306,6 +309,9 @@ def validate(
     it. These three need the strategy's file where the run found it, and the bars.
 
     Example: backtest validate SmaCross-AAPL --bootstrap 2000 --lookahead --store data/sample
+
+    \f
+    Long by its options alone: each is named here and handed on.
     """
     from backtest.grid import condition_of, grid_of
     from backtest.lookahead import look_ahead_of
