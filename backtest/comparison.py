@@ -46,11 +46,10 @@ class Difference:
             return f"{self.run} or {self.first} has no Sharpe ratio in these sessions: there is no test."
         if self.p != self.p:
             return f"{self.run} and {self.first} have the same Sharpe ratio in whatever sessions: there is no test."
-        ends = f"{_ratio(self.low)} to {_ratio(self.high)}"
+        ends = f"{_ratio(self.low)} to {_ratio(self.high)} at {CONFIDENCE:.0%}".replace("%", " %")
         return (
-            f"{self.run}: its Sharpe ratio is {_ratio(abs(self.sharpe))} {'above' if self.sharpe > 0 else 'below'} "
-            f"that of {self.first}, {ends} at {CONFIDENCE:.0%}".replace("%", " %")
-            + f"; p = {_probability(self.p)} after Jobson, Korkie and Memmel, {_probability(self.p_bootstrap)} by "
+            f"{self.run}: its Sharpe ratio less that of {self.first} is {_ratio(self.sharpe)} ({ends}); "
+            f"p {_equal(self.p)} after Jobson, Korkie and Memmel, {_probability(self.p_bootstrap)} by "
             f"bootstrap: {'they differ' if self.differ else 'that may be chance'}."
         )
 
@@ -231,7 +230,13 @@ def _ratio(value: float) -> str:
 
 
 def _probability(value: float) -> str:
-    return METRICS["probabilistic_sharpe"].text(value)
+    text = METRICS["probabilistic_sharpe"].text(value)
+    return "<0.001" if text == "0.000" else text
+
+
+def _equal(p: float) -> str:
+    text = _probability(p)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def _known(value: Any) -> Any:

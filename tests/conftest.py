@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from market import store_with
 
+from backtest.cli import main
 from backtest.sources.gateway import Gateway
 from backtest.store import Store
 
@@ -49,6 +50,19 @@ def intraday(tmp_path_factory: pytest.TempPathFactory) -> Store:
             "ES-FUT-CME-USD-202406/1min": ("2024-03-08", "2024-03-12"),
         },
     )
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that calls the command line in this process, for exit code, stdout and stderr."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
 
 
 @pytest.fixture

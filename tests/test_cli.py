@@ -9,26 +9,13 @@ import pytest
 from stores.make_store import daily, days
 
 from backtest.bars import Series
-from backtest.cli import COMMANDS, main
+from backtest.cli import COMMANDS
 from backtest.store import Store
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = str(ROOT / "data" / "sample")
 EMULATOR = f"gateway:{SAMPLE}"
 SMA = str(ROOT / "strategies" / "sma_cross.py")
-
-
-@pytest.fixture
-def call(capsys):
-    """Call the command line in this process; return exit code, stdout and stderr."""
-
-    def call(*words):
-        with pytest.raises(SystemExit) as ended:
-            main(list(words))
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return call
 
 
 def backtest(*words, **options):

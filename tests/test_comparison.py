@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from backtest import compare, write_comparison
 from backtest.cli import main
+from backtest.comparison import Difference
 from backtest.errors import UsageError
 from backtest.figures import draw_growth
 from backtest.inference import probability_of_no_difference, sharpe_difference_error
@@ -165,6 +166,15 @@ def test_a_comparison_is_json_a_frame_and_a_table_of_a_notebook():
     assert frame.loc["Total return [%]"].iloc[1] == pytest.approx(100 * (np.prod(1 + FIRST) - 1))
     assert METRICS["sharpe"].text(sharpe(FIRST)) in found._repr_html_()
     assert max(map(len, repr(found).splitlines())) <= 80
+
+
+def test_a_difference_is_said_with_its_sign_its_interval_and_no_probability_of_nothing():
+    said = str(Difference("B", "A", -0.03, -0.44, 0.46, p=0.8, p_bootstrap=0.0001, block=5.0))
+
+    assert said == (
+        "B: its Sharpe ratio less that of A is -0.03 (-0.44 to 0.46 at 95 %); p = 0.800 after Jobson, Korkie and "
+        "Memmel, <0.001 by bootstrap: that may be chance."
+    )
 
 
 def test_the_command_says_the_same_in_80_columns_and_as_json(tmp_path, capsys):

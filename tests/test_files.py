@@ -10,7 +10,6 @@ import pytest
 from market import store_with
 
 from backtest.bars import Series, Span
-from backtest.cli import main
 from backtest.downloader import download
 from backtest.errors import BadBars, Conflict, NoBars, NoData, UnknownContract, UsageError
 from backtest.sources import Source, connect
@@ -320,18 +319,6 @@ def test_a_file_without_rows_has_no_span(tmp_path):
 
 
 # --- the commands
-
-
-@pytest.fixture
-def call(capsys):
-    """Call the command line in this process; return exit code, stdout and stderr."""
-
-    def call(*words):
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        return ended.value.code or 0, *capsys.readouterr()
-
-    return call
 
 
 def test_import_says_what_it_took_for_what_and_how_many_bars_are_new(call, tmp_path):

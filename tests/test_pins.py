@@ -15,7 +15,6 @@ from market import minute_bars, store_with
 from backtest import pins
 from backtest.bars import Series, Span, rows_digest, schema
 from backtest.calendars import span_of_sessions
-from backtest.cli import main
 from backtest.errors import BrokenPin, NoBars, UsageError
 from backtest.manifest import Segment, to_bytes
 from backtest.store import Store
@@ -361,16 +360,9 @@ def test_what_changed_is_told_by_rows_alone_where_the_old_bars_were_pruned(store
 
 
 @pytest.fixture
-def call(capsys, tmp_path, monkeypatch):
-    """Call the command line in a folder of its own; return exit code, stdout and stderr."""
+def call(call, tmp_path, monkeypatch):
+    """Call the command line in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        with pytest.raises(SystemExit) as ended:
-            main(list(words))
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
     return call
 
 

@@ -18,7 +18,6 @@ from market import minute_bars, store_with
 from backtest import pins
 from backtest.bars import Series, Span, schema
 from backtest.calendars import span_of_sessions
-from backtest.cli import main
 from backtest.errors import BadStore, Conflict, DamagedStore, NoBars, NoConnection, UsageError
 from backtest.manifest import of_bytes, to_bytes
 from backtest.publishing import Published, publish
@@ -579,16 +578,9 @@ def test_a_command_leaves_nothing_of_what_it_fetched(store, bucket, tmp_path):
 
 
 @pytest.fixture
-def call(capsys, tmp_path, monkeypatch):
-    """Call the command line in a folder of its own; return exit code, stdout and stderr."""
+def call(call, tmp_path, monkeypatch):
+    """Call the command line in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        with pytest.raises(SystemExit) as ended:
-            main(list(words))
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
     return call
 
 

@@ -1,13 +1,11 @@
 """Kept runs: listed, found by name, shown again, removed; their figures as files."""
 
-import contextlib
 import json
 import re
 
 import pytest
 from handmade import fill, result_of
 
-from backtest.cli import main
 from backtest.errors import BadStore, UsageError
 from backtest.figures import FIGURES, shown
 from backtest.result import RunResult
@@ -31,13 +29,9 @@ def root(tmp_path, result):
 
 
 @pytest.fixture
-def call(tmp_path, capsys):
-    def call(*words):
-        with contextlib.chdir(tmp_path), pytest.raises(SystemExit) as ended:
-            main(list(words))
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
+def call(call, tmp_path, monkeypatch):
+    """Call the command line in the folder that has the runs."""
+    monkeypatch.chdir(tmp_path)
     return call
 
 

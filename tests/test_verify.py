@@ -17,7 +17,6 @@ from market import minute_bars, store_with
 
 from backtest.bars import Series, Span, schema
 from backtest.calendars import span_of_sessions
-from backtest.cli import main
 from backtest.coverage import EMPTY, FULL, MISSING, PARTIAL, coverage_of, strips
 from backtest.errors import BadStore, DamagedStore, NoBars
 from backtest.manifest import Answer
@@ -476,19 +475,6 @@ def test_strips_take_as_many_months_together_as_they_must():
 
 
 # --- the command
-
-
-@pytest.fixture
-def call(capsys):
-    """Call the command line in this process; return exit code, stdout and stderr."""
-
-    def call(*words):
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return call
 
 
 def test_verify_says_what_is_damaged_repairs_it_and_names_the_command_that_completes_it(call, store):
