@@ -403,7 +403,8 @@ def _about_luck(run: Account) -> Iterator[tuple[str, str]]:
         return
     low, high = sharpe_interval(*run.moments, run.periods)
     inside = low <= 0 <= high
-    text = f"the Sharpe ratio is between {low:.2f} and {high:.2f} at 95 %, above 0 with probability {probability:.3f}"
+    words = f"{low:.2f} and {high:.2f} at 95 % by its standard error"
+    text = f"the Sharpe ratio is between {words}, above 0 with probability {probability:.3f}"
     yield "cannot be told from luck" if inside else "", text
 
 

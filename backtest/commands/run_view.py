@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backtest.comparison import Comparison
+    from backtest.definitions import Metric
     from backtest.regime import Regimes
     from backtest.regression import Judgement
     from backtest.result import RunResult
@@ -120,22 +121,36 @@ def give_validity(result: RunResult, found: Validity) -> None:
     def shown(name: str, *values: float) -> list[str]:
         return [METRICS[name].text(value) for value in values]
 
+    currency = result.currency
     for line in str(found.verdict).splitlines():
         give(wrapped(line))
     give("")
     intervals = found.intervals.intervals.items()
-    rows = [[METRICS[name].label, *shown(name, result.stats[name], *ends)] for name, ends in intervals]
+    rows = [[_labelled(METRICS[name], currency), *shown(name, result.stats[name], *ends)] for name, ends in intervals]
     give_table(("number", "value", "from", "to"), rows)
+    give(wrapped(found.intervals.basis))
     rows = [
         [one.method, *shown("costs", *one.end), *shown("max_drawdown", *one.drawdown), *shown("win_rate", one.loss)]
         for one in found.orders
     ]
     if rows:
+        give("")
+        words = "What the trades could have come to: in another order, drawn anew, or with a tenth of them skipped."
+        give(
+            wrapped(
+                f"{words} end: equity, {currency}; fall: the deepest drawdown; loses: how many end below the start."
+            )
+        )
         give_table(("trades", "end 5 %", "50 %", "95 %", "fall 5 %", "50 %", "95 %", "loses"), rows)
     names = ("total_return", "cagr", "sharpe")
     rows = [[f"{case.factor:g}×", *(METRICS[name].text(getattr(case, name)) for name in names)] for case in found.costs]
+    give("")
+    give("The same run, had it cost nothing, and more:")
     give_table(("costs", "return", "CAGR", "Sharpe"), rows)
-    give(wrapped(found.intervals.basis))
+
+
+def _labelled(metric: Metric, currency: str) -> str:
+    return f"{metric.label}, {currency}" if metric.unit == "money" else metric.label
 
 
 def give_more(found: dict[str, Any]) -> None:
