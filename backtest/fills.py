@@ -108,13 +108,14 @@ class LeanBroker(_Stock):
 
     def unsettle(self) -> None:
         """Go Backtrader's way from now on: somebody changes the account between fills."""
+        if self.restless:
+            return  # Backtrader reckons at the end of a bar; here, cash to come would come too early
         if self.stale:
             self.settle()
-        if not self.restless:
-            if self.clock.at > self.step:  # bars have passed without `next`
-                self._credit()
-            self._stock_positions()
-            self.restless = True
+        if self.clock.at > self.step:  # bars have passed without `next`
+            self._credit()
+        self._stock_positions()
+        self.restless = True
 
     def _stock_positions(self) -> None:
         self.positions.default_factory = Position

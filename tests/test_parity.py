@@ -397,6 +397,17 @@ def test_cash_added_taken_and_set_on_the_way(eyes):
     assert_same(trading(steps, eyes=eyes), "Completed")
 
 
+def test_cash_that_is_taken_pays_for_the_next_bar_even_where_a_filler_decides(eyes):
+    def take_and_buy(strategy):
+        strategy.broker.add_cash(-9_500)
+        strategy.buy(size=30)
+
+    def fill_all(strategy):
+        strategy.broker.set_filler(lambda order, price, ago: abs(order.executed.remsize))
+
+    assert_same(trading({2: fill_all, 3: take_and_buy, 6: take_and_buy}, eyes=eyes), "Completed", "Margin")
+
+
 @pytest.mark.parametrize("shortcash", [True, False])
 @pytest.mark.parametrize("int2pnl", [True, False])
 def test_shorting_and_its_interest(eyes, shortcash, int2pnl):

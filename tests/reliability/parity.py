@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from parity_check import difference
 from parity_random import case
+
+_OFTEN = 5_000
 
 
 def main() -> None:
@@ -27,14 +29,20 @@ def main() -> None:
     asked = words.parse_args()
     found = differences(range(asked.seed, asked.seed + asked.cases))
     print(f"{asked.cases} cases from seed {asked.seed}: {len(found)} differences")
-    for seed, text in list(found.items())[:1]:
-        print(f"first at seed {seed}:\n{text}")
+    for seed, text in found.items():
+        print(f"at seed {seed}:\n{text}")
     sys.exit(bool(found))
 
 
-def differences(seeds: Iterable[int]) -> dict[int, str]:
-    """Return the seeds of the cases that differ, each with its first difference."""
-    return {seed: text for seed in seeds if (text := difference(case(seed)))}
+def differences(seeds: Sequence[int]) -> dict[int, str]:
+    """Return the seeds of the cases that differ, each with its first difference; say now and then how far it is."""
+    found = {}
+    for done, seed in enumerate(seeds, start=1):
+        if text := difference(case(seed)):
+            found[seed] = text
+        if done % _OFTEN == 0:
+            print(f"{done} of {len(seeds)}, {len(found)} differences", file=sys.stderr, flush=True)
+    return found
 
 
 if __name__ == "__main__":
