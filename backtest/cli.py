@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from backtest.commands.runs import baseline, compare, report, reproduce, run, runs, sweep, validate
-from backtest.commands.setting import demo, doctor, gateway
+from backtest.commands.setting import demo, doctor, gateway, new
 from backtest.commands.stored import download, export, import_, ls, pin, prune, publish, verify
 from backtest.commands.terminal import say
 from backtest.errors import BacktestError
@@ -19,6 +19,7 @@ WIDTH = 80
 
 COMMANDS = (
     demo,
+    new,
     doctor,
     download,
     import_,

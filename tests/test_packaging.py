@@ -34,3 +34,11 @@ def test_the_wheel_has_every_module(wheel):
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "backtest").rglob("*.py")}
 
     assert modules <= wheel
+
+
+def test_the_wheel_has_every_file_of_the_templates(wheel):
+    templates = {path for path in (ROOT / "backtest" / "templates").rglob("*") if path.is_file()}
+    kept = {str(path.relative_to(ROOT)) for path in templates if "__pycache__" not in path.parts}
+
+    assert kept <= wheel
+    assert "backtest/templates/new/every/.github/workflows/strategies.yml" in kept
