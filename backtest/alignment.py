@@ -13,6 +13,7 @@ import numpy as np
 from backtest import arrays
 from backtest.bars import Series
 from backtest.errors import NoBars, UsageError
+from backtest.suggestion import there_are
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +34,7 @@ def align(bars: Tables, rule: str) -> tuple[Tables, Notes]:
         NoBars: the rule leaves none, or asks for equal times and they are not.
     """
     if rule not in ALIGNMENTS:
-        raise UsageError(f"no alignment {rule!r}; there are {', '.join(ALIGNMENTS)}")
+        raise UsageError(f"no alignment {rule!r}; {there_are(rule, ALIGNMENTS)}")
     aligned, notes = dict(bars), Notes()
     for size in dict.fromkeys(one.size for one in bars):
         alike = {one: table for one, table in bars.items() if one.size == size}

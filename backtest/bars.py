@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from backtest.errors import BadBars, UsageError
+from backtest.suggestion import did_you_mean, there_are
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,7 +70,7 @@ class BarSize:
         """Return the bar size spelled like "5mins" or "5 mins"; anything that IB does not know is refused."""
         size = _SIZES.get(text.replace(" ", "").lower())
         if size is None:
-            raise UsageError(f"no bar size {text!r}; IB knows {', '.join(_SIZES)}")
+            raise UsageError(f"no bar size {text!r}; IB knows {', '.join(_SIZES)}{did_you_mean(text, _SIZES)}")
         return size
 
     def __str__(self) -> str:
@@ -108,7 +109,7 @@ class Instrument:
         if not self.symbol or len(self.symbol) > 64 or not self.symbol.isprintable():
             raise UsageError(f"no symbol {self.symbol!r}; write one of 1 to 64 printable characters, such as AAPL")
         if self.kind not in KINDS:
-            raise UsageError(f"no kind {self.kind!r} of instrument; there are {', '.join(KINDS)}")
+            raise UsageError(f"no kind {self.kind!r} of instrument; {there_are(self.kind, KINDS)}")
         for name in ("exchange", "currency"):
             if not re.fullmatch(r"[A-Z0-9_.]{1,20}", getattr(self, name)):
                 raise UsageError(f"no {name} {getattr(self, name)!r}; write it as IB does, such as SMART or USD")
@@ -166,7 +167,7 @@ class Series:
 
     def __post_init__(self) -> None:
         if self.prices not in PRICES:
-            raise UsageError(f"no prices {self.prices!r}; there are {', '.join(PRICES)}")
+            raise UsageError(f"no prices {self.prices!r}; {there_are(self.prices, PRICES)}")
 
     @classmethod
     def parse(cls, text: str) -> Series:

@@ -12,6 +12,7 @@ import backtrader as bt
 
 from backtest.bars import Series
 from backtest.errors import UsageError
+from backtest.suggestion import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +267,7 @@ def costs_named(text: str) -> Costs:
             f"{fee} a contract, a point of which is worth {multiplier}, with a margin of {margin}",
             _made(PerContract, commission=fee, mult=multiplier, margin=margin),
         )
-    raise UsageError(f"no costs {text!r}; there are {', '.join(COSTS)}, or {example}")
+    raise UsageError(f"no costs {text!r}; there are {', '.join(COSTS)}, or {example}{did_you_mean(text, COSTS)}")
 
 
 def model_for(costs: Costs, feed: Any, traded: MonthlyVolume) -> Any:

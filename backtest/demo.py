@@ -8,13 +8,13 @@ from datetime import date
 from pathlib import Path
 
 from backtest.bars import Series
+from backtest.bundle import bundled
 from backtest.downloader import DownloadReport, download
 from backtest.engine import run
 from backtest.report import write_report
 from backtest.result import RunResult
 from backtest.sources import connect
 from backtest.store import Store
-from backtest.strategy import bundled
 
 SERIES = ("AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day")
 STRATEGIES = ("buy_and_hold", "sma_cross")

@@ -12,6 +12,7 @@ import backtrader as bt
 
 from backtest.costs import Borrowing, Costs, MonthlyVolume, charge_borrowing, model_for, number
 from backtest.errors import UsageError
+from backtest.suggestion import there_are
 
 NEXT_BAR, THIS_CLOSE = FILLS = ("next-bar", "this-close")
 
@@ -176,7 +177,7 @@ class Market:
         if not 0 <= self.volume_cap <= 1:
             raise UsageError(f"the volume cap is {self.volume_cap}; write 0.1 for a tenth of each bar's volume")
         if self.fills not in FILLS:
-            raise UsageError(f"fills {self.fills!r} are unknown; there are {', '.join(FILLS)}")
+            raise UsageError(f"fills {self.fills!r} are unknown; {there_are(self.fills, FILLS)}")
         if self.volume_cap and self.fills == THIS_CLOSE:
             raise UsageError(
                 "a volume cap lets orders wait for later bars, which have another close; leave out one of them"

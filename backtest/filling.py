@@ -483,6 +483,8 @@ class Filling:
 
 
 def _stored(store: Store, series: Series, span: Span) -> pa.Table:
+    if not store.manifest(series).rows:
+        return schema().empty_table()
     try:
         return store.read(series, span)
     except NoBars:

@@ -12,6 +12,7 @@ from math import prod
 from typing import Any
 
 from backtest.errors import UsageError
+from backtest.suggestion import there_are
 
 Grid = Mapping[str, Sequence[Any]]
 Condition = Callable[[dict[str, Any]], bool]
@@ -142,7 +143,7 @@ def _side(text: str, point: dict[str, Any], word: str) -> Any:
         return point[text]
     value = _value(text)
     if isinstance(value, str):
-        raise UsageError(f"--where {word!r} speaks of {text!r}, which is not in the grid: {', '.join(point)}")
+        raise UsageError(f"--where {word!r} speaks of {text!r}, which is not in the grid; {there_are(text, point)}")
     return value
 
 

@@ -77,7 +77,8 @@ def _entry(series: Series, store: Store) -> Entry:
     except DamagedStore as error:
         return Entry(series, None, None, 0, 0, "", (), None, problem=str(error))
     if not manifest.generation:
-        raise NoBars(f"{series.short} is not in {store.root}; see what is: backtest ls --store {store.root}")
+        hint = store.like(series)
+        raise NoBars(f"{series.short} is not in {store.root}; see what is: backtest ls --store {store.root}{hint}")
     segments = manifest.segments
     first, last = (
         (datetime.fromisoformat(segments[0].first), datetime.fromisoformat(segments[-1].last))

@@ -338,7 +338,8 @@ def _read(store: Store, series: Series, span: Span) -> pa.Table:
 def _all(store: Store, series: Series) -> Span:
     segments = store.manifest(series).segments
     if not segments:
-        raise NoBars(f"{series.short} is not in {store.root}; run: backtest download {series.short} --since DATE")
+        hint = store.like(series)
+        raise NoBars(f"{series.short} is not in {store.root}; run: backtest download {series.short} --since DATE{hint}")
     return Span(_moment(segments[0].first), _moment(segments[-1].last) + _MOMENT)
 
 

@@ -68,9 +68,11 @@ def publish(
     """
     target = _target(Place.parse(url))
     wanted = list(series) or [one for one in store.series() if store.manifest(one).generation]
-    unknown = " ".join(one.short for one in wanted if not store.manifest(one).generation)
+    unknown = [one for one in wanted if not store.manifest(one).generation]
     if unknown or not wanted:
-        raise NoBars(f"{unknown or 'any series'} is not in {store.root}; see what is: backtest ls --store {store.root}")
+        names = " ".join(one.short for one in unknown) or "any series"
+        hint = store.like(unknown[0]) if unknown else ""
+        raise NoBars(f"{names} is not in {store.root}; see what is: backtest ls --store {store.root}{hint}")
     _mark(store, target)
     done = []
     for one in wanted:

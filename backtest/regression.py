@@ -18,6 +18,7 @@ from backtest.causes import VERDICTS, Cause, Change, Scene, changes, explain, re
 from backtest.errors import BacktestError, DataError, UsageError
 from backtest.result import RunResult, RunSpec
 from backtest.store import Store
+from backtest.suggestion import there_are
 
 SAME, MOVED, FAILED, ACCEPTED = "same", "moved", "failed", "accepted"
 
@@ -135,9 +136,7 @@ def files(names: Iterable[str], folder: str | Path) -> list[Path]:
     wanted = list(names) or list(found)
     for name in wanted:
         if name not in found:
-            near = difflib.get_close_matches(name, found, 1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise UsageError(f"no baseline {name!r} in {folder}.{hint} There are {', '.join(found)}")
+            raise UsageError(f"no baseline {name!r} in {folder}; {there_are(name, found)}")
     return [found[name] for name in wanted]
 
 

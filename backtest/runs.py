@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from backtest.errors import UsageError
 from backtest.result import FILES, RunResult
+from backtest.suggestion import did_you_mean
 
 _PAGE = ("index.html", "metrics.json")
 
@@ -44,9 +44,7 @@ def locate(root: str | Path, name: str) -> Path:
         return names[fitting[0]]
     if fitting:
         raise UsageError(f"{len(fitting)} runs begin with {name!r}: {', '.join(sorted(fitting)[:5])}; name one")
-    near = difflib.get_close_matches(name, names, 3, 0.5)
-    hint = f"; did you mean {', '.join(near)}?" if near else ""
-    raise UsageError(f"no run {name!r} in {root}{hint}; see: backtest runs ls")
+    raise UsageError(f"no run {name!r} in {root}; see: backtest runs ls{did_you_mean(name, names, 3)}")
 
 
 def remove(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import keyword
 import re
 import sys
@@ -12,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backtest.bars import Series
+from backtest.bundle import bundled
 from backtest.engine import run
 from backtest.errors import UsageError
 from backtest.pins import add
 from backtest.regression import keep
 from backtest.store import Store
-from backtest.strategy import bundled, load
+from backtest.strategy import load
+from backtest.suggestion import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,8 @@ def scaffold(folder: str | Path, template: str = "trend") -> list[Path]:
 def _template(name: str) -> Template:
     if name in TEMPLATES:
         return TEMPLATES[name]
-    near = difflib.get_close_matches(name, TEMPLATES, 1)
-    hint = f"; did you mean {near[0]}?" if near else "."
     has = ", ".join(f"{key} ({one.idea})" for key, one in TEMPLATES.items())
-    raise UsageError(f"no template {name!r}{hint} There are {has}")
+    raise UsageError(f"no template {name!r}; there are {has}{did_you_mean(name, TEMPLATES)}")
 
 
 def _check_name(name: str) -> None:

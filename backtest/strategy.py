@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -14,7 +14,9 @@ from typing import Any
 
 import backtrader as bt
 
+from backtest.bundle import bundled
 from backtest.errors import StrategyError, UsageError
+from backtest.suggestion import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,8 @@ def parameters(strategy: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
     defaults = strategy.defaults
     for name in given:
         if name not in defaults:
-            near = _close_to(name, defaults)
-            hint = f"; did you mean {near[0]}?" if near else ""
             has = ", ".join(f"{key}={value!r}" for key, value in defaults.items()) or "no parameters"
-            raise UsageError(f"{strategy.name} has no parameter {name!r}{hint} It has {has}")
+            raise UsageError(f"{strategy.name} has no parameter {name!r}; it has {has}{did_you_mean(name, defaults)}")
     return {**defaults, **{name: _coerced(name, value, defaults[name]) for name, value in given.items()}}
 
 
@@ -81,13 +81,6 @@ def explain(error: BaseException, strategy: Strategy) -> str:
     return f"{strategy.name} failed in {function}() at line {line} of {Path(file).name}: {said}"
 
 
-def bundled(name: str) -> Path:
-    """Return the path of a folder that comes with the package: "sample" or "strategies"."""
-    packed = Path(__file__).parent / "_bundled" / name
-    checkout = Path(__file__).parent.parent / {"sample": "data/sample"}.get(name, name)
-    return packed if packed.exists() else checkout
-
-
 def _file(text: str) -> Path:
     path = Path(text)
     if path.is_file():
@@ -95,11 +88,8 @@ def _file(text: str) -> Path:
     ours = {file.stem: file for file in sorted(bundled("strategies").glob("*.py"))}
     if text in ours:
         return ours[text]
-    near = _close_to(path.stem, ours)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise UsageError(
-        f"no strategy {text!r}: there is no such file.{hint} Write file.py:Name, or one of {', '.join(ours)}"
-    )
+    hint = did_you_mean(path.stem, ours)
+    raise UsageError(f"no strategy {text!r}, and no such file; write file.py:Name, or one of {', '.join(ours)}{hint}")
 
 
 def _module(path: Path) -> ModuleType:
@@ -132,7 +122,7 @@ def _class_in(module: ModuleType, path: str, wanted: str) -> type[Any]:
     if not found:
         raise UsageError(f"{path} defines no strategy; write a class that derives from bt.Strategy")
     if wanted:
-        raise UsageError(f"{path} has no strategy {wanted!r}; it has {', '.join(found)}")
+        raise UsageError(f"{path} has no strategy {wanted!r}; it has {', '.join(found)}{did_you_mean(wanted, found)}")
     if len(found) > 1:
         raise UsageError(f"{path} has {len(found)} strategies; name one: {', '.join(f'{path}:{n}' for n in found)}")
     return next(iter(found.values()))
@@ -177,9 +167,3 @@ def _frames(trace: TracebackType | None) -> list[tuple[str, int, str]]:
 def _last_line(error: BaseException, path: Path) -> int:
     lines = [line for file, line, _ in _frames(error.__traceback__) if file == str(path)]
     return lines[-1] if lines else 0
-
-
-def _close_to(word: str, known: Iterable[str]) -> list[str]:
-    import difflib
-
-    return difflib.get_close_matches(word, list(known), 1)

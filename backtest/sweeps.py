@@ -29,6 +29,7 @@ from backtest.inference import BLOCKS, deflated_sharpe, overfitting
 from backtest.result import RunResult
 from backtest.returns import Undefined
 from backtest.store import Store
+from backtest.suggestion import there_are
 from backtest.trials import Trial, Trials, read_json
 from backtest.validity import Verdict, verdict
 from backtest.workers import Job, Point, each, job_of, result_of
@@ -357,7 +358,7 @@ def default_folder(job: Job) -> Path:
 def check_rank(rank: str) -> None:
     """Raise UsageError for a rank that is no metric."""
     if rank.lstrip("-") not in METRICS:
-        raise UsageError(f"no metric {rank!r} to rank by; there are {', '.join(METRICS)}")
+        raise UsageError(f"no metric {rank!r} to rank by; {there_are(rank, METRICS)}")
 
 
 def _check(rank: str, jobs: int, random: int, optuna: int, resume: bool) -> None:

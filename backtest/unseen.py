@@ -30,6 +30,7 @@ from backtest.metrics import Stats, measure_returns
 from backtest.result import RunResult
 from backtest.returns import Undefined, equity_of, sharpe
 from backtest.store import Store
+from backtest.suggestion import there_are
 from backtest.sweeps import Sweep, Tell, check_rank, complete, default_folder, ranked
 from backtest.trades import Trades
 from backtest.trials import Trial, Trials
@@ -425,7 +426,7 @@ def _check_of_returns(rank: str) -> None:
     check_rank(rank)
     names = [name for name, metric in METRICS.items() if metric.group in _OF_RETURNS]
     if rank.lstrip("-") not in names:
-        raise UsageError(f"{rank} cannot be told from returns alone; rank by one of {', '.join(names)}")
+        raise UsageError(f"{rank} cannot be told from returns alone; {there_are(rank, names)}")
 
 
 def _first_error(made: Sequence[Sequence[Trial]]) -> str:

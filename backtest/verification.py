@@ -77,9 +77,10 @@ def verify(root: str | Path, wanted: Sequence[Series] = ()) -> Iterator[Verdict]
     folder = Path(root)
     marked = list(_check_mark(folder))
     keys = series_keys(folder)
-    missing = [one.short for one in wanted if str(one) not in keys]
+    missing = [one for one in wanted if str(one) not in keys]
     if missing:
-        raise NoBars(f"{', '.join(missing)} is not in {folder}; see what is: backtest ls --store {folder}")
+        names, hint = ", ".join(one.short for one in missing), Store(folder).like(missing[0])
+        raise NoBars(f"{names} is not in {folder}; see what is: backtest ls --store {folder}{hint}")
     yield Verdict("", (*marked, *_strangers(folder, keys)), files=1)
     for key in [str(one) for one in wanted] or keys:
         yield verify_series(folder, key)

@@ -40,6 +40,7 @@ from backtest.remote import open_store
 from backtest.result import RunResult
 from backtest.store import Store
 from backtest.strategy import Strategy, load, parameters
+from backtest.suggestion import there_are
 from backtest.trials import Trial, key_of
 from backtest.windows import Window, run_window
 
@@ -297,7 +298,7 @@ def _asked(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return all that a run is asked, what is left out by its default: that it was given makes no other trial."""
     defaults = _defaults()
     if unknown := set(given) - set(defaults):
-        raise UsageError(f"a run cannot be asked for {', '.join(sorted(unknown))}; there are {', '.join(defaults)}")
+        raise UsageError(f"a run cannot be asked for {', '.join(sorted(unknown))}; {there_are(min(unknown), defaults)}")
     return {**defaults, **given}
 
 

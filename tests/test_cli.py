@@ -187,7 +187,7 @@ def broken(tmp_path):
         (["run", "sma_cross", "AAPL/1day", "--store", "{file}"], 3, "is not a store"),
         (["run", "sma_cross", "AAPL/1day", "--store", str(ROOT / "tests")], 3, "is not a store"),
         (["run", "sma_cross", "AAPL/1day", "--store", SAMPLE, "--out", "{file}/x"], 2, "another folder"),
-        (["run", "smacross", "AAPL/1day", "--store", SAMPLE], 2, "Did you mean sma_cross?"),
+        (["run", "smacross", "AAPL/1day", "--store", SAMPLE], 2, "did you mean sma_cross?"),
         (["report", "no_such_run"], 2, "backtest runs ls"),
         (["validate", "no_such_run"], 2, "backtest runs ls"),
         (["validate", "{run}", "--costs", "0,two"], 2, "write multiples such as 0,1,2"),

@@ -11,11 +11,12 @@ from statsmodels.regression.rolling import RollingOLS
 from statsmodels.tsa.stattools import coint
 
 from backtest.bars import Series, Span, table_of
+from backtest.bundle import bundled
 from backtest.calendars import sessions
 from backtest.cli import main
 from backtest.engine import run
 from backtest.store import Store
-from backtest.strategy import bundled, load
+from backtest.strategy import load
 
 PAIRS = load(str(bundled("strategies") / "pairs.py")).cls
 hedge, cointegration = (PAIRS.enter.__globals__[name] for name in ("hedge", "cointegration"))

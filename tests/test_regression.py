@@ -501,7 +501,7 @@ def test_accepting_takes_what_is_now_and_says_what_moved(scene, tmp_path):
 def test_an_unknown_baseline_is_refused_with_those_there_are(tmp_path):
     (tmp_path / "cross.json").write_text("{}")
 
-    with pytest.raises(UsageError, match="Did you mean cross"):
+    with pytest.raises(UsageError, match="did you mean cross"):
         files(["cros"], tmp_path)
     with pytest.raises(UsageError, match="backtest baseline save"):
         files([], tmp_path / "none")

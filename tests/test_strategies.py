@@ -12,11 +12,12 @@ from ledger import Ledger, bars_of
 
 from backtest import replay
 from backtest.bars import Series
+from backtest.bundle import bundled
 from backtest.cli import main
 from backtest.engine import run
 from backtest.errors import StrategyError
 from backtest.lookahead import look_ahead
-from backtest.strategy import bundled, load
+from backtest.strategy import load
 
 ONE, TWO = ["AAPL/1day"], ["AAPL/1day", "IBM/1day"]
 FOUR = ["AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day"]

@@ -161,7 +161,7 @@ def test_where_all_trials_fail_it_is_said_why(sample, tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"rank": "sharp"}, "no metric 'sharp'"),
+        ({"rank": "sharp"}, "costs; did you mean sharpe?"),
         ({"jobs": 0}, "0 processes"),
         ({"slipage": "1"}, "cannot be asked for slipage"),
         ({"grid": {"fats": [1]}}, "did you mean fast"),
@@ -500,9 +500,9 @@ def test_validate_counts_all_trials_of_a_sweep_against_its_best(finished, capsys
     ("words", "said"),
     [
         (["--grid", "fast"], "no range"),
-        (["--grid", "fats=5,10"], "has no parameter 'fats'; did you mean fast?"),
+        (["--grid", "fats=5,10"], "has no parameter 'fats'; it has fast=10, slow=30, invest=0.95; did you mean fast?"),
         (["--grid", "fast=5", "--where", "fast>9"], "leaves none of the 1 points"),
-        (["--grid", "fast=5", "--rank", "sharp"], "no metric 'sharp'"),
+        (["--grid", "fast=5", "--rank", "sharp"], "costs; did you mean sharpe?"),
         (["--grid", "fast=5", "--set", "fast=6"], "both swept and set"),
         (["--grid", "fast=5", "--resume"], "holds no sweep"),
     ],

@@ -1,4 +1,4 @@
-"""Options that several commands have, and what they stand for if they are not given."""
+"""Arguments and options that several commands have, and what they stand for if they are not given."""
 
 from __future__ import annotations
 
@@ -8,9 +8,35 @@ from typing import Annotated
 
 import typer
 
+from backtest.commands.completion import kept_runs, stored_series, strategies
+
 STORE = "data/bars"
 RUNS = "runs"
 
+
+def runs_here() -> list[str]:
+    """Return the names of the kept runs, for a shell to complete."""
+    return kept_runs(RUNS)
+
+
+StrategyArgument = Annotated[
+    str, typer.Argument(help="file.py:Name, or the name of a strategy that comes along.", autocompletion=strategies)
+]
+RunArgument = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="Folder of a kept run, or its name in runs/.", autocompletion=runs_here),
+]
+SeriesArgument = Annotated[
+    list[str], typer.Argument(help="One series or several, such as AAPL/1day.", autocompletion=stored_series)
+]
+ListedSeriesArgument = Annotated[
+    list[str],
+    typer.Argument(help="Series such as AAPL/1day, or @FILE with one a line.", autocompletion=stored_series),
+]
+AnySeriesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(help="Series such as AAPL/1day; all of the store if none is named.", autocompletion=stored_series),
+]
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="BACKTEST_STORE", help="Folder of the store; to read, also s3://BUCKET/PREFIX.")
 ]
@@ -45,7 +71,9 @@ AlignOption = Annotated[
 SizeOption = Annotated[
     str, typer.Option("--size", help="shares:100, percent:95, volatility:0.10 or kelly:0.5, and :CAP.")
 ]
-BenchmarkOption = Annotated[str, typer.Option("--benchmark", help="A series to compare with.")]
+BenchmarkOption = Annotated[
+    str, typer.Option("--benchmark", help="A series to compare with.", autocompletion=stored_series)
+]
 RiskFreeOption = Annotated[float, typer.Option("--risk-free", help="Return of cash a year; 0.02 is 2 %.")]
 LockOption = Annotated[str, typer.Option("--lock", help="The file of pins, to be committed.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]

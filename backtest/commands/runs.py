@@ -20,12 +20,16 @@ from backtest.commands.options import (
     FillsOption,
     JsonOption,
     RiskFreeOption,
+    RunArgument,
+    SeriesArgument,
     SinceOption,
     SizeOption,
     SlippageOption,
     StoreOption,
+    StrategyArgument,
     UntilOption,
     VolumeCapOption,
+    runs_here,
 )
 from backtest.commands.progress import sweeping
 from backtest.commands.run_view import (
@@ -45,8 +49,8 @@ from backtest.errors import UsageError
 
 
 def run(
-    strategy: Annotated[str, typer.Argument(help="file.py:Name, or the name of a strategy that comes along.")],
-    series: Annotated[list[str], typer.Argument(help="One series or several, such as AAPL/1day.")],
+    strategy: StrategyArgument,
+    series: SeriesArgument,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter: fast=10. Repeatable.")] = None,
     since: SinceOption = "",
     until: UntilOption = "",
@@ -99,8 +103,8 @@ def run(
 
 
 def sweep(
-    strategy: Annotated[str, typer.Argument(help="file.py:Name, or the name of a strategy that comes along.")],
-    series: Annotated[list[str], typer.Argument(help="One series or several, such as AAPL/1day.")],
+    strategy: StrategyArgument,
+    series: SeriesArgument,
     grid: Annotated[list[str], typer.Option("--grid", help="fast=5:20:5 or kind=a,b. Repeatable.")],
     where: Annotated[list[str] | None, typer.Option("--where", help="Only where fast<slow. Repeatable.")] = None,
     random: Annotated[int, typer.Option(min=0, help="Draw so many points of the grid; 0: all.")] = 0,
@@ -196,7 +200,10 @@ class RunsAction(StrEnum):
 
 def runs(
     action: Annotated[RunsAction, typer.Argument(help="ls: list; show: a run's numbers; rm: remove it.")],
-    names: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Names, or their beginnings.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Names, or their beginnings.", autocompletion=runs_here),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """
@@ -223,7 +230,7 @@ def runs(
 
 
 def report(
-    run_name: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a kept run, or its name in runs/.")],
+    run_name: RunArgument,
     out: Annotated[str, typer.Option(help="Folder of the page; the run's own if not given.")] = "",
     png: Annotated[str, typer.Option(help="Folder for the figures as PNG files too.")] = "",
     pdf: Annotated[str, typer.Option(help="File for numbers and figures as a PDF too.")] = "",
@@ -249,7 +256,10 @@ def report(
 
 
 def compare(
-    run_names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of kept runs, or their names.")],
+    run_names: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Folders of kept runs, or their names.", autocompletion=runs_here),
+    ],
     bootstrap: Annotated[int, typer.Option(min=10, help="Samples of the bootstrap.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
     out: Annotated[str, typer.Option(help="Folder for a page of it too.")] = "",
@@ -275,7 +285,10 @@ def compare(
 
 def validate(
     run_name: Annotated[
-        str, typer.Argument(metavar="RUN", help="Folder of a kept run or a sweep, or its name in runs/.")
+        str,
+        typer.Argument(
+            metavar="RUN", help="Folder of a kept run or a sweep, or its name in runs/.", autocompletion=runs_here
+        ),
     ],
     bootstrap: Annotated[int, typer.Option(min=10, help="Samples of the bootstrap, and of the trades.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
@@ -406,7 +419,7 @@ def baseline(
 
 
 def reproduce(
-    run_name: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a kept run, or its name in runs/.")],
+    run_name: RunArgument,
     strategy: Annotated[str, typer.Option(help="file.py:Name, where it is not where the run found it.")] = "",
     store: StoreOption = STORE,
     as_json: JsonOption = False,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backtest.commands.completion import templates
 from backtest.commands.options import STORE, JsonOption, SourceOption, StoreOption
 from backtest.commands.run_view import give_runs
 from backtest.commands.terminal import give, give_json, say, unmarked, width
@@ -39,7 +40,9 @@ def demo(
 
 def new(
     name: Annotated[str, typer.Argument(help="Folder to make; its last part names the strategy, too.")],
-    template: Annotated[str, typer.Option(help="trend: one series; pairs: two; rotation: several.")] = "trend",
+    template: Annotated[
+        str, typer.Option(help="trend: one series; pairs: two; rotation: several.", autocompletion=templates)
+    ] = "trend",
     as_json: JsonOption = False,
 ) -> None:
     """

@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
+from backtest.commands.completion import stored_series
 from backtest.commands.options import (
     STORE,
+    AnySeriesArgument,
     JsonOption,
+    ListedSeriesArgument,
     LockOption,
     SinceOption,
     SourceOption,
@@ -32,7 +35,7 @@ from backtest.errors import DataError, UsageError
 
 
 def download(
-    series: Annotated[list[str], typer.Argument(help="Series such as AAPL/1day, or @FILE with one a line.")],
+    series: ListedSeriesArgument,
     since: SinceOption,
     until: UntilOption = "",
     source: SourceOption = "ib://127.0.0.1:7497",
@@ -108,7 +111,9 @@ def import_(
 
 
 def export(
-    series: Annotated[str, typer.Argument(help="A series of the store, such as AAPL/1day.")],
+    series: Annotated[
+        str, typer.Argument(help="A series of the store, such as AAPL/1day.", autocompletion=stored_series)
+    ],
     file: Annotated[str, typer.Argument(help="Where to: a file that ends in .csv or .parquet.")],
     store: StoreOption = STORE,
     since: SinceOption = "",
@@ -133,7 +138,7 @@ def export(
 
 
 def ls(
-    series: Annotated[list[str] | None, typer.Argument(help="Series to list; all if none is named.")] = None,
+    series: AnySeriesArgument = None,
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -155,7 +160,7 @@ def ls(
 
 
 def verify(
-    series: Annotated[list[str] | None, typer.Argument(help="Series to verify; all if none is named.")] = None,
+    series: AnySeriesArgument = None,
     store: StoreOption = STORE,
     repair: Annotated[bool, typer.Option("--repair", help="Put right what needs no source; nothing is lost.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail, too.")] = False,
@@ -191,7 +196,7 @@ def verify(
 
 
 def prune(
-    series: Annotated[list[str], typer.Argument(help="Series such as AAPL/1day, or @FILE with one a line.")],
+    series: ListedSeriesArgument,
     keep: Annotated[int, typer.Option(min=0, help="How many of the newest revisions stay.")] = 0,
     quarantine: Annotated[bool, typer.Option(help="Throw away answers that were put aside, too.")] = False,
     store: StoreOption = STORE,
@@ -214,7 +219,7 @@ def prune(
 
 
 def pin(
-    series: Annotated[list[str] | None, typer.Argument(help="Series to pin; all of the store if none.")] = None,
+    series: AnySeriesArgument = None,
     lock: LockOption = "data.lock",
     check: Annotated[bool, typer.Option("--check", help="Only say whether the pins hold; exit code 1 if not.")] = False,
     update: Annotated[bool, typer.Option("--update", help="Say what changed, and pin what is stored now.")] = False,
@@ -255,7 +260,7 @@ def pin(
 
 def publish(
     url: Annotated[str, typer.Argument(help="s3://BUCKET/PREFIX, or file:///FOLDER.")],
-    series: Annotated[list[str] | None, typer.Argument(help="Series to publish; all of the store if none.")] = None,
+    series: AnySeriesArgument = None,
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:

@@ -37,6 +37,7 @@ from backtest.sources.pacing import Ask, Flow
 from backtest.sources.session import PORTS as PORTS
 from backtest.sources.session import Session, link_lost
 from backtest.sources.state import State
+from backtest.suggestion import there_are
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -444,7 +445,7 @@ def _refuse_elsewhere(host: str) -> None:
 
 def _steps(limits: str) -> Mapping[str, str]:
     if limits not in LIMITS:
-        raise UsageError(f"no limits {limits!r}; there are {', '.join(LIMITS)}")
+        raise UsageError(f"no limits {limits!r}; {there_are(limits, LIMITS)}")
     return LIMITS[limits]
 
 

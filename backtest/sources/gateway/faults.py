@@ -41,6 +41,7 @@ from typing import Any
 
 from backtest.errors import UsageError
 from backtest.sources.gateway.wire import framed
+from backtest.suggestion import there_are
 
 _KINDS = ("bars", "head", "schedule", "details", "any")
 _VALUES = ("nan", "huge", "minus", "zero", "crossed", "off_grid", "text")
@@ -147,7 +148,7 @@ def _fault(entry: Any, place: str) -> Fault:
         raise UsageError(f'{place} is not like {{"when": {{"request": 1}}, "do": "silence"}}')
     do, when = entry.get("do"), entry["when"]
     if not isinstance(do, str) or do not in _NEEDS:
-        raise UsageError(f"{place} says do {do!r}; there are {', '.join(_NEEDS)}")
+        raise UsageError(f"{place} says do {do!r}; {there_are(str(do), _NEEDS)}")
     given = {name: value for name, value in entry.items() if name not in ("when", "do")}
     _check_names(given, _NEEDS[do], place)
     _check_values(do, given, place)
