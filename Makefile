@@ -7,7 +7,7 @@ SECOND := $(VENV)-ib-async
 # The libraries that `bench` compares with bring hundreds of megabytes of their own.
 RIVALS := $(VENV)-rivals
 
-ifneq (,$(filter demo test lint format bench lock,$(MAKECMDGOALS)))
+ifneq (,$(filter demo test lint format bench dist sbom lock,$(MAKECMDGOALS)))
 # A Python that was named is taken or refused; for a `python3` that does not fit, the first that does stands in.
 STAND_INS := $(if $(filter file,$(origin PYTHON)),python3.13 python3.12 python3.11)
 # An environment belongs to one Python and one folder (its scripts hold the path): the KEY, such as 3.13-2774631.
@@ -26,7 +26,7 @@ READY := $(VENV)/ready-$(KEY)
 SECOND_READY := $(SECOND)/ready-$(KEY)
 PIP_INSTALL := bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo test lint format bench lock clean
+.PHONY: help demo test lint format bench dist sbom lock clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/make \1 - \2/p' Makefile
@@ -54,6 +54,17 @@ format: $(READY)  ## put right what can be put right without thinking
 
 bench: $(READY) $(RIVALS)/pins-$(KEY)  ## speed and memory against stock Backtrader and others, as a table: a quarter of an hour
 	$(VENV)/bin/python tests/benchmarks/bench.py --rivals $(RIVALS)/bin/python --out build/bench.md
+
+HASHES := import hashlib, pathlib; \
+	[print(hashlib.sha256(path.read_bytes()).hexdigest(), path) for path in sorted(pathlib.Path("dist").iterdir())]
+
+dist: $(READY)  ## wheel and source archive in dist/, and their SHA-256: the same ones from any clone
+	rm -rf dist
+	$(VENV)/bin/hatchling build -d dist >/dev/null
+	@$(VENV)/bin/python -c '$(HASHES)'
+
+sbom: $(READY)  ## what an installation brings along, with licences and hashes, as CycloneDX in build/sbom.json
+	@$(VENV)/bin/python .ci/sbom build/sbom.json
 
 lock:  ## pin what pyproject.toml asks for; pins that still fit stay
 	test -x $(VENV)/bin/python || "$(BASE)" -m venv $(VENV)

@@ -93,6 +93,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("ib-backtest")
     if name not in _HOMES:
         raise AttributeError(f"module 'backtest' has no attribute {name!r}")
     return getattr(import_module(f"backtest.{_HOMES[name]}"), name)

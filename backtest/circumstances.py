@@ -195,7 +195,7 @@ def _sources(folder: str, above: str) -> Iterator[tuple[str, str]]:
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.endswith(".py"):
             yield above + entry.name, entry.path
-        elif entry.is_dir() and entry.name not in ("_bundled", "__pycache__"):
+        elif entry.is_dir() and entry.name not in ("_bundled", "templates", "__pycache__"):
             yield from _sources(entry.path, f"{above}{entry.name}/")
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from backtest.commands.runs import baseline, compare, report, reproduce, run, runs, sweep, validate
-from backtest.commands.setting import demo, doctor, gateway, new
+from backtest.commands.setting import demo, doctor, gateway, new, tell_version
 from backtest.commands.stored import download, export, import_, ls, pin, prune, publish, verify
 from backtest.commands.terminal import say
 from backtest.errors import BacktestError
@@ -56,6 +56,14 @@ def _help(command: Any) -> str:
 
 for _command in COMMANDS:
     app.command(_command.__name__.rstrip("_"), help=_help(_command))(_command)
+
+
+@app.callback()
+def _whole(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print versions and end.", callback=tell_version, is_eager=True)
+    ] = False,
+) -> None: ...
 
 
 def main(words: list[str] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,21 @@ if TYPE_CHECKING:
     import threading
 
     from backtest.doctor import Finding
+
+
+def tell_version(asked: bool) -> None:
+    """Print the versions of this package, of Python and of what decides on results, and end; if that is asked."""
+    if not asked:
+        return
+    import platform
+    from importlib import metadata
+
+    others = [f"Python {platform.python_version()}"]
+    for name in ("backtrader", "ib_insync", "ib_async"):  # one of the last two
+        with suppress(metadata.PackageNotFoundError):
+            others.append(f"{name} {metadata.version(name)}")
+    give(f"backtest {metadata.version('ib-backtest')} ({', '.join(others)})")
+    raise typer.Exit
 
 
 def demo(
