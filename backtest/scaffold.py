@@ -6,8 +6,10 @@ import contextlib
 import keyword
 import re
 import sys
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from backtest.bars import Series
@@ -42,7 +44,6 @@ TEMPLATES = {
 SERIES = ("AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day")  # what a new folder has bars of
 
 _FILES = Path(__file__).parent / "templates" / "new"  # a folder a template, and `every` for what all have
-_TAKEN = sys.stdlib_module_names | {"backtest", "backtrader", "numpy", "pandas", "pyarrow", "pytest"}
 _YOURS = """\
 This file began as `{strategy}` and is yours. What can be set from outside is in `params`; what is reckoned from the
 bars once is in `__init__`; when to buy and when to sell is in `next`, which is called at each bar's close.
@@ -81,7 +82,7 @@ def _template(name: str) -> Template:
 
 def _check_name(name: str) -> None:
     good = _good_name(name)
-    if name in _TAKEN:
+    if _is_taken(name):
         raise UsageError(f"{name!r} is the name of a package that Python has; call it {good}, or something else")
     if name != good:
         raise UsageError(f"{name!r} cannot be imported as a strategy's file; call it {good}")
@@ -91,9 +92,15 @@ def _good_name(name: str) -> str:
     """Return the nearest name that a module can have: small letters, digits and underscores, no word of Python's."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     good = re.sub(r"[^a-z0-9]+", "_", words).strip("_")
-    if not good or keyword.iskeyword(good) or keyword.iskeyword(_class_name(good)) or good in _TAKEN:
+    if not good or keyword.iskeyword(good) or keyword.iskeyword(_class_name(good)) or _is_taken(good):
         return f"{good}_strategy".strip("_")
     return good if good[0].isalpha() else f"strategy_{good}"
+
+
+def _is_taken(name: str) -> bool:
+    """Return whether a file of this name would hide a module from the strategy's tests."""
+    installed = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    return name in (*sys.stdlib_module_names, "backtest") or PathFinder.find_spec(name, installed) is not None
 
 
 def _class_name(name: str) -> str:

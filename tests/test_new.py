@@ -145,6 +145,12 @@ def test_a_folder_with_anything_in_it_is_refused_and_stays_as_it_is(tmp_path):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
+def test_an_empty_clone_is_no_folder_with_anything_in_it(tmp_path):
+    (tmp_path / "mine" / ".git").mkdir(parents=True)
+
+    assert tmp_path / "mine" / "strategies" / "mine.py" in scaffold(tmp_path / "mine")
+
+
 def test_a_file_of_that_name_is_refused(tmp_path):
     (tmp_path / "mine").write_text("keep")
 
@@ -161,7 +167,8 @@ def test_a_file_of_that_name_is_refused(tmp_path):
         ("class", "class_strategy"),
         ("none", "none_strategy"),  # its class would be None
         ("json", "json_strategy"),
-        ("pandas", "pandas_strategy"),
+        ("backtest", "backtest_strategy"),
+        ("matplotlib", "matplotlib_strategy"),  # installed, and would be hidden
         ("größe", "gr_e"),
         ("---", "strategy"),
     ],

@@ -68,6 +68,8 @@ def new(
 
     Example: backtest new momentum --template trend
     """
+    import shlex
+
     from backtest.scaffold import TEMPLATES, scaffold
 
     paths = scaffold(name, template)
@@ -79,7 +81,7 @@ def new(
     for path in paths:
         give(path.as_posix())
     series = " ".join(TEMPLATES[template].series)
-    say(f"Next:\n  cd {name}\n  pytest\n  backtest run strategies/{Path(name).resolve().name}.py {series}")
+    say(f"Next:\n  cd {shlex.quote(name)}\n  pytest\n  backtest run strategies/{Path(name).resolve().name}.py {series}")
 
 
 def doctor(
