@@ -67,7 +67,12 @@ class BarSize:
 
     @classmethod
     def parse(cls, text: str) -> BarSize:
-        """Return the bar size spelled like "5mins" or "5 mins"; anything that IB does not know is refused."""
+        """
+        Return the bar size spelled like "5mins" or "5 mins".
+
+        Raises:
+            UsageError: IB knows no such size.
+        """
         size = _SIZES.get(text.replace(" ", "").lower())
         if size is None:
             raise UsageError(f"no bar size {text!r}; IB knows {', '.join(_SIZES)}{did_you_mean(text, _SIZES)}")
@@ -95,7 +100,12 @@ _SIZES = {
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """What is traded, in IB's terms; spelled SYMBOL-KIND-EXCHANGE-CURRENCY[-EXPIRY[-STRIKE-RIGHT]]."""
+    """
+    What is traded, in IB's terms; spelled SYMBOL-KIND-EXCHANGE-CURRENCY[-EXPIRY[-STRIKE-RIGHT]].
+
+    Raises:
+        UsageError: a word is none of those that IB uses.
+    """
 
     symbol: str
     kind: str = "STK"
@@ -126,7 +136,12 @@ class Instrument:
 
     @classmethod
     def parse(cls, text: str) -> Instrument:
-        """Return the instrument spelled like "AAPL" or "EUR-CASH-IDEALPRO-USD"; what is left out is the default."""
+        """
+        Return the instrument spelled like "AAPL" or "EUR-CASH-IDEALPRO-USD"; what is left out is the default.
+
+        Raises:
+            UsageError: a word is none of those that IB uses.
+        """
         words = text.split("-")
         if len(words) > 7:
             raise UsageError(f"{text!r} has too many words for SYMBOL-KIND-EXCHANGE-CURRENCY-EXPIRY-STRIKE-RIGHT")
@@ -203,7 +218,12 @@ class Series:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
-    """Time from `start` to before `end`, both aware; kept in UTC."""
+    """
+    Time from `start` to before `end`, both aware; kept in UTC.
+
+    Raises:
+        UsageError: a time has no zone, or the span is empty.
+    """
 
     start: datetime
     end: datetime
@@ -219,7 +239,12 @@ class Span:
 
     @classmethod
     def of_dates(cls, since: date, until: date) -> Span:
-        """Return the span of the stamps of daily bars, both dates included."""
+        """
+        Return the span of the stamps of daily bars, both dates included.
+
+        Raises:
+            UsageError: the first date is after the last.
+        """
         if since > until:
             raise UsageError(f"{since} to {until} is empty; the first date must not be after the last")
         midnight = datetime(since.year, since.month, since.day, tzinfo=UTC)

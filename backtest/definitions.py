@@ -468,8 +468,10 @@ def _share_a_year(money: float, equity: np.ndarray, periods: float) -> float:
 
 
 def _beside(run: Account, number: Callable[..., float], *given: Any) -> float:
+    """Return a number about both, undefined where a price of the benchmark was not above zero."""
     return Undefined("no benchmark") if run.benchmark is None else number(run.returns, run.benchmark, *given)
 
 
 def _of_a_year(run: Account, number: float) -> float:
+    """Return a number a year, undefined for a run of under a year."""
     return Undefined("under a year") if run.under_a_year and number == number else number

@@ -130,7 +130,7 @@ def burke(returns: np.ndarray, periods: float = SESSIONS) -> float:
 
 
 def burke_modified(returns: np.ndarray, periods: float = SESSIONS) -> float:
-    """Return `burke` times the root of the number of returns, so that runs of different length compare."""
+    """Return `burke` times the root of the number of returns, to compare runs; undefined without a loss."""
     ratio = burke(returns, periods)
     return ratio * math.sqrt(len(returns)) if ratio == ratio else ratio
 

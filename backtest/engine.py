@@ -65,6 +65,7 @@ def run(
         series: one series or several; the first one is the strategy's `data`.
         span: which bars, by their stamps; a pair of dates means the sessions known by them, both included.
         params: the strategy's own parameters; the rest keep their defaults.
+        cash: money at the start, in the currency of the first series.
         costs: a name in COSTS, "bp:RATE" or "futures:FEE:MULTIPLIER:MARGIN".
         benchmark: a series to compare with; buy and hold of the run's own series if not given.
         risk_free: return of cash a year, for the ratios; 0.02 is 2 %.
@@ -72,10 +73,10 @@ def run(
         align: a rule of ALIGNMENTS for the times of several series.
         size: "shares:100", "percent:95", "volatility:0.10" or "kelly:0.5", for a strategy that leaves its sizes open.
         slippage: "5bp", "0.01", "impact:0.1" or "spread"; see `Slippage.parse`. No fill is ever outside its bar.
-        volume_cap: the most of a bar's volume that is traded; the rest of an order waits for the next bar.
+        volume_cap: the most of a bar's volume that is traded, 0.1 for a tenth; the rest of an order waits.
         fills: "next-bar", or "this-close": orders at the market get the very close they were decided by.
         borrow: what shares sold short cost a year; rules with commas between, see `Borrowing.parse`.
-        cash_rate: interest a year on idle cash.
+        cash_rate: interest a year on idle cash; 0.02 is 2 %.
 
     What a strategy leaves in a dict of JSON named `notes`, such as its models' hashes, goes into the manifest.
     Long by its arguments alone: each is named, told and handed on.

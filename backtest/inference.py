@@ -78,7 +78,13 @@ def sharpe_scale(correlations: np.ndarray, periods: int) -> float:
 def sharpe_autocorrelated(
     returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: float = SESSIONS, lags: int = 5
 ) -> float:
-    """Return the Sharpe ratio a year, by Lo's η(q) with the first `lags` autocorrelations in place of √periods."""
+    """
+    Return the Sharpe ratio a year, by Lo's η(q) with the first `lags` autocorrelations in place of √periods.
+
+    Undefined for fewer than two returns, none that varies, or autocorrelations that no sample can have.
+
+    Source: Lo (2002), "The Statistics of Sharpe Ratios".
+    """
     excess = excess_returns(returns, risk_free, periods)
     if reason := why_no_deviation(excess):
         return Undefined(reason)
@@ -94,7 +100,13 @@ def sharpe_interval(
     periods: float = 1.0,
     confidence: float = CONFIDENCE,
 ) -> tuple[float, float]:
-    """Return between what the Sharpe ratio of so many periods is, at a confidence, by `sharpe_error`."""
+    """
+    Return between what the Sharpe ratio of so many periods is, at a confidence, by `sharpe_error`.
+
+    Undefined for fewer than two returns, none that varies, or moments that no sample can have.
+
+    Source: Mertens (2002), "Comments on Variance of the IID Estimator in Lo (2002)".
+    """
     error = sharpe_error(ratio, count, skew, kurtosis)
     if error != error:
         return error, error
@@ -107,6 +119,8 @@ def probabilistic_sharpe(
 ) -> float:
     """
     Return the probability that the true Sharpe ratio is above a threshold.
+
+    Undefined for fewer than two returns, none that varies, or moments that no sample can have.
 
     Source: Bailey and López de Prado (2012), "The Sharpe Ratio Efficient Frontier".
     """
@@ -142,7 +156,7 @@ def minimum_track_record(
     """
     Return how many returns it takes until a Sharpe ratio is above a threshold at a confidence.
 
-    Undefined where the ratio is not above the threshold: no length would do.
+    Undefined where the ratio is not above the threshold (no length would do), or is undefined itself.
 
     Source: Bailey and López de Prado (2012), "The Sharpe Ratio Efficient Frontier".
     """

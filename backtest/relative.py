@@ -36,7 +36,7 @@ def common_dates(
 
 
 def beta(returns: np.ndarray, benchmark: np.ndarray, risk_free: Rate = 0.0, periods: float = SESSIONS) -> float:
-    """Return the covariance of excess returns over the variance of the benchmark's; undefined where it has none."""
+    """Return the covariance of excess returns over the variance of the benchmark's; undefined where that is 0."""
     own, other = _excess(returns, benchmark, risk_free, periods)
     if reason := why_no_deviation(other):
         return Undefined(reason)
@@ -47,6 +47,8 @@ def beta(returns: np.ndarray, benchmark: np.ndarray, risk_free: Rate = 0.0, peri
 def alpha(returns: np.ndarray, benchmark: np.ndarray, risk_free: Rate = 0.0, periods: float = SESSIONS) -> float:
     """
     Return Jensen's alpha a year: the mean of r - f - beta·(b - f), times the periods a year, not compounded.
+
+    Undefined where the benchmark does not vary.
 
     Source: Jensen (1968), "The Performance of Mutual Funds in the Period 1945-1964".
     """
@@ -65,14 +67,14 @@ def correlation(returns: np.ndarray, benchmark: np.ndarray) -> float:
 
 
 def tracking_error(returns: np.ndarray, benchmark: np.ndarray, periods: float = SESSIONS) -> float:
-    """Return the sample deviation (n - 1) of r - b, a year; undefined for fewer than two."""
+    """Return the sample deviation (n - 1) of r - b, a year; undefined for fewer than two returns."""
     own, other = _both(returns, benchmark)
     return float((own - other).std(ddof=1) * math.sqrt(periods)) if len(own) > 1 else Undefined("too few")
 
 
 def information_ratio(returns: np.ndarray, benchmark: np.ndarray, periods: float = SESSIONS) -> float:
     """
-    Return the mean of r - b over its sample deviation, times √periods; undefined where it does not vary.
+    Return the mean of r - b over its sample deviation, times √periods; undefined where r - b does not vary.
 
     Source: Goodwin (1998), "The Information Ratio", the arithmetic one.
     """
@@ -92,25 +94,37 @@ def information_ratio_geometric(returns: np.ndarray, benchmark: np.ndarray, peri
 
 
 def active_premium(returns: np.ndarray, benchmark: np.ndarray, periods: float = SESSIONS) -> float:
-    """Return the steady growth a year minus the benchmark's."""
+    """Return the steady growth a year minus the benchmark's; undefined without returns."""
     own, other = _both(returns, benchmark)
     return cagr_of(own, periods) - cagr_of(other, periods) if len(own) else Undefined("too few")
 
 
 def up_capture(returns: np.ndarray, benchmark: np.ndarray) -> float:
-    """Return the mean compound return over the periods in which the benchmark rose, over the benchmark's there."""
+    """
+    Return the mean compound return over the periods in which the benchmark rose, over the benchmark's there.
+
+    Undefined where the benchmark never rose.
+    """
     own, other = _both(returns, benchmark)
     return _capture(own, other, other > 0, "no gain")
 
 
 def down_capture(returns: np.ndarray, benchmark: np.ndarray) -> float:
-    """Return the mean compound return over the periods in which the benchmark fell, over the benchmark's there."""
+    """
+    Return the mean compound return over the periods in which the benchmark fell, over the benchmark's there.
+
+    Undefined where the benchmark never fell.
+    """
     own, other = _both(returns, benchmark)
     return _capture(own, other, other < 0, "no loss")
 
 
 def active_drawdown(returns: np.ndarray, benchmark: np.ndarray) -> float:
-    """Return the deepest fall of the wealth in units of the benchmark's, from 1 at the start: never positive."""
+    """
+    Return the deepest fall of the wealth in units of the benchmark's, from 1 at the start: never positive.
+
+    Undefined without returns, and where the benchmark lost everything.
+    """
     own, other = _both(returns, benchmark)
     if not len(own):
         return Undefined("too few")
@@ -121,7 +135,7 @@ def active_drawdown(returns: np.ndarray, benchmark: np.ndarray) -> float:
 
 def treynor(returns: np.ndarray, benchmark: np.ndarray, risk_free: Rate = 0.0, periods: float = SESSIONS) -> float:
     """
-    Return the steady growth a year of excess returns over beta; undefined where beta is, or is 0.
+    Return the steady growth a year of excess returns over beta; undefined where beta is undefined or 0.
 
     Source: Treynor (1965), "How to Rate Management of Investment Funds"; compounded as PerformanceAnalytics.
     """
@@ -135,6 +149,8 @@ def treynor(returns: np.ndarray, benchmark: np.ndarray, risk_free: Rate = 0.0, p
 def m2(returns: np.ndarray, benchmark: np.ndarray, risk_free: Rate = 0.0, periods: float = SESSIONS) -> float:
     """
     Return the growth a year that the returns would have had at the benchmark's volatility, levered with cash.
+
+    Undefined for fewer than two returns or none that varies.
 
     Source: Modigliani and Modigliani (1997), "Risk-Adjusted Performance".
     """

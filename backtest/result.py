@@ -213,7 +213,12 @@ class RunResult:
         return FIGURES["equity"].draw(self)
 
     def report(self, folder: str | Path = "") -> Path:
-        """Write the page of this run into a folder (default: runs/NAME) and return its path."""
+        """
+        Write the page of this run into a folder (default: runs/NAME) and return its path.
+
+        Raises:
+            UsageError: the folder cannot be written.
+        """
         from backtest.report import write_report
 
         return write_report(self, Path(folder) if folder else Path("runs") / self.run)

@@ -118,17 +118,17 @@ def equity_of(returns: np.ndarray, start: float = 1.0) -> np.ndarray:
 
 
 def largest(returns: np.ndarray) -> float:
-    """Return the best return; undefined without any."""
+    """Return the best return; undefined without returns."""
     return float(np.max(checked_returns(returns))) if len(returns) else Undefined("too few")
 
 
 def smallest(returns: np.ndarray) -> float:
-    """Return the worst return; undefined without any."""
+    """Return the worst return; undefined without returns."""
     return float(np.min(checked_returns(returns))) if len(returns) else Undefined("too few")
 
 
 def volatility(returns: np.ndarray, periods: float = SESSIONS) -> float:
-    """Return the sample standard deviation (n - 1) of returns, a year; undefined for fewer than two."""
+    """Return the sample standard deviation (n - 1) of returns, a year; undefined for fewer than two returns."""
     returns = checked_returns(returns)
     return float(returns.std(ddof=1) * math.sqrt(periods)) if len(returns) > 1 else Undefined("too few")
 
@@ -137,7 +137,7 @@ def downside_deviation(returns: np.ndarray, target: float = 0.0, periods: float 
     """
     Return the root mean square of what returns lack to a target, a year; 0 where none is below it.
 
-    `target` is a return a year. The mean is over all n returns, as in empyrical; undefined for fewer than two.
+    `target` is a return a year. The mean is over all n returns, as in empyrical; undefined for fewer than two returns.
     """
     returns = checked_returns(returns)
     if len(returns) < 2:
@@ -215,7 +215,7 @@ def omega(returns: np.ndarray, target: float = 0.0, periods: float = SESSIONS) -
     """
     Return the sum of what is above a target, a return a year, over the sum of what is below it.
 
-    Undefined where nothing is below.
+    Undefined where no return is below the target.
 
     Source: Keating and Shadwick (2002), "A Universal Performance Measure".
     """
@@ -229,7 +229,7 @@ def upside_potential(returns: np.ndarray, target: float = 0.0, periods: float = 
     """
     Return the mean of what is above a target over the root mean square of what is below it.
 
-    Each is over the returns on its side; `target` is a return a year. Undefined where none is below.
+    Each is over the returns on its side; `target` is a return a year. Undefined where no return is below the target.
 
     Source: Sortino, van der Meer and Plantinga (1999), "The Dutch Triangle"; as PerformanceAnalytics.
     """
@@ -241,7 +241,11 @@ def upside_potential(returns: np.ndarray, target: float = 0.0, periods: float = 
 
 
 def tail_ratio(returns: np.ndarray, tail: float = TAIL) -> float:
-    """Return the size of the 95 % quantile over that of the 5 % quantile; undefined where the latter is 0."""
+    """
+    Return the size of the 95 % quantile over that of the 5 % quantile.
+
+    Undefined without returns, and where the 5 % quantile is 0.
+    """
     returns = checked_returns(returns)
     if not len(returns):
         return Undefined("too few")
@@ -250,7 +254,11 @@ def tail_ratio(returns: np.ndarray, tail: float = TAIL) -> float:
 
 
 def value_at_risk(returns: np.ndarray, tail: float = TAIL) -> float:
-    """Return the historical quantile of returns, linear between observations (type 7): a loss is negative."""
+    """
+    Return the historical quantile of returns, a loss as a negative number; undefined without returns.
+
+    Source: Hyndman and Fan (1996), "Sample Quantiles in Statistical Packages", type 7: linear between observations.
+    """
     returns = checked_returns(returns)
     return quantile(returns, tail) if len(returns) else Undefined("too few")
 
@@ -270,21 +278,29 @@ def quantile(values: np.ndarray, share: float) -> float:
 
 
 def expected_shortfall(returns: np.ndarray, tail: float = TAIL) -> float:
-    """Return the mean of the returns that are not above `value_at_risk`."""
+    """Return the mean of the returns that are not above `value_at_risk`; undefined without returns."""
     if not len(returns):
         return Undefined("too few")
     return float(np.mean(returns[returns <= value_at_risk(returns, tail)]))
 
 
 def value_at_risk_gaussian(returns: np.ndarray, tail: float = TAIL, ddof: int = 1) -> float:
-    """Return the quantile of the normal distribution with the returns' mean and deviation (n - ddof)."""
+    """
+    Return the quantile of the normal distribution with the returns' mean and deviation (n - ddof).
+
+    Undefined for fewer than two returns or none that varies.
+    """
     if reason := _why_no_moments(returns):
         return Undefined(reason)
     return _scaled(returns, _NORMAL.inv_cdf(tail), ddof)
 
 
 def expected_shortfall_gaussian(returns: np.ndarray, tail: float = TAIL, ddof: int = 1) -> float:
-    """Return the mean below the quantile of the normal distribution with the returns' mean and deviation."""
+    """
+    Return the mean below the quantile of the normal distribution with the returns' mean and deviation.
+
+    Undefined for fewer than two returns or none that varies.
+    """
     if reason := _why_no_moments(returns):
         return Undefined(reason)
     return _scaled(returns, -_NORMAL.pdf(_NORMAL.inv_cdf(tail)) / tail, ddof)
@@ -293,6 +309,8 @@ def expected_shortfall_gaussian(returns: np.ndarray, tail: float = TAIL, ddof: i
 def value_at_risk_cornish_fisher(returns: np.ndarray, tail: float = TAIL, ddof: int = 1) -> float:
     """
     Return the normal quantile corrected for skew and kurtosis, at the returns' mean and deviation (n - ddof).
+
+    Undefined for fewer than two returns or none that varies.
 
     Source: Favre and Galeano (2002), "Mean-Modified Value-at-Risk Optimization with Hedge Funds".
     """
@@ -304,6 +322,8 @@ def value_at_risk_cornish_fisher(returns: np.ndarray, tail: float = TAIL, ddof: 
 def expected_shortfall_cornish_fisher(returns: np.ndarray, tail: float = TAIL, ddof: int = 1) -> float:
     """
     Return the mean below the Cornish-Fisher quantile g of the density φ·(1 + S/6·H3 + K/24·H4 + S²/72·H6).
+
+    Undefined for fewer than two returns or none that varies.
 
     Source: Boudt, Peterson and Croux (2008), "Estimation and Decomposition of Downside Risk for Portfolios with
     Non-Normal Returns"; there in powers, here with x·H_n·φ integrated to -φ(g)·(g·H_(n-1)(g) + H_(n-2)(g)).
@@ -319,12 +339,20 @@ def expected_shortfall_cornish_fisher(returns: np.ndarray, tail: float = TAIL, d
 
 
 def skew(returns: np.ndarray) -> float:
-    """Return the third standardised moment of the population; undefined for fewer than two or none that varies."""
+    """
+    Return the third standardised moment of the population.
+
+    Undefined for fewer than two returns or none that varies.
+    """
     return shape_of(checked_returns(returns))[0]
 
 
 def kurtosis(returns: np.ndarray) -> float:
-    """Return the fourth standardised moment of the population minus 3, the excess; undefined as `skew` is."""
+    """
+    Return the fourth standardised moment of the population minus 3, the excess.
+
+    Undefined for fewer than two returns or none that varies.
+    """
     return shape_of(checked_returns(returns))[1]
 
 

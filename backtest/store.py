@@ -115,7 +115,10 @@ class Store:
 
     def read(self, series: Series, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
         """
-        Return the stored bars, verified against their hashes, columns as in `bars.schema()`.
+        Return the stored bars, verified against their hashes.
+
+        The columns are `time` (the bar's opening, UTC; of daily bars the session's date), `open`, `high`, `low` and
+        `close` in the instrument's currency, `volume`, `average` and `trades`; null is what the vendor does not know.
 
         Args:
             revision: read the bars exactly as they were before this revision, by its number in `revisions`.

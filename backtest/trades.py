@@ -124,17 +124,17 @@ def open_trades(fills: pa.Table, record: pa.Table, series: Sequence[str]) -> pa.
 
 
 def win_rate(net: np.ndarray) -> float:
-    """Return the share of round trips that made money after costs; undefined without any."""
+    """Return the share of round trips that made money after costs; undefined without round trips."""
     return float(np.mean(net > 0)) if len(net) else Undefined("no trades")
 
 
 def average_win(net: np.ndarray) -> float:
-    """Return the mean net money of those that made money; undefined without one."""
+    """Return the mean net money of those that made money; undefined where none made any."""
     return float(net[net > 0].mean()) if (net > 0).any() else Undefined("no gain" if len(net) else "no trades")
 
 
 def average_loss(net: np.ndarray) -> float:
-    """Return the mean net money, negative, of those that lost money; undefined without one."""
+    """Return the mean net money, negative, of those that lost money; undefined where none lost any."""
     return float(net[net < 0].mean()) if (net < 0).any() else Undefined("no loss" if len(net) else "no trades")
 
 
@@ -151,17 +151,17 @@ def profit_factor(net: np.ndarray) -> float:
 
 
 def expectancy(net: np.ndarray) -> float:
-    """Return the mean of round trips, of their net money or of their returns; undefined without any."""
+    """Return the mean of round trips, of their net money or of their returns; undefined without round trips."""
     return float(np.mean(net)) if len(net) else Undefined("no trades")
 
 
 def best(net: np.ndarray) -> float:
-    """Return the largest; undefined without any."""
+    """Return the largest; undefined without round trips."""
     return float(np.max(net)) if len(net) else Undefined("no trades")
 
 
 def worst(net: np.ndarray) -> float:
-    """Return the smallest; undefined without any."""
+    """Return the smallest; undefined without round trips."""
     return float(np.min(net)) if len(net) else Undefined("no trades")
 
 
