@@ -1,0 +1,123 @@
+"""The page of the command line, from the commands themselves."""
+
+from __future__ import annotations
+
+import inspect
+from enum import EnumType
+from typing import Any
+
+import typer
+from making.markdown import fenced, linked, page, paragraph, plain, summary, table
+
+from backtest import errors
+from backtest.cli import app
+
+
+def commands_page() -> str:
+    """Return the page of the command line."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    return page(
+        "Commands",
+        paragraph(
+            "`backtest COMMAND --help` says the same in a terminal. Results go to stdout, words for people to stderr; "
+            "with `--json` one JSON document goes to stdout, and nothing else. Dates are sessions, and both ends are "
+            "included. A series is spelled `SYMBOL[-KIND[-EXCHANGE[-CURRENCY[-EXPIRY]]]]/BARSIZE[/PRICES[/rth|all]]`, "
+            "such as `AAPL/1day`, `EUR-CASH/1min` or `ES-FUT-CME-USD-202612/5mins`. Words that are new to you are in "
+            "the [glossary](../glossary.md)."
+        ),
+        table(("command", "what it does"), *((linked(name), _said(one)[0]) for name, one in commands.items())),
+        "## Exit codes",
+        _exit_codes(),
+        "## Environment variables",
+        _environment(commands),
+        "## Completion",
+        "`backtest --install-completion` lets your shell complete commands and options; `--show-completion` shows how.",
+        *(_command(name, one) for name, one in commands.items()),
+    )
+
+
+def _exit_codes() -> str:
+    kinds = [kind for kind in errors.BacktestError.__subclasses__() if "exit_code" in vars(kind)]
+    return table(
+        ("code", "meaning"),
+        ("0", "Done, and all is well."),
+        ("1", "A check failed, such as `verify` or `baseline check`, or the disk is full or not to be written."),
+        *((str(kind.exit_code), summary(kind)) for kind in sorted(kinds, key=lambda kind: kind.exit_code)),
+        ("130", "Stopped with Ctrl-C; what is done stays."),
+    )
+
+
+_VARIABLES = {
+    "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY": "Credentials of a store at `s3://…`.",
+    "AWS_REGION, AWS_ENDPOINT_URL": "Where the bucket is, and another server than Amazon's.",
+    "XDG_CACHE_HOME": "Below it, in `ib-backtest/`, lies the [request budget](../glossary.md#pacing) of each gateway; "
+    "`~/.cache` if not set.",
+    "NO_COLOR": "No colour, if set to anything. There is none either where the output is no terminal.",
+    "COLUMNS": "Width on a terminal, if it is not to be the terminal's own; elsewhere it is 80.",
+}
+
+
+def _environment(commands: dict[str, Any]) -> str:
+    asked = {option.envvar: option for one in commands.values() for option in one.params if option.envvar}
+    ours = {
+        name: f"`{option.opts[0]}` where that is not given: {option.help[:1].lower()}{option.help[1:]}"
+        for name, option in sorted(asked.items())
+    }
+    named = {**ours, **_VARIABLES}
+    return table(
+        ("variable", "what it sets"), *((f"`{name}`".replace(", ", "`, `"), words) for name, words in named.items())
+    )
+
+
+def _command(name: str, command: Any) -> str:
+    paragraphs, example = _said(command)
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    options = [one for one in command.params if one.param_type_name == "option"]
+    usage = " ".join(["backtest", name, *map(_spelled, arguments), "[OPTIONS]"])
+    blocks = [f"## {name}", *map(paragraph, [paragraphs, *_more(command)]), fenced(usage)]
+    blocks += [f"Example:\n\n{fenced(example)}"] if example else []
+    if arguments:
+        rows = ((f"`{_spelled(one)}`", plain(one.help)) for one in arguments)
+        blocks.append(table(("argument", "what it is"), *rows))
+    rows = ((f"`{_option(one)}`", _value(one), plain(one.help)) for one in options)
+    blocks.append(table(("option", "default", "what it does"), *rows))
+    return "\n\n".join(blocks)
+
+
+def _said(command: Any) -> tuple[str, str]:
+    """Return the first paragraph of a command's help, and its example."""
+    first, *rest = _paragraphs(command)
+    example = next((one.removeprefix("Example: ") for one in rest if one.startswith("Example: ")), "")
+    return first, example
+
+
+def _more(command: Any) -> list[str]:
+    return [one for one in _paragraphs(command)[1:] if not one.startswith("Example: ")]
+
+
+def _paragraphs(command: Any) -> list[str]:
+    return [" ".join(one.split()) for one in inspect.cleandoc(command.help).split("\n\n")]
+
+
+def _spelled(argument: Any) -> str:
+    name = argument.metavar or argument.name.upper() + ("..." if argument.nargs == -1 else "")
+    name = "|".join(_type(argument)) if isinstance(_type(argument), EnumType) else name
+    return name if argument.required or name.startswith("[") else f"[{name}]"
+
+
+def _option(option: Any) -> str:
+    """Return how an option is written: --jobs N."""
+    value = option.metavar or {int: "N", float: "X", bool: ""}.get(_type(option), "TEXT")
+    return f"{option.opts[0]} {value}".strip()
+
+
+def _type(parameter: Any) -> Any:
+    return parameter.type_descriptor.annotation
+
+
+def _value(option: Any) -> str:
+    if option.required:
+        return "required"
+    if option.min is not None and _type(option) is int and option.min > 0:
+        return f"`{option.default}`, at least {option.min}"
+    return "" if option.is_flag or option.default in (None, "", []) else f"`{option.default}`"

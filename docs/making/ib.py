@@ -1,0 +1,173 @@
+"""The page of IB's error codes and limits, from the tables that the downloader goes by."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+
+from making.markdown import linked, page, paragraph, sentence, summary, table
+
+from backtest import downloader, errors, persistence
+from backtest.sources import limits, link
+
+_WORDS = {
+    100: "messages come faster than IB allows",
+    110: "the price does not fit the smallest step",
+    162: "historical data service: a dozen things, told by the text",
+    165: "historical data service: news of its connection",
+    166: "the contract has expired, and is no longer served",
+    200: "no such instrument, or several that fit",
+    202: "an order was cancelled",
+    320: "the request cannot be read",
+    321: "the request is not valid",
+    322: "the request cannot be processed, such as a number that is in use",
+    326: "the client id is in use",
+    354: "no subscription to this market data",
+    366: "no such historical request, the echo of a cancellation",
+    399: "a warning about an order",
+    404: "shares to sell short are being located",
+    420: "the request for live data is not valid: told by the text",
+    434: "the size of an order is zero",
+    492: "a remark on an order",
+    502: "cannot connect to TWS",
+    504: "not connected",
+    507: "a message of a false length",
+    509: "an error of the socket",
+    1100: "the link between IB and the gateway is lost",
+    1101: "the link is back, requests were lost",
+    1102: "the link is back, requests were kept",
+    1300: "the port of the socket was changed",
+    2103: "a farm of live data is broken",
+    2104: "a farm of live data works",
+    2105: "a farm of historical data is broken",
+    2106: "a farm of historical data works",
+    2107: "a farm of historical data is idle",
+    2108: "a farm of live data is idle",
+    2110: "the link between the gateway and IB's server is broken",
+    2119: "a farm of live data is being connected",
+    2157: "a farm of contracts is broken",
+    2158: "a farm of contracts works",
+    10089: "this market data needs a subscription for the API",
+    10090: "a part of this market data is not subscribed",
+    10091: "a part of this market data needs a subscription for the API",
+    10167: "delayed data is shown instead of live data",
+    10168: "not subscribed, and delayed data is not enabled",
+    10186: "not subscribed, and there is no delayed data",
+    10187: "historical ticks failed",
+    10189: "live ticks failed",
+    10197: "another session of the same user has the market data",
+    10225: "live bars ended by a bust event",
+    10299: "another kind of price is to be asked for",
+    10314: "the end of the request is no time",
+    10339: "a continuous future takes no end",
+}
+_TOLD_BY_TEXT = (162, 420)
+
+
+def ib_page() -> str:
+    """Return the page of IB's error codes, what comes of each, and of IB's limits."""
+    return page(
+        "IB's error codes and limits",
+        paragraph(
+            "IB answers a request that it does not serve with a code and a text. What the downloader makes of both is "
+            "below; an error on your screen bears the code, IB's text, what it means and what to do. A request that "
+            "is never answered is no empty market: it is asked again, and in the end reported as unanswered."
+        ),
+        "## Kinds of refusal",
+        table(("kind", "what it means", "asked again", "in the end", "advice"), *map(_kind, _kinds())),
+        "Kinds are classes of `backtest.errors`; see [errors](python.md#errors).",
+        "## Codes",
+        table(("code", "what IB means", "what it is here"), *(_code(code) for code in codes())),
+        paragraph(
+            f"All other codes from {link._WARNINGS.start} to {link._WARNINGS.stop - 1} are warnings, which end no "
+            "request. A code that is not here is told by its text."
+        ),
+        "## Texts",
+        paragraph("Where a code says too little, the first of these that is found in the text counts, in any case:"),
+        table(("text", "what it is here"), *_texts()),
+        "## Limits",
+        paragraph(_legend()),
+        table(("limit", "value", "what it is"), *_limits()),
+        "## How much one request may ask for",
+        paragraph(
+            "`practical` is how a download begins, `legacy` is asked for by `ib://HOST:PORT?limits=legacy`. A gateway "
+            "that refuses a step is asked for less, and that is remembered."
+        ),
+        table(("bar size", "practical", "legacy"), *((one, limits.PRACTICAL[one], limits.LEGACY[one])
+                                                     for one in limits.PRACTICAL)),
+        "## How long a duration may be",
+        table(("unit", "most of it"), *((f"`{unit}`", f"{most:,}") for unit, most in limits.LONGEST.items())),
+        "## Prices that an instrument never has",
+        table(("kind", "never"), *((kind, ", ".join(f"`{one}`" for one in never))
+                                   for kind, never in limits.NEVER_SHOWN.items())),
+    )  # fmt: skip
+
+
+def codes() -> list[int]:
+    """Return every code that the link knows by itself, and those that are told by their text, in order."""
+    return sorted({*link._BY_CODE, *link._NO_END, *link._FARM_STATES, link._BROKEN_TO_SERVER, *_TOLD_BY_TEXT})
+
+
+def _kinds() -> list[type[errors.SourceError]]:
+    return list(link._ADVICE)
+
+
+def _kind(kind: type[errors.SourceError]) -> tuple[str, ...]:
+    ended = "the download ends" if issubclass(kind, downloader._ENDS_ALL) else "the series fails, the others go on"
+    special = {errors.NoData: "remembered as an answer", errors.TooLong: "smaller steps, which is remembered"}
+    meaning = sentence(summary(kind)).replace("; `code` keeps it, 0 where there is none", "")
+    return f"`{kind.__name__}`", meaning, _again(kind), special.get(kind, ended), sentence(link._ADVICE[kind])
+
+
+def _again(kind: type[errors.SourceError]) -> str:
+    patience, wait = persistence.Persistence(), link.Patience()
+    if kind is errors.UnknownContract:
+        return f"only in the {wait.belief:g} s after an outage, when it is not believed"
+    if kind is errors.NoConnection:
+        return f"for {wait.outage / 3600:g} hours, once a connection was there"
+    if kind in persistence.FINAL:
+        return "no"
+    if kind is errors.LinkLost:
+        return f"after each reconnection, {patience.breaks} times a window"
+    pause = patience.pacing_pause if kind is errors.PacingViolation else patience.pause
+    return f"{patience.tries} times in all, after {pause:g} s, then twice as long each time"
+
+
+def _code(code: int) -> tuple[str, str, str]:
+    return str(code), sentence(_WORDS[code]), _means(code)
+
+
+def _means(code: int) -> str:
+    if code in _TOLD_BY_TEXT:
+        return "told by its " + linked("Texts", "text")
+    if code in link._FARM_STATES:
+        state = "works" if link._FARM_STATES[code] else "is broken: requests that need it wait"
+        needed = link._KIND_OF_FARM[code] in ("history", "contracts")
+        return f"the {link._KIND_OF_FARM[code]} farm {state}" if needed else "nothing: no bars come from it"
+    if code in (link._LINK_LOST, link._BROKEN_TO_SERVER):
+        return f"the link is lost: all requests wait, at most {link.Patience().outage / 3600:g} hours"
+    if code in link._LINK_BACK:
+        return "the link is back; requests under way are " + ("sent again" if code == 1101 else "waited for")
+    found = link.meaning(code, "")
+    return f"`{found.__name__}`" if found else "nothing: it ends no request"
+
+
+def _texts() -> Iterator[tuple[str, str]]:
+    for words, kind in link._BY_TEXT:
+        yield ", ".join(f"“{one}”" for one in words.split("|")), f"`{kind.__name__}`" if kind else "nothing"
+    yield "any other", f"`{errors.Refused.__name__}`"
+
+
+def _legend() -> str:
+    return "S" + (inspect.getdoc(limits) or "").partition("\n\nS")[2]
+
+
+def _limits() -> Iterator[tuple[str, str, str]]:
+    """Yield each plain number of `limits.py` with what is written beside and above it."""
+    about = ""
+    for line in inspect.getsource(limits).splitlines():
+        if not line or line.startswith("# "):
+            about = line.removeprefix("# ")
+        elif found := re.match(r"([A-Z_]+) = [\d_.]+(?:  # (.*))?$", line):
+            yield f"`{found[1]}`", f"{getattr(limits, found[1]):,g}", ": ".join(filter(None, [about, found[2]]))

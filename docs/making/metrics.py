@@ -1,0 +1,99 @@
+"""The page of the metrics, from their rows and the docstrings of the functions that these call."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+from making.markdown import bullets, linked, page, paragraph
+
+from backtest import definitions, relative
+
+_NOTATION = (
+    "`E_0` is the cash at the start, `E_t` the equity at the end of session t after all costs, t = 1 … N.",
+    "`r` are the N returns `r_t = E_t / E_(t−1) − 1`, simple; `b` are those of the benchmark.",
+    "`P` is the number of sessions a year: 252, if you do not say otherwise.",
+    "`R` is the risk-free rate a year, and `f = (1 + R)^(1 / P) − 1` that of a session.",
+    "`m` is the mean of r, `s` its standard deviation of the sample (n − 1), `s0` that of the population (n).",
+    "`d_t = E_t / max(E_0 … E_t) − 1` is how far equity is below its peak.",
+    "`Φ` and `φ` are distribution and density of the normal distribution; `z` is a quantile of it.",
+    "Net is the money of a round trip after the costs of both fills; `k` is the number of round trips.",
+)
+_ABOUT = {"return": "returns", "drawdown": "drawdowns", "benchmark": "the run beside a benchmark"}
+
+
+def metrics_page() -> str:
+    """Return the page of METRICS, each with its formula, where it is undefined, and where it comes from."""
+    groups = {group: [one for one in _metrics() if one.group == group] for group in definitions.GROUPS}
+    return page(
+        "Metrics",
+        paragraph(
+            "What each number about a run is. All are computed from the account at session ends, never by Backtrader. "
+            "The names are those of `result.stats` and of `--json`. Percents are fractions there: 0.1 is 10 %. A "
+            "number that is not defined is `–` in a table, `null` in JSON and NaN in Python, and the page of the run "
+            "says why."
+        ),
+        "## Notation",
+        bullets(_NOTATION),
+        *(paragraph(f"{linked(_title(group))}: " + ", ".join(linked(one.name, one.label) for one in ours) + ".")
+          for group, ours in groups.items()),
+        *(f"## {_title(group)}\n\n" + "\n\n".join(map(_metric, ours)) for group, ours in groups.items()),
+    )  # fmt: skip
+
+
+def _metrics() -> list[definitions.Metric]:
+    return list(definitions.METRICS.values())
+
+
+def _title(group: str) -> str:
+    return f"Numbers about {_ABOUT.get(group, group)}"
+
+
+def _metric(metric: definitions.Metric) -> str:
+    undefined, source = never_or_when(metric.name), source_of(metric.name)
+    units = {"": "a number without unit", "money": "money, in the currency of the account", "%": "%"}
+    facts = [f"Unit: {units[metric.unit]}.", f"Undefined: {undefined}."]
+    facts += [f"Source: {source}"] if source else []
+    return f"### {metric.name}\n\n" + paragraph(f"**{metric.label}**: {metric.definition}") + f"\n\n{bullets(facts)}"
+
+
+def never_or_when(name: str) -> str:
+    """Return when a metric is undefined, in the words of the functions that its row calls."""
+    found = [_undefined(function) for function in functions_of(name)]
+    return "; ".join(dict.fromkeys(filter(None, found))) or "never"
+
+
+def source_of(name: str) -> str:
+    """Return where the formula of a metric comes from, "" where it needs no source."""
+    docs = [inspect.getdoc(function) or "" for function in functions_of(name)]
+    found = [re.search(r"^Source: (.*?)(\n\n|\Z)", text, re.DOTALL | re.MULTILINE) for text in docs]
+    return next((" ".join(one[1].split()) for one in found if one), "")
+
+
+def functions_of(name: str) -> list[Callable[..., Any]]:
+    """Return the functions that compute a metric, as its row in `METRICS` names them."""
+    names = _called()[name]
+    found = [getattr(definitions, one, None) or getattr(relative, one, None) for one in names]
+    return [one for one in found if inspect.isfunction(one)]
+
+
+def _called() -> dict[str, list[str]]:
+    """Return which functions the row of each metric calls."""
+    tree = ast.parse(inspect.getsource(definitions))
+    rows = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "Metric"]
+    return {ast.literal_eval(row.args[0]): _names(row.args[-1]) for row in rows}
+
+
+def _names(function: ast.expr) -> list[str]:
+    found = [ast.unparse(node).removeprefix("relative.") for node in ast.walk(function)
+             if isinstance(node, ast.Name | ast.Attribute)]  # fmt: skip
+    return [one for one in found if "." not in one]
+
+
+def _undefined(function: Callable[..., Any]) -> str:
+    """Return the clause of a docstring that says when the number is undefined."""
+    said = re.search(r"\bundefined ([^;.]*(?:\.\d[^;.]*)*)", " ".join((function.__doc__ or "").split()), re.IGNORECASE)
+    return said[1] if said else ""

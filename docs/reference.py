@@ -1,0 +1,29 @@
+"""Write the pages of `docs/reference` anew, from the code that they are about: `python docs/reference.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from making.commands import commands_page
+from making.ib import ib_page
+from making.metrics import metrics_page
+from making.python import python_page
+
+FOLDER = Path(__file__).parent / "reference"
+PAGES: dict[str, Callable[[], str]] = {
+    "commands.md": commands_page,
+    "python.md": python_page,
+    "metrics.md": metrics_page,
+    "ib-errors.md": ib_page,
+}
+
+
+def main() -> None:
+    """Write every page."""
+    for name, make in PAGES.items():
+        (FOLDER / name).write_text(make(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
