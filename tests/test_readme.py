@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
@@ -57,16 +55,6 @@ def test_the_python_of_the_readme_runs(tmp_path):
     assert "Sharpe ratio" in ran.stdout
     assert "runs/readme/page/index.html" in ran.stdout
     assert len([line for line in code.splitlines() if line and not line.startswith("from")]) <= 12
-
-
-PAGES = ["README.md", "backtest/README.md", "data/README.md", "docs/strategies-in-ci.md", ".github/CONTRIBUTING.md"]
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_no_link_is_broken(page):
-    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text())
-
-    assert [link for link in links if "://" not in link and not ((ROOT / page).parent / link).exists()] == []
 
 
 def test_the_first_commands_of_the_readme_are_the_two_that_set_all_up():

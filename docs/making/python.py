@@ -41,7 +41,7 @@ def python_page() -> str:
         *(_function(name, one) for name, one in functions.items()),
         "## Classes",
         *(_class(name, one) for name, one in classes.items()),
-        "## What they give",
+        "## What they give and take",
         *(_class(name, one) for name, one in given.items()),
         "## Tables",
         *(_rows(name, one) for name, one in tables.items()),
