@@ -43,9 +43,10 @@ test: lint $(SECOND_READY)  ## all that CI checks: lint, then the tests, noteboo
 	$(SECOND)/bin/python -m pytest -q $(IN_PARALLEL) $(CLIENT_TESTS)
 	$(VENV)/bin/python -m pytest $(IN_PARALLEL)
 
-lint: $(READY)  ## style, format and types, changing nothing
+lint: $(READY)  ## style, format, types and spelling, changing nothing
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/codespell
 	$(VENV)/bin/mypy
 
 format: $(READY)  ## put right what can be put right without thinking

@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from making.markdown import bullets, linked, page, paragraph
@@ -80,6 +81,7 @@ def functions_of(name: str) -> list[Callable[..., Any]]:
     return [one for one in found if inspect.isfunction(one)]
 
 
+@cache
 def _called() -> dict[str, list[str]]:
     """Return which functions the row of each metric calls."""
     tree = ast.parse(inspect.getsource(definitions))

@@ -10,6 +10,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -121,6 +122,7 @@ def _signature(thing: Callable[..., Any]) -> str:
     return "\n".join(["(", *lines, f"){returned}"])
 
 
+@cache
 def _comments(thing: Any) -> dict[str, str]:
     """Return what is written beside the fields of a class, by name."""
     if not is_dataclass(thing):
@@ -180,6 +182,7 @@ def _classes(thing: Any, annotation: str) -> Iterator[type]:
             yield kind
 
 
+@cache
 def _imported_for_types(module: ModuleType) -> dict[str, Any]:
     """Return what a module imports from this package for the type checker alone, by name."""
     tree = ast.parse(inspect.getsource(module))
