@@ -1,13 +1,12 @@
 """The pages of `docs/reference` are what the code says today; `python docs/reference.py` writes them anew."""
 
-import inspect
 import re
-import shlex
 
 import pytest
 import reference
 import typer
 from making import ib, metrics
+from making.markdown import plain
 from test_every_metric import COUNTED
 
 import backtest
@@ -16,8 +15,6 @@ from backtest.definitions import METRICS
 from backtest.sources import limits
 
 COMMANDS = typer.main.get_command(app).commands
-HELP = "\n".join(inspect.cleandoc(command.help) for command in COMMANDS.values())
-EXAMPLES = re.findall(r"^Example: backtest (.*)", HELP, re.MULTILINE)
 
 
 def committed(name):
@@ -43,15 +40,10 @@ def test_every_argument_and_option_of_a_command_is_explained(name):
     text = section(committed("commands.md"), name)
 
     for parameter in COMMANDS[name].params:
-        assert any(f"`{word}" in text or f"`{word} " in text for word in parameter.opts) or parameter.help in text
+        spelled = f"| `{parameter.opts[0]}" if parameter.opts[0].startswith("--") else "| `"
+        rows = [line for line in text.splitlines() if line.startswith(spelled)]
+        assert any(plain(parameter.help).replace("|", "\\|") in row for row in rows)
         assert not parameter.envvar or f"`{parameter.envvar}`" in committed("commands.md")
-
-
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_is_one_that_its_command_understands(example):
-    name, *words = shlex.split(example)
-
-    COMMANDS[name].make_context(name, words)
 
 
 @pytest.mark.parametrize("name", backtest.__all__)

@@ -239,7 +239,7 @@ def report(
     """
     Write the page of a kept run: verdict, numbers, pictures, trades, definitions, manifest.
 
-    Example: backtest report SmaCross-AAPL-1day-84e4132266 --pdf sma.pdf
+    Example: backtest report SmaCross-AAPL --pdf sma.pdf
     """
     from backtest.report import write_figures, write_report
     from backtest.result import RunResult
