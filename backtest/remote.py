@@ -55,7 +55,7 @@ class Place:
         except ValueError:  # such as half a bracket around an address; its words repeat the URL, and a login in it
             raise UsageError("the URL of the store cannot be read; write s3://BUCKET/PREFIX") from None
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if "@" in parts.netloc + parts.path or set(options) - set(_OPTIONS):
+        if "@" in "".join([parts.netloc, parts.path, *options.values()]) or set(options) - set(_OPTIONS):
             raise UsageError(
                 "the URL of the store holds a login or an option other than "
                 f"{', '.join(_OPTIONS)}; credentials belong in the environment, such as AWS_ACCESS_KEY_ID"

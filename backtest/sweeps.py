@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,6 +31,7 @@ from backtest.inference import BLOCKS, deflated_sharpe, overfitting
 from backtest.result import RunResult
 from backtest.returns import Undefined
 from backtest.store import Store
+from backtest.strategy import bundled
 from backtest.suggestion import there_are
 from backtest.trials import Trial, Trials, read_json
 from backtest.validity import Verdict, verdict
@@ -118,7 +121,8 @@ def sweep(
         rate = partial(_rates, job, Trials(into), rank, executor, jobs, tell)
         drawn = guided_points(grid, where, optuna, seed, rate, rank.startswith("-"))
     points = [Point(params) for params in drawn]
-    document = {**_document(job, grid, rank, random, seed, points), "optuna": optuna}
+    asked_for = _document(job, grid, rank, random, seed, points)
+    document = {**asked_for, "file": _seen_from(into, job), "optuna": optuna}
     if resume:
         _check_same(read_json(into / DOCUMENT), document, into)
     _write(into, document)
@@ -175,6 +179,12 @@ class Sweep:
     def name(self) -> str:
         """The strategy's own name."""
         return str(self.asked["strategy"]).rpartition(":")[2]
+
+    @property
+    def strategy(self) -> str:
+        """The strategy, as it can be run again from here: its file is told as seen from the folder."""
+        file, _, name = str(self.asked["file"]).rpartition(":")
+        return f"{self.folder / file}:{name}" if (self.folder / file).is_file() else str(self.asked["file"])
 
     @property
     def varied(self) -> list[str]:
@@ -280,7 +290,7 @@ class Sweep:
         return f"{self.name} on {', '.join(self.best_run.series)}\n{self.summary}"
 
     def _repr_html_(self) -> str:
-        return f"{self.frame.head(10).to_html(index=False)}<p>{self.summary}</p>"
+        return f"{self.frame.head(10).to_html(index=False)}<p>{html.escape(self.summary)}</p>"
 
     def _more_reasons(self) -> list[str]:
         metric = self.asked["rank"].lstrip("-")
@@ -376,7 +386,6 @@ def _document(job: Job, grid: Grid, rank: str, random: int, seed: int, points: S
     return {
         "format": FORMAT,
         "strategy": job.name,
-        "file": job.strategy if isinstance(job.strategy, str) else job.name,
         "source": job.source,
         "series": [str(one) for one in job.series],
         "since": job.since.isoformat() if job.since else "",
@@ -391,6 +400,17 @@ def _document(job: Job, grid: Grid, rank: str, random: int, seed: int, points: S
         "bars": job.digests,
         "keys": [job.key(point) for point in points],
     }
+
+
+def _seen_from(folder: Path, job: Job) -> str:
+    """Return the strategy's file as the way to it from a folder, so that no name of a user gets into it."""
+    if isinstance(job.strategy, type):
+        return job.name
+    file, _, name = job.strategy.rpartition(":")
+    if Path(file).is_relative_to(bundled("strategies").resolve()):
+        return f"{Path(file).stem}:{name}"
+    near = os.path.commonpath([file, folder.resolve()]) != Path(file).anchor
+    return f"{Path(os.path.relpath(file, folder.resolve())).as_posix()}:{name}" if near else job.name
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

@@ -355,7 +355,7 @@ def _again(tried: Sweep | RunResult, grid: Grid, where: Condition | None) -> dic
     """Return what a sweep or a run was asked, with the points to choose from."""
     if isinstance(tried, Sweep):
         asked = tried.asked
-        known = {"strategy": asked["file"], "rank": asked["rank"], **asked["asked"]}
+        known = {"strategy": tried.strategy, "rank": asked["rank"], **asked["asked"]}
         series, since, until, params = (asked[name] for name in ("series", "since", "until", "params"))
         points = [{name: trial.params[name] for name in asked["grid"]} for trial in tried.trials]
     else:

@@ -605,3 +605,14 @@ def test_a_hundred_thousand_bars_are_one_answer(tmp_path: Path) -> None:
         bars = client.answer(7)
 
     assert len(rows(bars)) == 100_000
+
+
+def test_the_log_does_not_name_the_account_that_a_client_asks_for(sample: Store) -> None:
+    log = io.StringIO()
+    with Gateway(sample, log=log) as gateway, RawClient(gateway.port) as client:
+        client.send(6, 2, 1, "U7654321")
+        client.ask_bars(1)
+        client.answer(1)
+
+    assert [json.loads(line)["request"].get("text") for line in log.getvalue().splitlines()][1] == "(account)"
+    assert "U7654321" not in log.getvalue()

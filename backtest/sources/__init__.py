@@ -99,6 +99,8 @@ def connect(
         SourceError: nobody answers there.
     """
     scheme, _, rest = address.partition(":")
+    if "@" in address and scheme not in ("gateway", "csv"):  # these name folders
+        raise UsageError(f"the address of the source holds a login, which a gateway never asks for; write {DEFAULT}")
     if scheme == "ib":
         return _open_ib(address, patience, Path(state) if state else None, time_scale)
     if scheme == "gateway" and rest:
@@ -106,7 +108,7 @@ def connect(
     if scheme == "csv" and rest:
         return _open_files(rest)
     raise UsageError(
-        f"no source {address!r}; write {DEFAULT} (TWS or IB Gateway), gateway:FOLDER (emulator) or csv:FOLDER (files)"
+        f"no source {scheme!r}; write {DEFAULT} (TWS or IB Gateway), gateway:FOLDER (emulator) or csv:FOLDER (files)"
     )
 
 
@@ -123,7 +125,7 @@ def _open_ib(address: str, patience: Patience, state: Path | None, time_scale: f
             f"{address!r} is no address ({error}); write such as ib://127.0.0.1:4002?client_id=7"
         ) from error
     if query:
-        raise UsageError(f"{address!r} asks for {', '.join(query)}; only client_id and limits can be given")
+        raise UsageError(f"{DEFAULT}?{'=...&'.join(query)}=... means nothing; only client_id and limits can be given")
     return IbSource(host, port, client_id, patience=patience, state=state, limits=limits, time_scale=time_scale)
 
 

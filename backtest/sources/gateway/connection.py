@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TextIO
+from typing import Any, TextIO
 
 from backtest.errors import BacktestError, LinkLost, NoConnection, Refused
 from backtest.sources.gateway import wire
@@ -108,7 +108,7 @@ class Desk:
         """Keep what became of a request, and log it."""
         self.requests.append(record)
         if self._log:
-            line = asdict(record) | {"at": record.at.isoformat(), "request": asdict(record.request)}
+            line = asdict(record) | {"at": record.at.isoformat(), "request": _without_account(record.request)}
             print(json.dumps(line), file=self._log, flush=True)
 
     def broadcast(self, code: int) -> None:
@@ -393,6 +393,12 @@ class Connection:
         )
         self._desk.record(record)
         self._send(answer.frames)
+
+
+def _without_account(request: Request) -> dict[str, Any]:
+    """Return the fields of a request for the log; a client may ask for an account by its real number."""
+    told = asdict(request)
+    return told | {"text": "(account)"} if isinstance(request, PlainRequest) and request.text else told
 
 
 def _kind(request: Request) -> str:
