@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -290,14 +289,13 @@ def test_every_public_name_can_be_imported():
     assert set(package.__all__) == set(package._HOMES)
 
 
-def test_the_demo_shows_the_job_and_a_second_time_downloads_nothing(tmp_path):
-    words = ("demo", "--out", str(tmp_path / "runs"), "--store", str(tmp_path / "store"))
-    environment = {**os.environ, "NO_COLOR": "1"}
+def test_the_demo_downloads_nothing_that_its_store_has_already_and_writes_a_page_a_run(call, tmp_path):
+    series, store = ("AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day"), str(tmp_path / "store")
+    call("download", *series, "--since", "2000-03-01", "--until", "2013-03-01", "--source", EMULATOR, "--store", store)
 
-    first, again = backtest(*words, env=environment), backtest(*words, env=environment)
+    code, out, err = call("demo", "--out", str(tmp_path / "runs"), "--store", store)
 
-    assert (first.returncode, again.returncode) == (0, 0)
-    assert "11,958 bars downloaded" in first.stderr
-    assert "Nothing to download" in again.stderr
-    assert first.stdout == again.stdout
+    assert code == 0
+    assert "Nothing to download" in err
+    assert out.count("SmaCross") == out.count("BuyAndHold") == 4
     assert len(list((tmp_path / "runs").glob("*/index.html"))) == 8

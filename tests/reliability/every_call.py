@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import hashlib
 import multiprocessing
 import shutil
 import tempfile
@@ -50,6 +51,7 @@ FITTING: dict[str, tuple[str, ...]] = {
     "EROFS": _NAMED[:13],
     "EACCES": _NAMED,
 }
+Judged = dict[tuple[str, bool], list[str]]  # what is wrong, by the bytes that are left and whether all was told done
 _ONLY_CHANGES = (KILL, "ENOSPC", "EROFS")
 
 
@@ -100,10 +102,12 @@ def strike(folder: Path, operation: Operation, share: Share) -> tuple[int, list[
     known = state(before), state(copy)
     assert done_again(operation, copy) == known[1], f"{operation.name}: twice is not once"
     failures, places = [], range(share.first, calls, share.step)
+    judged: Judged = {}
     for place in places:
         root = _copied(before, whole / "struck")
         failures += [
-            f"{operation.name}, {share.fault} at {text}" for text in _struck(operation, root, share, place, known)
+            f"{operation.name}, {share.fault} at {text}"
+            for text in _struck(operation, root, share, place, known, judged)
         ]
         shutil.rmtree(root)
     shutil.rmtree(whole)
@@ -157,7 +161,9 @@ def _fits(call: Call, fault: str) -> bool:
     return call.name in FITTING[fault] and (call.changes or named_lock or fault not in _ONLY_CHANGES)
 
 
-def _struck(operation: Operation, root: Path, share: Share, place: int, known: tuple[State, State]) -> list[str]:
+def _struck(
+    operation: Operation, root: Path, share: Share, place: int, known: tuple[State, State], judged: Judged
+) -> list[str]:
     """Strike one call; return what is wrong after it."""
     seen: list[Call] = []
     look = _looking(share.fault, seen)
@@ -174,9 +180,25 @@ def _struck(operation: Operation, root: Path, share: Share, place: int, known: t
     what = f"call {place}, {seen[place].name} {[path.removeprefix(str(root)) for path in seen[place].paths]}"
     wrong = [
         *told_wrongly(share.fault, ended, said.read_text() if said.exists() else ""),
-        *_left(operation, root, ended, known),
+        *_judged(operation, root, ended, known, judged),
     ]
     return [f"{what}: {text}" for text in wrong]
+
+
+def _judged(operation: Operation, root: Path, ended: Ended, known: tuple[State, State], judged: Judged) -> list[str]:
+    """Return what is wrong about what is left; equal bytes are judged once, and most faults leave those of before."""
+    key = _bytes_digest(root), bool(ended.acknowledged)
+    if key not in judged:
+        judged[key] = _left(operation, root, ended, known)
+    return judged[key]
+
+
+def _bytes_digest(root: Path) -> str:
+    told = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        told.update(f"{path.relative_to(root)}\0".encode())
+        told.update(path.read_bytes() if path.is_file() else b"folder")
+    return told.hexdigest()
 
 
 def _left(operation: Operation, root: Path, ended: Ended, known: tuple[State, State]) -> list[str]:

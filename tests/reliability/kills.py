@@ -11,6 +11,7 @@ write that was under way, and the next writers go on from there.
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import os
 import select
@@ -66,6 +67,7 @@ def _kill(kills: int, seed: int, writers: int) -> tuple[int, int, int]:
     chance, killed, under_way, rounds = Random(seed), 0, 0, 0
     with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
         _write(Path(folder) / "warm", 0, 0)  # so that the children have nothing to import
+        gc.freeze()  # and copy nothing for a collection of garbage
         while killed < kills:
             root, done = Path(folder) / f"round-{rounds}", [1, *[0] * (writers - 1)]
             _write(root, 0, 0)

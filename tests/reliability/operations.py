@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import io
 import os
@@ -112,6 +113,7 @@ def warm(folder: Path) -> None:
         root = folder / f"warm-{place}"
         operation.before(root)
         done_again(operation, root)
+    gc.freeze()  # a child that collects garbage would copy all that it shares with its parent
 
 
 def quick_folder() -> str | None:
