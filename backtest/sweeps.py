@@ -21,6 +21,7 @@ import numpy as np
 from backtest import grid as grids
 from backtest.account import sample
 from backtest.bars import Series
+from backtest.bundle import bundled
 from backtest.definitions import METRICS
 from backtest.disk import sync_folder, write_file
 from backtest.errors import BadStore, StrategyError, UsageError
@@ -31,7 +32,6 @@ from backtest.inference import BLOCKS, deflated_sharpe, overfitting
 from backtest.result import RunResult
 from backtest.returns import Undefined
 from backtest.store import Store
-from backtest.strategy import bundled
 from backtest.suggestion import there_are
 from backtest.trials import Trial, Trials, read_json
 from backtest.validity import Verdict, verdict
