@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from backtest.bars import rows_digest, schema
+from backtest.disk import read_file
 from backtest.errors import DamagedStore, UsageError
 from backtest.manifest import REPAIR, Segment
 
@@ -74,6 +76,11 @@ def encode_any(table: pa.Table, note: str) -> bytes:
     return _bytes(sink)
 
 
+_THREADS = 4  # that decode; each decodes a segment of its own
+_FEW = 3  # segments that are not worth a second thread
+_T = TypeVar("_T")
+
+
 def segment_of(period: str, bars: pa.Table, data: bytes) -> Segment:
     """Return what a manifest says of a file of bars."""
     sha = hashlib.sha256(data).hexdigest()
@@ -115,6 +122,26 @@ def downloads_of(data: bytes, path: Path | str) -> list[dict[str, str]]:
         return _downloads_of_json(words.get(_KEY, b"[]"))
     except (pa.ArrowException, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedStore(f"{path} does not say what its bars came from ({error}); {REPAIR}") from error
+
+
+def bars_in(path: Path, segment: Segment) -> pa.Table:
+    """Return the bars of a file of the store."""
+    return decode(read_file(path, segment.bytes), segment, path)
+
+
+def downloads_in(path: Path, segment: Segment) -> list[dict[str, str]]:
+    """Return the downloads that a file of the store names."""
+    return downloads_of(read_file(path, segment.bytes), path)
+
+
+def in_threads(use: Callable[[Path, Segment], _T], paths: Sequence[Path], segments: Sequence[Segment]) -> list[_T]:
+    """Return what `use` makes of each; hashing and decoding leave Python to the other threads."""
+    if len(paths) <= _FEW:
+        return [use(path, segment) for path, segment in zip(paths, segments, strict=True)]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        return list(pool.map(use, paths, segments))
 
 
 def download_record(

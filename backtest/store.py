@@ -52,11 +52,12 @@ from backtest.manifest import (
     to_bytes,
 )
 from backtest.segments import (
-    decode,
+    bars_in,
     download_record,
-    downloads_of,
+    downloads_in,
     encode,
     encode_any,
+    in_threads,
     masked,
     merged,
     segment_of,
@@ -67,8 +68,6 @@ from backtest.tables import around, between, by_period, check_inside, conflict, 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_THREADS = 4  # that decode; each decodes a segment of its own
-_FEW = 3  # segments that are not worth a second thread
 _T = TypeVar("_T")
 
 
@@ -127,7 +126,7 @@ class Store:
             NoBars: the store does not know the series or the revision, or has no bar of it in the span.
             DamagedStore: a file is not what was written.
         """
-        tables = self._each_segment(series, lambda manifest: _wanted(manifest, span, revision), _decoded)
+        tables = self._each_segment(series, lambda manifest: _wanted(manifest, span, revision), bars_in)
         bars = joined(tables)
         if span is not None:
             bars = between(bars, span)
@@ -212,7 +211,7 @@ class Store:
 
     def provenance(self, series: Series) -> list[dict[str, str]]:
         """Return the downloads that the stored bars came from, by time, as far as their files name them."""
-        return merged(self._each_segment(series, lambda manifest: manifest.segments, _downloads))
+        return merged(self._each_segment(series, lambda manifest: manifest.segments, downloads_in))
 
     def prune(self, series: Series, keep: int = 0) -> int:
         """
@@ -325,7 +324,7 @@ class Store:
         while manifest is not None:
             try:
                 segments = choose(manifest)
-                return _in_threads(use, self._paths(series, manifest, segments), segments)
+                return in_threads(use, self._paths(series, manifest, segments), segments)
             except FileNotFoundError as error:
                 newer = self._read_manifest(series)
                 if newer is None or newer.generation == manifest.generation:
@@ -398,7 +397,7 @@ class Store:
         """Return the bars of each period that the change may touch."""
         periods = by_period(change.bars, series)
         touched = [one for one in old.segments if one.period in periods or _overlaps(one, change.span)]
-        tables = self._use(_decoded, series, old, touched)
+        tables = self._use(bars_in, series, old, touched)
         return {segment.period: table for segment, table in zip(touched, tables, strict=True)}
 
     def _write_segments(
@@ -418,14 +417,14 @@ class Store:
     def _downloads(self, series: Series, old: Manifest, period: str, span: Span) -> list[dict[str, str]]:
         """Return where the bars of a period came from, of which some lie outside the span and so stay."""
         before = [one for one in old.segments if one.period == period and not _inside(one, span)]
-        return [one for downloads in self._use(_downloads, series, old, before) for one in downloads]
+        return [one for downloads in self._use(downloads_in, series, old, before) for one in downloads]
 
     def _use(
         self, use: Callable[[Path, Segment], _T], series: Series, held: Manifest, segments: Sequence[Segment]
     ) -> list[_T]:
         """Return what `use` makes of each segment of a series whose lock we hold: what is gone is lost."""
         try:
-            return _in_threads(use, self._paths(series, held, segments), segments)
+            return in_threads(use, self._paths(series, held, segments), segments)
         except FileNotFoundError as error:
             raise DamagedStore(f"{error.filename} is lost; {REPAIR}") from error
 
@@ -475,24 +474,6 @@ def _revised(old: Manifest, change: _Change, changed: Iterable[str], bars: int) 
 
 
 # --- one segment
-
-
-def _decoded(path: Path, segment: Segment) -> pa.Table:
-    return decode(read_file(path, segment.bytes), segment, path)
-
-
-def _downloads(path: Path, segment: Segment) -> list[dict[str, str]]:
-    return downloads_of(read_file(path, segment.bytes), path)
-
-
-def _in_threads(use: Callable[[Path, Segment], _T], paths: Sequence[Path], segments: Sequence[Segment]) -> list[_T]:
-    """Return what `use` makes of each; hashing and decoding leave Python to the other threads."""
-    if len(paths) <= _FEW:
-        return [use(path, segment) for path, segment in zip(paths, segments, strict=True)]
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-        return list(pool.map(use, paths, segments))
 
 
 def _wanted(manifest: Manifest, span: Span | None, revision: int | None) -> list[Segment]:
