@@ -19,7 +19,8 @@ def commands_page() -> str:
     return page(
         "Commands",
         paragraph(
-            "`backtest COMMAND --help` says the same in a terminal. Results go to stdout, words for people to stderr; "
+            "`backtest COMMAND --help` says the same in a terminal, and `python -m backtest` is the same as "
+            "`backtest`. Results go to stdout, words for people to stderr; "
             "with `--json` one JSON document goes to stdout, and nothing else. Dates are sessions, and both ends are "
             "included. A series is spelled `SYMBOL[-KIND[-EXCHANGE[-CURRENCY[-EXPIRY]]]]/BARSIZE[/PRICES[/rth|all]]`, "
             "such as `AAPL/1day`, `EUR-CASH/1min` or `ES-FUT-CME-USD-202612/5mins`. Words that are new to you are in "
@@ -43,7 +44,7 @@ def _exit_codes() -> str:
         ("0", "Done, and all is well."),
         ("1", "A check failed, such as `verify` or `baseline check`, or the disk is full or not to be written."),
         *((str(kind.exit_code), summary(kind)) for kind in sorted(kinds, key=lambda kind: kind.exit_code)),
-        ("130", "Stopped with Ctrl-C; what is done stays."),
+        ("130", "Stopped with Ctrl-C; what is done stays. A download ends in order, with 4."),
     )
 
 

@@ -114,7 +114,11 @@ def _kinds() -> list[type[errors.SourceError]]:
 
 
 def _kind(kind: type[errors.SourceError]) -> tuple[str, ...]:
-    ended = "the download ends" if issubclass(kind, downloader._ENDS_ALL) else "the series fails, the others go on"
+    ended = (
+        "the download ends"
+        if issubclass(kind, downloader._ENDS_ALL)
+        else "the series stays incomplete, the others go on"
+    )
     special = {errors.NoData: "remembered as an answer", errors.TooLong: "smaller steps, which is remembered"}
     meaning = sentence(summary(kind)).replace("; `code` keeps it, 0 where there is none", "")
     return f"`{kind.__name__}`", meaning, _again(kind), special.get(kind, ended), sentence(link._ADVICE[kind])

@@ -23,6 +23,15 @@ _NOTATION = (
     "`Φ` and `φ` are distribution and density of the normal distribution; `z` is a quantile of it.",
     "Net is the money of a round trip after the costs of both fills; `k` is the number of round trips.",
 )
+_UNITS = {
+    "percent": "%, a fraction in Python and JSON",
+    "ratio": "none",
+    "probability": "none, a probability from 0 to 1",
+    "count": "none, a count",
+    "money": "money, in the currency of the account",
+    "sessions": "sessions",
+    "days": "days of the calendar",
+}
 _ABOUT = {"return": "returns", "drawdown": "drawdowns", "benchmark": "the run beside a benchmark"}
 
 
@@ -55,8 +64,7 @@ def _title(group: str) -> str:
 
 def _metric(metric: definitions.Metric) -> str:
     undefined, source = never_or_when(metric.name), source_of(metric.name)
-    units = {"": "a number without unit", "money": "money, in the currency of the account", "%": "%"}
-    facts = [f"Unit: {units[metric.unit]}.", f"Undefined: {undefined}."]
+    facts = [f"Unit: {_UNITS[metric.format]}.", f"Undefined: {undefined}."]
     facts += [f"Source: {source}"] if source else []
     return f"### {metric.name}\n\n" + paragraph(f"**{metric.label}**: {metric.definition}") + f"\n\n{bullets(facts)}"
 
