@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pages
 import pytest
 from hypothesis import HealthCheck, settings
 from market import store_with
@@ -70,3 +71,10 @@ def gateway(sample: Store) -> Iterator[Gateway]:
     """Yield a running gateway on the sample."""
     with Gateway(sample) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pages.Desk]:
+    """Yield where readers do what pages say."""
+    with pages.desk(tmp_path_factory.mktemp("pages")) as ready:
+        yield ready

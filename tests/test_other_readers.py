@@ -1,25 +1,20 @@
-"""What the README says of pandas, polars and DuckDB is so: each line of it runs, on each of the example series."""
-
-import re
-from pathlib import Path
+"""What a page says of pandas, polars and DuckDB is so: each line of it runs, on each of the example series."""
 
 import pyarrow as pa
 import pytest
+from pages import blocks
 
 from backtest.bars import Series, schema
 
-README = Path(__file__).parents[1] / "README.md"
-SHOWN = "data/sample/AAPL-STK-SMART-USD/1day/TRADES/rth/bars"
+PAGE = "docs/how-to/own-data.md"
+SHOWN = "data/bars/AAPL-STK-SMART-USD/1day/TRADES/rth/bars"
 DAILY = ["AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day", "AAPL/1day/ADJUSTED_LAST", "MSFT/1day/ADJUSTED_LAST"]
 MINUTES = ["AAPL/1min", "AAPL/1min/TRADES/all", "EUR-CASH/1min", "ES-FUT-CME-USD-202406/1min"]
 
 
 def bars_by(package, folder):
-    """Return what the README's lines for a package leave in `bars`, on the folder of another series."""
-    section = README.read_text().partition("## Read it with pandas, polars, DuckDB")[2].partition("\n## ")[0]
-    (code,) = (
-        block for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL) if f"import {package}" in block
-    )
+    """Return what the page's lines for a package leave in `bars`, on the folder of another series."""
+    (code,) = (block.text for block in blocks(PAGE) if block.run and f"import {package}" in block.text)
     assert code.count(SHOWN) == 1
     names = {}
     exec(code.replace(SHOWN, str(folder)), names)
