@@ -24,9 +24,10 @@ endif
 
 READY := $(VENV)/ready-$(KEY)
 SECOND_READY := $(SECOND)/ready-$(KEY)
+BEGAN := $(shell date +%s)
 PIP_INSTALL := bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo test lint format bench dist sbom lock clean
+.PHONY: help demo test with-ib-async lint format bench dist sbom lock clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/make \1 - \2/p' Makefile
@@ -34,14 +35,22 @@ help:  ## say what there is
 demo: $(READY)  ## from bars to a report, without an account
 	@$(VENV)/bin/backtest demo
 
-# What talks to a gateway is tested with either client library; the last line is that of the whole suite.
+# What talks to a gateway is tested with either client library.
 CLIENT_TESTS := $(addprefix tests/test_,$(addsuffix .py,columns downloader fault_table filling ib link pacing))
 
 IN_PARALLEL := --numprocesses auto --dist worksteal
 
-test: lint $(SECOND_READY)  ## all that CI checks: lint, then the tests, notebooks among them
-	$(SECOND)/bin/python -m pytest -q $(IN_PARALLEL) $(CLIENT_TESTS)
-	$(VENV)/bin/python -m pytest $(IN_PARALLEL)
+# What mostly waits, for servers or a gateway, goes beside what mostly computes, where `make` can tell each in one piece.
+BESIDE := $(if $(filter output-sync,$(.FEATURES)),--jobs=2 --output-sync)
+
+test:  ## all that CI checks: lint, then the tests, notebooks among them; says what it ran
+	@echo "Environments, lint and the tests with ib_async come first, each told when it is done ..." >&2
+	@$(MAKE) --no-print-directory $(BESIDE) lint with-ib-async
+	$(VENV)/bin/python -m pytest $(IN_PARALLEL) --junitxml=build/tests.xml
+	@$(VENV)/bin/python .ci/summary $(BEGAN) $(VENV)=build/tests.xml $(SECOND)=build/tests-ib-async.xml
+
+with-ib-async: $(SECOND_READY)
+	$(SECOND)/bin/python -m pytest -q $(IN_PARALLEL) --junitxml=build/tests-ib-async.xml $(CLIENT_TESTS)
 
 lint: $(READY)  ## style, format, types and spelling, changing nothing
 	$(VENV)/bin/ruff check .
