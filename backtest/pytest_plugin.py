@@ -81,14 +81,14 @@ class BacktestRegression:
     def _told(self, strategy: Any, series: Any, name: str, store: Any, words: dict[str, Any]) -> str:
         """Return what is wrong, in words."""
         from backtest.engine import run
-        from backtest.regression import default_name, keep
+        from backtest.regression import default_name, keep, path_of
         from backtest.remote import open_store
 
         opened = open_store(
             store or self._config.getoption("--backtest-store") or self._config.getini("backtest_store")
         )
         result = run(strategy, series, store=opened, **_arguments(strategy, words))
-        path = Path(self._config.getini("backtest_baselines")) / f"{name or default_name(result.spec)}.json"
+        path = path_of(name or default_name(result.spec), self._config.getini("backtest_baselines"))
         self._claim(path.stem, result.spec.key)
         if self._config.getoption("--backtest-accept"):
             keep(result, path, opened)

@@ -110,11 +110,23 @@ def save_runs(results: Sequence[RunResult], folder: str | Path, store: Store, na
     """
     if name and len(results) > 1:
         raise UsageError(f"--name {name} is one name, and {len(results)} runs are given; name one run")
-    paths = [Path(folder) / f"{name or default_name(result.spec)}.json" for result in results]
+    paths = [path_of(name or default_name(result.spec), folder) for result in results]
     for result, path in zip(results, paths, strict=True):
         _refuse_another(result.spec, path)
         keep(result, path, store)
     return paths
+
+
+def path_of(name: str, folder: str | Path) -> Path:
+    """
+    Return the file of a baseline.
+
+    Raises:
+        UsageError: the name leads out of the folder, as that of a stranger's run could.
+    """
+    if "\\" in name or name != Path(name).name:
+        raise UsageError(f"{name!r} is no name of a baseline, which is one file in {folder}; give one: --name NAME")
+    return Path(folder) / f"{name}.json"
 
 
 def reproduce(result: RunResult, name: str, store: Store, strategy: str = "") -> Judgement:

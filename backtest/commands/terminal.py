@@ -11,16 +11,17 @@ if TYPE_CHECKING:
 
 
 _WIDTH = 80
+_CONTROLS = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t"}
 
 
 def say(text: str) -> None:
     """Tell people something: stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(_harmless(text), file=sys.stderr, flush=True)
 
 
 def give(text: str) -> None:
     """Give a result: stdout."""
-    print(text, flush=True)
+    print(_harmless(text), flush=True)
 
 
 def give_json(value: dict[str, Any]) -> None:
@@ -40,7 +41,7 @@ def give_table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
         # Where the width is short, the first column is folded: it names a thing, and cut off it would name none.
         table.add_column(name, justify="right" if right else "left", no_wrap=n > 0, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(unmarked, row))
     Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False).print(table)
 
 
@@ -48,7 +49,7 @@ def unmarked(text: str) -> Text:
     """Return the text as it is: square brackets in it are no marks for rich."""
     from rich.text import Text
 
-    return Text(text, overflow="fold")
+    return Text(_harmless(text), overflow="fold")
 
 
 def wrapped(text: str) -> str:
@@ -63,3 +64,8 @@ def width() -> int:
     import shutil
 
     return max(shutil.get_terminal_size().columns, 40) if sys.stdout.isatty() else _WIDTH
+
+
+def _harmless(text: str) -> str:
+    """Return the text with its control characters to be read: a stranger's name could move the cursor by them."""
+    return text.translate(_CONTROLS)
