@@ -13,6 +13,7 @@ from backtest.bars import Series
 from backtest.errors import DamagedStore, NoBars
 from backtest.findings import inside
 from backtest.quality import session_edges
+from backtest.suggestion import did_you_mean_stored
 
 if TYPE_CHECKING:
     from backtest.manifest import Manifest
@@ -77,7 +78,7 @@ def _entry(series: Series, store: Store) -> Entry:
     except DamagedStore as error:
         return Entry(series, None, None, 0, 0, "", (), None, problem=str(error))
     if not manifest.generation:
-        hint = store.like(series)
+        hint = did_you_mean_stored(series, store)
         raise NoBars(f"{series.short} is not in {store.root}; see what is: backtest ls --store {store.root}{hint}")
     segments = manifest.segments
     first, last = (

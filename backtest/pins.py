@@ -23,6 +23,7 @@ from backtest.calendars import span_of_sessions
 from backtest.errors import BrokenPin, NoBars, UsageError
 from backtest.manifest import Segment
 from backtest.store import Store
+from backtest.suggestion import did_you_mean_stored
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -338,7 +339,7 @@ def _read(store: Store, series: Series, span: Span) -> pa.Table:
 def _all(store: Store, series: Series) -> Span:
     segments = store.manifest(series).segments
     if not segments:
-        hint = store.like(series)
+        hint = did_you_mean_stored(series, store)
         raise NoBars(f"{series.short} is not in {store.root}; run: backtest download {series.short} --since DATE{hint}")
     return Span(_moment(segments[0].first), _moment(segments[-1].last) + _MOMENT)
 

@@ -24,6 +24,7 @@ from backtest.manifest import LARGEST_SEGMENT, REPAIR, Manifest, Segment, of_byt
 from backtest.remote import Place, check_size, explained
 from backtest.segments import decode
 from backtest.store import Store
+from backtest.suggestion import did_you_mean_stored
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,7 +72,7 @@ def publish(
     unknown = [one for one in wanted if not store.manifest(one).generation]
     if unknown or not wanted:
         names = " ".join(one.short for one in unknown) or "any series"
-        hint = store.like(unknown[0]) if unknown else ""
+        hint = did_you_mean_stored(unknown[0], store) if unknown else ""
         raise NoBars(f"{names} is not in {store.root}; see what is: backtest ls --store {store.root}{hint}")
     _mark(store, target)
     done = []

@@ -35,7 +35,7 @@ from backtest.disk import (
     sync_folder,
     write_file,
 )
-from backtest.errors import BacktestError, BadStore, DamagedStore, DataError, NoBars, UsageError
+from backtest.errors import BadStore, DamagedStore, DataError, NoBars, UsageError
 from backtest.layout import files_in, format_of, has_bars, mark_store, names_of, strays
 from backtest.manifest import (
     ANSWER_NAME,
@@ -62,7 +62,7 @@ from backtest.segments import (
     merged,
     segment_of,
 )
-from backtest.suggestion import did_you_mean_series
+from backtest.suggestion import did_you_mean_stored
 from backtest.tables import around, between, by_period, check_inside, conflict, differing, joined
 
 if TYPE_CHECKING:
@@ -132,17 +132,11 @@ class Store:
             bars = between(bars, span)
         if not len(bars):
             known = self.manifest(series).rows
-            where, hint = (f" from {span}" if span else "", "") if known else ("", self.like(series))
+            where, hint = (f" from {span}" if span else "", "") if known else ("", did_you_mean_stored(series, self))
             raise NoBars(
                 f"{series.short}{where} is not in {self.root}; run: backtest download {series.short} --since DATE{hint}"
             )
         return bars
-
-    def like(self, series: Series) -> str:
-        """Return which of the stored series may be meant by one that is not: the end of a sentence, or nothing."""
-        with contextlib.suppress(BacktestError):  # what is wrong with the store is not what is to be told
-            return did_you_mean_series(series, self.series())
-        return ""
 
     def write(
         self,
@@ -288,9 +282,8 @@ class Store:
 
     def _check_known(self, series: Series) -> None:
         if not self.manifest(series).generation:
-            raise NoBars(
-                f"{series.short} is not in {self.root}; see what is: backtest ls --store {self.root}{self.like(series)}"
-            )
+            hint = did_you_mean_stored(series, self)
+            raise NoBars(f"{series.short} is not in {self.root}; see what is: backtest ls --store {self.root}{hint}")
 
     def _series_of(self, folder: Path) -> Series:
         key = folder.relative_to(self.root).as_posix()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from backtest.errors import BacktestError
 
 if TYPE_CHECKING:
     from backtest.bars import Series
+    from backtest.store import Store
 
 
 def did_you_mean(word: str, known: Iterable[str], most: int = 1) -> str:
@@ -29,6 +33,13 @@ def did_you_mean_series(wanted: Series, known: Iterable[Series]) -> str:
     of_its_size = [one for one in alike if (one.size, one.prices) == (wanted.size, wanted.prices)]
     near = [one.short for one in of_its_size or alike][:3]
     return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def did_you_mean_stored(wanted: Series, store: Store) -> str:
+    """Return the like of the series of a store that lacks one; what else may be wrong with it is not what is told."""
+    with suppress(BacktestError):
+        return did_you_mean_series(wanted, store.series())
+    return ""
 
 
 def nearest(word: str, known: Iterable[str], most: int) -> list[str]:

@@ -31,6 +31,7 @@ from backtest.quality import check_answer, compare, seconds
 from backtest.segments import check_values, downloads_of
 from backtest.segments import decode as decode_segment
 from backtest.store import Store
+from backtest.suggestion import did_you_mean_stored
 from backtest.tables import joined
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def verify(root: str | Path, wanted: Sequence[Series] = ()) -> Iterator[Verdict]
     keys = series_keys(folder)
     missing = [one for one in wanted if str(one) not in keys]
     if missing:
-        names, hint = ", ".join(one.short for one in missing), Store(folder).like(missing[0])
+        names, hint = ", ".join(one.short for one in missing), did_you_mean_stored(missing[0], Store(folder))
         raise NoBars(f"{names} is not in {folder}; see what is: backtest ls --store {folder}{hint}")
     yield Verdict("", (*marked, *_strangers(folder, keys)), files=1)
     for key in [str(one) for one in wanted] or keys:
