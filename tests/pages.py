@@ -40,7 +40,7 @@ BLOCK = re.compile(
 )
 RUN = ("console", "sh", "python")
 DAY_AFTER = datetime(2013, 3, 2, 12, tzinfo=UTC)
-FROM_NOTHING = ("README.md",)  # pages that bring their bars; the others say that the demo's are there
+FROM_NOTHING = ("README.md", "docs/tutorial.md")  # which bring their bars; others say that the demo's are there
 SOMEBODY = {"NAME": "Test", "EMAIL": "test@example.com"}
 PORTS = ("127.0.0.1:{}", "--port {}")
 
@@ -58,7 +58,7 @@ READ_BY = {
         "test_strategies_in_ci.py::test_all_files_of_the_page_are_there_and_each_check_has_a_baseline",
     ),
     ("docs/how-to/strategies-in-ci.md", WORKFLOW): "test_strategies_in_ci.py::test_every_step_of_the_workflow_passes",
-    ("docs/reference/commands.md", ""): "test_reference.py::test_an_example_is_one_that_its_command_understands",
+    ("docs/reference/commands.md", ""): "test_examples.py::test_an_example_does_what_it_says",
     ("docs/reference/python.md", "python"): "test_reference.py::test_a_page_is_what_its_command_would_write_now",
     ("docs/reference/python.md", "text"): "test_reference.py::test_a_page_is_what_its_command_would_write_now",
     ("data/README.md", "sha256"): "test_store.py::test_the_sample_is_the_one_whose_hashes_are_documented",

@@ -90,6 +90,8 @@ def test_a_wrong_command_in_a_sentence_is_told():
 def complaint(text: str) -> str:
     """Return what is wrong with a command in a sentence, or with an option that stands alone; "" for nothing."""
     words = shlex.split(text)
+    if words[:3] == ["python", "-m", "backtest"]:
+        return complaint(" ".join(words[2:]))
     if words[0] == "python":
         return "" if (ROOT / words[1]).is_file() else "no such file"
     if words[0] == "make":
