@@ -198,7 +198,7 @@ _RISK = (
     ),
     Metric(
         "sharpe_geometric", "Sharpe ratio, geometric", "ratio",
-        "CAGR of r − f / (s(r − f)·√P).",
+        "(CAGR of r − f) / (s(r − f)·√P).",
         lambda run: sharpe_geometric(run.returns, run.risk_free, run.periods),
     ),
     Metric(
@@ -362,12 +362,12 @@ _BENCHMARK = (
         lambda run: _beside(run, relative.active_drawdown),
     ),
     Metric(
-        "treynor", "Treynor ratio", "ratio", "CAGR of r − f / β.",
+        "treynor", "Treynor ratio", "ratio", "(CAGR of r − f) / β.",
         lambda run: _of_a_year(run, _beside(run, relative.treynor, run.risk_free, run.periods)),
     ),
     Metric(
         "m2", "M²", "percent",
-        "CAGR of r − f·s(b − f) / s(r − f) + CAGR of f: the growth at the benchmark's volatility.",
+        "(CAGR of r − f)·s(b − f) / s(r − f) + CAGR of f: the growth at the benchmark's volatility.",
         lambda run: _of_a_year(run, _beside(run, relative.m2, run.risk_free, run.periods)),
     ),
 )  # fmt: skip

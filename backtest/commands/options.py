@@ -20,22 +20,32 @@ def runs_here() -> list[str]:
 
 
 StrategyArgument = Annotated[
-    str, typer.Argument(help="file.py:Name, or the name of a strategy that comes along.", autocompletion=strategies)
+    str,
+    typer.Argument(
+        metavar="STRATEGY", help="file.py:Name, or the name of a strategy that comes along.", autocompletion=strategies
+    ),
 ]
 RunArgument = Annotated[
     str,
     typer.Argument(metavar="RUN", help="Folder of a kept run, or its name in runs/.", autocompletion=runs_here),
 ]
 SeriesArgument = Annotated[
-    list[str], typer.Argument(help="One series or several, such as AAPL/1day.", autocompletion=stored_series)
+    list[str],
+    typer.Argument(metavar="SERIES", help="One series or several, such as AAPL/1day.", autocompletion=stored_series),
 ]
 ListedSeriesArgument = Annotated[
     list[str],
-    typer.Argument(help="Series such as AAPL/1day, or @FILE with one a line.", autocompletion=stored_series),
+    typer.Argument(
+        metavar="SERIES", help="Series such as AAPL/1day, or @FILE with one a line.", autocompletion=stored_series
+    ),
 ]
 AnySeriesArgument = Annotated[
     list[str] | None,
-    typer.Argument(help="Series such as AAPL/1day; all of the store if none is named.", autocompletion=stored_series),
+    typer.Argument(
+        metavar="SERIES",
+        help="Series such as AAPL/1day; all of the store if none is named.",
+        autocompletion=stored_series,
+    ),
 ]
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="BACKTEST_STORE", help="Folder of the store; to read, also s3://BUCKET/PREFIX.")

@@ -199,10 +199,12 @@ class RunsAction(StrEnum):
 
 
 def runs(
-    action: Annotated[RunsAction, typer.Argument(help="ls: list; show: a run's numbers; rm: remove it.")],
+    action: Annotated[
+        RunsAction, typer.Argument(metavar="ACTION", help="ls: list; show: a run's numbers; rm: remove it.")
+    ],
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Names, or their beginnings.", autocompletion=runs_here),
+        typer.Argument(metavar="RUN", help="Names, or their beginnings.", autocompletion=runs_here),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -258,7 +260,7 @@ def report(
 def compare(
     run_names: Annotated[
         list[str],
-        typer.Argument(metavar="RUN...", help="Folders of kept runs, or their names.", autocompletion=runs_here),
+        typer.Argument(metavar="RUN", help="Folders of kept runs, or their names.", autocompletion=runs_here),
     ],
     bootstrap: Annotated[int, typer.Option(min=10, help="Samples of the bootstrap.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
@@ -378,10 +380,12 @@ class BaselineAction(StrEnum):
 def baseline(
     action: Annotated[
         BaselineAction,
-        typer.Argument(help="save: of kept runs; check: run again; diff: say all that moved; accept: take it."),
+        typer.Argument(
+            metavar="ACTION", help="save: of kept runs; check: run again; diff: say all that moved; accept: take it."
+        ),
     ],
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Runs to save, or baselines; all if none is named.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Runs to save, or baselines; all if none is named.")
     ] = None,
     folder: Annotated[str, typer.Option(help="Folder of the baselines, to be committed.")] = "strategies/baselines",
     name: Annotated[

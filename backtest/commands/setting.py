@@ -46,6 +46,8 @@ def demo(
 
     Starts the emulator on the sample, downloads four stocks from it through a TCP socket, runs two strategies on
     each and writes a page per run. Needs no account and no network.
+
+    Example: backtest demo --out runs/demo
     """
     from backtest.demo import run_demo
 
@@ -55,7 +57,7 @@ def demo(
 
 
 def new(
-    name: Annotated[str, typer.Argument(help="Folder to make; its last part names the strategy, too.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Folder to make; its last part names the strategy, too.")],
     template: Annotated[
         str, typer.Option(help="trend: one series; pairs: two; rotation: several.", autocompletion=templates)
     ] = "trend",

@@ -78,8 +78,8 @@ def download(
 
 
 def import_(
-    file: Annotated[str, typer.Argument(help="A CSV or Parquet file with a bar a row.")],
-    series: Annotated[str, typer.Argument(help="The series of its bars, such as AAPL/1day.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A CSV or Parquet file with a bar a row.")],
+    series: Annotated[str, typer.Argument(metavar="SERIES", help="The series of its bars, such as AAPL/1day.")],
     store: StoreOption = STORE,
     tz: Annotated[str, typer.Option(help="Zone of times without one: IANA name, or exchange.")] = "",
     as_json: JsonOption = False,
@@ -112,9 +112,12 @@ def import_(
 
 def export(
     series: Annotated[
-        str, typer.Argument(help="A series of the store, such as AAPL/1day.", autocompletion=stored_series)
+        str,
+        typer.Argument(
+            metavar="SERIES", help="A series of the store, such as AAPL/1day.", autocompletion=stored_series
+        ),
     ],
-    file: Annotated[str, typer.Argument(help="Where to: a file that ends in .csv or .parquet.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to: a file that ends in .csv or .parquet.")],
     store: StoreOption = STORE,
     since: SinceOption = "",
     until: UntilOption = "",
@@ -259,7 +262,7 @@ def pin(
 
 
 def publish(
-    url: Annotated[str, typer.Argument(help="s3://BUCKET/PREFIX, or file:///FOLDER.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="s3://BUCKET/PREFIX, or file:///FOLDER.")],
     series: AnySeriesArgument = None,
     store: StoreOption = STORE,
     as_json: JsonOption = False,

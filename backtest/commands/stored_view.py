@@ -48,7 +48,8 @@ def give_plan(plans: list[SeriesPlan], as_json: bool) -> None:
     for plan in plans:
         if plan.error:
             say(f"error: {plan.error}")
-    say(f"{sum(len(plan.windows) for plan in plans):,} requests; nothing was asked for but contracts not yet known.")
+    count = sum(len(plan.windows) for plan in plans)
+    say(f"{count:,} request{'s' * (count != 1)}; nothing was asked for but contracts not yet known.")
 
 
 def _remarks(one: SeriesReport) -> str:
