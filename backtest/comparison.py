@@ -87,7 +87,7 @@ class Comparison:
         tests = [["", ""], *([_ratio(one.sharpe), _probability(one.p)] for one in self.differences)]
         return [
             [run, *(METRICS[name].text(stats[name]) for name in COLUMNS), *test]
-            for run, stats, test in zip(self.runs, self.stats, tests, strict=True)
+            for run, stats, test in zip(_short(self.runs), self.stats, tests, strict=True)
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -223,6 +223,12 @@ def _drawn(own: np.ndarray, other: np.ndarray, block: float, samples: int, seed:
 
 def _names() -> list[str]:
     return [name for name, metric in METRICS.items() if metric.group in _GROUPS]
+
+
+def _short(runs: Sequence[str]) -> Sequence[str]:
+    """Return the names of runs without the keys at their ends, where they are still different."""
+    found = [run.rpartition("-")[0] or run for run in runs]
+    return found if len(set(found)) == len(runs) else runs
 
 
 def _ratio(value: float) -> str:

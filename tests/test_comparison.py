@@ -177,6 +177,13 @@ def test_a_difference_is_said_with_its_sign_its_interval_and_no_probability_of_n
     )
 
 
+def test_the_table_names_runs_without_their_keys_where_that_tells_them_apart():
+    first, other, again = run_of(FIRST, "Cross"), run_of(SECOND, "Other"), run_of(THIRD, "Cross")
+
+    assert [row[0] for row in compare([first, other], samples=20).rows()] == ["Cross-AAPL-1day", "Other-AAPL-1day"]
+    assert [row[0] for row in compare([first, again], samples=20).rows()] == [first.run, again.run]
+
+
 def test_the_command_says_the_same_in_80_columns_and_as_json(tmp_path, capsys):
     def call(*words):
         with contextlib.chdir(tmp_path), pytest.raises(SystemExit) as ended:
