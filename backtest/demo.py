@@ -34,7 +34,7 @@ def run_demo(out: Path, store_folder: str, *, tell: Callable[[str], object] = la
     """Download the sample's series through the emulator, run every strategy on each, write the pages."""
     store = Store(store_folder)
     series = [Series.parse(text) for text in SERIES]
-    tell(f"Emulator on the sample <- ib_insync: {', '.join(SERIES)}, {SINCE} to {UNTIL}")
+    tell(f"Emulator <- ib_insync: daily bars of {len(SERIES)} stocks, {SINCE} to {UNTIL}")
     with connect(f"gateway:{bundled('sample')}") as source:
         report = download(store, source, series, (SINCE, UNTIL))
     if report.ended_by:

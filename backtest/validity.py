@@ -404,8 +404,13 @@ def _about_luck(run: Account) -> Iterator[tuple[str, str]]:
     low, high = sharpe_interval(*run.moments, run.periods)
     inside = low <= 0 <= high
     words = f"{low:.2f} and {high:.2f} at 95 % by its standard error"
-    text = f"the Sharpe ratio is between {words}, above 0 with probability {probability:.3f}"
+    text = f"the Sharpe ratio is between {words}, above 0 with probability {_likely(probability)}"
     yield "cannot be told from luck" if inside else "", text
+
+
+def _likely(probability: float) -> str:
+    """Return a probability in three digits, which never say that a thing is sure."""
+    return f"{min(max(probability, 0.001), 0.999):.3f}"
 
 
 def _percent(share: float) -> str:

@@ -204,6 +204,11 @@ def test_the_gravest_fault_is_the_word(words, result):
     assert verdict(result).words == words
 
 
+@pytest.mark.parametrize(("mean", "likely"), [(0.01, "0.999"), (-0.01, "0.001")])
+def test_no_verdict_calls_a_thing_sure(mean, likely):
+    assert f"above 0 with probability {likely}" in str(verdict(run_of(mean, 1500)))
+
+
 def test_a_run_that_lives_on_cheap_fills_is_told_so():
     result = run_of(0.001, 1500)
     gained = result.record["equity"][-1].as_py() - 100
