@@ -68,7 +68,12 @@ def test_an_interrupted_download_goes_on_without_a_request_repeated(tmp_path, in
 
 def start(gateway, store):
     words = ["download", "AAPL/1min", "--since", "2024-01-02", "--until", "2024-06-28", "--source", gateway.address]
-    return subprocess.Popen([sys.executable, "-m", "backtest", *words, "--store", str(store)])
+    command = [sys.executable, "-m", "backtest", *words, "--store", str(store)]
+    return subprocess.Popen(command, preexec_fn=heed_interrupts)
+
+
+def heed_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a suite that was started with `&` inherits that it is ignored
 
 
 def asked(gateway):
