@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import operator
 from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import copy
 from itertools import chain, islice
 from typing import Any
@@ -18,6 +16,7 @@ from backtrader.lineseries import LineSeriesStub
 from backtrader.trade import Trade
 
 from backtest.fills import LeanBroker
+from backtest.garbage import seldom_collected
 from backtest.history import Clock, History, stamps_of
 from backtest.lines import Coupling, Cursor, is_plain, once
 
@@ -136,19 +135,6 @@ def _priced(data: Any) -> bool:
 # --- the loop
 
 
-@contextmanager
-def _seldom_collecting() -> Iterator[None]:
-    # Each full collection walks all orders that are kept, which came to nearly half of a run with many orders. Not off
-    # altogether: strategies make cycles too (each data frame is one), and these must go now and then.
-    before = gc.get_threshold()
-    if before[0]:
-        gc.set_threshold(max(before[0], 50_000), 50, 1000)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-
-
 class _LeanRun:
     """One run of one strategy; what is not a number in the loop is decided before it."""
 
@@ -173,7 +159,7 @@ class _LeanRun:
         self.late = self._couple(coupling, clock)
         LeanBroker.engage(self.broker, clock.own, all(map(_priced, self.cerebro.datas)))
         try:
-            with _seldom_collecting():
+            with seldom_collected():
                 self._walk(clock)
             self.history.close(clock.own.at + 1)
         finally:
