@@ -7,7 +7,7 @@ SECOND := $(VENV)-ib-async
 # The libraries that `bench` compares with bring hundreds of megabytes of their own.
 RIVALS := $(VENV)-rivals
 
-ifneq (,$(filter demo test lint format bench dist sbom lock,$(MAKECMDGOALS)))
+ifneq (,$(filter demo quick test soak lint format bench dist sbom lock,$(MAKECMDGOALS)))
 # A Python that was named is taken or refused; for a `python3` that does not fit, the first that does stands in.
 STAND_INS := $(if $(filter file,$(origin PYTHON)),python3.13 python3.12 python3.11)
 # An environment belongs to one Python and one folder (its scripts hold the path): the KEY, such as 3.13-2774631.
@@ -27,30 +27,24 @@ SECOND_READY := $(SECOND)/ready-$(KEY)
 BEGAN := $(shell date +%s)
 PIP_INSTALL := bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo test with-ib-async lint format bench dist sbom lock clean
+.PHONY: help demo quick test soak lint format bench dist sbom lock clean
 
 help:  ## say what there is
-	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/make \1 - \2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1 - \2/p' Makefile
 
 demo: $(READY)  ## from bars to a report, without an account
 	@$(VENV)/bin/backtest demo
 
-# What talks to a gateway is tested with either client library.
-CLIENT_TESTS := $(addprefix tests/test_,$(addsuffix .py,columns downloader fault_table filling ib link pacing))
+CHECK := .ci/check --began $(BEGAN) --main $(VENV) --second $(SECOND)
 
-IN_PARALLEL := --numprocesses auto --dist worksteal
+quick: $(READY)  ## the inner loop: lint, and all tests that are fast
+	@$(VENV)/bin/python $(CHECK) quick
 
-# What mostly waits, for servers or a gateway, goes beside what mostly computes, where `make` can tell each in one piece.
-BESIDE := $(if $(filter output-sync,$(.FEATURES)),--jobs=2 --output-sync)
+test: $(READY) $(SECOND_READY)  ## all that CI checks: lint, the tests, pages and notebooks among them; says what it ran
+	@$(VENV)/bin/python $(CHECK) test
 
-test:  ## all that CI checks: lint, then the tests, notebooks among them; says what it ran
-	@echo "Environments, lint and the tests with ib_async come first, each told when it is done ..." >&2
-	@$(MAKE) --no-print-directory $(BESIDE) lint with-ib-async
-	$(VENV)/bin/python -m pytest $(IN_PARALLEL) --junitxml=build/tests.xml
-	@$(VENV)/bin/python .ci/summary $(BEGAN) $(VENV)=build/tests.xml $(SECOND)=build/tests-ib-async.xml
-
-with-ib-async: $(SECOND_READY)
-	$(SECOND)/bin/python -m pytest -q $(IN_PARALLEL) --junitxml=build/tests-ib-async.xml $(CLIENT_TESTS)
+soak: $(READY) $(SECOND_READY)  ## the parts of the long tests; PART=NAME runs one, PART=all all of them
+	@$(VENV)/bin/python tests/soak/parts.py $(PART)
 
 lint: $(READY)  ## style, format, types and spelling, changing nothing
 	$(VENV)/bin/ruff check .

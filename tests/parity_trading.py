@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import backtrader as bt
-from parity_check import difference, outcome
+from parity_check import Cerebro, difference_of, outcome
 from parity_markets import Bar, market, rows
 from parity_strategies import LOUD, Eyes, script
 
@@ -51,16 +51,18 @@ def trading(
     return build
 
 
-def assert_same(build: Any, *reached: str, ended: str = "returned") -> None:
+def assert_same(build: Any, *reached: str, ended: str | None = "returned") -> None:
     """
     Assert that Backtrader and we do the same, and that what the case is about comes up in it.
+
+    With None for `ended` the case may return or raise, as Backtrader does.
 
     An unwatched strategy has little to tell; its watched twin shows that the words come up.
     """
     stock = outcome(build, bt.Cerebro)
     missing = [word for word in reached if word not in repr(stock)] if build.eyes is LOUD else []
-    found = difference(build)
+    found = difference_of(stock, outcome(build, Cerebro))
 
-    assert stock["ended"][0] == ended, stock["ended"]
+    assert ended is None or stock["ended"][0] == ended, stock["ended"]
     assert not missing, f"the case is not about {missing}; it ended so: {stock['ended']}"
     assert not found, found

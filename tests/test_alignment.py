@@ -239,6 +239,7 @@ def test_a_larger_bar_shows_when_it_is_complete_and_not_before(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_day_shows_after_its_last_minute(intraday):
     store = Store(intraday.root)
     day, minutes = Series.parse("AAPL/1day"), Series.parse("AAPL/1min")

@@ -62,6 +62,7 @@ def test_arrays_are_those_that_arrow_makes_itself():
     assert all(made.validate(full=True) is None for made in (arrays.texts([]), arrays.floats([]), arrays.stamps(times)))
 
 
+@pytest.mark.slow
 def test_a_run_and_its_numbers_import_no_pandas():
     job = (
         "import sys; from backtest import run; run('sma_cross', 'AAPL/1day', store='data/sample').stats['sharpe'];"

@@ -44,6 +44,7 @@ def test_the_short_spelling_leaves_out_what_is_the_default():
     assert Series.parse("EUR-CASH-IDEALPRO-USD/1min/MIDPOINT/rth").short == "EUR-CASH/1min"
 
 
+@pytest.mark.slow
 @given(
     symbol=st.text(min_size=1, max_size=12).filter(str.isprintable),
     size=st.sampled_from(["1day", "1min", "30secs"]),

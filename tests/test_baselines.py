@@ -14,6 +14,7 @@ EVERY = sorted(path.stem for path in STRATEGIES.glob("*.py"))
 YEARS = {"since": "2004-01-02", "until": "2007-12-31"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_a_strategy_does_what_its_baseline_says(name, backtest_regression):
     backtest_regression.check(f"strategies/{name}.py", "AAPL/1day", "IBM/1day", store="data/sample", **YEARS)

@@ -22,6 +22,7 @@ from backtest.trials import Trials
 DAILY = Series.parse("MADE/1day")
 
 
+@pytest.mark.soak
 def test_every_turn_has_all_jobs_in_order():
     took = []
 
@@ -43,6 +44,7 @@ def test_a_row_says_whether_its_goal_is_met():
     ]
 
 
+@pytest.mark.soak
 def test_loading_is_set_against_pandas_and_bare_arrow(tmp_path):
     rows = loading.rows(tmp_path, bars=900, repeats=1)
 
@@ -57,6 +59,7 @@ def test_feeds_of_other_bars_are_not_timed():
         loading.check(*feeds)
 
 
+@pytest.mark.soak
 def test_every_strategy_does_the_same_in_both_engines_and_is_told():
     rows = running.rows(bars=2000, repeats=1)
 
@@ -98,6 +101,7 @@ def test_strategies_of_the_benchmark_do_trade():
     assert 0 < rare < 40 < 400 < crosses
 
 
+@pytest.mark.soak
 def test_the_newcomers_programs_agree_and_are_told(tmp_path):
     rows = newcomer.rows(tmp_path, rivals=None, bars=120, counts=(2,), repeats=1)
 
@@ -114,6 +118,7 @@ def test_a_newcomers_program_with_other_numbers_is_not_timed(number):
         newcomer.check(ours, theirs, newcomer.NUMBERS, "a rival", bars)
 
 
+@pytest.mark.soak
 def test_memory_is_told_of_both_and_of_ten_times_the_bars(tmp_path):
     rows = memory.rows(tmp_path, bars=500)
 
@@ -123,6 +128,7 @@ def test_memory_is_told_of_both_and_of_ten_times_the_bars(tmp_path):
     assert rows[0].ours.endswith(" MB")
 
 
+@pytest.mark.soak
 def test_a_peak_is_that_of_a_process_itself_not_of_the_one_that_made_it():
     held = bytearray(300 * 2**20)
 
@@ -132,6 +138,7 @@ def test_a_peak_is_that_of_a_process_itself_not_of_the_one_that_made_it():
     assert float(child.stdout) < len(held) / 2**20 < memory.peak()
 
 
+@pytest.mark.soak
 def test_a_page_has_the_figures_that_matplotlib_alone_is_timed_with(tmp_path):
     result = page.long_run(tmp_path, bars=45 * 1440)
 
@@ -152,6 +159,7 @@ def test_the_report_names_what_it_was_measured_with():
     assert f"backtrader {bt.__version__}" in report
 
 
+@pytest.mark.soak
 def test_sweeps_are_timed_only_if_they_make_the_same_trials(tmp_path):
     sweeping.finish([sweeping.begin(30, 1, 1, tmp_path / "a")])
     made = list(Trials(tmp_path / "a").read().values())

@@ -10,7 +10,7 @@ from handmade import fill, result_of
 
 from backtest import compare, run, write_comparison, write_report
 
-pytestmark = pytest.mark.skipif(not browser.installed(), reason=browser.MISSING)
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(not browser.installed(), reason=browser.MISSING)]
 
 ROOT = Path(__file__).parents[1]
 WIDTHS = (390, 1280)

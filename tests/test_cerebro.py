@@ -178,6 +178,7 @@ def test_a_run_leaves_what_backtraders_own_leaves_to_the_last_bit(feeds, setting
         assert len(stock.runningstrats[0].given) > 5
 
 
+@pytest.mark.slow
 def test_a_run_that_forgets_leaves_the_same_though_it_keeps_few_orders():
     def forgetting(cerebro):
         cerebro.forgets = True

@@ -23,6 +23,7 @@ def backtest(*words, **options):
     )
 
 
+@pytest.mark.slow
 def test_every_command_explains_itself_with_an_example(call):
     for command in COMMANDS:
         code, out, _ = call(command.__name__.rstrip("_"), "--help")
@@ -55,6 +56,7 @@ def test_validate_gives_a_verdict_and_says_the_same_as_json(call, tmp_path):
     assert max(map(len, out.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_validate_ends_with_1_where_a_strategy_knows_the_future(call, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT / "tests")
     kept = str(tmp_path / "kept")
@@ -91,6 +93,7 @@ def test_prune_throws_away_what_was_put_aside_if_it_is_told_to(call, tmp_path):
     assert store.manifest(series).aside == ()
 
 
+@pytest.mark.slow
 def test_run_prints_numbers_and_keeps_the_run_that_report_then_shows(call, tmp_path):
     folder = str(tmp_path / "run")
 
@@ -154,6 +157,7 @@ def test_download_that_misses_something_says_so_with_its_exit_code(call, tmp_pat
     assert status == {"NOPE": "failed", "IBM": "complete"}
 
 
+@pytest.mark.slow
 def test_log_records_are_json_lines_when_asked_for(tmp_path):
     ran = backtest(
         *("download", "IBM/1day", "--since", "2012-01-03", "--until", "2013-03-01", "--log-format", "json"),
@@ -174,6 +178,7 @@ def broken(tmp_path):
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -264,6 +269,7 @@ def test_the_gateway_command_says_where_it_listens_and_ends_on_a_signal():
     assert line.startswith("listening on 127.0.0.1:")
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error():
     words = f"{sys.executable} -m backtest ls --store {SAMPLE} --json | head -c 10"
     ran = subprocess.run(["sh", "-c", words], capture_output=True, text=True, check=True)
@@ -289,6 +295,7 @@ def test_every_public_name_can_be_imported():
     assert set(package.__all__) == set(package._HOMES)
 
 
+@pytest.mark.slow
 def test_the_demo_downloads_nothing_that_its_store_has_already_and_writes_a_page_a_run(call, tmp_path):
     series, store = ("AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day"), str(tmp_path / "store")
     call("download", *series, "--since", "2000-03-01", "--until", "2013-03-01", "--source", EMULATOR, "--store", store)

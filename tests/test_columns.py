@@ -9,6 +9,8 @@ from backtest.sources.columns import cut, read_columns
 from backtest.sources.contracts import client_library
 from backtest.sources.gateway import Gateway
 
+pytestmark = pytest.mark.second_client
+
 HEAD = ["17", "7", "from", "to"]
 DAY = ["20240102", "10.0", "12.0", "9.0", "11.5", "100", "-1", "-1"]
 MINUTE = ["1704207000", "10.0", "12.0", "9.0", "11.5", "-1", "10.25", "3"]

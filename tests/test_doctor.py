@@ -176,6 +176,7 @@ def test_a_missing_permission_is_a_problem_in_words(sample):
     assert "subscribe to the market data" in bars.fix
 
 
+@pytest.mark.slow
 def test_an_unknown_instrument_is_a_problem_and_a_week_without_bars_a_warning(gateway):
     unknown, old = (list(of_source(gateway.address, Series.parse(key)))[-1] for key in ("NOPE/1day", "AAPL/1day"))
 

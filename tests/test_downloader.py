@@ -50,6 +50,7 @@ def script(tmp_path, *entries):
     return Faults.load(path)
 
 
+@pytest.mark.second_client
 @pytest.mark.parametrize("text", ["AAPL/1day", "GOOG/1day", "IBM/1day/ADJUSTED_LAST"])
 def test_daily_bars_come_back_from_the_socket_bit_for_bit(sample, store, source, text):
     series = Series.parse(text)
@@ -61,6 +62,7 @@ def test_daily_bars_come_back_from_the_socket_bit_for_bit(sample, store, source,
     assert store.manifest(series).content == sample.manifest(series).content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["AAPL/1min", "AAPL/1min/TRADES/all", "EUR-CASH/1min", "ES-FUT-CME-USD-202406/1min"])
 def test_minutes_come_back_bit_for_bit_across_a_change_of_the_clocks(intraday, store, text):
     series = Series.parse(text)
@@ -74,6 +76,7 @@ def test_minutes_come_back_bit_for_bit_across_a_change_of_the_clocks(intraday, s
     assert store.manifest(series).content == intraday.manifest(series).content
 
 
+@pytest.mark.second_client
 def test_a_half_day_comes_back_bit_for_bit(intraday, store):
     series = Series.parse("MSFT/1min/TRADES/all")
 
@@ -83,6 +86,7 @@ def test_a_half_day_comes_back_bit_for_bit(intraday, store):
     assert store.read(series).equals(intraday.read(series))
 
 
+@pytest.mark.second_client
 def test_the_second_download_asks_for_nothing(store, source):
     download(store, source, [AAPL, Series.parse("AAPL/1day/ADJUSTED_LAST")], YEARS)
 
@@ -122,6 +126,7 @@ def test_history_that_changes_with_dividends_is_replaced_whole(sample, store, so
     assert store.read(series).equals(sample.read(series))
 
 
+@pytest.mark.second_client
 def test_the_contract_is_stored_beside_the_bars(store, source):
     download(store, source, AAPL, YEARS)
 
@@ -174,6 +179,7 @@ def test_each_kind_of_answer_is_told_apart(sample, tmp_path, fault, error, text)
     assert caught.type is error
 
 
+@pytest.mark.second_client
 def test_an_unknown_contract_is_refused(source):
     with pytest.raises(UnknownContract, match="check symbol"):
         source.qualify(Series.parse("NOPE/1day").instrument)
@@ -233,6 +239,7 @@ def test_progress_is_told_window_by_window(store, source):
     assert [(one.series, one.done, one.windows, one.bars) for one in told] == [(AAPL, 1, 1, 3270)]
 
 
+@pytest.mark.slow
 def test_the_source_works_in_a_thread_and_inside_a_running_loop(gateway):
     async def cell():
         with connect(gateway.address) as opened:

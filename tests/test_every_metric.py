@@ -244,6 +244,7 @@ ORDERED = {
 }
 
 
+@pytest.mark.slow
 @given(random_runs, st.randoms(use_true_random=False))
 def test_the_order_of_sessions_and_trades_matters_to_no_other_metric(returns, random):
     rows, net = random.sample(range(260), 260), 1e3 * returns[0][:20]

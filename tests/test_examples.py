@@ -16,6 +16,8 @@ from market import store_with
 from backtest.cli import app
 from backtest.sources.gateway import Gateway
 
+pytestmark = pytest.mark.docs
+
 ROOT = Path(__file__).parents[1]
 HELP = {name: inspect.cleandoc(one.help) for name, one in typer.main.get_command(app).commands.items()}
 EXAMPLES = {name: found[1] for name, text in HELP.items() if (found := re.search(r"Example: backtest (.*)", text))}

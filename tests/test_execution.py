@@ -77,6 +77,7 @@ ASKED = st.fixed_dictionaries({
 }).filter(lambda asked: not (asked["volume_cap"] and asked["fills"] == "this-close"))  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(phases=[Phase.generate])  # to shrink what fails takes minutes
 @given(rows=bars(), plan=st.lists(ORDER, max_size=8), asked=ASKED)
 def test_no_fill_is_outside_its_bar_and_the_account_agrees_at_every_bar(tmp_path_factory, rows, plan, asked):

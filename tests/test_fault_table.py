@@ -30,6 +30,8 @@ from backtest.sources.ib import IbSource
 from backtest.sources.link import Patience
 from backtest.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Job:

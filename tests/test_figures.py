@@ -30,6 +30,7 @@ def figure(request):
 LONG = [100.0 + n % 7 + n / 10 for n in range(120)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_a_figure_is_an_svg_that_fills_its_place(figure, width):
     root = ElementTree.fromstring(svg(figure.draw(result_of(LONG, FILLS), width)))
@@ -46,6 +47,7 @@ def test_the_same_run_is_drawn_in_the_same_bytes(figure):
     assert svg(figure.draw(result)) == svg(figure.draw(result))
 
 
+@pytest.mark.slow
 def test_figures_of_a_page_share_no_ids():
     result = result_of(LONG, FILLS)
     pictures = [svg(figure.draw(result, width)) for figure in FIGURES.values() for width in (WIDE, NARROW)]
@@ -167,6 +169,7 @@ def test_growth_beyond_five_times_is_drawn_on_a_log_scale(last, scale):
     assert ("log scale" in equity.get_ylabel()) == (scale == "log")
 
 
+@pytest.mark.slow
 def test_equity_at_zero_stays_on_a_linear_scale():
     assert FIGURES["equity"].draw(result_of([900.0, 0.0])).axes[0].get_yscale() == "linear"
 
@@ -188,6 +191,7 @@ def test_a_long_line_keeps_its_ends_and_extremes():
     assert (shown == y[kept]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_any_length_of_time_has_a_few_dates_below_it():
     for count in (2, 4, 70, 90, 400, 1000, 1094, 1500):

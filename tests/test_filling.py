@@ -148,6 +148,7 @@ def split(upstream):
     upstream.write(DAILY, Span.of_dates(FIRST, LAST), bars, revise=True)
 
 
+@pytest.mark.slow
 def test_the_old_version_is_read_until_the_new_one_is_complete(upstream, store):
     fill(upstream, store, date(2012, 6, 14))
     old = store.read(DAILY)
@@ -265,6 +266,7 @@ def test_a_window_that_is_too_long_is_halved(upstream, store, fault):
     assert store.read(DAILY).equals(upstream.read(DAILY))
 
 
+@pytest.mark.slow
 def test_what_was_learnt_of_one_window_spares_the_others(tmp_path, store):
     upstream = store_with(tmp_path / "upstream", {"AAPL/1min": ("2024-01-02", "2024-06-28")})
     fault = {"do": "error", "code": 162, "text": "Historical Market Data Service error message:Time length exceed max."}
@@ -277,6 +279,7 @@ def test_what_was_learnt_of_one_window_spares_the_others(tmp_path, store):
     assert report.requests == 1 + 3 + 5 * 3  # 10 sessions at once instead of 21
 
 
+@pytest.mark.slow
 def test_a_gateway_that_never_answers_is_given_up_and_nothing_is_learnt(upstream, store):
     silence = {"when": {"request": 1, "times": 999}, "do": "error", "code": 162, "text": "Query failed"}
     with serving(upstream, LAST, silence) as source:
@@ -289,6 +292,7 @@ def test_a_gateway_that_never_answers_is_given_up_and_nothing_is_learnt(upstream
     assert report.requests == 3 * 2 + 3 * 4  # halved three times, then three parts asked to the end
 
 
+@pytest.mark.slow
 def test_a_window_that_is_never_served_does_not_hide_those_before_it(tmp_path, store):
     upstream = store_with(tmp_path / "upstream", {"AAPL/1min": ("2024-01-02", "2024-06-28")})
     span = (date(2024, 1, 2), date(2024, 6, 28))
@@ -343,6 +347,7 @@ def test_another_session_ends_the_download_and_says_so(upstream, store):
     assert [one.status for one in report.series] == ["failed", "failed"]
 
 
+@pytest.mark.slow
 def test_a_socket_that_breaks_is_mended_and_only_what_was_open_is_asked_for_again(tmp_path, store):
     upstream = store_with(tmp_path / "upstream", {"AAPL/1min": ("2024-01-02", "2024-06-28")})
     fault = {"when": {"request": 3}, "do": "drop", "bytes": 1000}

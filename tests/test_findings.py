@@ -237,6 +237,7 @@ def test_stored_bars_that_the_door_would_refuse_are_named():
     assert "2024-01-06" in found.text
 
 
+@pytest.mark.slow
 def test_seeded_faults_are_caught_and_clean_sessions_give_no_alarm():
     trials = 25
 

@@ -591,6 +591,7 @@ def test_arguments_that_are_off_are_refused(sample: Store, words: dict[str, Any]
         Gateway(sample, **words)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_bars_are_one_answer(tmp_path: Path) -> None:
     store = Store(tmp_path)
     series = Series.parse("BTC-CRYPTO/1min")

@@ -18,6 +18,7 @@ def heights(points):
     return [height(point) for point in points]
 
 
+@pytest.mark.slow
 def test_proposals_climb_higher_than_random_points():
     guided = [max(heights(guided_points(GRID, None, 96, seed, heights))) for seed in range(5)]
     drawn = [max(heights(grids.points(GRID, None, 96, seed))) for seed in range(5)]
@@ -44,6 +45,7 @@ def test_points_are_different_and_rated_in_rounds():
     assert len({repr(point) for point in found}) == 2 * ROUND + 1
 
 
+@pytest.mark.slow
 def test_a_small_grid_is_gone_through_and_no_more():
     found = guided_points({"kind": ["ema", "sma"], "fast": [1, 2]}, None, 20, 1, lambda points: [1.0] * len(points))
 

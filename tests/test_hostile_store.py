@@ -23,7 +23,7 @@ from backtest.segments import segment_of
 from backtest.store import Store
 
 DAILY = Series.parse("AAPL/1day")
-EVERY = 13  # the n-th byte is flipped; tests/reliability flips each
+EVERY = 13  # the n-th byte is flipped; tests/soak flips each
 
 
 @pytest.fixture
@@ -58,6 +58,7 @@ def test_every_kind_of_file_is_among_those_that_are_harmed(store):
     assert problems(store) == []
 
 
+@pytest.mark.slow
 def test_flipped_bytes_are_noticed_and_the_file_is_named(store):
     unnoticed = []
     for path in files(store):
@@ -72,6 +73,7 @@ def test_flipped_bytes_are_noticed_and_the_file_is_named(store):
     assert unnoticed == []
 
 
+@pytest.mark.slow
 def test_a_file_that_is_cut_doubled_or_empty_is_named(store):
     unnoticed = []
     for path in files(store):
@@ -293,6 +295,7 @@ def test_a_text_cannot_steer_the_terminal(store):
 STRANGE = [None, True, -1, 0, 2**70, 1.5, float("inf"), "", "x", "../x", "9999-12-31T23:59:59", [], [[]], {}, {"a": 1}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_a_manifest_with_anything_in_it_is_believed_or_is_damage(store, seed):
     chance, good, said = Random(seed), record(store), []

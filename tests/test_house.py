@@ -25,6 +25,7 @@ def test_no_file_has_so_many_lines_that_it_must_hold_two_nouns(folder):
     assert {str(path): length for path, length in lengths.items() if length > LONGEST_FILE} == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["backtest", "strategies"])
 def test_a_long_function_says_why(folder):
     found = {str(path): too_long(path.read_text()) for path in (ROOT / folder).rglob("*.py")}

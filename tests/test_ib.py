@@ -102,6 +102,8 @@ def bars_asked(gateway):
 # --- outages
 
 
+@pytest.mark.second_client
+@pytest.mark.slow
 def test_a_link_that_comes_back_with_its_requests_brings_the_bars(serve, sample):
     gateway, source = serve(on_bars("lost", seconds=0.8, code=1102))
 
@@ -120,6 +122,7 @@ def test_a_link_that_comes_back_without_its_requests_ends_them_at_once(serve):
     assert len(source.fetch(AAPL, WINDOW)) == 22
 
 
+@pytest.mark.slow
 def test_nothing_is_sent_while_the_link_is_lost(serve):
     gateway, source = serve(on_bars("lost", seconds=0.4, code=1102, when={"kind": "details"}))
     began = datetime.now(UTC)
@@ -149,6 +152,7 @@ def test_a_broken_farm_is_waited_for(serve):
     assert len(waiting.result()) == 22
 
 
+@pytest.mark.slow
 def test_an_outage_that_lasts_too_long_ends_in_words(serve):
     impatient = Patience(answer=0.3, connect=1.0, outage=0.5, backoff=0.05, backoff_most=0.1, belief=0.1)
     _, source = serve(on_bars("notice", code=2105, when={"kind": "details"}), patience=impatient)
@@ -157,6 +161,7 @@ def test_an_outage_that_lasts_too_long_ends_in_words(serve):
         source.fetch(AAPL, WINDOW)
 
 
+@pytest.mark.second_client
 def test_a_socket_that_breaks_is_opened_again_by_the_next_call(serve, sample):
     gateway, source = serve(on_bars("drop", bytes=300))
 
@@ -168,6 +173,7 @@ def test_a_socket_that_breaks_is_opened_again_by_the_next_call(serve, sample):
     assert [record.client_id for record in gateway.requests if record.kind == "start"] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_gateway_that_restarts_is_waited_for(serve):
     _, source = serve(on_bars("refuse", seconds=1))
 
@@ -180,6 +186,7 @@ def test_a_gateway_that_restarts_is_waited_for(serve):
     assert 0.5 < time.monotonic() - began < 3
 
 
+@pytest.mark.slow
 def test_a_gateway_that_does_not_come_back_ends_in_words(serve):
     impatient = Patience(answer=0.3, connect=0.5, outage=0.4, backoff=0.05, backoff_most=0.1)
     gateway, source = serve(patience=impatient)
@@ -206,6 +213,7 @@ def test_a_gateway_that_hangs_up_or_is_mute_at_the_start_is_told_at_once(sample)
     assert "did not finish the handshake within 0.3 s" in said[1]
 
 
+@pytest.mark.slow
 def test_many_callers_wait_for_one_new_connection(serve):
     gateway, source = serve(on_bars("refuse", seconds=0.4))
     with pytest.raises(LinkLost):
@@ -221,6 +229,7 @@ def test_many_callers_wait_for_one_new_connection(serve):
 # --- client ids
 
 
+@pytest.mark.second_client
 def test_a_client_id_in_use_gives_way_to_the_next(sample):
     with Gateway(sample) as gateway, RawClient(gateway.port, client_id=1), RawClient(gateway.port, client_id=2):
         with connect(gateway.address, patience=QUICK) as source:
@@ -253,6 +262,8 @@ def test_an_old_session_that_lingers_is_given_time_before_another_client_id_is_t
 # --- answers
 
 
+@pytest.mark.second_client
+@pytest.mark.slow
 def test_silence_is_no_answer_and_the_request_is_cancelled(serve, sample):
     gateway, source = serve(on_bars("silence"))
 
@@ -271,6 +282,7 @@ def test_an_answer_that_comes_when_nobody_waits_for_it_does_no_harm(serve, sampl
     assert all(bars.equals(sample.read(AAPL, WINDOW)) for bars in answers)
 
 
+@pytest.mark.slow
 def test_the_third_silence_in_a_row_advises_a_restart(serve):
     _, source = serve(on_bars("silence", when={"times": 3}), patience=Patience(answer=0.1, connect=1.0))
     said = []
@@ -283,6 +295,7 @@ def test_the_third_silence_in_a_row_advises_a_restart(serve):
     assert ["restarted" in text for text in said] == [False, False, True]
 
 
+@pytest.mark.slow
 def test_an_answer_to_a_request_that_nobody_made_is_no_answer(serve):
     _, source = serve(on_bars("foreign"))
 
@@ -298,6 +311,7 @@ def test_a_frame_of_noise_is_passed_over(serve):
     assert len(source.fetch(AAPL, WINDOW)) == 22
 
 
+@pytest.mark.slow
 def test_a_price_that_is_no_number_is_no_answer(serve):
     _, source = serve(on_bars("bad", value="text"))
 
@@ -307,6 +321,7 @@ def test_a_price_that_is_no_number_is_no_answer(serve):
     assert len(source.fetch(AAPL, WINDOW)) == 22
 
 
+@pytest.mark.slow
 def test_a_frame_of_a_wild_length_makes_a_new_connection(serve):
     _, source = serve(on_bars("length"), patience=Patience(answer=0.3, connect=0.5, backoff=0.05))
     began = time.monotonic()
@@ -328,6 +343,7 @@ def test_an_invalid_request_ends_at_once(serve):
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.second_client
 def test_the_account_is_in_no_log(serve, caplog):
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, "backtest")
@@ -346,6 +362,7 @@ def test_the_account_is_in_no_log(serve, caplog):
 # --- contracts
 
 
+@pytest.mark.slow
 def test_no_such_instrument_is_not_believed_after_an_outage(serve):
     _, source = serve(
         on_bars("lost", seconds=0.1, code=1102, when={"kind": "details"}),
@@ -356,6 +373,7 @@ def test_no_such_instrument_is_not_believed_after_an_outage(serve):
     assert source.qualify(Instrument.parse("IBM")).con_id  # 200 first, then the truth
 
 
+@pytest.mark.second_client
 def test_no_such_instrument_names_what_comes_near(serve):
     _, source = serve()
 
@@ -370,6 +388,7 @@ def test_symbols_are_found_by_a_name(serve):
     assert source.near("zzzz") == []
 
 
+@pytest.mark.second_client
 def test_an_ambiguous_contract_is_a_table_whose_spellings_can_be_used(tmp_path):
     futures = {f"ES-FUT-CME-USD-2027{month}/1day": ("2024-03-04", "2024-03-08") for month in ("03", "06")}
     with Gateway(store_with(tmp_path, futures)) as gateway, connect(gateway.address) as source:
@@ -414,6 +433,7 @@ def test_what_is_known_of_a_contract_is_not_asked_again(serve, sample):
 # --- the budget
 
 
+@pytest.mark.slow
 def test_two_sources_with_one_state_keep_one_budget_across_a_restart(half_minutes, tmp_path):
     words = {"patience": Patience(answer=5.0), "state": tmp_path, "time_scale": 100}
     windows = five_minutes(130)
@@ -431,6 +451,7 @@ def test_two_sources_with_one_state_keep_one_budget_across_a_restart(half_minute
     assert len(json.loads((tmp_path / f"gateway-127.0.0.1-{gateway.port}.json").read_text())["spent"]) <= 60
 
 
+@pytest.mark.slow
 def test_after_a_violation_nothing_paced_is_sent_for_a_while(half_minutes):
     refused = on_bars("error", code=162, text="Historical data request pacing violation")
     with (
@@ -446,6 +467,7 @@ def test_after_a_violation_nothing_paced_is_sent_for_a_while(half_minutes):
         assert source.violations == 1
 
 
+@pytest.mark.slow
 def test_never_more_than_fifty_requests_are_open(half_minutes):
     slow = on_bars("delay", seconds=1.0, when={"times": 60})
     with (
@@ -476,6 +498,7 @@ def test_eight_threads_share_a_source(serve, sample):
 # --- what helps to plan
 
 
+@pytest.mark.second_client
 def test_the_first_bar_is_told_and_remembered(serve, sample):
     gateway, source = serve()
 
@@ -487,6 +510,7 @@ def test_the_first_bar_is_told_and_remembered(serve, sample):
     until(lambda: gateway.requests[-1].kind == "cancel")
 
 
+@pytest.mark.slow
 def test_a_gateway_that_does_not_tell_the_first_bar_is_not_waited_for(serve):
     gateway, source = serve(on_bars("silence", when={"kind": "head"}))
     began = time.monotonic()
@@ -506,6 +530,7 @@ def test_ten_minutes_of_first_bars_need_no_more_than_the_budget(sample):
     assert gateway.violations == 0
 
 
+@pytest.mark.second_client
 @pytest.mark.parametrize("text", ["AAPL", "EUR-CASH"])
 @pytest.mark.parametrize("regular_hours", [True, False])
 def test_sessions_are_those_of_the_calendar_in_a_week_when_the_clocks_change(intraday, serve, text, regular_hours):
@@ -525,12 +550,14 @@ def test_sessions_of_years_are_asked_for_a_year_at_a_time(serve):
     assert len([record for record in gateway.requests if record.kind == "schedule"]) <= 4
 
 
+@pytest.mark.slow
 def test_a_gateway_that_has_no_schedule_says_nothing(serve):
     _, source = serve(on_bars("silence", when={"kind": "schedule"}))
 
     assert source.sessions(AAPL.instrument, date(2005, 1, 3), date(2005, 1, 7)) is None
 
 
+@pytest.mark.slow
 def test_a_window_that_was_too_long_teaches_half_of_it(sample, tmp_path):
     series = Series.parse("AAPL/1min")
     window = calendars.span_of_sessions(series, date(2024, 2, 5), date(2024, 2, 16))  # ten sessions
@@ -609,6 +636,7 @@ def test_stopping_ends_the_wait_for_the_budget(half_minutes):
     assert isinstance(waiting.exception(), Stopped)
 
 
+@pytest.mark.slow
 def test_a_source_leaves_no_thread_and_no_noise(sample, caplog, recwarn):
     before = threading.active_count()
     lost = on_bars("lost", seconds=0.1, code=1102)

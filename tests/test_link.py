@@ -14,6 +14,8 @@ from backtest.errors import (
 )
 from backtest.sources.link import Link, meaning, refusal
 
+pytestmark = pytest.mark.second_client
+
 HMDS = "Historical Market Data Service error message:"
 LOST = "Connectivity between IB and Trader Workstation has been lost."
 BACK = "Connectivity between IB and Trader Workstation has been restored"

@@ -12,6 +12,7 @@ from backtest.result import RunSpec
 SAMPLE = {"store": Path(__file__).parents[1] / "data" / "sample", "span": (date(2010, 1, 4), date(2010, 12, 31))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", honest.HONEST)
 def test_an_honest_strategy_decides_the_same_whatever_comes_after(strategy):
     series = ["AAPL/1day", "IBM/1day"] if strategy is honest.Pair else "AAPL/1day"
@@ -33,6 +34,7 @@ def test_a_strategy_that_knows_the_future_is_caught(strategy):
     assert look_ahead(strategy, "AAPL/1day", cuts=4, **SAMPLE)
 
 
+@pytest.mark.slow
 def test_todays_close_at_todays_open_is_named_with_its_bar():
     first = look_ahead(honest.TodaysClose, "AAPL/1day", **SAMPLE)[0]
 

@@ -20,6 +20,8 @@ from backtest.engine import run
 from backtest.lookahead import look_ahead
 from backtest.strategy import load
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 FOUND = load("machine_learning").cls
 features, known_rows, labels = (FOUND.learn.__globals__[name] for name in ("features", "known_rows", "labels"))

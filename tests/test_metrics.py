@@ -595,6 +595,7 @@ def test_ratios_of_gains_to_losses_do_not_change_with_leverage(returns, leverage
         np.testing.assert_allclose(metric(returns * leverage), metric(returns), rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.slow
 @given(percents, st.randoms())
 def test_the_order_of_returns_does_not_matter_but_to_drawdowns(returns, random):
     shuffled = np.array(random.sample(list(returns), len(returns)))

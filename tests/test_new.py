@@ -17,6 +17,8 @@ from backtest.scaffold import SERIES, TEMPLATES, scaffold
 from backtest.store import Store
 from backtest.strategy import load
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 EVERY = ROOT / "backtest" / "templates" / "new" / "every"
 

@@ -29,6 +29,7 @@ def stored(request, sample, intraday):
     return store.folder(series) / "bars", store.read(series)
 
 
+@pytest.mark.slow
 def test_pandas_reads_the_same(stored):
     folder, expected = stored
 

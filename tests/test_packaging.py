@@ -15,6 +15,8 @@ import pytest
 import backtest
 from backtest.cli import main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -25,6 +25,8 @@ from PIL import Image
 from backtest import Store
 from backtest.cli import app
 
+pytestmark = pytest.mark.docs
+
 PICTURE = ROOT / ".github" / "report.png"
 COMMANDS = typer.main.get_command(app)
 USAGE = typer.BadParameter.__bases__  # what the command line says of a wrong word, whoever brings its click

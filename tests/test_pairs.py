@@ -111,6 +111,7 @@ def rules(bars, names, window, critical):
     return decide
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("critical", "window"), [(0.0, 60), (-3.04, 90)])
 def test_the_run_is_the_one_that_statsmodels_leads_to(sample, critical, window):
     bars = bars_of(sample, AAPL_MSFT)

@@ -471,6 +471,7 @@ def test_our_own_costs(eyes, name):
     assert_same(trading(often(both_ways(30)), eyes=eyes, prepare=prepare), "Completed")
 
 
+@pytest.mark.slow
 def test_a_scheme_for_each_feed_and_one_changed_on_the_way(eyes):
     def prepare(cerebro):
         cerebro.broker.setcommission(0.001)
@@ -515,6 +516,7 @@ def test_a_scheme_written_by_the_user(eyes):
 # -- slippage, fillers and the broker's other switches -----------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slip_open", [True, False])
 @pytest.mark.parametrize("slip_limit", [True, False])
 @pytest.mark.parametrize("slip_match", [True, False])

@@ -13,6 +13,8 @@ from parity_mutants import MUTANTS
 from parity_random import case
 from parity_trading import trading
 
+pytestmark = pytest.mark.slow
+
 SHARE, SHARES = 100, 20
 TRIED = range(300)  # cases among which a wrong Cerebro must be told
 

@@ -40,6 +40,7 @@ def test_each_regime_has_its_sessions_one_after_another():
     assert found["too early to tell"].sessions == 2
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(-0.2, 0.25), min_size=30, max_size=60), st.integers(2, 9), st.integers(2, 9))
 def test_regimes_share_out_all_sessions_and_are_known_before_them(moves, trend, rough):
     moves = np.array(moves)

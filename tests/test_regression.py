@@ -346,6 +346,7 @@ def test_a_run_that_breaks_now_has_failed_and_says_why(scene, repository):
     assert "ZeroDivisionError" in str(judgement)
 
 
+@pytest.mark.slow
 def test_a_hundred_undisturbed_repetitions_raise_no_alarm(scene, tmp_path):
     save(baseline(scene), tmp_path / "cross.json")
     old = load(tmp_path / "cross.json")

@@ -361,6 +361,7 @@ def requests_of_an_update(store, newer, bucket):
     return len(bucket.requests)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answered", [False, True])
 @pytest.mark.parametrize("first", [False, True])
 def test_a_publication_that_ends_at_any_request_leaves_the_old_state_or_the_new(store, made, answered, first, bucket):
@@ -400,6 +401,7 @@ def publish_until(last, store, made, bucket, *, answered, first):
     bucket.intercept = bucket.served = lambda request: None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [6, 9, 10])
 def test_a_killed_publication_goes_on(store, made, bucket, last):
     update(store)
@@ -563,6 +565,7 @@ def test_threads_and_processes_read_one_store(store, bucket):
     assert all(bars == expected for bars in [*read, copy.read(AAPL)])
 
 
+@pytest.mark.slow
 def test_a_command_leaves_nothing_of_what_it_fetched(store, bucket, tmp_path):
     publish(store, bucket.url())
     (tmp_path / "fetched").mkdir()

@@ -51,6 +51,7 @@ def words(text):
     return re.sub(r"\s+", " ", " ".join(Reader(text).words))
 
 
+@pytest.mark.slow
 def test_a_report_is_a_page_its_numbers_and_the_run(tmp_path, result):
     path = write_report(result, tmp_path / "new" / "report")
 
@@ -59,6 +60,7 @@ def test_a_report_is_a_page_its_numbers_and_the_run(tmp_path, result):
     assert RunResult.load(path.parent) == result
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_run_with_their_definitions(tmp_path, result):
     numbers = json.loads((write_report(result, tmp_path).parent / "metrics.json").read_text(encoding="utf-8"))
 
@@ -67,6 +69,7 @@ def test_the_numbers_are_those_of_the_run_with_their_definitions(tmp_path, resul
     assert numbers["basis"] == result.stats.basis
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(tmp_path, result):
     first, second = (write_report(result, tmp_path / name) for name in "ab")
 
@@ -74,6 +77,7 @@ def test_the_same_run_gives_the_same_bytes(tmp_path, result):
         assert file.read_bytes() == (second.parent / file.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_loaded_run_gives_the_same_page(tmp_path, result, text):
     assert page(RunResult.load(result.save(tmp_path))) == text
 
@@ -86,6 +90,7 @@ def test_the_page_asks_for_nothing(text):
     assert not re.search(r"@import|url\((?!#)", text)
 
 
+@pytest.mark.slow
 def test_text_from_outside_is_only_text():
     fills = [fill(0, 1, 10.0), fill(1, -1, 11.0)]
     hostile = result_of(
@@ -123,10 +128,12 @@ def test_trades_and_the_open_position_add_up_to_the_change_of_equity(text):
     ]
 
 
+@pytest.mark.slow
 def test_an_open_drawdown_is_shown_as_open():
     assert re.search(r"−10\.00\s% 2024-01-01 2024-01-02 open 1 1", words(page(result_of([100.0, 90.0]))))
 
 
+@pytest.mark.slow
 def test_a_run_without_trades_and_drawdowns_says_so():
     shown = words(page(result_of([101.0, 102.0])))
 
@@ -147,10 +154,12 @@ def test_tables_of_trades_and_drawdowns_can_be_sorted(text):
     assert len(re.findall(r'<table class="sortable">', text)) == 2
 
 
+@pytest.mark.slow
 def test_prices_below_zero_have_no_buy_and_hold():
     assert "buy and hold" not in page(result_of([100.0, 101.0], closes=[20.0, -37.0])).split("<h2>")[0]
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, result):
     (tmp_path / "file").write_text("")
 
@@ -200,10 +209,12 @@ def test_the_page_shows_the_run_at_other_costs(text):
     assert "Nothing would be left at 12.0× the costs paid." in words(text)
 
 
+@pytest.mark.slow
 def test_a_run_without_costs_has_no_break_even():
     assert "There is no break-even: nothing was paid" in words(page(result_of([101.0, 102.0])))
 
 
+@pytest.mark.slow
 def test_the_validity_of_a_run_is_kept_with_its_numbers(tmp_path, result):
     numbers = json.loads((write_report(result, tmp_path).parent / "metrics.json").read_text(encoding="utf-8"))
 
@@ -212,6 +223,7 @@ def test_the_validity_of_a_run_is_kept_with_its_numbers(tmp_path, result):
     assert numbers["undefined"] == result.stats.reasons
 
 
+@pytest.mark.slow
 def test_of_very_many_trades_the_weightiest_are_shown():
     fills = [fill(0, size, 10.0) for _ in range(2002) for size in (1.0, -1.0)]
 

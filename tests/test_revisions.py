@@ -52,6 +52,7 @@ def test_an_append_after_a_revision_does_not_show_in_what_was_before_it(tmp_path
     assert set(before["close"].to_pylist()) == {1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_whatever_happened_since_every_revision_reads_as_it_was(tmp_path, seed):
     store, chance, seen = Store(tmp_path), Random(seed), []

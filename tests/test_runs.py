@@ -64,6 +64,7 @@ def test_an_unknown_run_is_refused_with_what_comes_near(root):
         locate(root, "frist-a1")
 
 
+@pytest.mark.slow
 def test_removing_a_run_leaves_what_is_not_of_it(root, result):
     result.report(root / "first-a1")
     (root / "first-a1" / "notes.txt").write_text("mine")
@@ -120,6 +121,7 @@ def test_a_command_on_runs_without_a_name_says_where_names_are(root, call):
     assert "backtest runs ls" in err
 
 
+@pytest.mark.slow
 def test_a_report_writes_figures_as_files_when_asked_for(root, call, tmp_path, result):
     code, out, _ = call("report", "first-a1", "--png", "figures", "--pdf", "run.pdf")
 
@@ -131,6 +133,7 @@ def test_a_report_writes_figures_as_files_when_asked_for(root, call, tmp_path, r
     assert len(out.splitlines()) == 2 + len(FIGURES)
 
 
+@pytest.mark.slow
 def test_figures_that_cannot_be_written_are_a_sentence(root, call, tmp_path):
     (tmp_path / "taken").write_text("")
 

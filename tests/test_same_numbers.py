@@ -68,6 +68,7 @@ def text_of(document, name):
     return metric.text(value) + (f" {document['currency']}" if metric.unit == "money" else "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("face", ["report --json", "metrics.json"])
 def test_machines_are_given_the_same_numbers_reasons_and_definitions(faces, face):
     for part in ("stats", "undefined", "definitions", "basis", "currency"):

@@ -16,6 +16,8 @@ from bucket import KEY, SECRET, Bucket
 from backtest.cli import main
 from backtest.sources.gateway.wire import ACCOUNT
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SAMPLE = str(ROOT / "data" / "sample")
 USER, TOKEN = "canary-user", "canary-token-0"

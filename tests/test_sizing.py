@@ -135,6 +135,7 @@ def test_a_strategy_that_sizes_itself_is_not_silently_left_alone(sample, tmp_pat
     assert "size percent:20" in " ".join(told.out.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bollinger", "rsi2", "time_series_momentum", "random_baseline", "machine_learning"])
 def test_strategies_that_come_along_leave_sizes_open_if_asked_to(sample, name):
     asked = {"params": {"invest": 0.0}, "size": "shares:7", "span": (None, date(2006, 1, 3))}

@@ -124,6 +124,7 @@ def test_minutes_are_kept_by_month_and_an_append_leaves_old_months_alone(tmp_pat
     assert {name[:7] for name in files(store, MINUTES)} == {"2024-01", "2024-02"}
 
 
+@pytest.mark.slow
 def test_an_append_writes_the_month_it_touches_and_not_the_years_before(tmp_path):
     rows = dict(storage.appending(tmp_path, storage.minute_bars(3), 3))
 
@@ -264,6 +265,7 @@ def test_a_lost_manifest_is_damage_and_not_a_new_series(tmp_path):
         store.write(DAILY, days(6, 6), daily(6, 6))
 
 
+@pytest.mark.slow
 def test_a_write_killed_at_any_call_leaves_the_old_or_the_new_state(tmp_path):
     calls = 0
     while True:
@@ -292,6 +294,7 @@ def writer(root, first, last, kill_at=-1):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", ["create", "append", "revise", "quarantine", "prune", "drop"])
 def test_a_disk_that_fails_at_any_call_leaves_the_old_or_the_new_state_and_no_rubbish(tmp_path, job):
     words = [sys.executable, Path(__file__).with_name("failing_writer.py"), job, tmp_path, "EIO"]
@@ -337,6 +340,7 @@ def outcome(root):
     return seen, [replace(revision, at=None, replaced=()) for revision in manifest.revisions]
 
 
+@pytest.mark.slow
 def test_two_processes_that_write_at_once_lose_nothing(tmp_path):
     children = [writer(tmp_path, first, first + 9) for first in (1, 11, 21)]
 

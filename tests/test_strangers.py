@@ -48,6 +48,7 @@ def kept(folder, **spec):
     return result_of([100.0, 101.0], [fill(0, 1, 10.0), fill(1, -1, 11.0)], **spec).save(folder)
 
 
+@pytest.mark.slow
 def test_only_commands_that_run_again_run_the_code_that_a_kept_run_names(call):
     ran = run("buy_and_hold", "AAPL/1day", store=SAMPLE)
     replace(ran, spec=replace(ran.spec, strategy="evil.py:Evil")).save("runs/one")
@@ -62,6 +63,7 @@ def test_only_commands_that_run_again_run_the_code_that_a_kept_run_names(call):
     assert Path("ran").exists()  # "Run a kept run again": and so it would have been seen above
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../outside", "/outside", "a/b", "..\\outside"])
 def test_no_baseline_is_written_outside_of_its_folder(call, name):
     kept("runs/one", strategy=f"evil:{name}")

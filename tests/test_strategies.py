@@ -134,6 +134,7 @@ def test_cross_sectional_momentum_by_ranks(sample):
     assert (result.positions.iloc[600:] > 0).sum(axis=1).between(1, 3).all()
 
 
+@pytest.mark.slow
 def test_volatility_target_by_a_rolling_deviation(sample):
     bars = bars_of(sample, TWO)
     spread = {name: frame.close.pct_change().rolling(20).std() * np.sqrt(252) for name, frame in bars.items()}

@@ -5,6 +5,8 @@ import re
 import pytest
 from pages import WORKFLOW, file_of
 
+pytestmark = pytest.mark.slow
+
 PAGE = "docs/how-to/strategies-in-ci.md"
 
 

@@ -263,6 +263,7 @@ class Suicidal(bt.Strategy):
 FINE = {"fast": list(range(2, 42)), "slow": list(range(10, 110))}
 
 
+@pytest.mark.slow
 def test_what_optuna_proposes_is_the_same_for_any_number_of_workers_and_made_once(sample, tmp_path):
     def wide(point):
         return point["fast"] + 20 < point["slow"]
@@ -281,6 +282,7 @@ def test_what_optuna_proposes_is_the_same_for_any_number_of_workers_and_made_onc
     assert len({trial.key for trial in alone.trials}) == 20
 
 
+@pytest.mark.slow
 def test_a_worker_killed_midway_costs_only_trials_under_way_which_are_made_again(sample, tmp_path):
     (tmp_path / "suicidal.py").write_text(SUICIDAL)
     grid, marks = {"n": list(range(8))}, str(tmp_path)
@@ -293,6 +295,7 @@ def test_a_worker_killed_midway_costs_only_trials_under_way_which_are_made_again
     assert same(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_a_trial_that_kills_each_worker_is_named(sample, tmp_path):
     (tmp_path / "suicidal.py").write_text(SUICIDAL.replace("not mark.exists()", "True"))
 
@@ -302,6 +305,7 @@ def test_a_trial_that_kills_each_worker_is_named(sample, tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 def test_one_process_two_dask_a_killed_sweep_and_a_bucket_give_the_same_trials(tmp_path):
     told = list(sweeps.run(tmp_path, fast=6, slow=8, years=4))
@@ -377,6 +381,7 @@ def test_trials_that_somebody_removed_are_missed(sample, tmp_path):
         found.to_dict()
 
 
+@pytest.mark.slow
 def test_a_task_gives_back_what_it_did_and_one_trial_at_least(sample):
     job = job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID)
     points = [Point({"fast": 5, "slow": slow}) for slow in range(20, 400)]
@@ -428,6 +433,7 @@ def test_a_sweep_is_a_frame_with_the_best_first_and_says_how_far_it_can_be_belie
     assert "probability of overfitting" in finished._repr_html_()
 
 
+@pytest.mark.slow
 def test_the_winner_of_noise_is_not_believed(tmp_path, sample):
     (tmp_path / "noise.py").write_text(NOISE)
 
@@ -453,6 +459,7 @@ class Noise(bt.Strategy):
 """
 
 
+@pytest.mark.slow
 def test_the_command_line_says_the_same_as_json_within_80_columns(tmp_path, sample, capsys):
     words = ["sweep", SMA, "AAPL/1day", "--grid", "fast=5,10", "--grid", "slow=20,30", "--where", "fast<slow"]
     words += ["--store", str(sample.root), "--out", str(tmp_path)]

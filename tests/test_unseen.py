@@ -185,6 +185,7 @@ def test_points_that_fail_are_left_out_and_counted(sample, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_validate_says_regimes_walk_forward_and_cross_validation_of_a_sweep(sample, tmp_path, capsys):
     span, grid = (date(2003, 1, 2), date(2006, 12, 29)), {"fast": [5, 10], "slow": [20, 40]}
     sweep("sma_cross", AAPL, grid, store=sample, span=span, folder=tmp_path, where=lambda point: point["fast"] < 10)

@@ -80,6 +80,7 @@ def complete(store, original, done):
             store.write(series, span, original.read(series, span))
 
 
+@pytest.mark.slow
 def test_a_sound_store_is_sound(store, sample):
     assert found(store.root) == found(sample.root) == []
     assert code(store.root, strict=True) == 0
@@ -415,8 +416,9 @@ def test_what_cannot_be_read_is_named_and_left_alone(store):
     ]
 
 
+@pytest.mark.slow
 def test_a_repair_killed_at_any_call_is_finished_by_the_next():
-    script = Path(__file__).parent / "reliability" / "killed_repairs.py"
+    script = Path(__file__).parent / "soak" / "killed_repairs.py"
 
     ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
 
@@ -426,6 +428,7 @@ def test_a_repair_killed_at_any_call_is_finished_by_the_next():
 # --- at the same time
 
 
+@pytest.mark.slow
 def test_a_store_is_sound_while_somebody_writes(tmp_path):
     writer = Path(__file__).with_name("writer.py")
     words = [sys.executable, str(writer), str(tmp_path / "bars"), "2", "31", "-1"]

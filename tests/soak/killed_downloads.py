@@ -1,7 +1,7 @@
 """
 Kill downloads at random moments with SIGKILL: nothing stored is lost or doubled, and the end is always the same.
 
-Run:  python tests/reliability/killed_downloads.py [--kills 200] [--seed 7]
+Run:  python tests/soak/killed_downloads.py [--kills 200] [--seed 7]
 
 A download of minutes and days from an emulator is started again and again on the same store and killed while it
 runs. After each kill every stored series must read, hold what it held before, and agree with the vendor's bars; when a

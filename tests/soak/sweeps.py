@@ -1,7 +1,7 @@
 """
 The same sweep in many ways gives the same trials to the last bit, and a worker's memory does not grow with them.
 
-Run:  python tests/reliability/sweeps.py [--fast 25] [--slow 40] [--years 10]     (1,000 trials of SMA cross)
+Run:  python tests/soak/sweeps.py [--fast 25] [--slow 40] [--years 10]     (1,000 trials of SMA cross)
 
 The ways: one process; two; a Dask scheduler with two workers; two processes of which one is killed at a quarter of the
 trials, and all at half, and then resumed; and a store on an S3-compatible server in place of a folder.

@@ -1,7 +1,7 @@
 """
 Damage each file of a small store in every way: each damage is noticed, and the file is named.
 
-Run:  python tests/reliability/flips.py [--every 1] [--seed 7]     (--every 5: each fifth byte)
+Run:  python tests/soak/flips.py [--every 1] [--seed 7]     (--every 5: each fifth byte)
 
 A flipped bit of each byte, a file cut short, emptied, lost, doubled, or swapped with another of the store. Whoever
 reads what the file holds must be told; nothing damaged is ever served, and nothing is taken for an empty market.

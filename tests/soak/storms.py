@@ -1,7 +1,7 @@
 """
 Let one seed play gateway faults, disk errors and kills in one download: the end is the same digest, or a clear error.
 
-Run:  python tests/reliability/storms.py [--seeds 10000] [--first 0] [--jobs 2]
+Run:  python tests/soak/storms.py [--seeds 10000] [--first 0] [--jobs 2]
 
 A run that says that it is complete has the content of an undisturbed one. Whatever it says, what is stored is true and
 reads; one that was not killed says in lines what is wrong, with an exit code, and never hangs. Some runs are followed

@@ -1,7 +1,7 @@
 """
 Let the harness judge writers that are careless on purpose: each carelessness is found, or the harness is worth nothing.
 
-Run:  python tests/reliability/controls.py
+Run:  python tests/soak/controls.py
 
 The writer is the store's own, and the system under it does less than it says: it syncs nothing, syncs no folders, or
 moves a file by copying it. And the tracer does what it says: it kills, fails and shortens calls, of threads too.

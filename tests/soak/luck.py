@@ -1,7 +1,7 @@
 """
 Does the machine learning strategy find something where there is nothing to find?
 
-    python tests/reliability/luck.py [--seeds 100] [--series AAPL/1day]
+    python tests/soak/luck.py [--seeds 100] [--series AAPL/1day]
 
 Each seed shuffles the labels that the models learn from, so that whatever they find is chance. All seeds are the trials
 of one search: the deflated Sharpe ratio of each is to say "luck" (below 0.95), of 95 in 100 at the least. It is that of

@@ -1,7 +1,7 @@
 """
 Kill a repair before each call that changes the disk: the next repair ends as an undisturbed one, and no bar is lost.
 
-Run:  python tests/reliability/killed_repairs.py
+Run:  python tests/soak/killed_repairs.py
 
 The store has a lost manifest with an older segment beside the newer, a damaged and a lost segment, a damaged archive,
 leftovers, and no mark. A child is forked for each call and kills itself before it.

@@ -1,7 +1,7 @@
 """
 Kill writers at random moments with SIGKILL: no acknowledged bar is lost, none is there twice, and no repair is needed.
 
-Run:  python tests/reliability/kills.py [--kills 10000] [--seed 7] [--writers 2] [--jobs 2]
+Run:  python tests/soak/kills.py [--kills 10000] [--seed 7] [--writers 2] [--jobs 2]
 
 Writers work on one series at once, each on days of its own: it appends, goes back, revises, and says on a pipe what is
 done. All are killed at a random moment; the store must then hold of each writer what it acknowledged, or that and the

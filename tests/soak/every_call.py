@@ -1,7 +1,8 @@
 """
 Kill a writer, or fail its call, at each file system call that it makes: the store is as before or as after.
 
-Run:  python tests/reliability/every_call.py [--faults kill,EIO,ENOSPC,EINTR,EMFILE,EROFS,EACCES] [--operations revise]
+Run:  python tests/soak/every_call.py [--faults kill,EIO,ENOSPC,EINTR,EMFILE,EROFS,EACCES] [--operations revise]
+      (--every 10: one call of ten)
 
 After each fault everything must read, be what it was or what was to come (what was acknowledged: to come), and the
 same operation done again must end as if nothing had happened, without a repair and without litter. An error is one
@@ -69,19 +70,25 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--faults", default=",".join(FITTING))
     words.add_argument("--operations", default=",".join(operation.name for operation in OPERATIONS))
+    words.add_argument("--every", type=int, default=1, help="strike one call of so many, of each operation")
     words.add_argument("--jobs", type=int, default=2)
     asked = words.parse_args()
     with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
         operations, faults = asked.operations.split(","), asked.faults.split(",")
-        places, failures = run(Path(folder), operations, faults, asked.jobs)
+        places, failures = run(Path(folder), operations, faults, asked.jobs, asked.every)
     print("\n".join(failures))
     print(f"{places} places in {len(operations)} operations, {', '.join(faults)}: {len(failures)} failures")
     raise SystemExit(bool(failures))
 
 
-def run(folder: Path, operations: Sequence[str], faults: Sequence[str], jobs: int = 2) -> tuple[int, list[str]]:
+def run(
+    folder: Path, operations: Sequence[str], faults: Sequence[str], jobs: int = 2, every: int = 1
+) -> tuple[int, list[str]]:
     """Return how many calls were struck, and a line for each failure."""
-    shares = [Share(name, fault, first, jobs) for name in operations for fault in faults for first in range(jobs)]
+    shares = [
+        Share(name, fault, first * every, jobs * every)
+        for name in operations for fault in faults for first in range(jobs)
+    ]  # fmt: skip
     forked = multiprocessing.get_context("spawn")
     with environment(), ProcessPoolExecutor(jobs, forked, initializer=warm_child, initargs=(folder,)) as pool:
         done = list(pool.map(_strike_share, [folder] * len(shares), shares))

@@ -1,7 +1,7 @@
 """
 Let the disk fill up in the middle of an operation: an error in a line, everything readable, and on it goes with room.
 
-Run:  python tests/reliability/full_disk.py [--sizes 20]
+Run:  python tests/soak/full_disk.py [--sizes 20]
 
 The disk has room for so many bytes, from none to what the operation writes; the write that does not fit is cut short,
 and after it nothing can be written or made, as on a real one. The operation is tried again while the disk is full.

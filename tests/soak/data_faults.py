@@ -1,7 +1,7 @@
 """
 Put seeded faults into clean bars: what must be refused is refused, what looks wrong is found, and clean bars pass.
 
-Run:  python tests/reliability/data_faults.py [--trials 1000] [--seed 7]
+Run:  python tests/soak/data_faults.py [--trials 1000] [--seed 7]
 
 Each trial draws a fresh market of one-minute bars (a random walk with quiet noons, fat tails and overnight gaps, on
 the sessions of the exchange, half-days and both changes of the clock among them), checks that it is clean, and puts

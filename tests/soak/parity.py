@@ -1,10 +1,10 @@
 """
 Does our Cerebro do what Backtrader's does, to the last bit, in any number of random cases?
 
-    python tests/reliability/parity.py [--cases 50000] [--seed 1]
+    python tests/soak/parity.py [--cases 50000] [--seed 1]
 
 Each case is one number: bars, broker, indicators and a strategy made by chance of it. A case that differs is run again
-alone with its number as the seed: python tests/reliability/parity.py --cases 1 --seed NUMBER
+alone with its number as the seed: python tests/soak/parity.py --cases 1 --seed NUMBER
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Throw what nobody wrote on purpose at every door: a line and an exit code come back, never a traceback, hang or signal.
 
-Run:  python tests/reliability/fuzz.py [--inputs 100000] [--seed 7] [--kinds words,csv] [--only words:17]
+Run:  python tests/soak/fuzz.py [--inputs 100000] [--seed 7] [--kinds words,csv] [--only words:17]
 
 A kind is a door: words of every command; bytes of CSV, Parquet, manifests and segments, runs, scripts of faults and
 lists of series; bytes that a gateway sends to the client, and that a client sends to the emulator. Each input is made

@@ -1,7 +1,7 @@
 """
 Change one thing at random of all that a run rests on, and let its baseline say what it was.
 
-Run:  python tests/reliability/mutations.py [--count 200] [--seed 1]
+Run:  python tests/soak/mutations.py [--count 200] [--seed 1]
 
 A bar's close by a tick, a bar gone, a line of the strategy, a parameter, the cash, or the rates of commissions. Each
 must be seen, and named as the one cause; of a bar the right one, and no date before it. Where the result stays as it

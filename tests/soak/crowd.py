@@ -1,7 +1,7 @@
 """
 Let writers and readers have the same store at once: the end is the exact union, and no reader sees less than whole.
 
-Run:  python tests/reliability/crowd.py [--writers 8] [--sessions 40] [--seed 7]
+Run:  python tests/soak/crowd.py [--writers 8] [--sessions 40] [--seed 7]
 
 All write to one series at once, then each to its own, in an order of its own; some are killed on the way, in the middle
 of whatever they do, and started again. Readers read all the time: each answer must be true, and hold all that the

@@ -1,7 +1,7 @@
 """
 Cut the power at every moment of a writer's life: what it acknowledged is there, and nothing is torn.
 
-Run:  python tests/reliability/power_cuts.py [--cuts 10000] [--seed 7]
+Run:  python tests/soak/power_cuts.py [--cuts 10000] [--seed 7] [--every 1]
 
 The writer's calls are recorded with what they wrote. A disk keeps what was synced, and of the rest what it likes: at
 each moment states of the disk are built in which each name and each file that was not synced may be as before, as now,
@@ -219,6 +219,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--cuts", type=int, default=10_000)
     words.add_argument("--seed", type=int, default=7)
+    words.add_argument("--every", type=int, default=1, help="check the order of syncs after one kill of so many")
     words.add_argument("--jobs", type=int, default=2)
     asked = words.parse_args()
     share, count_of = -(-asked.cuts // len(OPERATIONS)), len(OPERATIONS)
@@ -228,7 +229,8 @@ def main() -> None:
         tempfile.TemporaryDirectory(dir=quick_folder()) as folder,
         ProcessPoolExecutor(asked.jobs, spawned, initializer=warm_child, initargs=(Path(folder),)) as pool,
     ):
-        done = list(pool.map(_judge, [folder] * count_of, range(count_of), [share] * count_of, [asked.seed] * count_of))
+        given = ([word] * count_of for word in (share, asked.seed, asked.every))
+        done = list(pool.map(_judge, [folder] * count_of, range(count_of), *given))
     cuts, ways = sum(one[0] for one in done), sum(one[2] for one in done)
     failures, early = [text for one in done for text in one[1]], [text for one in done for text in one[3]]
     print("\n".join([*failures, *early]))
@@ -259,13 +261,13 @@ def record(folder: Path, operation: Operation) -> tuple[Path, Disk, tuple[State,
     return root, disk, (before, state(root))
 
 
-def in_order(folder: Path, operations: Sequence[Operation]) -> tuple[int, list[str]]:
-    """Kill the operations at each change, do them again, check the order of syncs; return how often, and breaches."""
+def in_order(folder: Path, operations: Sequence[Operation], every: int = 1) -> tuple[int, list[str]]:
+    """Kill operations at one change of so many, do them again, check the order of syncs; return kills and breaches."""
     ways, early = 0, dict[str, None]()
     for operation in operations:
         template = Path(tempfile.mkdtemp(dir=folder)) / "bars"
         operation.before(template)
-        for place in count():
+        for place in count(step=every):
             root, disk = Path(shutil.copytree(template, template.parent / "struck")), Disk.of(template)
             disk.root = str(root.resolve())
             killed = trace(_act(operation, root), root, _kill_at(place), disk.note).code == -9
@@ -282,9 +284,9 @@ def in_order(folder: Path, operations: Sequence[Operation]) -> tuple[int, list[s
     return ways, list(early)
 
 
-def _judge(folder: str, place: int, cuts: int, seed: int) -> tuple[int, list[str], int, list[str]]:
+def _judge(folder: str, place: int, cuts: int, seed: int, every: int) -> tuple[int, list[str], int, list[str]]:
     operations = [OPERATIONS[place]]
-    return *run(Path(folder), operations, cuts, seed), *in_order(Path(folder), operations)
+    return *run(Path(folder), operations, cuts, seed), *in_order(Path(folder), operations, every)
 
 
 def _act(operation: Operation, root: Path) -> Callable[[], int]:

@@ -1,0 +1,56 @@
+"""
+Run the tests while busy loops keep the machine busy: what waits for an event is green, what waits for seconds is not.
+
+Run:  python tests/soak/load.py [--loops 4] [--times 5]
+
+All of pytest once, then those with sockets, processes and time so many times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTEST = [sys.executable, "-m", "pytest", "-q", "--numprocesses", "2", "--dist", "worksteal"]
+MODULES = (
+    "crashes disk_faults downloader fault_table faults filling fuzz gateway ib link new pacing pages pytest_plugin "
+    "reliability remote secrets store sweeps verify"
+)
+TIMED = [f"tests/test_{name}.py" for name in MODULES.split()]
+
+
+def main() -> int:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--loops", type=int, default=4)
+    words.add_argument("--times", type=int, default=5)
+    asked = words.parse_args()
+    with busy(asked.loops):
+        codes = [run([])] + [run(TIMED) for _ in range(asked.times)]
+    print(f"under {asked.loops} busy loops: {codes.count(0)} runs of {len(codes)} green")
+    return int(any(codes))
+
+
+@contextlib.contextmanager
+def busy(loops: int) -> Iterator[None]:
+    """Keep so many processes busy."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(loops)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def run(files: list[str]) -> int:
+    """Run tests; return their exit code."""
+    return subprocess.run([*PYTEST, *files], cwd=ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
