@@ -1,0 +1,115 @@
+"""Pair trading: two series that belong together are bought and sold against each other when they part."""
+
+from collections import deque
+
+import backtrader as bt
+import numpy as np
+
+
+def hedge(prices):
+    """
+    Return intercept, hedge ratio and deviation of the residuals: the first price regressed on the second (OLS).
+
+    Args:
+        prices: shape (n, 2), n above 2; the deviation has n - 2 degrees of freedom. NaN where the second stands still.
+    """
+    first, second = np.asarray(prices, float).T
+    away = second - second.mean()
+    if not np.any(away):
+        return np.nan, np.nan, np.nan
+    ratio = away @ (first - first.mean()) / (away @ away)
+    intercept = first.mean() - ratio * second.mean()
+    residuals = first - intercept - ratio * second
+    return intercept, ratio, np.sqrt(residuals @ residuals / (len(first) - 2))
+
+
+def cointegration(prices, lags=1):
+    """
+    Return the statistic of Engle and Granger (1987): far below 0 says that the two belong together.
+
+    It is the t-value of the residuals' pull back to 0, in a regression of their changes on themselves and `lags` of
+    the changes before: `statsmodels.tsa.stattools.coint(..., maxlag=lags, autolag=None)`. MacKinnon's critical
+    values for two series and a constant are -3.90 (1 %), -3.34 (5 %) and -3.04 (10 %) for many bars.
+    """
+    intercept, ratio, deviation = hedge(prices)
+    first, second = np.asarray(prices, float).T
+    if not deviation > 1e-12 * abs(first).max():
+        return np.nan  # one is a multiple of the other, or stands still: there is no spread to judge
+    residuals = first - intercept - ratio * second
+    changes = np.diff(residuals)
+    columns = [residuals[lags:-1], *(changes[lags - n : len(changes) - n] for n in range(1, lags + 1))]
+    known, told = np.column_stack(columns), changes[lags:]
+    weights, *_ = np.linalg.lstsq(known, told, rcond=None)
+    errors = told - known @ weights
+    variance = errors @ errors / (len(told) - len(weights)) * np.linalg.inv(known.T @ known)[0, 0]
+    return weights[0] / np.sqrt(variance)
+
+
+class Pairs(bt.Strategy):
+    """
+    Trade the spread of the first series over the second: sell it when it is wide, buy it when it is narrow.
+
+    The hedge ratio is that of the bars before the present one, so that no bar is measured by a line that it has bent
+    itself. A bar counts when both series have one with the same time. Both legs are sized together, and when one of
+    them is refused the other is given up.
+    """
+
+    params = dict(
+        window=60,  # bars of the regression
+        entry=2.0,  # open at this many deviations
+        exit=0.5,  # close within this many
+        stop=4.0,  # give up beyond this many, and wait until the spread is back within the exit
+        critical=0.0,  # open only while the statistic of cointegration is below; -3.34 is 5 %, 0 does not ask
+        invest=0.95,  # value of both legs together, as a share of the account
+    )
+
+    def __init__(self):
+        if len(self.datas) != 2:
+            raise ValueError(f"a pair is two series, and there are {len(self.datas)}; name two")
+        if not 0 <= self.p.exit < self.p.entry < self.p.stop:
+            raise ValueError(f"exit={self.p.exit} < entry={self.p.entry} < stop={self.p.stop} does not hold")
+        self.seen = deque(maxlen=self.p.window)
+        self.refused = self.given_up = False
+
+    def notify_order(self, order):
+        self.refused |= order.status in (order.Margin, order.Rejected)
+
+    def next(self):
+        if self.data0.datetime[0] != self.data1.datetime[0]:
+            return  # one of them has no bar here
+        prices = (self.data0.close[0], self.data1.close[0])
+        if len(self.seen) == self.p.window:
+            self.trade(prices)
+        self.seen.append(prices)
+
+    def trade(self, prices):
+        intercept, ratio, deviation = hedge(self.seen)
+        score = (prices[0] - intercept - ratio * prices[1]) / deviation if deviation else np.nan
+        self.given_up &= not abs(score) <= self.p.exit
+        if any(self.getposition(data).size for data in self.datas):
+            self.watch(score)
+        elif self.is_open_to(score, ratio):
+            self.enter(-1 if score > 0 else 1, ratio, prices)
+
+    def is_open_to(self, score, ratio):
+        if self.given_up or not (ratio > 0 and self.p.entry <= abs(score) < self.p.stop):
+            return False
+        return not self.p.critical or cointegration(self.seen) < self.p.critical
+
+    def enter(self, side, ratio, prices):
+        money = self.broker.getvalue() * self.p.invest
+        first = int(money / (prices[0] + ratio * prices[1]))
+        second = round(ratio * first)
+        if first and second:
+            self.refused = False
+            legs = [(self.data0, side * first), (self.data1, -side * second)]
+            for data, size in sorted(legs, key=lambda leg: leg[1]):  # the sale first
+                self.order_target_size(data=data, target=size)
+
+    def watch(self, score):
+        long_spread = self.getposition(self.data0).size > 0
+        back = score >= -self.p.exit if long_spread else score <= self.p.exit
+        self.given_up |= abs(score) >= self.p.stop
+        if back or self.given_up or self.refused:
+            for data in sorted(self.datas, key=lambda data: -self.getposition(data).size):  # the sale first
+                self.close(data=data)
