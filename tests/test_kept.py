@@ -58,6 +58,7 @@ def test_bars_are_read_as_they_were_before_they_were_revised(folder):
     assert [row for row in range(len(bars)) if before.slice(row, 1) != bars.slice(row, 1)] == [400]
 
 
+@pytest.mark.slow
 def test_the_store_is_found_sound(folder, call):
     code, out, _ = call("verify", "--json")
 
@@ -99,6 +100,7 @@ def test_a_kept_run_has_its_name_and_its_key(folder, call, name):
     assert RunResult.load(f"runs/{name}").spec.key == json.loads((KEPT / "keys.json").read_text("utf-8"))[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_kept_run_is_reported_with_the_same_numbers_and_kept_on_as_it_is(folder, call, name):
     before = files_in(folder / "runs" / name)
