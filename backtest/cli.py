@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from backtest.clock import Clock, utc_now
 from backtest.commands.runs import baseline, compare, report, reproduce, run, runs, sweep, validate
 from backtest.commands.setting import demo, doctor, gateway, new, tell_version
 from backtest.commands.stored import download, export, import_, ls, pin, prune, publish, verify
@@ -66,10 +67,15 @@ def _whole(
 ) -> None: ...
 
 
-def main(words: list[str] | None = None) -> None:
-    """Run the command line, of this process if no words are given; a known error is one sentence and an exit code."""
+def main(words: list[str] | None = None, clock: Clock = utc_now) -> None:
+    """
+    Run the command line, of this process if no words are given; a known error is one sentence and an exit code.
+
+    Args:
+        clock: what time it is for the command, which finds it in its context.
+    """
     try:
-        app(words, prog_name="backtest")
+        app(words, prog_name="backtest", obj=clock)
     except BacktestError as error:
         _fail(str(error), error.exit_code)
     except BrokenPipeError:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from backtest.bars import Series
 from backtest.bundle import bundled
+from backtest.clock import Clock, utc_now
 from backtest.downloader import DownloadReport, download
 from backtest.engine import run
 from backtest.report import write_report
@@ -30,12 +31,14 @@ class Demo:
     pages: list[Path]
 
 
-def run_demo(out: Path, store_folder: str, *, tell: Callable[[str], object] = lambda _: None) -> Demo:
+def run_demo(
+    out: Path, store_folder: str, *, tell: Callable[[str], object] = lambda _: None, clock: Clock = utc_now
+) -> Demo:
     """Download the sample's series through the emulator, run every strategy on each, write the pages."""
-    store = Store(store_folder)
+    store = Store(store_folder, clock)
     series = [Series.parse(text) for text in SERIES]
     tell(f"Emulator <- ib_insync: daily bars of {len(SERIES)} stocks, {SINCE} to {UNTIL}")
-    with connect(f"gateway:{bundled('sample')}") as source:
+    with connect(f"gateway:{bundled('sample')}", clock=clock) as source:
         report = download(store, source, series, (SINCE, UNTIL))
     if report.ended_by:
         raise report.ended_by

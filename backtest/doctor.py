@@ -10,13 +10,14 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from backtest.bars import BarSize, Series, Span
+from backtest.clock import Clock, utc_now
 from backtest.errors import BacktestError, NoConnection, NoData, UsageError
 from backtest.remote import open_folder
 from backtest.sources import Source, connect
@@ -48,7 +49,7 @@ class Finding:
     fix: str = ""
 
 
-def examine(address: str, folder: str | Path, series: Series | None = None) -> list[Finding]:
+def examine(address: str, folder: str | Path, series: Series | None = None, clock: Clock = utc_now) -> list[Finding]:
     """
     Return what is found of this Python, of the source at an address and of the store in a folder.
 
@@ -61,7 +62,7 @@ def examine(address: str, folder: str | Path, series: Series | None = None) -> l
     return [
         of_python(sys.version_info[:2], platform.python_version()),
         *of_packages(_installed()),
-        *of_source(address, series),
+        *of_source(address, series, clock=clock),
         *of_store(Path(folder)),
     ]
 
@@ -79,10 +80,12 @@ def of_packages(installed: Mapping[str, str]) -> list[Finding]:
     return [_of_clients(installed), *(_of_package(name, installed.get(name)) for name in _PACKAGES)]
 
 
-def of_source(address: str, series: Series | None = None, patience: Patience = _HURRIED) -> Iterator[Finding]:
+def of_source(
+    address: str, series: Series | None = None, patience: Patience = _HURRIED, clock: Clock = utc_now
+) -> Iterator[Finding]:
     """Yield whether the source at the address answers, tells the right time and gives bars of the series."""
     try:
-        source = connect(address, patience=patience)
+        source = connect(address, patience=patience, clock=clock)
     except NoConnection as error:
         yield _of_no_connection(address, error)
         return
@@ -94,7 +97,7 @@ def of_source(address: str, series: Series | None = None, patience: Patience = _
     with source:
         yield _of_connection(address, source)
         yield of_link(getattr(source, "outage", ""))
-        yield from _of_clock(source)
+        yield from _of_clock(source, clock)
         if series is not None:
             yield _of_permission(source, series)
 
@@ -215,9 +218,9 @@ def _of_connection(address: str, source: Source) -> Finding:
     return Finding("source", "ok", f"{address} answers{version}")
 
 
-def _of_clock(source: Source) -> Iterator[Finding]:
+def _of_clock(source: Source, clock: Clock) -> Iterator[Finding]:
     try:
-        yield of_clocks(source.now(), datetime.now(UTC))
+        yield of_clocks(source.now(), clock())
     except BacktestError as error:
         yield _of_error("clock", error)
 

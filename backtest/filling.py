@@ -257,7 +257,7 @@ class Filling:
 
     def _ask(self, window: Span) -> list[Span]:
         """Ask for a window and keep its bars; return the smaller windows to ask for where it was too long."""
-        self._requested = datetime.now(UTC)
+        self._requested = self._store.clock()
         try:
             answer = ask(
                 self._source,
@@ -371,7 +371,7 @@ class Filling:
             "regular_hours": str(series.regular_hours).lower(),
             "bar_size": series.size.label,
             "requested": self._requested.isoformat(timespec="seconds"),
-            "received": datetime.now(UTC).isoformat(timespec="seconds"),
+            "received": self._store.clock().isoformat(timespec="seconds"),
             **self._source.provenance(series, window),
         }
 

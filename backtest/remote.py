@@ -22,6 +22,7 @@ from typing import Any, NoReturn, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from backtest.bars import Series
+from backtest.clock import Clock, utc_now
 from backtest.errors import BadStore, DamagedStore, NoConnection, UsageError
 from backtest.layout import LARGEST_MARK, MARK, format_in
 from backtest.manifest import FORMAT, LARGEST, Manifest, Segment, of_bytes
@@ -80,16 +81,16 @@ def open_store(place: str | Path) -> Store:
     return RemoteStore(str(place)) if "://" in str(place) else Store(place)
 
 
-def open_folder(place: str | Path) -> Store:
+def open_folder(place: str | Path, clock: Clock = utc_now) -> Store:
     """
-    Return the store in a folder; for those who write.
+    Return the store in a folder; for those who write, at the time that the clock says.
 
     Raises:
         UsageError: it is a URL.
     """
     if "://" in str(place):
         raise UsageError("a store at a URL is only read; write to a folder, then run: backtest publish URL")
-    return Store(place)
+    return Store(place, clock)
 
 
 class RemoteStore(Store):
@@ -100,7 +101,7 @@ class RemoteStore(Store):
     """
 
     def __init__(self, url: str) -> None:
-        self.place, self._url = Place.parse(url), url
+        self.place, self._url, self.clock = Place.parse(url), url, utc_now
         self.root = cast(Path, str(self.place))  # a text: it stands in messages only, and a path would lose a slash
         self._files, self._top = _filesystem(url, self.place)
         self._format()

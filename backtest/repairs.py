@@ -12,13 +12,14 @@ import os
 from calendar import monthrange
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backtest.bars import Series, Span, check_bars
+from backtest.clock import Clock, utc_now
 from backtest.disk import TEMPORARY, locked, make_folders, sync_folder, write_file
 from backtest.errors import BadBars, BadStore, DamagedStore, UsageError
 from backtest.findings import inside
@@ -64,9 +65,12 @@ class Repair:
     complete: str = ""
 
 
-def repair(root: str | Path, verdicts: Iterable[Verdict]) -> Iterator[Repair]:
+def repair(root: str | Path, verdicts: Iterable[Verdict], clock: Clock = utc_now) -> Iterator[Repair]:
     """
     Yield each thing that was put right, where a verdict says that something is damaged or left over.
+
+    Args:
+        clock: what time is written down beside what is lost.
 
     Raises:
         Unreadable: a file cannot be read, so that nothing can be said of it; the rest stays as it is.
@@ -77,7 +81,7 @@ def repair(root: str | Path, verdicts: Iterable[Verdict]) -> Iterator[Repair]:
         if not verdict.series:
             yield from _repair_mark(Path(root))
         elif _is_spelling(verdict.series):
-            yield from _Repairing(Path(root), Series.parse(verdict.series)).run()
+            yield from _Repairing(Path(root), Series.parse(verdict.series), clock).run()
 
 
 def _is_spelling(key: str) -> bool:
@@ -116,8 +120,9 @@ def _alive(path: Path) -> bool:
 class _Repairing:
     """One series under repair, its writers locked out."""
 
-    def __init__(self, root: Path, series: Series) -> None:
+    def __init__(self, root: Path, series: Series, clock: Clock) -> None:
         self._root, self._series, self._folder = root, series, root / str(series)
+        self._clock = clock
         self._bars: list[pa.Table] = []
 
     def run(self) -> Iterator[Repair]:
@@ -275,7 +280,7 @@ class _Repairing:
         """Write down what is lost, for `verify` to ask for until it is stored again."""
         place = self._folder / "quarantine"
         make_folders(place, self._root)
-        note = {"segment": asdict(segment), "reason": reason, "at": datetime.now(UTC).isoformat()}
+        note = {"segment": asdict(segment), "reason": reason, "at": self._clock().isoformat()}
         write_file(place / f"{segment.file}.json", json.dumps(note, indent=1).encode())
         sync_folder(place)
 

@@ -21,11 +21,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from backtest.bars import ContractDetails, Series, Span, check_bars, schema
+from backtest.clock import Clock, utc_now
 from backtest.disk import (
     keep_file,
     locked,
@@ -75,15 +76,18 @@ class Store:
     """
     Bars on disk below a root folder; the folder is made by the first write.
 
+    Args:
+        clock: what time is written down, where a call does not say when something came.
+
     Raises:
         BadStore: the folder holds something else, or a store of a newer format.
         UsageError: the root is a URL.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, clock: Clock = utc_now) -> None:
         if "://" in str(root):
             raise UsageError(f"{root} is a URL and no folder; to read it: open_store({str(root)!r})")
-        self.root = Path(root)
+        self.root, self.clock = Path(root), clock
         format_of(self.root)
 
     def __repr__(self) -> str:
@@ -163,7 +167,7 @@ class Store:
             bars: the whole answer, columns as in `bars.schema()`; an empty table where the vendor has none.
             source: who answered, without account, host or user names.
             text: what the vendor said, where it matters ("no data").
-            at: when the answer came, now if not given.
+            at: when the answer came; what the store's clock says if not given.
             why: why bars are revised, if they are.
             provenance: what else is known of the download, by the names in `segments.PROVENANCE`.
 
@@ -173,7 +177,7 @@ class Store:
         """
         check_bars(bars, series)
         check_inside(bars, span, series)
-        at, source, text, why = at or datetime.now(UTC), masked(source), masked(text), masked(why)
+        at, source, text, why = at or self.clock(), masked(source), masked(text), masked(why)
         download = download_record(provenance, source, span, at, len(bars))
         with self._lock(series) as old:
             answers = recorded(old.answers, Answer(span, len(bars), at, source, text))
@@ -196,7 +200,7 @@ class Store:
         downloads = tuple(staged.provenance(series))
         with self._lock(series) as old:
             contract = new.contract or old.contract
-            change = _Change(whole, bars, new.answers, contract, downloads, source, why, at or datetime.now(UTC))
+            change = _Change(whole, bars, new.answers, contract, downloads, source, why, at or self.clock())
             return self._put(series, old, change, revise=True)
 
     def revisions(self, series: Series) -> list[Revision]:
@@ -226,7 +230,7 @@ class Store:
 
     def quarantine(self, series: Series, span: Span, bars: pa.Table, reason: str) -> Path:
         """Put an answer aside, with the reason in its metadata, and return its file; the bars stay as they are."""
-        note = {"series": str(series), "span": str(span), "reason": reason, "at": datetime.now(UTC).isoformat()}
+        note = {"series": str(series), "span": str(span), "reason": reason, "at": self.clock().isoformat()}
         data = encode_any(bars, json.dumps(note))
         name = f"{span.start:%Y-%m-%d}.{hashlib.sha256(data).hexdigest()[:12]}.parquet"
         with self._lock(series) as old:
@@ -260,7 +264,7 @@ class Store:
     def staging(self) -> Store:
         """Return the store beside this one in which series are read anew."""
         refuse_links(self.root / ".staging", self.root)
-        return Store(self.root / ".staging")
+        return Store(self.root / ".staging", self.clock)
 
     def drop(self, series: Series) -> None:
         """Remove a series and all that was kept of it."""

@@ -1,15 +1,20 @@
 import json
+import logging
 import signal
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from stores.make_store import daily, days
 
 from backtest.bars import Series
-from backtest.cli import COMMANDS
+from backtest.cli import COMMANDS, main
+from backtest.commands import progress
 from backtest.store import Store
+from backtest.sweeps import Progress
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = str(ROOT / "data" / "sample")
@@ -306,3 +311,66 @@ def test_the_demo_downloads_nothing_that_its_store_has_already_and_writes_a_page
     assert "Nothing to download" in err
     assert out.count("SmaCross") == out.count("BuyAndHold") == 4
     assert len(list((tmp_path / "runs").glob("*/index.html"))) == 8
+
+
+# --- the day on which a command is called
+
+LEAP_NIGHT = datetime(2028, 2, 29, 23, 58, tzinfo=UTC)
+
+
+def test_a_command_takes_its_day_from_the_clock_that_it_is_given(tmp_path, capsys):
+    (tmp_path / "vendor").mkdir()
+    file, store = str(tmp_path / "vendor" / "AAPL.csv"), str(tmp_path / "store")
+    half_way = datetime(2012, 6, 1, 12, tzinfo=UTC)
+    with pytest.raises(SystemExit):
+        main(["export", "AAPL/1day", file, "--store", SAMPLE])
+
+    words = ["download", "AAPL/1day", "--since", "2012-01-03", "--source", f"csv:{tmp_path / 'vendor'}"]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--store", store], clock=lambda: half_way)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["ls", "--store", store, "--json"])
+
+    (row,) = json.loads(capsys.readouterr().out)["series"].values()
+    assert ended.value.code == 0
+    assert (row["to"], row["updated"]) == ("2012-05-31T00:00:00+00:00", half_way.isoformat())
+
+
+def test_what_is_imported_is_stamped_by_the_clock_of_the_command(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["export", "AAPL/1day", str(tmp_path / "aapl.csv"), "--store", SAMPLE])
+    words = ["import", str(tmp_path / "aapl.csv"), "AAPL/1day", "--store", str(tmp_path / "store")]
+    with pytest.raises(SystemExit):
+        main(words, clock=lambda: LEAP_NIGHT)
+
+    answers = Store(tmp_path / "store").manifest(Series.parse("AAPL/1day")).answers
+    assert {answer.at for answer in answers} == {LEAP_NIGHT}
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/New_York"])
+def test_log_records_have_the_time_in_utc_wherever_the_machine_is(zone, monkeypatch):
+    record = logging.makeLogRecord({"msg": "bars came", "created": LEAP_NIGHT.timestamp()})
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        line = progress._JsonLines().format(record)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert json.loads(line)["time"] == "2028-02-29T23:58:00+00:00"
+
+
+def test_no_line_of_progress_comes_where_the_clock_stands_and_one_where_it_goes_on(capsys):
+    now = [LEAP_NIGHT]
+    told = Progress(done=50, total=100, kept=0, failed=0, seconds=40.0, left=40.0)
+
+    with progress.sweeping(lambda: now[0]) as tell:
+        tell(told)
+        silent = capsys.readouterr().err
+        now[0] += timedelta(seconds=31)
+        tell(told)
+
+    assert silent == ""
+    assert "50 of 100 trials" in capsys.readouterr().err

@@ -394,3 +394,19 @@ def test_adjusted_returns_of_the_sample_are_those_of_the_sources_adjusted_close(
 
     assert (adjusted.pct_change() - theirs.pct_change()).abs().max() < 2e-6  # prices are kept to 4 decimals
     assert adjusted.iloc[-1] == stocks.IBM["close"][-1]
+
+
+def test_what_is_written_is_stamped_by_the_stores_own_clock(sample, tmp_path):
+    store = Store(tmp_path, clock=lambda: datetime(2028, 2, 29, 23, 58, tzinfo=UTC))
+    series = Series.parse("AAPL/1day")
+    span = Span.of_dates(date(2001, 1, 2), date(2001, 2, 1))
+    bars = sample.read(series, span)
+
+    store.write(series, span, bars)
+    aside = store.quarantine(series, span, bars, "not believed")
+    store.staging().write(series, span, bars)
+
+    at = "2028-02-29T23:58:00+00:00"
+    assert [answer.at.isoformat() for answer in store.manifest(series).answers] == [at]
+    assert [answer.at.isoformat() for answer in store.staging().manifest(series).answers] == [at]
+    assert at.encode() in aside.read_bytes()

@@ -6,9 +6,9 @@ import json
 import logging
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from backtest.commands.terminal import say
@@ -16,6 +16,7 @@ from backtest.errors import UsageError
 
 if TYPE_CHECKING:
     from backtest.bars import Series
+    from backtest.clock import Clock
     from backtest.download_report import Progress
     from backtest.sweeps import Progress as SweepProgress
     from backtest.verification import Verdict
@@ -25,7 +26,7 @@ _LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
 
 @contextmanager
-def progress(count: int, waiting_for: Callable[[], str]) -> Iterator[Callable[[Progress], None]]:
+def progress(count: int, waiting_for: Callable[[], str], clock: Clock) -> Iterator[Callable[[Progress], None]]:
     """
     Yield a function that shows the progress of so many series: live on a terminal, else a line now and then.
 
@@ -34,22 +35,28 @@ def progress(count: int, waiting_for: Callable[[], str]) -> Iterator[Callable[[P
     from rich.console import Console
 
     if not sys.stderr.isatty():
-        yield _Tally(count, waiting_for, say, _LINE_SECONDS)
+        yield _Tally(count, waiting_for, say, _LINE_SECONDS, clock)
         return
     with Console(stderr=True).status("connected") as status:
-        yield _Tally(count, waiting_for, status.update, 0.1)
+        yield _Tally(count, waiting_for, status.update, 0.1, clock)
 
 
 class _Tally:
     """Adds up what is told of the series, and shows it, at most once in so many seconds."""
 
     def __init__(
-        self, count: int, waiting_for: Callable[[], str], show: Callable[[str], object], seconds: float
+        self,
+        count: int,
+        waiting_for: Callable[[], str],
+        show: Callable[[str], object],
+        seconds: float,
+        clock: Clock,
     ) -> None:
-        self._count, self._waiting_for, self._show, self._seconds = count, waiting_for, show, seconds
+        self._count, self._waiting_for, self._show = count, waiting_for, show
+        self._seconds, self._clock = timedelta(seconds=seconds), clock
         self._shares: dict[Series, float] = {}
         self._requests = self._bars = 0
-        self._began = self._shown = time.monotonic()
+        self._began = self._shown = clock()
         self._lock = threading.Lock()
 
     def __call__(self, progress: Progress) -> None:
@@ -57,12 +64,13 @@ class _Tally:
             self._shares[progress.series] = progress.done / progress.windows
             self._requests += 1
             self._bars += progress.bars
-            if time.monotonic() - self._shown >= self._seconds:
-                self._shown = time.monotonic()
+            now = self._clock()
+            if now - self._shown >= self._seconds:
+                self._shown = now
                 self._show(self._text(progress))
 
     def _text(self, progress: Progress) -> str:
-        share, seconds = sum(self._shares.values()) / self._count, self._shown - self._began
+        share, seconds = sum(self._shares.values()) / self._count, (self._shown - self._began).total_seconds()
         done = sum(one == 1 for one in self._shares.values())
         left = seconds / share - seconds if share else 0
         time_left = _time_left(left)
@@ -75,44 +83,41 @@ class _Tally:
 
 
 @contextmanager
-def sweeping() -> Iterator[Callable[[SweepProgress], None]]:
+def sweeping(clock: Clock) -> Iterator[Callable[[SweepProgress], None]]:
     """Yield a function that shows how far a sweep has come: live on a terminal, else a line now and then."""
     from rich.console import Console
 
     if not sys.stderr.isatty():
-        yield _Seldom(_LINE_SECONDS)
+        yield _Seldom(_LINE_SECONDS, clock)
         return
     with Console(stderr=True).status("sweeping") as status:
-        yield lambda progress: status.update(_sweep_text(progress))
+        yield lambda progress: status.update(_sweep_text(progress, clock()))
 
 
 class _Seldom:
     """Says how far a sweep has come, at most once in so many seconds."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._said = seconds, 0.0
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        self._seconds, self._clock, self._said = timedelta(seconds=seconds), clock, clock()
 
     def __call__(self, progress: SweepProgress) -> None:
-        if progress.seconds - self._said >= self._seconds:
-            self._said = progress.seconds
-            say(_sweep_text(progress))
+        now = self._clock()
+        if now - self._said >= self._seconds:
+            self._said = now
+            say(_sweep_text(progress, now))
 
 
-def _sweep_text(progress: SweepProgress) -> str:
+def _sweep_text(progress: SweepProgress, now: datetime) -> str:
     failed = f", {progress.failed:,} failed" if progress.failed else ""
     before = f" ({progress.kept:,} of them before)" if progress.kept else ""
     return (
         f"{progress.done:,} of {progress.total:,} trials{before}{failed}, about {_time_left(progress.left)} left "
-        f"(until {_clock_time(progress.left)})"
+        f"(until {(now + timedelta(seconds=progress.left)).astimezone():%H:%M})"
     )
 
 
 def _time_left(seconds: float) -> str:
     return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
-
-
-def _clock_time(seconds: float) -> str:
-    return time.strftime("%H:%M", time.localtime(time.time() + seconds))
 
 
 def watched(verdicts: Iterator[Verdict]) -> list[Verdict]:
@@ -150,7 +155,7 @@ class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         fields = {key: value for key, value in vars(record).items() if key not in self._known}
-        at = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="seconds")
         line = {
             "time": at,
             "level": record.levelname,

@@ -103,6 +103,7 @@ def run(
 
 
 def sweep(
+    context: typer.Context,
     strategy: StrategyArgument,
     series: SeriesArgument,
     grid: Annotated[list[str], typer.Option("--grid", help="fast=5:20:5 or kind=a,b. Repeatable.")],
@@ -150,7 +151,7 @@ def sweep(
     from backtest.workers import dask_executor
 
     try:
-        with dask_executor(dask) if dask else nullcontext() as executor, sweeping() as tell:
+        with dask_executor(dask) if dask else nullcontext() as executor, sweeping(context.obj) as tell:
             found = search(
                 strategy,
                 series_of(series),
@@ -286,6 +287,7 @@ def compare(
 
 
 def validate(
+    context: typer.Context,
     run_name: Annotated[
         str,
         typer.Argument(
@@ -348,7 +350,7 @@ def validate(
     leaks = look_ahead_of(result.spec, store) if lookahead else []
     ratios = tried.ratios.tolist() if tried else []
     found = examine_run(result, samples=bootstrap, seed=seed, factors=factors, trials=ratios, looks_ahead=leaks)
-    with sweeping() as tell:
+    with sweeping(context.obj) as tell:
         more = {
             "sweep": tried,
             "regimes": slices(result) if regimes else None,

@@ -38,6 +38,7 @@ def tell_version(asked: bool) -> None:
 
 
 def demo(
+    context: typer.Context,
     out: Annotated[str, typer.Option(help="Folder of the pages.")] = "runs/demo",
     store: Annotated[str, typer.Option(help="Folder of the demo's own store.")] = "runs/demo/store",
 ) -> None:
@@ -51,7 +52,7 @@ def demo(
     """
     from backtest.demo import run_demo
 
-    shown = run_demo(Path(out), store, tell=say)
+    shown = run_demo(Path(out), store, tell=say, clock=context.obj)
     give_runs(shown.results)
     say(f"Pages: {shown.pages[0].parent.parent}/*/index.html, the first one: {shown.pages[0]}")
 
@@ -87,6 +88,7 @@ def new(
 
 
 def doctor(
+    context: typer.Context,
     source: SourceOption = "ib://127.0.0.1:7497",
     store: StoreOption = STORE,
     series: Annotated[str, typer.Option(help="Ask the source for a few bars of it: may you have them?")] = "",
@@ -99,7 +101,7 @@ def doctor(
     """
     from backtest.doctor import examine
 
-    findings = examine(source, store, one_series_of(series) if series else None)
+    findings = examine(source, store, one_series_of(series) if series else None, context.obj)
     problems = sum(finding.state == "problem" for finding in findings)
     if as_json:
         give_json({"problems": problems, "findings": [asdict(finding) for finding in findings]})
@@ -110,6 +112,7 @@ def doctor(
 
 
 def gateway(
+    context: typer.Context,
     store: StoreOption = STORE,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 for any free one.")] = 4002,
     pacing: Annotated[str, typer.Option(help="strict: IB's limits; off: none.")] = "strict",
@@ -135,6 +138,7 @@ def gateway(
             pacing=pacing,
             time_scale=time_scale,
             faults=Faults.load(faults) if faults else None,
+            clock=context.obj,
             log=lines,
         ) as served,
     ):

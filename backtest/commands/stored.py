@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Annotated
 
 import typer
@@ -35,6 +35,7 @@ from backtest.errors import DataError, UsageError
 
 
 def download(
+    context: typer.Context,
     series: ListedSeriesArgument,
     since: SinceOption,
     until: UntilOption = "",
@@ -59,11 +60,14 @@ def download(
     from backtest.sources import connect
 
     start_logging(log_format)
-    wanted, target = series_of(series), open_folder(store)
-    first, last = date_of(since, "--since"), date_of(until, "--until") or datetime.now(UTC).date()
+    wanted, target = series_of(series), open_folder(store, context.obj)
+    first, last = date_of(since, "--since"), date_of(until, "--until") or context.obj().date()
     if first is None:
         raise UsageError("--since names no date; write YYYY-MM-DD")
-    with connect(source, state=state_folder()) as opened, progress(len(wanted), lambda: opened.waiting_for) as tell:
+    with (
+        connect(source, state=state_folder(), clock=context.obj) as opened,
+        progress(len(wanted), lambda: opened.waiting_for, context.obj) as tell,
+    ):
         if dry_run:
             give_plan(plan_download(target, opened, wanted, (first, last)), as_json)
             return
@@ -78,6 +82,7 @@ def download(
 
 
 def import_(
+    context: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE", help="A CSV or Parquet file with a bar a row.")],
     series: Annotated[str, typer.Argument(metavar="SERIES", help="The series of its bars, such as AAPL/1day.")],
     store: StoreOption = STORE,
@@ -96,7 +101,7 @@ def import_(
     from backtest.remote import open_folder
     from backtest.sources.files import bars_of, span_of
 
-    one, target = one_series_of(series), open_folder(store)
+    one, target = one_series_of(series), open_folder(store, context.obj)
     bars, mapping = bars_of(file, one, tz or None)
     check_answer(bars, one)
     say(f"{file}: " + ", ".join(f"{theirs or '(no name)'} = {ours or '–'}" for theirs, ours in mapping.items()))
@@ -163,6 +168,7 @@ def ls(
 
 
 def verify(
+    context: typer.Context,
     series: AnySeriesArgument = None,
     store: StoreOption = STORE,
     repair: Annotated[bool, typer.Option("--repair", help="Put right what needs no source; nothing is lost.")] = False,
@@ -182,7 +188,7 @@ def verify(
 
     wanted = series_of(series or [])
     verdicts = watched(check(store, wanted))
-    repairs = list(put_right(store, verdicts)) if repair else []
+    repairs = list(put_right(store, verdicts, context.obj)) if repair else []
     if repairs:
         verdicts = watched(check(store, wanted))
     if as_json:

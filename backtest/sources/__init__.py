@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from backtest.bars import ContractDetails, Instrument, Series, Span
 from backtest.calendars import Session
+from backtest.clock import Clock, utc_now
 from backtest.errors import NoBars, UsageError
 from backtest.sources.link import Patience
 
@@ -83,6 +84,7 @@ def connect(
     patience: Patience = _PATIENT,
     state: str | Path | None = None,
     time_scale: float = 1.0,
+    clock: Clock = utc_now,
 ) -> Source:
     """
     Open the source at an address.
@@ -93,6 +95,7 @@ def connect(
         patience: how long to wait for what.
         state: a folder in which the request budget and learnt steps outlive the session, shared by all programs.
         time_scale: how much faster than the clock the windows of the limits pass, as a running emulator's may.
+        clock: what day it is here, and for an emulator that this starts.
 
     Raises:
         UsageError: the address is of none of these forms.
@@ -102,17 +105,17 @@ def connect(
     if "@" in address and scheme not in ("gateway", "csv"):  # these name folders
         raise UsageError(f"the address of the source holds a login, which a gateway never asks for; write {DEFAULT}")
     if scheme == "ib":
-        return _open_ib(address, patience, Path(state) if state else None, time_scale)
+        return _open_ib(address, patience, Path(state) if state else None, time_scale, clock)
     if scheme == "gateway" and rest:
-        return _open_emulator(rest, patience)
+        return _open_emulator(rest, patience, clock)
     if scheme == "csv" and rest:
-        return _open_files(rest)
+        return _open_files(rest, clock)
     raise UsageError(
         f"no source {scheme!r}; write {DEFAULT} (TWS or IB Gateway), gateway:FOLDER (emulator) or csv:FOLDER (files)"
     )
 
 
-def _open_ib(address: str, patience: Patience, state: Path | None, time_scale: float) -> IbSource:
+def _open_ib(address: str, patience: Patience, state: Path | None, time_scale: float, clock: Clock) -> IbSource:
     from backtest.sources.ib import IbSource
 
     try:
@@ -126,10 +129,12 @@ def _open_ib(address: str, patience: Patience, state: Path | None, time_scale: f
         ) from error
     if query:
         raise UsageError(f"{DEFAULT}?{'=...&'.join(query)}=... means nothing; only client_id and limits can be given")
-    return IbSource(host, port, client_id, patience=patience, state=state, limits=limits, time_scale=time_scale)
+    return IbSource(
+        host, port, client_id, patience=patience, state=state, limits=limits, time_scale=time_scale, clock=clock
+    )
 
 
-def _open_emulator(folder: str, patience: Patience) -> Source:
+def _open_emulator(folder: str, patience: Patience, clock: Clock) -> Source:
     from backtest.sources.gateway import Gateway
     from backtest.sources.ib import IbSource
     from backtest.store import Store
@@ -137,20 +142,20 @@ def _open_emulator(folder: str, patience: Patience) -> Source:
     store = Store(folder)
     if not store.series():
         raise NoBars(f"{folder} holds no bars for the emulator to serve; name a store with bars, such as data/sample")
-    gateway = Gateway(store)
+    gateway = Gateway(store, clock=clock)
     gateway.start()
     try:
-        return IbSource(port=gateway.port, patience=patience, on_close=gateway.stop)
+        return IbSource(port=gateway.port, patience=patience, clock=clock, on_close=gateway.stop)
     except BaseException:
         gateway.stop()
         raise
 
 
-def _open_files(rest: str) -> FileSource:
+def _open_files(rest: str, clock: Clock) -> FileSource:
     from backtest.sources.files import FileSource
 
     folder, _, query = rest.partition("?")
     name, _, zone = query.partition("=")
     if query and (name != "tz" or not zone):
         raise UsageError(f"csv:{rest} asks for {query!r}; write csv:FOLDER or csv:FOLDER?tz=America/New_York")
-    return FileSource(folder, zone or None)
+    return FileSource(folder, zone or None, clock)

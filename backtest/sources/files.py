@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest.bars import COLUMNS, ContractDetails, Instrument, Series, Span, check_bars, schema
+from backtest.clock import Clock, utc_now
 from backtest.errors import BadBars, NoBars, NoData, UnknownContract, UsageError
 from backtest.sources.times import is_text, moments_of, stamps_of, zone_named
 
@@ -44,8 +45,8 @@ class FileSource:
     name = "csv"
     waiting_for = ""
 
-    def __init__(self, folder: str | Path, tz: str | None = None) -> None:
-        self._folder, self._tz = Path(folder), tz
+    def __init__(self, folder: str | Path, tz: str | None = None, clock: Clock = utc_now) -> None:
+        self._folder, self._tz, self._clock = Path(folder), tz, clock
         self.requests = self.violations = 0
         if not self._folder.is_dir():
             raise UsageError(f"no folder {str(folder)!r}; write csv:FOLDER, a folder with files such as AAPL_1day.csv")
@@ -60,8 +61,8 @@ class FileSource:
         """Do nothing: no file stays open."""
 
     def now(self) -> datetime:
-        """Return the time of this machine's clock."""
-        return datetime.now(UTC)
+        """Return what the clock says: bars that end later are not finished."""
+        return self._clock()
 
     def qualify(self, instrument: Instrument) -> ContractDetails:
         """Return no details: files have none."""

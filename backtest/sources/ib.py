@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from backtest.bars import ContractDetails, Instrument, Series, Span
 from backtest.calendars import Session as Hours
+from backtest.clock import Clock, utc_now
 from backtest.errors import (
     LinkLost,
     NoData,
@@ -61,6 +62,7 @@ class IbSource:
         state: a folder in which the budget and the learnt steps outlive the session, shared by all programs.
         limits: how much a request may ask for at first: "practical" or "legacy".
         time_scale: how much faster than the clock the windows of the limits pass, as the emulator's may.
+        clock: what day it is, where IB serves prices only up to now.
         on_close: called when the source is closed.
 
     Raises:
@@ -80,10 +82,11 @@ class IbSource:
         state: Path | None = None,
         limits: str = "practical",
         time_scale: float = 1.0,
+        clock: Clock = utc_now,
         on_close: Callable[[], object] = lambda: None,
     ) -> None:
         _refuse_elsewhere(host)
-        self._patience, self._time_scale, self._on_close = patience, time_scale, on_close
+        self._patience, self._time_scale, self._clock, self._on_close = patience, time_scale, clock, on_close
         self._base = _steps(limits)
         self._state = State(state / _state_name(host, port) if state else None, time_scale)
         self._flow = Flow()
@@ -180,7 +183,7 @@ class IbSource:
         if plan.open_ended(series):
             return None, [window]
         size, smaller = series.size.label, [window]
-        step: str | None = _shorter(self.steps[size], plan.duration(series, window, datetime.now(UTC)), size)
+        step: str | None = _shorter(self.steps[size], plan.duration(series, window, self._clock()), size)
         while smaller == [window] and step and (step := plan.halved(step, series.size)):
             smaller = plan.windows(series, window, {size: step})
         return (None, [window]) if step is None or smaller == [window] else (step, smaller)
@@ -198,7 +201,7 @@ class IbSource:
             Stopped: asked to, before the request was sent.
         """
         # What takes time to compute is computed here: the loop's thread serves every caller.
-        duration, end = plan.duration(series, window, datetime.now(UTC)), plan.end_text(series, window)
+        duration, end = plan.duration(series, window, self._clock()), plan.end_text(series, window)
         return cut(self._bridge.call(self._fetch(series, window, duration, end)), window)
 
     def provenance(self, series: Series, window: Span) -> dict[str, str]:
@@ -207,7 +210,7 @@ class IbSource:
         return {
             "vendor": "Interactive Brokers",
             "end": plan.end_text(series, window),
-            "duration": plan.duration(series, window, datetime.now(UTC)),
+            "duration": plan.duration(series, window, self._clock()),
             "format_date": "2",
             "server_version": str(self.server_version),
             "client": client.__name__,

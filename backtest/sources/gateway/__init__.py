@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Collection
-from datetime import UTC, date, datetime
+from collections.abc import Collection
+from datetime import date
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from backtest.clock import Clock, utc_now
 from backtest.errors import UsageError
 from backtest.sources.gateway.archive import Archive
 from backtest.sources.gateway.connection import Desk, Record
@@ -23,11 +24,6 @@ from backtest.sources.gateway.limiter import Limiter
 
 if TYPE_CHECKING:
     from backtest.store import Store
-
-
-def utc_now() -> datetime:
-    """Return the time of this machine's clock."""
-    return datetime.now(UTC)
 
 
 class Gateway:
@@ -52,7 +48,7 @@ class Gateway:
         pacing: str = "strict",
         time_scale: float = 1.0,
         faults: Faults | None = None,
-        clock: Callable[[], datetime] = utc_now,
+        clock: Clock = utc_now,
         log: TextIO | None = None,
         shut: Collection[date] = (),
     ) -> None:
