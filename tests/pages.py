@@ -39,10 +39,19 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 RUN = ("console", "sh", "python")
-DAY_AFTER = datetime(2013, 3, 2, 12, tzinfo=UTC)
+DAY_AFTER = datetime(2013, 3, 2, 12, tzinfo=UTC)  # what a reader's day is, whatever day it is
 FROM_NOTHING = ("README.md", "docs/tutorial.md")  # which bring their bars; others say that the demo's are there
 SOMEBODY = {"NAME": "Test", "EMAIL": "test@example.com"}
 PORTS = ("127.0.0.1:{}", "--port {}")
+SCRIPTS = str(Path(sys.executable).parent)
+COMMAND = """\
+#!{python}
+from datetime import datetime
+
+from backtest.cli import main
+
+main(clock=lambda: datetime.fromisoformat("{now}"))
+"""
 
 UNIT, TIMER = (f"~/.config/systemd/user/backtest-update.{kind}" for kind in ("service", "timer"))
 CRONTAB, WORKFLOW = "update.crontab", ".github/workflows/strategies.yml"
@@ -228,14 +237,14 @@ class Reader:
         """End what was started."""
         for process in reversed(self.started):
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=120)
 
     def _inside(self, words: list[str]) -> tuple[int, str]:
         # A Python of its own for each command would take a second each.
         said = io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             try:
-                main(words)
+                main(words, clock=lambda: DAY_AFTER)
             except SystemExit as ended:
                 return int(ended.code or 0), said.getvalue()
         return 0, said.getvalue()
@@ -263,7 +272,7 @@ class Reader:
     def at_work(self) -> Iterator[None]:
         """Be in the folder, with 80 columns, no colour, and this environment's commands."""
         before, there = dict(os.environ), Path.cwd()
-        scripts = f"{Path(sys.executable).parent}{os.pathsep}{before['PATH']}"
+        scripts = f"{SCRIPTS}{os.pathsep}{before['PATH']}"
         os.environ.update({"NO_COLOR": "1", "COLUMNS": "80", "PATH": scripts, **self.environment})
         os.chdir(self.folder)
         try:
@@ -293,12 +302,16 @@ class Desk:
 
     def __init__(self, folder: Path, store: Path, tws: str, bucket: Bucket) -> None:
         self._folder, self._store, self._bucket = folder, store, bucket
+        commands = folder / "commands"
+        commands.mkdir()
+        write_command(commands / "backtest")
         self._followed: dict[str, Followed] = {}
         self.places = {
             "127.0.0.1:7497": tws,
             **{form.format(port): form.format(free_port(port)) for port in (4002, 8786) for form in PORTS},
         }
         self.environment = {
+            "PATH": os.pathsep.join([str(commands), SCRIPTS, os.environ["PATH"]]),
             "XDG_CACHE_HOME": str(folder / "cache"),
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
@@ -325,8 +338,8 @@ class Desk:
 @contextlib.contextmanager
 def desk(folder: Path) -> Iterator[Desk]:
     """Yield a desk; its TWS is an emulator whose clock stands a day after the last of the demo's bars."""
-    store = Store(folder / "store")
-    with connect(f"gateway:{ROOT / 'data' / 'sample'}") as source:
+    store = Store(folder / "store", lambda: DAY_AFTER)
+    with connect(f"gateway:{ROOT / 'data' / 'sample'}", clock=lambda: DAY_AFTER) as source:
         download(store, source, [Series.parse(text) for text in DEMO], (SINCE, UNTIL))
     with Gateway(store, clock=lambda: DAY_AFTER) as tws, Bucket() as bucket:
         yield Desk(folder, store.root, f"127.0.0.1:{tws.port}", bucket)
@@ -337,6 +350,12 @@ def free_port(instead: int) -> int:
     """Return a port that nobody listens on, for one of a page."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+def write_command(path: Path) -> None:
+    """Write a `backtest` for a shell to find: this environment's, on the day on which all pages are followed."""
+    path.write_text(COMMAND.format(python=sys.executable, now=DAY_AFTER.isoformat()), "utf-8")
+    path.chmod(0o755)
 
 
 def workplace(folder: Path, store: Path | None) -> None:

@@ -10,7 +10,7 @@ class RawClient:
     """A connection; `start` names the client, which every gateway wants before anything else."""
 
     def __init__(self, port: int, versions: str = "v157..176", client_id: int | None = 1) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=5)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.send_bytes(b"API\0" + framed(versions.encode()))
         if client_id is not None:
             self.version = int(self.receive()[0])

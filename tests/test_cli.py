@@ -270,7 +270,7 @@ def test_the_gateway_command_says_where_it_listens_and_ends_on_a_signal():
         line = served.stdout.readline()
         served.send_signal(signal.SIGTERM)
 
-        assert served.wait(20) == 0
+        assert served.wait(120) == 0
     assert line.startswith("listening on 127.0.0.1:")
 
 

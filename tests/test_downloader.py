@@ -146,6 +146,7 @@ def test_a_timeout_is_not_an_empty_market(sample, store, tmp_path):
     span = (date(2001, 1, 2), date(2001, 2, 1))
 
     with Gateway(sample, faults=faults) as gateway, connect(gateway.address, patience=Patience(answer=0.2)) as source:
+        source.know(AAPL.instrument, sample.manifest(AAPL).contract)  # which is no matter of the bars' patience
         first = download(store, source, AAPL, span, persistence=Persistence(tries=1))
         again = download(store, source, AAPL, span)
 
@@ -214,10 +215,11 @@ def test_an_address_of_no_known_form_is_refused(address):
         connect(address)
 
 
-def test_a_span_in_the_future_is_refused(store, source):
-    tomorrow = datetime.now(UTC).date() + timedelta(days=3)
+def test_a_span_in_the_future_is_refused(sample, store):
+    tomorrow = SUMMER.date() + timedelta(days=1)
 
-    report = download(store, source, AAPL, (tomorrow, tomorrow))
+    with Gateway(sample, clock=lambda: SUMMER) as gateway, connect(gateway.address) as source:
+        report = download(store, source, AAPL, (tomorrow, tomorrow))
 
     assert (report.requests, report.exit_code) == (0, 2)
     assert "no finished bar" in report.series[0].errors[0]

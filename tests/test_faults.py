@@ -170,7 +170,7 @@ def test_error_comes_instead_of_the_answer(sample: Store) -> None:
 
 
 def test_delay_answers_later_and_lets_others_pass(sample: Store) -> None:
-    with client_of(sample, {"when": {}, "do": "delay", "seconds": 0.2}) as (client, _):
+    with client_of(sample, {"when": {}, "do": "delay", "seconds": 1.0}) as (client, _):
         started = monotonic()
         client.ask_bars(7)
         client.ask_bars(8)
@@ -178,7 +178,7 @@ def test_delay_answers_later_and_lets_others_pass(sample: Store) -> None:
         order = [client.until("17")[-1][1] for _ in range(2)]
 
     assert order == ["8", "7"]
-    assert monotonic() - started >= 0.2
+    assert monotonic() - started >= 1.0
 
 
 def test_a_delayed_answer_can_be_cancelled(sample: Store) -> None:
@@ -192,7 +192,7 @@ def test_a_delayed_answer_can_be_cancelled(sample: Store) -> None:
 
 
 def test_refuse_closes_everything_for_a_while(sample: Store) -> None:
-    with client_of(sample, {"when": {}, "do": "refuse", "seconds": 0.3}) as (client, gateway):
+    with client_of(sample, {"when": {}, "do": "refuse", "seconds": 1.0}) as (client, gateway):
         started = monotonic()
         client.ask_bars(7)
         assert client.answer(7) == []
@@ -201,7 +201,7 @@ def test_refuse_closes_everything_for_a_while(sample: Store) -> None:
             attempts += 1
 
     assert attempts > 0
-    assert monotonic() - started >= 0.3
+    assert monotonic() - started >= 1.0
 
 
 def _greets(port: int) -> bool:
@@ -222,7 +222,7 @@ def test_lost_and_kept_answers_when_the_link_is_back(sample: Store) -> None:
 
 
 def test_lost_for_good_answers_only_what_comes_later(sample: Store) -> None:
-    with client_of(sample, {"when": {}, "do": "lost", "seconds": 0.1, "code": 1101}) as (client, _):
+    with client_of(sample, {"when": {}, "do": "lost", "seconds": 1.0, "code": 1101}) as (client, _):
         client.ask_bars(7)
         client.ask_bars(8)
         back = client.answer(-1)

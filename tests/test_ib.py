@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -35,7 +36,9 @@ from backtest.sources.link import Patience
 AAPL = Series.parse("AAPL/1day")
 HALF_MINUTES = Series.parse("AAPL/30secs")
 WINDOW = Span.of_dates(date(2001, 1, 2), date(2001, 2, 1))
-QUICK = Patience(answer=0.4, connect=1.5, outage=6.0, backoff=0.05, backoff_most=0.2, belief=0.3)
+# What a test waits for on purpose is short; what must come in spite of a busy machine is given a minute.
+QUICK = Patience(answer=60.0, connect=60.0, outage=60.0, backoff=0.05, backoff_most=0.2, belief=0.3)
+IMPATIENT = replace(QUICK, answer=0.4)  # for requests that are never answered
 
 
 def faults(*entries):
@@ -47,11 +50,21 @@ def on_bars(do, request=1, **words):
 
 
 def until(true):
-    """Wait until it is true, for two seconds at most."""
-    ends = time.monotonic() + 2
+    """Wait until it is true, for a minute at most."""
+    ends = time.monotonic() + 60
     while not true():
         assert time.monotonic() < ends
         time.sleep(0.005)
+
+
+def answered(source, series=AAPL, window=WINDOW):
+    """Ask until an answer comes, as a busy machine may take longer for one than an impatient source waits."""
+    ends = time.monotonic() + 60
+    while True:
+        try:
+            return source.fetch(series, window)
+        except Unanswered:
+            assert time.monotonic() < ends
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -84,6 +97,13 @@ def half_minutes(tmp_path_factory):
     return store_with(tmp_path_factory.mktemp("half_minutes"), {"AAPL/30secs": ("2024-03-04", "2024-03-05")})
 
 
+@pytest.fixture(scope="module")
+def twelve_stocks(tmp_path_factory):
+    symbols = ("AAPL", *(f"STOCK{number}" for number in range(11)))
+    series = {f"{symbol}/30secs": ("2024-03-04", "2024-03-04") for symbol in symbols}
+    return store_with(tmp_path_factory.mktemp("twelve_stocks"), series)
+
+
 def five_minutes(count):
     """Return windows of five minutes within two sessions."""
     starts = [datetime(2024, 3, day, 14, 30, tzinfo=UTC) for day in (4, 5)]
@@ -105,7 +125,7 @@ def bars_asked(gateway):
 @pytest.mark.second_client
 @pytest.mark.slow
 def test_a_link_that_comes_back_with_its_requests_brings_the_bars(serve, sample):
-    gateway, source = serve(on_bars("lost", seconds=0.8, code=1102))
+    gateway, source = serve(on_bars("lost", seconds=3.0, code=1102), patience=replace(QUICK, answer=1.5))
 
     bars = source.fetch(AAPL, WINDOW)
 
@@ -114,7 +134,7 @@ def test_a_link_that_comes_back_with_its_requests_brings_the_bars(serve, sample)
 
 
 def test_a_link_that_comes_back_without_its_requests_ends_them_at_once(serve):
-    _, source = serve(on_bars("lost", seconds=0.2, code=1101), patience=Patience(answer=20.0))
+    _, source = serve(on_bars("lost", seconds=0.2, code=1101))
 
     with pytest.raises(LinkLost, match="run this again"):
         source.fetch(AAPL, WINDOW)
@@ -124,7 +144,7 @@ def test_a_link_that_comes_back_without_its_requests_ends_them_at_once(serve):
 
 @pytest.mark.slow
 def test_nothing_is_sent_while_the_link_is_lost(serve):
-    gateway, source = serve(on_bars("lost", seconds=0.4, code=1102, when={"kind": "details"}))
+    gateway, source = serve(on_bars("lost", seconds=2.0, code=1102, when={"kind": "details"}))
     began = datetime.now(UTC)
 
     with ThreadPoolExecutor(2) as pool:
@@ -133,7 +153,7 @@ def test_nothing_is_sent_while_the_link_is_lost(serve):
         second = pool.submit(source.qualify, Instrument.parse("IBM"))
 
     (asked,) = (r.at for r in gateway.requests if r.kind == "details" and r.request.contract.symbol == "IBM")
-    assert asked - began > timedelta(seconds=0.4)
+    assert asked - began > timedelta(seconds=2)
     assert second.result().con_id
 
 
@@ -154,7 +174,7 @@ def test_a_broken_farm_is_waited_for(serve):
 
 @pytest.mark.slow
 def test_an_outage_that_lasts_too_long_ends_in_words(serve):
-    impatient = Patience(answer=0.3, connect=1.0, outage=0.5, backoff=0.05, backoff_most=0.1, belief=0.1)
+    impatient = replace(QUICK, outage=0.5)
     _, source = serve(on_bars("notice", code=2105, when={"kind": "details"}), patience=impatient)
 
     with pytest.raises(NoConnection, match=r"farm ushmds is broken, and that for 0.5 s"):
@@ -177,19 +197,18 @@ def test_a_socket_that_breaks_is_opened_again_by_the_next_call(serve, sample):
 def test_a_gateway_that_restarts_is_waited_for(serve):
     _, source = serve(on_bars("refuse", seconds=1))
 
+    began = time.monotonic()
     with pytest.raises(LinkLost):
         source.fetch(AAPL, WINDOW)
-    began = time.monotonic()
     bars = source.fetch(AAPL, WINDOW)
 
     assert len(bars) == 22
-    assert 0.5 < time.monotonic() - began < 3
+    assert time.monotonic() - began > 0.95
 
 
 @pytest.mark.slow
 def test_a_gateway_that_does_not_come_back_ends_in_words(serve):
-    impatient = Patience(answer=0.3, connect=0.5, outage=0.4, backoff=0.05, backoff_most=0.1)
-    gateway, source = serve(patience=impatient)
+    gateway, source = serve(patience=replace(QUICK, outage=0.4))
     gateway.stop()
     until(lambda: not source.server_version)
 
@@ -204,9 +223,9 @@ def test_a_gateway_that_hangs_up_or_is_mute_at_the_start_is_told_at_once(sample)
     said = []
 
     with Gateway(sample, faults=script) as gateway:
-        for _ in range(2):
+        for seconds in (60.0, 0.3):
             with pytest.raises(NoConnection) as caught:
-                connect(gateway.address, patience=Patience(connect=0.3))
+                connect(gateway.address, patience=Patience(connect=seconds))
             said.append(str(caught.value))
 
     assert "hung up during the handshake" in said[0]
@@ -265,12 +284,13 @@ def test_an_old_session_that_lingers_is_given_time_before_another_client_id_is_t
 @pytest.mark.second_client
 @pytest.mark.slow
 def test_silence_is_no_answer_and_the_request_is_cancelled(serve, sample):
-    gateway, source = serve(on_bars("silence"))
+    gateway, source = serve(on_bars("silence"), patience=IMPATIENT)
+    source.know(AAPL.instrument, sample.manifest(AAPL).contract)
 
     with pytest.raises(Unanswered, match="does not mean that there are none"):
         source.fetch(AAPL, WINDOW)
 
-    assert source.fetch(AAPL, WINDOW).equals(sample.read(AAPL, WINDOW))
+    assert answered(source).equals(sample.read(AAPL, WINDOW))
     assert "cancel" in {record.kind for record in gateway.requests}
 
 
@@ -283,8 +303,9 @@ def test_an_answer_that_comes_when_nobody_waits_for_it_does_no_harm(serve, sampl
 
 
 @pytest.mark.slow
-def test_the_third_silence_in_a_row_advises_a_restart(serve):
-    _, source = serve(on_bars("silence", when={"times": 3}), patience=Patience(answer=0.1, connect=1.0))
+def test_the_third_silence_in_a_row_advises_a_restart(serve, sample):
+    _, source = serve(on_bars("silence", when={"times": 3}), patience=replace(QUICK, answer=0.1))
+    source.know(AAPL.instrument, sample.manifest(AAPL).contract)
     said = []
 
     for _ in range(3):
@@ -297,12 +318,12 @@ def test_the_third_silence_in_a_row_advises_a_restart(serve):
 
 @pytest.mark.slow
 def test_an_answer_to_a_request_that_nobody_made_is_no_answer(serve):
-    _, source = serve(on_bars("foreign"))
+    _, source = serve(on_bars("foreign"), patience=IMPATIENT)
 
     with pytest.raises(Unanswered):
         source.fetch(AAPL, WINDOW)
 
-    assert len(source.fetch(AAPL, WINDOW)) == 22
+    assert len(answered(source)) == 22
 
 
 def test_a_frame_of_noise_is_passed_over(serve):
@@ -313,34 +334,31 @@ def test_a_frame_of_noise_is_passed_over(serve):
 
 @pytest.mark.slow
 def test_a_price_that_is_no_number_is_no_answer(serve):
-    _, source = serve(on_bars("bad", value="text"))
+    _, source = serve(on_bars("bad", value="text"), patience=IMPATIENT)
 
     with pytest.raises(Unanswered):
         source.fetch(AAPL, WINDOW)
 
-    assert len(source.fetch(AAPL, WINDOW)) == 22
+    assert len(answered(source)) == 22
 
 
 @pytest.mark.slow
 def test_a_frame_of_a_wild_length_makes_a_new_connection(serve):
-    _, source = serve(on_bars("length"), patience=Patience(answer=0.3, connect=0.5, backoff=0.05))
-    began = time.monotonic()
+    _, source = serve(on_bars("length"), patience=replace(QUICK, answer=0.3, connect=2.0))
 
     with pytest.raises(LinkLost):
         source.fetch(AAPL, WINDOW)
 
-    assert time.monotonic() - began < 3
-    assert len(source.fetch(AAPL, WINDOW)) == 22
+    assert len(answered(source)) == 22
 
 
 def test_an_invalid_request_ends_at_once(serve):
-    _, source = serve(on_bars("error", code=321, text="Error validating request"), patience=Patience(answer=20.0))
-    began = time.monotonic()
+    gateway, source = serve(on_bars("error", code=321, text="Error validating request"))
 
-    with pytest.raises(Refused, match="321"):
+    with pytest.raises(Refused, match="321"):  # and not Unanswered, a minute later
         source.fetch(AAPL, WINDOW)
 
-    assert time.monotonic() - began < 5
+    assert len(bars_asked(gateway)) == 1
 
 
 @pytest.mark.second_client
@@ -367,6 +385,7 @@ def test_no_such_instrument_is_not_believed_after_an_outage(serve):
     _, source = serve(
         on_bars("lost", seconds=0.1, code=1102, when={"kind": "details"}),
         on_bars("error", 2, code=200, text="No security definition", when={"kind": "details"}),
+        patience=replace(QUICK, belief=2.0),
     )
     source.qualify(AAPL.instrument)
 
@@ -434,21 +453,26 @@ def test_what_is_known_of_a_contract_is_not_asked_again(serve, sample):
 
 
 @pytest.mark.slow
-def test_two_sources_with_one_state_keep_one_budget_across_a_restart(half_minutes, tmp_path):
-    words = {"patience": Patience(answer=5.0), "state": tmp_path, "time_scale": 100}
-    windows = five_minutes(130)
+def test_two_sources_with_one_state_keep_one_budget_across_a_restart(twelve_stocks, tmp_path):
+    # Five requests a stock and sixty in all may be sent at once, so that nothing here has to be in time: that the
+    # sixty-first waits is all there is to see. What a gateway says of when it comes, test_pacing.py tells.
+    windows = five_minutes(5)
+    asked = [(series, window) for series in twelve_stocks.series() for window in windows]
 
-    with Gateway(half_minutes, time_scale=100) as gateway:
-        address = gateway.address
+    with Gateway(twelve_stocks, pacing="off") as gateway:
+        address, words = gateway.address, {"patience": QUICK, "state": tmp_path}
         with connect(address, **words) as one, connect(address, **words) as other, ThreadPoolExecutor(8) as pool:
-            asked = [pool.submit((one, other)[n % 2].fetch, HALF_MINUTES, w) for n, w in enumerate(windows[:100])]
-            assert {len(future.result()) for future in asked} == {10}
-        with connect(address, **words) as again:
-            assert {len(again.fetch(HALF_MINUTES, window)) for window in windows[100:]} == {10}
+            answers = [pool.submit((one, other)[n % 2].fetch, *pair) for n, pair in enumerate(asked[:40])]
+            assert {len(future.result()) for future in answers} == {10}
+        with connect(address, **words) as again, ThreadPoolExecutor(1) as pool:
+            assert {len(again.fetch(*pair)) for pair in asked[40:]} == {10}
+            waiting = pool.submit(again.fetch, HALF_MINUTES, five_minutes(6)[5])
+            until(lambda: again.waiting_for == "the request budget is used up")
+            again.stop()
 
-    assert gateway.violations == 0
-    assert len(bars_asked(gateway)) == 130
-    assert len(json.loads((tmp_path / f"gateway-127.0.0.1-{gateway.port}.json").read_text())["spent"]) <= 60
+    assert isinstance(waiting.exception(), Stopped)
+    assert len(bars_asked(gateway)) == 60
+    assert len(json.loads((tmp_path / f"gateway-127.0.0.1-{gateway.port}.json").read_text("utf-8"))["spent"]) == 60
 
 
 @pytest.mark.slow
@@ -456,26 +480,27 @@ def test_after_a_violation_nothing_paced_is_sent_for_a_while(half_minutes):
     refused = on_bars("error", code=162, text="Historical data request pacing violation")
     with (
         Gateway(half_minutes, faults=faults(refused)) as gateway,
-        connect(gateway.address, patience=Patience(answer=0.5)) as source,
+        connect(gateway.address, patience=replace(QUICK, answer=1.5)) as source,
     ):
+        began = time.monotonic()
         with pytest.raises(PacingViolation):
             source.fetch(HALF_MINUTES, five_minutes(1)[0])
-        began = time.monotonic()
         source.fetch(HALF_MINUTES, five_minutes(2)[1])
 
-        assert time.monotonic() - began > 0.4
+        assert time.monotonic() - began > 1.4
         assert source.violations == 1
 
 
 @pytest.mark.slow
-def test_never_more_than_fifty_requests_are_open(half_minutes):
+def test_never_more_than_fifty_requests_are_open(twelve_stocks):
     slow = on_bars("delay", seconds=1.0, when={"times": 60})
+    asked = [(series, window) for series in twelve_stocks.series() for window in five_minutes(5)]
     with (
-        Gateway(half_minutes, faults=faults(slow), time_scale=1000) as gateway,
-        IbSource(port=gateway.port, patience=Patience(answer=10.0), time_scale=1000) as source,
+        Gateway(twelve_stocks, faults=faults(slow)) as gateway,
+        IbSource(port=gateway.port, patience=QUICK) as source,
         ThreadPoolExecutor(60) as pool,
     ):
-        answers = list(pool.map(lambda window: source.fetch(HALF_MINUTES, window), five_minutes(60)))
+        answers = list(pool.map(lambda pair: source.fetch(*pair), asked))
 
     assert {len(bars) for bars in answers} == {10}
     assert gateway.violations == 0
@@ -511,12 +536,11 @@ def test_the_first_bar_is_told_and_remembered(serve, sample):
 
 
 @pytest.mark.slow
-def test_a_gateway_that_does_not_tell_the_first_bar_is_not_waited_for(serve):
-    gateway, source = serve(on_bars("silence", when={"kind": "head"}))
-    began = time.monotonic()
+def test_a_gateway_that_does_not_tell_the_first_bar_is_not_waited_for(serve, sample):
+    gateway, source = serve(on_bars("silence", when={"kind": "head"}), patience=IMPATIENT)
+    source.know(AAPL.instrument, sample.manifest(AAPL).contract)
 
-    assert source.head(AAPL) is None
-    assert time.monotonic() - began < 1.5
+    assert source.head(AAPL) is None  # and is back, however long the gateway says nothing
     source.now()
     assert "cancel" in {record.kind for record in gateway.requests}
 
@@ -551,8 +575,9 @@ def test_sessions_of_years_are_asked_for_a_year_at_a_time(serve):
 
 
 @pytest.mark.slow
-def test_a_gateway_that_has_no_schedule_says_nothing(serve):
-    _, source = serve(on_bars("silence", when={"kind": "schedule"}))
+def test_a_gateway_that_has_no_schedule_says_nothing(serve, sample):
+    _, source = serve(on_bars("silence", when={"kind": "schedule"}), patience=IMPATIENT)
+    source.know(AAPL.instrument, sample.manifest(AAPL).contract)
 
     assert source.sessions(AAPL.instrument, date(2005, 1, 3), date(2005, 1, 7)) is None
 

@@ -66,7 +66,7 @@ def test_the_notebook_runs_from_top_to_bottom(folders):
     path = folders["trend"] / "notebooks" / "research.ipynb"
     notebook = nbformat.read(path, as_version=4)
 
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": path.parent}}).execute()
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": path.parent}}).execute()
 
     shown = {kind for cell in notebook.cells for output in cell.get("outputs", ()) for kind in output.get("data", ())}
     assert {"image/png", "text/html"} <= shown

@@ -16,7 +16,7 @@ def test_a_notebook_runs_from_top_to_bottom_and_shows_its_pictures(path, tmp_pat
     (tmp_path / "notebooks").mkdir()
     notebook = nbformat.read(path, as_version=4)
 
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": tmp_path / "notebooks"}}).execute()
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": tmp_path / "notebooks"}}).execute()
 
     shown = {kind for cell in notebook.cells for output in cell.get("outputs", ()) for kind in output.get("data", ())}
     assert {"image/png", "text/html"} <= shown

@@ -1,8 +1,11 @@
 import json
+from random import Random
 
 import pytest
 
 from backtest.errors import UsageError
+from backtest.sources.gateway.limiter import Limiter
+from backtest.sources.gateway.wire import BarsRequest, ContractQuery
 from backtest.sources.limits import (
     BURST_REQUESTS,
     BURST_SECONDS,
@@ -187,6 +190,23 @@ def test_two_programs_share_one_budget(tmp_path):
 
     assert one.book(Ask("next", "line"), NOW) > WINDOW_SECONDS
     assert other.book(Ask("next", "line"), NOW) > WINDOW_SECONDS
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_two_programs_break_no_limit_of_a_gateway_that_hears_them_late(tmp_path, scale):
+    # The margin is of the machine's seconds, whatever the scale: so late a request may come without harm.
+    states = [State(tmp_path / "gateway.json", scale) for _ in range(2)]
+    chance, now, arrivals = Random(7), NOW, []
+    for number in range(150):
+        contract = ContractQuery(symbol=f"X{number % 7}")
+        request = BarsRequest(number, contract, f"end {number}", "30 secs", "300 S", True, "TRADES")
+        while delay := states[number % 2].book(Ask(f"request {number}", f"X{number % 7}"), now):
+            now += delay
+        arrivals.append((now + chance.choice((0, 0.99)) * MARGIN, request))
+    clock = iter(sorted(at for at, _ in arrivals))
+    limiter = Limiter(scale, now=lambda: next(clock))
+
+    assert [request for _, request in sorted(arrivals, key=lambda pair: pair[0]) if limiter.violated(request)] == []
 
 
 def test_the_budget_outlives_the_program(tmp_path):

@@ -46,22 +46,19 @@ def test_requests_are_the_fewest_and_no_limit_is_broken(tmp_path):
 @pytest.mark.parametrize(("interrupts", "code"), [(1, 4), (2, 130)])
 def test_an_interrupted_download_goes_on_without_a_request_repeated(tmp_path, interrupts, code):
     upstream = store_with(tmp_path / "upstream", {"AAPL/1min": ("2024-01-02", "2024-06-28")})
-    series, slow = (
-        Series.parse("AAPL/1min"),
-        Faults.of([{"when": {"request": 3}, "do": "delay", "seconds": 4.0}]),
-    )
+    series, slow = Series.parse("AAPL/1min"), Faults.of([{"when": {"request": 3}, "do": "delay", "seconds": 8.0}])
 
     with Gateway(upstream, faults=slow) as gateway:
         process = start(gateway, tmp_path / "bars")
         while len(asked(gateway)) < 2:  # two are answered, the third is in hand
             assert process.poll() is None
             time.sleep(0.05)
-        time.sleep(0.5)
+        time.sleep(1)
         for _ in range(interrupts):
             process.send_signal(signal.SIGINT)
             time.sleep(0.2)
-        ended = process.wait(20)
-        again = start(gateway, tmp_path / "bars").wait(20)
+        ended = process.wait(120)
+        again = start(gateway, tmp_path / "bars").wait(120)
 
     assert (ended, again) == (code, 0)
     assert len(asked(gateway)) == 6  # answered; what is in hand when nobody waits any more is not
