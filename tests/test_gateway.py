@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from ib_insync import CFD, IB, Contract, Forex, Future, RequestError, Stock
 from market import store_with
-from rawclient import RawClient, rows
+from rawclient import RawClient, framed, rows
 
 from backtest.bars import Series, Span, schema
 from backtest.errors import UsageError
@@ -463,8 +463,7 @@ def test_the_51st_open_request_is_not_answered(sample: Store) -> None:
 
 def test_over_50_messages_a_second_are_error_100_and_the_third_hangs_up(gateway: Gateway) -> None:
     with RawClient(gateway.port) as client:
-        for _ in range(60):
-            client.send(49, 1)
+        client.send_bytes(framed(b"49\x001\x00") * 60)  # in one piece: the gateway hangs up as soon as it has seen enough
         messages = client.until("never")
 
     assert [message[3] for message in messages if message and message[0] == "4"][-3:] == ["100"] * 3
