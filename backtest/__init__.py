@@ -10,8 +10,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from backtest.garbage import seldom_collected
-
 if TYPE_CHECKING:
     from backtest.bars import BarSize, Instrument, Series, Span
     from backtest.comparison import compare
@@ -99,8 +97,7 @@ def __getattr__(name: str) -> Any:
         return import_module("importlib.metadata").version("ib-backtest")
     if name not in _HOMES:
         raise AttributeError(f"module 'backtest' has no attribute {name!r}")
-    with seldom_collected():
-        return getattr(import_module(f"backtest.{_HOMES[name]}"), name)
+    return getattr(import_module(f"backtest.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

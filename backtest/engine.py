@@ -23,7 +23,6 @@ from backtest.costs import Costs, MonthlyVolume, costs_named
 from backtest.errors import BacktestError, StrategyError, UsageError
 from backtest.execution import NEXT_BAR, Market
 from backtest.feed import ArrowFeed, close_stamps, replay
-from backtest.garbage import seldom_collected
 from backtest.recorder import Recorder, account_table
 from backtest.remote import open_store
 from backtest.result import RunResult, RunSpec, round_trips
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-@seldom_collected()
 def run(
     strategy: str | Path | type[Any],
     series: Series | str | Iterable[Series | str],

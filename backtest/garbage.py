@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_SELDOM = (50_000, 50, 1000)
+
+_lock = threading.Lock()  # guards the two below: the thresholds are the process's, and runs may overlap in threads
+_entered = 0
+_before = (0, 0, 0)
 
 
 @contextmanager
@@ -12,13 +19,29 @@ def seldom_collected() -> Iterator[None]:
     """
     Let collections wait: each walks what is kept, such as modules, orders and trades.
 
-    They came to nearly half of a run with many orders, and to a fortieth of a first run. Not off altogether:
-    strategies make cycles too (each data frame is one), and these must go now and then.
+    They came to nearly half of a run with many orders. Not off altogether: strategies make cycles too (each data frame
+    is one), and these must go now and then. Where blocks overlap, the last one to end puts the thresholds back.
     """
-    before = gc.get_threshold()
-    if before[0]:
-        gc.set_threshold(max(before[0], 50_000), 50, 1000)
+    _enter()
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        _leave()
+
+
+def _enter() -> None:
+    global _entered, _before
+    with _lock:
+        if not _entered:
+            _before = gc.get_threshold()
+            if _before[0]:  # else collections are off
+                gc.set_threshold(max(_before[0], _SELDOM[0]), *_SELDOM[1:])
+        _entered += 1
+
+
+def _leave() -> None:
+    global _entered
+    with _lock:
+        _entered -= 1
+        if not _entered:
+            gc.set_threshold(*_before)

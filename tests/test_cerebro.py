@@ -6,8 +6,11 @@ import logging
 import math
 import operator
 import random
+import threading
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 
 import backtrader as bt
 import numpy as np
@@ -16,11 +19,14 @@ import pytest
 from backtest.bars import Series, table_of
 from backtest.cerebro import Cerebro
 from backtest.costs import IbFixed
+from backtest.engine import run
 from backtest.feed import replay
 from backtest.fills import LeanBroker, is_still
 from backtest.lines import _window_sums
 from backtest.orders import LeanPosition
 from backtest.recorder import Recorder
+
+SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 
 
 def bars(series, count=80, seed=1, skip=0.0):
@@ -271,6 +277,65 @@ def test_the_collector_is_as_before_after_a_run_and_after_an_exception():
         ran(Cerebro, [feed()], fail_at=40)
 
     assert gc.get_threshold() == before
+
+
+class Overlaps(bt.Strategy):
+    """Say that a run has begun, and stay at its first bar until it may end, then fail where that is asked for."""
+
+    params = (("begun", None), ("may_end", None), ("fails", False))
+
+    def next(self):
+        if not self.p.begun.is_set():
+            self.p.begun.set()
+            assert self.p.may_end.wait(60)
+            if self.p.fails:
+                raise ValueError("as asked for")
+
+
+@pytest.mark.parametrize("fails", [(False, False), (True, False), (False, True)], ids=["ends", "one fails", "other"])
+@pytest.mark.parametrize("ends_first", [0, 1], ids=["the first ends first", "the second ends first"])
+def test_the_collector_is_as_before_after_overlapping_runs_in_threads(ends_first, fails):
+    before = gc.get_threshold()
+    begun, may_end = ([threading.Event(), threading.Event()] for _ in range(2))
+    runs, within = [], []
+
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            for n in range(2):
+                asked = {"strategy": Overlaps, "begun": begun[n], "may_end": may_end[n], "fails": fails[n]}
+                runs.append(pool.submit(ran, Cerebro, [feed()], **asked))
+                assert begun[n].wait(60)
+            for n in (ends_first, 1 - ends_first):
+                within.append(gc.get_threshold())
+                may_end[n].set()
+                assert isinstance(runs[n].exception(60), ValueError) == fails[n]
+        after = gc.get_threshold()
+    finally:
+        gc.set_threshold(*before)
+
+    assert after == before
+    assert before not in within
+
+
+def test_the_collector_is_changed_in_the_lean_loop_alone():
+    seen = {}
+
+    class Looks(bt.Strategy):
+        def __init__(self):
+            seen["before"] = gc.get_threshold()
+
+        def next(self):
+            seen["within"] = gc.get_threshold()
+
+        def stop(self):
+            seen["after"] = gc.get_threshold()
+
+    before = gc.get_threshold()
+
+    run(Looks, "AAPL/1day", store=SAMPLE, span=(date(2010, 1, 4), date(2010, 1, 29)))
+
+    assert (seen["before"], seen["after"]) == (before, before)
+    assert seen["within"] != before
 
 
 class Richer(bt.Strategy):
