@@ -25,6 +25,8 @@ from backtest.bars import Series, Span
 from backtest.engine import run
 from backtest.errors import StrategyError, UsageError
 from backtest.feed import close_stamps
+from backtest.manifest import Manifest
+from backtest.remote import open_store
 from backtest.result import RunResult, RunSpec
 from backtest.store import Store
 from backtest.strategy import load
@@ -173,7 +175,7 @@ class _Trial:
 
     def begin(self, store: Store | str | Path, span: Any) -> tuple[dict[Series, pa.Table], list[Decision], RunResult]:
         """Return the true bars, what is decided on them, and the run."""
-        true = _Kept({}, store if isinstance(store, Store) else Store(store))
+        true = _Kept({}, store if isinstance(store, Store) else open_store(store))
         decisions: list[Decision] = []
         strategy = _watched(self.strategy, decisions, self.moment)
         result = run(strategy, self.series, store=true, span=span, params=self.params, **self.asked)
@@ -181,10 +183,11 @@ class _Trial:
 
     def decide(self, bars: dict[Series, pa.Table]) -> list[Decision]:
         """Return what is decided on other bars: up to where it fails, if it fails there but not on the true ones."""
+        asked = {name: value for name, value in self.asked.items() if name != "pins"}  # which hold the true ones
         decisions: list[Decision] = []
         strategy = _watched(self.strategy, decisions, self.moment)
         with suppress(StrategyError, UsageError):  # it reads past the end; what it does not decide any more tells
-            run(strategy, self.series, store=_Kept(bars), params=self.params, **self.asked)
+            run(strategy, self.series, store=_Kept(bars), params=self.params, **asked)
         return decisions
 
     def moment(self, stamp: float) -> datetime:
@@ -198,8 +201,12 @@ class _Kept(Store):
     """A store that serves given tables, and keeps those that it fetches from another."""
 
     def __init__(self, tables: dict[Series, pa.Table], behind: Store | None = None) -> None:
-        self.root = Path()  # of nothing: no bar of it lies on disk
+        self.root = behind.root if behind else Path()  # for messages only: nothing is read below it
         self.tables, self.behind = tables, behind
+
+    def manifest(self, series: Series) -> Manifest:
+        """Return what the store behind knows of a series; of given tables nothing was written down."""
+        return self.behind.manifest(series) if self.behind else Manifest(str(series))
 
     def read(self, series: Series, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
         """Return the bars of a series."""

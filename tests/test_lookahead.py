@@ -5,10 +5,14 @@ import backtrader as bt
 import honest
 import pytest
 
+from backtest import pins
+from backtest.bars import Series
 from backtest.errors import NoBars, UsageError
 from backtest.lookahead import look_ahead, look_ahead_of, warm_up
 from backtest.result import RunSpec
+from backtest.store import Store
 
+APPLE = Series.parse("AAPL/1day")
 SAMPLE = {"store": Path(__file__).parents[1] / "data" / "sample", "span": (date(2010, 1, 4), date(2010, 12, 31))}
 
 
@@ -101,3 +105,23 @@ def test_a_strategy_that_counts_its_bars_never_settles():
 
     assert found.settled is None
     assert found.different == 2 * found.compared == 2 * 177
+
+
+def test_the_bars_of_a_store_are_checked_whatever_lies_below_the_current_folder(tmp_path, monkeypatch):
+    series = "AAPL/1day"
+    elsewhere = tmp_path / str(Series.parse(series))
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "manifest.json").write_text("not a manifest")
+    monkeypatch.chdir(tmp_path)
+
+    assert look_ahead(honest.HONEST[0], series, cuts=2, **SAMPLE) == []
+
+
+def test_pinned_bars_are_checked_against_the_store_and_not_against_another_future(tmp_path):
+    store, lock = Store(SAMPLE["store"]), tmp_path / "data.lock"
+    pins.add(store, lock, [APPLE], SAMPLE["span"])
+
+    found = look_ahead(honest.TodaysClose, "AAPL/1day", cuts=2, pins=lock, **SAMPLE)
+
+    assert found == look_ahead(honest.TodaysClose, "AAPL/1day", cuts=2, **SAMPLE)
+    assert found
