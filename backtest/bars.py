@@ -215,6 +215,11 @@ class Series:
         hours = "" if self.regular_hours else f"{prices or '/' + self.prices}/all"
         return f"{'-'.join(words)}/{self.size}{hours or prices}"
 
+    @property
+    def rewritten(self) -> bool:
+        """Whether its past changes, as at each dividend or roll, so that it can only be replaced whole."""
+        return self.prices == "ADJUSTED_LAST" or self.instrument.kind == "CONTFUT"
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:

@@ -20,9 +20,8 @@ from backtest.bars import BarSize, Series, Span
 from backtest.clock import Clock, utc_now
 from backtest.errors import BacktestError, NoConnection, NoData, UsageError
 from backtest.remote import open_folder
-from backtest.sources import Source, connect
+from backtest.sources import Patience, Source, connect
 from backtest.sources.ib import PORTS, IbSource
-from backtest.sources.link import Patience
 from backtest.store import Store
 
 if TYPE_CHECKING:

@@ -21,12 +21,10 @@ from backtest.download_report import Options, Progress, SeriesReport
 from backtest.errors import BacktestError, NoConnection, OtherSession, SourceError, Stopped, UsageError
 from backtest.filling import Filling
 from backtest.persistence import Persistence
-from backtest.sources import Source
-from backtest.sources.limits import SMALL_BAR_SECONDS, WINDOW_REQUESTS, WINDOW_SECONDS
+from backtest.sources import Source, expected_bars
 from backtest.store import Store
 
 _WORKERS = 8  # series at once; how many requests are in flight is the source's business
-_BARS_A_SECOND = 2000  # of a gateway that is not slow
 _ENDS_ALL = (NoConnection, OtherSession, Stopped)  # what is no fault of the series it happened to
 _log = logging.getLogger(__name__)
 
@@ -74,20 +72,12 @@ class SeriesPlan:
     windows: tuple[Span, ...]
     con_id: int
     error: str = ""
+    seconds: float = 0.0  # that it takes, roughly
 
     @property
     def bars(self) -> int:
-        """How many bars that may bring, roughly: of stocks in regular hours, else of every hour of five days a week."""
-        week = 5 * (6.5 if self.series.regular_hours and self.series.instrument.kind == "STK" else 23) * 3600
-        share = 5 * 86_400 / 604_800 if self.series.size.daily else week / 604_800
-        return round(sum((w.end - w.start).total_seconds() for w in self.windows) * share / self.series.size.seconds)
-
-    @property
-    def seconds(self) -> float:
-        """How long that takes, roughly: small bars wait for IB's pacing, others for their answers."""
-        paced = WINDOW_SECONDS * (max(0, len(self.windows) - 1) // WINDOW_REQUESTS)
-        small = self.series.size.seconds <= SMALL_BAR_SECONDS
-        return self.bars / _BARS_A_SECOND + (paced if small else 0.0)
+        """How many bars that may bring, roughly."""
+        return expected_bars(self.series, self.windows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON's types."""
@@ -169,7 +159,7 @@ def _plan(store: Store, source: Source, series: Series, span: Span | tuple[date,
         con_id = source.qualify(series.instrument).con_id
     except BacktestError as error:
         return SeriesPlan(series, (), 0, str(error))
-    return SeriesPlan(series, tuple(windows), con_id)
+    return SeriesPlan(series, tuple(windows), con_id, seconds=source.seconds_for(series, windows))
 
 
 def _distinct(series: Series | Iterable[Series]) -> list[Series]:

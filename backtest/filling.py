@@ -33,7 +33,6 @@ from backtest.errors import (
 )
 from backtest.persistence import FINAL, NotTrue, ask
 from backtest.quality import Difference, compare, in_session, missing_sessions
-from backtest.sources.plan import finished, open_ended, refuse_impossible
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -153,8 +152,8 @@ class Filling:
 
     def _start(self) -> None:
         self._rows_before = self._store.manifest(self._series).rows
-        refuse_impossible(self._series, self._span, self._now)
-        self._wanted = finished(self._series, self._span, self._now)
+        self._source.refuse(self._series, self._span, self._now)
+        self._wanted = self._source.finished(self._series, self._span, self._now)
         if self._wanted is None:
             raise UsageError(
                 f"{self._series.short} has no finished bar in {self._span}; at the source it is "
@@ -339,7 +338,7 @@ class Filling:
         """Store an answer; where stored bars are different, decide whose values hold."""
         stored = _stored(self._store, self._series, window)
         difference = compare(stored, bars)
-        replaced = open_ended(self._series)
+        replaced = self._series.rewritten
         if difference and not replaced:
             self._judge(difference, stored, window, bars)
             self._revisions.extend(difference.times)
@@ -378,7 +377,7 @@ class Filling:
     def _covered(self, window: Span, bars: pa.Table) -> Span:
         """Return the window, without the sessions of the last days that have no bar yet: the vendor may be late."""
         end = _midnight(bars["time"][-1].as_py()) + _DAY
-        late = window.end > self._now - _LATE and end < window.end and not open_ended(self._series)
+        late = window.end > self._now - _LATE and end < window.end and not self._series.rewritten
         return Span(window.start, end) if late and self._source.windows(self._series, Span(end, window.end)) else window
 
     def _judge(self, difference: Difference, stored: pa.Table, window: Span, bars: pa.Table) -> None:
@@ -441,7 +440,7 @@ class Filling:
         gaps = self._wanted.minus(manifest.coverage)
         if self._options.recheck:
             gaps = union([*gaps, *_empty(manifest.answers, self._wanted)])
-        if gaps and open_ended(self._series):
+        if gaps and self._series.rewritten:
             # History that changes at each dividend cannot be appended to: it is replaced whole.
             parts = union([self._wanted, *manifest.coverage])
             return [Span(parts[0].start, parts[-1].end)]
@@ -449,7 +448,7 @@ class Filling:
 
     def _with_seams(self, gap: Span) -> Span:
         """Return the gap and the sessions beside it that have been stored for long, to be read again with it."""
-        if open_ended(self._series):
+        if self._series.rewritten:
             return gap
         start, end, long_ago = gap.start, gap.end, self._now - _FRESH
         for answer in self._store.manifest(self._series).answers:
@@ -475,7 +474,7 @@ class Filling:
     def _holes(self) -> list[Span]:
         """Return the sessions without a bar, between the first bar and the last, that nobody said to be empty."""
         assert self._wanted is not None  # _start has run
-        if open_ended(self._series):
+        if self._series.rewritten:
             return []  # it is replaced whole, or not at all
         known = _empty(self._store.manifest(self._series).answers, self._wanted)
         missing = missing_sessions(self._series, _stored(self._store, self._series, self._wanted), self._wanted)

@@ -21,9 +21,9 @@ from backtest.doctor import (
     of_store,
 )
 from backtest.errors import UsageError
+from backtest.sources import Patience
 from backtest.sources.gateway import Gateway
 from backtest.sources.gateway.faults import Faults
-from backtest.sources.link import Patience
 
 SOUND = {"ib_insync": "0.9.86", "backtrader": "1.9.78.123", "pandas": "3.1.1", "pyarrow": "26.0.1"}
 AAPL = Series.parse("AAPL/1day")

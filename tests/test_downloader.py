@@ -22,10 +22,9 @@ from backtest.errors import (
     UsageError,
 )
 from backtest.persistence import Persistence
-from backtest.sources import connect
+from backtest.sources import Patience, connect
 from backtest.sources.gateway import Gateway
 from backtest.sources.gateway.faults import Faults
-from backtest.sources.link import Patience
 from backtest.store import Store
 
 AAPL = Series.parse("AAPL/1day")

@@ -23,11 +23,10 @@ from backtest.calendars import span_of_sessions
 from backtest.downloader import DownloadReport, download
 from backtest.errors import NoBars, NoConnection
 from backtest.persistence import Persistence
-from backtest.sources import connect
+from backtest.sources import Patience, connect
 from backtest.sources.gateway import Gateway
 from backtest.sources.gateway.faults import Faults
 from backtest.sources.ib import IbSource
-from backtest.sources.link import Patience
 from backtest.store import Store
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 from market import store_with
 
 from backtest.bars import Series, Span
-from backtest.downloader import download
+from backtest.downloader import download, plan_download
 from backtest.errors import BadBars, Conflict, NoBars, NoData, UnknownContract, UsageError
 from backtest.sources import Source, connect
 from backtest.sources.files import FileSource, bars_of, span_of, write_file
@@ -379,6 +379,43 @@ def test_a_download_from_a_folder_fills_a_store(tmp_path, sample):
     assert store.manifest(DAILY).content == sample.manifest(DAILY).content
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["AAPL/1secs", "EUR-CASH/1day/TRADES", "SPY-OPT-SMART-USD-20241218-500-C/1day", "ES-FUT-CME-USD-202309/1day"],
+)
+def test_what_ib_never_serves_is_taken_from_a_folder(tmp_path, text):
+    series = Series.parse(text)
+    stamp = "2024-01-03" if series.size.daily else "2024-01-03T14:30:00Z"
+    csv_file(tmp_path, "time,open,high,low,close", f"{stamp},10,12,9,11", name=f"{series.short.replace('/', '_')}.csv")
+    store = Store(tmp_path / "store")
+
+    with connect(f"csv:{tmp_path}") as source:
+        report = download(store, source, series, (date(2024, 1, 3), date(2024, 1, 3)))
+
+    assert report.series[0].errors == ()
+    assert store.read(series)["close"].to_pylist() == [11]
+
+
+def test_the_command_downloads_seconds_that_are_years_old_from_a_folder(tmp_path, call):
+    csv_file(tmp_path, "time,open,high,low,close", "2024-01-03T14:30:00Z,10,12,9,11", name="AAPL_1secs.csv")
+    words = ("AAPL/1secs", "--since", "2024-01-03", "--until", "2024-01-03", "--source", f"csv:{tmp_path}")
+
+    code, _, said = call("download", *words, "--store", str(tmp_path / "store"))
+
+    assert "older than" not in said
+    assert len(Store(tmp_path / "store").read(Series.parse("AAPL/1secs"))) == 1
+    assert code == 0
+
+
+def test_a_download_from_a_folder_is_planned_without_waiting_for_a_budget(tmp_path):
+    with connect(f"csv:{tmp_path}") as source:
+        (plan,) = plan_download(
+            Store(tmp_path / "store"), source, Series.parse("AAPL/1secs"), (date(2024, 1, 3), date(2024, 6, 28))
+        )
+
+    assert (plan.error, len(plan.windows), plan.seconds) == ("", 1, 0.0)
+
+
 def test_a_folder_says_in_which_zone_its_times_are(tmp_path):
     minute_file(tmp_path, "2024-03-08 09:30:00").rename(tmp_path / "AAPL.csv")
     day = Span.of_dates(date(2024, 3, 8), date(2024, 3, 8))
@@ -434,9 +471,9 @@ def acme():
 
 
 def test_the_vendor_of_the_contributing_guide_does_what_a_source_must(acme):
-    members = {*vars(Source), *Source.__annotations__}
+    members = {name for name in (*vars(Source), *Source.__annotations__) if not name.startswith("_")}
 
-    assert {name for name in members if not name.startswith("_")} <= set(dir(acme))
+    assert members - {"refuse", "finished", "seconds_for"} <= set(vars(acme))
 
 
 def test_the_vendor_of_the_contributing_guide_fills_a_store(acme, tmp_path):

@@ -26,12 +26,11 @@ from backtest.errors import (
     UnknownContract,
     UsageError,
 )
-from backtest.sources import connect, contracts
+from backtest.sources import Patience, connect, contracts
 from backtest.sources.gateway import Gateway
 from backtest.sources.gateway.faults import Faults
 from backtest.sources.ib import IbSource
 from backtest.sources.limits import LEGACY, PRACTICAL
-from backtest.sources.link import Patience
 
 AAPL = Series.parse("AAPL/1day")
 HALF_MINUTES = Series.parse("AAPL/30secs")

@@ -1,5 +1,6 @@
 import itertools
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import exchange_calendars
 import pytest
@@ -9,10 +10,12 @@ from backtest.bars import Instrument, Series, Span
 from backtest.calendars import calendar_name, exact, sessions, sessions_a_year, span_of_sessions, time_zone
 from backtest.errors import UsageError
 from backtest.sources import plan
+from backtest.sources.files import FileSource
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 MINUTES = Series.parse("AAPL/1min")
 DAILY = Series.parse("AAPL/1day")
+FILES = FileSource(Path(__file__).parent)
 
 
 def utc(*parts):
@@ -154,38 +157,38 @@ def test_a_daily_bar_is_finished_half_an_hour_after_its_session():
     days = Span.of_dates(date(2026, 11, 18), date(2026, 11, 20))
     yesterday = Span.of_dates(date(2026, 11, 18), date(2026, 11, 19))
 
-    assert plan.finished(DAILY, days, utc(2026, 11, 20, 21, 29)) == yesterday
-    assert plan.finished(DAILY, days, utc(2026, 11, 20, 21, 30)) == days
-    assert plan.finished(DAILY, Span.of_dates(date(2026, 11, 20), date(2026, 11, 20)), NOW) is None
+    assert FILES.finished(DAILY, days, utc(2026, 11, 20, 21, 29)) == yesterday
+    assert FILES.finished(DAILY, days, utc(2026, 11, 20, 21, 30)) == days
+    assert FILES.finished(DAILY, Span.of_dates(date(2026, 11, 20), date(2026, 11, 20)), NOW) is None
 
 
 def test_a_daily_bar_of_all_hours_grows_until_the_evening():
     days = Span.of_dates(date(2026, 11, 18), date(2026, 11, 20))
     series = Series.parse("AAPL/1day/TRADES/all")
 
-    assert plan.finished(series, days, utc(2026, 11, 21, 1, 29)) == Span.of_dates(
+    assert FILES.finished(series, days, utc(2026, 11, 21, 1, 29)) == Span.of_dates(
         date(2026, 11, 18), date(2026, 11, 19)
     )
-    assert plan.finished(series, days, utc(2026, 11, 21, 1, 30)) == days
+    assert FILES.finished(series, days, utc(2026, 11, 21, 1, 30)) == days
 
 
 def test_a_half_day_is_finished_early():
     days = Span.of_dates(date(2026, 11, 25), date(2026, 11, 27))
 
-    assert plan.finished(DAILY, days, utc(2026, 11, 27, 18, 30)) == days
+    assert FILES.finished(DAILY, days, utc(2026, 11, 27, 18, 30)) == days
 
 
 def test_the_bar_under_way_is_not_asked_for():
     hour = Span(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
 
-    assert plan.finished(MINUTES, hour, NOW + timedelta(seconds=59)) == Span(NOW - timedelta(hours=1), NOW)
+    assert FILES.finished(MINUTES, hour, NOW + timedelta(seconds=59)) == Span(NOW - timedelta(hours=1), NOW)
 
 
 @pytest.mark.parametrize(("text", "last"), [("AAPL/1week", date(2026, 11, 15)), ("AAPL/1month", date(2026, 10, 31))])
 def test_a_week_and_a_month_are_finished_when_the_next_has_begun(text, last):
     span = Span.of_dates(date(2026, 1, 1), date(2026, 11, 20))
 
-    assert plan.finished(Series.parse(text), span, NOW) == Span.of_dates(date(2026, 1, 1), last)
+    assert FILES.finished(Series.parse(text), span, NOW) == Span.of_dates(date(2026, 1, 1), last)
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import parse_qs, urlsplit
 
 from backtest.bars import ContractDetails, Instrument, Series, Span
-from backtest.calendars import Session
+from backtest.calendars import Session, sessions
 from backtest.clock import Clock, utc_now
 from backtest.errors import NoBars, UsageError
-from backtest.sources.link import Patience
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,11 +22,33 @@ if TYPE_CHECKING:
     from backtest.sources.ib import IbSource
 
 DEFAULT = "ib://127.0.0.1:7497"
+
+_DAY = timedelta(days=1)
+_SETTLING = timedelta(minutes=30)  # after a close, until its daily bar is taken
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for what, in seconds."""
+
+    answer: float = 60.0  # an answer, beside what its bars take
+    connect: float = 10.0  # a connection, the time, a search
+    outage: float = 10_800.0  # the gateway to come back: longer than the nightly reset
+    backoff: float = 1.0  # before the second try to connect; doubled with each
+    backoff_most: float = 60.0
+    belief: float = 60.0  # after an outage, before "no such instrument" is believed
+
+
 _PATIENT = Patience()
 
 
 class Source(Protocol):
-    """Where bars come from; every call blocks, and failure raises: an empty answer is never a failure."""
+    """
+    Where bars come from; every call blocks, and failure raises: an empty answer is never a failure.
+
+    The rules of a vendor are here too: `refuse`, `finished` and `seconds_for`; a class that inherits from this one
+    has those of a folder of files.
+    """
 
     name: str  # what the store notes as the bars' origin
     requests: int  # bar requests sent so far
@@ -44,6 +66,25 @@ class Source(Protocol):
 
     def qualify(self, instrument: Instrument) -> ContractDetails:
         """Return what the source says of the instrument; raise UnknownContract, AmbiguousContract."""
+
+    def refuse(self, series: Series, span: Span, now: datetime) -> None:
+        """Raise UsageError for bars that the vendor never serves, before anything is asked for."""
+        return  # a file may hold any
+
+    def finished(self, series: Series, span: Span, now: datetime) -> Span | None:
+        """
+        Return the part of the span whose bars can change no more by growing; None where there is none yet.
+
+        A daily bar is finished half an hour after its session has closed, a week's or month's when the next has begun.
+        """
+        if span.end <= now - 32 * _DAY:
+            return span
+        end = _finished_until(series, now)
+        return span.common(Span(min(span.start, end - _DAY), end))
+
+    def seconds_for(self, series: Series, windows: Sequence[Span]) -> float:
+        """Return how long it takes to fetch the windows, roughly."""
+        return 0.0  # a file is read at once
 
     def windows(self, series: Series, gap: Span) -> list[Span]:
         """Return the spans to fetch, one request each, that cover the gap."""
@@ -76,6 +117,13 @@ class Source(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         """Close the source."""
+
+
+def expected_bars(series: Series, windows: Sequence[Span]) -> int:
+    """Return how many bars lie in the windows, roughly: of stocks in regular hours, else of 23 hours on five days."""
+    week = 5 * (6.5 if series.regular_hours and series.instrument.kind == "STK" else 23) * 3600
+    share = 5 * 86_400 / 604_800 if series.size.daily else week / 604_800
+    return round(sum((one.end - one.start).total_seconds() for one in windows) * share / series.size.seconds)
 
 
 def connect(
@@ -159,3 +207,24 @@ def _open_files(rest: str, clock: Clock) -> FileSource:
     if query and (name != "tz" or not zone):
         raise UsageError(f"csv:{rest} asks for {query!r}; write csv:FOLDER or csv:FOLDER?tz=America/New_York")
     return FileSource(folder, zone or None, clock)
+
+
+def _finished_until(series: Series, now: datetime) -> datetime:
+    today = datetime(now.year, now.month, now.day, tzinfo=UTC)
+    if series.size.label == "1 week":
+        return today - today.weekday() * _DAY
+    if series.size.label == "1 month":
+        return today.replace(day=1)
+    if series.size.daily:
+        return _after_the_last_close(series, today, now)
+    return datetime.fromtimestamp(int(now.timestamp()) // series.size.seconds * series.size.seconds, UTC)
+
+
+def _after_the_last_close(series: Series, today: datetime, now: datetime) -> datetime:
+    try:
+        lately = sessions(series.instrument, today.date() - 10 * _DAY, today.date() + _DAY, series.regular_hours)
+    except UsageError:  # the calendar is not known
+        return today
+    closed = [session.day for session in lately if session.close + _SETTLING <= now]
+    last = closed[-1] if closed else today.date() - 10 * _DAY
+    return datetime(last.year, last.month, last.day, tzinfo=UTC) + _DAY

@@ -6,11 +6,12 @@ import csv
 import re
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from backtest.bars import COLUMNS, ContractDetails, Instrument, Series, Span, check_bars, schema
 from backtest.clock import Clock, utc_now
 from backtest.errors import BadBars, NoBars, NoData, UnknownContract, UsageError
+from backtest.sources import Source
 from backtest.sources.times import is_text, moments_of, stamps_of, zone_named
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _PANDAS_INDEX = "__index_level_0__"  # what pandas calls an index without a name
 _ENDINGS = (".csv", ".parquet")
 
 
-class FileSource:
+class FileSource(Source):
     """
     A folder of files as a source: a series' own (`AAPL_1day.csv`) or one named by the instrument (`AAPL.csv`).
 
@@ -51,7 +52,7 @@ class FileSource:
         if not self._folder.is_dir():
             raise UsageError(f"no folder {str(folder)!r}; write csv:FOLDER, a folder with files such as AAPL_1day.csv")
 
-    def __enter__(self) -> FileSource:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

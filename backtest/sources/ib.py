@@ -12,10 +12,10 @@ import ipaddress
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from backtest.bars import ContractDetails, Instrument, Series, Span
 from backtest.calendars import Session as Hours
@@ -29,11 +29,10 @@ from backtest.errors import (
     UnknownContract,
     UsageError,
 )
-from backtest.sources import contracts, plan
+from backtest.sources import Patience, Source, contracts, plan
 from backtest.sources.bridge import Bridge
 from backtest.sources.columns import cut
 from backtest.sources.limits import LEGACY, PRACTICAL, SMALL_BAR_SECONDS, WINDOW_SECONDS
-from backtest.sources.link import Patience
 from backtest.sources.pacing import Ask, Flow
 from backtest.sources.session import PORTS as PORTS
 from backtest.sources.session import Session, link_lost
@@ -53,7 +52,7 @@ _PATIENT = Patience()
 _log = logging.getLogger(__name__)
 
 
-class IbSource:
+class IbSource(Source):
     """
     A connection to TWS, IB Gateway or the emulator; read-only. It may be used by many threads at once.
 
@@ -103,7 +102,7 @@ class IbSource:
             self._bridge.close()
             raise
 
-    def __enter__(self) -> IbSource:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -162,6 +161,14 @@ class IbSource:
         """How much one request may ask for, by bar size: the table's figure, or a smaller one that was learnt."""
         learnt = {size: step for size, step in self._state.steps.items() if size in self._base}
         return {**self._base, **{size: _shorter(step, self._base[size], size) for size, step in learnt.items()}}
+
+    def refuse(self, series: Series, span: Span, now: datetime) -> None:
+        """Raise UsageError for bars that IB never serves, before anything is asked for."""
+        plan.refuse_impossible(series, span, now)
+
+    def seconds_for(self, series: Series, windows: Sequence[Span]) -> float:
+        """Return how long it takes to fetch the windows, roughly, at IB's pacing."""
+        return plan.seconds_for(series, windows)
 
     def windows(self, series: Series, gap: Span) -> list[Span]:
         """Return the fewest windows that IB serves which cover the gap."""

@@ -61,20 +61,6 @@ _ADVICE: dict[type[SourceError], str] = {
     LinkLost: "TWS or IB Gateway is not connected; what is stored stays, run this again to go on",
     Refused: "IB often says so in passing; what is stored stays, run this again to go on",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for what, in seconds."""
-
-    answer: float = 60.0  # an answer, beside what its bars take
-    connect: float = 10.0  # a connection, the time, a search
-    outage: float = 10_800.0  # the gateway to come back: longer than the nightly reset
-    backoff: float = 1.0  # before the second try to connect; doubled with each
-    backoff_most: float = 60.0
-    belief: float = 60.0  # after an outage, before "no such instrument" is believed
-
-
 _FARM_STATES = {
     **dict.fromkeys((2103, 2105, 2157), False),
     **dict.fromkeys((2104, 2106, 2158, 2107, 2108, 2119), True),  # an idle farm wakes with the next request

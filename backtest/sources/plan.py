@@ -8,13 +8,14 @@ inside a session would lose bars at its start.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 from backtest.bars import BarSize, Series, Span
 from backtest.calendars import Session, sessions
 from backtest.errors import UsageError
+from backtest.sources import expected_bars
 from backtest.sources.limits import (
     EXPIRED_FUTURE_YEARS,
     LONGEST,
@@ -23,10 +24,12 @@ from backtest.sources.limits import (
     PRACTICAL,
     SMALL_BAR_SECONDS,
     SMALL_BARS_MONTHS,
+    WINDOW_REQUESTS,
+    WINDOW_SECONDS,
 )
 
 _DAY = timedelta(days=1)
-_SETTLING = timedelta(minutes=30)  # after a close, until its daily bar is taken
+_BARS_A_SECOND = 2000  # of a gateway that is not slow
 
 
 def refuse_impossible(series: Series, span: Span, now: datetime) -> None:
@@ -114,37 +117,11 @@ def end_text(series: Series, window: Span) -> str:
     return f"{end:%Y%m%d-%H:%M:%S}"
 
 
-def finished(series: Series, span: Span, now: datetime) -> Span | None:
-    """
-    Return the part of the span whose bars can change no more by growing; None where there is none yet.
-
-    A daily bar is finished half an hour after its session has closed, a week's or month's when the next has begun.
-    """
-    if span.end <= now - 32 * _DAY:
-        return span
-    end = _finished_until(series, now)
-    return span.common(Span(min(span.start, end - _DAY), end))
-
-
-def _finished_until(series: Series, now: datetime) -> datetime:
-    today = datetime(now.year, now.month, now.day, tzinfo=UTC)
-    if series.size.label == "1 week":
-        return today - today.weekday() * _DAY
-    if series.size.label == "1 month":
-        return today.replace(day=1)
-    if series.size.daily:
-        return _after_the_last_close(series, today, now)
-    return datetime.fromtimestamp(int(now.timestamp()) // series.size.seconds * series.size.seconds, UTC)
-
-
-def _after_the_last_close(series: Series, today: datetime, now: datetime) -> datetime:
-    try:
-        lately = sessions(series.instrument, today.date() - 10 * _DAY, today.date() + _DAY, series.regular_hours)
-    except UsageError:  # the calendar is not known
-        return today
-    closed = [session.day for session in lately if session.close + _SETTLING <= now]
-    last = closed[-1] if closed else today.date() - 10 * _DAY
-    return datetime(last.year, last.month, last.day, tzinfo=UTC) + _DAY
+def seconds_for(series: Series, windows: Sequence[Span]) -> float:
+    """Return how long the windows take, roughly: small bars wait for IB's pacing, others for their answers."""
+    paced = WINDOW_SECONDS * (max(0, len(windows) - 1) // WINDOW_REQUESTS)
+    small = series.size.seconds <= SMALL_BAR_SECONDS
+    return expected_bars(series, windows) / _BARS_A_SECOND + (paced if small else 0.0)
 
 
 _DAYS = {"Y": 365, "M": 30, "W": 7, "D": 1}

@@ -17,10 +17,11 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from backtest.errors import LinkLost, NoConnection, Stopped, Unanswered
+from backtest.sources import Patience
 from backtest.sources.columns import read_columns
 from backtest.sources.contracts import client_library
 from backtest.sources.limits import MESSAGES_A_SECOND
-from backtest.sources.link import Link, Patience, meaning, refusal
+from backtest.sources.link import Link, meaning, refusal
 
 PORTS = {7496: "TWS, live", 7497: "TWS, paper", 4001: "IB Gateway, live", 4002: "IB Gateway, paper"}
 _CLIENT_IDS = 8  # tried one after the other at the start

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from making.markdown import linked, page, paragraph, sentence, summary, table
 
 from backtest import downloader, errors, persistence
-from backtest.sources import limits, link
+from backtest.sources import Patience, limits, link
 
 _WORDS = {
     100: "messages come faster than IB allows",
@@ -125,7 +125,7 @@ def _kind(kind: type[errors.SourceError]) -> tuple[str, ...]:
 
 
 def _again(kind: type[errors.SourceError]) -> str:
-    patience, wait = persistence.Persistence(), link.Patience()
+    patience, wait = persistence.Persistence(), Patience()
     if kind is errors.UnknownContract:
         return f"only in the {wait.belief:g} s after an outage, when it is not believed"
     if kind is errors.NoConnection:
@@ -150,7 +150,7 @@ def _means(code: int) -> str:
         needed = link._KIND_OF_FARM[code] in ("history", "contracts")
         return f"the {link._KIND_OF_FARM[code]} farm {state}" if needed else "nothing: no bars come from it"
     if code in (link._LINK_LOST, link._BROKEN_TO_SERVER):
-        return f"the link is lost: all requests wait, at most {link.Patience().outage / 3600:g} hours"
+        return f"the link is lost: all requests wait, at most {Patience().outage / 3600:g} hours"
     if code in link._LINK_BACK:
         return "the link is back; requests under way are " + ("sent again" if code == 1101 else "waited for")
     found = link.meaning(code, "")

@@ -39,11 +39,11 @@ from rawclient import RawClient, framed
 from backtest import cli
 from backtest.cli import COMMANDS
 from backtest.errors import BacktestError
+from backtest.sources import Patience
 from backtest.sources.files import write_file
 from backtest.sources.gateway import Gateway
 from backtest.sources.gateway.faults import Faults
 from backtest.sources.ib import IbSource
-from backtest.sources.link import Patience
 from backtest.store import Store
 
 LONGEST = 5  # seconds for an input; a machine that is shared needs --seconds
