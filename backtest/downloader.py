@@ -18,14 +18,13 @@ from typing import Any
 from backtest.bars import Series, Span
 from backtest.calendars import span_of_sessions
 from backtest.download_report import Options, Progress, SeriesReport
-from backtest.errors import BacktestError, NoConnection, OtherSession, SourceError, Stopped, UsageError
+from backtest.errors import BacktestError, SourceError, Stopped, UsageError
 from backtest.filling import Filling
 from backtest.persistence import Persistence
 from backtest.sources import Source, expected_bars
 from backtest.store import Store
 
 _WORKERS = 8  # series at once; how many requests are in flight is the source's business
-_ENDS_ALL = (NoConnection, OtherSession, Stopped)  # what is no fault of the series it happened to
 _log = logging.getLogger(__name__)
 
 Result = tuple[SeriesReport, BacktestError | None]
@@ -134,7 +133,7 @@ def download(
         source.requests - requests,
         source.violations - violations,
         time.monotonic() - started,
-        next((error for _, error in results if isinstance(error, _ENDS_ALL)), None),
+        next((error for _, error in results if error and error.scope == "all"), None),
     )
 
 
@@ -182,11 +181,10 @@ def _fill(filling: Filling, stop: threading.Event) -> Result:
         if stop.is_set():
             raise Stopped("stopped before this series was begun; run this again to go on")
         filling.fill()
-    except _ENDS_ALL as caught:
-        error = caught
-        stop.set()
     except BacktestError as caught:
         error = caught
+        if error.scope == "all":
+            stop.set()
     return filling.report(), error
 
 

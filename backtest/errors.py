@@ -1,39 +1,48 @@
 """
 Everything the package raises on purpose, as one tree; the text says what happened and what to do.
 
-    BacktestError                    exit code of the command line
-    ├── UsageError               2   the words of a command or the arguments of a call are off
-    ├── DataError                3   bars are missing or bad
-    │   ├── NoBars                   the store has none for what was asked
-    │   ├── BadBars                  bars that break the rules of a bar
-    │   ├── Conflict                 bars that disagree with stored ones
-    │   ├── BrokenPin                bars that are not those that were pinned
-    │   ├── BadStore                 a folder that is no store, or one of another format
-    │   └── DamagedStore             a stored file that is not what was written
-    ├── SourceError              4   a source could not be reached or did not deliver
-    │   ├── NoConnection             nobody listens, or the handshake failed
-    │   ├── LinkLost                 the connection broke while requests were open
-    │   ├── Unanswered               no answer in time, which is not "no data"
-    │   ├── Stopped                  the user asked to stop
-    │   └── Refused                  the source answered with an error code
-    │       ├── NoData               the source says that there is none
-    │       ├── TooLong              too much for one request
-    │       ├── PacingViolation      too many requests
-    │       ├── NoPermission         no subscription to the market data
-    │       ├── OtherSession         another login of the same user has the data
-    │       ├── BadRequest           a request that can never be served
-    │       ├── UnknownContract      no such instrument
-    │       └── AmbiguousContract    several instruments fit
-    └── StrategyError            5   the strategy cannot be loaded or raised while it ran
+Each class says what to do about it, too: the exit code of the command line; `retry`, whether asking again may help
+(`*` in the tree); and `scope`, what a download gives up: the window asked for, its series, or all that it does.
+
+    BacktestError                exit code, and scope where it is not the series
+    ├── UsageError               2         the words of a command or the arguments of a call are off
+    ├── DataError                3         bars are missing or bad
+    │   ├── NoBars                         the store has none for what was asked
+    │   ├── BadBars                        bars that break the rules of a bar
+    │   ├── Conflict                       bars that disagree with stored ones
+    │   ├── BrokenPin                      bars that are not those that were pinned
+    │   ├── BadStore                       a folder that is no store, or one of another format
+    │   └── DamagedStore                   a stored file that is not what was written
+    ├── SourceError              4         a source could not be reached or did not deliver
+    │   ├── NoConnection           all     nobody listens, or the handshake failed
+    │   ├── LinkLost *                     the connection broke while requests were open
+    │   ├── Unanswered *           window  no answer in time, which is not "no data"
+    │   ├── Stopped                all     the user asked to stop
+    │   └── Refused *              window  the source answered with an error code
+    │       ├── NoData             window  the source says that there is none
+    │       ├── TooLong                    too much for one request
+    │       ├── PacingViolation *  window  too many requests
+    │       ├── NoPermission               no subscription to the market data
+    │       ├── OtherSession       all     another login of the same user has the data
+    │       ├── BadRequest                 a request that can never be served
+    │       ├── UnknownContract            no such instrument
+    │       └── AmbiguousContract          several instruments fit
+    └── StrategyError            5         the strategy cannot be loaded or raised while it ran
 """
 
 from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Scope = Literal["window", "series", "all"]
 
 
 class BacktestError(Exception):
     """Anything that went wrong and is explained by its own text."""
 
-    exit_code = 1
+    exit_code: ClassVar[int] = 1
+    retry: ClassVar[bool] = False
+    scope: ClassVar[Scope] = "series"
 
 
 class UsageError(BacktestError):
@@ -81,21 +90,33 @@ class SourceError(BacktestError):
 class NoConnection(SourceError):
     """Nobody listens at the address, or the handshake failed."""
 
+    scope = "all"
+
 
 class LinkLost(SourceError):
     """The connection broke while requests were open."""
+
+    retry = True
 
 
 class Unanswered(SourceError):
     """No answer came in time, which says nothing about whether there are bars."""
 
+    retry = True
+    scope = "window"
+
 
 class Stopped(SourceError):
     """The user asked to stop; what is stored stays."""
 
+    scope = "all"
+
 
 class Refused(SourceError):
     """The source answered with an error code; `code` keeps it, 0 where there is none."""
+
+    retry = True
+    scope: ClassVar[Scope] = "window"
 
     def __init__(self, text: str, code: int = 0) -> None:
         super().__init__(text)
@@ -105,9 +126,14 @@ class Refused(SourceError):
 class NoData(Refused):
     """The source says that it has no bars there."""
 
+    retry = False
+
 
 class TooLong(Refused):
     """The source does not serve as much in one request; less may work."""
+
+    retry = False
+    scope = "series"
 
 
 class PacingViolation(Refused):
@@ -117,21 +143,36 @@ class PacingViolation(Refused):
 class NoPermission(Refused):
     """The user has not subscribed to this market data."""
 
+    retry = False
+    scope = "series"
+
 
 class OtherSession(Refused):
     """Another login of the same user has the data; nothing works until it ends."""
+
+    retry = False
+    scope = "all"
 
 
 class BadRequest(Refused):
     """A request that can never be served as it is."""
 
+    retry = False
+    scope = "series"
+
 
 class UnknownContract(Refused):
     """The source knows no such instrument."""
 
+    retry = False
+    scope = "series"
+
 
 class AmbiguousContract(Refused):
     """Several instruments fit; the text lists them."""
+
+    retry = False
+    scope = "series"
 
 
 class StrategyError(BacktestError):

@@ -21,17 +21,14 @@ from backtest.errors import (
     BacktestError,
     Conflict,
     DataError,
-    LinkLost,
     NoBars,
     NoData,
-    Refused,
     SourceError,
     TooLong,
-    Unanswered,
     UnknownContract,
     UsageError,
 )
-from backtest.persistence import FINAL, NotTrue, ask
+from backtest.persistence import NotTrue, ask
 from backtest.quality import Difference, compare, in_session, missing_sessions
 
 if TYPE_CHECKING:
@@ -182,7 +179,9 @@ class Filling:
                 f"{instrument} is no longer the name of one contract ({error}); the bars asked for are those of "
                 f"contract {stored.con_id} ({stored.name}), as before; was it renamed?"
             )
-        except (Unanswered, LinkLost):
+        except SourceError as error:
+            if not error.retry:
+                raise
             self._source.know(instrument, stored)  # too little to doubt it for
         else:
             self._compare_contracts(stored, found)
@@ -240,7 +239,7 @@ class Filling:
             except NoData as said:
                 if not self._before_the_first_bar(window, left, str(said)):
                     empty.append(window)
-            except (Unanswered, Refused) as error:
+            except SourceError as error:
                 self._give_up(window, error)
             if self._learnt:
                 left, self._learnt = [part for one in left for part in self._source.windows(self._series, one)], False
@@ -250,7 +249,7 @@ class Filling:
     def _give_up(self, window: Span, error: SourceError) -> None:
         """Go on without a window that is never served; raise where it is not the window's fault."""
         self._dead += 1
-        if isinstance(error, FINAL) or self._dead == _DEAD:
+        if error.scope != "window" or self._dead == _DEAD:
             raise error
         self._given_up.append((window, f"{error} (given up for now: {window})"))
 
@@ -300,7 +299,7 @@ class Filling:
         except NoData as said:
             self._note_empty(window, f"{said} ({why})")
             return
-        except (Unanswered, Refused) as error:
+        except SourceError as error:
             self._give_up(window, error)
             return
         for empty in self._ask_all(smaller):

@@ -8,21 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backtest.bars import Series, Span
-from backtest.errors import (
-    AmbiguousContract,
-    BadBars,
-    BadRequest,
-    LinkLost,
-    NoData,
-    NoPermission,
-    OtherSession,
-    PacingViolation,
-    Refused,
-    Stopped,
-    TooLong,
-    Unanswered,
-    UnknownContract,
-)
+from backtest.errors import BadBars, LinkLost, NoData, PacingViolation, SourceError, Stopped
 from backtest.quality import check_answer
 
 if TYPE_CHECKING:
@@ -32,15 +18,6 @@ if TYPE_CHECKING:
 
     from backtest.sources import Source
 
-FINAL = (  # asking again does not help
-    NoData,
-    TooLong,
-    NoPermission,
-    OtherSession,
-    BadRequest,
-    UnknownContract,
-    AmbiguousContract,
-)
 _log = logging.getLogger(__name__)
 
 
@@ -80,7 +57,7 @@ def ask(
         NoData: the source says that it has none.
         TooLong: the source says that it is too much for one request.
         NotTrue: the answer breaks the rules of a bar, and so did it the second time.
-        Refused, Unanswered, LinkLost: the source gave up, or we did.
+        SourceError: the source gave up, or we did.
         Stopped: `stop` was set.
     """
     failures = breaks = untrue = 0
@@ -90,31 +67,39 @@ def ask(
         asking()
         try:
             bars = source.fetch(series, window)
-            check_answer(bars, series)
-            if not len(bars):
-                raise NoData(f"the answer for {series.short} reaches beyond {window} and has no bar in it")
-            return bars
-        except BadBars as error:
-            untrue += 1
-            _log.warning("an answer cannot be true", extra={"series": str(series), "error": str(error)})
-            if untrue == 2:
-                raise NotTrue(f"{error}; asked twice", bars) from error
-        except FINAL:
-            raise
         except LinkLost:
             breaks += 1
             if breaks > persistence.breaks:
                 raise
-        except PacingViolation:
+        except SourceError as error:
             failures += 1
-            if failures == persistence.tries:
+            if not error.retry or failures == persistence.tries:
                 raise
-            stop.wait(persistence.pacing_pause * 2 ** (failures - 1))
-        except (Unanswered, Refused) as error:
-            failures += 1
-            if failures == persistence.tries:
-                raise
-            stop.wait(persistence.pause * 2 ** (failures - 1))
-            if failures == 2 and may_halve and (halves := source.halve(series, window)) != [window]:
+            paced = isinstance(error, PacingViolation)
+            stop.wait((persistence.pacing_pause if paced else persistence.pause) * 2 ** (failures - 1))
+            if failures == 2 and may_halve and not paced and (halves := source.halve(series, window)) != [window]:
                 _log.info("a window is halved", extra={"series": str(series), "error": str(error)})
                 return halves
+        else:
+            why = _why_not_true(bars, series)
+            if not why:
+                return _not_empty(bars, series, window)
+            untrue += 1
+            _log.warning("an answer cannot be true", extra={"series": str(series), "error": why})
+            if untrue == 2:
+                raise NotTrue(f"{why}; asked twice", bars)
+
+
+def _why_not_true(bars: pa.Table, series: Series) -> str:
+    """Return which rules an answer breaks, "" for none."""
+    try:
+        check_answer(bars, series)
+    except BadBars as error:
+        return str(error)
+    return ""
+
+
+def _not_empty(bars: pa.Table, series: Series, window: Span) -> pa.Table:
+    if not len(bars):
+        raise NoData(f"the answer for {series.short} reaches beyond {window} and has no bar in it")
+    return bars

@@ -11,7 +11,8 @@ from market import store_with
 
 from backtest.bars import Series, Span
 from backtest.downloader import download, plan_download
-from backtest.errors import BadBars, Conflict, NoBars, NoData, UnknownContract, UsageError
+from backtest.errors import BadBars, Conflict, NoBars, NoData, SourceError, UnknownContract, UsageError
+from backtest.persistence import Persistence
 from backtest.sources import Source, connect
 from backtest.sources.files import FileSource, bars_of, span_of, write_file
 from backtest.store import Store
@@ -414,6 +415,57 @@ def test_a_download_from_a_folder_is_planned_without_waiting_for_a_budget(tmp_pa
         )
 
     assert (plan.error, len(plan.windows), plan.seconds) == ("", 1, 0.0)
+
+
+def test_a_file_that_breaks_the_rules_of_a_bar_fails_its_series_and_no_other(tmp_path):
+    csv_file(tmp_path, "date,open,high,low,close", "2024-01-03,10,9,11,10", name="AAPL.csv")
+    csv_file(tmp_path, "date,open,high,low,close", "2024-01-03,1,1,1,1", name="IBM.csv")
+
+    with connect(f"csv:{tmp_path}") as source:
+        report = download(
+            Store(tmp_path / "store"), source, [DAILY, Series.parse("IBM/1day")], (date(2024, 1, 3), date(2024, 1, 3))
+        )
+
+    assert [one.status for one in report.series] == ["failed", "complete"]
+    assert "high below another price" in report.series[0].errors[0]
+    assert (report.exit_code, report.ended_by) == (3, None)
+
+
+class Closed(SourceError):
+    """An error of a vendor's own, which ends whatever is under way."""
+
+    scope = "all"
+
+
+class Busy(SourceError):
+    """An error of a vendor's own, after which to ask again."""
+
+    retry = True
+
+
+class Failing(FileSource):
+    """Files of which each request fails."""
+
+    def __init__(self, folder, error):
+        super().__init__(folder)
+        self.error = error
+
+    def fetch(self, series, window):
+        self.requests += 1
+        raise self.error("as asked for")
+
+
+@pytest.mark.parametrize(("error", "requests", "ended"), [(Closed, 1, True), (Busy, 6, False), (SourceError, 2, False)])
+def test_an_error_says_whether_to_ask_again_and_what_it_ends(tmp_path, error, requests, ended):
+    wanted, day = [DAILY, Series.parse("IBM/1day")], (date(2024, 1, 3), date(2024, 1, 3))
+    persistence = Persistence(tries=3, pause=0.001)
+
+    report = download(
+        Store(tmp_path / "store"), Failing(tmp_path, error), wanted, day, persistence=persistence, workers=1
+    )
+
+    assert report.requests == requests
+    assert isinstance(report.ended_by, error) == ended
 
 
 def test_a_folder_says_in_which_zone_its_times_are(tmp_path):

@@ -25,6 +25,7 @@ from backtest.errors import (
     NoData,
     PacingViolation,
     Refused,
+    SourceError,
     Unanswered,
     UnknownContract,
     UsageError,
@@ -283,7 +284,9 @@ class IbSource(Source):
                 self._patience.connect,
                 kind="contracts",
             )
-        except (Refused, Unanswered, LinkLost):
+        except SourceError as error:
+            if error.scope == "all":
+                raise
             return []  # a hint, not an answer
         return contracts.matches(found)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from making.markdown import linked, page, paragraph, sentence, summary, table
 
-from backtest import downloader, errors, persistence
+from backtest import errors, persistence
 from backtest.sources import Patience, limits, link
 
 _WORDS = {
@@ -114,11 +114,7 @@ def _kinds() -> list[type[errors.SourceError]]:
 
 
 def _kind(kind: type[errors.SourceError]) -> tuple[str, ...]:
-    ended = (
-        "the download ends"
-        if issubclass(kind, downloader._ENDS_ALL)
-        else "the series stays incomplete, the others go on"
-    )
+    ended = "the download ends" if kind.scope == "all" else "the series stays incomplete, the others go on"
     special = {errors.NoData: "remembered as an answer", errors.TooLong: "smaller steps, which is remembered"}
     meaning = sentence(summary(kind)).replace("; `code` keeps it, 0 where there is none", "")
     return f"`{kind.__name__}`", meaning, _again(kind), special.get(kind, ended), sentence(link._ADVICE[kind])
@@ -130,7 +126,7 @@ def _again(kind: type[errors.SourceError]) -> str:
         return f"only in the {wait.belief:g} s after an outage, when it is not believed"
     if kind is errors.NoConnection:
         return f"for {wait.outage / 3600:g} hours, once a connection was there"
-    if kind in persistence.FINAL:
+    if not kind.retry:
         return "no"
     if kind is errors.LinkLost:
         return f"after each reconnection, {patience.breaks} times a window"

@@ -27,7 +27,7 @@ def python_page() -> str:
     functions = {name: one for name, one in public.items() if inspect.isfunction(one)}
     tables = {name: one for name, one in public.items() if isinstance(one, dict)}
     given = _given([*classes.values(), *functions.values()])
-    tree = inspect.getdoc(errors).split("\n\n", 1)[1]
+    _, policy, tree = inspect.getdoc(errors).split("\n\n")
     groups = {"Functions": functions, "Classes": classes, "What they give and take": given}
     return page(
         "Python",
@@ -48,6 +48,7 @@ def python_page() -> str:
         *(_rows(name, one) for name, one in tables.items()),
         "## Errors",
         paragraph(summary(errors) + " All come from `backtest.errors`, the first of them from `backtest` too."),
+        paragraph(policy),
         fenced(textwrap.dedent(tree), "text"),
         bullets(f"`{kind.__name__}`: {summary(kind)}" for kind in _tree(errors.BacktestError)),
     )
