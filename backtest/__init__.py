@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from backtest.bars import BarSize, Instrument, Series, Span
     from backtest.comparison import compare
     from backtest.costs import COSTS
+    from backtest.definitions import METRICS
     from backtest.downloader import download
     from backtest.engine import run
     from backtest.errors import BacktestError
     from backtest.feed import replay
     from backtest.figures import FIGURES
-    from backtest.metrics import METRICS, measure, measure_returns
+    from backtest.metrics import measure, measure_returns
     from backtest.publishing import publish
     from backtest.regime import regimes
     from backtest.remote import open_store
@@ -47,7 +48,7 @@ _HOMES = {
     "RunSpec": "result",
     "RunResult": "result",
     "run": "engine",
-    "METRICS": "metrics",
+    "METRICS": "definitions",
     "measure": "metrics",
     "measure_returns": "metrics",
     "compare": "comparison",

@@ -1,8 +1,7 @@
 """
 Numbers about a run: `measure` applies `METRICS` to a result, and `Stats` are what comes of it.
 
-What is not defined is NaN, never 0 or infinite, and `Stats.reasons` says why. The functions behind the numbers can be
-imported from here too.
+What is not defined is NaN, never 0 or infinite, and `Stats.reasons` says why.
 """
 
 from __future__ import annotations
@@ -14,87 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.account import Account, session_returns
-from backtest.definitions import METRICS, Metric, cost_drag, exposure, turnover
-from backtest.drawdown import (
-    average_drawdown,
-    calmar,
-    deepest,
-    drawdowns,
-    martin,
-    max_drawdown,
-    pain,
-    ulcer,
-    underwater,
-)
+from backtest.account import Account
+from backtest.definitions import METRICS, Metric
 from backtest.relative import common_dates
-from backtest.returns import (
-    SESSIONS,
-    cagr,
-    cagr_calendar,
-    downside_deviation,
-    drop_nan,
-    equity_of,
-    expected_shortfall,
-    kurtosis,
-    monthly_returns,
-    omega,
-    sharpe,
-    skew,
-    sortino,
-    tail_ratio,
-    total_return,
-    value_at_risk,
-    volatility,
-    yearly_returns,
-)
-from backtest.trades import Trades, expectancy, payoff, profit_factor, sqn, win_rate
+from backtest.returns import SESSIONS, drop_nan, equity_of
+from backtest.trades import Trades
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from backtest.result import RunResult, RunSpec
-
-__all__ = [
-    "METRICS",
-    "Metric",
-    "Stats",
-    "average_drawdown",
-    "cagr",
-    "cagr_calendar",
-    "calmar",
-    "cost_drag",
-    "deepest",
-    "downside_deviation",
-    "drawdowns",
-    "expectancy",
-    "expected_shortfall",
-    "exposure",
-    "kurtosis",
-    "martin",
-    "max_drawdown",
-    "measure",
-    "measure_returns",
-    "monthly_returns",
-    "omega",
-    "pain",
-    "payoff",
-    "profit_factor",
-    "session_returns",
-    "sharpe",
-    "skew",
-    "sortino",
-    "sqn",
-    "tail_ratio",
-    "total_return",
-    "turnover",
-    "ulcer",
-    "underwater",
-    "value_at_risk",
-    "volatility",
-    "win_rate",
-    "yearly_returns",
-]
 
 _OF_RETURNS = ("return", "risk", "drawdown", "benchmark")  # groups that need no trades
 _DIFFER = 0.001  # two CAGRs that differ by more are both shown

@@ -28,8 +28,6 @@ from backtest.suggestion import did_you_mean_stored
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LOCK = "data.lock"
-
 Dates = tuple[date | None, date | None]
 
 _FORMAT = 1

@@ -85,14 +85,6 @@ def information_ratio(returns: np.ndarray, benchmark: np.ndarray, periods: float
     return float(active.mean() / active.std(ddof=1) * math.sqrt(periods))
 
 
-def information_ratio_geometric(returns: np.ndarray, benchmark: np.ndarray, periods: float = SESSIONS) -> float:
-    """Return `active_premium` over `tracking_error`, as PerformanceAnalytics; undefined as `information_ratio`."""
-    own, other = _both(returns, benchmark)
-    if reason := why_no_deviation(own - other):
-        return Undefined(reason)
-    return active_premium(own, other, periods) / tracking_error(own, other, periods)
-
-
 def active_premium(returns: np.ndarray, benchmark: np.ndarray, periods: float = SESSIONS) -> float:
     """Return the steady growth a year minus the benchmark's; undefined without returns."""
     own, other = _both(returns, benchmark)

@@ -14,10 +14,10 @@ import numpy as np
 
 from backtest.account import column, hold, hold_name, sample_hold
 from backtest.bars import Series
-from backtest.definitions import GROUPS
+from backtest.definitions import GROUPS, METRICS
+from backtest.drawdown import deepest, drawdowns
 from backtest.errors import UsageError
 from backtest.figures import NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown, svg
-from backtest.metrics import METRICS, deepest, drawdowns
 from backtest.returns import REASONS
 
 if TYPE_CHECKING:

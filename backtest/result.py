@@ -152,7 +152,7 @@ class RunResult:
         """Simple return of each session, 0.01 is +1 %; the first is against the initial cash."""
         import pandas as pd
 
-        from backtest.metrics import session_returns
+        from backtest.account import session_returns
 
         days, returns = session_returns(self)
         return pd.Series(returns, index=pd.DatetimeIndex(days, name="session").tz_localize("UTC"), name="return")

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from backtest import compare, write_comparison
 from backtest.cli import main
 from backtest.comparison import Difference
+from backtest.definitions import METRICS
 from backtest.errors import UsageError
 from backtest.figures import draw_growth
 from backtest.inference import probability_of_no_difference, sharpe_difference_error
-from backtest.metrics import METRICS
 from backtest.returns import equity_of, sharpe
 
 COUNT = 400

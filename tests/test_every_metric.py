@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backtest.account import Account
-from backtest.metrics import METRICS
+from backtest.definitions import METRICS
 from backtest.returns import REASONS, Undefined, equity_of, returns_of
 from backtest.trades import Trades
 

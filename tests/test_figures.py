@@ -9,7 +9,7 @@ from handmade import day, fill, result_of
 from backtest.account import hold
 from backtest.curves import exposures, monthly_returns, rolling, thinned
 from backtest.figures import COLOURS, FIGURES, NARROW, WIDE, shown, svg
-from backtest.metrics import sharpe, volatility
+from backtest.returns import sharpe, volatility
 
 FILLS = [fill(0, 2, 10.0), fill(1, -2, 16.0), fill(2, -1, 15.0)]
 

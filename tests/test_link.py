@@ -116,11 +116,11 @@ def test_the_link_that_comes_back_keeps_requests_or_loses_them(code, losses):
     link = connected()
 
     link.heard(1100, LOST, 10.0)
-    down = link.why_not(), link.down_since(), link.disbelief(10.0)
+    down = link.why_not(), link.disbelief(10.0)
     link.heard(code, BACK, 20.0)
 
-    assert down == ("the gateway has no link to IB (code 1100)", 10.0, 60.0)
-    assert (link.why_not(), link.down_since(), link.losses) == ("", None, losses)
+    assert down == ("the gateway has no link to IB (code 1100)", 60.0)
+    assert (link.why_not(), link.losses) == ("", losses)
     assert (link.disbelief(20.0), link.disbelief(79.0), link.disbelief(80.0)) == (60, 1, 0)
 
 
@@ -202,16 +202,16 @@ def test_farms_that_were_broken_before_the_link_was_are_told_again():
 def test_a_broken_socket_loses_what_was_under_way_once():
     link = connected()
 
-    link.disconnected(5.0)
-    link.disconnected(6.0)
+    link.disconnected()
+    link.disconnected()
 
-    assert (link.losses, link.down_since()) == (1, 5.0)
+    assert (link.losses, link.why_not()) == (1, "there is no connection to the gateway")
 
 
 def test_a_new_socket_forgets_the_old_farms_and_is_doubted():
     link = connected()
     link.heard(2105, HISTORY_BROKEN, 4.0)
-    link.disconnected(5.0)
+    link.disconnected()
 
     link.connecting()
     link.connected(9.0)

@@ -16,7 +16,7 @@ from pandas.testing import assert_frame_equal
 
 from backtest import run
 from backtest.account import sample
-from backtest.metrics import deepest, drawdowns
+from backtest.drawdown import deepest, drawdowns
 
 ROOT = Path(__file__).resolve().parents[1]
 CENT = 0.005  # money that differs by less is the same to the cent

@@ -5,9 +5,8 @@ from html.parser import HTMLParser
 import pytest
 from handmade import AAPL, fill, result_of
 
-from backtest.definitions import GROUPS
+from backtest.definitions import GROUPS, METRICS
 from backtest.errors import UsageError
-from backtest.metrics import METRICS
 from backtest.report import page, write_report
 from backtest.result import RunResult
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backtest.cli import main
-from backtest.metrics import METRICS
+from backtest.definitions import METRICS
 from backtest.result import RunResult
 
 ROOT = Path(__file__).parents[1]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def give_runs(results: list[RunResult]) -> None:
     """Give a row a run, and what all of them rest on."""
-    from backtest.metrics import METRICS
+    from backtest.definitions import METRICS
 
     names = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "trades")
     heads = ("strategy", "series", "return", "CAGR", "volatility", "Sharpe", "drawdown", "trades")
@@ -62,7 +62,7 @@ def _kept_row(run: Kept) -> dict[str, Any]:
 
 
 def _kept_words(row: dict[str, Any]) -> list[str]:
-    from backtest.metrics import METRICS
+    from backtest.definitions import METRICS
 
     when = row["at"][:10]
     if "error" in row:
@@ -94,7 +94,7 @@ def give_comparison(found: Comparison, as_json: bool) -> None:
 
 def give_sweep(found: Sweep, as_json: bool) -> None:
     """Give the best trials of a sweep, and how far the best can be believed."""
-    from backtest.metrics import METRICS
+    from backtest.definitions import METRICS
 
     if as_json:
         give_json(found.to_dict())
@@ -116,7 +116,7 @@ def give_sweep(found: Sweep, as_json: bool) -> None:
 
 def give_validity(result: RunResult, found: Validity) -> None:
     """Give what can be said of a run, and the tables that it rests on."""
-    from backtest.metrics import METRICS
+    from backtest.definitions import METRICS
 
     def shown(name: str, *values: float) -> list[str]:
         return [METRICS[name].text(value) for value in values]
@@ -165,7 +165,7 @@ def give_more(found: dict[str, Any]) -> None:
 
 
 def _give_regimes(found: Regimes) -> None:
-    from backtest.metrics import METRICS
+    from backtest.definitions import METRICS
 
     names = ("total_return", "volatility", "sharpe", "max_drawdown")
     rows = [
@@ -179,7 +179,7 @@ def _give_regimes(found: Regimes) -> None:
 
 
 def _give_steps(found: WalkForward) -> None:
-    from backtest.metrics import METRICS
+    from backtest.definitions import METRICS
 
     def shown(name: str, value: float) -> str:
         return METRICS[name].text(value)

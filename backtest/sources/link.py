@@ -110,7 +110,6 @@ class Link:
     losses: int = 0  # how often the requests under way were lost
     _socket: bool = False
     _ib: int = 0  # the code that said that the link to IB is lost, 0 while it works
-    _since: float = 0.0  # when what is broken broke
     _connected: float = 0.0
     _mended: float = field(default=float("-inf"))
     _farms: dict[str, _Farm] = field(default_factory=dict)
@@ -125,17 +124,14 @@ class Link:
             self._mended = now
         self._socket, self._connected = True, now
 
-    def disconnected(self, now: float) -> None:
+    def disconnected(self) -> None:
         """Note that the socket broke; what was under way is lost with it."""
-        if self._socket:
-            self.losses += 1
-            self._broke(now)
+        self.losses += self._socket
         self._socket = False
 
     def heard(self, code: int, text: str, now: float) -> bool:
         """Note what the gateway said, and return whether it was about the link or a farm."""
         if code in (_LINK_LOST, _BROKEN_TO_SERVER):
-            self._broke(now)
             self._ib = code
         elif code in _LINK_BACK:
             self._back(code, now)
@@ -156,10 +152,6 @@ class Link:
             return ""  # which farm has a contract is not known: one that works may have it
         return f"IB's {kind} farm {', '.join(broken)} is broken"
 
-    def down_since(self, kind: str = "history") -> float | None:
-        """Return since when no request of a kind may be sent, None where it may."""
-        return self._since if self.why_not(kind) else None
-
     def disbelief(self, now: float) -> float:
         """Return the seconds for which "no such instrument" is not to be believed; 0 where it is."""
         if self.why_not("contracts") or self.why_not("history"):
@@ -167,13 +159,6 @@ class Link:
         told = any(farm.kind == "contracts" and farm.works for farm in self._farms.values())
         known_at = self._connected if told else self._connected + self.belief * _SHORTLY
         return max(0.0, self._mended + self.belief - now, known_at - now)
-
-    def _sound(self) -> bool:
-        return self._socket and not self._ib and all(farm.works for farm in self._farms.values())
-
-    def _broke(self, now: float) -> None:
-        if self._sound():
-            self._since = now
 
     def _back(self, code: int, now: float) -> None:
         self.losses += code == 1101
@@ -186,9 +171,7 @@ class Link:
         name = text.rpartition(":" if ":" in text else ".")[2].strip()
         kind, works = _KIND_OF_FARM[code], _FARM_STATES[code]
         known = self._farms.get(name)
-        if not works:
-            self._broke(now)
-        elif known and not known.works:
+        if works and known and not known.works:
             self._mended = now
         if works and self._ib == _BROKEN_TO_SERVER:
             self._ib, self._mended = 0, now  # after 2110 no 1102 need follow

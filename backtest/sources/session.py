@@ -399,7 +399,7 @@ class Session:
             self.tell()
 
     def _on_broke(self) -> None:
-        self.link.disconnected(self.time())
+        self.link.disconnected()
         self.tell()
 
     # --- words
