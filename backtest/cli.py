@@ -11,7 +11,7 @@ import typer
 
 from backtest.clock import Clock, utc_now
 from backtest.commands.runs import baseline, compare, report, reproduce, run, runs, sweep, validate
-from backtest.commands.setting import demo, doctor, gateway, new, tell_version
+from backtest.commands.setting import demo, doctor, emulator, new, tell_version
 from backtest.commands.stored import download, export, import_, ls, pin, prune, publish, verify
 from backtest.commands.terminal import say
 from backtest.errors import BacktestError
@@ -38,8 +38,9 @@ COMMANDS = (
     validate,
     baseline,
     reproduce,
-    gateway,
+    emulator,
 )
+_OLD_NAMES = {"gateway": emulator}  # still taken, and shown nowhere
 
 app = typer.Typer(
     help="Backtest on Interactive Brokers' historical bars: download, store, replay, measure, report.",
@@ -57,6 +58,8 @@ def _help(command: Any) -> str:
 
 for _command in COMMANDS:
     app.command(_command.__name__.rstrip("_"), help=_help(_command))(_command)
+for _name, _command in _OLD_NAMES.items():
+    app.command(_name, help=_help(_command), hidden=True)(_command)
 
 
 @app.callback()

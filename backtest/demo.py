@@ -38,7 +38,7 @@ def run_demo(
     store = Store(store_folder, clock)
     series = [Series.parse(text) for text in SERIES]
     tell(f"Emulator <- ib_insync: daily bars of {len(SERIES)} stocks, {SINCE} to {UNTIL}")
-    with connect(f"gateway:{bundled('sample')}", clock=clock) as source:
+    with connect(f"emulator:{bundled('sample')}", clock=clock) as source:
         report = download(store, source, series, (SINCE, UNTIL))
     if report.ended_by:
         raise report.ended_by

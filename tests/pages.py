@@ -339,7 +339,7 @@ class Desk:
 def desk(folder: Path) -> Iterator[Desk]:
     """Yield a desk; its TWS is an emulator whose clock stands a day after the last of the demo's bars."""
     store = Store(folder / "store", lambda: DAY_AFTER)
-    with connect(f"gateway:{ROOT / 'data' / 'sample'}", clock=lambda: DAY_AFTER) as source:
+    with connect(f"emulator:{ROOT / 'data' / 'sample'}", clock=lambda: DAY_AFTER) as source:
         download(store, source, [Series.parse(text) for text in DEMO], (SINCE, UNTIL))
     with Gateway(store, clock=lambda: DAY_AFTER) as tws, Bucket() as bucket:
         yield Desk(folder, store.root, f"127.0.0.1:{tws.port}", bucket)

@@ -18,7 +18,7 @@ from backtest.sweeps import Progress
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = str(ROOT / "data" / "sample")
-EMULATOR = f"gateway:{SAMPLE}"
+EMULATOR = f"emulator:{SAMPLE}"
 SMA = str(ROOT / "strategies" / "sma_cross.py")
 
 
@@ -209,9 +209,9 @@ def broken(tmp_path):
         (["download", "AAPL/1day", "--since", "2012-01-03", "--until", "2012-01-09", "--source", EMULATOR,
           "--store", "{file}/x"], 1, "another place"),
         (["download", "AAPL/1day", "--since", "2012-01-01", "--log-format", "xml"], 2, "text or json"),
-        (["gateway", "--store", SAMPLE, "--faults", "{file}"], 2, "{file}"),
-        (["gateway", "--store", SAMPLE, "--port", "{taken}"], 2, "{taken}"),
-        (["gateway", "--store", SAMPLE, "--port", "0", "--pacing", "lax"], 2, "strict"),
+        (["emulator", "--store", SAMPLE, "--faults", "{file}"], 2, "{file}"),
+        (["emulator", "--store", SAMPLE, "--port", "{taken}"], 2, "{taken}"),
+        (["emulator", "--store", SAMPLE, "--port", "0", "--pacing", "lax"], 2, "strict"),
         (["import", "{file}", "AAPL/1day"], 2, "ends in 'nothing'"),
         (["import", "{file}.csv", "AAPL/1day"], 2, "no file"),
         (["import", "{file}.csv", "AAPL"], 2, "is no series"),
@@ -265,13 +265,31 @@ def free_port():
 
 
 def test_the_gateway_command_says_where_it_listens_and_ends_on_a_signal():
-    words = [sys.executable, "-m", "backtest", "gateway", "--store", SAMPLE, "--port", "0"]
+    words = [sys.executable, "-m", "backtest", "emulator", "--store", SAMPLE, "--port", "0"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as served:
         line = served.stdout.readline()
         served.send_signal(signal.SIGTERM)
 
         assert served.wait(120) == 0
     assert line.startswith("listening on 127.0.0.1:")
+
+
+def test_the_emulators_old_name_is_taken_and_not_shown(call):
+    code, _, said = call("gateway", "--store", SAMPLE, "--port", "0", "--pacing", "lax")
+    _, shown, _ = call("--help")
+
+    assert (code, "no pacing 'lax'" in said) == (2, True)
+    assert "emulator" in shown
+    assert " gateway " not in shown
+
+
+def test_a_source_is_taken_by_the_emulators_old_name(call, tmp_path):
+    words = ("AAPL/1day", "--since", "2000-03-01", "--until", "2000-03-03", "--store", str(tmp_path))
+
+    code, _, _ = call("download", *words, "--source", f"gateway:{SAMPLE}")
+
+    assert code == 0
+    assert len(Store(tmp_path).read(Series.parse("AAPL/1day"))) == 3  # Wednesday to Friday
 
 
 @pytest.mark.slow

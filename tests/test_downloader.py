@@ -199,7 +199,7 @@ def test_a_port_nobody_listens_on_says_what_to_start():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
-    with pytest.raises(NoConnection, match=rf"nobody listens on 127.0.0.1:{port}.*Enable ActiveX.*backtest gateway"):
+    with pytest.raises(NoConnection, match=rf"nobody listens on 127.0.0.1:{port}.*Enable ActiveX.*backtest emulator"):
         connect(f"ib://127.0.0.1:{port}")
 
 
@@ -208,7 +208,9 @@ def test_another_host_is_refused_with_a_tunnel():
         connect("ib://192.0.2.1:4002")
 
 
-@pytest.mark.parametrize("address", ["csv", "ib://127.0.0.1:abc", "ib://127.0.0.1:1?client=2", "gateway:", "tws://x"])
+@pytest.mark.parametrize(
+    "address", ["csv", "ib://127.0.0.1:abc", "ib://127.0.0.1:1?client=2", "emulator:", "gateway:", "tws://x"]
+)
 def test_an_address_of_no_known_form_is_refused(address):
     with pytest.raises(UsageError, match=r"ib://|client_id"):
         connect(address)

@@ -19,9 +19,11 @@ from backtest.sources.gateway import Gateway
 pytestmark = pytest.mark.docs
 
 ROOT = Path(__file__).parents[1]
-HELP = {name: inspect.cleandoc(one.help) for name, one in typer.main.get_command(app).commands.items()}
+HELP = {
+    name: inspect.cleandoc(one.help) for name, one in typer.main.get_command(app).commands.items() if not one.hidden
+}
 EXAMPLES = {name: found[1] for name, text in HELP.items() if (found := re.search(r"Example: backtest (.*)", text))}
-LASTING = "gateway"  # runs until it is stopped
+LASTING = "emulator"  # runs until it is stopped
 SHOWN = "demo"  # the README shows it, and the test of its page runs it
 MINUTES = "Date,Open,High,Low,Close\n2024-03-04 09:30,1,2,1,2\n2024-03-04 09:31,2,2,1,1\n"
 

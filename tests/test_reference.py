@@ -14,7 +14,7 @@ from backtest.cli import app
 from backtest.definitions import METRICS
 from backtest.sources import limits
 
-COMMANDS = typer.main.get_command(app).commands
+COMMANDS = {name: one for name, one in typer.main.get_command(app).commands.items() if not one.hidden}
 
 
 def committed(name):

@@ -604,7 +604,7 @@ def test_the_commands_publish_list_export_and_run(call, store, bucket):
     assert ran_there == ran_here
 
 
-@pytest.mark.parametrize("words", [("import", "aapl.csv", "AAPL/1day"), ("gateway",), ("publish", "file:///x")])
+@pytest.mark.parametrize("words", [("import", "aapl.csv", "AAPL/1day"), ("emulator",), ("publish", "file:///x")])
 def test_commands_that_need_a_folder_refuse_a_url(call, bucket, words):
     code, _, said = call(*words, "--store", bucket.url())
 

@@ -68,10 +68,10 @@ def call(home, capfd):
 
 @pytest.fixture
 def gateway(home):
-    """Yield the address of `backtest gateway --log`, which tells each client its account, and once in an error."""
+    """Yield the address of `backtest emulator --log`, which tells each client its account, and once in an error."""
     scolding = {"when": {"request": 1}, "do": "error", "code": 162, "text": f"No market data permissions for {ACCOUNT}"}
     Path("faults.json").write_text(json.dumps([scolding]))
-    words = ["gateway", "--store", SAMPLE, "--port", "0", "--log", "gateway.jsonl", "--faults", "faults.json"]
+    words = ["emulator", "--store", SAMPLE, "--port", "0", "--log", "gateway.jsonl", "--faults", "faults.json"]
     with subprocess.Popen([sys.executable, "-m", "backtest", *words], stdout=subprocess.PIPE, text=True) as served:
         address = f"ib://{served.stdout.readline().split()[-1]}"
         Path("faults.json").unlink()

@@ -53,7 +53,7 @@ StoreOption = Annotated[
 SourceOption = Annotated[
     str,
     typer.Option(
-        "--source", envvar="BACKTEST_SOURCE", help="ib://HOST:PORT[?client_id=N], gateway:FOLDER, or csv:FOLDER."
+        "--source", envvar="BACKTEST_SOURCE", help="ib://HOST:PORT[?client_id=N], emulator:FOLDER, or csv:FOLDER."
     ),
 ]
 SinceOption = Annotated[str, typer.Option("--since", help="First session, YYYY-MM-DD.")]

@@ -111,7 +111,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def gateway(
+def emulator(
     context: typer.Context,
     store: StoreOption = STORE,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 for any free one.")] = 4002,
@@ -123,7 +123,7 @@ def gateway(
     """
     Serve a store as a TWS or IB Gateway would, to any TWS client on this machine.
 
-    Example: backtest gateway --store data/sample --port 4002
+    Example: backtest emulator --store data/sample --port 4002
     """
     from backtest.remote import open_folder
     from backtest.sources.gateway import Gateway

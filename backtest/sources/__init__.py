@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "ib://127.0.0.1:7497"
 
+_OLD_SCHEMES = {"gateway": "emulator"}  # still taken, and shown nowhere
+
 _DAY = timedelta(days=1)
 _SETTLING = timedelta(minutes=30)  # after a close, until its daily bar is taken
 
@@ -139,7 +141,7 @@ def connect(
 
     Args:
         address: "ib://HOST:PORT[?client_id=N&limits=legacy]" for TWS, IB Gateway or a running emulator;
-            "gateway:FOLDER" to start the emulator on a store and connect to it; "csv:FOLDER[?tz=ZONE]" for files.
+            "emulator:FOLDER" to start the emulator on a store and connect to it; "csv:FOLDER[?tz=ZONE]" for files.
         patience: how long to wait for what.
         state: a folder in which the request budget and learnt steps outlive the session, shared by all programs.
         time_scale: how much faster than the clock the windows of the limits pass, as a running emulator's may.
@@ -150,16 +152,17 @@ def connect(
         SourceError: nobody answers there.
     """
     scheme, _, rest = address.partition(":")
-    if "@" in address and scheme not in ("gateway", "csv"):  # these name folders
+    scheme = _OLD_SCHEMES.get(scheme, scheme)
+    if "@" in address and scheme not in ("emulator", "csv"):  # these name folders
         raise UsageError(f"the address of the source holds a login, which a gateway never asks for; write {DEFAULT}")
     if scheme == "ib":
         return _open_ib(address, patience, Path(state) if state else None, time_scale, clock)
-    if scheme == "gateway" and rest:
+    if scheme == "emulator" and rest:
         return _open_emulator(rest, patience, clock)
     if scheme == "csv" and rest:
         return _open_files(rest, clock)
     raise UsageError(
-        f"no source {scheme!r}; write {DEFAULT} (TWS or IB Gateway), gateway:FOLDER (emulator) or csv:FOLDER (files)"
+        f"no source {scheme!r}; write {DEFAULT} (TWS or IB Gateway), emulator:FOLDER (a store) or csv:FOLDER (files)"
     )
 
 

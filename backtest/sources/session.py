@@ -413,7 +413,7 @@ class Session:
             return (
                 f"nobody listens on {self._where}; start TWS or IB Gateway and tick 'Enable ActiveX and Socket "
                 f"Clients' in its API settings (ports: {', '.join(f'{port} {what}' for port, what in PORTS.items())}), "
-                "or run: backtest gateway"
+                "or run: backtest emulator"
             )
         said = f" It said: {'; '.join(socket.words)}." if socket.words else ""
         late = f"did not finish the handshake within {self.patience.connect:g} s"

@@ -15,7 +15,8 @@ from backtest.cli import app
 
 def commands_page() -> str:
     """Return the page of the command line."""
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    every = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = {name: one for name, one in every.items() if not one.hidden}
     return page(
         "Commands",
         paragraph(

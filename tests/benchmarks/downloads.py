@@ -137,7 +137,7 @@ def serving(store: Store, faults: list[dict[str, object]] | None = None) -> Iter
     log.unlink(missing_ok=True)
     script = log.with_suffix(".faults")
     script.write_text(json.dumps(faults or []))
-    words = ["gateway", "--store", str(store.root), "--port", "0", "--log", str(log), "--faults", str(script)]
+    words = ["emulator", "--store", str(store.root), "--port", "0", "--log", str(log), "--faults", str(script)]
     with subprocess.Popen([sys.executable, "-m", "backtest", *words], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         address = process.stdout.readline().split()[-1]

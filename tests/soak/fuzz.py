@@ -392,7 +392,7 @@ def _path(chance: Random) -> str:
 
 
 def _address(chance: Random) -> str:
-    known = ("csv:.", "csv:none", "gateway:bars", "gateway:none", "ib://127.0.0.1:1", "ib://", "ib://127.0.0.1:99999")
+    known = ("csv:.", "csv:none", "emulator:bars", "emulator:none", "ib://127.0.0.1:1", "ib://", "ib://127.0.0.1:99999")
     odd = (
         "ib://127.0.0.1:1?client_id=x",
         "ib://[::1",
@@ -400,7 +400,7 @@ def _address(chance: Random) -> str:
         "http://x",
         "csv:",
         ":",
-        "gateway:",
+        "emulator:",
         "ib:1",
     )
     return chance.choice((*known, *odd))
@@ -427,7 +427,7 @@ _MEANT: dict[str, list[Callable[[Random], str]]] = {
 }
 _SAFE = {  # demo writes much, and a gateway serves for ever: both only with words that they refuse
     "demo": ["--help", "--nothing"],
-    "gateway": ["--help", "--nothing"],
+    "emulator": ["--help", "--nothing"],
 }
 _VALUES: dict[str, Callable[[Random], str]] = {
     "--since": _date, "--until": _date, "--source": _address, "--store": _path, "--set": _setting, "--series": _series,
@@ -442,6 +442,8 @@ def _options_of_commands() -> tuple[dict[str, list[str]], set[str]]:
     group: Any = typer.main.get_command(cli.app)
     options, flags = {}, {"--help", "--nothing"}
     for name, command in group.commands.items():
+        if command.hidden:
+            continue
         known = [option for option in command.params if option.opts[0].startswith("--")]
         options[name] = _SAFE.get(name) or [*(option.opts[0] for option in known), "--help"]
         flags |= {option.opts[0] for option in known if getattr(option, "is_flag", False)}
