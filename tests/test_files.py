@@ -528,6 +528,11 @@ def test_the_vendor_of_the_contributing_guide_does_what_a_source_must(acme):
     assert members - {"refuse", "finished", "seconds_for"} <= set(vars(acme))
 
 
+def test_a_vendor_that_lacks_what_a_source_must_do_cannot_be_made(acme):
+    with pytest.raises(TypeError, match="fetch"):
+        type("Unfinished", (acme,), {"fetch": Source.fetch})(lambda symbol, span: None)
+
+
 def test_the_vendor_of_the_contributing_guide_fills_a_store(acme, tmp_path):
     answers = pd.DataFrame({"date": ["2024-01-02"], "open": [1], "high": [2], "low": [1], "close": [2]})
     store = Store(tmp_path)

@@ -405,6 +405,26 @@ def test_a_name_that_is_gone_is_noted_and_its_contract_still_asked_for_by_number
     assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 18))))
 
 
+def test_a_contract_is_not_doubted_for_a_refusal_in_passing(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+    passing = {"when": {"kind": "details"}, "do": "error", "code": 162, "text": "Query failed for now"}
+
+    update = fill(upstream, store, date(2012, 6, 18), passing)
+
+    assert (update.status, update.notes, update.errors) == ("complete", (), ())
+    assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 18))))
+
+
+def test_a_contract_whose_prices_may_not_be_seen_stops_its_series(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+    denied = {"when": {"kind": "details"}, "do": "error", "code": 354, "text": "Not subscribed to market data"}
+
+    update = fill(upstream, store, date(2012, 6, 18), denied)
+
+    assert (update.status, update.requests, update.exit_code) == ("partial", 0, 4)
+    assert "error 354" in update.errors[0]
+
+
 def test_a_contract_that_was_asked_for_a_moment_ago_is_not_asked_for_again(upstream, store):
     fill(upstream, store, date(2012, 6, 14))
 

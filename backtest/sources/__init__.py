@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -48,8 +49,8 @@ class Source(Protocol):
     """
     Where bars come from; every call blocks, and failure raises: an empty answer is never a failure.
 
-    The rules of a vendor are here too: `refuse`, `finished` and `seconds_for`; a class that inherits from this one
-    has those of a folder of files.
+    The rules of a vendor are here too: `refuse`, `finished` and `seconds_for`; a class that inherits from this one has
+    those of a folder of files, and cannot be made while it lacks anything else.
     """
 
     name: str  # what the store notes as the bars' origin
@@ -57,15 +58,19 @@ class Source(Protocol):
     violations: int  # of the vendor's pacing, so far
 
     @property
+    @abstractmethod
     def waiting_for(self) -> str:
         """Why nothing is sent just now, such as a used-up request budget; "" where nothing waits."""
 
+    @abstractmethod
     def now(self) -> datetime:
         """Return the source's time, UTC: bars that end later are not finished."""
 
+    @abstractmethod
     def know(self, instrument: Instrument, details: ContractDetails) -> None:
         """Take what was said of an instrument earlier, so that it need not be asked again."""
 
+    @abstractmethod
     def qualify(self, instrument: Instrument) -> ContractDetails:
         """Return what the source says of the instrument; raise UnknownContract, AmbiguousContract."""
 
@@ -88,33 +93,43 @@ class Source(Protocol):
         """Return how long it takes to fetch the windows, roughly."""
         return 0.0  # a file is read at once
 
+    @abstractmethod
     def windows(self, series: Series, gap: Span) -> list[Span]:
         """Return the spans to fetch, one request each, that cover the gap."""
 
+    @abstractmethod
     def halve(self, series: Series, window: Span) -> list[Span]:
         """Return smaller windows for one that was not answered; itself where there are none."""
 
+    @abstractmethod
     def learn(self, series: Series, window: Span) -> list[Span]:
         """Learn that a window was too long, and return smaller ones for it; itself where there are none."""
 
+    @abstractmethod
     def fetch(self, series: Series, window: Span) -> pa.Table:
         """Return the bars in the window; raise NoData where the source says that there are none."""
 
+    @abstractmethod
     def provenance(self, series: Series, window: Span) -> Mapping[str, str]:
         """Return what is to be kept of a request and of who answered it, by the names in `segments.PROVENANCE`."""
 
+    @abstractmethod
     def head(self, series: Series) -> datetime | None:
         """Return when the instrument's first bar starts, as a hint; None where the source does not say."""
 
+    @abstractmethod
     def sessions(self, instrument: Instrument, since: date, until: date, regular_hours: bool) -> list[Session] | None:
         """Return the exchange's sessions known by the dates, both included; None where the source does not say."""
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of the connection."""
 
+    @abstractmethod
     def __enter__(self) -> Self:
         """Return the source itself."""
 
+    @abstractmethod
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
