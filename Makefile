@@ -7,7 +7,7 @@ SECOND := $(VENV)-ib-async
 # The libraries that `bench` compares with bring hundreds of megabytes of their own.
 RIVALS := $(VENV)-rivals
 
-ifneq (,$(filter demo quick test soak lint format bench dist sbom lock,$(MAKECMDGOALS)))
+ifneq (,$(filter demo quick test soak any-day lint format bench dist sbom lock,$(MAKECMDGOALS)))
 # A Python that was named is taken or refused; for a `python3` that does not fit, the first that does stands in.
 STAND_INS := $(if $(filter file,$(origin PYTHON)),python3.13 python3.12 python3.11)
 # An environment belongs to one Python and one folder (its scripts hold the path): the KEY, such as 3.13-2774631.
@@ -45,6 +45,9 @@ test: $(READY) $(SECOND_READY)  ## all that CI checks: lint, the tests, pages an
 
 soak: $(READY) $(SECOND_READY)  ## the parts of the long tests; PART=NAME runs one, PART=all all of them
 	@$(VENV)/bin/python tests/soak/parts.py $(PART)
+
+any-day: $(READY)  ## what a user meets, on other days, in other zones and languages: a part of soak
+	@$(VENV)/bin/python tests/soak/parts.py any-day
 
 lint: $(READY)  ## style, format, types and spelling, changing nothing
 	$(VENV)/bin/ruff check .

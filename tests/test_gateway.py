@@ -463,7 +463,7 @@ def test_the_51st_open_request_is_not_answered(sample: Store) -> None:
 
 def test_over_50_messages_a_second_are_error_100_and_the_third_hangs_up(gateway: Gateway) -> None:
     with RawClient(gateway.port) as client:
-        client.send_bytes(framed(b"49\x001\x00") * 60)  # in one piece: the gateway hangs up as soon as it has seen enough
+        client.send_bytes(framed(b"49\x001\x00") * 60)  # one piece: it hangs up having seen enough
         messages = client.until("never")
 
     assert [message[3] for message in messages if message and message[0] == "4"][-3:] == ["100"] * 3

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "build" / "any-day"
 SELECTION = (
     *("--numprocesses", "auto", "--dist", "worksteal"),
-    *("-m", "(not slow and not crash and not browser) or docs"),
+    *("-m", "(not slow and not crash and not browser and not soak) or docs"),
 )
 MISSING = (
     "error: faketime is not installed, which sets the day for a program; get it with: apt-get install faketime "
@@ -33,13 +33,13 @@ MISSING = (
 # As a user calls them: nothing gives these commands a clock, so that they take the day of the machine.
 COMMANDS = (
     ("demo", "--out", "pages", "--store", "demo"),
-    ("download", "IBM/1day/ADJUSTED_LAST", "--since", "2000-03-01", "--source", "gateway:{sample}"),  # until today
-    ("download", "AAPL/1day", "--since", "2000-03-01", "--until", "2013-03-01", "--source", "gateway:{sample}"),
+    ("download", "IBM/1day/ADJUSTED_LAST", "--since", "2000-03-01", "--source", "emulator:{sample}"),  # until today
+    ("download", "AAPL/1day", "--since", "2000-03-01", "--until", "2013-03-01", "--source", "emulator:{sample}"),
     ("export", "GOOG/1day", "vendor/GOOG.csv", "--store", "{sample}"),
     ("download", "GOOG/1day", "--since", "2004-08-19", "--until", "2013-03-01", "--source", "csv:vendor"),
     ("verify",),
     ("ls",),
-    ("doctor", "--source", "gateway:{sample}"),
+    ("doctor", "--source", "emulator:{sample}"),
 )
 # libfaketime leaves the monotonic clock alone, as it must for waits to end, but then time.sleep of Python 3.11, which
 # sleeps until a time of that clock, is given a time that was moved. Waiting for no file at all knows no clock.

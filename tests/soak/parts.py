@@ -60,6 +60,7 @@ PARTS = (
     Part("luck", "a machine that learns from shuffled labels finds nothing", (script("luck"),)),
     Part("data", "seeded faults in clean bars are refused or found", (script("data_faults"),)),
     Part("second-client", "all that talks to a gateway, with ib_async", ((*SECOND, *CLIENT),)),
+    Part("any-day", "what a user meets, on other days, in other zones and languages", (script("any_day"),)),
     Part("any-order", "all tests in random orders", tuple((*PYTEST, "-p", "randomly") for _ in range(3))),
     Part("load", "all tests while others keep the machine busy; those with sockets, processes and time five times",
          (script("load"),)),
