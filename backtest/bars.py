@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
@@ -49,7 +51,14 @@ PRICES = (
 )  # IB's whatToShow
 COLUMNS = ("time", "open", "high", "low", "close", "volume", "average", "trades")
 
+CONT = "CONT"
+"""In place of an expiry: the continuous future that we make from stored contracts; IB's own is of the kind CONTFUT."""
+
 _LONGEST = 200  # letters of an escaped name: disks take 255 bytes, some less
+_LARGEST_CON_ID = 2**31 - 1  # IB's contract numbers are of 32 bits
+_EXCHANGE = r"[A-Z0-9_.]{1,20}"
+_ESCAPES = "in a symbol write - as %2D, / as %2F, + as %2B, = as %3D"
+_SPLITTING = frozenset('-/+=%@#,:;"\\')  # what a spelling, a list of series or a rule of costs is split at
 _DEFAULT_EXCHANGE = {"CASH": "IDEALPRO", "CRYPTO": "PAXOS"}
 _DEFAULT_PRICES = {"CASH": "MIDPOINT", "CFD": "MIDPOINT", "CMDTY": "MIDPOINT", "CRYPTO": "AGGTRADES"}
 
@@ -99,21 +108,48 @@ _SIZES = {
 
 
 @dataclass(frozen=True, slots=True)
+class Qualifier:
+    """What a qualifier of an instrument says and looks like; `made` where it is for series that we make, not for IB."""
+
+    what: str
+    pattern: str
+    example: str
+    made: bool = False
+
+
+QUALIFIERS = {
+    "adjust": Qualifier("how prices are adjusted at a roll", r"[a-z][a-z0-9]{0,19}", "ratio", made=True),
+    "class": Qualifier("IB's trading class", r".{1,64}", "SPXW"),
+    "conid": Qualifier("IB's contract number, a whole number from 1", r"[1-9][0-9]{0,9}", "265598"),
+    "depth": Qualifier("which contract from the nearest, a whole number from 1", r"[1-9][0-9]{0,2}", "2", made=True),
+    "isin": Qualifier("an ISIN, whose last digit checks the others", r"[A-Z]{2}[A-Z0-9]{9}[0-9]", "US0378331005"),
+    "local": Qualifier("IB's local symbol", r".{1,64}", "ESZ6"),
+    "multiplier": Qualifier("a number above 0", r"[0-9]{1,12}(\.[0-9]{1,12})?", "5000"),
+    "primary": Qualifier("the primary exchange, as IB writes it", _EXCHANGE, "NASDAQ"),
+    "roll": Qualifier("when one contract follows another", r"[a-z][a-z0-9]{0,19}", "volume", made=True),
+}
+"""What may follow an instrument's words as +KEY=VALUE, by key, in the order of the canonical spelling."""
+
+
+@dataclass(frozen=True, slots=True)
 class Instrument:
     """
-    What is traded, in IB's terms; spelled SYMBOL-KIND-EXCHANGE-CURRENCY[-EXPIRY[-STRIKE-RIGHT]].
+    What is traded, in IB's terms.
+
+    Spelled SYMBOL-KIND-EXCHANGE-CURRENCY[-EXPIRY[-STRIKE-RIGHT]][+KEY=VALUE...]; the keys are those of QUALIFIERS.
 
     Raises:
-        UsageError: a word is none of those that IB uses.
+        UsageError: a word or a qualifier is not one that IB uses.
     """
 
     symbol: str
     kind: str = "STK"
     exchange: str = "SMART"
     currency: str = "USD"
-    expiry: str = ""  # YYYYMM or YYYYMMDD
+    expiry: str = ""  # YYYYMM, YYYYMMDD or CONT
     strike: str = ""  # as text: 0.1 has one spelling
     right: str = ""  # C or P
+    qualifiers: tuple[tuple[str, str], ...] = ()  # kept sorted by key
 
     def __post_init__(self) -> None:
         if not self.symbol or len(self.symbol) > 64 or not self.symbol.isprintable():
@@ -121,17 +157,26 @@ class Instrument:
         if self.kind not in KINDS:
             raise UsageError(f"no kind {self.kind!r} of instrument; {there_are(self.kind, KINDS)}")
         for name in ("exchange", "currency"):
-            if not re.fullmatch(r"[A-Z0-9_.]{1,20}", getattr(self, name)):
+            if not re.fullmatch(_EXCHANGE, getattr(self, name)):
                 raise UsageError(f"no {name} {getattr(self, name)!r}; write it as IB does, such as SMART or USD")
-        if self.expiry and not re.fullmatch(r"[0-9]{6}([0-9]{2})?", self.expiry):
-            raise UsageError(f"no expiry {self.expiry!r}; write YYYYMM or YYYYMMDD")
+        if self.expiry == CONT and self.kind != "FUT":
+            raise UsageError(
+                f"CONT stands for the expiry of a FUT, not of {self.kind}; write such as ES-FUT-CME-USD-CONT"
+            )
+        if self.expiry not in ("", CONT) and not re.fullmatch(r"[0-9]{6}([0-9]{2})?", self.expiry):
+            raise UsageError(f"no expiry {self.expiry!r}; write YYYYMM or YYYYMMDD, or CONT for a continuous future")
         if bool(self.strike) != bool(self.right):
             raise UsageError("an option needs both a strike and a right, such as SPY-OPT-SMART-USD-20261218-500-C")
         if self.strike and not (re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,12})?", self.strike) and self.right in ("C", "P")):
             raise UsageError(f"no strike {self.strike!r} with right {self.right!r}; write such as 500-C or 12.5-P")
-        if len(str(self)) > _LONGEST:
+        if self.strike and not self.expiry:
             raise UsageError(
-                f"{self.symbol!r} is too long: {self} has more than {_LONGEST} letters, no name of a folder"
+                f"strike {self.strike} needs an expiry before it, such as SPY-OPT-SMART-USD-20261218-500-C"
+            )
+        object.__setattr__(self, "qualifiers", _checked_qualifiers(self.qualifiers))
+        if len(self.key) > _LONGEST:
+            raise UsageError(
+                f"{self.symbol!r} is too long: {self.key} has more than {_LONGEST} letters, no name of a folder"
             )
 
     @classmethod
@@ -140,19 +185,61 @@ class Instrument:
         Return the instrument spelled like "AAPL" or "EUR-CASH-IDEALPRO-USD"; what is left out is the default.
 
         Raises:
-            UsageError: a word is none of those that IB uses.
+            UsageError: a word or a qualifier is not one that IB uses.
         """
-        words = text.split("-")
+        spelled, *qualifiers = text.split("+")
+        words = spelled.split("-")
         if len(words) > 7:
-            raise UsageError(f"{text!r} has too many words for SYMBOL-KIND-EXCHANGE-CURRENCY-EXPIRY-STRIKE-RIGHT")
+            raise UsageError(
+                f"{text!r} has too many words for SYMBOL-KIND-EXCHANGE-CURRENCY-EXPIRY-STRIKE-RIGHT; {_ESCAPES}"
+            )
+        if "=" in spelled:
+            raise UsageError(f"{text!r} has a = outside of +KEY=VALUE; {_ESCAPES}")
         symbol = _unescape(words[0])
         kind = _word(words, 1) or "STK"
+        if kind not in KINDS:
+            raise UsageError(f"no kind {kind!r} of instrument; {there_are(kind, KINDS)}; {_ESCAPES}")
         exchange = _word(words, 2) or _DEFAULT_EXCHANGE.get(kind, "SMART")
-        return cls(symbol, kind, exchange, _word(words, 3) or "USD", *(_word(words, n) for n in (4, 5, 6)))
+        strike = _plain(words[5]) if len(words) > 5 and re.fullmatch(r"[0-9]+\.[0-9]+", words[5]) else _word(words, 5)
+        return cls(
+            symbol,
+            kind,
+            exchange,
+            _word(words, 3) or "USD",
+            _word(words, 4),
+            strike,
+            _word(words, 6),
+            tuple(_parsed_qualifier(pair, text) for pair in qualifiers),
+        )
 
     def __str__(self) -> str:
-        words = (self.symbol, self.kind, self.exchange, self.currency, self.expiry, self.strike, self.right)
-        return "-".join(_escape(word) for word in words if word)
+        return self._spelled(_shown)
+
+    @property
+    def key(self) -> str:
+        """The spelling for disks and files: as for people, but every character outside A-Z, 0-9 and _ escaped."""
+        return self._spelled(_escape)
+
+    def qualifier(self, key: str) -> str:
+        """Return the value of a qualifier, "" where the instrument has none of that key."""
+        return dict(self.qualifiers).get(key, "")
+
+    @property
+    def made(self) -> bool:
+        """Whether its bars would be made here, from those of stored contracts; a vendor has none."""
+        return self.expiry == CONT or any(QUALIFIERS[key].made for key, _ in self.qualifiers)
+
+    def _spelled(self, escape: Callable[[str], str], shortest: bool = False) -> str:
+        named = (self.symbol, self.kind, self.exchange, self.currency, self.expiry, self.strike, self.right)
+        words = [word for word in named if word]
+        defaults = ("", "STK", _DEFAULT_EXCHANGE.get(self.kind, "SMART"), "USD")
+        while shortest and 1 < len(words) <= 4 and words[-1] == defaults[len(words) - 1]:
+            words.pop()
+        spelled = [escape(word) for word in words]
+        if self.strike and _plain(self.strike) != self.strike:
+            spelled[5] = _escape(self.strike)  # 500.0 of an old folder: typed with its point it would mean 500
+        qualifiers = (f"+{key}={value if QUALIFIERS[key].made else escape(value)}" for key, value in self.qualifiers)
+        return "-".join(spelled) + "".join(qualifiers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +256,7 @@ class ContractDetails:
     min_tick: float = 0.01
     multiplier: str = ""
     last_trade_date: str = ""
+    contract_month: str = ""  # YYYYMM; oil of December trades for the last time in November
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +282,15 @@ class Series:
         """
         words = text.strip().split("/")
         if not 2 <= len(words) <= 4:
-            raise UsageError(f"{text!r} is no series; write INSTRUMENT/BARSIZE[/PRICES[/rth|all]], such as AAPL/1day")
-        instrument, size = Instrument.parse(words[0]), BarSize.parse(words[1])
+            more = f"; {_ESCAPES}" if len(words) > 4 else ""
+            raise UsageError(
+                f"{text!r} is no series; write INSTRUMENT/BARSIZE[/PRICES[/rth|all]], such as AAPL/1day{more}"
+            )
+        try:
+            size = BarSize.parse(words[1])
+        except UsageError as error:
+            raise UsageError(f"{error}; {_ESCAPES}" if len(words) > 2 else str(error)) from error
+        instrument = Instrument.parse(words[0])
         prices = words[2].upper() if len(words) > 2 else _DEFAULT_PRICES.get(instrument.kind, "TRADES")
         hours = words[3].lower() if len(words) > 3 else "rth"
         if hours not in ("rth", "all"):
@@ -203,17 +298,50 @@ class Series:
         return cls(instrument, size, prices, hours == "rth")
 
     def __str__(self) -> str:
-        return f"{self.instrument}/{self.size}/{self.prices}/{'rth' if self.regular_hours else 'all'}"
+        return f"{self.instrument}/{self._rest}"
+
+    @property
+    def key(self) -> str:
+        """The spelling in the names of folders and in what is kept: manifests, pins, runs, sweeps; `parse` reads it."""
+        return f"{self.instrument.key}/{self._rest}"
 
     @property
     def short(self) -> str:
         """The shortest spelling that means the same series."""
-        words = str(self.instrument).split("-")
-        while 1 < len(words) <= 4 and Instrument.parse("-".join(words[:-1])) == self.instrument:
-            words.pop()
+        return self._short(_shown)
+
+    @property
+    def short_key(self) -> str:
+        """The shortest spelling, escaped as in `key`: for the names of files."""
+        return self._short(_escape)
+
+    @property
+    def quoted(self) -> str:
+        """The shortest spelling as one word of a shell, for commands that an error advises."""
+        return shlex.quote(self.short)
+
+    @property
+    def _rest(self) -> str:
+        return f"{self.size}/{self.prices}/{'rth' if self.regular_hours else 'all'}"
+
+    def _short(self, escape: Callable[[str], str]) -> str:
         prices = "" if self.prices == _DEFAULT_PRICES.get(self.instrument.kind, "TRADES") else f"/{self.prices}"
         hours = "" if self.regular_hours else f"{prices or '/' + self.prices}/all"
-        return f"{'-'.join(words)}/{self.size}{hours or prices}"
+        return f"{self.instrument._spelled(escape, shortest=True)}/{self.size}{hours or prices}"
+
+
+def refuse_made(wanted: Instrument) -> None:
+    """Raise UsageError where bars would have to be made from those of stored contracts, which this version can't do."""
+    if not wanted.made:
+        return
+    words = [CONT] if wanted.expiry == CONT else []
+    words += [f"+{key}={value}" for key, value in wanted.qualifiers if QUALIFIERS[key].made]
+    own = replace(wanted, kind="CONTFUT", expiry="", qualifiers=())
+    other = f"one expiry, or IB's own continuous future, {own}" if wanted.expiry == CONT else "it without them"
+    raise UsageError(
+        f"not yet: {wanted} asks by {' '.join(words)} for bars that are made from those of other contracts, which this "
+        f"version does not do; name {other}"
+    )
 
     @property
     def rewritten(self) -> bool:
@@ -386,8 +514,61 @@ def _moment(moment: datetime) -> str:
     )
 
 
+def _parsed_qualifier(pair: str, text: str) -> tuple[str, str]:
+    key, mark, value = pair.partition("=")
+    if not mark:
+        raise UsageError(
+            f"{text!r} has a + that no KEY=VALUE follows; write such as SI-FUT-COMEX-USD-202612+multiplier=5000; "
+            f"{_ESCAPES}"
+        )
+    key = key.strip().lower()
+    return key, _unescape(value).lower() if key in QUALIFIERS and QUALIFIERS[key].made else _unescape(value)
+
+
+def _checked_qualifiers(given: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    checked: dict[str, str] = {}
+    for key, value in given:
+        if key not in QUALIFIERS:
+            raise UsageError(f"no qualifier {key!r}; {there_are(key, QUALIFIERS)}")
+        if key in checked:
+            raise UsageError(f"the qualifier {key} is named twice, as {checked[key]!r} and {value!r}; name it once")
+        checked[key] = _checked_value(key, value)
+    return tuple(sorted(checked.items()))
+
+
+def _checked_value(key: str, value: str) -> str:
+    form = QUALIFIERS[key]
+    fits = bool(re.fullmatch(form.pattern, value)) and value.isprintable() and value.strip() != ""
+    if fits and key == "multiplier":
+        value = _plain(value)
+        fits = value != "0"
+    if not fits or (key == "conid" and int(value) > _LARGEST_CON_ID) or (key == "isin" and not _is_isin(value)):
+        raise UsageError(f"no {key} {value!r}: it is {form.what}; write such as +{key}={form.example}")
+    return value
+
+
+def _is_isin(text: str) -> bool:
+    """Return whether the last digit checks the others, as ISO 6166 says: by Luhn, letters counted from A = 10."""
+    digits = [int(digit) for digit in "".join(str(int(character, 36)) for character in text)]
+    doubled = [2 * digit for digit in digits[-2::-2]]
+    return (sum(digits[-1::-2]) + sum(digit // 10 + digit % 10 for digit in doubled)) % 10 == 0
+
+
+def _plain(number: str) -> str:
+    """Return a decimal number without the zeros that say nothing: 5000 for 5000.0."""
+    text = f"{Decimal(number):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def _word(words: list[str], place: int) -> str:
     return _unescape(words[place]) if place < len(words) else ""
+
+
+def _shown(word: str) -> str:
+    """Return a word as people read it, escaped only where it would be read as something else."""
+    inner = "".join(_percent(one) if one in _SPLITTING or one.upper() != one else one for one in word)
+    start, end = len(inner) - len(inner.lstrip(" ")), len(inner.rstrip(" "))
+    return "%20" * start + inner[start:end] + "%20" * (len(inner) - max(start, end))
 
 
 def _escape(word: str) -> str:
@@ -402,7 +583,7 @@ def _percent(character: str) -> str:
 
 def _unescape(word: str) -> str:
     # Typed lower case means the upper case that IB uses; escaped lower case stays what it is.
-    parts = re.split(r"((?:%[0-9A-Fa-f]{2})+)", word)
+    parts = re.split(r"((?:%[0-9A-Fa-f]{2})+)", word.strip(" "))
     try:
         return "".join(unquote(part, errors="strict") if n % 2 else part.upper() for n, part in enumerate(parts))
     except UnicodeDecodeError as error:

@@ -131,7 +131,7 @@ def compare(old: Baseline, new: Baseline) -> Difference:
 def month_digests(spec: RunSpec, store: Store) -> dict[str, dict[str, str]]:
     """Return of each series that a run reads the first digits of each month's hash, twelve a year, "-" for no bar."""
     every = map(Series.parse, filter(None, (*spec.series, spec.benchmark)))
-    return {str(series): _digests(store, series, span_of(series, spec)) for series in every}
+    return {series.key: _digests(store, series, span_of(series, spec)) for series in every}
 
 
 def span_of(series: Series, spec: RunSpec) -> Span | None:
@@ -189,7 +189,7 @@ def _metrics(result: RunResult) -> Iterator[tuple[str, float | None]]:
 
 def _order_lines(orders: pa.Table) -> tuple[str, ...]:
     columns = {name: orders[name].to_pylist() for name in ("series", "side", "kind", "size", "status", *_FILLED)}
-    short = {key: Series.parse(key).short for key in {*columns["series"]}}
+    short = {key: Series.parse(key).short_key for key in {*columns["series"]}}
     columns["series"] = [short[key] for key in columns["series"]]
     for name in ("created", "closed"):  # Arrow imports pandas to make datetimes of them
         columns[name] = [_stamp(time) for time in arrays.numbers(orders[name], missing=-1).tolist()]

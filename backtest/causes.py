@@ -241,7 +241,7 @@ def _bar_changes(before: pa.Table, now: pa.Table) -> Iterator[str]:
 def _with_bars(formerly: Mapping[str, pa.Table], stack: contextlib.ExitStack, scene: Scene) -> Scene:
     store = Store(stack.enter_context(tempfile.TemporaryDirectory()))
     for series in map(Series.parse, filter(None, (*scene.spec.series, scene.spec.benchmark))):
-        bars = formerly.get(str(series))
+        bars = formerly.get(series.key)
         bars = scene.store.read(series, span_of(series, scene.spec)) if bars is None else bars
         first, last = (bars["time"][n].as_py() for n in (0, -1))
         store.write(series, Span(first, last + _MOMENT), bars)

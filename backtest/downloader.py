@@ -7,15 +7,16 @@ Each window is stored together with the fact that it was answered, so a download
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
-from backtest.bars import Series, Span
+from backtest.bars import Series, Span, refuse_made
 from backtest.calendars import span_of_sessions
 from backtest.download_report import Options, Progress, SeriesReport
 from backtest.errors import BacktestError, SourceError, Stopped, UsageError
@@ -24,6 +25,7 @@ from backtest.persistence import Persistence
 from backtest.sources import Source, expected_bars
 from backtest.store import Store
 
+_MONTH = len("YYYYMM")
 _WORKERS = 8  # series at once; how many requests are in flight is the source's business
 _log = logging.getLogger(__name__)
 
@@ -119,7 +121,7 @@ def download(
         UsageError: the dates are off, or nothing is asked for.
         OSError: the store cannot be written; what was stored before stays.
     """
-    wanted = _distinct(series)
+    wanted = _stored_as(store, source, _distinct(series))
     spans = [span if isinstance(span, Span) else span_of_sessions(one, *span) for one in wanted]
     options = Options(persistence or Persistence(), accept_revision, recheck)
     requests, violations, started = source.requests, source.violations, time.monotonic()
@@ -147,7 +149,7 @@ def plan_download(
         UsageError: the dates are off, or nothing is asked for.
     """
     now = source.now()
-    return [_plan(store, source, one, span, now) for one in _distinct(series)]
+    return [_plan(store, source, one, span, now) for one in _stored_as(store, source, _distinct(series))]
 
 
 def _plan(store: Store, source: Source, series: Series, span: Span | tuple[date, date], now: datetime) -> SeriesPlan:
@@ -165,7 +167,27 @@ def _distinct(series: Series | Iterable[Series]) -> list[Series]:
     wanted = [series] if isinstance(series, Series) else list(dict.fromkeys(series))
     if not wanted:
         raise UsageError("no series to download; name at least one, such as AAPL/1day")
+    for one in wanted:
+        refuse_made(one.instrument)
     return wanted
+
+
+def _stored_as(store: Store, source: Source, wanted: list[Series]) -> list[Series]:
+    return list(dict.fromkeys(_by_last_trade_date(store, source, one) for one in wanted))
+
+
+def _by_last_trade_date(store: Store, source: Source, series: Series) -> Series:
+    """Return a contract that is named by its month by its last trade date, unless it is stored by its month already."""
+    series = store.named(series)
+    if len(series.instrument.expiry) != _MONTH or store.manifest(series).generation:
+        return series
+    try:
+        day = source.qualify(series.instrument).last_trade_date[:8]
+    except BacktestError:
+        return series  # filling it says what is wrong
+    if not re.fullmatch(r"[0-9]{8}", day):
+        return series
+    return replace(series, instrument=replace(series.instrument, expiry=day))
 
 
 def _fill_all(fillings: list[Filling], source: Source, stop: threading.Event, workers: int) -> list[Result]:

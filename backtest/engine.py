@@ -96,7 +96,10 @@ def run(
     )
     market.check()
     opened = store if isinstance(store, Store) else open_store(store)
-    read = [*wanted, *_all_series(benchmark or [])]
+    wanted = [opened.named(one) for one in wanted]
+    _check_distinct(wanted)
+    compared_with = [opened.named(one) for one in _all_series(benchmark or [])]
+    read = [*wanted, *compared_with]
     if pins:
         from backtest.pins import check as check_pins
 
@@ -104,12 +107,12 @@ def run(
     bars = _read(opened, read, span)
     spec = RunSpec(
         found.name,
-        tuple(map(str, wanted)),
+        tuple(one.key for one in wanted),
         *_dates(span),
         parameters(found, params or {}),
         float(cash),
         costs,
-        str(Series.parse(benchmark)) if benchmark else "",
+        compared_with[0].key if compared_with else "",
         float(risk_free),
         sessions_a_year(wanted[0].instrument),
         align,
@@ -121,7 +124,7 @@ def run(
         float(cash_rate),
     )
     manifest = describe(found, spec, bars, opened)
-    compared = bars.get(Series.parse(benchmark)) if benchmark else None
+    compared = bars[compared_with[0]] if compared_with else None
     bars, aligned = align_bars({one: bars.pop(one) for one in wanted}, align)
     feeds = [replay(bars.pop(one), one, single=True) for one in wanted]  # which hold the only references
     cerebro = _cerebro(found, spec, feeds)
@@ -139,9 +142,14 @@ def run(
 
 def _all_series(series: Series | str | Iterable[Series | str]) -> list[Series]:
     given = [series] if isinstance(series, Series | str) else list(series)
-    if len(set(map(str, given))) < len(given):
-        raise UsageError(f"a series is named twice in {', '.join(map(str, given))}; name each once")
-    return [Series.parse(one) if isinstance(one, str) else one for one in given]
+    parsed = [Series.parse(one) if isinstance(one, str) else one for one in given]
+    _check_distinct(parsed)
+    return parsed
+
+
+def _check_distinct(series: list[Series]) -> None:
+    if len(set(series)) < len(series):
+        raise UsageError(f"a series is named twice in {', '.join(one.short for one in series)}; name each once")
 
 
 def _check_numbers(cash: float, risk_free: float) -> None:

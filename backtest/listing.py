@@ -69,7 +69,7 @@ def list_series(store: Store, wanted: Sequence[Series] = ()) -> list[Entry]:
     Raises:
         NoBars: a wanted series is not in the store.
     """
-    return [_entry(one, store) for one in wanted or store.series()]
+    return [_entry(one, store) for one in [store.named(one) for one in wanted] or store.series()]
 
 
 def _entry(series: Series, store: Store) -> Entry:

@@ -206,7 +206,11 @@ class _Kept(Store):
 
     def manifest(self, series: Series) -> Manifest:
         """Return what the store behind knows of a series; of given tables nothing was written down."""
-        return self.behind.manifest(series) if self.behind else Manifest(str(series))
+        return self.behind.manifest(series) if self.behind else Manifest(series.key)
+
+    def named(self, series: Series) -> Series:
+        """Return the series: the store behind, if there is one, knows what it means."""
+        return series
 
     def read(self, series: Series, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
         """Return the bars of a series."""

@@ -188,7 +188,7 @@ def to_bytes(manifest: Manifest) -> bytes:
         "format": FORMAT,
         "series": manifest.series,
         "generation": manifest.generation,
-        "contract": asdict(manifest.contract) if manifest.contract else None,
+        "contract": _contract_record(manifest.contract) if manifest.contract else None,
         "segments": [_row(segment) for segment in manifest.segments],
         "answers": [[*_pair(one.span), one.bars, one.at.isoformat(), one.source, one.text] for one in manifest.answers],
         "revisions": [_revision_row(revision) for revision in manifest.revisions],
@@ -199,6 +199,11 @@ def to_bytes(manifest: Manifest) -> bytes:
         record["aside"] = list(manifest.aside)
     body = "{\n" + ",\n".join(f"{json.dumps(key)}: {_lines(value)}" for key, value in record.items()) + "\n}\n"
     return f"{body}#sha256 {hashlib.sha256(body.encode()).hexdigest()}\n".encode()
+
+
+def _contract_record(contract: ContractDetails) -> dict[str, Any]:
+    # What came later is left out where nothing is known of it: a manifest of then stays the same bytes.
+    return {name: value for name, value in asdict(contract).items() if value != "" or name not in _LATER}
 
 
 def _lines(value: Any) -> str:
@@ -236,7 +241,7 @@ def of_bytes(data: bytes, path: Path | str, series: Series) -> Manifest:
     if not mark or digest != f"{hashlib.sha256(body).hexdigest()}\n".encode():
         raise DamagedStore(f"{path} is not what was written (its SHA-256 differs); {REPAIR}")
     try:
-        return _manifest_of(json.loads(body, parse_constant=_refused), str(series))
+        return _manifest_of(json.loads(body, parse_constant=_refused), series.key)
     except _UnknownFormat as error:
         raise BadStore(f"{path} has {error}; install a newer ib-backtest") from error
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, UsageError) as error:
@@ -325,7 +330,7 @@ def _aside_of(name: Any) -> str:
 def _contract_of(record: Any) -> ContractDetails | None:
     if record is None:
         return None
-    values = _values(record, ContractDetails)
+    values = _values({**dict.fromkeys(_LATER, ""), **_dict(record)}, ContractDetails)
     for value, field in zip(values, fields(ContractDetails), strict=True):
         wanted = {"int": (int,), "float": (int, float), "str": (str,)}[str(field.type)]
         if type(value) not in wanted or (isinstance(value, float) and not math.isfinite(value)):
@@ -352,6 +357,7 @@ def _checked(manifest: Manifest, series: Series) -> Manifest:
 
 _UTC = "+00:00"
 _SEGMENT_NAME = re.compile(r"(all|[0-9]{4}(-[0-9]{2}){0,2})\.[0-9a-f]{12}\.parquet")
+_LATER = ("contract_month",)  # fields of a contract that manifests of 0.1.0 lack
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 ANSWER_NAME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\.[0-9a-f]{12}\.parquet")  # of an answer in quarantine
 

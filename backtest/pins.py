@@ -122,7 +122,7 @@ def take(store: Store, series: Series, span: Span | None = None) -> Pin:
     """
     months = dict(_months(store, series, span or _all(store, series)))
     if not months:
-        raise NoBars(f"{series.short} from {span} is not in {store.root}; see what is: backtest ls {series.short}")
+        raise NoBars(f"{series.short} from {span} is not in {store.root}; see what is: backtest ls {series.quoted}")
     if span is None:
         segments = store.manifest(series).segments
         return Pin(series, _moment(segments[0].first), _moment(segments[-1].last), months)
@@ -138,7 +138,7 @@ def changes(store: Store, pin: Pin, span: Span | None = None) -> list[Change]:
     """
     if not store.manifest(pin.series).rows:
         dates = f"--since {pin.first:%Y-%m-%d} --until {pin.last:%Y-%m-%d}"
-        raise NoBars(f"{pin.series.short} is not in {store.root}; run: backtest download {pin.series.short} {dates}")
+        raise NoBars(f"{pin.series.short} is not in {store.root}; run: backtest download {pin.series.quoted} {dates}")
     touched = pin.span if span is None else _whole_months(span).common(pin.span)
     if not touched:
         return []
@@ -150,7 +150,7 @@ def changes(store: Store, pin: Pin, span: Span | None = None) -> list[Change]:
 
 def examine(store: Store, path: str | Path, series: Iterable[Series] = ()) -> list[PinReport]:
     """Return of each pinned series, or of those named, whether its pin holds; nothing is written."""
-    return [_examined(store, pin) for pin in _chosen(load(path), path, series)]
+    return [_examined(store, pin) for pin in _chosen(load(path), path, map(store.named, series))]
 
 
 def add(store: Store, path: str | Path, series: Iterable[Series], dates: Dates = (None, None)) -> list[PinReport]:
@@ -165,7 +165,7 @@ def add(store: Store, path: str | Path, series: Iterable[Series], dates: Dates =
     pins = load(path) if Path(path).exists() else {}
     reports = [
         _examined(store, pins[one]) if one in pins else PinReport(take(store, one, _span_if(one, dates)), "new")
-        for one in series
+        for one in map(store.named, series)
     ]
     save(path, {**pins, **{report.series: report.pin for report in reports}}.values())
     return reports
@@ -181,7 +181,7 @@ def update(
         dates: first and last session; None where the pin goes on to begin or end as it does.
     """
     pins = load(path)
-    reports = [_updated(store, pin, dates) for pin in _chosen(pins, path, series)]
+    reports = [_updated(store, pin, dates) for pin in _chosen(pins, path, map(store.named, series))]
     save(path, {**pins, **{report.series: report.pin for report in reports}}.values())
     return reports
 
@@ -230,7 +230,7 @@ def load(path: str | Path) -> dict[Series, Pin]:
 
 def save(path: str | Path, pins: Iterable[Pin]) -> None:
     """Write a lock file, sorted, so that equal pins are equal bytes; the old file stays until the new one is whole."""
-    entries = {str(pin.series): _entry(pin) for pin in sorted(pins, key=lambda pin: str(pin.series))}
+    entries = {pin.series.key: _entry(pin) for pin in sorted(pins, key=lambda pin: pin.series.key)}
     beside = Path(f"{path}.tmp")
     text = json.dumps({"format": _FORMAT, "series": entries}, indent=1) + "\n"
     beside.write_text(text, encoding="utf-8", newline="\n")
@@ -242,7 +242,7 @@ def save(path: str | Path, pins: Iterable[Pin]) -> None:
 
 def _chosen(pins: Mapping[Series, Pin], path: str | Path, series: Iterable[Series]) -> list[Pin]:
     wanted = list(series) or list(pins)
-    unpinned = " ".join(one.short for one in wanted if one not in pins)
+    unpinned = " ".join(one.quoted for one in wanted if one not in pins)
     if unpinned:
         raise BrokenPin(
             f"{unpinned} is not pinned in {path}; pin what is stored: backtest pin {unpinned} --lock {path}"
@@ -338,7 +338,9 @@ def _all(store: Store, series: Series) -> Span:
     segments = store.manifest(series).segments
     if not segments:
         hint = did_you_mean_stored(series, store)
-        raise NoBars(f"{series.short} is not in {store.root}; run: backtest download {series.short} --since DATE{hint}")
+        raise NoBars(
+            f"{series.short} is not in {store.root}; run: backtest download {series.quoted} --since DATE{hint}"
+        )
     return Span(_moment(segments[0].first), _moment(segments[-1].last) + _MOMENT)
 
 

@@ -68,7 +68,7 @@ def publish(
         NoConnection: the server cannot be reached, or refuses.
     """
     target = _target(Place.parse(url))
-    wanted = list(series) or [one for one in store.series() if store.manifest(one).generation]
+    wanted = [store.named(one) for one in series] or [one for one in store.series() if store.manifest(one).generation]
     unknown = [one for one in wanted if not store.manifest(one).generation]
     if unknown or not wanted:
         names = " ".join(one.short for one in unknown) or "any series"
@@ -140,7 +140,7 @@ def _publish(store: Store, target: Target, series: Series) -> Published:
         except FileNotFoundError as error:
             newer = _own(store, series)
             if newer.generation == ours.generation:
-                raise DamagedStore(f"{error.filename} is lost; run: backtest verify {series.short}") from error
+                raise DamagedStore(f"{error.filename} is lost; run: backtest verify {series.quoted}") from error
             ours = newer  # a writer moved on while we read
 
 
@@ -149,7 +149,7 @@ def _own(store: Store, series: Series) -> Manifest:
 
 
 def _publish_state(store: Store, target: Target, series: Series, ours: Manifest) -> Published:
-    name = f"{series}/manifest.json"
+    name = f"{series.key}/manifest.json"
     published, tag = target.get(name) or _born(target, name, series)
     theirs = of_bytes(published, f"{target.place}/{name}", series)
     _check_nothing_is_lost(store, target, series, ours, theirs)
@@ -162,13 +162,13 @@ def _publish_state(store: Store, target: Target, series: Series, ours: Manifest)
         raise Conflict(f"{series.short} was published to {target.place} by somebody else just now; run this again")
     for folder, before, now in (("bars", theirs.segments, ours.segments), ("archive", theirs.archived, ours.archived)):
         for file in sorted(_files(before) - _files(now)):
-            target.delete(f"{series}/{folder}/{file}")
+            target.delete(f"{series.key}/{folder}/{file}")
     return Published(series, len(sent) + 1, sum(sent) + len(data))
 
 
 def _born(target: Target, name: str, series: Series) -> tuple[bytes, str]:
     """Begin with an empty manifest: segments without one are then always damage."""
-    target.swap(name, to_bytes(Manifest(str(series))), None)
+    target.swap(name, to_bytes(Manifest(series.key)), None)
     there = target.get(name)
     if there is None:
         raise NoConnection(f"{target.place}/{name} was written and is not there; see to the server")
@@ -182,11 +182,11 @@ def _is(there: tuple[bytes, str] | None, data: bytes) -> bool:
 
 def _send_segments(store: Store, target: Target, series: Series, ours: Manifest) -> list[int]:
     """Send the segments that are not there, and return their sizes."""
-    there = target.sizes(str(series))
+    there = target.sizes(series.key)
     kept = [("bars", one) for one in ours.segments] + [("archive", one) for one in ours.archived]
     sent = []
     for folder, segment in kept:
-        name = f"{series}/{folder}/{segment.file}"
+        name = f"{series.key}/{folder}/{segment.file}"
         if there.get(name) != segment.bytes:
             target.put(name, _own_bytes(store.folder(series) / folder / segment.file, segment))
             sent.append(segment.bytes)
@@ -221,7 +221,7 @@ def _check_nothing_is_lost(store: Store, target: Target, series: Series, ours: M
 
 
 def _published_bars(target: Target, series: Series, segment: Segment) -> pa.Table:
-    name = f"{series}/bars/{segment.file}"
+    name = f"{series.key}/bars/{segment.file}"
     there = target.get(name)
     if there is None:
         raise Conflict(f"{target.place}/{name} is gone: somebody publishes there just now; run this again")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from backtest.bars import Series
+from backtest.bars import Series, refuse_made
 from backtest.clock import Clock, utc_now
 from backtest.errors import BadStore, DamagedStore, NoConnection, UsageError
 from backtest.layout import LARGEST_MARK, MARK, format_in
@@ -115,7 +115,7 @@ class RemoteStore(Store):
         """Return every series of the store, in the order of their spelling."""
         names = [name.split("/") for name in self._names("")]
         keys = {"/".join(name[:4]) for name in names if len(name) > 4 and name[4] in ("manifest.json", "bars")}
-        return sorted(map(Series.parse, keys), key=str)
+        return sorted(map(Series.parse, keys), key=lambda one: one.key)
 
     def folder(self, series: Series) -> NoReturn:
         """Refuse: there is no folder."""
@@ -139,7 +139,8 @@ class RemoteStore(Store):
         return number
 
     def _read_manifest(self, series: Series) -> Manifest | None:
-        name = f"{series}/manifest.json"
+        refuse_made(series.instrument)
+        name = f"{series.key}/manifest.json"
         for attempt in range(_TRIES):
             try:
                 return of_bytes(self._bytes(name, LARGEST), f"{self.place}/{name}", series)
@@ -149,7 +150,7 @@ class RemoteStore(Store):
                 # Replaced between two requests of the library, it comes back torn, which its hash tells.
                 if attempt == _TRIES - 1:
                     raise
-        if self._names(f"{series}/bars"):
+        if self._names(f"{series.key}/bars"):
             raise DamagedStore(f"{self.place}/{name} is lost while its bars are there; run: backtest publish URL")
         return None
 
@@ -157,7 +158,7 @@ class RemoteStore(Store):
         from concurrent.futures import ThreadPoolExecutor
 
         stored = {segment.file for segment in manifest.segments}
-        folders = {False: f"{series}/archive", True: f"{series}/bars"}
+        folders = {False: f"{series.key}/archive", True: f"{series.key}/bars"}
         with ThreadPoolExecutor(_THREADS) as pool:
             return list(pool.map(lambda one: self._fetch(f"{folders[one.file in stored]}/{one.file}", one), segments))
 

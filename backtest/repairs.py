@@ -86,7 +86,7 @@ def repair(root: str | Path, verdicts: Iterable[Verdict], clock: Clock = utc_now
 
 def _is_spelling(key: str) -> bool:
     try:
-        return str(Series.parse(key)) == key
+        return Series.parse(key).key == key
     except UsageError:
         return False
 
@@ -121,7 +121,7 @@ class _Repairing:
     """One series under repair, its writers locked out."""
 
     def __init__(self, root: Path, series: Series, clock: Clock) -> None:
-        self._root, self._series, self._folder = root, series, root / str(series)
+        self._root, self._series, self._folder = root, series, root / series.key
         self._clock = clock
         self._bars: list[pa.Table] = []
 
@@ -202,7 +202,7 @@ class _Repairing:
 
     def _command(self, first: str, last: str) -> str:
         days = f"--since {first[:10]} --until {last[:10]}"
-        return f"backtest download {self._series.short} {days} --store {self._root}"
+        return f"backtest download {self._series.quoted} {days} --store {self._root}"
 
     # --- segments that are damaged or lost
 

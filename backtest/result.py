@@ -129,7 +129,7 @@ class RunResult:
         """The run's name: strategy, first series, and a key of spec, bars and code; equal runs have equal names."""
         modules = [self.manifest["modules"]] if "modules" in self.manifest else []
         seen = _json([self.spec.key, self.manifest.get("series"), self.manifest.get("strategy"), *modules])
-        label = re.sub(r"[^A-Za-z0-9]+", "-", f"{self.spec.name}-{Series.parse(self.spec.series[0]).short}")
+        label = re.sub(r"[^A-Za-z0-9]+", "-", f"{self.spec.name}-{Series.parse(self.spec.series[0]).short_key}")
         return f"{label}-{hashlib.sha256(seen.encode()).hexdigest()[:10]}"
 
     @property

@@ -25,7 +25,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from backtest.bars import ContractDetails, Series, Span, check_bars, schema
+from backtest.bars import ContractDetails, Series, Span, check_bars, refuse_made, schema
 from backtest.clock import Clock, utc_now
 from backtest.disk import (
     keep_file,
@@ -101,7 +101,7 @@ class Store:
             BadStore: a folder of bars is named as no series is.
         """
         folders = [folder for folder in self.root.glob("[!.]*/*/*/*") if has_bars(folder)]
-        return sorted((self._series_of(folder) for folder in folders), key=str)
+        return sorted((self._series_of(folder) for folder in folders), key=lambda one: one.key)
 
     def manifest(self, series: Series) -> Manifest:
         """
@@ -110,7 +110,29 @@ class Store:
         Raises:
             DamagedStore: the manifest is not what was written, or is lost while its segments are there.
         """
-        return self._read_manifest(series) or Manifest(str(series))
+        return self._read_manifest(series) or Manifest(series.key)
+
+    def named(self, series: Series) -> Series:
+        """
+        Return the stored series that a spelling means: a future or option may be named by its month or by its date.
+
+        A contract by its month is the stored one of that contract month, one by its date that which IB said ends on
+        it; where there is none, and where the spelling itself is stored, it is returned as it is.
+
+        Raises:
+            UsageError: several stored contracts have that month, or the series is one that this version cannot make.
+        """
+        refuse_made(series.instrument)
+        if not series.instrument.expiry or self.manifest(series).generation:
+            return series
+        found = [one for one in self.series() if _but_for_expiry(one, series) and self._expires(one, series)]
+        if len(found) > 1:
+            raise UsageError(f"{series.short} may be {' or '.join(one.short for one in found)}; name one of them")
+        return found[0] if found else series
+
+    def _expires(self, stored: Series, wanted: Series) -> bool:
+        contract, expiry = self.manifest(stored).contract, wanted.instrument.expiry
+        return contract is not None and expiry in (contract.contract_month, contract.last_trade_date[:8])
 
     def gaps(self, series: Series, span: Span) -> list[Span]:
         """Return the parts of the span that were never asked for and answered."""
@@ -130,6 +152,7 @@ class Store:
             NoBars: the store does not know the series or the revision, or has no bar of it in the span.
             DamagedStore: a file is not what was written.
         """
+        series = self.named(series)
         tables = self._each_segment(series, lambda manifest: _wanted(manifest, span, revision), bars_in)
         bars = joined(tables)
         if span is not None:
@@ -138,7 +161,8 @@ class Store:
             known = self.manifest(series).rows
             where, hint = (f" from {span}" if span else "", "") if known else ("", did_you_mean_stored(series, self))
             raise NoBars(
-                f"{series.short}{where} is not in {self.root}; run: backtest download {series.short} --since DATE{hint}"
+                f"{series.short}{where} is not in {self.root}; "
+                f"run: backtest download {series.quoted} --since DATE{hint}"
             )
         return bars
 
@@ -230,7 +254,7 @@ class Store:
 
     def quarantine(self, series: Series, span: Span, bars: pa.Table, reason: str) -> Path:
         """Put an answer aside, with the reason in its metadata, and return its file; the bars stay as they are."""
-        note = {"series": str(series), "span": str(span), "reason": reason, "at": self.clock().isoformat()}
+        note = {"series": series.key, "span": str(span), "reason": reason, "at": self.clock().isoformat()}
         data = encode_any(bars, json.dumps(note))
         name = f"{span.start:%Y-%m-%d}.{hashlib.sha256(data).hexdigest()[:12]}.parquet"
         with self._lock(series) as old:
@@ -272,7 +296,7 @@ class Store:
             return
         with self._lock(series):
             # Gone at once and for good, then taken apart: a kill midway must not leave half a series.
-            gone = self.root / f".trash-{os.getpid()}-{hashlib.sha256(str(series).encode()).hexdigest()[:12]}"
+            gone = self.root / f".trash-{os.getpid()}-{hashlib.sha256(series.key.encode()).hexdigest()[:12]}"
             self.folder(series).rename(gone)
             sync_folder(self.folder(series).parent)
         for trash in self.root.glob(".trash-*"):
@@ -280,7 +304,8 @@ class Store:
 
     def folder(self, series: Series) -> Path:
         """Return the folder of a series; `folder / "bars"` is plain Parquet for any reader."""
-        return self.root / str(series)
+        refuse_made(series.instrument)
+        return self.root / series.key
 
     # --- the mark of a store
 
@@ -292,7 +317,7 @@ class Store:
     def _series_of(self, folder: Path) -> Series:
         key = folder.relative_to(self.root).as_posix()
         with contextlib.suppress(UsageError):
-            if str(Series.parse(key)) == key:
+            if Series.parse(key).key == key:
                 return Series.parse(key)
         raise BadStore(f"{folder} is named as no series is, and so is not of this store; move it elsewhere")
 
@@ -358,7 +383,7 @@ class Store:
 
     def _born(self, series: Series) -> Manifest:
         # Born with an empty manifest: segments without a manifest are then always damage.
-        folder, manifest = self.folder(series), Manifest(str(series))
+        folder, manifest = self.folder(series), Manifest(series.key)
         make_folders(folder / "bars", self.root)
         write_file(folder / "manifest.json", to_bytes(manifest))
         sync_folder(folder)
@@ -476,6 +501,10 @@ def _revised(old: Manifest, change: _Change, changed: Iterable[str], bars: int) 
 def _wanted(manifest: Manifest, span: Span | None, revision: int | None) -> list[Segment]:
     segments = manifest.segments if revision is None else manifest.before(revision)
     return [segment for segment in segments if span is None or _overlaps(segment, span)]
+
+
+def _but_for_expiry(one: Series, other: Series) -> bool:
+    return replace(one, instrument=replace(one.instrument, expiry=other.instrument.expiry)) == other
 
 
 def _overlaps(segment: Segment, span: Span) -> bool:

@@ -360,7 +360,7 @@ def ranked(trials: Iterable[Trial], rank: str) -> list[Trial]:
 
 def default_folder(job: Job) -> Path:
     """Return where the trials of a strategy on some series go; of each version and grid, so that all are counted."""
-    strategy, first = job.name.rpartition(":")[2], job.series[0].short
+    strategy, first = job.name.rpartition(":")[2], job.series[0].short_key
     more = f"-and-{len(job.series) - 1}-more" if len(job.series) > 1 else ""
     return Path("runs") / (re.sub(r"[^A-Za-z0-9]+", "-", f"{strategy}-{first}") + f"{more}-sweep")
 
@@ -387,7 +387,7 @@ def _document(job: Job, grid: Grid, rank: str, random: int, seed: int, points: S
         "format": FORMAT,
         "strategy": job.name,
         "source": job.source,
-        "series": [str(one) for one in job.series],
+        "series": [one.key for one in job.series],
         "since": job.since.isoformat() if job.since else "",
         "until": job.until.isoformat() if job.until else "",
         "params": job.params,

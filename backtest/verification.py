@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.bars import Series, Span, schema
+from backtest.bars import Series, Span, refuse_made, schema
 from backtest.coverage import Coverage, coverage_of
 from backtest.disk import TEMPORARY, locked, read_file
 from backtest.errors import BadBars, BadStore, DamagedStore, NoBars, UsageError
@@ -75,15 +75,17 @@ def verify(root: str | Path, wanted: Sequence[Series] = ()) -> Iterator[Verdict]
     """
     if "://" in str(root):
         raise UsageError(f"{root} is a URL, and only a store on disk can be verified; name its folder with --store")
+    for one in wanted:
+        refuse_made(one.instrument)
     folder = Path(root)
     marked = list(_check_mark(folder))
     keys = series_keys(folder)
-    missing = [one for one in wanted if str(one) not in keys]
+    missing = [one for one in wanted if one.key not in keys]
     if missing:
         names, hint = ", ".join(one.short for one in missing), did_you_mean_stored(missing[0], Store(folder))
         raise NoBars(f"{names} is not in {folder}; see what is: backtest ls --store {folder}{hint}")
     yield Verdict("", (*marked, *_strangers(folder, keys)), files=1)
-    for key in [str(one) for one in wanted] or keys:
+    for key in [one.key for one in wanted] or keys:
         yield verify_series(folder, key)
 
 
@@ -91,8 +93,8 @@ def verify_series(root: Path, key: str) -> Verdict:
     """Return what is found of one series, by its key."""
     try:
         series = Series.parse(key)
-        if str(series) != key:
-            raise UsageError(f"it is spelled {series}")
+        if series.key != key:
+            raise UsageError(f"it is spelled {series.key}")
     except UsageError as error:
         return Verdict(key, (Finding("names", "damage", f"{root / key} is named as no series is: {error}"),))
     for _ in range(_TRIES):
@@ -224,7 +226,7 @@ def _verified(folder: Path, series: Series) -> Verdict:
     root = folder.parents[3]
     found, manifest = _manifest(folder, series)
     if manifest is None:
-        return Verdict(str(series), tuple(_located(root, [*found, *_unlisted(folder, None)])), files=1)
+        return Verdict(series.key, tuple(_located(root, [*found, *_unlisted(folder, None)])), files=1)
     tables: list[pa.Table] = []
     for segment in manifest.segments:
         path = folder / "bars" / segment.file
@@ -239,7 +241,7 @@ def _verified(folder: Path, series: Series) -> Verdict:
     found += _quarantine(folder, series, manifest, bars)
     count = 1 + len(manifest.segments) + len(manifest.archived)
     coverage = coverage_of(series, joined(tables).combine_chunks(), manifest.answers)
-    return Verdict(str(series), tuple(_located(root, found)), manifest.rows, count, coverage)
+    return Verdict(series.key, tuple(_located(root, found)), manifest.rows, count, coverage)
 
 
 def _manifest(folder: Path, series: Series) -> tuple[list[Finding], Manifest | None]:
@@ -381,7 +383,7 @@ def _taken_out(path: Path, series: Series, manifest: Manifest) -> Iterator[Findi
     if not any(span.start <= first and last < span.end for span in manifest.coverage):
         text = (
             f"{count:,} bars were damaged and taken out, {first:%Y-%m-%d} to {last:%Y-%m-%d}; run: "
-            f"backtest download {series.short} --since {first:%Y-%m-%d} --until {last:%Y-%m-%d}"
+            f"backtest download {series.quoted} --since {first:%Y-%m-%d} --until {last:%Y-%m-%d}"
         )
         yield Finding("taken out", "damage", text, first, count, str(path))
 

@@ -119,14 +119,15 @@ def job_of(
         raise UsageError(f"{found.name} has no source that could be told from another; put it into a file")
     opened = _with_whole_path(store)
     since, until = span or (None, None)
-    read = [*wanted, *_all_series(asked.get("benchmark") or [])]
-    digests = {str(one): digest_of(opened, one, since, until)[0] for one in read}
+    wanted = [opened.named(one) for one in wanted]
+    read = [*wanted, *map(opened.named, _all_series(asked.get("benchmark") or []))]
+    digests = {one.key: digest_of(opened, one, since, until)[0] for one in read}
     fixed = {name: value for name, value in all_params.items() if name not in chosen}
     kept = [
         *map(version, ("ib-backtest", "backtrader")),
         found.source,
         hashes(module_files(found)),  # which the strategy imports
-        [str(one) for one in wanted],
+        [one.key for one in wanted],
         str(since),
         str(until),
         digests,
@@ -260,7 +261,7 @@ class _AtHand(Store):
         if series not in self._tables:
             job = self._job
             digest, bars = digest_of(job.store, series, job.since, job.until)
-            if digest != job.digests[str(series)]:
+            if digest != job.digests[series.key]:
                 raise BrokenPin(f"the bars of {series.short} changed while the sweep ran; begin it again")
             self._tables[series] = bars
         table = self._tables[series]

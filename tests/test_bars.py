@@ -30,7 +30,26 @@ def days(first, last):
         ("EUR-CASH/1min", "EUR-CASH-IDEALPRO-USD/1min/MIDPOINT/rth"),
         ("ES-FUT-CME-USD-202612/5mins", "ES-FUT-CME-USD-202612/5mins/TRADES/rth"),
         ("ES-CONTFUT-CME-USD/1day", "ES-CONTFUT-CME-USD/1day/TRADES/rth"),
-        ("BRK B/1day", "BRK%20B-STK-SMART-USD/1day/TRADES/rth"),
+        ("BRK B/1day", "BRK B-STK-SMART-USD/1day/TRADES/rth"),
+        ("BRK%20B/1day", "BRK B-STK-SMART-USD/1day/TRADES/rth"),
+        ("brk.b/1day", "BRK.B-STK-SMART-USD/1day/TRADES/rth"),
+        ("bf%2db/1day", "BF%2DB-STK-SMART-USD/1day/TRADES/rth"),
+        ("X-OPT-CBOE-USD-20261218-12.50-C/1min", "X-OPT-CBOE-USD-20261218-12.5-C/1min/TRADES/rth"),
+        ("MSFT+primary=nasdaq/1day", "MSFT-STK-SMART-USD+primary=NASDAQ/1day/TRADES/rth"),
+        (
+            "SI-FUT-COMEX-USD-202612+Multiplier=5000.0+class=si/1day",
+            "SI-FUT-COMEX-USD-202612+class=SI+multiplier=5000/1day/TRADES/rth",
+        ),
+        (
+            "SPX-OPT-SMART-USD-20261218-5000-C+class=SPXW/1hour",
+            "SPX-OPT-SMART-USD-20261218-5000-C+class=SPXW/1hour/TRADES/rth",
+        ),
+        (
+            "ES-FUT-CME-USD-cont+roll=Volume+adjust=ratio/1day",
+            "ES-FUT-CME-USD-CONT+adjust=ratio+roll=volume/1day/TRADES/rth",
+        ),
+        ("AAPL+isin=us0378331005/1day", "AAPL-STK-SMART-USD+isin=US0378331005/1day/TRADES/rth"),
+        ("ES+local=ESZ6 X/1day", "ES-STK-SMART-USD+local=ESZ6 X/1day/TRADES/rth"),
     ],
 )
 def test_a_series_has_one_spelling(typed, whole):
@@ -42,6 +61,14 @@ def test_the_short_spelling_leaves_out_what_is_the_default():
     assert Series.parse("AAPL-STK-SMART-USD/1day/TRADES/rth").short == "AAPL/1day"
     assert Series.parse("AAPL-STK-SMART-USD/1day/TRADES/all").short == "AAPL/1day/TRADES/all"
     assert Series.parse("EUR-CASH-IDEALPRO-USD/1min/MIDPOINT/rth").short == "EUR-CASH/1min"
+    assert Series.parse("BRK%20B-STK-SMART-USD+primary=NYSE/1day").short == "BRK B+primary=NYSE/1day"
+
+
+def test_a_folder_keeps_the_name_that_it_had_and_people_read_the_symbol_itself():
+    series = Series.parse("BRK B/1day")
+
+    assert series.key == "BRK%20B-STK-SMART-USD/1day/TRADES/rth"
+    assert (series.short, series.short_key, series.quoted) == ("BRK B/1day", "BRK%20B/1day", "'BRK B/1day'")
 
 
 @pytest.mark.slow
@@ -54,22 +81,23 @@ def test_the_short_spelling_leaves_out_what_is_the_default():
 def test_any_symbol_survives_its_spelling_which_is_a_safe_folder(symbol, size, prices, regular_hours):
     series = Series(Instrument(symbol), BarSize.parse(size), prices, regular_hours)
 
-    assert Series.parse(str(series)) == series
-    assert Series.parse(series.short) == series
-    assert str(series).count("/") == 3
-    assert str(series.instrument).replace("%", "").replace("-", "").replace("_", "").isalnum()
-    assert str(series.instrument) == str(series.instrument).upper()
+    for spelling in (str(series), series.key, series.short, series.short_key):
+        assert Series.parse(spelling) == series
+        assert Series.parse(f" {spelling} ") == series
+    assert series.key.count("/") == str(series).count("/") == 3
+    assert series.instrument.key.replace("%", "").replace("-", "").replace("_", "").isalnum()
+    assert series.instrument.key == series.instrument.key.upper()
 
 
 def test_symbols_that_differ_only_in_case_or_slash_are_different_folders():
-    spelled = {str(Instrument(symbol)) for symbol in ("AAPL", "aapl", "AUD/USD", "AUDUSD", "AUD.USD")}
+    spelled = {Instrument(symbol).key for symbol in ("AAPL", "aapl", "AUD/USD", "AUDUSD", "AUD.USD")}
 
     assert len(spelled) == 5
 
 
 @given(st.lists(st.text(min_size=1, max_size=16), min_size=2, max_size=2, unique=True))
 def test_no_two_symbols_have_one_folder_on_any_disk(symbols):
-    spelled = [str(Instrument(symbol)) for symbol in symbols if symbol.isprintable()]
+    spelled = [Instrument(symbol).key for symbol in symbols if symbol.isprintable()]
 
     assert len({text.casefold() for text in spelled}) == len(spelled)  # none that tells upper case from lower
     assert all(set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_%-") for text in spelled)
@@ -82,17 +110,17 @@ def test_whatever_is_typed_is_refused_or_stays_inside_of_the_store(text):
     except UsageError:
         return
 
-    parts = PurePosixPath("store", str(series)).parts
+    parts = PurePosixPath("store", series.key).parts
     assert len(parts) == 5
     assert not {".", "..", ""} & set(parts)
-    assert Series.parse(str(series)) == series
+    assert Series.parse(str(series)) == Series.parse(series.key) == series
 
 
 @pytest.mark.parametrize(
     "symbol", ["../../x", "..", ".", "CON", "NUL", "A B ", "A.", "-A", ".A", "ä", "A/B", "A\\B", "%2E", "~", "C:"]
 )
 def test_an_odd_symbol_is_an_ordinary_folder(symbol):
-    name = str(Instrument(symbol))
+    name = Instrument(symbol).key
 
     assert re.fullmatch(r"[A-Z0-9_%]+-STK-SMART-USD", name)
     assert Instrument.parse(name).symbol == symbol
@@ -114,7 +142,55 @@ def test_no_other_word_of_an_instrument_can_lead_elsewhere(field, value):
 
 
 def test_a_currency_with_a_dot_is_a_folder_that_no_system_shortens():
-    assert str(Instrument("X", currency="USD.")).endswith("-USD%2E")
+    assert Instrument("X", currency="USD.").key.endswith("-USD%2E")
+    assert str(Instrument("X", currency="USD.")).endswith("-USD.")
+
+
+WORD = st.text(min_size=1, max_size=6).filter(lambda text: text.isprintable() and text.strip())
+QUALIFIED = st.fixed_dictionaries(
+    {},
+    optional={
+        "conid": st.integers(1, 2**31 - 1).map(str),
+        "class": WORD,
+        "local": WORD,
+        "multiplier": st.decimals("0.001", 9999, places=3).map(str),
+        "primary": st.text("ABC._1", min_size=1, max_size=5),
+        "isin": st.sampled_from(["US0378331005", "US5949181045", "DE0007164600"]),
+        "roll": st.sampled_from(["volume", "expiry"]),
+        "adjust": st.sampled_from(["ratio", "none"]),
+        "depth": st.integers(1, 99).map(str),
+    },
+)
+INSTRUMENTS = st.builds(
+    lambda symbol, kind, qualifiers: Instrument(symbol, *kind, qualifiers=tuple(qualifiers.items())),
+    st.one_of(
+        WORD, st.sampled_from(["CON", "con", "NUL.txt", "AAPL", "aapl", "A+B", "A=B", "A-B", "A/B", "%41", "A%"])
+    ),
+    st.sampled_from([("STK",), ("FUT", "CME", "USD", "202612"), ("FUT", "CME", "USD", "CONT"), ("IND", "A.B", "EUR")]),
+    QUALIFIED,
+)
+
+
+@given(INSTRUMENTS, INSTRUMENTS)
+def test_folders_are_one_to_one_on_a_disk_that_is_blind_to_case(one, other):
+    assert (one.key.casefold() == other.key.casefold()) == (one == other)
+
+
+@given(INSTRUMENTS)
+def test_an_instrument_survives_every_spelling_and_any_order_of_its_qualifiers(instrument):
+    turned = "+".join([str(instrument).split("+")[0], *reversed(str(instrument).split("+")[1:])])
+
+    assert Instrument.parse(str(instrument)) == Instrument.parse(instrument.key) == instrument
+    assert Instrument.parse(turned) == instrument
+
+
+@given(INSTRUMENTS)
+def test_no_folder_has_a_name_that_windows_reserves_or_shortens(instrument):
+    name = instrument.key
+
+    assert not re.fullmatch(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", name, re.IGNORECASE)
+    assert not name.endswith((".", " "))
+    assert not set(name) & set('<>:"/\\|?*')
 
 
 @pytest.mark.parametrize(
@@ -128,6 +204,32 @@ def test_a_currency_with_a_dot_is_a_folder_that_no_system_shortens():
         ("/1day", "AAPL"),
         ("SPY-OPT-SMART-USD-20261218-500/1min", "500-C"),
         ("ES-FUT-CME-USD-2612/1min", "YYYYMM"),
+        ("ES-CONTFUT-CME-USD-CONT/1day", "FUT"),
+        ("SPY-OPT-SMART-USD--500-C/1min", "expiry"),
+        ("BF-B/1day", "- as %2D"),
+        ("AUD/USD/1day", "/ as %2F"),
+        ("A/B/C/D/1day", "/ as %2F"),
+        ("A+B/1day", r"\+ as %2B"),
+        ("ES=F/1day", "= as %3D"),
+        ("A-B-C-D-E-F-G-H/1day", "- as %2D"),
+        ("AAPL+/1day", "KEY=VALUE"),
+        ("AAPL+conid/1day", "KEY=VALUE"),
+        ("AAPL+=1/1day", "no qualifier ''"),
+        ("AAPL+clas=NMS/1day", "did you mean class"),
+        ("AAPL+conid=1+conid=2/1day", "conid is named twice, as '1' and '2'"),
+        ("AAPL+conid=0/1day", r"\+conid=265598"),
+        ("AAPL+conid=-5/1day", r"\+conid=265598"),
+        ("AAPL+conid=2147483648/1day", r"\+conid=265598"),
+        ("AAPL+conid=\u0661/1day", r"\+conid=265598"),
+        ("AAPL+multiplier=0.00/1day", r"a number above 0; write such as \+multiplier=5000"),
+        ("AAPL+multiplier=1e3/1day", r"\+multiplier=5000"),
+        ("AAPL+class=/1day", r"\+class=SPXW"),
+        ("AAPL+local=%20/1day", r"\+local=ESZ6"),
+        ("AAPL+local=A%0AB/1day", r"\+local=ESZ6"),
+        ("AAPL+primary=NAS DAQ/1day", r"\+primary=NASDAQ"),
+        ("AAPL+isin=US0378331006/1day", r"\+isin=US0378331005"),
+        ("AAPL+depth=0/1day", r"\+depth=2"),
+        ("AAPL+roll=1/1day", r"\+roll=volume"),
     ],
 )
 def test_a_misspelt_series_is_refused_with_what_to_write(text, hint):

@@ -434,7 +434,8 @@ def test_stocks_that_differ_in_the_primary_exchange_are_spelled_with_it():
         contracts.only(Instrument.parse("BB"), found)
 
     rows = [line.split()[0] for line in str(caught.value).splitlines()[2:]]
-    assert rows == ["BB-STK-NYSE-USD", "BB-STK-PINK-USD"]
+    assert rows == ["BB-STK-SMART-USD+primary=NYSE", "BB-STK-SMART-USD+primary=PINK"]
+    assert "name one by its primary, such as BB-STK-SMART-USD+primary=NYSE" in str(caught.value)
 
 
 def test_what_is_known_of_a_contract_is_not_asked_again(serve, sample):

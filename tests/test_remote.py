@@ -75,6 +75,15 @@ def bars_of(store):
 # --- what is published is what is read
 
 
+def test_a_series_with_a_qualifier_is_published_and_read_like_any_other(bucket, tmp_path):
+    store = store_with(tmp_path, {"MSFT+primary=NASDAQ/1day": ("2024-01-02", "2024-01-31")})
+
+    publish(store, bucket.url())
+
+    assert bars_of(open_store(bucket.url())) == bars_of(store)
+    assert "store/MSFT-STK-SMART-USD+primary=NASDAQ/1day/TRADES/rth/manifest.json" in bucket.objects
+
+
 def test_what_was_published_is_read_bit_for_bit(store, bucket):
     publish(store, bucket.url())
 
@@ -148,8 +157,8 @@ def test_the_manifest_comes_last_and_what_it_replaced_goes_after_it(store, bucke
     publish(store, bucket.url(), [BRK])
 
     segment, manifest, *after = [name for name in bucket.requests if not name.startswith("GET")][2:]
-    assert segment.startswith(f"PUT store/{BRK}/bars/all.")
-    assert manifest == f"PUT store/{BRK}/manifest.json"
+    assert segment.startswith(f"PUT store/{BRK.key}/bars/all.")
+    assert manifest == f"PUT store/{BRK.key}/manifest.json"
     assert after == ["POST "]  # a list of files to delete
     assert sum("/bars/" in key and "BRK" in key for key in bucket.objects) == 1
 
@@ -691,7 +700,7 @@ def test_without_obstore_publishing_to_s3_says_what_to_install(store, tmp_path):
 
 def test_a_manifest_of_another_series_is_refused(store, bucket):
     publish(store, bucket.url())
-    other = bucket.objects[f"store/{BRK}/manifest.json"]
+    other = bucket.objects[f"store/{BRK.key}/manifest.json"]
     bucket.objects[f"store/{AAPL}/manifest.json"] = other
 
     with pytest.raises(DamagedStore, match="BRK"):

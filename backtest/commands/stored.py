@@ -219,7 +219,7 @@ def prune(
     from backtest.remote import open_folder
 
     opened, freed = open_folder(store), {}
-    for one in series_of(series):
+    for one in map(opened.named, series_of(series)):
         freed[str(one)] = opened.prune(one, keep) + (opened.discard_aside(one) if quarantine else 0)
         if not as_json:
             give(f"{one.short}: {freed[str(one)]:,} bytes freed, {len(opened.revisions(one)):,} revisions kept")

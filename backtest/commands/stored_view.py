@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from backtest.commands.terminal import give, give_json, give_table, say, width
+from backtest.errors import UsageError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -145,7 +147,7 @@ def give_verdicts_json(verdicts: Sequence[Verdict], repairs: Sequence[Repair], s
             "store": store,
             "exit_code": max(one.exit_code(strict) for one in verdicts),
             "findings": [_finding_dict(one) for verdict in verdicts if not verdict.series for one in verdict.findings],
-            "series": {one.series: _verdict_dict(one, strict) for one in verdicts if one.series},
+            "series": {_spelled(one.series): _verdict_dict(one, strict) for one in verdicts if one.series},
             "repairs": [asdict(one) for one in repairs],
         }
     )
@@ -176,7 +178,7 @@ def _finding_dict(one: BarFinding) -> dict[str, Any]:
 def _finding_lines(verdict: Verdict) -> Iterator[str]:
     """Yield what was found of a series: all damage, and the first few of each other kind."""
     if verdict.findings and verdict.series:
-        yield verdict.series
+        yield _spelled(verdict.series)
     kinds: dict[tuple[str, str], list[BarFinding]] = {}
     for one in verdict.findings:
         kinds.setdefault((one.level, one.check), []).append(one)
@@ -185,6 +187,16 @@ def _finding_lines(verdict: Verdict) -> Iterator[str]:
         yield from (_hung(level, f"{check}: {one.text}") for one in shown)
         if len(found) > len(shown):
             yield _hung(level, f"{check}: {len(found) - len(shown):,} more (--json lists them)")
+
+
+def _spelled(key: str) -> str:
+    """Return a series as people write it; the folder's name where it is that of no series."""
+    from backtest.bars import Series
+
+    with suppress(UsageError):
+        if (series := Series.parse(key)).key == key:
+            return str(series)
+    return key
 
 
 def _hung(mark: str, text: str) -> str:

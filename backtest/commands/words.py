@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 def series_of(words: list[str]) -> list[Series]:
     """Return the series that words name; @FILE stands for those in a file, one a line."""
-    from backtest.bars import Series
-
-    return [Series.parse(word) for word in _listed(words)]
+    return [one_series_of(word) for word in _listed(words)]
 
 
 def one_series_of(word: str) -> Series:
-    """Return the series that a word names."""
-    from backtest.bars import Series
+    """Return the series that a word names; one that this version cannot make is refused."""
+    from backtest.bars import Series, refuse_made
 
-    return Series.parse(word)
+    series = Series.parse(word)
+    refuse_made(series.instrument)
+    return series
 
 
 def date_of(text: str, option: str) -> date | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from backtest.bars import ContractDetails, Instrument, Series, table_of
+from backtest.bars import ContractDetails, Instrument, Series, refuse_made, table_of
 from backtest.calendars import Session
 from backtest.errors import AmbiguousContract, UnknownContract, UsageError
 from backtest.sources.columns import Columns
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SHOWN = 10  # candidates
+_TELLING = {"primary": "primaryExchange", "multiplier": "multiplier", "class": "tradingClass", "local": "localSymbol"}
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def client_library() -> Any:
@@ -33,10 +37,17 @@ def client_library() -> Any:
 
 
 def contract_of(instrument: Instrument, known: ContractDetails | None = None) -> Any:
-    """Return the contract of an instrument; with what is known of it, it needs no qualification."""
-    known = known or ContractDetails()
+    """
+    Return the contract of an instrument; with what is known of it, it needs no qualification.
+
+    Raises:
+        UsageError: the instrument's bars would have to be made from those of stored contracts.
+    """
+    refuse_made(instrument)
+    known, named = known or ContractDetails(), instrument.qualifier
+    isin = "" if known.con_id else named("isin")
     return client_library().Contract(
-        conId=known.con_id,
+        conId=known.con_id or int(named("conid") or 0),
         secType=instrument.kind,
         symbol=instrument.symbol,
         exchange=instrument.exchange,
@@ -44,10 +55,12 @@ def contract_of(instrument: Instrument, known: ContractDetails | None = None) ->
         lastTradeDateOrContractMonth=known.last_trade_date or instrument.expiry,
         strike=float(instrument.strike or 0),
         right=instrument.right,
-        localSymbol=known.local_symbol,
-        tradingClass=known.trading_class,
-        multiplier=known.multiplier,
-        primaryExchange=known.primary_exchange,
+        localSymbol=known.local_symbol or named("local"),
+        tradingClass=known.trading_class or named("class"),
+        multiplier=known.multiplier or named("multiplier"),
+        primaryExchange=known.primary_exchange or named("primary"),
+        secIdType="ISIN" if isin else "",
+        secId=isin,
         includeExpired=instrument.kind == "FUT",
     )
 
@@ -59,12 +72,14 @@ def only(instrument: Instrument, found: Sequence[Any]) -> tuple[Any, ContractDet
     Raises:
         UnknownContract: none was found.
         AmbiguousContract: several were found; the text lists them.
+        UsageError: the number or the ISIN in the spelling is that of another instrument.
     """
     if len(found) > 1:
         raise AmbiguousContract(_choice(instrument, found), 200)
     if not found:
         raise UnknownContract(f"the gateway has no details of {instrument}; check symbol, kind and exchange", 200)
     contract = found[0].contract
+    _check_identity(instrument, contract)
     contract.lastTradeDateOrContractMonth = _expiry(contract)
     contract.exchange = instrument.exchange
     contract.includeExpired = instrument.kind == "FUT"
@@ -108,9 +123,8 @@ def sessions_of(schedule: Any) -> list[Session]:
 
 def _choice(instrument: Instrument, found: Sequence[Any]) -> str:
     shown = [details.contract for details in found[:_SHOWN]]
-    spellings = [_spelled(contract, contract.exchange) for contract in shown]
-    if len(set(spellings)) < len(spellings):
-        spellings = [_spelled(contract, contract.primaryExchange or contract.exchange) for contract in shown]
+    spellings, keys = _told_apart(instrument, [details.contract for details in found])
+    spellings = spellings[:_SHOWN]
     rows = [("write", "conId", "exchange", "currency", "expiry", "name")] + [
         (spelling, str(c.conId), c.primaryExchange or c.exchange, c.currency, _expiry(c) or "-", details.longName)
         for spelling, c, details in zip(spellings, shown, found, strict=False)
@@ -119,15 +133,50 @@ def _choice(instrument: Instrument, found: Sequence[Any]) -> str:
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     more = f"\n... and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     named = ", ".join(dict.fromkeys(spellings))
-    return f"{instrument} fits {len(found)} contracts; name one, such as {named}:\n" + "\n".join(lines) + more
+    by = f" by its {' and '.join(keys)}" if keys else ""
+    return f"{instrument} fits {len(found)} contracts; name one{by}, such as {named}:\n" + "\n".join(lines) + more
 
 
-def _spelled(contract: Any, exchange: str) -> str:
+def _told_apart(instrument: Instrument, found: Sequence[Any]) -> tuple[list[str], list[str]]:
+    """Return a spelling of each contract that none of the others has, and the keys of the qualifiers that it took."""
+    spellings = [_spelled(contract, contract.exchange, dict(instrument.qualifiers)) for contract in found]
+    alike = defaultdict(list)
+    for place, spelling in enumerate(spellings):
+        alike[spelling].append(place)
+    keys = []
+    for places in (places for places in alike.values() if len(places) > 1):
+        key, values = _distinct([found[place] for place in places])
+        keys.append(key)
+        for place, value in zip(places, values, strict=True):
+            contract = found[place]
+            spellings[place] = _spelled(contract, contract.exchange, {**dict(instrument.qualifiers), key: value})
+    return spellings, list(dict.fromkeys(keys))
+
+
+def _distinct(alike: Sequence[Any]) -> tuple[str, list[str]]:
+    """Return the first qualifier that each of the contracts has another value of; their numbers always differ."""
+    for key, field in _TELLING.items():
+        values = [str(getattr(contract, field)) for contract in alike]
+        if all(values) and len(set(values)) == len(values):
+            return key, values
+    return "conid", [str(contract.conId) for contract in alike]
+
+
+def _check_identity(instrument: Instrument, contract: Any) -> None:
+    """Raise UsageError where a number or an ISIN named another instrument than the words before it."""
+    named = [f"{key} {value}" for key, value in instrument.qualifiers if key in ("conid", "isin")]
+    words = (instrument.symbol, instrument.kind, instrument.currency)
+    if named and (contract.symbol, contract.secType, contract.currency) != words:
+        found = _spelled(contract, instrument.exchange, dict(instrument.qualifiers))
+        raise UsageError(f"{' and '.join(named)} is {found}, not {instrument}; write that, or leave out the qualifier")
+
+
+def _spelled(contract: Any, exchange: str, qualifiers: Mapping[str, str] = _NONE) -> str:
     right = contract.right[:1] if contract.right in ("C", "P", "CALL", "PUT") else ""
     strike = f"{contract.strike:g}" if right else ""
     words = (contract.symbol, contract.secType, exchange, contract.currency, _expiry(contract), strike, right)
     try:
-        return str(Instrument(*words))
+        return str(Instrument(*words, qualifiers=tuple(qualifiers.items())))
     except UsageError:
         return f"{contract.symbol} {contract.secType} {exchange} {contract.currency}".strip()
 
@@ -159,6 +208,7 @@ def _details_of(found: Any) -> ContractDetails:
         float(found.minTick),
         contract.multiplier,
         contract.lastTradeDateOrContractMonth,
+        found.contractMonth,
     )
 
 

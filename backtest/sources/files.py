@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from backtest.bars import COLUMNS, ContractDetails, Instrument, Series, Span, check_bars, schema
+from backtest.bars import COLUMNS, ContractDetails, Instrument, Series, Span, check_bars, refuse_made, schema
 from backtest.clock import Clock, utc_now
 from backtest.errors import BadBars, NoBars, NoData, UnknownContract, UsageError
 from backtest.sources import Source
@@ -33,6 +33,7 @@ _NAMES: dict[str, frozenset[str]] = {
 _NEEDED = COLUMNS[:5]
 _PANDAS_INDEX = "__index_level_0__"  # what pandas calls an index without a name in Parquet
 _ENDINGS = (".csv", ".parquet")
+_DEVICE = re.compile(r"CON|PRN|AUX|NUL|(COM|LPT)[0-9\u00b9\u00b2\u00b3]", re.IGNORECASE)  # whatever the ending
 
 
 class FileSource(Source):
@@ -118,14 +119,22 @@ class FileSource(Source):
         return found
 
     def _path(self, series: Series) -> Path:
-        names = (series.short.replace("/", "_"), series.short.partition("/")[0])
+        refuse_made(series.instrument)
+        names = tuple(dict.fromkeys(name for short in (series.short, series.short_key) for name in _names_of(short)))
         for name in names:
             found = [path for ending in _ENDINGS if (path := self._folder / f"{name}{ending}").is_file()]
             if len(found) > 1:
                 raise UsageError(f"{found[0]} and {found[1]} both hold {series.short}; take one of them away")
             if found:
                 return found[0]
-        raise UnknownContract(f"{self._folder} has no file of {series.short}; name it {names[0]}.csv or {names[1]}.csv")
+        raise UnknownContract(
+            f"{self._folder} has no file of {series.short}; name it {' or '.join(f'{name}.csv' for name in names[:2])}"
+        )
+
+
+def _names_of(spelling: str) -> list[str]:
+    """Return the names of the files of a series without their ending; Windows opens a device for CON.csv."""
+    return [name for name in (spelling.replace("/", "_"), spelling.partition("/")[0]) if not _DEVICE.fullmatch(name)]
 
 
 def bars_of(

@@ -23,9 +23,10 @@ def commands_page() -> str:
             "`backtest COMMAND --help` says the same in a terminal, and `python -m backtest` is the same as "
             "`backtest`. Results go to stdout, words for people to stderr; "
             "with `--json` one JSON document goes to stdout, and nothing else. Dates are sessions, and both ends are "
-            "included. A series is spelled `SYMBOL[-KIND[-EXCHANGE[-CURRENCY[-EXPIRY]]]]/BARSIZE[/PRICES[/rth|all]]`, "
-            "such as `AAPL/1day`, `EUR-CASH/1min` or `ES-FUT-CME-USD-202612/5mins`. Words that are new to you are in "
-            "the [glossary](../glossary.md)."
+            "included. A series is spelled `SYMBOL[-KIND[-EXCHANGE[-CURRENCY[-EXPIRY[-STRIKE-RIGHT]]]]][+KEY=VALUE...]"
+            "/BARSIZE[/PRICES[/rth|all]]`, such as `AAPL/1day`, `EUR-CASH/1min` or `ES-FUT-CME-USD-202612/5mins`: "
+            "[name a series](../how-to/name-a-series.md). Words that are new to you are in the "
+            "[glossary](../glossary.md)."
         ),
         table(("command", "what it does"), *((linked(name), _said(one)[0]) for name, one in commands.items())),
         "## Exit codes",

@@ -16,7 +16,8 @@ Where the real gateway is undocumented, this one does as follows.
 - Regular hours are cut out of all hours by the calendar, from bars that divide half an hour; never the other way.
 - CASH, CRYPTO, IND and OPT have one kind of hours: whichever is stored is served.
 - An end in the future means now. An expired contract is found with includeExpired only, whenever it expired.
-- A contract without a stored contract number gets one made of its spelling.
+- A contract without a stored contract number gets one made of its spelling. A contract stored under several spellings
+  (AAPL, AAPL+primary=NASDAQ), which its number tells, is one contract and has the bars of all.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ class Archive:
             found = self._fitting(query, now)
         if not found:
             raise Refused("No security definition has been found for the request", 200)
-        return found
+        contracts = {(listing.facts.con_id, listing.instrument.exchange): listing for listing in reversed(found)}
+        return list(reversed(contracts.values()))  # a contract may be stored under several spellings
 
     def search(self, pattern: str) -> list[Listing]:
         """Return the listings whose symbol, or a word of whose name, begins with the text."""
@@ -138,6 +140,11 @@ class Archive:
             known[series.instrument] = known.get(series.instrument) or self._store.manifest(series).contract
         return known
 
+    def _spellings(self, listing: Listing) -> list[Listing]:
+        """Return the listings of the same contract on the same exchange, stored under whatever spelling."""
+        same = listing.facts.con_id, listing.instrument.exchange
+        return [one for one in self._listings() if (one.facts.con_id, one.instrument.exchange) == same]
+
     def _the_listing(self, query: ContractQuery, now: datetime) -> Listing:
         if not query.exchange:
             raise Refused(f"{_INVALID}Please enter exchange", 321)
@@ -161,9 +168,12 @@ class Archive:
         listing = self._the_listing(request.contract, now)
         _check_combination(listing, size, request)
         end, zoneless = end_of(request.end, now)
-        wanted = Series(listing.instrument, size, request.prices, request.regular_hours)
-        bars = self._bars(wanted, listing, buckets.window(wanted, end, count, unit))
-        if not len(bars):
+        for spelling in self._spellings(listing):
+            wanted = Series(spelling.instrument, size, request.prices, request.regular_hours)
+            bars = self._bars(wanted, spelling, buckets.window(wanted, end, count, unit))
+            if len(bars):
+                break
+        else:
             raise Refused(f"{_HMDS}HMDS query returned no data: {_route(listing)} {_shown(request.prices)}", 162)
         return Found(listing, size, bars, buckets.back(end, count, unit), end, zoneless)
 
@@ -194,8 +204,13 @@ class Archive:
         """
         if request.prices not in PRICES:
             raise Refused(f"{_INVALID}What to show field is missing or incorrect", 321)
-        instrument = self._the_listing(request.contract, now).instrument
-        every = [Series(instrument, size, request.prices, rth) for size in _SIZES.values() for rth in (True, False)]
+        spellings = self._spellings(self._the_listing(request.contract, now))
+        every = [
+            Series(spelling.instrument, size, request.prices, rth)
+            for spelling in spellings
+            for size in _SIZES.values()
+            for rth in (True, False)
+        ]
         firsts = [buckets.opening(series, first) for series in every if (first := self._first(series))]
         if not firsts:
             raise Refused(f"{_HMDS}No head time stamp", 162)

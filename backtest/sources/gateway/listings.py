@@ -28,13 +28,15 @@ class Listing:
 
 def listing_of(instrument: Instrument, stored: ContractDetails | None) -> Listing:
     """Return the listing of an instrument, what is not stored about it filled in."""
-    facts = stored or ContractDetails()
+    facts, named = stored or ContractDetails(), instrument.qualifier
     pair = f"{instrument.symbol}.{instrument.currency}" if instrument.kind == "CASH" else instrument.symbol
     facts = replace(
         facts,
-        con_id=facts.con_id or made_up_number(instrument),
-        local_symbol=facts.local_symbol or pair,
-        trading_class=facts.trading_class or pair,
+        con_id=facts.con_id or int(named("conid") or 0) or made_up_number(instrument),
+        local_symbol=facts.local_symbol or named("local") or pair,
+        trading_class=facts.trading_class or named("class") or pair,
+        multiplier=facts.multiplier or named("multiplier"),
+        primary_exchange=facts.primary_exchange or named("primary"),
         name=facts.name or instrument.symbol,
         valid_exchanges=facts.valid_exchanges or instrument.exchange,
         time_zone=_zone(instrument, facts.time_zone),
@@ -45,7 +47,7 @@ def listing_of(instrument: Instrument, stored: ContractDetails | None) -> Listin
 
 def made_up_number(instrument: Instrument) -> int:
     """Return a contract number for an instrument without one: the same for the same spelling, for ever."""
-    return 100_000_000 + int(hashlib.sha256(str(instrument).encode()).hexdigest()[:12], 16) % 1_900_000_000
+    return 100_000_000 + int(hashlib.sha256(instrument.key.encode()).hexdigest()[:12], 16) % 1_900_000_000
 
 
 def _zone(instrument: Instrument, stored: str) -> str:
@@ -72,24 +74,27 @@ def fits(query: ContractQuery, listing: Listing) -> bool:
         return False
     if query.con_id:
         return query.con_id == facts.con_id
-    return bool(query.symbol or query.local_symbol) and all((
+    return bool(query.symbol or query.local_symbol or query.sec_id) and all((
         query.symbol in ("", instrument.symbol),
         query.local_symbol in ("", facts.local_symbol),
         query.currency in ("", instrument.currency),
         query.primary_exchange in ("", instrument.exchange, facts.primary_exchange or query.primary_exchange),
         query.trading_class in ("", facts.trading_class),
         query.multiplier in ("", facts.multiplier or query.multiplier),
-        _fits_expiry(query.expiry, instrument.expiry, facts.last_trade_date),
+        query.sec_id == "" or (query.sec_id_type, query.sec_id) == ("ISIN", instrument.qualifier("isin")),
+        _fits_expiry(query.expiry, instrument.expiry, facts),
         query.strike == 0 or (instrument.strike != "" and float(instrument.strike) == query.strike),
         query.right[:1] in ("", "0", "?", instrument.right),
     ))  # fmt: skip
 
 
-def _fits_expiry(asked: str, expiry: str, last_trade_date: str) -> bool:
+def _fits_expiry(asked: str, expiry: str, facts: ContractDetails) -> bool:
     if not asked:
         return True
+    if len(asked) == 6 and facts.contract_month:
+        return asked == facts.contract_month  # oil of December trades for the last time in November
     return any(
-        known and (known.startswith(asked) or asked.startswith(known)) for known in {expiry, last_trade_date[:8]}
+        known and (known.startswith(asked) or asked.startswith(known)) for known in {expiry, facts.last_trade_date[:8]}
     )
 
 

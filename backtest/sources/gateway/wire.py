@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -48,6 +48,8 @@ class ContractQuery:
     local_symbol: str = ""
     trading_class: str = ""
     include_expired: bool = False
+    sec_id_type: str = ""  # such as ISIN; only a request for details has it
+    sec_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +260,8 @@ def _head(fields: _Fields, number: int) -> Request:
 
 def _details(fields: _Fields, number: int) -> Request:
     fields.skip(1)
-    return DetailsRequest(fields.integer(), fields.contract())
+    number, contract = fields.integer(), fields.contract()
+    return DetailsRequest(number, replace(contract, sec_id_type=fields.text(), sec_id=fields.text()))
 
 
 def _search(fields: _Fields, number: int) -> Request:
@@ -336,13 +339,15 @@ def error(req_id: int, code: int, text: str, version: int, now: datetime) -> byt
 def details(req_id: int, instrument: Instrument, facts: ContractDetails, hours: tuple[str, str], version: int) -> bytes:
     """Return message 10, one contract; `hours` are the trading hours and the liquid hours as IB writes them."""
     name = facts.name.encode("unicode-escape").decode() if version >= 153 else facts.name
-    month, kind = facts.last_trade_date[:6], "COMMON" if instrument.kind == "STK" else ""
+    month, kind = facts.contract_month or facts.last_trade_date[:6], "COMMON" if instrument.kind == "STK" else ""
+    isin = instrument.qualifier("isin")
     return message(
         10, *([8] if version < 164 else []), req_id, instrument.symbol, instrument.kind, facts.last_trade_date,
         *([facts.last_trade_date] if version >= 182 else []), instrument.strike or 0, instrument.right,
         instrument.exchange, instrument.currency, facts.local_symbol, facts.trading_class, facts.trading_class,
         facts.con_id, facts.min_tick, *([1] if 110 <= version < 164 else []), facts.multiplier, "",
-        facts.valid_exchanges, 1, 0, name, facts.primary_exchange, month, "", "", "", facts.time_zone, *hours, "", 0, 0,
+        facts.valid_exchanges, 1, 0, name, facts.primary_exchange, month, "", "", "", facts.time_zone, *hours, "", 0,
+        *([1, "ISIN", isin] if isin else [0]),
         *([1] if version >= 121 else []), *(["", ""] if version >= 122 else []), *([""] if version >= 126 else []),
         *([facts.last_trade_date] if version >= 134 else []), *([kind] if version >= 152 else []),
         *([1] if version == 163 else []), *([1, 1, 1] if version >= 164 else []),
