@@ -23,7 +23,7 @@ import numpy as np
 from backtest.bars import Series, Span, refuse_made, schema
 from backtest.coverage import Coverage, coverage_of
 from backtest.disk import TEMPORARY, locked, read_file
-from backtest.errors import BadBars, BadStore, DamagedStore, NoBars, UsageError
+from backtest.errors import BadBars, BadStore, DamagedStore, DataError, NoBars, UsageError
 from backtest.findings import Finding, inside, inspect_bars
 from backtest.layout import MARK
 from backtest.manifest import LARGEST, LARGEST_SEGMENT, MOST_ROWS, Manifest, Segment, of_bytes
@@ -80,6 +80,7 @@ def verify(root: str | Path, wanted: Sequence[Series] = ()) -> Iterator[Verdict]
     folder = Path(root)
     marked = list(_check_mark(folder))
     keys = series_keys(folder)
+    wanted = [one if one.key in keys else _named(folder, one) for one in wanted]
     missing = [one for one in wanted if one.key not in keys]
     if missing:
         names, hint = ", ".join(one.short for one in missing), did_you_mean_stored(missing[0], Store(folder))
@@ -87,6 +88,14 @@ def verify(root: str | Path, wanted: Sequence[Series] = ()) -> Iterator[Verdict]
     yield Verdict("", (*marked, *_strangers(folder, keys)), files=1)
     for key in [one.key for one in wanted] or keys:
         yield verify_series(folder, key)
+
+
+def _named(root: Path, series: Series) -> Series:
+    """Return the stored series that a spelling means, as far as what is damaged lets us tell."""
+    try:
+        return Store(root).named(series)
+    except DataError:
+        return series
 
 
 def verify_series(root: Path, key: str) -> Verdict:

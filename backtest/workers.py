@@ -247,8 +247,15 @@ class _AtHand(Store):
 
     def __init__(self, job: Job) -> None:
         self.root, self._job = job.store.root, job
+        self._names: dict[Series, Series] = {}
         self._tables: dict[Series, pa.Table] = {}
         self._manifests: dict[Series, Manifest] = {}
+
+    def named(self, series: Series) -> Series:
+        """Return the stored series that a spelling means, as the store said when it was first asked."""
+        if series not in self._names:
+            self._names[series] = self._job.store.named(series)
+        return self._names[series]
 
     def manifest(self, series: Series) -> Manifest:
         """Return what the store knows of a series, as it was when it was first asked."""

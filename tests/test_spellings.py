@@ -10,11 +10,12 @@ import pytest
 from market import minute_bars, store_with
 from spellings.make_spellings import SERIES
 
-from backtest import download, pins, run
+from backtest import download, pins, run, sweep
 from backtest.bars import ContractDetails, Instrument, Series, Span
 from backtest.baseline import Baseline
 from backtest.calendars import span_of_sessions
 from backtest.errors import AmbiguousContract, NoBars, UnknownContract, UsageError
+from backtest.listing import list_series
 from backtest.manifest import of_bytes, to_bytes
 from backtest.result import RunResult
 from backtest.sources import connect
@@ -141,6 +142,7 @@ def test_a_contract_that_is_stored_under_two_spellings_is_one_contract(tmp_path)
 
     with Gateway(store, clock=lambda: SPRING) as gateway, connect(gateway.address) as source:
         assert source.qualify(Instrument("MSFT")).con_id == 21
+        assert source.near("MSF") == ["MSFT-STK-SMART-USD (MICROSOFT CORP)"]
         for text, day in (("MSFT/1day", date(2024, 3, 5)), (MICROSOFT, date(2024, 3, 4))):
             assert len(source.fetch(Series.parse(text), Span.of_dates(day, day))) == 1
 
@@ -158,6 +160,8 @@ def test_a_contract_named_by_its_month_is_stored_by_its_last_trade_date(upstream
     assert again.requests == 0
     assert store.read(month).equals(store.read(day))
     assert store.read(month).equals(upstream.read(day))
+    assert [one.series for one in verify(store.root, [month])] == ["", day.key]
+    assert [one.series for one in list_series(store, [month])] == [day]
 
 
 def test_another_month_is_never_taken_for_the_one_that_was_named(source, store):
@@ -175,6 +179,16 @@ def test_a_run_is_the_same_by_month_and_by_date(source, store):
 
     assert by_month.spec == by_date.spec
     assert by_month.spec.series == ("CL-FUT-NYMEX-USD-20241119/1day/TRADES/rth",)
+
+
+def test_a_sweep_takes_a_month_for_what_it_means_also_as_its_benchmark(source, store, tmp_path):
+    download(store, source, Series.parse("CL-FUT-NYMEX-USD-202412/1day"), DATES)
+    month = "CL-FUT-NYMEX-USD-202412/1day"
+
+    there, points = f"file://{store.root}", {"invest": [0.5, 0.9]}
+    found = sweep("buy_and_hold", month, points, store=there, benchmark=month, folder=tmp_path / "sweep")
+
+    assert [trial.error for trial in found.trials] == ["", ""]
 
 
 def test_a_month_that_several_stored_contracts_have_is_refused(tmp_path):

@@ -119,6 +119,14 @@ def test_a_shell_completes_commands_options_series_strategies_and_runs(completed
     assert completed(line) == offered
 
 
+def test_a_series_is_completed_to_one_word_that_means_it(completed):
+    for name in ("BRK%20B-STK-SMART-USD", "MSFT-STK-SMART-USD+primary=NASDAQ"):
+        Path(f"data/bars/{name}/1day/TRADES/rth/bars").mkdir(parents=True)
+
+    assert completed("backtest ls BRK") == ["BRK%20B/1day"]
+    assert completed("backtest ls MS") == ["MSFT+primary=NASDAQ/1day"]
+
+
 def test_a_folder_that_is_named_as_no_series_is_does_not_disturb_the_completion(completed):
     Path("data/bars/odd/2/3/4/bars").mkdir(parents=True)
 

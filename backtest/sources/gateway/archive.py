@@ -110,13 +110,12 @@ class Archive:
             found = self._fitting(query, now)
         if not found:
             raise Refused("No security definition has been found for the request", 200)
-        contracts = {(listing.facts.con_id, listing.instrument.exchange): listing for listing in reversed(found)}
-        return list(reversed(contracts.values()))  # a contract may be stored under several spellings
+        return _each_contract(found)
 
     def search(self, pattern: str) -> list[Listing]:
         """Return the listings whose symbol, or a word of whose name, begins with the text."""
         start = pattern.upper()
-        return [listing for listing in self._listings() if any(w.startswith(start) for w in words(listing))]
+        return _each_contract([one for one in self._listings() if any(w.startswith(start) for w in words(one))])
 
     def hours(self, listing: Listing, now: datetime) -> tuple[str, str]:
         """Return the trading hours and the liquid hours of the week to come as IB writes them; "" if unknown."""
@@ -259,6 +258,14 @@ class Archive:
             return self._store.read(series, span)
         except NoBars:
             return schema().empty_table()
+
+
+def _each_contract(listings: list[Listing]) -> list[Listing]:
+    """Return the first listing of each contract on each exchange: one may be stored under several spellings."""
+    firsts: dict[tuple[int, str], Listing] = {}
+    for listing in listings:
+        firsts.setdefault((listing.facts.con_id, listing.instrument.exchange), listing)
+    return list(firsts.values())
 
 
 def end_of(text: str, now: datetime) -> tuple[datetime, bool]:
