@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from backtest.errors import BadBars, UsageError
@@ -149,7 +149,7 @@ class Instrument:
     expiry: str = ""  # YYYYMM, YYYYMMDD or CONT
     strike: str = ""  # as text: 0.1 has one spelling
     right: str = ""  # C or P
-    qualifiers: tuple[tuple[str, str], ...] = ()  # kept sorted by key
+    qualifiers: tuple[tuple[str, str], ...] = ()  # a mapping is taken too; kept sorted by key
 
     def __post_init__(self) -> None:
         if not self.symbol or len(self.symbol) > 64 or not self.symbol.isprintable():
@@ -175,9 +175,7 @@ class Instrument:
             )
         object.__setattr__(self, "qualifiers", _checked_qualifiers(self.qualifiers))
         if len(self.key) > _LONGEST:
-            raise UsageError(
-                f"{self.symbol!r} is too long: {self.key} has more than {_LONGEST} letters, no name of a folder"
-            )
+            raise UsageError(f"{self.key} is too long: more than {_LONGEST} letters are no name of a folder")
 
     @classmethod
     def parse(cls, text: str) -> Instrument:
@@ -525,9 +523,13 @@ def _parsed_qualifier(pair: str, text: str) -> tuple[str, str]:
     return key, _unescape(value).lower() if key in QUALIFIERS and QUALIFIERS[key].made else _unescape(value)
 
 
-def _checked_qualifiers(given: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+def _checked_qualifiers(given: Any) -> tuple[tuple[str, str], ...]:
     checked: dict[str, str] = {}
-    for key, value in given:
+    try:
+        pairs = [(str(key), str(value)) for key, value in (given.items() if isinstance(given, Mapping) else given)]
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"no qualifiers {given!r}; write pairs, such as {{'primary': 'NASDAQ'}}") from error
+    for key, value in pairs:
         if key not in QUALIFIERS:
             raise UsageError(f"no qualifier {key!r}; {there_are(key, QUALIFIERS)}")
         if key in checked:

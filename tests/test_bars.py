@@ -146,7 +146,20 @@ def test_a_currency_with_a_dot_is_a_folder_that_no_system_shortens():
     assert str(Instrument("X", currency="USD.")).endswith("-USD.")
 
 
-WORD = st.text(min_size=1, max_size=6).filter(lambda text: text.isprintable() and text.strip())
+def test_qualifiers_are_taken_as_a_mapping_and_as_pairs():
+    pairs = Instrument("SI", "FUT", "COMEX", qualifiers=(("multiplier", "5000"), ("class", "SI")))
+
+    assert Instrument("SI", "FUT", "COMEX", qualifiers={"class": "SI", "multiplier": 5000}) == pairs
+    assert pairs.qualifiers == (("class", "SI"), ("multiplier", "5000"))
+
+
+@pytest.mark.parametrize("wrong", ["primary=NASDAQ", 5, None, ["primary"], [("primary", "NASDAQ", "X")]])
+def test_qualifiers_of_another_form_are_refused_with_what_to_write(wrong):
+    with pytest.raises(UsageError, match=r"write pairs, such as \{'primary': 'NASDAQ'\}"):
+        Instrument("MSFT", qualifiers=wrong)
+
+
+WORD = st.text(min_size=1, max_size=3).filter(lambda text: text.isprintable() and text.strip())
 QUALIFIED = st.fixed_dictionaries(
     {},
     optional={
