@@ -327,6 +327,11 @@ class Series:
         hours = "" if self.regular_hours else f"{prices or '/' + self.prices}/all"
         return f"{self.instrument._spelled(escape, shortest=True)}/{self.size}{hours or prices}"
 
+    @property
+    def rewritten(self) -> bool:
+        """Whether its past changes, as at each dividend or roll, so that it can only be replaced whole."""
+        return self.prices == "ADJUSTED_LAST" or self.instrument.kind == "CONTFUT"
+
 
 def refuse_made(wanted: Instrument) -> None:
     """Raise UsageError where bars would have to be made from those of stored contracts, which this version can't do."""
@@ -340,11 +345,6 @@ def refuse_made(wanted: Instrument) -> None:
         f"not yet: {wanted} asks by {' '.join(words)} for bars that are made from those of other contracts, which this "
         f"version does not do; name {other}"
     )
-
-    @property
-    def rewritten(self) -> bool:
-        """Whether its past changes, as at each dividend or roll, so that it can only be replaced whole."""
-        return self.prices == "ADJUSTED_LAST" or self.instrument.kind == "CONTFUT"
 
 
 @dataclass(frozen=True, slots=True, order=True)
