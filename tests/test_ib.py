@@ -493,17 +493,17 @@ def test_after_a_violation_nothing_paced_is_sent_for_a_while(half_minutes):
 
 @pytest.mark.slow
 def test_never_more_than_fifty_requests_are_open(twelve_stocks):
-    slow = on_bars("delay", seconds=1.0, when={"times": 60})
+    slow = on_bars("delay", seconds=4.0, when={"times": 60})  # at 40 messages a second all could be sent in 1.5 s
     asked = [(series, window) for series in twelve_stocks.series() for window in five_minutes(5)]
     with (
-        Gateway(twelve_stocks, faults=faults(slow)) as gateway,
+        Gateway(twelve_stocks, pacing="off", faults=faults(slow)) as gateway,
         IbSource(port=gateway.port, patience=QUICK) as source,
         ThreadPoolExecutor(60) as pool,
     ):
         answers = list(pool.map(lambda pair: source.fetch(*pair), asked))
 
     assert {len(bars) for bars in answers} == {10}
-    assert gateway.violations == 0
+    assert gateway.most_open == 50
 
 
 def test_eight_threads_share_a_source(serve, sample):

@@ -84,6 +84,11 @@ class Gateway:
         return self._desk.requests
 
     @property
+    def most_open(self) -> int:
+        """Return how many requests for history were unanswered at once, at the most."""
+        return self._desk.most_open
+
+    @property
     def violations(self) -> int:
         """How many messages and requests were above a limit."""
         return self._desk.violations

@@ -62,7 +62,7 @@ class Desk:
         self.archive, self.limiter, self.faults, self.clock = archive, limiter, faults, clock
         self.connections: set[Connection] = set()
         self.requests: list[Record] = []
-        self.violations = 0
+        self.violations = self.most_open = 0
         self.orders = 0
         self._log = log
         self._refused_until = 0.0
@@ -234,6 +234,7 @@ class Connection:
                 self.reply(request, self.refusal(request.req_id, cause))
                 return
             self.open[request.req_id] = None
+            self.desk.most_open = max(self.desk.most_open, others + 1)
             if self.desk.limiter.too_many_open(others):
                 self.desk.violations += 1
                 self.reply(request, Answer([], _UNANSWERED))
