@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
+from backtest import arguments
 from backtest.errors import BadBars, UsageError
 from backtest.suggestion import did_you_mean, there_are
 
@@ -74,6 +75,10 @@ class BarSize:
     label: str
     seconds: int
 
+    def __post_init__(self) -> None:
+        arguments.text(self.label, "the label of a bar size", _SIZE)
+        arguments.whole(self.seconds, "the seconds of a bar size", 1)
+
     @classmethod
     def parse(cls, text: str) -> BarSize:
         """
@@ -82,7 +87,7 @@ class BarSize:
         Raises:
             UsageError: IB knows no such size.
         """
-        size = _SIZES.get(text.replace(" ", "").lower())
+        size = _SIZES.get(arguments.text(text, "a bar size", _SIZE).replace(" ", "").lower())
         if size is None:
             raise UsageError(f"no bar size {text!r}; IB knows {', '.join(_SIZES)}{did_you_mean(text, _SIZES)}")
         return size
@@ -96,6 +101,7 @@ class BarSize:
         return self.seconds >= 86_400
 
 
+_SIZE = "write it as IB does, such as 1day or 5mins"
 _SIZES = {
     label.replace(" ", ""): BarSize(label, seconds)
     for label, seconds in {
@@ -152,6 +158,11 @@ class Instrument:
     qualifiers: tuple[tuple[str, str], ...] = ()  # a mapping is taken too; kept sorted by key
 
     def __post_init__(self) -> None:
+        for name in ("symbol", "kind", "exchange", "currency", "expiry", "strike", "right"):
+            if not isinstance(getattr(self, name), str):
+                arguments.refuse(
+                    f"the {name} of an instrument", getattr(self, name), "write a text, as 'AAPL' or '500'"
+                )
         if not self.symbol or len(self.symbol) > 64 or not self.symbol.isprintable():
             raise UsageError(f"no symbol {self.symbol!r}; write one of 1 to 64 printable characters, such as AAPL")
         if self.kind not in KINDS:
@@ -185,7 +196,9 @@ class Instrument:
         Raises:
             UsageError: a word or a qualifier is not one that IB uses.
         """
-        spelled, *qualifiers = text.split("+")
+        spelled, *qualifiers = arguments.text(
+            text, "an instrument", "write such as AAPL or EUR-CASH-IDEALPRO-USD"
+        ).split("+")
         words = spelled.split("-")
         if len(words) > 7:
             raise UsageError(
@@ -220,7 +233,8 @@ class Instrument:
 
     def qualifier(self, key: str) -> str:
         """Return the value of a qualifier, "" where the instrument has none of that key."""
-        return dict(self.qualifiers).get(key, "")
+        known = arguments.text(key, "the key of a qualifier", "write such as primary")
+        return dict(self.qualifiers).get(known, "")
 
     @property
     def made(self) -> bool:
@@ -257,6 +271,9 @@ class ContractDetails:
     contract_month: str = ""  # YYYYMM; oil of December trades for the last time in November
 
 
+_SERIES = "write INSTRUMENT/BARSIZE[/PRICES[/rth|all]], such as AAPL/1day"
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """The bars of an instrument: of one size, of one kind of price (IB's whatToShow), in regular hours or all."""
@@ -267,7 +284,10 @@ class Series:
     regular_hours: bool = True
 
     def __post_init__(self) -> None:
-        if self.prices not in PRICES:
+        arguments.instance(self.instrument, "a series' instrument", Instrument, 'write Series.parse("AAPL/1day")')
+        arguments.instance(self.size, "the size of a series", BarSize, 'write BarSize.parse("1day")')
+        arguments.truth(self.regular_hours, "regular_hours")
+        if arguments.text(self.prices, "the prices of a series", "write such as TRADES") not in PRICES:
             raise UsageError(f"no prices {self.prices!r}; {there_are(self.prices, PRICES)}")
 
     @classmethod
@@ -278,7 +298,7 @@ class Series:
         Raises:
             UsageError: the text is not of that form.
         """
-        words = text.strip().split("/")
+        words = arguments.text(text, "a series", _SERIES).strip().split("/")
         if not 2 <= len(words) <= 4:
             more = f"; {_ESCAPES}" if len(words) > 4 else ""
             raise UsageError(
@@ -347,6 +367,10 @@ def refuse_made(wanted: Instrument) -> None:
     )
 
 
+_MOMENT = "write a moment with its time zone, such as datetime(2024, 1, 2, tzinfo=UTC)"
+_SPAN = "write a Span, such as Span.of_dates('2024-01-02', '2024-03-28')"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
     """
@@ -362,24 +386,30 @@ class Span:
     def __post_init__(self) -> None:
         for name in ("start", "end"):
             moment = getattr(self, name)
+            if not isinstance(moment, datetime) or moment != moment:  # pandas' NaT
+                arguments.refuse(f"the {name} of a span", moment, _MOMENT)
             if moment.tzinfo is None:
                 raise UsageError(f"{moment} has no time zone; give one, such as datetime(..., tzinfo=UTC)")
-            object.__setattr__(self, name, moment.astimezone(UTC))
+            try:
+                object.__setattr__(self, name, moment.astimezone(UTC))
+            except OverflowError as error:
+                raise UsageError(f"{moment} is no time in UTC ({error}); {_MOMENT}") from error
         if self.start >= self.end:
             raise UsageError(f"the span from {self.start} to {self.end} is empty; it must end after it starts")
 
     @classmethod
-    def of_dates(cls, since: date, until: date) -> Span:
+    def of_dates(cls, since: date | str, until: date | str) -> Span:
         """
         Return the span of the stamps of daily bars, both dates included.
 
         Raises:
             UsageError: the first date is after the last.
         """
+        since, until = session_of(since, "since"), session_of(until, "until")
         if since > until:
             raise UsageError(f"{since} to {until} is empty; the first date must not be after the last")
         midnight = datetime(since.year, since.month, since.day, tzinfo=UTC)
-        return cls(midnight, midnight + timedelta(days=(until - since).days + 1))
+        return cls(midnight, midnight + timedelta(days=min((until - since).days + 1, (date.max - since).days)))
 
     def __str__(self) -> str:
         return f"{_moment(self.start)} to before {_moment(self.end)}"
@@ -389,13 +419,15 @@ class Span:
 
     def common(self, other: Span) -> Span | None:
         """Return what both spans cover, None where nothing."""
+        arguments.instance(other, "the other span", Span, _SPAN)
         start, end = max(self.start, other.start), min(self.end, other.end)
         return Span(start, end) if start < end else None
 
     def minus(self, others: Iterable[Span]) -> list[Span]:
         """Return what is left of this span when the others are taken out, in order."""
+        taken = arguments.several(others, "the other spans", "write a list of Spans")
         gaps, start = [], self.start
-        for other in sorted(others):
+        for other in sorted(arguments.instance(one, "another span", Span, _SPAN) for one in taken):
             if other.end <= start or other.start >= self.end:
                 continue
             if other.start > start:
@@ -404,6 +436,89 @@ class Span:
         if start < self.end:
             gaps.append(Span(start, self.end))
         return gaps
+
+
+# --- as people write them
+
+Sessions = tuple[date | None, date | None]  # the first and the last, both included; None for as far as there are bars
+
+
+def series_of(given: Series | str) -> Series:
+    """
+    Return a series that was given as one, or by its spelling.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    return given if isinstance(given, Series) else Series.parse(given)
+
+
+def several_series(given: Series | str | Iterable[Series | str]) -> list[Series]:
+    """
+    Return one series or several, each given as one or by its spelling.
+
+    Raises:
+        UsageError: one is neither.
+    """
+    if isinstance(given, Series | str):
+        return [series_of(given)]
+    return [series_of(one) for one in arguments.several(given, "the series", f"{_SERIES}, or a list of such")]
+
+
+def session_of(given: date | str, name: str) -> date:
+    """
+    Return the date of a session that was given as a date, a time at midnight (pandas', numpy's), or "2024-03-28".
+
+    Raises:
+        UsageError: it is none of them, or a time of day hangs on it.
+    """
+    example = "write the date of a session, such as '2024-03-28'"
+    found: Any = given.item() if type(given).__module__ == "numpy" and hasattr(given, "item") else given
+    if isinstance(found, str):
+        try:
+            return date.fromisoformat(found.strip().removesuffix("T00:00:00"))
+        except ValueError as error:
+            arguments.refuse(name, given, f"it is no date ({error}); {example}", error)
+    if not isinstance(found, date) or found != found:  # pandas' NaT
+        arguments.refuse(name, given, example)
+    if not isinstance(found, datetime):
+        return found
+    if found.time() != time():
+        raise UsageError(f"{name} is {found}, and sessions have no time of day; {example}, or a Span of moments")
+    return found.date()
+
+
+def asked_span(
+    span: Span | Sequence[date | str | None] | None,
+    start: date | str | None = None,
+    end: date | str | None = None,
+) -> Span | Sessions | None:
+    """
+    Return which bars are asked for: a span of stamps, or the first and last session; None for all.
+
+    Args:
+        span: a `Span`, or a pair of sessions, both included.
+        start: the first session.
+        end: the last session, included.
+
+    Raises:
+        UsageError: a date cannot be read, or both ways are used at once.
+    """
+    if span is not None and not (start is None and end is None):
+        raise UsageError("span and start or end are both given; write start='2020-01-02', end='2024-03-28' alone")
+    if span is None and start is None and end is None:
+        return None
+    if isinstance(span, Span):
+        return span
+    example = "write a pair of sessions such as ('2020-01-02', '2024-03-28'), or a Span"
+    pair = [start, end] if span is None else arguments.several(span, "span", example)
+    if len(pair) != 2:
+        arguments.refuse("span", span, example)
+    names = ("start", "end")
+    first, last = (None if one is None else session_of(one, name) for one, name in zip(pair, names, strict=True))
+    if first and last and first > last:
+        raise UsageError(f"{first} to {last} is empty; the first session must not be after the last")
+    return first, last
 
 
 def union(spans: Iterable[Span]) -> list[Span]:

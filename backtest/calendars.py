@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from backtest.bars import Instrument, Series, Span
+from backtest.bars import Instrument, Series, Sessions, Span
 from backtest.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _ROUGH = (_FOREX, _ALWAYS, "CMES")  # of them holidays and daily breaks are not 
 _PERIODS_A_YEAR = {_FOREX: 260.0, _ALWAYS: 365.0}  # sessions a year
 _EXTENDED = (time(4), time(20))  # US stocks outside regular hours, New York time
 _SINCE = "1990-01-01"
+_FIRST, _LAST = date(1900, 1, 1), date(2100, 1, 1)  # of a span that is open at an end
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +106,28 @@ def span_of_sessions(series: Series, since: date, until: date) -> Span:
     Raises:
         UsageError: the dates are the wrong way round, or no session lies between them.
     """
-    dates = Span.of_dates(since, until)
+    dates = Span.of_dates(since, min(until, max(since, _LAST)))
     if series.size.daily:
         return dates
-    found = sessions(series.instrument, since, until, series.regular_hours)
+    found = sessions(series.instrument, max(since, _FIRST), min(until, _LAST), series.regular_hours)
     if not found:
         raise UsageError(f"{series.instrument} has no session from {since} to {until}; name a longer time")
     return Span(found[0].open, found[-1].close)
+
+
+def span_asked(series: Series, asked: Span | Sessions | None) -> Span | None:
+    """
+    Return the span of the stamps of a series' bars that `bars.asked_span` means; None for all.
+
+    Raises:
+        UsageError: no session lies between the dates.
+    """
+    if asked is None or isinstance(asked, Span):
+        return asked
+    since, until = asked
+    if since is None and until is None:
+        return None
+    return span_of_sessions(series, since or _FIRST, until or _LAST)
 
 
 def _name_if_known(instrument: Instrument) -> str:

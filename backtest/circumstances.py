@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from backtest import arrays
 from backtest.bars import Series, rows_digest
-from backtest.costs import costs_named
+from backtest.costs import Costs
 from backtest.store import Store
 from backtest.strategy import Strategy
 
@@ -32,7 +32,9 @@ _MISSING = "not installed"
 _SECONDS = 10  # that git may take, such as on a disk behind a network
 
 
-def describe(strategy: Strategy, spec: RunSpec, bars: Mapping[Series, pa.Table], store: Store) -> dict[str, Any]:
+def describe(
+    strategy: Strategy, spec: RunSpec, bars: Mapping[Series, pa.Table], store: Store, costs: Costs
+) -> dict[str, Any]:
     """Return the manifest of a run as JSON values; what there is nothing to say of is left out."""
     home, modules = source_file(strategy), module_files(strategy)
     code = [home, *modules.values()] if home else []
@@ -42,7 +44,7 @@ def describe(strategy: Strategy, spec: RunSpec, bars: Mapping[Series, pa.Table],
         "git": _commit(code),
         "series": {one.key: _bars(table) for one, table in bars.items()},
         "store": {one.key: _stored(store, one) for one in bars},
-        "costs": describe_costs(spec.costs),
+        "costs": describe_costs(costs),
         "seed": spec.params.get("seed"),  # a run draws nothing by itself
         "packages": {name: _version(name) for name in (*_PACKAGES, *_packages(code))},
         "backtest_sha256": _own_source(),
@@ -78,9 +80,8 @@ def source_file(strategy: Strategy) -> Path | None:
     return Path(file) if file and Path(file).is_file() else None
 
 
-def describe_costs(name: str) -> dict[str, Any]:
+def describe_costs(row: Costs) -> dict[str, Any]:
     """Return what costs say of themselves, its dates among it, and the rates that it charges."""
-    row = costs_named(name)
     words = {key: value for key, value in asdict(row).items() if isinstance(value, str | int | float)}
     return {**words, "rates": rates(row.make())}
 
@@ -104,7 +105,7 @@ def _moment(time: pa.ChunkedArray) -> str:
 
 
 def _stored(store: Store, series: Series) -> dict[str, Any]:
-    manifest = store.manifest(series)
+    manifest = store.manifest_or_empty(series)
     revision = manifest.pruned + len(manifest.revisions)
     return {"revision": revision, "answered": "; ".join(map(str, manifest.coverage))}
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import html
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backtest import arguments
 from backtest.definitions import METRICS
 from backtest.errors import UsageError
 from backtest.inference import CONFIDENCE, probability_of_no_difference, sharpe_difference_error
@@ -124,7 +126,7 @@ class Comparison:
         return f"<table>{table}</table>{words}<p><small>{html.escape(self.basis)}</small></p>"
 
 
-def compare(results: Sequence[RunResult], samples: int = SAMPLES, seed: int = 0) -> Comparison:
+def compare(results: Iterable[RunResult | str | Path], samples: int = SAMPLES, seed: int = 0) -> Comparison:
     """
     Return runs side by side, on the sessions that all of them have, with a test of each one's Sharpe ratio.
 
@@ -132,40 +134,55 @@ def compare(results: Sequence[RunResult], samples: int = SAMPLES, seed: int = 0)
     takes returns for independent and normal, and a stationary bootstrap of pairs of sessions, which does not.
 
     Args:
-        results: two runs or more; the first is the one that the others are compared with.
+        results: two runs or more, or the folders of kept ones, or their names in runs/; the first is the one that the
+            others are compared with.
         samples: of the bootstrap.
         seed: of the bootstrap.
 
     Raises:
-        UsageError: there are fewer than two runs, no session that all have, or other rates or sessions a year.
+        BadStore: a folder holds no run.
+        UsageError: an argument cannot be read, there are fewer than two runs, no session that all have, or other rates
+            or sessions a year.
 
     Source: Ledoit and Wolf (2008), "Robust Performance Hypothesis Testing with the Sharpe Ratio", for the bootstrap of
     the difference; here with blocks of random length, and not studentised.
     """
     import pandas as pd
 
-    _check(results)
-    every = [result.returns for result in results]
+    example = "write two runs or more, or the folders of kept ones, such as ['runs/sma', 'runs/ema']"
+    runs = [_run_of(one, example) for one in arguments.several(results, "the runs", example)]
+    samples, seed = arguments.whole(samples, "samples", 1), arguments.seed_of(seed)
+    _check(runs)
+    every = [result.returns for result in runs]
     common = pd.concat(every, axis=1, join="inner", keys=range(len(every)))
     if common.empty:
-        raise UsageError(f"there is no session that all of {_names_of(results)} have; compare runs of the same time")
-    spec = results[0].spec
+        raise UsageError(f"there is no session that all of {_names_of(runs)} have; compare runs of the same time")
+    spec = runs[0].spec
     rate, periods = spec.risk_free, spec.sessions_a_year
     returns = common.to_numpy().T
     first, *others = (excess_returns(one, rate, periods) for one in returns)
     return Comparison(
-        tuple(result.run for result in results),
+        tuple(result.run for result in runs),
         tuple(measure_returns(common[n], risk_free=rate, periods=periods) for n in common),
         pd.DatetimeIndex(common.index).tz_localize(None).to_numpy().astype("datetime64[D]"),
         returns,
         tuple(
-            _difference(result.run, results[0].run, own, first, periods, samples, seed)
-            for result, own in zip(results[1:], others, strict=True)
+            _difference(result.run, runs[0].run, own, first, periods, samples, seed)
+            for result, own in zip(runs[1:], others, strict=True)
         ),
         len(pd.concat(every, axis=1)) - len(common),
         samples,
         seed,
     )
+
+
+def _run_of(given: RunResult | str | Path, example: str) -> RunResult:
+    from backtest.result import RunResult
+    from backtest.runs import locate
+
+    if isinstance(given, RunResult):
+        return given
+    return RunResult.load(locate("runs", str(arguments.path(given, "a run", example))))
 
 
 def _check(results: Sequence[RunResult]) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import json
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import backtrader as bt
 
+from backtest import arguments
 from backtest.bars import Series
 from backtest.errors import UsageError
 from backtest.suggestion import did_you_mean
@@ -251,6 +258,8 @@ def costs_named(text: str) -> Costs:
     """
     if text in COSTS:
         return COSTS[text]
+    if commission := _COMMISSION.fullmatch(text):
+        return _commission_named(text, commission)
     kind, *words = text.split(":")
     example = "write bp:5 for five basis points, or futures:FEE:MULTIPLIER:MARGIN such as futures:2.25:50:15000"
     numbers = [number(word, f"the costs {text!r}", example) for word in words]
@@ -268,6 +277,100 @@ def costs_named(text: str) -> Costs:
             _made(PerContract, commission=fee, mult=multiplier, margin=margin),
         )
     raise UsageError(f"no costs {text!r}; there are {', '.join(COSTS)}, or {example}{did_you_mean(text, COSTS)}")
+
+
+def costs_of(given: Any) -> Costs:
+    """
+    Return the costs that a caller means.
+
+    Args:
+        given: a text as `costs_named` reads it; a number, the share of each fill's value that is charged, 0.001 for a
+            tenth of a percent, as in Backtrader's `setcommission(commission=0.001)`; a row as in `COSTS`; or a
+            commission of Backtrader's, a `bt.CommInfoBase` or a class of such.
+
+    A commission's name, by which a run keeps it, is its class and its parameters; a class of the caller's is followed
+    by a hash of its source. Only one of Backtrader's own classes can be made again from that name.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if isinstance(given, Costs):
+        return given
+    if isinstance(given, str):
+        return costs_named(given)
+    if isinstance(given, type) and issubclass(given, bt.CommInfoBase):
+        return _of_commission(_made_alone(given))
+    if isinstance(given, bt.CommInfoBase):
+        return _of_commission(given)
+    example = f'write 0.001 for a tenth of a percent of the value, "bp:10" for the same, or one of {", ".join(COSTS)}'
+    share = arguments.number(given, "costs", example)
+    if not 0 <= share < 1:
+        arguments.refuse("costs", given, example)
+    return costs_named(f"bp:{(Decimal(repr(share)) * 10_000).normalize():f}" if share else "none")
+
+
+def check_told_apart(costs: Costs) -> None:
+    """
+    Refuse costs whose name may also be that of others: what is kept by it would be taken for what they gave.
+
+    Raises:
+        UsageError: a commission is of a class whose source is not known, or has parameters that are no plain values.
+    """
+    if costs.name.endswith("}") and not costs.name.startswith(_OURS):
+        raise UsageError(
+            f"the costs {costs.name} could not be told from others of that name: the class has no source, or has "
+            "parameters that are neither numbers nor texts; put it into a file, with numbers and texts as parameters"
+        )
+
+
+_OURS = "bt."  # in front of the names of Backtrader's own classes
+_OWN = {f"{_OURS}{kind.__name__}": kind for kind in (bt.CommInfoBase, bt.CommissionInfo)}  # made again from a name
+_COMMISSION = re.compile(r"([\w.]+)(\{.*\})(#[0-9a-f]{12})?", re.DOTALL)
+_PLAIN = str | int | float | None
+
+
+def _of_commission(commission: Any) -> Costs:
+    kind = type(commission)
+    params = {key: value for key, value in commission.p._getkwargs().items() if key in _DEFAULTS or value is not None}
+    if commission._commtype == bt.CommInfoBase.COMM_PERC:
+        params["percabs"] = True  # Backtrader has divided a percentage by 100 already
+    told = {key: value if isinstance(value, _PLAIN) else type(value).__name__ for key, value in sorted(params.items())}
+    rates = {key: value for key, value in told.items() if key not in _DEFAULTS or value != _DEFAULTS[key]}
+    own = kind in _OWN.values()
+    source = "" if own or told != params else _source_hash(kind)
+    name = f"{_OURS if own else ''}{kind.__name__}{json.dumps(rates, sort_keys=True)}{source}"
+    return Costs(name, f"a commission of the class {kind.__name__}", lambda: copy(commission))
+
+
+def _made_alone(kind: type[Any]) -> Any:
+    try:
+        return kind()
+    except TypeError as error:
+        raise UsageError(
+            f"{kind.__name__} cannot be made without arguments ({error}); give one that is made"
+        ) from error
+
+
+def _source_hash(kind: type[Any]) -> str:
+    try:
+        return "#" + hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()[:12]
+    except (OSError, TypeError):
+        return ""  # typed at a prompt
+
+
+def _commission_named(text: str, found: re.Match[str]) -> Costs:
+    if not text.startswith(_OURS):
+        raise UsageError(
+            f"the costs {text} were those of a class of yours, of which a record has the name and the parameters only; "
+            f"give the commission itself again: costs={found[1]}(...)"
+        )
+    try:
+        return replace(_of_commission(_OWN[found[1]](**json.loads(found[2]))), name=text)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"the costs {text!r} are no commission of Backtrader's ({error}); give it anew") from error
+
+
+_DEFAULTS: dict[str, Any] = dict(bt.CommInfoBase.params._getitems())
 
 
 def model_for(costs: Costs, feed: Any, traded: MonthlyVolume) -> Any:

@@ -475,3 +475,12 @@ def _beside(run: Account, number: Callable[..., float], *given: Any) -> float:
 def _of_a_year(run: Account, number: float) -> float:
     """Return a number a year, undefined for a run of under a year."""
     return Undefined("under a year") if run.under_a_year and number == number else number
+
+
+def metric_named(name: object) -> str | None:
+    """Return the name of the metric that is called so in METRICS, or by its label, such as "Sharpe ratio"."""
+    if not isinstance(name, str):
+        return None
+    if name in METRICS:
+        return name
+    return next((metric.name for metric in METRICS.values() if metric.label.lower() == name.lower()), None)

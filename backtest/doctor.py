@@ -264,7 +264,7 @@ def _of_writing(folder: Path, count: int) -> Finding:
 
 def _of_series(store: Store, series: Series) -> Finding | None:
     try:
-        manifest = store.manifest(series)
+        manifest = store.manifest_or_empty(series)
         for moment in _ends(manifest):
             store.read(series, Span(moment, moment + timedelta(microseconds=1)))
     except BacktestError as error:
@@ -281,7 +281,7 @@ def _ends(manifest: Manifest) -> list[datetime]:
 
 
 def _of_sound_series(store: Store, series: list[Series]) -> Finding:
-    rows = sum(store.manifest(one).rows for one in series)
+    rows = sum(store.manifest_or_empty(one).rows for one in series)
     return Finding("series", "ok", f"{rows:,} bars; the manifests, first and last bars of all {len(series)} are sound")
 
 

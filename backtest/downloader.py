@@ -10,19 +10,23 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
-from backtest.bars import Series, Span, refuse_made
+from backtest import arguments
+from backtest.bars import Series, Sessions, Span, asked_span, refuse_made, several_series
 from backtest.calendars import span_of_sessions
 from backtest.download_report import Options, Progress, SeriesReport
 from backtest.errors import BacktestError, SourceError, Stopped, UsageError
 from backtest.filling import Filling
 from backtest.persistence import Persistence
-from backtest.sources import Source, expected_bars
+from backtest.remote import open_folder
+from backtest.sources import Source, connect, expected_bars
 from backtest.store import Store
 
 _MONTH = len("YYYYMM")
@@ -93,11 +97,13 @@ class SeriesPlan:
 
 
 def download(
-    store: Store,
-    source: Source,
-    series: Series | Iterable[Series],
-    span: Span | tuple[date, date],
+    store: Store | str | Path,
+    source: Source | str,
+    series: Series | str | Iterable[Series | str],
+    span: Span | Sequence[date | str | None] | None = None,
     *,
+    start: date | str | None = None,
+    end: date | str | None = None,
     tell: Callable[[Progress], object] = lambda _: None,
     persistence: Persistence | None = None,
     accept_revision: bool = False,
@@ -105,12 +111,18 @@ def download(
     workers: int = _WORKERS,
 ) -> DownloadReport:
     """
-    Fill what the store lacks of the series in the span; a pair of dates means the sessions known by them.
+    Fill what the store lacks of the series in the span, or from the first session to the last.
 
     Safe to stop at any moment; the next call goes on from there. A series that fails does not stop the others. The
     first interrupt (Ctrl-C) lets the requests in hand finish, the second ends at once.
 
     Args:
+        store: a store, or its folder.
+        source: an open source, or the address of one, which is then opened and closed here: see `connect`.
+        series: one series or several, or their spellings.
+        span: a `Span` of stamps, or a pair of sessions, both included.
+        start: the first session, in the place of a span.
+        end: the last session, included; today's by the source's clock if not given.
         tell: is given a Progress after each window, on the thread of its series.
         persistence: how often a window is asked for.
         accept_revision: take the vendor's new values where stored bars that had settled are different.
@@ -118,12 +130,33 @@ def download(
         workers: series at once.
 
     Raises:
-        UsageError: the dates are off, or nothing is asked for.
+        UsageError: an argument cannot be read, the dates are off, or nothing is asked for.
+        SourceError: nobody answers at the address of a source.
         OSError: the store cannot be written; what was stored before stays.
     """
-    wanted = _stored_as(store, source, _distinct(series))
-    spans = [span if isinstance(span, Span) else span_of_sessions(one, *span) for one in wanted]
-    options = Options(persistence or Persistence(), accept_revision, recheck)
+    if persistence is not None:
+        arguments.instance(persistence, "persistence", Persistence, "write a Persistence, or leave it out")
+    revises, again = arguments.truth(accept_revision, "accept_revision"), arguments.truth(recheck, "recheck")
+    options = Options(persistence or Persistence(), revises, again)
+    teller = arguments.function(tell, "tell", "write a function that takes a Progress, or leave it out")
+    threads = arguments.whole(workers, "workers", 1)
+    wanted, asked = _distinct(series), asked_span(span, start, end)
+    target = store if isinstance(store, Store) else open_folder(store)
+    with _opened(source) as vendor:
+        return _download(target, vendor, wanted, asked, options, teller, threads)
+
+
+def _download(
+    store: Store,
+    source: Source,
+    wanted: list[Series],
+    asked: Span | Sessions | None,
+    options: Options,
+    tell: Callable[[Progress], object],
+    workers: int,
+) -> DownloadReport:
+    wanted = _stored_as(store, source, wanted)
+    spans = _spans(wanted, asked, source)
     requests, violations, started = source.requests, source.violations, time.monotonic()
     now, stop = source.now(), threading.Event()
     fillings = [
@@ -140,21 +173,31 @@ def download(
 
 
 def plan_download(
-    store: Store, source: Source, series: Series | Iterable[Series], span: Span | tuple[date, date]
+    store: Store | str | Path,
+    source: Source | str,
+    series: Series | str | Iterable[Series | str],
+    span: Span | Sequence[date | str | None] | None = None,
+    *,
+    start: date | str | None = None,
+    end: date | str | None = None,
 ) -> list[SeriesPlan]:
     """
     Return what `download` would ask for, were nothing to go wrong; of the source only contracts are asked for.
 
     Raises:
-        UsageError: the dates are off, or nothing is asked for.
+        UsageError: an argument cannot be read, the dates are off, or nothing is asked for.
+        SourceError: nobody answers at the address of a source.
     """
-    now = source.now()
-    return [_plan(store, source, one, span, now) for one in _stored_as(store, source, _distinct(series))]
+    wanted, asked = _distinct(series), asked_span(span, start, end)
+    target = store if isinstance(store, Store) else open_folder(store)
+    with _opened(source) as vendor:
+        now, named = vendor.now(), _stored_as(target, vendor, wanted)
+        spans = _spans(named, asked, vendor)
+        return [_plan(target, vendor, one, its, now) for one, its in zip(named, spans, strict=True)]
 
 
-def _plan(store: Store, source: Source, series: Series, span: Span | tuple[date, date], now: datetime) -> SeriesPlan:
-    its = span if isinstance(span, Span) else span_of_sessions(series, *span)
-    filling = Filling(store, source, series, its, now, Options(), lambda _: None, threading.Event())
+def _plan(store: Store, source: Source, series: Series, span: Span, now: datetime) -> SeriesPlan:
+    filling = Filling(store, source, series, span, now, Options(), lambda _: None, threading.Event())
     try:
         windows = filling.planned()
         con_id = source.qualify(series.instrument).con_id
@@ -163,8 +206,26 @@ def _plan(store: Store, source: Source, series: Series, span: Span | tuple[date,
     return SeriesPlan(series, tuple(windows), con_id, seconds=source.seconds_for(series, windows))
 
 
-def _distinct(series: Series | Iterable[Series]) -> list[Series]:
-    wanted = [series] if isinstance(series, Series) else list(dict.fromkeys(series))
+def _opened(source: Source | str) -> AbstractContextManager[Source]:
+    """Return what holds a source: one of the caller's stays open, one that is opened here is closed."""
+    if isinstance(source, str):
+        return connect(source)
+    if not hasattr(source, "fetch"):
+        arguments.refuse("source", source, 'write an address such as "ib://127.0.0.1:7497", or what connect() returns')
+    return nullcontext(source)
+
+
+def _spans(wanted: list[Series], asked: Span | Sessions | None, source: Source) -> list[Span]:
+    if isinstance(asked, Span):
+        return [asked] * len(wanted)
+    first, last = asked or (None, None)
+    if first is None:
+        raise UsageError("no first session to download from; write start='2020-01-02', or span=('2020-01-02', ...)")
+    return [span_of_sessions(one, first, last or source.now().date()) for one in wanted]
+
+
+def _distinct(series: Series | str | Iterable[Series | str]) -> list[Series]:
+    wanted = list(dict.fromkeys(several_series(series)))
     if not wanted:
         raise UsageError("no series to download; name at least one, such as AAPL/1day")
     for one in wanted:
@@ -179,7 +240,7 @@ def _stored_as(store: Store, source: Source, wanted: list[Series]) -> list[Serie
 def _by_last_trade_date(store: Store, source: Source, series: Series) -> Series:
     """Return a contract that is named by its month by its last trade date, unless it is stored by its month already."""
     series = store.named(series)
-    if len(series.instrument.expiry) != _MONTH or store.manifest(series).generation:
+    if len(series.instrument.expiry) != _MONTH or store.manifest_or_empty(series).generation:
         return series
     try:
         day = source.qualify(series.instrument).last_trade_date[:8]

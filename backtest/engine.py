@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
@@ -12,47 +12,50 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest import arrays
+from backtest import arguments, arrays
+from backtest.alignment import ALIGNMENTS, hide_what_has_not_begun, mixes_clocks
 from backtest.alignment import align as align_bars
-from backtest.alignment import hide_what_has_not_begun, mixes_clocks
-from backtest.bars import Series, Span
-from backtest.calendars import sessions_a_year, span_of_sessions
+from backtest.bars import Series, Span, asked_span, series_of, several_series
+from backtest.calendars import sessions_a_year, span_asked
 from backtest.cerebro import Cerebro
 from backtest.circumstances import describe
-from backtest.costs import Costs, MonthlyVolume, costs_named
+from backtest.costs import Costs, MonthlyVolume, costs_of
 from backtest.errors import BacktestError, StrategyError, UsageError
 from backtest.execution import NEXT_BAR, Market
 from backtest.feed import ArrowFeed, close_stamps, replay
 from backtest.recorder import Recorder, account_table
-from backtest.remote import open_store
+from backtest.remote import store_of
 from backtest.result import RunResult, RunSpec, round_trips
-from backtest.sizing import Sizing
+from backtest.sizing import Sizing, size_of
 from backtest.store import Store
-from backtest.strategy import Strategy, explain, load, parameters
+from backtest.strategy import Strategy, explain, importing_beside, load, parameters
+from backtest.suggestion import there_are
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 def run(
-    strategy: str | Path | type[Any],
+    strategy: str | Path | type[Any] | Strategy,
     series: Series | str | Iterable[Series | str],
     *,
     store: Store | str | Path,
-    span: Span | tuple[date | None, date | None] | None = None,
+    span: Span | Sequence[date | str | None] | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
-    cash: float = 100_000.0,
-    costs: str = "ib-fixed",
-    benchmark: str = "",
-    risk_free: float = 0.0,
+    cash: float | str = 100_000.0,
+    costs: str | float | Costs | Any = "ib-fixed",
+    benchmark: Series | str = "",
+    risk_free: float | str = 0.0,
     pins: str | Path = "",
     align: str = "as-is",
-    size: str = "",
-    slippage: str = "",
-    volume_cap: float = 0.0,
+    size: str | int = "",
+    slippage: str | float = "",
+    volume_cap: float | str = 0.0,
     fills: str = NEXT_BAR,
-    borrow: str = "",
-    cash_rate: float = 0.0,
+    borrow: str | float = "",
+    cash_rate: float | str = 0.0,
 ) -> RunResult:
     """
     Run a strategy over stored bars and return what it left.
@@ -62,17 +65,26 @@ def run(
 
     Args:
         strategy: a `bt.Strategy` class, or "file.py:Name".
-        series: one series or several; the first one is the strategy's `data`.
-        span: which bars, by their stamps; a pair of dates means the sessions known by them, both included.
+        series: one series or several, or their spellings; the first one is the strategy's `data`.
+        store: a store, or its folder or URL.
+        span: a `Span` of stamps, or a pair of sessions, both included, each a date or "2020-01-02"; all bars if not
+            given.
+        start: the first session, in the place of a span.
+        end: the last session, included.
         params: the strategy's own parameters; the rest keep their defaults.
         cash: money at the start, in the currency of the first series.
-        costs: a name in COSTS, "bp:RATE" or "futures:FEE:MULTIPLIER:MARGIN".
+        costs: a name in COSTS, "bp:RATE", "futures:FEE:MULTIPLIER:MARGIN"; a number, the share of each fill's value
+            (0.001 is a tenth of a percent, as in Backtrader's `setcommission`); or a `bt.CommInfoBase`, of which each
+            series gets a copy: the spec keeps its class and parameters.
         benchmark: a series to compare with; buy and hold of the run's own series if not given.
         risk_free: return of cash a year, for the ratios; 0.02 is 2 %.
         pins: a file that `backtest pin` made: no other bars than those are run on; without a span, all of them.
         align: a rule of ALIGNMENTS for the times of several series.
-        size: "shares:100", "percent:95", "volatility:0.10" or "kelly:0.5", for a strategy that leaves its sizes open.
-        slippage: "5bp", "0.01", "impact:0.1" or "spread"; see `Slippage.parse`. No fill is ever outside its bar.
+        size: for a strategy that leaves its sizes open: "shares:100", "percent:95", "volatility:0.10", "kelly:0.5"; or
+            a whole number, so many shares or contracts an order.
+        slippage: "5bp", "0.01", "impact:0.1" or "spread"; see `Slippage.parse`. A bare number is money a share, as
+            "0.01" is: five basis points of the price are "5bp", and 0.0005 is a twentieth of a cent. No fill is ever
+            outside its bar.
         volume_cap: the most of a bar's volume that is traded, 0.1 for a tenth; the rest of an order waits.
         fills: "next-bar", or "this-close": orders at the market get the very close they were decided by.
         borrow: what shares sold short cost a year; rules with commas between, see `Borrowing.parse`.
@@ -82,56 +94,54 @@ def run(
     Long by its arguments alone: each is named, told and handed on.
 
     Raises:
-        UsageError: a name or a number is off.
+        UsageError: an argument cannot be read, or a name or a number is off.
         NoBars: the store lacks the bars.
         StrategyError: the strategy raised; the text says where, the cause is chained.
     """
-    found = load(strategy)
-    wanted = _all_series(series)
-    _check_numbers(cash, risk_free)
-    market, sizing, charged = (
-        Market(slippage, volume_cap, fills, borrow, cash_rate),
-        Sizing.parse(size),
-        costs_named(costs),
-    )
-    market.check()
-    opened = store if isinstance(store, Store) else open_store(store)
+    found, given = load(strategy), arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
+    wanted, asked = several_series(series), asked_span(span, start, end)
+    _check_distinct(wanted)
+    charged = check_asked(cash, costs, risk_free, align, size, slippage, volume_cap, fills, borrow, cash_rate)
+    market, how_much = Market.of(slippage, volume_cap, fills, borrow, cash_rate), size_of(size)
+    sizing = Sizing.parse(how_much)
+    opened, beside = store_of(store), series_of(benchmark) if benchmark else None
     wanted = [opened.named(one) for one in wanted]
     _check_distinct(wanted)
-    compared_with = [opened.named(one) for one in _all_series(benchmark or [])]
-    read = [*wanted, *compared_with]
+    beside = opened.named(beside) if beside else None
+    read = [*wanted, *([beside] if beside else [])]
     if pins:
         from backtest.pins import check as check_pins
 
-        span = check_pins(opened, pins, read, span)
-    bars = _read(opened, read, span)
+        asked = check_pins(opened, arguments.path(pins, "pins", "write the file of the pins"), read, asked)
+    bars = {one: opened.read(one, span_asked(one, asked)) for one in read}
     spec = RunSpec(
         found.name,
         tuple(one.key for one in wanted),
-        *_dates(span),
-        parameters(found, params or {}),
+        *_dates(asked),
+        parameters(found, given),
         float(cash),
-        costs,
-        compared_with[0].key if compared_with else "",
+        charged.name,
+        beside.key if beside else "",
         float(risk_free),
         sessions_a_year(wanted[0].instrument),
         align,
-        size,
-        slippage,
-        float(volume_cap),
-        fills,
-        borrow,
-        float(cash_rate),
+        how_much,
+        market.slippage,
+        market.volume_cap,
+        market.fills,
+        market.borrow,
+        market.cash_rate,
     )
-    manifest = describe(found, spec, bars, opened)
-    compared = bars[compared_with[0]] if compared_with else None
+    manifest = describe(found, spec, bars, opened, charged)
+    compared = bars.get(beside) if beside else None
     bars, aligned = align_bars({one: bars.pop(one) for one in wanted}, align)
     feeds = [replay(bars.pop(one), one, single=True) for one in wanted]  # which hold the only references
     cerebro = _cerebro(found, spec, feeds)
-    market.set_up(cerebro, lambda: _half_spreads(opened, wanted, span))
+    market.set_up(cerebro, lambda: _half_spreads(opened, wanted, asked))
     _set_costs(cerebro, spec, charged, market)
     sizing.set_up(cerebro)
-    recorder = _simulate(cerebro, found, min(len(feed.p.dataname) for feed in feeds))
+    with importing_beside(found):
+        recorder = _simulate(cerebro, found, min(len(feed.p.dataname) for feed in feeds))
     record = account_table(recorder, wanted, spec, compared)
     order_rows, fill_rows = recorder.orders(wanted)
     sizing.check_asked(recorder.strategy, found.name, len(order_rows))
@@ -140,38 +150,40 @@ def run(
     return RunResult(spec, record, order_rows, fill_rows, trades, manifest)
 
 
-def _all_series(series: Series | str | Iterable[Series | str]) -> list[Series]:
-    given = [series] if isinstance(series, Series | str) else list(series)
-    parsed = [Series.parse(one) if isinstance(one, str) else one for one in given]
-    _check_distinct(parsed)
-    return parsed
-
-
-def _check_distinct(series: list[Series]) -> None:
-    if len(set(series)) < len(series):
-        raise UsageError(f"a series is named twice in {', '.join(one.short for one in series)}; name each once")
-
-
-def _check_numbers(cash: float, risk_free: float) -> None:
-    if not (np.isfinite(cash) and cash > 0):
-        raise UsageError(f"cash is {cash}; it must be more than 0")
-    if not -1 < risk_free < 1:
-        raise UsageError(f"the risk-free rate is {risk_free} a year; write 0.02 for 2 %")
-
-
-def _read(store: Store, series: list[Series], span: Any) -> dict[Series, pa.Table]:
-    if not series:
+def _check_distinct(wanted: list[Series]) -> None:
+    if not wanted:
         raise UsageError("no series to run on; name at least one, such as AAPL/1day")
-    return {one: store.read(one, _span(one, span)) for one in series}
+    if len(set(wanted)) < len(wanted):
+        raise UsageError(f"a series is named twice in {', '.join(one.short for one in wanted)}; name each once")
 
 
-def _span(series: Series, span: Any) -> Span | None:
-    if span is None or isinstance(span, Span):
-        return span
-    since, until = span
-    if since is None and until is None:
-        return None
-    return span_of_sessions(series, since or date(1900, 1, 1), until or date(2100, 1, 1))
+def check_asked(
+    cash: Any,
+    costs: Any,
+    risk_free: Any,
+    align: Any,
+    size: Any,
+    slippage: Any,
+    volume_cap: Any,
+    fills: Any,
+    borrow: Any,
+    cash_rate: Any,
+) -> Costs:
+    """
+    Check what a run is asked of its account and its market, which needs no bars, and return the costs.
+
+    Raises:
+        UsageError: an argument cannot be read, or a name or a number is off.
+    """
+    if not arguments.number(cash, "cash") > 0:
+        raise UsageError(f"cash is {cash}; it must be more than 0")
+    if not -1 < arguments.number(risk_free, "risk_free", "write 0.02 for 2 % a year") < 1:
+        raise UsageError(f"the risk-free rate is {risk_free} a year; write 0.02 for 2 %")
+    if arguments.text(align, "align", f"write one of {', '.join(ALIGNMENTS)}") not in ALIGNMENTS:
+        raise UsageError(f"no alignment {align!r}; {there_are(align, ALIGNMENTS)}")
+    Market.of(slippage, volume_cap, fills, borrow, cash_rate)
+    Sizing.parse(size_of(size))
+    return costs_of(costs)
 
 
 def _dates(span: Any) -> tuple[str, str]:
@@ -215,7 +227,7 @@ def _half_spreads(store: Store, series: list[Series], span: Any) -> dict[str, tu
     found = {}
     for one in series:
         bid, ask = (
-            store.read(quotes, _span(quotes, span))
+            store.read(quotes, span_asked(quotes, span))
             for quotes in (replace(one, prices="BID"), replace(one, prices="ASK"))
         )
         _, of_bid, of_ask = np.intersect1d(

@@ -10,6 +10,7 @@ from typing import Any
 
 import backtrader as bt
 
+from backtest import arguments
 from backtest.costs import Borrowing, Costs, MonthlyVolume, charge_borrowing, model_for, number
 from backtest.errors import UsageError
 from backtest.suggestion import there_are
@@ -46,6 +47,31 @@ class Slippage:
         if text.endswith("bp"):
             return cls("basis points", number(text.removesuffix("bp"), what, example) / 10_000)
         return cls("money", number(text, what, example))
+
+
+def slippage_of(given: Any) -> str:
+    """
+    Return slippage as `Slippage.parse` reads it; a bare number is money a share, as in its spelling.
+
+    Raises:
+        UsageError: it cannot be meant.
+    """
+    if given is None or isinstance(given, str):
+        return given or ""
+    example = 'write "5bp" for five basis points of the price, or 0.01 for a cent a share'
+    return repr(arguments.number(given, "slippage", example))
+
+
+def borrowing_of(given: Any) -> str:
+    """
+    Return the fee of borrowed shares as `Borrowing.parse` reads its rules; a number is the fee a year of all.
+
+    Raises:
+        UsageError: it cannot be meant.
+    """
+    if given is None or isinstance(given, str):
+        return given or ""
+    return repr(arguments.number(given, "borrow", 'write 0.01 for 1 % a year, or "GME/1day=0.3"'))
 
 
 class MarketBroker(bt.brokers.BackBroker):
@@ -165,6 +191,24 @@ class Market:
     fills: str = NEXT_BAR
     borrow: str = ""
     cash_rate: float = 0.0
+
+    @classmethod
+    def of(cls, slippage: Any, volume_cap: Any, fills: Any, borrow: Any, cash_rate: Any) -> Market:
+        """
+        Return the market that a caller means, checked.
+
+        Raises:
+            UsageError: a number or a word is off.
+        """
+        made = cls(
+            slippage_of(slippage),
+            arguments.number(volume_cap, "volume_cap", "write 0.1 for a tenth of each bar's volume"),
+            arguments.text(fills, "fills", f"write one of {', '.join(FILLS)}"),
+            borrowing_of(borrow),
+            arguments.number(cash_rate, "cash_rate", "write 0.02 for 2 % a year"),
+        )
+        made.check()
+        return made
 
     def check(self) -> None:
         """

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import backtrader as bt
 import numpy as np
 
-from backtest import arrays
-from backtest.bars import BarSize, Series
+from backtest import arguments, arrays
+from backtest.bars import BarSize, Series, schema, series_of
 from backtest.errors import NoBars, UsageError
 
 if TYPE_CHECKING:
@@ -99,14 +99,24 @@ def replay(bars: pa.Table, series: Series | str, **params: Any) -> ArrowFeed:
     Raises:
         NoBars: the table is empty.
     """
-    known = Series.parse(series) if isinstance(series, str) else series
+    import pyarrow as pa
+
+    known = series_of(series)
+    arguments.instance(bars, "bars", pa.Table, "write a table of bars, such as Store.read returns")
+    if missing := [name for name in schema().names if name not in bars.column_names]:
+        raise UsageError(f"the bars have no column {', '.join(missing)}; write a table such as Store.read returns")
     if not len(bars):
         raise NoBars(f"there are no bars of {known.short} to replay; download them, or name a longer time")
     if "name" in params or "dataname" in params:
         raise UsageError("replay names the feed and its data itself; leave out name and dataname")
     frame, compression = _timeframe(known.size)
     params = {"timeframe": frame, "compression": compression, **params}
-    return ArrowFeed(dataname=bars, size=known.size, name=known.short, **params)
+    try:
+        return ArrowFeed(dataname=bars, size=known.size, name=known.short, **params)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"these are no parameters of a feed of Backtrader's ({error}); see bt.feed.DataBase"
+        ) from error
 
 
 def close_stamps(bars: pa.Table, size: BarSize) -> np.ndarray:

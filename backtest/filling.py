@@ -112,7 +112,7 @@ class Filling:
     def report(self) -> SeriesReport:
         """Return what came of it, also after `fill` has raised."""
         try:
-            manifest = self._store.manifest(self._series)
+            manifest = self._store.manifest_or_empty(self._series)
         except BacktestError:
             return SeriesReport(self._series, "failed", errors=tuple(self._errors), exit_code=self._exit_code)
         segments = manifest.segments
@@ -141,14 +141,14 @@ class Filling:
     def planned(self) -> list[Span]:
         """Return the windows that `fill` would ask for, were nothing to go wrong; nothing is sent."""
         self._start()
-        contract = self._store.manifest(self._series).contract
+        contract = self._store.manifest_or_empty(self._series).contract
         if contract and contract.con_id:
             self._source.know(self._series.instrument, contract)
         repairs = [window for hole in self._holes() for window in self._source.windows(self._series, hole)]
         return [*self._windows(), *repairs]
 
     def _start(self) -> None:
-        self._rows_before = self._store.manifest(self._series).rows
+        self._rows_before = self._store.manifest_or_empty(self._series).rows
         self._source.refuse(self._series, self._span, self._now)
         self._wanted = self._source.finished(self._series, self._span, self._now)
         if self._wanted is None:
@@ -164,7 +164,7 @@ class Filling:
         Raises:
             Conflict: it means another contract than the one whose bars are stored.
         """
-        instrument, manifest = self._series.instrument, self._store.manifest(self._series)
+        instrument, manifest = self._series.instrument, self._store.manifest_or_empty(self._series)
         stored = manifest.contract
         if stored is None or not stored.con_id:
             return
@@ -398,7 +398,7 @@ class Filling:
 
     def _unsettled_since(self, stored: pa.Table) -> datetime:
         days = sorted({_midnight(moment) for moment in stored["time"].to_pylist()})
-        last = datetime.fromisoformat(self._store.manifest(self._series).segments[-1].last)
+        last = datetime.fromisoformat(self._store.manifest_or_empty(self._series).segments[-1].last)
         return days[-UNSETTLED:][0] if days[-1] == _midnight(last) else datetime.max.replace(tzinfo=UTC)
 
     def _put_aside(self, window: Span, bars: pa.Table, why: str) -> None:
@@ -410,7 +410,7 @@ class Filling:
     def _read_anew(self) -> None:
         """Read the whole series into a store beside, and swap it in when it is complete; until then the old holds."""
         assert self._wanted is not None  # _start has run
-        parts = union([*self._store.manifest(self._series).coverage, self._wanted])
+        parts = union([*self._store.manifest_or_empty(self._series).coverage, self._wanted])
         whole, beside = Span(parts[0].start, parts[-1].end), self._store.staging()
         anew = Filling(beside, self._source, self._series, whole, self._now, self._options, self._tell, self._stop)
         anew.fill()
@@ -435,7 +435,7 @@ class Filling:
 
     def _gaps(self) -> list[Span]:
         assert self._wanted is not None  # _start has run
-        manifest = self._store.manifest(self._series)
+        manifest = self._store.manifest_or_empty(self._series)
         gaps = self._wanted.minus(manifest.coverage)
         if self._options.recheck:
             gaps = union([*gaps, *_empty(manifest.answers, self._wanted)])
@@ -450,7 +450,7 @@ class Filling:
         if self._series.rewritten:
             return gap
         start, end, long_ago = gap.start, gap.end, self._now - _FRESH
-        for answer in self._store.manifest(self._series).answers:
+        for answer in self._store.manifest_or_empty(self._series).answers:
             if not answer.bars or answer.at > long_ago:
                 continue
             if answer.span.end == gap.start:
@@ -466,7 +466,7 @@ class Filling:
 
     def _open_gaps(self) -> Iterator[Span]:
         assert self._wanted is not None  # _start has run
-        for gap in self._wanted.minus(self._store.manifest(self._series).coverage):
+        for gap in self._wanted.minus(self._store.manifest_or_empty(self._series).coverage):
             yield from self._source.windows(self._series, gap)
         yield from self._holes()
 
@@ -475,13 +475,13 @@ class Filling:
         assert self._wanted is not None  # _start has run
         if self._series.rewritten:
             return []  # it is replaced whole, or not at all
-        known = _empty(self._store.manifest(self._series).answers, self._wanted)
+        known = _empty(self._store.manifest_or_empty(self._series).answers, self._wanted)
         missing = missing_sessions(self._series, _stored(self._store, self._series, self._wanted), self._wanted)
         return [part for hole in missing for part in hole.minus(known)]
 
 
 def _stored(store: Store, series: Series, span: Span) -> pa.Table:
-    if not store.manifest(series).rows:
+    if not store.manifest_or_empty(series).rows:
         return schema().empty_table()
     try:
         return store.read(series, span)

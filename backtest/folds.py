@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
+from typing import Any
 
 import numpy as np
 
+from backtest import arguments
 from backtest.errors import UsageError
 
+_SESSIONS = {"y": 252, "m": 21, "w": 5}
 _MOST = 20_000  # ways to choose test groups
+
+
+def session_count(given: Any, name: str) -> int:
+    """
+    Return a number of sessions that was given as one, or as "3y", "6m" or "2w": 252, 21 and 5 sessions each.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    example = "write a number of sessions such as 504, or 2y, 6m, 3w"
+    found = re.fullmatch(r"(\d{1,9})([ymw])", given) if isinstance(given, str) else None
+    if found:
+        return int(found[1]) * _SESSIONS[found[2]]
+    return arguments.whole(given, name, 0, example)
 
 
 @dataclass(frozen=True, eq=False)

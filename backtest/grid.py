@@ -5,18 +5,21 @@ from __future__ import annotations
 import operator
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from itertools import islice
 from math import prod
 from typing import Any
 
+from backtest import arguments
 from backtest.errors import UsageError
 from backtest.suggestion import there_are
 
 Grid = Mapping[str, Sequence[Any]]
 Condition = Callable[[dict[str, Any]], bool]
 
+_GRID = 'write {"fast": [5, 10, 20]}, or words such as "fast=5:20:5"'
+_WHERE = "write a function of a point, or a comparison such as 'fast<slow'"
 _MOST = 1_000_000  # points of a grid that can be gone through in reasonable time
 _DRAWS = 100  # draws for a point that a condition may refuse
 _COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq,
@@ -52,6 +55,53 @@ def condition_of(words: Sequence[str]) -> Condition | None:
     """
     parts = [_comparison(word) for word in words]
     return (lambda point: all(part(point) for part in parts)) if parts else None
+
+
+def grid_given(given: Any) -> dict[str, list[Any]]:
+    """
+    Return the grid that a caller means: its values by name, or the words that spell it on the command line.
+
+    Of a name, one value is a list of one, and a text is read as on the command line: "5:20:5", or "ema,sma".
+
+    Raises:
+        UsageError: it is neither, or a name has something else than values.
+    """
+    if isinstance(given, str):
+        return grid_of([given])
+    if not isinstance(given, Mapping):
+        words = arguments.several(given, "the grid", _GRID)
+        return grid_of([arguments.text(word, "a word of the grid", _GRID) for word in words])
+    return {name: _values_given(name, values) for name, values in arguments.mapping(given, "the grid", _GRID).items()}
+
+
+def condition_given(given: Any) -> Condition | None:
+    """
+    Return the condition that a caller means: a function of a point, or the comparisons that spell it; None for none.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if given is None:
+        return None
+    if callable(given):
+        made: Condition = given
+        return made
+    if isinstance(given, str):
+        return condition_of([given])
+    words = arguments.several(given, "where", _WHERE)
+    return condition_of([arguments.text(word, "a word of where", _WHERE) for word in words])
+
+
+def _values_given(name: str, values: Any) -> list[Any]:
+    if isinstance(values, str):
+        return grid_of([f"{name}={values}"])[name] if values else []
+    if isinstance(values, set | frozenset):
+        arguments.refuse(f"the grid's {name}", values, "a set has no order; write a list")
+    if isinstance(values, bytes | Mapping) or not isinstance(values, Iterable):
+        if values is None or isinstance(values, bytes | Mapping):
+            arguments.refuse(f"the grid's {name}", values, "write a list of its values, such as [5, 10, 20]")
+        return [values]
+    return list(values)
 
 
 def points(grid: Grid, where: Condition | None = None, draws: int = 0, seed: int = 0) -> list[dict[str, Any]]:

@@ -74,7 +74,7 @@ def list_series(store: Store, wanted: Sequence[Series] = ()) -> list[Entry]:
 
 def _entry(series: Series, store: Store) -> Entry:
     try:
-        manifest = store.manifest(series)
+        manifest = store.manifest_or_empty(series)
     except DamagedStore as error:
         return Entry(series, None, None, 0, 0, "", (), None, problem=str(error))
     if not manifest.generation:

@@ -6,8 +6,9 @@ What it decided up to the cut must stay the same. `warm_up` runs it again from a
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -20,16 +21,17 @@ import backtrader as bt
 import numpy as np
 import pyarrow as pa
 
-from backtest import arrays
-from backtest.bars import Series, Span
+from backtest import arguments, arrays
+from backtest.bars import Series, Span, asked_span, series_of, several_series
 from backtest.engine import run
 from backtest.errors import StrategyError, UsageError
 from backtest.feed import close_stamps
 from backtest.manifest import Manifest
-from backtest.remote import open_store
+from backtest.remote import store_of
 from backtest.result import RunResult, RunSpec
 from backtest.store import Store
 from backtest.strategy import load
+from backtest.suggestion import there_are
 
 CUTS = 12
 
@@ -83,7 +85,9 @@ def look_ahead(
     series: Series | str | Iterable[Series | str],
     *,
     store: Store | str | Path,
-    span: Span | tuple[date | None, date | None] | None = None,
+    span: Span | Sequence[date | str | None] | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     cuts: int = CUTS,
     seed: int = 0,
@@ -104,8 +108,9 @@ def look_ahead(
     Raises:
         UsageError, NoBars, StrategyError: as `run` does.
     """
-    trial = _Trial(load(strategy).cls, _keys(series), dict(params or {}), _but_benchmark(asked))
-    bars, truth, result = trial.begin(store, span)
+    trial = _trial(strategy, series, params, asked)
+    cuts, seed = arguments.whole(cuts, "cuts"), arguments.seed_of(seed)
+    bars, truth, result = trial.begin(store, asked_span(span, start, end))
     random = np.random.default_rng(seed)
     leaks = list(_filled_too_early(result))
     for stamp in _cuts(bars, trial, truth, cuts, random):
@@ -138,7 +143,9 @@ def warm_up(
     series: Series | str | Iterable[Series | str],
     *,
     store: Store | str | Path,
-    span: Span | tuple[date | None, date | None] | None = None,
+    span: Span | Sequence[date | str | None] | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     skipped: float = 0.25,
     **asked: Any,
@@ -151,17 +158,28 @@ def warm_up(
     Args:
         skipped: the share of the bars that the later run does not see.
     """
-    trial = _Trial(load(strategy).cls, _keys(series), dict(params or {}), _but_benchmark(asked))
-    bars, truth, _ = trial.begin(store, span)
+    trial = _trial(strategy, series, params, asked)
+    share = arguments.number(skipped, "skipped", "write the share of the bars to skip, such as 0.25")
+    if not 0 <= share < 1:
+        arguments.refuse("skipped", skipped, "write the share of the bars to skip, such as 0.25")
+    bars, truth, _ = trial.begin(store, asked_span(span, start, end))
     stamps = _clock(bars)
-    start = stamps[int(len(stamps) * skipped)]
-    later = {one: table.filter(pa.array(close_stamps(table, one.size) >= start)) for one, table in bars.items()}
-    first = {(one.time, one.series, one.side) for one in truth if one.time >= trial.moment(start)}
+    begins = stamps[int(len(stamps) * share)]
+    later = {one: table.filter(pa.array(close_stamps(table, one.size) >= begins)) for one, table in bars.items()}
+    first = {(one.time, one.series, one.side) for one in truth if one.time >= trial.moment(begins)}
     second = {(one.time, one.series, one.side) for one in trial.decide(later)}
     different = sorted(first ^ second)
-    since = different[-1][0] if different else trial.moment(start)
+    since = different[-1][0] if different else trial.moment(begins)
     settled = min((one[0] for one in first & second if one[0] >= since), default=None) if different else since
-    return WarmUp(trial.moment(start), settled, len(different), len(first))
+    return WarmUp(trial.moment(begins), settled, len(different), len(first))
+
+
+def _trial(strategy: Any, series: Any, params: Any, asked: Mapping[str, Any]) -> _Trial:
+    given = arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
+    known = inspect.signature(run).parameters
+    if unknown := sorted(set(asked) - set(known)):
+        raise UsageError(f"a run cannot be asked for {', '.join(unknown)}; {there_are(unknown[0], known)}")
+    return _Trial(load(strategy).cls, tuple(several_series(series)), given, _but_benchmark(dict(asked)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +193,7 @@ class _Trial:
 
     def begin(self, store: Store | str | Path, span: Any) -> tuple[dict[Series, pa.Table], list[Decision], RunResult]:
         """Return the true bars, what is decided on them, and the run."""
-        true = _Kept({}, store if isinstance(store, Store) else open_store(store))
+        true = _Kept({}, store_of(store))
         decisions: list[Decision] = []
         strategy = _watched(self.strategy, decisions, self.moment)
         result = run(strategy, self.series, store=true, span=span, params=self.params, **self.asked)
@@ -204,18 +222,28 @@ class _Kept(Store):
         self.root = behind.root if behind else Path()  # for messages only: nothing is read below it
         self.tables, self.behind = tables, behind
 
-    def manifest(self, series: Series) -> Manifest:
+    def manifest_or_empty(self, series: Series | str) -> Manifest:
         """Return what the store behind knows of a series; of given tables nothing was written down."""
-        return self.behind.manifest(series) if self.behind else Manifest(series.key)
+        wanted = series_of(series)
+        return self.behind.manifest_or_empty(wanted) if self.behind else Manifest(wanted.key)
 
-    def named(self, series: Series) -> Series:
+    def named(self, series: Series | str) -> Series:
         """Return the series: the store behind, if there is one, knows what it means."""
-        return series
+        return series_of(series)
 
-    def read(self, series: Series, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
+    def read(
+        self,
+        series: Series | str,
+        span: Span | Sequence[date | str | None] | None = None,
+        *,
+        start: date | str | None = None,
+        end: date | str | None = None,
+        revision: int | None = None,
+    ) -> pa.Table:
         """Return the bars of a series."""
+        series = series_of(series)
         if self.behind is not None:
-            self.tables[series] = self.behind.read(series, span, revision=revision)
+            self.tables[series] = self.behind.read(series, span, start=start, end=end, revision=revision)
         return self.tables[series]
 
 
@@ -310,11 +338,6 @@ def _by_time(decisions: list[Decision], last: datetime) -> dict[datetime, tuple[
 
 def _but_benchmark(asked: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if name != "benchmark"}  # no strategy sees it
-
-
-def _keys(series: Series | str | Iterable[Series | str]) -> tuple[Series, ...]:
-    given = [series] if isinstance(series, Series | str) else list(series)
-    return tuple(Series.parse(one) if isinstance(one, str) else one for one in given)
 
 
 def _clock(bars: dict[Series, pa.Table]) -> np.ndarray:

@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
+from backtest import arguments
 from backtest.bars import ContractDetails, Series, Span, union
 from backtest.errors import BadStore, DamagedStore, NoBars, UsageError
 
@@ -124,6 +125,7 @@ class Manifest:
         Raises:
             NoBars: there is no such revision, or it was pruned.
         """
+        number = arguments.whole(number, "the number of a revision")
         segments = {segment.period: segment for segment in self.segments}
         for revision in reversed(self.revisions):
             segments = {period: one for period, one in segments.items() if period not in revision.periods}

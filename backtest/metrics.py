@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backtest import arguments
 from backtest.account import Account
-from backtest.definitions import METRICS, Metric
+from backtest.definitions import METRICS, Metric, metric_named
+from backtest.errors import UsageError
 from backtest.relative import common_dates
-from backtest.returns import SESSIONS, drop_nan, equity_of
+from backtest.returns import SESSIONS, checked_returns, drop_nan, equity_of
+from backtest.suggestion import did_you_mean
 from backtest.trades import Trades
 
 if TYPE_CHECKING:
@@ -39,13 +42,31 @@ class Stats(Mapping[str, float]):
     reasons: dict[str, str] = field(default_factory=dict)  # why a number is not defined, for those that are not
 
     def __getitem__(self, name: str) -> float:
-        return self.numbers[name]
+        return self.numbers[self._known(name)]
+
+    def __contains__(self, name: object) -> bool:
+        return (metric_named(name) or name) in self.numbers if isinstance(name, str) else False
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a number by its name or label; the default where it is not among these."""
+        return self.numbers[self._known(name)] if name in self else default
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.numbers)
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def _known(self, name: object) -> str:
+        """Return the name of a metric that was given by its name or its label."""
+        if isinstance(name, str) and name in self.numbers:
+            return name
+        found = metric_named(name)
+        if found is not None and found in self.numbers:
+            return found
+        words = [*self.numbers, *(METRICS[one].label for one in self.numbers if one in METRICS)]
+        hint = did_you_mean(name, words) if isinstance(name, str) else ""
+        raise UsageError(f"no metric {arguments.shown(name)}; there are {', '.join(self.numbers)}{hint}")
 
     @property
     def basis(self) -> str:
@@ -66,6 +87,7 @@ class Stats(Mapping[str, float]):
 
     def text(self, name: str) -> str:
         """Return a number as people read it, with its unit; of one that is not defined, a dash and the reason."""
+        name = self._known(name)
         metric = METRICS[name]
         if name in self.reasons:
             return f"{metric.text(None)} ({self.reasons[name]})"
@@ -126,8 +148,9 @@ def measure(result: RunResult, risk_free: float | pd.Series | None = None) -> St
 
     Raises:
         StrategyError: equity is no number, or fell below zero.
-        ValueError: a session has no risk-free return.
+        UsageError: it is no run, or a session has no risk-free return.
     """
+    check_result(result, "result")
     run = result.account
     if risk_free is not None:
         run = replace(run, risk_free=_rates(risk_free, run.days))
@@ -162,16 +185,21 @@ def measure_returns(
         nan: "refuse", or "drop", which leaves the sessions without a return out of every number.
 
     Raises:
-        ValueError: a return is NaN, infinite or below -1, or a session has no risk-free return.
+        UsageError: a return is NaN, infinite or below -1, or a session has no risk-free return.
     """
+    years = arguments.number(periods, "periods", "write the sessions a year, such as 252")
+    if not years > 0:
+        arguments.refuse("periods", periods, "write the sessions a year, such as 252")
     days, own = _dated(returns)
     other = None
     if benchmark is not None:
         days, own, other = common_dates(days, own, *_dated(benchmark))
     days, own, *others = _without_nan(nan, days, own, *([] if other is None else [other]))
+    for one in (own, *others):
+        _check_possible(one)
     run = Account(
         days=days, equity=equity_of(own), returns=own, held=np.array([]), trades=Trades.none(), still_open=0,
-        traded=0.0, costs=0.0, risk_free=_rates(risk_free, days), periods=periods, benchmark=next(iter(others), None),
+        traded=0.0, costs=0.0, risk_free=_rates(risk_free, days), periods=years, benchmark=next(iter(others), None),
     )  # fmt: skip
     metrics = [metric for metric in METRICS.values() if metric.group in _OF_RETURNS]
     return _stats(run, metrics, f"{_yardstick(run)}.", f"{_sessions(run)}.", "")
@@ -183,34 +211,57 @@ def _stats(run: Account, metrics: Iterable[Metric], conventions: str, extent: st
     return Stats({name: float(value) for name, value in found.items()}, conventions, extent, currency, reasons)
 
 
+def check_result(given: Any, name: str) -> None:
+    """Raise UsageError for what is no run."""
+    from backtest.result import RunResult
+
+    arguments.instance(given, name, RunResult, "write what run() returns, or RunResult.load(FOLDER)")
+
+
 def _dated(returns: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     import pandas as pd
 
-    dates = pd.DatetimeIndex(returns.index).tz_localize(None)  # the date of its own zone
+    example = "write a pandas Series of numbers with the dates of its sessions as index"
+    arguments.instance(returns, "returns", pd.Series, example)
+    try:
+        dates = pd.DatetimeIndex(returns.index).tz_localize(None)  # the date of its own zone
+        numbers = returns.to_numpy(dtype=float)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"these are no returns ({error}); {example}") from error
     days = np.asarray(dates.to_numpy(), dtype="datetime64[D]")
     if len(days) and (np.diff(days) <= np.timedelta64(0)).any():
-        raise ValueError("the dates of returns must rise, each there once; sort them, and sample them at session ends")
-    return days, returns.to_numpy(dtype=float)
+        raise UsageError("the dates of returns must rise, each there once; sort them, and sample them at session ends")
+    return days, numbers
+
+
+def _check_possible(returns: np.ndarray) -> None:
+    try:
+        checked_returns(returns)
+    except ValueError as error:
+        raise UsageError(f"{error}; write simple returns, 0.01 for +1 %") from error
 
 
 def _without_nan(nan: str, days: np.ndarray, *series: np.ndarray) -> tuple[np.ndarray, ...]:
     if nan not in ("refuse", "drop"):
-        raise ValueError(f'nan is {nan!r}; write "refuse" or "drop"')
+        raise UsageError(f'nan is {nan!r}; write "refuse" or "drop"')
     kept = drop_nan(days, *series)
     if nan == "refuse" and len(kept[0]) < len(days):
         missing = _some(np.setdiff1d(days, kept[0]))
-        raise ValueError(f'there is no return of {missing}; fill the gaps, or leave them out with nan="drop"')
+        raise UsageError(f'there is no return of {missing}; fill the gaps, or leave them out with nan="drop"')
     return kept
 
 
 def _rates(risk_free: float | pd.Series, days: np.ndarray) -> float | np.ndarray:
-    if isinstance(risk_free, int | float):
-        return float(risk_free)
+    if isinstance(risk_free, int | float | str):
+        rate = arguments.number(risk_free, "risk_free", "write 0.02 for 2 % a year")
+        if not -1 < rate < 1:
+            raise UsageError(f"the risk-free rate is {risk_free} a year; write 0.02 for 2 %")
+        return rate
     dates, rates = _dated(risk_free)
     _, places, own = np.intersect1d(days, dates, assume_unique=True, return_indices=True)
     if len(places) < len(days) or np.isnan(rates[own]).any():
         missing = _some(np.setdiff1d(days, dates[np.isfinite(rates)]))
-        raise ValueError(f"there is no risk-free return of {missing}; give one for every session")
+        raise UsageError(f"there is no risk-free return of {missing}; give one for every session")
     return rates[own]
 
 

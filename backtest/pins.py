@@ -124,7 +124,7 @@ def take(store: Store, series: Series, span: Span | None = None) -> Pin:
     if not months:
         raise NoBars(f"{series.short} from {span} is not in {store.root}; see what is: backtest ls {series.quoted}")
     if span is None:
-        segments = store.manifest(series).segments
+        segments = store.manifest_or_empty(series).segments
         return Pin(series, _moment(segments[0].first), _moment(segments[-1].last), months)
     return Pin(series, *_ends(store, series, span, months), months)
 
@@ -136,7 +136,7 @@ def changes(store: Store, pin: Pin, span: Span | None = None) -> list[Change]:
     Raises:
         NoBars: the store does not know the series at all.
     """
-    if not store.manifest(pin.series).rows:
+    if not store.manifest_or_empty(pin.series).rows:
         dates = f"--since {pin.first:%Y-%m-%d} --until {pin.last:%Y-%m-%d}"
         raise NoBars(f"{pin.series.short} is not in {store.root}; run: backtest download {pin.series.quoted} {dates}")
     touched = pin.span if span is None else _whole_months(span).common(pin.span)
@@ -268,7 +268,7 @@ def _updated(store: Store, pin: Pin, dates: Dates) -> PinReport:
 
 def _months(store: Store, series: Series, span: Span) -> Iterator[tuple[str, Month]]:
     """Yield the months in which the span has bars: from the manifest where a segment is a month, else from bars."""
-    for names, segments in _groups(store.manifest(series).segments, span):
+    for names, segments in _groups(store.manifest_or_empty(series).segments, span):
         if len(names) == len(segments) == 1 and _is_month(segments[0], names[0], span):
             yield names[0], Month(segments[0].rows, segments[0].rows_sha256)
             continue
@@ -311,6 +311,8 @@ def _span_of_segment(segment: Segment) -> Span:
 def _month_span(name: str) -> Span:
     year, month = map(int, name.split("-"))
     start = datetime(year, month, 1, tzinfo=UTC)
+    if (year, month) == (9999, 12):  # the month after it is beyond all dates
+        return Span(start, datetime.max.replace(tzinfo=UTC))
     return Span(start, datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC))
 
 
@@ -335,7 +337,7 @@ def _read(store: Store, series: Series, span: Span) -> pa.Table:
 
 
 def _all(store: Store, series: Series) -> Span:
-    segments = store.manifest(series).segments
+    segments = store.manifest_or_empty(series).segments
     if not segments:
         hint = did_you_mean_stored(series, store)
         raise NoBars(

@@ -16,12 +16,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from backtest.bars import Series, Span
+from backtest import arguments
+from backtest.bars import Series, Span, several_series
 from backtest.disk import locked, make_folders, read_file, sync_folder, write_file
 from backtest.errors import BadStore, Conflict, DamagedStore, NoBars, NoConnection, UsageError
 from backtest.layout import MARK, format_in
 from backtest.manifest import LARGEST_SEGMENT, REPAIR, Manifest, Segment, of_bytes, to_bytes
-from backtest.remote import Place, check_size, explained
+from backtest.remote import Place, check_size, explained, open_folder
 from backtest.segments import decode
 from backtest.store import Store
 from backtest.suggestion import did_you_mean_stored
@@ -50,7 +51,11 @@ class Published:
 
 
 def publish(
-    store: Store, url: str, series: Iterable[Series] = (), *, tell: Callable[[Published], object] = lambda _: None
+    store: Store | str | Path,
+    url: str,
+    series: Series | str | Iterable[Series | str] = (),
+    *,
+    tell: Callable[[Published], object] = lambda _: None,
 ) -> list[Published]:
     """
     Bring series to a URL, all of the store if none is named, and return what was sent of each.
@@ -59,17 +64,23 @@ def publish(
     publication goes on.
 
     Args:
+        store: a store, or its folder.
+        series: one series or several, or their spellings.
         url: s3://BUCKET/PREFIX (needs the extra `s3`), or file:///FOLDER.
         tell: called with each series when it is done.
 
     Raises:
+        UsageError: an argument cannot be read.
         Conflict: bars were published that this store lacks or has with other values, or somebody publishes right now.
         NoBars: the store does not know a series.
         NoConnection: the server cannot be reached, or refuses.
     """
-    target = _target(Place.parse(url))
-    wanted = [store.named(one) for one in series] or [one for one in store.series() if store.manifest(one).generation]
-    unknown = [one for one in wanted if not store.manifest(one).generation]
+    arguments.function(tell, "tell", "write a function that takes a Published, or leave it out")
+    target = _target(Place.parse(arguments.text(url, "the URL", "write s3://BUCKET/PREFIX, or file:///FOLDER")))
+    store = store if isinstance(store, Store) else open_folder(store)
+    asked = [store.named(one) for one in several_series(series)]
+    wanted = asked or [one for one in store.series() if store.manifest_or_empty(one).generation]
+    unknown = [one for one in wanted if not store.manifest_or_empty(one).generation]
     if unknown or not wanted:
         names = " ".join(one.short for one in unknown) or "any series"
         hint = did_you_mean_stored(unknown[0], store) if unknown else ""
@@ -145,7 +156,7 @@ def _publish(store: Store, target: Target, series: Series) -> Published:
 
 
 def _own(store: Store, series: Series) -> Manifest:
-    return replace(store.manifest(series), aside=())  # what is in quarantine is for those who judge it here
+    return replace(store.manifest_or_empty(series), aside=())  # what is in quarantine is for those who judge it here
 
 
 def _publish_state(store: Store, target: Target, series: Series, ours: Manifest) -> Published:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backtest import arguments
 from backtest.account import hold, hold_name, sample, session_ends
 from backtest.drawdown import max_drawdown
 from backtest.errors import UsageError
+from backtest.metrics import check_result
 from backtest.returns import equity_of, returns_of, sharpe, total_return, volatility
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ class Regimes:
     basis: str  # how they were told apart
 
     def __getitem__(self, name: str) -> Regime:
-        return next(row for row in self.rows if row.name == name)
+        rows = {row.name: row for row in self.rows}
+        return rows[arguments.word(name, "the name of a regime", rows)]
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -81,6 +84,8 @@ def regimes(result: RunResult, trend: int = TREND, rough: int = ROUGH) -> Regime
     Raises:
         UsageError: a number of sessions is below 2.
     """
+    check_result(result, "result")
+    trend, rough = arguments.whole(trend, "trend"), arguments.whole(rough, "rough")
     if trend < 2 or rough < 2:
         raise UsageError(f"{trend} and {rough} sessions tell no trend and no volatility; name 2 or more")
     run = sample(result)

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from backtest.bars import Series, refuse_made
+from backtest import arguments
+from backtest.bars import Series, refuse_made, series_of
 from backtest.clock import Clock, utc_now
 from backtest.errors import BadStore, DamagedStore, NoConnection, UsageError
 from backtest.layout import LARGEST_MARK, MARK, format_in
@@ -78,7 +79,19 @@ def open_store(place: str | Path) -> Store:
         BadStore: something else is there, or nothing at a URL.
         NoConnection: the server cannot be reached, or refuses.
     """
-    return RemoteStore(str(place)) if "://" in str(place) else Store(place)
+    if isinstance(place, str) and "://" in place:  # never shown: there may be a login in it
+        return RemoteStore(place)
+    return Store(arguments.path(place, "the store", "write its folder, such as data/bars, or s3://BUCKET/PREFIX"))
+
+
+def store_of(given: Store | str | Path) -> Store:
+    """
+    Return a store that was given as one, or by its folder or URL.
+
+    Raises:
+        UsageError, BadStore, NoConnection: as `open_store`.
+    """
+    return given if isinstance(given, Store) else open_store(given)
 
 
 def open_folder(place: str | Path, clock: Clock = utc_now) -> Store:
@@ -90,7 +103,7 @@ def open_folder(place: str | Path, clock: Clock = utc_now) -> Store:
     """
     if "://" in str(place):
         raise UsageError("a store at a URL is only read; write to a folder, then run: backtest publish URL")
-    return Store(place, clock)
+    return Store(arguments.path(place, "the store", "write its folder, such as data/bars"), clock)
 
 
 class RemoteStore(Store):
@@ -117,9 +130,9 @@ class RemoteStore(Store):
         keys = {"/".join(name[:4]) for name in names if len(name) > 4 and name[4] in ("manifest.json", "bars")}
         return sorted(map(Series.parse, keys), key=lambda one: one.key)
 
-    def folder(self, series: Series) -> NoReturn:
+    def folder(self, series: Series | str) -> NoReturn:
         """Refuse: there is no folder."""
-        raise UsageError(f"{self.place} is no folder; read {series.short} through the store")
+        raise UsageError(f"{self.place} is no folder; read {series_of(series).short} through the store")
 
     def write(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: a store at a URL is only read."""

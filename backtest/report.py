@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backtest import arguments
 from backtest.account import column, hold, hold_name, sample_hold
 from backtest.bars import Series
 from backtest.definitions import GROUPS, METRICS
 from backtest.drawdown import deepest, drawdowns
 from backtest.errors import UsageError
 from backtest.figures import NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown, svg
+from backtest.metrics import check_result
 from backtest.returns import REASONS
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ def write_report(result: RunResult, folder: str | Path) -> Path:
     Raises:
         UsageError: the folder cannot be written.
     """
-    folder, text, numbers = Path(folder), page(result), _numbers(result)
+    check_result(result, "result")
+    folder, text, numbers = arguments.path(folder, "folder"), page(result), _numbers(result)
     try:
         result.save(folder)
         (folder / "metrics.json").write_text(numbers, encoding="utf-8", newline="\n")
@@ -86,7 +89,10 @@ def write_comparison(found: Comparison, folder: str | Path) -> Path:
     Raises:
         UsageError: the folder cannot be written.
     """
-    folder, text = Path(folder), _rendered("comparison.html", _comparison(found))
+    from backtest.comparison import Comparison
+
+    arguments.instance(found, "the comparison", Comparison, "write what compare() returns")
+    folder, text = arguments.path(folder, "folder"), _rendered("comparison.html", _comparison(found))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "index.html").write_text(text, encoding="utf-8", newline="\n")

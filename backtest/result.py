@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest import arrays
+from backtest import arguments, arrays
 from backtest.bars import Series
 from backtest.errors import BadStore, UsageError
 
@@ -71,8 +71,14 @@ class RunSpec:
 
     @property
     def multiplier(self) -> float:
-        """Money that a point of a contract is worth: of futures; 1 for all else."""
-        return float(self.costs.split(":")[2]) if self.costs.startswith("futures:") else 1.0
+        """Money that a point of a contract is worth: of futures, or as a commission says; 1 for all else."""
+        start, end = self.costs.find("{"), self.costs.rfind("}") + 1  # a commission's parameters: see `costs.costs_of`
+        try:
+            if self.costs.startswith("futures:"):
+                return float(self.costs.split(":")[2])
+            return float(json.loads(self.costs[start:end]).get("mult", 1.0)) if end else 1.0
+        except (ValueError, IndexError, TypeError, AttributeError) as error:
+            raise UsageError(f"the costs {self.costs!r} of the run cannot be read ({error}); run it again") from error
 
     @property
     def conditions(self) -> str:
@@ -221,7 +227,7 @@ class RunResult:
         """
         from backtest.report import write_report
 
-        return write_report(self, Path(folder) if folder else Path("runs") / self.run)
+        return write_report(self, Path("runs") / self.run if folder == "" else folder)
 
     def __repr__(self) -> str:
         return f"{self.spec.name} on {', '.join(self.series)}\n{self.stats}"
@@ -245,7 +251,7 @@ class RunResult:
         Raises:
             UsageError: the folder cannot be written, or the run holds what JSON cannot.
         """
-        folder = Path(folder)
+        folder = arguments.path(folder, "folder")
         spec = _json({"format": FORMAT, **asdict(self.spec)})
         manifest = _json(self.manifest)
         try:
@@ -276,7 +282,7 @@ class RunResult:
         Raises:
             BadStore: the folder holds no run, or a damaged one.
         """
-        folder = Path(folder)
+        folder = arguments.path(folder, "folder")
         try:
             record = json.loads((folder / "spec.json").read_text())
             manifest = json.loads((folder / "manifest.json").read_text())

@@ -9,6 +9,7 @@ from typing import Any
 import backtrader as bt
 import numpy as np
 
+from backtest import arguments
 from backtest.costs import number
 from backtest.errors import UsageError
 from backtest.suggestion import did_you_mean
@@ -107,6 +108,19 @@ def affordable(comminfo: Any, money: float, price: float) -> int:
 
 
 SIZERS = {"shares": Shares, "percent": Percent, "volatility": Volatility, "kelly": Kelly}
+
+
+def size_of(given: Any) -> str:
+    """
+    Return a size as `Sizing.parse` reads it; a whole number is so many shares or contracts an order.
+
+    Raises:
+        UsageError: it cannot be meant.
+    """
+    if given is None or isinstance(given, str):
+        return given or ""
+    example = 'write 100 for a hundred shares, or "percent:95" for a share of the account'
+    return f"shares:{arguments.whole(given, 'size', 1, example)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from backtest.bars import ContractDetails, Series, Span, check_bars, refuse_made, schema
+from backtest import arguments
+from backtest.bars import ContractDetails, Series, Span, asked_span, check_bars, refuse_made, schema, series_of
+from backtest.calendars import span_asked
 from backtest.clock import Clock, utc_now
 from backtest.disk import (
     keep_file,
@@ -87,7 +89,10 @@ class Store:
     def __init__(self, root: str | Path, clock: Clock = utc_now) -> None:
         if "://" in str(root):
             raise UsageError(f"{root} is a URL and no folder; to read it: open_store({str(root)!r})")
-        self.root, self.clock = Path(root), clock
+        self.root = arguments.path(root, "the store", "write the path of its folder, such as data/bars")
+        self.clock: Clock = arguments.function(
+            clock, "clock", "write a function that returns a time in UTC, or leave it out"
+        )
         format_of(self.root)
 
     def __repr__(self) -> str:
@@ -103,16 +108,31 @@ class Store:
         folders = [folder for folder in self.root.glob("[!.]*/*/*/*") if has_bars(folder)]
         return sorted((self._series_of(folder) for folder in folders), key=lambda one: one.key)
 
-    def manifest(self, series: Series) -> Manifest:
+    def manifest(self, series: Series | str) -> Manifest:
         """
-        Return what the store knows of a series; of an unknown one an empty manifest.
+        Return what the store knows of a series.
+
+        Raises:
+            NoBars: the store does not know the series.
+            DamagedStore: the manifest is not what was written, or is lost while its segments are there.
+        """
+        wanted = series_of(series)
+        found = self.manifest_or_empty(wanted)
+        if not found.generation:
+            raise self._unknown(wanted)
+        return found
+
+    def manifest_or_empty(self, series: Series | str) -> Manifest:
+        """
+        Return what the store knows of a series; of one that it does not know an empty manifest.
 
         Raises:
             DamagedStore: the manifest is not what was written, or is lost while its segments are there.
         """
-        return self._read_manifest(series) or Manifest(series.key)
+        wanted = series_of(series)
+        return self._read_manifest(wanted) or Manifest(wanted.key)
 
-    def named(self, series: Series) -> Series:
+    def named(self, series: Series | str) -> Series:
         """
         Return the stored series that a spelling means: a future or option may be named by its month or by its date.
 
@@ -122,23 +142,38 @@ class Store:
         Raises:
             UsageError: several stored contracts have that month, or the series is one that this version cannot make.
         """
-        refuse_made(series.instrument)
-        if not series.instrument.expiry or self.manifest(series).generation:
-            return series
-        found = [one for one in self.series() if _but_for_expiry(one, series) and self._expires(one, series)]
+        wanted = series_of(series)
+        refuse_made(wanted.instrument)
+        if not wanted.instrument.expiry or self.manifest_or_empty(wanted).generation:
+            return wanted
+        found = [one for one in self.series() if _but_for_expiry(one, wanted) and self._expires(one, wanted)]
         if len(found) > 1:
-            raise UsageError(f"{series.short} may be {' or '.join(one.short for one in found)}; name one of them")
-        return found[0] if found else series
+            raise UsageError(f"{wanted.short} may be {' or '.join(one.short for one in found)}; name one of them")
+        return found[0] if found else wanted
 
     def _expires(self, stored: Series, wanted: Series) -> bool:
-        contract, expiry = self.manifest(stored).contract, wanted.instrument.expiry
+        contract, expiry = self.manifest_or_empty(stored).contract, wanted.instrument.expiry
         return contract is not None and expiry in (contract.contract_month, contract.last_trade_date[:8])
 
-    def gaps(self, series: Series, span: Span) -> list[Span]:
-        """Return the parts of the span that were never asked for and answered."""
-        return span.minus(self.manifest(series).coverage)
+    def gaps(self, series: Series | str, span: Span | Sequence[date | str]) -> list[Span]:
+        """
+        Return the parts of a span, or of the sessions of a pair of dates, that were never asked for and answered.
 
-    def read(self, series: Series, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
+        Raises:
+            UsageError: the span or the pair cannot be read.
+        """
+        wanted = series_of(series)
+        return _known_span(wanted, span).minus(self.manifest_or_empty(wanted).coverage)
+
+    def read(
+        self,
+        series: Series | str,
+        span: Span | Sequence[date | str | None] | None = None,
+        *,
+        start: date | str | None = None,
+        end: date | str | None = None,
+        revision: int | None = None,
+    ) -> pa.Table:
         """
         Return the stored bars, verified against their hashes.
 
@@ -146,30 +181,38 @@ class Store:
         `close` in the instrument's currency, `volume`, `average` and `trades`; null is what the vendor does not know.
 
         Args:
+            series: a series, or its spelling.
+            span: a `Span` of stamps, or a pair of sessions, both included; all bars if not given.
+            start: the first session, in the place of a span.
+            end: the last session, included.
             revision: read the bars exactly as they were before this revision, by its number in `revisions`.
 
         Raises:
+            UsageError: a spelling, a date or a number cannot be read.
             NoBars: the store does not know the series or the revision, or has no bar of it in the span.
             DamagedStore: a file is not what was written.
         """
-        series = self.named(series)
-        tables = self._each_segment(series, lambda manifest: _wanted(manifest, span, revision), bars_in)
+        wanted = self.named(series)
+        stamps = span_asked(wanted, asked_span(span, start, end))
+        tables = self._each_segment(wanted, lambda manifest: _wanted(manifest, stamps, revision), bars_in)
         bars = joined(tables)
-        if span is not None:
-            bars = between(bars, span)
+        if stamps is not None:
+            bars = between(bars, stamps)
         if not len(bars):
-            known = self.manifest(series).rows
-            where, hint = (f" from {span}" if span else "", "") if known else ("", did_you_mean_stored(series, self))
+            known = self.manifest_or_empty(wanted).rows
+            where, hint = (
+                (f" from {stamps}" if stamps else "", "") if known else ("", did_you_mean_stored(wanted, self))
+            )
             raise NoBars(
-                f"{series.short}{where} is not in {self.root}; "
-                f"run: backtest download {series.quoted} --since DATE{hint}"
+                f"{wanted.short}{where} is not in {self.root}; "
+                f"run: backtest download {wanted.quoted} --since DATE{hint}"
             )
         return bars
 
     def write(
         self,
-        series: Series,
-        span: Span,
+        series: Series | str,
+        span: Span | Sequence[date | str],
         bars: pa.Table,
         *,
         source: str = "",
@@ -187,7 +230,7 @@ class Store:
         answer wins, and the old segments go to the archive as a revision.
 
         Args:
-            span: what was asked for; every bar lies in it.
+            span: what was asked for, or a pair of sessions; every bar lies in it.
             bars: the whole answer, columns as in `bars.schema()`; an empty table where the vendor has none.
             source: who answered, without account, host or user names.
             text: what the vendor said, where it matters ("no data").
@@ -196,19 +239,26 @@ class Store:
             provenance: what else is known of the download, by the names in `segments.PROVENANCE`.
 
         Raises:
+            UsageError: an argument cannot be read.
             BadBars: a bar breaks the rules of a bar or lies outside the span; nothing is written.
             Conflict: stored bars disagree; nothing is written.
         """
-        check_bars(bars, series)
-        check_inside(bars, span, series)
-        at, source, text, why = at or self.clock(), masked(source), masked(text), masked(why)
-        download = download_record(provenance, source, span, at, len(bars))
-        with self._lock(series) as old:
-            answers = recorded(old.answers, Answer(span, len(bars), at, source, text))
-            change = _Change(span, bars, answers, contract or old.contract, (download,), source, why, at)
-            return self._put(series, old, change, revise)
+        wanted = series_of(series)
+        asked, at = _known_span(wanted, span), self._known_moment(at)
+        _check_bars_table(bars, wanted)
+        check_inside(bars, asked, wanted)
+        source, text, why = (_known_text(name, one) for name, one in (("source", source), ("text", text), ("why", why)))
+        if contract is not None:
+            arguments.instance(contract, "contract", ContractDetails, "write a ContractDetails, or leave it out")
+        known = arguments.mapping(provenance, "provenance", "write texts by their names, as in segments.PROVENANCE")
+        download = download_record(known, source, asked, at, len(bars))
+        revises = arguments.truth(revise, "revise")
+        with self._lock(wanted) as old:
+            answers = recorded(old.answers, Answer(asked, len(bars), at, source, text))
+            change = _Change(asked, bars, answers, contract or old.contract, (download,), source, why, at)
+            return self._put(wanted, old, change, revises)
 
-    def replace(self, series: Series, staged: Store, *, why: str = "", at: datetime | None = None) -> int:
+    def replace(self, series: Series | str, staged: Store, *, why: str = "", at: datetime | None = None) -> int:
         """
         Put the bars of another store in place of all of a series', as one revision; return how many more there are.
 
@@ -217,32 +267,34 @@ class Store:
         Raises:
             NoBars: the other store has none of the series.
         """
+        arguments.instance(staged, "staged", Store, "write the Store that has the new bars")
+        series, at, why = series_of(series), self._known_moment(at), _known_text("why", why)
         bars, new = staged.read(series), staged.manifest(series)
-        covered = [*new.coverage, *self.manifest(series).coverage]
+        covered = [*new.coverage, *self.manifest_or_empty(series).coverage]
         whole = Span(min(span.start for span in covered), max(span.end for span in covered))
         source = new.answers[-1].source
         downloads = tuple(staged.provenance(series))
         with self._lock(series) as old:
             contract = new.contract or old.contract
-            change = _Change(whole, bars, new.answers, contract, downloads, source, why, at or self.clock())
+            change = _Change(whole, bars, new.answers, contract, downloads, source, why, at)
             return self._put(series, old, change, revise=True)
 
-    def revisions(self, series: Series) -> list[Revision]:
+    def revisions(self, series: Series | str) -> list[Revision]:
         """Return the changes of stored bars that can be undone in reading, the oldest first; appends are none."""
-        return list(self.manifest(series).revisions)
+        return list(self.manifest_or_empty(series).revisions)
 
-    def provenance(self, series: Series) -> list[dict[str, str]]:
+    def provenance(self, series: Series | str) -> list[dict[str, str]]:
         """Return the downloads that the stored bars came from, by time, as far as their files name them."""
-        return merged(self._each_segment(series, lambda manifest: manifest.segments, downloads_in))
+        return merged(self._each_segment(series_of(series), lambda manifest: manifest.segments, downloads_in))
 
-    def prune(self, series: Series, keep: int = 0) -> int:
+    def prune(self, series: Series | str, keep: int = 0) -> int:
         """
         Give up all revisions but the newest few, remove their segments, and return how many bytes that frees.
 
         Raises:
             NoBars: the store does not know the series.
         """
-        self._check_known(series)
+        series, keep = series_of(series), arguments.whole(keep, "keep")
         if not self.manifest(series).archived:
             return 0
         with self._lock(series) as old:
@@ -252,8 +304,13 @@ class Store:
             self._commit(series, old, new)
         return sum(segment.bytes for segment in {*old.archived} - {*new.archived})
 
-    def quarantine(self, series: Series, span: Span, bars: pa.Table, reason: str) -> Path:
+    def quarantine(self, series: Series | str, span: Span | Sequence[date | str], bars: pa.Table, reason: str) -> Path:
         """Put an answer aside, with the reason in its metadata, and return its file; the bars stay as they are."""
+        import pyarrow as pa
+
+        series, reason = series_of(series), arguments.text(reason, "reason", "write why the answer is not believed")
+        span = _known_span(series, span)
+        arguments.instance(bars, "bars", pa.Table, "write a table of Arrow's")
         note = {"series": series.key, "span": str(span), "reason": reason, "at": self.clock().isoformat()}
         data = encode_any(bars, json.dumps(note))
         name = f"{span.start:%Y-%m-%d}.{hashlib.sha256(data).hexdigest()[:12]}.parquet"
@@ -266,14 +323,15 @@ class Store:
             self._commit(series, old, replace(old, generation=old.generation + 1, aside=aside))
         return folder / "quarantine" / name
 
-    def discard_aside(self, series: Series) -> int:
+    def discard_aside(self, series: Series | str) -> int:
         """
         Throw away the answers that were put aside, and return how many bytes that frees.
 
         Raises:
             NoBars: the store does not know the series.
         """
-        self._check_known(series)
+        series = series_of(series)
+        self.manifest(series)  # refuses one that the store does not know
         place = self.folder(series) / "quarantine"
         refuse_links(place, self.root)
         with self._lock(series) as old:
@@ -290,8 +348,9 @@ class Store:
         refuse_links(self.root / ".staging", self.root)
         return Store(self.root / ".staging", self.clock)
 
-    def drop(self, series: Series) -> None:
+    def drop(self, series: Series | str) -> None:
         """Remove a series and all that was kept of it."""
+        series = series_of(series)
         if not self.folder(series).exists():
             return
         with self._lock(series):
@@ -302,17 +361,17 @@ class Store:
         for trash in self.root.glob(".trash-*"):
             shutil.rmtree(trash, ignore_errors=True)
 
-    def folder(self, series: Series) -> Path:
+    def folder(self, series: Series | str) -> Path:
         """Return the folder of a series; `folder / "bars"` is plain Parquet for any reader."""
-        refuse_made(series.instrument)
-        return self.root / series.key
+        wanted = series_of(series)
+        refuse_made(wanted.instrument)
+        return self.root / wanted.key
 
     # --- the mark of a store
 
-    def _check_known(self, series: Series) -> None:
-        if not self.manifest(series).generation:
-            hint = did_you_mean_stored(series, self)
-            raise NoBars(f"{series.short} is not in {self.root}; see what is: backtest ls --store {self.root}{hint}")
+    def _unknown(self, series: Series) -> NoBars:
+        hint = did_you_mean_stored(series, self)
+        return NoBars(f"{series.short} is not in {self.root}; see what is: backtest ls --store {self.root}{hint}")
 
     def _series_of(self, folder: Path) -> Series:
         key = folder.relative_to(self.root).as_posix()
@@ -361,6 +420,14 @@ class Store:
 
     # --- writing: lock, segments, manifest, sweep
 
+    def _known_moment(self, at: datetime | None) -> datetime:
+        if at is None:
+            return self.clock()
+        example = "write a moment with its time zone, such as datetime(2024, 1, 2, tzinfo=UTC), or leave it out"
+        if arguments.instance(at, "at", datetime, example).tzinfo is None:
+            arguments.refuse("at", at.isoformat(), example)
+        return at
+
     @contextlib.contextmanager
     def _lock(self, series: Series) -> Iterator[Manifest]:
         """Hold the series, and yield its manifest; where the block fails before its commit, nothing stays of it."""
@@ -377,7 +444,7 @@ class Store:
                 yield manifest
             except OSError:
                 with contextlib.suppress(OSError, DataError):
-                    if self.manifest(series).generation == manifest.generation:
+                    if self.manifest_or_empty(series).generation == manifest.generation:
                         self._sweep(series, manifest)
                 raise
 
@@ -493,6 +560,25 @@ def _revised(old: Manifest, change: _Change, changed: Iterable[str], bars: int) 
     replaced = tuple(segment for segment in old.segments if segment.period in periods)
     number = old.pruned + len(old.revisions) + 1
     return (*old.revisions, Revision(number, change.at, bars, change.source, change.why, periods, replaced))
+
+
+# --- what callers pass
+
+
+def _known_span(series: Series, span: Span | Sequence[date | str]) -> Span:
+    found = span_asked(series, asked_span(span))
+    return arguments.instance(found, "span", Span, "write a Span, or a pair of sessions")
+
+
+def _known_text(name: str, text: str) -> str:
+    return masked(arguments.text(text, name, "write a text, or leave it out"))
+
+
+def _check_bars_table(bars: pa.Table, series: Series) -> None:
+    import pyarrow as pa
+
+    arguments.instance(bars, "bars", pa.Table, "write a table of Arrow's with the columns of bars.schema()")
+    check_bars(bars, series)
 
 
 # --- one segment

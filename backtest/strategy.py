@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import os
 import sys
-from collections.abc import Mapping
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -14,6 +18,7 @@ from typing import Any
 
 import backtrader as bt
 
+from backtest import arguments
 from backtest.bundle import bundled
 from backtest.errors import StrategyError, UsageError
 from backtest.suggestion import did_you_mean
@@ -33,12 +38,15 @@ class Strategy:
         return dict(self.cls.params._getitems())
 
 
-def load(strategy: str | Path | type[Any] | Strategy) -> Strategy:
+def load(strategy: str | Path | type[Any] | Strategy, below: str | Path = "") -> Strategy:
     """
     Return a strategy by its class, or by "file.py:Name"; the name may be left out where the file has only one.
 
     A bare word such as "sma_cross" means one of the strategies that come with the package; one that was loaded is
     returned as it is.
+
+    Args:
+        below: the folder that a relative path begins at; the present one if not given.
 
     Raises:
         UsageError: there is no such file, or no such class in it.
@@ -46,10 +54,12 @@ def load(strategy: str | Path | type[Any] | Strategy) -> Strategy:
     """
     if isinstance(strategy, Strategy):
         return strategy
-    if isinstance(strategy, type):
+    if isinstance(strategy, type) and issubclass(strategy, bt.Strategy):
         return Strategy(strategy, f"{strategy.__module__}:{strategy.__name__}", _source_hash(strategy))
+    if isinstance(strategy, type) or not isinstance(strategy, str | os.PathLike):
+        arguments.refuse("the strategy", strategy, "write a class that derives from bt.Strategy, or file.py:Name")
     path_text, _, wanted = str(strategy).partition(":")
-    path = _file(path_text)
+    path = _file(path_text, Path(below))
     cls = _class_in(_module(path), path_text, wanted)
     shown = path_text if not Path(path_text).is_absolute() else path.name
     return Strategy(cls, f"{shown}:{cls.__name__}", hashlib.sha256(path.read_bytes()).hexdigest())
@@ -81,8 +91,17 @@ def explain(error: BaseException, strategy: Strategy) -> str:
     return f"{strategy.name} failed in {function}() at line {line} of {Path(file).name}: {said}"
 
 
-def _file(text: str) -> Path:
-    path = Path(text)
+@contextmanager
+def importing_beside(strategy: Strategy) -> Iterator[None]:
+    """Let what runs import the files beside the file that a strategy was loaded from, as `load` lets that file."""
+    module = sys.modules.get(strategy.cls.__module__)
+    file = getattr(module, "__file__", None) if strategy.cls.__module__.startswith(_PREFIX) else None
+    with _importing_from(Path(file).parent) if file else nullcontext():
+        yield
+
+
+def _file(text: str, below: Path) -> Path:
+    path = below / arguments.path(text, "the strategy", "write file.py:Name, or the name of one that comes along")
     if path.is_file():
         return path
     ours = {file.stem: file for file in sorted(bundled("strategies").glob("*.py"))}
@@ -93,22 +112,53 @@ def _file(text: str) -> Path:
 
 
 def _module(path: Path) -> ModuleType:
-    name = f"backtest_strategy_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    name = f"{_PREFIX}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} is no Python file; a strategy's file ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # Backtrader looks its classes' modules up
-    if (beside := str(path.resolve().parent)) not in sys.path:
-        sys.path.append(beside)  # last, so that a file beside the strategy hides no package
     try:
-        spec.loader.exec_module(module)
+        with _importing_from(path.resolve().parent):
+            spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         line = error.lineno if isinstance(error, SyntaxError) else _last_line(error, path)
         said = error.msg if isinstance(error, SyntaxError) else str(error)
         raise StrategyError(f"{path} cannot be loaded: {type(error).__name__} at line {line}: {said}") from error
     return module
+
+
+_PREFIX = "backtest_strategy_"  # of the names of modules that were loaded as strategies
+_importers: Counter[str] = Counter()  # how many import from a folder that stands in sys.path for them
+_importers_lock = threading.Lock()
+
+
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Have a folder in `sys.path`, at its end, so that it hides no package; it goes with the last who needs it."""
+    place = str(folder.resolve())
+    with _importers_lock:
+        ours = place in _importers or place not in sys.path
+        if ours:
+            _importers[place] += 1
+        if place not in sys.path:
+            sys.path.append(place)
+    try:
+        yield
+    finally:
+        with _importers_lock:
+            _leave(place, ours)
+
+
+def _leave(place: str, ours: bool) -> None:
+    if not ours:
+        return
+    _importers[place] -= 1
+    if not _importers[place]:
+        del _importers[place]
+        if place in sys.path:
+            sys.path.remove(place)
 
 
 def _class_in(module: ModuleType, path: str, wanted: str) -> type[Any]:

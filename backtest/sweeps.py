@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backtest import arguments
 from backtest import grid as grids
 from backtest.account import sample
 from backtest.bars import Series
 from backtest.bundle import bundled
-from backtest.definitions import METRICS
+from backtest.definitions import METRICS, metric_named
 from backtest.disk import sync_folder, write_file
 from backtest.errors import BadStore, StrategyError, UsageError
 from backtest.grid import Condition, Grid, words_of
@@ -66,19 +67,21 @@ Tell = Callable[[Progress], None]
 def sweep(
     strategy: str | Path | type[Any],
     series: Series | str | Iterable[Series | str],
-    grid: Grid,
+    grid: Grid | Mapping[str, Any] | Iterable[str] | str,
     *,
     store: Store | str | Path,
     executor: Executor | None = None,
     jobs: int = 1,
-    where: Condition | None = None,
+    where: Condition | str | Iterable[str] | None = None,
     random: int = 0,
     optuna: int = 0,
     seed: int = 0,
     rank: str = "sharpe",
     folder: str | Path = "",
     resume: bool = False,
-    span: tuple[date | None, date | None] | None = None,
+    span: Sequence[date | str | None] | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     tell: Tell | None = None,
     **asked: Any,
@@ -90,10 +93,11 @@ def sweep(
     the same call goes on. All trials that a folder ever got count when its best one is judged.
 
     Args:
-        grid: the values of each parameter that varies.
+        grid: the values of each parameter that varies, such as {"fast": [5, 10], "slow": "20:60:10"}; or words as on
+            the command line, "fast=5:20:5".
         executor: where trials run: any of `concurrent.futures`, or a Dask cluster's `client.get_executor()`.
         jobs: processes, where no executor is given; 1 is this process.
-        where: a function of a point's parameters; points that it refuses are left out.
+        where: a function of a point's parameters, or "fast<slow", or several such; points refused are left out.
         random: how many points to draw from the grid; 0 for all.
         optuna: how many points Optuna is to propose, in rounds of 16: the same ones for any number of workers.
         seed: of the draw, or of the proposals.
@@ -101,22 +105,29 @@ def sweep(
         folder: of the trials; runs/STRATEGY-SERIES-sweep if not given.
         resume: refuse to begin another sweep than the one in the folder.
         span: first and last session, both included.
+        start: the first session, in the place of a span.
+        end: the last session, included.
         params: of the parameters that do not vary.
         tell: called with a `Progress` now and then.
         asked: what else `run` takes: cash, costs, ...
 
     Raises:
-        UsageError: a name or a number is off, or nothing is left of the grid.
+        UsageError: an argument cannot be read, a name or a number is off, or nothing is left of the grid.
         NoBars: the store lacks the bars.
         StrategyError: no trial came to an end.
 
     A pool of ours that loses a worker is replaced; an executor of yours that breaks raises what it raises. What was
     done is kept in either case. Long by its arguments alone: each is named and told.
     """
-    _check(rank, jobs, random, optuna, resume)
+    rank, jobs, seed = rank_of(rank), arguments.whole(jobs, "jobs"), arguments.seed_of(seed)
+    random, optuna = arguments.whole(random, "random"), arguments.whole(optuna, "optuna", -1)
+    _check(jobs, random, optuna, arguments.truth(resume, "resume"))
+    check_ways(executor, tell)
+    grid, where = grids.grid_given(grid), grids.condition_given(where)
     drawn = grids.points(grid, where, random or min(optuna, 1), seed)
-    job = job_of(strategy, series, store=store, span=span, params=params, swept=grid, **asked)
-    into = Path(folder) if folder else default_folder(job)
+    dates: dict[str, Any] = {"span": span, "start": start, "end": end}
+    job = job_of(strategy, series, store=store, params=params, swept=grid, **dates, **asked)
+    into = folder_of(folder, job)
     if optuna:
         rate = partial(_rates, job, Trials(into), rank, executor, jobs, tell)
         drawn = guided_points(grid, where, optuna, seed, rate, rank.startswith("-"))
@@ -160,7 +171,7 @@ class Sweep:
         Raises:
             BadStore: there is none, or it was stopped before its end.
         """
-        folder = Path(folder)
+        folder = arguments.path(folder, "folder")
         asked = read_json(folder / DOCUMENT)
         if (number := asked.get("format")) != FORMAT:
             raise BadStore(f"the sweep in {folder} has format {number}, not {FORMAT}; sweep again")
@@ -208,7 +219,8 @@ class Sweep:
 
     def point(self, trial: Trial) -> dict[str, Any]:
         """Return the parameters of a trial that vary."""
-        return {name: trial.params[name] for name in self.varied}
+        known = arguments.instance(trial, "trial", Trial, "write one of .trials")
+        return {name: known.params.get(name) for name in self.varied}
 
     @cached_property
     def deflated_sharpe(self) -> float:
@@ -251,9 +263,11 @@ class Sweep:
             UsageError: a name does not vary.
         """
         chosen = list(names) or self.varied[:2]
-        unknown = [name for name in chosen if name not in self.asked["grid"]]
+        unknown = [name for name in chosen if not isinstance(name, str) or name not in self.asked["grid"]]
         if unknown or len(chosen) > 2:
-            raise UsageError(f"{', '.join(chosen)} cannot be drawn; name one or two of {', '.join(self.varied)}")
+            raise UsageError(
+                f"{', '.join(map(str, chosen))} cannot be drawn; name one or two of {', '.join(self.varied)}"
+            )
         metric = METRICS[self.asked["rank"].lstrip("-")]
         rows = [(trial.params, trial.metrics.get(metric.name, math.nan)) for trial in self.trials]
         scale = 100.0 if metric.unit == "%" else 1.0
@@ -272,7 +286,13 @@ class Sweep:
         )
 
     def to_dict(self, most: int = 10) -> dict[str, Any]:
-        """Return it for JSON: None where a number is not defined."""
+        """
+        Return it for JSON: None where a number is not defined.
+
+        Args:
+            most: of the best trials, how many are told.
+        """
+        most = arguments.whole(most, "most")
         return {
             "folder": str(self.folder),
             "asked": {name: value for name, value in self.asked.items() if name != "keys"},
@@ -365,14 +385,40 @@ def default_folder(job: Job) -> Path:
     return Path("runs") / (re.sub(r"[^A-Za-z0-9]+", "-", f"{strategy}-{first}") + f"{more}-sweep")
 
 
-def check_rank(rank: str) -> None:
-    """Raise UsageError for a rank that is no metric."""
-    if rank.lstrip("-") not in METRICS:
-        raise UsageError(f"no metric {rank!r} to rank by; {there_are(rank, METRICS)}")
+def folder_of(given: str | Path, job: Job) -> Path:
+    """
+    Return the folder of trials that a caller means; for none, that of the job.
+
+    Raises:
+        UsageError: it is no path.
+    """
+    return default_folder(job) if given in ("", None) else arguments.path(given, "folder")
 
 
-def _check(rank: str, jobs: int, random: int, optuna: int, resume: bool) -> None:
-    check_rank(rank)
+def rank_of(given: str) -> str:
+    """
+    Return a rank: the name of a metric, or its label; with "-" in front the lowest is the best.
+
+    Raises:
+        UsageError: there is no such metric.
+    """
+    text = arguments.text(given, "rank", "write the name of a metric, such as sharpe")
+    name = text.lstrip("-")
+    found = metric_named(name)
+    if found is None:
+        raise UsageError(f"no metric {text!r} to rank by; {there_are(name, METRICS)}")
+    return text.removesuffix(name) + found
+
+
+def check_ways(executor: Executor | None, tell: Tell | None) -> None:
+    """Raise UsageError for an executor that is none, or a `tell` that cannot be called."""
+    if executor is not None:
+        arguments.instance(executor, "executor", Executor, "write one of concurrent.futures, or leave it out")
+    if tell is not None:
+        arguments.function(tell, "tell", "write a function that takes a Progress, or leave it out")
+
+
+def _check(jobs: int, random: int, optuna: int, resume: bool) -> None:
     if optuna < 0 or (optuna and (random or resume)):
         raise UsageError(
             f"Optuna cannot propose {optuna} points with random={random} and resume={resume}; name 1 or more and "

@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest import arrays
+from backtest import arguments, arrays
 from backtest import grid as grids
 from backtest.account import Account
 from backtest.bars import Series
 from backtest.calendars import sessions, sessions_a_year
 from backtest.definitions import METRICS
 from backtest.errors import StrategyError, UsageError
-from backtest.folds import group_sizes, paths, purged_folds, walk_forward_folds
+from backtest.folds import group_sizes, paths, purged_folds, session_count, walk_forward_folds
 from backtest.grid import Condition, Grid, words_of
 from backtest.metrics import Stats, measure_returns
 from backtest.result import RunResult
 from backtest.returns import Undefined, equity_of, sharpe
 from backtest.store import Store
 from backtest.suggestion import there_are
-from backtest.sweeps import Sweep, Tell, check_rank, complete, default_folder, ranked
+from backtest.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of, ranked
 from backtest.trades import Trades
 from backtest.trials import Trial, Trials
 from backtest.windows import Window
@@ -163,21 +163,23 @@ class WalkForward:
 def walk_forward(
     strategy: str | Path | type[Any],
     series: Series | str | Iterable[Series | str],
-    grid: Grid | Sequence[dict[str, Any]],
+    grid: Grid | Mapping[str, Any] | Sequence[dict[str, Any]] | Sequence[str] | str,
     *,
-    train: int,
-    test: int,
+    train: int | str,
+    test: int | str,
     store: Store | str | Path,
     anchored: bool = False,
-    purge: int = 0,
+    purge: int | str = 0,
     rank: str = "sharpe",
-    where: Condition | None = None,
+    where: Condition | str | Iterable[str] | None = None,
     random: int = 0,
     seed: int = 0,
     executor: Executor | None = None,
     jobs: int = 1,
     folder: str | Path = "",
-    span: tuple[date | None, date | None] | None = None,
+    span: Sequence[date | str | None] | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     tell: Tell | None = None,
     **asked: Any,
@@ -187,7 +189,7 @@ def walk_forward(
 
     Args:
         grid: see `sweep`; or a list of points.
-        train: sessions to learn from.
+        train: sessions to learn from: 504, or "2y", "6m", "3w" of 252, 21 and 5 sessions each.
         test: sessions to test on.
         anchored: learn from all sessions since the first, instead of the last `train`.
         purge: sessions between the two.
@@ -195,13 +197,17 @@ def walk_forward(
 
     The rest is as in `sweep`, and so is what is raised.
     """
-    check_rank(rank)
+    rank, jobs = rank_of(rank), arguments.whole(jobs, "jobs", 1)
+    anchored = arguments.truth(anchored, "anchored")
+    train, test, purge = session_count(train, "train"), session_count(test, "test"), session_count(purge, "purge")
+    check_ways(executor, tell)
     points = _points(grid, where, random, seed)
-    job = job_of(strategy, series, store=store, span=span, params=params, swept=points[0], **asked)
+    dates: dict[str, Any] = {"span": span, "start": start, "end": end}
+    job = job_of(strategy, series, store=store, params=params, swept=points[0], **dates, **asked)
     days = _days(job)
     folds = walk_forward_folds(len(days), train, test, anchored=anchored, purge=purge)
     windows = [(_window(days, fold.train), _window(days, fold.test)) for fold in folds]
-    trials = Trials(folder or default_folder(job))
+    trials = Trials(folder_of(folder, job))
     inside = [Point(point, window) for window, _ in windows for point in points]
     kept = complete(job, inside, trials, executor=executor, jobs=jobs, tell=tell)
     chosen = [_best(job, points, window, kept, rank) for window, _ in windows]
@@ -275,21 +281,23 @@ class CrossValidation:
 def cross_validate(
     strategy: str | Path | type[Any],
     series: Series | str | Iterable[Series | str],
-    grid: Grid | Sequence[dict[str, Any]],
+    grid: Grid | Mapping[str, Any] | Sequence[dict[str, Any]] | Sequence[str] | str,
     *,
     store: Store | str | Path,
     groups: int = 6,
     tested: int = 2,
-    purge: int = 0,
-    embargo: int = 0,
+    purge: int | str = 0,
+    embargo: int | str = 0,
     rank: str = "sharpe",
-    where: Condition | None = None,
+    where: Condition | str | Iterable[str] | None = None,
     random: int = 0,
     seed: int = 0,
     executor: Executor | None = None,
     jobs: int = 1,
     folder: str | Path = "",
-    span: tuple[date | None, date | None] | None = None,
+    span: Sequence[date | str | None] | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     tell: Tell | None = None,
     **asked: Any,
@@ -308,17 +316,21 @@ def cross_validate(
         embargo: sessions more that are left out after a test.
         rank: a metric of returns alone.
 
-    The rest is as in `sweep`, and so is what is raised.
+    The rest is as in `sweep`, and so is what is raised. Long by its arguments alone: each is named and told.
 
     Source: López de Prado (2018), "Advances in Financial Machine Learning", chapter 12.
     """
-    _check_of_returns(rank)
+    rank, jobs = _rank_of_returns(rank), arguments.whole(jobs, "jobs", 1)
+    groups, tested = arguments.whole(groups, "groups"), arguments.whole(tested, "tested")
+    purge, embargo = session_count(purge, "purge"), session_count(embargo, "embargo")
+    check_ways(executor, tell)
     points = _points(grid, where, random, seed)
-    job = job_of(strategy, series, store=store, span=span, params=params, swept=points[0], **asked)
+    dates: dict[str, Any] = {"span": span, "start": start, "end": end}
+    job = job_of(strategy, series, store=store, params=params, swept=points[0], **dates, **asked)
     days = _days(job)
     ends = np.cumsum([0, *group_sizes(len(days), groups)])
     windows = [_window(days, np.arange(*ends[n : n + 2])) for n in range(groups)]
-    trials = Trials(folder or default_folder(job))
+    trials = Trials(folder_of(folder, job))
     every = [Point(point, window) for window in windows for point in points]
     complete(job, every, trials, executor=executor, jobs=jobs, tell=tell)
     kept = trials.read(map(job.key, every), returns=True)
@@ -373,10 +385,18 @@ def _dates(text: str) -> date | None:
     return date.fromisoformat(text[:10]) if text else None
 
 
-def _points(
-    grid: Grid | Sequence[dict[str, Any]], where: Condition | None, random: int, seed: int
-) -> list[dict[str, Any]]:
-    return grids.points(grid, where, random, seed) if isinstance(grid, Mapping) else list(grid)
+def _points(grid: Any, where: Any, random: int, seed: int) -> list[dict[str, Any]]:
+    condition, draws = grids.condition_given(where), arguments.whole(random, "random")
+    seed = arguments.seed_of(seed)
+    if isinstance(grid, str | Mapping):
+        return grids.points(grids.grid_given(grid), condition, draws, seed)
+    given = arguments.several(grid, "the grid", "write values by name, or a list of points")
+    if given and all(isinstance(one, str) for one in given):
+        return grids.points(grids.grid_given(given), condition, draws, seed)
+    points = [arguments.mapping(one, "a point", 'write such as {"fast": 10, "slow": 50}') for one in given]
+    if not points or any(point.keys() != points[0].keys() for point in points):
+        raise UsageError("the points have not all the same parameters, or there is none; write the same in each")
+    return points
 
 
 def _values(points: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -422,11 +442,12 @@ def _steps(
     return [Step(*pair, point, kept[inside], kept[outside]) for pair, point, (inside, outside) in rows]
 
 
-def _check_of_returns(rank: str) -> None:
-    check_rank(rank)
+def _rank_of_returns(given: str) -> str:
+    rank = rank_of(given)
     names = [name for name, metric in METRICS.items() if metric.group in _OF_RETURNS]
     if rank.lstrip("-") not in names:
         raise UsageError(f"{rank} cannot be told from returns alone; {there_are(rank, names)}")
+    return rank
 
 
 def _first_error(made: Sequence[Sequence[Trial]]) -> str:

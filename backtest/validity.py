@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest import arrays
+from backtest import arguments, arrays
 from backtest.account import Account, column, session_ends
 from backtest.definitions import METRICS
 from backtest.inference import (
@@ -20,6 +20,7 @@ from backtest.inference import (
     probabilistic_sharpe,
     sharpe_interval,
 )
+from backtest.metrics import check_result
 from backtest.returns import Undefined, autocorrelations, equity_of, returns_of
 
 if TYPE_CHECKING:
@@ -262,9 +263,22 @@ def validate(
         samples: of the bootstrap, and of each Monte Carlo of the trades; if not given SAMPLES, or as many as are
             quick, if there are so many sessions or trades.
         factors: multiples of the costs.
+        seed: of all that is drawn.
         trials: see `verdict`.
         looks_ahead: see `verdict`.
+
+    Raises:
+        UsageError: an argument cannot be read.
     """
+    check_result(result, "result")
+    seed = arguments.seed_of(seed)
+    if samples is not None:
+        samples = arguments.whole(samples, "samples", 1)
+    multiples = "write a list of numbers, such as [0, 1, 2]"
+    factors = [arguments.number(one, "a factor", multiples) for one in arguments.several(factors, "factors", multiples)]
+    ratios = "write a list of Sharpe ratios, such as Sweep.ratios"
+    trials = [arguments.number(one, "a trial", ratios) for one in arguments.several(trials, "trials", ratios)]
+    looks_ahead = arguments.several(looks_ahead, "looks_ahead", "write the list that look_ahead returns")
     run = result.account
     samples = samples or int(np.clip(_QUICK // max(len(run.days), len(run.net), 1), _FEWEST, SAMPLES))
     return Validity(

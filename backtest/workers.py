@@ -16,28 +16,32 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
 from importlib.metadata import version
 from itertools import islice
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backtest import arrays
+from backtest import arguments, arrays
 from backtest.account import sample
-from backtest.bars import Series, Span, rows_digest
-from backtest.calendars import span_of_sessions
+from backtest.bars import Series, Span, asked_span, rows_digest, series_of, several_series
+from backtest.calendars import span_asked
 from backtest.circumstances import hashes, module_files
+from backtest.costs import check_told_apart
 from backtest.definitions import METRICS
-from backtest.engine import run
+from backtest.engine import check_asked, run
 from backtest.errors import BrokenPin, NoConnection, StrategyError, UsageError
+from backtest.execution import borrowing_of, slippage_of
 from backtest.grid import words_of
-from backtest.remote import open_store
+from backtest.remote import store_of
 from backtest.result import RunResult
+from backtest.sizing import size_of
 from backtest.store import Store
 from backtest.strategy import Strategy, load, parameters
 from backtest.suggestion import there_are
@@ -78,6 +82,7 @@ class Job:
     asked: dict[str, Any]  # what else `run` takes
     digests: dict[str, str]  # of the bars, by series
     case: str  # stands for all of the above but the store
+    objects: dict[str, Any] = field(default_factory=dict)  # in place of what `asked` has only the names of
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Job) and self.case == other.case
@@ -95,7 +100,9 @@ def job_of(
     series: Series | str | Iterable[Series | str],
     *,
     store: Store | str | Path,
-    span: tuple[date | None, date | None] | None = None,
+    span: Sequence[date | str | None] | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     swept: Iterable[str] = (),
     **asked: Any,
@@ -110,17 +117,23 @@ def job_of(
         UsageError: a name is off, or nothing stands for the strategy.
         NoBars: the store lacks the bars.
     """
-    found, wanted, asked = load(strategy), _all_series(series), _asked(asked)
-    given, chosen = dict(params or {}), set(swept)
+    found, wanted = load(strategy), several_series(series)
+    asked, objects = _asked(asked)
+    given, chosen = arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}'), set(swept)
+    if not wanted:
+        raise UsageError("no series to run on; name at least one, such as AAPL/1day")
     if twice := chosen & set(given):
         raise UsageError(f"{', '.join(sorted(twice))} is both swept and set; leave out one of the two")
     all_params = parameters(found, {**given, **dict.fromkeys(chosen)})
     if not found.source:
         raise UsageError(f"{found.name} has no source that could be told from another; put it into a file")
     opened = _with_whole_path(store)
-    since, until = span or (None, None)
+    sessions = asked_span(span, start, end)
+    if isinstance(sessions, Span):
+        raise UsageError("trials are made on whole sessions; write span=('2020-01-02', '2024-03-28'), not a Span")
+    since, until = sessions or (None, None)
     wanted = [opened.named(one) for one in wanted]
-    read = [*wanted, *map(opened.named, _all_series(asked.get("benchmark") or []))]
+    read = [*wanted, *map(opened.named, several_series(asked.get("benchmark") or []))]
     digests = {one.key: digest_of(opened, one, since, until)[0] for one in read}
     fixed = {name: value for name, value in all_params.items() if name not in chosen}
     kept = [
@@ -134,7 +147,9 @@ def job_of(
     ]
     case = hashlib.sha256(json.dumps([kept, asked], sort_keys=True, default=repr).encode()).hexdigest()[:16]
     where = strategy if isinstance(strategy, type) else _whole_path(found)
-    return Job(where, found.name, found.source, tuple(wanted), opened, since, until, fixed, asked, digests, case)
+    return Job(
+        where, found.name, found.source, tuple(wanted), opened, since, until, fixed, asked, digests, case, objects
+    )  # fmt: skip
 
 
 def each(job: Job, points: Sequence[Point], executor: Executor | None = None, jobs: int = 1) -> Iterator[list[Trial]]:
@@ -180,11 +195,11 @@ def result_of(job: Job, point: Point) -> RunResult:
     """
     strategy, store = _bench(job)
     loaded: Any = strategy
-    params = job.params | point.params
+    params, asked = job.params | point.params, job.asked | job.objects
     if point.window is not None:
-        return run_window(strategy, job.series, point.window, store=store, since=job.since, params=params, **job.asked)
+        return run_window(strategy, job.series, point.window, store=store, since=job.since, params=params, **asked)
     span = (job.since, job.until)
-    return run(loaded, job.series, store=store, span=span, params=params, **job.asked)
+    return run(loaded, job.series, store=store, span=span, params=params, **asked)
 
 
 @contextmanager
@@ -210,7 +225,7 @@ def dask_executor(address: str) -> Iterator[Executor]:
 
 def digest_of(store: Store, series: Series, since: date | None, until: date | None) -> tuple[str, pa.Table]:
     """Return what stands for the bars of a span of sessions, and the bars."""
-    bars = store.read(series, _span(series, since, until))
+    bars = store.read(series, span_asked(series, (since, until)))
     return rows_digest(bars), bars
 
 
@@ -251,20 +266,32 @@ class _AtHand(Store):
         self._tables: dict[Series, pa.Table] = {}
         self._manifests: dict[Series, Manifest] = {}
 
-    def named(self, series: Series) -> Series:
+    def named(self, series: Series | str) -> Series:
         """Return the stored series that a spelling means, as the store said when it was first asked."""
+        series = series_of(series)
         if series not in self._names:
             self._names[series] = self._job.store.named(series)
         return self._names[series]
 
-    def manifest(self, series: Series) -> Manifest:
+    def manifest_or_empty(self, series: Series | str) -> Manifest:
         """Return what the store knows of a series, as it was when it was first asked."""
+        series = series_of(series)
         if series not in self._manifests:
-            self._manifests[series] = self._job.store.manifest(series)
+            self._manifests[series] = self._job.store.manifest_or_empty(series)
         return self._manifests[series]
 
-    def read(self, series: Series, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
+    def read(
+        self,
+        series: Series | str,
+        span: Span | Sequence[date | str | None] | None = None,
+        *,
+        start: date | str | None = None,
+        end: date | str | None = None,
+        revision: int | None = None,
+    ) -> pa.Table:
         """Return the bars of a series."""
+        series = series_of(series)
+        stamps = span_asked(series, asked_span(span, start, end))
         if series not in self._tables:
             job = self._job
             digest, bars = digest_of(job.store, series, job.since, job.until)
@@ -272,7 +299,7 @@ class _AtHand(Store):
                 raise BrokenPin(f"the bars of {series.short} changed while the sweep ran; begin it again")
             self._tables[series] = bars
         table = self._tables[series]
-        return table if span is None else _part(table, span)
+        return table if stamps is None else _part(table, stamps)
 
 
 def _part(table: pa.Table, span: Span) -> pa.Table:
@@ -282,37 +309,45 @@ def _part(table: pa.Table, span: Span) -> pa.Table:
     return table.slice(int(first), int(last - first))
 
 
-def _span(series: Series, since: date | None, until: date | None) -> Span | None:
-    if since is None and until is None:
-        return None
-    return span_of_sessions(series, since or date(1900, 1, 1), until or date(2100, 1, 1))
-
-
 # --- in the process that waits
-
-
-def _all_series(series: Series | str | Iterable[Series | str]) -> list[Series]:
-    given = [series] if isinstance(series, Series | str) else list(series)
-    return [Series.parse(one) if isinstance(one, str) else one for one in given]
 
 
 def _defaults() -> dict[str, Any]:
     known = inspect.signature(run).parameters.values()
-    others = ("store", "span", "params", "pins")
+    others = ("store", "span", "start", "end", "params", "pins")
     return {one.name: one.default for one in known if one.kind is one.KEYWORD_ONLY and one.name not in others}
 
 
-def _asked(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all that a run is asked, what is left out by its default: that it was given makes no other trial."""
+def _asked(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """
+    Return all that a run is asked, what is left out by its default: that it was given makes no other trial.
+
+    It is told in texts and numbers, which the key of a trial is a hash of; objects that stand behind a text come apart.
+    """
     defaults = _defaults()
     if unknown := set(given) - set(defaults):
         raise UsageError(f"a run cannot be asked for {', '.join(sorted(unknown))}; {there_are(min(unknown), defaults)}")
-    return {**defaults, **given}
+    asked = {**defaults, **given}
+    costs = check_asked(**{name: value for name, value in asked.items() if name != "benchmark"})
+    check_told_apart(costs)
+    told = {name: read(asked[name]) for name, read in _READ.items() if not isinstance(asked[name], str)}
+    told |= {name: float(asked[name]) for name in _NUMBERS if isinstance(asked[name], str)}
+    objects = {} if isinstance(asked["costs"], str | int | float) else {"costs": asked["costs"]}
+    return {**asked, **told, "costs": costs.name}, objects
+
+
+_NUMBERS = ("cash", "risk_free", "volume_cap", "cash_rate")
+_READ: dict[str, Callable[[Any], Any]] = {
+    "slippage": slippage_of,
+    "size": size_of,
+    "borrow": borrowing_of,
+    "benchmark": lambda given: series_of(given).key if given else "",
+}
 
 
 def _with_whole_path(store: Store | str | Path) -> Store:
     """Return the store as a worker in another folder can open it."""
-    opened = store if isinstance(store, Store) else open_store(store)
+    opened = store_of(store)
     return Store(opened.root.resolve()) if type(opened) is Store else opened
 
 
@@ -394,6 +429,14 @@ def _end_with(parent: Any) -> None:
 
 
 def _check_sendable(job: Job) -> None:
+    for name, thing in job.objects.items():
+        try:
+            ForkingPickler.dumps(thing)
+        except Exception as error:  # what the object's own class raises, too
+            raise UsageError(
+                f"the {name} cannot be sent to other processes ({error}); write them as text, put their class into a "
+                "module, or sweep with one job"
+            ) from error
     if not isinstance(job.strategy, type):
         return
     if job.strategy.__module__ == "__main__" or "<locals>" in job.strategy.__qualname__:

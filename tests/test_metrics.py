@@ -32,7 +32,7 @@ from backtest.drawdown import (
     ulcer,
     underwater,
 )
-from backtest.errors import StrategyError
+from backtest.errors import StrategyError, UsageError
 from backtest.metrics import measure, measure_returns
 from backtest.relative import (
     active_drawdown,
@@ -881,10 +881,10 @@ def test_any_returns_can_be_measured():
 def test_a_missing_return_is_refused_with_its_date_unless_it_is_to_be_dropped():
     gap = dated([0.01, math.nan, 0.03])
 
-    with pytest.raises(ValueError, match="2024-01-02"):
+    with pytest.raises(UsageError, match="2024-01-02"):
         measure_returns(gap)
     assert measure_returns(gap, nan="drop")["volatility"] == pytest.approx(volatility(np.array([0.01, 0.03])))
-    with pytest.raises(ValueError, match="ignore"):
+    with pytest.raises(UsageError, match="ignore"):
         measure_returns(gap, nan="ignore")
 
 
@@ -895,7 +895,7 @@ def test_a_date_that_the_benchmark_lacks_is_left_out():
 
 
 def test_returns_out_of_order_are_refused():
-    with pytest.raises(ValueError, match="dates of returns must rise"):
+    with pytest.raises(UsageError, match="dates of returns must rise"):
         measure_returns(dated([0.01, 0.02])[::-1])
 
 
@@ -903,7 +903,7 @@ def test_a_dated_risk_free_rate_is_matched_by_date_and_must_be_there_for_every_s
     result = result_of([101.0, 104.03, 105.0])
     rates = dated([0.001, 0.5, 0.002, 0.003], "2023-12-31").iloc[[0, 2, 3]]
 
-    with pytest.raises(ValueError, match="2024-01-01"):
+    with pytest.raises(UsageError, match="2024-01-01"):
         measure(result, rates)
     assert measure(result, dated([0.0, 0.0, 0.0]))["sharpe"] == measure(result)["sharpe"]
     assert measure(result, 0.02)["sharpe"] < measure(result)["sharpe"]

@@ -63,11 +63,12 @@ class Cut(Store):
         super().__init__(root)
         self.pieces = pieces
 
-    def manifest(self, series):
+    def manifest_or_empty(self, series):
         bars = self.read(series)
         rows = -(-len(bars) // self.pieces)
         parts = [bars.slice(n, rows) for n in range(0, len(bars), rows)]
-        return replace(super().manifest(series), segments=tuple(segment(f"part{len(part)}", part) for part in parts))
+        segments = tuple(segment(f"part{len(part)}", part) for part in parts)
+        return replace(super().manifest_or_empty(series), segments=segments)
 
 
 def segment(name, bars, data=b""):

@@ -58,7 +58,7 @@ def test_whatever_happened_since_every_revision_reads_as_it_was(tmp_path, seed):
     store, chance, seen = Store(tmp_path), Random(seed), []
     for _ in range(25):
         start = datetime(2024, chance.randint(2, 4), 1, tzinfo=UTC) + timedelta(minutes=chance.randint(-300, 100))
-        known = store.read(MINUTES) if store.manifest(MINUTES).rows else schema().empty_table()
+        known = store.read(MINUTES) if store.manifest_or_empty(MINUTES).rows else schema().empty_table()
         ask(store, start, chance.randint(1, 400), close=chance.choice([1.0, 1.0, 1.25]), revise=True)
         if len(store.revisions(MINUTES)) > len(seen):
             seen.append(known)

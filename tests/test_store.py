@@ -328,14 +328,14 @@ def test_answers_put_aside_are_thrown_away_only_on_order(tmp_path):
 
 def strays(store):
     """Return what a reader of the plain folder would see twice."""
-    known = {segment.file for segment in store.manifest(DAILY).segments}
+    known = {segment.file for segment in store.manifest_or_empty(DAILY).segments}
     return [path for path in (store.folder(DAILY) / "bars").glob("*") if path.name not in known]
 
 
 def outcome(root):
     """Return all that a reader sees of a store."""
     store = Store(root)
-    manifest = store.manifest(DAILY)
+    manifest = store.manifest_or_empty(DAILY)
     seen = store.read(DAILY) if manifest.rows else None
     return seen, [replace(revision, at=None, replaced=()) for revision in manifest.revisions]
 

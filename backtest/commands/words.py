@@ -50,11 +50,12 @@ def lengths_of(text: str) -> list[int]:
     """Return the sessions of TRAIN and TEST; none for no text."""
     if not text:
         return []
-    found = re.fullmatch(r"(\d+)([ymw]?)/(\d+)([ymw]?)", text)
+    found = re.fullmatch(r"(\d+[ymw]?)/(\d+[ymw]?)", text)
     if not found:
         raise UsageError(f"--walk-forward {text!r} is not TRAIN/TEST; write sessions such as 504/126, or 2y/6m")
-    sessions = {"y": 252, "m": 21, "w": 5, "": 1}
-    return [int(found[n]) * sessions[found[n + 1]] for n in (1, 3)]
+    from backtest.folds import session_count
+
+    return [session_count(one, "--walk-forward") for one in found.groups()]
 
 
 def group_counts_of(text: str) -> list[int]:

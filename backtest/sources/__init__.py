@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import parse_qs, urlsplit
 
+from backtest import arguments
 from backtest.bars import ContractDetails, Instrument, Series, Span
 from backtest.calendars import Session, sessions
 from backtest.clock import Clock, utc_now
@@ -166,19 +167,24 @@ def connect(
         UsageError: the address is of none of these forms.
         SourceError: nobody answers there.
     """
-    scheme, _, rest = address.partition(":")
+    example = f"write {DEFAULT} (TWS or IB Gateway), emulator:FOLDER (a store) or csv:FOLDER (files)"
+    scheme, _, rest = arguments.text(address, "the address of the source", example).partition(":")
     scheme = _OLD_SCHEMES.get(scheme, scheme)
+    arguments.instance(patience, "patience", Patience, "write a Patience, or leave it out")
+    scale = arguments.number(time_scale, "time_scale", "write 1, or how much faster the emulator's limits pass")
+    if not scale > 0:
+        arguments.refuse("time_scale", time_scale, "write 1, or how much faster the emulator's limits pass")
+    place = arguments.path(state, "state") if state else None
+    arguments.function(clock, "clock", "write a function that returns a time in UTC, or leave it out")
     if "@" in address and scheme not in ("emulator", "csv"):  # these name folders
         raise UsageError(f"the address of the source holds a login, which a gateway never asks for; write {DEFAULT}")
     if scheme == "ib":
-        return _open_ib(address, patience, Path(state) if state else None, time_scale, clock)
+        return _open_ib(address, patience, place, scale, clock)
     if scheme == "emulator" and rest:
         return _open_emulator(rest, patience, clock)
     if scheme == "csv" and rest:
         return _open_files(rest, clock)
-    raise UsageError(
-        f"no source {scheme!r}; write {DEFAULT} (TWS or IB Gateway), emulator:FOLDER (a store) or csv:FOLDER (files)"
-    )
+    raise UsageError(f"no source {scheme!r}; {example}")
 
 
 def _open_ib(address: str, patience: Patience, state: Path | None, time_scale: float, clock: Clock) -> IbSource:

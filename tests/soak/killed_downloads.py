@@ -98,11 +98,11 @@ def check(root: Path, upstream: Store, seen: dict[str, int]) -> dict[str, int]:
 
 
 def upstream_rows(upstream: Store) -> int:
-    return sum(upstream.manifest(Series.parse(text)).rows for text in WANTED)
+    return sum(upstream.manifest_or_empty(Series.parse(text)).rows for text in WANTED)
 
 
 def contents(root: Path) -> list[str]:
-    return [Store(root).manifest(Series.parse(text)).content for text in WANTED]
+    return [Store(root).manifest_or_empty(Series.parse(text)).content for text in WANTED]
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ class _Watch:
 def state(root: Path) -> tuple[object, ...]:
     """Return what is stored, what is asked for again, and what is found; generations may differ."""
     store = Store(root)
-    manifests = [store.manifest(series) for series in (MINUTES, DAILY)]
+    manifests = [store.manifest_or_empty(series) for series in (MINUTES, DAILY)]
     stored = [store.read(series)["time"].to_pylist() for series in (MINUTES, DAILY)]
     found = [(one.check, one.level, one.count) for verdict in verify(root) for one in verdict.findings]
     aside = sorted(path.name.split(".")[0] for path in root.rglob("quarantine/*") if path.name.endswith(".damaged"))

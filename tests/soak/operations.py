@@ -53,7 +53,7 @@ def state(root: Path) -> State:
     """Return all that a store holds, read with all its checks; raise on anything that is not whole."""
     store, held = Store(root), {}
     for series in store.series():
-        manifest, folder = store.manifest(series), store.folder(series)
+        manifest, folder = store.manifest_or_empty(series), store.folder(series)
         rows = rows_digest(store.read(series)) if manifest.rows else ""
         put_aside = {_digest(path) for path in folder.glob("quarantine/[!.]*.parquet")}
         for segment in manifest.archived:
@@ -72,7 +72,7 @@ def litter(root: Path) -> list[str]:
         store = Store(mark.parent)
         known.add(mark)
         for series in store.series():
-            folder, manifest = store.folder(series), store.manifest(series)
+            folder, manifest = store.folder(series), store.manifest_or_empty(series)
             known |= {folder / "manifest.json", *folder.glob("quarantine/[!.]*")}
             known |= {folder / "bars" / segment.file for segment in manifest.segments}
             known |= {folder / "archive" / segment.file for segment in manifest.archived}

@@ -109,11 +109,11 @@ def _storm(seed: int, root: Path, vendor: Store, contents: dict[Job, str], serve
         text = said.read_text() if said.exists() else ""
         ends[_end(ended)] += 1
         wrong += _ended_wrongly(ended, text) + _stored_wrongly(root, job, vendor)
-        if "complete" in ended.acknowledged and Store(root).manifest(job.series).content != contents[job]:
+        if "complete" in ended.acknowledged and Store(root).manifest_or_empty(job.series).content != contents[job]:
             wrong.append("it said that it was complete, and is not")
     calm = serve([])
     ended = trace(lambda: told(lambda: _download(root, job, calm), said), root.parent / "nowhere", seconds=LONGEST)
-    if ended.code or Store(root).manifest(job.series).content != contents[job]:
+    if ended.code or Store(root).manifest_or_empty(job.series).content != contents[job]:
         wrong.append(f"in calm weather it ended with {ended.code}, not as if nothing had happened: {said.read_text()}")
     return ends, wrong
 
@@ -188,7 +188,7 @@ def _stored_wrongly(root: Path, job: Job, vendor: Store) -> list[str]:
 def _undisturbed(root: Path, job: Job, serve: Callable[..., str]) -> str:
     root.mkdir()
     _download_here(root, job, serve([]))
-    return Store(root).manifest(job.series).content
+    return Store(root).manifest_or_empty(job.series).content
 
 
 def _download_here(root: Path, job: Job, address: str) -> None:

@@ -136,7 +136,7 @@ class Archive:
     def _instruments(self) -> dict[Instrument, ContractDetails | None]:
         known: dict[Instrument, ContractDetails | None] = {}
         for series in self._store.series():
-            known[series.instrument] = known.get(series.instrument) or self._store.manifest(series).contract
+            known[series.instrument] = known.get(series.instrument) or self._store.manifest_or_empty(series).contract
         return known
 
     def _spellings(self, listing: Listing) -> list[Listing]:
@@ -216,7 +216,7 @@ class Archive:
         return min(firsts)
 
     def _first(self, series: Series) -> datetime | None:
-        segments = self._store.manifest(series).segments
+        segments = self._store.manifest_or_empty(series).segments
         return datetime.fromisoformat(segments[0].first) if segments else None
 
     def _bars(self, wanted: Series, listing: Listing, window: Span | None) -> pa.Table:
@@ -233,7 +233,7 @@ class Archive:
         for size in dict.fromkeys(reversed(_SIZES.values())):
             for rth in buckets.hours_of(size, wanted) if buckets.divides(size, wanted.size) else ():
                 source = replace(wanted, size=size, regular_hours=rth)
-                if self._store.manifest(source).rows:
+                if self._store.manifest_or_empty(source).rows:
                     yield source
 
     def _from(self, source: Series, wanted: Series, listing: Listing, window: Span) -> pa.Table:
@@ -247,7 +247,7 @@ class Archive:
         return buckets.finished(bars, wanted, zone, window.end)
 
     def _built(self, source: Series, wished: list[Bucket]) -> pa.Table:
-        coverage = self._store.manifest(source).coverage
+        coverage = self._store.manifest_or_empty(source).coverage
         whole = [bucket for bucket in wished if not bucket.span.minus(coverage)]
         if not whole:
             return schema().empty_table()
