@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from backtest import circumstances
 from backtest.bars import COLUMNS, Series, Span, rows_digest
 from backtest.baseline import Baseline, compare, month_digests, span_of
-from backtest.costs import COSTS
+from backtest.costs import COSTS, Costs
 from backtest.engine import run
 from backtest.errors import BacktestError, DataError
 from backtest.result import RunResult, RunSpec
@@ -61,11 +61,12 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """All that a run needs: its spec, the store, and the strategy as `engine.run` takes it."""
+    """All that a run needs: its spec, the store, the strategy as `engine.run` takes it, and other costs if any."""
 
     spec: RunSpec
     store: Store
     strategy: str | Path | type[Any]
+    costs: Costs | None = None  # in place of those that the spec names
 
 
 _CHANCE = Cause("chance", CAUSE, ("two runs of now, one after the other, differ: the strategy draws or asks a clock",))
@@ -86,7 +87,9 @@ def repeat(scene: Scene) -> RunResult:
     """Run a spec as it was asked, on the bars of the scene's store."""
     known = inspect.signature(run).parameters
     asked = {one.name: getattr(scene.spec, one.name) for one in fields(scene.spec) if one.name in known}
-    result = run(**{**asked, "strategy": scene.strategy, "store": scene.store, "span": _asked_span(scene.spec)})
+    costs = scene.costs or scene.spec.costs
+    more = {"strategy": scene.strategy, "store": scene.store, "span": _asked_span(scene.spec), "costs": costs}
+    result = run(**{**asked, **more})
     return replace(result, spec=replace(result.spec, strategy=scene.spec.strategy))
 
 
@@ -382,9 +385,7 @@ def _with_rates(rates: Mapping[str, Any], stack: contextlib.ExitStack, scene: Sc
     name = scene.spec.costs
     row = COSTS[name]
     kind = type(row.make())
-    stack.callback(COSTS.__setitem__, name, row)
-    COSTS[name] = replace(row, make=lambda: kind(**rates))
-    return scene
+    return replace(scene, costs=replace(row, make=lambda: kind(**rates)))
 
 
 def _notes(old: Baseline, new: Baseline) -> Change | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +56,7 @@ class BacktestRegression:
         """
         Run a strategy and fail if it does not do what its baseline says; with --backtest-accept, write the baseline.
 
-        Runs from the root of the project, wherever pytest was started.
+        Paths begin at the root of the project, wherever pytest was started; the process's own folder stays as it is.
 
         Args:
             strategy: a file, "file.py:Name", or a class.
@@ -70,11 +69,10 @@ class BacktestRegression:
         """
         from backtest.errors import BacktestError
 
-        with contextlib.chdir(self._config.rootpath):
-            try:
-                told = self._told(strategy, series, name, store, words)
-            except BacktestError as error:
-                told = str(error)
+        try:
+            told = self._told(strategy, series, name, store, words)
+        except BacktestError as error:
+            told = str(error)
         if told:
             pytest.fail(told, pytrace=False)
 
@@ -83,18 +81,41 @@ class BacktestRegression:
         from backtest.engine import run
         from backtest.regression import default_name, keep, path_of
         from backtest.remote import open_store
+        from backtest.strategy import load
 
-        opened = open_store(
-            store or self._config.getoption("--backtest-store") or self._config.getini("backtest_store")
-        )
-        result = run(strategy, series, store=opened, **_arguments(strategy, words))
-        path = path_of(name or default_name(result.spec), self._config.getini("backtest_baselines"))
+        place = store or self._config.getoption("--backtest-store") or self._config.getini("backtest_store")
+        opened = open_store(place if "://" in str(place) else self._path(place))
+        loaded = load(strategy, self._config.rootpath)
+        asked = _arguments(loaded, words)
+        if asked.get("pins"):
+            asked["pins"] = self._path(asked["pins"])
+        result = run(loaded, series, store=opened, **asked)
+        path = path_of(name or default_name(result.spec), self._path(self._config.getini("backtest_baselines")))
         self._claim(path.stem, result.spec.key)
         if self._config.getoption("--backtest-accept"):
             keep(result, path, opened)
-            self._properties.append((_ACCEPTED, path.as_posix()))
+            self._properties.append((_ACCEPTED, self._shown(path)))
             return ""
-        return self._compared(result, path, strategy, opened)
+        return self._compared(result, path, self._found(strategy), opened)
+
+    def _path(self, path: str | Path) -> Path:
+        """Return where a path leads that begins at the root of the project, as short as it can be from here."""
+        whole = self._config.rootpath / path
+        return whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
+
+    def _shown(self, path: Path) -> str:
+        """Return a path as seen from the root of the project."""
+        whole = path.absolute()
+        root = self._config.rootpath
+        return (whole.relative_to(root) if whole.is_relative_to(root) else path).as_posix()
+
+    def _found(self, strategy: Any) -> Any:
+        """Return a strategy as it is found from here, too, if it is a file below the root of the project."""
+        if isinstance(strategy, type):
+            return strategy
+        file, mark, cls = str(strategy).partition(":")
+        path = self._path(file)
+        return f"{path}{mark}{cls}" if path.is_file() else strategy
 
     def _compared(self, result: RunResult, path: Path, strategy: Any, store: Store) -> str:
         from backtest.baseline import load
@@ -102,7 +123,7 @@ class BacktestRegression:
         from backtest.regression import judge
 
         if not path.exists():
-            return f"no baseline {path} yet; if what the strategy does now is right, {_CURE}"
+            return f"no baseline {self._shown(path)} yet; if what the strategy does now is right, {_CURE}"
         judgement = judge(load(path), path.stem, Scene(result.spec, store, strategy), result)
         return "" if judgement.fine else f"{judgement}\nIf this is meant, {_CURE}"
 
@@ -121,7 +142,6 @@ _CURE = "accept it and commit the file: pytest --backtest-accept"
 
 def _arguments(strategy: Any, words: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of `run`: what the strategy has as a parameter, and what `run` does not know, is its."""
-    from datetime import date
     from inspect import signature
 
     from backtest.engine import run
@@ -131,6 +151,6 @@ def _arguments(strategy: Any, words: dict[str, Any]) -> dict[str, Any]:
     since, until = (words.pop(name, None) for name in ("since", "until"))
     asked = {name: value for name, value in words.items() if name in known}
     if since or until:
-        asked["span"] = tuple(date.fromisoformat(text) if text else None for text in (since, until))
+        asked["span"] = (since or None, until or None)
     others = {name: value for name, value in words.items() if name not in known}
     return {**asked, "params": {**asked.get("params", {}), **others}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import keyword
 import re
 import sys
@@ -68,8 +67,7 @@ def scaffold(folder: str | Path, template: str = "trend") -> list[Path]:
     for path, text in texts.items():
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         (target / path).write_text(text, encoding="utf-8")
-    with contextlib.chdir(target):
-        made = _accept(Path("strategies") / f"{name}.py", chosen)
+    made = _accept(target, Path("strategies") / f"{name}.py", chosen)
     return [target / path for path in sorted([*map(Path, texts), *made])]
 
 
@@ -140,14 +138,14 @@ def _own(source: str, name: str, strategy: str) -> str:
     return f'"""\n{idea}\n\n{_YOURS.format(strategy=strategy)}\n"""\n' + re.sub(rf"\b{old}\b", _class_name(name), rest)
 
 
-def _accept(strategy: Path, chosen: Template) -> list[Path]:
-    """Take bars, pins and a baseline into the present folder, and return the files that are to be committed."""
-    store, lock = Store("data/bars"), Path("data.lock")
+def _accept(folder: Path, strategy: Path, chosen: Template) -> list[Path]:
+    """Take bars, pins and a baseline into a folder, and return the files of it that are to be committed."""
+    store, lock = Store(folder / "data" / "bars"), Path("data.lock")
     for one in map(Series.parse, SERIES):
         _copy(one, store)
-    add(store, lock, store.series())
+    add(store, folder / lock, store.series())
     baseline = strategy.parent / "baselines" / f"{strategy.stem}.json"
-    keep(run(strategy.as_posix(), list(chosen.series), store=store), baseline, store)
+    keep(run(load(strategy.as_posix(), folder), list(chosen.series), store=store), folder / baseline, store)
     return [lock, baseline]
 
 

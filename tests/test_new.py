@@ -44,6 +44,16 @@ def test_its_own_tests_pass_as_it_is(folders, template):
     assert int(re.search(r"(\d+) passed", ran.stdout)[1]) >= 2
 
 
+def test_a_folder_is_made_without_changing_the_process_to_it(tmp_path):
+    heard = []
+    sys.addaudithook(lambda event, _: heard.append(event) if event == "os.chdir" else None)
+    os.chdir(Path.cwd())  # which shows that the hook hears
+
+    scaffold(tmp_path / "my_trend")
+
+    assert heard == ["os.chdir"]
+
+
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_the_strategy_is_that_of_the_template_under_its_own_name(folders, template):
     own = load(folders[template] / "strategies" / f"my_{template}.py")

@@ -78,6 +78,19 @@ def test_what_was_accepted_holds_until_the_strategy_changes_and_then_says_why(pr
     assert "size: 10 -> 11" in failure.text
 
 
+def test_a_check_leaves_the_process_in_the_folder_where_it_is(project):
+    noting = STRATEGY.replace(
+        "    def next", "    def start(self):\n        print('ran in', os.getcwd())\n\n    def next"
+    )
+    (project / "strategies" / "hold.py").write_text(f"import os\n{noting}")
+
+    code, said = run_pytest(project / "strategies", "..", "-s", "--backtest-accept")
+
+    assert code == 0
+    assert f"ran in {project / 'strategies'}\n" in said
+    assert (project / "strategies" / "baselines" / "hold.json").exists()
+
+
 def test_two_checks_of_other_runs_need_names_of_their_own(project):
     second = TEST.replace("test_hold", "test_more").format(more=", size=11")
     (project / "test_hold.py").write_text(TEST.format(more="") + second)

@@ -233,6 +233,30 @@ def test_a_changed_table_of_commissions_is_the_cause_with_its_rates(scene, monke
     assert COSTS["ib-fixed"].make().p.minimum == 2.0
 
 
+def test_the_public_table_of_costs_stays_as_it_is_while_causes_are_sought(scene, monkeypatch):
+    old, made = baseline(scene), COSTS["ib-fixed"].make
+    monkeypatch.setitem(COSTS, "ib-fixed", replace(COSTS["ib-fixed"], make=lambda: made(minimum=2.0)))
+    seen, row = Seen(COSTS), COSTS["ib-fixed"]
+
+    with seen:
+        check(old, "cross", scene)
+
+    assert seen.rows == {id(row)}
+
+
+class Seen:
+    """Which rows stand in the table of costs while it is in use: looked at by each call of Python's."""
+
+    def __init__(self, table):
+        self.table, self.rows = table, set()
+
+    def __enter__(self):
+        sys.setprofile(lambda *_: self.rows.add(id(self.table["ib-fixed"])))
+
+    def __exit__(self, *_):
+        sys.setprofile(None)
+
+
 def first_fill_date(result):
     return result.fill_rows["time"][0].as_py().date().isoformat()
 
