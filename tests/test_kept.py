@@ -40,7 +40,7 @@ def test_every_series_is_read_as_it_was_written(folder):
         place.relative_to(store.root).as_posix(): bars_in(place / "bars") for place in series_folders(store.root)
     }
 
-    read = {str(series): store.read(series) for series in store.series()}
+    read = {series.key: store.read(series) for series in store.series()}
 
     assert len(written) == 5
     assert list(read) == sorted(written)
@@ -64,7 +64,8 @@ def test_the_store_is_found_sound(folder, call):
 
     found = json.loads(out)["series"]
     assert code == 0
-    for name, row in printed("verify")["series"].items():
+    for key, row in printed("verify")["series"].items():
+        name = str(Series.parse(key))
         assert (found[name]["ok"], found[name]["bars"], found[name]["sessions"]) == (True, row["bars"], row["sessions"])
 
 
@@ -74,7 +75,7 @@ def test_each_pin_is_held(folder, call):
     assert code == 0
     pinned = json.loads((folder / "data.lock").read_text("utf-8"))["series"]
     found = {name: (row["status"], row["digest"]) for name, row in json.loads(out)["series"].items()}
-    assert found == {name: ("held", row["digest"]) for name, row in pinned.items()}
+    assert found == {str(Series.parse(key)): ("held", row["digest"]) for key, row in pinned.items()}
     assert len(pinned) == 5
 
 
