@@ -270,11 +270,19 @@ def tables_in(folder):
 
 
 def bits_of(table):
-    """Return names, types and values of a table, such that equal ones are equal to the last bit."""
+    """
+    Return names, types and values of a table, such that equal ones are equal to the last bit.
+
+    A series is what its spelling means: 0.1.0 wrote BRK%20B/1day, and now it is shown as BRK B/1day.
+    """
     columns = {column.name: str(column.type) for column in table.schema}
-    return columns, [
+    values = [
         [value.hex() if isinstance(value, float) else value for value in column.to_pylist()] for column in table.columns
     ]
+    if "series" in columns:
+        place = list(columns).index("series")
+        values[place] = [Series.parse(text).key for text in values[place]]
+    return columns, values
 
 
 def keys_in(folder):
