@@ -11,55 +11,55 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from backtest.bars import BarSize, Instrument, Series, Span
-    from backtest.comparison import compare
-    from backtest.costs import COSTS
-    from backtest.definitions import METRICS
-    from backtest.downloader import download
-    from backtest.engine import run
+    from backtest.downloads.downloader import download
+    from backtest.engine.account.commissions import COSTS
+    from backtest.engine.feed import replay
+    from backtest.engine.simulation import run
     from backtest.errors import BacktestError
-    from backtest.feed import replay
-    from backtest.figures import FIGURES
-    from backtest.metrics import measure, measure_returns
-    from backtest.publishing import publish
-    from backtest.regime import regimes
-    from backtest.remote import open_store
-    from backtest.report import write_comparison, write_report
-    from backtest.result import RunResult, RunSpec
-    from backtest.sources import Source, connect
-    from backtest.store import Store
-    from backtest.sweeps import Sweep, sweep
-    from backtest.unseen import cross_validate, walk_forward
+    from backtest.market.bars import BarSize, Instrument, Series, Span
+    from backtest.metrics.measurement import measure, measure_returns
+    from backtest.metrics.table import METRICS
+    from backtest.report.figures import FIGURES
+    from backtest.report.run_page import write_comparison, write_report
+    from backtest.research.out_of_sample.walk_forward import cross_validate, walk_forward
+    from backtest.research.search.sweeps import Sweep, sweep
+    from backtest.runs.record import RunResult, RunSpec
+    from backtest.sources.base import Source, connect
+    from backtest.store.publishing import publish
+    from backtest.store.remote import open_store
+    from backtest.store.store import Store
+    from backtest.validity.comparison import compare
+    from backtest.validity.regimes import regimes
 
 _HOMES = {
     "BacktestError": "errors",
-    "BarSize": "bars",
-    "Instrument": "bars",
-    "Series": "bars",
-    "Span": "bars",
-    "Store": "store",
-    "open_store": "remote",
-    "publish": "publishing",
-    "Source": "sources",
-    "connect": "sources",
-    "download": "downloader",
-    "replay": "feed",
-    "COSTS": "costs",
-    "RunSpec": "result",
-    "RunResult": "result",
-    "run": "engine",
-    "METRICS": "definitions",
-    "measure": "metrics",
-    "measure_returns": "metrics",
-    "compare": "comparison",
-    "Sweep": "sweeps",
-    "sweep": "sweeps",
-    "cross_validate": "unseen",
-    "regimes": "regime",
-    "walk_forward": "unseen",
-    "FIGURES": "figures",
-    "write_comparison": "report",
-    "write_report": "report",
+    "BarSize": "market.bars",
+    "Instrument": "market.bars",
+    "Series": "market.bars",
+    "Span": "market.bars",
+    "Store": "store.store",
+    "open_store": "store.remote",
+    "publish": "store.publishing",
+    "Source": "sources.base",
+    "connect": "sources.base",
+    "download": "downloads.downloader",
+    "replay": "engine.feed",
+    "COSTS": "engine.account.commissions",
+    "RunSpec": "runs.record",
+    "RunResult": "runs.record",
+    "run": "engine.simulation",
+    "METRICS": "metrics.table",
+    "measure": "metrics.measurement",
+    "measure_returns": "metrics.measurement",
+    "compare": "validity.comparison",
+    "Sweep": "research.search.sweeps",
+    "sweep": "research.search.sweeps",
+    "cross_validate": "research.out_of_sample.walk_forward",
+    "regimes": "validity.regimes",
+    "walk_forward": "research.out_of_sample.walk_forward",
+    "FIGURES": "report.figures",
+    "write_comparison": "report.run_page",
+    "write_report": "report.run_page",
 }
 __all__ = [
     "COSTS",

@@ -1,6 +1,6 @@
 """`python -m backtest` is the command `backtest`."""
 
-from backtest.cli import main
+from backtest.cli.app import main
 
 if __name__ == "__main__":
     main()

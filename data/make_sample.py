@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from bokeh_sampledata import stocks
 
-from backtest.bars import ContractDetails, Series, Span, table_of
-from backtest.store import Store
+from backtest.market.bars import ContractDetails, Series, Span, table_of
+from backtest.store.store import Store
 
 HERE = Path(__file__).resolve().parent
 SERVED_ON = datetime(2013, 3, 2, tzinfo=UTC)

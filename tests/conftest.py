@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from market import store_with
 
-from backtest.cli import main
-from backtest.sources.gateway import Gateway
-from backtest.store import Store
+from backtest.cli.app import main
+from backtest.emulator.server import Gateway
+from backtest.store.store import Store
 
 # The same examples on every machine and in every run, however busy it is; others with --hypothesis-profile=search.
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -10,7 +10,7 @@ from pathlib import Path
 from stores.make_store import DAILY, daily, days
 
 from backtest.errors import BacktestError
-from backtest.store import Store
+from backtest.store.store import Store
 
 EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.link", "os.listdir", "os.scandir")
 JOBS = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from backtest.result import RunResult, RunSpec, round_trips
+from backtest.runs.record import RunResult, RunSpec, round_trips
 
 AAPL = "AAPL-STK-SMART-USD/1day/TRADES/rth"
 STAMP = pa.timestamp("us", tz="UTC")

@@ -60,6 +60,6 @@ class Ledger:
 
 
 def _series(name: str):
-    from backtest.bars import Series
+    from backtest.market.bars import Series
 
     return Series.parse(name)

@@ -8,9 +8,9 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from backtest.bars import ContractDetails, Series, table_of
-from backtest.calendars import Session, sessions, span_of_sessions
-from backtest.store import Store
+from backtest.market.bars import ContractDetails, Series, table_of
+from backtest.market.calendars import Session, sessions, span_of_sessions
+from backtest.store.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa

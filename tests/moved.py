@@ -8,12 +8,12 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backtest.bars import Series, table_of
-from backtest.baseline import Baseline
-from backtest.calendars import span_of_sessions
-from backtest.causes import Scene, repeat
-from backtest.engine import run
-from backtest.store import Store
+from backtest.baselines.baseline import Baseline
+from backtest.baselines.causes import Scene, repeat
+from backtest.engine.simulation import run
+from backtest.market.bars import Series, table_of
+from backtest.market.calendars import span_of_sessions
+from backtest.store.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -21,10 +21,10 @@ from typing import Any
 from bucket import KEY, SECRET, Bucket
 
 from backtest import Series, Store, connect, download
-from backtest.cli import main
-from backtest.demo import SERIES as DEMO
-from backtest.demo import SINCE, UNTIL
-from backtest.sources.gateway import Gateway
+from backtest.cli.app import main
+from backtest.emulator.server import Gateway
+from backtest.onboarding.demo import SERIES as DEMO
+from backtest.onboarding.demo import SINCE, UNTIL
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -48,7 +48,7 @@ COMMAND = """\
 #!{python}
 from datetime import datetime
 
-from backtest.cli import main
+from backtest.cli.app import main
 
 main(clock=lambda: datetime.fromisoformat("{now}"))
 """

@@ -10,7 +10,7 @@ from typing import Any
 import backtrader as bt
 import parity_snapshot
 
-from backtest.cerebro import Cerebro  # the class under test, named here alone
+from backtest.engine.lean.cerebro import Cerebro  # the class under test, named here alone
 
 Build = Callable[[type[bt.Cerebro]], bt.Cerebro]  # makes a Cerebro of the given class, ready to run, with a `log`
 Outcome = dict[str, Any]

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import backtrader as bt
 import pandas as pd
 
-from backtest.bars import table_of
-from backtest.feed import replay
+from backtest.engine.feed import replay
+from backtest.market.bars import table_of
 
 DAY = timedelta(days=1)
 DAY_END = timedelta(hours=23, minutes=59, seconds=59, microseconds=999990)

@@ -14,7 +14,7 @@ from parity_markets import Bar, market, ours, pandas, quick_rows
 from parity_strategies import HOOKS, LOOKS, watcher
 from parity_trading import ready
 
-from backtest.costs import COSTS
+from backtest.engine.account.commissions import COSTS
 
 Chance = random.Random
 Order = bt.Order

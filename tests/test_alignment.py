@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from backtest import replay
-from backtest.alignment import align
-from backtest.bars import Series, Span, table_of
-from backtest.cli import main
-from backtest.engine import run
+from backtest.cli.app import main
+from backtest.engine.alignment import align
+from backtest.engine.simulation import run
 from backtest.errors import NoBars, UsageError
-from backtest.lookahead import look_ahead
-from backtest.store import Store
+from backtest.market.bars import Series, Span, table_of
+from backtest.research.lookahead import look_ahead
+from backtest.store.store import Store
 
 FIRST, SECOND = Series.parse("AAPL/1day"), Series.parse("MSFT/1day")
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -187,7 +187,7 @@ def test_indicators_of_one_feed_each_stay_in_the_lean_loop(tmp_path, caplog):
         def __init__(self):
             self.means = [bt.ind.SMA(data.close - data.open, period=3) for data in self.datas]
 
-    caplog.set_level("INFO", "backtest.cerebro")
+    caplog.set_level("INFO", "backtest.engine.lean.cerebro")
     store, _ = unequal(tmp_path)
 
     run(Separate, ["AAPL/1day", "MSFT/1day"], store=store)

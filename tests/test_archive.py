@@ -12,13 +12,13 @@ import pyarrow as pa
 import pytest
 from market import contract, minute_bars, store_with
 
-from backtest.bars import Instrument, Series, Span, table_of
-from backtest.calendars import span_of_sessions
+from backtest.emulator.archive import Archive, end_of
+from backtest.emulator.contracts import made_up_number
+from backtest.emulator.protocol import BarsRequest, ContractQuery, HeadRequest
 from backtest.errors import Refused
-from backtest.sources.gateway.archive import Archive, end_of
-from backtest.sources.gateway.listings import made_up_number
-from backtest.sources.gateway.wire import BarsRequest, ContractQuery, HeadRequest
-from backtest.store import Store
+from backtest.market.bars import Instrument, Series, Span, table_of
+from backtest.market.calendars import span_of_sessions
+from backtest.store.store import Store
 
 NOW = datetime(2025, 1, 2, 15, tzinfo=UTC)
 NEW_YORK = ZoneInfo("America/New_York")

@@ -12,12 +12,13 @@ import pyarrow.csv
 import pytest
 
 import backtest
-from backtest import Series, Span, Store, arrays
-from backtest.bars import asked_span
-from backtest.costs import costs_named, costs_of
+from backtest import Series, Span, Store
+from backtest.engine.account.commissions import costs_named, costs_of
 from backtest.errors import NoBars, UsageError
-from backtest.folds import session_count
-from backtest.workers import Point, job_of
+from backtest.market import arrays
+from backtest.market.bars import asked_span
+from backtest.research.out_of_sample.folds import session_count
+from backtest.research.search.executors import Point, job_of
 
 AAPL, MSFT = Series.parse("AAPL/1day"), Series.parse("MSFT/1day")
 SINCE, UNTIL = "2003-01-02", "2003-12-31"

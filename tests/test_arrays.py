@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from backtest import arrays
+from backtest.market import arrays
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = {

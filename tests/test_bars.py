@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.bars import PRICES, BarSize, Instrument, Series, Span, check_bars, rows_digest, table_of, union
 from backtest.errors import BadBars, UsageError
+from backtest.market.bars import PRICES, BarSize, Instrument, Series, Span, check_bars, rows_digest, table_of, union
 
 NOON = datetime(2024, 1, 2, 12, tzinfo=UTC)
 

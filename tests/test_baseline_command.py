@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backtest.cli import main
+from backtest.cli.app import main
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = str(ROOT / "data" / "sample")

@@ -15,9 +15,9 @@ import running
 import sweeping
 import timing
 
-from backtest.bars import Series
-from backtest.feed import replay
-from backtest.trials import Trials
+from backtest.engine.feed import replay
+from backtest.market.bars import Series
+from backtest.research.search.trials import Trials
 
 DAILY = Series.parse("MADE/1day")
 

@@ -16,15 +16,15 @@ import backtrader as bt
 import numpy as np
 import pytest
 
-from backtest.bars import Series, table_of
-from backtest.cerebro import Cerebro
-from backtest.costs import IbFixed
-from backtest.engine import run
-from backtest.feed import replay
-from backtest.fills import LeanBroker, is_still
-from backtest.lines import _window_sums
-from backtest.orders import LeanPosition
-from backtest.recorder import Recorder
+from backtest.engine.account.commissions import IbFixed
+from backtest.engine.feed import replay
+from backtest.engine.lean.broker import LeanBroker, is_still
+from backtest.engine.lean.cerebro import Cerebro
+from backtest.engine.lean.lines import _window_sums
+from backtest.engine.lean.orders import LeanPosition
+from backtest.engine.recorder import Recorder
+from backtest.engine.simulation import run
+from backtest.market.bars import Series, table_of
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 
@@ -434,7 +434,7 @@ UNUSUAL = {
 
 @pytest.mark.parametrize("unusual", UNUSUAL.values(), ids=UNUSUAL)
 def test_what_is_unusual_is_handed_to_backtraders_own_loop_which_is_logged_once(unusual, caplog):
-    caplog.set_level(logging.INFO, "backtest.cerebro")
+    caplog.set_level(logging.INFO, "backtest.engine.lean.cerebro")
     cerebro = Cerebro(stdstats=False)
     cerebro.adddata(feed())
     cerebro.addstrategy(Busy)

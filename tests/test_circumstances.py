@@ -15,10 +15,10 @@ import hypothesis
 import pytest
 from stores.make_store import daily, days
 
-from backtest import circumstances
-from backtest.bars import Series
-from backtest.engine import run
-from backtest.store import Store
+from backtest.engine import provenance
+from backtest.engine.simulation import run
+from backtest.market.bars import Series
+from backtest.store.store import Store
 
 AAPL = "AAPL-STK-SMART-USD/1day/TRADES/rth"
 STRATEGY = "import backtrader as bt\n{imports}\nclass Own(bt.Strategy):\n    params = dict(seed=3)\n"
@@ -159,7 +159,7 @@ def test_what_a_strategy_notes_such_as_hashes_of_its_models_is_there(store):
 def test_versions_are_those_of_the_standard_library_for_all_that_is_installed():
     installed = {one.name: one.version for one in importlib.metadata.distributions()}
 
-    assert {name: circumstances._version(name) for name in installed} == installed
+    assert {name: provenance._version(name) for name in installed} == installed
     assert len(installed) > 50
 
 

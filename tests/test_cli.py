@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from stores.make_store import daily, days
 
-from backtest.bars import Series
-from backtest.cli import COMMANDS, main
-from backtest.commands import progress
-from backtest.store import Store
-from backtest.sweeps import Progress
+from backtest.cli import progress
+from backtest.cli.app import COMMANDS, main
+from backtest.market.bars import Series
+from backtest.research.search.sweeps import Progress
+from backtest.store.store import Store
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = str(ROOT / "data" / "sample")
@@ -302,7 +302,7 @@ def test_a_reader_that_goes_away_is_no_error():
 
 def test_importing_the_package_and_asking_for_help_load_nothing_heavy():
     code = (
-        "import sys, backtest, backtest.cli\n"
+        "import sys, backtest, backtest.cli.app\n"
         "heavy = {'backtrader', 'ib_insync', 'matplotlib', 'pandas', 'pyarrow', 'numpy', 'exchange_calendars'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -3,11 +3,11 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from backtest.bars import Series, Span
-from backtest.sources import connect
-from backtest.sources.columns import cut, read_columns
-from backtest.sources.contracts import client_library
-from backtest.sources.gateway import Gateway
+from backtest.emulator.server import Gateway
+from backtest.market.bars import Series, Span
+from backtest.sources.base import connect
+from backtest.sources.ib.contracts import client_library
+from backtest.sources.ib.decoder import cut, read_columns
 
 pytestmark = pytest.mark.second_client
 

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtest import compare, write_comparison
-from backtest.cli import main
-from backtest.comparison import Difference
-from backtest.definitions import METRICS
+from backtest.cli.app import main
 from backtest.errors import UsageError
-from backtest.figures import draw_growth
-from backtest.inference import probability_of_no_difference, sharpe_difference_error
-from backtest.returns import equity_of, sharpe
+from backtest.metrics.returns import equity_of, sharpe
+from backtest.metrics.sharpe_tests import probability_of_no_difference, sharpe_difference_error
+from backtest.metrics.table import METRICS
+from backtest.report.figures import draw_growth
+from backtest.validity.comparison import Difference
 
 COUNT = 400
 FIRST, SECOND, THIRD = np.random.default_rng(7).normal(0.0005, 0.01, (3, COUNT))

@@ -8,13 +8,22 @@ from datetime import UTC, date, datetime, timedelta
 import backtrader as bt
 import pytest
 
-from backtest.account import sample as account
-from backtest.bars import Series, Span, table_of
-from backtest.costs import COSTS, SEC_FEE, Borrowing, MonthlyVolume, costs_named, model_for, regulatory_fees, tiered
-from backtest.engine import run
+from backtest.engine.account.commissions import (
+    COSTS,
+    SEC_FEE,
+    Borrowing,
+    MonthlyVolume,
+    costs_named,
+    model_for,
+    regulatory_fees,
+    tiered,
+)
+from backtest.engine.simulation import run
 from backtest.errors import UsageError
-from backtest.result import RunSpec
-from backtest.store import Store
+from backtest.market.bars import Series, Span, table_of
+from backtest.metrics.account import sample as account
+from backtest.runs.record import RunSpec
+from backtest.store.store import Store
 
 AAPL = Series.parse("AAPL/1day")
 DAY_2023 = date(2023, 6, 1).toordinal()  # when IB's comparison of fixed and tiered was reckoned: SEC 8.00, TAF 7.27

@@ -7,9 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from market import store_with
 
-from backtest.bars import Series
-from backtest.cli import main
-from backtest.doctor import (
+from backtest.cli.app import main
+from backtest.emulator.faults import Faults
+from backtest.emulator.server import Gateway
+from backtest.errors import UsageError
+from backtest.market.bars import Series
+from backtest.onboarding.doctor import (
     examine,
     listening,
     of_clocks,
@@ -20,10 +23,7 @@ from backtest.doctor import (
     of_space,
     of_store,
 )
-from backtest.errors import UsageError
-from backtest.sources import Patience
-from backtest.sources.gateway import Gateway
-from backtest.sources.gateway.faults import Faults
+from backtest.sources.base import Patience
 
 SOUND = {"ib_insync": "0.9.86", "backtrader": "1.9.78.123", "pandas": "3.1.1", "pyarrow": "26.0.1"}
 AAPL = Series.parse("AAPL/1day")

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from market import store_with
 
-from backtest.bars import Series, Span
-from backtest.downloader import download
+from backtest.downloads.downloader import download
+from backtest.downloads.retry import Persistence
+from backtest.emulator.faults import Faults
+from backtest.emulator.server import Gateway
 from backtest.errors import (
     AmbiguousContract,
     BadRequest,
@@ -21,11 +23,9 @@ from backtest.errors import (
     UnknownContract,
     UsageError,
 )
-from backtest.persistence import Persistence
-from backtest.sources import Patience, connect
-from backtest.sources.gateway import Gateway
-from backtest.sources.gateway.faults import Faults
-from backtest.store import Store
+from backtest.market.bars import Series, Span
+from backtest.sources.base import Patience, connect
+from backtest.store.store import Store
 
 AAPL = Series.parse("AAPL/1day")
 SUMMER = datetime(2024, 7, 15, tzinfo=UTC)  # before the future of June has been expired for long
@@ -254,7 +254,7 @@ def test_the_source_works_in_a_thread_and_inside_a_running_loop(gateway):
 
 def test_no_order_can_be_placed_by_our_code():
     package = Path(__file__).parents[1] / "backtest"
-    client = "".join(path.read_text() for path in (package / "sources").glob("*.py"))
+    client = "".join(path.read_text() for path in (package / "sources").rglob("*.py"))
 
     assert "readonly=True" in client
     assert not any(word in client for word in ("placeOrder", "cancelOrder", "exerciseOptions"))

@@ -4,11 +4,11 @@ from datetime import UTC, date, datetime, timedelta
 import backtrader as bt
 import pytest
 
-from backtest.bars import Series, Span, table_of
-from backtest.engine import run
+from backtest.engine.simulation import run
+from backtest.engine.strategy import load, parameters
 from backtest.errors import NoBars, StrategyError, UsageError
-from backtest.store import Store
-from backtest.strategy import load, parameters
+from backtest.market.bars import Series, Span, table_of
+from backtest.store.store import Store
 
 DAILY = Series.parse("AAPL/1day")
 

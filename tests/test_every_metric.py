@@ -11,10 +11,10 @@ from handmade import fill, result_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.account import Account
-from backtest.definitions import METRICS
-from backtest.returns import REASONS, Undefined, equity_of, returns_of
-from backtest.trades import Trades
+from backtest.metrics.account import Account
+from backtest.metrics.returns import REASONS, Undefined, equity_of, returns_of
+from backtest.metrics.table import METRICS
+from backtest.metrics.trades import Trades
 
 NORMAL = NormalDist()
 Z, DENSITY = NORMAL.inv_cdf(0.05), NORMAL.pdf(NORMAL.inv_cdf(0.05))

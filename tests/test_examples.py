@@ -13,8 +13,8 @@ import pytest
 import typer
 from market import store_with
 
-from backtest.cli import app
-from backtest.sources.gateway import Gateway
+from backtest.cli.app import app
+from backtest.emulator.server import Gateway
 
 pytestmark = pytest.mark.docs
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from backtest.bars import Series, Span, table_of
-from backtest.costs import COSTS
-from backtest.engine import run
+from backtest.engine.account.commissions import COSTS
+from backtest.engine.execution import Slippage
+from backtest.engine.simulation import run
 from backtest.errors import NoBars, UsageError
-from backtest.execution import Slippage
-from backtest.lookahead import look_ahead
-from backtest.store import Store
+from backtest.market.bars import Series, Span, table_of
+from backtest.research.lookahead import look_ahead
+from backtest.store.store import Store
 
 START = datetime(2024, 1, 2, tzinfo=UTC)
 KINDS = ["Market", "Limit", "Stop", "StopLimit", "StopTrail", "StopTrailLimit", "Close"]
@@ -210,7 +210,7 @@ def test_a_slippage_that_is_none_is_refused(text):
 
 
 def test_a_run_without_slippage_stays_in_the_lean_loop(tmp_path, caplog):
-    caplog.set_level("INFO", "backtest.cerebro")
+    caplog.set_level("INFO", "backtest.engine.lean.cerebro")
     store = store_of(tmp_path, BARS)
 
     run(Orders, "AAPL/1day", store=store, costs="ib-tiered")

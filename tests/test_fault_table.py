@@ -18,16 +18,16 @@ import pytest
 from market import store_with
 from rawclient import RawClient
 
-from backtest.bars import Series, Span, union
-from backtest.calendars import span_of_sessions
-from backtest.downloader import DownloadReport, download
+from backtest.downloads.downloader import DownloadReport, download
+from backtest.downloads.retry import Persistence
+from backtest.emulator.faults import Faults
+from backtest.emulator.server import Gateway
 from backtest.errors import NoBars, NoConnection
-from backtest.persistence import Persistence
-from backtest.sources import Patience, connect
-from backtest.sources.gateway import Gateway
-from backtest.sources.gateway.faults import Faults
-from backtest.sources.ib import IbSource
-from backtest.store import Store
+from backtest.market.bars import Series, Span, union
+from backtest.market.calendars import span_of_sessions
+from backtest.sources.base import Patience, connect
+from backtest.sources.ib.source import IbSource
+from backtest.store.store import Store
 
 pytestmark = pytest.mark.slow
 

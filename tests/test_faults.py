@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from rawclient import RawClient, rows
 
+from backtest.emulator.faults import Fault, Faults
+from backtest.emulator.server import Gateway
 from backtest.errors import UsageError
-from backtest.sources.gateway import Gateway
-from backtest.sources.gateway.faults import Fault, Faults
-from backtest.store import Store
+from backtest.store.store import Store
 
 DAYS = ["20130227", "20130228", "20130301"]
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from backtest.bars import BarSize, Series, table_of
+from backtest.engine.feed import close_stamps, replay
 from backtest.errors import NoBars, UsageError
-from backtest.feed import close_stamps, replay
+from backtest.market.bars import BarSize, Series, table_of
 
 DAILY = Series.parse("AAPL/1day")
 HOURLY = Series.parse("AAPL/1hour")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from handmade import day, fill, result_of
 
-from backtest.account import hold
-from backtest.curves import exposures, monthly_returns, rolling, thinned
-from backtest.figures import COLOURS, FIGURES, NARROW, WIDE, shown, svg
-from backtest.returns import sharpe, volatility
+from backtest.metrics.account import hold
+from backtest.metrics.returns import sharpe, volatility
+from backtest.report.figure_data import exposures, monthly_returns, rolling, thinned
+from backtest.report.figures import COLOURS, FIGURES, NARROW, WIDE, shown, svg
 
 FILLS = [fill(0, 2, 10.0), fill(1, -2, 16.0), fill(2, -1, 15.0)]
 

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from market import store_with
 
-from backtest.bars import Series, Span
-from backtest.downloader import download, plan_download
+from backtest.downloads.downloader import download, plan_download
+from backtest.downloads.retry import Persistence
 from backtest.errors import BadBars, Conflict, NoBars, NoData, SourceError, UnknownContract, UsageError
-from backtest.persistence import Persistence
-from backtest.sources import Source, connect
+from backtest.market.bars import Series, Span
+from backtest.sources.base import Source, connect
 from backtest.sources.files import FileSource, bars_of, span_of, write_file
-from backtest.store import Store
+from backtest.store.store import Store
 
 DAILY, MINUTES = Series.parse("AAPL/1day"), Series.parse("AAPL/1min")
 CONTRIBUTING = Path(__file__).parents[1] / ".github" / "CONTRIBUTING.md"

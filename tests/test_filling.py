@@ -9,15 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 from market import contract, minute_bars, store_with
 
-from backtest.bars import Series, Span, schema
-from backtest.calendars import sessions, span_of_sessions
-from backtest.downloader import download, plan_download
+from backtest.downloads.downloader import download, plan_download
+from backtest.downloads.retry import Persistence
+from backtest.emulator.faults import Faults
+from backtest.emulator.server import Gateway
 from backtest.errors import UsageError
-from backtest.persistence import Persistence
-from backtest.sources import connect
-from backtest.sources.gateway import Gateway
-from backtest.sources.gateway.faults import Faults
-from backtest.store import Store
+from backtest.market.bars import Series, Span, schema
+from backtest.market.calendars import sessions, span_of_sessions
+from backtest.sources.base import connect
+from backtest.store.store import Store
 
 DAILY = Series.parse("AAPL/1day")
 MINUTES = Series.parse("AAPL/1min")

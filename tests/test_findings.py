@@ -7,10 +7,10 @@ import pyarrow.compute as pc
 import pytest
 from market import minute_bars
 
-from backtest.bars import Series, Span, schema, table_of
-from backtest.calendars import sessions
-from backtest.findings import inspect_bars
-from backtest.manifest import Answer
+from backtest.market.bars import Series, Span, schema, table_of
+from backtest.market.calendars import sessions
+from backtest.store.audit.findings import inspect_bars
+from backtest.store.manifest import Answer
 
 DAILY = Series.parse("AAPL/1day")
 MINUTES = Series.parse("AAPL/1min")

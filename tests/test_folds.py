@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backtest.errors import UsageError
-from backtest.folds import group_sizes, paths, purged_folds, walk_forward_folds
+from backtest.research.out_of_sample.folds import group_sizes, paths, purged_folds, walk_forward_folds
 
 
 def rows(folds):

@@ -10,9 +10,9 @@ import pytest
 from judge import complaints
 from stores.make_store import AT, CONTRACT, DAILY, MINUTES, NOON, daily, days, fill, minutes
 
-from backtest.bars import Span, table_of
-from backtest.manifest import FORMAT
-from backtest.store import Store
+from backtest.market.bars import Span, table_of
+from backtest.store.manifest import FORMAT
+from backtest.store.store import Store
 
 KEPT = sorted(folder for folder in (Path(__file__).parent / "stores").iterdir() if folder.name.isdigit())
 NEWEST = [folder for folder in KEPT if folder.name == str(FORMAT)]

@@ -20,13 +20,13 @@ from ib_insync import CFD, IB, Contract, Forex, Future, RequestError, Stock
 from market import store_with
 from rawclient import RawClient, framed, rows
 
-from backtest.bars import Series, Span, schema
+from backtest.emulator.faults import Faults
+from backtest.emulator.limiter import Limiter
+from backtest.emulator.protocol import BarsRequest, ContractQuery
+from backtest.emulator.server import Gateway
 from backtest.errors import UsageError
-from backtest.sources.gateway import Gateway
-from backtest.sources.gateway.faults import Faults
-from backtest.sources.gateway.limiter import Limiter
-from backtest.sources.gateway.wire import BarsRequest, ContractQuery
-from backtest.store import Store
+from backtest.market.bars import Series, Span, schema
+from backtest.store.store import Store
 
 ROOT = Path(__file__).parents[1]
 AAPL = Series.parse("AAPL/1day")

@@ -6,9 +6,9 @@ from typing import get_args
 
 import pytest
 
-from backtest.alignment import ALIGNMENTS
-from backtest.bars import KINDS, PRICES
-from backtest.findings import Level
+from backtest.engine.alignment import ALIGNMENTS
+from backtest.market.bars import KINDS, PRICES
+from backtest.store.audit.findings import Level
 
 TEXT = (Path(__file__).parents[1] / "docs" / "glossary.md").read_text("utf-8")
 ENTRIES = re.findall(r"^### (.+)$", TEXT, re.MULTILINE)

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backtest.errors import UsageError
-from backtest.grid import condition_of, grid_of, points
+from backtest.research.search.grid import condition_of, grid_of, points
 
 
 def test_a_range_ends_at_its_last_value_and_steps_are_decimal():

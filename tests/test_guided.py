@@ -2,9 +2,9 @@ import math
 
 import pytest
 
-from backtest import grid as grids
 from backtest.errors import UsageError
-from backtest.guided import ROUND, guided_points
+from backtest.research.search import grid as grids
+from backtest.research.search.optuna_search import ROUND, guided_points
 
 GRID = {"x": list(range(100)), "y": list(range(100))}
 

@@ -15,12 +15,12 @@ import pytest
 from judge import complaints
 from stores.make_store import daily, days
 
-from backtest.bars import Series, schema, table_of
-from backtest.disk import read_file
 from backtest.errors import BadStore, DamagedStore, DataError
-from backtest.manifest import LARGEST, MOST_ROWS, to_bytes
-from backtest.segments import segment_of
-from backtest.store import Store
+from backtest.market.bars import Series, schema, table_of
+from backtest.store.files import read_file
+from backtest.store.manifest import LARGEST, MOST_ROWS, to_bytes
+from backtest.store.segments import segment_of
+from backtest.store.store import Store
 
 DAILY = Series.parse("AAPL/1day")
 EVERY = 13  # the n-th byte is flipped; tests/soak flips each

@@ -13,8 +13,8 @@ import pytest
 from market import store_with
 from rawclient import RawClient
 
-from backtest import calendars
-from backtest.bars import Instrument, Series, Span
+from backtest.emulator.faults import Faults
+from backtest.emulator.server import Gateway
 from backtest.errors import (
     AmbiguousContract,
     LinkLost,
@@ -26,11 +26,12 @@ from backtest.errors import (
     UnknownContract,
     UsageError,
 )
-from backtest.sources import Patience, connect, contracts
-from backtest.sources.gateway import Gateway
-from backtest.sources.gateway.faults import Faults
-from backtest.sources.ib import IbSource
-from backtest.sources.limits import LEGACY, PRACTICAL
+from backtest.market import calendars
+from backtest.market.bars import Instrument, Series, Span
+from backtest.market.ib_limits import LEGACY, PRACTICAL
+from backtest.sources.base import Patience, connect
+from backtest.sources.ib import contracts
+from backtest.sources.ib.source import IbSource
 
 AAPL = Series.parse("AAPL/1day")
 HALF_MINUTES = Series.parse("AAPL/30secs")
@@ -370,7 +371,7 @@ def test_the_account_is_in_no_log(serve, caplog):
         source.fetch(AAPL, WINDOW)
     source.fetch(AAPL, WINDOW)
 
-    said = [str(vars(record)) for record in caplog.records if record.name.startswith("backtest.sources.ib")]
+    said = [str(vars(record)) for record in caplog.records if record.name.startswith("backtest.sources.ib.source")]
     assert said
     assert "DU0000000" not in "".join(str(vars(r)) for r in caplog.records if "gateway.wire" not in r.name)
     assert "DU0000000" not in str(caught.value)

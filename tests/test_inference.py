@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.inference import (
+from backtest.metrics.returns import kurtosis, sharpe, skew
+from backtest.metrics.sharpe_tests import (
     deflated_sharpe,
     expected_maximum,
     minimum_backtest_years,
@@ -21,7 +22,6 @@ from backtest.inference import (
     sharpe_interval,
     sharpe_scale,
 )
-from backtest.returns import kurtosis, sharpe, skew
 
 some_returns = st.lists(st.floats(-0.5, 0.5), min_size=3, max_size=60, unique=True).map(np.array)
 

@@ -12,7 +12,7 @@ from backtest.errors import (
     TooLong,
     UnknownContract,
 )
-from backtest.sources.link import Link, meaning, refusal
+from backtest.sources.ib.link import Link, meaning, refusal
 
 pytestmark = pytest.mark.second_client
 

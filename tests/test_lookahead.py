@@ -5,12 +5,12 @@ import backtrader as bt
 import honest
 import pytest
 
-from backtest import pins
-from backtest.bars import Series
 from backtest.errors import NoBars, UsageError
-from backtest.lookahead import look_ahead, look_ahead_of, warm_up
-from backtest.result import RunSpec
-from backtest.store import Store
+from backtest.market.bars import Series
+from backtest.research.lookahead import look_ahead, look_ahead_of, warm_up
+from backtest.runs.record import RunSpec
+from backtest.store import pins
+from backtest.store.store import Store
 
 APPLE = Series.parse("AAPL/1day")
 SAMPLE = {"store": Path(__file__).parents[1] / "data" / "sample", "span": (date(2010, 1, 4), date(2010, 12, 31))}

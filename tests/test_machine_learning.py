@@ -16,9 +16,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from backtest.engine import run
-from backtest.lookahead import look_ahead
-from backtest.strategy import load
+from backtest.engine.simulation import run
+from backtest.engine.strategy import load
+from backtest.research.lookahead import look_ahead
 
 pytestmark = pytest.mark.slow
 
@@ -117,7 +117,7 @@ def test_the_models_are_told_with_the_run_by_their_hashes(sample, tmp_path):
 
 
 def test_without_scikit_learn_it_says_what_to_install_and_what_needs_nothing():
-    code = "import sys; sys.modules['sklearn'] = None\nfrom backtest.cli import main\nmain(sys.argv[1:])"
+    code = "import sys; sys.modules['sklearn'] = None\nfrom backtest.cli.app import main\nmain(sys.argv[1:])"
     words = ["run", "machine_learning", "AAPL/1day", "--store", "data/sample", "--until", "2002-03-01"]
 
     ran = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -13,11 +13,25 @@ from handmade import day, fill, result_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest import returns
-from backtest.account import session_returns
-from backtest.bars import Series
-from backtest.definitions import GROUPS, METRICS, cost_drag, exposure, turnover
-from backtest.drawdown import (
+from backtest.errors import StrategyError, UsageError
+from backtest.market.bars import Series
+from backtest.metrics import returns
+from backtest.metrics.account import session_returns
+from backtest.metrics.benchmark import (
+    active_drawdown,
+    active_premium,
+    alpha,
+    beta,
+    common_dates,
+    correlation,
+    down_capture,
+    information_ratio,
+    m2,
+    tracking_error,
+    treynor,
+    up_capture,
+)
+from backtest.metrics.drawdown import (
     average_drawdown,
     burke,
     burke_modified,
@@ -32,23 +46,8 @@ from backtest.drawdown import (
     ulcer,
     underwater,
 )
-from backtest.errors import StrategyError, UsageError
-from backtest.metrics import measure, measure_returns
-from backtest.relative import (
-    active_drawdown,
-    active_premium,
-    alpha,
-    beta,
-    common_dates,
-    correlation,
-    down_capture,
-    information_ratio,
-    m2,
-    tracking_error,
-    treynor,
-    up_capture,
-)
-from backtest.returns import (
+from backtest.metrics.measurement import measure, measure_returns
+from backtest.metrics.returns import (
     REASONS,
     Undefined,
     cagr,
@@ -79,8 +78,8 @@ from backtest.returns import (
     volatility,
     yearly_returns,
 )
-from backtest.store import Store
-from backtest.trades import (
+from backtest.metrics.table import GROUPS, METRICS, cost_drag, exposure, turnover
+from backtest.metrics.trades import (
     average_loss,
     average_win,
     excursions,
@@ -92,6 +91,7 @@ from backtest.trades import (
     sqn,
     win_rate,
 )
+from backtest.store.store import Store
 
 # Bacon, Practical Portfolio Performance: the portfolio's 24 monthly returns from January 2000, in percent.
 BACON = np.array(
@@ -969,6 +969,6 @@ def test_trades_of_a_run_have_their_numbers():
 
 
 def test_every_reason_is_explained():
-    code = "".join(path.read_text() for path in Path(returns.__file__).parent.glob("*.py"))
+    code = "".join(path.read_text() for path in Path(returns.__file__).parents[1].rglob("*.py"))
 
     assert set(re.findall(r'Undefined\("([^"]+)"', code)) | {"constant", "too few", "undefined"} <= REASONS.keys()

@@ -11,16 +11,16 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from backtest.cli import main
+from backtest.cli.app import main
+from backtest.engine.strategy import load
 from backtest.errors import UsageError
-from backtest.scaffold import SERIES, TEMPLATES, scaffold
-from backtest.store import Store
-from backtest.strategy import load
+from backtest.onboarding.scaffold import SERIES, TEMPLATES, scaffold
+from backtest.store.store import Store
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-EVERY = ROOT / "backtest" / "templates" / "new" / "every"
+EVERY = ROOT / "backtest" / "onboarding" / "templates" / "every"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def folders(tmp_path_factory):
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_its_own_tests_pass_as_it_is(folders, template):
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "backtest.pytest_plugin"]
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "backtest.baselines.pytest_plugin"]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
     ran = subprocess.run(words, cwd=folders[template], env=environment, capture_output=True, text=True, check=False)

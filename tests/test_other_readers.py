@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 from pages import blocks
 
-from backtest.bars import Series, schema
+from backtest.market.bars import Series, schema
 
 PAGE = "docs/how-to/own-data.md"
 SHOWN = "data/bars/AAPL-STK-SMART-USD/1day/TRADES/rth/bars"

@@ -3,10 +3,10 @@ from random import Random
 
 import pytest
 
+from backtest.emulator.limiter import Limiter
+from backtest.emulator.protocol import BarsRequest, ContractQuery
 from backtest.errors import UsageError
-from backtest.sources.gateway.limiter import Limiter
-from backtest.sources.gateway.wire import BarsRequest, ContractQuery
-from backtest.sources.limits import (
+from backtest.market.ib_limits import (
     BURST_REQUESTS,
     BURST_SECONDS,
     IDENTICAL_SECONDS,
@@ -14,8 +14,8 @@ from backtest.sources.limits import (
     WINDOW_REQUESTS,
     WINDOW_SECONDS,
 )
-from backtest.sources.pacing import MARGIN, Ask, Budget, Flow
-from backtest.sources.state import State
+from backtest.sources.ib.pacing import MARGIN, Ask, Budget, Flow
+from backtest.sources.ib.shared_state import State
 
 NOW = 1_700_000_000.0
 

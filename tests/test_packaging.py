@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import backtest
-from backtest.cli import main
+from backtest.cli.app import main
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def test_the_wheel_carries_all_that_the_demo_needs(wheel):
 
     assert {f"backtest/_bundled/{path}" for path in sample} <= wheel
     assert {f"backtest/_bundled/strategies/{name}.py" for name in ("buy_and_hold", "sma_cross")} <= wheel
-    assert {"backtest/templates/report.html", "backtest/py.typed", "backtest/README.md"} <= wheel
+    assert {"backtest/report/templates/report.html", "backtest/py.typed", "backtest/README.md"} <= wheel
 
 
 def test_the_wheel_has_every_module(wheel):
@@ -46,11 +46,11 @@ def test_the_wheel_has_every_module(wheel):
 
 
 def test_the_wheel_has_every_file_of_the_templates(wheel):
-    templates = {path for path in (ROOT / "backtest" / "templates").rglob("*") if path.is_file()}
+    templates = {path for path in (ROOT / "backtest").glob("*/templates/**/*") if path.is_file()}
     kept = {str(path.relative_to(ROOT)) for path in templates if "__pycache__" not in path.parts}
 
     assert kept <= wheel
-    assert "backtest/templates/new/every/.github/workflows/strategies.yml" in kept
+    assert "backtest/onboarding/templates/every/.github/workflows/strategies.yml" in kept
 
 
 @pytest.fixture(scope="module")

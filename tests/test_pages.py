@@ -23,7 +23,7 @@ from pages import CRONTAB, NOT_RUN, PAGES, READ_BY, ROOT, TIMER, UNIT, Block, bl
 from PIL import Image
 
 from backtest import Store
-from backtest.cli import app
+from backtest.cli.app import app
 
 pytestmark = pytest.mark.docs
 
@@ -134,7 +134,9 @@ def options(name: str) -> set[str]:
 
 def other_options() -> set[str]:
     completion = {option for parameter in COMMANDS.params for option in parameter.opts}
-    return completion | set(re.findall(r'"(--[\w-]+)"', (ROOT / "backtest" / "pytest_plugin.py").read_text("utf-8")))
+    return completion | set(
+        re.findall(r'"(--[\w-]+)"', (ROOT / "backtest" / "baselines" / "pytest_plugin.py").read_text("utf-8"))
+    )
 
 
 # --- the reader
@@ -311,7 +313,7 @@ def test_the_files_in_the_picture_of_the_design_are_on_the_map():
 
     assert len(named) >= 10
     assert [
-        name for name in named if not [*(ROOT / "backtest").glob(name), *(ROOT / "backtest").glob(f"*/{name}")]
+        name for name in named if not [*(ROOT / "backtest").glob(name), *(ROOT / "backtest").glob(f"**/{name}")]
     ] == []
 
 

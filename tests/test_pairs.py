@@ -10,13 +10,13 @@ from ledger import Ledger, bars_of
 from statsmodels.regression.rolling import RollingOLS
 from statsmodels.tsa.stattools import coint
 
-from backtest.bars import Series, Span, table_of
-from backtest.bundle import bundled
-from backtest.calendars import sessions
-from backtest.cli import main
-from backtest.engine import run
-from backtest.store import Store
-from backtest.strategy import load
+from backtest._resources import bundled
+from backtest.cli.app import main
+from backtest.engine.simulation import run
+from backtest.engine.strategy import load
+from backtest.market.bars import Series, Span, table_of
+from backtest.market.calendars import sessions
+from backtest.store.store import Store
 
 PAIRS = load(str(bundled("strategies") / "pairs.py")).cls
 hedge, cointegration = (PAIRS.enter.__globals__[name] for name in ("hedge", "cointegration"))

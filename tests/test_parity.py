@@ -8,7 +8,7 @@ from parity_markets import Bar, market
 from parity_strategies import LOUD, QUIET
 from parity_trading import BARS, OTHER, assert_same, trading
 
-from backtest.costs import COSTS
+from backtest.engine.account.commissions import COSTS
 
 Order = bt.Order
 EVERY_FEW = range(2, 28, 3)

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from market import minute_bars, store_with
 
-from backtest import pins
-from backtest.bars import Series, Span, rows_digest, schema
-from backtest.calendars import span_of_sessions
 from backtest.errors import BrokenPin, NoBars, UsageError
-from backtest.manifest import Segment, to_bytes
-from backtest.store import Store
+from backtest.market.bars import Series, Span, rows_digest, schema
+from backtest.market.calendars import span_of_sessions
+from backtest.store import pins
+from backtest.store.manifest import Segment, to_bytes
+from backtest.store.store import Store
 
 AAPL = Series.parse("AAPL/5mins")
 DAILY = Series.parse("AAPL/1day")

@@ -5,12 +5,12 @@ from pathlib import Path
 import exchange_calendars
 import pytest
 
-from backtest import calendars
-from backtest.bars import Instrument, Series, Span
-from backtest.calendars import calendar_name, exact, sessions, sessions_a_year, span_of_sessions, time_zone
 from backtest.errors import UsageError
-from backtest.sources import plan
+from backtest.market import calendars
+from backtest.market.bars import Instrument, Series, Span
+from backtest.market.calendars import calendar_name, exact, sessions, sessions_a_year, span_of_sessions, time_zone
 from backtest.sources.files import FileSource
+from backtest.sources.ib import requests
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 MINUTES = Series.parse("AAPL/1min")
@@ -80,61 +80,61 @@ def test_an_exchange_without_a_calendar_is_named():
 def test_twenty_years_of_daily_bars_are_one_request():
     span = Span.of_dates(date(2004, 1, 2), date(2023, 12, 29))
 
-    assert plan.windows(DAILY, span) == [span]
-    assert plan.duration(DAILY, span, NOW) == "21 Y"  # 20 years have leap days: 7,302 days are over 20 x 365
-    assert plan.end_text(DAILY, span) == "20231230-00:00:00"
+    assert requests.windows(DAILY, span) == [span]
+    assert requests.duration(DAILY, span, NOW) == "21 Y"  # 20 years have leap days: 7,302 days are over 20 x 365
+    assert requests.end_text(DAILY, span) == "20231230-00:00:00"
 
 
 def test_a_few_daily_bars_are_asked_for_by_days():
-    assert plan.duration(DAILY, Span.of_dates(date(2024, 1, 2), date(2024, 1, 5)), NOW) == "4 D"
+    assert requests.duration(DAILY, Span.of_dates(date(2024, 1, 2), date(2024, 1, 5)), NOW) == "4 D"
 
 
 def test_a_weekend_needs_no_request():
-    assert plan.windows(DAILY, Span.of_dates(date(2024, 1, 6), date(2024, 1, 7))) == []
-    assert plan.windows(MINUTES, Span(utc(2024, 1, 6), utc(2024, 1, 8))) == []
+    assert requests.windows(DAILY, Span.of_dates(date(2024, 1, 6), date(2024, 1, 7))) == []
+    assert requests.windows(MINUTES, Span(utc(2024, 1, 6), utc(2024, 1, 8))) == []
 
 
 def test_a_year_of_minutes_takes_twelve_requests_that_end_with_sessions():
     span = span_of_sessions(MINUTES, date(2023, 1, 3), date(2023, 12, 29))
     closes = {s.close for s in sessions(MINUTES.instrument, date(2023, 1, 3), date(2023, 12, 29))}
 
-    windows = plan.windows(MINUTES, span)
+    windows = requests.windows(MINUTES, span)
 
     assert len(windows) == 12  # 250 sessions, 21 at once
     assert {w.end for w in windows} <= closes
     assert windows[0].start == span.start
     assert windows[-1].end == span.end
     assert all(a.end == b.start for a, b in itertools.pairwise(windows))
-    assert plan.duration(MINUTES, windows[0], NOW) == "21 D"
+    assert requests.duration(MINUTES, windows[0], NOW) == "21 D"
 
 
 def test_a_window_of_one_half_day_is_one_session():
     span = span_of_sessions(MINUTES, date(2024, 7, 3), date(2024, 7, 4))
 
-    (window,) = plan.windows(MINUTES, span)
+    (window,) = requests.windows(MINUTES, span)
 
-    assert plan.duration(MINUTES, window, NOW) == "1 D"
-    assert plan.end_text(MINUTES, window) == "20240703-17:00:00"
+    assert requests.duration(MINUTES, window, NOW) == "1 D"
+    assert requests.end_text(MINUTES, window) == "20240703-17:00:00"
 
 
 def test_seconds_are_asked_for_within_a_session():
     series = Series.parse("AAPL/1secs")
     span = span_of_sessions(series, date(2024, 7, 3), date(2024, 7, 3))
 
-    windows = plan.windows(series, span)
+    windows = requests.windows(series, span)
 
     assert len(windows) == 7  # 12,600 s, 2,000 at once
-    assert plan.duration(series, windows[0], NOW) == "2000 S"
-    assert plan.duration(series, windows[-1], NOW) == "600 S"
+    assert requests.duration(series, windows[0], NOW) == "2000 S"
+    assert requests.duration(series, windows[-1], NOW) == "600 S"
 
 
 def test_adjusted_prices_are_one_request_up_to_now():
     series = Series.parse("AAPL/1day/ADJUSTED_LAST")
     span = Span.of_dates(date(2000, 3, 1), date(2013, 3, 1))
 
-    assert plan.windows(series, span) == [span]
-    assert plan.end_text(series, span) == ""
-    assert plan.duration(series, span, NOW) == "27 Y"
+    assert requests.windows(series, span) == [span]
+    assert requests.end_text(series, span) == ""
+    assert requests.duration(series, span, NOW) == "27 Y"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_adjusted_prices_are_one_request_up_to_now():
 )
 def test_what_ib_never_serves_is_refused_before_it_is_asked_for(text):
     with pytest.raises(UsageError, match="IB"):
-        plan.refuse_impossible(Series.parse(text), Span.of_dates(date(2024, 1, 2), date(2024, 1, 5)), NOW)
+        requests.refuse_impossible(Series.parse(text), Span.of_dates(date(2024, 1, 2), date(2024, 1, 5)), NOW)
 
 
 def test_a_daily_bar_is_finished_half_an_hour_after_its_session():
@@ -205,11 +205,11 @@ def test_a_week_and_a_month_are_finished_when_the_next_has_begun(text, last):
     ],
 )
 def test_a_step_is_halved_down_to_the_least_that_ib_takes(text, step, half):
-    assert plan.halved(step, Series.parse(text).size) == half
+    assert requests.halved(step, Series.parse(text).size) == half
 
 
 def test_part_of_a_session_is_asked_for_by_seconds():
     window = Span(utc(2024, 7, 1, 10), utc(2024, 7, 1, 15, 30))
 
-    assert plan.duration(MINUTES, window, NOW) == "7200 S"  # from the opening at 13:30
-    assert plan.end_text(MINUTES, window) == "20240701-15:30:00"
+    assert requests.duration(MINUTES, window, NOW) == "7200 S"  # from the opening at 13:30
+    assert requests.end_text(MINUTES, window) == "20240701-15:30:00"

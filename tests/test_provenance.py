@@ -4,10 +4,10 @@ import pyarrow.parquet as pq
 import pytest
 from stores.make_store import daily, days, minutes
 
-from backtest.bars import Series, Span
 from backtest.errors import UsageError
-from backtest.segments import NEWEST
-from backtest.store import Store
+from backtest.market.bars import Series, Span
+from backtest.store.segments import NEWEST
+from backtest.store.store import Store
 
 DAILY, MINUTES = Series.parse("AAPL/1day"), Series.parse("EUR-CASH/1min")
 AT = datetime(2024, 3, 1, tzinfo=UTC)

@@ -17,13 +17,16 @@ import pyarrow.csv
 import pytest
 
 import backtest
-from backtest import lookahead, metrics, pins, validity
-from backtest.bars import ContractDetails, Series, Span
-from backtest.clock import utc_now
+from backtest._clock import utc_now
+from backtest.downloads.retry import Persistence
 from backtest.errors import BacktestError
-from backtest.persistence import Persistence
-from backtest.sources import Patience
-from backtest.store import Store
+from backtest.market.bars import ContractDetails, Series, Span
+from backtest.metrics import measurement
+from backtest.research import lookahead
+from backtest.sources.base import Patience
+from backtest.store import pins
+from backtest.store.store import Store
+from backtest.validity import validation
 
 SINCE, UNTIL = date(2003, 1, 2), date(2003, 6, 30)
 TEXT = "AAPL/1day"
@@ -58,7 +61,7 @@ def faces() -> Iterator[tuple[str, Callable[..., Any]]]:
         thing = getattr(backtest, name)
         if callable(thing) and not (isinstance(thing, type) and issubclass(thing, Exception)):
             yield name, thing
-    yield from (("look_ahead", lookahead.look_ahead), ("warm_up", lookahead.warm_up), ("validate", validity.validate))
+    yield from (("look_ahead", lookahead.look_ahead), ("warm_up", lookahead.warm_up), ("validate", validation.validate))
 
 
 def kinds() -> dict[str, type]:
@@ -72,7 +75,7 @@ def kinds() -> dict[str, type]:
         if isinstance(made, type) and made.__module__.startswith("backtest."):
             found[made.__name__] = made
     return {name: kind for name, kind in found.items() if name not in ("Source", "ArrowFeed")} | {
-        "Stats": metrics.Stats
+        "Stats": measurement.Stats
     }
 
 
@@ -147,7 +150,7 @@ def base(tmp_path_factory, sample) -> dict[str, Any]:
         "Instrument": AAPL.instrument,
         "Span": SPAN,
         "BarSize": AAPL.size,
-        "Validity": validity.validate(first, samples=10),
+        "Validity": validation.validate(first, samples=10),
         "WalkForward": backtest.walk_forward(Holds, AAPL, {"fast": [2, 4]}, **windows),
         "CrossValidation": backtest.cross_validate(
             Holds, AAPL, {"fast": [2, 4]}, store=store, folder=folder / "groups", groups=3, tested=1

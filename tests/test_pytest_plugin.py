@@ -47,7 +47,7 @@ def run_pytest(folder, *words, alone=True):
     """Run pytest with this plugin alone, which takes a fifth of the time; or with all that are installed."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
     if alone:
-        command += ["-p", "backtest.pytest_plugin"]
+        command += ["-p", "backtest.baselines.pytest_plugin"]
     environment = {**os.environ, **({"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} if alone else {})}
     ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return ran.returncode, ran.stdout

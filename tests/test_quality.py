@@ -5,10 +5,10 @@ import pyarrow.compute as pc
 import pytest
 from market import minute_bars
 
-from backtest.bars import Series, Span, schema, table_of
-from backtest.cli import main
+from backtest.cli.app import main
 from backtest.errors import BadBars
-from backtest.quality import check_answer, compare, missing_sessions
+from backtest.market.bars import Series, Span, schema, table_of
+from backtest.market.checks import check_answer, compare, missing_sessions
 
 DAILY = Series.parse("AAPL/1day")
 MINUTES = Series.parse("AAPL/1min")

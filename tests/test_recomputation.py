@@ -15,8 +15,8 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from backtest import run
-from backtest.account import sample
-from backtest.drawdown import deepest, drawdowns
+from backtest.metrics.account import sample
+from backtest.metrics.drawdown import deepest, drawdowns
 
 ROOT = Path(__file__).resolve().parents[1]
 CENT = 0.005  # money that differs by less is the same to the cent

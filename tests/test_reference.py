@@ -10,9 +10,9 @@ from making.markdown import plain
 from test_every_metric import COUNTED
 
 import backtest
-from backtest.cli import app
-from backtest.definitions import METRICS
-from backtest.sources import limits
+from backtest.cli.app import app
+from backtest.market import ib_limits
+from backtest.metrics.table import METRICS
 
 COMMANDS = {name: one for name, one in typer.main.get_command(app).commands.items() if not one.hidden}
 
@@ -70,7 +70,7 @@ def test_every_code_of_ib_that_is_known_by_itself_is_explained_and_no_other():
 
 
 def test_every_number_that_ib_allows_is_shown():
-    numbers = {name for name, value in vars(limits).items() if isinstance(value, int | float)}
+    numbers = {name for name, value in vars(ib_limits).items() if isinstance(value, int | float)}
 
     assert {name for name in numbers if f"| `{name}` |" not in committed("ib-errors.md")} == set()
-    assert {size for size in limits.PRACTICAL if f"| {size} |" not in committed("ib-errors.md")} == set()
+    assert {size for size in ib_limits.PRACTICAL if f"| {size} |" not in committed("ib-errors.md")} == set()

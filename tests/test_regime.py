@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backtest.errors import UsageError
-from backtest.regime import regimes, rising, turbulent
+from backtest.validity.regimes import regimes, rising, turbulent
 
 
 def test_a_session_is_bull_where_the_close_before_was_at_or_above_its_mean():

@@ -25,15 +25,15 @@ from moved import (
     unload,
 )
 
-from backtest.bars import Span
-from backtest.baseline import Baseline, _digits, compare, load, month_digests, save
-from backtest.calendars import span_of_sessions
-from backtest.causes import CAUSE, LIKELY, NO_PART, TOGETHER, UNKNOWN, Scene, repeat
-from backtest.costs import COSTS
-from backtest.engine import run
+from backtest.baselines.baseline import Baseline, _digits, compare, load, month_digests, save
+from backtest.baselines.causes import CAUSE, LIKELY, NO_PART, TOGETHER, UNKNOWN, Scene, repeat
+from backtest.baselines.drift import FAILED, MOVED, SAME, accept_kept, check, check_kept, files, markdown, reproduce
+from backtest.engine.account.commissions import COSTS
+from backtest.engine.simulation import run
 from backtest.errors import UsageError
-from backtest.regression import FAILED, MOVED, SAME, accept_kept, check, check_kept, files, markdown, reproduce
-from backtest.store import Store
+from backtest.market.bars import Span
+from backtest.market.calendars import span_of_sessions
+from backtest.store.store import Store
 
 # Invested where the close is above a round number that bars do reach.
 LEVEL = """

@@ -11,10 +11,10 @@ import mutations
 import pytest
 from market import store_with
 
-from backtest.bars import Series
-from backtest.sources.gateway import Gateway
-from backtest.sources.gateway.faults import Faults
-from backtest.store import Store
+from backtest.emulator.faults import Faults
+from backtest.emulator.server import Gateway
+from backtest.market.bars import Series
+from backtest.store.store import Store
 
 pytestmark = pytest.mark.crash
 

@@ -15,14 +15,14 @@ from bucket import KEY, SECRET, Bucket
 from judge import complaints
 from market import minute_bars, store_with
 
-from backtest import pins
-from backtest.bars import Series, Span, schema
-from backtest.calendars import span_of_sessions
 from backtest.errors import BadStore, Conflict, DamagedStore, NoBars, NoConnection, UsageError
-from backtest.manifest import of_bytes, to_bytes
-from backtest.publishing import Published, publish
-from backtest.remote import open_folder, open_store
-from backtest.store import Store
+from backtest.market.bars import Series, Span, schema
+from backtest.market.calendars import span_of_sessions
+from backtest.store import pins
+from backtest.store.manifest import of_bytes, to_bytes
+from backtest.store.publishing import Published, publish
+from backtest.store.remote import open_folder, open_store
+from backtest.store.store import Store
 
 AAPL = Series.parse("AAPL/5mins")
 BRK = Series.parse("BRK B/1day")

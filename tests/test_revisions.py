@@ -5,9 +5,9 @@ import pytest
 from judge import complaints
 from stores.make_store import daily, days
 
-from backtest.bars import ContractDetails, Series, Span, schema, table_of
 from backtest.errors import DamagedStore, NoBars
-from backtest.store import Store
+from backtest.market.bars import ContractDetails, Series, Span, schema, table_of
+from backtest.store.store import Store
 
 DAILY, MINUTES = Series.parse("AAPL/1day"), Series.parse("AAPL/1min")
 AT = datetime(2024, 3, 1, tzinfo=UTC)

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from bucket import KEY, SECRET, Bucket
 
-from backtest.cli import main
-from backtest.sources.gateway.wire import ACCOUNT
+from backtest.cli.app import main
+from backtest.emulator.protocol import ACCOUNT
 
 pytestmark = pytest.mark.slow
 

@@ -6,13 +6,13 @@ import backtrader as bt
 import numpy as np
 import pytest
 
-from backtest.bars import Series, Span, table_of
-from backtest.cli import main
-from backtest.costs import COSTS
-from backtest.engine import run
+from backtest.cli.app import main
+from backtest.engine.account.commissions import COSTS
+from backtest.engine.simulation import run
+from backtest.engine.sizing import Sizing, affordable
 from backtest.errors import UsageError
-from backtest.sizing import Sizing, affordable
-from backtest.store import Store
+from backtest.market.bars import Series, Span, table_of
+from backtest.store.store import Store
 
 START = datetime(2024, 1, 2, tzinfo=UTC)
 

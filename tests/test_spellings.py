@@ -10,20 +10,21 @@ import pytest
 from market import minute_bars, store_with
 from spellings.make_spellings import SERIES
 
-from backtest import download, pins, run, sweep
-from backtest.bars import ContractDetails, Instrument, Series, Span
-from backtest.baseline import Baseline
-from backtest.calendars import span_of_sessions
+from backtest import download, run, sweep
+from backtest.baselines.baseline import Baseline
+from backtest.emulator.server import Gateway
 from backtest.errors import AmbiguousContract, NoBars, UnknownContract, UsageError
-from backtest.listing import list_series
-from backtest.manifest import of_bytes, to_bytes
-from backtest.result import RunResult
-from backtest.sources import connect
-from backtest.sources.gateway import Gateway
-from backtest.store import Store
-from backtest.sweeps import default_folder
-from backtest.verification import verify
-from backtest.workers import job_of
+from backtest.market.bars import ContractDetails, Instrument, Series, Span
+from backtest.market.calendars import span_of_sessions
+from backtest.research.search.executors import job_of
+from backtest.research.search.sweeps import default_folder
+from backtest.runs.record import RunResult
+from backtest.sources.base import connect
+from backtest.store import pins
+from backtest.store.audit.listing import list_series
+from backtest.store.audit.verification import verify
+from backtest.store.manifest import of_bytes, to_bytes
+from backtest.store.store import Store
 
 KEPT = Path(__file__).parent / "spellings"
 SPRING = datetime(2024, 3, 28, tzinfo=UTC)

@@ -13,9 +13,9 @@ import pytest
 import storage
 from judge import complaints
 
-from backtest.bars import ContractDetails, Series, Span, schema, table_of
 from backtest.errors import BadBars, BadStore, Conflict, DamagedStore, NoBars
-from backtest.store import Store
+from backtest.market.bars import ContractDetails, Series, Span, schema, table_of
+from backtest.store.store import Store
 
 DAILY = Series.parse("AAPL/1day")
 MINUTES = Series.parse("AAPL/1min")

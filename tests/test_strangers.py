@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from handmade import fill, result_of
 
-from backtest.cli import main
-from backtest.engine import run
-from backtest.sweeps import Sweep, sweep
+from backtest.cli.app import main
+from backtest.engine.simulation import run
+from backtest.research.search.sweeps import Sweep, sweep
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = str(ROOT / "data" / "sample")

@@ -11,13 +11,13 @@ import pytest
 from ledger import Ledger, bars_of
 
 from backtest import replay
-from backtest.bars import Series
-from backtest.bundle import bundled
-from backtest.cli import main
-from backtest.engine import run
+from backtest._resources import bundled
+from backtest.cli.app import main
+from backtest.engine.simulation import run
+from backtest.engine.strategy import load
 from backtest.errors import StrategyError
-from backtest.lookahead import look_ahead
-from backtest.strategy import load
+from backtest.market.bars import Series
+from backtest.research.lookahead import look_ahead
 
 ONE, TWO = ["AAPL/1day"], ["AAPL/1day", "IBM/1day"]
 FOUR = ["AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day"]

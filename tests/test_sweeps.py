@@ -14,16 +14,16 @@ import pytest
 import sweeps
 from bucket import KEY, SECRET, Bucket
 
-from backtest.account import sample as account_of
-from backtest.cli import main
-from backtest.engine import run
+from backtest.cli.app import main
+from backtest.engine.simulation import run
 from backtest.errors import BadStore, BrokenPin, DamagedStore, StrategyError, UsageError
-from backtest.heatmap import medians
-from backtest.inference import probabilistic_sharpe
-from backtest.store import Store
-from backtest.sweeps import Sweep, sweep
-from backtest.trials import Trial, Trials
-from backtest.workers import Point, job_of, result_of, trials_of
+from backtest.metrics.account import sample as account_of
+from backtest.metrics.sharpe_tests import probabilistic_sharpe
+from backtest.research.search.executors import Point, job_of, result_of, trials_of
+from backtest.research.search.heatmap import medians
+from backtest.research.search.sweeps import Sweep, sweep
+from backtest.research.search.trials import Trial, Trials
+from backtest.store.store import Store
 
 ROOT = Path(__file__).parents[1]
 SMA = str(ROOT / "strategies" / "sma_cross.py")

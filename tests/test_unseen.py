@@ -5,15 +5,15 @@ from datetime import UTC, date, datetime, time
 import numpy as np
 import pytest
 
-from backtest.bars import Series, Span, table_of
-from backtest.calendars import sessions
-from backtest.cli import main
-from backtest.engine import run
+from backtest.cli.app import main
+from backtest.engine.simulation import run
 from backtest.errors import StrategyError, UsageError
-from backtest.store import Store
-from backtest.sweeps import sweep
-from backtest.trials import Trials
-from backtest.unseen import cross_validate, walk_forward
+from backtest.market.bars import Series, Span, table_of
+from backtest.market.calendars import sessions
+from backtest.research.out_of_sample.walk_forward import cross_validate, walk_forward
+from backtest.research.search.sweeps import sweep
+from backtest.research.search.trials import Trials
+from backtest.store.store import Store
 
 AAPL = Series.parse("AAPL/1day")
 DAYS = [one.day for one in sessions(AAPL.instrument, date(2024, 1, 2), date(2024, 6, 28))]

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from handmade import day, fill, result_of
 
-from backtest.account import sample
-from backtest.returns import equity_of
-from backtest.validity import (
+from backtest.metrics.account import sample
+from backtest.metrics.returns import equity_of
+from backtest.validity.validation import (
     OF_SESSIONS,
     OF_TRADES,
     block_length,

@@ -15,14 +15,14 @@ import pyarrow.compute as pc
 import pytest
 from market import minute_bars, store_with
 
-from backtest.bars import Series, Span, schema
-from backtest.calendars import span_of_sessions
-from backtest.coverage import EMPTY, FULL, MISSING, PARTIAL, coverage_of, strips
 from backtest.errors import BadStore, DamagedStore, NoBars
-from backtest.manifest import Answer
-from backtest.repairs import repair
-from backtest.store import Store
-from backtest.verification import Unreadable, verify
+from backtest.market.bars import Series, Span, schema
+from backtest.market.calendars import span_of_sessions
+from backtest.store.audit.coverage import EMPTY, FULL, MISSING, PARTIAL, coverage_of, strips
+from backtest.store.audit.repairs import repair
+from backtest.store.audit.verification import Unreadable, verify
+from backtest.store.manifest import Answer
+from backtest.store.store import Store
 
 DAILY = Series.parse("IBM/1day")
 MINUTES = Series.parse("AAPL/1min")

@@ -4,12 +4,12 @@ import backtrader as bt
 import numpy as np
 import pytest
 
-from backtest.bars import Series
-from backtest.calendars import span_of_sessions
+from backtest.engine.strategy import load
 from backtest.errors import StrategyError, UsageError
-from backtest.store import Store
-from backtest.strategy import load
-from backtest.windows import Window, run_window
+from backtest.market.bars import Series
+from backtest.market.calendars import span_of_sessions
+from backtest.research.out_of_sample.window import Window, run_window
+from backtest.store.store import Store
 
 AAPL = Series.parse("AAPL/1day")
 YEAR = Window(date(2004, 1, 2), date(2004, 12, 31))
@@ -110,7 +110,7 @@ def test_an_order_before_the_window_is_an_error(sample):
 
 
 def test_without_a_warm_up_a_window_is_a_run_of_its_own(sample):
-    from backtest.engine import run
+    from backtest.engine.simulation import run
 
     found = windowed("sma_cross", sample, since=YEAR.first)
     alone = run("sma_cross", AAPL, store=sample, span=(YEAR.first, YEAR.last))

@@ -10,9 +10,10 @@ from random import Random
 import pytest
 from rawclient import RawClient, rows
 
-from backtest.bars import ContractDetails, Instrument, table_of
+from backtest.emulator import protocol
+from backtest.emulator.server import Gateway
 from backtest.errors import LinkLost, Refused
-from backtest.sources.gateway import Gateway, wire
+from backtest.market.bars import ContractDetails, Instrument, table_of
 
 NOON = datetime(2024, 3, 4, 17, tzinfo=UTC)
 APPLE = Instrument("AAPL")
@@ -26,8 +27,8 @@ def fields_of(frame: bytes) -> list[str]:
 
 def bars_message(version: int, *bars: tuple[float | int | None, ...], format_date: int = 2) -> list[str]:
     table = table_of((NOON, 1.0, 1.0, 1.0, *bar) for bar in bars)
-    times = wire.stamps(table, False, format_date, "US/Eastern", version)
-    return fields_of(wire.bars_answer(7, times, table, "S", "E", version)[0])
+    times = protocol.stamps(table, False, format_date, "US/Eastern", version)
+    return fields_of(protocol.bars_answer(7, times, table, "S", "E", version)[0])
 
 
 # --- conversations in bytes written by hand
@@ -111,7 +112,7 @@ def test_bars_from_version_196_end_with_a_message_of_their_own(gateway: Gateway)
     ],
 )
 def test_an_error_grows_with_the_version(version: int, fields: list[str]) -> None:
-    assert fields_of(wire.error(7, 200, "No", version, NOON)) == fields
+    assert fields_of(protocol.error(7, 200, "No", version, NOON)) == fields
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_an_error_grows_with_the_version(version: int, fields: list[str]) -> Non
                            (164, 40), (182, 41), (186, 42)],
 )  # fmt: skip
 def test_details_have_the_fields_of_their_version(version: int, count: int) -> None:
-    fields = fields_of(wire.details(7, APPLE, FACTS, ("", ""), version))
+    fields = fields_of(protocol.details(7, APPLE, FACTS, ("", ""), version))
 
     assert len(fields) == count
     assert fields[:3] == (["10", "8", "7"] if version < 164 else ["10", "7", "AAPL"])
@@ -129,7 +130,7 @@ def test_details_have_the_fields_of_their_version(version: int, count: int) -> N
 def test_a_name_beyond_ascii_is_escaped_where_clients_unescape_it() -> None:
     facts = replace(FACTS, name="Nestlé \\ Ko")
 
-    new, old = (fields_of(wire.details(7, APPLE, facts, ("", ""), version)) for version in (157, 152))
+    new, old = (fields_of(protocol.details(7, APPLE, facts, ("", ""), version)) for version in (157, 152))
 
     assert "Nestl\\xe9 \\\\ Ko" in new
     assert "Nestlé \\ Ko" in old
@@ -175,7 +176,7 @@ def test_stamps_as_text_follow_daylight_saving() -> None:
     times = [datetime(2024, 3, day, 14, tzinfo=UTC) for day in (8, 11)]
     table = table_of((time, 1.0, 1.0, 1.0, 1.0, None, None, None) for time in times)
 
-    texts = wire.stamps(table, False, 1, "US/Eastern", 176).to_pylist()
+    texts = protocol.stamps(table, False, 1, "US/Eastern", 176).to_pylist()
 
     assert texts == ["20240308 09:00:00 US/Eastern", "20240311 10:00:00 US/Eastern"]
 
@@ -188,9 +189,9 @@ WISH = ["1", "20240304-00:00:00", "1 min", "1 D", "0", "TRADES", "2"]
 
 @pytest.mark.parametrize(("version", "before", "after"), [(100, ["6"], [""]), (157, [], ["1", ""])])
 def test_a_request_for_bars_is_read_at_old_and_new_versions(version: int, before: list[str], after: list[str]) -> None:
-    request = wire.decode(["20", *before, "7", *CONTRACT, *WISH, *after], version)
+    request = protocol.decode(["20", *before, "7", *CONTRACT, *WISH, *after], version)
 
-    assert isinstance(request, wire.BarsRequest)
+    assert isinstance(request, protocol.BarsRequest)
     assert (request.req_id, request.size, request.duration, request.format_date) == (7, "1 min", "1 D", 2)
     assert (request.regular_hours, request.keep_up_to_date) == (False, version == 157)
     assert (request.contract.expiry, request.contract.exchange, request.contract.include_expired) == (
@@ -203,9 +204,9 @@ def test_a_request_for_bars_is_read_at_old_and_new_versions(version: int, before
 def test_the_legs_of_a_combination_are_passed_over() -> None:
     contract = ["0", "XY", "BAG", *CONTRACT[3:]]
 
-    request = wire.decode(["20", "7", *contract, *WISH, "1", "11", "1", "BUY", "SMART", "1", ""], 157)
+    request = protocol.decode(["20", "7", *contract, *WISH, "1", "11", "1", "BUY", "SMART", "1", ""], 157)
 
-    assert isinstance(request, wire.BarsRequest)
+    assert isinstance(request, protocol.BarsRequest)
     assert request.keep_up_to_date
 
 
@@ -214,15 +215,15 @@ def test_the_legs_of_a_combination_are_passed_over() -> None:
 )
 def test_a_request_that_cannot_be_read_is_refused(fields: list[str]) -> None:
     with pytest.raises(Refused, match="Error reading request") as caught:
-        wire.decode(fields, 176)
+        protocol.decode(fields, 176)
 
     assert caught.value.code == 320
 
 
 def test_an_unknown_request_is_read_as_plain() -> None:
-    assert wire.decode(["12345", "a", "b"], 176) == wire.PlainRequest(12345)
+    assert protocol.decode(["12345", "a", "b"], 176) == protocol.PlainRequest(12345)
 
 
 def test_what_begins_with_no_number_is_no_message() -> None:
     with pytest.raises(LinkLost, match="no message id"):
-        wire.decode(["hello"], 176)
+        protocol.decode(["hello"], 176)

@@ -5,8 +5,8 @@ import signal
 import sys
 from datetime import UTC, date, datetime
 
-from backtest.bars import Series, Span, table_of
-from backtest.store import Store
+from backtest.market.bars import Series, Span, table_of
+from backtest.store.store import Store
 
 CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.link")
 

@@ -8,10 +8,10 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from backtest.bars import COLUMNS, ContractDetails, Instrument, Series, Span, check_bars, refuse_made, schema
-from backtest.clock import Clock, utc_now
+from backtest._clock import Clock, utc_now
 from backtest.errors import BadBars, NoBars, NoData, UnknownContract, UsageError
-from backtest.sources import Source
+from backtest.market.bars import COLUMNS, ContractDetails, Instrument, Series, Span, check_bars, refuse_made, schema
+from backtest.sources.base import Source
 from backtest.sources.times import is_text, moments_of, stamps_of, zone_named
 
 if TYPE_CHECKING:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from backtest.bars import Series
-from backtest.calendars import time_zone
 from backtest.errors import BadBars, UsageError
-
-if TYPE_CHECKING:
-    pass
-
+from backtest.market.bars import Series
+from backtest.market.calendars import time_zone
 
 _MIDNIGHT = time()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ import typer
 from making.markdown import fenced, linked, page, paragraph, plain, summary, table
 
 from backtest import errors
-from backtest.cli import app
+from backtest.cli.app import app
 
 
 def commands_page() -> str:

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 
 from making.markdown import linked, page, paragraph, sentence, summary, table
 
-from backtest import errors, persistence
-from backtest.sources import Patience, limits, link
+from backtest import errors
+from backtest.downloads import retry
+from backtest.market import ib_limits
+from backtest.sources.base import Patience
+from backtest.sources.ib import link
 
 _WORDS = {
     100: "messages come faster than IB allows",
@@ -94,13 +97,13 @@ def ib_page() -> str:
             "`practical` is how a download begins, `legacy` is asked for by `ib://HOST:PORT?limits=legacy`. A gateway "
             "that refuses a step is asked for less, and that is remembered."
         ),
-        table(("bar size", "practical", "legacy"), *((one, limits.PRACTICAL[one], limits.LEGACY[one])
-                                                     for one in limits.PRACTICAL)),
+        table(("bar size", "practical", "legacy"), *((one, ib_limits.PRACTICAL[one], ib_limits.LEGACY[one])
+                                                     for one in ib_limits.PRACTICAL)),
         "## How long a duration may be",
-        table(("unit", "most of it"), *((f"`{unit}`", f"{most:,}") for unit, most in limits.LONGEST.items())),
+        table(("unit", "most of it"), *((f"`{unit}`", f"{most:,}") for unit, most in ib_limits.LONGEST.items())),
         "## Prices that an instrument never has",
         table(("kind", "never"), *((kind, ", ".join(f"`{one}`" for one in never))
-                                   for kind, never in limits.NEVER_SHOWN.items())),
+                                   for kind, never in ib_limits.NEVER_SHOWN.items())),
     )  # fmt: skip
 
 
@@ -121,7 +124,7 @@ def _kind(kind: type[errors.SourceError]) -> tuple[str, ...]:
 
 
 def _again(kind: type[errors.SourceError]) -> str:
-    patience, wait = persistence.Persistence(), Patience()
+    patience, wait = retry.Persistence(), Patience()
     if kind is errors.UnknownContract:
         return f"only in the {wait.belief:g} s after an outage, when it is not believed"
     if kind is errors.NoConnection:
@@ -160,14 +163,14 @@ def _texts() -> Iterator[tuple[str, str]]:
 
 
 def _legend() -> str:
-    return "S" + (inspect.getdoc(limits) or "").partition("\n\nS")[2]
+    return "S" + (inspect.getdoc(ib_limits) or "").partition("\n\nS")[2]
 
 
 def _limits() -> Iterator[tuple[str, str, str]]:
     """Yield each plain number of `limits.py` with what is written beside and above it."""
     about = ""
-    for line in inspect.getsource(limits).splitlines():
+    for line in inspect.getsource(ib_limits).splitlines():
         if not line or line.startswith("# "):
             about = line.removeprefix("# ")
         elif found := re.match(r"([A-Z_]+) = [\d_.]+(?:  # (.*))?$", line):
-            yield f"`{found[1]}`", f"{getattr(limits, found[1]):,g}", ": ".join(filter(None, [about, found[2]]))
+            yield f"`{found[1]}`", f"{getattr(ib_limits, found[1]):,g}", ": ".join(filter(None, [about, found[2]]))

@@ -11,7 +11,7 @@ from typing import Any
 
 from making.markdown import bullets, linked, page, paragraph
 
-from backtest import definitions, relative
+from backtest.metrics import benchmark, table
 
 _NOTATION = (
     "`E_0` is the cash at the start, `E_t` the equity at the end of session t after all costs, t = 1 … N.",
@@ -37,7 +37,7 @@ _ABOUT = {"return": "returns", "drawdown": "drawdowns", "benchmark": "the run be
 
 def metrics_page() -> str:
     """Return the page of METRICS, each with its formula, where it is undefined, and where it comes from."""
-    groups = {group: [one for one in _metrics() if one.group == group] for group in definitions.GROUPS}
+    groups = {group: [one for one in _metrics() if one.group == group] for group in table.GROUPS}
     return page(
         "Metrics",
         paragraph(
@@ -54,15 +54,15 @@ def metrics_page() -> str:
     )  # fmt: skip
 
 
-def _metrics() -> list[definitions.Metric]:
-    return list(definitions.METRICS.values())
+def _metrics() -> list[table.Metric]:
+    return list(table.METRICS.values())
 
 
 def _title(group: str) -> str:
     return f"Numbers about {_ABOUT.get(group, group)}"
 
 
-def _metric(metric: definitions.Metric) -> str:
+def _metric(metric: table.Metric) -> str:
     undefined, source = never_or_when(metric.name), source_of(metric.name)
     facts = [f"Unit: {_UNITS[metric.format]}.", f"Undefined: {undefined}."]
     facts += [f"Source: {source}"] if source else []
@@ -85,20 +85,20 @@ def source_of(name: str) -> str:
 def functions_of(name: str) -> list[Callable[..., Any]]:
     """Return the functions that compute a metric, as its row in `METRICS` names them."""
     names = _called()[name]
-    found = [getattr(definitions, one, None) or getattr(relative, one, None) for one in names]
+    found = [getattr(table, one, None) or getattr(benchmark, one, None) for one in names]
     return [one for one in found if inspect.isfunction(one)]
 
 
 @cache
 def _called() -> dict[str, list[str]]:
     """Return which functions the row of each metric calls."""
-    tree = ast.parse(inspect.getsource(definitions))
+    tree = ast.parse(inspect.getsource(table))
     rows = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "Metric"]
     return {ast.literal_eval(row.args[0]): _names(row.args[-1]) for row in rows}
 
 
 def _names(function: ast.expr) -> list[str]:
-    found = [ast.unparse(node).removeprefix("relative.") for node in ast.walk(function)
+    found = [ast.unparse(node).removeprefix("benchmark.") for node in ast.walk(function)
              if isinstance(node, ast.Name | ast.Attribute)]  # fmt: skip
     return [one for one in found if "." not in one]
 

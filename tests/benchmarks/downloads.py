@@ -4,7 +4,7 @@ Requests, pacing and throughput of downloads, measured at the far end: at an emu
 Run:  python tests/benchmarks/downloads.py [--series 500] [--years 20] [--minute-years 10]
 
 Prints, for one series of minutes and for many daily series: requests over their lower bound (the fewest requests of
-the practical table in sources/limits.py, counted on the exchange's calendar), for a clean run, a run with holes to
+the practical table in market/ib_limits.py, counted on the exchange's calendar), for a clean run, a run with holes to
 repair, a run with a broken connection, and a second run; violations of pacing; and the throughput of the daily job
 over that of a bare ib_insync loop that fetches the same bars and keeps nothing. Bars are compared before timing.
 """
@@ -29,12 +29,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from backtest.bars import Instrument, Series, Span, schema
-from backtest.calendars import sessions, span_of_sessions
-from backtest.downloader import DownloadReport, download
-from backtest.sources import connect
-from backtest.sources.plan import windows
-from backtest.store import Store
+from backtest.downloads.downloader import DownloadReport, download
+from backtest.market.bars import Instrument, Series, Span, schema
+from backtest.market.calendars import sessions, span_of_sessions
+from backtest.sources.base import connect
+from backtest.sources.ib.requests import windows
+from backtest.store.store import Store
 
 UNTIL = date(2025, 12, 31)
 MINUTES = Series.parse("AAPL/1min")

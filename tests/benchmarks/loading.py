@@ -21,9 +21,9 @@ import prices
 import pyarrow.parquet as pq
 import timing
 
-from backtest.bars import Series
-from backtest.feed import replay
-from backtest.store import Store
+from backtest.engine.feed import replay
+from backtest.market.bars import Series
+from backtest.store.store import Store
 
 MINUTES = Series.parse("MADE/1min")
 LINES = ("datetime", "open", "high", "low", "close", "volume")

@@ -26,8 +26,8 @@ import prices
 import running
 import timing
 
-from backtest.bars import Series
-from backtest.store import Store
+from backtest.market.bars import Series
+from backtest.store.store import Store
 
 MINUTES = Series.parse("EUR-CASH-IDEALPRO-USD/1min/MIDPOINT")  # trades around the clock
 HERE = Path(__file__).parent

@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pandas as pd
 
-from backtest.drawdown import calmar, max_drawdown, ulcer, underwater
-from backtest.metrics import measure_returns
-from backtest.returns import (
+from backtest.metrics.drawdown import calmar, max_drawdown, ulcer, underwater
+from backtest.metrics.measurement import measure_returns
+from backtest.metrics.returns import (
     cagr,
     downside_deviation,
     equity_of,

@@ -30,8 +30,8 @@ import prices
 import pyarrow as pa
 import timing
 
-from backtest.bars import Series
-from backtest.store import Store
+from backtest.market.bars import Series
+from backtest.store.store import Store
 
 JOBS = Path(__file__).parent / "jobs"
 STOCK = "stock Backtrader"

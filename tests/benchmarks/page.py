@@ -23,15 +23,15 @@ import prices
 import timing
 from matplotlib.figure import Figure
 
-from backtest.account import column, hold, sample, session_ends
-from backtest.bars import Series
-from backtest.curves import exposures, monthly_returns, rolling, thinned
-from backtest.drawdown import underwater
-from backtest.engine import run
-from backtest.figures import FIGURES, WIDE
-from backtest.report import page
-from backtest.result import RunResult
-from backtest.store import Store
+from backtest.engine.simulation import run
+from backtest.market.bars import Series
+from backtest.metrics.account import column, hold, sample, session_ends
+from backtest.metrics.drawdown import underwater
+from backtest.report.figure_data import exposures, monthly_returns, rolling, thinned
+from backtest.report.figures import FIGURES, WIDE
+from backtest.report.run_page import page
+from backtest.runs.record import RunResult
+from backtest.store.store import Store
 
 MINUTES = Series.parse("EUR-CASH-IDEALPRO-USD/1min/MIDPOINT")  # trades around the clock
 STRATEGY = Path(__file__).parents[2] / "strategies" / "sma_cross.py"

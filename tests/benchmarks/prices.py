@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from backtest.bars import Series, Span, schema
-from backtest.feed import close_stamps
-from backtest.store import Store
+from backtest.engine.feed import close_stamps
+from backtest.market.bars import Series, Span, schema
+from backtest.store.store import Store
 
 CENTS = 100
 # Sums of such prices are exact, so that every library has the same averages to the last bit, and hardly ever two

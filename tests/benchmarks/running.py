@@ -17,10 +17,10 @@ import prices
 import pyarrow as pa
 import timing
 
-from backtest.bars import Series
-from backtest.cerebro import Cerebro
-from backtest.engine import Recorder
-from backtest.feed import replay
+from backtest.engine.feed import replay
+from backtest.engine.lean.cerebro import Cerebro
+from backtest.engine.simulation import Recorder
+from backtest.market.bars import Series
 
 Bars = dict[Series, pa.Table]
 

@@ -24,9 +24,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from backtest.bars import Instrument, Series, Span, schema
-from backtest.calendars import sessions, span_of_sessions
-from backtest.store import Store
+from backtest.market.bars import Instrument, Series, Span, schema
+from backtest.market.calendars import sessions, span_of_sessions
+from backtest.store.store import Store
 
 MINUTES = Series.parse("AAPL/1min")
 UNTIL = date(2025, 12, 31)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import timing
 
-from backtest.trials import Trials
+from backtest.research.search.trials import Trials
 
 STORE = Path(__file__).resolve().parents[2] / "data" / "sample"
 PAIR = "two sweeps side by side"

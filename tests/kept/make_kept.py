@@ -152,8 +152,9 @@ def sweep_and_stop() -> None:
 
 def fill_store(store: Store) -> None:
     """Write five series: one with a revision, an answer of "none" and one put aside, and one that begins later."""
-    from backtest import Series, Span
     from backtest.bars import ContractDetails
+
+    from backtest import Series, Span
 
     contract = ContractDetails(265598, "AAPL", "NMS", "APPLE INC", "NASDAQ", "SMART,NASDAQ", "America/New_York")
     apple, microsoft = (Series.parse(f"{symbol}/1day") for symbol in ("AAPL", "MSFT"))

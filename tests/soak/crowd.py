@@ -25,10 +25,10 @@ from random import Random
 
 from operations import bars_of, environment, quick_folder, span_of
 
-from backtest.bars import Series
-from backtest.calendars import sessions
 from backtest.errors import NoBars
-from backtest.store import Store
+from backtest.market.bars import Series
+from backtest.market.calendars import sessions
+from backtest.store.store import Store
 
 LONGEST_WAIT = 30  # seconds
 READERS = 2

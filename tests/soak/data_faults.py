@@ -21,11 +21,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from backtest.bars import Series, schema
-from backtest.calendars import Session, sessions
 from backtest.errors import BadBars
-from backtest.findings import inspect_bars
-from backtest.quality import check_answer
+from backtest.market.bars import Series, schema
+from backtest.market.calendars import Session, sessions
+from backtest.market.checks import check_answer
+from backtest.store.audit.findings import inspect_bars
 
 MINUTES = Series.parse("AAPL/1min")
 SESSIONS = 10  # of a trial

@@ -22,7 +22,7 @@ import judge
 from operations import DAILY, MINUTES, quarantine, quick_folder, revise, two_months
 
 from backtest.errors import BacktestError
-from backtest.store import Store
+from backtest.store.store import Store
 
 Damage = tuple[str, tuple[Path, ...], Callable[[], object]]  # what it is, the files (any of them is to be named), do it
 

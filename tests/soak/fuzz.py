@@ -36,15 +36,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from operations import DAILY, MINUTES, bars_of, environment, quick_folder, two_months
 from rawclient import RawClient, framed
 
-from backtest import cli
-from backtest.cli import COMMANDS
+from backtest.cli import app
+from backtest.cli.app import COMMANDS
+from backtest.emulator.faults import Faults
+from backtest.emulator.server import Gateway
 from backtest.errors import BacktestError
-from backtest.sources import Patience
+from backtest.sources.base import Patience
 from backtest.sources.files import write_file
-from backtest.sources.gateway import Gateway
-from backtest.sources.gateway.faults import Faults
-from backtest.sources.ib import IbSource
-from backtest.store import Store
+from backtest.sources.ib.source import IbSource
+from backtest.store.store import Store
 
 LONGEST = 5  # seconds for an input; a machine that is shared needs --seconds
 BATCH = 25  # inputs of a child process
@@ -315,7 +315,7 @@ def _call(*words: str) -> tuple[object, str]:
     code: object = 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            cli.main([*words])
+            app.main([*words])
         except SystemExit as ended:
             code = ended.code or 0
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is a failure
@@ -439,7 +439,7 @@ def _options_of_commands() -> tuple[dict[str, list[str]], set[str]]:
     """Return the options of each command, and which take no value, as the command line declares them."""
     import typer
 
-    group: Any = typer.main.get_command(cli.app)
+    group: Any = typer.main.get_command(app.app)
     options, flags = {}, {"--help", "--nothing"}
     for name, command in group.commands.items():
         if command.hidden:

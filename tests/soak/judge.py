@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from backtest.errors import DataError
-from backtest.verification import verify
+from backtest.store.audit.verification import verify
 
 
 def complaints(root: Path) -> list[str]:

@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from market import store_with
 
-from backtest.bars import Series
+from backtest.emulator.server import Gateway
 from backtest.errors import NoBars
-from backtest.sources.gateway import Gateway
-from backtest.store import Store
+from backtest.market.bars import Series
+from backtest.store.store import Store
 
 SINCE, UNTIL = "2024-01-02", "2024-06-28"
 WANTED = ["AAPL/1min", "MSFT/1min", *(f"S{n:02}/1day" for n in range(20))]

@@ -22,11 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import pyarrow.compute as pc
 from market import minute_bars, store_with
 
-from backtest.bars import Series, schema
-from backtest.calendars import span_of_sessions
-from backtest.repairs import repair
-from backtest.store import Store
-from backtest.verification import verify
+from backtest.market.bars import Series, schema
+from backtest.market.calendars import span_of_sessions
+from backtest.store.audit.repairs import repair
+from backtest.store.audit.verification import verify
+from backtest.store.store import Store
 
 MINUTES, DAILY = Series.parse("AAPL/1min"), Series.parse("IBM/1day")
 CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.link", "os.rmdir")

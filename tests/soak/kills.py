@@ -30,10 +30,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from operations import environment, litter, quick_folder
 
-from backtest.bars import Series, Span, table_of
-from backtest.calendars import sessions
 from backtest.errors import NoBars
-from backtest.store import Store
+from backtest.market.bars import Series, Span, table_of
+from backtest.market.calendars import sessions
+from backtest.store.store import Store
 
 SERIES = Series.parse("AAPL/1day")
 DAYS = 50  # of each writer; then the next round begins with an empty store

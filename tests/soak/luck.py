@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from backtest.bars import Series, Span, table_of
-from backtest.calendars import sessions
-from backtest.engine import run
-from backtest.inference import deflated_sharpe, moments
-from backtest.result import RunResult
-from backtest.store import Store
+from backtest.engine.simulation import run
+from backtest.market.bars import Series, Span, table_of
+from backtest.market.calendars import sessions
+from backtest.metrics.sharpe_tests import deflated_sharpe, moments
+from backtest.runs.record import RunResult
+from backtest.store.store import Store
 
 SURE = 0.95
 

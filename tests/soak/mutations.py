@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from moved import AAPL, CROSS, baseline, make_repository, revise, scene_of, two_years, unload
 
-from backtest.causes import CAUSE, Scene
-from backtest.costs import COSTS
-from backtest.regression import MOVED, SAME, Judgement, check
-from backtest.store import Store
+from backtest.baselines.causes import CAUSE, Scene
+from backtest.baselines.drift import MOVED, SAME, Judgement, check
+from backtest.engine.account.commissions import COSTS
+from backtest.store.store import Store
 
 SAMPLE = Store(Path(__file__).resolve().parents[2] / "data" / "sample")
 WHAT = {

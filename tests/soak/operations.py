@@ -20,13 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from market import minute_bars
 from tracer import acknowledge
 
-from backtest.bars import Series, rows_digest
-from backtest.calendars import span_of_sessions
-from backtest.cli import main as command_line
+from backtest.cli.app import main as command_line
 from backtest.errors import BacktestError
-from backtest.publishing import publish
+from backtest.market.bars import Series, rows_digest
+from backtest.market.calendars import span_of_sessions
 from backtest.sources.files import write_file
-from backtest.store import Store
+from backtest.store.publishing import publish
+from backtest.store.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -37,14 +37,14 @@ from operations import environment, quick_folder, told
 from test_fault_table import DAILY, IMPATIENT, LATER, MUTES, QUICK, Job, on
 from tracer import Call, Ended, Fail, Judgement, Kill, Shorten, acknowledge, trace
 
-from backtest.bars import Series
-from backtest.downloader import download
+from backtest.downloads.downloader import download
+from backtest.downloads.retry import Persistence
+from backtest.emulator.faults import Faults
+from backtest.emulator.server import Gateway
 from backtest.errors import NoBars, SourceError
-from backtest.persistence import Persistence
-from backtest.sources import connect
-from backtest.sources.gateway import Gateway
-from backtest.sources.gateway.faults import Faults
-from backtest.store import Store
+from backtest.market.bars import Series
+from backtest.sources.base import connect
+from backtest.store.store import Store
 
 HALF_HOURS = Series.parse("AAPL/30mins")
 JOBS = (

@@ -11,9 +11,10 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from backtest import pins, run
-from backtest.bars import ContractDetails, Series, Span, table_of
-from backtest.store import Store
+from backtest import run
+from backtest.market.bars import ContractDetails, Series, Span, table_of
+from backtest.store import pins
+from backtest.store.store import Store
 
 HERE = Path(__file__).parent
 AT = datetime(2024, 3, 1, tzinfo=UTC)

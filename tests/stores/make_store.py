@@ -14,9 +14,9 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backtest.bars import ContractDetails, Series, Span, schema, table_of
-from backtest.manifest import FORMAT
-from backtest.store import Store
+from backtest.market.bars import ContractDetails, Series, Span, schema, table_of
+from backtest.store.manifest import FORMAT
+from backtest.store.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,0 +1,185 @@
+"""The arguments of public calls, read as people write them; what cannot be meant is refused, with the right way."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from backtest._suggest import there_are
+from backtest.errors import UsageError
+
+_T = TypeVar("_T")
+_LONGEST = 80  # characters of a value that a message repeats
+_LONGEST_NAME = 255  # bytes of a file's name on common disks
+
+
+def shown(value: object) -> str:
+    """Return a value as a message names it: short, and with its type where the value alone does not tell it."""
+    if value is None or isinstance(value, bool):
+        return repr(value)
+    text = repr(value) if isinstance(value, str | int | float | list | tuple | dict) else ""
+    kind = type(value).__name__
+    if not text:
+        return f"an object of type {kind}"
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return text if isinstance(value, str | int | float) else f"the {kind} {text}"
+
+
+def refuse(name: str, value: object, example: str, cause: BaseException | None = None) -> NoReturn:
+    """
+    Raise the error of an argument that cannot be meant.
+
+    Args:
+        example: how it is written, such as "write 0.02 for 2 %".
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(f"{name} is {shown(value)}; {example}") from cause
+
+
+def number(value: Any, name: str, example: str = "write a number, such as 100000") -> float:
+    """
+    Return a finite number that was given as one, or as text such as "1e5".
+
+    Raises:
+        UsageError: it is none.
+    """
+    if isinstance(value, Real | str) and not isinstance(value, bool):
+        try:
+            found = float(value)
+        except (ValueError, OverflowError) as error:
+            refuse(name, value, example, error)
+        if math.isfinite(found):
+            return found
+    refuse(name, value, example)
+
+
+def whole(value: Any, name: str, least: int = 0, example: str = "") -> int:
+    """
+    Return a whole number that was given as one, or as text such as "10".
+
+    Raises:
+        UsageError: it is none, or below the least.
+    """
+    example = example or f"write a whole number, {least} or more"
+    found = number(value, name, example)
+    if found != math.floor(found) or found < least:
+        refuse(name, value, example)
+    return int(value) if isinstance(value, int) else int(found)
+
+
+def seed_of(value: Any) -> int:
+    """
+    Return the seed of what is drawn at random.
+
+    Raises:
+        UsageError: it is no whole number from 0 on.
+    """
+    return whole(value, "seed")
+
+
+def truth(value: Any, name: str) -> bool:
+    """
+    Return a truth; a number or a text is none, since "False" would be taken for true.
+
+    Raises:
+        UsageError: it is neither True nor False.
+    """
+    if isinstance(value, bool):
+        return value
+    refuse(name, value, "write True or False")
+
+
+def word(value: Any, name: str, known: Iterable[str]) -> str:
+    """
+    Return one of the words that exist.
+
+    Raises:
+        UsageError: there is no such word; the text has them all, and the nearest.
+    """
+    words = list(known)
+    if isinstance(value, str) and value in words:
+        return value
+    refuse(name, value, there_are(value if isinstance(value, str) else "", words))
+
+
+def text(value: Any, name: str, example: str) -> str:
+    """
+    Return a text.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if isinstance(value, str):
+        return value
+    refuse(name, value, example)
+
+
+def path(value: Any, name: str, example: str = "write the path of a folder") -> Path:
+    """
+    Return a path that was given as one or as text.
+
+    Raises:
+        UsageError: it is none, is empty, or is one that no disk takes.
+    """
+    if isinstance(value, str | os.PathLike) and (written := os.fspath(value)):
+        found = Path(os.fsdecode(written))
+        if "\0" not in str(found) and all(len(os.fsencode(part)) <= _LONGEST_NAME for part in found.parts):
+            return found
+    refuse(name, value, example)
+
+
+def instance(value: Any, name: str, kind: type[_T], example: str) -> _T:
+    """
+    Return an object that must be of a type.
+
+    Raises:
+        UsageError: it is of another.
+    """
+    if isinstance(value, kind):
+        return value
+    refuse(name, value, example)
+
+
+def mapping(value: Any, name: str, example: str) -> dict[str, Any]:
+    """
+    Return values by name; of None, none.
+
+    Raises:
+        UsageError: it is no mapping, or a name is no text.
+    """
+    if value is None:
+        return {}
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return dict(value)
+    refuse(name, value, example)
+
+
+def several(value: Any, name: str, example: str) -> list[Any]:
+    """
+    Return the items of a list or of anything else that can be gone through; a text is one item, and so refused.
+
+    Raises:
+        UsageError: it cannot be gone through.
+    """
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        return list(value)
+    refuse(name, value, example)
+
+
+def function(value: Any, name: str, example: str) -> Callable[..., Any]:
+    """
+    Return something that can be called.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if callable(value):
+        made: Callable[..., Any] = value
+        return made
+    refuse(name, value, example)

@@ -1,0 +1,1 @@
+"""Strategies held to the numbers that they had."""

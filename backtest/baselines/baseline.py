@@ -1,0 +1,361 @@
+"""
+`Baseline`: the numbers of a run that a strategy is held to, as a text file to commit, and how another run differs.
+
+    strategies/baselines/sma_cross.json
+        spec, inputs      what the run was asked, and its manifest
+        months            eight digits of the hash of each series' bars, a month each, twelve a year
+        tolerances        relative, by the name of a metric, "equity" or "orders"; what is not named has 1e-9
+        metrics           every number of `measure`
+        orders            every order, a line each, up to 1,000; the hash of all of them
+        equity            hash of every bar's equity, chained from year to year; equity at the end of each session
+
+Numbers are kept to nine significant digits, metrics to twelve: the last bits differ between machines. A session
+without a number has the equity of the one before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime, timedelta
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backtest.errors import UsageError
+from backtest.market import arrays
+from backtest.market.bars import Series, Span
+from backtest.market.calendars import span_of_sessions
+from backtest.runs.record import RunResult, RunSpec
+from backtest.store.pins import take
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from backtest.store.store import Store
+
+FOLDER = "strategies/baselines"
+TOLERANCE = 1e-9  # relative: an accident of rounding is smaller, a cent in a million is larger
+
+_FORMAT = 1
+_LISTED = 1000  # orders; of a strategy that gives more, the hash tells whether the rest is the same
+_FILLED = ("filled", "price", "costs")
+_ZERO = 1e-12  # metrics below are rounding: an alpha of 1e-17 and one of -3e-18 are none
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What a run left, as far as another is compared with it; see the head of this file."""
+
+    spec: RunSpec
+    inputs: dict[str, Any]
+    metrics: dict[str, float | None]
+    orders: tuple[str, ...]  # the first thousand
+    order_count: int
+    order_chain: str
+    years: dict[str, str]  # number of bars and chained hash
+    sessions: dict[str, str]  # equity by date
+    months: dict[str, dict[str, str]] = field(default_factory=dict)
+    tolerances: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        result: RunResult,
+        months: Mapping[str, dict[str, str]] | None = None,
+        tolerances: Mapping[str, float] | None = None,
+    ) -> Baseline:
+        """Return what is kept of a run."""
+        lines = _order_lines(result.order_rows)
+        rounded = {name: None if value is None else float(f"{value:.12g}") for name, value in _metrics(result)}
+        return cls(
+            result.spec, _inputs(result.manifest), rounded, lines[:_LISTED], len(lines), _hash("\n".join(lines)),
+            _years(result.record), _sessions(result.record), dict(months or {}), dict(tolerances or {}),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where two runs differ first: the date (or the year), and what there is then and now; "" for nothing."""
+
+    date: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A metric beyond its tolerance; None where it is not defined."""
+
+    name: str
+    old: float | None
+    new: float | None
+
+    @property
+    def by(self) -> str:
+        """How far it moved, in percent of what it was."""
+        if not self.old or self.new is None:
+            return ""
+        return f"{(self.new - self.old) / abs(self.old) * 100:+.3g} %"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How a run differs from a baseline: the metrics that moved, the first order and the first equity that differ."""
+
+    metrics: tuple[Moved, ...] = ()
+    order: Point | None = None
+    order_number: int = 0
+    equity: Point | None = None
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one at all."""
+        return bool(self.metrics or self.order or self.equity)
+
+    @property
+    def first(self) -> str:
+        """The date from which on the runs differ, "" where only metrics do."""
+        return min((point.date for point in (self.order, self.equity) if point and point.date), default="")
+
+
+def compare(old: Baseline, new: Baseline) -> Difference:
+    """Return how a run of now differs from a baseline, within its tolerances."""
+    number, order = _first_order(old, new)
+    return Difference(tuple(_moved(old, new)), order, number, _first_equity(old, new))
+
+
+def month_digests(spec: RunSpec, store: Store) -> dict[str, dict[str, str]]:
+    """Return of each series that a run reads the first digits of each month's hash, twelve a year, "-" for no bar."""
+    every = map(Series.parse, filter(None, (*spec.series, spec.benchmark)))
+    return {series.key: _digests(store, series, span_of(series, spec)) for series in every}
+
+
+def span_of(series: Series, spec: RunSpec) -> Span | None:
+    """Return which bars of a series a run is asked to see, None for all."""
+    if "T" in spec.since:
+        return Span(datetime.fromisoformat(spec.since), datetime.fromisoformat(spec.until))
+    if not (spec.since or spec.until):
+        return None
+    since, until = spec.since or "1900-01-01", spec.until or "2100-01-01"
+    return span_of_sessions(series, date.fromisoformat(since), date.fromisoformat(until))
+
+
+def load(path: str | Path) -> Baseline:
+    """
+    Return the baseline of a file.
+
+    Raises:
+        UsageError: there is none, or it was not written by `save`.
+    """
+    try:
+        return _of_record(json.loads(Path(path).read_text(encoding="utf-8")), path)
+    except FileNotFoundError:
+        raise UsageError(f"no baseline {path}; make one of a kept run: backtest baseline save RUN") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{path} is no baseline ({type(error).__name__}: {error}); restore it, or remove it and make it anew: "
+            "backtest baseline save RUN"
+        ) from error
+
+
+def save(baseline: Baseline, path: str | Path) -> None:
+    """Write a baseline into a file, a line each number, so that equal ones are equal bytes."""
+    file, beside = Path(path), Path(f"{path}.tmp")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_record(baseline), indent=1, allow_nan=False)
+    beside.write_text(text + "\n", encoding="utf-8", newline="\n")
+    beside.replace(file)
+
+
+# --- what is kept of a run
+
+
+def _inputs(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest without the commit, as old code is found by its hash, and with notes of any length hashed."""
+    kept = {key: value for key, value in manifest.items() if key not in ("git", "notes")}
+    if "notes" in manifest:
+        kept["notes"] = _hash(json.dumps(manifest["notes"], sort_keys=True, default=str))
+    return kept
+
+
+def _metrics(result: RunResult) -> Iterator[tuple[str, float | None]]:
+    for name, value in result.stats.to_dict().items():
+        yield name, value if value is not None and math.isfinite(value) else None
+
+
+def _order_lines(orders: pa.Table) -> tuple[str, ...]:
+    columns = {name: orders[name].to_pylist() for name in ("series", "side", "kind", "size", "status", *_FILLED)}
+    short = {key: Series.parse(key).short_key for key in {*columns["series"]}}
+    columns["series"] = [short[key] for key in columns["series"]]
+    for name in ("created", "closed"):  # Arrow imports pandas to make datetimes of them
+        columns[name] = [_stamp(time) for time in arrays.numbers(orders[name], missing=-1).tolist()]
+    return tuple(_order_line(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
+
+
+def _order_line(row: Mapping[str, Any]) -> str:
+    asked = f"{row['created']} {row['side']} {_digits(row['size'])} {row['series']} {row['kind']} {row['status']}"
+    if not row["closed"]:
+        return asked
+    filled, price, costs = (_digits(row[name]) for name in _FILLED)
+    return f"{asked} {row['closed']} {filled} at {price} costs {costs}"
+
+
+def _years(record: pa.Table) -> dict[str, str]:
+    """Return for each year of sessions the number of bars, and a hash of time and equity of all bars up to its end."""
+    lines: dict[str, list[str]] = {}
+    times = arrays.numbers(record["time"]).tolist()
+    equity = arrays.numbers(record["equity"]).tolist()
+    for day, time, value in zip(record["session"].to_pylist(), times, equity, strict=True):
+        lines.setdefault(f"{day.year:04}", []).append(f"{time} {_digits(value)}\n")
+    chain, years = "", {}
+    for year, told in lines.items():
+        chain = _hash(chain + "".join(told))
+        years[year] = f"{len(told)} {chain}"
+    return years
+
+
+def _sessions(record: pa.Table) -> dict[str, str]:
+    days, equity = record["session"].to_pylist(), arrays.numbers(record["equity"]).tolist()
+    last = dict(zip(days, equity, strict=True))  # the last bar of each
+    return {day.isoformat(): _digits(value) for day, value in last.items()}
+
+
+def _stamp(microseconds: int) -> str:
+    moment = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)  # noqa: DTZ001  all are UTC
+    return "" if microseconds < 0 else moment.isoformat().removesuffix("T00:00:00")
+
+
+def _digits(number: float) -> str:
+    # Twelve digits first: 100012.53125 and its neighbour, half-way between two of nine digits, then go the same way.
+    return f"{float(f'{number + 0.0:.12g}'):.9g}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _digests(store: Store, series: Series, span: Span | None) -> dict[str, str]:
+    months = take(store, series, span).months
+    years = sorted({name[:4] for name in months})
+    numbers = [f"{number:02}" for number in range(1, 13)]
+    named = {year: [months.get(f"{year}-{number}") for number in numbers] for year in years}
+    return {year: " ".join(one.digest[:8] if one else "-" for one in every) for year, every in named.items()}
+
+
+# --- how two differ
+
+
+def _moved(old: Baseline, new: Baseline) -> Iterator[Moved]:
+    for name, value in old.metrics.items():
+        now = new.metrics.get(name)
+        if not _near(value, now, old.tolerances.get(name, TOLERANCE)):
+            yield Moved(name, value, now)
+
+
+def _near(old: float | None, new: float | None, tolerance: float) -> bool:
+    if old is None or new is None:
+        return old is new
+    return math.isclose(old, new, rel_tol=tolerance, abs_tol=_ZERO)
+
+
+def _first_order(old: Baseline, new: Baseline) -> tuple[int, Point | None]:
+    """Return the number of the first order that differs, and what it was and is; 0 and None for none."""
+    tolerance = old.tolerances.get("orders", 0.0)
+    for number, (was, now) in enumerate(zip_longest(old.orders, new.orders, fillvalue=""), 1):
+        if not _like(was, now, tolerance):
+            return number, Point(_parting(was, now), was, now)
+    same = (old.order_count, old.order_chain) == (new.order_count, new.order_chain)
+    if same or (tolerance and old.order_count == new.order_count):
+        return 0, None
+    counts = (f"{one.order_count:,} orders in all" for one in (old, new))
+    return min(old.order_count, new.order_count, _LISTED) + 1, Point("", *counts)
+
+
+def _parting(was: str, now: str) -> str:
+    """Return the date on which two orders part: that of their fills, if they were given as one."""
+    words = [line.split() for line in (was, now) if line]
+    alike = len(words) == 2 and words[0][:5] == words[1][:5]  # date, side, size, series, kind
+    fills = [one[6] for one in words if len(one) > 6]
+    return min(fills if alike and fills else [one[0] for one in words])[:10]
+
+
+def _like(was: str, now: str, tolerance: float) -> bool:
+    if was == now or not tolerance:
+        return was == now
+    pairs = zip_longest(was.split(), now.split(), fillvalue="")
+    return all(one == other or _near_texts(one, other, tolerance) for one, other in pairs)
+
+
+def _near_texts(one: str, other: str, tolerance: float) -> bool:
+    try:
+        return _near(float(one), float(other), tolerance)
+    except ValueError:
+        return False
+
+
+def _first_equity(old: Baseline, new: Baseline) -> Point | None:
+    tolerance = old.tolerances.get("equity", 0.0)
+    for day in sorted({*old.sessions, *new.sessions}):
+        was, now = old.sessions.get(day, ""), new.sessions.get(day, "")
+        if was != now and not _near_texts(was, now, tolerance):
+            return Point(day, was, now)
+    if tolerance:
+        return None
+    for year in sorted({*old.years, *new.years}):
+        was, now = old.years.get(year, ""), new.years.get(year, "")
+        if was != now:
+            return Point(year, f"within sessions, {was}", f"within sessions, {now}")
+    return None
+
+
+# --- the file
+
+
+def _record(one: Baseline) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "spec": _sorted(asdict(one.spec)),
+        "tolerances": one.tolerances,
+        "metrics": _sorted(one.metrics),
+        "orders": {"count": one.order_count, "sha256": one.order_chain, "lines": list(one.orders)},
+        "equity": {"years": one.years, "sessions": dict(_by_month(one.sessions.items()))},
+        "inputs": _sorted(one.inputs),
+        "months": one.months,
+    }
+
+
+def _sorted(value: Any) -> Any:
+    return json.loads(json.dumps(value, sort_keys=True, allow_nan=False))
+
+
+def _of_record(record: dict[str, Any], path: str | Path) -> Baseline:
+    if record["format"] != _FORMAT:
+        raise UsageError(f"{path} has format {record['format']}, this version knows {_FORMAT}; upgrade ib-backtest")
+    spec, orders, equity = record["spec"], record["orders"], record["equity"]
+    return Baseline(
+        RunSpec(**{**spec, "series": tuple(spec["series"])}), record["inputs"], record["metrics"],
+        tuple(orders["lines"]), orders["count"], orders["sha256"],
+        equity["years"], dict(_by_day(equity["sessions"])), record["months"], record["tolerances"],
+    )  # fmt: skip
+
+
+def _by_month(sessions: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    months: dict[str, list[str]] = {}
+    before = ""
+    for day, value in sessions:
+        months.setdefault(day[:7], []).append(day[8:] if value == before else f"{day[8:]}={value}")
+        before = value
+    return ((month, " ".join(words)) for month, words in months.items())
+
+
+def _by_day(months: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    before = ""
+    for month in sorted(months):
+        for word in months[month].split():
+            day, _, value = word.partition("=")
+            before = value or before
+            yield f"{month}-{day}", before

@@ -1,0 +1,267 @@
+"""
+Strategies held to their baselines: `check` runs one again and says what moved and why, `accept` takes what is now.
+
+A baseline moved if its orders, its equity or its numbers did. Where only the inputs changed and the result did not,
+that is noted, and is no failure.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backtest._suggest import there_are
+from backtest.baselines.baseline import Baseline, Difference, Moved, Point, compare, load, month_digests, save
+from backtest.baselines.causes import VERDICTS, Cause, Change, Scene, changes, explain, repeat
+from backtest.errors import BacktestError, DataError, UsageError
+from backtest.runs.record import RunResult, RunSpec
+from backtest.store.store import Store
+
+SAME, MOVED, FAILED, ACCEPTED = "same", "moved", "failed", "accepted"
+
+_HEADLINE = ("total_return", "cagr", "sharpe", "max_drawdown", "trades", "costs")
+_SHOWN = 4  # metrics in a short text
+_ORDERS = 40  # lines of differing orders in a long one
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What came of a baseline: same, moved, failed (the run broke), or accepted; and if it moved, how and why."""
+
+    name: str
+    status: str
+    old: Baseline | None = None
+    new: Baseline | None = None
+    difference: Difference = field(default_factory=Difference)
+    causes: tuple[Cause, ...] = ()
+    noted: tuple[Change, ...] = ()  # what changed without moving the result
+    error: str = ""
+
+    @property
+    def fine(self) -> bool:
+        """Whether a test may go on."""
+        return self.status in (SAME, ACCEPTED)
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+    def in_full(self) -> str:
+        """Return the text with every metric that moved, and the orders that differ."""
+        return "\n".join([*_lines(self, len(self.difference.metrics)), *_order_lines(self)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the judgement as JSON values."""
+        return {
+            "status": self.status,
+            "error": self.error,
+            "first": self.difference.first,
+            "difference": asdict(self.difference),
+            "causes": [asdict(cause) for cause in self.causes],
+            "noted": [{"what": one.what, "told": one.told} for one in self.noted],
+        }
+
+
+def check(old: Baseline, name: str, scene: Scene) -> Judgement:
+    """Run what a baseline is of, as the scene has it now, and return what moved and why."""
+    try:
+        return judge(old, name, scene, repeat(scene))
+    except BacktestError as error:
+        return Judgement(name, FAILED, old, error=str(error))
+
+
+def judge(old: Baseline, name: str, scene: Scene, result: RunResult) -> Judgement:
+    """Return what moved and why, between a baseline and a run of now in the scene."""
+    new = Baseline.of(result, tolerances=old.tolerances)
+    difference = compare(old, new)
+    if difference.any:
+        return Judgement(name, MOVED, old, new, difference, tuple(explain(old, new, scene)))
+    noted = [one for one in changes(old, new, scene) if one.what != "versions"]
+    return Judgement(name, SAME, old, new, noted=tuple(noted))
+
+
+def check_kept(names: Iterable[str], folder: str | Path, store: Store) -> list[Judgement]:
+    """Check the baselines of a folder, all if none is named."""
+    return [_of_file(path, store) for path in files(names, folder)]
+
+
+def accept_kept(names: Iterable[str], folder: str | Path, store: Store) -> list[Judgement]:
+    """Run what the baselines of a folder are of, and keep what comes of it now; return what moved by that."""
+    return [_accepted(path, store) for path in files(names, folder)]
+
+
+def keep(result: RunResult, path: str | Path, store: Store, tolerances: dict[str, float] | None = None) -> Baseline:
+    """Write the baseline of a run, with the digests of its bars by month as far as the store still has them."""
+    if tolerances is None:
+        tolerances = load(path).tolerances if Path(path).exists() else {}
+    baseline = Baseline.of(result, _months(result, store), tolerances)
+    save(baseline, path)
+    return baseline
+
+
+def save_runs(results: Sequence[RunResult], folder: str | Path, store: Store, name: str = "") -> list[Path]:
+    """
+    Make baselines of kept runs, named after the files of their strategies.
+
+    Raises:
+        UsageError: a baseline of that name is of another run; it takes another name, or `accept`.
+    """
+    if name and len(results) > 1:
+        raise UsageError(f"--name {name} is one name, and {len(results)} runs are given; name one run")
+    paths = [path_of(name or default_name(result.spec), folder) for result in results]
+    for result, path in zip(results, paths, strict=True):
+        _refuse_another(result.spec, path)
+        keep(result, path, store)
+    return paths
+
+
+def path_of(name: str, folder: str | Path) -> Path:
+    """
+    Return the file of a baseline.
+
+    Raises:
+        UsageError: the name leads out of the folder, as that of a stranger's run could.
+    """
+    if "\\" in name or name != Path(name).name:
+        raise UsageError(f"{name!r} is no name of a baseline, which is one file in {folder}; give one: --name NAME")
+    return Path(folder) / f"{name}.json"
+
+
+def reproduce(result: RunResult, name: str, store: Store, strategy: str = "") -> Judgement:
+    """Run a kept run again, and return whether the result is equal, and if not, why."""
+    old = Baseline.of(result)
+    return check(old, name, Scene(result.spec, store, strategy or result.spec.strategy))
+
+
+def files(names: Iterable[str], folder: str | Path) -> list[Path]:
+    """
+    Return the files of baselines by their names, all of the folder if none is named.
+
+    Raises:
+        UsageError: there is none, or none of that name.
+    """
+    found = {path.stem: path for path in sorted(Path(folder).glob("*.json"))}
+    if not found:
+        raise UsageError(f"no baseline in {folder}; make one of a kept run: backtest baseline save RUN")
+    wanted = list(names) or list(found)
+    for name in wanted:
+        if name not in found:
+            raise UsageError(f"no baseline {name!r} in {folder}; {there_are(name, found)}")
+    return [found[name] for name in wanted]
+
+
+def default_name(spec: RunSpec) -> str:
+    """Return how the baseline of a run is called if nobody says: as the strategy's file, or as its class."""
+    file, _, name = spec.strategy.rpartition(":")
+    return Path(file).stem if file.endswith(".py") else name
+
+
+def markdown(judgements: Sequence[Judgement]) -> str:
+    """Return a summary for a pull request."""
+    counts = {status: sum(one.status == status for one in judgements) for status in (SAME, MOVED, FAILED, ACCEPTED)}
+    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    parts = [f"### Baselines: {told}"]
+    for one in judgements:
+        if not one.fine or one.difference.any:
+            parts += [f"**{one.name}**", *_markdown_table(one), f"```text\n{one}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+# --- files of baselines
+
+
+def _of_file(path: Path, store: Store) -> Judgement:
+    old = load(path)
+    return check(old, path.stem, Scene(old.spec, store, old.spec.strategy))
+
+
+def _accepted(path: Path, store: Store) -> Judgement:
+    old = load(path)
+    result = repeat(Scene(old.spec, store, old.spec.strategy))
+    new = keep(result, path, store, old.tolerances)
+    return Judgement(path.stem, ACCEPTED, old, new, compare(old, new))
+
+
+def _refuse_another(spec: RunSpec, path: Path) -> None:
+    if not path.exists():
+        return
+    differing = {key for key, value in asdict(load(path).spec).items() if value != asdict(spec)[key]}
+    if differing & {"strategy", "series", "since", "until"}:
+        raise UsageError(
+            f"{path} is of another run ({', '.join(sorted(differing))} differ); keep this one beside it with "
+            "--name NAME, or remove the file"
+        )
+
+
+def _months(result: RunResult, store: Store) -> dict[str, dict[str, str]]:
+    try:
+        return month_digests(result.spec, store)
+    except DataError:
+        return {}  # a kept run outlives its bars
+
+
+# --- words
+
+
+def _lines(judgement: Judgement, shown: int = _SHOWN) -> Iterator[str]:
+    difference = judgement.difference
+    since = f" from {difference.first} on" if difference.first else ""
+    yield f"{judgement.name}: {judgement.status}{since if difference.any else ''}"
+    if judgement.error:
+        yield f"  {judgement.error}"
+    if difference.order:
+        yield from _point(f"order {difference.order_number}", difference.order)
+    if difference.equity:
+        yield from _point("equity", difference.equity)
+    if difference.metrics and judgement.old:
+        yield from _metrics(difference.metrics, len(judgement.old.metrics), shown)
+    yield from _why(judgement)
+    for one in judgement.noted:
+        yield f"  note         {one.what} changed, and the result did not: {'; '.join(one.told)}"
+
+
+def _point(label: str, point: Point) -> Iterator[str]:
+    yield f"  {label:<12} {point.date}"
+    yield f"    was        {point.old or 'none'}"
+    yield f"    is         {point.new or 'none'}"
+
+
+def _metrics(moved: Sequence[Moved], count: int, shown: int) -> Iterator[str]:
+    yield f"  metrics      {len(moved)} of {count} moved"
+    for one in sorted(moved, key=lambda one: one.name not in _HEADLINE)[:shown]:
+        by = f" ({one.by})" if one.by else ""
+        yield f"    {one.name} {_number(one.old)} -> {_number(one.new)}{by}"
+    if len(moved) > shown:
+        yield f"    and {len(moved) - shown} more"
+
+
+def _why(judgement: Judgement) -> Iterator[str]:
+    for cause in judgement.causes:
+        meaning = "" if cause.what == "chance" else f": {VERDICTS[cause.verdict]}"
+        yield f"  {cause.verdict:<12} {cause.what}{meaning}"
+        yield from (f"    {line}" for line in cause.told)
+    if judgement.status == MOVED and not judgement.causes:
+        yield "  cause        none found: all that is kept of a run is as it was; the strategy reads something else"
+
+
+def _order_lines(judgement: Judgement) -> list[str]:
+    if not (judgement.old and judgement.new and judgement.difference.order):
+        return []
+    lines = list(difflib.unified_diff(judgement.old.orders, judgement.new.orders, lineterm="", n=0))[2:]
+    told = [f"    {line}" for line in lines if not line.startswith("@@")]
+    more = [f"    and {len(told) - _ORDERS:,} more lines"] if len(told) > _ORDERS else []
+    return ["  orders", *told[:_ORDERS], *more]
+
+
+def _markdown_table(judgement: Judgement) -> list[str]:
+    moved = [one for one in judgement.difference.metrics if one.name in _HEADLINE] or judgement.difference.metrics[
+        :_SHOWN
+    ]
+    rows = [f"| {one.name} | {_number(one.old)} | {_number(one.new)} | {one.by} |" for one in moved]
+    return ["\n".join(["| metric | was | is | by |", "|---|--:|--:|--:|", *rows])] if rows else []
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.6g}"

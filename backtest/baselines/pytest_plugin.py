@@ -1,0 +1,156 @@
+"""The fixture `backtest_regression`, which holds strategies to their baselines in anybody's test suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from backtest.runs.record import RunResult
+    from backtest.store.store import Store
+
+# Nothing of this package or of others is imported before a test asks for the fixture: every start of pytest comes here.
+_ACCEPTED = "backtest_accepted"  # a property of the test, which comes through from other processes
+_CHECKED = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("backtest", "baselines of strategies")
+    group.addoption("--backtest-accept", action="store_true", help="take what the strategies do now as their baselines")
+    group.addoption("--backtest-store", metavar="DIR", default="", help="folder or URL of the bars")
+    parser.addini("backtest_store", "folder or URL of the bars, from the root of the project", default="data/bars")
+    parser.addini("backtest_baselines", "folder of the baselines", default="strategies/baselines")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin with nothing checked."""
+    config.stash[_CHECKED] = {}
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say which baselines were accepted."""
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            if name == _ACCEPTED:
+                terminalreporter.write_line(f"baseline accepted: {value}")
+
+
+@pytest.fixture
+def backtest_regression(request: pytest.FixtureRequest) -> BacktestRegression:
+    """Hold strategies to their baselines: `backtest_regression.check("strategies/x.py", "AAPL/1day", fast=10)`."""
+    return BacktestRegression(request.config, request.node.user_properties)
+
+
+class BacktestRegression:
+    """What the fixture gives: one method, `check`."""
+
+    def __init__(self, config: pytest.Config, properties: list[tuple[str, object]]) -> None:
+        self._config, self._properties = config, properties
+
+    def check(
+        self, strategy: str | Path | type[Any], *series: str, name: str = "", store: str | Path = "", **words: Any
+    ) -> None:
+        """
+        Run a strategy and fail if it does not do what its baseline says; with --backtest-accept, write the baseline.
+
+        Paths begin at the root of the project, wherever pytest was started; the process's own folder stays as it is.
+
+        Args:
+            strategy: a file, "file.py:Name", or a class.
+            series: one series or several.
+            name: of the baseline; that of the strategy's file if not given.
+            store: folder or URL of the bars; as pytest's settings say if not given.
+            words: arguments of `backtest.run` (cash, costs, span, params, ...), `since` and `until` as YYYY-MM-DD;
+                any other is a parameter of the strategy, as is any
+                that the strategy has one of.
+        """
+        from backtest.errors import BacktestError
+
+        try:
+            told = self._told(strategy, series, name, store, words)
+        except BacktestError as error:
+            told = str(error)
+        if told:
+            pytest.fail(told, pytrace=False)
+
+    def _told(self, strategy: Any, series: Any, name: str, store: Any, words: dict[str, Any]) -> str:
+        """Return what is wrong, in words."""
+        from backtest.baselines.drift import default_name, keep, path_of
+        from backtest.engine.simulation import run
+        from backtest.engine.strategy import load
+        from backtest.store.remote import open_store
+
+        place = store or self._config.getoption("--backtest-store") or self._config.getini("backtest_store")
+        opened = open_store(place if "://" in str(place) else self._path(place))
+        loaded = load(strategy, self._config.rootpath)
+        asked = _arguments(loaded, words)
+        if asked.get("pins"):
+            asked["pins"] = self._path(asked["pins"])
+        result = run(loaded, series, store=opened, **asked)
+        path = path_of(name or default_name(result.spec), self._path(self._config.getini("backtest_baselines")))
+        self._claim(path.stem, result.spec.key)
+        if self._config.getoption("--backtest-accept"):
+            keep(result, path, opened)
+            self._properties.append((_ACCEPTED, self._shown(path)))
+            return ""
+        return self._compared(result, path, self._found(strategy), opened)
+
+    def _path(self, path: str | Path) -> Path:
+        """Return where a path leads that begins at the root of the project, as short as it can be from here."""
+        whole = self._config.rootpath / path
+        return whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
+
+    def _shown(self, path: Path) -> str:
+        """Return a path as seen from the root of the project."""
+        whole = path.absolute()
+        root = self._config.rootpath
+        return (whole.relative_to(root) if whole.is_relative_to(root) else path).as_posix()
+
+    def _found(self, strategy: Any) -> Any:
+        """Return a strategy as it is found from here, too, if it is a file below the root of the project."""
+        if isinstance(strategy, type):
+            return strategy
+        file, mark, cls = str(strategy).partition(":")
+        path = self._path(file)
+        return f"{path}{mark}{cls}" if path.is_file() else strategy
+
+    def _compared(self, result: RunResult, path: Path, strategy: Any, store: Store) -> str:
+        from backtest.baselines.baseline import load
+        from backtest.baselines.causes import Scene
+        from backtest.baselines.drift import judge
+
+        if not path.exists():
+            return f"no baseline {self._shown(path)} yet; if what the strategy does now is right, {_CURE}"
+        judgement = judge(load(path), path.stem, Scene(result.spec, store, strategy), result)
+        return "" if judgement.fine else f"{judgement}\nIf this is meant, {_CURE}"
+
+    def _claim(self, name: str, key: str) -> None:
+        from backtest.errors import UsageError
+
+        checked = self._config.stash[_CHECKED]
+        if checked.setdefault(name, key) != key:
+            raise UsageError(
+                f"two checks of other runs share the baseline {name!r}; give one of them a name of its own"
+            )
+
+
+_CURE = "accept it and commit the file: pytest --backtest-accept"
+
+
+def _arguments(strategy: Any, words: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `run`: what the strategy has as a parameter, and what `run` does not know, is its."""
+    from inspect import signature
+
+    from backtest.engine.simulation import run
+    from backtest.engine.strategy import load
+
+    known = signature(run).parameters.keys() - load(strategy).defaults.keys()
+    since, until = (words.pop(name, None) for name in ("since", "until"))
+    asked = {name: value for name, value in words.items() if name in known}
+    if since or until:
+        asked["span"] = (since or None, until or None)
+    others = {name: value for name, value in words.items() if name not in known}
+    return {**asked, "params": {**asked.get("params", {}), **others}}

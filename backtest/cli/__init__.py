@@ -1,0 +1,1 @@
+"""The commands of `backtest`: the only folder that prints."""

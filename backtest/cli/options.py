@@ -1,0 +1,94 @@
+"""Arguments and options that several commands have, and what they stand for if they are not given."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from backtest.cli.completion import kept_runs, stored_series, strategies
+
+STORE = "data/bars"
+RUNS = "runs"
+
+
+def runs_here() -> list[str]:
+    """Return the names of the kept runs, for a shell to complete."""
+    return kept_runs(RUNS)
+
+
+StrategyArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="STRATEGY", help="file.py:Name, or the name of a strategy that comes along.", autocompletion=strategies
+    ),
+]
+RunArgument = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="Folder of a kept run, or its name in runs/.", autocompletion=runs_here),
+]
+SeriesArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="SERIES", help="One series or several, such as AAPL/1day.", autocompletion=stored_series),
+]
+ListedSeriesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SERIES", help="Series such as AAPL/1day, or @FILE with one a line.", autocompletion=stored_series
+    ),
+]
+AnySeriesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SERIES",
+        help="Series such as AAPL/1day; all of the store if none is named.",
+        autocompletion=stored_series,
+    ),
+]
+StoreOption = Annotated[
+    str, typer.Option("--store", envvar="BACKTEST_STORE", help="Folder of the store; to read, also s3://BUCKET/PREFIX.")
+]
+SourceOption = Annotated[
+    str,
+    typer.Option(
+        "--source", envvar="BACKTEST_SOURCE", help="ib://HOST:PORT[?client_id=N], emulator:FOLDER, or csv:FOLDER."
+    ),
+]
+SinceOption = Annotated[str, typer.Option("--since", help="First session, YYYY-MM-DD.")]
+UntilOption = Annotated[str, typer.Option("--until", help="Last session, YYYY-MM-DD, included.")]
+CashOption = Annotated[float, typer.Option("--cash", help="Money at the start.")]
+CostsOption = Annotated[
+    str,
+    typer.Option(
+        "--costs",
+        help="ib-fixed, ib-fixed-fees, ib-tiered, ib-forex, none, bp:RATE, or futures:FEE:MULTIPLIER:MARGIN.",
+    ),
+]
+SlippageOption = Annotated[str, typer.Option("--slippage", help="5bp, 0.01 (money a share), impact:0.1, or spread.")]
+VolumeCapOption = Annotated[
+    float, typer.Option("--volume-cap", help="Most of a bar's volume that is traded; 0.1 is a tenth.")
+]
+FillsOption = Annotated[str, typer.Option("--fills", help="next-bar; or this-close, which nobody gets.")]
+BorrowOption = Annotated[
+    str, typer.Option("--borrow", help="Fee a year of short shares: 0.01,GME/1day=0.3,GME/1day@DATE=0.8.")
+]
+CashRateOption = Annotated[float, typer.Option("--cash-rate", help="Interest a year on idle cash; 0.02 is 2 %.")]
+AlignOption = Annotated[
+    str, typer.Option("--align", help="Of several series: as-is, strict, intersection, forward-fill.")
+]
+SizeOption = Annotated[
+    str, typer.Option("--size", help="shares:100, percent:95, volatility:0.10 or kelly:0.5, and :CAP.")
+]
+BenchmarkOption = Annotated[
+    str, typer.Option("--benchmark", help="A series to compare with.", autocompletion=stored_series)
+]
+RiskFreeOption = Annotated[float, typer.Option("--risk-free", help="Return of cash a year; 0.02 is 2 %.")]
+LockOption = Annotated[str, typer.Option("--lock", help="The file of pins, to be committed.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
+
+
+def state_folder() -> Path:
+    """Return the folder in which request budgets and learnt limits outlive a command."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ib-backtest"

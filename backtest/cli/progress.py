@@ -1,0 +1,165 @@
+"""What is seen of a command while it works: how far it is, and its log records."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from backtest.cli.terminal import say
+from backtest.errors import UsageError
+
+if TYPE_CHECKING:
+    from backtest._clock import Clock
+    from backtest.downloads.report import Progress
+    from backtest.market.bars import Series
+    from backtest.research.search.sweeps import Progress as SweepProgress
+    from backtest.store.audit.verification import Verdict
+
+_LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
+
+
+@contextmanager
+def progress(count: int, waiting_for: Callable[[], str], clock: Clock) -> Iterator[Callable[[Progress], None]]:
+    """
+    Yield a function that shows the progress of so many series: live on a terminal, else a line now and then.
+
+    `waiting_for` says why nothing is sent just now, such as a used-up request budget.
+    """
+    from rich.console import Console
+
+    if not sys.stderr.isatty():
+        yield _Tally(count, waiting_for, say, _LINE_SECONDS, clock)
+        return
+    with Console(stderr=True).status("connected") as status:
+        yield _Tally(count, waiting_for, status.update, 0.1, clock)
+
+
+class _Tally:
+    """Adds up what is told of the series, and shows it, at most once in so many seconds."""
+
+    def __init__(
+        self,
+        count: int,
+        waiting_for: Callable[[], str],
+        show: Callable[[str], object],
+        seconds: float,
+        clock: Clock,
+    ) -> None:
+        self._count, self._waiting_for, self._show = count, waiting_for, show
+        self._seconds, self._clock = timedelta(seconds=seconds), clock
+        self._shares: dict[Series, float] = {}
+        self._requests = self._bars = 0
+        self._began = self._shown = clock()
+        self._lock = threading.Lock()
+
+    def __call__(self, progress: Progress) -> None:
+        with self._lock:
+            self._shares[progress.series] = progress.done / progress.windows
+            self._requests += 1
+            self._bars += progress.bars
+            now = self._clock()
+            if now - self._shown >= self._seconds:
+                self._shown = now
+                self._show(self._text(progress))
+
+    def _text(self, progress: Progress) -> str:
+        share, seconds = sum(self._shares.values()) / self._count, (self._shown - self._began).total_seconds()
+        done = sum(one == 1 for one in self._shares.values())
+        left = seconds / share - seconds if share else 0
+        time_left = _time_left(left)
+        return (
+            f"{done:,} of {self._count:,} series, {self._requests:,} requests, {self._bars:,} bars "
+            f"({self._bars / max(seconds, 0.1):,.0f} a second), about {time_left} left; "
+            f"{progress.series.short} {progress.done} of {progress.windows}"
+            + (f"; waiting: {why}" if (why := self._waiting_for()) else "")
+        )
+
+
+@contextmanager
+def sweeping(clock: Clock) -> Iterator[Callable[[SweepProgress], None]]:
+    """Yield a function that shows how far a sweep has come: live on a terminal, else a line now and then."""
+    from rich.console import Console
+
+    if not sys.stderr.isatty():
+        yield _Seldom(_LINE_SECONDS, clock)
+        return
+    with Console(stderr=True).status("sweeping") as status:
+        yield lambda progress: status.update(_sweep_text(progress, clock()))
+
+
+class _Seldom:
+    """Says how far a sweep has come, at most once in so many seconds."""
+
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        self._seconds, self._clock, self._said = timedelta(seconds=seconds), clock, clock()
+
+    def __call__(self, progress: SweepProgress) -> None:
+        now = self._clock()
+        if now - self._said >= self._seconds:
+            self._said = now
+            say(_sweep_text(progress, now))
+
+
+def _sweep_text(progress: SweepProgress, now: datetime) -> str:
+    failed = f", {progress.failed:,} failed" if progress.failed else ""
+    before = f" ({progress.kept:,} of them before)" if progress.kept else ""
+    return (
+        f"{progress.done:,} of {progress.total:,} trials{before}{failed}, about {_time_left(progress.left)} left "
+        f"(until {(now + timedelta(seconds=progress.left)).astimezone():%H:%M})"
+    )
+
+
+def _time_left(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
+
+
+def watched(verdicts: Iterator[Verdict]) -> list[Verdict]:
+    """Return the verdicts; on a terminal, show meanwhile how far it has come."""
+    from rich.console import Console
+
+    if not sys.stderr.isatty():
+        return list(verdicts)
+    seen: list[Verdict] = []
+    with Console(stderr=True).status("verifying") as status:
+        for one in verdicts:
+            seen.append(one)
+            status.update(f"{len(seen) - 1:,} series, {sum(each.bars for each in seen):,} bars verified: {one.series}")
+    return seen
+
+
+def start_logging(log_format: str) -> None:
+    """Send the package's log records to stderr, as text or as JSON lines."""
+    if log_format not in ("text", "json"):
+        raise UsageError(f"--log-format {log_format!r} is unknown; write text or json")
+    handler = logging.StreamHandler()
+    if log_format == "json":
+        handler.setFormatter(_JsonLines())
+    logger = logging.getLogger("backtest")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO if log_format == "json" else logging.WARNING)
+    logger.propagate = False
+
+
+class _JsonLines(logging.Formatter):
+    """A JSON object a record: time, level, logger, message, and the fields given with it."""
+
+    _known = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        fields = {key: value for key, value in vars(record).items() if key not in self._known}
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="seconds")
+        line = {
+            "time": at,
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **fields,
+        }
+        return json.dumps(line, default=str)

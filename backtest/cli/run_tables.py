@@ -1,0 +1,222 @@
+"""How runs, sweeps, comparisons, verdicts and baselines look in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backtest.cli.terminal import give, give_json, give_table, say, wrapped
+from backtest.errors import BacktestError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backtest.baselines.drift import Judgement
+    from backtest.metrics.table import Metric
+    from backtest.research.out_of_sample.walk_forward import WalkForward
+    from backtest.research.search.sweeps import Sweep
+    from backtest.runs.kept import Kept
+    from backtest.runs.record import RunResult
+    from backtest.validity.comparison import Comparison
+    from backtest.validity.regimes import Regimes
+    from backtest.validity.validation import Validity
+
+
+def give_runs(results: list[RunResult]) -> None:
+    """Give a row a run, and what all of them rest on."""
+    from backtest.metrics.table import METRICS
+
+    names = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "trades")
+    heads = ("strategy", "series", "return", "CAGR", "volatility", "Sharpe", "drawdown", "trades")
+    rows = [
+        [result.spec.name, result.series[0], *(METRICS[name].text(result.stats[name]) for name in names)]
+        for result in results
+    ]
+    give_table(heads, rows)
+    give(wrapped(results[0].stats.conventions))
+
+
+def give_kept(runs: list[Kept], as_json: bool) -> None:
+    """Give a row a kept run; one that cannot be read is told as such."""
+    rows = [_kept_row(run) for run in runs]
+    if as_json:
+        give_json({"runs": {run.name: row for run, row in zip(runs, rows, strict=True)}})
+        return
+    if not runs:
+        say("No run is kept here yet; make one with: backtest run")
+        return
+    heads = ("run", "series", "return", "Sharpe", "kept")
+    give_table(heads, [[run.name, *_kept_words(row)] for run, row in zip(runs, rows, strict=True)])
+
+
+def _kept_row(run: Kept) -> dict[str, Any]:
+    from backtest.runs.record import RunResult
+
+    row: dict[str, Any] = {"folder": str(run.folder), "at": run.at.isoformat()}
+    try:
+        result = RunResult.load(run.folder)
+        return {**row, "series": result.series, "stats": result.stats.to_dict()}
+    except BacktestError as error:
+        return {**row, "error": str(error)}
+
+
+def _kept_words(row: dict[str, Any]) -> list[str]:
+    from backtest.metrics.table import METRICS
+
+    when = row["at"][:10]
+    if "error" in row:
+        return ["damaged", "–", "–", when]
+    numbers = [METRICS[name].text(row["stats"][name]) for name in ("total_return", "sharpe")]
+    return [", ".join(row["series"]), *numbers, when]
+
+
+def give_kept_run(result: RunResult, folder: Path, as_json: bool, files: Sequence[Path] = ()) -> None:
+    """Give the numbers of a run, and what was written of it."""
+    if not as_json:
+        give(repr(result))
+        return
+    named = {"files": [str(file) for file in files]} if files else {}
+    kept = {"run": result.run, "folder": str(folder), **named}
+    give_json({**kept, **result.stats.document, "manifest": result.manifest})
+
+
+def give_comparison(found: Comparison, as_json: bool) -> None:
+    """Give runs side by side, and whether they differ."""
+    if as_json:
+        give_json(found.to_dict())
+        return
+    give_table(("run", "return", "CAGR", "volatility", "Sharpe", "drawdown", "− first", "p"), found.rows())
+    for one in found.differences:
+        give(wrapped(str(one)))
+    give(wrapped(found.basis))
+
+
+def give_sweep(found: Sweep, as_json: bool) -> None:
+    """Give the best trials of a sweep, and how far the best can be believed."""
+    from backtest.metrics.table import METRICS
+
+    if as_json:
+        give_json(found.to_dict())
+        return
+    rank = found.asked["rank"].lstrip("-")
+    shown = list(dict.fromkeys([rank, "total_return", "sharpe", "max_drawdown", "trades"]))
+    heads = {"total_return": "return", "sharpe": "Sharpe", "max_drawdown": "drawdown"}
+    rows = [
+        [*map(str, found.point(trial).values()), *(METRICS[name].text(trial.metrics[name]) for name in shown)]
+        for trial in found.ranked[:10]
+    ]
+    give_table((*found.varied, *(heads.get(name, name) for name in shown)), rows)
+    give(wrapped(found.summary))
+    for reason in found.verdict.reasons:
+        give(wrapped(f"- {reason}"))
+    if found.failed:
+        say(f"{len(found.failed):,} of {len(found.trials):,} trials failed, the first: {found.failed[0].error}")
+
+
+def give_validity(result: RunResult, found: Validity) -> None:
+    """Give what can be said of a run, and the tables that it rests on."""
+    from backtest.metrics.table import METRICS
+
+    def shown(name: str, *values: float) -> list[str]:
+        return [METRICS[name].text(value) for value in values]
+
+    currency = result.currency
+    for line in str(found.verdict).splitlines():
+        give(wrapped(line))
+    give("")
+    intervals = found.intervals.intervals.items()
+    rows = [[_labelled(METRICS[name], currency), *shown(name, result.stats[name], *ends)] for name, ends in intervals]
+    give_table(("number", "value", "from", "to"), rows)
+    give(wrapped(found.intervals.basis))
+    rows = [
+        [one.method, *shown("costs", *one.end), *shown("max_drawdown", *one.drawdown), *shown("win_rate", one.loss)]
+        for one in found.orders
+    ]
+    if rows:
+        give("")
+        words = "What the trades could have come to: in another order, drawn anew, or with a tenth of them skipped."
+        give(
+            wrapped(
+                f"{words} end: equity, {currency}; fall: the deepest drawdown; loses: how many end below the start."
+            )
+        )
+        give_table(("trades", "end 5 %", "50 %", "95 %", "fall 5 %", "50 %", "95 %", "loses"), rows)
+    names = ("total_return", "cagr", "sharpe")
+    rows = [[f"{case.factor:g}×", *(METRICS[name].text(getattr(case, name)) for name in names)] for case in found.costs]
+    give("")
+    give("The same run, had it cost nothing, and more:")
+    give_table(("costs", "return", "CAGR", "Sharpe"), rows)
+
+
+def _labelled(metric: Metric, currency: str) -> str:
+    return f"{metric.label}, {currency}" if metric.unit == "money" else metric.label
+
+
+def give_more(found: dict[str, Any]) -> None:
+    """Give what else a validation found: a sweep, regimes, a walk forward, a cross-validation, each if there is one."""
+    if found["regimes"]:
+        _give_regimes(found["regimes"])
+    if found["walk_forward"]:
+        _give_steps(found["walk_forward"])
+    for name in ("walk_forward", "cpcv", "sweep"):
+        if found[name]:
+            give(wrapped(found[name].summary))
+
+
+def _give_regimes(found: Regimes) -> None:
+    from backtest.metrics.table import METRICS
+
+    names = ("total_return", "volatility", "sharpe", "max_drawdown")
+    rows = [
+        [row.name, f"{row.sessions:,}", *(METRICS[name].text(getattr(row, name)) for name in names),
+         METRICS["total_return"].text(row.market)]
+        for row in found.rows
+    ]  # fmt: skip
+    give("")
+    give_table(("market", "sessions", "return", "volatility", "Sharpe", "drawdown", "hold"), rows)
+    give(wrapped(found.basis))
+
+
+def _give_steps(found: WalkForward) -> None:
+    from backtest.metrics.table import METRICS
+
+    def shown(name: str, value: float) -> str:
+        return METRICS[name].text(value)
+
+    rows = [
+        [
+            str(step.train), str(step.test.last), *map(str, step.params.values()),
+            shown("sharpe", step.inside.metrics["sharpe"]), shown("sharpe", step.outside.metrics["sharpe"]),
+            shown("total_return", step.outside.metrics["total_return"]),
+        ]
+        for step in found.steps
+    ]  # fmt: skip
+    give("")
+    give_table(("chosen in", "tested to", *found.values, "Sharpe in", "out", "return out"), rows)
+
+
+def give_saved(paths: Sequence[Path], as_json: bool) -> None:
+    """Write where baselines were saved."""
+    if as_json:
+        give_json({"saved": {path.stem: path.as_posix() for path in paths}})
+        return
+    for path in paths:
+        give(f"{path.stem}: saved, {path.as_posix()}")
+
+
+def give_baselines(judgements: Sequence[Judgement], in_full: bool, as_json: bool) -> None:
+    """Write what came of each baseline: in full with every metric and order that moved."""
+    if as_json:
+        give_json({"baselines": {one.name: one.to_dict() for one in judgements}})
+        return
+    for one in judgements:
+        give(one.in_full() if in_full else str(one))
+
+
+def give_reproduced(judgement: Judgement, as_json: bool) -> None:
+    """Write whether a kept run came out equal when it was run again."""
+    if as_json:
+        give_json({"run": judgement.name, "equal": judgement.fine, **judgement.to_dict()})
+        return
+    give(str(judgement).replace(f"{judgement.name}: same", f"{judgement.name}: equal", 1))

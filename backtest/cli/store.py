@@ -1,0 +1,290 @@
+"""Commands about stored bars: bring them in and out, list, check, pin and publish them."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated
+
+import typer
+
+from backtest.cli.completion import stored_series
+from backtest.cli.options import (
+    STORE,
+    AnySeriesArgument,
+    JsonOption,
+    ListedSeriesArgument,
+    LockOption,
+    SinceOption,
+    SourceOption,
+    StoreOption,
+    UntilOption,
+    state_folder,
+)
+from backtest.cli.parse import date_of, one_series_of, series_of
+from backtest.cli.progress import progress, start_logging, watched
+from backtest.cli.store_tables import (
+    give_download,
+    give_listing,
+    give_pins,
+    give_plan,
+    give_verdicts,
+    give_verdicts_json,
+)
+from backtest.cli.terminal import give, give_json, say
+from backtest.errors import DataError, UsageError
+
+
+def download(
+    context: typer.Context,
+    series: ListedSeriesArgument,
+    since: SinceOption,
+    until: UntilOption = "",
+    source: SourceOption = "ib://127.0.0.1:7497",
+    store: StoreOption = STORE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be asked for.")] = False,
+    recheck: Annotated[bool, typer.Option("--recheck", help="Ask again for what the vendor said it lacks.")] = False,
+    accept_revision: Annotated[
+        bool, typer.Option("--accept-revision", help="Take new values of bars that had settled; the old are archived.")
+    ] = False,
+    as_json: JsonOption = False,
+    log_format: Annotated[str, typer.Option(help="text or json: how log records look on stderr.")] = "text",
+) -> None:
+    """
+    Fill the gaps of series in the store. Safe to stop; run it again to go on.
+
+    Example: backtest download AAPL/1day EUR-CASH/1hour --since 2020-01-02 --source ib://127.0.0.1:4002
+    """
+    from backtest.downloads.downloader import download as fill
+    from backtest.downloads.downloader import plan_download
+    from backtest.sources.base import connect
+    from backtest.store.remote import open_folder
+
+    start_logging(log_format)
+    wanted, target = series_of(series), open_folder(store, context.obj)
+    first, last = date_of(since, "--since"), date_of(until, "--until") or context.obj().date()
+    if first is None:
+        raise UsageError("--since names no date; write YYYY-MM-DD")
+    with (
+        connect(source, state=state_folder(), clock=context.obj) as opened,
+        progress(len(wanted), lambda: opened.waiting_for, context.obj) as tell,
+    ):
+        if dry_run:
+            give_plan(plan_download(target, opened, wanted, (first, last)), as_json)
+            return
+        report = fill(
+            target, opened, wanted, (first, last), tell=tell, recheck=recheck, accept_revision=accept_revision
+        )
+    give_download(report, as_json)
+    if report.ended_by:
+        say(f"error: {report.ended_by}")
+    if report.exit_code:
+        raise typer.Exit(report.exit_code)
+
+
+def import_(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A CSV or Parquet file with a bar a row.")],
+    series: Annotated[str, typer.Argument(metavar="SERIES", help="The series of its bars, such as AAPL/1day.")],
+    store: StoreOption = STORE,
+    tz: Annotated[str, typer.Option(help="Zone of times without one: IANA name, or exchange.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Read bars from a CSV or Parquet file into the store; says which column it takes for what.
+
+    Bars that are stored already must be the same in the file, and all must pass the checks of a download; otherwise
+    nothing is written.
+
+    Example: backtest import aapl.csv AAPL/1min --tz America/New_York
+    """
+    from backtest.market.checks import check_answer
+    from backtest.sources.files import bars_of, span_of
+    from backtest.store.remote import open_folder
+
+    one, target = one_series_of(series), open_folder(store, context.obj)
+    bars, mapping = bars_of(file, one, tz or None)
+    check_answer(bars, one)
+    say(f"{file}: " + ", ".join(f"{theirs or '(no name)'} = {ours or '–'}" for theirs, ours in mapping.items()))
+    span = span_of(bars, one)
+    added = target.write(one, span, bars, source="csv")
+    first, last = (bars["time"][n].as_py().isoformat() for n in (0, -1))
+    if as_json:
+        counts = {"bars_added": added, "bars": len(bars), "from": first, "to": last}
+        give_json({"series": {str(one): counts | {"mapping": mapping}}})
+        return
+    give(f"{one.short}: {added:,} new of {len(bars):,} bars, {first[:10]} to {last[:10]}")
+
+
+def export(
+    series: Annotated[
+        str,
+        typer.Argument(
+            metavar="SERIES", help="A series of the store, such as AAPL/1day.", autocompletion=stored_series
+        ),
+    ],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to: a file that ends in .csv or .parquet.")],
+    store: StoreOption = STORE,
+    since: SinceOption = "",
+    until: UntilOption = "",
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """
+    Write the bars of a series to a CSV or Parquet file; times are UTC.
+
+    Example: backtest export AAPL/1day aapl.csv --store data/sample
+    """
+    from backtest.market.calendars import span_of_sessions
+    from backtest.sources.files import write_file
+    from backtest.store.remote import open_store
+
+    one = one_series_of(series)
+    first, last = date_of(since, "--since"), date_of(until, "--until")
+    span = span_of_sessions(one, first or date(1900, 1, 1), last or date(2100, 1, 1)) if first or last else None
+    bars = open_store(store).read(one, span)
+    write_file(bars, file, one, overwrite=force)
+    give(f"{one.short}: {len(bars):,} bars to {file}")
+
+
+def ls(
+    series: AnySeriesArgument = None,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    List the series of a store: span, bars, sessions answered for and missing, size on disk, last update.
+
+    Example: backtest ls --store data/sample
+    """
+    from backtest.store.audit.listing import list_series
+    from backtest.store.remote import open_store
+
+    entries = list_series(open_store(store), series_of(series or []))
+    if entries or as_json:
+        give_listing(entries, as_json, store)
+    if not entries:
+        say(f"{store} is empty; fill it with: backtest download AAPL/1day --since 2020-01-02")
+    if any(one.problem for one in entries):
+        raise typer.Exit(DataError.exit_code)
+
+
+def verify(
+    context: typer.Context,
+    series: AnySeriesArgument = None,
+    store: StoreOption = STORE,
+    repair: Annotated[bool, typer.Option("--repair", help="Put right what needs no source; nothing is lost.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail, too.")] = False,
+    png: Annotated[str, typer.Option(help="File for a picture of what is stored.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Check that a store is what was written and has all its bars: every file, every bar.
+
+    Exit code 0: all is well. 1: bars are missing, in conflict, or would be refused. 3: files are damaged or lost.
+
+    Example: backtest verify AAPL/1day --store data/sample
+    """
+    from backtest.store.audit.repairs import repair as put_right
+    from backtest.store.audit.verification import verify as check
+
+    wanted = series_of(series or [])
+    verdicts = watched(check(store, wanted))
+    repairs = list(put_right(store, verdicts, context.obj)) if repair else []
+    if repairs:
+        verdicts = watched(check(store, wanted))
+    if as_json:
+        give_verdicts_json(verdicts, repairs, store, strict)
+    else:
+        give_verdicts(verdicts, repairs, store)
+    if png:
+        from backtest.store.audit.coverage import draw_coverage
+
+        draw_coverage([one.coverage for one in verdicts if one.coverage], png)
+        say(f"Drawn: {png}")
+    if code := max(one.exit_code(strict) for one in verdicts):
+        raise typer.Exit(code)
+
+
+def prune(
+    series: ListedSeriesArgument,
+    keep: Annotated[int, typer.Option(min=0, help="How many of the newest revisions stay.")] = 0,
+    quarantine: Annotated[bool, typer.Option(help="Throw away answers that were put aside, too.")] = False,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Give up what bars were before they were revised; the bars stay as they are.
+
+    Example: backtest prune AAPL/1day --keep 2
+    """
+    from backtest.store.remote import open_folder
+
+    opened, freed = open_folder(store), {}
+    for one in map(opened.named, series_of(series)):
+        freed[str(one)] = opened.prune(one, keep) + (opened.discard_aside(one) if quarantine else 0)
+        if not as_json:
+            give(f"{one.short}: {freed[str(one)]:,} bytes freed, {len(opened.revisions(one)):,} revisions kept")
+    if as_json:
+        give_json({"series": {key: {"bytes_freed": size} for key, size in freed.items()}})
+
+
+def pin(
+    series: AnySeriesArgument = None,
+    lock: LockOption = "data.lock",
+    check: Annotated[bool, typer.Option("--check", help="Only say whether the pins hold; exit code 1 if not.")] = False,
+    update: Annotated[bool, typer.Option("--update", help="Say what changed, and pin what is stored now.")] = False,
+    since: SinceOption = "",
+    until: UntilOption = "",
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Pin stored bars in a file to commit, so that a test or a run can refuse any others.
+
+    A pin holds for the bars it was made of: later ones do not count, a changed value does. Exit code 1 if one is
+    broken.
+
+    Example: backtest pin AAPL/1day --store data/sample --lock data.lock
+    """
+    from backtest.store import pins
+    from backtest.store.remote import open_store
+
+    target, named, dates = (
+        open_store(store),
+        series_of(series or []),
+        (date_of(since, "--since"), date_of(until, "--until")),
+    )
+    if check and update:
+        raise UsageError("--check changes nothing and --update does; give one of them")
+    if check:
+        reports = pins.examine(target, lock, named)
+    elif update:
+        reports = pins.update(target, lock, named, dates)
+    else:
+        reports = pins.add(target, lock, named or target.series(), dates)
+    give_pins(reports, lock, as_json)
+    if any(report.status == "broken" for report in reports):
+        say(f"error: bars are not those pinned in {lock}; accept what is stored: backtest pin --update --lock {lock}")
+        raise typer.Exit(1)
+
+
+def publish(
+    url: Annotated[str, typer.Argument(metavar="URL", help="s3://BUCKET/PREFIX, or file:///FOLDER.")],
+    series: AnySeriesArgument = None,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Bring a store to a bucket or a folder for others to read; only what is not there is sent.
+
+    Credentials are taken from the environment. What somebody else published and this store lacks is never undone.
+
+    Example: backtest publish s3://bucket/bars --store data/sample
+    """
+    from backtest.store.publishing import publish as send
+    from backtest.store.remote import open_folder
+
+    done = send(open_folder(store), url, series_of(series or []), tell=lambda one: None if as_json else give(str(one)))
+    if as_json:
+        give_json({"bytes": sum(one.bytes for one in done), "series": {str(one.series): one.to_dict() for one in done}})
+        return
+    say(f"{sum(one.bytes for one in done):,} bytes sent; read it with: --store {url.partition('?')[0]}")

@@ -1,0 +1,280 @@
+"""How plans, downloads, lists, verdicts and pins of stored bars look in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from backtest.cli.terminal import give, give_json, give_table, say, width
+from backtest.errors import UsageError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from backtest.downloads.downloader import DownloadReport, SeriesPlan
+    from backtest.downloads.report import SeriesReport
+    from backtest.store.audit.coverage import Coverage
+    from backtest.store.audit.findings import Finding as BarFinding
+    from backtest.store.audit.listing import Entry
+    from backtest.store.audit.repairs import Repair
+    from backtest.store.audit.verification import Verdict
+    from backtest.store.pins import Pin, PinReport
+
+_SHOWN = 3  # findings of a kind in a series
+_ROWS = 60  # series in a picture of blocks
+_BLOCKS = " █▒·×"  # of the states of a session
+
+
+def give_plan(plans: list[SeriesPlan], as_json: bool) -> None:
+    """Give what a download would ask for."""
+    if as_json:
+        give_json({"series": {str(plan.series): plan.to_dict() for plan in plans}})
+        return
+    columns = ("series", "contract", "requests", "first window", "bars", "seconds")
+    rows = [
+        [
+            plan.series.short,
+            str(plan.con_id or "–"),
+            f"{len(plan.windows):,}",
+            f"{plan.windows[0].start:%Y-%m-%d}" if plan.windows else "–",
+            f"{plan.bars:,}",
+            f"{plan.seconds:,.0f}",
+        ]
+        for plan in plans
+    ]
+    give_table(columns, rows)
+    for plan in plans:
+        if plan.error:
+            say(f"error: {plan.error}")
+    count = sum(len(plan.windows) for plan in plans)
+    say(f"{count:,} request{'s' * (count != 1)}; nothing was asked for but contracts not yet known.")
+
+
+def _remarks(one: SeriesReport) -> str:
+    counts = {
+        "revised": len(one.revisions),
+        "quarantined": one.quarantined,
+        "spans confirmed empty": len(one.confirmed_empty),
+        "gaps open": len(one.gaps),
+    }
+    return "".join(f", {count:,} {what}" for what, count in counts.items() if count)
+
+
+def give_download(report: DownloadReport, as_json: bool) -> None:
+    """Give what a download did."""
+    if as_json:
+        give_json(report.to_dict())
+        return
+    for one in report.series:
+        first, last = (f"{moment:%Y-%m-%d}" if moment else "–" for moment in (one.first, one.last))
+        give(
+            f"{one.series.short}: {one.status}, {one.bars_added:,} new of {one.bars:,} bars, {first} to {last}, "
+            f"{one.requests} request{'s' if one.requests != 1 else ''}{_remarks(one)}"
+        )
+        for error in one.errors:
+            if error != str(report.ended_by):  # which is said once, for all
+                say(f"error: {one.series.short}: {error}")
+        for note in one.notes:
+            say(f"note: {one.series.short}: {note}")
+    if report.complete and not report.requests:
+        say("Nothing to download: the store has it all.")
+
+
+def give_listing(entries: Sequence[Entry], as_json: bool, store: str) -> None:
+    """Give a listing of series, and their sum."""
+    total = {
+        "series": len(entries),
+        "bars": sum(one.bars for one in entries),
+        "bytes": sum(one.bytes for one in entries),
+    }
+    if as_json:
+        give_json({"store": store, "series": {str(one.series): one.to_dict() for one in entries}, "total": total})
+        return
+    columns = ("series", "from", "to", "bars", "sessions", "size", "updated")
+    give_table(columns, [[*_row(one), _size(one.bytes), _day(one.updated)] for one in entries])
+    give(f"{total['series']:,} series, {total['bars']:,} bars, {_size(total['bytes'])}")
+    for one in entries:
+        if one.problem:
+            say(f"error: {one.problem}")
+
+
+def _row(one: Entry) -> list[str]:
+    return [one.series.short, _day(one.first), _day(one.last), f"{one.bars:,}", _sessions(one)]
+
+
+def _sessions(one: Entry) -> str:
+    """Return how many sessions there are, as 3,250/3,270 where some are missing."""
+    if one.expected is None or one.missing is None:
+        return "–"
+    return f"{one.expected - one.missing:,}/{one.expected:,}" if one.missing else f"{one.expected:,}"
+
+
+def _day(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d}" if moment else "–"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"
+
+
+def give_verdicts(verdicts: Sequence[Verdict], repairs: Sequence[Repair], store: str) -> None:
+    """Give what a verification found, what a repair did, and which sessions are stored."""
+    for verdict in verdicts:
+        for line in _finding_lines(verdict):
+            give(line)
+    for one in repairs:
+        give(_hung("repair", one.did))
+        if one.complete:
+            give(f"           {one.complete}")
+    _give_calendar([one.coverage for one in verdicts if one.coverage and len(one.coverage.days)])
+    give(_summary(verdicts, store))
+    if not repairs and any(one.level == "damage" for verdict in verdicts for one in verdict.findings):
+        say(f"To put right what needs no source, run: backtest verify --repair --store {store}")
+
+
+def give_verdicts_json(verdicts: Sequence[Verdict], repairs: Sequence[Repair], store: str, strict: bool) -> None:
+    """Give the same for machines."""
+    give_json(
+        {
+            "store": store,
+            "exit_code": max(one.exit_code(strict) for one in verdicts),
+            "findings": [_finding_dict(one) for verdict in verdicts if not verdict.series for one in verdict.findings],
+            "series": {_spelled(one.series): _verdict_dict(one, strict) for one in verdicts if one.series},
+            "repairs": [asdict(one) for one in repairs],
+        }
+    )
+
+
+def _verdict_dict(verdict: Verdict, strict: bool) -> dict[str, Any]:
+    from backtest.store.audit.coverage import STATES
+
+    words = ("complete", "partial", "empty", "missing")
+    counts = (
+        {word: verdict.coverage.count(state) for word, state in zip(words, STATES, strict=True)}
+        if verdict.coverage
+        else {}
+    )
+    return {
+        "ok": not verdict.exit_code(strict),
+        "bars": verdict.bars,
+        "files": verdict.files,
+        "sessions": counts,
+        "findings": [_finding_dict(one) for one in verdict.findings],
+    }
+
+
+def _finding_dict(one: BarFinding) -> dict[str, Any]:
+    return {**asdict(one), "at": one.at.isoformat() if one.at else None}
+
+
+def _finding_lines(verdict: Verdict) -> Iterator[str]:
+    """Yield what was found of a series: all damage, and the first few of each other kind."""
+    if verdict.findings and verdict.series:
+        yield _spelled(verdict.series)
+    kinds: dict[tuple[str, str], list[BarFinding]] = {}
+    for one in verdict.findings:
+        kinds.setdefault((one.level, one.check), []).append(one)
+    for (level, check), found in kinds.items():
+        shown = found if level == "damage" else found[:_SHOWN]
+        yield from (_hung(level, f"{check}: {one.text}") for one in shown)
+        if len(found) > len(shown):
+            yield _hung(level, f"{check}: {len(found) - len(shown):,} more (--json lists them)")
+
+
+def _spelled(key: str) -> str:
+    """Return a series as people write it; the folder's name where it is that of no series."""
+    from backtest.market.bars import Series
+
+    with suppress(UsageError):
+        if (series := Series.parse(key)).key == key:
+            return str(series)
+    return key
+
+
+def _hung(mark: str, text: str) -> str:
+    """Return a text after its mark, wrapped to the width; no path is broken."""
+    import textwrap
+
+    head = f"  {mark:<8} "
+    shown = text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+    wrapper = textwrap.TextWrapper(width(), head, " " * len(head), break_long_words=False, break_on_hyphens=False)
+    return wrapper.fill(shown)
+
+
+def _summary(verdicts: Sequence[Verdict], store: str) -> str:
+    levels = [one.level for verdict in verdicts for one in verdict.findings]
+    told = [
+        f"{levels.count(level)} {level}"
+        for level in ("damage", "reject", "conflict", "hole", "warn")
+        if level in levels
+    ]
+    count, bars = sum(bool(one.series) for one in verdicts), sum(one.bars for one in verdicts)
+    good = "as written" if "damage" not in levels else "not all as written"
+    return f"{store}: {count:,} series, {bars:,} bars, {good}; {', '.join(told) or 'nothing found'}"
+
+
+def _give_calendar(coverages: Sequence[Coverage]) -> None:
+    """Give blocks for what is stored: of one series a row a year, of more a row each."""
+    from backtest.store.audit.coverage import NAMES, STATES
+
+    if not coverages:
+        return
+    lines = _months(coverages[0]) if len(coverages) == 1 else _strips(coverages[:_ROWS])
+    for line in lines:
+        _give_blocks(line)
+    if len(coverages) > _ROWS:
+        give(f"and {len(coverages) - _ROWS:,} more series")
+    used = {int(state) for one in coverages for state in one.states}
+    _give_blocks("  ".join(f"{_BLOCKS[state]} {NAMES[state]}" for state in STATES if state in used))
+
+
+def _months(one: Coverage) -> Iterator[str]:
+    states = one.by("M")
+    yield "     Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
+    for year in sorted({month[:4] for month in states}):
+        blocks = (_BLOCKS[states.get(f"{year}-{month:02}", 0)] * 3 for month in range(1, 13))
+        yield f"{year} {' '.join(blocks)}".rstrip()
+
+
+def _strips(coverages: Sequence[Coverage]) -> Iterator[str]:
+    from backtest.store.audit.coverage import strips
+
+    names = [one.series for one in coverages]
+    wide = min(max(map(len, names)), 40)
+    head, rows = strips(coverages, max(width() - wide - 1, 20))
+    yield f"{'':{wide}} {head}"
+    for name, row in zip(names, rows, strict=True):
+        yield f"{name[:wide]:{wide}} {''.join(_BLOCKS[state] for state in row)}".rstrip()
+
+
+def _give_blocks(line: str) -> None:
+    """Give a line, in colour where there is a terminal: what is missing stands out."""
+    from rich.console import Console
+    from rich.text import Text
+
+    text = Text(line, no_wrap=True)
+    for block, style in (("█", "blue"), ("▒", "yellow"), ("×", "bold red"), ("·", "dim")):
+        text.highlight_words([block], style)
+    Console(width=width(), highlight=False).print(text, crop=False)
+
+
+def give_pins(reports: list[PinReport], lock: str, as_json: bool) -> None:
+    """Give what was pinned, and in which months the stored bars are others."""
+    if as_json:
+        give_json({"lock": lock, "series": {str(report.series): report.to_dict() for report in reports}})
+        return
+    for report in reports:
+        give(f"{report.series.short}: {report.status}, {_pinned(report.pin)}")
+        for change in report.changes:
+            give(f"  {change}")
+
+
+def _pinned(pin: Pin) -> str:
+    return f"{pin.rows:,} bars, {pin.first:%Y-%m-%d} to {pin.last:%Y-%m-%d}, digest {pin.digest[:12]}"

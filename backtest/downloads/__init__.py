@@ -1,0 +1,1 @@
+"""Gaps of a store filled from a source."""

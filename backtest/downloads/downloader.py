@@ -1,0 +1,286 @@
+"""
+`download`: fill the gaps of series in a store from a source, several series at once.
+
+Each window is stored together with the fact that it was answered, so a download can end at any moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from backtest import _arguments
+from backtest.downloads.report import Options, Progress, SeriesReport
+from backtest.downloads.retry import Persistence
+from backtest.downloads.series import Filling
+from backtest.errors import BacktestError, SourceError, Stopped, UsageError
+from backtest.market.bars import Series, Sessions, Span, asked_span, refuse_made, several_series
+from backtest.market.calendars import span_of_sessions
+from backtest.sources.base import Source, connect, expected_bars
+from backtest.store.remote import open_folder
+from backtest.store.store import Store
+
+_MONTH = len("YYYYMM")
+_WORKERS = 8  # series at once; how many requests are in flight is the source's business
+_log = logging.getLogger(__name__)
+
+Result = tuple[SeriesReport, BacktestError | None]
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadReport:
+    """What a download did, series by series, and the error that ended it early, if one did."""
+
+    series: tuple[SeriesReport, ...]
+    requests: int
+    violations: int  # of IB's pacing
+    seconds: float
+    ended_by: BacktestError | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was asked for is stored, or known not to exist."""
+        return self.ended_by is None and all(report.status == "complete" for report in self.series)
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a command: 0 where complete, that of the errors where they agree, else 4."""
+        codes = {report.exit_code for report in self.series if report.exit_code}
+        if self.ended_by or len(codes) > 1:
+            return SourceError.exit_code
+        return codes.pop() if codes else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON's types."""
+        return {
+            "series": {str(one.series): one.to_dict() for one in self.series},
+            "requests": self.requests,
+            "violations": self.violations,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPlan:
+    """What a download would ask for: windows, one request each; `error` says why it could not."""
+
+    series: Series
+    windows: tuple[Span, ...]
+    con_id: int
+    error: str = ""
+    seconds: float = 0.0  # that it takes, roughly
+
+    @property
+    def bars(self) -> int:
+        """How many bars that may bring, roughly."""
+        return expected_bars(self.series, self.windows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON's types."""
+        return {
+            "requests": len(self.windows),
+            "windows": [[window.start.isoformat(), window.end.isoformat()] for window in self.windows],
+            "con_id": self.con_id,
+            "bars": self.bars,
+            "seconds": round(self.seconds, 1),
+            "error": self.error,
+        }
+
+
+def download(
+    store: Store | str | Path,
+    source: Source | str,
+    series: Series | str | Iterable[Series | str],
+    span: Span | Sequence[date | str | None] | None = None,
+    *,
+    start: date | str | None = None,
+    end: date | str | None = None,
+    tell: Callable[[Progress], object] = lambda _: None,
+    persistence: Persistence | None = None,
+    accept_revision: bool = False,
+    recheck: bool = False,
+    workers: int = _WORKERS,
+) -> DownloadReport:
+    """
+    Fill what the store lacks of the series in the span, or from the first session to the last.
+
+    Safe to stop at any moment; the next call goes on from there. A series that fails does not stop the others. The
+    first interrupt (Ctrl-C) lets the requests in hand finish, the second ends at once.
+
+    Args:
+        store: a store, or its folder.
+        source: an open source, or the address of one, which is then opened and closed here: see `connect`.
+        series: one series or several, or their spellings.
+        span: a `Span` of stamps, or a pair of sessions, both included.
+        start: the first session, in the place of a span.
+        end: the last session, included; today's by the source's clock if not given.
+        tell: is given a Progress after each window, on the thread of its series.
+        persistence: how often a window is asked for.
+        accept_revision: take the vendor's new values where stored bars that had settled are different.
+        recheck: ask again for what the vendor said it does not have.
+        workers: series at once.
+
+    Raises:
+        UsageError: an argument cannot be read, the dates are off, or nothing is asked for.
+        SourceError: nobody answers at the address of a source.
+        OSError: the store cannot be written; what was stored before stays.
+    """
+    if persistence is not None:
+        _arguments.instance(persistence, "persistence", Persistence, "write a Persistence, or leave it out")
+    revises, again = _arguments.truth(accept_revision, "accept_revision"), _arguments.truth(recheck, "recheck")
+    options = Options(persistence or Persistence(), revises, again)
+    teller = _arguments.function(tell, "tell", "write a function that takes a Progress, or leave it out")
+    threads = _arguments.whole(workers, "workers", 1)
+    wanted, asked = _distinct(series), asked_span(span, start, end)
+    target = store if isinstance(store, Store) else open_folder(store)
+    with _opened(source) as vendor:
+        return _download(target, vendor, wanted, asked, options, teller, threads)
+
+
+def _download(
+    store: Store,
+    source: Source,
+    wanted: list[Series],
+    asked: Span | Sessions | None,
+    options: Options,
+    tell: Callable[[Progress], object],
+    workers: int,
+) -> DownloadReport:
+    wanted = _stored_as(store, source, wanted)
+    spans = _spans(wanted, asked, source)
+    requests, violations, started = source.requests, source.violations, time.monotonic()
+    now, stop = source.now(), threading.Event()
+    fillings = [
+        Filling(store, source, one, its, now, options, tell, stop) for one, its in zip(wanted, spans, strict=True)
+    ]
+    results = _fill_all(fillings, source, stop, workers)
+    return DownloadReport(
+        tuple(report for report, _ in results),
+        source.requests - requests,
+        source.violations - violations,
+        time.monotonic() - started,
+        next((error for _, error in results if error and error.scope == "all"), None),
+    )
+
+
+def plan_download(
+    store: Store | str | Path,
+    source: Source | str,
+    series: Series | str | Iterable[Series | str],
+    span: Span | Sequence[date | str | None] | None = None,
+    *,
+    start: date | str | None = None,
+    end: date | str | None = None,
+) -> list[SeriesPlan]:
+    """
+    Return what `download` would ask for, were nothing to go wrong; of the source only contracts are asked for.
+
+    Raises:
+        UsageError: an argument cannot be read, the dates are off, or nothing is asked for.
+        SourceError: nobody answers at the address of a source.
+    """
+    wanted, asked = _distinct(series), asked_span(span, start, end)
+    target = store if isinstance(store, Store) else open_folder(store)
+    with _opened(source) as vendor:
+        now, named = vendor.now(), _stored_as(target, vendor, wanted)
+        spans = _spans(named, asked, vendor)
+        return [_plan(target, vendor, one, its, now) for one, its in zip(named, spans, strict=True)]
+
+
+def _plan(store: Store, source: Source, series: Series, span: Span, now: datetime) -> SeriesPlan:
+    filling = Filling(store, source, series, span, now, Options(), lambda _: None, threading.Event())
+    try:
+        windows = filling.planned()
+        con_id = source.qualify(series.instrument).con_id
+    except BacktestError as error:
+        return SeriesPlan(series, (), 0, str(error))
+    return SeriesPlan(series, tuple(windows), con_id, seconds=source.seconds_for(series, windows))
+
+
+def _opened(source: Source | str) -> AbstractContextManager[Source]:
+    """Return what holds a source: one of the caller's stays open, one that is opened here is closed."""
+    if isinstance(source, str):
+        return connect(source)
+    if not hasattr(source, "fetch"):
+        _arguments.refuse("source", source, 'write an address such as "ib://127.0.0.1:7497", or what connect() returns')
+    return nullcontext(source)
+
+
+def _spans(wanted: list[Series], asked: Span | Sessions | None, source: Source) -> list[Span]:
+    if isinstance(asked, Span):
+        return [asked] * len(wanted)
+    first, last = asked or (None, None)
+    if first is None:
+        raise UsageError("no first session to download from; write start='2020-01-02', or span=('2020-01-02', ...)")
+    return [span_of_sessions(one, first, last or source.now().date()) for one in wanted]
+
+
+def _distinct(series: Series | str | Iterable[Series | str]) -> list[Series]:
+    wanted = list(dict.fromkeys(several_series(series)))
+    if not wanted:
+        raise UsageError("no series to download; name at least one, such as AAPL/1day")
+    for one in wanted:
+        refuse_made(one.instrument)
+    return wanted
+
+
+def _stored_as(store: Store, source: Source, wanted: list[Series]) -> list[Series]:
+    return list(dict.fromkeys(_by_last_trade_date(store, source, one) for one in wanted))
+
+
+def _by_last_trade_date(store: Store, source: Source, series: Series) -> Series:
+    """Return a contract that is named by its month by its last trade date, unless it is stored by its month already."""
+    series = store.named(series)
+    if len(series.instrument.expiry) != _MONTH or store.manifest_or_empty(series).generation:
+        return series
+    try:
+        day = source.qualify(series.instrument).last_trade_date[:8]
+    except BacktestError:
+        return series  # filling it says what is wrong
+    if not re.fullmatch(r"[0-9]{8}", day):
+        return series
+    return replace(series, instrument=replace(series.instrument, expiry=day))
+
+
+def _fill_all(fillings: list[Filling], source: Source, stop: threading.Event, workers: int) -> list[Result]:
+    with ThreadPoolExecutor(min(workers, len(fillings)), thread_name_prefix="download") as pool:
+        futures = [pool.submit(_fill, filling, stop) for filling in fillings]
+        _await(futures, source, stop)
+        return [future.result() for future in futures]
+
+
+def _fill(filling: Filling, stop: threading.Event) -> Result:
+    error: BacktestError | None = None
+    try:
+        if stop.is_set():
+            raise Stopped("stopped before this series was begun; run this again to go on")
+        filling.fill()
+    except BacktestError as caught:
+        error = caught
+        if error.scope == "all":
+            stop.set()
+    return filling.report(), error
+
+
+def _await(futures: list[Future[Result]], source: Source, stop: threading.Event) -> None:
+    left: set[Future[Result]] = set(futures)
+    while left:
+        try:
+            done, left = wait(left, timeout=0.2)
+            if any(future.exception() for future in done):
+                stop.set()  # the disk is full, or a bug: nobody else should go on
+        except KeyboardInterrupt:
+            if stop.is_set():
+                source.close()  # asked twice: what is open ends now
+                raise
+            stop.set()
+            _log.warning("stopping after the requests in hand; interrupt again to stop at once")

@@ -1,0 +1,105 @@
+"""`ask`: put a window to a source until it is answered, with the patience that each kind of refusal deserves."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backtest.errors import BadBars, LinkLost, NoData, PacingViolation, SourceError, Stopped
+from backtest.market.bars import Series, Span
+from backtest.market.checks import check_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pyarrow as pa
+
+    from backtest.sources.base import Source
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Persistence:
+    """How often a window is asked for, and how many seconds lie between."""
+
+    tries: int = 4  # unanswered or refused for no known reason
+    breaks: int = 10  # of the connection, for one window
+    pause: float = 5.0  # doubled with each try
+    pacing_pause: float = 60.0  # doubled with each violation
+
+
+class NotTrue(BadBars):
+    """An answer that broke the rules twice; it carries the bars for quarantine."""
+
+    def __init__(self, text: str, bars: pa.Table) -> None:
+        super().__init__(text)
+        self.bars = bars
+
+
+def ask(
+    source: Source,
+    series: Series,
+    window: Span,
+    persistence: Persistence,
+    stop: threading.Event,
+    asking: Callable[[], object] = lambda: None,
+    may_halve: bool = False,
+) -> pa.Table | list[Span]:
+    """
+    Return the bars of a window; after two failures the halves to ask for in its place, if there may be any.
+
+    `asking` is called before each request.
+
+    Raises:
+        NoData: the source says that it has none.
+        TooLong: the source says that it is too much for one request.
+        NotTrue: the answer breaks the rules of a bar, and so did it the second time.
+        SourceError: the source gave up, or we did.
+        Stopped: `stop` was set.
+    """
+    failures = breaks = untrue = 0
+    while True:
+        if stop.is_set():
+            raise Stopped("stopped as asked; what is stored stays, run this again to go on")
+        asking()
+        try:
+            bars = source.fetch(series, window)
+        except LinkLost:
+            breaks += 1
+            if breaks > persistence.breaks:
+                raise
+        except SourceError as error:
+            failures += 1
+            if not error.retry or failures == persistence.tries:
+                raise
+            paced = isinstance(error, PacingViolation)
+            stop.wait((persistence.pacing_pause if paced else persistence.pause) * 2 ** (failures - 1))
+            if failures == 2 and may_halve and not paced and (halves := source.halve(series, window)) != [window]:
+                _log.info("a window is halved", extra={"series": str(series), "error": str(error)})
+                return halves
+        else:
+            why = _why_not_true(bars, series)
+            if not why:
+                return _not_empty(bars, series, window)
+            untrue += 1
+            _log.warning("an answer cannot be true", extra={"series": str(series), "error": why})
+            if untrue == 2:
+                raise NotTrue(f"{why}; asked twice", bars)
+
+
+def _why_not_true(bars: pa.Table, series: Series) -> str:
+    """Return which rules an answer breaks, "" for none."""
+    try:
+        check_answer(bars, series)
+    except BadBars as error:
+        return str(error)
+    return ""
+
+
+def _not_empty(bars: pa.Table, series: Series, window: Span) -> pa.Table:
+    if not len(bars):
+        raise NoData(f"the answer for {series.short} reaches beyond {window} and has no bar in it")
+    return bars

@@ -1,0 +1,1 @@
+"""A TWS that answers from a store."""

@@ -1,0 +1,242 @@
+"""When bars start and end: the window that a request means, the times that become one bar, and bars made of smaller."""
+
+from __future__ import annotations
+
+import calendar
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from backtest.errors import UsageError
+from backtest.market import calendars
+from backtest.market.bars import COLUMNS, BarSize, Instrument, Series, Span, schema, table_of
+from backtest.market.calendars import Session
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY = timedelta(days=1)
+_LONGEST_CLOSURE = timedelta(days=12)  # between two sessions; NYSE in September 2001 was shut for six
+_SESSIONS_A_DAY = 0.5  # fewer than any market has
+ONE_KIND_OF_HOURS = ("CASH", "CRYPTO", "IND", "OPT")
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """The time whose bars become one bar, and the stamp of that bar."""
+
+    stamp: datetime
+    span: Span
+
+
+# --- windows
+
+
+def sessions(instrument: Instrument, since: date, until: date, regular_hours: bool) -> list[Session]:
+    """Return the sessions known by the dates, both included; none where no calendar is known."""
+    try:
+        return calendars.sessions(instrument, since, until, regular_hours)
+    except UsageError:
+        return []
+
+
+def sessions_before(instrument: Instrument, regular_hours: bool, end: datetime, count: int, unit: str) -> list[Session]:
+    """Return the sessions of a duration, all that opened before the end: the last ones for days, else by calendar."""
+    start = back(end, count, unit)
+    days = _LONGEST_CLOSURE + timedelta(days=count / _SESSIONS_A_DAY)
+    first = end - days if unit == "D" else start
+    found = sessions(instrument, (first - _DAY).date(), (end + _DAY).date(), regular_hours)
+    opened = [session for session in found if session.open < end]
+    return opened[-count:] if unit == "D" else [session for session in opened if session.open >= start]
+
+
+def window(wanted: Series, end: datetime, count: int, unit: str) -> Span | None:
+    """Return the span of the stamps that a request means, None where it is empty."""
+    start = back(end, count, unit)
+    if unit == "D":
+        last = sessions_before(wanted.instrument, wanted.regular_hours, end, count, unit)
+        start = last[0].open if last else start
+    if wanted.size.daily:
+        start, end = _day_opened(wanted, start), _day_not_closed(wanted, end)
+    return Span(start, end) if start < end else None
+
+
+def back(end: datetime, count: int, unit: str) -> datetime:
+    """Return the moment a duration before the end, by clock and calendar, but not before the year 1900."""
+    if unit in "SDW":
+        return end - count * {"S": timedelta(seconds=1), "D": _DAY, "W": 7 * _DAY}[unit]
+    month = end.year * 12 + end.month - 1 - count * (12 if unit == "Y" else 1)
+    year, month = max(month // 12, 1900), month % 12 + 1
+    return end.replace(year=year, month=month, day=min(end.day, calendar.monthrange(year, month)[1]))
+
+
+def opening(series: Series, first: datetime) -> datetime:
+    """Return when the first bar of a series starts; of a daily one its session's opening."""
+    if not series.size.daily:
+        return first
+    found = sessions(series.instrument, first.date(), first.date(), series.regular_hours)
+    return found[0].open if found else first
+
+
+def _day_opened(wanted: Series, moment: datetime) -> datetime:
+    """Return the stamp of the first session that opens at the moment or later."""
+    around = sessions(
+        wanted.instrument, (moment - _DAY).date(), (moment + _LONGEST_CLOSURE).date(), wanted.regular_hours
+    )
+    later = [session.day for session in around if session.open >= moment]
+    return midnight(later[0] if later else moment.date())
+
+
+def _day_not_closed(wanted: Series, moment: datetime) -> datetime:
+    """Return the stamp of the first session that closes after the moment."""
+    around = sessions(
+        wanted.instrument, (moment - _DAY).date(), (moment + _LONGEST_CLOSURE).date(), wanted.regular_hours
+    )
+    later = [session.day for session in around if session.close > moment]
+    return midnight(later[0] if later else moment.date())
+
+
+def midnight(day: date) -> datetime:
+    """Return the stamp of a daily bar."""
+    return datetime.combine(day, time(), UTC)
+
+
+# --- buckets
+
+
+def divides(small: BarSize, large: BarSize) -> bool:
+    """Return whether bars of a size can be made of a smaller one, or are of that size."""
+    if large.seconds > 86_400:
+        return small == large or small.label == "1 day"
+    return small.seconds <= large.seconds and large.seconds % small.seconds == 0
+
+
+def hours_of(size: BarSize, wanted: Series) -> list[bool]:
+    """Return the hours of the stored bars of a size that serve the wanted series, the best first."""
+    if wanted.instrument.kind in ONE_KIND_OF_HOURS:
+        return [wanted.regular_hours, not wanted.regular_hours]
+    # Sessions open and close on half hours, so a longer bar lies across the opening.
+    return [True, False] if wanted.regular_hours and 1800 % size.seconds == 0 else [wanted.regular_hours]
+
+
+def session_spans(wanted: Series, window: Span) -> list[Span]:
+    """Return the sessions of a series that reach into the window."""
+    found = sessions(wanted.instrument, (window.start - _DAY).date(), (window.end + _DAY).date(), wanted.regular_hours)
+    spans = [Span(session.open, session.close) for session in found]
+    return [span for span in spans if span.common(window)]
+
+
+def buckets(wanted: Series, zone: ZoneInfo, window: Span) -> list[Bucket]:
+    """Return the buckets of the wanted bars that lie in the window, in order."""
+    margin = timedelta(days=31) if wanted.size.seconds > 86_400 else _DAY
+    since, until = (window.start - margin).date(), (window.end + margin).date()
+    found = sessions(wanted.instrument, since, until, wanted.regular_hours)
+    if wanted.size.seconds > 86_400:
+        every = _periods(found, wanted.size)
+    elif wanted.size.daily:
+        every = (Bucket(midnight(session.day), Span(session.open, session.close)) for session in found)
+    else:
+        every = (bucket for session in found for bucket in _of_session(session, wanted.size, zone))
+        return [bucket for bucket in every if bucket.stamp in window and bucket.span.end <= window.end]
+    return [bucket for bucket in every if bucket.stamp in window]
+
+
+def _periods(found: list[Session], size: BarSize) -> Iterator[Bucket]:
+    """Yield the weeks or months of the sessions but for the first and last, which may be cut; spans are of dates."""
+    weekly = size.label == "1 week"
+    groups = [
+        [session.day for session in group]
+        for _, group in groupby(found, lambda s: s.day.isocalendar()[:2] if weekly else (s.day.year, s.day.month))
+    ]
+    for days in groups[1:-1]:
+        yield Bucket(midnight(days[-1]), Span(midnight(days[0]), midnight(days[-1]) + _DAY))
+
+
+def _of_session(session: Session, size: BarSize, zone: ZoneInfo) -> Iterator[Bucket]:
+    start = session.open
+    while start < session.close:
+        end = min(bar_end(start, size, zone), session.close)
+        yield Bucket(start, Span(start, end))
+        start = end
+
+
+def bar_end(start: datetime, size: BarSize, zone: ZoneInfo) -> datetime:
+    """Return when a bar is over that starts then: at the next multiple of its size on the clock of the zone."""
+    local = start.astimezone(zone)
+    seconds = local.hour * 3600 + local.minute * 60 + local.second
+    return start + timedelta(seconds=size.seconds - seconds % size.seconds)
+
+
+def finished(bars: pa.Table, wanted: Series, zone: ZoneInfo, end: datetime) -> pa.Table:
+    """Return the bars without the last ones that are not over by the end; daily ones are as the window has them."""
+    count = len(bars)
+    while count and not wanted.size.daily and _over(bars["time"][count - 1].as_py(), wanted, zone) > end:
+        count -= 1
+    return bars.slice(0, count)
+
+
+def _over(start: datetime, wanted: Series, zone: ZoneInfo) -> datetime:
+    end = bar_end(start, wanted.size, zone)
+    around = sessions(wanted.instrument, (start - _DAY).date(), (start + _DAY).date(), wanted.regular_hours)
+    return min([end, *(session.close for session in around if session.open <= start < session.close)])
+
+
+# --- bars out of bars
+
+
+def inside(bars: pa.Table, spans: list[Span]) -> pa.Table:
+    """Return the bars that start in one of the spans, which are in order."""
+    import pyarrow as pa
+
+    parts = [bars.slice(first, last - first) for first, last in _rows(bars, spans) if last > first]
+    return pa.concat_tables(parts) if parts else schema().empty_table()
+
+
+def merged(bars: pa.Table, found: list[Bucket]) -> pa.Table:
+    """Return one bar for each bucket that has bars."""
+    columns = {name: bars[name].to_pylist() for name in COLUMNS[1:]}
+    rows = _rows(bars, [bucket.span for bucket in found])
+    return table_of(
+        (bucket.stamp, *_merged({name: column[first:last] for name, column in columns.items()}))
+        for bucket, (first, last) in zip(found, rows, strict=True)
+        if last > first
+    )
+
+
+def _rows(bars: pa.Table, spans: list[Span]) -> list[tuple[int, int]]:
+    import pyarrow as pa
+
+    times: list[int] = bars["time"].cast(pa.int64()).to_pylist()  # far faster than as datetimes
+    return [(bisect_left(times, _stamp(span.start)), bisect_left(times, _stamp(span.end))) for span in spans]
+
+
+def _stamp(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _merged(part: dict[str, list[Any]]) -> tuple[Any, ...]:
+    prices = part["open"][0], max(part["high"]), min(part["low"]), part["close"][-1]
+    return (
+        *prices,
+        _total(part["volume"]),
+        _average(part["average"], part["volume"]),
+        _total(part["trades"]),
+    )
+
+
+def _total(values: list[Any]) -> Any:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _average(averages: list[float | None], volumes: list[float | None]) -> float | None:
+    pairs = [(average, volume or 0.0) for average, volume in zip(averages, volumes, strict=True) if average is not None]
+    total = sum(volume for _, volume in pairs)
+    if not total:
+        return sum(average for average, _ in pairs) / len(pairs) if pairs else None
+    return sum(average * volume for average, volume in pairs) / total

@@ -1,0 +1,264 @@
+"""
+Faults that the gateway plays on its clients, from a script in JSON: a list of entries, each a `when` and a `do`.
+
+    [{"when": {"request": 3, "symbol": "AAPL"}, "do": "drop", "bytes": 400},
+     {"when": {"connection": 2}, "do": "taken"}]
+
+`when` counts from 1: the n-th historical request of a `kind` (bars, head, schedule, details or any; bars if not
+said), of a `symbol` where one is given, or the n-th connection; from there on the fault is played `times` times,
+once if not said. Seconds are real seconds, whatever the time scale. Several faults of one request are played in the
+order of the script, a drop last.
+
+    "do": "drop", "bytes": 400             send the first bytes of the answer, then close the socket
+    "do": "silence"                        never answer (the handshake, where a connection is meant)
+    "do": "error", "code": 162, "text": "Query failed"            this instead of the answer
+    "do": "delay", "seconds": 2            answer later
+    "do": "refuse", "seconds": 5           close all connections and accept none for a while, as in a restart
+    "do": "lost", "seconds": 3, "code": 1102   say 1100, then 1102 and answer what waited; or 1101 and do not
+    "do": "notice", "code": 2105           say 2103, 2104, 2105 or 2106 to everybody, then answer
+    "do": "duplicate"                      each bar twice
+    "do": "twice"                          the whole answer twice
+    "do": "disorder"                       the last bar first
+    "do": "empty"                          an answer of no bars
+    "do": "unfinished"                     one more bar than there are, barely begun
+    "do": "bad", "value": "nan"            a bar in the middle is off: nan, huge (1.8e308), minus (-1), zero,
+                                           crossed (high below low), off_grid (a stamp between two bars), text
+    "do": "garbage"                        a frame of noise in front of the answer
+    "do": "length"                         a frame that says it has two billion bytes, instead of the answer
+    "do": "foreign"                        the answer to a request that nobody made
+    "do": "taken"                          (of a connection) error 326, the client id is in use
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from backtest._suggest import there_are
+from backtest.emulator.protocol import framed
+from backtest.errors import UsageError
+
+_KINDS = ("bars", "head", "schedule", "details", "any")
+_VALUES = ("nan", "huge", "minus", "zero", "crossed", "off_grid", "text")
+_NOTICES = (2103, 2104, 2105, 2106)
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "drop": ("bytes",), "silence": (), "error": ("code", "text"), "delay": ("seconds",), "refuse": ("seconds",),
+    "lost": ("seconds", "code"), "notice": ("code",), "duplicate": (), "twice": (), "disorder": (), "empty": (),
+    "unfinished": (), "bad": ("value",), "garbage": (), "length": (), "foreign": (), "taken": (),
+}  # fmt: skip
+_OF_CONNECTIONS = ("silence", "delay", "refuse", "lost", "notice", "taken")
+_CODES = {"lost": (1101, 1102), "notice": _NOTICES}
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "bytes": int, "seconds": (int, float), "code": int, "text": str, "value": str,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One entry of a script; which of the last five fields count depends on `do`."""
+
+    do: str
+    trigger: str  # "request" or "connection"
+    nth: int = 1
+    kind: str = "bars"
+    symbol: str = ""
+    times: int = 1
+    bytes: int = 0
+    seconds: float = 0.0
+    code: int = 0
+    text: str = ""
+    value: str = ""
+
+
+class Faults:
+    """A script under way: it knows how many requests and connections each fault has seen."""
+
+    def __init__(self, script: Sequence[Fault] = ()) -> None:
+        self._script = tuple(script)
+        self._seen = [0] * len(self._script)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Faults:
+        """
+        Return the script in a JSON file.
+
+        Raises:
+            UsageError: the file cannot be read, or an entry is off; the text names both.
+        """
+        try:
+            entries = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} cannot be read as a script of faults: {error}") from error
+        return cls.of(entries, str(path))
+
+    @classmethod
+    def of(cls, entries: Any, name: str = "the script of faults") -> Faults:
+        """
+        Return the script that JSON values make.
+
+        Raises:
+            UsageError: an entry is off.
+        """
+        if not isinstance(entries, list):
+            raise UsageError(f'{name} is no list of entries such as {{"when": {{"request": 1}}, "do": "silence"}}')
+        return cls([_fault(entry, f"{name}, entry {number}") for number, entry in enumerate(entries, 1)])
+
+    def of_request(self, kind: str, symbol: str) -> list[Fault]:
+        """Count a request and return what is played on it."""
+        return self._due(lambda f: f.trigger == "request" and f.kind in (kind, "any") and f.symbol in ("", symbol))
+
+    def of_connection(self) -> list[Fault]:
+        """Count a connection and return what is played on it."""
+        return self._due(lambda fault: fault.trigger == "connection")
+
+    def _due(self, meant: Callable[[Fault], bool]) -> list[Fault]:
+        due = []
+        for place, fault in enumerate(self._script):
+            if meant(fault):
+                self._seen[place] += 1
+                if fault.nth <= self._seen[place] < fault.nth + fault.times:
+                    due.append(fault)
+        return due
+
+
+def spoilt(fault: Fault, frames: list[bytes], version: int) -> list[bytes]:
+    """Return the frames of an answer with a fault in them; faults that are not in the bytes change nothing."""
+    match fault.do:
+        case "twice":
+            return frames * 2
+        case "garbage":
+            return [framed(b"%noise%\0\xfe\xff\0"), *frames]
+        case "length":
+            return [(2_000_000_000).to_bytes(4, "big") + b"17\0"]
+        case "foreign":
+            return [_foreign(frame, version) for frame in frames]
+    return [_with_rows(frame, version, fault) for frame in frames]
+
+
+# --- reading a script
+
+
+def _fault(entry: Any, place: str) -> Fault:
+    if not isinstance(entry, dict) or not isinstance(entry.get("when"), dict):
+        raise UsageError(f'{place} is not like {{"when": {{"request": 1}}, "do": "silence"}}')
+    do, when = entry.get("do"), entry["when"]
+    if not isinstance(do, str) or do not in _NEEDS:
+        raise UsageError(f"{place} says do {do!r}; {there_are(str(do), _NEEDS)}")
+    given = {name: value for name, value in entry.items() if name not in ("when", "do")}
+    _check_names(given, _NEEDS[do], place)
+    _check_values(do, given, place)
+    return Fault(do, **_trigger(do, when, place), **given)
+
+
+def _check_names(given: dict[str, Any], needed: tuple[str, ...], place: str) -> None:
+    if set(given) != set(needed):
+        found = ", ".join(map(repr, given)) or "nothing"
+        raise UsageError(f"{place} has {found} beside when and do; needed: {', '.join(needed)}")
+
+
+def _check_values(do: str, given: dict[str, Any], place: str) -> None:
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, _TYPES[name]):
+            raise UsageError(f"{place} has {name} {value!r}; write {'a text' if _TYPES[name] is str else 'a number'}")
+        if not isinstance(value, str) and given[name] < 0:
+            raise UsageError(f"{place} has {name} {value!r}; write one that is not negative")
+    if do in _CODES and given["code"] not in _CODES[do]:
+        raise UsageError(f"{place} has code {given['code']}; there are {', '.join(map(str, _CODES[do]))}")
+    if do == "bad" and given["value"] not in _VALUES:
+        raise UsageError(f"{place} has value {given['value']!r}; there are {', '.join(_VALUES)}")
+
+
+def _trigger(do: str, when: dict[str, Any], place: str) -> dict[str, Any]:
+    trigger = "connection" if "connection" in when else "request"
+    allowed = {"connection", "times"} if trigger == "connection" else {"request", "kind", "symbol", "times"}
+    if not set(when) <= allowed:
+        raise UsageError(
+            f"{place} has a when of {', '.join(map(repr, when))}; together go {', '.join(sorted(allowed))}"
+        )
+    if (trigger == "connection" and do not in _OF_CONNECTIONS) or (trigger == "request" and do == "taken"):
+        raise UsageError(f"{place}: {do} cannot be played on a {trigger}")
+    numbers = [when.get(trigger, 1), when.get("times", 1)]
+    kind = when.get("kind", "bars")
+    known = isinstance(kind, str) and kind in _KINDS
+    if any(type(number) is not int or number < 1 for number in numbers) or not known:
+        raise UsageError(f"{place} has a when of {when}; numbers count from 1, kinds are {', '.join(_KINDS)}")
+    words = {"kind": kind, "symbol": str(when.get("symbol", ""))}
+    return {"trigger": trigger, "nth": numbers[0], "times": numbers[1], **words}
+
+
+# --- bars on the wire
+
+
+def _foreign(frame: bytes, version: int) -> bytes:
+    fields = frame[4:-1].split(b"\0")
+    place = 2 if fields[0] in (b"52", b"4") or (fields[0] == b"17" and version < 124) else 1
+    if not b"".join(fields[place : place + 1]).isdigit():
+        return frame  # of another fault
+    fields[place] = b"%d" % (int(fields[place]) + 100_000)
+    return framed(b"\0".join(fields) + b"\0")
+
+
+def _with_rows(frame: bytes, version: int, fault: Fault) -> bytes:
+    if not frame[4:].startswith(b"17\0"):
+        return frame
+    fields = frame[4:-1].decode().split("\0")
+    start = 3 if version >= 196 else 5 if version >= 124 else 6
+    width = 8 if version >= 124 else 9
+    rows = [fields[place : place + width] for place in range(start, len(fields), width)]
+    rows = _changed(fault, rows) if rows else rows
+    head = [*fields[: start - 1], str(len(rows))]
+    return framed("".join(f"{field}\0" for field in [*head, *(field for row in rows for field in row)]).encode())
+
+
+def _changed(fault: Fault, rows: list[list[str]]) -> list[list[str]]:
+    match fault.do:
+        case "duplicate":
+            return [row for row in rows for _ in range(2)]
+        case "disorder":
+            return rows[::-1]
+        case "empty":
+            return []
+        case "unfinished":
+            return [*rows, _unfinished(rows)]
+        case "bad":
+            middle = len(rows) // 2
+            return [*rows[:middle], _bad(fault.value, rows[middle]), *rows[middle + 1 :]]
+    return rows
+
+
+def _unfinished(rows: list[list[str]]) -> list[str]:
+    last, before = rows[-1], rows[-2] if len(rows) > 1 else rows[-1]
+    step = _time(last[0]) - _time(before[0]) or timedelta(days=1)
+    return [_moved(last[0], step), *[last[4]] * 4, "1", last[4], *last[7:-1], "1"]
+
+
+def _bad(value: str, row: list[str]) -> list[str]:
+    match value:
+        case "nan" | "huge" | "text":
+            return [*row[:4], {"nan": "nan", "huge": "1.8e308", "text": "abc"}[value], *row[5:]]
+        case "minus" | "zero":
+            return [row[0], *["-1" if value == "minus" else "0"] * 4, *row[5:]]
+        case "crossed":
+            return [*row[:2], repr(float(row[3]) - 1), *row[3:]]
+    to_saturday = timedelta(days=(5 - _time(row[0]).weekday()) % 7)
+    return [_moved(row[0], to_saturday if len(row[0]) == 8 else timedelta(seconds=7)), *row[1:]]
+
+
+def _time(stamp: str) -> datetime:
+    if stamp.isdigit() and len(stamp) != 8:
+        return datetime.fromtimestamp(int(stamp), UTC)
+    words = stamp.split()
+    clock = words[1] if len(words) > 1 else "00:00:00"
+    return datetime.strptime(f"{words[0]} {clock}", "%Y%m%d %H:%M:%S").replace(tzinfo=UTC)
+
+
+def _moved(stamp: str, step: timedelta) -> str:
+    later = _time(stamp) + step
+    if stamp.isdigit():
+        return f"{later:%Y%m%d}" if len(stamp) == 8 else str(int(later.timestamp()))
+    return re.sub(r"^\d{8}( +)[\d:]{8}", lambda found: f"{later:%Y%m%d}{found[1]}{later:%H:%M:%S}", stamp)

@@ -1,0 +1,155 @@
+"""
+The gateway's end of the socket: an emulator of TWS that answers any TWS client from a store.
+
+It listens on 127.0.0.1 and nowhere else, keeps IB's pacing, and moves no order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Collection
+from datetime import date
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+from backtest._clock import Clock, utc_now
+from backtest.emulator.archive import Archive
+from backtest.emulator.connection import Desk, Record
+from backtest.emulator.faults import Faults
+from backtest.emulator.limiter import Limiter
+from backtest.errors import UsageError
+
+if TYPE_CHECKING:
+    from backtest.store.store import Store
+
+
+class Gateway:
+    """
+    A gateway on 127.0.0.1 that answers from a store; it runs between `start` and `stop`, or in a `with`.
+
+    Args:
+        port: where to listen; 0 takes a free one.
+        pacing: "strict" keeps IB's limits, "off" has none.
+        time_scale: how much faster than the clock the windows of the limits pass.
+        faults: what goes wrong, and when.
+        clock: what time it is for the gateway; bars of later are not served.
+        log: where to write a JSON line a request.
+        shut: days that the schedule leaves out, though the calendars have them.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        port: int = 0,
+        pacing: str = "strict",
+        time_scale: float = 1.0,
+        faults: Faults | None = None,
+        clock: Clock = utc_now,
+        log: TextIO | None = None,
+        shut: Collection[date] = (),
+    ) -> None:
+        if pacing not in ("strict", "off"):
+            raise UsageError(f"no pacing {pacing!r}; there are strict and off")
+        if not time_scale > 0:
+            raise UsageError(f"no time scale {time_scale}; write a positive number")
+        self.port = port
+        limiter = Limiter(time_scale, pacing == "strict")
+        self._desk = Desk(Archive(store, shut), limiter, faults or Faults(), clock, log)
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._clients: dict[asyncio.Future[None], asyncio.StreamWriter] = {}
+
+    def __enter__(self) -> Gateway:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def address(self) -> str:
+        """The address by which `connect` finds the gateway."""
+        return f"ib://127.0.0.1:{self.port}"
+
+    @property
+    def requests(self) -> list[Record]:
+        """The requests so far, of all clients, with what became of each."""
+        return self._desk.requests
+
+    @property
+    def most_open(self) -> int:
+        """Return how many requests for history were unanswered at once, at the most."""
+        return self._desk.most_open
+
+    @property
+    def violations(self) -> int:
+        """How many messages and requests were above a limit."""
+        return self._desk.violations
+
+    @property
+    def orders(self) -> int:
+        """How many messages would have moved an order."""
+        return self._desk.orders
+
+    def start(self) -> None:
+        """
+        Listen, and answer on a thread of its own from now on.
+
+        Raises:
+            UsageError: the port is in use, or the gateway runs already.
+        """
+        if self._thread:
+            raise UsageError(f"the gateway on port {self.port} runs already")
+        listener = _listener(self.port)
+        self.port = listener.getsockname()[1]
+        ready = threading.Event()
+        serving = self._serve(listener, ready)
+        # A daemon, so that a notebook that forgets it can end.
+        self._thread = threading.Thread(target=asyncio.run, args=[serving], name="gateway", daemon=True)
+        self._thread.start()
+        ready.wait()
+
+    def stop(self) -> None:
+        """Close every connection and stop listening; on return the thread is gone."""
+        if self._thread and self._loop and self._stopping:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join()
+        self._thread = self._loop = None
+
+    async def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._accept, sock=listener)
+        ready.set()
+        await self._stopping.wait()
+        self._loop.remove_reader(listener)  # asyncio leaks what it is accepting while a server closes,
+        await asyncio.sleep(0.01)  # so this ends before
+        server.close()
+        while self._clients:
+            for client, writer in self._clients.items():
+                client.cancel()  # it may be waiting for a delay to pass
+                writer.transport.abort()
+            await asyncio.sleep(0)
+        await server.wait_closed()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = asyncio.ensure_future(self._desk.accept(reader, writer))
+        self._clients[client] = writer
+        await asyncio.wait([client])  # unlike `await client` not cancelled with it, which asyncio would log
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        del self._clients[client]
+
+
+def _listener(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"the gateway cannot listen on 127.0.0.1:{port} ({error}); name another port, or 0") from error

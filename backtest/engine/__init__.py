@@ -1,0 +1,1 @@
+"""A strategy on stored bars: one run."""

@@ -1,0 +1,1 @@
+"""What a broker charges, pays and allows."""

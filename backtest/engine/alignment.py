@@ -1,0 +1,195 @@
+"""`align`: many series onto one clock, by a rule that is named; and which indicators mix clocks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import backtrader as bt
+import numpy as np
+
+from backtest._suggest import there_are
+from backtest.errors import NoBars, UsageError
+from backtest.market import arrays
+from backtest.market.bars import Series
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Tables = dict[Series, "pa.Table"]
+Notes = dict[str, Any]
+_NAMED = 10  # times that are named where series differ
+
+
+def align(bars: Tables, rule: str) -> tuple[Tables, Notes]:
+    """
+    Return the bars by a rule of ALIGNMENTS, and what the rule did, by the series' short names.
+
+    Series of one bar size are aligned with each other; of different sizes, the larger bar shows when it is complete.
+
+    Raises:
+        UsageError: there is no such rule.
+        NoBars: the rule leaves none, or asks for equal times and they are not.
+    """
+    if rule not in ALIGNMENTS:
+        raise UsageError(f"no alignment {rule!r}; {there_are(rule, ALIGNMENTS)}")
+    aligned, notes = dict(bars), Notes()
+    for size in dict.fromkeys(one.size for one in bars):
+        alike = {one: table for one, table in bars.items() if one.size == size}
+        if len(alike) > 1:
+            found, said = ALIGNMENTS[rule](alike)
+            aligned |= found
+            notes |= said
+    return aligned, notes
+
+
+def _as_they_are(bars: Tables) -> tuple[Tables, Notes]:
+    return bars, {}
+
+
+def _strict(bars: Tables) -> tuple[Tables, Notes]:
+    times = _times(bars)
+    every = reduce(np.union1d, times.values())
+    lacking = {one: np.setdiff1d(every, own) for one, own in times.items()}
+    differ = reduce(np.union1d, lacking.values())
+    if len(differ):
+        named = "; ".join(_named(moment, lacking) for moment in differ[:_NAMED])
+        raise NoBars(
+            f"the series differ at {len(differ):,} times, the first: {named}. Download what is missing, or align by "
+            "intersection or forward-fill"
+        )
+    return bars, {}
+
+
+def _intersection(bars: Tables) -> tuple[Tables, Notes]:
+    import pyarrow as pa
+
+    times = _times(bars)
+    common = reduce(np.intersect1d, times.values())
+    if not len(common):
+        raise NoBars(f"{', '.join(one.short for one in bars)} have no time in common; name others, or a longer span")
+    kept = {one: bars[one].filter(pa.array(np.isin(own, common))) for one, own in times.items()}
+    dropped = {one.short: len(bars[one]) - len(kept[one]) for one in bars}
+    return kept, {"dropped": {name: count for name, count in dropped.items() if count}}
+
+
+def _forward_fill(bars: Tables) -> tuple[Tables, Notes]:
+    times = _times(bars)
+    every = reduce(np.union1d, times.values())
+    filled, notes = {}, {}
+    for one, own in times.items():
+        wanted = every[(every >= own[0]) & (every <= own[-1])]  # not before it was listed, nor after it was gone
+        filled[one] = _with_flat_bars(bars[one], own, wanted)
+        if len(wanted) > len(own):
+            lacking = np.setdiff1d(wanted, own)
+            notes[one.short] = {"bars": len(lacking), "first": [_text(moment) for moment in lacking[:_NAMED]]}
+    return filled, {"filled": notes}
+
+
+ALIGNMENTS: dict[str, Callable[[Tables], tuple[Tables, Notes]]] = {
+    "as-is": _as_they_are,  # each series moves when it has a bar
+    "strict": _strict,  # equal times, or an error that names the first that differ
+    "intersection": _intersection,  # only times that all have
+    "forward-fill": _forward_fill,  # a missing bar stands still at the last close, with volume 0
+}
+
+
+def _with_flat_bars(table: pa.Table, own: np.ndarray, wanted: np.ndarray) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = np.searchsorted(own, wanted, side="right") - 1
+    missing, taken = pa.array(own[rows] != wanted), table.take(pa.array(rows))
+    values = {
+        "time": pa.array(wanted).cast(pa.int64()).cast(table.schema.field("time").type),
+        **{name: pc.if_else(missing, taken["close"], taken[name]) for name in ("open", "high", "low")},
+        **{name: pc.if_else(missing, pa.scalar(0, taken[name].type), taken[name]) for name in ("volume", "trades")},
+        "average": pc.if_else(missing, pa.scalar(None, pa.float64()), taken["average"]),
+    }
+    return pa.table({name: values.get(name, taken[name]) for name in table.column_names}, table.schema)
+
+
+def _times(bars: Tables) -> dict[Series, np.ndarray]:
+    return {one: arrays.numbers(table["time"]) for one, table in bars.items()}
+
+
+def _named(moment: int, lacking: dict[Series, np.ndarray]) -> str:
+    names = [one.short for one, times in lacking.items() if moment in times]
+    return f"{_text(moment)} (not in {', '.join(names)})"
+
+
+def _text(moment: int) -> str:
+    text = str(np.datetime64(int(moment), "us"))
+    return text[:16].replace("T", " ").removesuffix(" 00:00")
+
+
+# --- indicators over several clocks
+
+
+def mixes_clocks(strategies: Iterable[Any], datas: list[Any]) -> bool:
+    """
+    Return whether an indicator reads feeds whose bars have different times.
+
+    Backtrader's indicators over all bars at once pair the first bar of one feed with the first of the other, whatever
+    their times: of such feeds that is the future, or an IndexError. Bar by bar they pair what is known.
+    """
+    if len(datas) < 2:
+        return False
+    clocks = {id(data): hashlib.blake2b(data.lines.datetime.array).digest() for data in datas}
+    if len(set(clocks.values())) < 2:
+        return False
+    origins = {id(line): {clocks[id(data)]} for data in datas for line in (data, *data.lines.lines)}
+    indicators = indicators_of(strategies)
+    owners = {id(line): one for one in indicators for line in getattr(one.lines, "lines", ())}
+    return any(len(_clocks(one, origins, owners, set())) > 1 for one in indicators)
+
+
+def indicators_of(strategies: Iterable[Any]) -> list[Any]:
+    """Return all indicators, those inside others too."""
+    return [one for strategy in strategies for one in _below(strategy)]
+
+
+def hide_what_has_not_begun(strategies: Iterable[Any], datas: list[Any]) -> None:
+    """
+    Let feeds and indicators be NaN before their first bar.
+
+    A line that has not begun stands at -1, which in a preloaded one is the last value of all: the future. Slots at
+    the end, which Backtrader's cursor never reaches, stand there instead; as many as anything looks back.
+    """
+    found = [*indicators_of(strategies), *datas]
+    longest = max(one._minperiod for one in found)
+    for one in found:
+        one.extend(size=longest + 1)
+
+
+def _below(thing: Any) -> Iterator[Any]:
+    for one in thing._lineiterators[bt.LineIterator.IndType]:
+        yield one
+        if hasattr(one, "_lineiterators"):
+            yield from _below(one)
+
+
+def _clocks(thing: Any, origins: dict[int, set[bytes]], owners: dict[int, Any], seen: set[int]) -> set[bytes]:
+    if id(thing) in origins:
+        return origins[id(thing)]
+    if id(thing) in seen:
+        return set()
+    seen.add(id(thing))
+    # No line is tested for truth: that would read its value.
+    below = [*_inputs(thing), *([owners[id(thing)]] if id(thing) in owners else [])]
+    return set().union(*(_clocks(one, origins, owners, seen) for one in below))
+
+
+def _inputs(thing: Any) -> Iterator[Any]:
+    # Operations keep what they read as a, b, args, cond and the like; indicators as datas; stubs as lines. Whatever is
+    # a line is followed, but for the ways up, to owners and to what is bound to a line.
+    for name, value in vars(thing).items():
+        if name in ("_owner", "owner", "_parent", "bindings", "_lineiterators"):
+            continue
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(one, bt.lineroot.LineRoot):
+                yield one
+            elif isinstance(one, bt.lineseries.Lines):
+                yield from one.lines

@@ -1,0 +1,258 @@
+"""How orders meet the market: slippage, spread, market impact, a share of the volume; `SLIPPAGES`."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import backtrader as bt
+
+from backtest import _arguments
+from backtest._suggest import there_are
+from backtest.engine.account.commissions import Borrowing, Costs, MonthlyVolume, charge_borrowing, model_for, number
+from backtest.errors import UsageError
+
+NEXT_BAR, THIS_CLOSE = FILLS = ("next-bar", "this-close")
+
+HalfSpreads = Mapping[str, tuple[list[float], list[float]]]  # by the feed's name: stamps, and half of ask less bid
+
+
+@dataclass(frozen=True, slots=True)
+class Slippage:
+    """How much worse than the bar's own price an order fills: a kind and its number."""
+
+    kind: str  # "", "basis points", "money", "impact" or "spread"
+    amount: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> Slippage:
+        """
+        Read "" (none), "5bp" (basis points), "0.01" (money a share), "impact:0.1" or "spread".
+
+        "impact:0.1" is the square-root law: an order as large as the bar's volume moves the price by a tenth, one of
+        a hundredth of it by a hundredth. "spread" is half the distance of the stored BID and ASK bars at the open.
+
+        Raises:
+            UsageError: it is none of them.
+        """
+        example = "write 5bp, 0.01 (money a share), impact:0.1, or spread"
+        if text in ("", "spread"):
+            return cls(text)
+        what = f"the slippage {text!r}"
+        if text.startswith("impact:"):
+            return cls("impact", number(text.removeprefix("impact:"), what, example))
+        if text.endswith("bp"):
+            return cls("basis points", number(text.removesuffix("bp"), what, example) / 10_000)
+        return cls("money", number(text, what, example))
+
+
+def slippage_of(given: Any) -> str:
+    """
+    Return slippage as `Slippage.parse` reads it; a bare number is money a share, as in its spelling.
+
+    Raises:
+        UsageError: it cannot be meant.
+    """
+    if given is None or isinstance(given, str):
+        return given or ""
+    example = 'write "5bp" for five basis points of the price, or 0.01 for a cent a share'
+    return repr(_arguments.number(given, "slippage", example))
+
+
+def borrowing_of(given: Any) -> str:
+    """
+    Return the fee of borrowed shares as `Borrowing.parse` reads its rules; a number is the fee a year of all.
+
+    Raises:
+        UsageError: it cannot be meant.
+    """
+    if given is None or isinstance(given, str):
+        return given or ""
+    return repr(_arguments.number(given, "borrow", 'write 0.01 for 1 % a year, or "GME/1day=0.3"'))
+
+
+class MarketBroker(bt.brokers.BackBroker):
+    """
+    Backtrader's broker, with prices that depend on the order's size and on the spread; never outside the bar.
+
+    A limit is a limit: it slips no further than to its price.
+    """
+
+    slippage = Slippage("")
+    half_spreads: HalfSpreads
+
+    def _execute(self, order: Any, ago: Any = None, price: Any = None, *rest: Any, **named: Any) -> Any:
+        if ago is not None and price is not None and order.exectype != order.Historical:
+            price = self._slipped(order, ago - bool(named.get("dtcoc")), price)  # at a close: that of the bar before
+        return super()._execute(order, ago, price, *rest, **named)
+
+    def _slipped(self, order: Any, ago: int, price: float) -> float:
+        data, sign = order.data, 1 if order.isbuy() else -1
+        worse = price + sign * self._distance(order, ago, price)
+        limits = {order.Limit: order.created.price, order.StopLimit: order.created.pricelimit}
+        limits[order.StopTrailLimit] = order.created.pricelimit
+        if order.exectype in limits:
+            limit = limits[order.exectype]
+            worse = min(worse, limit) if sign > 0 else max(worse, limit)
+        inside: float = min(max(worse, data.low[ago]), data.high[ago])
+        return inside
+
+    def _distance(self, order: Any, ago: int, price: float) -> float:
+        kind, amount, data = self.slippage.kind, self.slippage.amount, order.data
+        if kind == "money":
+            return amount
+        if kind == "basis points":
+            return price * amount
+        if kind == "spread":
+            return half_spread(self.half_spreads[data._name], data.datetime[ago])
+        volume, cap = data.volume[ago], self.p.filler
+        if not volume > 0:
+            return math.inf  # nobody knows: the worst price of the bar
+        size = cap.left(order, ago) if isinstance(cap, VolumeCap) else abs(order.executed.remsize)
+        distance: float = price * amount * math.sqrt(size / volume)
+        return distance
+
+
+def half_spread(known: tuple[list[float], list[float]], stamp: float) -> float:
+    """Return half the spread of a bar, by its stamp; 0 where the quotes have no such bar."""
+    stamps, halves = known
+    at = bisect_left(stamps, stamp)
+    return halves[at] if at < len(stamps) and stamps[at] == stamp else 0.0
+
+
+class VolumeCap:
+    """
+    A filler for Backtrader's broker: no more than a share of a bar's volume, in whole shares, for all orders in it.
+
+    What is left of an order waits for the next bar. A bar without a volume is no limit.
+    """
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+        self._taken: dict[str, tuple[float, float]] = {}  # by the feed's name: the bar's stamp, and how much of it
+
+    def __call__(self, order: Any, price: float, ago: int) -> float:
+        """Return how much of the order is filled in this bar, and take it."""
+        filled = self.left(order, ago)
+        stamp, taken = self._bar(order, ago)
+        self._taken[order.data._name] = stamp, taken + filled
+        return filled
+
+    def left(self, order: Any, ago: int) -> float:
+        """Return how much of the order may be filled in this bar."""
+        volume: float = order.data.volume[ago]
+        wanted = float(abs(order.executed.remsize))
+        if not volume >= 0:  # not a number: a series of quotes has none
+            return wanted
+        return max(min(wanted, math.floor(volume * self.share) - self._bar(order, ago)[1]), 0.0)
+
+    def _bar(self, order: Any, ago: int) -> tuple[float, float]:
+        stamp = order.data.datetime[ago]
+        known, taken = self._taken.get(order.data._name, (stamp, 0.0))
+        return stamp, taken if known == stamp else 0.0
+
+
+class CashInterest(bt.Analyzer):
+    """
+    Pays interest on idle cash, by the day (365 a year): what is not the proceeds of shares sold short.
+
+    What a bar's cash has earned until the next is paid with the one after it.
+    """
+
+    params = (("rate", 0.0),)
+
+    def start(self) -> None:
+        """Begin without a day."""
+        self._day, self._idle = 0, 0.0
+
+    def prenext(self) -> None:
+        """Do as in any other bar."""
+        self.next()
+
+    def next(self) -> None:
+        """Pay for the days since the bar before."""
+        broker, day = self.strategy.broker, int(self.strategy.datetime[0])
+        earned = self._idle * self.p.rate * (day - self._day) / 365
+        if earned:
+            broker.add_cash(earned)
+        short = sum(min(broker.getposition(data).size, 0) * data.close[0] for data in self.datas if len(data))
+        self._day, self._idle = day, max(broker.getcash() + short, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """All that a run is asked about its market: what engine and manifest are told."""
+
+    slippage: str = ""
+    volume_cap: float = 0.0
+    fills: str = NEXT_BAR
+    borrow: str = ""
+    cash_rate: float = 0.0
+
+    @classmethod
+    def of(cls, slippage: Any, volume_cap: Any, fills: Any, borrow: Any, cash_rate: Any) -> Market:
+        """
+        Return the market that a caller means, checked.
+
+        Raises:
+            UsageError: a number or a word is off.
+        """
+        made = cls(
+            slippage_of(slippage),
+            _arguments.number(volume_cap, "volume_cap", "write 0.1 for a tenth of each bar's volume"),
+            _arguments.text(fills, "fills", f"write one of {', '.join(FILLS)}"),
+            borrowing_of(borrow),
+            _arguments.number(cash_rate, "cash_rate", "write 0.02 for 2 % a year"),
+        )
+        made.check()
+        return made
+
+    def check(self) -> None:
+        """
+        Refuse what cannot be.
+
+        Raises:
+            UsageError: a number or a word is off.
+        """
+        Slippage.parse(self.slippage)
+        if not 0 <= self.volume_cap <= 1:
+            raise UsageError(f"the volume cap is {self.volume_cap}; write 0.1 for a tenth of each bar's volume")
+        if self.fills not in FILLS:
+            raise UsageError(f"fills {self.fills!r} are unknown; {there_are(self.fills, FILLS)}")
+        if self.volume_cap and self.fills == THIS_CLOSE:
+            raise UsageError(
+                "a volume cap lets orders wait for later bars, which have another close; leave out one of them"
+            )
+        if not -1 < self.cash_rate < 1:
+            raise UsageError(f"the interest on cash is {self.cash_rate} a year; write 0.02 for 2 %")
+        Borrowing.parse(self._borrow_rules())
+
+    def model(self, costs: Costs, feed: Any, traded: MonthlyVolume) -> Any:
+        """Return the commission model of a feed, which also charges what borrowing costs."""
+        made = model_for(costs, feed, traded)
+        rules = Borrowing.parse(self._borrow_rules())
+        return charge_borrowing(made, rules.rates(feed._name)) if rules.rules else made
+
+    def _borrow_rules(self) -> list[str]:
+        return [rule for rule in self.borrow.split(",") if rule]
+
+    def set_up(self, cerebro: Any, half_spreads: Callable[[], HalfSpreads]) -> None:
+        """
+        Tell a Cerebro.
+
+        Slippage is not left to Backtrader's `slip_perc`, by which a limit to sell slips below the low of its bar.
+        Slippage, a volume cap and fills at the close go Backtrader's way, not the lean loop's.
+        """
+        slippage = Slippage.parse(self.slippage)
+        if slippage.kind:
+            cerebro.broker = broker = MarketBroker()
+            broker.slippage = slippage
+            broker.half_spreads = half_spreads() if slippage.kind == "spread" else {}
+        if self.volume_cap:
+            cerebro.broker.set_filler(VolumeCap(self.volume_cap))
+        cerebro.broker.set_coc(self.fills == THIS_CLOSE)
+        if self.cash_rate:
+            cerebro.addanalyzer(CashInterest, rate=self.cash_rate)

@@ -1,0 +1,167 @@
+"""`replay`: stored bars into Backtrader's lines in bulk, without a line of Python per bar."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from datetime import time
+from typing import TYPE_CHECKING, Any
+
+import backtrader as bt
+import numpy as np
+
+from backtest import _arguments
+from backtest.errors import NoBars, UsageError
+from backtest.market import arrays
+from backtest.market.bars import BarSize, Series, schema, series_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SESSION_END = time(23, 59, 59, 999990)  # Backtrader's own end of a day
+_DAY = 86_400_000_000  # microseconds
+_BLOCK = 2**15  # bars whose stamps are reckoned at once: what fits the processor's cache
+_EPOCH = 719_163  # 1970-01-01 as Backtrader counts days
+_FRAMES = {86_400: bt.TimeFrame.Days, 604_800: bt.TimeFrame.Weeks, 2_592_000: bt.TimeFrame.Months}
+
+
+class ArrowFeed(bt.feed.DataBase):
+    """
+    A Backtrader data feed over a table of bars; `replay` makes one.
+
+    Stamps are those of the bar's close: Backtrader must not show a bar before it is complete. Lines hold UTC; a
+    missing volume is NaN, open interest is 0. One that is for a `single` run lets go of the table when it is loaded.
+    """
+
+    params = (("size", None), ("single", False))
+
+    def start(self) -> None:
+        """Stand before the first bar."""
+        super().start()
+        self._columns: dict[str, np.ndarray] = {}
+        self._next_row = 0
+
+    def preload(self) -> None:
+        """Fill the lines at once; bar by bar where filters or a zone of the stamps may change each."""
+        if self._filters or self._tzinput is not None:
+            super().preload()
+            return
+        rows = self._rows_in_range()
+        bars = self.p.dataname.slice(rows.start, rows.stop - rows.start)
+        for line, name in zip(self.lines, self.lines.getlinealiases(), strict=True):
+            fresh = array("d")
+            for part in _parts(bars, name, self.p.size):  # a copy each, and none of the whole
+                fresh.frombytes(part.data.cast("B"))
+            fresh.extend(line.array)  # the slots that extend() reserved
+            line.array = fresh
+        self._next_row = len(self.p.dataname)  # a load() after this finds nothing more
+        self.forward_to_end(len(bars))
+        self._last()
+        self.home()
+        if self.p.single:
+            bars = self.p.dataname = self._dataname = ()  # Backtrader keeps it in both
+            arrays.release_memory()
+
+    def forward_to_end(self, count: int) -> None:
+        """Leave the cursor where loading bar by bar would leave it."""
+        for line in self.lines:
+            line.advance(count)
+
+    def _rows_in_range(self) -> slice:
+        # As load() does: skip bars before fromdate, stop at the first one after todate.
+        if (self.fromdate, self.todate) == (float("-inf"), float("inf")):
+            return slice(0, len(self.p.dataname))
+        stamps = close_stamps(self.p.dataname, self.p.size)
+        first = int(np.searchsorted(stamps, self.fromdate, side="left"))
+        return slice(first, max(first, int(np.searchsorted(stamps, self.todate, side="right"))))
+
+    def _load(self) -> bool:
+        row, bars = self._next_row, self.p.dataname
+        if row >= len(bars):
+            return False
+        if not row:
+            names = self.lines.getlinealiases()
+            self._columns = {name: np.concatenate([*_parts(bars, name, self.p.size)]) for name in names}
+        for line, name in zip(self.lines, self.lines.getlinealiases(), strict=True):
+            line[0] = self._columns[name][row]
+        self._next_row = row + 1
+        return True
+
+
+def replay(bars: pa.Table, series: Series | str, **params: Any) -> ArrowFeed:
+    """
+    Return a Backtrader feed of the bars, usable in anybody's Cerebro.
+
+    Args:
+        bars: columns as in `bars.schema()`, as `Store.read` returns them.
+        series: what the bars are; gives the feed its name, time frame and compression.
+        params: Backtrader's own feed parameters, such as `fromdate`, `tz`, `sessionend`.
+
+    Raises:
+        NoBars: the table is empty.
+    """
+    import pyarrow as pa
+
+    known = series_of(series)
+    _arguments.instance(bars, "bars", pa.Table, "write a table of bars, such as Store.read returns")
+    if missing := [name for name in schema().names if name not in bars.column_names]:
+        raise UsageError(f"the bars have no column {', '.join(missing)}; write a table such as Store.read returns")
+    if not len(bars):
+        raise NoBars(f"there are no bars of {known.short} to replay; download them, or name a longer time")
+    if "name" in params or "dataname" in params:
+        raise UsageError("replay names the feed and its data itself; leave out name and dataname")
+    frame, compression = _timeframe(known.size)
+    params = {"timeframe": frame, "compression": compression, **params}
+    try:
+        return ArrowFeed(dataname=bars, size=known.size, name=known.short, **params)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"these are no parameters of a feed of Backtrader's ({error}); see bt.feed.DataBase"
+        ) from error
+
+
+def close_stamps(bars: pa.Table, size: BarSize) -> np.ndarray:
+    """
+    Return when each bar is complete, as Backtrader's numbers (days since 0001-01-01, UTC).
+
+    An intraday bar: its opening plus its size. A daily or longer one: the end of the day it is stamped with.
+    """
+    return np.concatenate([*_parts(bars, "datetime", size)])
+
+
+def _parts(bars: pa.Table, name: str, size: BarSize) -> Iterator[np.ndarray]:
+    """Yield the values of a line chunk by chunk: a stored series is in many, and need not be put in one piece."""
+    if not len(bars):
+        return
+    if name == "openinterest":
+        yield np.zeros(len(bars))
+        return
+    for chunk in bars["time" if name == "datetime" else name].chunks:
+        if not len(chunk):
+            continue
+        values = arrays.numbers(chunk)
+        yield _closing(values, size) if name == "datetime" else values
+
+
+def _closing(opened: np.ndarray, size: BarSize) -> np.ndarray:
+    lasts = ((SESSION_END.hour * 60 + 59) * 60 + 59) * 1_000_000 + SESSION_END.microsecond
+    numbers = np.empty(len(opened))
+    for start in range(0, len(opened), _BLOCK):
+        _days(opened[start : start + _BLOCK] + (lasts if size.daily else size.seconds * 1_000_000), numbers[start:])
+    return numbers
+
+
+def _days(microseconds: np.ndarray, numbers: np.ndarray) -> None:
+    # In floats, which is a third of the time of // and % and as exact: microseconds are below 2**53, and the last of
+    # a day is further from the next than a quotient of up to 2**17 days is rounded.
+    moments = microseconds.astype(float)
+    days = np.floor(moments / _DAY)
+    np.add(_EPOCH + days, (moments - days * _DAY) / _DAY, out=numbers[: len(days)])
+
+
+def _timeframe(size: BarSize) -> tuple[int, int]:
+    if size.seconds in _FRAMES:
+        return _FRAMES[size.seconds], 1
+    if size.seconds % 60:
+        return bt.TimeFrame.Seconds, size.seconds
+    return bt.TimeFrame.Minutes, size.seconds // 60

@@ -1,0 +1,393 @@
+"""`LeanBroker`: Backtrader's simulated broker, with the same orders and fills in less time; hot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import backtrader as bt
+from backtrader.order import OrderExecutionBit
+from backtrader.position import Position
+
+from backtest.engine.lean.orders import (
+    CLOSE,
+    COMPLETED,
+    LIMIT,
+    MARKET,
+    PARTIAL,
+    STOP,
+    STOP_TRAIL,
+    LeanBuy,
+    LeanPosition,
+    LeanSell,
+    after,
+    new_order,
+    stock_position,
+)
+
+_Stock: Any = bt.brokers.BackBroker
+# What a commission model must leave as it is, so that cash and value move only with fills: no interest, no margin.
+_STILL = ("getvaluesize", "profitandloss", "cashadjust", "get_credit_interest", "_get_credit_interest", "get_leverage")
+# What the broker reckons from closes at the end of each bar, and here when somebody looks.
+_RECKONED = ("_value", "_valuemkt", "_valuelever", "_valuemktlever", "_leverage", "_unrealized", "_fundval")
+
+
+def is_still(model: Any) -> bool:
+    """Return whether a commission model leaves cash alone between fills, as that of a plain stock does."""
+    base = bt.CommInfoBase
+    own = any(getattr(type(model), name) is not getattr(base, name) or name in vars(model) for name in _STILL)
+    # _creditrate is interest a day; Backtrader keeps it nowhere else.
+    return bool(not own and model.stocklike and model._creditrate == 0)
+
+
+def _reckoned(name: str) -> Any:
+    def look(self: Any) -> Any:
+        if self.stale:
+            self.settle()
+        return self.__dict__[name]
+
+    def put(self: Any, value: Any) -> None:
+        self.__dict__[name] = value
+
+    return property(look, put)
+
+
+def _unsettling(name: str) -> Any:
+    """Return Backtrader's method, which changes the account between fills: from then on each bar goes its way."""
+    method = getattr(_Stock, name)
+
+    def unsettling(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self.unsettle()
+        return method(self, *args, **kwargs)
+
+    return unsettling
+
+
+class LeanBroker(_Stock):
+    """
+    A `BackBroker` during a lean run: it becomes one by `engage` and is itself again after `release`.
+
+    While cash and positions move with fills only, `next` need not be called on bars without orders: the value is
+    reckoned when somebody looks. `restless` says that this is not so, and each bar has to go Backtrader's way.
+    """
+
+    restless: bool
+    stale: bool
+    clock: Any
+    step: int
+    movers: tuple[Any, ...]
+    fills: list[tuple[int, Any, Any, float]]
+    cashes: list[tuple[int, float]]
+
+    @classmethod
+    def engage(cls, broker: Any, clock: Any, priced: bool) -> None:
+        """
+        Turn a broker into a lean one, in place, since strategies hold on to it.
+
+        Args:
+            clock: whose `at` is the step of the run.
+            priced: whether every bar has a close.
+        """
+        broker.__class__ = cls
+        broker.stale, broker.clock = False, clock
+        broker.step, broker.movers = 0, ()
+        broker.fills, broker.cashes = [], [(0, broker.cash)]
+        broker.restless = broker.p.shortcash is not True or not priced
+        broker.restless |= not all(map(is_still, broker.comminfo.values()))
+        broker.restless |= any(broker.positions.values()) or bool(broker._cash_addition)
+        if not broker.restless:
+            broker.positions.default_factory = LeanPosition
+            for position in broker.positions.values():
+                position.__class__ = LeanPosition
+
+    def release(self) -> None:
+        """Be Backtrader's own broker again."""
+        self.unsettle()
+        for name in ("stale", "clock", "step", "movers", "fills", "cashes", "restless"):
+            del self.__dict__[name]
+        self.__class__ = _Stock
+
+    def unsettle(self) -> None:
+        """Go Backtrader's way from now on: somebody changes the account between fills."""
+        if self.restless:
+            return  # Backtrader reckons at the end of a bar; here, cash to come would come too early
+        if self.stale:
+            self.settle()
+        if self.clock.at > self.step:  # bars have passed without `next`
+            self._credit()
+        self._stock_positions()
+        self.restless = True
+
+    def _stock_positions(self) -> None:
+        self.positions.default_factory = Position
+        for position in self.positions.values():
+            stock_position(position)
+
+    def _credit(self) -> None:
+        for data, position in self.positions.items():
+            if position.size:
+                self.d_credit[data] += 0.0  # the interest of what was open before this bar, which is none
+
+    # What Backtrader keeps up to date bar by bar.
+    _value, _valuemkt, _valuelever, _valuemktlever, _leverage, _unrealized, _fundval = map(_reckoned, _RECKONED)
+
+    @property
+    def cash(self) -> float:
+        """The cash, which strategies may also set."""
+        found: float = self.__dict__["cash"]
+        return found
+
+    @cash.setter
+    def cash(self, cash: float) -> None:
+        self.unsettle()
+        self.__dict__["cash"] = cash
+
+    set_cash = setcash = _unsettling("set_cash")
+    add_cash = _unsettling("add_cash")
+    setcommission = _unsettling("setcommission")
+    addcommissioninfo = _unsettling("addcommissioninfo")
+    set_shortcash = _unsettling("set_shortcash")
+    set_fund_history = _unsettling("set_fund_history")
+    add_order_history = _unsettling("add_order_history")
+
+    def settle(self) -> None:
+        """Reckon the value of the account at this bar's closes."""
+        self.stale = False
+        _Stock._get_value(self)
+
+    def _get_value(self, datas: Any = None, lever: bool = False) -> Any:
+        if datas is not None and len(datas) != 1:
+            self.unsettle()  # Backtrader puts the value of several datas in the place of the account's
+        return _Stock._get_value(self, datas, lever)
+
+    def next(self) -> None:
+        """Do a bar's work: check what was submitted, try what is pending."""
+        if self.p.filler is not None:
+            self.unsettle()  # a strategy's idea in mid-run
+        if self.restless:
+            self.stale = False  # Backtrader reckons it at the end
+            _Stock.next(self)
+            return
+        while self._toactivate:
+            self._toactivate.popleft().activate()
+        if self.p.checksubmit and self.submitted:
+            self.check_submitted()
+        self._credit()
+        self.__dict__["cash"] -= 0.0  # which makes a float of it
+        self._try_pending()
+        self.stale = True
+        if self.__dict__["cash"] != self.cashes[-1][1]:
+            self.cashes.append((self.step, self.__dict__["cash"]))
+
+    def _try_pending(self) -> None:
+        pending = self.pending
+        pending.append(None)  # once round: an order given from here on waits for the next bar
+        while (order := pending.popleft()) is not None:
+            if order.exectype != MARKET and order.expire():
+                self.notify(order)
+                self._ococheck(order)
+                self._bracketize(order, cancel=True)
+            elif not order._active:
+                pending.append(order)
+            else:
+                self._try_exec(order)
+                if order.status <= PARTIAL:  # alive
+                    pending.append(order)
+                elif order.status == COMPLETED:
+                    self._bracketize(order)
+
+    def _try_exec(self, order: Any) -> None:
+        # The bar itself: of preloaded data, each tick_ attribute equals it.
+        data, kind = order.data, order.exectype
+        opened = data.open[0]
+        if kind == MARKET:
+            self._try_exec_market(order, opened, data.high[0], data.low[0])
+        elif kind == CLOSE:
+            self._try_exec_close(order, data.close[0])
+        elif kind == LIMIT:
+            self._try_exec_limit(order, opened, data.high[0], data.low[0], order.created.price)
+        elif kind in (STOP, STOP_TRAIL):
+            self._try_exec_stop(order, opened, data.high[0], data.low[0], order.created.price, data.close[0])
+        else:
+            _Stock._try_exec(self, order)
+
+    # --- orders
+
+    def buy(self, owner: Any, data: Any, size: Any, *args: Any, **kwargs: Any) -> Any:
+        """Create a buy order and submit it."""
+        return self._give(LeanBuy, owner, data, size, *args, **kwargs)
+
+    def sell(self, owner: Any, data: Any, size: Any, *args: Any, **kwargs: Any) -> Any:
+        """Create a sell order and submit it."""
+        return self._give(LeanSell, owner, data, size, *args, **kwargs)
+
+    def _give(
+        self,
+        kind: Any,
+        owner: Any,
+        data: Any,
+        size: Any,
+        price: Any = None,
+        plimit: Any = None,
+        exectype: Any = None,
+        valid: Any = None,
+        tradeid: Any = 0,
+        oco: Any = None,
+        trailamount: Any = None,
+        trailpercent: Any = None,
+        parent: Any = None,
+        transmit: Any = True,
+        histnotify: Any = False,
+        _checksubmit: Any = True,
+        **info: Any,
+    ) -> Any:
+        order = new_order(
+            kind,
+            owner=owner,
+            data=data,
+            size=size,
+            price=price,
+            pricelimit=plimit,
+            exectype=exectype,
+            valid=valid,
+            tradeid=tradeid,
+            trailamount=trailamount,
+            trailpercent=trailpercent,
+            parent=parent,
+            transmit=transmit,
+            histnotify=histnotify,
+        )
+        if info:
+            order.addinfo(**info)
+        self._ocoize(order, oco)
+        return self.submit(order, check=_checksubmit)
+
+    def submit(self, order: Any, check: Any = True) -> Any:
+        """Submit an order; one without a parent, and not kept for its children, at once."""
+        if order.parent is not None or not order.transmit:
+            return _Stock.submit(self, order, check)
+        self._pchildren[order.ref].append(order)
+        return self.transmit(order, check)
+
+    def check_submitted(self) -> None:
+        """Accept what the cash pays, one order after the other at the prices they were given at."""
+        if self.p.coo:
+            _Stock.check_submitted(self)
+            return
+        cash = self.cash
+        held: dict[Any, list[Any]] = {}
+        while self.submitted:
+            order = self.submitted.popleft()
+            if self._take_children(order) is None:
+                continue
+            data = order.data
+            position = self.positions[data]
+            cash, *held[data] = self._pretend(order, cash, *held.get(data, (position.size, position.price)))
+            if cash >= 0.0:
+                self.submit_accept(order)
+                continue
+            order.margin()
+            self.notify(order)
+            self._ococheck(order)
+            self._bracketize(order, cancel=True)
+
+    def _pretend(self, order: Any, cash: float, size: Any, paid: float) -> tuple[float, Any, float]:
+        """Return cash, size and price of a position as if the order filled at the price it was given at."""
+        data, price = order.data, order.created.price
+        model = self.getcommissioninfo(data)
+        opening_model = model if data._compensate is None else self.getcommissioninfo(data._compensate)
+        size, paid, opened, closed = after(size, paid, order.executed.remsize, price)
+        if closed:
+            cash += self._worth(model, -closed, price)[1] + 0
+            cash -= model.getcommission(closed, price)
+        if opened:
+            cash -= self._worth(model, opened, price)[1]
+            cash -= opening_model.getcommission(opened, price)
+        return cash, size, paid
+
+    def _worth(self, model: Any, size: Any, price: float) -> tuple[float, float]:
+        """Return the value of a size at a price, and the cash that it binds or frees."""
+        value = model.getvaluesize(size, price) if self.p.shortcash else model.getoperationcost(size, price)
+        return value, value / model.get_leverage() if value > 0 else value
+
+    # --- fills
+
+    def _execute(
+        self, order: Any, ago: Any = None, price: Any = None, cash: Any = None, position: Any = None, dtcoc: Any = None
+    ) -> Any:
+        data = order.data
+        if self.restless or ago is None or self.p.filler is not None or data._compensate is not None:
+            return _Stock._execute(self, order, ago, price, cash, position, dtcoc)
+        if price is None:
+            return None  # slipped out of the bar
+        model, position = self.getcommissioninfo(data), self.positions[data]
+        paid = position.price
+        psize, pprice, opened, closed = after(position.size, paid, order.executed.remsize, price)
+        pnl = model.profitandloss(-closed, paid, price)
+        cash = self.__dict__["cash"]
+        closedvalue = closedcomm = openedvalue = openedcomm = 0.0
+        if closed:
+            closedvalue, freed = self._worth(model, -closed, paid)
+            closedcomm = model.getcommission(closed, price)
+            cash += freed + pnl * model.stocklike
+            cash -= closedcomm
+            self.__dict__["cash"] = cash
+        wanted = opened
+        if opened:
+            openedvalue, bound = self._worth(model, opened, price)
+            openedcomm = model.getcommission(opened, price)
+            cash -= bound
+            cash -= openedcomm
+            if cash < 0.0:  # cannot be paid
+                opened, openedvalue, openedcomm = 0, 0.0, 0.0
+            else:
+                self.__dict__["cash"] = cash
+        if size := closed + opened:
+            model.confirmexec(size, price)
+            self._book(position, data, size, price, opened)
+            if closed and self.p.int2pnl:
+                closedcomm += self.d_credit.pop(data, 0.0)
+            stamp = dtcoc or data.datetime[ago]
+            bit = OrderExecutionBit(stamp, size, price, closed, closedvalue, closedcomm,
+                                    opened, openedvalue, openedcomm, pnl, psize, pprice)  # fmt: skip
+            order.executed.addbit(bit)
+            order.executed.margin = model.margin
+            order.status = PARTIAL if order.executed.remsize else COMPLETED
+            order.comminfo = model
+            self.notify(order)
+            self._ococheck(order)
+        if wanted and not opened:
+            order.margin()
+            self.notify(order)
+            self._ococheck(order)
+            self._bracketize(order, cancel=True)
+        return None
+
+    def _book(self, position: LeanPosition, data: Any, size: Any, price: float, opened: Any) -> None:
+        position._data = data
+        if opened:
+            position._base, position._touched = price, self.step
+        elif position._touched != self.step:
+            position._base = self._close_before(data)
+        position.update(size, price, data.datetime[0])
+        self.fills.append((self.step, data, position.size, position.price))
+
+    def forget(self) -> None:
+        """Let go of orders that are over and told: each takes seven kilobytes."""
+        untold = {order.ref for order in self.notifs}
+        self.orders[:] = [one for one in self.orders if one.status <= PARTIAL or one.ref in untold]
+        for ref in [ref for ref, group in self._pchildren.items() if not group]:
+            del self._pchildren[ref]  # which it makes anew when it asks
+
+    def _close_before(self, data: Any) -> float:
+        """Return the data's close at the end of the step before, which last adjusted an open position."""
+        moved = data.lines.lines[0]._cursor in self.movers
+        close: float = data.close[-1 if moved else 0]
+        return close
+
+    def _ococheck(self, order: Any) -> None:
+        # Backtrader walks all pending orders though the group is of one order, which is not among them any more.
+        leader = self._ocos.get(self._ocos[order.ref])
+        if self._ocol.get(leader) == [order.ref]:
+            del self._ocol[leader]
+        else:
+            _Stock._ococheck(self, order)

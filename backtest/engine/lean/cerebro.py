@@ -1,0 +1,332 @@
+"""`Cerebro`: Backtrader's, with the same results to the last bit in less time; hot."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from copy import copy
+from itertools import chain, islice
+from typing import Any
+
+import backtrader as bt
+import numpy as np
+from backtrader.linebuffer import LineBuffer
+from backtrader.lineiterator import LineIterator
+from backtrader.lineseries import LineSeriesStub
+from backtrader.trade import Trade
+
+from backtest.engine.lean.broker import LeanBroker
+from backtest.engine.lean.garbage import seldom_collected
+from backtest.engine.lean.history import Clock, History, stamps_of
+from backtest.engine.lean.lines import Coupling, Cursor, is_plain, once
+
+# What the loop does in the strategy's and the feeds' place; who has a method of his own takes Backtrader's loop.
+_MOVES = ("_oncepost", "_notify", "_addnotification", "_getminperstatus", "clear", "forward", "_next_observers",
+          "_next_analyzers", "_once", "reset")  # fmt: skip
+_FEED_MOVES = ("advance", "advance_peek", "_tick_nullify", "_tick_fill", "home")
+_LISTENS = ("notify_cashvalue", "notify_fund")
+_MANY = 1000  # orders: eight megabytes
+_STEPS = ("_next", "_prenext", "_nextstart", "next", "prenext", "nextstart")
+
+
+class Cerebro(bt.Cerebro):
+    """
+    A drop-in for `bt.Cerebro`: the same orders, fills, notifications, values and order of calls.
+
+    Plain runs (preloaded feeds, `runonce`, one strategy, Backtrader's own broker) take the lean loop; whatever is
+    unusual is handed to Backtrader's.
+
+    Attributes:
+        forgets: whether a lean run lets go of what Backtrader keeps for nobody: orders and trades that are over and
+            told, and what an indicator of Backtrader's own reckons with inside.
+        lean: whether the last run took the lean loop.
+        why_not: if it did not, why.
+        history: what a lean run leaves about the account, bar by bar; else None.
+    """
+
+    knows = "1.9.78.123"  # the Backtrader whose private parts this file, broker.py, orders.py and lines.py know
+    forgets = False
+    lean = False
+    why_not = ""
+    history: History | None = None
+
+    def run(self, **kwargs: Any) -> Any:
+        """Run as `bt.Cerebro.run` does."""
+        self.lean, self.why_not, self.history = False, "", None
+        try:
+            return super().run(**kwargs)
+        finally:
+            if not self.lean:
+                self.why_not = self.why_not or "it does not preload bars and run indicators once"
+                import logging
+
+                logging.getLogger(__name__).info("Backtrader's own loop runs this one: %s", self.why_not)
+
+    def _runonce(self, runstrats: list[Any]) -> None:
+        # The one place where Backtrader's preloaded runs pass by; it keeps set-up, results and clean-up to itself.
+        self.why_not = _why_not(self, runstrats)
+        if self.why_not:
+            super()._runonce(runstrats)
+            return
+        self.lean = True
+        _LeanRun(self, runstrats[0]).run()
+
+
+# --- which runs are plain
+
+
+def _why_not(cerebro: Any, strategies: list[Any]) -> str:
+    """Return why a run is to take Backtrader's own loop; "" if it need not."""
+    if bt.__version__ != cerebro.knows:
+        return f"Backtrader {bt.__version__} is installed, and {cerebro.knows} is the one that is known"
+    found = [
+        (len(strategies) != 1, "it runs several strategies"),
+        (cerebro._dooptimize, "it optimises"),
+        (cerebro.p.cheat_on_open or cerebro.p.quicknotify, "it cheats on open, or notifies at once"),
+        (bool(cerebro._timers or cerebro._timerscheat), "it has timers"),
+        (bool(cerebro.runwriters or cerebro.stores), "it has writers or stores"),
+        (cerebro._event_stop, "it is stopped before its first bar"),
+    ]
+    reasons = [reason for applies, reason in found if applies]
+    return next(chain(reasons, _broker_reasons(cerebro.broker), _reasons(strategies[0]), _feed_reasons(cerebro)), "")
+
+
+def _broker_reasons(broker: Any) -> Iterator[str]:
+    stock = bt.brokers.BackBroker
+    if type(broker) is not stock or any(
+        callable(getattr(stock, name, None)) for name in vars(broker) if name != "params"
+    ):
+        yield "its broker is not Backtrader's own"
+        return
+    if broker.p.coo or broker.p.coc or broker.p.filler is not None:
+        yield "its broker cheats, or fills by volume"
+    if broker._userhist or broker._fundhist:
+        yield "its broker has a history of orders or funds"
+
+
+def _reasons(strategy: Any) -> Iterator[str]:
+    own = [name for name in _MOVES if getattr(type(strategy), name) is not getattr(bt.Strategy, name)]
+    if own or any(name in vars(strategy) for name in _MOVES):
+        yield f"the strategy has its own {', '.join(own)}"
+    if list(map(id, strategy.datas)) != list(map(id, strategy.cerebro.datas)):
+        yield "the strategy has feeds of its own"
+    if strategy._oldsync or not all(is_plain(line) and not line.bindings for line in strategy.lines.lines):
+        yield "the lines of the strategy are bound"
+
+
+def _feed_reasons(cerebro: Any) -> Iterator[str]:
+    datas = cerebro.datas
+    if len(set(map(id, datas))) < len(datas):
+        yield "a feed is there twice"
+    for data in datas:
+        if any(getattr(type(data), name) is not getattr(bt.feed.AbstractDataBase, name) for name in _FEED_MOVES):
+            yield f"the feed {data._name} has its own way to move"
+        if data._compensate is not None or not all(map(is_plain, data.lines.lines)):
+            yield f"the feed {data._name} has lines of its own, or compensates another"
+        if not np.isfinite(stamps_of(data)).all() or (len(datas) > 1 and (np.diff(stamps_of(data)) < 0).any()):
+            yield f"the stamps of {data._name} do not rise"
+
+
+def _priced(data: Any) -> bool:
+    """Return whether each bar has a close: one that has none makes an account worth NaN, even without a position."""
+    return bool(data.buflen() and np.isfinite(np.frombuffer(data.lines.close.array)).all())
+
+
+# --- the loop
+
+
+class _LeanRun:
+    """One run of one strategy; what is not a number in the loop is decided before it."""
+
+    def __init__(self, cerebro: Cerebro, strategy: Any) -> None:
+        self.cerebro, self.strategy, self.broker = cerebro, strategy, cerebro.broker
+        every = [*strategy.analyzers, *strategy._slave_analyzers]
+        self.bulk = [one for one in strategy.analyzers if hasattr(one, "take")]
+        self.analyzers = [one for one in strategy.analyzers if one not in self.bulk and not _idle(one, _STEPS)]
+        self.listeners = [one for one in every if one not in self.bulk and not _idle(one, _LISTENS)]
+        self.hearers = [one for one in every if not _idle(one, ("notify_order", "notify_trade"))]
+        self.tells_cash = bool(self.listeners) or not _unchanged(strategy, bt.Strategy, _LISTENS)
+        self.many = _MANY
+        self.observes = bool(strategy._lineiterators[LineIterator.ObsType])
+
+    def run(self) -> None:
+        """Reckon the indicators, couple all lines to the clock, walk, and leave everything as Backtrader would."""
+        once(self.strategy, sparing=self.cerebro.forgets)
+        self.strategy.reset()
+        clock = Clock(self.cerebro.datas)
+        coupling = Coupling()
+        self.history = History(clock, self.broker, self.cerebro.datas)
+        self.late = self._couple(coupling, clock)
+        LeanBroker.engage(self.broker, clock.own, all(map(_priced, self.cerebro.datas)))
+        try:
+            with seldom_collected():
+                self._walk(clock)
+            self.history.close(clock.own.at + 1)
+        finally:
+            told = len(self.strategy.lines.lines[0].array)
+            coupling.undo(ahead=self.broker.movers if told <= clock.own.at else ())
+            self.broker.release()
+        self.cerebro.history = self.history
+        for one in self.bulk:
+            one.take(self.history)
+
+    def _couple(self, coupling: Coupling, clock: Clock) -> list[Any]:
+        """Couple feeds, strategy and indicators; return the indicators that follow no feed and look for themselves."""
+        follows: dict[int, Cursor] = {}
+        for data, cursor in clock.cursor_of.items():
+            coupling.couple_feed(data, cursor)
+            follows.update({id(one): cursor for one in (data, *data.lines.lines)})
+        coupling.couple(self.strategy, clock.own)
+        late = []
+        for indicator in self.strategy._lineiterators[LineIterator.IndType]:
+            followed = follows.get(_clock_of(indicator))
+            if followed is None or not _couples(indicator):
+                late.append(indicator)
+                continue
+            coupling.couple(indicator, followed)
+            lines = [] if isinstance(indicator, LineBuffer) else indicator.lines.lines
+            follows.update({id(one): followed for one in (indicator, *lines)})
+        return late
+
+    def _walk(self, clock: Clock) -> None:
+        minimums: dict[Cursor, int] = {}
+        for data, minimum in zip(self.strategy.datas, self.strategy._minperiods, strict=True):
+            cursor = clock.cursor_of[data]
+            minimums[cursor] = max(minimum, minimums.get(cursor, minimum))
+        before, just = clock.phases(minimums)
+        steps = enumerate(zip(clock.movers(), clock.stamps, strict=False))
+        self._go(islice(steps, before), "prenext", 1)
+        self._go(islice(steps, just), "nextstart", 0)
+        self._go(steps, "next", -1)
+
+    def _go(self, steps: Any, name: str, status: int) -> None:
+        # Inlined, since this is all that happens on most bars: what is not needed is not even called.
+        cerebro, strategy, broker = self.cerebro, self.strategy, self.broker
+        submitted, pending, activating, notes = broker.submitted, broker.pending, broker._toactivate, broker.notifs
+        analyzers, observes, late, tells_cash = self.analyzers, self.observes, self.late, self.tells_cash
+        add_stamp, more_lines = strategy.lines.lines[0].array.append, strategy.lines.lines[1:]
+        call, step_of = operator.methodcaller(name), operator.methodcaller(f"_{name}")
+        for step, (movers, stamp) in steps:
+            if cerebro._event_stop:
+                return
+            for mover in movers:
+                mover.at += 1
+            broker.stale = True
+            if submitted or pending or activating or broker.restless or not step:
+                broker.step, broker.movers = step, movers
+                broker.next()
+            if notes:
+                self._deliver(notes)
+            for indicator in late:
+                if len(indicator._clock) > len(indicator):
+                    indicator.advance()
+            add_stamp(stamp)
+            for line in more_lines:
+                line.array.append(float("nan"))
+            if strategy._orderspending or tells_cash:
+                self._tell()
+            call(strategy)
+            for analyzer in analyzers:
+                step_of(analyzer)
+            if observes:
+                strategy._next_observers(status, once=True)
+            if strategy._orderspending:
+                strategy.clear()
+                if cerebro.forgets:
+                    self._forget()
+            if broker.restless:
+                self.history.note(step)
+
+    def _forget(self) -> None:
+        strategy, orders = self.strategy, self.broker.orders
+        strategy._orders.clear()  # three clones an order
+        if len(orders) < self.many:
+            return
+        self.broker.forget()
+        for trades in chain.from_iterable(one.values() for one in strategy._trades.values()):
+            del trades[:-1]
+        self.many = _MANY + 2 * len(orders)
+
+    def _deliver(self, notes: Any) -> None:
+        """Hand what happened to the orders to the strategy, as `Cerebro._brokernotify` does."""
+        while notes:
+            _hear(self.strategy, notes.popleft())
+
+    def _tell(self) -> None:
+        """Notify the strategy and the analyzers, as `Strategy._notify` does."""
+        strategy = self.strategy
+        for order in strategy._orderspending:
+            if order.exectype != order.Historical or order.histnotify:
+                strategy.notify_order(order)
+            for analyzer in self.hearers:
+                analyzer._notify_order(order)
+        for trade in strategy._tradespending:
+            strategy.notify_trade(trade)
+            for analyzer in self.hearers:
+                analyzer._notify_trade(trade)
+        if self.tells_cash:
+            self._tell_cash()
+
+    def _tell_cash(self) -> None:
+        strategy, broker = self.strategy, self.broker
+        cash, value, fund_value, shares = broker.getcash(), broker.getvalue(), broker.fundvalue, broker.fundshares
+        strategy.notify_cashvalue(cash, value)
+        strategy.notify_fund(cash, value, fund_value, shares)
+        for analyzer in self.listeners:
+            analyzer._notify_cashvalue(cash, value)
+            analyzer._notify_fund(cash, value, fund_value, shares)
+
+
+def _hear(strategy: Any, order: Any) -> None:
+    """Keep an order's news until the strategy is told, with the trades that it made: `Strategy._addnotification`."""
+    strategy._orderspending.append(order)
+    if not order.executed.size:
+        return
+    trades = strategy._trades[order.data][order.tradeid]
+    trade = trades[-1] if trades else _new_trade(strategy, order, trades)
+    pending = strategy._tradespending
+    for bit in order.executed.iterpending():
+        if bit.closed:
+            trade.update(order, bit.closed, bit.price, bit.closedvalue, bit.closedcomm, bit.pnl, order.comminfo)
+            if trade.isclosed:
+                pending.append(copy(trade))
+        if bit.opened:
+            if trade.isclosed:
+                trade = _new_trade(strategy, order, trades)
+            trade.update(order, bit.opened, bit.price, bit.openedvalue, bit.openedcomm, bit.pnl, order.comminfo)
+            if trade.isclosed:  # an order of another tradeid had closed what this one opens
+                pending.append(copy(trade))
+        if trade.justopened:
+            pending.append(copy(trade))
+
+
+def _new_trade(strategy: Any, order: Any, trades: list[Any]) -> Any:
+    trade = Trade(data=order.data, tradeid=order.tradeid, historyon=strategy._tradehistoryon)
+    trades.append(trade)
+    return trade
+
+
+def _clock_of(indicator: Any) -> int:
+    clock = indicator._clock
+    return id(clock.lines.lines[0] if isinstance(clock, LineSeriesStub) else clock)
+
+
+def _couples(indicator: Any) -> bool:
+    """Return whether an indicator moves as Backtrader's own do, by lines that no other has."""
+    single = isinstance(indicator, LineBuffer)
+    lines = [indicator] if single else indicator.lines.lines
+    if type(indicator).advance is not (LineBuffer if single else bt.Indicator).advance:
+        return False
+    return all(is_plain(line) and "_cursor" not in vars(line) for line in lines)
+
+
+def _unchanged(thing: Any, base: Any, names: tuple[str, ...]) -> bool:
+    return all(getattr(type(thing), name) is getattr(base, name) and name not in vars(thing) for name in names)
+
+
+def _idle(analyzer: Any, names: tuple[str, ...]) -> bool:
+    """Return whether an analyzer and all below it leave these methods as the base class has them: empty."""
+    private = tuple(f"_{name}" for name in names if not name.startswith("_"))
+    return _unchanged(analyzer, bt.Analyzer, (*names, *private)) and all(
+        _idle(one, names) for one in analyzer._children
+    )

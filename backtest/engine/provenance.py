@@ -1,0 +1,274 @@
+"""What a run rested on: bars, code, models, costs, versions; never a path, a user, a host or a secret."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backtest.engine.account.commissions import Costs
+from backtest.engine.strategy import Strategy
+from backtest.market import arrays
+from backtest.market.bars import Series, rows_digest
+from backtest.store.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from backtest.runs.record import RunSpec
+
+_PACKAGES = ("ib-backtest", "backtrader", "pyarrow", "numpy", "pandas")
+_DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # others are mostly named as they are imported
+_MISSING = "not installed"
+_SECONDS = 10  # that git may take, such as on a disk behind a network
+
+
+def describe(
+    strategy: Strategy, spec: RunSpec, bars: Mapping[Series, pa.Table], store: Store, costs: Costs
+) -> dict[str, Any]:
+    """Return the manifest of a run as JSON values; what there is nothing to say of is left out."""
+    home, modules = source_file(strategy), module_files(strategy)
+    code = [home, *modules.values()] if home else []
+    found = {
+        "strategy": {"name": strategy.name, "sha256": strategy.source},
+        "modules": hashes(modules),
+        "git": _commit(code),
+        "series": {one.key: _bars(table) for one, table in bars.items()},
+        "store": {one.key: _stored(store, one) for one in bars},
+        "costs": describe_costs(costs),
+        "seed": spec.params.get("seed"),  # a run draws nothing by itself
+        "packages": {name: _version(name) for name in (*_PACKAGES, *_packages(code))},
+        "backtest_sha256": _own_source(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+    return {key: value for key, value in found.items() if value not in ({}, None)}
+
+
+def module_files(strategy: Strategy) -> dict[str, Path]:
+    """Return the modules that a strategy imports, straight or through others, and that no package brought."""
+    home = source_file(strategy)
+    found: dict[str, Path] = {}
+    waiting = [(home, "")] if home else []
+    while waiting:
+        file, package = waiting.pop()
+        for name in _imported(file, package, _changed(file)):
+            local = _local_file(name)
+            if local and local != home and name not in found:
+                found[name] = local
+                waiting.append((local, _package(name)))
+    return found
+
+
+def hashes(modules: Mapping[str, Path]) -> dict[str, str]:
+    """Return the SHA-256 of each of `module_files`."""
+    return {name: _hash(file, _changed(file)) for name, file in sorted(modules.items())}
+
+
+def source_file(strategy: Strategy) -> Path | None:
+    """Return the file that defines a strategy; None for one that was typed at a prompt."""
+    file = getattr(sys.modules.get(strategy.cls.__module__), "__file__", None)
+    return Path(file) if file and Path(file).is_file() else None
+
+
+def describe_costs(row: Costs) -> dict[str, Any]:
+    """Return what costs say of themselves, its dates among it, and the rates that it charges."""
+    words = {key: value for key, value in asdict(row).items() if isinstance(value, str | int | float)}
+    return {**words, "rates": rates(row.make())}
+
+
+def rates(commission: Any) -> dict[str, Any]:
+    """Return the parameters of a commission of Backtrader's, as far as they are numbers or texts."""
+    every = commission.p._getkwargs() if hasattr(commission, "p") else {}
+    return {key: value for key, value in sorted(every.items()) if isinstance(value, str | int | float)}
+
+
+# --- bars
+
+
+def _bars(table: pa.Table) -> dict[str, Any]:
+    first, last = (_moment(table["time"][at]) for at in (slice(0, 1), slice(-1, None)))
+    return {"rows_sha256": rows_digest(table), "bars": len(table), "from": first, "to": last}
+
+
+def _moment(time: pa.ChunkedArray) -> str:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(arrays.numbers(time)[0]))).isoformat()
+
+
+def _stored(store: Store, series: Series) -> dict[str, Any]:
+    manifest = store.manifest_or_empty(series)
+    revision = manifest.pruned + len(manifest.revisions)
+    return {"revision": revision, "answered": "; ".join(map(str, manifest.coverage))}
+
+
+# --- code
+
+
+@cache  # by time and size of the file's last change; a sweep asks thousands of times
+def _imported(file: Path, package: str, changed: tuple[int, int]) -> tuple[str, ...]:
+    """Return the dotted names that a file may import: of `from a import b` both a and a.b."""
+    try:
+        return tuple(dict.fromkeys(_names(ast.parse(file.read_bytes()), package)))
+    except SyntaxError:
+        return ()  # it was another when it was loaded
+
+
+def _names(tree: ast.AST, package: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _with_parents(alias.name)
+        elif isinstance(node, ast.ImportFrom) and (package or not node.level):
+            base = _absolute("." * node.level + (node.module or ""), package)
+            yield from _with_parents(base)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _absolute(name: str, package: str) -> str:
+    try:
+        return importlib.util.resolve_name(name, package or None)
+    except ImportError:
+        return name  # beyond the top, in a line that was never reached
+
+
+def _with_parents(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+
+
+def _packages(code: Sequence[Path]) -> list[str]:
+    """Return what else is installed of that which the files of a strategy import."""
+    tops = {name.partition(".")[0] for file in code for name in _imported(file, "", _changed(file))}
+    named = {_DISTRIBUTIONS.get(top, top) for top in tops - sys.stdlib_module_names - {"backtest"}}
+    return sorted(name for name in named - {*_PACKAGES} if _version(name) != _MISSING)
+
+
+def _package(name: str) -> str:
+    return getattr(sys.modules[name], "__package__", None) or ""
+
+
+def _local_file(name: str) -> Path | None:
+    """Return the file of a loaded module if neither Python, nor an installed package, nor this one brought it."""
+    file, top = getattr(sys.modules.get(name), "__file__", None), name.partition(".")[0]
+    if not file or not file.endswith(".py") or top == "backtest" or top in sys.stdlib_module_names:
+        return None
+    return None if _brought_along(file) or not Path(file).is_file() else Path(file)
+
+
+def _brought_along(file: str) -> bool:
+    """Return whether a file came with Python or with an installed package."""
+    if not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts):
+        return True
+    import sysconfig
+
+    return file.startswith((sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")))
+
+
+def _changed(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+@cache
+def _hash(file: Path, changed: tuple[int, int]) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@cache  # a hundred files, which a process does not change
+def _own_source() -> str:
+    digest = hashlib.sha256()
+    for name, path in _sources(str(Path(__file__).parents[1]), ""):
+        digest.update(f"{name}\n".encode() + Path(path).read_bytes())
+    return digest.hexdigest()
+
+
+def _sources(folder: str, above: str) -> Iterator[tuple[str, str]]:
+    """Yield name and path of each Python file of this package; a walk by pathlib takes four times as long."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.endswith(".py"):
+            yield above + entry.name, entry.path
+        elif entry.is_dir() and entry.name not in ("_bundled", "templates", "__pycache__"):
+            yield from _sources(entry.path, f"{above}{entry.name}/")
+
+
+@cache  # the environment, which a run does not change
+def _version(name: str) -> str:
+    if known := _versions().get(_plain(name)):
+        return known
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return _MISSING
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """
+    Return the versions of what is installed, as the folders that pip keeps of them are named.
+
+    `importlib.metadata` knows more, and parses a mail for each: a fortieth part of a first run.
+    """
+    found: dict[str, str] = {}
+    for folder in filter(os.path.isdir, sys.path):
+        for entry in (one.name for one in os.scandir(folder)):
+            name, _, version = entry.removesuffix(".dist-info").partition("-")
+            if entry.endswith(".dist-info"):
+                found.setdefault(_plain(name), version)
+    return found
+
+
+def _plain(name: str) -> str:
+    """Return the name of a distribution as it is compared; PEP 503 and what folders make of it."""
+    return name.lower().replace("-", "_").replace(".", "_")
+
+
+# --- git
+
+
+def _commit(code: Sequence[Path]) -> dict[str, Any]:
+    """Return the commit of the repository of these files, and whether they differ from it; nothing without git."""
+    if not code or _brought_along(str(code[0])):
+        return {}
+    root = next((folder for folder in code[0].resolve().parents if (folder / ".git").exists()), None)
+    if root is None:
+        return {}
+    inside = [str(file.resolve()) for file in code if root in file.resolve().parents]
+    return dict(_status(root, tuple(inside), _state(root, code)))
+
+
+def _state(root: Path, files: Sequence[Path]) -> tuple[tuple[int, int], ...]:
+    """Return the times of the last commit, of what is staged, and of the files: while they stay, so does the answer."""
+    marks = [root / ".git" / name for name in ("logs/HEAD", "HEAD", "index")]
+    return tuple(_changed(one) for one in (*marks, *files) if one.exists())
+
+
+@cache  # git takes 10 ms, a run may take 40
+def _status(root: Path, files: tuple[str, ...], state: tuple[tuple[int, int], ...]) -> tuple[tuple[str, Any], ...]:
+    said = git(root, "status", "--porcelain=v2", "--branch", "--untracked-files=all", "--", *files)
+    lines = said.decode(errors="replace").splitlines()
+    commit = [line.split()[-1] for line in lines if line.startswith("# branch.oid ")]
+    dirty = any(not line.startswith("#") for line in lines)
+    return (("commit", commit[0]), ("dirty", dirty)) if commit and commit[0] != "(initial)" else ()
+
+
+def git(root: Path, *words: str) -> bytes:
+    """Return what git prints in a folder; nothing where it fails, or is not installed."""
+    import subprocess
+
+    # A repository's own settings could name programs to start; and a question must not write the index.
+    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *words]
+    try:
+        return subprocess.run(command, cwd=root, capture_output=True, timeout=_SECONDS, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return b""

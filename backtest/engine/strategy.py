@@ -1,0 +1,219 @@
+"""Find and load strategies: plain `bt.Strategy` classes, by class or as `file.py:Name`, and their parameters."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+import backtrader as bt
+
+from backtest import _arguments
+from backtest._resources import bundled
+from backtest._suggest import did_you_mean
+from backtest.errors import StrategyError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A strategy's class, the name it is asked for by, and the SHA-256 of the source that defines it."""
+
+    cls: type[Any]
+    name: str
+    source: str
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The parameters and their default values."""
+        return dict(self.cls.params._getitems())
+
+
+def load(strategy: str | Path | type[Any] | Strategy, below: str | Path = "") -> Strategy:
+    """
+    Return a strategy by its class, or by "file.py:Name"; the name may be left out where the file has only one.
+
+    A bare word such as "sma_cross" means one of the strategies that come with the package; one that was loaded is
+    returned as it is.
+
+    Args:
+        below: the folder that a relative path begins at; the present one if not given.
+
+    Raises:
+        UsageError: there is no such file, or no such class in it.
+        StrategyError: the file cannot be run.
+    """
+    if isinstance(strategy, Strategy):
+        return strategy
+    if isinstance(strategy, type) and issubclass(strategy, bt.Strategy):
+        return Strategy(strategy, f"{strategy.__module__}:{strategy.__name__}", _source_hash(strategy))
+    if isinstance(strategy, type) or not isinstance(strategy, str | os.PathLike):
+        _arguments.refuse("the strategy", strategy, "write a class that derives from bt.Strategy, or file.py:Name")
+    path_text, _, wanted = str(strategy).partition(":")
+    path = _file(path_text, Path(below))
+    cls = _class_in(_module(path), path_text, wanted)
+    shown = path_text if not Path(path_text).is_absolute() else path.name
+    return Strategy(cls, f"{shown}:{cls.__name__}", hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def parameters(strategy: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return all parameters: the defaults, and what is given in their place; text is read as the default's type.
+
+    Raises:
+        UsageError: a name that the strategy does not have, or a text that is not of the default's type.
+    """
+    defaults = strategy.defaults
+    for name in given:
+        if name not in defaults:
+            has = ", ".join(f"{key}={value!r}" for key, value in defaults.items()) or "no parameters"
+            raise UsageError(f"{strategy.name} has no parameter {name!r}; it has {has}{did_you_mean(name, defaults)}")
+    return {**defaults, **{name: _coerced(name, value, defaults[name]) for name, value in given.items()}}
+
+
+def explain(error: BaseException, strategy: Strategy) -> str:
+    """Return where and how the strategy failed, in one sentence: file, line, function, error."""
+    file = inspect.getfile(strategy.cls)
+    frames = [frame for frame in _frames(error.__traceback__) if frame[0] == file]
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if not frames:
+        return f"{strategy.name} failed: {said}"
+    _, line, function = frames[-1]
+    return f"{strategy.name} failed in {function}() at line {line} of {Path(file).name}: {said}"
+
+
+@contextmanager
+def importing_beside(strategy: Strategy) -> Iterator[None]:
+    """Let what runs import the files beside the file that a strategy was loaded from, as `load` lets that file."""
+    module = sys.modules.get(strategy.cls.__module__)
+    file = getattr(module, "__file__", None) if strategy.cls.__module__.startswith(_PREFIX) else None
+    with _importing_from(Path(file).parent) if file else nullcontext():
+        yield
+
+
+def _file(text: str, below: Path) -> Path:
+    path = below / _arguments.path(text, "the strategy", "write file.py:Name, or the name of one that comes along")
+    if path.is_file():
+        return path
+    ours = {file.stem: file for file in sorted(bundled("strategies").glob("*.py"))}
+    if text in ours:
+        return ours[text]
+    hint = did_you_mean(path.stem, ours)
+    raise UsageError(f"no strategy {text!r}, and no such file; write file.py:Name, or one of {', '.join(ours)}{hint}")
+
+
+def _module(path: Path) -> ModuleType:
+    name = f"{_PREFIX}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is no Python file; a strategy's file ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # Backtrader looks its classes' modules up
+    try:
+        with _importing_from(path.resolve().parent):
+            spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        line = error.lineno if isinstance(error, SyntaxError) else _last_line(error, path)
+        said = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise StrategyError(f"{path} cannot be loaded: {type(error).__name__} at line {line}: {said}") from error
+    return module
+
+
+_PREFIX = "backtest_strategy_"  # of the names of modules that were loaded as strategies
+_importers: Counter[str] = Counter()  # how many import from a folder that stands in sys.path for them
+_importers_lock = threading.Lock()
+
+
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Have a folder in `sys.path`, at its end, so that it hides no package; it goes with the last who needs it."""
+    place = str(folder.resolve())
+    with _importers_lock:
+        ours = place in _importers or place not in sys.path
+        if ours:
+            _importers[place] += 1
+        if place not in sys.path:
+            sys.path.append(place)
+    try:
+        yield
+    finally:
+        with _importers_lock:
+            _leave(place, ours)
+
+
+def _leave(place: str, ours: bool) -> None:
+    if not ours:
+        return
+    _importers[place] -= 1
+    if not _importers[place]:
+        del _importers[place]
+        if place in sys.path:
+            sys.path.remove(place)
+
+
+def _class_in(module: ModuleType, path: str, wanted: str) -> type[Any]:
+    found = {
+        name: cls
+        for name, cls in vars(module).items()
+        if isinstance(cls, type) and issubclass(cls, bt.Strategy) and cls.__module__ == module.__name__
+    }
+    if wanted in found:
+        return found[wanted]
+    if not found:
+        raise UsageError(f"{path} defines no strategy; write a class that derives from bt.Strategy")
+    if wanted:
+        raise UsageError(f"{path} has no strategy {wanted!r}; it has {', '.join(found)}{did_you_mean(wanted, found)}")
+    if len(found) > 1:
+        raise UsageError(f"{path} has {len(found)} strategies; name one: {', '.join(f'{path}:{n}' for n in found)}")
+    return next(iter(found.values()))
+
+
+def _coerced(name: str, value: Any, default: Any) -> Any:
+    if not isinstance(value, str) or isinstance(default, str) or default is None:
+        return value
+    kind = type(default)
+    if kind is bool:
+        truths = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if value.lower() in truths:
+            return truths[value.lower()]
+    elif kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    raise UsageError(f"{name}={value!r} is not {_KINDS.get(kind, kind.__name__)}, as its default {default!r} is")
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _source_hash(cls: type[Any]) -> str:
+    try:
+        source = inspect.getsource(cls)
+    except (OSError, TypeError):
+        return ""  # typed at a prompt: there is no source to hash
+    return hashlib.sha256(source.encode()).hexdigest()
+
+
+def _frames(trace: TracebackType | None) -> list[tuple[str, int, str]]:
+    frames = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        frames.append((code.co_filename, trace.tb_lineno, code.co_name))
+        trace = trace.tb_next
+    return frames
+
+
+def _last_line(error: BaseException, path: Path) -> int:
+    lines = [line for file, line, _ in _frames(error.__traceback__) if file == str(path)]
+    return lines[-1] if lines else 0

@@ -1,0 +1,206 @@
+"""The door of the store: whether an answer can be true, how it differs from stored bars, which sessions are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backtest.errors import BadBars, UsageError
+from backtest.market.bars import Instrument, Series, Span, check_bars
+from backtest.market.calendars import Session, exact, sessions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_FIVE_MINUTES, _HALF_HOUR, _DAY, _WEEK = 300, 1800, 86_400, 604_800  # seconds
+_MICRO = 1_000_000  # microseconds a second
+_SINCE, _UNTIL = date(1990, 1, 1), date(2100, 1, 1)
+_ROUNDING = 0.0101  # USD a share: a rescaled price is rounded to a cent, and so was the old one
+_SPLIT = 0.04  # a ratio nearer to 1 than this is no split
+RATES = ("HISTORICAL_VOLATILITY", "OPTION_IMPLIED_VOLATILITY", "FEE_RATE")  # no prices
+# What costs money to own is worth more than nothing, and an option that nobody bids for exactly nothing. Any price may
+# be below zero for futures (crude oil did on 2020-04-20, calendar spreads do), indices (of breadth) and CFDs on them.
+_POSITIVE = ("STK", "CASH", "CRYPTO", "BOND", "FUND", "WAR", "CMDTY")
+_NOT_NEGATIVE = ("OPT", "FOP")
+# Their sessions begin at odd minutes: forex at 17:15, gold at 08:20; and end late: options on SPX, and VIX, at 16:15.
+_OTHER_HOURS = ("CASH", "CMDTY", "FUT", "CONTFUT", "OPT", "FOP", "IND", "CFD")
+_NO_SATURDAY = ("CASH", "CMDTY")  # closed from Friday, 17:00 in New York, to Sunday evening, so all Saturday in UTC
+_SATURDAY = 2 * _DAY  # 1970-01-03, the first Saturday since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """
+    How a fresh answer differs from the stored bars it repeats.
+
+    `ratio` is that of new over old prices where all of them have one, as after a split; `times` are the stored bars
+    that are different or gone.
+    """
+
+    times: tuple[datetime, ...] = ()
+    ratio: float | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.times)
+
+
+def check_answer(bars: pa.Table, series: Series) -> None:
+    """
+    Raise BadBars where an answer cannot be true: rules of a bar, grid of its size, positive prices, open exchange.
+
+    Sessions are checked for regular hours of listed markets; hours of forex and futures are only approximately known.
+    """
+    check_bars(bars, series)
+    off_grid = _microseconds(bars) % (_grid(series) * _MICRO) != 0
+    if off_grid.any():
+        raise BadBars(f"bars of {series.short} are off the grid of {series.size.label}: {_named(bars, off_grid)}")
+    too_low = _too_low(bars, series)
+    if too_low.any():
+        what = "not positive" if series.instrument.kind in _POSITIVE else "negative"
+        raise BadBars(f"prices of {series.short} are {what}: {_named(bars, too_low)}")
+    outside = _outside(bars, series)
+    if outside.any():
+        raise BadBars(f"bars of {series.short} lie outside of the exchange's sessions: {_named(bars, outside)}")
+
+
+def compare(stored: pa.Table, fresh: pa.Table) -> Difference:
+    """Return how an answer differs from stored bars; bars that only the answer has are no difference."""
+    import pyarrow.compute as pc
+
+    if not len(stored):
+        return Difference()
+    again = fresh.filter(pc.is_in(fresh["time"], value_set=stored["time"].combine_chunks()))
+    if again.equals(stored):
+        return Difference()
+    known = {row["time"]: row for row in again.to_pylist()}
+    differing = tuple(row["time"] for row in stored.to_pylist() if known.get(row["time"]) != row)
+    return Difference(differing, _ratio(stored, again))
+
+
+def missing_sessions(series: Series, bars: pa.Table, span: Span) -> list[Span]:
+    """
+    Return the sessions in the span without any bar, between the first bar and the last; neighbours are one span.
+
+    Empty where the exchange's calendar is not known, and for weeks and months.
+    """
+    if len(bars) < 2 or series.size.seconds > _DAY:
+        return []
+    stamps = seconds(bars)
+    starts, ends = session_edges(series, series.regular_hours)
+    first, last = max(span.start.timestamp(), stamps[0]), min(span.end.timestamp(), stamps[-1])
+    starts, ends = (edges[(starts >= first) & (ends <= last)] for edges in (starts, ends))
+    rows = np.searchsorted(stamps, starts)
+    empty = np.flatnonzero(stamps[np.minimum(rows, len(stamps) - 1)] >= ends)
+    runs = np.split(empty, np.flatnonzero(np.diff(empty) > 1) + 1) if len(empty) else []
+    return [Span(_moment(starts[run[0]]), _moment(ends[run[-1]])) for run in runs]
+
+
+def in_session(series: Series, spans: Iterable[Span], schedule: Iterable[Session]) -> list[Span]:
+    """Return the spans in which a schedule has a session."""
+    hours = [_hours(series, session) for session in schedule]
+    return [span for span in spans if any(span.common(one) for one in hours)]
+
+
+def _hours(series: Series, session: Session) -> Span:
+    return Span.of_dates(session.day, session.day) if series.size.daily else Span(session.open, session.close)
+
+
+def session_edges(series: Series, regular_hours: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return the seconds since 1970 at which the sessions of a series start and end; of daily bars those of each date.
+
+    Both are empty where the exchange's calendar is not known.
+    """
+    return _edges(_representative(series.instrument), regular_hours, series.size.daily)
+
+
+def seconds(bars: pa.Table) -> np.ndarray:
+    """Return the stamps of bars in whole seconds since 1970."""
+    return _microseconds(bars) // _MICRO
+
+
+def column(bars: pa.Table, name: str) -> np.ndarray:
+    """Return a column as float64, NaN for null."""
+    return np.asarray(bars[name].to_numpy(), float)
+
+
+@lru_cache
+def _edges(instrument: Instrument, regular_hours: bool, daily: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the seconds at which the bars of each session start and end; of a daily bar those of its date."""
+    try:
+        found = sessions(instrument, _SINCE, _UNTIL, regular_hours)
+    except UsageError:
+        found = []
+    if daily:
+        days = np.array([session.day for session in found], "datetime64[s]").astype(np.int64)
+        return days, days + _DAY
+    opens, closes = (np.array([getattr(one, name).timestamp() for one in found]) for name in ("open", "close"))
+    return opens.astype(np.int64), closes.astype(np.int64)
+
+
+def _representative(instrument: Instrument) -> Instrument:
+    """Return an instrument with the same calendar, the same for all that share it."""
+    return Instrument("ANY", instrument.kind, instrument.exchange, instrument.currency)
+
+
+def _ratio(stored: pa.Table, again: pa.Table) -> float | None:
+    if len(again) != len(stored):
+        return None
+    old, new = (
+        np.column_stack([column(t, name) for name in ("open", "high", "low", "close")]) for t in (stored, again)
+    )
+    if not (old > 0).all():
+        return None
+    ratio = float(np.median(new / old))
+    exact = np.abs(new - old * ratio) <= _ROUNDING * (1 + ratio)
+    return ratio if abs(ratio - 1) > _SPLIT and exact.all() else None
+
+
+def _outside(bars: pa.Table, series: Series) -> np.ndarray:
+    """Return which bars start in no session, as far as the exchange's sessions are known."""
+    stamps = seconds(bars)
+    if series.instrument.kind in _NO_SATURDAY and series.size.seconds <= _DAY:
+        return (stamps - _SATURDAY) % _WEEK < _DAY
+    checked = series.size.label == "1 day" if series.size.daily else series.regular_hours
+    if not checked or not len(stamps) or not exact(series.instrument):
+        return np.zeros(len(stamps), bool)
+    starts, ends = session_edges(series)
+    late = _HALF_HOUR if series.instrument.kind in _OTHER_HOURS and not series.size.daily else 0
+    row = np.searchsorted(starts, stamps, side="right") - 1
+    return (row < 0) | (stamps >= ends[np.maximum(row, 0)] + late)
+
+
+def _grid(series: Series) -> int:
+    """Return the seconds on whose multiples bars start: an hour's bar may start where its session does, at 09:30."""
+    if series.size.daily:
+        return _DAY
+    return min(series.size.seconds, _FIVE_MINUTES if series.instrument.kind in _OTHER_HOURS else _HALF_HOUR)
+
+
+def _too_low(bars: pa.Table, series: Series) -> np.ndarray:
+    low, kind = column(bars, "low"), series.instrument.kind
+    if kind in _POSITIVE and series.prices not in RATES:
+        return low <= 0
+    return low < 0 if kind in _NOT_NEGATIVE and series.prices not in RATES else np.zeros(len(low), bool)
+
+
+def _microseconds(bars: pa.Table) -> np.ndarray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.cast(bars["time"], pa.int64()).to_numpy())
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)
+
+
+def _named(bars: pa.Table, wrong: np.ndarray) -> str:
+    rows = np.flatnonzero(wrong)
+    shown = ", ".join(f"{bars['time'][int(row)].as_py():%Y-%m-%d %H:%M:%S}Z" for row in rows[:3])
+    return shown + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")

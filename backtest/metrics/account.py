@@ -1,0 +1,180 @@
+"""The account of a run, session by session: what is measured, and drawn against buy and hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backtest.errors import StrategyError
+from backtest.market import arrays
+from backtest.market.bars import Series
+from backtest.metrics.drawdown import Drawdown, worst_drawdown
+from backtest.metrics.returns import monthly_returns, returns_of, yearly_returns
+from backtest.metrics.sharpe_tests import Moments, moments
+from backtest.metrics.trades import Trades, open_trades, trades_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from backtest.runs.record import RunResult
+
+
+@dataclass(frozen=True)
+class Account:
+    """All that the metrics of a run are computed from; open positions are in its equity only."""
+
+    days: np.ndarray  # the sessions, datetime64[D], shape (n,)
+    equity: np.ndarray  # money at the end of each session, the initial cash in front, shape (n + 1,)
+    returns: np.ndarray  # of each session, simple, shape (n,)
+    held: np.ndarray  # whether a position was open at its close, shape (n,)
+    trades: Trades  # the closed round trips
+    still_open: int  # entries that are still open, or the rest of one, at the end
+    traded: float  # money of all fills, bought and sold
+    costs: float  # money of all fills
+    risk_free: float | np.ndarray  # return a year, or of each session, shape (n,)
+    periods: float  # sessions a year
+    benchmark: np.ndarray | None = None  # its return of each session, shape (n,)
+
+    @property
+    def net(self) -> np.ndarray:
+        """Money of each closed round trip after costs, shape (k,)."""
+        return self.trades.net
+
+    @cached_property
+    def worst(self) -> Drawdown | None:
+        """The deepest drawdown."""
+        return worst_drawdown(self.days, self.equity)
+
+    @cached_property
+    def months(self) -> np.ndarray:
+        """The return of each month of the calendar."""
+        return monthly_returns(self.days, self.equity)[1]
+
+    @cached_property
+    def years(self) -> np.ndarray:
+        """The return of each year of the calendar."""
+        return yearly_returns(self.days, self.equity)[1]
+
+    @cached_property
+    def moments(self) -> Moments:
+        """What the error of the Sharpe ratio is reckoned from."""
+        return moments(self.returns, self.risk_free, self.periods)
+
+    @cached_property
+    def under_a_year(self) -> bool:
+        """Whether there are fewer sessions than a year has, give or take holidays: 2001 had 248 of 252."""
+        return len(self.days) < 0.98 * self.periods
+
+
+def sample(result: RunResult) -> Account:
+    """
+    Return the account of a run at the last bar of each session, beside buy and hold.
+
+    Raises:
+        StrategyError: equity is no number, or fell below zero: who owes money has no return any more.
+    """
+    days, equity = _session_equity(result)
+    fills, spec, ends = result.fill_rows, result.spec, session_ends(result.record)
+    return Account(
+        days=days,
+        equity=equity,
+        returns=returns_of(equity),
+        held=_positions(result)[ends].any(axis=1),
+        trades=trades_of(result.trade_rows, result.record, spec.series),
+        still_open=len(open_trades(fills, result.record, spec.series)),
+        traded=float(np.abs(column(fills, "size") * column(fills, "price")).sum()) * spec.multiplier,
+        costs=float(column(fills, "costs").sum()),
+        risk_free=spec.risk_free,
+        periods=spec.sessions_a_year,
+        benchmark=_benchmark_returns(result, ends),
+    )
+
+
+def sample_hold(result: RunResult) -> Account:
+    """Return the account of `hold` at the last bar of each session; of what is about trades it says nothing."""
+    own = result.account
+    equity = np.concatenate([[result.spec.cash], hold(result)[session_ends(result.record)]])
+    held = replace(own, equity=equity, returns=returns_of(equity))
+    return replace(held, trades=Trades.none(), still_open=0, traded=0.0, costs=0.0)
+
+
+def session_returns(result: RunResult) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return the sessions of a run, datetime64[D], and the return of each, the first against the initial cash.
+
+    Raises:
+        StrategyError: equity is no number, or fell below zero.
+    """
+    days, equity = _session_equity(result)
+    return days, returns_of(equity)
+
+
+def session_ends(record: pa.Table) -> np.ndarray:
+    """Return the row of the last bar of each session, in order of sessions."""
+    sessions = _sessions(record)
+    _, from_the_end = np.unique(sessions[::-1], return_index=True)
+    return np.asarray(len(sessions) - 1 - from_the_end)
+
+
+def hold(result: RunResult) -> np.ndarray:
+    """
+    Return the money after each bar had the cash bought the benchmark at its first close, without costs.
+
+    Without a benchmark it is spread evenly over the run's series. A missing price is the one before it; until
+    the first price of a series its share stays cash.
+    """
+    record = result.record
+    series = [f"close.{n}" for n in range(len(result.spec.series))]
+    names = ["benchmark"] if "benchmark" in record.column_names else series
+    growth = [_growth(column(record, name)) for name in names]
+    return np.asarray(result.spec.cash * np.mean(growth, axis=0))
+
+
+def hold_name(result: RunResult) -> str:
+    """Return what `hold` holds, in words."""
+    if result.spec.benchmark:
+        return Series.parse(result.spec.benchmark).short
+    return result.series[0] if len(result.series) == 1 else f"{len(result.series)} series evenly"
+
+
+def column(table: pa.Table, name: str) -> np.ndarray:
+    """Return a column as float64; NaN where it is null."""
+    return np.asarray(arrays.numbers(table[name]), dtype=float)
+
+
+def _session_equity(result: RunResult) -> tuple[np.ndarray, np.ndarray]:
+    ends = session_ends(result.record)
+    days, equity = _sessions(result.record)[ends], column(result.record, "equity")[ends]
+    for problem, wrong in (("not a number", ~np.isfinite(equity)), ("below zero", equity < 0)):
+        if wrong.any():
+            shown = ", ".join(str(day) for day in days[wrong][:3])
+            raise StrategyError(
+                f"the equity of {result.spec.name} is {problem} in {wrong.sum():,} sessions ({shown}, ...), "
+                "so that returns are not defined; trade smaller, or start with more cash"
+            )
+    return days, np.concatenate([[result.spec.cash], equity])
+
+
+def _benchmark_returns(result: RunResult, ends: np.ndarray) -> np.ndarray | None:
+    money = np.concatenate([[result.spec.cash], hold(result)[ends]])
+    return returns_of(money) if (money > 0).all() else None  # oil's price was below zero in April 2020
+
+
+def _growth(prices: np.ndarray) -> np.ndarray:
+    priced = np.flatnonzero(np.isfinite(prices))
+    if not len(priced):
+        return np.ones(len(prices))
+    rows = np.maximum.accumulate(np.where(np.isfinite(prices), np.arange(len(prices)), priced[0]))
+    return np.asarray(prices[rows] / prices[priced[0]])
+
+
+def _positions(result: RunResult) -> np.ndarray:
+    names = [f"position.{n}" for n in range(len(result.spec.series))]
+    return np.asarray(np.nan_to_num(np.column_stack([column(result.record, name) for name in names])))
+
+
+def _sessions(record: pa.Table) -> np.ndarray:
+    return arrays.numbers(record["session"]).astype("datetime64[D]")

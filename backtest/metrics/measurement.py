@@ -1,0 +1,288 @@
+"""
+Numbers about a run: `measure` applies `METRICS` to a result, and `Stats` are what comes of it.
+
+What is not defined is NaN, never 0 or infinite, and `Stats.reasons` says why.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest import _arguments
+from backtest._suggest import did_you_mean
+from backtest.errors import UsageError
+from backtest.metrics.account import Account
+from backtest.metrics.benchmark import common_dates
+from backtest.metrics.returns import SESSIONS, checked_returns, drop_nan, equity_of
+from backtest.metrics.table import METRICS, Metric, metric_named
+from backtest.metrics.trades import Trades
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from backtest.runs.record import RunResult, RunSpec
+
+_OF_RETURNS = ("return", "risk", "drawdown", "benchmark")  # groups that need no trades
+_DIFFER = 0.001  # two CAGRs that differ by more are both shown
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Stats(Mapping[str, float]):
+    """The metrics of a run by name, in the order of METRICS; NaN where one is not defined."""
+
+    numbers: dict[str, float]
+    conventions: str  # what they rest on in any run like this: sessions a year, risk-free rate, costs
+    extent: str  # sessions, dates, and the cash at the start
+    currency: str  # of money, "" for none
+    reasons: dict[str, str] = field(default_factory=dict)  # why a number is not defined, for those that are not
+
+    def __getitem__(self, name: str) -> float:
+        return self.numbers[self._known(name)]
+
+    def __contains__(self, name: object) -> bool:
+        return (metric_named(name) or name) in self.numbers if isinstance(name, str) else False
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a number by its name or label; the default where it is not among these."""
+        return self.numbers[self._known(name)] if name in self else default
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def _known(self, name: object) -> str:
+        """Return the name of a metric that was given by its name or its label."""
+        if isinstance(name, str) and name in self.numbers:
+            return name
+        found = metric_named(name)
+        if found is not None and found in self.numbers:
+            return found
+        words = [*self.numbers, *(METRICS[one].label for one in self.numbers if one in METRICS)]
+        hint = did_you_mean(name, words) if isinstance(name, str) else ""
+        raise UsageError(f"no metric {_arguments.shown(name)}; there are {', '.join(self.numbers)}{hint}")
+
+    @property
+    def basis(self) -> str:
+        """What the numbers rest on: conventions, sessions, dates, cash."""
+        return f"{self.conventions} {self.extent}"
+
+    @property
+    def definitions(self) -> dict[str, str]:
+        """What each number is, a sentence each."""
+        return {name: METRICS[name].definition for name in self}
+
+    @property
+    def headline(self) -> list[str]:
+        """The names of the numbers in the short table."""
+        growths = [self.get(name, math.nan) for name in ("cagr", "cagr_calendar")]
+        both = {"cagr_calendar"} if abs(growths[0] - growths[1]) > _DIFFER else set()
+        return [name for name in self if METRICS[name].headline or name in both]
+
+    def text(self, name: str) -> str:
+        """Return a number as people read it, with its unit; of one that is not defined, a dash and the reason."""
+        name = self._known(name)
+        metric = METRICS[name]
+        if name in self.reasons:
+            return f"{metric.text(None)} ({self.reasons[name]})"
+        return metric.text(self[name]) + (f" {self.currency}" if metric.unit == "money" else "")
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return the numbers for JSON: None where one is not defined."""
+        return {name: None if math.isnan(value) else value for name, value in self.items()}
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The numbers for JSON, with why some are not defined, what each is, and what they rest on."""
+        return {
+            "stats": self.to_dict(),
+            "undefined": self.reasons,
+            "definitions": self.definitions,
+            "basis": self.basis,
+            "currency": self.currency,
+        }
+
+    def to_series(self) -> pd.Series[float]:
+        """Return the numbers in the units that their labels name: 10.0 at "Total return [%]" is +10 %."""
+        import pandas as pd
+
+        metrics = [METRICS[name] for name in self]
+        values = [self[metric.name] * (100 if metric.unit == "%" else 1) for metric in metrics]
+        return pd.Series(values, index=[self._label(metric) for metric in metrics], dtype=float)
+
+    def _label(self, metric: Metric) -> str:
+        unit = self.currency if metric.unit == "money" else metric.unit
+        return f"{metric.label} [{unit}]" if unit else metric.label
+
+    def __repr__(self) -> str:
+        import textwrap
+
+        texts = {METRICS[name].label: self.text(name) for name in self.headline}
+        left, right = max(map(len, texts)), max(map(len, texts.values()))
+        rows = [f"{label:<{left}}  {text:>{right}}" for label, text in texts.items()]
+        return "\n".join([*rows, "", *textwrap.wrap(self.basis, 80)])
+
+    def _repr_html_(self) -> str:
+        import html
+
+        row = '<tr title="{}"><td style="text-align:left">{}</td><td style="text-align:right">{}</td></tr>'
+        cells = [(METRICS[name].definition, METRICS[name].label, self.text(name)) for name in self.headline]
+        rows = "".join(row.format(*map(html.escape, texts)) for texts in cells)
+        return f"<table>{rows}</table><p><small>{html.escape(self.basis)}</small></p>"
+
+
+def measure(result: RunResult, risk_free: float | pd.Series | None = None) -> Stats:
+    """
+    Return every metric of a run.
+
+    Args:
+        result: of `run`, or a saved one.
+        risk_free: a return of cash a year, or the return of each session with its date as index; that of the spec
+            if not given.
+
+    Raises:
+        StrategyError: equity is no number, or fell below zero.
+        UsageError: it is no run, or a session has no risk-free return.
+    """
+    check_result(result, "result")
+    run = result.account
+    if risk_free is not None:
+        run = replace(run, risk_free=_rates(risk_free, run.days))
+    currency = result.currency
+    conventions = f"{_yardstick(run)}, {_conditions(result)}, equity at session ends after all costs."
+    return _stats(run, METRICS.values(), conventions, _extent(result.spec, run, currency), currency)
+
+
+def _conditions(result: RunResult) -> str:
+    """Return what was asked of the market, and what the strategy took without asking."""
+    early = result.manifest.get("market", {}).get("filled_in_their_own_bar", 0)
+    helped = bool(early) and result.spec.fills == "next-bar"
+    return f"{result.spec.conditions}{f', {early:,} orders filled in their own bar, unasked' if helped else ''}"
+
+
+def measure_returns(
+    returns: pd.Series,
+    *,
+    benchmark: pd.Series | None = None,
+    risk_free: float | pd.Series = 0.0,
+    periods: float = SESSIONS,
+    nan: str = "refuse",
+) -> Stats:
+    """
+    Return the metrics of any returns: all but those of activity and trades.
+
+    Args:
+        returns: simple, after costs, one a session, with its date as index.
+        benchmark: returns to compare with; where given, only the dates that both have are measured.
+        risk_free: a return of cash a year, or the return of each session with its date as index.
+        periods: sessions a year.
+        nan: "refuse", or "drop", which leaves the sessions without a return out of every number.
+
+    Raises:
+        UsageError: a return is NaN, infinite or below -1, or a session has no risk-free return.
+    """
+    years = _arguments.number(periods, "periods", "write the sessions a year, such as 252")
+    if not years > 0:
+        _arguments.refuse("periods", periods, "write the sessions a year, such as 252")
+    days, own = _dated(returns)
+    other = None
+    if benchmark is not None:
+        days, own, other = common_dates(days, own, *_dated(benchmark))
+    days, own, *others = _without_nan(nan, days, own, *([] if other is None else [other]))
+    for one in (own, *others):
+        _check_possible(one)
+    run = Account(
+        days=days, equity=equity_of(own), returns=own, held=np.array([]), trades=Trades.none(), still_open=0,
+        traded=0.0, costs=0.0, risk_free=_rates(risk_free, days), periods=years, benchmark=next(iter(others), None),
+    )  # fmt: skip
+    metrics = [metric for metric in METRICS.values() if metric.group in _OF_RETURNS]
+    return _stats(run, metrics, f"{_yardstick(run)}.", f"{_sessions(run)}.", "")
+
+
+def _stats(run: Account, metrics: Iterable[Metric], conventions: str, extent: str, currency: str) -> Stats:
+    found = {metric.name: metric.function(run) for metric in metrics}
+    reasons = {name: getattr(value, "reason", "undefined") for name, value in found.items() if value != value}
+    return Stats({name: float(value) for name, value in found.items()}, conventions, extent, currency, reasons)
+
+
+def check_result(given: Any, name: str) -> None:
+    """Raise UsageError for what is no run."""
+    from backtest.runs.record import RunResult
+
+    _arguments.instance(given, name, RunResult, "write what run() returns, or RunResult.load(FOLDER)")
+
+
+def _dated(returns: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    import pandas as pd
+
+    example = "write a pandas Series of numbers with the dates of its sessions as index"
+    _arguments.instance(returns, "returns", pd.Series, example)
+    try:
+        dates = pd.DatetimeIndex(returns.index).tz_localize(None)  # the date of its own zone
+        numbers = returns.to_numpy(dtype=float)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"these are no returns ({error}); {example}") from error
+    days = np.asarray(dates.to_numpy(), dtype="datetime64[D]")
+    if len(days) and (np.diff(days) <= np.timedelta64(0)).any():
+        raise UsageError("the dates of returns must rise, each there once; sort them, and sample them at session ends")
+    return days, numbers
+
+
+def _check_possible(returns: np.ndarray) -> None:
+    try:
+        checked_returns(returns)
+    except ValueError as error:
+        raise UsageError(f"{error}; write simple returns, 0.01 for +1 %") from error
+
+
+def _without_nan(nan: str, days: np.ndarray, *series: np.ndarray) -> tuple[np.ndarray, ...]:
+    if nan not in ("refuse", "drop"):
+        raise UsageError(f'nan is {nan!r}; write "refuse" or "drop"')
+    kept = drop_nan(days, *series)
+    if nan == "refuse" and len(kept[0]) < len(days):
+        missing = _some(np.setdiff1d(days, kept[0]))
+        raise UsageError(f'there is no return of {missing}; fill the gaps, or leave them out with nan="drop"')
+    return kept
+
+
+def _rates(risk_free: float | pd.Series, days: np.ndarray) -> float | np.ndarray:
+    if isinstance(risk_free, int | float | str):
+        rate = _arguments.number(risk_free, "risk_free", "write 0.02 for 2 % a year")
+        if not -1 < rate < 1:
+            raise UsageError(f"the risk-free rate is {risk_free} a year; write 0.02 for 2 %")
+        return rate
+    dates, rates = _dated(risk_free)
+    _, places, own = np.intersect1d(days, dates, assume_unique=True, return_indices=True)
+    if len(places) < len(days) or np.isnan(rates[own]).any():
+        missing = _some(np.setdiff1d(days, dates[np.isfinite(rates)]))
+        raise UsageError(f"there is no risk-free return of {missing}; give one for every session")
+    return rates[own]
+
+
+def _some(days: np.ndarray) -> str:
+    more = f" and {len(days) - 5:,} more sessions" if len(days) > 5 else ""
+    return f"{', '.join(map(str, days[:5]))}{more}"
+
+
+def _yardstick(run: Account) -> str:
+    if isinstance(run.risk_free, np.ndarray):
+        rate = f"risk-free rate dated, {np.mean(run.risk_free) * run.periods:.2%} a year in the mean"
+    else:
+        rate = f"risk-free rate {run.risk_free:.2%} a year"
+    return f"{run.periods:g} sessions a year, {rate.replace('%', ' %')}"
+
+
+def _extent(spec: RunSpec, run: Account, currency: str) -> str:
+    return f"{_sessions(run)}, {spec.cash:,.2f} {currency} at the start."
+
+
+def _sessions(run: Account) -> str:
+    dates = f" from {run.days[0]} to {run.days[-1]}" if len(run.days) else ""
+    short = ", under a year: no growth a year is given" if run.under_a_year else ""
+    return f"{len(run.days):,} sessions{dates}{short}"

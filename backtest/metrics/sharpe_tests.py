@@ -1,0 +1,296 @@
+"""
+How far a Sharpe ratio can be trusted, as pure functions of a few numbers or of arrays.
+
+A Sharpe ratio here is one of a single period, not annualised, unless it is said to be: divide by √periods. Kurtosis
+is the excess, 0 for the normal distribution. What is not defined is `Undefined`.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from backtest.metrics.returns import SESSIONS, Undefined, autocorrelations, excess_returns, shape_of, why_no_deviation
+
+CONFIDENCE = 0.95
+BLOCKS = 16  # of `overfitting`; 12,870 ways to choose half of them
+
+_NORMAL = NormalDist()
+_CHUNK = 64  # ways at a time
+
+
+class Moments(NamedTuple):
+    """What the functions below take of returns: the Sharpe ratio of one period, and what shapes its error."""
+
+    ratio: float
+    size: int  # how many returns
+    skew: float
+    kurtosis: float  # excess
+
+
+def moments(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: float = SESSIONS) -> Moments:
+    """Return the moments of excess returns; undefined for fewer than two or none that varies."""
+    excess = excess_returns(returns, risk_free, periods)
+    if reason := why_no_deviation(excess):
+        return Moments(Undefined(reason), len(excess), Undefined(reason), Undefined(reason))
+    return Moments(float(excess.mean() / excess.std(ddof=1)), len(excess), *shape_of(excess))
+
+
+def sharpe_error(ratio: float, count: int, skew: float = 0.0, kurtosis: float = 0.0) -> float:
+    """
+    Return the standard error of a Sharpe ratio from `count` independent returns.
+
+    Undefined for fewer than two, or moments that no sample can have.
+
+    Source: Mertens (2002), "Comments on Variance of the IID estimator in Lo (2002)"; over n - 1, as Bailey and
+    López de Prado (2012), "The Sharpe Ratio Efficient Frontier".
+    """
+    if ratio != ratio or count < 2:
+        return ratio if ratio != ratio else Undefined("too few")
+    variance = _variance(ratio, skew, kurtosis)
+    return math.sqrt(variance / (count - 1)) if variance > 0 else Undefined("impossible moments")
+
+
+def sharpe_error_normal(ratio: float, count: int) -> float:
+    """Return the standard error of a Sharpe ratio from `count` normal returns, Lo (2002), equation 9."""
+    return math.sqrt((1 + ratio**2 / 2) / count) if count else Undefined("too few")
+
+
+def sharpe_scale(correlations: np.ndarray, periods: int) -> float:
+    """
+    Return η(q), by which the Sharpe ratio of one period is multiplied for that of q; √q without autocorrelation.
+
+    Args:
+        correlations: the autocorrelations at the lags 1, 2, ...; beyond the last they are taken for 0.
+        periods: q.
+
+    Source: Lo (2002), "The Statistics of Sharpe Ratios", equation 20.
+    """
+    lags = np.arange(1, min(len(correlations), periods - 1) + 1)
+    variance = periods + 2 * float((periods - lags) @ np.asarray(correlations, dtype=float)[: len(lags)])
+    return periods / math.sqrt(variance) if variance > 0 else Undefined("impossible moments")
+
+
+def sharpe_autocorrelated(
+    returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: float = SESSIONS, lags: int = 5
+) -> float:
+    """
+    Return the Sharpe ratio a year, by Lo's η(q) with the first `lags` autocorrelations in place of √periods.
+
+    Undefined for fewer than two returns, none that varies, or autocorrelations that no sample can have.
+
+    Source: Lo (2002), "The Statistics of Sharpe Ratios".
+    """
+    excess = excess_returns(returns, risk_free, periods)
+    if reason := why_no_deviation(excess):
+        return Undefined(reason)
+    scale = sharpe_scale(autocorrelations(excess, min(lags, len(excess) - 1)), round(periods))
+    return float(excess.mean() / excess.std(ddof=1)) * scale if scale == scale else scale
+
+
+def sharpe_interval(
+    ratio: float,
+    count: int,
+    skew: float = 0.0,
+    kurtosis: float = 0.0,
+    periods: float = 1.0,
+    confidence: float = CONFIDENCE,
+) -> tuple[float, float]:
+    """
+    Return between what the Sharpe ratio of so many periods is, at a confidence, by `sharpe_error`.
+
+    Undefined for fewer than two returns, none that varies, or moments that no sample can have.
+
+    Source: Mertens (2002), "Comments on Variance of the IID Estimator in Lo (2002)".
+    """
+    error = sharpe_error(ratio, count, skew, kurtosis)
+    if error != error:
+        return error, error
+    reach = _NORMAL.inv_cdf((1 + confidence) / 2) * error
+    return (ratio - reach) * math.sqrt(periods), (ratio + reach) * math.sqrt(periods)
+
+
+def probabilistic_sharpe(
+    ratio: float, count: int, skew: float = 0.0, kurtosis: float = 0.0, threshold: float = 0.0
+) -> float:
+    """
+    Return the probability that the true Sharpe ratio is above a threshold.
+
+    Undefined for fewer than two returns, none that varies, or moments that no sample can have.
+
+    Source: Bailey and López de Prado (2012), "The Sharpe Ratio Efficient Frontier".
+    """
+    error = sharpe_error(ratio, count, skew, kurtosis)
+    return _cumulative((ratio - threshold) / error) if error == error else error
+
+
+def sharpe_difference_error(first: float, second: float, correlation: float, count: int) -> float:
+    """
+    Return the standard error of the difference of two Sharpe ratios from the same `count` periods.
+
+    The returns are taken for independent from period to period, and normal. Undefined for fewer than two periods, and
+    where both ratios are the same whatever is drawn: of returns that are multiples of each other.
+
+    Source: Jobson and Korkie (1981), "Performance Hypothesis Testing with the Sharpe and Treynor Measures", as
+    corrected by Memmel (2003), "Performance Hypothesis Testing with the Sharpe Ratio".
+    """
+    if count < 2:
+        return Undefined("too few")
+    squares = first**2 + second**2 - 2 * first * second * correlation**2
+    variance = 2 * (1 - correlation) + squares / 2
+    return math.sqrt(variance / count) if variance > 1e-12 else Undefined("constant")  # of about 2: rounding
+
+
+def probability_of_no_difference(difference: float, error: float) -> float:
+    """Return how likely a difference as large, of either sign, is by chance alone: the p of a normal score."""
+    return math.erfc(abs(difference / error) / math.sqrt(2)) if error == error else error
+
+
+def minimum_track_record(
+    ratio: float, skew: float = 0.0, kurtosis: float = 0.0, threshold: float = 0.0, confidence: float = CONFIDENCE
+) -> float:
+    """
+    Return how many returns it takes until a Sharpe ratio is above a threshold at a confidence.
+
+    Undefined where the ratio is not above the threshold (no length would do), or is undefined itself.
+
+    Source: Bailey and López de Prado (2012), "The Sharpe Ratio Efficient Frontier".
+    """
+    if not ratio > threshold:
+        return ratio if ratio != ratio else Undefined("below the threshold")
+    variance = _variance(ratio, skew, kurtosis)
+    return 1 + variance * (_NORMAL.inv_cdf(confidence) / (ratio - threshold)) ** 2
+
+
+def expected_maximum(trials: int) -> float:
+    """
+    Return what the best of that many standard normal draws is expected to be; 0 for one.
+
+    Source: Bailey and López de Prado (2014), "The Deflated Sharpe Ratio", by extreme value theory.
+    """
+    if trials < 2:
+        return 0.0
+    first, second = _NORMAL.inv_cdf(1 - 1 / trials), _NORMAL.inv_cdf(1 - 1 / (trials * math.e))
+    return float((1 - np.euler_gamma) * first + np.euler_gamma * second)
+
+
+def minimum_backtest_years(trials: int, ratio: float) -> float:
+    """
+    Return how many years it takes that the best of so many trials without skill is not expected to reach a ratio.
+
+    `ratio` is a Sharpe ratio a year; undefined where it is not above 0.
+
+    Source: Bailey, Borwein, López de Prado and Zhu (2014), "Pseudo-Mathematics and Financial Charlatanism".
+    """
+    return (expected_maximum(trials) / ratio) ** 2 if ratio > 0 else Undefined("below the threshold")
+
+
+def deflated_sharpe(
+    ratio: float, count: int, skew: float, kurtosis: float, trials: int, trials_deviation: float
+) -> float:
+    """
+    Return the probability that the true Sharpe ratio of the best of several trials is above 0.
+
+    Args:
+        ratio: of the best one.
+        count: of its returns.
+        skew: of its returns.
+        kurtosis: of its returns, the excess.
+        trials: how many there were, all of them.
+        trials_deviation: sample standard deviation (n - 1) of their Sharpe ratios, of one period too.
+
+    Source: Bailey and López de Prado (2014), "The Deflated Sharpe Ratio".
+    """
+    hurdle = trials_deviation * expected_maximum(trials) if trials > 1 else 0.0
+    return probabilistic_sharpe(ratio, count, skew, kurtosis, hurdle)
+
+
+def overfitting(returns: np.ndarray, blocks: int = BLOCKS) -> float:
+    """
+    Return the probability of backtest overfitting (PBO) by combinatorially symmetric cross-validation.
+
+    It is the share of all ways to choose half the blocks in which the trial with the best Sharpe ratio there is not
+    above the median of the trials in the other half. Undefined where a trial does not vary in some half.
+
+    Args:
+        returns: of every trial, a column a trial, shape (n, trials), in order of time; what is over at the end, when
+            divided into equal blocks, is left out.
+        blocks: an even number.
+
+    Source: Bailey, Borwein, López de Prado and Zhu (2017), "The Probability of Backtest Overfitting".
+    """
+    returns = np.asarray(returns, dtype=float)
+    size = len(returns) // max(blocks, 1)
+    if blocks < 2 or blocks % 2 or returns.ndim != 2 or returns.shape[1] < 2 or not size:
+        raise ValueError(
+            f"{blocks} blocks of {returns.shape} returns; it takes an even number of blocks and two trials"
+        )
+    halves = np.array(list(combinations(range(blocks), blocks // 2)))
+    first = halves[: len(halves) // 2]  # the second half of all ways are the complements, in reverse order
+    ratios = [
+        _ratios_of(returns[: size * blocks].reshape(blocks, size, -1), part) for part in (first, _others(first, blocks))
+    ]
+    if not all(np.isfinite(one).all() for one in ratios):
+        return Undefined("constant")
+    lost = [_not_above_median(inside, outside) for inside, outside in (ratios, ratios[::-1])]
+    return float(np.mean(lost))
+
+
+def _variance(ratio: float, skew: float, kurtosis: float) -> float:
+    return 1 - skew * ratio + (kurtosis + 2) / 4 * ratio**2
+
+
+def _cumulative(score: float) -> float:
+    return math.erfc(-score / math.sqrt(2)) / 2
+
+
+def _others(halves: np.ndarray, blocks: int) -> np.ndarray:
+    chosen = np.zeros((len(halves), blocks), dtype=bool)
+    np.put_along_axis(chosen, halves, True, axis=1)
+    return np.nonzero(~chosen)[1].reshape(halves.shape)
+
+
+def _ratios_of(returns: np.ndarray, halves: np.ndarray) -> np.ndarray:
+    """Return the Sharpe ratio of each trial in each half, shape (halves, trials), from sums of blocks."""
+    blocks, size, _ = returns.shape
+    count = size * blocks // 2
+    away = returns - returns.mean(axis=(0, 1))  # so that the sums of squares lose no digits
+    sums, squares = away.sum(axis=1), (away**2).sum(axis=1)
+    constant = _constant_in(returns, halves)
+    means = _summed(sums, halves) / count
+    deviations = np.sqrt(np.maximum(_summed(squares, halves) - count * means**2, 0) / max(count - 1, 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(constant, np.nan, (means + returns.mean(axis=(0, 1))) / deviations)
+
+
+def _summed(parts: np.ndarray, halves: np.ndarray) -> np.ndarray:
+    # Not a matrix product, which may round equal columns differently: trials that are equal must tie.
+    return _folded(np.add, parts, halves)
+
+
+def _constant_in(returns: np.ndarray, halves: np.ndarray) -> np.ndarray:
+    highs, lows = returns.max(axis=1), returns.min(axis=1)
+    return np.asarray(_folded(np.maximum, highs, halves) <= _folded(np.minimum, lows, halves))
+
+
+def _folded(fold: np.ufunc, parts: np.ndarray, halves: np.ndarray) -> np.ndarray:
+    """Return the parts of each half folded into one, block after block, shape (halves, trials)."""
+    found = np.empty((len(halves), parts.shape[1]))
+    for at in range(0, len(halves), _CHUNK):  # which is what a processor's cache can hold
+        first, *others = halves[at : at + _CHUNK].T
+        chunk = found[at : at + _CHUNK]
+        chunk[:] = parts[first]
+        for block in others:
+            fold(chunk, parts[block], out=chunk)
+    return found
+
+
+def _not_above_median(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    winners = inside.argmax(axis=1)
+    reached = np.take_along_axis(outside, winners[:, None], axis=1)
+    rank = (outside < reached).sum(axis=1) + ((outside == reached).sum(axis=1) + 1) / 2
+    return np.asarray(rank <= (outside.shape[1] + 1) / 2)

@@ -1,0 +1,217 @@
+"""
+Numbers about round trips: how far each went against and for its owner, what is still open, and what they earned.
+
+Net is money of each closed round trip after the costs of both fills, shape (k,), in order of exits; what is not
+defined is `Undefined`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest.market import arrays
+from backtest.market.bars import Series
+from backtest.metrics.returns import Undefined, why_no_deviation
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Trades:
+    """The closed round trips of a run as arrays, shape (k,); none if not given."""
+
+    net: np.ndarray  # money
+    growth: np.ndarray  # net over the value at entry
+    bars: np.ndarray  # held
+    adverse: np.ndarray  # see `excursions`
+    favourable: np.ndarray
+
+    @classmethod
+    def none(cls) -> Trades:
+        """Return no trades at all."""
+        return cls(*(np.array([]) for _ in fields(cls)))
+
+    def take(self, rows: np.ndarray) -> Trades:
+        """Return the round trips at these places."""
+        return Trades(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+def trades_of(trade_rows: pa.Table, record: pa.Table, series: Sequence[str]) -> Trades:
+    """
+    Return the round trips of a run.
+
+    `series` names the columns of the record in order; the excursions are from the closes that the record keeps.
+    """
+    closes = [_numbers(record, f"close.{n}") for n in range(len(series))]
+    adverse, favourable = excursions(trade_rows, record, series, closes, closes)
+    net, growth, bars = (_numbers(trade_rows, name) for name in ("net", "return", "bars"))
+    return Trades(net, growth, bars, adverse, favourable)
+
+
+def excursions(
+    trade_rows: pa.Table,
+    record: pa.Table,
+    series: Sequence[str],
+    lows: Sequence[np.ndarray],
+    highs: Sequence[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return the maximum adverse and the maximum favourable excursion of each round trip, fractions of its entry price.
+
+    They are the worst and the best that an owner at the entry price saw before costs: adverse is never positive,
+    favourable never negative. Seen are the bars from that of the entry to the last before that of the exit, and the
+    price of the exit; a fill at the open sees all of its bar.
+
+    Args:
+        trade_rows: see `result.round_trips`.
+        record: see `RunResult`.
+        series: what the columns of the record are, in order.
+        lows: for each series a price for each row of the record, NaN where there is none; closes may stand for both.
+        highs: the same.
+    """
+    adverse, favourable = np.full(len(trade_rows), np.nan), np.full(len(trade_rows), np.nan)
+    names = np.asarray(trade_rows["series"].to_pylist(), dtype=object)
+    entries, exits = (np.searchsorted(_times(record["time"]), _times(trade_rows[name])) for name in ("entry", "exit"))
+    bought, sold, size = (_numbers(trade_rows, name) for name in ("entry_price", "exit_price", "size"))
+    for name, number in _places(set(names), series).items():
+        own = names == name
+        low = np.fmin(_extremes(np.fmin, lows[number], entries[own], exits[own]), sold[own])
+        high = np.fmax(_extremes(np.fmax, highs[number], entries[own], exits[own]), sold[own])
+        fallen, risen = ((price - bought[own]) / abs(bought[own]) for price in (low, high))
+        long = size[own] > 0
+        adverse[own] = np.minimum(np.where(long, fallen, -risen), 0)
+        favourable[own] = np.maximum(np.where(long, risen, -fallen), 0)
+    return adverse, favourable
+
+
+def open_trades(fills: pa.Table, record: pa.Table, series: Sequence[str]) -> pa.Table:
+    """
+    Return what is still open at the end, a row for each fill that is not used up, first in first out.
+
+    Columns: series, entry (time), size (signed), entry_price, last_price (the last close), gross (money so far, before
+    costs), costs (of what is open of the entry), bars (held so far).
+    """
+    import pyarrow as pa
+
+    names, size = np.asarray(fills["series"].to_pylist(), dtype=object), _numbers(fills, "size")
+    left, last = np.zeros(len(fills)), np.full(len(fills), np.nan)
+    for name, number in _places(set(names), series).items():
+        own = names == name
+        left[own] = _left_open(size[own])
+        last[own] = _numbers(record, f"close.{number}")[-1] if len(record) else np.nan
+    rows = np.flatnonzero(left)
+    size, left, last = size[rows], left[rows], last[rows]
+    price, costs = (_numbers(fills, name)[rows] for name in ("price", "costs"))
+    entered = _times(fills["time"])[rows]
+    return pa.table(
+        {
+            "series": arrays.texts(list(names[rows])),
+            "entry": arrays.stamps(entered),
+            "size": arrays.floats(left),
+            "entry_price": arrays.floats(price),
+            "last_price": arrays.floats(last),
+            "gross": arrays.floats((last - price) * left),
+            "costs": arrays.floats(costs * left / size),
+            "bars": arrays.whole(len(record) - 1 - np.searchsorted(_times(record["time"]), entered)),
+        }
+    )
+
+
+def win_rate(net: np.ndarray) -> float:
+    """Return the share of round trips that made money after costs; undefined without round trips."""
+    return float(np.mean(net > 0)) if len(net) else Undefined("no trades")
+
+
+def average_win(net: np.ndarray) -> float:
+    """Return the mean net money of those that made money; undefined where none made any."""
+    return float(net[net > 0].mean()) if (net > 0).any() else Undefined("no gain" if len(net) else "no trades")
+
+
+def average_loss(net: np.ndarray) -> float:
+    """Return the mean net money, negative, of those that lost money; undefined where none lost any."""
+    return float(net[net < 0].mean()) if (net < 0).any() else Undefined("no loss" if len(net) else "no trades")
+
+
+def payoff(net: np.ndarray) -> float:
+    """Return the mean gain over the size of the mean loss; undefined without a gain or without a loss."""
+    gain, loss = average_win(net), average_loss(net)
+    return loss if loss != loss else gain if gain != gain else gain / -loss
+
+
+def profit_factor(net: np.ndarray) -> float:
+    """Return the money of all gains over that of all losses; undefined without a loss."""
+    losses = -net[net < 0].sum()
+    return float(net[net > 0].sum() / losses) if losses > 0 else Undefined("no loss" if len(net) else "no trades")
+
+
+def expectancy(net: np.ndarray) -> float:
+    """Return the mean of round trips, of their net money or of their returns; undefined without round trips."""
+    return float(np.mean(net)) if len(net) else Undefined("no trades")
+
+
+def best(net: np.ndarray) -> float:
+    """Return the largest; undefined without round trips."""
+    return float(np.max(net)) if len(net) else Undefined("no trades")
+
+
+def worst(net: np.ndarray) -> float:
+    """Return the smallest; undefined without round trips."""
+    return float(np.min(net)) if len(net) else Undefined("no trades")
+
+
+def sqn(net: np.ndarray) -> float:
+    """
+    Return the system quality number: mean over standard deviation (n - 1) of net money, times √k.
+
+    Undefined for fewer than two round trips or none that differs.
+
+    Source: Tharp (2008), without his cap of 100 trades.
+    """
+    if reason := why_no_deviation(net):
+        return Undefined(reason if len(net) else "no trades")
+    return float(math.sqrt(len(net)) * net.mean() / net.std(ddof=1))
+
+
+def longest_streak(hit: np.ndarray) -> int:
+    """Return the length of the longest unbroken row of true values."""
+    edges = np.flatnonzero(np.diff(hit, prepend=False, append=False))
+    return int((edges[1::2] - edges[::2]).max()) if len(edges) else 0
+
+
+def _extremes(choose: Any, prices: np.ndarray, entries: np.ndarray, exits: np.ndarray) -> np.ndarray:
+    """Return the least or greatest price from each entry's row to that before the exit's; NaN if there is none."""
+    if not len(entries):
+        return np.array([])
+    rows = np.column_stack([entries, exits]).ravel()
+    found = np.asarray(choose.reduceat(np.append(prices, np.nan), rows)[::2])
+    return np.where(exits > entries, found, np.nan)
+
+
+def _left_open(size: np.ndarray) -> np.ndarray:
+    """Return what is open of each fill: of the latest in the direction of what is held, as far back as it takes."""
+    held = math.fsum(size)
+    entered = np.where(size * held > 0, abs(size), 0)
+    made_up = np.cumsum(entered[::-1])[::-1] - entered  # by the fills after it
+    left = np.clip(abs(held) - made_up, 0, entered)
+    return np.where(left > 1e-9 * entered, np.copysign(left, held), 0)  # 0.3 - 0.1 - 0.2 shares are none
+
+
+def _places(names: set[str], series: Sequence[str]) -> dict[str, int]:
+    """Return where each name, short or long, is among the series; in their order."""
+    numbers = {Series.parse(key): n for n, key in enumerate(series)}
+    found = {name: numbers[Series.parse(name)] for name in names if Series.parse(name) in numbers}
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def _times(column: pa.ChunkedArray) -> np.ndarray:
+    return arrays.numbers(column).astype("datetime64[us]")
+
+
+def _numbers(table: pa.Table, name: str) -> np.ndarray:
+    return np.asarray(arrays.numbers(table[name]), dtype=float)

@@ -1,0 +1,53 @@
+"""`run_demo`: the whole job on the sample, from the emulator to the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from backtest._clock import Clock, utc_now
+from backtest._resources import bundled
+from backtest.downloads.downloader import DownloadReport, download
+from backtest.engine.simulation import run
+from backtest.market.bars import Series
+from backtest.report.run_page import write_report
+from backtest.runs.record import RunResult
+from backtest.sources.base import connect
+from backtest.store.store import Store
+
+SERIES = ("AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day")
+STRATEGIES = ("buy_and_hold", "sma_cross")
+SINCE, UNTIL = date(2000, 3, 1), date(2013, 3, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What the demo made: the download's report, and a result and a page a run."""
+
+    report: DownloadReport
+    results: list[RunResult]
+    pages: list[Path]
+
+
+def run_demo(
+    out: Path, store_folder: str, *, tell: Callable[[str], object] = lambda _: None, clock: Clock = utc_now
+) -> Demo:
+    """Download the sample's series through the emulator, run every strategy on each, write the pages."""
+    store = Store(store_folder, clock)
+    series = [Series.parse(text) for text in SERIES]
+    tell(f"Emulator <- ib_insync: daily bars of {len(SERIES)} stocks, {SINCE} to {UNTIL}")
+    with connect(f"emulator:{bundled('sample')}", clock=clock) as source:
+        report = download(store, source, series, (SINCE, UNTIL))
+    if report.ended_by:
+        raise report.ended_by
+    added = sum(one.bars_added for one in report.series)
+    tell(
+        f"{added:,} bars downloaded into {store.root} with {report.requests} requests."
+        if report.requests
+        else f"Nothing to download: {store.root} has all {sum(one.bars for one in report.series):,} bars."
+    )
+    results = [run(strategy, one, store=store) for strategy in STRATEGIES for one in series]
+    tell(f"{len(results)} runs done; writing their pages ...")
+    return Demo(report, results, [write_report(result, out / result.run) for result in results])

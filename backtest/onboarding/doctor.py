@@ -1,0 +1,289 @@
+"""`examine`: is everything in place? Each finding says what it is about, and what to do where something is off."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from backtest._clock import Clock, utc_now
+from backtest.errors import BacktestError, NoConnection, NoData, UsageError
+from backtest.market.bars import BarSize, Series, Span
+from backtest.sources.base import Patience, Source, connect
+from backtest.sources.ib.source import PORTS, IbSource
+from backtest.store.remote import open_folder
+from backtest.store.store import Store
+
+if TYPE_CHECKING:
+    from backtest.store.manifest import Manifest
+
+State = Literal["ok", "warning", "problem"]
+_PYTHONS = ((3, 11), (3, 14))  # from, to before; as pyproject.toml says
+_PACKAGES = ("backtrader", "pandas", "pyarrow")
+_CLIENTS = ("ib_insync", "ib_async")
+_BACKTRADER = "1.9.78.123"  # the feed fills its private buffers; tested with this one
+_SKEW = timedelta(seconds=2)  # the gateway tells whole seconds, so one second is no skew
+_LITTLE_SPACE = 2**30  # bytes: ten years of 1-minute bars of some 30 stocks
+_PROBE_SECONDS = 1.0  # for a port on this machine
+_HURRIED = Patience(answer=20.0, connect=5.0, outage=10.0)  # seconds: a look now, no wait for the nightly reset
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, how it stands, and what to do if it is not ok."""
+
+    what: str
+    state: State
+    detail: str
+    fix: str = ""
+
+
+def examine(address: str, folder: str | Path, series: Series | None = None, clock: Clock = utc_now) -> list[Finding]:
+    """
+    Return what is found of this Python, of the source at an address and of the store in a folder.
+
+    Args:
+        series: asks the source for a few of its daily bars, which shows whether the user may have them.
+
+    Raises:
+        UsageError: the address is none.
+    """
+    return [
+        of_python(sys.version_info[:2], platform.python_version()),
+        *of_packages(_installed()),
+        *of_source(address, series, clock=clock),
+        *of_store(Path(folder)),
+    ]
+
+
+def of_python(version: tuple[int, int], text: str) -> Finding:
+    """Return whether this version of Python is one of those that the package is tested with."""
+    first, before = _PYTHONS
+    if first <= version < before:
+        return Finding("Python", "ok", text)
+    return Finding("Python", "problem", f"{text} is not supported", "use Python 3.11, 3.12 or 3.13")
+
+
+def of_packages(installed: Mapping[str, str]) -> list[Finding]:
+    """Return what there is to say of the packages, given the versions of those that are installed."""
+    return [_of_clients(installed), *(_of_package(name, installed.get(name)) for name in _PACKAGES)]
+
+
+def of_source(
+    address: str, series: Series | None = None, patience: Patience = _HURRIED, clock: Clock = utc_now
+) -> Iterator[Finding]:
+    """Yield whether the source at the address answers, tells the right time and gives bars of the series."""
+    try:
+        source = connect(address, patience=patience, clock=clock)
+    except NoConnection as error:
+        yield _of_no_connection(address, error)
+        return
+    except UsageError:
+        raise
+    except BacktestError as error:
+        yield _of_error("source", error)
+        return
+    with source:
+        yield _of_connection(address, source)
+        yield of_link(getattr(source, "outage", ""))
+        yield from _of_clock(source, clock)
+        if series is not None:
+            yield _of_permission(source, series)
+
+
+def of_link(outage: str) -> Finding:
+    """Return whether the gateway's link to IB and its data farms work."""
+    if not outage:
+        return Finding("link", "ok", "the link to IB and the data farms work")
+    return Finding("link", "problem", outage, "wait: resets take minutes, at night an hour; then restart the gateway")
+
+
+def of_clocks(theirs: datetime, ours: datetime) -> Finding:
+    """Return whether two clocks agree, as well as can be told by whole seconds."""
+    skew = (theirs - ours).total_seconds()
+    if abs(skew) <= _SKEW.total_seconds():
+        return Finding("clock", "ok", f"the source's differs by {abs(skew):.0f} s")
+    detail = f"the source's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's"
+    return Finding("clock", "warning", detail, "let the machines set their clocks by NTP")
+
+
+def of_store(folder: Path) -> Iterator[Finding]:
+    """Yield whether the folder is a store that can be read and written, and has room."""
+    try:
+        store = open_folder(folder)
+        series = store.series()
+    except BacktestError as error:
+        yield _of_error("store", error)
+        return
+    yield _of_writing(folder, len(series))
+    if series:
+        broken = [finding for one in series if (finding := _of_series(store, one))]
+        yield from broken or [_of_sound_series(store, series)]
+    yield of_space(shutil.disk_usage(_existing(folder)).free)
+
+
+def of_space(free: int) -> Finding:
+    """Return whether the free bytes of a disk are enough."""
+    if free >= _LITTLE_SPACE:
+        return Finding("disk", "ok", f"{free / 2**30:,.0f} GiB free")
+    return Finding("disk", "warning", f"only {free / 2**20:,.0f} MiB free", "make room, or name another --store")
+
+
+def listening(ports: Iterable[int]) -> list[int]:
+    """Return those ports of this machine on which somebody accepts connections."""
+    return [port for port in ports if _accepts("127.0.0.1", port)]
+
+
+# --- Python and packages
+
+
+def _installed() -> dict[str, str]:
+    found = {}
+    for name in (*_CLIENTS, *_PACKAGES):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _of_clients(installed: Mapping[str, str]) -> Finding:
+    found = [name for name in _CLIENTS if name in installed]
+    detail = " and ".join(f"{name} {installed[name]}" for name in found)
+    if len(found) == 1:
+        return Finding("IB client", "ok", detail)
+    if not found:
+        return Finding("IB client", "problem", "neither ib_insync nor ib_async is there", "pip install ib_insync")
+    return Finding(
+        "IB client",
+        "problem",
+        f"{detail} are installed together, and each brought its own eventkit over the other's",
+        "pip uninstall ib_insync ib_async eventkit aeventkit, then pip install ib_insync",
+    )
+
+
+def _of_package(name: str, version: str | None) -> Finding:
+    if version is None:
+        return Finding(name, "problem", "is not installed", f"pip install {name}")
+    if name == "backtrader" and version != _BACKTRADER:
+        detail = f"{version}; the feed is tested with {_BACKTRADER} only"
+        return Finding(name, "warning", detail, f"pip install backtrader=={_BACKTRADER}")
+    return Finding(name, "ok", version)
+
+
+# --- the source
+
+
+def _of_no_connection(address: str, error: NoConnection) -> Finding:
+    parts = urlsplit(address)
+    host, port = parts.hostname or "127.0.0.1", parts.port or 7497
+    if not _accepts(host, port):
+        return _nobody(host, port, listening(other for other in PORTS if other != port))
+    if "handshake" not in str(error):
+        return _of_error("source", error)
+    detail = f"{host}:{port} accepts connections but does not finish the TWS handshake"
+    fix = "check that it is TWS or IB Gateway, and whether a window waits there for a click; then restart it"
+    return Finding("source", "problem", detail, fix)
+
+
+def _nobody(host: str, port: int, others: list[int]) -> Finding:
+    detail = f"nobody listens on {host}:{port}"
+    if others:
+        detail += f", but somebody does on {' and '.join(f'{other} ({PORTS[other]})' for other in others)}"
+        return Finding("source", "problem", detail, f"try --source ib://127.0.0.1:{others[0]}")
+    detail += f", nor on {', '.join(str(other) for other in PORTS if other != port)}"
+    fix = "start TWS or IB Gateway and tick 'Enable ActiveX and Socket Clients' in its API settings"
+    return Finding("source", "problem", detail, fix)
+
+
+def _accepts(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), _PROBE_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _of_connection(address: str, source: Source) -> Finding:
+    version = f", server version {source.server_version}" if isinstance(source, IbSource) else ""
+    return Finding("source", "ok", f"{address} answers{version}")
+
+
+def _of_clock(source: Source, clock: Clock) -> Iterator[Finding]:
+    try:
+        yield of_clocks(source.now(), clock())
+    except BacktestError as error:
+        yield _of_error("clock", error)
+
+
+def _of_permission(source: Source, series: Series) -> Finding:
+    """Ask for the daily bars of the last week, which costs nothing of IB's budget for small bars."""
+    daily = Series(series.instrument, BarSize.parse("1day"), series.prices, series.regular_hours)
+    try:
+        today = source.now().date()
+        details = source.qualify(series.instrument)
+        week = Span.of_dates(today - timedelta(days=7), today - timedelta(days=1))
+        bars = [source.fetch(daily, window) for window in source.windows(daily, week)]
+    except NoData as error:
+        return Finding("bars", "warning", str(error), f"check whether {series.instrument} traded in the last week")
+    except BacktestError as error:
+        return _of_error("bars", error)
+    count = sum(map(len, bars))
+    return Finding("bars", "ok", f"{count} daily bars of {details.name or series.instrument} in the last week")
+
+
+def _of_error(what: str, error: BacktestError) -> Finding:
+    # Our errors say what happened, a semicolon, and what to do.
+    detail, _, fix = str(error).partition("; ")
+    return Finding(what, "problem", detail, fix)
+
+
+# --- the store
+
+
+def _of_writing(folder: Path, count: int) -> Finding:
+    place = _existing(folder)
+    try:
+        with tempfile.TemporaryFile(dir=place, prefix=".tmp-"):
+            pass
+    except OSError as error:
+        detail = f"{folder} cannot be written ({error.strerror})"
+        return Finding("store", "problem", detail, "change its owner or mode, or name another --store")
+    if place != folder:
+        return Finding("store", "ok", f"{folder} is not there yet; the first download makes it")
+    return Finding("store", "ok", f"{folder} has {count} series and can be written")
+
+
+def _of_series(store: Store, series: Series) -> Finding | None:
+    try:
+        manifest = store.manifest_or_empty(series)
+        for moment in _ends(manifest):
+            store.read(series, Span(moment, moment + timedelta(microseconds=1)))
+    except BacktestError as error:
+        return _of_error(series.short, error)
+    except OSError as error:
+        detail = f"{error.filename} cannot be read ({error.strerror})"
+        return Finding(series.short, "problem", detail, "change its owner or mode")
+    return None
+
+
+def _ends(manifest: Manifest) -> list[datetime]:
+    ends = (manifest.segments[0].first, manifest.segments[-1].last) if manifest.segments else ()
+    return [datetime.fromisoformat(end) for end in ends]
+
+
+def _of_sound_series(store: Store, series: list[Series]) -> Finding:
+    rows = sum(store.manifest_or_empty(one).rows for one in series)
+    return Finding("series", "ok", f"{rows:,} bars; the manifests, first and last bars of all {len(series)} are sound")
+
+
+def _existing(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.absolute().parents) if place.exists())

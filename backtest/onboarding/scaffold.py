@@ -1,0 +1,165 @@
+"""`scaffold`: a research folder of one's own, made from a template, whose tests pass as it is."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from backtest._resources import bundled
+from backtest._suggest import did_you_mean
+from backtest.baselines.drift import keep
+from backtest.engine.simulation import run
+from backtest.engine.strategy import load
+from backtest.errors import UsageError
+from backtest.market.bars import Series
+from backtest.store.pins import add
+from backtest.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What a folder begins with: a strategy that comes along, the series that it trades, its idea in a few words."""
+
+    strategy: str
+    series: tuple[str, ...]
+    idea: str
+
+
+TEMPLATES = {
+    "trend": Template("sma_cross", ("IBM/1day",), "one series and two averages"),
+    "pairs": Template("pairs", ("AAPL/1day", "MSFT/1day"), "two series against each other"),
+    "rotation": Template(
+        "cross_sectional_momentum",
+        ("AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day"),
+        "the strongest of several series",
+    ),
+}
+SERIES = ("AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day")  # what a new folder has bars of
+
+_FILES = Path(__file__).parent / "templates"  # a folder a template, and `every` for what all have
+_YOURS = """\
+This file began as `{strategy}` and is yours. What can be set from outside is in `params`; what is reckoned from the
+bars once is in `__init__`; when to buy and when to sell is in `next`, which is called at each bar's close.
+`tests/test_strategies.py` says what it has to do: change the rule there first, or accept what it does now."""
+
+
+def scaffold(folder: str | Path, template: str = "trend") -> list[Path]:
+    """
+    Make a folder with a strategy named as the folder, its tests, bars and baseline, a notebook and a workflow for CI.
+
+    Returns:
+        The files, without those of the store; each below the folder.
+
+    Raises:
+        UsageError: the folder is not empty, Python cannot import its name, or there is no such template.
+    """
+    target, chosen = Path(folder), _template(template)
+    name = target.resolve().name
+    _check_name(name)
+    _check_empty(target)
+    texts = {path.replace("my_strategy", name): text for path, text in _texts(name, template, chosen)}
+    for path, text in texts.items():
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (target / path).write_text(text, encoding="utf-8")
+    made = _accept(target, Path("strategies") / f"{name}.py", chosen)
+    return [target / path for path in sorted([*map(Path, texts), *made])]
+
+
+def _template(name: str) -> Template:
+    if name in TEMPLATES:
+        return TEMPLATES[name]
+    has = ", ".join(f"{key} ({one.idea})" for key, one in TEMPLATES.items())
+    raise UsageError(f"no template {name!r}; there are {has}{did_you_mean(name, TEMPLATES)}")
+
+
+def _check_name(name: str) -> None:
+    good = _good_name(name)
+    if _is_taken(name):
+        raise UsageError(f"{name!r} is the name of a package that Python has; call it {good}, or something else")
+    if name != good:
+        raise UsageError(f"{name!r} cannot be imported as a strategy's file; call it {good}")
+
+
+def _good_name(name: str) -> str:
+    """Return the nearest name that a module can have: small letters, digits and underscores, no word of Python's."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    good = re.sub(r"[^a-z0-9]+", "_", words).strip("_")
+    if not good or keyword.iskeyword(good) or keyword.iskeyword(_class_name(good)) or _is_taken(good):
+        return f"{good}_strategy".strip("_")
+    return good if good[0].isalpha() else f"strategy_{good}"
+
+
+def _is_taken(name: str) -> bool:
+    """Return whether a file of this name would hide a module from the strategy's tests."""
+    installed = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    return name in (*sys.stdlib_module_names, "backtest") or PathFinder.find_spec(name, installed) is not None
+
+
+def _class_name(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def _check_empty(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder that is not there yet")
+    if folder.exists() and any(path.name != ".git" for path in folder.iterdir()):
+        raise UsageError(f"{folder} is not empty, and nothing is overwritten; name a folder that is not there yet")
+
+
+def _texts(name: str, template: str, chosen: Template) -> Iterator[tuple[str, str]]:
+    """Yield path and text of each file that is written down somewhere, the strategy's first."""
+    source = (bundled("strategies") / f"{chosen.strategy}.py").read_text("utf-8")
+    yield f"strategies/{name}.py", _own(source, name, chosen.strategy)
+    words = {
+        "my_strategy": name,
+        "MyStrategy": _class_name(name),
+        "MY_SERIES": str(list(chosen.series)),
+        "MY/SERIES": " ".join(chosen.series),
+    }
+    for folder in (_FILES / "every", _FILES / template):
+        for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"):
+            text = path.read_text("utf-8")
+            for word, meant in words.items():
+                text = text.replace(word, meant)
+            yield path.relative_to(folder).as_posix(), text
+
+
+def _own(source: str, name: str, strategy: str) -> str:
+    """Return the source of a strategy under another name; it says that it is meant to be changed, and where."""
+    old = load(strategy).cls.__name__
+    first, _, rest = source.partition("\n")
+    idea = first.strip('"')
+    return f'"""\n{idea}\n\n{_YOURS.format(strategy=strategy)}\n"""\n' + re.sub(rf"\b{old}\b", _class_name(name), rest)
+
+
+def _accept(folder: Path, strategy: Path, chosen: Template) -> list[Path]:
+    """Take bars, pins and a baseline into a folder, and return the files of it that are to be committed."""
+    store, lock = Store(folder / "data" / "bars"), Path("data.lock")
+    for one in map(Series.parse, SERIES):
+        _copy(one, store)
+    add(store, folder / lock, store.series())
+    baseline = strategy.parent / "baselines" / f"{strategy.stem}.json"
+    keep(run(load(strategy.as_posix(), folder), list(chosen.series), store=store), folder / baseline, store)
+    return [lock, baseline]
+
+
+def _copy(series: Series, store: Store) -> None:
+    """Write the sample's bars of a series, under the dates and with the contract that the sample has."""
+    sample = Store(bundled("sample"))
+    manifest = sample.manifest(series)
+    for answer in manifest.answers:
+        store.write(
+            series,
+            answer.span,
+            sample.read(series, answer.span),
+            source=answer.source,
+            text=answer.text,
+            contract=manifest.contract,
+            at=answer.at,
+        )

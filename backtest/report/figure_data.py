@@ -1,0 +1,107 @@
+"""What the pictures of a run show, as arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backtest.market.bars import Series
+from backtest.metrics.account import column, session_ends, session_returns
+
+if TYPE_CHECKING:
+    from backtest.runs.record import RunResult
+
+_WINDOW = 126  # sessions of a rolling figure: half a year on most exchanges
+_FEWEST = 40  # sessions below which nothing rolls, and returns have no distribution
+
+
+def monthly_returns(result: RunResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the years, the return of each month, shape (years, 12), NaN without sessions, and of each year."""
+    days, returns = session_returns(result)
+    month = days.astype("datetime64[M]").astype(int)
+    years = np.arange(month[0] // 12, month[-1] // 12 + 1)
+    growth = np.full(12 * len(years), np.nan)
+    starts = np.flatnonzero(np.diff(month, prepend=-1))
+    growth[month[starts] - 12 * years[0]] = np.multiply.reduceat(1 + returns, starts)
+    months = growth.reshape(-1, 12)
+    return years + 1970, months - 1, np.nanprod(months, axis=1) - 1
+
+
+def rolling(result: RunResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Return sessions, and the annualised Sharpe ratio and volatility of the sessions up to each, 126 or half of them.
+
+    The first value is that of the first whole window; a ratio is NaN where nothing varies.
+    """
+    account = result.account
+    window = window_of(len(account.days))
+    parts = np.lib.stride_tricks.sliding_window_view(account.returns, window)
+    spreads, cash = parts.std(axis=1, ddof=1), (1 + account.risk_free) ** (1 / account.periods) - 1
+    varies = np.ptp(parts, axis=1) > 1e-12
+    ratios = np.full(len(parts), np.nan)
+    np.divide(parts.mean(axis=1) - cash, spreads, out=ratios, where=varies)
+    return account.days[window - 1 :], ratios * np.sqrt(account.periods), spreads * np.sqrt(account.periods)
+
+
+def exposures(result: RunResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the sessions' ends, and the worth of long and of short (negative) positions there over equity."""
+    ends = session_ends(result.record)
+    names = range(len(result.series))
+    worth = np.nan_to_num([at_ends(result, f"position.{n}", ends) * at_ends(result, f"close.{n}", ends) for n in names])
+    equity = at_ends(result, "equity", ends)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        long, short = (
+            np.nan_to_num(part.sum(axis=0) / equity) for part in (np.maximum(worth, 0), np.minimum(worth, 0))
+        )
+    return times_of(result)[ends], long, short
+
+
+def thinned(x: np.ndarray, y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points of a line; of one of over four a step, the ends and the extremes of each step."""
+    if len(y) <= 4 * steps:
+        return x, y
+    step = len(y) // steps
+    starts = np.arange(0, len(y) - step + 1, step)
+    blocks = y[: len(starts) * step].reshape(-1, step)
+    rest = np.arange(len(starts) * step, len(y))
+    kept = np.concatenate([[0], starts + blocks.argmin(axis=1), starts + blocks.argmax(axis=1), rest])
+    rows = np.unique([*kept.astype(int), len(y) - 1])
+    return x[rows], y[rows]
+
+
+def window_of(sessions: int) -> int:
+    """Return the sessions of a rolling figure of so many sessions in all."""
+    return min(_WINDOW, sessions // 2)
+
+
+def at_ends(result: RunResult, name: str, ends: np.ndarray) -> np.ndarray:
+    """Return a column of the record at the ends of sessions."""
+    return np.asarray(column(result.record, name)[ends])
+
+
+def times_of(result: RunResult) -> np.ndarray:
+    """Return the times of the record's bars."""
+    return np.asarray(result.record["time"].to_numpy())
+
+
+def fills_of(result: RunResult, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return times, sizes (negative: sold) and prices of the fills in one of a run's series."""
+    rows, wanted = result.fill_rows, result.series[number]
+    names = rows["series"].to_pylist()
+    own = {name for name in set(names) if Series.parse(name).short == wanted}
+    mine = np.array([name in own for name in names], dtype=bool)
+    times = np.asarray(rows["time"].to_numpy(), "datetime64[us]")
+    return times[mine], column(rows, "size")[mine], column(rows, "price")[mine]
+
+
+def is_enough(result: RunResult) -> bool:
+    """Return whether enough sessions changed equity for a distribution of returns."""
+    returns = moving(result)
+    return len(returns) >= _FEWEST and bool(np.ptp(returns) > 1e-12)
+
+
+def moving(result: RunResult) -> np.ndarray:
+    """Return the returns of the sessions that changed equity."""
+    returns = result.account.returns
+    return np.asarray(returns[returns != 0])

@@ -1,0 +1,446 @@
+"""
+Pictures of a run: `FIGURES`, and `svg`, which makes one ready for a page.
+
+A figure is transparent and drawn in COLOURS, mid-tones that read on light and on dark; in an SVG each of them is a
+CSS variable such as --figure-ink, so that a page can do better.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest.metrics.account import column, hold, hold_name, session_ends
+from backtest.metrics.drawdown import underwater
+from backtest.report.figure_data import (
+    exposures,
+    fills_of,
+    is_enough,
+    monthly_returns,
+    moving,
+    rolling,
+    thinned,
+    times_of,
+    window_of,
+)
+from backtest.validity.validation import verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+    from backtest.runs.record import RunResult
+
+WIDE, NARROW = 9.6, 4.2  # inches: for a page on a desk, and on a telephone
+COLOURS = {
+    "ink": "#6e7781",
+    "grid": "#8c959e",
+    "run": "#2f7ed8",
+    "hold": "#949ca5",
+    "gain": "#2b8cc4",  # blue and orange, which the colour-blind tell apart
+    "loss": "#d9662b",
+}
+
+_LINES, _STYLES = ("run", "loss", "hold", "ink"), ("-", "--", ":")  # of several runs, one after the other
+
+_SIZE = 8.5  # points of a text
+_STEPS = 125  # an inch: what a screen can show of a line
+_PANELS = 6  # price charts, at most
+_GROWN = 5.0  # times the lowest equity: from here on a linear scale hides the beginning
+_BINS = 60
+_LONGEST = 48  # letters of a name in a legend
+_LEGEND: dict[str, Any] = {
+    "loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3, "borderaxespad": 0.2, "handlelength": 1.5,
+    "frameon": False, "labelcolor": COLOURS["ink"], "fontsize": _SIZE,
+}  # fmt: skip  # above the axes, where no line is hidden
+_CENTRED: dict[str, Any] = {"ha": "center", "va": "center", "color": COLOURS["ink"], "fontsize": 8, "in_layout": False}
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """
+    A picture of a run: `alt` says in words what it shows, `draw` makes it, in a width in inches.
+
+    `needs` says whether the run has enough for it.
+    """
+
+    name: str
+    title: str
+    alt: Callable[[RunResult], str]
+    draw: Callable[..., Canvas]
+    needs: Callable[[RunResult], bool] = lambda result: True
+
+
+def shown(result: RunResult) -> list[Figure]:
+    """Return the figures that a run has enough for."""
+    return [figure for figure in FIGURES.values() if figure.needs(result)]
+
+
+def svg(canvas: Canvas) -> str:
+    """Return a figure as an SVG element as wide as its place; the same figure gives the same bytes."""
+    from matplotlib import rc_context
+
+    _lay_out(canvas)
+    file = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    # The salt makes the ids that Matplotlib invents the same in each run, and others than in the page's next figure.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": str(canvas.get_label())}):
+        canvas.savefig(file, format="svg", metadata=nothing)
+    return _themed(file.getvalue())
+
+
+def _lay_out(canvas: Canvas) -> None:
+    """Place the axes now: else Matplotlib rehearses the whole drawing for it, which takes a third of the time."""
+    if engine := canvas.get_layout_engine():
+        engine.execute(canvas)
+        canvas.set_layout_engine(None)
+
+
+def save_png(result: RunResult, folder: Path) -> list[Path]:
+    """Write each figure of a run as a PNG file on white into a folder, and return their paths."""
+    paths = [folder / f"{figure.name}.png" for figure in shown(result)]
+    for figure, path in zip(shown(result), paths, strict=True):
+        figure.draw(result).savefig(path, dpi=150, facecolor="white", metadata={"Software": ""})
+    return paths
+
+
+def save_pdf(result: RunResult, file: Path) -> None:
+    """Write a run as a PDF: verdict and numbers on the first page, then a figure a page."""
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    with PdfPages(file, metadata={"Title": f"{result.spec.name} on {', '.join(result.series)}"}) as pages:
+        pages.savefig(_numbers(result), facecolor="white")
+        for figure in shown(result):
+            canvas = figure.draw(result)
+            canvas.suptitle(figure.title, color=COLOURS["ink"], parse_math=False)
+            pages.savefig(canvas, facecolor="white")
+
+
+def _numbers(result: RunResult) -> Canvas:
+    canvas = _canvas("numbers", WIDE, 0.75 * WIDE)
+    words = [textwrap.fill(line, 80) for line in str(verdict(result)).splitlines()]
+    text = "\n".join([*words, "", repr(result)])
+    canvas.text(0.06, 0.95, text, va="top", family="monospace", fontsize=_SIZE, parse_math=False)
+    return canvas
+
+
+def draw_equity(result: RunResult, width: float = WIDE) -> Canvas:
+    """Draw equity against buy and hold and, below them, the drawdown at session ends."""
+    canvas = _canvas("equity", width, 0.52 * width if width > 6 else 0.95 * width)
+    money, depth = canvas.subplots(2, sharex=True, height_ratios=(3, 1))
+    times, ends = times_of(result), session_ends(result.record)
+    _line(money, times, hold(result), "hold", f"Buy and hold {hold_name(result)}")
+    _line(money, times, column(result.record, "equity"), "run", "Strategy")
+    money.legend(**_LEGEND, reverse=True)
+    scale = _scale(np.concatenate([column(result.record, "equity"), hold(result)]))
+    if scale == "log":
+        _logarithmic(money)
+    money.yaxis.set_major_formatter("{x:,.0f}")
+    words = f"Equity, {result.stats.currency}{', log scale' if scale == 'log' else ''}"
+    money.set_ylabel(words, color=COLOURS["ink"], fontsize=_SIZE)
+    depths = 100 * underwater(result.account.equity)[1:]
+    _line(depth, times[ends], depths, "loss")
+    depth.fill_between(*thinned(times[ends], depths, _steps(depth)), color=COLOURS["loss"], alpha=0.3, linewidth=0)
+    depth.set_ylabel("Drawdown, %", color=COLOURS["ink"], fontsize=_SIZE)
+    return _dated(canvas, width)
+
+
+def draw_growth(names: Sequence[str], days: np.ndarray, returns: np.ndarray, width: float = WIDE) -> Canvas:
+    """
+    Draw what 100 became in each of several runs, in the sessions that all of them have.
+
+    `returns` has a row a run, shape (runs, n).
+    """
+    canvas = _canvas("growth", width, 0.45 * width if width > 6 else 0.9 * width)
+    axes, money = canvas.subplots(), 100 * np.cumprod(1 + returns, axis=1)
+    for n, (name, values) in enumerate(zip(names, money, strict=True)):
+        style = _STYLES[n // len(_LINES) % len(_STYLES)]
+        _line(axes, days, values, _LINES[n % len(_LINES)], _cut(name), linestyle=style)
+    axes.legend(**{**_LEGEND, "ncols": 1})
+    if _scale(money) == "log":
+        _logarithmic(axes)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.set_ylabel("Equity, from 100", color=COLOURS["ink"], fontsize=_SIZE)
+    return _dated(canvas, width)
+
+
+def draw_rolling(result: RunResult, width: float = WIDE) -> Canvas:
+    """Draw the Sharpe ratio and the volatility of the last sessions, up to each one."""
+    canvas = _canvas("rolling", width, 0.4 * width if width > 6 else 0.8 * width)
+    days, ratios, spreads = rolling(result)
+    for axes, values, colour, words in zip(
+        canvas.subplots(2, sharex=True),
+        (ratios, 100 * spreads),
+        ("run", "hold"),
+        ("Sharpe", "Volatility, %"),
+        strict=True,
+    ):
+        _line(axes, days, values, colour)
+        axes.set_ylabel(words, color=COLOURS["ink"], fontsize=_SIZE)
+    canvas.axes[0].axhline(0, color=COLOURS["grid"], linewidth=0.8)
+    return _dated(canvas, width)
+
+
+def draw_distribution(result: RunResult, width: float = WIDE) -> Canvas:
+    """
+    Draw how often a session had which return, and a normal distribution of the same mean and deviation.
+
+    Sessions that changed nothing, such as those without a position, are left out: they would dwarf all else.
+    """
+    canvas = _canvas("distribution", width, 0.3 * width if width > 6 else 0.65 * width)
+    axes = canvas.subplots()
+    percents = 100 * moving(result)
+    counts, edges = np.histogram(percents, _BINS)
+    middles = (edges[1:] + edges[:-1]) / 2
+    colours = [COLOURS["gain" if middle > 0 else "loss"] for middle in middles]
+    axes.bar(middles, counts, width=0.9 * (edges[1] - edges[0]), color=colours, alpha=0.6, linewidth=0)
+    axes.plot(middles, _normal_counts(percents, edges), color=COLOURS["ink"], linewidth=1.1, label="Normal")
+    axes.legend(**_LEGEND)
+    axes.set_xlabel("Return of a session, %", color=COLOURS["ink"], fontsize=_SIZE)
+    axes.set_ylabel("Sessions", color=COLOURS["ink"], fontsize=_SIZE)
+    _ruled(axes)
+    return canvas
+
+
+def draw_exposure(result: RunResult, width: float = WIDE) -> Canvas:
+    """Draw what the positions were worth at each session's end, as a share of equity: long, short, and the sum."""
+    canvas = _canvas("exposure", width, 0.24 * width if width > 6 else 0.55 * width)
+    axes = canvas.subplots()
+    times, long, short = exposures(result)
+    for values, colour in ((long, "gain"), (short, "loss")):
+        if values.any():
+            x, y = thinned(times, 100 * values, _steps(axes))
+            axes.fill_between(x, y, color=COLOURS[colour], alpha=0.35, linewidth=0)
+    _line(axes, times, 100 * (long + short), "run", "Net")
+    axes.legend(**_LEGEND)
+    axes.set_ylabel("Of equity, %", color=COLOURS["ink"], fontsize=_SIZE)
+    return _dated(canvas, width)
+
+
+def draw_monthly(result: RunResult, width: float = WIDE) -> Canvas:
+    """Draw the return of each month, a row a year, and of the year beside it, as a heat map."""
+    wide = width > 6
+    years, months, totals = monthly_returns(result)
+    canvas = _canvas("monthly", width, 0.5 + 0.27 * len(years))
+    axes = canvas.subplots()
+    _cells(axes, 100 * months, np.arange(12.0), 1.0, wide)
+    _cells(axes, 100 * totals[:, None], np.array([12.3]), 1.3, wide)
+    names = [name if wide else name[0] for name in _MONTHS]
+    axes.set(xlim=(0, 13.6), ylim=(len(years), 0))
+    axes.set_xticks([*np.arange(12) + 0.5, 12.95], [*names, "Year"])
+    axes.set_yticks(np.arange(len(years)) + 0.5, [str(year) for year in years])
+    _plain(axes)
+    axes.tick_params(labeltop=True, labelbottom=False, bottom=False)
+    return canvas
+
+
+def draw_price(result: RunResult, width: float = WIDE) -> Canvas:
+    """Draw the close of each series, at most six, with entries and exits at the prices of their fills."""
+    panels = min(len(result.series), _PANELS)
+    first = 0.42 * width if width > 6 else 0.75 * width
+    canvas = _canvas("price", width, first + (panels - 1) * 0.6 * first)
+    for n, axes in enumerate(canvas.subplots(panels, sharex=True, squeeze=False)[:, 0]):
+        _line(axes, times_of(result), column(result.record, f"close.{n}"), "hold", f"Close of {result.series[n]}")
+        for label, marker, colour, fills in _marks(result, n):
+            shown, style = thinned(*fills, _steps(axes)), {"s": 26, "linewidth": 0, "zorder": 3}
+            axes.scatter(*shown, marker=marker, color=COLOURS[colour], label=label, **style)
+        axes.legend(**_LEGEND)
+        if _scale(column(result.record, f"close.{n}")) == "log":
+            _logarithmic(axes)
+        axes.yaxis.set_major_formatter("{x:,.6g}")
+    return _dated(canvas, width)
+
+
+def _canvas(name: str, width: float, height: float) -> Canvas:
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(width, height), layout="constrained", facecolor="none")
+    canvas.set_label(f"{name} {width}")
+    return canvas
+
+
+def _cut(name: str) -> str:
+    """Return a name that fits a legend: of a long one the beginning and the end, which tell it from others."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 16]} … {name[-12:]}"
+
+
+def _line(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, label: str = "", linestyle: str = "-") -> None:
+    line = {"color": COLOURS[colour], "linewidth": 1.1, "linestyle": linestyle}
+    axes.plot(*thinned(x, y, _steps(axes)), label=label, **line)  # type: ignore[arg-type]  # its stubs know no dict
+
+
+def _steps(axes: Axes) -> int:
+    return int(_STEPS * axes.get_figure().get_figwidth())  # type: ignore[union-attr]  # it is on a canvas
+
+
+def _dated(canvas: Canvas, width: float) -> Canvas:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    for axes in canvas.axes:
+        _ruled(axes)
+        locator = AutoDateLocator(minticks=3, maxticks=9 if width > 6 else 7)  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+        axes.xaxis.get_offset_text().set(color=COLOURS["ink"], fontsize=_SIZE)
+    canvas.align_ylabels()
+    return canvas
+
+
+def _scale(money: np.ndarray) -> str:
+    return "log" if money.min() > 0 and money.max() > _GROWN * money.min() else "linear"
+
+
+def _logarithmic(axes: Axes) -> None:
+    from matplotlib.ticker import LogLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.minorticks_off()
+
+
+def _normal_counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    from statistics import NormalDist
+
+    like = NormalDist(float(values.mean()), float(values.std(ddof=1)))
+    shares = np.array([like.cdf(float(edge)) for edge in edges])
+    return np.asarray(len(values) * np.diff(shares))
+
+
+def _ruled(axes: Axes) -> None:
+    _plain(axes)
+    axes.grid(axis="y", color=COLOURS["grid"], alpha=0.3, linewidth=0.6)
+    axes.spines["bottom"].set(visible=True, color=COLOURS["grid"], linewidth=0.6)
+    axes.margins(x=0.01)
+
+
+def _plain(axes: Axes) -> None:
+    axes.set_facecolor("none")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(color=COLOURS["grid"], labelcolor=COLOURS["ink"], labelsize=_SIZE, length=3, width=0.6)
+    axes.tick_params(axis="y", length=0)
+
+
+def _cells(axes: Axes, percents: np.ndarray, lefts: np.ndarray, width: float, wide: bool) -> None:
+    from matplotlib.collections import PolyCollection
+    from matplotlib.colors import to_rgba
+
+    strong = np.nanquantile(np.abs(percents), 0.95) or 1.0  # so that one wild month does not pale the others
+    boxes, colours = [], []
+    for (row, place), percent in np.ndenumerate(percents):
+        if np.isnan(percent):
+            continue
+        left, top = float(lefts[place]), float(row)
+        right = left + width - 0.03
+        boxes.append([(left + 0.03, top + 0.05), (right, top + 0.05), (right, top + 0.95), (left + 0.03, top + 0.95)])
+        colours.append(to_rgba(COLOURS["gain" if percent > 0 else "loss"], 0.6 * min(abs(percent) / strong, 1)))
+        axes.text(left + width / 2, row + 0.53, _percent(percent, wide), **_CENTRED)
+    axes.add_collection(PolyCollection(boxes, facecolors=colours, linewidths=0), autolim=False)
+
+
+def _percent(percent: float, wide: bool) -> str:
+    return (f"{percent:z.1f}" if wide else f"{percent:z.0f}").replace("-", "−")
+
+
+def _marks(result: RunResult, number: int) -> Iterator[tuple[str, str, str, tuple[np.ndarray, np.ndarray]]]:
+    """Yield label, marker, colour, and (times, prices) of entries and of exits; a reversal is both."""
+    times, sizes, prices = fills_of(result, number)
+    after = np.round(np.cumsum(sizes), 9)  # fractions of a share must add up to none
+    entries, exits = after * sizes > 0, (after - sizes).round(9) * sizes < 0
+    for label, marker, colour, chosen in (("Entry", "^", "gain", entries), ("Exit", "v", "loss", exits)):
+        if chosen.any():
+            yield f"{label} ({chosen.sum():,})", marker, colour, (times[chosen], prices[chosen])
+
+
+def _equity_alt(result: RunResult) -> str:
+    stats, end = result.stats, column(result.record, "equity")[-1]
+    return (
+        f"Equity of {result.spec.name}: {result.spec.cash:,.0f} became {end:,.0f} {stats.currency}, and "
+        f"{hold(result)[-1]:,.0f} by buying and holding {hold_name(result)}; the deepest drawdown was "
+        f"{stats.text('max_drawdown')}."
+    )
+
+
+def _monthly_alt(result: RunResult) -> str:
+    _, months, _ = monthly_returns(result)
+    seen = months[np.isfinite(months)]
+    return (
+        f"Returns of {len(seen)} months: {np.sum(seen > 0)} gains, the best {seen.max():+.1%}, "
+        f"and {np.sum(seen < 0)} losses, the worst {seen.min():+.1%}."
+    )
+
+
+def _price_alt(result: RunResult) -> str:
+    names = result.series[:_PANELS]
+    counts = [f"{len(fills_of(result, n)[0])} fills in {name}" for n, name in enumerate(names)]
+    return f"Closes with entries and exits: {', '.join(counts)}."
+
+
+def _rolling_alt(result: RunResult) -> str:
+    days, ratios, spreads = rolling(result)
+    known = ratios[np.isfinite(ratios)]
+    between = f"between {known.min():.2f} and {known.max():.2f}" if len(known) else "not defined"
+    return (
+        f"Over {window_of(len(result.account.days))} sessions, from {days[0]} to {days[-1]}, the Sharpe ratio was "
+        f"{between}, the volatility between {spreads.min():.1%} and {spreads.max():.1%} a year."
+    )
+
+
+def _distribution_alt(result: RunResult) -> str:
+    returns = moving(result)
+    return (
+        f"Returns of the {len(returns):,} sessions that changed equity: the worst {returns.min():+.2%}, the middle one "
+        f"{np.median(returns):+.2%}, the best {returns.max():+.2%}."
+    )
+
+
+def _exposure_alt(result: RunResult) -> str:
+    _, long, short = exposures(result)
+    net = long + short
+    return f"Positions were worth {net.min():.0%} to {net.max():.0%} of equity, {net.mean():.0%} on average."
+
+
+def _themed(text: str) -> str:
+    head, body = text[text.index("<svg") :].split(">", 1)
+    text = re.sub(r' (width|height)="[^"]*"', "", head).replace("<svg", '<svg width="100%"') + ">" + body
+    text = re.sub(r' id="[A-Za-z0-9.]*_\d+"', "", text)  # figure_1, which the next figure has as well
+    family = r"font-size: \1; font-family: var(--figure-font, sans-serif)"
+    text = re.sub(r"font: ([\d.]+px) [^;\"]+", family, text)
+    text = text.replace('<style type="text/css">*{', "<style>svg *{")
+    for name, colour in COLOURS.items():
+        text = text.replace(colour, f"var(--figure-{name}, {colour})")
+    return text
+
+
+FIGURES: dict[str, Figure] = {
+    figure.name: figure
+    for figure in (
+        Figure("equity", "Equity and drawdown", _equity_alt, draw_equity),
+        Figure("monthly", "Monthly returns, %", _monthly_alt, draw_monthly),
+        Figure("rolling", "Rolling Sharpe ratio and volatility", _rolling_alt, draw_rolling, is_enough),
+        Figure(
+            "distribution",
+            "Returns of the sessions that changed equity",
+            _distribution_alt,
+            draw_distribution,
+            is_enough,
+        ),
+        Figure("price", "Price, entries and exits", _price_alt, draw_price),
+        Figure(
+            "exposure",
+            "Exposure at session ends",
+            _exposure_alt,
+            draw_exposure,
+            lambda result: bool(len(result.fill_rows)),
+        ),
+    )
+}

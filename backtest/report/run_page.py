@@ -1,0 +1,389 @@
+"""`write_report`: numbers and pictures of a run on a page, one file that asks the network for nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest import _arguments
+from backtest.errors import UsageError
+from backtest.market.bars import Series
+from backtest.metrics.account import column, hold, hold_name, sample_hold
+from backtest.metrics.drawdown import deepest, drawdowns
+from backtest.metrics.measurement import check_result
+from backtest.metrics.returns import REASONS
+from backtest.metrics.table import GROUPS, METRICS
+from backtest.report.figures import NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown, svg
+
+if TYPE_CHECKING:
+    from backtest.runs.record import RunResult
+    from backtest.validity.comparison import Comparison
+    from backtest.validity.validation import Verdict
+
+_CARDS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "exposure", "trades", "costs")
+_COMPARED = ("return", "risk", "drawdown")  # groups of what can be said of some of a run's sessions
+_DEEPEST = 5  # drawdowns in the table
+_SHOWN = 2_000  # trades in the table: more would make the page slow to open
+_DRAWN = {"shuffle": "in another order", "resample": "drawn with replacement", "skip": "one in ten skipped"}
+_GROUPS = {
+    "return": "Returns",
+    "risk": "Risk",
+    "drawdown": "Drawdowns",
+    "benchmark": "Beside buy and hold",
+    "activity": "Activity",
+    "trades": "Trades and costs",
+}
+# What can be said of buy and hold too.
+_OF_RETURNS = tuple(name for name, metric in METRICS.items() if metric.group in ("return", "risk", "drawdown"))
+
+
+def write_report(result: RunResult, folder: str | Path) -> Path:
+    """
+    Write index.html and metrics.json into a folder, save the run there too, and return the path of the page.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    check_result(result, "result")
+    folder, text, numbers = _arguments.path(folder, "folder"), page(result), _numbers(result)
+    try:
+        result.save(folder)
+        (folder / "metrics.json").write_text(numbers, encoding="utf-8", newline="\n")
+        (folder / "index.html").write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UsageError(f"no report can be written into {folder} ({error}); name another folder") from error
+    return folder / "index.html"
+
+
+def write_figures(result: RunResult, png: str = "", pdf: str = "") -> list[Path]:
+    """
+    Write the figures of a run as PNG files into a folder, and with its numbers as a PDF file; return the paths.
+
+    Raises:
+        UsageError: the folder or the file cannot be written.
+    """
+    try:
+        paths = []
+        if png:
+            Path(png).mkdir(parents=True, exist_ok=True)
+            paths += save_png(result, Path(png))
+        if pdf:
+            save_pdf(result, Path(pdf))
+            paths.append(Path(pdf))
+    except OSError as error:
+        raise UsageError(f"no figures can be written ({error}); name another place") from error
+    return paths
+
+
+def write_comparison(found: Comparison, folder: str | Path) -> Path:
+    """
+    Write the page of runs side by side into a folder as index.html, and return its path.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    from backtest.validity.comparison import Comparison
+
+    _arguments.instance(found, "the comparison", Comparison, "write what compare() returns")
+    folder, text = _arguments.path(folder, "folder"), _rendered("comparison.html", _comparison(found))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "index.html").write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UsageError(f"no comparison can be written into {folder} ({error}); name another folder") from error
+    return folder / "index.html"
+
+
+def page(result: RunResult) -> str:
+    """Return the page of a run, HTML; the same run gives the same page."""
+    return _rendered("report.html", _content(result))
+
+
+def _rendered(template: str, content: dict[str, Any]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader("backtest.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return templates.get_template(template).render(content)
+
+
+def _numbers(result: RunResult) -> str:
+    content = {"run": result.run, **result.stats.document, "validity": result.validity.to_dict()}
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _content(result: RunResult) -> dict[str, Any]:
+    held = _hold_texts(result)
+    return {
+        "name": result.spec.name,
+        "series": ", ".join(result.series),
+        "run": result.run,
+        "summary": _summary(result),
+        "basis": result.stats.basis,
+        "currency": result.stats.currency,
+        "hold_name": hold_name(result),
+        "verdict": _verdict(result.validity.verdict),
+        "intervals_basis": result.validity.intervals.basis,
+        "cards": [_card(result, name, held) for name in _CARDS],
+        "figures": [_figure(result, figure) for figure in shown(result)],
+        "drawdowns": list(_drawdown_rows(result)),
+        "trades": list(_trade_rows(result)),
+        "trades_shown": _trades_shown(len(result.trade_rows)),
+        "zone": "" if _daily(result) else ", UTC",
+        "sums": _sums(result),
+        "open": list(_open_positions(result)),
+        "costs": list(_cost_rows(result)),
+        "break_even": _break_even(result),
+        "intervals": list(_interval_rows(result)),
+        "orders": list(_order_rows(result)),
+        "groups": [_group(result, name, held) for name in GROUPS],
+        "tables": [_asked(result), *_tables(result.manifest)],
+    }
+
+
+def _comparison(found: Comparison) -> dict[str, Any]:
+    names = {group: [name for name, metric in METRICS.items() if metric.group == group] for group in _COMPARED}
+    return {
+        "runs": found.runs,
+        "differences": [str(one).replace(" -", " −") for one in found.differences],
+        "differ": any(one.differ for one in found.differences),
+        "basis": found.basis,
+        "figure": _growth(found),
+        "groups": [
+            {"title": _GROUPS[group], "metrics": [_compared(found, name) for name in names[group]]} for group in names
+        ],
+    }
+
+
+def _compared(found: Comparison, name: str) -> dict[str, Any]:
+    texts = [_typeset(stats.text(name)) for stats in found.stats]
+    return {"name": name, "label": METRICS[name].label, "definition": METRICS[name].definition, "texts": texts}
+
+
+def _growth(found: Comparison) -> dict[str, str]:
+    wide, narrow = (svg(draw_growth(found.runs, found.days, found.returns, width)) for width in (WIDE, NARROW))
+    money = 100 * np.prod(1 + found.returns, axis=1)
+    ends = [f"{end:,.0f} in {run}" for run, end in zip(found.runs, money, strict=True)]
+    return {"title": "Growth", "alt": f"What 100 became: {'; '.join(ends)}.", "wide": wide, "narrow": narrow}
+
+
+def _summary(result: RunResult) -> str:
+    days, end = result.account.days, column(result.record, "equity")[-1]
+    return (
+        f"{result.spec.cash:,.0f} {result.stats.currency} became {end:,.0f} in {len(days):,} sessions from "
+        f"{days[0]} to {days[-1]}. Buying and holding {hold_name(result)} would have made it "
+        f"{hold(result)[-1]:,.0f}, before costs."
+    )
+
+
+def _hold_texts(result: RunResult) -> dict[str, str]:
+    if not (hold(result) > 0).all():  # prices below zero, such as crude oil's in April 2020, have no return
+        return {}
+    account = sample_hold(result)
+    return {name: _typeset(METRICS[name].text(METRICS[name].function(account))) for name in _OF_RETURNS}
+
+
+def _card(result: RunResult, name: str, held: dict[str, str]) -> dict[str, str]:
+    notes = {
+        "exposure": f"turnover {_typeset(result.stats.text('turnover'))} a year",
+        "trades": f"{_typeset(result.stats.text('win_rate'))} won" if result.stats["trades"] else "",
+        "costs": f"{_typeset(METRICS['cagr'].text(result.stats['costs'] / result.spec.cash))} of the cash",
+    }
+    note = notes.get(name) or (f"buy and hold {held[name]}" if name in held else "")
+    return {
+        "label": METRICS[name].label,
+        "text": _typeset(result.stats.text(name)),
+        "why": _why(result, name),
+        "range": _range(result, name),
+        "note": note,
+    }
+
+
+def _range(result: RunResult, name: str) -> str:
+    ends = result.validity.intervals.intervals.get(name, (math.nan, math.nan))
+    return _from_to(name, ends)
+
+
+def _from_to(name: str, ends: tuple[float, float]) -> str:
+    return "" if math.isnan(ends[0]) else " to ".join(_typeset(METRICS[name].text(end)) for end in ends)
+
+
+def _why(result: RunResult, name: str) -> str:
+    return REASONS[result.stats.reasons[name]] if name in result.stats.reasons else ""
+
+
+def _verdict(found: Verdict) -> dict[str, Any]:
+    words = [_capital(text) for text in (found.words, *found.reasons)]
+    return {"words": words[0], "reasons": words[1:], "good": found.good}
+
+
+def _capital(text: str) -> str:
+    return _typeset(text[:1].upper() + text[1:]) + "."
+
+
+def _figure(result: RunResult, figure: Figure) -> dict[str, str]:
+    wide, narrow = (svg(figure.draw(result, width)) for width in (WIDE, NARROW))
+    return {"name": figure.name, "title": figure.title, "alt": figure.alt(result), "wide": wide, "narrow": narrow}
+
+
+def _drawdown_rows(result: RunResult) -> Iterator[tuple[str, ...]]:
+    account = result.account
+    for one in deepest(drawdowns(account.days, account.equity), _DEEPEST):
+        depth = METRICS["max_drawdown"].text(one.depth)
+        yield (
+            _typeset(depth), str(one.peak), str(one.trough), str(one.recovery or "open"), f"{one.sessions:,}",
+            f"{one.days:,}",
+        )  # fmt: skip
+
+
+def _trade_rows(result: RunResult) -> Iterator[dict[str, str]]:
+    daily, rows = _daily(result), result.trade_rows.take(_weightiest(result)).to_pylist()
+    short = {name: Series.parse(name).short for name in {row["series"] for row in rows}}
+    for row in rows:
+        yield {
+            "series": short[row["series"]],
+            "side": "long" if row["size"] > 0 else "short",
+            "size": f"{abs(row['size']):,.10g}",
+            "entry": _time(row["entry"], daily),
+            "exit": _time(row["exit"], daily),
+            "bars": f"{row['bars']:,}",
+            "entry_price": _price(row["entry_price"]),
+            "exit_price": _price(row["exit_price"]),
+            "costs": _money(row["costs"]),
+            "net": _money(row["net"]),
+            "return": _typeset(METRICS["total_return"].text(row["return"])),
+        }
+
+
+def _trades_shown(count: int) -> str:
+    if count <= _SHOWN:
+        return ""
+    return f"Of {count:,} trades these are the {_SHOWN:,} that moved the most money; trades.parquet has all of them."
+
+
+def _weightiest(result: RunResult) -> np.ndarray:
+    """Return the places of the trades that are shown, in their order: those that moved the most money."""
+    moved = np.abs(column(result.trade_rows, "net"))
+    return np.sort(np.argsort(-moved, kind="stable")[:_SHOWN])
+
+
+def _daily(result: RunResult) -> bool:
+    return all(Series.parse(key).size.daily for key in result.spec.series)
+
+
+def _open_positions(result: RunResult) -> Iterator[str]:
+    for n, name in enumerate(result.series):
+        size, close = (column(result.record, f"{what}.{n}")[-1] for what in ("position", "close"))
+        if size:
+            yield f"{_typeset(f'{size:,.10g}')} {name} at the last close of {_price(close)}"
+
+
+def _sums(result: RunResult) -> list[tuple[str, str]]:
+    """Return how closed trades and what is open add up to the change of equity."""
+    closed = round(column(result.trade_rows, "net").sum(), 2)
+    change = round(column(result.record, "equity")[-1] - result.spec.cash, 2)
+    left = change - closed
+    rows = [("Closed trades, net", closed), ("Open positions and all else", left), ("Change of equity", change)]
+    return [(label, _money(money)) for label, money in rows]
+
+
+def _cost_rows(result: RunResult) -> Iterator[list[str]]:
+    for case in result.validity.costs:
+        names = ("total_return", "cagr", "sharpe")
+        yield [f"{case.factor:g}×", *(_typeset(METRICS[name].text(getattr(case, name))) for name in names)]
+
+
+def _break_even(result: RunResult) -> str:
+    factor = result.validity.break_even
+    if factor != factor:
+        return f"There is no break-even: {REASONS[getattr(factor, 'reason', 'undefined')]}."
+    return f"Nothing would be left at {factor:,.1f}× the costs paid."
+
+
+def _interval_rows(result: RunResult) -> Iterator[tuple[str, str, str]]:
+    """Yield label, value and interval of each number, and of the Sharpe ratio by formula too."""
+    stats = result.stats
+    for name in result.validity.intervals.intervals:
+        yield METRICS[name].label, _typeset(stats.text(name)), _range(result, name) or "–"
+    ends = stats["sharpe_low"], stats["sharpe_high"]
+    yield "Sharpe ratio, after Mertens", _typeset(stats.text("sharpe")), _from_to("sharpe", ends) or "–"
+
+
+def _order_rows(result: RunResult) -> Iterator[list[str]]:
+    for one in result.validity.orders:
+        ends = [_typeset(f"{money:,.0f}") for money in one.end]
+        falls = [_typeset(METRICS["max_drawdown"].text(depth)) for depth in one.drawdown]
+        yield [_DRAWN[one.method], *ends, *falls, _typeset(METRICS["win_rate"].text(one.loss))]
+
+
+def _group(result: RunResult, group: str, held: dict[str, str]) -> dict[str, Any]:
+    names = [name for name, metric in METRICS.items() if metric.group == group]
+    return {"title": _GROUPS[group], "metrics": [_metric_row(result, name, held) for name in names]}
+
+
+def _metric_row(result: RunResult, name: str, held: dict[str, str]) -> dict[str, str]:
+    metric = METRICS[name]
+    return {
+        "name": name,
+        "label": metric.label,
+        "text": _typeset(result.stats.text(name)),
+        "why": _why(result, name),
+        "held": held.get(name, ""),
+        "definition": metric.definition,
+    }
+
+
+def _asked(result: RunResult) -> dict[str, Any]:
+    rows = [(label.replace("_", " "), _word(value)) for label, value in asdict(result.spec).items() if value != ""]
+    return {"title": "What was asked", "head": [], "rows": rows}
+
+
+def _tables(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a table for each part of a manifest, and one for what is only a word; sorted, as a saved run is."""
+    for title, part in sorted(manifest.items()):
+        if isinstance(part, dict) and part and all(isinstance(row, dict) for row in part.values()):
+            head = sorted({key for row in part.values() for key in row})
+            rows = [(name, *(_word(row.get(key, "")) for key in head)) for name, row in sorted(part.items())]
+            yield {"title": title, "head": ["", *head], "rows": rows}
+        elif isinstance(part, dict):
+            yield {"title": title, "head": [], "rows": [(key, _word(value)) for key, value in sorted(part.items())]}
+    words = [(key, _word(value)) for key, value in sorted(manifest.items()) if not isinstance(value, dict)]
+    if words:
+        yield {"title": "Machine", "head": [], "rows": words}
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} = {_word(one)}" for key, one in sorted(value.items())) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_word, value)) or "none"
+    return f"{value:,.10g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _time(moment: datetime, daily: bool) -> str:
+    return f"{moment:%Y-%m-%d}" if daily else f"{moment:%Y-%m-%d %H:%M:%S}".removesuffix(":00")
+
+
+def _price(price: float) -> str:
+    whole, _, decimals = f"{price:,.6f}".partition(".")
+    return _typeset(f"{whole}.{decimals.rstrip('0').ljust(2, '0')}")
+
+
+def _money(money: float) -> str:
+    return _typeset(f"{money:z,.2f}")
+
+
+def _typeset(number: str) -> str:
+    return number.replace("-", "−").replace(" %", "\N{NO-BREAK SPACE}%")

@@ -1,0 +1,346 @@
+"""
+Does a strategy know the future? `look_ahead` runs it again on bars cut off, and on bars with another future.
+
+What it decided up to the cut must stay the same. `warm_up` runs it again from a later start.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+from types import new_class
+from typing import Any
+
+import backtrader as bt
+import numpy as np
+import pyarrow as pa
+
+from backtest import _arguments
+from backtest._suggest import there_are
+from backtest.engine.feed import close_stamps
+from backtest.engine.simulation import run
+from backtest.engine.strategy import load
+from backtest.errors import StrategyError, UsageError
+from backtest.market import arrays
+from backtest.market.bars import Series, Span, asked_span, series_of, several_series
+from backtest.runs.record import RunResult, RunSpec
+from backtest.store.manifest import Manifest
+from backtest.store.remote import store_of
+from backtest.store.store import Store
+
+CUTS = 12
+
+_HORIZON = 250  # bars of noise: a future further off is cut off in the same run
+_NOISE = 0.03  # deviation of a bar's close from the one before, so that any signal turns
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Decision:
+    """An order as a strategy gave it, or took it back: all that it decided, nothing that the market did to it."""
+
+    time: datetime  # of the bar at whose close it was given, UTC
+    series: str
+    side: str  # "buy", "sell" or "cancel"
+    kind: str  # as Backtrader spells it: "Market", "Limit", "Stop", ...
+    size: float
+    prices: tuple[float, ...]  # of a limit or a stop, or of both; none for an order at the market
+
+    def __str__(self) -> str:
+        prices = " at " + ", ".join(f"{price:.10g}" for price in self.prices) if self.prices else ""
+        return f"{self.side} {abs(self.size):.10g} {self.series} {self.kind}{prices}"
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A decision that is another one when bars after it are: with its bar, and what was changed."""
+
+    time: datetime  # of the decision's bar
+    change: str  # "cut off after it" and the like, the cut at or after this bar; or "filled in its own bar"
+    decided: tuple[Decision, ...]  # at that bar with the true future
+    instead: tuple[Decision, ...]  # at that bar with the other one
+
+    def __str__(self) -> str:
+        true, other = ("; ".join(map(str, found)) or "nothing" for found in (self.decided, self.instead))
+        when = f"{self.time:%Y-%m-%d %H:%M}".removesuffix(" 00:00")
+        return f"bar {when}, {self.change}: {true}, but then {other}"
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """How a run that starts later decides, beside the one from the start: times and sides, as sizes follow the cash."""
+
+    start: datetime  # the later start, its first bar
+    settled: datetime | None  # from this bar on all decisions are the same; None if to the end they are not
+    different: int  # decisions that only one of the two made
+    compared: int  # decisions of the first run since the start
+
+
+def look_ahead(
+    strategy: str | Path | type[Any],
+    series: Series | str | Iterable[Series | str],
+    *,
+    store: Store | str | Path,
+    span: Span | Sequence[date | str | None] | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
+    params: Mapping[str, Any] | None = None,
+    cuts: int = CUTS,
+    seed: int = 0,
+    **asked: Any,
+) -> list[Leak]:
+    """
+    Return the decisions that change when the future does, in order of time; none of an honest strategy.
+
+    At each cut, half of them at bars with orders, the bars after it are taken away, then replaced by a random walk,
+    then by that walk mirrored; all that was decided up to the cut must be decided again, bar by bar. An order that is
+    filled before the bar after its own is a leak too: it got a price from before the decision.
+
+    Args:
+        cuts: how many; each is three runs.
+        seed: of the noise, and of the cuts at bars without orders.
+        asked: what else `run` takes: cash, costs, ...
+
+    Raises:
+        UsageError, NoBars, StrategyError: as `run` does.
+    """
+    trial = _trial(strategy, series, params, asked)
+    cuts, seed = _arguments.whole(cuts, "cuts"), _arguments.seed_of(seed)
+    bars, truth, result = trial.begin(store, asked_span(span, start, end))
+    random = np.random.default_rng(seed)
+    leaks = list(_filled_too_early(result))
+    for stamp in _cuts(bars, trial, truth, cuts, random):
+        for change, other in _futures(bars, stamp, random):
+            leaks += _first_change(truth, trial.decide(other), trial.moment(stamp), change)
+    firsts = {leak.time: leak for leak in reversed(leaks)}
+    return sorted(firsts.values(), key=lambda leak: leak.time)
+
+
+def look_ahead_of(spec: RunSpec, store: Store | str | Path, cuts: int = CUTS, seed: int = 0) -> list[Leak]:
+    """
+    Return what `look_ahead` finds of a run as it was asked, on the bars of a store.
+
+    Raises:
+        UsageError: the run's strategy is no file, or the file is not there any more.
+    """
+    dates = [date.fromisoformat(text[:10]) if text else None for text in (spec.since, spec.until)]
+    names = ("cash", "costs", "risk_free", "align", "size", "volume_cap", "fills", "borrow", "cash_rate")
+    asked = {name: getattr(spec, name) for name in names}
+    if spec.slippage != "spread":  # the quotes of another future are not known
+        asked["slippage"] = spec.slippage
+    span = (dates[0], dates[1])
+    return look_ahead(
+        spec.strategy, spec.series, store=store, span=span, params=spec.params, cuts=cuts, seed=seed, **asked
+    )
+
+
+def warm_up(
+    strategy: str | Path | type[Any],
+    series: Series | str | Iterable[Series | str],
+    *,
+    store: Store | str | Path,
+    span: Span | Sequence[date | str | None] | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
+    params: Mapping[str, Any] | None = None,
+    skipped: float = 0.25,
+    **asked: Any,
+) -> WarmUp:
+    """
+    Return from when on a run that starts later decides the same.
+
+    Late is normal for what has a long memory; never means that results hang on the day one begins.
+
+    Args:
+        skipped: the share of the bars that the later run does not see.
+    """
+    trial = _trial(strategy, series, params, asked)
+    share = _arguments.number(skipped, "skipped", "write the share of the bars to skip, such as 0.25")
+    if not 0 <= share < 1:
+        _arguments.refuse("skipped", skipped, "write the share of the bars to skip, such as 0.25")
+    bars, truth, _ = trial.begin(store, asked_span(span, start, end))
+    stamps = _clock(bars)
+    begins = stamps[int(len(stamps) * share)]
+    later = {one: table.filter(pa.array(close_stamps(table, one.size) >= begins)) for one, table in bars.items()}
+    first = {(one.time, one.series, one.side) for one in truth if one.time >= trial.moment(begins)}
+    second = {(one.time, one.series, one.side) for one in trial.decide(later)}
+    different = sorted(first ^ second)
+    since = different[-1][0] if different else trial.moment(begins)
+    settled = min((one[0] for one in first & second if one[0] >= since), default=None) if different else since
+    return WarmUp(trial.moment(begins), settled, len(different), len(first))
+
+
+def _trial(strategy: Any, series: Any, params: Any, asked: Mapping[str, Any]) -> _Trial:
+    given = _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
+    known = inspect.signature(run).parameters
+    if unknown := sorted(set(asked) - set(known)):
+        raise UsageError(f"a run cannot be asked for {', '.join(unknown)}; {there_are(unknown[0], known)}")
+    return _Trial(load(strategy).cls, tuple(several_series(series)), given, _but_benchmark(dict(asked)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """One strategy with all that stays as it is while the bars change."""
+
+    strategy: type[Any]
+    series: tuple[Series, ...]
+    params: dict[str, Any]
+    asked: dict[str, Any]
+
+    def begin(self, store: Store | str | Path, span: Any) -> tuple[dict[Series, pa.Table], list[Decision], RunResult]:
+        """Return the true bars, what is decided on them, and the run."""
+        true = _Kept({}, store_of(store))
+        decisions: list[Decision] = []
+        strategy = _watched(self.strategy, decisions, self.moment)
+        result = run(strategy, self.series, store=true, span=span, params=self.params, **self.asked)
+        return true.tables, decisions, result
+
+    def decide(self, bars: dict[Series, pa.Table]) -> list[Decision]:
+        """Return what is decided on other bars: up to where it fails, if it fails there but not on the true ones."""
+        asked = {name: value for name, value in self.asked.items() if name != "pins"}  # which hold the true ones
+        decisions: list[Decision] = []
+        strategy = _watched(self.strategy, decisions, self.moment)
+        with suppress(StrategyError, UsageError):  # it reads past the end; what it does not decide any more tells
+            run(strategy, self.series, store=_Kept(bars), params=self.params, **asked)
+        return decisions
+
+    def moment(self, stamp: float) -> datetime:
+        """Return when a bar is complete, from Backtrader's number; a bar of a day is told by its date."""
+        daily = all(one.size.daily for one in self.series)
+        moment: datetime = bt.num2date(math.floor(stamp) if daily else stamp)
+        return (moment + timedelta(microseconds=500)).replace(microsecond=0, tzinfo=UTC)
+
+
+class _Kept(Store):
+    """A store that serves given tables, and keeps those that it fetches from another."""
+
+    def __init__(self, tables: dict[Series, pa.Table], behind: Store | None = None) -> None:
+        self.root = behind.root if behind else Path()  # for messages only: nothing is read below it
+        self.tables, self.behind = tables, behind
+
+    def manifest_or_empty(self, series: Series | str) -> Manifest:
+        """Return what the store behind knows of a series; of given tables nothing was written down."""
+        wanted = series_of(series)
+        return self.behind.manifest_or_empty(wanted) if self.behind else Manifest(wanted.key)
+
+    def named(self, series: Series | str) -> Series:
+        """Return the series: the store behind, if there is one, knows what it means."""
+        return series_of(series)
+
+    def read(
+        self,
+        series: Series | str,
+        span: Span | Sequence[date | str | None] | None = None,
+        *,
+        start: date | str | None = None,
+        end: date | str | None = None,
+        revision: int | None = None,
+    ) -> pa.Table:
+        """Return the bars of a series."""
+        series = series_of(series)
+        if self.behind is not None:
+            self.tables[series] = self.behind.read(series, span, start=start, end=end, revision=revision)
+        return self.tables[series]
+
+
+def _watched(strategy: type[Any], decisions: list[Decision], moment: Callable[[float], datetime]) -> type[Any]:
+    """Return the strategy with its orders noted as it gives them."""
+
+    def noted(self: Any, side: str, order: Any) -> Any:
+        if order is not None:  # a sizer may say 0
+            decisions.append(_decision(moment(self.datetime[0]), side, order))
+        return order
+
+    def buy(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return noted(self, "buy", strategy.buy(self, *args, **kwargs))
+
+    def sell(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return noted(self, "sell", strategy.sell(self, *args, **kwargs))
+
+    def cancel(self: Any, order: Any) -> Any:
+        noted(self, "cancel", order)
+        return strategy.cancel(self, order)
+
+    body = {"buy": buy, "sell": sell, "cancel": cancel, "__module__": strategy.__module__, "__doc__": strategy.__doc__}
+    return new_class(strategy.__name__, (strategy,), exec_body=lambda namespace: namespace.update(body))
+
+
+def _decision(time: datetime, side: str, order: Any) -> Decision:
+    kind, created = order.getordername(), order.created
+    prices = () if kind in ("Market", "Close") else (created.price, created.pricelimit)
+    known = tuple(float(price) for price in prices if price is not None)
+    return Decision(time, order.data._name, side, kind, float(created.size), known)
+
+
+def _filled_too_early(result: RunResult) -> Iterator[Leak]:
+    """Yield the orders that were filled in the bar at whose close they were given."""
+    for row in result.order_rows.to_pylist():
+        if row["closed"] is not None and row["closed"] <= row["created"]:
+            order = Decision(row["created"], row["series"], row["side"], row["kind"], row["size"], ())
+            yield Leak(row["created"], "filled in its own bar", (order,), ())
+
+
+def _cuts(
+    bars: dict[Series, pa.Table], trial: _Trial, truth: list[Decision], count: int, random: np.random.Generator
+) -> list[float]:
+    """Return the bars after which the future changes: spread over those with orders, and drawn from all."""
+    stamps = _clock(bars)[:-1]  # nothing comes after the last
+    decided = {one.time for one in truth}
+    busy = [stamp for stamp in stamps.tolist() if trial.moment(stamp) in decided]
+    chosen = [busy[int(place)] for place in np.linspace(0, len(busy) - 1, min(len(busy), (count + 1) // 2))]
+    others = random.choice(stamps, min(len(stamps), count - len(chosen)), replace=False).tolist()
+    return sorted({*chosen, *others})
+
+
+def _futures(
+    bars: dict[Series, pa.Table], stamp: float, random: np.random.Generator
+) -> Iterator[tuple[str, dict[Series, pa.Table]]]:
+    known = {one: table.filter(pa.array(close_stamps(table, one.size) <= stamp)) for one, table in bars.items()}
+    if all(len(table) for table in known.values()):  # a series that has not begun cannot be cut off
+        yield "cut off after it", known
+    steps = {one: random.normal(0, _NOISE, (3, min(len(bars[one]) - len(known[one]), _HORIZON))) for one in bars}
+    for change, sign in (("noise after it", 1), ("mirrored noise after it", -1)):
+        yield change, {one: _with_noise(bars[one], len(known[one]), sign * steps[one]) for one in bars}
+
+
+def _with_noise(table: pa.Table, kept: int, steps: np.ndarray) -> pa.Table:
+    """Return the first bars, and after them bars of a random walk from the last close; as long as the steps are."""
+    later = table.slice(kept, steps.shape[1])
+    start = table["close"][max(kept - 1, 0)].as_py()
+    close = start * np.exp(np.cumsum(steps[0]))
+    opening = np.concatenate([[start], close[:-1]]) * np.exp(steps[1] / 3)
+    reach = abs(close) * abs(steps[2]) / 3
+    high, low = np.maximum(opening, close) + reach, np.minimum(opening, close) - reach
+    volume = arrays.numbers(later["volume"], math.nan) * np.exp(10 * steps[2])
+    columns = {"open": opening, "high": high, "low": low, "close": close, "average": (high + low) / 2, "volume": volume}
+    for name, values in columns.items():
+        later = later.set_column(later.column_names.index(name), name, pa.array(values, from_pandas=True))
+    return pa.concat_tables([table.slice(0, kept), later.cast(table.schema)])
+
+
+def _first_change(truth: list[Decision], other: list[Decision], last: datetime, change: str) -> Iterator[Leak]:
+    """Yield the first bar up to the last at which decisions differ; what differs later may only follow from it."""
+    true, instead = (_by_time(decisions, last) for decisions in (truth, other))
+    for time in sorted({*true, *instead}):
+        if true.get(time, ()) != instead.get(time, ()):
+            yield Leak(time, change, true.get(time, ()), instead.get(time, ()))
+            return
+
+
+def _by_time(decisions: list[Decision], last: datetime) -> dict[datetime, tuple[Decision, ...]]:
+    known = [one for one in decisions if one.time <= last]
+    return {time: tuple(found) for time, found in groupby(known, key=lambda one: one.time)}
+
+
+def _but_benchmark(asked: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in asked.items() if name != "benchmark"}  # no strategy sees it
+
+
+def _clock(bars: dict[Series, pa.Table]) -> np.ndarray:
+    """Return when bars are complete, as Backtrader's numbers."""
+    return np.unique(np.concatenate([close_stamps(table, one.size) for one, table in bars.items()]))

@@ -1,0 +1,1 @@
+"""Parameters judged on sessions that did not choose them."""

@@ -1,0 +1,127 @@
+"""Which rows of a series of sessions to learn from and which to test on, so that no test row is known beforehand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+from typing import Any
+
+import numpy as np
+
+from backtest import _arguments
+from backtest.errors import UsageError
+
+_SESSIONS = {"y": 252, "m": 21, "w": 5}
+_MOST = 20_000  # ways to choose test groups
+
+
+def session_count(given: Any, name: str) -> int:
+    """
+    Return a number of sessions that was given as one, or as "3y", "6m" or "2w": 252, 21 and 5 sessions each.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    example = "write a number of sessions such as 504, or 2y, 6m, 3w"
+    found = re.fullmatch(r"(\d{1,9})([ymw])", given) if isinstance(given, str) else None
+    if found:
+        return int(found[1]) * _SESSIONS[found[2]]
+    return _arguments.whole(given, name, 0, example)
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Rows to learn from, and rows to test on; both rise."""
+
+    train: np.ndarray
+    test: np.ndarray
+    groups: tuple[int, ...] = ()  # that the test rows are made of
+
+
+def walk_forward_folds(count: int, train: int, test: int, *, anchored: bool = False, purge: int = 0) -> list[Fold]:
+    """
+    Return folds whose test rows follow one another, each right after the rows it learns from; the last may be shorter.
+
+    Args:
+        count: how many rows there are.
+        train: how many to learn from: so many rows before the test, or, anchored, at least so many from the first on.
+        test: how many to test on.
+        purge: rows between the two that neither has.
+
+    Raises:
+        UsageError: a number is off, or there are too few rows for one test.
+    """
+    if train < 2 or test < 1 or purge < 0:
+        raise UsageError(f"{train} sessions to learn from and {test} to test on make no walk forward; take more")
+    starts = range(train + purge, count, test)
+    if not starts:
+        raise UsageError(
+            f"{count:,} sessions are too few to learn from {train:,} and test on the next; take a shorter TRAIN"
+        )
+    return [
+        Fold(
+            np.arange(0 if anchored else start - purge - train, start - purge),
+            np.arange(start, min(start + test, count)),
+        )
+        for start in starts
+    ]
+
+
+def group_sizes(count: int, groups: int) -> list[int]:
+    """Return how many rows each of so many groups has; they differ by one at most."""
+    if not 2 <= groups <= count:
+        raise UsageError(f"{count:,} sessions cannot be put into {groups} groups; name 2 or more, and fewer than those")
+    return [count // groups + (n < count % groups) for n in range(groups)]
+
+
+def purged_folds(sizes: Sequence[int], tested: int = 1, purge: int = 0, embargo: int = 0) -> list[Fold]:
+    """
+    Return a fold for each way to choose `tested` of the groups for the test; the rest is to learn from.
+
+    Of that, what is near a test row is left out: `purge` rows before and after it, whose outcome may reach into the
+    test or the test's into theirs, and `embargo` rows more after it, which still feel what happened in the test.
+
+    Args:
+        sizes: how many rows each group has, in order of time.
+
+    Raises:
+        UsageError: a number is off, or nothing is left to learn from.
+
+    Source: López de Prado (2018), "Advances in Financial Machine Learning", chapters 7 and 12.
+    """
+    groups = len(sizes)
+    if not 1 <= tested < groups or purge < 0 or embargo < 0 or comb(groups, tested) > _MOST:
+        raise UsageError(
+            f"{tested} of {groups} groups cannot be tested, purged of {purge} and {embargo} sessions; write N,K such "
+            "as 6,2, and 0 sessions or more"
+        )
+    ends = np.cumsum([0, *sizes])
+    chosen = combinations(range(groups), tested)
+    folds = [_purged(ends, test, purge, embargo) for test in chosen]
+    if not all(len(fold.train) > 1 for fold in folds):
+        raise UsageError(f"a purge of {purge} and an embargo of {embargo} sessions leave nothing to learn from")
+    return folds
+
+
+def paths(groups: int, tested: int) -> list[list[int]]:
+    """
+    Return the ways from the first group to the last: for each group the number of the fold that tests it.
+
+    Each fold's test of each group is on exactly one path; there are C(groups - 1, tested - 1) paths.
+    """
+    folds = list(combinations(range(groups), tested))
+    testing = [[number for number, fold in enumerate(folds) if group in fold] for group in range(groups)]
+    return [list(path) for path in zip(*testing, strict=True)]
+
+
+def _purged(ends: np.ndarray, test: tuple[int, ...], purge: int, embargo: int) -> Fold:
+    count = int(ends[-1])
+    tested, near = np.zeros(count, bool), np.zeros(count, bool)
+    for group in test:
+        first, last = int(ends[group]), int(ends[group + 1])
+        tested[first:last] = True
+        near[max(first - purge, 0) : last + purge + embargo] = True
+    return Fold(np.flatnonzero(~near), np.flatnonzero(tested), test)

@@ -1,0 +1,103 @@
+"""Points of a grid that Optuna proposes, having heard how good those before were."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from backtest.errors import UsageError
+from backtest.research.search.grid import Condition, Grid
+
+Point = dict[str, Any]
+Rate = Callable[[list[Point]], Sequence[float]]
+
+# Points that are proposed before one is rated: as many for any number of workers, so that the numbers are the same.
+ROUND = 16
+_PROPOSALS = 100  # for each point that is wanted: some are refused, and some were made before
+
+
+def guided_points(
+    grid: Grid, where: Condition | None, count: int, seed: int, rate: Rate, lowest: bool = False
+) -> list[Point]:
+    """
+    Return so many different points in the order of their proposal, or fewer where no more are found.
+
+    Proposals are those of a Tree-structured Parzen Estimator; a round of them is rated at once, and learnt from.
+
+    Args:
+        where: a function of a point; those that it refuses are not rated.
+        rate: returns how good points are, NaN for one that failed.
+        lowest: whether the lowest is the best.
+
+    Raises:
+        UsageError: Optuna is not installed, or the condition refuses every point.
+    """
+    search, found = _Search(grid, where, count, seed, lowest), list[Point]()
+    while points := search.propose(min(ROUND, count - len(found))):
+        search.learn(rate(points))
+        found += points
+    if not found:
+        raise UsageError("the condition refuses every point that was proposed; loosen it, or widen the grid")
+    return found
+
+
+class _Search:
+    """A study of Optuna's over the places of a grid, and the points that are under way."""
+
+    def __init__(self, grid: Grid, where: Condition | None, count: int, seed: int, lowest: bool) -> None:
+        optuna = _optuna()
+        sampler = optuna.samplers.TPESampler(seed=seed)
+        self._study = optuna.create_study(direction="minimize" if lowest else "maximize", sampler=sampler)
+        self._failed = optuna.trial.TrialState.FAIL
+        self._space = {name: _distribution(optuna, values) for name, values in grid.items()}
+        self._grid, self._where, self._left = grid, where, _PROPOSALS * count
+        self._rated: dict[str, float] = {}
+        self._under_way: list[tuple[Any, Point]] = []
+
+    def propose(self, most: int) -> list[Point]:
+        """Return points that were not rated yet; none when nothing more is wanted, or proposed."""
+        while len(self._under_way) < most and self._left:
+            self._left -= 1
+            trial = self._study.ask(self._space)
+            point = {name: _plain(values[trial.params[name]]) for name, values in self._grid.items()}
+            if self._where is not None and not self._where(point):
+                self._tell(trial, math.nan)
+            elif repr(point) in self._rated or point in [other for _, other in self._under_way]:
+                self._tell(trial, self._rated.get(repr(point), math.nan))
+            else:
+                self._under_way.append((trial, point))
+        return [point for _, point in self._under_way]
+
+    def learn(self, values: Sequence[float]) -> None:
+        """Take how good the points under way are."""
+        for (trial, point), value in zip(self._under_way, values, strict=True):
+            self._rated[repr(point)] = value
+            self._tell(trial, value)
+        self._under_way = []
+
+    def _tell(self, trial: Any, value: float) -> None:
+        if math.isfinite(value):
+            self._study.tell(trial, value)
+        else:
+            self._study.tell(trial, state=self._failed)
+
+
+def _distribution(optuna: Any, values: Sequence[Any]) -> Any:
+    """Return the distribution of places: those of numbers have an order that can be learnt from."""
+    if all(isinstance(_plain(value), int | float) for value in values):
+        return optuna.distributions.IntDistribution(0, len(values) - 1)
+    return optuna.distributions.CategoricalDistribution(range(len(values)))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value  # a number of numpy's
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise UsageError("Optuna is not installed; install it: pip install 'ib-backtest[optuna]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it tells of each trial
+    return optuna

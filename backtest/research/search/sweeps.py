@@ -1,0 +1,518 @@
+"""`sweep`: a strategy with many parameters, every trial kept and counted, and how far the best one can be believed."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest import _arguments
+from backtest._resources import bundled
+from backtest._suggest import there_are
+from backtest.errors import BadStore, StrategyError, UsageError
+from backtest.market.bars import Series
+from backtest.metrics.account import sample
+from backtest.metrics.returns import Undefined
+from backtest.metrics.sharpe_tests import BLOCKS, deflated_sharpe, overfitting
+from backtest.metrics.table import METRICS, metric_named
+from backtest.research.search import grid as grids
+from backtest.research.search.executors import Job, Point, each, job_of, result_of
+from backtest.research.search.grid import Condition, Grid, words_of
+from backtest.research.search.heatmap import draw_heat_map
+from backtest.research.search.optuna_search import guided_points
+from backtest.research.search.trials import Trial, Trials, read_json
+from backtest.runs.record import RunResult
+from backtest.store.files import sync_folder, write_file
+from backtest.store.store import Store
+from backtest.validity.validation import Verdict, verdict
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+    import pandas as pd
+
+FORMAT = 1
+DOCUMENT = "sweep.json"
+BEST = "best"  # folder of the best trial's run, in that of the sweep
+
+_NOTHING: dict[str, Any] = {"sessions": np.zeros(0, "datetime64[D]"), "returns": np.zeros(0)}  # in place of much
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a sweep has come."""
+
+    done: int  # of this sweep, those that were kept already among them
+    total: int
+    kept: int  # that had been made before
+    failed: int
+    seconds: float  # since it began
+    left: float  # seconds, about; NaN until the first is done
+
+
+Tell = Callable[[Progress], None]
+
+
+def sweep(
+    strategy: str | Path | type[Any],
+    series: Series | str | Iterable[Series | str],
+    grid: Grid | Mapping[str, Any] | Iterable[str] | str,
+    *,
+    store: Store | str | Path,
+    executor: Executor | None = None,
+    jobs: int = 1,
+    where: Condition | str | Iterable[str] | None = None,
+    random: int = 0,
+    optuna: int = 0,
+    seed: int = 0,
+    rank: str = "sharpe",
+    folder: str | Path = "",
+    resume: bool = False,
+    span: Sequence[date | str | None] | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
+    params: Mapping[str, Any] | None = None,
+    tell: Tell | None = None,
+    **asked: Any,
+) -> Sweep:
+    """
+    Run a strategy with each point of a grid, keep every trial in a folder, and return them.
+
+    A trial that the folder has already, of the same code on the same bars, is not made again: stopped at any moment,
+    the same call goes on. All trials that a folder ever got count when its best one is judged.
+
+    Args:
+        grid: the values of each parameter that varies, such as {"fast": [5, 10], "slow": "20:60:10"}; or words as on
+            the command line, "fast=5:20:5".
+        executor: where trials run: any of `concurrent.futures`, or a Dask cluster's `client.get_executor()`.
+        jobs: processes, where no executor is given; 1 is this process.
+        where: a function of a point's parameters, or "fast<slow", or several such; points refused are left out.
+        random: how many points to draw from the grid; 0 for all.
+        optuna: how many points Optuna is to propose, in rounds of 16: the same ones for any number of workers.
+        seed: of the draw, or of the proposals.
+        rank: a name in METRICS; the highest is the best, and the lowest of "-NAME".
+        folder: of the trials; runs/STRATEGY-SERIES-sweep if not given.
+        resume: refuse to begin another sweep than the one in the folder.
+        span: first and last session, both included.
+        start: the first session, in the place of a span.
+        end: the last session, included.
+        params: of the parameters that do not vary.
+        tell: called with a `Progress` now and then.
+        asked: what else `run` takes: cash, costs, ...
+
+    Raises:
+        UsageError: an argument cannot be read, a name or a number is off, or nothing is left of the grid.
+        NoBars: the store lacks the bars.
+        StrategyError: no trial came to an end.
+
+    A pool of ours that loses a worker is replaced; an executor of yours that breaks raises what it raises. What was
+    done is kept in either case. Long by its arguments alone: each is named and told.
+    """
+    rank, jobs, seed = rank_of(rank), _arguments.whole(jobs, "jobs"), _arguments.seed_of(seed)
+    random, optuna = _arguments.whole(random, "random"), _arguments.whole(optuna, "optuna", -1)
+    _check(jobs, random, optuna, _arguments.truth(resume, "resume"))
+    check_ways(executor, tell)
+    grid, where = grids.grid_given(grid), grids.condition_given(where)
+    drawn = grids.points(grid, where, random or min(optuna, 1), seed)
+    dates: dict[str, Any] = {"span": span, "start": start, "end": end}
+    job = job_of(strategy, series, store=store, params=params, swept=grid, **dates, **asked)
+    into = folder_of(folder, job)
+    if optuna:
+        rate = partial(_rates, job, Trials(into), rank, executor, jobs, tell)
+        drawn = guided_points(grid, where, optuna, seed, rate, rank.startswith("-"))
+    points = [Point(params) for params in drawn]
+    asked_for = _document(job, grid, rank, random, seed, points)
+    document = {**asked_for, "file": _seen_from(into, job), "optuna": optuna}
+    if resume:
+        _check_same(read_json(into / DOCUMENT), document, into)
+    _write(into, document)
+    kept = complete(job, points, Trials(into), executor=executor, jobs=jobs, tell=tell)
+    done = [kept[job.key(point)] for point in points]
+    best = _best(done, rank)
+    run = result_of(job, points[done.index(best)])
+    run.save(into / BEST)
+    return Sweep(into, json.loads(_text(document)), done, _ratios(kept.values()), run)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """
+    The trials of a sweep, and its best one.
+
+    Attributes:
+        asked: what was asked: strategy, series, grid, rank, ...
+        trials: those of this sweep, in the order of the grid, without returns.
+        ratios: the Sharpe ratio a year of every trial that the folder ever got, on whatever bars and code.
+        best_run: the run of the best trial.
+    """
+
+    folder: Path
+    asked: dict[str, Any]
+    trials: list[Trial]
+    ratios: np.ndarray
+    best_run: RunResult
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Sweep:
+        """
+        Return the sweep in a folder.
+
+        Raises:
+            BadStore: there is none, or it was stopped before its end.
+        """
+        folder = _arguments.path(folder, "folder")
+        asked = read_json(folder / DOCUMENT)
+        if (number := asked.get("format")) != FORMAT:
+            raise BadStore(f"the sweep in {folder} has format {number}, not {FORMAT}; sweep again")
+        kept = Trials(folder).read()
+        done = [kept[key] for key in asked["keys"] if key in kept]
+        if len(done) == len(asked["keys"]) and (folder / BEST).exists():
+            run = RunResult.load(folder / BEST)
+            if run.spec.params == _best(done, asked["rank"]).params:  # and not of a sweep before
+                return cls(folder, asked, done, _ratios(kept.values()), run)
+        raise BadStore(
+            f"the sweep in {folder} has {len(done):,} of {len(asked['keys']):,} trials and was stopped before its end; "
+            "let it come there: backtest sweep ... --resume"
+        )
+
+    @property
+    def name(self) -> str:
+        """The strategy's own name."""
+        return str(self.asked["strategy"]).rpartition(":")[2]
+
+    @property
+    def strategy(self) -> str:
+        """The strategy, as it can be run again from here: its file is told as seen from the folder."""
+        file, _, name = str(self.asked["file"]).rpartition(":")
+        return f"{self.folder / file}:{name}" if (self.folder / file).is_file() else str(self.asked["file"])
+
+    @property
+    def varied(self) -> list[str]:
+        """The names of the parameters that vary."""
+        return list(grids.names(self.asked["grid"])) or list(self.asked["grid"])
+
+    @property
+    def ranked(self) -> list[Trial]:
+        """The trials that came to an end with a rank, the best first."""
+        return ranked(self.trials, self.asked["rank"])
+
+    @property
+    def best(self) -> Trial:
+        """The best trial."""
+        return self.ranked[0]
+
+    @property
+    def failed(self) -> list[Trial]:
+        """The trials that failed, each with its error."""
+        return [trial for trial in self.trials if trial.error]
+
+    def point(self, trial: Trial) -> dict[str, Any]:
+        """Return the parameters of a trial that vary."""
+        known = _arguments.instance(trial, "trial", Trial, "write one of .trials")
+        return {name: known.params.get(name) for name in self.varied}
+
+    @cached_property
+    def deflated_sharpe(self) -> float:
+        """The probability that the best trial's true Sharpe ratio is above 0, counting all that were ever tried."""
+        run = sample(self.best_run)
+        deviation = float(self.ratios.std(ddof=1)) if len(self.ratios) > 1 else 0.0
+        return deflated_sharpe(*run.moments, len(self.ratios), deviation / math.sqrt(run.periods))
+
+    @cached_property
+    def overfitting(self) -> float:
+        """The probability of backtest overfitting (PBO) of choosing the best of these trials by its Sharpe ratio."""
+        kept = Trials(self.folder).returns(trial.key for trial in self.trials if not trial.error)
+        made = [kept[trial.key] for trial in self.trials if not trial.error]
+        moving = [returns for returns in made if np.ptp(returns) > 0]
+        if len(moving) < 2 or len(moving[0]) < BLOCKS:
+            return Undefined("too few")
+        return overfitting(np.column_stack(moving))
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """What can be said of the best trial, and why."""
+        found = verdict(self.best_run, self.ratios.tolist())
+        overfits = found.words == "holds so far" and self.overfitting > 0.5
+        words = "overfits, as the best is more often below the median than above it where it was not chosen"
+        return Verdict(words if overfits else found.words, (*found.reasons, *self._more_reasons()))
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row a trial, the best first: the parameters that vary, then the metrics; failed ones last."""
+        import pandas as pd
+
+        ordered = [*self.ranked, *(trial for trial in self.trials if trial not in self.ranked)]
+        return pd.DataFrame([{**self.point(trial), **trial.metrics} for trial in ordered])
+
+    def plot(self, *names: str) -> matplotlib.figure.Figure:
+        """
+        Return the picture of the rank over one parameter or two: the first that vary if none is named.
+
+        Raises:
+            UsageError: a name does not vary.
+        """
+        chosen = list(names) or self.varied[:2]
+        unknown = [name for name in chosen if not isinstance(name, str) or name not in self.asked["grid"]]
+        if unknown or len(chosen) > 2:
+            raise UsageError(
+                f"{', '.join(map(str, chosen))} cannot be drawn; name one or two of {', '.join(self.varied)}"
+            )
+        metric = METRICS[self.asked["rank"].lstrip("-")]
+        rows = [(trial.params, trial.metrics.get(metric.name, math.nan)) for trial in self.trials]
+        scale = 100.0 if metric.unit == "%" else 1.0
+        label = f"{metric.label} [{metric.unit}]" if metric.unit else metric.label
+        return draw_heat_map([(one, value * scale) for one, value in rows], chosen, label, self.best.params)
+
+    @property
+    def summary(self) -> str:
+        """The best trial and how far it can be believed, in two sentences."""
+        rank, metric = self.asked["rank"], METRICS[self.asked["rank"].lstrip("-")]
+        shown = metric.text(self.best.metrics[metric.name])
+        return (
+            f"Best of {len(self.trials):,} trials by {rank}: {words_of(self.point(self.best))} with {shown}. "
+            f"Deflated Sharpe {_number(self.deflated_sharpe)}, counting {len(self.ratios):,} trials on record; "
+            f"probability of overfitting {_number(self.overfitting)}: {self.verdict.words}."
+        )
+
+    def to_dict(self, most: int = 10) -> dict[str, Any]:
+        """
+        Return it for JSON: None where a number is not defined.
+
+        Args:
+            most: of the best trials, how many are told.
+        """
+        most = _arguments.whole(most, "most")
+        return {
+            "folder": str(self.folder),
+            "asked": {name: value for name, value in self.asked.items() if name != "keys"},
+            "trials": len(self.trials),
+            "failed": len(self.failed),
+            "recorded": len(self.ratios),
+            "best": _row(self, self.best),
+            "deflated_sharpe": _or_none(self.deflated_sharpe),
+            "pbo": _or_none(self.overfitting),
+            "verdict": {"words": self.verdict.words, "reasons": list(self.verdict.reasons)},
+            "top": [_row(self, trial) for trial in self.ranked[:most]],
+        }
+
+    def __repr__(self) -> str:
+        return f"{self.name} on {', '.join(self.best_run.series)}\n{self.summary}"
+
+    def _repr_html_(self) -> str:
+        return f"{self.frame.head(10).to_html(index=False)}<p>{html.escape(self.summary)}</p>"
+
+    def _more_reasons(self) -> list[str]:
+        metric = self.asked["rank"].lstrip("-")
+        again, first = METRICS[metric].function(sample(self.best_run)), self.best.metrics[metric]
+        reasons = [f"probability of overfitting: {_number(self.overfitting)}"]
+        if again != first:
+            reasons.append(f"run twice its {metric} was {first:g} and {again:g}: it draws at random without a seed")
+        return reasons
+
+
+def sweep_of(folder: Path) -> Sweep | None:
+    """Return the sweep in a folder, or the one whose best trial's run it holds; None where there is neither."""
+    for place in (folder, folder.parent):
+        if (place / DOCUMENT).exists() and (place == folder or folder.name == BEST):
+            return Sweep.load(place)
+    return None
+
+
+def complete(
+    job: Job,
+    points: Sequence[Point],
+    trials: Trials,
+    *,
+    executor: Executor | None = None,
+    jobs: int = 1,
+    tell: Tell | None = None,
+) -> dict[str, Trial]:
+    """Make the trials of points that are not kept yet, keep each as soon as it is made, and return all there are."""
+    known = trials.read()
+    keys = [job.key(point) for point in points]
+    left = [point for key, point in zip(keys, points, strict=True) if key not in known]
+    failed = sum(bool(known[key].error) for key in keys if key in known)
+    began, kept = time.monotonic(), len(points) - len(left)
+    made = 0
+    for batch in each(job, left, executor, jobs):
+        trials.add(batch)
+        known |= {trial.key: replace(trial, **_NOTHING) for trial in batch}
+        made += len(batch)
+        failed += sum(bool(trial.error) for trial in batch)
+        if tell is not None:
+            seconds = time.monotonic() - began
+            tell(Progress(kept + made, len(points), kept, failed, seconds, seconds / made * (len(left) - made)))
+    return known
+
+
+def _rates(
+    job: Job,
+    trials: Trials,
+    rank: str,
+    executor: Executor | None,
+    jobs: int,
+    tell: Tell | None,
+    params: list[dict[str, Any]],
+) -> list[float]:
+    """Return the rank of each set of parameters, NaN for none, having made the trials that are not kept."""
+    points = [Point(one) for one in params]
+    kept = complete(job, points, trials, executor=executor, jobs=jobs, tell=tell)
+    return [kept[job.key(point)].metrics.get(rank.lstrip("-"), math.nan) for point in points]
+
+
+def ranked(trials: Iterable[Trial], rank: str) -> list[Trial]:
+    """Return the trials that have a rank, the best first; of equal ones the first stays first."""
+    name, sign = rank.lstrip("-"), -1 if rank.startswith("-") else 1
+    known = [trial for trial in trials if not math.isnan(trial.metrics.get(name, math.nan))]
+    return sorted(known, key=lambda trial: -sign * trial.metrics[name])
+
+
+def default_folder(job: Job) -> Path:
+    """Return where the trials of a strategy on some series go; of each version and grid, so that all are counted."""
+    strategy, first = job.name.rpartition(":")[2], job.series[0].short_key
+    more = f"-and-{len(job.series) - 1}-more" if len(job.series) > 1 else ""
+    return Path("runs") / (re.sub(r"[^A-Za-z0-9]+", "-", f"{strategy}-{first}") + f"{more}-sweep")
+
+
+def folder_of(given: str | Path, job: Job) -> Path:
+    """
+    Return the folder of trials that a caller means; for none, that of the job.
+
+    Raises:
+        UsageError: it is no path.
+    """
+    return default_folder(job) if given in ("", None) else _arguments.path(given, "folder")
+
+
+def rank_of(given: str) -> str:
+    """
+    Return a rank: the name of a metric, or its label; with "-" in front the lowest is the best.
+
+    Raises:
+        UsageError: there is no such metric.
+    """
+    text = _arguments.text(given, "rank", "write the name of a metric, such as sharpe")
+    name = text.lstrip("-")
+    found = metric_named(name)
+    if found is None:
+        raise UsageError(f"no metric {text!r} to rank by; {there_are(name, METRICS)}")
+    return text.removesuffix(name) + found
+
+
+def check_ways(executor: Executor | None, tell: Tell | None) -> None:
+    """Raise UsageError for an executor that is none, or a `tell` that cannot be called."""
+    if executor is not None:
+        _arguments.instance(executor, "executor", Executor, "write one of concurrent.futures, or leave it out")
+    if tell is not None:
+        _arguments.function(tell, "tell", "write a function that takes a Progress, or leave it out")
+
+
+def _check(jobs: int, random: int, optuna: int, resume: bool) -> None:
+    if optuna < 0 or (optuna and (random or resume)):
+        raise UsageError(
+            f"Optuna cannot propose {optuna} points with random={random} and resume={resume}; name 1 or more and "
+            "neither of the two: given again, the same call makes what is not kept yet"
+        )
+    if jobs < 1:
+        raise UsageError(f"{jobs} processes can do nothing; name 1 or more")
+
+
+def _document(job: Job, grid: Grid, rank: str, random: int, seed: int, points: Sequence[Point]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "strategy": job.name,
+        "source": job.source,
+        "series": [one.key for one in job.series],
+        "since": job.since.isoformat() if job.since else "",
+        "until": job.until.isoformat() if job.until else "",
+        "params": job.params,
+        "asked": job.asked,
+        "grid": {name: list(dict.fromkeys(point.params[name] for point in points)) for name in grid},
+        "rank": rank,
+        "random": random,
+        "seed": seed,
+        "case": job.case,
+        "bars": job.digests,
+        "keys": [job.key(point) for point in points],
+    }
+
+
+def _seen_from(folder: Path, job: Job) -> str:
+    """Return the strategy's file as the way to it from a folder, so that no name of a user gets into it."""
+    if isinstance(job.strategy, type):
+        return job.name
+    file, _, name = job.strategy.rpartition(":")
+    if Path(file).is_relative_to(bundled("strategies").resolve()):
+        return f"{Path(file).stem}:{name}"
+    near = os.path.commonpath([file, folder.resolve()]) != Path(file).anchor
+    return f"{Path(os.path.relpath(file, folder.resolve())).as_posix()}:{name}" if near else job.name
+
+
+def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Raise UsageError where the sweep in a folder asked for other trials."""
+    if before.get("keys") == now["keys"]:
+        return
+    said = {"source": "the strategy's source", "bars": "the bars"}
+    names = ("strategy", "series", "since", "until", "params", "asked", "grid", "random", "seed", "source", "bars")
+    # As JSON keeps them: a tuple is a list there.
+    changed = [said.get(name, name) for name in names if _as_json(before.get(name)) != _as_json(now[name])]
+    raise UsageError(
+        f"the sweep in {folder} was another: {', '.join(changed) or 'the condition'} differ; leave out --resume to "
+        "begin this one beside it, whose trials then count with the others"
+    )
+
+
+def _text(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=1, default=repr) + "\n"
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=repr)
+
+
+def _write(folder: Path, document: dict[str, Any]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(folder / DOCUMENT, _text(document).encode())
+        sync_folder(folder)
+    except OSError as error:
+        raise UsageError(f"no sweep can be kept in {folder} ({error}); name another folder") from error
+
+
+def _best(done: Sequence[Trial], rank: str) -> Trial:
+    """Return the best trial; raise StrategyError where none has a rank."""
+    order = ranked(done, rank)
+    if not order:
+        reason = done[0].error or "it is not defined"
+        raise StrategyError(f"none of the {len(done):,} trials has a {rank.lstrip('-')}; the first: {reason}")
+    return order[0]
+
+
+def _ratios(trials: Iterable[Trial]) -> np.ndarray:
+    """Return the Sharpe ratios of trials on all bars; those in a window are parts of a walk forward."""
+    ratios = np.array([trial.metrics.get("sharpe", math.nan) for trial in trials if not trial.window])
+    return np.asarray(ratios[np.isfinite(ratios)])
+
+
+def _row(found: Sweep, trial: Trial) -> dict[str, Any]:
+    stats = {name: _or_none(value) for name, value in trial.metrics.items()}
+    return {"params": found.point(trial), "stats": stats}
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _number(value: float) -> str:
+    return "not defined" if math.isnan(value) else f"{value:.2f}"

@@ -1,0 +1,208 @@
+"""
+`Trials`: every trial that was ever made, kept in a folder as Parquet: parameters, metrics, returns.
+
+A file holds some trials and never changes; it is whole and on the disk before its trials count as kept, so that a kill
+loses only what was under way. A trial that is there twice counts once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest.errors import BadStore, DamagedStore, UsageError
+from backtest.market import arrays
+from backtest.store.files import make_folders, sync_folder, write_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FOLDER = "trials"  # in that of the sweep
+_LISTS = ("sessions", "returns")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """
+    One set of parameters, and what came of it.
+
+    `case` stands for all else that it rests on: code, bars, cash, costs. `window` is "" for all bars, or the first
+    and the last session. A trial that failed has an error and no numbers.
+    """
+
+    key: str
+    case: str
+    params: dict[str, Any]
+    window: str = ""
+    metrics: dict[str, float] = field(default_factory=dict, compare=False)  # NaN where one is not defined
+    error: str = ""
+    sessions: np.ndarray = field(default_factory=lambda: np.zeros(0, "datetime64[D]"), compare=False)
+    returns: np.ndarray = field(
+        default_factory=lambda: np.zeros(0), compare=False
+    )  # of each session, simple, after costs
+
+
+def key_of(case: str, params: dict[str, Any], window: str = "") -> str:
+    """Return sixteen hex digits that stand for a trial, the same on every machine."""
+    try:
+        text = json.dumps([case, params, window], sort_keys=True)
+    except TypeError as error:
+        raise UsageError(f"a parameter cannot be kept ({error}); use numbers, texts or truths") from error
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Trials:
+    """The trials in a folder; several processes may add to it at once."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder) / FOLDER
+        self._made = False  # by us: who made it before may have been killed before it was durable
+
+    def add(self, trials: Sequence[Trial]) -> None:
+        """
+        Keep trials: when this returns they are on the disk.
+
+        Raises:
+            UsageError: the folder cannot be written.
+        """
+        data = _bytes_of(trials)
+        try:
+            if not self._made:
+                make_folders(self.folder, self.folder.parent)
+                self._made = True
+            write_file(self.folder / f"{hashlib.sha256(data).hexdigest()[:24]}.parquet", data)
+            sync_folder(self.folder)
+        except OSError as error:
+            raise UsageError(f"no trial can be kept in {self.folder} ({error}); name another folder") from error
+
+    def returns(self, keys: Iterable[str]) -> dict[str, np.ndarray]:
+        """
+        Return the returns of the trials with these keys, which is all that is read.
+
+        Raises:
+            DamagedStore: a trial is not there any more.
+        """
+        wanted, found = set(keys), {}
+        for path in self._files():
+            table = _table_in(path, ["key", "returns"])
+            rows = zip(table["key"].to_pylist(), _arrays_of(table["returns"]), strict=True)
+            found.update({key: returns for key, returns in rows if key in wanted})
+        if lost := len(wanted) - len(found):
+            raise DamagedStore(f"{lost:,} trials are gone from {self.folder}; sweep again, and they are made anew")
+        return found
+
+    def read(self, keys: Iterable[str] | None = None, returns: bool = False) -> dict[str, Trial]:
+        """
+        Return trials by their keys: all, or those of the keys that are there; without returns unless asked for.
+
+        Raises:
+            DamagedStore: a file is not what was written.
+        """
+        wanted = None if keys is None else set(keys)
+        found: dict[str, Trial] = {}
+        for path in self._files():
+            for trial in _trials_of(_table_in(path, [] if returns else _LISTS, left_out=True)):
+                if wanted is None or trial.key in wanted:
+                    found.setdefault(trial.key, trial)
+        return found
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("[!.]*.parquet"))
+
+
+def _bytes_of(trials: Sequence[Trial]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
+    table = pa.table(
+        {
+            "key": arrays.texts([trial.key for trial in trials]),
+            "case": arrays.texts([trial.case for trial in trials]),
+            "params": arrays.texts([json.dumps(trial.params) for trial in trials]),
+            "window": arrays.texts([trial.window for trial in trials]),
+            "error": arrays.texts([trial.error for trial in trials]),
+            "sessions": _lists(arrays.days, [trial.sessions for trial in trials]),
+            "returns": _lists(arrays.floats, [trial.returns for trial in trials]),
+            **{name: arrays.floats([trial.metrics.get(name, np.nan) for trial in trials]) for name in names},
+        }
+    )
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue()
+
+
+def _lists(column: Any, values: list[np.ndarray]) -> pa.Array:
+    import pyarrow as pa
+
+    ends = np.cumsum([0, *map(len, values)], dtype=np.int32)
+    flat = column(np.concatenate(values))
+    kind = pa.list_(flat.type)
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(ends)], children=[flat])
+
+
+def _table_in(path: Path, columns: Sequence[str], left_out: bool = False) -> pa.Table:
+    """Return these columns of a file, or all but these."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with path.open("rb") as file:
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            names = [name for name in parquet.schema_arrow.names if (name in columns) != left_out]
+            return parquet.read(columns=names, use_threads=False)
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise DamagedStore(
+            f"{path} is not what was written ({error}); remove it, and sweep again: its trials are made anew"
+        ) from error
+
+
+def _trials_of(table: pa.Table) -> list[Trial]:
+    texts = {name: table[name].to_pylist() for name in ("key", "case", "params", "window", "error")}
+    known = {*texts, *_LISTS}
+    numbers = {name: arrays.numbers(table[name]).tolist() for name in table.column_names if name not in known}
+    lists = {name: _arrays_of(table[name]) for name in _LISTS if name in table.column_names}
+    return [
+        Trial(
+            key=texts["key"][row],
+            case=texts["case"][row],
+            params=json.loads(texts["params"][row]),
+            window=texts["window"][row],
+            metrics={} if texts["error"][row] else {name: values[row] for name, values in numbers.items()},
+            error=texts["error"][row],
+            **{name: values[row] for name, values in lists.items()},
+        )
+        for row in range(len(table))
+    ]
+
+
+def _arrays_of(column: pa.ChunkedArray) -> list[np.ndarray]:
+    kind = "datetime64[D]" if str(column.type.value_type).startswith("date") else "float64"
+    return [
+        arrays.numbers(one.values).astype(kind) if one.values is not None else np.zeros(0, kind)
+        for chunk in column.chunks
+        for one in chunk
+    ]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """
+    Return the document in a file.
+
+    Raises:
+        BadStore: there is none, or it is no document.
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise BadStore(f"{path.parent} holds no sweep ({path.name} is not there); make one: backtest sweep") from error
+    except (OSError, ValueError) as error:
+        raise BadStore(f"{path} cannot be read ({error}); sweep again into the same folder") from error
+    return found

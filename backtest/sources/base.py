@@ -1,0 +1,254 @@
+"""`Source`: what a source of bars must do, and `connect`, which opens one by its address."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+from urllib.parse import parse_qs, urlsplit
+
+from backtest import _arguments
+from backtest._clock import Clock, utc_now
+from backtest.errors import NoBars, UsageError
+from backtest.market.bars import ContractDetails, Instrument, Series, Span
+from backtest.market.calendars import Session, sessions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from backtest.sources.files import FileSource
+    from backtest.sources.ib.source import IbSource
+
+DEFAULT = "ib://127.0.0.1:7497"
+
+_OLD_SCHEMES = {"gateway": "emulator"}  # still taken, and shown nowhere
+
+_DAY = timedelta(days=1)
+_SETTLING = timedelta(minutes=30)  # after a close, until its daily bar is taken
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for what, in seconds."""
+
+    answer: float = 60.0  # an answer, beside what its bars take
+    connect: float = 10.0  # a connection, the time, a search
+    outage: float = 10_800.0  # the gateway to come back: longer than the nightly reset
+    backoff: float = 1.0  # before the second try to connect; doubled with each
+    backoff_most: float = 60.0
+    belief: float = 60.0  # after an outage, before "no such instrument" is believed
+
+
+_PATIENT = Patience()
+
+
+class Source(Protocol):
+    """
+    Where bars come from; every call blocks, and failure raises: an empty answer is never a failure.
+
+    The rules of a vendor are here too: `refuse`, `finished` and `seconds_for`; a class that inherits from this one has
+    those of a folder of files, and cannot be made while it lacks anything else.
+    """
+
+    name: str  # what the store notes as the bars' origin
+    requests: int  # bar requests sent so far
+    violations: int  # of the vendor's pacing, so far
+
+    @property
+    @abstractmethod
+    def waiting_for(self) -> str:
+        """Why nothing is sent just now, such as a used-up request budget; "" where nothing waits."""
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """Return the source's time, UTC: bars that end later are not finished."""
+
+    @abstractmethod
+    def know(self, instrument: Instrument, details: ContractDetails) -> None:
+        """Take what was said of an instrument earlier, so that it need not be asked again."""
+
+    @abstractmethod
+    def qualify(self, instrument: Instrument) -> ContractDetails:
+        """Return what the source says of the instrument; raise UnknownContract, AmbiguousContract."""
+
+    def refuse(self, series: Series, span: Span, now: datetime) -> None:
+        """Raise UsageError for bars that the vendor never serves, before anything is asked for."""
+        return  # a file may hold any
+
+    def finished(self, series: Series, span: Span, now: datetime) -> Span | None:
+        """
+        Return the part of the span whose bars can change no more by growing; None where there is none yet.
+
+        A daily bar is finished half an hour after its session has closed, a week's or month's when the next has begun.
+        """
+        if span.end <= now - 32 * _DAY:
+            return span
+        end = _finished_until(series, now)
+        return span.common(Span(min(span.start, end - _DAY), end))
+
+    def seconds_for(self, series: Series, windows: Sequence[Span]) -> float:
+        """Return how long it takes to fetch the windows, roughly."""
+        return 0.0  # a file is read at once
+
+    @abstractmethod
+    def windows(self, series: Series, gap: Span) -> list[Span]:
+        """Return the spans to fetch, one request each, that cover the gap."""
+
+    @abstractmethod
+    def halve(self, series: Series, window: Span) -> list[Span]:
+        """Return smaller windows for one that was not answered; itself where there are none."""
+
+    @abstractmethod
+    def learn(self, series: Series, window: Span) -> list[Span]:
+        """Learn that a window was too long, and return smaller ones for it; itself where there are none."""
+
+    @abstractmethod
+    def fetch(self, series: Series, window: Span) -> pa.Table:
+        """Return the bars in the window; raise NoData where the source says that there are none."""
+
+    @abstractmethod
+    def provenance(self, series: Series, window: Span) -> Mapping[str, str]:
+        """Return what is to be kept of a request and of who answered it, by the names in `segments.PROVENANCE`."""
+
+    @abstractmethod
+    def head(self, series: Series) -> datetime | None:
+        """Return when the instrument's first bar starts, as a hint; None where the source does not say."""
+
+    @abstractmethod
+    def sessions(self, instrument: Instrument, since: date, until: date, regular_hours: bool) -> list[Session] | None:
+        """Return the exchange's sessions known by the dates, both included; None where the source does not say."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the connection."""
+
+    @abstractmethod
+    def __enter__(self) -> Self:
+        """Return the source itself."""
+
+    @abstractmethod
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        """Close the source."""
+
+
+def expected_bars(series: Series, windows: Sequence[Span]) -> int:
+    """Return how many bars lie in the windows, roughly: of stocks in regular hours, else of 23 hours on five days."""
+    week = 5 * (6.5 if series.regular_hours and series.instrument.kind == "STK" else 23) * 3600
+    share = 5 * 86_400 / 604_800 if series.size.daily else week / 604_800
+    return round(sum((one.end - one.start).total_seconds() for one in windows) * share / series.size.seconds)
+
+
+def connect(
+    address: str = DEFAULT,
+    *,
+    patience: Patience = _PATIENT,
+    state: str | Path | None = None,
+    time_scale: float = 1.0,
+    clock: Clock = utc_now,
+) -> Source:
+    """
+    Open the source at an address.
+
+    Args:
+        address: "ib://HOST:PORT[?client_id=N&limits=legacy]" for TWS, IB Gateway or a running emulator;
+            "emulator:FOLDER" to start the emulator on a store and connect to it; "csv:FOLDER[?tz=ZONE]" for files.
+        patience: how long to wait for what.
+        state: a folder in which the request budget and learnt steps outlive the session, shared by all programs.
+        time_scale: how much faster than the clock the windows of the limits pass, as a running emulator's may.
+        clock: what day it is here, and for an emulator that this starts.
+
+    Raises:
+        UsageError: the address is of none of these forms.
+        SourceError: nobody answers there.
+    """
+    example = f"write {DEFAULT} (TWS or IB Gateway), emulator:FOLDER (a store) or csv:FOLDER (files)"
+    scheme, _, rest = _arguments.text(address, "the address of the source", example).partition(":")
+    scheme = _OLD_SCHEMES.get(scheme, scheme)
+    _arguments.instance(patience, "patience", Patience, "write a Patience, or leave it out")
+    scale = _arguments.number(time_scale, "time_scale", "write 1, or how much faster the emulator's limits pass")
+    if not scale > 0:
+        _arguments.refuse("time_scale", time_scale, "write 1, or how much faster the emulator's limits pass")
+    place = _arguments.path(state, "state") if state else None
+    _arguments.function(clock, "clock", "write a function that returns a time in UTC, or leave it out")
+    if "@" in address and scheme not in ("emulator", "csv"):  # these name folders
+        raise UsageError(f"the address of the source holds a login, which a gateway never asks for; write {DEFAULT}")
+    if scheme == "ib":
+        return _open_ib(address, patience, place, scale, clock)
+    if scheme == "emulator" and rest:
+        return _open_emulator(rest, patience, clock)
+    if scheme == "csv" and rest:
+        return _open_files(rest, clock)
+    raise UsageError(f"no source {scheme!r}; {example}")
+
+
+def _open_ib(address: str, patience: Patience, state: Path | None, time_scale: float, clock: Clock) -> IbSource:
+    from backtest.sources.ib.source import IbSource
+
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname or "127.0.0.1", parts.port or 7497
+        query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
+        client_id, limits = int(query.pop("client_id", "1")), query.pop("limits", "practical")
+    except ValueError as error:
+        raise UsageError(
+            f"{address!r} is no address ({error}); write such as ib://127.0.0.1:4002?client_id=7"
+        ) from error
+    if query:
+        raise UsageError(f"{DEFAULT}?{'=...&'.join(query)}=... means nothing; only client_id and limits can be given")
+    return IbSource(
+        host, port, client_id, patience=patience, state=state, limits=limits, time_scale=time_scale, clock=clock
+    )
+
+
+def _open_emulator(folder: str, patience: Patience, clock: Clock) -> Source:
+    from backtest.emulator.server import Gateway
+    from backtest.sources.ib.source import IbSource
+    from backtest.store.store import Store
+
+    store = Store(folder)
+    if not store.series():
+        raise NoBars(f"{folder} holds no bars for the emulator to serve; name a store with bars, such as data/sample")
+    gateway = Gateway(store, clock=clock)
+    gateway.start()
+    try:
+        return IbSource(port=gateway.port, patience=patience, clock=clock, on_close=gateway.stop)
+    except BaseException:
+        gateway.stop()
+        raise
+
+
+def _open_files(rest: str, clock: Clock) -> FileSource:
+    from backtest.sources.files import FileSource
+
+    folder, _, query = rest.partition("?")
+    name, _, zone = query.partition("=")
+    if query and (name != "tz" or not zone):
+        raise UsageError(f"csv:{rest} asks for {query!r}; write csv:FOLDER or csv:FOLDER?tz=America/New_York")
+    return FileSource(folder, zone or None, clock)
+
+
+def _finished_until(series: Series, now: datetime) -> datetime:
+    today = datetime(now.year, now.month, now.day, tzinfo=UTC)
+    if series.size.label == "1 week":
+        return today - today.weekday() * _DAY
+    if series.size.label == "1 month":
+        return today.replace(day=1)
+    if series.size.daily:
+        return _after_the_last_close(series, today, now)
+    return datetime.fromtimestamp(int(now.timestamp()) // series.size.seconds * series.size.seconds, UTC)
+
+
+def _after_the_last_close(series: Series, today: datetime, now: datetime) -> datetime:
+    try:
+        lately = sessions(series.instrument, today.date() - 10 * _DAY, today.date() + _DAY, series.regular_hours)
+    except UsageError:  # the calendar is not known
+        return today
+    closed = [session.day for session in lately if session.close + _SETTLING <= now]
+    last = closed[-1] if closed else today.date() - 10 * _DAY
+    return datetime(last.year, last.month, last.day, tzinfo=UTC) + _DAY

@@ -1,0 +1,1 @@
+"""TWS and IB Gateway as a source of bars."""

@@ -1,0 +1,173 @@
+"""
+Which requests to send: a gap becomes the fewest windows that IB serves, each a duration and an end.
+
+Windows end at the close of a session, and "N D" counts sessions, as IB does (see ib_limits.py): a window that ended
+inside a session would lose bars at its start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+
+from backtest.errors import UsageError
+from backtest.market.bars import BarSize, Series, Span
+from backtest.market.calendars import Session, sessions
+from backtest.market.ib_limits import (
+    EXPIRED_FUTURE_YEARS,
+    LONGEST,
+    NEVER_SHOWN,
+    OPEN_ENDED,
+    PRACTICAL,
+    SMALL_BAR_SECONDS,
+    SMALL_BARS_MONTHS,
+    WINDOW_REQUESTS,
+    WINDOW_SECONDS,
+)
+from backtest.sources.base import expected_bars
+
+_DAY = timedelta(days=1)
+_BARS_A_SECOND = 2000  # of a gateway that is not slow
+
+
+def refuse_impossible(series: Series, span: Span, now: datetime) -> None:
+    """Raise UsageError for what IB never serves, before anything is sent."""
+    kind = series.instrument.kind
+    if kind in ("OPT", "FOP", "WAR") and series.size.daily:
+        raise UsageError(f"IB has no daily bars of {kind}: {series.short} cannot be had; use 8hours or smaller")
+    oldest = now - timedelta(days=183)
+    if series.size.seconds <= SMALL_BAR_SECONDS and span.start < oldest:
+        raise UsageError(
+            f"IB has no bars of {series.size.label} older than {SMALL_BARS_MONTHS} months; ask for {series.short} "
+            f"since {oldest:%Y-%m-%d}, or for larger bars"
+        )
+    if kind in ("FUT", "FOP") and series.instrument.expiry and _expired_long_ago(series.instrument.expiry, now):
+        raise UsageError(
+            f"{series.short} expired more than {EXPIRED_FUTURE_YEARS} years ago, and IB keeps no bars longer; "
+            "name a later expiry"
+        )
+    if series.prices in NEVER_SHOWN.get(kind, ()):
+        raise UsageError(f"IB has no {series.prices} for {kind}: {series.short} cannot be had; use another price")
+    if series.prices in OPEN_ENDED and series.size.seconds > 86_400:
+        raise UsageError(f"IB serves {series.prices} up to daily bars, not {series.size.label}; use 1day")
+
+
+def open_ended(series: Series) -> bool:
+    """Return whether IB serves the series only as one request that ends now."""
+    return series.prices in OPEN_ENDED or series.instrument.kind == "CONTFUT"
+
+
+def windows(series: Series, gap: Span, steps: Mapping[str, str] = PRACTICAL) -> list[Span]:
+    """
+    Return the windows to ask for, in order of time; together they cover every session in the gap.
+
+    A gap without a session (a weekend) needs none. `steps` says how much one request may ask for, by bar size.
+    """
+    if open_ended(series):
+        return [gap]
+    number, unit = _step(series, steps)
+    if series.size.daily:
+        return _by_days(gap, number * _DAYS[unit]) if _has_weekday(gap) else []
+    inside = _sessions_in(series, gap)
+    if unit == "S":
+        return [window for session in inside for window in _by_seconds(session, gap, number)]
+    a_window = number if unit == "D" else int(number * 252)
+    chunks = [inside[n : n + a_window] for n in range(0, len(inside), a_window)]
+    edges = [gap.start, *(chunk[-1].close for chunk in chunks[:-1]), gap.end]
+    return [Span(*pair) for pair in pairwise(edges)] if chunks else []
+
+
+def duration(series: Series, window: Span, now: datetime) -> str:
+    """Return IB's duration string for a request that covers the window; `now` counts where the end is open."""
+    if open_ended(series):
+        return _calendar_days(math.ceil((now - window.start) / _DAY) + 1)
+    if series.size.daily:
+        return _calendar_days(math.ceil((window.end - window.start) / _DAY))
+    inside = _sessions_in(series, window)
+    if len(inside) == 1 and (window.start > inside[0].open or window.end < inside[0].close):
+        part = min(window.end, inside[0].close) - max(window.start, inside[0].open)
+        return f"{max(30, math.ceil(part.total_seconds()))} S"
+    count = len(inside)
+    if count <= LONGEST["D"]:
+        return f"{max(1, count)} D"
+    return _calendar_days(math.ceil((window.end - window.start) / _DAY))
+
+
+def halved(step: str, size: BarSize) -> str | None:
+    """Return half of what a request may ask for, such as "10 D" for "21 D"; None where there is no half."""
+    number, unit = int(step.split()[0]), step.split()[1]
+    if unit == "Y" and number == 1:
+        number, unit = 364, "D"
+    if unit == "D" and number == 1 and not size.daily:
+        number, unit = 28_800, "S"
+    least = 2 * max(30, size.seconds) if unit == "S" else 2
+    return f"{number // 2} {unit}" if number >= least else None
+
+
+def end_text(series: Series, window: Span) -> str:
+    """Return IB's end of the request: UTC as text, "" for now."""
+    if open_ended(series):
+        return ""
+    end = window.end
+    if not series.size.daily:
+        inside = _sessions_in(series, window)
+        end = min(end, inside[-1].close) if inside else end
+    return f"{end:%Y%m%d-%H:%M:%S}"
+
+
+def seconds_for(series: Series, windows: Sequence[Span]) -> float:
+    """Return how long the windows take, roughly: small bars wait for IB's pacing, others for their answers."""
+    paced = WINDOW_SECONDS * (max(0, len(windows) - 1) // WINDOW_REQUESTS)
+    small = series.size.seconds <= SMALL_BAR_SECONDS
+    return expected_bars(series, windows) / _BARS_A_SECOND + (paced if small else 0.0)
+
+
+_DAYS = {"Y": 365, "M": 30, "W": 7, "D": 1}
+
+
+def _expired_long_ago(expiry: str, now: datetime) -> bool:
+    year, month = int(expiry[:4]), int(expiry[4:6])
+    return (now.year - EXPIRED_FUTURE_YEARS, now.month) > (year, month)
+
+
+def _step(series: Series, steps: Mapping[str, str]) -> tuple[int, str]:
+    number, unit = steps[series.size.label].split()
+    return int(number), unit
+
+
+def _calendar_days(days: int) -> str:
+    # "N D" counts sessions, so it reaches at least as far back as N calendar days.
+    return f"{max(1, days)} D" if days <= LONGEST["D"] else f"{math.ceil(days / 365)} Y"
+
+
+def _by_days(gap: Span, days: int) -> list[Span]:
+    count = math.ceil((gap.end - gap.start) / (days * _DAY))
+    edges = [*(gap.start + n * days * _DAY for n in range(count)), gap.end]
+    return [Span(*pair) for pair in pairwise(edges)]
+
+
+def _by_seconds(session: Session, gap: Span, seconds: int) -> list[Span]:
+    inside = Span(session.open, session.close).common(gap)
+    if inside is None:
+        return []
+    step = timedelta(seconds=seconds)
+    count = math.ceil((inside.end - inside.start) / step)
+    edges = [*(inside.start + n * step for n in range(count)), inside.end]
+    return [Span(*pair) for pair in pairwise(edges)]
+
+
+def _sessions_in(series: Series, span: Span) -> list[Session]:
+    first, last = span.start.date() - 2 * _DAY, span.end.date() + 2 * _DAY
+    found = sessions(series.instrument, first, last, series.regular_hours)
+    return [session for session in found if session.open < span.end and session.close > span.start]
+
+
+def _has_weekday(gap: Span) -> bool:
+    days = min(7, math.ceil((gap.end - gap.start) / _DAY))
+    return any(_weekday(gap.start.date() + n * _DAY) for n in range(days))
+
+
+def _weekday(day: date) -> bool:
+    return day.weekday() < 5

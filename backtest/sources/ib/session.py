@@ -1,0 +1,450 @@
+"""
+`Session`: one gateway, over as many sockets as it takes; knows when to send, when to wait and when to give up.
+
+All of it runs on one event loop. Everything that waits is woken by `tell` and looks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from backtest.errors import LinkLost, NoConnection, Stopped, Unanswered
+from backtest.market.ib_limits import MESSAGES_A_SECOND
+from backtest.sources.base import Patience
+from backtest.sources.ib.contracts import client_library
+from backtest.sources.ib.decoder import read_columns
+from backtest.sources.ib.link import Link, meaning, refusal
+
+PORTS = {7496: "TWS, live", 7497: "TWS, paper", 4001: "IB Gateway, live", 4002: "IB Gateway, paper"}
+_CLIENT_IDS = 8  # tried one after the other at the start
+_MESSAGES = MESSAGES_A_SECOND - 10  # a second; a gateway that stalls for a moment counts what waited as one burst
+_SAME_ID = 2  # how often the same client id is tried while it is taken: an old session lingers
+_log = logging.getLogger(__name__)
+
+Send = Callable[[Any, int], object]  # with the library's client and the number of the request
+
+
+class _Taken(NoConnection):
+    """Another program has the client id."""
+
+
+class _Socket:
+    """One connection: what is under way on it, until it breaks."""
+
+    def __init__(self, heard: Callable[[int, str], object], broke: Callable[[], object]) -> None:
+        self.ib = client_library().IB()
+        self.ib.client.MaxRequests = _MESSAGES
+        self.lost = _future()  # done when what is under way is lost
+        self.refused: dict[int, asyncio.Future[tuple[int, str]]] = {}
+        self.words: deque[str] = deque(maxlen=5)  # the last errors
+        self._heard, self._broke = heard, broke
+        self._turned_away = _future()
+        self.ib.errorEvent += self._on_error
+        self.ib.disconnectedEvent += self._on_disconnected
+        self.ib.client.conn.disconnected += self._on_closed
+
+    async def open(self, host: str, port: int, client_id: int, seconds: float) -> None:
+        """Connect; raise OSError, TimeoutError or _Taken."""
+        # Read-only: the library then does not even ask for orders.
+        opening = _watched(
+            asyncio.ensure_future(self.ib.connectAsync(host, port, client_id, timeout=seconds, readonly=True))
+        )
+        try:
+            await asyncio.wait({opening, self._turned_away}, return_when=asyncio.FIRST_COMPLETED)
+            if not opening.done():
+                raise self._turned_away.result()
+            await opening
+            read_columns(self.ib)
+        finally:
+            opening.cancel()
+            await asyncio.wait({opening})
+
+    def lose(self) -> None:
+        """End what is under way, and begin anew."""
+        lost, self.lost = self.lost, _future()
+        lost.set_result(None)
+
+    def hang_up(self) -> None:
+        """Close the connection."""
+        with contextlib.suppress(ConnectionError):  # it was not ready yet
+            self.ib.disconnect()
+        self.ib.client.disconnect()
+
+    def _on_error(self, request: int, code: int, text: str, _: Any) -> None:
+        text = self._without_accounts(text)
+        _log.info("gateway says", extra={"request": request, "code": code, "text": text})
+        if code == 326 and not self._turned_away.done():
+            self._turned_away.set_result(_Taken(text))
+        refused = self.refused.get(request)
+        if meaning(code, text) is not None:
+            self.words.append(f"error {code}: {text}")
+            if refused and not refused.done():
+                refused.set_result((code, text))
+        self._heard(code, text)
+
+    def _on_closed(self, _: str) -> None:
+        # Before the handshake is over, the library itself waits on until its timeout.
+        if not self._turned_away.done():
+            self._turned_away.set_result(ConnectionError("hung up"))
+
+    def _on_disconnected(self) -> None:
+        self.lose()
+        self._broke()
+
+    def _without_accounts(self, text: str) -> str:
+        for account in self.ib.client.getAccounts() if self.ib.client.isReady() else ():
+            text = text.replace(account, "(account)")
+        return text
+
+
+class Session:
+    """
+    A gateway that is reached again whenever the connection breaks.
+
+    Args:
+        client_id: the first to try; a later one where it is taken.
+    """
+
+    _ended: ClassVar[dict[str, float]] = {}  # when this process last left a gateway
+
+    def __init__(self, host: str, port: int, client_id: int, patience: Patience) -> None:
+        self.patience = patience
+        self.link = Link(patience.belief)
+        self._host, self._port, self._client_id = host, port, client_id
+        self._loop = asyncio.get_running_loop()
+        self._socket: _Socket | None = None
+        self._news = _future()
+        self._reconnecting: asyncio.Future[None] | None = None
+        self._asking_time = asyncio.Lock()
+        self._reasons: list[str] = []  # why calls wait
+        self._stopped = self._closed = False
+
+    @property
+    def waiting_for(self) -> str:
+        """Why a call waits that has nothing under way at a working gateway, "" where none does."""
+        return next((why for why in reversed(self._reasons.copy()) if why), "")
+
+    @property
+    def server_version(self) -> int:
+        """The version of the protocol that the gateway speaks, 0 without a connection."""
+        return self._socket.ib.client.serverVersion() if self._socket else 0
+
+    async def connect(self) -> None:
+        """
+        Connect for the first time.
+
+        Raises:
+            NoConnection: nobody listens, the handshake failed, or all client ids that we try are taken.
+        """
+        # The gateway counts the messages of a second over all connections: those of the last one too.
+        await asyncio.sleep(max(0.0, self._ended.get(self._where, 0.0) + 1 - time.monotonic()))
+        first = self._client_id
+        while True:
+            try:
+                await self._open()
+                return
+            except _Taken as error:
+                if self._client_id == first + _CLIENT_IDS - 1:
+                    raise NoConnection(
+                        f"the client ids {first} to {self._client_id} are all in use at {self._where} ({error}); "
+                        f"close other programs, or name one: ib://{self._where}?client_id=50"
+                    ) from error
+                self._next_id()
+
+    async def ready(self, kind: str = "history") -> None:
+        """
+        Return when a request of a kind may be sent: reconnect if need be, and wait while link or farm is down.
+
+        Raises:
+            NoConnection: the outage lasted longer than the patience.
+            Stopped: asked to.
+        """
+        began = self.time()
+        while why := await self._why_not(kind):
+            left = began + self.patience.outage - self.time()
+            if left <= 0:
+                raise self._out_of_patience(why)
+            _log.info("waiting for the gateway", extra={"reason": why})
+            await self.news(left, why)
+
+    async def ask(
+        self,
+        send: Send,
+        what: str,
+        seconds: float,
+        *,
+        kind: str = "history",
+        cancel: Send | None = None,
+        cancel_answered: bool = False,
+    ) -> Any:
+        """
+        Send a request, once `ready` has returned, and return its answer.
+
+        Args:
+            send: sends it.
+            what: names it in an error's text.
+            seconds: how long an answer may take, times of outage not counted.
+            cancel: sent when no answer came, or always where `cancel_answered`.
+
+        Raises:
+            Refused: the gateway answered with an error code.
+            LinkLost: the request was lost.
+            Unanswered: the time passed.
+            NoConnection: an outage lasted longer than the patience.
+        """
+        socket = self._living()
+        client = socket.ib.client
+        number = client.getReqId()
+        answer, lost = _watched(socket.ib.wrapper.startReq(number)), socket.lost
+        refused = socket.refused[number] = _future()
+        cancel_needed = True
+        try:
+            send(client, number)
+            await self._first({refused, answer, lost}, seconds, kind)
+            cancel_needed = not refused.done() and (cancel_answered or not answer.done())
+            return self._outcome(refused, answer, lost, kind, what)
+        finally:
+            del socket.refused[number]
+            if cancel and cancel_needed and client.isReady():
+                cancel(client, number)
+
+    async def time_there(self) -> datetime:
+        """
+        Return the gateway's time, UTC; a gateway that does not tell it is hung up on.
+
+        Raises:
+            Unanswered: it did not tell it.
+            LinkLost: the connection broke.
+        """
+        await self._connected()
+        return await self._asked_time()
+
+    async def deaf(self) -> bool:
+        """Return whether the connection is dead, which it then is for good: the next request makes a new one."""
+        try:
+            await self._asked_time()
+        except (Unanswered, LinkLost):
+            return True
+        return False
+
+    async def news(self, seconds: float, why: str) -> None:
+        """Return when something changed, at the latest after so many seconds; raise Stopped when asked to stop."""
+        self._check_stopped()
+        await self._any({self._news}, max(0.0, seconds), why)
+        self._check_stopped()
+
+    async def pause(self, seconds: float, why: str) -> None:
+        """Return after so many seconds; raise Stopped when asked to stop."""
+        until = self.time() + seconds
+        while (left := until - self.time()) > 0:
+            await self.news(left, why)
+
+    def tell(self) -> None:
+        """Wake whoever waits for news."""
+        news, self._news = self._news, _future()
+        news.set_result(None)
+
+    def stop(self) -> None:
+        """Let requests under way finish, and send no more."""
+        self._stopped = True
+        self.tell()
+
+    def close(self) -> None:
+        """Hang up; what is under way is lost."""
+        self._closed = True
+        if self._reconnecting:
+            self._reconnecting.cancel()
+        if self._socket:
+            self._socket.hang_up()
+        self._ended[self._where] = time.monotonic()
+
+    def disbelief(self) -> float:
+        """Return the seconds for which "no such instrument" is not to be believed; 0 where it is."""
+        return self.link.disbelief(self.time())
+
+    def time(self) -> float:
+        """Return the seconds of a clock that never goes back."""
+        return self._loop.time()
+
+    async def _asked_time(self) -> datetime:
+        async with self._asking_time:  # the library knows one such request at a time
+            socket = self._living()
+            answer, lost = _watched(socket.ib.wrapper.startReq("currentTime")), socket.lost
+            socket.ib.client.reqCurrentTime()
+            await asyncio.wait({answer, lost}, timeout=self.patience.connect, return_when=asyncio.FIRST_COMPLETED)
+            if lost.done():
+                raise link_lost()
+            if not answer.done():
+                socket.hang_up()
+                raise Unanswered(f"the gateway did not tell its time in {self.patience.connect:g} s; restart it")
+            moment: datetime = answer.result().astimezone(UTC)
+            return moment
+
+    # --- waiting
+
+    async def _why_not(self, kind: str) -> str:
+        await self._connected()
+        return self.link.why_not(kind)
+
+    async def _first(self, awaited: set[asyncio.Future[Any]], seconds: float, kind: str) -> None:
+        """Return when one of them is done or the time has passed; its clock stands still in an outage."""
+        left = {False: seconds, True: self.patience.outage}
+        while not any(one.done() for one in awaited):
+            why, began = self.link.why_not(kind), self.time()
+            if left[bool(why)] <= 0:
+                return
+            await self._any({*awaited, self._news}, left[bool(why)], why)
+            left[bool(why)] -= self.time() - began
+
+    async def _any(self, awaited: set[asyncio.Future[Any]], seconds: float, why: str) -> None:
+        """Return when one of them is done, at the latest after so many seconds; `why` is what this waits for."""
+        self._reasons.append(why)
+        try:
+            await asyncio.wait(awaited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._reasons.remove(why)
+
+    def _outcome(
+        self,
+        refused: asyncio.Future[tuple[int, str]],
+        answer: asyncio.Future[Any],
+        lost: asyncio.Future[None],
+        kind: str,
+        what: str,
+    ) -> Any:
+        if refused.done():
+            raise refusal(*refused.result(), what)
+        if answer.done() and not answer.exception():
+            return answer.result()
+        if lost.done() or isinstance(_failure(answer), ConnectionError):
+            raise link_lost()
+        if failure := _failure(answer):
+            raise Unanswered(f"the answer to {what} cannot be read ({failure}); run this again") from failure
+        if why := self.link.why_not(kind):
+            raise self._out_of_patience(why)
+        raise Unanswered(f"no word came for {what}")
+
+    def _check_stopped(self) -> None:
+        if self._stopped:
+            raise Stopped("stopped as asked, before it was sent; what is stored stays, run this again to go on")
+
+    # --- connecting
+
+    def _living(self) -> _Socket:
+        if self._closed or not self._socket or not self._socket.ib.client.isReady():
+            raise link_lost()
+        return self._socket
+
+    async def _connected(self) -> None:
+        """Return when there is a connection; all who need one wait for the same."""
+        self._check_stopped()
+        while not self._closed and not (self._socket and self._socket.ib.client.isReady()):
+            if self._reconnecting is None or self._reconnecting.done():
+                self._reconnecting = _watched(asyncio.ensure_future(self._reconnect()))
+            reconnecting = self._reconnecting
+            await asyncio.wait({reconnecting, self._news}, return_when=asyncio.FIRST_COMPLETED)
+            self._check_stopped()
+            if reconnecting.done():
+                reconnecting.result()
+
+    async def _reconnect(self) -> None:
+        began, backoff, taken = self.time(), self.patience.backoff, 0
+        while True:
+            try:
+                await self._open()
+                return
+            except NoConnection as error:
+                taken += isinstance(error, _Taken)
+                if self.time() - began > self.patience.outage:
+                    raise self._out_of_patience(str(error)) from error
+                _log.info("cannot connect yet", extra={"reason": str(error)})
+            if taken and taken % _SAME_ID == 0:
+                self._next_id()
+                taken = 0
+            await self.pause(backoff * random.uniform(0.5, 1.0), "the gateway is out of reach")
+            backoff = min(2 * backoff, self.patience.backoff_most)
+
+    async def _open(self) -> None:
+        began = self.time()
+        self.link.connecting()
+        socket = _Socket(self._on_heard, self._on_broke)
+        try:
+            await socket.open(self._host, self._port, self._client_id, self.patience.connect)
+        except (OSError, TimeoutError) as error:
+            raise NoConnection(self._why_no_connection(error, socket)) from error
+        self._socket = socket
+        self.link.connected(self.time())
+        self.tell()
+        version, seconds = self.server_version, round(self.time() - began, 3)
+        words = {"port": self._port, "client_id": self._client_id, "server_version": version, "seconds": seconds}
+        _log.info("connected", extra=words)
+
+    def _next_id(self) -> None:
+        self._client_id += 1
+        _log.warning("the client id is in use; trying the next", extra={"client_id": self._client_id})
+
+    def _on_heard(self, code: int, text: str) -> None:
+        losses = self.link.losses
+        if self.link.heard(code, text, self.time()):
+            if self._socket and self.link.losses > losses:
+                self._socket.lose()
+            self.tell()
+
+    def _on_broke(self) -> None:
+        self.link.disconnected()
+        self.tell()
+
+    # --- words
+
+    @property
+    def _where(self) -> str:
+        return f"{self._host}:{self._port}"
+
+    def _why_no_connection(self, error: BaseException, socket: _Socket) -> str:
+        if isinstance(error, ConnectionRefusedError):
+            return (
+                f"nobody listens on {self._where}; start TWS or IB Gateway and tick 'Enable ActiveX and Socket "
+                f"Clients' in its API settings (ports: {', '.join(f'{port} {what}' for port, what in PORTS.items())}), "
+                "or run: backtest emulator"
+            )
+        said = f" It said: {'; '.join(socket.words)}." if socket.words else ""
+        late = f"did not finish the handshake within {self.patience.connect:g} s"
+        how = late if isinstance(error, TimeoutError) else "hung up during the handshake"
+        return (
+            f"{self._where} accepts connections but {how}.{said} Is it a TWS or IB Gateway, is a window waiting there "
+            f"for a click, is client id {self._client_id} "
+            f"in use (another is ib://{self._where}?client_id={self._client_id + 1})?"
+        )
+
+    def _out_of_patience(self, why: str) -> NoConnection:
+        return NoConnection(
+            f"{why}, and that for {self.patience.outage:g} s; look at TWS or IB Gateway, then run this again: "
+            "what is stored stays"
+        )
+
+
+def link_lost() -> LinkLost:
+    """Return the error of a request that was lost on its way."""
+    return LinkLost("the connection to the gateway broke; what is stored stays, run this again to go on")
+
+
+def _future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
+
+
+def _watched(future: asyncio.Future[Any]) -> asyncio.Future[Any]:
+    """Return the future, whose failure is no noise where nobody waits for it any longer."""
+    future.add_done_callback(_failure)
+    return future
+
+
+def _failure(future: asyncio.Future[Any]) -> BaseException | None:
+    return future.exception() if future.done() and not future.cancelled() else None

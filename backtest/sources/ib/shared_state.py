@@ -1,0 +1,170 @@
+"""
+`State`: what outlives a session with a gateway: its paced requests and the steps that it taught us.
+
+One JSON file a gateway, read and written whole under a lock: programs that share a login share one budget.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from backtest.errors import UsageError
+from backtest.market.ib_limits import WINDOW_SECONDS
+from backtest.sources.ib.pacing import MARGIN, Ask, Budget
+
+_STEP = re.compile(r"\d+ [SDWMY]$")
+_BUSY_SECONDS = 0.02  # until a lock that another program holds is tried again
+_log = logging.getLogger(__name__)
+
+
+class State:
+    """
+    The budget and the learnt steps of a gateway; without a file they live as long as the object.
+
+    Args:
+        path: the file; None for none.
+        time_scale: how much faster than the clock the windows of the limits pass, as the emulator's may.
+
+    Raises:
+        UsageError: the file's folder cannot be made or written.
+    """
+
+    def __init__(self, path: Path | None = None, time_scale: float = 1.0) -> None:
+        self._path, self._scale = path, time_scale
+        self._kept: dict[str, Any] = {}
+        self._mine = threading.Lock()
+        if path:
+            _make_room(path)
+
+    def book(self, ask: Ask, now: float) -> float:
+        """
+        Book a paced request and return 0, or return the seconds after which to try again.
+
+        Args:
+            now: seconds since 1970: the programs that share the file have no other clock in common.
+        """
+        with self._content() as content:
+            if content is None:
+                return _BUSY_SECONDS
+            budget = self._budget(content, now)
+            delay = budget.delay(ask, now * self._scale)
+            if not delay:
+                budget.spend(ask, now * self._scale)
+            content["spent"] = [[at / self._scale, spent.request, spent.line, spent.weight] for at, spent in budget]
+            return delay / self._scale
+
+    def block(self, until: float) -> None:
+        """Let no paced request be sent before a time in seconds since 1970."""
+        with self._content(wait=True) as content:
+            if content is not None:
+                content["blocked_until"] = max(until, content.get("blocked_until", 0.0))
+
+    @property
+    def steps(self) -> dict[str, str]:
+        """The learnt steps by bar size."""
+        with self._content(wait=True) as content:
+            return dict((content or {}).get("steps", {}))
+
+    def learn(self, size: str, step: str) -> None:
+        """Keep how much a request for bars of a size may ask for."""
+        with self._content(wait=True) as content:
+            if content is not None:
+                content["steps"] = {**content.get("steps", {}), size: step}
+
+    def _budget(self, content: dict[str, Any], now: float) -> Budget:
+        # Where the clock was put back, what lies in the future must not block us for long.
+        blocked_until = min(content.get("blocked_until", 0.0), now + WINDOW_SECONDS / self._scale)
+        scaled = Budget(MARGIN * self._scale, blocked_until * self._scale)
+        for at, request, line, weight in sorted(content.get("spent", [])):
+            scaled.spend(Ask(request, line, weight), min(at, now) * self._scale)
+        return scaled
+
+    @contextlib.contextmanager
+    def _content(self, *, wait: bool = False) -> Iterator[dict[str, Any] | None]:
+        """Yield what is kept, and write it back where it changed; None where another program is at it."""
+        with self._mine:
+            if self._path is None:
+                yield self._kept
+                return
+            with _locked(self._path.with_suffix(".lock"), wait) as mine:
+                if not mine:
+                    yield None
+                    return
+                content = _read(self._path)
+                before = json.dumps(content)
+                yield content
+                if json.dumps(content) != before:
+                    _write(self._path, content)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, wait: bool) -> Iterator[bool]:
+    import fcntl
+
+    with path.open("w") as handle:
+        try:
+            # The kernel frees it with the process: never stale.
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _make_room(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".lock").touch()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error}); name another folder for the state") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return what is kept in a file; nothing where there is none, or none that we wrote."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if _sound(content):
+            return dict(content)
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        pass
+    _log.warning("the state of a gateway is damaged; it begins anew", extra={"path": str(path)})
+    return {}
+
+
+def _sound(content: Any) -> bool:
+    match content:
+        case {"spent": list(spent)} if not all(_sound_request(row) for row in spent):
+            return False
+        case {"steps": steps} if not (isinstance(steps, dict) and all(_STEP.match(str(v)) for v in steps.values())):
+            return False
+        case {"blocked_until": until} if not _is_time(until):
+            return False
+    return isinstance(content, dict) and isinstance(content.get("spent", []), list)
+
+
+def _sound_request(row: Any) -> bool:
+    match row:
+        case [at, str(), str(), int()]:
+            return _is_time(at)
+    return False
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    fresh = path.with_suffix(f".{os.getpid()}.tmp")
+    fresh.write_text(json.dumps(content), "utf-8")
+    fresh.replace(path)

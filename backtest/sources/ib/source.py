@@ -1,0 +1,507 @@
+"""
+`IbSource`: the client's end of the gateway socket: bars from TWS, IB Gateway or the emulator through ib_insync.
+
+ib_async, its heir, has the same names and is taken where it is installed. The source is called from anywhere and
+blocks: each public method hands over to a coroutine on the bridge's thread, where all that it shares is touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from backtest._clock import Clock, utc_now
+from backtest._suggest import there_are
+from backtest.errors import (
+    LinkLost,
+    NoData,
+    PacingViolation,
+    Refused,
+    SourceError,
+    Unanswered,
+    UnknownContract,
+    UsageError,
+)
+from backtest.market.bars import ContractDetails, Instrument, Series, Span
+from backtest.market.calendars import Session as Hours
+from backtest.market.ib_limits import LEGACY, PRACTICAL, SMALL_BAR_SECONDS, WINDOW_SECONDS
+from backtest.sources.base import Patience, Source
+from backtest.sources.ib import contracts, requests
+from backtest.sources.ib.decoder import cut
+from backtest.sources.ib.event_loop import Bridge
+from backtest.sources.ib.pacing import Ask, Flow
+from backtest.sources.ib.session import PORTS as PORTS
+from backtest.sources.ib.session import Session, link_lost
+from backtest.sources.ib.shared_state import State
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+T = TypeVar("T")
+LIMITS = {"practical": PRACTICAL, "legacy": LEGACY}
+
+_SILENCES = 3  # requests in a row without an answer, after which the gateway is to be restarted
+_SCHEDULE_VERSION, _SCHEDULE_DAYS = 165, 365  # the server version that knows schedules, days a call
+_SECONDS = {"S": 1, "D": 86_400, "W": 604_800, "M": 2_592_000}
+_PATIENT = Patience()
+_log = logging.getLogger(__name__)
+
+
+class IbSource(Source):
+    """
+    A connection to TWS, IB Gateway or the emulator; read-only. It may be used by many threads at once.
+
+    Args:
+        client_id: the first to try; a later one where it is taken.
+        state: a folder in which the budget and the learnt steps outlive the session, shared by all programs.
+        limits: how much a request may ask for at first: "practical" or "legacy".
+        time_scale: how much faster than the clock the windows of the limits pass, as the emulator's may.
+        clock: what day it is, where IB serves prices only up to now.
+        on_close: called when the source is closed.
+
+    Raises:
+        UsageError: the host is not this machine, or the folder cannot be written.
+        NoConnection: nobody listens, or the handshake failed.
+    """
+
+    name = "ib"
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 7497,
+        client_id: int = 1,
+        *,
+        patience: Patience = _PATIENT,
+        state: Path | None = None,
+        limits: str = "practical",
+        time_scale: float = 1.0,
+        clock: Clock = utc_now,
+        on_close: Callable[[], object] = lambda: None,
+    ) -> None:
+        _refuse_elsewhere(host)
+        self._patience, self._time_scale, self._clock, self._on_close = patience, time_scale, clock, on_close
+        self._base = _steps(limits)
+        self._state = State(state / _state_name(host, port) if state else None, time_scale)
+        self._flow = Flow()
+        self._known: dict[Instrument, ContractDetails] = {}
+        self._contracts: dict[Instrument, tuple[Any, ContractDetails]] = {}
+        self._qualifying: defaultdict[Instrument, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._heads: dict[tuple[Instrument, str], datetime | None] = {}
+        self._silences = self._in_a_row = 0  # requests without an answer, violations
+        self.requests = self.violations = 0  # bar requests sent, and violations of the pacing
+        self._bridge = Bridge()
+        try:
+            self._session = self._bridge.call(_connected(host, port, client_id, patience))
+        except BaseException:
+            self._bridge.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect; calls under way in other threads end with LinkLost; closing twice does nothing."""
+        if self._bridge.close(self._session.close):
+            self._on_close()
+
+    def stop(self) -> None:
+        """Let requests under way finish; calls that have not sent theirs raise Stopped, and so do later ones."""
+        self._bridge.tell(self._session.stop)
+
+    @property
+    def server_version(self) -> int:
+        """The version of the protocol that the gateway speaks, 0 without a connection."""
+        return self._session.server_version
+
+    @property
+    def waiting_for(self) -> str:
+        """Why nothing is sent for some call just now, such as a used-up budget; "" where no call waits."""
+        return self._session.waiting_for
+
+    @property
+    def outage(self) -> str:
+        """Why no request can be served just now: no connection, no link to IB, a broken data farm; "" for none."""
+        link = self._session.link
+        return link.why_not("history") or link.why_not("contracts")
+
+    def now(self) -> datetime:
+        """Return the gateway's time, UTC."""
+        return self._bridge.call(self._session.time_there())
+
+    def qualify(self, instrument: Instrument) -> ContractDetails:
+        """
+        Return what IB says of the instrument.
+
+        Raises:
+            UnknownContract: IB knows no such instrument; the text says which come near.
+            AmbiguousContract: several fit; the text lists them.
+        """
+        return self._bridge.call(self._qualified(instrument))[1]
+
+    def know(self, instrument: Instrument, details: ContractDetails) -> None:
+        """Take what IB said of an instrument earlier, so that it need not be asked again."""
+        if details.con_id:
+            self._known[instrument] = details
+
+    def near(self, text: str) -> list[str]:
+        """Return the instruments that IB finds by a symbol or a name, best first; none where it finds none."""
+        return self._bridge.call(self._near(text))
+
+    @property
+    def steps(self) -> Mapping[str, str]:
+        """How much one request may ask for, by bar size: the table's figure, or a smaller one that was learnt."""
+        learnt = {size: step for size, step in self._state.steps.items() if size in self._base}
+        return {**self._base, **{size: _shorter(step, self._base[size], size) for size, step in learnt.items()}}
+
+    def refuse(self, series: Series, span: Span, now: datetime) -> None:
+        """Raise UsageError for bars that IB never serves, before anything is asked for."""
+        requests.refuse_impossible(series, span, now)
+
+    def seconds_for(self, series: Series, windows: Sequence[Span]) -> float:
+        """Return how long it takes to fetch the windows, roughly, at IB's pacing."""
+        return requests.seconds_for(series, windows)
+
+    def windows(self, series: Series, gap: Span) -> list[Span]:
+        """Return the fewest windows that IB serves which cover the gap."""
+        return requests.windows(series, gap, self.steps)
+
+    def learn(self, series: Series, window: Span) -> list[Span]:
+        """Learn that a window was too long, and return smaller ones for it; itself where there are none."""
+        step, smaller = self._smaller(series, window)
+        if step:
+            self._state.learn(series.size.label, step)
+            _log.info("learnt a smaller step", extra={"series": str(series), "step": step})
+        return smaller
+
+    def halve(self, series: Series, window: Span) -> list[Span]:
+        """Return smaller windows for one that was not answered; itself where there are none."""
+        return self._smaller(series, window)[1]
+
+    def _smaller(self, series: Series, window: Span) -> tuple[str | None, list[Span]]:
+        if requests.open_ended(series):
+            return None, [window]
+        size, smaller = series.size.label, [window]
+        step: str | None = _shorter(self.steps[size], requests.duration(series, window, self._clock()), size)
+        while smaller == [window] and step and (step := requests.halved(step, series.size)):
+            smaller = requests.windows(series, window, {size: step})
+        return (None, [window]) if step is None or smaller == [window] else (step, smaller)
+
+    def fetch(self, series: Series, window: Span) -> pa.Table:
+        """
+        Return the bars of a window that `windows` named; wait where the gateway, its link or the budget says so.
+
+        Raises:
+            NoData: IB says that it has none.
+            Refused: IB answered with another error code; its subclasses say which.
+            Unanswered: no answer in time; says nothing about whether there are bars.
+            LinkLost: the request was lost; ask again.
+            NoConnection: an outage lasted longer than the patience.
+            Stopped: asked to, before the request was sent.
+        """
+        # What takes time to compute is computed here: the loop's thread serves every caller.
+        duration, end = requests.duration(series, window, self._clock()), requests.end_text(series, window)
+        return cut(self._bridge.call(self._fetch(series, window, duration, end)), window)
+
+    def provenance(self, series: Series, window: Span) -> dict[str, str]:
+        """Return how the window is asked for, by which client, and which version of the protocol answers."""
+        client = contracts.client_library()
+        return {
+            "vendor": "Interactive Brokers",
+            "end": requests.end_text(series, window),
+            "duration": requests.duration(series, window, self._clock()),
+            "format_date": "2",
+            "server_version": str(self.server_version),
+            "client": client.__name__,
+            "client_version": client.__version__,
+        }
+
+    def head(self, series: Series) -> datetime | None:
+        """Return when the first bar of the instrument's prices starts, UTC; a hint. None where IB does not say."""
+        return self._bridge.call(self._head(series))
+
+    def sessions(
+        self, instrument: Instrument, since: date, until: date, regular_hours: bool = True
+    ) -> list[Hours] | None:
+        """Return the sessions known by the dates, both included, as IB has them; None where it does not say."""
+        return self._bridge.call(self._sessions(instrument, since, until, regular_hours))
+
+    # --- contracts
+
+    async def _qualified(self, instrument: Instrument) -> tuple[Any, ContractDetails]:
+        if known := self._known.get(instrument):
+            return contracts.contract_of(instrument, known), known
+        async with self._qualifying[instrument]:
+            if instrument not in self._contracts:
+                self._contracts[instrument] = await self._believing(instrument, lambda: self._details(instrument))
+        return self._contracts[instrument]
+
+    async def _details(self, instrument: Instrument) -> tuple[Any, ContractDetails]:
+        contract = contracts.contract_of(instrument)
+        await self._session.ready("contracts")
+        found = await self._session.ask(
+            lambda client, number: client.reqContractDetails(number, contract),
+            f"contract details of {instrument}",
+            self._patience.answer,
+            kind="contracts",
+        )
+        return contracts.only(instrument, found)
+
+    async def _believing(self, instrument: Instrument, work: Callable[[], Awaitable[T]]) -> T:
+        """Return what the work does; "no such instrument" is asked again until it is to be believed."""
+        until = self._session.time() + self._patience.outage
+        while True:
+            try:
+                return await work()
+            except UnknownContract as error:
+                seconds = self._session.disbelief()
+                if not seconds or self._session.time() >= until:
+                    raise UnknownContract(f"{error}{await self._did_you_mean(instrument)}", error.code) from error
+                _log.info("not believed so soon after an outage", extra={"code": error.code, "seconds": seconds})
+            await self._session.pause(seconds, "the gateway has just come back")
+
+    async def _did_you_mean(self, instrument: Instrument) -> str:
+        found = await self._near(instrument.symbol) or await self._near(instrument.symbol[:-1])
+        return f"; did you mean {', '.join(found[:5])}?" if found else ""
+
+    async def _near(self, text: str) -> list[str]:
+        if not text:
+            return []
+        await self._session.ready("contracts")
+        try:
+            found = await self._session.ask(
+                lambda client, number: client.reqMatchingSymbols(number, text),
+                f"a search for {text!r}",
+                self._patience.connect,
+                kind="contracts",
+            )
+        except SourceError as error:
+            if error.scope == "all":
+                raise
+            return []  # a hint, not an answer
+        return contracts.matches(found)
+
+    # --- bars
+
+    async def _fetch(self, series: Series, window: Span, duration: str, end: str) -> pa.Table:
+        contract, _ = await self._qualified(series.instrument)
+        return await self._believing(series.instrument, lambda: self._bars(contract, series, window, duration, end))
+
+    async def _bars(self, contract: Any, series: Series, window: Span, duration: str, end: str) -> pa.Table:
+        what = f"{duration} of {series.short} up to {end or 'now'}"
+        paced = series.size.seconds <= SMALL_BAR_SECONDS
+        number = await self._turn(_ask(contract, series.prices, f"{series} {duration} {end}") if paced else None)
+        self.requests += 1
+        began = self._session.time()
+        seconds = self._patience.answer + self._flow.seconds_for(_expected_bars(series, window))
+        try:
+            bars: list[Any] = await self._session.ask(
+                _send_bars(contract, series, duration, end), what, seconds, cancel=_cancel
+            )
+            if not bars:
+                raise Unanswered(f"no bars and no word came for {what}")
+        except Unanswered as error:
+            raise await self._unanswered(error, number, paced, self._session.time() - began) from error
+        except PacingViolation:
+            self._violated(number)
+            raise
+        finally:
+            self._ended(number)
+        table = contracts.table(bars)
+        self._answered(series, number, paced, len(table), self._session.time() - began)
+        return table
+
+    async def _turn(self, ask: Ask | None) -> int:
+        """Return when the next request may be sent, and send it then at once: its number in the flow."""
+        while True:
+            await self._session.ready()
+            if not self._flow.may(ask is not None):
+                await self._session.news(self._patience.outage, "as many requests are under way as the gateway bears")
+            elif ask and (seconds := self._state.book(ask, time.time())):
+                _log.info("waiting for the request budget", extra={"seconds": round(seconds, 3)})
+                await self._session.pause(seconds, "the request budget is used up")
+            else:
+                return self._flow.sent(ask is not None)
+
+    def _ended(self, number: int) -> None:
+        self._flow.ended(number)
+        self._session.tell()
+
+    def _answered(self, series: Series, number: int, paced: bool, bars: int, seconds: float) -> None:
+        self._silences = self._in_a_row = 0
+        if not paced:
+            self._flow.answered(number, seconds, bars)
+        words = {"request": self.requests, "series": str(series), "bars": bars, "seconds": round(seconds, 3)}
+        _log.info("bars came", extra=words)
+
+    async def _unanswered(self, error: Unanswered, number: int, paced: bool, seconds: float) -> Exception:
+        """Return the error to raise when no answer came, after a look whether the gateway still lives."""
+        self._silences += 1
+        if not paced:
+            self._flow.congested(number)
+        if await self._session.deaf():
+            return link_lost()
+        advice = " TWS or IB Gateway should be restarted." if self._silences >= _SILENCES else ""
+        return Unanswered(
+            f"{error} in {seconds:.0f} s, which does not mean that there are none; "
+            f"what is stored stays, run this again to go on.{advice}"
+        )
+
+    def _violated(self, number: int) -> None:
+        """Let nothing paced be sent for a while, which doubles with each violation in a row."""
+        seconds = min(self._patience.answer * 2**self._in_a_row, WINDOW_SECONDS / self._time_scale)
+        self._in_a_row += 1
+        self.violations += 1
+        self._flow.congested(number)
+        self._state.block(time.time() + seconds)
+        _log.warning("the gateway counts more requests than we do", extra={"code": 162, "seconds": seconds})
+
+    # --- what helps to plan
+
+    async def _head(self, series: Series) -> datetime | None:
+        key = (series.instrument, series.prices)
+        if key not in self._heads:
+            contract, _ = await self._qualified(series.instrument)
+            number = await self._turn(_ask(contract, series.prices, f"head of {key}"))
+            try:
+                self._heads[key] = await self._asked_head(contract, series)
+            except PacingViolation:
+                self._violated(number)
+            except (Refused, Unanswered) as error:
+                _log.info("no head time stamp", extra={"series": str(series), "reason": str(error)})
+                self._heads[key] = None
+            except LinkLost:
+                return None  # the next call may be luckier
+            finally:
+                self._ended(number)
+        return self._heads.get(key)
+
+    async def _asked_head(self, contract: Any, series: Series) -> datetime:
+        moment: datetime = await self._session.ask(
+            lambda client, number: client.reqHeadTimeStamp(number, contract, series.prices, False, 2),
+            f"the head time stamp of {series.short}",
+            self._patience.answer,
+            cancel=lambda client, number: client.cancelHeadTimeStamp(number),
+            cancel_answered=True,  # it counts as open until then
+        )
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+    async def _sessions(
+        self, instrument: Instrument, since: date, until: date, regular_hours: bool
+    ) -> list[Hours] | None:
+        contract, _ = await self._qualified(instrument)
+        found: dict[datetime, Hours] = {}
+        last = until
+        while last >= since:
+            part = await self._schedule(contract, instrument, since, last, regular_hours)
+            if part is None:
+                return None
+            found |= {session.open: session for session in part if since <= session.day <= until}
+            earlier = [session.day for session in part if session.day <= last]
+            last = min(earlier) - timedelta(days=1) if earlier else date.min
+        return [found[opening] for opening in sorted(found)]
+
+    async def _schedule(
+        self, contract: Any, instrument: Instrument, since: date, until: date, regular_hours: bool
+    ) -> list[Hours] | None:
+        """Return the sessions of the last year at most, none where there are none, None where IB does not say."""
+        days = min(_SCHEDULE_DAYS, (until - since).days + 2)
+        end = f"{until + timedelta(days=1):%Y%m%d}-00:00:00"
+        number = await self._turn(None)
+        try:
+            if self._session.server_version < _SCHEDULE_VERSION:
+                return None
+            answer = await self._session.ask(
+                lambda client, number: client.reqHistoricalData(
+                    number, contract, end, f"{days} D", "1 day", "SCHEDULE", regular_hours, 1, False, []
+                ),
+                f"the schedule of {instrument}",
+                self._patience.answer,
+                cancel=_cancel,
+            )
+            return contracts.sessions_of(answer)
+        except NoData:
+            return []
+        except (Refused, Unanswered, ValueError, KeyError, AttributeError) as error:
+            _log.info("no schedule", extra={"instrument": str(instrument), "reason": str(error)})
+            return None
+        finally:
+            self._ended(number)
+
+
+async def _connected(host: str, port: int, client_id: int, patience: Patience) -> Session:
+    session = Session(host, port, client_id, patience)
+    await session.connect()
+    return session
+
+
+def _refuse_elsewhere(host: str) -> None:
+    try:
+        here = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        here = False
+    if not here:
+        raise UsageError(
+            f"{host!r} is not this machine; the gateway's socket is neither encrypted nor locked, so make a tunnel "
+            f"(ssh -L 4002:127.0.0.1:4002 {host}) and use ib://127.0.0.1:4002"
+        )
+
+
+def _steps(limits: str) -> Mapping[str, str]:
+    if limits not in LIMITS:
+        raise UsageError(f"no limits {limits!r}; {there_are(limits, LIMITS)}")
+    return LIMITS[limits]
+
+
+def _state_name(host: str, port: int) -> str:
+    return f"gateway-{'127.0.0.1' if host == 'localhost' else host.replace(':', '_')}-{port}.json"
+
+
+def _shorter(one: str, other: str, size: str) -> str:
+    """Return the step that asks for less; a year has 365 days where bars are daily, else 252 sessions."""
+    year = 86_400 * (365 if size in ("1 day", "1 week", "1 month") else 252)
+
+    def seconds(step: str) -> int:
+        number, unit = step.split()
+        return int(number) * _SECONDS.get(unit, year)
+
+    return min(one, other, key=seconds)
+
+
+def _ask(contract: Any, prices: str, request: str) -> Ask:
+    # As text: the state is a file. BID_ASK counts twice.
+    return Ask(
+        f"{contract.conId} {request}", f"{contract.conId}@{contract.exchange} {prices}", 1 + (prices == "BID_ASK")
+    )
+
+
+def _send_bars(contract: Any, series: Series, duration: str, end: str) -> Callable[[Any, int], object]:
+    words: tuple[Any, ...] = (
+        end,
+        duration,
+        contracts.wire_size(series),
+        series.prices,
+        series.regular_hours,
+        2,
+        False,
+        [],
+    )
+    return lambda client, number: client.reqHistoricalData(number, contract, *words)
+
+
+def _cancel(client: Any, number: int) -> None:
+    client.cancelHistoricalData(number)
+
+
+def _expected_bars(series: Series, window: Span) -> float:
+    return (window.end - window.start).total_seconds() / series.size.seconds

@@ -1,0 +1,1 @@
+"""Bars on disk as Parquet, and what was asked and answered."""

@@ -1,0 +1,1 @@
+"""Is a store as it was written, and are its bars complete?"""

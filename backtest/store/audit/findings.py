@@ -1,0 +1,240 @@
+"""
+Findings about stored bars: what is missing, and what looks wrong though it may be true.
+
+What can be told for certain is refused at the door (`checks.py`); here the rest is listed, and nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from backtest.errors import BadBars
+from backtest.market.bars import Series, Span, union
+from backtest.market.calendars import exact
+from backtest.market.checks import RATES, check_answer, column, seconds, session_edges
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from backtest.store.manifest import Answer
+
+Level = Literal["damage", "reject", "conflict", "hole", "warn", "note"]
+
+_DAY = 86_400  # seconds
+_SPIKE, _SPIKES = 0.08, 40  # a step inside a session: at least, and times the usual step
+_TICKS = 5  # a step of fewer is none, whatever it is in percent of a small price
+_FROZEN, _FROZEN_DAYS = 30, 5  # equal bars in a row
+_THIN = 0.1  # of bars that repeat the one before: then an instrument seldom trades, and no feed is frozen
+_THREEFOLD = 3.0  # overnight; real news moved AAPL to 0.53 of its price on 2000-09-29, and wrong units by ten
+_NEAR = (0.005, 0.03)  # how near a ratio is to that of a split: four usual nights, within these bounds
+_NIGHTS = 4
+_LONG_AGO = 7 * _DAY  # bars farther apart are not compared
+# 5:4 and 4:3 are left out: so far prices move by themselves (META fell to 0.756 on 2022-02-03).
+_SPLITS = {"3:2": 3 / 2, "5:2": 5 / 2, **{f"{n}:1": float(n) for n in (*range(2, 11), 12, 15, 20, 25, 30, 40, 50, 100)}}
+_SPLIT_KINDS = ("STK", "FUND", "CFD")
+_LEAPING = ("OPT", "FOP", "WAR")  # prices that double in a minute with nothing wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """
+    What a check found, where, and what it is called in messages.
+
+    Levels: damage (a file is not what was written), reject (bars that would be refused at the door), conflict (an
+    answer in quarantine that still disagrees), hole (a session without a bar that nobody said to be empty), warn (may
+    be true), note (nothing to do).
+    """
+
+    check: str
+    level: Level
+    text: str
+    at: datetime | None = None  # the first bar or session
+    count: int = 1  # bars, sessions or files
+    path: str = ""
+
+
+def inspect_bars(bars: pa.Table, series: Series, answers: Sequence[Answer] | None = None) -> list[Finding]:
+    """
+    Return what is missing from the bars of a series, and what looks wrong in them, in the order of the checks.
+
+    Args:
+        answers: what was asked and answered; without it every session counts as asked for, none as confirmed empty.
+    """
+    if not len(bars):
+        return []
+    return [
+        *_refused(bars, series),
+        *_missing_sessions(bars, series, answers),
+        *_missing_minutes(bars, series),
+        *_nights(bars, series),
+        *_spikes(bars, series),
+        *_frozen(bars, series),
+    ]
+
+
+def session_bars(bars: pa.Table, series: Series) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Return start, end (seconds since 1970) and number of bars of each session from the first bar's to the last one's.
+
+    Empty where the calendar is not known, and for weeks and months.
+    """
+    stamps = seconds(bars)
+    starts, ends = session_edges(series, series.regular_hours)
+    if not len(stamps) or not len(starts) or series.size.seconds > _DAY:
+        nothing = np.array([], np.int64)
+        return nothing, nothing, nothing
+    chosen = slice(np.searchsorted(ends, stamps[0], side="right"), np.searchsorted(starts, stamps[-1], side="right"))
+    starts, ends = starts[chosen], ends[chosen]
+    return starts, ends, np.searchsorted(stamps, ends) - np.searchsorted(stamps, starts)
+
+
+def expected_bars(series: Series, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return how many bars each session has at least where every one is there; 1 where that is not known."""
+    if series.size.daily or not series.regular_hours or not exact(series.instrument):
+        return np.ones(len(starts), np.int64)
+    return np.asarray(
+        np.maximum((ends - starts) // series.size.seconds, 1)
+    )  # hours may begin at the half or at the full one
+
+
+def inside(spans: Iterable[Span], starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return which of the sessions lie wholly in the spans."""
+    joined = union(spans)
+    if not joined:
+        return np.zeros(len(starts), bool)
+    firsts, lasts = (np.array([getattr(one, name).timestamp() for one in joined]) for name in ("start", "end"))
+    row = np.searchsorted(firsts, starts, side="right") - 1
+    return np.asarray((row >= 0) & (lasts[np.maximum(row, 0)] >= ends))
+
+
+# --- missing
+
+
+def _refused(bars: pa.Table, series: Series) -> Iterator[Finding]:
+    try:
+        check_answer(bars, series)
+    except BadBars as error:
+        yield Finding("rules", "reject", str(error))
+
+
+def _missing_sessions(bars: pa.Table, series: Series, answers: Sequence[Answer] | None) -> Iterator[Finding]:
+    starts, ends, counts = session_bars(bars, series)
+    empty = counts == 0
+    said_empty = inside([one.span for one in answers or () if not one.bars], starts, ends)
+    asked = np.ones(len(starts), bool) if answers is None else inside([one.span for one in answers], starts, ends)
+    # Holidays of forex and futures are not in our calendars.
+    level: Level = "hole" if exact(series.instrument) else "warn"
+    for first, last in runs(empty & ~said_empty & asked):
+        yield _hole(level, starts[first], starts[last], last - first + 1, "nobody said that there are none")
+    for first, last in runs(empty & ~said_empty & ~asked):
+        yield _hole("warn", starts[first], starts[last], last - first + 1, "never asked for")
+
+
+def _hole(level: Level, first: int, last: int, count: int, why: str) -> Finding:
+    days = f"{_moment(first):%Y-%m-%d}" + (f" to {_moment(last):%Y-%m-%d}" if last > first else "")
+    what = "1 session has" if count == 1 else f"{count:,} sessions have"
+    return Finding("sessions", level, f"{what} no bar, {days}: {why}", _moment(first), int(count))
+
+
+def _missing_minutes(bars: pa.Table, series: Series) -> Iterator[Finding]:
+    starts, ends, counts = session_bars(bars, series)
+    expected = expected_bars(series, starts, ends)
+    for row in np.flatnonzero((counts > 0) & (counts < expected)):
+        missing, day = int(expected[row] - counts[row]), _moment(starts[row])
+        yield Finding(
+            "minutes", "warn", f"{missing:,} of {expected[row]:,} bars missing on {day:%Y-%m-%d}", day, missing
+        )
+
+
+# --- prices
+
+
+def _nights(bars: pa.Table, series: Series) -> Iterator[Finding]:
+    """Yield openings far from the close before: by the ratio of a split, or more than threefold."""
+    if series.instrument.kind in _LEAPING or series.prices in RATES:
+        return
+    stamps, opens, closes = seconds(bars), column(bars, "open"), column(bars, "close")
+    rows = np.flatnonzero(_opens_session(stamps, series)) + 1
+    near = np.diff(stamps)[rows - 1] <= max(_LONG_AGO, 2 * series.size.seconds)
+    rows = rows[near & (opens[rows] > 0) & (closes[rows - 1] > 0)]
+    steps = np.log(opens[rows] / closes[rows - 1])
+    usual = float(np.median(np.abs(steps))) if len(steps) else 0.0
+    near_by = min(max(_NIGHTS * usual, _NEAR[0]), _NEAR[1])
+    for row, step in zip(rows, steps, strict=True):
+        if abs(step) < np.log(1.4):
+            continue
+        name = _split(abs(step), near_by) if series.instrument.kind in _SPLIT_KINDS else ""
+        if name or abs(step) > np.log(_THREEFOLD):
+            yield _night(_moment(stamps[row]), float(np.exp(step)), name)
+
+
+def _opens_session(stamps: np.ndarray, series: Series) -> np.ndarray:
+    """Return of each bar but the first whether it opens a session."""
+    starts, _ = session_edges(series, series.regular_hours)
+    place = np.searchsorted(starts, stamps, side="right") if len(starts) else stamps // _DAY
+    return np.ones(len(stamps) - 1, bool) if series.size.daily else np.diff(place) != 0
+
+
+def _split(step: float, near_by: float) -> str:
+    return next((name for name, ratio in _SPLITS.items() if abs(step - np.log(ratio)) < near_by), "")
+
+
+def _night(at: datetime, ratio: float, split: str) -> Finding:
+    moved = f"{at:%Y-%m-%d} opens at {ratio:.4g} of the close before"
+    if not split:
+        return Finding("jump", "warn", f"{moved}: wrong units?", at)
+    name = split if ratio < 1 else ":".join(reversed(split.split(":")))
+    return Finding("split", "warn", f"{moved}, as after a split of {name}", at)
+
+
+def _spikes(bars: pa.Table, series: Series) -> Iterator[Finding]:
+    """Yield the bars that are far from the one before, inside a session; neighbours are one finding."""
+    if series.size.daily or len(bars) < 2 or series.instrument.kind in _LEAPING or series.prices in RATES:
+        return
+    stamps, closes = seconds(bars), column(bars, "close")
+    before, high, low = closes[:-1], column(bars, "high")[1:], column(bars, "low")[1:]
+    moves = np.maximum(np.abs(high - before), np.abs(low - before))
+    steps = moves / (before if low.min() > 0 and before[0] > 0 else np.median(np.abs(closes)) or 1.0)
+    within = ~_opens_session(stamps, series)
+    limit = max(_SPIKES * float(np.median(steps[within])), _SPIKE) if within.any() else np.inf
+    for first, _ in runs(within & (steps > limit) & (moves > _TICKS * _tick(closes))):
+        at = _moment(stamps[first + 1])
+        yield Finding("spike", "warn", f"a step of {steps[first]:.3g} times the price at {at:%Y-%m-%d %H:%M:%S}Z", at)
+
+
+def _tick(closes: np.ndarray) -> float:
+    moves = np.abs(np.diff(closes))
+    moved = moves[moves > 0]
+    return float(moved.min()) if len(moved) else 0.0
+
+
+def _frozen(bars: pa.Table, series: Series) -> Iterator[Finding]:
+    """Yield the runs of equal bars; of those without volume only where the instrument trades all the time."""
+    stamps, volume = seconds(bars), np.nan_to_num(column(bars, "volume"))
+    same = np.ones(len(stamps) - 1, bool)
+    for name in ("open", "high", "low", "close"):
+        values = column(bars, name)
+        same &= values[1:] == values[:-1]
+    same &= volume[1:] == volume[:-1]
+    wanted = _FROZEN_DAYS if series.size.daily else _FROZEN
+    found = [(first, last) for first, last in runs(same) if last - first + 2 >= wanted]
+    others = same.sum() - sum(last - first + 1 for first, last in found)
+    for first, last in found:
+        if volume[first] > 0 or others <= _THIN * len(same):
+            at, count = _moment(stamps[first]), int(last - first + 2)
+            yield Finding("frozen", "warn", f"{count:,} equal bars from {at:%Y-%m-%d %H:%M}Z", at, count)
+
+
+def runs(mask: np.ndarray) -> list[tuple[int, int]]:
+    """Return the first and last place of each run of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return [(int(first), int(after) - 1) for first, after in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _moment(stamp: int) -> datetime:
+    return datetime.fromtimestamp(int(stamp), UTC)

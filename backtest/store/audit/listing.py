@@ -1,0 +1,117 @@
+"""`list_series`: what a store holds, series by series, from the manifests alone: no bar is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest._suggest import did_you_mean_stored
+from backtest.errors import DamagedStore, NoBars
+from backtest.market.bars import Series
+from backtest.market.checks import session_edges
+from backtest.store.audit.findings import inside
+
+if TYPE_CHECKING:
+    from backtest.store.manifest import Manifest
+    from backtest.store.store import Store
+
+_DAY = 86_400  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """
+    A series of a store.
+
+    `expected` counts the sessions from the first bar to the last, `sessions` those of them that were asked for and
+    answered, `missing` those that are not stored and not known to be empty; None where no calendar is known.
+    """
+
+    series: Series
+    first: datetime | None
+    last: datetime | None
+    bars: int
+    bytes: int
+    content: str
+    covered: tuple[tuple[str, str], ...]
+    updated: datetime | None
+    sessions: int | None = None
+    expected: int | None = None
+    missing: int | None = None
+    problem: str = ""  # why nothing more is known: its manifest is damaged
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as JSON's types; times are ISO 8601, UTC."""
+        return {
+            "series": self.series.short,
+            "from": self.first.isoformat() if self.first else None,
+            "to": self.last.isoformat() if self.last else None,
+            "bars": self.bars,
+            "sessions": self.sessions,
+            "sessions_expected": self.expected,
+            "sessions_missing": self.missing,
+            "bytes": self.bytes,
+            "updated": self.updated.isoformat() if self.updated else None,
+            "content": self.content,
+            "covered": [list(span) for span in self.covered],
+            "problem": self.problem,
+        }
+
+
+def list_series(store: Store, wanted: Sequence[Series] = ()) -> list[Entry]:
+    """
+    Return an entry of each series of the store, or of those that are wanted; a damaged one says so.
+
+    Raises:
+        NoBars: a wanted series is not in the store.
+    """
+    return [_entry(one, store) for one in [store.named(one) for one in wanted] or store.series()]
+
+
+def _entry(series: Series, store: Store) -> Entry:
+    try:
+        manifest = store.manifest_or_empty(series)
+    except DamagedStore as error:
+        return Entry(series, None, None, 0, 0, "", (), None, problem=str(error))
+    if not manifest.generation:
+        hint = did_you_mean_stored(series, store)
+        raise NoBars(f"{series.short} is not in {store.root}; see what is: backtest ls --store {store.root}{hint}")
+    segments = manifest.segments
+    first, last = (
+        (datetime.fromisoformat(segments[0].first), datetime.fromisoformat(segments[-1].last))
+        if segments
+        else (None, None)
+    )
+    return Entry(
+        series,
+        first,
+        last,
+        manifest.rows,
+        sum(segment.bytes for segment in segments),
+        manifest.content,
+        tuple((span.start.isoformat(), span.end.isoformat()) for span in manifest.coverage),
+        max((answer.at for answer in manifest.answers), default=None),
+        *(_sessions(series, manifest, first, last) if first and last else ()),
+    )
+
+
+def _sessions(series: Series, manifest: Manifest, first: datetime, last: datetime) -> tuple[int, int, int] | tuple[()]:
+    """Return the sessions asked for, all of them, and those that are missing; nothing where no calendar is known."""
+    starts, ends = session_edges(series, series.regular_hours)
+    if not len(starts) or series.size.seconds > _DAY:
+        return ()
+    chosen = slice(
+        int(np.searchsorted(ends, first.timestamp(), side="right")),
+        int(np.searchsorted(starts, last.timestamp(), side="right")),
+    )
+    starts, ends = starts[chosen], ends[chosen]
+    asked = int(np.count_nonzero(inside(manifest.coverage, starts, ends)))
+    missing = len(starts) - asked
+    if series.size.daily:  # a bar is a session
+        said_empty = inside([answer.span for answer in manifest.answers if not answer.bars], starts, ends)
+        missing = max(missing, len(starts) - int(np.count_nonzero(said_empty)) - manifest.rows)
+    return asked, len(starts), missing

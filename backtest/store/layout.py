@@ -1,0 +1,108 @@
+"""How a store lies in its folder: the mark that makes it one, the files of a series, and what is none of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from backtest.errors import BadStore, DamagedStore
+from backtest.store.files import TEMPORARY, locked, make_folders, read_file, sync_folder, write_file
+from backtest.store.manifest import FORMAT, Manifest, Segment
+
+MARK = "STORE.json"
+"""The file that makes a folder a store, and says its format."""
+
+MARKS = {1: b'{"format": 1}', 2: b'{"format": 2, "what": "bars of ib-backtest"}\n'}  # no flipped byte makes another
+LARGEST_MARK = 4096  # bytes of it
+
+
+def format_of(root: Path) -> int | None:
+    """
+    Return the format of the store in a folder, None where there is none yet.
+
+    Raises:
+        BadStore: the folder holds something else, or a store of a later version.
+        DamagedStore: the mark cannot be read.
+    """
+    mark = root / MARK
+    data = _bytes_if_any(mark)
+    if data is None and root.exists() and not _is_empty(root):
+        data = _bytes_if_any(mark)  # by now: another process may be beginning the store, and the mark comes first
+        if data is None:
+            raise BadStore(f"{root} is not a store (it has no {MARK}); name another folder with --store")
+    if data is None:
+        return None
+    for number, text in MARKS.items():
+        if data == text:
+            return number
+    if (number := format_in(data)) > FORMAT:
+        raise BadStore(f"{mark} says format {number}, this version knows {FORMAT}; install a newer ib-backtest")
+    raise DamagedStore(f"{mark} cannot be read; it should say {MARKS[FORMAT].decode().strip()}")
+
+
+def mark_store(root: Path) -> None:
+    """Mark a folder as a store of the newest format, before anything of it is written."""
+    if format_of(root) == FORMAT:
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(root / ".lock"):
+        if format_of(root) != FORMAT:
+            write_file(root / MARK, MARKS[FORMAT])
+        make_folders(root, root)
+        sync_folder(root)
+        for leftover in root.glob(f"{TEMPORARY}*"):
+            leftover.unlink(missing_ok=True)
+
+
+def format_in(data: bytes) -> int:
+    """Return the format that a mark says; 0 where it says none."""
+    try:
+        number = json.loads(data)["format"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return 0
+    return number if type(number) is int else 0
+
+
+def _is_empty(folder: Path) -> bool:
+    # What a writer that was killed left behind does not count.
+    return folder.is_dir() and all(path.name.startswith((TEMPORARY, ".lock")) for path in folder.iterdir())
+
+
+def has_bars(folder: Path) -> bool:
+    """Return whether a folder looks like that of a series."""
+    return os.path.lexists(folder / "manifest.json") or any(folder.glob("bars/*.parquet"))
+
+
+def strays(folder: Path, manifest: Manifest) -> list[Path]:
+    """Return what killed writers left in the folder of a series."""
+    stored, archived = names_of(manifest.segments), names_of(manifest.archived)
+    return [
+        *(path for path in files_in(folder / "bars") if path.name not in stored),
+        *(path for path in files_in(folder / "archive") if path.name not in archived),
+        *(path for path in files_in(folder) if path.name.startswith(TEMPORARY)),
+    ]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files of a folder by name, none where there is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return [
+                folder / name for name in sorted(one.name for one in entries if not one.is_dir(follow_symlinks=False))
+            ]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def names_of(segments: Iterable[Segment]) -> set[str]:
+    """Return the names of the files of segments."""
+    return {segment.file for segment in segments}
+
+
+def _bytes_if_any(mark: Path) -> bytes | None:
+    try:
+        return read_file(mark, LARGEST_MARK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None

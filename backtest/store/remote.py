@@ -1,0 +1,241 @@
+"""
+Stores elsewhere: one at a URL, such as s3://bucket/bars, is read as if it were a folder.
+
+Credentials are found by the library that speaks to the server; a URL that holds any is refused, and no message of
+ours repeats what a server said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from errno import ENOENT
+from pathlib import Path
+from typing import Any, NoReturn, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from backtest import _arguments
+from backtest._clock import Clock, utc_now
+from backtest.errors import BadStore, DamagedStore, NoConnection, UsageError
+from backtest.market.bars import Series, refuse_made, series_of
+from backtest.store.layout import LARGEST_MARK, MARK, format_in
+from backtest.store.manifest import FORMAT, LARGEST, Manifest, Segment, of_bytes
+from backtest.store.store import Store
+
+_OPTIONS = ("region", "endpoint_override", "scheme")  # as pyarrow names them
+_TRIES = 5  # of a manifest that is being replaced while it is read
+_THREADS = 8  # that fetch segments: the way is long, not narrow
+_AGAIN = "remove it there, and run: backtest publish URL"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a store lies: the parts of a URL that may be shown, and the options of its server."""
+
+    scheme: str
+    bucket: str
+    prefix: str
+    options: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, url: str) -> Place:
+        """
+        Return the place that a URL names.
+
+        Raises:
+            UsageError: it is no URL of a store, or holds a login; then the text does not repeat it.
+        """
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # such as half a bracket around an address; its words repeat the URL, and a login in it
+            raise UsageError("the URL of the store cannot be read; write s3://BUCKET/PREFIX") from None
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if "@" in "".join([parts.netloc, parts.path, *options.values()]) or set(options) - set(_OPTIONS):
+            raise UsageError(
+                "the URL of the store holds a login or an option other than "
+                f"{', '.join(_OPTIONS)}; credentials belong in the environment, such as AWS_ACCESS_KEY_ID"
+            )
+        if not re.fullmatch(r"[A-Za-z0-9._-]*", parts.netloc) or bool(parts.netloc) == (parts.scheme == "file"):
+            raise UsageError("the URL names no bucket; write s3://BUCKET/PREFIX, or file:///FOLDER")
+        return cls(parts.scheme, parts.netloc, unquote(parts.path).strip("/"), options)
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.bucket}/{self.prefix}"
+
+
+def open_store(place: str | Path) -> Store:
+    """
+    Return the store in a folder, or the one at a URL (s3://BUCKET/PREFIX), which can only be read.
+
+    Raises:
+        UsageError: the URL is none of a store, or holds a login.
+        BadStore: something else is there, or nothing at a URL.
+        NoConnection: the server cannot be reached, or refuses.
+    """
+    if isinstance(place, str) and "://" in place:  # never shown: there may be a login in it
+        return RemoteStore(place)
+    return Store(_arguments.path(place, "the store", "write its folder, such as data/bars, or s3://BUCKET/PREFIX"))
+
+
+def store_of(given: Store | str | Path) -> Store:
+    """
+    Return a store that was given as one, or by its folder or URL.
+
+    Raises:
+        UsageError, BadStore, NoConnection: as `open_store`.
+    """
+    return given if isinstance(given, Store) else open_store(given)
+
+
+def open_folder(place: str | Path, clock: Clock = utc_now) -> Store:
+    """
+    Return the store in a folder; for those who write, at the time that the clock says.
+
+    Raises:
+        UsageError: it is a URL.
+    """
+    if "://" in str(place):
+        raise UsageError("a store at a URL is only read; write to a folder, then run: backtest publish URL")
+    return Store(_arguments.path(place, "the store", "write its folder, such as data/bars"), clock)
+
+
+class RemoteStore(Store):
+    """
+    A store at a URL, read through `pyarrow.fs`; each read sees one state, whoever publishes meanwhile.
+
+    Segments never change, so each is fetched once and kept in a temporary folder as long as this object lives.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.place, self._url, self.clock = Place.parse(url), url, utc_now
+        self.root = cast(Path, str(self.place))  # a text: it stands in messages only, and a path would lose a slash
+        self._files, self._top = _filesystem(url, self.place)
+        self._format()
+        self._fetched = Path(tempfile.mkdtemp(prefix="ib-backtest-"))
+        weakref.finalize(self, shutil.rmtree, self._fetched, ignore_errors=True)
+
+    def __reduce__(self) -> tuple[type[RemoteStore], tuple[str]]:
+        return RemoteStore, (self._url,)  # another process fetches for itself
+
+    def series(self) -> list[Series]:
+        """Return every series of the store, in the order of their spelling."""
+        names = [name.split("/") for name in self._names("")]
+        keys = {"/".join(name[:4]) for name in names if len(name) > 4 and name[4] in ("manifest.json", "bars")}
+        return sorted(map(Series.parse, keys), key=lambda one: one.key)
+
+    def folder(self, series: Series | str) -> NoReturn:
+        """Refuse: there is no folder."""
+        raise UsageError(f"{self.place} is no folder; read {series_of(series).short} through the store")
+
+    def write(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: a store at a URL is only read."""
+        raise UsageError(f"{self.place} is only read; write to a folder, then run: backtest publish URL")
+
+    replace = prune = quarantine = discard_aside = staging = drop = write
+
+    def _format(self) -> int:
+        try:
+            number = format_in(self._bytes(MARK, LARGEST_MARK))
+        except FileNotFoundError:
+            raise BadStore(f"there is no store at {self.place}; bring one there: backtest publish URL") from None
+        if not number:
+            raise DamagedStore(f"{MARK} of {self.place} does not say a format; restore it")
+        if number > FORMAT:
+            raise BadStore(f"{self.place} has format {number}, this version knows {FORMAT}; upgrade ib-backtest")
+        return number
+
+    def _read_manifest(self, series: Series) -> Manifest | None:
+        refuse_made(series.instrument)
+        name = f"{series.key}/manifest.json"
+        for attempt in range(_TRIES):
+            try:
+                return of_bytes(self._bytes(name, LARGEST), f"{self.place}/{name}", series)
+            except FileNotFoundError:
+                break
+            except DamagedStore:
+                # Replaced between two requests of the library, it comes back torn, which its hash tells.
+                if attempt == _TRIES - 1:
+                    raise
+        if self._names(f"{series.key}/bars"):
+            raise DamagedStore(f"{self.place}/{name} is lost while its bars are there; run: backtest publish URL")
+        return None
+
+    def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[Path]:
+        from concurrent.futures import ThreadPoolExecutor
+
+        stored = {segment.file for segment in manifest.segments}
+        folders = {False: f"{series.key}/archive", True: f"{series.key}/bars"}
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return list(pool.map(lambda one: self._fetch(f"{folders[one.file in stored]}/{one.file}", one), segments))
+
+    def _fetch(self, name: str, segment: Segment) -> Path:
+        """Return where a segment lies from now on."""
+        path = self._fetched / segment.sha256
+        if not path.exists():
+            data = self._bytes(name, segment.bytes)
+            if hashlib.sha256(data).hexdigest() != segment.sha256:
+                raise DamagedStore(f"{self.place}/{name} is not what was published (its SHA-256 differs); {_AGAIN}")
+            beside = path.with_suffix(f".{threading.get_ident()}")
+            beside.write_bytes(data)
+            beside.replace(path)  # another thread may be looking for it
+        return path
+
+    def _bytes(self, name: str, limit: int) -> bytes:
+        try:
+            with explained(self.place), self._files.open_input_file(f"{self._top}/{name}") as file:
+                check_size(f"{self.place}/{name}", file.size(), limit)
+                data: bytes = file.read()
+        except FileNotFoundError:
+            raise FileNotFoundError(ENOENT, "not published", f"{self.place}/{name}") from None
+        return data
+
+    def _names(self, folder: str) -> list[str]:
+        """Return the names of all files below a folder, from the top."""
+        from pyarrow.fs import FileSelector
+
+        selector = FileSelector(f"{self._top}/{folder}".rstrip("/"), recursive=True, allow_not_found=True)
+        with explained(self.place):
+            found = self._files.get_file_info(selector)
+        return [one.path.removeprefix(f"{self._top}/") for one in found if one.is_file]
+
+
+# --- the libraries
+
+
+def _filesystem(url: str, place: Place) -> tuple[Any, str]:
+    from pyarrow.fs import FileSystem
+
+    with explained(place):
+        try:
+            files, path = FileSystem.from_uri(url)
+        except ValueError as error:
+            raise UsageError(f"{place} cannot be opened; write s3://BUCKET/PREFIX, or file:///FOLDER") from error
+    return files, path.rstrip("/")
+
+
+def check_size(name: str, size: int, limit: int) -> None:
+    """Raise DamagedStore for a file that has more bytes than one of its kind may have: it may be a stranger's."""
+    if size > limit:
+        raise DamagedStore(f"{name} has {size:,} bytes, more than the {limit:,} that it may have; {_AGAIN}")
+
+
+@contextlib.contextmanager
+def explained(place: Place, kind: type[Exception] = OSError) -> Iterator[None]:
+    """Raise what a library raised as NoConnection, without the words of the server: they repeat who asked."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, kind) as error:
+        said = re.search(r"AWS Error [A-Z_]+|status [0-9]{3} [A-Za-z ]+|error sending request", str(error))
+        raise NoConnection(
+            f"{place} cannot be used ({said[0] if said else type(error).__name__}); see to the address, the network "
+            "and the credentials in the environment, such as AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION"
+        ) from None

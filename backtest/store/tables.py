@@ -1,0 +1,98 @@
+"""Tables of bars in the order of time: cut, joined, compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from backtest.errors import BadBars, Conflict
+from backtest.market.bars import Series, Span, schema
+from backtest.store.manifest import period_of, period_unit
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def check_inside(bars: pa.Table, span: Span, series: Series) -> None:
+    """Raise BadBars if bars lie outside of the span."""
+    if len(bars) and (bars["time"][0].as_py() not in span or bars["time"][-1].as_py() not in span):
+        first, last = bars["time"][0].as_py(), bars["time"][-1].as_py()
+        raise BadBars(f"bars of {series.short} from {first} to {last} lie outside what was asked for: {span}")
+
+
+def by_period(bars: pa.Table, series: Series) -> dict[str, pa.Table]:
+    """Return the bars of each period."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    unit = period_unit(series)
+    if not unit or not len(bars):
+        return {"all": bars} if len(bars) else {}
+    starts = pc.floor_temporal(bars["time"], unit=unit).cast(pa.int64()).combine_chunks()
+    ends = pc.run_end_encode(starts).run_ends.to_pylist()
+    rows = zip([0, *ends], ends, strict=False)
+    return {period_of(series, bars["time"][row].as_py()): bars.slice(row, end - row) for row, end in rows}
+
+
+def joined(tables: Iterable[pa.Table]) -> pa.Table:
+    """Return all bars as one table."""
+    import pyarrow as pa
+
+    filled = [table for table in tables if len(table)]
+    return pa.concat_tables(filled) if filled else schema().empty_table()
+
+
+def between(bars: pa.Table, span: Span) -> pa.Table:
+    """Return the bars in the span."""
+    start, end = _rows(bars, span)
+    return bars.slice(start, end - start)
+
+
+def around(bars: pa.Table, span: Span, new: pa.Table) -> list[pa.Table]:
+    """Return the bars with those in the span exchanged for new ones, in three parts."""
+    start, end = _rows(bars, span)
+    return [bars.slice(0, start), new, bars.slice(end)]
+
+
+def _rows(bars: pa.Table, span: Span) -> tuple[int, int]:
+    """Return the first row in the span and the first after it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    moments = pa.array([span.start, span.end], pa.timestamp("us", tz="UTC"))
+    start, end = (pc.sum(pc.less(bars["time"], moment)).as_py() or 0 for moment in moments)
+    return start, end
+
+
+def differing(stored: pa.Table, bars: pa.Table) -> list[int]:
+    """Return the rows of the stored bars that the answer does not have, or has otherwise."""
+    import pyarrow.compute as pc
+
+    if not len(stored):
+        return []
+    again = bars.filter(pc.is_in(bars["time"], value_set=stored["time"].combine_chunks()))
+    if again.equals(stored):
+        return []
+    places = pc.index_in(stored["time"], value_set=bars["time"].combine_chunks())
+    same = pc.is_valid(places)
+    for old, new in zip(stored.columns[1:], bars.take(places).columns[1:], strict=True):
+        equal = pc.fill_null(pc.equal(old, new), False)
+        same = pc.and_(same, pc.or_(equal, pc.and_(pc.is_null(old), pc.is_null(new))))
+    return [row for row, one in enumerate(same.to_pylist()) if not one]
+
+
+def conflict(series: Series, stored: pa.Table, bars: pa.Table, differing: list[int]) -> Conflict:
+    """Return the error that says how stored bars and an answer differ, by the first of these rows."""
+    import pyarrow.compute as pc
+
+    (first,) = stored.slice(differing[0], 1).to_pylist()
+    answer = bars.filter(pc.equal(bars["time"], stored["time"][differing[0]])).to_pylist()
+    return Conflict(
+        f"{len(differing)} of {len(stored)} stored bars of {series.short} are different in the new answer, "
+        f"the first at {first['time']}: stored {_prices(first)}, new {_prices(answer[0]) if answer else 'none'}; "
+        "the stored bars were kept"
+    )
+
+
+def _prices(row: Mapping[str, Any]) -> str:
+    return " ".join(f"{row[name]:g}" for name in ("open", "high", "low", "close"))

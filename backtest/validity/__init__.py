@@ -1,0 +1,1 @@
+"""Is a result skill or luck?"""

@@ -1,0 +1,270 @@
+"""`compare`: runs side by side on the sessions that all of them have, and whether their Sharpe ratios differ."""
+
+from __future__ import annotations
+
+import html
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest import _arguments
+from backtest.errors import UsageError
+from backtest.metrics.benchmark import correlation
+from backtest.metrics.measurement import Stats, measure_returns
+from backtest.metrics.returns import Undefined, excess_returns, why_no_deviation
+from backtest.metrics.sharpe_tests import CONFIDENCE, probability_of_no_difference, sharpe_difference_error
+from backtest.metrics.table import METRICS
+from backtest.validity.validation import SAMPLES, block_length, block_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from backtest.runs.record import RunResult
+
+_GROUPS = ("return", "risk", "drawdown")  # what can be said of some of a run's sessions
+COLUMNS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown")  # of the short table
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far the Sharpe ratio of a run is from that of the first, and how likely it would be so by chance alone."""
+
+    run: str
+    first: str
+    sharpe: float  # a year, this run's minus the first one's
+    low: float  # the interval of it, by bootstrap
+    high: float
+    p: float  # two-sided, by Jobson and Korkie's test as corrected by Memmel
+    p_bootstrap: float  # two-sided, by the bootstrap of the interval
+    block: float  # mean length of its blocks of sessions
+
+    def __str__(self) -> str:
+        if self.sharpe != self.sharpe:
+            return f"{self.run} or {self.first} has no Sharpe ratio in these sessions: there is no test."
+        if self.p != self.p:
+            return f"{self.run} and {self.first} have the same Sharpe ratio in whatever sessions: there is no test."
+        ends = f"{_ratio(self.low)} to {_ratio(self.high)} at {CONFIDENCE:.0%}".replace("%", " %")
+        return (
+            f"{self.run}: its Sharpe ratio less that of {self.first} is {_ratio(self.sharpe)} ({ends}); "
+            f"p {_equal(self.p)} after Jobson, Korkie and Memmel, {_probability(self.p_bootstrap)} by "
+            f"bootstrap: {'they differ' if self.differ else 'that may be chance'}."
+        )
+
+    @property
+    def differ(self) -> bool:
+        """Whether both tests say so, at 95 %."""
+        return max(self.p, self.p_bootstrap) < 1 - CONFIDENCE
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Comparison:
+    """Runs side by side: their numbers on the sessions that all have, and each one's difference from the first."""
+
+    runs: tuple[str, ...]
+    stats: tuple[Stats, ...]
+    days: np.ndarray  # the sessions that all runs have, datetime64[D], shape (n,)
+    returns: np.ndarray  # of each run in these, shape (runs, n)
+    differences: tuple[Difference, ...]  # of every run but the first
+    left_out: int  # sessions that some run has and some lacks
+    samples: int
+    seed: int
+
+    @property
+    def basis(self) -> str:
+        """What the numbers rest on, and how the differences were tested."""
+        left_out = f" {self.left_out:,} sessions that not all runs have were left out." if self.left_out else ""
+        alone = " Each p is of its comparison alone." if len(self.differences) > 1 else ""
+        return (
+            f"{self.stats[0].basis}{left_out} Intervals by {self.samples:,} stationary bootstraps of pairs of "
+            f"sessions, seed {self.seed}.{alone}"
+        )
+
+    def rows(self) -> list[list[str]]:
+        """Return a row a run as people read it: name, COLUMNS, difference of the Sharpe ratio, and p."""
+        tests = [["", ""], *([_ratio(one.sharpe), _probability(one.p)] for one in self.differences)]
+        return [
+            [run, *(METRICS[name].text(stats[name]) for name in COLUMNS), *test]
+            for run, stats, test in zip(_short(self.runs), self.stats, tests, strict=True)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON: None where a number is not defined."""
+        rows = [
+            {"run": run, "stats": {name: stats.to_dict()[name] for name in _names()}}
+            for run, stats in zip(self.runs, self.stats, strict=True)
+        ]
+        differences = [{key: _known(value) for key, value in asdict(one).items()} for one in self.differences]
+        definitions = {name: METRICS[name].definition for name in _names()}
+        return {"runs": rows, "differences": differences, "basis": self.basis, "definitions": definitions}
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a column a run and a row a number, in the units that the labels name."""
+        import pandas as pd
+
+        labels = [METRICS[name].label for name in _names()]
+        columns = [stats.to_series() for stats in self.stats]
+        rows = [index for index in columns[0].index if index.rpartition(" [")[0] in labels or index in labels]
+        return pd.concat([column[rows] for column in columns], axis=1, keys=self.runs)
+
+    def __repr__(self) -> str:
+        lines = [f"{run}: {self._line(stats)}" for run, stats in zip(self.runs, self.stats, strict=True)]
+        wrapper = textwrap.TextWrapper(80, subsequent_indent="  ", break_on_hyphens=False)
+        return "\n".join(map(wrapper.fill, [*lines, *map(str, self.differences), self.basis]))
+
+    def _line(self, stats: Stats) -> str:
+        return ", ".join(f"{METRICS[name].label} {METRICS[name].text(stats[name])}" for name in COLUMNS)
+
+    def _repr_html_(self) -> str:
+        heads = ["Run", *(METRICS[name].label for name in COLUMNS), "Sharpe − first", "p"]
+        table = _html_row("th", heads) + "".join(_html_row("td", row) for row in self.rows())
+        words = "".join(f"<p>{html.escape(str(one))}</p>" for one in self.differences)
+        return f"<table>{table}</table>{words}<p><small>{html.escape(self.basis)}</small></p>"
+
+
+def compare(results: Iterable[RunResult | str | Path], samples: int = SAMPLES, seed: int = 0) -> Comparison:
+    """
+    Return runs side by side, on the sessions that all of them have, with a test of each one's Sharpe ratio.
+
+    Two tests are made of each run's difference from the first run: Jobson and Korkie's with Memmel's correction, which
+    takes returns for independent and normal, and a stationary bootstrap of pairs of sessions, which does not.
+
+    Args:
+        results: two runs or more, or the folders of kept ones, or their names in runs/; the first is the one that the
+            others are compared with.
+        samples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Raises:
+        BadStore: a folder holds no run.
+        UsageError: an argument cannot be read, there are fewer than two runs, no session that all have, or other rates
+            or sessions a year.
+
+    Source: Ledoit and Wolf (2008), "Robust Performance Hypothesis Testing with the Sharpe Ratio", for the bootstrap of
+    the difference; here with blocks of random length, and not studentised.
+    """
+    import pandas as pd
+
+    example = "write two runs or more, or the folders of kept ones, such as ['runs/sma', 'runs/ema']"
+    runs = [_run_of(one, example) for one in _arguments.several(results, "the runs", example)]
+    samples, seed = _arguments.whole(samples, "samples", 1), _arguments.seed_of(seed)
+    _check(runs)
+    every = [result.returns for result in runs]
+    common = pd.concat(every, axis=1, join="inner", keys=range(len(every)))
+    if common.empty:
+        raise UsageError(f"there is no session that all of {_names_of(runs)} have; compare runs of the same time")
+    spec = runs[0].spec
+    rate, periods = spec.risk_free, spec.sessions_a_year
+    returns = common.to_numpy().T
+    first, *others = (excess_returns(one, rate, periods) for one in returns)
+    return Comparison(
+        tuple(result.run for result in runs),
+        tuple(measure_returns(common[n], risk_free=rate, periods=periods) for n in common),
+        pd.DatetimeIndex(common.index).tz_localize(None).to_numpy().astype("datetime64[D]"),
+        returns,
+        tuple(
+            _difference(result.run, runs[0].run, own, first, periods, samples, seed)
+            for result, own in zip(runs[1:], others, strict=True)
+        ),
+        len(pd.concat(every, axis=1)) - len(common),
+        samples,
+        seed,
+    )
+
+
+def _run_of(given: RunResult | str | Path, example: str) -> RunResult:
+    from backtest.runs.kept import locate
+    from backtest.runs.record import RunResult
+
+    if isinstance(given, RunResult):
+        return given
+    return RunResult.load(locate("runs", str(_arguments.path(given, "a run", example))))
+
+
+def _check(results: Sequence[RunResult]) -> None:
+    if len(results) < 2:
+        raise UsageError(f"there is nothing to compare with in {len(results)} run; name two or more")
+    for name, words in (("risk_free", "risk-free rates"), ("sessions_a_year", "sessions a year")):
+        values = sorted({getattr(result.spec, name) for result in results})
+        if len(values) > 1:
+            raise UsageError(
+                f"the runs were measured with different {words} ({', '.join(f'{value:g}' for value in values)}), so "
+                "that their Sharpe ratios are not alike; run them with the same"
+            )
+
+
+def _names_of(results: Sequence[RunResult]) -> str:
+    return ", ".join(result.run for result in results)
+
+
+def _difference(
+    run: str, first: str, own: np.ndarray, other: np.ndarray, periods: float, samples: int, seed: int
+) -> Difference:
+    block = max(block_length(one) for one in (own, other, own**2, other**2))
+    sharpe, error = _tested(own, other)
+    if error != error:
+        return Difference(run, first, sharpe * math.sqrt(periods), error, error, error, error, block)
+    drawn = _drawn(own, other, block, samples, seed)
+    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]) * math.sqrt(periods)
+    # Davison and Hinkley (1997): what was seen is one of the draws, so that no p is 0.
+    p_bootstrap = (1 + np.sum(np.abs(drawn - sharpe) >= abs(sharpe))) / (1 + len(drawn))
+    return Difference(
+        run, first, sharpe * math.sqrt(periods), float(low), float(high),
+        probability_of_no_difference(sharpe, error), float(p_bootstrap), block,
+    )  # fmt: skip
+
+
+def _tested(own: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Return the difference of the ratios of a session, and its standard error."""
+    if reason := why_no_deviation(own) or why_no_deviation(other):
+        return Undefined(reason), Undefined(reason)
+    first, second = (float(one.mean() / one.std(ddof=1)) for one in (own, other))
+    return first - second, sharpe_difference_error(first, second, correlation(own, other), len(own))
+
+
+def _drawn(own: np.ndarray, other: np.ndarray, block: float, samples: int, seed: int) -> np.ndarray:
+    random, pairs = np.random.default_rng(seed), np.stack([own, other])
+    drawn = np.full(samples, np.nan)
+    for n in range(samples):
+        both = pairs[:, block_rows(len(own), block, random)]
+        spreads = both.std(axis=1, ddof=1)
+        if spreads.all():  # else only sessions without a position were drawn
+            ratios = both.mean(axis=1) / spreads
+            drawn[n] = ratios[0] - ratios[1]
+    return np.asarray(drawn[np.isfinite(drawn)])
+
+
+def _names() -> list[str]:
+    return [name for name, metric in METRICS.items() if metric.group in _GROUPS]
+
+
+def _short(runs: Sequence[str]) -> Sequence[str]:
+    """Return the names of runs without the keys at their ends, where they are still different."""
+    found = [run.rpartition("-")[0] or run for run in runs]
+    return found if len(set(found)) == len(runs) else runs
+
+
+def _ratio(value: float) -> str:
+    return METRICS["sharpe"].text(value)
+
+
+def _probability(value: float) -> str:
+    text = METRICS["probabilistic_sharpe"].text(value)
+    return "<0.001" if text == "0.000" else text
+
+
+def _equal(p: float) -> str:
+    text = _probability(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _html_row(cell: str, words: Sequence[str]) -> str:
+    return "<tr>" + "".join(f"<{cell}>{html.escape(word)}</{cell}>" for word in words) + "</tr>"

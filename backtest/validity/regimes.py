@@ -1,0 +1,159 @@
+"""
+`regimes`: a run sliced by the market it was in, rising or falling, calm or rough.
+
+The regime of a session is told from the sessions before it, so that it could have been known in time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest import _arguments
+from backtest.errors import UsageError
+from backtest.metrics.account import hold, hold_name, sample, session_ends
+from backtest.metrics.drawdown import max_drawdown
+from backtest.metrics.measurement import check_result
+from backtest.metrics.returns import equity_of, returns_of, sharpe, total_return, volatility
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from backtest.runs.record import RunResult
+
+TREND = 200  # sessions of the mean that a bull market is above; the usual one for daily prices
+ROUGH = 63  # sessions of a volatility: a quarter
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """The sessions of a kind, put one after another, and what the run and the market made of them."""
+
+    name: str
+    sessions: int
+    share: float  # of all sessions
+    total_return: float
+    volatility: float  # a year
+    sharpe: float
+    max_drawdown: float
+    market: float  # total return of buy and hold in the same sessions
+
+
+@dataclass(frozen=True)
+class Regimes:
+    """A row a regime; the first is all sessions, the last those that are too early to tell, if any."""
+
+    rows: list[Regime]
+    basis: str  # how they were told apart
+
+    def __getitem__(self, name: str) -> Regime:
+        rows = {row.name: row for row in self.rows}
+        return rows[_arguments.word(name, "the name of a regime", rows)]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a frame, by name."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(row) for row in self.rows]).set_index("name")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON: None where a number is not defined."""
+        rows = [{name: _for_json(value) for name, value in asdict(row).items()} for row in self.rows]
+        return {"basis": self.basis, "regimes": {row["name"]: row for row in rows}}
+
+    def __repr__(self) -> str:
+        return f"{self.frame.round(4).to_string()}\n{self.basis}"
+
+    def _repr_html_(self) -> str:
+        return f"{self.frame.round(4).to_html()}<p><small>{self.basis}</small></p>"
+
+
+def regimes(result: RunResult, trend: int = TREND, rough: int = ROUGH) -> Regimes:
+    """
+    Return a run in bull and bear markets, and in those of high and low volatility.
+
+    The market is the run's benchmark, or its own series held evenly. It is a bull market where the session before
+    closed at or above the mean of the last `trend` closes, and one of high volatility where the deviation of the last
+    `rough` returns was above the median of all such deviations until then.
+
+    Raises:
+        UsageError: a number of sessions is below 2.
+    """
+    check_result(result, "result")
+    trend, rough = _arguments.whole(trend, "trend"), _arguments.whole(rough, "rough")
+    if trend < 2 or rough < 2:
+        raise UsageError(f"{trend} and {rough} sessions tell no trend and no volatility; name 2 or more")
+    run = sample(result)
+    market = hold(result)[session_ends(result.record)]
+    moves = returns_of(np.concatenate([[result.spec.cash], market]))
+    bull, known_trend = rising(market, trend)
+    high, known_rough = turbulent(moves, rough)
+    chosen = {
+        "all": np.ones(len(moves), bool),
+        "bull": bull & known_trend,
+        "bear": ~bull & known_trend,
+        "high volatility": high & known_rough,
+        "low volatility": ~high & known_rough,
+        "too early to tell": ~known_trend & ~known_rough,
+    }
+    rate: Any = run.risk_free
+    rows = [_regime(name, which, run.returns, moves, rate, run.periods) for name, which in chosen.items()]
+    basis = (
+        f"{hold_name(result)}: bull where the session before closed at or above the mean of {trend} closes, high "
+        f"volatility where that of {rough} sessions was above its median until then."
+    )
+    return Regimes([row for row in rows if row.sessions or row.name != "too early to tell"], basis)
+
+
+def rising(closes: np.ndarray, trend: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each session whether the close before is at or above the mean of so many, and if that is known."""
+    above, known = np.zeros(len(closes), bool), np.arange(len(closes)) >= trend
+    if known.any():
+        windows = np.lib.stride_tricks.sliding_window_view(closes, trend)[:-1]
+        above[trend:] = windows[:, -1] >= windows.mean(axis=1)
+    return above, known
+
+
+def turbulent(moves: np.ndarray, rough: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each session if the last moves before deviate more than the median so far, and if that is known."""
+    above, known = np.zeros(len(moves), bool), np.arange(len(moves)) > rough  # the first deviation has no other
+    if known.any():
+        deviations = np.lib.stride_tricks.sliding_window_view(moves, rough)[:-1].std(axis=1, ddof=1)
+        above[rough:] = deviations > np.fromiter(_medians(deviations), float, len(deviations))
+    return above, known
+
+
+def _medians(values: np.ndarray) -> Iterator[float]:
+    """Yield the median of the values up to each one."""
+    from bisect import insort
+
+    seen: list[float] = []
+    for value in values.tolist():
+        insort(seen, value)
+        middle = len(seen) // 2
+        yield seen[middle] if len(seen) % 2 else (seen[middle - 1] + seen[middle]) / 2
+
+
+def _regime(
+    name: str, which: np.ndarray, returns: np.ndarray, moves: np.ndarray, risk_free: float, periods: float
+) -> Regime:
+    own, equity = returns[which], equity_of(returns[which])
+    return Regime(
+        name=name,
+        sessions=len(own),
+        share=len(own) / len(which) if len(which) else math.nan,
+        total_return=total_return(equity),
+        volatility=volatility(own, periods),
+        sharpe=sharpe(own, risk_free, periods),
+        max_drawdown=max_drawdown(equity),
+        market=total_return(equity_of(moves[which])),
+    )
+
+
+def _for_json(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
