@@ -16,15 +16,19 @@ if TYPE_CHECKING:
     from backtest.engine.feed import replay
     from backtest.engine.simulation import run
     from backtest.errors import BacktestError
-    from backtest.market.bars import BarSize, Instrument, Series, Span
+    from backtest.market.series import BarSize, Instrument, Series
+    from backtest.market.span import Span
     from backtest.metrics.measurement import measure, measure_returns
     from backtest.metrics.table import METRICS
     from backtest.report.figures import FIGURES
     from backtest.report.run_page import write_comparison, write_report
-    from backtest.research.out_of_sample.walk_forward import cross_validate, walk_forward
+    from backtest.research.out_of_sample.cross_validation import cross_validate
+    from backtest.research.out_of_sample.walk_forward import walk_forward
     from backtest.research.search.sweeps import Sweep, sweep
-    from backtest.runs.record import RunResult, RunSpec
-    from backtest.sources.base import Source, connect
+    from backtest.runs.record import RunResult
+    from backtest.runs.spec import RunSpec
+    from backtest.sources.base import Source
+    from backtest.sources.connect import connect
     from backtest.store.publishing import publish
     from backtest.store.remote import open_store
     from backtest.store.store import Store
@@ -33,19 +37,19 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BacktestError": "errors",
-    "BarSize": "market.bars",
-    "Instrument": "market.bars",
-    "Series": "market.bars",
-    "Span": "market.bars",
+    "BarSize": "market.series",
+    "Instrument": "market.series",
+    "Series": "market.series",
+    "Span": "market.span",
     "Store": "store.store",
     "open_store": "store.remote",
     "publish": "store.publishing",
     "Source": "sources.base",
-    "connect": "sources.base",
+    "connect": "sources.connect",
     "download": "downloads.downloader",
     "replay": "engine.feed",
     "COSTS": "engine.account.commissions",
-    "RunSpec": "runs.record",
+    "RunSpec": "runs.spec",
     "RunResult": "runs.record",
     "run": "engine.simulation",
     "METRICS": "metrics.table",
@@ -54,7 +58,7 @@ _HOMES = {
     "compare": "validity.comparison",
     "Sweep": "research.search.sweeps",
     "sweep": "research.search.sweeps",
-    "cross_validate": "research.out_of_sample.walk_forward",
+    "cross_validate": "research.out_of_sample.cross_validation",
     "regimes": "validity.regimes",
     "walk_forward": "research.out_of_sample.walk_forward",
     "FIGURES": "report.figures",

@@ -20,7 +20,9 @@ import numpy as np
 import pandas as pd
 from bokeh_sampledata import stocks
 
-from backtest.market.bars import ContractDetails, Series, Span, table_of
+from backtest.market.bars import table_of
+from backtest.market.series import ContractDetails, Series
+from backtest.market.span import Span
 from backtest.store.store import Store
 
 HERE = Path(__file__).resolve().parent

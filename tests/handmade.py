@@ -8,7 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from backtest.runs.record import RunResult, RunSpec, round_trips
+from backtest.runs.record import RunResult
+from backtest.runs.round_trips import round_trips
+from backtest.runs.spec import RunSpec
 
 AAPL = "AAPL-STK-SMART-USD/1day/TRADES/rth"
 STAMP = pa.timestamp("us", tz="UTC")

@@ -60,6 +60,6 @@ class Ledger:
 
 
 def _series(name: str):
-    from backtest.market.bars import Series
+    from backtest.market.series import Series
 
     return Series.parse(name)

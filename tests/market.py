@@ -8,8 +8,9 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from backtest.market.bars import ContractDetails, Series, table_of
+from backtest.market.bars import table_of
 from backtest.market.calendars import Session, sessions, span_of_sessions
+from backtest.market.series import ContractDetails, Series
 from backtest.store.store import Store
 
 if TYPE_CHECKING:

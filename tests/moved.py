@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest.baselines.baseline import Baseline
-from backtest.baselines.causes import Scene, repeat
+from backtest.baselines.causes import repeat
+from backtest.baselines.changes import Scene
 from backtest.engine.simulation import run
-from backtest.market.bars import Series, table_of
+from backtest.market.bars import table_of
 from backtest.market.calendars import span_of_sessions
+from backtest.market.series import Series
 from backtest.store.store import Store
 
 if TYPE_CHECKING:

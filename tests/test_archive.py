@@ -16,8 +16,10 @@ from backtest.emulator.archive import Archive, end_of
 from backtest.emulator.contracts import made_up_number
 from backtest.emulator.protocol import BarsRequest, ContractQuery, HeadRequest
 from backtest.errors import Refused
-from backtest.market.bars import Instrument, Series, Span, table_of
+from backtest.market.bars import table_of
 from backtest.market.calendars import span_of_sessions
+from backtest.market.series import Instrument, Series
+from backtest.market.span import Span
 from backtest.store.store import Store
 
 NOW = datetime(2025, 1, 2, 15, tzinfo=UTC)

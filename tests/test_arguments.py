@@ -16,9 +16,9 @@ from backtest import Series, Span, Store
 from backtest.engine.account.commissions import costs_named, costs_of
 from backtest.errors import NoBars, UsageError
 from backtest.market import arrays
-from backtest.market.bars import asked_span
+from backtest.market.span import asked_span
 from backtest.research.out_of_sample.folds import session_count
-from backtest.research.search.executors import Point, job_of
+from backtest.research.search.job import Point, job_of
 
 AAPL, MSFT = Series.parse("AAPL/1day"), Series.parse("MSFT/1day")
 SINCE, UNTIL = "2003-01-02", "2003-12-31"

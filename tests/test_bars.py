@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backtest.errors import BadBars, UsageError
-from backtest.market.bars import PRICES, BarSize, Instrument, Series, Span, check_bars, rows_digest, table_of, union
+from backtest.market.bars import check_bars, rows_digest, table_of
+from backtest.market.series import PRICES, BarSize, Instrument, Series
+from backtest.market.span import Span, union
 
 NOON = datetime(2024, 1, 2, 12, tzinfo=UTC)
 

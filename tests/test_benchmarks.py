@@ -16,7 +16,7 @@ import sweeping
 import timing
 
 from backtest.engine.feed import replay
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.research.search.trials import Trials
 
 DAILY = Series.parse("MADE/1day")

@@ -20,11 +20,12 @@ from backtest.engine.account.commissions import IbFixed
 from backtest.engine.feed import replay
 from backtest.engine.lean.broker import LeanBroker, is_still
 from backtest.engine.lean.cerebro import Cerebro
-from backtest.engine.lean.lines import _window_sums
+from backtest.engine.lean.indicators import _window_sums
 from backtest.engine.lean.orders import LeanPosition
 from backtest.engine.recorder import Recorder
 from backtest.engine.simulation import run
-from backtest.market.bars import Series, table_of
+from backtest.market.bars import table_of
+from backtest.market.series import Series
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 

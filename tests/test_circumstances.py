@@ -17,7 +17,7 @@ from stores.make_store import daily, days
 
 from backtest.engine import provenance
 from backtest.engine.simulation import run
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.store.store import Store
 
 AAPL = "AAPL-STK-SMART-USD/1day/TRADES/rth"

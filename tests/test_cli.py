@@ -12,7 +12,7 @@ from stores.make_store import daily, days
 
 from backtest.cli import progress
 from backtest.cli.app import COMMANDS, main
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.research.search.sweeps import Progress
 from backtest.store.store import Store
 

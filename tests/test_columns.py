@@ -4,8 +4,9 @@ from datetime import UTC, date, datetime
 import pytest
 
 from backtest.emulator.server import Gateway
-from backtest.market.bars import Series, Span
-from backtest.sources.base import connect
+from backtest.market.series import Series
+from backtest.market.span import Span
+from backtest.sources.connect import connect
 from backtest.sources.ib.contracts import client_library
 from backtest.sources.ib.decoder import cut, read_columns
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from backtest import compare, write_comparison
 from backtest.cli.app import main
 from backtest.errors import UsageError
-from backtest.metrics.returns import equity_of, sharpe
+from backtest.metrics.ratios import sharpe
+from backtest.metrics.returns import equity_of
 from backtest.metrics.sharpe_tests import probability_of_no_difference, sharpe_difference_error
 from backtest.metrics.table import METRICS
 from backtest.report.figures import draw_growth

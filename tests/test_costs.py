@@ -8,21 +8,16 @@ from datetime import UTC, date, datetime, timedelta
 import backtrader as bt
 import pytest
 
-from backtest.engine.account.commissions import (
-    COSTS,
-    SEC_FEE,
-    Borrowing,
-    MonthlyVolume,
-    costs_named,
-    model_for,
-    regulatory_fees,
-    tiered,
-)
+from backtest.engine.account.borrowing import Borrowing
+from backtest.engine.account.commissions import COSTS, MonthlyVolume, costs_named, model_for, tiered
+from backtest.engine.account.fees import SEC_FEE, regulatory_fees
 from backtest.engine.simulation import run
 from backtest.errors import UsageError
-from backtest.market.bars import Series, Span, table_of
+from backtest.market.bars import table_of
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.metrics.account import sample as account
-from backtest.runs.record import RunSpec
+from backtest.runs.spec import RunSpec
 from backtest.store.store import Store
 
 AAPL = Series.parse("AAPL/1day")

@@ -11,7 +11,7 @@ from backtest.cli.app import main
 from backtest.emulator.faults import Faults
 from backtest.emulator.server import Gateway
 from backtest.errors import UsageError
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.onboarding.doctor import (
     examine,
     listening,

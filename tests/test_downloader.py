@@ -23,8 +23,10 @@ from backtest.errors import (
     UnknownContract,
     UsageError,
 )
-from backtest.market.bars import Series, Span
-from backtest.sources.base import Patience, connect
+from backtest.market.series import Series
+from backtest.market.span import Span
+from backtest.sources.base import Patience
+from backtest.sources.connect import connect
 from backtest.store.store import Store
 
 AAPL = Series.parse("AAPL/1day")

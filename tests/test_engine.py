@@ -7,7 +7,9 @@ import pytest
 from backtest.engine.simulation import run
 from backtest.engine.strategy import load, parameters
 from backtest.errors import NoBars, StrategyError, UsageError
-from backtest.market.bars import Series, Span, table_of
+from backtest.market.bars import table_of
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.store.store import Store
 
 DAILY = Series.parse("AAPL/1day")

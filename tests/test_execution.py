@@ -13,7 +13,9 @@ from backtest.engine.account.commissions import COSTS
 from backtest.engine.execution import Slippage
 from backtest.engine.simulation import run
 from backtest.errors import NoBars, UsageError
-from backtest.market.bars import Series, Span, table_of
+from backtest.market.bars import table_of
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.research.lookahead import look_ahead
 from backtest.store.store import Store
 

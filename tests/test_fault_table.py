@@ -23,9 +23,11 @@ from backtest.downloads.retry import Persistence
 from backtest.emulator.faults import Faults
 from backtest.emulator.server import Gateway
 from backtest.errors import NoBars, NoConnection
-from backtest.market.bars import Series, Span, union
 from backtest.market.calendars import span_of_sessions
-from backtest.sources.base import Patience, connect
+from backtest.market.series import Series
+from backtest.market.span import Span, union
+from backtest.sources.base import Patience
+from backtest.sources.connect import connect
 from backtest.sources.ib.source import IbSource
 from backtest.store.store import Store
 

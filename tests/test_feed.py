@@ -9,7 +9,8 @@ import pytest
 
 from backtest.engine.feed import close_stamps, replay
 from backtest.errors import NoBars, UsageError
-from backtest.market.bars import BarSize, Series, table_of
+from backtest.market.bars import table_of
+from backtest.market.series import BarSize, Series
 
 DAILY = Series.parse("AAPL/1day")
 HOURLY = Series.parse("AAPL/1hour")

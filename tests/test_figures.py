@@ -7,7 +7,8 @@ import pytest
 from handmade import day, fill, result_of
 
 from backtest.metrics.account import hold
-from backtest.metrics.returns import sharpe, volatility
+from backtest.metrics.ratios import sharpe
+from backtest.metrics.returns import volatility
 from backtest.report.figure_data import exposures, monthly_returns, rolling, thinned
 from backtest.report.figures import COLOURS, FIGURES, NARROW, WIDE, shown, svg
 

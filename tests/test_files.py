@@ -12,8 +12,10 @@ from market import store_with
 from backtest.downloads.downloader import download, plan_download
 from backtest.downloads.retry import Persistence
 from backtest.errors import BadBars, Conflict, NoBars, NoData, SourceError, UnknownContract, UsageError
-from backtest.market.bars import Series, Span
-from backtest.sources.base import Source, connect
+from backtest.market.series import Series
+from backtest.market.span import Span
+from backtest.sources.base import Source
+from backtest.sources.connect import connect
 from backtest.sources.files import FileSource, bars_of, span_of, write_file
 from backtest.store.store import Store
 

@@ -14,9 +14,11 @@ from backtest.downloads.retry import Persistence
 from backtest.emulator.faults import Faults
 from backtest.emulator.server import Gateway
 from backtest.errors import UsageError
-from backtest.market.bars import Series, Span, schema
+from backtest.market.bars import schema
 from backtest.market.calendars import sessions, span_of_sessions
-from backtest.sources.base import connect
+from backtest.market.series import Series
+from backtest.market.span import Span
+from backtest.sources.connect import connect
 from backtest.store.store import Store
 
 DAILY = Series.parse("AAPL/1day")

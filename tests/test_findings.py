@@ -7,8 +7,10 @@ import pyarrow.compute as pc
 import pytest
 from market import minute_bars
 
-from backtest.market.bars import Series, Span, schema, table_of
+from backtest.market.bars import schema, table_of
 from backtest.market.calendars import sessions
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.store.audit.findings import inspect_bars
 from backtest.store.manifest import Answer
 

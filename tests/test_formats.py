@@ -10,7 +10,8 @@ import pytest
 from judge import complaints
 from stores.make_store import AT, CONTRACT, DAILY, MINUTES, NOON, daily, days, fill, minutes
 
-from backtest.market.bars import Span, table_of
+from backtest.market.bars import table_of
+from backtest.market.span import Span
 from backtest.store.manifest import FORMAT
 from backtest.store.store import Store
 

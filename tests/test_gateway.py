@@ -25,7 +25,9 @@ from backtest.emulator.limiter import Limiter
 from backtest.emulator.protocol import BarsRequest, ContractQuery
 from backtest.emulator.server import Gateway
 from backtest.errors import UsageError
-from backtest.market.bars import Series, Span, schema
+from backtest.market.bars import schema
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.store.store import Store
 
 ROOT = Path(__file__).parents[1]

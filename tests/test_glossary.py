@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from backtest.engine.alignment import ALIGNMENTS
-from backtest.market.bars import KINDS, PRICES
+from backtest.market.series import KINDS, PRICES
 from backtest.store.audit.findings import Level
 
 TEXT = (Path(__file__).parents[1] / "docs" / "glossary.md").read_text("utf-8")

@@ -16,9 +16,11 @@ from judge import complaints
 from stores.make_store import daily, days
 
 from backtest.errors import BadStore, DamagedStore, DataError
-from backtest.market.bars import Series, schema, table_of
+from backtest.market.bars import schema, table_of
+from backtest.market.series import Series
 from backtest.store.files import read_file
-from backtest.store.manifest import LARGEST, MOST_ROWS, to_bytes
+from backtest.store.manifest import LARGEST, MOST_ROWS
+from backtest.store.manifest_json import to_bytes
 from backtest.store.segments import segment_of
 from backtest.store.store import Store
 

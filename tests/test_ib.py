@@ -27,9 +27,11 @@ from backtest.errors import (
     UsageError,
 )
 from backtest.market import calendars
-from backtest.market.bars import Instrument, Series, Span
 from backtest.market.ib_limits import LEGACY, PRACTICAL
-from backtest.sources.base import Patience, connect
+from backtest.market.series import Instrument, Series
+from backtest.market.span import Span
+from backtest.sources.base import Patience
+from backtest.sources.connect import connect
 from backtest.sources.ib import contracts
 from backtest.sources.ib.source import IbSource
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.metrics.returns import kurtosis, sharpe, skew
+from backtest.metrics.ratios import sharpe
+from backtest.metrics.returns import kurtosis, skew
 from backtest.metrics.sharpe_tests import (
     deflated_sharpe,
     expected_maximum,

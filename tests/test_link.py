@@ -12,7 +12,8 @@ from backtest.errors import (
     TooLong,
     UnknownContract,
 )
-from backtest.sources.ib.link import Link, meaning, refusal
+from backtest.sources.ib.error_codes import meaning, refusal
+from backtest.sources.ib.link import Link
 
 pytestmark = pytest.mark.second_client
 

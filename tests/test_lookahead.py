@@ -6,9 +6,9 @@ import honest
 import pytest
 
 from backtest.errors import NoBars, UsageError
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.research.lookahead import look_ahead, look_ahead_of, warm_up
-from backtest.runs.record import RunSpec
+from backtest.runs.spec import RunSpec
 from backtest.store import pins
 from backtest.store.store import Store
 

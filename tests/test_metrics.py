@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backtest.errors import StrategyError, UsageError
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.metrics import returns
 from backtest.metrics.account import session_returns
 from backtest.metrics.benchmark import (
@@ -47,6 +47,7 @@ from backtest.metrics.drawdown import (
     underwater,
 )
 from backtest.metrics.measurement import measure, measure_returns
+from backtest.metrics.ratios import kappa, omega, sharpe, sharpe_geometric, sortino, upside_potential
 from backtest.metrics.returns import (
     REASONS,
     Undefined,
@@ -55,30 +56,26 @@ from backtest.metrics.returns import (
     cagr_of,
     downside_deviation,
     equity_of,
-    expected_shortfall,
-    expected_shortfall_cornish_fisher,
-    expected_shortfall_gaussian,
-    kappa,
     kurtosis,
     largest,
     monthly_returns,
-    omega,
-    quantile,
-    sharpe,
-    sharpe_geometric,
     skew,
     smallest,
-    sortino,
-    tail_ratio,
     total_return,
-    upside_potential,
-    value_at_risk,
-    value_at_risk_cornish_fisher,
-    value_at_risk_gaussian,
     volatility,
     yearly_returns,
 )
 from backtest.metrics.table import GROUPS, METRICS, cost_drag, exposure, turnover
+from backtest.metrics.tail_risk import (
+    expected_shortfall,
+    expected_shortfall_cornish_fisher,
+    expected_shortfall_gaussian,
+    quantile,
+    tail_ratio,
+    value_at_risk,
+    value_at_risk_cornish_fisher,
+    value_at_risk_gaussian,
+)
 from backtest.metrics.trades import (
     average_loss,
     average_win,

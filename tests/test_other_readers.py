@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 from pages import blocks
 
-from backtest.market.bars import Series, schema
+from backtest.market.bars import schema
+from backtest.market.series import Series
 
 PAGE = "docs/how-to/own-data.md"
 SHOWN = "data/bars/AAPL-STK-SMART-USD/1day/TRADES/rth/bars"

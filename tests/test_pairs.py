@@ -14,8 +14,10 @@ from backtest._resources import bundled
 from backtest.cli.app import main
 from backtest.engine.simulation import run
 from backtest.engine.strategy import load
-from backtest.market.bars import Series, Span, table_of
+from backtest.market.bars import table_of
 from backtest.market.calendars import sessions
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.store.store import Store
 
 PAIRS = load(str(bundled("strategies") / "pairs.py")).cls

@@ -13,10 +13,13 @@ import pytest
 from market import minute_bars, store_with
 
 from backtest.errors import BrokenPin, NoBars, UsageError
-from backtest.market.bars import Series, Span, rows_digest, schema
+from backtest.market.bars import rows_digest, schema
 from backtest.market.calendars import span_of_sessions
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.store import pins
-from backtest.store.manifest import Segment, to_bytes
+from backtest.store.manifest import Segment
+from backtest.store.manifest_json import to_bytes
 from backtest.store.store import Store
 
 AAPL = Series.parse("AAPL/5mins")

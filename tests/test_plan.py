@@ -7,8 +7,9 @@ import pytest
 
 from backtest.errors import UsageError
 from backtest.market import calendars
-from backtest.market.bars import Instrument, Series, Span
 from backtest.market.calendars import calendar_name, exact, sessions, sessions_a_year, span_of_sessions, time_zone
+from backtest.market.series import Instrument, Series
+from backtest.market.span import Span
 from backtest.sources.files import FileSource
 from backtest.sources.ib import requests
 

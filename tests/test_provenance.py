@@ -5,7 +5,8 @@ import pytest
 from stores.make_store import daily, days, minutes
 
 from backtest.errors import UsageError
-from backtest.market.bars import Series, Span
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.store.segments import NEWEST
 from backtest.store.store import Store
 

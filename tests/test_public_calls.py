@@ -20,7 +20,8 @@ import backtest
 from backtest._clock import utc_now
 from backtest.downloads.retry import Persistence
 from backtest.errors import BacktestError
-from backtest.market.bars import ContractDetails, Series, Span
+from backtest.market.series import ContractDetails, Series
+from backtest.market.span import Span
 from backtest.metrics import measurement
 from backtest.research import lookahead
 from backtest.sources.base import Patience

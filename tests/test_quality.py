@@ -7,8 +7,10 @@ from market import minute_bars
 
 from backtest.cli.app import main
 from backtest.errors import BadBars
-from backtest.market.bars import Series, Span, schema, table_of
+from backtest.market.bars import schema, table_of
 from backtest.market.checks import check_answer, compare, missing_sessions
+from backtest.market.series import Series
+from backtest.market.span import Span
 
 DAILY = Series.parse("AAPL/1day")
 MINUTES = Series.parse("AAPL/1min")

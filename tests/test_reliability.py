@@ -13,7 +13,7 @@ from market import store_with
 
 from backtest.emulator.faults import Faults
 from backtest.emulator.server import Gateway
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.store.store import Store
 
 pytestmark = pytest.mark.crash

@@ -16,10 +16,12 @@ from judge import complaints
 from market import minute_bars, store_with
 
 from backtest.errors import BadStore, Conflict, DamagedStore, NoBars, NoConnection, UsageError
-from backtest.market.bars import Series, Span, schema
+from backtest.market.bars import schema
 from backtest.market.calendars import span_of_sessions
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.store import pins
-from backtest.store.manifest import of_bytes, to_bytes
+from backtest.store.manifest_json import of_bytes, to_bytes
 from backtest.store.publishing import Published, publish
 from backtest.store.remote import open_folder, open_store
 from backtest.store.store import Store

@@ -5,7 +5,9 @@ from handmade import AAPL, day, fill, moment, result_of
 from matplotlib.figure import Figure
 
 from backtest.errors import BadStore, UsageError
-from backtest.runs.record import RunResult, RunSpec, round_trips
+from backtest.runs.record import RunResult
+from backtest.runs.round_trips import round_trips
+from backtest.runs.spec import RunSpec
 
 TRADE = [fill(0, 2, 10.0, 0.5), fill(2, -2, 16.0, 0.5)]
 

@@ -6,7 +6,9 @@ from judge import complaints
 from stores.make_store import daily, days
 
 from backtest.errors import DamagedStore, NoBars
-from backtest.market.bars import ContractDetails, Series, Span, schema, table_of
+from backtest.market.bars import schema, table_of
+from backtest.market.series import ContractDetails, Series
+from backtest.market.span import Span
 from backtest.store.store import Store
 
 DAILY, MINUTES = Series.parse("AAPL/1day"), Series.parse("AAPL/1min")

@@ -11,7 +11,9 @@ from backtest.engine.account.commissions import COSTS
 from backtest.engine.simulation import run
 from backtest.engine.sizing import Sizing, affordable
 from backtest.errors import UsageError
-from backtest.market.bars import Series, Span, table_of
+from backtest.market.bars import table_of
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.store.store import Store
 
 START = datetime(2024, 1, 2, tzinfo=UTC)

@@ -14,16 +14,17 @@ from backtest import download, run, sweep
 from backtest.baselines.baseline import Baseline
 from backtest.emulator.server import Gateway
 from backtest.errors import AmbiguousContract, NoBars, UnknownContract, UsageError
-from backtest.market.bars import ContractDetails, Instrument, Series, Span
 from backtest.market.calendars import span_of_sessions
-from backtest.research.search.executors import job_of
+from backtest.market.series import ContractDetails, Instrument, Series
+from backtest.market.span import Span
+from backtest.research.search.job import job_of
 from backtest.research.search.sweeps import default_folder
 from backtest.runs.record import RunResult
-from backtest.sources.base import connect
+from backtest.sources.connect import connect
 from backtest.store import pins
 from backtest.store.audit.listing import list_series
 from backtest.store.audit.verification import verify
-from backtest.store.manifest import of_bytes, to_bytes
+from backtest.store.manifest_json import of_bytes, to_bytes
 from backtest.store.store import Store
 
 KEPT = Path(__file__).parent / "spellings"

@@ -14,7 +14,9 @@ import storage
 from judge import complaints
 
 from backtest.errors import BadBars, BadStore, Conflict, DamagedStore, NoBars
-from backtest.market.bars import ContractDetails, Series, Span, schema, table_of
+from backtest.market.bars import schema, table_of
+from backtest.market.series import ContractDetails, Series
+from backtest.market.span import Span
 from backtest.store.store import Store
 
 DAILY = Series.parse("AAPL/1day")

@@ -16,7 +16,7 @@ from backtest.cli.app import main
 from backtest.engine.simulation import run
 from backtest.engine.strategy import load
 from backtest.errors import StrategyError
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.research.lookahead import look_ahead
 
 ONE, TWO = ["AAPL/1day"], ["AAPL/1day", "IBM/1day"]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from backtest._suggest import did_you_mean, did_you_mean_series, there_are
+from backtest._suggest import did_you_mean, there_are
 from backtest.cli.app import main
-from backtest.market.bars import Series
+from backtest.market.series import Series, did_you_mean_series
 
 SAMPLE = str(Path(__file__).parents[1] / "data" / "sample")
 RUN = ["run", "sma_cross", "IBM/1day", "--store", SAMPLE]

@@ -19,8 +19,8 @@ from backtest.engine.simulation import run
 from backtest.errors import BadStore, BrokenPin, DamagedStore, StrategyError, UsageError
 from backtest.metrics.account import sample as account_of
 from backtest.metrics.sharpe_tests import probabilistic_sharpe
-from backtest.research.search.executors import Point, job_of, result_of, trials_of
 from backtest.research.search.heatmap import medians
+from backtest.research.search.job import Point, job_of, result_of, trials_of
 from backtest.research.search.sweeps import Sweep, sweep
 from backtest.research.search.trials import Trial, Trials
 from backtest.store.store import Store

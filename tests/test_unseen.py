@@ -8,9 +8,12 @@ import pytest
 from backtest.cli.app import main
 from backtest.engine.simulation import run
 from backtest.errors import StrategyError, UsageError
-from backtest.market.bars import Series, Span, table_of
+from backtest.market.bars import table_of
 from backtest.market.calendars import sessions
-from backtest.research.out_of_sample.walk_forward import cross_validate, walk_forward
+from backtest.market.series import Series
+from backtest.market.span import Span
+from backtest.research.out_of_sample.cross_validation import cross_validate
+from backtest.research.out_of_sample.walk_forward import walk_forward
 from backtest.research.search.sweeps import sweep
 from backtest.research.search.trials import Trials
 from backtest.store.store import Store

@@ -7,18 +7,11 @@ from handmade import day, fill, result_of
 
 from backtest.metrics.account import sample
 from backtest.metrics.returns import equity_of
-from backtest.validity.validation import (
-    OF_SESSIONS,
-    OF_TRADES,
-    block_length,
-    block_rows,
-    bootstrap,
-    break_even_costs,
-    cost_cases,
-    monte_carlo,
-    validate,
-    verdict,
-)
+from backtest.validity.bootstrap import OF_SESSIONS, OF_TRADES, block_length, block_rows, bootstrap
+from backtest.validity.cost_stress import break_even_costs, cost_cases
+from backtest.validity.monte_carlo import monte_carlo
+from backtest.validity.validation import validate
+from backtest.validity.verdict import verdict
 
 NET = np.array([100.0, -50.0, 30.0, -20.0])
 

@@ -16,8 +16,10 @@ import pytest
 from market import minute_bars, store_with
 
 from backtest.errors import BadStore, DamagedStore, NoBars
-from backtest.market.bars import Series, Span, schema
+from backtest.market.bars import schema
 from backtest.market.calendars import span_of_sessions
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.store.audit.coverage import EMPTY, FULL, MISSING, PARTIAL, coverage_of, strips
 from backtest.store.audit.repairs import repair
 from backtest.store.audit.verification import Unreadable, verify

@@ -6,8 +6,8 @@ import pytest
 
 from backtest.engine.strategy import load
 from backtest.errors import StrategyError, UsageError
-from backtest.market.bars import Series
 from backtest.market.calendars import span_of_sessions
+from backtest.market.series import Series
 from backtest.research.out_of_sample.window import Window, run_window
 from backtest.store.store import Store
 

@@ -13,7 +13,8 @@ from rawclient import RawClient, rows
 from backtest.emulator import protocol
 from backtest.emulator.server import Gateway
 from backtest.errors import LinkLost, Refused
-from backtest.market.bars import ContractDetails, Instrument, table_of
+from backtest.market.bars import table_of
+from backtest.market.series import ContractDetails, Instrument
 
 NOON = datetime(2024, 3, 4, 17, tzinfo=UTC)
 APPLE = Instrument("AAPL")

@@ -5,7 +5,9 @@ import signal
 import sys
 from datetime import UTC, date, datetime
 
-from backtest.market.bars import Series, Span, table_of
+from backtest.market.bars import table_of
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.store.store import Store
 
 CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.link")

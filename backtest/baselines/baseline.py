@@ -27,9 +27,11 @@ from typing import TYPE_CHECKING, Any
 
 from backtest.errors import UsageError
 from backtest.market import arrays
-from backtest.market.bars import Series, Span
 from backtest.market.calendars import span_of_sessions
-from backtest.runs.record import RunResult, RunSpec
+from backtest.market.series import Series
+from backtest.market.span import Span
+from backtest.runs.record import RunResult
+from backtest.runs.spec import RunSpec
 from backtest.store.pins import take
 
 if TYPE_CHECKING:

@@ -119,7 +119,7 @@ class BacktestRegression:
 
     def _compared(self, result: RunResult, path: Path, strategy: Any, store: Store) -> str:
         from backtest.baselines.baseline import load
-        from backtest.baselines.causes import Scene
+        from backtest.baselines.changes import Scene
         from backtest.baselines.drift import judge
 
         if not path.exists():

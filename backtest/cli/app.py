@@ -10,7 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from backtest._clock import Clock, utc_now
-from backtest.cli.runs import baseline, compare, report, reproduce, run, runs, sweep, validate
+from backtest.cli.baselines import baseline, reproduce
+from backtest.cli.research import sweep, validate
+from backtest.cli.runs import compare, report, run, runs
 from backtest.cli.setup import demo, doctor, emulator, new, tell_version
 from backtest.cli.store import download, export, import_, ls, pin, prune, publish, verify
 from backtest.cli.terminal import say

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from backtest.errors import UsageError
 
 if TYPE_CHECKING:
-    from backtest.market.bars import Series
+    from backtest.market.series import Series
 
 
 def series_of(words: list[str]) -> list[Series]:
@@ -21,7 +21,7 @@ def series_of(words: list[str]) -> list[Series]:
 
 def one_series_of(word: str) -> Series:
     """Return the series that a word names; one that this version cannot make is refused."""
-    from backtest.market.bars import Series, refuse_made
+    from backtest.market.series import Series, refuse_made
 
     series = Series.parse(word)
     refuse_made(series.instrument)

@@ -17,7 +17,7 @@ from backtest.errors import UsageError
 if TYPE_CHECKING:
     from backtest._clock import Clock
     from backtest.downloads.report import Progress
-    from backtest.market.bars import Series
+    from backtest.market.series import Series
     from backtest.research.search.sweeps import Progress as SweepProgress
     from backtest.store.audit.verification import Verdict
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backtest.cli.completion import templates
-from backtest.cli.options import STORE, JsonOption, SourceOption, StoreOption
+from backtest.cli.options import STORE, JsonOption, SourceOption, StoreOption, templates
 from backtest.cli.parse import one_series_of
 from backtest.cli.run_tables import give_runs
 from backtest.cli.terminal import give, give_json, say, unmarked, width

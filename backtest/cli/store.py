@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from backtest.cli.completion import stored_series
 from backtest.cli.options import (
     STORE,
     AnySeriesArgument,
@@ -19,6 +18,7 @@ from backtest.cli.options import (
     StoreOption,
     UntilOption,
     state_folder,
+    stored_series,
 )
 from backtest.cli.parse import date_of, one_series_of, series_of
 from backtest.cli.progress import progress, start_logging, watched
@@ -56,7 +56,7 @@ def download(
     """
     from backtest.downloads.downloader import download as fill
     from backtest.downloads.downloader import plan_download
-    from backtest.sources.base import connect
+    from backtest.sources.connect import connect
     from backtest.store.remote import open_folder
 
     start_logging(log_format)

@@ -190,7 +190,7 @@ def _finding_lines(verdict: Verdict) -> Iterator[str]:
 
 def _spelled(key: str) -> str:
     """Return a series as people write it; the folder's name where it is that of no series."""
-    from backtest.market.bars import Series
+    from backtest.market.series import Series
 
     with suppress(UsageError):
         if (series := Series.parse(key)).key == key:

@@ -23,9 +23,11 @@ from backtest.downloads.report import Options, Progress, SeriesReport
 from backtest.downloads.retry import Persistence
 from backtest.downloads.series import Filling
 from backtest.errors import BacktestError, SourceError, Stopped, UsageError
-from backtest.market.bars import Series, Sessions, Span, asked_span, refuse_made, several_series
 from backtest.market.calendars import span_of_sessions
-from backtest.sources.base import Source, connect, expected_bars
+from backtest.market.series import Series, refuse_made, several_series
+from backtest.market.span import Sessions, Span, asked_span
+from backtest.sources.base import Source, expected_bars
+from backtest.sources.connect import connect
 from backtest.store.remote import open_folder
 from backtest.store.store import Store
 

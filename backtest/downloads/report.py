@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from backtest.downloads.retry import Persistence
-from backtest.market.bars import Series, Span
+from backtest.market.series import Series
+from backtest.market.span import Span
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backtest.errors import BadBars, LinkLost, NoData, PacingViolation, SourceError, Stopped
-from backtest.market.bars import Series, Span
 from backtest.market.checks import check_answer
+from backtest.market.series import Series
+from backtest.market.span import Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,14 +27,16 @@ from backtest.errors import (
     UnknownContract,
     UsageError,
 )
-from backtest.market.bars import Series, Span, schema, union
+from backtest.market.bars import schema
 from backtest.market.calendars import exact
 from backtest.market.checks import Difference, compare, in_session, missing_sessions
+from backtest.market.series import Series
+from backtest.market.span import Span, union
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from backtest.market.bars import ContractDetails
+    from backtest.market.series import ContractDetails
     from backtest.sources.base import Source
     from backtest.store.manifest import Answer
     from backtest.store.store import Store

@@ -13,8 +13,10 @@ from zoneinfo import ZoneInfo
 
 from backtest.errors import UsageError
 from backtest.market import calendars
-from backtest.market.bars import COLUMNS, BarSize, Instrument, Series, Span, schema, table_of
+from backtest.market.bars import COLUMNS, schema, table_of
 from backtest.market.calendars import Session
+from backtest.market.series import BarSize, Instrument, Series
+from backtest.market.span import Span
 
 if TYPE_CHECKING:
     import pyarrow as pa

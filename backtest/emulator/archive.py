@@ -34,9 +34,11 @@ from backtest.emulator.aggregation import ONE_KIND_OF_HOURS, Bucket
 from backtest.emulator.contracts import Listing, expired, fits, hours_text, listing_of, words
 from backtest.emulator.protocol import LOGIN_ZONE, BarsRequest, ContractQuery, HeadRequest
 from backtest.errors import NoBars, Refused
-from backtest.market.bars import PRICES, BarSize, ContractDetails, Instrument, Series, Span, schema
+from backtest.market.bars import schema
 from backtest.market.calendars import Session
 from backtest.market.ib_limits import LONGEST, NEVER_SHOWN, OPEN_ENDED
+from backtest.market.series import PRICES, BarSize, ContractDetails, Instrument, Series
+from backtest.market.span import Span
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 from backtest.emulator.protocol import ContractQuery
 from backtest.errors import UsageError
 from backtest.market import calendars
-from backtest.market.bars import ContractDetails, Instrument
 from backtest.market.calendars import Session
+from backtest.market.series import ContractDetails, Instrument
 
 _EXPIRING = ("FUT", "OPT", "FOP", "WAR")
 _IB_ZONES = {"America/New_York": "US/Eastern", "America/Chicago": "US/Central"}  # as IB writes them

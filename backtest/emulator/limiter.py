@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 from backtest.emulator.protocol import BarsRequest, HeadRequest
 from backtest.errors import UsageError
-from backtest.market.bars import BarSize
 from backtest.market.ib_limits import (
     BURST_REQUESTS,
     BURST_SECONDS,
@@ -20,6 +19,7 @@ from backtest.market.ib_limits import (
     WINDOW_REQUESTS,
     WINDOW_SECONDS,
 )
+from backtest.market.series import BarSize
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from backtest.errors import LinkLost, NoConnection, Refused
-from backtest.market.bars import ContractDetails, Instrument
+from backtest.market.series import ContractDetails, Instrument
 
 if TYPE_CHECKING:
     import asyncio

@@ -13,7 +13,7 @@ import numpy as np
 from backtest._suggest import there_are
 from backtest.errors import NoBars, UsageError
 from backtest.market import arrays
-from backtest.market.bars import Series
+from backtest.market.series import Series
 
 if TYPE_CHECKING:
     import pyarrow as pa

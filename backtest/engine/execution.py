@@ -12,7 +12,8 @@ import backtrader as bt
 
 from backtest import _arguments
 from backtest._suggest import there_are
-from backtest.engine.account.commissions import Borrowing, Costs, MonthlyVolume, charge_borrowing, model_for, number
+from backtest.engine.account.borrowing import Borrowing, charge_borrowing
+from backtest.engine.account.commissions import Costs, MonthlyVolume, model_for, number
 from backtest.errors import UsageError
 
 NEXT_BAR, THIS_CLOSE = FILLS = ("next-bar", "this-close")

@@ -13,7 +13,8 @@ import numpy as np
 from backtest import _arguments
 from backtest.errors import NoBars, UsageError
 from backtest.market import arrays
-from backtest.market.bars import BarSize, Series, schema, series_of
+from backtest.market.bars import schema
+from backtest.market.series import BarSize, Series, series_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

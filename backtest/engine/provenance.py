@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 from backtest.engine.account.commissions import Costs
 from backtest.engine.strategy import Strategy
 from backtest.market import arrays
-from backtest.market.bars import Series, rows_digest
+from backtest.market.bars import rows_digest
+from backtest.market.series import Series
 from backtest.store.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from backtest.runs.record import RunSpec
+    from backtest.runs.spec import RunSpec
 
 _PACKAGES = ("ib-backtest", "backtrader", "pyarrow", "numpy", "pandas")
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # others are mostly named as they are imported

@@ -12,14 +12,14 @@ import numpy as np
 from backtest.engine.feed import close_stamps
 from backtest.errors import UsageError
 from backtest.market import arrays
-from backtest.market.bars import Series
 from backtest.market.calendars import sessions
+from backtest.market.series import Series
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from backtest.engine.lean.history import History
-    from backtest.runs.record import RunSpec
+    from backtest.runs.spec import RunSpec
 
 _EPOCH = 719_163  # 1970-01-01 as Backtrader counts days
 

@@ -26,9 +26,12 @@ from backtest.engine.sizing import Sizing, size_of
 from backtest.engine.strategy import Strategy, explain, importing_beside, load, parameters
 from backtest.errors import BacktestError, StrategyError, UsageError
 from backtest.market import arrays
-from backtest.market.bars import Series, Span, asked_span, series_of, several_series
 from backtest.market.calendars import sessions_a_year, span_asked
-from backtest.runs.record import RunResult, RunSpec, round_trips
+from backtest.market.series import Series, series_of, several_series
+from backtest.market.span import Span, asked_span
+from backtest.runs.record import RunResult
+from backtest.runs.round_trips import round_trips
+from backtest.runs.spec import RunSpec
 from backtest.store.remote import store_of
 from backtest.store.store import Store
 

@@ -9,7 +9,8 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from backtest.errors import UsageError
-from backtest.market.bars import Instrument, Series, Sessions, Span
+from backtest.market.series import Instrument, Series
+from backtest.market.span import Sessions, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backtest.errors import BadBars, UsageError
-from backtest.market.bars import Instrument, Series, Span, check_bars
+from backtest.market.bars import check_bars
 from backtest.market.calendars import Session, exact, sessions
+from backtest.market.series import Instrument, Series
+from backtest.market.span import Span
 
 if TYPE_CHECKING:
     import pyarrow as pa

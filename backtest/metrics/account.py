@@ -10,7 +10,7 @@ import numpy as np
 
 from backtest.errors import StrategyError
 from backtest.market import arrays
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.metrics.drawdown import Drawdown, worst_drawdown
 from backtest.metrics.returns import monthly_returns, returns_of, yearly_returns
 from backtest.metrics.sharpe_tests import Moments, moments

@@ -25,7 +25,8 @@ from backtest.metrics.trades import Trades
 if TYPE_CHECKING:
     import pandas as pd
 
-    from backtest.runs.record import RunResult, RunSpec
+    from backtest.runs.record import RunResult
+    from backtest.runs.spec import RunSpec
 
 _OF_RETURNS = ("return", "risk", "drawdown", "benchmark")  # groups that need no trades
 _DIFFER = 0.001  # two CAGRs that differ by more are both shown

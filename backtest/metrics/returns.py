@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 SESSIONS = 252.0  # a year, on the exchanges of New York
-TAIL = 0.05  # the worst share of returns that is looked at
 
 REASONS = {  # why a number is not defined, in a few words and in a sentence
     "too few": "there are too few sessions for it",
@@ -37,8 +35,7 @@ REASONS = {  # why a number is not defined, in a few words and in a sentence
 }
 
 _CALENDAR_YEAR = 365.25  # days
-_NORMAL = NormalDist()
-_ROUNDING = 4 * np.finfo(float).eps  # what rounding leaves in E_t / E_(t-1) - 1
+ROUNDING = 4 * np.finfo(float).eps  # what rounding leaves in E_t / E_(t-1) - 1
 
 
 class Undefined(float):
@@ -144,198 +141,6 @@ def downside_deviation(returns: np.ndarray, target: float = 0.0, periods: float 
         return Undefined("too few")
     below = np.minimum(returns - rate_a_period(target, periods), 0)
     return float(math.sqrt(np.mean(below**2)) * math.sqrt(periods))
-
-
-def sharpe(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: float = SESSIONS) -> float:
-    """
-    Return the annualised Sharpe ratio: mean excess return over its standard deviation.
-
-    Args:
-        returns: simple returns, shape (n,), one a period, after costs; 0.01 is +1 %.
-        risk_free: return of cash, per year, 0.05 for 5 %; or of each period, shape (n,).
-        periods: periods a year.
-
-    Returns:
-        A number without unit; undefined for fewer than two returns or none that varies.
-
-    Raises:
-        ValueError: a return is below -1, infinite or NaN.
-
-    Source: Sharpe (1994), "The Sharpe Ratio"; sample deviation (n - 1), as empyrical.
-    """
-    excess = excess_returns(returns, risk_free, periods)
-    if reason := why_no_deviation(excess):
-        return Undefined(reason)
-    return float(excess.mean() / excess.std(ddof=1) * math.sqrt(periods))
-
-
-def sharpe_geometric(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: float = SESSIONS) -> float:
-    """
-    Return the steady growth a year of excess returns over their volatility.
-
-    Undefined as `sharpe` is, and where an excess return is below -1.
-
-    Source: Bacon (2008), "Practical Portfolio Performance Measurement and Attribution"; as PerformanceAnalytics.
-    """
-    excess = excess_returns(returns, risk_free, periods)
-    if reason := why_no_deviation(excess):
-        return Undefined(reason)
-    growth = cagr_of(excess, periods)
-    return growth / float(excess.std(ddof=1) * math.sqrt(periods)) if growth == growth else growth
-
-
-def sortino(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: float = SESSIONS) -> float:
-    """
-    Return the annualised Sortino ratio: mean return above a target over the downside deviation from it.
-
-    `target` is a return a year, or one of each period. Undefined for fewer than two returns or none below it.
-
-    Source: Sortino and Price (1994); the mean square below the target is over all n returns, as empyrical.
-    """
-    ratio = kappa(returns, 2, target, periods)
-    return ratio * math.sqrt(periods) if ratio == ratio else ratio
-
-
-def kappa(returns: np.ndarray, order: int = 3, target: float | np.ndarray = 0.0, periods: float = SESSIONS) -> float:
-    """
-    Return the mean return above a target over the root of its lower partial moment, of one period.
-
-    `target` is a return a year, or one of each period. Undefined for fewer than two returns or none below it.
-
-    Source: Kaplan and Knowles (2004), "Kappa: a generalized downside risk-adjusted performance measure".
-    """
-    if not _falls(returns, target, periods):
-        return _no_fall(returns)
-    excess = excess_returns(returns, target, periods)
-    moment = np.mean(_power(np.maximum(-excess, 0), order)) ** (1 / order)
-    return float(excess.mean() / moment)
-
-
-def omega(returns: np.ndarray, target: float = 0.0, periods: float = SESSIONS) -> float:
-    """
-    Return the sum of what is above a target, a return a year, over the sum of what is below it.
-
-    Undefined where no return is below the target.
-
-    Source: Keating and Shadwick (2002), "A Universal Performance Measure".
-    """
-    if not _falls(returns, target, periods):
-        return _no_fall(returns)
-    excess = excess_returns(returns, target, periods)
-    return float(np.maximum(excess, 0).sum() / np.maximum(-excess, 0).sum())
-
-
-def upside_potential(returns: np.ndarray, target: float = 0.0, periods: float = SESSIONS) -> float:
-    """
-    Return the mean of what is above a target over the root mean square of what is below it.
-
-    Each is over the returns on its side; `target` is a return a year. Undefined where no return is below the target.
-
-    Source: Sortino, van der Meer and Plantinga (1999), "The Dutch Triangle"; as PerformanceAnalytics.
-    """
-    if not _falls(returns, target, periods):
-        return _no_fall(returns)
-    excess = excess_returns(returns, target, periods)
-    above, below = excess[excess > 0], excess[excess < 0]
-    return float(above.mean() / math.sqrt(np.mean(below * below))) if len(above) else 0.0
-
-
-def tail_ratio(returns: np.ndarray, tail: float = TAIL) -> float:
-    """
-    Return the size of the 95 % quantile over that of the 5 % quantile.
-
-    Undefined without returns, and where the 5 % quantile is 0.
-    """
-    returns = checked_returns(returns)
-    if not len(returns):
-        return Undefined("too few")
-    high, low = quantile(returns, 1 - tail), quantile(returns, tail)
-    return float(abs(high) / abs(low)) if low else Undefined("no loss")
-
-
-def value_at_risk(returns: np.ndarray, tail: float = TAIL) -> float:
-    """
-    Return the historical quantile of returns, a loss as a negative number; undefined without returns.
-
-    Source: Hyndman and Fan (1996), "Sample Quantiles in Statistical Packages", type 7: linear between observations.
-    """
-    returns = checked_returns(returns)
-    return quantile(returns, tail) if len(returns) else Undefined("too few")
-
-
-def quantile(values: np.ndarray, share: float) -> float:
-    """
-    Return the quantile of a share of the values, linear between observations (type 7).
-
-    Equal to `np.quantile`, the first call of which imports numpy's masked arrays: as long as all other metrics take.
-    """
-    place = share * (len(values) - 1)
-    first = math.floor(place)
-    second = min(first + 1, len(values) - 1)
-    ranked, part = np.partition(values, (first, second)), place - first
-    step = ranked[second] - ranked[first]
-    return float(ranked[second] - step * (1 - part) if part >= 0.5 else ranked[first] + step * part)
-
-
-def expected_shortfall(returns: np.ndarray, tail: float = TAIL) -> float:
-    """Return the mean of the returns that are not above `value_at_risk`; undefined without returns."""
-    if not len(returns):
-        return Undefined("too few")
-    return float(np.mean(returns[returns <= value_at_risk(returns, tail)]))
-
-
-def value_at_risk_gaussian(returns: np.ndarray, tail: float = TAIL, ddof: int = 1) -> float:
-    """
-    Return the quantile of the normal distribution with the returns' mean and deviation (n - ddof).
-
-    Undefined for fewer than two returns or none that varies.
-    """
-    if reason := _why_no_moments(returns):
-        return Undefined(reason)
-    return _scaled(returns, _NORMAL.inv_cdf(tail), ddof)
-
-
-def expected_shortfall_gaussian(returns: np.ndarray, tail: float = TAIL, ddof: int = 1) -> float:
-    """
-    Return the mean below the quantile of the normal distribution with the returns' mean and deviation.
-
-    Undefined for fewer than two returns or none that varies.
-    """
-    if reason := _why_no_moments(returns):
-        return Undefined(reason)
-    return _scaled(returns, -_NORMAL.pdf(_NORMAL.inv_cdf(tail)) / tail, ddof)
-
-
-def value_at_risk_cornish_fisher(returns: np.ndarray, tail: float = TAIL, ddof: int = 1) -> float:
-    """
-    Return the normal quantile corrected for skew and kurtosis, at the returns' mean and deviation (n - ddof).
-
-    Undefined for fewer than two returns or none that varies.
-
-    Source: Favre and Galeano (2002), "Mean-Modified Value-at-Risk Optimization with Hedge Funds".
-    """
-    if reason := _why_no_moments(returns):
-        return Undefined(reason)
-    return _scaled(returns, _cornish_fisher(tail, *shape_of(returns)), ddof)
-
-
-def expected_shortfall_cornish_fisher(returns: np.ndarray, tail: float = TAIL, ddof: int = 1) -> float:
-    """
-    Return the mean below the Cornish-Fisher quantile g of the density φ·(1 + S/6·H3 + K/24·H4 + S²/72·H6).
-
-    Undefined for fewer than two returns or none that varies.
-
-    Source: Boudt, Peterson and Croux (2008), "Estimation and Decomposition of Downside Risk for Portfolios with
-    Non-Normal Returns"; there in powers, here with x·H_n·φ integrated to -φ(g)·(g·H_(n-1)(g) + H_(n-2)(g)).
-    """
-    if reason := _why_no_moments(returns):
-        return Undefined(reason)
-    s, k = shape_of(returns)
-    g = _cornish_fisher(tail, s, k)
-    third, fourth = g**3, g**4 - 2 * g**2 - 1
-    sixth = g**6 - 9 * g**4 + 9 * g**2 + 3
-    below = -_NORMAL.pdf(g) * (1 + s / 6 * third + k / 24 * fourth + s**2 / 72 * sixth)
-    return _scaled(returns, below / tail, ddof)
 
 
 def skew(returns: np.ndarray) -> float:
@@ -444,36 +249,8 @@ def _returns_by(labels: np.ndarray, equity: np.ndarray) -> tuple[np.ndarray, np.
     return labels[lasts], returns_of(checked_equity(equity)[np.append(0, lasts + 1)])
 
 
-def _falls(returns: np.ndarray, target: float | np.ndarray, periods: float) -> bool:
-    return len(returns) > 1 and bool(np.min(excess_returns(returns, target, periods)) < -_ROUNDING)
-
-
-def _no_fall(returns: np.ndarray) -> float:
-    return Undefined("no loss" if len(returns) > 1 else "too few")
-
-
-def _power(values: np.ndarray, order: int) -> np.ndarray:
-    product = values
-    for _ in range(order - 1):  # many times as fast as **
-        product = product * values
-    return product
-
-
-def _why_no_moments(returns: np.ndarray) -> str:
-    return why_no_deviation(checked_returns(returns))
-
-
-def _scaled(returns: np.ndarray, quantile: float, ddof: int) -> float:
-    return float(np.mean(returns) + quantile * np.std(returns, ddof=ddof))
-
-
-def _cornish_fisher(tail: float, s: float, k: float) -> float:
-    z = _NORMAL.inv_cdf(tail)
-    return z + (z**2 - 1) * s / 6 + (z**3 - 3 * z) * k / 24 - (2 * z**3 - 5 * z) * s**2 / 36
-
-
 def _constant(values: np.ndarray) -> bool:
-    return bool(np.ptp(values) <= max(1e-12 * abs(values.mean()), _ROUNDING))
+    return bool(np.ptp(values) <= max(1e-12 * abs(values.mean()), ROUNDING))
 
 
 def _places(wrong: np.ndarray) -> str:

@@ -26,6 +26,7 @@ from backtest.metrics.drawdown import (
     pain_ratio,
     ulcer,
 )
+from backtest.metrics.ratios import kappa, omega, sharpe, sharpe_geometric, sortino, upside_potential
 from backtest.metrics.returns import (
     SESSIONS,
     Undefined,
@@ -33,24 +34,11 @@ from backtest.metrics.returns import (
     cagr_calendar,
     checked_equity,
     downside_deviation,
-    expected_shortfall,
-    expected_shortfall_cornish_fisher,
-    expected_shortfall_gaussian,
-    kappa,
     kurtosis,
     largest,
-    omega,
-    sharpe,
-    sharpe_geometric,
     skew,
     smallest,
-    sortino,
-    tail_ratio,
     total_return,
-    upside_potential,
-    value_at_risk,
-    value_at_risk_cornish_fisher,
-    value_at_risk_gaussian,
     volatility,
 )
 from backtest.metrics.sharpe_tests import (
@@ -58,6 +46,15 @@ from backtest.metrics.sharpe_tests import (
     probabilistic_sharpe,
     sharpe_autocorrelated,
     sharpe_interval,
+)
+from backtest.metrics.tail_risk import (
+    expected_shortfall,
+    expected_shortfall_cornish_fisher,
+    expected_shortfall_gaussian,
+    tail_ratio,
+    value_at_risk,
+    value_at_risk_cornish_fisher,
+    value_at_risk_gaussian,
 )
 from backtest.metrics.trades import (
     average_loss,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest.market import arrays
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.metrics.returns import Undefined, why_no_deviation
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def excursions(
     price of the exit; a fill at the open sees all of its bar.
 
     Args:
-        trade_rows: see `result.round_trips`.
+        trade_rows: see `round_trips`.
         record: see `RunResult`.
         series: what the columns of the record are, in order.
         lows: for each series a price for each row of the record, NaN where there is none; closes may stand for both.

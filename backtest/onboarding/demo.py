@@ -11,10 +11,10 @@ from backtest._clock import Clock, utc_now
 from backtest._resources import bundled
 from backtest.downloads.downloader import DownloadReport, download
 from backtest.engine.simulation import run
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.report.run_page import write_report
 from backtest.runs.record import RunResult
-from backtest.sources.base import connect
+from backtest.sources.connect import connect
 from backtest.store.store import Store
 
 SERIES = ("AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day")

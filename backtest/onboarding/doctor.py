@@ -18,9 +18,12 @@ from urllib.parse import urlsplit
 
 from backtest._clock import Clock, utc_now
 from backtest.errors import BacktestError, NoConnection, NoData, UsageError
-from backtest.market.bars import BarSize, Series, Span
-from backtest.sources.base import Patience, Source, connect
-from backtest.sources.ib.source import PORTS, IbSource
+from backtest.market.series import BarSize, Series
+from backtest.market.span import Span
+from backtest.sources.base import Patience, Source
+from backtest.sources.connect import connect
+from backtest.sources.ib.session import PORTS
+from backtest.sources.ib.source import IbSource
 from backtest.store.remote import open_folder
 from backtest.store.store import Store
 

@@ -17,7 +17,7 @@ from backtest.baselines.drift import keep
 from backtest.engine.simulation import run
 from backtest.engine.strategy import load
 from backtest.errors import UsageError
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.store.pins import add
 from backtest.store.store import Store
 

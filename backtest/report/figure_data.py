@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.metrics.account import column, session_ends, session_returns
 
 if TYPE_CHECKING:

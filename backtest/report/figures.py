@@ -29,7 +29,7 @@ from backtest.report.figure_data import (
     times_of,
     window_of,
 )
-from backtest.validity.validation import verdict
+from backtest.validity.verdict import verdict
 
 if TYPE_CHECKING:
     from pathlib import Path

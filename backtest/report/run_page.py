@@ -14,7 +14,7 @@ import numpy as np
 
 from backtest import _arguments
 from backtest.errors import UsageError
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.metrics.account import column, hold, hold_name, sample_hold
 from backtest.metrics.drawdown import deepest, drawdowns
 from backtest.metrics.measurement import check_result
@@ -25,7 +25,7 @@ from backtest.report.figures import NARROW, WIDE, Figure, draw_growth, save_pdf,
 if TYPE_CHECKING:
     from backtest.runs.record import RunResult
     from backtest.validity.comparison import Comparison
-    from backtest.validity.validation import Verdict
+    from backtest.validity.verdict import Verdict
 
 _CARDS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "exposure", "trades", "costs")
 _COMPARED = ("return", "risk", "drawdown")  # groups of what can be said of some of a run's sessions

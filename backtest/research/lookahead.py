@@ -28,8 +28,10 @@ from backtest.engine.simulation import run
 from backtest.engine.strategy import load
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
-from backtest.market.bars import Series, Span, asked_span, series_of, several_series
-from backtest.runs.record import RunResult, RunSpec
+from backtest.market.series import Series, series_of, several_series
+from backtest.market.span import Span, asked_span
+from backtest.runs.record import RunResult
+from backtest.runs.spec import RunSpec
 from backtest.store.manifest import Manifest
 from backtest.store.remote import store_of
 from backtest.store.store import Store

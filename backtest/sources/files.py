@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from backtest._clock import Clock, utc_now
 from backtest.errors import BadBars, NoBars, NoData, UnknownContract, UsageError
-from backtest.market.bars import COLUMNS, ContractDetails, Instrument, Series, Span, check_bars, refuse_made, schema
+from backtest.market.bars import COLUMNS, check_bars, schema
+from backtest.market.series import ContractDetails, Instrument, Series, refuse_made
+from backtest.market.span import Span
 from backtest.sources.base import Source
 from backtest.sources.times import is_text, moments_of, stamps_of, zone_named
 

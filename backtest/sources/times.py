@@ -9,8 +9,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from backtest.errors import BadBars, UsageError
-from backtest.market.bars import Series
 from backtest.market.calendars import time_zone
+from backtest.market.series import Series
 
 _MIDNIGHT = time()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

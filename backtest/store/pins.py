@@ -18,12 +18,13 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backtest._suggest import did_you_mean_stored
 from backtest.errors import BrokenPin, NoBars, UsageError
-from backtest.market.bars import COLUMNS, Series, Span, rows_digest, schema
+from backtest.market.bars import COLUMNS, rows_digest, schema
 from backtest.market.calendars import span_of_sessions
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.store.manifest import Segment
-from backtest.store.store import Store
+from backtest.store.store import Store, did_you_mean_stored
 
 if TYPE_CHECKING:
     import pyarrow as pa

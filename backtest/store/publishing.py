@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from backtest import _arguments
-from backtest._suggest import did_you_mean_stored
 from backtest.errors import BadStore, Conflict, DamagedStore, NoBars, NoConnection, UsageError
-from backtest.market.bars import Series, Span, several_series
+from backtest.market.series import Series, several_series
+from backtest.market.span import Span
 from backtest.store.files import locked, make_folders, read_file, sync_folder, write_file
 from backtest.store.layout import MARK, format_in
-from backtest.store.manifest import LARGEST_SEGMENT, REPAIR, Manifest, Segment, of_bytes, to_bytes
+from backtest.store.manifest import LARGEST_SEGMENT, REPAIR, Manifest, Segment
+from backtest.store.manifest_json import of_bytes, to_bytes
 from backtest.store.remote import Place, check_size, explained, open_folder
 from backtest.store.segments import decode
-from backtest.store.store import Store
+from backtest.store.store import Store, did_you_mean_stored
 
 if TYPE_CHECKING:
     import pyarrow as pa

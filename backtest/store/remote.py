@@ -24,9 +24,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from backtest import _arguments
 from backtest._clock import Clock, utc_now
 from backtest.errors import BadStore, DamagedStore, NoConnection, UsageError
-from backtest.market.bars import Series, refuse_made, series_of
+from backtest.market.series import Series, refuse_made, series_of
 from backtest.store.layout import LARGEST_MARK, MARK, format_in
-from backtest.store.manifest import FORMAT, LARGEST, Manifest, Segment, of_bytes
+from backtest.store.manifest import FORMAT, LARGEST, Manifest, Segment
+from backtest.store.manifest_json import of_bytes
 from backtest.store.store import Store
 
 _OPTIONS = ("region", "endpoint_override", "scheme")  # as pyarrow names them

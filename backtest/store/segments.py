@@ -23,7 +23,7 @@ from backtest.store.manifest import REPAIR, Segment
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from backtest.market.bars import Span
+    from backtest.market.span import Span
 
 PROVENANCE = (
     "vendor", "con_id", "local_symbol", "exchange", "primary_exchange", "currency", "multiplier", "last_trade_date",

@@ -20,6 +20,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
@@ -27,10 +28,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from backtest import _arguments
 from backtest._clock import Clock, utc_now
-from backtest._suggest import did_you_mean_stored
-from backtest.errors import BadStore, DamagedStore, DataError, NoBars, UsageError
-from backtest.market.bars import ContractDetails, Series, Span, asked_span, check_bars, refuse_made, schema, series_of
+from backtest.errors import BacktestError, BadStore, DamagedStore, DataError, NoBars, UsageError
+from backtest.market.bars import check_bars, schema
 from backtest.market.calendars import span_asked
+from backtest.market.series import ContractDetails, Series, did_you_mean_series, refuse_made, series_of
+from backtest.market.span import Span, asked_span
 from backtest.store.files import (
     keep_file,
     locked,
@@ -42,7 +44,6 @@ from backtest.store.files import (
 )
 from backtest.store.layout import files_in, format_of, has_bars, mark_store, names_of, strays
 from backtest.store.manifest import (
-    ANSWER_NAME,
     LARGEST,
     REPAIR,
     Answer,
@@ -50,11 +51,10 @@ from backtest.store.manifest import (
     Revision,
     Segment,
     in_order,
-    of_bytes,
     recorded,
     remembering,
-    to_bytes,
 )
+from backtest.store.manifest_json import ANSWER_NAME, of_bytes, to_bytes
 from backtest.store.segments import (
     bars_in,
     download_record,
@@ -70,6 +70,8 @@ from backtest.store.tables import around, between, by_period, check_inside, conf
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from backtest.market.series import Series
 
 _T = TypeVar("_T")
 
@@ -599,3 +601,10 @@ def _overlaps(segment: Segment, span: Span) -> bool:
 
 def _inside(segment: Segment, span: Span) -> bool:
     return datetime.fromisoformat(segment.first) in span and datetime.fromisoformat(segment.last) in span
+
+
+def did_you_mean_stored(wanted: Series, store: Store) -> str:
+    """Return the like of the series of a store that lacks one; what else may be wrong with it is not what is told."""
+    with suppress(BacktestError):
+        return did_you_mean_series(wanted, store.series())
+    return ""

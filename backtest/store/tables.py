@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from backtest.errors import BadBars, Conflict
-from backtest.market.bars import Series, Span, schema
+from backtest.market.bars import schema
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.store.manifest import period_of, period_unit
 
 if TYPE_CHECKING:

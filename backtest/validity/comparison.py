@@ -19,7 +19,7 @@ from backtest.metrics.measurement import Stats, measure_returns
 from backtest.metrics.returns import Undefined, excess_returns, why_no_deviation
 from backtest.metrics.sharpe_tests import CONFIDENCE, probability_of_no_difference, sharpe_difference_error
 from backtest.metrics.table import METRICS
-from backtest.validity.validation import SAMPLES, block_length, block_rows
+from backtest.validity.bootstrap import SAMPLES, block_length, block_rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,8 @@ from backtest.errors import UsageError
 from backtest.metrics.account import hold, hold_name, sample, session_ends
 from backtest.metrics.drawdown import max_drawdown
 from backtest.metrics.measurement import check_result
-from backtest.metrics.returns import equity_of, returns_of, sharpe, total_return, volatility
+from backtest.metrics.ratios import sharpe
+from backtest.metrics.returns import equity_of, returns_of, total_return, volatility
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from backtest import errors
 from backtest.downloads import retry
 from backtest.market import ib_limits
 from backtest.sources.base import Patience
-from backtest.sources.ib import link
+from backtest.sources.ib import error_codes, link
 
 _WORDS = {
     100: "messages come faster than IB allows",
@@ -83,8 +83,8 @@ def ib_page() -> str:
         "## Codes",
         table(("code", "what IB means", "what it is here"), *(_code(code) for code in codes())),
         paragraph(
-            f"All other codes from {link._WARNINGS.start} to {link._WARNINGS.stop - 1} are warnings, which end no "
-            "request. A code that is not here is told by its text."
+            f"All other codes from {error_codes._WARNINGS.start} to {error_codes._WARNINGS.stop - 1} are warnings, "
+            "which end no request. A code that is not here is told by its text."
         ),
         "## Texts",
         paragraph("Where a code says too little, the first of these that is found in the text counts, in any case:"),
@@ -109,18 +109,20 @@ def ib_page() -> str:
 
 def codes() -> list[int]:
     """Return every code that the link knows by itself, and those that are told by their text, in order."""
-    return sorted({*link._BY_CODE, *link._NO_END, *link._FARM_STATES, link._BROKEN_TO_SERVER, *_TOLD_BY_TEXT})
+    return sorted(
+        {*error_codes._BY_CODE, *error_codes._NO_END, *link._FARM_STATES, link._BROKEN_TO_SERVER, *_TOLD_BY_TEXT}
+    )
 
 
 def _kinds() -> list[type[errors.SourceError]]:
-    return list(link._ADVICE)
+    return list(error_codes._ADVICE)
 
 
 def _kind(kind: type[errors.SourceError]) -> tuple[str, ...]:
     ended = "the download ends" if kind.scope == "all" else "the series stays incomplete, the others go on"
     special = {errors.NoData: "remembered as an answer", errors.TooLong: "smaller steps, which is remembered"}
     meaning = sentence(summary(kind)).replace("; `code` keeps it, 0 where there is none", "")
-    return f"`{kind.__name__}`", meaning, _again(kind), special.get(kind, ended), sentence(link._ADVICE[kind])
+    return f"`{kind.__name__}`", meaning, _again(kind), special.get(kind, ended), sentence(error_codes._ADVICE[kind])
 
 
 def _again(kind: type[errors.SourceError]) -> str:
@@ -152,12 +154,12 @@ def _means(code: int) -> str:
         return f"the link is lost: all requests wait, at most {Patience().outage / 3600:g} hours"
     if code in link._LINK_BACK:
         return "the link is back; requests under way are " + ("sent again" if code == 1101 else "waited for")
-    found = link.meaning(code, "")
+    found = error_codes.meaning(code, "")
     return f"`{found.__name__}`" if found else "nothing: it ends no request"
 
 
 def _texts() -> Iterator[tuple[str, str]]:
-    for words, kind in link._BY_TEXT:
+    for words, kind in error_codes._BY_TEXT:
         yield ", ".join(f"“{one}”" for one in words.split("|")), f"`{kind.__name__}`" if kind else "nothing"
     yield "any other", f"`{errors.Refused.__name__}`"
 

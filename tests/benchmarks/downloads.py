@@ -30,9 +30,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backtest.downloads.downloader import DownloadReport, download
-from backtest.market.bars import Instrument, Series, Span, schema
+from backtest.market.bars import schema
 from backtest.market.calendars import sessions, span_of_sessions
-from backtest.sources.base import connect
+from backtest.market.series import Instrument, Series
+from backtest.market.span import Span
+from backtest.sources.connect import connect
 from backtest.sources.ib.requests import windows
 from backtest.store.store import Store
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import timing
 
 from backtest.engine.feed import replay
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.store.store import Store
 
 MINUTES = Series.parse("MADE/1min")

@@ -26,7 +26,7 @@ import prices
 import running
 import timing
 
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.store.store import Store
 
 MINUTES = Series.parse("EUR-CASH-IDEALPRO-USD/1min/MIDPOINT")  # trades around the clock

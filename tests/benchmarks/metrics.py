@@ -25,22 +25,9 @@ import pandas as pd
 
 from backtest.metrics.drawdown import calmar, max_drawdown, ulcer, underwater
 from backtest.metrics.measurement import measure_returns
-from backtest.metrics.returns import (
-    cagr,
-    downside_deviation,
-    equity_of,
-    expected_shortfall,
-    largest,
-    omega,
-    sharpe,
-    smallest,
-    sortino,
-    tail_ratio,
-    total_return,
-    value_at_risk,
-    value_at_risk_gaussian,
-    volatility,
-)
+from backtest.metrics.ratios import omega, sharpe, sortino
+from backtest.metrics.returns import cagr, downside_deviation, equity_of, largest, smallest, total_return, volatility
+from backtest.metrics.tail_risk import expected_shortfall, tail_ratio, value_at_risk, value_at_risk_gaussian
 
 Numbers = dict[str, Callable[[], float]]
 

@@ -30,7 +30,7 @@ import prices
 import pyarrow as pa
 import timing
 
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.store.store import Store
 
 JOBS = Path(__file__).parent / "jobs"

@@ -24,7 +24,7 @@ import timing
 from matplotlib.figure import Figure
 
 from backtest.engine.simulation import run
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.metrics.account import column, hold, sample, session_ends
 from backtest.metrics.drawdown import underwater
 from backtest.report.figure_data import exposures, monthly_returns, rolling, thinned

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from backtest.engine.feed import close_stamps
-from backtest.market.bars import Series, Span, schema
+from backtest.market.bars import schema
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.store.store import Store
 
 CENTS = 100

@@ -19,8 +19,8 @@ import timing
 
 from backtest.engine.feed import replay
 from backtest.engine.lean.cerebro import Cerebro
-from backtest.engine.simulation import Recorder
-from backtest.market.bars import Series
+from backtest.engine.recorder import Recorder
+from backtest.market.series import Series
 
 Bars = dict[Series, pa.Table]
 

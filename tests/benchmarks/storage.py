@@ -24,8 +24,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from backtest.market.bars import Instrument, Series, Span, schema
+from backtest.market.bars import schema
 from backtest.market.calendars import sessions, span_of_sessions
+from backtest.market.series import Instrument, Series
+from backtest.market.span import Span
 from backtest.store.store import Store
 
 MINUTES = Series.parse("AAPL/1min")

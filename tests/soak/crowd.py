@@ -26,8 +26,8 @@ from random import Random
 from operations import bars_of, environment, quick_folder, span_of
 
 from backtest.errors import NoBars
-from backtest.market.bars import Series
 from backtest.market.calendars import sessions
+from backtest.market.series import Series
 from backtest.store.store import Store
 
 LONGEST_WAIT = 30  # seconds

@@ -22,9 +22,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backtest.errors import BadBars
-from backtest.market.bars import Series, schema
+from backtest.market.bars import schema
 from backtest.market.calendars import Session, sessions
 from backtest.market.checks import check_answer
+from backtest.market.series import Series
 from backtest.store.audit.findings import inspect_bars
 
 MINUTES = Series.parse("AAPL/1min")

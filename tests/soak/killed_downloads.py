@@ -26,7 +26,7 @@ from market import store_with
 
 from backtest.emulator.server import Gateway
 from backtest.errors import NoBars
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.store.store import Store
 
 SINCE, UNTIL = "2024-01-02", "2024-06-28"

@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import pyarrow.compute as pc
 from market import minute_bars, store_with
 
-from backtest.market.bars import Series, schema
+from backtest.market.bars import schema
 from backtest.market.calendars import span_of_sessions
+from backtest.market.series import Series
 from backtest.store.audit.repairs import repair
 from backtest.store.audit.verification import verify
 from backtest.store.store import Store

@@ -31,8 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from operations import environment, litter, quick_folder
 
 from backtest.errors import NoBars
-from backtest.market.bars import Series, Span, table_of
+from backtest.market.bars import table_of
 from backtest.market.calendars import sessions
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.store.store import Store
 
 SERIES = Series.parse("AAPL/1day")

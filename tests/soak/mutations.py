@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from moved import AAPL, CROSS, baseline, make_repository, revise, scene_of, two_years, unload
 
-from backtest.baselines.causes import CAUSE, Scene
+from backtest.baselines.causes import CAUSE
+from backtest.baselines.changes import Scene
 from backtest.baselines.drift import MOVED, SAME, Judgement, check
 from backtest.engine.account.commissions import COSTS
 from backtest.store.store import Store

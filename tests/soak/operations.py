@@ -22,8 +22,9 @@ from tracer import acknowledge
 
 from backtest.cli.app import main as command_line
 from backtest.errors import BacktestError
-from backtest.market.bars import Series, rows_digest
+from backtest.market.bars import rows_digest
 from backtest.market.calendars import span_of_sessions
+from backtest.market.series import Series
 from backtest.sources.files import write_file
 from backtest.store.publishing import publish
 from backtest.store.store import Store

@@ -42,8 +42,8 @@ from backtest.downloads.retry import Persistence
 from backtest.emulator.faults import Faults
 from backtest.emulator.server import Gateway
 from backtest.errors import NoBars, SourceError
-from backtest.market.bars import Series
-from backtest.sources.base import connect
+from backtest.market.series import Series
+from backtest.sources.connect import connect
 from backtest.store.store import Store
 
 HALF_HOURS = Series.parse("AAPL/30mins")

@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bucket import KEY, SECRET, Bucket
 
-from backtest.research.search.executors import Point, job_of, trials_of
 from backtest.research.search.grid import grid_of, points
+from backtest.research.search.job import Point, job_of, trials_of
 from backtest.research.search.trials import Trials
 
 ROOT = Path(__file__).resolve().parents[2]

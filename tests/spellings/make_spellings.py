@@ -12,7 +12,9 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from backtest import run
-from backtest.market.bars import ContractDetails, Series, Span, table_of
+from backtest.market.bars import table_of
+from backtest.market.series import ContractDetails, Series
+from backtest.market.span import Span
 from backtest.store import pins
 from backtest.store.store import Store
 

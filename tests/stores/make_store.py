@@ -14,7 +14,9 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backtest.market.bars import ContractDetails, Series, Span, schema, table_of
+from backtest.market.bars import schema, table_of
+from backtest.market.series import ContractDetails, Series
+from backtest.market.span import Span
 from backtest.store.manifest import FORMAT
 from backtest.store.store import Store
 

@@ -1,4 +1,4 @@
-"""What trading costs: commissions (`COSTS`), fees by date, and what borrowed shares and idle cash bear."""
+"""What a broker charges for a trade: `COSTS`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import hashlib
 import inspect
 import json
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -18,8 +17,8 @@ import backtrader as bt
 
 from backtest import _arguments
 from backtest._suggest import did_you_mean
+from backtest.engine.account.fees import regulatory_fees
 from backtest.errors import UsageError
-from backtest.market.bars import Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,42 +46,6 @@ class MonthlyVolume:
         """Count shares."""
         self.shares, self.month = self.of(month) + shares, month
 
-
-@dataclass(frozen=True, slots=True)
-class Dated:
-    """A rate that changes: what it was from each date on; before the first, what it was first."""
-
-    dates: tuple[int, ...]
-    rates: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, rows: Iterable[tuple[str, Any]]) -> Dated:
-        """Make one of rows such as ("2024-05-22", 27.8), in order of time."""
-        dates, rates = zip(*rows, strict=True)
-        return cls(tuple(date.fromisoformat(text).toordinal() for text in dates), rates)
-
-    def on(self, day: int) -> Any:
-        """Return the rate of a day, counted as `date.toordinal` does."""
-        return self.rates[max(bisect_right(self.dates, day) - 1, 0)]
-
-
-# Both tables end in 2025, as `Costs.dated` says; later days take the last row, and days before a table its first.
-# USD a million of sales, by the SEC's Fee Rate Advisories under Section 31 of the Exchange Act, by effective date.
-SEC_FEE = Dated.of([
-    ("2000-01-01", 33.3), ("2001-12-28", 15.0), ("2002-04-01", 30.1), ("2003-03-22", 25.2), ("2003-04-01", 46.8),
-    ("2004-02-22", 39.0), ("2004-04-01", 23.4), ("2005-01-07", 32.9), ("2005-04-01", 41.8), ("2005-12-22", 30.7),
-    ("2007-03-17", 15.3), ("2008-01-25", 11.0), ("2008-04-01", 5.6), ("2009-04-10", 25.7), ("2010-01-15", 12.7),
-    ("2010-04-01", 16.9), ("2011-01-21", 19.2), ("2012-02-21", 18.0), ("2012-04-01", 22.4), ("2013-05-25", 17.4),
-    ("2014-03-18", 22.1), ("2015-02-14", 18.4), ("2016-02-16", 21.8), ("2017-07-04", 23.1), ("2018-05-22", 13.0),
-    ("2019-04-16", 20.7), ("2020-02-18", 22.1), ("2021-02-25", 5.1), ("2022-05-14", 22.9), ("2023-02-27", 8.0),
-    ("2024-05-22", 27.8), ("2025-05-14", 0.0),
-])  # fmt: skip
-
-# USD a share sold and the most of a trade, by FINRA's By-Laws, Schedule A, Section 1 (Trading Activity Fee).
-TRADING_ACTIVITY_FEE = Dated.of([
-    ("2004-01-01", (0.000075, 3.75)), ("2011-07-01", (0.00009, 4.50)), ("2012-07-01", (0.000119, 5.95)),
-    ("2022-01-01", (0.00013, 6.49)), ("2023-01-01", (0.000145, 7.27)), ("2024-01-01", (0.000166, 8.30)),
-])  # fmt: skip
 
 _TIERS = ((300_000, 0.0035), (3_000_000, 0.0020), (20_000_000, 0.0015), (100_000_000, 0.0010), (float("inf"), 0.0005))
 _REMOVES_LIQUIDITY = 0.003  # USD a share, what most exchanges charge, and the most that Rule 610 lets them
@@ -198,15 +161,6 @@ def tiered(before: float, shares: float) -> float:
         charged += max(within, 0.0) * rate
         start = end
     return charged
-
-
-def regulatory_fees(size: float, price: float, day: int) -> float:
-    """Return what the SEC and FINRA charge for a sale on a day; nothing for a purchase."""
-    if size >= 0:
-        return 0.0
-    a_share, most = TRADING_ACTIVITY_FEE.on(day)
-    fees: float = -size * price * SEC_FEE.on(day) / 1_000_000 + min(-size * a_share, most)
-    return fees
 
 
 def _free() -> Any:
@@ -398,68 +352,3 @@ def number(text: str, what: str, example: str) -> float:
     if not 0 <= found < float("inf"):
         raise UsageError(f"{what} must not be below 0, nor infinite; {example}")
     return found
-
-
-# --- what borrowed shares cost
-
-
-@dataclass(frozen=True, slots=True)
-class Borrowing:
-    """
-    What it costs a year to be short, as a share of the value: for all series, for some, and from which dates on.
-
-    Written as rules: "0.01" for all, "GME/1day=0.3" for one, "GME/1day@2021-01-25=0.8" from a date on.
-    """
-
-    rules: dict[str, tuple[tuple[str, float], ...]] = field(default_factory=dict)  # by short name, "" for all
-
-    @classmethod
-    def parse(cls, texts: Iterable[str]) -> Borrowing:
-        """
-        Read rules.
-
-        Raises:
-            UsageError: one is no rule.
-        """
-        rules: dict[str, list[tuple[str, float]]] = {}
-        for text in texts:
-            where, _, rate = text.rpartition("=")
-            name, _, since = where.partition("@")
-            found = number(rate, f"the borrow fee {text!r}", "write 0.01, or GME/1day=0.3, or GME/1day@2021-01-25=0.8")
-            rules.setdefault(Series.parse(name).short if name else "", []).append((_day(since, text), found))
-        return cls({name: tuple(sorted(rows)) for name, rows in rules.items()})
-
-    def rates(self, name: str) -> Dated:
-        """Return the fee of a series by its short name; before the first date of its own rules that of all."""
-        everywhere = self.rules.get("", ((_ALWAYS, 0.0),))
-        own = self.rules.get(name, ())
-        before = [row for row in everywhere if not own or row[0] < own[0][0]]
-        rows = [*before, *own]
-        return Dated.of(rows if rows[0][0] == _ALWAYS else [(_ALWAYS, 0.0), *rows])
-
-
-_ALWAYS = "0001-01-01"
-
-
-def _day(text: str, rule: str) -> str:
-    try:
-        return date.fromisoformat(text).isoformat() if text else _ALWAYS
-    except ValueError as error:
-        raise UsageError(f"the borrow fee {rule!r} has no date ({error}); write GME/1day@2021-01-25=0.8") from error
-
-
-def charge_borrowing(model: Any, rates: Dated) -> Any:
-    """
-    Return a commission model that also charges for shares that are held short, by the day, at their last close.
-
-    Backtrader takes it from the cash at the next bar, for all days since the bar before (365 a year).
-    """
-
-    def fee(data: Any, size: float, price: float, days: int, until: date, since: date) -> float:
-        days_of = range(since.toordinal(), until.toordinal())
-        close = data.close[-1] if len(data) > 1 else price
-        charged: float = abs(size) * close * sum(rates.on(day) for day in days_of) / 365
-        return charged
-
-    model._get_credit_interest = fee  # Backtrader's own hook for it
-    return model

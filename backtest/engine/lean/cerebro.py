@@ -16,9 +16,11 @@ from backtrader.lineseries import LineSeriesStub
 from backtrader.trade import Trade
 
 from backtest.engine.lean.broker import LeanBroker
+from backtest.engine.lean.clock import Clock, stamps_of
 from backtest.engine.lean.garbage import seldom_collected
-from backtest.engine.lean.history import Clock, History, stamps_of
-from backtest.engine.lean.lines import Coupling, Cursor, is_plain, once
+from backtest.engine.lean.history import History
+from backtest.engine.lean.indicators import once
+from backtest.engine.lean.lines import Coupling, Cursor, is_plain
 
 # What the loop does in the strategy's and the feeds' place; who has a method of his own takes Backtrader's loop.
 _MOVES = ("_oncepost", "_notify", "_addnotification", "_getminperstatus", "clear", "forward", "_next_observers",

@@ -1,91 +1,14 @@
-"""The steps of a lean run, and what the account was after each; hot."""
+"""What the account was after each step of a lean run; hot."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
-from itertools import chain, repeat
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from backtest.engine.lean.lines import Cursor
-
-
-def stamps_of(data: Any) -> np.ndarray:
-    """Return the stamps of a preloaded feed, shape (bars,), in Backtrader's days."""
-    return np.frombuffer(data.lines.datetime.array)[: data.buflen()]
-
-
-class Clock:
-    """The steps of a run: stamps, and the cursors that move at each; feeds with equal stamps share a cursor."""
-
-    def __init__(self, datas: list[Any]) -> None:
-        groups: dict[bytes, Cursor] = {}
-        shared: dict[Cursor, np.ndarray] = {}
-        self.cursor_of: dict[Any, Cursor] = {}
-        for data in datas:
-            stamps = stamps_of(data)
-            cursor = groups.setdefault(_fingerprint(stamps) if len(datas) > 1 else b"", Cursor())
-            shared[cursor] = stamps
-            self.cursor_of[data] = cursor
-        self.cursors = list(shared)
-        self.rows: dict[Cursor, Any] = {}
-        if len(shared) == 1:
-            (self.own,) = shared
-            self.steps = len(next(iter(shared.values())))
-            self.stamps: Any = datas[0].lines.datetime.array
-            self.rows[self.own] = None  # each step is a row
-            return
-        self.own = Cursor()
-        self._merge(shared)
-
-    def _merge(self, shared: dict[Cursor, np.ndarray]) -> None:
-        keys = {cursor: _with_occurrence(stamps) for cursor, stamps in shared.items()}
-        steps = np.unique(np.concatenate(list(keys.values())))
-        self.steps = len(steps)
-        self.stamps = array("d", steps.real.tobytes())
-        places = {cursor: np.searchsorted(steps, key) for cursor, key in keys.items()}
-        moves = np.zeros((self.steps, len(shared)), bool)
-        for column, (cursor, place) in enumerate(places.items()):
-            moves[place, column] = True
-            self.rows[cursor] = np.cumsum(moves[:, column]) - 1
-        self._moves = moves
-
-    def movers(self) -> Iterator[tuple[Cursor, ...]]:
-        """Yield the cursors that move, step by step; the strategy's own is always among them."""
-        if len(self.cursors) == 1:
-            return repeat((self.own,), self.steps)
-        patterns: dict[bytes, tuple[Cursor, ...]] = {}
-        for row in {row.tobytes(): row for row in np.unique(self._moves, axis=0)}.values():
-            patterns[row.tobytes()] = (*(c for c, moves in zip(self.cursors, row, strict=True) if moves), self.own)
-        width, packed = self._moves.shape[1], self._moves.tobytes()
-        return (patterns[packed[at : at + width]] for at in range(0, len(packed), width))
-
-    def row(self, cursor: Cursor) -> Any:
-        """Return the row that a cursor stands at after each step, -1 before its first; a slice where they agree."""
-        rows = self.rows[cursor]
-        return slice(None) if rows is None else rows
-
-    def phases(self, minimums: dict[Cursor, int]) -> tuple[int, int]:
-        """Return for how many steps the longest minimum period is not reached, and for how many it is just reached."""
-        if len(self.cursors) == 1:
-            (minimum,) = minimums.values()
-            return min(minimum - 1, self.steps), int(minimum <= self.steps)
-        status = np.max([minimum - 1 - self.row(cursor) for cursor, minimum in minimums.items()], axis=0)
-        return int((status > 0).sum()), int((status == 0).sum())
-
-
-def _fingerprint(stamps: np.ndarray) -> bytes:
-    import hashlib
-
-    return hashlib.blake2b(stamps.tobytes()).digest()
-
-
-def _with_occurrence(stamps: np.ndarray) -> np.ndarray:
-    """Return the stamps as complex numbers, the imaginary part the how-many-eth of equal ones: each is a step."""
-    keys: np.ndarray = stamps + 1j * (np.arange(len(stamps)) - np.searchsorted(stamps, stamps))
-    return keys
+from backtest.engine.lean.clock import Clock
 
 
 class History:

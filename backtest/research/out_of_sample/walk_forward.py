@@ -1,5 +1,5 @@
 """
-`walk_forward`, `cross_validate`: parameters chosen on some sessions, and judged on others that the choice never saw.
+`walk_forward`: parameters chosen on some sessions, and judged on the later ones that the choice never saw.
 
 Each window is a run of its own: it begins with cash alone, with the bars before it as warm-up of its indicators.
 """
@@ -18,21 +18,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest import _arguments
-from backtest._suggest import there_are
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
-from backtest.market.bars import Series
 from backtest.market.calendars import sessions, sessions_a_year
-from backtest.metrics.account import Account
+from backtest.market.series import Series
 from backtest.metrics.measurement import Stats, measure_returns
-from backtest.metrics.returns import Undefined, equity_of, sharpe
-from backtest.metrics.table import METRICS
-from backtest.metrics.trades import Trades
-from backtest.research.out_of_sample.folds import group_sizes, paths, purged_folds, session_count, walk_forward_folds
+from backtest.metrics.returns import Undefined, equity_of
+from backtest.research.out_of_sample.folds import session_count, walk_forward_folds
 from backtest.research.out_of_sample.window import Window
 from backtest.research.search import grid as grids
-from backtest.research.search.executors import Job, Point, asked_names, digest_of, job_of
-from backtest.research.search.grid import Condition, Grid, words_of
+from backtest.research.search.grid import Condition, Grid
+from backtest.research.search.job import Job, Point, asked_names, digest_of, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of, ranked
 from backtest.research.search.trials import Trial, Trials
 from backtest.runs.record import RunResult
@@ -40,8 +36,6 @@ from backtest.store.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_OF_RETURNS = ("return", "risk", "drawdown")  # groups of metrics that need returns alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +141,8 @@ class WalkForward:
         """Return it for JSON: None where a number is not defined."""
         return {
             "anchored": self.anchored,
-            "steps": [{name: _for_json(value) for name, value in row.items()} for row in self.rows],
-            "efficiency": _for_json(self.efficiency),
+            "steps": [{name: json_value(value) for name, value in row.items()} for row in self.rows],
+            "efficiency": json_value(self.efficiency),
             "drift": self.drift,
             "stats": self.stats.to_dict(),
         }
@@ -202,12 +196,12 @@ def walk_forward(
     anchored = _arguments.truth(anchored, "anchored")
     train, test, purge = session_count(train, "train"), session_count(test, "test"), session_count(purge, "purge")
     check_ways(executor, tell)
-    points = _points(grid, where, random, seed)
+    points = points_of(grid, where, random, seed)
     dates: dict[str, Any] = {"span": span, "start": start, "end": end}
     job = job_of(strategy, series, store=store, params=params, swept=points[0], **dates, **asked)
-    days = _days(job)
+    days = days_with_bars(job)
     folds = walk_forward_folds(len(days), train, test, anchored=anchored, purge=purge)
-    windows = [(_window(days, fold.train), _window(days, fold.test)) for fold in folds]
+    windows = [(window_of(days, fold.train), window_of(days, fold.test)) for fold in folds]
     trials = Trials(folder_of(folder, job))
     inside = [Point(point, window) for window, _ in windows for point in points]
     kept = complete(job, inside, trials, executor=executor, jobs=jobs, tell=tell)
@@ -220,128 +214,6 @@ def walk_forward(
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class CrossValidation:
-    """
-    What came of choosing parameters on most groups of sessions and testing them on the rest, for every way to do so.
-
-    A path goes through all sessions, each group out of sample of another choice.
-    """
-
-    groups: list[Window]
-    tested: int
-    purge: int
-    embargo: int
-    chosen: list[tuple[tuple[int, ...], dict[str, Any]]]  # the groups tested, and the parameters, fold by fold
-    paths: list[np.ndarray]  # returns, shape (sessions,) each
-    sessions: np.ndarray
-    failed: int  # points that failed in some group, and were not chosen from
-    risk_free: float
-    periods: float
-
-    @property
-    def ratios(self) -> np.ndarray:
-        """The Sharpe ratio a year of each path; NaN of one that does not vary."""
-        return np.array([sharpe(path, self.risk_free, self.periods) for path in self.paths])
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """A row a fold: the groups tested, and the parameters chosen without them."""
-        import pandas as pd
-
-        return pd.DataFrame([{"tested": groups, **params} for groups, params in self.chosen])
-
-    @property
-    def summary(self) -> str:
-        """What came of it, in two sentences."""
-        known = self.ratios[np.isfinite(self.ratios)]
-        spread = f"from {known.min():.2f} to {known.max():.2f}, median {np.median(known):.2f}" if len(known) else "–"
-        kinds = len({words_of(params) for _, params in self.chosen})
-        return (
-            f"{len(self.chosen)} folds of {len(self.groups)} groups, {self.tested} tested, make {len(self.paths)} "
-            f"path{'s' * (len(self.paths) > 1)} out of sample: Sharpe {spread}, below 0 in "
-            f"{(known < 0).mean() * 100 if len(known) else 0:.0f} %. {kinds} different parameters were chosen."
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON: None where a number is not defined."""
-        return {
-            "groups": [str(window) for window in self.groups],
-            "tested": self.tested,
-            "purge": self.purge,
-            "embargo": self.embargo,
-            "failed": self.failed,
-            "folds": [{"tested": list(groups), "params": params} for groups, params in self.chosen],
-            "paths": [{"sharpe": _for_json(float(ratio))} for ratio in self.ratios],
-        }
-
-    def __repr__(self) -> str:
-        return self.summary
-
-
-def cross_validate(
-    strategy: str | Path | type[Any],
-    series: Series | str | Iterable[Series | str],
-    grid: Grid | Mapping[str, Any] | Sequence[dict[str, Any]] | Sequence[str] | str,
-    *,
-    store: Store | str | Path,
-    groups: int = 6,
-    tested: int = 2,
-    purge: int | str = 0,
-    embargo: int | str = 0,
-    rank: str = "sharpe",
-    where: Condition | str | Iterable[str] | None = None,
-    random: int = 0,
-    seed: int = 0,
-    executor: Executor | None = None,
-    jobs: int = 1,
-    folder: str | Path = "",
-    span: Sequence[date | str | None] | None = None,
-    start: date | str | None = None,
-    end: date | str | None = None,
-    params: Mapping[str, Any] | None = None,
-    tell: Tell | None = None,
-    **asked: Any,
-) -> CrossValidation:
-    """
-    Choose parameters on all but some groups of sessions and test them on those: combinatorial purged cross-validation.
-
-    With one group tested it is purged k-fold. Every point is run in every group by itself; a choice is made by the
-    rank of its returns in the sessions to learn from, which may lie after the test: this says how far a way of choosing
-    can be trusted, while `walk_forward` says what it would have earned.
-
-    Args:
-        groups: N, of about equal length.
-        tested: K of them at a time.
-        purge: sessions left out on both sides of a test; at least as many as a position is held.
-        embargo: sessions more that are left out after a test.
-        rank: a metric of returns alone.
-
-    The rest is as in `sweep`, and so is what is raised. Long by its arguments alone: each is named and told.
-
-    Source: López de Prado (2018), "Advances in Financial Machine Learning", chapter 12.
-    """
-    rank, jobs = _rank_of_returns(rank), _arguments.whole(jobs, "jobs", 1)
-    groups, tested = _arguments.whole(groups, "groups"), _arguments.whole(tested, "tested")
-    purge, embargo = session_count(purge, "purge"), session_count(embargo, "embargo")
-    check_ways(executor, tell)
-    points = _points(grid, where, random, seed)
-    dates: dict[str, Any] = {"span": span, "start": start, "end": end}
-    job = job_of(strategy, series, store=store, params=params, swept=points[0], **dates, **asked)
-    days = _days(job)
-    ends = np.cumsum([0, *group_sizes(len(days), groups)])
-    windows = [_window(days, np.arange(*ends[n : n + 2])) for n in range(groups)]
-    trials = Trials(folder_of(folder, job))
-    every = [Point(point, window) for window in windows for point in points]
-    complete(job, every, trials, executor=executor, jobs=jobs, tell=tell)
-    kept = trials.read(map(job.key, every), returns=True)
-    made = [[kept[job.key(Point(point, window))] for window in windows] for point in points]
-    whole = [(point, row) for point, row in zip(points, made, strict=True) if not any(trial.error for trial in row)]
-    if not whole:
-        raise StrategyError(f"each point fails in some group, the first: {_first_error(made)}")
-    return _validated(job, whole, windows, (tested, purge, embargo), rank, len(points) - len(whole))
-
-
 def walk_forward_again(
     tried: Sweep | RunResult, train: int, test: int, *, grid: Grid, where: Condition | None, **more: Any
 ) -> WalkForward:
@@ -352,19 +224,11 @@ def walk_forward_again(
         grid: to choose from, if it is not empty; else the points of the sweep, or the run's parameters alone.
         more: what else `walk_forward` takes.
     """
-    asked = _again(tried, grid, where)
+    asked = request_of(tried, grid, where)
     return walk_forward(train=train, test=test, **asked, **more)
 
 
-def cross_validate_again(
-    tried: Sweep | RunResult, groups: int, tested: int, *, grid: Grid, where: Condition | None, **more: Any
-) -> CrossValidation:
-    """Return the same as a cross-validation."""
-    asked = _again(tried, grid, where)
-    return cross_validate(groups=groups, tested=tested, **asked, **more)
-
-
-def _again(tried: Sweep | RunResult, grid: Grid, where: Condition | None) -> dict[str, Any]:
+def request_of(tried: Sweep | RunResult, grid: Grid, where: Condition | None) -> dict[str, Any]:
     """Return what a sweep or a run was asked, with the points to choose from."""
     if isinstance(tried, Sweep):
         asked = tried.asked
@@ -386,7 +250,8 @@ def _dates(text: str) -> date | None:
     return date.fromisoformat(text[:10]) if text else None
 
 
-def _points(grid: Any, where: Any, random: int, seed: int) -> list[dict[str, Any]]:
+def points_of(grid: Any, where: Any, random: int, seed: int) -> list[dict[str, Any]]:
+    """Return the points of a grid, all or drawn at random; a list of points as it is."""
     condition, draws = grids.condition_given(where), _arguments.whole(random, "random")
     seed = _arguments.seed_of(seed)
     if isinstance(grid, str | Mapping):
@@ -404,7 +269,7 @@ def _values(points: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: list(dict.fromkeys(point[name] for point in points)) for name in points[0]}
 
 
-def _days(job: Job) -> np.ndarray:
+def days_with_bars(job: Job) -> np.ndarray:
     """Return the sessions of the first series that it has bars of, datetime64[D]."""
     first = job.series[0]
     _, bars = digest_of(job.store, first, job.since, job.until)
@@ -416,7 +281,8 @@ def _days(job: Job) -> np.ndarray:
     return np.array([session.day for session in found], "datetime64[D]")
 
 
-def _window(days: np.ndarray, rows: np.ndarray) -> Window:
+def window_of(days: np.ndarray, rows: np.ndarray) -> Window:
+    """Return the window from the first of some rows of days to the last."""
     return Window(days[rows[0]].astype(date), days[rows[-1]].astype(date))
 
 
@@ -443,59 +309,8 @@ def _steps(
     return [Step(*pair, point, kept[inside], kept[outside]) for pair, point, (inside, outside) in rows]
 
 
-def _rank_of_returns(given: str) -> str:
-    rank = rank_of(given)
-    names = [name for name, metric in METRICS.items() if metric.group in _OF_RETURNS]
-    if rank.lstrip("-") not in names:
-        raise UsageError(f"{rank} cannot be told from returns alone; {there_are(rank, names)}")
-    return rank
-
-
-def _first_error(made: Sequence[Sequence[Trial]]) -> str:
-    return next(trial.error for row in made for trial in row if trial.error)
-
-
-def _validated(
-    job: Job,
-    whole: Sequence[tuple[dict[str, Any], list[Trial]]],
-    windows: list[Window],
-    asked: tuple[int, int, int],
-    rank: str,
-    failed: int,
-) -> CrossValidation:
-    days = np.concatenate([trial.sessions for trial in whole[0][1]])
-    sizes = [len(trial.returns) for trial in whole[0][1]]
-    returns = [np.concatenate([trial.returns for trial in row]) for _, row in whole]
-    risk_free, periods = float(job.asked["risk_free"]), sessions_a_year(job.series[0].instrument)
-    folds = purged_folds(sizes, *asked)
-    best = [_best_of_returns(returns, days, fold.train, rank, risk_free, periods) for fold in folds]
-    ends = np.cumsum([0, *sizes])
-    ways = [
-        np.concatenate([returns[best[fold]][ends[group] : ends[group + 1]] for group, fold in enumerate(path)])
-        for path in paths(len(windows), asked[0])
-    ]
-    chosen = [(fold.groups, whole[place][0]) for fold, place in zip(folds, best, strict=True)]
-    return CrossValidation(windows, *asked, chosen, ways, days, failed, risk_free, periods)
-
-
-def _best_of_returns(
-    returns: Sequence[np.ndarray], days: np.ndarray, rows: np.ndarray, rank: str, risk_free: float, periods: float
-) -> int:
-    """Return the place of the returns that rank highest in the rows; of equal ones the first, or if none has a rank."""
-    sign, metric = -1 if rank.startswith("-") else 1, METRICS[rank.lstrip("-")]
-    numbers = [sign * metric.function(_account(days[rows], one[rows], risk_free, periods)) for one in returns]
-    known = [-math.inf if math.isnan(number) else number for number in numbers]
-    return known.index(max(known))
-
-
-def _account(days: np.ndarray, returns: np.ndarray, risk_free: float, periods: float) -> Account:
-    return Account(
-        days=days, equity=equity_of(returns), returns=returns, held=np.array([]), trades=Trades.none(), still_open=0,
-        traded=0.0, costs=0.0, risk_free=risk_free, periods=periods,
-    )  # fmt: skip
-
-
-def _for_json(value: Any) -> Any:
+def json_value(value: Any) -> Any:
+    """Return a value for JSON: None for a number that is not finite."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -23,8 +23,8 @@ from backtest.engine.simulation import run
 from backtest.engine.strategy import Strategy
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
-from backtest.market.bars import Series
 from backtest.market.calendars import span_of_sessions
+from backtest.market.series import Series
 from backtest.runs.record import RunResult
 from backtest.store.store import Store
 

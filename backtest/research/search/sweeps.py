@@ -22,21 +22,22 @@ from backtest import _arguments
 from backtest._resources import bundled
 from backtest._suggest import there_are
 from backtest.errors import BadStore, StrategyError, UsageError
-from backtest.market.bars import Series
+from backtest.market.series import Series
 from backtest.metrics.account import sample
 from backtest.metrics.returns import Undefined
 from backtest.metrics.sharpe_tests import BLOCKS, deflated_sharpe, overfitting
 from backtest.metrics.table import METRICS, metric_named
 from backtest.research.search import grid as grids
-from backtest.research.search.executors import Job, Point, each, job_of, result_of
+from backtest.research.search.executors import each
 from backtest.research.search.grid import Condition, Grid, words_of
 from backtest.research.search.heatmap import draw_heat_map
+from backtest.research.search.job import Job, Point, job_of, result_of
 from backtest.research.search.optuna_search import guided_points
 from backtest.research.search.trials import Trial, Trials, read_json
 from backtest.runs.record import RunResult
 from backtest.store.files import sync_folder, write_file
 from backtest.store.store import Store
-from backtest.validity.validation import Verdict, verdict
+from backtest.validity.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
     import matplotlib.figure

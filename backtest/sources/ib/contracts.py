@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from backtest.errors import AmbiguousContract, UnknownContract, UsageError
-from backtest.market.bars import ContractDetails, Instrument, Series, refuse_made, table_of
+from backtest.market.bars import table_of
 from backtest.market.calendars import Session
+from backtest.market.series import ContractDetails, Instrument, Series, refuse_made
 from backtest.sources.ib.decoder import Columns
 
 if TYPE_CHECKING:

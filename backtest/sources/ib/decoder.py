@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from backtest.market.bars import Span, schema
+from backtest.market.bars import schema
+from backtest.market.span import Span
 
 if TYPE_CHECKING:
     import pyarrow as pa

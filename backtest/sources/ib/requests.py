@@ -13,7 +13,6 @@ from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 from backtest.errors import UsageError
-from backtest.market.bars import BarSize, Series, Span
 from backtest.market.calendars import Session, sessions
 from backtest.market.ib_limits import (
     EXPIRED_FUTURE_YEARS,
@@ -26,6 +25,8 @@ from backtest.market.ib_limits import (
     WINDOW_REQUESTS,
     WINDOW_SECONDS,
 )
+from backtest.market.series import BarSize, Series
+from backtest.market.span import Span
 from backtest.sources.base import expected_bars
 
 _DAY = timedelta(days=1)

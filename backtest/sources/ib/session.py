@@ -21,7 +21,8 @@ from backtest.market.ib_limits import MESSAGES_A_SECOND
 from backtest.sources.base import Patience
 from backtest.sources.ib.contracts import client_library
 from backtest.sources.ib.decoder import read_columns
-from backtest.sources.ib.link import Link, meaning, refusal
+from backtest.sources.ib.error_codes import meaning, refusal
+from backtest.sources.ib.link import Link
 
 PORTS = {7496: "TWS, live", 7497: "TWS, paper", 4001: "IB Gateway, live", 4002: "IB Gateway, paper"}
 _CLIENT_IDS = 8  # tried one after the other at the start

@@ -29,15 +29,15 @@ from backtest.errors import (
     UnknownContract,
     UsageError,
 )
-from backtest.market.bars import ContractDetails, Instrument, Series, Span
 from backtest.market.calendars import Session as Hours
 from backtest.market.ib_limits import LEGACY, PRACTICAL, SMALL_BAR_SECONDS, WINDOW_SECONDS
+from backtest.market.series import ContractDetails, Instrument, Series
+from backtest.market.span import Span
 from backtest.sources.base import Patience, Source
 from backtest.sources.ib import contracts, requests
 from backtest.sources.ib.decoder import cut
 from backtest.sources.ib.event_loop import Bridge
 from backtest.sources.ib.pacing import Ask, Flow
-from backtest.sources.ib.session import PORTS as PORTS
 from backtest.sources.ib.session import Session, link_lost
 from backtest.sources.ib.shared_state import State
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest.errors import UsageError
-from backtest.market.bars import Series
 from backtest.market.checks import seconds
+from backtest.market.series import Series
 from backtest.store.audit.findings import expected_bars, inside, session_bars
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from backtest.errors import BadBars
-from backtest.market.bars import Series, Span, union
 from backtest.market.calendars import exact
 from backtest.market.checks import RATES, check_answer, column, seconds, session_edges
+from backtest.market.series import Series
+from backtest.market.span import Span, union
 
 if TYPE_CHECKING:
     import pyarrow as pa

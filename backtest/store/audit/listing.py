@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest._suggest import did_you_mean_stored
 from backtest.errors import DamagedStore, NoBars
-from backtest.market.bars import Series
 from backtest.market.checks import session_edges
+from backtest.market.series import Series
 from backtest.store.audit.findings import inside
+from backtest.store.store import did_you_mean_stored
 
 if TYPE_CHECKING:
     from backtest.store.manifest import Manifest

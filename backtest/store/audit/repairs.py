@@ -20,8 +20,10 @@ import numpy as np
 
 from backtest._clock import Clock, utc_now
 from backtest.errors import BadBars, BadStore, DamagedStore, UsageError
-from backtest.market.bars import Series, Span, check_bars
+from backtest.market.bars import check_bars
 from backtest.market.checks import compare, seconds
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.store.audit.findings import inside
 from backtest.store.audit.verification import (
     DAMAGED,
@@ -35,19 +37,8 @@ from backtest.store.audit.verification import (
 )
 from backtest.store.files import TEMPORARY, locked, make_folders, sync_folder, write_file
 from backtest.store.layout import MARK, MARKS
-from backtest.store.manifest import (
-    ANSWER_NAME,
-    FORMAT,
-    LARGEST,
-    LARGEST_SEGMENT,
-    Answer,
-    Manifest,
-    Segment,
-    in_order,
-    of_bytes,
-    period_of,
-    to_bytes,
-)
+from backtest.store.manifest import FORMAT, LARGEST, LARGEST_SEGMENT, Answer, Manifest, Segment, in_order, period_of
+from backtest.store.manifest_json import ANSWER_NAME, of_bytes, to_bytes
 from backtest.store.segments import segment_of
 from backtest.store.store import Store
 from backtest.store.tables import joined

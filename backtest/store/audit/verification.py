@@ -20,18 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest._suggest import did_you_mean_stored
 from backtest.errors import BadBars, BadStore, DamagedStore, DataError, NoBars, UsageError
-from backtest.market.bars import Series, Span, refuse_made, schema
+from backtest.market.bars import schema
 from backtest.market.checks import check_answer, compare, seconds
+from backtest.market.series import Series, refuse_made
+from backtest.market.span import Span
 from backtest.store.audit.coverage import Coverage, coverage_of
 from backtest.store.audit.findings import Finding, inside, inspect_bars
 from backtest.store.files import TEMPORARY, locked, read_file
 from backtest.store.layout import MARK
-from backtest.store.manifest import LARGEST, LARGEST_SEGMENT, MOST_ROWS, Manifest, Segment, of_bytes
+from backtest.store.manifest import LARGEST, LARGEST_SEGMENT, MOST_ROWS, Manifest, Segment
+from backtest.store.manifest_json import of_bytes
 from backtest.store.segments import check_values, downloads_of
 from backtest.store.segments import decode as decode_segment
-from backtest.store.store import Store
+from backtest.store.store import Store, did_you_mean_stored
 from backtest.store.tables import joined
 
 if TYPE_CHECKING:

@@ -1,0 +1,316 @@
+"""What is not as it was when a baseline was kept, and how each change is taken back."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import hashlib
+import importlib
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backtest.baselines.baseline import Baseline, month_digests, span_of
+from backtest.engine import provenance
+from backtest.engine.account.commissions import COSTS, Costs
+from backtest.engine.strategy import load
+from backtest.errors import DataError
+from backtest.market.bars import COLUMNS, rows_digest
+from backtest.market.series import Series
+from backtest.market.span import Span
+from backtest.runs.spec import RunSpec
+from backtest.store.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_MOMENT = timedelta(microseconds=1)  # the step of a stamp
+_SHOWN = 6  # lines of what changed
+_COMMITS = 200  # in which an old source is looked for
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """All that a run needs: its spec, the store, the strategy as `engine.run` takes it, and other costs if any."""
+
+    spec: RunSpec
+    store: Store
+    strategy: str | Path | type[Any]
+    costs: Costs | None = None  # in place of those that the spec names
+
+
+PutBack = Callable[[contextlib.ExitStack, Scene], Scene]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that is not as it was, how it changed, and the function that puts it back, if that can be done."""
+
+    what: str
+    told: tuple[str, ...]
+    put_back: PutBack | None = None
+
+
+def changes(old: Baseline, new: Baseline, scene: Scene) -> list[Change]:
+    """Return what is not as it was, of all that a baseline knows; nothing is run."""
+    found = (_parameters(old, new), _data(old, new, scene), _code(old, new, scene), _costs(old, new), _notes(old, new))
+    return [one for one in (*found, _versions(old, new)) if one]
+
+
+def _parameters(old: Baseline, new: Baseline) -> Change | None:
+    before, now = (_plain(one.spec) for one in (old, new))
+    told = tuple(f"{name}: {_word(before.get(name))} -> {_word(now.get(name))}" for name in _differing(before, now))
+    return Change("parameters", told, functools.partial(_with_spec, old.spec)) if told else None
+
+
+def _plain(spec: RunSpec) -> dict[str, Any]:
+    """Return a spec as JSON would give it back, without the strategy's name: a file that was moved is the same."""
+    record = json.loads(json.dumps(asdict(spec)))
+    del record["strategy"]
+    params = record.pop("params")
+    return {**params, **{f"{name} of the run" if name in params else name: value for name, value in record.items()}}
+
+
+def _with_spec(spec: RunSpec, stack: contextlib.ExitStack, scene: Scene) -> Scene:
+    return replace(scene, spec=replace(spec, strategy=scene.spec.strategy))
+
+
+def _data(old: Baseline, new: Baseline, scene: Scene) -> Change | None:
+    before, now = (one.inputs.get("series", {}) for one in (old, new))
+    keys = [key for key in before if key in now and before[key]["rows_sha256"] != now[key]["rows_sha256"]]
+    if (old.spec.since, old.spec.until) != (new.spec.since, new.spec.until):
+        keys = [
+            key for key in keys if _kept(scene, key, before[key], None) is None
+        ]  # else only other dates are asked for
+    if not keys:
+        return None
+    formerly = {key: _bars_of_then(scene, key, before[key]) for key in keys}
+    told = [line for key in keys for line in _told_of_bars(old, scene, key, formerly[key])]
+    if any(bars is None for bars in formerly.values()):
+        return Change("data", _some(told))
+    return Change("data", _some(told), functools.partial(_with_bars, formerly))
+
+
+def _bars_of_then(scene: Scene, key: str, known: Mapping[str, Any]) -> pa.Table | None:
+    """Return the bars that a manifest knows: of now without later ones, or from before a revision of the store."""
+    revisions = reversed(scene.store.revisions(Series.parse(key)))
+    candidates = (_kept(scene, key, known, number) for number in (None, *(one.number for one in revisions)))
+    return next((bars for bars in candidates if bars is not None), None)
+
+
+def _kept(scene: Scene, key: str, known: Mapping[str, Any], revision: int | None) -> pa.Table | None:
+    first, last = (datetime.fromisoformat(known[name]) for name in ("from", "to"))
+    with contextlib.suppress(DataError):
+        bars = scene.store.read(Series.parse(key), Span(first, last + _MOMENT), revision=revision)
+        return bars if rows_digest(bars) == known["rows_sha256"] else None
+    return None
+
+
+def _told_of_bars(old: Baseline, scene: Scene, key: str, before: pa.Table | None) -> Iterator[str]:
+    series = Series.parse(key)
+    if before is not None:
+        now = scene.store.read(series, span_of(series, scene.spec))
+        yield from (f"{series.short} {line}" for line in _bar_changes(before, now))
+        return
+    then, today = old.months.get(key, {}), month_digests(scene.spec, scene.store).get(key, {})
+    months = [month for year in sorted({*then, *today}) for month in _months(year, then, today)]
+    where = f"in {', '.join(_some(months))}" if months else "than those it was made of"
+    yield f"{series.short} has other bars {where}; no revision of {scene.store.root.name} has the old ones"
+
+
+def _months(year: str, then: Mapping[str, str], today: Mapping[str, str]) -> Iterator[str]:
+    pairs = zip(*((one.get(year, "- " * 12)).split() for one in (then, today)), strict=True)
+    return (f"{year}-{number:02}" for number, (was, now) in enumerate(pairs, 1) if was != now)
+
+
+def _bar_changes(before: pa.Table, now: pa.Table) -> Iterator[str]:
+    """Yield a line for each bar that is gone, was added, or has another value."""
+    old, new = ({row["time"]: row for row in table.to_pylist()} for table in (before, now))
+    for time in sorted({*old, *new}):
+        when = time.replace(tzinfo=None).isoformat().removesuffix("T00:00:00")
+        if time not in new:
+            yield f"{when} is gone"
+        elif time not in old:
+            yield f"{when} was added"
+        else:
+            pairs = [(name, old[time][name], new[time][name]) for name in COLUMNS]
+            cells = [f"{name} {_word(was)} -> {_word(is_now)}" for name, was, is_now in pairs if was != is_now]
+            if cells:
+                yield f"{when} {', '.join(cells)}"
+
+
+def _with_bars(formerly: Mapping[str, pa.Table], stack: contextlib.ExitStack, scene: Scene) -> Scene:
+    store = Store(stack.enter_context(tempfile.TemporaryDirectory()))
+    for series in map(Series.parse, filter(None, (*scene.spec.series, scene.spec.benchmark))):
+        bars = formerly.get(series.key)
+        bars = scene.store.read(series, span_of(series, scene.spec)) if bars is None else bars
+        first, last = (bars["time"][n].as_py() for n in (0, -1))
+        store.write(series, Span(first, last + _MOMENT), bars)
+    return replace(scene, store=store)
+
+
+def _code(old: Baseline, new: Baseline, scene: Scene) -> Change | None:
+    before, now = _sources(old), _sources(new)
+    names = _differing(before, now)
+    if not names:
+        return None
+    if isinstance(scene.strategy, type):
+        return Change("code", (f"{', '.join(names)}; a strategy in a file could be put back from git",))
+    found = _files(scene, before)
+    missing = [name for name in before if name not in found]
+    if missing:
+        return Change("code", (f"{', '.join(names)}; git has no old source of {', '.join(missing)}",))
+    told = [line for name in names if name in before for line in _diff(name, found[name], _files_of_now(scene))]
+    return Change("code", _some(told), functools.partial(_with_files, found))
+
+
+def _sources(one: Baseline) -> dict[str, str]:
+    """Return the hash of the strategy's file and of each module that it imports."""
+    strategy = one.inputs.get("strategy", {}).get("sha256", "")
+    return {_STRATEGY: strategy, **one.inputs.get("modules", {})}
+
+
+_STRATEGY = "the strategy's file"  # no module can be called so
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    name: str  # in its folder
+    text: bytes
+
+
+def _files_of_now(scene: Scene) -> dict[str, Path]:
+    found = load(scene.strategy)
+    home = provenance.source_file(found)
+    return {_STRATEGY: home, **provenance.module_files(found)} if home else {}
+
+
+def _files(scene: Scene, hashes: Mapping[str, str]) -> dict[str, _File]:
+    """Return the old source of the strategy and its modules, from the disk or from git, as far as there is one."""
+    now = _files_of_now(scene)
+    home = now[_STRATEGY].parent
+    files = {}
+    for name, digest in hashes.items():
+        path = now.get(name) or home.joinpath(*name.split(".")).with_suffix(".py")
+        text = _source_of_then(path, digest)
+        if text is not None:
+            files[name] = _File(path.name, text)
+    return files
+
+
+def _source_of_then(path: Path, digest: str) -> bytes | None:
+    if path.is_file() and _is(path.read_bytes(), digest):
+        return path.read_bytes()
+    log = provenance.git(path.parent, "log", f"--max-count={_COMMITS}", "--format=%H", "--", path.name)
+    for commit in log.decode().split():
+        text = provenance.git(path.parent, "show", f"{commit}:./{path.name}")
+        if _is(text, digest):
+            return text
+    return None
+
+
+def _is(text: bytes, digest: str) -> bool:
+    return hashlib.sha256(text).hexdigest() == digest
+
+
+def _diff(name: str, before: _File, now: Mapping[str, Path]) -> Iterator[str]:
+    yield f"{before.name}:" if name == _STRATEGY else f"{name}:"
+    old = before.text.decode(errors="replace").splitlines()
+    new = now[name].read_text(errors="replace").splitlines() if name in now else []
+    lines = list(difflib.unified_diff(old, new, lineterm="", n=0))[2:]
+    yield from (line for line in lines if not line.startswith("@@"))
+
+
+def _with_files(found: Mapping[str, _File], stack: contextlib.ExitStack, scene: Scene) -> Scene:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    for name, file in found.items():
+        parts = [] if name == _STRATEGY else name.split(".")
+        place = folder.joinpath(*(parts if file.name == "__init__.py" else parts[:-1]), file.name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(file.text)
+    stack.enter_context(_importing_from(folder, [*found, *_files_of_now(scene)]))
+    cls = str(scene.strategy).partition(":")[2]
+    return replace(scene, strategy=f"{folder / found[_STRATEGY].name}{':' if cls else ''}{cls}")
+
+
+@contextlib.contextmanager
+def _importing_from(folder: Path, names: Sequence[str]) -> Iterator[None]:
+    """Let modules of these names be imported anew, first from the folder; afterwards all is as it was."""
+    before, path = dict(sys.modules), list(sys.path)
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update({name: before[name] for name in names if name in before})
+
+
+def _costs(old: Baseline, new: Baseline) -> Change | None:
+    before, now = (_flat(one.inputs.get("costs", {})) for one in (old, new))
+    if old.spec.costs != new.spec.costs or not before:
+        return None  # another name is another parameter
+    told = tuple(f"{name}: {_word(before.get(name))} -> {_word(now.get(name))}" for name in _differing(before, now))
+    rates = old.inputs["costs"].get("rates", {})
+    movable = told and _commission(old.spec.costs, rates) is not None
+    return Change("costs", told, functools.partial(_with_rates, rates) if movable else None) if told else None
+
+
+def _flat(costs: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{key: value for key, value in costs.items() if key != "rates"}, **costs.get("rates", {})}
+
+
+def _commission(name: str, rates: Mapping[str, Any]) -> Any:
+    """Return the commission that a row of COSTS makes, with these rates; None where it does not take them."""
+    try:
+        made = type(COSTS[name].make())(**rates)
+    except (KeyError, TypeError):
+        return None
+    return made if provenance.rates(made) == rates else None
+
+
+def _with_rates(rates: Mapping[str, Any], stack: contextlib.ExitStack, scene: Scene) -> Scene:
+    name = scene.spec.costs
+    row = COSTS[name]
+    kind = type(row.make())
+    return replace(scene, costs=replace(row, make=lambda: kind(**rates)))
+
+
+def _notes(old: Baseline, new: Baseline) -> Change | None:
+    same = old.inputs.get("notes") == new.inputs.get("notes")
+    return None if same else Change("notes", ("what the strategy notes of itself, such as the hashes of its models",))
+
+
+def _versions(old: Baseline, new: Baseline) -> Change | None:
+    before, now = ({**one.inputs.get("packages", {}), **_machine(one)} for one in (old, new))
+    told = [f"{name} {before.get(name, 'unknown')} -> {now.get(name, 'unknown')}" for name in _differing(before, now)]
+    if old.inputs.get("backtest_sha256") != new.inputs.get("backtest_sha256"):
+        told.append("the code of ib-backtest itself")
+    return Change("versions", tuple(told)) if told else None
+
+
+def _machine(one: Baseline) -> dict[str, str]:
+    return {name: one.inputs[name] for name in ("python", "platform") if name in one.inputs}
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+
+
+def _some(lines: Sequence[str]) -> tuple[str, ...]:
+    more = [f"and {len(lines) - _SHOWN:,} more"] if len(lines) > _SHOWN else []
+    return (*lines[:_SHOWN], *more)
+
+
+def _word(value: Any) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else "none" if value is None else str(value)

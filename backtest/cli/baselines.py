@@ -1,0 +1,93 @@
+"""Commands about baselines: the numbers that a strategy is held to."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from backtest.cli.options import RUNS, STORE, JsonOption, RunArgument, StoreOption
+from backtest.cli.run_tables import give_baselines, give_reproduced, give_saved
+from backtest.cli.terminal import say
+from backtest.errors import UsageError
+
+
+class BaselineAction(StrEnum):
+    """What `baseline` does."""
+
+    save = "save"
+    check = "check"
+    diff = "diff"
+    accept = "accept"
+
+
+def baseline(
+    action: Annotated[
+        BaselineAction,
+        typer.Argument(
+            metavar="ACTION", help="save: of kept runs; check: run again; diff: say all that moved; accept: take it."
+        ),
+    ],
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Runs to save, or baselines; all if none is named.")
+    ] = None,
+    folder: Annotated[str, typer.Option(help="Folder of the baselines, to be committed.")] = "strategies/baselines",
+    name: Annotated[
+        str, typer.Option("--name", help="What a saved baseline is called; as the strategy if not given.")
+    ] = "",
+    markdown: Annotated[str, typer.Option("--markdown", help="File for a summary, such as of a pull request.")] = "",
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Hold strategies to what they did: say what moved, from which order and date on, and why. Exit code 1 if one moved.
+
+    Example: backtest baseline check sma_cross --store data/sample --markdown summary.md
+    """
+    from backtest.baselines.drift import accept_kept, check_kept, save_runs
+    from backtest.baselines.drift import markdown as summary
+    from backtest.runs.kept import locate
+    from backtest.runs.record import RunResult
+    from backtest.store.remote import open_store
+
+    target = open_store(store)
+    if action is BaselineAction.save:
+        if not names:
+            raise UsageError("no run to save; name one, see: backtest runs ls")
+        paths = save_runs([RunResult.load(locate(RUNS, one)) for one in names], folder, target, name)
+        give_saved(paths, as_json)
+        return
+    judgements = (accept_kept if action is BaselineAction.accept else check_kept)(names or [], folder, target)
+    give_baselines(judgements, action is BaselineAction.diff, as_json)
+    if markdown:
+        Path(markdown).write_text(summary(judgements), encoding="utf-8")
+    if not all(judgement.fine for judgement in judgements):
+        say("error: results moved; if that is meant, accept them: backtest baseline accept")
+        raise typer.Exit(1)
+
+
+def reproduce(
+    run_name: RunArgument,
+    strategy: Annotated[str, typer.Option(help="file.py:Name, where it is not where the run found it.")] = "",
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Run a kept run again and say whether the result is equal, and if not, from which date on and why.
+
+    Exit code 0: equal. 1: not, or the run fails now.
+
+    Example: backtest reproduce SmaCross-AAPL --store data/sample
+    """
+    from backtest.baselines.drift import reproduce as run_again
+    from backtest.runs.kept import locate
+    from backtest.runs.record import RunResult
+    from backtest.store.remote import open_store
+
+    result = RunResult.load(locate(RUNS, run_name))
+    judgement = run_again(result, result.run, open_store(store), strategy)
+    give_reproduced(judgement, as_json)
+    if not judgement.fine:
+        raise typer.Exit(1)

@@ -1,0 +1,208 @@
+"""Commands about many runs of a strategy: sweeps, and whether a result is skill or luck."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from backtest.cli.options import (
+    RUNS,
+    STORE,
+    AlignOption,
+    BenchmarkOption,
+    BorrowOption,
+    CashOption,
+    CashRateOption,
+    CostsOption,
+    FillsOption,
+    JsonOption,
+    RiskFreeOption,
+    SeriesArgument,
+    SinceOption,
+    SizeOption,
+    SlippageOption,
+    StoreOption,
+    StrategyArgument,
+    UntilOption,
+    VolumeCapOption,
+    runs_here,
+)
+from backtest.cli.parse import date_of, factors_of, group_counts_of, lengths_of, series_of, settings_of
+from backtest.cli.progress import sweeping
+from backtest.cli.run_tables import give_more, give_sweep, give_validity
+from backtest.cli.terminal import give_json, say
+
+
+def sweep(
+    context: typer.Context,
+    strategy: StrategyArgument,
+    series: SeriesArgument,
+    grid: Annotated[list[str], typer.Option("--grid", help="fast=5:20:5 or kind=a,b. Repeatable.")],
+    where: Annotated[list[str] | None, typer.Option("--where", help="Only where fast<slow. Repeatable.")] = None,
+    random: Annotated[int, typer.Option(min=0, help="Draw so many points of the grid; 0: all.")] = 0,
+    optuna: Annotated[int, typer.Option(min=0, help="Let Optuna propose so many, by what it learns.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the draw, or of the proposals.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    dask: Annotated[str, typer.Option(help="A Dask cluster in their place: tcp://HOST:PORT.")] = "",
+    rank: Annotated[str, typer.Option(help="The best has the highest of this metric.")] = "sharpe",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter that stays: invest=0.5.")] = None,
+    since: SinceOption = "",
+    until: UntilOption = "",
+    cash: CashOption = 100_000.0,
+    costs: CostsOption = "ib-fixed",
+    slippage: SlippageOption = "",
+    volume_cap: VolumeCapOption = 0.0,
+    fills: FillsOption = "next-bar",
+    borrow: BorrowOption = "",
+    cash_rate: CashRateOption = 0.0,
+    align: AlignOption = "as-is",
+    size: SizeOption = "",
+    benchmark: BenchmarkOption = "",
+    risk_free: RiskFreeOption = 0.0,
+    store: StoreOption = STORE,
+    out: Annotated[str, typer.Option(help="Folder of the trials; runs/NAME-sweep if not given.")] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep in --out, and with no other.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Run a strategy with each point of a grid, keep every trial, and say how far the best one can be believed.
+
+    Trials that the folder has are not made again, so that a sweep can be stopped and run again. All that it ever got
+    count when the best is judged.
+
+    Example: backtest sweep sma_cross AAPL/1day --grid fast=5:20:5 --grid slow=20:60:10 --jobs 2 --store data/sample
+
+    \f
+    Long by its options alone: each is named here and handed on.
+    """
+    from contextlib import nullcontext
+
+    from backtest.research.search.executors import dask_executor
+    from backtest.research.search.grid import condition_of, grid_of
+    from backtest.research.search.sweeps import sweep as search
+
+    try:
+        with dask_executor(dask) if dask else nullcontext() as executor, sweeping(context.obj) as tell:
+            found = search(
+                strategy,
+                series_of(series),
+                grid_of(grid),
+                store=store,
+                executor=executor,
+                jobs=jobs,
+                where=condition_of(where or []),
+                random=random,
+                optuna=optuna,
+                seed=seed,
+                rank=rank,
+                folder=out,
+                resume=resume,
+                span=(date_of(since, "--since"), date_of(until, "--until")),
+                params=settings_of(settings or []),
+                tell=tell,
+                cash=cash,
+                costs=costs,
+                benchmark=benchmark,
+                risk_free=risk_free,
+                align=align,
+                size=size,
+                slippage=slippage,
+                volume_cap=volume_cap,
+                fills=fills,
+                borrow=borrow,
+                cash_rate=cash_rate,
+            )
+    except KeyboardInterrupt:
+        say("Stopped; what was done is kept. To go on, give the same command again.")
+        raise
+    give_sweep(found, as_json)
+    if not as_json:
+        picture = found.folder / "heatmap.png"
+        found.plot().savefig(picture)
+        say(f"Kept in {found.folder}; its picture: {picture}; more: backtest validate {found.folder}")
+
+
+def validate(
+    context: typer.Context,
+    run_name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="Folder of a kept run or a sweep, or its name in runs/.", autocompletion=runs_here
+        ),
+    ],
+    bootstrap: Annotated[int, typer.Option(min=10, help="Samples of the bootstrap, and of the trades.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    costs: Annotated[str, typer.Option(help="Multiples of the costs paid.")] = "0,1,2",
+    lookahead: Annotated[
+        bool, typer.Option("--lookahead", help="Run it again on other futures, from --store.")
+    ] = False,
+    regimes: Annotated[bool, typer.Option("--regimes", help="Slice it by rising, falling, calm, rough.")] = False,
+    walk_forward: Annotated[
+        str, typer.Option("--walk-forward", metavar="TRAIN/TEST", help="Sessions, or 3y/6m: choose, then test.")
+    ] = "",
+    anchored: Annotated[bool, typer.Option("--anchored", help="Learn from all before the test.")] = False,
+    cpcv: Annotated[
+        str, typer.Option("--cpcv", metavar="N,K", help="Cross-validate: N groups of sessions, K of them tested.")
+    ] = "",
+    purge: Annotated[int, typer.Option(min=0, help="Sessions left out beside a test.")] = 0,
+    embargo: Annotated[int, typer.Option(min=0, help="More of them after a test of --cpcv.")] = 0,
+    grid: Annotated[
+        list[str] | None, typer.Option("--grid", help="To choose from, if not from what a sweep tried.")
+    ] = None,
+    where: Annotated[list[str] | None, typer.Option("--where", help="Only where fast<slow.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Say whether a kept run, or the best of a sweep, is skill or luck: a verdict, intervals, other orders, other costs.
+
+    All trials that the folder of a sweep ever got count against its best one. --walk-forward and --cpcv run the
+    strategy again, on parts of the bars. Ends with 1 where --lookahead finds a decision that changes with bars after
+    it. These three need the strategy's file where the run found it, and the bars.
+
+    Example: backtest validate SmaCross-AAPL --bootstrap 2000 --lookahead --store data/sample
+
+    \f
+    Long by its options alone: each is named here and handed on.
+    """
+    from backtest.research.lookahead import look_ahead_of
+    from backtest.research.out_of_sample.cross_validation import cross_validate_again
+    from backtest.research.out_of_sample.walk_forward import walk_forward_again
+    from backtest.research.search.grid import condition_of, grid_of
+    from backtest.research.search.sweeps import sweep_of
+    from backtest.runs.kept import locate
+    from backtest.runs.record import RunResult
+    from backtest.validity.regimes import regimes as slices
+    from backtest.validity.validation import validate as examine_run
+
+    steps, groups, factors = lengths_of(walk_forward), group_counts_of(cpcv), factors_of(costs)
+    folder = locate(RUNS, run_name)
+    tried = sweep_of(folder)
+    result = tried.best_run if tried else RunResult.load(folder)
+    again: dict[str, Any] = {
+        "store": store, "folder": tried.folder if tried else folder, "jobs": jobs, "purge": purge,
+        "grid": grid_of(grid or []), "where": condition_of(where or []),
+    }  # fmt: skip
+    leaks = look_ahead_of(result.spec, store) if lookahead else []
+    ratios = tried.ratios.tolist() if tried else []
+    found = examine_run(result, samples=bootstrap, seed=seed, factors=factors, trials=ratios, looks_ahead=leaks)
+    with sweeping(context.obj) as tell:
+        more = {
+            "sweep": tried,
+            "regimes": slices(result) if regimes else None,
+            "walk_forward": walk_forward_again(tried or result, *steps, anchored=anchored, tell=tell, **again)
+            if steps
+            else None,
+            "cpcv": cross_validate_again(tried or result, *groups, embargo=embargo, tell=tell, **again)
+            if groups
+            else None,
+        }
+    if as_json:
+        give_json({"run": result.run, **found.to_dict(), **{name: one.to_dict() for name, one in more.items() if one}})
+    else:
+        give_validity(result, found)
+        give_more(more)
+    if leaks:
+        raise typer.Exit(1)

@@ -1,0 +1,75 @@
+"""What borrowed shares cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from backtest.engine.account.commissions import number
+from backtest.engine.account.fees import Dated
+from backtest.errors import UsageError
+from backtest.market.series import Series
+
+
+@dataclass(frozen=True, slots=True)
+class Borrowing:
+    """
+    What it costs a year to be short, as a share of the value: for all series, for some, and from which dates on.
+
+    Written as rules: "0.01" for all, "GME/1day=0.3" for one, "GME/1day@2021-01-25=0.8" from a date on.
+    """
+
+    rules: dict[str, tuple[tuple[str, float], ...]] = field(default_factory=dict)  # by short name, "" for all
+
+    @classmethod
+    def parse(cls, texts: Iterable[str]) -> Borrowing:
+        """
+        Read rules.
+
+        Raises:
+            UsageError: one is no rule.
+        """
+        rules: dict[str, list[tuple[str, float]]] = {}
+        for text in texts:
+            where, _, rate = text.rpartition("=")
+            name, _, since = where.partition("@")
+            found = number(rate, f"the borrow fee {text!r}", "write 0.01, or GME/1day=0.3, or GME/1day@2021-01-25=0.8")
+            rules.setdefault(Series.parse(name).short if name else "", []).append((_day(since, text), found))
+        return cls({name: tuple(sorted(rows)) for name, rows in rules.items()})
+
+    def rates(self, name: str) -> Dated:
+        """Return the fee of a series by its short name; before the first date of its own rules that of all."""
+        everywhere = self.rules.get("", ((_ALWAYS, 0.0),))
+        own = self.rules.get(name, ())
+        before = [row for row in everywhere if not own or row[0] < own[0][0]]
+        rows = [*before, *own]
+        return Dated.of(rows if rows[0][0] == _ALWAYS else [(_ALWAYS, 0.0), *rows])
+
+
+_ALWAYS = "0001-01-01"
+
+
+def _day(text: str, rule: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat() if text else _ALWAYS
+    except ValueError as error:
+        raise UsageError(f"the borrow fee {rule!r} has no date ({error}); write GME/1day@2021-01-25=0.8") from error
+
+
+def charge_borrowing(model: Any, rates: Dated) -> Any:
+    """
+    Return a commission model that also charges for shares that are held short, by the day, at their last close.
+
+    Backtrader takes it from the cash at the next bar, for all days since the bar before (365 a year).
+    """
+
+    def fee(data: Any, size: float, price: float, days: int, until: date, since: date) -> float:
+        days_of = range(since.toordinal(), until.toordinal())
+        close = data.close[-1] if len(data) > 1 else price
+        charged: float = abs(size) * close * sum(rates.on(day) for day in days_of) / 365
+        return charged
+
+    model._get_credit_interest = fee  # Backtrader's own hook for it
+    return model

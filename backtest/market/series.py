@@ -1,0 +1,467 @@
+"""`Instrument`, `BarSize`, `Series`: what the bars are of, and how that is spelled."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+from urllib.parse import quote, unquote
+
+from backtest import _arguments
+from backtest._suggest import did_you_mean, nearest, there_are
+from backtest.errors import UsageError
+
+KINDS = (
+    "STK",
+    "CASH",
+    "FUT",
+    "CONTFUT",
+    "IND",
+    "CFD",
+    "OPT",
+    "FOP",
+    "BOND",
+    "CRYPTO",
+    "CMDTY",
+    "FUND",
+    "WAR",
+)
+PRICES = (
+    "TRADES",
+    "MIDPOINT",
+    "BID",
+    "ASK",
+    "BID_ASK",
+    "ADJUSTED_LAST",
+    "AGGTRADES",
+    "HISTORICAL_VOLATILITY",
+    "OPTION_IMPLIED_VOLATILITY",
+    "FEE_RATE",
+)  # IB's whatToShow
+
+CONT = "CONT"
+
+_LONGEST = 200  # letters of an escaped name: disks take 255 bytes, some less
+_LARGEST_CON_ID = 2**31 - 1  # IB's contract numbers are of 32 bits
+_EXCHANGE = r"[A-Z0-9_.]{1,20}"
+_ESCAPES = "in a symbol write - as %2D, / as %2F, + as %2B, = as %3D"
+_SPLITTING = frozenset('-/+=%@#,:;"\\')  # what a spelling, a list of series or a rule of costs is split at
+_DEFAULT_EXCHANGE = {"CASH": "IDEALPRO", "CRYPTO": "PAXOS"}
+_DEFAULT_PRICES = {"CASH": "MIDPOINT", "CFD": "MIDPOINT", "CMDTY": "MIDPOINT", "CRYPTO": "AGGTRADES"}
+
+
+@dataclass(frozen=True, slots=True)
+class BarSize:
+    """
+    A bar size by IB's own label, such as "5 mins"; spelled "5mins".
+
+    `seconds` is the length of a bar: exact up to a day, nominal (a trading calendar decides) from a day on.
+    """
+
+    label: str
+    seconds: int
+
+    def __post_init__(self) -> None:
+        _arguments.text(self.label, "the label of a bar size", _SIZE)
+        _arguments.whole(self.seconds, "the seconds of a bar size", 1)
+
+    @classmethod
+    def parse(cls, text: str) -> BarSize:
+        """
+        Return the bar size spelled like "5mins" or "5 mins".
+
+        Raises:
+            UsageError: IB knows no such size.
+        """
+        size = _SIZES.get(_arguments.text(text, "a bar size", _SIZE).replace(" ", "").lower())
+        if size is None:
+            raise UsageError(f"no bar size {text!r}; IB knows {', '.join(_SIZES)}{did_you_mean(text, _SIZES)}")
+        return size
+
+    def __str__(self) -> str:
+        return self.label.replace(" ", "")
+
+    @property
+    def daily(self) -> bool:
+        """Whether a bar is stamped with a session's date: a day, a week or a month."""
+        return self.seconds >= 86_400
+
+
+_SIZE = "write it as IB does, such as 1day or 5mins"
+_SIZES = {
+    label.replace(" ", ""): BarSize(label, seconds)
+    for label, seconds in {
+        "1 secs": 1, "5 secs": 5, "10 secs": 10, "15 secs": 15, "30 secs": 30,
+        "1 min": 60, "2 mins": 120, "3 mins": 180, "5 mins": 300, "10 mins": 600, "15 mins": 900, "20 mins": 1200,
+        "30 mins": 1800, "1 hour": 3600, "2 hours": 7200, "3 hours": 10_800, "4 hours": 14_400, "8 hours": 28_800,
+        "1 day": 86_400, "1 week": 604_800, "1 month": 2_592_000,
+    }.items()
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Qualifier:
+    """What a qualifier of an instrument says and looks like; `made` where it is for series that we make, not for IB."""
+
+    what: str
+    pattern: str
+    example: str
+    made: bool = False
+
+
+QUALIFIERS = {
+    "adjust": Qualifier("how prices are adjusted at a roll", r"[a-z][a-z0-9]{0,19}", "ratio", made=True),
+    "class": Qualifier("IB's trading class", r".{1,64}", "SPXW"),
+    "conid": Qualifier("IB's contract number, a whole number from 1", r"[1-9][0-9]{0,9}", "265598"),
+    "depth": Qualifier("which contract from the nearest, a whole number from 1", r"[1-9][0-9]{0,2}", "2", made=True),
+    "isin": Qualifier("an ISIN, whose last digit checks the others", r"[A-Z]{2}[A-Z0-9]{9}[0-9]", "US0378331005"),
+    "local": Qualifier("IB's local symbol", r".{1,64}", "ESZ6"),
+    "multiplier": Qualifier("a number above 0", r"[0-9]{1,12}(\.[0-9]{1,12})?", "5000"),
+    "primary": Qualifier("the primary exchange, as IB writes it", _EXCHANGE, "NASDAQ"),
+    "roll": Qualifier("when one contract follows another", r"[a-z][a-z0-9]{0,19}", "volume", made=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """
+    What is traded, in IB's terms.
+
+    Spelled SYMBOL-KIND-EXCHANGE-CURRENCY[-EXPIRY[-STRIKE-RIGHT]][+KEY=VALUE...]; the keys are those of QUALIFIERS.
+
+    Raises:
+        UsageError: a word or a qualifier is not one that IB uses.
+    """
+
+    symbol: str
+    kind: str = "STK"
+    exchange: str = "SMART"
+    currency: str = "USD"
+    expiry: str = ""  # YYYYMM, YYYYMMDD or CONT
+    strike: str = ""  # as text: 0.1 has one spelling
+    right: str = ""  # C or P
+    qualifiers: tuple[tuple[str, str], ...] = ()  # a mapping is taken too; kept sorted by key
+
+    def __post_init__(self) -> None:
+        for name in ("symbol", "kind", "exchange", "currency", "expiry", "strike", "right"):
+            if not isinstance(getattr(self, name), str):
+                _arguments.refuse(
+                    f"the {name} of an instrument", getattr(self, name), "write a text, as 'AAPL' or '500'"
+                )
+        if not self.symbol or len(self.symbol) > 64 or not self.symbol.isprintable():
+            raise UsageError(f"no symbol {self.symbol!r}; write one of 1 to 64 printable characters, such as AAPL")
+        if self.kind not in KINDS:
+            raise UsageError(f"no kind {self.kind!r} of instrument; {there_are(self.kind, KINDS)}")
+        for name in ("exchange", "currency"):
+            if not re.fullmatch(_EXCHANGE, getattr(self, name)):
+                raise UsageError(f"no {name} {getattr(self, name)!r}; write it as IB does, such as SMART or USD")
+        if self.expiry == CONT and self.kind != "FUT":
+            raise UsageError(
+                f"CONT stands for the expiry of a FUT, not of {self.kind}; write such as ES-FUT-CME-USD-CONT"
+            )
+        if self.expiry not in ("", CONT) and not re.fullmatch(r"[0-9]{6}([0-9]{2})?", self.expiry):
+            raise UsageError(f"no expiry {self.expiry!r}; write YYYYMM or YYYYMMDD, or CONT for a continuous future")
+        if bool(self.strike) != bool(self.right):
+            raise UsageError("an option needs both a strike and a right, such as SPY-OPT-SMART-USD-20261218-500-C")
+        if self.strike and not (re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,12})?", self.strike) and self.right in ("C", "P")):
+            raise UsageError(f"no strike {self.strike!r} with right {self.right!r}; write such as 500-C or 12.5-P")
+        if self.strike and not self.expiry:
+            raise UsageError(
+                f"strike {self.strike} needs an expiry before it, such as SPY-OPT-SMART-USD-20261218-500-C"
+            )
+        object.__setattr__(self, "qualifiers", _checked_qualifiers(self.qualifiers))
+        if len(self.key) > _LONGEST:
+            raise UsageError(f"{self.key} is too long: more than {_LONGEST} letters are no name of a folder")
+
+    @classmethod
+    def parse(cls, text: str) -> Instrument:
+        """
+        Return the instrument spelled like "AAPL" or "EUR-CASH-IDEALPRO-USD"; what is left out is the default.
+
+        Raises:
+            UsageError: a word or a qualifier is not one that IB uses.
+        """
+        spelled, *qualifiers = _arguments.text(
+            text, "an instrument", "write such as AAPL or EUR-CASH-IDEALPRO-USD"
+        ).split("+")
+        words = spelled.split("-")
+        if len(words) > 7:
+            raise UsageError(
+                f"{text!r} has too many words for SYMBOL-KIND-EXCHANGE-CURRENCY-EXPIRY-STRIKE-RIGHT; {_ESCAPES}"
+            )
+        if "=" in spelled:
+            raise UsageError(f"{text!r} has a = outside of +KEY=VALUE; {_ESCAPES}")
+        symbol = _unescape(words[0])
+        kind = _word(words, 1) or "STK"
+        if kind not in KINDS:
+            raise UsageError(f"no kind {kind!r} of instrument; {there_are(kind, KINDS)}; {_ESCAPES}")
+        exchange = _word(words, 2) or _DEFAULT_EXCHANGE.get(kind, "SMART")
+        strike = _plain(words[5]) if len(words) > 5 and re.fullmatch(r"[0-9]+\.[0-9]+", words[5]) else _word(words, 5)
+        return cls(
+            symbol,
+            kind,
+            exchange,
+            _word(words, 3) or "USD",
+            _word(words, 4),
+            strike,
+            _word(words, 6),
+            tuple(_parsed_qualifier(pair, text) for pair in qualifiers),
+        )
+
+    def __str__(self) -> str:
+        return self._spelled(_shown)
+
+    @property
+    def key(self) -> str:
+        """The spelling for disks and files: as for people, but every character outside A-Z, 0-9 and _ escaped."""
+        return self._spelled(_escape)
+
+    def qualifier(self, key: str) -> str:
+        """Return the value of a qualifier, "" where the instrument has none of that key."""
+        known = _arguments.text(key, "the key of a qualifier", "write such as primary")
+        return dict(self.qualifiers).get(known, "")
+
+    @property
+    def made(self) -> bool:
+        """Whether its bars would be made here, from those of stored contracts; a vendor has none."""
+        return self.expiry == CONT or any(QUALIFIERS[key].made for key, _ in self.qualifiers)
+
+    def _spelled(self, escape: Callable[[str], str], shortest: bool = False) -> str:
+        named = (self.symbol, self.kind, self.exchange, self.currency, self.expiry, self.strike, self.right)
+        words = [word for word in named if word]
+        defaults = ("", "STK", _DEFAULT_EXCHANGE.get(self.kind, "SMART"), "USD")
+        while shortest and 1 < len(words) <= 4 and words[-1] == defaults[len(words) - 1]:
+            words.pop()
+        spelled = [escape(word) for word in words]
+        if self.strike and _plain(self.strike) != self.strike:
+            spelled[5] = _escape(self.strike)  # 500.0 of an old folder: typed with its point it would mean 500
+        qualifiers = (f"+{key}={value if QUALIFIERS[key].made else escape(value)}" for key, value in self.qualifiers)
+        return "-".join(spelled) + "".join(qualifiers)
+
+
+@dataclass(frozen=True, slots=True)
+class ContractDetails:
+    """What a vendor says of an instrument; stored beside its bars."""
+
+    con_id: int = 0
+    local_symbol: str = ""
+    trading_class: str = ""
+    name: str = ""
+    primary_exchange: str = ""
+    valid_exchanges: str = ""
+    time_zone: str = ""
+    min_tick: float = 0.01
+    multiplier: str = ""
+    last_trade_date: str = ""
+    contract_month: str = ""  # YYYYMM; oil of December trades for the last time in November
+
+
+_SERIES = "write INSTRUMENT/BARSIZE[/PRICES[/rth|all]], such as AAPL/1day"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The bars of an instrument: of one size, of one kind of price (IB's whatToShow), in regular hours or all."""
+
+    instrument: Instrument
+    size: BarSize
+    prices: str = "TRADES"
+    regular_hours: bool = True
+
+    def __post_init__(self) -> None:
+        _arguments.instance(self.instrument, "a series' instrument", Instrument, 'write Series.parse("AAPL/1day")')
+        _arguments.instance(self.size, "the size of a series", BarSize, 'write BarSize.parse("1day")')
+        _arguments.truth(self.regular_hours, "regular_hours")
+        if _arguments.text(self.prices, "the prices of a series", "write such as TRADES") not in PRICES:
+            raise UsageError(f"no prices {self.prices!r}; {there_are(self.prices, PRICES)}")
+
+    @classmethod
+    def parse(cls, text: str) -> Series:
+        """
+        Return the series spelled INSTRUMENT/BARSIZE[/PRICES[/rth|all]], such as "AAPL/1day".
+
+        Raises:
+            UsageError: the text is not of that form.
+        """
+        words = _arguments.text(text, "a series", _SERIES).strip().split("/")
+        if not 2 <= len(words) <= 4:
+            more = f"; {_ESCAPES}" if len(words) > 4 else ""
+            raise UsageError(
+                f"{text!r} is no series; write INSTRUMENT/BARSIZE[/PRICES[/rth|all]], such as AAPL/1day{more}"
+            )
+        try:
+            size = BarSize.parse(words[1])
+        except UsageError as error:
+            raise UsageError(f"{error}; {_ESCAPES}" if len(words) > 2 else str(error)) from error
+        instrument = Instrument.parse(words[0])
+        prices = words[2].upper() if len(words) > 2 else _DEFAULT_PRICES.get(instrument.kind, "TRADES")
+        hours = words[3].lower() if len(words) > 3 else "rth"
+        if hours not in ("rth", "all"):
+            raise UsageError(f"{text!r} ends in {words[3]!r}; write rth for regular hours or all for all hours")
+        return cls(instrument, size, prices, hours == "rth")
+
+    def __str__(self) -> str:
+        return f"{self.instrument}/{self._rest}"
+
+    @property
+    def key(self) -> str:
+        """The spelling in the names of folders and in what is kept: manifests, pins, runs, sweeps; `parse` reads it."""
+        return f"{self.instrument.key}/{self._rest}"
+
+    @property
+    def short(self) -> str:
+        """The shortest spelling that means the same series."""
+        return self._short(_shown)
+
+    @property
+    def short_key(self) -> str:
+        """The shortest spelling, escaped as in `key`: for the names of files."""
+        return self._short(_escape)
+
+    @property
+    def quoted(self) -> str:
+        """The shortest spelling as one word of a shell, for commands that an error advises."""
+        return shlex.quote(self.short)
+
+    @property
+    def _rest(self) -> str:
+        return f"{self.size}/{self.prices}/{'rth' if self.regular_hours else 'all'}"
+
+    def _short(self, escape: Callable[[str], str]) -> str:
+        prices = "" if self.prices == _DEFAULT_PRICES.get(self.instrument.kind, "TRADES") else f"/{self.prices}"
+        hours = "" if self.regular_hours else f"{prices or '/' + self.prices}/all"
+        return f"{self.instrument._spelled(escape, shortest=True)}/{self.size}{hours or prices}"
+
+    @property
+    def rewritten(self) -> bool:
+        """Whether its past changes, as at each dividend or roll, so that it can only be replaced whole."""
+        return self.prices == "ADJUSTED_LAST" or self.instrument.kind == "CONTFUT"
+
+
+def refuse_made(wanted: Instrument) -> None:
+    """Raise UsageError where bars would have to be made from those of stored contracts, which this version can't do."""
+    if not wanted.made:
+        return
+    words = [CONT] if wanted.expiry == CONT else []
+    words += [f"+{key}={value}" for key, value in wanted.qualifiers if QUALIFIERS[key].made]
+    own = replace(wanted, kind="CONTFUT", expiry="", qualifiers=())
+    other = f"one expiry, or IB's own continuous future, {own}" if wanted.expiry == CONT else "it without them"
+    raise UsageError(
+        f"not yet: {wanted} asks by {' '.join(words)} for bars that are made from those of other contracts, which this "
+        f"version does not do; name {other}"
+    )
+
+
+def series_of(given: Series | str) -> Series:
+    """
+    Return a series that was given as one, or by its spelling.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    return given if isinstance(given, Series) else Series.parse(given)
+
+
+def several_series(given: Series | str | Iterable[Series | str]) -> list[Series]:
+    """
+    Return one series or several, each given as one or by its spelling.
+
+    Raises:
+        UsageError: one is neither.
+    """
+    if isinstance(given, Series | str):
+        return [series_of(given)]
+    return [series_of(one) for one in _arguments.several(given, "the series", f"{_SERIES}, or a list of such")]
+
+
+def _parsed_qualifier(pair: str, text: str) -> tuple[str, str]:
+    key, mark, value = pair.partition("=")
+    if not mark:
+        raise UsageError(
+            f"{text!r} has a + that no KEY=VALUE follows; write such as SI-FUT-COMEX-USD-202612+multiplier=5000; "
+            f"{_ESCAPES}"
+        )
+    key = key.strip().lower()
+    return key, _unescape(value).lower() if key in QUALIFIERS and QUALIFIERS[key].made else _unescape(value)
+
+
+def _checked_qualifiers(given: Any) -> tuple[tuple[str, str], ...]:
+    checked: dict[str, str] = {}
+    try:
+        pairs = [(str(key), str(value)) for key, value in (given.items() if isinstance(given, Mapping) else given)]
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"no qualifiers {given!r}; write pairs, such as {{'primary': 'NASDAQ'}}") from error
+    for key, value in pairs:
+        if key not in QUALIFIERS:
+            raise UsageError(f"no qualifier {key!r}; {there_are(key, QUALIFIERS)}")
+        if key in checked:
+            raise UsageError(f"the qualifier {key} is named twice, as {checked[key]!r} and {value!r}; name it once")
+        checked[key] = _checked_value(key, value)
+    return tuple(sorted(checked.items()))
+
+
+def _checked_value(key: str, value: str) -> str:
+    form = QUALIFIERS[key]
+    fits = bool(re.fullmatch(form.pattern, value)) and value.isprintable() and value.strip() != ""
+    if fits and key == "multiplier":
+        value = _plain(value)
+        fits = value != "0"
+    if not fits or (key == "conid" and int(value) > _LARGEST_CON_ID) or (key == "isin" and not _is_isin(value)):
+        raise UsageError(f"no {key} {value!r}: it is {form.what}; write such as +{key}={form.example}")
+    return value
+
+
+def _is_isin(text: str) -> bool:
+    """Return whether the last digit checks the others, as ISO 6166 says: by Luhn, letters counted from A = 10."""
+    digits = [int(digit) for digit in "".join(str(int(character, 36)) for character in text)]
+    doubled = [2 * digit for digit in digits[-2::-2]]
+    return (sum(digits[-1::-2]) + sum(digit // 10 + digit % 10 for digit in doubled)) % 10 == 0
+
+
+def _plain(number: str) -> str:
+    """Return a decimal number without the zeros that say nothing: 5000 for 5000.0."""
+    text = f"{Decimal(number):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _word(words: list[str], place: int) -> str:
+    return _unescape(words[place]) if place < len(words) else ""
+
+
+def _shown(word: str) -> str:
+    """Return a word as people read it, escaped only where it would be read as something else."""
+    inner = "".join(_percent(one) if one in _SPLITTING or one.upper() != one else one for one in word)
+    start, end = len(inner) - len(inner.lstrip(" ")), len(inner.rstrip(" "))
+    return "%20" * start + inner[start:end] + "%20" * (len(inner) - max(start, end))
+
+
+def _escape(word: str) -> str:
+    # Lower case is escaped too: on a case-blind disk 'aapl' and 'AAPL' must not be one folder.
+    return re.sub(r"[^A-Z0-9_]", lambda found: _percent(found[0]), word)
+
+
+def _percent(character: str) -> str:
+    quoted = quote(character, safe="")
+    return quoted if quoted.startswith("%") else f"%{ord(character):02X}"
+
+
+def _unescape(word: str) -> str:
+    # Typed lower case means the upper case that IB uses; escaped lower case stays what it is.
+    parts = re.split(r"((?:%[0-9A-Fa-f]{2})+)", word.strip(" "))
+    try:
+        return "".join(unquote(part, errors="strict") if n % 2 else part.upper() for n, part in enumerate(parts))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{word!r} has an escape that is no UTF-8; write such as %20 for a blank") from error
+
+
+def did_you_mean_series(wanted: Series, known: Iterable[Series]) -> str:
+    """Return the like of those of the same symbol, or else of the nearest one: a bar size alone makes none alike."""
+    others = [one for one in known if one != wanted]
+    symbols = nearest(wanted.instrument.symbol, [one.instrument.symbol for one in others], 1)
+    alike = [one for one in others if one.instrument.symbol in symbols]
+    of_its_size = [one for one in alike if (one.size, one.prices) == (wanted.size, wanted.prices)]
+    near = [one.short for one in of_its_size or alike][:3]
+    return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -1,0 +1,290 @@
+"""`Job`, `Point`: what a worker needs to make the trials of a sweep."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backtest import _arguments
+from backtest._suggest import there_are
+from backtest.engine.account.commissions import check_told_apart
+from backtest.engine.execution import borrowing_of, slippage_of
+from backtest.engine.provenance import hashes, module_files
+from backtest.engine.simulation import check_asked, run
+from backtest.engine.sizing import size_of
+from backtest.engine.strategy import Strategy, load, parameters
+from backtest.errors import BrokenPin, StrategyError, UsageError
+from backtest.market import arrays
+from backtest.market.bars import rows_digest
+from backtest.market.calendars import span_asked
+from backtest.market.series import Series, series_of, several_series
+from backtest.market.span import Span, asked_span
+from backtest.metrics.account import sample
+from backtest.metrics.table import METRICS
+from backtest.research.out_of_sample.window import Window, run_window
+from backtest.research.search.trials import Trial, key_of
+from backtest.runs.record import RunResult
+from backtest.store.remote import store_of
+from backtest.store.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from backtest.store.manifest import Manifest
+
+_SECONDS = 0.5  # after which a task gives back what it has done; so much work a kill can lose
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What differs from trial to trial: the parameters that are swept, and the window, if not all bars."""
+
+    params: dict[str, Any]
+    window: Window | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """What all trials of a sweep have in common; small, since it is sent with each task. Equal where the case is."""
+
+    strategy: str | type[Any]  # file:Name with the whole path, or a class
+    name: str
+    source: str  # SHA-256 of the strategy's source
+    series: tuple[Series, ...]
+    store: Store
+    since: date | None
+    until: date | None
+    params: dict[str, Any]  # those that are not swept
+    asked: dict[str, Any]  # what else `run` takes
+    digests: dict[str, str]  # of the bars, by series
+    case: str  # stands for all of the above but the store
+    objects: dict[str, Any] = field(default_factory=dict)  # in place of what `asked` has only the names of
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Job) and self.case == other.case
+
+    def __hash__(self) -> int:
+        return hash(self.case)
+
+    def key(self, point: Point) -> str:
+        """Return the key of a point's trial."""
+        return key_of(self.case, self.params | point.params, str(point.window or ""))
+
+
+def job_of(
+    strategy: str | Path | type[Any],
+    series: Series | str | Iterable[Series | str],
+    *,
+    store: Store | str | Path,
+    span: Sequence[date | str | None] | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
+    params: Mapping[str, Any] | None = None,
+    swept: Iterable[str] = (),
+    **asked: Any,
+) -> Job:
+    """
+    Return the job of a sweep: what is asked of each run, and what stands for the strategy and the bars.
+
+    Args:
+        swept: the names of the parameters that points set; the rest is as in `params`, or by default.
+
+    Raises:
+        UsageError: a name is off, or nothing stands for the strategy.
+        NoBars: the store lacks the bars.
+    """
+    found, wanted = load(strategy), several_series(series)
+    asked, objects = _asked(asked)
+    given, chosen = _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}'), set(swept)
+    if not wanted:
+        raise UsageError("no series to run on; name at least one, such as AAPL/1day")
+    if twice := chosen & set(given):
+        raise UsageError(f"{', '.join(sorted(twice))} is both swept and set; leave out one of the two")
+    all_params = parameters(found, {**given, **dict.fromkeys(chosen)})
+    if not found.source:
+        raise UsageError(f"{found.name} has no source that could be told from another; put it into a file")
+    opened = _with_whole_path(store)
+    sessions = asked_span(span, start, end)
+    if isinstance(sessions, Span):
+        raise UsageError("trials are made on whole sessions; write span=('2020-01-02', '2024-03-28'), not a Span")
+    since, until = sessions or (None, None)
+    wanted = [opened.named(one) for one in wanted]
+    read = [*wanted, *map(opened.named, several_series(asked.get("benchmark") or []))]
+    digests = {one.key: digest_of(opened, one, since, until)[0] for one in read}
+    fixed = {name: value for name, value in all_params.items() if name not in chosen}
+    kept = [
+        *map(version, ("ib-backtest", "backtrader")),
+        found.source,
+        hashes(module_files(found)),  # which the strategy imports
+        [one.key for one in wanted],
+        str(since),
+        str(until),
+        digests,
+    ]
+    case = hashlib.sha256(json.dumps([kept, asked], sort_keys=True, default=repr).encode()).hexdigest()[:16]
+    where = strategy if isinstance(strategy, type) else _whole_path(found)
+    return Job(
+        where, found.name, found.source, tuple(wanted), opened, since, until, fixed, asked, digests, case, objects
+    )  # fmt: skip
+
+
+def trials_of(job: Job, points: Sequence[Point]) -> list[Trial]:
+    """Return the trials of the first points: of as many as half a second allows, and of one at least."""
+    began, found = time.monotonic(), []
+    for point in points:
+        found.append(_trial(job, point))
+        if time.monotonic() - began > _SECONDS:
+            break
+    return found
+
+
+def result_of(job: Job, point: Point) -> RunResult:
+    """
+    Return the run of a point.
+
+    Raises:
+        StrategyError, UsageError: as `run` does.
+        BrokenPin: the bars, or the strategy, are not those of the job.
+    """
+    strategy, store = _bench(job)
+    loaded: Any = strategy
+    params, asked = job.params | point.params, job.asked | job.objects
+    if point.window is not None:
+        return run_window(strategy, job.series, point.window, store=store, since=job.since, params=params, **asked)
+    span = (job.since, job.until)
+    return run(loaded, job.series, store=store, span=span, params=params, **asked)
+
+
+def digest_of(store: Store, series: Series, since: date | None, until: date | None) -> tuple[str, pa.Table]:
+    """Return what stands for the bars of a span of sessions, and the bars."""
+    bars = store.read(series, span_asked(series, (since, until)))
+    return rows_digest(bars), bars
+
+
+def asked_names() -> set[str]:
+    """Return the names of what a run can be asked for beside strategy, series, bars and parameters."""
+    return set(_defaults())
+
+
+def _trial(job: Job, point: Point) -> Trial:
+    params, window, key = job.params | point.params, str(point.window or ""), job.key(point)
+    _bench(job)  # here, so that a worker which lacks the strategy's file is not taken for a trial that fails
+    try:
+        run = sample(result_of(job, point))
+    except (StrategyError, UsageError) as error:
+        return Trial(key, job.case, params, window, error=str(error))
+    metrics = {name: float(metric.function(run)) for name, metric in METRICS.items()}
+    return Trial(key, job.case, params, window, metrics, "", run.days, run.returns)
+
+
+@lru_cache(maxsize=1)  # loading and reading cost a trial of ten years of days a quarter of its time
+def _bench(job: Job) -> tuple[Strategy, Store]:
+    """Return the strategy and the bars of a job, as this process has them ready."""
+    strategy = load(job.strategy)
+    if strategy.source != job.source:
+        raise BrokenPin(f"{job.strategy} differs from the one that the sweep began with; give each worker the same")
+    return Strategy(strategy.cls, job.name, job.source), _AtHand(job)
+
+
+class _AtHand(Store):
+    """A store that reads each series once, and gives parts of it."""
+
+    def __init__(self, job: Job) -> None:
+        self.root, self._job = job.store.root, job
+        self._names: dict[Series, Series] = {}
+        self._tables: dict[Series, pa.Table] = {}
+        self._manifests: dict[Series, Manifest] = {}
+
+    def named(self, series: Series | str) -> Series:
+        """Return the stored series that a spelling means, as the store said when it was first asked."""
+        series = series_of(series)
+        if series not in self._names:
+            self._names[series] = self._job.store.named(series)
+        return self._names[series]
+
+    def manifest_or_empty(self, series: Series | str) -> Manifest:
+        """Return what the store knows of a series, as it was when it was first asked."""
+        series = series_of(series)
+        if series not in self._manifests:
+            self._manifests[series] = self._job.store.manifest_or_empty(series)
+        return self._manifests[series]
+
+    def read(
+        self,
+        series: Series | str,
+        span: Span | Sequence[date | str | None] | None = None,
+        *,
+        start: date | str | None = None,
+        end: date | str | None = None,
+        revision: int | None = None,
+    ) -> pa.Table:
+        """Return the bars of a series."""
+        series = series_of(series)
+        stamps = span_asked(series, asked_span(span, start, end))
+        if series not in self._tables:
+            job = self._job
+            digest, bars = digest_of(job.store, series, job.since, job.until)
+            if digest != job.digests[series.key]:
+                raise BrokenPin(f"the bars of {series.short} changed while the sweep ran; begin it again")
+            self._tables[series] = bars
+        table = self._tables[series]
+        return table if stamps is None else _part(table, stamps)
+
+
+def _part(table: pa.Table, span: Span) -> pa.Table:
+    times = arrays.numbers(table["time"]).astype("datetime64[us]")
+    ends = [moment.replace(tzinfo=None) for moment in (span.start, span.end)]
+    first, last = times.searchsorted(ends)  # type: ignore[arg-type]
+    return table.slice(int(first), int(last - first))
+
+
+def _defaults() -> dict[str, Any]:
+    known = inspect.signature(run).parameters.values()
+    others = ("store", "span", "start", "end", "params", "pins")
+    return {one.name: one.default for one in known if one.kind is one.KEYWORD_ONLY and one.name not in others}
+
+
+def _asked(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """
+    Return all that a run is asked, what is left out by its default: that it was given makes no other trial.
+
+    It is told in texts and numbers, which the key of a trial is a hash of; objects that stand behind a text come apart.
+    """
+    defaults = _defaults()
+    if unknown := set(given) - set(defaults):
+        raise UsageError(f"a run cannot be asked for {', '.join(sorted(unknown))}; {there_are(min(unknown), defaults)}")
+    asked = {**defaults, **given}
+    costs = check_asked(**{name: value for name, value in asked.items() if name != "benchmark"})
+    check_told_apart(costs)
+    told = {name: read(asked[name]) for name, read in _READ.items() if not isinstance(asked[name], str)}
+    told |= {name: float(asked[name]) for name in _NUMBERS if isinstance(asked[name], str)}
+    objects = {} if isinstance(asked["costs"], str | int | float) else {"costs": asked["costs"]}
+    return {**asked, **told, "costs": costs.name}, objects
+
+
+_NUMBERS = ("cash", "risk_free", "volume_cap", "cash_rate")
+_READ: dict[str, Callable[[Any], Any]] = {
+    "slippage": slippage_of,
+    "size": size_of,
+    "borrow": borrowing_of,
+    "benchmark": lambda given: series_of(given).key if given else "",
+}
+
+
+def _with_whole_path(store: Store | str | Path) -> Store:
+    """Return the store as a worker in another folder can open it."""
+    opened = store_of(store)
+    return Store(opened.root.resolve()) if type(opened) is Store else opened
+
+
+def _whole_path(strategy: Strategy) -> str:
+    return f"{Path(inspect.getfile(strategy.cls)).resolve()}:{strategy.cls.__name__}"
