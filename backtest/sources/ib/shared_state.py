@@ -20,6 +20,7 @@ from typing import Any
 from backtest.errors import UsageError
 from backtest.market.ib_limits import WINDOW_SECONDS
 from backtest.sources.ib.pacing import MARGIN, Ask, Budget
+from backtest.store.files import take_lock
 
 _STEP = re.compile(r"\d+ [SDWMY]$")
 _BUSY_SECONDS = 0.02  # until a lock that another program holds is tried again
@@ -108,16 +109,8 @@ class State:
 
 @contextlib.contextmanager
 def _locked(path: Path, wait: bool) -> Iterator[bool]:
-    import fcntl
-
     with path.open("w") as handle:
-        try:
-            # The kernel frees it with the process: never stale.
-            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        yield take_lock(handle, wait=wait)
 
 
 def _make_room(path: Path) -> None:
