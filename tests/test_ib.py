@@ -32,7 +32,7 @@ from backtest.market.series import Instrument, Series
 from backtest.market.span import Span
 from backtest.sources.base import Patience
 from backtest.sources.connect import connect
-from backtest.sources.ib import contracts
+from backtest.sources.ib import contracts, lookup
 from backtest.sources.ib.source import IbSource
 
 AAPL = Series.parse("AAPL/1day")
@@ -434,7 +434,7 @@ def test_stocks_that_differ_in_the_primary_exchange_are_spelled_with_it():
     ]
 
     with pytest.raises(AmbiguousContract) as caught:
-        contracts.only(Instrument.parse("BB"), found)
+        lookup.only(Instrument.parse("BB"), found)
 
     rows = [line.split()[0] for line in str(caught.value).splitlines()[2:]]
     assert rows == ["BB-STK-SMART-USD+primary=NYSE", "BB-STK-SMART-USD+primary=PINK"]

@@ -7,28 +7,17 @@ blocks: each public method hands over to a coroutine on the bridge's thread, whe
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from backtest._clock import Clock, utc_now
 from backtest._suggest import there_are
-from backtest.errors import (
-    LinkLost,
-    NoData,
-    PacingViolation,
-    Refused,
-    SourceError,
-    Unanswered,
-    UnknownContract,
-    UsageError,
-)
+from backtest.errors import LinkLost, NoData, PacingViolation, Refused, Unanswered, UsageError
 from backtest.market.calendars import Session as Hours
 from backtest.market.ib_limits import LEGACY, PRACTICAL, SMALL_BAR_SECONDS, WINDOW_SECONDS
 from backtest.market.series import ContractDetails, Instrument, Series
@@ -37,6 +26,7 @@ from backtest.sources.base import Patience, Source
 from backtest.sources.ib import contracts, requests
 from backtest.sources.ib.decoder import cut
 from backtest.sources.ib.event_loop import Bridge
+from backtest.sources.ib.lookup import ContractLookup
 from backtest.sources.ib.pacing import Ask, Flow
 from backtest.sources.ib.session import Session, link_lost
 from backtest.sources.ib.shared_state import State
@@ -44,7 +34,6 @@ from backtest.sources.ib.shared_state import State
 if TYPE_CHECKING:
     import pyarrow as pa
 
-T = TypeVar("T")
 LIMITS = {"practical": PRACTICAL, "legacy": LEGACY}
 
 _SILENCES = 3  # requests in a row without an answer, after which the gateway is to be restarted
@@ -91,9 +80,6 @@ class IbSource(Source):
         self._base = _steps(limits)
         self._state = State(state / _state_name(host, port) if state else None, time_scale)
         self._flow = Flow()
-        self._known: dict[Instrument, ContractDetails] = {}
-        self._contracts: dict[Instrument, tuple[Any, ContractDetails]] = {}
-        self._qualifying: defaultdict[Instrument, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._heads: dict[tuple[Instrument, str], datetime | None] = {}
         self._silences = self._in_a_row = 0  # requests without an answer, violations
         self.requests = self.violations = 0  # bar requests sent, and violations of the pacing
@@ -103,6 +89,7 @@ class IbSource(Source):
         except BaseException:
             self._bridge.close()
             raise
+        self._lookup = ContractLookup(self._session, patience)
 
     def __enter__(self) -> Self:
         return self
@@ -147,16 +134,15 @@ class IbSource(Source):
             UnknownContract: IB knows no such instrument; the text says which come near.
             AmbiguousContract: several fit; the text lists them.
         """
-        return self._bridge.call(self._qualified(instrument))[1]
+        return self._bridge.call(self._lookup.qualified(instrument))[1]
 
     def know(self, instrument: Instrument, details: ContractDetails) -> None:
         """Take what IB said of an instrument earlier, so that it need not be asked again."""
-        if details.con_id:
-            self._known[instrument] = details
+        self._lookup.know(instrument, details)
 
     def near(self, text: str) -> list[str]:
         """Return the instruments that IB finds by a symbol or a name, best first; none where it finds none."""
-        return self._bridge.call(self._near(text))
+        return self._bridge.call(self._lookup.near(text))
 
     @property
     def steps(self) -> Mapping[str, str]:
@@ -236,66 +222,13 @@ class IbSource(Source):
         """Return the sessions known by the dates, both included, as IB has them; None where it does not say."""
         return self._bridge.call(self._sessions(instrument, since, until, regular_hours))
 
-    # --- contracts
-
-    async def _qualified(self, instrument: Instrument) -> tuple[Any, ContractDetails]:
-        if known := self._known.get(instrument):
-            return contracts.contract_of(instrument, known), known
-        async with self._qualifying[instrument]:
-            if instrument not in self._contracts:
-                self._contracts[instrument] = await self._believing(instrument, lambda: self._details(instrument))
-        return self._contracts[instrument]
-
-    async def _details(self, instrument: Instrument) -> tuple[Any, ContractDetails]:
-        contract = contracts.contract_of(instrument)
-        await self._session.ready("contracts")
-        found = await self._session.ask(
-            lambda client, number: client.reqContractDetails(number, contract),
-            f"contract details of {instrument}",
-            self._patience.answer,
-            kind="contracts",
-        )
-        return contracts.only(instrument, found)
-
-    async def _believing(self, instrument: Instrument, work: Callable[[], Awaitable[T]]) -> T:
-        """Return what the work does; "no such instrument" is asked again until it is to be believed."""
-        until = self._session.time() + self._patience.outage
-        while True:
-            try:
-                return await work()
-            except UnknownContract as error:
-                seconds = self._session.disbelief()
-                if not seconds or self._session.time() >= until:
-                    raise UnknownContract(f"{error}{await self._did_you_mean(instrument)}", error.code) from error
-                _log.info("not believed so soon after an outage", extra={"code": error.code, "seconds": seconds})
-            await self._session.pause(seconds, "the gateway has just come back")
-
-    async def _did_you_mean(self, instrument: Instrument) -> str:
-        found = await self._near(instrument.symbol) or await self._near(instrument.symbol[:-1])
-        return f"; did you mean {', '.join(found[:5])}?" if found else ""
-
-    async def _near(self, text: str) -> list[str]:
-        if not text:
-            return []
-        await self._session.ready("contracts")
-        try:
-            found = await self._session.ask(
-                lambda client, number: client.reqMatchingSymbols(number, text),
-                f"a search for {text!r}",
-                self._patience.connect,
-                kind="contracts",
-            )
-        except SourceError as error:
-            if error.scope == "all":
-                raise
-            return []  # a hint, not an answer
-        return contracts.matches(found)
-
     # --- bars
 
     async def _fetch(self, series: Series, window: Span, duration: str, end: str) -> pa.Table:
-        contract, _ = await self._qualified(series.instrument)
-        return await self._believing(series.instrument, lambda: self._bars(contract, series, window, duration, end))
+        contract, _ = await self._lookup.qualified(series.instrument)
+        return await self._lookup.believed(
+            series.instrument, lambda: self._bars(contract, series, window, duration, end)
+        )
 
     async def _bars(self, contract: Any, series: Series, window: Span, duration: str, end: str) -> pa.Table:
         what = f"{duration} of {series.short} up to {end or 'now'}"
@@ -371,7 +304,7 @@ class IbSource(Source):
     async def _head(self, series: Series) -> datetime | None:
         key = (series.instrument, series.prices)
         if key not in self._heads:
-            contract, _ = await self._qualified(series.instrument)
+            contract, _ = await self._lookup.qualified(series.instrument)
             number = await self._turn(_ask(contract, series.prices, f"head of {key}"))
             try:
                 self._heads[key] = await self._asked_head(contract, series)
@@ -399,7 +332,7 @@ class IbSource(Source):
     async def _sessions(
         self, instrument: Instrument, since: date, until: date, regular_hours: bool
     ) -> list[Hours] | None:
-        contract, _ = await self._qualified(instrument)
+        contract, _ = await self._lookup.qualified(instrument)
         found: dict[datetime, Hours] = {}
         last = until
         while last >= since:

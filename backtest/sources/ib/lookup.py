@@ -1,0 +1,230 @@
+"""
+`ContractLookup`: what an instrument's name means to IB: its contract, the choice of several, the names that come near.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from backtest.errors import AmbiguousContract, SourceError, UnknownContract, UsageError
+from backtest.market.series import ContractDetails, Instrument
+from backtest.sources.ib.contracts import contract_of
+
+if TYPE_CHECKING:
+    from backtest.sources.base import Patience
+    from backtest.sources.ib.session import Session
+
+_T = TypeVar("_T")
+_SHOWN = 10  # candidates
+_TELLING = {"primary": "primaryExchange", "multiplier": "multiplier", "class": "tradingClass", "local": "localSymbol"}
+_NONE: Mapping[str, str] = MappingProxyType({})
+_log = logging.getLogger(__name__)
+
+
+class ContractLookup:
+    """
+    The contracts of instruments, each asked for once; its coroutines run on the session's loop.
+
+    Args:
+        patience: how long an answer may take, and how long an outage.
+    """
+
+    def __init__(self, session: Session, patience: Patience) -> None:
+        self._session, self._patience = session, patience
+        self._known: dict[Instrument, ContractDetails] = {}
+        self._contracts: dict[Instrument, tuple[Any, ContractDetails]] = {}
+        self._qualifying: defaultdict[Instrument, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def know(self, instrument: Instrument, details: ContractDetails) -> None:
+        """Take what IB said of an instrument earlier, so that it need not be asked again."""
+        if details.con_id:
+            self._known[instrument] = details
+
+    async def qualified(self, instrument: Instrument) -> tuple[Any, ContractDetails]:
+        """
+        Return the instrument's contract, ready for requests, and what IB says of it.
+
+        Raises:
+            UnknownContract: IB knows no such instrument; the text says which come near.
+            AmbiguousContract: several fit; the text lists them.
+        """
+        if known := self._known.get(instrument):
+            return contract_of(instrument, known), known
+        async with self._qualifying[instrument]:
+            if instrument not in self._contracts:
+                self._contracts[instrument] = await self.believed(instrument, lambda: self._details(instrument))
+        return self._contracts[instrument]
+
+    async def believed(self, instrument: Instrument, work: Callable[[], Awaitable[_T]]) -> _T:
+        """
+        Return what the work does; after an outage "no such instrument" is asked again until it can be believed.
+
+        Raises:
+            UnknownContract: IB still says so; the text says which instruments come near.
+        """
+        until = self._session.time() + self._patience.outage
+        while True:
+            try:
+                return await work()
+            except UnknownContract as error:
+                seconds = self._session.disbelief()
+                if not seconds or self._session.time() >= until:
+                    raise UnknownContract(f"{error}{await self._did_you_mean(instrument)}", error.code) from error
+                _log.info("not believed so soon after an outage", extra={"code": error.code, "seconds": seconds})
+            await self._session.pause(seconds, "the gateway has just come back")
+
+    async def near(self, text: str) -> list[str]:
+        """Return the instruments that IB finds by a symbol or a name, best first; none where it finds none."""
+        if not text:
+            return []
+        await self._session.ready("contracts")
+        try:
+            found = await self._session.ask(
+                lambda client, number: client.reqMatchingSymbols(number, text),
+                f"a search for {text!r}",
+                self._patience.connect,
+                kind="contracts",
+            )
+        except SourceError as error:
+            if error.scope == "all":
+                raise
+            return []  # a hint, not an answer
+        return matches(found)
+
+    async def _details(self, instrument: Instrument) -> tuple[Any, ContractDetails]:
+        contract = contract_of(instrument)
+        await self._session.ready("contracts")
+        found = await self._session.ask(
+            lambda client, number: client.reqContractDetails(number, contract),
+            f"contract details of {instrument}",
+            self._patience.answer,
+            kind="contracts",
+        )
+        return only(instrument, found)
+
+    async def _did_you_mean(self, instrument: Instrument) -> str:
+        found = await self.near(instrument.symbol) or await self.near(instrument.symbol[:-1])
+        return f"; did you mean {', '.join(found[:5])}?" if found else ""
+
+
+def only(instrument: Instrument, found: Sequence[Any]) -> tuple[Any, ContractDetails]:
+    """
+    Return the contract that was found for an instrument, ready for requests, and what IB says of it.
+
+    Raises:
+        UnknownContract: none was found.
+        AmbiguousContract: several were found; the text lists them.
+        UsageError: the number or the ISIN in the spelling is that of another instrument.
+    """
+    if len(found) > 1:
+        raise AmbiguousContract(_choice(instrument, found), 200)
+    if not found:
+        raise UnknownContract(f"the gateway has no details of {instrument}; check symbol, kind and exchange", 200)
+    contract = found[0].contract
+    _check_identity(instrument, contract)
+    contract.lastTradeDateOrContractMonth = _expiry(contract)
+    contract.exchange = instrument.exchange
+    contract.includeExpired = instrument.kind == "FUT"
+    return contract, _details_of(found[0])
+
+
+def matches(found: Iterable[Any]) -> list[str]:
+    """Return the finds of a search for symbols, spelled as instruments, each with its name."""
+    spellings = [(_spelled(one.contract, _usual_exchange(one.contract)), one.contract) for one in found]
+    return [f"{spelling} ({_name(contract)})" if _name(contract) else spelling for spelling, contract in spellings]
+
+
+def _choice(instrument: Instrument, found: Sequence[Any]) -> str:
+    shown = [details.contract for details in found[:_SHOWN]]
+    spellings, keys = _told_apart(instrument, [details.contract for details in found])
+    spellings = spellings[:_SHOWN]
+    rows = [("write", "conId", "exchange", "currency", "expiry", "name")] + [
+        (spelling, str(c.conId), c.primaryExchange or c.exchange, c.currency, _expiry(c) or "-", details.longName)
+        for spelling, c, details in zip(spellings, shown, found, strict=False)
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    more = f"\n... and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    named = ", ".join(dict.fromkeys(spellings))
+    by = f" by its {' and '.join(keys)}" if keys else ""
+    return f"{instrument} fits {len(found)} contracts; name one{by}, such as {named}:\n" + "\n".join(lines) + more
+
+
+def _told_apart(instrument: Instrument, found: Sequence[Any]) -> tuple[list[str], list[str]]:
+    """Return a spelling of each contract that none of the others has, and the keys of the qualifiers that it took."""
+    spellings = [_spelled(contract, contract.exchange, dict(instrument.qualifiers)) for contract in found]
+    alike = defaultdict(list)
+    for place, spelling in enumerate(spellings):
+        alike[spelling].append(place)
+    keys = []
+    for places in (places for places in alike.values() if len(places) > 1):
+        key, values = _distinct([found[place] for place in places])
+        keys.append(key)
+        for place, value in zip(places, values, strict=True):
+            contract = found[place]
+            spellings[place] = _spelled(contract, contract.exchange, {**dict(instrument.qualifiers), key: value})
+    return spellings, list(dict.fromkeys(keys))
+
+
+def _distinct(alike: Sequence[Any]) -> tuple[str, list[str]]:
+    """Return the first qualifier that each of the contracts has another value of; their numbers always differ."""
+    for key, field in _TELLING.items():
+        values = [str(getattr(contract, field)) for contract in alike]
+        if all(values) and len(set(values)) == len(values):
+            return key, values
+    return "conid", [str(contract.conId) for contract in alike]
+
+
+def _check_identity(instrument: Instrument, contract: Any) -> None:
+    """Raise UsageError where a number or an ISIN named another instrument than the words before it."""
+    named = [f"{key} {value}" for key, value in instrument.qualifiers if key in ("conid", "isin")]
+    words = (instrument.symbol, instrument.kind, instrument.currency)
+    if named and (contract.symbol, contract.secType, contract.currency) != words:
+        found = _spelled(contract, instrument.exchange, dict(instrument.qualifiers))
+        raise UsageError(f"{' and '.join(named)} is {found}, not {instrument}; write that, or leave out the qualifier")
+
+
+def _details_of(found: Any) -> ContractDetails:
+    contract = found.contract
+    return ContractDetails(
+        contract.conId,
+        contract.localSymbol,
+        contract.tradingClass,
+        found.longName,
+        contract.primaryExchange,
+        found.validExchanges,
+        found.timeZoneId,
+        float(found.minTick),
+        contract.multiplier,
+        contract.lastTradeDateOrContractMonth,
+        found.contractMonth,
+    )
+
+
+def _spelled(contract: Any, exchange: str, qualifiers: Mapping[str, str] = _NONE) -> str:
+    right = contract.right[:1] if contract.right in ("C", "P", "CALL", "PUT") else ""
+    strike = f"{contract.strike:g}" if right else ""
+    words = (contract.symbol, contract.secType, exchange, contract.currency, _expiry(contract), strike, right)
+    try:
+        return str(Instrument(*words, qualifiers=tuple(qualifiers.items())))
+    except UsageError:
+        return f"{contract.symbol} {contract.secType} {exchange} {contract.currency}".strip()
+
+
+def _usual_exchange(contract: Any) -> str:
+    exchange = Instrument.parse(f"X-{contract.secType}").exchange if contract.secType in ("STK", "CASH") else ""
+    return exchange or contract.primaryExchange or contract.exchange
+
+
+def _name(contract: Any) -> str:
+    return str(getattr(contract, "description", ""))
+
+
+def _expiry(contract: Any) -> str:
+    expiry = contract.lastTradeDateOrContractMonth
+    return expiry.split()[0] if expiry else ""  # without the hour
