@@ -46,8 +46,8 @@ def ask(
     window: Span,
     persistence: Persistence,
     stop: threading.Event,
-    asking: Callable[[], object] = lambda: None,
-    may_halve: bool = False,
+    asking: Callable[[], object],
+    may_halve: bool,
 ) -> pa.Table | list[Span]:
     """
     Return the bars of a window; after two failures the halves to ask for in its place, if there may be any.

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from backtest.downloads import gaps, revisions
 from backtest.downloads.report import Options, Progress, SeriesReport
 from backtest.downloads.retry import NotTrue, ask
+from backtest.downloads.revisions import Decision
 from backtest.errors import (
     AmbiguousContract,
     BacktestError,
@@ -29,7 +31,7 @@ from backtest.errors import (
 )
 from backtest.market.bars import schema
 from backtest.market.calendars import exact
-from backtest.market.checks import Difference, compare, in_session, missing_sessions
+from backtest.market.checks import Difference, compare, in_session
 from backtest.market.series import Series
 from backtest.market.span import Span, union
 
@@ -38,22 +40,15 @@ if TYPE_CHECKING:
 
     from backtest.market.series import ContractDetails
     from backtest.sources.base import Source
-    from backtest.store.manifest import Answer
     from backtest.store.store import Store
 
-SEAM = 5  # sessions re-read at a seam
-UNSETTLED = 3  # the last of them, which the vendor may still correct: there the new value wins
-_FRESH = timedelta(hours=6)  # a seam this young is not re-read
 _DEAD = 3  # windows in a row that are never served, before the series is given up
 _HALVINGS = 3  # of a window that is not answered, before its source is given up
-_DAY = timedelta(days=1)
-_LATE = timedelta(days=4)  # a long weekend
-_YEAR = timedelta(days=364)  # one request of a schedule
 _log = logging.getLogger(__name__)
 
 
 class _Rescaled(Exception):
-    """Stored prices and fresh ones differ by one ratio; the series has to be read anew."""
+    """Stored prices and fresh ones differ by one ratio; the series has to be read again."""
 
 
 class Filling:
@@ -105,7 +100,7 @@ class Filling:
             self._fill_gaps()
         except _Rescaled as ratio:
             _log.info("prices were rescaled", extra={"series": str(self._series), "ratio": str(ratio)})
-            self._read_anew()
+            self._read_again()
         except BacktestError as error:
             self._errors.insert(0, str(error))
             self._exit_code = self._exit_code or error.exit_code
@@ -118,10 +113,10 @@ class Filling:
         except BacktestError:
             return SeriesReport(self._series, "failed", errors=tuple(self._errors), exit_code=self._exit_code)
         segments = manifest.segments
-        gaps = union(self._open_gaps()) if self._wanted else [self._span]
-        given_up = [text for window, text in self._given_up if any(window.common(gap) for gap in gaps)]
+        missing = union(self._missing()) if self._wanted else [self._span]
+        given_up = [text for window, text in self._given_up if any(window.common(gap) for gap in missing)]
         errors = (*self._errors, *given_up)
-        complete = not errors and not gaps
+        complete = not errors and not missing
         return SeriesReport(
             self._series,
             "complete" if complete else "partial" if manifest.rows else "failed",
@@ -131,8 +126,8 @@ class Filling:
             lower_bound=self._planned,
             first=datetime.fromisoformat(segments[0].first) if segments else None,
             last=datetime.fromisoformat(segments[-1].last) if segments else None,
-            gaps=tuple(gaps),
-            confirmed_empty=tuple(union(_empty(manifest.answers, self._wanted or self._span))),
+            gaps=tuple(missing),
+            confirmed_empty=tuple(union(gaps.empty(self._wanted or self._span, manifest.answers))),
             revisions=tuple(self._revisions),
             quarantined=self._quarantined,
             errors=errors,
@@ -170,7 +165,7 @@ class Filling:
         stored = manifest.contract
         if stored is None or not stored.con_id:
             return
-        if max((answer.at for answer in manifest.answers), default=self._now) > self._now - _FRESH:
+        if not manifest.answers or any(gaps.fresh(answer, self._now) for answer in manifest.answers):
             self._source.know(instrument, stored)
             return
         try:
@@ -189,12 +184,9 @@ class Filling:
             self._compare_contracts(stored, found)
 
     def _compare_contracts(self, stored: ContractDetails, found: ContractDetails) -> None:
-        if found.con_id in (0, stored.con_id):
+        text = revisions.other_contract(self._series.instrument, stored, found)
+        if not text:
             return
-        text = (
-            f"{self._series.instrument} was contract {stored.con_id} ({stored.name}) and is now {found.con_id} "
-            f"({found.name})"
-        )
         if not self._options.accept_revision:
             raise Conflict(
                 f"{text}; the stored bars were kept and nothing was asked for; if it is the same business, go on with "
@@ -219,9 +211,10 @@ class Filling:
         left = sorted(holes, reverse=True)
         checked: list[Span] = []
         while left and not exact(self._series.instrument):
-            until, before = left[0].end.date(), left[0].end - _YEAR
-            year, left = [one for one in left if one.start >= before], [one for one in left if one.start < before]
-            schedule = self._source.sessions(self._series.instrument, until - _YEAR, until, self._series.regular_hours)
+            until = left[0].end.date()
+            year, left = gaps.newest_year(left)
+            since = until - gaps.YEAR
+            schedule = self._source.sessions(self._series.instrument, since, until, self._series.regular_hours)
             real = year if schedule is None else in_session(self._series, year, schedule)
             for hole in year:
                 if hole not in real:
@@ -270,6 +263,7 @@ class Filling:
             )
         except NotTrue as error:
             self._put_aside(window, error.bars, str(error))
+            self._errors.append(str(error))
             return []
         except TooLong as error:
             return self._learn(window, error)
@@ -309,9 +303,9 @@ class Filling:
 
     def _note_empty(self, window: Span, text: str) -> None:
         """Note that there are no bars; not of the last days, for which the vendor may only be late."""
-        if window.start >= self._now - _LATE:
+        old = gaps.believed_empty(window, self._now)
+        if old is None:
             return
-        old = Span(window.start, min(window.end, self._now - _LATE))
         contract = self._source.qualify(self._series.instrument)
         self._store.write(
             self._series,
@@ -333,8 +327,6 @@ class Filling:
         left.clear()
         return True
 
-    # --- an answer, and the stored bars that it repeats
-
     def _keep(self, window: Span, bars: pa.Table) -> None:
         """Store an answer; where stored bars are different, decide whose values hold."""
         stored = _stored(self._store, self._series, window)
@@ -352,7 +344,7 @@ class Filling:
             contract=contract,
             at=self._now,
             revise=replaced or bool(difference),
-            why="" if not difference else "replaced whole" if replaced else "the vendor has corrected bars",
+            why=revisions.why_revised(self._series, difference),
             provenance=self._provenance(window, contract),
         )
 
@@ -377,55 +369,42 @@ class Filling:
 
     def _covered(self, window: Span, bars: pa.Table) -> Span:
         """Return the window, without the sessions of the last days that have no bar yet: the vendor may be late."""
-        end = _midnight(bars["time"][-1].as_py()) + _DAY
-        late = window.end > self._now - _LATE and end < window.end and not self._series.rewritten
-        return Span(window.start, end) if late and self._source.windows(self._series, Span(end, window.end)) else window
+        last = bars["time"][-1].as_py()
+        late = None if self._series.rewritten else gaps.late(window, last, self._now)
+        return Span(window.start, late.start) if late and self._source.windows(self._series, late) else window
 
     def _judge(self, difference: Difference, stored: pa.Table, window: Span, bars: pa.Table) -> None:
         """Return where the new values are to be taken; raise where not."""
-        if self._options.accept_revision:
-            return
-        if difference.ratio is not None:
-            raise _Rescaled(f"{difference.ratio:.6g}")
-        since = self._unsettled_since(stored)
-        settled = [moment for moment in difference.times if moment < since]
-        if settled:
-            text = (
-                f"{len(settled)} stored bars of {self._series.short} are different in a new answer, the first at "
-                f"{settled[0]}; they had settled, so they were kept and the answer is in quarantine; to take the new "
-                "values, run this again with --accept-revision"
-            )
-            self._put_aside(window, bars, text)
-            raise Conflict(self._errors.pop())
-
-    def _unsettled_since(self, stored: pa.Table) -> datetime:
-        days = sorted({_midnight(moment) for moment in stored["time"].to_pylist()})
         last = datetime.fromisoformat(self._store.manifest_or_empty(self._series).segments[-1].last)
-        return days[-UNSETTLED:][0] if days[-1] == _midnight(last) else datetime.max.replace(tzinfo=UTC)
+        settled = revisions.settled(difference.times, gaps.days(stored), last)
+        decision = revisions.decide(difference, settled, self._options.accept_revision)
+        if decision is Decision.READ_AGAIN:
+            raise _Rescaled(f"{difference.ratio:.6g}")
+        if decision is Decision.KEEP:
+            text = revisions.conflict(self._series, settled)
+            self._put_aside(window, bars, text)
+            raise Conflict(text)
 
     def _put_aside(self, window: Span, bars: pa.Table, why: str) -> None:
         self._store.quarantine(self._series, window, bars, why)
         self._quarantined += 1
         self._exit_code = self._exit_code or DataError.exit_code
-        self._errors.append(why)
 
-    def _read_anew(self) -> None:
+    def _read_again(self) -> None:
         """Read the whole series into a store beside, and swap it in when it is complete; until then the old holds."""
         assert self._wanted is not None  # _start has run
-        parts = union([*self._store.manifest_or_empty(self._series).coverage, self._wanted])
-        whole, beside = Span(parts[0].start, parts[-1].end), self._store.staging()
-        anew = Filling(beside, self._source, self._series, whole, self._now, self._options, self._tell, self._stop)
-        anew.fill()
-        done = anew.report()
+        whole = gaps.whole(self._wanted, self._store.manifest_or_empty(self._series).answers)
+        beside = self._store.staging()
+        again = Filling(beside, self._source, self._series, whole, self._now, self._options, self._tell, self._stop)
+        again.fill()
+        done = again.report()
         self._requests, self._planned = self._requests + done.requests, self._planned + done.lower_bound
         self._errors.extend(done.errors)
         if not done.errors:
             before = _stored(self._store, self._series, whole)
             self._revisions.extend(compare(before, beside.read(self._series)).times)
-            self._store.replace(self._series, beside, why="prices were rescaled, as by a split", at=self._now)
+            self._store.replace(self._series, beside, why=revisions.RESCALED, at=self._now)
             beside.drop(self._series)
-
-    # --- what is missing, and the seams
 
     def _windows(self) -> list[Span]:
         return [
@@ -437,49 +416,32 @@ class Filling:
 
     def _gaps(self) -> list[Span]:
         assert self._wanted is not None  # _start has run
-        manifest = self._store.manifest_or_empty(self._series)
-        gaps = self._wanted.minus(manifest.coverage)
-        if self._options.recheck:
-            gaps = union([*gaps, *_empty(manifest.answers, self._wanted)])
-        if gaps and self._series.rewritten:
-            # History that changes at each dividend cannot be appended to: it is replaced whole.
-            parts = union([self._wanted, *manifest.coverage])
-            return [Span(parts[0].start, parts[-1].end)]
-        return gaps
+        answers = self._store.manifest_or_empty(self._series).answers
+        return gaps.to_ask(self._series, self._wanted, answers, self._options.recheck)
 
     def _with_seams(self, gap: Span) -> Span:
         """Return the gap and the sessions beside it that have been stored for long, to be read again with it."""
         if self._series.rewritten:
             return gap
-        start, end, long_ago = gap.start, gap.end, self._now - _FRESH
-        for answer in self._store.manifest_or_empty(self._series).answers:
-            if not answer.bars or answer.at > long_ago:
-                continue
-            if answer.span.end == gap.start:
-                days = self._days(Span(max(answer.span.start, answer.span.end - 20 * _DAY), answer.span.end))
-                start = max(answer.span.start, days[-SEAM:][0]) if days else start
-            if answer.span.start == gap.end:
-                days = self._days(Span(answer.span.start, min(answer.span.end, answer.span.start + 20 * _DAY)))
-                end = min(answer.span.end, days[:SEAM][-1] + _DAY) if days else end
-        return Span(start, end)
+        beside = gaps.beside(gap, self._store.manifest_or_empty(self._series).answers, self._now)
+        return gaps.with_seams(gap, [(span, self._days(gaps.nearest(span, gap))) for span in beside])
 
     def _days(self, span: Span) -> list[datetime]:
-        return sorted({_midnight(moment) for moment in _stored(self._store, self._series, span)["time"].to_pylist()})
+        return gaps.days(_stored(self._store, self._series, span))
 
-    def _open_gaps(self) -> Iterator[Span]:
+    def _missing(self) -> Iterator[Span]:
+        """Return what is still missing: windows that nobody has answered, and sessions without a bar."""
         assert self._wanted is not None  # _start has run
-        for gap in self._wanted.minus(self._store.manifest_or_empty(self._series).coverage):
+        for gap in gaps.unanswered(self._wanted, self._store.manifest_or_empty(self._series).answers):
             yield from self._source.windows(self._series, gap)
         yield from self._holes()
 
     def _holes(self) -> list[Span]:
-        """Return the sessions without a bar, between the first bar and the last, that nobody said to be empty."""
         assert self._wanted is not None  # _start has run
         if self._series.rewritten:
             return []  # it is replaced whole, or not at all
-        known = _empty(self._store.manifest_or_empty(self._series).answers, self._wanted)
-        missing = missing_sessions(self._series, _stored(self._store, self._series, self._wanted), self._wanted)
-        return [part for hole in missing for part in hole.minus(known)]
+        answers = self._store.manifest_or_empty(self._series).answers
+        return gaps.holes(self._series, self._wanted, answers, _stored(self._store, self._series, self._wanted))
 
 
 def _stored(store: Store, series: Series, span: Span) -> pa.Table:
@@ -489,11 +451,3 @@ def _stored(store: Store, series: Series, span: Span) -> pa.Table:
         return store.read(series, span)
     except NoBars:
         return schema().empty_table()
-
-
-def _empty(answers: Iterable[Answer], wanted: Span) -> list[Span]:
-    return [common for answer in answers if not answer.bars and (common := wanted.common(answer.span))]
-
-
-def _midnight(moment: datetime) -> datetime:
-    return moment.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -222,8 +222,6 @@ class IbSource(Source):
         """Return the sessions known by the dates, both included, as IB has them; None where it does not say."""
         return self._bridge.call(self._sessions(instrument, since, until, regular_hours))
 
-    # --- bars
-
     async def _fetch(self, series: Series, window: Span, duration: str, end: str) -> pa.Table:
         contract, _ = await self._lookup.qualified(series.instrument)
         return await self._lookup.believed(
@@ -298,8 +296,6 @@ class IbSource(Source):
         self._flow.congested(number)
         self._state.block(time.time() + seconds)
         _log.warning("the gateway counts more requests than we do", extra={"code": 162, "seconds": seconds})
-
-    # --- what helps to plan
 
     async def _head(self, series: Series) -> datetime | None:
         key = (series.instrument, series.prices)

@@ -1,0 +1,82 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from backtest.downloads import revisions
+from backtest.downloads.revisions import Decision
+from backtest.market.checks import Difference
+from backtest.market.series import ContractDetails, Series
+
+DAILY, ADJUSTED = Series.parse("AAPL/1day"), Series.parse("AAPL/1day/ADJUSTED_LAST")
+WEEK = [datetime(2024, 1, day, tzinfo=UTC) for day in (8, 9, 10, 11, 12)]  # Monday to Friday
+MONDAY, TUESDAY, WEDNESDAY, THURSDAY, FRIDAY = WEEK
+HALF_PAST_THREE = timedelta(hours=15, minutes=30)
+OTHER_VALUES, OTHER_SCALE = Difference((TUESDAY,)), Difference((MONDAY, TUESDAY), ratio=0.25)
+
+
+def test_the_last_three_sessions_have_not_settled():
+    assert revisions.settled(WEEK, WEEK, last=FRIDAY) == [MONDAY, TUESDAY]
+
+
+def test_a_session_settles_with_all_of_its_bars():
+    times = [TUESDAY + HALF_PAST_THREE, WEDNESDAY, WEDNESDAY + HALF_PAST_THREE]
+
+    assert revisions.settled(times, WEEK, last=FRIDAY + HALF_PAST_THREE) == [TUESDAY + HALF_PAST_THREE]
+
+
+def test_all_have_settled_where_the_series_goes_on_for_a_day_or_more():
+    days = [MONDAY, TUESDAY]
+
+    assert revisions.settled([TUESDAY], days, last=WEDNESDAY) == [TUESDAY]
+    assert revisions.settled([TUESDAY], days, last=TUESDAY + timedelta(hours=23, minutes=59)) == []
+
+
+def test_of_a_short_series_nothing_has_settled():
+    assert revisions.settled([MONDAY, TUESDAY], [MONDAY, TUESDAY], last=TUESDAY) == []
+
+
+def test_a_late_correction_is_taken():
+    assert revisions.decide(OTHER_VALUES, settled=[], accept=False) is Decision.TAKE
+
+
+def test_bars_that_had_settled_are_kept():
+    assert revisions.decide(OTHER_VALUES, settled=[TUESDAY], accept=False) is Decision.KEEP
+
+
+@pytest.mark.parametrize("settled", [[], [MONDAY, TUESDAY]])
+def test_another_scale_reads_the_series_again_settled_or_not(settled):
+    assert revisions.decide(OTHER_SCALE, settled, accept=False) is Decision.READ_AGAIN
+
+
+@pytest.mark.parametrize("difference", [OTHER_VALUES, OTHER_SCALE])
+def test_what_the_user_accepts_is_taken(difference):
+    assert revisions.decide(difference, settled=[TUESDAY], accept=True) is Decision.TAKE
+
+
+def test_a_conflict_says_how_many_bars_since_when_and_what_to_do():
+    text = revisions.conflict(DAILY, [MONDAY, TUESDAY])
+
+    assert text.startswith("2 stored bars of AAPL/1day are different in a new answer, the first at 2024-01-08")
+    assert text.endswith("run this again with --accept-revision")
+
+
+def test_a_revision_says_why_only_where_something_changed():
+    assert revisions.why_revised(DAILY, Difference()) == ""
+    assert revisions.why_revised(ADJUSTED, Difference()) == ""
+    assert revisions.why_revised(DAILY, OTHER_VALUES) == "the vendor has corrected bars"
+    assert revisions.why_revised(ADJUSTED, OTHER_VALUES) == "replaced whole"
+
+
+@pytest.mark.parametrize("con_id", [0, 265598])  # of a folder of files, and the same
+def test_a_contract_without_a_number_or_with_the_same_is_no_other(con_id):
+    stored, found = ContractDetails(265598, name="APPLE INC"), ContractDetails(con_id, name="APPLE INC.")
+
+    assert revisions.other_contract(DAILY.instrument, stored, found) == ""
+
+
+def test_another_contract_is_named_beside_the_stored_one():
+    stored, found = ContractDetails(265598, name="APPLE INC"), ContractDetails(4711, name="APPLE BANK")
+
+    text = revisions.other_contract(DAILY.instrument, stored, found)
+
+    assert text == "AAPL-STK-SMART-USD was contract 265598 (APPLE INC) and is now 4711 (APPLE BANK)"

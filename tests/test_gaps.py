@@ -1,0 +1,212 @@
+from datetime import UTC, date, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+
+from backtest.downloads import gaps
+from backtest.market.bars import table_of
+from backtest.market.series import Series
+from backtest.market.span import Span
+from backtest.store.manifest import Answer
+
+DAILY, ADJUSTED = Series.parse("AAPL/1day"), Series.parse("AAPL/1day/ADJUSTED_LAST")
+NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(days=7)
+
+
+def midnight(day: int, month: int = 1) -> datetime:
+    return datetime(2024, month, day, tzinfo=UTC)
+
+
+def days(first: int, last: int, month: int = 1) -> Span:
+    """Return these days of a month of 2024, both included."""
+    return Span.of_dates(date(2024, month, first), date(2024, month, last))
+
+
+def with_bars(span: Span, at: datetime = LONG_AGO) -> Answer:
+    return Answer(span, 5, at)
+
+
+def said_empty(span: Span) -> Answer:
+    return Answer(span, 0, LONG_AGO)
+
+
+def daily(*stored: int) -> pa.Table:
+    """Return bars of these days of January 2024."""
+    return table_of([(midnight(day), 1.0, 1.0, 1.0, 1.0, 1.0, None, None) for day in stored])
+
+
+# What to ask for
+
+
+def test_what_nobody_answered_is_asked_for():
+    answers = [with_bars(days(3, 4)), said_empty(days(8, 9))]
+
+    assert gaps.to_ask(DAILY, days(1, 10), answers, recheck=False) == [days(1, 2), days(5, 7), days(10, 10)]
+
+
+def test_nothing_is_asked_for_where_all_was_answered():
+    answers = [with_bars(days(1, 5)), said_empty(days(6, 12))]
+
+    assert gaps.to_ask(DAILY, days(1, 10), answers, recheck=False) == []
+
+
+def test_recheck_asks_again_for_what_was_said_to_be_empty_within_the_span():
+    answers = [with_bars(days(1, 5)), said_empty(days(6, 12))]
+
+    assert gaps.to_ask(DAILY, days(1, 10), answers, recheck=True) == [days(6, 10)]
+
+
+def test_a_gap_and_an_empty_span_beside_it_are_rechecked_as_one():
+    answers = [with_bars(days(1, 5)), said_empty(days(6, 7))]
+
+    assert gaps.to_ask(DAILY, days(1, 10), answers, recheck=True) == [days(6, 10)]
+
+
+def test_history_that_changes_is_asked_for_whole():
+    assert gaps.to_ask(ADJUSTED, days(9, 12), [with_bars(days(3, 10))], recheck=False) == [days(3, 12)]
+
+
+def test_history_that_changes_is_left_alone_where_all_was_answered():
+    assert gaps.to_ask(ADJUSTED, days(9, 10), [with_bars(days(3, 10))], recheck=False) == []
+
+
+def test_the_whole_spans_what_lies_between_its_parts():
+    assert gaps.whole(days(20, 22), [with_bars(days(3, 4)), said_empty(days(9, 9))]) == days(3, 22)
+
+
+def test_what_is_wanted_is_the_whole_where_nothing_was_answered():
+    assert gaps.whole(days(20, 22), []) == days(20, 22)
+
+
+# Sessions without a bar
+
+
+def test_a_session_without_a_bar_is_a_hole():
+    # 2024-01-06 and 07 are a weekend.
+    assert gaps.holes(DAILY, days(1, 31), [], daily(2, 3, 5, 8)) == [days(4, 4)]
+
+
+def test_a_hole_that_was_said_to_be_empty_is_known():
+    bars = daily(2, 5)
+
+    assert gaps.holes(DAILY, days(1, 31), [said_empty(days(3, 3))], bars) == [days(4, 4)]
+    assert gaps.holes(DAILY, days(1, 31), [said_empty(days(3, 4))], bars) == []
+
+
+def test_an_answer_that_had_bars_explains_no_hole():
+    assert gaps.holes(DAILY, days(1, 31), [with_bars(days(1, 31))], daily(2, 5)) == [days(3, 4)]
+
+
+def test_before_the_first_bar_and_after_the_last_are_no_holes():
+    assert gaps.holes(DAILY, days(1, 31), [], daily(10, 11)) == []
+
+
+def test_holes_are_split_a_year_before_the_end_of_the_newest():
+    newest = Span(datetime(2024, 6, 3, tzinfo=UTC), datetime(2024, 6, 4, tzinfo=UTC))
+    at_the_edge = Span(datetime(2023, 6, 6, tzinfo=UTC), datetime(2023, 6, 7, tzinfo=UTC))  # 364 days before 06-04
+    older = Span(datetime(2023, 6, 5, tzinfo=UTC), datetime(2023, 6, 6, tzinfo=UTC))
+
+    assert gaps.newest_year([newest, at_the_edge, older]) == ([newest, at_the_edge], [older])
+
+
+# Seams
+
+
+def test_a_seam_is_old_has_bars_and_touches_the_gap():
+    gap = days(10, 12)
+    before, after = with_bars(days(1, 9)), with_bars(days(13, 20))
+    others = [
+        with_bars(days(1, 8)),
+        with_bars(days(14, 20)),
+        said_empty(days(5, 9)),
+        with_bars(days(6, 9), at=NOW - timedelta(hours=5, minutes=59)),
+    ]
+
+    assert gaps.beside(gap, [before, *others, after], NOW) == [days(1, 9), days(13, 20)]
+
+
+@pytest.mark.parametrize(("hours", "young"), [(5, True), (6, False), (7, False)])
+def test_an_answer_is_fresh_for_six_hours(hours, young):
+    assert gaps.fresh(with_bars(days(1, 2), at=NOW - timedelta(hours=hours)), NOW) is young
+
+
+def test_only_the_twenty_days_nearest_to_the_gap_are_looked_at():
+    gap = days(1, 2, month=2)
+
+    assert gaps.nearest(days(1, 31), gap) == days(12, 31)
+    assert gaps.nearest(days(3, 28, month=2), gap) == days(3, 22, month=2)
+
+
+def test_all_of_a_short_neighbour_is_looked_at():
+    gap = days(10, 12)
+
+    assert gaps.nearest(days(5, 9), gap) == days(5, 9)
+    assert gaps.nearest(days(13, 15), gap) == days(13, 15)
+
+
+def test_the_last_five_sessions_before_a_gap_are_read_with_it():
+    sessions = [midnight(day) for day in (8, 9, 10, 11, 12, 16, 17)]  # a weekend and a holiday between 12 and 16
+
+    assert gaps.with_seams(days(18, 19), [(days(1, 17), sessions)]) == days(10, 19)
+
+
+def test_the_first_five_sessions_after_a_gap_are_read_with_it():
+    sessions = [midnight(day) for day in (11, 12, 16, 17, 18, 19)]
+
+    assert gaps.with_seams(days(8, 10), [(days(11, 31), sessions)]) == days(8, 18)
+
+
+def test_a_gap_between_two_answers_has_two_seams():
+    before, after = (days(1, 5), [midnight(4), midnight(5)]), (days(9, 12), [midnight(9), midnight(10)])
+
+    assert gaps.with_seams(days(8, 8), [after]) == days(8, 10)
+    assert gaps.with_seams(days(6, 8), [before, after]) == days(4, 10)
+
+
+def test_a_seam_ends_where_what_is_stored_does():
+    opening, closing = midnight(5) + timedelta(hours=15), midnight(9) + timedelta(hours=16)
+    gap = Span(closing, midnight(12))
+
+    assert gaps.with_seams(gap, [(Span(opening, closing), [midnight(5), midnight(8)])]) == Span(opening, midnight(12))
+    after = Span(midnight(12), midnight(12) + timedelta(hours=15))
+    assert gaps.with_seams(gap, [(after, [midnight(12)])]) == Span(closing, after.end)
+
+
+def test_neighbours_without_a_bar_nearby_are_no_seam():
+    assert gaps.with_seams(days(6, 8), [(days(1, 5), []), (days(9, 12), [])]) == days(6, 8)
+
+
+def test_the_days_of_bars_are_midnights_in_order_each_once():
+    evenings = [midnight(day) + timedelta(hours=20) for day in range(9, 1, -1)]
+    stamps = [*evenings, midnight(2) + timedelta(hours=14)]
+    bars = pa.table({"time": pa.array(stamps, pa.timestamp("us", tz="UTC"))})
+
+    assert gaps.days(bars) == [midnight(day) for day in range(2, 10)]
+
+
+# The last days: now is 2024-03-01 12:00, so the vendor may be late with what is younger than 2024-02-26 12:00
+
+
+def test_days_without_a_bar_at_the_end_of_a_late_window_may_only_be_late():
+    last = midnight(27, month=2) + timedelta(hours=20, minutes=59)
+
+    assert gaps.late(days(1, 29, month=2), last, NOW) == days(28, 29, month=2)
+
+
+def test_no_day_is_late_where_bars_reach_the_last_one():
+    assert gaps.late(days(1, 29, month=2), midnight(29, month=2) + timedelta(hours=15), NOW) is None
+
+
+def test_no_day_is_late_in_a_window_that_ended_four_days_ago():
+    last, edge = midnight(20, month=2), NOW - timedelta(days=4)
+
+    assert gaps.late(Span(midnight(1, month=2), edge), last, NOW) is None
+    young = Span(midnight(1, month=2), edge + timedelta(minutes=1))
+    assert gaps.late(young, last, NOW) == Span(midnight(21, month=2), young.end)
+
+
+def test_an_empty_window_is_believed_but_for_the_last_four_days():
+    assert gaps.believed_empty(days(1, 20, month=2), NOW) == days(1, 20, month=2)
+    assert gaps.believed_empty(days(20, 29, month=2), NOW) == Span(midnight(20, month=2), NOW - timedelta(days=4))
+    assert gaps.believed_empty(Span(NOW - timedelta(days=4), NOW), NOW) is None
