@@ -11,10 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from backtest.api import RunResult, run
     from backtest.downloads.downloader import download
     from backtest.engine.account.commissions import COSTS
     from backtest.engine.feed import replay
-    from backtest.engine.simulation import run
     from backtest.errors import BacktestError
     from backtest.market.series import BarSize, Instrument, Series
     from backtest.market.span import Span
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from backtest.research.out_of_sample.cross_validation import cross_validate
     from backtest.research.out_of_sample.walk_forward import walk_forward
     from backtest.research.search.sweeps import Sweep, sweep
-    from backtest.runs.record import RunResult
     from backtest.runs.spec import RunSpec
     from backtest.sources.base import Source
     from backtest.sources.connect import connect
@@ -50,8 +49,8 @@ _HOMES = {
     "replay": "engine.feed",
     "COSTS": "engine.account.commissions",
     "RunSpec": "runs.spec",
-    "RunResult": "runs.record",
-    "run": "engine.simulation",
+    "RunResult": "api",
+    "run": "api",
     "METRICS": "metrics.table",
     "measure": "metrics.measurement",
     "measure_returns": "metrics.measurement",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from backtest.runs.record import RunResult
+from backtest.api import RunResult
 from backtest.runs.round_trips import round_trips
 from backtest.runs.spec import RunSpec
 

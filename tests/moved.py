@@ -8,10 +8,10 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backtest.api import run
 from backtest.baselines.baseline import Baseline
 from backtest.baselines.causes import repeat
 from backtest.baselines.changes import Scene
-from backtest.engine.simulation import run
 from backtest.market.bars import table_of
 from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series

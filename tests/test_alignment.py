@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from backtest import replay
+from backtest.api import run
 from backtest.cli.app import main
 from backtest.engine.alignment import align
-from backtest.engine.simulation import run
 from backtest.errors import NoBars, UsageError
 from backtest.market.bars import table_of
 from backtest.market.series import Series

@@ -16,6 +16,7 @@ import backtrader as bt
 import numpy as np
 import pytest
 
+from backtest.api import run
 from backtest.engine.account.commissions import IbFixed
 from backtest.engine.feed import replay
 from backtest.engine.lean.broker import LeanBroker, is_still
@@ -23,7 +24,6 @@ from backtest.engine.lean.cerebro import Cerebro
 from backtest.engine.lean.indicators import _window_sums
 from backtest.engine.lean.orders import LeanPosition
 from backtest.engine.recorder import Recorder
-from backtest.engine.simulation import run
 from backtest.market.bars import table_of
 from backtest.market.series import Series
 

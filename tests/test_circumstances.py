@@ -15,8 +15,8 @@ import hypothesis
 import pytest
 from stores.make_store import daily, days
 
+from backtest.api import run
 from backtest.engine import provenance
-from backtest.engine.simulation import run
 from backtest.market.series import Series
 from backtest.store.store import Store
 

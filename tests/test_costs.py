@@ -8,10 +8,10 @@ from datetime import UTC, date, datetime, timedelta
 import backtrader as bt
 import pytest
 
+from backtest.api import run
 from backtest.engine.account.borrowing import Borrowing
 from backtest.engine.account.commissions import COSTS, MonthlyVolume, costs_named, model_for, tiered
 from backtest.engine.account.fees import SEC_FEE, regulatory_fees
-from backtest.engine.simulation import run
 from backtest.errors import UsageError
 from backtest.market.bars import table_of
 from backtest.market.series import Series

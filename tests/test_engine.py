@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 import backtrader as bt
 import pytest
 
-from backtest.engine.simulation import run
+from backtest.api import run
 from backtest.engine.strategy import load, parameters
 from backtest.errors import NoBars, StrategyError, UsageError
 from backtest.market.bars import table_of

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from backtest.api import run
 from backtest.engine.account.commissions import COSTS
 from backtest.engine.execution import Slippage
-from backtest.engine.simulation import run
 from backtest.errors import NoBars, UsageError
 from backtest.market.bars import table_of
 from backtest.market.series import Series

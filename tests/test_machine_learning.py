@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from backtest.engine.simulation import run
+from backtest.api import run
 from backtest.engine.strategy import load
 from backtest.research.lookahead import look_ahead
 

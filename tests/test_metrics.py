@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from backtest.errors import StrategyError, UsageError
 from backtest.market.series import Series
 from backtest.metrics import returns
-from backtest.metrics.account import session_returns
+from backtest.metrics.account import sample
 from backtest.metrics.benchmark import (
     active_drawdown,
     active_premium,
@@ -780,16 +780,16 @@ def test_empyrical_agrees_on_real_and_random_returns(number):
 def test_returns_of_sessions_begin_at_the_initial_cash_and_take_the_last_bar_of_each():
     result = result_of([105.0, 110.0, 120.0, 99.0], days=[day(0), day(0), day(1), day(1)])
 
-    days, returns = session_returns(result)
+    account = sample(result)
 
-    assert days.tolist() == [day(0), day(1)]
-    np.testing.assert_allclose(returns, [0.1, -0.1])
+    assert account.days.tolist() == [day(0), day(1)]
+    np.testing.assert_allclose(account.returns, [0.1, -0.1])
 
 
 def test_an_account_that_is_ruined_stays_at_a_return_of_zero():
-    _, returns = session_returns(result_of([50.0, 0.0, 0.0]))
+    account = sample(result_of([50.0, 0.0, 0.0]))
 
-    assert returns.tolist() == [-0.5, -1.0, 0.0]
+    assert account.returns.tolist() == [-0.5, -1.0, 0.0]
 
 
 @pytest.mark.parametrize("wrong", [math.nan, -5.0])

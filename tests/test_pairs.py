@@ -11,8 +11,8 @@ from statsmodels.regression.rolling import RollingOLS
 from statsmodels.tsa.stattools import coint
 
 from backtest._resources import bundled
+from backtest.api import run
 from backtest.cli.app import main
-from backtest.engine.simulation import run
 from backtest.engine.strategy import load
 from backtest.market.bars import table_of
 from backtest.market.calendars import sessions

@@ -25,12 +25,12 @@ from moved import (
     unload,
 )
 
+from backtest.api import run
 from backtest.baselines.baseline import Baseline, _digits, compare, load, month_digests, save
 from backtest.baselines.causes import CAUSE, LIKELY, NO_PART, TOGETHER, UNKNOWN, repeat
 from backtest.baselines.changes import Scene
 from backtest.baselines.drift import FAILED, MOVED, SAME, accept_kept, check, check_kept, files, markdown, reproduce
 from backtest.engine.account.commissions import COSTS
-from backtest.engine.simulation import run
 from backtest.errors import UsageError
 from backtest.market.calendars import span_of_sessions
 from backtest.market.span import Span

@@ -5,10 +5,10 @@ from html.parser import HTMLParser
 import pytest
 from handmade import AAPL, fill, result_of
 
+from backtest.api import RunResult
 from backtest.errors import UsageError
 from backtest.metrics.table import GROUPS, METRICS
 from backtest.report.run_page import page, write_report
-from backtest.runs.record import RunResult
 
 FILLS = [fill(0, 2, 10.0, 0.5), fill(2, -1, 16.0, 0.5)]
 HOSTILE = "<script>alert('1')</script>"

@@ -4,8 +4,8 @@ import pytest
 from handmade import AAPL, day, fill, moment, result_of
 from matplotlib.figure import Figure
 
+from backtest.api import RunResult
 from backtest.errors import BadStore, UsageError
-from backtest.runs.record import RunResult
 from backtest.runs.round_trips import round_trips
 from backtest.runs.spec import RunSpec
 

@@ -6,10 +6,10 @@ import re
 import pytest
 from handmade import fill, result_of
 
+from backtest.api import RunResult
 from backtest.errors import BadStore, UsageError
 from backtest.report.figures import FIGURES, shown
 from backtest.runs.kept import kept, locate, remove
-from backtest.runs.record import RunResult
 
 LONG = [100.0 + n % 7 + n / 10 for n in range(120)]
 FILLS = [fill(0, 2, 10.0), fill(1, -1, 16.0)]

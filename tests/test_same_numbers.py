@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from backtest.api import RunResult
 from backtest.cli.app import main
 from backtest.metrics.table import METRICS
-from backtest.runs.record import RunResult
 
 ROOT = Path(__file__).parents[1]
 ASKED = ("run", str(ROOT / "strategies" / "sma_cross.py"), "IBM/1day", "--store", str(ROOT / "data" / "sample"))

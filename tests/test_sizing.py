@@ -6,9 +6,9 @@ import backtrader as bt
 import numpy as np
 import pytest
 
+from backtest.api import run
 from backtest.cli.app import main
 from backtest.engine.account.commissions import COSTS
-from backtest.engine.simulation import run
 from backtest.engine.sizing import Sizing, affordable
 from backtest.errors import UsageError
 from backtest.market.bars import table_of

@@ -11,6 +11,7 @@ from market import minute_bars, store_with
 from spellings.make_spellings import SERIES
 
 from backtest import download, run, sweep
+from backtest.api import RunResult
 from backtest.baselines.baseline import Baseline
 from backtest.emulator.server import Gateway
 from backtest.errors import AmbiguousContract, NoBars, UnknownContract, UsageError
@@ -19,7 +20,6 @@ from backtest.market.series import ContractDetails, Instrument, Series
 from backtest.market.span import Span
 from backtest.research.search.job import job_of
 from backtest.research.search.sweeps import default_folder
-from backtest.runs.record import RunResult
 from backtest.sources.connect import connect
 from backtest.store import pins
 from backtest.store.audit.listing import list_series

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from handmade import fill, result_of
 
+from backtest.api import run
 from backtest.cli.app import main
-from backtest.engine.simulation import run
 from backtest.research.search.sweeps import Sweep, sweep
 
 ROOT = Path(__file__).parents[1]

@@ -12,8 +12,8 @@ from ledger import Ledger, bars_of
 
 from backtest import replay
 from backtest._resources import bundled
+from backtest.api import run
 from backtest.cli.app import main
-from backtest.engine.simulation import run
 from backtest.engine.strategy import load
 from backtest.errors import StrategyError
 from backtest.market.series import Series

@@ -14,8 +14,8 @@ import pytest
 import sweeps
 from bucket import KEY, SECRET, Bucket
 
+from backtest.api import run
 from backtest.cli.app import main
-from backtest.engine.simulation import run
 from backtest.errors import BadStore, BrokenPin, DamagedStore, StrategyError, UsageError
 from backtest.metrics.account import sample as account_of
 from backtest.metrics.sharpe_tests import probabilistic_sharpe

@@ -5,8 +5,8 @@ from datetime import UTC, date, datetime, time
 import numpy as np
 import pytest
 
+from backtest.api import run
 from backtest.cli.app import main
-from backtest.engine.simulation import run
 from backtest.errors import StrategyError, UsageError
 from backtest.market.bars import table_of
 from backtest.market.calendars import sessions

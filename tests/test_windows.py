@@ -110,7 +110,7 @@ def test_an_order_before_the_window_is_an_error(sample):
 
 
 def test_without_a_warm_up_a_window_is_a_run_of_its_own(sample):
-    from backtest.engine.simulation import run
+    from backtest.api import run
 
     found = windowed("sma_cross", sample, since=YEAR.first)
     alone = run("sma_cross", AAPL, store=sample, span=(YEAR.first, YEAR.last))

@@ -25,12 +25,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backtest.api import RunResult
 from backtest.errors import UsageError
 from backtest.market import arrays
 from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
 from backtest.market.span import Span
-from backtest.runs.record import RunResult
 from backtest.runs.spec import RunSpec
 from backtest.store.pins import take
 

@@ -14,12 +14,11 @@ from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
 from typing import Any
 
+from backtest.api import RunResult, run
 from backtest.baselines.baseline import Baseline, compare
 from backtest.baselines.changes import Change, Scene, changes
-from backtest.engine.simulation import run
 from backtest.errors import BacktestError
 from backtest.market.span import Span
-from backtest.runs.record import RunResult
 from backtest.runs.spec import RunSpec
 
 CAUSE, TOGETHER, PART, LIKELY, UNKNOWN, NO_PART = "cause", "together", "part", "likely", "not separated", "no part"

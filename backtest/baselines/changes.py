@@ -37,7 +37,7 @@ _COMMITS = 200  # in which an old source is looked for
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """All that a run needs: its spec, the store, the strategy as `engine.run` takes it, and other costs if any."""
+    """All that a run needs: its spec, the store, the strategy as `api.run` takes it, and other costs if any."""
 
     spec: RunSpec
     store: Store

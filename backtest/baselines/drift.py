@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from backtest._suggest import there_are
+from backtest.api import RunResult
 from backtest.baselines.baseline import Baseline, Difference, Moved, Point, compare, load, month_digests, save
 from backtest.baselines.causes import VERDICTS, Cause, explain, repeat
 from backtest.baselines.changes import Change, Scene, changes
 from backtest.errors import BacktestError, DataError, UsageError
-from backtest.runs.record import RunResult
 from backtest.runs.spec import RunSpec
 from backtest.store.store import Store
 

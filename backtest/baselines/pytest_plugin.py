@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from backtest.runs.record import RunResult
+    from backtest.api import RunResult
     from backtest.store.store import Store
 
 # Nothing of this package or of others is imported before a test asks for the fixture: every start of pytest comes here.
@@ -78,8 +78,8 @@ class BacktestRegression:
 
     def _told(self, strategy: Any, series: Any, name: str, store: Any, words: dict[str, Any]) -> str:
         """Return what is wrong, in words."""
+        from backtest.api import run
         from backtest.baselines.drift import default_name, keep, path_of
-        from backtest.engine.simulation import run
         from backtest.engine.strategy import load
         from backtest.store.remote import open_store
 
@@ -144,7 +144,7 @@ def _arguments(strategy: Any, words: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of `run`: what the strategy has as a parameter, and what `run` does not know, is its."""
     from inspect import signature
 
-    from backtest.engine.simulation import run
+    from backtest.api import run
     from backtest.engine.strategy import load
 
     known = signature(run).parameters.keys() - load(strategy).defaults.keys()

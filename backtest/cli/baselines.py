@@ -46,10 +46,10 @@ def baseline(
 
     Example: backtest baseline check sma_cross --store data/sample --markdown summary.md
     """
+    from backtest.api import RunResult
     from backtest.baselines.drift import accept_kept, check_kept, save_runs
     from backtest.baselines.drift import markdown as summary
     from backtest.runs.kept import locate
-    from backtest.runs.record import RunResult
     from backtest.store.remote import open_store
 
     target = open_store(store)
@@ -81,9 +81,9 @@ def reproduce(
 
     Example: backtest reproduce SmaCross-AAPL --store data/sample
     """
+    from backtest.api import RunResult
     from backtest.baselines.drift import reproduce as run_again
     from backtest.runs.kept import locate
-    from backtest.runs.record import RunResult
     from backtest.store.remote import open_store
 
     result = RunResult.load(locate(RUNS, run_name))

@@ -167,13 +167,13 @@ def validate(
     \f
     Long by its options alone: each is named here and handed on.
     """
+    from backtest.api import RunResult
     from backtest.research.lookahead import look_ahead_of
     from backtest.research.out_of_sample.cross_validation import cross_validate_again
     from backtest.research.out_of_sample.walk_forward import walk_forward_again
     from backtest.research.search.grid import condition_of, grid_of
     from backtest.research.search.sweeps import sweep_of
     from backtest.runs.kept import locate
-    from backtest.runs.record import RunResult
     from backtest.validity.regimes import regimes as slices
     from backtest.validity.validation import validate as examine_run
 

@@ -12,12 +12,12 @@ from backtest.errors import BacktestError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from backtest.api import RunResult
     from backtest.baselines.drift import Judgement
     from backtest.metrics.table import Metric
     from backtest.research.out_of_sample.walk_forward import WalkForward
     from backtest.research.search.sweeps import Sweep
     from backtest.runs.kept import Kept
-    from backtest.runs.record import RunResult
     from backtest.validity.comparison import Comparison
     from backtest.validity.regimes import Regimes
     from backtest.validity.validation import Validity
@@ -51,7 +51,7 @@ def give_kept(runs: list[Kept], as_json: bool) -> None:
 
 
 def _kept_row(run: Kept) -> dict[str, Any]:
-    from backtest.runs.record import RunResult
+    from backtest.api import RunResult
 
     row: dict[str, Any] = {"folder": str(run.folder), "at": run.at.isoformat()}
     try:

@@ -68,7 +68,7 @@ def run(
 
     Example: backtest run strategies/sma_cross.py AAPL/1day --set fast=20 --set slow=50 --store data/sample
     """
-    from backtest.engine.simulation import run as simulate
+    from backtest.api import run as simulate
 
     result = simulate(
         strategy,
@@ -118,8 +118,8 @@ def runs(
 
     Example: backtest runs show SmaCross-AAPL
     """
+    from backtest.api import RunResult
     from backtest.runs.kept import kept, locate, remove
-    from backtest.runs.record import RunResult
 
     if action is RunsAction.ls:
         give_kept(kept(RUNS), as_json)
@@ -148,9 +148,9 @@ def report(
 
     Example: backtest report SmaCross-AAPL --pdf sma.pdf
     """
+    from backtest.api import RunResult
     from backtest.report.run_page import write_figures, write_report
     from backtest.runs.kept import locate
-    from backtest.runs.record import RunResult
 
     folder = locate(RUNS, run_name)
     result = RunResult.load(folder)
@@ -179,9 +179,9 @@ def compare(
 
     Example: backtest compare SmaCross-AAPL BuyAndHold-AAPL
     """
+    from backtest.api import RunResult
     from backtest.report.run_page import write_comparison
     from backtest.runs.kept import locate
-    from backtest.runs.record import RunResult
     from backtest.validity.comparison import compare as put_side_by_side
 
     found = put_side_by_side([RunResult.load(locate(RUNS, name)) for name in run_names], bootstrap, seed)

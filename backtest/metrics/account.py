@@ -19,7 +19,7 @@ from backtest.metrics.trades import Trades, open_trades, trades_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from backtest.runs.record import RunResult
+    from backtest.runs.record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Account:
         return len(self.days) < 0.98 * self.periods
 
 
-def sample(result: RunResult) -> Account:
+def sample(result: RunRecord) -> Account:
     """
     Return the account of a run at the last bar of each session, beside buy and hold.
 
@@ -93,23 +93,16 @@ def sample(result: RunResult) -> Account:
     )
 
 
-def sample_hold(result: RunResult) -> Account:
-    """Return the account of `hold` at the last bar of each session; of what is about trades it says nothing."""
-    own = result.account
+def sample_hold(result: RunRecord, own: Account) -> Account:
+    """
+    Return the account of `hold` at the last bar of each session; of what is about trades it says nothing.
+
+    Args:
+        own: the run's account, which has the same sessions.
+    """
     equity = np.concatenate([[result.spec.cash], hold(result)[session_ends(result.record)]])
     held = replace(own, equity=equity, returns=returns_of(equity))
     return replace(held, trades=Trades.none(), still_open=0, traded=0.0, costs=0.0)
-
-
-def session_returns(result: RunResult) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Return the sessions of a run, datetime64[D], and the return of each, the first against the initial cash.
-
-    Raises:
-        StrategyError: equity is no number, or fell below zero.
-    """
-    days, equity = _session_equity(result)
-    return days, returns_of(equity)
 
 
 def session_ends(record: pa.Table) -> np.ndarray:
@@ -119,7 +112,7 @@ def session_ends(record: pa.Table) -> np.ndarray:
     return np.asarray(len(sessions) - 1 - from_the_end)
 
 
-def hold(result: RunResult) -> np.ndarray:
+def hold(result: RunRecord) -> np.ndarray:
     """
     Return the money after each bar had the cash bought the benchmark at its first close, without costs.
 
@@ -133,7 +126,7 @@ def hold(result: RunResult) -> np.ndarray:
     return np.asarray(result.spec.cash * np.mean(growth, axis=0))
 
 
-def hold_name(result: RunResult) -> str:
+def hold_name(result: RunRecord) -> str:
     """Return what `hold` holds, in words."""
     if result.spec.benchmark:
         return Series.parse(result.spec.benchmark).short
@@ -145,7 +138,7 @@ def column(table: pa.Table, name: str) -> np.ndarray:
     return np.asarray(arrays.numbers(table[name]), dtype=float)
 
 
-def _session_equity(result: RunResult) -> tuple[np.ndarray, np.ndarray]:
+def _session_equity(result: RunRecord) -> tuple[np.ndarray, np.ndarray]:
     ends = session_ends(result.record)
     days, equity = _sessions(result.record)[ends], column(result.record, "equity")[ends]
     for problem, wrong in (("not a number", ~np.isfinite(equity)), ("below zero", equity < 0)):
@@ -158,7 +151,7 @@ def _session_equity(result: RunResult) -> tuple[np.ndarray, np.ndarray]:
     return days, np.concatenate([[result.spec.cash], equity])
 
 
-def _benchmark_returns(result: RunResult, ends: np.ndarray) -> np.ndarray | None:
+def _benchmark_returns(result: RunRecord, ends: np.ndarray) -> np.ndarray | None:
     money = np.concatenate([[result.spec.cash], hold(result)[ends]])
     return returns_of(money) if (money > 0).all() else None  # oil's price was below zero in April 2020
 
@@ -171,7 +164,7 @@ def _growth(prices: np.ndarray) -> np.ndarray:
     return np.asarray(prices[rows] / prices[priced[0]])
 
 
-def _positions(result: RunResult) -> np.ndarray:
+def _positions(result: RunRecord) -> np.ndarray:
     names = [f"position.{n}" for n in range(len(result.spec.series))]
     return np.asarray(np.nan_to_num(np.column_stack([column(result.record, name) for name in names])))
 

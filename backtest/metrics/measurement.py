@@ -1,5 +1,5 @@
 """
-Numbers about a run: `measure` applies `METRICS` to a result, and `Stats` are what comes of it.
+Numbers about a run: `measure` applies `METRICS` to its record, `Stats` are what comes of it, `Measured` has both.
 
 What is not defined is NaN, never 0 or infinite, and `Stats.reasons` says why.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,16 +17,16 @@ import numpy as np
 from backtest import _arguments
 from backtest._suggest import did_you_mean
 from backtest.errors import UsageError
-from backtest.metrics.account import Account
+from backtest.metrics.account import Account, sample
 from backtest.metrics.benchmark import common_dates
 from backtest.metrics.returns import SESSIONS, checked_returns, drop_nan, equity_of
 from backtest.metrics.table import METRICS, Metric, metric_named
 from backtest.metrics.trades import Trades
+from backtest.runs.record import RunRecord
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from backtest.runs.record import RunResult
     from backtest.runs.spec import RunSpec
 
 _OF_RETURNS = ("return", "risk", "drawdown", "benchmark")  # groups that need no trades
@@ -138,7 +139,32 @@ class Stats(Mapping[str, float]):
         return f"<table>{rows}</table><p><small>{html.escape(self.basis)}</small></p>"
 
 
-def measure(result: RunResult, risk_free: float | pd.Series | None = None) -> Stats:
+class Measured(RunRecord):
+    """A run's record with the numbers about it, each computed once."""
+
+    @cached_property
+    def account(self) -> Account:
+        """This run session by session, beside buy and hold: see `account.sample`."""
+        return sample(self)
+
+    @property
+    def returns(self) -> pd.Series:
+        """Simple return of each session, 0.01 is +1 %; the first is against the initial cash."""
+        import pandas as pd
+
+        days, returns = self.account.days, self.account.returns.copy()  # a series can be written into
+        return pd.Series(returns, index=pd.DatetimeIndex(days, name="session").tz_localize("UTC"), name="return")
+
+    @cached_property
+    def stats(self) -> Stats:
+        """The numbers about this run: see `metrics.measure`."""
+        return measure(self)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()}\n{self.stats}"
+
+
+def measure(result: RunRecord, risk_free: float | pd.Series | None = None) -> Stats:
     """
     Return every metric of a run.
 
@@ -151,8 +177,7 @@ def measure(result: RunResult, risk_free: float | pd.Series | None = None) -> St
         StrategyError: equity is no number, or fell below zero.
         UsageError: it is no run, or a session has no risk-free return.
     """
-    check_result(result, "result")
-    run = result.account
+    run = check_result(result, "result").account
     if risk_free is not None:
         run = replace(run, risk_free=_rates(risk_free, run.days))
     currency = result.currency
@@ -160,7 +185,7 @@ def measure(result: RunResult, risk_free: float | pd.Series | None = None) -> St
     return _stats(run, METRICS.values(), conventions, _extent(result.spec, run, currency), currency)
 
 
-def _conditions(result: RunResult) -> str:
+def _conditions(result: RunRecord) -> str:
     """Return what was asked of the market, and what the strategy took without asking."""
     early = result.manifest.get("market", {}).get("filled_in_their_own_bar", 0)
     helped = bool(early) and result.spec.fills == "next-bar"
@@ -212,11 +237,15 @@ def _stats(run: Account, metrics: Iterable[Metric], conventions: str, extent: st
     return Stats({name: float(value) for name, value in found.items()}, conventions, extent, currency, reasons)
 
 
-def check_result(given: Any, name: str) -> None:
-    """Raise UsageError for what is no run."""
-    from backtest.runs.record import RunResult
+def check_result(given: Any, name: str) -> Measured:
+    """
+    Return a run with its numbers.
 
-    _arguments.instance(given, name, RunResult, "write what run() returns, or RunResult.load(FOLDER)")
+    Raises:
+        UsageError: it is no run.
+    """
+    example = "write what run() returns, or RunResult.load(FOLDER)"
+    return Measured.of(_arguments.instance(given, name, RunRecord, example))
 
 
 def _dated(returns: pd.Series) -> tuple[np.ndarray, np.ndarray]:

@@ -70,7 +70,7 @@ def excursions(
 
     Args:
         trade_rows: see `round_trips`.
-        record: see `RunResult`.
+        record: see `RunRecord`.
         series: what the columns of the record are, in order.
         lows: for each series a price for each row of the record, NaN where there is none; closes may stand for both.
         highs: the same.

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from backtest._clock import Clock, utc_now
 from backtest._resources import bundled
+from backtest.api import RunResult, run
 from backtest.downloads.downloader import DownloadReport, download
-from backtest.engine.simulation import run
 from backtest.market.series import Series
 from backtest.report.run_page import write_report
-from backtest.runs.record import RunResult
 from backtest.sources.connect import connect
 from backtest.store.store import Store
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from backtest._resources import bundled
 from backtest._suggest import did_you_mean
+from backtest.api import run
 from backtest.baselines.drift import keep
-from backtest.engine.simulation import run
 from backtest.engine.strategy import load
 from backtest.errors import UsageError
 from backtest.market.series import Series

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backtest.market.series import Series
-from backtest.metrics.account import column, session_ends, session_returns
+from backtest.metrics.account import column, session_ends
 
 if TYPE_CHECKING:
-    from backtest.runs.record import RunResult
+    from backtest.metrics.measurement import Measured
 
 _WINDOW = 126  # sessions of a rolling figure: half a year on most exchanges
 _FEWEST = 40  # sessions below which nothing rolls, and returns have no distribution
 
 
-def monthly_returns(result: RunResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def monthly_returns(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the years, the return of each month, shape (years, 12), NaN without sessions, and of each year."""
-    days, returns = session_returns(result)
+    days, returns = result.account.days, result.account.returns
     month = days.astype("datetime64[M]").astype(int)
     years = np.arange(month[0] // 12, month[-1] // 12 + 1)
     growth = np.full(12 * len(years), np.nan)
@@ -28,7 +28,7 @@ def monthly_returns(result: RunResult) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return years + 1970, months - 1, np.nanprod(months, axis=1) - 1
 
 
-def rolling(result: RunResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def rolling(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     Return sessions, and the annualised Sharpe ratio and volatility of the sessions up to each, 126 or half of them.
 
@@ -44,7 +44,7 @@ def rolling(result: RunResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return account.days[window - 1 :], ratios * np.sqrt(account.periods), spreads * np.sqrt(account.periods)
 
 
-def exposures(result: RunResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def exposures(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the sessions' ends, and the worth of long and of short (negative) positions there over equity."""
     ends = session_ends(result.record)
     names = range(len(result.series))
@@ -75,17 +75,17 @@ def window_of(sessions: int) -> int:
     return min(_WINDOW, sessions // 2)
 
 
-def at_ends(result: RunResult, name: str, ends: np.ndarray) -> np.ndarray:
+def at_ends(result: Measured, name: str, ends: np.ndarray) -> np.ndarray:
     """Return a column of the record at the ends of sessions."""
     return np.asarray(column(result.record, name)[ends])
 
 
-def times_of(result: RunResult) -> np.ndarray:
+def times_of(result: Measured) -> np.ndarray:
     """Return the times of the record's bars."""
     return np.asarray(result.record["time"].to_numpy())
 
 
-def fills_of(result: RunResult, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def fills_of(result: Measured, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return times, sizes (negative: sold) and prices of the fills in one of a run's series."""
     rows, wanted = result.fill_rows, result.series[number]
     names = rows["series"].to_pylist()
@@ -95,13 +95,13 @@ def fills_of(result: RunResult, number: int) -> tuple[np.ndarray, np.ndarray, np
     return times[mine], column(rows, "size")[mine], column(rows, "price")[mine]
 
 
-def is_enough(result: RunResult) -> bool:
+def is_enough(result: Measured) -> bool:
     """Return whether enough sessions changed equity for a distribution of returns."""
     returns = moving(result)
     return len(returns) >= _FEWEST and bool(np.ptp(returns) > 1e-12)
 
 
-def moving(result: RunResult) -> np.ndarray:
+def moving(result: Measured) -> np.ndarray:
     """Return the returns of the sessions that changed equity."""
     returns = result.account.returns
     return np.asarray(returns[returns != 0])

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-    from backtest.runs.record import RunResult
+    from backtest.metrics.measurement import Measured
 
 WIDE, NARROW = 9.6, 4.2  # inches: for a page on a desk, and on a telephone
 COLOURS = {
@@ -75,12 +75,12 @@ class Figure:
 
     name: str
     title: str
-    alt: Callable[[RunResult], str]
+    alt: Callable[[Measured], str]
     draw: Callable[..., Canvas]
-    needs: Callable[[RunResult], bool] = lambda result: True
+    needs: Callable[[Measured], bool] = lambda result: True
 
 
-def shown(result: RunResult) -> list[Figure]:
+def shown(result: Measured) -> list[Figure]:
     """Return the figures that a run has enough for."""
     return [figure for figure in FIGURES.values() if figure.needs(result)]
 
@@ -105,7 +105,7 @@ def _lay_out(canvas: Canvas) -> None:
         canvas.set_layout_engine(None)
 
 
-def save_png(result: RunResult, folder: Path) -> list[Path]:
+def save_png(result: Measured, folder: Path) -> list[Path]:
     """Write each figure of a run as a PNG file on white into a folder, and return their paths."""
     paths = [folder / f"{figure.name}.png" for figure in shown(result)]
     for figure, path in zip(shown(result), paths, strict=True):
@@ -113,7 +113,7 @@ def save_png(result: RunResult, folder: Path) -> list[Path]:
     return paths
 
 
-def save_pdf(result: RunResult, file: Path) -> None:
+def save_pdf(result: Measured, file: Path) -> None:
     """Write a run as a PDF: verdict and numbers on the first page, then a figure a page."""
     from matplotlib.backends.backend_pdf import PdfPages
 
@@ -125,7 +125,7 @@ def save_pdf(result: RunResult, file: Path) -> None:
             pages.savefig(canvas, facecolor="white")
 
 
-def _numbers(result: RunResult) -> Canvas:
+def _numbers(result: Measured) -> Canvas:
     canvas = _canvas("numbers", WIDE, 0.75 * WIDE)
     words = [textwrap.fill(line, 80) for line in str(verdict(result)).splitlines()]
     text = "\n".join([*words, "", repr(result)])
@@ -133,7 +133,7 @@ def _numbers(result: RunResult) -> Canvas:
     return canvas
 
 
-def draw_equity(result: RunResult, width: float = WIDE) -> Canvas:
+def draw_equity(result: Measured, width: float = WIDE) -> Canvas:
     """Draw equity against buy and hold and, below them, the drawdown at session ends."""
     canvas = _canvas("equity", width, 0.52 * width if width > 6 else 0.95 * width)
     money, depth = canvas.subplots(2, sharex=True, height_ratios=(3, 1))
@@ -173,7 +173,7 @@ def draw_growth(names: Sequence[str], days: np.ndarray, returns: np.ndarray, wid
     return _dated(canvas, width)
 
 
-def draw_rolling(result: RunResult, width: float = WIDE) -> Canvas:
+def draw_rolling(result: Measured, width: float = WIDE) -> Canvas:
     """Draw the Sharpe ratio and the volatility of the last sessions, up to each one."""
     canvas = _canvas("rolling", width, 0.4 * width if width > 6 else 0.8 * width)
     days, ratios, spreads = rolling(result)
@@ -190,7 +190,7 @@ def draw_rolling(result: RunResult, width: float = WIDE) -> Canvas:
     return _dated(canvas, width)
 
 
-def draw_distribution(result: RunResult, width: float = WIDE) -> Canvas:
+def draw_distribution(result: Measured, width: float = WIDE) -> Canvas:
     """
     Draw how often a session had which return, and a normal distribution of the same mean and deviation.
 
@@ -211,7 +211,7 @@ def draw_distribution(result: RunResult, width: float = WIDE) -> Canvas:
     return canvas
 
 
-def draw_exposure(result: RunResult, width: float = WIDE) -> Canvas:
+def draw_exposure(result: Measured, width: float = WIDE) -> Canvas:
     """Draw what the positions were worth at each session's end, as a share of equity: long, short, and the sum."""
     canvas = _canvas("exposure", width, 0.24 * width if width > 6 else 0.55 * width)
     axes = canvas.subplots()
@@ -226,7 +226,7 @@ def draw_exposure(result: RunResult, width: float = WIDE) -> Canvas:
     return _dated(canvas, width)
 
 
-def draw_monthly(result: RunResult, width: float = WIDE) -> Canvas:
+def draw_monthly(result: Measured, width: float = WIDE) -> Canvas:
     """Draw the return of each month, a row a year, and of the year beside it, as a heat map."""
     wide = width > 6
     years, months, totals = monthly_returns(result)
@@ -243,7 +243,7 @@ def draw_monthly(result: RunResult, width: float = WIDE) -> Canvas:
     return canvas
 
 
-def draw_price(result: RunResult, width: float = WIDE) -> Canvas:
+def draw_price(result: Measured, width: float = WIDE) -> Canvas:
     """Draw the close of each series, at most six, with entries and exits at the prices of their fills."""
     panels = min(len(result.series), _PANELS)
     first = 0.42 * width if width > 6 else 0.75 * width
@@ -351,7 +351,7 @@ def _percent(percent: float, wide: bool) -> str:
     return (f"{percent:z.1f}" if wide else f"{percent:z.0f}").replace("-", "−")
 
 
-def _marks(result: RunResult, number: int) -> Iterator[tuple[str, str, str, tuple[np.ndarray, np.ndarray]]]:
+def _marks(result: Measured, number: int) -> Iterator[tuple[str, str, str, tuple[np.ndarray, np.ndarray]]]:
     """Yield label, marker, colour, and (times, prices) of entries and of exits; a reversal is both."""
     times, sizes, prices = fills_of(result, number)
     after = np.round(np.cumsum(sizes), 9)  # fractions of a share must add up to none
@@ -361,7 +361,7 @@ def _marks(result: RunResult, number: int) -> Iterator[tuple[str, str, str, tupl
             yield f"{label} ({chosen.sum():,})", marker, colour, (times[chosen], prices[chosen])
 
 
-def _equity_alt(result: RunResult) -> str:
+def _equity_alt(result: Measured) -> str:
     stats, end = result.stats, column(result.record, "equity")[-1]
     return (
         f"Equity of {result.spec.name}: {result.spec.cash:,.0f} became {end:,.0f} {stats.currency}, and "
@@ -370,7 +370,7 @@ def _equity_alt(result: RunResult) -> str:
     )
 
 
-def _monthly_alt(result: RunResult) -> str:
+def _monthly_alt(result: Measured) -> str:
     _, months, _ = monthly_returns(result)
     seen = months[np.isfinite(months)]
     return (
@@ -379,13 +379,13 @@ def _monthly_alt(result: RunResult) -> str:
     )
 
 
-def _price_alt(result: RunResult) -> str:
+def _price_alt(result: Measured) -> str:
     names = result.series[:_PANELS]
     counts = [f"{len(fills_of(result, n)[0])} fills in {name}" for n, name in enumerate(names)]
     return f"Closes with entries and exits: {', '.join(counts)}."
 
 
-def _rolling_alt(result: RunResult) -> str:
+def _rolling_alt(result: Measured) -> str:
     days, ratios, spreads = rolling(result)
     known = ratios[np.isfinite(ratios)]
     between = f"between {known.min():.2f} and {known.max():.2f}" if len(known) else "not defined"
@@ -395,7 +395,7 @@ def _rolling_alt(result: RunResult) -> str:
     )
 
 
-def _distribution_alt(result: RunResult) -> str:
+def _distribution_alt(result: Measured) -> str:
     returns = moving(result)
     return (
         f"Returns of the {len(returns):,} sessions that changed equity: the worst {returns.min():+.2%}, the middle one "
@@ -403,7 +403,7 @@ def _distribution_alt(result: RunResult) -> str:
     )
 
 
-def _exposure_alt(result: RunResult) -> str:
+def _exposure_alt(result: Measured) -> str:
     _, long, short = exposures(result)
     net = long + short
     return f"Positions were worth {net.min():.0%} to {net.max():.0%} of equity, {net.mean():.0%} on average."

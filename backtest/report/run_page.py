@@ -21,9 +21,10 @@ from backtest.metrics.measurement import check_result
 from backtest.metrics.returns import REASONS
 from backtest.metrics.table import GROUPS, METRICS
 from backtest.report.figures import NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown, svg
+from backtest.validity.validation import Validity, validate
 
 if TYPE_CHECKING:
-    from backtest.runs.record import RunResult
+    from backtest.metrics.measurement import Measured
     from backtest.validity.comparison import Comparison
     from backtest.validity.verdict import Verdict
 
@@ -44,15 +45,21 @@ _GROUPS = {
 _OF_RETURNS = tuple(name for name, metric in METRICS.items() if metric.group in ("return", "risk", "drawdown"))
 
 
-def write_report(result: RunResult, folder: str | Path) -> Path:
+def write_report(result: Measured, folder: str | Path, validity: Validity | None = None) -> Path:
     """
     Write index.html and metrics.json into a folder, save the run there too, and return the path of the page.
 
+    Args:
+        validity: what `validate` found of the run; with its defaults if not given.
+
     Raises:
-        UsageError: the folder cannot be written.
+        UsageError: the folder cannot be written, or an argument is not what it should be.
     """
-    check_result(result, "result")
-    folder, text, numbers = _arguments.path(folder, "folder"), page(result), _numbers(result)
+    result, folder = check_result(result, "result"), _arguments.path(folder, "folder")
+    if validity is None:
+        validity = validate(result)
+    _arguments.instance(validity, "validity", Validity, "write what validate() returns")
+    text, numbers = page(result, validity), _numbers(result, validity)
     try:
         result.save(folder)
         (folder / "metrics.json").write_text(numbers, encoding="utf-8", newline="\n")
@@ -62,7 +69,7 @@ def write_report(result: RunResult, folder: str | Path) -> Path:
     return folder / "index.html"
 
 
-def write_figures(result: RunResult, png: str = "", pdf: str = "") -> list[Path]:
+def write_figures(result: Measured, png: str = "", pdf: str = "") -> list[Path]:
     """
     Write the figures of a run as PNG files into a folder, and with its numbers as a PDF file; return the paths.
 
@@ -101,9 +108,9 @@ def write_comparison(found: Comparison, folder: str | Path) -> Path:
     return folder / "index.html"
 
 
-def page(result: RunResult) -> str:
+def page(result: Measured, validity: Validity | None = None) -> str:
     """Return the page of a run, HTML; the same run gives the same page."""
-    return _rendered("report.html", _content(result))
+    return _rendered("report.html", _content(result, validity or validate(result)))
 
 
 def _rendered(template: str, content: dict[str, Any]) -> str:
@@ -119,12 +126,12 @@ def _rendered(template: str, content: dict[str, Any]) -> str:
     return templates.get_template(template).render(content)
 
 
-def _numbers(result: RunResult) -> str:
-    content = {"run": result.run, **result.stats.document, "validity": result.validity.to_dict()}
+def _numbers(result: Measured, validity: Validity) -> str:
+    content = {"run": result.run, **result.stats.document, "validity": validity.to_dict()}
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _content(result: RunResult) -> dict[str, Any]:
+def _content(result: Measured, validity: Validity) -> dict[str, Any]:
     held = _hold_texts(result)
     return {
         "name": result.spec.name,
@@ -134,9 +141,9 @@ def _content(result: RunResult) -> dict[str, Any]:
         "basis": result.stats.basis,
         "currency": result.stats.currency,
         "hold_name": hold_name(result),
-        "verdict": _verdict(result.validity.verdict),
-        "intervals_basis": result.validity.intervals.basis,
-        "cards": [_card(result, name, held) for name in _CARDS],
+        "verdict": _verdict(validity.verdict),
+        "intervals_basis": validity.intervals.basis,
+        "cards": [_card(result, validity, name, held) for name in _CARDS],
         "figures": [_figure(result, figure) for figure in shown(result)],
         "drawdowns": list(_drawdown_rows(result)),
         "trades": list(_trade_rows(result)),
@@ -144,10 +151,10 @@ def _content(result: RunResult) -> dict[str, Any]:
         "zone": "" if _daily(result) else ", UTC",
         "sums": _sums(result),
         "open": list(_open_positions(result)),
-        "costs": list(_cost_rows(result)),
-        "break_even": _break_even(result),
-        "intervals": list(_interval_rows(result)),
-        "orders": list(_order_rows(result)),
+        "costs": list(_cost_rows(validity)),
+        "break_even": _break_even(validity),
+        "intervals": list(_interval_rows(result, validity)),
+        "orders": list(_order_rows(validity)),
         "groups": [_group(result, name, held) for name in GROUPS],
         "tables": [_asked(result), *_tables(result.manifest)],
     }
@@ -179,7 +186,7 @@ def _growth(found: Comparison) -> dict[str, str]:
     return {"title": "Growth", "alt": f"What 100 became: {'; '.join(ends)}.", "wide": wide, "narrow": narrow}
 
 
-def _summary(result: RunResult) -> str:
+def _summary(result: Measured) -> str:
     days, end = result.account.days, column(result.record, "equity")[-1]
     return (
         f"{result.spec.cash:,.0f} {result.stats.currency} became {end:,.0f} in {len(days):,} sessions from "
@@ -188,14 +195,14 @@ def _summary(result: RunResult) -> str:
     )
 
 
-def _hold_texts(result: RunResult) -> dict[str, str]:
+def _hold_texts(result: Measured) -> dict[str, str]:
     if not (hold(result) > 0).all():  # prices below zero, such as crude oil's in April 2020, have no return
         return {}
-    account = sample_hold(result)
+    account = sample_hold(result, result.account)
     return {name: _typeset(METRICS[name].text(METRICS[name].function(account))) for name in _OF_RETURNS}
 
 
-def _card(result: RunResult, name: str, held: dict[str, str]) -> dict[str, str]:
+def _card(result: Measured, validity: Validity, name: str, held: dict[str, str]) -> dict[str, str]:
     notes = {
         "exposure": f"turnover {_typeset(result.stats.text('turnover'))} a year",
         "trades": f"{_typeset(result.stats.text('win_rate'))} won" if result.stats["trades"] else "",
@@ -206,13 +213,13 @@ def _card(result: RunResult, name: str, held: dict[str, str]) -> dict[str, str]:
         "label": METRICS[name].label,
         "text": _typeset(result.stats.text(name)),
         "why": _why(result, name),
-        "range": _range(result, name),
+        "range": _range(validity, name),
         "note": note,
     }
 
 
-def _range(result: RunResult, name: str) -> str:
-    ends = result.validity.intervals.intervals.get(name, (math.nan, math.nan))
+def _range(validity: Validity, name: str) -> str:
+    ends = validity.intervals.intervals.get(name, (math.nan, math.nan))
     return _from_to(name, ends)
 
 
@@ -220,7 +227,7 @@ def _from_to(name: str, ends: tuple[float, float]) -> str:
     return "" if math.isnan(ends[0]) else " to ".join(_typeset(METRICS[name].text(end)) for end in ends)
 
 
-def _why(result: RunResult, name: str) -> str:
+def _why(result: Measured, name: str) -> str:
     return REASONS[result.stats.reasons[name]] if name in result.stats.reasons else ""
 
 
@@ -233,12 +240,12 @@ def _capital(text: str) -> str:
     return _typeset(text[:1].upper() + text[1:]) + "."
 
 
-def _figure(result: RunResult, figure: Figure) -> dict[str, str]:
+def _figure(result: Measured, figure: Figure) -> dict[str, str]:
     wide, narrow = (svg(figure.draw(result, width)) for width in (WIDE, NARROW))
     return {"name": figure.name, "title": figure.title, "alt": figure.alt(result), "wide": wide, "narrow": narrow}
 
 
-def _drawdown_rows(result: RunResult) -> Iterator[tuple[str, ...]]:
+def _drawdown_rows(result: Measured) -> Iterator[tuple[str, ...]]:
     account = result.account
     for one in deepest(drawdowns(account.days, account.equity), _DEEPEST):
         depth = METRICS["max_drawdown"].text(one.depth)
@@ -248,7 +255,7 @@ def _drawdown_rows(result: RunResult) -> Iterator[tuple[str, ...]]:
         )  # fmt: skip
 
 
-def _trade_rows(result: RunResult) -> Iterator[dict[str, str]]:
+def _trade_rows(result: Measured) -> Iterator[dict[str, str]]:
     daily, rows = _daily(result), result.trade_rows.take(_weightiest(result)).to_pylist()
     short = {name: Series.parse(name).short for name in {row["series"] for row in rows}}
     for row in rows:
@@ -273,24 +280,24 @@ def _trades_shown(count: int) -> str:
     return f"Of {count:,} trades these are the {_SHOWN:,} that moved the most money; trades.parquet has all of them."
 
 
-def _weightiest(result: RunResult) -> np.ndarray:
+def _weightiest(result: Measured) -> np.ndarray:
     """Return the places of the trades that are shown, in their order: those that moved the most money."""
     moved = np.abs(column(result.trade_rows, "net"))
     return np.sort(np.argsort(-moved, kind="stable")[:_SHOWN])
 
 
-def _daily(result: RunResult) -> bool:
+def _daily(result: Measured) -> bool:
     return all(Series.parse(key).size.daily for key in result.spec.series)
 
 
-def _open_positions(result: RunResult) -> Iterator[str]:
+def _open_positions(result: Measured) -> Iterator[str]:
     for n, name in enumerate(result.series):
         size, close = (column(result.record, f"{what}.{n}")[-1] for what in ("position", "close"))
         if size:
             yield f"{_typeset(f'{size:,.10g}')} {name} at the last close of {_price(close)}"
 
 
-def _sums(result: RunResult) -> list[tuple[str, str]]:
+def _sums(result: Measured) -> list[tuple[str, str]]:
     """Return how closed trades and what is open add up to the change of equity."""
     closed = round(column(result.trade_rows, "net").sum(), 2)
     change = round(column(result.record, "equity")[-1] - result.spec.cash, 2)
@@ -299,41 +306,41 @@ def _sums(result: RunResult) -> list[tuple[str, str]]:
     return [(label, _money(money)) for label, money in rows]
 
 
-def _cost_rows(result: RunResult) -> Iterator[list[str]]:
-    for case in result.validity.costs:
+def _cost_rows(validity: Validity) -> Iterator[list[str]]:
+    for case in validity.costs:
         names = ("total_return", "cagr", "sharpe")
         yield [f"{case.factor:g}×", *(_typeset(METRICS[name].text(getattr(case, name))) for name in names)]
 
 
-def _break_even(result: RunResult) -> str:
-    factor = result.validity.break_even
+def _break_even(validity: Validity) -> str:
+    factor = validity.break_even
     if factor != factor:
         return f"There is no break-even: {REASONS[getattr(factor, 'reason', 'undefined')]}."
     return f"Nothing would be left at {factor:,.1f}× the costs paid."
 
 
-def _interval_rows(result: RunResult) -> Iterator[tuple[str, str, str]]:
+def _interval_rows(result: Measured, validity: Validity) -> Iterator[tuple[str, str, str]]:
     """Yield label, value and interval of each number, and of the Sharpe ratio by formula too."""
     stats = result.stats
-    for name in result.validity.intervals.intervals:
-        yield METRICS[name].label, _typeset(stats.text(name)), _range(result, name) or "–"
+    for name in validity.intervals.intervals:
+        yield METRICS[name].label, _typeset(stats.text(name)), _range(validity, name) or "–"
     ends = stats["sharpe_low"], stats["sharpe_high"]
     yield "Sharpe ratio, after Mertens", _typeset(stats.text("sharpe")), _from_to("sharpe", ends) or "–"
 
 
-def _order_rows(result: RunResult) -> Iterator[list[str]]:
-    for one in result.validity.orders:
+def _order_rows(validity: Validity) -> Iterator[list[str]]:
+    for one in validity.orders:
         ends = [_typeset(f"{money:,.0f}") for money in one.end]
         falls = [_typeset(METRICS["max_drawdown"].text(depth)) for depth in one.drawdown]
         yield [_DRAWN[one.method], *ends, *falls, _typeset(METRICS["win_rate"].text(one.loss))]
 
 
-def _group(result: RunResult, group: str, held: dict[str, str]) -> dict[str, Any]:
+def _group(result: Measured, group: str, held: dict[str, str]) -> dict[str, Any]:
     names = [name for name, metric in METRICS.items() if metric.group == group]
     return {"title": _GROUPS[group], "metrics": [_metric_row(result, name, held) for name in names]}
 
 
-def _metric_row(result: RunResult, name: str, held: dict[str, str]) -> dict[str, str]:
+def _metric_row(result: Measured, name: str, held: dict[str, str]) -> dict[str, str]:
     metric = METRICS[name]
     return {
         "name": name,
@@ -345,7 +352,7 @@ def _metric_row(result: RunResult, name: str, held: dict[str, str]) -> dict[str,
     }
 
 
-def _asked(result: RunResult) -> dict[str, Any]:
+def _asked(result: Measured) -> dict[str, Any]:
     rows = [(label.replace("_", " "), _word(value)) for label, value in asdict(result.spec).items() if value != ""]
     return {"title": "What was asked", "head": [], "rows": rows}
 

@@ -23,14 +23,13 @@ import pyarrow as pa
 
 from backtest import _arguments
 from backtest._suggest import there_are
+from backtest.api import RunResult, run
 from backtest.engine.feed import close_stamps
-from backtest.engine.simulation import run
 from backtest.engine.strategy import load
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
-from backtest.runs.record import RunResult
 from backtest.runs.spec import RunSpec
 from backtest.store.manifest import Manifest
 from backtest.store.remote import store_of

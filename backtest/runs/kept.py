@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backtest._suggest import did_you_mean
 from backtest.errors import UsageError
-from backtest.runs.record import FILES, RunResult
+from backtest.runs.record import FILES, RunRecord
 
 _PAGE = ("index.html", "metrics.json")
 
@@ -54,7 +54,7 @@ def remove(folder: Path) -> None:
     Raises:
         BadStore: the folder holds no run.
     """
-    RunResult.load(folder)
+    RunRecord.load(folder)
     for name in (*FILES, *_PAGE):
         (folder / name).unlink(missing_ok=True)
     if not any(folder.iterdir()):

@@ -1,8 +1,8 @@
 """
-`RunResult`: what a run leaves, in memory and on disk.
+`RunRecord`: what a run leaves, in memory and on disk.
 
 A saved run is a folder: spec.json, manifest.json, and record, orders, fills, trades as Parquet. It is measured and
-reported again without its bars.
+reported again without its bars. What can be computed from a record belongs to the rooms that compute it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from backtest import _arguments
 from backtest.errors import BadStore, UsageError
@@ -21,13 +20,8 @@ from backtest.market.series import Series
 from backtest.runs.spec import RunSpec, json_text
 
 if TYPE_CHECKING:
-    import matplotlib.figure
     import pandas as pd
     import pyarrow as pa
-
-    from backtest.metrics.account import Account
-    from backtest.metrics.measurement import Stats
-    from backtest.validity.validation import Validity
 
 FORMAT = 1
 _TABLES = ("record", "orders", "fills", "trades")
@@ -35,7 +29,7 @@ FILES = ("spec.json", "manifest.json", *(f"{name}.parquet" for name in _TABLES))
 
 
 @dataclass(frozen=True)
-class RunResult:
+class RunRecord:
     """
     What a run leaves. Tables are Arrow's; the properties give frames with a UTC index.
 
@@ -80,16 +74,6 @@ class RunResult:
         return _frame(self.record, ["equity"])["equity"].rename(f"equity [{self.currency}]")
 
     @property
-    def returns(self) -> pd.Series:
-        """Simple return of each session, 0.01 is +1 %; the first is against the initial cash."""
-        import pandas as pd
-
-        from backtest.metrics.account import session_returns
-
-        days, returns = session_returns(self)
-        return pd.Series(returns, index=pd.DatetimeIndex(days, name="session").tz_localize("UTC"), name="return")
-
-    @property
     def positions(self) -> pd.DataFrame:
         """Shares or contracts held after each bar, a column a series."""
         return self._by_series("position", "position [shares or contracts]")
@@ -117,52 +101,21 @@ class RunResult:
         frame: pd.DataFrame = self.trade_rows.to_pandas()
         return frame
 
-    @cached_property
-    def account(self) -> Account:
-        """This run session by session, beside buy and hold: see `account.sample`."""
-        from backtest.metrics.account import sample
-
-        return sample(self)
-
-    @cached_property
-    def stats(self) -> Stats:
-        """The numbers about this run: see `metrics.measure`."""
-        from backtest.metrics.measurement import measure
-
-        return measure(self)
-
-    @cached_property
-    def validity(self) -> Validity:
-        """Whether this run is skill or luck: see `validity.validate`."""
-        from backtest.validity.validation import validate
-
-        return validate(self)
-
-    def plot(self) -> matplotlib.figure.Figure:
-        """Return the figure of equity against buy and hold with the drawdown below it."""
-        from backtest.report.figures import FIGURES
-
-        return FIGURES["equity"].draw(self)
-
-    def report(self, folder: str | Path = "") -> Path:
+    @classmethod
+    def of(cls, record: RunRecord) -> Self:
         """
-        Write the page of this run into a folder (default: runs/NAME) and return its path.
+        Return a record as one of this class: itself where it is one, so that nothing is computed twice.
 
         Raises:
-            UsageError: the folder cannot be written.
+            UsageError: it is no record.
         """
-        from backtest.report.run_page import write_report
-
-        return write_report(self, Path("runs") / self.run if folder == "" else folder)
+        if isinstance(record, cls):
+            return record
+        _arguments.instance(record, "record", RunRecord, "write what run() returns, or RunRecord.load(FOLDER)")
+        return cls(*(getattr(record, field.name) for field in fields(RunRecord)))
 
     def __repr__(self) -> str:
-        return f"{self.spec.name} on {', '.join(self.series)}\n{self.stats}"
-
-    def _repr_html_(self) -> str:
-        from backtest.validity.verdict import verdict
-
-        head = f"<h4>{_escaped(self.spec.name)} on {_escaped(', '.join(self.series))}</h4>"
-        return f"{head}{verdict(self)._repr_html_()}{self.stats._repr_html_()}"
+        return f"{self.spec.name} on {', '.join(self.series)}"
 
     def _by_series(self, what: str, label: str) -> pd.DataFrame:
         import pandas as pd
@@ -201,7 +154,7 @@ class RunResult:
         return self.record, self.order_rows, self.fill_rows, self.trade_rows
 
     @classmethod
-    def load(cls, folder: str | Path) -> RunResult:
+    def load(cls, folder: str | Path) -> Self:
         """
         Return the run that was saved in a folder.
 
@@ -233,9 +186,3 @@ def _read_table(path: Path) -> pa.Table:
 def _frame(record: pa.Table, columns: list[str]) -> pd.DataFrame:
     frame: pd.DataFrame = record.select(["time", *columns]).to_pandas().set_index("time")
     return frame
-
-
-def _escaped(text: str) -> str:
-    import html
-
-    return html.escape(text)

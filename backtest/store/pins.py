@@ -196,7 +196,7 @@ def check(
     Args:
         path: the lock file.
         series: all that the run reads.
-        span: what the run was asked for, as `engine.run` takes it.
+        span: what the run was asked for, as `api.run` takes it.
 
     Raises:
         BrokenPin: a bar that the run would see is not as pinned, or not pinned at all; the text names the month.

@@ -15,16 +15,16 @@ import numpy as np
 from backtest import _arguments
 from backtest.errors import UsageError
 from backtest.metrics.benchmark import correlation
-from backtest.metrics.measurement import Stats, measure_returns
+from backtest.metrics.measurement import Measured, Stats, measure_returns
 from backtest.metrics.returns import Undefined, excess_returns, why_no_deviation
 from backtest.metrics.sharpe_tests import CONFIDENCE, probability_of_no_difference, sharpe_difference_error
 from backtest.metrics.table import METRICS
+from backtest.runs.kept import locate
+from backtest.runs.record import RunRecord
 from backtest.validity.bootstrap import SAMPLES, block_length, block_rows
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from backtest.runs.record import RunResult
 
 _GROUPS = ("return", "risk", "drawdown")  # what can be said of some of a run's sessions
 COLUMNS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown")  # of the short table
@@ -126,7 +126,7 @@ class Comparison:
         return f"<table>{table}</table>{words}<p><small>{html.escape(self.basis)}</small></p>"
 
 
-def compare(results: Iterable[RunResult | str | Path], samples: int = SAMPLES, seed: int = 0) -> Comparison:
+def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, seed: int = 0) -> Comparison:
     """
     Return runs side by side, on the sessions that all of them have, with a test of each one's Sharpe ratio.
 
@@ -176,16 +176,13 @@ def compare(results: Iterable[RunResult | str | Path], samples: int = SAMPLES, s
     )
 
 
-def _run_of(given: RunResult | str | Path, example: str) -> RunResult:
-    from backtest.runs.kept import locate
-    from backtest.runs.record import RunResult
-
-    if isinstance(given, RunResult):
-        return given
-    return RunResult.load(locate("runs", str(_arguments.path(given, "a run", example))))
+def _run_of(given: RunRecord | str | Path, example: str) -> Measured:
+    if isinstance(given, RunRecord):
+        return Measured.of(given)
+    return Measured.load(locate("runs", str(_arguments.path(given, "a run", example))))
 
 
-def _check(results: Sequence[RunResult]) -> None:
+def _check(results: Sequence[Measured]) -> None:
     if len(results) < 2:
         raise UsageError(f"there is nothing to compare with in {len(results)} run; name two or more")
     for name, words in (("risk_free", "risk-free rates"), ("sessions_a_year", "sessions a year")):
@@ -197,7 +194,7 @@ def _check(results: Sequence[RunResult]) -> None:
             )
 
 
-def _names_of(results: Sequence[RunResult]) -> str:
+def _names_of(results: Sequence[Measured]) -> str:
     return ", ".join(result.run for result in results)
 
 

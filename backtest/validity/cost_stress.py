@@ -14,7 +14,7 @@ from backtest.metrics.returns import Undefined, returns_of
 from backtest.metrics.table import METRICS
 
 if TYPE_CHECKING:
-    from backtest.runs.record import RunResult
+    from backtest.metrics.measurement import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class CostCase:
     sharpe: float
 
 
-def cost_cases(result: RunResult, factors: Sequence[float] = (0.0, 1.0, 2.0)) -> list[CostCase]:
+def cost_cases(result: Measured, factors: Sequence[float] = (0.0, 1.0, 2.0)) -> list[CostCase]:
     """
     Return the run at multiples of the costs it paid.
 
@@ -39,7 +39,7 @@ def cost_cases(result: RunResult, factors: Sequence[float] = (0.0, 1.0, 2.0)) ->
     return [CostCase(factor, *(METRICS[name].function(run) for name in names)) for factor, run in cases]
 
 
-def break_even_costs(result: RunResult) -> float:
+def break_even_costs(result: Measured) -> float:
     """
     Return the multiple of the costs paid at which nothing is gained and nothing lost, by the same trades.
 
@@ -52,7 +52,7 @@ def break_even_costs(result: RunResult) -> float:
     return factor if factor >= 0 else Undefined("loses before costs")
 
 
-def _at_costs(result: RunResult, factor: float) -> Account:
+def _at_costs(result: Measured, factor: float) -> Account:
     run, fills = result.account, result.fill_rows
     times = arrays.numbers(result.record["time"])[session_ends(result.record)]
     filled = np.searchsorted(arrays.numbers(fills["time"]), times, side="right")

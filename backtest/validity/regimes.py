@@ -15,7 +15,7 @@ import numpy as np
 
 from backtest import _arguments
 from backtest.errors import UsageError
-from backtest.metrics.account import hold, hold_name, sample, session_ends
+from backtest.metrics.account import hold, hold_name, session_ends
 from backtest.metrics.drawdown import max_drawdown
 from backtest.metrics.measurement import check_result
 from backtest.metrics.ratios import sharpe
@@ -24,7 +24,7 @@ from backtest.metrics.returns import equity_of, returns_of, total_return, volati
 if TYPE_CHECKING:
     import pandas as pd
 
-    from backtest.runs.record import RunResult
+    from backtest.metrics.measurement import Measured
 
 TREND = 200  # sessions of the mean that a bull market is above; the usual one for daily prices
 ROUGH = 63  # sessions of a volatility: a quarter
@@ -74,7 +74,7 @@ class Regimes:
         return f"{self.frame.round(4).to_html()}<p><small>{self.basis}</small></p>"
 
 
-def regimes(result: RunResult, trend: int = TREND, rough: int = ROUGH) -> Regimes:
+def regimes(result: Measured, trend: int = TREND, rough: int = ROUGH) -> Regimes:
     """
     Return a run in bull and bear markets, and in those of high and low volatility.
 
@@ -85,11 +85,11 @@ def regimes(result: RunResult, trend: int = TREND, rough: int = ROUGH) -> Regime
     Raises:
         UsageError: a number of sessions is below 2.
     """
-    check_result(result, "result")
+    result = check_result(result, "result")
     trend, rough = _arguments.whole(trend, "trend"), _arguments.whole(rough, "rough")
     if trend < 2 or rough < 2:
         raise UsageError(f"{trend} and {rough} sessions tell no trend and no volatility; name 2 or more")
-    run = sample(result)
+    run = result.account
     market = hold(result)[session_ends(result.record)]
     moves = returns_of(np.concatenate([[result.spec.cash], market]))
     bull, known_trend = rising(market, trend)

@@ -17,7 +17,7 @@ from backtest.validity.monte_carlo import Orders, monte_carlo
 from backtest.validity.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
-    from backtest.runs.record import RunResult
+    from backtest.metrics.measurement import Measured
 
 _QUICK = 10_000_000  # sessions, or trades, that are drawn in a second or two
 _FEWEST = 100  # samples below which an interval of 95 % says nothing
@@ -41,7 +41,7 @@ class Validity:
 
 
 def validate(
-    result: RunResult,
+    result: Measured,
     *,
     samples: int | None = None,
     seed: int = 0,
@@ -63,7 +63,7 @@ def validate(
     Raises:
         UsageError: an argument cannot be read.
     """
-    check_result(result, "result")
+    result = check_result(result, "result")
     seed = _arguments.seed_of(seed)
     if samples is not None:
         samples = _arguments.whole(samples, "samples", 1)

@@ -16,7 +16,7 @@ from backtest.metrics.table import METRICS
 from backtest.validity.cost_stress import break_even_costs
 
 if TYPE_CHECKING:
-    from backtest.runs.record import RunResult
+    from backtest.metrics.measurement import Measured
 
 _FEW_TRADES = 30  # below which means of trades say little; the usual rule of thumb for the central limit
 _NO_FAULT = "holds so far"
@@ -44,7 +44,7 @@ class Verdict:
         return "\n".join([self.words[:1].upper() + self.words[1:] + ".", *(f"- {one}" for one in self.reasons)])
 
 
-def verdict(result: RunResult, trials: Sequence[float] = (), looks_ahead: Sequence[object] = ()) -> Verdict:
+def verdict(result: Measured, trials: Sequence[float] = (), looks_ahead: Sequence[object] = ()) -> Verdict:
     """
     Return what can be said of a run: the gravest of its faults in words, and all of them as reasons.
 
@@ -90,7 +90,7 @@ def _about_length(run: Account) -> Iterator[tuple[str, str]]:
         yield "too short to tell", f"less than {_FEW_TRADES} trades were closed: {len(run.net)}"
 
 
-def _about_costs(result: RunResult, run: Account) -> Iterator[tuple[str, str]]:
+def _about_costs(result: Measured, run: Account) -> Iterator[tuple[str, str]]:
     factor = break_even_costs(result)
     if factor != factor:
         return

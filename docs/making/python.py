@@ -90,6 +90,7 @@ def _members(owner: str, kind: type) -> Iterator[tuple[str, str]]:
             continue
         called = member is function or hasattr(member, "__func__")
         spelled = f".{name}{_signature(function)}" if called else f".{name}: {_returned(function)}"
+        spelled = spelled.replace("-> Self", f"-> {owner}")
         yield name, f"{fenced(owner + spelled, 'python')}\n\n{described(function)}"
 
 
@@ -150,12 +151,17 @@ def _returned(function: Callable[..., Any]) -> str:
 
 
 def _given(things: list[Any]) -> dict[str, type]:
-    """Return the classes of ours that the things take and return, and those that these return, by name."""
+    """
+    Return the classes of ours that the things take and return, and those that these return, by name.
+
+    A class that one of the things derives from is described there.
+    """
     found: dict[str, type] = {}
     waiting = list(things)
+    bases = {base for one in things if inspect.isclass(one) for base in one.__mro__}
     while waiting:
         for kind in _results(waiting.pop(0)):
-            if kind.__name__ not in (*backtest.__all__, *found):
+            if kind.__name__ not in (*backtest.__all__, *found) and kind not in bases:
                 found[kind.__name__] = kind
                 waiting.append(kind)
     return dict(sorted(found.items()))

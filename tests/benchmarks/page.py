@@ -23,14 +23,13 @@ import prices
 import timing
 from matplotlib.figure import Figure
 
-from backtest.engine.simulation import run
+from backtest.api import RunResult, run
 from backtest.market.series import Series
 from backtest.metrics.account import column, hold, sample, session_ends
 from backtest.metrics.drawdown import underwater
 from backtest.report.figure_data import exposures, monthly_returns, rolling, thinned
 from backtest.report.figures import FIGURES, WIDE
 from backtest.report.run_page import page
-from backtest.runs.record import RunResult
 from backtest.store.store import Store
 
 MINUTES = Series.parse("EUR-CASH-IDEALPRO-USD/1min/MIDPOINT")  # trades around the clock

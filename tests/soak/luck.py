@@ -19,13 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from backtest.engine.simulation import run
+from backtest.api import RunResult, run
 from backtest.market.bars import table_of
 from backtest.market.calendars import sessions
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.metrics.sharpe_tests import deflated_sharpe, moments
-from backtest.runs.record import RunResult
 from backtest.store.store import Store
 
 SURE = 0.95

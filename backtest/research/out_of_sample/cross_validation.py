@@ -14,6 +14,7 @@ import numpy as np
 
 from backtest import _arguments
 from backtest._suggest import there_are
+from backtest.api import RunResult
 from backtest.errors import StrategyError, UsageError
 from backtest.market.calendars import sessions_a_year
 from backtest.market.series import Series
@@ -29,7 +30,6 @@ from backtest.research.search.grid import Condition, Grid, words_of
 from backtest.research.search.job import Job, Point, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of
 from backtest.research.search.trials import Trial, Trials
-from backtest.runs.record import RunResult
 from backtest.store.store import Store
 
 if TYPE_CHECKING:

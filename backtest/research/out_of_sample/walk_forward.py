@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest import _arguments
+from backtest.api import RunResult
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import sessions, sessions_a_year
@@ -31,7 +32,6 @@ from backtest.research.search.grid import Condition, Grid
 from backtest.research.search.job import Job, Point, asked_names, digest_of, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of, ranked
 from backtest.research.search.trials import Trial, Trials
-from backtest.runs.record import RunResult
 from backtest.store.store import Store
 
 if TYPE_CHECKING:

@@ -19,13 +19,12 @@ import backtrader as bt
 import numpy as np
 import pyarrow as pa
 
-from backtest.engine.simulation import run
+from backtest.api import RunResult, run
 from backtest.engine.strategy import Strategy
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
-from backtest.runs.record import RunResult
 from backtest.store.store import Store
 
 _begins: ContextVar[float] = ContextVar("begins")  # Backtrader's number; a bar that closes later is in the window

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from backtest import _arguments
 from backtest._suggest import there_are
+from backtest.api import RunResult, check_asked, run
 from backtest.engine.account.commissions import check_told_apart
 from backtest.engine.execution import borrowing_of, slippage_of
 from backtest.engine.provenance import hashes, module_files
-from backtest.engine.simulation import check_asked, run
 from backtest.engine.sizing import size_of
 from backtest.engine.strategy import Strategy, load, parameters
 from backtest.errors import BrokenPin, StrategyError, UsageError
@@ -28,11 +28,9 @@ from backtest.market.bars import rows_digest
 from backtest.market.calendars import span_asked
 from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
-from backtest.metrics.account import sample
 from backtest.metrics.table import METRICS
 from backtest.research.out_of_sample.window import Window, run_window
 from backtest.research.search.trials import Trial, key_of
-from backtest.runs.record import RunResult
 from backtest.store.remote import store_of
 from backtest.store.store import Store
 
@@ -179,7 +177,7 @@ def _trial(job: Job, point: Point) -> Trial:
     params, window, key = job.params | point.params, str(point.window or ""), job.key(point)
     _bench(job)  # here, so that a worker which lacks the strategy's file is not taken for a trial that fails
     try:
-        run = sample(result_of(job, point))
+        run = result_of(job, point).account
     except (StrategyError, UsageError) as error:
         return Trial(key, job.case, params, window, error=str(error))
     metrics = {name: float(metric.function(run)) for name, metric in METRICS.items()}

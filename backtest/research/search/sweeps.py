@@ -21,9 +21,9 @@ import numpy as np
 from backtest import _arguments
 from backtest._resources import bundled
 from backtest._suggest import there_are
+from backtest.api import RunResult
 from backtest.errors import BadStore, StrategyError, UsageError
 from backtest.market.series import Series
-from backtest.metrics.account import sample
 from backtest.metrics.returns import Undefined
 from backtest.metrics.sharpe_tests import BLOCKS, deflated_sharpe, overfitting
 from backtest.metrics.table import METRICS, metric_named
@@ -34,7 +34,6 @@ from backtest.research.search.heatmap import draw_heat_map
 from backtest.research.search.job import Job, Point, job_of, result_of
 from backtest.research.search.optuna_search import guided_points
 from backtest.research.search.trials import Trial, Trials, read_json
-from backtest.runs.record import RunResult
 from backtest.store.files import sync_folder, write_file
 from backtest.store.store import Store
 from backtest.validity.verdict import Verdict, verdict
@@ -226,7 +225,7 @@ class Sweep:
     @cached_property
     def deflated_sharpe(self) -> float:
         """The probability that the best trial's true Sharpe ratio is above 0, counting all that were ever tried."""
-        run = sample(self.best_run)
+        run = self.best_run.account
         deviation = float(self.ratios.std(ddof=1)) if len(self.ratios) > 1 else 0.0
         return deflated_sharpe(*run.moments, len(self.ratios), deviation / math.sqrt(run.periods))
 
@@ -315,7 +314,7 @@ class Sweep:
 
     def _more_reasons(self) -> list[str]:
         metric = self.asked["rank"].lstrip("-")
-        again, first = METRICS[metric].function(sample(self.best_run)), self.best.metrics[metric]
+        again, first = METRICS[metric].function(self.best_run.account), self.best.metrics[metric]
         reasons = [f"probability of overfitting: {_number(self.overfitting)}"]
         if again != first:
             reasons.append(f"run twice its {metric} was {first:g} and {again:g}: it draws at random without a seed")

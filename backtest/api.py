@@ -1,0 +1,228 @@
+"""`run`, and what it gives: `RunResult`, a run's record with its numbers, its validity, its picture and its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backtest import _arguments
+from backtest._suggest import there_are
+from backtest.errors import UsageError
+from backtest.market.calendars import sessions_a_year
+from backtest.market.series import Series, series_of, several_series
+from backtest.market.span import Span, asked_span
+from backtest.metrics.measurement import Measured
+from backtest.runs.spec import RunSpec
+from backtest.store.remote import store_of
+from backtest.store.store import Store
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+    from backtest.engine.account.commissions import Costs
+    from backtest.engine.strategy import Strategy
+    from backtest.validity.validation import Validity
+
+
+class RunResult(Measured):
+    """
+    What a run leaves. Tables are Arrow's; the properties give frames with a UTC index.
+
+    It is a `RunRecord` (spec, tables, manifest, `save` and `load`) that is `Measured` (`account`, `returns`, `stats`),
+    with its validity, its picture and its page. What takes one of these takes a result.
+
+    Attributes:
+        record: a row a bar: time (of the bar's close, UTC), session (date), equity, cash, and for the n-th series
+            position.n (shares or contracts) and close.n; benchmark, where the spec names one. Equity is money after
+            the bar, all costs paid; before the first bar it is `spec.cash`.
+        order_rows: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
+        fill_rows: a row a fill: ref, time, series, size (signed), price, costs.
+        trade_rows: a row a round trip, first in first out: see `round_trips`.
+        manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.
+    """
+
+    @cached_property
+    def validity(self) -> Validity:
+        """Whether this run is skill or luck: see `validity.validate`; computed once."""
+        from backtest.validity.validation import validate
+
+        return validate(self)
+
+    def plot(self) -> matplotlib.figure.Figure:
+        """Return the figure of equity against buy and hold with the drawdown below it."""
+        from backtest.report.figures import FIGURES
+
+        return FIGURES["equity"].draw(self)
+
+    def report(self, folder: str | Path = "") -> Path:
+        """
+        Write the page of this run into a folder (default: runs/NAME) and return its path.
+
+        Raises:
+            UsageError: the folder cannot be written.
+        """
+        from backtest.report.run_page import write_report
+
+        return write_report(self, Path("runs") / self.run if folder == "" else folder, self.validity)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        from backtest.validity.verdict import verdict
+
+        head = f"<h4>{escape(self.spec.name)} on {escape(', '.join(self.series))}</h4>"
+        return f"{head}{verdict(self)._repr_html_()}{self.stats._repr_html_()}"
+
+
+def run(
+    strategy: str | Path | type[Any] | Strategy,
+    series: Series | str | Iterable[Series | str],
+    *,
+    store: Store | str | Path,
+    span: Span | Sequence[date | str | None] | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
+    params: Mapping[str, Any] | None = None,
+    cash: float | str = 100_000.0,
+    costs: str | float | Costs | Any = "ib-fixed",
+    benchmark: Series | str = "",
+    risk_free: float | str = 0.0,
+    pins: str | Path = "",
+    align: str = "as-is",
+    size: str | int = "",
+    slippage: str | float = "",
+    volume_cap: float | str = 0.0,
+    fills: str = "next-bar",
+    borrow: str | float = "",
+    cash_rate: float | str = 0.0,
+) -> RunResult:
+    """
+    Run a strategy over stored bars and return what it left.
+
+    An order given at the close of a bar fills at the next one. Backtrader refuses an order (status Margin) that the
+    cash cannot pay at the close it was given at, or at the price it would fill at.
+
+    Args:
+        strategy: a `bt.Strategy` class, or "file.py:Name".
+        series: one series or several, or their spellings; the first one is the strategy's `data`.
+        store: a store, or its folder or URL.
+        span: a `Span` of stamps, or a pair of sessions, both included, each a date or "2020-01-02"; all bars if not
+            given.
+        start: the first session, in the place of a span.
+        end: the last session, included.
+        params: the strategy's own parameters; the rest keep their defaults.
+        cash: money at the start, in the currency of the first series.
+        costs: a name in COSTS, "bp:RATE", "futures:FEE:MULTIPLIER:MARGIN"; a number, the share of each fill's value
+            (0.001 is a tenth of a percent, as in Backtrader's `setcommission`); or a `bt.CommInfoBase`, of which each
+            series gets a copy: the spec keeps its class and parameters.
+        benchmark: a series to compare with; buy and hold of the run's own series if not given.
+        risk_free: return of cash a year, for the ratios; 0.02 is 2 %.
+        pins: a file that `backtest pin` made: no other bars than those are run on; without a span, all of them.
+        align: a rule of ALIGNMENTS for the times of several series.
+        size: for a strategy that leaves its sizes open: "shares:100", "percent:95", "volatility:0.10", "kelly:0.5"; or
+            a whole number, so many shares or contracts an order.
+        slippage: "5bp", "0.01", "impact:0.1" or "spread"; see `Slippage.parse`. A bare number is money a share, as
+            "0.01" is: five basis points of the price are "5bp", and 0.0005 is a twentieth of a cent. No fill is ever
+            outside its bar.
+        volume_cap: the most of a bar's volume that is traded, 0.1 for a tenth; the rest of an order waits.
+        fills: "next-bar", or "this-close": orders at the market get the very close they were decided by.
+        borrow: what shares sold short cost a year; rules with commas between, see `Borrowing.parse`.
+        cash_rate: interest a year on idle cash; 0.02 is 2 %.
+
+    What a strategy leaves in a dict of JSON named `notes`, such as its models' hashes, goes into the manifest.
+    Long by its arguments alone: each is named, told and handed on.
+
+    Raises:
+        UsageError: an argument cannot be read, or a name or a number is off.
+        NoBars: the store lacks the bars.
+        StrategyError: the strategy raised; the text says where, the cause is chained.
+    """
+    from backtest.engine.execution import Market
+    from backtest.engine.simulation import simulate
+    from backtest.engine.sizing import size_of
+    from backtest.engine.strategy import load, parameters
+
+    found, given = load(strategy), _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
+    wanted, asked = several_series(series), asked_span(span, start, end)
+    _check_distinct(wanted)
+    charged = check_asked(cash, costs, risk_free, align, size, slippage, volume_cap, fills, borrow, cash_rate)
+    market, how_much = Market.of(slippage, volume_cap, fills, borrow, cash_rate), size_of(size)
+    opened, beside = store_of(store), series_of(benchmark) if benchmark else None
+    wanted = [opened.named(one) for one in wanted]
+    _check_distinct(wanted)
+    beside = opened.named(beside) if beside else None
+    read = [*wanted, *([beside] if beside else [])]
+    if pins:
+        from backtest.store.pins import check as check_pins
+
+        asked = check_pins(opened, _arguments.path(pins, "pins", "write the file of the pins"), read, asked)
+    spec = RunSpec(
+        found.name,
+        tuple(one.key for one in wanted),
+        *_dates(asked),
+        parameters(found, given),
+        float(cash),
+        charged.name,
+        beside.key if beside else "",
+        float(risk_free),
+        sessions_a_year(wanted[0].instrument),
+        align,
+        how_much,
+        market.slippage,
+        market.volume_cap,
+        market.fills,
+        market.borrow,
+        market.cash_rate,
+    )
+    return RunResult.of(simulate(found, spec, opened, asked, charged))
+
+
+def _check_distinct(wanted: list[Series]) -> None:
+    if not wanted:
+        raise UsageError("no series to run on; name at least one, such as AAPL/1day")
+    if len(set(wanted)) < len(wanted):
+        raise UsageError(f"a series is named twice in {', '.join(one.short for one in wanted)}; name each once")
+
+
+def check_asked(
+    cash: Any,
+    costs: Any,
+    risk_free: Any,
+    align: Any,
+    size: Any,
+    slippage: Any,
+    volume_cap: Any,
+    fills: Any,
+    borrow: Any,
+    cash_rate: Any,
+) -> Costs:
+    """
+    Check what a run is asked of its account and its market, which needs no bars, and return the costs.
+
+    Raises:
+        UsageError: an argument cannot be read, or a name or a number is off.
+    """
+    from backtest.engine.account.commissions import costs_of
+    from backtest.engine.alignment import ALIGNMENTS
+    from backtest.engine.execution import Market
+    from backtest.engine.sizing import Sizing, size_of
+
+    if not _arguments.number(cash, "cash") > 0:
+        raise UsageError(f"cash is {cash}; it must be more than 0")
+    if not -1 < _arguments.number(risk_free, "risk_free", "write 0.02 for 2 % a year") < 1:
+        raise UsageError(f"the risk-free rate is {risk_free} a year; write 0.02 for 2 %")
+    if _arguments.text(align, "align", f"write one of {', '.join(ALIGNMENTS)}") not in ALIGNMENTS:
+        raise UsageError(f"no alignment {align!r}; {there_are(align, ALIGNMENTS)}")
+    Market.of(slippage, volume_cap, fills, borrow, cash_rate)
+    Sizing.parse(size_of(size))
+    return costs_of(costs)
+
+
+def _dates(span: Any) -> tuple[str, str]:
+    if span is None:
+        return "", ""
+    since, until = (span.start, span.end) if isinstance(span, Span) else span
+    return since.isoformat() if since else "", until.isoformat() if until else ""
