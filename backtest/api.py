@@ -42,6 +42,7 @@ class RunResult(Measured):
         fill_rows: a row a fill: ref, time, series, size (signed), price, costs.
         trade_rows: a row a round trip, first in first out: see `round_trips`.
         manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.
+        lines: what Backtrader would plot of indicators and observers; `lines.why_not` says why there are none.
     """
 
     @cached_property
@@ -98,6 +99,7 @@ def run(
     fills: str = "next-bar",
     borrow: str | float = "",
     cash_rate: float | str = 0.0,
+    lines: bool = True,
 ) -> RunResult:
     """
     Run a strategy over stored bars and return what it left.
@@ -131,6 +133,7 @@ def run(
         fills: "next-bar", or "this-close": orders at the market get the very close they were decided by.
         borrow: what shares sold short cost a year; rules with commas between, see `Borrowing.parse`.
         cash_rate: interest a year on idle cash; 0.02 is 2 %.
+        lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
 
     What a strategy leaves in a dict of JSON named `notes`, such as its models' hashes, goes into the manifest.
     Long by its arguments alone: each is named, told and handed on.
@@ -177,7 +180,7 @@ def run(
         market.borrow,
         market.cash_rate,
     )
-    return RunResult.of(simulate(found, spec, opened, asked, charged))
+    return RunResult.of(simulate(found, spec, opened, asked, charged, _arguments.truth(lines, "lines")))
 
 
 def _check_distinct(wanted: list[Series]) -> None:

@@ -49,8 +49,8 @@ def repeat(scene: Scene) -> RunResult:
     known = inspect.signature(run).parameters
     asked = {one.name: getattr(scene.spec, one.name) for one in fields(scene.spec) if one.name in known}
     costs = scene.costs or scene.spec.costs
-    more = {"strategy": scene.strategy, "store": scene.store, "span": _asked_span(scene.spec), "costs": costs}
-    result = run(**{**asked, **more})
+    others = {"strategy": scene.strategy, "store": scene.store, "span": _asked_span(scene.spec), "costs": costs}
+    result = run(**{**asked, **others, "lines": False})
     return replace(result, spec=replace(result.spec, strategy=scene.spec.strategy))
 
 

@@ -89,7 +89,7 @@ class BacktestRegression:
         asked = _arguments(loaded, words)
         if asked.get("pins"):
             asked["pins"] = self._path(asked["pins"])
-        result = run(loaded, series, store=opened, **asked)
+        result = run(loaded, series, store=opened, **{**asked, "lines": False})
         path = path_of(name or default_name(result.spec), self._path(self._config.getini("backtest_baselines")))
         self._claim(path.stem, result.spec.key)
         if self._config.getoption("--backtest-accept"):

@@ -59,6 +59,7 @@ def run(
     benchmark: BenchmarkOption = "",
     risk_free: RiskFreeOption = 0.0,
     pin: Annotated[str, typer.Option("--pin", help="A file of pins: refuse other bars than those.")] = "",
+    no_lines: Annotated[bool, typer.Option("--no-lines", help="Do not keep the lines of indicators.")] = False,
     store: StoreOption = STORE,
     out: Annotated[str, typer.Option(help="Folder of the run; runs/NAME if not given.")] = "",
     as_json: JsonOption = False,
@@ -88,6 +89,7 @@ def run(
         fills=fills,
         borrow=borrow,
         cash_rate=cash_rate,
+        lines=not no_lines,
     )
     folder = result.save(out or Path(RUNS) / result.run)
     give_kept_run(result, folder, as_json)

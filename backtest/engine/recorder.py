@@ -121,19 +121,19 @@ class _OrderRows:
             "side": arrays.texts(["buy" if one else "sell" for one in buys.tolist()]),
             "kind": arrays.texts([bt.Order.ExecTypes[one] for one in kind.tolist()]),
             "size": arrays.floats(size),
-            "created": arrays.stamps(_times(created, series)),
+            "created": arrays.stamps(bar_times(created, series)),
             "status": arrays.texts([bt.Order.Status[one] for one in status.tolist()]),
             "filled": arrays.floats(filled),
             "price": arrays.floats(price),
             "costs": arrays.floats(costs),
-            "closed": arrays.stamps(_times(closed, series), filled != 0),
+            "closed": arrays.stamps(bar_times(closed, series), filled != 0),
         }
 
     def _fill_columns(self, columns: list[np.ndarray], first: int, series: list[Series]) -> dict[str, pa.Array]:
         ref, name, stamp, size, price, costs = columns
         return {
             "ref": arrays.whole(ref - first),
-            "time": arrays.stamps(_times(stamp, series)),
+            "time": arrays.stamps(bar_times(stamp, series)),
             "series": self._series(name),
             "size": arrays.floats(size),
             "price": arrays.floats(price),
@@ -160,7 +160,7 @@ def account_table(recorder: Recorder, series: list[Series], spec: RunSpec, compa
     if not len(recorder.stamps):
         shortest = min(data.buflen() for data in recorder.datas)
         raise UsageError(f"{spec.name} never saw a bar: it waits for more than the {shortest} there are")
-    times = _times(np.asarray(recorder.stamps), series)
+    times = bar_times(np.asarray(recorder.stamps), series)
     columns: dict[str, Any] = {
         "time": arrays.stamps(times),
         "session": arrays.days(_session_days(times, series)),
@@ -176,7 +176,7 @@ def account_table(recorder: Recorder, series: list[Series], spec: RunSpec, compa
     return pa.table(columns)
 
 
-def _times(stamps: np.ndarray, series: list[Series]) -> np.ndarray:
+def bar_times(stamps: np.ndarray, series: list[Series]) -> np.ndarray:
     """Return Backtrader's numbers as datetime64[us]; a run on daily bars is told by dates."""
     days = np.floor(stamps)
     seconds = 0 if all(one.size.daily for one in series) else np.round((stamps - days) * 86_400)
@@ -199,7 +199,7 @@ def _session_days(times: np.ndarray, series: list[Series]) -> np.ndarray:
 
 def _as_of(times: np.ndarray, bars: pa.Table, series: Series) -> np.ndarray:
 
-    closed = _times(close_stamps(bars, series.size), [series])
+    closed = bar_times(close_stamps(bars, series.size), [series])
     closes = arrays.numbers(bars["close"])
     rows = np.searchsorted(closed, times, side="right") - 1
     return np.where(rows >= 0, closes[np.maximum(rows, 0)], np.nan)

@@ -15,6 +15,7 @@ from backtest.engine.alignment import hide_what_has_not_begun, mixes_clocks
 from backtest.engine.execution import Market
 from backtest.engine.feed import ArrowFeed, close_stamps, replay
 from backtest.engine.lean.cerebro import Cerebro
+from backtest.engine.plotted_lines import plotted_lines
 from backtest.engine.provenance import describe
 from backtest.engine.recorder import Recorder, account_table
 from backtest.engine.sizing import Sizing
@@ -24,6 +25,7 @@ from backtest.market import arrays
 from backtest.market.calendars import span_asked
 from backtest.market.series import Series
 from backtest.market.span import Sessions, Span
+from backtest.runs.lines import Lines
 from backtest.runs.record import RunRecord
 from backtest.runs.round_trips import round_trips
 from backtest.runs.spec import RunSpec
@@ -39,6 +41,7 @@ def simulate(
     store: Store,
     span: Span | Sessions | None,
     costs: Costs,
+    lines: bool = True,
 ) -> RunRecord:
     """
     Replay stored bars into a strategy and return the record of it.
@@ -47,6 +50,7 @@ def simulate(
         spec: what is asked, checked already: see `api.run`.
         span: which bars, or which sessions, both included; `spec` has it in words.
         costs: the model that `spec.costs` names.
+        lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
 
     Raises:
         NoBars: the store lacks the bars.
@@ -72,7 +76,8 @@ def simulate(
     sizing.check_asked(recorder.strategy, strategy.name, len(order_rows))
     manifest |= _further(recorder.strategy, market, aligned, order_rows)
     trades = round_trips(fill_rows, record, spec.multiplier)
-    return RunRecord(spec, record, order_rows, fill_rows, trades, manifest)
+    drawn = Lines(plotted_lines(recorder.strategy, wanted) if lines else None)
+    return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn)
 
 
 class _Cerebro(Cerebro):

@@ -45,11 +45,11 @@ def release_memory() -> None:
     pa.default_memory_pool().release_unused()
 
 
-def floats(values: Any) -> pa.Array:
-    """Return numbers as an Arrow array of float64, none missing."""
+def floats(values: Any, present: np.ndarray | None = None) -> pa.Array:
+    """Return numbers as an Arrow array of float64; null where they are not present."""
     import pyarrow as pa
 
-    return _array(pa.float64(), np.asarray(values, np.float64))
+    return _array(pa.float64(), np.asarray(values, np.float64), present)
 
 
 def whole(values: Any) -> pa.Array:

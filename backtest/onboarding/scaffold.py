@@ -145,7 +145,8 @@ def _accept(folder: Path, strategy: Path, chosen: Template) -> list[Path]:
         _copy(one, store)
     add(store, folder / lock, store.series())
     baseline = strategy.parent / "baselines" / f"{strategy.stem}.json"
-    keep(run(load(strategy.as_posix(), folder), list(chosen.series), store=store), folder / baseline, store)
+    result = run(load(strategy.as_posix(), folder), list(chosen.series), store=store, lines=False)
+    keep(result, folder / baseline, store)
     return [lock, baseline]
 
 

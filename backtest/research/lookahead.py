@@ -181,7 +181,7 @@ def _trial(strategy: Any, series: Any, params: Any, asked: Mapping[str, Any]) ->
     known = inspect.signature(run).parameters
     if unknown := sorted(set(asked) - set(known)):
         raise UsageError(f"a run cannot be asked for {', '.join(unknown)}; {there_are(unknown[0], known)}")
-    return _Trial(load(strategy).cls, tuple(several_series(series)), given, _but_benchmark(dict(asked)))
+    return _Trial(load(strategy).cls, tuple(several_series(series)), given, _for_decisions(dict(asked)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,8 +338,9 @@ def _by_time(decisions: list[Decision], last: datetime) -> dict[datetime, tuple[
     return {time: tuple(found) for time, found in groupby(known, key=lambda one: one.time)}
 
 
-def _but_benchmark(asked: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in asked.items() if name != "benchmark"}  # no strategy sees it
+def _for_decisions(asked: dict[str, Any]) -> dict[str, Any]:
+    # No strategy sees the benchmark, and nothing here is plotted.
+    return {**{name: value for name, value in asked.items() if name != "benchmark"}, "lines": False}
 
 
 def _clock(bars: dict[Series, pa.Table]) -> np.ndarray:

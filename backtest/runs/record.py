@@ -1,8 +1,9 @@
 """
 `RunRecord`: what a run leaves, in memory and on disk.
 
-A saved run is a folder: spec.json, manifest.json, and record, orders, fills, trades as Parquet. It is measured and
-reported again without its bars. What can be computed from a record belongs to the rooms that compute it.
+A saved run is a folder: spec.json, manifest.json, and record, orders, fills, trades and, if they were kept, lines as
+Parquet. It is measured and reported again without its bars. What can be computed from a record belongs to the rooms
+that compute it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from backtest import _arguments
 from backtest.errors import BadStore, UsageError
 from backtest.market.series import Series
+from backtest.runs.lines import Lines, write_lines
 from backtest.runs.spec import RunSpec, json_text
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _TABLES = ("record", "orders", "fills", "trades")
-FILES = ("spec.json", "manifest.json", *(f"{name}.parquet" for name in _TABLES))  # of a kept run
+_LINES = "lines.parquet"  # not there if no lines were kept
+FILES = ("spec.json", "manifest.json", *(f"{name}.parquet" for name in _TABLES), _LINES)  # of a kept run
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class RunRecord:
         fill_rows: a row a fill: ref, time, series, size (signed), price, costs.
         trade_rows: a row a round trip, first in first out: see `round_trips`.
         manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.
+        lines: what Backtrader would plot of indicators and observers: see `runs.lines`.
     """
 
     spec: RunSpec
@@ -49,6 +53,7 @@ class RunRecord:
     fill_rows: pa.Table
     trade_rows: pa.Table
     manifest: dict[str, Any]
+    lines: Lines = field(default_factory=Lines)
 
     @property
     def run(self) -> str:
@@ -148,6 +153,9 @@ class RunRecord:
         (folder / "manifest.json").write_text(manifest + "\n")
         for name, table in zip(_TABLES, self._tables(), strict=True):
             pq.write_table(table, folder / f"{name}.parquet", compression="zstd", write_page_checksum=True)
+        (folder / _LINES).unlink(missing_ok=True)  # those of another run
+        if self.lines.table is not None:
+            write_lines(self.lines.table, folder / _LINES)
         (folder / "spec.json").write_text(spec + "\n")
 
     def _tables(self) -> tuple[pa.Table, ...]:
@@ -168,12 +176,13 @@ class RunRecord:
             if (number := record.pop("format")) != FORMAT:
                 raise BadStore(f"the run in {folder} has format {number}, not {FORMAT}; run it again")
             tables = [_read_table(folder / f"{name}.parquet") for name in _TABLES]
+            lines = Lines(_read_table(folder / _LINES) if (folder / _LINES).exists() else None)
             spec = RunSpec(series=tuple(record.pop("series")), **record)
         except FileNotFoundError as error:
             raise BadStore(f"{folder} holds no run ({error.filename} is not there); see: backtest runs ls") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # Arrow's are among them
             raise BadStore(f"the run in {folder} cannot be read ({error}); run it again") from error
-        return cls(spec, tables[0], tables[1], tables[2], tables[3], manifest)
+        return cls(spec, tables[0], tables[1], tables[2], tables[3], manifest, lines)
 
 
 def _read_table(path: Path) -> pa.Table:

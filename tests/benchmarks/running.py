@@ -4,12 +4,14 @@ Running: the event loop over bars that are loaded already, ours with its recorde
 Run:  python tests/benchmarks/running.py [--bars 100000] [--repeats 5]
 
 Both get the same feed and the same strategy, and what is timed is `cerebro.run()`. Before timing, equity and cash after
-each bar, and each order, are compared bit by bit.
+each bar, and each order, are compared bit by bit. The last row is what keeping the lines for charts costs.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import backtrader as bt
@@ -19,8 +21,10 @@ import timing
 
 from backtest.engine.feed import replay
 from backtest.engine.lean.cerebro import Cerebro
+from backtest.engine.plotted_lines import plotted_lines
 from backtest.engine.recorder import Recorder
 from backtest.market.series import Series
+from backtest.runs.lines import Lines, write_lines
 
 Bars = dict[Series, pa.Table]
 
@@ -67,6 +71,16 @@ class DoesNothing(bt.Strategy):
         pass
 
 
+class TwoAverages(bt.Strategy):
+    """See every bar and two averages of it."""
+
+    def __init__(self) -> None:
+        self.averages = [bt.ind.SMA(period=period) for period in (10, 30)]
+
+    def next(self) -> None:
+        pass
+
+
 class Witness(bt.Analyzer):
     """What the recorder should have seen, asked of a stock broker after each bar."""
 
@@ -100,6 +114,7 @@ def rows(bars: int, repeats: int) -> list[timing.Row]:
         *contest(f"looks and rarely trades, {bars:,} bars", Looks, one, repeats, 12.0),
         *contest(f"does nothing, {bars:,} bars", DoesNothing, one, repeats, 20.0),
         *contest(f"SMA cross, 10 series × {bars // 40:,} bars", SmaCross, ten, repeats, 4.0),
+        *keeping_lines(f"keeps the lines of two averages, {bars:,} bars", one, repeats, 1 / 1.2),
     ]
 
 
@@ -110,6 +125,20 @@ def contest(job: str, strategy: type[bt.Strategy], bars: Bars, repeats: int, goa
     check(mine, stock(strategy, bars, witness=True))
     jobs = {"ours": lambda: ours(strategy, bars), STOCK: lambda: stock(strategy, bars)}
     return timing.race(job, jobs, repeats, {STOCK: goal})
+
+
+def keeping_lines(job: str, bars: Bars, repeats: int, goal: float) -> list[timing.Row]:
+    """Return the row of a run whose lines are kept and written, against the same without; its strategy only looks."""
+    with tempfile.TemporaryDirectory() as folder:
+
+        def with_lines() -> pa.Table:
+            lines = plotted_lines(ours(TwoAverages, bars), list(bars))
+            write_lines(lines, Path(folder) / "lines.parquet")
+            return lines
+
+        assert len(Lines(with_lines()).plots) == 2, "the lines of two averages are not kept"
+        jobs = {"with lines": with_lines, "the run without them": lambda: ours(TwoAverages, bars)}
+        return timing.race(job, jobs, repeats, {"the run without them": goal})
 
 
 def ours(strategy: type[bt.Strategy], bars: Bars) -> Any:

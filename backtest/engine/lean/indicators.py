@@ -37,7 +37,8 @@ def once(iterator: Any, sparing: bool = False) -> None:
         iterator._once()
         return
     _reckon(iterator)
-    if sparing and type(iterator).__module__.startswith("backtrader."):
+    is_indicator = getattr(iterator, "_ltype", None) == LineIterator.IndType  # a strategy's indicators are plotted
+    if sparing and is_indicator and type(iterator).__module__.startswith("backtrader."):
         _shrink_inside(iterator)
 
 

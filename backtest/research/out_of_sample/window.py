@@ -70,7 +70,8 @@ def run_window(
     token = _begins.set(bt.date2num(start.astimezone(UTC).replace(tzinfo=None)))
     try:
         gated: Any = _waiting(strategy)
-        result = run(gated, wanted, store=store, span=(since, window.last), params=params, **asked)
+        span = (since, window.last)
+        result = run(gated, wanted, store=store, span=span, params=params, **{**asked, "lines": False})
     finally:
         _begins.reset(token)
     _check_orders(result, start, strategy)

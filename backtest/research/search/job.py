@@ -145,9 +145,9 @@ def trials_of(job: Job, points: Sequence[Point]) -> list[Trial]:
     return found
 
 
-def result_of(job: Job, point: Point) -> RunResult:
+def result_of(job: Job, point: Point, *, lines: bool = False) -> RunResult:
     """
-    Return the run of a point.
+    Return the run of a point, with what Backtrader would plot of it if asked for; never of a window.
 
     Raises:
         StrategyError, UsageError: as `run` does.
@@ -159,7 +159,7 @@ def result_of(job: Job, point: Point) -> RunResult:
     if point.window is not None:
         return run_window(strategy, job.series, point.window, store=store, since=job.since, params=params, **asked)
     span = (job.since, job.until)
-    return run(loaded, job.series, store=store, span=span, params=params, **asked)
+    return run(loaded, job.series, store=store, span=span, params=params, lines=lines, **asked)
 
 
 def digest_of(store: Store, series: Series, since: date | None, until: date | None) -> tuple[str, pa.Table]:
@@ -247,7 +247,7 @@ def _part(table: pa.Table, span: Span) -> pa.Table:
 
 def _defaults() -> dict[str, Any]:
     known = inspect.signature(run).parameters.values()
-    others = ("store", "span", "start", "end", "params", "pins")
+    others = ("store", "span", "start", "end", "params", "pins", "lines")
     return {one.name: one.default for one in known if one.kind is one.KEYWORD_ONLY and one.name not in others}
 
 

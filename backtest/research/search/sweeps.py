@@ -140,7 +140,7 @@ def sweep(
     kept = complete(job, points, Trials(into), executor=executor, jobs=jobs, tell=tell)
     done = [kept[job.key(point)] for point in points]
     best = _best(done, rank)
-    run = result_of(job, points[done.index(best)])
+    run = result_of(job, points[done.index(best)], lines=True)
     run.save(into / BEST)
     return Sweep(into, json.loads(_text(document)), done, _ratios(kept.values()), run)
 
