@@ -13,8 +13,8 @@ import pytest
 from backtrader.plot import Plot
 
 from backtest._resources import bundled
+from backtest.api import RunResult, run
 from backtest.engine.feed import replay
-from backtest.engine.simulation import run
 from backtest.errors import BadStore, UsageError
 from backtest.market.bars import table_of
 from backtest.market.series import Series
@@ -23,7 +23,6 @@ from backtest.research.out_of_sample.window import Window
 from backtest.research.search.job import Point, job_of, result_of
 from backtest.research.search.sweeps import Sweep, sweep
 from backtest.runs.lines import FORMAT, lines_table
-from backtest.runs.record import RunResult
 from backtest.store.store import Store
 
 SAMPLE = bundled("sample")
