@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from backtest.research.out_of_sample.cross_validation import cross_validate
     from backtest.research.out_of_sample.walk_forward import walk_forward
     from backtest.research.search.sweeps import Sweep, sweep
-    from backtest.runs.spec import RunSpec
+    from backtest.runs.spec import Brokerage, RunSpec
     from backtest.sources.base import Source
     from backtest.sources.connect import connect
     from backtest.store.publishing import publish
@@ -48,6 +48,7 @@ _HOMES = {
     "download": "downloads.downloader",
     "replay": "engine.feed",
     "COSTS": "engine.account.commissions",
+    "Brokerage": "runs.spec",
     "RunSpec": "runs.spec",
     "RunResult": "api",
     "run": "api",
@@ -70,6 +71,7 @@ __all__ = [
     "METRICS",
     "BacktestError",
     "BarSize",
+    "Brokerage",
     "Instrument",
     "RunResult",
     "RunSpec",

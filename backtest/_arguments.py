@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +14,7 @@ from backtest._suggest import there_are
 from backtest.errors import UsageError
 
 _T = TypeVar("_T")
+_F = TypeVar("_F", bound=Callable[..., Any])
 _LONGEST = 80  # characters of a value that a message repeats
 _LONGEST_NAME = 255  # bytes of a file's name on common disks
 
@@ -183,3 +185,29 @@ def function(value: Any, name: str, example: str) -> Callable[..., Any]:
         made: Callable[..., Any] = value
         return made
     refuse(name, value, example)
+
+
+def spelled_out(options: Mapping[str, Any], defaults: Mapping[str, Any], evaluate: bool = False) -> Callable[[_F], _F]:
+    """
+    Return a decorator for a function whose last parameter is `**options`: its signature then shows them one by one.
+
+    So `help`, notebooks, the reference and the command line find each option with its type and its default.
+
+    Args:
+        options: the types by the names, such as the annotations of a TypedDict.
+        defaults: what stands for an option that is not given.
+        evaluate: whether the types of the function's own parameters are to be made from their texts.
+    """
+
+    def show(function: _F) -> _F:
+        signature = inspect.signature(function, eval_str=evaluate)
+        own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        more = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=kind)
+            for name, kind in options.items()
+        ]
+        shown: Any = function
+        shown.__signature__ = signature.replace(parameters=[*own, *more])
+        return function
+
+    return show

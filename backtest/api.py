@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from backtest import _arguments
 from backtest._suggest import there_are
@@ -15,7 +16,7 @@ from backtest.market.calendars import sessions_a_year
 from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
 from backtest.metrics.measurement import Measured
-from backtest.runs.spec import RunSpec
+from backtest.runs.spec import Brokerage, BrokerageOptions, RunSpec, brokerage_of, takes_brokerage_options
 from backtest.store.remote import store_of
 from backtest.store.store import Store
 
@@ -78,6 +79,7 @@ class RunResult(Measured):
         return f"{head}{verdict(self)._repr_html_()}{self.stats._repr_html_()}"
 
 
+@takes_brokerage_options
 def run(
     strategy: str | Path | type[Any] | Strategy,
     series: Series | str | Iterable[Series | str],
@@ -88,18 +90,12 @@ def run(
     end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     cash: float | str = 100_000.0,
-    costs: str | float | Costs | Any = "ib-fixed",
     benchmark: Series | str = "",
     risk_free: float | str = 0.0,
     pins: str | Path = "",
-    align: str = "as-is",
-    size: str | int = "",
-    slippage: str | float = "",
-    volume_cap: float | str = 0.0,
-    fills: str = "next-bar",
-    borrow: str | float = "",
-    cash_rate: float | str = 0.0,
     lines: bool = True,
+    brokerage: Brokerage | None = None,
+    **options: Unpack[BrokerageOptions],
 ) -> RunResult:
     """
     Run a strategy over stored bars and return what it left.
@@ -117,15 +113,15 @@ def run(
         end: the last session, included.
         params: the strategy's own parameters; the rest keep their defaults.
         cash: money at the start, in the currency of the first series.
-        costs: a name in COSTS, "bp:RATE", "futures:FEE:MULTIPLIER:MARGIN"; a number, the share of each fill's value
-            (0.001 is a tenth of a percent, as in Backtrader's `setcommission`); or a `bt.CommInfoBase`, of which each
-            series gets a copy: the spec keeps its class and parameters.
         benchmark: a series to compare with; buy and hold of the run's own series if not given.
         risk_free: return of cash a year, for the ratios; 0.02 is 2 %.
         pins: a file that `backtest pin` made: no other bars than those are run on; without a span, all of them.
-        align: a rule of ALIGNMENTS for the times of several series.
-        size: for a strategy that leaves its sizes open: "shares:100", "percent:95", "volatility:0.10", "kelly:0.5"; or
-            a whole number, so many shares or contracts an order.
+        lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
+        brokerage: costs, slippage and all that follows in one object, to be handed from call to call; or each by its
+            own name, as people write it. An option that is set in both ways is refused.
+        costs: a name in COSTS, "bp:RATE", "futures:FEE:MULTIPLIER:MARGIN"; a number, the share of each fill's value
+            (0.001 is a tenth of a percent, as in Backtrader's `setcommission`); a row as in COSTS; or a
+            `bt.CommInfoBase`, of which each series gets a copy: the spec keeps its class and parameters.
         slippage: "5bp", "0.01", "impact:0.1" or "spread"; see `Slippage.parse`. A bare number is money a share, as
             "0.01" is: five basis points of the price are "5bp", and 0.0005 is a twentieth of a cent. No fill is ever
             outside its bar.
@@ -133,7 +129,9 @@ def run(
         fills: "next-bar", or "this-close": orders at the market get the very close they were decided by.
         borrow: what shares sold short cost a year; rules with commas between, see `Borrowing.parse`.
         cash_rate: interest a year on idle cash; 0.02 is 2 %.
-        lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
+        align: a rule of ALIGNMENTS for the times of several series.
+        size: for a strategy that leaves its sizes open: "shares:100", "percent:95", "volatility:0.10", "kelly:0.5"; or
+            a whole number, so many shares or contracts an order.
 
     What a strategy leaves in a dict of JSON named `notes`, such as its models' hashes, goes into the manifest.
     Long by its arguments alone: each is named, told and handed on.
@@ -143,16 +141,14 @@ def run(
         NoBars: the store lacks the bars.
         StrategyError: the strategy raised; the text says where, the cause is chained.
     """
-    from backtest.engine.execution import Market
     from backtest.engine.simulation import simulate
-    from backtest.engine.sizing import size_of
     from backtest.engine.strategy import load, parameters
 
     found, given = load(strategy), _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
     wanted, asked = several_series(series), asked_span(span, start, end)
     _check_distinct(wanted)
-    charged = check_asked(cash, costs, risk_free, align, size, slippage, volume_cap, fills, borrow, cash_rate)
-    market, how_much = Market.of(slippage, volume_cap, fills, borrow, cash_rate), size_of(size)
+    brokerage = brokerage_of(brokerage, options)
+    charged = check_asked(cash, risk_free, brokerage)
     opened, beside = store_of(store), series_of(benchmark) if benchmark else None
     wanted = [opened.named(one) for one in wanted]
     _check_distinct(wanted)
@@ -168,17 +164,10 @@ def run(
         *_dates(asked),
         parameters(found, given),
         float(cash),
-        charged.name,
         beside.key if beside else "",
         float(risk_free),
         sessions_a_year(wanted[0].instrument),
-        align,
-        how_much,
-        market.slippage,
-        market.volume_cap,
-        market.fills,
-        market.borrow,
-        market.cash_rate,
+        replace(brokerage, costs=charged.name),
     )
     return RunResult.of(simulate(found, spec, opened, asked, charged, _arguments.truth(lines, "lines")))
 
@@ -190,38 +179,28 @@ def _check_distinct(wanted: list[Series]) -> None:
         raise UsageError(f"a series is named twice in {', '.join(one.short for one in wanted)}; name each once")
 
 
-def check_asked(
-    cash: Any,
-    costs: Any,
-    risk_free: Any,
-    align: Any,
-    size: Any,
-    slippage: Any,
-    volume_cap: Any,
-    fills: Any,
-    borrow: Any,
-    cash_rate: Any,
-) -> Costs:
+def check_asked(cash: Any, risk_free: Any, brokerage: Brokerage) -> Costs:
     """
-    Check what a run is asked of its account and its market, which needs no bars, and return the costs.
+    Check what a run is asked of its account, its broker and its market, which needs no bars, and return the costs.
 
     Raises:
         UsageError: an argument cannot be read, or a name or a number is off.
     """
     from backtest.engine.account.commissions import costs_of
     from backtest.engine.alignment import ALIGNMENTS
-    from backtest.engine.execution import Market
-    from backtest.engine.sizing import Sizing, size_of
+    from backtest.engine.execution import check_market
+    from backtest.engine.sizing import Sizing
 
+    align = brokerage.align
     if not _arguments.number(cash, "cash") > 0:
         raise UsageError(f"cash is {cash}; it must be more than 0")
     if not -1 < _arguments.number(risk_free, "risk_free", "write 0.02 for 2 % a year") < 1:
         raise UsageError(f"the risk-free rate is {risk_free} a year; write 0.02 for 2 %")
     if _arguments.text(align, "align", f"write one of {', '.join(ALIGNMENTS)}") not in ALIGNMENTS:
         raise UsageError(f"no alignment {align!r}; {there_are(align, ALIGNMENTS)}")
-    Market.of(slippage, volume_cap, fills, borrow, cash_rate)
-    Sizing.parse(size_of(size))
-    return costs_of(costs)
+    check_market(brokerage)
+    Sizing.parse(brokerage.size)
+    return costs_of(brokerage.costs)
 
 
 def _dates(span: Any) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from backtest.api import RunResult
 from backtest.runs.round_trips import round_trips
-from backtest.runs.spec import RunSpec
+from backtest.runs.spec import spec_of
 
 AAPL = "AAPL-STK-SMART-USD/1day/TRADES/rth"
 STAMP = pa.timestamp("us", tz="UTC")
@@ -54,7 +54,7 @@ def result_of(
         }
     )
     fill_rows = pa.Table.from_pylist(list(fills), _FILLS)
-    asked = RunSpec(**{"strategy": "trend.py:Trend", "series": (AAPL,), "cash": cash, **spec})
+    asked = spec_of({"strategy": "trend.py:Trend", "series": (AAPL,), "cash": cash, **spec})
     return RunResult(asked, record, _ORDERS.empty_table(), fill_rows, round_trips(fill_rows, record), manifest or {})
 
 

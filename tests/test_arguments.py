@@ -159,7 +159,7 @@ def test_costs_that_are_a_number_are_a_share_of_the_value_as_in_backtrader(turns
     result = turns(costs=0.001)
     fills = result.fill_rows
 
-    assert result.spec.costs == "bp:10"
+    assert result.spec.brokerage.costs == "bp:10"
     assert len(fills)
     value = np.abs(arrays.numbers(fills["size"])) * arrays.numbers(fills["price"])
     assert paid(result) == pytest.approx(value * 0.001, rel=1e-12)
@@ -181,9 +181,9 @@ def test_a_commission_of_backtraders_is_charged_and_can_be_made_again_from_its_n
     given = bt.CommInfoBase(commission=0.1)  # Backtrader's own: in percent, unless percabs
     result = turns(costs=given)
 
-    assert result.spec.costs == 'bt.CommInfoBase{"commission": 0.001, "percabs": true}'
+    assert result.spec.brokerage.costs == 'bt.CommInfoBase{"commission": 0.001, "percabs": true}'
     assert numbers(result).tolist() == numbers(turns(costs="bp:10")).tolist()
-    assert turns(costs=result.spec.costs).record.equals(result.record)
+    assert turns(costs=result.spec.brokerage.costs).record.equals(result.record)
     assert not hasattr(given, "traded")  # each series has a copy
 
 
@@ -199,10 +199,10 @@ def test_a_commission_of_ones_own_is_charged_and_told_by_class_parameters_and_so
     result = turns(costs=PerOrder(fee=4.0))
 
     assert set(paid(result)) == {4.0}
-    assert result.spec.costs.startswith('PerOrder{"fee": 4.0, "percabs": true, "stocklike": true}#')
-    assert turns(costs=PerOrder).spec.costs.startswith('PerOrder{"fee": 3.0')
+    assert result.spec.brokerage.costs.startswith('PerOrder{"fee": 4.0, "percabs": true, "stocklike": true}#')
+    assert turns(costs=PerOrder).spec.brokerage.costs.startswith('PerOrder{"fee": 3.0')
     with pytest.raises(UsageError, match=r"give the commission itself again: costs=PerOrder\(...\)"):
-        turns(costs=result.spec.costs)
+        turns(costs=result.spec.brokerage.costs)
 
 
 @pytest.mark.parametrize("name", ['bt.Cerebro{"runonce": true}', "bt.CommInfoBase{mult}", 'bt.CommInfoBase{"odd": []}'])
@@ -214,7 +214,7 @@ def test_a_name_of_a_strangers_makes_nothing_but_a_commission(name):
 def test_slippage_that_is_a_number_is_money_a_share_as_in_its_spelling(turns):
     result = turns(slippage=0.25)
 
-    assert result.spec.slippage == "0.25"
+    assert result.spec.brokerage.slippage == "0.25"
     assert result.record.equals(turns(slippage="0.25").record)
     assert not result.record.equals(turns().record)
     with pytest.raises(UsageError, match=r'"5bp" for five basis points of the price, or 0.01 for a cent a share'):
@@ -224,7 +224,7 @@ def test_slippage_that_is_a_number_is_money_a_share_as_in_its_spelling(turns):
 def test_a_size_that_is_a_number_is_so_many_shares(turns):
     result = turns(size=7, params={"size": 0})
 
-    assert result.spec.size == "shares:7"
+    assert result.spec.brokerage.size == "shares:7"
     assert set(np.abs(arrays.numbers(result.fill_rows["size"]))) == {7.0}
     with pytest.raises(UsageError, match=r"size is 0\.5; write 100 for a hundred shares"):
         turns(size=0.5)

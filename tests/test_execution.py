@@ -102,7 +102,7 @@ def assert_inside(result, rows):
 def assert_agrees(result, rows):
     fills, record = result.fills, result.record.to_pandas()
     held = np.array([fills["size"][fills["time"] <= time].sum() for time in record["time"]])
-    if result.spec.fills == "next-bar":
+    if result.spec.brokerage.fills == "next-bar":
         paid = [
             (fills["size"] * fills["price"] + fills["costs"])[fills["time"] <= time].sum() for time in record["time"]
         ]
@@ -111,10 +111,10 @@ def assert_agrees(result, rows):
     closes = np.array([row[3] for row in rows])
     worth = record["cash"].to_numpy() + record["position.0"].to_numpy() * closes
     assert record["equity"].to_numpy() == pytest.approx(worth, abs=1e-9 * 100_000)
-    if result.spec.volume_cap:
+    if result.spec.brokerage.volume_cap:
         by_bar = fills["size"].abs().groupby(fills["time"]).sum()
         volumes = {START + timedelta(days=n): row[4] for n, row in enumerate(rows)}
-        assert all(size <= result.spec.volume_cap * volumes[time] for time, size in by_bar.items())
+        assert all(size <= result.spec.brokerage.volume_cap * volumes[time] for time, size in by_bar.items())
 
 
 # --- by hand

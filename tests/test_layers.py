@@ -90,7 +90,7 @@ from backtest.runs.spec import RunSpec
 from backtest.store.store import Store
 strategy = load("buy_and_hold")
 spec = RunSpec(strategy.name, ("AAPL-STK-SMART-USD/1day/TRADES/rth",), params=parameters(strategy, {}))
-record = simulate(strategy, spec, Store("data/sample"), None, costs_named(spec.costs))
+record = simulate(strategy, spec, Store("data/sample"), None, costs_named(spec.brokerage.costs))
 print(type(record).__name__, len(record.fill_rows))
 """
 

@@ -92,7 +92,7 @@ def methods() -> Iterator[tuple[str, str]]:
 
 
 def calls() -> list[Call]:
-    """Return every parameter of every public callable; for those that hand on what `run` takes, these too."""
+    """Return every parameter of every public callable."""
     found = [Call(name, one) for name, thing in faces() for one in parameters(thing)]
     for kind, member in methods():
         found += [Call(f"{kind}.{member}", one) for one in parameters(getattr(kinds()[kind], member)) if one != "self"]
@@ -103,8 +103,6 @@ def parameters(thing: Callable[..., Any]) -> list[str]:
     """Return the names of the parameters of a callable."""
     every = inspect.signature(thing).parameters.values()
     named = [one.name for one in every if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
-    if any(one.kind is one.VAR_KEYWORD and one.name == "asked" for one in every):
-        named += [name for name in inspect.signature(backtest.run).parameters if name not in named and name != "pins"]
     return named + [one.name for one in every if one.kind is one.VAR_POSITIONAL]
 
 
@@ -147,6 +145,7 @@ def base(tmp_path_factory, sample) -> dict[str, Any]:
         "Manifest": store.manifest(AAPL),
         "Stats": first.stats,
         "RunSpec": first.spec,
+        "Brokerage": first.spec.brokerage,
         "Series": AAPL,
         "Instrument": AAPL.instrument,
         "Span": SPAN,
@@ -174,6 +173,7 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "benchmark": "MSFT/1day",
         "best_run": base["first"],
         "borrow": "0.01",
+        "brokerage": backtest.Brokerage(),
         "cash": 1e5,
         "cash_rate": 0.02,
         "clock": utc_now,
@@ -336,6 +336,14 @@ def test_every_parameter_of_the_face_has_an_argument_that_is_right(base, tmp_pat
     assert [
         call for call in calls() if call.parameter not in known and call.parameter not in special(call.name, base)
     ] == []
+
+
+def test_no_public_callable_hides_its_options():
+    every = {name: inspect.signature(thing).parameters.values() for name, thing in faces()}
+
+    assert {name for name, found in every.items() for one in found if one.kind is one.VAR_KEYWORD} == {
+        "replay"  # takes what any feed of Backtrader's does
+    }
 
 
 def test_the_face_is_gone_through():

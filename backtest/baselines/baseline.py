@@ -19,7 +19,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import zip_longest
 from pathlib import Path
@@ -31,7 +31,7 @@ from backtest.market import arrays
 from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
 from backtest.market.span import Span
-from backtest.runs.spec import RunSpec
+from backtest.runs.spec import RunSpec, spec_of
 from backtest.store.pins import take
 
 if TYPE_CHECKING:
@@ -320,7 +320,7 @@ def _first_equity(old: Baseline, new: Baseline) -> Point | None:
 def _record(one: Baseline) -> dict[str, Any]:
     return {
         "format": _FORMAT,
-        "spec": _sorted(asdict(one.spec)),
+        "spec": _sorted(one.spec.flat),
         "tolerances": one.tolerances,
         "metrics": _sorted(one.metrics),
         "orders": {"count": one.order_count, "sha256": one.order_chain, "lines": list(one.orders)},
@@ -337,9 +337,9 @@ def _sorted(value: Any) -> Any:
 def _of_record(record: dict[str, Any], path: str | Path) -> Baseline:
     if record["format"] != _FORMAT:
         raise UsageError(f"{path} has format {record['format']}, this version knows {_FORMAT}; upgrade ib-backtest")
-    spec, orders, equity = record["spec"], record["orders"], record["equity"]
+    orders, equity = record["orders"], record["equity"]
     return Baseline(
-        RunSpec(**{**spec, "series": tuple(spec["series"])}), record["inputs"], record["metrics"],
+        spec_of(record["spec"]), record["inputs"], record["metrics"],
         tuple(orders["lines"]), orders["count"], orders["sha256"],
         equity["years"], dict(_by_day(equity["sessions"])), record["months"], record["tolerances"],
     )  # fmt: skip

@@ -8,9 +8,8 @@ code or bars that nobody kept) is named as not separated.
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -46,12 +45,13 @@ _CHANCE = Cause("chance", CAUSE, ("two runs of now, one after the other, differ:
 
 def repeat(scene: Scene) -> RunResult:
     """Run a spec as it was asked, on the bars of the scene's store."""
-    known = inspect.signature(run).parameters
-    asked = {one.name: getattr(scene.spec, one.name) for one in fields(scene.spec) if one.name in known}
-    costs = scene.costs or scene.spec.costs
-    others = {"strategy": scene.strategy, "store": scene.store, "span": _asked_span(scene.spec), "costs": costs}
-    result = run(**{**asked, **others, "lines": False})
-    return replace(result, spec=replace(result.spec, strategy=scene.spec.strategy))
+    spec, span = scene.spec, _asked_span(scene.spec)
+    brokerage = replace(spec.brokerage, costs=scene.costs or spec.brokerage.costs)
+    result = run(
+        scene.strategy, spec.series, store=scene.store, span=span, params=spec.params, cash=spec.cash,
+        benchmark=spec.benchmark, risk_free=spec.risk_free, brokerage=brokerage, lines=False,
+    )  # fmt: skip
+    return replace(result, spec=replace(result.spec, strategy=spec.strategy))
 
 
 def explain(old: Baseline, new: Baseline, scene: Scene) -> list[Cause]:

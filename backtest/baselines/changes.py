@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,7 @@ def _parameters(old: Baseline, new: Baseline) -> Change | None:
 
 def _plain(spec: RunSpec) -> dict[str, Any]:
     """Return a spec as JSON would give it back, without the strategy's name: a file that was moved is the same."""
-    record = json.loads(json.dumps(asdict(spec)))
+    record = json.loads(json.dumps(spec.flat))
     del record["strategy"]
     params = record.pop("params")
     return {**params, **{f"{name} of the run" if name in params else name: value for name, value in record.items()}}
@@ -258,11 +258,11 @@ def _importing_from(folder: Path, names: Sequence[str]) -> Iterator[None]:
 
 def _costs(old: Baseline, new: Baseline) -> Change | None:
     before, now = (_flat(one.inputs.get("costs", {})) for one in (old, new))
-    if old.spec.costs != new.spec.costs or not before:
+    if old.spec.brokerage.costs != new.spec.brokerage.costs or not before:
         return None  # another name is another parameter
     told = tuple(f"{name}: {_word(before.get(name))} -> {_word(now.get(name))}" for name in _differing(before, now))
     rates = old.inputs["costs"].get("rates", {})
-    movable = told and _commission(old.spec.costs, rates) is not None
+    movable = told and _commission(old.spec.brokerage.costs, rates) is not None
     return Change("costs", told, functools.partial(_with_rates, rates) if movable else None) if told else None
 
 
@@ -280,7 +280,7 @@ def _commission(name: str, rates: Mapping[str, Any]) -> Any:
 
 
 def _with_rates(rates: Mapping[str, Any], stack: contextlib.ExitStack, scene: Scene) -> Scene:
-    name = scene.spec.costs
+    name = scene.spec.brokerage.costs
     row = COSTS[name]
     kind = type(row.make())
     return replace(scene, costs=replace(row, make=lambda: kind(**rates)))

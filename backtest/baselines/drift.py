@@ -189,7 +189,8 @@ def _accepted(path: Path, store: Store) -> Judgement:
 def _refuse_another(spec: RunSpec, path: Path) -> None:
     if not path.exists():
         return
-    differing = {key for key, value in asdict(load(path).spec).items() if value != asdict(spec)[key]}
+    kept, now = load(path).spec.flat, spec.flat
+    differing = {key for key, value in kept.items() if value != now.get(key)}
     if differing & {"strategy", "series", "since", "until"}:
         raise UsageError(
             f"{path} is of another run ({', '.join(sorted(differing))} differ); keep this one beside it with "

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypedDict, get_type_hints
 
 import typer
 
+from backtest import _arguments
 from backtest._resources import bundled
 from backtest.errors import UsageError
+from backtest.runs.spec import Brokerage
 
 
 def stored_series(ctx: typer.Context) -> list[str]:
@@ -94,34 +97,38 @@ SourceOption = Annotated[
 SinceOption = Annotated[str, typer.Option("--since", help="First session, YYYY-MM-DD.")]
 UntilOption = Annotated[str, typer.Option("--until", help="Last session, YYYY-MM-DD, included.")]
 CashOption = Annotated[float, typer.Option("--cash", help="Money at the start.")]
-CostsOption = Annotated[
-    str,
-    typer.Option(
-        "--costs",
-        help="ib-fixed, ib-fixed-fees, ib-tiered, ib-forex, none, bp:RATE, or futures:FEE:MULTIPLIER:MARGIN.",
-    ),
-]
-SlippageOption = Annotated[str, typer.Option("--slippage", help="5bp, 0.01 (money a share), impact:0.1, or spread.")]
-VolumeCapOption = Annotated[
-    float, typer.Option("--volume-cap", help="Most of a bar's volume that is traded; 0.1 is a tenth.")
-]
-FillsOption = Annotated[str, typer.Option("--fills", help="next-bar; or this-close, which nobody gets.")]
-BorrowOption = Annotated[
-    str, typer.Option("--borrow", help="Fee a year of short shares: 0.01,GME/1day=0.3,GME/1day@DATE=0.8.")
-]
-CashRateOption = Annotated[float, typer.Option("--cash-rate", help="Interest a year on idle cash; 0.02 is 2 %.")]
-AlignOption = Annotated[
-    str, typer.Option("--align", help="Of several series: as-is, strict, intersection, forward-fill.")
-]
-SizeOption = Annotated[
-    str, typer.Option("--size", help="shares:100, percent:95, volatility:0.10 or kelly:0.5, and :CAP.")
-]
 BenchmarkOption = Annotated[
     str, typer.Option("--benchmark", help="A series to compare with.", autocompletion=stored_series)
 ]
 RiskFreeOption = Annotated[float, typer.Option("--risk-free", help="Return of cash a year; 0.02 is 2 %.")]
 LockOption = Annotated[str, typer.Option("--lock", help="The file of pins, to be committed.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
+
+
+class BrokerageWords(TypedDict):
+    """The options for the fields of a `Brokerage`, by the names of the fields, in the order in which help has them."""
+
+    costs: Annotated[
+        str,
+        typer.Option(
+            help="ib-fixed, ib-fixed-fees, ib-tiered, ib-forex, none, bp:RATE, or futures:FEE:MULTIPLIER:MARGIN."
+        ),
+    ]
+    slippage: Annotated[str, typer.Option(help="5bp, 0.01 (money a share), impact:0.1, or spread.")]
+    volume_cap: Annotated[float, typer.Option(help="Most of a bar's volume that is traded; 0.1 is a tenth.")]
+    fills: Annotated[str, typer.Option(help="next-bar; or this-close, which nobody gets.")]
+    borrow: Annotated[str, typer.Option(help="Fee a year of short shares: 0.01,GME/1day=0.3,GME/1day@DATE=0.8.")]
+    cash_rate: Annotated[float, typer.Option(help="Interest a year on idle cash; 0.02 is 2 %.")]
+    align: Annotated[str, typer.Option(help="Of several series: as-is, strict, intersection, forward-fill.")]
+    size: Annotated[str, typer.Option(help="shares:100, percent:95, volatility:0.10 or kelly:0.5, and :CAP.")]
+
+
+# A decorator of commands that take `**brokerage: Unpack[BrokerageWords]`.
+takes_brokerage = _arguments.spelled_out(
+    get_type_hints(BrokerageWords, include_extras=True),
+    {one.name: one.default for one in fields(Brokerage)},
+    evaluate=True,
+)
 
 
 def state_folder() -> Path:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import typer
 
 from backtest.cli.options import (
     RUNS,
     STORE,
-    AlignOption,
     BenchmarkOption,
-    BorrowOption,
+    BrokerageWords,
     CashOption,
-    CashRateOption,
-    CostsOption,
-    FillsOption,
     JsonOption,
     RiskFreeOption,
     SeriesArgument,
     SinceOption,
-    SizeOption,
-    SlippageOption,
     StoreOption,
     StrategyArgument,
     UntilOption,
-    VolumeCapOption,
     runs_here,
+    takes_brokerage,
 )
 from backtest.cli.parse import date_of, factors_of, group_counts_of, lengths_of, series_of, settings_of
 from backtest.cli.progress import sweeping
@@ -34,6 +28,7 @@ from backtest.cli.run_tables import give_more, give_sweep, give_validity
 from backtest.cli.terminal import give_json, say
 
 
+@takes_brokerage
 def sweep(
     context: typer.Context,
     strategy: StrategyArgument,
@@ -50,20 +45,13 @@ def sweep(
     since: SinceOption = "",
     until: UntilOption = "",
     cash: CashOption = 100_000.0,
-    costs: CostsOption = "ib-fixed",
-    slippage: SlippageOption = "",
-    volume_cap: VolumeCapOption = 0.0,
-    fills: FillsOption = "next-bar",
-    borrow: BorrowOption = "",
-    cash_rate: CashRateOption = 0.0,
-    align: AlignOption = "as-is",
-    size: SizeOption = "",
     benchmark: BenchmarkOption = "",
     risk_free: RiskFreeOption = 0.0,
     store: StoreOption = STORE,
     out: Annotated[str, typer.Option(help="Folder of the trials; runs/NAME-sweep if not given.")] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep in --out, and with no other.")] = False,
     as_json: JsonOption = False,
+    **brokerage: Unpack[BrokerageWords],
 ) -> None:
     """
     Run a strategy with each point of a grid, keep every trial, and say how far the best one can be believed.
@@ -102,16 +90,9 @@ def sweep(
                 params=settings_of(settings or []),
                 tell=tell,
                 cash=cash,
-                costs=costs,
                 benchmark=benchmark,
                 risk_free=risk_free,
-                align=align,
-                size=size,
-                slippage=slippage,
-                volume_cap=volume_cap,
-                fills=fills,
-                borrow=borrow,
-                cash_rate=cash_rate,
+                **brokerage,
             )
     except KeyboardInterrupt:
         say("Stopped; what was done is kept. To go on, give the same command again.")

@@ -4,32 +4,26 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import typer
 
 from backtest.cli.options import (
     RUNS,
     STORE,
-    AlignOption,
     BenchmarkOption,
-    BorrowOption,
+    BrokerageWords,
     CashOption,
-    CashRateOption,
-    CostsOption,
-    FillsOption,
     JsonOption,
     RiskFreeOption,
     RunArgument,
     SeriesArgument,
     SinceOption,
-    SizeOption,
-    SlippageOption,
     StoreOption,
     StrategyArgument,
     UntilOption,
-    VolumeCapOption,
     runs_here,
+    takes_brokerage,
 )
 from backtest.cli.parse import date_of, series_of, settings_of
 from backtest.cli.run_tables import (
@@ -41,6 +35,7 @@ from backtest.cli.terminal import give, say
 from backtest.errors import UsageError
 
 
+@takes_brokerage
 def run(
     strategy: StrategyArgument,
     series: SeriesArgument,
@@ -48,14 +43,6 @@ def run(
     since: SinceOption = "",
     until: UntilOption = "",
     cash: CashOption = 100_000.0,
-    costs: CostsOption = "ib-fixed",
-    slippage: SlippageOption = "",
-    volume_cap: VolumeCapOption = 0.0,
-    fills: FillsOption = "next-bar",
-    borrow: BorrowOption = "",
-    cash_rate: CashRateOption = 0.0,
-    align: AlignOption = "as-is",
-    size: SizeOption = "",
     benchmark: BenchmarkOption = "",
     risk_free: RiskFreeOption = 0.0,
     pin: Annotated[str, typer.Option("--pin", help="A file of pins: refuse other bars than those.")] = "",
@@ -63,6 +50,7 @@ def run(
     store: StoreOption = STORE,
     out: Annotated[str, typer.Option(help="Folder of the run; runs/NAME if not given.")] = "",
     as_json: JsonOption = False,
+    **brokerage: Unpack[BrokerageWords],
 ) -> None:
     """
     Run a strategy over stored bars, print its numbers and keep the run.
@@ -78,18 +66,11 @@ def run(
         span=(date_of(since, "--since"), date_of(until, "--until")),
         params=settings_of(settings or []),
         cash=cash,
-        costs=costs,
         benchmark=benchmark,
         risk_free=risk_free,
         pins=pin,
-        align=align,
-        size=size,
-        slippage=slippage,
-        volume_cap=volume_cap,
-        fills=fills,
-        borrow=borrow,
-        cash_rate=cash_rate,
         lines=not no_lines,
+        **brokerage,
     )
     folder = result.save(out or Path(RUNS) / result.run)
     give_kept_run(result, folder, as_json)

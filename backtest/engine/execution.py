@@ -1,4 +1,4 @@
-"""How orders meet the market: slippage, spread, market impact, a share of the volume; `SLIPPAGES`."""
+"""How orders meet the market as a `Brokerage` says: slippage, spread, market impact, a share of the volume."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from backtest._suggest import there_are
 from backtest.engine.account.borrowing import Borrowing, charge_borrowing
 from backtest.engine.account.commissions import Costs, MonthlyVolume, model_for, number
 from backtest.errors import UsageError
+from backtest.runs.spec import Brokerage
 
 NEXT_BAR, THIS_CLOSE = FILLS = ("next-bar", "this-close")
 
@@ -48,31 +49,6 @@ class Slippage:
         if text.endswith("bp"):
             return cls("basis points", number(text.removesuffix("bp"), what, example) / 10_000)
         return cls("money", number(text, what, example))
-
-
-def slippage_of(given: Any) -> str:
-    """
-    Return slippage as `Slippage.parse` reads it; a bare number is money a share, as in its spelling.
-
-    Raises:
-        UsageError: it cannot be meant.
-    """
-    if given is None or isinstance(given, str):
-        return given or ""
-    example = 'write "5bp" for five basis points of the price, or 0.01 for a cent a share'
-    return repr(_arguments.number(given, "slippage", example))
-
-
-def borrowing_of(given: Any) -> str:
-    """
-    Return the fee of borrowed shares as `Borrowing.parse` reads its rules; a number is the fee a year of all.
-
-    Raises:
-        UsageError: it cannot be meant.
-    """
-    if given is None or isinstance(given, str):
-        return given or ""
-    return repr(_arguments.number(given, "borrow", 'write 0.01 for 1 % a year, or "GME/1day=0.3"'))
 
 
 class MarketBroker(bt.brokers.BackBroker):
@@ -183,77 +159,52 @@ class CashInterest(bt.Analyzer):
         self._day, self._idle = day, max(broker.getcash() + short, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Market:
-    """All that a run is asked about its market: what engine and manifest are told."""
+def check_market(brokerage: Brokerage) -> None:
+    """
+    Refuse what cannot be of slippage, volume cap, fills, borrow fee and interest.
 
-    slippage: str = ""
-    volume_cap: float = 0.0
-    fills: str = NEXT_BAR
-    borrow: str = ""
-    cash_rate: float = 0.0
-
-    @classmethod
-    def of(cls, slippage: Any, volume_cap: Any, fills: Any, borrow: Any, cash_rate: Any) -> Market:
-        """
-        Return the market that a caller means, checked.
-
-        Raises:
-            UsageError: a number or a word is off.
-        """
-        made = cls(
-            slippage_of(slippage),
-            _arguments.number(volume_cap, "volume_cap", "write 0.1 for a tenth of each bar's volume"),
-            _arguments.text(fills, "fills", f"write one of {', '.join(FILLS)}"),
-            borrowing_of(borrow),
-            _arguments.number(cash_rate, "cash_rate", "write 0.02 for 2 % a year"),
+    Raises:
+        UsageError: a number or a word is off.
+    """
+    Slippage.parse(brokerage.slippage)
+    if not 0 <= brokerage.volume_cap <= 1:
+        raise UsageError(f"the volume cap is {brokerage.volume_cap}; write 0.1 for a tenth of each bar's volume")
+    if _arguments.text(brokerage.fills, "fills", f"write one of {', '.join(FILLS)}") not in FILLS:
+        raise UsageError(f"fills {brokerage.fills!r} are unknown; {there_are(brokerage.fills, FILLS)}")
+    if brokerage.volume_cap and brokerage.fills == THIS_CLOSE:
+        raise UsageError(
+            "a volume cap lets orders wait for later bars, which have another close; leave out one of them"
         )
-        made.check()
-        return made
+    if not -1 < brokerage.cash_rate < 1:
+        raise UsageError(f"the interest on cash is {brokerage.cash_rate} a year; write 0.02 for 2 %")
+    Borrowing.parse(_borrow_rules(brokerage))
 
-    def check(self) -> None:
-        """
-        Refuse what cannot be.
 
-        Raises:
-            UsageError: a number or a word is off.
-        """
-        Slippage.parse(self.slippage)
-        if not 0 <= self.volume_cap <= 1:
-            raise UsageError(f"the volume cap is {self.volume_cap}; write 0.1 for a tenth of each bar's volume")
-        if self.fills not in FILLS:
-            raise UsageError(f"fills {self.fills!r} are unknown; {there_are(self.fills, FILLS)}")
-        if self.volume_cap and self.fills == THIS_CLOSE:
-            raise UsageError(
-                "a volume cap lets orders wait for later bars, which have another close; leave out one of them"
-            )
-        if not -1 < self.cash_rate < 1:
-            raise UsageError(f"the interest on cash is {self.cash_rate} a year; write 0.02 for 2 %")
-        Borrowing.parse(self._borrow_rules())
+def commission_model(brokerage: Brokerage, costs: Costs, feed: Any, traded: MonthlyVolume) -> Any:
+    """Return the commission model of a feed, which also charges what borrowing costs."""
+    made = model_for(costs, feed, traded)
+    rules = Borrowing.parse(_borrow_rules(brokerage))
+    return charge_borrowing(made, rules.rates(feed._name)) if rules.rules else made
 
-    def model(self, costs: Costs, feed: Any, traded: MonthlyVolume) -> Any:
-        """Return the commission model of a feed, which also charges what borrowing costs."""
-        made = model_for(costs, feed, traded)
-        rules = Borrowing.parse(self._borrow_rules())
-        return charge_borrowing(made, rules.rates(feed._name)) if rules.rules else made
 
-    def _borrow_rules(self) -> list[str]:
-        return [rule for rule in self.borrow.split(",") if rule]
+def _borrow_rules(brokerage: Brokerage) -> list[str]:
+    return [rule for rule in brokerage.borrow.split(",") if rule]
 
-    def set_up(self, cerebro: Any, half_spreads: Callable[[], HalfSpreads]) -> None:
-        """
-        Tell a Cerebro.
 
-        Slippage is not left to Backtrader's `slip_perc`, by which a limit to sell slips below the low of its bar.
-        Slippage, a volume cap and fills at the close go Backtrader's way, not the lean loop's.
-        """
-        slippage = Slippage.parse(self.slippage)
-        if slippage.kind:
-            cerebro.broker = broker = MarketBroker()
-            broker.slippage = slippage
-            broker.half_spreads = half_spreads() if slippage.kind == "spread" else {}
-        if self.volume_cap:
-            cerebro.broker.set_filler(VolumeCap(self.volume_cap))
-        cerebro.broker.set_coc(self.fills == THIS_CLOSE)
-        if self.cash_rate:
-            cerebro.addanalyzer(CashInterest, rate=self.cash_rate)
+def set_up_market(cerebro: Any, brokerage: Brokerage, half_spreads: Callable[[], HalfSpreads]) -> None:
+    """
+    Set up a Cerebro's broker.
+
+    Slippage is not left to Backtrader's `slip_perc`, by which a limit to sell slips below the low of its bar.
+    Slippage, a volume cap and fills at the close go Backtrader's way, not the lean loop's.
+    """
+    slippage = Slippage.parse(brokerage.slippage)
+    if slippage.kind:
+        cerebro.broker = broker = MarketBroker()
+        broker.slippage = slippage
+        broker.half_spreads = half_spreads() if slippage.kind == "spread" else {}
+    if brokerage.volume_cap:
+        cerebro.broker.set_filler(VolumeCap(brokerage.volume_cap))
+    cerebro.broker.set_coc(brokerage.fills == THIS_CLOSE)
+    if brokerage.cash_rate:
+        cerebro.addanalyzer(CashInterest, rate=brokerage.cash_rate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from backtest.engine.account.commissions import Costs, MonthlyVolume
 from backtest.engine.alignment import align as align_bars
 from backtest.engine.alignment import hide_what_has_not_begun, mixes_clocks
-from backtest.engine.execution import Market
+from backtest.engine.execution import commission_model, set_up_market
 from backtest.engine.feed import ArrowFeed, close_stamps, replay
 from backtest.engine.lean.cerebro import Cerebro
 from backtest.engine.plotted_lines import plotted_lines
@@ -28,7 +28,7 @@ from backtest.market.span import Sessions, Span
 from backtest.runs.lines import Lines
 from backtest.runs.record import RunRecord
 from backtest.runs.round_trips import round_trips
-from backtest.runs.spec import RunSpec
+from backtest.runs.spec import Brokerage, RunSpec
 from backtest.store.store import Store
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def simulate(
     Args:
         spec: what is asked, checked already: see `api.run`.
         span: which bars, or which sessions, both included; `spec` has it in words.
-        costs: the model that `spec.costs` names.
+        costs: the model that `spec.brokerage.costs` names.
         lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
 
     Raises:
@@ -58,23 +58,22 @@ def simulate(
     """
     wanted = [Series.parse(key) for key in spec.series]
     compared_with = [Series.parse(spec.benchmark)] if spec.benchmark else []
-    market = Market(spec.slippage, spec.volume_cap, spec.fills, spec.borrow, spec.cash_rate)
-    sizing = Sizing.parse(spec.size)
+    brokerage, sizing = spec.brokerage, Sizing.parse(spec.brokerage.size)
     bars = {one: store.read(one, span_asked(one, span)) for one in [*wanted, *compared_with]}
     manifest = describe(strategy, spec, bars, store, costs)
     compared = bars[compared_with[0]] if compared_with else None
-    bars, aligned = align_bars({one: bars.pop(one) for one in wanted}, spec.align)
+    bars, aligned = align_bars({one: bars.pop(one) for one in wanted}, brokerage.align)
     feeds = [replay(bars.pop(one), one, single=True) for one in wanted]  # which hold the only references
     cerebro = _cerebro(strategy, spec, feeds)
-    market.set_up(cerebro, lambda: _half_spreads(store, wanted, span))
-    _set_costs(cerebro, spec, costs, market)
+    set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span))
+    _set_costs(cerebro, spec, costs)
     sizing.set_up(cerebro)
     with importing_beside(strategy):
         recorder = _run(cerebro, strategy, min(len(feed.p.dataname) for feed in feeds))
     record = account_table(recorder, wanted, spec, compared)
     order_rows, fill_rows = recorder.orders(wanted)
     sizing.check_asked(recorder.strategy, strategy.name, len(order_rows))
-    manifest |= _further(recorder.strategy, market, aligned, order_rows)
+    manifest |= _further(recorder.strategy, brokerage, aligned, order_rows)
     trades = round_trips(fill_rows, record, spec.multiplier)
     drawn = Lines(plotted_lines(recorder.strategy, wanted) if lines else None)
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn)
@@ -101,11 +100,11 @@ def _cerebro(strategy: Strategy, spec: RunSpec, feeds: list[ArrowFeed]) -> Cereb
     return cerebro
 
 
-def _set_costs(cerebro: Cerebro, spec: RunSpec, costs: Costs, market: Market) -> None:
+def _set_costs(cerebro: Cerebro, spec: RunSpec, costs: Costs) -> None:
     cerebro.broker.setcash(spec.cash)
     traded = MonthlyVolume()
     for feed in cerebro.datas:
-        cerebro.broker.addcommissioninfo(market.model(costs, feed, traded), name=feed._name)
+        cerebro.broker.addcommissioninfo(commission_model(spec.brokerage, costs, feed, traded), name=feed._name)
     cerebro.addanalyzer(Recorder, _name="recorder")
 
 
@@ -125,12 +124,14 @@ def _half_spreads(store: Store, series: list[Series], span: Any) -> dict[str, tu
     return found
 
 
-def _further(strategy: Any, market: Market, aligned: dict[str, Any], orders: pa.Table) -> dict[str, Any]:
+def _further(strategy: Any, brokerage: Brokerage, aligned: dict[str, Any], orders: pa.Table) -> dict[str, Any]:
     """Return what the manifest says of market and alignment, and what the strategy leaves in its notes."""
     given, filled = (arrays.numbers(orders[name]) for name in ("created", "closed"))
     early = int(((filled <= given) & (arrays.numbers(orders["filled"]) != 0)).sum())
+    told_elsewhere = ("costs", "align", "size")
+    market = {name: value for name, value in brokerage.flat.items() if name not in told_elsewhere}
     found = {
-        "market": {**asdict(market), "filled_in_their_own_bar": early},
+        "market": {**market, "filled_in_their_own_bar": early},
         "aligned": aligned,
         "notes": _notes(strategy),
     }

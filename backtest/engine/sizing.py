@@ -9,7 +9,6 @@ from typing import Any
 import backtrader as bt
 import numpy as np
 
-from backtest import _arguments
 from backtest._suggest import did_you_mean
 from backtest.engine.account.commissions import number
 from backtest.errors import UsageError
@@ -108,19 +107,6 @@ def affordable(comminfo: Any, money: float, price: float) -> int:
 
 
 SIZERS = {"shares": Shares, "percent": Percent, "volatility": Volatility, "kelly": Kelly}
-
-
-def size_of(given: Any) -> str:
-    """
-    Return a size as `Sizing.parse` reads it; a whole number is so many shares or contracts an order.
-
-    Raises:
-        UsageError: it cannot be meant.
-    """
-    if given is None or isinstance(given, str):
-        return given or ""
-    example = 'write 100 for a hundred shares, or "percent:95" for a share of the account'
-    return f"shares:{_arguments.whole(given, 'size', 1, example)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,7 @@ def measure(result: RunRecord, risk_free: float | pd.Series | None = None) -> St
 def _conditions(result: RunRecord) -> str:
     """Return what was asked of the market, and what the strategy took without asking."""
     early = result.manifest.get("market", {}).get("filled_in_their_own_bar", 0)
-    helped = bool(early) and result.spec.fills == "next-bar"
+    helped = bool(early) and result.spec.brokerage.fills == "next-bar"
     return f"{result.spec.conditions}{f', {early:,} orders filled in their own bar, unasked' if helped else ''}"
 
 

@@ -6,23 +6,21 @@ What it decided up to the cut must stay the same. `warm_up` runs it again from a
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from types import new_class
-from typing import Any
+from typing import Any, Unpack
 
 import backtrader as bt
 import numpy as np
 import pyarrow as pa
 
 from backtest import _arguments
-from backtest._suggest import there_are
 from backtest.api import RunResult, run
 from backtest.engine.feed import close_stamps
 from backtest.engine.strategy import load
@@ -30,7 +28,7 @@ from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
-from backtest.runs.spec import RunSpec
+from backtest.runs.spec import RunOptions, RunSpec, takes_run_options
 from backtest.store.manifest import Manifest
 from backtest.store.remote import store_of
 from backtest.store.store import Store
@@ -82,6 +80,7 @@ class WarmUp:
     compared: int  # decisions of the first run since the start
 
 
+@takes_run_options
 def look_ahead(
     strategy: str | Path | type[Any],
     series: Series | str | Iterable[Series | str],
@@ -93,7 +92,8 @@ def look_ahead(
     params: Mapping[str, Any] | None = None,
     cuts: int = CUTS,
     seed: int = 0,
-    **asked: Any,
+    pins: str | Path = "",
+    **asked: Unpack[RunOptions],
 ) -> list[Leak]:
     """
     Return the decisions that change when the future does, in order of time; none of an honest strategy.
@@ -105,12 +105,13 @@ def look_ahead(
     Args:
         cuts: how many; each is three runs.
         seed: of the noise, and of the cuts at bars without orders.
-        asked: what else `run` takes: cash, costs, ...
+        pins: a file that `backtest pin` made: the true bars must be those.
+        asked: the rest, from `cash` on, is as in `run`.
 
     Raises:
         UsageError, NoBars, StrategyError: as `run` does.
     """
-    trial = _trial(strategy, series, params, asked)
+    trial = _trial(strategy, series, params, pins, asked)
     cuts, seed = _arguments.whole(cuts, "cuts"), _arguments.seed_of(seed)
     bars, truth, result = trial.begin(store, asked_span(span, start, end))
     random = np.random.default_rng(seed)
@@ -130,16 +131,16 @@ def look_ahead_of(spec: RunSpec, store: Store | str | Path, cuts: int = CUTS, se
         UsageError: the run's strategy is no file, or the file is not there any more.
     """
     dates = [date.fromisoformat(text[:10]) if text else None for text in (spec.since, spec.until)]
-    names = ("cash", "costs", "risk_free", "align", "size", "volume_cap", "fills", "borrow", "cash_rate")
-    asked = {name: getattr(spec, name) for name in names}
-    if spec.slippage != "spread":  # the quotes of another future are not known
-        asked["slippage"] = spec.slippage
-    span = (dates[0], dates[1])
+    brokerage = spec.brokerage
+    if brokerage.slippage == "spread":  # the quotes of another future are not known
+        brokerage = replace(brokerage, slippage="")
     return look_ahead(
-        spec.strategy, spec.series, store=store, span=span, params=spec.params, cuts=cuts, seed=seed, **asked
-    )
+        spec.strategy, spec.series, store=store, span=(dates[0], dates[1]), params=spec.params, cuts=cuts, seed=seed,
+        cash=spec.cash, risk_free=spec.risk_free, brokerage=brokerage,
+    )  # fmt: skip
 
 
+@takes_run_options
 def warm_up(
     strategy: str | Path | type[Any],
     series: Series | str | Iterable[Series | str],
@@ -150,7 +151,8 @@ def warm_up(
     end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     skipped: float = 0.25,
-    **asked: Any,
+    pins: str | Path = "",
+    **asked: Unpack[RunOptions],
 ) -> WarmUp:
     """
     Return from when on a run that starts later decides the same.
@@ -160,7 +162,7 @@ def warm_up(
     Args:
         skipped: the share of the bars that the later run does not see.
     """
-    trial = _trial(strategy, series, params, asked)
+    trial = _trial(strategy, series, params, pins, asked)
     share = _arguments.number(skipped, "skipped", "write the share of the bars to skip, such as 0.25")
     if not 0 <= share < 1:
         _arguments.refuse("skipped", skipped, "write the share of the bars to skip, such as 0.25")
@@ -176,12 +178,9 @@ def warm_up(
     return WarmUp(trial.moment(begins), settled, len(different), len(first))
 
 
-def _trial(strategy: Any, series: Any, params: Any, asked: Mapping[str, Any]) -> _Trial:
+def _trial(strategy: Any, series: Any, params: Any, pins: Any, asked: Mapping[str, Any]) -> _Trial:
     given = _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
-    known = inspect.signature(run).parameters
-    if unknown := sorted(set(asked) - set(known)):
-        raise UsageError(f"a run cannot be asked for {', '.join(unknown)}; {there_are(unknown[0], known)}")
-    return _Trial(load(strategy).cls, tuple(several_series(series)), given, _for_decisions(dict(asked)))
+    return _Trial(load(strategy).cls, tuple(several_series(series)), given, pins, _for_decisions(asked))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +190,7 @@ class _Trial:
     strategy: type[Any]
     series: tuple[Series, ...]
     params: dict[str, Any]
+    pins: str | Path  # of the true bars
     asked: dict[str, Any]
 
     def begin(self, store: Store | str | Path, span: Any) -> tuple[dict[Series, pa.Table], list[Decision], RunResult]:
@@ -198,16 +198,15 @@ class _Trial:
         true = _Kept({}, store_of(store))
         decisions: list[Decision] = []
         strategy = _watched(self.strategy, decisions, self.moment)
-        result = run(strategy, self.series, store=true, span=span, params=self.params, **self.asked)
+        result = run(strategy, self.series, store=true, span=span, params=self.params, pins=self.pins, **self.asked)
         return true.tables, decisions, result
 
     def decide(self, bars: dict[Series, pa.Table]) -> list[Decision]:
         """Return what is decided on other bars: up to where it fails, if it fails there but not on the true ones."""
-        asked = {name: value for name, value in self.asked.items() if name != "pins"}  # which hold the true ones
         decisions: list[Decision] = []
         strategy = _watched(self.strategy, decisions, self.moment)
         with suppress(StrategyError, UsageError):  # it reads past the end; what it does not decide any more tells
-            run(strategy, self.series, store=_Kept(bars), params=self.params, **asked)
+            run(strategy, self.series, store=_Kept(bars), params=self.params, **self.asked)
         return decisions
 
     def moment(self, stamp: float) -> datetime:
@@ -338,7 +337,7 @@ def _by_time(decisions: list[Decision], last: datetime) -> dict[datetime, tuple[
     return {time: tuple(found) for time, found in groupby(known, key=lambda one: one.time)}
 
 
-def _for_decisions(asked: dict[str, Any]) -> dict[str, Any]:
+def _for_decisions(asked: Mapping[str, Any]) -> dict[str, Any]:
     # No strategy sees the benchmark, and nothing here is plotted.
     return {**{name: value for name, value in asked.items() if name != "benchmark"}, "lines": False}
 

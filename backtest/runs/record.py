@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,7 +19,7 @@ from backtest import _arguments
 from backtest.errors import BadStore, UsageError
 from backtest.market.series import Series
 from backtest.runs.lines import Lines, write_lines
-from backtest.runs.spec import RunSpec, json_text
+from backtest.runs.spec import RunSpec, json_text, spec_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,7 +136,7 @@ class RunRecord:
             UsageError: the folder cannot be written, or the run holds what JSON cannot.
         """
         folder = _arguments.path(folder, "folder")
-        spec = json_text({"format": FORMAT, **asdict(self.spec)})
+        spec = json_text({"format": FORMAT, **self.spec.flat})
         manifest = json_text(self.manifest)
         try:
             self._write(folder, spec, manifest)
@@ -177,7 +177,7 @@ class RunRecord:
                 raise BadStore(f"the run in {folder} has format {number}, not {FORMAT}; run it again")
             tables = [_read_table(folder / f"{name}.parquet") for name in _TABLES]
             lines = Lines(_read_table(folder / _LINES) if (folder / _LINES).exists() else None)
-            spec = RunSpec(series=tuple(record.pop("series")), **record)
+            spec = spec_of(record)
         except FileNotFoundError as error:
             raise BadStore(f"{folder} holds no run ({error.filename} is not there); see: backtest runs ls") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # Arrow's are among them

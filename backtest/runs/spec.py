@@ -1,13 +1,196 @@
-"""`RunSpec`: what a run is asked."""
+"""`RunSpec`: what a run is asked; `Brokerage`: what of that is about its broker and its market."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from backtest import _arguments
+from backtest._suggest import there_are
 from backtest.errors import UsageError
+
+if TYPE_CHECKING:
+    from backtest.market.series import Series
+
+
+def slippage_of(given: Any) -> str:
+    """
+    Return slippage as `Slippage.parse` reads it; a bare number is money a share, as in its spelling.
+
+    Raises:
+        UsageError: it cannot be meant.
+    """
+    if given is None or isinstance(given, str):
+        return given or ""
+    example = 'write "5bp" for five basis points of the price, or 0.01 for a cent a share'
+    return repr(_arguments.number(given, "slippage", example))
+
+
+def borrowing_of(given: Any) -> str:
+    """
+    Return the fee of borrowed shares as `Borrowing.parse` reads its rules; a number is the annual fee of all.
+
+    Raises:
+        UsageError: it cannot be meant.
+    """
+    if given is None or isinstance(given, str):
+        return given or ""
+    return repr(_arguments.number(given, "borrow", 'write 0.01 for 1 % a year, or "GME/1day=0.3"'))
+
+
+def size_of(given: Any) -> str:
+    """
+    Return a size as `Sizing.parse` reads it; a whole number is so many shares or contracts an order.
+
+    Raises:
+        UsageError: it cannot be meant.
+    """
+    if given is None or isinstance(given, str):
+        return given or ""
+    example = 'write 100 for a hundred shares, or "percent:95" for a share of the account'
+    return f"shares:{_arguments.whole(given, 'size', 1, example)}"
+
+
+def volume_cap_of(given: Any) -> float:
+    """
+    Return the largest share of a bar's volume that is traded.
+
+    Raises:
+        UsageError: it is no number.
+    """
+    return _arguments.number(given, "volume_cap", "write 0.1 for a tenth of each bar's volume")
+
+
+def cash_rate_of(given: Any) -> float:
+    """
+    Return the annual interest on idle cash.
+
+    Raises:
+        UsageError: it is no number.
+    """
+    return _arguments.number(given, "cash_rate", "write 0.02 for 2 % a year")
+
+
+def _volume_words(share: float) -> str:
+    return f"at most {share * 100:g} % of a bar's volume"
+
+
+def _fills_words(fills: str) -> str:
+    return "orders at the market filled at the close that they were decided by"
+
+
+def _interest_words(rate: float) -> str:
+    return f"interest on cash {rate * 100:g} % a year"
+
+
+def _option(default: Any, read: Callable[[Any], Any] | None = None, said: Callable[[Any], str] | None = None) -> Any:
+    """
+    Return a field of `Brokerage`.
+
+    Args:
+        read: returns the plain value of what a caller writes, or raises UsageError; else the engine checks it.
+        said: says in words what a value other than the default does; else its name and itself do.
+    """
+    return field(default=default, metadata={"read": read, "said": said})
+
+
+# A new option is a field here with its type in `BrokerageOptions`, and a row of `BrokerageWords` in `cli/options.py`;
+# what it does stands in `engine/`. While it has its default it changes no key, no name and no file of a run.
+@dataclass(frozen=True, slots=True)
+class Brokerage:
+    """
+    What a run's broker charges and pays, and how its market fills orders; one object, to be used again and again.
+
+    Each field is an argument of `run` and of all that runs a strategy; there the values are explained.
+    """
+
+    costs: str | Any = "ib-fixed"  # as `costs_of` reads it; in a spec always the name
+    slippage: str = _option("", slippage_of)  # as `Slippage.parse` reads it
+    volume_cap: float = _option(0.0, volume_cap_of, _volume_words)  # most of a bar's volume that is traded; 0: no cap
+    fills: str = _option("next-bar", None, _fills_words)
+    borrow: str = _option("", borrowing_of, "borrow fee {}".format)  # rules of `Borrowing.parse`, commas between
+    cash_rate: float = _option(0.0, cash_rate_of, _interest_words)  # interest on idle cash, a year
+    align: str = _option("as-is", None, "series aligned by {}".format)  # in ALIGNMENTS
+    size: str = _option("", size_of)  # as `Sizing.parse` reads it; "" where the strategy says how much
+
+    @property
+    def flat(self) -> dict[str, Any]:
+        """The values by name, as version 0.1.0 kept them in a spec; later fields only if they are not the default."""
+        return _counting(self, _BROKERAGE_OF_0_1_0)
+
+    @property
+    def conditions(self) -> str:
+        """The costs, and whatever of the market is not as it is by default, in words."""
+        values = [(one, getattr(self, one.name)) for one in fields(self)]
+        return ", ".join(_said(one, value) for one, value in values if one.name == "costs" or value != one.default)
+
+
+class BrokerageOptions(TypedDict, total=False):
+    """The fields of a `Brokerage` as keyword arguments, each as people write it."""
+
+    costs: str | float | Any
+    slippage: str | float
+    volume_cap: float | str
+    fills: str
+    borrow: str | float
+    cash_rate: float | str
+    align: str
+    size: str | int
+
+
+class RunOptions(BrokerageOptions, total=False):
+    """What a run is asked for beside its strategy, bars and parameters: the keyword arguments that are handed on."""
+
+    cash: float | str
+    benchmark: Series | str
+    risk_free: float | str
+    brokerage: Brokerage | None
+
+
+def _texts_of(kind: Any) -> dict[str, str]:
+    return {name: one.__forward_arg__ for name, one in kind.__annotations__.items()}
+
+
+_ACCOUNT = {"cash": 100_000.0, "benchmark": "", "risk_free": 0.0, "brokerage": None}
+_DEFAULTS = _ACCOUNT | {one.name: one.default for one in fields(Brokerage)}
+# Decorators of functions that take `**options: Unpack[BrokerageOptions]`, or `**asked: Unpack[RunOptions]`.
+takes_brokerage_options = _arguments.spelled_out(_texts_of(BrokerageOptions), _DEFAULTS)
+takes_run_options = _arguments.spelled_out({**dict.fromkeys(_ACCOUNT), **_texts_of(RunOptions)}, _DEFAULTS)
+
+
+def brokerage_of(given: Brokerage | None, options: Mapping[str, Any]) -> Brokerage:
+    """
+    Return what a caller asks of broker and market, by an object, by keyword arguments, or by both, with plain values.
+
+    Raises:
+        UsageError: a name is unknown, a field is set in both ways, or a value cannot be read.
+    """
+    example = 'write Brokerage(slippage="5bp"), or slippage="5bp" without it'
+    brokerage = Brokerage() if given is None else _arguments.instance(given, "brokerage", Brokerage, example)
+    known = {one.name: one for one in fields(brokerage)}
+    if unknown := sorted(set(options) - set(known)):
+        every = [*RunOptions.__annotations__, *(name for name in known if name not in RunOptions.__annotations__)]
+        raise UsageError(f"a run cannot be asked for {', '.join(unknown)}; {there_are(unknown[0], every)}")
+    set_before = [name for name in options if getattr(brokerage, name) != known[name].default]
+    if set_before:
+        raise UsageError(
+            f"{', '.join(set_before)} of the broker is given twice, by brokerage= and by its own name; leave out one"
+        )
+    values = {name: options.get(name, getattr(brokerage, name)) for name in known}
+    return replace(brokerage, **{name: _read(known[name], value) for name, value in values.items()})
+
+
+def _read(one: Field[Any], value: Any) -> Any:
+    read = one.metadata.get("read")
+    return read(value) if read else value
+
+
+def _said(one: Field[Any], value: Any) -> str:
+    said = one.metadata.get("said")
+    return str(said(value)) if said else f"{one.name} {value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,49 +208,44 @@ class RunSpec:
     until: str = ""
     params: dict[str, Any] = field(default_factory=dict)
     cash: float = 100_000.0
-    costs: str = "ib-fixed"
     benchmark: str = ""  # a series; "" for buy and hold of the run's own series
     risk_free: float = 0.0
     sessions_a_year: float = 252.0
-    align: str = "as-is"  # in ALIGNMENTS
-    size: str = ""  # as `Sizing.parse` reads it; "" where the strategy says how much
-    slippage: str = ""  # as `Slippage.parse` reads it
-    volume_cap: float = 0.0  # most of a bar's volume that is traded; 0 for no cap
-    fills: str = "next-bar"
-    borrow: str = ""  # rules as `Borrowing.parse` reads them, with commas between
-    cash_rate: float = 0.0  # interest on idle cash, a year
+    brokerage: Brokerage = field(default_factory=Brokerage)
+
+    @property
+    def flat(self) -> dict[str, Any]:
+        """
+        The values by name, the fields of the brokerage among them: how version 0.1.0 kept a spec, and how it is kept.
+
+        Fields that came after 0.1.0 are there only if they are not the default, so that 0.1.0 reads it too.
+        """
+        own = _counting(self, _SPEC_OF_0_1_0)
+        del own["brokerage"]
+        return {**own, **self.brokerage.flat}
 
     @property
     def key(self) -> str:
         """Ten hex digits that stand for this spec, the same on every machine."""
-        asked = {name: value for name, value in asdict(self).items() if value != _LATER.get(name)}
+        asked = {name: value for name, value in self.flat.items() if value != _LATER.get(name)}
         return hashlib.sha256(json_text(asked).encode()).hexdigest()[:10]
 
     @property
     def multiplier(self) -> float:
         """Money that a point of a contract is worth: of futures, or as a commission says; 1 for all else."""
-        start, end = self.costs.find("{"), self.costs.rfind("}") + 1  # a commission's parameters: see `costs.costs_of`
+        costs = self.brokerage.costs
+        start, end = costs.find("{"), costs.rfind("}") + 1  # a commission's parameters: see `costs.costs_of`
         try:
-            if self.costs.startswith("futures:"):
-                return float(self.costs.split(":")[2])
-            return float(json.loads(self.costs[start:end]).get("mult", 1.0)) if end else 1.0
+            if costs.startswith("futures:"):
+                return float(costs.split(":")[2])
+            return float(json.loads(costs[start:end]).get("mult", 1.0)) if end else 1.0
         except (ValueError, IndexError, TypeError, AttributeError) as error:
-            raise UsageError(f"the costs {self.costs!r} of the run cannot be read ({error}); run it again") from error
+            raise UsageError(f"the costs {costs!r} of the run cannot be read ({error}); run it again") from error
 
     @property
     def conditions(self) -> str:
         """The costs, and whatever of the market is not as it is by default, in words."""
-        said = [
-            f"costs {self.costs}",
-            self.slippage and f"slippage {self.slippage}",
-            self.volume_cap and f"at most {self.volume_cap * 100:g} % of a bar's volume",
-            self.fills != "next-bar" and "orders at the market filled at the close that they were decided by",
-            self.borrow and f"borrow fee {self.borrow}",
-            self.cash_rate and f"interest on cash {self.cash_rate * 100:g} % a year",
-            self.align != "as-is" and f"series aligned by {self.align}",
-            self.size and f"size {self.size}",
-        ]
-        return ", ".join(words for words in said if words)
+        return self.brokerage.conditions
 
     @property
     def name(self) -> str:
@@ -75,11 +253,36 @@ class RunSpec:
         return self.strategy.rpartition(":")[2]
 
 
-# Fields that came later do not count while they are as they were before: the names of older runs stay.
-_LATER = {
-    name: RunSpec.__dataclass_fields__[name].default
-    for name in ("align", "size", "slippage", "volume_cap", "fills", "borrow", "cash_rate")
-}
+def spec_of(flat: Mapping[str, Any]) -> RunSpec:
+    """
+    Return the spec of its flat form.
+
+    Raises:
+        TypeError, KeyError: it is none.
+    """
+    of_broker = {one.name for one in fields(Brokerage)}
+    brokerage = Brokerage(**{name: value for name, value in flat.items() if name in of_broker})
+    own = {name: value for name, value in flat.items() if name not in of_broker}
+    return RunSpec(**{**own, "series": tuple(own["series"])}, brokerage=brokerage)
+
+
+# Version 0.1.0 kept these whatever their values, and keyed trials by them; other fields came later.
+_BROKERAGE_OF_0_1_0 = ("costs", "slippage", "volume_cap", "fills", "borrow", "cash_rate", "align", "size")
+_SPEC_OF_0_1_0 = (
+    "strategy", "series", "since", "until", "params", "cash", "benchmark", "risk_free", "sessions_a_year", "brokerage"
+)  # fmt: skip
+# In the key of a run only the costs count whatever they are: the names of runs from before the others stay.
+_LATER = {one.name: one.default for one in fields(Brokerage) if one.name != "costs"}
+
+
+def _counting(thing: Brokerage | RunSpec, always: Iterable[str]) -> dict[str, Any]:
+    """Return the values of fields by name: those that always count, and of the rest those that are not the default."""
+    values = {one.name: (getattr(thing, one.name), _default(one)) for one in fields(thing)}
+    return {name: value for name, (value, default) in values.items() if name in always or value != default}
+
+
+def _default(one: Field[Any]) -> Any:
+    return one.default_factory() if callable(one.default_factory) else one.default
 
 
 def json_text(value: Any) -> str:

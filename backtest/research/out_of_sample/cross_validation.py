@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from backtest.research.search.grid import Condition, Grid, words_of
 from backtest.research.search.job import Job, Point, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of
 from backtest.research.search.trials import Trial, Trials
+from backtest.runs.spec import RunOptions, takes_run_options
 from backtest.store.store import Store
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class CrossValidation:
         return self.summary
 
 
+@takes_run_options
 def cross_validate(
     strategy: str | Path | type[Any],
     series: Series | str | Iterable[Series | str],
@@ -119,7 +121,7 @@ def cross_validate(
     end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     tell: Tell | None = None,
-    **asked: Any,
+    **asked: Unpack[RunOptions],
 ) -> CrossValidation:
     """
     Choose parameters on all but some groups of sessions and test them on those: combinatorial purged cross-validation.

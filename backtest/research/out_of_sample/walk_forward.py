@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -29,9 +29,10 @@ from backtest.research.out_of_sample.folds import session_count, walk_forward_fo
 from backtest.research.out_of_sample.window import Window
 from backtest.research.search import grid as grids
 from backtest.research.search.grid import Condition, Grid
-from backtest.research.search.job import Job, Point, asked_names, digest_of, job_of
+from backtest.research.search.job import Job, Point, digest_of, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of, ranked
 from backtest.research.search.trials import Trial, Trials
+from backtest.runs.spec import RunOptions, takes_run_options
 from backtest.store.store import Store
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ class WalkForward:
         return float(np.abs(np.diff(places)).mean() / (len(values) - 1)) if len(places) > 1 else 0.0
 
 
+@takes_run_options
 def walk_forward(
     strategy: str | Path | type[Any],
     series: Series | str | Iterable[Series | str],
@@ -177,7 +179,7 @@ def walk_forward(
     end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     tell: Tell | None = None,
-    **asked: Any,
+    **asked: Unpack[RunOptions],
 ) -> WalkForward:
     """
     Choose the best parameters in a window, run them in the next, and go on until the bars end.
@@ -237,8 +239,8 @@ def request_of(tried: Sweep | RunResult, grid: Grid, where: Condition | None) ->
         points = [{name: trial.params[name] for name in asked["grid"]} for trial in tried.trials]
     else:
         spec = tried.spec
-        known = {"strategy": spec.strategy}
-        known |= {one.name: getattr(spec, one.name) for one in fields(spec) if one.name in asked_names()}
+        account = {"cash": spec.cash, "benchmark": spec.benchmark, "risk_free": spec.risk_free}
+        known = {"strategy": spec.strategy, "brokerage": spec.brokerage, **account}
         series, since, until, params, points = list(spec.series), spec.since, spec.until, spec.params, [{}]
     if grid:
         params, points = {name: value for name, value in params.items() if name not in grid}, grids.points(grid, where)

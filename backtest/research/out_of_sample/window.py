@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cache
 from types import new_class
-from typing import Any
+from typing import Any, Unpack
 
 import backtrader as bt
 import numpy as np
@@ -25,6 +25,7 @@ from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
+from backtest.runs.spec import RunOptions
 from backtest.store.store import Store
 
 _begins: ContextVar[float] = ContextVar("begins")  # Backtrader's number; a bar that closes later is in the window
@@ -49,7 +50,7 @@ def run_window(
     store: Store,
     since: date | None = None,
     params: Mapping[str, Any] | None = None,
-    **asked: Any,
+    **asked: Unpack[RunOptions],
 ) -> RunResult:
     """
     Return a run that trades and is measured in the window only.
@@ -71,7 +72,7 @@ def run_window(
     try:
         gated: Any = _waiting(strategy)
         span = (since, window.last)
-        result = run(gated, wanted, store=store, span=span, params=params, **{**asked, "lines": False})
+        result = run(gated, wanted, store=store, span=span, params=params, lines=False, **asked)
     finally:
         _begins.reset(token)
     _check_orders(result, start, strategy)

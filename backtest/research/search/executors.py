@@ -153,14 +153,13 @@ def _end_with(parent: Any) -> None:
 
 
 def _check_sendable(job: Job) -> None:
-    for name, thing in job.objects.items():
-        try:
-            ForkingPickler.dumps(thing)
-        except Exception as error:  # what the object's own class raises, too
-            raise UsageError(
-                f"the {name} cannot be sent to other processes ({error}); write them as text, put their class into a "
-                "module, or sweep with one job"
-            ) from error
+    try:
+        ForkingPickler.dumps(job.brokerage.costs)
+    except Exception as error:  # what the object's own class raises, too
+        raise UsageError(
+            f"the costs cannot be sent to other processes ({error}); write them as text, put their class into a "
+            "module, or sweep with one job"
+        ) from error
     if not isinstance(job.strategy, type):
         return
     if job.strategy.__module__ == "__main__" or "<locals>" in job.strategy.__qualname__:

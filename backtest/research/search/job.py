@@ -6,21 +6,19 @@ import hashlib
 import inspect
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
 from importlib.metadata import version
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from backtest import _arguments
-from backtest._suggest import there_are
 from backtest.api import RunResult, check_asked, run
 from backtest.engine.account.commissions import check_told_apart
-from backtest.engine.execution import borrowing_of, slippage_of
 from backtest.engine.provenance import hashes, module_files
-from backtest.engine.sizing import size_of
 from backtest.engine.strategy import Strategy, load, parameters
 from backtest.errors import BrokenPin, StrategyError, UsageError
 from backtest.market import arrays
@@ -31,6 +29,7 @@ from backtest.market.span import Span, asked_span
 from backtest.metrics.table import METRICS
 from backtest.research.out_of_sample.window import Window, run_window
 from backtest.research.search.trials import Trial, key_of
+from backtest.runs.spec import Brokerage, BrokerageOptions, brokerage_of
 from backtest.store.remote import store_of
 from backtest.store.store import Store
 
@@ -62,10 +61,10 @@ class Job:
     since: date | None
     until: date | None
     params: dict[str, Any]  # those that are not swept
-    asked: dict[str, Any]  # what else `run` takes
+    asked: dict[str, Any]  # what else `run` takes, in numbers and texts: what the key of a trial is a hash of
+    brokerage: Brokerage  # of that, broker and market; the costs may be an object, of which `asked` has the name
     digests: dict[str, str]  # of the bars, by series
     case: str  # stands for all of the above but the store
-    objects: dict[str, Any] = field(default_factory=dict)  # in place of what `asked` has only the names of
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Job) and self.case == other.case
@@ -88,7 +87,11 @@ def job_of(
     end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     swept: Iterable[str] = (),
-    **asked: Any,
+    cash: float | str = 100_000.0,
+    benchmark: Series | str = "",
+    risk_free: float | str = 0.0,
+    brokerage: Brokerage | None = None,
+    **options: Unpack[BrokerageOptions],
 ) -> Job:
     """
     Return the job of a sweep: what is asked of each run, and what stands for the strategy and the bars.
@@ -101,7 +104,8 @@ def job_of(
         NoBars: the store lacks the bars.
     """
     found, wanted = load(strategy), several_series(series)
-    asked, objects = _asked(asked)
+    brokerage = brokerage_of(brokerage, options)
+    asked = _asked({"cash": cash, "benchmark": benchmark, "risk_free": risk_free}, brokerage, options)
     given, chosen = _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}'), set(swept)
     if not wanted:
         raise UsageError("no series to run on; name at least one, such as AAPL/1day")
@@ -116,7 +120,7 @@ def job_of(
         raise UsageError("trials are made on whole sessions; write span=('2020-01-02', '2024-03-28'), not a Span")
     since, until = sessions or (None, None)
     wanted = [opened.named(one) for one in wanted]
-    read = [*wanted, *map(opened.named, several_series(asked.get("benchmark") or []))]
+    read = [*wanted, *map(opened.named, several_series(asked["benchmark"] or []))]
     digests = {one.key: digest_of(opened, one, since, until)[0] for one in read}
     fixed = {name: value for name, value in all_params.items() if name not in chosen}
     kept = [
@@ -131,7 +135,7 @@ def job_of(
     case = hashlib.sha256(json.dumps([kept, asked], sort_keys=True, default=repr).encode()).hexdigest()[:16]
     where = strategy if isinstance(strategy, type) else _whole_path(found)
     return Job(
-        where, found.name, found.source, tuple(wanted), opened, since, until, fixed, asked, digests, case, objects
+        where, found.name, found.source, tuple(wanted), opened, since, until, fixed, asked, brokerage, digests, case
     )  # fmt: skip
 
 
@@ -154,23 +158,17 @@ def result_of(job: Job, point: Point, *, lines: bool = False) -> RunResult:
         BrokenPin: the bars, or the strategy, are not those of the job.
     """
     strategy, store = _bench(job)
-    loaded: Any = strategy
-    params, asked = job.params | point.params, job.asked | job.objects
+    params, account = job.params | point.params, {name: job.asked[name] for name in _ACCOUNT}
+    asked: dict[str, Any] = {"store": store, "params": params, "brokerage": job.brokerage, **account}
     if point.window is not None:
-        return run_window(strategy, job.series, point.window, store=store, since=job.since, params=params, **asked)
-    span = (job.since, job.until)
-    return run(loaded, job.series, store=store, span=span, params=params, lines=lines, **asked)
+        return run_window(strategy, job.series, point.window, since=job.since, **asked)
+    return run(strategy, job.series, span=(job.since, job.until), lines=lines, **asked)
 
 
 def digest_of(store: Store, series: Series, since: date | None, until: date | None) -> tuple[str, pa.Table]:
     """Return what stands for the bars of a span of sessions, and the bars."""
     bars = store.read(series, span_asked(series, (since, until)))
     return rows_digest(bars), bars
-
-
-def asked_names() -> set[str]:
-    """Return the names of what a run can be asked for beside strategy, series, bars and parameters."""
-    return set(_defaults())
 
 
 def _trial(job: Job, point: Point) -> Trial:
@@ -245,37 +243,28 @@ def _part(table: pa.Table, span: Span) -> pa.Table:
     return table.slice(int(first), int(last - first))
 
 
-def _defaults() -> dict[str, Any]:
-    known = inspect.signature(run).parameters.values()
-    others = ("store", "span", "start", "end", "params", "pins", "lines")
-    return {one.name: one.default for one in known if one.kind is one.KEYWORD_ONLY and one.name not in others}
-
-
-def _asked(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _asked(account: dict[str, Any], brokerage: Brokerage, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     Return all that a run is asked, what is left out by its default: that it was given makes no other trial.
 
-    It is told in texts and numbers, which the key of a trial is a hash of; objects that stand behind a text come apart.
+    It is told in texts and numbers, which the key of a trial is a hash of. Version 0.1.0 hashed a number as it was
+    given, a whole one as a whole one; its trials count, so these stay as they are.
     """
-    defaults = _defaults()
-    if unknown := set(given) - set(defaults):
-        raise UsageError(f"a run cannot be asked for {', '.join(sorted(unknown))}; {there_are(min(unknown), defaults)}")
-    asked = {**defaults, **given}
-    costs = check_asked(**{name: value for name, value in asked.items() if name != "benchmark"})
+    costs = check_asked(account["cash"], account["risk_free"], brokerage)
     check_told_apart(costs)
-    told = {name: read(asked[name]) for name, read in _READ.items() if not isinstance(asked[name], str)}
-    told |= {name: float(asked[name]) for name in _NUMBERS if isinstance(asked[name], str)}
-    objects = {} if isinstance(asked["costs"], str | int | float) else {"costs": asked["costs"]}
-    return {**asked, **told, "costs": costs.name}, objects
+    told = {name: float(account[name]) for name in ("cash", "risk_free")}
+    benchmark = account["benchmark"]
+    beside = benchmark if isinstance(benchmark, str) or not benchmark else series_of(benchmark).key
+    numbers = {name: value for name, value in {**account, **options}.items() if _is_number(name, value)}
+    return {"benchmark": beside, **told, **replace(brokerage, costs=costs.name).flat, **numbers}
 
 
+def _is_number(name: str, value: Any) -> bool:
+    return name in _NUMBERS and isinstance(value, Real)
+
+
+_ACCOUNT = ("cash", "benchmark", "risk_free")
 _NUMBERS = ("cash", "risk_free", "volume_cap", "cash_rate")
-_READ: dict[str, Callable[[Any], Any]] = {
-    "slippage": slippage_of,
-    "size": size_of,
-    "borrow": borrowing_of,
-    "benchmark": lambda given: series_of(given).key if given else "",
-}
 
 
 def _with_whole_path(store: Store | str | Path) -> Store:

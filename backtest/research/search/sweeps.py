@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from backtest.research.search.heatmap import draw_heat_map
 from backtest.research.search.job import Job, Point, job_of, result_of
 from backtest.research.search.optuna_search import guided_points
 from backtest.research.search.trials import Trial, Trials, read_json
+from backtest.runs.spec import RunOptions, takes_run_options
 from backtest.store.files import sync_folder, write_file
 from backtest.store.store import Store
 from backtest.validity.verdict import Verdict, verdict
@@ -64,6 +65,7 @@ class Progress:
 Tell = Callable[[Progress], None]
 
 
+@takes_run_options
 def sweep(
     strategy: str | Path | type[Any],
     series: Series | str | Iterable[Series | str],
@@ -84,7 +86,7 @@ def sweep(
     end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     tell: Tell | None = None,
-    **asked: Any,
+    **asked: Unpack[RunOptions],
 ) -> Sweep:
     """
     Run a strategy with each point of a grid, keep every trial in a folder, and return them.
@@ -109,7 +111,7 @@ def sweep(
         end: the last session, included.
         params: of the parameters that do not vary.
         tell: called with a `Progress` now and then.
-        asked: what else `run` takes: cash, costs, ...
+        asked: the rest, from `cash` on, is as in `run`.
 
     Raises:
         UsageError: an argument cannot be read, a name or a number is off, or nothing is left of the grid.
