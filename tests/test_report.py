@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -9,6 +10,7 @@ from backtest.api import RunResult
 from backtest.errors import UsageError
 from backtest.metrics.table import GROUPS, METRICS
 from backtest.report.run_page import page, write_report
+from backtest.runs.spec import Brokerage
 
 FILLS = [fill(0, 2, 10.0, 0.5), fill(2, -1, 16.0, 0.5)]
 HOSTILE = "<script>alert('1')</script>"
@@ -143,6 +145,17 @@ def test_a_run_without_trades_and_drawdowns_says_so():
 @pytest.mark.parametrize("seen", ["ab12", "cd34", "3,270", "2.4.6", "3.11.2", "fast = 5", AAPL])
 def test_the_page_shows_what_made_its_numbers(text, seen):
     assert seen in words(text)
+
+
+def test_the_page_shows_each_option_of_the_run_in_a_row_of_its_own(tmp_path):
+    spec = replace(result_of([1.0, 1.0]).spec, brokerage=Brokerage(slippage="5bp", volume_cap=0.1))
+    page = write_report(replace(result_of([1.0, 1.0]), spec=spec), tmp_path).read_text("utf-8")
+
+    asked = re.search(r"What was asked.*?</table>", page, re.DOTALL)[0]
+    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", asked)
+    assert cells[cells.index("slippage") + 1] == "5bp"
+    assert cells[cells.index("volume cap") + 1] == "0.1"
+    assert "brokerage" not in asked
 
 
 def test_every_picture_has_its_words(text, result):

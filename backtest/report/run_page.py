@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -353,7 +352,7 @@ def _metric_row(result: Measured, name: str, held: dict[str, str]) -> dict[str, 
 
 
 def _asked(result: Measured) -> dict[str, Any]:
-    rows = [(label.replace("_", " "), _word(value)) for label, value in asdict(result.spec).items() if value != ""]
+    rows = [(label.replace("_", " "), _word(value)) for label, value in result.spec.flat.items() if value != ""]
     return {"title": "What was asked", "head": [], "rows": rows}
 
 
