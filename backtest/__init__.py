@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from backtest.sources.base import Source
     from backtest.sources.connect import connect
     from backtest.store.publishing import publish
-    from backtest.store.remote import open_store
-    from backtest.store.store import Store
+    from backtest.store.store import Store, open_store
     from backtest.validity.comparison import compare
     from backtest.validity.regimes import regimes
 
@@ -41,7 +40,7 @@ _HOMES = {
     "Series": "market.series",
     "Span": "market.span",
     "Store": "store.store",
-    "open_store": "store.remote",
+    "open_store": "store.store",
     "publish": "store.publishing",
     "Source": "sources.base",
     "connect": "sources.connect",

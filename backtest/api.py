@@ -17,8 +17,8 @@ from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
 from backtest.metrics.measurement import Measured
 from backtest.runs.spec import Brokerage, BrokerageOptions, RunSpec, brokerage_of, takes_brokerage_options
-from backtest.store.remote import store_of
-from backtest.store.store import Store
+from backtest.store.reader import Reader
+from backtest.store.store import store_of
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -84,7 +84,7 @@ def run(
     strategy: str | Path | type[Any] | Strategy,
     series: Series | str | Iterable[Series | str],
     *,
-    store: Store | str | Path,
+    store: Reader | str | Path,
     span: Span | Sequence[date | str | None] | None = None,
     start: date | str | None = None,
     end: date | str | None = None,
@@ -106,7 +106,7 @@ def run(
     Args:
         strategy: a `bt.Strategy` class, or "file.py:Name".
         series: one series or several, or their spellings; the first one is the strategy's `data`.
-        store: a store, or its folder or URL.
+        store: a store, or its folder or URL; or any other `Reader` of bars.
         span: a `Span` of stamps, or a pair of sessions, both included, each a date or "2020-01-02"; all bars if not
             given.
         start: the first session, in the place of a span.

@@ -20,6 +20,7 @@ from backtest.market.span import Span
 from backtest.store import pins
 from backtest.store.manifest import Segment
 from backtest.store.manifest_json import to_bytes
+from backtest.store.reader import CachedReader
 from backtest.store.store import Store
 
 AAPL = Series.parse("AAPL/5mins")
@@ -59,19 +60,19 @@ def a_bar(store, month="2024-02"):
     return bars["time"][9].as_py(), bars["close"][9].as_py()
 
 
-class Cut(Store):
-    """A store whose manifest cuts the bars of a series into so many segments of equal length."""
+class Cut(CachedReader):
+    """A reader whose manifest cuts the bars of a series into so many segments of equal length."""
 
-    def __init__(self, root, pieces):
-        super().__init__(root)
+    def __init__(self, store, pieces):
+        super().__init__(store)
         self.pieces = pieces
 
-    def manifest_or_empty(self, series):
+    def manifest(self, series):
         bars = self.read(series)
         rows = -(-len(bars) // self.pieces)
         parts = [bars.slice(n, rows) for n in range(0, len(bars), rows)]
         segments = tuple(segment(f"part{len(part)}", part) for part in parts)
-        return replace(super().manifest_or_empty(series), segments=segments)
+        return replace(super().manifest(series), segments=segments)
 
 
 def segment(name, bars, data=b""):
@@ -172,7 +173,7 @@ def test_a_pin_holds_when_the_files_are_compressed_in_another_way(store, parquet
 
 @pytest.mark.parametrize("pieces", [1, 2, 3, 60, 61])
 def test_a_pin_holds_whatever_the_cut_into_segments(quarter, pieces):
-    pin, cut = pins.take(quarter, AAPL), Cut(quarter.root, pieces)
+    pin, cut = pins.take(quarter, AAPL), Cut(quarter, pieces)
 
     assert len(cut.manifest(AAPL).segments) == pieces
     assert pins.take(cut, AAPL) == pin
@@ -180,7 +181,7 @@ def test_a_pin_holds_whatever_the_cut_into_segments(quarter, pieces):
 
 
 def test_a_pin_of_daily_bars_in_one_file_is_that_of_many_files(sample):
-    assert pins.take(Cut(sample.root, 7), DAILY) == pins.take(sample, DAILY)
+    assert pins.take(Cut(sample, 7), DAILY) == pins.take(sample, DAILY)
 
 
 def test_whole_months_are_told_from_the_manifest_alone(store):

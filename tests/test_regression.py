@@ -34,7 +34,8 @@ from backtest.engine.account.commissions import COSTS
 from backtest.errors import UsageError
 from backtest.market.calendars import span_of_sessions
 from backtest.market.span import Span
-from backtest.store.store import Store
+from backtest.store.publishing import publish
+from backtest.store.store import Store, open_store
 
 # Invested where the close is above a round number that bars do reach.
 LEVEL = """
@@ -124,6 +125,18 @@ def test_other_bars_that_no_revision_kept_are_named_by_month_and_as_all_that_is_
 
     assert causes(judgement) == {"data": LIKELY}
     assert told(judgement, "data").startswith("AAPL/1day has other bars in 2003-06; ")
+
+
+def test_other_bars_at_a_url_are_named_with_the_url(scene, tmp_path):
+    old = replace(baseline(scene), months=month_digests(scene.spec, scene.store))
+    other = Store(tmp_path / "other")
+    other.write(AAPL, YEARS, other_bars(scene.store, gone="2003-06-17"))
+    url = f"file://{tmp_path}/published"
+    publish(other, url)
+
+    judgement = check(old, "cross", replace(scene, store=open_store(url)))
+
+    assert told(judgement, "data").endswith("/published has the old ones")
 
 
 def test_bars_that_were_appended_since_are_the_cause_and_the_first_is_named(scene, sample):

@@ -15,6 +15,7 @@ from bucket import KEY, SECRET, Bucket
 from judge import complaints
 from market import minute_bars, store_with
 
+from backtest.downloads.downloader import download, plan_download
 from backtest.errors import BadStore, Conflict, DamagedStore, NoBars, NoConnection, UsageError
 from backtest.market.bars import schema
 from backtest.market.calendars import span_of_sessions
@@ -23,8 +24,7 @@ from backtest.market.span import Span
 from backtest.store import pins
 from backtest.store.manifest_json import of_bytes, to_bytes
 from backtest.store.publishing import Published, publish
-from backtest.store.remote import open_folder, open_store
-from backtest.store.store import Store
+from backtest.store.store import Store, open_folder, open_store
 
 AAPL = Series.parse("AAPL/5mins")
 BRK = Series.parse("BRK B/1day")
@@ -522,18 +522,13 @@ def test_unknown_series_and_spans_have_no_bars(store, bucket):
 
 def test_nothing_is_written_through_a_url(store, bucket):
     publish(store, bucket.url())
-    there, before, span = (
-        open_store(bucket.url()),
-        dict(bucket.objects),
-        span_of_sessions(AAPL, *[date(2024, 3, 4)] * 2),
-    )
+    there, before = open_store(bucket.url()), dict(bucket.objects)
+    asked = {"start": "2024-03-04", "end": "2024-03-04"}
 
     for attempt in (
-        lambda: there.write(AAPL, span, schema().empty_table()),
-        lambda: there.quarantine(AAPL, span, schema().empty_table(), "why"),
-        lambda: there.drop(AAPL),
-        lambda: there.prune(AAPL),
-        lambda: there.staging(),
+        lambda: download(there, "emulator:nowhere", BRK, **asked),
+        lambda: plan_download(there, "emulator:nowhere", BRK, **asked),
+        lambda: publish(there, bucket.url("elsewhere")),
         lambda: open_folder(bucket.url()),
     ):
         with pytest.raises(UsageError, match="only read"):

@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import sweeps
 from bucket import KEY, SECRET, Bucket
+from market import store_with
 
 from backtest.api import run
 from backtest.cli.app import main
 from backtest.errors import BadStore, BrokenPin, DamagedStore, StrategyError, UsageError
+from backtest.market.calendars import span_asked
+from backtest.market.series import Series
 from backtest.metrics.account import sample as account_of
 from backtest.metrics.sharpe_tests import probabilistic_sharpe
 from backtest.research.search.heatmap import medians
@@ -193,6 +196,35 @@ def test_a_strategy_that_other_processes_cannot_find_is_refused(sample, tmp_path
 
     with pytest.raises(UsageError, match="put it into a file"):
         swept(sample, tmp_path, {"n": [1, 2]}, strategy=Local, jobs=2)
+
+
+def test_a_trial_that_pays_the_spread_is_the_run_of_its_own(tmp_path):
+    asked = {"store": quoted(tmp_path), "slippage": "spread"}
+
+    found = sweep(SMA, "AAPL/1day", {"fast": [3], "slow": [8, 9]}, folder=tmp_path / "sweep", **asked)
+
+    alone = run(SMA, "AAPL/1day", params=found.best.params, **asked)
+    assert found.best_run.fills.equals(alone.fills)
+    assert len(alone.fills)
+
+
+def test_other_quotes_are_other_trials_where_the_spread_is_paid(tmp_path):
+    store, bid = quoted(tmp_path), Series.parse("AAPL/1day/BID")
+    words = ("", "spread")
+    before = [job_of(SMA, "AAPL/1day", store=store, swept=GRID, slippage=word).case for word in words]
+    bars = store.read(bid)
+    lower = bars.set_column(1, bars.schema.field("open"), bars["low"])
+    store.write(bid, span_asked(bid, (date(2024, 1, 2), date(2024, 6, 28))), lower, revise=True)
+
+    after = [job_of(SMA, "AAPL/1day", store=store, swept=GRID, slippage=word).case for word in words]
+
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, False]
+
+
+def quoted(folder):
+    """Return a store with bars of trades, bid and ask."""
+    every = [f"AAPL/1day{prices}" for prices in ("", "/BID", "/ASK")]
+    return store_with(folder / "bars", dict.fromkeys(every, ("2024-01-02", "2024-06-28")))
 
 
 def test_a_worker_with_another_strategy_or_other_bars_refuses(sample, tmp_path):

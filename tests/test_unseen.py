@@ -7,7 +7,7 @@ import pytest
 
 from backtest.api import run
 from backtest.cli.app import main
-from backtest.errors import StrategyError, UsageError
+from backtest.errors import NoBars, StrategyError, UsageError
 from backtest.market.bars import table_of
 from backtest.market.calendars import sessions
 from backtest.market.series import Series
@@ -50,6 +50,21 @@ def store_of(folder, closes):
 def market(tmp_path):
     (tmp_path / "holds.py").write_text(HOLDS)
     return store_of(tmp_path / "bars", CLOSES)
+
+
+def test_a_window_in_which_a_series_has_no_bar_yet_is_refused_by_the_name_of_the_series(tmp_path):
+    (tmp_path / "holds.py").write_text(HOLDS)
+    store, late = store_of(tmp_path / "bars", CLOSES), Series.parse("IBM/1day")
+    store.write(
+        late,
+        Span.of_dates(DAYS[50], DAYS[59]),
+        table_of(
+            [(datetime.combine(day, time(), UTC), 10.0, 10.0, 10.0, 10.0, 1e6, None, None) for day in DAYS[50:60]]
+        ),
+    )
+
+    with pytest.raises(NoBars, match=r"IBM/1day has no bar from .* begin where all series have bars"):
+        walk_forward(str(tmp_path / "holds.py"), [AAPL, late], SIDES, train=20, test=10, store=store)
 
 
 def forward(market, place, train=20, test=10, **more):

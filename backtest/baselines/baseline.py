@@ -37,7 +37,7 @@ from backtest.store.pins import take
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from backtest.store.store import Store
+    from backtest.store.reader import Reader
 
 FOLDER = "strategies/baselines"
 TOLERANCE = 1e-9  # relative: an accident of rounding is smaller, a cent in a million is larger
@@ -130,7 +130,7 @@ def compare(old: Baseline, new: Baseline) -> Difference:
     return Difference(tuple(_moved(old, new)), order, number, _first_equity(old, new))
 
 
-def month_digests(spec: RunSpec, store: Store) -> dict[str, dict[str, str]]:
+def month_digests(spec: RunSpec, store: Reader) -> dict[str, dict[str, str]]:
     """Return of each series that a run reads the first digits of each month's hash, twelve a year, "-" for no bar."""
     every = map(Series.parse, filter(None, (*spec.series, spec.benchmark)))
     return {series.key: _digests(store, series, span_of(series, spec)) for series in every}
@@ -240,7 +240,7 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _digests(store: Store, series: Series, span: Span | None) -> dict[str, str]:
+def _digests(store: Reader, series: Series, span: Span | None) -> dict[str, str]:
     months = take(store, series, span).months
     years = sorted({name[:4] for name in months})
     numbers = [f"{number:02}" for number in range(1, 13)]

@@ -25,6 +25,7 @@ from backtest.market.bars import COLUMNS, rows_digest
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.runs.spec import RunSpec
+from backtest.store.reader import Reader, manifest_or_empty
 from backtest.store.store import Store
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Scene:
     """All that a run needs: its spec, the store, the strategy as `api.run` takes it, and other costs if any."""
 
     spec: RunSpec
-    store: Store
+    store: Reader
     strategy: str | Path | type[Any]
     costs: Costs | None = None  # in place of those that the spec names
 
@@ -99,7 +100,7 @@ def _data(old: Baseline, new: Baseline, scene: Scene) -> Change | None:
 
 def _bars_of_then(scene: Scene, key: str, known: Mapping[str, Any]) -> pa.Table | None:
     """Return the bars that a manifest knows: of now without later ones, or from before a revision of the store."""
-    revisions = reversed(scene.store.revisions(Series.parse(key)))
+    revisions = reversed(manifest_or_empty(scene.store, key).revisions)
     candidates = (_kept(scene, key, known, number) for number in (None, *(one.number for one in revisions)))
     return next((bars for bars in candidates if bars is not None), None)
 
@@ -121,7 +122,7 @@ def _told_of_bars(old: Baseline, scene: Scene, key: str, before: pa.Table | None
     then, today = old.months.get(key, {}), month_digests(scene.spec, scene.store).get(key, {})
     months = [month for year in sorted({*then, *today}) for month in _months(year, then, today)]
     where = f"in {', '.join(_some(months))}" if months else "than those it was made of"
-    yield f"{series.short} has other bars {where}; no revision of {scene.store.root.name} has the old ones"
+    yield f"{series.short} has other bars {where}; no revision of {scene.store.name} has the old ones"
 
 
 def _months(year: str, then: Mapping[str, str], today: Mapping[str, str]) -> Iterator[str]:

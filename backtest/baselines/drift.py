@@ -20,7 +20,7 @@ from backtest.baselines.causes import VERDICTS, Cause, explain, repeat
 from backtest.baselines.changes import Change, Scene, changes
 from backtest.errors import BacktestError, DataError, UsageError
 from backtest.runs.spec import RunSpec
-from backtest.store.store import Store
+from backtest.store.reader import Reader
 
 SAME, MOVED, FAILED, ACCEPTED = "same", "moved", "failed", "accepted"
 
@@ -84,17 +84,17 @@ def judge(old: Baseline, name: str, scene: Scene, result: RunResult) -> Judgemen
     return Judgement(name, SAME, old, new, noted=tuple(noted))
 
 
-def check_kept(names: Iterable[str], folder: str | Path, store: Store) -> list[Judgement]:
+def check_kept(names: Iterable[str], folder: str | Path, store: Reader) -> list[Judgement]:
     """Check the baselines of a folder, all if none is named."""
     return [_of_file(path, store) for path in files(names, folder)]
 
 
-def accept_kept(names: Iterable[str], folder: str | Path, store: Store) -> list[Judgement]:
+def accept_kept(names: Iterable[str], folder: str | Path, store: Reader) -> list[Judgement]:
     """Run what the baselines of a folder are of, and keep what comes of it now; return what moved by that."""
     return [_accepted(path, store) for path in files(names, folder)]
 
 
-def keep(result: RunResult, path: str | Path, store: Store, tolerances: dict[str, float] | None = None) -> Baseline:
+def keep(result: RunResult, path: str | Path, store: Reader, tolerances: dict[str, float] | None = None) -> Baseline:
     """Write the baseline of a run, with the digests of its bars by month as far as the store still has them."""
     if tolerances is None:
         tolerances = load(path).tolerances if Path(path).exists() else {}
@@ -103,7 +103,7 @@ def keep(result: RunResult, path: str | Path, store: Store, tolerances: dict[str
     return baseline
 
 
-def save_runs(results: Sequence[RunResult], folder: str | Path, store: Store, name: str = "") -> list[Path]:
+def save_runs(results: Sequence[RunResult], folder: str | Path, store: Reader, name: str = "") -> list[Path]:
     """
     Make baselines of kept runs, named after the files of their strategies.
 
@@ -131,7 +131,7 @@ def path_of(name: str, folder: str | Path) -> Path:
     return Path(folder) / f"{name}.json"
 
 
-def reproduce(result: RunResult, name: str, store: Store, strategy: str = "") -> Judgement:
+def reproduce(result: RunResult, name: str, store: Reader, strategy: str = "") -> Judgement:
     """Run a kept run again, and return whether the result is equal, and if not, why."""
     old = Baseline.of(result)
     return check(old, name, Scene(result.spec, store, strategy or result.spec.strategy))
@@ -174,12 +174,12 @@ def markdown(judgements: Sequence[Judgement]) -> str:
 # --- files of baselines
 
 
-def _of_file(path: Path, store: Store) -> Judgement:
+def _of_file(path: Path, store: Reader) -> Judgement:
     old = load(path)
     return check(old, path.stem, Scene(old.spec, store, old.spec.strategy))
 
 
-def _accepted(path: Path, store: Store) -> Judgement:
+def _accepted(path: Path, store: Reader) -> Judgement:
     old = load(path)
     result = repeat(Scene(old.spec, store, old.spec.strategy))
     new = keep(result, path, store, old.tolerances)
@@ -198,7 +198,7 @@ def _refuse_another(spec: RunSpec, path: Path) -> None:
         )
 
 
-def _months(result: RunResult, store: Store) -> dict[str, dict[str, str]]:
+def _months(result: RunResult, store: Reader) -> dict[str, dict[str, str]]:
     try:
         return month_digests(result.spec, store)
     except DataError:

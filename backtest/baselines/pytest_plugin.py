@@ -9,7 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     from backtest.api import RunResult
-    from backtest.store.store import Store
+    from backtest.store.reader import Reader
 
 # Nothing of this package or of others is imported before a test asks for the fixture: every start of pytest comes here.
 _ACCEPTED = "backtest_accepted"  # a property of the test, which comes through from other processes
@@ -81,7 +81,7 @@ class BacktestRegression:
         from backtest.api import run
         from backtest.baselines.drift import default_name, keep, path_of
         from backtest.engine.strategy import load
-        from backtest.store.remote import open_store
+        from backtest.store.store import open_store
 
         place = store or self._config.getoption("--backtest-store") or self._config.getini("backtest_store")
         opened = open_store(place if "://" in str(place) else self._path(place))
@@ -117,7 +117,7 @@ class BacktestRegression:
         path = self._path(file)
         return f"{path}{mark}{cls}" if path.is_file() else strategy
 
-    def _compared(self, result: RunResult, path: Path, strategy: Any, store: Store) -> str:
+    def _compared(self, result: RunResult, path: Path, strategy: Any, store: Reader) -> str:
         from backtest.baselines.baseline import load
         from backtest.baselines.changes import Scene
         from backtest.baselines.drift import judge

@@ -50,7 +50,7 @@ def baseline(
     from backtest.baselines.drift import accept_kept, check_kept, save_runs
     from backtest.baselines.drift import markdown as summary
     from backtest.runs.kept import locate
-    from backtest.store.remote import open_store
+    from backtest.store.store import open_store
 
     target = open_store(store)
     if action is BaselineAction.save:
@@ -84,7 +84,7 @@ def reproduce(
     from backtest.api import RunResult
     from backtest.baselines.drift import reproduce as run_again
     from backtest.runs.kept import locate
-    from backtest.store.remote import open_store
+    from backtest.store.store import open_store
 
     result = RunResult.load(locate(RUNS, run_name))
     judgement = run_again(result, result.run, open_store(store), strategy)

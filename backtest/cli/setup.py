@@ -126,7 +126,7 @@ def emulator(
     """
     from backtest.emulator.faults import Faults
     from backtest.emulator.server import Gateway
-    from backtest.store.remote import open_folder
+    from backtest.store.store import open_folder
 
     served_store, stopped = open_folder(store), _signalled()
     with (

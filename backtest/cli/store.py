@@ -57,7 +57,7 @@ def download(
     from backtest.downloads.downloader import download as fill
     from backtest.downloads.downloader import plan_download
     from backtest.sources.connect import connect
-    from backtest.store.remote import open_folder
+    from backtest.store.store import open_folder
 
     start_logging(log_format)
     wanted, target = series_of(series), open_folder(store, context.obj)
@@ -99,7 +99,7 @@ def import_(
     """
     from backtest.market.checks import check_answer
     from backtest.sources.files import bars_of, span_of
-    from backtest.store.remote import open_folder
+    from backtest.store.store import open_folder
 
     one, target = one_series_of(series), open_folder(store, context.obj)
     bars, mapping = bars_of(file, one, tz or None)
@@ -135,7 +135,7 @@ def export(
     """
     from backtest.market.calendars import span_of_sessions
     from backtest.sources.files import write_file
-    from backtest.store.remote import open_store
+    from backtest.store.store import open_store
 
     one = one_series_of(series)
     first, last = date_of(since, "--since"), date_of(until, "--until")
@@ -156,7 +156,7 @@ def ls(
     Example: backtest ls --store data/sample
     """
     from backtest.store.audit.listing import list_series
-    from backtest.store.remote import open_store
+    from backtest.store.store import open_store
 
     entries = list_series(open_store(store), series_of(series or []))
     if entries or as_json:
@@ -216,7 +216,7 @@ def prune(
 
     Example: backtest prune AAPL/1day --keep 2
     """
-    from backtest.store.remote import open_folder
+    from backtest.store.store import open_folder
 
     opened, freed = open_folder(store), {}
     for one in map(opened.named, series_of(series)):
@@ -246,7 +246,7 @@ def pin(
     Example: backtest pin AAPL/1day --store data/sample --lock data.lock
     """
     from backtest.store import pins
-    from backtest.store.remote import open_store
+    from backtest.store.store import open_store
 
     target, named, dates = (
         open_store(store),
@@ -281,7 +281,7 @@ def publish(
     Example: backtest publish s3://bucket/bars --store data/sample
     """
     from backtest.store.publishing import publish as send
-    from backtest.store.remote import open_folder
+    from backtest.store.store import open_folder
 
     done = send(open_folder(store), url, series_of(series or []), tell=lambda one: None if as_json else give(str(one)))
     if as_json:

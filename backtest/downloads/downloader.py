@@ -28,8 +28,7 @@ from backtest.market.series import Series, refuse_made, several_series
 from backtest.market.span import Sessions, Span, asked_span
 from backtest.sources.base import Source, expected_bars
 from backtest.sources.connect import connect
-from backtest.store.remote import open_folder
-from backtest.store.store import Store
+from backtest.store.store import Store, open_folder
 
 _MONTH = len("YYYYMM")
 _WORKERS = 8  # series at once; how many requests are in flight is the source's business

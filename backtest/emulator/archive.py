@@ -39,11 +39,13 @@ from backtest.market.calendars import Session
 from backtest.market.ib_limits import LONGEST, NEVER_SHOWN, OPEN_ENDED
 from backtest.market.series import PRICES, BarSize, ContractDetails, Instrument, Series
 from backtest.market.span import Span
+from backtest.store.manifest import Manifest
+from backtest.store.reader import manifest_or_empty
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from backtest.store.store import Store
+    from backtest.store.reader import Reader
 
 _SIZES = {
     label: BarSize.parse(label)
@@ -92,10 +94,10 @@ class Archive:
         shut: days without a session which the calendars do not know of.
     """
 
-    def __init__(self, store: Store, shut: Collection[date] = ()) -> None:
+    def __init__(self, store: Reader, shut: Collection[date] = ()) -> None:
         self._store, self._shut = store, shut
-        self._known: dict[Instrument, ContractDetails | None] = {}
-        self._known_at = -1
+        self._stored: frozenset[Series] = frozenset()
+        self._listed: list[Listing] = []  # of what is stored
 
     # --- contracts
 
@@ -108,7 +110,7 @@ class Archive:
         """
         found = self._fitting(query, now)
         if not found:
-            self._known_at = -1  # a contract number may have been stored since
+            self._list(self._store.series())  # a contract number may have been stored since
             found = self._fitting(query, now)
         if not found:
             raise Refused("No security definition has been found for the request", 200)
@@ -130,21 +132,23 @@ class Archive:
         return [listing for listing in found if query.include_expired or not expired(listing, now)]
 
     def _listings(self) -> list[Listing]:
-        changed = self._store.root.stat().st_mtime_ns if self._store.root.exists() else 0
-        if changed != self._known_at:
-            self._known, self._known_at = self._instruments(), changed
-        return [listing_of(instrument, facts) for instrument, facts in self._known.items()]
+        """Return a listing of each instrument that is stored by now."""
+        stored = self._store.series()
+        if self._stored != frozenset(stored):
+            self._list(stored)
+        return self._listed
 
-    def _instruments(self) -> dict[Instrument, ContractDetails | None]:
+    def _list(self, stored: list[Series]) -> None:
         known: dict[Instrument, ContractDetails | None] = {}
-        for series in self._store.series():
-            known[series.instrument] = known.get(series.instrument) or self._store.manifest_or_empty(series).contract
-        return known
+        for series in stored:
+            known[series.instrument] = known.get(series.instrument) or manifest_or_empty(self._store, series).contract
+        self._listed = [listing_of(instrument, facts) for instrument, facts in known.items()]
+        self._stored = frozenset(stored)
 
     def _spellings(self, listing: Listing) -> list[Listing]:
         """Return the listings of the same contract on the same exchange, stored under whatever spelling."""
         same = listing.facts.con_id, listing.instrument.exchange
-        return [one for one in self._listings() if (one.facts.con_id, one.instrument.exchange) == same]
+        return [one for one in self._listed if (one.facts.con_id, one.instrument.exchange) == same]
 
     def _the_listing(self, query: ContractQuery, now: datetime) -> Listing:
         if not query.exchange:
@@ -218,7 +222,7 @@ class Archive:
         return min(firsts)
 
     def _first(self, series: Series) -> datetime | None:
-        segments = self._store.manifest_or_empty(series).segments
+        segments = self._manifest(series).segments
         return datetime.fromisoformat(segments[0].first) if segments else None
 
     def _bars(self, wanted: Series, listing: Listing, window: Span | None) -> pa.Table:
@@ -235,7 +239,7 @@ class Archive:
         for size in dict.fromkeys(reversed(_SIZES.values())):
             for rth in aggregation.hours_of(size, wanted) if aggregation.divides(size, wanted.size) else ():
                 source = replace(wanted, size=size, regular_hours=rth)
-                if self._store.manifest_or_empty(source).rows:
+                if self._manifest(source).rows:
                     yield source
 
     def _from(self, source: Series, wanted: Series, listing: Listing, window: Span) -> pa.Table:
@@ -249,11 +253,15 @@ class Archive:
         return aggregation.finished(bars, wanted, zone, window.end)
 
     def _built(self, source: Series, wished: list[Bucket]) -> pa.Table:
-        coverage = self._store.manifest_or_empty(source).coverage
+        coverage = self._manifest(source).coverage
         whole = [bucket for bucket in wished if not bucket.span.minus(coverage)]
         if not whole:
             return schema().empty_table()
         return aggregation.merged(self._read(source, Span(whole[0].span.start, whole[-1].span.end)), whole)
+
+    def _manifest(self, series: Series) -> Manifest:
+        """Return what is known of a series; most of those that bars could be made from are not stored."""
+        return manifest_or_empty(self._store, series) if series in self._stored else Manifest(series.key)
 
     def _read(self, series: Series, span: Span) -> pa.Table:
         try:

@@ -23,7 +23,7 @@ from backtest.emulator.limiter import Limiter
 from backtest.errors import UsageError
 
 if TYPE_CHECKING:
-    from backtest.store.store import Store
+    from backtest.store.reader import Reader
 
 
 class Gateway:
@@ -42,7 +42,7 @@ class Gateway:
 
     def __init__(
         self,
-        store: Store,
+        store: Reader,
         *,
         port: int = 0,
         pacing: str = "strict",

@@ -20,7 +20,7 @@ from backtest.engine.strategy import Strategy
 from backtest.market import arrays
 from backtest.market.bars import rows_digest
 from backtest.market.series import Series
-from backtest.store.store import Store
+from backtest.store.reader import Reader
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,7 +34,7 @@ _SECONDS = 10  # that git may take, such as on a disk behind a network
 
 
 def describe(
-    strategy: Strategy, spec: RunSpec, bars: Mapping[Series, pa.Table], store: Store, costs: Costs
+    strategy: Strategy, spec: RunSpec, bars: Mapping[Series, pa.Table], store: Reader, costs: Costs
 ) -> dict[str, Any]:
     """Return the manifest of a run as JSON values; what there is nothing to say of is left out."""
     home, modules = source_file(strategy), module_files(strategy)
@@ -105,8 +105,8 @@ def _moment(time: pa.ChunkedArray) -> str:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(arrays.numbers(time)[0]))).isoformat()
 
 
-def _stored(store: Store, series: Series) -> dict[str, Any]:
-    manifest = store.manifest_or_empty(series)
+def _stored(store: Reader, series: Series) -> dict[str, Any]:
+    manifest = store.manifest(series)
     revision = manifest.pruned + len(manifest.revisions)
     return {"revision": revision, "answered": "; ".join(map(str, manifest.coverage))}
 

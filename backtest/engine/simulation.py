@@ -29,7 +29,7 @@ from backtest.runs.lines import Lines
 from backtest.runs.record import RunRecord
 from backtest.runs.round_trips import round_trips
 from backtest.runs.spec import Brokerage, RunSpec
-from backtest.store.store import Store
+from backtest.store.reader import Reader
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def simulate(
     strategy: Strategy,
     spec: RunSpec,
-    store: Store,
+    store: Reader,
     span: Span | Sessions | None,
     costs: Costs,
     lines: bool = True,
@@ -108,14 +108,16 @@ def _set_costs(cerebro: Cerebro, spec: RunSpec, costs: Costs) -> None:
     cerebro.addanalyzer(Recorder, _name="recorder")
 
 
-def _half_spreads(store: Store, series: list[Series], span: Any) -> dict[str, tuple[list[float], list[float]]]:
+def quotes_of(series: Series) -> tuple[Series, Series]:
+    """Return the bars of bid and of ask that slippage by the spread reads beside a series."""
+    return replace(series, prices="BID"), replace(series, prices="ASK")
+
+
+def _half_spreads(store: Reader, series: list[Series], span: Any) -> dict[str, tuple[list[float], list[float]]]:
     """Return half of ask less bid at each bar's open, from the stored bars of quotes."""
     found = {}
     for one in series:
-        bid, ask = (
-            store.read(quotes, span_asked(quotes, span))
-            for quotes in (replace(one, prices="BID"), replace(one, prices="ASK"))
-        )
+        bid, ask = (store.read(quotes, span_asked(quotes, span)) for quotes in quotes_of(one))
         _, of_bid, of_ask = np.intersect1d(
             arrays.numbers(bid["time"]), arrays.numbers(ask["time"]), return_indices=True
         )

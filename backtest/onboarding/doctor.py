@@ -24,8 +24,7 @@ from backtest.sources.base import Patience, Source
 from backtest.sources.connect import connect
 from backtest.sources.ib.session import PORTS
 from backtest.sources.ib.source import IbSource
-from backtest.store.remote import open_folder
-from backtest.store.store import Store
+from backtest.store.store import Store, open_folder
 
 if TYPE_CHECKING:
     from backtest.store.manifest import Manifest

@@ -24,14 +24,16 @@ from backtest import _arguments
 from backtest.api import RunResult, run
 from backtest.engine.feed import close_stamps
 from backtest.engine.strategy import load
-from backtest.errors import StrategyError, UsageError
+from backtest.errors import NoBars, StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
 from backtest.runs.spec import RunOptions, RunSpec, takes_run_options
 from backtest.store.manifest import Manifest
-from backtest.store.remote import store_of
-from backtest.store.store import Store
+from backtest.store.reader import CachedReader, Reader
+from backtest.store.segments import segment_of
+from backtest.store.store import store_of
+from backtest.store.tables import between, by_period
 
 CUTS = 12
 
@@ -85,7 +87,7 @@ def look_ahead(
     strategy: str | Path | type[Any],
     series: Series | str | Iterable[Series | str],
     *,
-    store: Store | str | Path,
+    store: Reader | str | Path,
     span: Span | Sequence[date | str | None] | None = None,
     start: date | str | None = None,
     end: date | str | None = None,
@@ -111,9 +113,9 @@ def look_ahead(
     Raises:
         UsageError, NoBars, StrategyError: as `run` does.
     """
-    trial = _trial(strategy, series, params, pins, asked)
+    trial = _trial(strategy, series, store, params, pins, asked)
     cuts, seed = _arguments.whole(cuts, "cuts"), _arguments.seed_of(seed)
-    bars, truth, result = trial.begin(store, asked_span(span, start, end))
+    bars, truth, result = trial.begin(asked_span(span, start, end))
     random = np.random.default_rng(seed)
     leaks = list(_filled_too_early(result))
     for stamp in _cuts(bars, trial, truth, cuts, random):
@@ -123,7 +125,7 @@ def look_ahead(
     return sorted(firsts.values(), key=lambda leak: leak.time)
 
 
-def look_ahead_of(spec: RunSpec, store: Store | str | Path, cuts: int = CUTS, seed: int = 0) -> list[Leak]:
+def look_ahead_of(spec: RunSpec, store: Reader | str | Path, cuts: int = CUTS, seed: int = 0) -> list[Leak]:
     """
     Return what `look_ahead` finds of a run as it was asked, on the bars of a store.
 
@@ -145,7 +147,7 @@ def warm_up(
     strategy: str | Path | type[Any],
     series: Series | str | Iterable[Series | str],
     *,
-    store: Store | str | Path,
+    store: Reader | str | Path,
     span: Span | Sequence[date | str | None] | None = None,
     start: date | str | None = None,
     end: date | str | None = None,
@@ -162,11 +164,11 @@ def warm_up(
     Args:
         skipped: the share of the bars that the later run does not see.
     """
-    trial = _trial(strategy, series, params, pins, asked)
+    trial = _trial(strategy, series, store, params, pins, asked)
     share = _arguments.number(skipped, "skipped", "write the share of the bars to skip, such as 0.25")
     if not 0 <= share < 1:
         _arguments.refuse("skipped", skipped, "write the share of the bars to skip, such as 0.25")
-    bars, truth, _ = trial.begin(store, asked_span(span, start, end))
+    bars, truth, _ = trial.begin(asked_span(span, start, end))
     stamps = _clock(bars)
     begins = stamps[int(len(stamps) * share)]
     later = {one: table.filter(pa.array(close_stamps(table, one.size) >= begins)) for one, table in bars.items()}
@@ -178,9 +180,10 @@ def warm_up(
     return WarmUp(trial.moment(begins), settled, len(different), len(first))
 
 
-def _trial(strategy: Any, series: Any, params: Any, pins: Any, asked: Mapping[str, Any]) -> _Trial:
+def _trial(strategy: Any, series: Any, store: Any, params: Any, pins: Any, asked: Mapping[str, Any]) -> _Trial:
     given = _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
-    return _Trial(load(strategy).cls, tuple(several_series(series)), given, pins, _for_decisions(asked))
+    loaded, wanted, opened = load(strategy).cls, several_series(series), _Kept(store_of(store))
+    return _Trial(loaded, tuple(map(opened.named, wanted)), opened, given, pins, _for_decisions(asked))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,24 +192,26 @@ class _Trial:
 
     strategy: type[Any]
     series: tuple[Series, ...]
+    store: _Kept
     params: dict[str, Any]
     pins: str | Path  # of the true bars
     asked: dict[str, Any]
 
-    def begin(self, store: Store | str | Path, span: Any) -> tuple[dict[Series, pa.Table], list[Decision], RunResult]:
+    def begin(self, span: Any) -> tuple[dict[Series, pa.Table], list[Decision], RunResult]:
         """Return the true bars, what is decided on them, and the run."""
-        true = _Kept({}, store_of(store))
         decisions: list[Decision] = []
         strategy = _watched(self.strategy, decisions, self.moment)
-        result = run(strategy, self.series, store=true, span=span, params=self.params, pins=self.pins, **self.asked)
-        return true.tables, decisions, result
+        result = run(
+            strategy, self.series, store=self.store, span=span, params=self.params, pins=self.pins, **self.asked
+        )
+        return self.store.tables, decisions, result
 
     def decide(self, bars: dict[Series, pa.Table]) -> list[Decision]:
         """Return what is decided on other bars: up to where it fails, if it fails there but not on the true ones."""
         decisions: list[Decision] = []
         strategy = _watched(self.strategy, decisions, self.moment)
         with suppress(StrategyError, UsageError):  # it reads past the end; what it does not decide any more tells
-            run(strategy, self.series, store=_Kept(bars), params=self.params, **self.asked)
+            run(strategy, self.series, store=_Tables(bars, self.store), params=self.params, **self.asked)
         return decisions
 
     def moment(self, stamp: float) -> datetime:
@@ -216,36 +221,71 @@ class _Trial:
         return (moment + timedelta(microseconds=500)).replace(microsecond=0, tzinfo=UTC)
 
 
-class _Kept(Store):
-    """A store that serves given tables, and keeps those that it fetches from another."""
+class _Kept(CachedReader):
+    """A reader that keeps the bars that were read through it."""
 
-    def __init__(self, tables: dict[Series, pa.Table], behind: Store | None = None) -> None:
-        self.root = behind.root if behind else Path()  # for messages only: nothing is read below it
-        self.tables, self.behind = tables, behind
+    def __init__(self, behind: Reader) -> None:
+        super().__init__(behind)
+        self.tables: dict[Series, pa.Table] = {}
 
-    def manifest_or_empty(self, series: Series | str) -> Manifest:
-        """Return what the store behind knows of a series; of given tables nothing was written down."""
-        wanted = series_of(series)
-        return self.behind.manifest_or_empty(wanted) if self.behind else Manifest(wanted.key)
+    def read(self, series: Series | str, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
+        """
+        Return the bars of a series, and keep them.
+
+        Raises:
+            NoBars: there is no such series or revision, or no bar in the span.
+        """
+        wanted = self.named(series)
+        self.tables[wanted] = bars = super().read(wanted, span, revision=revision)
+        return bars
+
+
+class _Tables:
+    """Tables that stand for the bars of a store, which has no more series than these; what else it knows, it knows."""
+
+    def __init__(self, tables: Mapping[Series, pa.Table], behind: Reader) -> None:
+        self.name, self._tables, self._behind = behind.name, tables, behind
+
+    def series(self) -> list[Series]:
+        """Return the series of the tables, in the order of their spelling."""
+        return sorted(self._tables, key=lambda one: one.key)
 
     def named(self, series: Series | str) -> Series:
-        """Return the series: the store behind, if there is one, knows what it means."""
-        return series_of(series)
+        """Return the series that a spelling means to the store."""
+        return self._behind.named(series)
 
-    def read(
-        self,
-        series: Series | str,
-        span: Span | Sequence[date | str | None] | None = None,
-        *,
-        start: date | str | None = None,
-        end: date | str | None = None,
-        revision: int | None = None,
-    ) -> pa.Table:
-        """Return the bars of a series."""
-        series = series_of(series)
-        if self.behind is not None:
-            self.tables[series] = self.behind.read(series, span, start=start, end=end, revision=revision)
-        return self.tables[series]
+    def manifest(self, series: Series | str) -> Manifest:
+        """
+        Return what the store would say of a series if it had these bars: its segments have no files.
+
+        Raises:
+            NoBars: there is no table of the series.
+        """
+        wanted = series_of(series)
+        periods = by_period(self._table(wanted), wanted)
+        segments = tuple(segment_of(period, bars, b"") for period, bars in periods.items())
+        return Manifest(wanted.key, 1, self._behind.manifest(wanted).contract, segments)
+
+    def read(self, series: Series | str, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
+        """
+        Return the bars of a table, all or those in the span.
+
+        Raises:
+            NoBars: there is no table of the series, or no bar in the span, or a revision is asked for.
+        """
+        wanted = self.named(series)
+        table = self._table(wanted)
+        if revision is not None:
+            self.manifest(wanted).before(revision)  # refuses: bars that are made up have none
+        bars = table if span is None else between(table, span)
+        if not len(bars):
+            raise NoBars(f"{wanted.short} from {span} is not among the tables of {self.name}; name other dates")
+        return bars
+
+    def _table(self, series: Series) -> pa.Table:
+        if series not in self._tables:
+            raise NoBars(f"{series.short} is not among the tables of {self.name}; name one that the run reads")
+        return self._tables[series]
 
 
 def _watched(strategy: type[Any], decisions: list[Decision], moment: Callable[[float], datetime]) -> type[Any]:

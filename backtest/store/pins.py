@@ -24,7 +24,7 @@ from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store.manifest import Segment
-from backtest.store.store import Store, did_you_mean_stored
+from backtest.store.reader import Reader, did_you_mean_stored, manifest_or_empty
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -114,7 +114,7 @@ class PinReport:
         return {"status": self.status, **entry, "changes": [asdict(change) for change in self.changes]}
 
 
-def take(store: Store, series: Series, span: Span | None = None) -> Pin:
+def take(store: Reader, series: Series, span: Span | None = None) -> Pin:
     """
     Return a pin on the bars of a series as they are stored now, or on those in the span.
 
@@ -123,23 +123,23 @@ def take(store: Store, series: Series, span: Span | None = None) -> Pin:
     """
     months = dict(_months(store, series, span or _all(store, series)))
     if not months:
-        raise NoBars(f"{series.short} from {span} is not in {store.root}; see what is: backtest ls {series.quoted}")
+        raise NoBars(f"{series.short} from {span} is not in {store.name}; see what is: backtest ls {series.quoted}")
     if span is None:
-        segments = store.manifest_or_empty(series).segments
+        segments = store.manifest(series).segments
         return Pin(series, _moment(segments[0].first), _moment(segments[-1].last), months)
     return Pin(series, *_ends(store, series, span, months), months)
 
 
-def changes(store: Store, pin: Pin, span: Span | None = None) -> list[Change]:
+def changes(store: Reader, pin: Pin, span: Span | None = None) -> list[Change]:
     """
     Return the months whose stored bars are not the pinned ones, in order; of those that the span touches, if given.
 
     Raises:
         NoBars: the store does not know the series at all.
     """
-    if not store.manifest_or_empty(pin.series).rows:
+    if not manifest_or_empty(store, pin.series).rows:
         dates = f"--since {pin.first:%Y-%m-%d} --until {pin.last:%Y-%m-%d}"
-        raise NoBars(f"{pin.series.short} is not in {store.root}; run: backtest download {pin.series.quoted} {dates}")
+        raise NoBars(f"{pin.series.short} is not in {store.name}; run: backtest download {pin.series.quoted} {dates}")
     touched = pin.span if span is None else _whole_months(span).common(pin.span)
     if not touched:
         return []
@@ -149,12 +149,12 @@ def changes(store: Store, pin: Pin, span: Span | None = None) -> list[Change]:
     return [_change(store, pin, name, stored.get(name)) for name in names if stored.get(name) != pin.months.get(name)]
 
 
-def examine(store: Store, path: str | Path, series: Iterable[Series] = ()) -> list[PinReport]:
+def examine(store: Reader, path: str | Path, series: Iterable[Series] = ()) -> list[PinReport]:
     """Return of each pinned series, or of those named, whether its pin holds; nothing is written."""
     return [_examined(store, pin) for pin in _chosen(load(path), path, map(store.named, series))]
 
 
-def add(store: Store, path: str | Path, series: Iterable[Series], dates: Dates = (None, None)) -> list[PinReport]:
+def add(store: Reader, path: str | Path, series: Iterable[Series], dates: Dates = (None, None)) -> list[PinReport]:
     """
     Pin the series as they are stored, and return of each whether it is new, or was pinned before and still holds.
 
@@ -173,7 +173,7 @@ def add(store: Store, path: str | Path, series: Iterable[Series], dates: Dates =
 
 
 def update(
-    store: Store, path: str | Path, series: Iterable[Series] = (), dates: Dates = (None, None)
+    store: Reader, path: str | Path, series: Iterable[Series] = (), dates: Dates = (None, None)
 ) -> list[PinReport]:
     """
     Pin anew what is pinned, or the series named, and return what changed in the range that was pinned before.
@@ -188,7 +188,7 @@ def update(
 
 
 def check(
-    store: Store, path: str | Path, series: Iterable[Series], span: Span | Dates | None = None
+    store: Reader, path: str | Path, series: Iterable[Series], span: Span | Dates | None = None
 ) -> Span | Dates | None:
     """
     Return the span that a run over pinned series takes: the one given; without one, that of the pins.
@@ -251,12 +251,12 @@ def _chosen(pins: Mapping[Series, Pin], path: str | Path, series: Iterable[Serie
     return [pins[one] for one in wanted]
 
 
-def _examined(store: Store, pin: Pin) -> PinReport:
+def _examined(store: Reader, pin: Pin) -> PinReport:
     found = tuple(changes(store, pin))
     return PinReport(pin, "broken" if found else "held", found)
 
 
-def _updated(store: Store, pin: Pin, dates: Dates) -> PinReport:
+def _updated(store: Reader, pin: Pin, dates: Dates) -> PinReport:
     found = tuple(changes(store, pin))
     since, until = (_span_if(pin.series, (first, last)) for first, last in ((dates[0], None), (None, dates[1])))
     span = Span(since.start if since else pin.span.start, until.end if until else pin.span.end)
@@ -267,9 +267,9 @@ def _updated(store: Store, pin: Pin, dates: Dates) -> PinReport:
 # --- what is stored, month by month
 
 
-def _months(store: Store, series: Series, span: Span) -> Iterator[tuple[str, Month]]:
+def _months(store: Reader, series: Series, span: Span) -> Iterator[tuple[str, Month]]:
     """Yield the months in which the span has bars: from the manifest where a segment is a month, else from bars."""
-    for names, segments in _groups(store.manifest_or_empty(series).segments, span):
+    for names, segments in _groups(store.manifest(series).segments, span):
         if len(names) == len(segments) == 1 and _is_month(segments[0], names[0], span):
             yield names[0], Month(segments[0].rows, segments[0].rows_sha256)
             continue
@@ -330,24 +330,24 @@ def _by_month(bars: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         start += count["counts"]
 
 
-def _read(store: Store, series: Series, span: Span) -> pa.Table:
+def _read(store: Reader, series: Series, span: Span) -> pa.Table:
     try:
         return store.read(series, span)
     except NoBars:
         return schema().empty_table()
 
 
-def _all(store: Store, series: Series) -> Span:
-    segments = store.manifest_or_empty(series).segments
+def _all(store: Reader, series: Series) -> Span:
+    segments = manifest_or_empty(store, series).segments
     if not segments:
         hint = did_you_mean_stored(series, store)
         raise NoBars(
-            f"{series.short} is not in {store.root}; run: backtest download {series.quoted} --since DATE{hint}"
+            f"{series.short} is not in {store.name}; run: backtest download {series.quoted} --since DATE{hint}"
         )
     return Span(_moment(segments[0].first), _moment(segments[-1].last) + _MOMENT)
 
 
-def _ends(store: Store, series: Series, span: Span, months: Iterable[str]) -> tuple[datetime, datetime]:
+def _ends(store: Reader, series: Series, span: Span, months: Iterable[str]) -> tuple[datetime, datetime]:
     """Return the first and the last stamp that the span has."""
     ends = [_month_span(name).common(span) for name in (min(months), max(months))]
     first, last = (_read(store, series, end)["time"] for end in ends if end)
@@ -357,7 +357,7 @@ def _ends(store: Store, series: Series, span: Span, months: Iterable[str]) -> tu
 # --- what changed
 
 
-def _check_one(store: Store, path: str | Path, pin: Pin, span: Span) -> None:
+def _check_one(store: Reader, path: str | Path, pin: Pin, span: Span) -> None:
     broken = changes(store, pin, span)
     if broken:
         more = f" and {len(broken) - 1} more months" if len(broken) > 1 else ""
@@ -375,7 +375,7 @@ def _check_one(store: Store, path: str | Path, pin: Pin, span: Span) -> None:
             )
 
 
-def _change(store: Store, pin: Pin, name: str, stored: Month | None) -> Change:
+def _change(store: Reader, pin: Pin, name: str, stored: Month | None) -> Change:
     pinned = pin.months.get(name, Month(0, ""))
     plain = Change(name, pinned.rows, stored.rows if stored else 0)
     span = _month_span(name).common(pin.span)
@@ -386,9 +386,9 @@ def _change(store: Store, pin: Pin, name: str, stored: Month | None) -> Change:
     return plain if before is None else Change(name, plain.pinned, plain.stored, *_difference(before, now))
 
 
-def _formerly(store: Store, series: Series, span: Span) -> Iterator[pa.Table]:
+def _formerly(store: Reader, series: Series, span: Span) -> Iterator[pa.Table]:
     """Yield what the span held before each revision, the last one first."""
-    for revision in reversed(store.revisions(series)):
+    for revision in reversed(store.manifest(series).revisions):
         with contextlib.suppress(NoBars):
             yield store.read(series, span, revision=revision.number)
 

@@ -24,9 +24,10 @@ from backtest.store.files import locked, make_folders, read_file, sync_folder, w
 from backtest.store.layout import MARK, format_in
 from backtest.store.manifest import LARGEST_SEGMENT, REPAIR, Manifest, Segment
 from backtest.store.manifest_json import of_bytes, to_bytes
-from backtest.store.remote import Place, check_size, explained, open_folder
+from backtest.store.reader import did_you_mean_stored
+from backtest.store.remote import Place, check_size, explained
 from backtest.store.segments import decode
-from backtest.store.store import Store, did_you_mean_stored
+from backtest.store.store import Store, open_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,17 +18,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from errno import ENOENT
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from backtest import _arguments
-from backtest._clock import Clock, utc_now
 from backtest.errors import BadStore, DamagedStore, NoConnection, UsageError
-from backtest.market.series import Series, refuse_made, series_of
+from backtest.market.series import Series, refuse_made
 from backtest.store.layout import LARGEST_MARK, MARK, format_in
 from backtest.store.manifest import FORMAT, LARGEST, Manifest, Segment
 from backtest.store.manifest_json import of_bytes
-from backtest.store.store import Store
+from backtest.store.reader import SegmentReader
 
 _OPTIONS = ("region", "endpoint_override", "scheme")  # as pyarrow names them
 _TRIES = 5  # of a manifest that is being replaced while it is read
@@ -71,43 +69,7 @@ class Place:
         return f"{self.scheme}://{self.bucket}/{self.prefix}"
 
 
-def open_store(place: str | Path) -> Store:
-    """
-    Return the store in a folder, or the one at a URL (s3://BUCKET/PREFIX), which can only be read.
-
-    Raises:
-        UsageError: the URL is none of a store, or holds a login.
-        BadStore: something else is there, or nothing at a URL.
-        NoConnection: the server cannot be reached, or refuses.
-    """
-    if isinstance(place, str) and "://" in place:  # never shown: there may be a login in it
-        return RemoteStore(place)
-    return Store(_arguments.path(place, "the store", "write its folder, such as data/bars, or s3://BUCKET/PREFIX"))
-
-
-def store_of(given: Store | str | Path) -> Store:
-    """
-    Return a store that was given as one, or by its folder or URL.
-
-    Raises:
-        UsageError, BadStore, NoConnection: as `open_store`.
-    """
-    return given if isinstance(given, Store) else open_store(given)
-
-
-def open_folder(place: str | Path, clock: Clock = utc_now) -> Store:
-    """
-    Return the store in a folder; for those who write, at the time that the clock says.
-
-    Raises:
-        UsageError: it is a URL.
-    """
-    if "://" in str(place):
-        raise UsageError("a store at a URL is only read; write to a folder, then run: backtest publish URL")
-    return Store(_arguments.path(place, "the store", "write its folder, such as data/bars"), clock)
-
-
-class RemoteStore(Store):
+class RemoteStore(SegmentReader):
     """
     A store at a URL, read through `pyarrow.fs`; each read sees one state, whoever publishes meanwhile.
 
@@ -115,8 +77,8 @@ class RemoteStore(Store):
     """
 
     def __init__(self, url: str) -> None:
-        self.place, self._url, self.clock = Place.parse(url), url, utc_now
-        self.root = cast(Path, str(self.place))  # a text: it stands in messages only, and a path would lose a slash
+        self.place, self._url = Place.parse(url), url
+        self.name = str(self.place)
         self._files, self._top = _filesystem(url, self.place)
         self._format()
         self._fetched = Path(tempfile.mkdtemp(prefix="ib-backtest-"))
@@ -130,16 +92,6 @@ class RemoteStore(Store):
         names = [name.split("/") for name in self._names("")]
         keys = {"/".join(name[:4]) for name in names if len(name) > 4 and name[4] in ("manifest.json", "bars")}
         return sorted(map(Series.parse, keys), key=lambda one: one.key)
-
-    def folder(self, series: Series | str) -> NoReturn:
-        """Refuse: there is no folder."""
-        raise UsageError(f"{self.place} is no folder; read {series_of(series).short} through the store")
-
-    def write(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse: a store at a URL is only read."""
-        raise UsageError(f"{self.place} is only read; write to a folder, then run: backtest publish URL")
-
-    replace = prune = quarantine = discard_aside = staging = drop = write
 
     def _format(self) -> int:
         try:

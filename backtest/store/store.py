@@ -20,7 +20,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
@@ -28,11 +27,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from backtest import _arguments
 from backtest._clock import Clock, utc_now
-from backtest.errors import BacktestError, BadStore, DamagedStore, DataError, NoBars, UsageError
+from backtest.errors import BadStore, DamagedStore, DataError, UsageError
 from backtest.market.bars import check_bars, schema
-from backtest.market.calendars import span_asked
-from backtest.market.series import ContractDetails, Series, did_you_mean_series, refuse_made, series_of
-from backtest.market.span import Span, asked_span
+from backtest.market.series import ContractDetails, Series, refuse_made, series_of
+from backtest.market.span import Span
 from backtest.store.files import (
     keep_file,
     locked,
@@ -55,6 +53,7 @@ from backtest.store.manifest import (
     remembering,
 )
 from backtest.store.manifest_json import ANSWER_NAME, of_bytes, to_bytes
+from backtest.store.reader import Reader, SegmentReader, known_span, overlaps
 from backtest.store.segments import (
     bars_in,
     download_record,
@@ -63,7 +62,6 @@ from backtest.store.segments import (
     encode_any,
     in_threads,
     masked,
-    merged,
     segment_of,
 )
 from backtest.store.tables import around, between, by_period, check_inside, conflict, differing, joined
@@ -71,12 +69,50 @@ from backtest.store.tables import around, between, by_period, check_inside, conf
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from backtest.market.series import Series
+    from backtest.store.remote import RemoteStore
 
 _T = TypeVar("_T")
 
 
-class Store:
+def open_store(place: str | Path) -> Store | RemoteStore:
+    """
+    Return the store in a folder, or the one at a URL (s3://BUCKET/PREFIX), which can only be read.
+
+    Raises:
+        UsageError: the URL is none of a store, or holds a login.
+        BadStore: something else is there, or nothing at a URL.
+        NoConnection: the server cannot be reached, or refuses.
+    """
+    if isinstance(place, str) and "://" in place:  # never shown: there may be a login in it
+        from backtest.store.remote import RemoteStore
+
+        return RemoteStore(place)
+    return Store(_arguments.path(place, "the store", "write its folder, such as data/bars, or s3://BUCKET/PREFIX"))
+
+
+def open_folder(place: str | Path, clock: Clock = utc_now) -> Store:
+    """
+    Return the store in a folder; for those who write, at the time that the clock says.
+
+    Raises:
+        UsageError: it is a URL.
+    """
+    if "://" in str(place):
+        raise UsageError("a store at a URL is only read; write to a folder, then run: backtest publish URL")
+    return Store(_arguments.path(place, "the store", "write its folder, such as data/bars"), clock)
+
+
+def store_of(given: Reader | str | Path) -> Reader:
+    """
+    Return the reader of bars that was given as one, such as a store, or by its folder or URL.
+
+    Raises:
+        UsageError, BadStore, NoConnection: as `open_store`.
+    """
+    return given if isinstance(given, Reader) else open_store(given)
+
+
+class Store(SegmentReader):
     """
     Bars on disk below a root folder; the folder is made by the first write.
 
@@ -92,13 +128,11 @@ class Store:
         if "://" in str(root):
             raise UsageError(f"{root} is a URL and no folder; to read it: open_store({str(root)!r})")
         self.root = _arguments.path(root, "the store", "write the path of its folder, such as data/bars")
+        self.name = str(self.root)
         self.clock: Clock = _arguments.function(
             clock, "clock", "write a function that returns a time in UTC, or leave it out"
         )
         format_of(self.root)
-
-    def __repr__(self) -> str:
-        return f"Store({str(self.root)!r})"
 
     def series(self) -> list[Series]:
         """
@@ -109,107 +143,6 @@ class Store:
         """
         folders = [folder for folder in self.root.glob("[!.]*/*/*/*") if has_bars(folder)]
         return sorted((self._series_of(folder) for folder in folders), key=lambda one: one.key)
-
-    def manifest(self, series: Series | str) -> Manifest:
-        """
-        Return what the store knows of a series.
-
-        Raises:
-            NoBars: the store does not know the series.
-            DamagedStore: the manifest is not what was written, or is lost while its segments are there.
-        """
-        wanted = series_of(series)
-        found = self.manifest_or_empty(wanted)
-        if not found.generation:
-            raise self._unknown(wanted)
-        return found
-
-    def manifest_or_empty(self, series: Series | str) -> Manifest:
-        """
-        Return what the store knows of a series; of one that it does not know an empty manifest.
-
-        Raises:
-            DamagedStore: the manifest is not what was written, or is lost while its segments are there.
-        """
-        wanted = series_of(series)
-        return self._read_manifest(wanted) or Manifest(wanted.key)
-
-    def named(self, series: Series | str) -> Series:
-        """
-        Return the stored series that a spelling means: a future or option may be named by its month or by its date.
-
-        A contract by its month is the stored one of that contract month, one by its date that which IB said ends on
-        it; where there is none, and where the spelling itself is stored, it is returned as it is.
-
-        Raises:
-            UsageError: several stored contracts have that month, or the series is one that this version cannot make.
-        """
-        wanted = series_of(series)
-        refuse_made(wanted.instrument)
-        if not wanted.instrument.expiry or self.manifest_or_empty(wanted).generation:
-            return wanted
-        found = [one for one in self.series() if _but_for_expiry(one, wanted) and self._expires(one, wanted)]
-        if len(found) > 1:
-            raise UsageError(f"{wanted.short} may be {' or '.join(one.short for one in found)}; name one of them")
-        return found[0] if found else wanted
-
-    def _expires(self, stored: Series, wanted: Series) -> bool:
-        contract, expiry = self.manifest_or_empty(stored).contract, wanted.instrument.expiry
-        return contract is not None and expiry in (contract.contract_month, contract.last_trade_date[:8])
-
-    def gaps(self, series: Series | str, span: Span | Sequence[date | str]) -> list[Span]:
-        """
-        Return the parts of a span, or of the sessions of a pair of dates, that were never asked for and answered.
-
-        Raises:
-            UsageError: the span or the pair cannot be read.
-        """
-        wanted = series_of(series)
-        return _known_span(wanted, span).minus(self.manifest_or_empty(wanted).coverage)
-
-    def read(
-        self,
-        series: Series | str,
-        span: Span | Sequence[date | str | None] | None = None,
-        *,
-        start: date | str | None = None,
-        end: date | str | None = None,
-        revision: int | None = None,
-    ) -> pa.Table:
-        """
-        Return the stored bars, verified against their hashes.
-
-        The columns are `time` (the bar's opening, UTC; of daily bars the session's date), `open`, `high`, `low` and
-        `close` in the instrument's currency, `volume`, `average` and `trades`; null is what the vendor does not know.
-
-        Args:
-            series: a series, or its spelling.
-            span: a `Span` of stamps, or a pair of sessions, both included; all bars if not given.
-            start: the first session, in the place of a span.
-            end: the last session, included.
-            revision: read the bars exactly as they were before this revision, by its number in `revisions`.
-
-        Raises:
-            UsageError: a spelling, a date or a number cannot be read.
-            NoBars: the store does not know the series or the revision, or has no bar of it in the span.
-            DamagedStore: a file is not what was written.
-        """
-        wanted = self.named(series)
-        stamps = span_asked(wanted, asked_span(span, start, end))
-        tables = self._each_segment(wanted, lambda manifest: _wanted(manifest, stamps, revision), bars_in)
-        bars = joined(tables)
-        if stamps is not None:
-            bars = between(bars, stamps)
-        if not len(bars):
-            known = self.manifest_or_empty(wanted).rows
-            where, hint = (
-                (f" from {stamps}" if stamps else "", "") if known else ("", did_you_mean_stored(wanted, self))
-            )
-            raise NoBars(
-                f"{wanted.short}{where} is not in {self.root}; "
-                f"run: backtest download {wanted.quoted} --since DATE{hint}"
-            )
-        return bars
 
     def write(
         self,
@@ -246,7 +179,7 @@ class Store:
             Conflict: stored bars disagree; nothing is written.
         """
         wanted = series_of(series)
-        asked, at = _known_span(wanted, span), self._known_moment(at)
+        asked, at = known_span(wanted, span), self._known_moment(at)
         _check_bars_table(bars, wanted)
         check_inside(bars, asked, wanted)
         source, text, why = (_known_text(name, one) for name, one in (("source", source), ("text", text), ("why", why)))
@@ -281,14 +214,6 @@ class Store:
             change = _Change(whole, bars, new.answers, contract, downloads, source, why, at)
             return self._put(series, old, change, revise=True)
 
-    def revisions(self, series: Series | str) -> list[Revision]:
-        """Return the changes of stored bars that can be undone in reading, the oldest first; appends are none."""
-        return list(self.manifest_or_empty(series).revisions)
-
-    def provenance(self, series: Series | str) -> list[dict[str, str]]:
-        """Return the downloads that the stored bars came from, by time, as far as their files name them."""
-        return merged(self._each_segment(series_of(series), lambda manifest: manifest.segments, downloads_in))
-
     def prune(self, series: Series | str, keep: int = 0) -> int:
         """
         Give up all revisions but the newest few, remove their segments, and return how many bytes that frees.
@@ -311,7 +236,7 @@ class Store:
         import pyarrow as pa
 
         series, reason = series_of(series), _arguments.text(reason, "reason", "write why the answer is not believed")
-        span = _known_span(series, span)
+        span = known_span(series, span)
         _arguments.instance(bars, "bars", pa.Table, "write a table of Arrow's")
         note = {"series": series.key, "span": str(span), "reason": reason, "at": self.clock().isoformat()}
         data = encode_any(bars, json.dumps(note))
@@ -371,10 +296,6 @@ class Store:
 
     # --- the mark of a store
 
-    def _unknown(self, series: Series) -> NoBars:
-        hint = did_you_mean_stored(series, self)
-        return NoBars(f"{series.short} is not in {self.root}; see what is: backtest ls --store {self.root}{hint}")
-
     def _series_of(self, folder: Path) -> Series:
         key = folder.relative_to(self.root).as_posix()
         with contextlib.suppress(UsageError):
@@ -395,25 +316,6 @@ class Store:
                 raise DamagedStore(f"{path} is lost while its bars are there; restore it from a backup") from None
             return None
         return of_bytes(data, path, series)
-
-    def _each_segment(
-        self,
-        series: Series,
-        choose: Callable[[Manifest], Sequence[Segment]],
-        use: Callable[[Path, Segment], _T],
-    ) -> list[_T]:
-        """Return what `use` makes of each segment that is chosen, all of one state of the series."""
-        manifest = self._read_manifest(series)
-        while manifest is not None:
-            try:
-                segments = choose(manifest)
-                return in_threads(use, self._paths(series, manifest, segments), segments)
-            except FileNotFoundError as error:
-                newer = self._read_manifest(series)
-                if newer is None or newer.generation == manifest.generation:
-                    raise DamagedStore(f"{error.filename} is lost; {REPAIR}") from error
-                manifest = newer  # a writer moved on while we read
-        return []
 
     def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[Path]:
         folder, stored = self.folder(series), names_of(manifest.segments)
@@ -487,7 +389,7 @@ class Store:
     def _before(self, series: Series, old: Manifest, change: _Change) -> dict[str, pa.Table]:
         """Return the bars of each period that the change may touch."""
         periods = by_period(change.bars, series)
-        touched = [one for one in old.segments if one.period in periods or _overlaps(one, change.span)]
+        touched = [one for one in old.segments if one.period in periods or overlaps(one, change.span)]
         tables = self._use(bars_in, series, old, touched)
         return {segment.period: table for segment, table in zip(touched, tables, strict=True)}
 
@@ -567,11 +469,6 @@ def _revised(old: Manifest, change: _Change, changed: Iterable[str], bars: int) 
 # --- what callers pass
 
 
-def _known_span(series: Series, span: Span | Sequence[date | str]) -> Span:
-    found = span_asked(series, asked_span(span))
-    return _arguments.instance(found, "span", Span, "write a Span, or a pair of sessions")
-
-
 def _known_text(name: str, text: str) -> str:
     return masked(_arguments.text(text, name, "write a text, or leave it out"))
 
@@ -586,25 +483,5 @@ def _check_bars_table(bars: pa.Table, series: Series) -> None:
 # --- one segment
 
 
-def _wanted(manifest: Manifest, span: Span | None, revision: int | None) -> list[Segment]:
-    segments = manifest.segments if revision is None else manifest.before(revision)
-    return [segment for segment in segments if span is None or _overlaps(segment, span)]
-
-
-def _but_for_expiry(one: Series, other: Series) -> bool:
-    return replace(one, instrument=replace(one.instrument, expiry=other.instrument.expiry)) == other
-
-
-def _overlaps(segment: Segment, span: Span) -> bool:
-    return datetime.fromisoformat(segment.first) < span.end and datetime.fromisoformat(segment.last) >= span.start
-
-
 def _inside(segment: Segment, span: Span) -> bool:
     return datetime.fromisoformat(segment.first) in span and datetime.fromisoformat(segment.last) in span
-
-
-def did_you_mean_stored(wanted: Series, store: Store) -> str:
-    """Return the like of the series of a store that lacks one; what else may be wrong with it is not what is told."""
-    with suppress(BacktestError):
-        return did_you_mean_series(wanted, store.series())
-    return ""

@@ -31,7 +31,7 @@ from backtest.research.search.job import Job, Point, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of
 from backtest.research.search.trials import Trial, Trials
 from backtest.runs.spec import RunOptions, takes_run_options
-from backtest.store.store import Store
+from backtest.store.reader import Reader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +104,7 @@ def cross_validate(
     series: Series | str | Iterable[Series | str],
     grid: Grid | Mapping[str, Any] | Sequence[dict[str, Any]] | Sequence[str] | str,
     *,
-    store: Store | str | Path,
+    store: Reader | str | Path,
     groups: int = 6,
     tested: int = 2,
     purge: int | str = 0,

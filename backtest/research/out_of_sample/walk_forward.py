@@ -33,7 +33,7 @@ from backtest.research.search.job import Job, Point, digest_of, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of, ranked
 from backtest.research.search.trials import Trial, Trials
 from backtest.runs.spec import RunOptions, takes_run_options
-from backtest.store.store import Store
+from backtest.store.reader import Reader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,7 +164,7 @@ def walk_forward(
     *,
     train: int | str,
     test: int | str,
-    store: Store | str | Path,
+    store: Reader | str | Path,
     anchored: bool = False,
     purge: int | str = 0,
     rank: str = "sharpe",

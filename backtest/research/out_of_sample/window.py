@@ -26,7 +26,7 @@ from backtest.market import arrays
 from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
 from backtest.runs.spec import RunOptions
-from backtest.store.store import Store
+from backtest.store.reader import Reader
 
 _begins: ContextVar[float] = ContextVar("begins")  # Backtrader's number; a bar that closes later is in the window
 
@@ -47,7 +47,7 @@ def run_window(
     series: Iterable[Series],
     window: Window,
     *,
-    store: Store,
+    store: Reader,
     since: date | None = None,
     params: Mapping[str, Any] | None = None,
     **asked: Unpack[RunOptions],

@@ -19,8 +19,9 @@ from backtest import _arguments
 from backtest.api import RunResult, check_asked, run
 from backtest.engine.account.commissions import check_told_apart
 from backtest.engine.provenance import hashes, module_files
+from backtest.engine.simulation import quotes_of
 from backtest.engine.strategy import Strategy, load, parameters
-from backtest.errors import BrokenPin, StrategyError, UsageError
+from backtest.errors import BrokenPin, NoBars, StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.bars import rows_digest
 from backtest.market.calendars import span_asked
@@ -30,13 +31,11 @@ from backtest.metrics.table import METRICS
 from backtest.research.out_of_sample.window import Window, run_window
 from backtest.research.search.trials import Trial, key_of
 from backtest.runs.spec import Brokerage, BrokerageOptions, brokerage_of
-from backtest.store.remote import store_of
-from backtest.store.store import Store
+from backtest.store.reader import CachedReader, Reader
+from backtest.store.store import Store, store_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from backtest.store.manifest import Manifest
 
 _SECONDS = 0.5  # after which a task gives back what it has done; so much work a kill can lose
 
@@ -57,7 +56,7 @@ class Job:
     name: str
     source: str  # SHA-256 of the strategy's source
     series: tuple[Series, ...]
-    store: Store
+    store: Reader
     since: date | None
     until: date | None
     params: dict[str, Any]  # those that are not swept
@@ -81,7 +80,7 @@ def job_of(
     strategy: str | Path | type[Any],
     series: Series | str | Iterable[Series | str],
     *,
-    store: Store | str | Path,
+    store: Reader | str | Path,
     span: Sequence[date | str | None] | None = None,
     start: date | str | None = None,
     end: date | str | None = None,
@@ -121,6 +120,8 @@ def job_of(
     since, until = sessions or (None, None)
     wanted = [opened.named(one) for one in wanted]
     read = [*wanted, *map(opened.named, several_series(asked["benchmark"] or []))]
+    if brokerage.slippage == "spread":
+        read += [quotes for one in wanted for quotes in quotes_of(one)]
     digests = {one.key: digest_of(opened, one, since, until)[0] for one in read}
     fixed = {name: value for name, value in all_params.items() if name not in chosen}
     kept = [
@@ -165,7 +166,7 @@ def result_of(job: Job, point: Point, *, lines: bool = False) -> RunResult:
     return run(strategy, job.series, span=(job.since, job.until), lines=lines, **asked)
 
 
-def digest_of(store: Store, series: Series, since: date | None, until: date | None) -> tuple[str, pa.Table]:
+def digest_of(store: Reader, series: Series, since: date | None, until: date | None) -> tuple[str, pa.Table]:
     """Return what stands for the bars of a span of sessions, and the bars."""
     bars = store.read(series, span_asked(series, (since, until)))
     return rows_digest(bars), bars
@@ -183,7 +184,7 @@ def _trial(job: Job, point: Point) -> Trial:
 
 
 @lru_cache(maxsize=1)  # loading and reading cost a trial of ten years of days a quarter of its time
-def _bench(job: Job) -> tuple[Strategy, Store]:
+def _bench(job: Job) -> tuple[Strategy, Reader]:
     """Return the strategy and the bars of a job, as this process has them ready."""
     strategy = load(job.strategy)
     if strategy.source != job.source:
@@ -191,55 +192,43 @@ def _bench(job: Job) -> tuple[Strategy, Store]:
     return Strategy(strategy.cls, job.name, job.source), _AtHand(job)
 
 
-class _AtHand(Store):
-    """A store that reads each series once, and gives parts of it."""
+class _AtHand(CachedReader):
+    """The bars of a job: each series is read once, and parts of it are given."""
 
     def __init__(self, job: Job) -> None:
-        self.root, self._job = job.store.root, job
-        self._names: dict[Series, Series] = {}
+        super().__init__(job.store)
+        self._job = job
         self._tables: dict[Series, pa.Table] = {}
-        self._manifests: dict[Series, Manifest] = {}
 
-    def named(self, series: Series | str) -> Series:
-        """Return the stored series that a spelling means, as the store said when it was first asked."""
-        series = series_of(series)
-        if series not in self._names:
-            self._names[series] = self._job.store.named(series)
-        return self._names[series]
+    def read(self, series: Series | str, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
+        """
+        Return bars of a series, of the job's dates.
 
-    def manifest_or_empty(self, series: Series | str) -> Manifest:
-        """Return what the store knows of a series, as it was when it was first asked."""
-        series = series_of(series)
-        if series not in self._manifests:
-            self._manifests[series] = self._job.store.manifest_or_empty(series)
-        return self._manifests[series]
+        Raises:
+            BrokenPin: they are not those that the sweep began with.
+            NoBars: there is no such series or revision, or no bar in the span.
+        """
+        wanted = self.named(series)
+        if revision is not None or wanted.key not in self._job.digests:
+            return super().read(wanted, span, revision=revision)
+        if wanted not in self._tables:
+            self._tables[wanted] = self._checked(wanted)
+        table = self._tables[wanted]
+        return table if span is None else _part(table, wanted, span)
 
-    def read(
-        self,
-        series: Series | str,
-        span: Span | Sequence[date | str | None] | None = None,
-        *,
-        start: date | str | None = None,
-        end: date | str | None = None,
-        revision: int | None = None,
-    ) -> pa.Table:
-        """Return the bars of a series."""
-        series = series_of(series)
-        stamps = span_asked(series, asked_span(span, start, end))
-        if series not in self._tables:
-            job = self._job
-            digest, bars = digest_of(job.store, series, job.since, job.until)
-            if digest != job.digests[series.key]:
-                raise BrokenPin(f"the bars of {series.short} changed while the sweep ran; begin it again")
-            self._tables[series] = bars
-        table = self._tables[series]
-        return table if stamps is None else _part(table, stamps)
+    def _checked(self, series: Series) -> pa.Table:
+        digest, bars = digest_of(self._job.store, series, self._job.since, self._job.until)
+        if digest != self._job.digests[series.key]:
+            raise BrokenPin(f"the bars of {series.short} changed while the sweep ran; begin it again")
+        return bars
 
 
-def _part(table: pa.Table, span: Span) -> pa.Table:
+def _part(table: pa.Table, series: Series, span: Span) -> pa.Table:
     times = arrays.numbers(table["time"]).astype("datetime64[us]")
     ends = [moment.replace(tzinfo=None) for moment in (span.start, span.end)]
     first, last = times.searchsorted(ends)  # type: ignore[arg-type]
+    if first == last:
+        raise NoBars(f"{series.short} has no bar from {span}; begin where all series have bars")
     return table.slice(int(first), int(last - first))
 
 
@@ -267,10 +256,10 @@ _ACCOUNT = ("cash", "benchmark", "risk_free")
 _NUMBERS = ("cash", "risk_free", "volume_cap", "cash_rate")
 
 
-def _with_whole_path(store: Store | str | Path) -> Store:
+def _with_whole_path(store: Reader | str | Path) -> Reader:
     """Return the store as a worker in another folder can open it."""
     opened = store_of(store)
-    return Store(opened.root.resolve()) if type(opened) is Store else opened
+    return Store(opened.root.resolve()) if isinstance(opened, Store) else opened
 
 
 def _whole_path(strategy: Strategy) -> str:

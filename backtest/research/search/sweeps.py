@@ -36,7 +36,7 @@ from backtest.research.search.optuna_search import guided_points
 from backtest.research.search.trials import Trial, Trials, read_json
 from backtest.runs.spec import RunOptions, takes_run_options
 from backtest.store.files import sync_folder, write_file
-from backtest.store.store import Store
+from backtest.store.reader import Reader
 from backtest.validity.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def sweep(
     series: Series | str | Iterable[Series | str],
     grid: Grid | Mapping[str, Any] | Iterable[str] | str,
     *,
-    store: Store | str | Path,
+    store: Reader | str | Path,
     executor: Executor | None = None,
     jobs: int = 1,
     where: Condition | str | Iterable[str] | None = None,

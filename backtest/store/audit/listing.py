@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.errors import DamagedStore, NoBars
+from backtest.errors import DamagedStore
 from backtest.market.checks import session_edges
 from backtest.market.series import Series
 from backtest.store.audit.findings import inside
-from backtest.store.store import did_you_mean_stored
 
 if TYPE_CHECKING:
     from backtest.store.manifest import Manifest
-    from backtest.store.store import Store
+    from backtest.store.reader import Reader
 
 _DAY = 86_400  # seconds
 
@@ -62,7 +61,7 @@ class Entry:
         }
 
 
-def list_series(store: Store, wanted: Sequence[Series] = ()) -> list[Entry]:
+def list_series(store: Reader, wanted: Sequence[Series] = ()) -> list[Entry]:
     """
     Return an entry of each series of the store, or of those that are wanted; a damaged one says so.
 
@@ -72,14 +71,11 @@ def list_series(store: Store, wanted: Sequence[Series] = ()) -> list[Entry]:
     return [_entry(one, store) for one in [store.named(one) for one in wanted] or store.series()]
 
 
-def _entry(series: Series, store: Store) -> Entry:
+def _entry(series: Series, store: Reader) -> Entry:
     try:
-        manifest = store.manifest_or_empty(series)
+        manifest = store.manifest(series)
     except DamagedStore as error:
         return Entry(series, None, None, 0, 0, "", (), None, problem=str(error))
-    if not manifest.generation:
-        hint = did_you_mean_stored(series, store)
-        raise NoBars(f"{series.short} is not in {store.root}; see what is: backtest ls --store {store.root}{hint}")
     segments = manifest.segments
     first, last = (
         (datetime.fromisoformat(segments[0].first), datetime.fromisoformat(segments[-1].last))

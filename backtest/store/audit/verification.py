@@ -31,9 +31,10 @@ from backtest.store.files import TEMPORARY, locked, read_file
 from backtest.store.layout import MARK
 from backtest.store.manifest import LARGEST, LARGEST_SEGMENT, MOST_ROWS, Manifest, Segment
 from backtest.store.manifest_json import of_bytes
+from backtest.store.reader import did_you_mean_stored
 from backtest.store.segments import check_values, downloads_of
 from backtest.store.segments import decode as decode_segment
-from backtest.store.store import Store, did_you_mean_stored
+from backtest.store.store import Store
 from backtest.store.tables import joined
 
 if TYPE_CHECKING:

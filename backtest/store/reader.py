@@ -1,0 +1,292 @@
+"""`Reader`: what those who only read ask of bars, wherever these are; and the readers that others are made of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+
+from backtest import _arguments
+from backtest.errors import BacktestError, DamagedStore, NoBars, UsageError
+from backtest.market.calendars import span_asked
+from backtest.market.series import Series, did_you_mean_series, refuse_made, series_of
+from backtest.market.span import Span, asked_span
+from backtest.store.manifest import REPAIR, Manifest, Revision, Segment
+from backtest.store.segments import bars_in, downloads_in, in_threads, merged
+from backtest.store.tables import between, joined
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_T = TypeVar("_T")
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Bars by series, to be read: a store in a folder, one at a URL, or tables that stand for one."""
+
+    @property
+    def name(self) -> str:
+        """Where the bars are, for messages: a folder, a URL."""
+
+    def series(self) -> list[Series]:
+        """Return every series that there is, in the order of their spelling."""
+
+    def named(self, series: Series | str) -> Series:
+        """Return the series that a spelling means; the spelling itself where none is known by it."""
+
+    def manifest(self, series: Series | str) -> Manifest:
+        """
+        Return what is known of a series.
+
+        Raises:
+            NoBars: there is no such series.
+        """
+
+    def read(self, series: Series | str, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
+        """
+        Return the bars of a series, all or those in the span; as they were before a revision, if one is given.
+
+        Raises:
+            NoBars: there is no such series or revision, or no bar in the span.
+        """
+
+
+def manifest_or_empty(reader: Reader, series: Series | str) -> Manifest:
+    """Return what a reader knows of a series; of one that it does not know an empty manifest."""
+    try:
+        return reader.manifest(series)
+    except NoBars:
+        return Manifest(series_of(series).key)
+
+
+def did_you_mean_stored(wanted: Series, reader: Reader) -> str:
+    """Return the like of the series of a reader that lacks one; what else may be wrong with it is not what is told."""
+    with suppress(BacktestError):
+        return did_you_mean_series(wanted, reader.series())
+    return ""
+
+
+class SegmentReader(ABC):
+    """
+    Reads series that consist of a manifest and of the segments that it names; where these are, a subclass says.
+
+    Attributes:
+        name: where the series are, for messages.
+    """
+
+    name: str
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    @abstractmethod
+    def series(self) -> list[Series]:
+        """Return every series, in the order of their spelling."""
+
+    def manifest(self, series: Series | str) -> Manifest:
+        """
+        Return what the store knows of a series.
+
+        Raises:
+            NoBars: the store does not know the series.
+            DamagedStore: the manifest is not what was written, or is lost while its segments are there.
+        """
+        wanted = series_of(series)
+        found = self.manifest_or_empty(wanted)
+        if not found.generation:
+            hint = did_you_mean_stored(wanted, self)
+            raise NoBars(f"{wanted.short} is not in {self.name}; see what is: backtest ls --store {self.name}{hint}")
+        return found
+
+    def manifest_or_empty(self, series: Series | str) -> Manifest:
+        """
+        Return what the store knows of a series; of one that it does not know an empty manifest.
+
+        Raises:
+            DamagedStore: the manifest is not what was written, or is lost while its segments are there.
+        """
+        wanted = series_of(series)
+        return self._read_manifest(wanted) or Manifest(wanted.key)
+
+    def named(self, series: Series | str) -> Series:
+        """
+        Return the stored series that a spelling means: a future or option may be named by its month or by its date.
+
+        A contract by its month is the stored one of that contract month, one by its date that which IB said ends on
+        it; where there is none, and where the spelling itself is stored, it is returned as it is.
+
+        Raises:
+            UsageError: several stored contracts have that month, or the series is one that this version cannot make.
+        """
+        wanted = series_of(series)
+        refuse_made(wanted.instrument)
+        if not wanted.instrument.expiry or self.manifest_or_empty(wanted).generation:
+            return wanted
+        found = [one for one in self.series() if _but_for_expiry(one, wanted) and self._expires(one, wanted)]
+        if len(found) > 1:
+            raise UsageError(f"{wanted.short} may be {' or '.join(one.short for one in found)}; name one of them")
+        return found[0] if found else wanted
+
+    def gaps(self, series: Series | str, span: Span | Sequence[date | str]) -> list[Span]:
+        """
+        Return the parts of a span, or of the sessions of a pair of dates, that were never asked for and answered.
+
+        Raises:
+            UsageError: the span or the pair cannot be read.
+        """
+        wanted = series_of(series)
+        return known_span(wanted, span).minus(self.manifest_or_empty(wanted).coverage)
+
+    def read(
+        self,
+        series: Series | str,
+        span: Span | Sequence[date | str | None] | None = None,
+        *,
+        start: date | str | None = None,
+        end: date | str | None = None,
+        revision: int | None = None,
+    ) -> pa.Table:
+        """
+        Return the stored bars, verified against their hashes.
+
+        The columns are `time` (the bar's opening, UTC; of daily bars the session's date), `open`, `high`, `low` and
+        `close` in the instrument's currency, `volume`, `average` and `trades`; null is what the vendor does not know.
+
+        Args:
+            series: a series, or its spelling.
+            span: a `Span` of stamps, or a pair of sessions, both included; all bars if not given.
+            start: the first session, in the place of a span.
+            end: the last session, included.
+            revision: read the bars exactly as they were before this revision, by its number in `revisions`.
+
+        Raises:
+            UsageError: a spelling, a date or a number cannot be read.
+            NoBars: the store does not know the series or the revision, or has no bar of it in the span.
+            DamagedStore: a file is not what was written.
+        """
+        wanted = self.named(series)
+        stamps = span_asked(wanted, asked_span(span, start, end))
+        tables = self._each_segment(wanted, lambda manifest: _chosen(manifest, stamps, revision), bars_in)
+        bars = joined(tables)
+        if stamps is not None:
+            bars = between(bars, stamps)
+        if not len(bars):
+            known = self.manifest_or_empty(wanted).rows
+            where, hint = (
+                (f" from {stamps}" if stamps else "", "") if known else ("", did_you_mean_stored(wanted, self))
+            )
+            raise NoBars(
+                f"{wanted.short}{where} is not in {self.name}; "
+                f"run: backtest download {wanted.quoted} --since DATE{hint}"
+            )
+        return bars
+
+    def revisions(self, series: Series | str) -> list[Revision]:
+        """Return the changes of stored bars that can be undone in reading, the oldest first; appends are none."""
+        return list(self.manifest_or_empty(series).revisions)
+
+    def provenance(self, series: Series | str) -> list[dict[str, str]]:
+        """Return the downloads that the stored bars came from, by time, as far as their files name them."""
+        return merged(self._each_segment(series_of(series), lambda manifest: manifest.segments, downloads_in))
+
+    @abstractmethod
+    def _read_manifest(self, series: Series) -> Manifest | None:
+        """Return the manifest of a series as it is now; None where there is none."""
+
+    @abstractmethod
+    def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[Path]:
+        """Return where the segments of a state of a series lie on this machine."""
+
+    def _each_segment(
+        self,
+        series: Series,
+        choose: Callable[[Manifest], Sequence[Segment]],
+        use: Callable[[Path, Segment], _T],
+    ) -> list[_T]:
+        """Return what `use` makes of each segment that is chosen, all of one state of the series."""
+        manifest = self._read_manifest(series)
+        while manifest is not None:
+            try:
+                segments = choose(manifest)
+                return in_threads(use, self._paths(series, manifest, segments), segments)
+            except FileNotFoundError as error:
+                newer = self._read_manifest(series)
+                if newer is None or newer.generation == manifest.generation:
+                    raise DamagedStore(f"{error.filename} is lost; {REPAIR}") from error
+                manifest = newer  # a writer moved on while we read
+        return []
+
+    def _expires(self, stored: Series, wanted: Series) -> bool:
+        contract, expiry = self.manifest_or_empty(stored).contract, wanted.instrument.expiry
+        return contract is not None and expiry in (contract.contract_month, contract.last_trade_date[:8])
+
+
+class CachedReader:
+    """A reader that asks another one only once what a spelling means and what is known of a series."""
+
+    def __init__(self, behind: Reader) -> None:
+        self.name, self._behind = behind.name, behind
+        self._names: dict[Series, Series] = {}
+        self._manifests: dict[Series, Manifest] = {}
+
+    def series(self) -> list[Series]:
+        """Return every series that there is, in the order of their spelling."""
+        return self._behind.series()
+
+    def named(self, series: Series | str) -> Series:
+        """Return the series that a spelling means, as it was when it was first asked for."""
+        wanted = series_of(series)
+        if wanted not in self._names:
+            self._names[wanted] = self._behind.named(wanted)
+        return self._names[wanted]
+
+    def manifest(self, series: Series | str) -> Manifest:
+        """
+        Return what is known of a series, as it was when it was first asked for.
+
+        Raises:
+            NoBars: there is no such series.
+        """
+        wanted = series_of(series)
+        if wanted not in self._manifests:
+            self._manifests[wanted] = self._behind.manifest(wanted)
+        return self._manifests[wanted]
+
+    def read(self, series: Series | str, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
+        """
+        Return the bars of a series, each time as they are now.
+
+        Raises:
+            NoBars: there is no such series or revision, or no bar in the span.
+        """
+        return self._behind.read(series, span, revision=revision)
+
+
+def known_span(series: Series, span: Span | Sequence[date | str]) -> Span:
+    """
+    Return the span that a caller gave, as one or as a pair of sessions.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    found = span_asked(series, asked_span(span))
+    return _arguments.instance(found, "span", Span, "write a Span, or a pair of sessions")
+
+
+def overlaps(segment: Segment, span: Span) -> bool:
+    """Return whether a segment may have bars in a span."""
+    return datetime.fromisoformat(segment.first) < span.end and datetime.fromisoformat(segment.last) >= span.start
+
+
+def _chosen(manifest: Manifest, span: Span | None, revision: int | None) -> list[Segment]:
+    segments = manifest.segments if revision is None else manifest.before(revision)
+    return [segment for segment in segments if span is None or overlaps(segment, span)]
+
+
+def _but_for_expiry(one: Series, other: Series) -> bool:
+    return replace(one, instrument=replace(one.instrument, expiry=other.instrument.expiry)) == other
