@@ -17,7 +17,7 @@ from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
 from backtest.metrics.measurement import Measured
 from backtest.runs.spec import Brokerage, BrokerageOptions, RunSpec, brokerage_of, takes_brokerage_options
-from backtest.store.reader import Reader
+from backtest.store.reader import Reader, hours_in
 from backtest.store.store import store_of
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def run(
         float(cash),
         beside.key if beside else "",
         float(risk_free),
-        sessions_a_year(wanted[0].instrument),
+        sessions_a_year(hours_in(opened, wanted[0])),
         replace(brokerage, costs=charged.name),
     )
     return RunResult.of(simulate(found, spec, opened, asked, charged, _arguments.truth(lines, "lines")))

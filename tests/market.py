@@ -8,9 +8,12 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from backtest.market import calendars
 from backtest.market.bars import table_of
-from backtest.market.calendars import Session, sessions, span_of_sessions
+from backtest.market.calendars import sessions
+from backtest.market.hours import Session, hours_of
 from backtest.market.series import ContractDetails, Series
+from backtest.market.span import Span
 from backtest.store.store import Store
 
 if TYPE_CHECKING:
@@ -29,10 +32,16 @@ def minute_bars(series: Series, since: date, until: date, seed: int = 7) -> pa.T
 
     Bars of regular hours are those of all hours in regular hours, where the size divides half an hour.
     """
-    regular = {session.day: session for session in sessions(series.instrument, since, until)}
-    every = sessions(series.instrument, since, until, regular_hours=False)
+    hours = hours_of(series.instrument)
+    regular = {session.day: session for session in sessions(hours, since, until)}
+    every = sessions(hours, since, until, regular_hours=False)
     rows = [row for session in every for row in _session_bars(series, session, regular[session.day], seed)]
     return table_of(rows)
+
+
+def span_of_sessions(series: Series, since: date, until: date) -> Span:
+    """Return the span of the stamps of the series' bars in the sessions that its exchange's calendar has."""
+    return calendars.span_of_sessions(series, hours_of(series.instrument), since, until)
 
 
 def store_with(folder: Path, wanted: Mapping[str, tuple[str, str]], seed: int = 7) -> Store:

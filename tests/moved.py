@@ -8,12 +8,13 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from market import span_of_sessions
+
 from backtest.api import run
 from backtest.baselines.baseline import Baseline
 from backtest.baselines.causes import repeat
 from backtest.baselines.changes import Scene
 from backtest.market.bars import table_of
-from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
 from backtest.store.store import Store
 

@@ -10,14 +10,13 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
-from market import contract, minute_bars, store_with
+from market import contract, minute_bars, span_of_sessions, store_with
 
 from backtest.emulator.archive import Archive, end_of
 from backtest.emulator.contracts import made_up_number
 from backtest.emulator.protocol import BarsRequest, ContractQuery, HeadRequest
 from backtest.errors import Refused
 from backtest.market.bars import table_of
-from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Instrument, Series
 from backtest.market.span import Span
 from backtest.store.store import Store

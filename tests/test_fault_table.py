@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from market import store_with
+from market import span_of_sessions, store_with
 from rawclient import RawClient
 
 from backtest.downloads.downloader import DownloadReport, download
@@ -23,7 +23,6 @@ from backtest.downloads.retry import Persistence
 from backtest.emulator.faults import Faults
 from backtest.emulator.server import Gateway
 from backtest.errors import NoBars, NoConnection
-from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
 from backtest.market.span import Span, union
 from backtest.sources.base import Patience

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from market import contract, minute_bars, store_with
+from market import contract, minute_bars, span_of_sessions, store_with
 
 from backtest.downloads.downloader import download, plan_download
 from backtest.downloads.retry import Persistence
@@ -15,7 +15,8 @@ from backtest.emulator.faults import Faults
 from backtest.emulator.server import Gateway
 from backtest.errors import UsageError
 from backtest.market.bars import schema
-from backtest.market.calendars import sessions, span_of_sessions
+from backtest.market.calendars import sessions
+from backtest.market.hours import hours_of
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.sources.connect import connect
@@ -445,7 +446,7 @@ def forex(tmp_path):
     """Return a gateway's store of forex without the two days on which it is shut, which our calendar has."""
     store = store_with(tmp_path / "forex", {str(DOLLARS): ("2023-12-11", "2024-01-12")})
     bars, (since, until) = store.read(DOLLARS), (date(2023, 12, 11), date(2024, 1, 12))
-    shut = [one for one in sessions(DOLLARS.instrument, since, until) if one.day in CHRISTMAS]
+    shut = [one for one in sessions(hours_of(DOLLARS.instrument), since, until) if one.day in CHRISTMAS]
     for session in shut:
         bars = bars.filter(pc.invert(inside(bars, session)))
     store.write(DOLLARS, span_of_sessions(DOLLARS, since, until), bars, revise=True)

@@ -9,6 +9,7 @@ from market import minute_bars
 
 from backtest.market.bars import schema, table_of
 from backtest.market.calendars import sessions
+from backtest.market.hours import hours_of
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store.audit.findings import inspect_bars
@@ -16,12 +17,13 @@ from backtest.store.manifest import Answer
 
 DAILY = Series.parse("AAPL/1day")
 MINUTES = Series.parse("AAPL/1min")
+NYSE = hours_of(DAILY.instrument)
 NOW = datetime(2024, 12, 1, tzinfo=UTC)
 
 
 def days(*closes, series=DAILY, since=date(2024, 1, 2)):
     """Return a daily bar a session, each opening at its close."""
-    found = sessions(series.instrument, since, date(2025, 12, 31))[: len(closes)]
+    found = sessions(hours_of(series.instrument), since, date(2025, 12, 31))[: len(closes)]
     return table_of(
         [
             (
@@ -62,12 +64,13 @@ def answer(bars, first, last):
 
 
 def checks(bars, series=DAILY, answers=None):
-    return [(one.check, one.level) for one in inspect_bars(bars, series, answers)]
+    return [(one.check, one.level) for one in inspect_bars(bars, series, hours_of(series.instrument), answers)]
 
 
 def test_nothing_is_found_in_the_sample(sample):
     for series in sample.series():
-        assert inspect_bars(sample.read(series), series, sample.manifest(series).answers) == []
+        answers = sample.manifest(series).answers
+        assert inspect_bars(sample.read(series), series, hours_of(series.instrument), answers) == []
 
 
 @pytest.mark.parametrize(
@@ -76,15 +79,15 @@ def test_nothing_is_found_in_the_sample(sample):
 def test_nothing_is_found_in_clean_sessions_with_a_change_of_the_clock(text):
     bars = minute_bars(Series.parse(text), date(2024, 3, 1), date(2024, 3, 28))
 
-    assert inspect_bars(bars, Series.parse(text)) == []
+    assert inspect_bars(bars, Series.parse(text), hours_of(Series.parse(text).instrument)) == []
 
 
 def test_no_bars_are_no_finding():
-    assert inspect_bars(schema().empty_table(), DAILY) == []
+    assert inspect_bars(schema().empty_table(), DAILY, NYSE) == []
 
 
 def test_a_session_without_a_bar_is_a_hole():
-    (hole,) = inspect_bars(without(days(10.0, 10.1, 10.2, 10.1), 1, 2), DAILY)
+    (hole,) = inspect_bars(without(days(10.0, 10.1, 10.2, 10.1), 1, 2), DAILY, NYSE)
 
     assert (hole.check, hole.level, hole.count) == ("sessions", "hole", 2)
     assert hole.at == datetime(2024, 1, 3, tzinfo=UTC)
@@ -95,16 +98,18 @@ def test_a_session_that_the_vendor_said_to_be_empty_is_no_hole():
     bars = without(days(10.0, 10.1, 10.2, 10.1), 1, 2)
     asked = answer(2, "2024-01-02", "2024-01-05")
 
-    one_is_said_empty = inspect_bars(bars, DAILY, [asked, answer(0, "2024-01-03", "2024-01-03")])
+    one_is_said_empty = inspect_bars(bars, DAILY, NYSE, [asked, answer(0, "2024-01-03", "2024-01-03")])
 
     assert [(one.level, one.count) for one in one_is_said_empty] == [("hole", 1)]
-    assert inspect_bars(bars, DAILY, [asked, answer(0, "2024-01-03", "2024-01-04")]) == []
+    assert inspect_bars(bars, DAILY, NYSE, [asked, answer(0, "2024-01-03", "2024-01-04")]) == []
 
 
 def test_a_session_that_was_never_asked_for_is_only_a_warning():
     bars = without(days(10.0, 10.1, 10.2, 10.1), 1, 2)
 
-    (found,) = inspect_bars(bars, DAILY, [answer(1, "2024-01-02", "2024-01-02"), answer(1, "2024-01-05", "2024-01-05")])
+    (found,) = inspect_bars(
+        bars, DAILY, NYSE, [answer(1, "2024-01-02", "2024-01-02"), answer(1, "2024-01-05", "2024-01-05")]
+    )
 
     assert (found.level, found.count) == ("warn", 2)
     assert "never asked for" in found.text
@@ -118,7 +123,7 @@ def test_where_holidays_are_only_roughly_known_an_empty_session_is_only_a_warnin
 
 
 def test_minutes_missing_inside_a_session_are_counted():
-    (found,) = inspect_bars(without(week(), 400, 411), MINUTES)
+    (found,) = inspect_bars(without(week(), 400, 411), MINUTES, NYSE)
 
     assert (found.check, found.level, found.count) == ("minutes", "warn", 12)
     assert found.text == "12 of 390 bars missing on 2024-07-02"
@@ -134,7 +139,7 @@ def test_a_half_day_has_fewer_minutes_and_lacks_none():
 def test_a_night_near_the_ratio_of_a_split_looks_like_one(ratio, name):
     quiet = [400.0, 401.0, 400.5, 402.0]
 
-    (found,) = inspect_bars(days(*quiet, *(close * ratio for close in quiet)), DAILY)
+    (found,) = inspect_bars(days(*quiet, *(close * ratio for close in quiet)), DAILY, NYSE)
 
     assert (found.check, found.level, found.at.date()) == ("split", "warn", date(2024, 1, 8))
     assert f"a split of {name}" in found.text
@@ -146,7 +151,7 @@ def test_a_fall_by_news_is_near_no_split():
 
 @pytest.mark.parametrize("times", [1 / 70, 3.6, 1000.0])
 def test_a_night_of_more_than_threefold_asks_for_the_units(times):
-    (found,) = inspect_bars(days(10.0, 10.1, 10.0 * times, 10.1 * times), DAILY)
+    (found,) = inspect_bars(days(10.0, 10.1, 10.0 * times, 10.1 * times), DAILY, NYSE)
 
     assert (found.check, found.level) == ("jump", "warn")
 
@@ -165,7 +170,7 @@ def test_an_option_that_doubles_overnight_is_no_split():
 
 @pytest.mark.parametrize("price", [110.0, 90.0, 10_000.0, 1.0])
 def test_a_minute_far_from_its_neighbours_is_a_spike_found_once(price):
-    (found,) = inspect_bars(week({500: price}), MINUTES)
+    (found,) = inspect_bars(week({500: price}), MINUTES, NYSE)
 
     assert (found.check, found.level) == ("spike", "warn")
     assert found.at == week()["time"][500].as_py()
@@ -173,7 +178,7 @@ def test_a_minute_far_from_its_neighbours_is_a_spike_found_once(price):
 
 def test_the_first_and_the_last_minute_of_a_session_can_be_spikes():
     for row in (390, 389):  # opening of the second session, end of the first
-        assert [one.check for one in inspect_bars(week({row: 110.0}), MINUTES)] == ["spike"]
+        assert [one.check for one in inspect_bars(week({row: 110.0}), MINUTES, NYSE)] == ["spike"]
 
 
 def test_a_move_of_three_percent_cannot_be_told_from_news():
@@ -208,7 +213,7 @@ def frozen_from(bars, row, count, volume=None):
 
 
 def test_thirty_equal_minutes_are_a_frozen_feed_and_29_are_not():
-    (found,) = inspect_bars(frozen_from(week(), 100, 30), MINUTES)
+    (found,) = inspect_bars(frozen_from(week(), 100, 30), MINUTES, NYSE)
 
     assert (found.check, found.level, found.count) == ("frozen", "warn", 30)
     assert checks(frozen_from(week(), 100, 29), MINUTES) == []
@@ -233,7 +238,7 @@ def test_stored_bars_that_the_door_would_refuse_are_named():
     saturday = Span.of_dates(date(2024, 1, 6), date(2024, 1, 6)).start
     bars = days(10.0, 10.1).set_column(0, schema().field("time"), pa.array([saturday - timedelta(days=1), saturday]))
 
-    (found,) = inspect_bars(bars.cast(schema()), DAILY)
+    (found,) = inspect_bars(bars.cast(schema()), DAILY, NYSE)
 
     assert (found.check, found.level) == ("rules", "reject")
     assert "2024-01-06" in found.text
@@ -259,7 +264,7 @@ def test_a_gone_session_is_found_by_its_first_minute():
     bars = week()
     third = pc.equal(pc.day(bars["time"]), 3)
 
-    (hole,) = inspect_bars(bars.filter(pc.invert(third)), MINUTES)
+    (hole,) = inspect_bars(bars.filter(pc.invert(third)), MINUTES, NYSE)
 
     assert (hole.check, hole.level) == ("sessions", "hole")
     assert hole.at == datetime(2024, 7, 3, 13, 30, tzinfo=UTC)

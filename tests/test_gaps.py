@@ -5,11 +5,13 @@ import pytest
 
 from backtest.downloads import gaps
 from backtest.market.bars import table_of
+from backtest.market.hours import hours_of
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store.manifest import Answer
 
 DAILY, ADJUSTED = Series.parse("AAPL/1day"), Series.parse("AAPL/1day/ADJUSTED_LAST")
+NYSE = hours_of(DAILY.instrument)
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=7)
 
@@ -84,22 +86,22 @@ def test_what_is_wanted_is_the_whole_where_nothing_was_answered():
 
 def test_a_session_without_a_bar_is_a_hole():
     # 2024-01-06 and 07 are a weekend.
-    assert gaps.holes(DAILY, days(1, 31), [], daily(2, 3, 5, 8)) == [days(4, 4)]
+    assert gaps.holes(DAILY, NYSE, days(1, 31), [], daily(2, 3, 5, 8)) == [days(4, 4)]
 
 
 def test_a_hole_that_was_said_to_be_empty_is_known():
     bars = daily(2, 5)
 
-    assert gaps.holes(DAILY, days(1, 31), [said_empty(days(3, 3))], bars) == [days(4, 4)]
-    assert gaps.holes(DAILY, days(1, 31), [said_empty(days(3, 4))], bars) == []
+    assert gaps.holes(DAILY, NYSE, days(1, 31), [said_empty(days(3, 3))], bars) == [days(4, 4)]
+    assert gaps.holes(DAILY, NYSE, days(1, 31), [said_empty(days(3, 4))], bars) == []
 
 
 def test_an_answer_that_had_bars_explains_no_hole():
-    assert gaps.holes(DAILY, days(1, 31), [with_bars(days(1, 31))], daily(2, 5)) == [days(3, 4)]
+    assert gaps.holes(DAILY, NYSE, days(1, 31), [with_bars(days(1, 31))], daily(2, 5)) == [days(3, 4)]
 
 
 def test_before_the_first_bar_and_after_the_last_are_no_holes():
-    assert gaps.holes(DAILY, days(1, 31), [], daily(10, 11)) == []
+    assert gaps.holes(DAILY, NYSE, days(1, 31), [], daily(10, 11)) == []
 
 
 def test_holes_are_split_a_year_before_the_end_of_the_newest():

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from market import store_with
+from market import span_of_sessions, store_with
 from rawclient import RawClient
 
 from backtest.emulator.faults import Faults
@@ -27,6 +27,7 @@ from backtest.errors import (
     UsageError,
 )
 from backtest.market import calendars
+from backtest.market.hours import hours_of
 from backtest.market.ib_limits import LEGACY, PRACTICAL
 from backtest.market.series import Instrument, Series
 from backtest.market.span import Span
@@ -73,7 +74,7 @@ def answered(source, series=AAPL, window=WINDOW):
 def warm():
     """Load what takes longer than the patience of these tests."""
     for text in ("AAPL", "ES-FUT-CME-USD-202706"):
-        calendars.sessions(Instrument.parse(text), date(2024, 1, 2), date(2024, 1, 3))
+        calendars.sessions(hours_of(Instrument.parse(text)), date(2024, 1, 2), date(2024, 1, 3))
 
 
 @pytest.fixture
@@ -564,7 +565,9 @@ def test_sessions_are_those_of_the_calendar_in_a_week_when_the_clocks_change(int
     instrument, week = Instrument.parse(text), (date(2024, 3, 7), date(2024, 3, 14))
     _, source = serve(store=intraday)
 
-    assert source.sessions(instrument, *week, regular_hours) == calendars.sessions(instrument, *week, regular_hours)
+    assert source.sessions(instrument, *week, regular_hours) == calendars.sessions(
+        hours_of(instrument), *week, regular_hours
+    )
 
 
 def test_sessions_of_years_are_asked_for_a_year_at_a_time(serve):
@@ -573,7 +576,7 @@ def test_sessions_of_years_are_asked_for_a_year_at_a_time(serve):
 
     found = source.sessions(AAPL.instrument, *years)
 
-    assert found == calendars.sessions(AAPL.instrument, *years)
+    assert found == calendars.sessions(hours_of(AAPL.instrument), *years)
     assert len([record for record in gateway.requests if record.kind == "schedule"]) <= 4
 
 
@@ -588,7 +591,7 @@ def test_a_gateway_that_has_no_schedule_says_nothing(serve, sample):
 @pytest.mark.slow
 def test_a_window_that_was_too_long_teaches_half_of_it(sample, tmp_path):
     series = Series.parse("AAPL/1min")
-    window = calendars.span_of_sessions(series, date(2024, 2, 5), date(2024, 2, 16))  # ten sessions
+    window = span_of_sessions(series, date(2024, 2, 5), date(2024, 2, 16))  # ten sessions
 
     with Gateway(sample) as gateway:
         with connect(gateway.address, state=tmp_path) as source:

@@ -16,6 +16,7 @@ from backtest.cli.app import main
 from backtest.engine.strategy import load
 from backtest.market.bars import table_of
 from backtest.market.calendars import sessions
+from backtest.market.hours import hours_of
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store.store import Store
@@ -178,7 +179,7 @@ def test_a_bar_that_only_one_of_them_has_is_no_bar_of_the_pair(tmp_path):
 
 
 def test_a_pair_of_csv_files_is_imported_and_run_from_the_command_line(tmp_path, capsys):
-    held = sessions(Series.parse("GLD/1day").instrument, date(2024, 1, 2), date(2024, 12, 24))
+    held = sessions(hours_of(Series.parse("GLD/1day").instrument), date(2024, 1, 2), date(2024, 12, 24))
     days, prices = [session.day for session in held], np.round(gold(7, len(held)), 4)
     for name, column in (("GLD", prices[:, 0]), ("GDX", prices[:, 1])):
         lines = [f"{day:%Y-%m-%d},{p},{p},{p},{p},1000" for day, p in zip(days, column, strict=True)]

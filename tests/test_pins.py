@@ -10,11 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from market import minute_bars, store_with
+from market import minute_bars, span_of_sessions, store_with
 
 from backtest.errors import BrokenPin, NoBars, UsageError
 from backtest.market.bars import rows_digest, schema
-from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store import pins

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import exchange_calendars
 import pytest
+from market import span_of_sessions
 
 from backtest.errors import UsageError
-from backtest.market import calendars
-from backtest.market.calendars import calendar_name, exact, sessions, sessions_a_year, span_of_sessions, time_zone
+from backtest.market.calendars import exact, sessions, sessions_a_year, time_zone
+from backtest.market.hours import EXCHANGES, hours_of
 from backtest.market.series import Instrument, Series
 from backtest.market.span import Span
 from backtest.sources.files import FileSource
@@ -16,6 +17,7 @@ from backtest.sources.ib import requests
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 MINUTES = Series.parse("AAPL/1min")
 DAILY = Series.parse("AAPL/1day")
+NYSE = hours_of(MINUTES.instrument)
 FILES = FileSource(Path(__file__).parent)
 
 
@@ -24,7 +26,7 @@ def utc(*parts):
 
 
 def test_a_half_day_closes_early_and_a_holiday_is_no_session():
-    found = sessions(MINUTES.instrument, date(2024, 7, 3), date(2024, 7, 5))
+    found = sessions(NYSE, date(2024, 7, 3), date(2024, 7, 5))
 
     assert [(s.day, s.open, s.close) for s in found] == [
         (date(2024, 7, 3), utc(2024, 7, 3, 13, 30), utc(2024, 7, 3, 17)),
@@ -33,109 +35,111 @@ def test_a_half_day_closes_early_and_a_holiday_is_no_session():
 
 
 def test_the_session_moves_an_hour_with_daylight_saving():
-    friday, monday = sessions(MINUTES.instrument, date(2024, 3, 8), date(2024, 3, 11))
+    friday, monday = sessions(NYSE, date(2024, 3, 8), date(2024, 3, 11))
 
     assert (friday.open.hour, monday.open.hour) == (14, 13)
 
 
 def test_a_forex_session_begins_on_the_evening_before():
-    (monday,) = sessions(Series.parse("EUR-CASH/1min").instrument, date(2024, 1, 6), date(2024, 1, 8))
+    (monday,) = sessions(hours_of(Series.parse("EUR-CASH/1min").instrument), date(2024, 1, 6), date(2024, 1, 8))
 
     assert (monday.day, monday.open, monday.close) == (date(2024, 1, 8), utc(2024, 1, 7, 22, 15), utc(2024, 1, 8, 22))
 
 
 def test_a_future_trades_from_the_evening_before():
-    (monday,) = sessions(Series.parse("ES-FUT-CME-USD-202412/1min").instrument, date(2024, 1, 8), date(2024, 1, 8))
+    (monday,) = sessions(
+        hours_of(Series.parse("ES-FUT-CME-USD-202412/1min").instrument), date(2024, 1, 8), date(2024, 1, 8)
+    )
 
     assert monday.open == utc(2024, 1, 7, 23)
 
 
 def test_each_market_has_its_own_zone_and_sessions_a_year():
-    assert time_zone(MINUTES.instrument) == "America/New_York"
-    assert time_zone(Series.parse("ASML-STK-AEB-EUR/1day").instrument) == "Europe/Amsterdam"
-    assert sessions_a_year(MINUTES.instrument) == 252
-    assert sessions_a_year(Series.parse("EUR-CASH/1day").instrument) == 260
-    assert sessions_a_year(Series.parse("BTC-CRYPTO/1day").instrument) == 365
+    assert time_zone(NYSE) == "America/New_York"
+    assert time_zone(hours_of(Series.parse("ASML-STK-AEB-EUR/1day").instrument)) == "Europe/Amsterdam"
+    assert sessions_a_year(NYSE) == 252
+    assert sessions_a_year(hours_of(Series.parse("EUR-CASH/1day").instrument)) == 260
+    assert sessions_a_year(hours_of(Series.parse("BTC-CRYPTO/1day").instrument)) == 365
 
 
 def test_every_exchange_of_the_table_has_a_calendar_that_exists():
-    names = {calendar_name(Instrument("ANY", "STK", exchange, "EUR")) for exchange in calendars.EXCHANGES}
+    names = {hours_of(Instrument("ANY", "STK", exchange, "EUR")).calendar for exchange in EXCHANGES}
 
     assert names <= set(exchange_calendars.get_calendar_names())
 
 
 def test_a_market_of_unknown_hours_counts_as_others_do():
-    assert sessions_a_year(Instrument("ROCK", "STK", "MARS", "USD")) == 252
+    assert sessions_a_year(hours_of(Instrument("ROCK", "STK", "MARS", "USD"))) == 252
 
 
 @pytest.mark.parametrize(("text", "known"), [("AAPL", True), ("EUR-CASH", False), ("ES-FUT-CME-USD-202612", False)])
 def test_hours_of_forex_and_futures_are_known_only_roughly(text, known):
-    assert exact(Instrument.parse(text)) is known
+    assert exact(hours_of(Instrument.parse(text))) is known
 
 
 def test_an_exchange_without_a_calendar_is_named():
     with pytest.raises(UsageError, match="'MARS'"):
-        sessions(Series.parse("ROCK-STK-MARS-USD/1min").instrument, date(2024, 1, 1), date(2024, 1, 2))
+        sessions(hours_of(Series.parse("ROCK-STK-MARS-USD/1min").instrument), date(2024, 1, 1), date(2024, 1, 2))
 
 
 def test_twenty_years_of_daily_bars_are_one_request():
     span = Span.of_dates(date(2004, 1, 2), date(2023, 12, 29))
 
-    assert requests.windows(DAILY, span) == [span]
-    assert requests.duration(DAILY, span, NOW) == "21 Y"  # 20 years have leap days: 7,302 days are over 20 x 365
-    assert requests.end_text(DAILY, span) == "20231230-00:00:00"
+    assert requests.windows(DAILY, NYSE, span) == [span]
+    assert requests.duration(DAILY, NYSE, span, NOW) == "21 Y"  # 20 years have leap days: 7,302 days are over 20 x 365
+    assert requests.end_text(DAILY, NYSE, span) == "20231230-00:00:00"
 
 
 def test_a_few_daily_bars_are_asked_for_by_days():
-    assert requests.duration(DAILY, Span.of_dates(date(2024, 1, 2), date(2024, 1, 5)), NOW) == "4 D"
+    assert requests.duration(DAILY, NYSE, Span.of_dates(date(2024, 1, 2), date(2024, 1, 5)), NOW) == "4 D"
 
 
 def test_a_weekend_needs_no_request():
-    assert requests.windows(DAILY, Span.of_dates(date(2024, 1, 6), date(2024, 1, 7))) == []
-    assert requests.windows(MINUTES, Span(utc(2024, 1, 6), utc(2024, 1, 8))) == []
+    assert requests.windows(DAILY, NYSE, Span.of_dates(date(2024, 1, 6), date(2024, 1, 7))) == []
+    assert requests.windows(MINUTES, NYSE, Span(utc(2024, 1, 6), utc(2024, 1, 8))) == []
 
 
 def test_a_year_of_minutes_takes_twelve_requests_that_end_with_sessions():
     span = span_of_sessions(MINUTES, date(2023, 1, 3), date(2023, 12, 29))
-    closes = {s.close for s in sessions(MINUTES.instrument, date(2023, 1, 3), date(2023, 12, 29))}
+    closes = {s.close for s in sessions(NYSE, date(2023, 1, 3), date(2023, 12, 29))}
 
-    windows = requests.windows(MINUTES, span)
+    windows = requests.windows(MINUTES, NYSE, span)
 
     assert len(windows) == 12  # 250 sessions, 21 at once
     assert {w.end for w in windows} <= closes
     assert windows[0].start == span.start
     assert windows[-1].end == span.end
     assert all(a.end == b.start for a, b in itertools.pairwise(windows))
-    assert requests.duration(MINUTES, windows[0], NOW) == "21 D"
+    assert requests.duration(MINUTES, NYSE, windows[0], NOW) == "21 D"
 
 
 def test_a_window_of_one_half_day_is_one_session():
     span = span_of_sessions(MINUTES, date(2024, 7, 3), date(2024, 7, 4))
 
-    (window,) = requests.windows(MINUTES, span)
+    (window,) = requests.windows(MINUTES, NYSE, span)
 
-    assert requests.duration(MINUTES, window, NOW) == "1 D"
-    assert requests.end_text(MINUTES, window) == "20240703-17:00:00"
+    assert requests.duration(MINUTES, NYSE, window, NOW) == "1 D"
+    assert requests.end_text(MINUTES, NYSE, window) == "20240703-17:00:00"
 
 
 def test_seconds_are_asked_for_within_a_session():
     series = Series.parse("AAPL/1secs")
     span = span_of_sessions(series, date(2024, 7, 3), date(2024, 7, 3))
 
-    windows = requests.windows(series, span)
+    windows = requests.windows(series, NYSE, span)
 
     assert len(windows) == 7  # 12,600 s, 2,000 at once
-    assert requests.duration(series, windows[0], NOW) == "2000 S"
-    assert requests.duration(series, windows[-1], NOW) == "600 S"
+    assert requests.duration(series, NYSE, windows[0], NOW) == "2000 S"
+    assert requests.duration(series, NYSE, windows[-1], NOW) == "600 S"
 
 
 def test_adjusted_prices_are_one_request_up_to_now():
     series = Series.parse("AAPL/1day/ADJUSTED_LAST")
     span = Span.of_dates(date(2000, 3, 1), date(2013, 3, 1))
 
-    assert requests.windows(series, span) == [span]
-    assert requests.end_text(series, span) == ""
-    assert requests.duration(series, span, NOW) == "27 Y"
+    assert requests.windows(series, NYSE, span) == [span]
+    assert requests.end_text(series, NYSE, span) == ""
+    assert requests.duration(series, NYSE, span, NOW) == "27 Y"
 
 
 @pytest.mark.parametrize(
@@ -212,5 +216,5 @@ def test_a_step_is_halved_down_to_the_least_that_ib_takes(text, step, half):
 def test_part_of_a_session_is_asked_for_by_seconds():
     window = Span(utc(2024, 7, 1, 10), utc(2024, 7, 1, 15, 30))
 
-    assert requests.duration(MINUTES, window, NOW) == "7200 S"  # from the opening at 13:30
-    assert requests.end_text(MINUTES, window) == "20240701-15:30:00"
+    assert requests.duration(MINUTES, NYSE, window, NOW) == "7200 S"  # from the opening at 13:30
+    assert requests.end_text(MINUTES, NYSE, window) == "20240701-15:30:00"

@@ -9,11 +9,13 @@ from backtest.cli.app import main
 from backtest.errors import BadBars
 from backtest.market.bars import schema, table_of
 from backtest.market.checks import check_answer, compare, missing_sessions
+from backtest.market.hours import hours_of
 from backtest.market.series import Series
 from backtest.market.span import Span
 
 DAILY = Series.parse("AAPL/1day")
 MINUTES = Series.parse("AAPL/1min")
+NYSE = hours_of(DAILY.instrument)
 WEEK = Span.of_dates(date(2024, 7, 1), date(2024, 7, 8))
 
 
@@ -35,17 +37,17 @@ def at(bars, *moments):
 
 
 def test_bars_of_sessions_can_be_true():
-    check_answer(daily(1, 2, 3, 5, 8), DAILY)
-    check_answer(minute_bars(MINUTES, date(2024, 7, 1), date(2024, 7, 5)), MINUTES)
+    check_answer(daily(1, 2, 3, 5, 8), DAILY, NYSE)
+    check_answer(minute_bars(MINUTES, date(2024, 7, 1), date(2024, 7, 5)), MINUTES, NYSE)
     check_answer(
-        minute_bars(Series.parse("AAPL/1hour"), date(2024, 7, 1), date(2024, 7, 2)), Series.parse("AAPL/1hour")
+        minute_bars(Series.parse("AAPL/1hour"), date(2024, 7, 1), date(2024, 7, 2)), Series.parse("AAPL/1hour"), NYSE
     )
 
 
 @pytest.mark.parametrize(("day", "why"), [(4, "a holiday"), (6, "a Saturday")])
 def test_a_daily_bar_without_a_session_cannot(day, why):
     with pytest.raises(BadBars, match="sessions"):
-        check_answer(daily(day), DAILY)
+        check_answer(daily(day), DAILY, NYSE)
 
 
 @pytest.mark.parametrize(
@@ -62,14 +64,16 @@ def test_a_minute_outside_of_the_sessions_or_the_grid_cannot(moment, problem):
     bars = minute_bars(MINUTES, date(2024, 7, 1), date(2024, 7, 1))
 
     with pytest.raises(BadBars, match=problem):
-        check_answer(at(bars, moment), MINUTES)
+        check_answer(at(bars, moment), MINUTES, NYSE)
 
 
 def test_where_hours_are_only_roughly_known_nothing_is_refused_for_them():
     forex = Series.parse("EUR-CASH/1min")
 
     check_answer(
-        at(minute_bars(forex, date(2024, 7, 1), date(2024, 7, 1)), datetime(2024, 6, 30, 21, 5, tzinfo=UTC)), forex
+        at(minute_bars(forex, date(2024, 7, 1), date(2024, 7, 1)), datetime(2024, 6, 30, 21, 5, tzinfo=UTC)),
+        forex,
+        hours_of(forex.instrument),
     )
 
 
@@ -79,7 +83,7 @@ def test_no_currency_trades_on_a_saturday(text):
     bars = minute_bars(forex, date(2024, 7, 1), date(2024, 7, 1))
 
     with pytest.raises(BadBars, match="sessions"):
-        check_answer(at(bars, datetime(2024, 7, 6, tzinfo=UTC)), forex)
+        check_answer(at(bars, datetime(2024, 7, 6, tzinfo=UTC)), forex, hours_of(forex.instrument))
 
 
 @pytest.mark.parametrize(
@@ -99,10 +103,10 @@ def test_what_can_be_worthless_may_be_and_what_cannot_may_not(text, price, allow
     bars = table_of([(datetime(2024, 7, 1, tzinfo=UTC), price, price, price, price, None, None, None)])
 
     if allowed:
-        check_answer(bars, series)
+        check_answer(bars, series, hours_of(series.instrument))
     else:
         with pytest.raises(BadBars, match=r"are (not positive|negative): 2024-07-01"):
-            check_answer(bars, series)
+            check_answer(bars, series, hours_of(series.instrument))
 
 
 def test_a_file_passes_the_same_door(tmp_path, capsys):
@@ -127,7 +131,9 @@ def test_a_file_passes_the_same_door(tmp_path, capsys):
 def test_sessions_that_begin_at_odd_minutes_or_end_late_are_known(text, moment):
     series = Series.parse(text)
 
-    check_answer(at(minute_bars(series, date(2024, 7, 1), date(2024, 7, 1)), moment), series)
+    check_answer(
+        at(minute_bars(series, date(2024, 7, 1), date(2024, 7, 1)), moment), series, hours_of(series.instrument)
+    )
 
 
 def test_equal_bars_and_more_of_them_are_no_difference():
@@ -155,14 +161,14 @@ def test_prices_that_moved_a_little_are_no_split():
 
 
 def test_missing_sessions_are_those_of_the_exchange_and_neighbours_are_one():
-    missing = missing_sessions(DAILY, daily(1, 8), WEEK)
+    missing = missing_sessions(DAILY, NYSE, daily(1, 8), WEEK)
 
     assert missing == [Span.of_dates(date(2024, 7, 2), date(2024, 7, 5))]  # the holiday within it counts with them
 
 
 def test_a_holiday_a_weekend_and_what_is_outside_of_the_bars_are_not_missing():
-    assert missing_sessions(DAILY, daily(1, 2, 3, 5, 8), WEEK) == []
-    assert missing_sessions(DAILY, daily(2, 3), WEEK) == []
+    assert missing_sessions(DAILY, NYSE, daily(1, 2, 3, 5, 8), WEEK) == []
+    assert missing_sessions(DAILY, NYSE, daily(2, 3), WEEK) == []
 
 
 def test_a_session_without_any_minute_is_missing_from_opening_to_close():
@@ -171,11 +177,13 @@ def test_a_session_without_any_minute_is_missing_from_opening_to_close():
         pc.floor_temporal(bars["time"], unit="day"), pa.scalar(datetime(2024, 7, 3, tzinfo=UTC), bars["time"].type)
     )
 
-    missing = missing_sessions(MINUTES, bars.filter(pc.invert(third)), WEEK)
+    missing = missing_sessions(MINUTES, NYSE, bars.filter(pc.invert(third)), WEEK)
 
     opening = datetime(2024, 7, 3, 13, 30, tzinfo=UTC)
     assert missing == [Span(opening, opening + timedelta(hours=3.5))]
 
 
 def test_nothing_is_missing_where_the_calendar_is_not_known():
-    assert missing_sessions(Series.parse("ROCK-STK-MARS-USD/1day"), daily(1, 8), WEEK) == []
+    rock = Series.parse("ROCK-STK-MARS-USD/1day")
+
+    assert missing_sessions(rock, hours_of(rock.instrument), daily(1, 8), WEEK) == []

@@ -8,12 +8,11 @@ from pathlib import Path
 import backtrader as bt
 import pyarrow as pa
 import pytest
-from market import minute_bars, store_with
+from market import minute_bars, span_of_sessions, store_with
 
 import backtest
 from backtest.errors import NoBars
 from backtest.market.bars import schema
-from backtest.market.calendars import span_of_sessions
 from backtest.market.series import ContractDetails, Series
 from backtest.market.span import Span
 from backtest.research.lookahead import _Kept, _Tables

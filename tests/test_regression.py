@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 import backtrader as bt
 import pyarrow as pa
 import pytest
+from market import span_of_sessions
 from moved import (
     AAPL,
     CROSS,
@@ -32,7 +33,6 @@ from backtest.baselines.changes import Scene
 from backtest.baselines.drift import FAILED, MOVED, SAME, accept_kept, check, check_kept, files, markdown, reproduce
 from backtest.engine.account.commissions import COSTS
 from backtest.errors import UsageError
-from backtest.market.calendars import span_of_sessions
 from backtest.market.span import Span
 from backtest.store.publishing import publish
 from backtest.store.store import Store, open_store

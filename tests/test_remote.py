@@ -13,12 +13,11 @@ import pyarrow as pa
 import pytest
 from bucket import KEY, SECRET, Bucket
 from judge import complaints
-from market import minute_bars, store_with
+from market import minute_bars, span_of_sessions, store_with
 
 from backtest.downloads.downloader import download, plan_download
 from backtest.errors import BadStore, Conflict, DamagedStore, NoBars, NoConnection, UsageError
 from backtest.market.bars import schema
-from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store import pins

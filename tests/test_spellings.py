@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from market import minute_bars, store_with
+from market import minute_bars, span_of_sessions, store_with
 from spellings.make_spellings import SERIES
 
 from backtest import download, run, sweep
@@ -15,7 +15,6 @@ from backtest.api import RunResult
 from backtest.baselines.baseline import Baseline
 from backtest.emulator.server import Gateway
 from backtest.errors import AmbiguousContract, NoBars, UnknownContract, UsageError
-from backtest.market.calendars import span_of_sessions
 from backtest.market.series import ContractDetails, Instrument, Series
 from backtest.market.span import Span
 from backtest.research.search.job import job_of

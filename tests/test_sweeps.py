@@ -19,6 +19,7 @@ from backtest.api import run
 from backtest.cli.app import main
 from backtest.errors import BadStore, BrokenPin, DamagedStore, StrategyError, UsageError
 from backtest.market.calendars import span_asked
+from backtest.market.hours import hours_of
 from backtest.market.series import Series
 from backtest.metrics.account import sample as account_of
 from backtest.metrics.sharpe_tests import probabilistic_sharpe
@@ -214,7 +215,9 @@ def test_other_quotes_are_other_trials_where_the_spread_is_paid(tmp_path):
     before = [job_of(SMA, "AAPL/1day", store=store, swept=GRID, slippage=word).case for word in words]
     bars = store.read(bid)
     lower = bars.set_column(1, bars.schema.field("open"), bars["low"])
-    store.write(bid, span_asked(bid, (date(2024, 1, 2), date(2024, 6, 28))), lower, revise=True)
+    store.write(
+        bid, span_asked(bid, hours_of(bid.instrument), (date(2024, 1, 2), date(2024, 6, 28))), lower, revise=True
+    )
 
     after = [job_of(SMA, "AAPL/1day", store=store, swept=GRID, slippage=word).case for word in words]
 

@@ -10,6 +10,7 @@ from backtest.cli.app import main
 from backtest.errors import NoBars, StrategyError, UsageError
 from backtest.market.bars import table_of
 from backtest.market.calendars import sessions
+from backtest.market.hours import hours_of
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.research.out_of_sample.cross_validation import cross_validate
@@ -19,7 +20,7 @@ from backtest.research.search.trials import Trials
 from backtest.store.store import Store
 
 AAPL = Series.parse("AAPL/1day")
-DAYS = [one.day for one in sessions(AAPL.instrument, date(2024, 1, 2), date(2024, 6, 28))]
+DAYS = [one.day for one in sessions(hours_of(AAPL.instrument), date(2024, 1, 2), date(2024, 6, 28))]
 CLOSES = [100.0 + n for n in range(30)] + [128.0 - n for n in range(30)]  # up to 129, then down to 99
 HOLDS = """
 import backtrader as bt

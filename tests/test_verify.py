@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from market import minute_bars, store_with
+from market import minute_bars, span_of_sessions, store_with
 
 from backtest.errors import BadStore, DamagedStore, NoBars
 from backtest.market.bars import schema
-from backtest.market.calendars import span_of_sessions
+from backtest.market.hours import hours_of
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store.audit.coverage import EMPTY, FULL, MISSING, PARTIAL, coverage_of, strips
@@ -459,7 +459,7 @@ def covered(gone=(), short=(), empty=()):
         Answer(Span.of_dates(date(2024, 1, day), date(2024, 1, day)), 0, datetime(2024, 2, 1, tzinfo=UTC))
         for day in empty
     ]
-    return coverage_of(MINUTES, bars.filter(pc.invert(pc.or_(out, late))), answers)
+    return coverage_of(MINUTES, hours_of(MINUTES.instrument), bars.filter(pc.invert(pc.or_(out, late))), answers)
 
 
 def test_a_session_is_complete_partial_empty_or_missing():

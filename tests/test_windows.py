@@ -3,10 +3,10 @@ from datetime import date
 import backtrader as bt
 import numpy as np
 import pytest
+from market import span_of_sessions
 
 from backtest.engine.strategy import load
 from backtest.errors import StrategyError, UsageError
-from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
 from backtest.research.out_of_sample.window import Window, run_window
 from backtest.store.store import Store

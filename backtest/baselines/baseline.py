@@ -33,11 +33,12 @@ from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.runs.spec import RunSpec, spec_of
 from backtest.store.pins import take
+from backtest.store.reader import Reader, hours_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from backtest.store.reader import Reader
+    from backtest.market.hours import Hours
 
 FOLDER = "strategies/baselines"
 TOLERANCE = 1e-9  # relative: an accident of rounding is smaller, a cent in a million is larger
@@ -133,17 +134,17 @@ def compare(old: Baseline, new: Baseline) -> Difference:
 def month_digests(spec: RunSpec, store: Reader) -> dict[str, dict[str, str]]:
     """Return of each series that a run reads the first digits of each month's hash, twelve a year, "-" for no bar."""
     every = map(Series.parse, filter(None, (*spec.series, spec.benchmark)))
-    return {series.key: _digests(store, series, span_of(series, spec)) for series in every}
+    return {series.key: _digests(store, series, span_of(series, hours_in(store, series), spec)) for series in every}
 
 
-def span_of(series: Series, spec: RunSpec) -> Span | None:
+def span_of(series: Series, hours: Hours, spec: RunSpec) -> Span | None:
     """Return which bars of a series a run is asked to see, None for all."""
     if "T" in spec.since:
         return Span(datetime.fromisoformat(spec.since), datetime.fromisoformat(spec.until))
     if not (spec.since or spec.until):
         return None
     since, until = spec.since or "1900-01-01", spec.until or "2100-01-01"
-    return span_of_sessions(series, date.fromisoformat(since), date.fromisoformat(until))
+    return span_of_sessions(series, hours, date.fromisoformat(since), date.fromisoformat(until))
 
 
 def load(path: str | Path) -> Baseline:

@@ -25,7 +25,7 @@ from backtest.market.bars import COLUMNS, rows_digest
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.runs.spec import RunSpec
-from backtest.store.reader import Reader, manifest_or_empty
+from backtest.store.reader import Reader, hours_in, manifest_or_empty
 from backtest.store.store import Store
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _kept(scene: Scene, key: str, known: Mapping[str, Any], revision: int | None
 def _told_of_bars(old: Baseline, scene: Scene, key: str, before: pa.Table | None) -> Iterator[str]:
     series = Series.parse(key)
     if before is not None:
-        now = scene.store.read(series, span_of(series, scene.spec))
+        now = scene.store.read(series, span_of(series, hours_in(scene.store, series), scene.spec))
         yield from (f"{series.short} {line}" for line in _bar_changes(before, now))
         return
     then, today = old.months.get(key, {}), month_digests(scene.spec, scene.store).get(key, {})
@@ -150,7 +150,8 @@ def _with_bars(formerly: Mapping[str, pa.Table], stack: contextlib.ExitStack, sc
     store = Store(stack.enter_context(tempfile.TemporaryDirectory()))
     for series in map(Series.parse, filter(None, (*scene.spec.series, scene.spec.benchmark))):
         bars = formerly.get(series.key)
-        bars = scene.store.read(series, span_of(series, scene.spec)) if bars is None else bars
+        if bars is None:
+            bars = scene.store.read(series, span_of(series, hours_in(scene.store, series), scene.spec))
         first, last = (bars["time"][n].as_py() for n in (0, -1))
         store.write(series, Span(first, last + _MOMENT), bars)
     return replace(scene, store=store)

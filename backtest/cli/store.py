@@ -99,11 +99,12 @@ def import_(
     """
     from backtest.market.checks import check_answer
     from backtest.sources.files import bars_of, span_of
+    from backtest.store.reader import hours_in
     from backtest.store.store import open_folder
 
     one, target = one_series_of(series), open_folder(store, context.obj)
     bars, mapping = bars_of(file, one, tz or None)
-    check_answer(bars, one)
+    check_answer(bars, one, hours_in(target, one))
     say(f"{file}: " + ", ".join(f"{theirs or '(no name)'} = {ours or '–'}" for theirs, ours in mapping.items()))
     span = span_of(bars, one)
     added = target.write(one, span, bars, source="csv")
@@ -135,12 +136,13 @@ def export(
     """
     from backtest.market.calendars import span_of_sessions
     from backtest.sources.files import write_file
+    from backtest.store.reader import hours_in
     from backtest.store.store import open_store
 
     one = one_series_of(series)
     first, last = date_of(since, "--since"), date_of(until, "--until")
-    span = span_of_sessions(one, first or date(1900, 1, 1), last or date(2100, 1, 1)) if first or last else None
-    bars = open_store(store).read(one, span)
+    opened, dates = open_store(store), (first or date(1900, 1, 1), last or date(2100, 1, 1))
+    bars = opened.read(one, span_of_sessions(one, hours_in(opened, one), *dates) if first or last else None)
     write_file(bars, file, one, overwrite=force)
     give(f"{one.short}: {len(bars):,} bars to {file}")
 

@@ -28,6 +28,7 @@ from backtest.market.series import Series, refuse_made, several_series
 from backtest.market.span import Sessions, Span, asked_span
 from backtest.sources.base import Source, expected_bars
 from backtest.sources.connect import connect
+from backtest.store.reader import hours_in
 from backtest.store.store import Store, open_folder
 
 _MONTH = len("YYYYMM")
@@ -157,7 +158,7 @@ def _download(
     workers: int,
 ) -> DownloadReport:
     wanted = _stored_as(store, source, wanted)
-    spans = _spans(wanted, asked, source)
+    spans = _spans(store, wanted, asked, source)
     requests, violations, started = source.requests, source.violations, time.monotonic()
     now, stop = source.now(), threading.Event()
     fillings = [
@@ -193,7 +194,7 @@ def plan_download(
     target = store if isinstance(store, Store) else open_folder(store)
     with _opened(source) as vendor:
         now, named = vendor.now(), _stored_as(target, vendor, wanted)
-        spans = _spans(named, asked, vendor)
+        spans = _spans(target, named, asked, vendor)
         return [_plan(target, vendor, one, its, now) for one, its in zip(named, spans, strict=True)]
 
 
@@ -216,13 +217,13 @@ def _opened(source: Source | str) -> AbstractContextManager[Source]:
     return nullcontext(source)
 
 
-def _spans(wanted: list[Series], asked: Span | Sessions | None, source: Source) -> list[Span]:
+def _spans(store: Store, wanted: list[Series], asked: Span | Sessions | None, source: Source) -> list[Span]:
     if isinstance(asked, Span):
         return [asked] * len(wanted)
     first, last = asked or (None, None)
     if first is None:
         raise UsageError("no first session to download from; write start='2020-01-02', or span=('2020-01-02', ...)")
-    return [span_of_sessions(one, first, last or source.now().date()) for one in wanted]
+    return [span_of_sessions(one, hours_in(store, one), first, last or source.now().date()) for one in wanted]
 
 
 def _distinct(series: Series | str | Iterable[Series | str]) -> list[Series]:

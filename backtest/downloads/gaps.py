@@ -16,6 +16,7 @@ from backtest.market.span import Span, union
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from backtest.market.hours import Hours
     from backtest.market.series import Series
     from backtest.store.manifest import Answer
 
@@ -55,10 +56,10 @@ def whole(wanted: Span, answers: Sequence[Answer]) -> Span:
     return Span(parts[0].start, parts[-1].end)
 
 
-def holes(series: Series, wanted: Span, answers: Sequence[Answer], bars: pa.Table) -> list[Span]:
+def holes(series: Series, hours: Hours, wanted: Span, answers: Sequence[Answer], bars: pa.Table) -> list[Span]:
     """Return the sessions without a bar, between the first bar and the last, that nobody said to be empty."""
     known = empty(wanted, answers)
-    return [part for hole in missing_sessions(series, bars, wanted) for part in hole.minus(known)]
+    return [part for hole in missing_sessions(series, hours, bars, wanted) for part in hole.minus(known)]
 
 
 def newest_year(spans: Sequence[Span]) -> tuple[list[Span], list[Span]]:

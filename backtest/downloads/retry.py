@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from backtest.errors import BadBars, LinkLost, NoData, PacingViolation, SourceError, Stopped
 from backtest.market.checks import check_answer
+from backtest.market.hours import Hours
 from backtest.market.series import Series
 from backtest.market.span import Span
 
@@ -43,6 +44,7 @@ class NotTrue(BadBars):
 def ask(
     source: Source,
     series: Series,
+    hours: Hours,
     window: Span,
     persistence: Persistence,
     stop: threading.Event,
@@ -82,7 +84,7 @@ def ask(
                 _log.info("a window is halved", extra={"series": str(series), "error": str(error)})
                 return halves
         else:
-            why = _why_not_true(bars, series)
+            why = _why_not_true(bars, series, hours)
             if not why:
                 return _not_empty(bars, series, window)
             untrue += 1
@@ -91,10 +93,10 @@ def ask(
                 raise NotTrue(f"{why}; asked twice", bars)
 
 
-def _why_not_true(bars: pa.Table, series: Series) -> str:
+def _why_not_true(bars: pa.Table, series: Series, hours: Hours) -> str:
     """Return which rules an answer breaks, "" for none."""
     try:
-        check_answer(bars, series)
+        check_answer(bars, series, hours)
     except BadBars as error:
         return str(error)
     return ""

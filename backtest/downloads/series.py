@@ -34,6 +34,7 @@ from backtest.market.calendars import exact
 from backtest.market.checks import Difference, compare, in_session
 from backtest.market.series import Series
 from backtest.market.span import Span, union
+from backtest.store.reader import hours_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,6 +74,7 @@ class Filling:
         stop: threading.Event,
     ) -> None:
         self._store, self._source, self._series, self._span = store, source, series, span
+        self._hours = hours_in(store, series)
         self._now, self._options, self._tell, self._stop = now, options, tell, stop
         self._wanted: Span | None = None
         self._requested = now  # the window under way
@@ -210,7 +212,7 @@ class Filling:
         """Return the holes that the source's own schedule has sessions in; note the others, which our calendar made."""
         left = sorted(holes, reverse=True)
         checked: list[Span] = []
-        while left and not exact(self._series.instrument):
+        while left and not exact(self._hours):
             until = left[0].end.date()
             year, left = gaps.newest_year(left)
             since = until - gaps.YEAR
@@ -255,6 +257,7 @@ class Filling:
             answer = ask(
                 self._source,
                 self._series,
+                self._hours,
                 window,
                 self._options.persistence,
                 self._stop,
@@ -441,7 +444,8 @@ class Filling:
         if self._series.rewritten:
             return []  # it is replaced whole, or not at all
         answers = self._store.manifest_or_empty(self._series).answers
-        return gaps.holes(self._series, self._wanted, answers, _stored(self._store, self._series, self._wanted))
+        stored = _stored(self._store, self._series, self._wanted)
+        return gaps.holes(self._series, self._hours, self._wanted, answers, stored)
 
 
 def _stored(store: Store, series: Series, span: Span) -> pa.Table:

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 from backtest.errors import UsageError
 from backtest.market import calendars
 from backtest.market.bars import COLUMNS, schema, table_of
-from backtest.market.calendars import Session
-from backtest.market.series import BarSize, Instrument, Series
+from backtest.market.hours import Hours, Session
+from backtest.market.series import BarSize, Series
 from backtest.market.span import Span
 
 if TYPE_CHECKING:
@@ -39,32 +39,32 @@ class Bucket:
 # --- windows
 
 
-def sessions(instrument: Instrument, since: date, until: date, regular_hours: bool) -> list[Session]:
+def sessions(hours: Hours, since: date, until: date, regular_hours: bool) -> list[Session]:
     """Return the sessions known by the dates, both included; none where no calendar is known."""
     try:
-        return calendars.sessions(instrument, since, until, regular_hours)
+        return calendars.sessions(hours, since, until, regular_hours)
     except UsageError:
         return []
 
 
-def sessions_before(instrument: Instrument, regular_hours: bool, end: datetime, count: int, unit: str) -> list[Session]:
+def sessions_before(hours: Hours, regular_hours: bool, end: datetime, count: int, unit: str) -> list[Session]:
     """Return the sessions of a duration, all that opened before the end: the last ones for days, else by calendar."""
     start = back(end, count, unit)
     days = _LONGEST_CLOSURE + timedelta(days=count / _SESSIONS_A_DAY)
     first = end - days if unit == "D" else start
-    found = sessions(instrument, (first - _DAY).date(), (end + _DAY).date(), regular_hours)
+    found = sessions(hours, (first - _DAY).date(), (end + _DAY).date(), regular_hours)
     opened = [session for session in found if session.open < end]
     return opened[-count:] if unit == "D" else [session for session in opened if session.open >= start]
 
 
-def window(wanted: Series, end: datetime, count: int, unit: str) -> Span | None:
+def window(wanted: Series, hours: Hours, end: datetime, count: int, unit: str) -> Span | None:
     """Return the span of the stamps that a request means, None where it is empty."""
     start = back(end, count, unit)
     if unit == "D":
-        last = sessions_before(wanted.instrument, wanted.regular_hours, end, count, unit)
+        last = sessions_before(hours, wanted.regular_hours, end, count, unit)
         start = last[0].open if last else start
     if wanted.size.daily:
-        start, end = _day_opened(wanted, start), _day_not_closed(wanted, end)
+        start, end = _day_opened(wanted, hours, start), _day_not_closed(wanted, hours, end)
     return Span(start, end) if start < end else None
 
 
@@ -77,28 +77,24 @@ def back(end: datetime, count: int, unit: str) -> datetime:
     return end.replace(year=year, month=month, day=min(end.day, calendar.monthrange(year, month)[1]))
 
 
-def opening(series: Series, first: datetime) -> datetime:
+def opening(series: Series, hours: Hours, first: datetime) -> datetime:
     """Return when the first bar of a series starts; of a daily one its session's opening."""
     if not series.size.daily:
         return first
-    found = sessions(series.instrument, first.date(), first.date(), series.regular_hours)
+    found = sessions(hours, first.date(), first.date(), series.regular_hours)
     return found[0].open if found else first
 
 
-def _day_opened(wanted: Series, moment: datetime) -> datetime:
+def _day_opened(wanted: Series, hours: Hours, moment: datetime) -> datetime:
     """Return the stamp of the first session that opens at the moment or later."""
-    around = sessions(
-        wanted.instrument, (moment - _DAY).date(), (moment + _LONGEST_CLOSURE).date(), wanted.regular_hours
-    )
+    around = sessions(hours, (moment - _DAY).date(), (moment + _LONGEST_CLOSURE).date(), wanted.regular_hours)
     later = [session.day for session in around if session.open >= moment]
     return midnight(later[0] if later else moment.date())
 
 
-def _day_not_closed(wanted: Series, moment: datetime) -> datetime:
+def _day_not_closed(wanted: Series, hours: Hours, moment: datetime) -> datetime:
     """Return the stamp of the first session that closes after the moment."""
-    around = sessions(
-        wanted.instrument, (moment - _DAY).date(), (moment + _LONGEST_CLOSURE).date(), wanted.regular_hours
-    )
+    around = sessions(hours, (moment - _DAY).date(), (moment + _LONGEST_CLOSURE).date(), wanted.regular_hours)
     later = [session.day for session in around if session.close > moment]
     return midnight(later[0] if later else moment.date())
 
@@ -126,18 +122,18 @@ def hours_of(size: BarSize, wanted: Series) -> list[bool]:
     return [True, False] if wanted.regular_hours and 1800 % size.seconds == 0 else [wanted.regular_hours]
 
 
-def session_spans(wanted: Series, window: Span) -> list[Span]:
+def session_spans(wanted: Series, hours: Hours, window: Span) -> list[Span]:
     """Return the sessions of a series that reach into the window."""
-    found = sessions(wanted.instrument, (window.start - _DAY).date(), (window.end + _DAY).date(), wanted.regular_hours)
+    found = sessions(hours, (window.start - _DAY).date(), (window.end + _DAY).date(), wanted.regular_hours)
     spans = [Span(session.open, session.close) for session in found]
     return [span for span in spans if span.common(window)]
 
 
-def buckets(wanted: Series, zone: ZoneInfo, window: Span) -> list[Bucket]:
+def buckets(wanted: Series, hours: Hours, zone: ZoneInfo, window: Span) -> list[Bucket]:
     """Return the buckets of the wanted bars that lie in the window, in order."""
     margin = timedelta(days=31) if wanted.size.seconds > 86_400 else _DAY
     since, until = (window.start - margin).date(), (window.end + margin).date()
-    found = sessions(wanted.instrument, since, until, wanted.regular_hours)
+    found = sessions(hours, since, until, wanted.regular_hours)
     if wanted.size.seconds > 86_400:
         every = _periods(found, wanted.size)
     elif wanted.size.daily:
@@ -174,17 +170,17 @@ def bar_end(start: datetime, size: BarSize, zone: ZoneInfo) -> datetime:
     return start + timedelta(seconds=size.seconds - seconds % size.seconds)
 
 
-def finished(bars: pa.Table, wanted: Series, zone: ZoneInfo, end: datetime) -> pa.Table:
+def finished(bars: pa.Table, wanted: Series, hours: Hours, zone: ZoneInfo, end: datetime) -> pa.Table:
     """Return the bars without the last ones that are not over by the end; daily ones are as the window has them."""
     count = len(bars)
-    while count and not wanted.size.daily and _over(bars["time"][count - 1].as_py(), wanted, zone) > end:
+    while count and not wanted.size.daily and _over(bars["time"][count - 1].as_py(), wanted, hours, zone) > end:
         count -= 1
     return bars.slice(0, count)
 
 
-def _over(start: datetime, wanted: Series, zone: ZoneInfo) -> datetime:
+def _over(start: datetime, wanted: Series, hours: Hours, zone: ZoneInfo) -> datetime:
     end = bar_end(start, wanted.size, zone)
-    around = sessions(wanted.instrument, (start - _DAY).date(), (start + _DAY).date(), wanted.regular_hours)
+    around = sessions(hours, (start - _DAY).date(), (start + _DAY).date(), wanted.regular_hours)
     return min([end, *(session.close for session in around if session.open <= start < session.close)])
 
 

@@ -35,7 +35,7 @@ from backtest.emulator.contracts import Listing, expired, fits, hours_text, list
 from backtest.emulator.protocol import LOGIN_ZONE, BarsRequest, ContractQuery, HeadRequest
 from backtest.errors import NoBars, Refused
 from backtest.market.bars import schema
-from backtest.market.calendars import Session
+from backtest.market.hours import Session
 from backtest.market.ib_limits import LONGEST, NEVER_SHOWN, OPEN_ENDED
 from backtest.market.series import PRICES, BarSize, ContractDetails, Instrument, Series
 from backtest.market.span import Span
@@ -124,7 +124,7 @@ class Archive:
     def hours(self, listing: Listing, now: datetime) -> tuple[str, str]:
         """Return the trading hours and the liquid hours of the week to come as IB writes them; "" if unknown."""
         week = [now.date() + timedelta(days=days) for days in range(7)]
-        all_hours, regular = (aggregation.sessions(listing.instrument, week[0], week[-1], rth) for rth in (False, True))
+        all_hours, regular = (aggregation.sessions(listing.hours, week[0], week[-1], rth) for rth in (False, True))
         return hours_text(all_hours, week, listing), hours_text(regular, week, listing)
 
     def _fitting(self, query: ContractQuery, now: datetime) -> list[Listing]:
@@ -175,7 +175,7 @@ class Archive:
         end, zoneless = end_of(request.end, now)
         for spelling in self._spellings(listing):
             wanted = Series(spelling.instrument, size, request.prices, request.regular_hours)
-            bars = self._bars(wanted, spelling, aggregation.window(wanted, end, count, unit))
+            bars = self._bars(wanted, spelling, aggregation.window(wanted, spelling.hours, end, count, unit))
             if len(bars):
                 break
         else:
@@ -194,7 +194,7 @@ class Archive:
             raise Refused(f"{_INVALID}Only bars of 1 day are served for SCHEDULE", 321)
         listing = self._the_listing(request.contract, now)
         end, _ = end_of(request.end, now)
-        every = aggregation.sessions_before(listing.instrument, request.regular_hours, end, count, unit)
+        every = aggregation.sessions_before(listing.hours, request.regular_hours, end, count, unit)
         found = [session for session in every if session.day not in self._shut]
         if not found:
             raise Refused(f"{_HMDS}HMDS query returned no data: {_route(listing)} Schedule", 162)
@@ -211,12 +211,14 @@ class Archive:
             raise Refused(f"{_INVALID}What to show field is missing or incorrect", 321)
         spellings = self._spellings(self._the_listing(request.contract, now))
         every = [
-            Series(spelling.instrument, size, request.prices, rth)
+            (Series(spelling.instrument, size, request.prices, rth), spelling.hours)
             for spelling in spellings
             for size in _SIZES.values()
             for rth in (True, False)
         ]
-        firsts = [aggregation.opening(series, first) for series in every if (first := self._first(series))]
+        firsts = [
+            aggregation.opening(series, hours, first) for series, hours in every if (first := self._first(series))
+        ]
         if not firsts:
             raise Refused(f"{_HMDS}No head time stamp", 162)
         return min(firsts)
@@ -246,11 +248,11 @@ class Archive:
         cut = source.regular_hours != wanted.regular_hours and wanted.instrument.kind not in ONE_KIND_OF_HOURS
         zone = ZoneInfo(listing.facts.time_zone)
         if source.size != wanted.size:
-            return self._built(source, aggregation.buckets(wanted, zone, window))
+            return self._built(source, aggregation.buckets(wanted, listing.hours, zone, window))
         bars = self._read(source, window)
         if cut:
-            bars = aggregation.inside(bars, aggregation.session_spans(wanted, window))
-        return aggregation.finished(bars, wanted, zone, window.end)
+            bars = aggregation.inside(bars, aggregation.session_spans(wanted, listing.hours, window))
+        return aggregation.finished(bars, wanted, listing.hours, zone, window.end)
 
     def _built(self, source: Series, wished: list[Bucket]) -> pa.Table:
         coverage = self._manifest(source).coverage

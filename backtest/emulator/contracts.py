@@ -9,9 +9,7 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from backtest.emulator.protocol import ContractQuery
-from backtest.errors import UsageError
-from backtest.market import calendars
-from backtest.market.calendars import Session
+from backtest.market.hours import Hours, Session, hours_of
 from backtest.market.series import ContractDetails, Instrument
 
 _EXPIRING = ("FUT", "OPT", "FOP", "WAR")
@@ -20,15 +18,16 @@ _IB_ZONES = {"America/New_York": "US/Eastern", "America/Chicago": "US/Central"} 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """An instrument of the store with all that is said of it; nothing in `facts` is left out."""
+    """An instrument of the store with all that is said of it, nothing in `facts` left out, and when it trades."""
 
     instrument: Instrument
     facts: ContractDetails
+    hours: Hours
 
 
 def listing_of(instrument: Instrument, stored: ContractDetails | None) -> Listing:
     """Return the listing of an instrument, what is not stored about it filled in."""
-    facts, named = stored or ContractDetails(), instrument.qualifier
+    facts, named, hours = stored or ContractDetails(), instrument.qualifier, hours_of(instrument)
     pair = f"{instrument.symbol}.{instrument.currency}" if instrument.kind == "CASH" else instrument.symbol
     facts = replace(
         facts,
@@ -39,10 +38,10 @@ def listing_of(instrument: Instrument, stored: ContractDetails | None) -> Listin
         primary_exchange=facts.primary_exchange or named("primary"),
         name=facts.name or instrument.symbol,
         valid_exchanges=facts.valid_exchanges or instrument.exchange,
-        time_zone=_zone(instrument, facts.time_zone),
+        time_zone=_zone(hours, facts.time_zone),
         last_trade_date=facts.last_trade_date or instrument.expiry,
     )
-    return Listing(instrument, facts)
+    return Listing(instrument, facts, hours)
 
 
 def made_up_number(instrument: Instrument) -> int:
@@ -50,21 +49,13 @@ def made_up_number(instrument: Instrument) -> int:
     return 100_000_000 + int(hashlib.sha256(instrument.key.encode()).hexdigest()[:12], 16) % 1_900_000_000
 
 
-def _zone(instrument: Instrument, stored: str) -> str:
-    for name in (stored, _calendar_zone(instrument)):
+def _zone(hours: Hours, stored: str) -> str:
+    for name in (stored, hours.zone):
         try:
             return _IB_ZONES.get(name, ZoneInfo(name).key)
         except (KeyError, ValueError, OSError):
             continue
     return "UTC"
-
-
-def _calendar_zone(instrument: Instrument) -> str:
-    try:
-        name = calendars.time_zone(instrument)
-    except UsageError:
-        return "UTC"  # no calendar is known
-    return name
 
 
 def fits(query: ContractQuery, listing: Listing) -> bool:

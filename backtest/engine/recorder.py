@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from backtest.engine.lean.history import History
+    from backtest.market.hours import Hours
     from backtest.runs.spec import RunSpec
 
 _EPOCH = 719_163  # 1970-01-01 as Backtrader counts days
@@ -145,11 +146,14 @@ class _OrderRows:
         return arrays.texts([names[one] for one in numbers.tolist()])
 
 
-def account_table(recorder: Recorder, series: list[Series], spec: RunSpec, compared: pa.Table | None) -> pa.Table:
+def account_table(
+    recorder: Recorder, series: list[Series], hours: Hours, spec: RunSpec, compared: pa.Table | None
+) -> pa.Table:
     """
     Return the account after each bar: time, session, equity, cash, and position and close of each series.
 
     Args:
+        hours: of the first series, whose sessions the bars belong to.
         compared: bars of the benchmark, if one was asked for.
 
     Raises:
@@ -163,7 +167,7 @@ def account_table(recorder: Recorder, series: list[Series], spec: RunSpec, compa
     times = bar_times(np.asarray(recorder.stamps), series)
     columns: dict[str, Any] = {
         "time": arrays.stamps(times),
-        "session": arrays.days(_session_days(times, series)),
+        "session": arrays.days(_session_days(times, series, hours)),
         "equity": arrays.floats(recorder.equity),
         "cash": arrays.floats(recorder.cash),
     }
@@ -184,13 +188,13 @@ def bar_times(stamps: np.ndarray, series: list[Series]) -> np.ndarray:
     return whole
 
 
-def _session_days(times: np.ndarray, series: list[Series]) -> np.ndarray:
+def _session_days(times: np.ndarray, series: list[Series], hours: Hours) -> np.ndarray:
     """Return the date of the exchange's session that each bar belongs to, by the first series' calendar."""
     if all(one.size.daily for one in series):
         return times.astype("datetime64[D]")
     first, last = (times[n].astype(datetime) for n in (0, -1))
     around = timedelta(days=7)
-    found = sessions(series[0].instrument, first.date() - around, last.date() + around, series[0].regular_hours)
+    found = sessions(hours, first.date() - around, last.date() + around, series[0].regular_hours)
     closes = np.array([session.close.astimezone(UTC).replace(tzinfo=None) for session in found], "datetime64[us]")
     days = np.array([session.day for session in found], "datetime64[D]")
     found_days: np.ndarray = days[np.minimum(np.searchsorted(closes, times), len(days) - 1)]

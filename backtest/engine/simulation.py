@@ -29,7 +29,7 @@ from backtest.runs.lines import Lines
 from backtest.runs.record import RunRecord
 from backtest.runs.round_trips import round_trips
 from backtest.runs.spec import Brokerage, RunSpec
-from backtest.store.reader import Reader
+from backtest.store.reader import Reader, hours_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,7 +59,7 @@ def simulate(
     wanted = [Series.parse(key) for key in spec.series]
     compared_with = [Series.parse(spec.benchmark)] if spec.benchmark else []
     brokerage, sizing = spec.brokerage, Sizing.parse(spec.brokerage.size)
-    bars = {one: store.read(one, span_asked(one, span)) for one in [*wanted, *compared_with]}
+    bars = {one: store.read(one, span_asked(one, hours_in(store, one), span)) for one in [*wanted, *compared_with]}
     manifest = describe(strategy, spec, bars, store, costs)
     compared = bars[compared_with[0]] if compared_with else None
     bars, aligned = align_bars({one: bars.pop(one) for one in wanted}, brokerage.align)
@@ -70,7 +70,7 @@ def simulate(
     sizing.set_up(cerebro)
     with importing_beside(strategy):
         recorder = _run(cerebro, strategy, min(len(feed.p.dataname) for feed in feeds))
-    record = account_table(recorder, wanted, spec, compared)
+    record = account_table(recorder, wanted, hours_in(store, wanted[0]), spec, compared)
     order_rows, fill_rows = recorder.orders(wanted)
     sizing.check_asked(recorder.strategy, strategy.name, len(order_rows))
     manifest |= _further(recorder.strategy, brokerage, aligned, order_rows)
@@ -117,7 +117,7 @@ def _half_spreads(store: Reader, series: list[Series], span: Any) -> dict[str, t
     """Return half of ask less bid at each bar's open, from the stored bars of quotes."""
     found = {}
     for one in series:
-        bid, ask = (store.read(quotes, span_asked(quotes, span)) for quotes in quotes_of(one))
+        bid, ask = (store.read(quotes, span_asked(quotes, hours_in(store, quotes), span)) for quotes in quotes_of(one))
         _, of_bid, of_ask = np.intersect1d(
             arrays.numbers(bid["time"]), arrays.numbers(ask["time"]), return_indices=True
         )

@@ -12,8 +12,9 @@ import numpy as np
 
 from backtest.errors import BadBars, UsageError
 from backtest.market.bars import check_bars
-from backtest.market.calendars import Session, exact, sessions
-from backtest.market.series import Instrument, Series
+from backtest.market.calendars import exact, sessions
+from backtest.market.hours import Hours, Session
+from backtest.market.series import Series
 from backtest.market.span import Span
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Difference:
         return bool(self.times)
 
 
-def check_answer(bars: pa.Table, series: Series) -> None:
+def check_answer(bars: pa.Table, series: Series, hours: Hours) -> None:
     """
     Raise BadBars where an answer cannot be true: rules of a bar, grid of its size, positive prices, open exchange.
 
@@ -65,7 +66,7 @@ def check_answer(bars: pa.Table, series: Series) -> None:
     if too_low.any():
         what = "not positive" if series.instrument.kind in _POSITIVE else "negative"
         raise BadBars(f"prices of {series.short} are {what}: {_named(bars, too_low)}")
-    outside = _outside(bars, series)
+    outside = _outside(bars, series, hours)
     if outside.any():
         raise BadBars(f"bars of {series.short} lie outside of the exchange's sessions: {_named(bars, outside)}")
 
@@ -84,7 +85,7 @@ def compare(stored: pa.Table, fresh: pa.Table) -> Difference:
     return Difference(differing, _ratio(stored, again))
 
 
-def missing_sessions(series: Series, bars: pa.Table, span: Span) -> list[Span]:
+def missing_sessions(series: Series, hours: Hours, bars: pa.Table, span: Span) -> list[Span]:
     """
     Return the sessions in the span without any bar, between the first bar and the last; neighbours are one span.
 
@@ -93,7 +94,7 @@ def missing_sessions(series: Series, bars: pa.Table, span: Span) -> list[Span]:
     if len(bars) < 2 or series.size.seconds > _DAY:
         return []
     stamps = seconds(bars)
-    starts, ends = session_edges(series, series.regular_hours)
+    starts, ends = session_edges(series, hours, series.regular_hours)
     first, last = max(span.start.timestamp(), stamps[0]), min(span.end.timestamp(), stamps[-1])
     starts, ends = (edges[(starts >= first) & (ends <= last)] for edges in (starts, ends))
     rows = np.searchsorted(stamps, starts)
@@ -104,21 +105,21 @@ def missing_sessions(series: Series, bars: pa.Table, span: Span) -> list[Span]:
 
 def in_session(series: Series, spans: Iterable[Span], schedule: Iterable[Session]) -> list[Span]:
     """Return the spans in which a schedule has a session."""
-    hours = [_hours(series, session) for session in schedule]
-    return [span for span in spans if any(span.common(one) for one in hours)]
+    open_spans = [_open_span(series, session) for session in schedule]
+    return [span for span in spans if any(span.common(one) for one in open_spans)]
 
 
-def _hours(series: Series, session: Session) -> Span:
+def _open_span(series: Series, session: Session) -> Span:
     return Span.of_dates(session.day, session.day) if series.size.daily else Span(session.open, session.close)
 
 
-def session_edges(series: Series, regular_hours: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def session_edges(series: Series, hours: Hours, regular_hours: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """
     Return the seconds since 1970 at which the sessions of a series start and end; of daily bars those of each date.
 
     Both are empty where the exchange's calendar is not known.
     """
-    return _edges(_representative(series.instrument), regular_hours, series.size.daily)
+    return _edges(hours, regular_hours, series.size.daily)
 
 
 def seconds(bars: pa.Table) -> np.ndarray:
@@ -132,10 +133,10 @@ def column(bars: pa.Table, name: str) -> np.ndarray:
 
 
 @lru_cache
-def _edges(instrument: Instrument, regular_hours: bool, daily: bool) -> tuple[np.ndarray, np.ndarray]:
+def _edges(hours: Hours, regular_hours: bool, daily: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return the seconds at which the bars of each session start and end; of a daily bar those of its date."""
     try:
-        found = sessions(instrument, _SINCE, _UNTIL, regular_hours)
+        found = sessions(hours, _SINCE, _UNTIL, regular_hours)
     except UsageError:
         found = []
     if daily:
@@ -143,11 +144,6 @@ def _edges(instrument: Instrument, regular_hours: bool, daily: bool) -> tuple[np
         return days, days + _DAY
     opens, closes = (np.array([getattr(one, name).timestamp() for one in found]) for name in ("open", "close"))
     return opens.astype(np.int64), closes.astype(np.int64)
-
-
-def _representative(instrument: Instrument) -> Instrument:
-    """Return an instrument with the same calendar, the same for all that share it."""
-    return Instrument("ANY", instrument.kind, instrument.exchange, instrument.currency)
 
 
 def _ratio(stored: pa.Table, again: pa.Table) -> float | None:
@@ -163,15 +159,15 @@ def _ratio(stored: pa.Table, again: pa.Table) -> float | None:
     return ratio if abs(ratio - 1) > _SPLIT and exact.all() else None
 
 
-def _outside(bars: pa.Table, series: Series) -> np.ndarray:
+def _outside(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
     """Return which bars start in no session, as far as the exchange's sessions are known."""
     stamps = seconds(bars)
     if series.instrument.kind in _NO_SATURDAY and series.size.seconds <= _DAY:
         return (stamps - _SATURDAY) % _WEEK < _DAY
     checked = series.size.label == "1 day" if series.size.daily else series.regular_hours
-    if not checked or not len(stamps) or not exact(series.instrument):
+    if not checked or not len(stamps) or not exact(hours):
         return np.zeros(len(stamps), bool)
-    starts, ends = session_edges(series)
+    starts, ends = session_edges(series, hours)
     late = _HALF_HOUR if series.instrument.kind in _OTHER_HOURS and not series.size.daily else 0
     row = np.searchsorted(starts, stamps, side="right") - 1
     return (row < 0) | (stamps >= ends[np.maximum(row, 0)] + late)

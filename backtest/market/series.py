@@ -257,6 +257,8 @@ class ContractDetails:
     multiplier: str = ""
     last_trade_date: str = ""
     contract_month: str = ""  # YYYYMM; oil of December trades for the last time in November
+    trading_hours: str = ""  # as IB writes them: 20240102:0930-20240102:1600;20240103:CLOSED
+    liquid_hours: str = ""  # the same for regular hours
 
 
 _SERIES = "write INSTRUMENT/BARSIZE[/PRICES[/rth|all]], such as AAPL/1day"

@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from backtest.errors import UsageError
-from backtest.market.calendars import Session, sessions
+from backtest.market.calendars import sessions
+from backtest.market.hours import Session, hours_of
 from backtest.market.series import ContractDetails, Instrument, Series
 from backtest.market.span import Span
 
@@ -143,8 +144,9 @@ def _finished_until(series: Series, now: datetime) -> datetime:
 
 
 def _after_the_last_close(series: Series, today: datetime, now: datetime) -> datetime:
+    hours = hours_of(series.instrument)
     try:
-        lately = sessions(series.instrument, today.date() - 10 * _DAY, today.date() + _DAY, series.regular_hours)
+        lately = sessions(hours, today.date() - 10 * _DAY, today.date() + _DAY, series.regular_hours)
     except UsageError:  # the calendar is not known
         return today
     closed = [session.day for session in lately if session.close + _SETTLING <= now]

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from backtest.errors import BadBars, UsageError
 from backtest.market.calendars import time_zone
+from backtest.market.hours import hours_of
 from backtest.market.series import Series
 
 _MIDNIGHT = time()
@@ -26,7 +27,7 @@ def zone_named(tz: str | None, series: Series) -> ZoneInfo | None:
     if not tz:
         return None
     try:
-        return ZoneInfo(time_zone(series.instrument) if tz == "exchange" else tz)
+        return ZoneInfo(time_zone(hours_of(series.instrument)) if tz == "exchange" else tz)
     except (KeyError, ValueError, OSError) as error:
         raise UsageError(f"no time zone {tz!r}; write such as America/New_York, UTC or exchange") from error
 

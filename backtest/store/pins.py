@@ -24,7 +24,7 @@ from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store.manifest import Segment
-from backtest.store.reader import Reader, did_you_mean_stored, manifest_or_empty
+from backtest.store.reader import Reader, did_you_mean_stored, hours_in, manifest_or_empty
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -165,7 +165,7 @@ def add(store: Reader, path: str | Path, series: Iterable[Series], dates: Dates 
     """
     pins = load(path) if Path(path).exists() else {}
     reports = [
-        _examined(store, pins[one]) if one in pins else PinReport(take(store, one, _span_if(one, dates)), "new")
+        _examined(store, pins[one]) if one in pins else PinReport(take(store, one, _span_if(store, one, dates)), "new")
         for one in map(store.named, series)
     ]
     save(path, {**pins, **{report.series: report.pin for report in reports}}.values())
@@ -206,7 +206,7 @@ def check(
     pins = _chosen(load(path), path, series)
     taken = span if span and span != (None, None) else _hull_of(pins)
     for pin in pins:
-        _check_one(store, path, pin, _span_of(pin.series, taken))
+        _check_one(store, path, pin, _span_of(store, pin.series, taken))
     return taken
 
 
@@ -258,7 +258,7 @@ def _examined(store: Reader, pin: Pin) -> PinReport:
 
 def _updated(store: Reader, pin: Pin, dates: Dates) -> PinReport:
     found = tuple(changes(store, pin))
-    since, until = (_span_if(pin.series, (first, last)) for first, last in ((dates[0], None), (None, dates[1])))
+    since, until = (_span_if(store, pin.series, (first, last)) for first, last in ((dates[0], None), (None, dates[1])))
     span = Span(since.start if since else pin.span.start, until.end if until else pin.span.end)
     fresh = take(store, pin.series, span)
     return PinReport(fresh, "held" if fresh == pin else "updated", found)
@@ -405,15 +405,15 @@ def _hull_of(pins: list[Pin]) -> Span:
     return Span(min(pin.span.start for pin in pins), max(pin.span.end for pin in pins))
 
 
-def _span_if(series: Series, dates: Dates) -> Span | None:
-    return None if dates == (None, None) else _span_of(series, dates)
+def _span_if(store: Reader, series: Series, dates: Dates) -> Span | None:
+    return None if dates == (None, None) else _span_of(store, series, dates)
 
 
-def _span_of(series: Series, asked: Span | Dates) -> Span:
+def _span_of(store: Reader, series: Series, asked: Span | Dates) -> Span:
     if isinstance(asked, Span):
         return asked
     since, until = asked
-    return span_of_sessions(series, since or date(1900, 1, 1), until or date(2100, 1, 1))
+    return span_of_sessions(series, hours_in(store, series), since or date(1900, 1, 1), until or date(2100, 1, 1))
 
 
 # --- the file

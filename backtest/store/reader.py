@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 from backtest import _arguments
 from backtest.errors import BacktestError, DamagedStore, NoBars, UsageError
 from backtest.market.calendars import span_asked
+from backtest.market.hours import Hours, hours_of
 from backtest.market.series import Series, did_you_mean_series, refuse_made, series_of
 from backtest.market.span import Span, asked_span
 from backtest.store.manifest import REPAIR, Manifest, Revision, Segment
@@ -62,6 +63,11 @@ def manifest_or_empty(reader: Reader, series: Series | str) -> Manifest:
         return reader.manifest(series)
     except NoBars:
         return Manifest(series_of(series).key)
+
+
+def hours_in(reader: Reader, series: Series) -> Hours:
+    """Return when the instrument of a series that a reader has trades, by the calendar of its exchange."""
+    return hours_of(series.instrument)
 
 
 def did_you_mean_stored(wanted: Series, reader: Reader) -> str:
@@ -140,7 +146,7 @@ class SegmentReader(ABC):
             UsageError: the span or the pair cannot be read.
         """
         wanted = series_of(series)
-        return known_span(wanted, span).minus(self.manifest_or_empty(wanted).coverage)
+        return known_span(self, wanted, span).minus(self.manifest_or_empty(wanted).coverage)
 
     def read(
         self,
@@ -170,7 +176,7 @@ class SegmentReader(ABC):
             DamagedStore: a file is not what was written.
         """
         wanted = self.named(series)
-        stamps = span_asked(wanted, asked_span(span, start, end))
+        stamps = span_asked(wanted, hours_in(self, wanted), asked_span(span, start, end))
         tables = self._each_segment(wanted, lambda manifest: _chosen(manifest, stamps, revision), bars_in)
         bars = joined(tables)
         if stamps is not None:
@@ -267,14 +273,14 @@ class CachedReader:
         return self._behind.read(series, span, revision=revision)
 
 
-def known_span(series: Series, span: Span | Sequence[date | str]) -> Span:
+def known_span(reader: Reader, series: Series, span: Span | Sequence[date | str]) -> Span:
     """
     Return the span that a caller gave, as one or as a pair of sessions.
 
     Raises:
         UsageError: it is neither.
     """
-    found = span_asked(series, asked_span(span))
+    found = span_asked(series, hours_in(reader, series), asked_span(span))
     return _arguments.instance(found, "span", Span, "write a Span, or a pair of sessions")
 
 

@@ -179,7 +179,7 @@ class Store(SegmentReader):
             Conflict: stored bars disagree; nothing is written.
         """
         wanted = series_of(series)
-        asked, at = known_span(wanted, span), self._known_moment(at)
+        asked, at = known_span(self, wanted, span), self._known_moment(at)
         _check_bars_table(bars, wanted)
         check_inside(bars, asked, wanted)
         source, text, why = (_known_text(name, one) for name, one in (("source", source), ("text", text), ("why", why)))
@@ -236,7 +236,7 @@ class Store(SegmentReader):
         import pyarrow as pa
 
         series, reason = series_of(series), _arguments.text(reason, "reason", "write why the answer is not believed")
-        span = known_span(series, span)
+        span = known_span(self, series, span)
         _arguments.instance(bars, "bars", pa.Table, "write a table of Arrow's")
         note = {"series": series.key, "span": str(span), "reason": reason, "at": self.clock().isoformat()}
         data = encode_any(bars, json.dumps(note))

@@ -32,6 +32,7 @@ import pyarrow.compute as pc
 from backtest.downloads.downloader import DownloadReport, download
 from backtest.market.bars import schema
 from backtest.market.calendars import sessions, span_of_sessions
+from backtest.market.hours import hours_of
 from backtest.market.series import Instrument, Series
 from backtest.market.span import Span
 from backtest.sources.connect import connect
@@ -58,7 +59,7 @@ def main() -> None:
 def minutes(folder: Path, years: int) -> Iterator[tuple[str, str]]:
     """Yield the requests of one long job: clean, again, with holes, with a broken connection."""
     since = date(UNTIL.year - years + 1, 1, 2)
-    span = span_of_sessions(MINUTES, since, UNTIL)
+    span = span_of_sessions(MINUTES, hours_of(MINUTES.instrument), since, UNTIL)
     upstream = Store(folder / "upstream")
     upstream.write(MINUTES, span, minute_bars(since))
     bound = len(windows(MINUTES, span))
@@ -179,13 +180,13 @@ def ratio(requests: int, bound: int) -> str:
 
 
 def minute_bars(since: date) -> pa.Table:
-    opens = [(s.open, s.close) for s in sessions(Instrument("AAPL"), since, UNTIL)]
+    opens = [(s.open, s.close) for s in sessions(hours_of(Instrument("AAPL")), since, UNTIL)]
     spans = [np.arange(int(a.timestamp()), int(b.timestamp()), 60) for a, b in opens]
     return made_up(np.concatenate(spans) * 1_000_000)
 
 
 def daily_bars(since: date) -> pa.Table:
-    days = [s.day for s in sessions(Instrument("AAPL"), since, UNTIL)]
+    days = [s.day for s in sessions(hours_of(Instrument("AAPL")), since, UNTIL)]
     return made_up(np.array(days, "datetime64[us]").astype(np.int64))
 
 

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from backtest.market.bars import schema
 from backtest.market.calendars import sessions, span_of_sessions
+from backtest.market.hours import hours_of
 from backtest.market.series import Instrument, Series
 from backtest.market.span import Span
 from backtest.store.store import Store
@@ -96,7 +97,7 @@ def reading(folder: Path, bars: pa.Table, years: int, repeats: int) -> Iterator[
     store, plain = Store(folder / "store"), folder / "plain.parquet"
     fill(store, MINUTES, bars)
     pq.write_table(bars, plain)
-    month = span_of_sessions(MINUTES, date(UNTIL.year, 6, 1), date(UNTIL.year, 6, 30))
+    month = span_of_sessions(MINUTES, hours_of(MINUTES.instrument), date(UNTIL.year, 6, 1), date(UNTIL.year, 6, 30))
     ours, theirs = partial(store.read, MINUTES, month), partial(month_of, plain, month)
     yield from compared(f"a month of {years} years", ours, theirs, repeats)
     yield from compared(f"all {years} years", partial(store.read, MINUTES), partial(pq.read_table, plain), repeats)
@@ -186,14 +187,14 @@ def fill(store: Store, series: Series, bars: pa.Table) -> None:
 
 def minute_bars(years: int) -> pa.Table:
     """Return a random walk in cents on the minutes of regular hours."""
-    found = sessions(MINUTES.instrument, date(UNTIL.year - years + 1, 1, 1), UNTIL)
+    found = sessions(hours_of(MINUTES.instrument), date(UNTIL.year - years + 1, 1, 1), UNTIL)
     stamps = [np.arange(int(one.open.timestamp()), int(one.close.timestamp()), 60) for one in found]
     return walk(np.concatenate(stamps), 7)
 
 
 def daily_bars(years: int, seed: int) -> pa.Table:
     """Return a random walk in cents on the sessions."""
-    found = sessions(Instrument("ANY"), date(UNTIL.year - years + 1, 1, 1), UNTIL)
+    found = sessions(hours_of(Instrument("ANY")), date(UNTIL.year - years + 1, 1, 1), UNTIL)
     stamps = np.array([one.day for one in found], "datetime64[s]").astype(np.int64)
     return walk(stamps, seed)
 

@@ -27,6 +27,7 @@ from operations import bars_of, environment, quick_folder, span_of
 
 from backtest.errors import NoBars
 from backtest.market.calendars import sessions
+from backtest.market.hours import hours_of
 from backtest.market.series import Series
 from backtest.store.store import Store
 
@@ -156,7 +157,7 @@ def _waited(pending: dict[int, int], seconds: float) -> tuple[int | None, int]:
 
 def _days(count: int) -> list[str]:
     series = Series.parse("AAPL/30mins")
-    found = [session.day for session in sessions(series.instrument, date(2024, 1, 2), date(2024, 11, 20))]
+    found = [session.day for session in sessions(hours_of(series.instrument), date(2024, 1, 2), date(2024, 11, 20))]
     return [day.isoformat() for day in found if day != date(2024, 7, 3)][:count]  # of whole sessions
 
 

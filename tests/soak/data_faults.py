@@ -23,12 +23,14 @@ import pyarrow.compute as pc
 
 from backtest.errors import BadBars
 from backtest.market.bars import schema
-from backtest.market.calendars import Session, sessions
+from backtest.market.calendars import sessions
 from backtest.market.checks import check_answer
+from backtest.market.hours import Session, hours_of
 from backtest.market.series import Series
 from backtest.store.audit.findings import inspect_bars
 
 MINUTES = Series.parse("AAPL/1min")
+HOURS = hours_of(MINUTES.instrument)
 SESSIONS = 10  # of a trial
 _PRICES = ("open", "high", "low", "close")
 
@@ -55,8 +57,8 @@ def run(trials: int, seed: int) -> tuple[dict[str, tuple[int, int]], int]:
     for trial in range(trials):
         chance = np.random.default_rng([seed, trial])
         clean = walk(MINUTES, days(chance), chance)
-        check_answer(table(clean), MINUTES)
-        alarms += len(inspect_bars(table(clean), MINUTES))
+        check_answer(table(clean), MINUTES, HOURS)
+        alarms += len(inspect_bars(table(clean), MINUTES, HOURS))
         for name, fault in REFUSED.items():
             caught[name] += refused(faulty(clean, fault, chance))
         for name, (put, *checks) in FOUND.items():
@@ -68,7 +70,7 @@ def run(trials: int, seed: int) -> tuple[dict[str, tuple[int, int]], int]:
 def refused(bars: pa.Table) -> bool:
     """Return whether the door refuses the bars."""
     try:
-        check_answer(bars, MINUTES)
+        check_answer(bars, MINUTES, HOURS)
     except BadBars:
         return True
     return False
@@ -77,17 +79,17 @@ def refused(bars: pa.Table) -> bool:
 def found(columns: Columns, day: date, checks: tuple[str, ...]) -> bool:
     """Return whether one of the checks finds something on the day of the fault; the door must let the bars pass."""
     bars = table(columns)
-    check_answer(bars, MINUTES)
-    return any(one.check in checks and one.at and one.at.date() == day for one in inspect_bars(bars, MINUTES))
+    check_answer(bars, MINUTES, HOURS)
+    return any(one.check in checks and one.at and one.at.date() == day for one in inspect_bars(bars, MINUTES, HOURS))
 
 
 def speed() -> float:
     """Return how many bars a second pass the door and are inspected, on ten years of minutes."""
     chance = np.random.default_rng(7)
-    bars = table(walk(MINUTES, sessions(MINUTES.instrument, date(2014, 1, 2), date(2023, 12, 29)), chance))
-    inspect_bars(bars.slice(0, 1000), MINUTES)  # lays out the calendar
+    bars = table(walk(MINUTES, sessions(HOURS, date(2014, 1, 2), date(2023, 12, 29)), chance))
+    inspect_bars(bars.slice(0, 1000), MINUTES, HOURS)  # lays out the calendar
     began = time.perf_counter()
-    inspect_bars(bars, MINUTES)  # which asks the door, too
+    inspect_bars(bars, MINUTES, HOURS)  # which asks the door, too
     return len(bars) / (time.perf_counter() - began)
 
 
@@ -97,7 +99,7 @@ def speed() -> float:
 def days(chance: np.random.Generator) -> list[Session]:
     """Return some sessions in a row, somewhere in ten years."""
     start = date(2014, 1, 2) + timedelta(days=int(chance.integers(3600)))
-    return sessions(MINUTES.instrument, start, start + timedelta(days=3 * SESSIONS))[:SESSIONS]
+    return sessions(HOURS, start, start + timedelta(days=3 * SESSIONS))[:SESSIONS]
 
 
 def walk(series: Series, wanted: list[Session], chance: np.random.Generator) -> Columns:
@@ -246,7 +248,7 @@ def after_half_day(columns: Columns, chance: np.random.Generator) -> None:
     """Let trading go on after the early close of a half-day."""
     halves = [date(year, 11, 23) + timedelta(days=(3 - date(year, 11, 23).weekday()) % 7) for year in range(2014, 2024)]
     day = halves[chance.integers(len(halves))]  # the Friday after Thanksgiving
-    early = sessions(MINUTES.instrument, day - timedelta(days=1), day + timedelta(days=1))[-1]
+    early = sessions(HOURS, day - timedelta(days=1), day + timedelta(days=1))[-1]
     full = Session(early.day, early.open, early.close + timedelta(minutes=int(chance.integers(1, 181))))
     columns.update(walk(MINUTES, [full], chance))
 

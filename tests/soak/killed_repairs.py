@@ -20,10 +20,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pyarrow.compute as pc
-from market import minute_bars, store_with
+from market import minute_bars, span_of_sessions, store_with
 
 from backtest.market.bars import schema
-from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
 from backtest.store.audit.repairs import repair
 from backtest.store.audit.verification import verify

@@ -33,6 +33,7 @@ from operations import environment, litter, quick_folder
 from backtest.errors import NoBars
 from backtest.market.bars import table_of
 from backtest.market.calendars import sessions
+from backtest.market.hours import hours_of
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store.store import Store
@@ -171,7 +172,7 @@ def _drained(pipe: int) -> int:
     return count
 
 
-_DAYS = [session.day for session in sessions(SERIES.instrument, date(2010, 1, 1), date(2020, 12, 31))]
+_DAYS = [session.day for session in sessions(hours_of(SERIES.instrument), date(2010, 1, 1), date(2020, 12, 31))]
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import numpy as np
 from backtest.api import RunResult, run
 from backtest.market.bars import table_of
 from backtest.market.calendars import sessions
+from backtest.market.hours import hours_of
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.metrics.sharpe_tests import deflated_sharpe, moments
@@ -63,7 +64,8 @@ def _beyond_the_market(result: RunResult) -> np.ndarray:
 def wandering(folder: Path, bars: int, seed: int) -> Store:
     """Return a store with a walk at random as AAPL/1day: no bar says anything about the next."""
     chance, series = np.random.default_rng(seed), Series.parse("AAPL/1day")
-    first = sessions(series.instrument, _DAY.date(), (_DAY + timedelta(days=math.ceil(bars * 1.5))).date())[:bars]
+    until = (_DAY + timedelta(days=math.ceil(bars * 1.5))).date()
+    first = sessions(hours_of(series.instrument), _DAY.date(), until)[:bars]
     close = 100 * np.exp(np.cumsum(chance.normal(0, 0.01, bars)))
     opened = np.concatenate([[100.0], close[:-1]])
     rows = [

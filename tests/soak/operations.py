@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from market import minute_bars
+from market import minute_bars, span_of_sessions
 from tracer import acknowledge
 
 from backtest.cli.app import main as command_line
 from backtest.errors import BacktestError
 from backtest.market.bars import rows_digest
-from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
 from backtest.sources.files import write_file
 from backtest.store.publishing import publish

@@ -31,7 +31,7 @@ from backtest.research.search.job import Job, Point, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of
 from backtest.research.search.trials import Trial, Trials
 from backtest.runs.spec import RunOptions, takes_run_options
-from backtest.store.reader import Reader
+from backtest.store.reader import Reader, hours_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,7 +193,7 @@ def _validated(
     days = np.concatenate([trial.sessions for trial in whole[0][1]])
     sizes = [len(trial.returns) for trial in whole[0][1]]
     returns = [np.concatenate([trial.returns for trial in row]) for _, row in whole]
-    risk_free, periods = float(job.asked["risk_free"]), sessions_a_year(job.series[0].instrument)
+    risk_free, periods = float(job.asked["risk_free"]), sessions_a_year(hours_in(job.store, job.series[0]))
     folds = purged_folds(sizes, *asked)
     best = [_best_of_returns(returns, days, fold.train, rank, risk_free, periods) for fold in folds]
     ends = np.cumsum([0, *sizes])

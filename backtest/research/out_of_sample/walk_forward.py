@@ -33,7 +33,7 @@ from backtest.research.search.job import Job, Point, digest_of, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of, ranked
 from backtest.research.search.trials import Trial, Trials
 from backtest.runs.spec import RunOptions, takes_run_options
-from backtest.store.reader import Reader
+from backtest.store.reader import Reader, hours_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -212,7 +212,7 @@ def walk_forward(
     complete(job, outside, trials, executor=executor, jobs=jobs)
     return WalkForward(
         _steps(job, windows, chosen, trials), _values(points), rank, anchored, float(job.asked["cash"]),
-        float(job.asked["risk_free"]), sessions_a_year(job.series[0].instrument),
+        float(job.asked["risk_free"]), sessions_a_year(hours_in(job.store, job.series[0])),
     )  # fmt: skip
 
 
@@ -279,7 +279,7 @@ def days_with_bars(job: Job) -> np.ndarray:
     if first.size.daily:
         return np.unique(times.astype("datetime64[D]"))
     ends = [time.astype("datetime64[D]").astype(date) for time in (times[0], times[-1])]
-    found = sessions(first.instrument, ends[0], ends[1], first.regular_hours)
+    found = sessions(hours_in(job.store, first), ends[0], ends[1], first.regular_hours)
     return np.array([session.day for session in found], "datetime64[D]")
 
 

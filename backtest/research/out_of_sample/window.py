@@ -26,7 +26,7 @@ from backtest.market import arrays
 from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
 from backtest.runs.spec import RunOptions
-from backtest.store.reader import Reader
+from backtest.store.reader import Reader, hours_in
 
 _begins: ContextVar[float] = ContextVar("begins")  # Backtrader's number; a bar that closes later is in the window
 
@@ -67,7 +67,7 @@ def run_window(
         StrategyError: it ordered before the window all the same, or failed.
     """
     wanted = list(series)
-    start = span_of_sessions(wanted[0], window.first, window.last).start
+    start = span_of_sessions(wanted[0], hours_in(store, wanted[0]), window.first, window.last).start
     token = _begins.set(bt.date2num(start.astimezone(UTC).replace(tzinfo=None)))
     try:
         gated: Any = _waiting(strategy)

@@ -31,7 +31,7 @@ from backtest.metrics.table import METRICS
 from backtest.research.out_of_sample.window import Window, run_window
 from backtest.research.search.trials import Trial, key_of
 from backtest.runs.spec import Brokerage, BrokerageOptions, brokerage_of
-from backtest.store.reader import CachedReader, Reader
+from backtest.store.reader import CachedReader, Reader, hours_in
 from backtest.store.store import Store, store_of
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def result_of(job: Job, point: Point, *, lines: bool = False) -> RunResult:
 
 def digest_of(store: Reader, series: Series, since: date | None, until: date | None) -> tuple[str, pa.Table]:
     """Return what stands for the bars of a span of sessions, and the bars."""
-    bars = store.read(series, span_asked(series, (since, until)))
+    bars = store.read(series, span_asked(series, hours_in(store, series), (since, until)))
     return rows_digest(bars), bars
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from backtest.market.bars import table_of
-from backtest.market.calendars import Session
+from backtest.market.hours import Session
 from backtest.market.series import ContractDetails, Instrument, Series, refuse_made
 from backtest.sources.ib.decoder import Columns
 

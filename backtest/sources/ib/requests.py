@@ -13,7 +13,8 @@ from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 from backtest.errors import UsageError
-from backtest.market.calendars import Session, sessions
+from backtest.market.calendars import sessions
+from backtest.market.hours import Hours, Session
 from backtest.market.ib_limits import (
     EXPIRED_FUTURE_YEARS,
     LONGEST,
@@ -60,7 +61,7 @@ def open_ended(series: Series) -> bool:
     return series.prices in OPEN_ENDED or series.instrument.kind == "CONTFUT"
 
 
-def windows(series: Series, gap: Span, steps: Mapping[str, str] = PRACTICAL) -> list[Span]:
+def windows(series: Series, hours: Hours, gap: Span, steps: Mapping[str, str] = PRACTICAL) -> list[Span]:
     """
     Return the windows to ask for, in order of time; together they cover every session in the gap.
 
@@ -71,7 +72,7 @@ def windows(series: Series, gap: Span, steps: Mapping[str, str] = PRACTICAL) -> 
     number, unit = _step(series, steps)
     if series.size.daily:
         return _by_days(gap, number * _DAYS[unit]) if _has_weekday(gap) else []
-    inside = _sessions_in(series, gap)
+    inside = _sessions_in(series, hours, gap)
     if unit == "S":
         return [window for session in inside for window in _by_seconds(session, gap, number)]
     a_window = number if unit == "D" else int(number * 252)
@@ -80,13 +81,13 @@ def windows(series: Series, gap: Span, steps: Mapping[str, str] = PRACTICAL) -> 
     return [Span(*pair) for pair in pairwise(edges)] if chunks else []
 
 
-def duration(series: Series, window: Span, now: datetime) -> str:
+def duration(series: Series, hours: Hours, window: Span, now: datetime) -> str:
     """Return IB's duration string for a request that covers the window; `now` counts where the end is open."""
     if open_ended(series):
         return _calendar_days(math.ceil((now - window.start) / _DAY) + 1)
     if series.size.daily:
         return _calendar_days(math.ceil((window.end - window.start) / _DAY))
-    inside = _sessions_in(series, window)
+    inside = _sessions_in(series, hours, window)
     if len(inside) == 1 and (window.start > inside[0].open or window.end < inside[0].close):
         part = min(window.end, inside[0].close) - max(window.start, inside[0].open)
         return f"{max(30, math.ceil(part.total_seconds()))} S"
@@ -107,13 +108,13 @@ def halved(step: str, size: BarSize) -> str | None:
     return f"{number // 2} {unit}" if number >= least else None
 
 
-def end_text(series: Series, window: Span) -> str:
+def end_text(series: Series, hours: Hours, window: Span) -> str:
     """Return IB's end of the request: UTC as text, "" for now."""
     if open_ended(series):
         return ""
     end = window.end
     if not series.size.daily:
-        inside = _sessions_in(series, window)
+        inside = _sessions_in(series, hours, window)
         end = min(end, inside[-1].close) if inside else end
     return f"{end:%Y%m%d-%H:%M:%S}"
 
@@ -159,9 +160,9 @@ def _by_seconds(session: Session, gap: Span, seconds: int) -> list[Span]:
     return [Span(*pair) for pair in pairwise(edges)]
 
 
-def _sessions_in(series: Series, span: Span) -> list[Session]:
+def _sessions_in(series: Series, hours: Hours, span: Span) -> list[Session]:
     first, last = span.start.date() - 2 * _DAY, span.end.date() + 2 * _DAY
-    found = sessions(series.instrument, first, last, series.regular_hours)
+    found = sessions(hours, first, last, series.regular_hours)
     return [session for session in found if session.open < span.end and session.close > span.start]
 
 

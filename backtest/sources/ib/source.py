@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 from backtest._clock import Clock, utc_now
 from backtest._suggest import there_are
 from backtest.errors import LinkLost, NoData, PacingViolation, Refused, Unanswered, UsageError
-from backtest.market.calendars import Session as Hours
+from backtest.market.hours import Session as TradingSession
+from backtest.market.hours import hours_of
 from backtest.market.ib_limits import LEGACY, PRACTICAL, SMALL_BAR_SECONDS, WINDOW_SECONDS
 from backtest.market.series import ContractDetails, Instrument, Series
 from backtest.market.span import Span
@@ -160,7 +161,7 @@ class IbSource(Source):
 
     def windows(self, series: Series, gap: Span) -> list[Span]:
         """Return the fewest windows that IB serves which cover the gap."""
-        return requests.windows(series, gap, self.steps)
+        return requests.windows(series, hours_of(series.instrument), gap, self.steps)
 
     def learn(self, series: Series, window: Span) -> list[Span]:
         """Learn that a window was too long, and return smaller ones for it; itself where there are none."""
@@ -177,10 +178,10 @@ class IbSource(Source):
     def _smaller(self, series: Series, window: Span) -> tuple[str | None, list[Span]]:
         if requests.open_ended(series):
             return None, [window]
-        size, smaller = series.size.label, [window]
-        step: str | None = _shorter(self.steps[size], requests.duration(series, window, self._clock()), size)
+        size, hours, smaller = series.size.label, hours_of(series.instrument), [window]
+        step: str | None = _shorter(self.steps[size], requests.duration(series, hours, window, self._clock()), size)
         while smaller == [window] and step and (step := requests.halved(step, series.size)):
-            smaller = requests.windows(series, window, {size: step})
+            smaller = requests.windows(series, hours, window, {size: step})
         return (None, [window]) if step is None or smaller == [window] else (step, smaller)
 
     def fetch(self, series: Series, window: Span) -> pa.Table:
@@ -196,16 +197,18 @@ class IbSource(Source):
             Stopped: asked to, before the request was sent.
         """
         # What takes time to compute is computed here: the loop's thread serves every caller.
-        duration, end = requests.duration(series, window, self._clock()), requests.end_text(series, window)
+        hours = hours_of(series.instrument)
+        duration = requests.duration(series, hours, window, self._clock())
+        end = requests.end_text(series, hours, window)
         return cut(self._bridge.call(self._fetch(series, window, duration, end)), window)
 
     def provenance(self, series: Series, window: Span) -> dict[str, str]:
         """Return how the window is asked for, by which client, and which version of the protocol answers."""
-        client = contracts.client_library()
+        client, hours = contracts.client_library(), hours_of(series.instrument)
         return {
             "vendor": "Interactive Brokers",
-            "end": requests.end_text(series, window),
-            "duration": requests.duration(series, window, self._clock()),
+            "end": requests.end_text(series, hours, window),
+            "duration": requests.duration(series, hours, window, self._clock()),
             "format_date": "2",
             "server_version": str(self.server_version),
             "client": client.__name__,
@@ -218,7 +221,7 @@ class IbSource(Source):
 
     def sessions(
         self, instrument: Instrument, since: date, until: date, regular_hours: bool = True
-    ) -> list[Hours] | None:
+    ) -> list[TradingSession] | None:
         """Return the sessions known by the dates, both included, as IB has them; None where it does not say."""
         return self._bridge.call(self._sessions(instrument, since, until, regular_hours))
 
@@ -327,9 +330,9 @@ class IbSource(Source):
 
     async def _sessions(
         self, instrument: Instrument, since: date, until: date, regular_hours: bool
-    ) -> list[Hours] | None:
+    ) -> list[TradingSession] | None:
         contract, _ = await self._lookup.qualified(instrument)
-        found: dict[datetime, Hours] = {}
+        found: dict[datetime, TradingSession] = {}
         last = until
         while last >= since:
             part = await self._schedule(contract, instrument, since, last, regular_hours)
@@ -342,7 +345,7 @@ class IbSource(Source):
 
     async def _schedule(
         self, contract: Any, instrument: Instrument, since: date, until: date, regular_hours: bool
-    ) -> list[Hours] | None:
+    ) -> list[TradingSession] | None:
         """Return the sessions of the last year at most, none where there are none, None where IB does not say."""
         days = min(_SCHEDULE_DAYS, (until - since).days + 2)
         end = f"{until + timedelta(days=1):%Y%m%d}-00:00:00"

@@ -11,6 +11,7 @@ import numpy as np
 
 from backtest.errors import UsageError
 from backtest.market.checks import seconds
+from backtest.market.hours import Hours
 from backtest.market.series import Series
 from backtest.store.audit.findings import expected_bars, inside, session_bars
 
@@ -53,14 +54,14 @@ class Coverage:
         return {str(period): _of_all(self.states[periods == period]) for period in np.unique(periods)}
 
 
-def coverage_of(series: Series, bars: pa.Table, answers: Sequence[Answer]) -> Coverage:
+def coverage_of(series: Series, hours: Hours, bars: pa.Table, answers: Sequence[Answer]) -> Coverage:
     """Return the coverage of a series by its bars and by what was asked and answered."""
-    starts, ends, counts = session_bars(bars, series)
+    starts, ends, counts = session_bars(bars, series, hours)
     if not len(starts):  # weeks, months, or no known calendar: what is there is all that is known
         days = np.unique(seconds(bars) // _DAY).astype("datetime64[D]")
         return Coverage(series.short, days, np.full(len(days), FULL, np.int8))
     said_empty = inside([one.span for one in answers if not one.bars], starts, ends)
-    short = counts < _SHORT * expected_bars(series, starts, ends)
+    short = counts < _SHORT * expected_bars(series, hours, starts, ends)
     states = np.select([counts == 0, short], [np.where(said_empty, EMPTY, MISSING), PARTIAL], FULL)
     return Coverage(series.short, ((ends - 1) // _DAY).astype("datetime64[D]"), states.astype(np.int8))
 

@@ -16,6 +16,7 @@ import numpy as np
 from backtest.errors import BadBars
 from backtest.market.calendars import exact
 from backtest.market.checks import RATES, check_answer, column, seconds, session_edges
+from backtest.market.hours import Hours
 from backtest.market.series import Series
 from backtest.market.span import Span, union
 
@@ -59,7 +60,9 @@ class Finding:
     path: str = ""
 
 
-def inspect_bars(bars: pa.Table, series: Series, answers: Sequence[Answer] | None = None) -> list[Finding]:
+def inspect_bars(
+    bars: pa.Table, series: Series, hours: Hours, answers: Sequence[Answer] | None = None
+) -> list[Finding]:
     """
     Return what is missing from the bars of a series, and what looks wrong in them, in the order of the checks.
 
@@ -69,23 +72,23 @@ def inspect_bars(bars: pa.Table, series: Series, answers: Sequence[Answer] | Non
     if not len(bars):
         return []
     return [
-        *_refused(bars, series),
-        *_missing_sessions(bars, series, answers),
-        *_missing_minutes(bars, series),
-        *_nights(bars, series),
-        *_spikes(bars, series),
+        *_refused(bars, series, hours),
+        *_missing_sessions(bars, series, hours, answers),
+        *_missing_minutes(bars, series, hours),
+        *_nights(bars, series, hours),
+        *_spikes(bars, series, hours),
         *_frozen(bars, series),
     ]
 
 
-def session_bars(bars: pa.Table, series: Series) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def session_bars(bars: pa.Table, series: Series, hours: Hours) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     Return start, end (seconds since 1970) and number of bars of each session from the first bar's to the last one's.
 
     Empty where the calendar is not known, and for weeks and months.
     """
     stamps = seconds(bars)
-    starts, ends = session_edges(series, series.regular_hours)
+    starts, ends = session_edges(series, hours, series.regular_hours)
     if not len(stamps) or not len(starts) or series.size.seconds > _DAY:
         nothing = np.array([], np.int64)
         return nothing, nothing, nothing
@@ -94,9 +97,9 @@ def session_bars(bars: pa.Table, series: Series) -> tuple[np.ndarray, np.ndarray
     return starts, ends, np.searchsorted(stamps, ends) - np.searchsorted(stamps, starts)
 
 
-def expected_bars(series: Series, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def expected_bars(series: Series, hours: Hours, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Return how many bars each session has at least where every one is there; 1 where that is not known."""
-    if series.size.daily or not series.regular_hours or not exact(series.instrument):
+    if series.size.daily or not series.regular_hours or not exact(hours):
         return np.ones(len(starts), np.int64)
     return np.asarray(
         np.maximum((ends - starts) // series.size.seconds, 1)
@@ -116,20 +119,22 @@ def inside(spans: Iterable[Span], starts: np.ndarray, ends: np.ndarray) -> np.nd
 # --- missing
 
 
-def _refused(bars: pa.Table, series: Series) -> Iterator[Finding]:
+def _refused(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
     try:
-        check_answer(bars, series)
+        check_answer(bars, series, hours)
     except BadBars as error:
         yield Finding("rules", "reject", str(error))
 
 
-def _missing_sessions(bars: pa.Table, series: Series, answers: Sequence[Answer] | None) -> Iterator[Finding]:
-    starts, ends, counts = session_bars(bars, series)
+def _missing_sessions(
+    bars: pa.Table, series: Series, hours: Hours, answers: Sequence[Answer] | None
+) -> Iterator[Finding]:
+    starts, ends, counts = session_bars(bars, series, hours)
     empty = counts == 0
     said_empty = inside([one.span for one in answers or () if not one.bars], starts, ends)
     asked = np.ones(len(starts), bool) if answers is None else inside([one.span for one in answers], starts, ends)
     # Holidays of forex and futures are not in our calendars.
-    level: Level = "hole" if exact(series.instrument) else "warn"
+    level: Level = "hole" if exact(hours) else "warn"
     for first, last in runs(empty & ~said_empty & asked):
         yield _hole(level, starts[first], starts[last], last - first + 1, "nobody said that there are none")
     for first, last in runs(empty & ~said_empty & ~asked):
@@ -142,9 +147,9 @@ def _hole(level: Level, first: int, last: int, count: int, why: str) -> Finding:
     return Finding("sessions", level, f"{what} no bar, {days}: {why}", _moment(first), int(count))
 
 
-def _missing_minutes(bars: pa.Table, series: Series) -> Iterator[Finding]:
-    starts, ends, counts = session_bars(bars, series)
-    expected = expected_bars(series, starts, ends)
+def _missing_minutes(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
+    starts, ends, counts = session_bars(bars, series, hours)
+    expected = expected_bars(series, hours, starts, ends)
     for row in np.flatnonzero((counts > 0) & (counts < expected)):
         missing, day = int(expected[row] - counts[row]), _moment(starts[row])
         yield Finding(
@@ -155,12 +160,12 @@ def _missing_minutes(bars: pa.Table, series: Series) -> Iterator[Finding]:
 # --- prices
 
 
-def _nights(bars: pa.Table, series: Series) -> Iterator[Finding]:
+def _nights(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
     """Yield openings far from the close before: by the ratio of a split, or more than threefold."""
     if series.instrument.kind in _LEAPING or series.prices in RATES:
         return
     stamps, opens, closes = seconds(bars), column(bars, "open"), column(bars, "close")
-    rows = np.flatnonzero(_opens_session(stamps, series)) + 1
+    rows = np.flatnonzero(_opens_session(stamps, series, hours)) + 1
     near = np.diff(stamps)[rows - 1] <= max(_LONG_AGO, 2 * series.size.seconds)
     rows = rows[near & (opens[rows] > 0) & (closes[rows - 1] > 0)]
     steps = np.log(opens[rows] / closes[rows - 1])
@@ -174,9 +179,9 @@ def _nights(bars: pa.Table, series: Series) -> Iterator[Finding]:
             yield _night(_moment(stamps[row]), float(np.exp(step)), name)
 
 
-def _opens_session(stamps: np.ndarray, series: Series) -> np.ndarray:
+def _opens_session(stamps: np.ndarray, series: Series, hours: Hours) -> np.ndarray:
     """Return of each bar but the first whether it opens a session."""
-    starts, _ = session_edges(series, series.regular_hours)
+    starts, _ = session_edges(series, hours, series.regular_hours)
     place = np.searchsorted(starts, stamps, side="right") if len(starts) else stamps // _DAY
     return np.ones(len(stamps) - 1, bool) if series.size.daily else np.diff(place) != 0
 
@@ -193,7 +198,7 @@ def _night(at: datetime, ratio: float, split: str) -> Finding:
     return Finding("split", "warn", f"{moved}, as after a split of {name}", at)
 
 
-def _spikes(bars: pa.Table, series: Series) -> Iterator[Finding]:
+def _spikes(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
     """Yield the bars that are far from the one before, inside a session; neighbours are one finding."""
     if series.size.daily or len(bars) < 2 or series.instrument.kind in _LEAPING or series.prices in RATES:
         return
@@ -201,7 +206,7 @@ def _spikes(bars: pa.Table, series: Series) -> Iterator[Finding]:
     before, high, low = closes[:-1], column(bars, "high")[1:], column(bars, "low")[1:]
     moves = np.maximum(np.abs(high - before), np.abs(low - before))
     steps = moves / (before if low.min() > 0 and before[0] > 0 else np.median(np.abs(closes)) or 1.0)
-    within = ~_opens_session(stamps, series)
+    within = ~_opens_session(stamps, series, hours)
     limit = max(_SPIKES * float(np.median(steps[within])), _SPIKE) if within.any() else np.inf
     for first, _ in runs(within & (steps > limit) & (moves > _TICKS * _tick(closes))):
         at = _moment(stamps[first + 1])

@@ -11,12 +11,13 @@ import numpy as np
 
 from backtest.errors import DamagedStore
 from backtest.market.checks import session_edges
+from backtest.market.hours import Hours
 from backtest.market.series import Series
 from backtest.store.audit.findings import inside
+from backtest.store.reader import Reader, hours_in
 
 if TYPE_CHECKING:
     from backtest.store.manifest import Manifest
-    from backtest.store.reader import Reader
 
 _DAY = 86_400  # seconds
 
@@ -91,13 +92,15 @@ def _entry(series: Series, store: Reader) -> Entry:
         manifest.content,
         tuple((span.start.isoformat(), span.end.isoformat()) for span in manifest.coverage),
         max((answer.at for answer in manifest.answers), default=None),
-        *(_sessions(series, manifest, first, last) if first and last else ()),
+        *(_sessions(series, hours_in(store, series), manifest, first, last) if first and last else ()),
     )
 
 
-def _sessions(series: Series, manifest: Manifest, first: datetime, last: datetime) -> tuple[int, int, int] | tuple[()]:
+def _sessions(
+    series: Series, hours: Hours, manifest: Manifest, first: datetime, last: datetime
+) -> tuple[int, int, int] | tuple[()]:
     """Return the sessions asked for, all of them, and those that are missing; nothing where no calendar is known."""
-    starts, ends = session_edges(series, series.regular_hours)
+    starts, ends = session_edges(series, hours, series.regular_hours)
     if not len(starts) or series.size.seconds > _DAY:
         return ()
     chosen = slice(

@@ -23,6 +23,7 @@ import numpy as np
 from backtest.errors import BadBars, BadStore, DamagedStore, DataError, NoBars, UsageError
 from backtest.market.bars import schema
 from backtest.market.checks import check_answer, compare, seconds
+from backtest.market.hours import Hours, hours_of
 from backtest.market.series import Series, refuse_made
 from backtest.market.span import Span
 from backtest.store.audit.coverage import Coverage, coverage_of
@@ -248,11 +249,12 @@ def _verified(folder: Path, series: Series) -> Verdict:
             found.append(_damage(error, path))
     found += [*_archive(folder, manifest), *_unlisted(folder, manifest)]
     bars = joined(tables).combine_chunks() if len(tables) == len(manifest.segments) else None
+    hours = hours_of(series.instrument)
     if bars is not None:
-        found += [*_ledger(folder, manifest, bars), *inspect_bars(bars, series, manifest.answers)]
-    found += _quarantine(folder, series, manifest, bars)
+        found += [*_ledger(folder, manifest, bars), *inspect_bars(bars, series, hours, manifest.answers)]
+    found += _quarantine(folder, series, hours, manifest, bars)
     count = 1 + len(manifest.segments) + len(manifest.archived)
-    coverage = coverage_of(series, joined(tables).combine_chunks(), manifest.answers)
+    coverage = coverage_of(series, hours, joined(tables).combine_chunks(), manifest.answers)
     return Verdict(series.key, tuple(_located(root, found)), manifest.rows, count, coverage)
 
 
@@ -326,14 +328,16 @@ def _damage(error: DamagedStore, path: Path) -> Finding:
 # --- what was put aside
 
 
-def _quarantine(folder: Path, series: Series, manifest: Manifest, bars: pa.Table | None) -> Iterator[Finding]:
+def _quarantine(
+    folder: Path, series: Series, hours: Hours, manifest: Manifest, bars: pa.Table | None
+) -> Iterator[Finding]:
     place = folder / "quarantine"
     for name in manifest.aside:
         if not os.path.lexists(place / name):
             yield Finding("files", "damage", f"{place / name} is lost", path=str(place / name))
     for path in sorted(place.iterdir()) if place.is_dir() else []:
         if path.suffix == ".parquet" and not path.is_symlink():
-            yield from _put_aside(path, series, manifest, bars)
+            yield from _put_aside(path, series, hours, manifest, bars)
         elif path.name.endswith(".json"):
             yield from _taken_out(path, series, manifest)
         elif path.name.startswith(TEMPORARY):
@@ -342,7 +346,9 @@ def _quarantine(folder: Path, series: Series, manifest: Manifest, bars: pa.Table
             yield Finding("files", "warn", f"{path} is none of the store's", path=str(path))
 
 
-def _put_aside(path: Path, series: Series, manifest: Manifest, bars: pa.Table | None) -> Iterator[Finding]:
+def _put_aside(
+    path: Path, series: Series, hours: Hours, manifest: Manifest, bars: pa.Table | None
+) -> Iterator[Finding]:
     """Yield an answer that still disagrees with the stored bars, or whose span nobody has answered since."""
     try:
         data = read_aside(path)
@@ -351,7 +357,7 @@ def _put_aside(path: Path, series: Series, manifest: Manifest, bars: pa.Table | 
         yield _damage(error, path)
         return
     reason, span = str(note.get("reason", "(no reason is given)")), _span(note)
-    answer = _believable(path, data, series)
+    answer = _believable(path, data, series, hours)
     if answer is None or bars is None or not len(answer):
         if span is None or span.minus(manifest.coverage):
             yield Finding("quarantine", "warn", f"{path.name} was put aside: {reason}", path=str(path))
@@ -362,11 +368,11 @@ def _put_aside(path: Path, series: Series, manifest: Manifest, bars: pa.Table | 
         yield Finding("conflict", "conflict", text, difference.times[0], len(difference.times), str(path))
 
 
-def _believable(path: Path, data: bytes, series: Series) -> pa.Table | None:
+def _believable(path: Path, data: bytes, series: Series, hours: Hours) -> pa.Table | None:
     """Return the bars of an answer that was put aside; None where they would be refused at the door."""
     try:
         bars = decode(path, data)
-        check_answer(bars, series)
+        check_answer(bars, series, hours)
     except (DamagedStore, BadBars):
         return None
     return bars

@@ -1,0 +1,207 @@
+"""`Hours`: when an instrument trades, as plain data: the table of its exchange, and what IB states of the contract."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING
+
+from backtest.errors import UsageError
+from backtest.market.series import ContractDetails, Instrument
+from backtest.market.span import Span, union
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+# Exchange as IB names it -> calendar of exchange_calendars. SMART and the US venues share the hours of NYSE.
+_CALENDARS = {
+    **dict.fromkeys(("SMART", "NYSE", "NASDAQ", "ARCA", "AMEX", "BATS", "ISLAND", "IEX", "PINK", "CBOE"), "XNYS"),
+    **dict.fromkeys(("CME", "GLOBEX", "CBOT", "ECBOT", "NYMEX", "COMEX"), "CMES"),
+    "LSE": "XLON", "LSEETF": "XLON", "IBIS": "XETR", "FWB": "XFRA", "SBF": "XPAR", "AEB": "XAMS", "EBS": "XSWX",
+    "BVME": "XMIL", "BM": "XMAD", "TSE": "XTSE", "VENTURE": "XTSE", "SEHK": "XHKG", "TSEJ": "XTKS", "ASX": "XASX",
+    "SGX": "XSES", "EUREX": "XEUR", "DTB": "XEUR", "ICEUS": "IEPA", "NYBOT": "IEPA", "IPE": "IEPA",
+    **dict.fromkeys(("MEMX", "PEARL", "LTSE", "BYX", "EDGEA", "DRCTEDGE", "BEX", "PSX", "CHX", "NYSENAT"), "XNYS"),
+    "FWB2": "XFRA", "IBIS2": "XETR", "ENEXT.BE": "XBRU", "BVL": "XLIS", "ISED": "XDUB", "VSE": "XWBO", "WSE": "XWAR",
+    "PRA": "XPRA", "BUX": "XBUD", "SFB": "XSTO", "HEX": "XHEL", "CPH": "XCSE", "OSE": "XOSL", "TASE": "XTAE",
+    "JSE": "XJSE", "NSE": "XBOM", "KSE": "XKRX", "TWSE": "XTAI", "MEXI": "XMEX", "SEHKNTL": "XSHG", "SEHKSZSE": "XSHG",
+}  # fmt: skip
+_BY_CURRENCY = {
+    "USD": "XNYS", "GBP": "XLON", "EUR": "XETR", "CHF": "XSWX", "CAD": "XTSE", "HKD": "XHKG", "JPY": "XTKS",
+    "AUD": "XASX",
+}  # fmt: skip
+EXCHANGES = tuple(sorted(_CALENDARS))  # whose hours are known
+FOREX, ALWAYS = "24/5", "24/7"
+# As exchange_calendars has them; here too, since its import and a calendar of 35 years take a second.
+_ZONES = {
+    FOREX: "America/New_York", ALWAYS: "UTC", "XNYS": "America/New_York", "CMES": "America/Chicago",
+    "IEPA": "America/New_York", "XTSE": "America/Toronto", "XMEX": "America/Mexico_City", "XLON": "Europe/London",
+    "XDUB": "Europe/Dublin", "XLIS": "Europe/Lisbon", "XETR": "Europe/Berlin", "XFRA": "Europe/Berlin",
+    "XEUR": "Europe/Berlin", "XPAR": "Europe/Paris", "XAMS": "Europe/Amsterdam", "XBRU": "Europe/Brussels",
+    "XSWX": "Europe/Zurich", "XMIL": "Europe/Rome", "XMAD": "Europe/Madrid", "XWBO": "Europe/Vienna",
+    "XWAR": "Europe/Warsaw", "XPRA": "Europe/Prague", "XBUD": "Europe/Budapest", "XSTO": "Europe/Stockholm",
+    "XHEL": "Europe/Helsinki", "XCSE": "Europe/Copenhagen", "XOSL": "Europe/Oslo", "XTAE": "Asia/Tel_Aviv",
+    "XJSE": "Africa/Johannesburg", "XBOM": "Asia/Kolkata", "XHKG": "Asia/Hong_Kong", "XSHG": "Asia/Shanghai",
+    "XTAI": "Asia/Taipei", "XKRX": "Asia/Seoul", "XTKS": "Asia/Tokyo", "XSES": "Asia/Singapore",
+    "XASX": "Australia/Sydney",
+}  # fmt: skip
+_DAY = timedelta(days=1)
+_ENTRY = re.compile(r"(?P<day>\d{8}):(?P<rest>.+)")
+_RANGE = re.compile(r"(?:(?P<opens>\d{8}):)?(?P<start>\d{4})-(?:(?P<closes>\d{8}):)?(?P<end>\d{4})")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A trading session: the date it is known by, when it opens and closes, and its breaks, in UTC."""
+
+    day: date
+    open: datetime
+    close: datetime
+    breaks: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StatedHours:
+    """The sessions that a vendor states for a contract from `since` to `until`, both included: there is no other."""
+
+    since: date
+    until: date
+    sessions: tuple[Session, ...]
+    regular_hours: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """
+    When an instrument trades, in regular hours and in all; equal where the hours are the same.
+
+    `stated` goes before the calendar of the exchange, on the dates that it covers; of two for a date the later counts.
+    """
+
+    calendar: str  # in exchange_calendars, or "24/5" (forex), "24/7" (crypto); "" where none is known
+    zone: str  # IANA name, of the exchange; "" where it is not known
+    stated: tuple[StatedHours, ...] = ()
+    unknown: str = ""  # whose calendar is not known, for messages; "" where there is one
+
+
+def hours_of(instrument: Instrument, details: ContractDetails | None = None) -> Hours:
+    """
+    Return the hours of an instrument: those of its exchange's calendar, and before them those in its details.
+
+    Raises:
+        UsageError: the hours in the details cannot be read.
+    """
+    hours = _by_exchange(instrument)
+    if details is None:
+        return hours
+    zone = details.time_zone or hours.zone
+    texts = ((details.trading_hours, False), (details.liquid_hours, True))
+    stated = [stated_hours(text, zone, regular_hours) for text, regular_hours in texts if text]
+    return replace(hours, zone=hours.zone or details.time_zone, stated=tuple(stated))
+
+
+@lru_cache(maxsize=1024)
+def stated_hours(text: str, zone: str, regular_hours: bool = True) -> StatedHours:
+    """
+    Return the sessions in IB's `liquidHours` (regular hours) or `tradingHours` (all), and the dates that they cover.
+
+    Both forms are read: 20240102:0930-20240102:1600;20240103:CLOSED of today and 20240102:0930-1130,1230-1600 of old
+    versions. There the date is the session's: a range over midnight begins on the evening before where it is the
+    first, else it ends on the day after. Today a range has its own dates and belongs to the one on which it ends, or
+    where that is CLOSED to the next range's: the evening of a Friday in Hong Kong to Monday. Without a range to
+    follow it is left out, and its session with it.
+
+    Raises:
+        UsageError: an entry or the zone cannot be read, or the text is empty.
+    """
+    from zoneinfo import ZoneInfo
+
+    entries = [entry.strip() for entry in text.split(";") if entry.strip()]
+    shut = [entry for entry in entries if entry[8:].upper() == ":CLOSED"]
+    try:
+        where = ZoneInfo(zone)
+        closed = {_date(entry[:8]) for entry in shut}
+        dated = [pair for entry in entries if entry not in shut for pair in _ranges(entry, where)]
+    except (KeyError, ValueError, OSError, OverflowError, UsageError) as error:
+        raise UsageError(f"{text[:200]!r} in the zone {zone!r} are no hours as IB writes them ({error})") from error
+    known = sorted(_with_days(dated, closed, where), key=lambda pair: (pair[0], pair[1].start))
+    sessions = tuple(_session(day, [span for _, span in pairs]) for day, pairs in groupby(known, lambda pair: pair[0]))
+    days = closed | {session.day for session in sessions}
+    if not days:
+        raise UsageError(f"{text[:200]!r} are no hours as IB writes them, such as 20240102:0930-20240102:1600")
+    return StatedHours(min(days), max(days), sessions, regular_hours)
+
+
+@lru_cache(maxsize=1024)
+def _by_exchange(instrument: Instrument) -> Hours:
+    name = _calendar_name(instrument)
+    if name:
+        return Hours(name, _ZONES[name])
+    return Hours("", "", unknown=f"the exchange {instrument.exchange!r} of {instrument}")
+
+
+def _calendar_name(instrument: Instrument) -> str:
+    if instrument.kind in ("CASH", "CMDTY"):
+        return FOREX
+    if instrument.kind == "CRYPTO":
+        return ALWAYS
+    if instrument.exchange == "SMART":
+        return _BY_CURRENCY.get(instrument.currency, "XNYS")
+    return _CALENDARS.get(instrument.exchange, "")
+
+
+def _ranges(entry: str, zone: ZoneInfo) -> Iterator[tuple[date | None, Span]]:
+    """Yield the ranges of an entry, each with its session's date where the entry says it."""
+    match = _ENTRY.fullmatch(entry)
+    if match is None:
+        raise ValueError(f"{entry!r} has no date")
+    day = _date(match["day"])
+    for number, text in enumerate(match["rest"].split(",")):
+        found = _RANGE.fullmatch(text.strip())
+        if found is None:
+            raise ValueError(f"{text!r} is no range of times")
+        if found["closes"]:
+            opens = _date(found["opens"]) if found["opens"] else day
+            yield None, Span(_moment(opens, found["start"], zone), _moment(_date(found["closes"]), found["end"], zone))
+        else:
+            yield day, _of_session_date(day, found["start"], found["end"], number == 0, zone)
+
+
+def _of_session_date(day: date, start: str, end: str, first: bool, zone: ZoneInfo) -> Span:
+    opens = closes = day
+    if end == "0000":
+        closes = day + _DAY
+    elif end <= start and first:
+        opens = day - _DAY
+    elif end <= start:
+        closes = day + _DAY
+    return Span(_moment(opens, start, zone), _moment(closes, end, zone))
+
+
+def _with_days(dated: list[tuple[date | None, Span]], closed: set[date], zone: ZoneInfo) -> Iterator[tuple[date, Span]]:
+    """Yield each range with the date of its session; one that ends on a closed date belongs to the next one's."""
+    following: date | None = None
+    for day, span in sorted(dated, key=lambda pair: pair[1], reverse=True):
+        ends = (span.end - timedelta(microseconds=1)).astimezone(zone).date()
+        following = day or (following if ends in closed else ends)
+        if following is not None:
+            yield following, span
+
+
+def _session(day: date, spans: Iterable[Span]) -> Session:
+    parts = union(spans)
+    breaks = tuple(Span(one.end, after.start) for one, after in pairwise(parts))
+    return Session(day, parts[0].start, parts[-1].end, breaks)
+
+
+def _date(text: str) -> date:
+    return datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC).date()
+
+
+def _moment(day: date, clock: str, zone: ZoneInfo) -> datetime:
+    if clock == "2400":
+        day, clock = day + _DAY, "0000"
+    return datetime.combine(day, time(int(clock[:2]), int(clock[2:])), zone).astimezone(UTC)
