@@ -39,9 +39,9 @@ class RunResult(Measured):
         record: a row a bar: time (of the bar's close, UTC), session (date), equity, cash, and for the n-th series
             position.n (shares or contracts) and close.n; benchmark, where the spec names one. Equity is money after
             the bar, all costs paid; before the first bar it is `spec.cash`.
-        order_rows: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
-        fill_rows: a row a fill: ref, time, series, size (signed), price, costs.
-        trade_rows: a row a round trip, first in first out: see `round_trips`.
+        orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
+        fills_table: a row a fill: ref, time, series, size (signed), price, costs.
+        trades_table: a row a round trip, first in first out: see `round_trips`.
         manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.
         lines: what Backtrader would plot of indicators and observers; `lines.why_not` says why there are none.
     """
@@ -142,9 +142,9 @@ def run(
         StrategyError: the strategy raised; the text says where, the cause is chained.
     """
     from backtest.engine.simulation import simulate
-    from backtest.engine.strategy import load, parameters
+    from backtest.engine.strategy import load_strategy, parameters
 
-    found, given = load(strategy), _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
+    found, given = load_strategy(strategy), _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
     wanted, asked = several_series(series), asked_span(span, start, end)
     _check_distinct(wanted)
     brokerage = brokerage_of(brokerage, options)
@@ -155,7 +155,7 @@ def run(
     beside = opened.named(beside) if beside else None
     read = [*wanted, *([beside] if beside else [])]
     if pins:
-        from backtest.store.pins import check as check_pins
+        from backtest.store.pins import pinned_span as check_pins
 
         asked = check_pins(opened, _arguments.path(pins, "pins", "write the file of the pins"), read, asked)
     spec = RunSpec(

@@ -53,7 +53,7 @@ def numbers(result, name="equity"):
 
 
 def paid(result):
-    return arrays.numbers(result.fill_rows["costs"])
+    return arrays.numbers(result.fills_table["costs"])
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_a_download_without_a_first_session_says_how_to_name_one(tmp_path, files
 
 def test_costs_that_are_a_number_are_a_share_of_the_value_as_in_backtrader(turns):
     result = turns(costs=0.001)
-    fills = result.fill_rows
+    fills = result.fills_table
 
     assert result.spec.brokerage.costs == "bp:10"
     assert len(fills)
@@ -189,7 +189,7 @@ def test_a_commission_of_backtraders_is_charged_and_can_be_made_again_from_its_n
 
 def test_a_commission_with_a_multiplier_is_measured_with_it(turns):
     result = turns(costs=bt.CommInfoBase(commission=2.0, mult=50.0, margin=1000.0), cash=1e6)
-    trade = result.trade_rows.to_pylist()[0]
+    trade = result.trades_table.to_pylist()[0]
 
     assert result.spec.multiplier == 50.0
     assert trade["gross"] == pytest.approx((trade["exit_price"] - trade["entry_price"]) * trade["size"] * 50.0)
@@ -225,7 +225,7 @@ def test_a_size_that_is_a_number_is_so_many_shares(turns):
     result = turns(size=7, params={"size": 0})
 
     assert result.spec.brokerage.size == "shares:7"
-    assert set(np.abs(arrays.numbers(result.fill_rows["size"]))) == {7.0}
+    assert set(np.abs(arrays.numbers(result.fills_table["size"]))) == {7.0}
     with pytest.raises(UsageError, match=r"size is 0\.5; write 100 for a hundred shares"):
         turns(size=0.5)
 

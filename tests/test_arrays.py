@@ -52,7 +52,7 @@ def test_arrays_are_those_that_arrow_makes_itself():
     stamp = pa.timestamp("us", tz="UTC")
 
     assert arrays.floats([1, 2.5]).equals(pa.array([1, 2.5], pa.float64()))
-    assert arrays.whole([1, 2]).equals(pa.array([1, 2], pa.int64()))
+    assert arrays.integers([1, 2]).equals(pa.array([1, 2], pa.int64()))
     assert arrays.texts(["buy", "", "Kläger"]).equals(pa.array(["buy", "", "Kläger"]))
     assert arrays.days(times).equals(pa.array(times.astype("datetime64[D]")))
     assert arrays.stamps(times).equals(pa.array(times).cast(stamp))

@@ -13,7 +13,7 @@ from stores.make_store import daily, days
 from backtest.cli import progress
 from backtest.cli.app import COMMANDS, main
 from backtest.market.series import Series
-from backtest.research.search.sweeps import Progress
+from backtest.research.search.sweeps import SweepProgress
 from backtest.store.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -382,7 +382,7 @@ def test_log_records_have_the_time_in_utc_wherever_the_machine_is(zone, monkeypa
 
 def test_no_line_of_progress_comes_where_the_clock_stands_and_one_where_it_goes_on(capsys):
     now = [LEAP_NIGHT]
-    told = Progress(done=50, total=100, kept=0, failed=0, seconds=40.0, left=40.0)
+    told = SweepProgress(done=50, total=100, kept=0, failed=0, seconds=40.0, left=40.0)
 
     with progress.sweeping(lambda: now[0]) as tell:
         tell(told)

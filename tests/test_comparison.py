@@ -17,7 +17,7 @@ from backtest.metrics.returns import equity_of
 from backtest.metrics.sharpe_tests import probability_of_no_difference, sharpe_difference_error
 from backtest.metrics.table import METRICS
 from backtest.report.figures import draw_growth
-from backtest.validity.comparison import Difference
+from backtest.validity.comparison import SharpeTest
 
 COUNT = 400
 FIRST, SECOND, THIRD = np.random.default_rng(7).normal(0.0005, 0.01, (3, COUNT))
@@ -170,7 +170,7 @@ def test_a_comparison_is_json_a_frame_and_a_table_of_a_notebook():
 
 
 def test_a_difference_is_said_with_its_sign_its_interval_and_no_probability_of_nothing():
-    said = str(Difference("B", "A", -0.03, -0.44, 0.46, p=0.8, p_bootstrap=0.0001, block=5.0))
+    said = str(SharpeTest("B", "A", -0.03, -0.44, 0.46, p=0.8, p_bootstrap=0.0001, block=5.0))
 
     assert said == (
         "B: its Sharpe ratio less that of A is -0.03 (-0.44 to 0.46 at 95 %); p = 0.800 after Jobson, Korkie and "

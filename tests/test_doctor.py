@@ -13,7 +13,7 @@ from backtest.emulator.server import Gateway
 from backtest.errors import UsageError
 from backtest.market.series import Series
 from backtest.onboarding.doctor import (
-    examine,
+    diagnose,
     listening,
     of_clocks,
     of_link,
@@ -44,7 +44,7 @@ def port():
 
 
 def test_where_all_is_well_every_finding_is_ok(gateway, sample):
-    findings = examine(gateway.address, sample.root)
+    findings = diagnose(gateway.address, sample.root)
 
     assert {finding.state for finding in findings} == {"ok"}
     assert all(not finding.fix for finding in findings)
@@ -186,7 +186,7 @@ def test_an_unknown_instrument_is_a_problem_and_a_week_without_bars_a_warning(ga
 
 def test_words_that_are_no_address_are_a_mistake_and_no_finding(sample):
     with pytest.raises(UsageError, match="no source"):
-        examine("tws", sample.root)
+        diagnose("tws", sample.root)
 
 
 # --- the store

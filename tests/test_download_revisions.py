@@ -4,14 +4,14 @@ import pytest
 
 from backtest.downloads import revisions
 from backtest.downloads.revisions import Decision
-from backtest.market.checks import Difference
+from backtest.market.checks import BarChange
 from backtest.market.series import ContractDetails, Series
 
 DAILY, ADJUSTED = Series.parse("AAPL/1day"), Series.parse("AAPL/1day/ADJUSTED_LAST")
 WEEK = [datetime(2024, 1, day, tzinfo=UTC) for day in (8, 9, 10, 11, 12)]  # Monday to Friday
 MONDAY, TUESDAY, WEDNESDAY, THURSDAY, FRIDAY = WEEK
 HALF_PAST_THREE = timedelta(hours=15, minutes=30)
-OTHER_VALUES, OTHER_SCALE = Difference((TUESDAY,)), Difference((MONDAY, TUESDAY), ratio=0.25)
+OTHER_VALUES, OTHER_SCALE = BarChange((TUESDAY,)), BarChange((MONDAY, TUESDAY), ratio=0.25)
 
 
 def test_the_last_three_sessions_have_not_settled():
@@ -61,8 +61,8 @@ def test_a_conflict_says_how_many_bars_since_when_and_what_to_do():
 
 
 def test_a_revision_says_why_only_where_something_changed():
-    assert revisions.why_revised(DAILY, Difference()) == ""
-    assert revisions.why_revised(ADJUSTED, Difference()) == ""
+    assert revisions.why_revised(DAILY, BarChange()) == ""
+    assert revisions.why_revised(ADJUSTED, BarChange()) == ""
     assert revisions.why_revised(DAILY, OTHER_VALUES) == "the vendor has corrected bars"
     assert revisions.why_revised(ADJUSTED, OTHER_VALUES) == "replaced whole"
 

@@ -5,7 +5,7 @@ import backtrader as bt
 import pytest
 
 from backtest.api import run
-from backtest.engine.strategy import load, parameters
+from backtest.engine.strategy import load_strategy, parameters
 from backtest.errors import NoBars, StrategyError, UsageError
 from backtest.market.bars import table_of
 from backtest.market.series import Series
@@ -176,7 +176,7 @@ def test_bars_that_are_not_there_name_the_command_that_gets_them(store):
 
 
 def test_text_is_read_as_the_type_of_the_default():
-    given = parameters(load("sma_cross"), {"fast": "5", "invest": "0.5"})
+    given = parameters(load_strategy("sma_cross"), {"fast": "5", "invest": "0.5"})
 
     assert given == {"fast": 5, "slow": 30, "invest": 0.5}
 
@@ -185,18 +185,18 @@ def test_a_strategy_is_found_by_file_and_name(tmp_path):
     path = tmp_path / "two.py"
     path.write_text("import backtrader as bt\nclass A(bt.Strategy): pass\nclass B(bt.Strategy): pass\n")
 
-    assert load(f"{path}:B").cls.__name__ == "B"
+    assert load_strategy(f"{path}:B").cls.__name__ == "B"
     with pytest.raises(UsageError, match=r"two\.py:A"):
-        load(str(path))
+        load_strategy(str(path))
     with pytest.raises(UsageError, match="it has A, B"):
-        load(f"{path}:C")
+        load_strategy(f"{path}:C")
 
 
 def test_a_strategy_of_another_folder_leaves_no_machine_path_in_its_name(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("import backtrader as bt\nclass A(bt.Strategy): pass\n")
 
-    assert load(str(path)).name == "mine.py:A"
+    assert load_strategy(str(path)).name == "mine.py:A"
 
 
 @pytest.mark.parametrize(
@@ -212,9 +212,9 @@ def test_a_file_that_is_no_strategy_says_why(tmp_path, source, error, hint):
     path.write_text(source)
 
     with pytest.raises(error, match=hint):
-        load(str(path))
+        load_strategy(str(path))
 
 
 def test_an_unknown_strategy_is_answered_with_those_that_exist():
     with pytest.raises(UsageError, match=r"buy_and_hold.*did you mean sma_cross\?"):
-        load("sma_cros")
+        load_strategy("sma_cros")

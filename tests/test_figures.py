@@ -9,8 +9,8 @@ from handmade import day, fill, result_of
 from backtest.metrics.account import hold
 from backtest.metrics.ratios import sharpe
 from backtest.metrics.returns import volatility
-from backtest.report.figure_data import exposures, monthly_returns, rolling, thinned
-from backtest.report.figures import COLOURS, FIGURES, NARROW, WIDE, shown, svg
+from backtest.report.figure_data import calendar_returns, exposures, rolling, thinned
+from backtest.report.figures import COLOURS, FIGURES, NARROW, WIDE, shown_figures, svg
 
 FILLS = [fill(0, 2, 10.0), fill(1, -2, 16.0), fill(2, -1, 15.0)]
 
@@ -73,7 +73,7 @@ def test_words_stay_words(figure):
 
 @pytest.mark.filterwarnings("error")
 def test_what_a_run_of_one_bar_has_enough_for_can_be_drawn():
-    figures = shown(result_of([100.0]))
+    figures = shown_figures(result_of([100.0]))
 
     assert [figure.name for figure in figures] == ["equity", "monthly", "price"]
     assert all(svg(figure.draw(result_of([100.0]))) for figure in figures)
@@ -81,7 +81,7 @@ def test_what_a_run_of_one_bar_has_enough_for_can_be_drawn():
 
 @pytest.mark.filterwarnings("error")
 def test_a_run_that_never_moves_has_no_distribution():
-    assert "distribution" not in [figure.name for figure in shown(result_of([100.0] * 99))]
+    assert "distribution" not in [figure.name for figure in shown_figures(result_of([100.0] * 99))]
 
 
 def test_a_name_that_looks_like_mathematics_or_markup_is_drawn_and_told(figure):
@@ -106,7 +106,7 @@ def test_the_benchmark_takes_the_place_of_the_run_s_own_series():
     record = result.record.append_column("benchmark", [[400.0, 500.0]])
 
     with_benchmark = type(result)(
-        result.spec, record, result.order_rows, result.fill_rows, result.trade_rows, result.manifest
+        result.spec, record, result.orders_table, result.fills_table, result.trades_table, result.manifest
     )
 
     assert hold(with_benchmark).tolist() == [100.0, 125.0]
@@ -116,7 +116,7 @@ def test_the_benchmark_takes_the_place_of_the_run_s_own_series():
 def test_months_and_years_compound_the_sessions():
     days = [date(2023, 12, 29), date(2024, 1, 2), date(2024, 1, 31), date(2024, 3, 1)]
 
-    years, months, totals = monthly_returns(result_of([110.0, 121.0, 121.0, 60.5], days=days))
+    years, months, totals = calendar_returns(result_of([110.0, 121.0, 121.0, 60.5], days=days))
 
     assert years.tolist() == [2023, 2024]
     assert months[0, 11] == pytest.approx(0.1)

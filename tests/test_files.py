@@ -16,7 +16,7 @@ from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.sources.base import Source
 from backtest.sources.connect import connect
-from backtest.sources.files import FileSource, bars_of, span_of, write_file
+from backtest.sources.files import FileSource, bars_of, span_of_bars, write_bars
 from backtest.store.store import Store
 
 DAILY, MINUTES = Series.parse("AAPL/1day"), Series.parse("AAPL/1min")
@@ -274,9 +274,9 @@ def test_what_was_exported_and_imported_is_the_same(tmp_path, ending, key, dates
     series, path = Series.parse(key), tmp_path / f"bars.{ending}"
     before, after = store_with(tmp_path / "before", {key: dates}), Store(tmp_path / "after")
 
-    write_file(before.read(series), path, series)
+    write_bars(before.read(series), path, series)
     bars, _ = bars_of(path, series)
-    after.write(series, span_of(bars, series), bars)
+    after.write(series, span_of_bars(bars, series), bars)
 
     assert after.manifest(series).content == before.manifest(series).content
     assert after.read(series).equals(before.read(series))
@@ -286,9 +286,9 @@ def test_a_file_is_replaced_only_where_that_is_wanted(tmp_path, sample):
     path, bars = csv_file(tmp_path, "mine"), sample.read(DAILY)
 
     with pytest.raises(UsageError, match="exists"):
-        write_file(bars, path, DAILY)
+        write_bars(bars, path, DAILY)
     kept = path.read_text()
-    write_file(bars, path, DAILY, overwrite=True)
+    write_bars(bars, path, DAILY, overwrite=True)
 
     assert kept == "mine\n"
     assert path.read_text().splitlines()[0] == "time,open,high,low,close,volume,average,trades"
@@ -301,7 +301,7 @@ def test_a_file_that_disagrees_with_the_store_changes_nothing(tmp_path, sample):
     bars, _ = bars_of(csv_file(tmp_path, "date,open,high,low,close", "2024-01-03,1,1,1,1"), DAILY)
 
     with pytest.raises(Conflict):
-        store.write(DAILY, span_of(bars, DAILY), bars)
+        store.write(DAILY, span_of_bars(bars, DAILY), bars)
 
     assert store.manifest(DAILY) == before
 
@@ -309,7 +309,7 @@ def test_a_file_that_disagrees_with_the_store_changes_nothing(tmp_path, sample):
 def test_the_span_of_bars_ends_with_the_last_of_them(tmp_path):
     bars, _ = bars_of(minute_file(tmp_path, "2024-03-08 14:30Z", "2024-03-08 14:33Z"), MINUTES)
 
-    span = span_of(bars, MINUTES)
+    span = span_of_bars(bars, MINUTES)
 
     assert span == Span(datetime(2024, 3, 8, 14, 30, tzinfo=UTC), datetime(2024, 3, 8, 14, 34, tzinfo=UTC))
 
@@ -318,7 +318,7 @@ def test_a_file_without_rows_has_no_span(tmp_path):
     bars, _ = bars_of(csv_file(tmp_path, "date,open,high,low,close"), DAILY)
 
     with pytest.raises(NoBars, match="holds no bars"):
-        span_of(bars, DAILY)
+        span_of_bars(bars, DAILY)
 
 
 # --- the commands
@@ -372,7 +372,7 @@ def test_export_writes_the_sessions_that_are_asked_for(call, tmp_path, sample):
 
 
 def test_a_download_from_a_folder_fills_a_store(tmp_path, sample):
-    write_file(sample.read(DAILY), tmp_path / "AAPL_1day.csv", DAILY)
+    write_bars(sample.read(DAILY), tmp_path / "AAPL_1day.csv", DAILY)
     store = Store(tmp_path / "store")
 
     with connect(f"csv:{tmp_path}") as source:
@@ -503,7 +503,7 @@ def test_a_window_without_bars_is_no_data_and_a_missing_file_is_not(tmp_path):
 
 def test_two_files_of_one_series_are_refused(tmp_path, sample):
     for ending in ("csv", "parquet"):
-        write_file(sample.read(DAILY), tmp_path / f"AAPL_1day.{ending}", DAILY)
+        write_bars(sample.read(DAILY), tmp_path / f"AAPL_1day.{ending}", DAILY)
 
     with pytest.raises(UsageError, match="both hold AAPL/1day"):
         FileSource(tmp_path).head(DAILY)

@@ -91,7 +91,7 @@ from backtest.store.store import Store
 strategy = load("buy_and_hold")
 spec = RunSpec(strategy.name, ("AAPL-STK-SMART-USD/1day/TRADES/rth",), params=parameters(strategy, {}))
 record = simulate(strategy, spec, Store("data/sample"), None, costs_named(spec.brokerage.costs))
-print(type(record).__name__, len(record.fill_rows))
+print(type(record).__name__, len(record.fills_table))
 """
 
     rooms, _, told = loaded_by(job)

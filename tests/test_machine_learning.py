@@ -17,13 +17,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from backtest.api import run
-from backtest.engine.strategy import load
+from backtest.engine.strategy import load_strategy
 from backtest.research.lookahead import look_ahead
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-FOUND = load("machine_learning").cls
+FOUND = load_strategy("machine_learning").cls
 features, known_rows, labels = (FOUND.learn.__globals__[name] for name in ("features", "known_rows", "labels"))
 
 SCIKIT = FOUND.learn.__globals__["Scikit"]

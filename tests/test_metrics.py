@@ -341,7 +341,8 @@ def test_a_streak_is_an_unbroken_row():
 def test_excursions_are_the_worst_and_the_best_of_the_closes_while_held_and_the_exit():
     run = result_of([100.0] * 5, [fill(0, 1, 10.0), fill(3, -1, 11.0)], closes=[9.0, 13.0, 10.5, 50.0, 1.0])
 
-    adverse, favourable = excursions(run.trade_rows, run.record, run.spec.series, *[[run.closes.to_numpy()[:, 0]]] * 2)
+    closes = [run.closes.to_numpy()[:, 0]]
+    adverse, favourable = excursions(run.trades_table, run.record, run.spec.series, closes, closes)
 
     assert (adverse.tolist(), favourable.tolist()) == (pytest.approx([-0.1]), pytest.approx([0.3]))
 
@@ -350,7 +351,7 @@ def test_excursions_of_a_short_are_mirrored_and_highs_and_lows_say_more_than_clo
     run = result_of([100.0] * 3, [fill(0, -1, 10.0), fill(2, 1, 9.0)])
     lows, highs = [np.array([8.0, 9.0, 0.0])], [np.array([10.0, 12.0, 99.0])]
 
-    adverse, favourable = excursions(run.trade_rows, run.record, run.spec.series, lows, highs)
+    adverse, favourable = excursions(run.trades_table, run.record, run.spec.series, lows, highs)
 
     assert (adverse.tolist(), favourable.tolist()) == (pytest.approx([-0.2]), pytest.approx([0.2]))
 
@@ -358,7 +359,7 @@ def test_excursions_of_a_short_are_mirrored_and_highs_and_lows_say_more_than_clo
 def test_a_trade_within_a_bar_saw_its_two_prices_only():
     run = result_of([100.0] * 2, [fill(0, 1, 10.0), fill(0, -1, 9.0)])
 
-    adverse, favourable = excursions(run.trade_rows, run.record, run.spec.series, [np.zeros(2)], [np.full(2, 99.0)])
+    adverse, favourable = excursions(run.trades_table, run.record, run.spec.series, [np.zeros(2)], [np.full(2, 99.0)])
 
     assert (adverse.tolist(), favourable.tolist()) == (pytest.approx([-0.1]), [0.0])
 
@@ -367,7 +368,7 @@ def test_open_trades_are_the_latest_entries_that_no_exit_used_up():
     fills = [fill(0, 4, 10.0, 2.0), fill(1, 2, 12.0, 1.0), fill(2, -3, 11.0), fill(3, 1, 13.0)]
 
     rows = open_trades(
-        (run := result_of([100.0] * 5, fills, closes=[10.0] * 4 + [20.0])).fill_rows, run.record, run.spec.series
+        (run := result_of([100.0] * 5, fills, closes=[10.0] * 4 + [20.0])).fills_table, run.record, run.spec.series
     ).to_pylist()
 
     assert [(row["size"], row["entry_price"], row["bars"]) for row in rows] == [(1, 10, 4), (2, 12, 3), (1, 13, 1)]
@@ -377,7 +378,7 @@ def test_open_trades_are_the_latest_entries_that_no_exit_used_up():
 def test_a_reversal_leaves_what_is_over_of_it_open():
     run = result_of([100.0] * 3, [fill(0, 1, 10.0), fill(1, -3, 12.0)], closes=[10.0, 10.0, 11.0])
 
-    (row,) = open_trades(run.fill_rows, run.record, run.spec.series).to_pylist()
+    (row,) = open_trades(run.fills_table, run.record, run.spec.series).to_pylist()
 
     assert (row["size"], row["entry_price"], row["gross"]) == (-2, 12, 2)
 
@@ -385,7 +386,7 @@ def test_a_reversal_leaves_what_is_over_of_it_open():
 def test_nothing_is_open_after_the_last_fraction_is_sold():
     fills = [fill(0, 0.1, 10.0), fill(1, 0.2, 10.0), fill(2, -0.3, 10.0)]
 
-    assert len(open_trades((run := result_of([100.0] * 3, fills)).fill_rows, run.record, run.spec.series)) == 0
+    assert len(open_trades((run := result_of([100.0] * 3, fills)).fills_table, run.record, run.spec.series)) == 0
 
 
 def test_a_share_of_mean_equity_goes_into_costs_a_year():
@@ -831,11 +832,11 @@ def test_json_has_null_for_what_is_not_defined():
     assert json.loads(json.dumps(stats.to_dict(), allow_nan=False))["win_rate"] is None
 
 
-def test_the_labels_of_a_series_name_the_units_of_its_values():
-    series = measure(result_of([101.0, 110.0])).to_series()
+def test_the_labels_of_a_frame_name_the_units_of_its_values():
+    values = measure(result_of([101.0, 110.0])).to_frame()["value"]
 
-    assert series["Total return [%]"] == pytest.approx(10.0)
-    assert series["Costs [USD]"] == 0
+    assert values["Total return [%]"] == pytest.approx(10.0)
+    assert values["Costs [USD]"] == 0
 
 
 def test_printed_stats_are_aligned_and_at_most_eighty_wide():

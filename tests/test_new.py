@@ -12,7 +12,7 @@ import pytest
 from nbclient import NotebookClient
 
 from backtest.cli.app import main
-from backtest.engine.strategy import load
+from backtest.engine.strategy import load_strategy
 from backtest.errors import UsageError
 from backtest.onboarding.scaffold import SERIES, TEMPLATES, scaffold
 from backtest.store.store import Store
@@ -56,8 +56,8 @@ def test_a_folder_is_made_without_changing_the_process_to_it(tmp_path):
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_the_strategy_is_that_of_the_template_under_its_own_name(folders, template):
-    own = load(folders[template] / "strategies" / f"my_{template}.py")
-    base = load(TEMPLATES[template].strategy)
+    own = load_strategy(folders[template] / "strategies" / f"my_{template}.py")
+    base = load_strategy(TEMPLATES[template].strategy)
 
     assert own.cls.__name__ == f"My{template.capitalize()}"
     assert own.defaults == base.defaults

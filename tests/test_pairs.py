@@ -13,7 +13,7 @@ from statsmodels.tsa.stattools import coint
 from backtest._resources import bundled
 from backtest.api import run
 from backtest.cli.app import main
-from backtest.engine.strategy import load
+from backtest.engine.strategy import load_strategy
 from backtest.market.bars import table_of
 from backtest.market.calendars import sessions
 from backtest.market.hours import hours_of
@@ -21,7 +21,7 @@ from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store.store import Store
 
-PAIRS = load(str(bundled("strategies") / "pairs.py")).cls
+PAIRS = load_strategy(str(bundled("strategies") / "pairs.py")).cls
 hedge, cointegration = (PAIRS.enter.__globals__[name] for name in ("hedge", "cointegration"))
 AAPL_MSFT = ["AAPL/1day", "MSFT/1day"]
 

@@ -129,7 +129,7 @@ def test_a_pin_holds_after_appends_and_earlier_bars(store):
         store.write(AAPL, span_of_sessions(AAPL, since, until), minute_bars(AAPL, since, until))
 
     assert store.manifest(AAPL).rows > pin.rows
-    assert pins.changes(store, pin) == []
+    assert pins.changed_months(store, pin) == []
 
 
 def test_one_cent_breaks_a_pin_and_names_the_month(store):
@@ -137,7 +137,7 @@ def test_one_cent_breaks_a_pin_and_names_the_month(store):
 
     revise(store, AAPL, at, close=close + 0.01, high=close + 5)
 
-    (change,) = pins.changes(store, pin)
+    (change,) = pins.changed_months(store, pin)
     assert (change.month, change.gone, change.added, change.cells) == ("2024-02", 0, 0, 2)
 
 
@@ -148,7 +148,7 @@ def test_a_null_where_a_zero_was_breaks_a_pin(store):
 
     revise(store, AAPL, at, volume=None)
 
-    assert [change.month for change in pins.changes(store, pin)] == ["2024-02"]
+    assert [change.month for change in pins.changed_months(store, pin)] == ["2024-02"]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_pin_holds_when_the_files_are_compressed_in_another_way(store, parquet
     others = rewritten(store, AAPL, **parquet)
 
     assert others == 3
-    assert pins.changes(store, pin) == []
+    assert pins.changed_months(store, pin) == []
     assert pins.take(store, AAPL, Span(pin.first, pin.last)).months["2024-02"] == pin.months["2024-02"]
 
 
@@ -176,7 +176,7 @@ def test_a_pin_holds_whatever_the_cut_into_segments(quarter, pieces):
 
     assert len(cut.manifest(AAPL).segments) == pieces
     assert pins.take(cut, AAPL) == pin
-    assert pins.changes(cut, pin) == []
+    assert pins.changed_months(cut, pin) == []
 
 
 def test_a_pin_of_daily_bars_in_one_file_is_that_of_many_files(sample):
@@ -189,7 +189,7 @@ def test_whole_months_are_told_from_the_manifest_alone(store):
     for path in (store.folder(AAPL) / "bars").iterdir():
         path.unlink()
 
-    assert pins.changes(store, pin) == []
+    assert pins.changed_months(store, pin) == []
     assert pins.take(store, AAPL) == pin
 
 
@@ -199,12 +199,12 @@ def test_of_a_part_of_a_month_only_that_part_is_pinned(store):
     outside = store.read(AAPL, span("2024-02-21", "2024-02-22"))["time"][0].as_py()
 
     revise(store, AAPL, outside, volume=1.0)
-    held = pins.changes(store, pin)
+    held = pins.changed_months(store, pin)
     revise(store, AAPL, inside, volume=1.0)
 
     assert (pin.first.date(), pin.last.date()) == (date(2024, 2, 12), date(2024, 2, 16))
     assert held == []
-    assert [(change.month, change.cells) for change in pins.changes(store, pin)] == [("2024-02", 1)]
+    assert [(change.month, change.cells) for change in pins.changed_months(store, pin)] == [("2024-02", 1)]
 
 
 def test_a_bar_that_appears_in_a_month_without_any_breaks_a_pin(tmp_path):
@@ -214,9 +214,9 @@ def test_a_bar_that_appears_in_a_month_without_any_breaks_a_pin(tmp_path):
 
     store.write(AAPL, *week(date(2024, 2, 5)))
 
-    assert str(pins.changes(store, pin)[0]) == "2024-02: 0 bars pinned, 390 are stored"
-    assert pins.changes(store, pin, span("2024-02-01", "2024-03-01")) == pins.changes(store, pin)
-    assert pins.changes(store, pin, span("2024-03-01", "2024-04-01")) == []
+    assert str(pins.changed_months(store, pin)[0]) == "2024-02: 0 bars pinned, 390 are stored"
+    assert pins.changed_months(store, pin, span("2024-02-01", "2024-03-01")) == pins.changed_months(store, pin)
+    assert pins.changed_months(store, pin, span("2024-03-01", "2024-04-01")) == []
 
 
 def week(monday):
@@ -227,11 +227,11 @@ def week(monday):
 def test_equal_pins_are_equal_bytes_in_whatever_order(sample, tmp_path):
     taken = [pins.take(sample, series) for series in sample.series()]
 
-    pins.save(tmp_path / "one", taken)
-    pins.save(tmp_path / "two", reversed(taken))
+    pins.save_pins(tmp_path / "one", taken)
+    pins.save_pins(tmp_path / "two", reversed(taken))
 
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    assert list(pins.load(tmp_path / "one").values()) == taken
+    assert list(pins.load_pins(tmp_path / "one").values()) == taken
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
 
@@ -255,12 +255,12 @@ def broken(entry, change):
     ],
 )
 def test_a_lock_that_was_changed_by_hand_is_refused(sample, tmp_path, change, said):
-    pins.save(tmp_path / "data.lock", [pins.take(sample, DAILY)])
+    pins.save_pins(tmp_path / "data.lock", [pins.take(sample, DAILY)])
     entry = json.loads((tmp_path / "data.lock").read_text())["series"][str(DAILY)]
     (tmp_path / "data.lock").write_text(broken(entry, change))
 
     with pytest.raises(UsageError, match=said):
-        pins.load(tmp_path / "data.lock")
+        pins.load_pins(tmp_path / "data.lock")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"format": 2}', '{"format": 1, "series": []}', "\x00"])
@@ -268,7 +268,7 @@ def test_what_is_no_lock_file_is_refused_with_its_name(tmp_path, text):
     (tmp_path / "data.lock").write_text(text)
 
     with pytest.raises(UsageError, match=r"data\.lock"):
-        pins.load(tmp_path / "data.lock")
+        pins.load_pins(tmp_path / "data.lock")
 
 
 def test_without_dates_a_run_takes_the_pinned_range(store, tmp_path):
@@ -277,7 +277,7 @@ def test_without_dates_a_run_takes_the_pinned_range(store, tmp_path):
     last = store.read(AAPL)["time"][-1].as_py()
     store.write(AAPL, *week(date(2024, 4, 1)))
 
-    taken = pins.check(store, lock, [AAPL], (None, None))
+    taken = pins.pinned_span(store, lock, [AAPL], (None, None))
 
     assert taken == Span(moment("2024-01-02T14:30"), last + timedelta(minutes=5))
     assert store.read(AAPL, taken)["time"][-1].as_py() == last
@@ -288,7 +288,7 @@ def test_a_run_that_would_see_bars_outside_the_pin_is_refused(store, tmp_path):
     store.write(AAPL, *week(date(2024, 4, 1)))
 
     with pytest.raises(BrokenPin, match=r"AAPL/5mins .* 312 bars outside, the first in 2024-04"):
-        pins.check(store, tmp_path / "data.lock", [AAPL], (date(2024, 3, 1), date(2024, 4, 4)))
+        pins.pinned_span(store, tmp_path / "data.lock", [AAPL], (date(2024, 3, 1), date(2024, 4, 4)))
 
 
 def test_a_run_is_only_held_to_the_months_that_it_reads(store, tmp_path):
@@ -296,32 +296,32 @@ def test_a_run_is_only_held_to_the_months_that_it_reads(store, tmp_path):
     at, close = a_bar(store)
     revise(store, AAPL, at, close=close + 0.01, high=close + 5)
 
-    march = pins.check(store, tmp_path / "data.lock", [AAPL], (date(2024, 3, 1), None))
+    march = pins.pinned_span(store, tmp_path / "data.lock", [AAPL], (date(2024, 3, 1), None))
 
     assert march == (date(2024, 3, 1), None)
     with pytest.raises(BrokenPin, match=r"AAPL/5mins is not as pinned .* 2024-02"):
-        pins.check(store, tmp_path / "data.lock", [AAPL], (date(2024, 2, 28), None))
+        pins.pinned_span(store, tmp_path / "data.lock", [AAPL], (date(2024, 2, 28), None))
 
 
 def test_a_run_may_begin_and_end_within_months(store, tmp_path):
     pins.add(store, tmp_path / "data.lock", [AAPL])
     dates = (date(2024, 1, 17), date(2024, 2, 14))
 
-    assert pins.check(store, tmp_path / "data.lock", [AAPL], dates) == dates
+    assert pins.pinned_span(store, tmp_path / "data.lock", [AAPL], dates) == dates
 
 
 def test_a_series_that_is_not_pinned_is_named(sample, tmp_path):
     pins.add(sample, tmp_path / "data.lock", [DAILY])
 
     with pytest.raises(BrokenPin, match="IBM/1day is not pinned"):
-        pins.check(sample, tmp_path / "data.lock", [DAILY, Series.parse("IBM/1day")])
+        pins.pinned_span(sample, tmp_path / "data.lock", [DAILY, Series.parse("IBM/1day")])
 
 
 def test_a_pinned_series_that_is_missing_is_to_be_downloaded(sample, tmp_path):
     pins.add(sample, tmp_path / "data.lock", [DAILY])
 
     with pytest.raises(NoBars, match="backtest download AAPL/1day --since 2000-03-01 --until 2013-03-01"):
-        pins.check(Store(tmp_path / "empty"), tmp_path / "data.lock", [DAILY])
+        pins.pinned_span(Store(tmp_path / "empty"), tmp_path / "data.lock", [DAILY])
 
 
 def test_adding_leaves_the_pins_that_are_there(store, tmp_path):
@@ -358,7 +358,7 @@ def test_what_changed_is_told_by_rows_alone_where_the_old_bars_were_pruned(store
     revise(store, AAPL, at, close=close + 0.01, high=close + 5)
     store.prune(AAPL)
 
-    (change,) = pins.changes(store, pin)
+    (change,) = pins.changed_months(store, pin)
 
     assert (change.cells, str(change)) == (None, f"2024-02: {change.pinned:,} bars pinned, other values")
 

@@ -8,7 +8,7 @@ from market import minute_bars
 from backtest.cli.app import main
 from backtest.errors import BadBars
 from backtest.market.bars import schema, table_of
-from backtest.market.checks import check_answer, compare, missing_sessions
+from backtest.market.checks import check_answer, compare_bars, missing_sessions
 from backtest.market.hours import hours_of
 from backtest.market.series import Series
 from backtest.market.span import Span
@@ -137,27 +137,27 @@ def test_sessions_that_begin_at_odd_minutes_or_end_late_are_known(text, moment):
 
 
 def test_equal_bars_and_more_of_them_are_no_difference():
-    assert not compare(daily(1, 2), daily(1, 2, 3))
-    assert not compare(schema().empty_table(), daily(1))
+    assert not compare_bars(daily(1, 2), daily(1, 2, 3))
+    assert not compare_bars(schema().empty_table(), daily(1))
 
 
 def test_a_changed_bar_and_a_gone_one_are_differences_without_a_ratio():
     changed = daily(1, 2, 3).set_column(5, schema().field("volume"), pa.array([100.0, 101.0, 100.0]))
 
-    assert compare(daily(1, 2, 3), changed).times == (datetime(2024, 7, 2, tzinfo=UTC),)
-    assert compare(daily(1, 2, 3), daily(1, 3)).times == (datetime(2024, 7, 2, tzinfo=UTC),)
-    assert compare(daily(1, 2, 3), changed).ratio is None
+    assert compare_bars(daily(1, 2, 3), changed).times == (datetime(2024, 7, 2, tzinfo=UTC),)
+    assert compare_bars(daily(1, 2, 3), daily(1, 3)).times == (datetime(2024, 7, 2, tzinfo=UTC),)
+    assert compare_bars(daily(1, 2, 3), changed).ratio is None
 
 
 @pytest.mark.parametrize("ratio", [1 / 2, 1 / 7, 2 / 3, 10.0])
 def test_one_ratio_of_all_prices_is_a_split_though_each_is_rounded_to_a_cent(ratio):
-    difference = compare(daily(1, 2, 3, 5), daily(1, 2, 3, 5, scale=ratio))
+    difference = compare_bars(daily(1, 2, 3, 5), daily(1, 2, 3, 5, scale=ratio))
 
     assert difference.ratio == pytest.approx(ratio, rel=0.01)
 
 
 def test_prices_that_moved_a_little_are_no_split():
-    assert compare(daily(1, 2, 3), daily(1, 2, 3, scale=1.001)).ratio is None
+    assert compare_bars(daily(1, 2, 3), daily(1, 2, 3, scale=1.001)).ratio is None
 
 
 def test_missing_sessions_are_those_of_the_exchange_and_neighbours_are_one():

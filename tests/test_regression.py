@@ -27,7 +27,7 @@ from moved import (
 )
 
 from backtest.api import run
-from backtest.baselines.baseline import Baseline, _digits, compare, load, month_digests, save
+from backtest.baselines.baseline import Baseline, _digits, drift_between, load_baseline, month_digests, save_baseline
 from backtest.baselines.causes import CAUSE, LIKELY, NO_PART, TOGETHER, UNKNOWN, repeat
 from backtest.baselines.changes import Scene
 from backtest.baselines.drift import FAILED, MOVED, SAME, accept_kept, check, check_kept, files, markdown, reproduce
@@ -272,7 +272,7 @@ class Seen:
 
 
 def first_fill_date(result):
-    return result.fill_rows["time"][0].as_py().date().isoformat()
+    return result.fills_table["time"][0].as_py().date().isoformat()
 
 
 def test_another_pandas_is_named_as_the_only_difference_left(scene):
@@ -386,10 +386,10 @@ def test_a_run_that_breaks_now_has_failed_and_says_why(scene, repository):
 
 @pytest.mark.slow
 def test_a_hundred_undisturbed_repetitions_raise_no_alarm(scene, tmp_path):
-    save(baseline(scene), tmp_path / "cross.json")
-    old = load(tmp_path / "cross.json")
+    save_baseline(baseline(scene), tmp_path / "cross.json")
+    old = load_baseline(tmp_path / "cross.json")
 
-    moved = [compare(old, Baseline.of(repeat(scene))).any for _ in range(100)]
+    moved = [drift_between(old, Baseline.of(repeat(scene))).any for _ in range(100)]
 
     assert moved == [False] * 100
 
@@ -435,7 +435,7 @@ def test_of_minutes_the_ends_of_sessions_are_kept_and_what_lies_between_is_seen_
     days = result.record["session"].to_pylist()
     between, end = days.index(days[-1]) - 5, days.index(days[-1]) - 1
 
-    inside, outside = (compare(old, Baseline.of(with_equity(result, row, 1.0))).equity for row in (between, end))
+    inside, outside = (drift_between(old, Baseline.of(with_equity(result, row, 1.0))).equity for row in (between, end))
 
     assert len(old.sessions) == len(set(days)) == 10
     assert inside.date == "2024"
@@ -457,7 +457,7 @@ def test_a_metric_may_move_within_its_own_tolerance(scene, tolerance, moved):
         new, metrics={**new.metrics, "sharpe": new.metrics["sharpe"] * 1.005}, tolerances={"sharpe": tolerance}
     )
 
-    assert {one.name for one in compare(old, new).metrics} == moved
+    assert {one.name for one in drift_between(old, new).metrics} == moved
 
 
 def test_orders_and_equity_may_move_within_theirs(scene):
@@ -465,16 +465,16 @@ def test_orders_and_equity_may_move_within_theirs(scene):
     sessions = {day: f"{float(value) * 1.0005:.9g}" for day, value in new.sessions.items()}
     old = replace(new, sessions=sessions, orders=tuple(line.replace("costs 1", "costs 1.0001") for line in new.orders))
 
-    assert compare(old, new).order is not None
-    assert not compare(replace(old, tolerances={"equity": 0.001, "orders": 0.001}), new).any
+    assert drift_between(old, new).order is not None
+    assert not drift_between(replace(old, tolerances={"equity": 0.001, "orders": 0.001}), new).any
 
 
 def test_a_metric_that_is_new_moves_no_baseline_and_one_that_is_gone_does(scene):
     one = baseline(scene)
     fewer = replace(one, metrics={name: value for name, value in one.metrics.items() if name != "sharpe"})
 
-    assert not compare(fewer, one).any
-    assert [moved.name for moved in compare(one, fewer).metrics] == ["sharpe"]
+    assert not drift_between(fewer, one).any
+    assert [moved.name for moved in drift_between(one, fewer).metrics] == ["sharpe"]
 
 
 def test_an_order_given_alike_parts_on_the_date_of_its_fill(scene):
@@ -484,7 +484,7 @@ def test_an_order_given_alike_parts_on_the_date_of_its_fill(scene):
     refused = "2004-02-27 buy 100 AAPL/1day Market Margin"
 
     dates = [
-        compare(replace(one, orders=(was,)), replace(one, orders=(now,) if now else ())).order.date
+        drift_between(replace(one, orders=(was,)), replace(one, orders=(now,) if now else ())).order.date
         for now in (filled, refused, smaller, "")
     ]
 
@@ -496,16 +496,16 @@ def test_orders_beyond_those_listed_are_seen_in_their_hash(scene):
     old = replace(one, orders=one.orders[:1], order_count=2000, order_chain="a")
     new = replace(one, orders=one.orders[:1], order_count=2000, order_chain="b")
 
-    assert compare(old, new).order_number == 1001
+    assert drift_between(old, new).order_number == 1001
 
 
 def test_a_file_is_small_and_gives_back_what_was_kept(scene, tmp_path):
     one = replace(baseline(scene), months=month_digests(scene.spec, scene.store), tolerances={"sharpe": 0.1})
 
-    save(one, tmp_path / "one.json")
-    save(load(tmp_path / "one.json"), tmp_path / "again.json")
+    save_baseline(one, tmp_path / "one.json")
+    save_baseline(load_baseline(tmp_path / "one.json"), tmp_path / "again.json")
 
-    assert load(tmp_path / "one.json") == one
+    assert load_baseline(tmp_path / "one.json") == one
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "one.json").read_bytes()
     assert (tmp_path / "one.json").stat().st_size < 25_000
     assert max(map(len, (tmp_path / "one.json").read_text().splitlines())) < 400
@@ -516,14 +516,14 @@ def test_what_is_no_baseline_is_refused_in_a_sentence(tmp_path, text):
     (tmp_path / "one.json").write_text(text)
 
     with pytest.raises(UsageError, match=r"one\.json"):
-        load(tmp_path / "one.json")
+        load_baseline(tmp_path / "one.json")
 
 
 def test_accepting_takes_what_is_now_and_says_what_moved(scene, tmp_path):
     folder = tmp_path / "baselines"
     old = baseline(scene)
     spec = replace(old.spec, strategy=str(scene.strategy))
-    save(
+    save_baseline(
         replace(old, spec=spec, metrics={**old.metrics, "trades": 99.0}, tolerances={"cagr": 0.5}),
         folder / "cross.json",
     )
@@ -534,7 +534,7 @@ def test_accepting_takes_what_is_now_and_says_what_moved(scene, tmp_path):
 
     assert [one.status for one in (before, accepted, after)] == [MOVED, "accepted", SAME]
     assert [one.name for one in accepted.difference.metrics] == ["trades"]
-    assert load(folder / "cross.json").tolerances == {"cagr": 0.5}
+    assert load_baseline(folder / "cross.json").tolerances == {"cagr": 0.5}
 
 
 def test_an_unknown_baseline_is_refused_with_those_there_are(tmp_path):

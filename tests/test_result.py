@@ -13,7 +13,7 @@ TRADE = [fill(0, 2, 10.0, 0.5), fill(2, -2, 16.0, 0.5)]
 
 
 def trips(*fills):
-    return result_of([100.0] * 6, fills).trade_rows.to_pylist()
+    return result_of([100.0] * 6, fills).trades_table.to_pylist()
 
 
 def sizes(*fills):
@@ -79,7 +79,7 @@ def test_the_costs_of_round_trips_are_those_of_the_fills_that_they_close():
 def test_no_fills_are_no_round_trips():
     nothing = result_of([100.0])
 
-    assert round_trips(nothing.fill_rows, nothing.record).num_rows == 0
+    assert round_trips(nothing.fills_table, nothing.record).num_rows == 0
 
 
 def test_a_saved_run_is_loaded_as_it_was(tmp_path):
@@ -187,7 +187,7 @@ def test_frames_say_their_units_and_keep_their_times_in_utc():
 
     assert result.equity.name == "equity [USD]"
     assert result.positions.columns.name == "position [shares or contracts]"
-    assert "Costs [USD]" in result.stats.to_series().index
+    assert "Costs [USD]" in result.stats.to_frame().index
     times = [result.fills["time"], *(result.trades[name] for name in ("entry", "exit")), result.closes.index]
     assert {str(one.dtype.tz) for one in times} == {"UTC"}
 

@@ -8,7 +8,7 @@ from handmade import fill, result_of
 
 from backtest.api import RunResult
 from backtest.errors import BadStore, UsageError
-from backtest.report.figures import FIGURES, shown
+from backtest.report.figures import FIGURES, shown_figures
 from backtest.runs.kept import kept, locate, remove
 
 LONG = [100.0 + n % 7 + n / 10 for n in range(120)]
@@ -127,7 +127,7 @@ def test_a_report_writes_figures_as_files_when_asked_for(root, call, tmp_path, r
 
     pictures = sorted((tmp_path / "figures").iterdir())
     assert code == 0
-    assert [path.stem for path in pictures] == sorted(figure.name for figure in shown(result))
+    assert [path.stem for path in pictures] == sorted(figure.name for figure in shown_figures(result))
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
     assert len(re.findall(rb"/Type /Page\b", (tmp_path / "run.pdf").read_bytes())) == 1 + len(FIGURES)
     assert len(out.splitlines()) == 2 + len(FIGURES)

@@ -290,7 +290,7 @@ def test_pins_of_0_1_0_hold_and_are_written_as_they_were(tmp_path):
     lock, store = Path(shutil.copy(KEPT / "data.lock", tmp_path)), Store(KEPT / "store")
 
     reports = pins.examine(store, lock)
-    pins.save(lock, [report.pin for report in reports])
+    pins.save_pins(lock, [report.pin for report in reports])
 
     assert {report.status for report in reports} == {"held"}
     assert lock.read_bytes() == (KEPT / "data.lock").read_bytes()

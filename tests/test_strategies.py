@@ -14,7 +14,7 @@ from backtest import replay
 from backtest._resources import bundled
 from backtest.api import run
 from backtest.cli.app import main
-from backtest.engine.strategy import load
+from backtest.engine.strategy import load_strategy
 from backtest.errors import StrategyError
 from backtest.market.series import Series
 from backtest.research.lookahead import look_ahead
@@ -172,7 +172,7 @@ def test_no_strategy_knows_the_future(sample, name):
     params = {"least": 150, "window": 200, "model": "descent"} if name == "machine_learning" else {}
     span = (date(2008, 1, 2), date(2010, 6, 30))
 
-    leaks = look_ahead(load(name).cls, series_for(name), store=sample, span=span, params=params, cuts=3)
+    leaks = look_ahead(load_strategy(name).cls, series_for(name), store=sample, span=span, params=params, cuts=3)
 
     assert leaks == []
 
@@ -185,7 +185,7 @@ def test_a_strategy_runs_in_bare_backtrader_as_in_ours(sample, name):
         cerebro.adddata(replay(sample.read(series).slice(0, 1000), series))
     cerebro.broker.setcash(100_000.0)
     cerebro.broker.setcommission(0.0)
-    cerebro.addstrategy(load(name).cls)
+    cerebro.addstrategy(load_strategy(name).cls)
 
     cerebro.run()
 

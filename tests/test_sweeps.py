@@ -460,7 +460,7 @@ def test_a_sweep_is_drawn_over_two_parameters_or_one(finished):
 
 
 def test_a_sweep_is_a_frame_with_the_best_first_and_says_how_far_it_can_be_believed(finished):
-    frame = finished.frame
+    frame = finished.to_frame()
 
     assert frame["sharpe"].is_monotonic_decreasing
     assert list(frame.columns[:2]) == ["fast", "slow"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from market import span_of_sessions
 
-from backtest.engine.strategy import load
+from backtest.engine.strategy import load_strategy
 from backtest.errors import StrategyError, UsageError
 from backtest.market.series import Series
 from backtest.research.out_of_sample.window import Window, run_window
@@ -58,7 +58,7 @@ class Rude(bt.Strategy):
 
 
 def windowed(strategy, store, window=YEAR, series=AAPL, **more):
-    return run_window(load(strategy), [series], window, store=store, **more)
+    return run_window(load_strategy(strategy), [series], window, store=store, **more)
 
 
 def closes(sample, first, last):
@@ -93,9 +93,9 @@ def test_no_bar_after_the_window_changes_anything(sample, tmp_path):
 
     whole, known = (windowed("sma_cross", store) for store in (sample, cut))
 
-    assert len(whole.fill_rows) > 5
+    assert len(whole.fills_table) > 5
     assert whole.record.equals(known.record)
-    assert whole.order_rows.equals(known.order_rows)
+    assert whole.orders_table.equals(known.orders_table)
 
 
 def test_a_strategy_that_does_not_wait_for_its_indicators_waits_for_the_window(sample):
@@ -116,7 +116,7 @@ def test_without_a_warm_up_a_window_is_a_run_of_its_own(sample):
     alone = run("sma_cross", AAPL, store=sample, span=(YEAR.first, YEAR.last))
 
     assert found.record.equals(alone.record)
-    assert found.fill_rows.equals(alone.fill_rows)
+    assert found.fills_table.equals(alone.fills_table)
 
 
 def test_an_intraday_window_begins_with_the_first_bar_of_its_session(intraday):

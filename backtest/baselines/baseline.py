@@ -72,7 +72,7 @@ class Baseline:
         tolerances: Mapping[str, float] | None = None,
     ) -> Baseline:
         """Return what is kept of a run."""
-        lines = _order_lines(result.order_rows)
+        lines = _order_lines(result.orders_table)
         rounded = {name: None if value is None else float(f"{value:.12g}") for name, value in _metrics(result)}
         return cls(
             result.spec, _inputs(result.manifest), rounded, lines[:_LISTED], len(lines), _hash("\n".join(lines)),
@@ -81,7 +81,7 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class Divergence:
     """Where two runs differ first: the date (or the year), and what there is then and now; "" for nothing."""
 
     date: str
@@ -106,13 +106,13 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Drift:
     """How a run differs from a baseline: the metrics that moved, the first order and the first equity that differ."""
 
     metrics: tuple[Moved, ...] = ()
-    order: Point | None = None
+    order: Divergence | None = None
     order_number: int = 0
-    equity: Point | None = None
+    equity: Divergence | None = None
 
     @property
     def any(self) -> bool:
@@ -125,19 +125,19 @@ class Difference:
         return min((point.date for point in (self.order, self.equity) if point and point.date), default="")
 
 
-def compare(old: Baseline, new: Baseline) -> Difference:
+def drift_between(old: Baseline, new: Baseline) -> Drift:
     """Return how a run of now differs from a baseline, within its tolerances."""
     number, order = _first_order(old, new)
-    return Difference(tuple(_moved(old, new)), order, number, _first_equity(old, new))
+    return Drift(tuple(_moved(old, new)), order, number, _first_equity(old, new))
 
 
 def month_digests(spec: RunSpec, store: Reader) -> dict[str, dict[str, str]]:
     """Return of each series that a run reads the first digits of each month's hash, twelve a year, "-" for no bar."""
     every = map(Series.parse, filter(None, (*spec.series, spec.benchmark)))
-    return {series.key: _digests(store, series, span_of(series, hours_in(store, series), spec)) for series in every}
+    return {series.key: _digests(store, series, span_of_run(series, hours_in(store, series), spec)) for series in every}
 
 
-def span_of(series: Series, hours: Hours, spec: RunSpec) -> Span | None:
+def span_of_run(series: Series, hours: Hours, spec: RunSpec) -> Span | None:
     """Return which bars of a series a run is asked to see, None for all."""
     if "T" in spec.since:
         return Span(datetime.fromisoformat(spec.since), datetime.fromisoformat(spec.until))
@@ -147,12 +147,12 @@ def span_of(series: Series, hours: Hours, spec: RunSpec) -> Span | None:
     return span_of_sessions(series, hours, date.fromisoformat(since), date.fromisoformat(until))
 
 
-def load(path: str | Path) -> Baseline:
+def load_baseline(path: str | Path) -> Baseline:
     """
     Return the baseline of a file.
 
     Raises:
-        UsageError: there is none, or it was not written by `save`.
+        UsageError: there is none, or it was not written by `save_baseline`.
     """
     try:
         return _of_record(json.loads(Path(path).read_text(encoding="utf-8")), path)
@@ -165,7 +165,7 @@ def load(path: str | Path) -> Baseline:
         ) from error
 
 
-def save(baseline: Baseline, path: str | Path) -> None:
+def save_baseline(baseline: Baseline, path: str | Path) -> None:
     """Write a baseline into a file, a line each number, so that equal ones are equal bytes."""
     file, beside = Path(path), Path(f"{path}.tmp")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -265,17 +265,17 @@ def _near(old: float | None, new: float | None, tolerance: float) -> bool:
     return math.isclose(old, new, rel_tol=tolerance, abs_tol=_ZERO)
 
 
-def _first_order(old: Baseline, new: Baseline) -> tuple[int, Point | None]:
+def _first_order(old: Baseline, new: Baseline) -> tuple[int, Divergence | None]:
     """Return the number of the first order that differs, and what it was and is; 0 and None for none."""
     tolerance = old.tolerances.get("orders", 0.0)
     for number, (was, now) in enumerate(zip_longest(old.orders, new.orders, fillvalue=""), 1):
         if not _like(was, now, tolerance):
-            return number, Point(_parting(was, now), was, now)
+            return number, Divergence(_parting(was, now), was, now)
     same = (old.order_count, old.order_chain) == (new.order_count, new.order_chain)
     if same or (tolerance and old.order_count == new.order_count):
         return 0, None
     counts = (f"{one.order_count:,} orders in all" for one in (old, new))
-    return min(old.order_count, new.order_count, _LISTED) + 1, Point("", *counts)
+    return min(old.order_count, new.order_count, _LISTED) + 1, Divergence("", *counts)
 
 
 def _parting(was: str, now: str) -> str:
@@ -300,18 +300,18 @@ def _near_texts(one: str, other: str, tolerance: float) -> bool:
         return False
 
 
-def _first_equity(old: Baseline, new: Baseline) -> Point | None:
+def _first_equity(old: Baseline, new: Baseline) -> Divergence | None:
     tolerance = old.tolerances.get("equity", 0.0)
     for day in sorted({*old.sessions, *new.sessions}):
         was, now = old.sessions.get(day, ""), new.sessions.get(day, "")
         if was != now and not _near_texts(was, now, tolerance):
-            return Point(day, was, now)
+            return Divergence(day, was, now)
     if tolerance:
         return None
     for year in sorted({*old.years, *new.years}):
         was, now = old.years.get(year, ""), new.years.get(year, "")
         if was != now:
-            return Point(year, f"within sessions, {was}", f"within sessions, {now}")
+            return Divergence(year, f"within sessions, {was}", f"within sessions, {now}")
     return None
 
 

@@ -14,7 +14,7 @@ from datetime import date, datetime
 from typing import Any
 
 from backtest.api import RunResult, run
-from backtest.baselines.baseline import Baseline, compare
+from backtest.baselines.baseline import Baseline, drift_between
 from backtest.baselines.changes import Change, Scene, changes
 from backtest.errors import BacktestError
 from backtest.market.span import Span
@@ -86,9 +86,9 @@ def _verdict(old: Baseline, new: Baseline, scene: Scene, put_back: Sequence[Chan
             found = Baseline.of(repeat(scene))
     except BacktestError:
         return UNKNOWN  # such as old code that does not know a parameter of now
-    if not compare(old, found).any:
+    if not drift_between(old, found).any:
         return CAUSE
-    return PART if compare(new, found).any else NO_PART
+    return PART if drift_between(new, found).any else NO_PART
 
 
 def _verdict_on_the_rest(verdicts: Mapping[str, str], left: Sequence[str]) -> str:
@@ -99,7 +99,7 @@ def _verdict_on_the_rest(verdicts: Mapping[str, str], left: Sequence[str]) -> st
 
 
 def _by_chance(new: Baseline, scene: Scene) -> bool:
-    return compare(new, Baseline.of(repeat(scene))).any
+    return drift_between(new, Baseline.of(repeat(scene))).any
 
 
 def _asked_span(spec: RunSpec) -> Any:

@@ -16,10 +16,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backtest.baselines.baseline import Baseline, month_digests, span_of
+from backtest.baselines.baseline import Baseline, month_digests, span_of_run
 from backtest.engine import provenance
 from backtest.engine.account.commissions import COSTS, Costs
-from backtest.engine.strategy import load
+from backtest.engine.strategy import load_strategy
 from backtest.errors import DataError
 from backtest.market.bars import COLUMNS, rows_digest
 from backtest.market.series import Series
@@ -46,7 +46,7 @@ class Scene:
     costs: Costs | None = None  # in place of those that the spec names
 
 
-PutBack = Callable[[contextlib.ExitStack, Scene], Scene]
+_PutBack = Callable[[contextlib.ExitStack, Scene], Scene]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Change:
 
     what: str
     told: tuple[str, ...]
-    put_back: PutBack | None = None
+    put_back: _PutBack | None = None
 
 
 def changes(old: Baseline, new: Baseline, scene: Scene) -> list[Change]:
@@ -116,7 +116,7 @@ def _kept(scene: Scene, key: str, known: Mapping[str, Any], revision: int | None
 def _told_of_bars(old: Baseline, scene: Scene, key: str, before: pa.Table | None) -> Iterator[str]:
     series = Series.parse(key)
     if before is not None:
-        now = scene.store.read(series, span_of(series, hours_in(scene.store, series), scene.spec))
+        now = scene.store.read(series, span_of_run(series, hours_in(scene.store, series), scene.spec))
         yield from (f"{series.short} {line}" for line in _bar_changes(before, now))
         return
     then, today = old.months.get(key, {}), month_digests(scene.spec, scene.store).get(key, {})
@@ -151,7 +151,7 @@ def _with_bars(formerly: Mapping[str, pa.Table], stack: contextlib.ExitStack, sc
     for series in map(Series.parse, filter(None, (*scene.spec.series, scene.spec.benchmark))):
         bars = formerly.get(series.key)
         if bars is None:
-            bars = scene.store.read(series, span_of(series, hours_in(scene.store, series), scene.spec))
+            bars = scene.store.read(series, span_of_run(series, hours_in(scene.store, series), scene.spec))
         first, last = (bars["time"][n].as_py() for n in (0, -1))
         store.write(series, Span(first, last + _MOMENT), bars)
     return replace(scene, store=store)
@@ -188,7 +188,7 @@ class _File:
 
 
 def _files_of_now(scene: Scene) -> dict[str, Path]:
-    found = load(scene.strategy)
+    found = load_strategy(scene.strategy)
     home = provenance.source_file(found)
     return {_STRATEGY: home, **provenance.module_files(found)} if home else {}
 

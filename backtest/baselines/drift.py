@@ -15,7 +15,16 @@ from typing import Any
 
 from backtest._suggest import there_are
 from backtest.api import RunResult
-from backtest.baselines.baseline import Baseline, Difference, Moved, Point, compare, load, month_digests, save
+from backtest.baselines.baseline import (
+    Baseline,
+    Divergence,
+    Drift,
+    Moved,
+    drift_between,
+    load_baseline,
+    month_digests,
+    save_baseline,
+)
 from backtest.baselines.causes import VERDICTS, Cause, explain, repeat
 from backtest.baselines.changes import Change, Scene, changes
 from backtest.errors import BacktestError, DataError, UsageError
@@ -37,7 +46,7 @@ class Judgement:
     status: str
     old: Baseline | None = None
     new: Baseline | None = None
-    difference: Difference = field(default_factory=Difference)
+    difference: Drift = field(default_factory=Drift)
     causes: tuple[Cause, ...] = ()
     noted: tuple[Change, ...] = ()  # what changed without moving the result
     error: str = ""
@@ -77,7 +86,7 @@ def check(old: Baseline, name: str, scene: Scene) -> Judgement:
 def judge(old: Baseline, name: str, scene: Scene, result: RunResult) -> Judgement:
     """Return what moved and why, between a baseline and a run of now in the scene."""
     new = Baseline.of(result, tolerances=old.tolerances)
-    difference = compare(old, new)
+    difference = drift_between(old, new)
     if difference.any:
         return Judgement(name, MOVED, old, new, difference, tuple(explain(old, new, scene)))
     noted = [one for one in changes(old, new, scene) if one.what != "versions"]
@@ -97,9 +106,9 @@ def accept_kept(names: Iterable[str], folder: str | Path, store: Reader) -> list
 def keep(result: RunResult, path: str | Path, store: Reader, tolerances: dict[str, float] | None = None) -> Baseline:
     """Write the baseline of a run, with the digests of its bars by month as far as the store still has them."""
     if tolerances is None:
-        tolerances = load(path).tolerances if Path(path).exists() else {}
+        tolerances = load_baseline(path).tolerances if Path(path).exists() else {}
     baseline = Baseline.of(result, _months(result, store), tolerances)
-    save(baseline, path)
+    save_baseline(baseline, path)
     return baseline
 
 
@@ -175,21 +184,21 @@ def markdown(judgements: Sequence[Judgement]) -> str:
 
 
 def _of_file(path: Path, store: Reader) -> Judgement:
-    old = load(path)
+    old = load_baseline(path)
     return check(old, path.stem, Scene(old.spec, store, old.spec.strategy))
 
 
 def _accepted(path: Path, store: Reader) -> Judgement:
-    old = load(path)
+    old = load_baseline(path)
     result = repeat(Scene(old.spec, store, old.spec.strategy))
     new = keep(result, path, store, old.tolerances)
-    return Judgement(path.stem, ACCEPTED, old, new, compare(old, new))
+    return Judgement(path.stem, ACCEPTED, old, new, drift_between(old, new))
 
 
 def _refuse_another(spec: RunSpec, path: Path) -> None:
     if not path.exists():
         return
-    kept, now = load(path).spec.flat, spec.flat
+    kept, now = load_baseline(path).spec.flat, spec.flat
     differing = {key for key, value in kept.items() if value != now.get(key)}
     if differing & {"strategy", "series", "since", "until"}:
         raise UsageError(
@@ -225,7 +234,7 @@ def _lines(judgement: Judgement, shown: int = _SHOWN) -> Iterator[str]:
         yield f"  note         {one.what} changed, and the result did not: {'; '.join(one.told)}"
 
 
-def _point(label: str, point: Point) -> Iterator[str]:
+def _point(label: str, point: Divergence) -> Iterator[str]:
     yield f"  {label:<12} {point.date}"
     yield f"    was        {point.old or 'none'}"
     yield f"    is         {point.new or 'none'}"

@@ -80,12 +80,12 @@ class BacktestRegression:
         """Return what is wrong, in words."""
         from backtest.api import run
         from backtest.baselines.drift import default_name, keep, path_of
-        from backtest.engine.strategy import load
+        from backtest.engine.strategy import load_strategy
         from backtest.store.store import open_store
 
         place = store or self._config.getoption("--backtest-store") or self._config.getini("backtest_store")
         opened = open_store(place if "://" in str(place) else self._path(place))
-        loaded = load(strategy, self._config.rootpath)
+        loaded = load_strategy(strategy, self._config.rootpath)
         asked = _arguments(loaded, words)
         if asked.get("pins"):
             asked["pins"] = self._path(asked["pins"])
@@ -118,13 +118,13 @@ class BacktestRegression:
         return f"{path}{mark}{cls}" if path.is_file() else strategy
 
     def _compared(self, result: RunResult, path: Path, strategy: Any, store: Reader) -> str:
-        from backtest.baselines.baseline import load
+        from backtest.baselines.baseline import load_baseline
         from backtest.baselines.changes import Scene
         from backtest.baselines.drift import judge
 
         if not path.exists():
             return f"no baseline {self._shown(path)} yet; if what the strategy does now is right, {_CURE}"
-        judgement = judge(load(path), path.stem, Scene(result.spec, store, strategy), result)
+        judgement = judge(load_baseline(path), path.stem, Scene(result.spec, store, strategy), result)
         return "" if judgement.fine else f"{judgement}\nIf this is meant, {_CURE}"
 
     def _claim(self, name: str, key: str) -> None:
@@ -145,9 +145,9 @@ def _arguments(strategy: Any, words: dict[str, Any]) -> dict[str, Any]:
     from inspect import signature
 
     from backtest.api import run
-    from backtest.engine.strategy import load
+    from backtest.engine.strategy import load_strategy
 
-    known = signature(run).parameters.keys() - load(strategy).defaults.keys()
+    known = signature(run).parameters.keys() - load_strategy(strategy).defaults.keys()
     since, until = (words.pop(name, None) for name in ("since", "until"))
     asked = {name: value for name, value in words.items() if name in known}
     if since or until:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from backtest.market.series import Series
 
 
-def series_of(words: list[str]) -> list[Series]:
+def parse_series(words: list[str]) -> list[Series]:
     """Return the series that words name; @FILE stands for those in a file, one a line."""
     return [one_series_of(word) for word in _listed(words)]
 

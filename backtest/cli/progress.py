@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from backtest._clock import Clock
     from backtest.downloads.report import Progress
     from backtest.market.series import Series
-    from backtest.research.search.sweeps import Progress as SweepProgress
-    from backtest.store.audit.verification import Verdict
+    from backtest.research.search.sweeps import SweepProgress
+    from backtest.store.audit.verification import SeriesAudit
 
 _LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
@@ -119,13 +119,13 @@ def _time_left(seconds: float) -> str:
     return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
 
 
-def watched(verdicts: Iterator[Verdict]) -> list[Verdict]:
+def watched(verdicts: Iterator[SeriesAudit]) -> list[SeriesAudit]:
     """Return the verdicts; on a terminal, show meanwhile how far it has come."""
     from rich.console import Console
 
     if not sys.stderr.isatty():
         return list(verdicts)
-    seen: list[Verdict] = []
+    seen: list[SeriesAudit] = []
     with Console(stderr=True).status("verifying") as status:
         for one in verdicts:
             seen.append(one)

@@ -22,7 +22,7 @@ from backtest.cli.options import (
     runs_here,
     takes_brokerage,
 )
-from backtest.cli.parse import date_of, factors_of, group_counts_of, lengths_of, series_of, settings_of
+from backtest.cli.parse import date_of, factors_of, group_counts_of, lengths_of, parse_series, settings_of
 from backtest.cli.progress import sweeping
 from backtest.cli.run_tables import give_more, give_sweep, give_validity
 from backtest.cli.terminal import give_json, say
@@ -74,7 +74,7 @@ def sweep(
         with dask_executor(dask) if dask else nullcontext() as executor, sweeping(context.obj) as tell:
             found = search(
                 strategy,
-                series_of(series),
+                parse_series(series),
                 grid_of(grid),
                 store=store,
                 executor=executor,

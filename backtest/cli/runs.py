@@ -25,7 +25,7 @@ from backtest.cli.options import (
     runs_here,
     takes_brokerage,
 )
-from backtest.cli.parse import date_of, series_of, settings_of
+from backtest.cli.parse import date_of, parse_series, settings_of
 from backtest.cli.run_tables import (
     give_comparison,
     give_kept,
@@ -61,7 +61,7 @@ def run(
 
     result = simulate(
         strategy,
-        series_of(series),
+        parse_series(series),
         store=store,
         span=(date_of(since, "--since"), date_of(until, "--until")),
         params=settings_of(settings or []),

@@ -18,7 +18,7 @@ from backtest.cli.terminal import give, give_json, say, unmarked, width
 if TYPE_CHECKING:
     import threading
 
-    from backtest.onboarding.doctor import Finding
+    from backtest.onboarding.doctor import Check
 
 
 def tell_version(asked: bool) -> None:
@@ -98,9 +98,9 @@ def doctor(
 
     Example: backtest doctor --source ib://127.0.0.1:4002 --series AAPL/1day
     """
-    from backtest.onboarding.doctor import examine
+    from backtest.onboarding.doctor import diagnose
 
-    findings = examine(source, store, one_series_of(series) if series else None, context.obj)
+    findings = diagnose(source, store, one_series_of(series) if series else None, context.obj)
     problems = sum(finding.state == "problem" for finding in findings)
     if as_json:
         give_json({"problems": problems, "findings": [asdict(finding) for finding in findings]})
@@ -147,7 +147,7 @@ def emulator(
         stopped.wait()
 
 
-def _give_findings(findings: list[Finding]) -> None:
+def _give_findings(findings: list[Check]) -> None:
     """Give what a doctor found."""
     from rich.console import Console
     from rich.table import Table

@@ -20,7 +20,7 @@ from backtest.cli.options import (
     state_folder,
     stored_series,
 )
-from backtest.cli.parse import date_of, one_series_of, series_of
+from backtest.cli.parse import date_of, one_series_of, parse_series
 from backtest.cli.progress import progress, start_logging, watched
 from backtest.cli.store_tables import (
     give_download,
@@ -60,7 +60,7 @@ def download(
     from backtest.store.store import open_folder
 
     start_logging(log_format)
-    wanted, target = series_of(series), open_folder(store, context.obj)
+    wanted, target = parse_series(series), open_folder(store, context.obj)
     first, last = date_of(since, "--since"), date_of(until, "--until") or context.obj().date()
     if first is None:
         raise UsageError("--since names no date; write YYYY-MM-DD")
@@ -98,7 +98,7 @@ def import_(
     Example: backtest import aapl.csv AAPL/1min --tz America/New_York
     """
     from backtest.market.checks import check_answer
-    from backtest.sources.files import bars_of, span_of
+    from backtest.sources.files import bars_of, span_of_bars
     from backtest.store.reader import hours_in
     from backtest.store.store import open_folder
 
@@ -106,7 +106,7 @@ def import_(
     bars, mapping = bars_of(file, one, tz or None)
     check_answer(bars, one, hours_in(target, one))
     say(f"{file}: " + ", ".join(f"{theirs or '(no name)'} = {ours or '–'}" for theirs, ours in mapping.items()))
-    span = span_of(bars, one)
+    span = span_of_bars(bars, one)
     added = target.write(one, span, bars, source="csv")
     first, last = (bars["time"][n].as_py().isoformat() for n in (0, -1))
     if as_json:
@@ -135,7 +135,7 @@ def export(
     Example: backtest export AAPL/1day aapl.csv --store data/sample
     """
     from backtest.market.calendars import span_of_sessions
-    from backtest.sources.files import write_file
+    from backtest.sources.files import write_bars
     from backtest.store.reader import hours_in
     from backtest.store.store import open_store
 
@@ -143,7 +143,7 @@ def export(
     first, last = date_of(since, "--since"), date_of(until, "--until")
     opened, dates = open_store(store), (first or date(1900, 1, 1), last or date(2100, 1, 1))
     bars = opened.read(one, span_of_sessions(one, hours_in(opened, one), *dates) if first or last else None)
-    write_file(bars, file, one, overwrite=force)
+    write_bars(bars, file, one, overwrite=force)
     give(f"{one.short}: {len(bars):,} bars to {file}")
 
 
@@ -160,7 +160,7 @@ def ls(
     from backtest.store.audit.listing import list_series
     from backtest.store.store import open_store
 
-    entries = list_series(open_store(store), series_of(series or []))
+    entries = list_series(open_store(store), parse_series(series or []))
     if entries or as_json:
         give_listing(entries, as_json, store)
     if not entries:
@@ -186,13 +186,13 @@ def verify(
     Example: backtest verify AAPL/1day --store data/sample
     """
     from backtest.store.audit.repairs import repair as put_right
-    from backtest.store.audit.verification import verify as check
+    from backtest.store.audit.verification import verify as check_store
 
-    wanted = series_of(series or [])
-    verdicts = watched(check(store, wanted))
+    wanted = parse_series(series or [])
+    verdicts = watched(check_store(store, wanted))
     repairs = list(put_right(store, verdicts, context.obj)) if repair else []
     if repairs:
-        verdicts = watched(check(store, wanted))
+        verdicts = watched(check_store(store, wanted))
     if as_json:
         give_verdicts_json(verdicts, repairs, store, strict)
     else:
@@ -221,7 +221,7 @@ def prune(
     from backtest.store.store import open_folder
 
     opened, freed = open_folder(store), {}
-    for one in map(opened.named, series_of(series)):
+    for one in map(opened.named, parse_series(series)):
         freed[str(one)] = opened.prune(one, keep) + (opened.discard_aside(one) if quarantine else 0)
         if not as_json:
             give(f"{one.short}: {freed[str(one)]:,} bytes freed, {len(opened.revisions(one)):,} revisions kept")
@@ -252,7 +252,7 @@ def pin(
 
     target, named, dates = (
         open_store(store),
-        series_of(series or []),
+        parse_series(series or []),
         (date_of(since, "--since"), date_of(until, "--until")),
     )
     if check and update:
@@ -285,7 +285,9 @@ def publish(
     from backtest.store.publishing import publish as send
     from backtest.store.store import open_folder
 
-    done = send(open_folder(store), url, series_of(series or []), tell=lambda one: None if as_json else give(str(one)))
+    done = send(
+        open_folder(store), url, parse_series(series or []), tell=lambda one: None if as_json else give(str(one))
+    )
     if as_json:
         give_json({"bytes": sum(one.bytes for one in done), "series": {str(one.series): one.to_dict() for one in done}})
         return

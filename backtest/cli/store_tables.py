@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from backtest.downloads.downloader import DownloadReport, SeriesPlan
     from backtest.downloads.report import SeriesReport
     from backtest.store.audit.coverage import Coverage
-    from backtest.store.audit.findings import Finding as BarFinding
+    from backtest.store.audit.findings import Finding
     from backtest.store.audit.listing import Entry
     from backtest.store.audit.repairs import Repair
-    from backtest.store.audit.verification import Verdict
+    from backtest.store.audit.verification import SeriesAudit
     from backtest.store.pins import Pin, PinReport
 
 _SHOWN = 3  # findings of a kind in a series
@@ -124,7 +124,7 @@ def _size(count: float) -> str:
     return f"{count:,.1f} GB"
 
 
-def give_verdicts(verdicts: Sequence[Verdict], repairs: Sequence[Repair], store: str) -> None:
+def give_verdicts(verdicts: Sequence[SeriesAudit], repairs: Sequence[Repair], store: str) -> None:
     """Give what a verification found, what a repair did, and which sessions are stored."""
     for verdict in verdicts:
         for line in _finding_lines(verdict):
@@ -139,7 +139,7 @@ def give_verdicts(verdicts: Sequence[Verdict], repairs: Sequence[Repair], store:
         say(f"To put right what needs no source, run: backtest verify --repair --store {store}")
 
 
-def give_verdicts_json(verdicts: Sequence[Verdict], repairs: Sequence[Repair], store: str, strict: bool) -> None:
+def give_verdicts_json(verdicts: Sequence[SeriesAudit], repairs: Sequence[Repair], store: str, strict: bool) -> None:
     """Give the same for machines."""
     give_json(
         {
@@ -152,7 +152,7 @@ def give_verdicts_json(verdicts: Sequence[Verdict], repairs: Sequence[Repair], s
     )
 
 
-def _verdict_dict(verdict: Verdict, strict: bool) -> dict[str, Any]:
+def _verdict_dict(verdict: SeriesAudit, strict: bool) -> dict[str, Any]:
     from backtest.store.audit.coverage import STATES
 
     words = ("complete", "partial", "empty", "missing")
@@ -170,15 +170,15 @@ def _verdict_dict(verdict: Verdict, strict: bool) -> dict[str, Any]:
     }
 
 
-def _finding_dict(one: BarFinding) -> dict[str, Any]:
+def _finding_dict(one: Finding) -> dict[str, Any]:
     return {**asdict(one), "at": one.at.isoformat() if one.at else None}
 
 
-def _finding_lines(verdict: Verdict) -> Iterator[str]:
+def _finding_lines(verdict: SeriesAudit) -> Iterator[str]:
     """Yield what was found of a series: all damage, and the first few of each other kind."""
     if verdict.findings and verdict.series:
         yield _spelled(verdict.series)
-    kinds: dict[tuple[str, str], list[BarFinding]] = {}
+    kinds: dict[tuple[str, str], list[Finding]] = {}
     for one in verdict.findings:
         kinds.setdefault((one.level, one.check), []).append(one)
     for (level, check), found in kinds.items():
@@ -208,7 +208,7 @@ def _hung(mark: str, text: str) -> str:
     return wrapper.fill(shown)
 
 
-def _summary(verdicts: Sequence[Verdict], store: str) -> str:
+def _summary(verdicts: Sequence[SeriesAudit], store: str) -> str:
     levels = [one.level for verdict in verdicts for one in verdict.findings]
     told = [
         f"{levels.count(level)} {level}"

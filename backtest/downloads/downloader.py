@@ -26,7 +26,7 @@ from backtest.errors import BacktestError, SourceError, Stopped, UsageError
 from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series, refuse_made, several_series
 from backtest.market.span import Sessions, Span, asked_span
-from backtest.sources.base import Source, expected_bars
+from backtest.sources.base import Source, estimated_bars
 from backtest.sources.connect import connect
 from backtest.store.reader import hours_in
 from backtest.store.store import Store, open_folder
@@ -84,7 +84,7 @@ class SeriesPlan:
     @property
     def bars(self) -> int:
         """How many bars that may bring, roughly."""
-        return expected_bars(self.series, self.windows)
+        return estimated_bars(self.series, self.windows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON's types."""

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from backtest.market.checks import Difference
+    from backtest.market.checks import BarChange
     from backtest.market.series import ContractDetails, Instrument, Series
 
 _UNSETTLED = 3  # the last sessions, which the vendor may still correct: there the new value wins
@@ -30,7 +30,7 @@ class Decision(Enum):
     READ_AGAIN = "read the whole series again: its prices have another scale"
 
 
-def decide(difference: Difference, settled: Sequence[datetime], accept: bool) -> Decision:
+def decide(difference: BarChange, settled: Sequence[datetime], accept: bool) -> Decision:
     """
     Return what to do with an answer that differs.
 
@@ -67,7 +67,7 @@ def conflict(series: Series, settled: Sequence[datetime]) -> str:
     )
 
 
-def why_revised(series: Series, difference: Difference) -> str:
+def why_revised(series: Series, difference: BarChange) -> str:
     """Return the words for the revision that storing an answer makes; "" where it differs in nothing."""
     if not difference:
         return ""

@@ -31,7 +31,7 @@ from backtest.errors import (
 )
 from backtest.market.bars import schema
 from backtest.market.calendars import exact
-from backtest.market.checks import Difference, compare, in_session
+from backtest.market.checks import BarChange, compare_bars, in_session
 from backtest.market.series import Series
 from backtest.market.span import Span, union
 from backtest.store.reader import hours_in
@@ -333,7 +333,7 @@ class Filling:
     def _keep(self, window: Span, bars: pa.Table) -> None:
         """Store an answer; where stored bars are different, decide whose values hold."""
         stored = _stored(self._store, self._series, window)
-        difference = compare(stored, bars)
+        difference = compare_bars(stored, bars)
         replaced = self._series.rewritten
         if difference and not replaced:
             self._judge(difference, stored, window, bars)
@@ -376,7 +376,7 @@ class Filling:
         late = None if self._series.rewritten else gaps.late(window, last, self._now)
         return Span(window.start, late.start) if late and self._source.windows(self._series, late) else window
 
-    def _judge(self, difference: Difference, stored: pa.Table, window: Span, bars: pa.Table) -> None:
+    def _judge(self, difference: BarChange, stored: pa.Table, window: Span, bars: pa.Table) -> None:
         """Return where the new values are to be taken; raise where not."""
         last = datetime.fromisoformat(self._store.manifest_or_empty(self._series).segments[-1].last)
         settled = revisions.settled(difference.times, gaps.days(stored), last)
@@ -405,7 +405,7 @@ class Filling:
         self._errors.extend(done.errors)
         if not done.errors:
             before = _stored(self._store, self._series, whole)
-            self._revisions.extend(compare(before, beside.read(self._series)).times)
+            self._revisions.extend(compare_bars(before, beside.read(self._series)).times)
             self._store.replace(self._series, beside, why=revisions.RESCALED, at=self._now)
             beside.drop(self._series)
 

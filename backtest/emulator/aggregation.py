@@ -39,7 +39,7 @@ class Bucket:
 # --- windows
 
 
-def sessions(hours: Hours, since: date, until: date, regular_hours: bool) -> list[Session]:
+def known_sessions(hours: Hours, since: date, until: date, regular_hours: bool) -> list[Session]:
     """Return the sessions known by the dates, both included; none where no calendar is known."""
     try:
         return calendars.sessions(hours, since, until, regular_hours)
@@ -52,7 +52,7 @@ def sessions_before(hours: Hours, regular_hours: bool, end: datetime, count: int
     start = back(end, count, unit)
     days = _LONGEST_CLOSURE + timedelta(days=count / _SESSIONS_A_DAY)
     first = end - days if unit == "D" else start
-    found = sessions(hours, (first - _DAY).date(), (end + _DAY).date(), regular_hours)
+    found = known_sessions(hours, (first - _DAY).date(), (end + _DAY).date(), regular_hours)
     opened = [session for session in found if session.open < end]
     return opened[-count:] if unit == "D" else [session for session in opened if session.open >= start]
 
@@ -81,25 +81,25 @@ def opening(series: Series, hours: Hours, first: datetime) -> datetime:
     """Return when the first bar of a series starts; of a daily one its session's opening."""
     if not series.size.daily:
         return first
-    found = sessions(hours, first.date(), first.date(), series.regular_hours)
+    found = known_sessions(hours, first.date(), first.date(), series.regular_hours)
     return found[0].open if found else first
 
 
 def _day_opened(wanted: Series, hours: Hours, moment: datetime) -> datetime:
     """Return the stamp of the first session that opens at the moment or later."""
-    around = sessions(hours, (moment - _DAY).date(), (moment + _LONGEST_CLOSURE).date(), wanted.regular_hours)
+    around = known_sessions(hours, (moment - _DAY).date(), (moment + _LONGEST_CLOSURE).date(), wanted.regular_hours)
     later = [session.day for session in around if session.open >= moment]
-    return midnight(later[0] if later else moment.date())
+    return _midnight(later[0] if later else moment.date())
 
 
 def _day_not_closed(wanted: Series, hours: Hours, moment: datetime) -> datetime:
     """Return the stamp of the first session that closes after the moment."""
-    around = sessions(hours, (moment - _DAY).date(), (moment + _LONGEST_CLOSURE).date(), wanted.regular_hours)
+    around = known_sessions(hours, (moment - _DAY).date(), (moment + _LONGEST_CLOSURE).date(), wanted.regular_hours)
     later = [session.day for session in around if session.close > moment]
-    return midnight(later[0] if later else moment.date())
+    return _midnight(later[0] if later else moment.date())
 
 
-def midnight(day: date) -> datetime:
+def _midnight(day: date) -> datetime:
     """Return the stamp of a daily bar."""
     return datetime.combine(day, time(), UTC)
 
@@ -124,7 +124,7 @@ def hours_of(size: BarSize, wanted: Series) -> list[bool]:
 
 def session_spans(wanted: Series, hours: Hours, window: Span) -> list[Span]:
     """Return the sessions of a series that reach into the window."""
-    found = sessions(hours, (window.start - _DAY).date(), (window.end + _DAY).date(), wanted.regular_hours)
+    found = known_sessions(hours, (window.start - _DAY).date(), (window.end + _DAY).date(), wanted.regular_hours)
     spans = [Span(session.open, session.close) for session in found]
     return [span for span in spans if span.common(window)]
 
@@ -133,11 +133,11 @@ def buckets(wanted: Series, hours: Hours, zone: ZoneInfo, window: Span) -> list[
     """Return the buckets of the wanted bars that lie in the window, in order."""
     margin = timedelta(days=31) if wanted.size.seconds > 86_400 else _DAY
     since, until = (window.start - margin).date(), (window.end + margin).date()
-    found = sessions(hours, since, until, wanted.regular_hours)
+    found = known_sessions(hours, since, until, wanted.regular_hours)
     if wanted.size.seconds > 86_400:
         every = _periods(found, wanted.size)
     elif wanted.size.daily:
-        every = (Bucket(midnight(session.day), Span(session.open, session.close)) for session in found)
+        every = (Bucket(_midnight(session.day), Span(session.open, session.close)) for session in found)
     else:
         every = (bucket for session in found for bucket in _of_session(session, wanted.size, zone))
         return [bucket for bucket in every if bucket.stamp in window and bucket.span.end <= window.end]
@@ -152,18 +152,18 @@ def _periods(found: list[Session], size: BarSize) -> Iterator[Bucket]:
         for _, group in groupby(found, lambda s: s.day.isocalendar()[:2] if weekly else (s.day.year, s.day.month))
     ]
     for days in groups[1:-1]:
-        yield Bucket(midnight(days[-1]), Span(midnight(days[0]), midnight(days[-1]) + _DAY))
+        yield Bucket(_midnight(days[-1]), Span(_midnight(days[0]), _midnight(days[-1]) + _DAY))
 
 
 def _of_session(session: Session, size: BarSize, zone: ZoneInfo) -> Iterator[Bucket]:
     start = session.open
     while start < session.close:
-        end = min(bar_end(start, size, zone), session.close)
+        end = min(_bar_end(start, size, zone), session.close)
         yield Bucket(start, Span(start, end))
         start = end
 
 
-def bar_end(start: datetime, size: BarSize, zone: ZoneInfo) -> datetime:
+def _bar_end(start: datetime, size: BarSize, zone: ZoneInfo) -> datetime:
     """Return when a bar is over that starts then: at the next multiple of its size on the clock of the zone."""
     local = start.astimezone(zone)
     seconds = local.hour * 3600 + local.minute * 60 + local.second
@@ -179,15 +179,15 @@ def finished(bars: pa.Table, wanted: Series, hours: Hours, zone: ZoneInfo, end: 
 
 
 def _over(start: datetime, wanted: Series, hours: Hours, zone: ZoneInfo) -> datetime:
-    end = bar_end(start, wanted.size, zone)
-    around = sessions(hours, (start - _DAY).date(), (start + _DAY).date(), wanted.regular_hours)
+    end = _bar_end(start, wanted.size, zone)
+    around = known_sessions(hours, (start - _DAY).date(), (start + _DAY).date(), wanted.regular_hours)
     return min([end, *(session.close for session in around if session.open <= start < session.close)])
 
 
 # --- bars out of bars
 
 
-def inside(bars: pa.Table, spans: list[Span]) -> pa.Table:
+def bars_inside(bars: pa.Table, spans: list[Span]) -> pa.Table:
     """Return the bars that start in one of the spans, which are in order."""
     import pyarrow as pa
 
@@ -195,7 +195,7 @@ def inside(bars: pa.Table, spans: list[Span]) -> pa.Table:
     return pa.concat_tables(parts) if parts else schema().empty_table()
 
 
-def merged(bars: pa.Table, found: list[Bucket]) -> pa.Table:
+def merged_bars(bars: pa.Table, found: list[Bucket]) -> pa.Table:
     """Return one bar for each bucket that has bars."""
     columns = {name: bars[name].to_pylist() for name in COLUMNS[1:]}
     rows = _rows(bars, [bucket.span for bucket in found])

@@ -65,7 +65,7 @@ _BAD_END = (
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class _Found:
     """Bars for a request; `zoneless` says that the end was read in the login zone for want of one."""
 
     listing: Listing
@@ -77,7 +77,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class _Schedule:
     """The sessions of an instrument from `start` to `end`."""
 
     listing: Listing
@@ -124,7 +124,9 @@ class Archive:
     def hours(self, listing: Listing, now: datetime) -> tuple[str, str]:
         """Return the trading hours and the liquid hours of the week to come as IB writes them; "" if unknown."""
         week = [now.date() + timedelta(days=days) for days in range(7)]
-        all_hours, regular = (aggregation.sessions(listing.hours, week[0], week[-1], rth) for rth in (False, True))
+        all_hours, regular = (
+            aggregation.known_sessions(listing.hours, week[0], week[-1], rth) for rth in (False, True)
+        )
         return hours_text(all_hours, week, listing), hours_text(regular, week, listing)
 
     def _fitting(self, query: ContractQuery, now: datetime) -> list[Listing]:
@@ -160,7 +162,7 @@ class Archive:
 
     # --- bars
 
-    def bars(self, request: BarsRequest, now: datetime) -> Found:
+    def bars(self, request: BarsRequest, now: datetime) -> _Found:
         """
         Return the bars for a request.
 
@@ -180,9 +182,9 @@ class Archive:
                 break
         else:
             raise Refused(f"{_HMDS}HMDS query returned no data: {_route(listing)} {_shown(request.prices)}", 162)
-        return Found(listing, size, bars, aggregation.back(end, count, unit), end, zoneless)
+        return _Found(listing, size, bars, aggregation.back(end, count, unit), end, zoneless)
 
-    def schedule(self, request: BarsRequest, now: datetime) -> Schedule:
+    def schedule(self, request: BarsRequest, now: datetime) -> _Schedule:
         """
         Return the sessions for a request.
 
@@ -198,7 +200,7 @@ class Archive:
         found = [session for session in every if session.day not in self._shut]
         if not found:
             raise Refused(f"{_HMDS}HMDS query returned no data: {_route(listing)} Schedule", 162)
-        return Schedule(listing, found, found[0].open, end)
+        return _Schedule(listing, found, found[0].open, end)
 
     def head(self, request: HeadRequest, now: datetime) -> datetime:
         """
@@ -251,7 +253,7 @@ class Archive:
             return self._built(source, aggregation.buckets(wanted, listing.hours, zone, window))
         bars = self._read(source, window)
         if cut:
-            bars = aggregation.inside(bars, aggregation.session_spans(wanted, listing.hours, window))
+            bars = aggregation.bars_inside(bars, aggregation.session_spans(wanted, listing.hours, window))
         return aggregation.finished(bars, wanted, listing.hours, zone, window.end)
 
     def _built(self, source: Series, wished: list[Bucket]) -> pa.Table:
@@ -259,7 +261,7 @@ class Archive:
         whole = [bucket for bucket in wished if not bucket.span.minus(coverage)]
         if not whole:
             return schema().empty_table()
-        return aggregation.merged(self._read(source, Span(whole[0].span.start, whole[-1].span.end)), whole)
+        return aggregation.merged_bars(self._read(source, Span(whole[0].span.start, whole[-1].span.end)), whole)
 
     def _manifest(self, series: Series) -> Manifest:
         """Return what is known of a series; most of those that bars could be made from are not stored."""

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 from backtest.emulator import protocol
 from backtest.emulator.archive import Archive
 from backtest.emulator.faults import Fault, Faults, spoilt
-from backtest.emulator.handlers import HANDLERS, SERVICE, Answer, Served, kind_of
+from backtest.emulator.handlers import HANDLERS, SERVICE, Reply, Served, kind_of
 from backtest.emulator.limiter import Limiter
 from backtest.emulator.protocol import DetailsRequest, PlainRequest, Request, StartApi
 from backtest.errors import BacktestError, LinkLost, NoConnection, Refused
@@ -179,7 +179,7 @@ class Connection:
             self._complain(fields)
             return
         try:
-            request = protocol.decode(fields, self.version)
+            request = protocol.decode_request(fields, self.version)
         except Refused as error:
             self.error(-1, error.code, str(error))
             return
@@ -204,11 +204,11 @@ class Connection:
         """Send a notice about the gateway's links."""
         self.error(-1, code, _NOTICES[code])
 
-    def refusal(self, req_id: int, error: Refused) -> Answer:
+    def refusal(self, req_id: int, error: Refused) -> Reply:
         """Return the answer that refuses a request."""
-        return Answer([protocol.error(req_id, error.code, str(error), self.version, self.desk.clock())], error.code)
+        return Reply([protocol.error(req_id, error.code, str(error), self.version, self.desk.clock())], error.code)
 
-    def reply(self, request: Request, answer: Answer, played: tuple[str, ...] = ()) -> None:
+    def reply(self, request: Request, answer: Reply, played: tuple[str, ...] = ()) -> None:
         """Send an answer and record the request; `played` are the faults that it met."""
         record = Record(
             self.desk.clock(),
@@ -224,7 +224,7 @@ class Connection:
 
     # --- historical requests and contract details
 
-    def serve(self, request: Served, find: Callable[[], Answer]) -> None:
+    def serve(self, request: Served, find: Callable[[], Reply]) -> None:
         """Answer a request from the archive, with its faults and, but for contract details, within the limits."""
         others = sum(len(connection.open) for connection in self.desk.connections)
         faults = self.desk.faults.of_request(kind_of(request), request.contract.symbol)
@@ -237,11 +237,11 @@ class Connection:
             self.desk.most_open = max(self.desk.most_open, others + 1)
             if self.desk.limiter.too_many_open(others):
                 self.desk.violations += 1
-                self.reply(request, Answer([], _UNANSWERED))
+                self.reply(request, Reply([], _UNANSWERED))
                 return
         self._deliver(request, self._answer(request, find), faults)
 
-    def _answer(self, request: Served, find: Callable[[], Answer]) -> Answer:
+    def _answer(self, request: Served, find: Callable[[], Reply]) -> Reply:
         if not isinstance(request, DetailsRequest) and self.desk.limiter.violated(request):
             self.desk.violations += 1
             return self.refusal(request.req_id, Refused(_PACING, 162))
@@ -255,7 +255,7 @@ class Connection:
 
     # --- sending, and what goes wrong then
 
-    def _deliver(self, request: Served, answer: Answer, faults: list[Fault]) -> None:
+    def _deliver(self, request: Served, answer: Reply, faults: list[Fault]) -> None:
         for fault in sorted(faults, key=lambda fault: fault.do == "drop"):  # which leaves half a message
             self.play(fault)
             if fault.do == "error":
@@ -267,7 +267,7 @@ class Connection:
         played = tuple(fault.do for fault in faults)
         lost, survives = self.desk.link()
         if "silence" in played or not survives:
-            self.reply(request, Answer([], _UNANSWERED), played)
+            self.reply(request, Reply([], _UNANSWERED), played)
             return
         wait = max([lost, *(fault.seconds for fault in faults if fault.do == "delay")])
         if wait:
@@ -285,7 +285,7 @@ class Connection:
         elif fault.do == "notice":
             self.desk.broadcast(fault.code)
 
-    def _finish(self, request: Served, answer: Answer, played: tuple[str, ...]) -> None:
+    def _finish(self, request: Served, answer: Reply, played: tuple[str, ...]) -> None:
         self.open.pop(request.req_id, None)
         if not answer.code and answer.stays_open:
             self.open[request.req_id] = None

@@ -44,7 +44,7 @@ Served = BarsRequest | HeadRequest | DetailsRequest  # from the archive
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """What is sent for a request; `stays_open` where the request is under way until it is cancelled."""
 
     frames: list[bytes]
@@ -54,7 +54,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Handler:
+class _Handler:
     """How a class of requests is named in the log and in scripted faults, and what is done about one."""
 
     kind: str
@@ -74,7 +74,7 @@ def _start(connection: Connection, request: StartApi) -> None:
         connection.reply(request, connection.refusal(-1, Refused(protocol.TAKEN, 326)))
         raise LinkLost(f"client id {request.client_id} is in use")
     connection.client_id = request.client_id
-    connection.reply(request, Answer([protocol.message(15, 1, protocol.ACCOUNT), protocol.message(9, 1, 1)]))
+    connection.reply(request, Reply([protocol.message(15, 1, protocol.ACCOUNT), protocol.message(9, 1, 1)]))
     for code in _FARMS:
         connection.notice(code)
     for fault in connection.greeting:
@@ -86,50 +86,50 @@ def _bars(connection: Connection, request: BarsRequest) -> None:
     connection.serve(request, lambda: find(connection, request))
 
 
-def _found_bars(connection: Connection, request: BarsRequest) -> Answer:
+def _found_bars(connection: Connection, request: BarsRequest) -> Reply:
     now, version = connection.desk.clock(), connection.version
     found = connection.desk.archive.bars(request, now)
     zone = found.listing.facts.time_zone
-    times = protocol.stamps(found.bars, found.size.daily, request.format_date, zone, version)
+    times = protocol.stamp_texts(found.bars, found.size.daily, request.format_date, zone, version)
     start, end = (protocol.moment(time, zone, version) for time in (found.start, found.end))
     warning = [protocol.error(request.req_id, 2174, _NO_ZONE, version, now)] if found.zoneless else []
     frames = protocol.bars_answer(request.req_id, times, found.bars, start, end, version)
-    return Answer(warning + frames, bars=len(found.bars), stays_open=request.keep_up_to_date)
+    return Reply(warning + frames, bars=len(found.bars), stays_open=request.keep_up_to_date)
 
 
-def _found_schedule(connection: Connection, request: BarsRequest) -> Answer:
+def _found_schedule(connection: Connection, request: BarsRequest) -> Reply:
     plan = connection.desk.archive.schedule(request, connection.desk.clock())
     rows = [(session.open, session.close, f"{session.day:%Y%m%d}") for session in plan.sessions]
     frame = protocol.schedule(request.req_id, plan.start, plan.end, plan.listing.facts.time_zone, rows)
-    return Answer([frame], stays_open=request.keep_up_to_date)
+    return Reply([frame], stays_open=request.keep_up_to_date)
 
 
 def _head(connection: Connection, request: HeadRequest) -> None:
     connection.serve(request, lambda: _found_head(connection, request))
 
 
-def _found_head(connection: Connection, request: HeadRequest) -> Answer:
+def _found_head(connection: Connection, request: HeadRequest) -> Reply:
     first = connection.desk.archive.head(request, connection.desk.clock())
-    return Answer([protocol.head(request.req_id, first, request.format_date)], stays_open=True)
+    return Reply([protocol.head(request.req_id, first, request.format_date)], stays_open=True)
 
 
 def _details(connection: Connection, request: DetailsRequest) -> None:
     connection.serve(request, lambda: _found_details(connection, request))
 
 
-def _found_details(connection: Connection, request: DetailsRequest) -> Answer:
+def _found_details(connection: Connection, request: DetailsRequest) -> Reply:
     archive, now = connection.desk.archive, connection.desk.clock()
     frames = [
         protocol.details(request.req_id, found.instrument, found.facts, archive.hours(found, now), connection.version)
         for found in archive.listings(request.contract, now)
     ]
-    return Answer([*frames, protocol.message(52, 1, request.req_id)])
+    return Reply([*frames, protocol.message(52, 1, request.req_id)])
 
 
 def _search(connection: Connection, request: SearchRequest) -> None:
     found = connection.desk.archive.search(request.pattern)
     pairs = [(listing.instrument, listing.facts) for listing in found]
-    connection.reply(request, Answer([protocol.samples(request.req_id, pairs, connection.version)]))
+    connection.reply(request, Reply([protocol.samples(request.req_id, pairs, connection.version)]))
 
 
 def _cancel(connection: Connection, request: CancelRequest) -> None:
@@ -141,7 +141,7 @@ def _cancel(connection: Connection, request: CancelRequest) -> None:
         True: Refused(f"{SERVICE}API historical data query cancelled: {request.req_id}", 162),
         False: Refused(f"No historical data query found for ticker id:{request.req_id}", 366),
     }
-    echo = connection.refusal(request.req_id, refusals[known]) if request.what == "bars" else Answer([])
+    echo = connection.refusal(request.req_id, refusals[known]) if request.what == "bars" else Reply([])
     connection.reply(request, echo)
 
 
@@ -154,16 +154,16 @@ def _plain(connection: Connection, request: PlainRequest) -> None:
     frame = protocol.plain_answer(request, connection.desk.clock())
     if frame is None:
         _log.info("message %d is ignored", request.number)
-    connection.reply(request, Answer([frame] if frame else []))
+    connection.reply(request, Reply([frame] if frame else []))
 
 
-HANDLERS: dict[type[Request], Handler] = {
-    StartApi: Handler("start", _start),
-    BarsRequest: Handler("bars", _bars),
-    HeadRequest: Handler("head", _head),
-    DetailsRequest: Handler("details", _details),
-    SearchRequest: Handler("search", _search),
-    CancelRequest: Handler("cancel", _cancel),
-    OrderRequest: Handler("order", _order),
-    PlainRequest: Handler("plain", _plain),
+HANDLERS: dict[type[Request], _Handler] = {
+    StartApi: _Handler("start", _start),
+    BarsRequest: _Handler("bars", _bars),
+    HeadRequest: _Handler("head", _head),
+    DetailsRequest: _Handler("details", _details),
+    SearchRequest: _Handler("search", _search),
+    CancelRequest: _Handler("cancel", _cancel),
+    OrderRequest: _Handler("order", _order),
+    PlainRequest: _Handler("plain", _plain),
 }

@@ -217,7 +217,7 @@ class _Fields:
         )  # fmt: skip
 
 
-def decode(fields: list[str], version: int) -> Request:
+def decode_request(fields: list[str], version: int) -> Request:
     """
     Return the request that the fields of a frame make at a server version.
 
@@ -372,7 +372,7 @@ def moment(time: datetime, zone: str, version: int) -> str:
     return f"{time.astimezone(ZoneInfo(LOGIN_ZONE)):%Y%m%d  %H:%M:%S}"
 
 
-def stamps(bars: pa.Table, daily: bool, format_date: int, zone: str, version: int) -> pa.Array:
+def stamp_texts(bars: pa.Table, daily: bool, format_date: int, zone: str, version: int) -> pa.Array:
     """Return the stamps of bars as text; those of daily bars are dates whatever the format."""
     import pyarrow as pa
     import pyarrow.compute as pc

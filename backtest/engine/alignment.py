@@ -18,12 +18,12 @@ from backtest.market.series import Series
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Tables = dict[Series, "pa.Table"]
-Notes = dict[str, Any]
+_Tables = dict[Series, "pa.Table"]
+_Notes = dict[str, Any]
 _NAMED = 10  # times that are named where series differ
 
 
-def align(bars: Tables, rule: str) -> tuple[Tables, Notes]:
+def align(bars: _Tables, rule: str) -> tuple[_Tables, _Notes]:
     """
     Return the bars by a rule of ALIGNMENTS, and what the rule did, by the series' short names.
 
@@ -35,7 +35,7 @@ def align(bars: Tables, rule: str) -> tuple[Tables, Notes]:
     """
     if rule not in ALIGNMENTS:
         raise UsageError(f"no alignment {rule!r}; {there_are(rule, ALIGNMENTS)}")
-    aligned, notes = dict(bars), Notes()
+    aligned, notes = dict(bars), _Notes()
     for size in dict.fromkeys(one.size for one in bars):
         alike = {one: table for one, table in bars.items() if one.size == size}
         if len(alike) > 1:
@@ -45,11 +45,11 @@ def align(bars: Tables, rule: str) -> tuple[Tables, Notes]:
     return aligned, notes
 
 
-def _as_they_are(bars: Tables) -> tuple[Tables, Notes]:
+def _as_they_are(bars: _Tables) -> tuple[_Tables, _Notes]:
     return bars, {}
 
 
-def _strict(bars: Tables) -> tuple[Tables, Notes]:
+def _strict(bars: _Tables) -> tuple[_Tables, _Notes]:
     times = _times(bars)
     every = reduce(np.union1d, times.values())
     lacking = {one: np.setdiff1d(every, own) for one, own in times.items()}
@@ -63,7 +63,7 @@ def _strict(bars: Tables) -> tuple[Tables, Notes]:
     return bars, {}
 
 
-def _intersection(bars: Tables) -> tuple[Tables, Notes]:
+def _intersection(bars: _Tables) -> tuple[_Tables, _Notes]:
     import pyarrow as pa
 
     times = _times(bars)
@@ -75,7 +75,7 @@ def _intersection(bars: Tables) -> tuple[Tables, Notes]:
     return kept, {"dropped": {name: count for name, count in dropped.items() if count}}
 
 
-def _forward_fill(bars: Tables) -> tuple[Tables, Notes]:
+def _forward_fill(bars: _Tables) -> tuple[_Tables, _Notes]:
     times = _times(bars)
     every = reduce(np.union1d, times.values())
     filled, notes = {}, {}
@@ -88,7 +88,7 @@ def _forward_fill(bars: Tables) -> tuple[Tables, Notes]:
     return filled, {"filled": notes}
 
 
-ALIGNMENTS: dict[str, Callable[[Tables], tuple[Tables, Notes]]] = {
+ALIGNMENTS: dict[str, Callable[[_Tables], tuple[_Tables, _Notes]]] = {
     "as-is": _as_they_are,  # each series moves when it has a bar
     "strict": _strict,  # equal times, or an error that names the first that differ
     "intersection": _intersection,  # only times that all have
@@ -111,7 +111,7 @@ def _with_flat_bars(table: pa.Table, own: np.ndarray, wanted: np.ndarray) -> pa.
     return pa.table({name: values.get(name, taken[name]) for name in table.column_names}, table.schema)
 
 
-def _times(bars: Tables) -> dict[Series, np.ndarray]:
+def _times(bars: _Tables) -> dict[Series, np.ndarray]:
     return {one: arrays.numbers(table["time"]) for one, table in bars.items()}
 
 
@@ -141,12 +141,12 @@ def mixes_clocks(strategies: Iterable[Any], datas: list[Any]) -> bool:
     if len(set(clocks.values())) < 2:
         return False
     origins = {id(line): {clocks[id(data)]} for data in datas for line in (data, *data.lines.lines)}
-    indicators = indicators_of(strategies)
+    indicators = _indicators_of(strategies)
     owners = {id(line): one for one in indicators for line in getattr(one.lines, "lines", ())}
     return any(len(_clocks(one, origins, owners, set())) > 1 for one in indicators)
 
 
-def indicators_of(strategies: Iterable[Any]) -> list[Any]:
+def _indicators_of(strategies: Iterable[Any]) -> list[Any]:
     """Return all indicators, those inside others too."""
     return [one for strategy in strategies for one in _below(strategy)]
 
@@ -158,7 +158,7 @@ def hide_what_has_not_begun(strategies: Iterable[Any], datas: list[Any]) -> None
     A line that has not begun stands at -1, which in a preloaded one is the last value of all: the future. Slots at
     the end, which Backtrader's cursor never reaches, stand there instead; as many as anything looks back.
     """
-    found = [*indicators_of(strategies), *datas]
+    found = [*_indicators_of(strategies), *datas]
     longest = max(one._minperiod for one in found)
     for one in found:
         one.extend(size=longest + 1)

@@ -13,7 +13,7 @@ import backtrader as bt
 from backtest import _arguments
 from backtest._suggest import there_are
 from backtest.engine.account.borrowing import Borrowing, charge_borrowing
-from backtest.engine.account.commissions import Costs, MonthlyVolume, model_for, number
+from backtest.engine.account.commissions import Costs, MonthlyVolume, model_for, read_number
 from backtest.errors import UsageError
 from backtest.runs.spec import Brokerage
 
@@ -45,10 +45,10 @@ class Slippage:
             return cls(text)
         what = f"the slippage {text!r}"
         if text.startswith("impact:"):
-            return cls("impact", number(text.removeprefix("impact:"), what, example))
+            return cls("impact", read_number(text.removeprefix("impact:"), what, example))
         if text.endswith("bp"):
-            return cls("basis points", number(text.removesuffix("bp"), what, example) / 10_000)
-        return cls("money", number(text, what, example))
+            return cls("basis points", read_number(text.removesuffix("bp"), what, example) / 10_000)
+        return cls("money", read_number(text, what, example))
 
 
 class MarketBroker(bt.brokers.BackBroker):

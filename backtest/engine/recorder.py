@@ -117,7 +117,7 @@ class _OrderRows:
     def _order_columns(self, columns: list[np.ndarray], first: int, series: list[Series]) -> dict[str, pa.Array]:
         ref, name, buys, kind, status, size, created, filled, price, costs, closed = columns
         return {
-            "ref": arrays.whole(ref - first),
+            "ref": arrays.integers(ref - first),
             "series": self._series(name),
             "side": arrays.texts(["buy" if one else "sell" for one in buys.tolist()]),
             "kind": arrays.texts([bt.Order.ExecTypes[one] for one in kind.tolist()]),
@@ -133,7 +133,7 @@ class _OrderRows:
     def _fill_columns(self, columns: list[np.ndarray], first: int, series: list[Series]) -> dict[str, pa.Array]:
         ref, name, stamp, size, price, costs = columns
         return {
-            "ref": arrays.whole(ref - first),
+            "ref": arrays.integers(ref - first),
             "time": arrays.stamps(bar_times(stamp, series)),
             "series": self._series(name),
             "size": arrays.floats(size),

@@ -19,7 +19,7 @@ from backtest.engine.plotted_lines import plotted_lines
 from backtest.engine.provenance import describe
 from backtest.engine.recorder import Recorder, account_table
 from backtest.engine.sizing import Sizing
-from backtest.engine.strategy import Strategy, explain, importing_beside
+from backtest.engine.strategy import Strategy, explain_failure, importing_beside
 from backtest.errors import BacktestError, StrategyError
 from backtest.market import arrays
 from backtest.market.calendars import span_asked
@@ -156,9 +156,9 @@ def _run(cerebro: Cerebro, strategy: Strategy, fewest: int) -> Recorder:
     except IndexError as error:
         # Backtrader's vectorised indicators run off the end of bars that are fewer than their period.
         raise StrategyError(
-            f"{explain(error, strategy)}; does it look further back than the {fewest} bars there are?"
+            f"{explain_failure(error, strategy)}; does it look further back than the {fewest} bars there are?"
         ) from error
     except Exception as error:
-        raise StrategyError(f"{explain(error, strategy)}; mend it and run again") from error
+        raise StrategyError(f"{explain_failure(error, strategy)}; mend it and run again") from error
     recorder: Recorder = ran.analyzers.recorder
     return recorder

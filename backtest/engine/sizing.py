@@ -10,7 +10,7 @@ import backtrader as bt
 import numpy as np
 
 from backtest._suggest import did_you_mean
-from backtest.engine.account.commissions import number
+from backtest.engine.account.commissions import read_number
 from backtest.errors import UsageError
 
 SESSIONS = 252.0
@@ -66,7 +66,7 @@ class Volatility(_Sizer):
 
     def exposure(self, data: Any) -> float:
         """Return the share; 0 while there are too few bars."""
-        returns = past_returns(data, self.p.window)
+        returns = _past_returns(data, self.p.window)
         deviation = returns.std(ddof=1) if len(returns) > 1 else math.nan
         return float(self.p.amount / (deviation * math.sqrt(self.p.bars_a_year))) if deviation > 0 else 0.0
 
@@ -82,12 +82,12 @@ class Kelly(_Sizer):
 
     def exposure(self, data: Any) -> float:
         """Return the share; 0 while there are too few bars, and where the mean is below 0."""
-        returns = past_returns(data, self.p.window)
+        returns = _past_returns(data, self.p.window)
         variance = returns.var(ddof=1) if len(returns) > 1 else math.nan
         return float(self.p.amount * returns.mean() / variance) if variance > 0 else 0.0
 
 
-def past_returns(data: Any, window: int) -> np.ndarray:
+def _past_returns(data: Any, window: int) -> np.ndarray:
     """Return the last returns from close to close, up to the present bar; none where there are fewer than asked for."""
     closes = np.array(data.close.get(size=window + 1) if len(data) > window else [])
     returns: np.ndarray = closes[1:] / closes[:-1] - 1
@@ -131,7 +131,7 @@ class Sizing:
         example = "write shares:100, percent:95, volatility:0.10, or kelly:0.5 (with a cap: kelly:0.5:0.3)"
         if kind not in SIZERS or not 1 <= len(words) <= 2:
             raise UsageError(f"no size {text!r}; {example}{did_you_mean(kind, SIZERS)}")
-        amount, *cap = (number(word, f"the size {text!r}", example) for word in words)
+        amount, *cap = (read_number(word, f"the size {text!r}", example) for word in words)
         return cls(SIZERS[kind], amount, cap[0] if cap else None)
 
     def set_up(self, cerebro: Any) -> None:

@@ -38,7 +38,7 @@ class Strategy:
         return dict(self.cls.params._getitems())
 
 
-def load(strategy: str | Path | type[Any] | Strategy, below: str | Path = "") -> Strategy:
+def load_strategy(strategy: str | Path | type[Any] | Strategy, below: str | Path = "") -> Strategy:
     """
     Return a strategy by its class, or by "file.py:Name"; the name may be left out where the file has only one.
 
@@ -80,7 +80,7 @@ def parameters(strategy: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
     return {**defaults, **{name: _coerced(name, value, defaults[name]) for name, value in given.items()}}
 
 
-def explain(error: BaseException, strategy: Strategy) -> str:
+def explain_failure(error: BaseException, strategy: Strategy) -> str:
     """Return where and how the strategy failed, in one sentence: file, line, function, error."""
     file = inspect.getfile(strategy.cls)
     frames = [frame for frame in _frames(error.__traceback__) if frame[0] == file]

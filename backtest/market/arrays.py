@@ -52,7 +52,7 @@ def floats(values: Any, present: np.ndarray | None = None) -> pa.Array:
     return _array(pa.float64(), np.asarray(values, np.float64), present)
 
 
-def whole(values: Any) -> pa.Array:
+def integers(values: Any) -> pa.Array:
     """Return whole numbers as an Arrow array of int64."""
     import pyarrow as pa
 

@@ -37,7 +37,7 @@ _SATURDAY = 2 * _DAY  # 1970-01-03, the first Saturday since the epoch
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class BarChange:
     """
     How a fresh answer differs from the stored bars it repeats.
 
@@ -71,18 +71,18 @@ def check_answer(bars: pa.Table, series: Series, hours: Hours) -> None:
         raise BadBars(f"bars of {series.short} lie outside of the exchange's sessions: {_named(bars, outside)}")
 
 
-def compare(stored: pa.Table, fresh: pa.Table) -> Difference:
+def compare_bars(stored: pa.Table, fresh: pa.Table) -> BarChange:
     """Return how an answer differs from stored bars; bars that only the answer has are no difference."""
     import pyarrow.compute as pc
 
     if not len(stored):
-        return Difference()
+        return BarChange()
     again = fresh.filter(pc.is_in(fresh["time"], value_set=stored["time"].combine_chunks()))
     if again.equals(stored):
-        return Difference()
+        return BarChange()
     known = {row["time"]: row for row in again.to_pylist()}
     differing = tuple(row["time"] for row in stored.to_pylist() if known.get(row["time"]) != row)
-    return Difference(differing, _ratio(stored, again))
+    return BarChange(differing, _ratio(stored, again))
 
 
 def missing_sessions(series: Series, hours: Hours, bars: pa.Table, span: Span) -> list[Span]:
@@ -127,7 +127,7 @@ def seconds(bars: pa.Table) -> np.ndarray:
     return _microseconds(bars) // _MICRO
 
 
-def column(bars: pa.Table, name: str) -> np.ndarray:
+def bar_values(bars: pa.Table, name: str) -> np.ndarray:
     """Return a column as float64, NaN for null."""
     return np.asarray(bars[name].to_numpy(), float)
 
@@ -150,7 +150,7 @@ def _ratio(stored: pa.Table, again: pa.Table) -> float | None:
     if len(again) != len(stored):
         return None
     old, new = (
-        np.column_stack([column(t, name) for name in ("open", "high", "low", "close")]) for t in (stored, again)
+        np.column_stack([bar_values(t, name) for name in ("open", "high", "low", "close")]) for t in (stored, again)
     )
     if not (old > 0).all():
         return None
@@ -181,7 +181,7 @@ def _grid(series: Series) -> int:
 
 
 def _too_low(bars: pa.Table, series: Series) -> np.ndarray:
-    low, kind = column(bars, "low"), series.instrument.kind
+    low, kind = bar_values(bars, "low"), series.instrument.kind
     if kind in _POSITIVE and series.prices not in RATES:
         return low <= 0
     return low < 0 if kind in _NOT_NEGATIVE and series.prices not in RATES else np.zeros(len(low), bool)

@@ -77,13 +77,13 @@ def sample(result: RunRecord) -> Account:
         StrategyError: equity is no number, or fell below zero: who owes money has no return any more.
     """
     days, equity = _session_equity(result)
-    fills, spec, ends = result.fill_rows, result.spec, session_ends(result.record)
+    fills, spec, ends = result.fills_table, result.spec, session_ends(result.record)
     return Account(
         days=days,
         equity=equity,
         returns=returns_of(equity),
         held=_positions(result)[ends].any(axis=1),
-        trades=trades_of(result.trade_rows, result.record, spec.series),
+        trades=trades_of(result.trades_table, result.record, spec.series),
         still_open=len(open_trades(fills, result.record, spec.series)),
         traded=float(np.abs(column(fills, "size") * column(fills, "price")).sum()) * spec.multiplier,
         costs=float(column(fills, "costs").sum()),

@@ -22,7 +22,7 @@ from backtest.metrics.returns import (
     why_no_deviation,
 )
 
-Rate = float | np.ndarray
+_Rate = float | np.ndarray
 
 
 def common_dates(
@@ -35,7 +35,7 @@ def common_dates(
     return common, np.asarray(returns)[own], np.asarray(other_returns)[other]
 
 
-def beta(returns: np.ndarray, benchmark: np.ndarray, risk_free: Rate = 0.0, periods: float = SESSIONS) -> float:
+def beta(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> float:
     """Return the covariance of excess returns over the variance of the benchmark's; undefined where that is 0."""
     own, other = _excess(returns, benchmark, risk_free, periods)
     if reason := why_no_deviation(other):
@@ -44,7 +44,7 @@ def beta(returns: np.ndarray, benchmark: np.ndarray, risk_free: Rate = 0.0, peri
     return float(own @ away / (away @ away))  # deviations sum to 0, so that own's mean falls out
 
 
-def alpha(returns: np.ndarray, benchmark: np.ndarray, risk_free: Rate = 0.0, periods: float = SESSIONS) -> float:
+def alpha(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> float:
     """
     Return Jensen's alpha a year: the mean of r - f - beta·(b - f), times the periods a year, not compounded.
 
@@ -125,7 +125,7 @@ def active_drawdown(returns: np.ndarray, benchmark: np.ndarray) -> float:
     return float(underwater(equity_of((1 + own) / (1 + other) - 1)).min())
 
 
-def treynor(returns: np.ndarray, benchmark: np.ndarray, risk_free: Rate = 0.0, periods: float = SESSIONS) -> float:
+def treynor(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> float:
     """
     Return the steady growth a year of excess returns over beta; undefined where beta is undefined or 0.
 
@@ -138,7 +138,7 @@ def treynor(returns: np.ndarray, benchmark: np.ndarray, risk_free: Rate = 0.0, p
     return growth / slope if growth == growth else growth
 
 
-def m2(returns: np.ndarray, benchmark: np.ndarray, risk_free: Rate = 0.0, periods: float = SESSIONS) -> float:
+def m2(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> float:
     """
     Return the growth a year that the returns would have had at the benchmark's volatility, levered with cash.
 
@@ -161,7 +161,7 @@ def _both(returns: np.ndarray, benchmark: np.ndarray) -> tuple[np.ndarray, np.nd
     return own, other
 
 
-def _excess(returns: np.ndarray, benchmark: np.ndarray, rate: Rate, periods: float) -> tuple[np.ndarray, np.ndarray]:
+def _excess(returns: np.ndarray, benchmark: np.ndarray, rate: _Rate, periods: float) -> tuple[np.ndarray, np.ndarray]:
     own, other = _both(returns, benchmark)
     return excess_returns(own, rate, periods), excess_returns(other, rate, periods)
 

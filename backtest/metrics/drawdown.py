@@ -65,16 +65,11 @@ def worst_drawdown(days: np.ndarray, equity: np.ndarray) -> Drawdown | None:
     return _drawdown(dates, depths, int(peaks[number]), int(lasts[number]))
 
 
-def troughs(equity: np.ndarray) -> np.ndarray:
-    """Return the depth of every drawdown, in order of time: negative, shape (drawdowns,)."""
-    return _troughs(underwater(equity))
-
-
 def average_drawdown(equity: np.ndarray) -> float:
     """Return the mean depth of all drawdowns; 0 without any, undefined before a session's end."""
     if len(equity) < 2:
         return Undefined("too few")
-    found = troughs(equity)
+    found = _troughs(underwater(equity))
     return float(found.mean()) if len(found) else 0.0
 
 
@@ -156,6 +151,7 @@ def _edges(depths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _troughs(depths: np.ndarray) -> np.ndarray:
+    """Return the depth of every drawdown, in order of time: negative, shape (drawdowns,)."""
     peaks, _ = _edges(depths)
     return np.asarray(np.minimum.reduceat(depths, peaks)) if len(peaks) else np.array([])
 

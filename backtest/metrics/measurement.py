@@ -110,13 +110,13 @@ class Stats(Mapping[str, float]):
             "currency": self.currency,
         }
 
-    def to_series(self) -> pd.Series[float]:
-        """Return the numbers in the units that their labels name: 10.0 at "Total return [%]" is +10 %."""
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per number, in the unit that its label names: 10.0 at "Total return [%]" is +10 %."""
         import pandas as pd
 
         metrics = [METRICS[name] for name in self]
         values = [self[metric.name] * (100 if metric.unit == "%" else 1) for metric in metrics]
-        return pd.Series(values, index=[self._label(metric) for metric in metrics], dtype=float)
+        return pd.DataFrame({"value": values}, index=[self._label(metric) for metric in metrics], dtype=float)
 
     def _label(self, metric: Metric) -> str:
         unit = self.currency if metric.unit == "money" else metric.unit

@@ -139,7 +139,7 @@ def downside_deviation(returns: np.ndarray, target: float = 0.0, periods: float 
     returns = checked_returns(returns)
     if len(returns) < 2:
         return Undefined("too few")
-    below = np.minimum(returns - rate_a_period(target, periods), 0)
+    below = np.minimum(returns - _rate_a_period(target, periods), 0)
     return float(math.sqrt(np.mean(below**2)) * math.sqrt(periods))
 
 
@@ -184,10 +184,10 @@ def excess_returns(returns: np.ndarray, rate: float | np.ndarray, periods: float
     returns = checked_returns(returns)
     if np.ndim(rate) and np.shape(rate) != returns.shape:
         raise ValueError(f"there are {len(returns):,} returns but {len(np.asarray(rate)):,} rates; give one for each")
-    return np.asarray(returns - (rate if np.ndim(rate) else rate_a_period(float(rate), periods)))
+    return np.asarray(returns - (rate if np.ndim(rate) else _rate_a_period(float(rate), periods)))
 
 
-def rate_a_period(rate: float, periods: float) -> float:
+def _rate_a_period(rate: float, periods: float) -> float:
     """Return the rate a period that compounds to a rate a year."""
     return math.expm1(math.log1p(rate) / periods)
 

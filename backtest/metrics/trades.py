@@ -42,20 +42,20 @@ class Trades:
         return Trades(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
-def trades_of(trade_rows: pa.Table, record: pa.Table, series: Sequence[str]) -> Trades:
+def trades_of(trades_table: pa.Table, record: pa.Table, series: Sequence[str]) -> Trades:
     """
     Return the round trips of a run.
 
     `series` names the columns of the record in order; the excursions are from the closes that the record keeps.
     """
     closes = [_numbers(record, f"close.{n}") for n in range(len(series))]
-    adverse, favourable = excursions(trade_rows, record, series, closes, closes)
-    net, growth, bars = (_numbers(trade_rows, name) for name in ("net", "return", "bars"))
+    adverse, favourable = excursions(trades_table, record, series, closes, closes)
+    net, growth, bars = (_numbers(trades_table, name) for name in ("net", "return", "bars"))
     return Trades(net, growth, bars, adverse, favourable)
 
 
 def excursions(
-    trade_rows: pa.Table,
+    trades_table: pa.Table,
     record: pa.Table,
     series: Sequence[str],
     lows: Sequence[np.ndarray],
@@ -69,16 +69,16 @@ def excursions(
     price of the exit; a fill at the open sees all of its bar.
 
     Args:
-        trade_rows: see `round_trips`.
+        trades_table: see `round_trips`.
         record: see `RunRecord`.
         series: what the columns of the record are, in order.
         lows: for each series a price for each row of the record, NaN where there is none; closes may stand for both.
         highs: the same.
     """
-    adverse, favourable = np.full(len(trade_rows), np.nan), np.full(len(trade_rows), np.nan)
-    names = np.asarray(trade_rows["series"].to_pylist(), dtype=object)
-    entries, exits = (np.searchsorted(_times(record["time"]), _times(trade_rows[name])) for name in ("entry", "exit"))
-    bought, sold, size = (_numbers(trade_rows, name) for name in ("entry_price", "exit_price", "size"))
+    adverse, favourable = np.full(len(trades_table), np.nan), np.full(len(trades_table), np.nan)
+    names = np.asarray(trades_table["series"].to_pylist(), dtype=object)
+    entries, exits = (np.searchsorted(_times(record["time"]), _times(trades_table[name])) for name in ("entry", "exit"))
+    bought, sold, size = (_numbers(trades_table, name) for name in ("entry_price", "exit_price", "size"))
     for name, number in _places(set(names), series).items():
         own = names == name
         low = np.fmin(_extremes(np.fmin, lows[number], entries[own], exits[own]), sold[own])
@@ -118,7 +118,7 @@ def open_trades(fills: pa.Table, record: pa.Table, series: Sequence[str]) -> pa.
             "last_price": arrays.floats(last),
             "gross": arrays.floats((last - price) * left),
             "costs": arrays.floats(costs * left / size),
-            "bars": arrays.whole(len(record) - 1 - np.searchsorted(_times(record["time"]), entered)),
+            "bars": arrays.integers(len(record) - 1 - np.searchsorted(_times(record["time"]), entered)),
         }
     )
 

@@ -1,4 +1,4 @@
-"""`examine`: is everything in place? Each finding says what it is about, and what to do where something is off."""
+"""`diagnose`: is everything in place? Each finding says what it is about, and what to do where something is off."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from backtest.store.store import Store, open_folder
 if TYPE_CHECKING:
     from backtest.store.manifest import Manifest
 
-State = Literal["ok", "warning", "problem"]
+_State = Literal["ok", "warning", "problem"]
 _PYTHONS = ((3, 11), (3, 14))  # from, to before; as pyproject.toml says
 _PACKAGES = ("backtrader", "pandas", "pyarrow")
 _CLIENTS = ("ib_insync", "ib_async")
@@ -41,16 +41,16 @@ _HURRIED = Patience(answer=20.0, connect=5.0, outage=10.0)  # seconds: a look no
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Check:
     """What was looked at, how it stands, and what to do if it is not ok."""
 
     what: str
-    state: State
+    state: _State
     detail: str
     fix: str = ""
 
 
-def examine(address: str, folder: str | Path, series: Series | None = None, clock: Clock = utc_now) -> list[Finding]:
+def diagnose(address: str, folder: str | Path, series: Series | None = None, clock: Clock = utc_now) -> list[Check]:
     """
     Return what is found of this Python, of the source at an address and of the store in a folder.
 
@@ -68,22 +68,22 @@ def examine(address: str, folder: str | Path, series: Series | None = None, cloc
     ]
 
 
-def of_python(version: tuple[int, int], text: str) -> Finding:
+def of_python(version: tuple[int, int], text: str) -> Check:
     """Return whether this version of Python is one of those that the package is tested with."""
     first, before = _PYTHONS
     if first <= version < before:
-        return Finding("Python", "ok", text)
-    return Finding("Python", "problem", f"{text} is not supported", "use Python 3.11, 3.12 or 3.13")
+        return Check("Python", "ok", text)
+    return Check("Python", "problem", f"{text} is not supported", "use Python 3.11, 3.12 or 3.13")
 
 
-def of_packages(installed: Mapping[str, str]) -> list[Finding]:
+def of_packages(installed: Mapping[str, str]) -> list[Check]:
     """Return what there is to say of the packages, given the versions of those that are installed."""
     return [_of_clients(installed), *(_of_package(name, installed.get(name)) for name in _PACKAGES)]
 
 
 def of_source(
     address: str, series: Series | None = None, patience: Patience = _HURRIED, clock: Clock = utc_now
-) -> Iterator[Finding]:
+) -> Iterator[Check]:
     """Yield whether the source at the address answers, tells the right time and gives bars of the series."""
     try:
         source = connect(address, patience=patience, clock=clock)
@@ -103,23 +103,23 @@ def of_source(
             yield _of_permission(source, series)
 
 
-def of_link(outage: str) -> Finding:
+def of_link(outage: str) -> Check:
     """Return whether the gateway's link to IB and its data farms work."""
     if not outage:
-        return Finding("link", "ok", "the link to IB and the data farms work")
-    return Finding("link", "problem", outage, "wait: resets take minutes, at night an hour; then restart the gateway")
+        return Check("link", "ok", "the link to IB and the data farms work")
+    return Check("link", "problem", outage, "wait: resets take minutes, at night an hour; then restart the gateway")
 
 
-def of_clocks(theirs: datetime, ours: datetime) -> Finding:
+def of_clocks(theirs: datetime, ours: datetime) -> Check:
     """Return whether two clocks agree, as well as can be told by whole seconds."""
     skew = (theirs - ours).total_seconds()
     if abs(skew) <= _SKEW.total_seconds():
-        return Finding("clock", "ok", f"the source's differs by {abs(skew):.0f} s")
+        return Check("clock", "ok", f"the source's differs by {abs(skew):.0f} s")
     detail = f"the source's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's"
-    return Finding("clock", "warning", detail, "let the machines set their clocks by NTP")
+    return Check("clock", "warning", detail, "let the machines set their clocks by NTP")
 
 
-def of_store(folder: Path) -> Iterator[Finding]:
+def of_store(folder: Path) -> Iterator[Check]:
     """Yield whether the folder is a store that can be read and written, and has room."""
     try:
         store = open_folder(folder)
@@ -134,11 +134,11 @@ def of_store(folder: Path) -> Iterator[Finding]:
     yield of_space(shutil.disk_usage(_existing(folder)).free)
 
 
-def of_space(free: int) -> Finding:
+def of_space(free: int) -> Check:
     """Return whether the free bytes of a disk are enough."""
     if free >= _LITTLE_SPACE:
-        return Finding("disk", "ok", f"{free / 2**30:,.0f} GiB free")
-    return Finding("disk", "warning", f"only {free / 2**20:,.0f} MiB free", "make room, or name another --store")
+        return Check("disk", "ok", f"{free / 2**30:,.0f} GiB free")
+    return Check("disk", "warning", f"only {free / 2**20:,.0f} MiB free", "make room, or name another --store")
 
 
 def listening(ports: Iterable[int]) -> list[int]:
@@ -157,14 +157,14 @@ def _installed() -> dict[str, str]:
     return found
 
 
-def _of_clients(installed: Mapping[str, str]) -> Finding:
+def _of_clients(installed: Mapping[str, str]) -> Check:
     found = [name for name in _CLIENTS if name in installed]
     detail = " and ".join(f"{name} {installed[name]}" for name in found)
     if len(found) == 1:
-        return Finding("IB client", "ok", detail)
+        return Check("IB client", "ok", detail)
     if not found:
-        return Finding("IB client", "problem", "neither ib_insync nor ib_async is there", "pip install ib_insync")
-    return Finding(
+        return Check("IB client", "problem", "neither ib_insync nor ib_async is there", "pip install ib_insync")
+    return Check(
         "IB client",
         "problem",
         f"{detail} are installed together, and each brought its own eventkit over the other's",
@@ -172,19 +172,19 @@ def _of_clients(installed: Mapping[str, str]) -> Finding:
     )
 
 
-def _of_package(name: str, version: str | None) -> Finding:
+def _of_package(name: str, version: str | None) -> Check:
     if version is None:
-        return Finding(name, "problem", "is not installed", f"pip install {name}")
+        return Check(name, "problem", "is not installed", f"pip install {name}")
     if name == "backtrader" and version != _BACKTRADER:
         detail = f"{version}; the feed is tested with {_BACKTRADER} only"
-        return Finding(name, "warning", detail, f"pip install backtrader=={_BACKTRADER}")
-    return Finding(name, "ok", version)
+        return Check(name, "warning", detail, f"pip install backtrader=={_BACKTRADER}")
+    return Check(name, "ok", version)
 
 
 # --- the source
 
 
-def _of_no_connection(address: str, error: NoConnection) -> Finding:
+def _of_no_connection(address: str, error: NoConnection) -> Check:
     parts = urlsplit(address)
     host, port = parts.hostname or "127.0.0.1", parts.port or 7497
     if not _accepts(host, port):
@@ -193,17 +193,17 @@ def _of_no_connection(address: str, error: NoConnection) -> Finding:
         return _of_error("source", error)
     detail = f"{host}:{port} accepts connections but does not finish the TWS handshake"
     fix = "check that it is TWS or IB Gateway, and whether a window waits there for a click; then restart it"
-    return Finding("source", "problem", detail, fix)
+    return Check("source", "problem", detail, fix)
 
 
-def _nobody(host: str, port: int, others: list[int]) -> Finding:
+def _nobody(host: str, port: int, others: list[int]) -> Check:
     detail = f"nobody listens on {host}:{port}"
     if others:
         detail += f", but somebody does on {' and '.join(f'{other} ({PORTS[other]})' for other in others)}"
-        return Finding("source", "problem", detail, f"try --source ib://127.0.0.1:{others[0]}")
+        return Check("source", "problem", detail, f"try --source ib://127.0.0.1:{others[0]}")
     detail += f", nor on {', '.join(str(other) for other in PORTS if other != port)}"
     fix = "start TWS or IB Gateway and tick 'Enable ActiveX and Socket Clients' in its API settings"
-    return Finding("source", "problem", detail, fix)
+    return Check("source", "problem", detail, fix)
 
 
 def _accepts(host: str, port: int) -> bool:
@@ -214,19 +214,19 @@ def _accepts(host: str, port: int) -> bool:
     return True
 
 
-def _of_connection(address: str, source: Source) -> Finding:
+def _of_connection(address: str, source: Source) -> Check:
     version = f", server version {source.server_version}" if isinstance(source, IbSource) else ""
-    return Finding("source", "ok", f"{address} answers{version}")
+    return Check("source", "ok", f"{address} answers{version}")
 
 
-def _of_clock(source: Source, clock: Clock) -> Iterator[Finding]:
+def _of_clock(source: Source, clock: Clock) -> Iterator[Check]:
     try:
         yield of_clocks(source.now(), clock())
     except BacktestError as error:
         yield _of_error("clock", error)
 
 
-def _of_permission(source: Source, series: Series) -> Finding:
+def _of_permission(source: Source, series: Series) -> Check:
     """Ask for the daily bars of the last week, which costs nothing of IB's budget for small bars."""
     daily = Series(series.instrument, BarSize.parse("1day"), series.prices, series.regular_hours)
     try:
@@ -235,36 +235,36 @@ def _of_permission(source: Source, series: Series) -> Finding:
         week = Span.of_dates(today - timedelta(days=7), today - timedelta(days=1))
         bars = [source.fetch(daily, window) for window in source.windows(daily, week)]
     except NoData as error:
-        return Finding("bars", "warning", str(error), f"check whether {series.instrument} traded in the last week")
+        return Check("bars", "warning", str(error), f"check whether {series.instrument} traded in the last week")
     except BacktestError as error:
         return _of_error("bars", error)
     count = sum(map(len, bars))
-    return Finding("bars", "ok", f"{count} daily bars of {details.name or series.instrument} in the last week")
+    return Check("bars", "ok", f"{count} daily bars of {details.name or series.instrument} in the last week")
 
 
-def _of_error(what: str, error: BacktestError) -> Finding:
+def _of_error(what: str, error: BacktestError) -> Check:
     # Our errors say what happened, a semicolon, and what to do.
     detail, _, fix = str(error).partition("; ")
-    return Finding(what, "problem", detail, fix)
+    return Check(what, "problem", detail, fix)
 
 
 # --- the store
 
 
-def _of_writing(folder: Path, count: int) -> Finding:
+def _of_writing(folder: Path, count: int) -> Check:
     place = _existing(folder)
     try:
         with tempfile.TemporaryFile(dir=place, prefix=".tmp-"):
             pass
     except OSError as error:
         detail = f"{folder} cannot be written ({error.strerror})"
-        return Finding("store", "problem", detail, "change its owner or mode, or name another --store")
+        return Check("store", "problem", detail, "change its owner or mode, or name another --store")
     if place != folder:
-        return Finding("store", "ok", f"{folder} is not there yet; the first download makes it")
-    return Finding("store", "ok", f"{folder} has {count} series and can be written")
+        return Check("store", "ok", f"{folder} is not there yet; the first download makes it")
+    return Check("store", "ok", f"{folder} has {count} series and can be written")
 
 
-def _of_series(store: Store, series: Series) -> Finding | None:
+def _of_series(store: Store, series: Series) -> Check | None:
     try:
         manifest = store.manifest_or_empty(series)
         for moment in _ends(manifest):
@@ -273,7 +273,7 @@ def _of_series(store: Store, series: Series) -> Finding | None:
         return _of_error(series.short, error)
     except OSError as error:
         detail = f"{error.filename} cannot be read ({error.strerror})"
-        return Finding(series.short, "problem", detail, "change its owner or mode")
+        return Check(series.short, "problem", detail, "change its owner or mode")
     return None
 
 
@@ -282,9 +282,9 @@ def _ends(manifest: Manifest) -> list[datetime]:
     return [datetime.fromisoformat(end) for end in ends]
 
 
-def _of_sound_series(store: Store, series: list[Series]) -> Finding:
+def _of_sound_series(store: Store, series: list[Series]) -> Check:
     rows = sum(store.manifest_or_empty(one).rows for one in series)
-    return Finding("series", "ok", f"{rows:,} bars; the manifests, first and last bars of all {len(series)} are sound")
+    return Check("series", "ok", f"{rows:,} bars; the manifests, first and last bars of all {len(series)} are sound")
 
 
 def _existing(folder: Path) -> Path:

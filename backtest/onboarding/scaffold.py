@@ -15,7 +15,7 @@ from backtest._resources import bundled
 from backtest._suggest import did_you_mean
 from backtest.api import run
 from backtest.baselines.drift import keep
-from backtest.engine.strategy import load
+from backtest.engine.strategy import load_strategy
 from backtest.errors import UsageError
 from backtest.market.series import Series
 from backtest.store.pins import add
@@ -132,7 +132,7 @@ def _texts(name: str, template: str, chosen: Template) -> Iterator[tuple[str, st
 
 def _own(source: str, name: str, strategy: str) -> str:
     """Return the source of a strategy under another name; it says that it is meant to be changed, and where."""
-    old = load(strategy).cls.__name__
+    old = load_strategy(strategy).cls.__name__
     first, _, rest = source.partition("\n")
     idea = first.strip('"')
     return f'"""\n{idea}\n\n{_YOURS.format(strategy=strategy)}\n"""\n' + re.sub(rf"\b{old}\b", _class_name(name), rest)
@@ -145,7 +145,7 @@ def _accept(folder: Path, strategy: Path, chosen: Template) -> list[Path]:
         _copy(one, store)
     add(store, folder / lock, store.series())
     baseline = strategy.parent / "baselines" / f"{strategy.stem}.json"
-    result = run(load(strategy.as_posix(), folder), list(chosen.series), store=store, lines=False)
+    result = run(load_strategy(strategy.as_posix(), folder), list(chosen.series), store=store, lines=False)
     keep(result, folder / baseline, store)
     return [lock, baseline]
 

@@ -16,7 +16,7 @@ _WINDOW = 126  # sessions of a rolling figure: half a year on most exchanges
 _FEWEST = 40  # sessions below which nothing rolls, and returns have no distribution
 
 
-def monthly_returns(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def calendar_returns(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the years, the return of each month, shape (years, 12), NaN without sessions, and of each year."""
     days, returns = result.account.days, result.account.returns
     month = days.astype("datetime64[M]").astype(int)
@@ -35,7 +35,7 @@ def rolling(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     The first value is that of the first whole window; a ratio is NaN where nothing varies.
     """
     account = result.account
-    window = window_of(len(account.days))
+    window = rolling_sessions(len(account.days))
     parts = np.lib.stride_tricks.sliding_window_view(account.returns, window)
     spreads, cash = parts.std(axis=1, ddof=1), (1 + account.risk_free) ** (1 / account.periods) - 1
     varies = np.ptp(parts, axis=1) > 1e-12
@@ -48,8 +48,10 @@ def exposures(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the sessions' ends, and the worth of long and of short (negative) positions there over equity."""
     ends = session_ends(result.record)
     names = range(len(result.series))
-    worth = np.nan_to_num([at_ends(result, f"position.{n}", ends) * at_ends(result, f"close.{n}", ends) for n in names])
-    equity = at_ends(result, "equity", ends)
+    worth = np.nan_to_num(
+        [_at_ends(result, f"position.{n}", ends) * _at_ends(result, f"close.{n}", ends) for n in names]
+    )
+    equity = _at_ends(result, "equity", ends)
     with np.errstate(divide="ignore", invalid="ignore"):
         long, short = (
             np.nan_to_num(part.sum(axis=0) / equity) for part in (np.maximum(worth, 0), np.minimum(worth, 0))
@@ -70,12 +72,12 @@ def thinned(x: np.ndarray, y: np.ndarray, steps: int) -> tuple[np.ndarray, np.nd
     return x[rows], y[rows]
 
 
-def window_of(sessions: int) -> int:
+def rolling_sessions(sessions: int) -> int:
     """Return the sessions of a rolling figure of so many sessions in all."""
     return min(_WINDOW, sessions // 2)
 
 
-def at_ends(result: Measured, name: str, ends: np.ndarray) -> np.ndarray:
+def _at_ends(result: Measured, name: str, ends: np.ndarray) -> np.ndarray:
     """Return a column of the record at the ends of sessions."""
     return np.asarray(column(result.record, name)[ends])
 
@@ -87,7 +89,7 @@ def times_of(result: Measured) -> np.ndarray:
 
 def fills_of(result: Measured, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return times, sizes (negative: sold) and prices of the fills in one of a run's series."""
-    rows, wanted = result.fill_rows, result.series[number]
+    rows, wanted = result.fills_table, result.series[number]
     names = rows["series"].to_pylist()
     own = {name for name in set(names) if Series.parse(name).short == wanted}
     mine = np.array([name in own for name in names], dtype=bool)

@@ -19,15 +19,15 @@ import numpy as np
 from backtest.metrics.account import column, hold, hold_name, session_ends
 from backtest.metrics.drawdown import underwater
 from backtest.report.figure_data import (
+    calendar_returns,
     exposures,
     fills_of,
     is_enough,
-    monthly_returns,
     moving,
     rolling,
+    rolling_sessions,
     thinned,
     times_of,
-    window_of,
 )
 from backtest.validity.verdict import verdict
 
@@ -80,7 +80,7 @@ class Figure:
     needs: Callable[[Measured], bool] = lambda result: True
 
 
-def shown(result: Measured) -> list[Figure]:
+def shown_figures(result: Measured) -> list[Figure]:
     """Return the figures that a run has enough for."""
     return [figure for figure in FIGURES.values() if figure.needs(result)]
 
@@ -107,8 +107,8 @@ def _lay_out(canvas: Canvas) -> None:
 
 def save_png(result: Measured, folder: Path) -> list[Path]:
     """Write each figure of a run as a PNG file on white into a folder, and return their paths."""
-    paths = [folder / f"{figure.name}.png" for figure in shown(result)]
-    for figure, path in zip(shown(result), paths, strict=True):
+    paths = [folder / f"{figure.name}.png" for figure in shown_figures(result)]
+    for figure, path in zip(shown_figures(result), paths, strict=True):
         figure.draw(result).savefig(path, dpi=150, facecolor="white", metadata={"Software": ""})
     return paths
 
@@ -119,7 +119,7 @@ def save_pdf(result: Measured, file: Path) -> None:
 
     with PdfPages(file, metadata={"Title": f"{result.spec.name} on {', '.join(result.series)}"}) as pages:
         pages.savefig(_numbers(result), facecolor="white")
-        for figure in shown(result):
+        for figure in shown_figures(result):
             canvas = figure.draw(result)
             canvas.suptitle(figure.title, color=COLOURS["ink"], parse_math=False)
             pages.savefig(canvas, facecolor="white")
@@ -229,7 +229,7 @@ def draw_exposure(result: Measured, width: float = WIDE) -> Canvas:
 def draw_monthly(result: Measured, width: float = WIDE) -> Canvas:
     """Draw the return of each month, a row a year, and of the year beside it, as a heat map."""
     wide = width > 6
-    years, months, totals = monthly_returns(result)
+    years, months, totals = calendar_returns(result)
     canvas = _canvas("monthly", width, 0.5 + 0.27 * len(years))
     axes = canvas.subplots()
     _cells(axes, 100 * months, np.arange(12.0), 1.0, wide)
@@ -371,7 +371,7 @@ def _equity_alt(result: Measured) -> str:
 
 
 def _monthly_alt(result: Measured) -> str:
-    _, months, _ = monthly_returns(result)
+    _, months, _ = calendar_returns(result)
     seen = months[np.isfinite(months)]
     return (
         f"Returns of {len(seen)} months: {np.sum(seen > 0)} gains, the best {seen.max():+.1%}, "
@@ -390,8 +390,8 @@ def _rolling_alt(result: Measured) -> str:
     known = ratios[np.isfinite(ratios)]
     between = f"between {known.min():.2f} and {known.max():.2f}" if len(known) else "not defined"
     return (
-        f"Over {window_of(len(result.account.days))} sessions, from {days[0]} to {days[-1]}, the Sharpe ratio was "
-        f"{between}, the volatility between {spreads.min():.1%} and {spreads.max():.1%} a year."
+        f"Over {rolling_sessions(len(result.account.days))} sessions, from {days[0]} to {days[-1]}, the Sharpe ratio "
+        f"was {between}, the volatility between {spreads.min():.1%} and {spreads.max():.1%} a year."
     )
 
 
@@ -440,7 +440,7 @@ FIGURES: dict[str, Figure] = {
             "Exposure at session ends",
             _exposure_alt,
             draw_exposure,
-            lambda result: bool(len(result.fill_rows)),
+            lambda result: bool(len(result.fills_table)),
         ),
     )
 }

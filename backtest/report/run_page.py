@@ -19,7 +19,7 @@ from backtest.metrics.drawdown import deepest, drawdowns
 from backtest.metrics.measurement import check_result
 from backtest.metrics.returns import REASONS
 from backtest.metrics.table import GROUPS, METRICS
-from backtest.report.figures import NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown, svg
+from backtest.report.figures import NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown_figures, svg
 from backtest.validity.validation import Validity, validate
 
 if TYPE_CHECKING:
@@ -143,10 +143,10 @@ def _content(result: Measured, validity: Validity) -> dict[str, Any]:
         "verdict": _verdict(validity.verdict),
         "intervals_basis": validity.intervals.basis,
         "cards": [_card(result, validity, name, held) for name in _CARDS],
-        "figures": [_figure(result, figure) for figure in shown(result)],
+        "figures": [_figure(result, figure) for figure in shown_figures(result)],
         "drawdowns": list(_drawdown_rows(result)),
         "trades": list(_trade_rows(result)),
-        "trades_shown": _trades_shown(len(result.trade_rows)),
+        "trades_shown": _trades_shown(len(result.trades_table)),
         "zone": "" if _daily(result) else ", UTC",
         "sums": _sums(result),
         "open": list(_open_positions(result)),
@@ -255,7 +255,7 @@ def _drawdown_rows(result: Measured) -> Iterator[tuple[str, ...]]:
 
 
 def _trade_rows(result: Measured) -> Iterator[dict[str, str]]:
-    daily, rows = _daily(result), result.trade_rows.take(_weightiest(result)).to_pylist()
+    daily, rows = _daily(result), result.trades_table.take(_weightiest(result)).to_pylist()
     short = {name: Series.parse(name).short for name in {row["series"] for row in rows}}
     for row in rows:
         yield {
@@ -281,7 +281,7 @@ def _trades_shown(count: int) -> str:
 
 def _weightiest(result: Measured) -> np.ndarray:
     """Return the places of the trades that are shown, in their order: those that moved the most money."""
-    moved = np.abs(column(result.trade_rows, "net"))
+    moved = np.abs(column(result.trades_table, "net"))
     return np.sort(np.argsort(-moved, kind="stable")[:_SHOWN])
 
 
@@ -298,7 +298,7 @@ def _open_positions(result: Measured) -> Iterator[str]:
 
 def _sums(result: Measured) -> list[tuple[str, str]]:
     """Return how closed trades and what is open add up to the change of equity."""
-    closed = round(column(result.trade_rows, "net").sum(), 2)
+    closed = round(column(result.trades_table, "net").sum(), 2)
     change = round(column(result.record, "equity")[-1] - result.spec.cash, 2)
     left = change - closed
     rows = [("Closed trades, net", closed), ("Open positions and all else", left), ("Change of equity", change)]

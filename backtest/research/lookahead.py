@@ -23,7 +23,7 @@ import pyarrow as pa
 from backtest import _arguments
 from backtest.api import RunResult, run
 from backtest.engine.feed import close_stamps
-from backtest.engine.strategy import load
+from backtest.engine.strategy import load_strategy
 from backtest.errors import NoBars, StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.series import Series, series_of, several_series
@@ -182,7 +182,7 @@ def warm_up(
 
 def _trial(strategy: Any, series: Any, store: Any, params: Any, pins: Any, asked: Mapping[str, Any]) -> _Trial:
     given = _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
-    loaded, wanted, opened = load(strategy).cls, several_series(series), _Kept(store_of(store))
+    loaded, wanted, opened = load_strategy(strategy).cls, several_series(series), _Kept(store_of(store))
     return _Trial(loaded, tuple(map(opened.named, wanted)), opened, given, pins, _for_decisions(asked))
 
 
@@ -319,7 +319,7 @@ def _decision(time: datetime, side: str, order: Any) -> Decision:
 
 def _filled_too_early(result: RunResult) -> Iterator[Leak]:
     """Yield the orders that were filled in the bar at whose close they were given."""
-    for row in result.order_rows.to_pylist():
+    for row in result.orders_table.to_pylist():
         if row["closed"] is not None and row["closed"] <= row["created"]:
             order = Decision(row["created"], row["series"], row["side"], row["kind"], row["size"], ())
             yield Leak(row["created"], "filled in its own bar", (order,), ())

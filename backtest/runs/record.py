@@ -40,18 +40,18 @@ class RunRecord:
         record: a row a bar: time (of the bar's close, UTC), session (date), equity, cash, and for the n-th series
             position.n (shares or contracts) and close.n; benchmark, where the spec names one. Equity is money after
             the bar, all costs paid; before the first bar it is `spec.cash`.
-        order_rows: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
-        fill_rows: a row a fill: ref, time, series, size (signed), price, costs.
-        trade_rows: a row a round trip, first in first out: see `round_trips`.
+        orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
+        fills_table: a row a fill: ref, time, series, size (signed), price, costs.
+        trades_table: a row a round trip, first in first out: see `round_trips`.
         manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.
         lines: what Backtrader would plot of indicators and observers: see `runs.lines`.
     """
 
     spec: RunSpec
     record: pa.Table
-    order_rows: pa.Table
-    fill_rows: pa.Table
-    trade_rows: pa.Table
+    orders_table: pa.Table
+    fills_table: pa.Table
+    trades_table: pa.Table
     manifest: dict[str, Any]
     lines: Lines = field(default_factory=Lines)
 
@@ -91,19 +91,19 @@ class RunRecord:
     @property
     def orders(self) -> pd.DataFrame:
         """Every order, in the order of creation; times are UTC, costs money."""
-        frame: pd.DataFrame = self.order_rows.to_pandas()
+        frame: pd.DataFrame = self.orders_table.to_pandas()
         return frame
 
     @property
     def fills(self) -> pd.DataFrame:
         """Every fill, in order of time (UTC); size in shares or contracts, costs in money."""
-        frame: pd.DataFrame = self.fill_rows.to_pandas()
+        frame: pd.DataFrame = self.fills_table.to_pandas()
         return frame
 
     @property
     def trades(self) -> pd.DataFrame:
         """Every closed round trip, in order of its exit (UTC); gross, costs and net in money, return a fraction."""
-        frame: pd.DataFrame = self.trade_rows.to_pandas()
+        frame: pd.DataFrame = self.trades_table.to_pandas()
         return frame
 
     @classmethod
@@ -159,7 +159,7 @@ class RunRecord:
         (folder / "spec.json").write_text(spec + "\n")
 
     def _tables(self) -> tuple[pa.Table, ...]:
-        return self.record, self.order_rows, self.fill_rows, self.trade_rows
+        return self.record, self.orders_table, self.fills_table, self.trades_table
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

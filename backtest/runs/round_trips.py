@@ -101,7 +101,7 @@ def _trade_columns(closed: list[_RoundTrip], times: np.ndarray) -> dict[str, pa.
         "costs": arrays.floats([trip.costs for trip in closed]),
         "net": arrays.floats([trip.gross - trip.costs for trip in closed]),
         "return": arrays.floats([(trip.gross - trip.costs) / trip.paid for trip in closed]),
-        "bars": arrays.whole(last - first),
+        "bars": arrays.integers(last - first),
     }
 
 

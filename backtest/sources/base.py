@@ -125,7 +125,7 @@ class Source(Protocol):
         """Close the source."""
 
 
-def expected_bars(series: Series, windows: Sequence[Span]) -> int:
+def estimated_bars(series: Series, windows: Sequence[Span]) -> int:
     """Return how many bars lie in the windows, roughly: of stocks in regular hours, else of 23 hours on five days."""
     week = 5 * (6.5 if series.regular_hours and series.instrument.kind == "STK" else 23) * 3600
     share = 5 * 86_400 / 604_800 if series.size.daily else week / 604_800

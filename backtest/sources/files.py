@@ -178,7 +178,7 @@ def bars_of(
     return bars, _mapping(names, places)
 
 
-def span_of(bars: pa.Table, series: Series) -> Span:
+def span_of_bars(bars: pa.Table, series: Series) -> Span:
     """
     Return the span from the first bar to the end of the last: dates of daily bars, else the last stamp and its size.
 
@@ -193,7 +193,7 @@ def span_of(bars: pa.Table, series: Series) -> Span:
     return Span(first, last + timedelta(seconds=series.size.seconds))
 
 
-def write_file(bars: pa.Table, path: str | Path, series: Series, overwrite: bool = False) -> None:
+def write_bars(bars: pa.Table, path: str | Path, series: Series, overwrite: bool = False) -> None:
     """
     Write bars to a CSV or Parquet file, by its ending; `bars_of` reads the same bars from it.
 

@@ -37,11 +37,11 @@ def moments_of(columns: list[Any], what: str) -> list[date | datetime]:
     import pyarrow as pa
 
     for column in columns:
-        if column.null_count or (is_text(column) and "" in (texts := texts_of(column))):
+        if column.null_count or (is_text(column) and "" in (texts := _texts_of(column))):
             row = column.is_null().index(True).as_py() if column.null_count else texts.index("")
             raise BadBars(f"{what} has no time in row {row + 1}; fill it in or take the row out")
     if len(columns) == 2:
-        texts = [f"{_day_text(day)} {clock}" for day, clock in zip(*map(values_of, columns), strict=True)]
+        texts = [f"{_day_text(day)} {clock}" for day, clock in zip(*map(_values_of, columns), strict=True)]
         return list(_read_texts(texts, what))
     (column,) = columns
     if pa.types.is_timestamp(column.type):
@@ -51,7 +51,7 @@ def moments_of(columns: list[Any], what: str) -> list[date | datetime]:
             raise BadBars(f"{what} has a time of less than a microsecond ({error}); round the times") from error
     if pa.types.is_date(column.type):
         return list(column.to_pylist())
-    values = values_of(column)
+    values = _values_of(column)
     if all(isinstance(value, int | float) or re.fullmatch(r"\d+(\.\d+)?", str(value)) for value in values):
         return _read_numbers([float(value) for value in values], what)
     return list(_read_texts([str(value) for value in values], what))
@@ -64,14 +64,14 @@ def is_text(column: Any) -> bool:
     return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
 
 
-def texts_of(column: Any) -> list[str]:
+def _texts_of(column: Any) -> list[str]:
     """Return the texts of a column without the blanks around them."""
     return [text.strip() for text in column.to_pylist()]
 
 
-def values_of(column: Any) -> list[Any]:
+def _values_of(column: Any) -> list[Any]:
     """Return what a column holds."""
-    return texts_of(column) if is_text(column) else list(column.to_pylist())
+    return _texts_of(column) if is_text(column) else list(column.to_pylist())
 
 
 def _day_text(day: Any) -> str:

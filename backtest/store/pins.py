@@ -36,7 +36,7 @@ _MOMENT = timedelta(microseconds=1)  # the step of a stamp
 
 
 @dataclass(frozen=True, slots=True)
-class Month:
+class _Month:
     """The bars of a calendar month: how many, and the digest of their values."""
 
     rows: int
@@ -50,7 +50,7 @@ class Pin:
     series: Series
     first: datetime
     last: datetime
-    months: Mapping[str, Month]
+    months: Mapping[str, _Month]
 
     @property
     def rows(self) -> int:
@@ -71,7 +71,7 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ChangedMonth:
     """
     A month whose stored bars are not the pinned ones.
 
@@ -100,7 +100,7 @@ class PinReport:
 
     pin: Pin
     status: str
-    changes: tuple[Change, ...] = ()
+    changes: tuple[ChangedMonth, ...] = ()
 
     @property
     def series(self) -> Series:
@@ -130,7 +130,7 @@ def take(store: Reader, series: Series, span: Span | None = None) -> Pin:
     return Pin(series, *_ends(store, series, span, months), months)
 
 
-def changes(store: Reader, pin: Pin, span: Span | None = None) -> list[Change]:
+def changed_months(store: Reader, pin: Pin, span: Span | None = None) -> list[ChangedMonth]:
     """
     Return the months whose stored bars are not the pinned ones, in order; of those that the span touches, if given.
 
@@ -151,7 +151,7 @@ def changes(store: Reader, pin: Pin, span: Span | None = None) -> list[Change]:
 
 def examine(store: Reader, path: str | Path, series: Iterable[Series] = ()) -> list[PinReport]:
     """Return of each pinned series, or of those named, whether its pin holds; nothing is written."""
-    return [_examined(store, pin) for pin in _chosen(load(path), path, map(store.named, series))]
+    return [_examined(store, pin) for pin in _chosen(load_pins(path), path, map(store.named, series))]
 
 
 def add(store: Reader, path: str | Path, series: Iterable[Series], dates: Dates = (None, None)) -> list[PinReport]:
@@ -163,12 +163,12 @@ def add(store: Reader, path: str | Path, series: Iterable[Series], dates: Dates 
     Args:
         dates: first and last session, None for all that is stored.
     """
-    pins = load(path) if Path(path).exists() else {}
+    pins = load_pins(path) if Path(path).exists() else {}
     reports = [
         _examined(store, pins[one]) if one in pins else PinReport(take(store, one, _span_if(store, one, dates)), "new")
         for one in map(store.named, series)
     ]
-    save(path, {**pins, **{report.series: report.pin for report in reports}}.values())
+    save_pins(path, {**pins, **{report.series: report.pin for report in reports}}.values())
     return reports
 
 
@@ -181,13 +181,13 @@ def update(
     Args:
         dates: first and last session; None where the pin goes on to begin or end as it does.
     """
-    pins = load(path)
+    pins = load_pins(path)
     reports = [_updated(store, pin, dates) for pin in _chosen(pins, path, map(store.named, series))]
-    save(path, {**pins, **{report.series: report.pin for report in reports}}.values())
+    save_pins(path, {**pins, **{report.series: report.pin for report in reports}}.values())
     return reports
 
 
-def check(
+def pinned_span(
     store: Reader, path: str | Path, series: Iterable[Series], span: Span | Dates | None = None
 ) -> Span | Dates | None:
     """
@@ -203,19 +203,19 @@ def check(
         NoBars: the store lacks a pinned series.
         UsageError: the file is no lock file.
     """
-    pins = _chosen(load(path), path, series)
+    pins = _chosen(load_pins(path), path, series)
     taken = span if span and span != (None, None) else _hull_of(pins)
     for pin in pins:
         _check_one(store, path, pin, _span_of(store, pin.series, taken))
     return taken
 
 
-def load(path: str | Path) -> dict[Series, Pin]:
+def load_pins(path: str | Path) -> dict[Series, Pin]:
     """
     Return the pins of a lock file by their series.
 
     Raises:
-        UsageError: there is no such file, or it was not written by `save`.
+        UsageError: there is no such file, or it was not written by `save_pins`.
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -229,7 +229,7 @@ def load(path: str | Path) -> dict[Series, Pin]:
         raise UsageError(f"{path} is no lock file ({type(error).__name__}: {error}); {cure}") from error
 
 
-def save(path: str | Path, pins: Iterable[Pin]) -> None:
+def save_pins(path: str | Path, pins: Iterable[Pin]) -> None:
     """Write a lock file, sorted, so that equal pins are equal bytes; the old file stays until the new one is whole."""
     entries = {pin.series.key: _entry(pin) for pin in sorted(pins, key=lambda pin: pin.series.key)}
     beside = Path(f"{path}.tmp")
@@ -252,12 +252,12 @@ def _chosen(pins: Mapping[Series, Pin], path: str | Path, series: Iterable[Serie
 
 
 def _examined(store: Reader, pin: Pin) -> PinReport:
-    found = tuple(changes(store, pin))
+    found = tuple(changed_months(store, pin))
     return PinReport(pin, "broken" if found else "held", found)
 
 
 def _updated(store: Reader, pin: Pin, dates: Dates) -> PinReport:
-    found = tuple(changes(store, pin))
+    found = tuple(changed_months(store, pin))
     since, until = (_span_if(store, pin.series, (first, last)) for first, last in ((dates[0], None), (None, dates[1])))
     span = Span(since.start if since else pin.span.start, until.end if until else pin.span.end)
     fresh = take(store, pin.series, span)
@@ -267,15 +267,15 @@ def _updated(store: Reader, pin: Pin, dates: Dates) -> PinReport:
 # --- what is stored, month by month
 
 
-def _months(store: Reader, series: Series, span: Span) -> Iterator[tuple[str, Month]]:
+def _months(store: Reader, series: Series, span: Span) -> Iterator[tuple[str, _Month]]:
     """Yield the months in which the span has bars: from the manifest where a segment is a month, else from bars."""
     for names, segments in _groups(store.manifest(series).segments, span):
         if len(names) == len(segments) == 1 and _is_month(segments[0], names[0], span):
-            yield names[0], Month(segments[0].rows, segments[0].rows_sha256)
+            yield names[0], _Month(segments[0].rows, segments[0].rows_sha256)
             continue
         part = Span(_month_span(names[0]).start, _month_span(names[-1]).end).common(span)
         bars = _read(store, series, part or span)
-        yield from ((name, Month(len(rows), rows_digest(rows))) for name, rows in _by_month(bars))
+        yield from ((name, _Month(len(rows), rows_digest(rows))) for name, rows in _by_month(bars))
 
 
 def _groups(segments: Iterable[Segment], span: Span) -> Iterator[tuple[list[str], list[Segment]]]:
@@ -358,7 +358,7 @@ def _ends(store: Reader, series: Series, span: Span, months: Iterable[str]) -> t
 
 
 def _check_one(store: Reader, path: str | Path, pin: Pin, span: Span) -> None:
-    broken = changes(store, pin, span)
+    broken = changed_months(store, pin, span)
     if broken:
         more = f" and {len(broken) - 1} more months" if len(broken) > 1 else ""
         look = (
@@ -375,15 +375,15 @@ def _check_one(store: Reader, path: str | Path, pin: Pin, span: Span) -> None:
             )
 
 
-def _change(store: Reader, pin: Pin, name: str, stored: Month | None) -> Change:
-    pinned = pin.months.get(name, Month(0, ""))
-    plain = Change(name, pinned.rows, stored.rows if stored else 0)
+def _change(store: Reader, pin: Pin, name: str, stored: _Month | None) -> ChangedMonth:
+    pinned = pin.months.get(name, _Month(0, ""))
+    plain = ChangedMonth(name, pinned.rows, stored.rows if stored else 0)
     span = _month_span(name).common(pin.span)
     if not span:
         return plain
     now = _read(store, pin.series, span)
     before = next((old for old in _formerly(store, pin.series, span) if rows_digest(old) == pinned.digest), None)
-    return plain if before is None else Change(name, plain.pinned, plain.stored, *_difference(before, now))
+    return plain if before is None else ChangedMonth(name, plain.pinned, plain.stored, *_difference(before, now))
 
 
 def _formerly(store: Reader, series: Series, span: Span) -> Iterator[pa.Table]:
@@ -440,9 +440,9 @@ def _pin_of(key: str, entry: dict[str, Any]) -> Pin:
     return pin
 
 
-def _month_of(text: str) -> Month:
+def _month_of(text: str) -> _Month:
     rows, digest = text.split()
-    return Month(int(rows), digest)
+    return _Month(int(rows), digest)
 
 
 def _moment(text: str) -> datetime:

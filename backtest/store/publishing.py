@@ -26,7 +26,7 @@ from backtest.store.manifest import LARGEST_SEGMENT, REPAIR, Manifest, Segment
 from backtest.store.manifest_json import of_bytes, to_bytes
 from backtest.store.reader import did_you_mean_stored
 from backtest.store.remote import Place, check_size, explained
-from backtest.store.segments import decode
+from backtest.store.segments import decode_segment
 from backtest.store.store import Store, open_folder
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def publish(
     return done
 
 
-class Target(Protocol):
+class _Target(Protocol):
     """What publishing asks of a place: files by name, and one that is swapped only if nobody else did."""
 
     place: Place
@@ -116,7 +116,7 @@ class Target(Protocol):
         """Remove a file."""
 
 
-def _target(place: Place) -> Target:
+def _target(place: Place) -> _Target:
     if place.scheme == "file":
         return _Folder(place)
     if place.scheme == "s3":
@@ -124,7 +124,7 @@ def _target(place: Place) -> Target:
     raise UsageError(f"{place} cannot be published to safely; there are s3:// and file://")
 
 
-def _mark(store: Store, target: Target) -> None:
+def _mark(store: Store, target: _Target) -> None:
     """See to it that the target is marked as a store, and that it swaps files only on the conditions given."""
     ours = (store.root / MARK).read_bytes()
     there = target.get(MARK)
@@ -145,7 +145,7 @@ def _mark(store: Store, target: Target) -> None:
         )
 
 
-def _publish(store: Store, target: Target, series: Series) -> Published:
+def _publish(store: Store, target: _Target, series: Series) -> Published:
     ours = _own(store, series)
     while True:
         try:
@@ -161,7 +161,7 @@ def _own(store: Store, series: Series) -> Manifest:
     return replace(store.manifest_or_empty(series), aside=())  # what is in quarantine is for those who judge it here
 
 
-def _publish_state(store: Store, target: Target, series: Series, ours: Manifest) -> Published:
+def _publish_state(store: Store, target: _Target, series: Series, ours: Manifest) -> Published:
     name = f"{series.key}/manifest.json"
     published, tag = target.get(name) or _born(target, name, series)
     theirs = of_bytes(published, f"{target.place}/{name}", series)
@@ -179,7 +179,7 @@ def _publish_state(store: Store, target: Target, series: Series, ours: Manifest)
     return Published(series, len(sent) + 1, sum(sent) + len(data))
 
 
-def _born(target: Target, name: str, series: Series) -> tuple[bytes, str]:
+def _born(target: _Target, name: str, series: Series) -> tuple[bytes, str]:
     """Begin with an empty manifest: segments without one are then always damage."""
     target.swap(name, to_bytes(Manifest(series.key)), None)
     there = target.get(name)
@@ -193,7 +193,7 @@ def _is(there: tuple[bytes, str] | None, data: bytes) -> bool:
     return there is not None and there[0] == data
 
 
-def _send_segments(store: Store, target: Target, series: Series, ours: Manifest) -> list[int]:
+def _send_segments(store: Store, target: _Target, series: Series, ours: Manifest) -> list[int]:
     """Send the segments that are not there, and return their sizes."""
     there = target.sizes(series.key)
     kept = [("bars", one) for one in ours.segments] + [("archive", one) for one in ours.archived]
@@ -213,7 +213,7 @@ def _own_bytes(path: Path, segment: Segment) -> bytes:
     return data
 
 
-def _check_nothing_is_lost(store: Store, target: Target, series: Series, ours: Manifest, theirs: Manifest) -> None:
+def _check_nothing_is_lost(store: Store, target: _Target, series: Series, ours: Manifest, theirs: Manifest) -> None:
     """Raise Conflict unless what is published is in our store, as it is or in a revision, and so is what was asked."""
     known = _files([*ours.segments, *ours.archived])
     lost = [
@@ -233,12 +233,12 @@ def _check_nothing_is_lost(store: Store, target: Target, series: Series, ours: M
     )
 
 
-def _published_bars(target: Target, series: Series, segment: Segment) -> pa.Table:
+def _published_bars(target: _Target, series: Series, segment: Segment) -> pa.Table:
     name = f"{series.key}/bars/{segment.file}"
     there = target.get(name)
     if there is None:
         raise Conflict(f"{target.place}/{name} is gone: somebody publishes there just now; run this again")
-    return decode(there[0], segment, f"{target.place}/{name}")
+    return decode_segment(there[0], segment, f"{target.place}/{name}")
 
 
 def _lost_bars(store: Store, series: Series, published: pa.Table) -> list[datetime]:

@@ -17,7 +17,7 @@ from backtest.market.hours import Hours, hours_of
 from backtest.market.series import Series, did_you_mean_series, refuse_made, series_of
 from backtest.market.span import Span, asked_span
 from backtest.store.manifest import REPAIR, Manifest, Revision, Segment
-from backtest.store.segments import bars_in, downloads_in, in_threads, merged
+from backtest.store.segments import bars_in, downloads_in, in_threads, merged_downloads
 from backtest.store.tables import between, joined
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class SegmentReader(ABC):
 
     def provenance(self, series: Series | str) -> list[dict[str, str]]:
         """Return the downloads that the stored bars came from, by time, as far as their files name them."""
-        return merged(self._each_segment(series_of(series), lambda manifest: manifest.segments, downloads_in))
+        return merged_downloads(self._each_segment(series_of(series), lambda manifest: manifest.segments, downloads_in))
 
     @abstractmethod
     def _read_manifest(self, series: Series) -> Manifest | None:

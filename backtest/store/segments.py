@@ -88,7 +88,7 @@ def segment_of(period: str, bars: pa.Table, data: bytes) -> Segment:
     return Segment(f"{period}.{sha[:12]}.parquet", len(bars), first, last, len(data), sha, rows_digest(bars))
 
 
-def decode(data: bytes, segment: Segment, path: Path | str) -> pa.Table:
+def decode_segment(data: bytes, segment: Segment, path: Path | str) -> pa.Table:
     """
     Return the bars of a file; the path is for messages.
 
@@ -126,7 +126,7 @@ def downloads_of(data: bytes, path: Path | str) -> list[dict[str, str]]:
 
 def bars_in(path: Path, segment: Segment) -> pa.Table:
     """Return the bars of a file of the store."""
-    return decode(read_file(path, segment.bytes), segment, path)
+    return decode_segment(read_file(path, segment.bytes), segment, path)
 
 
 def downloads_in(path: Path, segment: Segment) -> list[dict[str, str]]:
@@ -237,7 +237,7 @@ def _microseconds(text: str) -> int:
 # --- the downloads of a segment: each says only what differs from the one before
 
 
-def merged(lists: Iterable[Sequence[Mapping[str, str]]]) -> list[dict[str, str]]:
+def merged_downloads(lists: Iterable[Sequence[Mapping[str, str]]]) -> list[dict[str, str]]:
     """Return the downloads of several segments, each once, by the time of their answers."""
     unique = {tuple(sorted(one.items())): dict(one) for downloads in lists for one in downloads}
     return sorted(unique.values(), key=lambda one: one.get("at", ""))

@@ -31,7 +31,7 @@ COLUMNS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown")  # of
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class SharpeTest:
     """How far the Sharpe ratio of a run is from that of the first, and how likely it would be so by chance alone."""
 
     run: str
@@ -69,7 +69,7 @@ class Comparison:
     stats: tuple[Stats, ...]
     days: np.ndarray  # the sessions that all runs have, datetime64[D], shape (n,)
     returns: np.ndarray  # of each run in these, shape (runs, n)
-    differences: tuple[Difference, ...]  # of every run but the first
+    differences: tuple[SharpeTest, ...]  # of every run but the first
     left_out: int  # sessions that some run has and some lacks
     samples: int
     seed: int
@@ -107,7 +107,7 @@ class Comparison:
         import pandas as pd
 
         labels = [METRICS[name].label for name in _names()]
-        columns = [stats.to_series() for stats in self.stats]
+        columns = [stats.to_frame()["value"] for stats in self.stats]
         rows = [index for index in columns[0].index if index.rpartition(" [")[0] in labels or index in labels]
         return pd.concat([column[rows] for column in columns], axis=1, keys=self.runs)
 
@@ -200,16 +200,16 @@ def _names_of(results: Sequence[Measured]) -> str:
 
 def _difference(
     run: str, first: str, own: np.ndarray, other: np.ndarray, periods: float, samples: int, seed: int
-) -> Difference:
+) -> SharpeTest:
     block = max(block_length(one) for one in (own, other, own**2, other**2))
     sharpe, error = _tested(own, other)
     if error != error:
-        return Difference(run, first, sharpe * math.sqrt(periods), error, error, error, error, block)
+        return SharpeTest(run, first, sharpe * math.sqrt(periods), error, error, error, error, block)
     drawn = _drawn(own, other, block, samples, seed)
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]) * math.sqrt(periods)
     # Davison and Hinkley (1997): what was seen is one of the draws, so that no p is 0.
     p_bootstrap = (1 + np.sum(np.abs(drawn - sharpe) >= abs(sharpe))) / (1 + len(drawn))
-    return Difference(
+    return SharpeTest(
         run, first, sharpe * math.sqrt(periods), float(low), float(high),
         probability_of_no_difference(sharpe, error), float(p_bootstrap), block,
     )  # fmt: skip

@@ -53,7 +53,7 @@ def break_even_costs(result: Measured) -> float:
 
 
 def _at_costs(result: Measured, factor: float) -> Account:
-    run, fills = result.account, result.fill_rows
+    run, fills = result.account, result.fills_table
     times = arrays.numbers(result.record["time"])[session_ends(result.record)]
     filled = np.searchsorted(arrays.numbers(fills["time"]), times, side="right")
     paid = np.concatenate([[0.0], np.cumsum(column(fills, "costs"))])[filled]

@@ -13,7 +13,7 @@ _CELLS = 4_000_000  # numbers in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class MonteCarlo:
     """What the same trades could have come to: quantiles of 5, 50 and 95 % over many draws."""
 
     method: str  # "shuffle", "resample" or "skip"
@@ -25,7 +25,7 @@ class Orders:
 
 def monte_carlo(
     net: np.ndarray, cash: float, samples: int = SAMPLES, seed: int = 0, skipped: float = 0.1
-) -> list[Orders]:
+) -> list[MonteCarlo]:
     """
     Return what the trades could have come to in another order, drawn with replacement, and with some left out.
 
@@ -62,7 +62,7 @@ def _ends(shares: np.ndarray) -> np.ndarray:
     return np.stack([growth[:, -1], (growth / highest).min(axis=1) - 1])
 
 
-def _orders(method: str, drawn: np.ndarray, cash: float) -> Orders:
+def _orders(method: str, drawn: np.ndarray, cash: float) -> MonteCarlo:
     growth, depths = drawn
     end, depth = (tuple(np.quantile(values, [0.05, 0.5, 0.95]).tolist()) for values in (growth * cash, depths))
-    return Orders(method, end, depth, float(np.mean(growth < 1)), float(np.mean(depths <= -0.5)))
+    return MonteCarlo(method, end, depth, float(np.mean(growth < 1)), float(np.mean(depths <= -0.5)))

@@ -55,9 +55,8 @@ class Regimes:
         rows = {row.name: row for row in self.rows}
         return rows[_arguments.word(name, "the name of a regime", rows)]
 
-    @property
-    def frame(self) -> pd.DataFrame:
-        """The rows as a frame, by name."""
+    def to_frame(self) -> pd.DataFrame:
+        """Return the rows as a frame, by name."""
         import pandas as pd
 
         return pd.DataFrame([asdict(row) for row in self.rows]).set_index("name")
@@ -68,10 +67,10 @@ class Regimes:
         return {"basis": self.basis, "regimes": {row["name"]: row for row in rows}}
 
     def __repr__(self) -> str:
-        return f"{self.frame.round(4).to_string()}\n{self.basis}"
+        return f"{self.to_frame().round(4).to_string()}\n{self.basis}"
 
     def _repr_html_(self) -> str:
-        return f"{self.frame.round(4).to_html()}<p><small>{self.basis}</small></p>"
+        return f"{self.to_frame().round(4).to_html()}<p><small>{self.basis}</small></p>"
 
 
 def regimes(result: Measured, trend: int = TREND, rough: int = ROUGH) -> Regimes:

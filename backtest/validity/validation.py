@@ -13,7 +13,7 @@ from backtest import _arguments
 from backtest.metrics.measurement import check_result
 from backtest.validity.bootstrap import SAMPLES, Intervals, bootstrap
 from backtest.validity.cost_stress import CostCase, break_even_costs, cost_cases
-from backtest.validity.monte_carlo import Orders, monte_carlo
+from backtest.validity.monte_carlo import MonteCarlo, monte_carlo
 from backtest.validity.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Validity:
 
     verdict: Verdict
     intervals: Intervals
-    orders: list[Orders]
+    orders: list[MonteCarlo]
     costs: list[CostCase]
     break_even: float  # see `break_even_costs`
     looks_ahead: tuple[str, ...]

@@ -27,7 +27,7 @@ from backtest.api import RunResult, run
 from backtest.market.series import Series
 from backtest.metrics.account import column, hold, sample, session_ends
 from backtest.metrics.drawdown import underwater
-from backtest.report.figure_data import exposures, monthly_returns, rolling, thinned
+from backtest.report.figure_data import calendar_returns, exposures, rolling, thinned
 from backtest.report.figures import FIGURES, WIDE
 from backtest.report.run_page import page
 from backtest.store.store import Store
@@ -111,7 +111,7 @@ def canvases(result: RunResult, thin: Thin) -> Iterator[Figure]:
     canvas = Figure((WIDE, 0.42 * WIDE), layout="constrained")
     axes = canvas.subplots()
     axes.plot(*thin(times, column(result.record, "close.0")))
-    axes.scatter(*thin(result.fill_rows["time"].to_numpy(), column(result.fill_rows, "price")))
+    axes.scatter(*thin(result.fills_table["time"].to_numpy(), column(result.fills_table, "price")))
     yield canvas
 
     at, long, short = exposures(result)
@@ -123,7 +123,7 @@ def canvases(result: RunResult, thin: Thin) -> Iterator[Figure]:
 
 
 def heat_map(result: RunResult) -> Figure:
-    years, months, _ = monthly_returns(result)
+    years, months, _ = calendar_returns(result)
     canvas = Figure((WIDE, 0.5 + 0.27 * len(years)), layout="constrained")
     axes = canvas.subplots()
     axes.imshow(months, aspect="auto")

@@ -42,7 +42,7 @@ from backtest.emulator.faults import Faults
 from backtest.emulator.server import Gateway
 from backtest.errors import BacktestError
 from backtest.sources.base import Patience
-from backtest.sources.files import write_file
+from backtest.sources.files import write_bars
 from backtest.sources.ib.source import IbSource
 from backtest.store.store import Store
 
@@ -142,8 +142,8 @@ def _laid_out() -> Iterator[Path]:
         folder, before = Path(name), Path.cwd()
         two_months(folder / "bars")
         bars = bars_of(DAILY, "2024-01-02", "2024-01-12")
-        write_file(bars, folder / "good.csv", DAILY)
-        write_file(bars, folder / "good.parquet", DAILY)
+        write_bars(bars, folder / "good.csv", DAILY)
+        write_bars(bars, folder / "good.parquet", DAILY)
         (folder / "good.json").write_text(_FAULTS)
         (folder / "list").write_text("AAPL/1day\nAAPL/5mins  # minutes\n")
         os.chdir(folder)

@@ -24,7 +24,7 @@ from backtest.cli.app import main as command_line
 from backtest.errors import BacktestError
 from backtest.market.bars import rows_digest
 from backtest.market.series import Series
-from backtest.sources.files import write_file
+from backtest.sources.files import write_bars
 from backtest.store.publishing import publish
 from backtest.store.store import Store
 
@@ -197,7 +197,7 @@ def _import(root: Path) -> None:
     """Import a file that lies beside the store, through the command line."""
     file = root.parent / f"{root.name}.csv"
     if not file.exists():
-        write_file(bars_of(MINUTES, "2024-02-01", "2024-02-02"), str(file), MINUTES)
+        write_bars(bars_of(MINUTES, "2024-02-01", "2024-02-02"), str(file), MINUTES)
     with contextlib.suppress(_Done):
         _command("import", str(file), str(MINUTES), "--store", str(root))
 

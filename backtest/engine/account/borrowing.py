@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from backtest.engine.account.commissions import number
+from backtest.engine.account.commissions import read_number
 from backtest.engine.account.fees import Dated
 from backtest.errors import UsageError
 from backtest.market.series import Series
@@ -35,7 +35,9 @@ class Borrowing:
         for text in texts:
             where, _, rate = text.rpartition("=")
             name, _, since = where.partition("@")
-            found = number(rate, f"the borrow fee {text!r}", "write 0.01, or GME/1day=0.3, or GME/1day@2021-01-25=0.8")
+            found = read_number(
+                rate, f"the borrow fee {text!r}", "write 0.01, or GME/1day=0.3, or GME/1day@2021-01-25=0.8"
+            )
             rules.setdefault(Series.parse(name).short if name else "", []).append((_day(since, text), found))
         return cls({name: tuple(sorted(rows)) for name, rows in rules.items()})
 

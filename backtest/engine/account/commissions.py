@@ -216,7 +216,7 @@ def costs_named(text: str) -> Costs:
         return _commission_named(text, commission)
     kind, *words = text.split(":")
     example = "write bp:5 for five basis points, or futures:FEE:MULTIPLIER:MARGIN such as futures:2.25:50:15000"
-    numbers = [number(word, f"the costs {text!r}", example) for word in words]
+    numbers = [read_number(word, f"the costs {text!r}", example) for word in words]
     if kind == "bp" and len(numbers) == 1:
         return Costs(
             text,
@@ -338,7 +338,7 @@ def _made(model: type[Any], **params: Any) -> Callable[..., Any]:
     return lambda: model(**params)
 
 
-def number(text: str, what: str, example: str) -> float:
+def read_number(text: str, what: str, example: str) -> float:
     """
     Return a number from 0 on that a user wrote.
 

@@ -16,7 +16,7 @@ from backtrader.lineseries import LineSeriesStub
 from backtrader.trade import Trade
 
 from backtest.engine.lean.broker import LeanBroker
-from backtest.engine.lean.clock import Clock, stamps_of
+from backtest.engine.lean.clock import FeedClock, feed_stamps
 from backtest.engine.lean.garbage import seldom_collected
 from backtest.engine.lean.history import History
 from backtest.engine.lean.indicators import once
@@ -125,7 +125,7 @@ def _feed_reasons(cerebro: Any) -> Iterator[str]:
             yield f"the feed {data._name} has its own way to move"
         if data._compensate is not None or not all(map(is_plain, data.lines.lines)):
             yield f"the feed {data._name} has lines of its own, or compensates another"
-        if not np.isfinite(stamps_of(data)).all() or (len(datas) > 1 and (np.diff(stamps_of(data)) < 0).any()):
+        if not np.isfinite(feed_stamps(data)).all() or (len(datas) > 1 and (np.diff(feed_stamps(data)) < 0).any()):
             yield f"the stamps of {data._name} do not rise"
 
 
@@ -155,7 +155,7 @@ class _LeanRun:
         """Reckon the indicators, couple all lines to the clock, walk, and leave everything as Backtrader would."""
         once(self.strategy, sparing=self.cerebro.forgets)
         self.strategy.reset()
-        clock = Clock(self.cerebro.datas)
+        clock = FeedClock(self.cerebro.datas)
         coupling = Coupling()
         self.history = History(clock, self.broker, self.cerebro.datas)
         self.late = self._couple(coupling, clock)
@@ -172,7 +172,7 @@ class _LeanRun:
         for one in self.bulk:
             one.take(self.history)
 
-    def _couple(self, coupling: Coupling, clock: Clock) -> list[Any]:
+    def _couple(self, coupling: Coupling, clock: FeedClock) -> list[Any]:
         """Couple feeds, strategy and indicators; return the indicators that follow no feed and look for themselves."""
         follows: dict[int, Cursor] = {}
         for data, cursor in clock.cursor_of.items():
@@ -190,7 +190,7 @@ class _LeanRun:
             follows.update({id(one): followed for one in (indicator, *lines)})
         return late
 
-    def _walk(self, clock: Clock) -> None:
+    def _walk(self, clock: FeedClock) -> None:
         minimums: dict[Cursor, int] = {}
         for data, minimum in zip(self.strategy.datas, self.strategy._minperiods, strict=True):
             cursor = clock.cursor_of[data]

@@ -12,12 +12,12 @@ import numpy as np
 from backtest.engine.lean.lines import Cursor
 
 
-def stamps_of(data: Any) -> np.ndarray:
+def feed_stamps(data: Any) -> np.ndarray:
     """Return the stamps of a preloaded feed, shape (bars,), in Backtrader's days."""
     return np.frombuffer(data.lines.datetime.array)[: data.buflen()]
 
 
-class Clock:
+class FeedClock:
     """The steps of a run: stamps, and the cursors that move at each; feeds with equal stamps share a cursor."""
 
     def __init__(self, datas: list[Any]) -> None:
@@ -25,7 +25,7 @@ class Clock:
         shared: dict[Cursor, np.ndarray] = {}
         self.cursor_of: dict[Any, Cursor] = {}
         for data in datas:
-            stamps = stamps_of(data)
+            stamps = feed_stamps(data)
             cursor = groups.setdefault(_fingerprint(stamps) if len(datas) > 1 else b"", Cursor())
             shared[cursor] = stamps
             self.cursor_of[data] = cursor

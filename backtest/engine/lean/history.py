@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from backtest.engine.lean.clock import Clock
+from backtest.engine.lean.clock import FeedClock
 
 
 class History:
@@ -19,7 +19,7 @@ class History:
     else moved them, of what was noted step by step.
     """
 
-    def __init__(self, clock: Clock, broker: Any, datas: list[Any]) -> None:
+    def __init__(self, clock: FeedClock, broker: Any, datas: list[Any]) -> None:
         self._clock, self._broker, self._datas = clock, broker, datas
         self._first_noted = -1
         self._notes: list[array[float]] = [array("d") for _ in range(2 + len(datas))]

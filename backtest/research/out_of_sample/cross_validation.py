@@ -63,9 +63,8 @@ class CrossValidation:
         """The Sharpe ratio a year of each path; NaN of one that does not vary."""
         return np.array([sharpe(path, self.risk_free, self.periods) for path in self.paths])
 
-    @property
-    def frame(self) -> pd.DataFrame:
-        """A row a fold: the groups tested, and the parameters chosen without them."""
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per fold: the groups tested, and the parameters chosen without them."""
         import pandas as pd
 
         return pd.DataFrame([{"tested": groups, **params} for groups, params in self.chosen])

@@ -105,9 +105,8 @@ class WalkForward:
         """How far each parameter moves a step, in the mean: 0 stays, 1 goes from end to end of its values."""
         return {name: self._drift(name, values) for name, values in self.values.items() if len(values) > 1}
 
-    @property
-    def frame(self) -> pd.DataFrame:
-        """A row a step: windows, parameters, Sharpe ratio and return inside and outside."""
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per step: windows, parameters, Sharpe ratio and return inside and outside."""
         import pandas as pd
 
         return pd.DataFrame(self.rows)

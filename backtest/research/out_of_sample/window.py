@@ -120,7 +120,7 @@ def _gated(strategy: Any) -> Any:
 
 
 def _check_orders(result: RunResult, start: datetime, strategy: Strategy) -> None:
-    created = arrays.numbers(result.order_rows["created"])
+    created = arrays.numbers(result.orders_table["created"])
     first = np.datetime64(start.astimezone(UTC).replace(tzinfo=None), "us").astype(np.int64)
     if (created < first).any():
         raise StrategyError(

@@ -12,10 +12,10 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Row = tuple[dict[str, Any], float]  # parameters, and the metric
+_Row = tuple[dict[str, Any], float]  # parameters, and the metric
 
 
-def draw_heat_map(rows: Sequence[Row], names: Sequence[str], label: str, best: dict[str, Any]) -> Figure:
+def draw_heat_map(rows: Sequence[_Row], names: Sequence[str], label: str, best: dict[str, Any]) -> Figure:
     """
     Return the figure of a metric over one or two parameters; a cross marks the best trial.
 
@@ -31,7 +31,7 @@ def draw_heat_map(rows: Sequence[Row], names: Sequence[str], label: str, best: d
 
     canvas = Figure(figsize=(7.0, 4.5), layout="constrained")
     axes = canvas.add_subplot()
-    across = values_of(rows, names[0])
+    across = _values_of(rows, names[0])
     axes.set_xlabel(names[0])
     if len(names) == 1:
         axes.plot(range(len(across)), medians(rows, names)[0], marker="o", color="#1f5fa8")
@@ -39,14 +39,14 @@ def draw_heat_map(rows: Sequence[Row], names: Sequence[str], label: str, best: d
         axes.set_ylabel(label)
     else:
         _draw_map(canvas, axes, rows, names, label)
-        upwards = values_of(rows, names[1])
+        upwards = _values_of(rows, names[1])
         place = across.index(best[names[0]]), upwards.index(best[names[1]])
         axes.plot(*place, marker="x", color="black", markersize=10, markeredgewidth=2)
     _tick(axes.set_xticks, across)
     return canvas
 
 
-def values_of(rows: Sequence[Row], name: str) -> list[Any]:
+def _values_of(rows: Sequence[_Row], name: str) -> list[Any]:
     """Return the values of a parameter, in order where they have one."""
     values = list(dict.fromkeys(params[name] for params, _ in rows))
     try:
@@ -55,25 +55,25 @@ def values_of(rows: Sequence[Row], name: str) -> list[Any]:
         return values
 
 
-def medians(rows: Sequence[Row], names: Sequence[str]) -> np.ndarray:
+def medians(rows: Sequence[_Row], names: Sequence[str]) -> np.ndarray:
     """Return the median of the metric at each place, shape (upwards, across) or (1, across); NaN where none is."""
     found: dict[tuple[Any, ...], list[float]] = {}
     for params, value in rows:
         if not math.isnan(value):
             found.setdefault(tuple(params[name] for name in names), []).append(value)
-    across, *more = (values_of(rows, name) for name in names)
+    across, *more = (_values_of(rows, name) for name in names)
     upwards = more[0] if more else [None]
     places = [[(x, y) if more else (x,) for x in across] for y in upwards]
     return np.array([[median(found[one]) if one in found else math.nan for one in row] for row in places])
 
 
-def _draw_map(canvas: Any, axes: Any, rows: Sequence[Row], names: Sequence[str], label: str) -> None:
+def _draw_map(canvas: Any, axes: Any, rows: Sequence[_Row], names: Sequence[str], label: str) -> None:
     cells = np.ma.masked_invalid(medians(rows, names))
     # Colours that the colour-blind can tell and that survive a grey print.
     image = axes.imshow(cells, origin="lower", aspect="auto", cmap="cividis")
     canvas.colorbar(image, ax=axes, label=label)
     axes.set_ylabel(names[1])
-    _tick(axes.set_yticks, values_of(rows, names[1]))
+    _tick(axes.set_yticks, _values_of(rows, names[1]))
 
 
 def _tick(set_ticks: Any, values: list[Any]) -> None:

@@ -20,7 +20,7 @@ from backtest.api import RunResult, check_asked, run
 from backtest.engine.account.commissions import check_told_apart
 from backtest.engine.provenance import hashes, module_files
 from backtest.engine.simulation import quotes_of
-from backtest.engine.strategy import Strategy, load, parameters
+from backtest.engine.strategy import Strategy, load_strategy, parameters
 from backtest.errors import BrokenPin, NoBars, StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.bars import rows_digest
@@ -102,7 +102,7 @@ def job_of(
         UsageError: a name is off, or nothing stands for the strategy.
         NoBars: the store lacks the bars.
     """
-    found, wanted = load(strategy), several_series(series)
+    found, wanted = load_strategy(strategy), several_series(series)
     brokerage = brokerage_of(brokerage, options)
     asked = _asked({"cash": cash, "benchmark": benchmark, "risk_free": risk_free}, brokerage, options)
     given, chosen = _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}'), set(swept)
@@ -186,7 +186,7 @@ def _trial(job: Job, point: Point) -> Trial:
 @lru_cache(maxsize=1)  # loading and reading cost a trial of ten years of days a quarter of its time
 def _bench(job: Job) -> tuple[Strategy, Reader]:
     """Return the strategy and the bars of a job, as this process has them ready."""
-    strategy = load(job.strategy)
+    strategy = load_strategy(job.strategy)
     if strategy.source != job.source:
         raise BrokenPin(f"{job.strategy} differs from the one that the sweep began with; give each worker the same")
     return Strategy(strategy.cls, job.name, job.source), _AtHand(job)

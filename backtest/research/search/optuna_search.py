@@ -9,8 +9,8 @@ from typing import Any
 from backtest.errors import UsageError
 from backtest.research.search.grid import Condition, Grid
 
-Point = dict[str, Any]
-Rate = Callable[[list[Point]], Sequence[float]]
+_Params = dict[str, Any]
+_Rate = Callable[[list[_Params]], Sequence[float]]
 
 # Points that are proposed before one is rated: as many for any number of workers, so that the numbers are the same.
 ROUND = 16
@@ -18,8 +18,8 @@ _PROPOSALS = 100  # for each point that is wanted: some are refused, and some we
 
 
 def guided_points(
-    grid: Grid, where: Condition | None, count: int, seed: int, rate: Rate, lowest: bool = False
-) -> list[Point]:
+    grid: Grid, where: Condition | None, count: int, seed: int, rate: _Rate, lowest: bool = False
+) -> list[_Params]:
     """
     Return so many different points in the order of their proposal, or fewer where no more are found.
 
@@ -33,7 +33,7 @@ def guided_points(
     Raises:
         UsageError: Optuna is not installed, or the condition refuses every point.
     """
-    search, found = _Search(grid, where, count, seed, lowest), list[Point]()
+    search, found = _Search(grid, where, count, seed, lowest), list[_Params]()
     while points := search.propose(min(ROUND, count - len(found))):
         search.learn(rate(points))
         found += points
@@ -53,9 +53,9 @@ class _Search:
         self._space = {name: _distribution(optuna, values) for name, values in grid.items()}
         self._grid, self._where, self._left = grid, where, _PROPOSALS * count
         self._rated: dict[str, float] = {}
-        self._under_way: list[tuple[Any, Point]] = []
+        self._under_way: list[tuple[Any, _Params]] = []
 
-    def propose(self, most: int) -> list[Point]:
+    def propose(self, most: int) -> list[_Params]:
         """Return points that were not rated yet; none when nothing more is wanted, or proposed."""
         while len(self._under_way) < most and self._left:
             self._left -= 1

@@ -51,7 +51,7 @@ _NOTHING: dict[str, Any] = {"sessions": np.zeros(0, "datetime64[D]"), "returns":
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class SweepProgress:
     """How far a sweep has come."""
 
     done: int  # of this sweep, those that were kept already among them
@@ -62,7 +62,7 @@ class Progress:
     left: float  # seconds, about; NaN until the first is done
 
 
-Tell = Callable[[Progress], None]
+Tell = Callable[[SweepProgress], None]
 
 
 @takes_run_options
@@ -249,9 +249,8 @@ class Sweep:
         words = "overfits, as the best is more often below the median than above it where it was not chosen"
         return Verdict(words if overfits else found.words, (*found.reasons, *self._more_reasons()))
 
-    @property
-    def frame(self) -> pd.DataFrame:
-        """A row a trial, the best first: the parameters that vary, then the metrics; failed ones last."""
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per trial, the best first: the parameters that vary, then the metrics; failed ones last."""
         import pandas as pd
 
         ordered = [*self.ranked, *(trial for trial in self.trials if trial not in self.ranked)]
@@ -312,7 +311,7 @@ class Sweep:
         return f"{self.name} on {', '.join(self.best_run.series)}\n{self.summary}"
 
     def _repr_html_(self) -> str:
-        return f"{self.frame.head(10).to_html(index=False)}<p>{html.escape(self.summary)}</p>"
+        return f"{self.to_frame().head(10).to_html(index=False)}<p>{html.escape(self.summary)}</p>"
 
     def _more_reasons(self) -> list[str]:
         metric = self.asked["rank"].lstrip("-")
@@ -354,7 +353,7 @@ def complete(
         failed += sum(bool(trial.error) for trial in batch)
         if tell is not None:
             seconds = time.monotonic() - began
-            tell(Progress(kept + made, len(points), kept, failed, seconds, seconds / made * (len(left) - made)))
+            tell(SweepProgress(kept + made, len(points), kept, failed, seconds, seconds / made * (len(left) - made)))
     return known
 
 

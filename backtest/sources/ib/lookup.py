@@ -17,7 +17,7 @@ from backtest.sources.ib.contracts import contract_of
 
 if TYPE_CHECKING:
     from backtest.sources.base import Patience
-    from backtest.sources.ib.session import Session
+    from backtest.sources.ib.session import GatewaySession
 
 _T = TypeVar("_T")
 _SHOWN = 10  # candidates
@@ -34,7 +34,7 @@ class ContractLookup:
         patience: how long an answer may take, and how long an outage.
     """
 
-    def __init__(self, session: Session, patience: Patience) -> None:
+    def __init__(self, session: GatewaySession, patience: Patience) -> None:
         self._session, self._patience = session, patience
         self._known: dict[Instrument, ContractDetails] = {}
         self._contracts: dict[Instrument, tuple[Any, ContractDetails]] = {}

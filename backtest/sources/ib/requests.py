@@ -28,7 +28,7 @@ from backtest.market.ib_limits import (
 )
 from backtest.market.series import BarSize, Series
 from backtest.market.span import Span
-from backtest.sources.base import expected_bars
+from backtest.sources.base import estimated_bars
 
 _DAY = timedelta(days=1)
 _BARS_A_SECOND = 2000  # of a gateway that is not slow
@@ -123,7 +123,7 @@ def seconds_for(series: Series, windows: Sequence[Span]) -> float:
     """Return how long the windows take, roughly: small bars wait for IB's pacing, others for their answers."""
     paced = WINDOW_SECONDS * (max(0, len(windows) - 1) // WINDOW_REQUESTS)
     small = series.size.seconds <= SMALL_BAR_SECONDS
-    return expected_bars(series, windows) / _BARS_A_SECOND + (paced if small else 0.0)
+    return estimated_bars(series, windows) / _BARS_A_SECOND + (paced if small else 0.0)
 
 
 _DAYS = {"Y": 365, "M": 30, "W": 7, "D": 1}

@@ -1,5 +1,5 @@
 """
-`Session`: one gateway, over as many sockets as it takes; knows when to send, when to wait and when to give up.
+`GatewaySession`: one gateway, over as many sockets as it takes; knows when to send, when to wait and when to give up.
 
 All of it runs on one event loop. Everything that waits is woken by `tell` and looks again.
 """
@@ -30,7 +30,7 @@ _MESSAGES = MESSAGES_A_SECOND - 10  # a second; a gateway that stalls for a mome
 _SAME_ID = 2  # how often the same client id is tried while it is taken: an old session lingers
 _log = logging.getLogger(__name__)
 
-Send = Callable[[Any, int], object]  # with the library's client and the number of the request
+_Send = Callable[[Any, int], object]  # with the library's client and the number of the request
 
 
 class _Taken(NoConnection):
@@ -106,7 +106,7 @@ class _Socket:
         return text
 
 
-class Session:
+class GatewaySession:
     """
     A gateway that is reached again whenever the connection breaks.
 
@@ -178,12 +178,12 @@ class Session:
 
     async def ask(
         self,
-        send: Send,
+        send: _Send,
         what: str,
         seconds: float,
         *,
         kind: str = "history",
-        cancel: Send | None = None,
+        cancel: _Send | None = None,
         cancel_answered: bool = False,
     ) -> Any:
         """

@@ -29,7 +29,7 @@ from backtest.sources.ib.decoder import cut
 from backtest.sources.ib.event_loop import Bridge
 from backtest.sources.ib.lookup import ContractLookup
 from backtest.sources.ib.pacing import Ask, Flow
-from backtest.sources.ib.session import Session, link_lost
+from backtest.sources.ib.session import GatewaySession, link_lost
 from backtest.sources.ib.shared_state import State
 
 if TYPE_CHECKING:
@@ -371,8 +371,8 @@ class IbSource(Source):
             self._ended(number)
 
 
-async def _connected(host: str, port: int, client_id: int, patience: Patience) -> Session:
-    session = Session(host, port, client_id, patience)
+async def _connected(host: str, port: int, client_id: int, patience: Patience) -> GatewaySession:
+    session = GatewaySession(host, port, client_id, patience)
     await session.connect()
     return session
 

@@ -13,7 +13,7 @@ from backtest.errors import UsageError
 from backtest.market.checks import seconds
 from backtest.market.hours import Hours
 from backtest.market.series import Series
-from backtest.store.audit.findings import expected_bars, inside, session_bars
+from backtest.store.audit.findings import expected_bars, session_bars, sessions_inside
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,7 +60,7 @@ def coverage_of(series: Series, hours: Hours, bars: pa.Table, answers: Sequence[
     if not len(starts):  # weeks, months, or no known calendar: what is there is all that is known
         days = np.unique(seconds(bars) // _DAY).astype("datetime64[D]")
         return Coverage(series.short, days, np.full(len(days), FULL, np.int8))
-    said_empty = inside([one.span for one in answers if not one.bars], starts, ends)
+    said_empty = sessions_inside([one.span for one in answers if not one.bars], starts, ends)
     short = counts < _SHORT * expected_bars(series, hours, starts, ends)
     states = np.select([counts == 0, short], [np.where(said_empty, EMPTY, MISSING), PARTIAL], FULL)
     return Coverage(series.short, ((ends - 1) // _DAY).astype("datetime64[D]"), states.astype(np.int8))

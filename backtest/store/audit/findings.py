@@ -15,7 +15,7 @@ import numpy as np
 
 from backtest.errors import BadBars
 from backtest.market.calendars import exact
-from backtest.market.checks import RATES, check_answer, column, seconds, session_edges
+from backtest.market.checks import RATES, bar_values, check_answer, seconds, session_edges
 from backtest.market.hours import Hours
 from backtest.market.series import Series
 from backtest.market.span import Span, union
@@ -106,7 +106,7 @@ def expected_bars(series: Series, hours: Hours, starts: np.ndarray, ends: np.nda
     )  # hours may begin at the half or at the full one
 
 
-def inside(spans: Iterable[Span], starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def sessions_inside(spans: Iterable[Span], starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Return which of the sessions lie wholly in the spans."""
     joined = union(spans)
     if not joined:
@@ -131,13 +131,15 @@ def _missing_sessions(
 ) -> Iterator[Finding]:
     starts, ends, counts = session_bars(bars, series, hours)
     empty = counts == 0
-    said_empty = inside([one.span for one in answers or () if not one.bars], starts, ends)
-    asked = np.ones(len(starts), bool) if answers is None else inside([one.span for one in answers], starts, ends)
+    said_empty = sessions_inside([one.span for one in answers or () if not one.bars], starts, ends)
+    asked = (
+        np.ones(len(starts), bool) if answers is None else sessions_inside([one.span for one in answers], starts, ends)
+    )
     # Holidays of forex and futures are not in our calendars.
     level: Level = "hole" if exact(hours) else "warn"
-    for first, last in runs(empty & ~said_empty & asked):
+    for first, last in _runs(empty & ~said_empty & asked):
         yield _hole(level, starts[first], starts[last], last - first + 1, "nobody said that there are none")
-    for first, last in runs(empty & ~said_empty & ~asked):
+    for first, last in _runs(empty & ~said_empty & ~asked):
         yield _hole("warn", starts[first], starts[last], last - first + 1, "never asked for")
 
 
@@ -164,7 +166,7 @@ def _nights(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
     """Yield openings far from the close before: by the ratio of a split, or more than threefold."""
     if series.instrument.kind in _LEAPING or series.prices in RATES:
         return
-    stamps, opens, closes = seconds(bars), column(bars, "open"), column(bars, "close")
+    stamps, opens, closes = seconds(bars), bar_values(bars, "open"), bar_values(bars, "close")
     rows = np.flatnonzero(_opens_session(stamps, series, hours)) + 1
     near = np.diff(stamps)[rows - 1] <= max(_LONG_AGO, 2 * series.size.seconds)
     rows = rows[near & (opens[rows] > 0) & (closes[rows - 1] > 0)]
@@ -202,13 +204,13 @@ def _spikes(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
     """Yield the bars that are far from the one before, inside a session; neighbours are one finding."""
     if series.size.daily or len(bars) < 2 or series.instrument.kind in _LEAPING or series.prices in RATES:
         return
-    stamps, closes = seconds(bars), column(bars, "close")
-    before, high, low = closes[:-1], column(bars, "high")[1:], column(bars, "low")[1:]
+    stamps, closes = seconds(bars), bar_values(bars, "close")
+    before, high, low = closes[:-1], bar_values(bars, "high")[1:], bar_values(bars, "low")[1:]
     moves = np.maximum(np.abs(high - before), np.abs(low - before))
     steps = moves / (before if low.min() > 0 and before[0] > 0 else np.median(np.abs(closes)) or 1.0)
     within = ~_opens_session(stamps, series, hours)
     limit = max(_SPIKES * float(np.median(steps[within])), _SPIKE) if within.any() else np.inf
-    for first, _ in runs(within & (steps > limit) & (moves > _TICKS * _tick(closes))):
+    for first, _ in _runs(within & (steps > limit) & (moves > _TICKS * _tick(closes))):
         at = _moment(stamps[first + 1])
         yield Finding("spike", "warn", f"a step of {steps[first]:.3g} times the price at {at:%Y-%m-%d %H:%M:%S}Z", at)
 
@@ -221,14 +223,14 @@ def _tick(closes: np.ndarray) -> float:
 
 def _frozen(bars: pa.Table, series: Series) -> Iterator[Finding]:
     """Yield the runs of equal bars; of those without volume only where the instrument trades all the time."""
-    stamps, volume = seconds(bars), np.nan_to_num(column(bars, "volume"))
+    stamps, volume = seconds(bars), np.nan_to_num(bar_values(bars, "volume"))
     same = np.ones(len(stamps) - 1, bool)
     for name in ("open", "high", "low", "close"):
-        values = column(bars, name)
+        values = bar_values(bars, name)
         same &= values[1:] == values[:-1]
     same &= volume[1:] == volume[:-1]
     wanted = _FROZEN_DAYS if series.size.daily else _FROZEN
-    found = [(first, last) for first, last in runs(same) if last - first + 2 >= wanted]
+    found = [(first, last) for first, last in _runs(same) if last - first + 2 >= wanted]
     others = same.sum() - sum(last - first + 1 for first, last in found)
     for first, last in found:
         if volume[first] > 0 or others <= _THIN * len(same):
@@ -236,7 +238,7 @@ def _frozen(bars: pa.Table, series: Series) -> Iterator[Finding]:
             yield Finding("frozen", "warn", f"{count:,} equal bars from {at:%Y-%m-%d %H:%M}Z", at, count)
 
 
-def runs(mask: np.ndarray) -> list[tuple[int, int]]:
+def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
     """Return the first and last place of each run of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return [(int(first), int(after) - 1) for first, after in zip(edges[::2], edges[1::2], strict=True)]

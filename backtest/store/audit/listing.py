@@ -13,7 +13,7 @@ from backtest.errors import DamagedStore
 from backtest.market.checks import session_edges
 from backtest.market.hours import Hours
 from backtest.market.series import Series
-from backtest.store.audit.findings import inside
+from backtest.store.audit.findings import sessions_inside
 from backtest.store.reader import Reader, hours_in
 
 if TYPE_CHECKING:
@@ -108,9 +108,9 @@ def _sessions(
         int(np.searchsorted(starts, last.timestamp(), side="right")),
     )
     starts, ends = starts[chosen], ends[chosen]
-    asked = int(np.count_nonzero(inside(manifest.coverage, starts, ends)))
+    asked = int(np.count_nonzero(sessions_inside(manifest.coverage, starts, ends)))
     missing = len(starts) - asked
     if series.size.daily:  # a bar is a session
-        said_empty = inside([answer.span for answer in manifest.answers if not answer.bars], starts, ends)
+        said_empty = sessions_inside([answer.span for answer in manifest.answers if not answer.bars], starts, ends)
         missing = max(missing, len(starts) - int(np.count_nonzero(said_empty)) - manifest.rows)
     return asked, len(starts), missing

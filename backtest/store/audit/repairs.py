@@ -21,16 +21,16 @@ import numpy as np
 from backtest._clock import Clock, utc_now
 from backtest.errors import BadBars, BadStore, DamagedStore, UsageError
 from backtest.market.bars import check_bars
-from backtest.market.checks import compare, seconds
+from backtest.market.checks import compare_bars, seconds
 from backtest.market.series import Series
 from backtest.market.span import Span
-from backtest.store.audit.findings import inside
+from backtest.store.audit.findings import sessions_inside
 from backtest.store.audit.verification import (
     DAMAGED,
     UNLISTED,
+    SeriesAudit,
     Unreadable,
-    Verdict,
-    decode,
+    decode_parquet,
     read_aside,
     read_plain,
     read_segment,
@@ -56,7 +56,7 @@ class Repair:
     complete: str = ""
 
 
-def repair(root: str | Path, verdicts: Iterable[Verdict], clock: Clock = utc_now) -> Iterator[Repair]:
+def repair(root: str | Path, verdicts: Iterable[SeriesAudit], clock: Clock = utc_now) -> Iterator[Repair]:
     """
     Yield each thing that was put right, where a verdict says that something is damaged or left over.
 
@@ -157,7 +157,7 @@ class _Repairing:
                 told.append(self._put_away(path, "a segment"))
                 continue
             other = chosen.get(found[0].period)
-            if other and len(compare(other[1], found[1]).times):
+            if other and len(compare_bars(other[1], found[1]).times):
                 told.append(self._put_away(self._folder / "bars" / other[0].file, "an older segment", UNLISTED))
             chosen[found[0].period] = found
         segments = in_order(segment for segment, _ in chosen.values())
@@ -175,7 +175,7 @@ class _Repairing:
         """Return what a manifest says of a file, and its bars; None where it is not what was written."""
         try:
             data = read_plain(path, LARGEST_SEGMENT)
-            bars = decode(path, data)
+            bars = decode_parquet(path, data)
             check_bars(bars, self._series)
         except Unreadable:
             raise
@@ -265,7 +265,7 @@ class _Repairing:
 
     def _count(self, span: Span) -> int:
         stamps = [seconds(bars) for bars in self._bars]
-        return sum(int(np.count_nonzero(inside([span], one, one))) for one in stamps)
+        return sum(int(np.count_nonzero(sessions_inside([span], one, one))) for one in stamps)
 
     def _note(self, segment: Segment, reason: str) -> None:
         """Write down what is lost, for `verify` to ask for until it is stored again."""
@@ -304,7 +304,7 @@ class _Repairing:
         """Remove a segment that no manifest names if all of its bars are stored; else put it into quarantine."""
         found = self._segment(path)
         stored = joined(self._bars).combine_chunks()
-        if found is None or compare(found[1], stored):
+        if found is None or compare_bars(found[1], stored):
             return self._put_away(path, "a segment that no manifest names", UNLISTED)
         path.unlink()
         return Repair(str(self._series), f"removed {path}, all of whose bars are stored")

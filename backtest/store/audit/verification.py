@@ -22,19 +22,19 @@ import numpy as np
 
 from backtest.errors import BadBars, BadStore, DamagedStore, DataError, NoBars, UsageError
 from backtest.market.bars import schema
-from backtest.market.checks import check_answer, compare, seconds
+from backtest.market.checks import check_answer, compare_bars, seconds
 from backtest.market.hours import Hours, hours_of
 from backtest.market.series import Series, refuse_made
 from backtest.market.span import Span
 from backtest.store.audit.coverage import Coverage, coverage_of
-from backtest.store.audit.findings import Finding, inside, inspect_bars
+from backtest.store.audit.findings import Finding, inspect_bars, sessions_inside
 from backtest.store.files import TEMPORARY, locked, read_file
 from backtest.store.layout import MARK
 from backtest.store.manifest import LARGEST, LARGEST_SEGMENT, MOST_ROWS, Manifest, Segment
 from backtest.store.manifest_json import of_bytes
 from backtest.store.reader import did_you_mean_stored
 from backtest.store.segments import check_values, downloads_of
-from backtest.store.segments import decode as decode_segment
+from backtest.store.segments import decode_segment as decode_segment
 from backtest.store.store import Store
 from backtest.store.tables import joined
 
@@ -53,7 +53,7 @@ FAILING = {"damage": 3, "reject": 1, "conflict": 1, "hole": 1}  # exit code of a
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SeriesAudit:
     """What was found of a series, or of the store as a whole (`series` is ""), and how much was looked at."""
 
     series: str
@@ -68,7 +68,7 @@ class Verdict:
         return max(codes, default=0)
 
 
-def verify(root: str | Path, wanted: Sequence[Series] = ()) -> Iterator[Verdict]:
+def verify(root: str | Path, wanted: Sequence[Series] = ()) -> Iterator[SeriesAudit]:
     """
     Yield what is found of the store as a whole, then of each series, or of those that are wanted.
 
@@ -83,13 +83,13 @@ def verify(root: str | Path, wanted: Sequence[Series] = ()) -> Iterator[Verdict]
         refuse_made(one.instrument)
     folder = Path(root)
     marked = list(_check_mark(folder))
-    keys = series_keys(folder)
+    keys = _series_keys(folder)
     wanted = [one if one.key in keys else _named(folder, one) for one in wanted]
     missing = [one for one in wanted if one.key not in keys]
     if missing:
         names, hint = ", ".join(one.short for one in missing), did_you_mean_stored(missing[0], Store(folder))
         raise NoBars(f"{names} is not in {folder}; see what is: backtest ls --store {folder}{hint}")
-    yield Verdict("", (*marked, *_strangers(folder, keys)), files=1)
+    yield SeriesAudit("", (*marked, *_strangers(folder, keys)), files=1)
     for key in [one.key for one in wanted] or keys:
         yield verify_series(folder, key)
 
@@ -102,14 +102,14 @@ def _named(root: Path, series: Series) -> Series:
         return series
 
 
-def verify_series(root: Path, key: str) -> Verdict:
+def verify_series(root: Path, key: str) -> SeriesAudit:
     """Return what is found of one series, by its key."""
     try:
         series = Series.parse(key)
         if series.key != key:
             raise UsageError(f"it is spelled {series.key}")
     except UsageError as error:
-        return Verdict(key, (Finding("names", "damage", f"{root / key} is named as no series is: {error}"),))
+        return SeriesAudit(key, (Finding("names", "damage", f"{root / key} is named as no series is: {error}"),))
     for _ in range(_TRIES):
         before = _bytes_if_any(root / key / "manifest.json")
         verdict = _verified(root / key, series)
@@ -120,7 +120,7 @@ def verify_series(root: Path, key: str) -> Verdict:
     return verdict
 
 
-def series_keys(root: Path) -> list[str]:
+def _series_keys(root: Path) -> list[str]:
     """Return the key of every folder that holds a series, or what is left of one."""
     folders = {path.parent for path in root.glob("*/*/*/*/manifest.json")}
     folders |= {path.parent.parent for path in root.glob("*/*/*/*/bars/*.parquet")}
@@ -143,7 +143,7 @@ def read_segment(path: Path, segment: Segment) -> pa.Table:
     return bars
 
 
-def decode(path: Path, data: bytes) -> pa.Table:
+def decode_parquet(path: Path, data: bytes) -> pa.Table:
     """Return the bars of a Parquet file; raise DamagedStore where its footer promises others than ours, or too many."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -203,7 +203,7 @@ def _check_mark(root: Path) -> Iterator[Finding]:
     try:
         Store(root)
     except BadStore:
-        if os.path.lexists(root / MARK) or not series_keys(root):
+        if os.path.lexists(root / MARK) or not _series_keys(root):
             raise
         yield Finding("files", "damage", f"{root / MARK} is lost", path=MARK)
     except DamagedStore as error:
@@ -235,11 +235,11 @@ def _of(root: Path, path: Path) -> str:
 # --- a series
 
 
-def _verified(folder: Path, series: Series) -> Verdict:
+def _verified(folder: Path, series: Series) -> SeriesAudit:
     root = folder.parents[3]
     found, manifest = _manifest(folder, series)
     if manifest is None:
-        return Verdict(series.key, tuple(_located(root, [*found, *_unlisted(folder, None)])), files=1)
+        return SeriesAudit(series.key, tuple(_located(root, [*found, *_unlisted(folder, None)])), files=1)
     tables: list[pa.Table] = []
     for segment in manifest.segments:
         path = folder / "bars" / segment.file
@@ -255,7 +255,7 @@ def _verified(folder: Path, series: Series) -> Verdict:
     found += _quarantine(folder, series, hours, manifest, bars)
     count = 1 + len(manifest.segments) + len(manifest.archived)
     coverage = coverage_of(series, hours, joined(tables).combine_chunks(), manifest.answers)
-    return Verdict(series.key, tuple(_located(root, found)), manifest.rows, count, coverage)
+    return SeriesAudit(series.key, tuple(_located(root, found)), manifest.rows, count, coverage)
 
 
 def _manifest(folder: Path, series: Series) -> tuple[list[Finding], Manifest | None]:
@@ -275,7 +275,7 @@ def _located(root: Path, found: list[Finding]) -> Iterator[Finding]:
 def _ledger(folder: Path, manifest: Manifest, bars: pa.Table) -> Iterator[Finding]:
     """Yield the bars of which it is not known what was asked for, as after a repair of a lost manifest."""
     stamps = seconds(bars)
-    unknown = np.flatnonzero(~inside(manifest.coverage, stamps, stamps))
+    unknown = np.flatnonzero(~sessions_inside(manifest.coverage, stamps, stamps))
     if len(unknown):
         first = bars["time"][int(unknown[0])].as_py()
         text = f"{len(unknown):,} bars from {first:%Y-%m-%d} on are not noted as asked for; a download will ask again"
@@ -362,7 +362,7 @@ def _put_aside(
         if span is None or span.minus(manifest.coverage):
             yield Finding("quarantine", "warn", f"{path.name} was put aside: {reason}", path=str(path))
         return
-    difference = compare(_between(bars, *(answer["time"][row].as_py() for row in (0, -1))), answer)
+    difference = compare_bars(_between(bars, *(answer["time"][row].as_py() for row in (0, -1))), answer)
     if difference:
         text = f"{len(difference.times):,} stored bars are different in {path.name}: {reason}"
         yield Finding("conflict", "conflict", text, difference.times[0], len(difference.times), str(path))
@@ -371,7 +371,7 @@ def _put_aside(
 def _believable(path: Path, data: bytes, series: Series, hours: Hours) -> pa.Table | None:
     """Return the bars of an answer that was put aside; None where they would be refused at the door."""
     try:
-        bars = decode(path, data)
+        bars = decode_parquet(path, data)
         check_answer(bars, series, hours)
     except (DamagedStore, BadBars):
         return None
