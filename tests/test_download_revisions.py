@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backtest.downloads import revisions
-from backtest.downloads.revisions import Decision
+from backtest.downloads.revisions import Resolution
 from backtest.market.checks import BarChange
 from backtest.market.series import ContractDetails, Series
 
@@ -36,25 +36,25 @@ def test_of_a_short_series_nothing_has_settled():
 
 
 def test_a_late_correction_is_taken():
-    assert revisions.decide(OTHER_VALUES, settled=[], accept=False) is Decision.TAKE
+    assert revisions.decide(OTHER_VALUES, settled=[], accept=False) is Resolution.TAKE
 
 
 def test_bars_that_had_settled_are_kept():
-    assert revisions.decide(OTHER_VALUES, settled=[TUESDAY], accept=False) is Decision.KEEP
+    assert revisions.decide(OTHER_VALUES, settled=[TUESDAY], accept=False) is Resolution.KEEP
 
 
 @pytest.mark.parametrize("settled", [[], [MONDAY, TUESDAY]])
 def test_another_scale_reads_the_series_again_settled_or_not(settled):
-    assert revisions.decide(OTHER_SCALE, settled, accept=False) is Decision.READ_AGAIN
+    assert revisions.decide(OTHER_SCALE, settled, accept=False) is Resolution.READ_AGAIN
 
 
 @pytest.mark.parametrize("difference", [OTHER_VALUES, OTHER_SCALE])
 def test_what_the_user_accepts_is_taken(difference):
-    assert revisions.decide(difference, settled=[TUESDAY], accept=True) is Decision.TAKE
+    assert revisions.decide(difference, settled=[TUESDAY], accept=True) is Resolution.TAKE
 
 
 def test_a_conflict_says_how_many_bars_since_when_and_what_to_do():
-    text = revisions.conflict(DAILY, [MONDAY, TUESDAY])
+    text = revisions.conflict_text(DAILY, [MONDAY, TUESDAY])
 
     assert text.startswith("2 stored bars of AAPL/1day are different in a new answer, the first at 2024-01-08")
     assert text.endswith("run this again with --accept-revision")

@@ -74,11 +74,11 @@ def test_history_that_changes_is_left_alone_where_all_was_answered():
 
 
 def test_the_whole_spans_what_lies_between_its_parts():
-    assert gaps.whole(days(20, 22), [with_bars(days(3, 4)), said_empty(days(9, 9))]) == days(3, 22)
+    assert gaps.whole_span(days(20, 22), [with_bars(days(3, 4)), said_empty(days(9, 9))]) == days(3, 22)
 
 
 def test_what_is_wanted_is_the_whole_where_nothing_was_answered():
-    assert gaps.whole(days(20, 22), []) == days(20, 22)
+    assert gaps.whole_span(days(20, 22), []) == days(20, 22)
 
 
 # Sessions without a bar
@@ -136,15 +136,15 @@ def test_an_answer_is_fresh_for_six_hours(hours, young):
 def test_only_the_twenty_days_nearest_to_the_gap_are_looked_at():
     gap = days(1, 2, month=2)
 
-    assert gaps.nearest(days(1, 31), gap) == days(12, 31)
-    assert gaps.nearest(days(3, 28, month=2), gap) == days(3, 22, month=2)
+    assert gaps.nearest_window(days(1, 31), gap) == days(12, 31)
+    assert gaps.nearest_window(days(3, 28, month=2), gap) == days(3, 22, month=2)
 
 
 def test_all_of_a_short_neighbour_is_looked_at():
     gap = days(10, 12)
 
-    assert gaps.nearest(days(5, 9), gap) == days(5, 9)
-    assert gaps.nearest(days(13, 15), gap) == days(13, 15)
+    assert gaps.nearest_window(days(5, 9), gap) == days(5, 9)
+    assert gaps.nearest_window(days(13, 15), gap) == days(13, 15)
 
 
 def test_the_last_five_sessions_before_a_gap_are_read_with_it():
@@ -184,7 +184,7 @@ def test_the_days_of_bars_are_midnights_in_order_each_once():
     stamps = [*evenings, midnight(2) + timedelta(hours=14)]
     bars = pa.table({"time": pa.array(stamps, pa.timestamp("us", tz="UTC"))})
 
-    assert gaps.days(bars) == [midnight(day) for day in range(2, 10)]
+    assert gaps.days_of_bars(bars) == [midnight(day) for day in range(2, 10)]
 
 
 # The last days: now is 2024-03-01 12:00, so the vendor may be late with what is younger than 2024-02-26 12:00

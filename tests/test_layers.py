@@ -83,14 +83,14 @@ def test_a_kept_result_is_loaded_and_printed_without_backtrader_and_matplotlib(f
 @pytest.mark.slow
 def test_the_engine_leaves_a_record_and_knows_nothing_of_numbers():
     job = """
-from backtest.engine.account.commissions import costs_named
+from backtest.engine.account.commissions import costs_of
 from backtest.engine.simulation import simulate
 from backtest.engine.strategy import load, parameters
 from backtest.runs.spec import RunSpec
 from backtest.store.store import Store
 strategy = load("buy_and_hold")
 spec = RunSpec(strategy.name, ("AAPL-STK-SMART-USD/1day/TRADES/rth",), params=parameters(strategy, {}))
-record = simulate(strategy, spec, Store("data/sample"), None, costs_named(spec.brokerage.costs))
+record = simulate(strategy, spec, Store("data/sample"), None, costs_of(spec.brokerage.costs))
 print(type(record).__name__, len(record.fills_table))
 """
 

@@ -37,7 +37,7 @@ def to_ask(series: Series, wanted: Span, answers: Sequence[Answer], recheck: boo
     spans = unanswered(wanted, answers)
     if recheck:
         spans = union([*spans, *empty(wanted, answers)])
-    return [whole(wanted, answers)] if spans and series.rewritten else spans
+    return [whole_span(wanted, answers)] if spans and series.rewritten else spans
 
 
 def unanswered(wanted: Span, answers: Sequence[Answer]) -> list[Span]:
@@ -50,7 +50,7 @@ def empty(wanted: Span, answers: Sequence[Answer]) -> list[Span]:
     return [common for answer in answers if not answer.bars and (common := wanted.common(answer.span))]
 
 
-def whole(wanted: Span, answers: Sequence[Answer]) -> Span:
+def whole_span(wanted: Span, answers: Sequence[Answer]) -> Span:
     """Return the shortest span that has all that is wanted and all that was answered."""
     parts = union([wanted, *(answer.span for answer in answers)])
     return Span(parts[0].start, parts[-1].end)
@@ -79,7 +79,7 @@ def beside(gap: Span, answers: Sequence[Answer], now: datetime) -> list[Span]:
     return [span for span in old if span.end == gap.start or span.start == gap.end]
 
 
-def nearest(stored: Span, gap: Span) -> Span:
+def nearest_window(stored: Span, gap: Span) -> Span:
     """Return the part of a span beside a gap in which the sessions of the seam lie."""
     if stored.end == gap.start:
         return Span(max(stored.start, stored.end - _LOOKED_AT), stored.end)
@@ -102,7 +102,7 @@ def with_seams(gap: Span, stored: Iterable[tuple[Span, Sequence[datetime]]]) -> 
     return Span(start, end)
 
 
-def days(bars: pa.Table) -> list[datetime]:
+def days_of_bars(bars: pa.Table) -> list[datetime]:
     """Return the days on which bars start, each as its midnight, UTC, in order."""
     return sorted({_midnight(moment) for moment in bars["time"].to_pylist()})
 

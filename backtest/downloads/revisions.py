@@ -22,7 +22,7 @@ _REPLACED = "replaced whole"
 _DAY = timedelta(days=1)
 
 
-class Decision(Enum):
+class Resolution(Enum):
     """What to do with an answer that differs from the stored bars which it repeats."""
 
     TAKE = "store its values in place of the old ones"
@@ -30,7 +30,7 @@ class Decision(Enum):
     READ_AGAIN = "read the whole series again: its prices have another scale"
 
 
-def decide(difference: BarChange, settled: Sequence[datetime], accept: bool) -> Decision:
+def decide(difference: BarChange, settled: Sequence[datetime], accept: bool) -> Resolution:
     """
     Return what to do with an answer that differs.
 
@@ -39,10 +39,10 @@ def decide(difference: BarChange, settled: Sequence[datetime], accept: bool) -> 
         accept: whether the user takes the vendor's new values, whatever they are.
     """
     if accept:
-        return Decision.TAKE
+        return Resolution.TAKE
     if difference.ratio is not None:
-        return Decision.READ_AGAIN
-    return Decision.KEEP if settled else Decision.TAKE
+        return Resolution.READ_AGAIN
+    return Resolution.KEEP if settled else Resolution.TAKE
 
 
 def settled(times: Sequence[datetime], days: Sequence[datetime], last: datetime) -> list[datetime]:
@@ -58,7 +58,7 @@ def settled(times: Sequence[datetime], days: Sequence[datetime], last: datetime)
     return [moment for moment in times if moment < days[-_UNSETTLED:][0]]
 
 
-def conflict(series: Series, settled: Sequence[datetime]) -> str:
+def conflict_text(series: Series, settled: Sequence[datetime]) -> str:
     """Return the words for bars that had settled and are different in a new answer."""
     return (
         f"{len(settled)} stored bars of {series.short} are different in a new answer, the first at {settled[0]}; they "

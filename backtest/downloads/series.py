@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from backtest.downloads import gaps, revisions
 from backtest.downloads.report import Options, Progress, SeriesReport
 from backtest.downloads.retry import NotTrue, ask
-from backtest.downloads.revisions import Decision
+from backtest.downloads.revisions import Resolution
 from backtest.errors import (
     AmbiguousContract,
     BacktestError,
@@ -379,12 +379,12 @@ class Filling:
     def _judge(self, difference: BarChange, stored: pa.Table, window: Span, bars: pa.Table) -> None:
         """Return where the new values are to be taken; raise where not."""
         last = datetime.fromisoformat(self._store.manifest_or_empty(self._series).segments[-1].last)
-        settled = revisions.settled(difference.times, gaps.days(stored), last)
+        settled = revisions.settled(difference.times, gaps.days_of_bars(stored), last)
         decision = revisions.decide(difference, settled, self._options.accept_revision)
-        if decision is Decision.READ_AGAIN:
+        if decision is Resolution.READ_AGAIN:
             raise _Rescaled(f"{difference.ratio:.6g}")
-        if decision is Decision.KEEP:
-            text = revisions.conflict(self._series, settled)
+        if decision is Resolution.KEEP:
+            text = revisions.conflict_text(self._series, settled)
             self._put_aside(window, bars, text)
             raise Conflict(text)
 
@@ -396,7 +396,7 @@ class Filling:
     def _read_again(self) -> None:
         """Read the whole series into a store beside, and swap it in when it is complete; until then the old holds."""
         assert self._wanted is not None  # _start has run
-        whole = gaps.whole(self._wanted, self._store.manifest_or_empty(self._series).answers)
+        whole = gaps.whole_span(self._wanted, self._store.manifest_or_empty(self._series).answers)
         beside = self._store.staging()
         again = Filling(beside, self._source, self._series, whole, self._now, self._options, self._tell, self._stop)
         again.fill()
@@ -427,10 +427,10 @@ class Filling:
         if self._series.rewritten:
             return gap
         beside = gaps.beside(gap, self._store.manifest_or_empty(self._series).answers, self._now)
-        return gaps.with_seams(gap, [(span, self._days(gaps.nearest(span, gap))) for span in beside])
+        return gaps.with_seams(gap, [(span, self._days(gaps.nearest_window(span, gap))) for span in beside])
 
     def _days(self, span: Span) -> list[datetime]:
-        return gaps.days(_stored(self._store, self._series, span))
+        return gaps.days_of_bars(_stored(self._store, self._series, span))
 
     def _missing(self) -> Iterator[Span]:
         """Return what is still missing: windows that nobody has answered, and sessions without a bar."""

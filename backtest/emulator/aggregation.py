@@ -114,7 +114,7 @@ def divides(small: BarSize, large: BarSize) -> bool:
     return small.seconds <= large.seconds and large.seconds % small.seconds == 0
 
 
-def hours_of(size: BarSize, wanted: Series) -> list[bool]:
+def usable_hours(size: BarSize, wanted: Series) -> list[bool]:
     """Return the hours of the stored bars of a size that serve the wanted series, the best first."""
     if wanted.instrument.kind in ONE_KIND_OF_HOURS:
         return [wanted.regular_hours, not wanted.regular_hours]

@@ -241,7 +241,7 @@ class Archive:
     def _sources(self, wanted: Series) -> Iterator[Series]:
         """Yield the stored series from which the wanted one can be made, the best first."""
         for size in dict.fromkeys(reversed(_SIZES.values())):
-            for rth in aggregation.hours_of(size, wanted) if aggregation.divides(size, wanted.size) else ():
+            for rth in aggregation.usable_hours(size, wanted) if aggregation.divides(size, wanted.size) else ():
                 source = replace(wanted, size=size, regular_hours=rth)
                 if self._manifest(source).rows:
                     yield source
