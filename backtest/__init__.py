@@ -1,8 +1,8 @@
 """
 Backtests on Interactive Brokers' historical bars: download, store, replay, measure, report.
 
-Everything public is here, imported when first used: `import backtest` alone loads neither Backtrader, ib_insync
-nor Matplotlib.
+The public names are imported when they are first used: `import backtest` alone loads neither pandas nor Backtrader.
+For annotations the types of what the calls take and return are here too; everything else is in its room.
 """
 
 from __future__ import annotations
@@ -11,99 +11,111 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from backtest.api import RunResult, run
+    from backtest.api import RunResult as RunResult
+    from backtest.api import run
+    from backtest.downloads.downloader import DownloadReport as DownloadReport
     from backtest.downloads.downloader import download
-    from backtest.engine.account.commissions import COSTS
     from backtest.engine.feed import replay
-    from backtest.errors import BacktestError
+    from backtest.engine.lean.cerebro import Cerebro
+    from backtest.errors import BacktestError, UsageError
     from backtest.market.series import BarSize, Instrument, Series
     from backtest.market.span import Span
+    from backtest.metrics.measurement import Stats as Stats
     from backtest.metrics.measurement import measure, measure_returns
-    from backtest.metrics.table import METRICS
-    from backtest.report.figures import FIGURES
-    from backtest.report.run_page import write_comparison, write_report
+    from backtest.research.lookahead import Leak as Leak
+    from backtest.research.lookahead import look_ahead
+    from backtest.research.out_of_sample.cross_validation import CrossValidation as CrossValidation
     from backtest.research.out_of_sample.cross_validation import cross_validate
+    from backtest.research.out_of_sample.walk_forward import WalkForward as WalkForward
     from backtest.research.out_of_sample.walk_forward import walk_forward
-    from backtest.research.search.sweeps import Sweep, sweep
-    from backtest.runs.spec import Brokerage, RunSpec
-    from backtest.sources.base import Source
+    from backtest.research.search.sweeps import Sweep as Sweep
+    from backtest.research.search.sweeps import sweep
+    from backtest.runs.spec import Brokerage
+    from backtest.runs.spec import RunSpec as RunSpec
+    from backtest.sources.base import Source as Source
     from backtest.sources.connect import connect
+    from backtest.store.publishing import Published as Published
     from backtest.store.publishing import publish
     from backtest.store.store import Store, open_store
+    from backtest.validity.comparison import Comparison as Comparison
     from backtest.validity.comparison import compare
-    from backtest.validity.regimes import regimes
+    from backtest.validity.validation import Validity as Validity
+    from backtest.validity.validation import validate
 
 _HOMES = {
-    "BacktestError": "errors",
-    "BarSize": "market.series",
-    "Instrument": "market.series",
-    "Series": "market.series",
-    "Span": "market.span",
     "Store": "store.store",
     "open_store": "store.store",
-    "publish": "store.publishing",
-    "Source": "sources.base",
+    "Series": "market.series",
+    "Span": "market.span",
+    "Instrument": "market.series",
+    "BarSize": "market.series",
     "connect": "sources.connect",
     "download": "downloads.downloader",
+    "publish": "store.publishing",
     "replay": "engine.feed",
-    "COSTS": "engine.account.commissions",
     "Brokerage": "runs.spec",
-    "RunSpec": "runs.spec",
-    "RunResult": "api",
+    "Cerebro": "engine.lean.cerebro",
     "run": "api",
-    "METRICS": "metrics.table",
+    "sweep": "research.search.sweeps",
+    "walk_forward": "research.out_of_sample.walk_forward",
+    "cross_validate": "research.out_of_sample.cross_validation",
+    "validate": "validity.validation",
+    "look_ahead": "research.lookahead",
+    "compare": "validity.comparison",
     "measure": "metrics.measurement",
     "measure_returns": "metrics.measurement",
-    "compare": "validity.comparison",
+    "BacktestError": "errors",
+    "UsageError": "errors",
+}
+_TYPES = {
+    "Comparison": "validity.comparison",
+    "CrossValidation": "research.out_of_sample.cross_validation",
+    "DownloadReport": "downloads.downloader",
+    "Leak": "research.lookahead",
+    "Published": "store.publishing",
+    "RunResult": "api",
+    "RunSpec": "runs.spec",
+    "Source": "sources.base",
+    "Stats": "metrics.measurement",
     "Sweep": "research.search.sweeps",
-    "sweep": "research.search.sweeps",
-    "cross_validate": "research.out_of_sample.cross_validation",
-    "regimes": "validity.regimes",
-    "walk_forward": "research.out_of_sample.walk_forward",
-    "FIGURES": "report.figures",
-    "write_comparison": "report.run_page",
-    "write_report": "report.run_page",
+    "Validity": "validity.validation",
+    "WalkForward": "research.out_of_sample.walk_forward",
 }
 __all__ = [
-    "COSTS",
-    "FIGURES",
-    "METRICS",
     "BacktestError",
     "BarSize",
     "Brokerage",
+    "Cerebro",
     "Instrument",
-    "RunResult",
-    "RunSpec",
     "Series",
-    "Source",
     "Span",
     "Store",
-    "Sweep",
+    "UsageError",
     "compare",
     "connect",
     "cross_validate",
     "download",
+    "look_ahead",
     "measure",
     "measure_returns",
     "open_store",
     "publish",
-    "regimes",
     "replay",
     "run",
     "sweep",
+    "validate",
     "walk_forward",
-    "write_comparison",
-    "write_report",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("importlib.metadata").version("ib-backtest")
-    if name not in _HOMES:
+    home = _HOMES.get(name) or _TYPES.get(name)
+    if not home:
         raise AttributeError(f"module 'backtest' has no attribute {name!r}")
-    return getattr(import_module(f"backtest.{_HOMES[name]}"), name)
+    return getattr(import_module(f"backtest.{home}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, *_TYPES])

@@ -8,7 +8,8 @@ import browser
 import pytest
 from handmade import fill, result_of
 
-from backtest import compare, run, write_comparison, write_report
+from backtest import compare, run
+from backtest.report.run_page import write_comparison, write_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not browser.installed(), reason=browser.MISSING)]
 

@@ -300,24 +300,6 @@ def test_a_reader_that_goes_away_is_no_error():
     assert "Traceback" not in ran.stderr
 
 
-def test_importing_the_package_and_asking_for_help_load_nothing_heavy():
-    code = (
-        "import sys, backtest, backtest.cli.app\n"
-        "heavy = {'backtrader', 'ib_insync', 'matplotlib', 'pandas', 'pyarrow', 'numpy', 'exchange_calendars'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert ran.stdout.strip() == "[]"
-
-
-def test_every_public_name_can_be_imported():
-    import backtest as package
-
-    assert all(getattr(package, name) is not None for name in package.__all__)
-    assert set(package.__all__) == set(package._HOMES)
-
-
 @pytest.mark.slow
 def test_the_demo_downloads_nothing_that_its_store_has_already_and_writes_a_page_a_run(call, tmp_path):
     series, store = ("AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day"), str(tmp_path / "store")

@@ -9,7 +9,7 @@ from handmade import day, result_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest import compare, write_comparison
+from backtest import compare
 from backtest.cli.app import main
 from backtest.errors import UsageError
 from backtest.metrics.ratios import sharpe
@@ -17,6 +17,7 @@ from backtest.metrics.returns import equity_of
 from backtest.metrics.sharpe_tests import probability_of_no_difference, sharpe_difference_error
 from backtest.metrics.table import METRICS
 from backtest.report.figures import draw_growth
+from backtest.report.run_page import write_comparison
 from backtest.validity.comparison import SharpeTest
 
 COUNT = 400

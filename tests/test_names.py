@@ -1,10 +1,16 @@
 """What the package's modules and names are called: one word for one thing, and each thing in one place."""
 
 import ast
+import subprocess
+import sys
 from collections import defaultdict
+from importlib import import_module
 from pathlib import Path
 
+import pytest
+
 import backtest
+from backtest import metrics
 from backtest.cli.app import COMMANDS
 
 PACKAGE = Path(backtest.__file__).parent
@@ -58,10 +64,40 @@ def test_a_name_that_two_modules_define_is_seen(tmp_path):
     assert found == {name: ["bars.py", "runs.py"] for name in ("run", "Bar", "Span")}
 
 
-def test_nothing_at_the_top_is_named_like_a_name_of_the_face():
-    tops = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+@pytest.mark.parametrize("face", [backtest, metrics])
+def test_no_module_beside_a_face_is_named_like_one_of_its_names(face):
+    """`import package.name` would put the module in the place of the name."""
+    beside = {path.stem for path in Path(face.__file__).parent.iterdir() if path.suffix == ".py" or path.is_dir()}
 
-    assert tops.isdisjoint(backtest.__all__)
+    assert beside.isdisjoint([*face._HOMES, *getattr(face, "_TYPES", ())])
+
+
+@pytest.mark.parametrize("face", [backtest, metrics])
+def test_a_face_gives_what_it_promises_to_a_type_checker_and_nothing_else(face):
+    promised = {
+        alias.name: node.module
+        for node in ast.walk(ast.parse(Path(face.__file__).read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("backtest.")
+        for alias in node.names
+    }
+    homes = {name: f"{face.__name__}.{home}" for name, home in {**face._HOMES, **getattr(face, "_TYPES", {})}.items()}
+
+    assert promised == homes
+    assert sorted(face.__all__) == sorted(face._HOMES)
+    assert all(getattr(face, name) is getattr(import_module(home), name) for name, home in homes.items())
+    assert set(homes) <= set(dir(face))
+    with pytest.raises(AttributeError, match="no attribute 'unheard_of'"):
+        face.unheard_of  # noqa: B018
+
+
+@pytest.mark.parametrize("code", ["import backtest", "import backtest.metrics", "import backtest.cli.app"])
+def test_importing_a_face_or_the_command_line_loads_neither_pandas_nor_backtrader(code):
+    heavy = "{'backtrader', 'ib_insync', 'ib_async', 'matplotlib', 'numpy', 'pandas', 'pyarrow'}"
+    shown = f"import sys; {code}; print(sorted({heavy} & set(sys.modules)))"
+
+    ran = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True)
+
+    assert ran.stdout == "[]\n"
 
 
 def test_a_room_says_what_it_holds_and_nothing_else():

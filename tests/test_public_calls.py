@@ -23,11 +23,13 @@ from backtest.errors import BacktestError
 from backtest.market.series import ContractDetails, Series
 from backtest.market.span import Span
 from backtest.metrics import measurement
+from backtest.report.run_page import write_comparison, write_report
 from backtest.research import lookahead
 from backtest.sources.base import Patience
 from backtest.store import pins
 from backtest.store.store import Store
 from backtest.validity import validation
+from backtest.validity.regimes import regimes
 
 SINCE, UNTIL = date(2003, 1, 2), date(2003, 6, 30)
 TEXT = "AAPL/1day"
@@ -57,12 +59,14 @@ class Call:
 
 
 def faces() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Yield each function of the face, and each class of it, by its name; and what is about to come into the face."""
-    for name in sorted({*backtest.__all__} - {"Source"}):  # a protocol makes nothing
+    """Yield each function and class of the face, by its name, and what users import from a room."""
+    # A protocol makes nothing, and a Cerebro takes what Backtrader's takes.
+    for name in sorted({*backtest.__all__, "RunResult", "RunSpec", "Sweep"} - {"Cerebro"}):
         thing = getattr(backtest, name)
         if callable(thing) and not (isinstance(thing, type) and issubclass(thing, Exception)):
             yield name, thing
-    yield from (("look_ahead", lookahead.look_ahead), ("warm_up", lookahead.warm_up), ("validate", validation.validate))
+    yield from (("warm_up", lookahead.warm_up), ("regimes", regimes))
+    yield from (("write_report", write_report), ("write_comparison", write_comparison))
 
 
 def kinds() -> dict[str, type]:
@@ -141,7 +145,7 @@ def base(tmp_path_factory, sample) -> dict[str, Any]:
         "Sweep": sweep,
         "RunResult": first,
         "Comparison": comparison,
-        "Regimes": backtest.regimes(first),
+        "Regimes": regimes(first),
         "Manifest": store.manifest(AAPL),
         "Stats": first.stats,
         "RunSpec": first.spec,

@@ -51,6 +51,11 @@ def test_every_public_name_is_explained(name):
     assert re.search(rf"^### (class )?{name}\n\n.", committed("python.md"), re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", backtest._TYPES)
+def test_every_type_for_annotations_is_explained(name):
+    assert re.search(rf"^### class {name}\n\n.", committed("python.md"), re.MULTILINE)
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_is_explained_with_its_unit_and_where_it_is_undefined(name):
     text = committed("metrics.md").partition(f"### {name}\n")[2].partition("\n#")[0]

@@ -50,15 +50,15 @@ def validate(
     looks_ahead: Sequence[object] = (),
 ) -> Validity:
     """
-    Return all of the above for a run.
+    Return how far a run can be skill: a verdict, intervals, Monte Carlo of its trades, and the run at other costs.
 
     Args:
         samples: of the bootstrap, and of each Monte Carlo of the trades; if not given SAMPLES, or as many as are
             quick, if there are so many sessions or trades.
         factors: multiples of the costs.
         seed: of all that is drawn.
-        trials: see `verdict`.
-        looks_ahead: see `verdict`.
+        trials: the annual Sharpe ratios of all that was tried, this run included; none if it was the only one.
+        looks_ahead: what `look_ahead` found.
 
     Raises:
         UsageError: an argument cannot be read.

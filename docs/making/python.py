@@ -17,7 +17,10 @@ from typing import Any
 from making.markdown import WIDTH, bullets, described, fenced, linked, page, paragraph, summary, table
 
 import backtest
-from backtest import errors
+from backtest import errors, metrics
+from backtest.engine.account.commissions import COSTS
+from backtest.metrics.table import METRICS
+from backtest.report.figures import FIGURES
 
 
 def python_page() -> str:
@@ -25,7 +28,7 @@ def python_page() -> str:
     public = {name: getattr(backtest, name) for name in backtest.__all__}
     classes = {name: one for name, one in public.items() if inspect.isclass(one)}
     functions = {name: one for name, one in public.items() if inspect.isfunction(one)}
-    tables = {name: one for name, one in public.items() if isinstance(one, dict)}
+    tables = {"COSTS": COSTS, "FIGURES": FIGURES, "METRICS": METRICS}
     given = _given([*classes.values(), *functions.values()])
     _, policy, tree = inspect.getdoc(errors).split("\n\n")
     groups = {"Functions": functions, "Classes": classes, "What they give and take": given}
@@ -35,9 +38,13 @@ def python_page() -> str:
             "All public names come from `backtest` itself, as in `from backtest import Series, Store, run`, and are "
             "imported when first used. All calls block; nothing has to be awaited. Times are UTC, spans end before "
             "their end, returns and rates are fractions (0.01 is 1 %), and NaN means that a number is not defined. "
-            "The classes under " + linked("What they give and take") + " come from calls, and a few go into them."
+            "The classes under " + linked("What they give and take") + " come from calls, and a few go into them. "
+            "For annotations these can be imported from `backtest` too: "
+            + ", ".join(f"`{name}`" for name in backtest._TYPES)
+            + "."
         ),
         *(_contents(group, ours) for group, ours in {**groups, "Tables": tables}.items()),
+        paragraph(linked("Numbers") + ": the functions of `backtest.metrics`."),
         "## Functions",
         *(_function(name, one) for name, one in functions.items()),
         "## Classes",
@@ -46,12 +53,29 @@ def python_page() -> str:
         *(_class(name, one) for name, one in given.items()),
         "## Tables",
         *(_rows(name, one) for name, one in tables.items()),
+        "## Numbers",
+        paragraph(
+            "`backtest.metrics` has the functions behind the rows of `METRICS`, which take arrays, as in `from "
+            "backtest.metrics import sharpe`; each metric is explained on [a page of its own](metrics.md)."
+        ),
+        table(("name", "what it returns"), *((f"`{name}{_short(one)}`", summary(one)) for name, one in _numbers())),
         "## Errors",
         paragraph(summary(errors) + " All come from `backtest.errors`, the first of them from `backtest` too."),
         paragraph(policy),
         fenced(textwrap.dedent(tree), "text"),
         bullets(f"`{kind.__name__}`: {summary(kind)}" for kind in _tree(errors.BacktestError)),
     )
+
+
+def _numbers() -> list[tuple[str, Callable[..., Any]]]:
+    """Return the functions of `backtest.metrics`, by name."""
+    every = [(name, getattr(metrics, name)) for name in metrics.__all__]
+    return [(name, one) for name, one in every if inspect.isfunction(one) and not hasattr(backtest, name)]
+
+
+def _short(function: Callable[..., Any]) -> str:
+    """Return the names of the parameters."""
+    return f"({', '.join(inspect.signature(function).parameters)})"
 
 
 def _contents(group: str, things: dict[str, Any]) -> str:
@@ -104,9 +128,18 @@ def _own(kind: type) -> dict[str, Any]:
 
 def _rows(name: str, rows: dict[str, Any]) -> str:
     if name == "METRICS":
-        return f"### {name}\n\nThe metrics by name; each is explained on [a page of its own](metrics.md)."
+        return (
+            f"### {name}\n\nFrom `backtest.metrics`: the metrics by name; "
+            "each is explained on [a page of its own](metrics.md)."
+        )
     said = {key: getattr(row, "definition", "") or getattr(row, "title", "") for key, row in rows.items()}
-    return f"### {name}\n\n" + table(("name", "what it is"), *((f"`{key}`", text) for key, text in said.items()))
+    home = {"COSTS": "engine.account.commissions", "FIGURES": "report.figures"}[name]
+    imported = f"From `backtest.{home}`.\n\n"
+    return (
+        f"### {name}\n\n"
+        + imported
+        + table(("name", "what it is"), *((f"`{key}`", text) for key, text in said.items()))
+    )
 
 
 def _signature(thing: Callable[..., Any]) -> str:
