@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from rawclient import RawClient, rows
 
-from backtest.emulator import protocol
+from backtest.emulator import handlers, protocol
 from backtest.emulator.server import Gateway
 from backtest.errors import LinkLost, Refused
 from backtest.market.bars import table_of
@@ -190,7 +190,7 @@ WISH = ["1", "20240304-00:00:00", "1 min", "1 D", "0", "TRADES", "2"]
 
 @pytest.mark.parametrize(("version", "before", "after"), [(100, ["6"], [""]), (157, [], ["1", ""])])
 def test_a_request_for_bars_is_read_at_old_and_new_versions(version: int, before: list[str], after: list[str]) -> None:
-    request = protocol.decode_request(["20", *before, "7", *CONTRACT, *WISH, *after], version)
+    request = handlers.decode_request(["20", *before, "7", *CONTRACT, *WISH, *after], version)
 
     assert isinstance(request, protocol.BarsRequest)
     assert (request.req_id, request.size, request.duration, request.format_date) == (7, "1 min", "1 D", 2)
@@ -205,7 +205,7 @@ def test_a_request_for_bars_is_read_at_old_and_new_versions(version: int, before
 def test_the_legs_of_a_combination_are_passed_over() -> None:
     contract = ["0", "XY", "BAG", *CONTRACT[3:]]
 
-    request = protocol.decode_request(["20", "7", *contract, *WISH, "1", "11", "1", "BUY", "SMART", "1", ""], 157)
+    request = handlers.decode_request(["20", "7", *contract, *WISH, "1", "11", "1", "BUY", "SMART", "1", ""], 157)
 
     assert isinstance(request, protocol.BarsRequest)
     assert request.keep_up_to_date
@@ -216,15 +216,15 @@ def test_the_legs_of_a_combination_are_passed_over() -> None:
 )
 def test_a_request_that_cannot_be_read_is_refused(fields: list[str]) -> None:
     with pytest.raises(Refused, match="Error reading request") as caught:
-        protocol.decode_request(fields, 176)
+        handlers.decode_request(fields, 176)
 
     assert caught.value.code == 320
 
 
 def test_an_unknown_request_is_read_as_plain() -> None:
-    assert protocol.decode_request(["12345", "a", "b"], 176) == protocol.PlainRequest(12345)
+    assert handlers.decode_request(["12345", "a", "b"], 176) == protocol.PlainRequest(12345)
 
 
 def test_what_begins_with_no_number_is_no_message() -> None:
     with pytest.raises(LinkLost, match="no message id"):
-        protocol.decode_request(["hello"], 176)
+        handlers.decode_request(["hello"], 176)

@@ -19,10 +19,11 @@ from typing import Any, TextIO
 from backtest.emulator import protocol
 from backtest.emulator.archive import Archive
 from backtest.emulator.faults import Fault, Faults, spoilt
-from backtest.emulator.handlers import HANDLERS, SERVICE, Reply, Served, kind_of
 from backtest.emulator.limiter import Limiter
-from backtest.emulator.protocol import DetailsRequest, PlainRequest, Request, StartApi
+from backtest.emulator.protocol import BarsRequest, DetailsRequest, HeadRequest, PlainRequest, Request, StartApi
 from backtest.errors import BacktestError, LinkLost, NoConnection, Refused
+
+SERVICE = "Historical Market Data Service error message:"
 
 _log = logging.getLogger(__name__)
 _UNANSWERED = -1
@@ -40,6 +41,19 @@ _NOTICES = {
 _PACING = f"{SERVICE}Historical data request pacing violation"
 
 
+Served = BarsRequest | HeadRequest | DetailsRequest  # from the archive
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is sent for a request; `stays_open` where the request is under way until it is cancelled."""
+
+    frames: list[bytes]
+    code: int = 0
+    bars: int = 0
+    stays_open: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A request as it came, and what became of it: code 0 and bars, the code of an error, or -1 for no answer."""
@@ -54,11 +68,23 @@ class Record:
 
 
 class Desk:
-    """What all connections of a gateway share; used on the gateway's own thread only."""
+    """
+    What all connections of a gateway share; used on the gateway's own thread only.
+
+    Args:
+        handle: does what the fields of a message ask for.
+    """
 
     def __init__(
-        self, archive: Archive, limiter: Limiter, faults: Faults, clock: Callable[[], datetime], log: TextIO | None
+        self,
+        archive: Archive,
+        limiter: Limiter,
+        faults: Faults,
+        clock: Callable[[], datetime],
+        log: TextIO | None,
+        handle: Callable[[Connection, list[str]], None],
     ) -> None:
+        self.handle = handle
         self.archive, self.limiter, self.faults, self.clock = archive, limiter, faults, clock
         self.connections: set[Connection] = set()
         self.requests: list[Record] = []
@@ -178,15 +204,7 @@ class Connection:
         if self.desk.limiter.too_many_messages():
             self._complain(fields)
             return
-        try:
-            request = protocol.decode_request(fields, self.version)
-        except Refused as error:
-            self.error(-1, error.code, str(error))
-            return
-        if self.client_id is None and not isinstance(request, StartApi):
-            _log.warning("message %s comes before the start of the client", fields[0])
-            return
-        HANDLERS[type(request)].act(self, request)
+        self.desk.handle(self, fields)
 
     def _complain(self, fields: list[str]) -> None:
         self.desk.violations += 1
@@ -213,7 +231,7 @@ class Connection:
         record = Record(
             self.desk.clock(),
             request.client_id if isinstance(request, StartApi) else self._client_number(),
-            kind_of(request),
+            request.kind,
             request,
             answer.code,
             answer.bars,
@@ -227,7 +245,7 @@ class Connection:
     def serve(self, request: Served, find: Callable[[], Reply]) -> None:
         """Answer a request from the archive, with its faults and, but for contract details, within the limits."""
         others = sum(len(connection.open) for connection in self.desk.connections)
-        faults = self.desk.faults.of_request(kind_of(request), request.contract.symbol)
+        faults = self.desk.faults.of_request(request.kind, request.contract.symbol)
         if not isinstance(request, DetailsRequest):
             if request.req_id in self.open:
                 cause = Refused("Error processing request.-'bX' : cause - Duplicate ticker id", 322)

@@ -1,22 +1,24 @@
 """
-What the gateway does about each message: `HANDLERS`, one row a class of requests.
+What the gateway does about each message: `HANDLERS`, one row per message id.
 
-A new message is a class and a decoder in `protocol.py`, and a function and a row here; a connection reads, sends, and
-plays the faults.
+A new message is a function that reads its fields, a function that answers, and a row here; the request is a frozen
+dataclass, here too unless the archive knows it. A connection sends, and plays the faults.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 from backtest.emulator import protocol
+from backtest.emulator.connection import SERVICE, Connection, Reply
 from backtest.emulator.protocol import (
     BarsRequest,
     CancelRequest,
     DetailsRequest,
+    Fields,
     HeadRequest,
     OrderRequest,
     PlainRequest,
@@ -25,11 +27,6 @@ from backtest.emulator.protocol import (
     StartApi,
 )
 from backtest.errors import LinkLost, Refused
-
-if TYPE_CHECKING:
-    from backtest.emulator.connection import Connection
-
-SERVICE = "Historical Market Data Service error message:"
 
 _FARMS = (2104, 2106, 2158)  # the notices that greet a client: every farm works
 _READ_ONLY = "Error validating request.-'bW' : cause - The API interface is currently in Read-Only mode."
@@ -40,32 +37,55 @@ _NO_ZONE = (
 )
 _log = logging.getLogger(__name__)
 
-Served = BarsRequest | HeadRequest | DetailsRequest  # from the archive
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What is sent for a request; `stays_open` where the request is under way until it is cancelled."""
-
-    frames: list[bytes]
-    code: int = 0
-    bars: int = 0
-    stays_open: bool = False
-
 
 @dataclass(frozen=True, slots=True)
 class _Handler:
-    """How a class of requests is named in the log and in scripted faults, and what is done about one."""
+    """What the fields of a message ask for, and what is done about it."""
 
-    kind: str
+    read: Callable[[Fields, int], Request]
     act: Callable[[Connection, Any], None]
 
 
-def kind_of(request: Request) -> str:
-    """Return how a request is named in the log and in scripted faults."""
-    if isinstance(request, BarsRequest) and request.prices == "SCHEDULE":
-        return "schedule"
-    return HANDLERS[type(request)].kind
+def handle(connection: Connection, fields: list[str]) -> None:
+    """Read the message of a client and do what its row says; refuse one that cannot be read."""
+    try:
+        request = decode_request(fields, connection.version)
+    except Refused as error:
+        connection.error(-1, error.code, str(error))
+        return
+    if connection.client_id is None and not isinstance(request, StartApi):
+        _log.warning("message %s comes before the start of the client", fields[0])
+        return
+    _handler(int(fields[0])).act(connection, request)
+
+
+def decode_request(fields: list[str], version: int) -> Request:
+    """
+    Return the request that the fields of a frame make at a server version.
+
+    Raises:
+        Refused: 320, a field is missing or is no number.
+        LinkLost: the first field is no number, so this is no message.
+    """
+    try:
+        number = int(fields[0])
+    except ValueError as error:
+        raise LinkLost(f"a message begins with {fields[0][:20]!r}, which is no message id") from error
+    try:
+        return _handler(number).read(Fields(fields[1:], version), number)
+    except StopIteration:
+        raise Refused(f"Error reading request: message {number} has too few fields", 320) from None
+    except ValueError as error:
+        raise Refused(f"Error reading request: message {number}: {error}", 320) from error
+
+
+def _handler(number: int) -> _Handler:
+    return HANDLERS.get(number, _UNKNOWN)
+
+
+def _read_start(fields: Fields, number: int) -> Request:
+    fields.skip(1)
+    return StartApi(fields.integer())
 
 
 def _start(connection: Connection, request: StartApi) -> None:
@@ -79,6 +99,18 @@ def _start(connection: Connection, request: StartApi) -> None:
         connection.notice(code)
     for fault in connection.greeting:
         connection.play(fault)
+
+
+def _read_bars(fields: Fields, number: int) -> Request:
+    if fields.version < 124:
+        fields.skip(1)
+    req_id, contract = fields.integer(), fields.contract()
+    end, size, duration, regular_hours = fields.text(), fields.text(), fields.text(), fields.flag()
+    prices, format_date = fields.text(), fields.integer()
+    if contract.kind == "BAG":
+        fields.skip(4 * fields.integer())
+    keep = fields.flag() if fields.version >= 124 else False
+    return BarsRequest(req_id, contract, end, size, duration, regular_hours, prices, format_date, keep)
 
 
 def _bars(connection: Connection, request: BarsRequest) -> None:
@@ -104,6 +136,10 @@ def _found_schedule(connection: Connection, request: BarsRequest) -> Reply:
     return Reply([frame], stays_open=request.keep_up_to_date)
 
 
+def _read_head(fields: Fields, number: int) -> Request:
+    return HeadRequest(fields.integer(), fields.contract(), fields.flag(), fields.text(), fields.integer())
+
+
 def _head(connection: Connection, request: HeadRequest) -> None:
     connection.serve(request, lambda: _found_head(connection, request))
 
@@ -111,6 +147,12 @@ def _head(connection: Connection, request: HeadRequest) -> None:
 def _found_head(connection: Connection, request: HeadRequest) -> Reply:
     first = connection.desk.archive.head(request, connection.desk.clock())
     return Reply([protocol.head(request.req_id, first, request.format_date)], stays_open=True)
+
+
+def _read_details(fields: Fields, number: int) -> Request:
+    fields.skip(1)
+    number, contract = fields.integer(), fields.contract()
+    return DetailsRequest(number, replace(contract, sec_id_type=fields.text(), sec_id=fields.text()))
 
 
 def _details(connection: Connection, request: DetailsRequest) -> None:
@@ -126,10 +168,20 @@ def _found_details(connection: Connection, request: DetailsRequest) -> Reply:
     return Reply([*frames, protocol.message(52, 1, request.req_id)])
 
 
+def _read_search(fields: Fields, number: int) -> Request:
+    return SearchRequest(fields.integer(), fields.text())
+
+
 def _search(connection: Connection, request: SearchRequest) -> None:
     found = connection.desk.archive.search(request.pattern)
     pairs = [(listing.instrument, listing.facts) for listing in found]
     connection.reply(request, Reply([protocol.samples(request.req_id, pairs, connection.version)]))
+
+
+def _read_cancel(fields: Fields, number: int) -> Request:
+    if number == 25:
+        fields.skip(1)
+    return CancelRequest(fields.integer(), "bars" if number == 25 else "head")
 
 
 def _cancel(connection: Connection, request: CancelRequest) -> None:
@@ -145,9 +197,29 @@ def _cancel(connection: Connection, request: CancelRequest) -> None:
     connection.reply(request, echo)
 
 
+def _read_order(fields: Fields, number: int) -> Request:
+    if number in (4, 21):
+        fields.skip(1)
+    return OrderRequest(-1 if number == 58 else fields.integer())
+
+
 def _order(connection: Connection, request: OrderRequest) -> None:
     connection.desk.orders += 1
     connection.reply(request, connection.refusal(request.order_id, Refused(_READ_ONLY, 321)))
+
+
+def _read_with_id(fields: Fields, number: int) -> Request:
+    fields.skip(1)
+    return PlainRequest(number, fields.integer())
+
+
+def _read_account(fields: Fields, number: int) -> Request:
+    fields.skip(1)
+    return PlainRequest(number, int(fields.flag()), fields.text())
+
+
+def _read_plain(fields: Fields, number: int) -> Request:
+    return PlainRequest(number)
 
 
 def _plain(connection: Connection, request: PlainRequest) -> None:
@@ -157,13 +229,22 @@ def _plain(connection: Connection, request: PlainRequest) -> None:
     connection.reply(request, Reply([frame] if frame else []))
 
 
-HANDLERS: dict[type[Request], _Handler] = {
-    StartApi: _Handler("start", _start),
-    BarsRequest: _Handler("bars", _bars),
-    HeadRequest: _Handler("head", _head),
-    DetailsRequest: _Handler("details", _details),
-    SearchRequest: _Handler("search", _search),
-    CancelRequest: _Handler("cancel", _cancel),
-    OrderRequest: _Handler("order", _order),
-    PlainRequest: _Handler("plain", _plain),
+HANDLERS = {
+    71: _Handler(_read_start, _start),
+    20: _Handler(_read_bars, _bars),
+    87: _Handler(_read_head, _head),
+    9: _Handler(_read_details, _details),
+    81: _Handler(_read_search, _search),
+    25: _Handler(_read_cancel, _cancel),
+    90: _Handler(_read_cancel, _cancel),
+    3: _Handler(_read_order, _order),
+    4: _Handler(_read_order, _order),
+    21: _Handler(_read_order, _order),
+    58: _Handler(_read_order, _order),
+    6: _Handler(_read_account, _plain),
+    7: _Handler(_read_with_id, _plain),
+    62: _Handler(_read_with_id, _plain),
+    74: _Handler(_read_with_id, _plain),
+    76: _Handler(_read_with_id, _plain),
 }
+_UNKNOWN = _Handler(_read_plain, _plain)

@@ -1,5 +1,5 @@
 """
-The socket protocol of TWS as the gateway speaks it: frames, requests that come in, messages that go out.
+The socket protocol of TWS as the gateway speaks it: frames, requests and their fields, messages that go out.
 
 A frame is a big-endian length of four bytes and fields, each ended by NUL. What a field is worth depends on the
 server version that both sides agreed on; the numbers in the code are the versions at which IB changed a message.
@@ -8,14 +8,14 @@ server version that both sides agreed on; the numbers in the code are the versio
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import Field, dataclass
 from datetime import datetime
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from zoneinfo import ZoneInfo
 
-from backtest.errors import LinkLost, NoConnection, Refused
+from backtest.errors import LinkLost, NoConnection
 from backtest.market.series import ContractDetails, Instrument
 
 if TYPE_CHECKING:
@@ -52,10 +52,21 @@ class ContractQuery:
     sec_id: str = ""
 
 
+class Request(Protocol):
+    """What a client may ask for: a frozen dataclass of what its message says."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def kind(self) -> str:
+        """How the log and scripted faults call it."""
+
+
 @dataclass(frozen=True, slots=True)
 class StartApi:
     """71: the client names itself and is ready."""
 
+    kind: ClassVar[str] = "start"
     client_id: int
 
 
@@ -73,11 +84,17 @@ class BarsRequest:
     format_date: int = 1
     keep_up_to_date: bool = False
 
+    @property
+    def kind(self) -> str:
+        """How the log and scripted faults call it."""
+        return "schedule" if self.prices == "SCHEDULE" else "bars"
+
 
 @dataclass(frozen=True, slots=True)
 class HeadRequest:
     """87: when the bars of a contract begin; open until cancelled."""
 
+    kind: ClassVar[str] = "head"
     req_id: int
     contract: ContractQuery
     regular_hours: bool
@@ -89,6 +106,7 @@ class HeadRequest:
 class DetailsRequest:
     """9: the contracts that fit a description."""
 
+    kind: ClassVar[str] = "details"
     req_id: int
     contract: ContractQuery
 
@@ -97,6 +115,7 @@ class DetailsRequest:
 class SearchRequest:
     """81: the contracts whose symbol or name begins with a text."""
 
+    kind: ClassVar[str] = "search"
     req_id: int
     pattern: str
 
@@ -105,6 +124,7 @@ class SearchRequest:
 class CancelRequest:
     """25 or 90: the client no longer wants the answer; `what` is "bars" or "head"."""
 
+    kind: ClassVar[str] = "cancel"
     req_id: int
     what: str
 
@@ -113,6 +133,7 @@ class CancelRequest:
 class OrderRequest:
     """3, 4, 21 or 58: anything that would move an order, which this gateway never does."""
 
+    kind: ClassVar[str] = "order"
     order_id: int
 
 
@@ -120,14 +141,10 @@ class OrderRequest:
 class PlainRequest:
     """A request whose answer holds nothing but an end: positions, orders, account; `number` is its message id."""
 
+    kind: ClassVar[str] = "plain"
     number: int
     req_id: int = -1
     text: str = ""
-
-
-Request = (
-    StartApi | BarsRequest | HeadRequest | DetailsRequest | SearchRequest | CancelRequest | OrderRequest | PlainRequest
-)
 
 
 # --- frames
@@ -186,10 +203,10 @@ def message(*fields: object) -> bytes:
     return framed("".join(f"{text}\0" for text in texts).encode())
 
 
-# --- requests
+# --- what comes in
 
 
-class _Fields:
+class Fields:
     """The fields of a request, taken one after the other; a missing one is an error, an empty number is 0."""
 
     def __init__(self, fields: list[str], version: int) -> None:
@@ -197,19 +214,24 @@ class _Fields:
         self.version = version
 
     def text(self) -> str:
+        """Take a field as it is."""
         return next(self._left)
 
     def integer(self) -> int:
+        """Take a whole number."""
         return int(self.text() or 0)
 
     def flag(self) -> bool:
+        """Take a truth value."""
         return self.text().lower() in ("1", "true")
 
     def skip(self, count: int) -> None:
+        """Take fields that nobody reads."""
         for _ in range(count):
             self.text()
 
     def contract(self) -> ContractQuery:
+        """Take the fields of a contract."""
         text = self.text  # the fields come in the order of the class
         return ContractQuery(
             self.integer(), text(), text(), text(), float(text() or 0), text(), text(), text(), text(), text(), text(),
@@ -217,91 +239,7 @@ class _Fields:
         )  # fmt: skip
 
 
-def decode_request(fields: list[str], version: int) -> Request:
-    """
-    Return the request that the fields of a frame make at a server version.
-
-    Raises:
-        Refused: 320, a field is missing or is no number.
-        LinkLost: the first field is no number, so this is no message.
-    """
-    try:
-        number = int(fields[0])
-    except ValueError as error:
-        raise LinkLost(f"a message begins with {fields[0][:20]!r}, which is no message id") from error
-    try:
-        return _DECODERS.get(number, _plain)(_Fields(fields[1:], version), number)
-    except StopIteration:
-        raise Refused(f"Error reading request: message {number} has too few fields", 320) from None
-    except ValueError as error:
-        raise Refused(f"Error reading request: message {number}: {error}", 320) from error
-
-
-def _start(fields: _Fields, number: int) -> Request:
-    fields.skip(1)
-    return StartApi(fields.integer())
-
-
-def _bars(fields: _Fields, number: int) -> Request:
-    if fields.version < 124:
-        fields.skip(1)
-    req_id, contract = fields.integer(), fields.contract()
-    end, size, duration, regular_hours = fields.text(), fields.text(), fields.text(), fields.flag()
-    prices, format_date = fields.text(), fields.integer()
-    if contract.kind == "BAG":
-        fields.skip(4 * fields.integer())
-    keep = fields.flag() if fields.version >= 124 else False
-    return BarsRequest(req_id, contract, end, size, duration, regular_hours, prices, format_date, keep)
-
-
-def _head(fields: _Fields, number: int) -> Request:
-    return HeadRequest(fields.integer(), fields.contract(), fields.flag(), fields.text(), fields.integer())
-
-
-def _details(fields: _Fields, number: int) -> Request:
-    fields.skip(1)
-    number, contract = fields.integer(), fields.contract()
-    return DetailsRequest(number, replace(contract, sec_id_type=fields.text(), sec_id=fields.text()))
-
-
-def _search(fields: _Fields, number: int) -> Request:
-    return SearchRequest(fields.integer(), fields.text())
-
-
-def _cancel(fields: _Fields, number: int) -> Request:
-    if number == 25:
-        fields.skip(1)
-    return CancelRequest(fields.integer(), "bars" if number == 25 else "head")
-
-
-def _order(fields: _Fields, number: int) -> Request:
-    if number in (4, 21):
-        fields.skip(1)
-    return OrderRequest(-1 if number == 58 else fields.integer())
-
-
-def _with_id(fields: _Fields, number: int) -> Request:
-    fields.skip(1)
-    return PlainRequest(number, fields.integer())
-
-
-def _account(fields: _Fields, number: int) -> Request:
-    fields.skip(1)
-    return PlainRequest(number, int(fields.flag()), fields.text())
-
-
-def _plain(fields: _Fields, number: int) -> Request:
-    return PlainRequest(number)
-
-
-_DECODERS: dict[int, Callable[[_Fields, int], Request]] = {
-    71: _start, 20: _bars, 87: _head, 9: _details, 81: _search, 25: _cancel, 90: _cancel,
-    3: _order, 4: _order, 21: _order, 58: _order,
-    6: _account, 7: _with_id, 62: _with_id, 74: _with_id, 76: _with_id,
-}  # fmt: skip
-
-
-# --- messages
+# --- what goes out
 
 
 def handshake(version: int, now: datetime) -> bytes:

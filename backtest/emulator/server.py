@@ -19,6 +19,7 @@ from backtest._clock import Clock, utc_now
 from backtest.emulator.archive import Archive
 from backtest.emulator.connection import Desk, Record
 from backtest.emulator.faults import Faults
+from backtest.emulator.handlers import handle
 from backtest.emulator.limiter import Limiter
 from backtest.errors import UsageError
 
@@ -58,7 +59,7 @@ class Gateway:
             raise UsageError(f"no time scale {time_scale}; write a positive number")
         self.port = port
         limiter = Limiter(time_scale, pacing == "strict")
-        self._desk = Desk(Archive(store, shut), limiter, faults or Faults(), clock, log)
+        self._desk = Desk(Archive(store, shut), limiter, faults or Faults(), clock, log, handle)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
