@@ -49,11 +49,12 @@ soak: $(READY) $(SECOND_READY)  ## the parts of the long tests; PART=NAME runs o
 any-day: $(READY)  ## what a user meets, on other days, in other zones and languages: a part of soak
 	@$(VENV)/bin/python tests/soak/parts.py any-day
 
-lint: $(READY)  ## style, format, types and spelling, changing nothing
+lint: $(READY)  ## style, format, types, spelling and the order of imports, changing nothing
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/codespell
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo --no-cache
 
 format: $(READY)  ## put right what can be put right without thinking
 	$(VENV)/bin/ruff check --fix .
