@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from backtest.errors import BadBars, UsageError
 from backtest.market.bars import check_bars, rows_digest, table_of
-from backtest.market.series import PRICES, BarSize, Instrument, Series
+from backtest.market.ib_limits import LEGACY, LONGEST, PRACTICAL
+from backtest.market.series import BAR_SIZES, PRICES, BarSize, Instrument, Series
 from backtest.market.span import Span, union
 
 NOON = datetime(2024, 1, 2, 12, tzinfo=UTC)
@@ -325,3 +326,13 @@ def test_the_digest_depends_on_values_and_not_on_layout():
 
 def test_the_digest_tells_a_missing_volume_from_zero():
     assert rows_digest(table_of([bar(volume=None)])) != rows_digest(table_of([bar(volume=0.0)]))
+
+
+@pytest.mark.parametrize("size", BAR_SIZES.values(), ids=str)
+def test_the_row_of_a_bar_size_says_all_that_is_known_of_it(size):
+    steps = [step.split() for step in (size.practical, size.legacy)]
+
+    assert BarSize.parse(size.label) is BarSize.parse(str(size)) is size
+    assert all(0 < int(count) <= LONGEST[unit] for count, unit in steps)
+    assert (size.period in ("session", "week", "month")) == size.daily == (size.period != "")
+    assert (PRACTICAL[size.label], LEGACY[size.label]) == (size.practical, size.legacy)

@@ -110,7 +110,7 @@ def _midnight(day: date) -> datetime:
 def divides(small: BarSize, large: BarSize) -> bool:
     """Return whether bars of a size can be made of a smaller one, or are of that size."""
     if large.seconds > 86_400:
-        return small == large or small.label == "1 day"
+        return small == large or small.period == "session"
     return small.seconds <= large.seconds and large.seconds % small.seconds == 0
 
 
@@ -146,7 +146,7 @@ def buckets(wanted: Series, hours: Hours, zone: ZoneInfo, window: Span) -> list[
 
 def _periods(found: list[Session], size: BarSize) -> Iterator[Bucket]:
     """Yield the weeks or months of the sessions but for the first and last, which may be cut; spans are of dates."""
-    weekly = size.label == "1 week"
+    weekly = size.period == "week"
     groups = [
         [session.day for session in group]
         for _, group in groupby(found, lambda s: s.day.isocalendar()[:2] if weekly else (s.day.year, s.day.month))

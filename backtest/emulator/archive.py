@@ -37,7 +37,7 @@ from backtest.errors import NoBars, Refused
 from backtest.market.bars import schema
 from backtest.market.hours import Session
 from backtest.market.ib_limits import LONGEST, NEVER_SHOWN, OPEN_ENDED
-from backtest.market.series import PRICES, BarSize, ContractDetails, Instrument, Series
+from backtest.market.series import BAR_SIZES, PRICES, BarSize, ContractDetails, Instrument, Series
 from backtest.market.span import Span
 from backtest.store.manifest import Manifest
 from backtest.store.reader import manifest_or_empty
@@ -47,14 +47,7 @@ if TYPE_CHECKING:
 
     from backtest.store.reader import Reader
 
-_SIZES = {
-    label: BarSize.parse(label)
-    for label in (
-        "1 secs", "5 secs", "10 secs", "15 secs", "30 secs", "1 min", "2 mins", "3 mins", "5 mins", "10 mins",
-        "15 mins", "20 mins", "30 mins", "1 hour", "2 hours", "3 hours", "4 hours", "8 hours",
-        "1 day", "1 week", "1 month",
-    )
-} | {"1W": BarSize.parse("1 week"), "1M": BarSize.parse("1 month")}  # fmt: skip
+_SIZES = {spelling: size for size in BAR_SIZES.values() for spelling in (size.label, size.request) if spelling}
 _SHOWN = {"TRADES": "Trades", "MIDPOINT": "Midpoint", "BID": "Bid", "ASK": "Ask", "BID_ASK": "Bid_Ask"}
 _HMDS = "Historical Market Data Service error message:"
 _INVALID = "Error validating request.-'bW' : cause - "
@@ -192,7 +185,7 @@ class Archive:
             Refused: 321 for other bars than of a day; as `bars`.
         """
         size, (count, unit) = _checked_size(request.size), _checked_duration(request.duration)
-        if size.label != "1 day":
+        if size.period != "session":
             raise Refused(f"{_INVALID}Only bars of 1 day are served for SCHEDULE", 321)
         listing = self._the_listing(request.contract, now)
         end, _ = end_of(request.end, now)
@@ -308,7 +301,7 @@ def end_of(text: str, now: datetime) -> tuple[datetime, bool]:
 
 def _checked_size(text: str) -> BarSize:
     if text not in _SIZES:
-        legal = ", ".join(dict.fromkeys("1W" if s == "1 week" else "1M" if s == "1 month" else s for s in _SIZES))
+        legal = ", ".join(size.request or size.label for size in BAR_SIZES.values())
         raise Refused(f"{_INVALID}Historical data bar size setting is invalid. Legal ones are: {legal}", 321)
     return _SIZES[text]
 

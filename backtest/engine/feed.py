@@ -23,7 +23,7 @@ SESSION_END = time(23, 59, 59, 999990)  # Backtrader's own end of a day
 _DAY = 86_400_000_000  # microseconds
 _BLOCK = 2**15  # bars whose stamps are reckoned at once: what fits the processor's cache
 _EPOCH = 719_163  # 1970-01-01 as Backtrader counts days
-_FRAMES = {86_400: bt.TimeFrame.Days, 604_800: bt.TimeFrame.Weeks, 2_592_000: bt.TimeFrame.Months}
+_FRAMES = {"session": bt.TimeFrame.Days, "week": bt.TimeFrame.Weeks, "month": bt.TimeFrame.Months}
 
 
 class ArrowFeed(bt.feed.DataBase):
@@ -161,8 +161,8 @@ def _days(microseconds: np.ndarray, numbers: np.ndarray) -> None:
 
 
 def _timeframe(size: BarSize) -> tuple[int, int]:
-    if size.seconds in _FRAMES:
-        return _FRAMES[size.seconds], 1
+    if size.period:
+        return _FRAMES[size.period], 1
     if size.seconds % 60:
         return bt.TimeFrame.Seconds, size.seconds
     return bt.TimeFrame.Minutes, size.seconds // 60

@@ -164,7 +164,7 @@ def _outside(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
     stamps = seconds(bars)
     if series.instrument.kind in _NO_SATURDAY and series.size.seconds <= _DAY:
         return (stamps - _SATURDAY) % _WEEK < _DAY
-    checked = series.size.label == "1 day" if series.size.daily else series.regular_hours
+    checked = series.size.period == "session" if series.size.daily else series.regular_hours
     if not checked or not len(stamps) or not exact(hours):
         return np.zeros(len(stamps), bool)
     starts, ends = session_edges(series, hours)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, unquote
@@ -56,17 +56,30 @@ _DEFAULT_PRICES = {"CASH": "MIDPOINT", "CFD": "MIDPOINT", "CMDTY": "MIDPOINT", "
 @dataclass(frozen=True, slots=True)
 class BarSize:
     """
-    A bar size by IB's own label, such as "5 mins"; spelled "5mins".
+    A bar size, one row of `BAR_SIZES`; spelled by IB's label without the space, "5mins".
 
-    `seconds` is the length of a bar: exact up to a day, nominal (a trading calendar decides) from a day on.
+    Args:
+        label: IB's own, such as "5 mins".
+        seconds: the length of a bar: exact up to a day, nominal (a trading calendar decides) from a day on.
+        practical: how much one request to IB asks for at first; see `ib_limits.PRACTICAL`.
+        legacy: the same by IB's old table; see `ib_limits.LEGACY`.
+        period: the sessions that one bar is made of: a "session", a "week" or a "month"; "" for shorter bars, which
+            are cut by the clock.
+        request: how a request to IB spells it; "" where that is the label.
     """
 
     label: str
     seconds: int
+    practical: str = field(default="", repr=False, compare=False)
+    legacy: str = field(default="", repr=False, compare=False)
+    period: str = field(default="", repr=False, compare=False)
+    request: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _arguments.text(self.label, "the label of a bar size", _SIZE)
         _arguments.whole(self.seconds, "the seconds of a bar size", 1)
+        for name in ("practical", "legacy", "period", "request"):
+            _arguments.text(getattr(self, name), f"{name} of a bar size", "write it as a row of BAR_SIZES does")
 
     @classmethod
     def parse(cls, text: str) -> BarSize:
@@ -76,9 +89,9 @@ class BarSize:
         Raises:
             UsageError: IB knows no such size.
         """
-        size = _SIZES.get(_arguments.text(text, "a bar size", _SIZE).replace(" ", "").lower())
+        size = BAR_SIZES.get(_arguments.text(text, "a bar size", _SIZE).replace(" ", "").lower())
         if size is None:
-            raise UsageError(f"no bar size {text!r}; IB knows {', '.join(_SIZES)}{did_you_mean(text, _SIZES)}")
+            raise UsageError(f"no bar size {text!r}; IB knows {', '.join(BAR_SIZES)}{did_you_mean(text, BAR_SIZES)}")
         return size
 
     def __str__(self) -> str:
@@ -91,15 +104,32 @@ class BarSize:
 
 
 _SIZE = "write it as IB does, such as 1day or 5mins"
-_SIZES = {
-    label.replace(" ", ""): BarSize(label, seconds)
-    for label, seconds in {
-        "1 secs": 1, "5 secs": 5, "10 secs": 10, "15 secs": 15, "30 secs": 30,
-        "1 min": 60, "2 mins": 120, "3 mins": 180, "5 mins": 300, "10 mins": 600, "15 mins": 900, "20 mins": 1200,
-        "30 mins": 1800, "1 hour": 3600, "2 hours": 7200, "3 hours": 10_800, "4 hours": 14_400, "8 hours": 28_800,
-        "1 day": 86_400, "1 week": 604_800, "1 month": 2_592_000,
-    }.items()
-}  # fmt: skip
+BAR_SIZES = {
+    str(size): size
+    for size in (
+        BarSize("1 secs", 1, "2000 S", "1800 S"),
+        BarSize("5 secs", 5, "7200 S", "3600 S"),
+        BarSize("10 secs", 10, "14400 S", "14400 S"),
+        BarSize("15 secs", 15, "14400 S", "14400 S"),
+        BarSize("30 secs", 30, "1 D", "28800 S"),
+        BarSize("1 min", 60, "21 D", "1 D"),
+        BarSize("2 mins", 120, "42 D", "2 D"),
+        BarSize("3 mins", 180, "63 D", "5 D"),
+        BarSize("5 mins", 300, "126 D", "5 D"),
+        BarSize("10 mins", 600, "1 Y", "10 D"),
+        BarSize("15 mins", 900, "1 Y", "10 D"),
+        BarSize("20 mins", 1200, "1 Y", "10 D"),
+        BarSize("30 mins", 1800, "2 Y", "21 D"),
+        BarSize("1 hour", 3600, "5 Y", "21 D"),
+        BarSize("2 hours", 7200, "5 Y", "21 D"),
+        BarSize("3 hours", 10_800, "5 Y", "21 D"),
+        BarSize("4 hours", 14_400, "5 Y", "21 D"),
+        BarSize("8 hours", 28_800, "5 Y", "21 D"),
+        BarSize("1 day", 86_400, "68 Y", "1 Y", "session"),
+        BarSize("1 week", 604_800, "68 Y", "1 Y", "week", "1W"),
+        BarSize("1 month", 2_592_000, "68 Y", "1 Y", "month", "1M"),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,9 +134,9 @@ def estimated_bars(series: Series, windows: Sequence[Span]) -> int:
 
 def _finished_until(series: Series, now: datetime) -> datetime:
     today = datetime(now.year, now.month, now.day, tzinfo=UTC)
-    if series.size.label == "1 week":
+    if series.size.period == "week":
         return today - today.weekday() * _DAY
-    if series.size.label == "1 month":
+    if series.size.period == "month":
         return today.replace(day=1)
     if series.size.daily:
         return _after_the_last_close(series, today, now)

@@ -61,7 +61,7 @@ def contract_of(instrument: Instrument, known: ContractDetails | None = None) ->
 
 def wire_size(series: Series) -> str:
     """Return the bar size as a request has it."""
-    return {"1 week": "1W", "1 month": "1M"}.get(series.size.label, series.size.label)
+    return series.size.request or series.size.label
 
 
 def table(bars: Sequence[Any]) -> pa.Table:

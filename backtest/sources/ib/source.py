@@ -21,7 +21,7 @@ from backtest.errors import LinkLost, NoData, PacingViolation, Refused, Unanswer
 from backtest.market.hours import Session as TradingSession
 from backtest.market.hours import hours_of
 from backtest.market.ib_limits import LEGACY, PRACTICAL, SMALL_BAR_SECONDS, WINDOW_SECONDS
-from backtest.market.series import ContractDetails, Instrument, Series
+from backtest.market.series import BarSize, ContractDetails, Instrument, Series
 from backtest.market.span import Span
 from backtest.sources.base import Patience, Source
 from backtest.sources.ib import contracts, requests
@@ -401,7 +401,7 @@ def _state_name(host: str, port: int) -> str:
 
 def _shorter(one: str, other: str, size: str) -> str:
     """Return the step that asks for less; a year has 365 days where bars are daily, else 252 sessions."""
-    year = 86_400 * (365 if size in ("1 day", "1 week", "1 month") else 252)
+    year = 86_400 * (365 if BarSize.parse(size).daily else 252)
 
     def seconds(step: str) -> int:
         number, unit = step.split()
