@@ -1,9 +1,10 @@
-"""`connect`: a source opened by its address."""
+"""`connect`: a source opened by its address; `SCHEMES` has a row per vendor."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from backtest import _arguments
@@ -11,16 +12,32 @@ from backtest._clock import Clock, utc_now
 from backtest.errors import NoBars, UsageError
 from backtest.sources.base import Patience, Source
 
-if TYPE_CHECKING:
-    from backtest.sources.files import FileSource
-    from backtest.sources.ib.source import IbSource
-
 DEFAULT = "ib://127.0.0.1:7497"
 
 _OLD_SCHEMES = {"gateway": "emulator"}  # still taken, and shown nowhere
 
 
 _PATIENT = Patience()
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What `connect` is asked for beside the address."""
+
+    patience: Patience
+    state: Path | None
+    time_scale: float
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A kind of source: how its addresses look, what answers there, and the function that opens what follows ":"."""
+
+    form: str
+    what: str
+    open: Callable[[str, _Asked], Source]
+    names_folder: bool = False  # then "@" is a part of a name, not of a login
 
 
 def connect(
@@ -46,29 +63,28 @@ def connect(
         UsageError: the address is of none of these forms.
         SourceError: nobody answers there.
     """
-    example = f"write {DEFAULT} (TWS or IB Gateway), emulator:FOLDER (a store) or csv:FOLDER (files)"
-    scheme, _, rest = _arguments.text(address, "the address of the source", example).partition(":")
-    scheme = _OLD_SCHEMES.get(scheme, scheme)
+    forms = [f"{row.form} ({row.what})" for row in SCHEMES.values()]
+    example = f"write {', '.join(forms[:-1])} or {forms[-1]}"
+    name, _, rest = _arguments.text(address, "the address of the source", example).partition(":")
+    name = _OLD_SCHEMES.get(name, name)
+    scheme = SCHEMES.get(name)
     _arguments.instance(patience, "patience", Patience, "write a Patience, or leave it out")
     scale = _arguments.number(time_scale, "time_scale", "write 1, or how much faster the emulator's limits pass")
     if not scale > 0:
         _arguments.refuse("time_scale", time_scale, "write 1, or how much faster the emulator's limits pass")
     place = _arguments.path(state, "state") if state else None
     _arguments.function(clock, "clock", "write a function that returns a time in UTC, or leave it out")
-    if "@" in address and scheme not in ("emulator", "csv"):  # these name folders
+    if "@" in address and not (scheme and scheme.names_folder):
         raise UsageError(f"the address of the source holds a login, which a gateway never asks for; write {DEFAULT}")
-    if scheme == "ib":
-        return _open_ib(address, patience, place, scale, clock)
-    if scheme == "emulator" and rest:
-        return _open_emulator(rest, patience, clock)
-    if scheme == "csv" and rest:
-        return _open_files(rest, clock)
-    raise UsageError(f"no source {scheme!r}; {example}")
+    if scheme is None or not (rest or name == "ib"):
+        raise UsageError(f"no source {name!r}; {example}")
+    return scheme.open(rest, _Asked(patience, place, scale, clock))
 
 
-def _open_ib(address: str, patience: Patience, state: Path | None, time_scale: float, clock: Clock) -> IbSource:
+def _open_ib(rest: str, asked: _Asked) -> Source:
     from backtest.sources.ib.source import IbSource
 
+    address = f"ib:{rest}"
     try:
         parts = urlsplit(address)
         host, port = parts.hostname or "127.0.0.1", parts.port or 7497
@@ -81,11 +97,12 @@ def _open_ib(address: str, patience: Patience, state: Path | None, time_scale: f
     if query:
         raise UsageError(f"{DEFAULT}?{'=...&'.join(query)}=... means nothing; only client_id and limits can be given")
     return IbSource(
-        host, port, client_id, patience=patience, state=state, limits=limits, time_scale=time_scale, clock=clock
-    )
+        host, port, client_id, patience=asked.patience, state=asked.state, limits=limits, time_scale=asked.time_scale,
+        clock=asked.clock,
+    )  # fmt: skip
 
 
-def _open_emulator(folder: str, patience: Patience, clock: Clock) -> Source:
+def _open_emulator(folder: str, asked: _Asked) -> Source:
     from backtest.emulator.server import Gateway
     from backtest.sources.ib.source import IbSource
     from backtest.store.store import Store
@@ -93,20 +110,27 @@ def _open_emulator(folder: str, patience: Patience, clock: Clock) -> Source:
     store = Store(folder)
     if not store.series():
         raise NoBars(f"{folder} holds no bars for the emulator to serve; name a store with bars, such as data/sample")
-    gateway = Gateway(store, clock=clock)
+    gateway = Gateway(store, clock=asked.clock)
     gateway.start()
     try:
-        return IbSource(port=gateway.port, patience=patience, clock=clock, on_close=gateway.stop)
+        return IbSource(port=gateway.port, patience=asked.patience, clock=asked.clock, on_close=gateway.stop)
     except BaseException:
         gateway.stop()
         raise
 
 
-def _open_files(rest: str, clock: Clock) -> FileSource:
+def _open_files(rest: str, asked: _Asked) -> Source:
     from backtest.sources.files import FileSource
 
     folder, _, query = rest.partition("?")
     name, _, zone = query.partition("=")
     if query and (name != "tz" or not zone):
         raise UsageError(f"csv:{rest} asks for {query!r}; write csv:FOLDER or csv:FOLDER?tz=America/New_York")
-    return FileSource(folder, zone or None, clock)
+    return FileSource(folder, zone or None, asked.clock)
+
+
+SCHEMES = {
+    "ib": Scheme(DEFAULT, "TWS or IB Gateway", _open_ib),
+    "emulator": Scheme("emulator:FOLDER", "a store", _open_emulator, names_folder=True),
+    "csv": Scheme("csv:FOLDER", "files", _open_files, names_folder=True),
+}
