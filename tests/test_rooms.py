@@ -1,9 +1,11 @@
 """The order of the rooms, which import-linter's contracts hold, and that no files import in a circle."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -170,3 +172,69 @@ def test_a_room_without_a_place_in_the_order_is_found(copy):
 
     assert ran.returncode == 1
     assert "helpers" in ran.stdout
+
+
+# --- the map: backtest/README.md
+
+MAP = (PACKAGE / "README.md").read_text(encoding="utf-8")
+ROWS = [[cell.strip() for cell in row.split("|")[1:-1]] for row in re.findall(r"^\| `.*$", MAP, re.MULTILINE)]
+EVERYWHERE = {"numpy", "pandas", "pyarrow"}
+
+
+def files_of(place):
+    """Return the files of a row of the map: those in the folder itself, or the file."""
+    path = PACKAGE / place
+    return sorted(path.glob("*.py")) if path.is_dir() else [path]
+
+
+def packages_of(path):
+    """Return the packages of others that a file imports."""
+    nodes = [*ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"backtest"}
+
+
+def test_the_map_has_a_row_for_each_room():
+    listed = [place.rstrip("/") for row in ROWS for place in re.findall(r"`([^`]+)`", row[0])]
+    rooms = {path.parent.relative_to(PACKAGE).as_posix() for path in modules(PACKAGE).values()} - {"."}
+    tops = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py", "__main__.py"}
+
+    assert sorted(listed) == sorted(rooms | tops)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_a_row_of_the_map_names_what_its_room_defines_and_brings_in(row):
+    files = [path for place in re.findall(r"`([^`]+)`", row[0]) for path in files_of(place)]
+    defined = {
+        name
+        for path in files
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        for name in [
+            getattr(node, "name", None),
+            *(target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)),
+            getattr(getattr(node, "target", None), "id", None),
+        ]
+    }
+
+    assert [noun for noun in re.findall(r"`(\w+)`", row[2]) if noun not in defined] == []
+    brought = set().union(*map(packages_of, files)) - EVERYWHERE
+    assert set(re.findall(r"\w+", row[3])) == brought
+
+
+def test_the_order_on_the_map_is_that_of_the_contract():
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    layers = next(one["layers"] for one in tools["importlinter"]["contracts"] if one["type"] == "layers")
+    there = [layer for layer in layers if not layer.startswith("(") or (PACKAGE / f"{layer.strip('()')}.py").exists()]
+    (order,) = re.findall(r"```text\n(.*?)```", MAP, re.DOTALL)
+
+    assert [layer.strip("()") for layer in there] == [layer.strip().strip("()") for layer in order.split(">")]
+
+
+def test_the_picture_on_the_map_shows_the_rooms():
+    (picture,) = re.findall(r"```mermaid\n(.*?)```", MAP, re.DOTALL)
+    words = re.findall(r"[a-z]+", re.sub(r'"[^"]*"|\|[^|]*\|', "", picture))  # without the texts of boxes and arrows
+    shown = set(words) - {"flowchart", "gateway", "files"}
+    rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+
+    assert rooms - {"cli", "onboarding", "market"} == shown
