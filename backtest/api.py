@@ -68,7 +68,7 @@ class RunResult(Measured):
         """
         from backtest.report.run_page import write_report
 
-        return write_report(self, Path("runs") / self.run if folder == "" else folder, self.validity)
+        return write_report(self, Path("runs") / self.name if folder == "" else folder, self.validity)
 
     def _repr_html_(self) -> str:
         from html import escape

@@ -85,11 +85,11 @@ def test_it_has_the_hashes_of_the_modules_that_a_strategy_imports_even_through_o
 def test_a_run_has_another_name_when_a_module_that_its_strategy_imports_has_changed(store, project):
     imports = "import named_by_test"
     path = project(own=STRATEGY.format(imports=imports), named_by_test="level = 1\n")
-    before = run(path, "AAPL/1day", store=store).run
+    before = run(path, "AAPL/1day", store=store).name
 
     project(named_by_test="level = 22\n")
 
-    assert run(path, "AAPL/1day", store=store).run != before
+    assert run(path, "AAPL/1day", store=store).name != before
 
 
 def test_it_names_the_commit_and_whether_the_code_differs_from_it(store, project):

@@ -183,7 +183,7 @@ def test_the_table_names_runs_without_their_keys_where_that_tells_them_apart():
     first, other, again = run_of(FIRST, "Cross"), run_of(SECOND, "Other"), run_of(THIRD, "Cross")
 
     assert [row[0] for row in compare([first, other], samples=20).rows()] == ["Cross-AAPL-1day", "Other-AAPL-1day"]
-    assert [row[0] for row in compare([first, again], samples=20).rows()] == [first.run, again.run]
+    assert [row[0] for row in compare([first, again], samples=20).rows()] == [first.name, again.name]
 
 
 def test_the_command_says_the_same_in_80_columns_and_as_json(tmp_path, capsys):
@@ -194,7 +194,7 @@ def test_the_command_says_the_same_in_80_columns_and_as_json(tmp_path, capsys):
 
     runs = [run_of(FIRST, "Cross"), run_of(THIRD, "ALongerNameOfAStrategy")]
     for result in runs:
-        result.save(tmp_path / "runs" / result.run)
+        result.save(tmp_path / "runs" / result.name)
 
     code, shown = call("Cross", "ALonger", "--bootstrap", "50", "--out", "page")
     document = json.loads(call("Cross", "ALonger", "--bootstrap", "50", "--json")[1].out)

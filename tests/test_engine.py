@@ -67,9 +67,9 @@ def test_a_pair_of_dates_bounds_the_run_both_included(store):
 def test_a_run_is_named_by_what_it_was_asked_and_what_it_saw(store):
     first, again = (run(BuyOnce, "AAPL/1day", store=store) for _ in range(2))
 
-    assert first.run == again.run
-    assert first.run != run(BuyOnce, "AAPL/1day", store=store, params={"size": 99}).run
-    assert first.run != run(BuyOnce, "MSFT/1day", store=store).run
+    assert first.name == again.name
+    assert first.name != run(BuyOnce, "AAPL/1day", store=store, params={"size": 99}).name
+    assert first.name != run(BuyOnce, "MSFT/1day", store=store).name
 
 
 def test_the_manifest_says_what_the_run_saw_and_ran_on_and_no_path(store, tmp_path):

@@ -509,7 +509,7 @@ def test_a_run_without_lines_is_the_same_run_and_says_that_none_were_kept(kept, 
     kept.save(tmp_path)
     loaded = RunResult.load(bare.save(tmp_path))  # over the other one
 
-    assert (bare.run, bare.spec.key) == (kept.run, kept.spec.key)
+    assert (bare.name, bare.spec.key) == (kept.name, kept.spec.key)
     assert bare.record == kept.record
     assert not (tmp_path / "lines.parquet").exists()
     assert loaded == bare

@@ -88,7 +88,7 @@ def test_a_saved_run_is_loaded_as_it_was(tmp_path):
     loaded = RunResult.load(result.save(tmp_path / "new" / "run"))
 
     assert loaded == result
-    assert loaded.run == result.run
+    assert loaded.name == result.name
     assert loaded.stats.to_dict() == result.stats.to_dict()
 
 
@@ -169,8 +169,8 @@ def test_the_key_of_a_spec_changes_with_what_is_asked_and_with_nothing_else():
 def test_the_name_of_a_run_changes_with_the_bars_it_saw():
     first, second = (result_of([100.0], manifest={"series": {AAPL: digest}}) for digest in "ab")
 
-    assert first.run != second.run
-    assert first.run.startswith("Trend-AAPL-1day-")
+    assert first.name != second.name
+    assert first.name.startswith("Trend-AAPL-1day-")
 
 
 def test_frames_have_a_utc_index_and_a_column_a_series():

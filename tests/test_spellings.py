@@ -300,7 +300,7 @@ def test_a_run_of_0_1_0_keeps_its_name_and_is_the_same_again():
     kept = RunResult.load(KEPT / "run")
     again = run("buy_and_hold", ["BRK B/1day", "%62rk.b/1day"], store=KEPT / "store", benchmark="BRK B/1day")
 
-    assert (kept.run, kept.spec.key) == ("BuyAndHold-BRK-20B-1day-151f159a21", "f87e2ee073")  # as 0.1.0 said
+    assert (kept.name, kept.spec.key) == ("BuyAndHold-BRK-20B-1day-151f159a21", "f87e2ee073")  # as 0.1.0 said
     assert kept.spec == again.spec
     assert kept.manifest["series"] == again.manifest["series"]
     assert kept.series == again.series == ["BRK B/1day", "%62RK.B/1day"]

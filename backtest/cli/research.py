@@ -181,7 +181,7 @@ def validate(
             else None,
         }
     if as_json:
-        give_json({"run": result.run, **found.to_dict(), **{name: one.to_dict() for name, one in more.items() if one}})
+        give_json({"run": result.name, **found.to_dict(), **{name: one.to_dict() for name, one in more.items() if one}})
     else:
         give_validity(result, found)
         give_more(more)

@@ -77,7 +77,7 @@ def give_kept_run(result: RunResult, folder: Path, as_json: bool, files: Sequenc
         give(repr(result))
         return
     named = {"files": [str(file) for file in files]} if files else {}
-    kept = {"run": result.run, "folder": str(folder), **named}
+    kept = {"run": result.name, "folder": str(folder), **named}
     give_json({**kept, **result.stats.document, "manifest": result.manifest})
 
 

@@ -72,7 +72,7 @@ def run(
         lines=not no_lines,
         **brokerage,
     )
-    folder = result.save(out or Path(RUNS) / result.run)
+    folder = result.save(out or Path(RUNS) / result.name)
     give_kept_run(result, folder, as_json)
     if not as_json:
         say(f"Kept in {folder}; its page: backtest report {folder}")

@@ -126,7 +126,7 @@ def _rendered(template: str, content: dict[str, Any]) -> str:
 
 
 def _numbers(result: Measured, validity: Validity) -> str:
-    content = {"run": result.run, **result.stats.document, "validity": validity.to_dict()}
+    content = {"run": result.name, **result.stats.document, "validity": validity.to_dict()}
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -135,7 +135,7 @@ def _content(result: Measured, validity: Validity) -> dict[str, Any]:
     return {
         "name": result.spec.name,
         "series": ", ".join(result.series),
-        "run": result.run,
+        "run": result.name,
         "summary": _summary(result),
         "basis": result.stats.basis,
         "currency": result.stats.currency,

@@ -56,7 +56,7 @@ class RunRecord:
     lines: Lines = field(default_factory=Lines)
 
     @property
-    def run(self) -> str:
+    def name(self) -> str:
         """The run's name: strategy, first series, and a key of spec, bars and code; equal runs have equal names."""
         modules = [self.manifest["modules"]] if "modules" in self.manifest else []
         seen = json_text([self.spec.key, self.manifest.get("series"), self.manifest.get("strategy"), *modules])

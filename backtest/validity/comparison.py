@@ -162,12 +162,12 @@ def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, s
     returns = common.to_numpy().T
     first, *others = (excess_returns(one, rate, periods) for one in returns)
     return Comparison(
-        tuple(result.run for result in runs),
+        tuple(result.name for result in runs),
         tuple(measure_returns(common[n], risk_free=rate, periods=periods) for n in common),
         pd.DatetimeIndex(common.index).tz_localize(None).to_numpy().astype("datetime64[D]"),
         returns,
         tuple(
-            _difference(result.run, runs[0].run, own, first, periods, samples, seed)
+            _difference(result.name, runs[0].name, own, first, periods, samples, seed)
             for result, own in zip(runs[1:], others, strict=True)
         ),
         len(pd.concat(every, axis=1)) - len(common),
@@ -195,7 +195,7 @@ def _check(results: Sequence[Measured]) -> None:
 
 
 def _names_of(results: Sequence[Measured]) -> str:
-    return ", ".join(result.run for result in results)
+    return ", ".join(result.name for result in results)
 
 
 def _difference(
