@@ -85,10 +85,10 @@ def test_the_engine_leaves_a_record_and_knows_nothing_of_numbers():
     job = """
 from backtest.engine.account.commissions import costs_of
 from backtest.engine.simulation import simulate
-from backtest.engine.strategy import load, parameters
+from backtest.engine.strategy import load_strategy, parameters
 from backtest.runs.spec import RunSpec
 from backtest.store.store import Store
-strategy = load("buy_and_hold")
+strategy = load_strategy("buy_and_hold")
 spec = RunSpec(strategy.name, ("AAPL-STK-SMART-USD/1day/TRADES/rth",), params=parameters(strategy, {}))
 record = simulate(strategy, spec, Store("data/sample"), None, costs_of(spec.brokerage.costs))
 print(type(record).__name__, len(record.fills_table))

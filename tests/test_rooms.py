@@ -89,16 +89,8 @@ def plant(folder, file, line):
     path.write_text(f"{path.read_text(encoding='utf-8')}\n{line}\n", encoding="utf-8")
 
 
-# Until runs/ ends with RunRecord, and RunResult lies in api.py, the files around a result are one circle.
-RESULT = {"metrics", "report", "runs", "validity"}
-
-
 def test_no_files_import_each_other_in_a_circle():
-    found = circles(PACKAGE)
-    known = [ring for ring in found if {name.split(".")[1] for name in ring} <= RESULT]
-
-    assert [ring for ring in found if ring not in known] == []
-    assert known, "the circle around a result is gone: remove RESULT here, and ignore_imports in pyproject.toml"
+    assert circles(PACKAGE) == []
 
 
 def test_no_file_of_the_package_imports_what_a_face_shows():
