@@ -17,7 +17,7 @@ from backtest import run
 from backtest.report.run_page import page
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests"))
+sys.path.append(str(ROOT / "tests" / "support"))
 import browser  # noqa: E402 - it finds the browser, for this script as for the tests
 
 SIZE = (1000, 1160)  # pixels: down to the end of the first figure

@@ -31,7 +31,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from operations import DAILY, MINUTES, bars_of, environment, quick_folder, two_months
 from rawclient import RawClient, framed

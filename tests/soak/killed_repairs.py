@@ -17,7 +17,7 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 import pyarrow.compute as pc
 from market import minute_bars, span_of_sessions, store_with

@@ -26,7 +26,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from random import Random
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from operations import environment, litter, quick_folder
 

@@ -18,10 +18,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "--numprocesses", "2", "--dist", "worksteal"]
 MODULES = (
-    "crashes disk_faults downloader fault_table faults filling fuzz gateway ib link new pacing pages pytest_plugin "
-    "reliability remote secrets store sweeps verify"
+    "behaviour/test_crashes behaviour/test_disk_faults downloads/test_downloader behaviour/test_fault_table "
+    "emulator/test_faults downloads/test_series behaviour/test_fuzz emulator/test_server "
+    "sources/ib/test_source sources/ib/test_link onboarding/test_scaffold sources/ib/test_pacing "
+    "docs/test_pages baselines/test_pytest_plugin behaviour/test_reliability store/test_remote "
+    "behaviour/test_secrets store/test_store research/search/test_sweeps store/audit/test_verification"
 )
-TIMED = [f"tests/test_{name}.py" for name in MODULES.split()]
+TIMED = [f"tests/{name}.py" for name in MODULES.split()]
 
 
 def main() -> int:

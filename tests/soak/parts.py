@@ -22,7 +22,16 @@ PYTHON = sys.executable
 PYTEST = (PYTHON, "-m", "pytest", "-q", "--numprocesses", "2", "--dist", "worksteal")
 SECOND = (str(ROOT / ".venv-ib-async" / "bin" / "python"), "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal")
 CLIENT = tuple(
-    f"tests/test_{name}.py" for name in ["columns", "downloader", "fault_table", "filling", "ib", "link", "pacing"]
+    f"tests/{name}.py"
+    for name in [
+        "sources/ib/test_decoder",
+        "downloads/test_downloader",
+        "behaviour/test_fault_table",
+        "downloads/test_series",
+        "sources/ib/test_source",
+        "sources/ib/test_link",
+        "sources/ib/test_pacing",
+    ]
 )
 
 

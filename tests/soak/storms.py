@@ -29,12 +29,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from every_call import FITTING
+from faulty_downloads import DAILY, IMPATIENT, LATER, MUTES, QUICK, Job, on
 from market import store_with
 from operations import environment, quick_folder, told
-from test_fault_table import DAILY, IMPATIENT, LATER, MUTES, QUICK, Job, on
 from tracer import Call, Ended, Fail, Judgement, Kill, Shorten, acknowledge, trace
 
 from backtest.downloads.downloader import download

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from bucket import KEY, SECRET, Bucket
 

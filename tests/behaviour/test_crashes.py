@@ -1,0 +1,33 @@
+"""Witnesses of the harnesses in tests/soak about kills, power cuts and crowds; `make soak` runs them at full size."""
+
+import pytest
+from harnesses import LINUX, last_line
+
+pytestmark = pytest.mark.crash
+
+
+@pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")
+def test_a_kill_at_any_call_leaves_the_store_as_before_or_as_after():
+    said = last_line("every_call.py", "--faults", "kill", "--every", "10")
+
+    assert "15 operations, kill: 0 failures" in said
+
+
+@pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")
+def test_nothing_is_acknowledged_before_it_is_synced_and_power_cuts_lose_nothing():
+    said = last_line("power_cuts.py", "--cuts", "45", "--every", "9")
+
+    assert said.startswith("45 power cuts: 0 failures")
+    assert said.endswith("0 not synced")
+
+
+def test_kills_at_random_moments_lose_nothing():
+    assert last_line("kills.py", "--kills", "60").startswith("60 kills")
+
+
+def test_writers_and_readers_at_once_end_with_the_exact_union():
+    said = last_line("crowd.py", "--writers", "4", "--sessions", "12")
+
+    assert said.startswith("4 writers on 4 series")
+    assert said.endswith("0 failures")
+    assert " 0 killed" not in said  # how many are depends on who is done before

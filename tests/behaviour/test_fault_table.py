@@ -1,0 +1,520 @@
+"""
+Whatever goes wrong on the wire, a download ends complete and true, or says why not and lies about nothing.
+
+Each row is a script of faults and what a careful user wants to come of it. After each, the law: what is stored is true,
+what is missing is said to be, and the next download without faults ends with the content of an undisturbed one.
+"""
+
+import faulthandler
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time
+from random import Random
+from typing import Any
+
+import pytest
+from faulty_downloads import (
+    BROKEN,
+    DAILY,
+    FINAL,
+    HMDS,
+    IMPATIENT,
+    LATER,
+    MINUTES,
+    MUTES,
+    NO_DATA,
+    PACED,
+    PASSING,
+    PATIENT,
+    QUICK,
+    TOO_LONG,
+    Job,
+    on,
+)
+from market import span_of_sessions, store_with
+from rawclient import RawClient
+
+from backtest.downloads.downloader import DownloadReport, download
+from backtest.downloads.retry import Persistence
+from backtest.emulator.faults import Faults
+from backtest.emulator.server import Gateway
+from backtest.errors import NoBars, NoConnection
+from backtest.market.series import Series
+from backtest.market.span import Span, union
+from backtest.sources.base import Patience
+from backtest.sources.connect import connect
+from backtest.sources.ib.source import IbSource
+from backtest.store.store import Store
+
+pytestmark = pytest.mark.slow
+
+
+MONTH = Job(DAILY, date(2012, 12, 3), date(2012, 12, 28), "practical")  # one window; halved 13 days, then 6, 6 and 1
+SESSIONS = Job(MINUTES, date(2024, 3, 7), date(2024, 3, 12))  # four windows, over a change of the clocks
+LISTING = Job(MINUTES, date(2024, 2, 28), date(2024, 3, 6))  # three windows, and three before the first bar
+TWELVE_YEARS = Job(DAILY, date(2001, 1, 2), date(2012, 12, 31))
+TWELVE_SESSIONS = Job(MINUTES, date(2024, 3, 4), date(2024, 3, 19))
+JOBS = (MONTH, SESSIONS, LISTING, TWELVE_YEARS, TWELVE_SESSIONS)
+ALWAYS = 10_000
+TRIES, BREAKS = 4, 3
+# Requests: twice for 26 days, twice for 13, to the end for the single day, twice for 6, to the end for each 3.
+HALVED = 2 + 2 + TRIES + 2 + 2 * TRIES
+SHORT = replace(PATIENT, answer=0.4, connect=1.5, outage=0.4)  # for outages that do not end
+UNANSWERED = "does not mean that there are none"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A script of faults, and what is to come of a download under it."""
+
+    name: str
+    script: tuple[dict[str, Any], ...]
+    status: str
+    requests: int  # of bars, as the gateway counts them
+    said: str = ""  # a word of the first error
+    exit_code: int = 0
+    quarantined: int = 0
+    job: Job = MONTH
+    patience: Patience = PATIENT
+    tries: int = TRIES
+    lied: bool = False  # the vendor said twice that it has no such bars: that is believed until --recheck
+
+
+def at(do: str, nth: int = 1, times: int = 1, **words: Any) -> dict[str, Any]:
+    """Return a fault of a connection."""
+    return {"when": {"connection": nth, "times": times}, "do": do, **words}
+
+
+def complete(name: str, *script: dict[str, Any], requests: int, **words: Any) -> Row:
+    return Row(name, script, "complete", requests, **words)
+
+
+def failed(name: str, *script: dict[str, Any], requests: int, said: str, exit_code: int = 4, **words: Any) -> Row:
+    return Row(name, script, "failed", requests, said, exit_code, **words)
+
+
+def partial(name: str, *script: dict[str, Any], requests: int, said: str, exit_code: int = 4, **words: Any) -> Row:
+    return Row(name, script, "partial", requests, said, exit_code, **words)
+
+
+def both(name: str, more: int, **words: Any) -> Iterator[Row]:
+    """Yield the rows of a fault that strikes once, which costs so many requests more: the only window, one of four."""
+    yield complete(f"{name}, once", on(**words), requests=1 + more)
+    yield complete(f"{name}, once in the middle", on(nth=2, **words), requests=4 + more, job=SESSIONS)
+
+
+# --- every fault of the emulator
+
+
+def harmless() -> Iterator[Row]:
+    for name, words in {
+        "twice": {"do": "twice"},
+        "garbage": {"do": "garbage"},
+        "unfinished": {"do": "unfinished"},
+        "delay": {"do": "delay", "seconds": 0.05},
+        "lost, 1102": {"do": "lost", "seconds": 0.05, "code": 1102},
+        "notice 2103": {"do": "notice", "code": 2103},
+        "notice 2104": {"do": "notice", "code": 2104},
+        "notice 2106": {"do": "notice", "code": 2106},
+    }.items():
+        yield from both(name, 0, **words)
+        yield complete(f"{name}, always", on(times=ALWAYS, **words), requests=4, job=SESSIONS)
+
+
+def untrue() -> Iterator[Row]:
+    for name, words in {
+        **{f"bad {value}": {"do": "bad", "value": value} for value in ("nan", "huge", "minus", "zero", "crossed")},
+        "bad off_grid": {"do": "bad", "value": "off_grid"},
+        "duplicate": {"do": "duplicate"},
+        "disorder": {"do": "disorder"},
+    }.items():
+        said = {"said": "asked twice", "exit_code": 3}
+        yield from both(name, 1, **words)
+        yield failed(f"{name}, always", on(times=ALWAYS, **words), requests=2, quarantined=1, **said)
+        yield failed(
+            f"{name}, always, four windows",
+            on(times=ALWAYS, **words),
+            requests=8,
+            quarantined=4,
+            job=SESSIONS,
+            **said,
+        )
+        yield partial(
+            f"{name}, twice for one window",
+            on(nth=2, times=2, **words),
+            requests=6,  # the last is a repair, whose answer is true
+            quarantined=1,
+            job=SESSIONS,
+            **said,
+        )
+
+
+def unanswered() -> Iterator[Row]:
+    for name, words in {
+        "silence": {"do": "silence"},
+        "foreign": {"do": "foreign"},
+        "bad text": {"do": "bad", "value": "text"},
+    }.items():
+        yield complete(f"{name}, once", on(**words), requests=2, patience=IMPATIENT)
+        yield failed(f"{name}, always", on(times=ALWAYS, **words), requests=HALVED, said=UNANSWERED, patience=IMPATIENT)
+    yield complete("silence, once in the middle", on("silence", 3), requests=5, patience=IMPATIENT, job=SESSIONS)
+    yield from both("empty", 1, do="empty")
+    yield failed("empty, always", on("empty", times=ALWAYS), requests=HALVED, said="no bars and no word")
+    yield complete("delay longer than the patience", on("delay", seconds=1.5), requests=2, patience=IMPATIENT)
+    yield failed(
+        "delay longer than the patience, always", on("delay", times=ALWAYS, seconds=9), requests=2,
+        said=UNANSWERED, patience=IMPATIENT, tries=2,
+    )  # fmt: skip
+
+
+def broken() -> Iterator[Row]:
+    words: dict[str, Any] = {"said": "connection to the gateway broke", "requests": BREAKS + 1}
+    for size in (0, 1, 4, 5, 25, 600, -3):  # the last is inside the last bar
+        yield complete(f"drop at {size}, once", on("drop", bytes=size), requests=2)
+        yield failed(f"drop at {size}, always", on("drop", times=ALWAYS, bytes=size), **words)
+    for size in (0, 600, 20_000):
+        yield complete(f"drop at {size}, once in the middle", on("drop", 2, bytes=size), requests=5, job=SESSIONS)
+    yield complete("drop after the answer", on("drop", bytes=10**6), requests=1)
+    yield complete("drop after each answer", on("drop", times=ALWAYS, bytes=10**6), requests=4, job=SESSIONS)
+    yield from both("lost, 1101", 1, do="lost", seconds=0.05, code=1101)
+    yield failed("lost, 1101, always", on("lost", times=ALWAYS, seconds=0.02, code=1101), **words)
+    yield from both("refuse", 1, do="refuse", seconds=0.1)
+    yield failed("refuse, always", on("refuse", times=ALWAYS, seconds=0.02), **words)
+    deaf = replace(IMPATIENT, connect=1.0)
+    yield complete("length, once", on("length"), requests=2, patience=deaf)
+    yield failed("length, always", on("length", times=ALWAYS), patience=deaf, **words)
+
+
+def farms() -> Iterator[Row]:
+    down = on("notice", code=2105)
+    never = {"said": "farm ushmds is broken", "patience": SHORT}
+    yield complete("farm broken after the last window", down, requests=1)
+    yield complete("farm broken and back, 2106", down, on("notice", code=2106), requests=4, job=SESSIONS)
+    yield complete("market farm broken and back", on("notice", code=2103), on("notice", code=2104), requests=1)
+    yield complete(
+        "farm broken, back with the link", down, on("lost", seconds=0.05, code=1102), requests=4, job=SESSIONS
+    )
+    yield complete(
+        "farm broken and back, each time", on("notice", times=ALWAYS, code=2105),
+        on("notice", times=ALWAYS, code=2106), requests=4, job=SESSIONS,
+    )  # fmt: skip
+    yield partial("farm broken for ever", down, requests=1, job=SESSIONS, **never)
+    yield failed("farm broken from the start", at("notice", times=ALWAYS, code=2105), requests=0, **never)
+    yield failed("farm broken before the first bars", on("notice", kind="details", code=2105), requests=0, **never)
+
+
+def connections() -> Iterator[Row]:
+    for name, words in {
+        "taken": {"do": "taken"},
+        "delay": {"do": "delay", "seconds": 0.05},
+        "lost, 1101": {"do": "lost", "seconds": 0.05, "code": 1101},
+        "lost, 1102": {"do": "lost", "seconds": 0.05, "code": 1102},
+        "notice 2103": {"do": "notice", "code": 2103},
+        "notice 2104": {"do": "notice", "code": 2104},
+        "notice 2106": {"do": "notice", "code": 2106},
+    }.items():
+        yield complete(f"first connection: {name}", at(**words), requests=1)
+    gone = {"status": "no connection", "requests": 0, "exit_code": 4, "patience": SHORT}
+    yield Row("first connection: refuse", (at("refuse", seconds=0.1),), said="hung up", **gone)
+    yield Row("first connection: silence", (at("silence"),), said="did not finish the handshake", **gone)
+    yield Row("first connection: delay", (at("delay", seconds=5),), said="did not finish the handshake", **gone)
+    yield Row("every connection: taken", (at("taken", times=ALWAYS),), said="are all in use", **gone)
+    drop = on("drop", bytes=100)
+    for name, words in {
+        "taken": {"do": "taken"},
+        "taken five times": {"do": "taken", "times": 5},
+        "refuse": {"do": "refuse", "seconds": 0.1},
+        "delay": {"do": "delay", "seconds": 0.05},
+        "lost, 1101": {"do": "lost", "seconds": 0.05, "code": 1101},
+        "lost, 1102": {"do": "lost", "seconds": 0.05, "code": 1102},
+    }.items():
+        yield complete(f"second connection: {name}", drop, at(nth=2, **words), requests=2)
+    yield complete(
+        "second connection: silence", drop, at("silence", 2), requests=2, patience=replace(SHORT, outage=3.0)
+    )
+    for name, said, words in (
+        ("taken", "in use", {"do": "taken"}),
+        ("refuse", "hung up", {"do": "refuse", "seconds": 0.05}),
+        ("silence", "did not finish the handshake", {"do": "silence"}),
+        ("notice 2105", "farm ushmds is broken", {"do": "notice", "code": 2105}),
+        ("lost, 1101", "no link to IB", {"do": "lost", "seconds": 9, "code": 1101}),
+    ):
+        fault = at(nth=2, times=ALWAYS, **words)
+        yield failed(f"every later connection: {name}", drop, fault, requests=1, said=said, patience=SHORT)
+
+
+def other_requests() -> Iterator[Row]:
+    """Yield what goes wrong with requests for contracts and first bars, which a download needs too."""
+    none = {"do": "error", "kind": "details", "code": 200, "text": "No security definition has been found"}
+    for name, words in {
+        "silence": {"do": "silence"},
+        "foreign": {"do": "foreign"},
+        "drop": {"do": "drop", "bytes": 40},
+        "twice": {"do": "twice"},
+        "garbage": {"do": "garbage"},
+        "lost, 1101": {"do": "lost", "seconds": 0.05, "code": 1101},
+        "lost, 1102": {"do": "lost", "seconds": 0.05, "code": 1102},
+        "refuse": {"do": "refuse", "seconds": 0.1},
+    }.items():
+        yield complete(f"details: {name}", on(kind="details", **words), requests=1, patience=IMPATIENT)
+    silent = {"requests": 0, "said": "no word came for contract details", "patience": IMPATIENT}
+    yield failed("details: silence, always", on("silence", times=ALWAYS, kind="details"), **silent)
+    yield failed("details: 200", on(**none), requests=0, said="check symbol")
+    yield complete(
+        "details: 200 after the link was lost", on("lost", kind="details", seconds=0.05, code=1101),
+        on(nth=2, **none), requests=1,
+    )  # fmt: skip
+    yield complete(
+        "details: 200 while a farm is broken", at("notice", code=2105), on(**none),
+        on("lost", 2, kind="details", seconds=0.05, code=1102), requests=1,
+    )  # fmt: skip
+    error = {"do": "error", "code": 162, "text": f"{HMDS}No head time stamp"}
+    for name, words in {"silence": {"do": "silence"}, "drop": {"do": "drop", "bytes": 7}, "error": error}.items():
+        yield complete(
+            f"head: {name}", on(kind="head", **words), requests=9, job=LISTING, patience=replace(PATIENT, answer=0.3),
+        )  # fmt: skip
+
+
+# --- every row of the table of codes (ib.md 1.7)
+
+MUTE = [  # these end no request: the answer may still come; where it does not, the request is unanswered
+    (110, "The price does not conform to the minimum price variation"),
+    (162, f"{HMDS}API historical data query cancelled: 7"),
+    (165, f"{HMDS}HMDS server connection was successful."),
+    (202, "Order Canceled - reason:"),
+    (366, "No historical data query found for ticker id:7"),
+    (1102, "Connectivity between IB and Trader Workstation has been restored - data maintained."),
+    (2103, "Market data farm connection is broken:usfarm"),
+    (2104, "Market data farm connection is OK:usfarm"),
+    (2106, "HMDS data farm connection is OK:ushmds"),
+    (2107, "HMDS data farm connection is inactive but should be available upon demand.ushmds"),
+    (2108, "Market data farm connection is inactive but should be available upon demand.usfarm"),
+    (2109, "Order Event Warning:Attribute 'Outside Regular Trading Hours' is ignored"),
+    (2119, "Market data farm is connecting:usfarm"),
+    (2157, "Sec-def data farm connection is broken:secdefnj"),
+    (2158, "Sec-def data farm connection is OK:secdefnj"),
+    (2174, "Warning: You submitted request with date-time attributes without explicit time zone."),
+    (10167, "Requested market data is not subscribed. Displaying delayed market data."),
+    (10187, "Failed to request historical ticks:No data"),
+    (10189, "Failed to request tick-by-tick data:No market data permissions for NASDAQ STK"),
+    (10225, "Bust event occurred, current subscription is deactivated. Please resubscribe real-time bars."),
+]
+DOWN = [
+    (1100, "Connectivity between IB and Trader Workstation has been lost.", "code 1100"),
+    (2105, "HMDS data farm connection is broken:ushmds", "farm ushmds is broken"),
+    (2110, "Connectivity between Trader Workstation and server is broken.", "code 2110"),
+]
+BACK_ANEW = {"do": "error", "code": 1101, "text": "Connectivity between IB and TWS has been restored - data lost."}
+
+
+def codes() -> Iterator[Row]:
+    for code, text, said in FINAL:
+        script = {"do": "error", "code": code, "text": text}
+        name = f"{code} {_brief(text)}"
+        yield failed(f"{name}, always", on(times=ALWAYS, **script), requests=1, said=said)
+    for code, text, said in FINAL[::6]:
+        script, name = {"do": "error", "code": code, "text": text}, f"{code} {_brief(text)}"
+        yield partial(f"{name}, once in the middle", on(nth=2, **script), requests=2, said=said, job=SESSIONS)
+    for code, text, said in PASSING:
+        yield from _until(code, text, 1, HALVED, said)
+    for code, text in PACED:
+        yield from _until(code, text, 1, TRIES, "too many requests came in ten minutes")
+    for code, text in TOO_LONG:
+        yield from _until(code, text, 2, 3, "ask for less")  # 26 days, 13, 1
+    for code, text in BROKEN:
+        yield from _until(code, text, 1, BREAKS + 1, "is not connected")
+    for code, text in MUTE:
+        mute = {"do": "error", "code": code, "text": text}
+        yield complete(f"{code} {_brief(text)}, once", on(**mute), requests=2, patience=IMPATIENT)
+    for code, text in MUTE[1:6]:
+        yield from list(_until(code, text, 1, 2, UNANSWERED, patience=IMPATIENT, tries=2))[1:]
+    for code, text, said in DOWN:
+        script = {"do": "error", "code": code, "text": text}
+        yield failed(f"{code} for ever", on(**script), requests=1, said=said, patience=SHORT)
+    yield complete("1101, once", on(**BACK_ANEW), requests=2)
+    yield failed("1101, always", on(times=ALWAYS, **BACK_ANEW), requests=HALVED, said="no bars and no word")
+    yield complete("162 no data, once", on(**NO_DATA), requests=2)
+    yield complete("162 no data, once in the middle", on(nth=2, **NO_DATA), requests=5, job=SESSIONS)
+    yield complete("162 no data, always", on(times=ALWAYS, **NO_DATA), requests=2, lied=True)
+    yield complete(
+        "162 no data, twice for one window", on(nth=2, **NO_DATA), on(nth=5, **NO_DATA), requests=5,
+        job=SESSIONS, lied=True,
+    )  # fmt: skip
+
+
+def doubted() -> Iterator[Row]:
+    """Yield 200 where it may be false: it is asked again once the outage is over for a while."""
+    none = {"do": "error", "code": 200, "text": "No security definition has been found for the request"}
+    lost = on("lost", seconds=0.05, code=1101)
+    yield complete("200 after the link was lost", lost, on(nth=2, **none), requests=3)
+    yield complete("200 after a broken socket", on("drop", bytes=9), on(nth=2, **none), requests=3)
+    yield complete("200 while the link is down", on(**none), on("lost", seconds=0.05, code=1102), requests=2)
+    yield complete("200 while a farm is broken", on("notice", code=2105), on(**none),
+                   on("notice", 2, code=2106), on("lost", seconds=0.05, code=1102), requests=2)  # fmt: skip
+    yield failed(
+        "200 after the link was lost, always", lost, on(nth=2, times=ALWAYS, **none), requests=3, said="check symbol"
+    )
+
+
+def _until(code: int, text: str, extra: int, always: int, said: str, **words: Any) -> Iterator[Row]:
+    """Yield the rows of a code that asking again, `extra` requests more, gets over."""
+    script, name = {"do": "error", "code": code, "text": text}, f"{code} {_brief(text)}"
+    yield complete(f"{name}, once", on(**script), requests=1 + extra, **words)
+    yield failed(f"{name}, always", on(times=ALWAYS, **script), requests=always, said=said, **words)
+
+
+def _brief(text: str) -> str:
+    return text.removeprefix(HMDS)[:30].strip()
+
+
+def at_once() -> Iterator[Row]:
+    """Yield two faults of one request."""
+    nan = on("bad", value="nan")
+    yield complete("garbage and a bad price", on("garbage"), nan, requests=2)
+    yield complete("nothing and a bad price", on("empty"), nan, requests=2)
+    yield complete("a drop of a bad price", on("drop", bytes=900), nan, requests=2)
+    yield complete("a bad price, twice", on("twice"), nan, requests=2)
+
+
+ROWS = [
+    row
+    for rows in (
+        harmless, untrue, unanswered, broken, farms, connections, other_requests, codes, doubted, at_once,
+    )
+    for row in rows()
+]  # fmt: skip
+
+
+# --- a download under a script, and the law
+
+
+@pytest.fixture(autouse=True)
+def no_hang() -> Iterator[None]:
+    """End everything, with the stacks of all threads, where a test hangs."""
+    faulthandler.dump_traceback_later(300, exit=True, file=sys.__stderr__)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(scope="module")
+def vendor(sample: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Return what the gateway serves: twelve sessions of minutes, and thirteen years of days."""
+    store = store_with(tmp_path_factory.mktemp("vendor"), {str(MINUTES): ("2024-03-04", "2024-03-19")})
+    span = Span.of_dates(date(2000, 3, 1), date(2013, 3, 1))
+    store.write(DAILY, span, sample.read(DAILY, span), contract=sample.manifest(DAILY).contract)
+    return store
+
+
+@pytest.fixture(scope="module")
+def undisturbed(vendor: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Job, tuple[IbSource, str]]]:
+    """Yield, for each job, a source without faults and the content of a store that it filled."""
+    found = {}
+    with ExitStack() as opened:
+        for job in JOBS:
+            source, _ = opened.enter_context(serving(vendor, job, PATIENT))
+            store = Store(tmp_path_factory.mktemp("undisturbed"))
+            assert download(store, source, job.series, (job.since, job.until)).complete
+            found[job] = source, store.manifest(job.series).content
+        yield found
+
+
+@contextmanager
+def serving(vendor: Store, job: Job, patience: Patience, *script: dict[str, Any]) -> Iterator[tuple[IbSource, Gateway]]:
+    now = datetime.combine(job.until, time(), UTC) + LATER
+    with (
+        Gateway(vendor, clock=lambda: now, faults=Faults.of(list(script)), time_scale=100) as gateway,
+        connect(f"{gateway.address}?limits={job.limits}", patience=patience, time_scale=100) as source,
+    ):
+        yield source, gateway
+
+
+def run(
+    vendor: Store, store: Store, job: Job, patience: Patience, *script: dict[str, Any], tries: int = TRIES
+) -> DownloadReport:
+    persistence = Persistence(tries=tries, breaks=BREAKS, pause=0.001, pacing_pause=0.001)
+    with serving(vendor, job, patience, *script) as (source, gateway):
+        report = download(store, source, job.series, (job.since, job.until), persistence=persistence)
+        assert gateway.violations == 0
+        return report
+
+
+def assert_honest(report: DownloadReport, store: Store, vendor: Store, job: Job) -> None:
+    """Check that nothing false is stored, and that each missing bar lies in what the report calls a gap or empty."""
+    (one,) = report.series
+    true = bars_of(vendor, job.series, span_of_sessions(job.series, job.since, job.until))
+    stored = bars_of(store, job.series)
+    said = union([*one.gaps, *one.confirmed_empty])
+
+    assert {**true, **stored} == true
+    assert one.bars == len(stored)
+    assert [moment for moment in true.keys() - stored if not any(gap.start <= moment < gap.end for gap in said)] == []
+
+
+def bars_of(store: Store, series: Series, span: Span | None = None) -> dict[datetime, tuple[Any, ...]]:
+    try:
+        bars = store.read(series, span)
+    except NoBars:
+        return {}
+    columns = [column.to_pylist() for column in bars.columns]
+    return {row[0]: row for row in zip(*columns, strict=True)}
+
+
+def assert_mended(store: Store, job: Job, undisturbed: dict[Job, tuple[IbSource, str]], recheck: bool) -> None:
+    """Check that a download without faults ends with the content of one that never saw any."""
+    source, content = undisturbed[job]
+    report = download(store, source, job.series, (job.since, job.until), recheck=recheck)
+
+    assert (report.series[0].status, report.series[0].errors) == ("complete", ())
+    assert store.manifest(job.series).content == content
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.name.replace(" ", "-")) for row in ROWS])
+def test_a_download_under_faults(row, vendor, undisturbed, tmp_path, caplog):
+    store, script = Store(tmp_path), _with_sizes(row.script, vendor)
+
+    if row.status == "no connection":
+        with pytest.raises(NoConnection, match=row.said):
+            run(vendor, store, row.job, row.patience, *script)
+    else:
+        report = run(vendor, store, row.job, row.patience, *script, tries=row.tries)
+        (one,) = report.series
+        came = (one.status, report.requests, one.quarantined, report.exit_code)
+        assert came == (row.status, row.requests, row.quarantined, row.exit_code), one.errors
+        assert row.said in " ".join(one.errors)
+        assert_honest(report, store, vendor, row.job)
+        assert one.status != "complete" or row.lied or store.manifest(row.job.series).content == undisturbed[row.job][1]
+
+    assert_mended(store, row.job, undisturbed, recheck=row.lied)
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+def _with_sizes(script: tuple[dict[str, Any], ...], vendor: Store) -> list[dict[str, Any]]:
+    """Return the script, in which fewer than no bytes are counted from the end of the answer for the month."""
+    if not any(fault.get("bytes", 0) < 0 for fault in script):
+        return list(script)
+    with Gateway(vendor) as gateway, RawClient(gateway.port) as client:
+        client.ask_bars(7, end="20121229-00:00:00", duration="26 D")
+        length = 4 + sum(len(field.encode()) + 1 for field in client.answer(7))
+    return [{**fault, "bytes": length + fault["bytes"]} if "bytes" in fault else fault for fault in script]
+
+
+# --- chance
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_whatever_happens_by_chance_the_next_download_mends_it(seed, vendor, undisturbed, tmp_path, caplog):
+    chance, store = Random(seed), Store(tmp_path)
+    job = (TWELVE_SESSIONS, TWELVE_YEARS)[seed % 2]
+    faults = chance.choices(QUICK, k=chance.randint(3, 6))
+    if job == TWELVE_YEARS and chance.random() < 0.5:  # where an answer is not waited for as long
+        faults[0] = chance.choice(MUTES)
+    script = [on(nth=chance.randint(1, 16), times=chance.choice((1, 1, 1, 2, 3)), **fault) for fault in faults]
+
+    report = run(vendor, store, job, IMPATIENT, *script)
+
+    assert report.complete or (report.exit_code and any(one.errors for one in report.series))
+    assert_honest(report, store, vendor, job)
+    assert_mended(store, job, undisturbed, recheck=True)
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []

@@ -1,0 +1,333 @@
+"""
+What version 0.1.0 wrote is kept in `kept/0.1.0`; this version reads it, checks it, and makes the same again.
+
+Each expected value is read from what 0.1.0 left: its files, and what its commands printed (see kept/make_kept.py).
+"""
+
+import hashlib
+import json
+import math
+import shutil
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from kept.make_kept import BASELINES, FINISHED, RUNS, SMA, STOPPED, SWEEP, VALIDATE, arithmetic
+from places import SUPPORT
+
+from backtest import RunResult, Series, Store, sweep
+
+KEPT = SUPPORT / "kept" / "0.1.0"
+TABLES = ("record", "orders", "fills", "trades")
+NEAR = 1e-12  # relative, and of numbers near 0 absolute: where this machine's exp, log and sums end in other bits
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return a copy of the kept working folder, in which commands run; names in it are relative to it."""
+    monkeypatch.delenv("BACKTEST_STORE", raising=False)
+    monkeypatch.chdir(shutil.copytree(KEPT, tmp_path / "kept"))
+    return tmp_path / "kept"
+
+
+# --- the store, and its pins
+
+
+def test_every_series_is_read_as_it_was_written(folder):
+    store, before = Store("data/bars"), files_in(folder / "data")
+    written = {
+        place.relative_to(store.root).as_posix(): bars_in(place / "bars") for place in series_folders(store.root)
+    }
+
+    read = {series.key: store.read(series) for series in store.series()}
+
+    assert len(written) == 5
+    assert list(read) == sorted(written)
+    assert all(read[name].equals(bars) for name, bars in written.items())
+    assert files_in(folder / "data") == before
+
+
+def test_bars_are_read_as_they_were_before_they_were_revised(folder):
+    store, apple = Store("data/bars"), Series.parse("AAPL/1day")
+    archived, bars = bars_in(store.root / str(apple) / "archive"), store.read(apple)
+
+    before = store.read(apple, revision=1)
+
+    assert before.equals(archived)
+    assert [row for row in range(len(bars)) if before.slice(row, 1) != bars.slice(row, 1)] == [400]
+
+
+@pytest.mark.slow
+def test_the_store_is_found_sound(folder, call):
+    code, out, _ = call("verify", "--json")
+
+    found = json.loads(out)["series"]
+    assert code == 0
+    for key, row in printed("verify")["series"].items():
+        name = str(Series.parse(key))
+        assert (found[name]["ok"], found[name]["bars"], found[name]["sessions"]) == (True, row["bars"], row["sessions"])
+
+
+def test_each_pin_is_held(folder, call):
+    code, out, _ = call("pin", "--check", "--json")
+
+    assert code == 0
+    pinned = json.loads((folder / "data.lock").read_text("utf-8"))["series"]
+    found = {name: (row["status"], row["digest"]) for name, row in json.loads(out)["series"].items()}
+    assert found == {str(Series.parse(key)): ("held", row["digest"]) for key, row in pinned.items()}
+    assert len(pinned) == 5
+
+
+# --- runs
+
+
+def test_the_kept_runs_are_listed_with_their_numbers(folder, call):
+    code, out, _ = call("runs", "ls", "--json")
+
+    found = json.loads(out)["runs"]
+    assert code == 0
+    assert set(found) == {*RUNS, "sweep/best"}
+    for name in RUNS:
+        assert_same(found[name]["stats"], kept_numbers(name)["stats"])
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_kept_run_has_its_name_and_its_key(folder, call, name):
+    code, out, _ = call("runs", "show", f"runs/{name}", "--json")
+
+    assert code == 0
+    assert json.loads(out)["run"] == kept_numbers(name)["run"]
+    assert RunResult.load(f"runs/{name}").spec.key == json.loads((KEPT / "keys.json").read_text("utf-8"))[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_a_kept_run_is_reported_with_the_same_numbers_and_kept_on_as_it_is(folder, call, name):
+    before = files_in(folder / "runs" / name)
+
+    code, _, _ = call("report", f"runs/{name}", "--out", "page")
+
+    assert code == 0
+    assert_same(json.loads(Path("page", "metrics.json").read_text("utf-8")), kept_numbers(name))
+    assert tables_in(Path("page")) == tables_in(KEPT / "runs" / name)
+    assert Path("page", "index.html").stat().st_size > 50_000
+    assert files_in(folder / "runs" / name) == before
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_that_is_asked_the_same_is_the_same_to_the_last_bit(folder, call, name):
+    code, out, _ = call("run", *RUNS[name], "--out", "fresh", "--json")
+
+    assert code == 0
+    assert json.loads(out)["run"] == kept_numbers(name)["run"]
+    assert_same(json.loads(out)["stats"], kept_numbers(name)["stats"])
+    assert tables_in(Path("fresh")) == tables_in(KEPT / "runs" / name)
+
+
+@pytest.mark.parametrize("name", [*RUNS, "sweep/best"])
+def test_a_kept_run_is_reproduced(folder, call, name):
+    code, out, _ = call("reproduce", f"runs/{name}", "--json")
+
+    found = json.loads(out)
+    assert code == 0
+    assert (found["equal"], found["error"], found["first"]) == (True, "", "")
+
+
+def test_the_kept_baselines_hold(folder, call):
+    code, out, _ = call("baseline", "check", "--json")
+
+    assert code == 0
+    statuses = {name: row["status"] for name, row in json.loads(out)["baselines"].items()}
+    assert statuses == dict.fromkeys(BASELINES.values(), "same")
+
+
+def test_a_kept_baseline_of_which_an_order_differs_does_not_hold(folder, call):
+    file = folder / "strategies" / "baselines" / "rsi2.json"
+    record = json.loads(file.read_text("utf-8"))
+    record["orders"]["lines"][10] = record["orders"]["lines"][11]
+    file.write_text(json.dumps(record), "utf-8")
+
+    code, out, _ = call("baseline", "check", "rsi2", "--json")
+
+    assert code == 1
+    assert json.loads(out)["baselines"]["rsi2"]["difference"]["order_number"] == 11
+
+
+# --- sweeps, and what is made of them
+
+
+def test_a_finished_sweep_is_opened_and_nothing_is_made_again(folder, call):
+    before = files_in(folder / FINISHED / "trials")
+
+    code, out, _ = call("sweep", *SWEEP, "--resume", "--out", FINISHED, "--json")
+
+    assert code == 0
+    assert_same(json.loads(out), printed("sweep"))
+    assert files_in(folder / FINISHED / "trials") == before
+    assert tables_in(folder / FINISHED / "best") == tables_in(KEPT / FINISHED / "best")
+
+
+def test_a_finished_sweep_is_judged_as_it_was(folder, call):
+    code, out, _ = call("validate", FINISHED, "--bootstrap", "50", "--json")
+
+    assert code == 0
+    assert_same(json.loads(out)["sweep"], printed("sweep"))
+
+
+def test_a_stopped_sweep_makes_what_it_lacks_and_nothing_twice(folder, call):
+    before = files_in(folder / STOPPED / "trials")
+    kept, asked = keys_in(folder / STOPPED), json.loads((KEPT / STOPPED / "sweep.json").read_text("utf-8"))["keys"]
+
+    code, out, _ = call("sweep", *SWEEP, "--resume", "--out", STOPPED, "--json")
+
+    after = files_in(folder / STOPPED / "trials")
+    assert 0 < len(kept) < len(asked)
+    assert code == 0
+    assert {path: after[path] for path in before} == before
+    assert sorted(keys_in(folder / STOPPED)) == sorted(asked)  # each once
+    assert_same(json.loads(out), printed("sweep"))
+    assert_same(trials_in(folder / STOPPED), trials_in(KEPT / FINISHED))
+    assert tables_in(folder / STOPPED / "best") == tables_in(KEPT / FINISHED / "best")
+
+
+def test_a_finished_sweep_has_the_same_trials_and_tells_of_none(folder):
+    told = []
+
+    found = swept_again(FINISHED, told)
+
+    kept = trials_in(KEPT / FINISHED)
+    assert told == []
+    assert [trial.key for trial in found.trials] == json.loads((KEPT / FINISHED / "sweep.json").read_text("utf-8"))[
+        "keys"
+    ]
+    for trial in found.trials:
+        assert (trial.params, bool(trial.error)) == (kept[trial.key]["params"], kept[trial.key]["failed"])
+        assert_same(trial.metrics, {name: kept[trial.key][name] for name in trial.metrics})
+    assert [len(trial.metrics) > 50 for trial in found.trials].count(False) == 1  # the one whose averages are the same
+
+
+def test_a_stopped_sweep_begins_with_what_is_kept_and_tells_of_the_rest(folder):
+    told, kept = [], len(keys_in(folder / STOPPED))
+
+    found = swept_again(STOPPED, told)
+
+    assert len(found.trials) == told[-1].done == told[-1].total == 24
+    assert {progress.kept for progress in told} == {kept}
+
+
+def test_a_walk_forward_and_a_cross_validation_make_no_trial_again(folder, call):
+    before = files_in(folder / "runs" / "walked" / "trials")
+
+    code, out, _ = call("validate", *VALIDATE, "--json")
+
+    assert code == 0
+    assert_same(json.loads(out), printed("validate"))
+    assert files_in(folder / "runs" / "walked" / "trials") == before
+
+
+def swept_again(into, told):
+    """Ask in Python for the sweep that is in a folder, and collect what it tells."""
+    grid = {"fast": [5, 10, 15, 20], "slow": [20, 30, 40, 50, 60, 70]}
+    return sweep(
+        SMA, "AAPL/1day", grid, store="data/bars", folder=into, resume=True, params={"invest": 0.9}, costs="bp:1",
+        cash=50_000.0, cash_rate=0.01, span=(date(2010, 3, 1), date(2012, 6, 29)), tell=told.append,
+    )  # fmt: skip
+
+
+# --- what 0.1.0 left, read without this version
+
+
+def series_folders(root):
+    """Return the folder of each series of a store."""
+    return sorted(path.parent for path in root.rglob("manifest.json"))
+
+
+def bars_in(folder):
+    """Return the bars of a folder's files, in the order of their names, which is that of their periods."""
+    return pa.concat_tables([pq.read_table(path) for path in sorted(folder.glob("*.parquet"))])
+
+
+def files_in(folder):
+    """Return the hash of each file, and when it was written; but for locks, which readers may leave."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
+
+
+def printed(name):
+    """Return what a command of 0.1.0 printed."""
+    return json.loads((KEPT / "printed" / f"{name}.json").read_text("utf-8"))
+
+
+def kept_numbers(name):
+    """Return what 0.1.0 wrote of a run's numbers."""
+    return json.loads((KEPT / "runs" / name / "metrics.json").read_text("utf-8"))
+
+
+def tables_in(folder):
+    """Return the tables of a run's folder, each float by all its bits."""
+    return {name: bits_of(pq.read_table(folder / f"{name}.parquet")) for name in TABLES}
+
+
+def bits_of(table):
+    """
+    Return names, types and values of a table, such that equal ones are equal to the last bit.
+
+    A series is what its spelling means: 0.1.0 wrote BRK%20B/1day, and now it is shown as BRK B/1day.
+    """
+    columns = {column.name: str(column.type) for column in table.schema}
+    values = [
+        [value.hex() if isinstance(value, float) else value for value in column.to_pylist()] for column in table.columns
+    ]
+    if "series" in columns:
+        place = list(columns).index("series")
+        values[place] = [Series.parse(text).key for text in values[place]]
+    return columns, values
+
+
+def keys_in(folder):
+    """Return the key of each trial in a sweep's folder, as often as it is there."""
+    tables = [pq.read_table(path, columns=["key"]) for path in (folder / "trials").glob("*.parquet")]
+    return [key for table in tables for key in table["key"].to_pylist()]
+
+
+def trials_in(folder):
+    """Return the trials in a sweep's folder by their keys: all that is kept of them, and whether they failed."""
+    tables = [pq.read_table(path) for path in (folder / "trials").glob("*.parquet")]
+    rows = [row for table in tables for row in table.to_pylist()]
+    return {row["key"]: {**row, "params": json.loads(row["params"]), "failed": bool(row["error"])} for row in rows}
+
+
+def assert_same(found, kept):
+    """
+    Assert that every number that was kept is found in its place, and is the same.
+
+    To the last bit, where this machine reckons as the one on which it was kept; else to twelve digits. Texts may be put
+    in other words, and there may be more than there was.
+    """
+    exact = arithmetic() == (KEPT / "arithmetic.txt").read_text("utf-8").strip()
+    assert list(differing(found, kept, exact)) == []
+
+
+def differing(found, kept, exact, place=""):
+    """Yield the place of each number that is not the same."""
+    if isinstance(kept, dict):
+        for name, value in kept.items():
+            if name not in found:
+                yield f"{place}/{name} is gone"
+            else:
+                yield from differing(found[name], value, exact, f"{place}/{name}")
+    elif isinstance(kept, list) and not (kept and isinstance(kept[0], str)):
+        if len(found) != len(kept):
+            yield f"{place} has {len(found)} rows, not {len(kept)}"
+        for number, (now, then) in enumerate(zip(found, kept, strict=False)):
+            yield from differing(now, then, exact, f"{place}/{number}")
+    elif isinstance(kept, float) and math.isnan(kept):
+        if not (isinstance(found, float) and math.isnan(found)):
+            yield f"{place} is {found}, not {kept}"
+    elif isinstance(kept, float) and not exact:
+        if found is None or not math.isclose(found, kept, rel_tol=NEAR, abs_tol=NEAR):
+            yield f"{place} is {found}, not {kept}"
+    elif not isinstance(kept, str | list) and found != kept:
+        yield f"{place} is {found}, not {kept}"

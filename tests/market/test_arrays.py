@@ -1,0 +1,73 @@
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from places import ROOT
+
+from backtest.market import arrays
+
+COLUMNS = {
+    "floats": pa.array([1.5, None, 3.25, 4.0]),
+    "whole": pa.array([7, 8, None, 9], pa.int64()),
+    "stamps": pa.array([datetime(2024, 1, n, tzinfo=UTC) for n in (1, 2, 3, 4)], pa.timestamp("us", tz="UTC")),
+    "days": pa.array([date(2024, 1, 1), None, date(2024, 1, 3), date(2024, 1, 4)]),
+}
+NUMBERS = {
+    "floats": [1.5, -1, 3.25, 4],
+    "whole": [7, 8, -1, 9],
+    "stamps": [1704067200_000000 + n * 86400_000000 for n in range(4)],
+    "days": [19723, -1, 19725, 19726],
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_numbers_are_those_of_the_column_whole_cut_and_in_chunks(name):
+    column, expected = COLUMNS[name], NUMBERS[name]
+
+    assert arrays.numbers(column, missing=-1).tolist() == expected
+    assert arrays.numbers(column[1:3], missing=-1).tolist() == expected[1:3]
+    assert arrays.numbers(pa.chunked_array([column[:1], column[1:]]), missing=-1).tolist() == expected
+    assert arrays.numbers(pa.chunked_array([], column.type)).tolist() == []
+
+
+def test_what_is_missing_is_nan_or_nought_if_nothing_is_said():
+    assert np.isnan(arrays.numbers(COLUMNS["floats"])).tolist() == [False, True, False, False]
+    assert arrays.numbers(COLUMNS["whole"]).tolist() == [7, 8, 0, 9]
+
+
+def test_validity_is_read_from_the_bits_of_a_cut_array():
+    many = pa.array([None if n % 3 == 0 else float(n) for n in range(40)])
+
+    assert arrays.valid(many[5:31]).tolist() == [n % 3 != 0 for n in range(5, 31)]
+    assert arrays.valid(pa.array([1.0, 2.0])).tolist() == [True, True]
+    assert arrays.valid(pa.nulls(9, pa.int64())).tolist() == [False] * 9
+
+
+def test_arrays_are_those_that_arrow_makes_itself():
+    times = np.array(["2024-01-01T10:00", "2024-01-02T11:30"], "datetime64[us]")
+    stamp = pa.timestamp("us", tz="UTC")
+
+    assert arrays.floats([1, 2.5]).equals(pa.array([1, 2.5], pa.float64()))
+    assert arrays.integers([1, 2]).equals(pa.array([1, 2], pa.int64()))
+    assert arrays.texts(["buy", "", "Kläger"]).equals(pa.array(["buy", "", "Kläger"]))
+    assert arrays.days(times).equals(pa.array(times.astype("datetime64[D]")))
+    assert arrays.stamps(times).equals(pa.array(times).cast(stamp))
+    assert arrays.stamps(times, np.array([False, True])).equals(
+        pa.array([None, times[1]], pa.timestamp("us")).cast(stamp)
+    )
+    assert all(made.validate(full=True) is None for made in (arrays.texts([]), arrays.floats([]), arrays.stamps(times)))
+
+
+@pytest.mark.slow
+def test_a_run_and_its_numbers_import_no_pandas():
+    job = (
+        "import sys; from backtest import run; run('sma_cross', 'AAPL/1day', store='data/sample').stats['sharpe'];"
+        "print('pandas' in sys.modules)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", job], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,115 @@
+"""The page in a real browser, on a desk and on a telephone, by day and by night."""
+
+import itertools
+import re
+
+import browser
+import pytest
+from handmade import fill, result_of
+from places import ROOT
+
+from backtest import compare, run
+from backtest.report.run_page import write_comparison, write_report
+
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(not browser.installed(), reason=browser.MISSING)]
+
+WIDTHS = (390, 1280)
+LONG = "A" * 120  # a word that fits no telephone
+
+
+@pytest.fixture(scope="module")
+def result():
+    return run(ROOT / "strategies" / "sma_cross.py", "AAPL/1day", store=ROOT / "data" / "sample")
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory, result):
+    """Return the pages of a run of thirteen years, of one with words that are far too long, and of three such ones."""
+    fills = [fill(0, 2e9, 1e9 / 3, 1e7), fill(2, -1e9, 2e9 / 3, 1e7)]
+    wide = result_of(
+        [1e17, 2e17, 3e17, 1e17], fills, strategy=f"x.py:{LONG}", params={LONG: LONG}, costs=LONG, cash=2e17,
+        manifest={LONG: {LONG: LONG}, "word": LONG, "series": {LONG: {"bars": 1, LONG: LONG}}},
+    )  # fmt: skip
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("years", "wide", "runs")}
+    return {
+        "years": write_report(result, folders["years"]),
+        "wide": write_report(wide, folders["wide"]),
+        "runs": write_comparison(compare([wide, wide, wide], 10), folders["runs"]),
+    }
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    with browser.started(tmp_path_factory.mktemp("browser")) as tab:
+        yield tab
+
+
+def test_a_page_complains_of_nothing_asks_for_nothing_and_does_not_scroll_sideways(tab, pages):
+    for (name, page), width in itertools.product(pages.items(), WIDTHS):
+        tab.open(page, width)
+
+        seen = "[innerWidth, document.documentElement.scrollWidth - document.documentElement.clientWidth]"
+        assert (name, tab.value(seen)) == (name, [width, 0])
+        assert (name, tab.complaints) == (name, [])
+        assert (name, tab.requests) == (name, [page.as_uri()])
+
+
+def test_what_complains_and_what_leaves_the_page_would_be_seen(tab, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(
+        '<img src="http://127.0.0.1:9/x.png"><p style="width: 2000px">.</p><script>console.error(1)</script>'
+    )
+
+    tab.open(page, 1280)
+
+    assert tab.value("document.documentElement.scrollWidth") > 1280
+    assert sum('"error"' in one for one in tab.complaints) == 2  # of the script, and of the picture
+    assert "http://127.0.0.1:9/x.png" in tab.requests
+
+
+def test_a_click_on_a_heading_sorts_the_trades_by_number_and_a_second_one_turns_them(tab, pages, result):
+    tab.open(pages["years"], 1280)
+    click = "[...document.querySelectorAll('th button')].find((one) => one.textContent.startsWith('Net')).click();"
+    column = "[...document.querySelectorAll('table.sortable')].at(-1).tBodies[0].rows"
+    read = f"[...{column}].map((row) => row.cells[9].textContent)"
+
+    up, down = tab.value(click + read), tab.value(click + read)
+
+    net = [round(money, 2) for money in sorted(result.trades["net"])]
+    assert [float(re.sub(",", "", text).replace("−", "-")) for text in up] == net
+    assert down == up[::-1]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_pictures_are_those_for_the_width_and_are_seen(tab, pages, width):
+    tab.open(pages["years"], width)
+
+    seen = "[...document.querySelectorAll('figure {}')].map((one) => one.getBoundingClientRect().height > 100)"
+    wide, narrow = (tab.value(seen.format(kind)) for kind in (".wide", ".narrow"))
+
+    assert len(wide) == len(narrow) == 6
+    assert all(wide if width > 760 else narrow)
+    assert not any(narrow if width > 760 else wide)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_words_stand_out_from_what_is_behind_them(tab, pages, dark):
+    tab.open(pages["years"], 1280, dark)
+
+    colours = {name: tab.value(f"getComputedStyle(document.documentElement).getPropertyValue('--{name}')")
+               for name in ("page", "card", "text", "soft", "loss", "figure-ink")}  # fmt: skip
+    contrasts = [contrast(colours[word], colours[back]) for word in list(colours)[2:] for back in ("page", "card")]
+
+    assert (luminance(colours["page"]) < 0.1) == dark
+    assert min(contrasts) >= 4.5  # WCAG 2.2, success criterion 1.4.3
+
+
+def luminance(colour):
+    parts = [int(colour.strip()[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(first, second):
+    darker, lighter = sorted(luminance(one) for one in (first, second))
+    return (lighter + 0.05) / (darker + 0.05)

@@ -1,0 +1,558 @@
+import hashlib
+import json
+import math
+import statistics
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+import sweeps
+from bucket import KEY, SECRET, Bucket
+from market import store_with
+from places import ROOT
+
+from backtest.api import run
+from backtest.cli.app import main
+from backtest.errors import BadStore, BrokenPin, DamagedStore, StrategyError, UsageError
+from backtest.market.calendars import span_asked
+from backtest.market.hours import hours_of
+from backtest.market.series import Series
+from backtest.metrics.account import sample as account_of
+from backtest.metrics.sharpe_tests import probabilistic_sharpe
+from backtest.research.search.heatmap import medians
+from backtest.research.search.job import Point, job_of, result_of, trials_of
+from backtest.research.search.sweeps import Sweep, sweep
+from backtest.research.search.trials import Trial, Trials
+from backtest.store.store import Store
+
+SMA = str(ROOT / "strategies" / "sma_cross.py")
+YEARS = (date(2003, 1, 2), date(2004, 12, 31))
+GRID = {"fast": [5, 10, 15], "slow": [20, 30]}
+
+
+def swept(sample, folder, grid=GRID, strategy=SMA, **more):
+    return sweep(strategy, "AAPL/1day", grid, store=sample, span=YEARS, folder=folder, **more)
+
+
+def same(one, other):
+    """Return whether two folders hold the same trials to the last bit, returns included."""
+    first, second = (Trials(folder).read(returns=True) for folder in (one, other))
+    numbers = [[(key, *map(repr, each[key].metrics.values())) for key in sorted(each)] for each in (first, second)]
+    arrays = [[each[key].returns.tobytes() + each[key].sessions.tobytes() for key in sorted(each)]
+              for each in (first, second)]  # fmt: skip
+    return len(first) > 0 and numbers[0] == numbers[1] and arrays[0] == arrays[1]
+
+
+@pytest.fixture(scope="module")
+def finished(sample, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    return swept(sample, folder)
+
+
+def test_a_trial_has_the_numbers_of_a_run_of_its_own(sample, finished):
+    alone = run(SMA, "AAPL/1day", store=sample, span=YEARS, params={"fast": 10, "slow": 30})
+
+    (trial,) = (one for one in finished.trials if finished.point(one) == {"fast": 10, "slow": 30})
+    kept = Trials(finished.folder).read([trial.key], returns=True)[trial.key]
+    assert {name: repr(value) for name, value in trial.metrics.items()} == {
+        name: repr(float(value)) for name, value in alone.stats.items()
+    }
+    assert kept.returns.tolist() == alone.returns.tolist()
+    assert [str(day) for day in kept.sessions] == [f"{day:%Y-%m-%d}" for day in alone.returns.index]
+
+
+def test_the_best_has_the_highest_rank_and_its_run_is_kept(finished):
+    ratios = [trial.metrics["sharpe"] for trial in finished.trials]
+
+    assert [finished.point(trial) for trial in finished.trials][:3] == [
+        {"fast": 5, "slow": 20}, {"fast": 5, "slow": 30}, {"fast": 10, "slow": 20},
+    ]  # fmt: skip
+    assert finished.best.metrics["sharpe"] == max(ratios)
+    assert finished.best_run.stats["sharpe"] == max(ratios)
+    assert finished.best_run.spec.params == finished.best.params
+    assert Sweep.load(finished.folder).best == finished.best
+
+
+def test_a_rank_with_a_minus_prefers_the_lowest(sample, tmp_path):
+    found = swept(sample, tmp_path, rank="-volatility")
+
+    assert found.best.metrics["volatility"] == min(trial.metrics["volatility"] for trial in found.trials)
+
+
+def test_a_trial_that_is_kept_is_not_made_again(sample, tmp_path):
+    told = []
+    swept(sample, tmp_path, {"fast": [5], "slow": [20]})
+    before = set((tmp_path / "trials").iterdir())
+
+    swept(sample, tmp_path, tell=told.append)
+
+    assert (told[-1].kept, told[-1].done, told[-1].total) == (1, 6, 6)
+    assert told[-1].left == 0
+    rows = [Trials(tmp_path).read(), *(path for path in (tmp_path / "trials").iterdir() if path not in before)]
+    assert len(rows[0]) == 6
+
+
+def test_other_code_other_bars_and_other_costs_are_other_trials(sample, tmp_path):
+    changed = tmp_path / "sma.py"
+    changed.write_text(Path(SMA).read_text() + "\n# a change\n")
+    job = job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID)
+    others = [
+        job_of(str(changed), "AAPL/1day", store=sample, span=YEARS, swept=GRID),
+        job_of(SMA, "AAPL/1day", store=sample, span=(YEARS[0], date(2004, 12, 30)), swept=GRID),
+        job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID, costs="none"),
+        job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID, params={"invest": 0.5}),
+    ]
+
+    keys = {one.key(Point({"fast": 5, "slow": 20})) for one in [job, *others]}
+
+    assert len(keys) == 5
+    assert job.key(Point({"fast": 5, "slow": 20})) == job_of(
+        SMA, "AAPL/1day", store=sample, span=YEARS, swept=["slow", "fast"]
+    ).key(Point({"slow": 20, "fast": 5}))
+
+
+def test_a_change_in_a_module_that_the_strategy_imports_makes_other_trials(sample, tmp_path):
+    (tmp_path / "mine.py").write_text("import helper_of_mine\n" + Path(SMA).read_text())
+    keys = []
+    for text in ("PERIOD = 1", "PERIOD = 2"):
+        (tmp_path / "helper_of_mine.py").write_text(text)
+        job = job_of(str(tmp_path / "mine.py"), "AAPL/1day", store=sample, span=YEARS, swept=GRID)
+        keys.append(job.key(Point({"fast": 5, "slow": 20})))
+
+    assert keys[0] != keys[1]
+
+
+def test_all_trials_that_a_folder_ever_got_count_when_the_best_is_judged(sample, tmp_path):
+    first = swept(sample, tmp_path, {"fast": [5], "slow": [20, 30]})
+    second = swept(sample, tmp_path, {"fast": [5], "slow": [20, 40, 50]})
+
+    ratios = [trial.metrics["sharpe"] for trial in Trials(tmp_path).read().values()]
+    assert (len(first.ratios), len(second.trials), len(second.ratios)) == (2, 3, 4)
+    assert "counting 4 trials on record" in second.summary
+    # The formula of Bailey and López de Prado (2014) from its parts.
+    normal, run_of_best = NormalDist(), second.best_run.returns
+    ratio = run_of_best.mean() / run_of_best.std()
+    gamma, count = 0.5772156649015329, len(ratios)
+    hurdle = (1 - gamma) * normal.inv_cdf(1 - 1 / count) + gamma * normal.inv_cdf(1 - 1 / (count * math.e))
+    hurdle *= statistics.stdev(ratios) / math.sqrt(252)
+    away = run_of_best - run_of_best.mean()
+    skew, kurtosis = ((away**n).mean() / (away**2).mean() ** (n / 2) for n in (3, 4))
+    score = (ratio - hurdle) * math.sqrt(len(run_of_best) - 1)
+    score /= math.sqrt(1 - skew * ratio + (kurtosis - 1) / 4 * ratio**2)
+    assert second.deflated_sharpe == pytest.approx(normal.cdf(score), abs=1e-3)  # moments differ by n / (n - 1)
+
+
+def test_a_trial_that_fails_is_kept_with_its_error_and_the_others_go_on(sample, tmp_path):
+    found = swept(
+        sample, tmp_path, {"fast": [10, 30], "slow": [20, 25]}, where=lambda point: point != {"fast": 30, "slow": 25}
+    )
+
+    assert [found.point(trial) for trial in found.failed] == [{"fast": 30, "slow": 20}]
+    assert "fast=30 must be less than slow=20" in found.failed[0].error
+    assert len(found.ranked) == 2
+
+
+def test_where_all_trials_fail_it_is_said_why(sample, tmp_path):
+    with pytest.raises(StrategyError, match=r"none of the 2 trials has a sharpe; the first: .* must be less"):
+        swept(sample, tmp_path, {"fast": [30, 40], "slow": [20]})
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"rank": "sharp"}, "costs; did you mean sharpe?"),
+        ({"jobs": 0}, "0 processes"),
+        ({"slipage": "1"}, "cannot be asked for slipage"),
+        ({"grid": {"fats": [1]}}, "did you mean fast"),
+        ({"params": {"fast": 3}}, "both swept and set"),
+        ({"where": lambda point: False}, "leaves none of the 6"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_runs(sample, tmp_path, more, said):
+    with pytest.raises(UsageError, match=said):
+        swept(sample, tmp_path, **more)
+
+    assert not any(tmp_path.iterdir())
+
+
+def test_resume_refuses_another_sweep_and_says_what_differs(sample, tmp_path):
+    swept(sample, tmp_path, {"fast": [5], "slow": [20]})
+
+    with pytest.raises(UsageError, match="was another: grid differ"):
+        swept(sample, tmp_path, {"fast": [5], "slow": [30]}, resume=True)
+
+    assert swept(sample, tmp_path, {"fast": [5], "slow": [20]}, resume=True).trials
+
+
+def test_a_strategy_that_other_processes_cannot_find_is_refused(sample, tmp_path, finished):
+    import backtrader as bt
+
+    class Local(bt.Strategy):
+        params = (("n", 1),)
+
+    with pytest.raises(UsageError, match="put it into a file"):
+        swept(sample, tmp_path, {"n": [1, 2]}, strategy=Local, jobs=2)
+
+
+def test_a_trial_that_pays_the_spread_is_the_run_of_its_own(tmp_path):
+    asked = {"store": quoted(tmp_path), "slippage": "spread"}
+
+    found = sweep(SMA, "AAPL/1day", {"fast": [3], "slow": [8, 9]}, folder=tmp_path / "sweep", **asked)
+
+    alone = run(SMA, "AAPL/1day", params=found.best.params, **asked)
+    assert found.best_run.fills.equals(alone.fills)
+    assert len(alone.fills)
+
+
+def test_other_quotes_are_other_trials_where_the_spread_is_paid(tmp_path):
+    store, bid = quoted(tmp_path), Series.parse("AAPL/1day/BID")
+    words = ("", "spread")
+    before = [job_of(SMA, "AAPL/1day", store=store, swept=GRID, slippage=word).case for word in words]
+    bars = store.read(bid)
+    lower = bars.set_column(1, bars.schema.field("open"), bars["low"])
+    store.write(
+        bid, span_asked(bid, hours_of(bid.instrument), (date(2024, 1, 2), date(2024, 6, 28))), lower, revise=True
+    )
+
+    after = [job_of(SMA, "AAPL/1day", store=store, swept=GRID, slippage=word).case for word in words]
+
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, False]
+
+
+def quoted(folder):
+    """Return a store with bars of trades, bid and ask."""
+    every = [f"AAPL/1day{prices}" for prices in ("", "/BID", "/ASK")]
+    return store_with(folder / "bars", dict.fromkeys(every, ("2024-01-02", "2024-06-28")))
+
+
+def test_a_worker_with_another_strategy_or_other_bars_refuses(sample, tmp_path):
+    job = job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID)
+    point = Point({"fast": 5, "slow": 20})
+
+    with pytest.raises(BrokenPin, match="differs from the one"):
+        result_of(replace(job, source="0" * 64, case="other code"), point)
+    with pytest.raises(BrokenPin, match="the bars of AAPL/1day changed"):
+        result_of(replace(job, digests={str(job.series[0]): "0"}, case="other bars"), point)
+
+
+def test_a_worker_that_lacks_the_strategy_is_not_taken_for_a_trial_that_fails(sample):
+    job = job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID)
+
+    with pytest.raises(UsageError, match="no such file"):
+        trials_of(replace(job, strategy="/nowhere/sma.py:SmaCross", case="lost"), [Point({"fast": 5, "slow": 20})])
+
+
+def test_the_best_run_names_the_strategy_as_it_was_asked_for(sample, tmp_path):
+    found = swept(sample, tmp_path, {"fast": np.arange(5, 7), "slow": [20]}, "sma_cross")
+
+    assert found.best_run.spec.strategy == "sma_cross:SmaCross"
+    assert found.best_run.manifest["strategy"]["sha256"] == hashlib.sha256(Path(SMA).read_bytes()).hexdigest()
+    assert found.asked["grid"] == {"fast": [5, 6], "slow": [20]}
+
+
+def test_a_sweep_that_was_stopped_has_no_best_of_another(sample, tmp_path):
+    whole = swept(sample, tmp_path)
+    document = json.loads((tmp_path / "sweep.json").read_text())
+    document["keys"] = [trial.key for trial in whole.ranked[1:]]  # as a kill leaves it before the last run
+    (tmp_path / "sweep.json").write_text(json.dumps(document))
+
+    with pytest.raises(BadStore, match="5 of 5 trials and was stopped before its end"):
+        Sweep.load(tmp_path)
+
+
+# --- through executors
+
+
+def test_threads_give_the_same_trials(sample, finished, tmp_path):
+    with ThreadPoolExecutor(3) as executor:
+        swept(sample, tmp_path, executor=executor)
+
+    assert same(finished.folder, tmp_path)
+
+
+SUICIDAL = """
+import os, signal
+from pathlib import Path
+import backtrader as bt
+
+class Suicidal(bt.Strategy):
+    params = dict(n=0, marks="")
+
+    def start(self):
+        mark = Path(self.p.marks) / "died"
+        if self.p.n == 3 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def next(self):
+        if len(self) % (5 + self.p.n) == 0:
+            self.buy() if not self.position else self.close()
+"""
+
+
+FINE = {"fast": list(range(2, 42)), "slow": list(range(10, 110))}
+
+
+@pytest.mark.slow
+def test_what_optuna_proposes_is_the_same_for_any_number_of_workers_and_made_once(sample, tmp_path):
+    def wide(point):
+        return point["fast"] + 20 < point["slow"]
+
+    alone = swept(sample, tmp_path / "alone", FINE, optuna=20, seed=3, where=wide)
+    with ThreadPoolExecutor(2) as threads:
+        together = swept(sample, tmp_path / "threads", FINE, optuna=20, seed=3, where=wide, executor=threads)
+    files = sorted((tmp_path / "alone").rglob("*.parquet"))
+    again = swept(sample, tmp_path / "alone", FINE, optuna=20, seed=3, where=wide)
+
+    assert same(tmp_path / "alone", tmp_path / "threads")
+    assert [trial.key for trial in alone.trials] == [trial.key for trial in together.trials]
+    assert alone.trials == again.trials
+    assert sorted((tmp_path / "alone").rglob("*.parquet")) == files
+    assert all(wide(trial.params) for trial in alone.trials)
+    assert len({trial.key for trial in alone.trials}) == 20
+
+
+@pytest.mark.slow
+def test_a_worker_killed_midway_costs_only_trials_under_way_which_are_made_again(sample, tmp_path):
+    (tmp_path / "suicidal.py").write_text(SUICIDAL)
+    grid, marks = {"n": list(range(8))}, str(tmp_path)
+
+    found = swept(sample, tmp_path / "a", grid, str(tmp_path / "suicidal.py"), jobs=2, params={"marks": marks})
+    swept(sample, tmp_path / "b", grid, str(tmp_path / "suicidal.py"), params={"marks": marks})
+
+    assert (tmp_path / "died").exists()
+    assert not found.failed
+    assert same(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.slow
+def test_a_trial_that_kills_each_worker_is_named(sample, tmp_path):
+    (tmp_path / "suicidal.py").write_text(SUICIDAL.replace("not mark.exists()", "True"))
+
+    with pytest.raises(StrategyError, match="died 3 times in a row, at one of: n=3"):
+        swept(
+            sample, tmp_path / "a", {"n": [3]}, str(tmp_path / "suicidal.py"), jobs=2, params={"marks": str(tmp_path)}
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+def test_one_process_two_dask_a_killed_sweep_and_a_bucket_give_the_same_trials(tmp_path):
+    told = list(sweeps.run(tmp_path, fast=6, slow=8, years=4))
+
+    assert [line.partition(":")[0] for line in told] == [
+        "one process", "two processes", "Dask, two workers", "killed and resumed", "S3 in place of a folder",
+    ]  # fmt: skip
+    assert all(": 48 trials" in line for line in told)
+
+
+def test_a_store_in_a_bucket_gives_the_same_trials_and_is_fetched_once(sample, finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    with Bucket() as bucket:
+        for path in sample.root.rglob("*"):
+            if path.is_file():
+                bucket.objects[f"store/{path.relative_to(sample.root)}"] = path.read_bytes()
+
+        swept(bucket.url(), tmp_path)
+        fetched = [one for one in bucket.requests if one.startswith("GET") and one.endswith(".parquet")]
+
+    assert same(finished.folder, tmp_path)
+    assert 0 < len(fetched) <= 2 * len(set(fetched))  # once to tell the bars, and once for the trials at most
+
+
+# --- on disk
+
+
+def trial(key="a", **more):
+    days = np.array(["2024-01-02", "2024-01-03"], "datetime64[D]")
+    return Trial(
+        key, "case", {"n": 1}, "", {"sharpe": 1.5, "cagr": math.nan}, "", days, np.array([0.01, -0.02]), **more
+    )
+
+
+def test_a_trial_comes_back_as_it_was_and_counts_once(tmp_path):
+    failed = Trial("b", "case", {"n": 2, "kind": "ema"}, error="it failed")
+    Trials(tmp_path).add([trial(), failed])
+    Trials(tmp_path).add([trial()])
+
+    found = Trials(tmp_path).read(returns=True)
+
+    assert list(found) == ["a", "b"]
+    assert found["a"].params == {"n": 1}
+    assert repr(found["a"].metrics) == "{'sharpe': 1.5, 'cagr': nan}"
+    assert found["a"].returns.tolist() == [0.01, -0.02]
+    assert found["a"].sessions.astype(str).tolist() == ["2024-01-02", "2024-01-03"]
+    assert (found["b"].error, found["b"].metrics, len(found["b"].returns)) == ("it failed", {}, 0)
+
+
+def test_what_a_kill_left_half_written_is_not_read(tmp_path):
+    Trials(tmp_path).add([trial()])
+    (tmp_path / "trials" / ".tmp-1-1-x.parquet").write_bytes(b"PAR1")
+
+    assert list(Trials(tmp_path).read()) == ["a"]
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    Trials(tmp_path).add([trial()])
+    (path,) = (tmp_path / "trials").iterdir()
+    path.write_bytes(path.read_bytes()[:-20])
+
+    with pytest.raises(DamagedStore, match=path.name):
+        Trials(tmp_path).read()
+
+
+def test_trials_that_somebody_removed_are_missed(sample, tmp_path):
+    found = swept(sample, tmp_path, {"fast": [5, 10], "slow": [20]})
+    for path in (tmp_path / "trials").iterdir():
+        path.unlink()
+
+    with pytest.raises(DamagedStore, match="2 trials are gone from"):
+        found.to_dict()
+
+
+@pytest.mark.slow
+def test_a_task_gives_back_what_it_did_and_one_trial_at_least(sample):
+    job = job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID)
+    points = [Point({"fast": 5, "slow": slow}) for slow in range(20, 400)]
+
+    made = trials_of(job, points)
+
+    assert 1 <= len(made) < len(points)
+    assert [one.key for one in made] == [job.key(point) for point in points[: len(made)]]
+
+
+def test_no_bars_are_left_in_the_way_of_a_job(sample):
+    import pickle
+
+    job = job_of(SMA, "AAPL/1day", store=Store("data/sample") if Path("data/sample").exists() else sample, swept=GRID)
+
+    assert len(pickle.dumps(job)) < 2000
+    assert job.store.root.is_absolute()
+
+
+# --- seen
+
+
+def test_a_place_of_the_map_is_the_median_over_the_other_parameters():
+    rows = [({"a": a, "b": b, "c": c}, float(10 * a + b + c**2)) for a in (1, 2) for b in (3, 4) for c in (0, 1, 3)]
+    rows.append(({"a": 3, "b": 3, "c": 0}, math.nan))
+
+    cells = medians(rows, ["a", "b"])
+
+    assert cells[:, :2].tolist() == [[14.0, 24.0], [15.0, 25.0]]
+    assert np.isnan(cells[:, 2]).all()
+
+
+def test_a_sweep_is_drawn_over_two_parameters_or_one(finished):
+    both, one = finished.plot(), finished.plot("slow")
+
+    assert (both.axes[0].get_xlabel(), both.axes[0].get_ylabel()) == ("fast", "slow")
+    assert [text.get_text() for text in both.axes[0].get_xticklabels()] == ["5", "10", "15"]
+    assert one.axes[0].get_ylabel() == "Sharpe ratio"
+    with pytest.raises(UsageError, match="name one or two of fast, slow"):
+        finished.plot("invest")
+
+
+def test_a_sweep_is_a_frame_with_the_best_first_and_says_how_far_it_can_be_believed(finished):
+    frame = finished.to_frame()
+
+    assert frame["sharpe"].is_monotonic_decreasing
+    assert list(frame.columns[:2]) == ["fast", "slow"]
+    assert "Deflated Sharpe" in repr(finished)
+    assert "probability of overfitting" in finished._repr_html_()
+
+
+@pytest.mark.slow
+def test_the_winner_of_noise_is_not_believed(tmp_path, sample):
+    (tmp_path / "noise.py").write_text(NOISE)
+
+    found = swept(sample, tmp_path, {"seed": list(range(20))}, str(tmp_path / "noise.py"), costs="none")
+
+    alone = probabilistic_sharpe(*account_of(found.best_run).moments)
+    assert found.deflated_sharpe < min(0.95, alone - 0.1)
+    assert found.verdict.words != "holds so far"
+
+
+NOISE = """
+import random
+import backtrader as bt
+
+class Noise(bt.Strategy):
+    params = dict(seed=0)
+
+    def start(self):
+        self.random = random.Random(self.p.seed)
+
+    def next(self):
+        self.order_target_percent(target=self.random.choice([-0.9, 0.9]))
+"""
+
+
+@pytest.mark.slow
+def test_the_command_line_says_the_same_as_json_within_80_columns(tmp_path, sample, capsys):
+    words = ["sweep", SMA, "AAPL/1day", "--grid", "fast=5,10", "--grid", "slow=20,30", "--where", "fast<slow"]
+    words += ["--store", str(sample.root), "--out", str(tmp_path)]
+    told, document = said(capsys, words), json.loads(said(capsys, [*words, "--json"]))
+
+    assert document["trials"] == document["recorded"] == 4
+    assert f"Deflated Sharpe {document['deflated_sharpe']:.2f}" in " ".join(told.split())
+    assert document["best"]["params"] == document["top"][0]["params"]
+    assert max(map(len, told.splitlines())) <= 80
+    assert (tmp_path / "heatmap.png").stat().st_size > 5000
+
+
+def test_the_command_line_asks_of_each_trial_what_it_asks_of_a_run(sample, tmp_path, capsys):
+    asked = ["--slippage", "50bp", "--costs", "bp:10", "--since", "2003-01-02", "--until", "2004-12-31"]
+    words = ["sweep", SMA, "AAPL/1day", "--grid", "fast=5,10", "--store", str(sample.root), "--out", str(tmp_path)]
+    run_of = run(SMA, "AAPL/1day", store=sample, span=YEARS, params={"fast": 5}, slippage="50bp", costs="bp:10")
+
+    with pytest.raises(SystemExit):
+        main([*words, *asked, "--json"])
+
+    capsys.readouterr()
+    (trial,) = (one for one in Sweep.load(tmp_path).trials if one.params["fast"] == 5)
+    assert trial.metrics["total_return"] == run_of.stats["total_return"]
+
+
+def said(capsys, words):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert not ended.value.code
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", ["", "best"])
+def test_validate_counts_all_trials_of_a_sweep_against_its_best(finished, capsys, place):
+    with pytest.raises(SystemExit) as ended:
+        main(["validate", str(finished.folder / place), "--bootstrap", "10", "--json"])
+    document = json.loads(capsys.readouterr().out)
+
+    assert not ended.value.code
+    assert document["sweep"]["deflated_sharpe"] == finished.deflated_sharpe
+    assert f"one of {len(finished.ratios)} trials: deflated Sharpe" in " ".join(document["verdict"]["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--grid", "fast"], "no range"),
+        (["--grid", "fats=5,10"], "has no parameter 'fats'; it has fast=10, slow=30, invest=0.95; did you mean fast?"),
+        (["--grid", "fast=5", "--where", "fast>9"], "leaves none of the 1 points"),
+        (["--grid", "fast=5", "--rank", "sharp"], "costs; did you mean sharpe?"),
+        (["--grid", "fast=5", "--set", "fast=6"], "both swept and set"),
+        (["--grid", "fast=5", "--resume"], "holds no sweep"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong_in_a_sentence(sample, tmp_path, capsys, words, said):
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", SMA, "AAPL/1day", *words, "--store", str(sample.root), "--out", str(tmp_path)])
+
+    assert ended.value.code in (2, 3)
+    assert said in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,127 @@
+from datetime import UTC, date, datetime
+
+import backtrader as bt
+import honest
+import pytest
+from places import ROOT
+
+from backtest.errors import NoBars, UsageError
+from backtest.market.series import Series
+from backtest.research.lookahead import look_ahead, look_ahead_of, warm_up
+from backtest.runs.spec import RunSpec
+from backtest.store import pins
+from backtest.store.store import Store
+
+APPLE = Series.parse("AAPL/1day")
+SAMPLE = {"store": ROOT / "data" / "sample", "span": (date(2010, 1, 4), date(2010, 12, 31))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", honest.HONEST)
+def test_an_honest_strategy_decides_the_same_whatever_comes_after(strategy):
+    series = ["AAPL/1day", "IBM/1day"] if strategy is honest.Pair else "AAPL/1day"
+
+    assert look_ahead(strategy, series, cuts=8, **SAMPLE) == []
+
+
+def test_a_kept_run_is_checked_as_it_was_asked():
+    spec = RunSpec(f"{honest.__file__}:TodaysClose", ("AAPL/1day",), "2010-01-04", "2010-06-30", {}, 50_000.0)
+
+    found = look_ahead_of(spec, SAMPLE["store"], cuts=2)
+
+    assert found[0].time == datetime(2010, 1, 7, tzinfo=UTC)
+    assert found[-1].time < datetime(2010, 7, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("strategy", honest.LEAKING)
+def test_a_strategy_that_knows_the_future_is_caught(strategy):
+    assert look_ahead(strategy, "AAPL/1day", cuts=4, **SAMPLE)
+
+
+@pytest.mark.slow
+def test_todays_close_at_todays_open_is_named_with_its_bar():
+    first = look_ahead(honest.TodaysClose, "AAPL/1day", **SAMPLE)[0]
+
+    # On the 5th, 6th and 7th of January the price fell from open to close; on the 8th, from 210.30 to 211.98, it rose.
+    assert first.time == datetime(2010, 1, 7, tzinfo=UTC)
+    assert [(one.side, one.size) for one in first.decided] == [("buy", 10)]
+    assert first.instead == ()
+    assert "bar 2010-01-07" in str(first)
+
+
+def test_a_centred_average_is_caught_no_further_from_the_cut_than_it_reaches():
+    found = look_ahead(honest.Centred, "AAPL/1day", cuts=6, **SAMPLE)
+
+    assert {leak.change for leak in found} <= {"cut off after it", "noise after it", "mirrored noise after it"}
+    assert all(isinstance(leak.time, datetime) for leak in found)
+
+
+def test_a_fill_at_the_close_that_was_decided_by_is_named_as_such():
+    found = look_ahead(honest.FillsAtItsClose, "AAPL/1day", cuts=0, **SAMPLE)
+
+    assert {leak.change for leak in found} == {"filled in its own bar"}
+
+
+def test_what_cannot_be_run_cannot_be_checked():
+    with pytest.raises(UsageError, match="no costs"):
+        look_ahead(honest.Hold, "AAPL/1day", costs="nothing", **SAMPLE)
+    with pytest.raises(NoBars):
+        look_ahead(honest.Hold, "QQQ/1day", **SAMPLE)
+
+
+def test_the_same_seed_makes_the_same_findings():
+    first, second = (look_ahead(honest.Centred, "AAPL/1day", cuts=3, seed=5, **SAMPLE) for _ in "ab")
+
+    assert first == second
+
+
+class OnRisingDays(bt.Strategy):
+    def next(self):
+        if self.data.close[0] > self.data.open[0]:
+            self.buy(size=1)
+
+
+def test_a_strategy_without_memory_decides_the_same_from_the_start():
+    found = warm_up(OnRisingDays, "AAPL/1day", **SAMPLE)
+
+    assert (found.settled, found.different) == (found.start, 0)
+    assert found.compared > 50
+
+
+def test_a_strategy_with_a_memory_settles_when_it_has_seen_enough():
+    found = warm_up(honest.Momentum, "AAPL/1day", **SAMPLE)
+
+    assert found.start < found.settled < datetime(2010, 12, 1, tzinfo=UTC)
+    assert found.different > 0
+
+
+class EveryOtherBar(bt.Strategy):
+    def next(self):
+        (self.buy if len(self) % 2 else self.sell)(size=1)
+
+
+def test_a_strategy_that_counts_its_bars_never_settles():
+    found = warm_up(EveryOtherBar, "AAPL/1day", skipped=0.3, **SAMPLE)  # 75 of 252: an odd number
+
+    assert found.settled is None
+    assert found.different == 2 * found.compared == 2 * 177
+
+
+def test_the_bars_of_a_store_are_checked_whatever_lies_below_the_current_folder(tmp_path, monkeypatch):
+    series = "AAPL/1day"
+    elsewhere = tmp_path / str(Series.parse(series))
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "manifest.json").write_text("not a manifest")
+    monkeypatch.chdir(tmp_path)
+
+    assert look_ahead(honest.HONEST[0], series, cuts=2, **SAMPLE) == []
+
+
+def test_pinned_bars_are_checked_against_the_store_and_not_against_another_future(tmp_path):
+    store, lock = Store(SAMPLE["store"]), tmp_path / "data.lock"
+    pins.add(store, lock, [APPLE], SAMPLE["span"])
+
+    found = look_ahead(honest.TodaysClose, "AAPL/1day", cuts=2, pins=lock, **SAMPLE)
+
+    assert found == look_ahead(honest.TodaysClose, "AAPL/1day", cuts=2, **SAMPLE)
+    assert found

@@ -1,0 +1,93 @@
+"""The downloads and the faults that the table of faults and the storms of tests/soak share."""
+
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Any
+
+from backtest.market.series import Series
+from backtest.sources.base import Patience
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is downloaded; the legacy limits make a window of each session of minutes, and of each year of days."""
+
+    series: Series
+    since: date
+    until: date
+    limits: str = "legacy"
+
+
+DAILY, MINUTES = Series.parse("AAPL/1day"), Series.parse("AAPL/1min")
+LATER = timedelta(days=60)  # of the gateway's clock: the vendor is late with nothing
+# What must come in spite of a busy machine is given a minute; what is waited for in vain is short.
+PATIENT = Patience(answer=60.0, connect=60.0, outage=60.0, backoff=0.01, backoff_most=0.05, belief=1.0)
+IMPATIENT = replace(PATIENT, answer=0.4)  # for requests that are never answered
+HMDS = "Historical Market Data Service error message:"
+
+
+def on(do: str, nth: int = 1, times: int = 1, kind: str = "bars", **words: Any) -> dict[str, Any]:
+    return {"when": {"request": nth, "times": times, "kind": kind}, "do": do, **words}
+
+
+FINAL = [  # what asking again cannot mend: one request, and the advice
+    (162, f"{HMDS}No market data permissions for NASDAQ STK", "subscribe"),
+    (354, "Requested market data is not subscribed.Delayed market data is available.", "subscribe"),
+    (10089, "Requested market data requires additional subscription for API.", "subscribe"),
+    (10090, "Part of requested market data is not subscribed.", "subscribe"),
+    (10168, "Requested market data is not subscribed. Delayed market data is not enabled.", "subscribe"),
+    (10186, "Requested market data is not subscribed. Delayed market data is not enabled.", "subscribe"),
+    (162, f"{HMDS}Trading TWS session is connected from a different IP address", "log out there"),
+    (10197, "No market data during competing live session", "log out there"),
+    (162, f"{HMDS}No historical market data for EUR/CASH@FXSUBPIP Last 1d", "another kind of price"),
+    (162, f"{HMDS}No data of type EODChart is available for the exchange 'CBOE'", "another kind of price"),
+    (162, f"{HMDS}No chart is available", "another kind of price"),
+    (166, "HMDS Expired Contract Violation:contract can not expire", "can never be served"),
+    (200, "No security definition has been found for the request", "check symbol"),
+    (200, "The contract description specified for AAPL is ambiguous.", "check symbol"),
+    (320, "Error reading request. Unable to parse data", "can never be served"),
+    (321, "Error validating request.-'bW' : cause - Historical data query end date/time", "can never be served"),
+    (322, "Error processing request.-'bX' : cause - Duplicate ticker id", "can never be served"),
+    (326, "Unable to connect as the client id is already in use.", "client id"),
+    (420, "Invalid Real-time Query:No market data permissions for AMEX STK", "subscribe"),
+    (10299, "Expected what to show is MIDPOINT, please use that instead of TRADES.", "another kind of price"),
+    (10314, "End Date/Time: The date, time, or time-zone entered is invalid.", "can never be served"),
+    (10339, "Setting end date/time for continuous future security type is not allowed.", "can never be served"),
+]
+PASSING = [  # unknown, or said in passing: asked again, then for less, and never believed to be an empty market
+    (162, f"{HMDS}Query failed", "Query failed"),
+    (162, f"{HMDS}HMDS server disconnect occurred. Attempting reconnection...", "disconnect"),
+    (162, "Mensaje de error del servicio de datos históricos:La consulta HMDS no devolvió datos", "devolvió"),
+    (162, "Mensaje de error del servicio de datos históricos:intervalo no válido", "no válido"),
+    (162, f"{HMDS}some new sentence", "some new sentence"),
+    (162, "", "error 162"),
+    (99999, "a code that nobody knows", "99999"),
+]
+PACED = [
+    (100, "Max rate of messages per second has been exceeded:max=50 rec=51 (1)"),
+    (162, f"{HMDS}Historical data request pacing violation"),
+    (420, "Invalid Real-time Query:Historical data request pacing violation"),
+]
+TOO_LONG = [
+    (162, f"{HMDS}Time length exceed max."),
+    (162, f"{HMDS}invalid step: 1 secs"),
+    (162, f"{HMDS}Invalid time length"),
+]
+BROKEN = [  # not connected
+    (502, "Couldn't connect to TWS."),
+    (504, "Not connected"),
+    (507, "Bad Message Length"),
+    (509, "Exception caught while reading socket - Connection reset by peer"),
+    (1300, "TWS socket port has been reset and this connection is being dropped."),
+]
+NO_DATA = {"do": "error", "code": 162, "text": f"{HMDS}HMDS query returned no data: AAPL@SMART Trades"}
+QUICK = (
+    {"do": "drop", "bytes": 0}, {"do": "drop", "bytes": 300}, {"do": "drop", "bytes": 10**6}, {"do": "twice"},
+    {"do": "lost", "seconds": 0.03, "code": 1101}, {"do": "lost", "seconds": 0.03, "code": 1102},
+    {"do": "refuse", "seconds": 0.03}, {"do": "duplicate"}, {"do": "disorder"}, {"do": "empty"}, {"do": "unfinished"},
+    {"do": "garbage"}, {"do": "delay", "seconds": 0.03}, {"do": "notice", "code": 2103}, {"do": "notice", "code": 2106},
+    *({"do": "bad", "value": value} for value in ("nan", "huge", "minus", "zero", "crossed", "off_grid")),
+    *({"do": "error", "code": code, "text": text} for code, text, *_ in (*FINAL, *PASSING, *PACED, *TOO_LONG, *BROKEN)),
+    NO_DATA,
+)  # fmt: skip
+MUTES = ({"do": "silence"}, {"do": "foreign"}, {"do": "bad", "value": "text"})
