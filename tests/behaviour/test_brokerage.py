@@ -92,7 +92,7 @@ def test_options_by_name_and_in_an_object_are_the_same_run(turns):
     assert by_name.spec == in_one.spec
     assert by_name.spec.brokerage == PLAIN
     assert by_name.record.equals(in_one.record)
-    assert by_name.run == in_one.run
+    assert by_name.name == in_one.name
 
 
 def test_an_object_may_be_completed_by_name(turns):
@@ -204,7 +204,7 @@ def test_a_later_field_that_is_not_used_changes_neither_key_nor_name_nor_file(tu
     now, later = turns(), turns(brokerage=Wider())
 
     assert isinstance(later.spec.brokerage, Wider)
-    assert (later.spec.key, later.run) == (now.spec.key, now.run)
+    assert (later.spec.key, later.name) == (now.spec.key, now.name)
     files = [result.save(tmp_path / name) / "spec.json" for name, result in (("now", now), ("later", later))]
     assert files[0].read_bytes() == files[1].read_bytes()
 

@@ -62,7 +62,7 @@ def minutes(folder: Path, years: int) -> Iterator[tuple[str, str]]:
     span = span_of_sessions(MINUTES, hours_of(MINUTES.instrument), since, UNTIL)
     upstream = Store(folder / "upstream")
     upstream.write(MINUTES, span, minute_bars(since))
-    bound = len(windows(MINUTES, span))
+    bound = len(windows(MINUTES, hours_of(MINUTES.instrument), span))
     name = f"1 min, {years} years ({upstream.manifest(MINUTES).rows:,} bars)"
     with serving(upstream) as (address, log):
         report = fill(Store(folder / "clean"), address, [MINUTES], since)
