@@ -329,6 +329,7 @@ def test_the_picture_of_the_readme_shows_the_numbers_of_today(picture):
     assert PICTURE.stat().st_size < 200_000
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(not browser.installed(), reason=browser.MISSING)
 def test_the_picture_of_the_readme_is_what_its_script_makes(picture, tmp_path):
     script, page = picture

@@ -282,17 +282,21 @@ class Reader:
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
         """Be in the folder, with 80 columns, no colour, and this environment's commands."""
-        before, there = dict(os.environ), Path.cwd()
-        scripts = f"{SCRIPTS}{os.pathsep}{before['PATH']}"
-        os.environ.update({"NO_COLOR": "1", "COLUMNS": "80", "PATH": scripts, **self.environment})
+        scripts = f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"
+        own, there = {"NO_COLOR": "1", "COLUMNS": "80", "PATH": scripts, **self.environment}, Path.cwd()
+        before = {name: os.environ.get(name) for name in own}
+        os.environ.update(own)
         os.chdir(self.folder)
         try:
             yield
         finally:
             self.stop()
             os.chdir(there)
-            os.environ.clear()
-            os.environ.update(before)
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
 
 @dataclass(frozen=True)

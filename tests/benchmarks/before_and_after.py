@@ -1,0 +1,105 @@
+"""
+Two checkouts of this project beside each other: is a row of `make bench` slower than it was?
+
+Run:  python tests/benchmarks/before_and_after.py --before ../old/checkout [--turns 9] [--only page,load]
+
+Each job runs in a process of its own, in the checkout's own environment (.venv) and from its own benchmarks, before and
+after in turns. What is compared is processor time of the job without its preparation, and for the newcomer's jobs of
+the whole process. Both print what came of the job, which must be the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parents[2]
+NOISE = 0.05  # a ratio within it is called equal
+BEGIN = "import time, tempfile, pathlib, running, prices, loading\nfrom running import Series\n"
+MINUTES = 'bars = {Series.parse("MADE/1min"): prices.minute_bars(100_000)}\n'
+TEN = 'bars = {Series.parse(f"{n}/1day"): prices.daily_bars(2500, i) for i, n in enumerate(prices.symbols(10))}\n'
+RUN = "began = time.process_time(); ran = running.ours(running.%s, bars); took = time.process_time() - began\n"
+TOLD = "print(repr(ran.cerebro.broker.getvalue()), len(running.orders(ran)))\n"
+STORED = (
+    "folder = pathlib.Path(tempfile.mkdtemp()); store = loading.Store(folder / 'store')\n"
+    "prices.fill(store, loading.MINUTES, prices.minute_bars(%s, 1440))\n"
+)
+NEWCOMER = (
+    "import newcomer, subprocess, sys, resource\n"
+    "folder = pathlib.Path(tempfile.mkdtemp())\n"
+    "made = {name: prices.daily_bars(2520, seed) for seed, name in enumerate(prices.symbols(%s))}\n"
+    "job = newcomer.contestants(folder, made, None)['ours']\n"
+    "began = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+    "command = [sys.executable, job.script, job.folder, *made]\n"
+    "said = subprocess.run(command, capture_output=True, text=True, check=True)\n"
+    "ended = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+    "took = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime\n"
+    "print(said.stdout)\n"
+)
+JOBS = {
+    "SMA cross, 100,000 bars": MINUTES + RUN % "SmaCross" + TOLD,
+    "looks and rarely trades, 100,000 bars": MINUTES + RUN % "Looks" + TOLD,
+    "does nothing, 100,000 bars": MINUTES + RUN % "DoesNothing" + TOLD,
+    "SMA cross, 10 series x 2,500 bars": TEN + RUN % "SmaCross" + TOLD,
+    "load 1,000,000 bars": STORED % "1_000_000"
+    + "began = time.process_time(); feed = loading.from_store(store); took = time.process_time() - began\n"
+    + "print(sum(feed.lines.close.array))\n",
+    "run of SMA cross with its record, 1,000,000 bars": STORED % "1_000_000"
+    + "from backtest import run\n"
+    + "began = time.process_time(); result = run(running.SmaCross, str(loading.MINUTES), store=store, costs='none')\n"
+    + "took = time.process_time() - began; print(repr(result.record['equity'][-1].as_py()))\n",
+    "page of a run, 100,000 bars": "import page\nfrom dataclasses import replace\n"
+    + "result = page.long_run(pathlib.Path(tempfile.mkdtemp()), 100_000); page.page(replace(result))\n"
+    + "began = time.process_time(); text = page.page(replace(result)); took = time.process_time() - began\n"
+    + "print(text.count('<figure'))\n",
+    "newcomer's job, 1 series": NEWCOMER % 1,
+    "newcomer's job, 50 series": NEWCOMER % 50,
+}
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--before", type=Path, required=True, help="a checkout with an environment in .venv")
+    words.add_argument("--turns", type=int, default=9)
+    words.add_argument("--only", default="", help="words of which a job's name has one, commas between")
+    asked = words.parse_args()
+    print("| job | before | after | after / before | |\n|---|---:|---:|---:|---|")
+    for name, job in JOBS.items():
+        if any(word in name for word in asked.only.split(",")):
+            print(row(name, job, asked.before.resolve(), asked.turns), flush=True)
+
+
+def row(name: str, job: str, before: Path, turns: int) -> str:
+    """Return the row of a job, after both checkouts were seen to do the same."""
+    taken: list[tuple[float, float]] = []
+    for _ in range(turns + 1):  # the first is not counted: it compiles
+        (first, one), (second, other) = (measured(checkout, job) for checkout in (before, HERE))
+        assert one == other, f"{name}: before {one!r}, after {other!r}"
+        taken.append((first, second))
+    ratio = statistics.median(after / before for before, after in taken[1:])
+    old, new = (statistics.median(times) for times in zip(*taken[1:], strict=True))
+    judged = "slower" if ratio > 1 + NOISE else "faster" if ratio < 1 - NOISE else "equal"
+    return f"| {name} | {old * 1000:,.0f} ms | {new * 1000:,.0f} ms | {ratio:.2f} | {judged} |"
+
+
+def measured(checkout: Path, job: str) -> tuple[float, str]:
+    """Return the processor time of a job in a checkout, and what it printed."""
+    benchmarks = checkout / "tests" / "benchmarks"
+    roots = [checkout, benchmarks, checkout / "tests" / "support", checkout / "tests"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, roots))}
+    with tempfile.TemporaryDirectory() as folder:
+        ran = subprocess.run(
+            [checkout / ".venv" / "bin" / "python", "-c", f"{BEGIN}{job}print(took)"],
+            cwd=folder, env={**environment, "TMPDIR": folder}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert not ran.returncode, ran.stderr
+    *said, took = ran.stdout.splitlines()
+    return float(took), "\n".join(said)
+
+
+if __name__ == "__main__":
+    main()
