@@ -27,7 +27,7 @@ SECOND_READY := $(SECOND)/ready-$(KEY)
 BEGAN := $(shell date +%s)
 PIP_INSTALL := bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo quick test soak lint format bench dist sbom lock clean
+.PHONY: help demo quick test soak any-day lint format bench dist sbom lock clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1 - \2/p' Makefile

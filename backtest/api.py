@@ -48,7 +48,7 @@ class RunResult(Measured):
 
     @cached_property
     def validity(self) -> Validity:
-        """Whether this run is skill or luck: see `validity.validate`; computed once."""
+        """Whether this run is skill or luck: see `validate`; computed once."""
         from backtest.validity.validation import validate
 
         return validate(self)
@@ -134,7 +134,6 @@ def run(
             a whole number, so many shares or contracts an order.
 
     What a strategy leaves in a dict of JSON named `notes`, such as its models' hashes, goes into the manifest.
-    Long by its arguments alone: each is named, told and handed on.
 
     Raises:
         UsageError: an argument cannot be read, or a name or a number is off.

@@ -1,4 +1,4 @@
-"""IB's pacing as the gateway enforces it, over all connections together; the numbers are those of ib_limits.py."""
+"""IB's pacing as the gateway enforces it, over all connections together, with the numbers of market/ib_limits.py."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def span_of_sessions(series: Series, hours: Hours, since: date, until: date) -> 
 
 def span_asked(series: Series, hours: Hours, asked: Span | Sessions | None) -> Span | None:
     """
-    Return the span of the stamps of a series' bars that `bars.asked_span` means; None for all.
+    Return the span of the stamps of a series' bars that `span.asked_span` means; None for all.
 
     Raises:
         UsageError: no session lies between the dates.

@@ -157,7 +157,7 @@ class Measured(RunRecord):
 
     @cached_property
     def stats(self) -> Stats:
-        """The numbers about this run: see `metrics.measure`."""
+        """The numbers about this run: see `measure`."""
         return measure(self)
 
     def __repr__(self) -> str:

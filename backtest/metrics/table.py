@@ -1,7 +1,7 @@
 """
 What each number about a run is: `METRICS`, a row each.
 
-The functions behind the rows are in the files above this one.
+The functions behind the rows are in the other files of the room.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def look_ahead(
         cuts: how many; each is three runs.
         seed: of the noise, and of the cuts at bars without orders.
         pins: a file that `backtest pin` made: the true bars must be those.
-        asked: the rest, from `cash` on, is as in `run`.
+        cash: this and all that follows is as in `run`.
 
     Raises:
         UsageError, NoBars, StrategyError: as `run` does.

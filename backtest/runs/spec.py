@@ -234,7 +234,7 @@ class RunSpec:
     def multiplier(self) -> float:
         """Money that a point of a contract is worth: of futures, or as a commission says; 1 for all else."""
         costs = self.brokerage.costs
-        start, end = costs.find("{"), costs.rfind("}") + 1  # a commission's parameters: see `costs.costs_of`
+        start, end = costs.find("{"), costs.rfind("}") + 1  # a commission's parameters: see `commissions.costs_of`
         try:
             if costs.startswith("futures:"):
                 return float(costs.split(":")[2])

@@ -169,7 +169,7 @@ def _legend() -> str:
 
 
 def _limits() -> Iterator[tuple[str, str, str]]:
-    """Yield each plain number of `limits.py` with what is written beside and above it."""
+    """Yield each plain number of `ib_limits.py` with what is written beside and above it."""
     about = ""
     for line in inspect.getsource(ib_limits).splitlines():
         if not line or line.startswith("# "):

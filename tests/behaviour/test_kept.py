@@ -1,5 +1,5 @@
 """
-What version 0.1.0 wrote is kept in `kept/0.1.0`; this version reads it, checks it, and makes the same again.
+What version 0.1.0 wrote is in `tests/support/kept/0.1.0`; this version reads it, checks it, and makes the same again.
 
 Each expected value is read from what 0.1.0 left: its files, and what its commands printed (see kept/make_kept.py).
 """

@@ -136,7 +136,7 @@ def cross_validate(
         embargo: sessions more that are left out after a test.
         rank: a metric of returns alone.
 
-    The rest is as in `sweep`, and so is what is raised. Long by its arguments alone: each is named and told.
+    The rest is as in `sweep`, and so is what is raised.
 
     Source: López de Prado (2018), "Advances in Financial Machine Learning", chapter 12.
     """

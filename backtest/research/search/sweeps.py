@@ -110,8 +110,8 @@ def sweep(
         start: the first session, in the place of a span.
         end: the last session, included.
         params: of the parameters that do not vary.
-        tell: called with a `Progress` now and then.
-        asked: the rest, from `cash` on, is as in `run`.
+        tell: called with a `SweepProgress` now and then.
+        cash: this and all that follows is as in `run`.
 
     Raises:
         UsageError: an argument cannot be read, a name or a number is off, or nothing is left of the grid.
@@ -119,7 +119,7 @@ def sweep(
         StrategyError: no trial came to an end.
 
     A pool of ours that loses a worker is replaced; an executor of yours that breaks raises what it raises. What was
-    done is kept in either case. Long by its arguments alone: each is named and told.
+    done is kept in either case.
     """
     rank, jobs, seed = rank_of(rank), _arguments.whole(jobs, "jobs"), _arguments.seed_of(seed)
     random, optuna = _arguments.whole(random, "random"), _arguments.whole(optuna, "optuna", -1)
@@ -416,7 +416,7 @@ def check_ways(executor: Executor | None, tell: Tell | None) -> None:
     if executor is not None:
         _arguments.instance(executor, "executor", Executor, "write one of concurrent.futures, or leave it out")
     if tell is not None:
-        _arguments.function(tell, "tell", "write a function that takes a Progress, or leave it out")
+        _arguments.function(tell, "tell", "write a function that takes a SweepProgress, or leave it out")
 
 
 def _check(jobs: int, random: int, optuna: int, resume: bool) -> None:

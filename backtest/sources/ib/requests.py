@@ -1,8 +1,8 @@
 """
 Which requests to send: a gap becomes the fewest windows that IB serves, each a duration and an end.
 
-Windows end at the close of a session, and "N D" counts sessions, as IB does (see ib_limits.py): a window that ended
-inside a session would lose bars at its start.
+Windows end at the close of a session, and "N D" counts sessions, as IB does (see market/ib_limits.py): a window that
+ended inside a session would lose bars at its start.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Findings about stored bars: what is missing, and what looks wrong though it may be true.
 
-What can be told for certain is refused at the door (`checks.py`); here the rest is listed, and nothing is changed.
+What is certainly wrong is refused at the door (`market/checks.py`); here the rest is listed, and nothing is changed.
 """
 
 from __future__ import annotations
