@@ -21,7 +21,7 @@ from backtest.errors import BadStore, Conflict, DamagedStore, NoBars, NoConnecti
 from backtest.market.series import Series, several_series
 from backtest.market.span import Span
 from backtest.store.files import locked, make_folders, read_file, sync_folder, write_file
-from backtest.store.layout import MARK, format_in
+from backtest.store.layout import MARK, format_in, names_of
 from backtest.store.manifest import LARGEST_SEGMENT, REPAIR, Manifest, Segment
 from backtest.store.manifest_json import of_bytes, to_bytes
 from backtest.store.reader import did_you_mean_stored
@@ -174,7 +174,7 @@ def _publish_state(store: Store, target: _Target, series: Series, ours: Manifest
     if not target.swap(name, data, tag) and not _is(target.get(name), data):
         raise Conflict(f"{series.short} was published to {target.place} by somebody else just now; run this again")
     for folder, before, now in (("bars", theirs.segments, ours.segments), ("archive", theirs.archived, ours.archived)):
-        for file in sorted(_files(before) - _files(now)):
+        for file in sorted(names_of(before) - names_of(now)):
             target.delete(f"{series.key}/{folder}/{file}")
     return Published(series, len(sent) + 1, sum(sent) + len(data))
 
@@ -215,7 +215,7 @@ def _own_bytes(path: Path, segment: Segment) -> bytes:
 
 def _check_nothing_is_lost(store: Store, target: _Target, series: Series, ours: Manifest, theirs: Manifest) -> None:
     """Raise Conflict unless what is published is in our store, as it is or in a revision, and so is what was asked."""
-    known = _files([*ours.segments, *ours.archived])
+    known = names_of([*ours.segments, *ours.archived])
     lost = [
         row
         for segment in theirs.segments
@@ -255,10 +255,6 @@ def _lost_bars(store: Store, series: Series, published: pa.Table) -> list[dateti
 
 def _rows(bars: pa.Table) -> Iterator[tuple[Any, ...]]:
     return zip(*(column.to_pylist() for column in bars.columns), strict=True)
-
-
-def _files(segments: Iterable[Segment]) -> set[str]:
-    return {segment.file for segment in segments}
 
 
 class _Folder:

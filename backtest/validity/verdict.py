@@ -54,7 +54,7 @@ def verdict(result: Measured, trials: Sequence[float] = (), looks_ahead: Sequenc
     """
     run = result.account
     found = [
-        *_about_the_future(looks_ahead), *_about_money(run), *_about_length(run), *_about_costs(result, run),
+        *_about_the_future(looks_ahead), *_about_money(run), *_about_length(run), *_about_costs(result),
         *_about_trials(run, trials), *_about_luck(run),
     ]  # fmt: skip
     faults = [words for words, _ in found if words]
@@ -90,7 +90,7 @@ def _about_length(run: Account) -> Iterator[tuple[str, str]]:
         yield "too short to tell", f"less than {_FEW_TRADES} trades were closed: {len(run.net)}"
 
 
-def _about_costs(result: Measured, run: Account) -> Iterator[tuple[str, str]]:
+def _about_costs(result: Measured) -> Iterator[tuple[str, str]]:
     factor = break_even_costs(result)
     if factor != factor:
         return
