@@ -159,6 +159,7 @@ def result_of(job: Job, point: Point, *, lines: bool = False) -> RunResult:
         BrokenPin: the bars, or the strategy, are not those of the job.
     """
     strategy, store = _bench(job)
+    strategy = replace(strategy, name=job.name)  # an equal job before may have called it otherwise
     params, account = job.params | point.params, {name: job.asked[name] for name in _ACCOUNT}
     asked: dict[str, Any] = {"store": store, "params": params, "brokerage": job.brokerage, **account}
     if point.window is not None:
@@ -189,7 +190,7 @@ def _bench(job: Job) -> tuple[Strategy, Reader]:
     strategy = load_strategy(job.strategy)
     if strategy.source != job.source:
         raise BrokenPin(f"{job.strategy} differs from the one that the sweep began with; give each worker the same")
-    return Strategy(strategy.cls, job.name, job.source), _AtHand(job)
+    return strategy, _AtHand(job)
 
 
 class _AtHand(CachedReader):

@@ -255,6 +255,16 @@ def test_the_best_run_names_the_strategy_as_it_was_asked_for(sample, tmp_path):
     assert found.asked["grid"] == {"fast": [5, 6], "slow": [20]}
 
 
+def test_the_best_run_has_the_name_that_was_asked_for_after_a_sweep_by_another_name(sample, tmp_path):
+    grid = {"fast": [5], "slow": [20]}
+    by_path = swept(sample, tmp_path / "a", grid, SMA)
+
+    by_word = swept(sample, tmp_path / "b", grid, "sma_cross")
+
+    assert by_path.best_run.spec.strategy == "sma_cross.py:SmaCross"
+    assert by_word.best_run.spec.strategy == "sma_cross:SmaCross"
+
+
 def test_a_sweep_that_was_stopped_has_no_best_of_another(sample, tmp_path):
     whole = swept(sample, tmp_path)
     document = json.loads((tmp_path / "sweep.json").read_text())
