@@ -117,7 +117,7 @@ def replay(bars: pa.Table, series: Series | str, **params: Any) -> ArrowFeed:
         return ArrowFeed(dataname=bars, size=known.size, name=known.short, **params)
     except (TypeError, ValueError, AttributeError) as error:
         raise UsageError(
-            f"these are no parameters of a feed of Backtrader's ({error}); see bt.feed.DataBase"
+            f"a feed of Backtrader does not take these parameters ({error}); see bt.feed.DataBase"
         ) from error
 
 

@@ -126,12 +126,12 @@ def stated_hours(text: str, zone: str, regular_hours: bool = True) -> StatedHour
         closed = {_date(entry[:8]) for entry in shut}
         dated = [pair for entry in entries if entry not in shut for pair in _ranges(entry, where)]
     except (KeyError, ValueError, OSError, OverflowError, UsageError) as error:
-        raise UsageError(f"{text[:200]!r} in the zone {zone!r} are no hours as IB writes them ({error})") from error
+        raise UsageError(f"{text[:200]!r} in the zone {zone!r} cannot be read as hours of IB ({error})") from error
     known = sorted(_with_days(dated, closed, where), key=lambda pair: (pair[0], pair[1].start))
     sessions = tuple(_session(day, [span for _, span in pairs]) for day, pairs in groupby(known, lambda pair: pair[0]))
     days = closed | {session.day for session in sessions}
     if not days:
-        raise UsageError(f"{text[:200]!r} are no hours as IB writes them, such as 20240102:0930-20240102:1600")
+        raise UsageError(f"{text[:200]!r} cannot be read as hours of IB, such as 20240102:0930-20240102:1600")
     return StatedHours(min(days), max(days), sessions, regular_hours)
 
 
@@ -162,7 +162,7 @@ def _ranges(entry: str, zone: ZoneInfo) -> Iterator[tuple[date | None, Span]]:
     for number, text in enumerate(match["rest"].split(",")):
         found = _RANGE.fullmatch(text.strip())
         if found is None:
-            raise ValueError(f"{text!r} is no range of times")
+            raise ValueError(f"{text!r} is not a range of times")
         if found["closes"]:
             opens = _date(found["opens"]) if found["opens"] else day
             yield None, Span(_moment(opens, found["start"], zone), _moment(_date(found["closes"]), found["end"], zone))

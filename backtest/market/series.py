@@ -204,7 +204,7 @@ class Instrument:
             )
         object.__setattr__(self, "qualifiers", _checked_qualifiers(self.qualifiers))
         if len(self.key) > _LONGEST:
-            raise UsageError(f"{self.key} is too long: more than {_LONGEST} letters are no name of a folder")
+            raise UsageError(f"{self.key} is too long: the name of its folder may have {_LONGEST} characters at most")
 
     @classmethod
     def parse(cls, text: str) -> Instrument:

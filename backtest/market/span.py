@@ -36,7 +36,7 @@ class Span:
             try:
                 object.__setattr__(self, name, moment.astimezone(UTC))
             except OverflowError as error:
-                raise UsageError(f"{moment} is no time in UTC ({error}); {_MOMENT}") from error
+                raise UsageError(f"{moment} is out of range as a time in UTC ({error}); {_MOMENT}") from error
         if self.start >= self.end:
             raise UsageError(f"the span from {self.start} to {self.end} is empty; it must end after it starts")
 
@@ -97,7 +97,7 @@ def session_of(given: date | str, name: str) -> date:
         try:
             return date.fromisoformat(found.strip().removesuffix("T00:00:00"))
         except ValueError as error:
-            _arguments.refuse(name, given, f"it is no date ({error}); {example}", error)
+            _arguments.refuse(name, given, f"it is not a date ({error}); {example}", error)
     if not isinstance(found, date) or found != found:  # pandas' NaT
         _arguments.refuse(name, given, example)
     if not isinstance(found, datetime):

@@ -257,7 +257,7 @@ def _dated(returns: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         dates = pd.DatetimeIndex(returns.index).tz_localize(None)  # the date of its own zone
         numbers = returns.to_numpy(dtype=float)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"these are no returns ({error}); {example}") from error
+        raise UsageError(f"these cannot be read as returns ({error}); {example}") from error
     days = np.asarray(dates.to_numpy(), dtype="datetime64[D]")
     if len(days) and (np.diff(days) <= np.timedelta64(0)).any():
         raise UsageError("the dates of returns must rise, each there once; sort them, and sample them at session ends")

@@ -173,7 +173,7 @@ def brokerage_of(given: Brokerage | None, options: Mapping[str, Any]) -> Brokera
     known = {one.name: one for one in fields(brokerage)}
     if unknown := sorted(set(options) - set(known)):
         every = [*RunOptions.__annotations__, *(name for name in known if name not in RunOptions.__annotations__)]
-        raise UsageError(f"a run cannot be asked for {', '.join(unknown)}; {there_are(unknown[0], every)}")
+        raise UsageError(f"a run has no option {', '.join(unknown)}; {there_are(unknown[0], every)}")
     set_before = [name for name in options if getattr(brokerage, name) != known[name].default]
     if set_before:
         raise UsageError(

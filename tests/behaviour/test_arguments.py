@@ -92,7 +92,7 @@ def test_a_session_may_be_a_date_a_time_at_midnight_or_a_text(day):
         ({"span": "2003-01-02"}, "span is '2003-01-02'; write a pair of sessions"),
         ({"span": ("2003-01-02",)}, "write a pair of sessions"),
         ({"span": (5, None)}, "start is 5; write the date of a session"),
-        ({"span": (None, "2003-02-30")}, "end is '2003-02-30'; it is no date"),
+        ({"span": (None, "2003-02-30")}, "end is '2003-02-30'; it is not a date"),
         ({"start": pd.Timestamp("2003-01-02 10:00")}, "sessions have no time of day"),
         ({"start": pd.NaT}, "write the date of a session"),
         ({"start": "2003-01-03", "end": "2003-01-02"}, "2003-01-03 to 2003-01-02 is empty"),
@@ -195,7 +195,7 @@ def test_a_commission_of_ones_own_is_charged_and_told_by_class_parameters_and_so
 
 @pytest.mark.parametrize("name", ['bt.Cerebro{"runonce": true}', "bt.CommInfoBase{mult}", 'bt.CommInfoBase{"odd": []}'])
 def test_a_name_of_a_strangers_makes_nothing_but_a_commission(name):
-    with pytest.raises(UsageError, match="are no commission of Backtrader's"):
+    with pytest.raises(UsageError, match="are not a commission of Backtrader"):
         costs_of(name)
 
 
@@ -327,7 +327,7 @@ def test_a_commission_that_could_not_be_told_from_another_is_refused_in_a_sweep(
 
         params = (("rule", print),)
 
-    with pytest.raises(UsageError, match="could not be told from others of that name"):
+    with pytest.raises(UsageError, match="cannot be distinguished from others of that name"):
         swept({"fast": [6]}, costs=Odd())
 
 

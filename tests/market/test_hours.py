@@ -184,7 +184,7 @@ def test_a_session_that_ends_at_midnight_is_of_the_day_before_it(text):
     ],
 )
 def test_what_ib_would_not_write_is_refused_and_quoted(text, zone):
-    with pytest.raises(UsageError, match="no hours as IB writes them") as refused:
+    with pytest.raises(UsageError, match="cannot be read as hours of IB") as refused:
         stated_hours(text, zone)
 
     assert repr(text) in str(refused.value)

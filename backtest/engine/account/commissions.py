@@ -272,7 +272,7 @@ def check_told_apart(costs: Costs) -> None:
     """
     if costs.name.endswith("}") and not costs.name.startswith(_OURS):
         raise UsageError(
-            f"the costs {costs.name} could not be told from others of that name: the class has no source, or has "
+            f"the costs {costs.name} cannot be distinguished from others of that name: the class has no source, or has "
             "parameters that are neither numbers nor texts; put it into a file, with numbers and texts as parameters"
         )
 
@@ -321,7 +321,7 @@ def _commission_named(text: str, found: re.Match[str]) -> Costs:
     try:
         return replace(_of_commission(_OWN[found[1]](**json.loads(found[2]))), name=text)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"the costs {text!r} are no commission of Backtrader's ({error}); give it anew") from error
+        raise UsageError(f"the costs {text!r} are not a commission of Backtrader ({error}); pass one again") from error
 
 
 _DEFAULTS: dict[str, Any] = dict(bt.CommInfoBase.params._getitems())

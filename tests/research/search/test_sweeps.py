@@ -167,7 +167,7 @@ def test_where_all_trials_fail_it_is_said_why(sample, tmp_path):
     [
         ({"rank": "sharp"}, "costs; did you mean sharpe?"),
         ({"jobs": 0}, "0 processes"),
-        ({"slipage": "1"}, "cannot be asked for slipage"),
+        ({"slipage": "1"}, "has no option slipage"),
         ({"grid": {"fats": [1]}}, "did you mean fast"),
         ({"params": {"fast": 3}}, "both swept and set"),
         ({"where": lambda point: False}, "leaves none of the 6"),
