@@ -10,15 +10,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
-from typing import Any
 
 from backtest.api import RunResult, run
 from backtest.baselines.baseline import Baseline, drift_between
 from backtest.baselines.changes import Change, Scene, changes
 from backtest.errors import BacktestError
-from backtest.market.span import Span
-from backtest.runs.spec import RunSpec
 
 CAUSE, TOGETHER, PART, LIKELY, UNKNOWN, NO_PART = "cause", "together", "part", "likely", "not separated", "no part"
 VERDICTS = {  # from the most telling on
@@ -45,10 +41,10 @@ _CHANCE = Cause("chance", CAUSE, ("two runs of now, one after the other, differ:
 
 def repeat(scene: Scene) -> RunResult:
     """Run a spec as it was asked, on the bars of the scene's store."""
-    spec, span = scene.spec, _asked_span(scene.spec)
+    spec = scene.spec
     brokerage = replace(spec.brokerage, costs=scene.costs or spec.brokerage.costs)
     result = run(
-        scene.strategy, spec.series, store=scene.store, span=span, params=spec.params, cash=spec.cash,
+        scene.strategy, spec.series, store=scene.store, span=spec.span, params=spec.params, cash=spec.cash,
         benchmark=spec.benchmark, risk_free=spec.risk_free, brokerage=brokerage, lines=False,
     )  # fmt: skip
     return replace(result, spec=replace(result.spec, strategy=spec.strategy))
@@ -100,9 +96,3 @@ def _verdict_on_the_rest(verdicts: Mapping[str, str], left: Sequence[str]) -> st
 
 def _by_chance(new: Baseline, scene: Scene) -> bool:
     return drift_between(new, Baseline.of(repeat(scene))).any
-
-
-def _asked_span(spec: RunSpec) -> Any:
-    if "T" in spec.since:
-        return Span(datetime.fromisoformat(spec.since), datetime.fromisoformat(spec.until))
-    return tuple(date.fromisoformat(text) if text else None for text in (spec.since, spec.until))

@@ -132,12 +132,11 @@ def look_ahead_of(spec: RunSpec, store: Reader | str | Path, cuts: int = CUTS, s
     Raises:
         UsageError: the run's strategy is no file, or the file is not there any more.
     """
-    dates = [date.fromisoformat(text[:10]) if text else None for text in (spec.since, spec.until)]
     brokerage = spec.brokerage
     if brokerage.slippage == "spread":  # the quotes of another future are not known
         brokerage = replace(brokerage, slippage="")
     return look_ahead(
-        spec.strategy, spec.series, store=store, span=(dates[0], dates[1]), params=spec.params, cuts=cuts, seed=seed,
+        spec.strategy, spec.series, store=store, span=spec.span, params=spec.params, cuts=cuts, seed=seed,
         cash=spec.cash, risk_free=spec.risk_free, brokerage=brokerage,
     )  # fmt: skip
 

@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from backtest import _arguments
 from backtest._suggest import there_are
 from backtest.errors import UsageError
+from backtest.market.span import Sessions, Span
 
 if TYPE_CHECKING:
     from backtest.market.series import Series
@@ -229,6 +231,14 @@ class RunSpec:
         """Ten hex digits that stand for this spec, the same on every machine."""
         asked = {name: value for name, value in self.flat.items() if value != _LATER.get(name)}
         return hashlib.sha256(json_text(asked).encode()).hexdigest()[:10]
+
+    @property
+    def span(self) -> Span | Sessions:
+        """Which bars are asked for, as `run` takes it: a span of stamps, or the first and the last session."""
+        if "T" in self.since:
+            return Span(datetime.fromisoformat(self.since), datetime.fromisoformat(self.until))
+        since, until = (date.fromisoformat(text) if text else None for text in (self.since, self.until))
+        return since, until
 
     @property
     def multiplier(self) -> float:

@@ -33,6 +33,16 @@ def test_a_kept_run_is_checked_as_it_was_asked():
     assert found[-1].time < datetime(2010, 7, 1, tzinfo=UTC)
 
 
+def test_a_kept_run_of_a_span_is_checked_on_the_bars_of_that_span():
+    span = "2010-01-04T00:00:00+00:00", "2010-01-06T00:00:00+00:00"  # without its end
+    spec = RunSpec(f"{honest.__file__}:FillsAtItsClose", ("AAPL/1day",), *span)
+
+    found = look_ahead_of(spec, SAMPLE["store"], cuts=0)
+
+    # The price rose on the 4th and fell on the 5th, but the sale of the 5th would need the bar of the 6th.
+    assert [leak.time.day for leak in found] == [4]
+
+
 @pytest.mark.parametrize("strategy", honest.LEAKING)
 def test_a_strategy_that_knows_the_future_is_caught(strategy):
     assert look_ahead(strategy, "AAPL/1day", cuts=4, **SAMPLE)
