@@ -20,7 +20,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from backtest.api import RunResult
 from backtest.errors import UsageError
 from backtest.market import arrays
-from backtest.market.calendars import span_of_sessions
+from backtest.market.calendars import span_asked
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.runs.spec import RunSpec, spec_of
@@ -38,7 +38,6 @@ from backtest.store.reader import Reader, hours_in
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from backtest.market.hours import Hours
 
 FOLDER = "strategies/baselines"
 TOLERANCE = 1e-9  # relative: an accident of rounding is smaller, a cent in a million is larger
@@ -134,17 +133,8 @@ def drift_between(old: Baseline, new: Baseline) -> Drift:
 def month_digests(spec: RunSpec, store: Reader) -> dict[str, dict[str, str]]:
     """Return of each series that a run reads the first digits of each month's hash, twelve a year, "-" for no bar."""
     every = map(Series.parse, filter(None, (*spec.series, spec.benchmark)))
-    return {series.key: _digests(store, series, span_of_run(series, hours_in(store, series), spec)) for series in every}
-
-
-def span_of_run(series: Series, hours: Hours, spec: RunSpec) -> Span | None:
-    """Return which bars of a series a run is asked to see, None for all."""
-    if "T" in spec.since:
-        return Span(datetime.fromisoformat(spec.since), datetime.fromisoformat(spec.until))
-    if not (spec.since or spec.until):
-        return None
-    since, until = spec.since or "1900-01-01", spec.until or "2100-01-01"
-    return span_of_sessions(series, hours, date.fromisoformat(since), date.fromisoformat(until))
+    spans = ((series, span_asked(series, hours_in(store, series), spec.span)) for series in every)
+    return {series.key: _digests(store, series, span) for series, span in spans}
 
 
 def load_baseline(path: str | Path) -> Baseline:

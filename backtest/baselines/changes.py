@@ -16,12 +16,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backtest.baselines.baseline import Baseline, month_digests, span_of_run
+from backtest.baselines.baseline import Baseline, month_digests
 from backtest.engine import provenance
 from backtest.engine.account.commissions import COSTS, Costs
 from backtest.engine.strategy import load_strategy
 from backtest.errors import DataError
 from backtest.market.bars import COLUMNS, rows_digest
+from backtest.market.calendars import span_asked
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.runs.spec import RunSpec
@@ -116,7 +117,7 @@ def _kept(scene: Scene, key: str, known: Mapping[str, Any], revision: int | None
 def _told_of_bars(old: Baseline, scene: Scene, key: str, before: pa.Table | None) -> Iterator[str]:
     series = Series.parse(key)
     if before is not None:
-        now = scene.store.read(series, span_of_run(series, hours_in(scene.store, series), scene.spec))
+        now = scene.store.read(series, span_asked(series, hours_in(scene.store, series), scene.spec.span))
         yield from (f"{series.short} {line}" for line in _bar_changes(before, now))
         return
     then, today = old.months.get(key, {}), month_digests(scene.spec, scene.store).get(key, {})
@@ -151,7 +152,7 @@ def _with_bars(formerly: Mapping[str, pa.Table], stack: contextlib.ExitStack, sc
     for series in map(Series.parse, filter(None, (*scene.spec.series, scene.spec.benchmark))):
         bars = formerly.get(series.key)
         if bars is None:
-            bars = scene.store.read(series, span_of_run(series, hours_in(scene.store, series), scene.spec))
+            bars = scene.store.read(series, span_asked(series, hours_in(scene.store, series), scene.spec.span))
         first, last = (bars["time"][n].as_py() for n in (0, -1))
         store.write(series, Span(first, last + _MOMENT), bars)
     return replace(scene, store=store)
