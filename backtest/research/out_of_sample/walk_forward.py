@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -23,6 +23,7 @@ from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import sessions, sessions_a_year
 from backtest.market.series import Series
+from backtest.market.span import Sessions, Span
 from backtest.metrics.measurement import Stats, measure_returns
 from backtest.metrics.returns import Undefined, equity_of
 from backtest.research.out_of_sample.folds import session_count, walk_forward_folds
@@ -234,21 +235,27 @@ def request_of(tried: Sweep | RunResult, grid: Grid, where: Condition | None) ->
     if isinstance(tried, Sweep):
         asked = tried.asked
         known = {"strategy": tried.strategy, "rank": asked["rank"], **asked["asked"]}
-        series, since, until, params = (asked[name] for name in ("series", "since", "until", "params"))
+        series, params = asked["series"], asked["params"]
+        span: Sessions = (_date(asked["since"]), _date(asked["until"]))
         points = [{name: trial.params[name] for name in asked["grid"]} for trial in tried.trials]
     else:
         spec = tried.spec
         account = {"cash": spec.cash, "benchmark": spec.benchmark, "risk_free": spec.risk_free}
         known = {"strategy": spec.strategy, "brokerage": spec.brokerage, **account}
-        series, since, until, params, points = list(spec.series), spec.since, spec.until, spec.params, [{}]
+        series, span, params, points = list(spec.series), _sessions_in(spec.span), spec.params, [{}]
     if grid:
         params, points = {name: value for name, value in params.items() if name not in grid}, grids.points(grid, where)
-    span = _dates(since), _dates(until)
     return {**known, "series": series, "span": span, "params": params, "grid": points}
 
 
-def _dates(text: str) -> date | None:
-    return date.fromisoformat(text[:10]) if text else None
+def _date(text: str) -> date | None:
+    return date.fromisoformat(text) if text else None
+
+
+def _sessions_in(span: Span | Sessions) -> Sessions:
+    if not isinstance(span, Span):
+        return span
+    return span.start.date(), (span.end - timedelta(microseconds=1)).date()  # the end itself is not in the span
 
 
 def points_of(grid: Any, where: Any, random: int, seed: int) -> list[dict[str, Any]]:

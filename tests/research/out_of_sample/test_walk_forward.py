@@ -14,7 +14,7 @@ from backtest.market.hours import hours_of
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.research.out_of_sample.cross_validation import cross_validate
-from backtest.research.out_of_sample.walk_forward import walk_forward
+from backtest.research.out_of_sample.walk_forward import request_of, walk_forward
 from backtest.research.search.sweeps import sweep
 from backtest.research.search.trials import Trials
 from backtest.store.store import Store
@@ -66,6 +66,12 @@ def test_a_window_in_which_a_series_has_no_bar_yet_is_refused_by_the_name_of_the
 
     with pytest.raises(NoBars, match=r"IBM/1day has no bar from .* begin where all series have bars"):
         walk_forward(str(tmp_path / "holds.py"), [AAPL, late], SIDES, train=20, test=10, store=store)
+
+
+def test_a_kept_run_of_a_span_is_walked_through_up_to_the_last_session_before_its_end(market, tmp_path):
+    kept = run(str(tmp_path / "holds.py"), AAPL, store=market, span=Span.of_dates(DAYS[0], DAYS[29]))
+
+    assert request_of(kept, {}, None)["span"] == (DAYS[0], DAYS[29])
 
 
 def forward(market, place, train=20, test=10, **more):
