@@ -60,7 +60,7 @@ class Record:
 
     at: datetime
     client_id: int
-    kind: str  # bars, schedule, head, details, search, cancel, order, start, plain, dropped
+    kind: str  # that of the request, or dropped
     request: Request
     code: int = 0
     bars: int = 0

@@ -222,11 +222,37 @@ def _read_plain(fields: Fields, number: int) -> Request:
     return PlainRequest(number)
 
 
-def _plain(connection: Connection, request: PlainRequest) -> None:
-    frame = protocol.plain_answer(request, connection.desk.clock())
-    if frame is None:
-        _log.info("message %d is ignored", request.number)
-    connection.reply(request, Reply([frame] if frame else []))
+def _says(*fields: object) -> Callable[[Connection, PlainRequest], None]:
+    """Return what answers with one message, of an account without orders, positions or money."""
+
+    def say(connection: Connection, request: PlainRequest) -> None:
+        connection.reply(request, Reply([protocol.message(*fields)]))
+
+    return say
+
+
+def _ends(number: int) -> Callable[[Connection, PlainRequest], None]:
+    """Return what answers with the message that ends what a request of that id was sent."""
+
+    def end(connection: Connection, request: PlainRequest) -> None:
+        connection.reply(request, Reply([protocol.message(number, 1, request.req_id)]))
+
+    return end
+
+
+def _clock(connection: Connection, request: PlainRequest) -> None:
+    now = int(connection.desk.clock().timestamp())
+    connection.reply(request, Reply([protocol.message(49, 1, now)]))
+
+
+def _account(connection: Connection, request: PlainRequest) -> None:
+    subscribes = bool(request.req_id)
+    connection.reply(request, Reply([protocol.message(54, 1, protocol.ACCOUNT)] if subscribes else []))
+
+
+def _ignore(connection: Connection, request: PlainRequest) -> None:
+    _log.info("message %d is ignored", request.number)
+    connection.reply(request, Reply([]))
 
 
 HANDLERS = {
@@ -241,10 +267,17 @@ HANDLERS = {
     4: _Handler(_read_order, _order),
     21: _Handler(_read_order, _order),
     58: _Handler(_read_order, _order),
-    6: _Handler(_read_account, _plain),
-    7: _Handler(_read_with_id, _plain),
-    62: _Handler(_read_with_id, _plain),
-    74: _Handler(_read_with_id, _plain),
-    76: _Handler(_read_with_id, _plain),
+    5: _Handler(_read_plain, _says(53, 1)),
+    6: _Handler(_read_account, _account),
+    7: _Handler(_read_with_id, _ends(55)),
+    8: _Handler(_read_plain, _says(9, 1, 1)),
+    16: _Handler(_read_plain, _says(53, 1)),
+    17: _Handler(_read_plain, _says(15, 1, protocol.ACCOUNT)),
+    49: _Handler(_read_plain, _clock),
+    61: _Handler(_read_plain, _says(62, 1)),
+    62: _Handler(_read_with_id, _ends(64)),
+    74: _Handler(_read_with_id, _ends(72)),
+    76: _Handler(_read_with_id, _ends(74)),
+    99: _Handler(_read_plain, _says(102)),
 }
-_UNKNOWN = _Handler(_read_plain, _plain)
+_UNKNOWN = _Handler(_read_plain, _ignore)

@@ -247,26 +247,6 @@ def handshake(version: int, now: datetime) -> bytes:
     return message(version, f"{now.astimezone(ZoneInfo(LOGIN_ZONE)):%Y%m%d %H:%M:%S %Z}")
 
 
-def plain_answer(request: PlainRequest, now: datetime) -> bytes | None:
-    """Return the answer to a request of an account without orders, positions or money; None where there is none."""
-    match request.number:
-        case 49:
-            return message(49, 1, int(now.timestamp()))
-        case 8:
-            return message(9, 1, 1)
-        case 17:
-            return message(15, 1, ACCOUNT)
-        case 99:
-            return message(102)
-        case 6:
-            return message(54, 1, ACCOUNT) if request.req_id else None
-        case 5 | 16 | 61:
-            return message(62 if request.number == 61 else 53, 1)
-        case 7 | 62 | 74 | 76:
-            return message({7: 55, 62: 64, 74: 72, 76: 74}[request.number], 1, request.req_id)
-    return None
-
-
 def error(req_id: int, code: int, text: str, version: int, now: datetime) -> bytes:
     """Return message 4; a req_id of -1 is said to the connection, not to a request."""
     if version >= 194:

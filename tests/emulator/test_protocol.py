@@ -70,6 +70,41 @@ def test_versions_that_do_not_meet_are_hung_up_on(gateway: Gateway, offered: str
         assert client.receive() == []
 
 
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        ((5, 1), ["53", "1"]),
+        ((6, 2, 1, "DU0000000"), ["54", "1", "DU0000000"]),
+        ((7, 3, 11), ["55", "1", "11"]),
+        ((8, 1, 1), ["9", "1", "1"]),
+        ((16, 1), ["53", "1"]),
+        ((17, 1), ["15", "1", "DU0000000"]),
+        ((61, 1), ["62", "1"]),
+        ((62, 1, 12, "All", "NetLiquidation"), ["64", "1", "12"]),
+        ((74, 1, 13, "DU0000000", ""), ["72", "1", "13"]),
+        ((76, 1, 14, "DU0000000", "", 1), ["74", "1", "14"]),
+        ((99, 1), ["102"]),
+    ],
+)
+def test_an_account_without_orders_or_positions_is_told_by_its_ends(
+    gateway: Gateway, asked: tuple[object, ...], answered: list[str]
+) -> None:
+    with RawClient(gateway.port) as client:
+        client.send(*asked)
+
+        assert client.until(answered[0])[-1] == answered
+
+
+def test_what_nobody_knows_has_no_answer(gateway: Gateway) -> None:
+    with RawClient(gateway.port) as client:
+        client.until("4")
+        client.send(12345, "a", "b")
+        client.send(6, 2, 0, "DU0000000")
+        client.send(49, 1)
+
+        assert {message[0] for message in client.until("49")} == {"4", "49"}  # notices of the farms, and the clock
+
+
 def test_bars_at_version_100_have_a_version_and_gaps(gateway: Gateway) -> None:
     with RawClient(gateway.port, "v100..100") as client:
         client.ask_bars(7, duration="1 D")
