@@ -187,7 +187,9 @@ def function(value: Any, name: str, example: str) -> Callable[..., Any]:
     refuse(name, value, example)
 
 
-def spelled_out(options: Mapping[str, Any], defaults: Mapping[str, Any], evaluate: bool = False) -> Callable[[_F], _F]:
+def spelled_out(
+    options: Mapping[str, Any], defaults: Mapping[str, Any], evaluate: bool = False, told: str | None = None
+) -> Callable[[_F], _F]:
     """
     Return a decorator for a function whose last parameter is `**options`: its signature then shows them one by one.
 
@@ -197,6 +199,7 @@ def spelled_out(options: Mapping[str, Any], defaults: Mapping[str, Any], evaluat
         options: the types by the names, such as the annotations of a TypedDict.
         defaults: what stands for an option that is not given.
         evaluate: whether the types of the function's own parameters are to be made from their texts.
+        told: a docstring with the options among its arguments; the function's own then tells of them, too.
     """
 
     def show(function: _F) -> _F:
@@ -208,6 +211,19 @@ def spelled_out(options: Mapping[str, Any], defaults: Mapping[str, Any], evaluat
         ]
         shown: Any = function
         shown.__signature__ = signature.replace(parameters=[*own, *more])
+        if told and function.__doc__:  # Python's -OO leaves none
+            shown.__doc__ = _telling(inspect.cleandoc(function.__doc__), _told(inspect.cleandoc(told)))
         return function
 
     return show
+
+
+def _telling(docstring: str, items: str) -> str:
+    """Return a docstring with more items at the end of its arguments."""
+    own = _told(docstring)
+    return docstring.replace(own, f"{own}\n{items}")
+
+
+def _told(docstring: str) -> str:
+    """Return the items of a docstring's arguments."""
+    return docstring.partition("\nArgs:\n")[2].partition("\n\n")[0]

@@ -119,19 +119,6 @@ def run(
         lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
         brokerage: costs, slippage and all that follows in one object, to be handed from call to call; or each by its
             own name, as people write it. An option that is set in both ways is refused.
-        costs: a name in COSTS, "bp:RATE", "futures:FEE:MULTIPLIER:MARGIN"; a number, the share of each fill's value
-            (0.001 is a tenth of a percent, as in Backtrader's `setcommission`); a row as in COSTS; or a
-            `bt.CommInfoBase`, of which each series gets a copy: the spec keeps its class and parameters.
-        slippage: "5bp", "0.01", "impact:0.1" or "spread"; see `Slippage.parse`. A bare number is money a share, as
-            "0.01" is: five basis points of the price are "5bp", and 0.0005 is a twentieth of a cent. No fill is ever
-            outside its bar.
-        volume_cap: the most of a bar's volume that is traded, 0.1 for a tenth; the rest of an order waits.
-        fills: "next-bar", or "this-close": orders at the market get the very close they were decided by.
-        borrow: what shares sold short cost a year; rules with commas between, see `Borrowing.parse`.
-        cash_rate: interest a year on idle cash; 0.02 is 2 %.
-        align: a rule of ALIGNMENTS for the times of several series.
-        size: for a strategy that leaves its sizes open: "shares:100", "percent:95", "volatility:0.10", "kelly:0.5"; or
-            a whole number, so many shares or contracts an order.
 
     What a strategy leaves in a dict of JSON named `notes`, such as its models' hashes, goes into the manifest.
 

@@ -99,14 +99,30 @@ def _option(default: Any, read: Callable[[Any], Any] | None = None, said: Callab
     return field(default=default, metadata={"read": read, "said": said})
 
 
-# A new option is a field here with its type in `BrokerageOptions`, and a row of `BrokerageWords` in `cli/options.py`;
-# what it does stands in `engine/`. While it has its default it changes no key, no name and no file of a run.
+# A new option is a field here, with its words in the docstring (`run` takes them from there) and its type in
+# `BrokerageOptions`, and a row of `BrokerageWords` in `cli/options.py`; what it does stands in `engine/`. While it has
+# its default it changes no key, no name and no file of a run.
 @dataclass(frozen=True, slots=True)
 class Brokerage:
     """
     What a run's broker charges and pays, and how its market fills orders; one object, to be used again and again.
 
-    Each field is an argument of `run` and of all that runs a strategy; there the values are explained.
+    Each field is an argument of `run` and of all that runs a strategy.
+
+    Args:
+        costs: a name in COSTS, "bp:RATE", "futures:FEE:MULTIPLIER:MARGIN"; a number, the share of each fill's value
+            (0.001 is a tenth of a percent, as in Backtrader's `setcommission`); a row as in COSTS; or a
+            `bt.CommInfoBase`, of which each series gets a copy: the spec keeps its class and parameters.
+        slippage: "5bp", "0.01", "impact:0.1" or "spread"; see `Slippage.parse`. A bare number is money a share, as
+            "0.01" is: five basis points of the price are "5bp", and 0.0005 is a twentieth of a cent. No fill is ever
+            outside its bar.
+        volume_cap: the most of a bar's volume that is traded, 0.1 for a tenth; the rest of an order waits.
+        fills: "next-bar", or "this-close": orders at the market get the very close they were decided by.
+        borrow: what shares sold short cost a year; rules with commas between, see `Borrowing.parse`.
+        cash_rate: interest a year on idle cash; 0.02 is 2 %.
+        align: a rule of ALIGNMENTS for the times of several series.
+        size: for a strategy that leaves its sizes open: "shares:100", "percent:95", "volatility:0.10", "kelly:0.5"; or
+            a whole number, so many shares or contracts an order.
     """
 
     costs: str | Any = "ib-fixed"  # as `costs_of` reads it; in a spec always the name
@@ -159,7 +175,7 @@ def _texts_of(kind: Any) -> dict[str, str]:
 _ACCOUNT = {"cash": 100_000.0, "benchmark": "", "risk_free": 0.0, "brokerage": None}
 _DEFAULTS = _ACCOUNT | {one.name: one.default for one in fields(Brokerage)}
 # Decorators of functions that take `**options: Unpack[BrokerageOptions]`, or `**asked: Unpack[RunOptions]`.
-takes_brokerage_options = _arguments.spelled_out(_texts_of(BrokerageOptions), _DEFAULTS)
+takes_brokerage_options = _arguments.spelled_out(_texts_of(BrokerageOptions), _DEFAULTS, told=Brokerage.__doc__)
 takes_run_options = _arguments.spelled_out({**dict.fromkeys(_ACCOUNT), **_texts_of(RunOptions)}, _DEFAULTS)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from dataclasses import dataclass, fields, replace
 from datetime import date
 
@@ -84,6 +86,17 @@ def test_every_field_has_a_typed_argument_and_an_option_of_the_command_line():
 
     assert sorted(BrokerageOptions.__annotations__) == sorted(BrokerageWords.__annotations__) == sorted(names)
     assert sorted(WORDS) == sorted(names)
+
+
+def test_the_help_of_a_run_tells_of_every_field_of_a_brokerage_in_its_words():
+    of_run, of_brokerage = (
+        re.findall(r"^    (\w+): (.+)", inspect.getdoc(one).partition("Raises:")[0], re.MULTILINE)
+        for one in (run, Brokerage)
+    )
+
+    assert [name for name, _ in of_brokerage] == [one.name for one in fields(Brokerage)]
+    assert of_run[-len(of_brokerage) :] == of_brokerage
+    assert of_run[-len(of_brokerage) - 1][0] == "brokerage"
 
 
 def test_options_by_name_and_in_an_object_are_the_same_run(turns):
