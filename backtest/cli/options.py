@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, TypedDict, get_type_hints
+from typing import Annotated
 
 import typer
 
@@ -105,27 +105,9 @@ LockOption = Annotated[str, typer.Option("--lock", help="The file of pins, to be
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 
 
-class BrokerageWords(TypedDict):
-    """The options for the fields of a `Brokerage`, by the names of the fields, in the order in which help has them."""
-
-    costs: Annotated[
-        str,
-        typer.Option(
-            help="ib-fixed, ib-fixed-fees, ib-tiered, ib-forex, none, bp:RATE, or futures:FEE:MULTIPLIER:MARGIN."
-        ),
-    ]
-    slippage: Annotated[str, typer.Option(help="5bp, 0.01 (money a share), impact:0.1, or spread.")]
-    volume_cap: Annotated[float, typer.Option(help="Most of a bar's volume that is traded; 0.1 is a tenth.")]
-    fills: Annotated[str, typer.Option(help="next-bar; or this-close, which nobody gets.")]
-    borrow: Annotated[str, typer.Option(help="Fee a year of short shares: 0.01,GME/1day=0.3,GME/1day@DATE=0.8.")]
-    cash_rate: Annotated[float, typer.Option(help="Interest a year on idle cash; 0.02 is 2 %.")]
-    align: Annotated[str, typer.Option(help="Of several series: as-is, strict, intersection, forward-fill.")]
-    size: Annotated[str, typer.Option(help="shares:100, percent:95, volatility:0.10 or kelly:0.5, and :CAP.")]
-
-
-# A decorator of commands that take `**brokerage: Unpack[BrokerageWords]`.
+# A decorator of commands that take `**brokerage: Unpack[BrokerageOptions]`: an option for each field of `Brokerage`.
 takes_brokerage = _arguments.spelled_out(
-    get_type_hints(BrokerageWords, include_extras=True),
+    {one.name: Annotated[type(one.default), typer.Option(help=one.metadata["words"])] for one in fields(Brokerage)},
     {one.name: one.default for one in fields(Brokerage)},
     evaluate=True,
 )

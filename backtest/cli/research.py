@@ -10,7 +10,6 @@ from backtest.cli.options import (
     RUNS,
     STORE,
     BenchmarkOption,
-    BrokerageWords,
     CashOption,
     JsonOption,
     RiskFreeOption,
@@ -26,6 +25,7 @@ from backtest.cli.parse import date_of, factors_of, group_counts_of, lengths_of,
 from backtest.cli.progress import sweeping
 from backtest.cli.run_tables import give_more, give_sweep, give_validity
 from backtest.cli.terminal import give_json, say
+from backtest.runs.spec import BrokerageOptions
 
 
 @takes_brokerage
@@ -51,7 +51,7 @@ def sweep(
     out: Annotated[str, typer.Option(help="Folder of the trials; runs/NAME-sweep if not given.")] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep in --out, and with no other.")] = False,
     as_json: JsonOption = False,
-    **brokerage: Unpack[BrokerageWords],
+    **brokerage: Unpack[BrokerageOptions],
 ) -> None:
     """
     Run a strategy with each point of a grid, keep every trial, and say how far the best one can be believed.

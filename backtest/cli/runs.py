@@ -12,7 +12,6 @@ from backtest.cli.options import (
     RUNS,
     STORE,
     BenchmarkOption,
-    BrokerageWords,
     CashOption,
     JsonOption,
     RiskFreeOption,
@@ -33,6 +32,7 @@ from backtest.cli.run_tables import (
 )
 from backtest.cli.terminal import give, say
 from backtest.errors import UsageError
+from backtest.runs.spec import BrokerageOptions
 
 
 @takes_brokerage
@@ -50,7 +50,7 @@ def run(
     store: StoreOption = STORE,
     out: Annotated[str, typer.Option(help="Folder of the run; runs/NAME if not given.")] = "",
     as_json: JsonOption = False,
-    **brokerage: Unpack[BrokerageWords],
+    **brokerage: Unpack[BrokerageOptions],
 ) -> None:
     """
     Run a strategy over stored bars, print its numbers and keep the run.

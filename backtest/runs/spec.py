@@ -88,20 +88,23 @@ def _interest_words(rate: float) -> str:
     return f"interest on cash {rate * 100:g} % a year"
 
 
-def _option(default: Any, read: Callable[[Any], Any] | None = None, said: Callable[[Any], str] | None = None) -> Any:
+def _option(
+    default: Any, words: str, read: Callable[[Any], Any] | None = None, said: Callable[[Any], str] | None = None
+) -> Any:
     """
     Return a field of `Brokerage`.
 
     Args:
+        words: what the help of the command line says of it.
         read: returns the plain value of what a caller writes, or raises UsageError; else the engine checks it.
         said: says in words what a value other than the default does; else its name and itself do.
     """
-    return field(default=default, metadata={"read": read, "said": said})
+    return field(default=default, metadata={"words": words, "read": read, "said": said})
 
 
-# A new option is a field here, with its words in the docstring (`run` takes them from there) and its type in
-# `BrokerageOptions`, and a row of `BrokerageWords` in `cli/options.py`; what it does stands in `engine/`. While it has
-# its default it changes no key, no name and no file of a run.
+# A new option is a field here, told of in the docstring, which `run` takes it from, and its type in `BrokerageOptions`;
+# what it does stands in `engine/`. The command line makes an option of it. While it has its default it changes no key,
+# no name and no file of a run.
 @dataclass(frozen=True, slots=True)
 class Brokerage:
     """
@@ -125,14 +128,30 @@ class Brokerage:
             a whole number, so many shares or contracts an order.
     """
 
-    costs: str | Any = "ib-fixed"  # as `costs_of` reads it; in a spec always the name
-    slippage: str = _option("", slippage_of)  # as `Slippage.parse` reads it
-    volume_cap: float = _option(0.0, volume_cap_of, _volume_words)  # most of a bar's volume that is traded; 0: no cap
-    fills: str = _option("next-bar", None, _fills_words)
-    borrow: str = _option("", borrowing_of, "borrow fee {}".format)  # rules of `Borrowing.parse`, commas between
-    cash_rate: float = _option(0.0, cash_rate_of, _interest_words)  # interest on idle cash, a year
-    align: str = _option("as-is", None, "series aligned by {}".format)  # in ALIGNMENTS
-    size: str = _option("", size_of)  # as `Sizing.parse` reads it; "" where the strategy says how much
+    costs: str | Any = field(  # as `costs_of` reads it; in a spec always the name
+        default="ib-fixed",
+        metadata={"words": "ib-fixed, ib-fixed-fees, ib-tiered, ib-forex, none, bp:RATE, or "
+                           "futures:FEE:MULTIPLIER:MARGIN."},
+    )  # fmt: skip
+    slippage: str = _option(  # as `Slippage.parse` reads it
+        "", "5bp, 0.01 (money a share), impact:0.1, or spread.", slippage_of
+    )
+    volume_cap: float = _option(  # most of a bar's volume that is traded; 0: no cap
+        0.0, "Most of a bar's volume that is traded; 0.1 is a tenth.", volume_cap_of, _volume_words
+    )
+    fills: str = _option("next-bar", "next-bar; or this-close, which nobody gets.", None, _fills_words)
+    borrow: str = _option(  # rules of `Borrowing.parse`, commas between
+        "", "Fee a year of short shares: 0.01,GME/1day=0.3,GME/1day@DATE=0.8.", borrowing_of, "borrow fee {}".format
+    )
+    cash_rate: float = _option(  # interest on idle cash, a year
+        0.0, "Interest a year on idle cash; 0.02 is 2 %.", cash_rate_of, _interest_words
+    )
+    align: str = _option(  # in ALIGNMENTS
+        "as-is", "Of several series: as-is, strict, intersection, forward-fill.", None, "series aligned by {}".format
+    )
+    size: str = _option(  # as `Sizing.parse` reads it; "" where the strategy says how much
+        "", "shares:100, percent:95, volatility:0.10 or kelly:0.5, and :CAP.", size_of
+    )
 
     @property
     def flat(self) -> dict[str, Any]:

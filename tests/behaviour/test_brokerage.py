@@ -14,7 +14,7 @@ import pytest
 from backtest import Brokerage, RunResult, Series, Span, Store, run, sweep
 from backtest.baselines.causes import repeat
 from backtest.baselines.changes import Scene
-from backtest.cli.options import BrokerageWords
+from backtest.cli.options import takes_brokerage
 from backtest.errors import UsageError
 from backtest.research.lookahead import look_ahead_of
 from backtest.research.out_of_sample.walk_forward import request_of
@@ -84,8 +84,10 @@ def key(store, **asked):
 def test_every_field_has_a_typed_argument_and_an_option_of_the_command_line():
     names = [one.name for one in fields(Brokerage)]
 
-    assert sorted(BrokerageOptions.__annotations__) == sorted(BrokerageWords.__annotations__) == sorted(names)
-    assert sorted(WORDS) == sorted(names)
+    shown = inspect.signature(takes_brokerage(lambda **options: None)).parameters.values()
+    assert [one.name for one in shown] == names
+    assert all(one.annotation.__metadata__[0].help.endswith(".") for one in shown)
+    assert sorted(BrokerageOptions.__annotations__) == sorted(WORDS) == sorted(names)
 
 
 def test_the_help_of_a_run_tells_of_every_field_of_a_brokerage_in_its_words():
