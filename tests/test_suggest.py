@@ -10,6 +10,7 @@ from places import ROOT
 from backtest._suggest import did_you_mean, there_are
 from backtest.cli.app import main
 from backtest.market.series import Series, did_you_mean_series
+from backtest.onboarding.scaffold import TEMPLATES
 
 SAMPLE = str(ROOT / "data" / "sample")
 RUN = ["run", "sma_cross", "IBM/1day", "--store", SAMPLE]
@@ -113,7 +114,7 @@ def completed(capsys, tmp_path, monkeypatch):
         ("backtest ls --store nowhere GO", []),
         ("backtest report ", ["Trend-IBM"]),
         ("backtest runs rm Tr", ["Trend-IBM"]),
-        ("backtest new gold --template ", ["pairs", "rotation", "trend"]),
+        ("backtest new gold --template ", sorted(TEMPLATES)),
     ],
 )
 def test_a_shell_completes_commands_options_series_strategies_and_runs(completed, line, offered):

@@ -91,7 +91,7 @@ StoreOption = Annotated[
 SourceOption = Annotated[
     str,
     typer.Option(
-        "--source", envvar="BACKTEST_SOURCE", help="ib://HOST:PORT[?client_id=N], emulator:FOLDER, or csv:FOLDER."
+        "--source", envvar="BACKTEST_SOURCE", help="Such as ib://HOST:PORT[?client_id=N], emulator:FOLDER, csv:FOLDER."
     ),
 ]
 SinceOption = Annotated[str, typer.Option("--since", help="First session, YYYY-MM-DD.")]

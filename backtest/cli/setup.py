@@ -59,7 +59,7 @@ def demo(
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Folder to make; its last part names the strategy, too.")],
     template: Annotated[
-        str, typer.Option(help="trend: one series; pairs: two; rotation: several.", autocompletion=templates)
+        str, typer.Option(help="Such as trend: one series; pairs: two; rotation: several.", autocompletion=templates)
     ] = "trend",
     as_json: JsonOption = False,
 ) -> None:

@@ -130,7 +130,7 @@ class Brokerage:
 
     costs: str | Any = field(  # as `costs_of` reads it; in a spec always the name
         default="ib-fixed",
-        metadata={"words": "ib-fixed, ib-fixed-fees, ib-tiered, ib-forex, none, bp:RATE, or "
+        metadata={"words": "Such as ib-fixed, ib-fixed-fees, ib-tiered, ib-forex or none; bp:RATE, or "
                            "futures:FEE:MULTIPLIER:MARGIN."},
     )  # fmt: skip
     slippage: str = _option(  # as `Slippage.parse` reads it
