@@ -1,6 +1,7 @@
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -9,6 +10,7 @@ from handmade import AAPL, fill, result_of
 from backtest.api import RunResult
 from backtest.errors import UsageError
 from backtest.metrics.table import GROUPS, METRICS
+from backtest.report.figures import shown_figures
 from backtest.report.run_page import page, write_report
 from backtest.runs.spec import Brokerage
 
@@ -159,7 +161,10 @@ def test_the_page_shows_each_option_of_the_run_in_a_row_of_its_own(tmp_path):
 
 
 def test_every_picture_has_its_words(text, result):
-    assert len(re.findall(r'<figure role="img" aria-label="[^"]+">', text)) == 4
+    words = re.findall(r'<figure role="img" aria-label="([^"]+)">', text)
+
+    assert [unescape(one) for one in words] == [figure.alt(result) for figure in shown_figures(result)]
+    assert len(words) >= 4
 
 
 def test_tables_of_trades_and_drawdowns_can_be_sorted(text):
