@@ -116,7 +116,8 @@ def daily(folder: Path, count: int, years: int) -> list[tuple[str, str]]:
 
 def bare_loop(address: str, series: list[Series], years: int, expected: int) -> float:
     """Return the seconds in which plain ib_insync fetches the same bars, one series after the other."""
-    asyncio.set_event_loop(asyncio.new_event_loop())
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
     from ib_insync import IB, Stock
 
     client = IB()
@@ -130,6 +131,9 @@ def bare_loop(address: str, series: list[Series], years: int, expected: int) -> 
         assert abs(len(bars) - expected) < 5, len(bars)
     seconds = time.perf_counter() - started
     client.disconnect()
+    loop.run_until_complete(asyncio.sleep(0.01))  # for the socket that has just hung up
+    asyncio.set_event_loop(None)
+    loop.close()
     return seconds
 
 

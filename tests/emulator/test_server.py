@@ -585,12 +585,12 @@ def test_the_log_has_a_line_a_request(sample: Store) -> None:
 
 def test_stopping_leaves_no_thread_and_no_socket(sample: Store) -> None:
     faults = Faults.of([{"when": {"connection": 2}, "do": "delay", "seconds": 60}])
-    gateway = Gateway(sample, faults=faults)
+    gateway, before = Gateway(sample, faults=faults), set(threading.enumerate())  # other tests' servers among them
     gateway.start()
     with RawClient(gateway.port), RawClient(gateway.port, client_id=None):
         gateway.stop()
 
-    assert "gateway" not in [thread.name for thread in threading.enumerate()]
+    assert [thread.name for thread in set(threading.enumerate()) - before] == []
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", gateway.port))
 
