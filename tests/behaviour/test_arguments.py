@@ -306,6 +306,7 @@ def test_a_sweep_takes_a_commission_and_keeps_trials_of_other_parameters_apart(s
     assert four.best_run.stats["costs"] / 4 == three.best_run.stats["costs"] / 3
 
 
+@pytest.mark.slow
 def test_a_commission_goes_to_other_processes_if_it_can_be_sent(swept):
     found = swept({"fast": [6, 8]}, costs=bt.CommInfoBase(commission=0.1), jobs=2)
 

@@ -378,6 +378,7 @@ def test_right_arguments_give_a_result(name, base, tmp_path, monkeypatch):
     call_with(name, base, tmp_path, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", calls(), ids=lambda call: f"{call.name}-{call.parameter}")
 def test_a_wrong_argument_ends_in_a_result_or_in_an_error_of_ours(call, base, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -76,6 +76,7 @@ def test_machines_are_given_the_same_numbers_reasons_and_definitions(faces, face
     assert faces[face]["stats"].keys() == METRICS.keys()
 
 
+@pytest.mark.slow
 def test_the_page_shows_every_number_that_machines_are_given(faces):
     assert faces["page"] == {metric.label: text_of(faces["run --json"], metric.name) for metric in METRICS.values()}
 

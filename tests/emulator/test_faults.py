@@ -169,6 +169,7 @@ def test_error_comes_instead_of_the_answer(sample: Store) -> None:
         assert client.answer(7) == ["4", "2", "7", "162", "Query failed", ""]
 
 
+@pytest.mark.slow
 def test_delay_answers_later_and_lets_others_pass(sample: Store) -> None:
     with client_of(sample, {"when": {}, "do": "delay", "seconds": 1.0}) as (client, _):
         started = monotonic()
@@ -191,6 +192,7 @@ def test_a_delayed_answer_can_be_cancelled(sample: Store) -> None:
         ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_refuse_closes_everything_for_a_while(sample: Store) -> None:
     with client_of(sample, {"when": {}, "do": "refuse", "seconds": 1.0}) as (client, gateway):
         started = monotonic()
@@ -221,6 +223,7 @@ def test_lost_and_kept_answers_when_the_link_is_back(sample: Store) -> None:
     assert [message[3] for message in messages[-3:-1]] == ["1100", "1102"]
 
 
+@pytest.mark.slow
 def test_lost_for_good_answers_only_what_comes_later(sample: Store) -> None:
     with client_of(sample, {"when": {}, "do": "lost", "seconds": 1.0, "code": 1101}) as (client, _):
         client.ask_bars(7)

@@ -260,6 +260,7 @@ def test_a_dropped_socket_ends_the_open_request(sample: Store, connect: Connect)
         daily(connect(gateway))
 
 
+@pytest.mark.slow
 def test_a_client_id_in_use_is_refused(gateway: Gateway, connect: Connect) -> None:
     first = connect(gateway, client_id=5)
 
