@@ -85,6 +85,11 @@ class Gateway:
         return self._desk.requests
 
     @property
+    def open_requests(self) -> int:
+        """Return how many requests for history are unanswered now."""
+        return sum(len(connection.open) for connection in tuple(self._desk.connections))
+
+    @property
     def most_open(self) -> int:
         """Return how many requests for history were unanswered at once, at the most."""
         return self._desk.most_open
