@@ -83,7 +83,8 @@ def excursions(
         own = names == name
         low = np.fmin(_extremes(np.fmin, lows[number], entries[own], exits[own]), sold[own])
         high = np.fmax(_extremes(np.fmax, highs[number], entries[own], exits[own]), sold[own])
-        fallen, risen = ((price - bought[own]) / abs(bought[own]) for price in (low, high))
+        paid = np.where(bought[own] == 0, np.nan, abs(bought[own]))  # of nothing, no fraction is known
+        fallen, risen = ((price - bought[own]) / paid for price in (low, high))
         long = size[own] > 0
         adverse[own] = np.minimum(np.where(long, fallen, -risen), 0)
         favourable[own] = np.maximum(np.where(long, risen, -fallen), 0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,30 +25,27 @@ def round_trips(fills: pa.Table, record: pa.Table, multiplier: float = 1.0) -> p
     """
     import pyarrow as pa
 
-    times = arrays.numbers(record["time"])
     lots: dict[str, deque[_Lot]] = {}
     closed: list[_RoundTrip] = []
-    for fill in _fills(fills):
-        left, queue = fill.size, lots.setdefault(fill.series, deque())
+    for time, series, size, price, costs in _fills(fills):
+        left, queue, cost_a_share = size, lots.setdefault(series, deque()), costs / abs(size)
         while left and queue and queue[0].size * left < 0:
             lot = queue[0]
             matched = min(abs(lot.size), abs(left)) * (1 if lot.size > 0 else -1)
-            closed.append(_round_trip(lot, matched, fill, multiplier))
+            gross = (price - lot.price) * matched * multiplier
+            paid = abs(lot.price * matched * multiplier)
+            shared = abs(matched) * (lot.cost_a_share + cost_a_share)
+            closed.append((series, lot.time, time, matched, lot.price, price, gross, shared, paid))
             lot.size, left = _less(lot.size, matched), _less(left, -matched)
             if not lot.size:
                 queue.popleft()
         if left:
-            queue.append(_Lot(fill.time, left, fill.price, fill.costs / abs(fill.size)))
-    return pa.table(_trade_columns(closed, times), _trade_schema())
+            queue.append(_Lot(time, left, price, cost_a_share))
+    return pa.table(_trade_columns(closed, arrays.numbers(record["time"])), _trade_schema())
 
 
-@dataclass(slots=True)
-class _Fill:
-    time: int  # microseconds
-    series: str
-    size: float
-    price: float
-    costs: float
+# Series, entry, exit, size, entry price, exit price, gross, costs, paid: a bare tuple, which is not walked for garbage.
+_RoundTrip = tuple[str, int, int, float, float, float, float, float, float]
 
 
 @dataclass(slots=True)
@@ -63,44 +61,29 @@ def _less(size: float, matched: float) -> float:
     return left if abs(left) > 1e-9 * abs(matched) else 0.0  # 0.3 - 0.1 - 0.2 shares are none
 
 
-@dataclass(slots=True)
-class _RoundTrip:
-    lot: _Lot
-    fill: _Fill
-    size: float
-    paid: float
-    gross: float
-    costs: float
-
-
-def _fills(table: pa.Table) -> list[_Fill]:
-    names = ("time", "size", "price", "costs")
-    time, size, price, costs = (arrays.numbers(table[name]).tolist() for name in names)
-    rows = zip(time, table["series"].to_pylist(), size, price, costs, strict=True)
-    return [_Fill(*row) for row in rows]
-
-
-def _round_trip(lot: _Lot, size: float, fill: _Fill, multiplier: float) -> _RoundTrip:
-    gross = (fill.price - lot.price) * size * multiplier
-    costs = abs(size) * (lot.cost_a_share + fill.costs / abs(fill.size))
-    return _RoundTrip(replace(lot), fill, size, abs(lot.price * size * multiplier), gross, costs)
+def _fills(table: pa.Table) -> Iterator[tuple[int, str, float, float, float]]:
+    """Give time (microseconds), series, size, price and costs of each fill."""
+    time, size, price, costs = (arrays.numbers(table[name]).tolist() for name in ("time", "size", "price", "costs"))
+    return zip(time, table["series"].to_pylist(), size, price, costs, strict=True)
 
 
 def _trade_columns(closed: list[_RoundTrip], times: np.ndarray) -> dict[str, pa.Array]:
-    entry = np.array([trip.lot.time for trip in closed], np.int64)
-    leave = np.array([trip.fill.time for trip in closed], np.int64)
+    series, entries, exits, *amounts = zip(*closed, strict=True) if closed else [()] * 9
+    entry, leave = np.array(entries, np.int64), np.array(exits, np.int64)
+    size, entry_price, exit_price, gross, costs, paid = (np.array(one, np.float64) for one in amounts)
     first, last = (np.searchsorted(times, when, side="right") for when in (entry, leave))
+    net = gross - costs
     return {
-        "series": arrays.texts([trip.fill.series for trip in closed]),
+        "series": arrays.texts(list(series)),
         "entry": arrays.stamps(entry.astype("datetime64[us]")),
         "exit": arrays.stamps(leave.astype("datetime64[us]")),
-        "size": arrays.floats([trip.size for trip in closed]),
-        "entry_price": arrays.floats([trip.lot.price for trip in closed]),
-        "exit_price": arrays.floats([trip.fill.price for trip in closed]),
-        "gross": arrays.floats([trip.gross for trip in closed]),
-        "costs": arrays.floats([trip.costs for trip in closed]),
-        "net": arrays.floats([trip.gross - trip.costs for trip in closed]),
-        "return": arrays.floats([(trip.gross - trip.costs) / trip.paid for trip in closed]),
+        "size": arrays.floats(size),
+        "entry_price": arrays.floats(entry_price),
+        "exit_price": arrays.floats(exit_price),
+        "gross": arrays.floats(gross),
+        "costs": arrays.floats(costs),
+        "net": arrays.floats(net),
+        "return": arrays.floats(np.divide(net, paid, out=np.full(len(net), np.nan), where=paid != 0)),
         "bars": arrays.integers(last - first),
     }
 

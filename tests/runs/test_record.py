@@ -1,3 +1,5 @@
+import math
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -80,6 +82,12 @@ def test_no_fills_are_no_round_trips():
     nothing = result_of([100.0])
 
     assert round_trips(nothing.fills_table, nothing.record).num_rows == 0
+
+
+def test_the_return_of_a_round_trip_that_cost_nothing_is_undefined():
+    (trip,) = trips(fill(0, 1, 0.0), fill(1, -1, 5.0))
+
+    assert (trip["net"], math.isnan(trip["return"])) == (5.0, True)
 
 
 def test_a_saved_run_is_loaded_as_it_was(tmp_path):
