@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +128,7 @@ def _text(moment: int) -> str:
 # --- indicators over several clocks
 
 
-def mixes_clocks(strategies: Iterable[Any], datas: list[Any]) -> bool:
+def mixes_clocks(strategies: Sequence[Any], datas: list[Any]) -> bool:
     """
     Return whether an indicator reads feeds whose bars have different times.
 
@@ -142,7 +142,8 @@ def mixes_clocks(strategies: Iterable[Any], datas: list[Any]) -> bool:
         return False
     origins = {id(line): {clocks[id(data)]} for data in datas for line in (data, *data.lines.lines)}
     indicators = _indicators_of(strategies)
-    owners = {id(line): one for one in indicators for line in getattr(one.lines, "lines", ())}
+    # A strategy has lines too, and moves with each of its feeds.
+    owners = {id(line): one for one in (*indicators, *strategies) for line in getattr(one.lines, "lines", ())}
     return any(len(_clocks(one, origins, owners, set())) > 1 for one in indicators)
 
 

@@ -184,6 +184,29 @@ def test_such_an_indicator_sees_no_future(tmp_path):
     assert look_ahead(Trades, ["AAPL/1day", "MSFT/1day"], store=store, cuts=8) == []
 
 
+class OwnLine(bt.Strategy):
+    """Average a line of the strategy's own, which holds the closes of the series that has fewer bars."""
+
+    lines = ("other",)
+
+    def __init__(self):
+        self.lines.other = self.data1.close
+        self.mean = bt.ind.SMA(self.lines.other, period=2)
+
+    def next(self):
+        self.order_target_size(target=10 if self.mean[0] > self.data0.close[0] / 2 else 0)
+
+
+def test_an_own_line_over_feeds_of_unequal_length_goes_bar_by_bar_and_sees_no_future(tmp_path, caplog):
+    caplog.set_level("INFO", "backtest.engine.lean.cerebro")
+    store, _ = unequal(tmp_path)
+
+    run(OwnLine, ["AAPL/1day", "MSFT/1day"], store=store)
+
+    assert "feeds whose bars have different times" in caplog.records[-1].getMessage()
+    assert look_ahead(OwnLine, ["AAPL/1day", "MSFT/1day"], store=store, cuts=8) == []
+
+
 def test_indicators_of_one_feed_each_stay_in_the_lean_loop(tmp_path, caplog):
     class Separate(bt.Strategy):
         def __init__(self):

@@ -34,6 +34,7 @@ def outcome(build: Build, cerebro_class: type[bt.Cerebro]) -> Outcome:
     # The references of orders and trades are counted in their classes, for a whole process: count from 1 again.
     bt.order.OrderBase.refbasis = itertools.count(1)
     bt.Trade.refbasis = itertools.count(1)
+    vars(bt.lineiterator.LinesCoupler).pop("counter", None)  # as are the names of couplers' classes
     cerebro = build(cerebro_class)
     ended = end(cerebro)
     return {"log": cerebro.log, "ended": ended, **parity_snapshot.left(cerebro)}

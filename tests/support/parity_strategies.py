@@ -20,7 +20,7 @@ class Watcher(bt.Strategy):
     It notes nothing by itself: HOOKS are the methods that do, and `watcher` makes a class with some of them.
     """
 
-    params = (("make", None), ("look", None), ("act", None))
+    params = (("make", None), ("look", None), ("act", None), ("odd", None))
 
     def __init__(self):
         self.told = []  # orders and trades as they were handed out, to see that they don't change afterwards
@@ -46,6 +46,10 @@ def start(self):
 def prenext(self):
     self.sees("prenext")
     self.does("prenext")
+
+
+def eager_prenext(self):
+    self.next()
 
 
 def nextstart(self):
@@ -127,9 +131,10 @@ HOOKS: Mapping[str, Any] = {
 
 
 @cache
-def watcher(*hooks: str) -> type[Watcher]:
-    """Return a strategy class with these of the HOOKS."""
-    return type("Watching", (Watcher,), {name: HOOKS[name] for name in hooks})
+def watcher(*hooks: str, lines: tuple[str, ...] = (), eager: bool = False) -> type[Watcher]:
+    """Return a strategy class with these of the HOOKS, and lines of its own; an eager one waits for no period."""
+    members = {name: HOOKS[name] for name in hooks} | ({"prenext": eager_prenext} if eager else {})
+    return type("Watching", (Watcher,), {**members, "lines": lines})
 
 
 def everything(strategy: Any) -> list[Any]:
@@ -224,6 +229,25 @@ def _stats(strategy, data):
     return [[parity_snapshot.present(line) for line in one.lines] for one in strategy.getobservers() if len(one)]
 
 
+def _operators(strategy, data):
+    made = [one for one in strategy.getindicators()[:2] if len(one)]
+    shown = [(one > 0, one < data.close, bool(one), one + 1.0, -one) for one in made]
+    return shown, data.close > data.open, data > 2.0, data.close - data.open, abs(data.close), data.high[0] == data.high
+
+
+def _arrays(strategy, data):
+    return data.close.array[0], len(data.close.array), [len(one.array) for one in strategy.lines]
+
+
+def _stamps(strategy, data):
+    return bt.num2date(data.datetime[0]).isoformat(), data.num2date(), strategy.datetime.date(), data.datetime.tm_raw()
+
+
+def _positions(strategy, data):
+    held = strategy.positions.items(), strategy.broker.positions.items()
+    return [[(of._name, one.size, one.price) for of, one in items] for items in held], list(strategy.positionsbyname)
+
+
 LOOKS: Mapping[str, Callable[[Any, Any], Any]] = {
     "bar": _bar,
     "ticks": _ticks,
@@ -240,6 +264,10 @@ LOOKS: Mapping[str, Callable[[Any, Any], Any]] = {
     "names": _names,
     "indicators": _indicators,
     "stats": _stats,
+    "operators": _operators,
+    "arrays": _arrays,
+    "stamps": _stamps,
+    "positions": _positions,
 }
 
 

@@ -72,6 +72,7 @@ class LeanBroker(_Stock):
 
     restless: bool
     stale: bool
+    credited: bool
     clock: Any
     step: int
     movers: tuple[Any, ...]
@@ -88,7 +89,7 @@ class LeanBroker(_Stock):
             priced: whether every bar has a close.
         """
         broker.__class__ = cls
-        broker.stale, broker.clock = False, clock
+        broker.stale, broker.credited, broker.clock = False, False, clock
         broker.step, broker.movers = 0, ()
         broker.fills, broker.cashes = [], [(0, broker.cash)]
         broker.restless = broker.p.shortcash is not True or not priced
@@ -102,7 +103,7 @@ class LeanBroker(_Stock):
     def release(self) -> None:
         """Be Backtrader's own broker again."""
         self.unsettle()
-        for name in ("stale", "clock", "step", "movers", "fills", "cashes", "restless"):
+        for name in ("stale", "credited", "clock", "step", "movers", "fills", "cashes", "restless"):
             del self.__dict__[name]
         self.__class__ = _Stock
 
@@ -116,6 +117,31 @@ class LeanBroker(_Stock):
             self._credit()
         self._stock_positions()
         self.restless = True
+
+    def break_off(self) -> None:
+        """Leave everything as Backtrader does where an exception ends the work of a bar, which `next` was to do."""
+        if self.restless:
+            return
+        if self.stale:
+            self._settle_before()
+        for data, position in self.positions.items():
+            ago = -1 if data.lines.lines[0]._cursor in self.movers else 0
+            touched, base = position._touched == self.step, position._base
+            stock_position(position)
+            if position.size:
+                position.adjbase = base if touched else data.close[ago]
+                if not self.credited:
+                    position.datetime = data.datetime.datetime(ago)
+        self.positions.default_factory = Position
+        self.restless = True
+
+    def _settle_before(self) -> None:
+        """Reckon the value of the account at the closes of the bar before, the last one that was done."""
+        for cursor in self.movers:
+            cursor.at -= 1
+        self.settle()
+        for cursor in self.movers:
+            cursor.at += 1
 
     def _stock_positions(self) -> None:
         self.positions.default_factory = Position
@@ -167,11 +193,13 @@ class LeanBroker(_Stock):
             self.stale = False  # Backtrader reckons it at the end
             _Stock.next(self)
             return
+        self.credited = False
         while self._toactivate:
             self._toactivate.popleft().activate()
         if self.p.checksubmit and self.submitted:
             self.check_submitted()
         self._credit()
+        self.credited = True
         self.__dict__["cash"] -= 0.0  # which makes a float of it
         self._try_pending()
         self.stale = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from itertools import chain, islice
 from typing import Any
@@ -12,7 +13,7 @@ import backtrader as bt
 import numpy as np
 from backtrader.linebuffer import LineBuffer
 from backtrader.lineiterator import LineIterator
-from backtrader.lineseries import LineSeriesStub
+from backtrader.lineseries import LineSeries, LineSeriesStub
 from backtrader.trade import Trade
 
 from backtest.engine.lean.broker import LeanBroker
@@ -24,8 +25,8 @@ from backtest.engine.lean.lines import Coupling, Cursor, is_plain
 
 # What the loop does in the strategy's and the feeds' place; who has a method of his own takes Backtrader's loop.
 _MOVES = ("_oncepost", "_notify", "_addnotification", "_getminperstatus", "clear", "forward", "_next_observers",
-          "_next_analyzers", "_once", "reset")  # fmt: skip
-_FEED_MOVES = ("advance", "advance_peek", "_tick_nullify", "_tick_fill", "home")
+          "_next_analyzers", "_once", "reset", "__len__")  # fmt: skip
+_FEED_MOVES = ("__len__", "advance", "advance_peek", "_tick_nullify", "_tick_fill", "home")
 _LISTENS = ("notify_cashvalue", "notify_fund")
 _MANY = 1000  # orders: eight megabytes
 _STEPS = ("_next", "_prenext", "_nextstart", "next", "prenext", "nextstart")
@@ -114,6 +115,8 @@ def _reasons(strategy: Any) -> Iterator[str]:
         yield "the strategy has feeds of its own"
     if strategy._oldsync or not all(is_plain(line) and not line.bindings for line in strategy.lines.lines):
         yield "the lines of the strategy are bound"
+    if "datetime" not in strategy.lines.getlinealiases():
+        yield "the strategy has no line of stamps"
 
 
 def _feed_reasons(cerebro: Any) -> Iterator[str]:
@@ -149,6 +152,7 @@ class _LeanRun:
         self.hearers = [one for one in every if not _idle(one, ("notify_order", "notify_trade"))]
         self.tells_cash = bool(self.listeners) or not _unchanged(strategy, bt.Strategy, _LISTENS)
         self.many = _MANY
+        self.nosy = not all(map(_is_ours, self.broker.comminfo.values()))
         self.observes = bool(strategy._lineiterators[LineIterator.ObsType])
 
     def run(self) -> None:
@@ -158,37 +162,41 @@ class _LeanRun:
         clock = FeedClock(self.cerebro.datas)
         coupling = Coupling()
         self.history = History(clock, self.broker, self.cerebro.datas)
-        self.late = self._couple(coupling, clock)
+        self._couple(coupling, clock)
         LeanBroker.engage(self.broker, clock.own, all(map(_priced, self.cerebro.datas)))
         try:
-            with seldom_collected():
+            with seldom_collected(), _watched(self.strategy._lineiterators, self.late):
                 self._walk(clock)
             self.history.close(clock.own.at + 1)
         finally:
-            told = len(self.strategy.lines.lines[0].array)
-            coupling.undo(ahead=self.broker.movers if told <= clock.own.at else ())
+            coupling.undo()
             self.broker.release()
         self.cerebro.history = self.history
         for one in self.bulk:
             one.take(self.history)
 
-    def _couple(self, coupling: Coupling, clock: FeedClock) -> list[Any]:
-        """Couple feeds, strategy and indicators; return the indicators that follow no feed and look for themselves."""
+    def _couple(self, coupling: Coupling, clock: FeedClock) -> None:
+        """Couple feeds, strategy and indicators; those that follow none of these are late, and look for themselves."""
         follows: dict[int, Cursor] = {}
         for data, cursor in clock.cursor_of.items():
             coupling.couple_feed(data, cursor)
-            follows.update({id(one): cursor for one in (data, *data.lines.lines)})
+            follows.update(dict.fromkeys(map(id, (data, *data.lines.lines)), clock.follower_of[cursor]))
         coupling.couple(self.strategy, clock.own)
-        late = []
+        follows.update(dict.fromkeys(map(id, (self.strategy, *self.strategy.lines.lines)), clock.behind))
+        self.late: list[Any] = []
+        self.looks_behind = False
+        looked_at: set[int] = set()
+        alike = _move_alike(self.strategy)
         for indicator in self.strategy._lineiterators[LineIterator.IndType]:
-            followed = follows.get(_clock_of(indicator))
-            if followed is None or not _couples(indicator):
-                late.append(indicator)
+            clock_id, lines = _clock_of(indicator), _lines_of(indicator)
+            followed, ids = follows.get(clock_id), {id(indicator), *map(id, lines)}
+            if not alike or followed is None or ids & looked_at or not all(map(is_plain, lines)):
+                self.late.append(indicator)
+                looked_at.add(clock_id)  # one that comes later is not to have moved when this one looks at it
                 continue
             coupling.couple(indicator, followed)
-            lines = [] if isinstance(indicator, LineBuffer) else indicator.lines.lines
-            follows.update({id(one): followed for one in (indicator, *lines)})
-        return late
+            follows.update(dict.fromkeys(ids, followed))
+            self.looks_behind |= followed is clock.behind
 
     def _walk(self, clock: FeedClock) -> None:
         minimums: dict[Cursor, int] = {}
@@ -197,31 +205,48 @@ class _LeanRun:
             minimums[cursor] = max(minimum, minimums.get(cursor, minimum))
         before, just = clock.phases(minimums)
         steps = enumerate(zip(clock.movers(), clock.stamps, strict=False))
-        self._go(islice(steps, before), "prenext", 1)
-        self._go(islice(steps, just), "nextstart", 0)
-        self._go(steps, "next", -1)
+        self._go(clock, islice(steps, before), "prenext", 1)
+        self._go(clock, islice(steps, just), "nextstart", 0)
+        self._go(clock, steps, "next", -1)
 
-    def _go(self, steps: Any, name: str, status: int) -> None:
+    def _go(self, clock: FeedClock, steps: Any, name: str, status: int) -> None:
         # Inlined, since this is all that happens on most bars: what is not needed is not even called.
         cerebro, strategy, broker = self.cerebro, self.strategy, self.broker
         submitted, pending, activating, notes = broker.submitted, broker.pending, broker._toactivate, broker.notifs
         analyzers, observes, late, tells_cash = self.analyzers, self.observes, self.late, self.tells_cash
-        add_stamp, more_lines = strategy.lines.lines[0].array.append, strategy.lines.lines[1:]
+        own, behind, looks_behind, nosy = clock.own, clock.behind, self.looks_behind, self.nosy
+        add_stamp = strategy.lines.datetime.array.append
+        more_lines = [line for line in strategy.lines.lines if line is not strategy.lines.datetime]
         call, step_of = operator.methodcaller(name), operator.methodcaller(f"_{name}")
-        for step, (movers, stamp) in steps:
+        for step, ((feeds, followers), stamp) in steps:
             if cerebro._event_stop:
                 return
-            for mover in movers:
-                mover.at += 1
-            broker.stale = True
+            if nosy and broker.stale and (submitted or pending or activating):
+                broker.settle()
+            for cursor in feeds:
+                cursor.at += 1
             if submitted or pending or activating or broker.restless or not step:
-                broker.step, broker.movers = step, movers
-                broker.next()
+                broker.step, broker.movers = step, feeds
+                try:
+                    broker.next()
+                except BaseException:
+                    broker.break_off()
+                    raise
+                if cerebro._event_stop:  # by a commission scheme, say
+                    self._deliver(notes)
+                    return
+            else:
+                broker.stale = True
             if notes:
                 self._deliver(notes)
+            for cursor in followers:
+                cursor.at += 1
+            if looks_behind:
+                behind.at = own.at
             for indicator in late:
                 if len(indicator._clock) > len(indicator):
                     indicator.advance()
+            own.at += 1
             add_stamp(stamp)
             for line in more_lines:
                 line.array.append(float("nan"))
@@ -308,18 +333,53 @@ def _new_trade(strategy: Any, order: Any, trades: list[Any]) -> Any:
     return trade
 
 
+def _is_ours(model: Any) -> bool:
+    """Return whether a commission scheme is known not to look at the account while the broker works."""
+    return type(model).__module__.startswith(("backtrader.", "backtest."))
+
+
 def _clock_of(indicator: Any) -> int:
     clock = indicator._clock
     return id(clock.lines.lines[0] if isinstance(clock, LineSeriesStub) else clock)
 
 
-def _couples(indicator: Any) -> bool:
-    """Return whether an indicator moves as Backtrader's own do, by lines that no other has."""
-    single = isinstance(indicator, LineBuffer)
-    lines = [indicator] if single else indicator.lines.lines
-    if type(indicator).advance is not (LineBuffer if single else bt.Indicator).advance:
-        return False
-    return all(is_plain(line) and "_cursor" not in vars(line) for line in lines)
+def _lines_of(indicator: Any) -> list[Any]:
+    return [indicator] if isinstance(indicator, LineBuffer) else indicator.lines.lines
+
+
+def _move_alike(strategy: Any) -> bool:
+    """Return whether all indicators move as Backtrader's own do, by lines that no other has."""
+    indicators = strategy._lineiterators[LineIterator.IndType]
+    lines = [line for owner in (*strategy.datas, strategy, *indicators) for line in _lines_of(owner)]
+    return len(set(map(id, lines))) == len(lines) and all(map(_moves_plainly, indicators))
+
+
+def _moves_plainly(indicator: Any) -> bool:
+    base = LineBuffer if isinstance(indicator, LineBuffer) else LineSeries
+    plain = base.advance, bt.Indicator.advance
+    own = "advance" in vars(indicator) or type(indicator).advance not in plain
+    return not own and type(indicator).__len__ is base.__len__
+
+
+class _Watched(list[Any]):
+    """The indicators of a strategy, of which one that is made in mid-run is late too."""
+
+    def __init__(self, indicators: list[Any], late: list[Any]) -> None:
+        super().__init__(indicators)
+        self._late = late
+
+    def append(self, indicator: Any) -> None:
+        super().append(indicator)
+        self._late.append(indicator)
+
+
+@contextmanager
+def _watched(iterators: dict[int, list[Any]], late: list[Any]) -> Iterator[None]:
+    iterators[LineIterator.IndType] = _Watched(iterators[LineIterator.IndType], late)
+    try:
+        yield
+    finally:
+        iterators[LineIterator.IndType] = list(iterators[LineIterator.IndType])
 
 
 def _unchanged(thing: Any, base: Any, names: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""The clock of a lean run: which data moves at which step."""
+"""The clock of a lean run: what moves at which step, and in which order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ def feed_stamps(data: Any) -> np.ndarray:
 
 
 class FeedClock:
-    """The steps of a run: stamps, and the cursors that move at each; feeds with equal stamps share a cursor."""
+    """
+    The steps of a run: stamps, and the cursors that move at each; feeds with equal stamps share a cursor.
+
+    In Backtrader's loop feeds move first, then the broker works, then indicators move, then the strategy; each looks at
+    what has moved before it. So each has cursors of its own: `cursor_of` a feed, `follower_of` a feed's cursor for
+    indicators over it, `own` for the strategy, and `behind` for indicators over the strategy and its lines, which find
+    it where it was one step before.
+    """
 
     def __init__(self, datas: list[Any]) -> None:
         groups: dict[bytes, Cursor] = {}
@@ -30,14 +37,14 @@ class FeedClock:
             shared[cursor] = stamps
             self.cursor_of[data] = cursor
         self.cursors = list(shared)
+        self.follower_of = {cursor: Cursor() for cursor in self.cursors}
+        self.own, self.behind = Cursor(), Cursor()
         self.rows: dict[Cursor, Any] = {}
         if len(shared) == 1:
-            (self.own,) = shared
             self.steps = len(next(iter(shared.values())))
             self.stamps: Any = datas[0].lines.datetime.array
-            self.rows[self.own] = None  # each step is a row
+            self.rows[self.cursors[0]] = None  # each step is a row
             return
-        self.own = Cursor()
         self._merge(shared)
 
     def _merge(self, shared: dict[Cursor, np.ndarray]) -> None:
@@ -52,15 +59,19 @@ class FeedClock:
             self.rows[cursor] = np.cumsum(moves[:, column]) - 1
         self._moves = moves
 
-    def movers(self) -> Iterator[tuple[Cursor, ...]]:
-        """Yield the cursors that move, step by step; the strategy's own is always among them."""
+    def movers(self) -> Iterator[tuple[tuple[Cursor, ...], tuple[Cursor, ...]]]:
+        """Yield the cursors of feeds that move, and those of the indicators over these, step by step."""
         if len(self.cursors) == 1:
-            return repeat((self.own,), self.steps)
-        patterns: dict[bytes, tuple[Cursor, ...]] = {}
-        for row in {row.tobytes(): row for row in np.unique(self._moves, axis=0)}.values():
-            patterns[row.tobytes()] = (*(c for c, moves in zip(self.cursors, row, strict=True) if moves), self.own)
+            return repeat(self._with_followers(self.cursors), self.steps)
+        patterns = {}
+        for row in np.unique(self._moves, axis=0):
+            moving = [cursor for cursor, moves in zip(self.cursors, row, strict=True) if moves]
+            patterns[row.tobytes()] = self._with_followers(moving)
         width, packed = self._moves.shape[1], self._moves.tobytes()
         return (patterns[packed[at : at + width]] for at in range(0, len(packed), width))
+
+    def _with_followers(self, cursors: list[Cursor]) -> tuple[tuple[Cursor, ...], tuple[Cursor, ...]]:
+        return tuple(cursors), tuple(self.follower_of[cursor] for cursor in cursors)
 
     def row(self, cursor: Cursor) -> Any:
         """Return the row that a cursor stands at after each step, -1 before its first; a slice where they agree."""

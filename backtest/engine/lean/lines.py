@@ -116,19 +116,12 @@ class Coupling:
         if members:
             thing.__class__ = _class(type(thing), members)
 
-    def undo(self, ahead: tuple[Cursor, ...] = ()) -> None:
-        """
-        Leave all lines as Backtrader would have left them there.
-
-        Args:
-            ahead: the cursors of a step that an exception ended when the feeds had moved, and no other line yet.
-        """
-        feeds = {id(line) for feed, _ in self._ticks for line in feed.lines.lines}
+    def undo(self) -> None:
+        """Leave all lines as Backtrader would have left them there."""
         for line, cls in self._lines:
             cursor = line.__dict__.pop("_cursor")
-            at = cursor.at - (cursor in ahead and id(line) not in feeds)
             line.__class__ = cls
-            line._idx, line.lencount = at, at + 1
+            line._idx, line.lencount = cursor.at, cursor.at + 1
         for thing, cls, attributes in self._owners:
             thing.__class__ = cls
             for name, value in attributes.items():
