@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import reduce
+from contextlib import contextmanager
+from functools import partial, reduce
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
@@ -159,10 +163,66 @@ def hide_what_has_not_begun(strategies: Iterable[Any], datas: list[Any]) -> None
     A line that has not begun stands at -1, which in a preloaded one is the last value of all: the future. Slots at
     the end, which Backtrader's cursor never reaches, stand there instead; as many as anything looks back.
     """
-    found = [*_indicators_of(strategies), *datas]
-    longest = max(one._minperiod for one in found)
-    for one in found:
+    indicators = _indicators_of(strategies)
+    longest = max(one._minperiod for one in [*indicators, *datas])
+    for one in [*indicators, *datas]:
         one.extend(size=longest + 1)
+    for line in chain.from_iterable(_own_lines(one) for one in indicators):
+        line.array = _ExtendedArray("d", line.array)
+        line.array.extension = longest + 1
+
+
+class _ExtendedArray(array):  # type: ignore[type-arg]
+    """
+    The values of a line that was extended: what is written goes where it goes in a line without the extra slots.
+
+    An indicator that writes behind the present bar, such as Ichimoku's lagging span, writes before its first bar at
+    first, which is the end of the array; one that writes ahead gets an IndexError. In a slot there, the cursor would
+    meet that number later.
+    """
+
+    extension = 0
+
+    def __setitem__(self, at: Any, value: Any) -> None:
+        if isinstance(at, int):
+            if at >= len(self) - self.extension:
+                raise IndexError("array assignment index out of range")
+            at -= self.extension if at < 0 else 0
+        super().__setitem__(at, value)
+
+
+def _own_lines(thing: Any) -> list[Any]:
+    lines: list[Any] = [thing] if isinstance(thing, bt.linebuffer.LineBuffer) else thing.lines.lines
+    return lines
+
+
+@contextmanager
+def valued_without_hidden_closes(broker: Any, datas: list[Any]) -> Iterator[None]:
+    """
+    Let a broker value a flat position at nothing also where the feed has not begun, whose hidden close is NaN.
+
+    Backtrader multiplies the size of each position that somebody looked at with the close.
+    """
+    if not isinstance(broker, bt.brokers.BackBroker):
+        yield
+        return
+    broker._get_value = partial(_value, broker._get_value, broker.positions, list(datas))
+    try:
+        yield
+    finally:
+        del broker._get_value
+
+
+def _value(reckon: Callable[..., Any], positions: Any, waiting: list[Any], *args: Any, **kwargs: Any) -> Any:
+    waiting[:] = [data for data in waiting if not len(data)]
+    hidden = [data.lines.close.array for data in waiting if data in positions and not positions[data].size]
+    for closes in hidden:
+        closes[-1] = closes[0]  # any price will do
+    try:
+        return reckon(*args, **kwargs)
+    finally:
+        for closes in hidden:
+            closes[-1] = math.nan
 
 
 def _below(thing: Any) -> Iterator[Any]:

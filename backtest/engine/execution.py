@@ -155,8 +155,20 @@ class CashInterest(bt.Analyzer):
         earned = self._idle * self.p.rate * (day - self._day) / 365
         if earned:
             broker.add_cash(earned)
-        short = sum(min(broker.getposition(data).size, 0) * data.close[0] for data in self.datas if len(data))
+        short = sum(min(held_size(broker, data), 0) * data.close[0] for data in self.datas if len(data))
         self._day, self._idle = day, max(broker.getcash() + short, 0.0)
+
+
+def held_size(broker: Any, data: Any) -> float:
+    """
+    Return the size of a position and leave the broker as it is.
+
+    Backtrader's `getposition` adds an entry for a feed that has none; values are then summed in another order.
+    """
+    positions = getattr(broker, "positions", None)
+    if positions is None:  # another broker than Backtrader's
+        return float(broker.getposition(data).size)
+    return positions[data].size if data in positions else 0
 
 
 def check_market(brokerage: Brokerage) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import backtrader as bt
 import numpy as np
 
+from backtest.engine.execution import held_size
 from backtest.engine.feed import close_stamps
 from backtest.errors import UsageError
 from backtest.market import arrays
@@ -62,7 +63,7 @@ class Recorder(bt.Analyzer):
         self.equity.append(broker.getvalue())
         self.cash.append(broker.getcash())
         for data, positions, closes in zip(self.datas, self.positions, self.closes, strict=True):
-            positions.append(broker.getposition(data).size)
+            positions.append(held_size(broker, data))
             closes.append(data.close[0] if len(data) else float("nan"))
 
     def orders(self, series: list[Series]) -> tuple[pa.Table, pa.Table]:

@@ -12,7 +12,7 @@ from backtest import replay
 from backtest.api import run
 from backtest.cli.app import main
 from backtest.engine.alignment import align
-from backtest.errors import NoBars, UsageError
+from backtest.errors import NoBars, StrategyError, UsageError
 from backtest.market.bars import table_of
 from backtest.market.series import Series
 from backtest.market.span import Span
@@ -205,6 +205,70 @@ def test_an_own_line_over_feeds_of_unequal_length_goes_bar_by_bar_and_sees_no_fu
 
     assert "feeds whose bars have different times" in caplog.records[-1].getMessage()
     assert look_ahead(OwnLine, ["AAPL/1day", "MSFT/1day"], store=store, cuts=8) == []
+
+
+class Behind(bt.Indicator):
+    """Write to bars that have passed, by item, by `set` and by a line that is bound."""
+
+    lines = ("item", "set", "bound")
+
+    def __init__(self):
+        self.lines.bound = self.data.close(2)
+
+    def next(self):
+        self.lines.item[-1] = self.data[0]
+        if len(self) > 2:
+            self.lines.set.set(len(self), -3)
+
+
+class WritesBehind(bt.Strategy):
+    """Note indicators that write behind the present bar, beside one that reads two feeds."""
+
+    def __init__(self):
+        self.ratio = self.data0.close / self.data1.close
+        ichimoku = {"tenkan": 2, "kijun": 3, "senkou": 4, "senkou_lead": 2, "chikou": 3}
+        self.written = [bt.ind.Ichimoku(data, **ichimoku) for data in self.datas]
+        self.written += [*map(Behind, self.datas), self.data0.close(4), bt.ind.SMA(self.ratio(2), period=2)]
+        self.seen = []
+        self.notes = {"seen": self.seen}
+
+    def prenext(self):
+        self.next()
+
+    def next(self):
+        lines = [line for one in self.written for line in one.lines if len(line) > 8]
+        self.seen.append(repr([[line[-ago] for ago in range(5)] for line in lines]))
+
+
+def test_an_indicator_that_writes_behind_the_bar_leaves_what_stock_backtrader_leaves_bar_by_bar(tmp_path):
+    store, _ = unequal(tmp_path)
+    cerebro = bt.Cerebro(stdstats=False)
+    for one in (FIRST, SECOND):
+        cerebro.adddata(replay(store.read(one), one))
+    cerebro.addstrategy(WritesBehind)
+    (stock,) = cerebro.run(runonce=False)
+
+    result = run(WritesBehind, ["AAPL/1day", "MSFT/1day"], store=store)
+
+    assert result.manifest["notes"]["seen"] == stock.seen
+    assert "nan" in stock.seen[-1]
+
+
+def test_an_indicator_that_writes_ahead_of_the_bar_is_refused_as_in_stock_backtrader_bar_by_bar(tmp_path):
+    class Ahead(bt.Indicator):
+        lines = ("ahead",)
+
+        def next(self):
+            self.lines.ahead[1] = self.data[0]
+
+    class WritesAhead(bt.Strategy):
+        def __init__(self):
+            self.ratio, self.ahead = self.data0.close / self.data1.close, Ahead()
+
+    store, _ = unequal(tmp_path)
+
+    with pytest.raises(StrategyError, match="IndexError"):
+        run(WritesAhead, ["AAPL/1day", "MSFT/1day"], store=store)
 
 
 def test_indicators_of_one_feed_each_stay_in_the_lean_loop(tmp_path, caplog):
