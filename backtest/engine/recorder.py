@@ -64,7 +64,7 @@ class Recorder(bt.Analyzer):
         self.cash.append(broker.getcash())
         for data, positions, closes in zip(self.datas, self.positions, self.closes, strict=True):
             positions.append(held_size(broker, data))
-            closes.append(data.close[0] if len(data) else float("nan"))
+            closes.append(data.close[0] if len(data) and hasattr(data.lines, "close") else float("nan"))
 
     def orders(self, series: list[Series]) -> tuple[pa.Table, pa.Table]:
         """Return a table of all orders in the order of creation, and one of their fills by time."""

@@ -11,7 +11,8 @@ from typing import Any
 
 import backtrader as bt
 import numpy as np
-from backtrader.linebuffer import LineBuffer
+from backtrader.indicator import Indicator
+from backtrader.linebuffer import LineActions, LineBuffer
 from backtrader.lineiterator import LineIterator
 from backtrader.lineseries import LineSeries, LineSeriesStub
 from backtrader.trade import Trade
@@ -134,6 +135,8 @@ def _feed_reasons(cerebro: Any) -> Iterator[str]:
 
 def _priced(data: Any) -> bool:
     """Return whether each bar has a close: one that has none makes an account worth NaN, even without a position."""
+    if not hasattr(data.lines, "close"):
+        return False  # Backtrader raises as soon as there is a position, even a flat one
     return bool(data.buflen() and np.isfinite(np.frombuffer(data.lines.close.array)).all())
 
 
@@ -157,7 +160,7 @@ class _LeanRun:
 
     def run(self) -> None:
         """Reckon the indicators, couple all lines to the clock, walk, and leave everything as Backtrader would."""
-        once(self.strategy, sparing=self.cerebro.forgets)
+        once(self.strategy, sparing=self.cerebro.forgets and not _shares_lines())
         self.strategy.reset()
         clock = FeedClock(self.cerebro.datas)
         coupling = Coupling()
@@ -250,14 +253,14 @@ class _LeanRun:
             add_stamp(stamp)
             for line in more_lines:
                 line.array.append(float("nan"))
-            if strategy._orderspending or tells_cash:
+            if strategy._orderspending or strategy._tradespending or tells_cash:
                 self._tell()
             call(strategy)
             for analyzer in analyzers:
                 step_of(analyzer)
             if observes:
                 strategy._next_observers(status, once=True)
-            if strategy._orderspending:
+            if strategy._orderspending or strategy._tradespending:
                 strategy.clear()
                 if cerebro.forgets:
                     self._forget()
@@ -275,9 +278,15 @@ class _LeanRun:
         self.many = _MANY + 2 * len(orders)
 
     def _deliver(self, notes: Any) -> None:
-        """Hand what happened to the orders to the strategy, as `Cerebro._brokernotify` does."""
+        """Hand what happened to the orders to their owners, as `Cerebro._brokernotify` does."""
+        strategy = self.strategy
         while notes:
-            _hear(self.strategy, notes.popleft())
+            order = notes.popleft()
+            owner = vars(order).get("owner", order.p.owner)  # order.owner, in less time
+            if owner is None or owner is strategy:
+                _hear(strategy, order)
+            else:
+                owner._addnotification(order, quicknotify=self.cerebro.p.quicknotify)
 
     def _tell(self) -> None:
         """Notify the strategy and the analyzers, as `Strategy._notify` does."""
@@ -306,7 +315,8 @@ class _LeanRun:
 
 def _hear(strategy: Any, order: Any) -> None:
     """Keep an order's news until the strategy is told, with the trades that it made: `Strategy._addnotification`."""
-    strategy._orderspending.append(order)
+    if not order.p.simulated:
+        strategy._orderspending.append(order)
     if not order.executed.size:
         return
     trades = strategy._trades[order.data][order.tradeid]
@@ -336,6 +346,11 @@ def _new_trade(strategy: Any, order: Any, trades: list[Any]) -> Any:
 def _is_ours(model: Any) -> bool:
     """Return whether a commission scheme is known not to look at the account while the broker works."""
     return type(model).__module__.startswith(("backtrader.", "backtest."))
+
+
+def _shares_lines() -> bool:
+    """Return whether equal indicators and operations are one object, which several then read: `objcache`."""
+    return bool(LineActions._acacheuse or Indicator._icacheuse)
 
 
 def _clock_of(indicator: Any) -> int:

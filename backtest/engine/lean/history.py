@@ -66,7 +66,7 @@ class History:
 
     def _closes(self, data: Any, steps: int, missing: float | None = None) -> np.ndarray:
         rows = self._clock.row(self._clock.cursor_of[data])
-        if not data.buflen():
+        if not data.buflen() or not hasattr(data.lines, "close"):
             return np.full(steps, np.nan)
         closes: np.ndarray = np.frombuffer(data.lines.close.array)[rows][:steps]
         return closes if missing is None or isinstance(rows, slice) else np.where(rows[:steps] < 0, missing, closes)

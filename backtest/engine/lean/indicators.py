@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from array import array
 from collections.abc import Callable
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,8 @@ def _shrink_inside(indicator: Any) -> None:
     named = {id(value) for value in vars(indicator).values()}
     for child in getattr(indicator, "_lineiterators", {}).get(LineIterator.IndType, ()):
         lines = [child] if isinstance(child, LineBuffer) else child.lines.lines
-        if not named & {id(child), *map(id, lines)}:
+        own = not type(child).__module__.startswith("backtrader.")  # a user's, such as `movav`: he may hold on to it
+        if not own and not named & {id(child), *map(id, lines)}:
             for line in filter(is_plain, lines):
                 line.array = line.array[-1:]
 
@@ -180,10 +182,11 @@ def _delay(line: Any, start: int, end: int) -> bool:
 
 
 def _both(line: Any, start: int, end: int) -> bool:
+    logic = line.flogic  # in Reduce and in classes of others it can be anything; `Or` and others share `once`
+    if not isinstance(logic, partial) or (logic.func, logic.args, logic.keywords) != (reduce, (And.flogic,), {}):
+        return False
     operands = [_operand(one, start, end) for one in line.args]
-    if type(line).flogic is not And.flogic or line.flogic.keywords or len(operands) != 2:
-        return False  # `Or` and others share the function; a keyword is an initial value
-    if any(one is None for one in operands):
+    if len(operands) != 2 or any(one is None for one in operands):
         return False
     _view(line.array)[start:end] = (operands[0] != 0) & (operands[1] != 0)  # type: ignore[index]
     return True

@@ -82,9 +82,9 @@ class Coupling:
 
     def couple_feed(self, feed: Any, cursor: Cursor) -> None:
         """Let a feed stand where the cursor stands; its tick_ attributes follow, read from the bar when asked for."""
-        names = [f"tick_{name}" for name in feed.getlinealiases() if name != "datetime"]
-        ticks = {name: property(_tick(row)) for row, name in enumerate(names)}
-        kept = {name: feed.__dict__.pop(name) for name in [*names, "tick_last"] if name in feed.__dict__}
+        rows = {f"tick_{name}": row for row, name in enumerate(feed.getlinealiases()) if name != "datetime"}
+        ticks = {name: property(_tick(row)) for name, row in rows.items()}
+        kept = {name: feed.__dict__.pop(name) for name in [*rows, "tick_last"] if name in feed.__dict__}
         self._ticks.append((feed, kept))
         self.couple(feed, cursor, {**ticks, "tick_last": property(_tick(0))})
 
