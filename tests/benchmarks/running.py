@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,41 @@ class TwoAverages(bt.Strategy):
         pass
 
 
+class ByTimer(bt.Strategy):
+    """Look at a timer's time alone, twice a day, and otherwise see every bar."""
+
+    def __init__(self) -> None:
+        self.average = bt.ind.SMA(period=30)
+
+    def start(self) -> None:
+        self.add_timer(time(10, 0), repeat=timedelta(hours=3))
+
+    def next(self) -> None:
+        pass
+
+    def notify_timer(self, timer: Any, when: datetime, *args: Any, **kwargs: Any) -> None:
+        if len(self) < self.average._minperiod:
+            return
+        if self.position:
+            self.close()
+        elif self.data.close[0] > self.average[0]:
+            self.buy(size=10)
+
+
+class CrossSignal(bt.SignalStrategy):
+    """Leave all to a signal: the crossing of two averages."""
+
+    def __init__(self) -> None:
+        self.signal_add(bt.SIGNAL_LONG, bt.ind.CrossOver(bt.ind.SMA(period=10), bt.ind.SMA(period=30)))
+
+
+class AtItsClose(SmaCross):
+    """Trade at the close that decides."""
+
+    def start(self) -> None:
+        self.broker.set_coc(True)
+
+
 class Witness(bt.Analyzer):
     """What the recorder should have seen, asked of a stock broker after each bar."""
 
@@ -113,6 +149,9 @@ def rows(bars: int, repeats: int) -> list[timing.Row]:
         *contest(f"SMA cross, {bars:,} bars", SmaCross, one, repeats, 6.0),
         *contest(f"looks and rarely trades, {bars:,} bars", Looks, one, repeats, 12.0),
         *contest(f"does nothing, {bars:,} bars", DoesNothing, one, repeats, 20.0),
+        *contest(f"timers, {bars:,} bars", ByTimer, one, repeats, 4.0),
+        *contest(f"SignalStrategy, {bars:,} bars", CrossSignal, one, repeats, 4.0),
+        *contest(f"cheat on close, {bars:,} bars", AtItsClose, one, repeats, 4.0),
         *contest(f"SMA cross, 10 series × {bars // 40:,} bars", SmaCross, ten, repeats, 4.0),
         *keeping_lines(f"keeps the lines of two averages, {bars:,} bars", one, repeats, 1 / 1.2),
     ]

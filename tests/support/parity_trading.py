@@ -66,3 +66,17 @@ def assert_same(build: Any, *reached: str, ended: str | None = "returned") -> No
     assert ended is None or stock["ended"][0] == ended, stock["ended"]
     assert not missing, f"the case is not about {missing}; it ended so: {stock['ended']}"
     assert not found, found
+
+
+def assert_lean_and_same(build: Any, *reached: str, ended: str | None = "returned") -> None:
+    """Assert what `assert_same` does, and that our loop ran, not Backtrader's."""
+    made = []
+
+    def remembering(make: type[bt.Cerebro]) -> Any:
+        made.append(build(make))
+        return made[-1]
+
+    remembering.eyes = build.eyes
+    assert_same(remembering, *reached, ended=ended)
+
+    assert made[-1].lean, made[-1].why_not

@@ -80,19 +80,20 @@ class LeanBroker(_Stock):
     cashes: list[tuple[int, float]]
 
     @classmethod
-    def engage(cls, broker: Any, clock: Any, priced: bool) -> None:
+    def engage(cls, broker: Any, clock: Any, priced: bool, watched: bool = False) -> None:
         """
         Turn a broker into a lean one, in place, since strategies hold on to it.
 
         Args:
             clock: whose `at` is the step of the run.
             priced: whether every bar has a close.
+            watched: whether somebody may look at the account when a bar has come and `next` has not been called yet.
         """
         broker.__class__ = cls
         broker.stale, broker.credited, broker.clock = False, False, clock
         broker.step, broker.movers = 0, ()
         broker.fills, broker.cashes = [], [(0, broker.cash)]
-        broker.restless = broker.p.shortcash is not True or not priced
+        broker.restless = broker.p.shortcash is not True or not priced or watched
         broker.restless |= not all(map(is_still, broker.comminfo.values()))
         broker.restless |= any(broker.positions.values()) or bool(broker._cash_addition)
         if not broker.restless:

@@ -23,10 +23,12 @@ from backtest.engine.lean.garbage import seldom_collected
 from backtest.engine.lean.history import History
 from backtest.engine.lean.indicators import once
 from backtest.engine.lean.lines import Coupling, Cursor, is_plain
+from backtest.engine.lean.signals import forget_finished, has_signals, lean_signals
+from backtest.engine.lean.timers import ring, watched
 
 # What the loop does in the strategy's and the feeds' place; who has a method of his own takes Backtrader's loop.
-_MOVES = ("_oncepost", "_notify", "_addnotification", "_getminperstatus", "clear", "forward", "_next_observers",
-          "_next_analyzers", "_once", "reset", "__len__")  # fmt: skip
+_MOVES = ("_oncepost", "_oncepost_open", "_notify", "_addnotification", "_getminperstatus", "clear", "forward",
+          "_next_observers", "_next_analyzers", "_once", "reset", "__len__")  # fmt: skip
 _FEED_MOVES = ("__len__", "advance", "advance_peek", "_tick_nullify", "_tick_fill", "home")
 _LISTENS = ("notify_cashvalue", "notify_fund")
 _MANY = 1000  # orders: eight megabytes
@@ -86,8 +88,7 @@ def _why_not(cerebro: Any, strategies: list[Any]) -> str:
     found = [
         (len(strategies) != 1, "it runs several strategies"),
         (cerebro._dooptimize, "it optimises"),
-        (cerebro.p.cheat_on_open or cerebro.p.quicknotify, "it cheats on open, or notifies at once"),
-        (bool(cerebro._timers or cerebro._timerscheat), "it has timers"),
+        (cerebro.p.quicknotify, "it notifies at once"),
         (bool(cerebro.runwriters or cerebro.stores), "it has writers or stores"),
         (cerebro._event_stop, "it is stopped before its first bar"),
     ]
@@ -102,14 +103,15 @@ def _broker_reasons(broker: Any) -> Iterator[str]:
     ):
         yield "its broker is not Backtrader's own"
         return
-    if broker.p.coo or broker.p.coc or broker.p.filler is not None:
-        yield "its broker cheats, or fills by volume"
+    if broker.p.filler is not None:
+        yield "its broker fills by volume"
     if broker._userhist or broker._fundhist:
         yield "its broker has a history of orders or funds"
 
 
 def _reasons(strategy: Any) -> Iterator[str]:
-    own = [name for name in _MOVES if getattr(type(strategy), name) is not getattr(bt.Strategy, name)]
+    known = bt.SignalStrategy if has_signals(strategy) else bt.Strategy
+    own = [name for name in _MOVES if getattr(type(strategy), name) is not getattr(known, name)]
     if own or any(name in vars(strategy) for name in _MOVES):
         yield f"the strategy has its own {', '.join(own)}"
     if list(map(id, strategy.datas)) != list(map(id, strategy.cerebro.datas)):
@@ -157,6 +159,10 @@ class _LeanRun:
         self.many = _MANY
         self.nosy = not all(map(_is_ours, self.broker.comminfo.values()))
         self.observes = bool(strategy._lineiterators[LineIterator.ObsType])
+        self.signals = has_signals(strategy)
+        self.timers, self.early_timers = watched(cerebro._timers), watched(cerebro._timerscheat)
+        self.opens = bool(cerebro.p.cheat_on_open)
+        self.cheats = bool(self.early_timers) or self.opens  # whether somebody acts before the broker
 
     def run(self) -> None:
         """Reckon the indicators, couple all lines to the clock, walk, and leave everything as Backtrader would."""
@@ -166,9 +172,10 @@ class _LeanRun:
         coupling = Coupling()
         self.history = History(clock, self.broker, self.cerebro.datas)
         self._couple(coupling, clock)
-        LeanBroker.engage(self.broker, clock.own, all(map(_priced, self.cerebro.datas)))
+        LeanBroker.engage(self.broker, clock.own, all(map(_priced, self.cerebro.datas)), self.cheats)
+        watching = _watched(self.strategy._lineiterators, self.late)
         try:
-            with seldom_collected(), _watched(self.strategy._lineiterators, self.late):
+            with seldom_collected(), watching, lean_signals(self.strategy):
                 self._walk(clock)
             self.history.close(clock.own.at + 1)
         finally:
@@ -221,6 +228,7 @@ class _LeanRun:
         add_stamp = strategy.lines.datetime.array.append
         more_lines = [line for line in strategy.lines.lines if line is not strategy.lines.datetime]
         call, step_of = operator.methodcaller(name), operator.methodcaller(f"_{name}")
+        timers, cheats = self.timers, self.cheats
         for step, ((feeds, followers), stamp) in steps:
             if cerebro._event_stop:
                 return
@@ -228,6 +236,8 @@ class _LeanRun:
                 broker.settle()
             for cursor in feeds:
                 cursor.at += 1
+            if cheats and self._cheat(stamp):
+                return
             if submitted or pending or activating or broker.restless or not step:
                 broker.step, broker.movers = step, feeds
                 try:
@@ -242,6 +252,12 @@ class _LeanRun:
                 broker.stale = True
             if notes:
                 self._deliver(notes)
+            if cheats:
+                strategy._minperstatus = status
+                if cerebro._event_stop:
+                    return
+            if timers:
+                ring(timers, stamp, strategy)
             for cursor in followers:
                 cursor.at += 1
             if looks_behind:
@@ -267,6 +283,13 @@ class _LeanRun:
             if broker.restless:
                 self.history.note(step)
 
+    def _cheat(self, stamp: float) -> bool:
+        """Let those act who do so before the broker, and return whether the run is to end before it."""
+        ring(self.early_timers, stamp, self.strategy)
+        if self.opens:
+            self.strategy._oncepost_open()
+        return bool(self.opens and self.cerebro._event_stop)
+
     def _forget(self) -> None:
         strategy, orders = self.strategy, self.broker.orders
         strategy._orders.clear()  # three clones an order
@@ -291,6 +314,8 @@ class _LeanRun:
     def _tell(self) -> None:
         """Notify the strategy and the analyzers, as `Strategy._notify` does."""
         strategy = self.strategy
+        if self.signals:
+            forget_finished(strategy)
         for order in strategy._orderspending:
             if order.exectype != order.Historical or order.histnotify:
                 strategy.notify_order(order)

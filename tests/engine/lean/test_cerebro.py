@@ -168,6 +168,8 @@ SETTINGS = {
     "slippage": lambda cerebro: cerebro.broker.set_slippage_perc(0.002),
     "unchecked": lambda cerebro: cerebro.broker.set_checksubmit(False),
     "no short cash": lambda cerebro: cerebro.broker.set_shortcash(False),
+    "cheat on close": lambda cerebro: cerebro.broker.set_coc(True),
+    "open in the broker alone": lambda cerebro: cerebro.broker.set_coo(True),
     "observers": lambda cerebro: [cerebro.addobserver(one) for one in (bt.observers.Broker, bt.observers.Trades)],
     "analyzers": lambda cerebro: [cerebro.addanalyzer(one) for one in (bt.analyzers.DrawDown, bt.analyzers.TimeReturn)],
 }
@@ -411,23 +413,15 @@ class OwnBroker(bt.brokers.BackBroker):
     pass
 
 
-def own_timer(cerebro):
-    cerebro.add_timer(bt.timer.SESSION_START, weekdays=[1])
-
-
 UNUSUAL = {
     "preload": lambda cerebro: cerebro.run(preload=False),
     "runonce": lambda cerebro: cerebro.run(runonce=False),
     "exactbars": lambda cerebro: cerebro.run(exactbars=1),
-    "cheats": lambda cerebro: cerebro.run(cheat_on_open=True),
     "quicknotify": lambda cerebro: cerebro.run(quicknotify=True),
     "writer": lambda cerebro: [cerebro.addwriter(bt.WriterFile, out=io.StringIO()), cerebro.run()],
-    "timer": lambda cerebro: [own_timer(cerebro), cerebro.run()],
     "several strategies": lambda cerebro: [cerebro.addstrategy(Busy), cerebro.run()],
     "optimises": lambda cerebro: [cerebro.optstrategy(Busy, seed=[1, 2]), cerebro.run(maxcpus=1)],
-    "signal": lambda cerebro: [cerebro.strats.clear(), cerebro.add_signal(bt.SIGNAL_LONG, bt.ind.SMA), cerebro.run()],
     "own broker": lambda cerebro: [cerebro.setbroker(OwnBroker()), cerebro.run()],
-    "cheat on close": lambda cerebro: [cerebro.broker.set_coc(True), cerebro.run()],
     "filler": lambda cerebro: [cerebro.broker.set_filler(bt.fillers.FixedSize(size=5)), cerebro.run()],
     "own _notify": lambda cerebro: [cerebro.strats.clear(), cerebro.addstrategy(OwnNotify), cerebro.run()],
 }
@@ -601,7 +595,20 @@ def test_lines_keep_their_place_in_two_attributes_and_their_values_in_an_array()
     ("owner", "names"),
     [
         (bt.Cerebro, ("_runonce", "runstrategies")),
-        (bt.Strategy, ("_once", "_oncepost", "_notify", "_addnotification", "_getminperstatus", "_next_observers")),
+        (
+            bt.Strategy,
+            (
+                "_once",
+                "_oncepost",
+                "_oncepost_open",
+                "_notify",
+                "_addnotification",
+                "_getminperstatus",
+                "_next_observers",
+            ),
+        ),
+        (bt.SignalStrategy, ("_notify", "_next_signal", "_next_catch")),
+        (bt.timer.Timer, ("check", "_reset_when")),
         (bt.feed.AbstractDataBase, ("advance", "advance_peek", "_tick_nullify", "_tick_fill")),
         (
             bt.brokers.BackBroker,
