@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import backtrader as bt
 import numpy as np
 
 from backtest.engine.account.commissions import Costs, MonthlyVolume
@@ -89,7 +90,7 @@ class _Cerebro(Cerebro):
         self.why_not = "an indicator reads feeds whose bars have different times"
         hide_what_has_not_begun(runstrats, self.datas)
         with valued_without_hidden_closes(self.broker, self.datas):
-            self._runnext(runstrats)  # what Backtrader does where `runonce` is off
+            bt.Cerebro._runnext(self, runstrats)  # what Backtrader does where `runonce` is off
 
 
 def _cerebro(strategy: Strategy, spec: RunSpec, feeds: list[ArrowFeed]) -> Cerebro:

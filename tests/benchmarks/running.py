@@ -110,6 +110,32 @@ class CrossSignal(bt.SignalStrategy):
         self.signal_add(bt.SIGNAL_LONG, bt.ind.CrossOver(bt.ind.SMA(period=10), bt.ind.SMA(period=30)))
 
 
+class Candles(bt.Strategy):
+    """Buy when the Heikin-Ashi candle turns up and its close is above the average of them, sell when it turns down."""
+
+    def __init__(self) -> None:
+        candles = bt.ind.HeikinAshi()
+        self.average = bt.ind.SMA(candles.ha_close, period=30)
+        self.turns = bt.ind.CrossOver(candles.ha_close, candles.ha_open)
+
+    def next(self) -> None:
+        if self.turns[0] < 0 and self.position:
+            self.close()
+        elif self.turns[0] > 0 and self.data.close[0] > self.average[0]:
+            self.buy(size=10)
+
+
+class AllOfThem(ByTimer):
+    """Trade Heikin-Ashi candles by a timer, at the close that decides."""
+
+    def __init__(self) -> None:
+        self.average = bt.ind.SMA(bt.ind.HeikinAshi().ha_close, period=30)
+
+    def start(self) -> None:
+        super().start()
+        self.broker.set_coc(True)
+
+
 class AtItsClose(SmaCross):
     """Trade at the close that decides."""
 
@@ -149,6 +175,8 @@ def rows(bars: int, repeats: int) -> list[timing.Row]:
         *contest(f"SMA cross, {bars:,} bars", SmaCross, one, repeats, 6.0),
         *contest(f"looks and rarely trades, {bars:,} bars", Looks, one, repeats, 12.0),
         *contest(f"does nothing, {bars:,} bars", DoesNothing, one, repeats, 20.0),
+        *contest(f"Heikin-Ashi, {bars:,} bars", Candles, one, repeats, 4.0),
+        *contest(f"Heikin-Ashi, timers and cheat on close, {bars:,} bars", AllOfThem, one, repeats, 4.0),
         *contest(f"timers, {bars:,} bars", ByTimer, one, repeats, 4.0),
         *contest(f"SignalStrategy, {bars:,} bars", CrossSignal, one, repeats, 4.0),
         *contest(f"cheat on close, {bars:,} bars", AtItsClose, one, repeats, 4.0),

@@ -112,6 +112,8 @@ INDICATORS: list[Make] = [
     lambda strategy, data, chance: bt.ind.HMA(data, period=4),
     lambda strategy, data, chance: bt.ind.ADX(data, period=3),
     lambda strategy, data, chance: bt.ind.ParabolicSAR(data),
+    lambda strategy, data, chance: bt.ind.HeikinAshi(data),
+    lambda strategy, data, chance: bt.ind.haDelta(data),
     lambda strategy, data, chance: bt.ind.Ichimoku(data, tenkan=2, kijun=3, senkou=4, senkou_lead=3, chikou=2),
     lambda strategy, data, chance: bt.ind.Momentum(data, period=3),
     lambda strategy, data, chance: bt.ind.ROC(data, period=3),

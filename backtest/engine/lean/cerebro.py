@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
-from itertools import chain, islice
+from functools import partial
+from itertools import chain, groupby, islice
 from typing import Any
 
 import backtrader as bt
@@ -19,6 +20,7 @@ from backtrader.trade import Trade
 
 from backtest.engine.lean.broker import LeanBroker
 from backtest.engine.lean.clock import FeedClock, feed_stamps
+from backtest.engine.lean.equivalence import Equivalents
 from backtest.engine.lean.garbage import seldom_collected
 from backtest.engine.lean.history import History
 from backtest.engine.lean.indicators import once
@@ -30,6 +32,8 @@ from backtest.engine.lean.timers import ring, watched
 _MOVES = ("_oncepost", "_oncepost_open", "_notify", "_addnotification", "_getminperstatus", "clear", "forward",
           "_next_observers", "_next_analyzers", "_once", "reset", "__len__")  # fmt: skip
 _FEED_MOVES = ("__len__", "advance", "advance_peek", "_tick_nullify", "_tick_fill", "home")
+_MOVES_BY_BAR = ("_next", "_clk_update", "_next_open")
+_FEED_MOVES_BY_BAR = ("next", "rewind", "haslivedata", "do_qcheck", "get_notifications", "_check", "_last")
 _LISTENS = ("notify_cashvalue", "notify_fund")
 _MANY = 1000  # orders: eight megabytes
 _STEPS = ("_next", "_prenext", "_nextstart", "next", "prenext", "nextstart")
@@ -76,6 +80,16 @@ class Cerebro(bt.Cerebro):
             return
         self.lean = True
         _LeanRun(self, runstrats[0]).run()
+
+    def _runnext(self, runstrats: list[Any]) -> None:
+        # Here pass those whom one indicator, such as HeikinAshi, makes go bar by bar; who asks for it gets it.
+        asked = not self.p.runonce or not self._dopreload or self._exactbars or self.p.live or self._dolive
+        self.why_not = "" if asked else _why_not(self, runstrats) or next(_reasons_by_bar(self, runstrats[0]), "")
+        if asked or self.why_not:
+            super()._runnext(runstrats)
+            return
+        self.lean = True
+        _LeanRun(self, runstrats[0], by_bar=True).run()
 
 
 # --- which runs are plain
@@ -135,6 +149,17 @@ def _feed_reasons(cerebro: Any) -> Iterator[str]:
             yield f"the stamps of {data._name} do not rise"
 
 
+def _reasons_by_bar(cerebro: Any, strategy: Any) -> Iterator[str]:
+    """Yield why a run that goes bar by bar, for the sake of an indicator, is to take Backtrader's own loop."""
+    if any(getattr(type(strategy), name) is not getattr(bt.Strategy, name) for name in _MOVES_BY_BAR):
+        yield "the strategy has its own way to move bar by bar"
+    for data in cerebro.datas:
+        if any(getattr(type(data), name) is not getattr(bt.feed.AbstractDataBase, name) for name in _FEED_MOVES_BY_BAR):
+            yield f"the feed {data._name} has its own way to move"
+        if data._filters or data._ffilters:
+            yield f"the feed {data._name} has filters, which may look at each bar again"
+
+
 def _priced(data: Any) -> bool:
     """Return whether each bar has a close: one that has none makes an account worth NaN, even without a position."""
     if not hasattr(data.lines, "close"):
@@ -146,9 +171,14 @@ def _priced(data: Any) -> bool:
 
 
 class _LeanRun:
-    """One run of one strategy; what is not a number in the loop is decided before it."""
+    """
+    One run of one strategy; what is not a number in the loop is decided before it.
 
-    def __init__(self, cerebro: Cerebro, strategy: Any) -> None:
+    Args:
+        by_bar: whether it is one that Backtrader takes bar by bar, in which indicators grow with the strategy.
+    """
+
+    def __init__(self, cerebro: Cerebro, strategy: Any, by_bar: bool = False) -> None:
         self.cerebro, self.strategy, self.broker = cerebro, strategy, cerebro.broker
         every = [*strategy.analyzers, *strategy._slave_analyzers]
         self.bulk = [one for one in strategy.analyzers if hasattr(one, "take")]
@@ -163,22 +193,31 @@ class _LeanRun:
         self.timers, self.early_timers = watched(cerebro._timers), watched(cerebro._timerscheat)
         self.opens = bool(cerebro.p.cheat_on_open)
         self.cheats = bool(self.early_timers) or self.opens  # whether somebody acts before the broker
+        self.by_bar = by_bar
+        self.late: list[Any] = []  # indicators that look for themselves
+        self.looks_behind = False
+        self.moves: list[Callable[[], object]] = []  # of indicators, in order, in a run bar by bar
+        self.groups: list[tuple[int, Coupling, list[Any]]] = []  # of those done at once, each with its place in moves
 
     def run(self) -> None:
-        """Reckon the indicators, couple all lines to the clock, walk, and leave everything as Backtrader would."""
-        once(self.strategy, sparing=self.cerebro.forgets and not _shares_lines())
-        self.strategy.reset()
+        """Compute the indicators, couple all lines to the clock, walk, and leave everything as Backtrader would."""
         clock = FeedClock(self.cerebro.datas)
-        coupling = Coupling()
+        coupling = Coupling(growing=self.by_bar)
         self.history = History(clock, self.broker, self.cerebro.datas)
-        self._couple(coupling, clock)
+        if self.by_bar:
+            self._couple_by_bar(coupling, clock)
+        else:
+            once(self.strategy, sparing=self.cerebro.forgets and not _shares_lines())
+            self.strategy.reset()
+            self._couple(coupling, clock)
         LeanBroker.engage(self.broker, clock.own, all(map(_priced, self.cerebro.datas)), self.cheats)
-        watching = _watched(self.strategy._lineiterators, self.late)
+        watching = _watched(self.strategy._lineiterators, self._made)
         try:
             with seldom_collected(), watching, lean_signals(self.strategy):
                 self._walk(clock)
             self.history.close(clock.own.at + 1)
         finally:
+            self._release()
             coupling.undo()
             self.broker.release()
         self.cerebro.history = self.history
@@ -187,14 +226,11 @@ class _LeanRun:
 
     def _couple(self, coupling: Coupling, clock: FeedClock) -> None:
         """Couple feeds, strategy and indicators; those that follow none of these are late, and look for themselves."""
+        self._couple_own(coupling, clock)
         follows: dict[int, Cursor] = {}
         for data, cursor in clock.cursor_of.items():
-            coupling.couple_feed(data, cursor)
             follows.update(dict.fromkeys(map(id, (data, *data.lines.lines)), clock.follower_of[cursor]))
-        coupling.couple(self.strategy, clock.own)
         follows.update(dict.fromkeys(map(id, (self.strategy, *self.strategy.lines.lines)), clock.behind))
-        self.late: list[Any] = []
-        self.looks_behind = False
         looked_at: set[int] = set()
         alike = _move_alike(self.strategy)
         for indicator in self.strategy._lineiterators[LineIterator.IndType]:
@@ -208,6 +244,45 @@ class _LeanRun:
             follows.update(dict.fromkeys(ids, followed))
             self.looks_behind |= followed is clock.behind
 
+    def _couple_own(self, coupling: Coupling, clock: FeedClock) -> None:
+        for data, cursor in clock.cursor_of.items():
+            coupling.couple_feed(data, cursor)
+        coupling.couple(self.strategy, clock.own)
+
+    def _couple_by_bar(self, coupling: Coupling, clock: FeedClock) -> None:
+        """Reckon all at once what may be, and let each indicator move in its turn, after the strategy."""
+        indicators = self.strategy._lineiterators[LineIterator.IndType]
+        at_once = _at_once(indicators, self.cerebro.datas) if len(clock.cursors) == 1 else set()
+        self._couple_own(coupling, clock)
+        for done, group in groupby(indicators, lambda indicator: id(indicator) in at_once):
+            if done:
+                self.moves.append(self._group(list(group)))
+            else:
+                self.moves.extend(indicator._next for indicator in group)
+
+    def _group(self, indicators: list[Any]) -> Callable[[], None]:
+        """Couple indicators that have all their values, and return what moves them."""
+        cursor, coupling = Cursor(), Coupling(growing=True)
+        cursor.release = self._release
+        for indicator in indicators:
+            coupling.couple_growing(indicator, cursor)
+        self.groups.append((len(self.moves), coupling, indicators))
+        return cursor.step
+
+    def _release(self) -> None:
+        """Let all indicators be Backtrader's own again, which appends to their lines bar by bar."""
+        for place, coupling, indicators in self.groups:
+            coupling.undo()
+            self.moves[place] = partial(_next_of, indicators)
+        self.groups.clear()
+
+    def _made(self, indicator: Any) -> None:
+        """Let an indicator that is made in mid-run look for itself too, or move in its turn."""
+        if self.by_bar:
+            self.moves.append(indicator._next)
+        else:
+            self.late.append(indicator)
+
     def _walk(self, clock: FeedClock) -> None:
         minimums: dict[Cursor, int] = {}
         for data, minimum in zip(self.strategy.datas, self.strategy._minperiods, strict=True):
@@ -218,6 +293,8 @@ class _LeanRun:
         self._go(clock, islice(steps, before), "prenext", 1)
         self._go(clock, islice(steps, just), "nextstart", 0)
         self._go(clock, steps, "next", -1)
+        if self.by_bar and not self.cerebro._event_stop:
+            self.cerebro._datanotify()
 
     def _go(self, clock: FeedClock, steps: Any, name: str, status: int) -> None:
         # Inlined, since this is all that happens on most bars: what is not needed is not even called.
@@ -228,10 +305,17 @@ class _LeanRun:
         add_stamp = strategy.lines.datetime.array.append
         more_lines = [line for line in strategy.lines.lines if line is not strategy.lines.datetime]
         call, step_of = operator.methodcaller(name), operator.methodcaller(f"_{name}")
-        timers, cheats = self.timers, self.cheats
+        timers, cheats, by_bar, moves, datas = self.timers, self.cheats, self.by_bar, self.moves, cerebro.datas
+        waits = bool(timers) or cheats or by_bar
         for step, ((feeds, followers), stamp) in steps:
             if cerebro._event_stop:
                 return
+            if by_bar:
+                for data in datas:
+                    if data.notifs:
+                        cerebro._datanotify()
+                if cerebro._event_stop:
+                    return
             if nosy and broker.stale and (submitted or pending or activating):
                 broker.settle()
             for cursor in feeds:
@@ -252,12 +336,12 @@ class _LeanRun:
                 broker.stale = True
             if notes:
                 self._deliver(notes)
-            if cheats:
-                strategy._minperstatus = status
+            if waits:
                 if cerebro._event_stop:
                     return
-            if timers:
-                ring(timers, stamp, strategy)
+                strategy._minperstatus = status
+                if timers:
+                    ring(timers, stamp, strategy)
             for cursor in followers:
                 cursor.at += 1
             if looks_behind:
@@ -269,13 +353,15 @@ class _LeanRun:
             add_stamp(stamp)
             for line in more_lines:
                 line.array.append(float("nan"))
+            for move in moves:
+                move()
             if strategy._orderspending or strategy._tradespending or tells_cash:
                 self._tell()
             call(strategy)
             for analyzer in analyzers:
                 step_of(analyzer)
             if observes:
-                strategy._next_observers(status, once=True)
+                strategy._next_observers(status, once=not by_bar)
             if strategy._orderspending or strategy._tradespending:
                 strategy.clear()
                 if cerebro.forgets:
@@ -378,6 +464,32 @@ def _shares_lines() -> bool:
     return bool(LineActions._acacheuse or Indicator._icacheuse)
 
 
+def _next_of(indicators: list[Any]) -> None:
+    for indicator in indicators:
+        indicator._next()
+
+
+def _at_once(indicators: list[Any], datas: list[Any]) -> set[int]:
+    """Reckon at once those indicators that leave the same so, and return their ids; none where an operation fails."""
+    equivalents = Equivalents(datas)
+    found = [indicator for indicator in indicators if equivalents.take(indicator)]
+    try:
+        for indicator in found:
+            once(indicator)
+    except Exception:  # noqa: BLE001 - it is to come out at its bar
+        for indicator in found:
+            _empty(indicator)
+        return set()
+    return set(map(id, found))
+
+
+def _empty(indicator: Any) -> None:
+    for line in [indicator] if isinstance(indicator, LineBuffer) else indicator.lines.lines:
+        line.reset()
+    for child in getattr(indicator, "_lineiterators", {}).get(LineIterator.IndType, ()):
+        _empty(child)
+
+
 def _clock_of(indicator: Any) -> int:
     clock = indicator._clock
     return id(clock.lines.lines[0] if isinstance(clock, LineSeriesStub) else clock)
@@ -402,20 +514,20 @@ def _moves_plainly(indicator: Any) -> bool:
 
 
 class _Watched(list[Any]):
-    """The indicators of a strategy, of which one that is made in mid-run is late too."""
+    """The indicators of a strategy, which tell of one that is made in mid-run."""
 
-    def __init__(self, indicators: list[Any], late: list[Any]) -> None:
+    def __init__(self, indicators: list[Any], made: Callable[[Any], None]) -> None:
         super().__init__(indicators)
-        self._late = late
+        self._made = made
 
     def append(self, indicator: Any) -> None:
         super().append(indicator)
-        self._late.append(indicator)
+        self._made(indicator)
 
 
 @contextmanager
-def _watched(iterators: dict[int, list[Any]], late: list[Any]) -> Iterator[None]:
-    iterators[LineIterator.IndType] = _Watched(iterators[LineIterator.IndType], late)
+def _watched(iterators: dict[int, list[Any]], made: Callable[[Any], None]) -> Iterator[None]:
+    iterators[LineIterator.IndType] = _Watched(iterators[LineIterator.IndType], made)
     try:
         yield
     finally:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 from backtrader import indicators
-from backtrader.functions import And
-from backtrader.linebuffer import LineActions, LineBuffer, LinesOperation, _LineDelay
+from backtrader.functions import And, If, MultiLogic
+from backtrader.indicators import HeikinAshi
+from backtrader.linebuffer import LineActions, LineBuffer, LinesOperation, PseudoArray, _LineDelay
 from backtrader.lineiterator import LineIterator
 
 from backtest.engine.lean.lines import is_plain
@@ -32,6 +33,9 @@ def once(iterator: Any, sparing: bool = False) -> None:
     if type(iterator)._once is LineActions._once:
         _forward(iterator, iterator._clock.buflen())
         iterator.home()
+    elif isinstance(iterator, HeikinAshi):
+        _once_of_heikin_ashi(iterator)
+        return
     elif type(iterator)._once is LineIterator._once:
         _once_of_children(iterator, sparing)
     else:
@@ -62,6 +66,41 @@ def _once_of_children(iterator: Any, sparing: bool) -> None:
         _forward(observer, iterator.buflen())
     for one in [*iterator.datas, *children, *observers, iterator]:
         one.home()
+
+
+def _once_of_heikin_ashi(candles: Any) -> None:
+    """Do bar by bar, but in one loop, what Backtrader leaves to `next`: each open follows from the candle before."""
+    _forward(candles, candles._clock.buflen())
+    opened = candles.lines.ha_open
+    children = candles._lineiterators[LineIterator.IndType]
+    (last,) = (child for child in children if any(line is opened for line in child.bindings))
+    total, before = last.a, last.a.a  # (open before + close before) / 2.0
+    for child in children:
+        if child is before or child is total:
+            _forward(child, child._clock.buflen())
+            child.home()
+        elif child is last:
+            _forward(child, child._clock.buflen())
+            child.home()
+            _open_candles(candles, last)
+        else:
+            once(child)
+    for one in [*candles.datas, candles]:
+        one.home()
+    for line in candles.lines:
+        line.oncebinding()
+
+
+def _open_candles(candles: Any, last: Any) -> None:
+    data, start = candles.data, candles._minperiod - 1
+    opens, delayed, totals = candles.lines.ha_open.array, last.a.a.array, last.a.array
+    for n in range(start):  # as `prenext` does
+        opens[n] = (data.open.array[n] + data.close.array[n]) / 2.0
+    value, halves, closes = opens[start - 1], last.array, last.a.b.array
+    for n in range(start, len(opens)):
+        delayed[n] = value
+        totals[n] = total = value + closes[n]
+        opens[n] = halves[n] = value = total / 2.0
 
 
 def _reckon(iterator: Any) -> None:
@@ -192,6 +231,31 @@ def _both(line: Any, start: int, end: int) -> bool:
     return True
 
 
+def _logic(line: Any, start: int, end: int) -> bool:
+    if line.flogic not in (max, min):
+        return _both(line, start, end)  # whose `once` is the same function
+    operands = [_operand(_number(one), start, end) for one in line.args]
+    if any(one is None for one in operands):
+        return False
+    better, best = (np.greater if line.flogic is max else np.less), operands[0]
+    for operand in operands[1:]:
+        best = np.where(better(operand, best), operand, best)  # the first of equals, and what NaN is compared with
+    _view(line.array)[start:end] = best  # type: ignore[index]
+    return True
+
+
+def _choice(line: Any, start: int, end: int) -> bool:
+    condition, first, second = (_operand(_number(one), start, end) for one in (line.cond, line.a, line.b))
+    if condition is None or first is None or second is None:
+        return False
+    _view(line.array)[start:end] = np.where(np.not_equal(condition, 0), first, second)  # type: ignore[index]
+    return True
+
+
+def _number(operand: Any) -> Any:
+    return operand.wrapped if isinstance(operand, PseudoArray) else operand
+
+
 def _last_difference(indicator: Any, start: int, end: int) -> bool:
     left, right, target = (_view(one) for one in (indicator.data0.array, indicator.data1.array, indicator.line.array))
     if left is None or right is None or target is None or min(len(left), len(right)) < end:
@@ -209,5 +273,6 @@ _IN_BULK = {
     indicators.NonZeroDifference.once: _last_difference,
     LinesOperation.once: _operation,
     _LineDelay.once: _delay,
-    And.once: _both,
+    MultiLogic.once: _logic,
+    If.once: _choice,
 }

@@ -482,7 +482,10 @@ class Lines(bt.Strategy):
         self.averages = [average, bt.ind.SMA(average, period=3), bt.ind.CrossOver(data.close, average)]
         self.more = [data.close - data.open, 2.5 * data.close, data.close / 3, data.close > average, data.close(-4) + 1,
                      bt.And(data.close > average, data.close > data.open), bt.Or(data.close > average, data.volume > 9),
-                     bt.ind.NonZeroDifference(data.volume, data.close)]  # fmt: skip
+                     bt.ind.NonZeroDifference(data.volume, data.close), bt.Max(data.open, average, 100.0, data.close),
+                     bt.Min(data.open, 99, average), bt.Max(data.volume * 0.0, data.volume * -0.0),
+                     bt.Min(data.open, float("nan"), average), bt.If(data.close > average, data.high, 2),
+                     bt.If(data.volume, -1.0, data.low), bt.Sum(data.close, 0.1, average)]  # fmt: skip
 
 
 def test_lines_that_are_reckoned_in_bulk_are_backtraders_to_the_last_bit():
@@ -594,7 +597,7 @@ def test_lines_keep_their_place_in_two_attributes_and_their_values_in_an_array()
 @pytest.mark.parametrize(
     ("owner", "names"),
     [
-        (bt.Cerebro, ("_runonce", "runstrategies")),
+        (bt.Cerebro, ("_runonce", "_runnext", "_datanotify", "_disable_runonce", "runstrategies")),
         (
             bt.Strategy,
             (
