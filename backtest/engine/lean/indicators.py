@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from array import array
 from collections.abc import Callable
@@ -162,13 +163,48 @@ def _window_sums(values: np.ndarray, period: int) -> np.ndarray | None:
     if not len(exponents):
         return np.zeros(len(values) - period + 1)
     low, high = int(exponents.min()), int(exponents.max())
-    if high - low > 9 or abs(low) > 900:  # 53 bits and 9 are all that int64 holds; and no subnormal numbers
+    if low < -900 or high > 900 or high - low > 900:  # no subnormal numbers, and no sum that overflows
         return None
+    if high - low > 9:  # 53 bits and 9 are all that int64 holds
+        return _wide_window_sums(values, period, high)
     whole = np.ldexp(values, 53 - low).astype(np.int64)
     upper, lower = _running(whole >> 32, period), _running(whole & 0xFFFFFFFF, period)
     upper += lower >> 32
     summed: np.ndarray = np.ldexp(upper * 2.0**32 + (lower & 0xFFFFFFFF), low - 53)
     return summed
+
+
+def _wide_window_sums(values: np.ndarray, period: int, high: int) -> np.ndarray:
+    """
+    Return the same of values of many sizes, all below 2**high, such as those near zero.
+
+    Each is cut into three digits of 31 bits, of which running sums are exact in float64, and a rest that bounds the
+    error. The sum of three sums is rounded once; where that may not be the nearest float64, `math.fsum` decides.
+    """
+    rest, digits = np.ldexp(values, -high), []
+    for _ in range(3):
+        rest = rest * 2.0**31
+        digit = np.trunc(rest)
+        rest -= digit
+        digits.append(_running(digit, period))
+    error = period * 1.0 if rest.any() else 0.0
+    lower, first = _two_sum(digits[1] * 2.0**31, digits[2])
+    total, second = _two_sum(digits[0] * 2.0**62, lower)
+    small, third = _two_sum(second, first)
+    nearest, left = _two_sum(total, small)
+    left, third = np.abs(left), np.abs(third) + error
+    below = np.abs(np.spacing(np.nextafter(nearest, 0.0)))  # the narrower one, at a power of two
+    sums: np.ndarray = np.ldexp(nearest + 0.0, high - 93)
+    for n in np.flatnonzero((third > 0) & (left + third >= below / 2)):
+        sums[n] = math.fsum(values[n : n + period].tolist())
+    return sums
+
+
+def _two_sum(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rounded sums, and exactly what was rounded away (Knuth, The Art of Computer Programming, 4.2.2)."""
+    total = one + other
+    part = total - one
+    return total, (one - (total - part)) + (other - part)
 
 
 def _running(values: np.ndarray, period: int) -> np.ndarray:

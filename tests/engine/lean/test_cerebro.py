@@ -469,8 +469,35 @@ def test_sums_of_windows_are_fsums_to_the_last_bit(period, digits):
     assert sums.tolist() == [math.fsum(values[n : n + period]) for n in range(len(values) - period + 1)]
 
 
-@pytest.mark.parametrize("values", [[1.0, 1e6], [1.0, math.nan], [1.0, math.inf], [5e-324, 5e-324]])
-def test_sums_that_whole_numbers_of_62_bits_cannot_hold_are_left_to_backtrader(values):
+SPREAD = {
+    "near zero": lambda rng: rng.gauss(0.0, 1.0),
+    "differences of prices": lambda rng: round(rng.uniform(90, 110), 2) - 100.0,
+    "of any size": lambda rng: rng.choice([-1, 1]) * 10 ** rng.uniform(-20, 20),
+    "zeros and dust": lambda rng: rng.choice([0.0, -0.0, 1e-30, -1e-30, 1.0, -1.0]),
+    "powers of two": lambda rng: rng.choice([-1, 1]) * 2.0 ** rng.randint(-60, 60),
+    "halfway": lambda rng: rng.choice([2.0**53, -(2.0**53), 1.0, -1.0, 0.5, 2.0**-10]),
+    "just beyond halfway": lambda rng: (
+        rng.choice([-1, 1]) * (1 + 2.0**-52) * 2.0 ** rng.choice([0, -53, -54, 53, -150])
+    ),
+    "full mantissas": lambda rng: rng.choice([-1, 1]) * (2 - 2.0**-52) * 2.0 ** rng.randint(-150, 150),
+    "the widest": lambda rng: rng.choice([-1, 1]) * 2.0 ** rng.choice([-449, 0, 449]),
+}
+
+
+@pytest.mark.parametrize("draw", SPREAD.values(), ids=SPREAD)
+@pytest.mark.parametrize("period", [1, 2, 3, 30])
+def test_sums_of_values_of_many_sizes_are_fsums_to_the_last_bit(draw, period):
+    rng = random.Random(period)
+    values = np.array([draw(rng) for _ in range(1_500)])
+
+    sums = _window_sums(values, period)
+
+    wanted = [math.fsum(values[n : n + period]) for n in range(len(values) - period + 1)]
+    assert [repr(one) for one in sums.tolist()] == [repr(one) for one in wanted]
+
+
+@pytest.mark.parametrize("values", [[1.0, math.nan], [1.0, math.inf], [5e-324, 5e-324], [1e300, 1.0], [1e-200, 1e200]])
+def test_sums_that_may_overflow_or_lose_bits_are_left_to_backtrader(values):
     assert _window_sums(np.array(values), 2) is None
 
 
@@ -505,16 +532,18 @@ def test_a_division_by_zero_is_raised_as_backtrader_raises_it():
         ran(Cerebro, [feed()], strategy=Divides)
 
 
-def test_an_average_over_numbers_too_far_apart_is_backtraders_own():
+def test_averages_of_values_near_zero_and_of_some_that_no_bulk_can_hold_are_backtraders():
     class Averages(bt.Strategy):
         def __init__(self):
-            self.averages = [bt.ind.SMA(self.data.volume, period=2)]  # of 0, 100, ... 79,900
+            change, tiny = self.data.close - self.data.open, self.data.volume * 1e-307
+            self.averages = [bt.ind.SMA(one, period=3) for one in (change, change / 1e9, self.data.volume, tiny)]
 
     feeds = [feed(count=800)]
     ours, stock = (ran(cls, feeds, account=Account, strategy=Averages) for cls in (Cerebro, bt.Cerebro))
 
-    assert _window_sums(np.arange(800) * 100.0, 2) is None
-    assert repr(ours.runningstrats[0].averages[0].array) == repr(stock.runningstrats[0].averages[0].array)
+    assert _window_sums(np.arange(800) * 1e-305, 2) is None
+    left = [repr([one.array for one in cerebro.runningstrats[0].averages]) for cerebro in (ours, stock)]
+    assert left[0] == left[1]
 
 
 # --- the private parts of Backtrader that are relied on
