@@ -17,9 +17,12 @@ from backtrader.linebuffer import LineActions, LineBuffer, LinesOperation, Pseud
 from backtrader.lineiterator import LineIterator
 
 from backtest.engine.lean.lines import is_plain
+from backtest.engine.lean.walks import walk
 
 _NOTHING = float("nan")
 _EXACT = 2**53  # whole numbers up to here are float64 exactly
+_PERCENT_RANK = indicators.PercentRank.params._getpairs()["func"]
+_WIDEST = 1024  # bars of a window of which each is compared
 _BLOCK = 2**16  # bars that are reckoned at once: what fits the processor's cache
 
 
@@ -105,12 +108,13 @@ def _open_candles(candles: Any, last: Any) -> None:
 
 
 def _reckon(iterator: Any) -> None:
-    period, end = iterator._minperiod, iterator.buflen()
-    iterator.preonce(0, period - 1)
-    iterator.oncestart(period - 1, period)
-    in_bulk = _IN_BULK.get(type(iterator).once)
-    if in_bulk is None or period >= end or not in_bulk(iterator, period, end):
-        iterator.once(period, end)
+    if not walk(iterator):
+        period, end = iterator._minperiod, iterator.buflen()
+        iterator.preonce(0, period - 1)
+        iterator.oncestart(period - 1, period)
+        in_bulk = _IN_BULK.get(type(iterator).once)
+        if in_bulk is None or period >= end or not in_bulk(iterator, period, end):
+            iterator.once(period, end)
     for line in [iterator] if isinstance(iterator, LineBuffer) else iterator.lines:
         line.oncebinding()
 
@@ -213,6 +217,21 @@ def _running(values: np.ndarray, period: int) -> np.ndarray:
     return windows
 
 
+def _rank(indicator: Any, start: int, end: int) -> bool:
+    period = indicator.p.period
+    source, target = _view(indicator.data.array), _view(indicator.line.array)
+    if type(indicator).once is not indicators.PercentRank.once or indicator.func is not _PERCENT_RANK:
+        return False  # Highest and others share the function
+    if source is None or type(period) is not int or not 0 < period <= min(start + 1, _WIDEST) or len(source) < end:
+        return False
+    for first in range(start, end, _BLOCK // period + 1):
+        last = min(first + _BLOCK // period + 1, end)
+        windows = np.lib.stride_tricks.sliding_window_view(source[first - period + 1 : last], period)
+        counts = np.count_nonzero(windows < source[first:last, None], axis=1)
+        np.divide(counts, period, out=target[first:last])  # type: ignore[index]
+    return True
+
+
 _OPERATIONS: dict[Any, Callable[..., Any]] = {
     operator.__add__: np.add,
     operator.__sub__: np.subtract,
@@ -310,5 +329,6 @@ _IN_BULK = {
     LinesOperation.once: _operation,
     _LineDelay.once: _delay,
     MultiLogic.once: _logic,
+    indicators.PercentRank.once: _rank,
     If.once: _choice,
 }
