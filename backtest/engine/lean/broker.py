@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import backtrader as bt
-from backtrader.order import OrderExecutionBit
+from backtrader.order import BuyOrder, OrderExecutionBit, SellOrder
 from backtrader.position import Position
 
 from backtest.engine.lean.orders import (
@@ -16,10 +16,10 @@ from backtest.engine.lean.orders import (
     PARTIAL,
     STOP,
     STOP_TRAIL,
-    LeanBuy,
     LeanPosition,
-    LeanSell,
     after,
+    clone,
+    named_as_its_base,
     new_order,
     stock_position,
 )
@@ -62,6 +62,10 @@ def _unsettling(name: str) -> Any:
     return unsettling
 
 
+_OWN = ("stale", "credited", "clock", "step", "movers", "fills", "cashes", "sessions", "restless")
+
+
+@named_as_its_base
 class LeanBroker(_Stock):
     """
     A `BackBroker` during a lean run: it becomes one by `engage` and is itself again after `release`.
@@ -78,6 +82,7 @@ class LeanBroker(_Stock):
     movers: tuple[Any, ...]
     fills: list[tuple[int, Any, Any, float]]
     cashes: list[tuple[int, float]]
+    sessions: dict[Any, Any]
 
     @classmethod
     def engage(cls, broker: Any, clock: Any, priced: bool, watched: bool = False) -> None:
@@ -92,21 +97,25 @@ class LeanBroker(_Stock):
         broker.__class__ = cls
         broker.stale, broker.credited, broker.clock = False, False, clock
         broker.step, broker.movers = 0, ()
-        broker.fills, broker.cashes = [], [(0, broker.cash)]
+        broker.fills, broker.cashes, broker.sessions = [], [(0, broker.cash)], {}
         broker.restless = broker.p.shortcash is not True or not priced or watched
         broker.restless |= not all(map(is_still, broker.comminfo.values()))
         broker.restless |= any(broker.positions.values()) or bool(broker._cash_addition)
-        if not broker.restless:
-            broker.positions.default_factory = LeanPosition
-            for position in broker.positions.values():
-                position.__class__ = LeanPosition
 
     def release(self) -> None:
         """Be Backtrader's own broker again."""
         self.unsettle()
-        for name in ("stale", "credited", "clock", "step", "movers", "fills", "cashes", "restless"):
+        for name in _OWN:
             del self.__dict__[name]
         self.__class__ = _Stock
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Be pickled and copied as Backtrader's own broker."""
+        if self.stale:
+            self.settle()
+        if not self.restless and self.clock.at > self.step:
+            self._credit()
+        return object.__new__, (_Stock,), {name: kept for name, kept in vars(self).items() if name not in _OWN}
 
     def unsettle(self) -> None:
         """Go Backtrader's way from now on: somebody changes the account between fills."""
@@ -126,6 +135,8 @@ class LeanBroker(_Stock):
         if self.stale:
             self._settle_before()
         for data, position in self.positions.items():
+            if type(position) is not LeanPosition:
+                continue
             ago = -1 if data.lines.lines[0]._cursor in self.movers else 0
             touched, base = position._touched == self.step, position._base
             stock_position(position)
@@ -133,11 +144,10 @@ class LeanBroker(_Stock):
                 position.adjbase = base if touched else data.close[ago]
                 if not self.credited:
                     position.datetime = data.datetime.datetime(ago)
-        self.positions.default_factory = Position
         self.restless = True
 
     def _settle_before(self) -> None:
-        """Reckon the value of the account at the closes of the bar before, the last one that was done."""
+        """Compute the value of the account at the closes of the bar before, the last one that was done."""
         for cursor in self.movers:
             cursor.at -= 1
         self.settle()
@@ -145,7 +155,6 @@ class LeanBroker(_Stock):
             cursor.at += 1
 
     def _stock_positions(self) -> None:
-        self.positions.default_factory = Position
         for position in self.positions.values():
             stock_position(position)
 
@@ -243,11 +252,11 @@ class LeanBroker(_Stock):
 
     def buy(self, owner: Any, data: Any, size: Any, *args: Any, **kwargs: Any) -> Any:
         """Create a buy order and submit it."""
-        return self._give(LeanBuy, owner, data, size, *args, **kwargs)
+        return self._give(BuyOrder, owner, data, size, *args, **kwargs)
 
     def sell(self, owner: Any, data: Any, size: Any, *args: Any, **kwargs: Any) -> Any:
         """Create a sell order and submit it."""
-        return self._give(LeanSell, owner, data, size, *args, **kwargs)
+        return self._give(SellOrder, owner, data, size, *args, **kwargs)
 
     def _give(
         self,
@@ -271,6 +280,7 @@ class LeanBroker(_Stock):
     ) -> Any:
         order = new_order(
             kind,
+            self.sessions,
             owner=owner,
             data=data,
             size=size,
@@ -289,6 +299,10 @@ class LeanBroker(_Stock):
             order.addinfo(**info)
         self._ocoize(order, oco)
         return self.submit(order, check=_checksubmit)
+
+    def notify(self, order: Any) -> None:
+        """Keep a clone of an order as it is now, for its owner."""
+        self.notifs.append(clone(order))
 
     def submit(self, order: Any, check: Any = True) -> Any:
         """Submit an order; one without a parent, and not kept for its children, at once."""
@@ -391,7 +405,9 @@ class LeanBroker(_Stock):
             self._bracketize(order, cancel=True)
         return None
 
-    def _book(self, position: LeanPosition, data: Any, size: Any, price: float, opened: Any) -> None:
+    def _book(self, position: Any, data: Any, size: Any, price: float, opened: Any) -> None:
+        if type(position) is Position:  # until its first fill; from then on it moves with the bars
+            position.__class__ = LeanPosition
         position._data = data
         if opened:
             position._base, position._touched = price, self.step

@@ -24,7 +24,7 @@ from backtest.engine.lean.equivalence import Equivalents
 from backtest.engine.lean.garbage import seldom_collected
 from backtest.engine.lean.history import History
 from backtest.engine.lean.indicators import once
-from backtest.engine.lean.lines import Coupling, Cursor, is_plain
+from backtest.engine.lean.lines import Coupling, Cursor, is_plain, quick_indicators
 from backtest.engine.lean.signals import forget_finished, has_signals, lean_signals
 from backtest.engine.lean.timers import ring, watched
 
@@ -213,7 +213,7 @@ class _LeanRun:
         LeanBroker.engage(self.broker, clock.own, all(map(_priced, self.cerebro.datas)), self.cheats)
         watching = _watched(self.strategy._lineiterators, self._made)
         try:
-            with seldom_collected(), watching, lean_signals(self.strategy):
+            with seldom_collected(), quick_indicators(), watching, lean_signals(self.strategy):
                 self._walk(clock)
             self.history.close(clock.own.at + 1)
         finally:
@@ -391,7 +391,7 @@ class _LeanRun:
         strategy = self.strategy
         while notes:
             order = notes.popleft()
-            owner = vars(order).get("owner", order.p.owner)  # order.owner, in less time
+            owner = order.__dict__.get("owner", order.p.owner)  # order.owner, in less time
             if owner is None or owner is strategy:
                 _hear(strategy, order)
             else:

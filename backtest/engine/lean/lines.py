@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import operator
+import threading
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from backtrader.indicator import Indicator
 from backtrader.linebuffer import LineBuffer
-from backtrader.lineseries import LineSeries
 
 
 class Cursor:
@@ -59,8 +60,70 @@ def _length(lines: Any) -> int:
     return place + 1
 
 
-def _first_item(series: Any, ago: int) -> Any:
-    return series._first.array[series._cursor.at + ago]
+def _as_stock(thing: Any, protocol: int) -> Any:
+    """Return what a line, or the lines of a feed or an indicator, is pickled and copied as: Backtrader's own there."""
+    reduced: Any = object.__reduce_ex__(thing, max(protocol, 2))
+    (_, arguments, state, *more), stock = reduced, type(thing).__base__
+    if isinstance(state, dict):
+        state = {name: value for name, value in state.items() if name != "_cursor"}
+        if isinstance(thing, LineBuffer):
+            state |= {"_idx": thing._idx, "lencount": thing.lencount}
+            if state.pop("_values", None) is not None:
+                state["array"] = thing.array
+        ticks = [name for name in vars(type(thing)) if name.startswith("tick_")]
+        state |= {name: getattr(thing, name) for name in ticks if hasattr(thing, name)}
+    return object.__new__, (stock, *arguments[1:]), state, *more
+
+
+class _Place:
+    """Where an indicator finds its values; nothing in a copy of the indicator, whose lines are Backtrader's own."""
+
+    __slots__ = ("cursor", "line")
+
+    def __init__(self, line: Any, cursor: Cursor) -> None:
+        self.line, self.cursor = line, cursor
+
+    def __reduce__(self) -> Any:
+        return type(None), ()
+
+
+def _indicator_item(indicator: Any, ago: Any) -> Any:
+    place = indicator._place_in_run
+    return indicator.lines[0][ago] if place is None else place.line.array[place.cursor.at + ago]
+
+
+def _indicator_length(indicator: Any) -> int:
+    place = indicator._place_in_run
+    return len(indicator.lines) if place is None else place.cursor.at + 1
+
+
+_QUICK = {"_place_in_run": None, "__getitem__": _indicator_item, "__len__": _indicator_length}
+_lock = threading.Lock()  # guards the number below: runs may overlap in threads
+_entered = 0
+
+
+@contextmanager
+def quick_indicators() -> Iterator[None]:
+    """
+    Let indicators find value and length in one step instead of three, which reading them is most of.
+
+    They keep their classes, which strategies may ask for: it is `bt.Indicator` that has two methods of its own for as
+    long as a lean run lasts. They do the same, for indicators of other runs too, and go with the last run.
+    """
+    global _entered
+    with _lock:
+        if not _entered:
+            for name, member in _QUICK.items():
+                setattr(Indicator, name, member)
+        _entered += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _entered -= 1
+            if not _entered:
+                for name in _QUICK:
+                    delattr(Indicator, name)
 
 
 # --- lines of a run bar by bar, which hold all values and show those up to the current bar, as if they still grew
@@ -91,12 +154,7 @@ def _put(line: Any, ago: int, value: Any) -> None:
     line[ago] = value
 
 
-def _shown_series_item(series: Any, ago: int) -> Any:
-    return series._first[ago]
-
-
 _LINE = {"_idx": _PLACE, "lencount": _LENGTH, "__getitem__": _line_item, "__len__": _length, "get": _line_get}
-_SERIES = {"__getitem__": _first_item, "__len__": _length}
 _GROWING_LINE = {
     **_LINE,
     "array": property(lambda line: line._values[: line._cursor.at + 1]),
@@ -105,7 +163,6 @@ _GROWING_LINE = {
     "__setitem__": _put,
     "set": lambda line, value, ago=0: _put(line, ago, value),
 }
-_GROWING_SERIES = {"__getitem__": _shown_series_item, "__len__": _length}
 _CLASSES: dict[tuple[type, str], type] = {}  # one for each of Backtrader's classes, not one a run
 
 
@@ -114,7 +171,7 @@ def _class(cls: Any, members: dict[str, Any], kind: str) -> Any:
     key = cls, kind
     if key not in _CLASSES:
         named = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-        _CLASSES[key] = type.__new__(type(cls), cls.__name__, (cls,), {**members, **named})
+        _CLASSES[key] = type.__new__(type(cls), cls.__name__, (cls,), {**members, **named, "__reduce_ex__": _as_stock})
     return _CLASSES[key]
 
 
@@ -157,11 +214,8 @@ class Coupling:
             self._couple_line(line, cursor)
         kind = "growing" if members and self._growing else ""
         self._dress(owner.lines, {"__len__": _length, **(members or {})}, {"_cursor": cursor}, kind)
-        named, cls = _unnamed_lines(owner), type(owner)
-        if _reads_first_line(cls):
-            self._dress(owner, _SERIES, {**named, "_cursor": cursor, "_first": owner.lines.lines[0]})
-        else:
-            self._dress(owner, {}, named)
+        place = {"_place_in_run": _Place(owner.lines.lines[0], cursor)} if isinstance(owner, Indicator) else {}
+        self._dress(owner, {}, {**_unnamed_lines(owner), **place})
 
     def couple_growing(self, indicator: Any, cursor: Cursor) -> None:
         """Let an indicator that has all its values, and all below it, show those up to where the cursor stands."""
@@ -173,11 +227,7 @@ class Coupling:
         if single:
             return
         self._dress(indicator.lines, {"__len__": _length}, {"_cursor": cursor})
-        if _reads_first_line(type(indicator)):
-            first = {"_cursor": cursor, "_first": indicator.lines.lines[0]}
-            self._dress(indicator, _GROWING_SERIES, {**_unnamed_lines(indicator), **first}, "growing")
-        else:
-            self._dress(indicator, {}, _unnamed_lines(indicator))
+        self._dress(indicator, {}, _unnamed_lines(indicator))
         for child in indicator._lineiterators[Indicator.IndType]:
             self.couple_growing(child, cursor)
 
@@ -207,11 +257,6 @@ class Coupling:
                     del vars(thing)[name]
         for feed, kept in self._ticks:
             _leave_ticks(feed, kept, self._growing)
-
-
-def _reads_first_line(cls: Any) -> bool:
-    own = (cls.__getitem__, cls.__len__)
-    return issubclass(cls, Indicator) and own == (LineSeries.__getitem__, LineSeries.__len__)
 
 
 def _unnamed_lines(owner: Any) -> dict[str, Any]:

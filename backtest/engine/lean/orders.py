@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
@@ -14,52 +15,31 @@ MARKET, CLOSE, LIMIT, STOP, STOP_LIMIT, STOP_TRAIL, STOP_TRAIL_LIMIT, _ = range(
 CREATED, SUBMITTED, ACCEPTED, PARTIAL, COMPLETED = range(5)
 
 _new = object.__new__
+_MILLISECOND = 1 / 86_400_000  # more than stamps and their conversions are rounded by
 _DAY_END = time(23, 59, 59, 9999)  # how Backtrader ends the day of an order that is valid for the day
 
 
-class _FilledData(OrderData):
-    """What is filled of an order; cloned with each notification, which `copy` takes ten times as long for."""
-
-    def clone(self) -> _FilledData:
-        self.markpending()
-        twin = _new(_FilledData)
-        twin.__dict__.update(self.__dict__)
-        return twin
-
-
-class _Lean:
-    """An order that is made and cloned without the detours of Backtrader's parameters and `copy`."""
-
-    created: Any
-    executed: Any
-    data: Any
-
-    def clone(self) -> Any:
-        twin = _new(type(self))
-        twin.__dict__.update(self.__dict__)
-        twin.executed = self.executed.clone()
-        return twin
-
-    @property
-    def dteos(self) -> float:
-        """The end of the session it was given in: two conversions of dates, which only orders of kind Close need."""
-        given = num2date(self.created.dt, tz=self.data.datetime._tz)
-        end = self.data.p.sessionend
-        close = given.replace(hour=end.hour, minute=end.minute, second=end.second, microsecond=end.microsecond)
-        number: float = self.data.date2num(close if close >= given else close + timedelta(days=1))
-        return number
+def clone(order: Any) -> Any:
+    """Return what `order.clone()` returns, without `copy`, which takes ten times as long: each notification is one."""
+    filled, kind = order.executed, type(order)
+    if (kind is not BuyOrder and kind is not SellOrder) or type(filled) is not OrderData:
+        return order.clone()
+    filled.p1, filled.p2 = filled.p2, len(filled.exbits)  # as OrderData.markpending
+    twin, executed = _new(kind), _new(OrderData)
+    twin.__dict__.update(order.__dict__)
+    executed.__dict__.update(filled.__dict__)
+    twin.executed = executed
+    return twin
 
 
-class LeanBuy(_Lean, BuyOrder):
-    """An order to buy."""
+def new_order(kind: Any, sessions: dict[Any, Any], **wanted: Any) -> Any:
+    """
+    Return the order that Backtrader would make of these parameters.
 
-
-class LeanSell(_Lean, SellOrder):
-    """An order to sell."""
-
-
-def new_order(kind: Any, **wanted: Any) -> Any:
-    """Return the order that Backtrader would make of these parameters."""
+    Args:
+        kind: `BuyOrder` or `SellOrder`.
+        sessions: the last session of each feed in which an order was given; kept up to date.
+    """
     # As OrderBase.__init__ does, name by name; its metaclass would copy the table of parameters for each order.
     order, params = _new(kind), _new(kind.params)
     params.__dict__.update(wanted, oco=None, simulated=False)
@@ -76,7 +56,7 @@ def new_order(kind: Any, **wanted: Any) -> Any:
     order._plimit = limit
     exectype = wanted["exectype"]
     order.exectype = MARKET if exectype is None else exectype
-    order.size = size = size if kind is LeanBuy else -size
+    order.size = size = size if kind is BuyOrder else -size
     close, price = data.close[0], wanted["price"]
     order.created = created = OrderData(
         dt=data.datetime[0],
@@ -90,12 +70,27 @@ def new_order(kind: Any, **wanted: Any) -> Any:
     order._limitoffset = 0.0
     if order.exectype in (STOP_TRAIL, STOP_TRAIL_LIMIT):
         order._limitoffset = created.price - created.pricelimit
-        start, created.price = created.price, float("inf") if kind is LeanBuy else float("-inf")
+        start, created.price = created.price, float("inf") if kind is BuyOrder else float("-inf")
         order.trailadjust(start)
-    order.executed = _FilledData(remsize=size)
+    order.executed = OrderData(remsize=size)
     order.position = 0
     order.valid = _valid(wanted["valid"], data)
+    order.dteos = _session_end(data, created.dt, sessions)
     return order
+
+
+def _session_end(data: Any, stamp: float, sessions: dict[Any, Any]) -> float:
+    """Return the end of the session that a stamp is in, as a stamp, by two conversions of dates or as the last time."""
+    zone, end = data.datetime._tz, data.p.sessionend
+    since, until, known_end = sessions.get(data, (math.inf, math.inf, None))
+    if since <= stamp < until - _MILLISECOND and known_end is end:
+        return float(until)
+    given = num2date(stamp, tz=zone)
+    close = given.replace(hour=end.hour, minute=end.minute, second=end.second, microsecond=end.microsecond)
+    number: float = data.date2num(close if close >= given else close + timedelta(days=1))
+    if zone is None and data._tz is None:  # local times may repeat an hour
+        sessions[data] = stamp, number, end
+    return number
 
 
 def _valid(valid: Any, data: Any) -> Any:
@@ -110,8 +105,21 @@ def _valid(valid: Any, data: Any) -> Any:
     return valid  # kept as given, and compared with absolute stamps
 
 
+def named_as_its_base(cls: Any) -> Any:
+    """Give a class the name of the one of Backtrader's that it stands in for: it is shown to users."""
+    cls.__module__, cls.__name__, cls.__qualname__ = (
+        getattr(cls.__base__, name) for name in ("__module__", "__name__", "__qualname__")
+    )
+    return cls
+
+
+@named_as_its_base
 class LeanPosition(Position):
-    """A position whose date and base of adjustment, which move with every bar, are worked out when somebody looks."""
+    """
+    A position whose date and base of adjustment, which move with every bar, are worked out when somebody looks.
+
+    It shows itself as the position that Backtrader would have there, and is pickled and copied as that one.
+    """
 
     _data: Any = None
     _stamp: Any = None
@@ -139,16 +147,29 @@ class LeanPosition(Position):
     def adjbase(self, price: Any) -> None:
         self._base = price
 
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        """What a stock position holds."""
+        shown = {name: value for name, value in _held(self).items() if name not in _OWN}
+        shown["adjbase"] = self.adjbase
+        return shown if self._stamp is None else {**shown, "datetime": self.datetime}
 
-def stock_position(position: LeanPosition) -> None:
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Position, (), self.__dict__
+
+
+_OWN = ("_data", "_stamp", "_base", "_touched")
+_held = Position.__dict__["__dict__"].__get__
+
+
+def stock_position(position: Any) -> None:
     """Make it one of Backtrader's own, in place: users may hold on to it."""
-    base, when = position.adjbase, None if position._stamp is None else position.datetime
-    for name in ("_data", "_stamp", "_base", "_touched"):
-        position.__dict__.pop(name, None)
+    if type(position) is not LeanPosition:
+        return
+    shown, held = position.__dict__, _held(position)
     position.__class__ = Position
-    position.adjbase = base
-    if when is not None:
-        position.datetime = when
+    held.clear()
+    held.update(shown)
 
 
 def after(held: Any, paid: float, size: Any, price: float) -> tuple[Any, float, Any, Any]:
