@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from backtest.runs.spec import RunSpec
 
 _EPOCH = 719_163  # 1970-01-01 as Backtrader counts days
+_PARTIAL = bt.Order.Partial  # the last of the states in which an order can still be filled
+_ORDER_COLUMNS, _FILL_COLUMNS = 11, 6
 
 
 class Recorder(bt.Analyzer):
@@ -45,7 +47,7 @@ class Recorder(bt.Analyzer):
 
     def notify_order(self, order: Any) -> None:
         """Keep the newest state of an order."""
-        if order.alive():
+        if order.status <= _PARTIAL:  # alive
             self._alive[order.ref] = order
         else:
             self._alive.pop(order.ref, None)
@@ -78,38 +80,33 @@ class Recorder(bt.Analyzer):
 
 
 class _OrderRows:
-    """Orders and fills as columns of numbers."""
+    """Orders and fills as rows of numbers, all of them float64: references and places in lists are far below 2**53."""
 
     def __init__(self) -> None:
         self._names: dict[str, int] = {}
         self._refs: set[int] = set()
-        self._orders = [array(kind) for kind in "qqqqqdddddd"]
-        self._fills = [array(kind) for kind in "qqdddd"]
+        self._orders, self._fills = array("d"), array("d")
 
     def add(self, order: Any) -> None:
         """Add an order and its fills, if it is not there."""
-        if order.ref in self._refs:
+        ref, created, filled = order.ref, order.created, order.executed
+        if ref in self._refs:
             return
-        self._refs.add(order.ref)
-        created, filled = order.created, order.executed
+        self._refs.add(ref)
         name = self._names.setdefault(order.data._name, len(self._names))
-        row = (order.ref, name, order.isbuy(), order.exectype, order.status, created.size, created.dt,
-               filled.size, filled.price, filled.comm, filled.dt or 0.0)  # fmt: skip
-        for column, value in zip(self._orders, row, strict=True):
-            column.append(value)
+        self._orders.extend((ref, name, order.isbuy(), order.exectype, order.status, created.size, created.dt,
+                             filled.size, filled.price, filled.comm, filled.dt or 0.0))  # fmt: skip
         for bit in filled.exbits:
             if bit.size:
-                for column, value in zip(
-                    self._fills, (order.ref, name, bit.dt, bit.size, bit.price, bit.comm), strict=True
-                ):
-                    column.append(value)
+                self._fills.extend((ref, name, bit.dt, bit.size, bit.price, bit.comm))
 
     def tables(self, series: list[Series]) -> tuple[pa.Table, pa.Table]:
         """Return the table of the orders by ref, which begins at 1, and that of the fills by time."""
         import pyarrow as pa
 
         first = min(self._refs, default=0) - 1  # Backtrader counts on from run to run
-        orders, fills = ([np.frombuffer(one, one.typecode) for one in rows] for rows in (self._orders, self._fills))
+        orders = _columns(self._orders, _ORDER_COLUMNS, whole=5)
+        fills = _columns(self._fills, _FILL_COLUMNS, whole=2)
         by_ref, by_time = np.argsort(orders[0]), np.lexsort((fills[0], fills[2]))
         order_columns = self._order_columns([column[by_ref] for column in orders], first, series)
         fill_columns = self._fill_columns([column[by_time] for column in fills], first, series)
@@ -145,6 +142,12 @@ class _OrderRows:
     def _series(self, numbers: np.ndarray) -> pa.Array:
         names = list(self._names)
         return arrays.texts([names[one] for one in numbers.tolist()])
+
+
+def _columns(rows: Any, count: int, whole: int) -> list[np.ndarray]:
+    """Return the columns of rows that follow each other, of which the first ones are whole numbers."""
+    columns = np.frombuffer(rows).reshape(-1, count).T
+    return [column.astype(np.int64) if n < whole else column for n, column in enumerate(columns)]
 
 
 def account_table(
