@@ -1,8 +1,11 @@
 """Orders, trades and positions of a lean run are Backtrader's own in all that a strategy can ask of them."""
 
+from datetime import datetime, time, timedelta
+
 import backtrader as bt
+import pytest
 from parity_check import Cerebro
-from parity_markets import market, rows
+from parity_markets import DAY, DAY_END, Rows, market
 
 BARS = market(3, 60)
 
@@ -60,9 +63,34 @@ def test_an_orders_owner_hears_of_it_and_the_strategy_of_those_without_one():
     assert len(stock.heard) > 8
 
 
-def ran(make, strategy, **params):
+class Often(bt.Strategy):
+    """Give an order at each bar, and note until when its session is."""
+
+    def __init__(self):
+        self.ends = []
+
+    def next(self):
+        orders = [self.buy(size=1, exectype=bt.Order.Close), self.sell(size=1, price=9.0, exectype=bt.Order.Stop)]
+        self.ends.append([(order.created.dt, order.dteos, order.clone().dteos) for order in orders])
+
+
+@pytest.mark.parametrize("zone", [None, "US/Eastern", "Europe/Berlin"])
+@pytest.mark.parametrize("end", [None, time(1, 30), time(16), time(23, 59, 59)], ids=str)
+@pytest.mark.parametrize("step", [timedelta(minutes=45), timedelta(hours=24)], ids=["intraday", "daily"])
+def test_the_end_of_the_session_that_an_order_is_given_in_is_backtraders_over_a_change_of_the_clocks(zone, end, step):
+    feed = {"tz": zone} | ({} if end is None else {"sessionend": end})
+    stamp = datetime(2023, 11, 4) if step < DAY else datetime(2023, 10, 1) + DAY_END  # noqa: DTZ001
+    bars = [bar._replace(time=stamp + n * step) for n, bar in enumerate(market(5, 60))]
+    stock, ours = (ran(make, Often, bars, feed) for make in (bt.Cerebro, Cerebro))
+
+    assert ours.env.lean
+    assert ours.ends == stock.ends
+    assert len({ends[0][1] for ends in stock.ends}) > 1
+
+
+def ran(make, strategy, bars=BARS, feed=None, **params):
     cerebro = make(stdstats=False)
-    cerebro.adddata(rows(BARS))
+    cerebro.adddata(Rows(dataname=bars, **(feed or {})))
     cerebro.addstrategy(strategy, **params)
     (strategy,) = cerebro.run()
     return strategy
