@@ -197,20 +197,28 @@ def _own_lines(thing: Any) -> list[Any]:
 
 
 @contextmanager
-def valued_without_hidden_closes(broker: Any, datas: list[Any]) -> Iterator[None]:
+def without_hidden_bars(broker: Any, datas: list[Any]) -> Iterator[None]:
     """
-    Let a broker value a flat position at nothing also where the feed has not begun, whose hidden close is NaN.
+    Let a broker work with feeds that have not begun, whose hidden bars are NaN.
 
-    Backtrader multiplies the size of each position that somebody looked at with the close.
+    Backtrader multiplies the size of each position that somebody looked at with the close: a flat one is worth nothing.
+    An order in such a feed has neither a price nor a time, and is refused.
     """
     if not isinstance(broker, bt.brokers.BackBroker):
         yield
         return
     broker._get_value = partial(_value, broker._get_value, broker.positions, list(datas))
+    broker.buy, broker.sell = (partial(_order, give) for give in (broker.buy, broker.sell))
     try:
         yield
     finally:
-        del broker._get_value
+        del broker._get_value, broker.buy, broker.sell
+
+
+def _order(give: Callable[..., Any], owner: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
+    if not len(data):
+        raise ValueError(f"an order in {data._name}, which has no bar yet; check len(data) before")
+    return give(owner, data, *args, **kwargs)
 
 
 def _value(reckon: Callable[..., Any], positions: Any, waiting: list[Any], *args: Any, **kwargs: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 from backtest.engine.account.commissions import Costs, MonthlyVolume
 from backtest.engine.alignment import align as align_bars
-from backtest.engine.alignment import hide_what_has_not_begun, mixes_clocks, valued_without_hidden_closes
+from backtest.engine.alignment import hide_what_has_not_begun, mixes_clocks, without_hidden_bars
 from backtest.engine.execution import commission_model, set_up_market
 from backtest.engine.feed import ArrowFeed, close_stamps, replay
 from backtest.engine.lean.cerebro import Cerebro
@@ -89,7 +89,7 @@ class _Cerebro(Cerebro):
             return
         self.why_not = "an indicator reads feeds whose bars have different times"
         hide_what_has_not_begun(runstrats, self.datas)
-        with valued_without_hidden_closes(self.broker, self.datas):
+        with without_hidden_bars(self.broker, self.datas):
             bt.Cerebro._runnext(self, runstrats)  # what Backtrader does where `runonce` is off
 
 
