@@ -221,13 +221,13 @@ def _order(give: Callable[..., Any], owner: Any, data: Any, *args: Any, **kwargs
     return give(owner, data, *args, **kwargs)
 
 
-def _value(reckon: Callable[..., Any], positions: Any, waiting: list[Any], *args: Any, **kwargs: Any) -> Any:
+def _value(compute: Callable[..., Any], positions: Any, waiting: list[Any], *args: Any, **kwargs: Any) -> Any:
     waiting[:] = [data for data in waiting if not len(data)]
-    hidden = [data.lines.close.array for data in waiting if data in positions and not positions[data].size]
+    hidden = [data.lines.close.array for data in waiting if data not in positions or not positions[data].size]
     for closes in hidden:
         closes[-1] = closes[0]  # any price will do
     try:
-        return reckon(*args, **kwargs)
+        return compute(*args, **kwargs)
     finally:
         for closes in hidden:
             closes[-1] = math.nan
