@@ -95,10 +95,10 @@ class _OrderRows:
         self._refs.add(ref)
         name = self._names.setdefault(order.data._name, len(self._names))
         self._orders.extend((ref, name, order.isbuy(), order.exectype, order.status, created.size, created.dt,
-                             filled.size, filled.price, filled.comm, filled.dt or 0.0))  # fmt: skip
+                             filled.size, _paid(filled.price), filled.comm, filled.dt or 0.0))  # fmt: skip
         for bit in filled.exbits:
             if bit.size:
-                self._fills.extend((ref, name, bit.dt, bit.size, bit.price, bit.comm))
+                self._fills.extend((ref, name, bit.dt, bit.size, _paid(bit.price), bit.comm))
 
     def tables(self, series: list[Series]) -> tuple[pa.Table, pa.Table]:
         """Return the table of the orders by ref, which begins at 1, and that of the fills by time."""
@@ -148,6 +148,12 @@ def _columns(rows: Any, count: int, whole: int) -> list[np.ndarray]:
     """Return the columns of rows that follow each other, of which the first ones are whole numbers."""
     columns = np.frombuffer(rows).reshape(-1, count).T
     return [column.astype(np.int64) if n < whole else column for n, column in enumerate(columns)]
+
+
+def _paid(price: Any) -> float:
+    """Return the price of a fill; one that is a line is what the line has at the bar of the fill, which is this one."""
+    paid: float = price[0] if isinstance(price, bt.LineRoot) else price
+    return paid
 
 
 def account_table(

@@ -48,6 +48,20 @@ def test_an_order_fills_at_the_next_open_and_every_cent_is_accounted_for(store):
     assert (trade["gross"], trade["costs"], trade["net"], trade["bars"]) == (200, 2, 198, 2)
 
 
+@pytest.mark.parametrize("price", [lambda data: data.close, lambda data: data], ids=["a line", "a feed"])
+def test_a_fill_at_a_line_is_recorded_with_what_the_line_had_then(store, price):
+    class AtTheClose(bt.Strategy):
+        def next(self):
+            if len(self) == 1:
+                self.buy(size=10, exectype=bt.Order.Stop, price=price(self.data))
+
+    result = run(AtTheClose, "AAPL/1day", store=store, costs="none")
+
+    assert result.fills["price"].tolist() == [11.5]  # the close of the second bar, between its open and its high
+    assert result.orders["price"].tolist() == [11.5]
+    assert result.record["cash"].to_pylist() == [100_000.0] + [100_000.0 - 115.0] * 4
+
+
 def test_the_one_percent_cap_beats_the_minimum(store):
     result = run(BuyOnce, "AAPL/1day", store=store, params={"size": 2})
 

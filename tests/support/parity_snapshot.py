@@ -94,8 +94,9 @@ INDICATORS = bt.LineIterator.IndType
 
 
 def fields(thing: Any, names: list[str]) -> tuple[Any, ...]:
-    """Return the named attributes; one that is not there is not the same as None."""
-    return tuple([getattr(thing, name, "absent") for name in names])
+    """Return the named attributes; one that is not there is not the same as None, and a line is one like another."""
+    values = [getattr(thing, name, "absent") for name in names]
+    return tuple([type(value).__name__ if isinstance(value, bt.LineRoot) else value for value in values])
 
 
 def order(one: Any) -> tuple[Any, ...]:
@@ -118,7 +119,15 @@ def side(one: Any) -> tuple[Any, ...]:
 
 def trade(one: Any) -> tuple[Any, ...]:
     """Return all that a user can see of a trade."""
-    return (*fields(one, TRADE_FIELDS), one.data._name, bool(one), [plain(step) for step in one.history])
+    return (*fields(one, TRADE_FIELDS), one.data._name, truth(one), [plain(step) for step in one.history])
+
+
+def truth(one: Any) -> Any:
+    """Return whether a trade is open; one of a size of numpy's cannot say."""
+    try:
+        return bool(one)
+    except TypeError as error:
+        return repr(error)
 
 
 def position(one: Any) -> tuple[Any, ...]:

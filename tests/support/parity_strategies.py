@@ -245,7 +245,9 @@ def _stamps(strategy, data):
 
 def _positions(strategy, data):
     held = strategy.positions.items(), strategy.broker.positions.items()
-    return [[(of._name, one.size, one.price) for of, one in items] for items in held], list(strategy.positionsbyname)
+    return [[(of._name, *parity_snapshot.fields(one, ["size", "price"])) for of, one in items] for items in held], list(
+        strategy.positionsbyname
+    )
 
 
 LOOKS: Mapping[str, Callable[[Any, Any], Any]] = {

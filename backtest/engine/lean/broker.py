@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import backtrader as bt
@@ -11,6 +12,7 @@ from backtrader.position import Position
 from backtest.engine.lean.orders import (
     CLOSE,
     COMPLETED,
+    CREATED,
     LIMIT,
     MARKET,
     PARTIAL,
@@ -29,6 +31,8 @@ _Stock: Any = bt.brokers.BackBroker
 _STILL = ("getvaluesize", "profitandloss", "cashadjust", "get_credit_interest", "_get_credit_interest", "get_leverage")
 # What the broker reckons from closes at the end of each bar, and here when somebody looks.
 _RECKONED = ("_value", "_valuemkt", "_valuelever", "_valuemktlever", "_leverage", "_unrealized", "_fundval")
+
+_PLAIN = {float, int, type(None)}  # of which a history of floats can be made, the same to the last bit
 
 
 def is_still(model: Any) -> bool:
@@ -62,7 +66,7 @@ def _unsettling(name: str) -> Any:
     return unsettling
 
 
-_OWN = ("stale", "credited", "clock", "step", "movers", "fills", "cashes", "sessions", "restless")
+_OWN = ("stale", "credited", "clock", "step", "movers", "fills", "cashes", "sessions", "resent", "restless")
 
 
 @named_as_its_base
@@ -83,6 +87,7 @@ class LeanBroker(_Stock):
     fills: list[tuple[int, Any, Any, float]]
     cashes: list[tuple[int, float]]
     sessions: dict[Any, Any]
+    resent: set[int]
 
     @classmethod
     def engage(cls, broker: Any, clock: Any, priced: bool, watched: bool = False) -> None:
@@ -98,6 +103,8 @@ class LeanBroker(_Stock):
         broker.stale, broker.credited, broker.clock = False, False, clock
         broker.step, broker.movers = 0, ()
         broker.fills, broker.cashes, broker.sessions = [], [(0, broker.cash)], {}
+        sent = Counter(order.ref for order in (*broker.submitted, *broker.pending))
+        broker.resent = {ref for ref, times in sent.items() if times > 1}
         broker.restless = broker.p.shortcash is not True or not priced or watched
         broker.restless |= not all(map(is_still, broker.comminfo.values()))
         broker.restless |= any(broker.positions.values()) or bool(broker._cash_addition)
@@ -278,6 +285,8 @@ class LeanBroker(_Stock):
         _checksubmit: Any = True,
         **info: Any,
     ) -> Any:
+        if not _PLAIN.issuperset(map(type, (size, price, plimit, trailamount, trailpercent))):
+            self.unsettle()  # a line, whose value changes with the bars, or a number of numpy's
         order = new_order(
             kind,
             self.sessions,
@@ -306,10 +315,16 @@ class LeanBroker(_Stock):
 
     def submit(self, order: Any, check: Any = True) -> Any:
         """Submit an order; one without a parent, and not kept for its children, at once."""
-        if order.parent is not None or not order.transmit:
+        if order.parent is not None or not order.transmit or order.status != CREATED:
             return _Stock.submit(self, order, check)
         self._pchildren[order.ref].append(order)
-        return self.transmit(order, check)
+        return _Stock.transmit(self, order, check)
+
+    def transmit(self, order: Any, check: Any = True) -> Any:
+        """Send an order, maybe again: each child that is transmitted sends its parent and those before it."""
+        if order.status != CREATED:
+            self.resent.add(order.ref)
+        return _Stock.transmit(self, order, check)
 
     def check_submitted(self) -> None:
         """Accept what the cash pays, one order after the other at the prices they were given at."""
@@ -430,9 +445,10 @@ class LeanBroker(_Stock):
         return close
 
     def _ococheck(self, order: Any) -> None:
-        # Backtrader walks all pending orders though the group is of one order, which is not among them any more.
+        # Backtrader walks all pending orders though the group is of one order, which is not among them any more:
+        # unless it was sent again, and is there twice.
         leader = self._ocos.get(self._ocos[order.ref])
-        if self._ocol.get(leader) == [order.ref]:
+        if self._ocol.get(leader) == [order.ref] and order.ref not in self.resent:
             del self._ocol[leader]
         else:
             _Stock._ococheck(self, order)

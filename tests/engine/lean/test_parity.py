@@ -1,8 +1,10 @@
 """Orders and accounts: Backtrader's Cerebro and ours, compared to the last bit."""
 
 from datetime import timedelta
+from fractions import Fraction
 
 import backtrader as bt
+import numpy as np
 import pytest
 from parity_markets import Bar, market
 from parity_strategies import LOUD, QUIET
@@ -198,6 +200,38 @@ def test_children_wait_for_their_parent_and_for_transmission(eyes):
     assert_same(trading({3: step, 9: step, 15: step}, eyes=eyes), "Completed", "Canceled")
 
 
+@pytest.mark.parametrize("away", [-0.02, 0.0, 0.01])
+@pytest.mark.parametrize("kind", [Order.Market, Order.Limit, Order.Stop, Order.StopLimit])
+@pytest.mark.parametrize("joined", [False, True])
+def test_each_child_that_is_transmitted_sends_parent_and_children_again(kind, away, joined):
+    def step(strategy):
+        close = strategy.data.close[0]
+        parent = strategy.buy(exectype=kind, price=close * (1 + away), plimit=close * 1.01, transmit=False)
+        stop = strategy.sell(exectype=Order.Stop, price=close * 0.97, parent=parent)
+        strategy.sell(exectype=Order.Limit, price=close * 1.02, parent=parent, **({"oco": stop} if joined else {}))
+
+    assert_same(trading({3: step, 15: step}), "Accepted")
+
+
+def test_a_parent_that_was_sent_is_sent_again_with_its_child(eyes):
+    def step(strategy):
+        parent = strategy.buy(exectype=Order.Limit, price=strategy.data.close[0] * 0.99)
+        strategy.sell(exectype=Order.Stop, price=strategy.data.close[0] * 0.97, parent=parent)
+
+    assert_same(trading({3: step, 15: step}, eyes=eyes), "Completed")
+
+
+@pytest.mark.parametrize("again", ["submit", "transmit"])
+@pytest.mark.parametrize("where", ["start", 3])
+@pytest.mark.parametrize("kind", [Order.Market, Order.Limit])
+def test_an_order_sent_again_is_there_twice(again, where, kind):
+    def step(strategy):
+        order = strategy.buy(exectype=kind, price=97.0)
+        getattr(strategy.broker, again)(order)
+
+    assert_same(trading({where: step}), "Accepted")
+
+
 def test_children_of_a_parent_without_cash_are_turned_away(eyes):
     def step(strategy):
         strategy.parent = strategy.buy(size=10_000, transmit=False)
@@ -322,6 +356,30 @@ def test_hundreds_of_orders_at_one_bar(eyes):
     bars = [bar._replace(open=bar.open * 9) for bar in BARS[:12]]
 
     assert_same(trading({4: many}, bars, eyes=eyes), "Completed", "Margin")
+
+
+ODD = {
+    "line": lambda data: data.close,
+    "feed": lambda data: data,
+    "single": lambda data: np.float32(data.close[0]),
+    "whole": lambda data: np.int64(data.close[0]),
+}
+
+
+@pytest.mark.parametrize("number", ODD)
+@pytest.mark.parametrize("kind", [Order.Market, Order.Limit, Order.Stop, Order.StopLimit])
+def test_prices_that_are_lines_or_of_other_kinds_of_numbers(kind, number):
+    def step(strategy):
+        price = ODD[number](strategy.data)
+        (strategy.sell if len(strategy) % 2 else strategy.buy)(size=3, exectype=kind, price=price, plimit=price)
+
+    assert_same(trading(often(step)), "Completed")
+
+
+@pytest.mark.parametrize("size", [np.float32(1.1), np.int8(100), np.float64(0.3), True, Fraction(1, 3)], ids=repr)
+@pytest.mark.parametrize("kind", [Order.Market, Order.Limit])
+def test_sizes_of_other_kinds_of_numbers(kind, size):
+    assert_same(trading(often(both_ways(size, exectype=kind, price=1.0))), "Completed")
 
 
 # -- when orders are given ---------------------------------------------------------------------------------------
