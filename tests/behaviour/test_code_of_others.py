@@ -156,7 +156,9 @@ def test_public_strategies_become_a_table_and_a_careless_cerebro_is_told(tmp_pat
     wrong, told_of_wrong = said("public_strategies", tmp_path, mutant="one ulp more of cash")
 
     assert code == 0, told
-    assert told.startswith("2 strategies: 1 are equal, 1 of these give orders (")
+    assert told.startswith(
+        "2 strategies: 1 are equal (0 of these only where what is over is kept), 1 of these give orders ("
+    )
     rows = [row.split(" | ") for row in page.read_text().splitlines() if row.startswith("| somebody/")]
     assert [(row[0], row[2], row[-1]) for row in rows] == [
         ("| somebody/copies", "Pair", "equal |"),

@@ -6,7 +6,9 @@ Do Backtrader's own tests pass, and do its samples print, with our Cerebro what 
 PATH is a folder with Backtrader's sources, such as a checkout of its repository, with `tests`, `samples` and `datas`.
 Each test runs alone, quietly and telling its values; each sample without options, and with each value of each of its
 options, one at a time. All of it runs in child processes, first with Backtrader's Cerebro and then with ours in its
-place. Equal means the same print, end, written files, orders, fills, cash and equity. Exits with 1 if anything differs.
+place. Equal means the same print, end, written files, orders, fills, cash and equity. No window is opened: `plot` does
+nothing. What fails under Backtrader itself, for want of a network or of a package, is listed with its error. Exits with
+1 if anything differs.
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ import runpy
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -122,12 +126,17 @@ def samples(folder: Path) -> Iterator[Job]:
     """Yield each sample without options, and with each value of each option."""
     for file in sorted([*folder.glob("samples/**/*.py"), *folder.glob("contrib/samples/**/*.py")]):
         options = apart(partial(_options, file), file.parent, SECONDS).told or []
-        needed = tuple(word for option in options if option["needed"] for word in next(_values(option, file), ()))
-        yield Job("sample", folder, file, needed)
+        needed = {option["group"]: next(_values(option, file), ()) for option in reversed(options) if option["group"]}
+        alone = tuple(chain(*needed.values()))
+        yield Job("sample", folder, file, alone)
         for option in options:
-            for words in _values(option, file):
-                if words != needed:
-                    yield Job("option", folder, file, (*(() if option["needed"] else needed), *words))
+            others = chain(*(words for group, words in needed.items() if group != option["group"]))
+            beside = tuple(others) if option["group"] else alone
+            yield from (
+                Job("option", folder, file, (*beside, *words))
+                for words in _values(option, file)
+                if {*beside, *words} != {*alone}
+            )
 
 
 class _Enough(BaseException):
@@ -143,7 +152,12 @@ def _options(file: Path) -> list[dict[str, Any]]:
         while asking.f_globals.get("__name__") == argparse.__name__:
             asking = asking.f_back or asking
         parameters = _parameters(asking.f_globals.values())
-        found.extend(_described(action, parameters) for action in parser._actions if action.dest != "help")
+        groups = {id(action): group for group in parser._mutually_exclusive_groups for action in group._group_actions}
+        found.extend(
+            _described(action, parameters, groups.get(id(action)))
+            for action in parser._actions
+            if action.dest != "help"
+        )
         raise _Enough
 
     argparse.ArgumentParser.parse_args = look  # type: ignore[method-assign, assignment]
@@ -162,7 +176,9 @@ def _parameters(things: Iterable[Any]) -> dict[str, Any]:
     return {name: value for one in own for name, value in one.params._getitems() if isinstance(value, int | float)}
 
 
-def _described(action: argparse.Action, parameters: dict[str, Any]) -> dict[str, Any]:
+def _described(action: argparse.Action, parameters: dict[str, Any], exclusive: Any) -> dict[str, Any]:
+    """Return an option in plain words; `group` names it, or those of which one is needed, if it is needed."""
+    one_of = f"one of {id(exclusive)}" if exclusive is not None and exclusive.required else ""
     return {
         "flag": action.option_strings[-1] if action.option_strings else "",
         "name": action.dest,
@@ -172,7 +188,7 @@ def _described(action: argparse.Action, parameters: dict[str, Any]) -> dict[str,
         "valued": action.nargs != 0,
         "keywords": action.metavar == "kwargs" or "kwargs" in (action.help or ""),
         "type": getattr(action.type, "__name__", ""),
-        "needed": action.required,
+        "group": action.dest if action.required else one_of,
         "parameters": parameters,
     }
 
@@ -184,7 +200,7 @@ def _values(option: dict[str, Any], file: Path) -> Iterator[tuple[str, ...]]:
         yield (flag,)
     if option["valued"]:
         for value in _texts(option, file):
-            if value != str(default) or option["needed"]:
+            if value != str(default) or option["group"]:
                 yield (f"{flag}={value}",) if flag.startswith("--") else tuple(filter(None, (flag, value)))
 
 
@@ -241,10 +257,11 @@ def judge_one(job: Job, ours: type[bt.Cerebro], seconds: float = SECONDS) -> Ver
 def _do(job: Job) -> None:
     sys.argv = [job.file.name, *job.words]
     sys.path.insert(0, str(job.file.parent))
+    bt.Cerebro.plot = lambda *_, **__: None
+    time.clock = time.process_time  # type: ignore[attr-defined] # which Python had when the samples were written
     if not job.function:
         runpy.run_path(job.file.name, run_name="__main__")
         return
-    bt.Cerebro.plot = lambda *_, **__: None  # a telling test ends with a window
     test = getattr(importlib.import_module(job.file.stem), job.function)
     test(**({"main": True} if job.words else {}))
 

@@ -44,6 +44,7 @@ CASH = 100_000.0
 COMMISSION = 0.001
 MANY = 3  # series, where one is not enough
 SHOWN = 90  # characters of an error
+KEPT = "where what is over is kept"  # a row of the table of differences in docs/design.md
 
 # What the random cases of tests/engine/lean have to draw from, and how it shows in a file.
 CONSTRUCTS = {
@@ -110,11 +111,14 @@ class Judged:
 
     of: Public
     both: Compared
+    kept: bool = False  # whether they are equal only where nothing is let go of
 
     @property
     def result(self) -> str:
         if self.both.difference:
             return "differs"
+        if self.kept:
+            return f"equal {KEPT}"
         return f"fails under both: {_plain(self.both.ended)}" if self.both.ended else "equal"
 
 
@@ -133,14 +137,15 @@ def main(words: list[str] | None = None, ours: type[bt.Cerebro] = Ours) -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="after which a strategy is stopped")
     asked = parser.parse_args(words)
     found = [row for row in files(asked.folder) if asked.only in f"{row.repository}/{row.path}"]
-    judged = list(judge(found, ours, asked.jobs, asked.seconds))
-    differing = [one for one in judged if one.both.difference]
-    for one in differing:
-        print(f"DIFFERS: {one.of.repository}/{one.of.path} {one.of.name}: {one.both.difference}")
+    judged = []
+    for one in judge(found, ours, asked.jobs, asked.seconds):
+        judged.append(one)
+        if one.both.difference:
+            print(f"DIFFERS: {one.of.repository}/{one.of.path} {one.of.name}: {one.both.difference}", flush=True)
     if asked.page:
         asked.page.write_text(page(judged, found), "utf-8")
     print(summary(judged))
-    return int(bool(differing) or not judged)
+    return int(any(one.both.difference for one in judged) or not judged)
 
 
 # --- what there is
@@ -180,7 +185,15 @@ def _judge_file(row: Public, ours: type[bt.Cerebro], seconds: float) -> list[Jud
     with tempfile.TemporaryDirectory() as scratch:
         names = apart(partial(_names, row.file), Path(scratch), seconds).told or []
         publics = [Public(row.repository, row.path, row.digest, name, row.file) for name in names]
-        return [Judged(public, _compare(public, ours, Path(scratch), seconds)) for public in publics]
+        return [_judge_one(public, ours, Path(scratch), seconds) for public in publics]
+
+
+def _judge_one(public: Public, ours: type[bt.Cerebro], scratch: Path, seconds: float) -> Judged:
+    both = _compare(public, ours, scratch, seconds)
+    if not both.difference or ours is not Ours:
+        return Judged(public, both)
+    keeping = _compare(public, Cerebro, scratch, seconds)
+    return Judged(public, both if keeping.difference else keeping, kept=not keeping.difference)
 
 
 def _compare(public: Public, ours: type[bt.Cerebro], scratch: Path, seconds: float) -> Compared:
@@ -256,12 +269,13 @@ def _is_constant(node: ast.stmt) -> bool:
 
 def summary(judged: list[Judged]) -> str:
     """Return the counts of the results, in a sentence."""
-    equal = [one for one in judged if one.result == "equal"]
+    equal = [one for one in judged if one.result.startswith("equal")]
     trading = [one for one in equal if one.both.orders]
     failing = len([one for one in judged if one.result.startswith("fails")])
     orders, fills = (sum(getattr(one.both, name) for one in equal) for name in ("orders", "fills"))
     return (
-        f"{len(judged)} strategies: {len(equal)} are equal, {len(trading)} of these give orders "
+        f"{len(judged)} strategies: {len(equal)} are equal ({sum(one.kept for one in equal)} of these only {KEPT}), "
+        f"{len(trading)} of these give orders "
         f"({orders} orders, {fills} fills) and {sum(one.both.lean for one in equal)} take the lean loop; "
         f"{failing} fail under both alike; {len(judged) - len(equal) - failing} differ."
     )
@@ -298,7 +312,10 @@ Strategies that others wrote and published for Backtrader, each run with Backtra
 this package in its place, over {bars:,} daily bars made by chance: of one series or, where that fails, of {many}, with
 {cash} in cash and {commission} commission. *Equal* is: every notification of every order, every fill and trade, cash
 and equity after every bar and everything printed are the same to the last bit. Where a strategy fails under
-Backtrader, by an error of its own or because it asks for other data, it fails with the same error under ours.
+Backtrader, by an error of its own or because it asks for other data, it fails with the same error under ours. Ours is
+set up as in a run of `backtest`, which lets go of what is over ([how runs differ](design.md)): a strategy that counts
+what is kept in memory is equal where nothing is let go of. TA-Lib was installed beside; of other packages, those of
+`.ci/constraints.txt`.
 `tests/soak/public_strategies.py` makes this page of a folder of checkouts; their sources are not part of this package.
 """
 

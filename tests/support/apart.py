@@ -34,6 +34,7 @@ class Ran:
     ended: str
     told: Any
     files: dict[str, str]
+    hung: bool = False
 
 
 def apart(work: Callable[[], Any], folder: Path, seconds: float) -> Ran:
@@ -58,6 +59,7 @@ def apart(work: Callable[[], Any], folder: Path, seconds: float) -> Ran:
             f"it was stopped after {seconds:g} seconds" if hung else _text(Path(kept, "ended")),
             _told(Path(kept, "told")),
             _written(folder, before),
+            hung,
         )
 
 

@@ -71,18 +71,25 @@ def noted(ran: Ran) -> list[dict[str, Any]]:
 
 
 def difference(stock: Ran, ours: Ran) -> str:
-    """Return the first difference between two runs of a job; "" if there is none."""
-    if ended(stock) != ended(ours):
-        return f"end: Backtrader has {_short(ended(stock) or 'success')}, ours {_short(ended(ours) or 'success')}"
-    lines = [_ADDRESS.sub("0x", ran.printed).splitlines() for ran in (stock, ours)]
+    """Return the first difference between two runs of a job; "" if there is none, or if Backtrader's did not end."""
+    if stock.hung:
+        return ""
+    ends = [_placeless(ended(ran)) or "success" for ran in (stock, ours)]
+    if ends[0] != ends[1]:
+        return f"end: Backtrader has {_short(ends[0])}, ours {_short(ends[1])}"
+    lines = [_placeless(ran.printed).splitlines() for ran in (stock, ours)]
     found = _first_difference("line", *lines) or _first_difference("run", _shown(noted(stock)), _shown(noted(ours)))
     if found or stock.files == ours.files:
         return found or next(filter(None, (run["history"] for run in noted(ours))), "")
     return f"files: Backtrader has {stock.files}, ours {ours.files}"
 
 
+def _placeless(text: str) -> str:
+    return _ADDRESS.sub("0x", text)
+
+
 def _shown(runs: list[dict[str, Any]]) -> list[Any]:
-    return [fact for run in runs for fact in (*run["log"], *run["account"], run["left"])]
+    return [fact for run in runs for fact in (*map(_placeless, run["log"]), *run["account"], run["left"])]
 
 
 def _first_difference(what: str, stock: list[Any], ours: list[Any]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import backtrader as bt
@@ -10,6 +11,7 @@ import numpy as np
 import parity_snapshot
 
 STEPS = ("prenext", "nextstart", "next")
+WATCHED = (*STEPS, "notify_order", "notify_trade")
 
 _noted: list[dict[str, Any]] = []
 
@@ -29,17 +31,32 @@ class _Watched(bt.Cerebro):
     """A Cerebro of which is noted what its strategies are told, and the account after each of their bars."""
 
     def _runonce(self, runstrats: list[Any]) -> None:
-        _watch(self, runstrats)
-        super()._runonce(runstrats)
+        with _watching(self, runstrats):
+            super()._runonce(runstrats)
 
     def _runnext(self, runstrats: list[Any]) -> None:
-        _watch(self, runstrats)
-        super()._runnext(runstrats)
+        with _watching(self, runstrats):
+            super()._runnext(runstrats)
+
+
+@contextmanager
+def _watching(cerebro: Any, strategies: list[Any]) -> Iterator[None]:
+    """Watch strategies, and leave them as they were: some are pickled after a run."""
+    if _noted and _noted[-1]["strategies"] is strategies:
+        yield  # one engine's loop has handed the run to another's
+        return
+    before = [{name: vars(strategy)[name] for name in WATCHED if name in vars(strategy)} for strategy in strategies]
+    _watch(cerebro, strategies)
+    try:
+        yield
+    finally:
+        for strategy, own in zip(strategies, before, strict=True):
+            for name in WATCHED:
+                vars(strategy).pop(name)
+            vars(strategy).update(own)
 
 
 def _watch(cerebro: Any, strategies: list[Any]) -> None:
-    if _noted and _noted[-1]["strategies"] is strategies:
-        return  # one engine's loop has handed the run to another's
     run: dict[str, Any] = {"cerebro": cerebro, "strategies": strategies, "log": [], "fills": {}, "account": {}}
     _noted.append(run)
     for strategy in strategies:
