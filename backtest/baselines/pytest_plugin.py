@@ -51,7 +51,7 @@ class BacktestRegression:
         self._config, self._properties = config, properties
 
     def check(
-        self, strategy: str | Path | type[Any], *series: str, name: str = "", store: str | Path = "", **words: Any
+        self, strategy: str | Path | type[Any], /, *series: str, name: str = "", store: str | Path = "", **words: Any
     ) -> None:
         """
         Run a strategy and fail if it does not do what its baseline says; with --backtest-accept, write the baseline.

@@ -15,7 +15,9 @@ from backtrader.lineroot import LineRoot
 from backtrader.lineseries import LineSeriesStub
 from backtrader.metabase import AutoInfoClass
 
+from backtest.engine.failures import code_of_others, said
 from backtest.engine.recorder import bar_times
+from backtest.errors import StrategyError
 from backtest.market import arrays
 from backtest.market.series import Series
 from backtest.runs.lines import lines_table
@@ -141,10 +143,11 @@ def _described(drawn: _Drawn) -> dict[str, Any]:
     name = "LinesCoupler" if isinstance(owner, MultiCoupler) else cls.__name__  # each has its own class, numbered
     label, problem = str(_plotinfo(owner).get("plotname") or name), ""
     try:
-        owner._plotinit()
-        label = owner.plotlabel().replace(cls.__name__, name, 1)
-    except Exception as error:  # noqa: BLE001 - it is the strategy's own, and decides nothing but a caption
-        problem = f"{type(error).__name__}: {error}"
+        with code_of_others(said):
+            owner._plotinit()
+            label = owner.plotlabel().replace(cls.__name__, name, 1)
+    except StrategyError as error:  # it decides nothing but a caption
+        problem = str(error)
         logging.getLogger(__name__).warning("%s has no label of its own, as its code raised %s", name, problem)
     return {
         "kind": drawn.kind,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from array import array
 from datetime import UTC, datetime, timedelta
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
 import numpy as np
 
+from backtest import _arguments
 from backtest.engine.execution import held_size
 from backtest.engine.feed import close_stamps
-from backtest.errors import UsageError
+from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import sessions
 from backtest.market.series import Series
@@ -92,9 +94,11 @@ class _OrderRows:
         ref, created, filled = order.ref, order.created, order.executed
         if ref in self._refs:
             return
+        if not is_kind(order.exectype):
+            raise StrategyError(unknown_kind(order.exectype))
         self._refs.add(ref)
         name = self._names.setdefault(order.data._name, len(self._names))
-        self._orders.extend((ref, name, order.isbuy(), order.exectype, order.status, created.size, created.dt,
+        self._orders.extend((ref, name, order.isbuy(), int(order.exectype), order.status, created.size, created.dt,
                              filled.size, _paid(filled.price), filled.comm, filled.dt or 0.0))  # fmt: skip
         for bit in filled.exbits:
             if bit.size:
@@ -154,6 +158,17 @@ def _paid(price: Any) -> float:
     """Return the price of a fill; one that is a line is what the line has at the bar of the fill, which is this one."""
     paid: float = price[0] if isinstance(price, bt.LineRoot) else price
     return paid
+
+
+def is_kind(exectype: Any) -> bool:
+    """Return whether an order can be of a kind; Backtrader numbers them, and compares the numbers."""
+    return isinstance(exectype, Real) and exectype in range(len(bt.Order.ExecTypes))
+
+
+def unknown_kind(exectype: Any) -> str:
+    """Return what is wrong with a kind of order that there is not."""
+    kinds = ", ".join(f"bt.Order.{name}" for name in bt.Order.ExecTypes)
+    return f"exectype={_arguments.shown(exectype)} is no kind of order, which would never be filled; there are {kinds}"
 
 
 def account_table(

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
@@ -14,14 +18,25 @@ from backtest.engine.account.commissions import Costs, MonthlyVolume
 from backtest.engine.alignment import align as align_bars
 from backtest.engine.alignment import hide_what_has_not_begun, mixes_clocks, without_hidden_bars
 from backtest.engine.execution import commission_model, set_up_market
+from backtest.engine.failures import (
+    CodeLine,
+    at,
+    caller,
+    code_of_others,
+    place_of,
+    raised_by_backtrader,
+    raised_by_us,
+    said,
+    subscripted,
+)
 from backtest.engine.feed import ArrowFeed, close_stamps, replay
 from backtest.engine.lean.cerebro import Cerebro
 from backtest.engine.plotted_lines import plotted_lines
 from backtest.engine.provenance import describe
-from backtest.engine.recorder import Recorder, account_table
+from backtest.engine.recorder import Recorder, account_table, is_kind, unknown_kind
 from backtest.engine.sizing import Sizing
 from backtest.engine.strategy import Strategy, explain_failure, importing_beside
-from backtest.errors import BacktestError, StrategyError
+from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import span_asked
 from backtest.market.series import Series
@@ -60,6 +75,8 @@ def simulate(
     wanted = [Series.parse(key) for key in spec.series]
     compared_with = [Series.parse(spec.benchmark)] if spec.benchmark else []
     brokerage, sizing = spec.brokerage, Sizing.parse(spec.brokerage.size)
+    with _code_of(strategy):
+        costs.make()  # which may be a class of the caller's
     bars = {one: store.read(one, span_asked(one, hours_in(store, one), span)) for one in [*wanted, *compared_with]}
     manifest = describe(strategy, spec, bars, store, costs)
     compared = bars[compared_with[0]] if compared_with else None
@@ -67,21 +84,48 @@ def simulate(
     feeds = [replay(bars.pop(one), one, single=True) for one in wanted]  # which hold the only references
     cerebro = _cerebro(strategy, spec, feeds)
     set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span))
-    _set_costs(cerebro, spec, costs)
-    sizing.set_up(cerebro)
-    with importing_beside(strategy):
+    hours = hours_in(store, wanted[0])
+    with _code_of(strategy), importing_beside(strategy):
+        _set_costs(cerebro, spec, costs)
+        sizing.set_up(cerebro)
         recorder = _run(cerebro, strategy, min(len(feed.p.dataname) for feed in feeds))
-    record = account_table(recorder, wanted, hours_in(store, wanted[0]), spec, compared)
-    order_rows, fill_rows = recorder.orders(wanted)
-    sizing.check_asked(recorder.strategy, strategy.name, len(order_rows))
-    manifest |= _further(recorder.strategy, brokerage, aligned, order_rows)
+        record = account_table(recorder, wanted, hours, spec, compared)
+        order_rows, fill_rows = recorder.orders(wanted)
+        sizing.check_asked(recorder.strategy, strategy.name, len(order_rows))
+        manifest |= _further(recorder.strategy, brokerage, aligned, order_rows)
+        drawn = Lines(plotted_lines(recorder.strategy, wanted) if lines else None)
     trades = round_trips(fill_rows, record, spec.multiplier)
-    drawn = Lines(plotted_lines(recorder.strategy, wanted) if lines else None)
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn)
 
 
+def _code_of(strategy: Strategy) -> AbstractContextManager[None]:
+    """Return where code of others runs; a fault of this package's alone stays what it is, and is not its."""
+
+    def explain(error: BaseException) -> str:
+        if raised_by_us(error) or (isinstance(error, Exception) and place_of(error) is None):
+            return ""
+        return f"{explain_failure(error, strategy)}; fix it and run again"
+
+    return code_of_others(explain)
+
+
 class _Cerebro(Cerebro):
-    """Ours, which goes bar by bar where an indicator reads feeds whose bars have different times."""
+    """
+    Ours, which goes bar by bar where an indicator reads feeds whose bars have different times.
+
+    Attributes:
+        stopped: whether the strategy stopped the run.
+        stopped_at: where, the first time.
+    """
+
+    stopped = False
+    stopped_at: CodeLine | None = None
+
+    def runstop(self) -> None:
+        """Stop the run, as `bt.Cerebro.runstop` does."""
+        self.stopped_at = self.stopped_at or caller()
+        self.stopped = True
+        super().runstop()
 
     def _runonce(self, runstrats: list[Any]) -> None:
         if not mixes_clocks(runstrats, self.datas):
@@ -98,8 +142,42 @@ def _cerebro(strategy: Strategy, spec: RunSpec, feeds: list[ArrowFeed]) -> Cereb
     cerebro.forgets = True
     for feed in feeds:
         cerebro.adddata(feed)
-    cerebro.addstrategy(strategy.cls, **spec.params)
+    # As `addstrategy` does, which has no room for a parameter named `self` or `strategy`.
+    cerebro.strats.append([(partial(_made, strategy), (), dict(spec.params))])
     return cerebro
+
+
+def _made(strategy: Strategy, /, *feeds: Any, **params: Any) -> Any:
+    """Return the strategy itself, made of feeds and parameters, as Cerebro asks for it."""
+    if params.get(_TAKEN, _UNSET) is strategy.defaults.get(_TAKEN, _UNSET):
+        params.pop(_TAKEN, None)
+    if _TAKEN in params:
+        raise UsageError(f"{strategy.name} has a parameter {_TAKEN!r}, which Backtrader cannot be given; rename it")
+    try:
+        made = strategy.cls(*feeds, **params)
+    except bt.errors.StrategySkipError as error:
+        raise StrategyError(
+            f"{strategy.name} asks to be left out of the run{at(error)}: {said(error)}; nothing was run"
+        ) from error
+    for name in ("buy", "sell"):
+        if getattr(type(made), name) is getattr(bt.Strategy, name):
+            vars(made)[name] = partial(_ordered, getattr(made, name))
+    return made
+
+
+_TAKEN = "cls"  # the word by which Backtrader's own call knows the class
+_UNSET = object()
+
+
+def _ordered(order: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Return the order that a strategy gives; one of an unknown kind would wait for ever, and say nothing."""
+    kind = args[_EXECTYPE] if len(args) > _EXECTYPE else kwargs.get("exectype")
+    if kind is not None and not is_kind(kind):
+        raise ValueError(unknown_kind(kind))
+    return order(*args, **kwargs)
+
+
+_EXECTYPE = 4  # its place among the arguments of `buy` and `sell`
 
 
 def _set_costs(cerebro: Cerebro, spec: RunSpec, costs: Costs) -> None:
@@ -150,17 +228,38 @@ def _notes(strategy: Any) -> Any:
     return None
 
 
-def _run(cerebro: Cerebro, strategy: Strategy, fewest: int) -> Recorder:
-    try:
+def _run(cerebro: _Cerebro, strategy: Strategy, fewest: int) -> Recorder:
+    with code_of_others(lambda error: "" if raised_by_us(error) else _why_failed(error, cerebro, strategy, fewest)):
         (ran,) = cerebro.run()
-    except BacktestError:
-        raise
-    except IndexError as error:
-        # Backtrader's vectorised indicators run off the end of bars that are fewer than their period.
-        raise StrategyError(
-            f"{explain_failure(error, strategy)}; does it look further back than the {fewest} bars there are?"
-        ) from error
-    except Exception as error:
-        raise StrategyError(f"{explain_failure(error, strategy)}; mend it and run again") from error
     recorder: Recorder = ran.analyzers.recorder
+    if not len(recorder.stamps) and cerebro.stopped:
+        where = f" {cerebro.stopped_at}" if cerebro.stopped_at else ""
+        raise StrategyError(
+            f"{strategy.name} stops the run before its first bar: it calls runstop(){where}; stop it in next()"
+        )
     return recorder
+
+
+def _why_failed(error: BaseException, cerebro: Any, strategy: Strategy, fewest: int) -> str:
+    """Return where and how a strategy failed in its run, and what to do."""
+    return f"{explain_failure(error, strategy)}; {_advice(error, cerebro, fewest)}"
+
+
+def _advice(error: BaseException, cerebro: Any, fewest: int) -> str:
+    asks = subscripted(error) == "datas" if isinstance(error, IndexError) else _is_feed(getattr(error, "name", None))
+    if asks:
+        names = [feed._name for feed in cerebro.datas]
+        return f"the run has {len(names)} series, {', '.join(names)}; name as many as the strategy reads"
+    if isinstance(error, IndexError) and _ran_out(error, cerebro, fewest):
+        return f"does it look further back than the {fewest} bars there are?"
+    return "fix it and run again"
+
+
+def _is_feed(name: Any) -> bool:
+    return isinstance(name, str) and re.fullmatch(r"data\d+(_\w+)?", name) is not None
+
+
+def _ran_out(error: IndexError, cerebro: Any, fewest: int) -> bool:
+    """Return whether bars ran out: Backtrader's code fell off their end, or an indicator needs more than there are."""
+    strategies = getattr(cerebro, "runningstrats", [])
+    return raised_by_backtrader(error) or any(one._minperiod > fewest for one in strategies)

@@ -147,7 +147,9 @@ class Sizing:
         Raises:
             UsageError: there were orders, and none of them left its size open.
         """
-        if self.sizer is not None and orders and not strategy.getsizer().asked:
+        if (
+            self.sizer is not None and orders and not getattr(strategy.getsizer(), "asked", 0)
+        ):  # it may have set another sizer
             raise UsageError(
                 f"{name} gives each order a size of its own, so that the size asked for had no say; leave it out, or "
                 "let the strategy leave the size open (of those that come along: --set invest=0)"

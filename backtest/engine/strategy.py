@@ -6,14 +6,16 @@ import hashlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 import backtrader as bt
@@ -21,7 +23,8 @@ import backtrader as bt
 from backtest import _arguments
 from backtest._resources import bundled
 from backtest._suggest import did_you_mean
-from backtest.errors import StrategyError, UsageError
+from backtest.engine.failures import CodeLine, code_of_others, place_of, said
+from backtest.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +85,19 @@ def parameters(strategy: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def explain_failure(error: BaseException, strategy: Strategy) -> str:
     """Return where and how the strategy failed, in one sentence: file, line, function, error."""
-    file = inspect.getfile(strategy.cls)
-    frames = [frame for frame in _frames(error.__traceback__) if frame[0] == file]
-    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if not frames:
-        return f"{strategy.name} failed: {said}"
-    _, line, function = frames[-1]
-    return f"{strategy.name} failed in {function}() at line {line} of {Path(file).name}: {said}"
+    place = place_of(error) or _uncalled(error, strategy.cls)
+    return f"{strategy.name} failed{f' {place}' if place else ''}: {said(error)}"
+
+
+def _uncalled(error: BaseException, cls: type[Any]) -> CodeLine | None:
+    """Return where a method is that could not be called as Backtrader calls it: its TypeError has the name alone."""
+    named = re.match(r"(?:\w+\.<locals>\.)*(\w+)\.(\w+)\(\) ", str(error)) if type(error) is TypeError else None
+    if named is None:
+        return None
+    beside = vars(sys.modules.get(cls.__module__, sys))
+    kinds = [*(kind for kind in cls.__mro__ if kind.__name__ == named[1]), beside.get(named[1])]
+    code = next((found for kind in kinds if (found := getattr(getattr(kind, named[2], None), "__code__", None))), None)
+    return CodeLine(code.co_filename, code.co_firstlineno, named[2]) if code else None
 
 
 @contextmanager
@@ -119,14 +128,22 @@ def _module(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # Backtrader looks its classes' modules up
     try:
-        with _importing_from(path.resolve().parent):
+        with code_of_others(partial(_why_not_loaded, path)), _importing_from(path.resolve().parent):
             spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        line = error.lineno if isinstance(error, SyntaxError) else _last_line(error, path)
-        said = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise StrategyError(f"{path} cannot be loaded: {type(error).__name__} at line {line}: {said}") from error
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
     return module
+
+
+def _why_not_loaded(path: Path, error: BaseException) -> str:
+    place = place_of(error)
+    there = place is not None and Path(place.file).resolve() != path.resolve()
+    where = f" at line {place.line}{f' of {Path(place.file).name}' if there else ''}" if place else ""
+    kind, _, text = said(error).partition(": ")
+    if isinstance(error, SyntaxError) and isinstance(error.msg, str):
+        text = said(SyntaxError(error.msg)).partition(": ")[2]  # the whole text has the file and the line again
+    return f"{path} cannot be loaded: {kind}{where}{f': {text}' if text else ''}"
 
 
 _PREFIX = "backtest_strategy_"  # of the names of modules that were loaded as strategies
@@ -203,17 +220,3 @@ def _source_hash(cls: type[Any]) -> str:
     except (OSError, TypeError):
         return ""  # typed at a prompt: there is no source to hash
     return hashlib.sha256(source.encode()).hexdigest()
-
-
-def _frames(trace: TracebackType | None) -> list[tuple[str, int, str]]:
-    frames = []
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        frames.append((code.co_filename, trace.tb_lineno, code.co_name))
-        trace = trace.tb_next
-    return frames
-
-
-def _last_line(error: BaseException, path: Path) -> int:
-    lines = [line for file, line, _ in _frames(error.__traceback__) if file == str(path)]
-    return lines[-1] if lines else 0

@@ -245,9 +245,8 @@ def _stamps(strategy, data):
 
 def _positions(strategy, data):
     held = strategy.positions.items(), strategy.broker.positions.items()
-    return [[(of._name, *parity_snapshot.fields(one, ["size", "price"])) for of, one in items] for items in held], list(
-        strategy.positionsbyname
-    )
+    shown = [[(of._name, *parity_snapshot.fields(one, ["size", "price"])) for of, one in items] for items in held]
+    return shown, list(strategy.positionsbyname)
 
 
 LOOKS: Mapping[str, Callable[[Any, Any], Any]] = {

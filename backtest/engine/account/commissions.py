@@ -11,6 +11,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import backtrader as bt
@@ -18,6 +19,7 @@ import backtrader as bt
 from backtest import _arguments
 from backtest._suggest import did_you_mean
 from backtest.engine.account.fees import regulatory_fees
+from backtest.engine.failures import at, code_of_others, raised_by_us, said
 from backtest.errors import UsageError
 
 
@@ -297,12 +299,17 @@ def _of_commission(commission: Any) -> Costs:
 
 
 def _made_alone(kind: type[Any]) -> Any:
-    try:
-        return kind()
-    except TypeError as error:
-        raise UsageError(
-            f"{kind.__name__} cannot be made without arguments ({error}); give one that is made"
-        ) from error
+    with code_of_others(partial(_why_not_made, kind)):
+        try:
+            return kind()
+        except TypeError as error:
+            raise UsageError(
+                f"{kind.__name__} cannot be made without arguments ({said(error)}); give one that is made"
+            ) from error
+
+
+def _why_not_made(kind: type[Any], error: BaseException) -> str:
+    return "" if raised_by_us(error) else f"the commission {kind.__name__} cannot be made: {said(error)}{at(error)}"
 
 
 def _source_hash(kind: type[Any]) -> str:

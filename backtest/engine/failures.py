@@ -1,0 +1,311 @@
+"""
+What becomes of code that is not ours when it raises: `code_of_others` makes a `StrategyError` of everything.
+
+That is every BaseException: `sys.exit()` in a strategy ends no process, and no check of other strategies.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import os
+import signal
+import sysconfig
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+import backtrader as bt
+
+from backtest.errors import BacktestError, StrategyError
+
+_LONGEST = 500  # characters of an error's own text
+_MEMBERS = 3  # of a group of errors, how many are shown
+_ENDINGS = {
+    SystemExit: "which ends Python, as sys.exit, quit and exit do",
+    KeyboardInterrupt: "which the code raised, and not Ctrl-C",
+}
+
+
+@contextmanager
+def code_of_others(explain: Callable[[BaseException], str]) -> Iterator[None]:
+    """
+    Run code that is not ours: whatever it raises is an error of the strategy, unless the user pressed Ctrl-C.
+
+    An exception that a signal raised is known by its identity: a KeyboardInterrupt that the code raises is none. What
+    is raised while Ctrl-C is handled counts as the interruption. Backtrader's own names, where the code replaced them
+    by what cannot stand for them, are put back: the next strategy of this process needs them.
+
+    Args:
+        explain: returns the text of the error; "" for one that is none of others' making and passes as it is.
+
+    Raises:
+        StrategyError: the code raised.
+        KeyboardInterrupt: the user pressed Ctrl-C.
+    """
+    with _Interrupts() as interrupts:
+        try:
+            yield
+        except BaseException as error:
+            replaced = _put_back()
+            if interrupts.caused(error):
+                raise KeyboardInterrupt from error
+            before = interrupts.count
+            text = explain(error)
+            if interrupts.count > before:  # while the error's own text was made, which swallows it
+                raise KeyboardInterrupt from error
+            if not text:
+                raise
+            raise StrategyError(text + (f"; it also replaced {replaced}" if replaced else "")) from error
+        if replaced := _put_back():
+            raise StrategyError(
+                f"the code of the strategy replaced {replaced}, which each other strategy of this process would get, "
+                "too; derive a class of its own from it"
+            )
+
+
+def said(error: BaseException) -> str:
+    """Return what an error is and says, at most 500 characters of its text, whatever its own code does."""
+    kind = type(error).__name__
+    try:
+        text = str.__getitem__(str(error), slice(None))  # a plain text, even of a subclass
+    except BaseException as other:  # noqa: BLE001 - __str__ is code of others too, and the error is told in any case
+        return f"{kind}, whose text cannot be shown: its __str__ raised {type(other).__name__}"
+    text = text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair is no text for files
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}... ({len(text):,} characters)"
+    ending = next((f" ({words})" for ends, words in _ENDINGS.items() if isinstance(error, ends)), "")
+    members = ""
+    if isinstance(error, BaseExceptionGroup):
+        members = ": " + "; ".join(said(one) for one in islice(error.exceptions, _MEMBERS))
+    return f"{kind}{f': {text}' if text else ''}{ending}{members}"
+
+
+@dataclass(frozen=True, slots=True)
+class CodeLine:
+    """A line of code that is not ours."""
+
+    file: str
+    line: int
+    function: str  # "" where the line is in none
+
+    def __str__(self) -> str:
+        where = f"in {self.function}() " if self.function else ""
+        return f"{where}at line {self.line} of {Path(self.file).name}"
+
+
+def place_of(error: BaseException) -> CodeLine | None:
+    """
+    Return the last line of somebody else's code that an error passed: of a user's, else of an installed package's.
+
+    A file that cannot be parsed is named itself. None where only Backtrader, Python and this package were under way.
+    """
+    if isinstance(error, SyntaxError) and isinstance(error.filename, str) and error.lineno:
+        return CodeLine(error.filename, error.lineno, "")
+    places = [CodeLine(file, line, _named(function)) for file, line, function in _frames(error.__traceback__)]
+    for belongs in (_is_users, _is_generated, _is_installed):
+        found = [place for place in places if belongs(place.file)]
+        if found:
+            return found[-1]
+    return None
+
+
+def at(error: BaseException) -> str:
+    """Return the place of an error behind a space; "" for none."""
+    place = place_of(error)
+    return f" {place}" if place else ""
+
+
+def caller() -> CodeLine | None:
+    """Return the line of somebody else's code that called, through whatever else."""
+    import sys
+
+    frame = sys._getframe(1)
+    while frame is not None:
+        if _is_users(frame.f_code.co_filename):
+            return CodeLine(frame.f_code.co_filename, frame.f_lineno, _named(frame.f_code.co_name))
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def raised_by_us(error: BaseException) -> bool:
+    """Return whether an error is one of ours that this package itself raised, and no code of others."""
+    frames = _frames(error.__traceback__)
+    return isinstance(error, BacktestError) and bool(frames) and _is_ours(frames[-1][0])
+
+
+def raised_by_backtrader(error: BaseException) -> bool:
+    """Return whether the line that raised an error is Backtrader's or ours, and not that of a strategy."""
+    frames = _frames(error.__traceback__)
+    return bool(frames) and (_is_ours(frames[-1][0]) or _is_backtraders(frames[-1][0]))
+
+
+def subscripted(error: BaseException) -> str:
+    """Return the name of what was indexed in the expression that raised: "datas" of `self.datas[1]`; "" for none."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return ""
+    code = trace.tb_frame.f_code
+    line, last, start, end = next(islice(code.co_positions(), trace.tb_lasti // 2, None), (None,) * 4)
+    if line is None or line != last:
+        return ""
+    text = linecache.getline(code.co_filename, line).encode()[start:end].decode(errors="replace")
+    with suppress(SyntaxError, ValueError):
+        expression = ast.parse(text.strip(), mode="eval").body
+        if isinstance(expression, ast.Subscript):
+            indexed = expression.value
+            return getattr(indexed, "attr", getattr(indexed, "id", ""))
+    return ""
+
+
+# --- Ctrl-C
+
+
+class _Interrupts:
+    """Notes the KeyboardInterrupts that a signal raises; only in the main thread is there any."""
+
+    def __init__(self) -> None:
+        self._raised: list[KeyboardInterrupt] = []
+        self._before: Any = None
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return len(self._raised)
+
+    def caused(self, error: BaseException) -> bool:
+        """Return whether an error is one of them, or came of one."""
+        return any(one is raised for one in _related(error) for raised in self._raised)
+
+    def __enter__(self) -> _Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            before = signal.getsignal(signal.SIGINT)
+            if callable(before):  # else the signal is ignored, or ends the process
+                with suppress(ValueError):  # an interpreter within another has no signals
+                    signal.signal(signal.SIGINT, self._heard)
+                    self._before = before
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None and signal.getsignal(signal.SIGINT) == self._heard:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _heard(self, number: int, frame: Any) -> None:
+        try:
+            self._before(number, frame)
+        except KeyboardInterrupt as error:
+            self._raised.append(error)
+            raise
+
+
+def _related(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, those that it came of, and the members of groups."""
+    waiting, seen = [error], set()
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        members: Sequence[BaseException] = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        waiting += [other for other in (one.__cause__, one.__context__, *members) if other is not None]
+
+
+# --- Backtrader's names
+
+
+def _put_back() -> str:
+    """Put back what cannot stand for a name of Backtrader's, and return which names those were and what they were."""
+    replaced = []
+    for module, names in _STOCK.items():
+        now = vars(module)
+        for name, stock in names.items():
+            value = now.get(name)
+            if value is not stock and not _stands_for(value, stock):
+                setattr(module, name, stock)
+                words = "None" if value is None else f"a thing of type {type(value).__name__}"
+                replaced.append(f"{module.__name__}.{name} by {words}")
+    return ", ".join(replaced)
+
+
+def _stands_for(value: Any, stock: Any) -> bool:
+    if isinstance(stock, type):
+        return issubclass(type(value), type) and stock in type.mro(value)
+    return isinstance(value, ModuleType) if isinstance(stock, ModuleType) else callable(value)
+
+
+def _names_of(module: ModuleType) -> dict[str, Any]:
+    usable = (ModuleType, type)
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and (isinstance(value, usable) or callable(value))
+    }
+
+
+_STOCK = {
+    module: _names_of(module)
+    for module in (bt, bt.indicators, bt.observers, bt.analyzers, bt.sizers, bt.brokers, bt.feeds)
+}
+
+
+# --- whose code
+
+
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+_BUNDLED = f"{_PACKAGE}_bundled{os.sep}"  # strategies that come along, which are anybody's
+_BACKTRADER = str(Path(bt.__file__).parent) + os.sep
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith(_PACKAGE) and not file.startswith(_BUNDLED)
+
+
+def _is_backtraders(file: str) -> bool:
+    return file.startswith(_BACKTRADER)
+
+
+def _is_users(file: str) -> bool:
+    return not (_is_ours(file) or _is_generated(file) or _is_brought_along(file))
+
+
+def _is_generated(file: str) -> bool:
+    """Return whether code has no file, such as that of `exec`; a cell of a notebook has a name."""
+    return file == "<string>"
+
+
+def _is_installed(file: str) -> bool:
+    return _is_brought_along(file) and not (_is_backtraders(file) or _is_pythons(file) or _is_ours(file))
+
+
+@cache
+def _is_brought_along(file: str) -> bool:
+    """Return whether a file came with Python or with an installed package."""
+    return _is_pythons(file) or not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
+
+
+def _is_pythons(file: str) -> bool:
+    if not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts):
+        return False
+    return file.startswith(("<frozen ", *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib"))))
+
+
+def _named(function: str) -> str:
+    return "" if function.startswith("<module") else function
+
+
+def _frames(trace: TracebackType | None) -> list[tuple[str, int, str]]:
+    frames = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        frames.append((code.co_filename, trace.tb_lineno, code.co_name))
+        trace = trace.tb_next
+    return frames
