@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +18,7 @@ from backtest.cli.research import sweep, validate
 from backtest.cli.runs import compare, report, run, runs
 from backtest.cli.setup import demo, doctor, emulator, new, tell_version
 from backtest.cli.store import download, export, import_, ls, pin, prune, publish, verify
-from backtest.cli.terminal import say
+from backtest.cli.terminal import results_alone, say
 from backtest.errors import BacktestError
 
 WIDTH = 80
@@ -58,10 +61,21 @@ def _help(command: Any) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
 
 
+def _alone(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that gives its document alone on stdout, where --json asks for one."""
+
+    @functools.wraps(command)
+    def called(**arguments: Any) -> None:
+        with results_alone() if arguments.get("as_json") else nullcontext():
+            command(**arguments)
+
+    return called
+
+
 for _command in COMMANDS:
-    app.command(_command.__name__.rstrip("_"), help=_help(_command))(_command)
+    app.command(_command.__name__.rstrip("_"), help=_help(_command))(_alone(_command))
 for _name, _command in _OLD_NAMES.items():
-    app.command(_name, help=_help(_command), hidden=True)(_command)
+    app.command(_name, help=_help(_command), hidden=True)(_alone(_command))
 
 
 @app.callback()

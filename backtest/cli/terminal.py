@@ -2,25 +2,115 @@
 
 from __future__ import annotations
 
+import atexit
+import io
 import json
+import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 _WIDTH = 80
+_OUT, _ERR = 1, 2  # the descriptors of stdout and stderr
 _CONTROLS = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t"}
 
 
 def say(text: str) -> None:
-    """Tell people something: stderr."""
-    print(_harmless(text), file=sys.stderr, flush=True)
+    """Tell people something: stderr, and nowhere if that is closed."""
+    if sys.stderr is not None:
+        print(_harmless(text), file=sys.stderr, flush=True)
 
 
 def give(text: str) -> None:
     """Give a result: stdout."""
-    print(_harmless(text), flush=True)
+    if _held is None:
+        print(_harmless(text), flush=True)
+    else:
+        _held.append(text)
+
+
+_held: list[str] | None = None  # results that wait for the end of `results_alone`
+
+
+@contextmanager
+def results_alone() -> Iterator[None]:
+    """
+    Send to stderr what strategies and others write to stdout meanwhile, and give the results at the end, alone.
+
+    So a document on stdout is one, whatever a strategy prints: by `print`, by logging, by the descriptor, in a process
+    that it starts, and when Python ends.
+    """
+    global _held
+    out, kept = sys.stdout, _lead_to_stderr()
+    _held, sys.stdout = [], _ToPeople()
+    try:
+        yield
+    finally:
+        texts, _held = _held, None
+        for stream in (out, sys.__stdout__):  # what was written into them is still to go to stderr
+            if stream is not None:
+                stream.flush()
+        if kept is not None:
+            os.dup2(kept, _OUT)
+            os.close(kept)
+        sys.stdout = out
+        for text in texts:
+            give(text)
+        atexit.unregister(_speak_to_people)
+        atexit.register(_speak_to_people)  # before what a strategy registered, since the last comes first
+
+
+class _ToPeople(io.TextIOBase):
+    """A stdout whose words go to stderr; it can be closed without closing that."""
+
+    @property
+    def buffer(self) -> BinaryIO | io.BytesIO:
+        """The stream of bytes below stderr."""
+        return sys.stderr.buffer if sys.stderr is not None else io.BytesIO()
+
+    def write(self, text: str) -> int:
+        """Write into stderr, if there is one."""
+        return sys.stderr.write(text) if sys.stderr is not None else len(text)
+
+    def flush(self) -> None:
+        """Flush stderr."""
+        if sys.stderr is not None:
+            sys.stderr.flush()
+
+    def fileno(self) -> int:
+        """Return the descriptor of stderr."""
+        return sys.stderr.fileno()
+
+    def isatty(self) -> bool:
+        """Return whether people read it on a terminal."""
+        return sys.stderr is not None and sys.stderr.isatty()
+
+    def writable(self) -> bool:
+        """Return that it can be written."""
+        return True
+
+
+def _lead_to_stderr() -> int | None:
+    """Lead the descriptor of stdout to stderr, and return one that leads where it led; None if either is closed."""
+    with suppress(OSError):
+        kept = os.dup(_OUT)
+        try:
+            os.dup2(_ERR, _OUT)
+        except OSError:
+            os.close(kept)
+            raise
+        return kept
+    return None
+
+
+def _speak_to_people() -> None:
+    sys.stdout = _ToPeople()
+    with suppress(OSError):
+        os.dup2(_ERR, _OUT)
 
 
 def give_json(value: dict[str, Any]) -> None:
