@@ -14,6 +14,7 @@ from backtest import _arguments
 from backtest._suggest import there_are
 from backtest.engine.account.borrowing import Borrowing, charge_borrowing
 from backtest.engine.account.commissions import Costs, MonthlyVolume, model_for, read_number
+from backtest.engine.cash_flows import Interest
 from backtest.errors import UsageError
 from backtest.runs.spec import Brokerage
 
@@ -154,7 +155,7 @@ class CashInterest(bt.Analyzer):
         broker, day = self.strategy.broker, int(self.strategy.datetime[0])
         earned = self._idle * self.p.rate * (day - self._day) / 365
         if earned:
-            broker.add_cash(earned)
+            broker.add_cash(Interest(earned))
         short = sum(min(held_size(broker, data), 0) * data.close[0] for data in self.datas if len(data))
         self._day, self._idle = day, max(broker.getcash() + short, 0.0)
 

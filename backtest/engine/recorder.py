@@ -37,6 +37,8 @@ class Recorder(bt.Analyzer):
     An order that is over becomes a row of numbers at once: Backtrader's own takes seven kilobytes.
     """
 
+    flows: np.ndarray | None = None  # money that the strategy added with each bar, if it added or took out any
+
     def start(self) -> None:
         """Begin with nothing."""
         self._alive: dict[int, Any] = {}
@@ -175,7 +177,7 @@ def account_table(
     recorder: Recorder, series: list[Series], hours: Hours, spec: RunSpec, compared: pa.Table | None
 ) -> pa.Table:
     """
-    Return the account after each bar: time, session, equity, cash, and position and close of each series.
+    Return the account after each bar: time, session, equity, cash, position and close of each series, and flows.
 
     Args:
         hours: of the first series, whose sessions the bars belong to.
@@ -202,6 +204,8 @@ def account_table(
     if spec.benchmark:
         benchmark = Series.parse(spec.benchmark)
         columns["benchmark"] = arrays.floats(_as_of(times, compared, benchmark))
+    if recorder.flows is not None:
+        columns["flow"] = arrays.floats(recorder.flows)
     return pa.table(columns)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from backtest.engine.account.commissions import Costs, MonthlyVolume
 from backtest.engine.alignment import align as align_bars
 from backtest.engine.alignment import hide_what_has_not_begun, mixes_clocks, without_hidden_bars
+from backtest.engine.cash_flows import CashFlows, hear
 from backtest.engine.execution import commission_model, set_up_market
 from backtest.engine.failures import (
     CodeLine,
@@ -89,6 +90,8 @@ def simulate(
         _set_costs(cerebro, spec, costs)
         sizing.set_up(cerebro)
         recorder = _run(cerebro, strategy, min(len(feed.p.dataname) for feed in feeds))
+        if cerebro.flows is not None:
+            cerebro.flows.book()
         record = account_table(recorder, wanted, hours, spec, compared)
         order_rows, fill_rows = recorder.orders(wanted)
         sizing.check_asked(recorder.strategy, strategy.name, len(order_rows))
@@ -114,10 +117,14 @@ class _Cerebro(Cerebro):
     Ours, which goes bar by bar where an indicator reads feeds whose bars have different times.
 
     Attributes:
+        asked_cash: money at the start, as the spec has it.
+        flows: money that the strategy adds or takes out, once the first bar is near.
         stopped: whether the strategy stopped the run.
         stopped_at: where, the first time.
     """
 
+    asked_cash = 0.0
+    flows: CashFlows | None = None
     stopped = False
     stopped_at: CodeLine | None = None
 
@@ -128,6 +135,7 @@ class _Cerebro(Cerebro):
         super().runstop()
 
     def _runonce(self, runstrats: list[Any]) -> None:
+        self._listen(runstrats)
         if not mixes_clocks(runstrats, self.datas):
             super()._runonce(runstrats)
             return
@@ -136,8 +144,20 @@ class _Cerebro(Cerebro):
         with without_hidden_bars(self.broker, self.datas):
             bt.Cerebro._runnext(self, runstrats)  # what Backtrader does where `runonce` is off
 
+    def _runnext(self, runstrats: list[Any]) -> None:
+        self._listen(runstrats)
+        super()._runnext(runstrats)
 
-def _cerebro(strategy: Strategy, spec: RunSpec, feeds: list[ArrowFeed]) -> Cerebro:
+    def _listen(self, runstrats: list[Any]) -> None:
+        if self.flows is None:
+            self.flows = CashFlows(self.broker, runstrats[0].analyzers.recorder, self.asked_cash)
+
+    def _brokernotify(self) -> None:
+        hear(self.broker)  # in Backtrader's loops, which alone come here
+        super()._brokernotify()
+
+
+def _cerebro(strategy: Strategy, spec: RunSpec, feeds: list[ArrowFeed]) -> _Cerebro:
     cerebro = _Cerebro(stdstats=False)
     cerebro.forgets = True
     for feed in feeds:
@@ -180,8 +200,9 @@ def _ordered(order: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
 _EXECTYPE = 4  # its place among the arguments of `buy` and `sell`
 
 
-def _set_costs(cerebro: Cerebro, spec: RunSpec, costs: Costs) -> None:
+def _set_costs(cerebro: _Cerebro, spec: RunSpec, costs: Costs) -> None:
     cerebro.broker.setcash(spec.cash)
+    cerebro.asked_cash = spec.cash
     traded = MonthlyVolume()
     for feed in cerebro.datas:
         cerebro.broker.addcommissioninfo(commission_model(spec.brokerage, costs, feed, traded), name=feed._name)
@@ -250,9 +271,18 @@ def _advice(error: BaseException, cerebro: Any, fewest: int) -> str:
     if asks:
         names = [feed._name for feed in cerebro.datas]
         return f"the run has {len(names)} series, {', '.join(names)}; name as many as the strategy reads"
+    if isinstance(error, AttributeError) and isinstance(error.obj, bt.metabase.ItemCollection):
+        known = next((name for name in _OBSERVERS if name.lower() == error.name), "DrawDown")
+        return (
+            "a run has no observers and analyzers but those that the strategy adds; add it in __init__(): "
+            f"self.cerebro.addobserver(bt.observers.{known})"
+        )
     if isinstance(error, IndexError) and _ran_out(error, cerebro, fewest):
         return f"does it look further back than the {fewest} bars there are?"
     return "fix it and run again"
+
+
+_OBSERVERS = [name for name, kind in vars(bt.observers).items() if isinstance(kind, type)]
 
 
 def _is_feed(name: Any) -> bool:

@@ -27,7 +27,7 @@ class Account:
     """All that the metrics of a run are computed from; open positions are in its equity only."""
 
     days: np.ndarray  # the sessions, datetime64[D], shape (n,)
-    equity: np.ndarray  # money at the end of each session, the initial cash in front, shape (n + 1,)
+    equity: np.ndarray  # what the initial cash was at the end of each session, itself in front, shape (n + 1,)
     returns: np.ndarray  # of each session, simple, shape (n,)
     held: np.ndarray  # whether a position was open at its close, shape (n,)
     trades: Trades  # the closed round trips
@@ -37,11 +37,18 @@ class Account:
     risk_free: float | np.ndarray  # return a year, or of each session, shape (n,)
     periods: float  # sessions a year
     benchmark: np.ndarray | None = None  # its return of each session, shape (n,)
+    money: np.ndarray | None = None  # where the strategy added cash or took some out: equity with it, shape (n + 1,)
+    added: float = 0.0  # cash that it added, less what it took out
 
     @property
     def net(self) -> np.ndarray:
         """Money of each closed round trip after costs, shape (k,)."""
         return self.trades.net
+
+    @property
+    def worth(self) -> np.ndarray:
+        """Money at the end of each session, the initial cash in front, with cash that was added, shape (n + 1,)."""
+        return self.equity if self.money is None else self.money
 
     @cached_property
     def worst(self) -> Drawdown | None:
@@ -78,6 +85,7 @@ def sample(result: RunRecord) -> Account:
     """
     days, equity = _session_equity(result)
     fills, spec, ends = result.fills_table, result.spec, session_ends(result.record)
+    flows = flows_of(result.record)
     return Account(
         days=days,
         equity=equity,
@@ -90,6 +98,8 @@ def sample(result: RunRecord) -> Account:
         risk_free=spec.risk_free,
         periods=spec.sessions_a_year,
         benchmark=_benchmark_returns(result, ends),
+        money=None if flows is None else np.concatenate([[spec.cash], column(result.record, "equity")[ends]]),
+        added=0.0 if flows is None else float(flows.sum()),
     )
 
 
@@ -102,7 +112,7 @@ def sample_hold(result: RunRecord, own: Account) -> Account:
     """
     equity = np.concatenate([[result.spec.cash], hold(result)[session_ends(result.record)]])
     held = replace(own, equity=equity, returns=returns_of(equity))
-    return replace(held, trades=Trades.none(), still_open=0, traded=0.0, costs=0.0)
+    return replace(held, trades=Trades.none(), still_open=0, traded=0.0, costs=0.0, money=None, added=0.0)
 
 
 def session_ends(record: pa.Table) -> np.ndarray:
@@ -110,6 +120,46 @@ def session_ends(record: pa.Table) -> np.ndarray:
     sessions = _sessions(record)
     _, from_the_end = np.unique(sessions[::-1], return_index=True)
     return np.asarray(len(sessions) - 1 - from_the_end)
+
+
+def flows_of(record: pa.Table) -> np.ndarray | None:
+    """Return the cash that the strategy added with each bar, negative for what it took out; None for none at all."""
+    return column(record, "flow") if "flow" in record.column_names else None
+
+
+def growth_of_cash(result: RunRecord) -> np.ndarray:
+    """
+    Return what the cash at the start was after each bar: equity, without what cash that was added later became.
+
+    Cash that the strategy adds or takes out is no return: each flow is invested as the account is, from the end of its
+    bar on, as in a fund whose shares are bought and given back (time-weighted returns). NaN where all money was out of
+    the account, and something was gained or lost all the same.
+    """
+    equity, flows = column(result.record, "equity"), flows_of(result.record)
+    return equity if flows is None else without_flows(equity, flows, result.spec.cash)
+
+
+def without_flows(equity: np.ndarray, flows: np.ndarray, cash: float) -> np.ndarray:
+    """
+    Return what the cash at the start was after each bar: see `growth_of_cash`.
+
+    Args:
+        equity: after each bar, the flow of the bar in it, shape (n,).
+        flows: shape (n,).
+        cash: money before the first bar.
+    """
+    grown, since, unit, money = np.empty(len(equity)), 0, cash, cash
+    for bar in np.flatnonzero(flows):
+        grown[since : bar + 1] = unit * _relative(np.append(equity[since:bar], equity[bar] - flows[bar]), money)
+        since, unit, money = int(bar) + 1, grown[bar], equity[bar]
+    grown[since:] = unit * _relative(equity[since:], money)
+    return grown
+
+
+def _relative(equity: np.ndarray, money: float) -> np.ndarray:
+    if money > 0:
+        return equity / money
+    return np.where((equity == 0) & (money == 0), 1.0, np.nan)
 
 
 def hold(result: RunRecord) -> np.ndarray:
@@ -140,13 +190,16 @@ def column(table: pa.Table, name: str) -> np.ndarray:
 
 def _session_equity(result: RunRecord) -> tuple[np.ndarray, np.ndarray]:
     ends = session_ends(result.record)
-    days, equity = _sessions(result.record)[ends], column(result.record, "equity")[ends]
+    days, equity = _sessions(result.record)[ends], growth_of_cash(result)[ends]
+    cure = "trade smaller, or start with more cash"
+    if flows_of(result.record) is not None:
+        cure = "it adds cash or takes some out: leave more than nothing in the account, or trade smaller"
     for problem, wrong in (("not a number", ~np.isfinite(equity)), ("below zero", equity < 0)):
         if wrong.any():
             shown = ", ".join(str(day) for day in days[wrong][:3])
             raise StrategyError(
                 f"the equity of {result.spec.name} is {problem} in {wrong.sum():,} sessions ({shown}, ...), "
-                "so that returns are not defined; trade smaller, or start with more cash"
+                f"so that returns are not defined; {cure}"
             )
     return days, np.concatenate([[result.spec.cash], equity])
 

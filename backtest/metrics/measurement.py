@@ -309,7 +309,8 @@ def _yardstick(run: Account) -> str:
 
 
 def _extent(spec: RunSpec, run: Account, currency: str) -> str:
-    return f"{_sessions(run)}, {spec.cash:,.2f} {currency} at the start."
+    added = f", {run.added:+,.2f} added by the strategy, which is no return" if run.money is not None else ""
+    return f"{_sessions(run)}, {spec.cash:,.2f} {currency} at the start{added}."
 
 
 def _sessions(run: Account) -> str:

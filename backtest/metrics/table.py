@@ -382,7 +382,7 @@ _ACTIVITY = (
     Metric(
         "turnover", "Turnover a year", "percent",
         "½ · Σ|size · price| of all fills / mean(E_0 … E_N) · P / N.",
-        lambda run: turnover(run.traded, run.equity, run.periods), headline=True,
+        lambda run: turnover(run.traded, run.worth, run.periods), headline=True,
     ),
 )  # fmt: skip
 _TRADES = (
@@ -448,7 +448,7 @@ _TRADES = (
     ),
     Metric(
         "cost_drag", "Cost drag a year", "percent", "Costs / mean(E_0 … E_N) · P / N.",
-        lambda run: cost_drag(run.costs, run.equity, run.periods),
+        lambda run: cost_drag(run.costs, run.worth, run.periods),
     ),
     Metric(
         "costs", "Costs", "money",

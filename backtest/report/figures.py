@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.metrics.account import column, hold, hold_name, session_ends
+from backtest.metrics.account import column, growth_of_cash, hold, hold_name, session_ends
 from backtest.metrics.drawdown import underwater
 from backtest.report.figure_data import (
     calendar_returns,
@@ -139,9 +139,9 @@ def draw_equity(result: Measured, width: float = WIDE) -> Canvas:
     money, depth = canvas.subplots(2, sharex=True, height_ratios=(3, 1))
     times, ends = times_of(result), session_ends(result.record)
     _line(money, times, hold(result), "hold", f"Buy and hold {hold_name(result)}")
-    _line(money, times, column(result.record, "equity"), "run", "Strategy")
+    _line(money, times, growth_of_cash(result), "run", "Strategy")
     money.legend(**_LEGEND, reverse=True)
-    scale = _scale(np.concatenate([column(result.record, "equity"), hold(result)]))
+    scale = _scale(np.concatenate([growth_of_cash(result), hold(result)]))
     if scale == "log":
         _logarithmic(money)
     money.yaxis.set_major_formatter("{x:,.0f}")
@@ -362,7 +362,7 @@ def _marks(result: Measured, number: int) -> Iterator[tuple[str, str, str, tuple
 
 
 def _equity_alt(result: Measured) -> str:
-    stats, end = result.stats, column(result.record, "equity")[-1]
+    stats, end = result.stats, growth_of_cash(result)[-1]
     return (
         f"Equity of {result.spec.name}: {result.spec.cash:,.0f} became {end:,.0f} {stats.currency}, and "
         f"{hold(result)[-1]:,.0f} by buying and holding {hold_name(result)}; the deepest drawdown was "

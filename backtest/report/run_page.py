@@ -14,7 +14,7 @@ import numpy as np
 from backtest import _arguments
 from backtest.errors import UsageError
 from backtest.market.series import Series
-from backtest.metrics.account import column, hold, hold_name, sample_hold
+from backtest.metrics.account import column, growth_of_cash, hold, hold_name, sample_hold
 from backtest.metrics.drawdown import deepest, drawdowns
 from backtest.metrics.measurement import check_result
 from backtest.metrics.returns import REASONS
@@ -186,7 +186,7 @@ def _growth(found: Comparison) -> dict[str, str]:
 
 
 def _summary(result: Measured) -> str:
-    days, end = result.account.days, column(result.record, "equity")[-1]
+    days, end = result.account.days, growth_of_cash(result)[-1]
     return (
         f"{result.spec.cash:,.0f} {result.stats.currency} became {end:,.0f} in {len(days):,} sessions from "
         f"{days[0]} to {days[-1]}. Buying and holding {hold_name(result)} would have made it "
@@ -299,7 +299,7 @@ def _open_positions(result: Measured) -> Iterator[str]:
 def _sums(result: Measured) -> list[tuple[str, str]]:
     """Return how closed trades and what is open add up to the change of equity."""
     closed = round(column(result.trades_table, "net").sum(), 2)
-    change = round(column(result.record, "equity")[-1] - result.spec.cash, 2)
+    change = round(growth_of_cash(result)[-1] - result.spec.cash, 2)
     left = change - closed
     rows = [("Closed trades, net", closed), ("Open positions and all else", left), ("Change of equity", change)]
     return [(label, _money(money)) for label, money in rows]

@@ -38,7 +38,8 @@ class RunRecord:
 
     Attributes:
         record: a row a bar: time (of the bar's close, UTC), session (date), equity, cash, and for the n-th series
-            position.n (shares or contracts) and close.n; benchmark, where the spec names one. Equity is money after
+            position.n (shares or contracts) and close.n; benchmark, where the spec names one; flow, where the strategy
+            added cash or took some out: how much with that bar, from whose end on it counts. Equity is money after
             the bar, all costs paid; before the first bar it is `spec.cash`.
         orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
         fills_table: a row a fill: ref, time, series, size (signed), price, costs.

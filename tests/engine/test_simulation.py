@@ -5,6 +5,7 @@ import backtrader as bt
 import pytest
 
 from backtest.api import run
+from backtest.engine.feed import replay
 from backtest.engine.strategy import load_strategy, parameters
 from backtest.errors import NoBars, StrategyError, UsageError
 from backtest.market.bars import table_of
@@ -232,3 +233,53 @@ def test_a_file_that_is_no_strategy_says_why(tmp_path, source, error, hint):
 def test_an_unknown_strategy_is_answered_with_those_that_exist():
     with pytest.raises(UsageError, match=r"buy_and_hold.*did you mean sma_cross\?"):
         load_strategy("sma_cros")
+
+
+# --- what stands in the table of differences
+
+
+class Watches(bt.Strategy):
+    """Reads an observer, and acts at the open, as the table of differences says that it can."""
+
+    params = (("own", True),)
+
+    def __init__(self):
+        self.seen = []
+        if self.p.own:
+            self.cerebro.addobserver(bt.observers.Broker)
+            self.cerebro.p.cheat_on_open = True
+            self.broker.set_coo(True)
+
+    def next_open(self):
+        if len(self) == 2:
+            self.buy(size=100)
+
+    def next(self):
+        self.seen.append((self.stats.broker.value[0], self.broker.getvalue()))
+
+    def stop(self):
+        self.notes = {"seen": [[repr(value) for value in pair] for pair in self.seen]}
+
+
+def test_observers_and_next_open_are_there_for_a_strategy_that_asks_for_them(store):
+    cerebro = bt.Cerebro(cheat_on_open=True)
+    cerebro.adddata(replay(store.read("AAPL/1day"), "AAPL/1day"))
+    cerebro.broker.setcash(100_000)
+    cerebro.addstrategy(Watches, own=False)
+
+    (stock,) = cerebro.run()
+    result = run(Watches, "AAPL/1day", store=store, costs="none")
+
+    assert result.manifest["notes"] == stock.notes
+    assert result.fills["price"].tolist() == [12.0]  # the open of the bar itself
+
+
+def test_an_observer_that_nobody_added_is_told_how_to_be(store):
+    class Reads(bt.Strategy):
+        def next(self):
+            return self.stats.broker.value[0]
+
+    with pytest.raises(
+        StrategyError, match=r"no attribute 'broker'; .*self\.cerebro\.addobserver\(bt\.observers\.Broker\)"
+    ):
+        run(Reads, "AAPL/1day", store=store)

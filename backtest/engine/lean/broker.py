@@ -82,6 +82,7 @@ class LeanBroker(_Stock):
     stale: bool
     credited: bool
     clock: Any
+    flows: Any = None  # whom to tell that cash is set; see `engine.cash_flows`
     step: int
     movers: tuple[Any, ...]
     fills: list[tuple[int, Any, Any, float]]
@@ -182,6 +183,8 @@ class LeanBroker(_Stock):
     @cash.setter
     def cash(self, cash: float) -> None:
         self.unsettle()
+        if self.flows is not None:
+            self.flows.heard(cash)
         self.__dict__["cash"] = cash
 
     set_cash = setcash = _unsettling("set_cash")

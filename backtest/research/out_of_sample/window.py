@@ -25,6 +25,7 @@ from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
+from backtest.metrics.account import flows_of
 from backtest.runs.spec import RunOptions
 from backtest.store.reader import Reader, hours_in
 
@@ -136,5 +137,15 @@ def _cut(result: RunResult, window: Window) -> RunResult:
         raise UsageError(f"there is no session from {window.first} to {window.last}; name others")
     spec = replace(result.spec, since=window.first.isoformat(), until=window.last.isoformat())
     manifest = {**result.manifest, "warm_up": {"bars": first, "from": str(days[0])}}
-    record: pa.Table = result.record.slice(first)
+    record: pa.Table = _with_flows_before(result.record, first)
     return replace(result, spec=spec, record=record, manifest=manifest)
+
+
+def _with_flows_before(record: pa.Table, first: int) -> pa.Table:
+    """Return the rows from the first on; what cash came in before, such as in `__init__`, came in with the first."""
+    rows, flows = record.slice(first), flows_of(record)
+    if flows is None:
+        return rows
+    own = flows[first:].copy()
+    own[0] += flows[:first].sum()
+    return rows.set_column(rows.column_names.index("flow"), "flow", arrays.floats(own))

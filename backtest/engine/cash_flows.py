@@ -1,0 +1,124 @@
+"""`CashFlows`: the money that a strategy adds to its account or takes out, by bars; it is no return."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict, deque
+from functools import cache
+from types import new_class
+from typing import TYPE_CHECKING, Any
+
+import backtrader as bt
+import numpy as np
+
+if TYPE_CHECKING:
+    from backtest.engine.recorder import Recorder
+
+_STOCK: Any = bt.brokers.BackBroker
+_OWN = {getattr(_STOCK, name).__code__ for name in ("next", "_execute", "_get_value")}  # by which trading moves cash
+
+
+class Interest(float):
+    """Money that the account earned, and that is a return, though Backtrader's `add_cash` pays it in."""
+
+
+class CashFlows:
+    """
+    What came into the cash of a broker other than by trading, and with which bar.
+
+    A broker whose `cash` is set tells it by `heard`. What `add_cash` announces comes in with the broker's next bar,
+    after its fills; what is set comes in after the bar at which it is. So each flow counts from the end of its bar on.
+    """
+
+    def __init__(self, broker: Any, recorder: Recorder, cash: float) -> None:
+        self._broker, self._recorder = broker, recorder
+        self._amounts: dict[int, float] = defaultdict(float)
+        self._worths: dict[int, float] = {}  # of the account after money was set: Backtrader leaves positions out
+        broker.flows = self
+        broker._cash_addition = _Additions(self, broker._cash_addition)
+        if broker.cash != cash:  # set before the first bar
+            self._amounts[0] = broker.cash - cash
+
+    def heard(self, cash: float) -> None:
+        """Take note of cash that is about to be set, unless Backtrader's own trading does."""
+        if sys._getframe(2).f_code not in _OWN:
+            self._set(cash - self._broker.cash)
+
+    def added(self, amount: float) -> None:
+        """Take note of money that comes in as it was announced."""
+        if _is_called_by(_STOCK.next.__code__):
+            self._amounts[self._bar()] += amount
+        else:  # somebody asked for the value of one data, by which the broker takes it at once
+            self._set(amount)
+
+    def book(self) -> None:
+        """Give the recorder the flows by bars, if there are any, and the equity after what was set."""
+        bars = len(self._recorder.stamps)
+        worths = {bar: worth for bar, worth in self._worths.items() if bar < bars}
+        if worths:
+            equity = np.array(self._recorder.equity)
+            equity[list(worths)] = list(worths.values())
+            self._recorder.equity = equity
+        amounts = {bar: amount for bar, amount in self._amounts.items() if bar < bars}
+        if any(amounts.values()):
+            self._recorder.flows = np.zeros(bars)
+            self._recorder.flows[list(amounts)] = list(amounts.values())
+
+    def _set(self, amount: float) -> None:
+        bar = self._bar()
+        self._amounts[bar] += amount
+        self._worths[bar] = self._worths.get(bar, self._broker._value) + amount
+
+    def _bar(self) -> int:
+        clock = vars(self._broker).get("clock")  # of a lean run, which calls no recorder
+        return clock.at if clock is not None else len(self._recorder.stamps)
+
+
+class _Additions(deque[float]):
+    """What `add_cash` announced, told when the broker takes it."""
+
+    def __init__(self, flows: CashFlows, pending: deque[float]) -> None:
+        super().__init__(pending)
+        self._flows = flows
+
+    def popleft(self) -> float:
+        amount = super().popleft()
+        if not isinstance(amount, Interest):
+            self._flows.added(amount)
+        return amount
+
+
+class _Heard:
+    """A broker that tells its flows when cash is set: by `set_cash`, or straight."""
+
+    flows: CashFlows
+
+    @property
+    def cash(self) -> Any:
+        return self.__dict__["cash"]
+
+    @cash.setter
+    def cash(self, cash: float) -> None:
+        self.flows.heard(cash)
+        self.__dict__["cash"] = cash
+
+
+def hear(broker: Any) -> None:
+    """Let a broker of Backtrader's loops tell its flows, in place; that of a lean run does so itself."""
+    kind: Any = type(broker)
+    if not issubclass(kind, _Heard):
+        broker.__class__ = _heard(kind)
+
+
+@cache  # Backtrader keeps each class that is ever made
+def _heard(kind: Any) -> Any:
+    return new_class(kind.__name__, (_Heard, kind), exec_body=lambda body: body.update(__module__=__name__))
+
+
+def _is_called_by(code: Any) -> bool:
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is code:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
