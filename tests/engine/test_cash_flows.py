@@ -1,5 +1,8 @@
 """Cash that a strategy sets, adds or takes out is no return: returns are those of the money that was there."""
 
+import ast
+import inspect
+import textwrap
 from datetime import UTC, date, datetime
 
 import backtrader as bt
@@ -236,3 +239,40 @@ def test_returns_do_not_depend_on_the_unit_of_money(scale):
 
 def test_what_is_earned_by_an_account_without_money_has_no_return():
     assert np.isnan(without_flows(np.array([0.0, 5.0]), np.array([-100.0, 0.0]), 100.0)[1])
+
+
+# --- the private parts of Backtrader that are relied on
+
+
+def test_only_trading_setting_and_adding_move_the_cash_of_backtraders_broker():
+    tree = ast.parse(textwrap.dedent(inspect.getsource(bt.brokers.BackBroker)))
+    moving = {
+        function.name
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Attribute) and node.attr == "cash" and isinstance(node.ctx, ast.Store)
+        if isinstance(node.value, ast.Name) and node.value.id == "self"
+    }
+
+    assert moving == {"init", "set_cash", "next", "_execute", "_get_value"}
+
+
+def test_what_is_added_waits_in_a_queue_until_the_value_is_asked_for():
+    broker = bt.brokers.BackBroker()
+
+    broker.add_cash(5)
+
+    assert list(broker._cash_addition) == [5]
+    assert broker._get_value() == 10_005
+    assert not broker._cash_addition
+
+
+def test_a_strategy_waits_in_a_list_of_one_with_its_arguments_and_loops_notify_by_one_method():
+    cerebro = bt.Cerebro()
+
+    cerebro.addstrategy(Holds, 1, a=2)
+
+    assert cerebro.strats == [[(Holds, (1,), {"a": 2})]]
+    assert callable(cerebro._brokernotify)
+    assert callable(cerebro._runnext)
