@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import linecache
+import operator
 import os
 import signal
 import sysconfig
@@ -57,7 +58,7 @@ def code_of_others(explain: Callable[[BaseException], str]) -> Iterator[None]:
             if interrupts.caused(error):
                 raise KeyboardInterrupt from error
             before = interrupts.count
-            text = explain(error)
+            text = _explained(explain, error)
             if interrupts.count > before:  # while the error's own text was made, which swallows it
                 raise KeyboardInterrupt from error
             if not text:
@@ -70,13 +71,20 @@ def code_of_others(explain: Callable[[BaseException], str]) -> Iterator[None]:
             )
 
 
+def _explained(explain: Callable[[BaseException], str], error: BaseException) -> str:
+    try:
+        return explain(error)
+    except BaseException as other:  # noqa: BLE001 - what an error says of itself is code of others too
+        return f"code of others raised {_kind(error)}, of which no more can be said: its own code raised {_kind(other)}"
+
+
 def said(error: BaseException) -> str:
     """Return what an error is and says, at most 500 characters of its text, whatever its own code does."""
-    kind = type(error).__name__
+    kind = _kind(error)
     try:
         text = str.__getitem__(str(error), slice(None))  # a plain text, even of a subclass
     except BaseException as other:  # noqa: BLE001 - __str__ is code of others too, and the error is told in any case
-        return f"{kind}, whose text cannot be shown: its __str__ raised {type(other).__name__}"
+        return f"{kind}, whose text cannot be shown: its __str__ raised {_kind(other)}"
     text = text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair is no text for files
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}... ({len(text):,} characters)"
@@ -85,6 +93,11 @@ def said(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         members = ": " + "; ".join(said(one) for one in islice(error.exceptions, _MEMBERS))
     return f"{kind}{f': {text}' if text else ''}{ending}{members}"
+
+
+def _kind(error: BaseException) -> str:
+    name: str = type.__dict__["__name__"].__get__(type(error))  # which no metaclass has in hand
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,24 +159,46 @@ def raised_by_backtrader(error: BaseException) -> bool:
     return bool(frames) and (_is_ours(frames[-1][0]) or _is_backtraders(frames[-1][0]))
 
 
-def subscripted(error: BaseException) -> str:
-    """Return the name of what was indexed in the expression that raised: "datas" of `self.datas[1]`; "" for none."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+def passed(error: BaseException, function: Callable[..., Any]) -> bool:
+    """Return whether an error went through a function."""
+    code, trace = getattr(function, "__code__", None), error.__traceback__
+    while trace is not None and trace.tb_frame.f_code is not code:
         trace = trace.tb_next
+    return trace is not None
+
+
+def innermost(error: BaseException) -> dict[str, Any]:
+    """Return the variables of the function that raised an error."""
+    trace = _last(error.__traceback__)
+    return trace.tb_frame.f_locals if trace else {}
+
+
+def indexed(error: BaseException) -> Any:
+    """Return what was indexed in the expression that raised: the list of `self.datas[1]`; None if not known."""
+    trace = _last(error.__traceback__)
     if trace is None:
-        return ""
+        return None
     code = trace.tb_frame.f_code
     line, last, start, end = next(islice(code.co_positions(), trace.tb_lasti // 2, None), (None,) * 4)
     if line is None or line != last:
-        return ""
+        return None
     text = linecache.getline(code.co_filename, line).encode()[start:end].decode(errors="replace")
-    with suppress(SyntaxError, ValueError):
+    with suppress(Exception):  # it is no expression, or has code of its own
         expression = ast.parse(text.strip(), mode="eval").body
-        if isinstance(expression, ast.Subscript):
-            indexed = expression.value
-            return getattr(indexed, "attr", getattr(indexed, "id", ""))
-    return ""
+        return _value(expression.value, trace.tb_frame.f_locals) if isinstance(expression, ast.Subscript) else None
+    return None
+
+
+def _value(node: ast.expr, known: dict[str, Any]) -> Any:
+    if isinstance(node, ast.Attribute):
+        return getattr(_value(node.value, known), node.attr)
+    return known[node.id] if isinstance(node, ast.Name) else None
+
+
+def _last(trace: TracebackType | None) -> TracebackType | None:
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace
 
 
 # --- Ctrl-C
@@ -183,7 +218,7 @@ class _Interrupts:
 
     def caused(self, error: BaseException) -> bool:
         """Return whether an error is one of them, or came of one."""
-        return any(one is raised for one in _related(error) for raised in self._raised)
+        return bool(self._raised) and any(one is raised for one in _related(error) for raised in self._raised)
 
     def __enter__(self) -> _Interrupts:
         if threading.current_thread() is threading.main_thread():
@@ -227,6 +262,8 @@ def _put_back() -> str:
     replaced = []
     for module, names in _STOCK.items():
         now = vars(module)
+        if all(map(operator.is_, map(now.get, names), names.values())):
+            continue
         for name, stock in names.items():
             value = now.get(name)
             if value is not stock and not _stands_for(value, stock):

@@ -24,11 +24,13 @@ from backtest.engine.failures import (
     at,
     caller,
     code_of_others,
+    indexed,
+    innermost,
+    passed,
     place_of,
     raised_by_backtrader,
     raised_by_us,
     said,
-    subscripted,
 )
 from backtest.engine.feed import ArrowFeed, close_stamps, replay
 from backtest.engine.lean.cerebro import Cerebro
@@ -86,10 +88,10 @@ def simulate(
     cerebro = _cerebro(strategy, spec, feeds)
     set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span))
     hours = hours_in(store, wanted[0])
-    with _code_of(strategy), importing_beside(strategy):
+    with _code_of(strategy, cerebro), importing_beside(strategy):
         _set_costs(cerebro, spec, costs)
         sizing.set_up(cerebro)
-        recorder = _run(cerebro, strategy, min(len(feed.p.dataname) for feed in feeds))
+        recorder = _run(cerebro, strategy)
         if cerebro.flows is not None:
             cerebro.flows.book()
         record = account_table(recorder, wanted, hours, spec, compared)
@@ -101,13 +103,15 @@ def simulate(
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn)
 
 
-def _code_of(strategy: Strategy) -> AbstractContextManager[None]:
+def _code_of(strategy: Strategy, cerebro: Any = None) -> AbstractContextManager[None]:
     """Return where code of others runs; a fault of this package's alone stays what it is, and is not its."""
 
     def explain(error: BaseException) -> str:
-        if raised_by_us(error) or (isinstance(error, Exception) and place_of(error) is None):
+        if raised_by_us(error):
             return ""
-        return f"{explain_failure(error, strategy)}; fix it and run again"
+        if isinstance(error, Exception) and place_of(error) is None and not passed(error, bt.Cerebro.run):
+            return ""
+        return f"{explain_failure(error, strategy)}; {_advice(error, cerebro) if cerebro else _FIX}"
 
     return code_of_others(explain)
 
@@ -118,12 +122,14 @@ class _Cerebro(Cerebro):
 
     Attributes:
         asked_cash: money at the start, as the spec has it.
+        fewest: bars of the shortest feed.
         flows: money that the strategy adds or takes out, once the first bar is near.
         stopped: whether the strategy stopped the run.
         stopped_at: where, the first time.
     """
 
     asked_cash = 0.0
+    fewest = 0
     flows: CashFlows | None = None
     stopped = False
     stopped_at: CodeLine | None = None
@@ -160,6 +166,7 @@ class _Cerebro(Cerebro):
 def _cerebro(strategy: Strategy, spec: RunSpec, feeds: list[ArrowFeed]) -> _Cerebro:
     cerebro = _Cerebro(stdstats=False)
     cerebro.forgets = True
+    cerebro.fewest = min(len(feed.p.dataname) for feed in feeds)  # which a feed lets go of when it has taken them
     for feed in feeds:
         cerebro.adddata(feed)
     # As `addstrategy` does, which has no room for a parameter named `self` or `strategy`.
@@ -249,9 +256,8 @@ def _notes(strategy: Any) -> Any:
     return None
 
 
-def _run(cerebro: _Cerebro, strategy: Strategy, fewest: int) -> Recorder:
-    with code_of_others(lambda error: "" if raised_by_us(error) else _why_failed(error, cerebro, strategy, fewest)):
-        (ran,) = cerebro.run()
+def _run(cerebro: _Cerebro, strategy: Strategy) -> Recorder:
+    (ran,) = cerebro.run()
     recorder: Recorder = ran.analyzers.recorder
     if not len(recorder.stamps) and cerebro.stopped:
         where = f" {cerebro.stopped_at}" if cerebro.stopped_at else ""
@@ -261,14 +267,12 @@ def _run(cerebro: _Cerebro, strategy: Strategy, fewest: int) -> Recorder:
     return recorder
 
 
-def _why_failed(error: BaseException, cerebro: Any, strategy: Strategy, fewest: int) -> str:
-    """Return where and how a strategy failed in its run, and what to do."""
-    return f"{explain_failure(error, strategy)}; {_advice(error, cerebro, fewest)}"
+# --- what to do where it fails
 
 
-def _advice(error: BaseException, cerebro: Any, fewest: int) -> str:
-    asks = subscripted(error) == "datas" if isinstance(error, IndexError) else _is_feed(getattr(error, "name", None))
-    if asks:
+def _advice(error: BaseException, cerebro: Any) -> str:
+    fewest = cerebro.fewest
+    if _asks_for_a_feed(error, cerebro.datas):
         names = [feed._name for feed in cerebro.datas]
         return f"the run has {len(names)} series, {', '.join(names)}; name as many as the strategy reads"
     if isinstance(error, AttributeError) and isinstance(error.obj, bt.metabase.ItemCollection):
@@ -277,16 +281,33 @@ def _advice(error: BaseException, cerebro: Any, fewest: int) -> str:
             "a run has no observers and analyzers but those that the strategy adds; add it in __init__(): "
             f"self.cerebro.addobserver(bt.observers.{known})"
         )
+    if isinstance(error, IndexError) and _reads_ahead(error):
+        return f"it reads bars after the present one, up to the last of {fewest}; those are not known yet"
     if isinstance(error, IndexError) and _ran_out(error, cerebro, fewest):
         return f"does it look further back than the {fewest} bars there are?"
-    return "fix it and run again"
+    return _FIX
 
 
+_FIX = "fix it and run again"
 _OBSERVERS = [name for name, kind in vars(bt.observers).items() if isinstance(kind, type)]
+_FEED = re.compile(r"data(\d+)(_\w+)?")
 
 
-def _is_feed(name: Any) -> bool:
-    return isinstance(name, str) and re.fullmatch(r"data\d+(_\w+)?", name) is not None
+def _asks_for_a_feed(error: BaseException, feeds: list[Any]) -> bool:
+    """Return whether a strategy asked for a feed that there is not: self.datas[1], self.data1, self.data1_close."""
+    if isinstance(error, IndexError):
+        things = indexed(error)
+        own = isinstance(things, list | tuple) and bool(things)
+        return own and all(any(thing is feed for feed in feeds) for thing in things)
+    if not (isinstance(error, AttributeError) and isinstance(error.obj, bt.lineseries.Lines | bt.Strategy)):
+        return False
+    named = _FEED.fullmatch(str(error.name))
+    return named is not None and int(named[1]) >= len(feeds)
+
+
+def _reads_ahead(error: IndexError) -> bool:
+    ahead = innermost(error).get("ago")  # as Backtrader and the lean lines call how far a line is read from the present
+    return raised_by_backtrader(error) and isinstance(ahead, int) and ahead > 0
 
 
 def _ran_out(error: IndexError, cerebro: Any, fewest: int) -> bool:

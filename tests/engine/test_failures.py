@@ -181,6 +181,22 @@ def test_an_error_whose_text_is_odd_is_told_all_the_same(tmp_path, store, made, 
     text.encode()
 
 
+@pytest.mark.parametrize("name", ["__class__", "__cause__", "exceptions"])
+def test_an_error_whose_own_attributes_raise_is_told_all_the_same(tmp_path, store, name):
+    text = f"""
+    class Kind(type):
+        @property
+        def __name__(cls): raise ValueError
+    class Odd(BaseException, metaclass=Kind):
+        @property
+        def {name}(self): sys.exit()
+    class S(bt.Strategy):
+        def next(self): raise Odd
+    """
+
+    assert "Odd" in told(file_of(tmp_path, text) + ":S", store)
+
+
 def test_an_error_in_a_base_class_or_a_helper_of_another_file_has_that_file_and_line(tmp_path, store):
     file_of(
         tmp_path,
@@ -363,6 +379,27 @@ def test_a_second_series_that_the_run_has_not_is_named_as_that(tmp_path, store, 
 
     assert f"in {where}() at line 5 of mine.py: " in shown
     assert "the run has 1 series, AAPL/1day; name as many as the strategy reads" in shown
+    assert "further back" not in shown
+
+
+@pytest.mark.parametrize(
+    "line", ["datas = [1]; datas[9]", "object().data1", "data1", "self.data0_nothing", "self.p.data7"]
+)
+def test_what_is_called_like_a_feed_and_is_none_says_nothing_of_series(tmp_path, store, line):
+    shown = told(file_of(tmp_path, f"class S(bt.Strategy):\n    def next(self):\n        {line}\n"), store)
+
+    assert "the run has" not in shown
+    assert shown.endswith("; fix it and run again")
+
+
+def test_a_bar_after_the_present_one_is_said_to_be_read(store):
+    class Ahead(bt.Strategy):
+        def next(self):
+            return self.data.close[1]
+
+    shown = told(Ahead, store)
+
+    assert "it reads bars after the present one" in shown
     assert "further back" not in shown
 
 
