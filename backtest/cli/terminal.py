@@ -52,7 +52,7 @@ def results_alone() -> Iterator[None]:
     finally:
         texts, _held = _held, None
         for stream in (out, sys.__stdout__):  # what was written into them is still to go to stderr
-            if stream is not None:
+            if stream is not None and not stream.closed:
                 stream.flush()
         if kept is not None:
             os.dup2(kept, _OUT)

@@ -34,10 +34,19 @@ class CashFlows:
         self._broker, self._recorder = broker, recorder
         self._amounts: dict[int, float] = defaultdict(float)
         self._worths: dict[int, float] = {}  # of the account after money was set: Backtrader leaves positions out
+        self._begun = -1  # the bar whose orders the broker has tried, where Backtrader's loops run
+        self._known = broker.cash
         broker.flows = self
         broker._cash_addition = _Additions(self, broker._cash_addition)
         if broker.cash != cash:  # set before the first bar
             self._amounts[0] = broker.cash - cash
+
+    def begin_bar(self) -> None:
+        """Take note, in Backtrader's loops, that the broker is about to try a bar's orders."""
+        if self._begun < 0:  # a timer or next_open may have set cash before, which nobody heard
+            self._amounts[0] += self._broker.cash - self._known
+            _hear(self._broker)
+        self._begun = self._bar()
 
     def heard(self, cash: float) -> None:
         """Take note of cash that is about to be set, unless Backtrader's own trading does."""
@@ -67,11 +76,17 @@ class CashFlows:
     def _set(self, amount: float) -> None:
         bar = self._bar()
         self._amounts[bar] += amount
+        if self._broker.early if self._is_lean else self._begun < bar:
+            return  # before the broker's turn, which then finds the value with it
         self._worths[bar] = self._worths.get(bar, self._broker._value) + amount
 
+    @property
+    def _is_lean(self) -> bool:
+        return "clock" in vars(self._broker)
+
     def _bar(self) -> int:
-        clock = vars(self._broker).get("clock")  # of a lean run, which calls no recorder
-        return clock.at if clock is not None else len(self._recorder.stamps)
+        broker = self._broker
+        return max(broker.clock.at, broker.step, broker.bar) if self._is_lean else len(self._recorder.stamps)
 
 
 class _Additions(deque[float]):
@@ -103,11 +118,10 @@ class _Heard:
         self.__dict__["cash"] = cash
 
 
-def hear(broker: Any) -> None:
+def _hear(broker: Any) -> None:
     """Let a broker of Backtrader's loops tell its flows, in place; that of a lean run does so itself."""
     kind: Any = type(broker)
-    if not issubclass(kind, _Heard):
-        broker.__class__ = _heard(kind)
+    broker.__class__ = _heard(kind)
 
 
 @cache  # Backtrader keeps each class that is ever made

@@ -17,7 +17,7 @@ import numpy as np
 from backtest.engine.account.commissions import Costs, MonthlyVolume
 from backtest.engine.alignment import align as align_bars
 from backtest.engine.alignment import hide_what_has_not_begun, mixes_clocks, without_hidden_bars
-from backtest.engine.cash_flows import CashFlows, hear
+from backtest.engine.cash_flows import CashFlows
 from backtest.engine.execution import commission_model, set_up_market
 from backtest.engine.failures import (
     CodeLine,
@@ -159,7 +159,8 @@ class _Cerebro(Cerebro):
             self.flows = CashFlows(self.broker, runstrats[0].analyzers.recorder, self.asked_cash)
 
     def _brokernotify(self) -> None:
-        hear(self.broker)  # in Backtrader's loops, which alone come here
+        if self.flows is not None:
+            self.flows.begin_bar()  # in Backtrader's loops, which alone come here
         super()._brokernotify()
 
 

@@ -139,6 +139,22 @@ def growth_of_cash(result: RunRecord) -> np.ndarray:
     return equity if flows is None else without_flows(equity, flows, result.spec.cash)
 
 
+def nets_of_cash(result: RunRecord, own: Account) -> np.ndarray:
+    """
+    Return the money of each closed round trip as if the cash at the start were all that there was, shape (k,).
+
+    That is its net, unless the strategy added cash or took some out: then the share of the account that it was.
+    """
+    flows = flows_of(result.record)
+    if flows is None:
+        return own.net
+    exits, times = (arrays.numbers(one) for one in (result.trades_table["exit"], result.record["time"]))
+    bars = np.searchsorted(times, exits)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = (growth_of_cash(result) / (column(result.record, "equity") - flows))[bars]
+    return np.asarray(own.net * np.where(np.isfinite(shares), shares, 1.0))
+
+
 def without_flows(equity: np.ndarray, flows: np.ndarray, cash: float) -> np.ndarray:
     """
     Return what the cash at the start was after each bar: see `growth_of_cash`.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest import _arguments
+from backtest.metrics.account import nets_of_cash
 from backtest.metrics.measurement import check_result
 from backtest.validity.bootstrap import SAMPLES, Intervals, bootstrap
 from backtest.validity.cost_stress import CostCase, break_even_costs, cost_cases
@@ -79,7 +80,7 @@ def validate(
     return Validity(
         verdict(result, trials, looks_ahead),
         bootstrap(run, samples, seed),
-        monte_carlo(run.net, result.spec.cash, samples, seed),
+        monte_carlo(nets_of_cash(result, run), result.spec.cash, samples, seed),
         cost_cases(result, factors),
         break_even_costs(result),
         tuple(map(str, looks_ahead)),

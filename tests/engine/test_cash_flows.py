@@ -206,6 +206,62 @@ def test_a_window_has_no_return_from_cash_that_came_before_it(store, tmp_path):
     assert plain.returns.any()
 
 
+class AtTheOpen(bt.Strategy):
+    """Sets cash before the broker's turn, as well as after it."""
+
+    def __init__(self):
+        self.cerebro.p.cheat_on_open = True
+        self.broker.set_coo(True)
+
+    def next_open(self):
+        if len(self) in (1, 4):
+            self.broker.set_cash(self.broker.getcash() + 500)
+
+    def next(self):
+        if len(self) == 1:
+            self.buy(size=50)
+
+
+class ByTimer(bt.Strategy):
+    def __init__(self):
+        self.add_timer(bt.timer.SESSION_START, cheat=True)
+
+    def notify_timer(self, timer, when, *args, **kwargs):
+        self.broker.set_cash(self.broker.getcash() + 500)
+
+
+def test_cash_that_comes_before_the_brokers_turn_counts_once(store):
+    asked = {"store": store, "cash": 1000, "costs": "none"}
+
+    opened, timed = (run(kind, "AAPL/1day", **asked) for kind in (AtTheOpen, ByTimer))
+
+    assert opened.record["flow"].to_pylist() == [0, 500, 0, 0, 500, 0, 0, 0, 0, 0]
+    # 50 shares at 11 on the second day, and 500 with it: 525 + 1,000; then 50 a day, and 500 more with the fifth.
+    assert opened.equity.tolist() == [1000, 1525, 1575, 1625, 2175, 2225, 2275, 2325, 2375, 2425]
+    assert timed.returns.tolist() == pytest.approx([0.0] * 10)
+    assert timed.record["flow"].to_pylist() == [500.0] * 10
+
+
+def test_trades_in_other_orders_are_shares_of_the_account_that_there_was(store):
+    class Trades(bt.Strategy):
+        params = (("cash", 0),)
+
+        def __init__(self):
+            if self.p.cash:
+                self.broker.set_cash(self.p.cash)
+
+        def next(self):
+            self.close() if self.position else self.buy(size=100)
+
+    told, given = (
+        run(Trades, "AAPL/1day", store=store, cash=cash, params={"cash": asked}).validity.orders
+        for cash, asked in ((10_000, 0), (40_000, 10_000))
+    )
+
+    assert [one.drawdown for one in given] == [pytest.approx(one.drawdown) for one in told]
+    assert [one.end for one in given] == [pytest.approx([4 * money for money in one.end]) for one in told]
+
+
 def test_other_costs_leave_what_was_added_as_it_was(store):
     result = run(Invests, "AAPL/1day", store=store, cash=1000)
 

@@ -66,7 +66,8 @@ def _unsettling(name: str) -> Any:
     return unsettling
 
 
-_OWN = ("stale", "credited", "clock", "step", "movers", "fills", "cashes", "sessions", "resent", "restless")
+_OWN = ("stale", "credited", "clock", "step", "bar", "early", "movers", "fills", "cashes", "sessions", "resent",
+        "restless")  # fmt: skip
 
 
 @named_as_its_base
@@ -83,7 +84,9 @@ class LeanBroker(_Stock):
     credited: bool
     clock: Any
     flows: Any = None  # whom to tell that cash is set; see `engine.cash_flows`
-    step: int
+    step: int  # the last one at which `next` was called
+    bar: int  # the step that has begun, where somebody may act before the strategy has moved
+    early: bool  # whether somebody acts before `next` at that step
     movers: tuple[Any, ...]
     fills: list[tuple[int, Any, Any, float]]
     cashes: list[tuple[int, float]]
@@ -103,6 +106,7 @@ class LeanBroker(_Stock):
         broker.__class__ = cls
         broker.stale, broker.credited, broker.clock = False, False, clock
         broker.step, broker.movers = 0, ()
+        broker.bar, broker.early = 0, False
         broker.fills, broker.cashes, broker.sessions = [], [(0, broker.cash)], {}
         sent = Counter(order.ref for order in (*broker.submitted, *broker.pending))
         broker.resent = {ref for ref, times in sent.items() if times > 1}

@@ -320,8 +320,10 @@ class _LeanRun:
                 broker.settle()
             for cursor in feeds:
                 cursor.at += 1
-            if cheats and self._cheat(stamp):
-                return
+            if waits:
+                broker.bar = step
+                if cheats and self._cheat(stamp):
+                    return
             if submitted or pending or activating or broker.restless or not step:
                 broker.step, broker.movers = step, feeds
                 try:
@@ -371,9 +373,11 @@ class _LeanRun:
 
     def _cheat(self, stamp: float) -> bool:
         """Let those act who do so before the broker, and return whether the run is to end before it."""
+        self.broker.early = True
         ring(self.early_timers, stamp, self.strategy)
         if self.opens:
             self.strategy._oncepost_open()
+        self.broker.early = False
         return bool(self.opens and self.cerebro._event_stop)
 
     def _forget(self) -> None:
