@@ -401,6 +401,33 @@ def test_tick_attributes_are_those_of_the_bar_and_none_on_the_last():
     assert {"tick_open": None, "tick_last": None}.items() <= vars(ours.datas[0]).items()
 
 
+class SeesSpread(bt.Strategy):
+    def next(self):
+        self.spreads = [
+            *getattr(self, "spreads", []),
+            (self.data.tick_spread, self.data.tick_open, self.data.spread[0]),
+        ]
+
+
+def test_the_tick_of_a_line_that_a_feed_has_beside_backtraders_own_is_that_lines():
+    class PandasSpread(bt.feeds.PandasData):
+        lines = ("spread",)
+        params = (("spread", -1),)
+
+    table = bars(Series.parse("AAPL/1day"), 5)
+    frame = table.to_pandas().set_index("time").tz_localize(None).assign(spread=[0.5, 0.25, 0.125, 1.0, 2.0])
+    seen = {}
+    for kind in (bt.Cerebro, Cerebro):
+        cerebro = kind(stdstats=False)
+        cerebro.adddata(PandasSpread(dataname=frame))
+        cerebro.addstrategy(SeesSpread)
+        seen[kind] = cerebro.run()[0].spreads
+
+    assert cerebro.lean
+    assert seen[Cerebro] == seen[bt.Cerebro]
+    assert [row[0] for row in seen[Cerebro]] == [0.5, 0.25, 0.125, 1.0, None]
+
+
 # --- handing over
 
 
