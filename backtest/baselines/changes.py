@@ -21,8 +21,9 @@ from backtest.engine import provenance
 from backtest.engine.account.commissions import COSTS, Costs
 from backtest.engine.strategy import load_strategy
 from backtest.errors import DataError
-from backtest.market.bars import COLUMNS, rows_digest
+from backtest.market.bars import rows_digest
 from backtest.market.calendars import span_asked
+from backtest.market.extra import united
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.runs.spec import RunSpec
@@ -134,6 +135,7 @@ def _months(year: str, then: Mapping[str, str], today: Mapping[str, str]) -> Ite
 def _bar_changes(before: pa.Table, now: pa.Table) -> Iterator[str]:
     """Yield a line for each bar that is gone, was added, or has another value."""
     old, new = ({row["time"]: row for row in table.to_pylist()} for table in (before, now))
+    names = united([before.column_names, now.column_names])
     for time in sorted({*old, *new}):
         when = time.replace(tzinfo=None).isoformat().removesuffix("T00:00:00")
         if time not in new:
@@ -141,7 +143,7 @@ def _bar_changes(before: pa.Table, now: pa.Table) -> Iterator[str]:
         elif time not in old:
             yield f"{when} was added"
         else:
-            pairs = [(name, old[time][name], new[time][name]) for name in COLUMNS]
+            pairs = [(name, old[time].get(name), new[time].get(name)) for name in names]
             cells = [f"{name} {_word(was)} -> {_word(is_now)}" for name, was, is_now in pairs if was != is_now]
             if cells:
                 yield f"{when} {', '.join(cells)}"

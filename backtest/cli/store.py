@@ -24,6 +24,7 @@ from backtest.cli.parse import date_of, one_series_of, parse_series
 from backtest.cli.progress import progress, start_logging, watched
 from backtest.cli.store_tables import (
     give_download,
+    give_left_out,
     give_listing,
     give_pins,
     give_plan,
@@ -31,7 +32,7 @@ from backtest.cli.store_tables import (
     give_verdicts_json,
 )
 from backtest.cli.terminal import give, give_json, say
-from backtest.errors import DataError, UsageError
+from backtest.errors import Conflict, DataError, UsageError
 
 
 def download(
@@ -87,27 +88,40 @@ def import_(
     series: Annotated[str, typer.Argument(metavar="SERIES", help="The series of its bars, such as AAPL/1day.")],
     store: StoreOption = STORE,
     tz: Annotated[str, typer.Option(help="Zone of times without one: IANA name, or exchange.")] = "",
+    extra: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,NAME", help="Columns of numbers to keep, too; lines of their names in a run."),
+    ] = None,
+    revise: Annotated[
+        bool, typer.Option("--accept-revision", help="Take what is different in the file; the old bars are archived.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """
     Read bars from a CSV or Parquet file into the store; says which column it takes for what.
 
     Bars that are stored already must be the same in the file, and all must pass the checks of a download; otherwise
-    nothing is written.
+    nothing is written. A number in an extra column where there was none is added.
 
     Example: backtest import aapl.csv AAPL/1min --tz America/New_York
     """
     from backtest.market.checks import check_answer
+    from backtest.market.extra import extra_names
     from backtest.sources.files import bars_of, span_of_bars
     from backtest.store.reader import hours_in
     from backtest.store.store import open_folder
 
     one, target = one_series_of(series), open_folder(store, context.obj)
-    bars, mapping = bars_of(file, one, tz or None)
+    bars, mapping = bars_of(file, one, tz or None, extra_names(",".join(extra or [])))
     check_answer(bars, one, hours_in(target, one))
     say(f"{file}: " + ", ".join(f"{theirs or '(no name)'} = {ours or '–'}" for theirs, ours in mapping.items()))
+    if left := [name for name, ours in mapping.items() if name and ours is None]:
+        give_left_out(file, left)
     span = span_of_bars(bars, one)
-    added = target.write(one, span, bars, source="csv")
+    try:
+        added = target.write(one, span, bars, source="csv", revise=revise, why="imported again" if revise else "")
+    except Conflict as error:
+        raise Conflict(f"{error}; to take those of the file, run this again with --accept-revision") from error
     first, last = (bars["time"][n].as_py().isoformat() for n in (0, -1))
     if as_json:
         counts = {"bars_added": added, "bars": len(bars), "from": first, "to": last}

@@ -83,6 +83,14 @@ def give_download(report: DownloadReport, as_json: bool) -> None:
         say("Nothing to download: the store has it all.")
 
 
+def give_left_out(file: str, names: Sequence[str]) -> None:
+    """Say which columns of a file are not stored, and under which names they could be."""
+    from backtest.market.extra import suggested_name
+
+    keep = ",".join(found for name in names if (found := suggested_name(name))) or "NAME"
+    say(f"{file}: {', '.join(names)}: not stored; keep with --extra {keep}")
+
+
 def give_listing(entries: Sequence[Entry], as_json: bool, store: str) -> None:
     """Give a listing of series, and their sum."""
     total = {
@@ -97,6 +105,8 @@ def give_listing(entries: Sequence[Entry], as_json: bool, store: str) -> None:
     give_table(columns, [[*_row(one), _size(one.bytes), _day(one.updated)] for one in entries])
     give(f"{total['series']:,} series, {total['bars']:,} bars, {_size(total['bytes'])}")
     for one in entries:
+        if one.extra:
+            give(f"{one.series.short} has extra columns: {', '.join(one.extra)}")
         if one.problem:
             say(f"error: {one.problem}")
 

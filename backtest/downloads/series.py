@@ -29,7 +29,7 @@ from backtest.errors import (
     UnknownContract,
     UsageError,
 )
-from backtest.market.bars import schema
+from backtest.market.bars import extra_of, schema, with_extra
 from backtest.market.calendars import exact
 from backtest.market.checks import BarChange, compare_bars, in_session
 from backtest.market.series import Series
@@ -333,7 +333,7 @@ class Filling:
     def _keep(self, window: Span, bars: pa.Table) -> None:
         """Store an answer; where stored bars are different, decide whose values hold."""
         stored = _stored(self._store, self._series, window)
-        difference = compare_bars(stored, bars)
+        difference = compare_bars(with_extra(stored, extra_of(bars)), bars)  # of the rest a source says nothing
         replaced = self._series.rewritten
         if difference and not replaced:
             self._judge(difference, stored, window, bars)
@@ -404,8 +404,8 @@ class Filling:
         self._requests, self._planned = self._requests + done.requests, self._planned + done.lower_bound
         self._errors.extend(done.errors)
         if not done.errors:
-            before = _stored(self._store, self._series, whole)
-            self._revisions.extend(compare_bars(before, beside.read(self._series)).times)
+            before, after = _stored(self._store, self._series, whole), beside.read(self._series)
+            self._revisions.extend(compare_bars(with_extra(before, extra_of(after)), after).times)
             self._store.replace(self._series, beside, why=revisions.RESCALED, at=self._now)
             beside.drop(self._series)
 

@@ -34,7 +34,7 @@ from backtest.emulator.aggregation import ONE_KIND_OF_HOURS, Bucket
 from backtest.emulator.contracts import Listing, expired, fits, hours_text, listing_of, words
 from backtest.emulator.protocol import LOGIN_ZONE, BarsRequest, ContractQuery, HeadRequest
 from backtest.errors import NoBars, Refused
-from backtest.market.bars import schema
+from backtest.market.bars import COLUMNS, schema
 from backtest.market.hours import Session
 from backtest.market.ib_limits import LONGEST, NEVER_SHOWN, OPEN_ENDED
 from backtest.market.series import BAR_SIZES, PRICES, BarSize, ContractDetails, Instrument, Series
@@ -262,7 +262,7 @@ class Archive:
 
     def _read(self, series: Series, span: Span) -> pa.Table:
         try:
-            return self._store.read(series, span)
+            return self._store.read(series, span).select(COLUMNS)
         except NoBars:
             return schema().empty_table()
 

@@ -17,6 +17,7 @@ import numpy as np
 from backtest._suggest import there_are
 from backtest.errors import NoBars, UsageError
 from backtest.market import arrays
+from backtest.market.bars import extra_of
 from backtest.market.series import Series
 
 if TYPE_CHECKING:
@@ -110,7 +111,10 @@ def _with_flat_bars(table: pa.Table, own: np.ndarray, wanted: np.ndarray) -> pa.
         "time": pa.array(wanted).cast(pa.int64()).cast(table.schema.field("time").type),
         **{name: pc.if_else(missing, taken["close"], taken[name]) for name in ("open", "high", "low")},
         **{name: pc.if_else(missing, pa.scalar(0, taken[name].type), taken[name]) for name in ("volume", "trades")},
-        "average": pc.if_else(missing, pa.scalar(None, pa.float64()), taken["average"]),
+        **{
+            name: pc.if_else(missing, pa.scalar(None, pa.float64()), taken[name])
+            for name in ("average", *extra_of(table))  # nobody gave a signal at that time
+        },
     }
     return pa.table({name: values.get(name, taken[name]) for name in table.column_names}, table.schema)
 

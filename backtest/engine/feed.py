@@ -5,15 +5,19 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from datetime import time
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from types import new_class
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import backtrader as bt
 import numpy as np
 
 from backtest import _arguments
+from backtest._suggest import there_are
 from backtest.errors import NoBars, UsageError
 from backtest.market import arrays
 from backtest.market.bars import schema
+from backtest.market.extra import problem_of
 from backtest.market.series import BarSize, Series, series_of
 
 if TYPE_CHECKING:
@@ -23,6 +27,9 @@ SESSION_END = time(23, 59, 59, 999990)  # Backtrader's own end of a day
 _DAY = 86_400_000_000  # microseconds
 _BLOCK = 2**15  # bars whose stamps are reckoned at once: what fits the processor's cache
 _EPOCH = 719_163  # 1970-01-01 as Backtrader counts days
+_PREFIX = "ArrowFeed["  # of the name of a class with extra lines, then these
+_OWN_LINES = len(bt.feed.DataBase.lines.getlinealiases())
+_MADE_OF_BARS = (bt.resamplerfilter.Resampler, bt.resamplerfilter.Replayer)
 _FRAMES = {"session": bt.TimeFrame.Days, "week": bt.TimeFrame.Weeks, "month": bt.TimeFrame.Months}
 
 
@@ -68,6 +75,22 @@ class ArrowFeed(bt.feed.DataBase):
         for line in self.lines:
             line.advance(count)
 
+    def addfilter(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        """
+        Add a filter as Backtrader does.
+
+        Raises:
+            UsageError: it makes bars of other bars, and there are extra lines: Backtrader would leave these empty.
+        """
+        extra = self.lines.getlinealiases()[_OWN_LINES:]
+        if extra and isinstance(p, type) and issubclass(p, _MADE_OF_BARS):
+            raise UsageError(
+                f"Backtrader cannot resample or replay {', '.join(extra)}, which are extra columns: it would leave "
+                "these lines empty; read the bars without them, table.select(table.column_names[:8]), or import bars "
+                "of that size with columns of their own"
+            )
+        super().addfilter(p, *args, **kwargs)
+
     def _rows_in_range(self) -> slice:
         # As load() does: skip bars before fromdate, stop at the first one after todate.
         if (self.fromdate, self.todate) == (float("-inf"), float("inf")):
@@ -89,17 +112,31 @@ class ArrowFeed(bt.feed.DataBase):
         return True
 
 
+def _refuse_line(lines: Any, name: str) -> NoReturn:
+    """Raise the error of a line that a feed does not have; Python asks here when it has found nothing."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+    known = there_are(name, lines.getlinealiases())
+    raise AttributeError(f"a feed has no line {name!r}; {known}; to have a column of a file: import it with --extra")
+
+
+ArrowFeed.lines.__getattr__ = _refuse_line  # Backtrader's class of the lines, which a feed asks last
+
+
 def replay(bars: pa.Table, series: Series | str, **params: Any) -> ArrowFeed:
     """
     Return a Backtrader feed of the bars, usable in anybody's Cerebro.
 
+    An extra column is a line of its name, as `lines` and `params` add to `PandasData`: `data.signal[0]`, NaN for null.
+
     Args:
-        bars: columns as in `bars.schema()`, as `Store.read` returns them.
+        bars: columns as in `bars.schema()`, then extra ones, as `Store.read` returns them.
         series: what the bars are; gives the feed its name, time frame and compression.
         params: Backtrader's own feed parameters, such as `fromdate`, `tz`, `sessionend`.
 
     Raises:
         NoBars: the table is empty.
+        UsageError: an extra column is no line, by its name or its values, or Backtrader refuses a parameter.
     """
     import pyarrow as pa
 
@@ -111,14 +148,57 @@ def replay(bars: pa.Table, series: Series | str, **params: Any) -> ArrowFeed:
         raise NoBars(f"there are no bars of {known.short} to replay; download them, or name a longer time")
     if "name" in params or "dataname" in params:
         raise UsageError("replay names the feed and its data itself; leave out name and dataname")
+    extra = _extra_lines(bars)
+    table = _with_lines(bars, extra)
     frame, compression = _timeframe(known.size)
     params = {"timeframe": frame, "compression": compression, **params}
     try:
-        return ArrowFeed(dataname=bars, size=known.size, name=known.short, **params)
+        return _class(extra)(dataname=table, size=known.size, name=known.short, **params)
     except (TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"a feed of Backtrader does not take these parameters ({error}); see bt.feed.DataBase"
         ) from error
+
+
+def __getattr__(name: str) -> type[ArrowFeed]:
+    # A feed with extra lines that was pickled is of a class that this process may not have made yet.
+    if name.startswith(_PREFIX) and name.endswith("]"):
+        return _class(tuple(name[len(_PREFIX) : -1].split(",")))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@cache  # Backtrader keeps each class for good, so there is one for the same lines
+def _class(extra: tuple[str, ...]) -> type[ArrowFeed]:
+    """Return the class of feeds with these extra lines; a line is made by a class in Backtrader."""
+    if not extra:
+        return ArrowFeed
+    body = {"lines": extra, "__module__": __name__, "__doc__": ArrowFeed.__doc__}
+    name = f"{_PREFIX}{','.join(extra)}]"
+    return new_class(name, (ArrowFeed,), exec_body=lambda namespace: namespace.update(body))
+
+
+def _extra_lines(bars: pa.Table) -> tuple[str, ...]:
+    """Return the columns that become lines of their names; an index that pandas wrote is none."""
+    ours = schema().names
+    extra = tuple(name for name in bars.column_names if name not in ours and not name.startswith("__index_level_"))
+    if problem := problem_of(extra):
+        raise UsageError(problem)
+    return extra
+
+
+def _with_lines(bars: pa.Table, extra: tuple[str, ...]) -> pa.Table:
+    """Return the bars with the extra columns as float64."""
+    import pyarrow as pa
+
+    for name in extra:
+        if bars[name].type == pa.float64():
+            continue
+        place = bars.column_names.index(name)
+        try:
+            bars = bars.set_column(place, name, bars[name].cast(pa.float64()))
+        except pa.ArrowException as error:
+            raise UsageError(f"the extra column {name!r} is no line of numbers ({error}); leave it out") from error
+    return bars
 
 
 def close_stamps(bars: pa.Table, size: BarSize) -> np.ndarray:

@@ -1,7 +1,8 @@
 """
 The columns and rules of a bar.
 
-A bar is stamped with its opening in UTC; a daily or longer bar with the date of its session at 00:00 UTC.
+A bar is stamped with its opening in UTC; a daily or longer bar with the date of its session at 00:00 UTC. Extra columns
+follow those of every bar: numbers under names of the user's, null where there is none.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from backtest.errors import BadBars
+from backtest.market.extra import problem_of
 from backtest.market.series import Series
 
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ COLUMNS = ("time", "open", "high", "low", "close", "volume", "average", "trades"
 # --- as people write them
 
 
-def schema() -> pa.Schema:
-    """Return the schema of a table of bars; null means that the vendor has no such number."""
+def schema(extra: Iterable[str] = ()) -> pa.Schema:
+    """Return the schema of a table of bars with these extra columns; null means that there is no such number."""
     import pyarrow as pa
 
     return pa.schema(
@@ -38,8 +40,31 @@ def schema() -> pa.Schema:
             pa.field("volume", pa.float64()),
             pa.field("average", pa.float64()),
             pa.field("trades", pa.int64()),
+            *(pa.field(name, pa.float64()) for name in extra),
         ]
     )
+
+
+def extra_of(bars: pa.Table) -> tuple[str, ...]:
+    """Return the names of the extra columns of a table of bars."""
+    return tuple(bars.column_names[len(COLUMNS) :])
+
+
+def with_extra(bars: pa.Table, extra: Iterable[str]) -> pa.Table:
+    """Return the bars with exactly these extra columns, in this order; null where they had none of that name."""
+    import pyarrow as pa
+
+    names, own = tuple(extra), extra_of(bars)
+    if names == own:
+        return bars
+    nothing = pa.chunked_array([pa.nulls(len(bars), pa.float64())])
+    columns = [*bars.columns[: len(COLUMNS)], *(bars[name] if name in own else nothing for name in names)]
+    return pa.Table.from_arrays(columns, schema=schema(names))
+
+
+def without_empty(bars: pa.Table) -> pa.Table:
+    """Return the bars without the extra columns in which there is no number."""
+    return with_extra(bars, [name for name in extra_of(bars) if bars[name].null_count < len(bars)])
 
 
 def table_of(rows: Iterable[tuple[object, ...]]) -> pa.Table:
@@ -58,21 +83,35 @@ def check_bars(bars: pa.Table, series: Series) -> None:
     Raise BadBars unless the table keeps the rules of a bar; at most three offending bars are named.
 
     The rules: our schema, times strictly increasing, prices finite, low <= open, close <= high, volume not
-    negative, daily bars stamped at 00:00 UTC. Prices need not be positive (crude oil, spreads).
+    negative, daily bars stamped at 00:00 UTC. Prices need not be positive (crude oil, spreads). An extra column has
+    a name that a line can have, and finite numbers.
     """
-    if not bars.schema.equals(schema()):
-        raise BadBars(f"bars of {series.short} have columns {_columns(bars.schema)}; expected {_columns(schema())}")
+    extra = extra_of(bars)
+    if not bars.schema.equals(schema(extra)):
+        expected = f"{_columns(schema())}, and extra ones of double"
+        raise BadBars(f"bars of {series.short} have columns {_columns(bars.schema)}; expected {expected}")
+    if problem := problem_of(extra):
+        raise BadBars(f"bars of {series.short}: {problem}")
     problems = [f"{problem} at {_named(bars, rows)}" for problem, rows in _broken_rules(bars, series) if rows]
     if problems:
         raise BadBars(f"bars of {series.short} break the rules of a bar: {'; '.join(problems)}")
 
 
 def rows_digest(bars: pa.Table) -> str:
-    """Return the SHA-256 of the values, column by column in schema order, whatever the file that held them."""
+    """
+    Return the SHA-256 of the values, column by column in schema order, whatever the file that held them.
+
+    An extra column counts with its name, and not at all where there is no number in it: so bars keep their digest
+    when others of their series get one.
+    """
     from backtest.market import arrays
 
     digest = hashlib.sha256()
-    for column in bars.columns:
+    for place, (name, column) in enumerate(zip(bars.column_names, bars.columns, strict=True)):
+        if place >= len(COLUMNS):
+            if column.null_count == len(column):
+                continue
+            digest.update(f"\0{name}\0".encode())
         for chunk in column.chunks:
             digest.update(arrays.valid(chunk).data)
         digest.update(arrays.numbers(column, missing=0).data)
@@ -96,7 +135,7 @@ def _broken_rules(bars: pa.Table, series: Series) -> Iterator[tuple[str, list[in
         day = 86_400_000_000
         off = pc.not_equal(pc.multiply(pc.divide(times, day), day), times)
         yield "a daily bar not at 00:00 UTC", where(off)
-    for name in ("open", "high", "low", "close", "volume", "average"):
+    for name in ("open", "high", "low", "close", "volume", "average", *extra_of(bars)):
         yield f"{name} not finite", where(pc.invert(pc.fill_null(pc.is_finite(bars[name]), True)))
     body_high = pc.max_element_wise(bars["open"], bars["close"], bars["low"])
     body_low = pc.min_element_wise(bars["open"], bars["close"], bars["high"])

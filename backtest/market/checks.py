@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from backtest.errors import BadBars, UsageError
-from backtest.market.bars import check_bars
+from backtest.market.bars import check_bars, extra_of, with_extra
 from backtest.market.calendars import exact, sessions
+from backtest.market.extra import united
 from backtest.market.hours import Hours, Session
 from backtest.market.series import Series
 from backtest.market.span import Span
@@ -72,16 +73,22 @@ def check_answer(bars: pa.Table, series: Series, hours: Hours) -> None:
 
 
 def compare_bars(stored: pa.Table, fresh: pa.Table) -> BarChange:
-    """Return how an answer differs from stored bars; bars that only the answer has are no difference."""
+    """
+    Return how an answer differs from stored bars; what only the answer has is no difference.
+
+    That is a bar, or a number in an extra column where the stored bar has none.
+    """
     import pyarrow.compute as pc
 
     if not len(stored):
         return BarChange()
+    extra = united([extra_of(stored), extra_of(fresh)])
+    stored, fresh = with_extra(stored, extra), with_extra(fresh, extra)
     again = fresh.filter(pc.is_in(fresh["time"], value_set=stored["time"].combine_chunks()))
     if again.equals(stored):
         return BarChange()
     known = {row["time"]: row for row in again.to_pylist()}
-    differing = tuple(row["time"] for row in stored.to_pylist() if known.get(row["time"]) != row)
+    differing = tuple(row["time"] for row in stored.to_pylist() if not _repeats(known.get(row["time"]), row, extra))
     return BarChange(differing, _ratio(stored, again))
 
 
@@ -144,6 +151,12 @@ def _edges(hours: Hours, regular_hours: bool, daily: bool) -> tuple[np.ndarray, 
         return days, days + _DAY
     opens, closes = (np.array([getattr(one, name).timestamp() for one in found]) for name in ("open", "close"))
     return opens.astype(np.int64), closes.astype(np.int64)
+
+
+def _repeats(answer: dict[str, Any] | None, stored: dict[str, Any], extra: Sequence[str]) -> bool:
+    if answer is None or not extra:
+        return answer == stored
+    return all(value == answer[name] or (value is None and name in extra) for name, value in stored.items())
 
 
 def _ratio(stored: pa.Table, again: pa.Table) -> float | None:

@@ -26,6 +26,7 @@ from backtest.engine.feed import close_stamps
 from backtest.engine.strategy import load_strategy
 from backtest.errors import NoBars, StrategyError, UsageError
 from backtest.market import arrays
+from backtest.market.bars import extra_of
 from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
 from backtest.runs.spec import RunOptions, RunSpec, takes_run_options
@@ -263,7 +264,8 @@ class _Tables:
         wanted = series_of(series)
         periods = by_period(self._table(wanted), wanted)
         segments = tuple(segment_of(period, bars, b"") for period, bars in periods.items())
-        return Manifest(wanted.key, 1, self._behind.manifest(wanted).contract, segments)
+        contract, extra = self._behind.manifest(wanted).contract, extra_of(self._table(wanted))
+        return Manifest(wanted.key, 1, contract, segments, extra=extra)
 
     def read(self, series: Series | str, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
         """
@@ -343,8 +345,10 @@ def _futures(
     if all(len(table) for table in known.values()):  # a series that has not begun cannot be cut off
         yield "cut off after it", known
     steps = {one: random.normal(0, _NOISE, (3, min(len(bars[one]) - len(known[one]), _HORIZON))) for one in bars}
+    drawn = {one: random.random((len(extra_of(table)), steps[one].shape[1])) for one, table in bars.items()}
     for change, sign in (("noise after it", 1), ("mirrored noise after it", -1)):
-        yield change, {one: _with_noise(bars[one], len(known[one]), sign * steps[one]) for one in bars}
+        noisy = {one: _with_noise(bars[one], len(known[one]), sign * steps[one]) for one in bars}
+        yield change, {one: _with_other_extra(noisy[one], bars[one], drawn[one], sign) for one in bars}
 
 
 def _with_noise(table: pa.Table, kept: int, steps: np.ndarray) -> pa.Table:
@@ -360,6 +364,24 @@ def _with_noise(table: pa.Table, kept: int, steps: np.ndarray) -> pa.Table:
     for name, values in columns.items():
         later = later.set_column(later.column_names.index(name), name, pa.array(values, from_pandas=True))
     return pa.concat_tables([table.slice(0, kept), later.cast(table.schema)])
+
+
+def _with_other_extra(noisy: pa.Table, table: pa.Table, drawn: np.ndarray, sign: int) -> pa.Table:
+    """
+    Return bars with noise at their end, there with numbers of their own in the extra columns, too.
+
+    They are drawn from the column, so that what can be reckoned with its numbers can be with these; mirrored, the
+    largest stands for the smallest. What is null is as frequent as it was.
+    """
+    for name, places in zip(extra_of(table), drawn, strict=True):
+        ordered = np.sort(arrays.numbers(table[name]))  # NaN, for null, is last
+        count, rows = int(np.isfinite(ordered).sum()), (places * len(ordered)).astype(int)
+        rows = np.where((sign < 0) & (rows < count), count - 1 - rows, rows)
+        kept = noisy[name].slice(0, len(noisy) - len(rows))
+        other = pa.array(ordered[rows], pa.float64(), from_pandas=True)
+        column = pa.chunked_array([*kept.chunks, other])
+        noisy = noisy.set_column(noisy.column_names.index(name), noisy.schema.field(name), column)
+    return noisy
 
 
 def _first_change(truth: list[Decision], other: list[Decision], last: datetime, change: str) -> Iterator[Leak]:

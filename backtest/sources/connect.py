@@ -53,7 +53,8 @@ def connect(
 
     Args:
         address: "ib://HOST:PORT[?client_id=N&limits=legacy]" for TWS, IB Gateway or a running emulator;
-            "emulator:FOLDER" to start the emulator on a store and connect to it; "csv:FOLDER[?tz=ZONE]" for files.
+            "emulator:FOLDER" to start the emulator on a store and connect to it; "csv:FOLDER[?tz=ZONE&extra=A,B]"
+            for files, of which the columns A and B are kept beside those of every bar.
         patience: how long to wait for what.
         state: a folder in which the request budget and learnt steps outlive the session, shared by all programs.
         time_scale: how much faster than the clock the windows of the limits pass, as a running emulator's may.
@@ -123,10 +124,14 @@ def _open_files(rest: str, asked: _Asked) -> Source:
     from backtest.sources.files import FileSource
 
     folder, _, query = rest.partition("?")
-    name, _, zone = query.partition("=")
-    if query and (name != "tz" or not zone):
-        raise UsageError(f"csv:{rest} asks for {query!r}; write csv:FOLDER or csv:FOLDER?tz=America/New_York")
-    return FileSource(folder, zone or None, asked.clock)
+    pairs = [pair.partition("=") for pair in query.split("&")] if query else []
+    given = {name: value for name, _, value in pairs}
+    if len(given) < len(pairs) or not all(given.values()) or set(given) - {"tz", "extra"}:
+        raise UsageError(
+            f"csv:{rest} asks for {query!r}; write csv:FOLDER or csv:FOLDER?tz=America/New_York, or "
+            "csv:FOLDER?extra=signal,score to keep these columns"
+        )
+    return FileSource(folder, given.get("tz"), asked.clock, given.get("extra", ()))
 
 
 SCHEMES = {

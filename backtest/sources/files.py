@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from backtest._clock import Clock, utc_now
+from backtest._suggest import there_are
 from backtest.errors import BadBars, NoBars, NoData, UnknownContract, UsageError
 from backtest.market.bars import COLUMNS, check_bars, schema
+from backtest.market.extra import extra_names
 from backtest.market.series import ContractDetails, Instrument, Series, refuse_made
 from backtest.market.span import Span
 from backtest.sources.base import Source
@@ -43,14 +47,16 @@ class FileSource(Source):
     A folder of files as a source: a series' own (`AAPL_1day.csv`) or one named by the instrument (`AAPL.csv`).
 
     The names are the short spellings, `/` written `_`; both may end in .csv or .parquet. `tz` is the zone of times
-    that have none, "exchange" for the instrument's own.
+    that have none, "exchange" for the instrument's own; `extra` the names of columns to keep, as in `bars_of`.
     """
 
     name = "csv"
     waiting_for = ""
 
-    def __init__(self, folder: str | Path, tz: str | None = None, clock: Clock = utc_now) -> None:
-        self._folder, self._tz, self._clock = Path(folder), tz, clock
+    def __init__(
+        self, folder: str | Path, tz: str | None = None, clock: Clock = utc_now, extra: Iterable[str] = ()
+    ) -> None:
+        self._folder, self._tz, self._clock, self._extra = Path(folder), tz, clock, extra_names(extra)
         self.requests = self.violations = 0
         if not self._folder.is_dir():
             raise UsageError(f"no folder {str(folder)!r}; write csv:FOLDER, a folder with files such as AAPL_1day.csv")
@@ -113,7 +119,7 @@ class FileSource(Source):
 
         path = self._path(series)
         self.requests += 1
-        bars, _ = bars_of(path, series, self._tz)
+        bars, _ = bars_of(path, series, self._tz, self._extra)
         inside = pc.and_(pc.greater_equal(bars["time"], window.start), pc.less(bars["time"], window.end))
         found = bars.filter(inside)
         if not len(found):
@@ -140,7 +146,7 @@ def _names_of(spelling: str) -> list[str]:
 
 
 def bars_of(
-    frame_or_path: pd.DataFrame | str | Path, series: Series, tz: str | None = None
+    frame_or_path: pd.DataFrame | str | Path, series: Series, tz: str | None = None, extra: Iterable[str] | str = ()
 ) -> tuple[pa.Table, dict[str, str | None]]:
     """
     Return the bars in a data frame, CSV or Parquet file, and which of its columns became which of ours.
@@ -151,18 +157,23 @@ def bars_of(
 
     Args:
         tz: IANA zone of times that have none, such as "America/New_York"; "exchange" for the instrument's own.
+        extra: columns to keep beside those of every bar, such as ["signal", "score"]: as numbers, in this order. A
+            name finds the column that has it, else the one that differs by capital letters, blanks and marks only.
 
     Returns:
         The bars in order of time; and for every column of the file ours, None where it is not used.
 
     Raises:
-        UsageError: no such file, columns are missing or ambiguous, or intraday times have no zone.
+        UsageError: no such file, columns are missing or ambiguous, intraday times have no zone, or an extra column
+            has a name that no line can have.
         BadBars: a value cannot be read, a time exists twice or not at all, or a bar breaks the rules of a bar.
     """
     import pyarrow as pa
 
+    wanted = extra_names(extra)
     names, columns, what = _content(frame_or_path)
     places = _places(names, columns, what)
+    extra_places = _extra_places(names, wanted, what)
     zone = zone_named(tz, series)
     moments = moments_of([columns[n] for n in places["time"]], what)
     stamps = pa.array(stamps_of(moments, series, zone, what), pa.timestamp("us", tz="UTC"))
@@ -172,10 +183,11 @@ def bars_of(
         else pa.nulls(len(stamps), field.type)
         for field in list(schema())[1:]
     ]
-    bars = pa.Table.from_arrays([stamps, *numbers], schema=schema()).sort_by("time").combine_chunks()
+    more = [_extra_numbers(columns[place], name, what) for name, place in extra_places.items()]
+    bars = pa.Table.from_arrays([stamps, *numbers, *more], schema=schema(wanted)).sort_by("time").combine_chunks()
     _refuse_twins(bars, what)
     check_bars(bars, series)
-    return bars, _mapping(names, places)
+    return bars, _mapping(names, {**places, **{name: [place] for name, place in extra_places.items()}})
 
 
 def span_of_bars(bars: pa.Table, series: Series) -> Span:
@@ -220,7 +232,7 @@ def write_bars(bars: pa.Table, path: str | Path, series: Series, overwrite: bool
 def _write_csv(bars: pa.Table, path: Path, series: Series) -> None:
     with path.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(bars.column_names)
         for batch in bars.to_batches(max_chunksize=10_000):
             rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
             writer.writerows([_written(row[0], series), *row[1:]] for row in rows)  # floats as repr: read back the same
@@ -337,9 +349,45 @@ def _is_index(ours: str, name: str, column: Any) -> bool:
     return ours == "time" and name == _PANDAS_INDEX and pa.types.is_temporal(column.type)
 
 
+def _extra_places(names: list[str], extra: Iterable[str], what: str) -> dict[str, int]:
+    """Return the place of the column of each extra name."""
+    found: dict[str, int] = {}
+    for name in extra:
+        alike = _alike(name, names)
+        if not alike:
+            raise UsageError(f"{what} has no column {name!r} to keep; {there_are(name, map(_name_or_none, names))}")
+        if len(alike) > 1:
+            meant = " or ".join(repr(names[place]) for place in alike)
+            raise UsageError(f"the extra column {name!r} may be {meant} in {what}; rename its columns")
+        if twin := next((other for other, place in found.items() if place == alike[0]), ""):
+            raise UsageError(f"{twin!r} and {name!r} are the same column of {what}, {names[alike[0]]!r}; name it once")
+        found[name] = alike[0]
+    return found
+
+
+def _alike(name: str, names: list[str]) -> list[int]:
+    """Return the places of the columns of a name; where none has it just so, of those that are nearly called so."""
+    for same in (_as_read, lambda one: _as_read(one).casefold(), _plain):
+        alike = [place for place, other in enumerate(names) if same(name) and same(other) == same(name)]
+        if alike:
+            return alike
+    return []
+
+
+def _as_read(name: str) -> str:
+    return unicodedata.normalize("NFKC", name.strip())
+
+
+def _name_or_none(name: str) -> str:
+    return name or "(no name)"
+
+
 def _mapping(names: list[str], places: dict[str, list[int]]) -> dict[str, str | None]:
-    ours = {n: name for name, found in places.items() for n in found}
-    return {name: ours.get(n) for n, name in enumerate(names)}
+    ours: dict[int, list[str]] = {}
+    for name, found in places.items():
+        for place in found:
+            ours.setdefault(place, []).append(name)
+    return {name: ", ".join(ours[n]) if n in ours else None for n, name in enumerate(names)}
 
 
 # --- times
@@ -364,14 +412,37 @@ def _numbers(column: Any, field: pa.Field, what: str) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if is_text(column):
-        column = pc.utf8_trim_whitespace(column)
-        column = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
     try:
-        numbers = column.cast(pa.float64())
+        numbers = _trimmed(column).cast(pa.float64())
         nothing = pc.is_nan(numbers)
         if field.nullable:
             nothing = pc.or_(nothing, pc.equal(numbers, -1.0))  # IB's word for "does not apply"
         return pc.if_else(nothing, pa.scalar(None, pa.float64()), numbers).cast(field.type)
     except pa.ArrowException as error:
         raise BadBars(f"{what} has no plain number as {field.name} ({error}); write such as 1234.5") from error
+
+
+def _extra_numbers(column: Any, name: str, what: str) -> Any:
+    """Return a column as float64, with null for an empty text and NaN; -1 is a number like any other."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        numbers = _trimmed(column).cast(pa.float64())
+    except pa.ArrowException as error:
+        raise BadBars(
+            f"{what} has something else than numbers in the extra column {name} ({error}); write such as 1.5, or "
+            "nothing where there is none, or do not keep it"
+        ) from error
+    return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
+
+
+def _trimmed(column: Any) -> Any:
+    """Return a column of text without blanks around, and null for an empty one; another column as it is."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not is_text(column):
+        return column
+    column = pc.utf8_trim_whitespace(column)
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)

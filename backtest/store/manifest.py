@@ -13,8 +13,9 @@ from backtest.errors import NoBars
 from backtest.market.series import ContractDetails, Series
 from backtest.market.span import Span, union
 
-FORMAT = 2
-FORMATS = (1, 2)  # that can be read
+FORMAT = 2  # of a store, and of a series that has no extra columns
+EXTRA_FORMAT = 3  # of a series that has some: a version that would drop them has to refuse it
+FORMATS = (1, 2, 3)  # of a series, that can be read
 REPAIR = "restore it from a backup, or remove the folder of the series and download it again"
 LARGEST = 64 << 20  # bytes of a manifest; one of ten years of minutes has 30,000
 LARGEST_SEGMENT = 256 << 20  # bytes of a segment
@@ -25,7 +26,11 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A file of bars: its name, rows, first and last stamp, size in bytes, hash of the file and of its values."""
+    """
+    A file of bars: its name, rows, first and last stamp, size in bytes, hash of the file and of its values.
+
+    `extra` are those of the series' extra columns that have a number in it; the file has no others.
+    """
 
     file: str
     rows: int
@@ -34,6 +39,7 @@ class Segment:
     bytes: int
     sha256: str
     rows_sha256: str
+    extra: tuple[str, ...] = ()
 
     @property
     def period(self) -> str:
@@ -76,7 +82,7 @@ class Manifest:
     What a series consists of; `generation` counts its commits, `pruned` the revisions that were given up.
 
     `earlier` are archived segments of format 1, which did not say of which revision they are; `aside` the files of
-    answers in quarantine, sorted.
+    answers in quarantine, sorted; `extra` the names of the extra columns, in the order in which they came.
     """
 
     series: str
@@ -88,6 +94,7 @@ class Manifest:
     pruned: int = 0
     earlier: tuple[Segment, ...] = ()
     aside: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:

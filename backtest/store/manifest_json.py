@@ -10,17 +10,19 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable
-from dataclasses import asdict, fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 from backtest.errors import BadStore, DamagedStore, UsageError
+from backtest.market.extra import problem_of
 from backtest.market.series import ContractDetails, Series
 from backtest.market.span import Span
 from backtest.store.manifest import (
+    EXTRA_FORMAT,
     FORMAT,
     FORMATS,
     LARGEST_SEGMENT,
@@ -41,7 +43,7 @@ _T = TypeVar("_T")
 def to_bytes(manifest: Manifest) -> bytes:
     """Return the manifest as JSON of the newest format, and a last line with the SHA-256 of all before it."""
     record = {
-        "format": FORMAT,
+        "format": EXTRA_FORMAT if manifest.extra else FORMAT,
         "series": manifest.series,
         "generation": manifest.generation,
         "contract": _contract_record(manifest.contract) if manifest.contract else None,
@@ -53,6 +55,8 @@ def to_bytes(manifest: Manifest) -> bytes:
     }
     if manifest.aside:
         record["aside"] = list(manifest.aside)
+    if manifest.extra:
+        record["extra"] = list(manifest.extra)
     body = "{\n" + ",\n".join(f"{json.dumps(key)}: {_lines(value)}" for key, value in record.items()) + "\n}\n"
     return f"{body}#sha256 {hashlib.sha256(body.encode()).hexdigest()}\n".encode()
 
@@ -70,7 +74,8 @@ def _lines(value: Any) -> str:
 
 def _row(one: Segment) -> list[Any]:
     first, last = (text.removesuffix(_UTC) for text in (one.first, one.last))
-    return [one.period, one.rows, first, last, one.bytes, one.sha256, one.rows_sha256]
+    row = [one.period, one.rows, first, last, one.bytes, one.sha256, one.rows_sha256]
+    return [*row, list(one.extra)] if one.extra else row
 
 
 def _revision_row(one: Revision) -> list[Any]:
@@ -112,7 +117,9 @@ def _refused(constant: str) -> None:
 def _manifest_of(record: Any, series: str) -> Manifest:
     number = _int(_dict(record)["format"])
     if number not in FORMATS:
-        raise _UnknownFormat(f"format {number}, this version knows {FORMAT}")
+        raise _UnknownFormat(f"format {number}, this version knows {FORMATS[-1]}")
+    if number == EXTRA_FORMAT and "extra" not in record:  # whoever wrote it means something else by that number
+        raise _UnknownFormat(f"format {number} without extra columns, which this version does not know")
     if record["series"] != series:
         raise ValueError(f"it belongs to {_text(record['series'])[:200]}")
     return _checked(_of_format_1(record) if number == 1 else _of_format_2(record), Series.parse(series))
@@ -123,9 +130,9 @@ def _of_format_1(record: dict[str, Any]) -> Manifest:
         _text(record["series"]),
         _int(record["generation"]),
         _contract_of(record["contract"]),
-        _each(record["segments"], lambda one: _segment_of(*_values(one, Segment))),
+        _each(record["segments"], lambda one: _segment_of(*_values(one, Segment, ("extra",)))),
         _each(record["answers"], lambda one: _answer_of(*_list(one["span"]), *_values(one, Answer)[1:])),
-        earlier=_each(record["archived"], lambda one: _segment_of(*_values(one, Segment))),
+        earlier=_each(record["archived"], lambda one: _segment_of(*_values(one, Segment, ("extra",)))),
     )
 
 
@@ -140,12 +147,24 @@ def _of_format_2(record: dict[str, Any]) -> Manifest:
         _int(record["pruned"]),
         _each(record["earlier"], lambda one: _segment_of_row(*_list(one))),
         _each(record.get("aside", []), _aside_of),
+        _extra_of(record["extra"]) if record["format"] == EXTRA_FORMAT else (),
     )
 
 
-def _segment_of_row(period: Any, rows: Any, first: Any, last: Any, size: Any, sha256: Any, rows_sha256: Any) -> Segment:
+def _segment_of_row(
+    period: Any, rows: Any, first: Any, last: Any, size: Any, sha256: Any, rows_sha256: Any, extra: Any = None
+) -> Segment:
     # What a format says twice can differ: the name and the zone follow from the rest.
-    return _segment_of(f"{period}.{sha256[:12]}.parquet", rows, first + _UTC, last + _UTC, size, sha256, rows_sha256)
+    name = f"{period}.{sha256[:12]}.parquet"
+    segment = _segment_of(name, rows, first + _UTC, last + _UTC, size, sha256, rows_sha256)
+    return segment if extra is None else replace(segment, extra=_extra_of(extra))
+
+
+def _extra_of(names: Any) -> tuple[str, ...]:
+    found = _each(names, _text)
+    if not found or problem_of(found):
+        raise ValueError(problem_of(found) or "a list of extra columns names none")
+    return found
 
 
 def _segment_of(file: Any, rows: Any, first: Any, last: Any, size: Any, sha256: Any, rows_sha256: Any) -> Segment:
@@ -201,6 +220,8 @@ def _checked(manifest: Manifest, series: Series) -> Manifest:
     for one in (*manifest.segments, *manifest.archived):
         if {one.first[:length] or "all", one.last[:length] or "all"} != {one.period}:
             raise ValueError(f"{one.file} is no period of {series.size.label}, or has bars of another one")
+        if not set(one.extra) <= set(manifest.extra):
+            raise ValueError(f"{one.file} has the extra columns {', '.join(one.extra)[:200]}, which the series lacks")
     for segments in (manifest.segments, *(revision.replaced for revision in manifest.revisions)):
         for one, after in pairwise(segments):
             if one.last >= after.first:
@@ -219,8 +240,8 @@ def _each(items: Any, make: Callable[[Any], _T]) -> tuple[_T, ...]:
     return tuple(make(item) for item in _list(items))
 
 
-def _values(record: Any, kind: type) -> list[Any]:
-    names = [field.name for field in fields(kind)]
+def _values(record: Any, kind: type, later: Sequence[str] = ()) -> list[Any]:
+    names = [field.name for field in fields(kind) if field.name not in later]
     if set(_dict(record)) != set(names):
         raise ValueError(f"a {kind.__name__.lower()} has {', '.join(names)}, not {', '.join(map(repr, record))[:200]}")
     return [record[name] for name in names]

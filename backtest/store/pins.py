@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest.errors import BrokenPin, NoBars, UsageError
-from backtest.market.bars import COLUMNS, rows_digest, schema
+from backtest.market.bars import rows_digest, schema
 from backtest.market.calendars import span_of_sessions
+from backtest.market.extra import united
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store.manifest import Segment
@@ -397,7 +398,8 @@ def _difference(before: pa.Table, now: pa.Table) -> tuple[int, int, int]:
     """Return how many bars are gone, how many were added, and how many values differ in those that stayed."""
     old, new = ({row["time"]: row for row in table.to_pylist()} for table in (before, now))
     both = old.keys() & new.keys()
-    cells = sum(old[time][name] != new[time][name] for time in both for name in COLUMNS)
+    names = united([before.column_names, now.column_names])
+    cells = sum(old[time].get(name) != new[time].get(name) for time in both for name in names)
     return len(old) - len(both), len(new) - len(both), cells
 
 

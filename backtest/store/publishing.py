@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,6 +28,7 @@ from backtest.store.reader import did_you_mean_stored
 from backtest.store.remote import Place, check_size, explained
 from backtest.store.segments import decode_segment
 from backtest.store.store import Store, open_folder
+from backtest.store.tables import differing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -243,18 +244,17 @@ def _published_bars(target: _Target, series: Series, segment: Segment) -> pa.Tab
 
 def _lost_bars(store: Store, series: Series, published: pa.Table) -> list[datetime]:
     """Return the times of the published bars that the store has neither now nor in a revision."""
+    import pyarrow as pa
+
     span = Span(published["time"][0].as_py(), published["time"][-1].as_py() + timedelta(microseconds=1))
-    rows = set(_rows(published))
+    lost = published
     for revision in (None, *(one.number for one in reversed(store.revisions(series)))):
-        if not rows:
+        if not len(lost):
             break
         with contextlib.suppress(NoBars):
-            rows -= set(_rows(store.read(series, span, revision=revision)))
-    return sorted(row[0] for row in rows)
-
-
-def _rows(bars: pa.Table) -> Iterator[tuple[Any, ...]]:
-    return zip(*(column.to_pylist() for column in bars.columns), strict=True)
+            rows = differing(lost, store.read(series, span, revision=revision))
+            lost = lost.take(pa.array(rows, pa.int64()))
+    return list(lost["time"].to_pylist())
 
 
 class _Folder:

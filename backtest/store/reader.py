@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from backtest import _arguments
 from backtest.errors import BacktestError, DamagedStore, NoBars, UsageError
+from backtest.market.bars import with_extra
 from backtest.market.calendars import span_asked
 from backtest.market.hours import Hours, hours_of
 from backtest.market.series import Series, did_you_mean_series, refuse_made, series_of
@@ -162,6 +163,7 @@ class SegmentReader(ABC):
 
         The columns are `time` (the bar's opening, UTC; of daily bars the session's date), `open`, `high`, `low` and
         `close` in the instrument's currency, `volume`, `average` and `trades`; null is what the vendor does not know.
+        The extra columns of the series follow, null where a bar has none.
 
         Args:
             series: a series, or its spelling.
@@ -177,8 +179,8 @@ class SegmentReader(ABC):
         """
         wanted = self.named(series)
         stamps = span_asked(wanted, hours_in(self, wanted), asked_span(span, start, end))
-        tables = self._each_segment(wanted, lambda manifest: _chosen(manifest, stamps, revision), bars_in)
-        bars = joined(tables)
+        state, tables = self._each_segment(wanted, lambda manifest: _chosen(manifest, stamps, revision), bars_in)
+        bars = with_extra(joined(tables), state.extra)
         if stamps is not None:
             bars = between(bars, stamps)
         if not len(bars):
@@ -198,7 +200,8 @@ class SegmentReader(ABC):
 
     def provenance(self, series: Series | str) -> list[dict[str, str]]:
         """Return the downloads that the stored bars came from, by time, as far as their files name them."""
-        return merged_downloads(self._each_segment(series_of(series), lambda manifest: manifest.segments, downloads_in))
+        _, found = self._each_segment(series_of(series), lambda manifest: manifest.segments, downloads_in)
+        return merged_downloads(found)
 
     @abstractmethod
     def _read_manifest(self, series: Series) -> Manifest | None:
@@ -213,19 +216,19 @@ class SegmentReader(ABC):
         series: Series,
         choose: Callable[[Manifest], Sequence[Segment]],
         use: Callable[[Path, Segment], _T],
-    ) -> list[_T]:
-        """Return what `use` makes of each segment that is chosen, all of one state of the series."""
+    ) -> tuple[Manifest, list[_T]]:
+        """Return one state of the series, and what `use` makes of each segment of it that is chosen."""
         manifest = self._read_manifest(series)
         while manifest is not None:
             try:
                 segments = choose(manifest)
-                return in_threads(use, self._paths(series, manifest, segments), segments)
+                return manifest, in_threads(use, self._paths(series, manifest, segments), segments)
             except FileNotFoundError as error:
                 newer = self._read_manifest(series)
                 if newer is None or newer.generation == manifest.generation:
                     raise DamagedStore(f"{error.filename} is lost; {REPAIR}") from error
                 manifest = newer  # a writer moved on while we read
-        return []
+        return Manifest(series.key), []
 
     def _expires(self, stored: Series, wanted: Series) -> bool:
         contract, expiry = self.manifest_or_empty(stored).contract, wanted.instrument.expiry

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from backtest.errors import DamagedStore, UsageError
-from backtest.market.bars import rows_digest, schema
+from backtest.market.bars import extra_of, rows_digest, schema
 from backtest.store.files import read_file
 from backtest.store.manifest import REPAIR, Segment
 
@@ -60,7 +60,8 @@ def encode(bars: pa.Table, downloads: Sequence[Mapping[str, str]] = ()) -> bytes
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, bars.schema, **_LAYOUT) as writer:
+    layout = {**_LAYOUT, "use_dictionary": [*_LAYOUT["use_dictionary"], *extra_of(bars)]}
+    with pq.ParquetWriter(sink, bars.schema, **layout) as writer:
         writer.write_table(bars)
         writer.add_key_value_metadata({_KEY: _downloads_to_json(downloads)})
     return _bytes(sink)
@@ -85,7 +86,8 @@ def segment_of(period: str, bars: pa.Table, data: bytes) -> Segment:
     """Return what a manifest says of a file of bars."""
     sha = hashlib.sha256(data).hexdigest()
     first, last = (bars["time"][row].as_py().isoformat() for row in (0, -1))
-    return Segment(f"{period}.{sha[:12]}.parquet", len(bars), first, last, len(data), sha, rows_digest(bars))
+    name = f"{period}.{sha[:12]}.parquet"
+    return Segment(name, len(bars), first, last, len(data), sha, rows_digest(bars), extra_of(bars))
 
 
 def decode_segment(data: bytes, segment: Segment, path: Path | str) -> pa.Table:
@@ -206,13 +208,14 @@ def _open(data: bytes) -> Any:
 def _checked_file(data: bytes, segment: Segment) -> Any:
     """Return the file, opened, if its footer promises our columns and no more rows and bytes than the manifest."""
     file = _open(data)
-    if not file.schema_arrow.equals(schema()):
+    if not file.schema_arrow.equals(schema(segment.extra)):
         raise ValueError(f"it has the columns {', '.join(map(str, file.schema_arrow))}"[:300])
     if file.metadata.num_rows != segment.rows or len(data) != segment.bytes:
         raise ValueError(f"it has {file.metadata.num_rows} rows in {len(data)} bytes, expected {segment.rows}")
     groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
     size = sum(group.total_byte_size for group in groups)
-    if not 0 <= size <= segment.rows * _ROW_BYTES * 2 + _SPARE_BYTES:
+    row = _ROW_BYTES + 8 * len(segment.extra)
+    if not 0 <= size <= segment.rows * row * 2 + _SPARE_BYTES:
         raise ValueError(f"{segment.rows} rows would take {size:,} bytes")
     return file
 

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from backtest import _arguments
 from backtest._clock import Clock, utc_now
-from backtest.errors import BadStore, DamagedStore, DataError, UsageError
-from backtest.market.bars import check_bars, schema
+from backtest.errors import BadBars, BadStore, DamagedStore, DataError, UsageError
+from backtest.market.bars import check_bars, extra_of, schema, with_extra, without_empty
+from backtest.market.extra import problem_of, united
 from backtest.market.series import ContractDetails, Series, refuse_made, series_of
 from backtest.market.span import Span
 from backtest.store.files import (
@@ -64,7 +65,7 @@ from backtest.store.segments import (
     masked,
     segment_of,
 )
-from backtest.store.tables import around, between, by_period, check_inside, conflict, differing, joined
+from backtest.store.tables import around, between, by_period, check_inside, completed, conflict, differing, joined
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -162,11 +163,14 @@ class Store(SegmentReader):
         Record that asking for the span was answered with these bars, and return how many of them are new.
 
         A bar that is stored already must be the same again, and none may have gone; with `revise` the new
-        answer wins, and the old segments go to the archive as a revision.
+        answer wins, and the old segments go to the archive as a revision. Extra columns that the answer lacks stay as
+        they are stored, bar by bar; those that the series lacks are added to it, and a number where there was none is
+        no difference.
 
         Args:
             span: what was asked for, or a pair of sessions; every bar lies in it.
-            bars: the whole answer, columns as in `bars.schema()`; an empty table where the vendor has none.
+            bars: the whole answer, columns as in `bars.schema()`, then extra ones; an empty table where the vendor has
+                none.
             source: who answered, without account, host or user names.
             text: what the vendor said, where it matters ("no data").
             at: when the answer came; what the store's clock says if not given.
@@ -362,12 +366,17 @@ class Store(SegmentReader):
 
     def _put(self, series: Series, old: Manifest, change: _Change, revise: bool) -> int:
         """Commit a change, and return how many more bars there are."""
-        before, fresh = self._before(series, old, change), by_period(change.bars, series)
-        stored = between(joined(before.values()), change.span)
-        other = differing(stored, change.bars)
+        extra = united([old.extra, extra_of(change.bars)])
+        if problem := problem_of(extra):
+            raise BadBars(f"{series.short} is stored with the extra columns {', '.join(old.extra)}, and {problem}")
+        before = {period: with_extra(bars, extra) for period, bars in self._before(series, old, change).items()}
+        empty = schema(extra).empty_table()
+        stored = with_extra(between(joined(before.values()), change.span), extra)
+        answer = completed(change.bars, stored)
+        other = differing(stored, answer)
         if other and not revise:
-            raise conflict(series, stored, change.bars, other)
-        empty = schema().empty_table()
+            raise conflict(series, stored, answer, other)
+        fresh = by_period(answer, series)
         pairs = {period: (before.get(period, empty), fresh.get(period, empty)) for period in {*before, *fresh}}
         changed = {
             period: joined(around(bars, change.span, new))
@@ -382,6 +391,7 @@ class Store(SegmentReader):
             segments=in_order([*kept, *self._write_segments(series, old, changed, change)]),
             answers=change.answers,
             revisions=_revised(old, change, changed, len(other)) if other else remembering(old, changed),
+            extra=extra,
         )
         self._commit(series, old, new)
         return new.rows - old.rows
@@ -397,7 +407,7 @@ class Store(SegmentReader):
         self, series: Series, old: Manifest, changed: Mapping[str, pa.Table], change: _Change
     ) -> list[Segment]:
         folder, written = self.folder(series), []
-        for period, bars in sorted(changed.items()):
+        for period, bars in [(period, without_empty(changed[period])) for period in sorted(changed)]:
             if len(bars):
                 data = encode(bars, [*self._downloads(series, old, period, change.span), *change.downloads])
                 written.append(segment_of(period, bars, data))

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from backtest.errors import BadBars, Conflict
-from backtest.market.bars import schema
+from backtest.market.bars import extra_of, schema, with_extra
+from backtest.market.extra import united
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store.manifest import period_of, period_unit
@@ -37,11 +38,30 @@ def by_period(bars: pa.Table, series: Series) -> dict[str, pa.Table]:
 
 
 def joined(tables: Iterable[pa.Table]) -> pa.Table:
-    """Return all bars as one table."""
+    """Return all bars as one table, with the extra columns of each, null in the others."""
     import pyarrow as pa
 
     filled = [table for table in tables if len(table)]
-    return pa.concat_tables(filled) if filled else schema().empty_table()
+    extra = united(map(extra_of, filled))
+    return pa.concat_tables(with_extra(table, extra) for table in filled) if filled else schema().empty_table()
+
+
+def completed(bars: pa.Table, stored: pa.Table) -> pa.Table:
+    """
+    Return an answer with all extra columns of the stored bars: those that it lacks as they are stored, by time.
+
+    A source that has no signals says nothing about them, whatever else it changes in a bar.
+    """
+    import pyarrow.compute as pc
+
+    own, extra = extra_of(bars), extra_of(stored)
+    whole = with_extra(bars, extra)
+    lacking = [name for name in extra if name not in own]
+    places = pc.index_in(bars["time"], value_set=stored["time"].combine_chunks()) if lacking else None
+    for name in lacking:
+        place = whole.column_names.index(name)
+        whole = whole.set_column(place, whole.schema.field(place), stored[name].take(places))
+    return whole
 
 
 def between(bars: pa.Table, span: Span) -> pa.Table:
@@ -67,19 +87,27 @@ def _rows(bars: pa.Table, span: Span) -> tuple[int, int]:
 
 
 def differing(stored: pa.Table, bars: pa.Table) -> list[int]:
-    """Return the rows of the stored bars that the answer does not have, or has otherwise."""
+    """
+    Return the rows of the stored bars that the answer does not have, or has otherwise.
+
+    A number in an extra column that had none is an addition and no difference.
+    """
     import pyarrow.compute as pc
 
     if not len(stored):
         return []
+    extra = united([extra_of(stored), extra_of(bars)])
+    stored, bars = with_extra(stored, extra), with_extra(bars, extra)
     again = bars.filter(pc.is_in(bars["time"], value_set=stored["time"].combine_chunks()))
     if again.equals(stored):
         return []
     places = pc.index_in(stored["time"], value_set=bars["time"].combine_chunks())
     same = pc.is_valid(places)
-    for old, new in zip(stored.columns[1:], bars.take(places).columns[1:], strict=True):
-        equal = pc.fill_null(pc.equal(old, new), False)
-        same = pc.and_(same, pc.or_(equal, pc.and_(pc.is_null(old), pc.is_null(new))))
+    found = bars.take(places)
+    for name in stored.column_names[1:]:
+        old, new = stored[name], found[name]
+        equal, nothing = pc.fill_null(pc.equal(old, new), False), pc.is_null(old)
+        same = pc.and_(same, pc.or_(equal, nothing if name in extra else pc.and_(nothing, pc.is_null(new))))
     return [row for row, one in enumerate(same.to_pylist()) if not one]
 
 
@@ -88,13 +116,20 @@ def conflict(series: Series, stored: pa.Table, bars: pa.Table, differing: list[i
     import pyarrow.compute as pc
 
     (first,) = stored.slice(differing[0], 1).to_pylist()
-    answer = bars.filter(pc.equal(bars["time"], stored["time"][differing[0]])).to_pylist()
+    (answer,) = bars.filter(pc.equal(bars["time"], stored["time"][differing[0]])).to_pylist() or [None]
+    extra = [name for name in extra_of(stored) if answer and first[name] is not None and first[name] != answer[name]]
+    new = _told(answer, extra) if answer else "none"
     return Conflict(
         f"{len(differing)} of {len(stored)} stored bars of {series.short} are different in the new answer, "
-        f"the first at {first['time']}: stored {_prices(first)}, new {_prices(answer[0]) if answer else 'none'}; "
+        f"the first at {first['time']}: stored {_told(first, extra)}, new {new}; "
         "the stored bars were kept"
     )
 
 
-def _prices(row: Mapping[str, Any]) -> str:
-    return " ".join(f"{row[name]:g}" for name in ("open", "high", "low", "close"))
+def _told(row: Mapping[str, Any], extra: Iterable[str]) -> str:
+    prices = (f"{row[name]:g}" for name in ("open", "high", "low", "close"))
+    return " ".join([*prices, *(f"{name} {_number(row[name])}" for name in extra)])
+
+
+def _number(value: float | None) -> str:
+    return "nothing" if value is None else repr(value)

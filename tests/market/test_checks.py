@@ -141,6 +141,19 @@ def test_equal_bars_and_more_of_them_are_no_difference():
     assert not compare_bars(schema().empty_table(), daily(1))
 
 
+def with_signal(bars, *numbers):
+    return bars.append_column(pa.field("signal", pa.float64()), pa.array(numbers, pa.float64()))
+
+
+def test_a_number_that_only_the_answer_has_is_no_difference_and_another_or_none_is_one():
+    stored = with_signal(daily(1, 2), 1.0, None)
+
+    assert not compare_bars(stored, with_signal(daily(1, 2), 1.0, 5.0))
+    assert not compare_bars(daily(1, 2), stored)
+    assert len(compare_bars(stored, with_signal(daily(1, 2), 0.0, None)).times) == 1
+    assert len(compare_bars(stored, daily(1, 2)).times) == 1
+
+
 def test_a_changed_bar_and_a_gone_one_are_differences_without_a_ratio():
     changed = daily(1, 2, 3).set_column(5, schema().field("volume"), pa.array([100.0, 101.0, 100.0]))
 

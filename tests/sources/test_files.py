@@ -5,6 +5,8 @@ import re
 from datetime import UTC, date, datetime
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from market import store_with
 from places import ROOT
@@ -12,6 +14,7 @@ from places import ROOT
 from backtest.downloads.downloader import download, plan_download
 from backtest.downloads.retry import Persistence
 from backtest.errors import BadBars, Conflict, NoBars, NoData, SourceError, UnknownContract, UsageError
+from backtest.market.bars import schema
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.sources.base import Source
@@ -121,6 +124,149 @@ def test_a_frame_that_pandas_wrote_to_parquet_is_taken_with_its_index(tmp_path):
     bars, _ = bars_of(tmp_path / "a.parquet", MINUTES)
 
     assert times(bars) == ["2024-03-04 14:30:00", "2024-03-04 14:31:00", "2024-03-04 14:32:00"]
+
+
+# --- extra columns
+
+
+def extra_bars(tmp_path, head, *rows, extra):
+    """Return the bars of a file whose columns after the close are these, and the mapping."""
+    lines = [f"2024-01-{n + 2:02},10,12,9,11,{row}" for n, row in enumerate(rows)]
+    return bars_of(csv_file(tmp_path, f"date,open,high,low,close,{head}", *lines), DAILY, extra=extra)
+
+
+def test_named_columns_are_kept_as_numbers_behind_those_of_every_bar_and_others_are_not(tmp_path):
+    bars, mapping = extra_bars(tmp_path, "score,note,signal", "0.25,a,-1", ",b,1", "1e3,c,", extra=["signal", "score"])
+
+    assert bars.column_names[8:] == ["signal", "score"]
+    assert bars["signal"].to_pylist() == [-1, 1, None]  # -1 means "does not apply" in IB's own columns only
+    assert bars["score"].to_pylist() == [0.25, None, 1000]
+    assert (mapping["score"], mapping["note"], mapping["signal"]) == ("score", None, "signal")
+
+
+def test_no_column_is_kept_that_is_not_named(tmp_path):
+    bars, mapping = extra_bars(tmp_path, "signal", "1", extra=())
+
+    assert bars.schema.equals(schema())
+    assert mapping["signal"] is None
+
+
+@pytest.mark.parametrize(
+    ("column", "name"),
+    [
+        ("signal", "signal"),
+        ("Signal", "signal"),
+        ("SIGNAL", "Signal"),
+        ("RSI 14", "rsi_14"),
+        ("Adj Close", "adj_close"),
+        ("size", "size_"),
+        ("größe", "größe"),
+        ("gro\u0308\u00dfe", "gr\u00f6\u00dfe"),  # as macOS writes it
+        (" signal ", "signal"),
+        ("vwap", "vwap"),
+        ("average", "average_"),
+    ],
+)
+def test_a_name_finds_its_column_whatever_its_capital_letters_blanks_and_marks(tmp_path, column, name):
+    bars, mapping = extra_bars(tmp_path, column, "7", extra=[name])
+
+    assert bars.column_names[8:] == [name]
+    assert bars[name].to_pylist() == [7]
+    assert name in mapping[column]
+
+
+def test_a_column_that_has_the_name_just_so_goes_before_those_that_nearly_have_it(tmp_path):
+    bars, _ = extra_bars(tmp_path, "Signal,signal,sig nal", "1,2,3", extra="signal")
+
+    assert bars["signal"].to_pylist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("head", "extra", "said"),
+    [
+        ("signal,x", "signl", "no column 'signl' to keep; there are date, .*; did you mean signal?"),
+        ("Signal,SIGNAL", "signal", "may be 'Signal' or 'SIGNAL'"),
+        ("signal,signal", "signal", "may be 'signal' or 'signal'"),
+        ("RSI 14,x", "rsi_14,rsi14", "are the same column of .*, 'RSI 14'; name it once"),
+        ("signal,x", "signal,Signal", "differs from 'signal' by capital letters only"),
+        ("signal,x", "signal,signal", "is named twice"),
+        ("lines,x", "lines", "write lines_, which finds that column too"),
+        ("name,x", "name", "write name_"),
+        ("datetime_,x", "datetime", "cannot be a line"),
+        ("OpenInterest,x", "openinterest", "write openinterest_"),
+        ("tick_close,x", "tick_close", "cannot be a line"),
+        ("line_3,x", "line_3", "cannot be a line"),
+        ("class,x", "class", "write class_"),
+        ("RSI 14,x", "RSI 14", "write RSI_14"),
+        ("2y,x", "2y", "rename the column"),
+        ("_x,x", "_x", "write x,"),
+        ("x,y", "close", "every bar has anyway"),
+        ("x,y", "average", "or write average_"),
+        ("x,y", "x,,y", "has no name"),
+        ("x,y", 7, "extra is 7; write names of columns"),
+        ("x,y", [7], "extra is 7; write names of columns"),
+        ("x,y", {"x", "y"}, "extra is a set, which has no order"),
+    ],
+)
+def test_a_name_that_cannot_be_meant_is_refused_with_what_to_write(tmp_path, head, extra, said):
+    with pytest.raises(UsageError, match=said):
+        extra_bars(tmp_path, head, "1,2", extra=extra)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("buy", "something else than numbers in the extra column signal .*'buy'"),
+        ("1.5%", "something else than numbers"),
+        ("True", "something else than numbers"),
+        ("inf", "signal not finite at 2024-01-02"),
+        ("-inf", "signal not finite"),
+        ("1e999", "signal"),
+    ],
+)
+def test_values_that_are_no_finite_numbers_are_refused(tmp_path, value, said):
+    with pytest.raises(BadBars, match=said):
+        extra_bars(tmp_path, "signal", value, extra=["signal"])
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([1, None, 3], pa.int8()),
+        pa.array([1.0, float("nan"), 3.0]),
+        pa.array([1.0, None, 3.0], pa.float32()),
+        pa.array(["1", " ", "3"]),
+        pa.array([1, None, 3], pa.decimal128(5, 2)),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_any_type_of_number_in_parquet_is_kept_as_float64_with_null_where_there_is_none(tmp_path, column):
+    frame = pa.table({"date": ["2024-01-02", "2024-01-03", "2024-01-04"], **dict.fromkeys("ohlc", [1.0] * 3)})
+    pq.write_table(frame.append_column("signal", column), tmp_path / "a.parquet")
+
+    bars, _ = bars_of(tmp_path / "a.parquet", DAILY, extra=["signal"])
+
+    assert bars["signal"].to_pylist() == [1, None, 3]
+    assert bars.schema.equals(schema(["signal"]))
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([[1], [2], [3]]), pa.array([datetime(2024, 1, 2, tzinfo=UTC)] * 3)], ids=["list", "time"]
+)
+def test_a_column_of_parquet_that_has_no_numbers_is_refused(tmp_path, column):
+    frame = pa.table({"date": ["2024-01-02", "2024-01-03", "2024-01-04"], **dict.fromkeys("ohlc", [1.0] * 3)})
+    pq.write_table(frame.append_column("signal", column), tmp_path / "a.parquet")
+
+    with pytest.raises(BadBars, match="something else than numbers in the extra column signal"):
+        bars_of(tmp_path / "a.parquet", DAILY, extra=["signal"])
+
+
+def test_the_columns_of_a_frame_go_with_their_bars_into_the_order_of_time():
+    frame = pd.DataFrame({"date": ["2024-01-03", "2024-01-02"], **dict.fromkeys("ohlc", [1.0] * 2), "up": [True, None]})
+
+    bars, _ = bars_of(frame, DAILY, extra=["up"])
+
+    assert bars["up"].to_pylist() == [None, 1]
 
 
 # --- times

@@ -39,6 +39,7 @@ class Entry:
     content: str
     covered: tuple[tuple[str, str], ...]
     updated: datetime | None
+    extra: tuple[str, ...] = ()  # names of the columns beside those of every bar
     sessions: int | None = None
     expected: int | None = None
     missing: int | None = None
@@ -59,6 +60,7 @@ class Entry:
             "content": self.content,
             "covered": [list(span) for span in self.covered],
             "problem": self.problem,
+            **({"extra": list(self.extra)} if self.extra else {}),
         }
 
 
@@ -92,6 +94,7 @@ def _entry(series: Series, store: Reader) -> Entry:
         manifest.content,
         tuple((span.start.isoformat(), span.end.isoformat()) for span in manifest.coverage),
         max((answer.at for answer in manifest.answers), default=None),
+        manifest.extra,
         *(_sessions(series, hours_in(store, series), manifest, first, last) if first and last else ()),
     )
 

@@ -13,6 +13,8 @@ from calendar import monthrange
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import date
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from backtest._clock import Clock, utc_now
 from backtest.errors import BadBars, BadStore, DamagedStore, UsageError
 from backtest.market.bars import check_bars
 from backtest.market.checks import compare_bars, seconds
+from backtest.market.extra import united
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store.audit.findings import sessions_inside
@@ -162,7 +165,8 @@ class _Repairing:
             chosen[found[0].period] = found
         segments = in_order(segment for segment, _ in chosen.values())
         archived = [found[0] for path in sorted((self._folder / "archive").glob("*")) if (found := self._segment(path))]
-        manifest = Manifest(str(self._series), 1, segments=segments, earlier=tuple(archived))
+        extra = _in_one_order(segment.extra for segment in (*segments, *archived))
+        manifest = Manifest(str(self._series), 1, segments=segments, earlier=tuple(archived), extra=extra)
         self._write(manifest)
         told.append(
             self._told(
@@ -271,7 +275,8 @@ class _Repairing:
         """Write down what is lost, for `verify` to ask for until it is stored again."""
         place = self._folder / "quarantine"
         make_folders(place, self._root)
-        note = {"segment": asdict(segment), "reason": reason, "at": self._clock().isoformat()}
+        record = {name: value for name, value in asdict(segment).items() if name != "extra" or value}
+        note = {"segment": record, "reason": reason, "at": self._clock().isoformat()}
         write_file(place / f"{segment.file}.json", json.dumps(note, indent=1).encode())
         sync_folder(place)
 
@@ -308,6 +313,19 @@ class _Repairing:
             return self._put_away(path, "a segment that no manifest names", UNLISTED)
         path.unlink()
         return Repair(str(self._series), f"removed {path}, all of whose bars are stored")
+
+
+def _in_one_order(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return all names in the order that those of each segment have, which is that of the series."""
+    orders = list(names)
+    sorter = TopologicalSorter(dict.fromkeys(united(orders), ()))
+    for order in orders:
+        for before, name in pairwise(order):
+            sorter.add(name, before)
+    try:
+        return tuple(sorter.static_order())
+    except CycleError:  # files of two series
+        return united(orders)
 
 
 def _without_revisions(manifest: Manifest, gone: set[str]) -> Manifest:

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest.errors import BadBars, BadStore, DamagedStore, DataError, NoBars, UsageError
-from backtest.market.bars import schema
+from backtest.market.bars import COLUMNS, extra_of, schema, with_extra
 from backtest.market.checks import check_answer, compare_bars, seconds
+from backtest.market.extra import problem_of
 from backtest.market.hours import Hours, hours_of
 from backtest.market.series import Series, refuse_made
 from backtest.market.span import Span
@@ -153,7 +154,9 @@ def decode_parquet(path: Path, data: bytes) -> pa.Table:
         file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False, page_checksum_verification=True)
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
         size, rows = sum(group.total_byte_size for group in groups), file.metadata.num_rows
-        if not file.schema_arrow.equals(schema()) or not (rows <= MOST_ROWS and 0 <= size <= _LARGEST_DECODED):
+        extra = file.schema_arrow.names[len(COLUMNS) :]
+        ours = file.schema_arrow.equals(schema(extra)) and not problem_of(extra)
+        if not ours or not (rows <= MOST_ROWS and 0 <= size <= _LARGEST_DECODED):
             raise DamagedStore(f"{path} has {rows:,} rows of {', '.join(file.schema_arrow.names)[:200]}")
         return file.read(use_threads=False).replace_schema_metadata(None)
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -362,7 +365,8 @@ def _put_aside(
         if span is None or span.minus(manifest.coverage):
             yield Finding("quarantine", "warn", f"{path.name} was put aside: {reason}", path=str(path))
         return
-    difference = compare_bars(_between(bars, *(answer["time"][row].as_py() for row in (0, -1))), answer)
+    stored = _between(bars, *(answer["time"][row].as_py() for row in (0, -1)))
+    difference = compare_bars(with_extra(stored, extra_of(answer)), answer)
     if difference:
         text = f"{len(difference.times):,} stored bars are different in {path.name}: {reason}"
         yield Finding("conflict", "conflict", text, difference.times[0], len(difference.times), str(path))

@@ -4,12 +4,12 @@ Make a small store in the newest format: every kind of file that a store can hol
 Run:  python tests/support/stores/make_store.py        (writes FORMAT)
 
 A store of each format that was ever in use is kept here, as it was written then; `test_formats.py` opens, verifies
-and continues each. So run this once for a new format, commit what it made, and never make an old one again.
+and continues each. So run this once for a new format, commit what it made, and never make an old one again. The folder
+`extra` has a series with extra columns, whose manifest has a format of its own; `test_extra_columns.py` reads it.
 """
 
 from __future__ import annotations
 
-import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,11 +31,13 @@ AT = datetime(2024, 3, 1, tzinfo=UTC)
 
 def main() -> None:
     """Write the store of this version's format."""
-    folder = Path(__file__).parent / str(FORMAT)
-    shutil.rmtree(folder, ignore_errors=True)
-    fill(Store(folder))
-    for lock in folder.rglob(".lock"):
-        lock.unlink()
+    for name, write in ((str(FORMAT), fill), ("extra", fill_extra)):
+        folder = Path(__file__).parent / name
+        if folder.exists():
+            continue  # an old one stays as it was written
+        write(Store(folder))
+        for lock in folder.rglob(".lock"):
+            lock.unlink()
 
 
 def fill(store: Store) -> None:
@@ -47,6 +49,21 @@ def fill(store: Store) -> None:
     store.quarantine(DAILY, days(8, 9), daily(8, 9, close=11.9), "they had settled")
     for first in (NOON, NOON + timedelta(days=1)):
         store.write(MINUTES, Span(first, first + timedelta(hours=1)), minutes(first, 60), source="csv", at=AT)
+
+
+def fill_extra(store: Store) -> None:
+    """Write a series with extra columns: one from the start, a revision of it, and one that came later."""
+    for last in (0.0, 0.5):
+        bars = with_column(daily(2, 5), "signal", [1.0, None, -1.0, last])
+        store.write(DAILY, days(2, 5), bars, source="csv", at=AT, revise=True)
+    store.write(DAILY, days(5, 8), with_column(daily(5, 8).take([0, 3]), "score", [7.0, 8.0]), source="csv", at=AT)
+
+
+def with_column(bars: pa.Table, name: str, numbers: list[float | None]) -> pa.Table:
+    """Return bars with an extra column."""
+    import pyarrow as pa
+
+    return bars.append_column(pa.field(name, pa.float64()), pa.array(numbers, pa.float64()))
 
 
 def days(first: int, last: int) -> Span:

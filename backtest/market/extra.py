@@ -1,0 +1,107 @@
+"""Names of extra columns: what may be stored beside the columns of every bar, and is a line of its name in a feed."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
+from backtest import _arguments
+from backtest.errors import UsageError
+
+_EXAMPLE = 'write names of columns, such as ["signal", "score"]'
+_WORDS_OF_BARS = "time open high low close volume average trades"
+_OTHER_LINES = ("datetime", "openinterest")  # of each feed of Backtrader
+# What a feed of Backtrader and its lines have as attributes or parameters: a line of that name would never be found, or
+# hide what Backtrader needs. tests/engine/test_extra_lines.py compares them with the Backtrader that is installed.
+_WORDS_OF_FEEDS = """
+    CONNBROKEN CONNECTED Close DELAYED DISCONNECTED DateTime High IndType LIVE LineOrder Low NOTSUBSCRIBED
+    NOTSUPPORTED_TF ObsType Open OpenInterest StratType UNKNOWN Volume addfilter addfilter_simple addminperiod advance
+    advance_peek alias aliased array backwards buflen calendar clone compensate compression copyas csv dataname date2num
+    do_qcheck extend extrasize filters forward forward_to_end fromdate frompackages fullsize get get_notifications
+    getenvironment getfeed getlinealiases getwriterheaders getwriterinfo getwritervalues haslivedata home incminperiod
+    isdefault islive itersize l legendloc line linealias lines load minbuffer name next nextstart notdefault notifs
+    num2date once oncestart p packages params plot plotind plotinfo plotlabel plotlines plotmaster plotylimited preload
+    prenext preonce put_notification qbuffer qcheck replay replaying resample resampling reset rewind sessionend
+    sessionstart setenvironment setminperiod single size start stop timeframe todate tz tzinput updateminperiod
+"""
+_EVERY_BAR, _TAKEN = (frozenset(words.split()) for words in (_WORDS_OF_BARS, _WORDS_OF_FEEDS))
+_NUMBERED = re.compile(r"line_?\d+|tick_.*")  # lines by number, and the last values of lines
+
+
+def extra_names(given: Any) -> tuple[str, ...]:
+    """
+    Return the names of extra columns that were given as a list, or as text with commas between them.
+
+    Raises:
+        UsageError: it is neither, a name cannot be that of a line, or two are the same but for capital letters.
+    """
+    if isinstance(given, set | frozenset):
+        raise UsageError(f"extra is a set, which has no order, and lines have one; {_EXAMPLE}")
+    listed = given.split(",") if isinstance(given, str) and given else given or []
+    names = [_plain_text(one) for one in _arguments.several(listed, "extra", _EXAMPLE)]
+    if problem := problem_of(names):
+        raise UsageError(problem)
+    return tuple(names)
+
+
+def problem_of(names: Iterable[str]) -> str:
+    """Return why these cannot be the names of extra columns together, and what to write; "" where they can."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if problem := _problem(name):
+            return problem
+        other = seen.setdefault(name.casefold(), name)
+        if other is not name:
+            same = "is named twice" if other == name else f"differs from {other!r} by capital letters only"
+            return f"the extra column {name!r} {same}; name each once"
+    return ""
+
+
+def united(names: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """Return each name once, in the order in which they come first."""
+    return tuple(dict.fromkeys(name for some in names for name in some))
+
+
+def suggested_name(name: str) -> str:
+    """Return what a column of this name can be kept as, under which it is found, too; "" where it must be renamed."""
+    near = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", name)).strip("_")
+    return next((one for one in (near, f"{near}_") if _fits(one)), "")
+
+
+def _plain_text(given: Any) -> str:
+    # As Python reads identifiers: a name with an accent may be written in two ways.
+    return unicodedata.normalize("NFKC", _arguments.text(given, "extra", _EXAMPLE).strip())
+
+
+def _problem(name: str) -> str:
+    if not name:
+        return "an extra column has no name; write names such as signal,score"
+    if name.casefold() in _EVERY_BAR:
+        also = f", or write {name}_ to have it as a line, too" if name in ("average", "trades") else ""
+        return f"the extra column {name!r} is one that every bar has anyway; leave it out{also}"
+    if _is_taken(name):
+        return f"the extra column {name!r} cannot be a line, as feeds have something else of that name; {_cure(name)}"
+    if not _fits(name):
+        return (
+            f"the extra column {name[:80]!r} cannot be written as data.NAME, as a line is: that takes a letter, then "
+            f"letters, digits and _, and no word of Python; {_cure(name)}"
+        )
+    return ""
+
+
+def _fits(name: str) -> bool:
+    """Return whether a column can be an extra one by its name alone."""
+    known = name.casefold() in _EVERY_BAR or _is_taken(name) or keyword.iskeyword(name)
+    return name.isidentifier() and name[0] != "_" and not known and unicodedata.normalize("NFKC", name) == name
+
+
+def _is_taken(name: str) -> bool:
+    return name in _TAKEN or name.casefold() in _OTHER_LINES or _NUMBERED.fullmatch(name) is not None
+
+
+def _cure(name: str) -> str:
+    near = suggested_name(name)
+    return f"write {near}, which finds that column too" if near else "rename the column"
