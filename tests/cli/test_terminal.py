@@ -27,6 +27,7 @@ class Noisy(bt.Strategy):
         if len(self) % 20 == 10: self.buy(size=self.p.n)
         if len(self) == 20: noise.warning("noise of logging")
         if len(self) % 20 == 0: self.sell(size=self.p.n)
+        if len(self) >= 20 and self.p.n == 2: raise KeyboardInterrupt
     def stop(self):
         sys.stdout.flush()
         print("noise of stop", flush=True)
@@ -72,6 +73,7 @@ def test_without_json_a_strategys_words_stay_on_stdout(noisy, call):
     assert "noise of stop" in out
 
 
+@pytest.mark.slow
 def test_what_runs_a_strategy_again_gives_one_document_too(noisy, call):
     assert call("run", "noisy.py", "AAPL/1day", *DATES, "--store", SAMPLE, "--out", "runs/one")[0] == 0
     assert call("baseline", "save", "one", "--store", SAMPLE)[0] == 0
@@ -91,7 +93,9 @@ def test_what_runs_a_strategy_again_gives_one_document_too(noisy, call):
 def test_a_sweep_gives_one_document(noisy, call):
     words = ("sweep", "noisy.py", "AAPL/1day", "--grid", "n=1:3", "--rank", "total_return", *DATES)
 
-    assert check(call(*words, "--store", SAMPLE, "--json"))["trials"] == 3
+    document = check(call(*words, "--store", SAMPLE, "--json"))
+
+    assert (document["trials"], document["failed"]) == (3, 1)
 
 
 def test_where_a_strategy_fails_stdout_is_empty(noisy, call):
@@ -129,7 +133,9 @@ def test_descriptors_processes_workers_and_the_end_of_python_write_to_stderr_too
         command, cwd=noisy, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path}
     )
 
-    check((ended.returncode, ended.stdout, ended.stderr), (*NOISES, "a descriptor", "a process", "the first stdout"))
+    noises = (*NOISES, "a descriptor", "a process", "the first stdout")
+    document = check((ended.returncode, ended.stdout, ended.stderr), noises)
+    assert document.get("failed", 1) == 1  # of the sweep's trials, the one that raises
     assert "noise at the end" in ended.stderr
     assert "noise at the end of a descriptor" in ended.stderr
 

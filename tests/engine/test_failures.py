@@ -296,6 +296,29 @@ def heeded():
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
+def test_ctrl_c_ends_the_command_with_130_and_no_traceback(tmp_path):
+    body = "print('bar', flush=True)\n        time.sleep(60)"
+    text = f"import time\nclass S(bt.Strategy):\n    def next(self):\n        {body}\n"
+    command = [sys.executable, "-m", "backtest", "run", file_of(tmp_path, text), "AAPL/1day", f"--store={SAMPLE}"]
+
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+
+    assert first == "bar\n"
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
 def test_a_handler_of_ones_own_is_still_called_and_stays(store):
     heard = []
     before = signal.signal(signal.SIGINT, lambda *_: heard.append(1))
