@@ -6,13 +6,10 @@ import sys
 from collections import defaultdict, deque
 from functools import cache
 from types import new_class
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import backtrader as bt
 import numpy as np
-
-if TYPE_CHECKING:
-    from backtest.engine.recorder import Recorder
 
 _STOCK: Any = bt.brokers.BackBroker
 _OWN = {getattr(_STOCK, name).__code__ for name in ("next", "_execute", "_get_value")}  # by which trading moves cash
@@ -30,7 +27,7 @@ class CashFlows:
     after its fills; what is set comes in after the bar at which it is. So each flow counts from the end of its bar on.
     """
 
-    def __init__(self, broker: Any, recorder: Recorder, cash: float) -> None:
+    def __init__(self, broker: Any, recorder: Any, cash: float) -> None:
         self._broker, self._recorder = broker, recorder
         self._amounts: dict[int, float] = defaultdict(float)
         self._worths: dict[int, float] = {}  # of the account after money was set: Backtrader leaves positions out
@@ -40,6 +37,9 @@ class CashFlows:
         broker._cash_addition = _Additions(self, broker._cash_addition)
         if broker.cash != cash:  # set before the first bar
             self._amounts[0] = broker.cash - cash
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _nobody, ()  # a copy of the broker tells nobody
 
     def begin_bar(self) -> None:
         """Take note, in Backtrader's loops, that the broker is about to try a bar's orders."""
@@ -96,6 +96,9 @@ class _Additions(deque[float]):
         super().__init__(pending)
         self._flows = flows
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return deque, (list(self),)
+
     def popleft(self) -> float:
         amount = super().popleft()
         if not isinstance(amount, Interest):
@@ -116,6 +119,10 @@ class _Heard:
     def cash(self, cash: float) -> None:
         self.flows.heard(cash)
         self.__dict__["cash"] = cash
+
+
+def _nobody() -> None:
+    return None
 
 
 def _hear(broker: Any) -> None:

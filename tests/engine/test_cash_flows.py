@@ -3,6 +3,8 @@
 import ast
 import inspect
 import textwrap
+from collections import deque
+from copy import copy, deepcopy
 from datetime import UTC, date, datetime
 
 import backtrader as bt
@@ -129,6 +131,21 @@ def test_what_is_earned_is_earned_by_the_money_that_is_there(store, asked):
     assert added.stats["total_return"] == pytest.approx(1.175 * 2550 / 2300 - 1, abs=1e-15)
     assert held.stats["total_return"] == pytest.approx(0.425, abs=1e-15)
     assert "flow" not in held.record.column_names
+
+
+def test_a_copy_of_the_broker_tells_nobody(store):
+    class Copies(Invests):
+        def next(self):
+            if len(self) == 2:
+                twin = copy(self.broker)
+                twin._cash_addition = deepcopy(self.broker._cash_addition)
+                assert deepcopy(self.broker.flows) is None
+                assert type(twin._cash_addition) is deque
+            super().next()
+
+    result = run(Copies, "AAPL/1day", store=store, cash=1000)
+
+    assert result.record["flow"].to_pylist() == [0, 0, 0, 1125, 0, 0, 0, 0, 0, 0]
 
 
 def test_what_a_run_rests_on_says_what_was_added(store):
