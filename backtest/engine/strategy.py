@@ -182,7 +182,10 @@ def _class_in(module: ModuleType, path: str, wanted: str) -> type[Any]:
     found = {
         name: cls
         for name, cls in vars(module).items()
-        if isinstance(cls, type) and issubclass(cls, bt.Strategy) and cls.__module__ == module.__name__
+        if issubclass(type(cls), type)  # first: `isinstance` asks a proxy for its __class__, which is code of others
+        and isinstance(cls, type)
+        and issubclass(cls, bt.Strategy)
+        and cls.__module__ == module.__name__
     }
     if wanted in found:
         return found[wanted]

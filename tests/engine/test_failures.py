@@ -181,6 +181,22 @@ def test_an_error_whose_text_is_odd_is_told_all_the_same(tmp_path, store, made, 
     text.encode()
 
 
+def test_a_method_that_is_not_pythons_own_code_may_end_python_too(tmp_path, store):
+    assert "SystemExit" in told(file_of(tmp_path, "class S(bt.Strategy):\n    next = staticmethod(sys.exit)\n"), store)
+
+
+def test_a_proxy_beside_the_strategy_is_left_alone(tmp_path):
+    text = """
+    class Proxy:
+        @property
+        def __class__(self): raise RuntimeError("nothing is bound")
+    proxy = Proxy()
+    class S(bt.Strategy): pass
+    """
+
+    assert load_strategy(file_of(tmp_path, text)).cls.__name__ == "S"
+
+
 @pytest.mark.parametrize("name", ["__class__", "__cause__", "exceptions"])
 def test_an_error_whose_own_attributes_raise_is_told_all_the_same(tmp_path, store, name):
     text = f"""
