@@ -21,8 +21,10 @@ order of the script, a drop last.
     "do": "disorder"                       the last bar first
     "do": "empty"                          an answer of no bars
     "do": "unfinished"                     one more bar than there are, barely begun
-    "do": "bad", "value": "nan"            a bar in the middle is off: nan, huge (1.8e308), minus (-1), zero,
-                                           crossed (high below low), off_grid (a stamp between two bars), text
+    "do": "bad", "value": "nan"            a bar in the middle is off: nan, huge (IB's unset number as each price),
+                                           high (as its high alone), infinity, minus (-1), zero, crossed (high below
+                                           low), off_grid (a stamp between two bars), text
+    "do": "unset"                          volume, average and count of each bar are IB's unset numbers
     "do": "garbage"                        a frame of noise in front of the answer
     "do": "length"                         a frame that says it has two billion bytes, instead of the answer
     "do": "foreign"                        the answer to a request that nobody made
@@ -36,6 +38,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +47,14 @@ from backtest.emulator.protocol import framed
 from backtest.errors import UsageError
 
 _KINDS = ("bars", "head", "schedule", "details", "any")
-_VALUES = ("nan", "huge", "minus", "zero", "crossed", "off_grid", "text")
+_VALUES = ("nan", "huge", "high", "infinity", "minus", "zero", "crossed", "off_grid", "text")
+_UNSET = "1.7976931348623157E308"  # a price, or an average
+_UNSET_VOLUMES = ("2147483647", "170141183460469231731687303715884105727", "9223372036854775807", _UNSET)
 _NOTICES = (2103, 2104, 2105, 2106)
 _NEEDS: dict[str, tuple[str, ...]] = {
     "drop": ("bytes",), "silence": (), "error": ("code", "text"), "delay": ("seconds",), "refuse": ("seconds",),
     "lost": ("seconds", "code"), "notice": ("code",), "duplicate": (), "twice": (), "disorder": (), "empty": (),
-    "unfinished": (), "bad": ("value",), "garbage": (), "length": (), "foreign": (), "taken": (),
+    "unfinished": (), "bad": ("value",), "unset": (), "garbage": (), "length": (), "foreign": (), "taken": (),
 }  # fmt: skip
 _OF_CONNECTIONS = ("silence", "delay", "refuse", "lost", "notice", "taken")
 _CODES = {"lost": (1101, 1102), "notice": _NOTICES}
@@ -228,6 +233,9 @@ def _changed(fault: Fault, rows: list[list[str]]) -> list[list[str]]:
         case "bad":
             middle = len(rows) // 2
             return [*rows[:middle], _bad(fault.value, rows[middle]), *rows[middle + 1 :]]
+        case "unset":
+            volumes = cycle(_UNSET_VOLUMES)
+            return [[*row[:5], next(volumes), _UNSET, *row[7:-1], _UNSET_VOLUMES[0]] for row in rows]
     return rows
 
 
@@ -239,8 +247,12 @@ def _unfinished(rows: list[list[str]]) -> list[str]:
 
 def _bad(value: str, row: list[str]) -> list[str]:
     match value:
-        case "nan" | "huge" | "text":
-            return [*row[:4], {"nan": "nan", "huge": "1.8e308", "text": "abc"}[value], *row[5:]]
+        case "nan" | "infinity" | "text":
+            return [*row[:4], {"nan": "nan", "infinity": "Infinity", "text": "abc"}[value], *row[5:]]
+        case "huge":
+            return [row[0], *[_UNSET] * 4, *row[5:]]
+        case "high":
+            return [*row[:2], _UNSET, *row[3:]]
         case "minus" | "zero":
             return [row[0], *["-1" if value == "minus" else "0"] * 4, *row[5:]]
         case "crossed":

@@ -11,7 +11,10 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from backtest.errors import BadBars
+from backtest.market import arrays
 from backtest.market.extra import problem_of
 from backtest.market.series import Series
 
@@ -19,6 +22,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 COLUMNS = ("time", "open", "high", "low", "close", "volume", "average", "trades")
+PRICES = COLUMNS[1:5]
+# IB's words for "no such number" are the largest of a type: of an int (also as a float, which rounds it), of an
+# unsigned one, and, above any price or count, of a long, a double, and 2**127 - 1 for a decimal.
+_UNSET = (2147483647.0, 2147483648.0, 4294967295.0)
+_DEAREST = 1e12  # no price; a bitcoin in rials is 1e11
+_MOST = 1e18  # no count; a long's largest is 9.2e18
 
 """In place of an expiry: the continuous future that we make from stored contracts; IB's own is of the kind CONTFUT."""
 
@@ -86,15 +95,48 @@ def check_bars(bars: pa.Table, series: Series) -> None:
     negative, daily bars stamped at 00:00 UTC. Prices need not be positive (crude oil, spreads). An extra column has
     a name that a line can have, and finite numbers.
     """
-    extra = extra_of(bars)
-    if not bars.schema.equals(schema(extra)):
-        expected = f"{_columns(schema())}, and extra ones of double"
-        raise BadBars(f"bars of {series.short} have columns {_columns(bars.schema)}; expected {expected}")
-    if problem := problem_of(extra):
-        raise BadBars(f"bars of {series.short}: {problem}")
+    _check_columns(bars, series)
     problems = [f"{problem} at {_named(bars, rows)}" for problem, rows in _broken_rules(bars, series) if rows]
     if problems:
         raise BadBars(f"bars of {series.short} break the rules of a bar: {'; '.join(problems)}")
+
+
+def check_unset(bars: pa.Table, series: Series) -> None:
+    """
+    Raise BadBars where a price is beyond reason, or another number is a vendor's word for "no such number".
+
+    Not a rule of `check_bars`: what 0.1.0 has stored may break it.
+    """
+    _check_columns(bars, series)
+    for name in COLUMNS[1:]:
+        values = arrays.numbers(bars[name], missing=0).astype(float)
+        rows = np.flatnonzero(_unset(values, name)).tolist()
+        if rows:
+            raise BadBars(
+                f"{name} of {series.short} is beyond reason, {values[rows[0]]:g}, which stands for no number, "
+                f"at {_named(bars, rows)}"
+            )
+
+
+def known_numbers(column: pa.ChunkedArray | pa.Array, name: str) -> pa.Array:
+    """
+    Return the volume, average or trades of bars as float64, with null for what says that there is no such number.
+
+    That is IB's -1 ("does not apply"), the largest number of a type ("unset"), NaN and infinity.
+    """
+    values = arrays.numbers(column)
+    return arrays.floats(values, ~(np.isnan(values) | (values == -1) | _unset(values, name)))
+
+
+def unset_prices(bars: pa.Table) -> np.ndarray:
+    """Return which bars have a price that stands for no number; 0.1.0 may have stored some."""
+    return np.asarray(np.any([_unset(arrays.numbers(bars[name]), name) for name in PRICES], axis=0))
+
+
+def _unset(values: np.ndarray, name: str) -> np.ndarray:
+    size = np.abs(values)
+    most = _MOST if name in ("volume", "trades") else _DEAREST
+    return np.asarray((size >= most) | np.isin(size, _UNSET))
 
 
 def rows_digest(bars: pa.Table) -> str:
@@ -104,8 +146,6 @@ def rows_digest(bars: pa.Table) -> str:
     An extra column counts with its name, and not at all where there is no number in it: so bars keep their digest
     when others of their series get one.
     """
-    from backtest.market import arrays
-
     digest = hashlib.sha256()
     for place, (name, column) in enumerate(zip(bars.column_names, bars.columns, strict=True)):
         if place >= len(COLUMNS):
@@ -142,6 +182,15 @@ def _broken_rules(bars: pa.Table, series: Series) -> Iterator[tuple[str, list[in
     yield "high below another price", where(pc.less(bars["high"], body_high))
     yield "low above another price", where(pc.greater(bars["low"], body_low))
     yield "volume negative", where(pc.fill_null(pc.less(bars["volume"], 0), False))
+
+
+def _check_columns(bars: pa.Table, series: Series) -> None:
+    extra = extra_of(bars)
+    if not bars.schema.equals(schema(extra)):
+        expected = f"{_columns(schema())}, and extra ones of double"
+        raise BadBars(f"bars of {series.short} have columns {_columns(bars.schema)}; expected {expected}")
+    if problem := problem_of(extra):
+        raise BadBars(f"bars of {series.short}: {problem}")
 
 
 def _named(bars: pa.Table, rows: list[int]) -> str:

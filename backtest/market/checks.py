@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest.errors import BadBars, UsageError
-from backtest.market.bars import check_bars, extra_of, with_extra
+from backtest.market.bars import check_bars, check_unset, extra_of, with_extra
 from backtest.market.calendars import exact, sessions
 from backtest.market.extra import united
 from backtest.market.hours import Hours, Session
@@ -55,10 +55,11 @@ class BarChange:
 
 def check_answer(bars: pa.Table, series: Series, hours: Hours) -> None:
     """
-    Raise BadBars where an answer cannot be true: rules of a bar, grid of its size, positive prices, open exchange.
+    Raise BadBars where an answer cannot be true: prices within reason, rules of a bar, grid, positive, open exchange.
 
     Sessions are checked for regular hours of listed markets; hours of forex and futures are only approximately known.
     """
+    check_unset(bars, series)
     check_bars(bars, series)
     off_grid = _microseconds(bars) % (_grid(series) * _MICRO) != 0
     if off_grid.any():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from backtest._clock import Clock, utc_now
 from backtest._suggest import there_are
 from backtest.errors import BadBars, NoBars, NoData, UnknownContract, UsageError
-from backtest.market.bars import COLUMNS, check_bars, schema
+from backtest.market.bars import COLUMNS, check_bars, check_unset, known_numbers, schema
 from backtest.market.extra import extra_names
 from backtest.market.series import ContractDetails, Instrument, Series, refuse_made
 from backtest.market.span import Span
@@ -153,7 +153,8 @@ def bars_of(
 
     Columns are found by their names, case-blind. Times with a zone become UTC; daily bars are stamped with dates,
     or with midnight in their own zone or in `tz`. Whole numbers are seconds or milliseconds since 1970, or YYYYMMDD.
-    An empty text, NaN and IB's -1 for "does not apply" (volume, average, trades) become null.
+    An empty text and NaN become null; of volume, average and trades also IB's -1 for "does not apply", infinity and the
+    largest number of a type, IB's word for "unset".
 
     Args:
         tz: IANA zone of times that have none, such as "America/New_York"; "exchange" for the instrument's own.
@@ -186,6 +187,7 @@ def bars_of(
     more = [_extra_numbers(columns[place], name, what) for name, place in extra_places.items()]
     bars = pa.Table.from_arrays([stamps, *numbers, *more], schema=schema(wanted)).sort_by("time").combine_chunks()
     _refuse_twins(bars, what)
+    check_unset(bars, series)
     check_bars(bars, series)
     return bars, _mapping(names, {**places, **{name: [place] for name, place in extra_places.items()}})
 
@@ -413,11 +415,10 @@ def _numbers(column: Any, field: pa.Field, what: str) -> Any:
     import pyarrow.compute as pc
 
     try:
-        numbers = _trimmed(column).cast(pa.float64())
-        nothing = pc.is_nan(numbers)
+        numbers = _trimmed(column).cast(pa.float64(), safe=False)  # a long's largest is no float64
         if field.nullable:
-            nothing = pc.or_(nothing, pc.equal(numbers, -1.0))  # IB's word for "does not apply"
-        return pc.if_else(nothing, pa.scalar(None, pa.float64()), numbers).cast(field.type)
+            return known_numbers(numbers, field.name).cast(field.type)
+        return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
     except pa.ArrowException as error:
         raise BadBars(f"{what} has no plain number as {field.name} ({error}); write such as 1234.5") from error
 

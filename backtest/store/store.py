@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, TypeVar
 from backtest import _arguments
 from backtest._clock import Clock, utc_now
 from backtest.errors import BadBars, BadStore, DamagedStore, DataError, UsageError
-from backtest.market.bars import check_bars, extra_of, schema, with_extra, without_empty
+from backtest.market.bars import check_bars, check_unset, extra_of, schema, with_extra, without_empty
 from backtest.market.extra import problem_of, united
 from backtest.market.series import ContractDetails, Series, refuse_made, series_of
 from backtest.market.span import Span
@@ -487,6 +487,7 @@ def _check_bars_table(bars: pa.Table, series: Series) -> None:
     import pyarrow as pa
 
     _arguments.instance(bars, "bars", pa.Table, "write a table of Arrow's with the columns of bars.schema()")
+    check_unset(bars, series)
     check_bars(bars, series)
 
 

@@ -50,13 +50,15 @@ from backtest.store.store import Store
 
 pytestmark = pytest.mark.slow
 
-
+FOREX = Series.parse("EUR-CASH/15mins")
 MONTH = Job(DAILY, date(2012, 12, 3), date(2012, 12, 28), "practical")  # one window; halved 13 days, then 6, 6 and 1
 SESSIONS = Job(MINUTES, date(2024, 3, 7), date(2024, 3, 12))  # four windows, over a change of the clocks
 LISTING = Job(MINUTES, date(2024, 2, 28), date(2024, 3, 6))  # three windows, and three before the first bar
 TWELVE_YEARS = Job(DAILY, date(2001, 1, 2), date(2012, 12, 31))
 TWELVE_SESSIONS = Job(MINUTES, date(2024, 3, 4), date(2024, 3, 19))
-JOBS = (MONTH, SESSIONS, LISTING, TWELVE_YEARS, TWELVE_SESSIONS)
+QUOTES = Job(FOREX, date(2024, 3, 4), date(2024, 3, 8), "practical")  # bars without a volume
+JOBS = (MONTH, SESSIONS, LISTING, TWELVE_YEARS, TWELVE_SESSIONS, QUOTES)
+UNTRUE = ("nan", "huge", "high", "infinity", "minus", "zero", "crossed", "off_grid")
 ALWAYS = 10_000
 TRIES, BREAKS = 4, 3
 # Requests: twice for 26 days, twice for 13, to the end for the single day, twice for 6, to the end for each 3.
@@ -125,8 +127,7 @@ def harmless() -> Iterator[Row]:
 
 def untrue() -> Iterator[Row]:
     for name, words in {
-        **{f"bad {value}": {"do": "bad", "value": value} for value in ("nan", "huge", "minus", "zero", "crossed")},
-        "bad off_grid": {"do": "bad", "value": "off_grid"},
+        **{f"bad {value}": {"do": "bad", "value": value} for value in UNTRUE},
         "duplicate": {"do": "duplicate"},
         "disorder": {"do": "disorder"},
     }.items():
@@ -149,6 +150,13 @@ def untrue() -> Iterator[Row]:
             job=SESSIONS,
             **said,
         )
+
+
+def unset() -> Iterator[Row]:
+    """Yield IB's words for "no such number" in the place of a volume, an average and a count that it does not have."""
+    yield complete("unset", on("unset"), requests=1, job=QUOTES)
+    yield complete("unset, always", on("unset", times=ALWAYS), requests=1, job=QUOTES)
+    yield complete("unset, and a price", on("unset"), on("bad", value="huge"), requests=2, job=QUOTES)
 
 
 def unanswered() -> Iterator[Row]:
@@ -381,7 +389,7 @@ def at_once() -> Iterator[Row]:
 ROWS = [
     row
     for rows in (
-        harmless, untrue, unanswered, broken, farms, connections, other_requests, codes, doubted, at_once,
+        harmless, untrue, unset, unanswered, broken, farms, connections, other_requests, codes, doubted, at_once,
     )
     for row in rows()
 ]  # fmt: skip
@@ -401,7 +409,8 @@ def no_hang() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def vendor(sample: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Return what the gateway serves: twelve sessions of minutes, and thirteen years of days."""
-    store = store_with(tmp_path_factory.mktemp("vendor"), {str(MINUTES): ("2024-03-04", "2024-03-19")})
+    wanted = {str(MINUTES): ("2024-03-04", "2024-03-19"), str(FOREX): ("2024-03-04", "2024-03-08")}
+    store = store_with(tmp_path_factory.mktemp("vendor"), wanted)
     span = Span.of_dates(date(2000, 3, 1), date(2013, 3, 1))
     store.write(DAILY, span, sample.read(DAILY, span), contract=sample.manifest(DAILY).contract)
     return store
@@ -488,6 +497,19 @@ def test_a_download_under_faults(row, vendor, undisturbed, tmp_path, caplog):
 
     assert_mended(store, row.job, undisturbed, recheck=row.lied)
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+def test_volumes_averages_and_counts_that_are_unset_are_null_and_prices_as_they_are(vendor, tmp_path):
+    store = Store(tmp_path)
+
+    report = run(vendor, store, MONTH, PATIENT, on("unset", times=ALWAYS))
+
+    asked = span_of_sessions(MONTH.series, MONTH.since, MONTH.until)
+    assert report.complete
+    assert store.read(DAILY).select(range(5)).equals(vendor.read(DAILY, asked).select(range(5)))
+    assert [store.read(DAILY)[name].null_count for name in ("volume", "average", "trades")] == [
+        report.series[0].bars
+    ] * 3
 
 
 def _with_sizes(script: tuple[dict[str, Any], ...], vendor: Store) -> list[dict[str, Any]]:

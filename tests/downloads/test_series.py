@@ -224,7 +224,7 @@ def test_years_before_a_listing_cost_no_request_each(tmp_path, store):
     assert store.read(MINUTES).equals(upstream.read(MINUTES))
 
 
-@pytest.mark.parametrize("value", ["nan", "huge", "crossed", "off_grid"])
+@pytest.mark.parametrize("value", ["nan", "huge", "high", "infinity", "crossed", "off_grid"])
 def test_an_answer_that_cannot_be_true_is_asked_for_again(upstream, store, value):
     report = fill(upstream, store, LAST, {"when": {"request": 1}, "do": "bad", "value": value})
 

@@ -68,7 +68,10 @@ def test_unfinished_adds_a_bar_after_the_last(sample: Store) -> None:
     ("value", "place", "text"),
     [
         ("nan", 4, "nan"),
-        ("huge", 4, "1.8e308"),
+        ("huge", 1, "1.7976931348623157E308"),
+        ("huge", 4, "1.7976931348623157E308"),
+        ("high", 2, "1.7976931348623157E308"),
+        ("infinity", 4, "Infinity"),
         ("text", 4, "abc"),
         ("minus", 1, "-1"),
         ("zero", 3, "0"),
@@ -80,6 +83,17 @@ def test_bad_spoils_the_bar_in_the_middle(sample: Store, value: str, place: int,
 
     assert bars[1][place] == text
     assert [bars[0][0], bars[2][0]] == [DAYS[0], DAYS[2]]
+
+
+def test_unset_leaves_the_prices_and_no_other_number(sample: Store) -> None:
+    whole, bars = played(sample, "twice"), played(sample, "unset")
+
+    assert [row[:5] for row in bars] == [row[:5] for row in whole]
+    assert [row[5] for row in bars] == [
+        "2147483647", "170141183460469231731687303715884105727", "9223372036854775807"
+    ]  # fmt: skip
+    assert {row[6] for row in bars} == {"1.7976931348623157E308"}
+    assert {row[7] for row in bars} == {"2147483647"}
 
 
 def test_bad_crossed_puts_the_high_below_the_low(sample: Store) -> None:

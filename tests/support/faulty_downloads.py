@@ -86,7 +86,7 @@ QUICK = (
     {"do": "lost", "seconds": 0.03, "code": 1101}, {"do": "lost", "seconds": 0.03, "code": 1102},
     {"do": "refuse", "seconds": 0.03}, {"do": "duplicate"}, {"do": "disorder"}, {"do": "empty"}, {"do": "unfinished"},
     {"do": "garbage"}, {"do": "delay", "seconds": 0.03}, {"do": "notice", "code": 2103}, {"do": "notice", "code": 2106},
-    *({"do": "bad", "value": value} for value in ("nan", "huge", "minus", "zero", "crossed", "off_grid")),
+    *({"do": "bad", "value": value} for value in ("nan", "huge", "high", "minus", "zero", "crossed", "off_grid")),
     *({"do": "error", "code": code, "text": text} for code, text, *_ in (*FINAL, *PASSING, *PACED, *TOO_LONG, *BROKEN)),
     NO_DATA,
 )  # fmt: skip

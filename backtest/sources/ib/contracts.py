@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from backtest.market.bars import table_of
+from backtest.market.bars import known_numbers, table_of
 from backtest.market.hours import Session
 from backtest.market.series import ContractDetails, Instrument, Series, refuse_made
 from backtest.sources.ib.decoder import Columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_COUNTS = {"volume": "volume", "average": "average", "trades": "barCount"}
 
 
 def client_library() -> Any:
@@ -68,7 +70,10 @@ def table(bars: Sequence[Any]) -> pa.Table:
     """Return the bars of an answer as a table."""
     if isinstance(bars[0], Columns):
         return bars[0].table
-    return table_of([(_stamp(b.date), b.open, b.high, b.low, b.close, *_counts(b)) for b in bars])
+    counts = zip(*(_counts(bars, ours, theirs) for ours, theirs in _COUNTS.items()), strict=True)
+    return table_of(
+        [(_stamp(b.date), b.open, b.high, b.low, b.close, *row) for b, row in zip(bars, counts, strict=True)]
+    )
 
 
 def sessions_of(schedule: Any) -> list[Session]:
@@ -94,14 +99,14 @@ def _stamp(stamp: date | datetime) -> datetime:
     return datetime.combine(stamp, time(), UTC)
 
 
-def _counts(bar: Any) -> tuple[float | None, float | None, int | None]:
-    # IB's -1 means "does not apply": quotes have no volume.
-    average = None if bar.average == -1 or math.isnan(bar.average) else bar.average
-    return (
-        None if bar.volume == -1 else float(bar.volume),
-        average,
-        None if bar.barCount == -1 else int(bar.barCount),
-    )
+def _counts(bars: Sequence[Any], ours: str, theirs: str) -> list[float | None]:
+    """Return a column that not all bars have: quotes have no volume."""
+    import pyarrow as pa
+
+    numbers: list[float | None] = known_numbers(
+        pa.array([float(getattr(bar, theirs)) for bar in bars]), ours
+    ).to_pylist()
+    return numbers
 
 
 def _day(text: str) -> date:

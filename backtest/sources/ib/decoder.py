@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from backtest.market.bars import schema
+from backtest.market.bars import COLUMNS, known_numbers, schema
 from backtest.market.span import Span
 
 if TYPE_CHECKING:
@@ -64,18 +64,18 @@ def _table(fields: list[str]) -> pa.Table | None:
             return None
         stamps, *numbers = (body[n::_FIELDS] for n in range(_FIELDS))
         prices = [pa.array(column).cast(pa.float64()) for column in numbers[:4]]
-        volume, average, trades = (_known(pa.array(column).cast(pa.float64())) for column in numbers[4:])
+        volume, average, trades = (_known(*pair) for pair in zip(numbers[4:], COLUMNS[5:], strict=True))
         columns = [_times(stamps), *prices, volume, average, trades.cast(pa.int64())]
     except (ValueError, pa.ArrowInvalid):
         return None
     return pa.Table.from_arrays(columns, schema=schema())
 
 
-def _known(numbers: pa.Array) -> pa.Array:
-    """Return the numbers, null for IB's -1: "does not apply"."""
-    import pyarrow.compute as pc
+def _known(texts: list[str], name: str) -> pa.Array:
+    """Return the numbers of a column, null where IB says that there is none."""
+    import pyarrow as pa
 
-    return pc.if_else(pc.equal(numbers, -1.0), None, numbers)
+    return known_numbers(pa.array([text or None for text in texts], pa.string()).cast(pa.float64()), name)
 
 
 def _times(stamps: list[str]) -> pa.Array:

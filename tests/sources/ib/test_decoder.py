@@ -7,7 +7,7 @@ from backtest.emulator.server import Gateway
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.sources.connect import connect
-from backtest.sources.ib.contracts import client_library
+from backtest.sources.ib.contracts import client_library, table
 from backtest.sources.ib.decoder import cut, read_columns
 
 pytestmark = pytest.mark.second_client
@@ -38,6 +38,27 @@ def test_a_message_becomes_columns_and_minus_one_is_null():
     first = columns.table.to_pylist()[0]
     assert first["time"] == datetime(2024, 1, 2, 14, 50, tzinfo=UTC)
     assert (first["open"], first["volume"], first["average"], first["trades"]) == (10.0, None, 10.25, 3)
+
+
+UNSET = ("2147483647", "9223372036854775807", "170141183460469231731687303715884105727", "1.7976931348623157E308")
+
+
+@pytest.mark.parametrize("unset", [*UNSET, "Infinity", "NaN", ""])
+def test_unset_volumes_averages_and_counts_are_null(unset):
+    (columns,) = received("1", *DAY[:5], unset, unset, unset)
+
+    (row,) = columns.table.to_pylist()
+    assert (row["close"], row["volume"], row["average"], row["trades"]) == (11.5, None, None, None)
+
+
+@pytest.mark.parametrize("unset", UNSET)
+def test_they_are_null_on_the_librarys_own_way_too(unset):
+    whole = unset if unset.isdigit() else "2147483647"
+
+    bars = received("1", "20240102 09:30:00 US/Eastern", *DAY[1:5], unset, unset, whole)
+
+    (row,) = table(bars).to_pylist()
+    assert (row["close"], row["volume"], row["average"], row["trades"]) == (11.5, None, None, None)
 
 
 def test_dates_are_midnights_in_utc():
