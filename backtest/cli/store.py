@@ -45,7 +45,7 @@ def download(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be asked for.")] = False,
     recheck: Annotated[bool, typer.Option("--recheck", help="Ask again for what the vendor said it lacks.")] = False,
     accept_revision: Annotated[
-        bool, typer.Option("--accept-revision", help="Take new values of bars that had settled; the old are archived.")
+        bool, typer.Option("--accept-revision", help="Take new prices of bars that had settled; the old are archived.")
     ] = False,
     as_json: JsonOption = False,
     log_format: Annotated[str, typer.Option(help="text or json: how log records look on stderr.")] = "text",

@@ -127,7 +127,7 @@ def download(
         end: the last session, included; today's by the source's clock if not given.
         tell: is given a Progress after each window, on the thread of its series.
         persistence: how often a window is asked for.
-        accept_revision: take the vendor's new values where stored bars that had settled are different.
+        accept_revision: take the vendor's new prices of stored bars that had settled, also of those put aside before.
         recheck: ask again for what the vendor said it does not have.
         workers: series at once.
 

@@ -107,6 +107,11 @@ def days_of_bars(bars: pa.Table) -> list[datetime]:
     return sorted({_midnight(moment) for moment in bars["time"].to_pylist()})
 
 
+def days_between(first: datetime, last: datetime) -> Span:
+    """Return the days on which bars start, from the first to the last, both included."""
+    return Span(_midnight(first), _midnight(last) + _DAY)
+
+
 def late(window: Span, last: datetime, now: datetime) -> Span | None:
     """
     Return the end of a window that the vendor may only be late with: the last days, from the day after the last bar.

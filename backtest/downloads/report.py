@@ -26,8 +26,8 @@ class Options:
     """
     How a series is filled.
 
-    `accept_revision` takes the vendor's new values where stored bars that had settled are different; `recheck` asks
-    again for what the vendor said it does not have.
+    `accept_revision` takes the vendor's new prices of stored bars that had settled; `recheck` asks again for what the
+    vendor said it does not have.
     """
 
     persistence: Persistence = field(default_factory=Persistence)

@@ -1,7 +1,8 @@
 """
 What becomes of an answer that differs from what is stored: other values, another scale, another contract.
 
-Pure functions of plain data. A vendor corrects the bars of the last sessions; older ones have settled.
+Pure functions of plain data. Whether all prices, or all volumes, have another scale is looked at first. A vendor
+corrects the bars of the last sessions; older ones have settled, and their prices should move no more.
 """
 
 from __future__ import annotations
@@ -11,12 +12,18 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from backtest.market.bars import known_counts
+from backtest.market.checks import TOLERANCE
+
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from backtest.market.checks import BarChange
     from backtest.market.series import ContractDetails, Instrument, Series
 
 _UNSETTLED = 3  # the last sessions, which the vendor may still correct: there the new value wins
 RESCALED = "prices were rescaled, as by a split"
+RECOUNTED = "volumes are counted in another unit, such as shares instead of lots of 100"
 _CORRECTED = "the vendor has corrected bars"
 _REPLACED = "replaced whole"
 _DAY = timedelta(days=1)
@@ -26,8 +33,8 @@ class Resolution(Enum):
     """What to do with an answer that differs from the stored bars which it repeats."""
 
     TAKE = "store its values in place of the old ones"
-    KEEP = "keep the stored bars, and put the answer aside"
-    READ_AGAIN = "read the whole series again: its prices have another scale"
+    KEEP = "keep the stored bars whose prices had settled, store the others, and put the answer aside"
+    READ_AGAIN = "read the whole series again: its prices or volumes have another scale"
 
 
 def decide(difference: BarChange, settled: Sequence[datetime], accept: bool) -> Resolution:
@@ -35,14 +42,12 @@ def decide(difference: BarChange, settled: Sequence[datetime], accept: bool) -> 
     Return what to do with an answer that differs.
 
     Args:
-        settled: which of the bars that differ had settled.
-        accept: whether the user takes the vendor's new values, whatever they are.
+        settled: which of the bars whose prices moved had settled.
+        accept: whether the user takes the vendor's new values; not on a scale that older bars do not have.
     """
-    if accept:
-        return Resolution.TAKE
-    if difference.ratio is not None:
+    if difference.ratio is not None or difference.unit is not None:
         return Resolution.READ_AGAIN
-    return Resolution.KEEP if settled else Resolution.TAKE
+    return Resolution.KEEP if settled and not accept else Resolution.TAKE
 
 
 def settled(times: Sequence[datetime], days: Sequence[datetime], last: datetime) -> list[datetime]:
@@ -58,13 +63,43 @@ def settled(times: Sequence[datetime], days: Sequence[datetime], last: datetime)
     return [moment for moment in times if moment < days[-_UNSETTLED:][0]]
 
 
+def common(stored: pa.Table, answer: pa.Table) -> pa.Table:
+    """Return the stored bars that an answer has too."""
+    import pyarrow.compute as pc
+
+    return stored.filter(pc.is_in(stored["time"], value_set=answer["time"].combine_chunks()))
+
+
+def with_kept(answer: pa.Table, stored: pa.Table, kept: Sequence[datetime]) -> pa.Table:
+    """Return an answer with the stored bars of some times in the place of its own."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not kept:
+        return answer
+    times = pa.array(kept, answer["time"].type)
+    others = answer.filter(pc.invert(pc.is_in(answer["time"], times)))
+    old = known_counts(stored.filter(pc.is_in(stored["time"], times)))
+    return pa.concat_tables([others, old]).sort_by("time").combine_chunks()
+
+
 def conflict_text(series: Series, settled: Sequence[datetime]) -> str:
-    """Return the words for bars that had settled and are different in a new answer."""
+    """Return the words for bars that had settled and have other prices in a new answer."""
     return (
         f"{len(settled)} stored bars of {series.short} are different in a new answer, the first at {settled[0]}; they "
-        "had settled, so they were kept and the answer is in quarantine; to take the new values, run this again with "
-        "--accept-revision"
+        f"had settled, and prices moved by more than {TOLERANCE:.1%}, so they were kept and the answer is in "
+        "quarantine; other bars were stored; to take the new values, run this again with --accept-revision"
     )
+
+
+def gone_text(series: Series, gone: Sequence[datetime]) -> str:
+    """Return the words for stored bars that a new answer does not have."""
+    return f"{len(gone)} stored bars of {series.short} are not in a new answer, the first at {gone[0]}; they were kept"
+
+
+def scale_text(difference: BarChange) -> str:
+    """Return the words for the revision that reading a series again makes."""
+    return RESCALED if difference.ratio is not None else RECOUNTED
 
 
 def why_revised(series: Series, difference: BarChange) -> str:

@@ -49,7 +49,11 @@ _log = logging.getLogger(__name__)
 
 
 class _Rescaled(Exception):
-    """Stored prices and fresh ones differ by one ratio; the series has to be read again."""
+    """Stored prices or volumes and fresh ones differ by one ratio; the series has to be read again."""
+
+    def __init__(self, difference: BarChange) -> None:
+        super().__init__(f"{difference.ratio or difference.unit:.6g}")
+        self.difference = difference
 
 
 class Filling:
@@ -99,10 +103,12 @@ class Filling:
         """
         try:
             self._start()
-            self._fill_gaps()
-        except _Rescaled as ratio:
-            _log.info("prices were rescaled", extra={"series": str(self._series), "ratio": str(ratio)})
-            self._read_again()
+            try:
+                self._fill_gaps()
+            except _Rescaled as found:
+                why = revisions.scale_text(found.difference)
+                _log.info(why, extra={"series": str(self._series), "ratio": str(found)})
+                self._read_again(why)
         except BacktestError as error:
             self._errors.insert(0, str(error))
             self._exit_code = self._exit_code or error.exit_code
@@ -332,11 +338,12 @@ class Filling:
 
     def _keep(self, window: Span, bars: pa.Table) -> None:
         """Store an answer; where stored bars are different, decide whose values hold."""
-        stored = _stored(self._store, self._series, window)
-        difference = compare_bars(with_extra(stored, extra_of(bars)), bars)  # of the rest a source says nothing
+        stored = with_extra(_stored(self._store, self._series, window), extra_of(bars))  # of others nothing is said
+        difference = compare_bars(stored, bars)
         replaced = self._series.rewritten
         if difference and not replaced:
-            self._judge(difference, stored, window, bars)
+            bars = self._judged(difference, stored, window, bars)
+            difference = compare_bars(stored, bars)
             self._revisions.extend(difference.times)
         contract = self._source.qualify(self._series.instrument)
         self._store.write(
@@ -376,24 +383,30 @@ class Filling:
         late = None if self._series.rewritten else gaps.late(window, last, self._now)
         return Span(window.start, late.start) if late and self._source.windows(self._series, late) else window
 
-    def _judge(self, difference: BarChange, stored: pa.Table, window: Span, bars: pa.Table) -> None:
-        """Return where the new values are to be taken; raise where not."""
+    def _judged(self, difference: BarChange, stored: pa.Table, window: Span, bars: pa.Table) -> pa.Table:
+        """Return the bars to store: those of the answer, but stored ones where they hold; raise where none may be."""
         last = datetime.fromisoformat(self._store.manifest_or_empty(self._series).segments[-1].last)
-        settled = revisions.settled(difference.times, gaps.days_of_bars(stored), last)
+        settled = revisions.settled(difference.moved, gaps.days_of_bars(stored), last)
         decision = revisions.decide(difference, settled, self._options.accept_revision)
         if decision is Resolution.READ_AGAIN:
-            raise _Rescaled(f"{difference.ratio:.6g}")
-        if decision is Resolution.KEEP:
-            text = revisions.conflict_text(self._series, settled)
-            self._put_aside(window, bars, text)
-            raise Conflict(text)
+            raise _Rescaled(difference)
+        if self._options.accept_revision:
+            return bars
+        if difference.gone:
+            self._notes.append(revisions.gone_text(self._series, difference.gone))
+        if decision is Resolution.TAKE:
+            return revisions.with_kept(bars, stored, difference.gone)
+        text = revisions.conflict_text(self._series, settled)
+        self._put_aside(window, bars, text)
+        self._errors.append(text)
+        return revisions.with_kept(bars, stored, [*settled, *difference.gone])
 
     def _put_aside(self, window: Span, bars: pa.Table, why: str) -> None:
         self._store.quarantine(self._series, window, bars, why)
         self._quarantined += 1
         self._exit_code = self._exit_code or DataError.exit_code
 
-    def _read_again(self) -> None:
+    def _read_again(self, why: str) -> None:
         """Read the whole series into a store beside, and swap it in when it is complete; until then the old holds."""
         assert self._wanted is not None  # _start has run
         whole = gaps.whole_span(self._wanted, self._store.manifest_or_empty(self._series).answers)
@@ -406,21 +419,31 @@ class Filling:
         if not done.errors:
             before, after = _stored(self._store, self._series, whole), beside.read(self._series)
             self._revisions.extend(compare_bars(with_extra(before, extra_of(after)), after).times)
-            self._store.replace(self._series, beside, why=revisions.RESCALED, at=self._now)
+            self._store.replace(self._series, beside, why=why, at=self._now)
             beside.drop(self._series)
 
     def _windows(self) -> list[Span]:
-        return [
-            window
-            for gap in self._gaps()
-            if self._source.windows(self._series, gap)  # a weekend is no reason to re-read its seams
-            for window in self._source.windows(self._series, self._with_seams(gap))
-        ]
+        # A weekend is no reason to re-read its seams.
+        gaps_with_bars = [gap for gap in self._gaps() if self._source.windows(self._series, gap)]
+        spans = union(self._with_seams(gap) for gap in gaps_with_bars)
+        return [window for span in spans for window in self._source.windows(self._series, span)]
 
     def _gaps(self) -> list[Span]:
         assert self._wanted is not None  # _start has run
         answers = self._store.manifest_or_empty(self._series).answers
-        return gaps.to_ask(self._series, self._wanted, answers, self._options.recheck)
+        spans = gaps.to_ask(self._series, self._wanted, answers, self._options.recheck)
+        return union([*spans, *self._contested(self._wanted)]) if self._options.accept_revision else spans
+
+    def _contested(self, wanted: Span) -> list[Span]:
+        """Return the spans in which an answer in quarantine has prices that are not those stored."""
+        from backtest.store.audit.verification import answers_aside
+
+        if not self._store.manifest_or_empty(self._series).aside:
+            return []
+        stored = _stored(self._store, self._series, wanted)
+        aside = answers_aside(self._store, self._series, self._hours)
+        moved = (compare_bars(revisions.common(stored, answer), answer).moved for answer in aside)
+        return [span for times in moved if times and (span := gaps.days_between(times[0], times[-1]).common(wanted))]
 
     def _with_seams(self, gap: Span) -> Span:
         """Return the gap and the sessions beside it that have been stored for long, to be read again with it."""

@@ -25,6 +25,9 @@ order of the script, a drop last.
                                            high (as its high alone), infinity, minus (-1), zero, crossed (high below
                                            low), off_grid (a stamp between two bars), text
     "do": "unset"                          volume, average and count of each bar are IB's unset numbers
+    "do": "rescale", "ratio": 0.25         prices and averages times the ratio, volumes divided by it, as after a split
+    "do": "recount", "ratio": 0.01         volumes in another unit: times the ratio, cut to whole numbers
+    "do": "revise", "bar": 4, "column": "volume", "add": 1    the fourth bar from the end has one share more
     "do": "garbage"                        a frame of noise in front of the answer
     "do": "length"                         a frame that says it has two billion bytes, instead of the answer
     "do": "foreign"                        the answer to a request that nobody made
@@ -48,24 +51,27 @@ from backtest.errors import UsageError
 
 _KINDS = ("bars", "head", "schedule", "details", "any")
 _VALUES = ("nan", "huge", "high", "infinity", "minus", "zero", "crossed", "off_grid", "text")
+_COLUMNS = ("open", "high", "low", "close", "volume", "average", "trades")
 _UNSET = "1.7976931348623157E308"  # a price, or an average
 _UNSET_VOLUMES = ("2147483647", "170141183460469231731687303715884105727", "9223372036854775807", _UNSET)
 _NOTICES = (2103, 2104, 2105, 2106)
 _NEEDS: dict[str, tuple[str, ...]] = {
     "drop": ("bytes",), "silence": (), "error": ("code", "text"), "delay": ("seconds",), "refuse": ("seconds",),
     "lost": ("seconds", "code"), "notice": ("code",), "duplicate": (), "twice": (), "disorder": (), "empty": (),
-    "unfinished": (), "bad": ("value",), "unset": (), "garbage": (), "length": (), "foreign": (), "taken": (),
+    "unfinished": (), "bad": ("value",), "unset": (), "rescale": ("ratio",), "recount": ("ratio",),
+    "revise": ("bar", "column", "add"), "garbage": (), "length": (), "foreign": (), "taken": (),
 }  # fmt: skip
 _OF_CONNECTIONS = ("silence", "delay", "refuse", "lost", "notice", "taken")
 _CODES = {"lost": (1101, 1102), "notice": _NOTICES}
 _TYPES: dict[str, type | tuple[type, ...]] = {
-    "bytes": int, "seconds": (int, float), "code": int, "text": str, "value": str,
+    "bytes": int, "seconds": (int, float), "code": int, "text": str, "value": str, "ratio": (int, float), "bar": int,
+    "column": str, "add": (int, float),
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One entry of a script; which of the last five fields count depends on `do`."""
+    """One entry of a script; which of the fields after `times` count depends on `do`."""
 
     do: str
     trigger: str  # "request" or "connection"
@@ -78,6 +84,10 @@ class Fault:
     code: int = 0
     text: str = ""
     value: str = ""
+    ratio: float = 1.0
+    bar: int = 1
+    column: str = ""
+    add: float = 0.0
 
 
 class Faults:
@@ -174,8 +184,12 @@ def _check_values(do: str, given: dict[str, Any], place: str) -> None:
             raise UsageError(f"{place} has {name} {value!r}; write one that is not negative")
     if do in _CODES and given["code"] not in _CODES[do]:
         raise UsageError(f"{place} has code {given['code']}; there are {', '.join(map(str, _CODES[do]))}")
-    if do == "bad" and given["value"] not in _VALUES:
-        raise UsageError(f"{place} has value {given['value']!r}; there are {', '.join(_VALUES)}")
+    for name, known in (("value", _VALUES), ("column", _COLUMNS)):
+        if name in given and given[name] not in known:
+            raise UsageError(f"{place} has {name} {given[name]!r}; there are {', '.join(known)}")
+    for name in ("ratio", "bar"):
+        if name in given and not given[name]:
+            raise UsageError(f"{place} has {name} 0; write one above it")
 
 
 def _trigger(do: str, when: dict[str, Any], place: str) -> dict[str, Any]:
@@ -233,6 +247,12 @@ def _changed(fault: Fault, rows: list[list[str]]) -> list[list[str]]:
         case "bad":
             middle = len(rows) // 2
             return [*rows[:middle], _bad(fault.value, rows[middle]), *rows[middle + 1 :]]
+        case "rescale":
+            return [_rescaled(row, fault.ratio) for row in rows]
+        case "recount":
+            return [[*row[:5], _number(int(float(row[5]) * fault.ratio), row[5]), *row[6:]] for row in rows]
+        case "revise" if fault.bar <= len(rows):
+            return [*rows[: -fault.bar], _revised(rows[-fault.bar], fault), *rows[len(rows) - fault.bar + 1 :]]
         case "unset":
             volumes = cycle(_UNSET_VOLUMES)
             return [[*row[:5], next(volumes), _UNSET, *row[7:-1], _UNSET_VOLUMES[0]] for row in rows]
@@ -243,6 +263,22 @@ def _unfinished(rows: list[list[str]]) -> list[str]:
     last, before = rows[-1], rows[-2] if len(rows) > 1 else rows[-1]
     step = _time(last[0]) - _time(before[0]) or timedelta(days=1)
     return [_moved(last[0], step), *[last[4]] * 4, "1", last[4], *last[7:-1], "1"]
+
+
+def _rescaled(row: list[str], ratio: float) -> list[str]:
+    prices = [repr(round(float(price) * ratio, 2)) for price in row[1:5]]  # to a cent
+    volume, average = _number(float(row[5]) / ratio, row[5]), _number(float(row[6]) * ratio, row[6])
+    return [row[0], *prices, volume, average, *row[7:]]
+
+
+def _revised(row: list[str], fault: Fault) -> list[str]:
+    place = len(row) - 1 if fault.column == "trades" else 1 + _COLUMNS.index(fault.column)
+    return [*row[:place], _number(float(row[place]) + fault.add, row[place]), *row[place + 1 :]]
+
+
+def _number(number: float, old: str) -> str:
+    """Return a number as text, whole ones as IB writes them; -1, which is none, stays."""
+    return old if float(old) == -1 else str(int(number)) if number == int(number) else repr(number)
 
 
 def _bad(value: str, row: list[str]) -> list[str]:

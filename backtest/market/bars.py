@@ -128,6 +128,14 @@ def known_numbers(column: pa.ChunkedArray | pa.Array, name: str) -> pa.Array:
     return arrays.floats(values, ~(np.isnan(values) | (values == -1) | _unset(values, name)))
 
 
+def known_counts(bars: pa.Table) -> pa.Table:
+    """Return bars with null for what stands for no volume, average or number of trades; 0.1.0 may have stored such."""
+    for place, name in enumerate(COLUMNS[5:], 5):
+        field = bars.schema.field(name)
+        bars = bars.set_column(place, field, known_numbers(bars[name].cast("float64"), name).cast(field.type))
+    return bars
+
+
 def unset_prices(bars: pa.Table) -> np.ndarray:
     """Return which bars have a price that stands for no number; 0.1.0 may have stored some."""
     return np.asarray(np.any([_unset(arrays.numbers(bars[name]), name) for name in PRICES], axis=0))

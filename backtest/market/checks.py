@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backtest.errors import BadBars, UsageError
-from backtest.market.bars import check_bars, check_unset, extra_of, with_extra
+from backtest.market.bars import COLUMNS, check_bars, check_unset, extra_of, unset_prices, with_extra
 from backtest.market.calendars import exact, sessions
 from backtest.market.extra import united
 from backtest.market.hours import Hours, Session
@@ -24,8 +24,14 @@ if TYPE_CHECKING:
 _FIVE_MINUTES, _HALF_HOUR, _DAY, _WEEK = 300, 1800, 86_400, 604_800  # seconds
 _MICRO = 1_000_000  # microseconds a second
 _SINCE, _UNTIL = date(1990, 1, 1), date(2100, 1, 1)
-_ROUNDING = 0.0101  # USD a share: a rescaled price is rounded to a cent, and so was the old one
-_SPLIT = 0.04  # a ratio nearer to 1 than this is no split
+TOLERANCE = 0.005  # of a price: as far may a vendor correct it, whenever that is
+_CENT = 0.01
+_DECIMALS = range(9)  # of prices as vendors write them
+_FACTOR = 1e-5  # of a price: that of a split has six digits or more
+_MOST = 0.75
+_BIT = 1 + 1e-9  # a sum of decimals is not exact
+_NEAR = 0.2  # of the ratio of two units is that of all volumes together
+_UNITS = (100.0, 0.01, 10.0, 0.1, 1000.0, 0.001)  # lots of 100 to shares and back, as IB's settings have it; and others
 RATES = ("HISTORICAL_VOLATILITY", "OPTION_IMPLIED_VOLATILITY", "FEE_RATE")  # no prices
 # What costs money to own is worth more than nothing, and an option that nobody bids for exactly nothing. Any price may
 # be below zero for futures (crude oil did on 2020-04-20, calendar spreads do), indices (of breadth) and CFDs on them.
@@ -42,12 +48,16 @@ class BarChange:
     """
     How a fresh answer differs from the stored bars it repeats.
 
-    `ratio` is that of new over old prices where all of them have one, as after a split; `times` are the stored bars
-    that are different or gone.
+    `times` are the stored bars that are different or gone, `gone` those of them that are gone, and `moved` those whose
+    prices are further off than TOLERANCE. `ratio` is that of new over old prices where there is one, as after a split,
+    and `unit` that of volumes, where prices have none.
     """
 
     times: tuple[datetime, ...] = ()
     ratio: float | None = None
+    unit: float | None = None
+    moved: tuple[datetime, ...] = ()
+    gone: tuple[datetime, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.times)
@@ -77,7 +87,12 @@ def compare_bars(stored: pa.Table, fresh: pa.Table) -> BarChange:
     """
     Return how an answer differs from stored bars; what only the answer has is no difference.
 
-    That is a bar, or a number in an extra column where the stored bar has none.
+    That is a bar, or a number in an extra column where the stored bar has none. Another number there is a bar that
+    moved, as of another price.
+
+    A ratio is one of most bars that are different, which are all of those compared, or all before some moment or from
+    it on: a vendor rescales what is older than a split, and one that came between two answers leaves two scales. Prices
+    may be off it by their last decimal, as they are rounded, and single bars by more, as they may be corrected too.
     """
     import pyarrow.compute as pc
 
@@ -88,9 +103,23 @@ def compare_bars(stored: pa.Table, fresh: pa.Table) -> BarChange:
     again = fresh.filter(pc.is_in(fresh["time"], value_set=stored["time"].combine_chunks()))
     if again.equals(stored):
         return BarChange()
-    known = {row["time"]: row for row in again.to_pylist()}
-    differing = tuple(row["time"] for row in stored.to_pylist() if not _repeats(known.get(row["time"]), row, extra))
-    return BarChange(differing, _ratio(stored, again))
+    common = stored.filter(pc.is_in(stored["time"], value_set=again["time"].combine_chunks()))
+    old, new = (np.column_stack([bar_values(table, name) for name in COLUMNS[1:]]) for table in (common, again))
+    other = np.zeros(len(common), bool)
+    for name in extra:
+        had, has = (bar_values(table, name) for table in (common, again))
+        other |= (had != has) & ~np.isnan(had)
+    same = ((old == new) | (np.isnan(old) & np.isnan(new))).all(axis=1) & ~other
+    known = ~unset_prices(common)  # what 0.1.0 took for a price has no ratio, and any other is better
+    lost = stored.filter(pc.invert(pc.is_in(stored["time"], value_set=again["time"].combine_chunks())))
+    ratio = _ratio(old[known, :4], new[known, :4])
+    return BarChange(
+        tuple(sorted([*_times(common, ~same), *_times(lost)])),
+        ratio,
+        _unit(old[:, 4], new[:, 4]) if ratio is None else None,
+        tuple(_times(common.filter(known), _moved(old[known, :4], new[known, :4]) | other[known])),
+        tuple(_times(lost.filter(~unset_prices(lost)))),
+    )
 
 
 def missing_sessions(series: Series, hours: Hours, bars: pa.Table, span: Span) -> list[Span]:
@@ -154,23 +183,73 @@ def _edges(hours: Hours, regular_hours: bool, daily: bool) -> tuple[np.ndarray, 
     return opens.astype(np.int64), closes.astype(np.int64)
 
 
-def _repeats(answer: dict[str, Any] | None, stored: dict[str, Any], extra: Sequence[str]) -> bool:
-    if answer is None or not extra:
-        return answer == stored
-    return all(value == answer[name] or (value is None and name in extra) for name, value in stored.items())
+def _times(bars: pa.Table, rows: np.ndarray | None = None) -> list[datetime]:
+    times: list[datetime] = (bars["time"] if rows is None else bars["time"].filter(rows)).to_pylist()
+    return times
 
 
-def _ratio(stored: pa.Table, again: pa.Table) -> float | None:
-    if len(again) != len(stored):
+def _moved(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Return which bars have a price that is off by more than the tolerance, and by more than its last decimal."""
+    allowed = np.maximum(np.abs(old) * TOLERANCE, min(_step(old), _CENT))
+    return np.asarray((np.abs(new - old) > allowed * _BIT).any(axis=1))
+
+
+def _ratio(old: np.ndarray, new: np.ndarray) -> float | None:
+    """Return the ratio of new over old prices, each a row a bar; None where there is none, or it is 1."""
+    positive = (old > 0).all(axis=1) & (new > 0).all(axis=1)
+    old, new = old[positive], new[positive]
+    other = ~_fits(old, new, 1.0)
+    if not other.any():
         return None
-    old, new = (
-        np.column_stack([bar_values(t, name) for name in ("open", "high", "low", "close")]) for t in (stored, again)
-    )
-    if not (old > 0).all():
-        return None
-    ratio = float(np.median(new / old))
-    exact = np.abs(new - old * ratio) <= _ROUNDING * (1 + ratio)
-    return ratio if abs(ratio - 1) > _SPLIT and exact.all() else None
+    ratio = float(np.median(new[other] / old[other]))
+    return ratio if _is_scale(_fits(old, new, ratio), other) else None
+
+
+def _fits(old: np.ndarray, new: np.ndarray, ratio: float) -> np.ndarray:
+    """Return which bars have that ratio of new over old prices, as near as these and the ratio are rounded."""
+    allowed = _step(new) + _step(old) * ratio + np.abs(new) * _FACTOR
+    return np.asarray((np.abs(new - old * ratio) <= allowed * _BIT).all(axis=1))
+
+
+def _unit(old: np.ndarray, new: np.ndarray) -> float | None:
+    """Return the ratio of new over old volumes, where it is that of two units in which they are counted."""
+    known = ~np.isnan(old) & ~np.isnan(new)
+    old, new = old[known], new[known]
+    for unit in _UNITS:
+        fits = np.abs(new - old * unit) <= max(1.0, unit) * _BIT  # the larger unit was rounded, or cut
+        changed = fits & (old != new)
+        ratio = new[changed].sum() / old[changed].sum() if old[changed].sum() > 0 else np.nan
+        if abs(ratio / unit - 1) < _NEAR and _is_scale(fits, np.asarray(old != new)):
+            return unit
+    return None
+
+
+def _is_scale(fits: np.ndarray, other: np.ndarray) -> bool:
+    """
+    Return whether bars have another scale.
+
+    Args:
+        fits: which bars fit a ratio.
+        other: which bars are different at all.
+    """
+    rescaled = np.flatnonzero(fits & other)
+    if 2 * len(rescaled) <= np.count_nonzero(other) or len(rescaled) < min(2, len(fits)):
+        return False
+    explained = fits | other
+    return bool(explained[: rescaled[-1] + 1].all() or explained[rescaled[0] :].all())
+
+
+def _step(prices: np.ndarray) -> float:
+    """
+    Return what the last decimal of most prices is worth: single ones may have been corrected to more.
+
+    Of large prices it is up to a thousandth of them, as yen have no cents, of others up to a cent.
+    """
+    if not prices.size:
+        return _CENT
+    steps = (10.0**-decimals for decimals in _DECIMALS)
+    whole = (step for step in steps if (np.abs(prices / step - np.round(prices / step)) < 1e-4).mean() > _MOST)
+    return min(next(whole, 10.0 ** -_DECIMALS[-1]), max(_CENT, float(np.median(np.abs(prices))) / 1000))
 
 
 def _outside(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:

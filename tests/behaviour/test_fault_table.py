@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from random import Random
 from typing import Any
 
@@ -520,6 +520,130 @@ def _with_sizes(script: tuple[dict[str, Any], ...], vendor: Store) -> list[dict[
         client.ask_bars(7, end="20121229-00:00:00", duration="26 D")
         length = 4 + sum(len(field.encode()) + 1 for field in client.answer(7))
     return [{**fault, "bytes": length + fault["bytes"]} if "bytes" in fault else fault for fault in script]
+
+
+# --- nights: what the vendor says of bars that are stored
+
+
+@dataclass(frozen=True)
+class Night:
+    """A download up to a session, on the day after it, and what is to come of it."""
+
+    until: date
+    script: tuple[dict[str, Any], ...] = ()
+    status: str = "complete"
+    requests: int = 1
+    revised: int = 0  # stored bars
+    said: str = ""  # in the first error
+    accept: bool = False
+
+
+@dataclass(frozen=True)
+class Story:
+    """Nights, and the faults in what is stored in the end: those of a vendor that goes on to say so."""
+
+    name: str
+    nights: tuple[Night, ...]
+    truth: tuple[dict[str, Any], ...] = ()
+
+
+SINCE, FRIDAY, MONDAY, TUESDAY = date(2012, 11, 1), date(2012, 12, 14), date(2012, 12, 17), date(2012, 12, 18)
+STORED = 31  # sessions from the first to Friday
+A_WORD_MORE = {"said": "--accept-revision", "status": "partial"}
+
+
+def always(do: str, **words: Any) -> dict[str, Any]:
+    return on(do, times=ALWAYS, **words)
+
+
+def stories() -> Iterator[Story]:
+    first = Night(FRIDAY)
+    for bar in (2, 4, 5, 6):  # of six: the last of them is new, and two have settled
+        for column, add in (("volume", 1), ("high", 1)):
+            revised = on("revise", bar=bar, column=column, add=add)
+            yield Story(
+                f"revised {column} of bar {bar}", (first, Night(MONDAY, (revised,), revised=1)), ((bar, column, add),)
+            )
+    moved, later = (on("revise", bar=bar, column="high", add=50) for bar in (5, 6))
+    conflict = Night(MONDAY, (moved,), **A_WORD_MORE)
+    yield Story("a settled price that moved", (first, conflict))
+    yield Story(
+        "a settled price that moved, and then one share more",
+        (first, conflict, Night(TUESDAY, (on("revise", bar=3, column="volume", add=1),), revised=1)),
+        ((3, "volume", 1),),
+    )
+    yield Story(
+        "a settled price that moved, accepted on the next night",
+        (
+            first,
+            conflict,
+            Night(TUESDAY, (later,), revised=1, accept=True),
+        ),
+        ((6, "high", 50),),
+    )
+    yield Story(
+        "a settled price and a volume",
+        (first, replace(conflict, script=(moved, on("revise", bar=6, column="volume", add=1)), revised=1)),
+        ((6, "volume", 1),),
+    )
+    for accept in (False, True):
+        words: dict[str, Any] = {"requests": 2, "revised": STORED, "accept": accept}
+        name = ", accepting" if accept else ""
+        for ratio in (0.25, 0.95, 10.0):
+            split = always("rescale", ratio=ratio)
+            yield Story(f"a split by {ratio}{name}", (first, Night(MONDAY, (split,), **words)), (("rescale", ratio),))
+            revised = on("revise", bar=4, column="high", add=1)
+            yield Story(
+                f"a split by {ratio} and a bar revised{name}",
+                (first, Night(MONDAY, (split, revised), **words)),
+                (("rescale", ratio),),
+            )
+        for ratio in (0.01, 100):
+            unit = always("recount", ratio=ratio)
+            yield Story(f"volumes times {ratio}{name}", (first, Night(MONDAY, (unit,), **words)), (("recount", ratio),))
+
+
+@pytest.mark.parametrize("story", [pytest.param(story, id=story.name.replace(" ", "-")) for story in stories()])
+def test_nights(story, vendor, tmp_path):
+    store = Store(tmp_path)
+
+    for night in story.nights:
+        report = on_the_night(vendor, store, night)
+        (one,) = report.series
+        came = (one.status, report.requests, len(one.revisions), report.exit_code)
+        assert came == (night.status, night.requests, night.revised, 3 if night.said else 0), one.errors
+        assert night.said in " ".join(one.errors)
+        assert one.last == datetime.combine(night.until, time(), UTC)
+
+    true = vendor.read(DAILY, span_of_sessions(DAILY, SINCE, night.until))
+    assert store.read(DAILY).to_pylist() == changed(true.to_pylist(), *story.truth)
+
+
+def on_the_night(vendor: Store, store: Store, night: Night) -> DownloadReport:
+    now = datetime.combine(night.until, time(12), UTC) + timedelta(days=1)
+    persistence = Persistence(tries=TRIES, breaks=BREAKS, pause=0.001, pacing_pause=0.001)
+    with (
+        Gateway(vendor, clock=lambda: now, faults=Faults.of(list(night.script)), time_scale=100) as gateway,
+        connect(gateway.address, patience=PATIENT, time_scale=100) as source,
+    ):
+        asked = (SINCE, night.until)
+        return download(store, source, DAILY, asked, persistence=persistence, accept_revision=night.accept)
+
+
+def changed(bars: list[dict[str, Any]], *changes: tuple[Any, ...]) -> list[dict[str, Any]]:
+    """Return what a vendor's bars become by a split, in another unit, or by a number added to one from the end."""
+    for change in changes:
+        match change:
+            case ("rescale", ratio):
+                for bar in bars:
+                    bar.update({name: round(bar[name] * ratio, 2) for name in ("open", "high", "low", "close")})
+                    bar["volume"] /= ratio
+            case ("recount", ratio):
+                for bar in bars:
+                    bar["volume"] = float(int(bar["volume"] * ratio))
+            case (place, column, add):
+                bars[-place][column] += add
+    return bars
 
 
 # --- chance

@@ -4,6 +4,7 @@ import pytest
 
 from backtest.downloads import revisions
 from backtest.downloads.revisions import Resolution
+from backtest.market.bars import table_of
 from backtest.market.checks import BarChange
 from backtest.market.series import ContractDetails, Series
 
@@ -12,6 +13,11 @@ WEEK = [datetime(2024, 1, day, tzinfo=UTC) for day in (8, 9, 10, 11, 12)]  # Mon
 MONDAY, TUESDAY, WEDNESDAY, THURSDAY, FRIDAY = WEEK
 HALF_PAST_THREE = timedelta(hours=15, minutes=30)
 OTHER_VALUES, OTHER_SCALE = BarChange((TUESDAY,)), BarChange((MONDAY, TUESDAY), ratio=0.25)
+OTHER_UNIT = BarChange((MONDAY, TUESDAY), unit=100.0)
+
+
+def daily(*days, price=10.0, volume=5.0):
+    return table_of([(day, price, price, price, price, volume, None, None) for day in days])
 
 
 def test_the_last_three_sessions_have_not_settled():
@@ -43,14 +49,31 @@ def test_bars_that_had_settled_are_kept():
     assert revisions.decide(OTHER_VALUES, settled=[TUESDAY], accept=False) is Resolution.KEEP
 
 
+@pytest.mark.parametrize("accept", [False, True])
+@pytest.mark.parametrize("difference", [OTHER_SCALE, OTHER_UNIT])
 @pytest.mark.parametrize("settled", [[], [MONDAY, TUESDAY]])
-def test_another_scale_reads_the_series_again_settled_or_not(settled):
-    assert revisions.decide(OTHER_SCALE, settled, accept=False) is Resolution.READ_AGAIN
+def test_another_scale_reads_the_series_again_settled_or_not_and_whatever_is_accepted(settled, difference, accept):
+    assert revisions.decide(difference, settled, accept) is Resolution.READ_AGAIN
 
 
-@pytest.mark.parametrize("difference", [OTHER_VALUES, OTHER_SCALE])
-def test_what_the_user_accepts_is_taken(difference):
-    assert revisions.decide(difference, settled=[TUESDAY], accept=True) is Resolution.TAKE
+def test_what_the_user_accepts_is_taken():
+    assert revisions.decide(OTHER_VALUES, settled=[TUESDAY], accept=True) is Resolution.TAKE
+
+
+def test_bars_that_are_kept_stand_among_those_of_the_answer():
+    answer, stored = daily(TUESDAY, THURSDAY, price=11.0), daily(MONDAY, TUESDAY, WEDNESDAY, volume=2147483647.0)
+
+    joined = revisions.with_kept(answer, stored, [TUESDAY, WEDNESDAY])
+
+    assert joined["time"].to_pylist() == [TUESDAY, WEDNESDAY, THURSDAY]
+    assert joined["close"].to_pylist() == [10.0, 10.0, 11.0]
+    assert joined["volume"].to_pylist() == [None, None, 5.0]  # an unset volume, as 0.1.0 stored it
+    assert revisions.with_kept(answer, stored, []) is answer
+
+
+def test_a_scale_is_that_of_prices_or_of_volumes():
+    assert "split" in revisions.scale_text(OTHER_SCALE)
+    assert "lots" in revisions.scale_text(OTHER_UNIT)
 
 
 def test_a_conflict_says_how_many_bars_since_when_and_what_to_do():

@@ -111,20 +111,48 @@ def test_a_late_correction_of_the_last_sessions_is_taken_counted_and_archived(up
     assert list((store.folder(DAILY) / "archive").iterdir())
 
 
-def test_a_change_of_bars_that_had_settled_is_put_aside_until_it_is_accepted(upstream, store):
+def test_a_price_that_had_settled_and_moves_is_put_aside_until_it_is_accepted(upstream, store):
     fill(upstream, store, date(2012, 6, 14))
     before = store.read(DAILY)
-    change(upstream, date(2012, 6, 8), volume=123.0)
+    change(upstream, date(2012, 6, 8), high=999.0)
 
     update = fill(upstream, store, date(2012, 6, 15))
     kept = store.read(DAILY)
     accepted = fill(upstream, store, date(2012, 6, 15), accept_revision=True)
+    again = fill(upstream, store, date(2012, 6, 15), accept_revision=True)
 
-    assert (update.status, update.quarantined) == ("partial", 1)
+    assert (update.status, update.quarantined, update.exit_code, update.bars_added) == ("partial", 1, 3, 1)
     assert "--accept-revision" in update.errors[0]
-    assert kept.equals(before)
-    assert accepted.status == "complete"
+    assert kept.slice(0, len(before)).equals(before)
+    assert kept["time"][-1].as_py() == datetime(2012, 6, 15, tzinfo=UTC)
+    assert (accepted.status, accepted.requests, len(accepted.revisions)) == ("complete", 1, 1)
     assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 15))))
+    assert again.requests == 0
+
+
+@pytest.mark.parametrize("values", [{"volume": 123.0}, {"trades": 7}, {"average": 580.12}, {"close": 580.0}])
+def test_other_numbers_of_bars_that_had_settled_are_a_revision(upstream, store, values):
+    fill(upstream, store, date(2012, 6, 14))
+    before = store.read(DAILY)
+    change(upstream, date(2012, 6, 8), **values)  # which closed at 580.32
+
+    update = fill(upstream, store, date(2012, 6, 15))
+
+    assert (update.status, update.revisions) == ("complete", (datetime(2012, 6, 8, tzinfo=UTC),))
+    assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 15))))
+    assert store.read(DAILY, revision=1).equals(before)
+
+
+def test_a_bar_that_a_new_answer_lacks_is_kept_and_said(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+    before = store.read(DAILY)
+    remove(upstream, date(2012, 6, 8), date(2012, 6, 13))
+
+    update = fill(upstream, store, date(2012, 6, 15))
+
+    assert (update.status, update.revisions, update.bars_added) == ("complete", (), 1)
+    assert "2 stored bars of AAPL/1day are not in a new answer" in update.notes[0]
+    assert store.read(DAILY).slice(0, len(before)).equals(before)
 
 
 def test_a_split_is_recognised_and_the_series_read_anew(upstream, store):
@@ -139,6 +167,33 @@ def test_a_split_is_recognised_and_the_series_read_anew(upstream, store):
     assert len(update.revisions) == len(old)
     (archived,) = (store.folder(DAILY) / "archive").iterdir()
     assert pq.read_table(archived).cast(schema()).equals(old)
+
+
+def test_accepting_revisions_on_the_night_of_a_split_leaves_no_older_bars_on_the_old_scale(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+    split(upstream)
+    change(upstream, date(2012, 6, 12), high=99.0)
+
+    update = fill(upstream, store, date(2012, 6, 15), accept_revision=True)
+
+    assert update.status == "complete"
+    assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 15))))
+
+
+@pytest.mark.parametrize("accept", [False, True])
+@pytest.mark.parametrize("unit", [100.0, 0.01])
+def test_volumes_in_another_unit_are_read_anew(upstream, store, unit, accept):
+    fill(upstream, store, date(2012, 6, 14))
+    bars = upstream.read(DAILY)
+    volume = pc.floor(pc.multiply(bars["volume"], unit))
+    upstream.write(DAILY, Span.of_dates(FIRST, LAST), bars.set_column(5, schema().field(5), volume), revise=True)
+
+    update = fill(upstream, store, date(2012, 6, 15), accept_revision=accept)
+
+    (revision,) = store.revisions(DAILY)
+    assert (update.status, update.bars_added) == ("complete", 1)
+    assert "unit" in revision.why
+    assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 15))))
 
 
 def split(upstream):

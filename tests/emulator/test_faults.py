@@ -96,6 +96,30 @@ def test_unset_leaves_the_prices_and_no_other_number(sample: Store) -> None:
     assert {row[7] for row in bars} == {"2147483647"}
 
 
+def test_rescale_divides_prices_and_multiplies_volumes(sample: Store) -> None:
+    whole, bars = played(sample, "twice"), played(sample, "rescale", ratio=0.25)
+
+    assert [[float(text) for text in row[1:5]] for row in bars] == [
+        [round(float(text) / 4, 2) for text in row[1:5]] for row in whole
+    ]
+    assert [float(row[5]) for row in bars] == [float(row[5]) * 4 for row in whole]
+
+
+def test_recount_counts_in_lots(sample: Store) -> None:
+    whole, bars = played(sample, "twice"), played(sample, "recount", ratio=0.01)
+
+    assert [row[5] for row in bars] == [str(int(float(row[5])) // 100) for row in whole]
+
+
+@pytest.mark.parametrize(("column", "place"), [("high", 2), ("volume", 5)])
+def test_revise_adds_to_a_number_of_one_bar_from_the_end(sample: Store, column: str, place: int) -> None:
+    whole, bars = played(sample, "twice"), played(sample, "revise", bar=2, column=column, add=1)
+
+    assert float(bars[1][place]) == float(whole[1][place]) + 1
+    assert [bars[0], bars[2]] == [whole[0], whole[2]]
+    assert played(sample, "revise", bar=4, column=column, add=1) == whole
+
+
 def test_bad_crossed_puts_the_high_below_the_low(sample: Store) -> None:
     bar = played(sample, "bad", value="crossed")[1]
 
@@ -328,6 +352,9 @@ def test_a_script_is_loaded_from_a_file(tmp_path: Path) -> None:
         {"when": {}, "do": "drop", "bytes": True},
         {"when": {}, "do": "bad", "value": "odd"},
         {"when": {}, "do": "notice", "code": 162},
+        {"when": {}, "do": "rescale", "ratio": 0},
+        {"when": {}, "do": "revise", "bar": 0, "column": "volume", "add": 1},
+        {"when": {}, "do": "revise", "bar": 1, "column": "vwap", "add": 1},
         {"when": {"request": 0}, "do": "silence"},
         {"when": {"request": 1, "times": 0}, "do": "silence"},
         {"when": {"kind": "ticks"}, "do": "silence"},

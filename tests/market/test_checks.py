@@ -200,3 +200,131 @@ def test_nothing_is_missing_where_the_calendar_is_not_known():
     rock = Series.parse("ROCK-STK-MARS-USD/1day")
 
     assert missing_sessions(rock, hours_of(rock.instrument), daily(1, 8), WEEK) == []
+
+
+# Another scale, other numbers, or neither
+
+
+def rows_of(*rows, days=None):
+    """Return a bar a day of July 2024 from open, high, low, close and volume."""
+    days = days or [1, 2, 3, 5, 8, 9, 10][: len(rows)]
+    return table_of(
+        [(datetime(2024, 7, day, tzinfo=UTC), *row, None, None) for day, row in zip(days, rows, strict=True)]
+    )
+
+
+WEEKS = [
+    (171.06, 172.37, 170.21, 171.55, 41_500.0),
+    (171.63, 173.98, 171.40, 173.12, 38_211.0),
+    (173.00, 173.35, 169.87, 170.04, 55_930.0),
+    (169.50, 171.11, 168.42, 170.89, 47_007.0),
+    (170.95, 172.77, 170.33, 172.50, 36_154.0),
+]
+
+
+def scaled(ratio, rows=WEEKS, decimals=2):
+    return [(*(round(price * ratio, decimals) for price in row[:4]), row[4] / ratio) for row in rows]
+
+
+@pytest.mark.parametrize("ratio", [1 / 4, 1 / 7, 2 / 3, 20 / 21, 0.97, 1.5, 10.0, 100.0])
+def test_a_split_a_small_one_and_a_reverse_one_have_a_ratio(ratio):
+    change = compare_bars(rows_of(*WEEKS), rows_of(*scaled(ratio)))
+
+    assert change.ratio == pytest.approx(ratio, rel=1e-3)
+
+
+@pytest.mark.parametrize("corrected", [0, 2, 4])
+def test_a_bar_that_is_corrected_on_the_night_of_a_split_hides_it_not(corrected):
+    new = scaled(1 / 4)
+    new[corrected] = (*new[corrected][:3], new[corrected][3] * 1.01, 77.0)
+
+    assert compare_bars(rows_of(*WEEKS), rows_of(*new)).ratio == pytest.approx(0.25, rel=1e-3)
+
+
+def test_a_bar_that_is_gone_on_the_night_of_a_split_hides_it_not():
+    change = compare_bars(rows_of(*WEEKS), rows_of(*scaled(1 / 4)[1:], days=[2, 3, 5, 8]))
+
+    assert change.ratio == pytest.approx(0.25, rel=1e-3)
+    assert change.gone == (datetime(2024, 7, 1, tzinfo=UTC),)
+
+
+@pytest.mark.parametrize("new", [[*scaled(1 / 2)[:2], *WEEKS[2:]], [*WEEKS[:3], *scaled(1 / 2)[3:]]])
+def test_two_scales_in_what_is_stored_have_a_ratio(new):
+    assert compare_bars(rows_of(*WEEKS), rows_of(*new)).ratio == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("row", [0, 2, 4])
+def test_one_bar_among_others_is_no_split_whatever_its_prices(row):
+    new = list(WEEKS)
+    new[row] = scaled(1.5)[row]
+
+    change = compare_bars(rows_of(*WEEKS), rows_of(*new))
+
+    assert (change.ratio, change.moved) == (None, change.times)
+
+
+def test_yen_have_no_cents():
+    old = [(1301.0, 1315.0, 1296.0, 1309.0, 900.0), (1310.0, 1322.0, 1305.0, 1319.0, 800.0)]
+    a_third = [(*(float(round(price / 3)) for price in row[:4]), row[4] * 3) for row in old]
+    a_yen_off = [(*old[0][:3], 1310.0, 900.0), (*old[1][:3], 1318.0, 800.0)]
+
+    assert compare_bars(rows_of(*old), rows_of(*a_third)).ratio == pytest.approx(1 / 3, rel=0.01)
+    assert compare_bars(rows_of(*old), rows_of(*a_yen_off)).ratio is None
+
+
+def test_prices_that_are_not_rounded_alike_are_no_split():
+    old = [(*(price + 1e-7 for price in row[:4]), row[4]) for row in WEEKS]
+
+    change = compare_bars(rows_of(*old), rows_of(*WEEKS))
+
+    assert (change.ratio, change.moved, len(change.times)) == (None, (), 5)
+
+
+@pytest.mark.parametrize(("by", "moved"), [(0.85, 0), (0.86, 1), (-0.85, 0), (-0.86, 1)])
+def test_a_price_moves_by_more_than_half_a_percent(by, moved):
+    new = [(*WEEKS[0][:3], WEEKS[0][3] + by, WEEKS[0][4]), *WEEKS[1:]]  # 0.5 % of 171.55 is 0.85775
+
+    change = compare_bars(rows_of(*WEEKS), rows_of(*new))
+
+    assert (len(change.times), len(change.moved), change.ratio, change.unit) == (1, moved, None, None)
+
+
+def test_a_price_of_cents_may_move_by_one():
+    old = [(0.51, 0.53, 0.50, 0.52, 9.0), (0.52, 0.55, 0.52, 0.54, 9.0), (0.54, 0.57, 0.53, 0.55, 9.0)]
+    one, two = ([(*old[0][:3], old[0][3] - cents, 9.0), *old[1:]] for cents in (0.01, 0.02))
+
+    assert compare_bars(rows_of(*old), rows_of(*one)).moved == ()
+    assert compare_bars(rows_of(*old), rows_of(*two)).moved == (datetime(2024, 7, 1, tzinfo=UTC),)
+
+
+def test_a_revised_volume_moves_no_price_and_is_no_unit():
+    new = [(*WEEKS[0][:4], WEEKS[0][4] + 1), *WEEKS[1:]]
+
+    change = compare_bars(rows_of(*WEEKS), rows_of(*new))
+
+    assert (len(change.times), change.moved, change.gone, change.ratio, change.unit) == (1, (), (), None, None)
+
+
+LOTS = [(*row[:4], float(row[4] // 100)) for row in WEEKS]
+
+
+@pytest.mark.parametrize(("old", "new", "unit"), [(LOTS, WEEKS, 100.0), (WEEKS, LOTS, 0.01)])
+def test_lots_and_shares_differ_by_a_hundred(old, new, unit):
+    change = compare_bars(rows_of(*old), rows_of(*new))
+
+    assert (change.unit, change.ratio, change.moved) == (unit, None, ())
+
+
+def test_a_thin_stock_whose_volumes_were_revised_has_the_same_unit():
+    old = [(*row[:4], 1.0) for row in WEEKS]
+    new = [(*row[:4], 4.0) for row in WEEKS]
+
+    assert compare_bars(rows_of(*old), rows_of(*new)).unit is None
+
+
+def test_a_stored_price_that_never_was_one_is_no_price_that_moved():
+    old = [(*WEEKS[0][:1], 1.7976931348623157e308, *WEEKS[0][2:]), *WEEKS[1:]]
+
+    change = compare_bars(rows_of(*old), rows_of(*WEEKS))
+
+    assert (len(change.times), change.moved, change.ratio) == (1, (), None)

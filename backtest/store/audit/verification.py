@@ -197,6 +197,19 @@ def read_aside(path: Path) -> bytes:
     return data
 
 
+def answers_aside(store: Store, series: Series, hours: Hours) -> Iterator[pa.Table]:
+    """Yield the bars of the answers in quarantine that can be read and could be true."""
+    folder = store.folder(series) / "quarantine"
+    for name in store.manifest(series).aside:
+        try:
+            data = read_aside(folder / name)
+        except DamagedStore:
+            continue
+        bars = _believable(folder / name, data, series, hours)
+        if bars is not None and len(bars):
+            yield bars
+
+
 # --- the store as a whole
 
 
@@ -367,9 +380,9 @@ def _put_aside(
         return
     stored = _between(bars, *(answer["time"][row].as_py() for row in (0, -1)))
     difference = compare_bars(with_extra(stored, extra_of(answer)), answer)
-    if difference:
-        text = f"{len(difference.times):,} stored bars are different in {path.name}: {reason}"
-        yield Finding("conflict", "conflict", text, difference.times[0], len(difference.times), str(path))
+    if difference.moved:  # what else is different may have been revised since
+        text = f"{len(difference.moved):,} stored bars are different in {path.name}: {reason}"
+        yield Finding("conflict", "conflict", text, difference.moved[0], len(difference.moved), str(path))
 
 
 def _believable(path: Path, data: bytes, series: Series, hours: Hours) -> pa.Table | None:

@@ -198,7 +198,7 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path):
 def test_a_disagreeing_answer_is_a_conflict_until_it_is_taken(store):
     span = span_of_sessions(DAILY, date(2024, 2, 1), date(2024, 2, 9))
     bars = store.read(DAILY, span)
-    other = bars.set_column(5, schema().field("volume"), pc.add(bars["volume"], 1.0))
+    other = bars.set_column(2, schema().field("high"), pc.add(bars["high"], 9.0))
     store.quarantine(DAILY, span, other, "they had settled")
 
     assert [level for level, _ in found(store.root)] == ["conflict"]
