@@ -102,11 +102,11 @@ def scale_text(difference: BarChange) -> str:
     return RESCALED if difference.ratio is not None else RECOUNTED
 
 
-def why_revised(series: Series, difference: BarChange) -> str:
+def why_revised(series: Series, difference: BarChange, rolled: str = "") -> str:
     """Return the words for the revision that storing an answer makes; "" where it differs in nothing."""
     if not difference:
         return ""
-    return _REPLACED if series.rewritten else _CORRECTED
+    return "; ".join(filter(None, (_REPLACED, rolled))) if series.rewritten else _CORRECTED
 
 
 def other_contract(instrument: Instrument, stored: ContractDetails, found: ContractDetails) -> str:
@@ -114,3 +114,9 @@ def other_contract(instrument: Instrument, stored: ContractDetails, found: Contr
     if found.con_id in (0, stored.con_id):
         return ""
     return f"{instrument} was contract {stored.con_id} ({stored.name}) and is now {found.con_id} ({found.name})"
+
+
+def roll_text(instrument: Instrument, stored: ContractDetails, found: ContractDetails) -> str:
+    """Return the words for a continuous future whose contract is another than the last time."""
+    old, new = (f"{one.con_id} ({one.local_symbol or one.name})" for one in (stored, found))
+    return f"{instrument} rolled from contract {old} to {new}"

@@ -32,14 +32,13 @@ from backtest.errors import (
 from backtest.market.bars import extra_of, schema, with_extra
 from backtest.market.calendars import exact
 from backtest.market.checks import BarChange, compare_bars, in_session
-from backtest.market.series import Series
+from backtest.market.series import ContractDetails, Series
 from backtest.market.span import Span, union
 from backtest.store.reader import hours_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from backtest.market.series import ContractDetails
     from backtest.sources.base import Source
     from backtest.store.store import Store
 
@@ -87,6 +86,7 @@ class Filling:
         self._revisions: list[datetime] = []
         self._errors: list[str] = []
         self._notes: list[str] = []
+        self._rolled = ""  # what the contract of a continuous future was, and is now
         self._exit_code = 0
         self._unanswered: list[Span] = []  # windows halved since the last answer
         self._learnt = False
@@ -147,7 +147,7 @@ class Filling:
         """Return the windows that `fill` would ask for, were nothing to go wrong; nothing is sent."""
         self._start()
         contract = self._store.manifest_or_empty(self._series).contract
-        if contract and contract.con_id:
+        if contract and contract.con_id and not self._series.instrument.rolls:
             self._source.know(self._series.instrument, contract)
         repairs = [window for hole in self._holes() for window in self._source.windows(self._series, hole)]
         return [*self._windows(), *repairs]
@@ -173,7 +173,9 @@ class Filling:
         stored = manifest.contract
         if stored is None or not stored.con_id:
             return
-        if not manifest.answers or any(gaps.fresh(answer, self._now) for answer in manifest.answers):
+        if instrument.rolls:
+            self._source.know(instrument, ContractDetails())  # it may have rolled since it was asked for
+        elif not manifest.answers or any(gaps.fresh(answer, self._now) for answer in manifest.answers):
             self._source.know(instrument, stored)
             return
         try:
@@ -194,6 +196,10 @@ class Filling:
     def _compare_contracts(self, stored: ContractDetails, found: ContractDetails) -> None:
         text = revisions.other_contract(self._series.instrument, stored, found)
         if not text:
+            return
+        if self._series.instrument.rolls:
+            self._rolled = revisions.roll_text(self._series.instrument, stored, found)
+            self._notes.append(self._rolled)
             return
         if not self._options.accept_revision:
             raise Conflict(
@@ -354,7 +360,7 @@ class Filling:
             contract=contract,
             at=self._now,
             revise=replaced or bool(difference),
-            why=revisions.why_revised(self._series, difference),
+            why=revisions.why_revised(self._series, difference, self._rolled),
             provenance=self._provenance(window, contract),
         )
 

@@ -255,6 +255,11 @@ class Instrument:
         return dict(self.qualifiers).get(known, "")
 
     @property
+    def rolls(self) -> bool:
+        """Whether it is IB's continuous future, which stands for another contract after each roll."""
+        return self.kind == "CONTFUT"
+
+    @property
     def made(self) -> bool:
         """Whether its bars would be made here, from those of stored contracts; a vendor has none."""
         return self.expiry == CONT or any(QUALIFIERS[key].made for key, _ in self.qualifiers)
@@ -370,7 +375,7 @@ class Series:
     @property
     def rewritten(self) -> bool:
         """Whether its past changes, as at each dividend or roll, so that it can only be replaced whole."""
-        return self.prices == "ADJUSTED_LAST" or self.instrument.kind == "CONTFUT"
+        return self.prices == "ADJUSTED_LAST" or self.instrument.rolls
 
 
 def refuse_made(wanted: Instrument) -> None:

@@ -57,7 +57,7 @@ class Source(Protocol):
 
     @abstractmethod
     def know(self, instrument: Instrument, details: ContractDetails) -> None:
-        """Take what was said of an instrument earlier, so that it need not be asked again."""
+        """Take what was said of an instrument earlier, so that it need not be asked again; without a number, ask."""
 
     @abstractmethod
     def qualify(self, instrument: Instrument) -> ContractDetails:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -36,12 +37,12 @@ from faulty_downloads import (
 from market import span_of_sessions, store_with
 from rawclient import RawClient
 
-from backtest.downloads.downloader import DownloadReport, download
+from backtest.downloads.downloader import DownloadReport, download, plan_download
 from backtest.downloads.retry import Persistence
 from backtest.emulator.faults import Faults
 from backtest.emulator.server import Gateway
 from backtest.errors import NoBars, NoConnection
-from backtest.market.series import Series
+from backtest.market.series import ContractDetails, Series
 from backtest.market.span import Span, union
 from backtest.sources.base import Patience
 from backtest.sources.connect import connect
@@ -617,6 +618,48 @@ def test_nights(story, vendor, tmp_path):
 
     true = vendor.read(DAILY, span_of_sessions(DAILY, SINCE, night.until))
     assert store.read(DAILY).to_pylist() == changed(true.to_pylist(), *story.truth)
+
+
+ROLLING = Series.parse("ES-CONTFUT-CME-USD/1day")
+ROLLS = (date(2024, 3, 14), date(2024, 3, 15), date(2024, 3, 18))
+
+
+@pytest.mark.parametrize("same_hour", [False, True])
+def test_a_continuous_future_is_replaced_whole_at_each_roll_and_says_so(same_hour, tmp_path):
+    """The contract's number is another on each night, and so are all prices; or an hour after a download."""
+    store, names = Store(tmp_path / "bars"), ("ESH4", "ESM4", "ESU4")
+    reports = []
+
+    for number, (name, until) in enumerate(zip(names, ROLLS, strict=True), 1):
+        future = rolled(tmp_path / name, number, name)
+        now = datetime.combine(ROLLS[0] if same_hour else until, time(12 + number), UTC) + timedelta(days=1)
+        since = date(2024, 3, 7 - number) if same_hour else date(2024, 3, 4)
+        with Gateway(future, clock=lambda at=now: at) as gateway, connect(gateway.address) as source:
+            plan_download(store, source, ROLLING, (since, until))
+            reports.append(download(store, source, ROLLING, (since, ROLLS[0] if same_hour else until)).series[0])
+
+    assert [(one.status, one.requests, one.exit_code) for one in reports] == [("complete", 1, 0)] * 3
+    assert [one.notes for one in reports] == [
+        (),
+        ("ES-CONTFUT-CME-USD rolled from contract 1 (ESH4) to 2 (ESM4)",),
+        ("ES-CONTFUT-CME-USD rolled from contract 2 (ESM4) to 3 (ESU4)",),
+    ]
+    assert store.manifest(ROLLING).contract.con_id == 3
+    last = span_of_sessions(ROLLING, since, ROLLS[0] if same_hour else ROLLS[2])
+    assert store.read(ROLLING).equals(future.read(ROLLING, last))
+    assert [revision.why for revision in store.revisions(ROLLING)] == [
+        f"replaced whole; {one.notes[0]}" for one in reports[1:]
+    ]
+
+
+def rolled(folder: Path, number: int, name: str) -> Store:
+    """Return what the gateway serves of a continuous future whose front contract has a number."""
+    bars = store_with(folder / "made", {str(ROLLING): ("2024-03-01", "2024-03-22")}, seed=number)
+    store = Store(folder / "named")
+    span = span_of_sessions(ROLLING, date(2024, 3, 1), date(2024, 3, 22))
+    details = ContractDetails(number, local_symbol=name, name="E-mini S&P 500", time_zone="America/Chicago")
+    store.write(ROLLING, span, bars.read(ROLLING), contract=details)
+    return store
 
 
 def on_the_night(vendor: Store, store: Store, night: Night) -> DownloadReport:

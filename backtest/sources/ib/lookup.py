@@ -41,9 +41,12 @@ class ContractLookup:
         self._qualifying: defaultdict[Instrument, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def know(self, instrument: Instrument, details: ContractDetails) -> None:
-        """Take what IB said of an instrument earlier, so that it need not be asked again."""
+        """Take what IB said of an instrument earlier, so that it need not be asked again; without a number, ask."""
         if details.con_id:
             self._known[instrument] = details
+        else:
+            self._known.pop(instrument, None)
+            self._contracts.pop(instrument, None)
 
     async def qualified(self, instrument: Instrument) -> tuple[Any, ContractDetails]:
         """
@@ -56,9 +59,10 @@ class ContractLookup:
         if known := self._known.get(instrument):
             return contract_of(instrument, known), known
         async with self._qualifying[instrument]:
-            if instrument not in self._contracts:
-                self._contracts[instrument] = await self.believed(instrument, lambda: self._details(instrument))
-        return self._contracts[instrument]
+            found = self._contracts.get(instrument)
+            if found is None:
+                found = self._contracts[instrument] = await self.believed(instrument, lambda: self._details(instrument))
+        return found
 
     async def believed(self, instrument: Instrument, work: Callable[[], Awaitable[_T]]) -> _T:
         """

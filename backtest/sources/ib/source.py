@@ -138,7 +138,7 @@ class IbSource(Source):
         return self._bridge.call(self._lookup.qualified(instrument))[1]
 
     def know(self, instrument: Instrument, details: ContractDetails) -> None:
-        """Take what IB said of an instrument earlier, so that it need not be asked again."""
+        """Take what IB said of an instrument earlier, so that it need not be asked again; without a number, ask."""
         self._lookup.know(instrument, details)
 
     def near(self, text: str) -> list[str]:
