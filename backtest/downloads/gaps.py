@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 YEAR = timedelta(days=364)  # one request of a schedule
 _SEAM = 5  # sessions re-read at a seam
-_FRESH = timedelta(hours=6)  # an answer this young is not doubted: its seam is not re-read
+_FRESH = timedelta(hours=6)  # an answer this young is doubted for a reason only: its seam costs no request more
 _LATE = timedelta(days=4)  # a long weekend: so late may the vendor be
 _DAY = timedelta(days=1)
+MICROSECOND = timedelta(microseconds=1)  # in which times of bars are kept
 _LOOKED_AT = timedelta(days=20)  # of what is stored beside a gap: five sessions lie in it, holidays or not
 
 
@@ -79,11 +80,33 @@ def beside(gap: Span, answers: Sequence[Answer], now: datetime) -> list[Span]:
     return [span for span in old if span.end == gap.start or span.start == gap.end]
 
 
+def beside_young(gap: Span, answers: Sequence[Answer], now: datetime) -> list[Span]:
+    """Return the spans of bars that touch a gap and have been stored lately, as before a download was stopped."""
+    young = [answer.span for answer in answers if answer.bars and fresh(answer, now)]
+    return [span for span in young if span.end == gap.start or span.start == gap.end]
+
+
+def is_fresh(moment: datetime, answers: Sequence[Answer], now: datetime) -> bool:
+    """Return whether the bar of a moment came with an answer that is too young to be doubted."""
+    return any(moment in answer.span and fresh(answer, now) for answer in answers)
+
+
 def nearest_window(stored: Span, gap: Span) -> Span:
     """Return the part of a span beside a gap in which the sessions of the seam lie."""
     if stored.end == gap.start:
         return Span(max(stored.start, stored.end - _LOOKED_AT), stored.end)
     return Span(stored.start, min(stored.end, stored.start + _LOOKED_AT))
+
+
+def spans_after(moment: datetime, last: datetime) -> list[Span]:
+    """Return where to look for the first bar after a moment: nearer and nearer to the last one there is."""
+    after = moment + MICROSECOND
+    return [Span(after, end) for end in (after + _LATE, after + _LOOKED_AT, last + MICROSECOND) if last > moment]
+
+
+def spans_before(moment: datetime, first: datetime) -> list[Span]:
+    """Return where to look for the last bar before a moment: nearer and nearer to the first one there is."""
+    return [Span(start, moment) for start in (moment - _LATE, moment - _LOOKED_AT, first) if first < moment]
 
 
 def with_seams(gap: Span, stored: Iterable[tuple[Span, Sequence[datetime]]]) -> Span:

@@ -12,8 +12,10 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from backtest.market.bars import known_counts
-from backtest.market.checks import TOLERANCE
+import numpy as np
+
+from backtest.market.bars import PRICES, known_counts
+from backtest.market.checks import RATES, TOLERANCE, bar_values, seconds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +29,11 @@ RECOUNTED = "volumes are counted in another unit, such as shares instead of lots
 _CORRECTED = "the vendor has corrected bars"
 _REPLACED = "replaced whole"
 _DAY = timedelta(days=1)
+SPLIT = ("STK", "FUND", "CFD")  # kinds whose past is rescaled
+_JUMP, _LEAST_JUMP, _MOST_JUMP = 0.04, 0.01, 0.2  # of a price, as a logarithm
+_TIMES, _FEW = 6, 5  # the median night; about one real night in a hundred is above
+_RECOUNTED = 30
+_SECONDS_A_DAY = 86_400
 
 
 class Resolution(Enum):
@@ -63,11 +70,62 @@ def settled(times: Sequence[datetime], days: Sequence[datetime], last: datetime)
     return [moment for moment in times if moment < days[-_UNSETTLED:][0]]
 
 
+def is_doubtful(series: Series, older: pa.Table, newer: pa.Table) -> bool:
+    """
+    Return whether bars that follow each other may have two scales: whether the price jumps between them as by a split.
+
+    That is by more than six times what it does overnight in these bars, but at least by 1 % and at most by 20 %; by
+    4 % where they have few nights. Or by a factor of 30 in volume, as from shares to lots.
+    """
+    if series.instrument.kind not in SPLIT or series.prices in RATES:
+        return False
+    close, open_ = bar_values(older, "close")[-1], bar_values(newer, "open")[0]
+    if min(close, open_) <= 0:
+        return False
+    nights = np.concatenate([_nights(older), _nights(newer)])
+    limit = _JUMP if len(nights) < _FEW else float(np.clip(_TIMES * np.median(nights), _LEAST_JUMP, _MOST_JUMP))
+    volumes = [_median_volume(bars) for bars in (older, newer)]
+    recounted = min(volumes) > 0 and max(volumes) / min(volumes) > _RECOUNTED
+    return bool(abs(np.log(open_ / close)) > limit or recounted)
+
+
+def _nights(bars: pa.Table) -> np.ndarray:
+    """Return how far the price moves from the last close of each day to the next open, in logarithms."""
+    days = np.flatnonzero(np.diff(seconds(bars) // _SECONDS_A_DAY))
+    opens, closes = bar_values(bars, "open")[days + 1], bar_values(bars, "close")[days]
+    positive = (opens > 0) & (closes > 0)
+    return np.asarray(np.abs(np.log(opens[positive] / closes[positive])))
+
+
+def _median_volume(bars: pa.Table) -> float:
+    volumes = bar_values(bars, "volume")
+    known = volumes[~np.isnan(volumes)]
+    return float(np.median(known)) if len(known) else 0.0
+
+
+def others(answer: pa.Table, stored: pa.Table) -> pa.Table:
+    """Return the bars of an answer that are not stored."""
+    import pyarrow.compute as pc
+
+    return answer.filter(pc.invert(pc.is_in(answer["time"], value_set=stored["time"].combine_chunks())))
+
+
 def common(stored: pa.Table, answer: pa.Table) -> pa.Table:
     """Return the stored bars that an answer has too."""
     import pyarrow.compute as pc
 
     return stored.filter(pc.is_in(stored["time"], value_set=answer["time"].combine_chunks()))
+
+
+def rescaled(bars: pa.Table, ratio: float | None, unit: float | None) -> pa.Table:
+    """Return bars on another scale: prices and averages times a ratio and volumes by it, or volumes times a unit."""
+    import pyarrow.compute as pc
+
+    factors = dict.fromkeys((*PRICES, "average"), ratio or 1.0) | {"volume": unit or 1 / (ratio or 1.0)}
+    for place, name in enumerate(bars.column_names):
+        if name in factors:
+            bars = bars.set_column(place, bars.schema.field(name), pc.multiply(bars[name], factors[name]))
+    return bars
 
 
 def with_kept(answer: pa.Table, stored: pa.Table, kept: Sequence[datetime]) -> pa.Table:
@@ -78,9 +136,9 @@ def with_kept(answer: pa.Table, stored: pa.Table, kept: Sequence[datetime]) -> p
     if not kept:
         return answer
     times = pa.array(kept, answer["time"].type)
-    others = answer.filter(pc.invert(pc.is_in(answer["time"], times)))
+    rest = answer.filter(pc.invert(pc.is_in(answer["time"], times)))
     old = known_counts(stored.filter(pc.is_in(stored["time"], times)))
-    return pa.concat_tables([others, old]).sort_by("time").combine_chunks()
+    return pa.concat_tables([rest, old]).sort_by("time").combine_chunks()
 
 
 def conflict_text(series: Series, settled: Sequence[datetime]) -> str:
@@ -95,6 +153,16 @@ def conflict_text(series: Series, settled: Sequence[datetime]) -> str:
 def gone_text(series: Series, gone: Sequence[datetime]) -> str:
     """Return the words for stored bars that a new answer does not have."""
     return f"{len(gone)} stored bars of {series.short} are not in a new answer, the first at {gone[0]}; they were kept"
+
+
+def lost_text(series: Series, difference: BarChange) -> str:
+    """Return the words for stored bars that are not served again when their series is read on another scale."""
+    scale = f"prices times {difference.ratio:.6g}" if difference.ratio else ""
+    scale = f"volumes times {difference.unit:g}" if difference.unit else scale
+    return (
+        f"{len(difference.gone)} stored bars of {series.short} are served no more, the first at {difference.gone[0]}; "
+        f"they were kept, {scale or 'as they were'}"
+    )
 
 
 def scale_text(difference: BarChange) -> str:

@@ -2,11 +2,14 @@
 `Filling`: one series on its way into the store, from its gaps to its report.
 
 What is stored is not asked for again, but a seam that is older than a few hours is re-read together with the first
-window beyond it: that shows splits and late corrections at no request more.
+window beyond it: that shows splits and late corrections at no request more. Where windows of one download meet, or
+those before and after a stop, a jump in price is doubted: the session beside it is asked for once more before the
+window is stored, so that a split which comes meanwhile leaves no two scales.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
     from backtest.store.store import Store
 
 _DEAD = 3  # windows in a row that are never served, before the series is given up
+_SCALES = 3  # that answers may have within a download, each of which has the series read again
+_MANY = 20  # windows, after which one request more, to see whether the first still holds, is a twentieth
 _HALVINGS = 3  # of a window that is not answered, before its source is given up
 _log = logging.getLogger(__name__)
 
@@ -92,6 +97,7 @@ class Filling:
         self._learnt = False
         self._given_up: list[tuple[Span, str]] = []
         self._dead = 0  # of them since the last answer
+        self._kept: list[Span] = []  # windows that brought bars
 
     def fill(self) -> None:
         """
@@ -214,6 +220,8 @@ class Filling:
         if windows or self._holes():
             self._recognise()
         empty = self._ask_all(windows)
+        if len(self._kept) >= _MANY and self._series.instrument.kind in revisions.SPLIT:
+            self._compare_again(_stored(self._store, self._series, self._kept[0]), -1)
         for window in empty:
             self._confirm_empty(window, "asked twice")
         for hole in self._in_session(self._holes()):
@@ -350,6 +358,8 @@ class Filling:
         if difference and not replaced:
             bars = self._judged(difference, stored, window, bars)
             difference = compare_bars(stored, bars)
+        if not replaced:
+            self._check_seams(stored, bars)
             self._revisions.extend(difference.times)
         contract = self._source.qualify(self._series.instrument)
         self._store.write(
@@ -407,6 +417,50 @@ class Filling:
         self._errors.append(text)
         return revisions.with_kept(bars, stored, [*settled, *difference.gone])
 
+    def _check_seams(self, stored: pa.Table, bars: pa.Table) -> None:
+        """Ask again for the session on either side of new bars that has not come with them, where it is in doubt."""
+        new, again = revisions.others(bars, stored), revisions.common(stored, bars)
+        if not len(new):
+            return
+        first, last = (new["time"][row].as_py() for row in (0, -1))
+        known = self._store.manifest_or_empty(self._series).rows > 0
+        if known and (not len(again) or again["time"][-1].as_py() < last):
+            self._check_seam(self._beyond(last, after=True), 0, bars)
+        if known and (not len(again) or again["time"][0].as_py() > first):
+            self._check_seam(self._beyond(first, after=False), -1, bars)
+        self._kept.append(Span(first, last + gaps.MICROSECOND))
+
+    def _check_seam(self, beyond: pa.Table, nearest: int, bars: pa.Table) -> None:
+        """Compare the nearest of the stored bars beyond a seam again, where they are old or may have another scale."""
+        if not len(beyond):
+            return
+        answers = self._store.manifest_or_empty(self._series).answers
+        if gaps.is_fresh(beyond["time"][nearest].as_py(), answers, self._now):
+            older, newer = (bars, beyond) if nearest == 0 else (beyond, bars)
+            if not revisions.is_doubtful(self._series, older, newer):
+                return
+        self._compare_again(beyond, nearest)
+
+    def _beyond(self, moment: datetime, after: bool) -> pa.Table:
+        """Return the stored bars after or before a moment: those of the next three weeks, or all if there is none."""
+        segments, bars = self._store.manifest_or_empty(self._series).segments, schema().empty_table()
+        first, last = (datetime.fromisoformat(text) for text in (segments[0].first, segments[-1].last))
+        for part in gaps.spans_after(moment, last) if after else gaps.spans_before(moment, first):
+            bars = bars if len(bars) else _stored(self._store, self._series, part)
+        return bars
+
+    def _compare_again(self, bars: pa.Table, nearest: int) -> None:
+        """Ask again for the session of the first or the last of stored bars, which may have another scale by now."""
+        if not len(bars):
+            return
+        day = gaps.days_of_bars(bars)[nearest]
+        parts = self._source.windows(self._series, gaps.days_between(day, day))[nearest:][:1]
+        requested = self._requested
+        while parts:
+            with contextlib.suppress(NoData):  # then there is nothing to compare it with
+                parts.extend(self._ask(parts.pop()))
+        self._requested = requested
+
     def _put_aside(self, window: Span, bars: pa.Table, why: str) -> None:
         self._store.quarantine(self._series, window, bars, why)
         self._quarantined += 1
@@ -415,18 +469,50 @@ class Filling:
     def _read_again(self, why: str) -> None:
         """Read the whole series into a store beside, and swap it in when it is complete; until then the old holds."""
         assert self._wanted is not None  # _start has run
-        whole = gaps.whole_span(self._wanted, self._store.manifest_or_empty(self._series).answers)
+        whole = self._whole(self._wanted)
         beside = self._store.staging()
+        if beside.root.parts[-_SCALES:] == (beside.root.name,) * _SCALES:
+            self._store.drop(self._series)  # so that the next download begins it anew
+            raise Conflict(
+                f"answers for {self._series.short} had another scale {_SCALES} times; what was stored stays, run this "
+                "again tomorrow"
+            )
         again = Filling(beside, self._source, self._series, whole, self._now, self._options, self._tell, self._stop)
         again.fill()
         done = again.report()
         self._requests, self._planned = self._requests + done.requests, self._planned + done.lower_bound
         self._errors.extend(done.errors)
-        if not done.errors:
-            before, after = _stored(self._store, self._series, whole), beside.read(self._series)
-            self._revisions.extend(compare_bars(with_extra(before, extra_of(after)), after).times)
+        self._notes.extend(done.notes)
+        if done.errors:
+            self._exit_code = self._exit_code or done.exit_code
+        else:
+            after = beside.read(self._series)
+            before = with_extra(self._store.read(self._series), extra_of(after))  # the store keeps the others
+            difference = compare_bars(before, after)
+            self._revisions.extend(difference.times)
+            if difference.gone:
+                self._join_again(beside, before, difference)
             self._store.replace(self._series, beside, why=why, at=self._now)
             beside.drop(self._series)
+
+    def _whole(self, wanted: Span) -> Span:
+        """Return the span of all that is stored and wanted; of what is wanted alone where IB serves no more."""
+        whole = gaps.whole_span(wanted, self._store.manifest_or_empty(self._series).answers)
+        try:
+            self._source.refuse(self._series, whole, self._now)
+        except UsageError:
+            return wanted
+        return whole
+
+    def _join_again(self, beside: Store, before: pa.Table, difference: BarChange) -> None:
+        """Put stored bars that the vendor serves no more beside those read again, on their scale."""
+        span = gaps.days_between(difference.gone[0], difference.gone[-1])
+        lost = revisions.rescaled(before, difference.ratio, difference.unit)
+        bars = revisions.with_kept(_stored(beside, self._series, span), lost, difference.gone)
+        contract = self._source.qualify(self._series.instrument)
+        text = revisions.lost_text(self._series, difference)
+        beside.write(self._series, span, bars, source=self._source.name, text=text, contract=contract, at=self._now)
+        self._notes.append(text)
 
     def _windows(self) -> list[Span]:
         # A weekend is no reason to re-read its seams.
@@ -455,8 +541,15 @@ class Filling:
         """Return the gap and the sessions beside it that have been stored for long, to be read again with it."""
         if self._series.rewritten:
             return gap
-        beside = gaps.beside(gap, self._store.manifest_or_empty(self._series).answers, self._now)
-        return gaps.with_seams(gap, [(span, self._days(gaps.nearest_window(span, gap))) for span in beside])
+        answers = self._store.manifest_or_empty(self._series).answers
+        beside = gaps.beside(gap, answers, self._now)
+        wide = gaps.with_seams(gap, [(span, self._days(gaps.nearest_window(span, gap))) for span in beside])
+        for span in gaps.beside_young(gap, answers, self._now):
+            days = self._days(gaps.nearest_window(span, gap))
+            wider = gaps.with_seams(wide, [(span, days[-1:] if span.end == gap.start else days[:1])])
+            if len(self._source.windows(self._series, wider)) == len(self._source.windows(self._series, wide)):
+                wide = wider
+        return wide
 
     def _days(self, span: Span) -> list[datetime]:
         return gaps.days_of_bars(_stored(self._store, self._series, span))

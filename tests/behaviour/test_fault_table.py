@@ -620,6 +620,69 @@ def test_nights(story, vendor, tmp_path):
     assert store.read(DAILY).to_pylist() == changed(true.to_pylist(), *story.truth)
 
 
+# A split or another unit between two requests of one download, from the nth on: of minutes, a session a request.
+SCALES = (("rescale", 0.25), ("rescale", 1.5), ("rescale", 0.9), ("recount", 0.01))
+BETWEEN = [(do, ratio, nth) for do, ratio in SCALES for nth in (2, 3, 4)]
+
+
+@pytest.mark.parametrize(("do", "ratio", "nth"), BETWEEN)
+def test_a_split_between_two_requests_leaves_one_scale(do, ratio, nth, vendor, tmp_path):
+    store = Store(tmp_path)
+
+    report = run(vendor, store, SESSIONS, PATIENT, on(do, nth, ALWAYS, ratio=ratio))
+
+    assert (report.series[0].status, report.exit_code) == ("complete", 0)
+    assert report.requests == nth + 1 + 4  # those before it and the first after it, one that is compared, all again
+    true = vendor.read(MINUTES, span_of_sessions(MINUTES, SESSIONS.since, SESSIONS.until))
+    assert prices_and_volumes(store.read(MINUTES).to_pylist()) == prices_and_volumes(
+        changed(true.to_pylist(), (do, ratio))
+    )
+
+
+def prices_and_volumes(bars: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [tuple(bar[name] for name in ("time", "open", "high", "low", "close", "volume")) for bar in bars]
+
+
+def test_a_split_too_small_to_jump_shows_when_a_long_download_ends(tmp_path):
+    future = store_with(tmp_path / "future", {str(MINUTES): ("2024-02-20", "2024-03-19")})
+    job, store = Job(MINUTES, date(2024, 2, 20), date(2024, 3, 19)), Store(tmp_path / "bars")
+
+    report = run(future, store, job, PATIENT, on("rescale", 12, ALWAYS, ratio=0.995))
+
+    assert report.complete
+    assert report.requests == 21 + 1 + 21 + 1
+    assert prices_and_volumes(store.read(MINUTES).to_pylist()) == prices_and_volumes(
+        changed(future.read(MINUTES).to_pylist(), ("rescale", 0.995))
+    )
+
+
+@pytest.mark.parametrize("ratio", [0.25, 1.5])
+def test_a_split_between_a_stop_and_going_on_within_the_hour_leaves_one_scale(ratio, vendor, tmp_path):
+    store, newest = Store(tmp_path), replace(SESSIONS, since=date(2024, 3, 11))
+    run(vendor, store, newest, PATIENT)
+
+    report = run(vendor, store, SESSIONS, PATIENT, on("rescale", times=ALWAYS, ratio=ratio))
+
+    assert (report.complete, report.requests) == (True, 1 + 1 + 4)
+    true = vendor.read(MINUTES, span_of_sessions(MINUTES, SESSIONS.since, SESSIONS.until))
+    assert prices_and_volumes(store.read(MINUTES).to_pylist()) == prices_and_volumes(
+        changed(true.to_pylist(), ("rescale", ratio))
+    )
+
+
+@pytest.mark.parametrize("ratio", [0.25, 0.97])
+@pytest.mark.parametrize(("since", "until"), [(MONTH.since, date(2012, 12, 14)), (date(2012, 12, 14), MONTH.until)])
+def test_a_session_beside_is_read_again_where_that_costs_no_request(ratio, since, until, vendor, tmp_path):
+    store = Store(tmp_path)
+    run(vendor, store, replace(MONTH, since=since, until=until), PATIENT)
+
+    report = run(vendor, store, MONTH, PATIENT, on("rescale", times=ALWAYS, ratio=ratio))
+
+    assert (report.complete, report.requests) == (True, 1 + 1)
+    true = vendor.read(DAILY, span_of_sessions(DAILY, MONTH.since, MONTH.until))
+    assert store.read(DAILY).to_pylist() == changed(true.to_pylist(), ("rescale", ratio))
+
+
 ROLLING = Series.parse("ES-CONTFUT-CME-USD/1day")
 ROLLS = (date(2024, 3, 14), date(2024, 3, 15), date(2024, 3, 18))
 

@@ -212,3 +212,29 @@ def test_an_empty_window_is_believed_but_for_the_last_four_days():
     assert gaps.believed_empty(days(1, 20, month=2), NOW) == days(1, 20, month=2)
     assert gaps.believed_empty(days(20, 29, month=2), NOW) == Span(midnight(20, month=2), NOW - timedelta(days=4))
     assert gaps.believed_empty(Span(NOW - timedelta(days=4), NOW), NOW) is None
+
+
+# Beyond a seam
+
+
+def test_the_nearest_bars_beyond_a_moment_are_looked_for_farther_and_farther():
+    noon, last = midnight(10) + timedelta(hours=12), midnight(28, month=3)
+
+    after, before = gaps.spans_after(noon, last), gaps.spans_before(noon, midnight(1))
+
+    assert [noon in span for span in after] == [False] * 3
+    assert after[0].end < after[1].end < after[2].end
+    assert last in after[2]
+    assert [span.end for span in before] == [noon] * 3
+    assert before[2].start == midnight(1)
+    assert gaps.spans_after(noon, noon) == []
+    assert gaps.spans_before(noon, noon) == []
+
+
+def test_young_bars_beside_a_gap_are_those_of_the_last_hours():
+    gap, young = days(10, 12), with_bars(days(1, 9), NOW - timedelta(hours=1))
+
+    assert gaps.beside_young(gap, [young, with_bars(days(13, 20))], NOW) == [days(1, 9)]
+    assert gaps.beside_young(gap, [with_bars(days(1, 8), NOW)], NOW) == []
+    assert gaps.is_fresh(midnight(9), [young], NOW)
+    assert not gaps.is_fresh(midnight(13), [young, with_bars(days(13, 20))], NOW)

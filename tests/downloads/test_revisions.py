@@ -103,3 +103,52 @@ def test_another_contract_is_named_beside_the_stored_one():
     text = revisions.other_contract(DAILY.instrument, stored, found)
 
     assert text == "AAPL-STK-SMART-USD was contract 265598 (APPLE INC) and is now 4711 (APPLE BANK)"
+
+
+# Seams
+
+
+def at(price, *days, volume=1000.0):
+    """Return daily bars that move by 1 % overnight, up and down, from a price on."""
+    opens = [price * 1.01 ** (number % 2) for number in range(len(days))]
+    return table_of(
+        [(day, price, price, price, price, volume, None, None) for day, price in zip(days, opens, strict=True)]
+    )
+
+
+NEXT_WEEK = [day + timedelta(days=7) for day in WEEK]
+
+
+@pytest.mark.parametrize(
+    ("price", "doubtful"), [(10.0, False), (10.5, False), (10.9, True), (5.0, True), (100.0, True)]
+)
+def test_a_jump_of_more_than_six_usual_nights_is_doubtful(price, doubtful):
+    assert revisions.is_doubtful(DAILY, at(10.0, *WEEK), at(price, *NEXT_WEEK)) is doubtful
+
+
+@pytest.mark.parametrize(("price", "doubtful"), [(10.35, False), (10.45, True)])
+def test_few_nights_say_nothing_of_what_is_usual(price, doubtful):
+    assert revisions.is_doubtful(DAILY, at(10.0, MONDAY), at(price, TUESDAY)) is doubtful
+
+
+@pytest.mark.parametrize(("volume", "doubtful"), [(20.0, True), (100.0, False), (40_000.0, True), (None, False)])
+def test_volumes_of_another_unit_are_doubtful(volume, doubtful):
+    newer = at(10.0, *NEXT_WEEK, volume=volume)
+
+    assert revisions.is_doubtful(DAILY, at(10.0, *WEEK), newer) is doubtful
+
+
+@pytest.mark.parametrize("text", ["EUR-CASH/1day", "ES-FUT-CME-USD-202406/1day", "AAPL/1day/HISTORICAL_VOLATILITY"])
+def test_what_has_no_splits_is_not_doubted(text):
+    assert not revisions.is_doubtful(Series.parse(text), at(10.0, *WEEK), at(5.0, *NEXT_WEEK))
+
+
+def test_bars_on_another_scale_cost_the_same_in_all():
+    bars = table_of([(MONDAY, 8.0, 12.0, 8.0, 10.0, 100.0, 9.0, 7)])
+
+    assert (
+        revisions.rescaled(bars, 0.25, None).to_pylist()
+        == table_of([(MONDAY, 2.0, 3.0, 2.0, 2.5, 400.0, 2.25, 7)]).to_pylist()
+    )
+    assert revisions.rescaled(bars, None, 0.01)["volume"].to_pylist() == [1.0]
+    assert revisions.rescaled(bars, None, None).equals(bars)

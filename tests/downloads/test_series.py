@@ -196,6 +196,96 @@ def test_volumes_in_another_unit_are_read_anew(upstream, store, unit, accept):
     assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 15))))
 
 
+def test_a_stock_that_was_halted_for_a_month_and_split_meanwhile_has_one_scale(upstream, store):
+    """The last bars are a month old: no seam touches what is asked for, so they are asked for again by themselves."""
+    fill(upstream, store, date(2012, 4, 30))
+    halt = [one.day for one in sessions(hours_of(DAILY.instrument), date(2012, 5, 1), date(2012, 5, 31))]
+    remove(upstream, *halt)
+    with serving(upstream, date(2012, 6, 10)) as source:
+        download(store, source, DAILY, (FIRST, date(2012, 5, 31)), persistence=QUICK)
+    split(upstream)
+
+    update = fill(upstream, store, date(2012, 6, 11))
+
+    assert update.status == "complete"
+    assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 11))))
+
+
+@pytest.mark.slow
+def test_a_window_whose_seam_could_not_be_compared_is_not_stored(tmp_path, store):
+    upstream = store_with(tmp_path / "upstream", {"AAPL/1min": ("2024-01-02", "2024-03-28")})
+    rescale = {"when": {"request": 2, "times": 99}, "do": "rescale", "ratio": 0.5}
+    once = Persistence(tries=1)
+
+    with serving(upstream, date(2024, 3, 28), rescale, *refusals(3, 1), *refusals(5, 1)) as source:
+        first = download(store, source, MINUTES, (date(2024, 1, 2), date(2024, 3, 28)), persistence=once).series[0]
+        scale = store.read(MINUTES)["close"][0].as_py()
+        again = download(store, source, MINUTES, (date(2024, 1, 2), date(2024, 3, 28)), persistence=QUICK).series[0]
+
+    assert (first.status, first.exit_code) == ("partial", 4)
+    assert scale > 160  # of the first request alone; none of half the price
+    assert again.status == "complete"
+    assert max(store.read(MINUTES)["close"].to_pylist()) < 90
+
+
+def test_bars_that_are_served_no_more_when_a_split_is_read_again_are_put_on_its_scale(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+    old = store.read(DAILY)
+    remove(upstream, date(2012, 1, 3), date(2012, 3, 14))
+    split(upstream)
+
+    update = fill(upstream, store, date(2012, 6, 15))
+
+    assert update.status == "complete"
+    assert "2 stored bars of AAPL/1day are served no more, the first at 2012-01-03" in update.notes[0]
+    bars = store.read(DAILY)
+    assert len(bars) == len(old) + 1
+    assert bars["close"][0].as_py() == pytest.approx(old["close"][0].as_py() / 7, rel=1e-4)
+    assert bars["volume"][0].as_py() == pytest.approx(old["volume"][0].as_py() * 7, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_answers_of_another_scale_each_time_end_with_an_error_and_the_next_download_mends_it(tmp_path, store):
+    upstream = store_with(tmp_path / "upstream", {"AAPL/1min": ("2024-01-31", "2024-03-28")})
+    scales = [{"when": {"request": n}, "do": "rescale", "ratio": 0.8**n} for n in range(1, 20)]
+
+    first = fill(upstream, store, date(2024, 3, 28), *scales, since=date(2024, 1, 31), series=MINUTES)
+    again = fill(upstream, store, date(2024, 3, 28), since=date(2024, 1, 31), series=MINUTES)
+
+    assert (first.status, first.exit_code) == ("partial", 3)
+    assert "another scale 3 times" in first.errors[0]
+    assert again.status == "complete"
+    assert store.read(MINUTES).equals(upstream.read(MINUTES))
+
+
+def test_a_scale_that_the_vendor_takes_back_is_read_again_too(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+    before = store.read(DAILY)
+    halved = {"when": {"request": 1, "times": 99}, "do": "rescale", "ratio": 0.5}
+
+    update = fill(upstream, store, date(2012, 6, 15), halved)
+    again = fill(upstream, store, date(2012, 6, 18))
+
+    assert (update.status, again.status) == ("complete", "complete")
+    assert store.read(DAILY).slice(0, len(before)).equals(before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("day", "more"), [(1, 1), (29, 0)])  # of February: where two requests meet, and in one
+def test_a_real_fall_overnight_costs_one_request_at_most_and_is_stored(tmp_path, store, day, more):
+    upstream = store_with(tmp_path / "upstream", {"AAPL/1min": ("2024-01-02", "2024-03-01")})
+    halved = Span(datetime(2024, 2, day, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
+    bars = upstream.read(MINUTES, halved)
+    for place in (1, 2, 3, 4, 6):
+        bars = bars.set_column(place, schema().field(place), pc.divide(bars.column(place), 2.0))
+    upstream.write(MINUTES, halved, bars, revise=True)
+
+    report = fill(upstream, store, date(2024, 3, 1), since=date(2024, 1, 2), series=MINUTES)
+
+    assert (report.status, report.requests, report.lower_bound) == ("complete", 2 + more, 2)
+    assert store.read(MINUTES).equals(upstream.read(MINUTES))
+
+
 def split(upstream):
     bars = upstream.read(DAILY)
     for name in ("open", "high", "low", "close"):
