@@ -690,3 +690,44 @@ def test_the_vendor_of_the_contributing_guide_fills_a_store(acme, tmp_path):
 
     assert report.complete
     assert store.read(DAILY)["close"].to_pylist() == [2]
+
+
+# Numbers that stand for none
+
+UNSET = ("2147483647", "9223372036854775807", "170141183460469231731687303715884105727", "1.7976931348623157E308")
+
+
+@pytest.mark.parametrize("unset", UNSET)
+def test_unset_volumes_averages_and_counts_of_a_file_are_missing(tmp_path, unset):
+    path = tmp_path / "a.csv"
+    path.write_text(f"date,open,high,low,close,volume,vwap,trades\n2024-01-02,10,12,9,11,{unset},{unset},{unset}\n")
+
+    bars, _ = bars_of(path, DAILY)
+
+    assert [bars[name].to_pylist() for name in ("close", "volume", "average", "trades")] == [
+        [11.0],
+        [None],
+        [None],
+        [None],
+    ]
+
+
+@pytest.mark.parametrize("unset", [2**31 - 1, 2**63 - 1])
+def test_unset_counts_of_a_frame_of_whole_numbers_are_missing(unset):
+    frame = pd.DataFrame(
+        {"date": ["2024-01-02"], "open": [10], "high": [12], "low": [9], "close": [11], "trades": [unset]}
+    )
+
+    bars, _ = bars_of(frame, DAILY)
+
+    assert bars["trades"].to_pylist() == [None]
+
+
+@pytest.mark.parametrize("unset", UNSET)
+@pytest.mark.parametrize("price", ["high", "all"])
+def test_unset_prices_of_a_file_are_refused(tmp_path, unset, price):
+    row = f"10,{unset},9,11" if price == "high" else ",".join([unset] * 4)
+    (tmp_path / "a.csv").write_text(f"date,open,high,low,close\n2024-01-02,{row}\n")
+
+    with pytest.raises(BadBars, match="beyond reason"):
+        bars_of(tmp_path / "a.csv", DAILY)
