@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from backtest.sources.base import Source
+    from backtest.store.manifest import Answer, Manifest
     from backtest.store.store import Store
 
 _DEAD = 3  # windows in a row that are never served, before the series is given up
@@ -423,27 +424,28 @@ class Filling:
         if not len(new):
             return
         first, last = (new["time"][row].as_py() for row in (0, -1))
-        known = self._store.manifest_or_empty(self._series).rows > 0
-        if known and (not len(again) or again["time"][-1].as_py() < last):
-            self._check_seam(self._beyond(last, after=True), 0, bars)
-        if known and (not len(again) or again["time"][0].as_py() > first):
-            self._check_seam(self._beyond(first, after=False), -1, bars)
+        manifest = self._store.manifest_or_empty(self._series)
+        if not len(again) or again["time"][-1].as_py() < last:
+            self._check_seam(self._beyond(manifest, last, after=True), 0, bars, manifest.answers)
+        if not len(again) or again["time"][0].as_py() > first:
+            self._check_seam(self._beyond(manifest, first, after=False), -1, bars, manifest.answers)
         self._kept.append(Span(first, last + gaps.MICROSECOND))
 
-    def _check_seam(self, beyond: pa.Table, nearest: int, bars: pa.Table) -> None:
+    def _check_seam(self, beyond: pa.Table, nearest: int, bars: pa.Table, answers: Sequence[Answer]) -> None:
         """Compare the nearest of the stored bars beyond a seam again, where they are old or may have another scale."""
         if not len(beyond):
             return
-        answers = self._store.manifest_or_empty(self._series).answers
         if gaps.is_fresh(beyond["time"][nearest].as_py(), answers, self._now):
             older, newer = (bars, beyond) if nearest == 0 else (beyond, bars)
             if not revisions.is_doubtful(self._series, older, newer):
                 return
         self._compare_again(beyond, nearest)
 
-    def _beyond(self, moment: datetime, after: bool) -> pa.Table:
+    def _beyond(self, manifest: Manifest, moment: datetime, after: bool) -> pa.Table:
         """Return the stored bars after or before a moment: those of the next three weeks, or all if there is none."""
-        segments, bars = self._store.manifest_or_empty(self._series).segments, schema().empty_table()
+        segments, bars = manifest.segments, schema().empty_table()
+        if not segments:
+            return bars
         first, last = (datetime.fromisoformat(text) for text in (segments[0].first, segments[-1].last))
         for part in gaps.spans_after(moment, last) if after else gaps.spans_before(moment, first):
             bars = bars if len(bars) else _stored(self._store, self._series, part)

@@ -143,6 +143,9 @@ def unset_prices(bars: pa.Table) -> np.ndarray:
 
 def _unset(values: np.ndarray, name: str) -> np.ndarray:
     size = np.abs(values)
+    large = np.asarray(size >= _UNSET[0])
+    if not large.any():  # as nearly always, and np.isin is slow
+        return large
     most = _MOST if name in ("volume", "trades") else _DEAREST
     return np.asarray((size >= most) | np.isin(size, _UNSET))
 
