@@ -442,7 +442,7 @@ class Filling:
         self._compare_again(beyond, nearest)
 
     def _beyond(self, manifest: Manifest, moment: datetime, after: bool) -> pa.Table:
-        """Return the stored bars after or before a moment: those of the next three weeks, or all if there is none."""
+        """Return stored bars after or before a moment: those of a few days, else of three weeks, else all."""
         segments, bars = manifest.segments, schema().empty_table()
         if not segments:
             return bars

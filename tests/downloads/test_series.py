@@ -155,6 +155,18 @@ def test_a_bar_that_a_new_answer_lacks_is_kept_and_said(upstream, store):
     assert store.read(DAILY).slice(0, len(before)).equals(before)
 
 
+def test_a_bar_that_a_new_answer_lacks_is_removed_where_that_is_accepted(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+    gone = (datetime(2012, 6, 8, tzinfo=UTC), datetime(2012, 6, 13, tzinfo=UTC))
+    remove(upstream, *(moment.date() for moment in gone))
+
+    update = fill(upstream, store, date(2012, 6, 15), accept_revision=True)
+
+    assert (update.notes, update.revisions) == ((), gone)
+    assert set(gone).isdisjoint(store.read(DAILY)["time"].to_pylist())
+    assert update.bars_added == 1 - len(gone)
+
+
 def test_a_split_is_recognised_and_the_series_read_anew(upstream, store):
     fill(upstream, store, date(2012, 6, 14))
     old = store.read(DAILY)
