@@ -202,7 +202,8 @@ def _ratio(old: np.ndarray, new: np.ndarray) -> float | None:
     if not other.any():
         return None
     ratio = float(np.median(new[other] / old[other]))
-    return ratio if _is_scale(_fits(old, new, ratio), other) else None
+    alone = bool(old[0].max() > old[0].min())  # four numbers that are not the same have no ratio by chance
+    return ratio if _is_scale(_fits(old, new, ratio), other, alone) else None
 
 
 def _fits(old: np.ndarray, new: np.ndarray, ratio: float) -> np.ndarray:
@@ -224,16 +225,18 @@ def _unit(old: np.ndarray, new: np.ndarray) -> float | None:
     return None
 
 
-def _is_scale(fits: np.ndarray, other: np.ndarray) -> bool:
+def _is_scale(fits: np.ndarray, other: np.ndarray, alone: bool = False) -> bool:
     """
     Return whether bars have another scale.
 
     Args:
         fits: which bars fit a ratio.
         other: which bars are different at all.
+        alone: whether the oldest bar is enough, as where a vendor is days late with what is before a split.
     """
     rescaled = np.flatnonzero(fits & other)
-    if 2 * len(rescaled) <= np.count_nonzero(other) or len(rescaled) < min(2, len(fits)):
+    enough = len(rescaled) >= min(2, len(fits)) or (alone and rescaled.tolist() == [0])
+    if 2 * len(rescaled) <= np.count_nonzero(other) or not enough:
         return False
     explained = fits | other
     return bool(explained[: rescaled[-1] + 1].all() or explained[rescaled[0] :].all())

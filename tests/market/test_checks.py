@@ -253,7 +253,17 @@ def test_two_scales_in_what_is_stored_have_a_ratio(new):
     assert compare_bars(rows_of(*WEEKS), rows_of(*new)).ratio == pytest.approx(0.5, rel=1e-3)
 
 
-@pytest.mark.parametrize("row", [0, 2, 4])
+def test_the_oldest_bar_alone_is_enough_where_its_prices_are_not_all_the_same():
+    """A vendor that rescales days after a split: of the sessions read again, one is from before it."""
+    flat = [(171.0, 171.0, 171.0, 171.0, 500.0), *WEEKS[1:]]
+
+    late, chance = (compare_bars(rows_of(*old), rows_of(*scaled(1 / 2, old)[:1], *old[1:])) for old in (WEEKS, flat))
+
+    assert late.ratio == pytest.approx(0.5, rel=1e-3)
+    assert (chance.ratio, chance.moved) == (None, (datetime(2024, 7, 1, tzinfo=UTC),))
+
+
+@pytest.mark.parametrize("row", [1, 2, 4])
 def test_one_bar_among_others_is_no_split_whatever_its_prices(row):
     new = list(WEEKS)
     new[row] = scaled(1.5)[row]
