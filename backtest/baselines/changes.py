@@ -6,9 +6,7 @@ import contextlib
 import difflib
 import functools
 import hashlib
-import importlib
 import json
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -172,7 +170,8 @@ def _code(old: Baseline, new: Baseline, scene: Scene) -> Change | None:
     if missing:
         return Change("code", (f"{', '.join(names)}; git has no old source of {', '.join(missing)}",))
     told = [line for name in names if name in before for line in _diff(name, found[name], _files_of_now(scene))]
-    return Change("code", _some(told), functools.partial(_with_files, found))
+    space = load_strategy(scene.strategy).space
+    return Change("code", _some(told), functools.partial(_with_files, found, space.package if space else ""))
 
 
 def _sources(one: Baseline) -> dict[str, str]:
@@ -232,33 +231,18 @@ def _diff(name: str, before: _File, now: Mapping[str, Path]) -> Iterator[str]:
     yield from (line for line in lines if not line.startswith("@@"))
 
 
-def _with_files(found: Mapping[str, _File], stack: contextlib.ExitStack, scene: Scene) -> Scene:
+def _with_files(found: Mapping[str, _File], package: str, stack: contextlib.ExitStack, scene: Scene) -> Scene:
+    """Put the files into a folder of their own: a strategy finds the modules beside it before any others."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    places = {}
     for name, file in found.items():
-        parts = [] if name == _STRATEGY else name.split(".")
-        place = folder.joinpath(*(parts if file.name == "__init__.py" else parts[:-1]), file.name)
+        parts = package.split(".") * bool(package) if name == _STRATEGY else name.split(".")
+        parts = parts if name == _STRATEGY or file.name == "__init__.py" else parts[:-1]
+        place = places[name] = folder.joinpath(*parts, file.name)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(file.text)
-    stack.enter_context(_importing_from(folder, [*found, *_files_of_now(scene)]))
     cls = str(scene.strategy).partition(":")[2]
-    return replace(scene, strategy=f"{folder / found[_STRATEGY].name}{':' if cls else ''}{cls}")
-
-
-@contextlib.contextmanager
-def _importing_from(folder: Path, names: Sequence[str]) -> Iterator[None]:
-    """Let modules of these names be imported anew, first from the folder; afterwards all is as it was."""
-    before, path = dict(sys.modules), list(sys.path)
-    for name in names:
-        sys.modules.pop(name, None)
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path[:] = path
-        for name in names:
-            sys.modules.pop(name, None)
-        sys.modules.update({name: before[name] for name in names if name in before})
+    return replace(scene, strategy=f"{places[_STRATEGY]}{':' if cls else ''}{cls}")
 
 
 def _costs(old: Baseline, new: Baseline) -> Change | None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import importlib.util
 import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest.engine.account.commissions import Costs
+from backtest.engine.imports import ImportSpace, came_along, changed, imported_names, package_of, reached
 from backtest.engine.strategy import Strategy
 from backtest.market import arrays
 from backtest.market.bars import rows_digest
@@ -33,21 +32,13 @@ _MISSING = "not installed"
 _SECONDS = 10  # that git may take, such as on a disk behind a network
 
 
-def describe(
-    strategy: Strategy, spec: RunSpec, bars: Mapping[Series, pa.Table], store: Reader, costs: Costs
-) -> dict[str, Any]:
-    """Return the manifest of a run as JSON values; what there is nothing to say of is left out."""
-    home, modules = source_file(strategy), module_files(strategy)
-    code = [home, *modules.values()] if home else []
+def describe(spec: RunSpec, bars: Mapping[Series, pa.Table], store: Reader, costs: Costs) -> dict[str, Any]:
+    """Return the manifest of a run as JSON values, without its code; what there is nothing to say of is left out."""
     found = {
-        "strategy": {"name": strategy.name, "sha256": strategy.source},
-        "modules": hashes(modules),
-        "git": _commit(code),
         "series": {one.key: _bars(table) for one, table in bars.items()},
         "store": {one.key: _stored(store, one) for one in bars},
         "costs": describe_costs(costs),
-        "seed": spec.params.get("seed"),  # a run draws nothing by itself
-        "packages": {name: _version(name) for name in (*_PACKAGES, *_packages(code))},
+        "seed": spec.flat["params"].get("seed"),  # a run draws nothing by itself
         "backtest_sha256": _own_source(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -55,28 +46,48 @@ def describe(
     return {key: value for key, value in found.items() if value not in ({}, None)}
 
 
+def describe_code(strategy: Strategy) -> dict[str, Any]:
+    """Return what the manifest says of a strategy's code; after the run, which may import more in its midst."""
+    home, modules = source_file(strategy), module_files(strategy)
+    code = [file for file in (home, *modules.values()) if file and file.is_file()]
+    found = {
+        "strategy": {"name": strategy.name, "sha256": strategy.source},
+        "modules": module_hashes(strategy),
+        "git": _commit(code) if home else {},
+        "packages": {name: _version(name) for name in (*_PACKAGES, *_packages(code))},
+    }
+    return {key: value for key, value in found.items() if value != {}}
+
+
 def module_files(strategy: Strategy) -> dict[str, Path]:
-    """Return the modules that a strategy imports, straight or through others, and that no package brought."""
-    home = source_file(strategy)
-    found: dict[str, Path] = {}
-    waiting = [(home, "")] if home else []
-    while waiting:
-        file, package = waiting.pop()
-        for name in _imported(file, package, _changed(file)):
-            local = _local_file(name)
-            if local and local != home and name not in found:
-                found[name] = local
-                waiting.append((local, _package(name)))
-    return found
+    """
+    Return the modules that a strategy imports, straight or through others, and that no package brought.
+
+    Those that it will import only while it runs are among them, as far as its text names them.
+    """
+    home, space = source_file(strategy), strategy.space
+    if space is not None:
+        loaded = {name: file for name, (file, _) in space.sources.items() if file != home}
+        return space.reached(loaded)
+    if home is None:
+        return {}
+    beside = _space_beside(home.parent, Path.cwd())
+    return reached(home, _package(strategy), lambda name: _located(name, beside))
 
 
-def hashes(modules: Mapping[str, Path]) -> dict[str, str]:
-    """Return the SHA-256 of each of `module_files`."""
-    return {name: _hash(file, _changed(file)) for name, file in sorted(modules.items())}
+def module_hashes(strategy: Strategy) -> dict[str, str]:
+    """Return the SHA-256 of each of `module_files`: of the source that was loaded, where it was."""
+    loaded = strategy.space.sources if strategy.space else {}
+    return {
+        name: loaded[name][1] if name in loaded else _hash(file, changed(file))
+        for name, file in sorted(module_files(strategy).items())
+    }
 
 
 def source_file(strategy: Strategy) -> Path | None:
     """Return the file that defines a strategy; None for one that was typed at a prompt."""
+    if strategy.space and strategy.space.home:
+        return Path(str(strategy.space.home.__file__))
     file = getattr(sys.modules.get(strategy.cls.__module__), "__file__", None)
     return Path(file) if file and Path(file).is_file() else None
 
@@ -114,47 +125,27 @@ def _stored(store: Reader, series: Series) -> dict[str, Any]:
 # --- code
 
 
-@cache  # by time and size of the file's last change; a sweep asks thousands of times
-def _imported(file: Path, package: str, changed: tuple[int, int]) -> tuple[str, ...]:
-    """Return the dotted names that a file may import: of `from a import b` both a and a.b."""
-    try:
-        return tuple(dict.fromkeys(_names(ast.parse(file.read_bytes()), package)))
-    except SyntaxError:
-        return ()  # it was another when it was loaded
-
-
-def _names(tree: ast.AST, package: str) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _with_parents(alias.name)
-        elif isinstance(node, ast.ImportFrom) and (package or not node.level):
-            base = _absolute("." * node.level + (node.module or ""), package)
-            yield from _with_parents(base)
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def _absolute(name: str, package: str) -> str:
-    try:
-        return importlib.util.resolve_name(name, package or None)
-    except ImportError:
-        return name  # beyond the top, in a line that was never reached
-
-
-def _with_parents(name: str) -> Iterator[str]:
-    parts = name.split(".")
-    yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
-
-
 def _packages(code: Sequence[Path]) -> list[str]:
     """Return what else is installed of that which the files of a strategy import."""
-    tops = {name.partition(".")[0] for file in code for name in _imported(file, "", _changed(file))}
+    tops = {name.partition(".")[0] for file in code for name in imported_names(file, "", changed(file))}
     named = {_DISTRIBUTIONS.get(top, top) for top in tops - sys.stdlib_module_names - {"backtest"}}
     return sorted(name for name in named - {*_PACKAGES} if _version(name) != _MISSING)
 
 
-def _package(name: str) -> str:
-    return getattr(sys.modules[name], "__package__", None) or ""
+def _package(strategy: Strategy) -> str:
+    return getattr(sys.modules.get(strategy.cls.__module__), "__package__", None) or ""
+
+
+def _located(name: str, beside: ImportSpace) -> dict[str, tuple[Path, str]]:
+    """Return file and package of the modules that a name stands for in a class from Python: loaded, or to be found."""
+    file = _local_file(name)
+    return {name: (file, package_of(name, file))} if file else beside.located(name)
+
+
+@lru_cache(maxsize=64)
+def _space_beside(folder: Path, root: Path) -> ImportSpace:
+    """Return where modules of a class from Python are looked for that are not loaded yet; none is loaded by it."""
+    return ImportSpace(folder / "__main__.py", root)
 
 
 def _local_file(name: str) -> Path | None:
@@ -162,21 +153,7 @@ def _local_file(name: str) -> Path | None:
     file, top = getattr(sys.modules.get(name), "__file__", None), name.partition(".")[0]
     if not file or not file.endswith(".py") or top == "backtest" or top in sys.stdlib_module_names:
         return None
-    return None if _brought_along(file) or not Path(file).is_file() else Path(file)
-
-
-def _brought_along(file: str) -> bool:
-    """Return whether a file came with Python or with an installed package."""
-    if not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts):
-        return True
-    import sysconfig
-
-    return file.startswith((sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")))
-
-
-def _changed(file: Path) -> tuple[int, int]:
-    status = file.stat()
-    return status.st_mtime_ns, status.st_size
+    return None if came_along(file) or not Path(file).is_file() else Path(file)
 
 
 @cache
@@ -239,7 +216,7 @@ def _plain(name: str) -> str:
 
 def _commit(code: Sequence[Path]) -> dict[str, Any]:
     """Return the commit of the repository of these files, and whether they differ from it; nothing without git."""
-    if not code or _brought_along(str(code[0])):
+    if not code or came_along(str(code[0])):
         return {}
     root = next((folder for folder in code[0].resolve().parents if (folder / ".git").exists()), None)
     if root is None:
@@ -251,7 +228,7 @@ def _commit(code: Sequence[Path]) -> dict[str, Any]:
 def _state(root: Path, files: Sequence[Path]) -> tuple[tuple[int, int], ...]:
     """Return the times of the last commit, of what is staged, and of the files: while they stay, so does the answer."""
     marks = [root / ".git" / name for name in ("logs/HEAD", "HEAD", "index")]
-    return tuple(_changed(one) for one in (*marks, *files) if one.exists())
+    return tuple(changed(one) for one in (*marks, *files) if one.exists())
 
 
 @cache  # git takes 10 ms, a run may take 40

@@ -35,7 +35,7 @@ from backtest.engine.failures import (
 from backtest.engine.feed import ArrowFeed, close_stamps, replay
 from backtest.engine.lean.cerebro import Cerebro
 from backtest.engine.plotted_lines import plotted_lines
-from backtest.engine.provenance import describe
+from backtest.engine.provenance import describe, describe_code
 from backtest.engine.recorder import Recorder, account_table, is_kind, unknown_kind
 from backtest.engine.sizing import Sizing
 from backtest.engine.strategy import Strategy, explain_failure, importing_beside
@@ -81,7 +81,7 @@ def simulate(
     with _code_of(strategy):
         costs.make()  # which may be a class of the caller's
     bars = {one: store.read(one, span_asked(one, hours_in(store, one), span)) for one in [*wanted, *compared_with]}
-    manifest = describe(strategy, spec, bars, store, costs)
+    manifest = describe(spec, bars, store, costs)
     compared = bars[compared_with[0]] if compared_with else None
     bars, aligned = align_bars({one: bars.pop(one) for one in wanted}, brokerage.align)
     feeds = [replay(bars.pop(one), one, single=True) for one in wanted]  # which hold the only references
@@ -97,7 +97,7 @@ def simulate(
         record = account_table(recorder, wanted, hours, spec, compared)
         order_rows, fill_rows = recorder.orders(wanted)
         sizing.check_asked(recorder.strategy, strategy.name, len(order_rows))
-        manifest |= _further(recorder.strategy, brokerage, aligned, order_rows)
+        manifest |= describe_code(strategy) | _further(recorder.strategy, brokerage, aligned, order_rows)
         drawn = Lines(plotted_lines(recorder.strategy, wanted) if lines else None)
     trades = round_trips(fill_rows, record, spec.multiplier)
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn)

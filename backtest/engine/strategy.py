@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
 import os
 import re
 import sys
-import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +21,7 @@ from backtest import _arguments
 from backtest._resources import bundled
 from backtest._suggest import did_you_mean
 from backtest.engine.failures import CodeLine, code_of_others, place_of, said
+from backtest.engine.imports import ImportSpace, space_of
 from backtest.errors import UsageError
 
 
@@ -34,6 +32,7 @@ class Strategy:
     cls: type[Any]
     name: str
     source: str
+    space: ImportSpace | None = field(default=None, compare=False, repr=False)  # of one that was loaded from a file
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -49,7 +48,8 @@ def load_strategy(strategy: str | Path | type[Any] | Strategy, below: str | Path
     returned as it is.
 
     Args:
-        below: the folder that a relative path begins at; the present one if not given.
+        below: the folder that a relative path begins at, and whose packages the file may import as those beside it;
+            the present one if not given.
 
     Raises:
         UsageError: there is no such file, or no such class in it.
@@ -58,14 +58,18 @@ def load_strategy(strategy: str | Path | type[Any] | Strategy, below: str | Path
     if isinstance(strategy, Strategy):
         return strategy
     if isinstance(strategy, type) and issubclass(strategy, bt.Strategy):
-        return Strategy(strategy, f"{strategy.__module__}:{strategy.__name__}", _source_hash(strategy))
+        name = f"{strategy.__module__}:{strategy.__name__}"
+        return Strategy(strategy, name, _source_hash(strategy), space_of(strategy))
     if isinstance(strategy, type) or not isinstance(strategy, str | os.PathLike):
         _arguments.refuse("the strategy", strategy, "write a class that derives from bt.Strategy, or file.py:Name")
     path_text, _, wanted = str(strategy).partition(":")
     path = _file(path_text, Path(below))
-    cls = _class_in(_module(path), path_text, wanted)
+    space = ImportSpace(path.resolve(), Path(below).resolve())
+    module = _module(path, space)
+    cls = _class_in(module, path_text, wanted)
     shown = path_text if not Path(path_text).is_absolute() else path.name
-    return Strategy(cls, f"{shown}:{cls.__name__}", hashlib.sha256(path.read_bytes()).hexdigest())
+    _, source = space.sources[module.__name__]
+    return Strategy(cls, f"{shown}:{cls.__name__}", source, space)
 
 
 def parameters(strategy: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,10 +106,8 @@ def _uncalled(error: BaseException, cls: type[Any]) -> CodeLine | None:
 
 @contextmanager
 def importing_beside(strategy: Strategy) -> Iterator[None]:
-    """Let what runs import the files beside the file that a strategy was loaded from, as `load` lets that file."""
-    module = sys.modules.get(strategy.cls.__module__)
-    file = getattr(module, "__file__", None) if strategy.cls.__module__.startswith(_PREFIX) else None
-    with _importing_from(Path(file).parent) if file else nullcontext():
+    """Let what runs find the modules of the strategy's project by their names, as `load_strategy` lets its file."""
+    with strategy.space.shown() if strategy.space else nullcontext():
         yield
 
 
@@ -120,20 +122,11 @@ def _file(text: str, below: Path) -> Path:
     raise UsageError(f"no strategy {text!r}, and no such file; write file.py:Name, or one of {', '.join(ours)}{hint}")
 
 
-def _module(path: Path) -> ModuleType:
-    name = f"{_PREFIX}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+def _module(path: Path, space: ImportSpace) -> ModuleType:
+    if path.suffix != ".py":
         raise UsageError(f"{path} is no Python file; a strategy's file ends in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # Backtrader looks its classes' modules up
-    try:
-        with code_of_others(partial(_why_not_loaded, path)), _importing_from(path.resolve().parent):
-            spec.loader.exec_module(module)
-    except BaseException:
-        sys.modules.pop(name, None)
-        raise
-    return module
+    with code_of_others(partial(_why_not_loaded, path)):
+        return space.load(f"{_PREFIX}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}", path)
 
 
 def _why_not_loaded(path: Path, error: BaseException) -> str:
@@ -147,35 +140,6 @@ def _why_not_loaded(path: Path, error: BaseException) -> str:
 
 
 _PREFIX = "backtest_strategy_"  # of the names of modules that were loaded as strategies
-_importers: Counter[str] = Counter()  # how many import from a folder that stands in sys.path for them
-_importers_lock = threading.Lock()
-
-
-@contextmanager
-def _importing_from(folder: Path) -> Iterator[None]:
-    """Have a folder in `sys.path`, at its end, so that it hides no package; it goes with the last who needs it."""
-    place = str(folder.resolve())
-    with _importers_lock:
-        ours = place in _importers or place not in sys.path
-        if ours:
-            _importers[place] += 1
-        if place not in sys.path:
-            sys.path.append(place)
-    try:
-        yield
-    finally:
-        with _importers_lock:
-            _leave(place, ours)
-
-
-def _leave(place: str, ours: bool) -> None:
-    if not ours:
-        return
-    _importers[place] -= 1
-    if not _importers[place]:
-        del _importers[place]
-        if place in sys.path:
-            sys.path.remove(place)
 
 
 def _class_in(module: ModuleType, path: str, wanted: str) -> type[Any]:

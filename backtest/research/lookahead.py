@@ -23,7 +23,7 @@ import pyarrow as pa
 from backtest import _arguments
 from backtest.api import RunResult, run
 from backtest.engine.feed import close_stamps
-from backtest.engine.strategy import load_strategy
+from backtest.engine.strategy import Strategy, load_strategy
 from backtest.errors import NoBars, StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.bars import extra_of
@@ -182,7 +182,7 @@ def warm_up(
 
 def _trial(strategy: Any, series: Any, store: Any, params: Any, pins: Any, asked: Mapping[str, Any]) -> _Trial:
     given = _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
-    loaded, wanted, opened = load_strategy(strategy).cls, several_series(series), _Kept(store_of(store))
+    loaded, wanted, opened = load_strategy(strategy), several_series(series), _Kept(store_of(store))
     return _Trial(loaded, tuple(map(opened.named, wanted)), opened, given, pins, _for_decisions(asked))
 
 
@@ -190,7 +190,7 @@ def _trial(strategy: Any, series: Any, store: Any, params: Any, pins: Any, asked
 class _Trial:
     """One strategy with all that stays as it is while the bars change."""
 
-    strategy: type[Any]
+    strategy: Strategy
     series: tuple[Series, ...]
     store: _Kept
     params: dict[str, Any]
@@ -289,8 +289,9 @@ class _Tables:
         return self._tables[series]
 
 
-def _watched(strategy: type[Any], decisions: list[Decision], moment: Callable[[float], datetime]) -> type[Any]:
+def _watched(loaded: Strategy, decisions: list[Decision], moment: Callable[[float], datetime]) -> Strategy:
     """Return the strategy with its orders noted as it gives them."""
+    strategy: Any = loaded.cls
 
     def noted(self: Any, side: str, order: Any) -> Any:
         if order is not None:  # a sizer may say 0
@@ -308,7 +309,7 @@ def _watched(strategy: type[Any], decisions: list[Decision], moment: Callable[[f
         return strategy.cancel(self, order)
 
     body = {"buy": buy, "sell": sell, "cancel": cancel, "__module__": strategy.__module__, "__doc__": strategy.__doc__}
-    return new_class(strategy.__name__, (strategy,), exec_body=lambda namespace: namespace.update(body))
+    return replace(loaded, cls=new_class(strategy.__name__, (strategy,), exec_body=lambda names: names.update(body)))
 
 
 def _decision(time: datetime, side: str, order: Any) -> Decision:

@@ -17,6 +17,7 @@ from stores.make_store import daily, days
 
 from backtest.api import run
 from backtest.engine import provenance
+from backtest.errors import StrategyError
 from backtest.market.series import Series
 from backtest.store.store import Store
 
@@ -106,20 +107,22 @@ def test_it_names_the_commit_and_whether_the_code_differs_from_it(store, project
     assert changed == {"commit": commit, "dirty": True}
 
 
-def test_a_module_of_another_place_keeps_the_commit_and_one_that_broke_since_stops_nothing(
-    tmp_path, store, project, monkeypatch
-):
+def test_a_module_of_another_place_keeps_the_commit_and_counts_as_it_is_now(tmp_path, store, project, monkeypatch):
     (tmp_path / "library_of_test.py").write_text("level = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     path = project(own=STRATEGY.format(imports="import library_of_test"))
     commit = committed(path.parent)
     first = run(path, "AAPL/1day", store=store).manifest
-    (tmp_path / "library_of_test.py").write_text("level = \n")
+    (tmp_path / "library_of_test.py").write_text("level = 2\n")
 
     second = run(path, "AAPL/1day", store=store).manifest
+    (tmp_path / "library_of_test.py").write_text("level = \n")
 
     assert first["git"] == second["git"] == {"commit": commit, "dirty": False}
-    assert first["modules"]["library_of_test"] != second["modules"]["library_of_test"]
+    assert first["modules"]["library_of_test"] == hashlib.sha256(b"level = 1\n").hexdigest()
+    assert second["modules"]["library_of_test"] == hashlib.sha256(b"level = 2\n").hexdigest()
+    with pytest.raises(StrategyError, match="SyntaxError"):
+        run(path, "AAPL/1day", store=store)
 
 
 def test_a_new_commit_is_seen_by_a_process_that_asked_before(store, project):

@@ -82,7 +82,7 @@ def run_window(
 
 def _waiting(strategy: Strategy) -> Strategy:
     own: Any = strategy.cls
-    return Strategy(_gated(own), strategy.name, strategy.source)
+    return replace(strategy, cls=_gated(own))
 
 
 @cache  # Backtrader keeps each class that is ever made

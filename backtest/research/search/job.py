@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from backtest import _arguments
 from backtest.api import RunResult, check_asked, run
 from backtest.engine.account.commissions import check_told_apart
-from backtest.engine.provenance import hashes, module_files
+from backtest.engine.provenance import module_hashes, source_file
 from backtest.engine.simulation import quotes_of
 from backtest.engine.strategy import Strategy, load_strategy, parameters
 from backtest.errors import BrokenPin, NoBars, StrategyError, UsageError
@@ -55,6 +55,8 @@ class Job:
     strategy: str | type[Any]  # file:Name with the whole path, or a class
     name: str
     source: str  # SHA-256 of the strategy's source
+    modules: dict[str, str]  # SHA-256 of the source of each module of its project that it imports
+    root: str  # the folder whose packages it may import, as those beside it
     series: tuple[Series, ...]
     store: Reader
     since: date | None
@@ -124,19 +126,21 @@ def job_of(
         read += [quotes for one in wanted for quotes in quotes_of(one)]
     digests = {one.key: digest_of(opened, one, since, until)[0] for one in read}
     fixed = {name: value for name, value in all_params.items() if name not in chosen}
+    modules = module_hashes(found)
     kept = [
         *map(version, ("ib-backtest", "backtrader")),
         found.source,
-        hashes(module_files(found)),  # which the strategy imports
+        modules,
         [one.key for one in wanted],
         str(since),
         str(until),
         digests,
     ]
     case = hashlib.sha256(json.dumps([kept, asked], sort_keys=True, default=repr).encode()).hexdigest()[:16]
-    where = strategy if isinstance(strategy, type) else _whole_path(found)
+    where = strategy if isinstance(strategy, type) else f"{_whole_path(found)}:{found.cls.__name__}"
     return Job(
-        where, found.name, found.source, tuple(wanted), opened, since, until, fixed, asked, brokerage, digests, case
+        where, found.name, found.source, modules, str(Path.cwd()), tuple(wanted), opened, since, until, fixed, asked,
+        brokerage, digests, case,
     )  # fmt: skip
 
 
@@ -187,9 +191,15 @@ def _trial(job: Job, point: Point) -> Trial:
 @lru_cache(maxsize=1)  # loading and reading cost a trial of ten years of days a quarter of its time
 def _bench(job: Job) -> tuple[Strategy, Reader]:
     """Return the strategy and the bars of a job, as this process has them ready."""
-    strategy = load_strategy(job.strategy)
+    strategy = load_strategy(job.strategy, job.root)
     if strategy.source != job.source:
         raise BrokenPin(f"{job.strategy} differs from the one that the sweep began with; give each worker the same")
+    now = module_hashes(strategy)
+    if other := [name for name in sorted({*now, *job.modules}) if now.get(name) != job.modules.get(name)]:
+        raise BrokenPin(
+            f"{', '.join(other)}, which {job.strategy} imports, differs from what the sweep began with; give each "
+            "worker the same files"
+        )
     return strategy, _AtHand(job)
 
 
@@ -263,5 +273,6 @@ def _with_whole_path(store: Reader | str | Path) -> Reader:
     return Store(opened.root.resolve()) if isinstance(opened, Store) else opened
 
 
-def _whole_path(strategy: Strategy) -> str:
-    return f"{Path(inspect.getfile(strategy.cls)).resolve()}:{strategy.cls.__name__}"
+def _whole_path(strategy: Strategy) -> Path:
+    file = source_file(strategy)
+    return (file or Path(inspect.getfile(strategy.cls))).resolve()
