@@ -67,7 +67,7 @@ def sweep(
     from contextlib import nullcontext
 
     from backtest.research.search.executors import dask_executor
-    from backtest.research.search.grid import condition_of, grid_of
+    from backtest.research.search.grid import condition_of
     from backtest.research.search.sweeps import sweep as search
 
     try:
@@ -75,7 +75,7 @@ def sweep(
             found = search(
                 strategy,
                 parse_series(series),
-                grid_of(grid),
+                grid,
                 store=store,
                 executor=executor,
                 jobs=jobs,

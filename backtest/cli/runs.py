@@ -39,7 +39,9 @@ from backtest.runs.spec import BrokerageOptions
 def run(
     strategy: StrategyArgument,
     series: SeriesArgument,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter: fast=10. Repeatable.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A parameter: fast=10, average=bt.ind.EMA. Repeatable.")
+    ] = None,
     since: SinceOption = "",
     until: UntilOption = "",
     cash: CashOption = 100_000.0,

@@ -38,7 +38,7 @@ from backtest.engine.plotted_lines import plotted_lines
 from backtest.engine.provenance import describe, describe_code
 from backtest.engine.recorder import Recorder, account_table, is_kind, unknown_kind
 from backtest.engine.sizing import Sizing
-from backtest.engine.strategy import Strategy, explain_failure, importing_beside
+from backtest.engine.strategy import Strategy, explain_failure, importing_beside, live_parameters
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import span_asked
@@ -171,7 +171,7 @@ def _cerebro(strategy: Strategy, spec: RunSpec, feeds: list[ArrowFeed]) -> _Cere
     for feed in feeds:
         cerebro.adddata(feed)
     # As `addstrategy` does, which has no room for a parameter named `self` or `strategy`.
-    cerebro.strats.append([(partial(_made, strategy), (), dict(spec.params))])
+    cerebro.strats.append([(partial(_made, strategy), (), live_parameters(strategy, spec.params))])
     return cerebro
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
+import importlib
 import inspect
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +24,9 @@ from backtest._resources import bundled
 from backtest._suggest import did_you_mean
 from backtest.engine.failures import CodeLine, code_of_others, place_of, said
 from backtest.engine.imports import ImportSpace, space_of
+from backtest.engine.parameters import value_of
 from backtest.errors import UsageError
+from backtest.runs.parameters import STRATEGY_MODULE, Named, as_kept, can_be_kept, found_by, names_in, resolved
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,11 @@ class Strategy:
     name: str
     source: str
     space: ImportSpace | None = field(default=None, compare=False, repr=False)  # of one that was loaded from a file
+
+    @property
+    def in_file(self) -> bool:
+        """Whether another process finds it by its file."""
+        return self.space is not None and getattr(self.space.home, self.cls.__name__, None) is self.cls
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -59,7 +68,9 @@ def load_strategy(strategy: str | Path | type[Any] | Strategy, below: str | Path
         return strategy
     if isinstance(strategy, type) and issubclass(strategy, bt.Strategy):
         name = f"{strategy.__module__}:{strategy.__name__}"
-        return Strategy(strategy, name, _source_hash(strategy), space_of(strategy))
+        space = space_of(strategy)
+        source = space.sources[strategy.__module__][1] if space else _source_hash(strategy)
+        return Strategy(strategy, name, source, space)
     if isinstance(strategy, type) or not isinstance(strategy, str | os.PathLike):
         _arguments.refuse("the strategy", strategy, "write a class that derives from bt.Strategy, or file.py:Name")
     path_text, _, wanted = str(strategy).partition(":")
@@ -76,15 +87,49 @@ def parameters(strategy: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     Return all parameters: the defaults, and what is given in their place; text is read as the default's type.
 
+    They are as they come back from a kept run: copies, and in place of a class, a function or the like its `Named`.
+    `live_parameters` has what the strategy gets.
+
     Raises:
-        UsageError: a name that the strategy does not have, or a text that is not of the default's type.
+        UsageError: a name that the strategy does not have, a text that is not of the default's type, or a value that
+            could not be kept with the run.
     """
-    defaults = strategy.defaults
-    for name in given:
-        if name not in defaults:
-            has = ", ".join(f"{key}={value!r}" for key, value in defaults.items()) or "no parameters"
-            raise UsageError(f"{strategy.name} has no parameter {name!r}; it has {has}{did_you_mean(name, defaults)}")
-    return {**defaults, **{name: _coerced(name, value, defaults[name]) for name, value in given.items()}}
+    return {
+        name: _as_kept(strategy, name, given.get(name, default), default)
+        for name, default in _checked(strategy, given).items()
+    }
+
+
+def typed_values(strategy: Strategy, grid: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """
+    Return values to try as `parameters` would; a text stays one where the default is a number, a truth or a text.
+
+    Raises:
+        UsageError: a name that the strategy does not have, or a value that is not of its type or cannot be kept.
+    """
+    defaults, texts = _checked(strategy, grid), names_of_texts(strategy)
+    return {
+        name: [
+            value if isinstance(value, str) and name not in texts else _as_kept(strategy, name, value, defaults[name])
+            for value in values
+        ]
+        for name, values in grid.items()
+    }
+
+
+def names_of_texts(strategy: Strategy) -> set[str]:
+    """Return the parameters whose values are read from texts by the type of the default, and not as numbers."""
+    return {name for name, default in strategy.defaults.items() if type(default) not in _PLAIN}
+
+
+def live_parameters(strategy: Strategy, params: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return what the strategy gets for parameters that may hold a `Named`; lists and dicts are its own to change.
+
+    Raises:
+        UsageError: a name stands for nothing.
+    """
+    return {name: resolved(value, partial(_named_by, strategy, name)) for name, value in params.items()}
 
 
 def explain_failure(error: BaseException, strategy: Strategy) -> str:
@@ -126,7 +171,7 @@ def _module(path: Path, space: ImportSpace) -> ModuleType:
     if path.suffix != ".py":
         raise UsageError(f"{path} is no Python file; a strategy's file ends in .py")
     with code_of_others(partial(_why_not_loaded, path)):
-        return space.load(f"{_PREFIX}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}", path)
+        return space.load(f"{STRATEGY_MODULE}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}", path)
 
 
 def _why_not_loaded(path: Path, error: BaseException) -> str:
@@ -137,9 +182,6 @@ def _why_not_loaded(path: Path, error: BaseException) -> str:
     if isinstance(error, SyntaxError) and isinstance(error.msg, str):
         text = said(SyntaxError(error.msg)).partition(": ")[2]  # the whole text has the file and the line again
     return f"{path} cannot be loaded: {kind}{where}{f': {text}' if text else ''}"
-
-
-_PREFIX = "backtest_strategy_"  # of the names of modules that were loaded as strategies
 
 
 def _class_in(module: ModuleType, path: str, wanted: str) -> type[Any]:
@@ -162,23 +204,120 @@ def _class_in(module: ModuleType, path: str, wanted: str) -> type[Any]:
     return next(iter(found.values()))
 
 
-def _coerced(name: str, value: Any, default: Any) -> Any:
-    if not isinstance(value, str) or isinstance(default, str) or default is None:
-        return value
-    kind = type(default)
-    if kind is bool:
-        truths = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-        if value.lower() in truths:
-            return truths[value.lower()]
-    elif kind in (int, float):
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def _checked(strategy: Strategy, given: Iterable[str]) -> dict[str, Any]:
+    """Return the defaults, if there is one for each name that is given."""
+    defaults = strategy.defaults
+    for name in given:
+        if name not in defaults:
+            has = ", ".join(f"{key}={value!r}" for key, value in defaults.items()) or "no parameters"
+            raise UsageError(f"{strategy.name} has no parameter {name!r}; it has {has}{did_you_mean(name, defaults)}")
+    return defaults
+
+
+def _as_kept(strategy: Strategy, name: str, value: Any, default: Any) -> Any:
+    """Return the value of a parameter as it comes back from a kept run."""
+    if type(value) in _PLAIN and not (isinstance(value, str) and type(default) not in (str, type(None))):
+        return as_kept({name: value})[name]
+    if isinstance(value, str) and type(value) is not type(default):
+        value = _read(strategy, name, value, default)
+    if value is default and not _comes_back(strategy, name, value):
+        return Named("default", name)  # it comes with the strategy's file
+    known = as_kept({name: value})
+    if value is not default and not _comes_back(strategy, name, value):
+        raise UsageError(
+            f"the parameter {name} is {known[name]!r}, but another object has that name now; put it at the top of a "
+            "file under a name of its own"
+        )
+    return known[name]
+
+
+def _read(strategy: Strategy, name: str, text: str, default: Any) -> Any:
+    try:
+        return value_of(text, default, lambda dotted, like: _by_dotted_name(strategy, dotted, like))
+    except ValueError as error:
+        said = str(error)
+        as_it_is = f", as its default {default!r} is" if said.startswith("is ") else ""
+        raise UsageError(f"{name}={text!r} {said}{as_it_is}") from error
+
+
+def _comes_back(strategy: Strategy, name: str, value: Any) -> bool:
+    """Return whether a value comes back of what is kept of it: a class may have the name of another one."""
+    if not can_be_kept(value):
+        return False
+    known = as_kept({name: value})
+    if not names_in(known[name]):
+        return True
+    try:
+        again = live_parameters(strategy, known)[name]
+    except UsageError:
+        if value is strategy.defaults.get(name):
+            return False
+        raise
+    return isinstance(value, Named) or again is value or not _stand_together(again, value)
+
+
+def _stand_together(one: Any, other: Any) -> bool:
+    """Return whether two classes or functions of one name are of the same module, and not of two copies of one."""
+    found = [_globals_of(thing) for thing in (one, other)]
+    return found[0] is not None and found[0] is found[1]
+
+
+def _globals_of(thing: Any) -> Any:
+    parts = vars(thing).values() if isinstance(thing, type) else [thing]
+    return next((part.__globals__ for part in parts if hasattr(part, "__globals__")), None)
+
+
+def _named_by(strategy: Strategy, name: str, wanted: Named) -> Any:
+    if wanted.kind == "default":
+        return _checked(strategy, [wanted.name])[wanted.name]
+    try:
+        with importing_beside(strategy):
+            return found_by(wanted, lambda module: _module_named(strategy, module))
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            f"the parameter {name} is {wanted!r}, which is not there ({error}); name what {strategy.name} can import"
+        ) from error
+
+
+def _module_named(strategy: Strategy, name: str) -> Any:
+    if name == "" or name == strategy.cls.__module__:
+        return strategy.space.home if strategy.space else sys.modules[strategy.cls.__module__]
+    return importlib.import_module(name)
+
+
+def _by_dotted_name(strategy: Strategy, text: str, like: Any) -> Any:
+    """Return the class or function that a text names: as the strategy's file would write it, or by its module."""
+    own = vars(_module_named(strategy, ""))
+    places = [own, {"bt": bt, "backtrader": bt}, vars(bt.ind), vars(builtins)]
+    with importing_beside(strategy):
+        for place in places:
+            found = _attribute(place, text.strip())
+            if _is_like(found, like):
+                return found
+        module, _, inside = text.strip().replace(":", ".").rpartition(".")
         try:
-            return kind(value)
-        except ValueError:
-            pass
-    raise UsageError(f"{name}={value!r} is not {_KINDS.get(kind, kind.__name__)}, as its default {default!r} is")
+            found = getattr(importlib.import_module(module), inside, None) if module else None
+        except ImportError:
+            found = None
+    if _is_like(found, like):
+        return found
+    what = "a class" if isinstance(like, type) else "a function"
+    raise ValueError(f"is not {what} such as bt.ind.EMA, or one that {strategy.name} can import by its dotted name")
 
 
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+def _attribute(names: Mapping[str, Any], dotted: str) -> Any:
+    first, *rest = dotted.split(".")
+    found = names.get(first)
+    for part in rest:
+        found = getattr(found, part, None)
+    return found
+
+
+def _is_like(found: Any, like: Any) -> bool:
+    return isinstance(found, type) if isinstance(like, type) else callable(found)
 
 
 def _source_hash(cls: type[Any]) -> str:

@@ -20,6 +20,7 @@ from backtest.metrics.measurement import check_result
 from backtest.metrics.returns import REASONS
 from backtest.metrics.table import GROUPS, METRICS
 from backtest.report.figures import NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown_figures, svg
+from backtest.runs.parameters import in_words
 from backtest.validity.validation import Validity, validate
 
 if TYPE_CHECKING:
@@ -351,8 +352,13 @@ def _metric_row(result: Measured, name: str, held: dict[str, str]) -> dict[str, 
     }
 
 
+_PLAIN = (bool, int, float, str, list, dict, type(None))
+
+
 def _asked(result: Measured) -> dict[str, Any]:
-    rows = [(label.replace("_", " "), _word(value)) for label, value in result.spec.flat.items() if value != ""]
+    params = {name: one if isinstance(one, _PLAIN) else in_words(one) for name, one in result.spec.params.items()}
+    told = {**result.spec.flat, "params": params}
+    rows = [(label.replace("_", " "), _word(value)) for label, value in told.items() if value != ""]
     return {"title": "What was asked", "head": [], "rows": rows}
 
 

@@ -13,6 +13,7 @@ from backtest import _arguments
 from backtest._suggest import there_are
 from backtest.errors import UsageError
 from backtest.market.span import Sessions, Span
+from backtest.runs.parameters import kept_params, read_params
 
 if TYPE_CHECKING:
     from backtest.market.series import Series
@@ -255,16 +256,21 @@ class RunSpec:
         """
         The values by name, the fields of the brokerage among them: how version 0.1.0 kept a spec, and how it is kept.
 
+        Parameters are in the form of `runs.parameters`, which is JSON.
+
         Fields that came after 0.1.0 are there only if they are not the default, so that 0.1.0 reads it too.
         """
+        return self._flat(for_key=False)
+
+    def _flat(self, for_key: bool) -> dict[str, Any]:
         own = _counting(self, _SPEC_OF_0_1_0)
         del own["brokerage"]
-        return {**own, **self.brokerage.flat}
+        return {**own, "params": kept_params(self.params, for_key), **self.brokerage.flat}
 
     @property
     def key(self) -> str:
         """Ten hex digits that stand for this spec, the same on every machine."""
-        asked = {name: value for name, value in self.flat.items() if value != _LATER.get(name)}
+        asked = {name: value for name, value in self._flat(for_key=True).items() if value != _LATER.get(name)}
         return hashlib.sha256(json_text(asked).encode()).hexdigest()[:10]
 
     @property
@@ -303,12 +309,13 @@ def spec_of(flat: Mapping[str, Any]) -> RunSpec:
     Return the spec of its flat form.
 
     Raises:
-        TypeError, KeyError: it is none.
+        TypeError, KeyError, ValueError: it is none.
     """
     of_broker = {one.name for one in fields(Brokerage)}
     brokerage = Brokerage(**{name: value for name, value in flat.items() if name in of_broker})
     own = {name: value for name, value in flat.items() if name not in of_broker}
-    return RunSpec(**{**own, "series": tuple(own["series"])}, brokerage=brokerage)
+    params = read_params(own.get("params", {}))
+    return RunSpec(**{**own, "series": tuple(own["series"]), "params": params}, brokerage=brokerage)
 
 
 # Version 0.1.0 kept these whatever their values, and keyed trials by them; other fields came later.
@@ -335,4 +342,4 @@ def json_text(value: Any) -> str:
     try:
         return json.dumps(value, sort_keys=True, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"a parameter cannot be kept with the run ({error}); use numbers, texts or truths") from error
+        raise UsageError(f"the run cannot be kept ({error}); use numbers, texts or truths") from error

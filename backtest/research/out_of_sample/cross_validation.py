@@ -15,6 +15,7 @@ import numpy as np
 from backtest import _arguments
 from backtest._suggest import there_are
 from backtest.api import RunResult
+from backtest.engine.strategy import load_strategy
 from backtest.errors import StrategyError, UsageError
 from backtest.market.calendars import sessions_a_year
 from backtest.market.series import Series
@@ -30,6 +31,7 @@ from backtest.research.search.grid import Condition, Grid, words_of
 from backtest.research.search.job import Job, Point, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of
 from backtest.research.search.trials import Trial, Trials
+from backtest.runs.parameters import kept_params
 from backtest.runs.spec import RunOptions, takes_run_options
 from backtest.store.reader import Reader, hours_in
 
@@ -89,7 +91,7 @@ class CrossValidation:
             "purge": self.purge,
             "embargo": self.embargo,
             "failed": self.failed,
-            "folds": [{"tested": list(groups), "params": params} for groups, params in self.chosen],
+            "folds": [{"tested": list(groups), "params": kept_params(params)} for groups, params in self.chosen],
             "paths": [{"sharpe": json_value(float(ratio))} for ratio in self.ratios],
         }
 
@@ -144,9 +146,10 @@ def cross_validate(
     groups, tested = _arguments.whole(groups, "groups"), _arguments.whole(tested, "tested")
     purge, embargo = session_count(purge, "purge"), session_count(embargo, "embargo")
     check_ways(executor, tell)
-    points = points_of(grid, where, random, seed)
+    loaded = load_strategy(strategy)
+    points = points_of(loaded, grid, where, random, seed)
     dates: dict[str, Any] = {"span": span, "start": start, "end": end}
-    job = job_of(strategy, series, store=store, params=params, swept=points[0], **dates, **asked)
+    job = job_of(loaded, series, store=store, params=params, swept=points[0], **dates, **asked)
     days = days_with_bars(job)
     ends = np.cumsum([0, *group_sizes(len(days), groups)])
     windows = [window_of(days, np.arange(*ends[n : n + 2])) for n in range(groups)]

@@ -19,6 +19,7 @@ import numpy as np
 
 from backtest import _arguments
 from backtest.api import RunResult
+from backtest.engine.strategy import Strategy, load_strategy, names_of_texts, typed_values
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import sessions, sessions_a_year
@@ -33,6 +34,7 @@ from backtest.research.search.grid import Condition, Grid
 from backtest.research.search.job import Job, Point, digest_of, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of, ranked
 from backtest.research.search.trials import Trial, Trials
+from backtest.runs.parameters import distinct, form_of, read_params
 from backtest.runs.spec import RunOptions, takes_run_options
 from backtest.store.reader import Reader, hours_in
 
@@ -198,9 +200,10 @@ def walk_forward(
     anchored = _arguments.truth(anchored, "anchored")
     train, test, purge = session_count(train, "train"), session_count(test, "test"), session_count(purge, "purge")
     check_ways(executor, tell)
-    points = points_of(grid, where, random, seed)
+    loaded = load_strategy(strategy)
+    points = points_of(loaded, grid, where, random, seed)
     dates: dict[str, Any] = {"span": span, "start": start, "end": end}
-    job = job_of(strategy, series, store=store, params=params, swept=points[0], **dates, **asked)
+    job = job_of(loaded, series, store=store, params=params, swept=points[0], **dates, **asked)
     days = days_with_bars(job)
     folds = walk_forward_folds(len(days), train, test, anchored=anchored, purge=purge)
     windows = [(window_of(days, fold.train), window_of(days, fold.test)) for fold in folds]
@@ -235,7 +238,7 @@ def request_of(tried: Sweep | RunResult, grid: Grid, where: Condition | None) ->
     if isinstance(tried, Sweep):
         asked = tried.asked
         known = {"strategy": tried.strategy, "rank": asked["rank"], **asked["asked"]}
-        series, params = asked["series"], asked["params"]
+        series, params = asked["series"], read_params(asked["params"])
         span: Sessions = (_date(asked["since"]), _date(asked["until"]))
         points = [{name: trial.params[name] for name in asked["grid"]} for trial in tried.trials]
     else:
@@ -258,23 +261,23 @@ def _sessions_in(span: Span | Sessions) -> Sessions:
     return span.start.date(), (span.end - timedelta(microseconds=1)).date()  # the end itself is not in the span
 
 
-def points_of(grid: Any, where: Any, random: int, seed: int) -> list[dict[str, Any]]:
+def points_of(strategy: Strategy, grid: Any, where: Any, random: int, seed: int) -> list[dict[str, Any]]:
     """Return the points of a grid, all or drawn at random; a list of points as it is."""
     condition, draws = grids.condition_given(where), _arguments.whole(random, "random")
-    seed = _arguments.seed_of(seed)
-    if isinstance(grid, str | Mapping):
-        return grids.points(grids.grid_given(grid), condition, draws, seed)
-    given = _arguments.several(grid, "the grid", "write values by name, or a list of points")
-    if given and all(isinstance(one, str) for one in given):
-        return grids.points(grids.grid_given(given), condition, draws, seed)
+    seed, words = _arguments.seed_of(seed), isinstance(grid, str | Mapping)
+    given = grid if words else _arguments.several(grid, "the grid", "write values by name, or a list of points")
+    if words or (given and all(isinstance(one, str) for one in given)):
+        values = typed_values(strategy, grids.grid_given(given, names_of_texts(strategy)))
+        return grids.points(values, condition, draws, seed)
     points = [_arguments.mapping(one, "a point", 'write such as {"fast": 10, "slow": 50}') for one in given]
     if not points or any(point.keys() != points[0].keys() for point in points):
         raise UsageError("the points have not all the same parameters, or there is none; write the same in each")
-    return points
+    every = typed_values(strategy, {name: [point[name] for point in points] for name in points[0]})
+    return [{name: values[number] for name, values in every.items()} for number in range(len(points))]
 
 
 def _values(points: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    return {name: list(dict.fromkeys(point[name] for point in points)) for name in points[0]}
+    return {name: distinct(point[name] for point in points) for name in points[0]}
 
 
 def days_with_bars(job: Job) -> np.ndarray:
@@ -318,8 +321,8 @@ def _steps(
 
 
 def json_value(value: Any) -> Any:
-    """Return a value for JSON: None for a number that is not finite."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """Return a value for JSON: None for a number that is not finite, and a parameter in the form it is kept in."""
+    return None if isinstance(value, float) and not math.isfinite(value) else form_of(value)
 
 
 def _number(value: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from itertools import islice
 from math import prod
@@ -13,7 +13,9 @@ from typing import Any
 
 from backtest import _arguments
 from backtest._suggest import there_are
+from backtest.engine.parameters import plain_value, split_items
 from backtest.errors import UsageError
+from backtest.runs.parameters import in_words
 
 Grid = Mapping[str, Sequence[Any]]
 Condition = Callable[[dict[str, Any]], bool]
@@ -26,11 +28,15 @@ _COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": ope
                 "!=": operator.ne}  # fmt: skip
 
 
-def grid_of(words: Sequence[str]) -> dict[str, list[Any]]:
+def grid_of(words: Sequence[str], texts: Container[str] = ()) -> dict[str, list[Any]]:
     """
     Return the grid that words spell: "fast=5:20:5" is 5, 10, 15, 20, and "kind=ema,sma" these two.
 
-    Numbers are read as such, whole ones as int; steps are decimal, so that 0.1:0.3:0.1 ends at 0.3.
+    Numbers are read as such, whole ones as int; steps are decimal, so that 0.1:0.3:0.1 ends at 0.3. A comma inside of
+    brackets divides nothing.
+
+    Args:
+        texts: names whose values are left as they are written, such as dates and times.
 
     Raises:
         UsageError: a word is no such thing, or names a parameter a second time.
@@ -42,7 +48,10 @@ def grid_of(words: Sequence[str]) -> dict[str, list[Any]]:
             raise UsageError(f"--grid {word!r} is no range; write NAME=FIRST:LAST:STEP or NAME=A,B,C")
         if name in grid:
             raise UsageError(f"--grid names {name} twice; write all its values in one: {name}=A,B,C")
-        grid[name] = _steps(word, text) if ":" in text else [_value(one) for one in text.split(",")]
+        if name in texts:
+            grid[name] = list(split_items(text))
+        else:
+            grid[name] = _steps(word, text) if ":" in text else [plain_value(one) for one in split_items(text)]
     return grid
 
 
@@ -57,21 +66,25 @@ def condition_of(words: Sequence[str]) -> Condition | None:
     return (lambda point: all(part(point) for part in parts)) if parts else None
 
 
-def grid_given(given: Any) -> dict[str, list[Any]]:
+def grid_given(given: Any, texts: Container[str] = ()) -> dict[str, list[Any]]:
     """
     Return the grid that a caller means: its values by name, or the words that spell it on the command line.
 
-    Of a name, one value is a list of one, and a text is read as on the command line: "5:20:5", or "ema,sma".
+    Of a name, one value is a list of one, and a text is read as on the command line: "5:20:5", or "ema,sma". Values of
+    `texts` are left as they are written.
 
     Raises:
         UsageError: it is neither, or a name has something else than values.
     """
     if isinstance(given, str):
-        return grid_of([given])
+        return grid_of([given], texts)
     if not isinstance(given, Mapping):
         words = _arguments.several(given, "the grid", _GRID)
-        return grid_of([_arguments.text(word, "a word of the grid", _GRID) for word in words])
-    return {name: _values_given(name, values) for name, values in _arguments.mapping(given, "the grid", _GRID).items()}
+        return grid_of([_arguments.text(word, "a word of the grid", _GRID) for word in words], texts)
+    return {
+        name: _values_given(name, values, texts)
+        for name, values in _arguments.mapping(given, "the grid", _GRID).items()
+    }
 
 
 def condition_given(given: Any) -> Condition | None:
@@ -92,9 +105,9 @@ def condition_given(given: Any) -> Condition | None:
     return condition_of([_arguments.text(word, "a word of where", _WHERE) for word in words])
 
 
-def _values_given(name: str, values: Any) -> list[Any]:
+def _values_given(name: str, values: Any, texts: Container[str]) -> list[Any]:
     if isinstance(values, str):
-        return grid_of([f"{name}={values}"])[name] if values else []
+        return grid_of([f"{name}={values}"], texts)[name] if values else []
     if isinstance(values, set | frozenset):
         _arguments.refuse(f"the grid's {name}", values, "a set has no order; write a list")
     if isinstance(values, bytes | Mapping) or not isinstance(values, Iterable):
@@ -129,7 +142,7 @@ def points(grid: Grid, where: Condition | None = None, draws: int = 0, seed: int
 
 def words_of(params: Mapping[str, Any]) -> str:
     """Return parameters as people read them."""
-    return ", ".join(f"{name}={value}" for name, value in params.items())
+    return ", ".join(f"{name}={in_words(value)}" for name, value in params.items())
 
 
 def _check(grid: Grid, draws: int) -> None:
@@ -153,7 +166,7 @@ def _point(grid: Grid, place: int) -> dict[str, Any]:
     for name in reversed(list(grid)):
         place, digit = divmod(place, len(grid[name]))
         value = grid[name][digit]
-        chosen[name] = value.item() if hasattr(value, "item") else value  # a number of numpy's
+        chosen[name] = plain_number(value)
     return {name: chosen[name] for name in grid}
 
 
@@ -168,16 +181,12 @@ def _steps(word: str, text: str) -> list[Any]:
     count = int((last - first) / step) + 1
     if count > _MOST:
         raise UsageError(f"--grid {word!r} holds {count:,} values, more than {_MOST:,}; take larger steps")
-    return [_value(str(first + n * step)) for n in range(count)]
+    return [plain_value(str(first + n * step)) for n in range(count)]
 
 
-def _value(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"true": True, "false": False}.get(text.lower(), text)
+def plain_number(value: Any) -> Any:
+    """Return a number of numpy's as one of Python's, and all else as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "shape", ()) == () else value
 
 
 def _comparison(word: str) -> Condition:
@@ -191,7 +200,7 @@ def _comparison(word: str) -> Condition:
 def _side(text: str, point: dict[str, Any], word: str) -> Any:
     if text in point:
         return point[text]
-    value = _value(text)
+    value = plain_value(text)
     if isinstance(value, str):
         raise UsageError(f"--where {word!r} speaks of {text!r}, which is not in the grid; {there_are(text, point)}")
     return value

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from backtest.runs.parameters import distinct, form_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +51,7 @@ def draw_heat_map(rows: Sequence[_Row], names: Sequence[str], label: str, best: 
 
 def _values_of(rows: Sequence[_Row], name: str) -> list[Any]:
     """Return the values of a parameter, in order where they have one."""
-    values = list(dict.fromkeys(params[name] for params, _ in rows))
+    values = distinct(params[name] for params, _ in rows)
     try:
         return sorted(values)
     except TypeError:
@@ -57,14 +60,18 @@ def _values_of(rows: Sequence[_Row], name: str) -> list[Any]:
 
 def medians(rows: Sequence[_Row], names: Sequence[str]) -> np.ndarray:
     """Return the median of the metric at each place, shape (upwards, across) or (1, across); NaN where none is."""
-    found: dict[tuple[Any, ...], list[float]] = {}
+    found: dict[str, list[float]] = {}  # by the values, which may be such as no dict has as keys
     for params, value in rows:
         if not math.isnan(value):
-            found.setdefault(tuple(params[name] for name in names), []).append(value)
+            found.setdefault(_place([params[name] for name in names]), []).append(value)
     across, *more = (_values_of(rows, name) for name in names)
     upwards = more[0] if more else [None]
-    places = [[(x, y) if more else (x,) for x in across] for y in upwards]
+    places = [[_place([x, y] if more else [x]) for x in across] for y in upwards]
     return np.array([[median(found[one]) if one in found else math.nan for one in row] for row in places])
+
+
+def _place(values: list[Any]) -> str:
+    return json.dumps(form_of(values), sort_keys=True)
 
 
 def _draw_map(canvas: Any, axes: Any, rows: Sequence[_Row], names: Sequence[str], label: str) -> None:

@@ -79,7 +79,7 @@ class Job:
 
 
 def job_of(
-    strategy: str | Path | type[Any],
+    strategy: str | Path | type[Any] | Strategy,
     series: Series | str | Iterable[Series | str],
     *,
     store: Reader | str | Path,
@@ -137,7 +137,7 @@ def job_of(
         digests,
     ]
     case = hashlib.sha256(json.dumps([kept, asked], sort_keys=True, default=repr).encode()).hexdigest()[:16]
-    where = strategy if isinstance(strategy, type) else f"{_whole_path(found)}:{found.cls.__name__}"
+    where = f"{_whole_path(found)}:{found.cls.__name__}" if found.in_file else found.cls
     return Job(
         where, found.name, found.source, modules, str(Path.cwd()), tuple(wanted), opened, since, until, fixed, asked,
         brokerage, digests, case,

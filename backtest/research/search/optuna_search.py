@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from backtest.errors import UsageError
-from backtest.research.search.grid import Condition, Grid
+from backtest.research.search.grid import Condition, Grid, plain_number
 
 _Params = dict[str, Any]
 _Rate = Callable[[list[_Params]], Sequence[float]]
@@ -60,7 +60,7 @@ class _Search:
         while len(self._under_way) < most and self._left:
             self._left -= 1
             trial = self._study.ask(self._space)
-            point = {name: _plain(values[trial.params[name]]) for name, values in self._grid.items()}
+            point = {name: plain_number(values[trial.params[name]]) for name, values in self._grid.items()}
             if self._where is not None and not self._where(point):
                 self._tell(trial, math.nan)
             elif repr(point) in self._rated or point in [other for _, other in self._under_way]:
@@ -85,13 +85,9 @@ class _Search:
 
 def _distribution(optuna: Any, values: Sequence[Any]) -> Any:
     """Return the distribution of places: those of numbers have an order that can be learnt from."""
-    if all(isinstance(_plain(value), int | float) for value in values):
+    if all(isinstance(plain_number(value), int | float) for value in values):
         return optuna.distributions.IntDistribution(0, len(values) - 1)
     return optuna.distributions.CategoricalDistribution(range(len(values)))
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value  # a number of numpy's
 
 
 def _optuna() -> Any:

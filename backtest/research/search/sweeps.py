@@ -22,6 +22,7 @@ from backtest import _arguments
 from backtest._resources import bundled
 from backtest._suggest import there_are
 from backtest.api import RunResult
+from backtest.engine.strategy import load_strategy, names_of_texts, typed_values
 from backtest.errors import BadStore, StrategyError, UsageError
 from backtest.market.series import Series
 from backtest.metrics.returns import Undefined
@@ -34,6 +35,7 @@ from backtest.research.search.heatmap import draw_heat_map
 from backtest.research.search.job import Job, Point, job_of, result_of
 from backtest.research.search.optuna_search import guided_points
 from backtest.research.search.trials import Trial, Trials, read_json
+from backtest.runs.parameters import distinct, form_of, kept_params
 from backtest.runs.spec import RunOptions, takes_run_options
 from backtest.store.files import sync_folder, write_file
 from backtest.store.reader import Reader
@@ -125,10 +127,12 @@ def sweep(
     random, optuna = _arguments.whole(random, "random"), _arguments.whole(optuna, "optuna", -1)
     _check(jobs, random, optuna, _arguments.truth(resume, "resume"))
     check_ways(executor, tell)
-    grid, where = grids.grid_given(grid), grids.condition_given(where)
+    found = load_strategy(strategy)
+    grid = typed_values(found, grids.grid_given(grid, names_of_texts(found)))
+    where = grids.condition_given(where)
     drawn = grids.points(grid, where, random or min(optuna, 1), seed)
     dates: dict[str, Any] = {"span": span, "start": start, "end": end}
-    job = job_of(strategy, series, store=store, params=params, swept=grid, **dates, **asked)
+    job = job_of(found, series, store=store, params=params, swept=grid, **dates, **asked)
     into = folder_of(folder, job)
     if optuna:
         rate = partial(_rates, job, Trials(into), rank, executor, jobs, tell)
@@ -437,9 +441,9 @@ def _document(job: Job, grid: Grid, rank: str, random: int, seed: int, points: S
         "series": [one.key for one in job.series],
         "since": job.since.isoformat() if job.since else "",
         "until": job.until.isoformat() if job.until else "",
-        "params": job.params,
+        "params": kept_params(job.params),
         "asked": job.asked,
-        "grid": {name: list(dict.fromkeys(point.params[name] for point in points)) for name in grid},
+        "grid": {name: form_of(distinct(point.params[name] for point in points)) for name in grid},
         "rank": rank,
         "random": random,
         "seed": seed,
@@ -508,7 +512,7 @@ def _ratios(trials: Iterable[Trial]) -> np.ndarray:
 
 def _row(found: Sweep, trial: Trial) -> dict[str, Any]:
     stats = {name: _or_none(value) for name, value in trial.metrics.items()}
-    return {"params": found.point(trial), "stats": stats}
+    return {"params": kept_params(found.point(trial)), "stats": stats}
 
 
 def _or_none(value: float) -> float | None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from backtest.errors import BadStore, DamagedStore, UsageError
 from backtest.market import arrays
+from backtest.runs.parameters import kept_params, read_params
 from backtest.store.files import make_folders, sync_folder, write_file
 
 if TYPE_CHECKING:
@@ -51,10 +52,7 @@ class Trial:
 
 def key_of(case: str, params: dict[str, Any], window: str = "") -> str:
     """Return sixteen hex digits that stand for a trial, the same on every machine."""
-    try:
-        text = json.dumps([case, params, window], sort_keys=True)
-    except TypeError as error:
-        raise UsageError(f"a parameter cannot be kept ({error}); use numbers, texts or truths") from error
+    text = json.dumps([case, kept_params(params, for_key=True), window], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -108,7 +106,7 @@ class Trials:
         wanted = None if keys is None else set(keys)
         found: dict[str, Trial] = {}
         for path in self._files():
-            for trial in _trials_of(_table_in(path, [] if returns else _LISTS, left_out=True)):
+            for trial in _trials_in(path, returns):
                 if wanted is None or trial.key in wanted:
                     found.setdefault(trial.key, trial)
         return found
@@ -126,7 +124,7 @@ def _bytes_of(trials: Sequence[Trial]) -> bytes:
         {
             "key": arrays.texts([trial.key for trial in trials]),
             "case": arrays.texts([trial.case for trial in trials]),
-            "params": arrays.texts([json.dumps(trial.params) for trial in trials]),
+            "params": arrays.texts([json.dumps(kept_params(trial.params)) for trial in trials]),
             "window": arrays.texts([trial.window for trial in trials]),
             "error": arrays.texts([trial.error for trial in trials]),
             "sessions": _lists(arrays.days, [trial.sessions for trial in trials]),
@@ -164,6 +162,14 @@ def _table_in(path: Path, columns: Sequence[str], left_out: bool = False) -> pa.
         ) from error
 
 
+def _trials_in(path: Path, returns: bool) -> list[Trial]:
+    table = _table_in(path, [] if returns else _LISTS, left_out=True)
+    try:
+        return _trials_of(table)
+    except ValueError as error:
+        raise DamagedStore(f"{path} is not what was written ({error}); remove it, and sweep again") from error
+
+
 def _trials_of(table: pa.Table) -> list[Trial]:
     texts = {name: table[name].to_pylist() for name in ("key", "case", "params", "window", "error")}
     known = {*texts, *_LISTS}
@@ -173,7 +179,7 @@ def _trials_of(table: pa.Table) -> list[Trial]:
         Trial(
             key=texts["key"][row],
             case=texts["case"][row],
-            params=json.loads(texts["params"][row]),
+            params=read_params(json.loads(texts["params"][row])),
             window=texts["window"][row],
             metrics={} if texts["error"][row] else {name: values[row] for name, values in numbers.items()},
             error=texts["error"][row],
