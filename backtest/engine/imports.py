@@ -67,7 +67,7 @@ class ImportSpace:
         if self.package:
             module.__package__, module.__spec__ = self.package, None  # as `from .x` needs
         self.reached({})  # whose names are then known, so that who uses the same ones in another thread is waited for
-        before = sys.modules.get(name)
+        before, path = sys.modules.get(name), list(sys.path)
         sys.modules[name] = self.home = module  # Backtrader looks its classes' modules up
         try:
             with self.shown():
@@ -77,17 +77,21 @@ class ImportSpace:
             if before is not None:
                 sys.modules[name] = before
             raise
+        finally:
+            self._take_from_path(path)
         return module
 
     def owns(self, name: str) -> bool:
         """Return whether a name, dotted or not, is of a module of the project."""
         top = name.partition(".")[0]
-        known = self._owned.get(top)
-        if known is None:
-            known = self._owned[top] = self._spec_at_top(top) is not None
-            if known:
+        if top not in self._owned:
+            found = self._spec_at_top(top)
+            if found is None and top not in _SHARED and _spec_elsewhere(top) is None:
+                return False  # nor is it anybody's yet: the file may add a folder to `sys.path`
+            self._owned[top] = found is not None
+            if found is not None:
                 _turns.add(self, top)
-        return known
+        return self._owned[top]
 
     def spec(self, name: str, path: Sequence[str] | None) -> ModuleSpec | None:
         """Return the spec of a module of the project, found in the folders of its package; None where it has none."""
@@ -132,6 +136,12 @@ class ImportSpace:
 
     def __reduce__(self) -> Any:
         raise TypeError("the modules of a strategy cannot be sent to another process; it loads the file itself")
+
+    def _take_from_path(self, before: Sequence[str]) -> None:
+        """Keep for this space what the file added to `sys.path`, and for no other."""
+        for place in [one for one in sys.path if one not in before]:
+            sys.path.remove(place)
+            self._folders.append(place)
 
     def _spec_at_top(self, top: str) -> ModuleSpec | None:
         """Return the spec of a module at the top, if it is the project's: not Python's own, nor installed."""
@@ -192,7 +202,7 @@ def space_of(cls: type[Any]) -> ImportSpace | None:
 
 
 def reached(
-    home: Path,
+    home: Path | None,
     package: str,
     locate: Callable[[str], Mapping[str, tuple[Path, str]]],
     loaded: Mapping[str, Path] | None = None,
@@ -206,7 +216,7 @@ def reached(
         loaded: what else is known to be imported.
     """
     found = dict(loaded or {})
-    waiting = [(home, package), *((file, package_of(name, file)) for name, file in found.items())]
+    waiting = [*([(home, package)] if home else []), *((file, package_of(name, file)) for name, file in found.items())]
     while waiting:
         file, above = waiting.pop()
         for name in imported_names(file, above, changed(file)) if file.is_file() else ():

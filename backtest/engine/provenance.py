@@ -9,16 +9,18 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest.engine.account.commissions import Costs
 from backtest.engine.imports import ImportSpace, came_along, changed, imported_names, package_of, reached
-from backtest.engine.strategy import Strategy
+from backtest.engine.reach import reach_of
+from backtest.engine.strategy import Strategy, live_parameters
 from backtest.market import arrays
 from backtest.market.bars import rows_digest
 from backtest.market.series import Series
+from backtest.runs.parameters import names_in
 from backtest.store.reader import Reader
 
 if TYPE_CHECKING:
@@ -46,42 +48,66 @@ def describe(spec: RunSpec, bars: Mapping[Series, pa.Table], store: Reader, cost
     return {key: value for key, value in found.items() if value not in ({}, None)}
 
 
-def describe_code(strategy: Strategy) -> dict[str, Any]:
+def describe_code(strategy: Strategy, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the manifest says of a strategy's code; after the run, which may import more in its midst."""
-    home, modules = source_file(strategy), module_files(strategy)
+    home, modules = source_file(strategy), module_files(strategy, params)
     code = [file for file in (home, *modules.values()) if file and file.is_file()]
     found = {
         "strategy": {"name": strategy.name, "sha256": strategy.source},
-        "modules": module_hashes(strategy),
+        "modules": module_hashes(strategy, params),
         "git": _commit(code) if home else {},
         "packages": {name: _version(name) for name in (*_PACKAGES, *_packages(code))},
     }
     return {key: value for key, value in found.items() if value != {}}
 
 
-def module_files(strategy: Strategy) -> dict[str, Path]:
+def module_files(strategy: Strategy, params: Mapping[str, Any] | None = None) -> dict[str, Path]:
     """
     Return the modules that a strategy imports, straight or through others, and that no package brought.
 
-    Those that it will import only while it runs are among them, as far as its text names them.
+    Those that it will import only while it runs are among them, as far as its text names them; and so are those of
+    classes and functions among its parameters.
     """
     home, space = source_file(strategy), strategy.space
-    if space is not None:
-        loaded = {name: file for name, (file, _) in space.sources.items() if file != home}
-        return space.reached(loaded)
-    if home is None:
-        return {}
-    beside = _space_beside(home.parent, Path.cwd())
-    return reached(home, _package(strategy), lambda name: _located(name, beside))
+    beside = _space_beside(home.parent if home else Path.cwd(), Path.cwd())
+    locate = space.located if space is not None else partial(_located, beside=beside)
+    loaded = {name: file for name, (file, _) in space.sources.items()} if space else dict(strategy.files)
+    for name in _modules_named(params or {}):
+        loaded |= {one: file for one, (file, _) in locate(name).items()}
+    package = space.package if space else _package(strategy)
+    found = reached(home, package, locate, {name: file for name, file in loaded.items() if file != home})
+    return {name: file for name, file in found.items() if file.is_file() or (space and name in space.sources)}
 
 
-def module_hashes(strategy: Strategy) -> dict[str, str]:
-    """Return the SHA-256 of each of `module_files`: of the source that was loaded, where it was."""
+def module_hashes(strategy: Strategy, params: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """
+    Return the SHA-256 of each of `module_files`: of the source that was loaded, where it was.
+
+    Of a parameter that was typed at a prompt or in a notebook there is one by its own name.
+    """
     loaded = strategy.space.sources if strategy.space else {}
-    return {
+    found = {
         name: loaded[name][1] if name in loaded else _hash(file, changed(file))
-        for name, file in sorted(module_files(strategy).items())
+        for name, file in module_files(strategy, params).items()
     }
+    typed = {one.name: one for one in names_in(list((params or {}).values())) if _is_typed(one.name)}
+    live = live_parameters(strategy, typed)
+    return dict(sorted((found | {name: reach_of(thing).digest for name, thing in live.items()}).items()))
+
+
+def _is_typed(name: str) -> bool:
+    """Return whether the thing of a name was typed at a prompt or in a notebook, or stands in the script that runs."""
+    module = name.partition(":")[0]
+    if ":" not in name or module == "" or module.partition(".")[0] in sys.stdlib_module_names - {"__main__"}:
+        return False
+    loaded = sys.modules.get(module)
+    return module == "__main__" or (loaded is not None and getattr(loaded, "__file__", None) is None)
+
+
+def _modules_named(params: Mapping[str, Any]) -> list[str]:
+    """Return the modules of the classes and functions among parameters."""
+    modules = [one.name.partition(":")[0] for one in names_in(list(params.values())) if ":" in one.name]
+    return [name for name in dict.fromkeys(modules) if name not in ("", "__main__")]
 
 
 def source_file(strategy: Strategy) -> Path | None:

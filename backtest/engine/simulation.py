@@ -97,7 +97,7 @@ def simulate(
         record = account_table(recorder, wanted, hours, spec, compared)
         order_rows, fill_rows = recorder.orders(wanted)
         sizing.check_asked(recorder.strategy, strategy.name, len(order_rows))
-        manifest |= describe_code(strategy) | _further(recorder.strategy, brokerage, aligned, order_rows)
+        manifest |= describe_code(strategy, spec.params) | _further(recorder.strategy, brokerage, aligned, order_rows)
         drawn = Lines(plotted_lines(recorder.strategy, wanted) if lines else None)
     trades = round_trips(fill_rows, record, spec.multiplier)
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn)

@@ -25,18 +25,24 @@ from backtest._suggest import did_you_mean
 from backtest.engine.failures import CodeLine, code_of_others, place_of, said
 from backtest.engine.imports import ImportSpace, space_of
 from backtest.engine.parameters import value_of
+from backtest.engine.reach import reach_of
 from backtest.errors import UsageError
 from backtest.runs.parameters import STRATEGY_MODULE, Named, as_kept, can_be_kept, found_by, names_in, resolved
 
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """A strategy's class, the name it is asked for by, and the SHA-256 of the source that defines it."""
+    """
+    A strategy's class, the name it is asked for by, and a SHA-256 that stands for what defines it.
+
+    Of one that was loaded from a file it is that of the source; of a class from Python see `reach`.
+    """
 
     cls: type[Any]
     name: str
     source: str
     space: ImportSpace | None = field(default=None, compare=False, repr=False)  # of one that was loaded from a file
+    files: Mapping[str, Path] = field(default_factory=dict, compare=False, repr=False)  # of a class from Python
 
     @property
     def in_file(self) -> bool:
@@ -69,8 +75,10 @@ def load_strategy(strategy: str | Path | type[Any] | Strategy, below: str | Path
     if isinstance(strategy, type) and issubclass(strategy, bt.Strategy):
         name = f"{strategy.__module__}:{strategy.__name__}"
         space = space_of(strategy)
-        source = space.sources[strategy.__module__][1] if space else _source_hash(strategy)
-        return Strategy(strategy, name, source, space)
+        if space is not None:
+            return Strategy(strategy, name, space.sources[strategy.__module__][1], space)
+        reach = reach_of(strategy)
+        return Strategy(strategy, name, reach.digest, files=reach.files)
     if isinstance(strategy, type) or not isinstance(strategy, str | os.PathLike):
         _arguments.refuse("the strategy", strategy, "write a class that derives from bt.Strategy, or file.py:Name")
     path_text, _, wanted = str(strategy).partition(":")
@@ -284,7 +292,7 @@ def _named_by(strategy: Strategy, name: str, wanted: Named) -> Any:
 
 def _module_named(strategy: Strategy, name: str) -> Any:
     if name == "" or name == strategy.cls.__module__:
-        return strategy.space.home if strategy.space else sys.modules[strategy.cls.__module__]
+        return strategy.space.home if strategy.space else importlib.import_module(strategy.cls.__module__)
     return importlib.import_module(name)
 
 
@@ -318,11 +326,3 @@ def _attribute(names: Mapping[str, Any], dotted: str) -> Any:
 
 def _is_like(found: Any, like: Any) -> bool:
     return isinstance(found, type) if isinstance(like, type) else callable(found)
-
-
-def _source_hash(cls: type[Any]) -> str:
-    try:
-        source = inspect.getsource(cls)
-    except (OSError, TypeError):
-        return ""  # typed at a prompt: there is no source to hash
-    return hashlib.sha256(source.encode()).hexdigest()

@@ -220,6 +220,20 @@ def test_two_strategies_have_each_their_own_copy_of_a_module_that_both_import(pr
     assert [bought(store, f"{name}.py")[0] for name in ("a", "b", "a")] == [1, 1, 1]
 
 
+def test_a_folder_that_a_strategy_adds_to_the_path_is_its_own(project, store):
+    first = "import os, sys\nsys.path.append(os.path.join(os.path.dirname(__file__), 'lib'))\nfrom deep import SIZE"
+    for name, size in (("a", 1), ("b", 5)):
+        project({f"{name}/trade.py": strategy("SIZE + late.SIZE", first, "import late")})
+        project({f"{name}/lib/deep.py": f"SIZE = {size}\n", f"{name}/lib/late.py": f"SIZE = {size}\n"})
+    before = list(sys.path)
+
+    found = [bought(store, f"{name}/trade.py") for name in ("a", "b", "a")]
+
+    assert [size for size, _ in found] == [2, 10, 2]
+    assert found[1][1] == {"deep": sha256("SIZE = 5\n"), "late": sha256("SIZE = 5\n")}
+    assert sys.path == before
+
+
 def test_objects_of_a_helper_are_pickled_by_its_own_name(project, store):
     helper = """
         from __future__ import annotations

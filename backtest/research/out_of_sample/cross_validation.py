@@ -25,7 +25,14 @@ from backtest.metrics.returns import equity_of
 from backtest.metrics.table import METRICS
 from backtest.metrics.trades import Trades
 from backtest.research.out_of_sample.folds import group_sizes, paths, purged_folds, session_count
-from backtest.research.out_of_sample.walk_forward import days_with_bars, json_value, points_of, request_of, window_of
+from backtest.research.out_of_sample.walk_forward import (
+    days_with_bars,
+    json_value,
+    points_of,
+    request_of,
+    values_of,
+    window_of,
+)
 from backtest.research.out_of_sample.window import Window
 from backtest.research.search.grid import Condition, Grid, words_of
 from backtest.research.search.job import Job, Point, job_of
@@ -149,7 +156,7 @@ def cross_validate(
     loaded = load_strategy(strategy)
     points = points_of(loaded, grid, where, random, seed)
     dates: dict[str, Any] = {"span": span, "start": start, "end": end}
-    job = job_of(loaded, series, store=store, params=params, swept=points[0], **dates, **asked)
+    job = job_of(loaded, series, store=store, params=params, swept=values_of(points), **dates, **asked)
     days = days_with_bars(job)
     ends = np.cumsum([0, *group_sizes(len(days), groups)])
     windows = [window_of(days, np.arange(*ends[n : n + 2])) for n in range(groups)]

@@ -203,7 +203,7 @@ def walk_forward(
     loaded = load_strategy(strategy)
     points = points_of(loaded, grid, where, random, seed)
     dates: dict[str, Any] = {"span": span, "start": start, "end": end}
-    job = job_of(loaded, series, store=store, params=params, swept=points[0], **dates, **asked)
+    job = job_of(loaded, series, store=store, params=params, swept=values_of(points), **dates, **asked)
     days = days_with_bars(job)
     folds = walk_forward_folds(len(days), train, test, anchored=anchored, purge=purge)
     windows = [(window_of(days, fold.train), window_of(days, fold.test)) for fold in folds]
@@ -214,7 +214,7 @@ def walk_forward(
     outside = [Point(point, window) for point, (_, window) in zip(chosen, windows, strict=True)]
     complete(job, outside, trials, executor=executor, jobs=jobs)
     return WalkForward(
-        _steps(job, windows, chosen, trials), _values(points), rank, anchored, float(job.asked["cash"]),
+        _steps(job, windows, chosen, trials), values_of(points), rank, anchored, float(job.asked["cash"]),
         float(job.asked["risk_free"]), sessions_a_year(hours_in(job.store, job.series[0])),
     )  # fmt: skip
 
@@ -276,7 +276,8 @@ def points_of(strategy: Strategy, grid: Any, where: Any, random: int, seed: int)
     return [{name: values[number] for name, values in every.items()} for number in range(len(points))]
 
 
-def _values(points: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+def values_of(points: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return the values that each parameter has in some point."""
     return {name: distinct(point[name] for point in points) for name in points[0]}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -98,7 +97,8 @@ def job_of(
     Return the job of a sweep: what is asked of each run, and what stands for the strategy and the bars.
 
     Args:
-        swept: the names of the parameters that points set; the rest is as in `params`, or by default.
+        swept: the names of the parameters that points set, or their values by name, whose code then counts, too; the
+            rest is as in `params`, or by default.
 
     Raises:
         UsageError: a name is off, or nothing stands for the strategy.
@@ -113,8 +113,6 @@ def job_of(
     if twice := chosen & set(given):
         raise UsageError(f"{', '.join(sorted(twice))} is both swept and set; leave out one of the two")
     all_params = parameters(found, {**given, **dict.fromkeys(chosen)})
-    if not found.source:
-        raise UsageError(f"{found.name} has no source that could be told from another; put it into a file")
     opened = _with_whole_path(store)
     sessions = asked_span(span, start, end)
     if isinstance(sessions, Span):
@@ -126,7 +124,8 @@ def job_of(
         read += [quotes for one in wanted for quotes in quotes_of(one)]
     digests = {one.key: digest_of(opened, one, since, until)[0] for one in read}
     fixed = {name: value for name, value in all_params.items() if name not in chosen}
-    modules = module_hashes(found)
+    tried = {name: list(values) for name, values in swept.items()} if isinstance(swept, Mapping) else {}
+    modules = module_hashes(found, {**all_params, **tried})
     kept = [
         *map(version, ("ib-backtest", "backtrader")),
         found.source,
@@ -137,11 +136,15 @@ def job_of(
         digests,
     ]
     case = hashlib.sha256(json.dumps([kept, asked], sort_keys=True, default=repr).encode()).hexdigest()[:16]
+    _made_here.add(case)
     where = f"{_whole_path(found)}:{found.cls.__name__}" if found.in_file else found.cls
     return Job(
         where, found.name, found.source, modules, str(Path.cwd()), tuple(wanted), opened, since, until, fixed, asked,
         brokerage, digests, case,
     )  # fmt: skip
+
+
+_made_here: set[str] = set()  # cases of jobs that this process made
 
 
 def trials_of(job: Job, points: Sequence[Point]) -> list[Trial]:
@@ -192,15 +195,25 @@ def _trial(job: Job, point: Point) -> Trial:
 def _bench(job: Job) -> tuple[Strategy, Reader]:
     """Return the strategy and the bars of a job, as this process has them ready."""
     strategy = load_strategy(job.strategy, job.root)
+    if isinstance(job.strategy, type) and job.case in _made_here:
+        return strategy, _AtHand(job)  # it is that very class, whatever runs have changed of its state
     if strategy.source != job.source:
         raise BrokenPin(f"{job.strategy} differs from the one that the sweep began with; give each worker the same")
-    now = module_hashes(strategy)
-    if other := [name for name in sorted({*now, *job.modules}) if now.get(name) != job.modules.get(name)]:
+    now = module_hashes(strategy, job.params)
+    known = {name: now.get(name) or _hash_beside(strategy, name, digest) for name, digest in job.modules.items()}
+    if other := [name for name, digest in known.items() if digest != job.modules[name]]:
         raise BrokenPin(
             f"{', '.join(other)}, which {job.strategy} imports, differs from what the sweep began with; give each "
             "worker the same files"
         )
     return strategy, _AtHand(job)
+
+
+def _hash_beside(strategy: Strategy, name: str, known: str) -> str:
+    """Return the hash of a module that only some points name; what was typed in this process is what it is."""
+    if ":" in name or strategy.space is None:
+        return known
+    return "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file, _ in strategy.space.located(name).values())
 
 
 class _AtHand(CachedReader):
@@ -274,5 +287,4 @@ def _with_whole_path(store: Reader | str | Path) -> Reader:
 
 
 def _whole_path(strategy: Strategy) -> Path:
-    file = source_file(strategy)
-    return (file or Path(inspect.getfile(strategy.cls))).resolve()
+    return Path(str(source_file(strategy))).resolve()

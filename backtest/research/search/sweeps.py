@@ -140,6 +140,7 @@ def sweep(
     points = [Point(params) for params in drawn]
     asked_for = _document(job, grid, rank, random, seed, points)
     document = {**asked_for, "file": _seen_from(into, job), "optuna": optuna}
+    _refuse_known_by_its_text(into, document)
     if resume:
         _check_same(read_json(into / DOCUMENT), document, into)
     _write(into, document)
@@ -438,6 +439,7 @@ def _document(job: Job, grid: Grid, rank: str, random: int, seed: int, points: S
         "format": FORMAT,
         "strategy": job.name,
         "source": job.source,
+        "modules": job.modules,
         "series": [one.key for one in job.series],
         "since": job.since.isoformat() if job.since else "",
         "until": job.until.isoformat() if job.until else "",
@@ -464,12 +466,25 @@ def _seen_from(folder: Path, job: Job) -> str:
     return f"{Path(os.path.relpath(file, folder.resolve())).as_posix()}:{name}" if near else job.name
 
 
+def _refuse_known_by_its_text(folder: Path, now: Mapping[str, Any]) -> None:
+    """Raise UsageError where version 0.1.0 kept trials of a class from Python: only its own text stood for them."""
+    before = read_json(folder / DOCUMENT) if (folder / DOCUMENT).exists() else {}
+    if "modules" in before or before.get("strategy") != now["strategy"] or now["file"] != now["strategy"]:
+        return
+    raise UsageError(
+        f"the sweep in {folder} is of version 0.1.0, which knew the class {now['strategy']} by its own text alone, and "
+        "not by the constants, helpers and base classes beside it: its trials may be those of other code; sweep into "
+        "another folder, or remove this one"
+    )
+
+
 def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     """Raise UsageError where the sweep in a folder asked for other trials."""
     if before.get("keys") == now["keys"]:
         return
-    said = {"source": "the strategy's source", "bars": "the bars"}
-    names = ("strategy", "series", "since", "until", "params", "asked", "grid", "random", "seed", "source", "bars")
+    said = {"source": "the strategy's source", "modules": "what it imports", "bars": "the bars"}
+    names = ["strategy", "series", "since", "until", "params", "asked", "grid", "random", "seed", "source", "bars"]
+    names += ["modules"] if "modules" in before else []  # which version 0.1.0 did not keep
     # As JSON keeps them: a tuple is a list there.
     changed = [said.get(name, name) for name in names if _as_json(before.get(name)) != _as_json(now[name])]
     raise UsageError(
