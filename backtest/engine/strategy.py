@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import hashlib
 import importlib
-import inspect
 import os
 import re
 import sys
