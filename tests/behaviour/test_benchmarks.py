@@ -64,7 +64,9 @@ def test_every_strategy_does_the_same_in_both_engines_and_is_told():
     rows = running.rows(bars=2000, repeats=1)
 
     assert [row.job.partition(",")[0] for row in rows] == [
-        "SMA cross", "looks and rarely trades", "does nothing", "SMA cross", "keeps the lines of two averages",
+        "SMA cross", "looks and rarely trades", "does nothing", "Heikin-Ashi", "Heikin-Ashi", "timers",
+        "SignalStrategy", "cheat on close", "indicators by next", "averages of changes", "SMA cross",
+        "keeps the lines of two averages",
     ]  # fmt: skip
     assert {row.against for row in rows} == {"stock Backtrader", "the run without them"}
 

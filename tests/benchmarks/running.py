@@ -125,15 +125,42 @@ class Candles(bt.Strategy):
             self.buy(size=10)
 
 
-class AllOfThem(ByTimer):
-    """Trade Heikin-Ashi candles by a timer, at the close that decides."""
+class AllOfThem(bt.SignalStrategy):
+    """Follow a signal of Heikin-Ashi candles, filled at the close that gives it, and sell by a timer too."""
 
     def __init__(self) -> None:
-        self.average = bt.ind.SMA(bt.ind.HeikinAshi().ha_close, period=30)
+        candles = bt.ind.HeikinAshi()
+        average = bt.ind.SMA(candles.ha_close, period=30)
+        self.signal_add(bt.SIGNAL_LONG, bt.ind.CrossOver(candles.ha_close, average))
 
     def start(self) -> None:
-        super().start()
         self.broker.set_coc(True)
+        self.add_timer(time(10, 0), repeat=timedelta(hours=3))
+
+    def notify_timer(self, timer: Any, when: datetime, *args: Any, **kwargs: Any) -> None:
+        if self.position:
+            self.close()
+
+
+class ByNext(bt.Strategy):
+    """See every bar and indicators that Backtrader computes bar by bar."""
+
+    def __init__(self) -> None:
+        self.made = [bt.ind.ErrorCorrecting(), bt.ind.DV2(), bt.ind.ParabolicSAR(), bt.ind.LaguerreRSI()]
+
+    def next(self) -> None:
+        pass
+
+
+class AveragesOfChanges(bt.Strategy):
+    """See every bar and five averages of values near zero."""
+
+    def __init__(self) -> None:
+        change = self.data.close - self.data.open
+        self.averages = [bt.ind.SMA(change, period=period) for period in (10, 20, 30, 40, 50)]
+
+    def next(self) -> None:
+        pass
 
 
 class AtItsClose(SmaCross):
@@ -176,10 +203,14 @@ def rows(bars: int, repeats: int) -> list[timing.Row]:
         *contest(f"looks and rarely trades, {bars:,} bars", Looks, one, repeats, 12.0),
         *contest(f"does nothing, {bars:,} bars", DoesNothing, one, repeats, 20.0),
         *contest(f"Heikin-Ashi, {bars:,} bars", Candles, one, repeats, 4.0),
-        *contest(f"Heikin-Ashi, timers and cheat on close, {bars:,} bars", AllOfThem, one, repeats, 4.0),
+        *contest(
+            f"Heikin-Ashi, timers, SignalStrategy and cheat on close, {bars:,} bars", AllOfThem, one, repeats, 4.0
+        ),
         *contest(f"timers, {bars:,} bars", ByTimer, one, repeats, 4.0),
         *contest(f"SignalStrategy, {bars:,} bars", CrossSignal, one, repeats, 4.0),
         *contest(f"cheat on close, {bars:,} bars", AtItsClose, one, repeats, 4.0),
+        *contest(f"indicators by next, {bars:,} bars", ByNext, one, repeats, 8.0),
+        *contest(f"averages of changes, {bars:,} bars", AveragesOfChanges, one, repeats, 15.0),
         *contest(f"SMA cross, 10 series × {bars // 40:,} bars", SmaCross, ten, repeats, 4.0),
         *keeping_lines(f"keeps the lines of two averages, {bars:,} bars", one, repeats, 1 / 1.2),
     ]

@@ -26,7 +26,7 @@ from backtest.engine.lean.history import History
 from backtest.engine.lean.indicators import once
 from backtest.engine.lean.lines import Coupling, Cursor, is_plain, quick_indicators
 from backtest.engine.lean.signals import forget_finished, has_signals, lean_signals
-from backtest.engine.lean.timers import ring, watched
+from backtest.engine.lean.timers import ring, watched_timers
 
 # What the loop does in the strategy's and the feeds' place; who has a method of his own takes Backtrader's loop.
 _MOVES = ("_oncepost", "_oncepost_open", "_notify", "_addnotification", "_getminperstatus", "clear", "forward",
@@ -83,8 +83,10 @@ class Cerebro(bt.Cerebro):
 
     def _runnext(self, runstrats: list[Any]) -> None:
         # Here pass those whom one indicator, such as HeikinAshi, makes go bar by bar; who asks for it gets it.
-        asked = not self.p.runonce or not self._dopreload or self._exactbars or self.p.live or self._dolive
-        self.why_not = "" if asked else _why_not(self, runstrats) or next(_reasons_by_bar(self, runstrats[0]), "")
+        asked = self._dorunonce or not self.p.runonce or not self._dopreload or self._exactbars
+        asked = asked or self.p.live or self._dolive
+        if not asked:
+            self.why_not = _why_not(self, runstrats) or next(_reasons_by_bar(self, runstrats[0]), "")
         if asked or self.why_not:
             super()._runnext(runstrats)
             return
@@ -190,7 +192,7 @@ class _LeanRun:
         self.nosy = not all(map(_is_ours, self.broker.comminfo.values()))
         self.observes = bool(strategy._lineiterators[LineIterator.ObsType])
         self.signals = has_signals(strategy)
-        self.timers, self.early_timers = watched(cerebro._timers), watched(cerebro._timerscheat)
+        self.timers, self.early_timers = watched_timers(cerebro._timers), watched_timers(cerebro._timerscheat)
         self.opens = bool(cerebro.p.cheat_on_open)
         self.cheats = bool(self.early_timers) or self.opens  # whether somebody acts before the broker
         self.by_bar = by_bar

@@ -27,7 +27,7 @@ class WatchedTimer:
         return gone
 
 
-def watched(timers: list[Any]) -> list[WatchedTimer]:
+def watched_timers(timers: list[Any]) -> list[WatchedTimer]:
     """Return the timers of a run in their order."""
     return [WatchedTimer(timer) for timer in timers]
 
