@@ -125,4 +125,37 @@ INDICATORS: list[Make] = [
     lambda strategy, data, chance: Nested(data),
     lambda strategy, data, chance: Nested(ByBar(data).width),
     lambda strategy, data, chance: Early(data),
+    # What strategies in public repositories make, and the ones above are not.
+    lambda strategy, data, chance: bt.ind.MACD(
+        data, period_me1=3, period_me2=6, period_signal=2, movav=bt.ind.MovAv.SMA
+    ),
+    lambda strategy, data, chance: chance.choice([bt.ind.CrossUp, bt.ind.CrossDown])(
+        data.close, bt.ind.SMA(data, period=3)
+    ),
+    lambda strategy, data, chance: bt.DivByZero(data.close - data.open, data.high - data.low, zero=0.0),
+    lambda strategy, data, chance: bt.Max(0.0, data.close - data.open),
+    lambda strategy, data, chance: bt.Sum(data.close, data.open, -data.low),
+    lambda strategy, data, chance: chance.choice([bt.Any, bt.All, bt.Or])(data.close > data.open, data.close > 2.0),
+    lambda strategy, data, chance: bt.If(data.close > data.open, 1.0, -1.0),
+    lambda strategy, data, chance: bt.Cmp(data.close, data.close(-1)),
+    lambda strategy, data, chance: abs(1.0 - data.close / data.close(-1)),
+    lambda strategy, data, chance: [bt.ind.DEMA(data, period=3), bt.ind.TEMA(data, period=2)],
+    lambda strategy, data, chance: (
+        bt.ind.WilliamsR(data, period=3) if chance.random() < 0.5 else bt.ind.PctChange(data)
+    ),
+    lambda strategy, data, chance: bt.ind.Lowest(data.low(-1), period=3),
+    lambda strategy, data, chance: bt.ind.StdDev(data, period=4),
+    lambda strategy, data, chance: bt.ind.CCI(data, period=3),
+    lambda strategy, data, chance: bt.ind.PivotPoint(data),
+    lambda strategy, data, chance: bt.ind.UltimateOscillator(data, p1=2, p2=3, p3=5),
+    lambda strategy, data, chance: bt.ind.Trix(data, period=2),
+    lambda strategy, data, chance: by_data(strategy),
 ]
+
+
+def by_data(strategy: Any) -> list[Any]:
+    """Keep indicators of all feeds in a dict of dicts, as strategies over many feeds do."""
+    strategy.by_data = {
+        data: {"mean": bt.ind.SMA(data.close, period=3), "rate": bt.ind.ROC(data, period=2)} for data in strategy.datas
+    }
+    return [made for mades in strategy.by_data.values() for made in mades.values()]

@@ -61,6 +61,27 @@ class StampedRows(Rows):
         return True
 
 
+class Columns(StampedRows):
+    """The same with two columns more: a signal at each bar, and a score at some."""
+
+    lines = ("signal", "score")
+
+    def _load(self):
+        if not super()._load():
+            return False
+        close = self.lines.close[0]
+        self.lines.signal[0] = close - self.lines.open[0]
+        self.lines.score[0] = close if int(close * 100) % 3 else float("nan")
+        return True
+
+
+class PandasColumns(bt.feeds.PandasData):
+    """Backtrader's feed of a data frame with two columns more."""
+
+    lines = ("signal", "score")
+    params = (("signal", -1), ("score", -1))
+
+
 def market(seed: int, count: int, step: timedelta = DAY, **wild: float) -> list[Bar]:
     """Return bars of a random walk; `wild` are the chances of what is in `prices`, and of `gap` and `same` stamps."""
     chance = random.Random(seed)
@@ -118,6 +139,19 @@ def pandas(bars: list[Bar], **params: Any) -> bt.feeds.PandasData:
     """Return Backtrader's own feed of a data frame."""
     frame = pd.DataFrame(bars).set_index("time")
     return bt.feeds.PandasData(dataname=frame, **params)
+
+
+def with_columns(bars: list[Bar], **params: Any) -> Columns:
+    """Return a hand-made feed with more columns."""
+    return Columns(dataname=bars, **params)
+
+
+def pandas_with_columns(bars: list[Bar], **params: Any) -> PandasColumns:
+    """Return a feed of a data frame with more columns."""
+    frame = pd.DataFrame(bars).set_index("time")
+    frame["signal"] = frame.close - frame.open
+    frame["score"] = frame.close.where((frame.close * 100).astype(int) % 3 != 0) if frame.close.notna().all() else 1.0
+    return PandasColumns(dataname=frame, **params)
 
 
 def ours(bars: list[Bar], series: str = "AAPL/1day", **params: Any) -> Any:

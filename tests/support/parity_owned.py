@@ -8,6 +8,9 @@ from typing import Any
 
 import backtrader as bt
 from parity_indicators import ByBar, ByStart, Make, Nested
+from parity_markets import rows
+from parity_strategies import LOUD, Act, Watcher, everything, watcher
+from parity_trading import BARS, ready
 
 LINES = ("own", "other")  # of a strategy that the constructs are for
 
@@ -82,7 +85,8 @@ class Nosy(bt.CommInfoBase):
     def _getcommission(self, size, price, pseudoexec):
         strategy = self.p.strategy
         shown = [one[0] for one in strategy.getindicators() if len(one)]
-        strategy.cerebro.log.append(("asked", len(strategy), [len(one) for one in strategy.getindicators()], shown))
+        lengths = [len(one) for one in strategy.getindicators()]
+        strategy.cerebro.log.append(("asked", len(strategy), lengths, shown, strategy.broker.getvalue()))
         return 0.25 * len(strategy) + 0.001 * sum(value for value in shown if value == value)
 
 
@@ -161,4 +165,101 @@ def clocked(name: str) -> Make:
     return lambda strategy, data, chance: CLOCKED[name](strategy, data)
 
 
-MAKES: list[Make] = [*map(owned, OWNED), *map(clocked, CLOCKED)]
+BY_NAME: Mapping[str, Make] = {name: owned(name) for name in OWNED} | {name: clocked(name) for name in CLOCKED}
+MAKES: list[Make] = list(BY_NAME.values())
+
+
+# -- Cerebros with a strategy that owns something ----------------------------------------------------------------
+
+
+def trade(strategy, where):
+    """Trade by the newest indicator: whatever it shows decides, and so its bar does."""
+    if where not in ("next", "prenext"):
+        return
+    newest = strategy.getindicators()[-1]
+    seen = newest[0] if len(newest) else 0.0
+    strategy.note(len(strategy), [len(one) for one in strategy.getindicators()], seen, strategy.lines.own[0])
+    side = strategy.buy if seen > newest[-1] or seen > strategy.data.close[0] else strategy.sell
+    side(size=1 + len(strategy) % 3, data=strategy.datas[len(strategy) % len(strategy.datas)])
+
+
+def owning(make, *bars, act=None, prepare=lambda cerebro: None, look=everything, lines=LINES, **options):
+    """Return what makes a Cerebro with a strategy that has lines, and indicators made of them."""
+
+    def build(cls):
+        cerebro = ready(cls, *(rows(each) for each in bars or [BARS]), **options)
+        prepare(cerebro)
+        strategy = watcher("next", "prenext", "notify_order", lines=lines)
+        cerebro.addstrategy(strategy, make=make, look=look, act=act or trade)
+        return cerebro
+
+    build.eyes = LOUD
+    return build
+
+
+def of_class(strategy, *bars):
+    """Return what makes a Cerebro with a strategy of this class, and an average of its own line."""
+
+    def build(cls):
+        cerebro = ready(cls, *(rows(each) for each in bars))
+        cerebro.addstrategy(strategy, make=lambda strategy: [bt.ind.SMA(strategy.lines.own, period=2)])
+        return cerebro
+
+    build.eyes = LOUD
+    return build
+
+
+def made(name: str) -> Callable[[Any], list[Any]]:
+    """Return what makes the indicators of this name."""
+    return lambda strategy: [BY_NAME[name](strategy, strategy.data, random.Random(1))]
+
+
+def charging(scheme: Any, when: Any = "init", **words: Any) -> Act:
+    """Return an `act` that trades, and charges by a scheme that looks, from the beginning or from a bar on."""
+
+    def act(strategy, where):
+        if where == when or (where == "next" and len(strategy) == when):
+            strategy.broker.addcommissioninfo(scheme(strategy=strategy, **words))
+        trade(strategy, where)
+
+    return act
+
+
+def make_late(strategy: Any, where: str) -> None:
+    """Make indicators in mid-run, and note how long all are."""
+    if where == "next" and len(strategy) in (9, 14):
+        strategy.late = bt.ind.SMA(strategy.data, period=2)
+    strategy.note([len(one) for one in strategy.getindicators()])
+
+
+def clocked_by_a_later(strategy: Any) -> list[Any]:
+    """Return indicators of which the first goes by the second."""
+    first = bt.ind.SMA(strategy.data, period=2)
+    second = bt.ind.EMA(strategy.data, period=3)
+    first._clock = second
+    return [first, second, bt.ind.SMA(first, period=2)]
+
+
+class Ends(Nosy):
+    """A commission scheme that ends the run at the ninth bar, in one way or another."""
+
+    params = (("way", None),)
+
+    def _getcommission(self, size, price, pseudoexec):
+        if len(self.p.strategy) == 9:
+            self.p.way(self.p.strategy)
+        return super()._getcommission(size, price, pseudoexec)
+
+
+class Mixin(bt.LineSeries):
+    """Lines that a strategy inherits before Backtrader's own."""
+
+    lines = ("own", "other")
+
+
+class Mixed(Mixin, Watcher):
+    """A strategy whose stamps are not its first line."""
+
+    def next(self):
+        self.note(self.lines.getlinealiases(), [line[0] for line in self.lines], self.datetime.date())
+        self.lines.own[0] = len(self)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, time, timedelta
 from typing import Any
 
 import backtrader as bt
 from parity_indicators import INDICATORS
-from parity_markets import Bar, market, ours, pandas, quick_rows
+from parity_markets import Bar, market, ours, pandas, pandas_with_columns, quick_rows, with_columns
+from parity_owned import LINES, MAKES, Nosy, Notes, Sees
 from parity_strategies import HOOKS, LOOKS, watcher
 from parity_trading import ready
 
@@ -19,6 +20,9 @@ from backtest.engine.account.commissions import COSTS
 Chance = random.Random
 Order = bt.Order
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+# Whether bt.Reduce is drawn where indicators run over all bars at once too, where ours raises an AttributeError.
+REDUCES_AT_ONCE = False
 
 
 def case(seed: int) -> Callable[[type[bt.Cerebro]], Any]:
@@ -29,9 +33,10 @@ def case(seed: int) -> Callable[[type[bt.Cerebro]], Any]:
         cerebro = ready(make, **modes(chance))
         add_feeds(cerebro, chance)
         set_broker(cerebro.broker, chance)
-        add_lookers(cerebro, chance)
+        lines = LINES if chance.random() < 0.3 else ()
+        add_lookers(cerebro, chance, bool(lines))
         for _ in range(2 if chance.random() < 0.1 else 1):
-            add_strategy(cerebro, chance)
+            add_strategy(cerebro, chance, lines)
         return cerebro
 
     return build
@@ -72,14 +77,22 @@ def add_feeds(cerebro: Any, chance: Chance) -> None:
         step = steps[number % len(steps)]
         count = longest if chance.random() < 0.6 else chance.randint(longest // 2, longest) or 1
         bars = market(chance.randrange(10**9), count, step, **wildness(chance))
+        if number and chance.random() < 0.4:
+            bars = late_or_ended(bars, chance)
         add_feed(cerebro, feed(chance, bars, step), f"d{number}", chance)
+
+
+def late_or_ended(bars: list[Bar], chance: Chance) -> list[Bar]:
+    """Return the bars of a series that begins later than others, ends sooner, or both."""
+    begin, end = (chance.choice([0, len(bars) // 4, len(bars) // 2]) for _ in range(2))
+    return bars[begin : len(bars) - end] or bars
 
 
 def wildness(chance: Chance) -> dict[str, float]:
     wild = {"tick": chance.choice([0.0, 0.01, 0.25, 1.0]), "start": chance.choice([2.0, 50.0, 50.0, 431.7])}
     for name, likely in (("flat", 0.3), ("jump", 0.1), ("void", 0.2), ("same", 0.2), ("gap", 0.4)):
         wild[name] = chance.choice([0.0, likely])
-    return wild | {"hole": 0.05 if chance.random() < 0.03 else 0.0}
+    return wild | {"hole": 0.05 if chance.random() < 0.05 else 0.0}
 
 
 def feed(chance: Chance, bars: list[Bar], step: timedelta) -> Any:
@@ -95,7 +108,9 @@ def feed(chance: Chance, bars: list[Bar], step: timedelta) -> Any:
         words["tz"] = "US/Eastern"
     kind = chance.random()
     if kind < 0.06 and len(bars) < 50:
-        return pandas(bars, **words)
+        return (pandas_with_columns if chance.random() < 0.3 else pandas)(bars, **words)
+    if kind > 0.88:
+        return with_columns(bars, **words)
     if kind < 0.3 and step != MINUTE:
         return ours(bars, "AAPL/1day" if step == DAY else "AAPL/1hour", **words)
     return quick_rows(bars, **words)
@@ -105,13 +120,26 @@ def add_feed(cerebro: Any, feed: Any, name: str, chance: Chance) -> None:
     kind = chance.random()
     if kind > 0.06:
         cerebro.adddata(feed, name=name)
+    if kind > 0.09:
         return
-    add = cerebro.resampledata if kind < 0.03 else cerebro.replaydata
+    # That of a feed which is there itself too is a copy of it: the usual way to a second time frame.
+    add = cerebro.replaydata if 0.03 < kind < 0.06 else cerebro.resampledata
+    name = name if kind < 0.06 else f"{name} coarse"
     daily = feed.p.timeframe == bt.TimeFrame.Days
     add(feed, name=name, timeframe=bt.TimeFrame.Weeks if daily else bt.TimeFrame.Days, compression=1)
 
 
 # -- the broker --------------------------------------------------------------------------------------------------
+
+
+class StampDuty(bt.CommInfoBase):
+    """Charges sales more than purchases, and something at least: what a user writes."""
+
+    params = (("stocklike", True), ("commtype", bt.CommInfoBase.COMM_PERC), ("duty", 0.001), ("least", 5.0))
+
+    def _getcommission(self, size, price, pseudoexec):
+        rate = self.p.commission + (self.p.duty if size < 0 else 0.0)
+        return max(abs(size) * price * rate, self.p.least)
 
 
 SCHEMES: list[Callable[[Any], Any]] = [
@@ -124,6 +152,7 @@ SCHEMES: list[Callable[[Any], Any]] = [
     lambda broker: broker.setcommission(0.001, interest=0.09, interest_long=True),
     lambda broker: broker.setcommission(0.001, interest=0.3),
     lambda broker: broker.addcommissioninfo(COSTS["ib-fixed"].make()),
+    lambda broker: broker.addcommissioninfo(StampDuty(commission=0.03)),
 ]
 SWITCHES: list[Callable[[Any], Any]] = [
     lambda broker: broker.set_checksubmit(False),
@@ -160,6 +189,29 @@ def slip(broker: Any, chance: Chance) -> None:
 # -- those who look on -------------------------------------------------------------------------------------------
 
 
+class Account(bt.Analyzer):
+    """Notes the account after each bar, or takes all bars at once from a lean run; shown if it ends well."""
+
+    def start(self):
+        self.noted, self.rows = [], []
+
+    def next(self):
+        broker = self.strategy.broker
+        sizes = [broker.positions[data].size if data in broker.positions else 0 for data in self.datas]
+        closes = [data.close[0] if len(data) else float("nan") for data in self.datas]
+        self.noted.append((self.strategy.datetime[0], broker.getvalue(), broker.getcash(), *sizes, *closes))
+
+    def take(self, history):
+        columns = history.stamps, history.equity, history.cash, *history.positions, *history.closes
+        self.noted = list(zip(*columns, strict=True))
+
+    def stop(self):
+        self.rows = [tuple(map(float, row)) for row in self.noted]
+
+    def get_analysis(self):
+        return {"rows": self.rows}
+
+
 ANALYZERS: list[tuple[Any, dict[str, Any]]] = [
     (bt.analyzers.TradeAnalyzer, {}),
     (bt.analyzers.DrawDown, {}),
@@ -171,16 +223,33 @@ ANALYZERS: list[tuple[Any, dict[str, Any]]] = [
     (bt.analyzers.TimeDrawDown, {"timeframe": bt.TimeFrame.Weeks}),
 ]
 OBSERVERS = [bt.observers.DrawDown, bt.observers.Value, bt.observers.Cash, bt.observers.TimeReturn, bt.observers.Trades]
+
+
+class HalfOfCash(bt.Sizer):
+    """Buys for half of the cash and sells what is held: what a user writes."""
+
+    def _getsizing(self, comminfo, cash, data, isbuy):
+        held = self.broker.getposition(data).size
+        return int(cash * 0.5 / (data.close[0] or 1.0)) % 1000 if isbuy or not held else abs(held)
+
+
 SIZERS: list[tuple[Any, dict[str, Any]]] = [
     (bt.sizers.FixedSize, {"stake": 3}),
     (bt.sizers.AllInSizer, {}),
     (bt.sizers.PercentSizer, {"percents": 35}),
     (bt.sizers.FixedReverser, {"stake": 2}),
+    (HalfOfCash, {}),
 ]
 
 
-def add_lookers(cerebro: Any, chance: Chance) -> None:
-    """Add analyzers, observers, sizers, timers, writers: mostly none of them."""
+def add_lookers(cerebro: Any, chance: Chance, owning: bool) -> None:
+    """Add analyzers, observers, sizers, timers, writers: mostly none of them; some look at a strategy's own lines."""
+    if chance.random() < 0.3:
+        cerebro.addanalyzer(Account)
+    if owning and chance.random() < 0.2:
+        cerebro.addanalyzer(Notes)
+    if owning and chance.random() < 0.2:
+        cerebro.addobserver(Sees)
     if chance.random() < 0.2:
         for analyzer, words in chance.sample(ANALYZERS, chance.randint(1, 3)):
             cerebro.addanalyzer(analyzer, **words)
@@ -198,20 +267,25 @@ def add_lookers(cerebro: Any, chance: Chance) -> None:
 # -- the strategy ------------------------------------------------------------------------------------------------
 
 
-def add_strategy(cerebro: Any, chance: Chance) -> None:
-    """Add a strategy with some of the HOOKS, indicators, and a head of its own."""
+def add_strategy(cerebro: Any, chance: Chance, lines: tuple[str, ...]) -> None:
+    """Add a strategy with some of the HOOKS, lines of its own, indicators, and a head of its own."""
     hooks = {"next"} | {name for name in HOOKS if chance.random() < 0.4}
     if chance.random() < 0.05:
         hooks = set()
-    plan = Plan(chance.randrange(10**9))
-    cerebro.addstrategy(watcher(*sorted(hooks)), make=plan.make, look=plan.look, act=plan.act)
+    plan = Plan(chance.randrange(10**9), lines)
+    strategy = watcher(*sorted(hooks), lines=lines, eager=chance.random() < 0.1)
+    cerebro.addstrategy(strategy, make=plan.make, look=plan.look, act=plan.act, odd=plan.odd)
 
 
 class Plan:
     """What a random strategy does, bar by bar; it goes by its own chances and by what it sees."""
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, lines: tuple[str, ...] = ()):
         self.chance = chance = Chance(seed)
+        self.lines = lines
+        self.writes = bool(lines) and chance.random() < 0.5
+        self.nosy = bool(lines) and chance.random() < 0.15
+        self.odd = chance.choice(ODD) if chance.random() < 0.2 else None
         self.indicators = chance.choice([0, 0, 1, 1, 2, 4])
         self.often = chance.choice([0.0, 0.02, 0.1, 0.1, 0.3, 0.6])
         self.curious = chance.choice([0, 0, 1, 3, len(LOOKS)])
@@ -221,16 +295,27 @@ class Plan:
         self.orders: list[Any] = []
 
     def make(self, strategy: Any) -> list[Any]:
-        return [
-            self.chance.choice(INDICATORS)(strategy, self.chance.choice(strategy.datas), self.chance)
-            for _ in range(self.indicators)
-        ]
+        if self.nosy:
+            strategy.broker.addcommissioninfo(Nosy(strategy=strategy))
+        made = [self.makes()(strategy, self.chance.choice(strategy.datas), self.chance) for _ in range(self.indicators)]
+        return [*made, *odd_indicators(strategy, self.odd)]
+
+    def makes(self) -> Any:
+        """Return what makes an indicator: one over the strategy's own lines or of its clock, more often than not."""
+        kind = self.chance.random()
+        if self.lines and kind < 0.6:
+            return self.chance.choice(MAKES)
+        return self.chance.choice(REDUCES) if kind > 0.95 else self.chance.choice(INDICATORS)
 
     def look(self, strategy: Any) -> list[Any]:
         names = self.chance.sample(sorted(LOOKS), self.curious)
         return [(name, LOOKS[name](strategy, data)) for name in names for data in strategy.datas if len(data)]
 
     def act(self, strategy: Any, where: str) -> None:
+        if self.writes and where in ("next", "prenext") and self.chance.random() < 0.7:
+            strategy.lines.own[0] = strategy.data.close[0] + len(strategy) if len(strategy.data) else 0.5
+        if isinstance(self.odd, date) and len(strategy) and strategy.datetime.date() < self.odd:
+            return
         if self.end and where == self.end_at[0] and len(strategy) >= self.end_at[1] * (where == "next"):
             self.end(strategy)
         if where in self.places and where != "init" and self.chance.random() < self.often and len(self.orders) < 200:
@@ -265,6 +350,50 @@ class Plan:
         days = timedelta(days=self.chance.choice([0, 1, 2, 5]))
         offered = [0, 3, 2.5, days, HOUR, now + days, (now + days).date(), now - DAY, data.datetime[0] + 1.5]
         return self.chance.choice(offered)
+
+
+ODD: list[Any] = [
+    bt.ind.SMA,
+    bt.ind.MovAv.EMA,
+    (2, 3, 5),
+    {"fast": 2, 7: "slow"},
+    date(2024, 1, 9),
+    time(15, 30),
+    timedelta(days=2),
+    lambda line: line > 1.0,
+    [bt.ind.RSI, {"period": 3, "safediv": True}],
+    float("nan"),
+]
+
+
+def odd_indicators(strategy: Any, odd: Any) -> list[Any]:
+    """Return what a strategy makes of a parameter that is neither a number nor a text."""
+    data = strategy.data
+    if isinstance(odd, type):
+        return [odd(data, period=3)]
+    if isinstance(odd, tuple):
+        return [bt.ind.EMA(data, period=period) for period in odd]
+    if isinstance(odd, list):
+        return [odd[0](data, **odd[1])]
+    return [odd(data.close)] if callable(odd) else []
+
+
+def reduce_by(function: Callable[[Any, Any], Any], *lines: Callable[[Any], Any], **words: Any) -> Any:
+    """Return what makes a bt.Reduce of lines of a feed."""
+
+    def make(strategy: Any, data: Any, chance: Chance) -> Any:
+        if strategy.cerebro._dorunonce and not REDUCES_AT_ONCE:
+            return bt.ind.SMA(data, period=2)
+        return bt.Reduce(function, *(line(data) for line in lines), **words)
+
+    return make
+
+
+REDUCES = [
+    reduce_by(lambda one, other: one + other, lambda data: data.close, lambda data: data.open),
+    reduce_by(max, lambda data: data.close, lambda data: data.open, lambda data: data.high(-1)),
+    reduce_by(lambda one, other: one * 0.5 + other, lambda data: data.close, initializer=1.0),
+]
 
 
 def stop_the_run(strategy: Any) -> None:

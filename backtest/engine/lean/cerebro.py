@@ -184,7 +184,10 @@ class _LeanRun:
         self.cerebro, self.strategy, self.broker = cerebro, strategy, cerebro.broker
         every = [*strategy.analyzers, *strategy._slave_analyzers]
         self.bulk = [one for one in strategy.analyzers if hasattr(one, "take")]
-        self.analyzers = [one for one in strategy.analyzers if one not in self.bulk and not _idle(one, _STEPS)]
+        busy = [one for one in strategy.analyzers if one in self.bulk or not _idle(one, _STEPS)]
+        noting = busy.index(self.bulk[0]) if self.bulk else len(busy)  # one that looks before or after may add cash
+        self.analyzers = [one for one in busy[:noting] if one not in self.bulk]
+        self.analyzers_after = [one for one in busy[noting:] if one not in self.bulk]
         self.listeners = [one for one in every if one not in self.bulk and not _idle(one, _LISTENS)]
         self.hearers = [one for one in every if not _idle(one, ("notify_order", "notify_trade"))]
         self.tells_cash = bool(self.listeners) or not _unchanged(strategy, bt.Strategy, _LISTENS)
@@ -303,6 +306,7 @@ class _LeanRun:
         cerebro, strategy, broker = self.cerebro, self.strategy, self.broker
         submitted, pending, activating, notes = broker.submitted, broker.pending, broker._toactivate, broker.notifs
         analyzers, observes, late, tells_cash = self.analyzers, self.observes, self.late, self.tells_cash
+        analyzers_after = self.analyzers_after
         own, behind, looks_behind, nosy = clock.own, clock.behind, self.looks_behind, self.nosy
         add_stamp = strategy.lines.datetime.array.append
         more_lines = [line for line in strategy.lines.lines if line is not strategy.lines.datetime]
@@ -364,14 +368,16 @@ class _LeanRun:
             call(strategy)
             for analyzer in analyzers:
                 step_of(analyzer)
+            if broker.restless:
+                self.history.note(step)
+            for analyzer in analyzers_after:
+                step_of(analyzer)
             if observes:
                 strategy._next_observers(status, once=not by_bar)
             if strategy._orderspending or strategy._tradespending:
                 strategy.clear()
                 if cerebro.forgets:
                     self._forget()
-            if broker.restless:
-                self.history.note(step)
 
     def _cheat(self, stamp: float) -> bool:
         """Let those act who do so before the broker, and return whether the run is to end before it."""

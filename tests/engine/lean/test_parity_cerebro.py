@@ -7,6 +7,7 @@ import backtrader as bt
 import pytest
 from parity_indicators import INDICATORS, ByBar, ByStart, ByVector, Early, Nested
 from parity_markets import market, quick_rows, rows
+from parity_random import Account
 from parity_strategies import HOOKS, LOOKS, LOUD, QUIET, Eyes, Watcher, everything, script, watcher
 from parity_trading import BARS, OTHER, assert_same, ready, trading, watched
 
@@ -559,6 +560,19 @@ OBSERVERS = [
     bt.observers.Benchmark,
     Seeing,
 ]
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["noted first", "noted last"])
+def test_cash_that_an_analyzer_brings_in_by_looking_is_noted_at_its_bar(first):
+    analyzers = [Account, bt.analyzers.PositionsValue][:: 1 if first else -1]
+
+    def prepare(cerebro):
+        for analyzer in analyzers:
+            cerebro.addanalyzer(analyzer)
+
+    steps = {3: busy, 5: lambda strategy: strategy.broker.add_cash(-100.5), 9: lambda s: s.broker.add_cash(250)}
+
+    assert_same(trading(steps, eyes=QUIET, prepare=prepare))
 
 
 @pytest.mark.slow

@@ -3,41 +3,27 @@
 import backtrader as bt
 import pytest
 from parity_check import Cerebro, outcome
-from parity_markets import market, rows
-from parity_owned import CLOCKED, LINES, OWNED, Loose, Nosy, Notes, Sees, clocked, owned
-from parity_strategies import LOUD, Watcher, everything, watcher
-from parity_trading import BARS, OTHER, assert_same, ready
-
-MAKES = {name: owned(name) for name in OWNED} | {name: clocked(name) for name in CLOCKED}
-
-
-def trade(strategy, where):
-    """Trade by the newest indicator: whatever it shows decides, and so its bar does."""
-    if where not in ("next", "prenext"):
-        return
-    newest = strategy.getindicators()[-1]
-    seen = newest[0] if len(newest) else 0.0
-    strategy.note(len(strategy), [len(one) for one in strategy.getindicators()], seen, strategy.lines.own[0])
-    side = strategy.buy if seen > newest[-1] or seen > strategy.data.close[0] else strategy.sell
-    side(size=1 + len(strategy) % 3, data=strategy.datas[len(strategy) % len(strategy.datas)])
-
-
-def owning(make, *bars, act=trade, prepare=lambda cerebro: None, lines=LINES, **options):
-    """Return what makes a Cerebro with a strategy that has lines, and indicators made of them."""
-
-    def build(cls):
-        cerebro = ready(cls, *(rows(each) for each in bars or [BARS]), **options)
-        prepare(cerebro)
-        strategy = watcher("next", "prenext", "notify_order", lines=lines)
-        cerebro.addstrategy(strategy, make=make, look=everything, act=act)
-        return cerebro
-
-    build.eyes = LOUD
-    return build
-
-
-def made(name):
-    return lambda strategy: [MAKES[name](strategy, strategy.data, None)]
+from parity_markets import market
+from parity_owned import (
+    BY_NAME,
+    OWNED,
+    Ends,
+    Loose,
+    Mixed,
+    Nosy,
+    Notes,
+    Sees,
+    charging,
+    clocked_by_a_later,
+    made,
+    make_late,
+    of_class,
+    owning,
+    trade,
+)
+from parity_random import fail, stop_the_run
+from parity_strategies import Watcher
+from parity_trading import BARS, OTHER, assert_same
 
 
 def is_lean(build):
@@ -46,7 +32,7 @@ def is_lean(build):
     return cerebro.lean
 
 
-@pytest.mark.parametrize("name", MAKES)
+@pytest.mark.parametrize("name", BY_NAME)
 def test_what_is_made_of_own_lines_is_at_the_bar_where_backtrader_has_it(name):
     assert_same(owning(made(name)), ended=None)
     assert_same(owning(made(name), BARS, OTHER), ended=None)
@@ -58,7 +44,7 @@ def test_strategies_with_lines_of_their_own_take_the_lean_loop(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MAKES)
+@pytest.mark.parametrize("name", BY_NAME)
 @pytest.mark.parametrize(
     "options",
     [{"runonce": False}, {"preload": False}, {"exactbars": 1}, {"exactbars": -2}, {"stdstats": True}],
@@ -114,10 +100,7 @@ def test_observers_and_analyzers_that_read_own_lines():
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["init", 12])
 def test_a_commission_scheme_that_looks_at_the_strategy_while_the_broker_works(when):
-    def act(strategy, where):
-        if where == when or (where == "next" and len(strategy) == when):
-            strategy.broker.addcommissioninfo(Nosy(strategy=strategy))
-        trade(strategy, where)
+    act = charging(Nosy, when)
 
     for name in ("an average", "a number before a line", "its own way to move"):
         assert_same(owning(made(name), act=act), "asked")
@@ -125,53 +108,19 @@ def test_a_commission_scheme_that_looks_at_the_strategy_while_the_broker_works(w
 
 
 def test_a_run_that_a_commission_scheme_stops_or_ends():
-    def stops(strategy):
-        strategy.env.runstop()
-
-    def fails(strategy):
-        raise ValueError("enough")
-
-    class Ends(Nosy):
-        params = (("way", None),)
-
-        def _getcommission(self, size, price, pseudoexec):
-            if len(self.p.strategy) == 9:
-                self.p.way(self.p.strategy)
-            return super()._getcommission(size, price, pseudoexec)
-
-    for way, ended in ((stops, "returned"), (fails, "raised")):
-
-        def act(strategy, where, way=way):
-            if where == "init":
-                strategy.broker.addcommissioninfo(Ends(strategy=strategy, way=way))
-            trade(strategy, where)
-
-        assert_same(owning(made("an average"), act=act), ended=ended)
-        assert_same(owning(made("several lines"), BARS, BARS, act=act), ended=ended)
+    for way, ended in ((stop_the_run, "returned"), (fail, "raised")):
+        assert_same(owning(made("an average"), act=charging(Ends, way=way)), ended=ended)
+        assert_same(owning(made("several lines"), BARS, BARS, act=charging(Ends, way=way)), ended=ended)
 
 
 def test_an_indicator_that_is_made_in_mid_run_moves_from_the_next_bar_on():
-    def act(strategy, where):
-        if where == "next" and len(strategy) in (9, 14):
-            strategy.late = bt.ind.SMA(strategy.data, period=2)
-        trade_without_looking(strategy)
-
-    def trade_without_looking(strategy):
-        strategy.note([len(one) for one in strategy.getindicators()])
-
-    assert_same(owning(made("an average"), act=act))
-    assert_same(owning(made("an average"), BARS, OTHER, act=act))
+    assert_same(owning(made("an average"), act=make_late))
+    assert_same(owning(made("an average"), BARS, OTHER, act=make_late))
 
 
 def test_an_indicator_whose_clock_is_made_after_it():
-    def make(strategy):
-        first = bt.ind.SMA(strategy.data, period=2)
-        second = bt.ind.EMA(strategy.data, period=3)
-        first._clock = second
-        return [first, second, bt.ind.SMA(first, period=2)]
-
-    assert_same(owning(make))
-    assert_same(owning(make, BARS, OTHER))
+    assert_same(owning(clocked_by_a_later))
+    assert_same(owning(clocked_by_a_later, BARS, OTHER))
 
 
 def test_indicators_that_share_their_lines_or_are_there_twice():
@@ -203,20 +152,6 @@ def test_lines_that_nobody_moves():
     assert_same(owning(make, act=act))
 
 
-class Mixin(bt.LineSeries):
-    """Lines that a strategy inherits before Backtrader's own."""
-
-    lines = ("own", "other")
-
-
-class Mixed(Mixin, Watcher):
-    """A strategy whose stamps are not its first line."""
-
-    def next(self):
-        self.note(self.lines.getlinealiases(), [line[0] for line in self.lines], self.datetime.date())
-        self.lines.own[0] = len(self)
-
-
 class Stampless(Watcher):
     """A strategy that has no line of stamps."""
 
@@ -226,11 +161,4 @@ class Stampless(Watcher):
 
 @pytest.mark.parametrize(("strategy", "ended"), [(Mixed, "returned"), (Stampless, "raised")])
 def test_lines_that_stand_before_the_stamps_or_instead_of_them(strategy, ended):
-    def build(cls):
-        cerebro = ready(cls, rows(BARS), rows(OTHER))
-        cerebro.addstrategy(strategy, make=lambda strategy: [bt.ind.SMA(strategy.lines.own, period=2)])
-        return cerebro
-
-    build.eyes = LOUD
-
-    assert_same(build, ended=ended)
+    assert_same(of_class(strategy, BARS, OTHER), ended=ended)
