@@ -7,7 +7,7 @@ from itertools import chain
 import backtrader as bt
 import parity
 import pytest
-from parity_check import difference, difference_of, outcome
+from parity_check import Cerebro, difference, difference_of, outcome
 from parity_markets import market
 from parity_mutants import MUTANTS
 from parity_random import case
@@ -41,6 +41,19 @@ stock = cache(lambda seed: outcome(case(seed), bt.Cerebro))
 @pytest.mark.parametrize("first", range(0, SHARE * SHARES, SHARE))
 def test_random_cases_do_not_differ(first):
     assert parity.differences(range(first, first + SHARE)) == {}
+
+
+def test_what_a_run_lets_go_of_is_missed_by_no_strategy():
+    class Forgetting(Cerebro):
+        forgets = True  # as in `backtest run`
+
+    def seen(outcome_of_case):
+        left = outcome_of_case["broker"]["account"], [one["analyzers"] for one in outcome_of_case["strategies"]]
+        return repr((outcome_of_case["log"], outcome_of_case["ended"], left))
+
+    tried = range(2_000, 2_100)
+
+    assert [seed for seed in tried if seen(stock(seed)) != seen(outcome(case(seed), Forgetting))] == []
 
 
 @pytest.mark.parametrize("name", MUTANTS)
