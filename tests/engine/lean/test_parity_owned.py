@@ -138,6 +138,17 @@ def test_indicators_that_share_their_lines_or_are_there_twice():
     assert_same(owning(twice), ended=None)
 
 
+def test_a_line_that_the_strategy_moves_by_hand_is_an_error_and_not_a_silent_difference():
+    def act(strategy, where):
+        if where == "next" and len(strategy) == 9:
+            strategy.lines.own.forward()
+
+    moved = owning(made("an average"), act=act)
+
+    assert outcome(moved, Cerebro)["ended"][:2] == ("raised", "RuntimeError")
+    assert_same(owning(made("an average"), act=act, runonce=False))
+
+
 def test_lines_that_nobody_moves():
     def make(strategy):
         strategy.loose = Loose()
