@@ -22,7 +22,7 @@ Order = bt.Order
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 # Whether bt.Reduce is drawn where indicators run over all bars at once too, where ours raises an AttributeError.
-REDUCES_AT_ONCE = False
+REDUCES_AT_ONCE = True
 
 
 def case(seed: int) -> Callable[[type[bt.Cerebro]], Any]:
