@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import matplotlib.figure
 
     from backtest.engine.account.commissions import Costs
-    from backtest.engine.strategy import Strategy
+    from backtest.engine.code.strategy import Strategy
     from backtest.validity.validation import Validity
 
 
@@ -128,8 +128,8 @@ def run(
         NoBars: the store lacks the bars.
         StrategyError: the strategy raised; the text says where, the cause is chained.
     """
+    from backtest.engine.code.strategy import load_strategy, parameters
     from backtest.engine.simulation import simulate
-    from backtest.engine.strategy import load_strategy, parameters
 
     found, given = load_strategy(strategy), _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
     wanted, asked = several_series(series), asked_span(span, start, end)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from backtest.baselines.baseline import Baseline, month_digests
 from backtest.engine import provenance
 from backtest.engine.account.commissions import COSTS, Costs
-from backtest.engine.strategy import load_strategy
+from backtest.engine.code.strategy import load_strategy
 from backtest.errors import DataError
 from backtest.market.bars import rows_digest
 from backtest.market.calendars import span_asked

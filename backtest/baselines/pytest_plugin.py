@@ -80,7 +80,7 @@ class BacktestRegression:
         """Return what is wrong, in words."""
         from backtest.api import run
         from backtest.baselines.drift import default_name, keep, path_of
-        from backtest.engine.strategy import load_strategy
+        from backtest.engine.code.strategy import load_strategy
         from backtest.store.store import open_store
 
         place = store or self._config.getoption("--backtest-store") or self._config.getini("backtest_store")
@@ -145,7 +145,7 @@ def _arguments(strategy: Any, words: dict[str, Any]) -> dict[str, Any]:
     from inspect import signature
 
     from backtest.api import run
-    from backtest.engine.strategy import load_strategy
+    from backtest.engine.code.strategy import load_strategy
 
     known = signature(run).parameters.keys() - load_strategy(strategy).defaults.keys()
     since, until = (words.pop(name, None) for name in ("since", "until"))

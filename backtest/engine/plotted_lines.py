@@ -15,7 +15,7 @@ from backtrader.lineroot import LineRoot
 from backtrader.lineseries import LineSeriesStub
 from backtrader.metabase import AutoInfoClass
 
-from backtest.engine.failures import code_of_others, said
+from backtest.engine.code.failures import code_of_others, said
 from backtest.engine.recorder import bar_times
 from backtest.errors import StrategyError
 from backtest.market import arrays

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest.engine.account.commissions import Costs
-from backtest.engine.imports import ImportSpace, came_along, changed, imported_names, package_of, reached
-from backtest.engine.reach import reach_of
-from backtest.engine.strategy import Strategy, live_parameters
+from backtest.engine.code.imports import ImportSpace, came_along, changed, imported_names, package_of, reached
+from backtest.engine.code.reach import reach_of
+from backtest.engine.code.strategy import Strategy, live_parameters
 from backtest.market import arrays
 from backtest.market.bars import rows_digest
 from backtest.market.series import Series

@@ -18,8 +18,7 @@ from backtest.engine.account.commissions import Costs, MonthlyVolume
 from backtest.engine.alignment import align as align_bars
 from backtest.engine.alignment import hide_what_has_not_begun, mixes_clocks, without_hidden_bars
 from backtest.engine.cash_flows import CashFlows
-from backtest.engine.execution import commission_model, set_up_market
-from backtest.engine.failures import (
+from backtest.engine.code.failures import (
     CodeLine,
     at,
     caller,
@@ -32,13 +31,14 @@ from backtest.engine.failures import (
     raised_by_us,
     said,
 )
+from backtest.engine.code.strategy import Strategy, explain_failure, importing_beside, live_parameters
+from backtest.engine.execution import commission_model, set_up_market
 from backtest.engine.feed import ArrowFeed, close_stamps, replay
 from backtest.engine.lean.cerebro import Cerebro
 from backtest.engine.plotted_lines import plotted_lines
 from backtest.engine.provenance import describe, describe_code
 from backtest.engine.recorder import Recorder, account_table, is_kind, unknown_kind
 from backtest.engine.sizing import Sizing
-from backtest.engine.strategy import Strategy, explain_failure, importing_beside, live_parameters
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import span_asked

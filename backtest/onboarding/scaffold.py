@@ -15,7 +15,7 @@ from backtest._resources import bundled
 from backtest._suggest import did_you_mean
 from backtest.api import run
 from backtest.baselines.drift import keep
-from backtest.engine.strategy import load_strategy
+from backtest.engine.code.strategy import load_strategy
 from backtest.errors import UsageError
 from backtest.market.series import Series
 from backtest.store.pins import add

@@ -22,8 +22,8 @@ import pyarrow as pa
 
 from backtest import _arguments
 from backtest.api import RunResult, run
+from backtest.engine.code.strategy import Strategy, load_strategy
 from backtest.engine.feed import close_stamps
-from backtest.engine.strategy import Strategy, load_strategy
 from backtest.errors import NoBars, StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.bars import extra_of

@@ -84,7 +84,7 @@ def test_the_engine_leaves_a_record_and_knows_nothing_of_numbers():
     job = """
 from backtest.engine.account.commissions import costs_of
 from backtest.engine.simulation import simulate
-from backtest.engine.strategy import load_strategy, parameters
+from backtest.engine.code.strategy import load_strategy, parameters
 from backtest.runs.spec import RunSpec
 from backtest.store.store import Store
 strategy = load_strategy("buy_and_hold")

@@ -10,7 +10,7 @@ import pytest
 from stores.make_store import daily, days
 
 from backtest import RunResult, run, sweep, walk_forward
-from backtest.engine.strategy import load_strategy
+from backtest.engine.code.strategy import load_strategy
 from backtest.errors import UsageError
 from backtest.market.series import Series
 from backtest.store.store import Store

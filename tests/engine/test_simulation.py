@@ -5,8 +5,8 @@ import backtrader as bt
 import pytest
 
 from backtest.api import run
+from backtest.engine.code.strategy import load_strategy, parameters
 from backtest.engine.feed import replay
-from backtest.engine.strategy import load_strategy, parameters
 from backtest.errors import NoBars, StrategyError, UsageError
 from backtest.market.bars import table_of
 from backtest.market.series import Series

@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from places import ROOT
 
 from backtest.cli.app import main
-from backtest.engine.strategy import load_strategy
+from backtest.engine.code.strategy import load_strategy
 from backtest.errors import UsageError
 from backtest.onboarding.scaffold import SERIES, TEMPLATES, scaffold
 from backtest.store.store import Store

@@ -13,7 +13,7 @@ from statsmodels.tsa.stattools import coint
 from backtest._resources import bundled
 from backtest.api import run
 from backtest.cli.app import main
-from backtest.engine.strategy import load_strategy
+from backtest.engine.code.strategy import load_strategy
 from backtest.market.bars import table_of
 from backtest.market.calendars import sessions
 from backtest.market.hours import hours_of

@@ -14,7 +14,7 @@ from backtest import replay
 from backtest._resources import bundled
 from backtest.api import run
 from backtest.cli.app import main
-from backtest.engine.strategy import load_strategy
+from backtest.engine.code.strategy import load_strategy
 from backtest.errors import StrategyError
 from backtest.market.series import Series
 from backtest.research.lookahead import look_ahead

@@ -19,7 +19,7 @@ import backtrader as bt
 from backtest import _arguments
 from backtest._suggest import did_you_mean
 from backtest.engine.account.fees import regulatory_fees
-from backtest.engine.failures import at, code_of_others, raised_by_us, said
+from backtest.engine.code.failures import at, code_of_others, raised_by_us, said
 from backtest.errors import UsageError
 
 

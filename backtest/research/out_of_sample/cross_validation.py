@@ -15,7 +15,7 @@ import numpy as np
 from backtest import _arguments
 from backtest._suggest import there_are
 from backtest.api import RunResult
-from backtest.engine.strategy import load_strategy
+from backtest.engine.code.strategy import load_strategy
 from backtest.errors import StrategyError, UsageError
 from backtest.market.calendars import sessions_a_year
 from backtest.market.series import Series

@@ -19,7 +19,7 @@ import numpy as np
 
 from backtest import _arguments
 from backtest.api import RunResult
-from backtest.engine.strategy import Strategy, load_strategy, names_of_texts, typed_values
+from backtest.engine.code.strategy import Strategy, load_strategy, names_of_texts, typed_values
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import sessions, sessions_a_year

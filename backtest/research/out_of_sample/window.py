@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from backtest.api import RunResult, run
-from backtest.engine.strategy import Strategy
+from backtest.engine.code.strategy import Strategy
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import span_of_sessions

@@ -13,7 +13,7 @@ from typing import Any
 
 from backtest import _arguments
 from backtest._suggest import there_are
-from backtest.engine.parameters import plain_value, split_items
+from backtest.engine.code.parameters import plain_value, split_items
 from backtest.errors import UsageError
 from backtest.runs.parameters import in_words
 

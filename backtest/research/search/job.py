@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 from backtest import _arguments
 from backtest.api import RunResult, check_asked, run
 from backtest.engine.account.commissions import check_told_apart
+from backtest.engine.code.strategy import Strategy, load_strategy, parameters
 from backtest.engine.provenance import module_hashes, source_file
 from backtest.engine.simulation import quotes_of
-from backtest.engine.strategy import Strategy, load_strategy, parameters
 from backtest.errors import BrokenPin, NoBars, StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.bars import rows_digest

@@ -22,7 +22,7 @@ from backtest import _arguments
 from backtest._resources import bundled
 from backtest._suggest import there_are
 from backtest.api import RunResult
-from backtest.engine.strategy import load_strategy, names_of_texts, typed_values
+from backtest.engine.code.strategy import load_strategy, names_of_texts, typed_values
 from backtest.errors import BadStore, StrategyError, UsageError
 from backtest.market.series import Series
 from backtest.metrics.returns import Undefined

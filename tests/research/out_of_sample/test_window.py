@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from market import span_of_sessions
 
-from backtest.engine.strategy import load_strategy
+from backtest.engine.code.strategy import load_strategy
 from backtest.errors import StrategyError, UsageError
 from backtest.market.series import Series
 from backtest.research.out_of_sample.window import Window, run_window

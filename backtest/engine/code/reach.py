@@ -18,7 +18,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from backtest.engine.imports import came_along, changed
+from backtest.engine.code.imports import came_along, changed
 from backtest.runs.parameters import can_be_kept, form_of
 
 _SHARED = {"backtest", "backtrader", "builtins", *sys.stdlib_module_names} - {"__main__"}

@@ -297,7 +297,7 @@ _STOCK = {
 # --- whose code
 
 
-_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+_PACKAGE = str(Path(__file__).parents[2]) + os.sep
 _BUNDLED = f"{_PACKAGE}_bundled{os.sep}"  # strategies that come along, which are anybody's
 _BACKTRADER = str(Path(bt.__file__).parent) + os.sep
 

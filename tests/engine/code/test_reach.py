@@ -11,7 +11,7 @@ import pytest
 from stores.make_store import daily, days
 
 from backtest import UsageError, run, sweep
-from backtest.engine.reach import reach_of
+from backtest.engine.code.reach import reach_of
 from backtest.market.series import Series
 from backtest.store.store import Store
 

@@ -21,10 +21,10 @@ import backtrader as bt
 from backtest import _arguments
 from backtest._resources import bundled
 from backtest._suggest import did_you_mean
-from backtest.engine.failures import CodeLine, code_of_others, place_of, said
-from backtest.engine.imports import ImportSpace, space_of
-from backtest.engine.parameters import value_of
-from backtest.engine.reach import reach_of
+from backtest.engine.code.failures import CodeLine, code_of_others, place_of, said
+from backtest.engine.code.imports import ImportSpace, space_of
+from backtest.engine.code.parameters import value_of
+from backtest.engine.code.reach import reach_of
 from backtest.errors import UsageError
 from backtest.runs.parameters import STRATEGY_MODULE, Named, as_kept, can_be_kept, found_by, names_in, resolved
 

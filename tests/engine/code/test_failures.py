@@ -13,8 +13,8 @@ import pytest
 from places import ROOT
 
 from backtest.api import run
-from backtest.engine.failures import code_of_others, said
-from backtest.engine.strategy import load_strategy
+from backtest.engine.code.failures import code_of_others, said
+from backtest.engine.code.strategy import load_strategy
 from backtest.errors import NoBars, StrategyError, UsageError
 from backtest.market.bars import table_of
 from backtest.market.series import Series

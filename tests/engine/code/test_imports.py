@@ -14,7 +14,7 @@ import pytest
 from stores.make_store import daily, days
 
 from backtest.api import run
-from backtest.engine.strategy import load_strategy
+from backtest.engine.code.strategy import load_strategy
 from backtest.market.series import Series
 from backtest.research.search.sweeps import sweep
 from backtest.store.store import Store
