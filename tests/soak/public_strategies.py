@@ -117,9 +117,9 @@ class Judged:
     def result(self) -> str:
         if self.both.difference:
             return "differs"
-        if self.kept:
-            return f"equal {KEPT}"
-        return f"fails under both: {_plain(self.both.ended)}" if self.both.ended else "equal"
+        if self.both.ended:
+            return f"fails under both: {_plain(self.both.ended)}"
+        return f"equal {KEPT}" if self.kept else "equal"
 
 
 class Ours(Cerebro):

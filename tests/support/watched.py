@@ -88,11 +88,11 @@ def _first(keep: Callable[[Any], None], told: Callable[[Any], Any]) -> Callable[
     return tell
 
 
-def _then(step: Callable[[], Any], strategy: Any, account: dict[int, tuple[float, float]]) -> Callable[[], Any]:
+def _then(step: Callable[..., Any], strategy: Any, account: dict[int, tuple[float, float]]) -> Callable[..., Any]:
     """Return the method of a strategy that is called at each bar, after which the account is kept."""
 
-    def walk() -> Any:
-        returned = step()
+    def walk(*words: Any, **named: Any) -> Any:
+        returned = step(*words, **named)
         account[len(strategy)] = (strategy.broker.getcash(), strategy.broker.getvalue())
         return returned
 
