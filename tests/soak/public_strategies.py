@@ -326,8 +326,8 @@ def _row(one: Judged) -> str:
 
 
 def _plain(error: str) -> str:
-    """Return an error in one line of a table, without folders of a machine."""
-    flat = re.sub(r"(?<!\w)/[^\s'\"]*/", "", " ".join(error.split()))
+    """Return an error in one line of a table, without a machine's folders and addresses."""
+    flat = re.sub(r"(?<!\w)/[^\s'\"]*/| at 0x[0-9a-f]+", "", " ".join(error.split()))
     return flat[:SHOWN].replace("`", "'")
 
 
