@@ -177,7 +177,9 @@ class Unnamed:
 
 
 @pytest.mark.parametrize(
-    "value", [Unnamed(), lambda: 1, [object()], {1: (lambda: 2,)}, Rule(5, None).held, iter([])], ids=repr
+    "value",
+    [Unnamed(), lambda: 1, [object()], {1: (lambda: 2,)}, Rule(5, None).held, iter([])],
+    ids=["an object", "a lambda", "in a list", "in a dict", "a method", "an iterator"],
 )
 def test_what_has_no_form_is_refused_with_the_name_of_the_parameter(value):
     with pytest.raises(UsageError, match="the parameter it cannot be kept with the run: it is, or holds, "):
