@@ -86,15 +86,22 @@ class Everything(bt.Strategy):
 
 
 class WithTimer(Everything):
-    """The same; a timer is what the lean loop does not take."""
+    """The same, with a timer."""
 
     def __init__(self):
         super().__init__()
         self.add_timer(bt.timer.SESSION_START)
 
 
+class OwnWay(Everything):
+    """The same; one that hears of its orders in a way of its own takes Backtrader's loop."""
+
+    def _notify(self, qorders=(), qtrades=()):
+        super()._notify(qorders, qtrades)
+
+
 class BarByBar(Everything):
-    """The same; what it has reckons bar by bar only, which turns `runonce` off."""
+    """The same; one of its indicators has values bar by bar only, which turns `runonce` off."""
 
     def __init__(self):
         super().__init__()
@@ -177,8 +184,9 @@ def test_what_is_kept_is_what_backtrader_draws(strategy):
     [
         (Everything, "", {"runonce": True}),
         (Everything, "", {"runonce": False}),
-        (WithTimer, "it has timers", {"runonce": True}),
-        (BarByBar, "it does not preload bars and run indicators once", {"runonce": False}),
+        (WithTimer, "", {"runonce": True}),
+        (BarByBar, "", {"runonce": False}),
+        (OwnWay, "the strategy has its own _notify", {"runonce": True}),
     ],
 )
 def test_each_value_is_the_one_in_backtraders_line_to_the_last_bit(strategy, why, how, caplog):
