@@ -22,6 +22,7 @@ Each class says what to do about it, too: the exit code of the command line; `re
     │       ├── NoData             window  the source says that there is none
     │       ├── TooLong                    too much for one request
     │       ├── PacingViolation *  window  too many requests
+    │       ├── Busy *             window  as many requests are open as the source serves at once
     │       ├── NoPermission               no subscription to the market data
     │       ├── OtherSession       all     another login of the same user has the data
     │       ├── BadRequest                 a request that can never be served
@@ -138,6 +139,10 @@ class TooLong(Refused):
 
 class PacingViolation(Refused):
     """Too many requests; nothing should be sent for a while."""
+
+
+class Busy(Refused):
+    """As many requests are open as the source serves at once; it takes more when some have ended."""
 
 
 class NoPermission(Refused):

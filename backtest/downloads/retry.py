@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backtest.errors import BadBars, LinkLost, NoData, PacingViolation, SourceError, Stopped
+from backtest.errors import BadBars, Busy, LinkLost, NoData, PacingViolation, SourceError, Stopped
 from backtest.market.checks import check_answer
 from backtest.market.hours import Hours
 from backtest.market.series import Series
@@ -28,9 +28,9 @@ class Persistence:
     """How often a window is asked for, and how many seconds lie between."""
 
     tries: int = 4  # unanswered or refused for no known reason
-    breaks: int = 10  # of the connection, for one window
+    breaks: int = 10  # of the connection, for one window; as often the source may be busy
     pause: float = 5.0  # doubled with each try
-    pacing_pause: float = 60.0  # doubled with each violation
+    pacing_pause: float = 60.0  # doubled with each violation; the longest pause for a busy source
 
 
 class NotTrue(BadBars):
@@ -63,7 +63,7 @@ def ask(
         SourceError: the source gave up, or we did.
         Stopped: `stop` was set.
     """
-    failures = breaks = untrue = 0
+    failures = breaks = waits = untrue = 0
     while True:
         if stop.is_set():
             raise Stopped("stopped as asked; what is stored stays, run this again to go on")
@@ -74,6 +74,12 @@ def ask(
             breaks += 1
             if breaks > persistence.breaks:
                 raise
+        except Busy as error:
+            if waits == persistence.breaks:
+                raise
+            _log.warning("the source is busy; waiting", extra={"series": str(series), "error": str(error)})
+            stop.wait(min(persistence.pause * 2**waits, persistence.pacing_pause))
+            waits += 1
         except SourceError as error:
             failures += 1
             if not error.retry or failures == persistence.tries:

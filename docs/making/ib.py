@@ -133,6 +133,9 @@ def _again(kind: type[errors.SourceError]) -> str:
         return f"for {wait.outage / 3600:g} hours, once a connection was there"
     if not kind.retry:
         return "no"
+    if kind is errors.Busy:
+        longest = min(patience.pause * 2**patience.breaks, patience.pacing_pause)
+        return f"{patience.breaks} times a window, after {patience.pause:g} s to {longest:g} s"
     if kind is errors.LinkLost:
         return f"after each reconnection, {patience.breaks} times a window"
     pause = patience.pacing_pause if kind is errors.PacingViolation else patience.pause
@@ -146,6 +149,8 @@ def _code(code: int) -> tuple[str, str, str]:
 def _means(code: int) -> str:
     if code in _TOLD_BY_TEXT:
         return "told by its " + linked("Texts", "text")
+    if code == 322:
+        return "`BadRequest`; `Busy` where the text names the number of requests that may be open"
     if code in link._FARM_STATES:
         state = "works" if link._FARM_STATES[code] else "is broken: requests that need it wait"
         needed = link._KIND_OF_FARM[code] in ("history", "contracts")

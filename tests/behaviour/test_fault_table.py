@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from faulty_downloads import (
     BROKEN,
+    BUSY,
     DAILY,
     FINAL,
     HMDS,
@@ -330,6 +331,8 @@ def codes() -> Iterator[Row]:
         yield from _until(code, text, 1, HALVED, said)
     for code, text in PACED:
         yield from _until(code, text, 1, TRIES, "too many requests came in ten minutes")
+    for code, text in BUSY:
+        yield from _until(code, text, 1, BREAKS + 1, "requests open, too")
     for code, text in TOO_LONG:
         yield from _until(code, text, 2, 3, "ask for less")  # 26 days, 13, 1
     for code, text in BROKEN:

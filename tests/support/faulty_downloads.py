@@ -73,6 +73,11 @@ TOO_LONG = [
     (162, f"{HMDS}invalid step: 1 secs"),
     (162, f"{HMDS}Invalid time length"),
 ]
+BUSY = [
+    (322, "Error processing request:-'wd' : cause - Only 50 simultaneous API historical data requests allowed."),
+    (321, "Error validating request.-'bW' : cause - Only 50 simultaneous API historical data requests allowed."),
+    (322, "Error al procesar la solicitud.-'bX' : causa - Solo se permiten 50 solicitudes hist\\xf3ricas a la vez"),
+]
 BROKEN = [  # not connected
     (502, "Couldn't connect to TWS."),
     (504, "Not connected"),
@@ -87,7 +92,10 @@ QUICK = (
     {"do": "refuse", "seconds": 0.03}, {"do": "duplicate"}, {"do": "disorder"}, {"do": "empty"}, {"do": "unfinished"},
     {"do": "garbage"}, {"do": "delay", "seconds": 0.03}, {"do": "notice", "code": 2103}, {"do": "notice", "code": 2106},
     *({"do": "bad", "value": value} for value in ("nan", "huge", "high", "minus", "zero", "crossed", "off_grid")),
-    *({"do": "error", "code": code, "text": text} for code, text, *_ in (*FINAL, *PASSING, *PACED, *TOO_LONG, *BROKEN)),
+    *(
+        {"do": "error", "code": code, "text": text}
+        for code, text, *_ in (*FINAL, *PASSING, *PACED, *BUSY, *TOO_LONG, *BROKEN)
+    ),
     NO_DATA,
 )  # fmt: skip
 MUTES = ({"do": "silence"}, {"do": "foreign"}, {"do": "bad", "value": "text"})

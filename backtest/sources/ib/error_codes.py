@@ -6,6 +6,7 @@ import re
 
 from backtest.errors import (
     BadRequest,
+    Busy,
     LinkLost,
     NoConnection,
     NoData,
@@ -17,6 +18,7 @@ from backtest.errors import (
     TooLong,
     UnknownContract,
 )
+from backtest.market.ib_limits import OPEN_REQUESTS
 
 # Codes whose text says no more than they do; every other is told by its text, for 162 means a dozen things.
 _BY_CODE: dict[int, type[SourceError]] = {
@@ -28,6 +30,8 @@ _BY_CODE: dict[int, type[SourceError]] = {
     326: NoConnection,
     **dict.fromkeys((502, 504, 507, 509, 1300), LinkLost),
 }
+# A validation error that names a number is about a limit, in whatever language: "Only 50 simultaneous ...".
+_LIMIT = re.compile(r"(?<![\w\\.])\d+(?!\w|\.\d)")
 # Codes that end no request: warnings, the echo of a cancel, news of orders, ticks and subscriptions, of the link.
 _NO_END = frozenset((110, 165, 202, 366, 399, 404, 434, 492, 1100, 1101, 1102, 10167, 10187, 10189, 10225))
 _WARNINGS = range(2100, 2200)
@@ -46,6 +50,7 @@ _ADVICE: dict[type[SourceError], str] = {
     TooLong: "IB does not serve as much at once; ask for less",
     PacingViolation: "too many requests came in ten minutes, those of other programs of this login among them; "
     "wait, then run this again",
+    Busy: "other programs of this login have requests open, too; close them, or run this again later",
     NoPermission: "this login may not see these prices; subscribe to the market data in IB's Client Portal, "
     "then run this again",
     OtherSession: "another login of the same user has the market data; log out there, then run this again",
@@ -61,6 +66,8 @@ def meaning(code: int, text: str) -> type[SourceError] | None:
     """Return the error that a code and its text mean for the request they name; None where they end none."""
     if code in _NO_END or code in _WARNINGS:
         return None
+    if code in (321, 322) and _LIMIT.findall(text) == [str(OPEN_REQUESTS)]:
+        return Busy
     if code in _BY_CODE:
         return _BY_CODE[code]
     said = text.lower()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from backtest._clock import Clock, utc_now
 from backtest._suggest import there_are
-from backtest.errors import LinkLost, NoData, PacingViolation, Refused, Unanswered, UsageError
+from backtest.errors import Busy, LinkLost, NoData, PacingViolation, Refused, Unanswered, UsageError
 from backtest.market.hours import Session as TradingSession
 from backtest.market.hours import hours_of
 from backtest.market.ib_limits import LEGACY, PRACTICAL, SMALL_BAR_SECONDS, WINDOW_SECONDS
@@ -248,6 +248,9 @@ class IbSource(Source):
             raise await self._unanswered(error, number, paced, self._session.time() - began) from error
         except PacingViolation:
             self._violated(number)
+            raise
+        except Busy:
+            self._flow.congested(number)
             raise
         finally:
             self._ended(number)

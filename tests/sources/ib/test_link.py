@@ -2,6 +2,7 @@ import pytest
 
 from backtest.errors import (
     BadRequest,
+    Busy,
     LinkLost,
     NoConnection,
     NoData,
@@ -55,6 +56,8 @@ CONTRACTS_OK = "Sec-def data farm connection is OK:secdefnj"
         (320, "Server error when reading an API client request.", BadRequest),
         (321, "Error validating request:-'bN' : cause - Invalid duration", BadRequest),
         (322, "Error processing request.-'bX' : cause - Duplicate ticker id", BadRequest),
+        (322, "Error processing request.-'bX' : cause - Only 50 simultaneous requests allowed.", Busy),
+        (322, "Fehler bei der Verarbeitung.-'bX' : Grund - Nur 50 gleichzeitige Anfragen", Busy),
         (326, "Unable to connect as the client id is already in use.", NoConnection),
         (420, "Invalid Real-time Query: No market data permissions for ISLAND STK", NoPermission),
         (420, "Invalid Real-time Query: pacing violation", PacingViolation),
