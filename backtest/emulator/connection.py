@@ -27,6 +27,7 @@ SERVICE = "Historical Market Data Service error message:"
 
 _log = logging.getLogger(__name__)
 _UNANSWERED = -1
+_ENDINGS = ("lost", "refuse")  # in a script after an error: they happen when that has been sent
 _AFTER_NOTICE = 0.01  # seconds, so that an answer follows the notice that let it through
 _NOTICES = {
     1100: "Connectivity between IB and Trader Workstation has been lost.",
@@ -275,6 +276,10 @@ class Connection:
 
     def _deliver(self, request: Served, answer: Reply, faults: list[Fault]) -> None:
         for fault in sorted(faults, key=lambda fault: fault.do == "drop"):  # which leaves half a message
+            if fault.do in _ENDINGS and "error" in (earlier.do for earlier in faults[: faults.index(fault)]):
+                self._finish(request, answer, tuple(fault.do for fault in faults))
+                self.play(fault)
+                return
             self.play(fault)
             if fault.do == "error":
                 answer = self.refusal(request.req_id, Refused(fault.text, fault.code))

@@ -7,7 +7,7 @@ Faults that the gateway plays on its clients, from a script in JSON: a list of e
 `when` counts from 1: the n-th historical request of a `kind` (bars, head, schedule, details or any; bars if not
 said), of a `symbol` where one is given, or the n-th connection; from there on the fault is played `times` times,
 once if not said. Seconds are real seconds, whatever the time scale. Several faults of one request are played in the
-order of the script, a drop last.
+order of the script, a drop last; what is lost or refused after an error is so when the error has been sent.
 
     "do": "drop", "bytes": 400             send the first bytes of the answer, then close the socket
     "do": "silence"                        never answer (the handshake, where a connection is meant)

@@ -31,7 +31,7 @@ class Patience:
     outage: float = 10_800.0  # the gateway to come back: longer than the nightly reset
     backoff: float = 1.0  # before the second try to connect; doubled with each
     backoff_most: float = 60.0
-    belief: float = 60.0  # after an outage, before "no such instrument" is believed
+    belief: float = 60.0  # before "no such instrument" is believed: after an outage, or of a contract that was known
 
 
 class Source(Protocol):

@@ -128,7 +128,7 @@ def _kind(kind: type[errors.SourceError]) -> tuple[str, ...]:
 def _again(kind: type[errors.SourceError]) -> str:
     patience, wait = retry.Persistence(), Patience()
     if kind is errors.UnknownContract:
-        return f"only in the {wait.belief:g} s after an outage, when it is not believed"
+        return f"after {wait.belief:g} s, once where the contract was known, and until so long after an outage"
     if kind is errors.NoConnection:
         return f"for {wait.outage / 3600:g} hours, once a connection was there"
     if not kind.retry:

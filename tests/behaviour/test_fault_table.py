@@ -32,6 +32,7 @@ from faulty_downloads import (
     PATIENT,
     QUICK,
     TOO_LONG,
+    UNKNOWN,
     Job,
     on,
 )
@@ -357,12 +358,21 @@ def codes() -> Iterator[Row]:
 
 
 def doubted() -> Iterator[Row]:
-    """Yield 200 where it may be false: it is asked again once the outage is over for a while."""
+    """Yield 200 where it may be false: for a known contract once, and until an outage is over for a while."""
     none = {"do": "error", "code": 200, "text": "No security definition has been found for the request"}
     lost = on("lost", seconds=0.05, code=1101)
+    for code, text, said in UNKNOWN:
+        script = {"do": "error", "code": code, "text": text}
+        yield complete(f"200 {_brief(text)}, once", on(**script), requests=2)
+        yield complete(f"200 {_brief(text)}, once in the middle", on(nth=2, **script), requests=5, job=SESSIONS)
+        yield failed(f"200 {_brief(text)}, always", on(times=ALWAYS, **script), requests=2, said=said)
+    for code in (1101, 1102):
+        script = on(**none), on("lost", seconds=0.05, code=code)
+        yield complete(f"200 just before the link is lost, {code}", *script, requests=2)
+    yield complete("200 just before the socket breaks", on(**none), on("refuse", seconds=0.05), requests=2)
     yield complete("200 after the link was lost", lost, on(nth=2, **none), requests=3)
     yield complete("200 after a broken socket", on("drop", bytes=9), on(nth=2, **none), requests=3)
-    yield complete("200 while the link is down", on(**none), on("lost", seconds=0.05, code=1102), requests=2)
+    yield complete("200 while the link is down", on("lost", seconds=0.05, code=1102), on(**none), requests=2)
     yield complete("200 while a farm is broken", on("notice", code=2105), on(**none),
                    on("notice", 2, code=2106), on("lost", seconds=0.05, code=1102), requests=2)  # fmt: skip
     yield failed(

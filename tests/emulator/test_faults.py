@@ -262,6 +262,17 @@ def test_lost_and_kept_answers_when_the_link_is_back(sample: Store) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("error_first", "codes"), [(True, ["200", "1100", "1102"]), (False, ["1100", "1102", "200"])])
+def test_an_error_before_the_loss_of_the_link_is_sent_before_it_is_said(sample: Store, error_first, codes) -> None:
+    error = {"when": {}, "do": "error", "code": 200, "text": "No security definition has been found for the request"}
+    lost = {"when": {}, "do": "lost", "seconds": 0.1, "code": 1102}
+    with client_of(sample, *((error, lost) if error_first else (lost, error))) as (client, _):
+        client.ask_bars(7)
+        messages = [client.receive() for _ in range(6)]
+
+    assert [message[3] for message in messages if message[0] == "4" and message[3] in codes] == codes
+
+
 def test_lost_for_good_answers_only_what_comes_later(sample: Store) -> None:
     with client_of(sample, {"when": {}, "do": "lost", "seconds": 1.0, "code": 1101}) as (client, _):
         client.ask_bars(7)

@@ -43,8 +43,6 @@ FINAL = [  # what asking again cannot mend: one request, and the advice
     (162, f"{HMDS}No data of type EODChart is available for the exchange 'CBOE'", "another kind of price"),
     (162, f"{HMDS}No chart is available", "another kind of price"),
     (166, "HMDS Expired Contract Violation:contract can not expire", "can never be served"),
-    (200, "No security definition has been found for the request", "check symbol"),
-    (200, "The contract description specified for AAPL is ambiguous.", "check symbol"),
     (320, "Error reading request. Unable to parse data", "can never be served"),
     (321, "Error validating request.-'bW' : cause - Historical data query end date/time", "can never be served"),
     (322, "Error processing request.-'bX' : cause - Duplicate ticker id", "can never be served"),
@@ -53,6 +51,10 @@ FINAL = [  # what asking again cannot mend: one request, and the advice
     (10299, "Expected what to show is MIDPOINT, please use that instead of TRADES.", "another kind of price"),
     (10314, "End Date/Time: The date, time, or time-zone entered is invalid.", "can never be served"),
     (10339, "Setting end date/time for continuous future security type is not allowed.", "can never be served"),
+]
+UNKNOWN = [  # said falsely in and before outages: of a known contract believed when it is said again
+    (200, "No security definition has been found for the request", "check symbol"),
+    (200, "No se ha encontrado ninguna definición de valor para la solicitud", "check symbol"),
 ]
 PASSING = [  # unknown, or said in passing: asked again, then for less, and never believed to be an empty market
     (162, f"{HMDS}Query failed", "Query failed"),
@@ -94,7 +96,7 @@ QUICK = (
     *({"do": "bad", "value": value} for value in ("nan", "huge", "high", "minus", "zero", "crossed", "off_grid")),
     *(
         {"do": "error", "code": code, "text": text}
-        for code, text, *_ in (*FINAL, *PASSING, *PACED, *BUSY, *TOO_LONG, *BROKEN)
+        for code, text, *_ in (*FINAL, *UNKNOWN, *PASSING, *PACED, *BUSY, *TOO_LONG, *BROKEN)
     ),
     NO_DATA,
 )  # fmt: skip

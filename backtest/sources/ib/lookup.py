@@ -64,23 +64,29 @@ class ContractLookup:
                 found = self._contracts[instrument] = await self.believed(instrument, lambda: self._details(instrument))
         return found
 
-    async def believed(self, instrument: Instrument, work: Callable[[], Awaitable[_T]]) -> _T:
+    async def believed(self, instrument: Instrument, work: Callable[[], Awaitable[_T]], known: bool = False) -> _T:
         """
-        Return what the work does; after an outage "no such instrument" is asked again until it can be believed.
+        Return what the work does; "no such instrument" is asked again until it can be believed.
+
+        The gateway says it falsely in an outage, for a while after, and in the moment before it knows of one itself. So
+        it is not believed after an outage, and of a contract that is `known` not for one answer.
 
         Raises:
             UnknownContract: IB still says so; the text says which instruments come near.
         """
         until = self._session.time() + self._patience.outage
+        doubted = not known
         while True:
             try:
                 return await work()
             except UnknownContract as error:
-                seconds = self._session.disbelief()
+                seconds = self._session.disbelief() or (0.0 if doubted else self._patience.belief)
                 if not seconds or self._session.time() >= until:
                     raise UnknownContract(f"{error}{await self._did_you_mean(instrument)}", error.code) from error
-                _log.info("not believed so soon after an outage", extra={"code": error.code, "seconds": seconds})
-            await self._session.pause(seconds, "the gateway has just come back")
+                words = {"instrument": str(instrument), "code": error.code, "seconds": seconds}
+                _log.info("no such instrument: not believed yet", extra=words)
+            doubted = True
+            await self._session.pause(seconds, f"the gateway may not know {instrument} for a moment only")
 
     async def near(self, text: str) -> list[str]:
         """Return the instruments that IB finds by a symbol or a name, best first; none where it finds none."""

@@ -228,7 +228,7 @@ class IbSource(Source):
     async def _fetch(self, series: Series, window: Span, duration: str, end: str) -> pa.Table:
         contract, _ = await self._lookup.qualified(series.instrument)
         return await self._lookup.believed(
-            series.instrument, lambda: self._bars(contract, series, window, duration, end)
+            series.instrument, lambda: self._bars(contract, series, window, duration, end), known=True
         )
 
     async def _bars(self, contract: Any, series: Series, window: Span, duration: str, end: str) -> pa.Table:
