@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from faulty_downloads import (
     BROKEN,
@@ -62,6 +63,9 @@ TWELVE_SESSIONS = Job(MINUTES, date(2024, 3, 4), date(2024, 3, 19))
 QUOTES = Job(FOREX, date(2024, 3, 4), date(2024, 3, 8), "practical")  # bars without a volume
 JOBS = (MONTH, SESSIONS, LISTING, TWELVE_YEARS, TWELVE_SESSIONS, QUOTES)
 UNTRUE = ("nan", "huge", "high", "infinity", "minus", "zero", "crossed", "off_grid")
+DOLLARS, CHRISTMAS = Series.parse("EUR-CASH/1hour"), (date(2023, 12, 25), date(2024, 1, 1))
+HOLIDAYS = Job(DOLLARS, date(2023, 12, 18), date(2024, 1, 5), "practical", CHRISTMAS)  # one window with two holes
+JOBS = (MONTH, SESSIONS, LISTING, TWELVE_YEARS, TWELVE_SESSIONS, HOLIDAYS)
 ALWAYS = 10_000
 TRIES, BREAKS = 4, 3
 # Requests: twice for 26 days, twice for 13, to the end for the single day, twice for 6, to the end for each 3.
@@ -288,6 +292,30 @@ def other_requests() -> Iterator[Row]:
         )  # fmt: skip
 
 
+def schedules() -> Iterator[Row]:
+    """Yield what goes wrong with the schedule that says whether holes in the bars are days without a session."""
+    query_failed = {"do": "error", "code": 162, "text": f"{HMDS}Query failed"}
+    none = {"do": "error", "code": 200, "text": "No security definition has been found for the request"}
+    for name, words in {
+        "drop": {"do": "drop", "bytes": 40},
+        "lost, 1101": {"do": "lost", "seconds": 0.05, "code": 1101},
+        "lost, 1102": {"do": "lost", "seconds": 0.05, "code": 1102},
+        "refuse": {"do": "refuse", "seconds": 0.1},
+        "silence": {"do": "silence"},
+        "error": query_failed,
+        "200": none,
+        "busy": {"do": "error", "code": BUSY[0][0], "text": BUSY[0][1]},
+    }.items():
+        yield complete(
+            f"schedule: {name}", on(kind="schedule", **words), requests=1, job=HOLIDAYS, patience=IMPATIENT
+        )  # fmt: skip
+    # The holes are then asked for again, and are empty.
+    refused = on(times=ALWAYS, kind="schedule", **query_failed)
+    yield complete("schedule: error, always", refused, requests=3, job=HOLIDAYS)
+    cut = on("drop", times=ALWAYS, kind="schedule", bytes=40)
+    yield complete("schedule: drop, always", cut, requests=3, job=HOLIDAYS)
+
+
 # --- every row of the table of codes (ib.md 1.7)
 
 MUTE = [  # these end no request: the answer may still come; where it does not, the request is unanswered
@@ -404,6 +432,7 @@ ROWS = [
     row
     for rows in (
         harmless, untrue, unset, unanswered, broken, farms, connections, other_requests, codes, doubted, at_once,
+        harmless, untrue, unanswered, broken, farms, connections, other_requests, schedules, codes, doubted, at_once,
     )
     for row in rows()
 ]  # fmt: skip
@@ -425,9 +454,20 @@ def vendor(sample: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Return what the gateway serves: twelve sessions of minutes, and thirteen years of days."""
     wanted = {str(MINUTES): ("2024-03-04", "2024-03-19"), str(FOREX): ("2024-03-04", "2024-03-08")}
     store = store_with(tmp_path_factory.mktemp("vendor"), wanted)
+    bars = {str(MINUTES): ("2024-03-04", "2024-03-19"), str(DOLLARS): ("2023-12-18", "2024-01-05")}
+    store = store_with(tmp_path_factory.mktemp("vendor"), bars)
+    _shut(store, DOLLARS, CHRISTMAS)
     span = Span.of_dates(date(2000, 3, 1), date(2013, 3, 1))
     store.write(DAILY, span, sample.read(DAILY, span), contract=sample.manifest(DAILY).contract)
     return store
+
+
+def _shut(store: Store, series: Series, days: tuple[date, ...]) -> None:
+    """Take the bars of some days out of a store, as where the exchange was shut."""
+    first, bars = store.manifest(series).coverage[0], store.read(series)
+    gone = [span_of_sessions(series, day, day) for day in days]
+    kept = [not any(day.start <= moment < day.end for day in gone) for moment in bars["time"].to_pylist()]
+    store.write(series, first, bars.filter(pa.array(kept)), revise=True)
 
 
 @pytest.fixture(scope="module")
@@ -447,7 +487,7 @@ def undisturbed(vendor: Store, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def serving(vendor: Store, job: Job, patience: Patience, *script: dict[str, Any]) -> Iterator[tuple[IbSource, Gateway]]:
     now = datetime.combine(job.until, time(), UTC) + LATER
     with (
-        Gateway(vendor, clock=lambda: now, faults=Faults.of(list(script)), time_scale=100) as gateway,
+        Gateway(vendor, clock=lambda: now, faults=Faults.of(list(script)), time_scale=100, shut=job.shut) as gateway,
         connect(f"{gateway.address}?limits={job.limits}", patience=patience, time_scale=100) as source,
     ):
         yield source, gateway

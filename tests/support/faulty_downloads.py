@@ -16,6 +16,7 @@ class Job:
     since: date
     until: date
     limits: str = "legacy"
+    shut: tuple[date, ...] = ()  # days without a session which our calendar does not know of
 
 
 DAILY, MINUTES = Series.parse("AAPL/1day"), Series.parse("AAPL/1min")

@@ -10,14 +10,14 @@ from __future__ import annotations
 import ipaddress
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from backtest._clock import Clock, utc_now
 from backtest._suggest import there_are
-from backtest.errors import Busy, LinkLost, NoData, PacingViolation, Refused, Unanswered, UsageError
+from backtest.errors import Busy, LinkLost, NoData, PacingViolation, Refused, SourceError, Unanswered, UsageError
 from backtest.market.hours import Session as TradingSession
 from backtest.market.hours import hours_of
 from backtest.market.ib_limits import LEGACY, PRACTICAL, SMALL_BAR_SECONDS, WINDOW_SECONDS
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 LIMITS = {"practical": PRACTICAL, "legacy": LEGACY}
 
+_T = TypeVar("_T")
+_BREAKS = 10  # of the connection during one request that helps to plan, before it is done without
 _SILENCES = 3  # requests in a row without an answer, after which the gateway is to be restarted
 _SCHEDULE_VERSION, _SCHEDULE_DAYS = 165, 365  # the server version that knows schedules, days a call
 _SECONDS = {"S": 1, "D": 86_400, "W": 604_800, "M": 2_592_000}
@@ -307,29 +309,52 @@ class IbSource(Source):
         key = (series.instrument, series.prices)
         if key not in self._heads:
             contract, _ = await self._lookup.qualified(series.instrument)
-            number = await self._turn(_ask(contract, series.prices, f"head of {key}"))
             try:
-                self._heads[key] = await self._asked_head(contract, series)
-            except PacingViolation:
-                self._violated(number)
+                self._heads[key] = await self._repeated(
+                    series.instrument, lambda: self._asked_head(contract, series), failures=0
+                )
             except (Refused, Unanswered) as error:
                 _log.info("no head time stamp", extra={"series": str(series), "reason": str(error)})
                 self._heads[key] = None
             except LinkLost:
                 return None  # the next call may be luckier
-            finally:
-                self._ended(number)
-        return self._heads.get(key)
+        return self._heads[key]
 
     async def _asked_head(self, contract: Any, series: Series) -> datetime:
-        moment: datetime = await self._session.ask(
-            lambda client, number: client.reqHeadTimeStamp(number, contract, series.prices, False, 2),
-            f"the head time stamp of {series.short}",
-            self._patience.answer,
-            cancel=lambda client, number: client.cancelHeadTimeStamp(number),
-            cancel_answered=True,  # it counts as open until then
-        )
+        number = await self._turn(_ask(contract, series.prices, f"head of {series.instrument} {series.prices}"))
+        try:
+            moment: datetime = await self._session.ask(
+                lambda client, number: client.reqHeadTimeStamp(number, contract, series.prices, False, 2),
+                f"the head time stamp of {series.short}",
+                self._patience.answer,
+                cancel=lambda client, number: client.cancelHeadTimeStamp(number),
+                cancel_answered=True,  # it counts as open until then
+            )
+        except PacingViolation:
+            self._violated(number)
+            raise
+        finally:
+            self._ended(number)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+    async def _repeated(self, instrument: Instrument, work: Callable[[], Awaitable[_T]], failures: int = 1) -> _T:
+        """Return what the work does, which is done again where it was cut or came too soon, and after some failures."""
+        left: dict[type[SourceError], int] = {LinkLost: _BREAKS, Busy: _BREAKS, SourceError: failures}
+        pause = self._patience.backoff
+        while True:
+            try:
+                return await self._lookup.believed(instrument, work, known=True)
+            except SourceError as caught:
+                dead = isinstance(caught, Unanswered) and await self._session.deaf()
+                error = link_lost() if dead else caught
+                kind = next(kind for kind in left if isinstance(error, kind))
+                if not error.retry or not left[kind]:
+                    raise error from caught
+                left[kind] -= 1
+                _log.info("asking again", extra={"instrument": str(instrument), "reason": str(error)})
+            if kind is not LinkLost:
+                await self._session.pause(pause, "the gateway has just refused a request")
+                pause = min(2 * pause, self._patience.backoff_most)
 
     async def _sessions(
         self, instrument: Instrument, since: date, until: date, regular_hours: bool
@@ -350,6 +375,17 @@ class IbSource(Source):
         self, contract: Any, instrument: Instrument, since: date, until: date, regular_hours: bool
     ) -> list[TradingSession] | None:
         """Return the sessions of the last year at most, none where there are none, None where IB does not say."""
+        try:
+            return await self._repeated(
+                instrument, lambda: self._asked_schedule(contract, instrument, since, until, regular_hours)
+            )
+        except (LinkLost, Refused, Unanswered, ValueError, KeyError, AttributeError) as error:
+            _log.info("no schedule", extra={"instrument": str(instrument), "reason": str(error)})
+            return None
+
+    async def _asked_schedule(
+        self, contract: Any, instrument: Instrument, since: date, until: date, regular_hours: bool
+    ) -> list[TradingSession] | None:
         days = min(_SCHEDULE_DAYS, (until - since).days + 2)
         end = f"{until + timedelta(days=1):%Y%m%d}-00:00:00"
         number = await self._turn(None)
@@ -367,9 +403,6 @@ class IbSource(Source):
             return contracts.sessions_of(answer)
         except NoData:
             return []
-        except (Refused, Unanswered, ValueError, KeyError, AttributeError) as error:
-            _log.info("no schedule", extra={"instrument": str(instrument), "reason": str(error)})
-            return None
         finally:
             self._ended(number)
 

@@ -582,7 +582,7 @@ def test_sessions_of_years_are_asked_for_a_year_at_a_time(serve):
 
 @pytest.mark.slow
 def test_a_gateway_that_has_no_schedule_says_nothing(serve, sample):
-    _, source = serve(on_bars("silence", when={"kind": "schedule"}), patience=IMPATIENT)
+    _, source = serve(on_bars("silence", when={"kind": "schedule", "times": 2}), patience=IMPATIENT)
     source.know(AAPL.instrument, sample.manifest(AAPL).contract)
 
     assert source.sessions(AAPL.instrument, date(2005, 1, 3), date(2005, 1, 7)) is None
