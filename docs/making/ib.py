@@ -66,6 +66,7 @@ _WORDS = {
     10339: "a continuous future takes no end",
 }
 _TOLD_BY_TEXT = (162, 420)
+_TOLD_ALSO_BY_TEXT = {200: "`AmbiguousContract`", 321: "`TooLong` or `Busy`", 322: "`Busy`"}
 
 
 def ib_page() -> str:
@@ -87,8 +88,13 @@ def ib_page() -> str:
             "which end no request. A code that is not here is told by its text."
         ),
         "## Texts",
-        paragraph("Where a code says too little, the first of these that is found in the text counts, in any case:"),
-        table(("text", "what it is here"), *_texts()),
+        paragraph(
+            "Where a code says too little, the first of these that is found in the text counts. TWS writes its texts "
+            "in its own language, but leaves the names in them, by which they are told; only where there is none are "
+            "they told by English words. TWS writes them in English where *Show API error messages in English* is ticked in "
+            "its API settings."
+        ),
+        table(("found in the text", "of code", "such as", "what it is here"), *_texts()),
         "## Limits",
         paragraph(_legend()),
         table(("limit", "value", "what it is"), *_limits()),
@@ -149,8 +155,8 @@ def _code(code: int) -> tuple[str, str, str]:
 def _means(code: int) -> str:
     if code in _TOLD_BY_TEXT:
         return "told by its " + linked("Texts", "text")
-    if code == 322:
-        return "`BadRequest`; `Busy` where the text names the number of requests that may be open"
+    if told := _TOLD_ALSO_BY_TEXT.get(code):
+        return f"`{error_codes._BY_CODE[code].__name__}`; {told} where its {linked('Texts', 'text')} says so"
     if code in link._FARM_STATES:
         state = "works" if link._FARM_STATES[code] else "is broken: requests that need it wait"
         needed = link._KIND_OF_FARM[code] in ("history", "contracts")
@@ -163,10 +169,15 @@ def _means(code: int) -> str:
     return f"`{found.__name__}`" if found else "nothing: it ends no request"
 
 
-def _texts() -> Iterator[tuple[str, str]]:
-    for words, kind in error_codes._BY_TEXT:
-        yield ", ".join(f"“{one}”" for one in words.split("|")), f"`{kind.__name__}`" if kind else "nothing"
-    yield "any other", f"`{errors.Refused.__name__}`"
+def _texts() -> Iterator[tuple[str, str, str, str]]:
+    most, busy = f"the number {ib_limits.OPEN_REQUESTS}", "Only 50 simultaneous API historical data requests allowed"
+    longer = "durations longer than 365 days must be made in years"
+    yield most, "321, 322", busy, f"`{errors.Busy.__name__}`"
+    yield "another number, no bar size", "321", longer, f"`{errors.TooLong.__name__}`"
+    for text in error_codes._BY_TEXT:
+        kind = f"`{text.error.__name__}`" if text.error else "nothing"
+        yield text.look, str(text.code or "162, 420"), text.example, kind
+    yield "anything else", "162, 420", "Query failed", f"`{errors.Refused.__name__}`"
 
 
 def _legend() -> str:

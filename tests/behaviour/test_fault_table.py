@@ -24,6 +24,7 @@ from faulty_downloads import (
     FINAL,
     HMDS,
     IMPATIENT,
+    KEIN_DATA,
     LATER,
     MINUTES,
     MUTES,
@@ -32,6 +33,7 @@ from faulty_downloads import (
     PASSING,
     PATIENT,
     QUICK,
+    SPANISH,
     TOO_LONG,
     UNKNOWN,
     Job,
@@ -321,6 +323,7 @@ def schedules() -> Iterator[Row]:
 MUTE = [  # these end no request: the answer may still come; where it does not, the request is unanswered
     (110, "The price does not conform to the minimum price variation"),
     (162, f"{HMDS}API historical data query cancelled: 7"),
+    (162, f"{SPANISH}Consulta de datos históricos de la API cancelada: 7"),
     (165, f"{HMDS}HMDS server connection was successful."),
     (202, "Order Canceled - reason:"),
     (366, "No historical data query found for ticker id:7"),
@@ -369,7 +372,7 @@ def codes() -> Iterator[Row]:
     for code, text in MUTE:
         mute = {"do": "error", "code": code, "text": text}
         yield complete(f"{code} {_brief(text)}, once", on(**mute), requests=2, patience=IMPATIENT)
-    for code, text in MUTE[1:6]:
+    for code, text in MUTE[1:7]:
         yield from list(_until(code, text, 1, 2, UNANSWERED, patience=IMPATIENT, tries=2))[1:]
     for code, text, said in DOWN:
         script = {"do": "error", "code": code, "text": text}
@@ -378,6 +381,8 @@ def codes() -> Iterator[Row]:
     yield failed("1101, always", on(times=ALWAYS, **BACK_ANEW), requests=HALVED, said="no bars and no word")
     yield complete("162 no data, once", on(**NO_DATA), requests=2)
     yield complete("162 no data, once in the middle", on(nth=2, **NO_DATA), requests=5, job=SESSIONS)
+    yield complete("162 no data in German, once", on(**KEIN_DATA), requests=2)
+    yield complete("162 no data in German, always", on(times=ALWAYS, **KEIN_DATA), requests=2, lied=True)
     yield complete("162 no data, always", on(times=ALWAYS, **NO_DATA), requests=2, lied=True)
     yield complete(
         "162 no data, twice for one window", on(nth=2, **NO_DATA), on(nth=5, **NO_DATA), requests=5,

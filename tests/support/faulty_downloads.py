@@ -25,6 +25,9 @@ LATER = timedelta(days=60)  # of the gateway's clock: the vendor is late with no
 PATIENT = Patience(answer=60.0, connect=60.0, outage=60.0, backoff=0.01, backoff_most=0.05, belief=1.0)
 IMPATIENT = replace(PATIENT, answer=0.4)  # for requests that are never answered
 HMDS = "Historical Market Data Service error message:"
+SPANISH = "Mensaje de error del servicio de datos hist\\xf3ricos:"  # as the client library shows what is no UTF-8
+GERMAN = "Fehlermeldung des Dienstes für historische Marktdaten:"
+INVALID = "Error validating request.-'bW' : cause - "
 
 
 def on(do: str, nth: int = 1, times: int = 1, kind: str = "bars", **words: Any) -> dict[str, Any]:
@@ -38,17 +41,26 @@ FINAL = [  # what asking again cannot mend: one request, and the advice
     (10090, "Part of requested market data is not subscribed.", "subscribe"),
     (10168, "Requested market data is not subscribed. Delayed market data is not enabled.", "subscribe"),
     (10186, "Requested market data is not subscribed. Delayed market data is not enabled.", "subscribe"),
+    (162, f"{SPANISH}No hay permisos de datos de mercado para NASDAQ STK", "subscribe"),
+    (162, f"{GERMAN}Keine Marktdatenberechtigungen f\\xfcr CBOE OPT.", "subscribe"),
     (162, f"{HMDS}Trading TWS session is connected from a different IP address", "log out there"),
+    (162, f"{SPANISH}La sesi\\xf3n de TWS est\\xe1 conectada desde otra direcci\\xf3n IP", "log out there"),
+    (162, f"{GERMAN}Verbindung der TWS-Sitzung von einer anderen IP-Adresse aus", "log out there"),
     (10197, "No market data during competing live session", "log out there"),
     (162, f"{HMDS}No historical market data for EUR/CASH@FXSUBPIP Last 1d", "another kind of price"),
+    (162, f"{SPANISH}No hay datos históricos para EUR/CASH@FXSUBPIP Last 1d", "another kind of price"),
     (162, f"{HMDS}No data of type EODChart is available for the exchange 'CBOE'", "another kind of price"),
+    (162, f"{HMDS}No data of type DayChart is available for the exchange 'CBOE' and the security type", "another kind"),
+    (162, f"{GERMAN}Keine Daten vom Typ EODChart für die Börse 'CBOE' und '1 day'", "another kind of price"),
     (162, f"{HMDS}No chart is available", "another kind of price"),
     (166, "HMDS Expired Contract Violation:contract can not expire", "can never be served"),
     (320, "Error reading request. Unable to parse data", "can never be served"),
     (321, "Error validating request.-'bW' : cause - Historical data query end date/time", "can never be served"),
+    (321, "Error al validar la solicitud.-'bW' : causa - Formato de duración no válido", "can never be served"),
     (322, "Error processing request.-'bX' : cause - Duplicate ticker id", "can never be served"),
     (326, "Unable to connect as the client id is already in use.", "client id"),
     (420, "Invalid Real-time Query:No market data permissions for AMEX STK", "subscribe"),
+    (420, "Consulta en tiempo real no válida:No hay permisos para AMEX STK", "subscribe"),
     (10299, "Expected what to show is MIDPOINT, please use that instead of TRADES.", "another kind of price"),
     (10314, "End Date/Time: The date, time, or time-zone entered is invalid.", "can never be served"),
     (10339, "Setting end date/time for continuous future security type is not allowed.", "can never be served"),
@@ -56,12 +68,14 @@ FINAL = [  # what asking again cannot mend: one request, and the advice
 UNKNOWN = [  # said falsely in and before outages: of a known contract believed when it is said again
     (200, "No security definition has been found for the request", "check symbol"),
     (200, "No se ha encontrado ninguna definición de valor para la solicitud", "check symbol"),
+    (200, "The contract description specified for AAPL is ambiguous.", "name one by"),
+    (200, "La descripción del contrato especificada para AAPL es ambigua.", "name one by"),
 ]
 PASSING = [  # unknown, or said in passing: asked again, then for less, and never believed to be an empty market
     (162, f"{HMDS}Query failed", "Query failed"),
     (162, f"{HMDS}HMDS server disconnect occurred. Attempting reconnection...", "disconnect"),
-    (162, "Mensaje de error del servicio de datos históricos:La consulta HMDS no devolvió datos", "devolvió"),
-    (162, "Mensaje de error del servicio de datos históricos:intervalo no válido", "no válido"),
+    (162, f"{SPANISH}La consulta HMDS no devolvió datos", "devolvió"),
+    (162, f"{SPANISH}intervalo no válido", "no válido"),
     (162, f"{HMDS}some new sentence", "some new sentence"),
     (162, "", "error 162"),
     (99999, "a code that nobody knows", "99999"),
@@ -75,6 +89,11 @@ TOO_LONG = [
     (162, f"{HMDS}Time length exceed max."),
     (162, f"{HMDS}invalid step: 1 secs"),
     (162, f"{HMDS}Invalid time length"),
+    (162, f"{SPANISH}Paso no válido: 1 secs"),
+    (321, f"{INVALID}Historical data requests for durations longer than 365 days must be made in years."),
+    (321, f"{INVALID}Historical data request for greater than 86400 seconds rejected."),
+    (321, "Error al validar la solicitud.-'bW' : causa - Las solicitudes de m\\xe1s de 12 meses deben hacerse en años"),
+    (321, "Fehler bei der Prüfung.-'bW' : Grund - Anfragen für 52 Wochen und mehr sind in Jahren zu stellen"),
 ]
 BUSY = [
     (322, "Error processing request:-'wd' : cause - Only 50 simultaneous API historical data requests allowed."),
@@ -89,6 +108,7 @@ BROKEN = [  # not connected
     (1300, "TWS socket port has been reset and this connection is being dropped."),
 ]
 NO_DATA = {"do": "error", "code": 162, "text": f"{HMDS}HMDS query returned no data: AAPL@SMART Trades"}
+KEIN_DATA = {"do": "error", "code": 162, "text": f"{GERMAN}HMDS-Abfrage ergab keine Daten: BRK B@SMART Abschlüsse"}
 QUICK = (
     {"do": "drop", "bytes": 0}, {"do": "drop", "bytes": 300}, {"do": "drop", "bytes": 10**6}, {"do": "twice"},
     {"do": "lost", "seconds": 0.03, "code": 1101}, {"do": "lost", "seconds": 0.03, "code": 1102},

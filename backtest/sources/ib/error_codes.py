@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from backtest.errors import (
+    AmbiguousContract,
     BadRequest,
     Busy,
     LinkLost,
@@ -19,8 +21,9 @@ from backtest.errors import (
     UnknownContract,
 )
 from backtest.market.ib_limits import OPEN_REQUESTS
+from backtest.market.series import KINDS
 
-# Codes whose text says no more than they do; every other is told by its text, for 162 means a dozen things.
+# Codes whose text says no more than they do, but for the texts below; every other is told by its text.
 _BY_CODE: dict[int, type[SourceError]] = {
     100: PacingViolation,
     200: UnknownContract,
@@ -30,21 +33,47 @@ _BY_CODE: dict[int, type[SourceError]] = {
     326: NoConnection,
     **dict.fromkeys((502, 504, 507, 509, 1300), LinkLost),
 }
-# A validation error that names a number is about a limit, in whatever language: "Only 50 simultaneous ...".
-_LIMIT = re.compile(r"(?<![\w\\.])\d+(?!\w|\.\d)")
 # Codes that end no request: warnings, the echo of a cancel, news of orders, ticks and subscriptions, of the link.
 _NO_END = frozenset((110, 165, 202, 366, 399, 404, 434, 492, 1100, 1101, 1102, 10167, 10187, 10189, 10225))
 _WARNINGS = range(2100, 2200)
-# The first that is found in the text counts: "No data of type EODChart" is not "no data".
-_BY_TEXT: tuple[tuple[str, type[Refused] | None], ...] = (
-    ("query cancelled", None),
-    ("pacing violation", PacingViolation),
-    ("different ip|competing live session", OtherSession),
-    ("permission|not subscribed|requires additional subscription", NoPermission),
-    ("time length exceed|invalid step|invalid time length", TooLong),
-    ("no historical market data|no chart|eodchart", BadRequest),
-    ("no data", NoData),
-)
+_SHORTEST = 30  # seconds of a duration: a limit that is never broken here
+# A number by itself that is no bar size; what the client library could not decode reads "hist\\xf3ricos".
+_NUMBER = re.compile(r"(?<![\w\\.\[])\d{2,5}(?!\w|[.,:]\d|\s(?:secs?|mins?|hours?|day|week|month)\b)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """What a text looks like that says more than its code, in whatever language TWS writes it."""
+
+    look: str  # in words
+    example: str
+    pattern: str
+    error: type[Refused] | None
+    code: int | None = None  # where the code has a meaning without the text
+
+
+# The first that fits counts: "No data of type EODChart" is not "no data". TWS translates its texts, but not the names
+# of contracts, exchanges, kinds and bar sizes in them; where there is no such name, English words are all there is.
+_BY_TEXT = (
+    _Text("a symbol, a number", "... specified for AAPL is ambiguous",
+          r"\s(?!(?:API|IB|ID|TWS)\b)[A-Z0-9][A-Z0-9.]*(?=[\s;,.]|$)", AmbiguousContract, 200),
+    _Text("symbol/KIND@exchange", "No historical market data for EUR/CASH@FXSUBPIP Last 1d",
+          r"\S/[A-Z]+@[A-Z]|(?i:no historical market data)", BadRequest),
+    _Text("a name that ends in Chart", "No data of type EODChart is available", r"[A-Za-z]Chart\b|(?i:no chart)",
+          BadRequest),
+    _Text("symbol@exchange", "HMDS query returned no data: AAPL@SMART Trades", r"\S@[A-Z]|(?i:no data)", NoData),
+    _Text("exchange KIND", "No market data permissions for NASDAQ STK",
+          rf"\b[A-Z][A-Z0-9.]+ (?:{'|'.join(KINDS)})\b|(?i:permission|not subscribed|additional subscription)",
+          NoPermission),
+    _Text("IP", "Trading TWS session is connected from a different IP address",
+          r"(?<![A-Za-z])IP(?![A-Za-z])|(?i:competing live session)", OtherSession),
+    _Text("pacing", "Historical data request pacing violation", r"(?i:pacing)", PacingViolation),
+    _Text("a bar size", "invalid step: 1 secs",
+          r"\b\d+ (?:secs?|mins?|hours?|day)\b|(?i:time length exceed|invalid step|invalid time length)", TooLong),
+    _Text("the number of the request at its end", "API historical data query cancelled: 7",
+          r"[:\uff1a]\s*\d+\s*$|(?i:query cancelled)", None),
+)  # fmt: skip
+_PASSING = re.compile("query failed|disconnect", re.IGNORECASE)
 _ADVICE: dict[type[SourceError], str] = {
     NoData: "IB has no such bars on that route",
     TooLong: "IB does not serve as much at once; ask for less",
@@ -55,6 +84,8 @@ _ADVICE: dict[type[SourceError], str] = {
     "then run this again",
     OtherSession: "another login of the same user has the market data; log out there, then run this again",
     BadRequest: "the request can never be served as it is; ask for another kind of price, bar size or time",
+    AmbiguousContract: "several instruments fit; name one by a qualifier, such as +primary=NASDAQ, +multiplier=5000 or "
+    "+conid=265598",
     UnknownContract: "IB knows no such instrument; check symbol, kind, exchange and currency",
     NoConnection: "another program has this client id; name another one, such as ib://127.0.0.1:4002?client_id=7",
     LinkLost: "TWS or IB Gateway is not connected; what is stored stays, run this again to go on",
@@ -66,12 +97,16 @@ def meaning(code: int, text: str) -> type[SourceError] | None:
     """Return the error that a code and its text mean for the request they name; None where they end none."""
     if code in _NO_END or code in _WARNINGS:
         return None
-    if code in (321, 322) and _LIMIT.findall(text) == [str(OPEN_REQUESTS)]:
-        return Busy
-    if code in _BY_CODE:
-        return _BY_CODE[code]
-    said = text.lower()
-    return next((error for words, error in _BY_TEXT if re.search(words, said)), Refused)
+    if code in (321, 322) and (limit := _limit(text)):
+        return Busy if limit == OPEN_REQUESTS else TooLong if code == 321 else _BY_CODE[code]
+    known = code if code in _BY_CODE else None
+    said = (one.error for one in _BY_TEXT if one.code == known and re.search(one.pattern, text))
+    return next(said, _BY_CODE.get(code, Refused))
+
+
+def may_be_pacing(error: Refused) -> bool:
+    """Return whether an error may be a pacing violation in words that we do not know."""
+    return type(error) is Refused and error.code == 162 and not _PASSING.search(str(error))
 
 
 def refusal(code: int, text: str, what: str) -> SourceError:
@@ -79,3 +114,9 @@ def refusal(code: int, text: str, what: str) -> SourceError:
     error = meaning(code, text) or Refused
     words = f"IB answered {what} with error {code}: {text.strip().rstrip('.')}; {_ADVICE[error]}"
     return error(words, code) if issubclass(error, Refused) else error(words)
+
+
+def _limit(text: str) -> int:
+    """Return the one number that a text names, as a limit that a request breaks; 0 where there is none, or several."""
+    numbers = {int(number) for number in _NUMBER.findall(text)} - {_SHORTEST}
+    return numbers.pop() if len(numbers) == 1 else 0

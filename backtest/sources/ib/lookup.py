@@ -73,16 +73,18 @@ class ContractLookup:
 
         Raises:
             UnknownContract: IB still says so; the text says which instruments come near.
+            AmbiguousContract: IB still says that several fit.
         """
         until = self._session.time() + self._patience.outage
         doubted = not known
         while True:
             try:
                 return await work()
-            except UnknownContract as error:
+            except (UnknownContract, AmbiguousContract) as error:
                 seconds = self._session.disbelief() or (0.0 if doubted else self._patience.belief)
                 if not seconds or self._session.time() >= until:
-                    raise UnknownContract(f"{error}{await self._did_you_mean(instrument)}", error.code) from error
+                    near = await self._did_you_mean(instrument) if isinstance(error, UnknownContract) else ""
+                    raise type(error)(f"{error}{near}", error.code) from error
                 words = {"instrument": str(instrument), "code": error.code, "seconds": seconds}
                 _log.info("no such instrument: not believed yet", extra=words)
             doubted = True

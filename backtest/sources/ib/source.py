@@ -26,6 +26,7 @@ from backtest.market.span import Span
 from backtest.sources.base import Patience, Source
 from backtest.sources.ib import contracts, requests
 from backtest.sources.ib.decoder import cut
+from backtest.sources.ib.error_codes import may_be_pacing
 from backtest.sources.ib.event_loop import Bridge
 from backtest.sources.ib.lookup import ContractLookup
 from backtest.sources.ib.pacing import Ask, Flow
@@ -254,6 +255,10 @@ class IbSource(Source):
         except Busy:
             self._flow.congested(number)
             raise
+        except Refused as error:
+            if paced and may_be_pacing(error):
+                self._hold()
+            raise
         finally:
             self._ended(number)
         table = contracts.table(bars)
@@ -298,12 +303,16 @@ class IbSource(Source):
 
     def _violated(self, number: int) -> None:
         """Let nothing paced be sent for a while, which doubles with each violation in a row."""
-        seconds = min(self._patience.answer * 2**self._in_a_row, WINDOW_SECONDS / self._time_scale)
-        self._in_a_row += 1
         self.violations += 1
         self._flow.congested(number)
+        _log.warning("the gateway counts more requests than we do", extra={"code": 162, "seconds": self._hold()})
+
+    def _hold(self) -> float:
+        """Let nothing paced be sent for so many seconds."""
+        seconds: float = min(self._patience.answer * 2**self._in_a_row, WINDOW_SECONDS / self._time_scale)
+        self._in_a_row += 1
         self._state.block(time.time() + seconds)
-        _log.warning("the gateway counts more requests than we do", extra={"code": 162, "seconds": seconds})
+        return seconds
 
     async def _head(self, series: Series) -> datetime | None:
         key = (series.instrument, series.prices)
