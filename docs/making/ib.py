@@ -91,8 +91,8 @@ def ib_page() -> str:
         paragraph(
             "Where a code says too little, the first of these that is found in the text counts. TWS writes its texts "
             "in its own language, but leaves the names in them, by which they are told; only where there is none are "
-            "they told by English words. TWS writes them in English where *Show API error messages in English* is ticked in "
-            "its API settings."
+            "they told by English words. TWS writes them in English where *Show API error messages in English* is "
+            "ticked in its API settings."
         ),
         table(("found in the text", "of code", "such as", "what it is here"), *_texts()),
         "## Limits",

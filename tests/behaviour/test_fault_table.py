@@ -67,7 +67,8 @@ JOBS = (MONTH, SESSIONS, LISTING, TWELVE_YEARS, TWELVE_SESSIONS, QUOTES)
 UNTRUE = ("nan", "huge", "high", "infinity", "minus", "zero", "crossed", "off_grid")
 DOLLARS, CHRISTMAS = Series.parse("EUR-CASH/1hour"), (date(2023, 12, 25), date(2024, 1, 1))
 HOLIDAYS = Job(DOLLARS, date(2023, 12, 18), date(2024, 1, 5), "practical", CHRISTMAS)  # one window with two holes
-JOBS = (MONTH, SESSIONS, LISTING, TWELVE_YEARS, TWELVE_SESSIONS, HOLIDAYS)
+YOUNG = Job(Series.parse("MSFT/1min"), date(2021, 1, 4), date(2024, 3, 15), "practical")  # listed in March 2024
+JOBS = (MONTH, SESSIONS, LISTING, TWELVE_YEARS, TWELVE_SESSIONS, HOLIDAYS, YOUNG)
 ALWAYS = 10_000
 TRIES, BREAKS = 4, 3
 # Requests: twice for 26 days, twice for 13, to the end for the single day, twice for 6, to the end for each 3.
@@ -294,6 +295,38 @@ def other_requests() -> Iterator[Row]:
         )  # fmt: skip
 
 
+def heads() -> Iterator[Row]:
+    """
+    Yield what goes wrong with the head time stamp where three years, of 37 windows, lie before the first bar.
+
+    Two windows have bars, and one is said to be empty; where there is no head, one request for all daily bars tells it.
+    """
+    one, none = {"job": YOUNG}, {"do": "error", "code": 200, "text": "No security definition has been found"}
+    query_failed = {"do": "error", "code": 162, "text": f"{HMDS}Query failed"}
+    yield complete("years before a listing", requests=3, **one)
+    for name, words in {
+        "drop": {"do": "drop", "bytes": 7},
+        "lost, 1101": {"do": "lost", "seconds": 0.05, "code": 1101},
+        "refuse": {"do": "refuse", "seconds": 0.1},
+        "200": none,
+        "busy": {"do": "error", "code": BUSY[0][0], "text": BUSY[0][1]},
+    }.items():
+        yield complete(f"head before a listing: {name}", on(kind="head", **words), requests=3, **one)
+    for name, words in {
+        "silence": {"do": "silence"},
+        "error": query_failed,
+        "no head": {"do": "error", "code": 162, "text": f"{HMDS}No head time stamp"},
+        "200": none,
+        "pacing": {"do": "error", "code": PACED[1][0], "text": PACED[1][1]},
+    }.items():
+        patience = replace(PATIENT, answer=0.6) if name in ("silence", "pacing") else PATIENT
+        script = on(times=ALWAYS, kind="head", **words)
+        yield complete(f"head before a listing: {name}, always", script, requests=4, patience=patience, **one)
+    script = on(times=ALWAYS, kind="head", **query_failed), on(nth=4, **TOO_LONG_ERROR)
+    # 68 years, the younger half, the older half twice
+    yield complete("head before a listing: error, and daily bars too long", *script, requests=3 + 4, **one)
+
+
 def schedules() -> Iterator[Row]:
     """Yield what goes wrong with the schedule that says whether holes in the bars are days without a session."""
     query_failed = {"do": "error", "code": 162, "text": f"{HMDS}Query failed"}
@@ -348,6 +381,7 @@ DOWN = [
     (2105, "HMDS data farm connection is broken:ushmds", "farm ushmds is broken"),
     (2110, "Connectivity between Trader Workstation and server is broken.", "code 2110"),
 ]
+TOO_LONG_ERROR = {"do": "error", "code": TOO_LONG[0][0], "text": TOO_LONG[0][1]}
 BACK_ANEW = {"do": "error", "code": 1101, "text": "Connectivity between IB and TWS has been restored - data lost."}
 
 
@@ -438,6 +472,8 @@ ROWS = [
     for rows in (
         harmless, untrue, unset, unanswered, broken, farms, connections, other_requests, codes, doubted, at_once,
         harmless, untrue, unanswered, broken, farms, connections, other_requests, schedules, codes, doubted, at_once,
+        harmless, untrue, unanswered, broken, farms, connections, other_requests, heads, schedules, codes, doubted,
+        at_once,
     )
     for row in rows()
 ]  # fmt: skip
@@ -460,6 +496,11 @@ def vendor(sample: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
     wanted = {str(MINUTES): ("2024-03-04", "2024-03-19"), str(FOREX): ("2024-03-04", "2024-03-08")}
     store = store_with(tmp_path_factory.mktemp("vendor"), wanted)
     bars = {str(MINUTES): ("2024-03-04", "2024-03-19"), str(DOLLARS): ("2023-12-18", "2024-01-05")}
+    bars = {
+        str(MINUTES): ("2024-03-04", "2024-03-19"),
+        str(DOLLARS): ("2023-12-18", "2024-01-05"),
+        str(YOUNG.series): ("2024-03-04", "2024-03-15"),
+    }
     store = store_with(tmp_path_factory.mktemp("vendor"), bars)
     _shut(store, DOLLARS, CHRISTMAS)
     span = Span.of_dates(date(2000, 3, 1), date(2013, 3, 1))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 
@@ -26,18 +27,26 @@ from backtest.market.ib_limits import (
     WINDOW_REQUESTS,
     WINDOW_SECONDS,
 )
-from backtest.market.series import BarSize, Series
+from backtest.market.series import BAR_SIZES, BarSize, Series
 from backtest.market.span import Span
 from backtest.sources.base import estimated_bars
 
+ALL_YEARS = timedelta(days=365 * LONGEST["Y"])
+
 _DAY = timedelta(days=1)
+_NO_DAYS = ("OPT", "FOP", "WAR")  # of these IB has no daily bars [campus]
 _BARS_A_SECOND = 2000  # of a gateway that is not slow
+
+
+def in_long_bars(series: Series) -> Series:
+    """Return the series in the longest bars of which each tells the day of the first."""
+    return replace(series, size=BAR_SIZES["8hours" if series.instrument.kind in _NO_DAYS else "1day"])
 
 
 def refuse_impossible(series: Series, span: Span, now: datetime) -> None:
     """Raise UsageError for what IB never serves, before anything is sent."""
     kind = series.instrument.kind
-    if kind in ("OPT", "FOP", "WAR") and series.size.daily:
+    if kind in _NO_DAYS and series.size.daily:
         raise UsageError(f"IB has no daily bars of {kind}: {series.short} cannot be had; use 8hours or smaller")
     oldest = now - timedelta(days=183)
     if series.size.seconds <= SMALL_BAR_SECONDS and span.start < oldest:

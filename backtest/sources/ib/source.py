@@ -7,6 +7,7 @@ blocks: each public method hands over to a coroutine on the bridge's thread, whe
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import logging
 import time
@@ -17,7 +18,17 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from backtest._clock import Clock, utc_now
 from backtest._suggest import there_are
-from backtest.errors import Busy, LinkLost, NoData, PacingViolation, Refused, SourceError, Unanswered, UsageError
+from backtest.errors import (
+    Busy,
+    LinkLost,
+    NoData,
+    PacingViolation,
+    Refused,
+    SourceError,
+    TooLong,
+    Unanswered,
+    UsageError,
+)
 from backtest.market.hours import Session as TradingSession
 from backtest.market.hours import hours_of
 from backtest.market.ib_limits import LEGACY, PRACTICAL, SMALL_BAR_SECONDS, WINDOW_SECONDS
@@ -39,6 +50,7 @@ if TYPE_CHECKING:
 LIMITS = {"practical": PRACTICAL, "legacy": LEGACY}
 
 _T = TypeVar("_T")
+_EVENING = timedelta(days=1)  # on which the first session may have opened
 _BREAKS = 10  # of the connection during one request that helps to plan, before it is done without
 _SILENCES = 3  # requests in a row without an answer, after which the gateway is to be restarted
 _SCHEDULE_VERSION, _SCHEDULE_DAYS = 165, 365  # the server version that knows schedules, days a call
@@ -322,11 +334,9 @@ class IbSource(Source):
                 self._heads[key] = await self._repeated(
                     series.instrument, lambda: self._asked_head(contract, series), failures=0
                 )
-            except (Refused, Unanswered) as error:
+            except (LinkLost, Refused, Unanswered) as error:
                 _log.info("no head time stamp", extra={"series": str(series), "reason": str(error)})
-                self._heads[key] = None
-            except LinkLost:
-                return None  # the next call may be luckier
+                self._heads[key] = await self._first_day(contract, series)
         return self._heads[key]
 
     async def _asked_head(self, contract: Any, series: Series) -> datetime:
@@ -345,6 +355,30 @@ class IbSource(Source):
         finally:
             self._ended(number)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+    async def _first_day(self, contract: Any, series: Series) -> datetime | None:
+        """Return a moment shortly before the first bar, by requests for long bars; None where they do not tell."""
+        long, now = requests.in_long_bars(series), self._clock()
+        hours, first, empty = hours_of(series.instrument), None, 0
+        left = requests.windows(long, hours, Span(now - requests.ALL_YEARS, now), self.steps)
+        while left and empty < 2:  # "no data" is said again before it is believed
+            window = left[-1]
+            words = requests.duration(long, hours, window, now), requests.end_text(long, hours, window)
+            ask = functools.partial(self._bars, contract, long, window, *words)
+            try:
+                table = await self._repeated(series.instrument, ask)
+            except NoData:
+                empty += 1
+            except TooLong:
+                if self.learn(long, window) == [window]:
+                    return None
+                left = [part for one in left for part in requests.windows(long, hours, one, self.steps)]
+            except (LinkLost, Refused, Unanswered):
+                return None
+            else:
+                left.pop()
+                first, empty = min(table["time"].to_pylist()).astimezone(UTC) - _EVENING, 0
+        return first
 
     async def _repeated(self, instrument: Instrument, work: Callable[[], Awaitable[_T]], failures: int = 1) -> _T:
         """Return what the work does, which is done again where it was cut or came too soon, and after some failures."""

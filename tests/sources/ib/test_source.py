@@ -551,7 +551,12 @@ def test_a_gateway_that_does_not_tell_the_first_bar_is_not_waited_for(serve, sam
     gateway, source = serve(on_bars("silence", when={"kind": "head"}), patience=IMPATIENT)
     source.know(AAPL.instrument, sample.manifest(AAPL).contract)
 
-    assert source.head(AAPL) is None  # and is back, however long the gateway says nothing
+    first = source.head(AAPL)  # and is back, however long the gateway says nothing
+
+    assert first == sample.read(AAPL)["time"][0].as_py() - timedelta(days=1)  # by all daily bars
+    assert [record.request.duration for record in bars_asked(gateway)] == ["68 Y"]
+    assert first == source.head(AAPL)
+    assert len(bars_asked(gateway)) == 1
     source.now()
     assert "cancel" in {record.kind for record in gateway.requests}
 
