@@ -9,12 +9,11 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
 
 from backtest._clock import Clock, utc_now
 from backtest.errors import BacktestError, NoConnection, NoData, UsageError
@@ -22,7 +21,7 @@ from backtest.market.series import BarSize, Series
 from backtest.market.span import Span
 from backtest.sources.base import Patience, Source
 from backtest.sources.connect import connect
-from backtest.sources.ib.session import PORTS
+from backtest.sources.ib.address import PORTS, GatewayAddress, elsewhere, exposure_once, parse_address
 from backtest.sources.ib.source import IbSource
 from backtest.store.store import Store, open_folder
 
@@ -85,6 +84,7 @@ def of_source(
     address: str, series: Series | None = None, patience: Patience = _HURRIED, clock: Clock = utc_now
 ) -> Iterator[Check]:
     """Yield whether the source at the address answers, tells the right time and gives bars of the series."""
+    exposed = list(_of_exposure(address))
     try:
         source = connect(address, patience=patience, clock=clock)
     except NoConnection as error:
@@ -97,6 +97,7 @@ def of_source(
         return
     with source:
         yield _of_connection(address, source)
+        yield from exposed
         yield of_link(getattr(source, "outage", ""))
         yield from _of_clock(source, clock)
         if series is not None:
@@ -141,9 +142,9 @@ def of_space(free: int) -> Check:
     return Check("disk", "warning", f"only {free / 2**20:,.0f} MiB free", "make room, or name another --store")
 
 
-def listening(ports: Iterable[int]) -> list[int]:
-    """Return those ports of this machine on which somebody accepts connections."""
-    return [port for port in ports if _accepts("127.0.0.1", port)]
+def listening(ports: Iterable[int], host: str = "127.0.0.1") -> list[int]:
+    """Return those ports of a machine, this one if none is named, on which somebody accepts connections."""
+    return [port for port in ports if _accepts(host, port)]
 
 
 # --- Python and packages
@@ -184,26 +185,34 @@ def _of_package(name: str, version: str | None) -> Check:
 # --- the source
 
 
+def _of_exposure(address: str) -> Iterator[Check]:
+    """Yield what is to be known of a connection that leaves this machine; no log needs to say it again."""
+    scheme, _, rest = address.partition(":")
+    if scheme == "ib" and (place := parse_address(rest)[0]).exposure:
+        exposure_once(place)
+        detail, _, fix = place.exposure.partition("; ")
+        yield Check("network", "warning", detail, fix)
+
+
 def _of_no_connection(address: str, error: NoConnection) -> Check:
-    parts = urlsplit(address)
-    host, port = parts.hostname or "127.0.0.1", parts.port or 7497
-    if not _accepts(host, port):
-        return _nobody(host, port, listening(other for other in PORTS if other != port))
-    if "handshake" not in str(error):
-        return _of_error("source", error)
-    detail = f"{host}:{port} accepts connections but does not finish the TWS handshake"
-    fix = "check that it is TWS or IB Gateway, and whether a window waits there for a click; then restart it"
-    return Check("source", "problem", detail, fix)
+    place = parse_address(address.partition(":")[2])[0]
+    if "handshake" in str(error):
+        detail = f"{place} accepts connections but does not finish the TWS handshake"
+        fix = "check that it is TWS or IB Gateway, and whether a window waits there for a click; then restart it"
+        return Check("source", "problem", detail, fix if place.loopback else f"{fix}, or {elsewhere()}")
+    if "nobody listens" in str(error):
+        return _nobody(place, listening((other for other in PORTS if other != place.port), place.host))
+    return _of_error("source", error)
 
 
-def _nobody(host: str, port: int, others: list[int]) -> Check:
-    detail = f"nobody listens on {host}:{port}"
+def _nobody(place: GatewayAddress, others: list[int]) -> Check:
+    detail = f"nobody listens on {place}"
     if others:
         detail += f", but somebody does on {' and '.join(f'{other} ({PORTS[other]})' for other in others)}"
-        return Check("source", "problem", detail, f"try --source ib://127.0.0.1:{others[0]}")
-    detail += f", nor on {', '.join(str(other) for other in PORTS if other != port)}"
+        return Check("source", "problem", detail, f"try --source ib://{replace(place, port=others[0])}")
+    detail += f", nor on {', '.join(str(other) for other in PORTS if other != place.port)}"
     fix = "start TWS or IB Gateway and tick 'Enable ActiveX and Socket Clients' in its API settings"
-    return Check("source", "problem", detail, fix)
+    return Check("source", "problem", detail, fix if place.loopback else f"{fix}, and {elsewhere()}")
 
 
 def _accepts(host: str, port: int) -> bool:

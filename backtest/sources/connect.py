@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 from backtest import _arguments
 from backtest._clock import Clock, utc_now
@@ -83,23 +82,13 @@ def connect(
 
 
 def _open_ib(rest: str, asked: _Asked) -> Source:
+    from backtest.sources.ib.address import parse_address
     from backtest.sources.ib.source import IbSource
 
-    address = f"ib:{rest}"
-    try:
-        parts = urlsplit(address)
-        host, port = parts.hostname or "127.0.0.1", parts.port or 7497
-        query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
-        client_id, limits = int(query.pop("client_id", "1")), query.pop("limits", "practical")
-    except ValueError as error:
-        raise UsageError(
-            f"{address!r} is no address ({error}); write such as ib://127.0.0.1:4002?client_id=7"
-        ) from error
-    if query:
-        raise UsageError(f"{DEFAULT}?{'=...&'.join(query)}=... means nothing; only client_id and limits can be given")
+    address, client_id, limits = parse_address(rest)
     return IbSource(
-        host, port, client_id, patience=asked.patience, state=asked.state, limits=limits, time_scale=asked.time_scale,
-        clock=asked.clock,
+        address.host, address.port, client_id, patience=asked.patience, state=asked.state, limits=limits,
+        time_scale=asked.time_scale, clock=asked.clock,
     )  # fmt: skip
 
 

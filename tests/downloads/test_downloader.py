@@ -205,11 +205,6 @@ def test_a_port_nobody_listens_on_says_what_to_start():
         connect(f"ib://127.0.0.1:{port}")
 
 
-def test_another_host_is_refused_with_a_tunnel():
-    with pytest.raises(UsageError, match="ssh -L"):
-        connect("ib://192.0.2.1:4002")
-
-
 @pytest.mark.parametrize(
     "address", ["csv", "ib://127.0.0.1:abc", "ib://127.0.0.1:1?client=2", "emulator:", "gateway:", "tws://x"]
 )

@@ -233,3 +233,46 @@ def test_little_room_on_the_disk_is_a_warning():
 def test_a_broken_link_is_a_problem_that_says_what_is_broken():
     assert of_link("").state == "ok"
     assert of_link("IB's history farm ushmds is broken").state == "problem"
+
+
+# --- hosts
+
+
+@pytest.fixture
+def gateway_by_name(gateway, monkeypatch):
+    """Return the address of the emulator by a name that leads to this machine, as a file of hosts may say."""
+
+    def look_up(host, port, *args, **words):
+        if host not in ("doctor.test", "127.0.0.1"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return f"ib://doctor.test:{gateway.port}"
+
+
+def test_a_gateway_elsewhere_is_looked_at_with_one_warning(gateway_by_name, sample, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--source", gateway_by_name, "--store", str(sample.root), "--json"])
+
+    said = capsys.readouterr()
+    findings = {row["what"]: row for row in json.loads(said.out)["findings"]}
+    assert ended.value.code in (0, None)
+    assert findings["source"]["state"] == "ok"
+    assert findings["network"]["state"] == "warning"
+    assert "neither encrypted nor authenticated" in findings["network"]["detail"]
+    assert "encrypted" not in said.err
+
+
+def test_a_host_that_is_not_known_is_not_said_to_have_nobody_listening(gateway_by_name):
+    (finding,) = of_source("ib://dcotor.test:4002")
+
+    assert (finding.what, finding.state) == ("source", "problem")
+    assert finding.detail.startswith("no host 'dcotor.test' is known here")
+    assert "spelling" in finding.fix
+
+
+def test_where_nobody_listens_elsewhere_the_ports_there_are_tried(gateway_by_name, port):
+    (finding,) = of_source(f"ib://doctor.test:{port}")
+
+    assert finding.detail.startswith(f"nobody listens on doctor.test:{port}")

@@ -19,12 +19,12 @@ from typing import Any, ClassVar
 from backtest.errors import LinkLost, NoConnection, Stopped, Unanswered
 from backtest.market.ib_limits import MESSAGES_A_SECOND
 from backtest.sources.base import Patience
+from backtest.sources.ib.address import GatewayAddress, elsewhere, ip_addresses, why_no_connection
 from backtest.sources.ib.contracts import client_library
 from backtest.sources.ib.decoder import read_columns
 from backtest.sources.ib.error_codes import meaning, refusal
 from backtest.sources.ib.link import Link
 
-PORTS = {7496: "TWS, live", 7497: "TWS, paper", 4001: "IB Gateway, live", 4002: "IB Gateway, paper"}
 _CLIENT_IDS = 8  # tried one after the other at the start
 _MESSAGES = MESSAGES_A_SECOND - 10  # a second; a gateway that stalls for a moment counts what waited as one burst
 _SAME_ID = 2  # how often the same client id is tried while it is taken: an old session lingers
@@ -67,6 +67,11 @@ class _Socket:
         finally:
             opening.cancel()
             await asyncio.wait({opening})
+
+    @property
+    def accepted(self) -> bool:
+        """Whether somebody accepted the connection, since the client begins to speak then, and only then."""
+        return bool(self.ib.client.conn.numBytesSent)
 
     def lose(self) -> None:
         """End what is under way, and begin anew."""
@@ -116,10 +121,10 @@ class GatewaySession:
 
     _ended: ClassVar[dict[str, float]] = {}  # when this process last left a gateway
 
-    def __init__(self, host: str, port: int, client_id: int, patience: Patience) -> None:
+    def __init__(self, address: GatewayAddress, client_id: int, patience: Patience) -> None:
         self.patience = patience
         self.link = Link(patience.belief)
-        self._host, self._port, self._client_id = host, port, client_id
+        self._address, self._client_id = address, client_id
         self._loop = asyncio.get_running_loop()
         self._socket: _Socket | None = None
         self._news = _future()
@@ -376,17 +381,40 @@ class GatewaySession:
     async def _open(self) -> None:
         began = self.time()
         self.link.connecting()
-        socket = _Socket(self._on_heard, self._on_broke)
-        try:
-            await socket.open(self._host, self._port, self._client_id, self.patience.connect)
-        except (OSError, TimeoutError) as error:
-            raise NoConnection(self._why_no_connection(error, socket)) from error
-        self._socket = socket
+        self._socket = await self._first_socket()
         self.link.connected(self.time())
         self.tell()
         version, seconds = self.server_version, round(self.time() - began, 3)
-        words = {"port": self._port, "client_id": self._client_id, "server_version": version, "seconds": seconds}
+        words = {
+            "port": self._address.port,
+            "client_id": self._client_id,
+            "server_version": version,
+            "seconds": seconds,
+        }
         _log.info("connected", extra=words)
+
+    async def _first_socket(self) -> _Socket:
+        """
+        Return a connection to the first of the host's addresses at which a gateway answers.
+
+        Raises:
+            NoConnection: there is none; the text is about one that accepted a connection, if any did.
+        """
+        failure: Exception | None = None
+        why, accepted = "", False
+        try:
+            addresses = await ip_addresses(self._address, self.patience.connect)
+        except (OSError, UnicodeError) as error:
+            raise NoConnection(why_no_connection(self._address, error, self.patience.connect)) from error
+        for host in addresses:
+            socket = _Socket(self._on_heard, self._on_broke)
+            try:
+                await socket.open(host, self._address.port, self._client_id, self.patience.connect)
+                return socket
+            except (OSError, TimeoutError) as error:
+                if failure is None or socket.accepted > accepted:
+                    failure, accepted, why = error, socket.accepted, self._why_no_connection(error, socket)
+        raise NoConnection(why) from failure
 
     def _next_id(self) -> None:
         self._client_id += 1
@@ -407,15 +435,11 @@ class GatewaySession:
 
     @property
     def _where(self) -> str:
-        return f"{self._host}:{self._port}"
+        return str(self._address)
 
     def _why_no_connection(self, error: BaseException, socket: _Socket) -> str:
-        if isinstance(error, ConnectionRefusedError):
-            return (
-                f"nobody listens on {self._where}; start TWS or IB Gateway and tick 'Enable ActiveX and Socket "
-                f"Clients' in its API settings (ports: {', '.join(f'{port} {what}' for port, what in PORTS.items())}), "
-                "or run: backtest emulator"
-            )
+        if not socket.accepted:
+            return why_no_connection(self._address, error, self.patience.connect)
         said = f" It said: {'; '.join(socket.words)}." if socket.words else ""
         late = f"did not finish the handshake within {self.patience.connect:g} s"
         how = late if isinstance(error, TimeoutError) else "hung up during the handshake"
@@ -423,6 +447,7 @@ class GatewaySession:
             f"{self._where} accepts connections but {how}.{said} Is it a TWS or IB Gateway, is a window waiting there "
             f"for a click, is client id {self._client_id} "
             f"in use (another is ib://{self._where}?client_id={self._client_id + 1})?"
+            + ("" if self._address.loopback else f" If not, {elsewhere()}.")
         )
 
     def _out_of_patience(self, why: str) -> NoConnection:

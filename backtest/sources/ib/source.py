@@ -8,7 +8,6 @@ blocks: each public method hands over to a coroutine on the bridge's thread, whe
 from __future__ import annotations
 
 import functools
-import ipaddress
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -36,6 +35,7 @@ from backtest.market.series import BarSize, ContractDetails, Instrument, Series
 from backtest.market.span import Span
 from backtest.sources.base import Patience, Source
 from backtest.sources.ib import contracts, requests
+from backtest.sources.ib.address import GatewayAddress, exposure_once
 from backtest.sources.ib.decoder import cut
 from backtest.sources.ib.error_codes import may_be_pacing
 from backtest.sources.ib.event_loop import Bridge
@@ -72,7 +72,7 @@ class IbSource(Source):
         on_close: called when the source is closed.
 
     Raises:
-        UsageError: the host is not this machine, or the folder cannot be written.
+        UsageError: the host or the port cannot be one, or the folder cannot be written.
         NoConnection: nobody listens, or the handshake failed.
     """
 
@@ -91,7 +91,7 @@ class IbSource(Source):
         clock: Clock = utc_now,
         on_close: Callable[[], object] = lambda: None,
     ) -> None:
-        _refuse_elsewhere(host)
+        address = GatewayAddress(host, port)
         self._patience, self._time_scale, self._clock, self._on_close = patience, time_scale, clock, on_close
         self._base = _steps(limits)
         self._state = State(state / _state_name(host, port) if state else None, time_scale)
@@ -101,11 +101,13 @@ class IbSource(Source):
         self.requests = self.violations = 0  # bar requests sent, and violations of the pacing
         self._bridge = Bridge()
         try:
-            self._session = self._bridge.call(_connected(host, port, client_id, patience))
+            self._session = self._bridge.call(_connected(address, client_id, patience))
         except BaseException:
             self._bridge.close()
             raise
         self._lookup = ContractLookup(self._session, patience)
+        if exposure := exposure_once(address):
+            _log.warning(exposure)
 
     def __enter__(self) -> Self:
         return self
@@ -450,22 +452,10 @@ class IbSource(Source):
             self._ended(number)
 
 
-async def _connected(host: str, port: int, client_id: int, patience: Patience) -> GatewaySession:
-    session = GatewaySession(host, port, client_id, patience)
+async def _connected(address: GatewayAddress, client_id: int, patience: Patience) -> GatewaySession:
+    session = GatewaySession(address, client_id, patience)
     await session.connect()
     return session
-
-
-def _refuse_elsewhere(host: str) -> None:
-    try:
-        here = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        here = False
-    if not here:
-        raise UsageError(
-            f"{host!r} is not this machine; the gateway's socket is neither encrypted nor locked, so make a tunnel "
-            f"(ssh -L 4002:127.0.0.1:4002 {host}) and use ib://127.0.0.1:4002"
-        )
 
 
 def _steps(limits: str) -> Mapping[str, str]:

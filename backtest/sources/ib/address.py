@@ -1,0 +1,175 @@
+"""`GatewayAddress`: where a gateway listens, as it is written, and what can be said of it before it is reached."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
+
+from backtest.errors import UsageError
+
+PORTS = {7496: "TWS, live", 7497: "TWS, paper", 4001: "IB Gateway, live", 4002: "IB Gateway, paper"}
+_HOST, _PORT = "127.0.0.1", 7497
+_TOLD: set[GatewayAddress] = set()  # whose exposure was told in this process
+_EXAMPLE = "write such as ib://127.0.0.1:4002?client_id=7"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayAddress:
+    """
+    The host and the port of a gateway: a name, an IPv4 or an IPv6 address.
+
+    Raises:
+        UsageError: the host or the port cannot be one.
+    """
+
+    host: str = _HOST
+    port: int = _PORT
+
+    def __post_init__(self) -> None:
+        _check_host(self.host)
+        if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 < self.port < 65_536:
+            raise UsageError(f"{self.port!r} is no port of a gateway; write one from 1 to 65535, such as 4002")
+
+    def __str__(self) -> str:
+        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether it is this machine for sure; a name other than localhost may lead anywhere, and elsewhere later."""
+        if self.host == "localhost" or self.host.endswith(".localhost"):
+            return True
+        address = _ip(self.host)
+        mapped = getattr(address, "ipv4_mapped", None)
+        return bool(address and (mapped or address).is_loopback)
+
+    @property
+    def exposure(self) -> str:
+        """What is to be known of a socket that leaves this machine; "" for one that does not."""
+        if self.loopback:
+            return ""
+        return (
+            f"the connection to {self} is neither encrypted nor authenticated: whoever can reach that port can use the "
+            "login; keep it in a private network, or make a tunnel: "
+            f"ssh -L {self.port}:127.0.0.1:{self.port} {self.host}"
+        )
+
+
+def exposure_once(address: GatewayAddress) -> str:
+    """Return what is to be known of a socket that leaves this machine, once in a process; "" after that."""
+    if address in _TOLD:
+        return ""
+    _TOLD.add(address)
+    return address.exposure
+
+
+def parse_address(rest: str) -> tuple[GatewayAddress, int, str]:
+    """
+    Return what follows "ib:" in the address of a source: host and port, client id, and limits.
+
+    Raises:
+        UsageError: it is of another form than //HOST:PORT?client_id=N&limits=legacy.
+    """
+    text = f"ib:{rest}"
+    try:
+        if rest and not rest.startswith(("//", "?")):
+            raise ValueError("the host follows two slashes")
+        if text.partition("?")[0].count(":") > 2 and "[" not in text:
+            raise ValueError("an IPv6 address stands in brackets, as in ib://[::1]:4002")
+        parts = urlsplit(text)
+        if parts.path not in ("", "/") or parts.fragment:
+            raise ValueError("nothing follows the port but ?client_id=N")
+        host, port = parts.hostname or _HOST, _PORT if parts.port is None else parts.port
+        query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
+        client_id, limits = int(query.pop("client_id", "1")), query.pop("limits", "practical")
+    except ValueError as error:
+        raise UsageError(f"{text!r} is no address ({error}); {_EXAMPLE}") from error
+    if query:
+        raise UsageError(
+            f"ib://{_HOST}:{_PORT}?{'=...&'.join(query)}=... means nothing; only client_id and limits can be given"
+        )
+    return GatewayAddress(host, port), client_id, limits
+
+
+async def ip_addresses(address: GatewayAddress, seconds: float) -> list[str]:
+    """
+    Return the IP addresses of a host, for connections one by one: one to a name would not say how each of them failed.
+
+    Args:
+        seconds: how long a name may be looked up.
+
+    Raises:
+        OSError: the name is not known.
+    """
+    if _ip(address.host):
+        return [address.host]
+    look_up = asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    try:
+        found = await asyncio.wait_for(look_up, seconds)
+    except TimeoutError as error:
+        raise socket.gaierror(socket.EAI_AGAIN, f"its look-up took longer than {seconds:g} s") from error
+    return list(dict.fromkeys(str(row[4][0]) for row in found))
+
+
+def why_no_connection(address: GatewayAddress, error: BaseException, seconds: float) -> str:
+    """
+    Return why nothing answered at an address, where no connection was made, and what to do.
+
+    Args:
+        seconds: how long an answer was waited for.
+    """
+    ports = ", ".join(f"{port} {what}" for port, what in PORTS.items())
+    tick = "tick 'Enable ActiveX and Socket Clients' in its API settings"
+    there = "" if address.loopback else f", {elsewhere()}; a container has to publish the port"
+    if isinstance(error, socket.gaierror | UnicodeError):
+        said = getattr(error, "strerror", None) or error
+        return (
+            f"no host {address.host!r} is known here ({said}); check its spelling, whether the container or the "
+            "machine runs, and whether this machine is in its network; an IP address needs no look-up"
+        )
+    if isinstance(error, ConnectionRefusedError):
+        here = ", or run: backtest emulator" if address.loopback else there
+        return f"nobody listens on {address}; start TWS or IB Gateway and {tick} (ports: {ports}){here}"
+    if isinstance(error, TimeoutError):
+        return (
+            f"{address} did not accept a connection within {seconds:g} s; check that the machine is on, that the "
+            f"address is right and that no firewall is between{there}"
+        )
+    said = getattr(error, "strerror", None) or error
+    return f"{address} cannot be reached ({said}); check the address, the network and the firewall{there}"
+
+
+def elsewhere() -> str:
+    """Return which settings a gateway needs that is reached from another machine."""
+    return "untick 'Allow connections from localhost only' there and add this machine to the trusted IPs"
+
+
+def _check_host(host: str) -> None:
+    wrong = f"{host!r} is no host of a gateway"
+    if not isinstance(host, str) or not host:
+        raise UsageError(f"{wrong}; write a name or an IP address, such as 127.0.0.1")
+    address = _ip(host)
+    if address and address.is_unspecified:
+        raise UsageError(f"{wrong}: a program listens on it, and is reached at another; write such as 127.0.0.1")
+    if address:
+        return
+    if re.fullmatch(r"[0-9.]+", host):
+        raise UsageError(f"{wrong}: an IP address has four numbers from 0 to 255; write such as ib://127.0.0.1:4002")
+    if ":" in host:
+        raise UsageError(f"{wrong} and no IPv6 address; write such as ib://127.0.0.1:4002 or ib://[::1]:4002")
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise UsageError(f"{wrong} ({error}); write a name such as ib-gateway, or an IP address") from error
+    if not re.fullmatch(r"[\w.-]+", host):
+        raise UsageError(f"{wrong}: a name has letters, digits, hyphens and dots; write such as ib-gateway")
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
