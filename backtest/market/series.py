@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 from backtest import _arguments
 from backtest._suggest import did_you_mean, nearest, there_are
 from backtest.errors import UsageError
+from backtest.market.spellings import RENAMED_EXCHANGES, todays_words
 
 KINDS = (
     "STK",
@@ -223,11 +224,13 @@ class Instrument:
                 f"{text!r} has too many words for SYMBOL-KIND-EXCHANGE-CURRENCY-EXPIRY-STRIKE-RIGHT; {_ESCAPES}"
             )
         if "=" in spelled:
-            raise UsageError(f"{text!r} has a = outside of +KEY=VALUE; {_ESCAPES}")
+            hint = _meant(spelled.replace("=", "%3D"))
+            raise UsageError(f"{text!r} has a = outside of +KEY=VALUE; {_ESCAPES}{hint}")
         symbol = _unescape(words[0])
         kind = _word(words, 1) or "STK"
         if kind not in KINDS:
-            raise UsageError(f"no kind {kind!r} of instrument; {there_are(kind, KINDS)}; {_ESCAPES}")
+            hint = _meant(".".join(words)) if len(words) == 2 else ""
+            raise UsageError(f"no kind {kind!r} of instrument; {there_are(kind, KINDS)}; {_ESCAPES}{hint}")
         exchange = _word(words, 2) or _DEFAULT_EXCHANGE.get(kind, "SMART")
         strike = _plain(words[5]) if len(words) > 5 and re.fullmatch(r"[0-9]+\.[0-9]+", words[5]) else _word(words, 5)
         return cls(
@@ -263,6 +266,23 @@ class Instrument:
     def made(self) -> bool:
         """Whether its bars would be made here, from those of stored contracts; a vendor has none."""
         return self.expiry == CONT or any(QUALIFIERS[key].made for key, _ in self.qualifiers)
+
+    def _today(self) -> tuple[Instrument, str]:
+        """Return the instrument as IB writes it today, and what is different; itself and "" where nothing is."""
+        words, why = todays_words(self.symbol, self.kind, self.exchange, self.currency)
+        primary = self.qualifier("primary")
+        if not why and primary in RENAMED_EXCHANGES:
+            why = f"IB calls {primary} {RENAMED_EXCHANGES[primary]} today"
+        if not why:
+            return self, ""
+        symbol, kind, exchange, currency = words
+        qualifiers = {
+            **dict(self.qualifiers),
+            **({"primary": RENAMED_EXCHANGES.get(primary, primary)} if primary else {}),
+        }
+        return replace(
+            self, symbol=symbol, kind=kind, exchange=exchange, currency=currency, qualifiers=tuple(qualifiers.items())
+        ), why
 
     def _spelled(self, escape: Callable[[str], str], shortest: bool = False) -> str:
         named = (self.symbol, self.kind, self.exchange, self.currency, self.expiry, self.strike, self.right)
@@ -332,7 +352,8 @@ class Series:
         try:
             size = BarSize.parse(words[1])
         except UsageError as error:
-            raise UsageError(f"{error}; {_ESCAPES}" if len(words) > 2 else str(error)) from error
+            hint = "" if words[1].upper() in PRICES else _meant(".".join(words[:2]), *words[2:])
+            raise UsageError(f"{error}; {_ESCAPES}{hint}" if len(words) > 2 else str(error)) from error
         instrument = Instrument.parse(words[0])
         prices = words[2].upper() if len(words) > 2 else _DEFAULT_PRICES.get(instrument.kind, "TRADES")
         hours = words[3].lower() if len(words) > 3 else "rth"
@@ -494,9 +515,35 @@ def _unescape(word: str) -> str:
         raise UsageError(f"{word!r} has an escape that is no UTF-8; write such as %20 for a blank") from error
 
 
+def did_you_mean_today(wanted: Instrument | Series) -> str:
+    """Return how IB writes an instrument or a series today, as the end of a message; "" where it is written so."""
+    if isinstance(wanted, Instrument):
+        today, why = wanted._today()
+        spelling = today._spelled(_shown, shortest=True)
+    else:
+        today, why = wanted.instrument._today()
+        usual = wanted.prices == _DEFAULT_PRICES.get(wanted.instrument.kind, "TRADES")
+        prices = _DEFAULT_PRICES.get(today.kind, "TRADES") if usual else wanted.prices
+        spelling = replace(wanted, instrument=today, prices=prices).short
+    return f"; did you mean {shlex.quote(spelling)} ({why})?" if why else ""
+
+
+def _meant(symbol: str, *rest: str) -> str:
+    """Return the same for a symbol of others' that was split into words, "" where it is none."""
+    try:
+        if rest:
+            return did_you_mean_today(Series.parse("/".join((_escape(_unescape(symbol)), *rest))))
+        return did_you_mean_today(Instrument(_unescape(symbol)))
+    except UsageError:
+        return ""
+
+
 def did_you_mean_series(wanted: Series, known: Iterable[Series]) -> str:
     """Return the like of those of the same symbol, or else of the nearest one: a bar size alone makes none alike."""
     others = [one for one in known if one != wanted]
+    stored = any(one.instrument == wanted.instrument for one in others)
+    if not stored and (hint := did_you_mean_today(wanted)):
+        return hint
     symbols = nearest(wanted.instrument.symbol, [one.instrument.symbol for one in others], 1)
     alike = [one for one in others if one.instrument.symbol in symbols]
     of_its_size = [one for one in alike if (one.size, one.prices) == (wanted.size, wanted.prices)]

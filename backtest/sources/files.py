@@ -15,7 +15,7 @@ from backtest._suggest import there_are
 from backtest.errors import BadBars, NoBars, NoData, UnknownContract, UsageError
 from backtest.market.bars import COLUMNS, check_bars, check_unset, known_numbers, schema
 from backtest.market.extra import extra_names
-from backtest.market.series import ContractDetails, Instrument, Series, refuse_made
+from backtest.market.series import ContractDetails, Instrument, Series, did_you_mean_today, refuse_made
 from backtest.market.span import Span
 from backtest.sources.base import Source
 from backtest.sources.times import is_text, moments_of, stamps_of, zone_named
@@ -137,6 +137,7 @@ class FileSource(Source):
                 return found[0]
         raise UnknownContract(
             f"{self._folder} has no file of {series.short}; name it {' or '.join(f'{name}.csv' for name in names[:2])}"
+            f"{did_you_mean_today(series)}"
         )
 
 

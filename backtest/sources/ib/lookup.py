@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from backtest.errors import AmbiguousContract, SourceError, UnknownContract, UsageError
-from backtest.market.series import ContractDetails, Instrument
+from backtest.market.series import ContractDetails, Instrument, did_you_mean_today
 from backtest.sources.ib.contracts import contract_of
 
 if TYPE_CHECKING:
@@ -120,6 +120,8 @@ class ContractLookup:
         return only(instrument, found)
 
     async def _did_you_mean(self, instrument: Instrument) -> str:
+        if hint := did_you_mean_today(instrument):
+            return hint
         found = await self.near(instrument.symbol) or await self.near(instrument.symbol[:-1])
         return f"; did you mean {', '.join(found[:5])}?" if found else ""
 
