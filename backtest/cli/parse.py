@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
 import re
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +13,23 @@ from backtest.errors import UsageError
 if TYPE_CHECKING:
     from backtest.market.series import Series
 
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as that of UTF-16 does
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+)
+
 
 def parse_series(words: list[str]) -> list[Series]:
-    """Return the series that words name; @FILE stands for those in a file, one a line."""
-    return [one_series_of(word) for word in _listed(words)]
+    """
+    Return the series that words name; @FILE stands for those in a file, one a line.
+
+    Raises:
+        UsageError: one cannot be read; the text names the file and the line where it stands in one.
+    """
+    return [series for word in words for series in (_of_file(word[1:]) if word[:1] == "@" else [one_series_of(word)])]
 
 
 def one_series_of(word: str) -> Series:
@@ -77,17 +90,37 @@ def settings_of(words: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _listed(words: list[str]) -> Iterator[str]:
-    for word in words:
-        if not word.startswith("@"):
-            yield word
-            continue
-        path = Path(word[1:])
-        if not path.is_file():
-            raise UsageError(f"no file {str(path)!r} of series; write @FILE, with one series a line")
-        try:
-            text = path.read_text("utf-8")
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{str(path)!r} is no text ({error.reason}); write a series a line, in UTF-8") from error
-        lines = (line.partition("#")[0].strip() for line in text.splitlines())
-        yield from (line for line in lines if line)
+def _of_file(name: str) -> list[Series]:
+    """Return the series of a file; one error names all lines that cannot be read."""
+    found, wrong = [], []
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", _text_of(name)), 1):
+        if word := line.replace("\ufeff", "").partition("#")[0].strip():
+            try:
+                found.append(one_series_of(word))
+            except UsageError as error:
+                wrong.append((number, error))
+    if wrong:
+        number, first = wrong[0]
+        more = f"; so are the lines {', '.join(str(other) for other, _ in wrong[1:])}" if wrong[1:] else ""
+        raise UsageError(f"{name}, line {number}: {first}{more}") from first
+    if not found:
+        raise UsageError(f"no series in the file {name!r}; write one a line, such as AAPL/1day")
+    return found
+
+
+def _text_of(name: str) -> str:
+    """Return the text of a file in UTF-8, or in the encoding that its first bytes say, as editors of Windows write."""
+    path = Path(name)
+    if not path.exists() or path.is_dir():
+        raise UsageError(f"no file {str(path)!r} of series; write @FILE, with one series a line")
+    try:
+        content = path.read_bytes()
+        encoding = next((encoding for mark, encoding in _MARKS if content.startswith(mark)), "utf-8")
+        text = content.decode(encoding)
+    except OSError as error:
+        raise UsageError(f"{str(path)!r} cannot be read ({error.strerror}); write @FILE of a file that can") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{str(path)!r} is no text ({error.reason}); write a series a line, in UTF-8") from error
+    if "\0" in text:
+        raise UsageError(f"{str(path)!r} is no text (it has zero bytes); write a series a line, in UTF-8")
+    return text

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from backtest.cli.terminal import say
+from backtest.cli.terminal import harmless, say
 from backtest.errors import UsageError
 
 if TYPE_CHECKING:
@@ -138,28 +138,42 @@ def start_logging(log_format: str) -> None:
     if log_format not in ("text", "json"):
         raise UsageError(f"--log-format {log_format!r} is unknown; write text or json")
     handler = logging.StreamHandler()
-    if log_format == "json":
-        handler.setFormatter(_JsonLines())
+    handler.setFormatter(_JsonLines() if log_format == "json" else _TextLines())
     logger = logging.getLogger("backtest")
     logger.handlers = [handler]
     logger.setLevel(logging.INFO if log_format == "json" else logging.WARNING)
     logger.propagate = False
 
 
-class _JsonLines(logging.Formatter):
-    """A JSON object a record: time, level, logger, message, and the fields given with it."""
+_KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
-    _known = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """Return the fields that were given with a record, such as the series, the reason and the request."""
+    return {key: value for key, value in vars(record).items() if key not in _KNOWN}
+
+
+class _TextLines(logging.Formatter):
+    """A line a record: its message, and after a colon the fields given with it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        fields = {key: value for key, value in vars(record).items() if key not in self._known}
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="seconds")
+        fields = ", ".join(
+            f"{key.replace('_', ' ')} {' '.join(str(value).split())}" for key, value in _fields(record).items()
+        )
+        return harmless(": ".join(filter(None, (record.getMessage(), fields))))
+
+
+class _JsonLines(logging.Formatter):
+    """A JSON object a record: time in UTC, level, logger, message, and the fields given with it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
         line = {
-            "time": at,
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="seconds"),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
-            **fields,
+            **_fields(record),
         }
         return json.dumps(line, default=str)

@@ -22,13 +22,13 @@ _CONTROLS = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if chr(n) 
 def say(text: str) -> None:
     """Tell people something: stderr, and nowhere if that is closed."""
     if sys.stderr is not None:
-        print(_harmless(text), file=sys.stderr, flush=True)
+        print(harmless(text), file=sys.stderr, flush=True)
 
 
 def give(text: str) -> None:
     """Give a result: stdout."""
     if _held is None:
-        print(_harmless(text), flush=True)
+        print(harmless(text), flush=True)
     else:
         _held.append(text)
 
@@ -138,7 +138,7 @@ def unmarked(text: str) -> Text:
     """Return the text as it is: square brackets in it are no marks for rich."""
     from rich.text import Text
 
-    return Text(_harmless(text), overflow="fold")
+    return Text(harmless(text), overflow="fold")
 
 
 def wrapped(text: str) -> str:
@@ -155,6 +155,6 @@ def width() -> int:
     return max(shutil.get_terminal_size().columns, 40) if sys.stdout.isatty() else _WIDTH
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
     """Return the text with its control characters to be read: a stranger's name could move the cursor by them."""
     return text.translate(_CONTROLS)

@@ -63,11 +63,12 @@ def ask(
         SourceError: the source gave up, or we did.
         Stopped: `stop` was set.
     """
-    failures = breaks = waits = untrue = 0
+    failures = breaks = waits = untrue = tries = 0
     while True:
         if stop.is_set():
             raise Stopped("stopped as asked; what is stored stays, run this again to go on")
         asking()
+        tries += 1
         try:
             bars = source.fetch(series, window)
         except LinkLost:
@@ -87,16 +88,20 @@ def ask(
             paced = isinstance(error, PacingViolation)
             stop.wait((persistence.pacing_pause if paced else persistence.pause) * 2 ** (failures - 1))
             if failures == 2 and may_halve and not paced and (halves := source.halve(series, window)) != [window]:
-                _log.info("a window is halved", extra={"series": str(series), "error": str(error)})
+                _log.info("a window is halved", extra={**_of(series, window), "reason": str(error)})
                 return halves
         else:
             why = _why_not_true(bars, series, hours)
             if not why:
                 return _not_empty(bars, series, window)
             untrue += 1
-            _log.warning("an answer cannot be true", extra={"series": str(series), "error": why})
+            _log.warning("an answer cannot be true", extra={**_of(series, window), "request": tries, "reason": why})
             if untrue == 2:
                 raise NotTrue(f"{why}; asked twice", bars)
+
+
+def _of(series: Series, window: Span) -> dict[str, str]:
+    return {"series": str(series), "window": str(window)}
 
 
 def _why_not_true(bars: pa.Table, series: Series, hours: Hours) -> str:

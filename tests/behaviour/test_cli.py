@@ -144,7 +144,7 @@ def test_download_reads_series_from_a_file(call, tmp_path):
 
 
 def test_a_list_of_series_that_is_no_text_is_named(call, tmp_path):
-    (tmp_path / "list").write_bytes(b"\xff\xfe")
+    (tmp_path / "list").write_bytes(b"\xff\xff")
 
     code, _, err = call("download", f"@{tmp_path / 'list'}", "--since", "2012-01-03", "--source", EMULATOR)
 

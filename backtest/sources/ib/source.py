@@ -253,7 +253,7 @@ class IbSource(Source):
         paced = series.size.seconds <= SMALL_BAR_SECONDS
         number = await self._turn(_ask(contract, series.prices, f"{series} {duration} {end}") if paced else None)
         self.requests += 1
-        began = self._session.time()
+        request, began = self.requests, self._session.time()
         seconds = self._patience.answer + self._flow.seconds_for(_expected_bars(series, window))
         try:
             bars: list[Any] = await self._session.ask(
@@ -276,7 +276,7 @@ class IbSource(Source):
         finally:
             self._ended(number)
         table = contracts.table(bars)
-        self._answered(series, number, paced, len(table), self._session.time() - began)
+        self._answered(series, request, number, paced, len(table), self._session.time() - began)
         return table
 
     async def _turn(self, ask: Ask | None) -> int:
@@ -295,11 +295,11 @@ class IbSource(Source):
         self._flow.ended(number)
         self._session.tell()
 
-    def _answered(self, series: Series, number: int, paced: bool, bars: int, seconds: float) -> None:
+    def _answered(self, series: Series, request: int, number: int, paced: bool, bars: int, seconds: float) -> None:
         self._silences = self._in_a_row = 0
         if not paced:
             self._flow.answered(number, seconds, bars)
-        words = {"request": self.requests, "series": str(series), "bars": bars, "seconds": round(seconds, 3)}
+        words = {"request": request, "series": str(series), "bars": bars, "seconds": round(seconds, 3)}
         _log.info("bars came", extra=words)
 
     async def _unanswered(self, error: Unanswered, number: int, paced: bool, seconds: float) -> Exception:
