@@ -78,7 +78,9 @@ def ask(
         except Busy as error:
             if waits == persistence.breaks:
                 raise
-            _log.warning("the source is busy; waiting", extra={"series": str(series), "error": str(error)})
+            _log.warning(
+                "the source is busy; waiting", extra={**_of(series, window), "request": tries, "reason": str(error)}
+            )
             stop.wait(min(persistence.pause * 2**waits, persistence.pacing_pause))
             waits += 1
         except SourceError as error:
