@@ -77,6 +77,14 @@ def group(strategy: Any) -> None:
         strategy.buy(exectype=bt.Order.Limit, price=near * away, oco=first)
 
 
+def late_average(strategy: Any) -> None:
+    strategy.made.append(bt.ind.SMA(strategy.data, period=3))
+
+
+def buy_at_the_average(strategy: Any) -> None:
+    strategy.buy(exectype=bt.Order.Limit, price=strategy.made[0])
+
+
 def early_session(make: type[bt.Cerebro]) -> Any:
     """Return a Cerebro with orders of kind Close, given after the session's end and before."""
     cerebro = ready(make, rows(market(3, 60, timedelta(hours=3)), sessionend=time(12, 0)))
@@ -95,7 +103,15 @@ AIMED: Mapping[str, Build] = {
     "indicators that are made in mid-run stand still": owning(made("an average"), act=make_late),
     "an indicator finds that a later one has moved": owning(clocked_by_a_later),
     "the stamps are the first line": of_class(Mixed, BARS),
-    "it goes on when it is stopped": trading({9: stop_the_run}),
+    "it goes on when it is stopped": trading({9: stop_the_run}, BARS, OTHER),
+    "a plain run goes on when it is stopped": trading({9: stop_the_run}),
+    "a plain run leaves late indicators where they are": trading({9: late_average}),
+    "indicators of a plain run move before the broker works": trading(
+        dict.fromkeys(range(5, 25, 3), buy_at_the_average), indicators=lambda s: [bt.ind.SMA(s.data, period=3)]
+    ),
+    "the account of a plain run is not noted": trading(
+        {3: hold, 9: lambda strategy: strategy.broker.add_cash(250), 14: hold}, eyes=QUIET, prepare=accounted
+    ),
     "it goes on when a commission scheme stops it": owning(
         made("an average"), act=charging(Ends, way=stop_the_run), prepare=lambda cerebro: None
     ),

@@ -94,7 +94,9 @@ MUTANTS: Mapping[str, Edits] = {
     ),
     "an indicator finds that a later one has moved": edit("cerebro", "ids & looked_at", "False"),
     "those that move in their own way are led": edit("cerebro", "not alike or followed is None", "followed is None"),
-    "the stamps are the first line": edit("cerebro", "lines.datetime.array.append", "lines.lines[0].array.append"),
+    "the stamps are the first line": edit(
+        "cerebro", "        add_stamp = strategy.lines.datetime.", "        add_stamp = strategy.lines.lines[0]."
+    ),
     "own lines do not grow": edit("cerebro", 'line.array.append(float("nan"))', "pass"),
     "own lines keep their last value": edit(
         "cerebro",
@@ -106,7 +108,30 @@ MUTANTS: Mapping[str, Edits] = {
         "in steps:\n            if cerebro._event_stop:\n                return\n",
         "in steps:\n",
     ),
-    "it goes on when a commission scheme stops it": edit("cerebro", "if cerebro._event_stop:  # by", "if False:  # by"),
+    "a plain run goes on when it is stopped": edit(
+        "cerebro",
+        "in steps:\n            if cerebro._event_stop:\n                return ()\n",
+        "in steps:\n",
+    ),
+    "a plain run leaves late indicators where they are": edit(
+        "cerebro", "            if late:\n", "            if False:\n"
+    ),
+    "a plain run tells nothing": edit("cerebro", "tells = bool(notes)", "tells = False"),
+    "indicators of a plain run move before the broker works": (
+        ("cerebro", "            feed.at = step\n", "            feed.at = follower.at = step\n"),
+        ("cerebro", "            follower.at = own.at = step\n", "            own.at = step\n"),
+    ),
+    "the value of a plain run stands still": edit(
+        "cerebro", "                broker.stale = True\n            tells", "                pass\n            tells"
+    ),
+    "the account of a plain run is not noted": edit(
+        "cerebro",
+        "            if broker.restless:\n                self.history.note(step)\n            if tells",
+        "            if tells",
+    ),
+    "it goes on when a commission scheme stops it": edit(
+        "cerebro", "stopped = bool(self.cerebro._event_stop)", "stopped = False"
+    ),
     "the value is that of the bar that is about to come": edit("cerebro", "if nosy and broker.stale", "if False"),
     "an exception of the broker finds the work done": edit("cerebro", "broker.break_off()", "pass"),
     "prenext is called once more": edit("cerebro", "islice(steps, before)", "islice(steps, before + 1)"),
@@ -128,7 +153,7 @@ MUTANTS: Mapping[str, Edits] = {
     "the fund is told as the account": edit(
         "cerebro", "(cash, value, fund_value, shares)\n        for", "(cash, value, value, shares)\n        for"
     ),
-    "told orders are not cleared": edit("cerebro", "                strategy.clear()", "                pass"),
+    "told orders are not cleared": edit("cerebro", "        self.strategy.clear()\n", "        pass\n"),
     "the trade itself is handed out": edit(
         "cerebro",
         "        if trade.justopened:\n            pending.append(copy(trade))",

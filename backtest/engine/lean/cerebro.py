@@ -295,11 +295,83 @@ class _LeanRun:
             minimums[cursor] = max(minimum, minimums.get(cursor, minimum))
         before, just = clock.phases(minimums)
         steps = enumerate(zip(clock.movers(), clock.stamps, strict=False))
-        self._go(clock, islice(steps, before), "prenext", 1)
-        self._go(clock, islice(steps, just), "nextstart", 0)
-        self._go(clock, steps, "next", -1)
+        for phase, name, status in (
+            (islice(steps, before), "prenext", 1),
+            (islice(steps, just), "nextstart", 0),
+            (steps, "next", -1),
+        ):
+            self._go(clock, self._go_plainly(clock, phase, name), name, status)
         if self.by_bar and not self.cerebro._event_stop:
             self.cerebro._datanotify()
+
+    def _is_plain(self, clock: FeedClock) -> bool:
+        """Return whether one cursor leads all feeds, and nobody but broker and strategy does anything at a bar."""
+        busy = (
+            *(self.nosy, self.looks_behind, self.timers, self.cheats, self.by_bar, self.late, self.moves),
+            *(self.observes, self.analyzers, self.analyzers_after),
+            *(len(clock.cursors) > 1, len(self.strategy.lines.lines) > 1),
+        )
+        return not any(busy)
+
+    def _go_plainly(self, clock: FeedClock, steps: Any, name: str) -> Any:
+        """Do what `_go` does in a plain run, and return the steps that are left: an indicator was made in mid-run."""
+        if not self._is_plain(clock):
+            return steps
+        # What is told comes from the broker alone: without it, nothing is pending.
+        cerebro, strategy, broker, late, tells_cash = (
+            self.cerebro,
+            self.strategy,
+            self.broker,
+            self.late,
+            self.tells_cash,
+        )
+        submitted, pending, activating, notes = broker.submitted, broker.pending, broker._toactivate, broker.notifs
+        (feed,), own, add_stamp = clock.cursors, clock.own, strategy.lines.datetime.array.append
+        follower, call = clock.follower_of[feed], operator.methodcaller(name)
+        for step, moved in steps:
+            if cerebro._event_stop:
+                return ()
+            if late:
+                return chain([(step, moved)], steps)
+            feed.at = step
+            if submitted or pending or activating or broker.restless or not step:
+                if self._works(step, moved[0][0], notes):
+                    return ()
+            else:
+                broker.stale = True
+            tells = bool(notes)
+            if tells:
+                self._deliver(notes)
+            follower.at = own.at = step
+            add_stamp(moved[1])
+            if tells_cash or (tells and (strategy._orderspending or strategy._tradespending)):
+                self._tell()
+            call(strategy)
+            if broker.restless:
+                self.history.note(step)
+            if tells and (strategy._orderspending or strategy._tradespending):
+                self._clear()
+        return ()
+
+    def _works(self, step: int, feeds: Any, notes: Any) -> bool:
+        """Let the broker do a bar's work, and return whether the run is stopped, by a commission scheme, say."""
+        broker = self.broker
+        broker.step, broker.movers = step, feeds
+        try:
+            broker.next()
+        except BaseException:
+            broker.break_off()
+            raise
+        stopped = bool(self.cerebro._event_stop)
+        if stopped:
+            self._deliver(notes)
+        return stopped
+
+    def _clear(self) -> None:
+        """Forget what was told."""
+        self.strategy.clear()
+        if self.cerebro.forgets:
+            self._forget()
 
     def _go(self, clock: FeedClock, steps: Any, name: str, status: int) -> None:
         # Inlined, since this is all that happens on most bars: what is not needed is not even called.
@@ -331,14 +403,7 @@ class _LeanRun:
                 if cheats and self._cheat(stamp):
                     return
             if submitted or pending or activating or broker.restless or not step:
-                broker.step, broker.movers = step, feeds
-                try:
-                    broker.next()
-                except BaseException:
-                    broker.break_off()
-                    raise
-                if cerebro._event_stop:  # by a commission scheme, say
-                    self._deliver(notes)
+                if self._works(step, feeds, notes):
                     return
             else:
                 broker.stale = True
@@ -375,9 +440,7 @@ class _LeanRun:
             if observes:
                 strategy._next_observers(status, once=not by_bar)
             if strategy._orderspending or strategy._tradespending:
-                strategy.clear()
-                if cerebro.forgets:
-                    self._forget()
+                self._clear()
 
     def _cheat(self, stamp: float) -> bool:
         """Let those act who do so before the broker, and return whether the run is to end before it."""
