@@ -246,7 +246,8 @@ class Connection:
     def serve(self, request: Served, find: Callable[[], Reply]) -> None:
         """Answer a request from the archive, with its faults and, but for contract details, within the limits."""
         others = sum(len(connection.open) for connection in self.desk.connections)
-        faults = self.desk.faults.of_request(request.kind, request.contract.symbol)
+        duration = request.duration if isinstance(request, BarsRequest) else ""
+        faults = self.desk.faults.of_request(request.kind, request.contract.symbol, duration)
         if not isinstance(request, DetailsRequest):
             if request.req_id in self.open:
                 cause = Refused("Error processing request.-'bX' : cause - Duplicate ticker id", 322)

@@ -5,9 +5,10 @@ Faults that the gateway plays on its clients, from a script in JSON: a list of e
      {"when": {"connection": 2}, "do": "taken"}]
 
 `when` counts from 1: the n-th historical request of a `kind` (bars, head, schedule, details or any; bars if not
-said), of a `symbol` where one is given, or the n-th connection; from there on the fault is played `times` times,
-once if not said. Seconds are real seconds, whatever the time scale. Several faults of one request are played in the
-order of the script, a drop last; what is lost or refused after an error is so when the error has been sent.
+said), of a `symbol` where one is given, of a duration `longer` than one such as "1 Y", or the n-th connection; from
+there on the fault is played `times` times, once if not said. Seconds are real seconds, whatever the time scale. Several
+faults of one request are played in the order of the script, a drop last; what is lost or refused after an error is so
+when the error has been sent.
 
     "do": "drop", "bytes": 400             send the first bytes of the answer, then close the socket
     "do": "silence"                        never answer (the handshake, where a connection is meant)
@@ -61,6 +62,8 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "unfinished": (), "bad": ("value",), "unset": (), "rescale": ("ratio",), "recount": ("ratio",),
     "revise": ("bar", "column", "add"), "garbage": (), "length": (), "foreign": (), "taken": (),
 }  # fmt: skip
+_DURATION = re.compile(r"(\d{1,6}) ([SDWMY])")
+_SECONDS = {"S": 1, "D": 86_400, "W": 7 * 86_400, "M": 30 * 86_400, "Y": 365 * 86_400}
 _OF_CONNECTIONS = ("silence", "delay", "refuse", "lost", "notice", "taken")
 _CODES = {"lost": (1101, 1102), "notice": _NOTICES}
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -78,6 +81,7 @@ class Fault:
     nth: int = 1
     kind: str = "bars"
     symbol: str = ""
+    longer: str = ""
     times: int = 1
     bytes: int = 0
     seconds: float = 0.0
@@ -123,9 +127,16 @@ class Faults:
             raise UsageError(f'{name} is no list of entries such as {{"when": {{"request": 1}}, "do": "silence"}}')
         return cls([_fault(entry, f"{name}, entry {number}") for number, entry in enumerate(entries, 1)])
 
-    def of_request(self, kind: str, symbol: str) -> list[Fault]:
+    def of_request(self, kind: str, symbol: str, duration: str = "") -> list[Fault]:
         """Count a request and return what is played on it."""
-        return self._due(lambda f: f.trigger == "request" and f.kind in (kind, "any") and f.symbol in ("", symbol))
+        return self._due(
+            lambda fault: (
+                fault.trigger == "request"
+                and fault.kind in (kind, "any")
+                and fault.symbol in ("", symbol)
+                and (not fault.longer or _seconds(duration) > _seconds(fault.longer))
+            )
+        )
 
     def of_connection(self) -> list[Fault]:
         """Count a connection and return what is played on it."""
@@ -170,6 +181,12 @@ def _fault(entry: Any, place: str) -> Fault:
     return Fault(do, **_trigger(do, when, place), **given)
 
 
+def _seconds(duration: str) -> int:
+    """Return how long a duration is; 0 where it is none, as of requests that have none."""
+    found = _DURATION.fullmatch(duration)
+    return int(found[1]) * _SECONDS[found[2]] if found else 0
+
+
 def _check_names(given: dict[str, Any], needed: tuple[str, ...], place: str) -> None:
     if set(given) != set(needed):
         found = ", ".join(map(repr, given)) or "nothing"
@@ -194,7 +211,7 @@ def _check_values(do: str, given: dict[str, Any], place: str) -> None:
 
 def _trigger(do: str, when: dict[str, Any], place: str) -> dict[str, Any]:
     trigger = "connection" if "connection" in when else "request"
-    allowed = {"connection", "times"} if trigger == "connection" else {"request", "kind", "symbol", "times"}
+    allowed = {"connection", "times"} if trigger == "connection" else {"request", "kind", "symbol", "longer", "times"}
     if not set(when) <= allowed:
         raise UsageError(
             f"{place} has a when of {', '.join(map(repr, when))}; together go {', '.join(sorted(allowed))}"
@@ -206,7 +223,9 @@ def _trigger(do: str, when: dict[str, Any], place: str) -> dict[str, Any]:
     known = isinstance(kind, str) and kind in _KINDS
     if any(type(number) is not int or number < 1 for number in numbers) or not known:
         raise UsageError(f"{place} has a when of {when}; numbers count from 1, kinds are {', '.join(_KINDS)}")
-    words = {"kind": kind, "symbol": str(when.get("symbol", ""))}
+    words = {"kind": kind, "symbol": str(when.get("symbol", "")), "longer": str(when.get("longer", ""))}
+    if words["longer"] and not _DURATION.fullmatch(words["longer"]):
+        raise UsageError(f'{place} has longer {words["longer"]!r}; write a duration such as "1 Y" or "1800 S"')
     return {"trigger": trigger, "nth": numbers[0], "times": numbers[1], **words}
 
 

@@ -101,7 +101,8 @@ def ib_page() -> str:
         "## How much one request may ask for",
         paragraph(
             "`practical` is how a download begins, `legacy` is asked for by `ib://HOST:PORT?limits=legacy`. A gateway "
-            "that refuses a step is asked for less, and that is remembered."
+            "that refuses a step is asked for half of it, and that is remembered: for this gateway and login, and for "
+            "series of the same bar size, price, kind of instrument and hours. After a week more is tried again."
         ),
         table(("bar size", "practical", "legacy"), *((one, ib_limits.PRACTICAL[one], ib_limits.LEGACY[one])
                                                      for one in ib_limits.PRACTICAL)),

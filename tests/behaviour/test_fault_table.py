@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -68,7 +69,19 @@ UNTRUE = ("nan", "huge", "high", "infinity", "minus", "zero", "crossed", "off_gr
 DOLLARS, CHRISTMAS = Series.parse("EUR-CASH/1hour"), (date(2023, 12, 25), date(2024, 1, 1))
 HOLIDAYS = Job(DOLLARS, date(2023, 12, 18), date(2024, 1, 5), "practical", CHRISTMAS)  # one window with two holes
 YOUNG = Job(Series.parse("MSFT/1min"), date(2021, 1, 4), date(2024, 3, 15), "practical")  # listed in March 2024
-JOBS = (MONTH, SESSIONS, LISTING, TWELVE_YEARS, TWELVE_SESSIONS, HOLIDAYS, YOUNG)
+TWELVE_YEARS_AT_ONCE = replace(TWELVE_YEARS, limits="practical")
+SESSIONS_AT_ONCE = replace(TWELVE_SESSIONS, limits="practical")
+JOBS = (
+    MONTH,
+    SESSIONS,
+    LISTING,
+    TWELVE_YEARS,
+    TWELVE_SESSIONS,
+    HOLIDAYS,
+    YOUNG,
+    TWELVE_YEARS_AT_ONCE,
+    SESSIONS_AT_ONCE,
+)
 ALWAYS = 10_000
 TRIES, BREAKS = 4, 3
 # Requests: twice for 26 days, twice for 13, to the end for the single day, twice for 6, to the end for each 3.
@@ -327,6 +340,18 @@ def heads() -> Iterator[Row]:
     yield complete("head before a listing: error, and daily bars too long", *script, requests=3 + 4, **one)
 
 
+def limits() -> Iterator[Row]:
+    """Yield what gateways that serve less at once make of it: a few refusals, then the largest windows they serve."""
+    for code, text in TOO_LONG[::3]:
+        too_long = {"do": "error", "code": code, "text": text}
+        year = on(times=ALWAYS, longer="1 Y", **too_long)
+        # Refused: 13 years, 6 and 3; served: the last two days, and twelve times a year.
+        yield complete(f"{code} {_brief(text)}, beyond a year", year, requests=3 + 13, job=TWELVE_YEARS_AT_ONCE)
+        session = on(times=ALWAYS, longer="3 D", **too_long)
+        # Refused: 12 sessions and 6; served: four times three.
+        yield complete(f"{code} {_brief(text)}, beyond 3 sessions", session, requests=2 + 4, job=SESSIONS_AT_ONCE)
+
+
 def schedules() -> Iterator[Row]:
     """Yield what goes wrong with the schedule that says whether holes in the bars are days without a session."""
     query_failed = {"do": "error", "code": 162, "text": f"{HMDS}Query failed"}
@@ -474,6 +499,8 @@ ROWS = [
         harmless, untrue, unanswered, broken, farms, connections, other_requests, schedules, codes, doubted, at_once,
         harmless, untrue, unanswered, broken, farms, connections, other_requests, heads, schedules, codes, doubted,
         at_once,
+        harmless, untrue, unanswered, broken, farms, connections, other_requests, heads, limits, schedules, codes,
+        doubted, at_once,
     )
     for row in rows()
 ]  # fmt: skip
@@ -849,6 +876,38 @@ def changed(bars: list[dict[str, Any]], *changes: tuple[Any, ...]) -> list[dict[
             case (place, column, add):
                 bars[-place][column] += add
     return bars
+# --- many series at once
+
+STOCKS = [Series.parse(f"{symbol}/1day") for symbol in ("AAPL", "GOOG", "IBM", "MSFT")]
+SPAN = (date(2005, 1, 3), date(2012, 12, 31))
+
+
+def test_a_limit_is_learnt_once_for_all_series_and_tried_again_later(sample, tmp_path):
+    year = on(times=ALWAYS, longer="1 Y", **TOO_LONG_ERROR)
+    soon, later = (datetime(2013, 3, day, tzinfo=UTC) for day in (1, 9))
+    requests = []
+    for now, script in ((soon, [year]), (soon, [year]), (later, [year]), (later, []), (later, [])):
+        with (
+            Gateway(sample, clock=lambda now=now: now, faults=Faults.of(script)) as gateway,
+            connect(gateway.address, state=tmp_path / "state", clock=lambda now=now: now) as source,
+        ):
+            _one_address(tmp_path / "state", gateway.port)
+            store = Store(tmp_path / f"{len(requests)}")
+            assert download(store, source, STOCKS, SPAN, persistence=Persistence(pause=0.001)).complete
+        requests.append(source.requests)
+
+    # Eight years of four series are 4 x 8 windows. Each series may be refused 8 years, 4 and 2 before one has learnt
+    # better; a week later one of them tries more than a year once.
+    assert requests[0] <= 4 * 8 + 4 * 3
+    assert requests[1] == 4 * 8
+    assert requests[2] <= 4 * 8 + 1
+    assert requests[3] == 4 * 8  # which was just learnt anew
+
+
+def _one_address(folder: Path, port: int) -> None:
+    """Give what was learnt at another port to the gateway at this one."""
+    for kept in folder.glob("*.json"):
+        kept.rename(folder / f"gateway-127.0.0.1-{port}.json")
 
 
 # --- chance

@@ -443,10 +443,10 @@ def test_what_was_learnt_of_one_window_spares_the_others(tmp_path, store):
 def test_a_gateway_that_never_answers_is_given_up_and_nothing_is_learnt(upstream, store):
     silence = {"when": {"request": 1, "times": 999}, "do": "error", "code": 162, "text": "Query failed"}
     with serving(upstream, LAST, silence) as source:
-        steps = dict(source.steps)
+        step = source.step(DAILY)
         report = download(store, source, DAILY, (FIRST, LAST), persistence=QUICK).series[0]
 
-        assert dict(source.steps) == steps
+        assert source.step(DAILY) == step
 
     assert report.status == "failed"
     assert report.requests == 3 * 2 + 3 * 4  # halved three times, then three parts asked to the end

@@ -30,8 +30,8 @@ GERMAN = "Fehlermeldung des Dienstes für historische Marktdaten:"
 INVALID = "Error validating request.-'bW' : cause - "
 
 
-def on(do: str, nth: int = 1, times: int = 1, kind: str = "bars", **words: Any) -> dict[str, Any]:
-    return {"when": {"request": nth, "times": times, "kind": kind}, "do": do, **words}
+def on(do: str, nth: int = 1, times: int = 1, kind: str = "bars", longer: str = "", **words: Any) -> dict[str, Any]:
+    return {"when": {"request": nth, "times": times, "kind": kind, "longer": longer}, "do": do, **words}
 
 
 FINAL = [  # what asking again cannot mend: one request, and the advice

@@ -35,6 +35,7 @@ ALL_YEARS = timedelta(days=365 * LONGEST["Y"])
 
 _DAY = timedelta(days=1)
 _NO_DAYS = ("OPT", "FOP", "WAR")  # of these IB has no daily bars [campus]
+_SESSION = 28_800  # seconds: windows that are cut by the clock are halves of it, and a whole one is "1 D"
 _BARS_A_SECOND = 2000  # of a gateway that is not slow
 
 
@@ -90,6 +91,22 @@ def windows(series: Series, hours: Hours, gap: Span, steps: Mapping[str, str] = 
     return [Span(*pair) for pair in pairwise(edges)] if chunks else []
 
 
+def growing_windows(series: Series, hours: Hours, gap: Span, step: str, most: str) -> list[Span]:
+    """
+    Return windows as `windows` does, each of about twice as much as the one after it, from twice the step to the most.
+
+    Asked for from the newest on, they show how much more than the step a gateway serves, at one refusal.
+    """
+    found: list[Span] = []
+    earlier = [gap]
+    while earlier and step != most:
+        step = shorter(doubled(step), most, series.size)
+        left = Span(gap.start, earlier[-1].end)
+        *earlier, last = windows(series, hours, left, {series.size.label: step})
+        found.append(last)
+    return [*earlier, *reversed(found)]
+
+
 def duration(series: Series, hours: Hours, window: Span, now: datetime) -> str:
     """Return IB's duration string for a request that covers the window; `now` counts where the end is open."""
     if open_ended(series):
@@ -112,9 +129,28 @@ def halved(step: str, size: BarSize) -> str | None:
     if unit == "Y" and number == 1:
         number, unit = 364, "D"
     if unit == "D" and number == 1 and not size.daily:
-        number, unit = 28_800, "S"
+        number, unit = _SESSION, "S"
     least = 2 * max(30, size.seconds) if unit == "S" else 2
     return f"{number // 2} {unit}" if number >= least else None
+
+
+def doubled(step: str) -> str:
+    """Return twice as much as a request may ask for."""
+    number, unit = int(step.split()[0]), step.split()[1]
+    return "1 D" if unit == "S" and number >= _SESSION else f"{2 * number} {unit}"
+
+
+def shorter(one: str, other: str, size: BarSize) -> str:
+    """Return the step that asks for less."""
+    return min(one, other, key=lambda step: seconds_of(step, size))
+
+
+def seconds_of(step: str, size: BarSize) -> int:
+    """Return how long a step is, to compare it: a year has 365 days where bars are daily, else 252 sessions."""
+    number, unit = step.split()
+    if unit == "S":
+        return int(number)
+    return int(number) * 86_400 * (252 if unit == "Y" and not size.daily else _DAYS[unit])
 
 
 def end_text(series: Series, hours: Hours, window: Span) -> str:

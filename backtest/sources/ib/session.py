@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import random
 import time
@@ -132,6 +133,7 @@ class GatewaySession:
         self._asking_time = asyncio.Lock()
         self._reasons: list[str] = []  # why calls wait
         self._stopped = self._closed = False
+        self.identity = ""  # of the gateway and its login, to tell them from others at the same address
 
     @property
     def waiting_for(self) -> str:
@@ -382,6 +384,7 @@ class GatewaySession:
         began = self.time()
         self.link.connecting()
         self._socket = await self._first_socket()
+        self.identity = _identity(self._socket.ib.client)
         self.link.connected(self.time())
         self.tell()
         version, seconds = self.server_version, round(self.time() - began, 3)
@@ -455,6 +458,12 @@ class GatewaySession:
             f"{why}, and that for {self.patience.outage:g} s; look at TWS or IB Gateway, then run this again: "
             "what is stored stays"
         )
+
+
+def _identity(client: Any) -> str:
+    # So short that no account can be guessed from it.
+    accounts = hashlib.sha256(" ".join(sorted(client.getAccounts())).encode()).hexdigest()[:6]
+    return f"{client.serverVersion()} {accounts}"
 
 
 def link_lost() -> LinkLost:

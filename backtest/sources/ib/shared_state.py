@@ -69,17 +69,23 @@ class State:
             if content is not None:
                 content["blocked_until"] = max(until, content.get("blocked_until", 0.0))
 
-    @property
-    def steps(self) -> dict[str, str]:
-        """The learnt steps by bar size."""
-        with self._content(wait=True) as content:
-            return dict((content or {}).get("steps", {}))
+    def learnt(self, gateway: str, kind: str, size: str) -> tuple[str, float] | None:
+        """
+        Return how much a request of a kind may ask for, and when that was learnt in seconds since 1970; None if never.
 
-    def learn(self, size: str, step: str) -> None:
-        """Keep how much a request for bars of a size may ask for."""
+        Version 0.1.0 kept its steps by bar size, for whatever gateway: those are as if learnt long ago.
+        """
+        with self._content(wait=True) as content:
+            kept = content or {}
+            step, at = kept.get("learnt", {}).get(gateway, {}).get(kind, (kept.get("steps", {}).get(size, ""), 0.0))
+            return (step, at) if step else None
+
+    def learn(self, gateway: str, kind: str, step: str, at: float) -> None:
+        """Keep how much a request of a kind may ask for, as learnt at a time in seconds since 1970."""
         with self._content(wait=True) as content:
             if content is not None:
-                content["steps"] = {**content.get("steps", {}), size: step}
+                learnt = content.get("learnt", {})
+                content["learnt"] = {**learnt, gateway: {**learnt.get(gateway, {}), kind: [step, at]}}
 
     def _budget(self, content: dict[str, Any], now: float) -> Budget:
         # Where the clock was put back, what lies in the future must not block us for long.
@@ -143,7 +149,20 @@ def _sound(content: Any) -> bool:
             return False
         case {"blocked_until": until} if not _is_time(until):
             return False
+        case {"learnt": learnt} if not _sound_learnt(learnt):
+            return False
     return isinstance(content, dict) and isinstance(content.get("spent", []), list)
+
+
+def _sound_learnt(learnt: Any) -> bool:
+    if not isinstance(learnt, dict) or not all(isinstance(of_gateway, dict) for of_gateway in learnt.values()):
+        return False
+    rows = [row for of_gateway in learnt.values() for row in of_gateway.values()]
+    return all(isinstance(row, list) and len(row) == 2 and _sound_step(*row) for row in rows)
+
+
+def _sound_step(step: Any, at: Any) -> bool:
+    return bool(_STEP.match(str(step))) and _is_time(at)
 
 
 def _sound_request(row: Any) -> bool:

@@ -31,7 +31,7 @@ from backtest.errors import (
 from backtest.market.hours import Session as TradingSession
 from backtest.market.hours import hours_of
 from backtest.market.ib_limits import LEGACY, PRACTICAL, SMALL_BAR_SECONDS, WINDOW_SECONDS
-from backtest.market.series import BarSize, ContractDetails, Instrument, Series
+from backtest.market.series import ContractDetails, Instrument, Series
 from backtest.market.span import Span
 from backtest.sources.base import Patience, Source
 from backtest.sources.ib import contracts, requests
@@ -54,7 +54,7 @@ _EVENING = timedelta(days=1)  # on which the first session may have opened
 _BREAKS = 10  # of the connection during one request that helps to plan, before it is done without
 _SILENCES = 3  # requests in a row without an answer, after which the gateway is to be restarted
 _SCHEDULE_VERSION, _SCHEDULE_DAYS = 165, 365  # the server version that knows schedules, days a call
-_SECONDS = {"S": 1, "D": 86_400, "W": 604_800, "M": 2_592_000}
+_AGAIN_SECONDS = 7 * 86_400.0  # after which more is asked for again than a gateway once refused
 _PATIENT = Patience()
 _log = logging.getLogger(__name__)
 
@@ -96,6 +96,7 @@ class IbSource(Source):
         self._base = _steps(limits)
         self._state = State(state / _state_name(host, port) if state else None, time_scale)
         self._flow = Flow()
+        self._growing: dict[str, Series] = {}  # the series that asks for more than was learnt, by kind of request
         self._heads: dict[tuple[Instrument, str], datetime | None] = {}
         self._silences = self._in_a_row = 0  # requests without an answer, violations
         self.requests = self.violations = 0  # bar requests sent, and violations of the pacing
@@ -162,11 +163,9 @@ class IbSource(Source):
         """Return the instruments that IB finds by a symbol or a name, best first; none where it finds none."""
         return self._bridge.call(self._lookup.near(text))
 
-    @property
-    def steps(self) -> Mapping[str, str]:
-        """How much one request may ask for, by bar size: the table's figure, or a smaller one that was learnt."""
-        learnt = {size: step for size, step in self._state.steps.items() if size in self._base}
-        return {**self._base, **{size: _shorter(step, self._base[size], size) for size, step in learnt.items()}}
+    def step(self, series: Series) -> str:
+        """Return how much one request may ask for: the table's figure, or a smaller one that this gateway taught."""
+        return self._learnt(series)[0]
 
     def refuse(self, series: Series, span: Span, now: datetime) -> None:
         """Raise UsageError for bars that IB never serves, before anything is asked for."""
@@ -178,15 +177,50 @@ class IbSource(Source):
 
     def windows(self, series: Series, gap: Span) -> list[Span]:
         """Return the fewest windows that IB serves which cover the gap."""
-        return requests.windows(series, hours_of(series.instrument), gap, self.steps)
+        hours, (step, at) = hours_of(series.instrument), self._learnt(series)
+        found = requests.windows(series, hours, gap, {series.size.label: step})
+        most = self._base[series.size.label]
+        if len(found) < 2 or step == most or self._clock().timestamp() < at + _AGAIN_SECONDS:
+            return found
+        if self._growing.setdefault(_kind(series), series) != series:
+            return found  # one series finds it out for all
+        return requests.growing_windows(series, hours, gap, step, most)
 
     def learn(self, series: Series, window: Span) -> list[Span]:
-        """Learn that a window was too long, and return smaller ones for it; itself where there are none."""
-        step, smaller = self._smaller(series, window)
-        if step:
-            self._state.learn(series.size.label, step)
+        """
+        Learn that a window was too long, and return smaller ones for it; itself where there are none.
+
+        A refusal of more than what was learnt since teaches nothing: of many series at work only the first does.
+        """
+        step, hours = self.step(series), hours_of(series.instrument)
+        refused = requests.duration(series, hours, window, self._clock())
+        smaller = [window]
+        if requests.seconds_of(refused, series.size) > requests.seconds_of(step, series.size):
+            smaller = requests.windows(series, hours, window, {series.size.label: step})
+        if smaller == [window]:
+            found, smaller = self._smaller(series, window)
+            if found is None:
+                return smaller
+            step = found
             _log.info("learnt a smaller step", extra={"series": str(series), "step": step})
+        self._state.learn(self._session.identity, _kind(series), step, self._clock().timestamp())
         return smaller
+
+    def _learnt(self, series: Series) -> tuple[str, float]:
+        """Return how much one request may ask for, and when that was learnt."""
+        size, most = series.size, self._base[series.size.label]
+        step, at = self._state.learnt(self._session.identity, _kind(series), size.label) or (most, 0.0)
+        return requests.shorter(most, step, size), at
+
+    def _outgrown(self, series: Series, duration: str) -> None:
+        """Learn that more than the learnt step was served; what is more still is tried when it is next planned."""
+        if self._growing.get(_kind(series)) != series:
+            return
+        step, seconds = self.step(series), requests.seconds_of
+        if seconds(duration, series.size) > seconds(step, series.size):
+            served = requests.shorter(duration, self._base[series.size.label], series.size)
+            self._state.learn(self._session.identity, _kind(series), served, 0.0)
+            _log.info("learnt a larger step", extra={"series": str(series), "step": served})
 
     def halve(self, series: Series, window: Span) -> list[Span]:
         """Return smaller windows for one that was not answered; itself where there are none."""
@@ -196,7 +230,8 @@ class IbSource(Source):
         if requests.open_ended(series):
             return None, [window]
         size, hours, smaller = series.size.label, hours_of(series.instrument), [window]
-        step: str | None = _shorter(self.steps[size], requests.duration(series, hours, window, self._clock()), size)
+        asked = requests.duration(series, hours, window, self._clock())
+        step: str | None = requests.shorter(self.step(series), asked, series.size)
         while smaller == [window] and step and (step := requests.halved(step, series.size)):
             smaller = requests.windows(series, hours, window, {size: step})
         return (None, [window]) if step is None or smaller == [window] else (step, smaller)
@@ -275,6 +310,7 @@ class IbSource(Source):
             raise
         finally:
             self._ended(number)
+        self._outgrown(series, duration)
         table = contracts.table(bars)
         self._answered(series, request, number, paced, len(table), self._session.time() - began)
         return table
@@ -362,7 +398,7 @@ class IbSource(Source):
         """Return a moment shortly before the first bar, by requests for long bars; None where they do not tell."""
         long, now = requests.in_long_bars(series), self._clock()
         hours, first, empty = hours_of(series.instrument), None, 0
-        left = requests.windows(long, hours, Span(now - requests.ALL_YEARS, now), self.steps)
+        left = self.windows(long, Span(now - requests.ALL_YEARS, now))
         while left and empty < 2:  # "no data" is said again before it is believed
             window = left[-1]
             words = requests.duration(long, hours, window, now), requests.end_text(long, hours, window)
@@ -374,7 +410,7 @@ class IbSource(Source):
             except TooLong:
                 if self.learn(long, window) == [window]:
                     return None
-                left = [part for one in left for part in requests.windows(long, hours, one, self.steps)]
+                left = [part for one in left for part in self.windows(long, one)]
             except (LinkLost, Refused, Unanswered):
                 return None
             else:
@@ -468,15 +504,10 @@ def _state_name(host: str, port: int) -> str:
     return f"gateway-{'127.0.0.1' if host == 'localhost' else host.replace(':', '_')}-{port}.json"
 
 
-def _shorter(one: str, other: str, size: str) -> str:
-    """Return the step that asks for less; a year has 365 days where bars are daily, else 252 sessions."""
-    year = 86_400 * (365 if BarSize.parse(size).daily else 252)
-
-    def seconds(step: str) -> int:
-        number, unit = step.split()
-        return int(number) * _SECONDS.get(unit, year)
-
-    return min(one, other, key=seconds)
+def _kind(series: Series) -> str:
+    """Return the kind of request and the class of contract, which a gateway has a limit for."""
+    hours = "regular hours" if series.regular_hours else "all hours"
+    return f"{series.size.label}, {series.prices}, {series.instrument.kind}, {hours}"
 
 
 def _ask(contract: Any, prices: str, request: str) -> Ask:

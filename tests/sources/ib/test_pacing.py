@@ -235,18 +235,37 @@ def test_a_clock_that_was_put_back_blocks_for_ten_minutes_at_most(tmp_path):
     assert state.book(Ask("next", "line"), NOW) <= WINDOW_SECONDS + 1
 
 
-def test_learnt_steps_outlive_the_program(tmp_path):
-    State(tmp_path / "gateway.json").learn("1 min", "10 D")
+MINUTES = "1 min, TRADES, STK, regular hours"
 
-    assert State(tmp_path / "gateway.json").steps == {"1 min": "10 D"}
+
+def test_learnt_steps_outlive_the_program(tmp_path):
+    State(tmp_path / "gateway.json").learn("176 abc", MINUTES, "10 D", 5.0)
+
+    again = State(tmp_path / "gateway.json")
+    assert again.learnt("176 abc", MINUTES, "1 min") == ("10 D", 5.0)
+    assert again.learnt("176 abc", MINUTES.replace("STK", "FUT"), "1 min") is None
+    assert again.learnt("187 abc", MINUTES, "1 min") is None  # another gateway at the same address
+
+
+def test_a_state_of_version_010_is_read_and_its_steps_are_as_if_learnt_long_ago(tmp_path):
+    text = '{"spent": [[100.0, "a", "b", 1]], "steps": {"1 min": "10 D"}, "blocked_until": 130.0}'
+    (tmp_path / "gateway.json").write_text(text, "utf-8")
+    state = State(tmp_path / "gateway.json")
+
+    assert state.learnt("176 abc", MINUTES, "1 min") == ("10 D", 0.0)
+    assert state.book(Ask("c", "d"), 110.0) == 20.0
+
+    state.learn("176 abc", MINUTES, "20 D", 200.0)
+    assert state.learnt("176 abc", MINUTES, "1 min") == ("20 D", 200.0)
+    assert json.loads((tmp_path / "gateway.json").read_text("utf-8"))["steps"] == {"1 min": "10 D"}  # for 0.1.0
 
 
 def test_a_state_without_a_file_leaves_none(tmp_path):
     state = State()
 
-    state.learn("1 min", "10 D")
+    state.learn("176 abc", MINUTES, "10 D", 5.0)
 
-    assert state.steps == {"1 min": "10 D"}
+    assert state.learnt("176 abc", MINUTES, "1 min") == ("10 D", 5.0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -260,6 +279,9 @@ def test_a_state_without_a_file_leaves_none(tmp_path):
         '{"spent": [[1, 2]]}',
         '{"spent": [[NaN, "a", "b", 1]]}',
         '{"steps": {"1 min": "x"}}',
+        '{"learnt": []}',
+        '{"learnt": {"176 abc": {"1 min": "10 D"}}}',
+        '{"learnt": {"176 abc": {"1 min": ["10 D", "now"]}}}',
     ],
 )
 def test_a_damaged_state_begins_anew_and_says_so(tmp_path, caplog, text):

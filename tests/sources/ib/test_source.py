@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from market import span_of_sessions, store_with
@@ -29,7 +30,7 @@ from backtest.errors import (
 from backtest.market import calendars
 from backtest.market.hours import hours_of
 from backtest.market.ib_limits import LEGACY, PRACTICAL
-from backtest.market.series import Instrument, Series
+from backtest.market.series import BAR_SIZES, Instrument, Series
 from backtest.market.span import Span
 from backtest.sources.base import Patience
 from backtest.sources.connect import connect
@@ -608,12 +609,96 @@ def test_a_window_that_was_too_long_teaches_half_of_it(sample, tmp_path):
     with Gateway(sample) as gateway:
         with connect(gateway.address, state=tmp_path) as source:
             smaller = source.learn(series, window)
-            step = source.steps["1 min"]
+            step = source.step(series)
         with connect(gateway.address, state=tmp_path) as later:
-            kept = later.steps["1 min"], later.windows(series, window)
+            kept = later.step(series), later.windows(series, window)
 
     assert (PRACTICAL["1 min"], step, len(smaller)) == ("21 D", "5 D", 2)
     assert kept == ("5 D", smaller)
+
+
+TWELVE_YEARS = Span.of_dates(date(2001, 1, 1), date(2012, 12, 31))
+WEEK = timedelta(days=7)
+
+
+@pytest.fixture
+def learn_a_year(sample, tmp_path):
+    """Return a function that connects at a time, to a gateway that taught on New Year 2024 that a year is too long."""
+
+    def connected(now, **words):
+        return connect(gateway.address, state=tmp_path, clock=lambda: now, **words)
+
+    with Gateway(sample) as gateway:
+        with connected(datetime(2024, 1, 1, tzinfo=UTC)) as source:
+            source.learn(AAPL, Span.of_dates(date(2011, 1, 1), date(2011, 12, 31)))
+        yield connected
+
+
+def test_many_series_whose_same_request_is_refused_learn_half_of_it_once(serve):
+    _, source = serve()
+    symbols = ("AAPL", "GOOG", "IBM", "MSFT")
+
+    smaller = [source.learn(Series.parse(f"{symbol}/1day"), TWELVE_YEARS) for symbol in symbols]
+
+    assert source.step(AAPL) == "6 Y"  # and not 9 months
+    assert {len(windows) for windows in smaller} == {3}
+
+
+@pytest.mark.parametrize("text", ["AAPL/1day/MIDPOINT", "AAPL/1week", "EUR-CASH/1day", "AAPL/1day/TRADES/all"])
+def test_what_one_kind_of_request_teaches_holds_for_no_other(learn_a_year, text):
+    with learn_a_year(datetime(2024, 1, 2, tzinfo=UTC)) as source:
+        assert source.step(AAPL) == source.step(Series.parse("IBM/1day")) == "182 D"
+        assert source.step(Series.parse(text)) == "68 Y"
+
+
+def test_what_was_learnt_long_ago_is_tried_upward_by_one_series(learn_a_year):
+    with learn_a_year(datetime(2024, 1, 1, tzinfo=UTC) + WEEK - timedelta(hours=1)) as source:
+        before = source.windows(AAPL, TWELVE_YEARS)
+    with learn_a_year(datetime(2024, 1, 1, tzinfo=UTC) + WEEK) as source:
+        after = source.windows(AAPL, TWELVE_YEARS), source.windows(Series.parse("IBM/1day"), TWELVE_YEARS)
+
+    assert (len(before), len(after[1])) == (25, 25)  # 4383 days, 182 at a time
+    assert [(window.end - window.start).days for window in after[0]] == [2912, 728, 728, 15]
+    assert Span(after[0][0].start, after[0][-1].end) == TWELVE_YEARS
+    assert all(one.end == other.start for one, other in pairwise(after[0]))
+
+
+def test_a_gateway_that_serves_more_than_it_did_is_asked_for_more(learn_a_year):
+    with learn_a_year(datetime(2024, 1, 1, tzinfo=UTC) + WEEK) as source:
+        for window in reversed(source.windows(AAPL, TWELVE_YEARS)):
+            source.fetch(AAPL, window)
+        grown = source.step(AAPL)
+    with learn_a_year(datetime(2024, 1, 1, tzinfo=UTC) + WEEK) as source:
+        once_more = source.windows(AAPL, TWELVE_YEARS)
+
+    assert grown == "8 Y"  # as which 2912 days are asked for
+    assert len(once_more) == 1  # 16 years are tried
+
+
+def test_a_larger_step_that_is_refused_is_not_tried_again_for_a_week(learn_a_year):
+    trial, soon = (datetime(2024, 1, day, tzinfo=UTC) for day in (8, 14))
+    with learn_a_year(trial) as source:
+        widest = max(source.windows(AAPL, TWELVE_YEARS), key=lambda window: window.end - window.start)
+        smaller = source.learn(AAPL, widest)
+    with learn_a_year(soon) as source:
+        windows = source.windows(AAPL, TWELVE_YEARS)
+
+    assert (source.step(AAPL), len(windows)) == ("182 D", 25)
+    assert max(window.end - window.start for window in smaller) == timedelta(days=182)
+
+
+def test_another_gateway_at_the_same_address_is_not_taken_for_the_one_that_taught(sample, tmp_path):
+    with Gateway(sample) as gateway:
+        with connect(gateway.address, state=tmp_path / "state") as source:
+            source.learn(AAPL, TWELVE_YEARS)
+            assert source.step(AAPL) == "6 Y"
+        (kept,) = (tmp_path / "state").glob("*.json")
+        content = json.loads(kept.read_text("utf-8"))
+        (learnt,) = content["learnt"].values()
+        content["learnt"] = {"176 another": learnt}
+        kept.write_text(json.dumps(content), "utf-8")
+        with connect(gateway.address, state=tmp_path / "state") as source:
+            assert source.step(AAPL) == "68 Y"
 
 
 def test_history_that_is_one_request_teaches_nothing(serve):
@@ -621,7 +706,7 @@ def test_history_that_is_one_request_teaches_nothing(serve):
     series = Series.parse("AAPL/1day/ADJUSTED_LAST")
 
     assert source.learn(series, WINDOW) == [WINDOW]
-    assert source.steps == PRACTICAL
+    assert source.step(series) == PRACTICAL["1 day"]
 
 
 def test_a_single_half_hour_session_is_halved_no_further_than_ib_takes(serve):
@@ -633,7 +718,7 @@ def test_a_single_half_hour_session_is_halved_no_further_than_ib_takes(serve):
 
 def test_the_address_chooses_the_older_limits(gateway):
     with connect(f"{gateway.address}?limits=legacy&client_id=5") as source:
-        assert source.steps == LEGACY
+        assert {size: source.step(replace(AAPL, size=BAR_SIZES[size.replace(" ", "")])) for size in LEGACY} == LEGACY
     with pytest.raises(UsageError, match="practical, legacy"):
         connect(f"{gateway.address}?limits=none")
 
