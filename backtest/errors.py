@@ -17,6 +17,7 @@ Each class says what to do about it, too: the exit code of the command line; `re
     │   ├── NoConnection           all     nobody listens, or the handshake failed
     │   ├── LinkLost *                     the connection broke while requests were open
     │   ├── Unanswered *           window  no answer in time, which is not "no data"
+    │   │   └── GivenUp                    no answer to a series for long
     │   ├── Stopped                all     the user asked to stop
     │   └── Refused *              window  the source answered with an error code
     │       ├── NoData             window  the source says that there is none
@@ -104,7 +105,14 @@ class Unanswered(SourceError):
     """No answer came in time, which says nothing about whether there are bars."""
 
     retry = True
-    scope = "window"
+    scope: ClassVar[Scope] = "window"
+
+
+class GivenUp(Unanswered):
+    """Nothing that was asked of a series was answered for so long that it is given up for now."""
+
+    retry = False
+    scope = "series"
 
 
 class Stopped(SourceError):

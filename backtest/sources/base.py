@@ -27,6 +27,7 @@ class Patience:
     """How long to wait for what, in seconds."""
 
     answer: float = 60.0  # an answer, beside what its bars take
+    silence: float = 900.0  # all answers to a series, none of which comes, before it is given up
     connect: float = 10.0  # a connection, the time, a search
     outage: float = 10_800.0  # the gateway to come back: longer than the nightly reset
     backoff: float = 1.0  # before the second try to connect; doubled with each

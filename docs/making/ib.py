@@ -76,7 +76,8 @@ def ib_page() -> str:
         paragraph(
             "IB answers a request that it does not serve with a code and a text. What the downloader makes of both is "
             "below; an error on your screen bears the code, IB's text, what it means and what to do. A request that "
-            "is never answered is no empty market: it is asked again, and in the end reported as unanswered."
+            "is never answered is no empty market: it is asked again, and in the end reported as unanswered. "
+            f"A series that has no answer in {Patience().silence / 60:.0f} minutes of waiting is given up for that run."
         ),
         "## Kinds of refusal",
         table(("kind", "what it means", "asked again", "in the end", "advice"), *map(_kind, _kinds())),

@@ -190,6 +190,19 @@ def unanswered() -> Iterator[Row]:
     }.items():
         yield complete(f"{name}, once", on(**words), requests=2, patience=IMPATIENT)
         yield failed(f"{name}, always", on(times=ALWAYS, **words), requests=HALVED, said=UNANSWERED, patience=IMPATIENT)
+    # Twice 0.43 s, and what is left of a second; nobody is asked for contract details before the window's own time.
+    brief = replace(IMPATIENT, silence=1.0)
+    given_up = {"said": "AAPL/1day is given up for now: nothing asked of it was answered in 1 s", "patience": brief}
+    yield failed("silence, given up in a stated time", on("silence", times=ALWAYS), requests=3, **given_up)
+    late = on("delay", times=ALWAYS, seconds=9)
+    yield failed("delay, given up in a stated time", late, requests=3, **given_up)
+    mute = on("silence", times=ALWAYS, kind="details")
+    yield failed("details: silence, given up in a stated time", mute, requests=0, **given_up)
+    # A day of minutes may take longer than the second.
+    yield partial(
+        "silence after the first answer, given up in a stated time", on("silence", 2, times=ALWAYS), requests=2,
+        said="AAPL/1min is given up", patience=brief, job=SESSIONS,
+    )  # fmt: skip
     yield complete("silence, once in the middle", on("silence", 3), requests=5, patience=IMPATIENT, job=SESSIONS)
     yield from both("empty", 1, do="empty")
     yield failed("empty, always", on("empty", times=ALWAYS), requests=HALVED, said="no bars and no word")

@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -137,7 +137,7 @@ class GatewaySession:
 
     @property
     def waiting_for(self) -> str:
-        """Why a call waits that has nothing under way at a working gateway, "" where none does."""
+        """Why a call waits that has nothing under way, or has an answer overdue, "" where none does."""
         return next((why for why in reversed(self._reasons.copy()) if why), "")
 
     @property
@@ -248,6 +248,21 @@ class GatewaySession:
         self._check_stopped()
         await self._any({self._news}, max(0.0, seconds), why)
         self._check_stopped()
+
+    @contextlib.contextmanager
+    def saying(self, why: str, seconds: float) -> Iterator[None]:
+        """Say why something takes long, once it takes longer than so many seconds."""
+        timer = self._loop.call_later(seconds, self._say, why)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if why in self._reasons:
+                self._reasons.remove(why)
+
+    def _say(self, why: str) -> None:
+        self._reasons.append(why)
+        _log.warning("%s", why)
 
     async def pause(self, seconds: float, why: str) -> None:
         """Return after so many seconds; raise Stopped when asked to stop."""

@@ -19,6 +19,7 @@ from backtest._clock import Clock, utc_now
 from backtest._suggest import there_are
 from backtest.errors import (
     Busy,
+    GivenUp,
     LinkLost,
     NoData,
     PacingViolation,
@@ -52,6 +53,7 @@ LIMITS = {"practical": PRACTICAL, "legacy": LEGACY}
 _T = TypeVar("_T")
 _EVENING = timedelta(days=1)  # on which the first session may have opened
 _BREAKS = 10  # of the connection during one request that helps to plan, before it is done without
+_ROUNDING = 1e-6  # seconds
 _SILENCES = 3  # requests in a row without an answer, after which the gateway is to be restarted
 _SCHEDULE_VERSION, _SCHEDULE_DAYS = 165, 365  # the server version that knows schedules, days a call
 _AGAIN_SECONDS = 7 * 86_400.0  # after which more is asked for again than a gateway once refused
@@ -97,6 +99,7 @@ class IbSource(Source):
         self._state = State(state / _state_name(host, port) if state else None, time_scale)
         self._flow = Flow()
         self._growing: dict[str, Series] = {}  # the series that asks for more than was learnt, by kind of request
+        self._silent: dict[Series, float] = {}  # seconds for which a series was not answered, since it last was
         self._heads: dict[tuple[Instrument, str], datetime | None] = {}
         self._silences = self._in_a_row = 0  # requests without an answer, violations
         self.requests = self.violations = 0  # bar requests sent, and violations of the pacing
@@ -243,7 +246,7 @@ class IbSource(Source):
         Raises:
             NoData: IB says that it has none.
             Refused: IB answered with another error code; its subclasses say which.
-            Unanswered: no answer in time; says nothing about whether there are bars.
+            Unanswered: no answer in time; says nothing about whether there are bars. GivenUp: that was so for long.
             LinkLost: the request was lost; ask again.
             NoConnection: an outage lasted longer than the patience.
             Stopped: asked to, before the request was sent.
@@ -278,7 +281,11 @@ class IbSource(Source):
         return self._bridge.call(self._sessions(instrument, since, until, regular_hours))
 
     async def _fetch(self, series: Series, window: Span, duration: str, end: str) -> pa.Table:
-        contract, _ = await self._lookup.qualified(series.instrument)
+        try:
+            contract, _ = await self._lookup.qualified(series.instrument)
+        except Unanswered as error:
+            self._wait_no_longer(series, self._patience.answer, error)
+            raise
         return await self._lookup.believed(
             series.instrument, lambda: self._bars(contract, series, window, duration, end), known=True
         )
@@ -290,14 +297,21 @@ class IbSource(Source):
         self.requests += 1
         request, began = self.requests, self._session.time()
         seconds = self._patience.answer + self._flow.seconds_for(_expected_bars(series, window))
+        seconds = min(seconds, self._patience.silence - self._silent.get(series, 0.0))
+        overdue = f"no answer yet to {what}; waiting for it for {seconds:.0f} s"
         try:
-            bars: list[Any] = await self._session.ask(
-                _send_bars(contract, series, duration, end), what, seconds, cancel=_cancel
-            )
+            with self._session.saying(overdue, seconds / 2):
+                bars: list[Any] = await self._session.ask(
+                    _send_bars(contract, series, duration, end), what, seconds, cancel=_cancel
+                )
             if not bars:
                 raise Unanswered(f"no bars and no word came for {what}")
         except Unanswered as error:
-            raise await self._unanswered(error, number, paced, self._session.time() - began) from error
+            waited = self._session.time() - began
+            reason = await self._unanswered(error, number, paced, waited)
+            if isinstance(reason, Unanswered):
+                self._wait_no_longer(series, min(seconds, waited), reason)
+            raise reason from error
         except PacingViolation:
             self._violated(number)
             raise
@@ -333,10 +347,21 @@ class IbSource(Source):
 
     def _answered(self, series: Series, request: int, number: int, paced: bool, bars: int, seconds: float) -> None:
         self._silences = self._in_a_row = 0
+        self._silent.pop(series, None)
         if not paced:
             self._flow.answered(number, seconds, bars)
         words = {"request": request, "series": str(series), "bars": bars, "seconds": round(seconds, 3)}
         _log.info("bars came", extra=words)
+
+    def _wait_no_longer(self, series: Series, seconds: float, error: Unanswered) -> None:
+        """Count the seconds for which a series was not answered; raise GivenUp when its time is used up."""
+        silent, most = self._silent.pop(series, 0.0) + seconds, self._patience.silence
+        if silent >= most - _ROUNDING:
+            raise GivenUp(
+                f"{error} {series.short} is given up for now: nothing asked of it was answered in {most:.0f} s"
+            ) from error
+        self._silent[series] = silent
+        _log.warning("%s: no answer for %.0f s; given up after %.0f s", series.short, silent, most)
 
     async def _unanswered(self, error: Unanswered, number: int, paced: bool, seconds: float) -> Exception:
         """Return the error to raise when no answer came, after a look whether the gateway still lives."""

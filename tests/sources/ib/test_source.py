@@ -18,6 +18,7 @@ from backtest.emulator.faults import Faults
 from backtest.emulator.server import Gateway
 from backtest.errors import (
     AmbiguousContract,
+    GivenUp,
     LinkLost,
     NoConnection,
     PacingViolation,
@@ -318,6 +319,38 @@ def test_the_third_silence_in_a_row_advises_a_restart(serve, sample):
         said.append(str(caught.value))
 
     assert ["restarted" in text for text in said] == [False, False, True]
+
+
+@pytest.mark.slow
+def test_a_series_that_is_not_answered_says_so_while_it_waits_and_then_gives_up(serve, sample, caplog):
+    _, source = serve(on_bars("silence", when={"times": 9}), patience=replace(QUICK, answer=0.4, silence=0.6))
+    source.know(AAPL.instrument, sample.manifest(AAPL).contract)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(source.fetch, AAPL, WINDOW)
+        until(lambda: source.waiting_for or waiting.done())
+        said = source.waiting_for
+        assert type(waiting.exception()) is Unanswered
+    with pytest.raises(GivenUp, match=r"AAPL/1day is given up for now.*in 1 s"):
+        source.fetch(AAPL, WINDOW)
+
+    assert said.startswith("no answer yet to")
+    assert source.waiting_for == ""
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warned[1] == "AAPL/1day: no answer for 0 s; given up after 1 s"
+
+
+@pytest.mark.slow
+def test_an_answer_ends_the_silence_of_its_series(serve, sample):
+    silent = [on_bars("silence", number) for number in (1, 3)]
+    _, source = serve(*silent, patience=replace(QUICK, answer=1.5, silence=2.0))
+    source.know(AAPL.instrument, sample.manifest(AAPL).contract)
+
+    for _ in range(2):
+        with pytest.raises(Unanswered) as caught:
+            source.fetch(AAPL, WINDOW)
+        assert type(caught.value) is Unanswered
+        assert len(source.fetch(AAPL, WINDOW)) == 22
 
 
 @pytest.mark.slow
