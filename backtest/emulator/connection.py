@@ -290,7 +290,8 @@ class Connection:
                 answer = replace(answer, frames=spoilt(fault, answer.frames, self.version))
         played = tuple(fault.do for fault in faults)
         lost, survives = self.desk.link()
-        if "silence" in played or not survives:
+        gone = any(fault.do == "lost" and fault.code == 1101 for fault in faults)
+        if "silence" in played or gone or not survives:
             self.reply(request, Reply([], _UNANSWERED), played)
             return
         wait = max([lost, *(fault.seconds for fault in faults if fault.do == "delay")])

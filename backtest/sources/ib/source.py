@@ -312,15 +312,8 @@ class IbSource(Source):
             if isinstance(reason, Unanswered):
                 self._wait_no_longer(series, min(seconds, waited), reason)
             raise reason from error
-        except PacingViolation:
-            self._violated(number)
-            raise
-        except Busy:
-            self._flow.congested(number)
-            raise
         except Refused as error:
-            if paced and may_be_pacing(error):
-                self._hold()
+            self._refused(series, number, paced, error)
             raise
         finally:
             self._ended(number)
@@ -352,6 +345,15 @@ class IbSource(Source):
             self._flow.answered(number, seconds, bars)
         words = {"request": request, "series": str(series), "bars": bars, "seconds": round(seconds, 3)}
         _log.info("bars came", extra=words)
+
+    def _refused(self, series: Series, number: int, paced: bool, error: Refused) -> None:
+        self._silent.pop(series, None)
+        if isinstance(error, PacingViolation):
+            self._violated(number)
+        elif isinstance(error, Busy):
+            self._flow.congested(number)
+        elif paced and may_be_pacing(error):
+            self._hold()
 
     def _wait_no_longer(self, series: Series, seconds: float, error: Unanswered) -> None:
         """Count the seconds for which a series was not answered; raise GivenUp when its time is used up."""
