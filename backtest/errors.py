@@ -2,7 +2,8 @@
 Everything the package raises on purpose, as one tree; the text says what happened and what to do.
 
 Each class says what to do about it, too: the exit code of the command line; `retry`, whether asking again may help
-(`*` in the tree); and `scope`, what a download gives up: the window asked for, its series, or all that it does.
+(`*` in the tree); `scope`, what a download gives up: the window asked for, its series, or all that it does; and
+`brief`, the few words for it in a summary.
 
     BacktestError                exit code, and scope where it is not the series
     ├── UsageError               2         the words of a command or the arguments of a call are off
@@ -45,30 +46,39 @@ class BacktestError(Exception):
     exit_code: ClassVar[int] = 1
     retry: ClassVar[bool] = False
     scope: ClassVar[Scope] = "series"
+    brief: ClassVar[str] = "failed"
 
 
 class UsageError(BacktestError):
     """The words of a command, or the arguments of a call, are off."""
 
     exit_code = 2
+    brief = "cannot be asked for"
 
 
 class DataError(BacktestError):
     """Bars are missing or bad."""
 
     exit_code = 3
+    brief = "bars missing or bad"
 
 
 class NoBars(DataError):
     """The store has no bars for what was asked."""
 
+    brief = "no bars"
+
 
 class BadBars(DataError):
     """Bars break the rules of a bar; nothing of them was stored."""
 
+    brief = "invalid bars"
+
 
 class Conflict(DataError):
     """Bars disagree with stored ones; the stored ones were kept."""
+
+    brief = "bars that disagree with stored ones"
 
 
 class BrokenPin(DataError):
@@ -78,27 +88,34 @@ class BrokenPin(DataError):
 class BadStore(DataError):
     """A folder is no store, or a store of a format that this version does not know."""
 
+    brief = "no store"
+
 
 class DamagedStore(DataError):
     """A stored file is not what was written."""
+
+    brief = "damaged files"
 
 
 class SourceError(BacktestError):
     """A source could not be reached or did not deliver."""
 
     exit_code = 4
+    brief = "no answer from the source"
 
 
 class NoConnection(SourceError):
     """Nobody listens at the address, or the handshake failed."""
 
     scope = "all"
+    brief = "gateway out of reach"
 
 
 class LinkLost(SourceError):
     """The connection broke while requests were open."""
 
     retry = True
+    brief = "connection lost"
 
 
 class Unanswered(SourceError):
@@ -106,6 +123,7 @@ class Unanswered(SourceError):
 
     retry = True
     scope: ClassVar[Scope] = "window"
+    brief = "no answer in time"
 
 
 class GivenUp(Unanswered):
@@ -119,6 +137,7 @@ class Stopped(SourceError):
     """The user asked to stop; what is stored stays."""
 
     scope = "all"
+    brief = "stopped"
 
 
 class Refused(SourceError):
@@ -126,6 +145,7 @@ class Refused(SourceError):
 
     retry = True
     scope: ClassVar[Scope] = "window"
+    brief: ClassVar[str] = "refused by the source"
 
     def __init__(self, text: str, code: int = 0) -> None:
         super().__init__(text)
@@ -136,6 +156,7 @@ class NoData(Refused):
     """The source says that it has no bars there."""
 
     retry = False
+    brief = "no bars at the source"
 
 
 class TooLong(Refused):
@@ -143,14 +164,19 @@ class TooLong(Refused):
 
     retry = False
     scope = "series"
+    brief = "too much for one request"
 
 
 class PacingViolation(Refused):
     """Too many requests; nothing should be sent for a while."""
 
+    brief = "too many requests"
+
 
 class Busy(Refused):
     """As many requests are open as the source serves at once; it takes more when some have ended."""
+
+    brief = "too many requests open"
 
 
 class NoPermission(Refused):
@@ -158,6 +184,7 @@ class NoPermission(Refused):
 
     retry = False
     scope = "series"
+    brief = "no market data subscription"
 
 
 class OtherSession(Refused):
@@ -165,6 +192,7 @@ class OtherSession(Refused):
 
     retry = False
     scope = "all"
+    brief = "another login has the market data"
 
 
 class BadRequest(Refused):
@@ -172,6 +200,7 @@ class BadRequest(Refused):
 
     retry = False
     scope = "series"
+    brief = "request that IB never serves"
 
 
 class UnknownContract(Refused):
@@ -179,6 +208,7 @@ class UnknownContract(Refused):
 
     retry = False
     scope = "series"
+    brief = "no such instrument"
 
 
 class AmbiguousContract(Refused):
@@ -186,6 +216,7 @@ class AmbiguousContract(Refused):
 
     retry = False
     scope = "series"
+    brief = "several instruments fit"
 
 
 class StrategyError(BacktestError):

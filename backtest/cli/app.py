@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Annotated, Any
 
 import typer
@@ -18,8 +18,8 @@ from backtest.cli.research import sweep, validate
 from backtest.cli.runs import compare, report, run, runs
 from backtest.cli.setup import demo, doctor, emulator, new, tell_version
 from backtest.cli.store import download, export, import_, ls, pin, prune, publish, verify
-from backtest.cli.terminal import results_alone, say
-from backtest.errors import BacktestError
+from backtest.cli.terminal import documents_given, failure_of, give_json, results_alone, say
+from backtest.errors import BacktestError, UsageError
 
 WIDTH = 80
 
@@ -93,21 +93,41 @@ def main(words: list[str] | None = None, clock: Clock = utc_now) -> None:
     Args:
         clock: what time it is for the command, which finds it in its context.
     """
+    as_json = "--json" in (sys.argv[1:] if words is None else words)
+    given = documents_given()
     try:
         app(words, prog_name="backtest", obj=clock)
-    except BacktestError as error:
-        _fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nobody to tell
-        sys.exit(0)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}; choose another place or make room, then run this again", 1)
+    except (BacktestError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nobody to tell
+            sys.exit(0)
+        text, code = failure_of(error)
+        say(f"error: {text}")
+        if as_json:
+            _give_failure(text, code, given)
+        sys.exit(code)
+    except SystemExit as ended:
+        if as_json and ended.code not in (0, None):
+            _give_failure(_ENDINGS.get(ended.code, f"ended with exit code {ended.code}"), ended.code, given)
+        raise
+    except BaseException as error:
+        if as_json:
+            _give_failure(*failure_of(error), given)
+        raise
 
 
-def _fail(text: str, code: int) -> None:
-    say(f"error: {text}")
-    sys.exit(code)
+# What Typer ends itself, after it has said why on stderr.
+_ENDINGS: dict[object, str] = {
+    UsageError.exit_code: "the words of the command cannot be read; what is wrong is on stderr",
+    130: "interrupted; run this again to go on",
+}
+
+
+def _give_failure(text: str, code: object, given: int) -> None:
+    """Give the document of a command that failed, unless it gave one itself."""
+    if documents_given() == given:
+        with suppress(OSError):  # stdout may be a file on the disk that is full
+            give_json({"error": text, "exit_code": code})
 
 
 if __name__ == "__main__":

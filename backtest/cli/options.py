@@ -116,3 +116,8 @@ takes_brokerage = _arguments.spelled_out(
 def state_folder() -> Path:
     """Return the folder in which request budgets and learnt limits outlive a command."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ib-backtest"
+
+
+def environment() -> dict[str, str]:
+    """Return a copy of the environment, for a program that is started."""
+    return dict(os.environ)

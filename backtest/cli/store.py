@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import date
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backtest.cli.hook import check_command, command_of, run_command
 from backtest.cli.options import (
     STORE,
     AnySeriesArgument,
@@ -31,8 +34,11 @@ from backtest.cli.store_tables import (
     give_verdicts,
     give_verdicts_json,
 )
-from backtest.cli.terminal import give, give_json, say
+from backtest.cli.terminal import failure_of, give, give_json, say, stopped_by_term
 from backtest.errors import Conflict, DataError, UsageError
+
+if TYPE_CHECKING:
+    from backtest.downloads.report import Progress
 
 
 def download(
@@ -47,6 +53,15 @@ def download(
     accept_revision: Annotated[
         bool, typer.Option("--accept-revision", help="Take new prices of bars that had settled; the old are archived.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No line a series and no progress: errors and the sum.")
+    ] = False,
+    on_problem: Annotated[
+        str,
+        typer.Option(
+            metavar="COMMAND", help="Run it at the end if the exit code is not 0; facts as JSON on its stdin."
+        ),
+    ] = "",
     as_json: JsonOption = False,
     log_format: Annotated[str, typer.Option(help="text or json: how log records look on stderr.")] = "text",
 ) -> None:
@@ -60,26 +75,54 @@ def download(
     from backtest.sources.connect import connect
     from backtest.store.store import open_folder
 
-    start_logging(log_format)
-    wanted, target = parse_series(series), open_folder(store, context.obj)
-    first, last = date_of(since, "--since"), date_of(until, "--until") or context.obj().date()
-    if first is None:
-        raise UsageError("--since names no date; write YYYY-MM-DD")
-    with (
-        connect(source, state=state_folder(), clock=context.obj) as opened,
-        progress(len(wanted), lambda: opened.waiting_for, context.obj) as tell,
-    ):
-        if dry_run:
-            give_plan(plan_download(target, opened, wanted, (first, last)), as_json)
-            return
-        report = fill(
-            target, opened, wanted, (first, last), tell=tell, recheck=recheck, accept_revision=accept_revision
-        )
-    give_download(report, as_json)
+    command = command_of(on_problem)
+    with _attended(command, as_json):
+        start_logging(log_format)
+        check_command(command)
+        wanted, target = parse_series(series), open_folder(store, context.obj)
+        first, last = date_of(since, "--since"), date_of(until, "--until") or context.obj().date()
+        if first is None:
+            raise UsageError("--since names no date; write YYYY-MM-DD")
+        with (
+            connect(source, state=state_folder(), clock=context.obj) as opened,
+            nullcontext(_unseen) if quiet else progress(len(wanted), lambda: opened.waiting_for, context.obj) as tell,
+        ):
+            if dry_run:
+                give_plan(plan_download(target, opened, wanted, (first, last)), as_json)
+                return
+            report = fill(
+                target, opened, wanted, (first, last), tell=tell, recheck=recheck, accept_revision=accept_revision
+            )
+    give_download(report, as_json, quiet)
     if report.ended_by:
         say(f"error: {report.ended_by}")
     if report.exit_code:
+        run_command(command, report.to_dict())
         raise typer.Exit(report.exit_code)
+
+
+@contextmanager
+def _attended(command: list[str], as_json: bool) -> Iterator[None]:
+    """Run the command of --on-problem, and give a document where one is asked for, if what is done meanwhile fails."""
+    try:
+        with stopped_by_term():
+            yield
+    except (Exception, KeyboardInterrupt) as error:
+        text, code = failure_of(error)
+        facts = {
+            "series": {},
+            "summary": {"text": f"the download ended early: {text}"},
+            "error": text,
+            "exit_code": code,
+        }
+        if as_json:
+            give_json(facts)
+        run_command(command, facts)
+        raise
+
+
+def _unseen(_: Progress) -> None:
+    """Show nothing."""
 
 
 def import_(

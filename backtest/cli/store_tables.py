@@ -54,33 +54,37 @@ def give_plan(plans: list[SeriesPlan], as_json: bool) -> None:
 
 
 def _remarks(one: SeriesReport) -> str:
-    counts = {
-        "revised": len(one.revisions),
-        "quarantined": one.quarantined,
-        "spans confirmed empty": len(one.confirmed_empty),
-        "gaps open": len(one.gaps),
-    }
-    return "".join(f", {count:,} {what}" for what, count in counts.items() if count)
+    from backtest.downloads.report import counted_words, counts_of
+
+    words, counts = counted_words(), counts_of(one)
+    told = [name for name in words if counts[name] and name != "bars_added"]
+    return "".join(f", {words[name]}" if name == "ended" else f", {counts[name]:,} {words[name]}" for name in told)
 
 
-def give_download(report: DownloadReport, as_json: bool) -> None:
-    """Give what a download did."""
+def give_download(report: DownloadReport, as_json: bool, quiet: bool = False) -> None:
+    """Give what a download did: a line a series and their sum; to be quiet, the sum and the errors alone."""
     if as_json:
         give_json(report.to_dict())
         return
     for one in report.series:
-        first, last = (f"{moment:%Y-%m-%d}" if moment else "–" for moment in (one.first, one.last))
-        give(
-            f"{one.series.short}: {one.status}, {one.bars_added:,} new of {one.bars:,} bars, {first} to {last}, "
-            f"{one.requests} request{'s' if one.requests != 1 else ''}{_remarks(one)}"
-        )
+        if not quiet:
+            give(_download_line(one))
         for error in one.errors:
             if error != str(report.ended_by):  # which is said once, for all
                 say(f"error: {one.series.short}: {error}")
-        for note in one.notes:
+        for note in () if quiet else one.notes:
             say(f"note: {one.series.short}: {note}")
-    if report.complete and not report.requests:
+    if quiet or len(report.series) > 1:
+        give(str(report.summary))
+    if report.complete and not report.requests and not quiet:
         say("Nothing to download: the store has it all.")
+
+
+def _download_line(one: SeriesReport) -> str:
+    first, last = (f"{moment:%Y-%m-%d}" if moment else "–" for moment in (one.first, one.last))
+    requests = f"{one.requests} request{'s' if one.requests != 1 else ''}"
+    counts = f"{one.bars_added:,} new of {one.bars:,} bars"
+    return f"{one.series.short}: {one.status}, {counts}, {first} to {last}, {requests}{_remarks(one)}"
 
 
 def give_left_out(file: str, names: Sequence[str]) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from backtest.errors import BacktestError
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -115,7 +117,48 @@ def _speak_to_people() -> None:
 
 def give_json(value: dict[str, Any]) -> None:
     """Give a result for machines."""
+    global _documents
+    _documents += 1
     give(json.dumps(value, indent=1, allow_nan=False))
+
+
+_documents = 0  # given so far in this process
+
+
+def documents_given() -> int:
+    """Return how many documents were given so far."""
+    return _documents
+
+
+def failure_of(error: BaseException) -> tuple[str, int]:
+    """Return what to say of an error that ends a command, and the exit code."""
+    if isinstance(error, BacktestError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}; choose another place or make room, then run this again", 1
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; what is stored stays, run this again to go on", 130
+    return f"{type(error).__name__}: {error}", 1
+
+
+@contextmanager
+def stopped_by_term() -> Iterator[None]:
+    """Take SIGTERM, by which a service or `timeout` stops a program, for Ctrl-C meanwhile."""
+    import signal
+    import threading
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # which alone may set what a signal does
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 def give_table(columns: tuple[str, ...], rows: list[list[str]]) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from backtest import _arguments
-from backtest.downloads.report import Options, Progress, SeriesReport
+from backtest.downloads.report import Options, Progress, SeriesReport, Summary, reason_of, summary_of
 from backtest.downloads.retry import Persistence
 from backtest.downloads.series import Filling
 from backtest.errors import BacktestError, SourceError, Stopped, UsageError
@@ -61,6 +61,11 @@ class DownloadReport:
             return SourceError.exit_code
         return codes.pop() if codes else 0
 
+    @property
+    def summary(self) -> Summary:
+        """The counts of all series; as text it is one line."""
+        return summary_of(self.series)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON's types."""
         return {
@@ -68,6 +73,9 @@ class DownloadReport:
             "requests": self.requests,
             "violations": self.violations,
             "seconds": round(self.seconds, 3),
+            "summary": self.summary.to_dict(),
+            "error": str(self.ended_by) if self.ended_by else None,
+            "exit_code": self.exit_code,
         }
 
 
@@ -270,7 +278,8 @@ def _fill(filling: Filling, stop: threading.Event) -> Result:
         error = caught
         if error.scope == "all":
             stop.set()
-    return filling.report(), error
+    report = filling.report()
+    return replace(report, reason=reason_of(report, error)), error
 
 
 def _await(futures: list[Future[Result]], source: Source, stop: threading.Event) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
 from backtest.downloads.retry import Persistence
+from backtest.errors import BacktestError, SourceError
 from backtest.market.series import Series
 from backtest.market.span import Span
 
@@ -35,25 +37,41 @@ class Options:
     recheck: bool = False
 
 
+_NAMED = 3  # series of a summary's reason
+_ALWAYS = ("bars_added", "revisions", "ended")  # counts that a summary has though they are 0
+
+
+def _counted(words: str) -> dict[str, str]:
+    """Return the mark of a field that lines and summaries count: a number, or the length of a tuple."""
+    return {"counted": words}
+
+
 @dataclass(frozen=True, slots=True)
 class SeriesReport:
-    """What a download did for one series; `status` is complete, partial or failed."""
+    """
+    What a download did for one series; `status` is complete, partial or failed.
+
+    A field with `_counted` is counted in the lines of a series and in the summary, in the order of the fields.
+    """
 
     series: Series
     status: str
-    bars_added: int = 0
+    bars_added: int = field(default=0, metadata=_counted("new bars"))
     bars: int = 0
     requests: int = 0
     lower_bound: int = 0  # requests that the plan took, before anything went wrong
     first: datetime | None = None
     last: datetime | None = None
-    gaps: tuple[Span, ...] = ()  # not answered, or sessions without a bar that nobody has confirmed
-    confirmed_empty: tuple[Span, ...] = ()
-    revisions: tuple[datetime, ...] = ()  # stored bars that the vendor has corrected
-    quarantined: int = 0  # answers put aside
+    revisions: tuple[datetime, ...] = field(default=(), metadata=_counted("revised"))  # corrected by the vendor
+    ended: bool = field(default=False, metadata=_counted("ended"))  # it is traded no more, and not asked for again
+    quarantined: int = field(default=0, metadata=_counted("quarantined"))  # answers put aside
+    confirmed_empty: tuple[Span, ...] = field(default=(), metadata=_counted("spans confirmed empty"))
+    # Not answered, or sessions without a bar that nobody has confirmed.
+    gaps: tuple[Span, ...] = field(default=(), metadata=_counted("gaps open"))
     errors: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # what went well and is worth knowing
     exit_code: int = 0  # of the first error; 3 where sessions are open without one
+    reason: str = ""  # why it is not complete, in a few words
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON's types; times are ISO 8601, UTC."""
@@ -69,9 +87,87 @@ class SeriesReport:
             "confirmed_empty": [_pair(span) for span in self.confirmed_empty],
             "revisions": [moment.isoformat() for moment in self.revisions],
             "quarantined": self.quarantined,
+            "ended": self.ended,
             "errors": list(self.errors),
             "notes": list(self.notes),
+            "reason": self.reason,
+            "exit_code": self.exit_code,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The counts of a download: series by status, what is counted of them, and why some are not complete."""
+
+    series: int
+    statuses: dict[str, int]
+    counts: dict[str, int]  # by the fields of SeriesReport
+    reasons: dict[str, tuple[Series, ...]]
+
+    def __str__(self) -> str:
+        words = counted_words()
+        some = {name: count for name, count in self.counts.items() if count or name in _ALWAYS}
+        first = {name: some.pop(name) for name in _ALWAYS}
+        failed = {status: self.statuses[status] for status in ("partial", "failed")}
+        parts = [
+            f"{self.statuses['complete']:,} complete",
+            *(f"{count:,} {words[name]}" for name, count in {**first, **some}.items()),
+            *(f"{count:,} {status}" for status, count in failed.items() if count or status == "failed"),
+        ]
+        why = [f"{reason} ({len(them):,}): {_names(them)}" for reason, them in self.reasons.items()]
+        return "; ".join([f"{self.series:,} series: {', '.join(parts)}", *why])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as JSON's types; `text` is the line for people."""
+        return {
+            "text": str(self),
+            "series": self.series,
+            **self.statuses,
+            **self.counts,
+            "reasons": {reason: [str(one) for one in them] for reason, them in self.reasons.items()},
+        }
+
+
+def summary_of(reports: Iterable[SeriesReport]) -> Summary:
+    """Return the counts of reports; reasons are in the order of how many series they have."""
+    known = list(reports)
+    reasons: dict[str, list[Series]] = {}
+    for report in known:
+        if report.reason:
+            reasons.setdefault(report.reason, []).append(report.series)
+    return Summary(
+        len(known),
+        {status: sum(one.status == status for one in known) for status in ("complete", "partial", "failed")},
+        {name: sum(counts_of(one)[name] for one in known) for name in counted_words()},
+        {reason: tuple(reasons[reason]) for reason in sorted(reasons, key=lambda one: -len(reasons[one]))},
+    )
+
+
+def counted_words() -> dict[str, str]:
+    """Return the words of what is counted, by the fields of SeriesReport."""
+    return {one.name: one.metadata["counted"] for one in fields(SeriesReport) if "counted" in one.metadata}
+
+
+def counts_of(report: SeriesReport) -> dict[str, int]:
+    """Return what is counted of a series, by the fields of its report."""
+    values = {name: getattr(report, name) for name in counted_words()}
+    return {name: len(value) if isinstance(value, tuple) else int(value) for name, value in values.items()}
+
+
+def reason_of(report: SeriesReport, error: BacktestError | None) -> str:
+    """Return in a few words why a series is not complete, given the error that ended it, if one did; "" if it is."""
+    if report.status == "complete":
+        return ""
+    if error:
+        return error.brief
+    if report.exit_code == SourceError.exit_code:
+        return "windows without an answer"
+    return "answers in quarantine" if report.quarantined else "sessions missing"
+
+
+def _names(series: tuple[Series, ...]) -> str:
+    more = f" and {len(series) - _NAMED:,} more" if len(series) > _NAMED else ""
+    return ", ".join(one.short for one in series[:_NAMED]) + more
 
 
 def _pair(span: Span) -> list[str]:

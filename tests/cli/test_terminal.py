@@ -98,12 +98,14 @@ def test_a_sweep_gives_one_document(noisy, call):
     assert (document["trials"], document["failed"]) == (3, 1)
 
 
-def test_where_a_strategy_fails_stdout_is_empty(noisy, call):
+def test_where_a_strategy_fails_stdout_has_a_document_that_says_so(noisy, call):
     (noisy / "noisy.py").write_text(NOISY + "    def start(self): print('noise of start'); sys.exit()\n")
 
     code, out, err = call("run", "noisy.py", "AAPL/1day", *DATES, "--store", SAMPLE, "--json")
 
-    assert (code, out) == (5, "")
+    document = json.loads(out)
+    assert (code, document["exit_code"]) == (5, 5)
+    assert f"error: {document['error']}" in err
     assert "noise of start" in err
 
 

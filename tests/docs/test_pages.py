@@ -255,11 +255,15 @@ def test_two_services_at_once_lose_nothing(research):
 
 
 def test_a_source_that_is_away_is_what_the_service_tries_again(research):
+    folder, _ = research
     service = unit(UNIT, lambda text: text.replace(":7497", f":{free_port(7496)}"))["Service"]
+    (folder / "notify.sh").write_text(file_of("docs/how-to/nightly-updates.md", "notify.sh"))
 
     process = started(service, service["ExecStart"][0])
 
     assert "nobody listens on" in process.communicate()[1]
+    assert "nobody listens on" in (folder / "problems.log").read_text()
+    assert json.loads((folder / "problem.json").read_text())["exit_code"] == process.returncode
     assert str(process.returncode) not in service["RestartPreventExitStatus"][0].split()
     assert service["Restart"] == ["on-failure"]
 

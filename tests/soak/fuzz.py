@@ -396,7 +396,7 @@ def _address(chance: Random) -> str:
     odd = (
         "ib://127.0.0.1:1?client_id=x",
         "ib://[::1",
-        "ib://example.invalid:1",
+        "ib://example..invalid:1",
         "http://x",
         "csv:",
         ":",
@@ -435,6 +435,9 @@ _VALUES: dict[str, Callable[[Random], str]] = {
 }  # fmt: skip
 
 
+_RUNS = "--on-problem"  # whatever it is given, which may be anything here
+
+
 def _options_of_commands() -> tuple[dict[str, list[str]], set[str]]:
     """Return the options of each command, and which take no value, as the command line declares them."""
     import typer
@@ -445,7 +448,7 @@ def _options_of_commands() -> tuple[dict[str, list[str]], set[str]]:
         if command.hidden:
             continue
         known = [option for option in command.params if option.opts[0].startswith("--")]
-        options[name] = _SAFE.get(name) or [*(option.opts[0] for option in known), "--help"]
+        options[name] = _SAFE.get(name) or [*(o.opts[0] for o in known if o.opts[0] != _RUNS), "--help"]
         flags |= {option.opts[0] for option in known if getattr(option, "is_flag", False)}
     return options, flags
 
