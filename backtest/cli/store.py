@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 def download(
     context: typer.Context,
     series: ListedSeriesArgument,
-    since: SinceOption,
+    since: Annotated[str, typer.Option("--since", help="First session, YYYY-MM-DD; head: all there is.")],
     until: UntilOption = "",
     source: SourceOption = "ib://127.0.0.1:7497",
     store: StoreOption = STORE,
@@ -70,8 +70,8 @@ def download(
 
     Example: backtest download AAPL/1day EUR-CASH/1hour --since 2020-01-02 --source ib://127.0.0.1:4002
     """
+    from backtest.downloads.downloader import HEAD, plan_download
     from backtest.downloads.downloader import download as fill
-    from backtest.downloads.downloader import plan_download
     from backtest.sources.connect import connect
     from backtest.store.store import open_folder
 
@@ -80,18 +80,26 @@ def download(
         start_logging(log_format)
         check_command(command)
         wanted, target = parse_series(series), open_folder(store, context.obj)
-        first, last = date_of(since, "--since"), date_of(until, "--until") or context.obj().date()
+        first = HEAD if since.lower() == HEAD else date_of(since, "--since")
+        last = date_of(until, "--until") or context.obj().date()
         if first is None:
-            raise UsageError("--since names no date; write YYYY-MM-DD")
+            raise UsageError("--since names no date; write YYYY-MM-DD, or head")
         with (
             connect(source, state=state_folder(), clock=context.obj) as opened,
             nullcontext(_unseen) if quiet else progress(len(wanted), lambda: opened.waiting_for, context.obj) as tell,
         ):
             if dry_run:
-                give_plan(plan_download(target, opened, wanted, (first, last)), as_json)
+                give_plan(plan_download(target, opened, wanted, start=first, end=last), as_json)
                 return
             report = fill(
-                target, opened, wanted, (first, last), tell=tell, recheck=recheck, accept_revision=accept_revision
+                target,
+                opened,
+                wanted,
+                start=first,
+                end=last,
+                tell=tell,
+                recheck=recheck,
+                accept_revision=accept_revision,
             )
     give_download(report, as_json, quiet)
     if report.ended_by:

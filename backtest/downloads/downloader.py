@@ -17,15 +17,17 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from backtest import _arguments
 from backtest.downloads.report import Options, Progress, SeriesReport, Summary, reason_of, summary_of
 from backtest.downloads.retry import Persistence
 from backtest.downloads.series import Filling
-from backtest.errors import BacktestError, SourceError, Stopped, UsageError
+from backtest.errors import BacktestError, NoBars, SourceError, Stopped, UsageError
 from backtest.market.calendars import span_of_sessions
+from backtest.market.hours import Hours
 from backtest.market.series import Series, refuse_made, several_series
-from backtest.market.span import Sessions, Span, asked_span
+from backtest.market.span import Sessions, Span, asked_span, session_of
 from backtest.sources.base import Source, estimated_bars
 from backtest.sources.connect import connect
 from backtest.store.reader import hours_in
@@ -35,7 +37,25 @@ _MONTH = len("YYYYMM")
 _WORKERS = 8  # series at once; how many requests are in flight is the source's business
 _log = logging.getLogger(__name__)
 
+HEAD = "head"  # in place of a first session: all there is
 Result = tuple[SeriesReport, BacktestError | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _FromHead:
+    """All sessions from a source's first to the last, today's if that is None."""
+
+    last: date | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A series to fill: by a filling, or by one that is made when its turn comes."""
+
+    series: Series
+    store: Store
+    begin: Callable[[], Filling]
+    filling: Filling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +151,7 @@ def download(
         source: an open source, or the address of one, which is then opened and closed here: see `connect`.
         series: one series or several, or their spellings.
         span: a `Span` of stamps, or a pair of sessions, both included.
-        start: the first session, in the place of a span.
+        start: the first session, in the place of a span; "head" for all there is, from the source's first bar on.
         end: the last session, included; today's by the source's clock if not given.
         tell: is given a Progress after each window, on the thread of its series.
         persistence: how often a window is asked for.
@@ -150,7 +170,7 @@ def download(
     options = Options(persistence or Persistence(), revises, again)
     teller = _arguments.function(tell, "tell", "write a function that takes a Progress, or leave it out")
     threads = _arguments.whole(workers, "workers", 1)
-    wanted, asked = _distinct(series), asked_span(span, start, end)
+    wanted, asked = _distinct(series), _asked(span, start, end)
     target = store if isinstance(store, Store) else open_folder(store)
     with _opened(source) as vendor:
         return _download(target, vendor, wanted, asked, options, teller, threads)
@@ -160,7 +180,7 @@ def _download(
     store: Store,
     source: Source,
     wanted: list[Series],
-    asked: Span | Sessions | None,
+    asked: Span | Sessions | _FromHead | None,
     options: Options,
     tell: Callable[[Progress], object],
     workers: int,
@@ -169,10 +189,19 @@ def _download(
     spans = _spans(store, wanted, asked, source)
     requests, violations, started = source.requests, source.violations, time.monotonic()
     now, stop = source.now(), threading.Event()
-    fillings = [
-        Filling(store, source, one, its, now, options, tell, stop) for one, its in zip(wanted, spans, strict=True)
-    ]
-    results = _fill_all(fillings, source, stop, workers)
+
+    def job(one: Series, its: Span | _FromHead) -> _Job:
+        def filling(span: Span) -> Filling:
+            return Filling(store, source, one, span, now, options, tell, stop)
+
+        if isinstance(its, Span):
+            begun = filling(its)
+            return _Job(one, store, lambda: begun, begun)
+        # Asked by the workers: the heads of many series take long.
+        return _Job(one, store, lambda: filling(_since_head(store, source, one, its, now)))
+
+    jobs = [job(one, its) for one, its in zip(wanted, spans, strict=True)]
+    results = _fill_all(jobs, source, stop, workers)
     return DownloadReport(
         tuple(report for report, _ in results),
         source.requests - requests,
@@ -198,7 +227,7 @@ def plan_download(
         UsageError: an argument cannot be read, the dates are off, or nothing is asked for.
         SourceError: nobody answers at the address of a source.
     """
-    wanted, asked = _distinct(series), asked_span(span, start, end)
+    wanted, asked = _distinct(series), _asked(span, start, end)
     target = store if isinstance(store, Store) else open_folder(store)
     with _opened(source) as vendor:
         now, named = vendor.now(), _stored_as(target, vendor, wanted)
@@ -206,9 +235,10 @@ def plan_download(
         return [_plan(target, vendor, one, its, now) for one, its in zip(named, spans, strict=True)]
 
 
-def _plan(store: Store, source: Source, series: Series, span: Span, now: datetime) -> SeriesPlan:
-    filling = Filling(store, source, series, span, now, Options(), lambda _: None, threading.Event())
+def _plan(store: Store, source: Source, series: Series, asked: Span | _FromHead, now: datetime) -> SeriesPlan:
     try:
+        span = asked if isinstance(asked, Span) else _since_head(store, source, series, asked, now)
+        filling = Filling(store, source, series, span, now, Options(), lambda _: None, threading.Event())
         windows = filling.planned()
         con_id = source.qualify(series.instrument).con_id
     except BacktestError as error:
@@ -225,12 +255,62 @@ def _opened(source: Source | str) -> AbstractContextManager[Source]:
     return nullcontext(source)
 
 
-def _spans(store: Store, wanted: list[Series], asked: Span | Sessions | None, source: Source) -> list[Span]:
+def _asked(
+    span: Span | Sequence[date | str | None] | None, start: date | str | None, end: date | str | None
+) -> Span | Sessions | _FromHead | None:
+    if not isinstance(start, str) or start.strip().lower() != HEAD:
+        return asked_span(span, start, end)
+    if span is not None:
+        asked_span(span, date.max)  # refuses both at once
+    return _FromHead(None if end is None else session_of(end, "end"))
+
+
+def _since_head(store: Store, source: Source, series: Series, asked: _FromHead, now: datetime) -> Span:
+    """
+    Return the span from the first bar that a source has, or where it does not say from what is stored already.
+
+    Raises:
+        NoBars: neither is known.
+        UsageError: it ends before it begins.
+    """
+    first, hours, last = source.first(series, now), hours_in(store, series), asked.last or now.date()
+    if first is None:
+        answers = store.manifest_or_empty(series).answers
+        if not answers:
+            raise NoBars(
+                f"{source.name} does not say when the bars of {series.short} begin; name the first session, such as "
+                "2010-01-04"
+            )
+        first = min(answer.span.start for answer in answers)
+    day = _session_at(first, series, hours)
+    if day > last:
+        raise UsageError(f"the bars of {series.short} begin on {day}, after {last}; name a later last session")
+    return span_of_sessions(series, hours, day, last)
+
+
+def _session_at(moment: datetime, series: Series, hours: Hours) -> date:
+    """Return the exchange's date; daily bars have a stamp at midnight in UTC that is the date itself."""
+    if not hours.zone or (series.size.daily and moment == _midnight(moment)):
+        return moment.date()
+    return moment.astimezone(ZoneInfo(hours.zone)).date()
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _spans(
+    store: Store, wanted: list[Series], asked: Span | Sessions | _FromHead | None, source: Source
+) -> Sequence[Span | _FromHead]:
+    if isinstance(asked, _FromHead):
+        return [asked] * len(wanted)
     if isinstance(asked, Span):
         return [asked] * len(wanted)
     first, last = asked or (None, None)
     if first is None:
-        raise UsageError("no first session to download from; write start='2020-01-02', or span=('2020-01-02', ...)")
+        raise UsageError(
+            "no first session to download from; write start='2020-01-02', start='head' or span=('2020-01-02', ...)"
+        )
     return [span_of_sessions(one, hours_in(store, one), first, last or source.now().date()) for one in wanted]
 
 
@@ -261,25 +341,34 @@ def _by_last_trade_date(store: Store, source: Source, series: Series) -> Series:
     return replace(series, instrument=replace(series.instrument, expiry=day))
 
 
-def _fill_all(fillings: list[Filling], source: Source, stop: threading.Event, workers: int) -> list[Result]:
-    with ThreadPoolExecutor(min(workers, len(fillings)), thread_name_prefix="download") as pool:
-        futures = [pool.submit(_fill, filling, stop) for filling in fillings]
+def _fill_all(jobs: list[_Job], source: Source, stop: threading.Event, workers: int) -> list[Result]:
+    with ThreadPoolExecutor(min(workers, len(jobs)), thread_name_prefix="download") as pool:
+        futures = [pool.submit(_fill, job, stop) for job in jobs]
         _await(futures, source, stop)
         return [future.result() for future in futures]
 
 
-def _fill(filling: Filling, stop: threading.Event) -> Result:
+def _fill(job: _Job, stop: threading.Event) -> Result:
     error: BacktestError | None = None
+    filling = job.filling
     try:
         if stop.is_set():
             raise Stopped("stopped before this series was begun; run this again to go on")
+        filling = filling or job.begin()
         filling.fill()
     except BacktestError as caught:
         error = caught
         if error.scope == "all":
             stop.set()
-    report = filling.report()
+    report = filling.report() if filling else _not_begun(job, error)
     return replace(report, reason=reason_of(report, error)), error
+
+
+def _not_begun(job: _Job, error: BacktestError | None) -> SeriesReport:
+    rows, code = job.store.manifest_or_empty(job.series).rows, (error or SourceError()).exit_code
+    return SeriesReport(
+        job.series, "partial" if rows else "failed", bars=rows, errors=(str(error),) if error else (), exit_code=code
+    )
 
 
 def _await(futures: list[Future[Result]], source: Source, stop: threading.Event) -> None:

@@ -39,8 +39,8 @@ class Source(Protocol):
     """
     Where bars come from; every call blocks, and failure raises: an empty answer is never a failure.
 
-    The rules of a vendor are here too: `refuse`, `finished` and `seconds_for`; a class that inherits from this one has
-    those of a folder of files, and cannot be made while it lacks anything else.
+    The rules of a vendor are here too: `refuse`, `finished`, `seconds_for` and `first`; a class that inherits from this
+    one has those of a folder of files, and cannot be made while it lacks anything else.
     """
 
     name: str  # what the store notes as the bars' origin
@@ -106,6 +106,10 @@ class Source(Protocol):
     @abstractmethod
     def head(self, series: Series) -> datetime | None:
         """Return when the instrument's first bar starts, as a hint; None where the source does not say."""
+
+    def first(self, series: Series, now: datetime) -> datetime | None:
+        """Return when the first bar starts that the source serves of a series; None where it does not say."""
+        return self.head(series)
 
     @abstractmethod
     def sessions(self, instrument: Instrument, since: date, until: date, regular_hours: bool) -> list[Session] | None:

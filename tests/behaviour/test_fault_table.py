@@ -889,6 +889,8 @@ def changed(bars: list[dict[str, Any]], *changes: tuple[Any, ...]) -> list[dict[
             case (place, column, add):
                 bars[-place][column] += add
     return bars
+
+
 # --- many series at once
 
 STOCKS = [Series.parse(f"{symbol}/1day") for symbol in ("AAPL", "GOOG", "IBM", "MSFT")]

@@ -49,7 +49,7 @@ def refuse_impossible(series: Series, span: Span, now: datetime) -> None:
     kind = series.instrument.kind
     if kind in _NO_DAYS and series.size.daily:
         raise UsageError(f"IB has no daily bars of {kind}: {series.short} cannot be had; use 8hours or smaller")
-    oldest = now - timedelta(days=183)
+    oldest = oldest_small_bar(now)
     if series.size.seconds <= SMALL_BAR_SECONDS and span.start < oldest:
         raise UsageError(
             f"IB has no bars of {series.size.label} older than {SMALL_BARS_MONTHS} months; ask for {series.short} "
@@ -64,6 +64,11 @@ def refuse_impossible(series: Series, span: Span, now: datetime) -> None:
         raise UsageError(f"IB has no {series.prices} for {kind}: {series.short} cannot be had; use another price")
     if series.prices in OPEN_ENDED and series.size.seconds > 86_400:
         raise UsageError(f"IB serves {series.prices} up to daily bars, not {series.size.label}; use 1day")
+
+
+def oldest_small_bar(now: datetime) -> datetime:
+    """Return from when on IB serves bars of 30 seconds and less."""
+    return now - timedelta(days=183)
 
 
 def open_ended(series: Series) -> bool:

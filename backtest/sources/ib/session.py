@@ -145,6 +145,13 @@ class GatewaySession:
         """The version of the protocol that the gateway speaks, 0 without a connection."""
         return self._socket.ib.client.serverVersion() if self._socket else 0
 
+    @property
+    def login(self) -> str:
+        """What tells one login from another without naming its account; "" where it is not known yet."""
+        client = self._socket.ib.client if self._socket else None
+        accounts = sorted(client.getAccounts()) if client and client.isReady() else []
+        return hashlib.sha256(" ".join(accounts).encode()).hexdigest()[:16] if accounts else ""
+
     async def connect(self) -> None:
         """
         Connect for the first time.

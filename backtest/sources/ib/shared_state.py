@@ -23,6 +23,7 @@ from backtest.sources.ib.pacing import MARGIN, Ask, Budget
 from backtest.store.files import take_lock
 
 _STEP = re.compile(r"\d+ [SDWMY]$")
+_MONTH_SECONDS = 30 * 86_400.0  # after which a head time stamp is asked for again
 _BUSY_SECONDS = 0.02  # until a lock that another program holds is tried again
 _log = logging.getLogger(__name__)
 
@@ -86,6 +87,18 @@ class State:
             if content is not None:
                 learnt = content.get("learnt", {})
                 content["learnt"] = {**learnt, gateway: {**learnt.get(gateway, {}), kind: [step, at]}}
+
+    def head(self, name: str, now: float) -> float | None:
+        """Return when a first bar starts, in seconds as `now`, where that was learnt in the last month."""
+        with self._content(wait=True) as content:
+            head, learnt = (content or {}).get("heads", {}).get(name, (None, 0.0))
+            return head if 0 <= now - learnt < _MONTH_SECONDS else None
+
+    def learn_head(self, name: str, head: float, now: float) -> None:
+        """Keep when an instrument's first bar starts: IB counts each question for it as one for small bars."""
+        with self._content(wait=True) as content:
+            if content is not None:
+                content["heads"] = {**content.get("heads", {}), name: [head, now]}
 
     def _budget(self, content: dict[str, Any], now: float) -> Budget:
         # Where the clock was put back, what lies in the future must not block us for long.
@@ -151,6 +164,8 @@ def _sound(content: Any) -> bool:
             return False
         case {"learnt": learnt} if not _sound_learnt(learnt):
             return False
+        case {"heads": heads} if not (isinstance(heads, dict) and all(_sound_head(pair) for pair in heads.values())):
+            return False
     return isinstance(content, dict) and isinstance(content.get("spent", []), list)
 
 
@@ -170,6 +185,10 @@ def _sound_request(row: Any) -> bool:
         case [at, str(), str(), int()]:
             return _is_time(at)
     return False
+
+
+def _sound_head(pair: Any) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(map(_is_time, pair))
 
 
 def _is_time(value: Any) -> bool:

@@ -57,6 +57,7 @@ _ROUNDING = 1e-6  # seconds
 _SILENCES = 3  # requests in a row without an answer, after which the gateway is to be restarted
 _SCHEDULE_VERSION, _SCHEDULE_DAYS = 165, 365  # the server version that knows schedules, days a call
 _AGAIN_SECONDS = 7 * 86_400.0  # after which more is asked for again than a gateway once refused
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PATIENT = Patience()
 _log = logging.getLogger(__name__)
 
@@ -274,6 +275,17 @@ class IbSource(Source):
         """Return when the first bar of the instrument's prices starts, UTC; a hint. None where IB does not say."""
         return self._bridge.call(self._head(series))
 
+    def first(self, series: Series, now: datetime) -> datetime | None:
+        """
+        Return when the first bar starts that IB serves of a series, UTC; None where it does not say.
+
+        Bars of 30 seconds and less begin where IB still has them.
+        """
+        head = self.head(series)
+        if head and series.size.seconds <= SMALL_BAR_SECONDS:
+            return max(head, requests.oldest_small_bar(now) + timedelta(days=1))
+        return head
+
     def sessions(
         self, instrument: Instrument, since: date, until: date, regular_hours: bool = True
     ) -> list[TradingSession] | None:
@@ -393,12 +405,19 @@ class IbSource(Source):
 
     async def _head(self, series: Series) -> datetime | None:
         key = (series.instrument, series.prices)
+        # Another gateway may listen at this port tomorrow, such as the emulator.
+        name = f"{self._session.login} {series.instrument} {series.prices}" if self._session.login else ""
+        if key not in self._heads and name and (known := self._state.head(name, time.time())) is not None:
+            self._heads[key] = _EPOCH + timedelta(seconds=known)
         if key not in self._heads:
             contract, _ = await self._lookup.qualified(series.instrument)
             try:
-                self._heads[key] = await self._repeated(
+                head: datetime = await self._repeated(
                     series.instrument, lambda: self._asked_head(contract, series), failures=0
                 )
+                self._heads[key] = head
+                if name:
+                    self._state.learn_head(name, head.timestamp(), time.time())
             except (LinkLost, Refused, Unanswered) as error:
                 _log.info("no head time stamp", extra={"series": str(series), "reason": str(error)})
                 self._heads[key] = await self._first_day(contract, series)
