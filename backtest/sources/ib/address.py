@@ -73,6 +73,8 @@ def parse_address(rest: str) -> tuple[GatewayAddress, int, str]:
     Raises:
         UsageError: it is of another form than //HOST:PORT?client_id=N&limits=legacy.
     """
+    if "@" in rest:
+        raise UsageError(f"the address of a gateway holds a login, which none asks for; write ib://{_HOST}:{_PORT}")
     text = f"ib:{rest}"
     try:
         if rest and not rest.startswith(("//", "?")):
