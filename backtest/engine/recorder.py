@@ -218,15 +218,21 @@ def bar_times(stamps: np.ndarray, series: list[Series]) -> np.ndarray:
 
 
 def _session_days(times: np.ndarray, series: list[Series], hours: Hours) -> np.ndarray:
-    """Return the date of the exchange's session that each bar belongs to, by the first series' calendar."""
-    if all(one.size.daily for one in series):
+    """
+    Return the date of the exchange's session that each bar began in, by the first series' calendar.
+
+    A bar is told by its opening plus its size, which is after the close where that cuts it short.
+    """
+    sizes = [one.size.seconds for one in series if not one.size.daily]
+    if not sizes:
         return times.astype("datetime64[D]")
+    began = times - np.timedelta64(min(sizes), "s")  # of several sizes: which bar it was, nobody knows here
     first, last = (times[n].astype(datetime) for n in (0, -1))
     around = timedelta(days=7)
     found = sessions(hours, first.date() - around, last.date() + around, series[0].regular_hours)
     closes = np.array([session.close.astimezone(UTC).replace(tzinfo=None) for session in found], "datetime64[us]")
     days = np.array([session.day for session in found], "datetime64[D]")
-    found_days: np.ndarray = days[np.minimum(np.searchsorted(closes, times), len(days) - 1)]
+    found_days: np.ndarray = days[np.minimum(np.searchsorted(closes, began, side="right"), len(days) - 1)]
     return found_days
 
 

@@ -122,6 +122,27 @@ def test_the_benchmark_is_recorded_beside_the_run(store):
     assert result.record["benchmark"].to_pylist() == [10.5, 11.5, 12.5, 13.5, 14.5]
 
 
+@pytest.mark.parametrize(
+    ("text", "starts"),
+    [
+        ("AAPL/3hours", ("14:30", "17:00", "20:00")),  # the last one is over at 21:00, when New York closes
+        ("AAPL/8hours", ("14:30",)),
+        ("VOD-STK-LSE-GBP/1hour", ("08:00", "12:00", "16:00")),  # London closes at 16:30
+    ],
+)
+def test_a_bar_that_the_close_cuts_short_belongs_to_the_session_that_it_began_in(tmp_path, text, starts):
+    store, series = Store(tmp_path), Series.parse(text)
+    moments = [datetime.fromisoformat(f"2024-01-{day:02}T{start}+00:00") for day in (4, 5, 8) for start in starts]
+    rows = [(moment, 10.0, 10.0, 10.0, 10.0, 1e6, None, None) for moment in moments]
+    store.write(series, Span(moments[0], moments[-1] + timedelta(hours=8)), table_of(rows))
+
+    result = run(BuyOnce, text, store=store)
+
+    sessions = [day.isoformat() for day in result.record["session"].to_pylist()]
+    assert sessions == [f"2024-01-{day:02}" for day in (4, 5, 8) for _ in starts]
+    assert len(result.returns) == 3
+
+
 def test_intraday_bars_belong_to_the_session_of_their_exchange(tmp_path):
     store, hourly = Store(tmp_path), Series.parse("ES-FUT-CME-USD-202403/1hour")
     evening = datetime(2024, 1, 8, 23, tzinfo=UTC)  # Monday 17:00 in Chicago: Tuesday's session begins
