@@ -6,11 +6,12 @@ Pure functions of plain data; spans and answers go in, spans come out.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from backtest.market.checks import missing_sessions
+from backtest.market.checks import missing_sessions, periods
 from backtest.market.span import Span, union
 
 if TYPE_CHECKING:
@@ -61,6 +62,22 @@ def holes(series: Series, hours: Hours, wanted: Span, answers: Sequence[Answer],
     """Return the sessions without a bar, between the first bar and the last, that nobody said to be empty."""
     known = empty(wanted, answers)
     return [part for hole in missing_sessions(series, hours, bars, wanted) for part in hole.minus(known)]
+
+
+def cut_bars(series: Series, stored: pa.Table, answer: pa.Table, covered: Sequence[Span]) -> list[datetime]:
+    """
+    Return the stamps of stored weeks or months that may be a part of one which an answer has whole.
+
+    They have another stamp than there, or share their week with another bar, or were not asked for as a whole.
+    """
+    whole = dict(zip(periods(answer, series), answer["time"].to_pylist(), strict=True))
+    found = list(zip(periods(stored, series), stored["time"].to_pylist(), strict=True))
+    alone = Counter(period for period, _ in found)
+    return [
+        moment
+        for period, moment in found
+        if period in whole and (moment != whole[period] or alone[period] > 1 or period.minus(covered))
+    ]
 
 
 def newest_year(spans: Sequence[Span]) -> tuple[list[Span], list[Span]]:

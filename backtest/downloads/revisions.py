@@ -27,6 +27,7 @@ _UNSETTLED = 3  # the last sessions, which the vendor may still correct: there t
 RESCALED = "prices were rescaled, as by a split"
 RECOUNTED = "volumes are counted in another unit, such as shares instead of lots of 100"
 _CORRECTED = "the vendor has corrected bars"
+CUT = "weeks or months were stored in parts"
 _REPLACED = "replaced whole"
 _DAY = timedelta(days=1)
 SPLIT = ("STK", "FUND", "CFD")  # kinds whose past is rescaled
@@ -115,6 +116,11 @@ def common(stored: pa.Table, answer: pa.Table) -> pa.Table:
     import pyarrow.compute as pc
 
     return stored.filter(pc.is_in(stored["time"], value_set=answer["time"].combine_chunks()))
+
+
+def without(bars: pa.Table, times: Sequence[datetime]) -> pa.Table:
+    """Return the bars but for those of some times."""
+    return bars.filter([moment not in times for moment in bars["time"].to_pylist()]) if times else bars
 
 
 def rescaled(bars: pa.Table, ratio: float | None, unit: float | None) -> pa.Table:

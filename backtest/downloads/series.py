@@ -33,8 +33,8 @@ from backtest.errors import (
     UsageError,
 )
 from backtest.market.bars import extra_of, schema, with_extra
-from backtest.market.calendars import exact
-from backtest.market.checks import BarChange, compare_bars, in_session
+from backtest.market.calendars import bar_start, exact, whole_bars
+from backtest.market.checks import BarChange, compare_bars, in_session, twins
 from backtest.market.series import ContractDetails, Series
 from backtest.market.span import Span, union
 from backtest.store.reader import hours_in
@@ -82,8 +82,9 @@ class Filling:
         tell: Callable[[Progress], object],
         stop: threading.Event,
     ) -> None:
-        self._store, self._source, self._series, self._span = store, source, series, span
+        self._store, self._source, self._series = store, source, series
         self._hours = hours_in(store, series)
+        self._span = whole_bars(series, self._hours, span)
         self._now, self._options, self._tell, self._stop = now, options, tell, stop
         self._wanted: Span | None = None
         self._requested = now  # the window under way
@@ -328,6 +329,9 @@ class Filling:
     def _note_empty(self, window: Span, text: str) -> None:
         """Note that there are no bars; not of the last days, for which the vendor may only be late."""
         old = gaps.believed_empty(window, self._now)
+        if old and self._longer_than_a_day:
+            end = bar_start(self._series, self._hours, old.end)
+            old = Span(old.start, end) if old.start < end else None
         if old is None:
             return
         contract = self._source.qualify(self._series.instrument)
@@ -354,14 +358,17 @@ class Filling:
     def _keep(self, window: Span, bars: pa.Table) -> None:
         """Store an answer; where stored bars are different, decide whose values hold."""
         stored = with_extra(_stored(self._store, self._series, window), extra_of(bars))  # of others nothing is said
+        cut = self._cut(stored, bars)
+        stored = revisions.without(stored, cut)
         difference = compare_bars(stored, bars)
         replaced = self._series.rewritten
         if difference and not replaced:
             bars = self._judged(difference, stored, window, bars)
             difference = compare_bars(stored, bars)
         if not replaced:
-            self._check_seams(stored, bars)
-            self._revisions.extend(difference.times)
+            if not cut:  # else what lies beside is a part of a week, and says nothing
+                self._check_seams(stored, bars)
+            self._revisions.extend([*cut, *difference.times])
         contract = self._source.qualify(self._series.instrument)
         self._store.write(
             self._series,
@@ -370,8 +377,8 @@ class Filling:
             source=self._source.name,
             contract=contract,
             at=self._now,
-            revise=replaced or bool(difference),
-            why=revisions.why_revised(self._series, difference, self._rolled),
+            revise=replaced or bool(difference) or bool(cut),
+            why=revisions.CUT if cut else revisions.why_revised(self._series, difference, self._rolled),
             provenance=self._provenance(window, contract),
         )
 
@@ -397,6 +404,8 @@ class Filling:
     def _covered(self, window: Span, bars: pa.Table) -> Span:
         """Return the window, without the sessions of the last days that have no bar yet: the vendor may be late."""
         last = bars["time"][-1].as_py()
+        if self._longer_than_a_day:
+            last = whole_bars(self._series, self._hours, Span(last, last + gaps.MICROSECOND)).end - gaps.MICROSECOND
         late = None if self._series.rewritten else gaps.late(window, last, self._now)
         return Span(window.start, late.start) if late and self._source.windows(self._series, late) else window
 
@@ -519,14 +528,37 @@ class Filling:
     def _windows(self) -> list[Span]:
         # A weekend is no reason to re-read its seams.
         gaps_with_bars = [gap for gap in self._gaps() if self._source.windows(self._series, gap)]
-        spans = union(self._with_seams(gap) for gap in gaps_with_bars)
+        spans = union(whole_bars(self._series, self._hours, self._with_seams(gap)) for gap in gaps_with_bars)
         return [window for span in spans for window in self._source.windows(self._series, span)]
 
     def _gaps(self) -> list[Span]:
         assert self._wanted is not None  # _start has run
         answers = self._store.manifest_or_empty(self._series).answers
         spans = gaps.to_ask(self._series, self._wanted, answers, self._options.recheck)
+        spans = union([*spans, *self._with_two_bars(self._wanted)])
         return union([*spans, *self._contested(self._wanted)]) if self._options.accept_revision else spans
+
+    def _with_two_bars(self, wanted: Span) -> list[Span]:
+        """Return the weeks or months of which parts are stored as bars of their own, as 0.1.0 asked for them."""
+        if not self._longer_than_a_day:
+            return []
+        stored = _stored(self._store, self._series, wanted)
+        return [
+            whole_bars(self._series, self._hours, Span(at, at + gaps.MICROSECOND)) for at in twins(stored, self._series)
+        ]
+
+    @property
+    def _longer_than_a_day(self) -> bool:
+        return self._series.size.period in ("week", "month")
+
+    def _cut(self, stored: pa.Table, bars: pa.Table) -> list[datetime]:
+        """Return the stored bars of weeks or months of which an answer has the whole, and they may be a part."""
+        if not self._longer_than_a_day or not len(stored):
+            return []
+        covered = self._store.manifest_or_empty(self._series).coverage
+        fresh = bars.to_pylist()
+        same = {row["time"] for row in stored.to_pylist() if row in fresh}
+        return [at for at in gaps.cut_bars(self._series, stored, bars, covered) if at not in same]
 
     def _contested(self, wanted: Span) -> list[Span]:
         """Return the spans in which an answer in quarantine has prices that are not those stored."""

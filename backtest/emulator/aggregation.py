@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import calendar
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
@@ -144,15 +144,33 @@ def buckets(wanted: Series, hours: Hours, zone: ZoneInfo, window: Span) -> list[
     return [bucket for bucket in every if bucket.stamp in window]
 
 
+def cut_buckets(wanted: Series, hours: Hours, zone: ZoneInfo, window: Span) -> list[Bucket]:
+    """Return the buckets of the wanted bars, of which the first and the last have only what lies in the window."""
+    found = known_sessions(hours, (window.start - _DAY).date(), (window.end + _DAY).date(), wanted.regular_hours)
+    if wanted.size.daily:
+        within = [session for session in found if _midnight(session.day) in window]
+        return [_bucket_of(days) for days in _grouped(within, wanted.size)]
+    parts = (bucket.span.common(window) for session in found for bucket in _of_session(session, wanted.size, zone))
+    return [Bucket(part.start, part) for part in parts if part]
+
+
+def _grouped(found: list[Session], size: BarSize) -> list[list[date]]:
+    """Return the dates of the sessions of each week or month, or of each session."""
+    keys: dict[str, Callable[[date], Any]] = {
+        "week": lambda day: day.isocalendar()[:2], "month": lambda day: (day.year, day.month)
+    }  # fmt: skip
+    days = [session.day for session in found]
+    return [list(group) for _, group in groupby(days, keys.get(size.period))]
+
+
+def _bucket_of(days: list[date]) -> Bucket:
+    return Bucket(_midnight(days[-1]), Span(_midnight(days[0]), _midnight(days[-1]) + _DAY))
+
+
 def _periods(found: list[Session], size: BarSize) -> Iterator[Bucket]:
     """Yield the weeks or months of the sessions but for the first and last, which may be cut; spans are of dates."""
-    weekly = size.period == "week"
-    groups = [
-        [session.day for session in group]
-        for _, group in groupby(found, lambda s: s.day.isocalendar()[:2] if weekly else (s.day.year, s.day.month))
-    ]
-    for days in groups[1:-1]:
-        yield Bucket(_midnight(days[-1]), Span(_midnight(days[0]), _midnight(days[-1]) + _DAY))
+    for days in _grouped(found, size)[1:-1]:
+        yield _bucket_of(days)
 
 
 def _of_session(session: Session, size: BarSize, zone: ZoneInfo) -> Iterator[Bucket]:
@@ -167,6 +185,8 @@ def _bar_end(start: datetime, size: BarSize, zone: ZoneInfo) -> datetime:
     """Return when a bar is over that starts then: at the next multiple of its size on the clock of the zone."""
     local = start.astimezone(zone)
     seconds = local.hour * 3600 + local.minute * 60 + local.second
+    if size.seconds > 3600:  # by the wall: on the days when clocks are changed, some have an hour more or less
+        return (local + timedelta(seconds=size.seconds - seconds % size.seconds)).astimezone(UTC)
     return start + timedelta(seconds=size.seconds - seconds % size.seconds)
 
 

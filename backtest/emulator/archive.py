@@ -170,7 +170,8 @@ class Archive:
         end, zoneless = end_of(request.end, now)
         for spelling in self._spellings(listing):
             wanted = Series(spelling.instrument, size, request.prices, request.regular_hours)
-            bars = self._bars(wanted, spelling, aggregation.window(wanted, spelling.hours, end, count, unit))
+            window = aggregation.window(wanted, spelling.hours, end, count, unit)
+            bars = self._bars(wanted, spelling, window, request.cut)
             if len(bars):
                 break
         else:
@@ -222,9 +223,14 @@ class Archive:
         segments = self._manifest(series).segments
         return datetime.fromisoformat(segments[0].first) if segments else None
 
-    def _bars(self, wanted: Series, listing: Listing, window: Span | None) -> pa.Table:
+    def _bars(self, wanted: Series, listing: Listing, window: Span | None, cut: bool) -> pa.Table:
         if window is None:
             return schema().empty_table()
+        for source in self._smaller(wanted) if cut else []:
+            zone = ZoneInfo(listing.facts.time_zone)
+            bars = self._built(source, aggregation.cut_buckets(wanted, listing.hours, zone, window))
+            if len(bars):
+                return bars
         for source in self._sources(wanted):
             bars = self._from(source, wanted, listing, window)
             if len(bars):
@@ -238,6 +244,9 @@ class Archive:
                 source = replace(wanted, size=size, regular_hours=rth)
                 if self._manifest(source).rows:
                     yield source
+
+    def _smaller(self, wanted: Series) -> Iterator[Series]:
+        return (source for source in self._sources(wanted) if source.size != wanted.size)
 
     def _from(self, source: Series, wanted: Series, listing: Listing, window: Span) -> pa.Table:
         cut = source.regular_hours != wanted.regular_hours and wanted.instrument.kind not in ONE_KIND_OF_HOURS

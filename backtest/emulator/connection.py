@@ -243,11 +243,13 @@ class Connection:
 
     # --- historical requests and contract details
 
-    def serve(self, request: Served, find: Callable[[], Reply]) -> None:
+    def serve(self, request: Served, find: Callable[[Connection, Any], Reply]) -> None:
         """Answer a request from the archive, with its faults and, but for contract details, within the limits."""
         others = sum(len(connection.open) for connection in self.desk.connections)
         duration = request.duration if isinstance(request, BarsRequest) else ""
         faults = self.desk.faults.of_request(request.kind, request.contract.symbol, duration)
+        if isinstance(request, BarsRequest) and any(fault.do == "cut" for fault in faults):
+            request = replace(request, cut=True)
         if not isinstance(request, DetailsRequest):
             if request.req_id in self.open:
                 cause = Refused("Error processing request.-'bX' : cause - Duplicate ticker id", 322)
@@ -261,12 +263,12 @@ class Connection:
                 return
         self._deliver(request, self._answer(request, find), faults)
 
-    def _answer(self, request: Served, find: Callable[[], Reply]) -> Reply:
+    def _answer(self, request: Served, find: Callable[[Connection, Any], Reply]) -> Reply:
         if not isinstance(request, DetailsRequest) and self.desk.limiter.violated(request):
             self.desk.violations += 1
             return self.refusal(request.req_id, Refused(_PACING, 162))
         try:
-            return find()
+            return find(self, request)
         except Refused as error:
             return self.refusal(request.req_id, error)
         except BacktestError as error:  # a damaged store must not look like an empty market

@@ -22,6 +22,8 @@ when the error has been sent.
     "do": "disorder"                       the last bar first
     "do": "empty"                          an answer of no bars
     "do": "unfinished"                     one more bar than there are, barely begun
+    "do": "cut"                            bars as the ends of the request cut them: half a week of one that ends on a
+                                           Wednesday; where they can be made of stored smaller ones
     "do": "bad", "value": "nan"            a bar in the middle is off: nan, huge (IB's unset number as each price),
                                            high (as its high alone), infinity, minus (-1), zero, crossed (high below
                                            low), off_grid (a stamp between two bars), text
@@ -59,7 +61,7 @@ _NOTICES = (2103, 2104, 2105, 2106)
 _NEEDS: dict[str, tuple[str, ...]] = {
     "drop": ("bytes",), "silence": (), "error": ("code", "text"), "delay": ("seconds",), "refuse": ("seconds",),
     "lost": ("seconds", "code"), "notice": ("code",), "duplicate": (), "twice": (), "disorder": (), "empty": (),
-    "unfinished": (), "bad": ("value",), "unset": (), "rescale": ("ratio",), "recount": ("ratio",),
+    "unfinished": (), "cut": (), "bad": ("value",), "unset": (), "rescale": ("ratio",), "recount": ("ratio",),
     "revise": ("bar", "column", "add"), "garbage": (), "length": (), "foreign": (), "taken": (),
 }  # fmt: skip
 _DURATION = re.compile(r"(\d{1,6}) ([SDWMY])")

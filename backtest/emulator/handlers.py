@@ -115,7 +115,7 @@ def _read_bars(fields: Fields, number: int) -> Request:
 
 def _bars(connection: Connection, request: BarsRequest) -> None:
     find = _found_schedule if request.prices == "SCHEDULE" else _found_bars
-    connection.serve(request, lambda: find(connection, request))
+    connection.serve(request, find)
 
 
 def _found_bars(connection: Connection, request: BarsRequest) -> Reply:
@@ -141,7 +141,7 @@ def _read_head(fields: Fields, number: int) -> Request:
 
 
 def _head(connection: Connection, request: HeadRequest) -> None:
-    connection.serve(request, lambda: _found_head(connection, request))
+    connection.serve(request, _found_head)
 
 
 def _found_head(connection: Connection, request: HeadRequest) -> Reply:
@@ -156,7 +156,7 @@ def _read_details(fields: Fields, number: int) -> Request:
 
 
 def _details(connection: Connection, request: DetailsRequest) -> None:
-    connection.serve(request, lambda: _found_details(connection, request))
+    connection.serve(request, _found_details)
 
 
 def _found_details(connection: Connection, request: DetailsRequest) -> Reply:

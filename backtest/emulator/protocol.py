@@ -83,6 +83,7 @@ class BarsRequest:
     prices: str
     format_date: int = 1
     keep_up_to_date: bool = False
+    cut: bool = False  # by a fault, not by the client
 
     @property
     def kind(self) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_left, bisect_right
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cache, lru_cache
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,15 @@ from backtest.market.span import Sessions, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from zoneinfo import ZoneInfo
 
     from backtest.market.hours import StatedHours
+    from backtest.market.series import BarSize
 
 _ROUGH = (FOREX, ALWAYS, "CMES")  # of them holidays and daily breaks are not known
 _PERIODS_A_YEAR = {FOREX: 260.0, ALWAYS: 365.0}  # sessions a year
 _EXTENDED = (time(4), time(20))  # US stocks outside regular hours, New York time
-_SINCE = "1990-01-01"
+_DAY, _SECOND = timedelta(days=1), timedelta(seconds=1)
+_SINCE = ("1990-01-01", "1997-01-01")  # as far back as a calendar goes: Tokyo's begins in 1997
 _FIRST, _LAST = date(1900, 1, 1), date(2100, 1, 1)  # of a span that is open at an end
 
 
@@ -101,6 +103,57 @@ def span_asked(series: Series, hours: Hours, asked: Span | Sessions | None) -> S
     return span_of_sessions(series, hours, since or _FIRST, until or _LAST)
 
 
+def bar_start(series: Series, hours: Hours, moment: datetime) -> datetime:
+    """
+    Return when the bar of a series that a moment lies in starts, were its session open all the time.
+
+    A week starts on its Monday, a month on its first, both as dates; shorter bars lie on the clock of the exchange,
+    with its daylight saving, from midnight on; where its zone is not known, on that of UTC.
+    """
+    return _bar_around(series.size, "" if series.size.daily else hours.zone, moment)[0]
+
+
+def whole_bars(series: Series, hours: Hours, span: Span) -> Span:
+    """Return the span, widened to whole bars where an end lies inside of one: a bar is there or not, never cut."""
+    if series.size.daily:
+        (start, _), (last, end) = (_bar_around(series.size, "", moment) for moment in (span.start, span.end))
+        return Span(start, end if last < span.end else span.end)
+    first, after = (_inside(series, hours, moment) for moment in (span.start, span.end))
+    return Span(first.start if first else span.start, after.end if after else span.end)
+
+
+def _inside(series: Series, hours: Hours, moment: datetime) -> Span | None:
+    """Return the bar that a moment lies inside of, as its session cuts it; None between two bars and out of session."""
+    start, end = _bar_around(series.size, hours.zone, moment)
+    if start == moment:
+        return None
+    try:
+        near = sessions(hours, (moment - _DAY).date(), (moment + _DAY).date(), series.regular_hours)
+    except UsageError:
+        return Span(start, end)
+    around = [one for one in near if one.open < moment < one.close]
+    return Span(max(start, around[0].open), min(end, around[0].close)) if around else None
+
+
+def _bar_around(size: BarSize, zone: str, moment: datetime) -> tuple[datetime, datetime]:
+    """Return when the bar that a moment lies in starts and ends, by the clock and the calendar of a zone alone."""
+    where = _zone_of(zone)
+    local = moment.astimezone(where)
+    day = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    if size.period == "month":
+        start = day.replace(day=1)
+        end = (start + 31 * _DAY).replace(day=1)
+    elif size.period:
+        start = day - (day.weekday() * _DAY if size.period == "week" else 0 * _DAY)
+        end = start + size.seconds * _SECOND
+    else:
+        since = local.hour * 3600 + local.minute * 60 + local.second
+        start = day + since // size.seconds * size.seconds * _SECOND
+        end = start + size.seconds * _SECOND
+        start, end = start.replace(fold=local.fold), end.replace(fold=local.fold)
+    return start.replace(tzinfo=where).astimezone(UTC), end.replace(tzinfo=where).astimezone(UTC)
+
+
 def _of_calendar(
     hours: Hours, since: date, until: date, regular_hours: bool, stated: Sequence[StatedHours]
 ) -> list[Session]:
@@ -170,11 +223,21 @@ def _round_the_clock(name: str, since: date, until: date) -> Iterator[Session]:
 def _calendar(name: str) -> Any:
     import exchange_calendars
 
-    return exchange_calendars.get_calendar(name, start=_SINCE)
+    for since in _SINCE[:-1]:
+        with contextlib.suppress(ValueError):
+            return exchange_calendars.get_calendar(name, start=since)
+    return exchange_calendars.get_calendar(name, start=_SINCE[-1])
+
+
+def _new_york() -> tzinfo:
+    return _zone_of("America/New_York")
 
 
 @cache  # and imported when it is needed: runs on daily bars are told by dates
-def _new_york() -> ZoneInfo:
+def _zone_of(name: str) -> tzinfo:
+    """Return the time zone of a name; UTC where there is none."""
+    if not name:
+        return UTC
     from zoneinfo import ZoneInfo
 
-    return ZoneInfo("America/New_York")
+    return ZoneInfo(name)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backtest.errors import BadBars, UsageError
 from backtest.market.bars import COLUMNS, check_bars, check_unset, extra_of, unset_prices, with_extra
-from backtest.market.calendars import exact, sessions
+from backtest.market.calendars import exact, sessions, whole_bars
 from backtest.market.extra import united
 from backtest.market.hours import Hours, Session
 from backtest.market.series import Series
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _FIVE_MINUTES, _HALF_HOUR, _DAY, _WEEK = 300, 1800, 86_400, 604_800  # seconds
 _MICRO = 1_000_000  # microseconds a second
+_NO_HOURS = Hours("", "")  # weeks and months are of dates, whatever the exchange
 _SINCE, _UNTIL = date(1990, 1, 1), date(2100, 1, 1)
 TOLERANCE = 0.005  # of a price: as far may a vendor correct it, whenever that is
 _CENT = 0.01
@@ -39,6 +41,7 @@ _POSITIVE = ("STK", "CASH", "CRYPTO", "BOND", "FUND", "WAR", "CMDTY")
 _NOT_NEGATIVE = ("OPT", "FOP")
 # Their sessions begin at odd minutes: forex at 17:15, gold at 08:20; and end late: options on SPX, and VIX, at 16:15.
 _OTHER_HOURS = ("CASH", "CMDTY", "FUT", "CONTFUT", "OPT", "FOP", "IND", "CFD")
+_NEW_YORK = "XNYS"
 _NO_SATURDAY = ("CASH", "CMDTY")  # closed from Friday, 17:00 in New York, to Sunday evening, so all Saturday in UTC
 _SATURDAY = 2 * _DAY  # 1970-01-03, the first Saturday since the epoch
 
@@ -71,9 +74,15 @@ def check_answer(bars: pa.Table, series: Series, hours: Hours) -> None:
     """
     check_unset(bars, series)
     check_bars(bars, series)
-    off_grid = _microseconds(bars) % (_grid(series) * _MICRO) != 0
+    off_grid = _microseconds(bars) % (_grid(series, hours) * _MICRO) != 0
     if off_grid.any():
         raise BadBars(f"bars of {series.short} are off the grid of {series.size.label}: {_named(bars, off_grid)}")
+    if second := twins(bars, series):
+        named = ", ".join(f"{moment:%Y-%m-%d}" for moment in second[:3])
+        raise BadBars(
+            f"{len(second)} bars of {series.short} share their {series.size.period} with the bar before, such as "
+            f"{named}: each is only a part of it; a download of those dates brings the whole"
+        )
     too_low = _too_low(bars, series)
     if too_low.any():
         what = "not positive" if series.instrument.kind in _POSITIVE else "negative"
@@ -81,6 +90,21 @@ def check_answer(bars: pa.Table, series: Series, hours: Hours) -> None:
     outside = _outside(bars, series, hours)
     if outside.any():
         raise BadBars(f"bars of {series.short} lie outside of the exchange's sessions: {_named(bars, outside)}")
+
+
+def periods(bars: pa.Table, series: Series) -> list[Span]:
+    """Return the week or month of each bar, from its Monday or first to the next."""
+    every = ((moment, moment + timedelta(microseconds=1)) for moment in bars["time"].to_pylist())
+    return [whole_bars(series, _NO_HOURS, Span(*pair)) for pair in every]
+
+
+def twins(bars: pa.Table, series: Series) -> list[datetime]:
+    """Return the bars whose week or month has had one before: a part of it each."""
+    if series.size.seconds <= _DAY or not len(bars):
+        return []
+    every = periods(bars, series)
+    times = bars["time"].to_pylist()
+    return [moment for moment, (period, after) in zip(times[1:], pairwise(every), strict=True) if period == after]
 
 
 def compare_bars(stored: pa.Table, fresh: pa.Table) -> BarChange:
@@ -269,11 +293,12 @@ def _outside(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
     return (row < 0) | (stamps >= ends[np.maximum(row, 0)] + late)
 
 
-def _grid(series: Series) -> int:
+def _grid(series: Series, hours: Hours) -> int:
     """Return the seconds on whose multiples bars start: an hour's bar may start where its session does, at 09:30."""
     if series.size.daily:
         return _DAY
-    return min(series.size.seconds, _FIVE_MINUTES if series.instrument.kind in _OTHER_HOURS else _HALF_HOUR)
+    other = series.instrument.kind in _OTHER_HOURS or hours.calendar != _NEW_YORK  # Mumbai opens at 03:45 UTC
+    return min(series.size.seconds, _FIVE_MINUTES if other else _HALF_HOUR)
 
 
 def _too_low(bars: pa.Table, series: Series) -> np.ndarray:

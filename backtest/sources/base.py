@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from backtest.errors import UsageError
-from backtest.market.calendars import sessions
+from backtest.market.calendars import bar_start, sessions
 from backtest.market.hours import Session, hours_of
 from backtest.market.series import ContractDetails, Instrument, Series
 from backtest.market.span import Span
@@ -73,6 +73,8 @@ class Source(Protocol):
         Return the part of the span whose bars can change no more by growing; None where there is none yet.
 
         A daily bar is finished half an hour after its session has closed, a week's or month's when the next has begun.
+        A shorter one is over at the next multiple of its size on the clock of the exchange; where the close cuts it,
+        half an hour after that.
         """
         if span.end <= now - 32 * _DAY:
             return span
@@ -138,22 +140,18 @@ def estimated_bars(series: Series, windows: Sequence[Span]) -> int:
 
 
 def _finished_until(series: Series, now: datetime) -> datetime:
-    today = datetime(now.year, now.month, now.day, tzinfo=UTC)
-    if series.size.period == "week":
-        return today - today.weekday() * _DAY
-    if series.size.period == "month":
-        return today.replace(day=1)
-    if series.size.daily:
-        return _after_the_last_close(series, today, now)
-    return datetime.fromtimestamp(int(now.timestamp()) // series.size.seconds * series.size.seconds, UTC)
-
-
-def _after_the_last_close(series: Series, today: datetime, now: datetime) -> datetime:
     hours = hours_of(series.instrument)
+    start = bar_start(series, hours, now)  # of the bar under way
+    today = now.astimezone(UTC).date()
     try:
-        lately = sessions(hours, today.date() - 10 * _DAY, today.date() + _DAY, series.regular_hours)
+        lately = sessions(hours, today - 10 * _DAY, today + _DAY, series.regular_hours)
     except UsageError:  # the calendar is not known
-        return today
-    closed = [session.day for session in lately if session.close + _SETTLING <= now]
-    last = closed[-1] if closed else today.date() - 10 * _DAY
-    return datetime(last.year, last.month, last.day, tzinfo=UTC) + _DAY
+        return start
+    closed = [session for session in lately if session.close + _SETTLING <= now]
+    if series.size.period == "session":
+        last = closed[-1].day if closed else today - 10 * _DAY
+        return datetime(last.year, last.month, last.day, tzinfo=UTC) + _DAY
+    if series.size.daily:
+        under_way = any(session.day < start.date() for session in lately if session not in closed)
+        return bar_start(series, hours, start - _DAY) if under_way else start
+    return max([start, *(session.close for session in closed)])  # the close cuts the last bar short

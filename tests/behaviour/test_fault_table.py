@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from random import Random
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
@@ -48,11 +49,15 @@ from backtest.downloads.retry import Persistence
 from backtest.emulator.faults import Faults
 from backtest.emulator.server import Gateway
 from backtest.errors import NoBars, NoConnection
-from backtest.market.series import ContractDetails, Series
+from backtest.market.bars import table_of
+from backtest.market.calendars import time_zone
+from backtest.market.hours import hours_of
+from backtest.market.series import BarSize, ContractDetails, Series
 from backtest.market.span import Span, union
 from backtest.sources.base import Patience
 from backtest.sources.connect import connect
 from backtest.sources.ib.source import IbSource
+from backtest.store.audit.verification import SeriesAudit, verify
 from backtest.store.store import Store
 
 pytestmark = pytest.mark.slow
@@ -820,6 +825,126 @@ def test_a_session_beside_is_read_again_where_that_costs_no_request(ratio, since
     assert (report.complete, report.requests) == (True, 1 + 1)
     true = vendor.read(DAILY, span_of_sessions(DAILY, MONTH.since, MONTH.until))
     assert store.read(DAILY).to_pylist() == changed(true.to_pylist(), ("rescale", ratio))
+
+
+# --- bars that a request, or the moment of it, cuts
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Downloads of a series, each up to a moment of the gateway's clock, from a gateway that cuts bars where asked."""
+
+    text: str
+    since: str
+    until: str
+    asked: tuple[tuple[str, str, str], ...]  # first and last session, and when
+    last: str  # the start of the last bar that is stored in the end, by the clock of the exchange
+
+
+SPRING = ("2024-03-04", "2024-03-07")
+WEEKS = (
+    Cut("AAPL/1week", "2024-01-02", "2024-03-28", (("2024-01-10", "2024-02-21", "2024-04-10T12:00"),), "2024-02-23"),
+    Cut(
+        "AAPL/1week", "2024-01-02", "2024-03-28",
+        (("2024-01-10", "2024-02-21", "2024-02-22T12:00"), ("2024-01-10", "2024-03-06", "2024-03-07T12:00")),
+        "2024-03-01",
+    ),
+    Cut(
+        "AAPL/1month", "2023-10-02", "2024-03-28",
+        (("2023-12-13", "2024-01-10", "2024-01-11T12:00"), ("2023-11-15", "2024-02-14", "2024-03-01T12:00")),
+        "2024-02-29",
+    ),
+    Cut(
+        "ES-FUT-CME-USD-202406/1week", "2024-02-05", "2024-03-28",
+        (("2024-02-14", "2024-03-06", "2024-03-11T00:00"),), "2024-03-08",
+    ),
+    Cut(
+        "EUR-CASH/1week", "2024-02-05", "2024-03-28",
+        (("2024-02-14", "2024-03-06", "2024-03-10T23:00"),), "2024-03-01",
+    ),
+)  # fmt: skip
+
+
+def hours(text: str, dates: tuple[str, str], last: str, *moments: str) -> Cut:
+    return Cut(text, *dates, tuple((*dates, moment) for moment in moments), last)
+
+
+HOURS = (
+    # Bars of two hours in New York begin at 09:30, 10:00, 12:00, 14:00: in UTC at 15:00, 17:00, 19:00 in winter.
+    hours("AAPL/2hours", SPRING, "2024-03-07T10:00", "2024-03-07T18:00"),
+    hours("AAPL/2hours", ("2024-03-11", "2024-03-14"), "2024-03-14T10:00", "2024-03-14T17:00"),
+    hours("AAPL/3hours", SPRING, "2024-03-07T12:00", "2024-03-07T20:50"),
+    hours("AAPL/3hours", SPRING, "2024-03-07T15:00", "2024-03-07T21:31"),
+    hours("AAPL/4hours", ("2024-07-01", "2024-07-03"), "2024-07-03T12:00", "2024-07-03T17:31"),  # a half-day
+    hours("AAPL/4hours/TRADES/all", SPRING, "2024-03-07T08:00", "2024-03-07T20:10"),
+    hours("AAPL/8hours", SPRING, "2024-03-06T09:30", "2024-03-07T20:59"),
+    hours("AAPL/8hours", SPRING, "2024-03-07T09:30", "2024-03-08T02:00"),
+    hours("ES-FUT-CME-USD-202406/4hours", SPRING, "2024-03-07T08:00", "2024-03-07T16:00", "2024-03-07T19:00"),
+    hours("VOD-STK-LSE-GBP/1hour", SPRING, "2024-03-07T15:00", "2024-03-07T16:20"),
+    hours("RELIANCE-STK-NSE-INR/1hour", SPRING, "2024-03-07T09:15", "2024-03-07T05:10"),  # half past, in UTC
+)
+
+
+@pytest.mark.parametrize("cut", [pytest.param(cut, id=f"{cut.text} at {cut.asked[-1][2]}") for cut in WEEKS + HOURS])
+def test_no_bar_is_stored_as_far_as_it_had_grown(cut, tmp_path):
+    series, store = Series.parse(cut.text), Store(tmp_path / "bars")
+    smaller = replace(series, size=BarSize.parse("1day" if series.size.daily else "5mins"))
+    upstream = store_with(tmp_path / "vendor", {str(smaller): (cut.since, cut.until)})
+
+    for since, until, at in cut.asked:
+        now = datetime.fromisoformat(f"{at}+00:00")
+        with (
+            Gateway(upstream, clock=lambda at=now: at, faults=Faults.of([always("cut")])) as gateway,
+            connect(gateway.address) as source,
+        ):
+            report = download(store, source, series, (date.fromisoformat(since), date.fromisoformat(until)))
+        assert report.complete, report.series[0].errors
+
+    true = whole_bars_of(upstream, series, cut)
+    stored = bars_of(store, series)
+    first = min(stored)
+    assert stored == {moment: bar for moment, bar in true.items() if first <= moment <= max(stored)}
+    zone = UTC if series.size.daily else ZoneInfo(time_zone(hours_of(series.instrument)))
+    assert max(stored).astimezone(zone).replace(tzinfo=None) == datetime.fromisoformat(cut.last)
+
+
+def whole_bars_of(upstream: Store, series: Series, cut: Cut) -> dict[datetime, tuple[Any, ...]]:
+    """Return the bars of a series as a gateway that is asked for all of them long after has them."""
+    now, store = datetime(2025, 6, 2, 12, tzinfo=UTC), Store(upstream.root.parent / "true")
+    with Gateway(upstream, clock=lambda: now) as gateway, connect(gateway.address) as source:
+        download(store, source, series, (date.fromisoformat(cut.since), date.fromisoformat(cut.until)))
+    return bars_of(store, series)
+
+
+def test_a_week_that_is_stored_in_two_parts_is_told_and_made_whole(tmp_path):
+    """As 0.1.0 left them: half a week as the end of what was asked, and the other half as the start of the next."""
+    cut = Cut("AAPL/1week", "2024-01-02", "2024-03-22", (), "")
+    weekly, store = Series.parse(cut.text), Store(tmp_path / "bars")
+    upstream = store_with(tmp_path / "vendor", {str(DAILY): (cut.since, cut.until)})
+    true = [row for row in whole_bars_of(upstream, weekly, cut).values() if date(2024, 2, 5) <= row[0].date()]
+    friday = next(row for row in true if row[0].date() == date(2024, 2, 23))
+    halves = [
+        (datetime(2024, 2, 21, tzinfo=UTC), *friday[1:5], 7.0, *friday[6:]),
+        (friday[0], *[99.0] * 4, 3.0, 99.0, 5),
+    ]
+    rows = sorted([*(row for row in true if row is not friday), *halves])
+    store.write(weekly, Span.of_dates("2024-02-05", cut.until), table_of(rows), source="ib")
+
+    told = [finding.text for finding in audit_of(store, weekly).findings if finding.level == "reject"]
+    with Gateway(upstream, clock=lambda: datetime(2024, 4, 10, 12, tzinfo=UTC)) as gateway:
+        report = download(store, gateway.address, weekly, start="2024-02-05", end=cut.until).series[0]
+    again = audit_of(store, weekly)
+
+    assert ["2024-02-23" in text and "download" in text for text in told] == [True]
+    assert (report.status, report.requests, len(report.revisions)) == ("complete", 1, 2)
+    assert list(bars_of(store, weekly).values()) == true
+    assert [finding.text for finding in again.findings if finding.level == "reject"] == []
+    assert store.read(weekly, revision=1).num_rows == len(rows)
+
+
+def audit_of(store: Store, series: Series) -> SeriesAudit:
+    *_, audit = verify(store.root, [series])
+    return audit
 
 
 ROLLING = Series.parse("ES-CONTFUT-CME-USD/1day")

@@ -35,6 +35,8 @@ def minute_bars(series: Series, since: date, until: date, seed: int = 7) -> pa.T
     hours = hours_of(series.instrument)
     regular = {session.day: session for session in sessions(hours, since, until)}
     every = sessions(hours, since, until, regular_hours=False)
+    if series.size.period in ("week", "month"):  # stamped with its last session
+        every = list({_period(series, session.day): session for session in every}.values())
     rows = [row for session in every for row in _session_bars(series, session, regular[session.day], seed)]
     return table_of(rows)
 
@@ -58,6 +60,10 @@ def store_with(folder: Path, wanted: Mapping[str, tuple[str, str]], seed: int = 
 def contract(number: int, name: str, primary_exchange: str = "") -> ContractDetails:
     """Return what a vendor might say of a stock."""
     return ContractDetails(con_id=number, name=name, primary_exchange=primary_exchange)
+
+
+def _period(series: Series, day: date) -> tuple[int, int]:
+    return day.isocalendar()[:2] if series.size.period == "week" else (day.year, day.month)
 
 
 def _session_bars(series: Series, session: Session, regular: Session, seed: int) -> Iterator[Row]:

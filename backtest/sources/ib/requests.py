@@ -14,7 +14,7 @@ from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 from backtest.errors import UsageError
-from backtest.market.calendars import sessions
+from backtest.market.calendars import bar_start, sessions, whole_bars
 from backtest.market.hours import Hours, Session
 from backtest.market.ib_limits import (
     EXPIRED_FUTURE_YEARS,
@@ -86,10 +86,10 @@ def windows(series: Series, hours: Hours, gap: Span, steps: Mapping[str, str] = 
         return [gap]
     number, unit = _step(series, steps)
     if series.size.daily:
-        return _by_days(gap, number * _DAYS[unit]) if _has_weekday(gap) else []
+        return _by_days(series, hours, gap, number * _DAYS[unit]) if _has_weekday(gap) else []
     inside = _sessions_in(series, hours, gap)
     if unit == "S":
-        return [window for session in inside for window in _by_seconds(session, gap, number)]
+        return [window for session in inside for window in _by_seconds(series, hours, session, gap, number)]
     a_window = number if unit == "D" else int(number * 252)
     chunks = [inside[n : n + a_window] for n in range(0, len(inside), a_window)]
     edges = [gap.start, *(chunk[-1].close for chunk in chunks[:-1]), gap.end]
@@ -117,7 +117,7 @@ def duration(series: Series, hours: Hours, window: Span, now: datetime) -> str:
     if open_ended(series):
         return _calendar_days(math.ceil((now - window.start) / _DAY) + 1)
     if series.size.daily:
-        return _calendar_days(math.ceil((window.end - window.start) / _DAY))
+        return _calendar_days(math.ceil((window.end - window.start) / _DAY) + _lead(series))
     inside = _sessions_in(series, hours, window)
     if len(inside) == 1 and (window.start > inside[0].open or window.end < inside[0].close):
         part = min(window.end, inside[0].close) - max(window.start, inside[0].open)
@@ -191,22 +191,36 @@ def _step(series: Series, steps: Mapping[str, str]) -> tuple[int, str]:
 
 def _calendar_days(days: int) -> str:
     # "N D" counts sessions, so it reaches at least as far back as N calendar days.
-    return f"{max(1, days)} D" if days <= LONGEST["D"] else f"{math.ceil(days / 365)} Y"
+    return f"{max(1, days)} D" if days <= LONGEST["D"] else f"{min(math.ceil(days / 365), LONGEST['Y'])} Y"
 
 
-def _by_days(gap: Span, days: int) -> list[Span]:
-    count = math.ceil((gap.end - gap.start) / (days * _DAY))
-    edges = [*(gap.start + n * days * _DAY for n in range(count)), gap.end]
+def _by_days(series: Series, hours: Hours, gap: Span, days: int) -> list[Span]:
+    gap = whole_bars(series, hours, gap)
+    step = max(days - _lead(series), _bar_days(series)) * _DAY
+    count = math.ceil((gap.end - gap.start) / step)
+    cuts = {bar_start(series, hours, gap.start + n * step) for n in range(1, count)}
+    edges = [gap.start, *sorted(cut for cut in cuts if gap.start < cut), gap.end]
     return [Span(*pair) for pair in pairwise(edges)]
 
 
-def _by_seconds(session: Session, gap: Span, seconds: int) -> list[Span]:
+def _lead(series: Series) -> int:
+    """Return the days to ask for before the first bar of a window: IB cuts the week in which a request begins."""
+    return _bar_days(series) if series.size.seconds > _DAY.total_seconds() else 0
+
+
+def _bar_days(series: Series) -> int:
+    return 31 if series.size.period == "month" else math.ceil(series.size.seconds / _DAY.total_seconds())
+
+
+def _by_seconds(series: Series, hours: Hours, session: Session, gap: Span, seconds: int) -> list[Span]:
     inside = Span(session.open, session.close).common(gap)
     if inside is None:
         return []
     step = timedelta(seconds=seconds)
     count = math.ceil((inside.end - inside.start) / step)
-    edges = [*(inside.start + n * step for n in range(count)), inside.end]
+    # A window that ended inside of a bar would bring a part of it.
+    cuts = {bar_start(series, hours, inside.start + n * step) for n in range(1, count)}
+    edges = [inside.start, *sorted(cut for cut in cuts if inside.start < cut), inside.end]
     return [Span(*pair) for pair in pairwise(edges)]
 
 
