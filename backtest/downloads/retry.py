@@ -44,7 +44,7 @@ class NotTrue(BadBars):
 def ask(
     source: Source,
     series: Series,
-    hours: Hours,
+    hours: Callable[[pa.Table], Hours],
     window: Span,
     persistence: Persistence,
     stop: threading.Event,
@@ -54,7 +54,7 @@ def ask(
     """
     Return the bars of a window; after two failures the halves to ask for in its place, if there may be any.
 
-    `asking` is called before each request.
+    `asking` is called before each request, `hours` says by which hours an answer is judged.
 
     Raises:
         NoData: the source says that it has none.
@@ -93,7 +93,7 @@ def ask(
                 _log.info("a window is halved", extra={**_of(series, window), "reason": str(error)})
                 return halves
         else:
-            why = _why_not_true(bars, series, hours)
+            why = _why_not_true(bars, series, hours(bars))
             if not why:
                 return _not_empty(bars, series, window)
             untrue += 1

@@ -13,8 +13,11 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from backtest.downloads import gaps, revisions
 from backtest.downloads.report import Options, Progress, SeriesReport
@@ -23,6 +26,7 @@ from backtest.downloads.revisions import Resolution
 from backtest.errors import (
     AmbiguousContract,
     BacktestError,
+    BadBars,
     Conflict,
     DataError,
     NoBars,
@@ -34,7 +38,8 @@ from backtest.errors import (
 )
 from backtest.market.bars import extra_of, schema, with_extra
 from backtest.market.calendars import bar_start, exact, whole_bars
-from backtest.market.checks import BarChange, compare_bars, in_session, twins
+from backtest.market.checks import BarChange, check_answer, compare_bars, doubted, in_session, outside, twins
+from backtest.market.hours import Hours, StatedHours, hours_of
 from backtest.market.series import ContractDetails, Series
 from backtest.market.span import Span, union
 from backtest.store.reader import hours_in
@@ -50,6 +55,7 @@ _DEAD = 3  # windows in a row that are never served, before the series is given 
 _SCALES = 3  # that answers may have within a download, each of which has the series read again
 _MANY = 20  # windows, after which one request more, to see whether the first still holds, is a twentieth
 _HALVINGS = 3  # of a window that is not answered, before its source is given up
+_AROUND = timedelta(days=4)  # a long weekend: the schedule is asked for with the sessions on both sides
 _log = logging.getLogger(__name__)
 
 
@@ -279,7 +285,7 @@ class Filling:
             answer = ask(
                 self._source,
                 self._series,
-                self._hours,
+                self._hours_for,
                 window,
                 self._options.persistence,
                 self._stop,
@@ -287,9 +293,12 @@ class Filling:
                 may_halve=len(self._unanswered) < _HALVINGS,
             )
         except NotTrue as error:
-            self._put_aside(window, error.bars, str(error))
+            ghosts = self._ghosts(error.bars)
+            self._put_aside(window, error.bars.filter(ghosts), str(error))
             self._errors.append(str(error))
-            return []
+            answer = error.bars.filter(~ghosts)  # one odd session says nothing of the others
+            if not len(answer):
+                return []
         except TooLong as error:
             return self._learn(window, error)
         if isinstance(answer, list):
@@ -302,6 +311,38 @@ class Filling:
             self._unanswered, self._learnt = [], True
         self._tell(Progress(self._series, self._done + 1, max(self._planned, self._done + 1), len(answer)))
         return []
+
+    def _hours_for(self, bars: pa.Table) -> Hours:
+        """
+        Return the hours by which an answer is judged.
+
+        What the calendar or the hours of the contract would refuse is looked up in the source's own schedule.
+        """
+        instrument, hours = self._series.instrument, self._hours
+        with contextlib.suppress(UsageError):  # hours that cannot be read
+            hours = hours_of(instrument, self._source.qualify(instrument))
+        odd = doubted(bars, self._series, hours)
+        if not odd.any():
+            return hours
+        days = gaps.days_of_bars(bars.filter(odd))
+        since, until = days[0].date() - _AROUND, days[-1].date() + _AROUND
+        schedule = None
+        with contextlib.suppress(SourceError):  # as if it did not say
+            schedule = self._source.sessions(instrument, since, until, self._series.regular_hours)
+        if not schedule:
+            return hours
+        said = StatedHours(since, until, tuple(schedule), self._series.regular_hours)
+        return replace(hours, stated=(*hours.stated, said))
+
+    def _ghosts(self, bars: pa.Table) -> np.ndarray:
+        """Return which bars of an answer that is not true are to be put aside: those out of session, else all."""
+        hours = self._hours_for(bars)
+        ghosts = outside(bars, self._series, hours)
+        try:
+            check_answer(bars.filter(~ghosts), self._series, hours)
+        except BadBars:
+            return np.ones(len(bars), bool)
+        return ghosts
 
     def _learn(self, window: Span, error: TooLong) -> list[Span]:
         smaller = self._source.learn(self._series, window)

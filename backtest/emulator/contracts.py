@@ -9,8 +9,10 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from backtest.emulator.protocol import ContractQuery
+from backtest.errors import UsageError
 from backtest.market.hours import Hours, Session, hours_of
 from backtest.market.series import ContractDetails, Instrument
+from backtest.market.span import Span
 
 _EXPIRING = ("FUT", "OPT", "FOP", "WAR")
 _IB_ZONES = {"America/New_York": "US/Eastern", "America/Chicago": "US/Central"}  # as IB writes them
@@ -27,7 +29,7 @@ class Listing:
 
 def listing_of(instrument: Instrument, stored: ContractDetails | None) -> Listing:
     """Return the listing of an instrument, what is not stored about it filled in."""
-    facts, named, hours = stored or ContractDetails(), instrument.qualifier, hours_of(instrument)
+    facts, named, hours = stored or ContractDetails(), instrument.qualifier, _hours_of(instrument, stored)
     pair = f"{instrument.symbol}.{instrument.currency}" if instrument.kind == "CASH" else instrument.symbol
     facts = replace(
         facts,
@@ -42,6 +44,14 @@ def listing_of(instrument: Instrument, stored: ContractDetails | None) -> Listin
         last_trade_date=facts.last_trade_date or instrument.expiry,
     )
     return Listing(instrument, facts, hours)
+
+
+def _hours_of(instrument: Instrument, stored: ContractDetails | None) -> Hours:
+    """Return when an instrument trades: as IB stated it when its bars were fetched, else by the calendar."""
+    try:
+        return hours_of(instrument, stored)
+    except UsageError:  # a store may hold any text
+        return hours_of(instrument)
 
 
 def made_up_number(instrument: Instrument) -> int:
@@ -111,8 +121,16 @@ def hours_text(sessions: list[Session], week: list[date], listing: Listing) -> s
         return ""
     by_day = {session.day: session for session in sessions}
     return ";".join(
-        f"{by_day[day].open.astimezone(zone):%Y%m%d:%H%M}-{by_day[day].close.astimezone(zone):%Y%m%d:%H%M}"
+        ",".join(
+            f"{part.start.astimezone(zone):%Y%m%d:%H%M}-{part.end.astimezone(zone):%Y%m%d:%H%M}"
+            for part in parts_of(by_day[day])
+        )
         if day in by_day
         else f"{day:%Y%m%d}:CLOSED"
         for day in week
     )
+
+
+def parts_of(session: Session) -> list[Span]:
+    """Return a session without its breaks."""
+    return Span(session.open, session.close).minus(session.breaks)

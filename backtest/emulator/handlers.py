@@ -14,6 +14,7 @@ from typing import Any
 
 from backtest.emulator import protocol
 from backtest.emulator.connection import SERVICE, Connection, Reply
+from backtest.emulator.contracts import parts_of
 from backtest.emulator.protocol import (
     BarsRequest,
     CancelRequest,
@@ -131,7 +132,7 @@ def _found_bars(connection: Connection, request: BarsRequest) -> Reply:
 
 def _found_schedule(connection: Connection, request: BarsRequest) -> Reply:
     plan = connection.desk.archive.schedule(request, connection.desk.clock())
-    rows = [(session.open, session.close, f"{session.day:%Y%m%d}") for session in plan.sessions]
+    rows = [(part.start, part.end, f"{session.day:%Y%m%d}") for session in plan.sessions for part in parts_of(session)]
     frame = protocol.schedule(request.req_id, plan.start, plan.end, plan.listing.facts.time_zone, rows)
     return Reply([frame], stays_open=request.keep_up_to_date)
 

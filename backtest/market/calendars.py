@@ -10,7 +10,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from backtest.errors import UsageError
-from backtest.market.hours import ALWAYS, EXCHANGES, FOREX, Hours, Session
+from backtest.market.hours import ALWAYS, EXCHANGES, FOREX, FUTURES, Hours, Session
 from backtest.market.series import Series
 from backtest.market.span import Sessions, Span
 
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from backtest.market.hours import StatedHours
     from backtest.market.series import BarSize
 
-_ROUGH = (FOREX, ALWAYS, "CMES")  # of them holidays and daily breaks are not known
+_ROUGH = (FOREX, ALWAYS, *FUTURES)  # of them holidays and daily breaks are not known
 _PERIODS_A_YEAR = {FOREX: 260.0, ALWAYS: 365.0}  # sessions a year
 _EXTENDED = (time(4), time(20))  # US stocks outside regular hours, New York time
+_AFTER_THE_CLOSE = timedelta(minutes=30)
 _DAY, _SECOND = timedelta(days=1), timedelta(seconds=1)
 _SINCE = ("1990-01-01", "1997-01-01")  # as far back as a calendar goes: Tokyo's begins in 1997
 _FIRST, _LAST = date(1900, 1, 1), date(2100, 1, 1)  # of a span that is open at an end
@@ -51,7 +52,7 @@ def sessions_a_year(hours: Hours) -> float:
 
 def exact(hours: Hours) -> bool:
     """Return whether the sessions are known to the minute; hours of forex and futures only roughly."""
-    return hours.calendar not in ("", *_ROUGH)
+    return hours.calendar not in ("", *_ROUGH) and not hours.own
 
 
 def sessions(hours: Hours, since: date, until: date, regular_hours: bool = True) -> list[Session]:
@@ -85,7 +86,19 @@ def span_of_sessions(series: Series, hours: Hours, since: date, until: date) -> 
     found = sessions(hours, max(since, _FIRST), min(until, _LAST), series.regular_hours)
     if not found:
         raise UsageError(f"{series.instrument} has no session from {since} to {until}; name a longer time")
-    return Span(found[0].open, found[-1].close)
+    return Span(found[0].open, found[-1].close + after_the_close(series, hours))
+
+
+def after_the_close(series: Series, hours: Hours) -> timedelta:
+    """
+    Return how long after the close of its session a series may have bars.
+
+    Of the closing auctions of stocks, which are over within half an hour; New York's is at the close. Options on
+    indices, and some indices, trade there until 16:15.
+    """
+    listed = series.regular_hours and exact(hours)
+    auction = hours.calendar != "XNYS" or series.instrument.kind in ("OPT", "IND", "CFD")
+    return _AFTER_THE_CLOSE if listed and auction and not series.size.daily else timedelta()
 
 
 def span_asked(series: Series, hours: Hours, asked: Span | Sessions | None) -> Span | None:
@@ -111,6 +124,12 @@ def bar_start(series: Series, hours: Hours, moment: datetime) -> datetime:
     with its daylight saving, from midnight on; where its zone is not known, on that of UTC.
     """
     return _bar_around(series.size, "" if series.size.daily else hours.zone, moment)[0]
+
+
+def utc_offset(hours: Hours, moment: datetime) -> float:
+    """Return how far the clock of the exchange is ahead of UTC then, in seconds."""
+    offset = moment.astimezone(_zone_of(hours.zone)).utcoffset()
+    return offset.total_seconds() if offset else 0.0
 
 
 def whole_bars(series: Series, hours: Hours, span: Span) -> Span:
@@ -159,8 +178,10 @@ def _of_calendar(
 ) -> list[Session]:
     if hours.calendar in (FOREX, ALWAYS):
         return list(_round_the_clock(hours.calendar, since, until))
+    if hours.own:
+        return list(_whole_days(hours, since, until))
     if hours.calendar:
-        return _listed_sessions(hours.calendar, since, until, regular_hours)
+        return _listed_sessions(hours, since, until, regular_hours)
     if not stated or Span.of_dates(since, until).minus(Span.of_dates(one.since, one.until) for one in stated):
         raise _no_calendar(hours)
     return []
@@ -170,12 +191,33 @@ def _no_calendar(hours: Hours) -> UsageError:
     return UsageError(f"no calendar is known for {hours.unknown}; known are {', '.join(EXCHANGES)}")
 
 
-def _listed_sessions(name: str, since: date, until: date, regular_hours: bool) -> list[Session]:
+def _whole_days(hours: Hours, since: date, until: date) -> Iterator[Session]:
+    """
+    Yield a session from midnight to midnight of the exchange for each date on which it may be open.
+
+    It holds whatever a product trades that day, and midnight is no middle of a bar.
+    """
+    free = (5,) if hours.calendar == "XTAE" else (5, 6)  # weekdays; Tel Aviv traded on Sundays, and now does on Fridays
+    for number in range((until - since).days + 1):
+        day = since + number * _DAY
+        if day.weekday() not in free:
+            yield _whole_day(hours, day)
+
+
+def _whole_day(hours: Hours, day: date) -> Session:
+    zone = _zone_of(hours.zone)
+    start, end = (datetime.combine(one, time(), zone).astimezone(UTC) for one in (day, day + _DAY))
+    return Session(day, start, end)
+
+
+def _listed_sessions(hours: Hours, since: date, until: date, regular_hours: bool) -> list[Session]:
+    name = hours.calendar
     every = _every_session(name)
     found = every[bisect_left(every, since, key=_day) : bisect_right(every, until, key=_day)]
-    if regular_hours or name != "XNYS":
+    if regular_hours or name in FUTURES:
         return found
-    return [_extended(session) for session in found]
+    # Only of New York it is known when trade outside of regular hours begins and ends.
+    return [_extended(session) if name == "XNYS" else _whole_day(hours, session.day) for session in found]
 
 
 def _day(session: Session) -> date:

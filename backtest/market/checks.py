@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
@@ -13,16 +13,18 @@ import numpy as np
 
 from backtest.errors import BadBars, UsageError
 from backtest.market.bars import COLUMNS, check_bars, check_unset, extra_of, unset_prices, with_extra
-from backtest.market.calendars import exact, sessions, whole_bars
+from backtest.market.calendars import after_the_close, exact, sessions, utc_offset, whole_bars
 from backtest.market.extra import united
-from backtest.market.hours import Hours, Session
+from backtest.market.hours import Hours, Session, StatedHours
 from backtest.market.series import Series
-from backtest.market.span import Span
+from backtest.market.span import Span, union
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _FIVE_MINUTES, _HALF_HOUR, _DAY, _WEEK = 300, 1800, 86_400, 604_800  # seconds
+_NIGHT = 14_400  # between sessions; breaks are shorter
+_MINUTES = 1440  # a day
 _MICRO = 1_000_000  # microseconds a second
 _NO_HOURS = Hours("", "")  # weeks and months are of dates, whatever the exchange
 _SINCE, _UNTIL = date(1990, 1, 1), date(2100, 1, 1)
@@ -87,9 +89,33 @@ def check_answer(bars: pa.Table, series: Series, hours: Hours) -> None:
     if too_low.any():
         what = "not positive" if series.instrument.kind in _POSITIVE else "negative"
         raise BadBars(f"prices of {series.short} are {what}: {_named(bars, too_low)}")
-    outside = _outside(bars, series, hours)
-    if outside.any():
-        raise BadBars(f"bars of {series.short} lie outside of the exchange's sessions: {_named(bars, outside)}")
+    ghosts = outside(bars, series, hours)
+    if ghosts.any():
+        raise BadBars(f"bars of {series.short} lie outside of the exchange's sessions: {_named(bars, ghosts)}")
+
+
+def outside(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
+    """Return which bars lie in no session: by what is stated for their time, else by the calendar, as far as known."""
+    found = _outside_the_calendar(bars, series, replace(hours, stated=()) if hours.stated else hours)
+    for stated in hours.stated:
+        if stated.regular_hours == series.regular_hours and stated.sessions and series.size.seconds <= _DAY:
+            covered, within = _by_statement(seconds(bars), series, hours, stated)
+            found[covered] = ~within[covered]
+    return found
+
+
+def doubted(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
+    """
+    Return which bars the vendor's schedule should be asked about.
+
+    That is what lies outside; and where a calendar knows hours only roughly, what lies at a time of day at which by
+    what is stated for other days the instrument never trades, as in the daily break of a future.
+    """
+    found = outside(bars, series, hours)
+    stated = [one for one in hours.stated if one.regular_hours == series.regular_hours and one.sessions]
+    if exact(hours) or series.size.daily or not stated or not len(bars):
+        return found
+    return np.asarray(found | ~_at_a_stated_time(seconds(bars), series, hours, stated[-1]))
 
 
 def periods(bars: pa.Table, series: Series) -> list[Span]:
@@ -279,7 +305,7 @@ def _step(prices: np.ndarray) -> float:
     return min(next(whole, 10.0 ** -_DECIMALS[-1]), max(_CENT, float(np.median(np.abs(prices))) / 1000))
 
 
-def _outside(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
+def _outside_the_calendar(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
     """Return which bars start in no session, as far as the exchange's sessions are known."""
     stamps = seconds(bars)
     if series.instrument.kind in _NO_SATURDAY and series.size.seconds <= _DAY:
@@ -288,9 +314,50 @@ def _outside(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
     if not checked or not len(stamps) or not exact(hours):
         return np.zeros(len(stamps), bool)
     starts, ends = session_edges(series, hours)
-    late = _HALF_HOUR if series.instrument.kind in _OTHER_HOURS and not series.size.daily else 0
+    late = after_the_close(series, hours).total_seconds()
     row = np.searchsorted(starts, stamps, side="right") - 1
     return (row < 0) | (stamps >= ends[np.maximum(row, 0)] + late)
+
+
+def _by_statement(
+    stamps: np.ndarray, series: Series, hours: Hours, stated: StatedHours
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return of each bar whether what is stated covers its time, and whether it lies in a stated session."""
+    if series.size.daily:
+        days = np.array([one.day for one in stated.sessions], "datetime64[D]").astype(np.int64) * _DAY
+        edges = np.array([stated.since, stated.until], "datetime64[D]").astype(np.int64) * _DAY
+        return (stamps >= edges[0]) & (stamps <= edges[1]), np.isin(stamps, days)
+    starts, ends = _stated_edges(stated)
+    overnight = np.append(starts[1:] - ends[:-1] > _NIGHT, True)
+    ends = ends + np.where(overnight, after_the_close(series, hours).total_seconds(), 0)
+    row = np.searchsorted(starts, stamps + series.size.seconds, side="left") - 1  # a bar may begin before its session
+    return (stamps >= starts[0]) & (stamps < ends[-1]), (row >= 0) & (stamps < ends[np.maximum(row, 0)])
+
+
+def _stated_edges(stated: StatedHours) -> tuple[np.ndarray, np.ndarray]:
+    """Return the seconds since 1970 at which trade begins and ends, breaks left out."""
+    spans = [part for one in stated.sessions for part in Span(one.open, one.close).minus(one.breaks)]
+    starts, ends = (np.array([getattr(span, name).timestamp() for span in union(spans)]) for name in ("start", "end"))
+    return starts, ends
+
+
+def _at_a_stated_time(stamps: np.ndarray, series: Series, hours: Hours, stated: StatedHours) -> np.ndarray:
+    """Return which bars have a minute in them at which on some day, by the clock of the exchange, trade is stated."""
+    starts, ends = _stated_edges(stated)
+    trades = np.zeros(2 * _MINUTES, bool)
+    for start, end in zip(_local(starts, hours), _local(starts, hours) + (ends - starts), strict=True):
+        first = int(start % _DAY) // 60
+        minutes = np.arange(first, first + min(int(end - start) // 60, _MINUTES)) % _MINUTES
+        trades[minutes] = trades[minutes + _MINUTES] = True
+    before = np.concatenate([[0], np.cumsum(trades)])
+    minute = (_local(stamps, hours) % _DAY).astype(np.int64) // 60
+    return np.asarray(before[minute + max(series.size.seconds // 60, 1)] > before[minute])
+
+
+def _local(stamps: np.ndarray, hours: Hours) -> np.ndarray:
+    """Return moments as the clock of the exchange shows them, in seconds; it is changed at full hours only."""
+    full, row = np.unique(stamps // 3600, return_inverse=True)
+    return np.asarray(stamps + np.array([utc_offset(hours, _moment(int(hour) * 3600)) for hour in full])[row])
 
 
 def _grid(series: Series, hours: Hours) -> int:

@@ -27,6 +27,8 @@ _CALENDARS = {
     **dict.fromkeys(("MEMX", "PEARL", "LTSE", "BYX", "EDGEA", "DRCTEDGE", "BEX", "PSX", "CHX", "NYSENAT"), "XNYS"),
     "FWB2": "XFRA", "IBIS2": "XETR", "ENEXT.BE": "XBRU", "BVL": "XLIS", "ISED": "XDUB", "VSE": "XWBO", "WSE": "XWAR",
     "PRA": "XPRA", "BUX": "XBUD", "SFB": "XSTO", "HEX": "XHEL", "CPH": "XCSE", "OSE": "XOSL", "TASE": "XTAE",
+    "HKFE": "XHKG", "OSE.JPN": "XTKS", "SNFE": "XASX", "MONEP": "XPAR", "FTA": "XAMS", "BELFOX": "XBRU", "IDEM": "XMIL",
+    "MEFFRV": "XMAD", "OMS": "XSTO", "CDE": "XTSE", "ICEEU": "IEPA", "ICEEUSOFT": "IEPA", "CFE": "CMES",
     "JSE": "XJSE", "NSE": "XBOM", "KSE": "XKRX", "TWSE": "XTAI", "MEXI": "XMEX", "SEHKNTL": "XSHG", "SEHKSZSE": "XSHG",
 }  # fmt: skip
 _BY_CURRENCY = {
@@ -35,6 +37,11 @@ _BY_CURRENCY = {
 }  # fmt: skip
 EXCHANGES = tuple(sorted(_CALENDARS))  # whose hours are known
 FOREX, ALWAYS = "24/5", "24/7"
+# Calendars of futures, and those of exchanges whose futures, options and indices have hours of their own.
+FUTURES = ("CMES", "IEPA")
+_OWN_HOURS = ("FUT", "CONTFUT", "FOP", "OPT", "WAR", "IND", "CFD")
+_NOT_NEW_YORKS = ("OPT", "WAR", "IND", "CFD")  # which trade there when stocks do, a quarter of an hour longer
+_UNMADE = ("XTAE",)  # exchange_calendars cannot make it
 # As exchange_calendars has them; here too, since its import and a calendar of 35 years take a second.
 _ZONES = {
     FOREX: "America/New_York", ALWAYS: "UTC", "XNYS": "America/New_York", "CMES": "America/Chicago",
@@ -85,6 +92,7 @@ class Hours:
     zone: str  # IANA name, of the exchange; "" where it is not known
     stated: tuple[StatedHours, ...] = ()
     unknown: str = ""  # whose calendar is not known, for messages; "" where there is one
+    own: bool = False  # whether it trades at hours of its own, of which the calendar of the exchange says nothing
 
 
 def hours_of(instrument: Instrument, details: ContractDetails | None = None) -> Hours:
@@ -139,8 +147,14 @@ def stated_hours(text: str, zone: str, regular_hours: bool = True) -> StatedHour
 def _by_exchange(instrument: Instrument) -> Hours:
     name = _calendar_name(instrument)
     if name:
-        return Hours(name, _ZONES[name])
+        return Hours(name, _ZONES[name], own=_has_own_hours(instrument, name))
     return Hours("", "", unknown=f"the exchange {instrument.exchange!r} of {instrument}")
+
+
+def _has_own_hours(instrument: Instrument, calendar: str) -> bool:
+    if calendar in (FOREX, ALWAYS, *FUTURES) or (calendar == "XNYS" and instrument.kind in _NOT_NEW_YORKS):
+        return False
+    return instrument.kind in _OWN_HOURS or calendar in _UNMADE
 
 
 def _calendar_name(instrument: Instrument) -> str:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from backtest.errors import UsageError
-from backtest.market.calendars import bar_start, sessions
+from backtest.market.calendars import after_the_close, bar_start, sessions
 from backtest.market.hours import Session, hours_of
 from backtest.market.series import ContractDetails, Instrument, Series
 from backtest.market.span import Span
@@ -154,4 +154,5 @@ def _finished_until(series: Series, now: datetime) -> datetime:
     if series.size.daily:
         under_way = any(session.day < start.date() for session in lately if session not in closed)
         return bar_start(series, hours, start - _DAY) if under_way else start
-    return max([start, *(session.close for session in closed)])  # the close cuts the last bar short
+    late = after_the_close(series, hours)
+    return max([start, *(session.close + late for session in closed)])  # the close cuts the last bar short

@@ -947,6 +947,108 @@ def audit_of(store: Store, series: Series) -> SeriesAudit:
     return audit
 
 
+# --- hours of products, auctions and odd sessions
+
+
+@dataclass(frozen=True)
+class Market:
+    """An instrument with its trading hours of each day, by its own clock, and bars at odd times."""
+
+    text: str
+    zone: str
+    daily: tuple[str, ...]  # ranges of a day as IB writes them; one that ends before it begins begins a day before
+    ghosts: tuple[str, ...] = ()  # bars that no session has
+    auctions: tuple[str, ...] = ()  # bars shortly after the close
+    said: bool = True  # whether the contract has its hours
+    until: str = "2359"  # when its day is over
+
+
+NIKKEI, DAX = "NK-FUT-SGX-JPY-202406", "DAX-FUT-EUREX-EUR-202406"
+MARKETS = (
+    Market(f"{NIKKEI}/30mins", "Asia/Singapore", ("0730-1430", "1500-0500")),
+    Market(f"{NIKKEI}/30mins/TRADES/all", "Asia/Singapore", ("0730-1430", "1500-0500")),
+    Market(f"{NIKKEI}/30mins", "Asia/Singapore", ("0730-1430",), said=False),
+    Market(f"{DAX}/30mins/TRADES/all", "Europe/Berlin", ("0100-2200",)),
+    Market(f"{DAX}/30mins/TRADES/all", "Europe/Berlin", ("0100-2200",), said=False),
+    Market(f"{DAX}/30mins", "Europe/Berlin", ("0100-2200",)),
+    Market("HSI-FUT-HKFE-HKD-202406/30mins", "Asia/Hong_Kong", ("0900-1200", "1300-1630")),
+    Market("DAX-IND-EUREX-EUR/30mins", "Europe/Berlin", ("0900-1800",), said=False),
+    Market("VOD-STK-LSE-GBP/5mins", "Europe/London", ("0800-1630",), auctions=("1630", "1635")),
+    Market("VOD-STK-LSE-GBP/1hour", "Europe/London", ("0800-1630",)),
+    Market("SAP-STK-IBIS-EUR/5mins", "Europe/Berlin", ("0900-1730",), auctions=("1735",), said=False),
+    Market("VIX-IND-CBOE-USD/5mins", "America/New_York", ("0930-1600",), auctions=("1605", "1610"), said=False),
+    Market("ES-FUT-CME-USD-202406/30mins", "America/Chicago", ("1700-1600",), ghosts=("1600", "1630"), until="1700"),
+    Market("ES-FUT-CME-USD-202406/5mins/TRADES/all", "America/Chicago", ("1700-1600",), ghosts=("1625",), until="1700"),
+    Market(
+        "ZC-FUT-CBOT-USD-202405/15mins", "America/Chicago", ("1900-0745", "0830-1320"), ghosts=("0800",), until="1700"
+    ),
+)
+MONDAY_4, THURSDAY_7 = date(2024, 3, 4), date(2024, 3, 7)
+
+
+@pytest.mark.parametrize(
+    "market", [pytest.param(m, id=f"{m.text}{'' if m.said else ' by the calendar'}") for m in MARKETS]
+)
+def test_bars_in_the_hours_of_the_product_are_taken_and_no_others(market, tmp_path):
+    series, store = Series.parse(market.text), Store(tmp_path / "bars")
+    true, ghosts, upstream = vendor_of(market, series, tmp_path)
+
+    now = datetime(2024, 3, 20, 12, tzinfo=UTC)
+    with Gateway(upstream, clock=lambda: now) as gateway, connect(gateway.address) as source:
+        report = download(store, source, series, (MONDAY_4, THURSDAY_7), persistence=QUICK_RETRY)
+
+    (one,) = report.series
+    stored = bars_of(store, series)
+    assert (one.status, one.quarantined, report.exit_code) == (("partial", 1, 3) if ghosts else ("complete", 0, 0)), one
+    assert set(stored) & ghosts == set()
+    zone = ZoneInfo(market.zone)
+    days = Span(at_clock(MONDAY_4, "0000", zone), at_clock(THURSDAY_7, market.until, zone))
+    assert {moment for moment in true if moment in days} - set(stored) == set()
+    assert set(stored) <= true
+
+
+QUICK_RETRY = Persistence(pause=0.001, pacing_pause=0.001)
+
+
+def vendor_of(market: Market, series: Series, folder: Path) -> tuple[set[datetime], set[datetime], Store]:
+    """Return the stamps of the true bars of thirty days, those of ghosts on one of them, and a store with all."""
+    zone, step = ZoneInfo(market.zone), timedelta(seconds=series.size.seconds)
+    true: set[datetime] = set()
+    texts = []
+    for day in (date(2024, 2, 29) + n * timedelta(days=1) for n in range(30)):
+        if day.weekday() > 4:
+            texts.append(f"{day:%Y%m%d}:CLOSED")
+            continue
+        ranges = []
+        for text in market.daily:
+            opens, closes = (datetime.combine(day, clock_of(part), zone) for part in text.split("-"))
+            opens -= timedelta(days=(opens > closes))
+            ranges.append(f"{opens:%Y%m%d:%H%M}-{closes:%Y%m%d:%H%M}")
+            start = opens.astimezone(UTC)
+            while start < closes.astimezone(UTC):
+                true.add(start)
+                start += step - timedelta(seconds=start.timestamp() % step.total_seconds())
+        true |= {at_clock(day, clock, zone) for clock in market.auctions}
+        texts.append(",".join(ranges))
+    ghosts = {at_clock(date(2024, 3, 6), clock, zone) for clock in market.ghosts}
+    details = ContractDetails(con_id=4711, time_zone=market.zone)
+    if market.said:
+        details = replace(details, trading_hours=";".join(texts), liquid_hours=";".join(texts))
+    rows = [(moment, 10.0, 10.0, 10.0, 10.0, 5.0, 10.0, 1) for moment in sorted(true | ghosts)]
+    upstream = Store(folder / "vendor")
+    whole = Span(datetime(2024, 2, 28, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
+    upstream.write(series, whole, table_of(rows), contract=details)
+    return true, ghosts, upstream
+
+
+def at_clock(day: date, clock: str, zone: ZoneInfo) -> datetime:
+    return datetime.combine(day, clock_of(clock), zone).astimezone(UTC)
+
+
+def clock_of(text: str) -> time:
+    return time(int(text[:2]), int(text[2:]))
+
+
 ROLLING = Series.parse("ES-CONTFUT-CME-USD/1day")
 ROLLS = (date(2024, 3, 14), date(2024, 3, 15), date(2024, 3, 18))
 

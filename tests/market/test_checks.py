@@ -8,9 +8,9 @@ from market import minute_bars
 from backtest.cli.app import main
 from backtest.errors import BadBars
 from backtest.market.bars import schema, table_of
-from backtest.market.checks import check_answer, compare_bars, missing_sessions
+from backtest.market.checks import check_answer, compare_bars, doubted, missing_sessions, outside
 from backtest.market.hours import hours_of
-from backtest.market.series import Series
+from backtest.market.series import ContractDetails, Series
 from backtest.market.span import Span
 
 DAILY = Series.parse("AAPL/1day")
@@ -134,6 +134,60 @@ def test_sessions_that_begin_at_odd_minutes_or_end_late_are_known(text, moment):
     check_answer(
         at(minute_bars(series, date(2024, 7, 1), date(2024, 7, 1)), moment), series, hours_of(series.instrument)
     )
+
+
+def stated(text, liquid_hours, zone):
+    return hours_of(Series.parse(text).instrument, ContractDetails(liquid_hours=liquid_hours, time_zone=zone))
+
+
+@pytest.mark.parametrize(
+    ("text", "hours", "zone", "moment", "is_outside"),
+    [
+        ("AAPL/1min", "20240704:0930-20240704:1300", "US/Eastern", (4, 16, 59), False),  # a holiday, by the calendar
+        ("AAPL/1min", "20240703:0930-20240703:1600;20240705:0930-20240705:1600", "US/Eastern", (3, 19, 59), False),
+        ("AAPL/1min", "20240702:0930-20240702:1600;20240703:0930-20240703:1200", "US/Eastern", (2, 20, 1), True),
+        ("AAPL/1day", "20240703:CLOSED;20240704:0930-20240704:1300;20240705:CLOSED", "US/Eastern", (4, 0, 0), False),
+        ("AAPL/1day", "20240703:CLOSED;20240704:0930-20240704:1300;20240705:CLOSED", "US/Eastern", (5, 0, 0), True),
+        ("7203-STK-TSEJ-JPY/1min", "20240702:0900-20240702:1130,20240702:1230-20240702:1500",
+         "Japan", (2, 2, 31), True),
+        ("7203-STK-TSEJ-JPY/1min", "20240702:0900-20240702:1130,20240702:1230-20240702:1500",
+         "Japan", (2, 3, 31), False),
+        ("ES-FUT-CME-USD-202409/1min", "20240701:1700-20240702:1600;20240702:1700-20240703:1600", "US/Central",
+         (2, 21, 30), True),
+        ("ES-FUT-CME-USD-202409/1min", "20240701:1700-20240702:1600;20240702:1700-20240703:1600", "US/Central",
+         (2, 20, 30), False),
+        ("ES-FUT-CME-USD-202409/1hour", "20240701:1700-20240702:1515;20240702:1530-20240703:1600", "US/Central",
+         (2, 20, 0), False),  # a bar in part of which it is open
+    ],
+)  # fmt: skip
+def test_what_is_stated_goes_before_the_calendar(text, hours, zone, moment, is_outside):
+    series, at_ = Series.parse(text), datetime(2024, 7, *moment, tzinfo=UTC)
+
+    bars = table_of([(at_, 10.0, 10.0, 10.0, 10.0, 1.0, None, None)])
+
+    assert outside(bars, series, stated(text, hours, zone)).tolist() == [is_outside]
+
+
+@pytest.mark.parametrize(
+    ("moment", "is_doubted"),
+    [
+        ((2024, 3, 6, 22, 30), True),
+        ((2024, 3, 6, 21, 59), False),
+        ((2024, 7, 6, 21, 30), True),
+        ((2024, 7, 6, 20), False),
+    ],
+)
+def test_a_time_of_day_at_which_a_future_never_trades_is_doubted_in_any_season(moment, is_doubted):
+    text = "ES-FUT-CME-USD-202409/1min"
+    series, hours = (
+        Series.parse(text),
+        stated(text, "20241001:1700-20241002:1600;20241002:1700-20241003:1600", "US/Central"),
+    )
+
+    bars = table_of([(datetime(*moment, tzinfo=UTC), 10.0, 10.0, 10.0, 10.0, 1.0, None, None)])
+
+    assert doubted(bars, series, hours).tolist() == [is_doubted]
+    assert not outside(bars, series, hours).any()
 
 
 def test_equal_bars_and_more_of_them_are_no_difference():

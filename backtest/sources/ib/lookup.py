@@ -217,6 +217,8 @@ def _details_of(found: Any) -> ContractDetails:
         contract.multiplier,
         contract.lastTradeDateOrContractMonth,
         found.contractMonth,
+        found.tradingHours,
+        found.liquidHours,
     )
 
 

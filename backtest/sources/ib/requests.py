@@ -14,7 +14,7 @@ from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 from backtest.errors import UsageError
-from backtest.market.calendars import bar_start, sessions, whole_bars
+from backtest.market.calendars import after_the_close, bar_start, sessions, whole_bars
 from backtest.market.hours import Hours, Session
 from backtest.market.ib_limits import (
     EXPIRED_FUTURE_YEARS,
@@ -90,7 +90,7 @@ def windows(series: Series, hours: Hours, gap: Span, steps: Mapping[str, str] = 
     inside = _sessions_in(series, hours, gap)
     if unit == "S":
         return [window for session in inside for window in _by_seconds(series, hours, session, gap, number)]
-    a_window = number if unit == "D" else int(number * 252)
+    a_window = max(number - hours.own, 1) if unit == "D" else int(number * 252)
     chunks = [inside[n : n + a_window] for n in range(0, len(inside), a_window)]
     edges = [gap.start, *(chunk[-1].close for chunk in chunks[:-1]), gap.end]
     return [Span(*pair) for pair in pairwise(edges)] if chunks else []
@@ -119,10 +119,10 @@ def duration(series: Series, hours: Hours, window: Span, now: datetime) -> str:
     if series.size.daily:
         return _calendar_days(math.ceil((window.end - window.start) / _DAY) + _lead(series))
     inside = _sessions_in(series, hours, window)
-    if len(inside) == 1 and (window.start > inside[0].open or window.end < inside[0].close):
+    if len(inside) == 1 and (hours.own or window.start > inside[0].open or window.end < inside[0].close):
         part = min(window.end, inside[0].close) - max(window.start, inside[0].open)
-        return f"{max(30, math.ceil(part.total_seconds()))} S"
-    count = len(inside)
+        return f"{min(max(30, math.ceil(part.total_seconds())), LONGEST['S'])} S"
+    count = len(inside) + hours.own  # of such hours the end may lie in the evening that belongs to the next session
     if count <= LONGEST["D"]:
         return f"{max(1, count)} D"
     return _calendar_days(math.ceil((window.end - window.start) / _DAY))
@@ -227,7 +227,9 @@ def _by_seconds(series: Series, hours: Hours, session: Session, gap: Span, secon
 def _sessions_in(series: Series, hours: Hours, span: Span) -> list[Session]:
     first, last = span.start.date() - 2 * _DAY, span.end.date() + 2 * _DAY
     found = sessions(hours, first, last, series.regular_hours)
-    return [session for session in found if session.open < span.end and session.close > span.start]
+    late = after_the_close(series, hours)
+    open_ = [replace(session, close=session.close + late) for session in found] if late else found
+    return [session for session in open_ if session.open < span.end and session.close > span.start]
 
 
 def _has_weekday(gap: Span) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from backtest.errors import BadBars
 from backtest.market.calendars import exact
-from backtest.market.checks import RATES, bar_values, check_answer, seconds, session_edges
+from backtest.market.checks import RATES, bar_values, check_answer, outside, seconds, session_edges
 from backtest.market.hours import Hours
 from backtest.market.series import Series
 from backtest.market.span import Span, union
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Level = Literal["damage", "reject", "conflict", "hole", "warn", "note"]
 
 _DAY = 86_400  # seconds
+_ASKED = (
+    "ib"  # a source with a schedule of its own, which a download asks about bars outside of the calendar's sessions
+)
 _SPIKE, _SPIKES = 0.08, 40  # a step inside a session: at least, and times the usual step
 _TICKS = 5  # a step of fewer is none, whatever it is in percent of a small price
 _FROZEN, _FROZEN_DAYS = 30, 5  # equal bars in a row
@@ -72,7 +75,7 @@ def inspect_bars(
     if not len(bars):
         return []
     return [
-        *_refused(bars, series, hours),
+        *_refused(bars, series, hours, answers or ()),
         *_missing_sessions(bars, series, hours, answers),
         *_missing_minutes(bars, series, hours),
         *_nights(bars, series, hours),
@@ -119,7 +122,15 @@ def sessions_inside(spans: Iterable[Span], starts: np.ndarray, ends: np.ndarray)
 # --- missing
 
 
-def _refused(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
+def _refused(bars: pa.Table, series: Series, hours: Hours, answers: Sequence[Answer]) -> Iterator[Finding]:
+    odd = outside(bars, series, hours)
+    if odd.any() and any(answer.source == _ASKED for answer in answers):
+        at, count = _moment(seconds(bars)[odd][0]), int(np.count_nonzero(odd))
+        text = (
+            f"{count:,} bars lie outside of the calendar's sessions, since {at:%Y-%m-%d %H:%M}Z; IB's schedule has them"
+        )
+        yield Finding("hours", "warn", text, at, count)
+        bars = bars.filter(~odd)
     try:
         check_answer(bars, series, hours)
     except BadBars as error:
