@@ -61,6 +61,7 @@ PARTS = (
     Part("disks", "disks are full, bytes are flipped", (script("full_disk"), script("flips", "--every", "5"))),
     Part("fuzz", "noise at every door", (script("fuzz", "--inputs", "20000"),)),
     Part("storms", "faults of the gateway, kills and disk errors at once", (script("storms", "--seeds", "2000"),)),
+    Part("year", "three hundred nights of sixty series, whatever the vendor does", (script("year", "--years", "2"),)),
     Part("downloads", "downloads and repairs are killed",
          (script("killed_downloads", "--kills", "100"), script("killed_repairs"))),
     Part("mutations", "one thing is changed at random, and a baseline names it", (script("mutations"),)),
