@@ -13,15 +13,17 @@ from backtest import _arguments
 from backtest._suggest import there_are
 from backtest.errors import UsageError
 from backtest.market.calendars import sessions_a_year
+from backtest.market.periods import Periods, periods_of
 from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
-from backtest.metrics.measurement import Measured
+from backtest.metrics.measurement import Measured, check_periods, dated_rates, with_rates
 from backtest.runs.spec import Brokerage, BrokerageOptions, RunSpec, brokerage_of, takes_brokerage_options
 from backtest.store.reader import Reader, hours_in
 from backtest.store.store import store_of
 
 if TYPE_CHECKING:
     import matplotlib.figure
+    import pandas as pd
 
     from backtest.engine.account.commissions import Costs
     from backtest.engine.code.strategy import Strategy
@@ -92,7 +94,8 @@ def run(
     params: Mapping[str, Any] | None = None,
     cash: float | str = 100_000.0,
     benchmark: Series | str = "",
-    risk_free: float | str = 0.0,
+    risk_free: float | str | pd.Series = 0.0,
+    periods: float | str = 0.0,
     pins: str | Path = "",
     lines: bool = True,
     brokerage: Brokerage | None = None,
@@ -115,7 +118,11 @@ def run(
         params: the strategy's own parameters; the rest keep their defaults.
         cash: money at the start, in the currency of the first series.
         benchmark: a series to compare with; buy and hold of the run's own series if not given.
-        risk_free: return of cash a year, for the ratios; 0.02 is 2 %.
+        risk_free: return of cash a year, for the ratios; 0.02 is 2 %. Or the return of each session, a pandas Series
+            with its date as index.
+        periods: periods a year, by which figures are annualised; if not given 52 of weekly bars, 12 of monthly ones,
+            else the sessions a year of the exchange's calendar: see `SESSIONS_A_YEAR`. Of series of several calendars
+            the one with the most is measured by.
         pins: a file that `backtest pin` made: no other bars than those are run on; without a span, all of them.
         lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
         brokerage: costs, slippage and all that follows in one object, to be handed from call to call; or each by its
@@ -135,7 +142,9 @@ def run(
     wanted, asked = several_series(series), asked_span(span, start, end)
     _check_distinct(wanted)
     brokerage = brokerage_of(brokerage, options)
-    charged = check_asked(cash, risk_free, brokerage)
+    rates = dated_rates(risk_free)
+    a_year: Any = risk_free if rates is None else 0.0
+    charged = check_asked(cash, a_year, brokerage, periods)
     opened, beside = store_of(store), series_of(benchmark) if benchmark else None
     wanted = [opened.named(one) for one in wanted]
     _check_distinct(wanted)
@@ -145,6 +154,7 @@ def run(
         from backtest.store.pins import pinned_span as check_pins
 
         asked = check_pins(opened, _arguments.path(pins, "pins", "write the file of the pins"), read, asked)
+    legacy = sessions_a_year(hours_in(opened, wanted[0]))
     spec = RunSpec(
         found.name,
         tuple(one.key for one in wanted),
@@ -152,11 +162,21 @@ def run(
         parameters(found, given),
         float(cash),
         beside.key if beside else "",
-        float(risk_free),
-        sessions_a_year(hours_in(opened, wanted[0])),
+        float(a_year),
+        legacy,
         replace(brokerage, costs=charged.name),
+        check_periods(periods),
+        measured_by(opened, wanted, legacy),
+        rates.digest if rates is not None else "",
     )
-    return RunResult.of(simulate(found, spec, opened, asked, charged, _arguments.truth(lines, "lines")))
+    result = RunResult.of(simulate(found, spec, opened, asked, charged, _arguments.truth(lines, "lines")))
+    return result if rates is None else with_rates(result, rates)
+
+
+def measured_by(store: Reader, series: Sequence[Series], legacy: float) -> str:
+    """Return what a run on some series is annualised by, as a spec has it: "" for so many sessions, as in 0.1.0."""
+    found = periods_of(series, [hours_in(store, one) for one in series])
+    return "" if found == Periods(legacy) else str(found)
 
 
 def _check_distinct(wanted: list[Series]) -> None:
@@ -166,7 +186,7 @@ def _check_distinct(wanted: list[Series]) -> None:
         raise UsageError(f"a series is named twice in {', '.join(one.short for one in wanted)}; name each once")
 
 
-def check_asked(cash: Any, risk_free: Any, brokerage: Brokerage) -> Costs:
+def check_asked(cash: Any, risk_free: Any, brokerage: Brokerage, periods: Any = 0.0) -> Costs:
     """
     Check what a run is asked of its account, its broker and its market, which needs no bars, and return the costs.
 
@@ -183,6 +203,7 @@ def check_asked(cash: Any, risk_free: Any, brokerage: Brokerage) -> Costs:
         raise UsageError(f"cash is {cash}; it must be more than 0")
     if not -1 < _arguments.number(risk_free, "risk_free", "write 0.02 for 2 % a year") < 1:
         raise UsageError(f"the risk-free rate is {risk_free} a year; write 0.02 for 2 %")
+    check_periods(periods)
     if _arguments.text(align, "align", f"write one of {', '.join(ALIGNMENTS)}") not in ALIGNMENTS:
         raise UsageError(f"no alignment {align!r}; {there_are(align, ALIGNMENTS)}")
     check_market(brokerage)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from backtest.api import RunResult, run
 from backtest.baselines.baseline import Baseline, drift_between
 from backtest.baselines.changes import Change, Scene, changes
-from backtest.errors import BacktestError
+from backtest.errors import BacktestError, UsageError
 
 CAUSE, TOGETHER, PART, LIKELY, UNKNOWN, NO_PART = "cause", "together", "part", "likely", "not separated", "no part"
 VERDICTS = {  # from the most telling on
@@ -40,14 +40,26 @@ _CHANCE = Cause("chance", CAUSE, ("two runs of now, one after the other, differ:
 
 
 def repeat(scene: Scene) -> RunResult:
-    """Run a spec as it was asked, on the bars of the scene's store."""
+    """
+    Run a spec as it was asked, on the bars of the scene's store.
+
+    Raises:
+        UsageError: it was asked with a risk-free return of each session, and they are not known.
+    """
     spec = scene.spec
     brokerage = replace(spec.brokerage, costs=scene.costs or spec.brokerage.costs)
+    rate = spec.risk_free if scene.risk_free is None else scene.risk_free
+    if spec.rates and scene.risk_free is None:
+        raise UsageError(
+            f"{spec.name} was run with a risk-free return of each session, which a baseline does not keep; make one of "
+            "a run with a return a year"
+        )
     result = run(
         scene.strategy, spec.series, store=scene.store, span=spec.span, params=spec.params, cash=spec.cash,
-        benchmark=spec.benchmark, risk_free=spec.risk_free, brokerage=brokerage, lines=False,
+        benchmark=spec.benchmark, risk_free=rate, periods=spec.periods, brokerage=brokerage, lines=False,
     )  # fmt: skip
-    return replace(result, spec=replace(result.spec, strategy=spec.strategy))
+    # What it is measured by stays: figures that 0.1.0 kept are by its 252 sessions, whatever the bars.
+    return replace(result, spec=replace(result.spec, strategy=spec.strategy, measured_by=spec.measured_by))
 
 
 def explain(old: Baseline, new: Baseline, scene: Scene) -> list[Cause]:

@@ -44,6 +44,7 @@ class Scene:
     store: Reader
     strategy: str | Path | type[Any]
     costs: Costs | None = None  # in place of those that the spec names
+    risk_free: Any = None  # that of each session, where the spec was asked with such
 
 
 _PutBack = Callable[[contextlib.ExitStack, Scene], Scene]

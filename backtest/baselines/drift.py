@@ -28,6 +28,7 @@ from backtest.baselines.baseline import (
 from backtest.baselines.causes import VERDICTS, Cause, explain, repeat
 from backtest.baselines.changes import Change, Scene, changes
 from backtest.errors import BacktestError, DataError, UsageError
+from backtest.metrics.measurement import risk_free_of
 from backtest.runs.spec import RunSpec
 from backtest.store.reader import Reader
 
@@ -143,7 +144,8 @@ def path_of(name: str, folder: str | Path) -> Path:
 def reproduce(result: RunResult, name: str, store: Reader, strategy: str = "") -> Judgement:
     """Run a kept run again, and return whether the result is equal, and if not, why."""
     old = Baseline.of(result)
-    return check(old, name, Scene(result.spec, store, strategy or result.spec.strategy))
+    rates = risk_free_of(result) if result.spec.rates else None
+    return check(old, name, Scene(result.spec, store, strategy or result.spec.strategy, risk_free=rates))
 
 
 def files(names: Iterable[str], folder: str | Path) -> list[Path]:

@@ -59,16 +59,14 @@ def factors_of(text: str) -> list[float]:
         raise UsageError(f"--costs {text!r} are no numbers ({error}); write multiples such as 0,1,2") from error
 
 
-def lengths_of(text: str) -> list[int]:
-    """Return the sessions of TRAIN and TEST; none for no text."""
+def lengths_of(text: str) -> list[str]:
+    """Return TRAIN and TEST, each a number of sessions or such as 2y; none for no text."""
     if not text:
         return []
     found = re.fullmatch(r"(\d+[ymw]?)/(\d+[ymw]?)", text)
     if not found:
         raise UsageError(f"--walk-forward {text!r} is not TRAIN/TEST; write sessions such as 504/126, or 2y/6m")
-    from backtest.research.out_of_sample.folds import session_count
-
-    return [session_count(one, "--walk-forward") for one in found.groups()]
+    return list(found.groups())
 
 
 def group_counts_of(text: str) -> list[int]:

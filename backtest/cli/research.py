@@ -12,6 +12,7 @@ from backtest.cli.options import (
     BenchmarkOption,
     CashOption,
     JsonOption,
+    PeriodsOption,
     RiskFreeOption,
     SeriesArgument,
     SinceOption,
@@ -47,6 +48,7 @@ def sweep(
     cash: CashOption = 100_000.0,
     benchmark: BenchmarkOption = "",
     risk_free: RiskFreeOption = 0.0,
+    periods: PeriodsOption = 0.0,
     store: StoreOption = STORE,
     out: Annotated[str, typer.Option(help="Folder of the trials; runs/NAME-sweep if not given.")] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep in --out, and with no other.")] = False,
@@ -92,6 +94,7 @@ def sweep(
                 cash=cash,
                 benchmark=benchmark,
                 risk_free=risk_free,
+                periods=periods,
                 **brokerage,
             )
     except KeyboardInterrupt:

@@ -174,14 +174,23 @@ def unknown_kind(exectype: Any) -> str:
 
 
 def account_table(
-    recorder: Recorder, series: list[Series], hours: Hours, spec: RunSpec, compared: pa.Table | None
+    recorder: Recorder,
+    series: list[Series],
+    place: int,
+    hours: Hours,
+    spec: RunSpec,
+    compared: pa.Table | None,
+    clock: np.ndarray | None = None,
 ) -> pa.Table:
     """
     Return the account after each bar: time, session, equity, cash, position and close of each series, and flows.
 
     Args:
-        hours: of the first series, whose sessions the bars belong to.
+        place: of the series whose sessions the bars belong to: see `clock_of`.
+        hours: its own.
         compared: bars of the benchmark, if one was asked for.
+        clock: the dates of its bars, where series of daily or longer bars have several clocks: a bar between two of
+            them belongs to the later.
 
     Raises:
         UsageError: the strategy never saw a bar.
@@ -194,7 +203,7 @@ def account_table(
     times = bar_times(np.asarray(recorder.stamps), series)
     columns: dict[str, Any] = {
         "time": arrays.stamps(times),
-        "session": arrays.days(_session_days(times, series, hours)),
+        "session": arrays.days(_session_days(times, series, place, hours, clock)),
         "equity": arrays.floats(recorder.equity),
         "cash": arrays.floats(recorder.cash),
     }
@@ -217,19 +226,26 @@ def bar_times(stamps: np.ndarray, series: list[Series]) -> np.ndarray:
     return whole
 
 
-def _session_days(times: np.ndarray, series: list[Series], hours: Hours) -> np.ndarray:
+def _session_days(
+    times: np.ndarray, series: list[Series], place: int, hours: Hours, clock: np.ndarray | None
+) -> np.ndarray:
     """
-    Return the date of the exchange's session that each bar began in, by the first series' calendar.
+    Return the date of the exchange's session that each bar began in, by the calendar of the series that measures.
 
-    A bar is told by its opening plus its size, which is after the close where that cuts it short.
+    A bar is told by its opening plus its size, which is after the close where that cuts it short. Before the first
+    date of a clock, and after its last, a bar belongs to its own.
     """
     sizes = [one.size.seconds for one in series if not one.size.daily]
     if not sizes:
-        return times.astype("datetime64[D]")
+        days = times.astype("datetime64[D]")
+        if clock is None:
+            return days
+        within = (days >= clock[0]) & (days <= clock[-1])
+        return np.where(within, clock[np.minimum(np.searchsorted(clock, days), len(clock) - 1)], days)
     began = times - np.timedelta64(min(sizes), "s")  # of several sizes: which bar it was, nobody knows here
     first, last = (times[n].astype(datetime) for n in (0, -1))
     around = timedelta(days=7)
-    found = sessions(hours, first.date() - around, last.date() + around, series[0].regular_hours)
+    found = sessions(hours, first.date() - around, last.date() + around, series[place].regular_hours)
     closes = np.array([session.close.astimezone(UTC).replace(tzinfo=None) for session in found], "datetime64[us]")
     days = np.array([session.day for session in found], "datetime64[D]")
     found_days: np.ndarray = days[np.minimum(np.searchsorted(closes, began, side="right"), len(days) - 1)]

@@ -42,6 +42,7 @@ from backtest.engine.sizing import Sizing
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import span_asked
+from backtest.market.periods import bars_a_year, clock_of, several_clocks
 from backtest.market.series import Series
 from backtest.market.span import Sessions, Span
 from backtest.runs.lines import Lines
@@ -83,24 +84,32 @@ def simulate(
     bars = {one: store.read(one, span_asked(one, hours_in(store, one), span)) for one in [*wanted, *compared_with]}
     manifest = describe(spec, bars, store, costs)
     compared = bars[compared_with[0]] if compared_with else None
+    hours = [hours_in(store, one) for one in wanted]
+    place = clock_of(wanted, hours)
+    clock = _days_of(bars[wanted[place]]) if several_clocks(wanted, hours) else None
     bars, aligned = align_bars({one: bars.pop(one) for one in wanted}, brokerage.align)
     feeds = [replay(bars.pop(one), one, single=True) for one in wanted]  # which hold the only references
     cerebro = _cerebro(strategy, spec, feeds)
     set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span))
-    hours = hours_in(store, wanted[0])
     with _code_of(strategy, cerebro), importing_beside(strategy):
         _set_costs(cerebro, spec, costs)
-        sizing.set_up(cerebro)
+        known = {one.short: bars_a_year(one, its) for one, its in zip(wanted, hours, strict=True) if sizing.by_the_year}
+        sizing.set_up(cerebro, known)
         recorder = _run(cerebro, strategy)
         if cerebro.flows is not None:
             cerebro.flows.book()
-        record = account_table(recorder, wanted, hours, spec, compared)
+        record = account_table(recorder, wanted, place, hours[place], spec, compared, clock)
         order_rows, fill_rows = recorder.orders(wanted)
         sizing.check_asked(recorder.strategy, strategy.name, len(order_rows))
         manifest |= describe_code(strategy, spec.params) | _further(recorder.strategy, brokerage, aligned, order_rows)
         drawn = Lines(plotted_lines(recorder.strategy, wanted) if lines else None)
     trades = round_trips(fill_rows, record, spec.multiplier)
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn)
+
+
+def _days_of(bars: pa.Table) -> np.ndarray:
+    """Return the dates of daily or longer bars, datetime64[D]."""
+    return arrays.numbers(bars["time"]).astype("datetime64[us]").astype("datetime64[D]")
 
 
 def _code_of(strategy: Strategy, cerebro: Any = None) -> AbstractContextManager[None]:

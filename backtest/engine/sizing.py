@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,13 +63,15 @@ class Percent(_Sizer):
 class Volatility(_Sizer):
     """As much as moves the account with a volatility a year, by the returns of the last bars."""
 
-    params = (("amount", 0.1), ("window", 60), ("bars_a_year", SESSIONS))
+    params: Any = (("amount", 0.1), ("window", 60), ("bars_a_year", SESSIONS))  # or of each series, by its name
 
     def exposure(self, data: Any) -> float:
         """Return the share; 0 while there are too few bars."""
         returns = _past_returns(data, self.p.window)
         deviation = returns.std(ddof=1) if len(returns) > 1 else math.nan
-        return float(self.p.amount / (deviation * math.sqrt(self.p.bars_a_year))) if deviation > 0 else 0.0
+        bars = self.p.bars_a_year
+        a_year = bars[data._name] if isinstance(bars, Mapping) else bars
+        return float(self.p.amount / (deviation * math.sqrt(a_year))) if deviation > 0 else 0.0
 
 
 class Kelly(_Sizer):
@@ -134,11 +137,23 @@ class Sizing:
         amount, *cap = (read_number(word, f"the size {text!r}", example) for word in words)
         return cls(SIZERS[kind], amount, cap[0] if cap else None)
 
-    def set_up(self, cerebro: Any) -> None:
-        """Tell a Cerebro."""
+    @property
+    def by_the_year(self) -> bool:
+        """Whether the sizer needs to know how many bars of each series a year has."""
+        return self.sizer is Volatility
+
+    def set_up(self, cerebro: Any, bars_a_year: Mapping[str, float] | None = None) -> None:
+        """
+        Tell a Cerebro.
+
+        Args:
+            bars_a_year: of each series by the name of its feed, for those `by_the_year`.
+        """
         if self.sizer is not None:
-            cap = {} if self.cap is None else {"cap": self.cap}
-            cerebro.addsizer(self.sizer, amount=self.amount, **cap)
+            more: dict[str, Any] = {} if self.cap is None else {"cap": self.cap}
+            if self.by_the_year and bars_a_year is not None:
+                more["bars_a_year"] = bars_a_year
+            cerebro.addsizer(self.sizer, amount=self.amount, **more)
 
     def check_asked(self, strategy: Any, name: str, orders: int) -> None:
         """

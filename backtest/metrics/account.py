@@ -12,7 +12,7 @@ from backtest.errors import StrategyError
 from backtest.market import arrays
 from backtest.market.series import Series
 from backtest.metrics.drawdown import Drawdown, worst_drawdown
-from backtest.metrics.returns import monthly_returns, returns_of, yearly_returns
+from backtest.metrics.returns import CALENDAR_YEAR, monthly_returns, returns_of, yearly_returns
 from backtest.metrics.sharpe_tests import Moments, moments
 from backtest.metrics.trades import Trades, open_trades, trades_of
 
@@ -39,6 +39,9 @@ class Account:
     benchmark: np.ndarray | None = None  # its return of each session, shape (n,)
     money: np.ndarray | None = None  # where the strategy added cash or took some out: equity with it, shape (n + 1,)
     added: float = 0.0  # cash that it added, less what it took out
+    unit: str = "sessions"  # what the sessions are: weeks, or months, of bars as long
+    whose: str = ""  # sessions they are, where series have several clocks
+    span: float | None = None  # years that the sessions are worth, where they do not follow one another
 
     @property
     def net(self) -> np.ndarray:
@@ -72,8 +75,15 @@ class Account:
 
     @cached_property
     def under_a_year(self) -> bool:
-        """Whether there are fewer sessions than a year has, give or take holidays: 2001 had 248 of 252."""
-        return len(self.days) < 0.98 * self.periods
+        """Whether the sessions take less than a year by their dates, give or take holidays: one may end on a 24th."""
+        return self.length < 0.98
+
+    @property
+    def length(self) -> float:
+        """Years of the calendar from the first session to the last, both included."""
+        if self.span is not None or not len(self.days):
+            return self.span or 0.0
+        return float((self.days[-1] - self.days[0]).astype(int)) / CALENDAR_YEAR + 1 / self.periods
 
 
 def sample(result: RunRecord) -> Account:
@@ -85,7 +95,7 @@ def sample(result: RunRecord) -> Account:
     """
     days, equity = _session_equity(result)
     fills, spec, ends = result.fills_table, result.spec, session_ends(result.record)
-    flows = flows_of(result.record)
+    flows, rates = flows_of(result.record), rates_of(result.record)
     return Account(
         days=days,
         equity=equity,
@@ -95,11 +105,13 @@ def sample(result: RunRecord) -> Account:
         still_open=len(open_trades(fills, result.record, spec.series)),
         traded=float(np.abs(column(fills, "size") * column(fills, "price")).sum()) * spec.multiplier,
         costs=float(column(fills, "costs").sum()),
-        risk_free=spec.risk_free,
-        periods=spec.sessions_a_year,
+        risk_free=spec.risk_free if rates is None else rates[ends],
+        periods=spec.yearly.count,
         benchmark=_benchmark_returns(result, ends),
         money=None if flows is None else np.concatenate([[spec.cash], column(result.record, "equity")[ends]]),
         added=0.0 if flows is None else float(flows.sum()),
+        unit=spec.yearly.unit,
+        whose=spec.yearly.whose,
     )
 
 
@@ -125,6 +137,11 @@ def session_ends(record: pa.Table) -> np.ndarray:
 def flows_of(record: pa.Table) -> np.ndarray | None:
     """Return the cash that the strategy added with each bar, negative for what it took out; None for none at all."""
     return column(record, "flow") if "flow" in record.column_names else None
+
+
+def rates_of(record: pa.Table) -> np.ndarray | None:
+    """Return the risk-free return of each bar's session, where the run was given one for each; else None."""
+    return column(record, "risk_free") if "risk_free" in record.column_names else None
 
 
 def growth_of_cash(result: RunRecord) -> np.ndarray:

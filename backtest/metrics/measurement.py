@@ -6,18 +6,21 @@ What is not defined is NaN, never 0 or infinite, and `Stats.reasons` says why.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from backtest import _arguments
 from backtest._suggest import did_you_mean
 from backtest.errors import UsageError
-from backtest.metrics.account import Account, sample
+from backtest.market import arrays
+from backtest.market.periods import Periods
+from backtest.metrics.account import Account, rates_of, sample, session_ends
 from backtest.metrics.benchmark import common_dates
 from backtest.metrics.returns import SESSIONS, checked_returns, drop_nan, equity_of
 from backtest.metrics.table import METRICS, Metric, metric_named
@@ -30,7 +33,11 @@ if TYPE_CHECKING:
     from backtest.runs.spec import RunSpec
 
 _OF_RETURNS = ("return", "risk", "drawdown", "benchmark")  # groups that need no trades
+_PERIODS = "write the periods a year, such as 252"
 _DIFFER = 0.001  # two CAGRs that differ by more are both shown
+
+
+_Run = TypeVar("_Run", bound=RunRecord)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,6 +49,7 @@ class Stats(Mapping[str, float]):
     extent: str  # sessions, dates, and the cash at the start
     currency: str  # of money, "" for none
     reasons: dict[str, str] = field(default_factory=dict)  # why a number is not defined, for those that are not
+    unit: str = "sessions"  # what is counted where a label says sessions: weeks or months of bars as long
 
     def __getitem__(self, name: str) -> float:
         return self.numbers[self._known(name)]
@@ -93,7 +101,8 @@ class Stats(Mapping[str, float]):
         metric = METRICS[name]
         if name in self.reasons:
             return f"{metric.text(None)} ({self.reasons[name]})"
-        return metric.text(self[name]) + (f" {self.currency}" if metric.unit == "money" else "")
+        unit = self.currency if metric.unit == "money" else "" if self.unit == "sessions" else self.unit
+        return metric.text(self[name]) + (f" {unit}" if metric.format in ("money", "sessions") and unit else "")
 
     def to_dict(self) -> dict[str, float | None]:
         """Return the numbers for JSON: None where one is not defined."""
@@ -164,7 +173,7 @@ class Measured(RunRecord):
         return f"{super().__repr__()}\n{self.stats}"
 
 
-def measure(result: RunRecord, risk_free: float | pd.Series | None = None) -> Stats:
+def measure(result: RunRecord, risk_free: float | pd.Series | None = None, periods: float | str | None = None) -> Stats:
     """
     Return every metric of a run.
 
@@ -172,6 +181,7 @@ def measure(result: RunRecord, risk_free: float | pd.Series | None = None) -> St
         result: of `run`, or a saved one.
         risk_free: a return of cash a year, or the return of each session with its date as index; that of the spec
             if not given.
+        periods: periods a year; those of the spec if not given.
 
     Raises:
         StrategyError: equity is no number, or fell below zero.
@@ -180,6 +190,8 @@ def measure(result: RunRecord, risk_free: float | pd.Series | None = None) -> St
     run = check_result(result, "result").account
     if risk_free is not None:
         run = replace(run, risk_free=_rates(risk_free, run.days))
+    if periods is not None:
+        run = replace(run, periods=check_periods(periods) or run.periods)
     currency = result.currency
     conventions = f"{_yardstick(run)}, {_conditions(result)}, equity at session ends after all costs."
     return _stats(run, METRICS.values(), conventions, _extent(result.spec, run, currency), currency)
@@ -213,9 +225,21 @@ def measure_returns(
     Raises:
         UsageError: a return is NaN, infinite or below -1, or a session has no risk-free return.
     """
-    years = _arguments.number(periods, "periods", "write the sessions a year, such as 252")
+    years = check_periods(periods)
     if not years > 0:
-        _arguments.refuse("periods", periods, "write the sessions a year, such as 252")
+        _arguments.refuse("periods", periods, _PERIODS)
+    return measured(returns, risk_free, Periods(years), benchmark=benchmark, nan=nan)
+
+
+def measured(
+    returns: pd.Series,
+    risk_free: float | pd.Series,
+    yearly: Periods,
+    *,
+    benchmark: pd.Series | None = None,
+    nan: str = "refuse",
+) -> Stats:
+    """Return what `measure_returns` does, of returns of any periods."""
     days, own = _dated(returns)
     other = None
     if benchmark is not None:
@@ -225,7 +249,8 @@ def measure_returns(
         _check_possible(one)
     run = Account(
         days=days, equity=equity_of(own), returns=own, held=np.array([]), trades=Trades.none(), still_open=0,
-        traded=0.0, costs=0.0, risk_free=_rates(risk_free, days), periods=years, benchmark=next(iter(others), None),
+        traded=0.0, costs=0.0, risk_free=_rates(risk_free, days), periods=yearly.count,
+        benchmark=next(iter(others), None), unit=yearly.unit, whose=yearly.whose,
     )  # fmt: skip
     metrics = [metric for metric in METRICS.values() if metric.group in _OF_RETURNS]
     return _stats(run, metrics, f"{_yardstick(run)}.", f"{_sessions(run)}.", "")
@@ -234,7 +259,8 @@ def measure_returns(
 def _stats(run: Account, metrics: Iterable[Metric], conventions: str, extent: str, currency: str) -> Stats:
     found = {metric.name: metric.function(run) for metric in metrics}
     reasons = {name: getattr(value, "reason", "undefined") for name, value in found.items() if value != value}
-    return Stats({name: float(value) for name, value in found.items()}, conventions, extent, currency, reasons)
+    numbers = {name: float(value) for name, value in found.items()}
+    return Stats(numbers, conventions, extent, currency, reasons, run.unit)
 
 
 def check_result(given: Any, name: str) -> Measured:
@@ -246,6 +272,70 @@ def check_result(given: Any, name: str) -> Measured:
     """
     example = "write what run() returns, or RunResult.load(FOLDER)"
     return Measured.of(_arguments.instance(given, name, RunRecord, example))
+
+
+def check_periods(given: Any) -> float:
+    """
+    Return periods a year; 0 stands for those of the calendar.
+
+    Raises:
+        UsageError: it is no number, or one below 0.
+    """
+    number = _arguments.number(given, "periods", _PERIODS)
+    if not 0 <= number < math.inf:
+        _arguments.refuse("periods", given, _PERIODS)
+    return number
+
+
+@dataclass(frozen=True, slots=True)
+class DatedRates:
+    """The risk-free return of each session, and what stands for it in the spec of a run."""
+
+    days: np.ndarray  # datetime64[D]
+    rates: np.ndarray
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of dates and rates."""
+        return hashlib.sha256(self.days.astype(np.int64).tobytes() + self.rates.tobytes()).hexdigest()
+
+
+def dated_rates(risk_free: Any) -> DatedRates | None:
+    """
+    Return the risk-free return of each session that a caller wrote; None where it wrote one of a year.
+
+    Raises:
+        UsageError: the dates do not rise, or a rate is no number.
+    """
+    if not hasattr(risk_free, "index") or isinstance(risk_free, str | tuple | list):
+        return None
+    days, rates = _dated(risk_free)
+    return DatedRates(days, rates)
+
+
+def with_rates(result: _Run, rates: DatedRates) -> _Run:
+    """
+    Return a run with the risk-free return of each session in its record.
+
+    Raises:
+        UsageError: a session has none.
+    """
+    sessions = arrays.numbers(result.record["session"]).astype("datetime64[D]")
+    days, rows = np.unique(sessions, return_inverse=True)
+    column = arrays.floats(_rates_on(days, rates.days, rates.rates)[rows])
+    return replace(result, record=result.record.append_column("risk_free", column))
+
+
+def risk_free_of(result: RunRecord) -> float | pd.Series:
+    """Return what a run was asked for as risk-free rate: a return a year, or that of each session."""
+    rates = rates_of(result.record)
+    if rates is None:
+        return result.spec.risk_free
+    import pandas as pd
+
+    ends = session_ends(result.record)
+    days = arrays.numbers(result.record["session"]).astype("datetime64[D]")
+    return pd.Series(rates[ends], index=pd.DatetimeIndex(days[ends]))
 
 
 def _dated(returns: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -287,7 +377,10 @@ def _rates(risk_free: float | pd.Series, days: np.ndarray) -> float | np.ndarray
         if not -1 < rate < 1:
             raise UsageError(f"the risk-free rate is {risk_free} a year; write 0.02 for 2 %")
         return rate
-    dates, rates = _dated(risk_free)
+    return _rates_on(days, *_dated(risk_free))
+
+
+def _rates_on(days: np.ndarray, dates: np.ndarray, rates: np.ndarray) -> np.ndarray:
     _, places, own = np.intersect1d(days, dates, assume_unique=True, return_indices=True)
     if len(places) < len(days) or np.isnan(rates[own]).any():
         missing = _some(np.setdiff1d(days, dates[np.isfinite(rates)]))
@@ -305,7 +398,7 @@ def _yardstick(run: Account) -> str:
         rate = f"risk-free rate dated, {np.mean(run.risk_free) * run.periods:.2%} a year in the mean"
     else:
         rate = f"risk-free rate {run.risk_free:.2%} a year"
-    return f"{run.periods:g} sessions a year, {rate.replace('%', ' %')}"
+    return f"{Periods(run.periods, run.unit, run.whose).words}, {rate.replace('%', ' %')}"
 
 
 def _extent(spec: RunSpec, run: Account, currency: str) -> str:
@@ -316,4 +409,4 @@ def _extent(spec: RunSpec, run: Account, currency: str) -> str:
 def _sessions(run: Account) -> str:
     dates = f" from {run.days[0]} to {run.days[-1]}" if len(run.days) else ""
     short = ", under a year: no growth a year is given" if run.under_a_year else ""
-    return f"{len(run.days):,} sessions{dates}{short}"
+    return f"{len(run.days):,} {run.unit}{dates}{short}"

@@ -34,7 +34,7 @@ REASONS = {  # why a number is not defined, in a few words and in a sentence
     "undefined": "a number that it is reckoned from is not defined",
 }
 
-_CALENDAR_YEAR = 365.25  # days
+CALENDAR_YEAR = 365.25  # days
 ROUNDING = 4 * np.finfo(float).eps  # what rounding leaves in E_t / E_(t-1) - 1
 
 
@@ -86,7 +86,7 @@ def cagr_calendar(days: np.ndarray, equity: np.ndarray) -> float:
     """
     equity = checked_equity(equity)
     length = float((days[-1] - days[0]).astype(int)) if len(days) else 0.0
-    return _growth(equity, length / _CALENDAR_YEAR)
+    return _growth(equity, length / CALENDAR_YEAR)
 
 
 def monthly_returns(days: np.ndarray, equity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -210,7 +210,8 @@ _RISK = (
     ),
     Metric(
         "minimum_track_record", "Minimum track record, sessions", "sessions",
-        "Sessions after which a Sharpe ratio like this is above 0 at 95 %: 1 + (N − 1)·SE²·(1.64 / S)².",
+        "Sessions (of longer bars weeks, months) after which a Sharpe ratio like this is above 0 at 95 %: "
+        "1 + (N − 1)·SE²·(1.64 / S)².",
         lambda run: minimum_track_record(run.moments.ratio, run.moments.skew, run.moments.kurtosis),
     ),
     Metric(
@@ -280,7 +281,8 @@ _DRAWDOWN = (
     ),
     Metric(
         "max_drawdown_sessions", "Maximum drawdown, sessions", "sessions",
-        "Sessions from the peak of the deepest drawdown to its recovery, or the end if it is open.",
+        "Sessions from the peak of the deepest drawdown to its recovery, or the end if it is open; weeks or months of "
+        "bars as long.",
         lambda run: run.worst.sessions if run.worst else 0, headline=True,
     ),
     Metric(

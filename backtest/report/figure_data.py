@@ -10,9 +10,10 @@ from backtest.market.series import Series
 from backtest.metrics.account import column, session_ends
 
 if TYPE_CHECKING:
+    from backtest.metrics.account import Account
     from backtest.metrics.measurement import Measured
 
-_WINDOW = 126  # sessions of a rolling figure: half a year on most exchanges
+_WINDOW = 0.5  # years of a rolling figure: 126 sessions in New York, 26 weeks
 _FEWEST = 40  # sessions below which nothing rolls, and returns have no distribution
 
 
@@ -30,14 +31,19 @@ def calendar_returns(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 def rolling(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    Return sessions, and the annualised Sharpe ratio and volatility of the sessions up to each, 126 or half of them.
+    Return sessions, and the annualised Sharpe ratio and volatility of those up to each: of half a year, or half of all.
 
     The first value is that of the first whole window; a ratio is NaN where nothing varies.
     """
     account = result.account
-    window = rolling_sessions(len(account.days))
+    window, rate = rolling_sessions(account), account.risk_free
     parts = np.lib.stride_tricks.sliding_window_view(account.returns, window)
-    spreads, cash = parts.std(axis=1, ddof=1), (1 + account.risk_free) ** (1 / account.periods) - 1
+    if isinstance(rate, np.ndarray):
+        parts = np.lib.stride_tricks.sliding_window_view(account.returns - rate, window)
+        cash = 0.0
+    else:
+        cash = (1 + rate) ** (1 / account.periods) - 1
+    spreads = parts.std(axis=1, ddof=1)
     varies = np.ptp(parts, axis=1) > 1e-12
     ratios = np.full(len(parts), np.nan)
     np.divide(parts.mean(axis=1) - cash, spreads, out=ratios, where=varies)
@@ -72,9 +78,9 @@ def thinned(x: np.ndarray, y: np.ndarray, steps: int) -> tuple[np.ndarray, np.nd
     return x[rows], y[rows]
 
 
-def rolling_sessions(sessions: int) -> int:
-    """Return the sessions of a rolling figure of so many sessions in all."""
-    return min(_WINDOW, sessions // 2)
+def rolling_sessions(account: Account) -> int:
+    """Return the sessions of a rolling figure of an account."""
+    return min(round(_WINDOW * account.periods), len(account.days) // 2)
 
 
 def _at_ends(result: Measured, name: str, ends: np.ndarray) -> np.ndarray:

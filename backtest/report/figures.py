@@ -386,11 +386,11 @@ def _price_alt(result: Measured) -> str:
 
 
 def _rolling_alt(result: Measured) -> str:
-    days, ratios, spreads = rolling(result)
+    account, (days, ratios, spreads) = result.account, rolling(result)
     known = ratios[np.isfinite(ratios)]
     between = f"between {known.min():.2f} and {known.max():.2f}" if len(known) else "not defined"
     return (
-        f"Over {rolling_sessions(len(result.account.days))} sessions, from {days[0]} to {days[-1]}, the Sharpe ratio "
+        f"Over {rolling_sessions(account)} {account.unit}, from {days[0]} to {days[-1]}, the Sharpe ratio "
         f"was {between}, the volatility between {spreads.min():.1%} and {spreads.max():.1%} a year."
     )
 
@@ -398,8 +398,8 @@ def _rolling_alt(result: Measured) -> str:
 def _distribution_alt(result: Measured) -> str:
     returns = moving(result)
     return (
-        f"Returns of the {len(returns):,} sessions that changed equity: the worst {returns.min():+.2%}, the middle one "
-        f"{np.median(returns):+.2%}, the best {returns.max():+.2%}."
+        f"Returns of the {len(returns):,} {result.account.unit} that changed equity: the worst {returns.min():+.2%}, "
+        f"the middle one {np.median(returns):+.2%}, the best {returns.max():+.2%}."
     )
 
 

@@ -187,9 +187,9 @@ def _growth(found: Comparison) -> dict[str, str]:
 
 
 def _summary(result: Measured) -> str:
-    days, end = result.account.days, growth_of_cash(result)[-1]
+    days, unit, end = result.account.days, result.account.unit, growth_of_cash(result)[-1]
     return (
-        f"{result.spec.cash:,.0f} {result.stats.currency} became {end:,.0f} in {len(days):,} sessions from "
+        f"{result.spec.cash:,.0f} {result.stats.currency} became {end:,.0f} in {len(days):,} {unit} from "
         f"{days[0]} to {days[-1]}. Buying and holding {hold_name(result)} would have made it "
         f"{hold(result)[-1]:,.0f}, before costs."
     )

@@ -138,7 +138,7 @@ def look_ahead_of(spec: RunSpec, store: Reader | str | Path, cuts: int = CUTS, s
         brokerage = replace(brokerage, slippage="")
     return look_ahead(
         spec.strategy, spec.series, store=store, span=spec.span, params=spec.params, cuts=cuts, seed=seed,
-        cash=spec.cash, risk_free=spec.risk_free, brokerage=brokerage,
+        cash=spec.cash, risk_free=spec.risk_free, periods=spec.periods, brokerage=brokerage,
     )  # fmt: skip
 
 

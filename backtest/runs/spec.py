@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from backtest import _arguments
 from backtest._suggest import there_are
 from backtest.errors import UsageError
+from backtest.market.periods import Periods
 from backtest.market.span import Sessions, Span
 from backtest.runs.parameters import kept_params, read_params
 
@@ -185,6 +186,7 @@ class RunOptions(BrokerageOptions, total=False):
     cash: float | str
     benchmark: Series | str
     risk_free: float | str
+    periods: float | str
     brokerage: Brokerage | None
 
 
@@ -192,7 +194,7 @@ def _texts_of(kind: Any) -> dict[str, str]:
     return {name: one.__forward_arg__ for name, one in kind.__annotations__.items()}
 
 
-_ACCOUNT = {"cash": 100_000.0, "benchmark": "", "risk_free": 0.0, "brokerage": None}
+_ACCOUNT = {"cash": 100_000.0, "benchmark": "", "risk_free": 0.0, "periods": 0.0, "brokerage": None}
 _DEFAULTS = _ACCOUNT | {one.name: one.default for one in fields(Brokerage)}
 # Decorators of functions that take `**options: Unpack[BrokerageOptions]`, or `**asked: Unpack[RunOptions]`.
 takes_brokerage_options = _arguments.spelled_out(_texts_of(BrokerageOptions), _DEFAULTS, told=Brokerage.__doc__)
@@ -237,7 +239,8 @@ class RunSpec:
     Everything a run is asked; the same spec on the same bars gives the same result.
 
     `risk_free` is a return a year (0.05 is 5 %); `since` and `until` are dates of sessions, both included, "" for
-    all there is; `sessions_a_year` annualises.
+    all there is. `yearly` annualises: `periods` a year where the caller said so, else what `measured_by` has in words,
+    such as "52 weeks", else `sessions_a_year`.
     """
 
     strategy: str  # file.py:Name or module:Name
@@ -248,8 +251,17 @@ class RunSpec:
     cash: float = 100_000.0
     benchmark: str = ""  # a series; "" for buy and hold of the run's own series
     risk_free: float = 0.0
-    sessions_a_year: float = 252.0
+    sessions_a_year: float = 252.0  # as version 0.1.0 reckoned them, which the key hashes
     brokerage: Brokerage = field(default_factory=Brokerage)
+    periods: float = 0.0  # a year, if they were asked for
+    measured_by: str = ""  # as `Periods` spells it; "" for `sessions_a_year`; follows from series and calendar
+    rates: str = ""  # SHA-256 of a risk-free return of each session; "" where `risk_free` is one of a year
+
+    @property
+    def yearly(self) -> Periods:
+        """The periods a year by which figures are annualised."""
+        found = Periods.parse(self.measured_by) if self.measured_by else Periods(self.sessions_a_year)
+        return replace(found, count=self.periods) if self.periods else found
 
     @property
     def flat(self) -> dict[str, Any]:
@@ -265,6 +277,8 @@ class RunSpec:
     def _flat(self, for_key: bool) -> dict[str, Any]:
         own = _counting(self, _SPEC_OF_0_1_0)
         del own["brokerage"]
+        if for_key:
+            own.pop("measured_by", None)
         return {**own, "params": kept_params(self.params, for_key), **self.brokerage.flat}
 
     @property

@@ -15,7 +15,7 @@ import numpy as np
 from backtest import _arguments
 from backtest.errors import UsageError
 from backtest.metrics.benchmark import correlation
-from backtest.metrics.measurement import Measured, Stats, measure_returns
+from backtest.metrics.measurement import Measured, Stats, measured, risk_free_of
 from backtest.metrics.returns import Undefined, excess_returns, why_no_deviation
 from backtest.metrics.sharpe_tests import CONFIDENCE, probability_of_no_difference, sharpe_difference_error
 from backtest.metrics.table import METRICS
@@ -157,13 +157,15 @@ def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, s
     common = pd.concat(every, axis=1, join="inner", keys=range(len(every)))
     if common.empty:
         raise UsageError(f"there is no session that all of {_names_of(runs)} have; compare runs of the same time")
-    spec = runs[0].spec
-    rate, periods = spec.risk_free, spec.sessions_a_year
+    rate, yearly = _rates(runs, pd.DatetimeIndex(common.index)), runs[0].spec.yearly
+    periods = yearly.count
     returns = common.to_numpy().T
-    first, *others = (excess_returns(one, rate, periods) for one in returns)
+    first, *others = (
+        excess_returns(one, rate if isinstance(rate, float) else rate.to_numpy(), periods) for one in returns
+    )
     return Comparison(
         tuple(result.name for result in runs),
-        tuple(measure_returns(common[n], risk_free=rate, periods=periods) for n in common),
+        tuple(measured(common[n], rate, yearly) for n in common),
         pd.DatetimeIndex(common.index).tz_localize(None).to_numpy().astype("datetime64[D]"),
         returns,
         tuple(
@@ -185,13 +187,23 @@ def _run_of(given: RunRecord | str | Path, example: str) -> Measured:
 def _check(results: Sequence[Measured]) -> None:
     if len(results) < 2:
         raise UsageError(f"there is nothing to compare with in {len(results)} run; name two or more")
-    for name, words in (("risk_free", "risk-free rates"), ("sessions_a_year", "sessions a year")):
-        values = sorted({getattr(result.spec, name) for result in results})
+    rates = {result.spec.rates[:8] or f"{result.spec.risk_free:g}" for result in results}
+    yearly = {result.spec.yearly for result in results}
+    units = len({one.unit for one in yearly}) > 1
+    counts = {str(one) if units else f"{one.count:g}" for one in yearly}
+    for words, values in (("risk-free rates", rates), ("periods" if units else f"{next(iter(yearly)).unit}", counts)):
         if len(values) > 1:
+            a_year = "" if values is rates else " a year"
             raise UsageError(
-                f"the runs were measured with different {words} ({', '.join(f'{value:g}' for value in values)}), so "
+                f"the runs were measured with different {words}{a_year} ({', '.join(sorted(values))}), so "
                 "that their Sharpe ratios are not alike; run them with the same"
             )
+
+
+def _rates(runs: Sequence[Measured], sessions: pd.DatetimeIndex) -> float | pd.Series:
+    """Return the risk-free rate of runs that have the same: of a year, or of each of some sessions."""
+    rate = risk_free_of(runs[0])
+    return rate if isinstance(rate, float) else rate.reindex(sessions.tz_localize(None))
 
 
 def _names_of(results: Sequence[Measured]) -> str:

@@ -101,8 +101,7 @@ def regimes(result: Measured, trend: int = TREND, rough: int = ROUGH) -> Regimes
         "low volatility": ~high & known_rough,
         "too early to tell": ~known_trend & ~known_rough,
     }
-    rate: Any = run.risk_free
-    rows = [_regime(name, which, run.returns, moves, rate, run.periods) for name, which in chosen.items()]
+    rows = [_regime(name, which, run.returns, moves, run.risk_free, run.periods) for name, which in chosen.items()]
     basis = (
         f"{hold_name(result)}: bull where the session before closed at or above the mean of {trend} closes, high "
         f"volatility where that of {rough} sessions was above its median until then."
@@ -140,7 +139,12 @@ def _medians(values: np.ndarray) -> Iterator[float]:
 
 
 def _regime(
-    name: str, which: np.ndarray, returns: np.ndarray, moves: np.ndarray, risk_free: float, periods: float
+    name: str,
+    which: np.ndarray,
+    returns: np.ndarray,
+    moves: np.ndarray,
+    risk_free: float | np.ndarray,
+    periods: float,
 ) -> Regime:
     own, equity = returns[which], equity_of(returns[which])
     return Regime(
@@ -149,7 +153,7 @@ def _regime(
         share=len(own) / len(which) if len(which) else math.nan,
         total_return=total_return(equity),
         volatility=volatility(own, periods),
-        sharpe=sharpe(own, risk_free, periods),
+        sharpe=sharpe(own, risk_free[which] if isinstance(risk_free, np.ndarray) else risk_free, periods),
         max_drawdown=max_drawdown(equity),
         market=total_return(equity_of(moves[which])),
     )

@@ -80,11 +80,11 @@ def _about_length(run: Account) -> Iterator[tuple[str, str]]:
     ratio, size, skew, kurtosis = run.moments
     needed = minimum_track_record(ratio, skew, kurtosis)
     if run.under_a_year:
-        yield "too short to tell", f"{size:,} sessions are less than a year"
+        yield "too short to tell", f"{size:,} {run.unit} are less than a year"
     elif needed > size:
         yield (
             "too short to tell",
-            f"to be above 0, a Sharpe ratio like this takes {needed:,.0f} sessions; it has {size:,}",
+            f"to be above 0, a Sharpe ratio like this takes {needed:,.0f} {run.unit}; it has {size:,}",
         )
     if 0 < len(run.net) < _FEW_TRADES:
         yield "too short to tell", f"less than {_FEW_TRADES} trades were closed: {len(run.net)}"

@@ -17,7 +17,7 @@ import pytest
 from kept.make_kept import BASELINES, FINISHED, RUNS, SMA, STOPPED, SWEEP, VALIDATE, arithmetic
 from places import SUPPORT
 
-from backtest import RunResult, Series, Store, sweep
+from backtest import RunResult, Series, Store, measure, sweep
 
 KEPT = SUPPORT / "kept" / "0.1.0"
 TABLES = ("record", "orders", "fills", "trades")
@@ -122,8 +122,19 @@ def test_a_run_that_is_asked_the_same_is_the_same_to_the_last_bit(folder, call, 
 
     assert code == 0
     assert json.loads(out)["run"] == kept_numbers(name)["run"]
-    assert_same(json.loads(out)["stats"], kept_numbers(name)["stats"])
+    a_year = float(kept_numbers(name)["basis"].partition(" sessions a year")[0])  # in 0.1.0 252 for each exchange
+    assert_same(measure(RunResult.load("fresh"), periods=a_year).to_dict(), kept_numbers(name)["stats"])
     assert tables_in(Path("fresh")) == tables_in(KEPT / "runs" / name)
+
+
+def test_a_future_is_annualised_by_its_own_exchange_and_a_kept_one_by_what_it_was_kept_with(folder, call):
+    _, out, _ = call("run", *RUNS["future"], "--out", "fresh", "--json")
+
+    assert json.loads(out)["basis"].startswith("258 sessions a year, ")
+    assert RunResult.load("runs/future").stats.basis.startswith("252 sessions a year, ")
+    fresh, kept = json.loads(out)["stats"], kept_numbers("future")["stats"]
+    assert fresh["volatility"] / kept["volatility"] == pytest.approx(math.sqrt(258 / 252))
+    assert fresh["total_return"] == kept["total_return"]
 
 
 @pytest.mark.parametrize("name", [*RUNS, "sweep/best"])

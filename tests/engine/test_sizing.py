@@ -73,6 +73,31 @@ def test_volatility_buys_what_moves_the_account_as_asked(tmp_path):
     assert first_size(tmp_path / "d", closes, "volatility:0.10", params={"buy": 60}) == 0  # a return too few
 
 
+@pytest.mark.parametrize(
+    ("spelling", "step", "bars"),
+    [
+        ("EUR-CASH/1hour", timedelta(hours=1), 260 * 24),
+        ("AAPL/1hour", timedelta(hours=1), 252 * 7),
+        ("AAPL/1week", timedelta(days=7), 52),
+        ("BTC-CRYPTO/1day", timedelta(days=1), 365),
+    ],
+)
+def test_volatility_a_year_is_by_the_bars_that_a_year_has(tmp_path, spelling, step, bars):
+    series, start = Series.parse(spelling), datetime(2024, 1, 5, tzinfo=UTC)
+    closes = [100.0]
+    for n in range(60):
+        closes.append(closes[-1] * (1.02 if n % 2 else 0.99))
+    rows = [(start + n * step, p, p, p, p, 1e6, None, None) for n, p in enumerate([*closes, 100.0])]
+    store = Store(tmp_path)
+    store.write(series, Span(start, start + len(rows) * step), table_of(rows))
+    deviation = np.std(np.diff(closes) / closes[:-1], ddof=1)
+    wanted = 0.4 * deviation * np.sqrt(bars)  # a volatility of which the position takes 40 %
+
+    result = run(Leaves, spelling, store=store, size=f"volatility:{wanted}", params={"buy": 61}, costs="none")
+
+    assert result.orders["size"].tolist() == [pytest.approx(1e5 * 0.4 / closes[-1], abs=1)]
+
+
 def test_kelly_bets_a_fraction_of_mean_over_variance(tmp_path):
     rising, falling = [100.0], [100.0]
     for n in range(252):

@@ -2,7 +2,7 @@ import json
 import math
 import pickle
 import re
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import empyrical
@@ -801,12 +801,13 @@ def test_equity_that_has_no_return_is_refused_with_its_date(wrong):
 def test_measuring_a_run_by_hand():
     fills = [fill(0, 2, 10.0, 0.5), fill(2, -2, 16.0, 0.5)]
 
-    stats = measure(result_of([99.5, 89.55, 111.0, 111.0], fills, sessions_a_year=4.0))
+    quarters = [date(2023, 3, 31), date(2023, 6, 30), date(2023, 9, 29), date(2023, 12, 29)]
+    stats = measure(result_of([99.5, 89.55, 111.0, 111.0], fills, days=quarters, sessions_a_year=4.0))
 
     assert stats["total_return"] == pytest.approx(0.11)
     assert stats["cagr"] == pytest.approx(0.11)
     assert stats["max_drawdown"] == pytest.approx(-0.1045)
-    assert (stats["max_drawdown_sessions"], stats["max_drawdown_days"]) == (3, 2)
+    assert (stats["max_drawdown_sessions"], stats["max_drawdown_days"]) == (3, 91 + 91)
     assert (stats["exposure"], stats["trades"], stats["win_rate"]) == (0.5, 1, 1)
     assert (stats["expectancy"], stats["costs"]) == (11.0, 1.0)
     assert stats["turnover"] == pytest.approx((20 + 32) / 2 / np.mean([100, 99.5, 89.55, 111, 111]))
@@ -915,10 +916,26 @@ def test_growth_a_year_is_not_given_of_less_than_a_year():
     assert stats.to_dict()["cagr"] is None
 
 
+HOLIDAYS_OF_2001 = ((1, 15), (2, 19), (4, 13), (5, 28), (7, 4), (9, 3), (11, 22), (12, 25))
+
+
 def test_a_year_that_has_few_sessions_is_a_year():
-    stats = measure(result_of(np.linspace(100, 110, 248).tolist()))  # 2001 had 248
+    weekdays = [one.date() for one in pd.bdate_range("2001-01-02", "2001-12-31")]
+    shut = {date(2001, 9, n) for n in (11, 12, 13, 14)} | {date(2001, month, n) for month, n in HOLIDAYS_OF_2001}
+    sessions = [one for one in weekdays if one not in shut]
+
+    assert len(sessions) == 248
+    stats = measure(result_of(np.linspace(100, 110, 248).tolist(), days=sessions))
 
     assert stats["cagr"] == pytest.approx(1.1 ** (252 / 248) - 1)
+
+
+def test_a_year_is_told_by_dates_whatever_the_count_of_bars():
+    apart = [date(2020, 1, 1) + timedelta(days=9 * n) for n in range(60)]  # a stock that seldom trades
+    close = [date(2020, 1, 1) + timedelta(days=n) for n in range(300)]  # bars of weekends, too
+
+    assert measure(result_of(np.linspace(100, 110, 60).tolist(), days=apart))["cagr"] > 0
+    assert measure(result_of(np.linspace(100, 110, 300).tolist(), days=close)).reasons["cagr"] == "under a year"
 
 
 def test_the_calendars_growth_is_in_the_short_table_only_where_it_differs():

@@ -122,11 +122,11 @@ def test_every_metric_is_what_was_worked_out_by_hand(name):
 
 
 def account(returns, benchmark=None, net=(), **changes):
-    """Return the account of returns on the days of 2024, 252 of them a year, with these trades if any."""
+    """Return the account of returns on the weekdays from 2024 on, 252 of them a year, with these trades if any."""
     returns, net = np.asarray(returns, dtype=float), np.asarray(net, dtype=float)
     trades = Trades(net, net / 50, np.ones(len(net)), np.minimum(net, 0) / 50, np.maximum(net, 0) / 50)
     whole = {
-        "days": np.datetime64("2024-01-01") + np.arange(len(returns)), "equity": equity_of(returns, 100.0),
+        "days": np.busday_offset("2024-01-01", np.arange(len(returns))), "equity": equity_of(returns, 100.0),
         "returns": returns, "held": returns != 0, "trades": trades, "still_open": 0, "traded": 100.0 * len(net),
         "costs": 0.1 * len(net), "risk_free": 0.0, "periods": 252.0, "benchmark": benchmark,
     }  # fmt: skip

@@ -17,7 +17,6 @@ from backtest._suggest import there_are
 from backtest.api import RunResult
 from backtest.engine.code.strategy import load_strategy
 from backtest.errors import StrategyError, UsageError
-from backtest.market.calendars import sessions_a_year
 from backtest.market.series import Series
 from backtest.metrics.account import Account
 from backtest.metrics.ratios import sharpe
@@ -40,7 +39,7 @@ from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, f
 from backtest.research.search.trials import Trial, Trials
 from backtest.runs.parameters import kept_params
 from backtest.runs.spec import RunOptions, takes_run_options
-from backtest.store.reader import Reader, hours_in
+from backtest.store.reader import Reader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,13 +150,13 @@ def cross_validate(
     """
     rank, jobs = _rank_of_returns(rank), _arguments.whole(jobs, "jobs", 1)
     groups, tested = _arguments.whole(groups, "groups"), _arguments.whole(tested, "tested")
-    purge, embargo = session_count(purge, "purge"), session_count(embargo, "embargo")
     check_ways(executor, tell)
     loaded = load_strategy(strategy)
     points = points_of(loaded, grid, where, random, seed)
     dates: dict[str, Any] = {"span": span, "start": start, "end": end}
     job = job_of(loaded, series, store=store, params=params, swept=values_of(points), **dates, **asked)
-    days = days_with_bars(job)
+    days, yearly = days_with_bars(job), job.yearly.count
+    purge, embargo = session_count(purge, "purge", yearly), session_count(embargo, "embargo", yearly)
     ends = np.cumsum([0, *group_sizes(len(days), groups)])
     windows = [window_of(days, np.arange(*ends[n : n + 2])) for n in range(groups)]
     trials = Trials(folder_of(folder, job))
@@ -202,7 +201,7 @@ def _validated(
     days = np.concatenate([trial.sessions for trial in whole[0][1]])
     sizes = [len(trial.returns) for trial in whole[0][1]]
     returns = [np.concatenate([trial.returns for trial in row]) for _, row in whole]
-    risk_free, periods = float(job.asked["risk_free"]), sessions_a_year(hours_in(job.store, job.series[0]))
+    risk_free, periods = float(job.asked["risk_free"]), job.yearly.count
     folds = purged_folds(sizes, *asked)
     best = [_best_of_returns(returns, days, fold.train, rank, risk_free, periods) for fold in folds]
     ends = np.cumsum([0, *sizes])
@@ -227,5 +226,5 @@ def _best_of_returns(
 def _account(days: np.ndarray, returns: np.ndarray, risk_free: float, periods: float) -> Account:
     return Account(
         days=days, equity=equity_of(returns), returns=returns, held=np.array([]), trades=Trades.none(), still_open=0,
-        traded=0.0, costs=0.0, risk_free=risk_free, periods=periods,
+        traded=0.0, costs=0.0, risk_free=risk_free, periods=periods, span=len(days) / periods,
     )  # fmt: skip

@@ -14,21 +14,27 @@ import numpy as np
 from backtest import _arguments
 from backtest.errors import UsageError
 
-_SESSIONS = {"y": 252, "m": 21, "w": 5}
+_PARTS = {"y": 1, "m": 12, "w": 52}  # of a year
 _MOST = 20_000  # ways to choose test groups
 
 
-def session_count(given: Any, name: str) -> int:
+def session_count(given: Any, name: str, periods: float = 252.0) -> int:
     """
     Return a number of sessions that was given as one, or as "3y", "6m" or "2w": 252, 21 and 5 sessions each.
 
+    Args:
+        periods: a year has so many, of which a month has a twelfth and a week a 52nd, rounded.
+
     Raises:
-        UsageError: it is neither.
+        UsageError: it is neither, or a bar is longer than that.
     """
     example = "write a number of sessions such as 504, or 2y, 6m, 3w"
     found = re.fullmatch(r"(\d{1,9})([ymw])", given) if isinstance(given, str) else None
     if found:
-        return int(found[1]) * _SESSIONS[found[2]]
+        each = round(periods / _PARTS[found[2]])
+        if not each:
+            raise UsageError(f"{name} is {given!r}, and a year has {periods:g} bars; write a number of bars, or years")
+        return int(found[1]) * each
     return _arguments.whole(given, name, 0, example)
 
 

@@ -22,10 +22,11 @@ from backtest.api import RunResult
 from backtest.engine.code.strategy import Strategy, load_strategy, names_of_texts, typed_values
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
-from backtest.market.calendars import sessions, sessions_a_year
+from backtest.market.calendars import sessions
+from backtest.market.periods import Periods
 from backtest.market.series import Series
 from backtest.market.span import Sessions, Span
-from backtest.metrics.measurement import Stats, measure_returns
+from backtest.metrics.measurement import Stats, measured
 from backtest.metrics.returns import Undefined, equity_of
 from backtest.research.out_of_sample.folds import session_count, walk_forward_folds
 from backtest.research.out_of_sample.window import Window
@@ -64,6 +65,8 @@ class WalkForward:
     cash: float
     risk_free: float
     periods: float  # sessions a year
+    unit: str = "sessions"  # see `Periods`
+    whose: str = ""
 
     @property
     def sessions(self) -> np.ndarray:
@@ -89,7 +92,7 @@ class WalkForward:
         import pandas as pd
 
         returns = pd.Series(self.returns, index=pd.DatetimeIndex(self.sessions))
-        return measure_returns(returns, risk_free=self.risk_free, periods=self.periods)
+        return measured(returns, self.risk_free, Periods(self.periods, self.unit, self.whose))
 
     @property
     def efficiency(self) -> float:
@@ -135,7 +138,7 @@ class WalkForward:
         drift = ", ".join(f"{name} {share:.2f}" for name, share in self.drift.items()) or "nothing was chosen"
         return (
             f"{'Anchored' if self.anchored else 'Rolling'} walk forward, {len(self.steps)} steps, "
-            f"{len(self.returns):,} sessions out of sample: return {self.stats.text('total_return')}, "
+            f"{len(self.returns):,} {self.unit} out of sample: return {self.stats.text('total_return')}, "
             f"Sharpe {self.stats.text('sharpe')}, efficiency {_number(self.efficiency)}. "
             f"Drift a step: {drift}."
         )
@@ -188,7 +191,7 @@ def walk_forward(
 
     Args:
         grid: see `sweep`; or a list of points.
-        train: sessions to learn from: 504, or "2y", "6m", "3w" of 252, 21 and 5 sessions each.
+        train: sessions to learn from: 504, or "2y", "6m", "3w" of 252, 21 and 5 sessions each in New York.
         test: sessions to test on.
         anchored: learn from all sessions since the first, instead of the last `train`.
         purge: sessions between the two.
@@ -198,13 +201,14 @@ def walk_forward(
     """
     rank, jobs = rank_of(rank), _arguments.whole(jobs, "jobs", 1)
     anchored = _arguments.truth(anchored, "anchored")
-    train, test, purge = session_count(train, "train"), session_count(test, "test"), session_count(purge, "purge")
     check_ways(executor, tell)
     loaded = load_strategy(strategy)
     points = points_of(loaded, grid, where, random, seed)
     dates: dict[str, Any] = {"span": span, "start": start, "end": end}
     job = job_of(loaded, series, store=store, params=params, swept=values_of(points), **dates, **asked)
-    days = days_with_bars(job)
+    yearly, days = job.yearly, days_with_bars(job)
+    given = {"train": train, "test": test, "purge": purge}
+    train, test, purge = (session_count(one, name, yearly.count) for name, one in given.items())
     folds = walk_forward_folds(len(days), train, test, anchored=anchored, purge=purge)
     windows = [(window_of(days, fold.train), window_of(days, fold.test)) for fold in folds]
     trials = Trials(folder_of(folder, job))
@@ -215,12 +219,12 @@ def walk_forward(
     complete(job, outside, trials, executor=executor, jobs=jobs)
     return WalkForward(
         _steps(job, windows, chosen, trials), values_of(points), rank, anchored, float(job.asked["cash"]),
-        float(job.asked["risk_free"]), sessions_a_year(hours_in(job.store, job.series[0])),
+        float(job.asked["risk_free"]), yearly.count, yearly.unit, yearly.whose,
     )  # fmt: skip
 
 
 def walk_forward_again(
-    tried: Sweep | RunResult, train: int, test: int, *, grid: Grid, where: Condition | None, **more: Any
+    tried: Sweep | RunResult, train: int | str, test: int | str, *, grid: Grid, where: Condition | None, **more: Any
 ) -> WalkForward:
     """
     Return the walk forward of what a sweep tried, by its rank, or of a kept run's strategy.
@@ -243,7 +247,12 @@ def request_of(tried: Sweep | RunResult, grid: Grid, where: Condition | None) ->
         points = [{name: trial.params[name] for name in asked["grid"]} for trial in tried.trials]
     else:
         spec = tried.spec
-        account = {"cash": spec.cash, "benchmark": spec.benchmark, "risk_free": spec.risk_free}
+        if spec.rates:
+            raise UsageError(
+                f"{spec.name} was run with a risk-free return of each session, and trials take one of a year; run it "
+                "with such a one first"
+            )
+        account = {"cash": spec.cash, "benchmark": spec.benchmark, "risk_free": spec.risk_free, "periods": spec.periods}
         known = {"strategy": spec.strategy, "brokerage": spec.brokerage, **account}
         series, span, params, points = list(spec.series), _sessions_in(spec.span), spec.params, [{}]
     if grid:
@@ -282,8 +291,8 @@ def values_of(points: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def days_with_bars(job: Job) -> np.ndarray:
-    """Return the sessions of the first series that it has bars of, datetime64[D]."""
-    first = job.series[0]
+    """Return the sessions of the series that measures which it has bars of, datetime64[D]."""
+    first = job.clock
     _, bars = digest_of(job.store, first, job.since, job.until)
     times = arrays.numbers(bars["time"]).astype("datetime64[us]")
     if first.size.daily:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from backtest import _arguments
-from backtest.api import RunResult, check_asked, run
+from backtest.api import RunResult, check_asked, measured_by, run
 from backtest.engine.account.commissions import check_told_apart
 from backtest.engine.code.strategy import Strategy, load_strategy, parameters
 from backtest.engine.provenance import module_hashes, source_file
@@ -23,7 +23,8 @@ from backtest.engine.simulation import quotes_of
 from backtest.errors import BrokenPin, NoBars, StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.bars import rows_digest
-from backtest.market.calendars import span_asked
+from backtest.market.calendars import sessions_a_year, span_asked
+from backtest.market.periods import Periods, clock_of, periods_of
 from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
 from backtest.metrics.table import METRICS
@@ -72,6 +73,17 @@ class Job:
     def __hash__(self) -> int:
         return hash(self.case)
 
+    @property
+    def clock(self) -> Series:
+        """The series by whose sessions its trials are measured."""
+        return self.series[clock_of(self.series, [hours_in(self.store, one) for one in self.series])]
+
+    @property
+    def yearly(self) -> Periods:
+        """The periods a year by which the numbers of its trials are annualised."""
+        found = periods_of(self.series, [hours_in(self.store, one) for one in self.series])
+        return replace(found, count=self.asked["periods"]) if self.asked.get("periods") else found
+
     def key(self, point: Point) -> str:
         """Return the key of a point's trial."""
         return key_of(self.case, self.params | point.params, str(point.window or ""))
@@ -90,6 +102,7 @@ def job_of(
     cash: float | str = 100_000.0,
     benchmark: Series | str = "",
     risk_free: float | str = 0.0,
+    periods: float | str = 0.0,
     brokerage: Brokerage | None = None,
     **options: Unpack[BrokerageOptions],
 ) -> Job:
@@ -106,7 +119,9 @@ def job_of(
     """
     found, wanted = load_strategy(strategy), several_series(series)
     brokerage = brokerage_of(brokerage, options)
-    asked = _asked({"cash": cash, "benchmark": benchmark, "risk_free": risk_free}, brokerage, options)
+    asked = _asked(
+        {"cash": cash, "benchmark": benchmark, "risk_free": risk_free, "periods": periods}, brokerage, options
+    )
     given, chosen = _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}'), set(swept)
     if not wanted:
         raise UsageError("no series to run on; name at least one, such as AAPL/1day")
@@ -135,6 +150,8 @@ def job_of(
         str(until),
         digests,
     ]
+    if annualised := measured_by(opened, wanted, sessions_a_year(hours_in(opened, wanted[0]))):
+        kept.append(annualised)  # the numbers of trials that 0.1.0 made are by others
     case = hashlib.sha256(json.dumps([kept, asked], sort_keys=True, default=repr).encode()).hexdigest()[:16]
     _made_here.add(case)
     where = f"{_whole_path(found)}:{found.cls.__name__}" if found.in_file else found.cls
@@ -167,7 +184,7 @@ def result_of(job: Job, point: Point, *, lines: bool = False) -> RunResult:
     """
     strategy, store = _bench(job)
     strategy = replace(strategy, name=job.name)  # an equal job before may have called it otherwise
-    params, account = job.params | point.params, {name: job.asked[name] for name in _ACCOUNT}
+    params, account = job.params | point.params, {name: job.asked[name] for name in _ACCOUNT if name in job.asked}
     asked: dict[str, Any] = {"store": store, "params": params, "brokerage": job.brokerage, **account}
     if point.window is not None:
         return run_window(strategy, job.series, point.window, since=job.since, **asked)
@@ -263,9 +280,11 @@ def _asked(account: dict[str, Any], brokerage: Brokerage, options: Mapping[str, 
     It is told in texts and numbers, which the key of a trial is a hash of. Version 0.1.0 hashed a number as it was
     given, a whole one as a whole one; its trials count, so these stay as they are.
     """
-    costs = check_asked(account["cash"], account["risk_free"], brokerage)
+    costs = check_asked(account["cash"], account["risk_free"], brokerage, account["periods"])
     check_told_apart(costs)
     told = {name: float(account[name]) for name in ("cash", "risk_free")}
+    if own := float(account["periods"]):  # version 0.1.0 knew none
+        told["periods"] = own
     benchmark = account["benchmark"]
     beside = benchmark if isinstance(benchmark, str) or not benchmark else series_of(benchmark).key
     numbers = {name: value for name, value in {**account, **options}.items() if _is_number(name, value)}
@@ -276,7 +295,7 @@ def _is_number(name: str, value: Any) -> bool:
     return name in _NUMBERS and isinstance(value, Real)
 
 
-_ACCOUNT = ("cash", "benchmark", "risk_free")
+_ACCOUNT = ("cash", "benchmark", "risk_free", "periods")
 _NUMBERS = ("cash", "risk_free", "volume_cap", "cash_rate")
 
 

@@ -1,0 +1,124 @@
+"""How many periods a year has, by bar size and calendar: `Periods`, by which figures of a period are annualised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from backtest.errors import UsageError
+from backtest.market.calendars import sessions
+from backtest.market.hours import ALWAYS, FOREX, Hours, Session
+from backtest.market.series import Series
+
+# Calendar -> its sessions from 2005 to 2024, a year in the mean, rounded: tests/market/test_periods.py counts them
+# again in exchange_calendars. XTAE is not there: that library cannot count it.
+SESSIONS_A_YEAR = {
+    FOREX: 260, ALWAYS: 365, "CMES": 258, "IEPA": 258, "XAMS": 256, "XASX": 253, "XBOM": 246, "XBRU": 256, "XBUD": 250,
+    "XCSE": 250, "XDUB": 254, "XETR": 254, "XEUR": 255, "XFRA": 254, "XHEL": 251, "XHKG": 246, "XJSE": 250, "XKRX": 247,
+    "XLIS": 256, "XLON": 253, "XMAD": 255, "XMEX": 252, "XMIL": 254, "XNYS": 252, "XOSL": 251, "XPAR": 256, "XPRA": 251,
+    "XSES": 251, "XSHG": 243, "XSTO": 251, "XSWX": 251, "XTAI": 245, "XTKS": 245, "XTSE": 251, "XWAR": 250, "XWBO": 250,
+}  # fmt: skip
+_OF_BARS = {"week": (52.0, "weeks"), "month": (12.0, "months")}
+_UNITS = ("sessions", "weeks", "months")
+_NEW_YORK = 252.0  # where no count is known
+_TYPICAL = (date(2024, 3, 4), date(2024, 3, 15))  # two weeks in which few exchanges have a holiday
+
+
+@dataclass(frozen=True, slots=True)
+class Periods:
+    """
+    How many periods a year has, what they are called, and whose they are where that is not plain.
+
+    Written "252 sessions", "52 weeks", or "365 sessions of BTC-CRYPTO-PAXOS-USD/1day".
+    """
+
+    count: float
+    unit: str = "sessions"
+    whose: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Periods:
+        """
+        Return the periods that `str` wrote.
+
+        Raises:
+            UsageError: it is no such text.
+        """
+        numbers, _, whose = text.partition(" of ")
+        count, _, unit = numbers.partition(" ")
+        try:
+            found = cls(float(count), unit, whose)
+        except ValueError:
+            found = cls(math.nan)
+        if not 0 < found.count < math.inf or unit not in _UNITS:
+            raise UsageError(f"{text!r} are no periods a year; write such as 252 sessions, 52 weeks or 12 months")
+        return found
+
+    @property
+    def words(self) -> str:
+        """What a figure is annualised by, in words."""
+        return f"{self.count:g} {self.unit} a year{self.whose and f' of {self.whose}'}"
+
+    def __str__(self) -> str:
+        return f"{self.count:g} {self.unit}{self.whose and f' of {self.whose}'}"
+
+
+def periods_of(series: Sequence[Series], hours: Sequence[Hours]) -> Periods:
+    """
+    Return the periods a year of a run on some series: those of the one that `clock_of` names.
+
+    Args:
+        hours: of each series.
+    """
+    place = clock_of(series, hours)
+    count, unit = _own(series[place], hours[place])
+    if unit == "sessions" and hours[place].calendar not in SESSIONS_A_YEAR:
+        return Periods(count, unit, f"New York, for want of a count of {series[place].instrument.exchange}")
+    return Periods(count, unit, series[place].short if several_clocks(series, hours) else "")
+
+
+def clock_of(series: Sequence[Series], hours: Sequence[Hours]) -> int:
+    """
+    Return the place of the series by whose sessions a run is measured: the one that has the most periods a year.
+
+    Of several that have as many, it is the first by the name of its calendar: the order of the series decides nothing.
+    """
+    return min(range(len(series)), key=lambda n: (-_own(series[n], hours[n])[0], hours[n].calendar))
+
+
+def several_clocks(series: Sequence[Series], hours: Sequence[Hours]) -> bool:
+    """Return whether series have not all the sessions of one calendar, or bars of a session beside longer ones."""
+    return len({(_own(one, its), its.calendar) for one, its in zip(series, hours, strict=True)}) > 1
+
+
+def bars_a_year(series: Series, hours: Hours) -> float:
+    """
+    Return the bars a year of a series: its sessions, weeks or months, or the bars that its sessions are cut into.
+
+    Raises:
+        UsageError: bars are shorter than a session, and no calendar is known.
+    """
+    count, _ = _own(series, hours)
+    if series.size.daily:
+        return count
+    found = sorted(_bars_in(one, series.size.seconds) for one in sessions(hours, *_TYPICAL, series.regular_hours))
+    return count * found[len(found) // 2]
+
+
+def _own(series: Series, hours: Hours) -> tuple[float, str]:
+    return _OF_BARS.get(series.size.period, (float(SESSIONS_A_YEAR.get(hours.calendar, _NEW_YORK)), "sessions"))
+
+
+def _bars_in(session: Session, seconds: int) -> int:
+    """Return how many bars of the clock a session has, its breaks left out."""
+    starts = [session.open, *(pause.end for pause in session.breaks)]
+    ends = [*(pause.start for pause in session.breaks), session.close]
+    return len(
+        {
+            number
+            for start, end in zip(starts, ends, strict=True)
+            for number in range(int(start.timestamp() // seconds), math.ceil(end.timestamp() / seconds))
+        }
+    )
