@@ -14,7 +14,7 @@ from backtest.market.series import Series
 from backtest.metrics.drawdown import Drawdown, worst_drawdown
 from backtest.metrics.returns import CALENDAR_YEAR, monthly_returns, returns_of, yearly_returns
 from backtest.metrics.sharpe_tests import Moments, moments
-from backtest.metrics.trades import Trades, open_trades, trades_of
+from backtest.metrics.trades import Trades, open_trades, rejected_orders, trades_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,6 +42,7 @@ class Account:
     unit: str = "sessions"  # what the sessions are: weeks, or months, of bars as long
     whose: str = ""  # sessions they are, where series have several clocks
     span: float | None = None  # years that the sessions are worth, where they do not follow one another
+    rejected: int = 0  # orders that the broker refused
 
     @property
     def net(self) -> np.ndarray:
@@ -112,6 +113,7 @@ def sample(result: RunRecord) -> Account:
         added=0.0 if flows is None else float(flows.sum()),
         unit=spec.yearly.unit,
         whose=spec.yearly.whose,
+        rejected=rejected_orders(result.orders_table),
     )
 
 
@@ -124,7 +126,7 @@ def sample_hold(result: RunRecord, own: Account) -> Account:
     """
     equity = np.concatenate([[result.spec.cash], hold(result)[session_ends(result.record)]])
     held = replace(own, equity=equity, returns=returns_of(equity))
-    return replace(held, trades=Trades.none(), still_open=0, traded=0.0, costs=0.0, money=None, added=0.0)
+    return replace(held, trades=Trades.none(), still_open=0, traded=0.0, costs=0.0, money=None, added=0.0, rejected=0)
 
 
 def session_ends(record: pa.Table) -> np.ndarray:

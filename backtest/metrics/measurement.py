@@ -24,7 +24,7 @@ from backtest.metrics.account import Account, rates_of, sample, session_ends
 from backtest.metrics.benchmark import common_dates
 from backtest.metrics.returns import SESSIONS, checked_returns, drop_nan, equity_of
 from backtest.metrics.table import METRICS, Metric, metric_named
-from backtest.metrics.trades import Trades
+from backtest.metrics.trades import Trades, rejected_orders
 from backtest.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Stats(Mapping[str, float]):
     currency: str  # of money, "" for none
     reasons: dict[str, str] = field(default_factory=dict)  # why a number is not defined, for those that are not
     unit: str = "sessions"  # what is counted where a label says sessions: weeks or months of bars as long
+    notes: tuple[str, ...] = ()  # what kept the run from doing what the strategy wanted, a sentence each
 
     def __getitem__(self, name: str) -> float:
         return self.numbers[self._known(name)]
@@ -80,8 +81,8 @@ class Stats(Mapping[str, float]):
 
     @property
     def basis(self) -> str:
-        """What the numbers rest on: conventions, sessions, dates, cash."""
-        return f"{self.conventions} {self.extent}"
+        """What the numbers rest on: conventions, sessions, dates, cash; and what kept the run from its orders."""
+        return " ".join([self.conventions, self.extent, *self.notes])
 
     @property
     def definitions(self) -> dict[str, str]:
@@ -194,7 +195,15 @@ def measure(result: RunRecord, risk_free: float | pd.Series | None = None, perio
         run = replace(run, periods=check_periods(periods) or run.periods)
     currency = result.currency
     conventions = f"{_yardstick(run)}, {_conditions(result)}, equity at session ends after all costs."
-    return _stats(run, METRICS.values(), conventions, _extent(result.spec, run, currency), currency)
+    stats = _stats(run, METRICS.values(), conventions, _extent(result.spec, run, currency), currency)
+    return replace(stats, notes=notes_of(result))
+
+
+def notes_of(result: RunRecord) -> tuple[str, ...]:
+    """Return what kept a run from doing what its strategy wanted, a sentence each."""
+    given, rejected = len(result.orders_table), rejected_orders(result.orders_table)
+    refused = f"{rejected:,} of {given:,} orders were rejected: the account could not pay for them."
+    return (refused,) if rejected else ()
 
 
 def _conditions(result: RunRecord) -> str:

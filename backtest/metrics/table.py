@@ -382,6 +382,11 @@ _ACTIVITY = (
         lambda run: exposure(run.held), headline=True,
     ),
     Metric(
+        "rejected_orders", "Rejected orders", "count",
+        "Orders that the broker refused, of those given: the cash, or the margin, did not pay for them.",
+        lambda run: run.rejected,
+    ),
+    Metric(
         "turnover", "Turnover a year", "percent",
         "½ · Σ|size · price| of all fills / mean(E_0 … E_N) · P / N.",
         lambda run: turnover(run.traded, run.worth, run.periods), headline=True,

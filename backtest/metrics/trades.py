@@ -124,6 +124,14 @@ def open_trades(fills: pa.Table, record: pa.Table, series: Sequence[str]) -> pa.
     )
 
 
+def rejected_orders(orders: pa.Table) -> int:
+    """Return how many orders the broker refused: of status Margin, which the account could not pay, or Rejected."""
+    return sum(status in _REFUSED for status in orders["status"].to_pylist())
+
+
+_REFUSED = ("Margin", "Rejected")  # as Backtrader names them
+
+
 def win_rate(net: np.ndarray) -> float:
     """Return the share of round trips that made money after costs; undefined without round trips."""
     return float(np.mean(net > 0)) if len(net) else Undefined("no trades")

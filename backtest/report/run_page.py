@@ -139,6 +139,7 @@ def _content(result: Measured, validity: Validity) -> dict[str, Any]:
         "run": result.name,
         "summary": _summary(result),
         "basis": result.stats.basis,
+        "notes": [_typeset(note) for note in result.stats.notes],
         "currency": result.stats.currency,
         "hold_name": hold_name(result),
         "verdict": _verdict(validity.verdict),

@@ -54,8 +54,8 @@ def verdict(result: Measured, trials: Sequence[float] = (), looks_ahead: Sequenc
     """
     run = result.account
     found = [
-        *_about_the_future(looks_ahead), *_about_money(run), *_about_length(run), *_about_costs(result),
-        *_about_trials(run, trials), *_about_luck(run),
+        *_about_the_future(looks_ahead), *_about_orders(result), *_about_money(run), *_about_length(run),
+        *_about_costs(result), *_about_trials(run, trials), *_about_luck(run),
     ]  # fmt: skip
     faults = [words for words, _ in found if words]
     return Verdict(faults[0] if faults else _NO_FAULT, tuple(reason for _, reason in found))
@@ -64,6 +64,14 @@ def verdict(result: Measured, trials: Sequence[float] = (), looks_ahead: Sequenc
 def _about_the_future(looks_ahead: Sequence[object]) -> Iterator[tuple[str, str]]:
     if looks_ahead:
         yield "looks ahead", f"{len(looks_ahead)} decisions change with bars after them, the first: {looks_ahead[0]}"
+
+
+def _about_orders(result: Measured) -> Iterator[tuple[str, str]]:
+    rejected = result.account.rejected
+    if rejected:
+        filled, given = len(result.fills_table), len(result.orders_table)
+        words = f"{rejected:,} of {given:,} orders were rejected, which the account could not pay for"
+        yield "" if filled else "every order was refused" if rejected == given else "no order was filled", words
 
 
 def _about_money(run: Account) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from backtest.errors import UsageError
 from backtest.market.bars import table_of
 from backtest.market.series import Series
 from backtest.market.span import Span
+from backtest.report.run_page import page
 from backtest.store.store import Store
 
 START = datetime(2024, 1, 2, tzinfo=UTC)
@@ -176,3 +177,29 @@ def test_strategies_that_come_along_leave_sizes_open_if_asked_to(sample, name):
 def test_a_size_that_is_none_is_refused(text):
     with pytest.raises(UsageError, match="write shares:100"):
         Sizing.parse(text)
+
+
+class WantsTooMuch(bt.Strategy):
+    """Buys for twice the money that there is, again and again."""
+
+    def next(self):
+        if not self.position and len(self) % 3 == 0:
+            self.buy(size=2 * self.broker.getcash() // self.data.close[0])
+
+
+def test_orders_that_were_refused_are_told(tmp_path):
+    result = run(WantsTooMuch, "AAPL/1day", store=store_of(tmp_path, [50.0] * 13), costs="none")
+
+    told = "4 of 4 orders were rejected: the account could not pay for them."
+    assert result.stats["rejected_orders"] == 4
+    assert told in " ".join(repr(result.stats).split())
+    assert told in " ".join(page(result).split())
+    assert told in result.stats.document["basis"]
+    assert result.validity.verdict.words == "every order was refused"
+
+
+def test_a_run_whose_orders_were_all_taken_says_nothing_of_refusals(tmp_path):
+    result = run(Leaves, "AAPL/1day", store=store_of(tmp_path, [50.0] * 12), size="shares:5")
+
+    assert result.stats["rejected_orders"] == 0
+    assert "reject" not in repr(result.stats) + str(result.validity.verdict)

@@ -28,6 +28,7 @@ RUN = result_of(
     days=[date(2023, 2, 28), date(2023, 6, 30), date(2023, 12, 29), date(2024, 2, 28)],
     closes=[10.0, 9.0, 9.9, 10.89],
     sessions_a_year=4.0,
+    statuses=["Completed", "Margin", "Canceled", "Rejected", "Expired", "Margin"],
 )
 MEAN_EQUITY = (100 + 110 + 99 + 118.8 + 118.8) / 5
 # Around the mean of 5 % the returns are 5, -15, 15 and -5 %: squares of 0.05 in all, cubes of 0, m4 / m2² = 1.64.
@@ -94,6 +95,7 @@ BY_HAND = {
     "m2": 0.188 * math.sqrt(0.0275 / 0.05),
     "exposure": 0.75,
     "turnover": (20 + 26 + 20 + 22 + 15) / 2 / MEAN_EQUITY,
+    "rejected_orders": 3,
     "trades": 2,
     "open_trades": 1,
     "win_rate": 0.5,

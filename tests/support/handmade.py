@@ -39,9 +39,10 @@ def result_of(
     closes: Sequence[float] | None = None,
     cash: float = 100.0,
     manifest: dict[str, Any] | None = None,
+    statuses: Sequence[str] = (),
     **spec: Any,
 ) -> RunResult:
-    """Return a run on daily bars with this equity after each bar; positions follow from the fills."""
+    """Return a run on daily bars with this equity after each bar; positions follow from the fills, and not orders."""
     count = len(equity)
     record = pa.table(
         {
@@ -55,7 +56,11 @@ def result_of(
     )
     fill_rows = pa.Table.from_pylist(list(fills), _FILLS)
     asked = spec_of({"strategy": "trend.py:Trend", "series": (AAPL,), "cash": cash, **spec})
-    return RunResult(asked, record, _ORDERS.empty_table(), fill_rows, round_trips(fill_rows, record), manifest or {})
+    orders = pa.Table.from_pylist(
+        [{"ref": n + 1, "series": AAPL, "created": moment(n), "status": status} for n, status in enumerate(statuses)],
+        _ORDERS,
+    )
+    return RunResult(asked, record, orders, fill_rows, round_trips(fill_rows, record), manifest or {})
 
 
 def _held(fills: Sequence[dict[str, Any]], number: int) -> float:
