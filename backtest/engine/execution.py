@@ -6,6 +6,8 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from functools import cache
 from typing import Any
 
 import backtrader as bt
@@ -16,6 +18,7 @@ from backtest.engine.account.borrowing import Borrowing, charge_borrowing
 from backtest.engine.account.commissions import Costs, MonthlyVolume, model_for, read_number
 from backtest.engine.cash_flows import Interest
 from backtest.errors import UsageError
+from backtest.market.series import Series
 from backtest.runs.spec import Brokerage
 
 NEXT_BAR, THIS_CLOSE = FILLS = ("next-bar", "this-close")
@@ -105,17 +108,21 @@ class VolumeCap:
     """
     A filler for Backtrader's broker: no more than a share of a bar's volume, in whole shares, for all orders in it.
 
-    What is left of an order waits for the next bar. A bar without a volume is no limit.
+    What is left of an order waits for the next bar. A bar without a volume is no limit. Coins go by their own step.
+
+    Attributes:
+        nothing: in how many bars the share of a volume was less than the smallest size, so that an order got nothing.
     """
 
     def __init__(self, share: float) -> None:
-        self.share = share
+        self.share, self.nothing = share, 0
         self._taken: dict[str, tuple[float, float]] = {}  # by the feed's name: the bar's stamp, and how much of it
 
     def __call__(self, order: Any, price: float, ago: int) -> float:
         """Return how much of the order is filled in this bar, and take it."""
         filled = self.left(order, ago)
         stamp, taken = self._bar(order, ago)
+        self.nothing += not filled and not taken and order.data.volume[ago] > 0
         self._taken[order.data._name] = stamp, taken + filled
         return filled
 
@@ -125,12 +132,40 @@ class VolumeCap:
         wanted = float(abs(order.executed.remsize))
         if not volume >= 0:  # not a number: a series of quotes has none
             return wanted
-        return max(min(wanted, math.floor(volume * self.share) - self._bar(order, ago)[1]), 0.0)
+        step = smallest_size(order.data)
+        left = in_steps(volume * self.share, step) - self._bar(order, ago)[1]
+        if step != 1:  # what binary fractions leave of parts of a coin is none
+            left = wanted if abs(left - wanted) < step / 2 else in_steps(left, step, nearest=True)
+        return max(min(wanted, left), 0.0)
 
     def _bar(self, order: Any, ago: int) -> tuple[float, float]:
         stamp = order.data.datetime[ago]
         known, taken = self._taken.get(order.data._name, (stamp, 0.0))
         return stamp, taken if known == stamp else 0.0
+
+
+_STEPS = {"CRYPTO": 1e-8}  # by the kind of an instrument; of all others whole shares, contracts or units are traded
+
+
+def smallest_size(data: Any) -> float:
+    """Return the smallest size that is traded of what a feed is of, and of which all sizes are multiples."""
+    return _smallest_size_of(data._name)
+
+
+@cache
+def _smallest_size_of(name: str) -> float:
+    try:
+        return _STEPS.get(Series.parse(name).instrument.kind, 1)
+    except UsageError:  # a feed that a strategy made
+        return 1
+
+
+def in_steps(size: float, step: float, nearest: bool = False) -> float:
+    """Return a size as a multiple of a step: the next below, or the nearest; a whole number for a step of 1."""
+    if step == 1:
+        return round(size) if nearest else math.floor(size)
+    unit = Decimal(repr(step))
+    return float((Decimal(repr(size)) / unit).to_integral_value(ROUND_HALF_EVEN if nearest else ROUND_FLOOR) * unit)
 
 
 class CashInterest(bt.Analyzer):

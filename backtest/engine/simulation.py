@@ -250,8 +250,10 @@ def _further(strategy: Any, brokerage: Brokerage, aligned: dict[str, Any], order
     early = int(((filled <= given) & (arrays.numbers(orders["filled"]) != 0)).sum())
     told_elsewhere = ("costs", "align", "size")
     market = {name: value for name, value in brokerage.flat.items() if name not in told_elsewhere}
+    limits = {"sized_to_nothing": strategy.getsizer(), "capped_to_nothing": getattr(strategy.broker.p, "filler", None)}
+    short = {name: count for name, limit in limits.items() if (count := int(getattr(limit, "nothing", 0)))}
     found = {
-        "market": {**market, "filled_in_their_own_bar": early},
+        "market": {**market, "filled_in_their_own_bar": early, **short},
         "aligned": aligned,
         "notes": _notes(strategy),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,28 +13,62 @@ import numpy as np
 
 from backtest._suggest import did_you_mean
 from backtest.engine.account.commissions import read_number
+from backtest.engine.execution import in_steps, smallest_size
 from backtest.errors import UsageError
 
 SESSIONS = 252.0
+_YEAR = 365  # days, within which gaps are remembered
+_LARGEST_GAP = 0.2  # that is prepared for: of a larger one, such as of a reverse split, nothing is to be learnt
 
 
 class _Sizer(bt.Sizer):
     """
     What all have in common: an order against an open position closes it, and no purchase costs more than there is.
 
-    The share of the account that `exposure` wishes for is bought at the present close; commission comes out of it.
+    The share of the account that `exposure` wishes for is bought at the present close; commission comes out of it. What
+    is bought can still be paid, with its commission, if the next bar opens as far above as the furthest of the last
+    year did. What purchases given at the same bar will cost is spent already.
+
+    Attributes:
+        asked: how often it was asked.
+        nothing: how often it was to buy or sell, and the money did not do for the smallest size.
     """
 
     params: Any = (("cap", 0.95),)
     asked = 0
+    nothing = 0
 
-    def _getsizing(self, comminfo: Any, cash: float, data: Any, isbuy: bool) -> int:
+    def __init__(self) -> None:
+        super().__init__()
+        self._gaps: dict[Any, _Gaps] = {}
+
+    def _getsizing(self, comminfo: Any, cash: float, data: Any, isbuy: bool) -> float:
         self.asked += 1
         held = self.broker.getposition(data).size
         if held and (held > 0) != isbuy:
-            return int(abs(held))
-        money = self.broker.getvalue() * min(max(self.exposure(data), 0.0), self.p.cap)
-        return affordable(comminfo, min(money, cash) if isbuy else money, data.close[0])
+            return abs(held) if held % 1 else int(abs(held))
+        money, step = self.broker.getvalue() * min(max(self.exposure(data), 0.0), self.p.cap), smallest_size(data)
+        size = affordable(comminfo, money, data.close[0], step)
+        if isbuy:
+            size = min(size, affordable(comminfo, cash - self._promised(), self._at_worst(data), step))
+        self.nothing += money > 0 and not size
+        return size
+
+    def _promised(self) -> float:
+        """Return the money of the purchases that were given at this bar, and that wait for the next."""
+        given = [one for one in getattr(self.broker, "submitted", ()) if one.isbuy() and one.exectype in _AT_MARKET]
+        return sum(
+            _paid(self.broker.getcommissioninfo(one.data), one.executed.remsize, self._at_worst(one.data))
+            for one in given
+        )
+
+    def _at_worst(self, data: Any) -> float:
+        """Return the price of a purchase that is given now, as far as it can be foreseen."""
+        slips = bool(getattr(getattr(self.broker, "slippage", None), "kind", ""))  # never beyond the high
+        close: float = data.close[0]
+        if self.broker.p.coc:
+            return float(data.high[0]) if slips else close
+        return close * (1 + self._gaps.setdefault(data, _Gaps(slips)).largest(data))
 
     def exposure(self, data: Any) -> float:
         """Return the share of the account that the position should be worth."""
@@ -45,9 +80,9 @@ class Shares(_Sizer):
 
     params = (("amount", 1.0),)
 
-    def _getsizing(self, comminfo: Any, cash: float, data: Any, isbuy: bool) -> int:
+    def _getsizing(self, comminfo: Any, cash: float, data: Any, isbuy: bool) -> float:
         self.asked += 1
-        return int(self.p.amount)
+        return in_steps(self.p.amount, smallest_size(data))
 
 
 class Percent(_Sizer):
@@ -97,16 +132,48 @@ def _past_returns(data: Any, window: int) -> np.ndarray:
     return returns
 
 
-def affordable(comminfo: Any, money: float, price: float) -> int:
-    """Return the most whole shares that money pays at a price, the commission included."""
+class _Gaps:
+    """How far bars open above the close before, or reach above it, within the last year of a feed."""
+
+    def __init__(self, to_high: bool) -> None:
+        self._line, self._seen = "high" if to_high else "open", 1
+        self._largest: deque[tuple[float, float]] = deque()  # stamps and gaps: none has a larger one behind it
+
+    def largest(self, data: Any) -> float:
+        """Return the largest gap as a fraction of the close before, from 0 to `_LARGEST_GAP`."""
+        fresh, known = len(data) - self._seen, self._largest
+        if fresh > 0:
+            self._seen = len(data)
+            stamps, reached = data.datetime.get(size=fresh), getattr(data, self._line).get(size=fresh)
+            closes = data.close.get(ago=-1, size=fresh)
+            for stamp, price, before in zip(stamps, reached, closes, strict=True):
+                gap = price / before - 1 if before > 0 and price > 0 else 0.0
+                while known and not known[-1][1] > gap:
+                    known.pop()
+                known.append((stamp, gap))
+        while known and known[0][0] < data.datetime[0] - _YEAR:
+            known.popleft()
+        return min(max(known[0][1], 0.0), _LARGEST_GAP) if known else 0.0
+
+
+_AT_MARKET = (bt.Order.Market, bt.Order.Close)
+
+
+def affordable(comminfo: Any, money: float, price: float, step: float = 1) -> float:
+    """Return the most that money pays at a price, the commission included, in whole steps: of shares whole ones."""
     if not (money > 0 and price > 0):
         return 0
-    least, most = 0, int(money / comminfo.getoperationcost(1, price))
+    least, most = 0, int(money / comminfo.getoperationcost(step, price))
     while least < most:
         middle = (least + most + 1) // 2
-        paid = comminfo.getoperationcost(middle, price) + comminfo.getcommission(middle, price) <= money
+        paid = _paid(comminfo, middle * step, price) <= money
         least, most = (middle, most) if paid else (least, middle - 1)
-    return least
+    return in_steps(least * step, step, nearest=True)
+
+
+def _paid(comminfo: Any, size: float, price: float) -> float:
+    paid: float = comminfo.getoperationcost(size, price) + comminfo.getcommission(size, price)
+    return paid
 
 
 SIZERS = {"shares": Shares, "percent": Percent, "volatility": Volatility, "kelly": Kelly}
@@ -148,7 +215,18 @@ class Sizing:
 
         Args:
             bars_a_year: of each series by the name of its feed, for those `by_the_year`.
+
+        Raises:
+            UsageError: it is a number of shares, and not a whole one.
         """
+        if self.sizer is Shares:
+            for feed in cerebro.datas:
+                step = smallest_size(feed)
+                if self.amount <= 0 or in_steps(self.amount, step) != self.amount:
+                    raise UsageError(
+                        f"the size shares:{self.amount:g} is not a multiple of {step:g}, the smallest size of "
+                        f"{feed._name}; write shares:{max(in_steps(self.amount, step), step):g}"
+                    )
         if self.sizer is not None:
             more: dict[str, Any] = {} if self.cap is None else {"cap": self.cap}
             if self.by_the_year and bars_a_year is not None:

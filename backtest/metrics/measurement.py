@@ -202,8 +202,14 @@ def measure(result: RunRecord, risk_free: float | pd.Series | None = None, perio
 def notes_of(result: RunRecord) -> tuple[str, ...]:
     """Return what kept a run from doing what its strategy wanted, a sentence each."""
     given, rejected = len(result.orders_table), rejected_orders(result.orders_table)
-    refused = f"{rejected:,} of {given:,} orders were rejected: the account could not pay for them."
-    return (refused,) if rejected else ()
+    market, size = result.manifest.get("market", {}), result.spec.brokerage.size
+    small, capped = (market.get(f"{what}_to_nothing", 0) for what in ("sized", "capped"))
+    found = {
+        f"{rejected:,} of {given:,} orders were rejected: the account could not pay for them.": rejected,
+        f"Orders not given, as the size {size} came to less than can be traded: {small:,}.": small,
+        f"Bars in which orders got nothing, as the volume cap came to less than can be traded: {capped:,}.": capped,
+    }
+    return tuple(text for text, count in found.items() if count)
 
 
 def _conditions(result: RunRecord) -> str:

@@ -127,7 +127,9 @@ class Brokerage:
         cash_rate: interest a year on idle cash; 0.02 is 2 %.
         align: a rule of ALIGNMENTS for the times of several series.
         size: for a strategy that leaves its sizes open: "shares:100", "percent:95", "volatility:0.10", "kelly:0.5"; or
-            a whole number, so many shares or contracts an order.
+            a whole number, so many shares or contracts an order. Shares, contracts and units are whole, coins go by
+            hundred-millionths. What all but "shares:" buy can be paid if the next bar opens as far above the close as
+            the furthest of the last year, up to 20 %.
     """
 
     costs: str | Any = field(  # as `costs_of` reads it; in a spec always the name

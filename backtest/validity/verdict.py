@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backtest.metrics.account import Account
+from backtest.metrics.measurement import notes_of
 from backtest.metrics.sharpe_tests import deflated_sharpe, minimum_track_record, probabilistic_sharpe, sharpe_interval
 from backtest.metrics.table import METRICS
 from backtest.validity.cost_stress import break_even_costs
@@ -67,11 +68,10 @@ def _about_the_future(looks_ahead: Sequence[object]) -> Iterator[tuple[str, str]
 
 
 def _about_orders(result: Measured) -> Iterator[tuple[str, str]]:
-    rejected = result.account.rejected
-    if rejected:
-        filled, given = len(result.fills_table), len(result.orders_table)
-        words = f"{rejected:,} of {given:,} orders were rejected, which the account could not pay for"
-        yield "" if filled else "every order was refused" if rejected == given else "no order was filled", words
+    refused = 0 < result.account.rejected == len(result.orders_table)
+    fault = "" if len(result.fills_table) else "every order was refused" if refused else "no order was filled"
+    for note in notes_of(result):
+        yield fault, note.removesuffix(".")
 
 
 def _about_money(run: Account) -> Iterator[tuple[str, str]]:

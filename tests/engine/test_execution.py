@@ -237,3 +237,40 @@ def test_impact_grows_with_the_root_of_the_size(tmp_path):
     prices = [fills_of(tmp_path / str(n), f"1 Market {n} 0", rows, slippage="impact:1")[0][2] - 100 for n in (1, 4, 16)]
 
     assert [after / before for before, after in pairwise(prices)] == pytest.approx([2, 2])
+
+
+class Half(bt.Strategy):
+    """Buys so much at the first bar."""
+
+    params = (("size", 0.5),)
+
+    def next(self):
+        if len(self) == 1:
+            self.buy(size=self.p.size)
+
+
+@pytest.mark.parametrize(
+    ("size", "volumes", "fills"),
+    [
+        (0.5, [7.5, 7.5], [0.5]),  # a tenth of it is more
+        (0.3, [9, 1, 2, 9], [0.1, 0.2]),  # binary fractions leave no third fill
+        (0.8, [9, 7, 1, 9], [0.7, 0.1]),
+    ],
+)
+def test_a_volume_cap_of_coins_goes_by_their_step(tmp_path, size, volumes, fills):
+    store = store_of(tmp_path, [(60.0, 60.0, 60.0, 60.0, float(one)) for one in volumes], "BTC-CRYPTO/1day")
+
+    result = run(Half, "BTC-CRYPTO/1day", store=store, volume_cap=0.1, costs="none", params={"size": size})
+
+    assert result.fills["size"].tolist() == pytest.approx(fills, abs=1e-12)
+    assert result.orders["status"].tolist() == ["Completed"]
+
+
+def test_a_volume_cap_below_one_share_is_told(tmp_path):
+    store = store_of(tmp_path, [(60.0, 60.0, 60.0, 60.0, 7.5)] * 4)
+
+    result = run(Half, "AAPL/1day", store=store, volume_cap=0.1, params={"size": 2})
+
+    assert not len(result.fills_table)
+    assert "orders got nothing, as the volume cap came to less than can be traded: 3." in result.stats.basis
+    assert result.validity.verdict.words == "no order was filled"

@@ -203,3 +203,135 @@ def test_a_run_whose_orders_were_all_taken_says_nothing_of_refusals(tmp_path):
 
     assert result.stats["rejected_orders"] == 0
     assert "reject" not in repr(result.stats) + str(result.validity.verdict)
+
+
+# --- room for the open, and steps
+
+
+def bars_of(folder, rows, names=("AAPL/1day",)):
+    """Return a store whose series all have these rows of open, high, low, close and volume."""
+    table = table_of([(START + timedelta(days=n), *map(float, row), None, None) for n, row in enumerate(rows)])
+    store = Store(folder)
+    for name in names:
+        store.write(Series.parse(name), Span(START, START + timedelta(days=len(rows))), table)
+    return store
+
+
+FLAT = (100, 100, 100, 100, 1e6)
+GAP = (104, 105, 100, 100, 1e6)  # opens 4 % above the close before, reaches 5 % above
+
+
+class SmaAbove(bt.Strategy):
+    """Leave the size open: long while SMA(10) is above SMA(30)."""
+
+    def __init__(self):
+        self.fast, self.slow = bt.ind.SMA(period=10), bt.ind.SMA(period=30)
+
+    def next(self):
+        if self.fast > self.slow and not self.position:
+            self.buy()
+        elif self.fast <= self.slow and self.position:
+            self.close()
+
+
+@pytest.mark.parametrize("size", ["percent:100", "percent:99", "percent:95"])
+def test_orders_of_a_sizer_are_paid_at_the_next_open(sample, size):
+    result = run(SmaAbove, "IBM/1day", store=sample, size=size)
+
+    assert len(result.orders_table) > 100
+    assert result.stats["rejected_orders"] == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "shares"),
+    [
+        ({}, 961),  # 100,000 at 104
+        ({"slippage": "1bp"}, 952),  # at 105: it may slip to the high
+        ({"fills": "this-close"}, 1000),  # which is known
+        ({"costs": "bp:100"}, 952),  # 961 would cost 999 more: 100,000 at 105.04
+    ],
+)
+def test_a_purchase_can_be_paid_if_the_gap_of_the_last_year_comes_again(tmp_path, asked, shares):
+    store = bars_of(tmp_path, [FLAT, GAP, FLAT, GAP, FLAT])
+
+    result = run(
+        Leaves, "AAPL/1day", store=store, size="percent:100", **{"costs": "none", "params": {"buy": 3}} | asked
+    )
+
+    assert result.orders["size"].tolist() == [shares]
+    assert result.orders["status"].tolist() == ["Completed"]
+
+
+def test_a_gap_of_more_than_a_year_ago_and_one_of_a_reverse_split_are_no_guide(tmp_path):
+    old = bars_of(tmp_path / "old", [FLAT, GAP, *[FLAT] * 400])
+    split = bars_of(tmp_path / "split", [(10, 10, 10, 10, 1e6), *[FLAT] * 3])
+
+    asked = {"size": "percent:100", "costs": "none"}
+    assert run(Leaves, "AAPL/1day", store=old, params={"buy": 390}, **asked).orders["size"].tolist() == [1000]
+    assert run(Leaves, "AAPL/1day", store=split, params={"buy": 3}, **asked).orders["size"].tolist() == [833]  # 20 %
+
+
+class BuysAll(bt.Strategy):
+    """Buys each of its series at the first bar."""
+
+    def next(self):
+        if len(self) == 1:
+            for data in self.datas:
+                self.buy(data)
+
+
+def test_what_is_bought_at_the_same_bar_is_spent_once(tmp_path):
+    names = ["AAPL/1day", "IBM/1day", "MSFT/1day"]
+
+    result = run(BuysAll, names, store=bars_of(tmp_path, [FLAT] * 3, names), size="percent:60", costs="none")
+
+    assert result.orders["size"].tolist() == [600, 400]
+    assert result.stats["rejected_orders"] == 0
+    assert "as the size percent:60 came to less than can be traded: 1." in result.stats.basis
+
+
+COIN = (60_000, 60_000, 60_000, 60_000, 7.5)
+
+
+def test_coins_are_bought_in_parts_and_sold_whole(tmp_path):
+    store = bars_of(tmp_path, [COIN] * 6, ["BTC-CRYPTO/1day"])
+
+    result = run(Leaves, "BTC-CRYPTO/1day", store=store, size="percent:95", cash=10_000, costs="none",
+                 params={"buy": 1, "sell": 3})  # fmt: skip
+
+    assert result.fills["size"].tolist() == [0.15833333, -0.15833333]  # 9,500 / 60,000, to a hundred-millionth
+    assert result.record["position.0"].to_pylist()[-1] == 0
+
+
+def test_parts_of_a_share_that_a_strategy_holds_are_closed_by_a_sizer(tmp_path):
+    class Both(Leaves):
+        def next(self):
+            if len(self) == 1:
+                self.buy(size=0.5)
+            if len(self) == 3:
+                self.sell()
+
+    result = run(Both, "AAPL/1day", store=bars_of(tmp_path, [FLAT] * 5), size="percent:50")
+
+    assert result.fills["size"].tolist() == [0.5, -0.5]
+
+
+def test_a_share_that_costs_more_than_there_is_is_told(tmp_path):
+    store = bars_of(tmp_path, [COIN] * 4)
+
+    result = run(Leaves, "AAPL/1day", store=store, size="percent:95", cash=10_000)
+
+    assert not len(result.orders_table)
+    assert "as the size percent:95 came to less than can be traded: 1." in result.stats.basis
+    assert result.validity.verdict.words == "no order was filled"
+
+
+def test_a_number_of_shares_is_a_whole_one_and_of_coins_any(tmp_path):
+    store = bars_of(tmp_path, [COIN] * 3, ["BTC-CRYPTO/1day", "AAPL/1day"])
+
+    coins = run(Leaves, "BTC-CRYPTO/1day", store=store, size="shares:0.5", costs="none")
+
+    assert coins.fills["size"].tolist() == [0.5]
+    for size, cure in (("shares:0.5", "shares:1"), ("shares:2.5", "shares:2")):
+        with pytest.raises(UsageError, match=f"not a multiple of 1, .* AAPL/1day; write {cure}"):
+            run(Leaves, "AAPL/1day", store=store, size=size)
