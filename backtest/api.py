@@ -17,7 +17,7 @@ from backtest.market.periods import Periods, periods_of
 from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
 from backtest.metrics.measurement import Measured, check_periods, dated_rates, with_rates
-from backtest.runs.spec import Brokerage, BrokerageOptions, RunSpec, brokerage_of, takes_brokerage_options
+from backtest.runs.spec import Brokerage, BrokerageOptions, RunSpec, brokerage_of, takes_brokerage_options, warm_up_text
 from backtest.store.reader import Reader, hours_in
 from backtest.store.store import store_of
 
@@ -98,6 +98,7 @@ def run(
     periods: float | str = 0.0,
     pins: str | Path = "",
     lines: bool = True,
+    warm_up: int | str = "",
     brokerage: Brokerage | None = None,
     **options: Unpack[BrokerageOptions],
 ) -> RunResult:
@@ -125,6 +126,8 @@ def run(
             the one with the most is measured by.
         pins: a file that `backtest pin` made: no other bars than those are run on; without a span, all of them.
         lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
+        warm_up: bars before the first session that indicators see: "auto" for all that are stored, or how many bars of
+            the first series. Trading, the record, and all numbers begin with that session all the same.
         brokerage: costs, slippage and all that follows in one object, to be handed from call to call; or each by its
             own name, as people write it. An option that is set in both ways is refused.
 
@@ -137,6 +140,7 @@ def run(
     """
     from backtest.engine.code.strategy import load_strategy, parameters
     from backtest.engine.simulation import simulate
+    from backtest.engine.warm_up import warm_up_of
 
     found, given = load_strategy(strategy), _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
     wanted, asked = several_series(series), asked_span(span, start, end)
@@ -150,10 +154,14 @@ def run(
     _check_distinct(wanted)
     beside = opened.named(beside) if beside else None
     read = [*wanted, *([beside] if beside else [])]
+    warm = warm_up_text(warm_up)
+    before = warm_up_of(warm, opened, wanted[0], asked)
     if pins:
         from backtest.store.pins import pinned_span as check_pins
 
-        asked = check_pins(opened, _arguments.path(pins, "pins", "write the file of the pins"), read, asked)
+        span_of_all = before.read if before else asked
+        pinned = check_pins(opened, _arguments.path(pins, "pins", "write the file of the pins"), read, span_of_all)
+        asked = asked if before else pinned
     legacy = sessions_a_year(hours_in(opened, wanted[0]))
     spec = RunSpec(
         found.name,
@@ -168,6 +176,7 @@ def run(
         check_periods(periods),
         measured_by(opened, wanted, legacy),
         rates.digest if rates is not None else "",
+        warm,
     )
     result = RunResult.of(simulate(found, spec, opened, asked, charged, _arguments.truth(lines, "lines")))
     return result if rates is None else with_rates(result, rates)

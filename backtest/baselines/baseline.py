@@ -133,7 +133,7 @@ def drift_between(old: Baseline, new: Baseline) -> Drift:
 def month_digests(spec: RunSpec, store: Reader) -> dict[str, dict[str, str]]:
     """Return of each series that a run reads the first digits of each month's hash, twelve a year, "-" for no bar."""
     every = map(Series.parse, filter(None, (*spec.series, spec.benchmark)))
-    spans = ((series, span_asked(series, hours_in(store, series), spec.span)) for series in every)
+    spans = ((series, span_asked(series, hours_in(store, series), spec.span_read)) for series in every)
     return {series.key: _digests(store, series, span) for series, span in spans}
 
 

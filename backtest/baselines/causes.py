@@ -57,6 +57,7 @@ def repeat(scene: Scene) -> RunResult:
     result = run(
         scene.strategy, spec.series, store=scene.store, span=spec.span, params=spec.params, cash=spec.cash,
         benchmark=spec.benchmark, risk_free=rate, periods=spec.periods, brokerage=brokerage, lines=False,
+        warm_up=spec.warm_up,
     )  # fmt: skip
     # What it is measured by stays: figures that 0.1.0 kept are by its 252 sessions, whatever the bars.
     return replace(result, spec=replace(result.spec, strategy=spec.strategy, measured_by=spec.measured_by))

@@ -117,7 +117,7 @@ def _kept(scene: Scene, key: str, known: Mapping[str, Any], revision: int | None
 def _told_of_bars(old: Baseline, scene: Scene, key: str, before: pa.Table | None) -> Iterator[str]:
     series = Series.parse(key)
     if before is not None:
-        now = scene.store.read(series, span_asked(series, hours_in(scene.store, series), scene.spec.span))
+        now = scene.store.read(series, span_asked(series, hours_in(scene.store, series), scene.spec.span_read))
         yield from (f"{series.short} {line}" for line in _bar_changes(before, now))
         return
     then, today = old.months.get(key, {}), month_digests(scene.spec, scene.store).get(key, {})
@@ -153,7 +153,7 @@ def _with_bars(formerly: Mapping[str, pa.Table], stack: contextlib.ExitStack, sc
     for series in map(Series.parse, filter(None, (*scene.spec.series, scene.spec.benchmark))):
         bars = formerly.get(series.key)
         if bars is None:
-            bars = scene.store.read(series, span_asked(series, hours_in(scene.store, series), scene.spec.span))
+            bars = scene.store.read(series, span_asked(series, hours_in(scene.store, series), scene.spec.span_read))
         first, last = (bars["time"][n].as_py() for n in (0, -1))
         store.write(series, Span(first, last + _MOMENT), bars)
     return replace(scene, store=store)

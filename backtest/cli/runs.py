@@ -50,6 +50,9 @@ def run(
     risk_free: RiskFreeOption = 0.0,
     periods: PeriodsOption = 0.0,
     pin: Annotated[str, typer.Option("--pin", help="A file of pins: refuse other bars than those.")] = "",
+    warm_up: Annotated[
+        str, typer.Option("--warm-up", metavar="auto|BARS", help="Bars before --since for indicators alone to see.")
+    ] = "",
     no_lines: Annotated[bool, typer.Option("--no-lines", help="Do not keep the lines of indicators.")] = False,
     store: StoreOption = STORE,
     out: Annotated[str, typer.Option(help="Folder of the run; runs/NAME if not given.")] = "",
@@ -75,6 +78,7 @@ def run(
         periods=periods,
         pins=pin,
         lines=not no_lines,
+        warm_up=warm_up,
         **brokerage,
     )
     folder = result.save(out or Path(RUNS) / result.name)

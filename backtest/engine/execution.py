@@ -187,6 +187,8 @@ class CashInterest(bt.Analyzer):
 
     def next(self) -> None:
         """Pay for the days since the bar before."""
+        if self.strategy.datetime[0] <= getattr(self.strategy, "_window_begins", 0.0):
+            return  # what is before is a warm-up
         broker, day = self.strategy.broker, int(self.strategy.datetime[0])
         earned = self._idle * self.p.rate * (day - self._day) / 365
         if earned:

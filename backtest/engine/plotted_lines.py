@@ -28,17 +28,18 @@ if TYPE_CHECKING:
 _FILLS = ("_fill", "_fill_gt", "_fill_lt")
 
 
-def plotted_lines(strategy: Any, series: list[Series]) -> pa.Table:
+def plotted_lines(strategy: Any, series: list[Series], begins: float = 0.0) -> pa.Table:
     """
     Return the lines that `cerebro.plot()` would draw of a strategy that ran on these series.
 
     They are those of the strategy's own indicators and observers, not of indicators inside these; without those whose
-    `plotinfo` says plot=False or plotskip, and those on a series or an indicator that is not drawn.
+    `plotinfo` says plot=False or plotskip, and those on a series or an indicator that is not drawn. Bars up to
+    `begins`, as Backtrader counts time, are left out.
     """
     all_drawn = _all_drawn(strategy)
     numbers = {id(drawn.owner): number for number, drawn in enumerate(all_drawn)}
     places = {id(data): number for number, data in enumerate(strategy.datas)}
-    clocks = _Clocks(strategy, series)
+    clocks = _Clocks(strategy, series, begins)
     lines: dict[str, tuple[Any, int]] = {}
     plots = []
     for number, drawn in enumerate(all_drawn):
@@ -55,7 +56,7 @@ def plotted_lines(strategy: Any, series: list[Series]) -> pa.Table:
         }
         plots.append(plot)
     layout = {"plots": plots, "clocks": clocks.rows(), "series": clocks.series(places), "steps": clocks.find(strategy)}
-    values = {name: clocks.padded(_values(line, clocks.size(clock))) for name, (line, clock) in lines.items()}
+    values = {name: clocks.padded(clocks.values(line, clock)) for name, (line, clock) in lines.items()}
     return lines_table({**clocks.columns(), **{name: _floats(numbers) for name, numbers in values.items()}}, layout)
 
 
@@ -221,9 +222,10 @@ def _plain(value: Any) -> Any:
 class _Clocks:
     """The clocks of the lines: a feed's or the strategy's; those with equal stamps share one."""
 
-    def __init__(self, strategy: Any, series: list[Series]) -> None:
-        self._strategy, self._series = strategy, series
+    def __init__(self, strategy: Any, series: list[Series], begins: float) -> None:
+        self._strategy, self._series, self._begins = strategy, series, begins
         self._stamps: list[np.ndarray] = []
+        self._left_out: list[int] = []  # of each clock, bars before it begins
         self._numbers: dict[bytes, int] = {}
         self._known: dict[int, bytes] = {}
 
@@ -232,16 +234,18 @@ class _Clocks:
         stamps = _values(mover.lines.datetime, len(mover))
         number = self._numbers.setdefault(self._key(mover), len(self._stamps))
         if number == len(self._stamps):
-            self._stamps.append(stamps)
+            self._left_out.append(int(np.searchsorted(stamps, self._begins, side="right")))
+            self._stamps.append(stamps[self._left_out[number] :])
         return number
 
     def find(self, mover: Any) -> int | None:
         """Return the number of the clock of a feed or the strategy; None if no line is on it."""
         return self._numbers.get(self._key(mover))
 
-    def size(self, clock: int) -> int:
-        """Return how many bars a clock has."""
-        return len(self._stamps[clock])
+    def values(self, line: Any, clock: int) -> np.ndarray:
+        """Return the values of a line at the bars of a clock."""
+        left_out = self._left_out[clock]
+        return _values(line, left_out + len(self._stamps[clock]))[left_out:]
 
     def rows(self) -> list[dict[str, Any]]:
         """Return what the layout says of the clocks."""

@@ -39,6 +39,15 @@ from backtest.engine.plotted_lines import plotted_lines
 from backtest.engine.provenance import describe, describe_code
 from backtest.engine.recorder import Recorder, account_table, is_kind, unknown_kind
 from backtest.engine.sizing import Sizing
+from backtest.engine.warm_up import (
+    bars_waited,
+    check_orders,
+    gated,
+    stamp_of,
+    waiting,
+    warm_up_of,
+    without_first,
+)
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import span_asked
@@ -81,7 +90,11 @@ def simulate(
     brokerage, sizing = spec.brokerage, Sizing.parse(spec.brokerage.size)
     with _code_of(strategy):
         costs.make()  # which may be a class of the caller's
+    before = warm_up_of(spec.warm_up, store, wanted[0], span)
+    span = before.read if before else span
     bars = {one: store.read(one, span_asked(one, hours_in(store, one), span)) for one in [*wanted, *compared_with]}
+    if before:
+        bars = {one: before.part(table) for one, table in bars.items()}
     manifest = describe(spec, bars, store, costs)
     compared = bars[compared_with[0]] if compared_with else None
     hours = [hours_in(store, one) for one in wanted]
@@ -89,20 +102,26 @@ def simulate(
     clock = _days_of(bars[wanted[place]]) if several_clocks(wanted, hours) else None
     bars, aligned = align_bars({one: bars.pop(one) for one in wanted}, brokerage.align)
     feeds = [replay(bars.pop(one), one, single=True) for one in wanted]  # which hold the only references
-    cerebro = _cerebro(strategy, spec, feeds)
+    cerebro = _cerebro(gated(strategy) if before else strategy, spec, feeds)
     set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span))
     with _code_of(strategy, cerebro), importing_beside(strategy):
         _set_costs(cerebro, spec, costs)
         known = {one.short: bars_a_year(one, its) for one, its in zip(wanted, hours, strict=True) if sizing.by_the_year}
         sizing.set_up(cerebro, known)
-        recorder = _run(cerebro, strategy)
+        with waiting(before.begins if before else None):
+            recorder = _run(cerebro, strategy)
         if cerebro.flows is not None:
             cerebro.flows.book()
         record = account_table(recorder, wanted, place, hours[place], spec, compared, clock)
         order_rows, fill_rows = recorder.orders(wanted)
         sizing.check_asked(recorder.strategy, strategy.name, len(order_rows))
         manifest |= describe_code(strategy, spec.params) | _further(recorder.strategy, brokerage, aligned, order_rows)
-        drawn = Lines(plotted_lines(recorder.strategy, wanted) if lines else None)
+        begins = stamp_of(before.begins) if before else 0.0
+        drawn = Lines(plotted_lines(recorder.strategy, wanted, begins) if lines else None)
+    manifest["market"] |= _waited(recorder, strategy, begins)
+    if before:
+        check_orders(order_rows, before.begins, strategy.name)
+        record, manifest["warm_up"] = _begun(record, recorder, begins)
     trades = round_trips(fill_rows, record, spec.multiplier)
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn)
 
@@ -110,6 +129,22 @@ def simulate(
 def _days_of(bars: pa.Table) -> np.ndarray:
     """Return the dates of daily or longer bars, datetime64[D]."""
     return arrays.numbers(bars["time"]).astype("datetime64[us]").astype("datetime64[D]")
+
+
+def _waited(recorder: Recorder, strategy: Strategy, begins: float) -> dict[str, int]:
+    """Return how many bars of the run passed before the strategy could act; nothing for none."""
+    stamps = np.asarray(recorder.stamps)
+    own = int(np.searchsorted(stamps, begins, side="right"))
+    waited = bars_waited(recorder.strategy, strategy.cls, stamps) - own
+    return {"waited": waited} if waited > 0 else {}
+
+
+def _begun(record: pa.Table, recorder: Recorder, begins: float) -> tuple[pa.Table, dict[str, Any]]:
+    """Return the record without the warm-up, and what the manifest says of that."""
+    first = int(np.searchsorted(np.asarray(recorder.stamps), begins, side="right"))
+    if first == len(record):
+        raise UsageError("there is no bar after the warm-up; begin earlier, or end later")
+    return without_first(record, first), {"bars": first, "from": str(record["session"][0].as_py())}
 
 
 def _code_of(strategy: Strategy, cerebro: Any = None) -> AbstractContextManager[None]:

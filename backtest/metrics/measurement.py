@@ -26,6 +26,7 @@ from backtest.metrics.returns import SESSIONS, checked_returns, drop_nan, equity
 from backtest.metrics.table import METRICS, Metric, metric_named
 from backtest.metrics.trades import Trades, rejected_orders
 from backtest.runs.record import RunRecord
+from backtest.runs.spec import AUTO
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,7 +197,7 @@ def measure(result: RunRecord, risk_free: float | pd.Series | None = None, perio
     currency = result.currency
     conventions = f"{_yardstick(run)}, {_conditions(result)}, equity at session ends after all costs."
     stats = _stats(run, METRICS.values(), conventions, _extent(result.spec, run, currency), currency)
-    return replace(stats, notes=notes_of(result))
+    return replace(stats, notes=(*notes_of(result), *_of_warm_up(result)))
 
 
 def notes_of(result: RunRecord) -> tuple[str, ...]:
@@ -210,6 +211,15 @@ def notes_of(result: RunRecord) -> tuple[str, ...]:
         f"Bars in which orders got nothing, as the volume cap came to less than can be traded: {capped:,}.": capped,
     }
     return tuple(text for text, count in found.items() if count)
+
+
+def _of_warm_up(result: RunRecord) -> Iterator[str]:
+    asked, waited = result.spec.warm_up, result.manifest.get("market", {}).get("waited", 0)
+    if asked:
+        yield f"Indicators saw the {result.manifest['warm_up']['bars']:,} bars before (--warm-up {asked})."
+    if waited:
+        more = "" if asked == AUTO else f"; with --since, --warm-up {AUTO} lets its indicators see the bars before"
+        yield f"The first {waited:,} bars passed before the strategy could act{more}."
 
 
 def _conditions(result: RunRecord) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from backtest import _arguments
@@ -76,6 +76,32 @@ def cash_rate_of(given: Any) -> float:
         UsageError: it is no number.
     """
     return _arguments.number(given, "cash_rate", "write 0.02 for 2 % a year")
+
+
+AUTO = "auto"  # a warm-up of all the bars that are stored
+
+
+def warm_up_text(given: Any) -> str:
+    """
+    Return a warm-up as a spec keeps it: "" for none, "auto", or a number of bars.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if given is None or given in ("", AUTO):
+        return given or ""
+    bars = _arguments.whole(given, "warm_up", 0, f"write {AUTO} for all the bars stored before, or a number of bars")
+    return str(bars) if bars else ""
+
+
+def span_read(span: Span | Sessions | None) -> Span | Sessions | None:
+    """Return the span of a run with all that is before it, where a warm-up is."""
+    if isinstance(span, Span):
+        return Span(min(_EARLIEST, span.start), span.end)
+    return span and (_EARLIEST.date(), span[1])  # pins take an open span for that of their own
+
+
+_EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 
 
 def _volume_words(share: float) -> str:
@@ -258,6 +284,7 @@ class RunSpec:
     periods: float = 0.0  # a year, if they were asked for
     measured_by: str = ""  # as `Periods` spells it; "" for `sessions_a_year`; follows from series and calendar
     rates: str = ""  # SHA-256 of a risk-free return of each session; "" where `risk_free` is one of a year
+    warm_up: str = ""  # bars before `since` that indicators see: "auto" for all that are stored, or their number
 
     @property
     def yearly(self) -> Periods:
@@ -296,6 +323,11 @@ class RunSpec:
             return Span(datetime.fromisoformat(self.since), datetime.fromisoformat(self.until))
         since, until = (date.fromisoformat(text) if text else None for text in (self.since, self.until))
         return since, until
+
+    @property
+    def span_read(self) -> Span | Sessions:
+        """Which bars are read: those of the span, and those before it where a warm-up is asked for."""
+        return (span_read(self.span) or self.span) if self.warm_up else self.span
 
     @property
     def multiplier(self) -> float:

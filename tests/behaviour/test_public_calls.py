@@ -193,6 +193,7 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "expiry": "",
         "fills_table": base["first"].fills_table,
         "lines": True,
+        "warm_up": "",
         "factors": (1.0,),
         "fills": "next-bar",
         "folder": folder / "out",

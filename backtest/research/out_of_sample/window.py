@@ -8,28 +8,21 @@ before as they would in life, and nothing sees a bar after the window.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
-from functools import cache
-from types import new_class
+from datetime import date
 from typing import Any, Unpack
 
-import backtrader as bt
 import numpy as np
-import pyarrow as pa
 
 from backtest.api import RunResult, run
 from backtest.engine.code.strategy import Strategy
-from backtest.errors import StrategyError, UsageError
+from backtest.engine.warm_up import check_orders, gated, waiting, without_first
+from backtest.errors import UsageError
 from backtest.market import arrays
 from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
-from backtest.metrics.account import flows_of
 from backtest.runs.spec import RunOptions
 from backtest.store.reader import Reader, hours_in
-
-_begins: ContextVar[float] = ContextVar("begins")  # Backtrader's number; a bar that closes later is in the window
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,64 +62,11 @@ def run_window(
     """
     wanted = list(series)
     start = span_of_sessions(wanted[0], hours_in(store, wanted[0]), window.first, window.last).start
-    token = _begins.set(bt.date2num(start.astimezone(UTC).replace(tzinfo=None)))
-    try:
-        gated: Any = _waiting(strategy)
+    with waiting(start):
         span = (since, window.last)
-        result = run(gated, wanted, store=store, span=span, params=params, lines=False, **asked)
-    finally:
-        _begins.reset(token)
-    _check_orders(result, start, strategy)
+        result = run(gated(strategy), wanted, store=store, span=span, params=params, lines=False, **asked)
+    check_orders(result.orders_table, start, strategy.name)
     return _cut(result, window)
-
-
-def _waiting(strategy: Strategy) -> Strategy:
-    own: Any = strategy.cls
-    return replace(strategy, cls=_gated(own))
-
-
-@cache  # Backtrader keeps each class that is ever made
-def _gated(strategy: Any) -> Any:
-    """Return the strategy with nothing called before the window: not `next`, nor what some use in its place."""
-
-    def is_open(self: Any) -> bool:
-        return bool(self.datetime[0] > self._window_begins)
-
-    def start(self: Any) -> None:
-        self._window_begins, self._window_begun = _begins.get(), False
-        strategy.start(self)
-
-    def prenext(self: Any) -> None:
-        if is_open(self):
-            strategy.prenext(self)
-
-    def following(self: Any) -> None:
-        if not is_open(self):
-            return
-        if self._window_begun:
-            strategy.next(self)
-            return
-        self._window_begun = True
-        strategy.nextstart(self)  # Backtrader's own calls next
-
-    def notify_timer(self: Any, *args: Any, **kwargs: Any) -> None:
-        if is_open(self):
-            strategy.notify_timer(self, *args, **kwargs)
-
-    body = {
-        "start": start, "prenext": prenext, "nextstart": following, "next": following, "notify_timer": notify_timer,
-        "__module__": strategy.__module__, "__doc__": strategy.__doc__,
-    }  # fmt: skip
-    return new_class(strategy.__name__, (strategy,), exec_body=lambda namespace: namespace.update(body))
-
-
-def _check_orders(result: RunResult, start: datetime, strategy: Strategy) -> None:
-    created = arrays.numbers(result.orders_table["created"])
-    first = np.datetime64(start.astimezone(UTC).replace(tzinfo=None), "us").astype(np.int64)
-    if (created < first).any():
-        raise StrategyError(
-            f"{strategy.name} gives orders outside of next(), before its window begins; give them in next() only"
-        )
 
 
 def _cut(result: RunResult, window: Window) -> RunResult:
@@ -137,15 +77,5 @@ def _cut(result: RunResult, window: Window) -> RunResult:
         raise UsageError(f"there is no session from {window.first} to {window.last}; name others")
     spec = replace(result.spec, since=window.first.isoformat(), until=window.last.isoformat())
     manifest = {**result.manifest, "warm_up": {"bars": first, "from": str(days[0])}}
-    record: pa.Table = _with_flows_before(result.record, first)
+    record = without_first(result.record, first)
     return replace(result, spec=spec, record=record, manifest=manifest)
-
-
-def _with_flows_before(record: pa.Table, first: int) -> pa.Table:
-    """Return the rows from the first on; what cash came in before, such as in `__init__`, came in with the first."""
-    rows, flows = record.slice(first), flows_of(record)
-    if flows is None:
-        return rows
-    own = flows[first:].copy()
-    own[0] += flows[:first].sum()
-    return rows.set_column(rows.column_names.index("flow"), "flow", arrays.floats(own))

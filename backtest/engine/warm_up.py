@@ -1,0 +1,189 @@
+"""Bars before a run begins, which a strategy's indicators see: nothing is traded or measured there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from types import new_class
+from typing import TYPE_CHECKING, Any
+
+import backtrader as bt
+import numpy as np
+
+from backtest.engine.code.strategy import Strategy
+from backtest.errors import StrategyError, UsageError
+from backtest.market import arrays
+from backtest.market.calendars import span_asked, span_of_sessions
+from backtest.market.series import Series
+from backtest.market.span import Sessions, Span
+from backtest.runs.spec import AUTO, span_read
+from backtest.store.reader import Reader, hours_in
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_begins: ContextVar[float] = ContextVar("begins")  # Backtrader's number; a bar that closes later is in the run
+_LAST = date(2100, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class BarsBefore:
+    """Which bars a run reads before it begins."""
+
+    begins: datetime  # the start of the run's own bars
+    read: Span | Sessions  # what is read, a little more than it takes
+    earliest: datetime | None = None  # bars before are left out; None for none
+
+    def part(self, bars: pa.Table) -> pa.Table:
+        """Return the bars of a series that the run takes."""
+        if self.earliest is None:
+            return bars
+        times = arrays.numbers(bars["time"]).astype("datetime64[us]")
+        return bars.slice(int(np.searchsorted(times, _plain(self.earliest))))
+
+
+def warm_up_of(asked: str, store: Reader, series: Series, span: Span | Sessions | None) -> BarsBefore | None:
+    """
+    Return the warm-up of a run on a series and others, None for none.
+
+    Args:
+        asked: as `spec.warm_up_text` returns it; a number counts bars of this series.
+        span: the run's own.
+
+    Raises:
+        UsageError: the run has no start, or there are fewer bars before it.
+    """
+    if not asked:
+        return None
+    begins = _start(store, series, span)
+    read = span_read(span)
+    if asked == AUTO or read is None:
+        return BarsBefore(begins, read or (None, None))
+    bars = store.read(series, span_asked(series, hours_in(store, series), read))
+    times = arrays.numbers(bars["time"]).astype("datetime64[us]")
+    before = int(np.searchsorted(times, _plain(begins)))
+    if before < int(asked):
+        raise UsageError(
+            f"a warm-up of {int(asked):,} bars is asked for, and {series.short} has {before:,} before "
+            f"{begins:%Y-%m-%d}; ask for fewer, for all of them with {AUTO}, or begin later"
+        )
+    earliest = times[before - int(asked)].astype(datetime).replace(tzinfo=UTC)
+    end = read.end if isinstance(read, Span) else read[1]
+    early = earliest - timedelta(days=1)  # the date of a session may be the one before that of its bars, in UTC
+    return BarsBefore(begins, Span(early, end) if isinstance(end, datetime) else (early.date(), end), earliest)
+
+
+def _start(store: Reader, series: Series, span: Span | Sessions | None) -> datetime:
+    if isinstance(span, Span):
+        return span.start
+    since, until = span or (None, None)
+    if since is None:
+        raise UsageError("a warm-up is of the bars before a run begins; say with which session: --since, or start=")
+    return span_of_sessions(series, hours_in(store, series), since, until or _LAST).start
+
+
+@contextmanager
+def waiting(begins: datetime | None) -> Iterator[None]:
+    """Let strategies that are `gated` and start within begin at a moment; None leaves it open."""
+    if begins is None:
+        yield
+        return
+    token = _begins.set(stamp_of(begins))
+    try:
+        yield
+    finally:
+        _begins.reset(token)
+
+
+def gated(strategy: Strategy) -> Strategy:
+    """Return a strategy that is not called before the moment that `waiting` says."""
+    own: Any = strategy.cls
+    return replace(strategy, cls=_gated(own))
+
+
+@cache  # Backtrader keeps each class that is ever made
+def _gated(strategy: Any) -> Any:
+    """Return the strategy with nothing called before the window: not `next`, nor what some use in its place."""
+
+    def is_open(self: Any) -> bool:
+        return bool(self.datetime[0] > self._window_begins)
+
+    def start(self: Any) -> None:
+        self._window_begins, self._window_begun = _begins.get(), False
+        strategy.start(self)
+
+    def prenext(self: Any) -> None:
+        if is_open(self):
+            strategy.prenext(self)
+
+    def following(self: Any) -> None:
+        if not is_open(self):
+            return
+        if self._window_begun:
+            strategy.next(self)
+            return
+        self._window_begun = True
+        strategy.nextstart(self)  # Backtrader's own calls next
+
+    def notify_timer(self: Any, *args: Any, **kwargs: Any) -> None:
+        if is_open(self):
+            strategy.notify_timer(self, *args, **kwargs)
+
+    body = {
+        "start": start, "prenext": prenext, "nextstart": following, "next": following, "notify_timer": notify_timer,
+        "__module__": strategy.__module__, "__doc__": strategy.__doc__,
+    }  # fmt: skip
+    return new_class(strategy.__name__, (strategy,), exec_body=lambda namespace: namespace.update(body))
+
+
+def check_orders(orders: pa.Table, begins: datetime, name: str) -> None:
+    """
+    Refuse a run with orders from before it began.
+
+    Raises:
+        StrategyError: there is one.
+    """
+    created = arrays.numbers(orders["created"])
+    if (created < _plain(begins).astype(np.int64)).any():
+        raise StrategyError(
+            f"{name} gives orders outside of next(), before its window begins; give them in next() only"
+        )
+
+
+def without_first(record: pa.Table, first: int) -> pa.Table:
+    """Return the rows from the first on; what cash came in before, such as in `__init__`, came in with the first."""
+    rows = record.slice(first)
+    if "flow" not in record.column_names:
+        return rows
+    flows = arrays.numbers(record["flow"])
+    own = flows[first:].copy()
+    own[0] += flows[:first].sum()
+    return rows.set_column(rows.column_names.index("flow"), "flow", arrays.floats(own))
+
+
+def bars_waited(strategy: Any, own: type[Any], stamps: Any) -> int:
+    """
+    Return how many bars passed until a strategy that ran was called for the first time, all of them if it was not.
+
+    Args:
+        own: its class as its author wrote it; of one that acts while it waits, or by timers, it is 0.
+        stamps: of all bars, as Backtrader counts time.
+    """
+    if own.prenext is not bt.Strategy.prenext or own.notify_timer is not bt.Strategy.notify_timer:
+        return 0
+    counts = zip(strategy.datas, strategy._minperiods, strict=True)  # Backtrader's own, a number for each feed
+    ready = [data.datetime.array[count - 1] if 0 < count <= data.buflen() else np.inf for data, count in counts]
+    return int(np.searchsorted(np.asarray(stamps), max(ready)))
+
+
+def stamp_of(moment: datetime) -> float:
+    """Return a moment as Backtrader counts time."""
+    return float(bt.date2num(moment.astimezone(UTC).replace(tzinfo=None)))
+
+
+def _plain(moment: datetime) -> np.datetime64:
+    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
