@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -99,7 +100,7 @@ class IbSource(Source):
         self._base = _steps(limits)
         self._state = State(state / _state_name(host, port) if state else None, time_scale)
         self._flow = Flow()
-        self._growing: dict[str, Series] = {}  # the series that asks for more than was learnt, by kind of request
+        self._growing: defaultdict[str, set[Series]] = defaultdict(set)  # who asks for more than learnt, by kind
         self._silent: dict[Series, float] = {}  # seconds for which a series was not answered, since it last was
         self._heads: dict[tuple[Instrument, str], datetime | None] = {}
         self._silences = self._in_a_row = 0  # requests without an answer, violations
@@ -186,8 +187,10 @@ class IbSource(Source):
         most = self._base[series.size.label]
         if len(found) < 2 or step == most or self._clock().timestamp() < at + _AGAIN_SECONDS:
             return found
-        if self._growing.setdefault(_kind(series), series) != series:
-            return found  # one series finds it out for all
+        trying = self._growing[_kind(series)]
+        if at and trying - {series}:
+            return found  # one series finds it out for all, but for the steps of 0.1.0, which may be far too small
+        trying.add(series)
         return requests.growing_windows(series, hours, gap, step, most)
 
     def learn(self, series: Series, window: Span) -> list[Span]:
@@ -218,7 +221,7 @@ class IbSource(Source):
 
     def _outgrown(self, series: Series, duration: str) -> None:
         """Learn that more than the learnt step was served; what is more still is tried when it is next planned."""
-        if self._growing.get(_kind(series)) != series:
+        if series not in self._growing[_kind(series)]:
             return
         step, seconds = self.step(series), requests.seconds_of
         if seconds(duration, series.size) > seconds(step, series.size):

@@ -720,6 +720,17 @@ def test_a_larger_step_that_is_refused_is_not_tried_again_for_a_week(learn_a_yea
     assert max(window.end - window.start for window in smaller) == timedelta(days=182)
 
 
+def test_small_steps_that_version_010_kept_are_tried_upward_by_all_series(sample, tmp_path):
+    with Gateway(sample) as gateway:
+        kept = tmp_path / f"gateway-127.0.0.1-{gateway.port}.json"
+        kept.write_text('{"steps": {"1 day": "2 D"}}', "utf-8")
+        with connect(gateway.address, state=tmp_path) as source:
+            windows = [source.windows(Series.parse(f"{symbol}/1day"), TWELVE_YEARS) for symbol in ("AAPL", "IBM")]
+
+    assert source.step(AAPL) == "2 D"
+    assert max(len(one) for one in windows) <= 12  # of 4, 8, 16 ... days, and not 2192
+
+
 def test_another_gateway_at_the_same_address_is_not_taken_for_the_one_that_taught(sample, tmp_path):
     with Gateway(sample) as gateway:
         with connect(gateway.address, state=tmp_path / "state") as source:
