@@ -16,7 +16,7 @@ from backtest.errors import UsageError
 from backtest.market.series import Series
 from backtest.metrics.account import column, growth_of_cash, hold, hold_name, sample_hold
 from backtest.metrics.drawdown import deepest, drawdowns
-from backtest.metrics.measurement import check_result
+from backtest.metrics.measurement import check_result, notes_of
 from backtest.metrics.returns import REASONS
 from backtest.metrics.table import GROUPS, METRICS
 from backtest.report.figures import NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown_figures, svg
@@ -139,7 +139,7 @@ def _content(result: Measured, validity: Validity) -> dict[str, Any]:
         "run": result.name,
         "summary": _summary(result),
         "basis": result.stats.basis,
-        "notes": [_typeset(note) for note in result.stats.notes],
+        "notes": [_typeset(note) for note in notes_of(result)],
         "currency": result.stats.currency,
         "hold_name": hold_name(result),
         "verdict": _verdict(validity.verdict),

@@ -92,7 +92,7 @@ def through_a_file(value):
     return read_params(json.loads(json.dumps(kept_params({"it": value}), sort_keys=True)))["it"]
 
 
-@pytest.mark.parametrize("value", DATA, ids=repr)
+@pytest.mark.parametrize("value", DATA, ids=range(len(DATA)))
 def test_what_comes_back_is_equal_and_of_the_same_types(value):
     found = through_a_file(value)
 
