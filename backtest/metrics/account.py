@@ -41,6 +41,7 @@ class Account:
     added: float = 0.0  # cash that it added, less what it took out
     unit: str = "sessions"  # what the sessions are: weeks, or months, of bars as long
     whose: str = ""  # sessions they are, where series have several clocks
+    lead: float = 0.0  # years from the first equity to the first session's end
     span: float | None = None  # years that the sessions are worth, where they do not follow one another
     rejected: int = 0  # orders that the broker refused
 

@@ -8,7 +8,7 @@ from datetime import date
 
 import numpy as np
 
-from backtest.metrics.returns import SESSIONS, Undefined, cagr, cagr_of, checked_equity, checked_returns
+from backtest.metrics.returns import ROUNDING, SESSIONS, Undefined, cagr, cagr_of, checked_equity, checked_returns
 
 
 def underwater(equity: np.ndarray) -> np.ndarray:
@@ -171,6 +171,6 @@ def _drawdown(dates: np.ndarray, depths: np.ndarray, peak: int, last: int) -> Dr
 
 
 def _over(growth: float, size: float, equity: np.ndarray) -> float:
-    if size > 0:
+    if size > ROUNDING:
         return growth / size
     return Undefined("no drawdown" if len(equity) > 1 else "too few")

@@ -230,9 +230,9 @@ def _conditions(result: RunRecord) -> str:
 
 
 def measure_returns(
-    returns: pd.Series,
+    returns: pd.Series | pd.DataFrame,
     *,
-    benchmark: pd.Series | None = None,
+    benchmark: pd.Series | pd.DataFrame | None = None,
     risk_free: float | pd.Series = 0.0,
     periods: float = SESSIONS,
     nan: str = "refuse",
@@ -241,7 +241,8 @@ def measure_returns(
     Return the metrics of any returns: all but those of activity and trades.
 
     Args:
-        returns: simple, after costs, one a session, with its date as index.
+        returns: simple, after costs, one a session, with its date as index; or a frame with one such column. An index
+            of periods, such as months, stands for their last days.
         benchmark: returns to compare with; where given, only the dates that both have are measured.
         risk_free: a return of cash a year, or the return of each session with its date as index.
         periods: sessions a year.
@@ -253,18 +254,24 @@ def measure_returns(
     years = check_periods(periods)
     if not years > 0:
         _arguments.refuse("periods", periods, _PERIODS)
-    return measured(returns, risk_free, Periods(years), benchmark=benchmark, nan=nan)
+    return measured(returns, risk_free, Periods(years), benchmark=benchmark, nan=nan, lead=1 / years)
 
 
 def measured(
-    returns: pd.Series,
+    returns: pd.Series | pd.DataFrame,
     risk_free: float | pd.Series,
     yearly: Periods,
     *,
-    benchmark: pd.Series | None = None,
+    benchmark: pd.Series | pd.DataFrame | None = None,
     nan: str = "refuse",
+    lead: float = 0.0,
 ) -> Stats:
-    """Return what `measure_returns` does, of returns of any periods."""
+    """
+    Return what `measure_returns` does, of returns of any periods.
+
+    Args:
+        lead: years that the first return took, of those whose first session is not the one of the initial cash.
+    """
     days, own = _dated(returns)
     other = None
     if benchmark is not None:
@@ -275,7 +282,7 @@ def measured(
     run = Account(
         days=days, equity=equity_of(own), returns=own, held=np.array([]), trades=Trades.none(), still_open=0,
         traded=0.0, costs=0.0, risk_free=_rates(risk_free, days), periods=yearly.count,
-        benchmark=next(iter(others), None), unit=yearly.unit, whose=yearly.whose,
+        benchmark=next(iter(others), None), lead=lead, unit=yearly.unit, whose=yearly.whose,
     )  # fmt: skip
     metrics = [metric for metric in METRICS.values() if metric.group in _OF_RETURNS]
     return _stats(run, metrics, f"{_yardstick(run)}.", f"{_sessions(run)}.", "")
@@ -363,13 +370,21 @@ def risk_free_of(result: RunRecord) -> float | pd.Series:
     return pd.Series(rates[ends], index=pd.DatetimeIndex(days[ends]))
 
 
-def _dated(returns: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+def _dated(returns: pd.Series | pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     import pandas as pd
 
     example = "write a pandas Series of numbers with the dates of its sessions as index"
+    if isinstance(returns, pd.DataFrame):
+        if returns.shape[1] != 1:
+            columns = ", ".join(map(str, returns.columns)) or "none"
+            raise UsageError(f"returns is a frame with {returns.shape[1]} columns ({columns}); write one: frame[NAME]")
+        returns = returns.iloc[:, 0]
     _arguments.instance(returns, "returns", pd.Series, example)
     try:
-        dates = pd.DatetimeIndex(returns.index).tz_localize(None)  # the date of its own zone
+        index = returns.index
+        if isinstance(index, pd.PeriodIndex):
+            index = index.to_timestamp(how="end")
+        dates = pd.DatetimeIndex(index).tz_localize(None)  # the date of its own zone
         numbers = returns.to_numpy(dtype=float)
     except (ValueError, TypeError) as error:
         raise UsageError(f"these cannot be read as returns ({error}); {example}") from error

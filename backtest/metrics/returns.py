@@ -76,17 +76,18 @@ def cagr(equity: np.ndarray, periods: float = SESSIONS) -> float:
     return _growth(equity, (len(equity) - 1) / periods)
 
 
-def cagr_calendar(days: np.ndarray, equity: np.ndarray) -> float:
+def cagr_calendar(days: np.ndarray, equity: np.ndarray, lead: float = 0.0) -> float:
     """
-    Return the steady growth in 365.25 days of the calendar; undefined where the first session is also the last.
+    Return the steady growth in 365.25 days of the calendar; undefined where that is no time.
 
     Args:
+        lead: years from the first equity to the first session's end.
         days: sessions, datetime64[D], shape (n,); the initial cash bears the first one's date.
         equity: shape (n + 1,).
     """
     equity = checked_equity(equity)
     length = float((days[-1] - days[0]).astype(int)) if len(days) else 0.0
-    return _growth(equity, length / CALENDAR_YEAR)
+    return _growth(equity, length / CALENDAR_YEAR + lead)
 
 
 def monthly_returns(days: np.ndarray, equity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

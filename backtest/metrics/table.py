@@ -139,9 +139,10 @@ _RETURN = (
     ),
     Metric(
         "cagr_calendar", "CAGR by the calendar", "percent",
-        "(E_N / E_0)^(365.25 / D) − 1, with D days of the calendar from the first session to the last; not of a run "
+        "(E_N / E_0)^(365.25 / D) − 1, with D days of the calendar from the first session to the last (of returns "
+        "alone: from a period before the first); not of a run "
         "under a year. Shown in short tables where it differs from CAGR by more than 0.1 percentage points.",
-        lambda run: _of_a_year(run, cagr_calendar(run.days, run.equity)),
+        lambda run: _of_a_year(run, cagr_calendar(run.days, run.equity, run.lead)),
     ),
     Metric(
         "best_session", "Best session", "percent", "max r_t, with r_t = E_t / E_(t−1) − 1.",

@@ -916,6 +916,48 @@ def test_growth_a_year_is_not_given_of_less_than_a_year():
     assert stats.to_dict()["cagr"] is None
 
 
+@pytest.mark.parametrize("name", ["calmar", "martin", "pain_ratio"])
+def test_what_rounding_took_away_is_no_fall(name):
+    equity = np.linspace(100.0, 130.0, 300)
+    equity[150] = np.nextafter(equity[149], 0)  # a fall of 1e-16
+
+    stats = measure(result_of(equity.tolist(), days=np.busday_offset("2024-01-01", np.arange(300)).tolist()))
+
+    assert stats.reasons[name] == "no drawdown"
+
+
+MONTHLY = [0.01, -0.02, 0.03] * 8
+
+
+@pytest.mark.parametrize(
+    "returns",
+    [
+        pd.Series(MONTHLY, pd.date_range("2020-01-31", periods=24, freq="ME")),
+        pd.Series(MONTHLY, pd.period_range("2020-01", periods=24, freq="M")),
+        pd.DataFrame({"fund": MONTHLY}, pd.period_range("2020-01", periods=24, freq="M")),
+    ],
+)
+def test_the_calendar_of_returns_begins_a_period_before_the_first(returns):
+    stats = measure_returns(returns, periods=12)
+
+    years = 700 / 365.25 + 1 / 12  # from 31 January 2020 to 31 December 2021, and that January
+    assert stats["cagr_calendar"] == pytest.approx((1.01 * 0.98 * 1.03) ** (8 / years) - 1, rel=1e-12)
+    assert stats["cagr_calendar"] == pytest.approx(stats["cagr"], rel=0.005)
+    assert "from 2020-01-31 to 2021-12-31" in stats.basis
+
+
+@pytest.mark.parametrize(
+    ("returns", "told"),
+    [
+        (MONTHLY, "write a pandas Series of numbers with the dates of its sessions as index"),
+        (pd.DataFrame({"a": MONTHLY, "b": MONTHLY}), r"2 columns \(a, b\); write one: frame\[NAME\]"),
+    ],
+)
+def test_what_are_no_returns_is_told_what_to_write(returns, told):
+    with pytest.raises(UsageError, match=told):
+        measure_returns(returns)
+
+
 HOLIDAYS_OF_2001 = ((1, 15), (2, 19), (4, 13), (5, 28), (7, 4), (9, 3), (11, 22), (12, 25))
 
 
