@@ -28,6 +28,8 @@ REASONS = {  # why a number is not defined, in a few words and in a sentence
     "loses before costs": "it loses even without costs",
     "nothing earned in sample": "there is nothing to keep of what was earned where parameters were chosen",
     "under a year": "growth a year is not given of less than a year",
+    "no expansion": "skew and kurtosis are too large: the corrected quantiles do not rise",
+    "less than the value at risk": "the correction makes it less of a loss than the value at risk",
     "below the threshold": "the ratio is not above the threshold, so that no length would do",
     "impossible moments": "no sample can have these moments",
     "ruined": "everything was lost, or more, and growth ends there",

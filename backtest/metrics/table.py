@@ -270,7 +270,8 @@ _RISK = (
     ),
     Metric(
         "es_cornish_fisher", "Expected shortfall, Cornish–Fisher", "percent",
-        "m − s·φ(g)·(1 + S / 6·g³ + K / 24·(g⁴ − 2g² − 1) + S² / 72·(g⁶ − 9g⁴ + 9g² + 3)) / 5 %.",
+        "m − s·φ(g)·(1 + S / 6·g³ + K / 24·(g⁴ − 2g² − 1) + S² / 72·(g⁶ − 9g⁴ + 9g² + 3)) / 5 %; not where g does "
+        "not rise with z, nor where this is less of a loss than the value at risk.",
         lambda run: expected_shortfall_cornish_fisher(run.returns),
     ),
 )  # fmt: skip

@@ -96,7 +96,8 @@ def expected_shortfall_cornish_fisher(returns: np.ndarray, tail: float = TAIL, d
     """
     Return the mean below the Cornish-Fisher quantile g of the density φ·(1 + S/6·H3 + K/24·H4 + S²/72·H6).
 
-    Undefined for fewer than two returns or none that varies.
+    Undefined for fewer than two returns or none that varies; where the corrected quantiles do not rise from that of
+    the tail to its opposite, so that they are quantiles of nothing; and where it is less of a loss than the quantile.
 
     Source: Boudt, Peterson and Croux (2008), "Estimation and Decomposition of Downside Risk for Portfolios with
     Non-Normal Returns"; there in powers, here with x·H_n·φ integrated to -φ(g)·(g·H_(n-1)(g) + H_(n-2)(g)).
@@ -104,11 +105,13 @@ def expected_shortfall_cornish_fisher(returns: np.ndarray, tail: float = TAIL, d
     if reason := _why_no_moments(returns):
         return Undefined(reason)
     s, k = shape_of(returns)
+    if not _rises(tail, s, k):
+        return Undefined("no expansion")
     g = _cornish_fisher(tail, s, k)
     third, fourth = g**3, g**4 - 2 * g**2 - 1
     sixth = g**6 - 9 * g**4 + 9 * g**2 + 3
     below = -_NORMAL.pdf(g) * (1 + s / 6 * third + k / 24 * fourth + s**2 / 72 * sixth)
-    return _scaled(returns, below / tail, ddof)
+    return _scaled(returns, below / tail, ddof) if below / tail <= g else Undefined("less than the value at risk")
 
 
 def _why_no_moments(returns: np.ndarray) -> str:
@@ -122,3 +125,12 @@ def _scaled(returns: np.ndarray, quantile: float, ddof: int) -> float:
 def _cornish_fisher(tail: float, s: float, k: float) -> float:
     z = _NORMAL.inv_cdf(tail)
     return z + (z**2 - 1) * s / 6 + (z**3 - 3 * z) * k / 24 - (2 * z**3 - 5 * z) * s**2 / 36
+
+
+def _rises(tail: float, s: float, k: float) -> bool:
+    """Return whether the corrected quantile rises with the normal one z, from that of the tail to its opposite."""
+    end = abs(_NORMAL.inv_cdf(tail))
+    square, slope, height = k / 8 - s**2 / 6, s / 3, 1 - k / 8 + 5 * s**2 / 36  # of its derivative in z
+    lowest = -slope / (2 * square) if square > 0 else end
+    places = [-end, end, *([lowest] if abs(lowest) < end else [])]
+    return all(square * z**2 + slope * z + height > 0 for z in places)

@@ -916,6 +916,30 @@ def test_growth_a_year_is_not_given_of_less_than_a_year():
     assert stats.to_dict()["cagr"] is None
 
 
+def test_cornish_and_fishers_shortfall_is_not_defined_where_their_quantiles_do_not_rise():
+    # Nothing in 98 of 100 sessions, and ±10 % in the two others: S = 0, K = 47. By them the derivative of the quantile
+    # in z, 1 + (3·z² - 3)·K / 24, is 1 - 47 / 8 at z = 0, below 0.
+    rough = np.array([0.1, -0.1, *[0.0] * 98])
+
+    assert kurtosis(rough) == pytest.approx(47)
+    assert expected_shortfall_cornish_fisher(rough).reason == "no expansion"
+    assert value_at_risk_cornish_fisher(rough) < 0
+
+
+def test_cornish_and_fishers_shortfall_is_never_less_of_a_loss_than_their_value_at_risk():
+    random, undefined = np.random.default_rng(6), []
+    for n in range(400):
+        returns = random.standard_t(2 + n % 8, 250) / 100 + 0.02 * (random.random(250) < 0.01 * (n % 10))
+        shortfall = expected_shortfall_cornish_fisher(returns)
+        if shortfall == shortfall:
+            assert shortfall <= value_at_risk_cornish_fisher(returns)
+        else:
+            undefined.append(shortfall.reason)
+
+    assert 20 < len(undefined) < 380
+    assert set(undefined) <= {"no expansion", "less than the value at risk"}
+
+
 @pytest.mark.parametrize("name", ["calmar", "martin", "pain_ratio"])
 def test_what_rounding_took_away_is_no_fall(name):
     equity = np.linspace(100.0, 130.0, 300)
