@@ -36,7 +36,7 @@ from backtest.errors import (
     UnknownContract,
     UsageError,
 )
-from backtest.market.bars import extra_of, schema, with_extra
+from backtest.market.bars import check_bars, extra_of, schema, with_extra
 from backtest.market.calendars import bar_start, exact, whole_bars
 from backtest.market.checks import BarChange, check_answer, compare_bars, doubted, in_session, outside, twins
 from backtest.market.hours import Hours, StatedHours, hours_of
@@ -335,10 +335,11 @@ class Filling:
         return replace(hours, stated=(*hours.stated, said))
 
     def _ghosts(self, bars: pa.Table) -> np.ndarray:
-        """Return which bars of an answer that is not true are to be put aside: those out of session, else all."""
+        """Return which bars of an untrue answer are to be put aside: all, or where only hours are wrong, those."""
         hours = self._hours_for(bars)
         ghosts = outside(bars, self._series, hours)
         try:
+            check_bars(bars, self._series)  # in order, so none of them was moved there
             check_answer(bars.filter(~ghosts), self._series, hours)
         except BadBars:
             return np.ones(len(bars), bool)
