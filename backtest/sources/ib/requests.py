@@ -197,10 +197,10 @@ def _calendar_days(days: int) -> str:
 def _by_days(series: Series, hours: Hours, gap: Span, days: int) -> list[Span]:
     gap = whole_bars(series, hours, gap)
     step = max(days - _lead(series), _bar_days(series)) * _DAY
-    count = math.ceil((gap.end - gap.start) / step)
-    cuts = {bar_start(series, hours, gap.start + n * step) for n in range(1, count)}
-    edges = [gap.start, *sorted(cut for cut in cuts if gap.start < cut), gap.end]
-    return [Span(*pair) for pair in pairwise(edges)]
+    edges = [gap.start]
+    while edges[-1] + step < gap.end:
+        edges.append(bar_start(series, hours, edges[-1] + step))
+    return [Span(*pair) for pair in pairwise([*edges, gap.end])]
 
 
 def _lead(series: Series) -> int:

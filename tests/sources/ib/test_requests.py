@@ -7,8 +7,9 @@ from market import span_of_sessions
 from places import TESTS
 
 from backtest.errors import UsageError
-from backtest.market.calendars import exact, sessions, sessions_a_year, time_zone
+from backtest.market.calendars import exact, sessions, sessions_a_year, time_zone, whole_bars
 from backtest.market.hours import EXCHANGES, hours_of
+from backtest.market.ib_limits import LEGACY
 from backtest.market.series import Instrument, Series
 from backtest.market.span import Span
 from backtest.sources.files import FileSource
@@ -194,6 +195,18 @@ def test_a_week_and_a_month_are_finished_when_the_next_has_begun(text, last):
     span = Span.of_dates(date(2026, 1, 1), date(2026, 11, 20))
 
     assert FILES.finished(Series.parse(text), span, NOW) == Span.of_dates(date(2026, 1, 1), last)
+
+
+@pytest.mark.parametrize(("text", "most"), [("AAPL/1week", 358), ("AAPL/1month", 334), ("AAPL/1day", 365)])
+def test_no_request_for_whole_weeks_or_months_is_longer_than_a_step(text, most):
+    series = Series.parse(text)
+
+    found = requests.windows(series, NYSE, Span.of_dates(date(2001, 1, 3), date(2020, 5, 14)), LEGACY)
+
+    assert all(earlier.end == later.start for earlier, later in itertools.pairwise(found))
+    assert all((window.end - window.start).days <= most for window in found)
+    assert all(int(requests.duration(series, NYSE, window, NOW).removesuffix(" D")) <= 365 for window in found)
+    assert all(whole_bars(series, NYSE, window) == window for window in found)
 
 
 @pytest.mark.parametrize(
