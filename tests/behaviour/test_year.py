@@ -27,10 +27,15 @@ def played(folder, kinds, names=(), **words):
 
 
 def test_ten_nights_end_as_the_truth_and_tell_each_problem(folder):
-    nights = played(folder, {*year.KINDS} - year.NOT_YET)
+    kinds = {name: kind for name, kind in year.KINDS.items() if name not in year.NOT_YET}
+
+    nights = played(folder, kinds)
 
     assert nights.wrong == []
-    assert {*nights.codes} == {0, 3, 4}
+    assert {3, 4} <= {*nights.codes}
+    assert {*nights.problems} >= {
+        name for name, kind in kinds.items() if kind.yearly and not (kind.everything or kind.slow)
+    }
 
 
 @pytest.mark.parametrize(

@@ -65,14 +65,14 @@ START, NIGHTS = date(2024, 3, 1), 300  # over both changes of the clocks and fou
 FEW_START, FEW_NIGHTS = date(2024, 11, 21), 10  # over Thanksgiving, with the half day after it
 AT = time(5)  # UTC, on the morning after: New York has closed, Globex and forex trade on, Sydney trades
 BEFORE = timedelta(days=45)  # the first night asks for
-_FEW = 60  # nights, in which each kind happens once
+_SHORT_RUN = 60  # nights; in fewer each kind happens once
 _ROOM = 8  # nights between two problems of an instrument
 ALWAYS = 1_000_000
 PATIENT = Patience(answer=60.0, connect=60.0, outage=60.0, backoff=0.01, backoff_most=0.05, belief=0.5)
 SHORT = replace(PATIENT, outage=0.4)  # for outages that do not end
 DEAF = replace(PATIENT, answer=5.0)  # for what is never answered; what is, comes in that time on a busy machine too
 PERSISTENCE = Persistence(tries=4, breaks=5, pause=0.001, pacing_pause=0.001)
-HOURS = 3600
+_HOUR = 3600
 _DAY = timedelta(days=1)
 
 
@@ -368,7 +368,7 @@ def _times(line: Line, since: date, until: date) -> tuple[np.ndarray, np.ndarray
     if size.seconds > 86_400:
         rows = [*_periods(known, weekly=size.seconds < 2_000_000)]
     elif size.seconds == 86_400:
-        rows = [(_moment(day, time(), UTC), closes + HOURS // 2, day) for day, _, closes in known]
+        rows = [(_moment(day, time(), UTC), closes + _HOUR // 2, day) for day, _, closes in known]
     else:
         if line.kind == "thin":
             known = [_extended(session) for session in known]
@@ -448,17 +448,17 @@ class World:
     # --- problems
 
     def _plan(self, chance: Random) -> None:
-        few = self.nights < _FEW
+        few = self.nights < _SHORT_RUN
         latest = self.nights - (3 if few else 14)  # no new problem on the nights after it
         taken = self._plan_outages(chance, latest)
-        for name in sorted(KINDS, key=self._room):
+        for name in sorted(KINDS, key=self._narrow):
             if name not in self.kinds or KINDS[name].everything or (few and KINDS[name].slow):
                 continue
             for _ in range(min(1, KINDS[name].yearly) if few else round(KINDS[name].yearly * self.nights / NIGHTS)):
                 self._plan_one(name, chance, taken, latest)
         self.problems.sort(key=lambda problem: problem.first)
 
-    def _room(self, name: str) -> tuple[bool, bool, int]:
+    def _narrow(self, name: str) -> tuple[bool, bool, int]:
         """Return a key by which kinds that find less room come first."""
         fitting = sum(KINDS[name].fits(line) for line in self.lines.values())
         return name not in ALONE, name not in FIRST_NIGHT, fitting
@@ -467,14 +467,14 @@ class World:
         """Plan what happens to all series, at most one of it in a few nights; return the nights that this takes."""
         wanted = [name for name, kind in KINDS.items() if kind.everything and name in self.kinds]
         names = [name for name in wanted for _ in range(round(KINDS[name].yearly * self.nights / NIGHTS))]
-        if self.nights < _FEW:
+        if self.nights < _SHORT_RUN:
             names = [chance.choice(outages)] if (outages := [name for name in wanted if name in OUTAGES]) else []
         taken: set[int] = set()
         for name in names:
             free = [night for night in range(2, latest) if night not in taken and self._trades("XNYS", night)]
             night = chance.choice(free)
             last = night + chance.randint(1, KINDS[name].nights) - 1
-            taken |= {night} if self.nights < _FEW else {*range(night - 1, last + 2)}
+            taken |= {night} if self.nights < _SHORT_RUN else {*range(night - 1, last + 2)}
             self.problems.append(Problem(name, "", night, last))
         return taken
 
@@ -484,7 +484,7 @@ class World:
         fitting = [spelling for spelling, line in self.lines.items() if kind.fits(line)]
         for _ in range(300 if fitting else 0):
             spelling, first = chance.choice(fitting), chance.randint(1, latest)
-            last = first + (chance.randint(1, kind.nights) if self.nights >= _FEW else min(kind.nights, 2)) - 1
+            last = first + (chance.randint(1, kind.nights) if self.nights >= _SHORT_RUN else min(kind.nights, 2)) - 1
             if name in FIRST_NIGHT:
                 first, last = 0, last - first
             elif name == "listing":
@@ -502,7 +502,7 @@ class World:
         symbol = self.lines[spelling].symbol
         others = [p for p in self.problems if p.spelling and self.lines[p.spelling].symbol == symbol]
         series = [one for one, line in self.lines.items() if line.symbol == symbol]
-        if others and (self.nights < _FEW or {name, *(p.kind for p in others)} & {*ALONE}):
+        if others and (self.nights < _SHORT_RUN or {name, *(p.kind for p in others)} & {*ALONE}):
             return False
         if len(series) > 1 and name not in ("split", "revised", "hiccup"):
             return False
