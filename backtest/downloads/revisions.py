@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backtest.market.bars import PRICES, known_counts
+from backtest.market.bars import COLUMNS, PRICES, known_counts
 from backtest.market.checks import RATES, TOLERANCE, bar_values, seconds
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ RECOUNTED = "volumes are counted in another unit, such as shares instead of lots
 _CORRECTED = "the vendor has corrected bars"
 CUT = "weeks or months were stored in parts"
 _REPLACED = "replaced whole"
+_COUNTS = COLUMNS[5:]
 _DAY = timedelta(days=1)
 SPLIT = ("STK", "FUND", "CFD")  # kinds whose past is rescaled
 _JUMP, _LEAST_JUMP, _MOST_JUMP = 0.04, 0.01, 0.2  # of a price, as a logarithm
@@ -145,6 +146,23 @@ def with_kept(answer: pa.Table, stored: pa.Table, kept: Sequence[datetime]) -> p
     rest = answer.filter(pc.invert(pc.is_in(answer["time"], times)))
     old = known_counts(stored.filter(pc.is_in(stored["time"], times)))
     return pa.concat_tables([rest, old]).sort_by("time").combine_chunks()
+
+
+def with_known(answer: pa.Table, stored: pa.Table) -> pa.Table:
+    """Return an answer with the stored volumes, averages and counts where it says that there is no such number."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names = [name for name in _COUNTS if answer[name].null_count]
+    if not names or not len(stored):
+        return answer
+    rows = pc.index_in(answer["time"], stored["time"].combine_chunks())
+    known = known_counts(stored)
+    for name in names:
+        place, old = answer.schema.get_field_index(name), known[name].combine_chunks().take(rows.combine_chunks())
+        column = pc.coalesce(answer[name].combine_chunks(), old)
+        answer = answer.set_column(place, answer.schema.field(name), pa.chunked_array([column]))
+    return answer
 
 
 def conflict_text(series: Series, settled: Sequence[datetime]) -> str:

@@ -402,8 +402,9 @@ class Filling:
         stored = with_extra(_stored(self._store, self._series, window), extra_of(bars))  # of others nothing is said
         cut = self._cut(stored, bars)
         stored = revisions.without(stored, cut)
-        difference = compare_bars(stored, bars)
         replaced = self._series.rewritten
+        bars = bars if replaced else revisions.with_known(bars, stored)
+        difference = compare_bars(stored, bars)
         if difference and not replaced:
             bars = self._judged(difference, stored, window, bars)
             difference = compare_bars(stored, bars)

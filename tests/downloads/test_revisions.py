@@ -152,3 +152,20 @@ def test_bars_on_another_scale_cost_the_same_in_all():
     )
     assert revisions.rescaled(bars, None, 0.01)["volume"].to_pylist() == [1.0]
     assert revisions.rescaled(bars, None, None).equals(bars)
+
+
+def test_a_number_that_an_answer_does_not_know_stays_as_it_is_stored():
+    stored = daily(MONDAY, TUESDAY, volume=5.0)
+    answer = table_of([(day, 11.0, 11.0, 11.0, 11.0, volume, None, None)
+                       for day, volume in ((TUESDAY, None), (WEDNESDAY, None), (THURSDAY, 7.0))])  # fmt: skip
+
+    bars = revisions.with_known(answer, stored)
+
+    assert bars["volume"].to_pylist() == [5.0, None, 7.0]
+    assert bars.drop_columns(["volume"]).equals(answer.drop_columns(["volume"]))
+
+
+def test_a_stored_word_for_no_number_is_not_a_number_that_is_known():
+    bars = revisions.with_known(daily(MONDAY, volume=None), daily(MONDAY, volume=2147483647.0))
+
+    assert bars["volume"].to_pylist() == [None]

@@ -255,7 +255,7 @@ KINDS = {
     "short_week": Kind(yearly=0, fits=_long),  # a week or a month that ends with a holiday
 }  # fmt: skip
 NOT_YET = frozenset({
-    "unset", "cut_inside", "cut_start", "hole", "empty_first", "permission", "listing", "false_200", "expired",
+    "cut_inside", "cut_start", "hole", "empty_first", "permission", "listing", "false_200", "expired",
     "delisted", "suspended", "thin", "short_week", "long_hours",
 })  # fmt: skip
 OUTAGES = ("down", "link", "farm", "elsewhere")
