@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from datetime import UTC, date, datetime, time
 from pathlib import Path
 from random import Random
 from typing import Any
