@@ -30,6 +30,7 @@ from backtest.errors import (
     Unanswered,
     UsageError,
 )
+from backtest.market.calendars import bar_start
 from backtest.market.hours import Session as TradingSession
 from backtest.market.hours import hours_of
 from backtest.market.ib_limits import LEGACY, PRACTICAL, SMALL_BAR_SECONDS, WINDOW_SECONDS
@@ -447,7 +448,8 @@ class IbSource(Source):
         """Return a moment shortly before the first bar, by requests for long bars; None where they do not tell."""
         long, now = requests.in_long_bars(series), self._clock()
         hours, first, empty = hours_of(series.instrument), None, 0
-        left = self.windows(long, Span(now - requests.ALL_YEARS, now))
+        until = bar_start(long, hours, now)  # a window is never cut within a bar
+        left = self.windows(long, Span(until - requests.ALL_YEARS, until))
         while left and empty < 2:  # "no data" is said again before it is believed
             window = left[-1]
             words = requests.duration(long, hours, window, now), requests.end_text(long, hours, window)
