@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from backtest.cli.terminal import give, give_json, give_table, say, width
+from backtest.cli.terminal import give, give_json, give_table, say, width, wrapped
 from backtest.errors import UsageError
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ def give_listing(entries: Sequence[Entry], as_json: bool, store: str) -> None:
     for one in entries:
         if one.extra:
             give(f"{one.series.short} has extra columns: {', '.join(one.extra)}")
+        if one.rule:
+            give(wrapped(f"{one.series.short} has its sessions by a rule: {one.rule}"))
         if one.problem:
             say(f"error: {one.problem}")
 

@@ -238,9 +238,10 @@ class Filling:
 
     def _in_session(self, holes: list[Span]) -> list[Span]:
         """Return the holes that the source's own schedule has sessions in; note the others, which our calendar made."""
-        left = sorted(holes, reverse=True)
-        checked: list[Span] = []
-        while left and not exact(self._hours):
+        newest = sorted(holes, reverse=True)
+        checked = [hole for hole in newest if exact(self._hours, hole.start.date(), hole.end.date())]
+        left = [hole for hole in newest if hole not in checked]
+        while left:
             until = left[0].end.date()
             year, left = gaps.newest_year(left)
             since = until - gaps.YEAR

@@ -35,6 +35,7 @@ from backtest.emulator.contracts import Listing, expired, fits, hours_text, list
 from backtest.emulator.protocol import LOGIN_ZONE, BarsRequest, ContractQuery, HeadRequest
 from backtest.errors import NoBars, Refused
 from backtest.market.bars import COLUMNS, schema
+from backtest.market.calendars import fallback
 from backtest.market.hours import Session
 from backtest.market.ib_limits import LONGEST, NEVER_SHOWN, OPEN_ENDED
 from backtest.market.series import BAR_SIZES, PRICES, BarSize, ContractDetails, Instrument, Series
@@ -117,6 +118,8 @@ class Archive:
     def hours(self, listing: Listing, now: datetime) -> tuple[str, str]:
         """Return the trading hours and the liquid hours of the week to come as IB writes them; "" if unknown."""
         week = [now.date() + timedelta(days=days) for days in range(7)]
+        if fallback(listing.hours, week[0], week[-1]):
+            return "", ""  # a client must not take a rule of ours for what IB says
         all_hours, regular = (
             aggregation.known_sessions(listing.hours, week[0], week[-1], rth) for rth in (False, True)
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from bisect import bisect_left, bisect_right
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cache, lru_cache
@@ -13,19 +12,25 @@ from backtest.errors import UsageError
 from backtest.market.hours import ALWAYS, EXCHANGES, FOREX, FUTURES, Hours, Session
 from backtest.market.series import Series
 from backtest.market.span import Sessions, Span
+from backtest.market.weeks import WEEKDAYS, WEEKS, Week
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from backtest.market.hours import StatedHours
     from backtest.market.series import BarSize
 
-_ROUGH = (FOREX, ALWAYS, *FUTURES)  # of them holidays and daily breaks are not known
+_ROUGH = (FOREX, ALWAYS, *FUTURES)  # of them holidays or daily breaks are not known
 _PERIODS_A_YEAR = {FOREX: 260.0, ALWAYS: 365.0}  # sessions a year
 _EXTENDED = (time(4), time(20))  # US stocks outside regular hours, New York time
 _AFTER_THE_CLOSE = timedelta(minutes=30)
 _DAY, _SECOND = timedelta(days=1), timedelta(seconds=1)
-_SINCE = ("1990-01-01", "1997-01-01")  # as far back as a calendar goes: Tokyo's begins in 1997
+# Calendar -> the first date of which exchange_calendars is right, or has sessions at all; before it a rule counts.
+_SINCE = {
+    "XNYS": date(1970, 1, 1),  # from there on the same as pandas_market_calendars to 1995, before it not
+    "XTKS": date(1997, 1, 1), "XBOM": date(1997, 1, 1), "XSHG": date(1990, 12, 3), "XKRX": date(1998, 12, 7),
+}  # fmt: skip
+_SINCE_OTHERS, _UNTIL_OTHERS = date(1990, 1, 1), date(2039, 12, 31)
+_BOUNDED = ("XBOM", "XSES", "XSHG")  # whose holidays exchange_calendars knows a year ahead only
 _FIRST, _LAST = date(1900, 1, 1), date(2100, 1, 1)  # of a span that is open at an end
 
 
@@ -50,20 +55,63 @@ def sessions_a_year(hours: Hours) -> float:
     return _PERIODS_A_YEAR.get(hours.calendar, 252.0)
 
 
-def exact(hours: Hours) -> bool:
-    """Return whether the sessions are known to the minute; hours of forex and futures only roughly."""
-    return hours.calendar not in ("", *_ROUGH) and not hours.own
+def exact(hours: Hours, since: date | None = None, until: date | None = None) -> bool:
+    """
+    Return whether the sessions are known to the minute; hours of forex and futures only roughly.
+
+    Args:
+        since: the first date that counts, with `until` the last; without them the years of which a calendar is known.
+    """
+    known = known_dates(hours)
+    if known is None or since is None or until is None:
+        return known is not None
+    return known[0] <= since and until <= known[1]
+
+
+def known_dates(hours: Hours) -> tuple[date, date] | None:
+    """Return the first and last date of which the sessions are known to the minute; None where there is none."""
+    return None if not _listed(hours) or hours.own or rough(hours) else _bounds(hours.calendar)
+
+
+def rough(hours: Hours) -> bool:
+    """Return whether the sessions are those of a calendar or a clock that knows holidays or daily breaks roughly."""
+    return hours.calendar in _ROUGH
+
+
+def week_of(hours: Hours) -> Week | None:
+    """Return the rule of the dates of which no calendar is known; None of forex and crypto, which have no other."""
+    if hours.calendar in (FOREX, ALWAYS):
+        return None
+    return WEEKS.get(hours.calendar, WEEKDAYS)
+
+
+def fallback(hours: Hours, since: date, until: date) -> str:
+    """
+    Return the rule by which sessions from `since` to `until` are made up where no calendar is known; "" where one is.
+
+    Dates that a vendor states, and forex and crypto, which open by the clock, need none.
+    """
+    week = week_of(hours)
+    made_up = Span.of_dates(since, until).minus(
+        [*(Span.of_dates(one.since, one.until) for one in hours.stated), *_spans_known(hours)]
+    )
+    if week is None or not made_up:
+        return ""
+    if not _listed(hours) or hours.own:
+        return f"{week.rule} of {hours.unknown}" if hours.unknown else week.rule
+    first, last = _bounds(hours.calendar)
+    when = [f"before {first}"] * (made_up[0].start.date() < first) + [f"after {last}"] * (made_up[-1].end.date() > last)
+    return f"{' and '.join(when)} {week.rule}"
 
 
 def sessions(hours: Hours, since: date, until: date, regular_hours: bool = True) -> list[Session]:
     """
     Return the sessions known by the dates from `since` to `until`, both included, in order.
 
-    Raises:
-        UsageError: no calendar is known, and some of the dates are not stated either.
+    Where no calendar is known they are those of the rule that `fallback` names, whole days long.
     """
     stated = [one for one in hours.stated if one.regular_hours == regular_hours]
-    found = _of_calendar(hours, since, until, regular_hours, stated)
+    found = _of_calendar(hours, since, until, regular_hours)
     for one in stated:
         kept = [session for session in found if not one.since <= session.day <= one.until]
         found = sorted([*kept, *(session for session in one.sessions if since <= session.day <= until)], key=_day)
@@ -173,18 +221,41 @@ def _bar_around(size: BarSize, zone: str, moment: datetime) -> tuple[datetime, d
     return start.replace(tzinfo=where).astimezone(UTC), end.replace(tzinfo=where).astimezone(UTC)
 
 
-def _of_calendar(
-    hours: Hours, since: date, until: date, regular_hours: bool, stated: Sequence[StatedHours]
-) -> list[Session]:
+def _of_calendar(hours: Hours, since: date, until: date, regular_hours: bool) -> list[Session]:
     if hours.calendar in (FOREX, ALWAYS):
         return list(_round_the_clock(hours.calendar, since, until))
-    if hours.own:
+    if hours.own and _listed(hours):
         return list(_whole_days(hours, since, until))
-    if hours.calendar:
-        return _listed_sessions(hours, since, until, regular_hours)
-    if not stated or Span.of_dates(since, until).minus(Span.of_dates(one.since, one.until) for one in stated):
-        raise _no_calendar(hours)
-    return []
+    week = WEEKS.get(hours.calendar, WEEKDAYS)
+    if not _listed(hours):
+        return list(_by_week(week, hours.zone, since, until))
+    first, last = _bounds(hours.calendar)
+    return [
+        *_by_week(week, hours.zone, since, min(until, first - _DAY)),
+        *_listed_sessions(hours, since, until, regular_hours),
+        *_by_week(week, hours.zone, max(since, last + _DAY), until),
+    ]
+
+
+def _listed(hours: Hours) -> bool:
+    """Return whether exchange_calendars has the calendar."""
+    return hours.calendar not in ("", FOREX, ALWAYS, *WEEKS)
+
+
+def _spans_known(hours: Hours) -> list[Span]:
+    return [Span.of_dates(*_bounds(hours.calendar))] if _listed(hours) and not hours.own else []
+
+
+def _by_week(week: Week, zone: str, since: date, until: date) -> Iterator[Session]:
+    """Yield a whole day for each date with a session; it is over by midnight, UTC, as daily bars are."""
+    before = _DAY if week.begins > time() else timedelta()
+    where = _zone_of(zone)
+    for number in range((until - since).days + 1):
+        day = since + number * _DAY
+        if week.opens(day):
+            start, end = (datetime.combine(one - before, week.begins, where) for one in (day, day + _DAY))
+            midnight = datetime.combine(day + _DAY, time(), UTC)
+            yield Session(day, start.astimezone(UTC), min(end, midnight).astimezone(UTC))
 
 
 def _no_calendar(hours: Hours) -> UsageError:
@@ -193,14 +264,13 @@ def _no_calendar(hours: Hours) -> UsageError:
 
 def _whole_days(hours: Hours, since: date, until: date) -> Iterator[Session]:
     """
-    Yield a session from midnight to midnight of the exchange for each date on which it may be open.
+    Yield a session from midnight to midnight of the exchange for each weekday, holidays too.
 
     It holds whatever a product trades that day, and midnight is no middle of a bar.
     """
-    free = (5,) if hours.calendar == "XTAE" else (5, 6)  # weekdays; Tel Aviv traded on Sundays, and now does on Fridays
     for number in range((until - since).days + 1):
         day = since + number * _DAY
-        if day.weekday() not in free:
+        if WEEKDAYS.opens(day):
             yield _whole_day(hours, day)
 
 
@@ -212,6 +282,9 @@ def _whole_day(hours: Hours, day: date) -> Session:
 
 def _listed_sessions(hours: Hours, since: date, until: date, regular_hours: bool) -> list[Session]:
     name = hours.calendar
+    first, last = _bounds(name)
+    if until < first or last < since:
+        return []
     every = _every_session(name)
     found = every[bisect_left(every, since, key=_day) : bisect_right(every, until, key=_day)]
     if regular_hours or name in FUTURES:
@@ -262,13 +335,28 @@ def _round_the_clock(name: str, since: date, until: date) -> Iterator[Session]:
 
 
 @lru_cache
+def _bounds(name: str) -> tuple[date, date]:
+    """Return the first and last date that a calendar is taken for."""
+    if name not in _BOUNDED:
+        return _SINCE.get(name, _SINCE_OTHERS), _UNTIL_OTHERS
+    import exchange_calendars
+
+    last = exchange_calendars.get_calendar(name).bound_max()
+    return _SINCE.get(name, _SINCE_OTHERS), last.date() if last else _UNTIL_OTHERS
+
+
+@lru_cache
 def _calendar(name: str) -> Any:
     import exchange_calendars
 
-    for since in _SINCE[:-1]:
-        with contextlib.suppress(ValueError):
-            return exchange_calendars.get_calendar(name, start=since)
-    return exchange_calendars.get_calendar(name, start=_SINCE[-1])
+    since, until = _bounds(name)
+    try:
+        return exchange_calendars.get_calendar(name, start=since.isoformat(), end=until.isoformat())
+    except ValueError as error:
+        raise UsageError(
+            f"exchange_calendars {exchange_calendars.__version__} has no sessions of {name} from {since} to {until} "
+            f"({str(error)[:200]}); install another version of it"
+        ) from error
 
 
 def _new_york() -> tzinfo:

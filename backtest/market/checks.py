@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backtest.errors import BadBars, UsageError
+from backtest.errors import BadBars
 from backtest.market.bars import COLUMNS, check_bars, check_unset, extra_of, unset_prices, with_extra
-from backtest.market.calendars import after_the_close, exact, sessions, utc_offset, whole_bars
+from backtest.market.calendars import (
+    after_the_close,
+    exact,
+    fallback,
+    known_dates,
+    rough,
+    sessions,
+    utc_offset,
+    week_of,
+    whole_bars,
+)
 from backtest.market.extra import united
 from backtest.market.hours import Hours, Session, StatedHours
 from backtest.market.series import Series
 from backtest.market.span import Span, union
+from backtest.market.weeks import WEEKEND_SESSIONS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,7 +38,9 @@ _NIGHT = 14_400  # between sessions; breaks are shorter
 _MINUTES = 1440  # a day
 _MICRO = 1_000_000  # microseconds a second
 _NO_HOURS = Hours("", "")  # weeks and months are of dates, whatever the exchange
-_SINCE, _UNTIL = date(1990, 1, 1), date(2100, 1, 1)
+_NINETEEN_SEVENTY, _MIDNIGHT = date(1970, 1, 1), time()
+_USUAL = date(1990, 1, 1), date(2035, 12, 31)  # most bars lie in these years: sessions of no others are laid out
+_LONGEST = date(1900, 1, 1), date(2100, 1, 1)
 TOLERANCE = 0.005  # of a price: as far may a vendor correct it, whenever that is
 _CENT = 0.01
 _DECIMALS = range(9)  # of prices as vendors write them
@@ -46,6 +59,9 @@ _OTHER_HOURS = ("CASH", "CMDTY", "FUT", "CONTFUT", "OPT", "FOP", "IND", "CFD")
 _NEW_YORK = "XNYS"
 _NO_SATURDAY = ("CASH", "CMDTY")  # closed from Friday, 17:00 in New York, to Sunday evening, so all Saturday in UTC
 _SATURDAY = 2 * _DAY  # 1970-01-03, the first Saturday since the epoch
+# From when on it is Saturday on the last clock of the world with an exchange, and how long to Monday on the first one:
+# without a zone this is all that is known to be a weekend.
+_WEEKEND, _WEEKEND_LASTS = _SATURDAY + 10 * 3600, 25 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +89,7 @@ def check_answer(bars: pa.Table, series: Series, hours: Hours) -> None:
     Raise BadBars where an answer cannot be true: prices within reason, rules of a bar, grid, positive, open exchange.
 
     Sessions are checked for regular hours of listed markets; hours of forex and futures are only approximately known.
+    Where no calendar is known, the days of the week are checked.
     """
     check_unset(bars, series)
     check_bars(bars, series)
@@ -91,7 +108,12 @@ def check_answer(bars: pa.Table, series: Series, hours: Hours) -> None:
         raise BadBars(f"prices of {series.short} are {what}: {_named(bars, too_low)}")
     ghosts = outside(bars, series, hours)
     if ghosts.any():
-        raise BadBars(f"bars of {series.short} lie outside of the exchange's sessions: {_named(bars, ghosts)}")
+        days = [bars["time"][int(row)].as_py().date() for row in np.flatnonzero(ghosts)[[0, -1]]]
+        rule = fallback(hours, *days)
+        raise BadBars(
+            f"bars of {series.short} lie outside of the exchange's sessions{f' ({rule})' if rule else ''}: "
+            f"{_named(bars, ghosts)}"
+        )
 
 
 def outside(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
@@ -176,12 +198,12 @@ def missing_sessions(series: Series, hours: Hours, bars: pa.Table, span: Span) -
     """
     Return the sessions in the span without any bar, between the first bar and the last; neighbours are one span.
 
-    Empty where the exchange's calendar is not known, and for weeks and months.
+    Empty for weeks and months.
     """
     if len(bars) < 2 or series.size.seconds > _DAY:
         return []
     stamps = seconds(bars)
-    starts, ends = session_edges(series, hours, series.regular_hours)
+    starts, ends = session_edges(series, hours, series.regular_hours, stamps)
     first, last = max(span.start.timestamp(), stamps[0]), min(span.end.timestamp(), stamps[-1])
     starts, ends = (edges[(starts >= first) & (ends <= last)] for edges in (starts, ends))
     rows = np.searchsorted(stamps, starts)
@@ -200,13 +222,18 @@ def _open_span(series: Series, session: Session) -> Span:
     return Span.of_dates(session.day, session.day) if series.size.daily else Span(session.open, session.close)
 
 
-def session_edges(series: Series, hours: Hours, regular_hours: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def session_edges(
+    series: Series, hours: Hours, regular_hours: bool = True, stamps: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """
     Return the seconds since 1970 at which the sessions of a series start and end; of daily bars those of each date.
 
-    Both are empty where the exchange's calendar is not known.
+    Args:
+        stamps: seconds, in order, which the sessions are to reach around; without them those of 1990 to 2035 count.
     """
-    return _edges(hours, regular_hours, series.size.daily)
+    first, last = (_epoch(day) for day in _USUAL)
+    usual = stamps is None or not len(stamps) or (first + _WEEK <= stamps[0] and stamps[-1] <= last - _WEEK)
+    return _edges(hours, regular_hours, series.size.daily, *(_USUAL if usual else _LONGEST))
 
 
 def seconds(bars: pa.Table) -> np.ndarray:
@@ -220,12 +247,9 @@ def bar_values(bars: pa.Table, name: str) -> np.ndarray:
 
 
 @lru_cache
-def _edges(hours: Hours, regular_hours: bool, daily: bool) -> tuple[np.ndarray, np.ndarray]:
+def _edges(hours: Hours, regular_hours: bool, daily: bool, since: date, until: date) -> tuple[np.ndarray, np.ndarray]:
     """Return the seconds at which the bars of each session start and end; of a daily bar those of its date."""
-    try:
-        found = sessions(hours, _SINCE, _UNTIL, regular_hours)
-    except UsageError:
-        found = []
+    found = sessions(hours, since, until, regular_hours)
     if daily:
         days = np.array([session.day for session in found], "datetime64[s]").astype(np.int64)
         return days, days + _DAY
@@ -311,12 +335,59 @@ def _outside_the_calendar(bars: pa.Table, series: Series, hours: Hours) -> np.nd
     if series.instrument.kind in _NO_SATURDAY and series.size.seconds <= _DAY:
         return (stamps - _SATURDAY) % _WEEK < _DAY
     checked = series.size.period == "session" if series.size.daily else series.regular_hours
-    if not checked or not len(stamps) or not exact(hours):
+    if not checked or not len(stamps):
         return np.zeros(len(stamps), bool)
-    starts, ends = session_edges(series, hours)
-    late = after_the_close(series, hours).total_seconds()
-    row = np.searchsorted(starts, stamps, side="right") - 1
-    return (row < 0) | (stamps >= ends[np.maximum(row, 0)] + late)
+    known = _known(stamps, hours)
+    outside = np.zeros(len(stamps), bool)
+    outside[~known] = _out_of_week(stamps[~known], series, hours)
+    if known.any():
+        starts, ends = session_edges(series, hours, stamps=stamps)
+        late = after_the_close(series, hours).total_seconds()
+        row = np.searchsorted(starts, stamps, side="right") - 1
+        outside |= known & ((row < 0) | (stamps >= ends[np.maximum(row, 0)] + late))
+    if outside.any() and hours.calendar in WEEKEND_SESSIONS:
+        days, last = WEEKEND_SESSIONS[hours.calendar]
+        outside &= ~(np.isin(_weekdays(stamps, series, hours), days) & (stamps < _epoch(last) + _DAY))
+    return np.asarray(outside)
+
+
+def _known(stamps: np.ndarray, hours: Hours) -> np.ndarray:
+    """Return which stamps lie on dates of which the sessions are known to the minute."""
+    dates = known_dates(hours)
+    if dates is None:
+        return np.zeros(len(stamps), bool)
+    first, last = (_epoch(day) for day in dates)
+    return np.asarray((stamps >= first) & (stamps < last + _DAY))
+
+
+def _out_of_week(stamps: np.ndarray, series: Series, hours: Hours) -> np.ndarray:
+    """Return which bars start on days of the week without a session, by the rule for dates without a calendar."""
+    week = week_of(hours)
+    other = not series.size.daily and (
+        week is None or week.begins > _MIDNIGHT or series.instrument.kind in _OTHER_HOURS
+    )
+    if week is None or other or rough(hours):
+        return np.zeros(len(stamps), bool)
+    if not series.size.daily and not hours.zone:
+        return np.asarray((stamps - _WEEKEND) % _WEEK < _WEEKEND_LASTS)
+    weekdays, outside = _weekdays(stamps, series, hours), np.zeros(len(stamps), bool)
+    for since, days in week.days:
+        outside = np.where(stamps >= _epoch(since), ~np.isin(weekdays, days), outside)
+    return outside
+
+
+def _weekdays(stamps: np.ndarray, series: Series, hours: Hours) -> np.ndarray:
+    """Return the day of the week on which each bar starts, Monday is 0: of daily bars that of their date."""
+    if series.size.daily or not hours.zone:
+        return np.asarray((stamps // _DAY + 3) % 7)  # 1970-01-01 was a Thursday
+    import pandas as pd
+
+    return np.asarray(pd.to_datetime(stamps, unit="s", utc=True).tz_convert(hours.zone).day_of_week)
+
+
+def _epoch(day: date) -> int:
+    """Return the seconds from 1970 to the midnight of a date."""
+    return (day - _NINETEEN_SEVENTY).days * _DAY
 
 
 def _by_statement(

@@ -17,31 +17,46 @@ from backtest.market.span import Span, union
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-# Exchange as IB names it -> calendar of exchange_calendars. SMART and the US venues share the hours of NYSE.
+# Exchange as IB names it -> calendar of exchange_calendars. The US venues share the hours of NYSE.
 _CALENDARS = {
-    **dict.fromkeys(("SMART", "NYSE", "NASDAQ", "ARCA", "AMEX", "BATS", "ISLAND", "IEX", "PINK", "CBOE"), "XNYS"),
+    **dict.fromkeys(("NYSE", "NASDAQ", "ARCA", "AMEX", "BATS", "ISLAND", "IEX", "PINK", "CBOE"), "XNYS"),
     **dict.fromkeys(("CME", "GLOBEX", "CBOT", "ECBOT", "NYMEX", "COMEX"), "CMES"),
     "LSE": "XLON", "LSEETF": "XLON", "IBIS": "XETR", "FWB": "XFRA", "SBF": "XPAR", "AEB": "XAMS", "EBS": "XSWX",
     "BVME": "XMIL", "BM": "XMAD", "TSE": "XTSE", "VENTURE": "XTSE", "SEHK": "XHKG", "TSEJ": "XTKS", "ASX": "XASX",
     "SGX": "XSES", "EUREX": "XEUR", "DTB": "XEUR", "ICEUS": "IEPA", "NYBOT": "IEPA", "IPE": "IEPA",
     **dict.fromkeys(("MEMX", "PEARL", "LTSE", "BYX", "EDGEA", "DRCTEDGE", "BEX", "PSX", "CHX", "NYSENAT"), "XNYS"),
     "FWB2": "XFRA", "IBIS2": "XETR", "ENEXT.BE": "XBRU", "BVL": "XLIS", "ISED": "XDUB", "VSE": "XWBO", "WSE": "XWAR",
-    "PRA": "XPRA", "BUX": "XBUD", "SFB": "XSTO", "HEX": "XHEL", "CPH": "XCSE", "OSE": "XOSL", "TASE": "XTAE",
-    "HKFE": "XHKG", "OSE.JPN": "XTKS", "SNFE": "XASX", "MONEP": "XPAR", "FTA": "XAMS", "BELFOX": "XBRU", "IDEM": "XMIL",
-    "MEFFRV": "XMAD", "OMS": "XSTO", "CDE": "XTSE", "ICEEU": "IEPA", "ICEEUSOFT": "IEPA", "CFE": "CMES",
+    "PRA": "XPRA", "BUX": "XBUD", "SFB": "XSTO", "HEX": "XHEL", "CPH": "XCSE", "OSE": "XOSL",
+    "FTA": "XAMS", "BELFOX": "XBRU", "OMS": "XSTO", "CFE": "CMES", "SWB": "XSTU",
     "JSE": "XJSE", "NSE": "XBOM", "KSE": "XKRX", "TWSE": "XTAI", "MEXI": "XMEX", "SEHKNTL": "XSHG", "SEHKSZSE": "XSHG",
 }  # fmt: skip
+# Exchange -> its rule in weeks.WEEKS, and its time zone: of its holidays no calendar is known.
+_WEEKS = {
+    "TASE": ("TASE", "Asia/Tel_Aviv"),
+    "TADAWUL": ("Sunday to Thursday", "Asia/Riyadh"),  # unconfirmed
+    "GETTEX": ("weekdays", "Europe/Berlin"),
+    "ICEEU": ("weekdays", "Europe/London"), "ICEEUSOFT": ("weekdays", "Europe/London"),
+    "IDEM": ("weekdays", "Europe/Rome"), "MEFFRV": ("weekdays", "Europe/Madrid"), "MONEP": ("weekdays", "Europe/Paris"),
+    "OSE.JPN": ("weekdays 16:00", "Asia/Tokyo"),  # nights from 16:30 or 17:00; jpx.co.jp, thetradenews.com
+    "HKFE": ("weekdays 17:00", "Asia/Hong_Kong"),  # nights from 17:15; hkex.com.hk
+    "SNFE": ("weekdays 17:00", "Australia/Sydney"),  # nights from 17:10: unconfirmed
+    "CDE": ("weekdays 18:00", "America/Toronto"),  # nights from 20:00: unconfirmed
+    "OVERNIGHT": ("weekdays 12:00", "America/New_York"),  # nights from 20:00, of the next date: unconfirmed
+}  # fmt: skip
+_AS_SMART = ("SMART", "VALUE")  # of no place: by the currency
 _BY_CURRENCY = {
     "USD": "XNYS", "GBP": "XLON", "EUR": "XETR", "CHF": "XSWX", "CAD": "XTSE", "HKD": "XHKG", "JPY": "XTKS",
-    "AUD": "XASX",
+    "AUD": "XASX", "SEK": "XSTO", "NOK": "XOSL", "DKK": "XCSE", "PLN": "XWAR", "HUF": "XBUD", "CZK": "XPRA",
+    "SGD": "XSES", "KRW": "XKRX", "TWD": "XTAI", "INR": "XBOM", "CNH": "XSHG", "ZAR": "XJSE", "MXN": "XMEX",
+    "ILS": "TASE", "SAR": "TADAWUL",
 }  # fmt: skip
-EXCHANGES = tuple(sorted(_CALENDARS))  # whose hours are known
+_OTHER_NAMES = {"XETRA": "IBIS", "XETR": "IBIS", "EURONEXT": "SBF, AEB, ENEXT.BE or BVL", "TSX": "TSE", "HKEX": "SEHK"}
+EXCHANGES = tuple(sorted({*_CALENDARS, *_WEEKS, *_AS_SMART}))  # whose hours are known
 FOREX, ALWAYS = "24/5", "24/7"
 # Calendars of futures, and those of exchanges whose futures, options and indices have hours of their own.
 FUTURES = ("CMES", "IEPA")
 _OWN_HOURS = ("FUT", "CONTFUT", "FOP", "OPT", "WAR", "IND", "CFD")
 _NOT_NEW_YORKS = ("OPT", "WAR", "IND", "CFD")  # which trade there when stocks do, a quarter of an hour longer
-_UNMADE = ("XTAE",)  # exchange_calendars cannot make it
 # As exchange_calendars has them; here too, since its import and a calendar of 35 years take a second.
 _ZONES = {
     FOREX: "America/New_York", ALWAYS: "UTC", "XNYS": "America/New_York", "CMES": "America/Chicago",
@@ -50,10 +65,10 @@ _ZONES = {
     "XEUR": "Europe/Berlin", "XPAR": "Europe/Paris", "XAMS": "Europe/Amsterdam", "XBRU": "Europe/Brussels",
     "XSWX": "Europe/Zurich", "XMIL": "Europe/Rome", "XMAD": "Europe/Madrid", "XWBO": "Europe/Vienna",
     "XWAR": "Europe/Warsaw", "XPRA": "Europe/Prague", "XBUD": "Europe/Budapest", "XSTO": "Europe/Stockholm",
-    "XHEL": "Europe/Helsinki", "XCSE": "Europe/Copenhagen", "XOSL": "Europe/Oslo", "XTAE": "Asia/Tel_Aviv",
-    "XJSE": "Africa/Johannesburg", "XBOM": "Asia/Kolkata", "XHKG": "Asia/Hong_Kong", "XSHG": "Asia/Shanghai",
-    "XTAI": "Asia/Taipei", "XKRX": "Asia/Seoul", "XTKS": "Asia/Tokyo", "XSES": "Asia/Singapore",
-    "XASX": "Australia/Sydney",
+    "XHEL": "Europe/Helsinki", "XCSE": "Europe/Copenhagen", "XOSL": "Europe/Oslo", "XSTU": "Europe/Berlin",
+    "XJSE": "Africa/Johannesburg", "XBOM": "Asia/Kolkata", "XHKG": "Asia/Hong_Kong",
+    "XSHG": "Asia/Shanghai", "XTAI": "Asia/Taipei", "XKRX": "Asia/Seoul", "XTKS": "Asia/Tokyo",
+    "XSES": "Asia/Singapore", "XASX": "Australia/Sydney",
 }  # fmt: skip
 _DAY = timedelta(days=1)
 _ENTRY = re.compile(r"(?P<day>\d{8}):(?P<rest>.+)")
@@ -88,7 +103,7 @@ class Hours:
     `stated` goes before the calendar of the exchange, on the dates that it covers; of two for a date the later counts.
     """
 
-    calendar: str  # in exchange_calendars, or "24/5" (forex), "24/7" (crypto); "" where none is known
+    calendar: str  # of exchange_calendars or weeks.WEEKS, "24/5" (forex) or "24/7" (crypto); "" where none is known
     zone: str  # IANA name, of the exchange; "" where it is not known
     stated: tuple[StatedHours, ...] = ()
     unknown: str = ""  # whose calendar is not known, for messages; "" where there is one
@@ -146,25 +161,32 @@ def stated_hours(text: str, zone: str, regular_hours: bool = True) -> StatedHour
 @lru_cache(maxsize=1024)
 def _by_exchange(instrument: Instrument) -> Hours:
     name = _calendar_name(instrument)
+    if name in _WEEKS:
+        return Hours(*_WEEKS[name], own=_has_own_hours(instrument, name))
     if name:
         return Hours(name, _ZONES[name], own=_has_own_hours(instrument, name))
-    return Hours("", "", unknown=f"the exchange {instrument.exchange!r} of {instrument}")
+    meant = f", which IB calls {_OTHER_NAMES[instrument.exchange]}," if instrument.exchange in _OTHER_NAMES else ""
+    return Hours("", "", unknown=f"the exchange {instrument.exchange!r}{meant} of {instrument}")
 
 
 def _has_own_hours(instrument: Instrument, calendar: str) -> bool:
     if calendar in (FOREX, ALWAYS, *FUTURES) or (calendar == "XNYS" and instrument.kind in _NOT_NEW_YORKS):
         return False
-    return instrument.kind in _OWN_HOURS or calendar in _UNMADE
+    return instrument.kind in _OWN_HOURS
 
 
 def _calendar_name(instrument: Instrument) -> str:
+    """Return a calendar of exchange_calendars, or an exchange of `_WEEKS`; "" where neither is known."""
     if instrument.kind in ("CASH", "CMDTY"):
         return FOREX
     if instrument.kind == "CRYPTO":
         return ALWAYS
-    if instrument.exchange == "SMART":
-        return _BY_CURRENCY.get(instrument.currency, "XNYS")
-    return _CALENDARS.get(instrument.exchange, "")
+    for exchange in (instrument.exchange, instrument.qualifier("primary")):
+        if exchange in _WEEKS:
+            return exchange
+        if exchange in _CALENDARS:
+            return _CALENDARS[exchange]
+    return _BY_CURRENCY.get(instrument.currency, "") if instrument.exchange in _AS_SMART else ""
 
 
 def _ranges(entry: str, zone: ZoneInfo) -> Iterator[tuple[date | None, Span]]:

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from datetime import date
 
 from backtest.errors import UsageError
-from backtest.market.calendars import sessions
+from backtest.market.calendars import fallback, sessions
 from backtest.market.hours import ALWAYS, FOREX, Hours, Session
 from backtest.market.series import Series
 
 # Calendar -> its sessions from 2005 to 2024, a year in the mean, rounded: tests/market/test_periods.py counts them
-# again in exchange_calendars. XTAE is not there: that library cannot count it.
+# again in exchange_calendars. Those of weeks.WEEKS are not there: nobody knows their holidays.
 SESSIONS_A_YEAR = {
     FOREX: 260, ALWAYS: 365, "CMES": 258, "IEPA": 258, "XAMS": 256, "XASX": 253, "XBOM": 246, "XBRU": 256, "XBUD": 250,
     "XCSE": 250, "XDUB": 254, "XETR": 254, "XEUR": 255, "XFRA": 254, "XHEL": 251, "XHKG": 246, "XJSE": 250, "XKRX": 247,
     "XLIS": 256, "XLON": 253, "XMAD": 255, "XMEX": 252, "XMIL": 254, "XNYS": 252, "XOSL": 251, "XPAR": 256, "XPRA": 251,
-    "XSES": 251, "XSHG": 243, "XSTO": 251, "XSWX": 251, "XTAI": 245, "XTKS": 245, "XTSE": 251, "XWAR": 250, "XWBO": 250,
+    "XSES": 251, "XSHG": 243, "XSTO": 251, "XSTU": 255, "XSWX": 251, "XTAI": 245, "XTKS": 245, "XTSE": 251, "XWAR": 250,
+    "XWBO": 250,
 }  # fmt: skip
 _OF_BARS = {"week": (52.0, "weeks"), "month": (12.0, "months")}
 _UNITS = ("sessions", "weeks", "months")
@@ -98,11 +99,16 @@ def bars_a_year(series: Series, hours: Hours) -> float:
     Return the bars a year of a series: its sessions, weeks or months, or the bars that its sessions are cut into.
 
     Raises:
-        UsageError: bars are shorter than a session, and no calendar is known.
+        UsageError: bars are shorter than a session, and how long sessions are is not known.
     """
     count, _ = _own(series, hours)
     if series.size.daily:
         return count
+    if rule := fallback(hours, *_TYPICAL):  # whole days
+        raise UsageError(
+            f"no calendar is known for the hours of {series.instrument} ({rule}), nor how many bars of "
+            f"{series.size.label} it has in a year; run on daily bars, or choose another size of orders"
+        )
     found = sorted(_bars_in(one, series.size.seconds) for one in sessions(hours, *_TYPICAL, series.regular_hours))
     return count * found[len(found) // 2]
 

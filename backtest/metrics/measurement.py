@@ -19,7 +19,10 @@ from backtest import _arguments
 from backtest._suggest import did_you_mean
 from backtest.errors import UsageError
 from backtest.market import arrays
+from backtest.market.calendars import fallback
+from backtest.market.hours import hours_of
 from backtest.market.periods import Periods
+from backtest.market.series import Series
 from backtest.metrics.account import Account, rates_of, sample, session_ends
 from backtest.metrics.benchmark import common_dates
 from backtest.metrics.returns import SESSIONS, checked_returns, drop_nan, equity_of
@@ -195,7 +198,8 @@ def measure(result: RunRecord, risk_free: float | pd.Series | None = None, perio
     if periods is not None:
         run = replace(run, periods=check_periods(periods) or run.periods)
     currency = result.currency
-    conventions = f"{_yardstick(run)}, {_conditions(result)}, equity at session ends after all costs."
+    costs = f"equity at session ends after all costs{_rules(run, result)}"
+    conventions = f"{_yardstick(run)}, {_conditions(result)}, {costs}."
     stats = _stats(run, METRICS.values(), conventions, _extent(result.spec, run, currency), currency)
     return replace(stats, notes=(*notes_of(result), *_of_warm_up(result)))
 
@@ -444,6 +448,16 @@ def _yardstick(run: Account) -> str:
 def _extent(spec: RunSpec, run: Account, currency: str) -> str:
     added = f", {run.added:+,.2f} added by the strategy, which is no return" if run.money is not None else ""
     return f"{_sessions(run)}, {spec.cash:,.2f} {currency} at the start{added}."
+
+
+def _rules(run: Account, result: RunRecord) -> str:
+    """Return by which rules sessions are counted of the series whose calendar is not known."""
+    if not len(run.days):
+        return ""
+    first, last = run.days[0].item(), run.days[-1].item()
+    series = [Series.parse(key) for key in result.spec.series]
+    found = {one.short: fallback(hours_of(one.instrument), first, last) for one in series}
+    return "".join(f"; sessions of {short} by a rule: {rule}" for short, rule in found.items() if rule)
 
 
 def _sessions(run: Account) -> str:

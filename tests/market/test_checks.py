@@ -250,10 +250,40 @@ def test_a_session_without_any_minute_is_missing_from_opening_to_close():
     assert missing == [Span(opening, opening + timedelta(hours=3.5))]
 
 
-def test_nothing_is_missing_where_the_calendar_is_not_known():
+def test_weekdays_are_missing_where_the_calendar_is_not_known():
     rock = Series.parse("ROCK-STK-MARS-USD/1day")
 
-    assert missing_sessions(rock, hours_of(rock.instrument), daily(1, 8), WEEK) == []
+    missing = missing_sessions(rock, hours_of(rock.instrument), daily(1, 3, 4, 8), WEEK)
+
+    assert missing == [Span.of_dates(date(2024, 7, day), date(2024, 7, day)) for day in (2, 5)]
+
+
+@pytest.mark.parametrize(
+    ("text", "taken", "refused"),
+    [
+        # Of an exchange in no known zone, what is a weekend wherever an exchange may be: 10:00 to 11:00 a day later.
+        ("ROCK-STK-MARS-USD/1min", ("2024-07-06 09:59Z", "2024-07-07 11:00Z"), "2024-07-06 10:00Z"),
+        # Of Munich by its own clock, which is two hours ahead.
+        ("BMW-STK-GETTEX-EUR/1min", ("2024-07-05 21:59Z", "2024-07-07 22:00Z"), "2024-07-05 22:00Z"),
+        # Before 1997 nothing is known of Tokyo but its weeks, nine hours ahead.
+        ("7203-STK-TSEJ-JPY/1min", ("1995-06-30 06:00Z", "1995-07-03 00:00Z"), "1995-07-01 00:00Z"),
+    ],
+)
+def test_a_minute_of_a_weekend_is_refused_where_no_calendar_is_known(text, taken, refused):
+    series = Series.parse(text)
+    hours, bars = hours_of(series.instrument), minute_bars(MINUTES, date(2024, 7, 1), date(2024, 7, 1))
+
+    check_answer(at(bars, *map(datetime.fromisoformat, taken)), series, hours)
+
+    with pytest.raises(BadBars, match=r"outside of the exchange's sessions \(.*no holidays known"):
+        check_answer(at(bars, datetime.fromisoformat(refused)), series, hours)
+
+
+def test_a_night_from_friday_to_saturday_is_taken_of_an_exchange_that_has_nights():
+    series = Series.parse("NK225M-FUT-OSE.JPN-JPY-202409/1min")
+    bars = minute_bars(MINUTES, date(2024, 7, 1), date(2024, 7, 1))
+
+    check_answer(at(bars, datetime(2024, 7, 5, 20, 30, tzinfo=UTC)), series, hours_of(series.instrument))
 
 
 # Another scale, other numbers, or neither

@@ -5,11 +5,12 @@ from exchange_calendars import calendar_utils
 
 from backtest.emulator.contracts import hours_text, listing_of
 from backtest.errors import UsageError
-from backtest.market.calendars import exact, sessions, sessions_a_year, time_zone
+from backtest.market.calendars import exact, fallback, sessions, sessions_a_year, time_zone
 from backtest.market.checks import session_edges
 from backtest.market.hours import EXCHANGES, Hours, Session, StatedHours, hours_of, stated_hours
 from backtest.market.series import ContractDetails, Instrument, Series
 from backtest.market.span import Span
+from backtest.market.weeks import WEEKS
 from backtest.store.reader import hours_in
 from backtest.store.store import Store
 
@@ -43,7 +44,8 @@ def test_the_zone_is_that_of_the_calendar(exchange):
     found = hours_of(Instrument("ANY", exchange=exchange, currency="EUR"))
 
     # Of the class: to lay out a calendar takes up to two seconds.
-    assert found.zone == str(calendar_utils._default_calendar_factories[found.calendar].tz)
+    calendar = calendar_utils._default_calendar_factories.get(found.calendar)
+    assert found.zone == str(calendar.tz) if calendar else found.calendar in WEEKS
 
 
 def test_details_without_hours_change_nothing():
@@ -54,9 +56,10 @@ def test_of_an_unknown_exchange_the_instrument_is_named():
     unknown = hours("ROCK-STK-MARS-USD")
 
     assert (exact(unknown), sessions_a_year(unknown)) == (False, 252)
+    assert fallback(unknown, date(2024, 1, 2), date(2024, 1, 3)) == (
+        "weekdays; no holidays known of the exchange 'MARS' of ROCK-STK-MARS-USD"
+    )
     with pytest.raises(UsageError, match="no calendar is known for the exchange 'MARS' of ROCK-STK-MARS-USD; known"):
-        sessions(unknown, date(2024, 1, 2), date(2024, 1, 3))
-    with pytest.raises(UsageError, match="'MARS' of ROCK-STK-MARS-USD"):
         time_zone(unknown)
 
 
@@ -234,15 +237,14 @@ def test_of_two_statements_the_later_counts():
     assert session.close == utc(2024, 1, 3, 20)
 
 
-def test_an_unknown_exchange_trades_when_its_contract_says_and_no_longer():
+def test_an_unknown_exchange_trades_when_its_contract_says_and_else_on_weekdays():
     own = hours("ROCK-STK-MARS-USD", liquid_hours="20240102:0930-20240102:1600;20240103:CLOSED", time_zone="US/Eastern")
 
     assert [session.day.day for session in sessions(own, date(2024, 1, 2), date(2024, 1, 3))] == [2]
     assert time_zone(own) == "US/Eastern"
-    with pytest.raises(UsageError, match="'MARS'"):
-        sessions(own, date(2024, 1, 2), date(2024, 1, 4))
-    with pytest.raises(UsageError, match="'MARS'"):
-        sessions(own, date(2024, 1, 2), date(2024, 1, 3), regular_hours=False)
+    assert fallback(own, date(2024, 1, 2), date(2024, 1, 3)) == ""
+    assert [session.day.day for session in sessions(own, date(2024, 1, 2), date(2024, 1, 8))] == [2, 4, 5, 8]
+    assert fallback(own, date(2024, 1, 2), date(2024, 1, 4)).startswith("weekdays; no holidays known")
 
 
 def test_stated_hours_are_kept_beside_the_bars_and_say_nothing_where_there_are_none(tmp_path):

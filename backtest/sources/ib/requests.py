@@ -86,7 +86,7 @@ def windows(series: Series, hours: Hours, gap: Span, steps: Mapping[str, str] = 
         return [gap]
     number, unit = _step(series, steps)
     if series.size.daily:
-        return _by_days(series, hours, gap, number * _DAYS[unit]) if _has_weekday(gap) else []
+        return _by_days(series, hours, gap, number * _DAYS[unit]) if _has_session(series, hours, gap) else []
     inside = _sessions_in(series, hours, gap)
     if unit == "S":
         return [window for session in inside for window in _by_seconds(series, hours, session, gap, number)]
@@ -232,9 +232,12 @@ def _sessions_in(series: Series, hours: Hours, span: Span) -> list[Session]:
     return [session for session in open_ if session.open < span.end and session.close > span.start]
 
 
-def _has_weekday(gap: Span) -> bool:
+def _has_session(series: Series, hours: Hours, gap: Span) -> bool:
     days = min(7, math.ceil((gap.end - gap.start) / _DAY))
-    return any(_weekday(gap.start.date() + n * _DAY) for n in range(days))
+    if any(_weekday(gap.start.date() + n * _DAY) for n in range(days)):
+        return True
+    weekend = gap.start.date(), (gap.end - _DAY).date()  # of which the Sunday may have a session, as in Tel Aviv
+    return bool(sessions(hours, *weekend, series.regular_hours))
 
 
 def _weekday(day: date) -> bool:

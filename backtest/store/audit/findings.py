@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from backtest.errors import BadBars
-from backtest.market.calendars import exact
+from backtest.market.calendars import fallback, known_dates
 from backtest.market.checks import RATES, bar_values, check_answer, outside, seconds, session_edges
 from backtest.market.hours import Hours
 from backtest.market.series import Series
@@ -76,6 +76,7 @@ def inspect_bars(
         return []
     return [
         *_refused(bars, series, hours, answers or ()),
+        *_rule(bars, series, hours),
         *_missing_sessions(bars, series, hours, answers),
         *_missing_minutes(bars, series, hours),
         *_nights(bars, series, hours),
@@ -88,10 +89,10 @@ def session_bars(bars: pa.Table, series: Series, hours: Hours) -> tuple[np.ndarr
     """
     Return start, end (seconds since 1970) and number of bars of each session from the first bar's to the last one's.
 
-    Empty where the calendar is not known, and for weeks and months.
+    Empty for weeks and months.
     """
     stamps = seconds(bars)
-    starts, ends = session_edges(series, hours, series.regular_hours)
+    starts, ends = session_edges(series, hours, series.regular_hours, stamps)
     if not len(stamps) or not len(starts) or series.size.seconds > _DAY:
         nothing = np.array([], np.int64)
         return nothing, nothing, nothing
@@ -102,11 +103,10 @@ def session_bars(bars: pa.Table, series: Series, hours: Hours) -> tuple[np.ndarr
 
 def expected_bars(series: Series, hours: Hours, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Return how many bars each session has at least where every one is there; 1 where that is not known."""
-    if series.size.daily or not series.regular_hours or not exact(hours):
+    if series.size.daily or not series.regular_hours:
         return np.ones(len(starts), np.int64)
-    return np.asarray(
-        np.maximum((ends - starts) // series.size.seconds, 1)
-    )  # hours may begin at the half or at the full one
+    # Hours may begin at the half or at the full one.
+    return np.where(_known(starts, hours), np.maximum((ends - starts) // series.size.seconds, 1), 1)
 
 
 def sessions_inside(spans: Iterable[Span], starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -137,6 +137,22 @@ def _refused(bars: pa.Table, series: Series, hours: Hours, answers: Sequence[Ans
         yield Finding("rules", "reject", str(error))
 
 
+def _known(starts: np.ndarray, hours: Hours) -> np.ndarray:
+    """Return which sessions lie on dates of which the calendar is known."""
+    dates = known_dates(hours)
+    if dates is None:
+        return np.zeros(len(starts), bool)
+    days = starts.astype("datetime64[s]").astype("datetime64[D]")
+    return np.asarray((days >= np.datetime64(dates[0])) & (days <= np.datetime64(dates[1])))
+
+
+def _rule(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
+    """Yield by which rule sessions are counted where no calendar is known."""
+    first, last = (bars["time"][row].as_py() for row in (0, -1))
+    if rule := fallback(hours, first.date(), last.date()):
+        yield Finding("calendar", "note", f"sessions by a rule: {rule}", first)
+
+
 def _missing_sessions(
     bars: pa.Table, series: Series, hours: Hours, answers: Sequence[Answer] | None
 ) -> Iterator[Finding]:
@@ -146,10 +162,12 @@ def _missing_sessions(
     asked = (
         np.ones(len(starts), bool) if answers is None else sessions_inside([one.span for one in answers], starts, ends)
     )
-    # Holidays of forex and futures are not in our calendars.
-    level: Level = "hole" if exact(hours) else "warn"
-    for first, last in _runs(empty & ~said_empty & asked):
-        yield _hole(level, starts[first], starts[last], last - first + 1, "nobody said that there are none")
+    # Holidays of forex and futures are not in our calendars, nor are those of other exchanges at all times.
+    known = _known(starts, hours)
+    levels: tuple[tuple[Level, np.ndarray], ...] = (("hole", known), ("warn", ~known))
+    for level, chosen in levels:
+        for first, last in _runs(empty & ~said_empty & asked & chosen):
+            yield _hole(level, starts[first], starts[last], last - first + 1, "nobody said that there are none")
     for first, last in _runs(empty & ~said_empty & ~asked):
         yield _hole("warn", starts[first], starts[last], last - first + 1, "never asked for")
 
@@ -194,8 +212,8 @@ def _nights(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
 
 def _opens_session(stamps: np.ndarray, series: Series, hours: Hours) -> np.ndarray:
     """Return of each bar but the first whether it opens a session."""
-    starts, _ = session_edges(series, hours, series.regular_hours)
-    place = np.searchsorted(starts, stamps, side="right") if len(starts) else stamps // _DAY
+    starts, _ = session_edges(series, hours, series.regular_hours, stamps)
+    place = np.searchsorted(starts, stamps, side="right")
     return np.ones(len(stamps) - 1, bool) if series.size.daily else np.diff(place) != 0
 
 

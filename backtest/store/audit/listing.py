@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest.errors import DamagedStore
+from backtest.market.calendars import fallback
 from backtest.market.checks import session_edges
 from backtest.market.hours import Hours
 from backtest.market.series import Series
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from backtest.store.manifest import Manifest
 
 _DAY = 86_400  # seconds
+_NOTHING = None, None, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Entry:
     A series of a store.
 
     `expected` counts the sessions from the first bar to the last, `sessions` those of them that were asked for and
-    answered, `missing` those that are not stored and not known to be empty; None where no calendar is known.
+    answered, `missing` those that are not stored and not known to be empty; None of weeks and months.
     """
 
     series: Series
@@ -44,6 +46,7 @@ class Entry:
     expected: int | None = None
     missing: int | None = None
     problem: str = ""  # why nothing more is known: its manifest is damaged
+    rule: str = ""  # by which sessions are counted where no calendar is known
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as JSON's types; times are ISO 8601, UTC."""
@@ -60,6 +63,7 @@ class Entry:
             "content": self.content,
             "covered": [list(span) for span in self.covered],
             "problem": self.problem,
+            **({"rule": self.rule} if self.rule else {}),
             **({"extra": list(self.extra)} if self.extra else {}),
         }
 
@@ -85,6 +89,8 @@ def _entry(series: Series, store: Reader) -> Entry:
         if segments
         else (None, None)
     )
+    hours = hours_in(store, series)
+    rule = fallback(hours, first.date(), last.date()) if first and last else ""
     return Entry(
         series,
         first,
@@ -95,17 +101,19 @@ def _entry(series: Series, store: Reader) -> Entry:
         tuple((span.start.isoformat(), span.end.isoformat()) for span in manifest.coverage),
         max((answer.at for answer in manifest.answers), default=None),
         manifest.extra,
-        *(_sessions(series, hours_in(store, series), manifest, first, last) if first and last else ()),
+        *(_sessions(series, hours, manifest, first, last) if first and last else _NOTHING),
+        rule=rule,
     )
 
 
 def _sessions(
     series: Series, hours: Hours, manifest: Manifest, first: datetime, last: datetime
-) -> tuple[int, int, int] | tuple[()]:
-    """Return the sessions asked for, all of them, and those that are missing; nothing where no calendar is known."""
-    starts, ends = session_edges(series, hours, series.regular_hours)
-    if not len(starts) or series.size.seconds > _DAY:
-        return ()
+) -> tuple[int | None, int | None, int | None]:
+    """Return the sessions asked for, all of them, and those that are missing; nothing of weeks and months."""
+    if series.size.seconds > _DAY:
+        return _NOTHING
+    reach = np.array([first.timestamp(), last.timestamp()])
+    starts, ends = session_edges(series, hours, series.regular_hours, reach)
     chosen = slice(
         int(np.searchsorted(ends, first.timestamp(), side="right")),
         int(np.searchsorted(starts, last.timestamp(), side="right")),

@@ -12,6 +12,7 @@ from backtest.market.hours import EXCHANGES, hours_of
 from backtest.market.ib_limits import LEGACY
 from backtest.market.series import Instrument, Series
 from backtest.market.span import Span
+from backtest.market.weeks import WEEKS
 from backtest.sources.files import FileSource
 from backtest.sources.ib import requests
 
@@ -66,7 +67,7 @@ def test_each_market_has_its_own_zone_and_sessions_a_year():
 def test_every_exchange_of_the_table_has_a_calendar_that_exists():
     names = {hours_of(Instrument("ANY", "STK", exchange, "EUR")).calendar for exchange in EXCHANGES}
 
-    assert names <= set(exchange_calendars.get_calendar_names())
+    assert names <= {*exchange_calendars.get_calendar_names(), *WEEKS}
 
 
 def test_a_market_of_unknown_hours_counts_as_others_do():
@@ -78,9 +79,20 @@ def test_hours_of_forex_and_futures_are_known_only_roughly(text, known):
     assert exact(hours_of(Instrument.parse(text))) is known
 
 
-def test_an_exchange_without_a_calendar_is_named():
-    with pytest.raises(UsageError, match="'MARS'"):
-        sessions(hours_of(Series.parse("ROCK-STK-MARS-USD/1min").instrument), date(2024, 1, 1), date(2024, 1, 2))
+def test_an_exchange_without_a_calendar_has_a_session_each_weekday():
+    series = Series.parse("ROCK-STK-MARS-USD/1min")
+
+    found = sessions(hours_of(series.instrument), date(2024, 1, 5), date(2024, 1, 9))
+
+    assert [session.day.day for session in found] == [5, 8, 9]
+
+
+def test_a_sunday_is_asked_for_where_it_has_a_session():
+    sunday = Span.of_dates(date(2025, 3, 2), date(2025, 3, 2))
+
+    for text, windows in (("TEVA-STK-TASE-ILS/1day", [sunday]), ("AAPL/1day", [])):
+        series = Series.parse(text)
+        assert requests.windows(series, hours_of(series.instrument), sunday) == windows
 
 
 def test_twenty_years_of_daily_bars_are_one_request():
