@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
@@ -5,7 +6,7 @@ from exchange_calendars import calendar_utils
 
 from backtest.emulator.contracts import hours_text, listing_of
 from backtest.errors import UsageError
-from backtest.market.calendars import exact, fallback, sessions, sessions_a_year, time_zone
+from backtest.market.calendars import exact, fallback, known_dates, sessions, sessions_a_year, time_zone
 from backtest.market.checks import session_edges
 from backtest.market.hours import EXCHANGES, Hours, Session, StatedHours, hours_of, stated_hours
 from backtest.market.series import ContractDetails, Instrument, Series
@@ -272,3 +273,72 @@ def _nothing():
     from backtest.market.bars import schema
 
     return schema().empty_table()
+
+
+@pytest.mark.parametrize("exchange", ["NYSE", "TSEJ", "NSE", "SGX", "SEHKNTL", "KSE", "SEHK", "LSE"])
+def test_a_calendar_is_taken_for_no_date_that_the_library_does_not_have(exchange):
+    found = hours_of(Instrument("ANY", exchange=exchange))
+    library = calendar_utils._default_calendar_factories[found.calendar]
+
+    first, last = known_dates(found)
+
+    assert library.bound_min() is None or library.bound_min().date() <= first
+    assert library.bound_max() is None or last <= library.bound_max().date()
+
+
+@pytest.mark.parametrize(
+    ("exchange", "since", "until", "rule"),
+    [
+        ("TSEJ", "1996-12-31", "1997-01-06", "before 1997-01-01 weekdays; no holidays known"),
+        ("TSEJ", "1997-01-01", "2026-01-06", ""),
+        ("NYSE", "1970-01-02", "2026-01-06", ""),
+        ("NYSE", "1969-12-31", "2026-01-06", "before 1970-01-01 weekdays; no holidays known"),
+        ("TASE", "2020-01-01", "2020-01-02", "Sunday to Thursday, from 2026-01-05 weekdays; no holidays known"),
+        ("OSE.JPN", "2020-01-01", "2020-01-02", "weekdays; no holidays known"),
+        ("IBIS", "2039-12-30", "2040-01-02", "after 2039-12-31 weekdays; no holidays known"),
+    ],
+)
+def test_the_rule_is_named_where_a_date_has_no_calendar(exchange, since, until, rule):
+    found = hours_of(Instrument("ANY", exchange=exchange))
+
+    assert fallback(found, date.fromisoformat(since), date.fromisoformat(until)) == rule
+    assert exact(found, date.fromisoformat(since), date.fromisoformat(until)) is (rule == "")
+
+
+def test_forex_and_crypto_need_no_rule():
+    assert {fallback(hours(text), date(1950, 1, 1), date(2090, 1, 1)) for text in ("EUR-CASH", "BTC-CRYPTO")} == {""}
+
+
+def test_a_product_with_hours_of_its_own_has_a_rule_but_for_the_dates_that_ib_states():
+    week = date(2024, 6, 3), date(2024, 6, 7)
+    future = hours("FDAX-FUT-EUREX-EUR-202406")
+    stated = stated_hours("20240603:0115-20240603:2200;20240604:CLOSED;20240607:0115-20240607:2200", "Europe/Berlin")
+
+    assert fallback(future, *week) == "weekdays; no holidays known"
+    assert fallback(replace(future, stated=(stated,)), *week) == ""
+    assert [one.day.day for one in sessions(replace(future, stated=(stated,)), *week)] == [3, 7]
+
+
+@pytest.mark.parametrize(
+    ("text", "calendar"),
+    [
+        ("7203-STK-SMART-JPY", "XTKS"),
+        ("VOLV%20B-STK-SMART-SEK", "XSTO"),
+        ("MC-STK-SMART-EUR", "XETR"),
+        ("MC-STK-SMART-EUR+primary=SBF", "XPAR"),
+        ("TEVA-STK-SMART-ILS", "TASE"),
+        ("FPH-STK-SMART-NZD", ""),
+    ],
+)
+def test_smart_goes_by_the_primary_exchange_or_the_currency(text, calendar):
+    assert hours(text).calendar == calendar
+
+
+def test_a_night_session_belongs_to_the_next_day():
+    found = sessions(hours("NK225M-FUT-OSE.JPN-JPY-202409"), date(2024, 7, 5), date(2024, 7, 8))
+
+    # From 16:00 to 16:00 in Tokyo: the night of a Friday counts for Monday, as what lies between two sessions does.
+    assert [(one.day.day, one.open, one.close) for one in found] == [
+        (5, utc(2024, 7, 4, 7), utc(2024, 7, 5, 7)),
+        (8, utc(2024, 7, 7, 7), utc(2024, 7, 8, 7)),
+    ]
