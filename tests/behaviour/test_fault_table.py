@@ -68,7 +68,6 @@ LISTING = Job(MINUTES, date(2024, 2, 28), date(2024, 3, 6))  # three windows, an
 TWELVE_YEARS = Job(DAILY, date(2001, 1, 2), date(2012, 12, 31))
 TWELVE_SESSIONS = Job(MINUTES, date(2024, 3, 4), date(2024, 3, 19))
 QUOTES = Job(FOREX, date(2024, 3, 4), date(2024, 3, 8), "practical")  # bars without a volume
-JOBS = (MONTH, SESSIONS, LISTING, TWELVE_YEARS, TWELVE_SESSIONS, QUOTES)
 UNTRUE = ("nan", "huge", "high", "infinity", "minus", "zero", "crossed", "off_grid")
 DOLLARS, CHRISTMAS = Series.parse("EUR-CASH/1hour"), (date(2023, 12, 25), date(2024, 1, 1))
 HOLIDAYS = Job(DOLLARS, date(2023, 12, 18), date(2024, 1, 5), "practical", CHRISTMAS)  # one window with two holes
@@ -85,6 +84,7 @@ JOBS = (
     YOUNG,
     TWELVE_YEARS_AT_ONCE,
     SESSIONS_AT_ONCE,
+    QUOTES,
 )
 ALWAYS = 10_000
 TRIES, BREAKS = 4, 3
@@ -181,8 +181,6 @@ def untrue() -> Iterator[Row]:
 
 def unset() -> Iterator[Row]:
     """Yield IB's words for "no such number" in the place of a volume, an average and a count that it does not have."""
-    yield complete("unset", on("unset"), requests=1, job=QUOTES)
-    yield complete("unset, always", on("unset", times=ALWAYS), requests=1, job=QUOTES)
     yield complete("unset, and a price", on("unset"), on("bad", value="huge"), requests=2, job=QUOTES)
 
 
