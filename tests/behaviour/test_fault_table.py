@@ -181,6 +181,8 @@ def untrue() -> Iterator[Row]:
 
 def unset() -> Iterator[Row]:
     """Yield IB's words for "no such number" in the place of a volume, an average and a count that it does not have."""
+    yield complete("unset", on("unset"), requests=1, job=QUOTES)
+    yield complete("unset, always", on("unset", times=ALWAYS), requests=1, job=QUOTES)
     yield complete("unset, and a price", on("unset"), on("bad", value="huge"), requests=2, job=QUOTES)
 
 
@@ -510,12 +512,8 @@ def at_once() -> Iterator[Row]:
 ROWS = [
     row
     for rows in (
-        harmless, untrue, unset, unanswered, broken, farms, connections, other_requests, codes, doubted, at_once,
-        harmless, untrue, unanswered, broken, farms, connections, other_requests, schedules, codes, doubted, at_once,
-        harmless, untrue, unanswered, broken, farms, connections, other_requests, heads, schedules, codes, doubted,
-        at_once,
-        harmless, untrue, unanswered, broken, farms, connections, other_requests, heads, limits, schedules, codes,
-        doubted, at_once,
+        harmless, untrue, unset, unanswered, broken, farms, connections, other_requests, heads, limits, schedules,
+        codes, doubted, at_once,
     )
     for row in rows()
 ]  # fmt: skip
@@ -535,11 +533,9 @@ def no_hang() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def vendor(sample: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Return what the gateway serves: twelve sessions of minutes, and thirteen years of days."""
-    wanted = {str(MINUTES): ("2024-03-04", "2024-03-19"), str(FOREX): ("2024-03-04", "2024-03-08")}
-    store = store_with(tmp_path_factory.mktemp("vendor"), wanted)
-    bars = {str(MINUTES): ("2024-03-04", "2024-03-19"), str(DOLLARS): ("2023-12-18", "2024-01-05")}
     bars = {
         str(MINUTES): ("2024-03-04", "2024-03-19"),
+        str(FOREX): ("2024-03-04", "2024-03-08"),
         str(DOLLARS): ("2023-12-18", "2024-01-05"),
         str(YOUNG.series): ("2024-03-04", "2024-03-15"),
     }
