@@ -21,9 +21,6 @@ Chance = random.Random
 Order = bt.Order
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
-# Whether bt.Reduce is drawn where indicators run over all bars at once too, where ours raises an AttributeError.
-REDUCES_AT_ONCE = True
-
 
 def case(seed: int) -> Callable[[type[bt.Cerebro]], Any]:
     """Return what makes the Cerebro of this number; the same one each time."""
@@ -382,8 +379,6 @@ def reduce_by(function: Callable[[Any, Any], Any], *lines: Callable[[Any], Any],
     """Return what makes a bt.Reduce of lines of a feed."""
 
     def make(strategy: Any, data: Any, chance: Chance) -> Any:
-        if strategy.cerebro._dorunonce and not REDUCES_AT_ONCE:
-            return bt.ind.SMA(data, period=2)
         return bt.Reduce(function, *(line(data) for line in lines), **words)
 
     return make
