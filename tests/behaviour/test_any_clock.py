@@ -41,11 +41,7 @@ MARKETS = {  # series, calendar of exchange_calendars, sessions a year
     "crypto": ("BTC-CRYPTO", "", 365),
 }
 SIZES = {"1min": 60, "5mins": 300, "1hour": 3600, "1day": 0, "1week": 0, "1month": 0}
-CELLS = sorted(
-    {(market, size) for market in MARKETS for size in SIZES}
-    - {("Tokyo", "1min"), ("Tokyo", "5mins"), ("Tokyo", "1hour")}  # whose calendar does not start in 1990
-    - {("London", "1hour"), ("Frankfurt", "1hour")}  # whose last hour the close cuts short
-)
+CELLS = [(market, size) for market in MARKETS for size in SIZES]
 
 
 class BuysOnce(bt.Strategy):
