@@ -71,8 +71,8 @@ class _Socket:
 
     @property
     def accepted(self) -> bool:
-        """Whether somebody accepted the connection, since the client begins to speak then, and only then."""
-        return bool(self.ib.client.conn.numBytesSent)
+        """Whether somebody accepted the connection: the client begins to speak then, or finds it closed again."""
+        return bool(self.ib.client.conn.numBytesSent) or self._turned_away.done()
 
     def lose(self) -> None:
         """End what is under way, and begin anew."""

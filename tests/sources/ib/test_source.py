@@ -1,5 +1,6 @@
 """The source through the real socket, against the emulator and its faults; with ib_async as with ib_insync."""
 
+import asyncio
 import gc
 import json
 import logging
@@ -36,6 +37,7 @@ from backtest.market.span import Span
 from backtest.sources.base import Patience
 from backtest.sources.connect import connect
 from backtest.sources.ib import contracts, lookup
+from backtest.sources.ib.session import _Socket
 from backtest.sources.ib.source import IbSource
 
 AAPL = Series.parse("AAPL/1day")
@@ -235,6 +237,16 @@ def test_a_gateway_that_hangs_up_or_is_mute_at_the_start_is_told_at_once(sample)
 
     assert "hung up during the handshake" in said[0]
     assert "did not finish the handshake within 0.3 s" in said[1]
+
+
+def test_a_gateway_that_hangs_up_before_the_client_has_spoken_accepted_the_connection():
+    async def closed_at_once():
+        socket = _Socket(lambda code, text: None, lambda: None)
+        before = socket.accepted
+        socket.ib.client.conn.disconnected.emit("")  # as the connection does when it is lost
+        return before, socket.accepted, socket.ib.client.conn.numBytesSent
+
+    assert asyncio.run(closed_at_once()) == (False, True, 0)
 
 
 @pytest.mark.slow
