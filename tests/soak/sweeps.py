@@ -33,6 +33,7 @@ from backtest.research.search.trials import Trials
 
 ROOT = Path(__file__).resolve().parents[2]
 STORE = ROOT / "data" / "sample"
+ATTEMPTS = 10  # to kill a sweep before it has ended
 Words = list[str]
 
 
@@ -108,17 +109,28 @@ if __name__ == "__main__":
 def killed(words: Words, out: Path) -> None:
     """Kill a worker, then the whole sweep; its workers must end with it, and its trials be there; then go on."""
     total = len(points(grid_of([word for word in words if "=" in word])))
+    for attempt in range(ATTEMPTS):
+        tried = out.with_name(f"{out.name}-{attempt}")
+        kept = kill_at_half(words, tried, total)
+        if kept < total:
+            break  # else it had ended before it was killed, as a small one may
+    assert total // 2 <= kept < total, f"{kept} of {total} trials were kept"
+    tried.rename(out)
+    sweep([*words, "--resume"], out)
+
+
+def kill_at_half(words: Words, out: Path, total: int) -> int:
+    """Return how many trials are there of a sweep whose worker was killed at a quarter, and all of it at half."""
     process = subprocess.Popen(command([*words, "--jobs", "2"], out), stdout=subprocess.DEVNULL)
     until(lambda: len(Trials(out).read()) >= total // 4)
-    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    for worker in workers_of(process.pid)[:1]:
+        os.kill(worker, signal.SIGKILL)
     until(lambda: len(Trials(out).read()) >= total // 2)
     children = workers_of(process.pid)
     process.kill()
     process.wait()
     until(lambda: not any(map(alive, children)))
-    kept = len(Trials(out).read())
-    assert total // 2 <= kept < total, f"{kept} of {total} trials were kept"
-    sweep([*words, "--resume"], out)
+    return len(Trials(out).read())
 
 
 def from_bucket(words: Words, out: Path) -> None:
