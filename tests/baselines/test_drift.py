@@ -104,6 +104,7 @@ def test_a_close_moved_by_one_tick_is_the_cause_and_named_with_its_bar(scene):
     assert first_equity(before, repeat(scene)) == day
 
 
+@pytest.mark.slow
 def test_a_bar_that_is_gone_is_the_cause_and_named(scene):
     old = baseline(scene)
     day = "2003-06-17"
@@ -233,6 +234,7 @@ def test_of_a_class_the_code_is_compared_and_a_file_is_asked_for_to_put_it_back(
     assert "a strategy in a file could be put back" in told(judgement, "code")
 
 
+@pytest.mark.slow
 def test_a_changed_table_of_commissions_is_the_cause_with_its_rates(scene, monkeypatch):
     old, before = baseline(scene), repeat(scene)
     made = COSTS["ib-fixed"].make
@@ -423,6 +425,7 @@ def with_equity(result, row, money):
     return replace(result, record=result.record.set_column(column, "equity", pa.array(equity)))
 
 
+@pytest.mark.slow
 def test_of_minutes_the_ends_of_sessions_are_kept_and_what_lies_between_is_seen_by_its_hash(intraday):
     result = run("sma_cross", "AAPL/1min", store=intraday)
     old = Baseline.of(result)
@@ -566,6 +569,7 @@ def test_a_kept_run_reproduces_equal_and_with_other_bars_says_which(scene):
     assert told(other, "data") == f"AAPL/1day {day} is gone"
 
 
+@pytest.mark.slow
 def test_dates_and_spans_are_asked_for_again_as_they_were(scene):
     whole = Span(datetime(2003, 3, 3, tzinfo=UTC), datetime(2003, 9, 2, tzinfo=UTC))
     for span in (whole, (date(2003, 3, 3), None), (None, date(2003, 9, 1)), (date(2003, 3, 3), date(2003, 9, 1))):

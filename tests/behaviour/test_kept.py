@@ -198,6 +198,7 @@ def test_a_finished_sweep_is_judged_as_it_was(folder, call):
     assert_same(json.loads(out)["sweep"], printed("sweep"))
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_makes_what_it_lacks_and_nothing_twice(folder, call):
     before = files_in(folder / STOPPED / "trials")
     kept, asked = keys_in(folder / STOPPED), json.loads((KEPT / STOPPED / "sweep.json").read_text("utf-8"))["keys"]

@@ -102,6 +102,7 @@ def test_odd_defaults_are_what_bare_backtrader_gives_and_come_back_from_the_file
     assert result.orders["size"].tolist() == [105, 305]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "params",
     [
@@ -143,6 +144,7 @@ def test_what_cannot_be_kept_is_refused_before_the_run_with_its_name(project):
             odd(rule=value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "shown"),
     [
@@ -181,6 +183,7 @@ def test_a_text_says_a_value_by_the_type_of_the_default(project, call, word, sho
     assert form == shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "told"),
     [

@@ -374,6 +374,7 @@ def test_the_face_is_gone_through():
     assert {"RunResult.save", "Sweep.plot", "Stats.text", "Stats.__getitem__", "Regimes.__getitem__"} < names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(dict.fromkeys(call.name for call in calls())))
 def test_right_arguments_give_a_result(name, base, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

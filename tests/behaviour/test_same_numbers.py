@@ -81,6 +81,7 @@ def test_the_page_shows_every_number_that_machines_are_given(faces):
     assert faces["page"] == {metric.label: text_of(faces["run --json"], metric.name) for metric in METRICS.values()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("face", ["terminal", "notebook"])
 def test_people_are_shown_the_same_headline_numbers_everywhere(faces, face):
     headline = {metric.label for metric in METRICS.values() if metric.headline}

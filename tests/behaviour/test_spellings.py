@@ -76,6 +76,7 @@ def store(tmp_path):
 # --- qualifiers that IB knows
 
 
+@pytest.mark.slow
 def test_contracts_that_only_a_qualifier_tells_apart_become_series_of_their_own(upstream, source, store):
     wanted = [Series.parse(text) for text in (SILVER, MICRO, MICROSOFT, WEEKLY)]
 

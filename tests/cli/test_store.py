@@ -166,6 +166,7 @@ def test_the_document_has_the_sum_the_reasons_and_the_exit_code(download):
 # --- a document whatever happens
 
 
+@pytest.mark.slow
 def test_a_series_that_cannot_be_read_gives_a_document(download):
     code, out, err = download("AAPL", "--json")
 

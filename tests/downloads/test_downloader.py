@@ -257,6 +257,7 @@ def test_no_order_can_be_placed_by_our_code():
     assert not any(word in client for word in ("placeOrder", "cancelOrder", "exerciseOptions"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "since", "until"),
     [

@@ -192,6 +192,7 @@ def test_accepting_revisions_on_the_night_of_a_split_leaves_no_older_bars_on_the
     assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 15))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accept", [False, True])
 @pytest.mark.parametrize("unit", [100.0, 0.01])
 def test_volumes_in_another_unit_are_read_anew(upstream, store, unit, accept):

@@ -273,6 +273,7 @@ def test_an_error_before_the_loss_of_the_link_is_sent_before_it_is_said(sample: 
     assert [message[3] for message in messages if message[0] == "4" and message[3] in codes] == codes
 
 
+@pytest.mark.slow
 def test_lost_for_good_answers_only_what_comes_later(sample: Store) -> None:
     with client_of(sample, {"when": {}, "do": "lost", "seconds": 1.0, "code": 1101}) as (client, _):
         client.ask_bars(7)

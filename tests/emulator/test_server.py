@@ -177,6 +177,7 @@ def test_minutes_are_those_of_the_store(minutes: Gateway, intraday: Store, conne
     assert bars[0].date.utcoffset().total_seconds() == (-5 * 3600 if format_date == 1 else 0)
 
 
+@pytest.mark.slow
 def test_forex_is_those_of_the_store(minutes: Gateway, intraday: Store, connect: Connect) -> None:
     words = {"endDateTime": "20240316-00:00:00", "durationStr": "20 D", "barSizeSetting": "1 min"}
 

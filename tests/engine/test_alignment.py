@@ -197,6 +197,7 @@ class OwnLine(bt.Strategy):
         self.order_target_size(target=10 if self.mean[0] > self.data0.close[0] / 2 else 0)
 
 
+@pytest.mark.slow
 def test_an_own_line_over_feeds_of_unequal_length_goes_bar_by_bar_and_sees_no_future(tmp_path, caplog):
     caplog.set_level("INFO", "backtest.engine.lean.cerebro")
     store, _ = unequal(tmp_path)

@@ -172,6 +172,7 @@ def test_packages_that_only_the_strategy_imports_are_there_with_their_versions(s
     assert run(path, "AAPL/1day", store=store).manifest["packages"]["hypothesis"] == hypothesis.__version__
 
 
+@pytest.mark.slow
 def test_no_path_user_host_or_secret_gets_in(tmp_path, store, project):
     home = tmp_path / "home-of-canary"
     home.mkdir()

@@ -145,6 +145,7 @@ def test_cash_earns_nothing_before_the_run(store):
     assert with_it.record["equity"].equals(without.record["equity"])
 
 
+@pytest.mark.slow
 def test_bars_of_hours_are_counted_and_begin_with_their_session(intraday):
     minutes, day = "EUR-CASH/1min", "2024-03-12"  # whose session begins on the evening of the 11th, in UTC
     plain = run(Average, minutes, store=intraday, start=day, end=day, costs="none")

@@ -98,6 +98,7 @@ def test_symbols_that_differ_only_in_case_or_slash_are_different_folders():
     assert len(spelled) == 5
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(min_size=1, max_size=16), min_size=2, max_size=2, unique=True))
 def test_no_two_symbols_have_one_folder_on_any_disk(symbols):
     spelled = [Instrument(symbol).key for symbol in symbols if symbol.isprintable()]

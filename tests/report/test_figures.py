@@ -58,6 +58,7 @@ def test_figures_of_a_page_share_no_ids():
     assert len(set().union(*ids)) == sum(map(len, ids))
 
 
+@pytest.mark.slow
 def test_every_colour_is_a_variable_that_a_page_can_set(figure):
     drawn = svg(figure.draw(result_of(LONG, FILLS)))
 

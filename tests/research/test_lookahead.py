@@ -24,6 +24,7 @@ def test_an_honest_strategy_decides_the_same_whatever_comes_after(strategy):
     assert look_ahead(strategy, series, cuts=8, **SAMPLE) == []
 
 
+@pytest.mark.slow
 def test_a_kept_run_is_checked_as_it_was_asked():
     spec = RunSpec(f"{honest.__file__}:TodaysClose", ("AAPL/1day",), "2010-01-04", "2010-06-30", {}, 50_000.0)
 
@@ -33,6 +34,7 @@ def test_a_kept_run_is_checked_as_it_was_asked():
     assert found[-1].time < datetime(2010, 7, 1, tzinfo=UTC)
 
 
+@pytest.mark.slow
 def test_a_kept_run_of_a_span_is_checked_on_the_bars_of_that_span():
     span = "2010-01-04T00:00:00+00:00", "2010-01-06T00:00:00+00:00"  # without its end
     spec = RunSpec(f"{honest.__file__}:FillsAtItsClose", ("AAPL/1day",), *span)

@@ -440,6 +440,7 @@ def test_values_that_do_not_hash_to_what_is_promised_are_found_by_a_check(store)
     assert any("does not hold the bars" in problem for problem in problems(store))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_segments_with_anything_in_them_are_read_or_are_damage(store, seed):
     chance = Random(seed)

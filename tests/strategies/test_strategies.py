@@ -167,6 +167,7 @@ def test_random_baseline_by_the_same_coin(sample):
 # --- what holds of each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_no_strategy_knows_the_future(sample, name):
     params = {"least": 150, "window": 200, "model": "descent"} if name == "machine_learning" else {}
@@ -177,6 +178,7 @@ def test_no_strategy_knows_the_future(sample, name):
     assert leaks == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_a_strategy_runs_in_bare_backtrader_as_in_ours(sample, name):
     cerebro = bt.Cerebro()
@@ -194,6 +196,7 @@ def test_a_strategy_runs_in_bare_backtrader_as_in_ours(sample, name):
     assert cerebro.broker.getvalue() == ours.equity.iloc[-1] != 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_a_strategy_runs_from_the_command_line(sample, tmp_path, capsys, name):
     dates = ["--since", "2005-01-03", "--until", "2007-06-29"]

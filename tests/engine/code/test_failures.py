@@ -582,6 +582,7 @@ def kept(tmp_path, call, monkeypatch):
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "line"), [("next", "sys.exit()"), ("file", "quit()"), ("next", "bt.Strategy = None")]
 )

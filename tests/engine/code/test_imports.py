@@ -81,6 +81,7 @@ def test_helpers_of_one_name_beside_two_strategies_are_two(project, store):
     assert found == [(1, one), (5, five), (1, one)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "later", "size"),
     [

@@ -175,6 +175,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize("feeds", [lambda: [feed()], two_calendars], ids=["one feed", "two calendars"])
 def test_a_run_leaves_what_backtraders_own_leaves_to_the_last_bit(feeds, setting):

@@ -342,6 +342,7 @@ def test_a_run_that_stops_on_what_a_feed_says():
     assert_lean_and_same(trading({**BUSY, **steps}, prepare=prepare, indicators=candles))
 
 
+@pytest.mark.slow
 def test_a_cerebro_that_runs_candles_twice():
     def build(make):
         cerebro = trading(BUSY, BARS, OTHER, indicators=candles)(make)

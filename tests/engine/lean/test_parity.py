@@ -413,6 +413,7 @@ def test_orders_of_one_bar_answer_to_those_before(eyes):
 # -- cash --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cash", [100, 499, 500.0, 1_000, 2_345.67])
 @pytest.mark.parametrize("checksubmit", [True, False])
 def test_orders_are_refused_for_want_of_cash(eyes, cash, checksubmit):

@@ -289,6 +289,7 @@ def test_what_a_strategy_listens_to_alone(hook):
     assert_same(trading(BUSY, BARS, OTHER, eyes=Eyes((hook,), everything), indicators=averages))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("feeds", [[BARS], [BARS, OTHER]], ids=["one", "two"])
 def test_what_a_strategy_looks_at_alone_and_now_and_then(look, feeds):
@@ -531,6 +532,7 @@ ANALYZERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(ANALYZERS)))
 @pytest.mark.parametrize(("fund", "eyes"), [(False, LOUD), (True, QUIET)], ids=["watched", "as a fund"])
 def test_every_analyzer(number, fund, eyes):

@@ -41,6 +41,7 @@ def on(eyes, *feeds, add=None, prepare=None, **options):
     return build
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FEEDS)
 def test_every_kind_of_feed(eyes, kind):
     assert_same(on(eyes, lambda: FEEDS[kind](BARS)), "Completed")

@@ -32,6 +32,7 @@ def is_lean(build):
     return cerebro.lean
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BY_NAME)
 def test_what_is_made_of_own_lines_is_at_the_bar_where_backtrader_has_it(name):
     assert_same(owning(made(name)), ended=None)

@@ -128,6 +128,7 @@ def test_an_anchored_walk_forward_learns_from_the_first_session_on(market, tmp_p
     assert [step.params["side"] for step in found.steps] == [1, 1, 1, 1]  # 109 at row 49 is above 100 still
 
 
+@pytest.mark.slow
 def test_steps_are_the_same_whatever_comes_after_them(market, tmp_path):
     known = store_of(tmp_path / "known", CLOSES[:40])
     otherwise = store_of(tmp_path / "otherwise", CLOSES[:40] + [200.0 + 7 * n for n in range(20)])
@@ -263,6 +264,7 @@ def said(capsys, words):
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_series_and_minutes_walk_forward_too(sample, intraday, tmp_path):
     span = (date(2003, 1, 2), date(2004, 12, 31))
     pair = walk_forward(

@@ -105,6 +105,7 @@ def test_only_an_address_of_this_machine_needs_no_warning(host, loopback):
     assert bool(address.exposure) is not loopback
 
 
+@pytest.mark.slow
 @pytest.mark.second_client
 def test_a_name_is_connected_to_with_one_warning(sample, hosts, caplog):
     hosts["ib-gateway.test"] = ("127.0.0.1",)

@@ -689,6 +689,7 @@ def test_many_series_whose_same_request_is_refused_learn_half_of_it_once(serve):
     assert {len(windows) for windows in smaller} == {3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["AAPL/1day/MIDPOINT", "AAPL/1week", "EUR-CASH/1day", "AAPL/1day/TRADES/all"])
 def test_what_one_kind_of_request_teaches_holds_for_no_other(learn_a_year, text):
     with learn_a_year(datetime(2024, 1, 2, tzinfo=UTC)) as source:
@@ -696,6 +697,7 @@ def test_what_one_kind_of_request_teaches_holds_for_no_other(learn_a_year, text)
         assert source.step(Series.parse(text)) == "68 Y"
 
 
+@pytest.mark.slow
 def test_what_was_learnt_long_ago_is_tried_upward_by_one_series(learn_a_year):
     with learn_a_year(datetime(2024, 1, 1, tzinfo=UTC) + WEEK - timedelta(hours=1)) as source:
         before = source.windows(AAPL, TWELVE_YEARS)
@@ -708,6 +710,7 @@ def test_what_was_learnt_long_ago_is_tried_upward_by_one_series(learn_a_year):
     assert all(one.end == other.start for one, other in pairwise(after[0]))
 
 
+@pytest.mark.slow
 def test_a_gateway_that_serves_more_than_it_did_is_asked_for_more(learn_a_year):
     with learn_a_year(datetime(2024, 1, 1, tzinfo=UTC) + WEEK) as source:
         for window in reversed(source.windows(AAPL, TWELVE_YEARS)):
@@ -720,6 +723,7 @@ def test_a_gateway_that_serves_more_than_it_did_is_asked_for_more(learn_a_year):
     assert len(once_more) == 1  # 16 years are tried
 
 
+@pytest.mark.slow
 def test_a_larger_step_that_is_refused_is_not_tried_again_for_a_week(learn_a_year):
     trial, soon = (datetime(2024, 1, day, tzinfo=UTC) for day in (8, 14))
     with learn_a_year(trial) as source:
@@ -743,6 +747,7 @@ def test_small_steps_that_version_010_kept_are_tried_upward_by_all_series(sample
     assert max(len(one) for one in windows) <= 12  # of 4, 8, 16 ... days, and not 2192
 
 
+@pytest.mark.slow
 def test_another_gateway_at_the_same_address_is_not_taken_for_the_one_that_taught(sample, tmp_path):
     with Gateway(sample) as gateway:
         with connect(gateway.address, state=tmp_path / "state") as source:

@@ -115,6 +115,7 @@ def test_a_session_that_was_never_asked_for_is_only_a_warning():
     assert "never asked for" in found.text
 
 
+@pytest.mark.slow
 def test_where_holidays_are_only_roughly_known_an_empty_session_is_only_a_warning():
     forex = Series.parse("EUR-CASH/1day")
     bars = days(1.1, 1.1001, 1.1002, series=forex)

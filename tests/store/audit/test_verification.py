@@ -530,6 +530,7 @@ def test_lines_are_no_longer_than_a_terminal_but_for_a_path(call, sample):
         assert max(map(len, out.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_the_picture_shows_every_series_in_a_row_of_months(call, sample, tmp_path):
     from matplotlib.image import imread
 
