@@ -38,7 +38,7 @@ def new_order(kind: Any, sessions: dict[Any, Any], **wanted: Any) -> Any:
 
     Args:
         kind: `BuyOrder` or `SellOrder`.
-        sessions: the last session of each feed in which an order was given; kept up to date.
+        sessions: the end of each feed's sessions, taken apart; kept up to date.
     """
     # As OrderBase.__init__ does, name by name; its metaclass would copy the table of parameters for each order.
     order, params = _new(kind), _new(kind.params)
@@ -80,17 +80,32 @@ def new_order(kind: Any, sessions: dict[Any, Any], **wanted: Any) -> Any:
 
 
 def _session_end(data: Any, stamp: float, sessions: dict[Any, Any]) -> float:
-    """Return the end of the session that a stamp is in, as a stamp, by two conversions of dates or as the last time."""
+    """Return the end of the session that a stamp is in, as a stamp; in its own day, without a conversion of dates."""
     zone, end = data.datetime._tz, data.p.sessionend
-    since, until, known_end = sessions.get(data, (math.inf, math.inf, None))
-    if since <= stamp < until - _MILLISECOND and known_end is end:
-        return float(until)
+    if zone is None and data._tz is None:  # local times may lie in another day
+        known_end, parts = sessions.get(data, (None, ()))
+        if known_end is not end:
+            parts = end.hour / 24.0, end.minute / 1440.0, end.second / 86400.0, end.microsecond / 86400e6
+            sessions[data] = end, parts
+        number = math.fsum((float(int(stamp)), *parts))  # as date2num adds them
+        if stamp < number - _MILLISECOND or _is_by(stamp, end):
+            return number
     given = num2date(stamp, tz=zone)
     close = given.replace(hour=end.hour, minute=end.minute, second=end.second, microsecond=end.microsecond)
-    number: float = data.date2num(close if close >= given else close + timedelta(days=1))
-    if zone is None and data._tz is None:  # local times may repeat an hour
-        sessions[data] = stamp, number, end
-    return number
+    converted: float = data.date2num(close if close >= given else close + timedelta(days=1))
+    return converted
+
+
+def _is_by(stamp: float, end: time) -> bool:
+    """Return whether the time of a stamp, as num2date reckons it, is by another, and no rounding ends its day."""
+    hour, rest = divmod(24.0 * (stamp - int(stamp)), 1)
+    minute, rest = divmod(60.0 * rest, 1)
+    second, rest = divmod(60.0 * rest, 1)
+    microsecond = int(1e6 * rest)
+    if microsecond > 999990:
+        return False
+    given = hour, minute, second, microsecond
+    return given <= (end.hour, end.minute, end.second, end.microsecond)
 
 
 def _valid(valid: Any, data: Any) -> Any:

@@ -1,11 +1,17 @@
 """Orders, trades and positions of a lean run are Backtrader's own in all that a strategy can ask of them."""
 
+import math
 from datetime import datetime, time, timedelta
+from random import Random
+from types import SimpleNamespace
 
 import backtrader as bt
 import pytest
+from backtrader.utils.date import date2num, num2date
 from parity_check import Cerebro
 from parity_markets import DAY, DAY_END, Rows, market
+
+from backtest.engine.lean.orders import _session_end
 
 BARS = market(3, 60)
 
@@ -86,6 +92,34 @@ def test_the_end_of_the_session_that_an_order_is_given_in_is_backtraders_over_a_
     assert ours.env.lean
     assert ours.ends == stock.ends
     assert len({ends[0][1] for ends in stock.ends}) > 1
+
+
+class Feed:
+    """What is asked of a feed for the end of its session: no zone, and the time at which it ends."""
+
+    def __init__(self, end):
+        self.p, self._tz, self.datetime, self.date2num = SimpleNamespace(sessionend=end), None, self, date2num
+
+
+@pytest.mark.parametrize(
+    "end", [time(0), time(9, 30, 0, 5), time(16), time(23, 59, 59, 999990), time(23, 59, 59, 999999)], ids=str
+)
+def test_the_end_of_a_session_is_backtraders_however_a_stamp_was_rounded(end):
+    rng, feed, sessions = Random(7), Feed(end), {}
+    parts = {"hour": end.hour, "minute": end.minute, "second": end.second, "microsecond": end.microsecond}
+    for _ in range(1500):
+        day = rng.randrange(700_000, 760_000)
+        close = date2num(num2date(float(day)).replace(**parts))
+        stamp = rng.choice(
+            [
+                *(close, math.nextafter(close, 0), math.nextafter(close, math.inf), close + rng.uniform(-2e-8, 2e-8)),
+                *(float(day), day + rng.random(), day + rng.randrange(1440) / 1440, day + 1 - rng.random() * 1e-9),
+            ]
+        )
+        given = num2date(stamp)
+        closes = given.replace(**parts)
+
+        assert _session_end(feed, stamp, sessions) == date2num(closes if closes >= given else closes + DAY)
 
 
 def ran(make, strategy, bars=BARS, feed=None, **params):
