@@ -35,6 +35,7 @@ from backtest.engine.code.strategy import Strategy, explain_failure, importing_b
 from backtest.engine.execution import commission_model, set_up_market
 from backtest.engine.feed import ArrowFeed, close_stamps, replay
 from backtest.engine.lean.cerebro import Cerebro
+from backtest.engine.lean.garbage import seldom_collected
 from backtest.engine.plotted_lines import plotted_lines
 from backtest.engine.provenance import describe, describe_code
 from backtest.engine.recorder import Recorder, account_table, is_kind, unknown_kind
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+@seldom_collected()  # all of it: collected at once after the loop, all that a run has made would be kept
 def simulate(
     strategy: Strategy,
     spec: RunSpec,
