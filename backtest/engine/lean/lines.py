@@ -78,10 +78,10 @@ def _as_stock(thing: Any, protocol: int) -> Any:
 class _Place:
     """Where an indicator finds its values; nothing in a copy of the indicator, whose lines are Backtrader's own."""
 
-    __slots__ = ("cursor", "line")
+    __slots__ = ("array", "cursor")
 
     def __init__(self, line: Any, cursor: Cursor) -> None:
-        self.line, self.cursor = line, cursor
+        self.array, self.cursor = line.array, cursor
 
     def __reduce__(self) -> Any:
         return type(None), ()
@@ -89,7 +89,7 @@ class _Place:
 
 def _indicator_item(indicator: Any, ago: Any) -> Any:
     place = indicator._place_in_run
-    return indicator.lines[0][ago] if place is None else place.line.array[place.cursor.at + ago]
+    return indicator.lines[0][ago] if place is None else place.array[place.cursor.at + ago]
 
 
 def _indicator_length(indicator: Any) -> int:

@@ -38,7 +38,7 @@ def new_order(kind: Any, sessions: dict[Any, Any], **wanted: Any) -> Any:
 
     Args:
         kind: `BuyOrder` or `SellOrder`.
-        sessions: the end of each feed's sessions, taken apart; kept up to date.
+        sessions: when in its day the last order of each feed was given, and its session ends; kept up to date.
     """
     # As OrderBase.__init__ does, name by name; its metaclass would copy the table of parameters for each order.
     order, params = _new(kind), _new(kind.params)
@@ -81,14 +81,16 @@ def new_order(kind: Any, sessions: dict[Any, Any], **wanted: Any) -> Any:
 
 def _session_end(data: Any, stamp: float, sessions: dict[Any, Any]) -> float:
     """Return the end of the session that a stamp is in, as a stamp; in its own day, without a conversion of dates."""
-    zone, end = data.datetime._tz, data.p.sessionend
+    end, day = data.p.sessionend, int(stamp)
+    known_end, given_at, ends_at = sessions.get(data, (None, 0.0, 0.0))
+    if known_end is end and stamp - day == given_at:  # as for each daily bar; parts of a day are exact since 1436
+        return day + float(ends_at)
+    zone = data.datetime._tz
     if zone is None and data._tz is None:  # local times may lie in another day
-        known_end, parts = sessions.get(data, (None, ()))
-        if known_end is not end:
-            parts = end.hour / 24.0, end.minute / 1440.0, end.second / 86400.0, end.microsecond / 86400e6
-            sessions[data] = end, parts
-        number = math.fsum((float(int(stamp)), *parts))  # as date2num adds them
+        parts = end.hour / 24.0, end.minute / 1440.0, end.second / 86400.0, end.microsecond / 86400e6
+        number = math.fsum((float(day), *parts))  # as date2num adds them
         if stamp < number - _MILLISECOND or _is_by(stamp, end):
+            sessions[data] = end, stamp - day, number - day
             return number
     given = num2date(stamp, tz=zone)
     close = given.replace(hour=end.hour, minute=end.minute, second=end.second, microsecond=end.microsecond)
