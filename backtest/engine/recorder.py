@@ -253,11 +253,11 @@ def _session_days(
 
 
 def _as_of(times: np.ndarray, bars: pa.Table, series: Series) -> np.ndarray:
-
+    """Return the last close at each time, NaN where no bar has ended since the time before: it is no price of then."""
     closed = bar_times(close_stamps(bars, series.size), [series])
     closes = arrays.numbers(bars["close"])
     rows = np.searchsorted(closed, times, side="right") - 1
-    return np.where(rows >= 0, closes[np.maximum(rows, 0)], np.nan)
+    return np.where(np.diff(rows, prepend=-1) > 0, closes[np.maximum(rows, 0)], np.nan)
 
 
 def _order_schema() -> pa.Schema:

@@ -11,15 +11,25 @@ import numpy as np
 from backtest.errors import StrategyError
 from backtest.market import arrays
 from backtest.market.series import Series
+from backtest.metrics.benchmark import compounded, periods_at
 from backtest.metrics.drawdown import Drawdown, worst_drawdown
 from backtest.metrics.returns import CALENDAR_YEAR, monthly_returns, returns_of, yearly_returns
 from backtest.metrics.sharpe_tests import Moments, moments
-from backtest.metrics.trades import Trades, open_trades, rejected_orders, trades_of
+from backtest.metrics.trades import Trades, open_trades, places_of, rejected_orders, trades_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from backtest.runs.record import RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Leverage:
+    """What positions were worth at the closes of all bars, over equity: a future as much as what it stands for."""
+
+    gross: float  # long and short ones, in the mean
+    net: float  # long less short ones, in the mean
+    peak: float  # the largest gross
 
 
 @dataclass(frozen=True)
@@ -29,14 +39,14 @@ class Account:
     days: np.ndarray  # the sessions, datetime64[D], shape (n,)
     equity: np.ndarray  # what the initial cash was at the end of each session, itself in front, shape (n + 1,)
     returns: np.ndarray  # of each session, simple, shape (n,)
-    held: np.ndarray  # whether a position was open at its close, shape (n,)
+    held: np.ndarray  # bars of each session in the market, over the bars that a session has in the mean, shape (n,)
     trades: Trades  # the closed round trips
     still_open: int  # entries that are still open, or the rest of one, at the end
     traded: float  # money of all fills, bought and sold
     costs: float  # money of all fills
     risk_free: float | np.ndarray  # return a year, or of each session, shape (n,)
     periods: float  # sessions a year
-    benchmark: np.ndarray | None = None  # its return of each session, shape (n,)
+    benchmark: np.ndarray | None = None  # its return of each session that it has, shape (m,)
     money: np.ndarray | None = None  # where the strategy added cash or took some out: equity with it, shape (n + 1,)
     added: float = 0.0  # cash that it added, less what it took out
     unit: str = "sessions"  # what the sessions are: weeks, or months, of bars as long
@@ -44,6 +54,8 @@ class Account:
     lead: float = 0.0  # years from the first equity to the first session's end
     span: float | None = None  # years that the sessions are worth, where they do not follow one another
     rejected: int = 0  # orders that the broker refused
+    leverage: Leverage | None = None
+    common: np.ndarray | None = None  # places in equity between which the benchmark has returns, shape (m + 1,); or all
 
     @property
     def net(self) -> np.ndarray:
@@ -54,6 +66,20 @@ class Account:
     def worth(self) -> np.ndarray:
         """Money at the end of each session, the initial cash in front, with cash that was added, shape (n + 1,)."""
         return self.equity if self.money is None else self.money
+
+    @cached_property
+    def beside(self) -> Account:
+        """This account at the sessions that its benchmark has too, between which returns are compounded."""
+        if self.common is None:
+            return self
+        rate = self.risk_free
+        return replace(
+            self,
+            returns=compounded(self.returns, self.common),
+            risk_free=compounded(rate, self.common) if isinstance(rate, np.ndarray) else rate,
+            periods=periods_at(self.periods, self.common),
+            common=None,
+        )
 
     @cached_property
     def worst(self) -> Drawdown | None:
@@ -98,23 +124,26 @@ def sample(result: RunRecord) -> Account:
     days, equity = _session_equity(result)
     fills, spec, ends = result.fills_table, result.spec, session_ends(result.record)
     flows, rates = flows_of(result.record), rates_of(result.record)
+    benchmark, common = _benchmark_returns(result, ends)
     return Account(
         days=days,
         equity=equity,
         returns=returns_of(equity),
-        held=_positions(result)[ends].any(axis=1),
+        held=_held(result, ends),
         trades=trades_of(result.trades_table, result.record, spec.series),
         still_open=len(open_trades(fills, result.record, spec.series)),
         traded=float(np.abs(column(fills, "size") * column(fills, "price")).sum()) * spec.multiplier,
         costs=float(column(fills, "costs").sum()),
         risk_free=spec.risk_free if rates is None else rates[ends],
         periods=spec.yearly.count,
-        benchmark=_benchmark_returns(result, ends),
+        benchmark=benchmark,
+        common=common,
         money=None if flows is None else np.concatenate([[spec.cash], column(result.record, "equity")[ends]]),
         added=0.0 if flows is None else float(flows.sum()),
         unit=spec.yearly.unit,
         whose=spec.yearly.whose,
         rejected=rejected_orders(result.orders_table),
+        leverage=_leverage(result),
     )
 
 
@@ -219,6 +248,24 @@ def hold_name(result: RunRecord) -> str:
     return result.series[0] if len(result.series) == 1 else f"{len(result.series)} series evenly"
 
 
+def worth_over_equity(result: RunRecord, rows: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return what long and what short (negative) positions were worth over equity at the closes of some bars.
+
+    A contract is worth its price times its multiplier. Both are 0 where there was no equity.
+    """
+    record = result.record
+    equity = column(record, "equity")[rows]
+    long, short = np.zeros(len(equity)), np.zeros(len(equity))
+    for n in range(len(result.spec.series)):
+        held, close = (column(record, f"{what}.{n}")[rows] for what in ("position", "close"))
+        worth = np.nan_to_num(held * close) * result.spec.multiplier
+        long += np.maximum(worth, 0)
+        short += np.minimum(worth, 0)
+    shares = (np.divide(one, equity, out=np.zeros(len(equity)), where=equity > 0) for one in (long, short))
+    return next(shares), next(shares)
+
+
 def column(table: pa.Table, name: str) -> np.ndarray:
     """Return a column as float64; NaN where it is null."""
     return np.asarray(arrays.numbers(table[name]), dtype=float)
@@ -240,9 +287,31 @@ def _session_equity(result: RunRecord) -> tuple[np.ndarray, np.ndarray]:
     return days, np.concatenate([[result.spec.cash], equity])
 
 
-def _benchmark_returns(result: RunRecord, ends: np.ndarray) -> np.ndarray | None:
-    money = np.concatenate([[result.spec.cash], hold(result)[ends]])
-    return returns_of(money) if (money > 0).all() else None  # oil's price was below zero in April 2020
+def _benchmark_returns(result: RunRecord, ends: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """
+    Return the returns of the benchmark, and the places in equity between which they are; None for every session.
+
+    Of a series that was named only sessions count in which it has a price; it is bought at the first. Its returns are
+    None where a price was not above zero, such as oil's in April 2020.
+    """
+    if "benchmark" not in result.record.column_names:
+        return _returns_of_money(np.concatenate([[result.spec.cash], hold(result)[ends]])), None
+    prices = column(result.record, "benchmark")
+    priced = np.flatnonzero(np.isfinite(prices))
+    if not len(priced):
+        return np.array([]), np.array([0])
+    rows = priced[np.searchsorted(priced, ends, side="right") - 1]  # of the last price up to the end of each session
+    own = np.flatnonzero((rows <= ends) & (rows > np.append(-1, ends[:-1])))
+    money = result.spec.cash * np.mean([prices[rows[own]] / prices[priced[0]]], axis=0)
+    places = own + 1
+    if not own[0]:  # it is there from the start, as the cash is
+        money, places = np.append(result.spec.cash, money), np.append(0, places)
+    every = len(places) == len(ends) + 1
+    return _returns_of_money(money), None if every else places
+
+
+def _returns_of_money(money: np.ndarray) -> np.ndarray | None:
+    return returns_of(money) if (money > 0).all() else None
 
 
 def _growth(prices: np.ndarray) -> np.ndarray:
@@ -253,9 +322,38 @@ def _growth(prices: np.ndarray) -> np.ndarray:
     return np.asarray(prices[rows] / prices[priced[0]])
 
 
-def _positions(result: RunRecord) -> np.ndarray:
-    names = [f"position.{n}" for n in range(len(result.spec.series))]
-    return np.asarray(np.nan_to_num(np.column_stack([column(result.record, name) for name in names])))
+def _held(result: RunRecord, ends: np.ndarray) -> np.ndarray:
+    """Return the bars of each session in the market, over the mean bars of a session: their mean is the exposure."""
+    if not len(ends):
+        return np.array([])
+    starts = np.append(0, ends[:-1] + 1)
+    counts = np.add.reduceat(_in_market(result).astype(float), starts)
+    return np.asarray(counts * (len(ends) / len(result.record)))
+
+
+def _in_market(result: RunRecord) -> np.ndarray:
+    """Return of each bar whether a position was open at its close, or was opened and closed within it."""
+    record, fills = result.record, result.fills_table
+    found = np.zeros(len(record), bool)
+    rows = np.searchsorted(arrays.numbers(record["time"]), arrays.numbers(fills["time"]))
+    names = np.asarray(fills["series"].to_pylist(), dtype=object)
+    numbers = {number: name for name, number in places_of(set(names), result.spec.series).items()}
+    for n in range(len(result.spec.series)):
+        held = np.nan_to_num(column(record, f"position.{n}")) != 0
+        found |= held
+        if n in numbers:
+            traded = rows[names == numbers[n]]
+            traded = traded[traded < len(record)]
+            found[traded] |= ~held[traded] & ~np.append(False, held)[traded]
+    return found
+
+
+def _leverage(result: RunRecord) -> Leverage | None:
+    if not len(result.record):
+        return None
+    long, short = worth_over_equity(result)
+    gross = long - short
+    return Leverage(float(gross.mean()), float((long + short).mean()), float(gross.max()))
 
 
 def _sessions(record: pa.Table) -> np.ndarray:

@@ -8,6 +8,8 @@ Both are simple returns of the same periods, shape (n,): `common_dates` makes th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 
@@ -28,11 +30,63 @@ _Rate = float | np.ndarray
 def common_dates(
     days: np.ndarray, returns: np.ndarray, other_days: np.ndarray, other_returns: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the dates that both have, and the returns of each there."""
+    """Return the dates that both have, and the returns of each from one of them to the next."""
     if np.array_equal(days, other_days):
         return days, returns, other_returns
-    common, own, other = np.intersect1d(days, other_days, assume_unique=True, return_indices=True)
-    return common, np.asarray(returns)[own], np.asarray(other_returns)[other]
+    common, (own, other) = common_places([days, other_days], both_begin(days, other_days))
+    return common, compounded(returns, own), compounded(other_returns, other)
+
+
+def common_places(every: Sequence[np.ndarray], begins: np.datetime64 | None) -> tuple[np.ndarray, list[np.ndarray]]:
+    """
+    Return the dates that several series of returns have, and where they lie in the equity of each.
+
+    Args:
+        every: the dates of each, rising.
+        begins: the date from which the first return of all counts; None where it is not known: then the first date
+            that all have is where they begin.
+
+    Returns:
+        The dates, shape (n,), and of each series the places, shape (n + 1,), the first of which is where all begin.
+    """
+    common = reduce(np.intersect1d, every)
+    ends = [np.searchsorted(days, common) + 1 for days in every]
+    if begins is None:
+        return common[1:], ends
+    return common, [np.append(np.searchsorted(days, begins), own) for days, own in zip(every, ends, strict=True)]
+
+
+def compounded(returns: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return what returns, or rates, compound to from each of some places of equity to the next."""
+    if len(places) < 2:
+        return np.array([])
+    starts = places[:-1]
+    grown = np.multiply.reduceat(1 + np.asarray(returns)[: int(places[-1])], starts) - 1
+    return np.asarray(np.where(np.diff(places) == 1, np.asarray(returns)[starts], grown))
+
+
+def periods_at(periods: float, places: np.ndarray) -> float:
+    """
+    Return how many steps between places of equity make a year, where `periods` sessions do.
+
+    It is a whole number where sessions are left out: 52 for weeks among sessions of which 252 make a year.
+    """
+    if len(places) < 2:
+        return periods
+    steps, sessions = len(places) - 1, int(places[-1] - places[0])
+    return periods if steps == sessions else max(1.0, float(round(periods * steps / sessions)))
+
+
+def both_begin(days: np.ndarray, others: np.ndarray) -> np.datetime64 | None:
+    """
+    Return the date from which two series of returns both count.
+
+    It is the first date of the one that begins later; unless the other has dates between its first two, since then
+    nobody knows how long its first return took.
+    """
+    early, late = sorted((days, others), key=lambda one: one[:1].tolist())
+    between = len(late) > 1 and ((early > late[0]) & (early < late[1])).any()
+    return None if not len(late) or (between and early[0] != late[0]) else late[0]
 
 
 def beta(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> float:

@@ -23,8 +23,8 @@ from backtest.market.calendars import fallback
 from backtest.market.hours import hours_of
 from backtest.market.periods import Periods
 from backtest.market.series import Series
-from backtest.metrics.account import Account, rates_of, sample, session_ends
-from backtest.metrics.benchmark import common_dates
+from backtest.metrics.account import Account, hold_name, rates_of, sample, session_ends
+from backtest.metrics.benchmark import both_begin, common_dates, common_places, compounded, periods_at
 from backtest.metrics.returns import SESSIONS, checked_returns, drop_nan, equity_of
 from backtest.metrics.table import METRICS, Metric, metric_named
 from backtest.metrics.trades import Trades, rejected_orders
@@ -201,7 +201,7 @@ def measure(result: RunRecord, risk_free: float | pd.Series | None = None, perio
     costs = f"equity at session ends after all costs{_rules(run, result)}"
     conventions = f"{_yardstick(run)}, {_conditions(result)}, {costs}."
     stats = _stats(run, METRICS.values(), conventions, _extent(result.spec, run, currency), currency)
-    return replace(stats, notes=(*notes_of(result), *_of_warm_up(result)))
+    return replace(stats, notes=(*notes_of(result), *_of_warm_up(result), *_of_benchmark(result, run)))
 
 
 def notes_of(result: RunRecord) -> tuple[str, ...]:
@@ -226,6 +226,14 @@ def _of_warm_up(result: RunRecord) -> Iterator[str]:
         yield f"The first {waited:,} bars passed before the strategy could act{more}."
 
 
+def _of_benchmark(result: RunRecord, run: Account) -> Iterator[str]:
+    if run.common is None:
+        return
+    name, count = hold_name(result), len(run.common) - 1
+    a_year = f", {run.beside.periods:g} of them a year" if run.beside.periods != run.periods else ""
+    yield f"Beside {name} the {count:,} {run.unit} are measured that it has too{a_year}."
+
+
 def _conditions(result: RunRecord) -> str:
     """Return what was asked of the market, and what the strategy took without asking."""
     early = result.manifest.get("market", {}).get("filled_in_their_own_bar", 0)
@@ -247,7 +255,8 @@ def measure_returns(
     Args:
         returns: simple, after costs, one a session, with its date as index; or a frame with one such column. An index
             of periods, such as months, stands for their last days.
-        benchmark: returns to compare with; where given, only the dates that both have are measured.
+        benchmark: returns to compare with; where given, only the dates that both have are measured: returns between
+            two of them are compounded.
         risk_free: a return of cash a year, or the return of each session with its date as index.
         periods: sessions a year.
         nan: "refuse", or "drop", which leaves the sessions without a return out of every number.
@@ -277,10 +286,11 @@ def measured(
         lead: years that the first return took, of those whose first session is not the one of the initial cash.
     """
     days, own = _dated(returns)
-    other = None
+    beside = []
     if benchmark is not None:
-        days, own, other = common_dates(days, own, *_dated(benchmark))
-    days, own, *others = _without_nan(nan, days, own, *([] if other is None else [other]))
+        days, own, other, risk_free, yearly = _beside(days, own, _dated(benchmark), risk_free, yearly)
+        beside = [other]
+    days, own, *others = _without_nan(nan, days, own, *beside)
     for one in (own, *others):
         _check_possible(one)
     run = Account(
@@ -290,6 +300,29 @@ def measured(
     )  # fmt: skip
     metrics = [metric for metric in METRICS.values() if metric.group in _OF_RETURNS]
     return _stats(run, metrics, f"{_yardstick(run)}.", f"{_sessions(run)}.", "")
+
+
+def _beside(
+    days: np.ndarray,
+    own: np.ndarray,
+    benchmark: tuple[np.ndarray, np.ndarray],
+    risk_free: float | pd.Series,
+    yearly: Periods,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float | pd.Series, Periods]:
+    """Return dates that both have, the returns of each, the risk-free return, and how many such dates make a year."""
+    import pandas as pd
+
+    other_days, other = benchmark
+    if np.array_equal(days, other_days):
+        return days, own, other, risk_free, yearly
+    common, (places, _) = common_places([days, other_days], both_begin(days, other_days))
+    _, sampled, other = common_dates(days, own, other_days, other)
+    if not isinstance(risk_free, int | float | str) and len(common):
+        known = _rates_on(days[places[0] : places[-1]], *_dated(risk_free))
+        risk_free = pd.Series(compounded(known, places - places[0]), index=pd.DatetimeIndex(common))
+    count = periods_at(yearly.count, places)
+    whose = yearly.whose if count == yearly.count else "those that both have"
+    return common, sampled, other, risk_free, replace(yearly, count=count, whose=whose)
 
 
 def _stats(run: Account, metrics: Iterable[Metric], conventions: str, extent: str, currency: str) -> Stats:

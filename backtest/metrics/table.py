@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -73,7 +72,7 @@ GROUPS = ("return", "risk", "drawdown", "benchmark", "activity", "trades")
 
 
 def exposure(held: np.ndarray) -> float:
-    """Return the share of true values: sessions closed with a position, shape (n,); undefined without sessions."""
+    """Return the share of true values: bars in the market, shape (n,); undefined without bars."""
     return float(np.mean(held)) if len(held) else Undefined("too few")
 
 
@@ -329,12 +328,13 @@ _BENCHMARK = (
     Metric(
         "alpha", "Alpha a year", "percent",
         "P·mean(r − f − β·(b − f)), with b the benchmark's returns: those of the benchmark named, else of buying and "
-        "holding the run's own series evenly.",
-        lambda run: _beside(run, benchmark.alpha, run.risk_free, run.periods),
+        "holding the run's own series evenly. Where the benchmark lacks sessions, all numbers beside it are of returns "
+        "between those that it has, P of them a year.",
+        lambda run: _beside(run, benchmark.alpha, "risk_free", "periods"),
     ),
     Metric(
         "beta", "Beta", "ratio", "cov(r − f, b − f) / var(b − f).",
-        lambda run: _beside(run, benchmark.beta, run.risk_free, run.periods),
+        lambda run: _beside(run, benchmark.beta, "risk_free", "periods"),
     ),
     Metric(
         "correlation", "Correlation", "ratio", "cov(r, b) / (s(r)·s(b)).",
@@ -342,15 +342,15 @@ _BENCHMARK = (
     ),
     Metric(
         "tracking_error", "Tracking error a year", "percent", "s(r − b)·√P.",
-        lambda run: _beside(run, benchmark.tracking_error, run.periods),
+        lambda run: _beside(run, benchmark.tracking_error, "periods"),
     ),
     Metric(
         "information_ratio", "Information ratio", "ratio", "mean(r − b) / s(r − b)·√P.",
-        lambda run: _beside(run, benchmark.information_ratio, run.periods),
+        lambda run: _beside(run, benchmark.information_ratio, "periods"),
     ),
     Metric(
         "active_premium", "Active premium", "percent", "CAGR − CAGR of the benchmark.",
-        lambda run: _of_a_year(run, _beside(run, benchmark.active_premium, run.periods)),
+        lambda run: _of_a_year(run, _beside(run, benchmark.active_premium, "periods")),
     ),
     Metric(
         "up_capture", "Up capture", "percent",
@@ -369,19 +369,34 @@ _BENCHMARK = (
     ),
     Metric(
         "treynor", "Treynor ratio", "ratio", "(CAGR of r − f) / β.",
-        lambda run: _of_a_year(run, _beside(run, benchmark.treynor, run.risk_free, run.periods)),
+        lambda run: _of_a_year(run, _beside(run, benchmark.treynor, "risk_free", "periods")),
     ),
     Metric(
         "m2", "M²", "percent",
         "(CAGR of r − f)·s(b − f) / s(r − f) + CAGR of f: the growth at the benchmark's volatility.",
-        lambda run: _of_a_year(run, _beside(run, benchmark.m2, run.risk_free, run.periods)),
+        lambda run: _of_a_year(run, _beside(run, benchmark.m2, "risk_free", "periods")),
     ),
 )  # fmt: skip
 _ACTIVITY = (
     Metric(
         "exposure", "Exposure", "percent",
-        "Sessions with an open position at the close / N.",
+        "Bars in the market / bars: a position is open at their close, or was opened and closed within them.",
         lambda run: exposure(run.held), headline=True,
+    ),
+    Metric(
+        "gross_leverage", "Gross leverage", "ratio",
+        "Mean over all bars of Σ|position · close · multiplier| / equity, at their closes.",
+        lambda run: _leverage(run, "gross"),
+    ),
+    Metric(
+        "net_leverage", "Net leverage", "ratio",
+        "Mean over all bars of Σ position · close · multiplier / equity, short positions negative.",
+        lambda run: _leverage(run, "net"),
+    ),
+    Metric(
+        "max_gross_leverage", "Gross leverage, largest", "ratio",
+        "The largest Σ|position · close · multiplier| / equity of a bar.",
+        lambda run: _leverage(run, "peak"),
     ),
     Metric(
         "rejected_orders", "Rejected orders", "count",
@@ -478,9 +493,22 @@ def _share_a_year(money: float, equity: np.ndarray, periods: float) -> float:
     return float(money / np.mean(checked_equity(equity)) / years) if years else Undefined("too few")
 
 
-def _beside(run: Account, number: Callable[..., float], *given: Any) -> float:
-    """Return a number about both, undefined where a price of the benchmark was not above zero."""
-    return Undefined("no benchmark") if run.benchmark is None else number(run.returns, run.benchmark, *given)
+def _beside(run: Account, number: Callable[..., float], *names: str) -> float:
+    """
+    Return a number about both at the sessions that both have, undefined where a price was not above zero.
+
+    Args:
+        names: of what of the account at these sessions the number is given besides.
+    """
+    if run.benchmark is None:
+        return Undefined("no benchmark")
+    both = run.beside
+    return number(both.returns, run.benchmark, *(getattr(both, name) for name in names))
+
+
+def _leverage(run: Account, what: str) -> float:
+    """Return what the leverage of a run was, by the name of the field; undefined without bars."""
+    return float(getattr(run.leverage, what)) if run.leverage else Undefined("too few")
 
 
 def _of_a_year(run: Account, number: float) -> float:

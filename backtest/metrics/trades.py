@@ -79,7 +79,7 @@ def excursions(
     names = np.asarray(trades_table["series"].to_pylist(), dtype=object)
     entries, exits = (np.searchsorted(_times(record["time"]), _times(trades_table[name])) for name in ("entry", "exit"))
     bought, sold, size = (_numbers(trades_table, name) for name in ("entry_price", "exit_price", "size"))
-    for name, number in _places(set(names), series).items():
+    for name, number in places_of(set(names), series).items():
         own = names == name
         low = np.fmin(_extremes(np.fmin, lows[number], entries[own], exits[own]), sold[own])
         high = np.fmax(_extremes(np.fmax, highs[number], entries[own], exits[own]), sold[own])
@@ -102,7 +102,7 @@ def open_trades(fills: pa.Table, record: pa.Table, series: Sequence[str]) -> pa.
 
     names, size = np.asarray(fills["series"].to_pylist(), dtype=object), _numbers(fills, "size")
     left, last = np.zeros(len(fills)), np.full(len(fills), np.nan)
-    for name, number in _places(set(names), series).items():
+    for name, number in places_of(set(names), series).items():
         own = names == name
         left[own] = _left_open(size[own])
         last[own] = _numbers(record, f"close.{number}")[-1] if len(record) else np.nan
@@ -211,7 +211,7 @@ def _left_open(size: np.ndarray) -> np.ndarray:
     return np.where(left > 1e-9 * entered, np.copysign(left, held), 0)  # 0.3 - 0.1 - 0.2 shares are none
 
 
-def _places(names: set[str], series: Sequence[str]) -> dict[str, int]:
+def places_of(names: set[str], series: Sequence[str]) -> dict[str, int]:
     """Return where each name, short or long, is among the series; in their order."""
     numbers = {Series.parse(key): n for n, key in enumerate(series)}
     found = {name: numbers[Series.parse(name)] for name in names if Series.parse(name) in numbers}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backtest.market.series import Series
-from backtest.metrics.account import column, session_ends
+from backtest.metrics.account import column, session_ends, worth_over_equity
 
 if TYPE_CHECKING:
     from backtest.metrics.account import Account
@@ -53,16 +53,7 @@ def rolling(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def exposures(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the sessions' ends, and the worth of long and of short (negative) positions there over equity."""
     ends = session_ends(result.record)
-    names = range(len(result.series))
-    worth = np.nan_to_num(
-        [_at_ends(result, f"position.{n}", ends) * _at_ends(result, f"close.{n}", ends) for n in names]
-    )
-    equity = _at_ends(result, "equity", ends)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        long, short = (
-            np.nan_to_num(part.sum(axis=0) / equity) for part in (np.maximum(worth, 0), np.minimum(worth, 0))
-        )
-    return times_of(result)[ends], long, short
+    return times_of(result)[ends], *worth_over_equity(result, ends)
 
 
 def thinned(x: np.ndarray, y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,11 +72,6 @@ def thinned(x: np.ndarray, y: np.ndarray, steps: int) -> tuple[np.ndarray, np.nd
 def rolling_sessions(account: Account) -> int:
     """Return the sessions of a rolling figure of an account."""
     return min(round(_WINDOW * account.periods), len(account.days) // 2)
-
-
-def _at_ends(result: Measured, name: str, ends: np.ndarray) -> np.ndarray:
-    """Return a column of the record at the ends of sessions."""
-    return np.asarray(column(result.record, name)[ends])
 
 
 def times_of(result: Measured) -> np.ndarray:

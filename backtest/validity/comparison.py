@@ -6,7 +6,9 @@ import html
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import date, timedelta
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,10 @@ import numpy as np
 
 from backtest import _arguments
 from backtest.errors import UsageError
-from backtest.metrics.benchmark import correlation
-from backtest.metrics.measurement import Measured, Stats, measured, risk_free_of
+from backtest.market.periods import Periods
+from backtest.metrics.account import Account
+from backtest.metrics.benchmark import common_places, compounded, correlation, periods_at
+from backtest.metrics.measurement import Measured, Stats, measured
 from backtest.metrics.returns import Undefined, excess_returns, why_no_deviation
 from backtest.metrics.sharpe_tests import CONFIDENCE, probability_of_no_difference, sharpe_difference_error
 from backtest.metrics.table import METRICS
@@ -73,11 +77,14 @@ class Comparison:
     left_out: int  # sessions that some run has and some lacks
     samples: int
     seed: int
+    between: int = 0  # of those left out: between sessions that all runs have
 
     @property
     def basis(self) -> str:
         """What the numbers rest on, and how the differences were tested."""
         left_out = f" {self.left_out:,} sessions that not all runs have were left out." if self.left_out else ""
+        if self.between:
+            left_out += f" What was earned in {self.between:,} of them is part of the next return."
         alone = " Each p is of its comparison alone." if len(self.differences) > 1 else ""
         return (
             f"{self.stats[0].basis}{left_out} Intervals by {self.samples:,} stationary bootstraps of pairs of "
@@ -130,6 +137,9 @@ def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, s
     """
     Return runs side by side, on the sessions that all of them have, with a test of each one's Sharpe ratio.
 
+    Equity is sampled at these sessions: days beside weeks, or two calendars, are compared from week to week, or from
+    one session that both have to the next.
+
     Two tests are made of each run's difference from the first run: Jobson and Korkie's with Memmel's correction, which
     takes returns for independent and normal, and a stationary bootstrap of pairs of sessions, which does not.
 
@@ -141,41 +151,75 @@ def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, s
 
     Raises:
         BadStore: a folder holds no run.
-        UsageError: an argument cannot be read, there are fewer than two runs, no session that all have, or other rates
-            or sessions a year.
+        UsageError: an argument cannot be read, there are fewer than two runs, no session that all have, other risk-free
+            rates, or other periods a year of the same sessions.
 
     Source: Ledoit and Wolf (2008), "Robust Performance Hypothesis Testing with the Sharpe Ratio", for the bootstrap of
     the difference; here with blocks of random length, and not studentised.
     """
-    import pandas as pd
-
     example = "write two runs or more, or the folders of kept ones, such as ['runs/sma', 'runs/ema']"
     runs = [_run_of(one, example) for one in _arguments.several(results, "the runs", example)]
     samples, seed = _arguments.whole(samples, "samples", 1), _arguments.seed_of(seed)
     _check(runs)
-    every = [result.returns for result in runs]
-    common = pd.concat(every, axis=1, join="inner", keys=range(len(every)))
-    if common.empty:
-        raise UsageError(f"there is no session that all of {_names_of(runs)} have; compare runs of the same time")
-    rate, yearly = _rates(runs, pd.DatetimeIndex(common.index)), runs[0].spec.yearly
-    periods = yearly.count
-    returns = common.to_numpy().T
-    first, *others = (
-        excess_returns(one, rate if isinstance(rate, float) else rate.to_numpy(), periods) for one in returns
-    )
+    common = _Common.of(runs)
+    first, *others = (excess_returns(one, common.rates, common.yearly.count) for one in common.returns)
+    rate = common.rates if isinstance(common.rates, float) else common.series(common.rates)
     return Comparison(
         tuple(result.name for result in runs),
-        tuple(measured(common[n], rate, yearly) for n in common),
-        pd.DatetimeIndex(common.index).tz_localize(None).to_numpy().astype("datetime64[D]"),
-        returns,
+        tuple(measured(common.series(one), rate, common.yearly) for one in common.returns),
+        common.days,
+        common.returns,
         tuple(
-            _difference(result.name, runs[0].name, own, first, periods, samples, seed)
+            _difference(result.name, runs[0].name, own, first, common.yearly.count, samples, seed)
             for result, own in zip(runs[1:], others, strict=True)
         ),
-        len(pd.concat(every, axis=1)) - len(common),
+        common.left_out,
         samples,
         seed,
+        common.between,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Common:
+    """
+    Several runs at the sessions that all of them have.
+
+    Equity is sampled there: what a run earned in sessions that another lacks is part of its next return. All begin
+    with the run that begins last, of which a first week or month counts from its first day.
+    """
+
+    days: np.ndarray  # datetime64[D], shape (n,)
+    returns: np.ndarray  # shape (runs, n)
+    rates: float | np.ndarray  # risk-free, of a year or of each session
+    yearly: Periods
+    left_out: int  # sessions that some run has and some lacks
+    between: int  # of those: between the sessions of the comparison
+
+    @classmethod
+    def of(cls, runs: Sequence[Measured]) -> _Common:
+        accounts = [result.account for result in runs]
+        every = [account.days for account in accounts]
+        begins, union = max(map(_began, accounts)), reduce(np.union1d, every)
+        days, places = common_places(every, begins)
+        if not len(days):
+            raise UsageError(f"there is no session that all of {_names_of(runs)} have; compare runs of the same time")
+        measure = _measure(runs, places)
+        rate = accounts[0].risk_free
+        return cls(
+            days,
+            np.array([compounded(one.returns, own) for one, own in zip(accounts, places, strict=True)]),
+            compounded(rate, places[0]) if isinstance(rate, np.ndarray) else rate,
+            _yearly(runs[measure], places[measure]),
+            len(union) - len(days),
+            int(((union >= begins) & (union <= days[-1])).sum()) - len(days),
+        )
+
+    def series(self, values: np.ndarray) -> pd.Series:
+        """Return values of the sessions with their dates."""
+        import pandas as pd
+
+        return pd.Series(values, index=pd.DatetimeIndex(self.days))
 
 
 def _run_of(given: RunRecord | str | Path, example: str) -> Measured:
@@ -188,22 +232,54 @@ def _check(results: Sequence[Measured]) -> None:
     if len(results) < 2:
         raise UsageError(f"there is nothing to compare with in {len(results)} run; name two or more")
     rates = {result.spec.rates[:8] or f"{result.spec.risk_free:g}" for result in results}
-    yearly = {result.spec.yearly for result in results}
-    units = len({one.unit for one in yearly}) > 1
-    counts = {str(one) if units else f"{one.count:g}" for one in yearly}
-    for words, values in (("risk-free rates", rates), ("periods" if units else f"{next(iter(yearly)).unit}", counts)):
-        if len(values) > 1:
-            a_year = "" if values is rates else " a year"
-            raise UsageError(
-                f"the runs were measured with different {words}{a_year} ({', '.join(sorted(values))}), so "
-                "that their Sharpe ratios are not alike; run them with the same"
-            )
+    if len(rates) > 1:
+        raise _different("risk-free rates", rates)
 
 
-def _rates(runs: Sequence[Measured], sessions: pd.DatetimeIndex) -> float | pd.Series:
-    """Return the risk-free rate of runs that have the same: of a year, or of each of some sessions."""
-    rate = risk_free_of(runs[0])
-    return rate if isinstance(rate, float) else rate.reindex(sessions.tz_localize(None))
+def _began(account: Account) -> np.datetime64:
+    """Return the date from which the first return of a run counts; that of a session is its own."""
+    first: date = account.days[0].item()
+    if account.unit == "weeks":
+        first -= timedelta(days=first.weekday())
+    return np.datetime64(first.replace(day=1) if account.unit == "months" else first)
+
+
+def _measure(runs: Sequence[Measured], places: Sequence[np.ndarray]) -> int:
+    """
+    Return the place of the run by whose periods a year the common sessions are counted: it has the fewest.
+
+    Of several that have as few, it is the one that lacks the fewest sessions.
+
+    Raises:
+        UsageError: two runs have as many sessions, and make other numbers of them a year.
+    """
+    counts = [result.spec.yearly.count for result in runs]
+    sessions = [int(own[-1] - own[0]) for own in places]
+    found = min(range(len(runs)), key=lambda n: (counts[n], -sessions[n]))
+    for count, own in zip(counts, sessions, strict=True):
+        if count != counts[found] and abs(own - sessions[found] * count / counts[found]) > _AT_ENDS + _ODD * own:
+            yearly = {result.spec.yearly for result in runs}
+            units = len({one.unit for one in yearly}) > 1
+            words = "periods" if units else next(iter(yearly)).unit
+            raise _different(f"{words} a year", {str(one) if units else f"{one.count:g}" for one in yearly})
+    return found
+
+
+_AT_ENDS, _ODD = 3, 0.05  # sessions, and share of them, by which a few months may differ from the mean of many years
+
+
+def _different(words: str, values: set[str]) -> UsageError:
+    return UsageError(
+        f"the runs were measured with different {words} ({', '.join(sorted(values))}), so "
+        "that their Sharpe ratios are not alike; run them with the same"
+    )
+
+
+def _yearly(run: Measured, places: np.ndarray) -> Periods:
+    """Return how many of the common sessions make a year, by the run that has the fewest."""
+    yearly = run.spec.yearly
+    count = periods_at(yearly.count, places)
+    return yearly if count == yearly.count else replace(yearly, count=count, whose="those that all runs have")
 
 
 def _names_of(results: Sequence[Measured]) -> str:

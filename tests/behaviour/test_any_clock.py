@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from itertools import groupby, pairwise
@@ -322,13 +323,16 @@ def test_trials_of_0_1_0_that_were_annualised_otherwise_do_not_count(tmp_path, m
     assert job_of(Parts, "BTC-CRYPTO/1day", store=store).case == days.case
 
 
-def test_runs_of_weeks_and_of_days_are_not_compared_by_their_ratios(tmp_path):
+def test_runs_of_weeks_and_of_days_are_compared_by_weeks(tmp_path):
     store = store_of(tmp_path, NYSE="1week", Frankfurt="1day")
     first, second = (run(BuysOnce, one, store=store, costs="none") for one in ("AAPL/1week", "SAP-STK-IBIS-EUR/1day"))
 
     assert compare([first, first], samples=10).stats[0].basis.startswith("52 weeks a year, ")
-    with pytest.raises(UsageError, match=r"different periods a year \(254 sessions, 52 weeks\)"):
-        compare([first, second])
+    with pytest.raises(UsageError, match=r"different periods a year \(254 sessions, 52 weeks\)"):  # of the same weeks
+        compare([first, replace(first, spec=second.spec)], samples=10)
+    found = compare([first, second], samples=10)
+    assert found.stats[0]["total_return"] == pytest.approx(first.stats["total_return"])
+    assert found.stats[1].basis.startswith("52 weeks a year, ")
 
 
 def rates_of(result, rate=0.0001):

@@ -94,6 +94,10 @@ BY_HAND = {
     "treynor": 0.188 / (0.025 / 0.0275),
     "m2": 0.188 * math.sqrt(0.0275 / 0.05),
     "exposure": 0.75,
+    # 2 at 10 of 110, none, 1 short at 9.9 of 118.8, 3 at 10.89 of 118.8
+    "gross_leverage": (2 * 10 / 110 + 9.9 / 118.8 + 3 * 10.89 / 118.8) / 4,
+    "net_leverage": (2 * 10 / 110 - 9.9 / 118.8 + 3 * 10.89 / 118.8) / 4,
+    "max_gross_leverage": 3 * 10.89 / 118.8,
     "turnover": (20 + 26 + 20 + 22 + 15) / 2 / MEAN_EQUITY,
     "rejected_orders": 3,
     "trades": 2,

@@ -2,8 +2,10 @@ import contextlib
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from handmade import day, result_of
 from hypothesis import given, settings
@@ -132,6 +134,66 @@ def test_only_sessions_that_all_runs_have_are_measured():
     assert found.left_out == 5
     assert "3 sessions from 2024-01-04 to 2024-01-06" in found.basis
     assert "5 sessions that not all runs have were left out" in found.basis
+
+
+def equity_run(numbers, rate=None, **options):
+    """Return a run whose equity is PATH on some days, 100 before."""
+    found = result_of(PATH[numbers].tolist(), days=[day(int(n)) for n in numbers], **options)
+    if rate is None:
+        return found
+    return replace(found, record=found.record.append_column("risk_free", pa.array(rate)))
+
+
+PATH = equity_of(np.random.default_rng(19).normal(0.003, 0.01, 700), 100.0)[1:]  # of each day, 700 % up
+
+
+def test_a_path_on_two_calendars_is_the_same_path():
+    tens = np.arange(700)
+    first, second = (equity_run(tens[tens % 10 != holiday]) for holiday in (3, 7))
+
+    found = compare([first, second], samples=20)
+
+    assert found.returns[0] == pytest.approx(found.returns[1], rel=1e-12)
+    assert found.stats[0]["total_return"] == pytest.approx(PATH[699] / 100 - 1)
+    assert found.stats[0].to_dict() == pytest.approx(found.stats[1].to_dict(), nan_ok=True)
+    assert found.left_out == 140
+    assert "224 sessions a year of those that all runs have" in found.basis  # 8 of 9 that either has, of 252
+    assert "140 sessions that not all runs have were left out. What was earned in 140 of them" in found.basis
+
+
+def test_days_beside_weeks_or_months_are_compared_from_one_end_of_them_to_the_next():
+    days, weeks = np.arange(700), np.arange(4, 700, 7)  # day 0 is a Monday
+    months = np.array([n for n in days if day(int(n) + 1).day == 1])
+
+    for longer, words, count in ((weeks, "52 weeks", 52), (months, "12 months", 12)):
+        daily = equity_run(days, sessions_a_year=365.0)
+
+        found = compare([daily, equity_run(longer, measured_by=words)], samples=20)
+
+        assert found.returns[0] == pytest.approx(found.returns[1], rel=1e-12)
+        assert found.stats[0]["total_return"] == pytest.approx(PATH[longer[-1]] / 100 - 1)
+        assert found.stats[0]["volatility"] == pytest.approx(np.std(found.returns[1], ddof=1) * math.sqrt(count))
+        assert f"{words} a year, " in found.basis
+
+
+def test_a_coin_beside_a_stock_is_compared_by_the_sessions_of_the_stock():
+    weekdays = np.array([n for n in range(700) if n % 7 < 5])
+
+    found = compare([equity_run(np.arange(700), sessions_a_year=365.0), equity_run(weekdays)], samples=20)
+
+    assert found.returns[0] == pytest.approx(found.returns[1], rel=1e-12)
+    assert found.basis.startswith("252 sessions a year, ")
+
+
+def test_a_dated_risk_free_return_compounds_between_the_sessions_that_all_have():
+    runs = [
+        equity_run(one, rates="same", rate=np.full(len(one), 0.001)) for one in (np.arange(60), np.arange(1, 60, 2))
+    ]
+
+    found = compare(runs, samples=20)
+
+    excess = found.returns[0] - np.array([0.001, *[1.001**2 - 1] * 29])  # from the end of day 0 on
+    assert found.stats[0]["sharpe"] == pytest.approx(excess.mean() / excess.std(ddof=1) * math.sqrt(128))  # 252·30/59
 
 
 def test_every_run_but_the_first_is_compared_with_the_first():
