@@ -44,7 +44,7 @@ def baseline(
     """
     Hold strategies to what they did: say what moved, from which order and date on, and why. Exit code 1 if one moved.
 
-    Example: backtest baseline check sma_cross --store data/sample --markdown summary.md
+    Example: backtest baseline save SmaCross-AAPL --folder baselines --store sample
     """
     from backtest.api import RunResult
     from backtest.baselines.drift import accept_kept, check_kept, save_runs
@@ -79,7 +79,7 @@ def reproduce(
 
     Exit code 0: equal. 1: not, or the run fails now.
 
-    Example: backtest reproduce SmaCross-AAPL --store data/sample
+    Example: backtest reproduce SmaCross-AAPL --store sample
     """
     from backtest.api import RunResult
     from backtest.baselines.drift import reproduce as run_again

@@ -86,7 +86,12 @@ AnySeriesArgument = Annotated[
     ),
 ]
 StoreOption = Annotated[
-    str, typer.Option("--store", envvar="BACKTEST_STORE", help="Folder of the store; to read, also s3://BUCKET/PREFIX.")
+    str,
+    typer.Option(
+        "--store",
+        envvar="BACKTEST_STORE",
+        help="Folder of the store; to read, also s3://BUCKET/PREFIX, or sample: the one that comes along.",
+    ),
 ]
 SourceOption = Annotated[
     str,

@@ -29,7 +29,25 @@ def parse_series(words: list[str]) -> list[Series]:
     Raises:
         UsageError: one cannot be read; the text names the file and the line where it stands in one.
     """
-    return [series for word in words for series in (_of_file(word[1:]) if word[:1] == "@" else [one_series_of(word)])]
+    found = []
+    for n, word in enumerate(words):
+        try:
+            found += _of_file(word[1:]) if word[:1] == "@" else [one_series_of(word)]
+        except UsageError as error:
+            if quoted := _in_quotes(words[n : n + 2]):
+                raise UsageError(f"{word!r} is no series; did you mean {quoted}, with quotes for the blank?") from error
+            raise
+    return found
+
+
+def _in_quotes(words: list[str]) -> str:
+    """Return the series that two words are together, in quotes as a shell needs them, such as 'BRK B/1day'; or ""."""
+    if len(words) < 2 or "/" in words[0] or "/" not in words[1]:
+        return ""
+    try:
+        return one_series_of(" ".join(words)).quoted
+    except UsageError:
+        return ""
 
 
 def one_series_of(word: str) -> Series:

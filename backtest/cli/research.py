@@ -61,7 +61,7 @@ def sweep(
     Trials that the folder has are not made again, so that a sweep can be stopped and run again. All that it ever got
     count when the best is judged.
 
-    Example: backtest sweep sma_cross AAPL/1day --grid fast=5:20:5 --grid slow=20:60:10 --jobs 2 --store data/sample
+    Example: backtest sweep sma_cross AAPL/1day --grid fast=5:20:5 --grid slow=20:60:10 --jobs 2 --store sample
 
     \f
     Long by its options alone: each is named here and handed on.
@@ -146,7 +146,7 @@ def validate(
     strategy again, on parts of the bars. Ends with 1 where --lookahead finds a decision that changes with bars after
     it. These three need the strategy's file where the run found it, and the bars.
 
-    Example: backtest validate SmaCross-AAPL --bootstrap 2000 --lookahead --store data/sample
+    Example: backtest validate SmaCross-AAPL --bootstrap 2000 --lookahead --store sample
 
     \f
     Long by its options alone: each is named here and handed on.

@@ -62,7 +62,7 @@ def run(
     """
     Run a strategy over stored bars, print its numbers and keep the run.
 
-    Example: backtest run strategies/sma_cross.py AAPL/1day --set fast=20 --set slow=50 --store data/sample
+    Example: backtest run sma_cross AAPL/1day --set fast=20 --set slow=50 --store sample
     """
     from backtest.api import run as simulate
 

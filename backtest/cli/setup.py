@@ -39,7 +39,7 @@ def tell_version(asked: bool) -> None:
 def demo(
     context: typer.Context,
     out: Annotated[str, typer.Option(help="Folder of the pages.")] = "runs/demo",
-    store: Annotated[str, typer.Option(help="Folder of the demo's own store.")] = "runs/demo/store",
+    store: Annotated[str, typer.Option(help="Folder of the demo's own store; OUT/store if not given.")] = "",
 ) -> None:
     """
     Show the whole job on real prices: emulator, ib_insync, Parquet, Backtrader, report.
@@ -51,7 +51,7 @@ def demo(
     """
     from backtest.onboarding.demo import run_demo
 
-    shown = run_demo(Path(out), store, tell=say, clock=context.obj)
+    shown = run_demo(Path(out), store or str(Path(out) / "store"), tell=say, clock=context.obj)
     give_runs(shown.results)
     say(f"Pages: {shown.pages[0].parent.parent}/*/index.html, the first one: {shown.pages[0]}")
 
@@ -122,13 +122,14 @@ def emulator(
     """
     Serve a store as a TWS or IB Gateway would, to any TWS client on this machine.
 
-    Example: backtest emulator --store data/sample --port 4002
+    Example: backtest emulator --store sample --port 4002
     """
     from backtest.emulator.faults import Faults
     from backtest.emulator.server import Gateway
-    from backtest.store.store import open_folder
+    from backtest.store.reader import nothing_in
+    from backtest.store.store import open_local
 
-    served_store, stopped = open_folder(store), _signalled()
+    served_store, stopped = open_local(store), _signalled()
     with (
         Path(log or os.devnull).open("a") as lines,
         Gateway(
@@ -143,7 +144,7 @@ def emulator(
     ):
         give(f"listening on 127.0.0.1:{served.port}")
         if not served_store.series():
-            say(f"{store} holds no bars, so every request will be answered with error 200; fill it, or use --store")
+            say(f"every request will be answered with error 200: {nothing_in(served_store)}")
         stopped.wait()
 
 

@@ -35,7 +35,7 @@ from backtest.cli.store_tables import (
     give_verdicts_json,
 )
 from backtest.cli.terminal import failure_of, give, give_json, say, stopped_by_term
-from backtest.errors import Conflict, DataError, UsageError
+from backtest.errors import Conflict, DataError, NoBars, UsageError
 
 if TYPE_CHECKING:
     from backtest.downloads.report import Progress
@@ -197,7 +197,7 @@ def export(
     """
     Write the bars of a series to a CSV or Parquet file; times are UTC.
 
-    Example: backtest export AAPL/1day aapl.csv --store data/sample
+    Example: backtest export AAPL/1day aapl.csv --store sample
     """
     from backtest.market.calendars import span_of_sessions
     from backtest.sources.files import write_bars
@@ -220,16 +220,18 @@ def ls(
     """
     List the series of a store: span, bars, sessions answered for and missing, size on disk, last update.
 
-    Example: backtest ls --store data/sample
+    Example: backtest ls --store sample
     """
     from backtest.store.audit.listing import list_series
+    from backtest.store.reader import nothing_in
     from backtest.store.store import open_store
 
-    entries = list_series(open_store(store), parse_series(series or []))
+    opened = open_store(store)
+    entries = list_series(opened, parse_series(series or []))
     if entries or as_json:
         give_listing(entries, as_json, store)
     if not entries:
-        say(f"{store} is empty; fill it with: backtest download AAPL/1day --since 2020-01-02")
+        say(nothing_in(opened))
     if any(one.problem for one in entries):
         raise typer.Exit(DataError.exit_code)
 
@@ -248,16 +250,22 @@ def verify(
 
     Exit code 0: all is well. 1: bars are missing, in conflict, or would be refused. 3: files are damaged or lost.
 
-    Example: backtest verify AAPL/1day --store data/sample
+    Example: backtest verify AAPL/1day --store sample
     """
     from backtest.store.audit.repairs import repair as put_right
     from backtest.store.audit.verification import verify as check_store
+    from backtest.store.reader import nothing_in
+    from backtest.store.store import open_folder, open_local
 
     wanted = parse_series(series or [])
+    if repair:
+        open_folder(store)  # refuses what is only read
     verdicts = watched(check_store(store, wanted))
     repairs = list(put_right(store, verdicts, context.obj)) if repair else []
     if repairs:
         verdicts = watched(check_store(store, wanted))
+    if not any(one.series or one.findings for one in verdicts):
+        raise NoBars(f"there is nothing to verify: {nothing_in(open_local(store))}")
     if as_json:
         give_verdicts_json(verdicts, repairs, store, strict)
     else:
@@ -310,7 +318,7 @@ def pin(
     A pin holds for the bars it was made of: later ones do not count, a changed value does. Exit code 1 if one is
     broken.
 
-    Example: backtest pin AAPL/1day --store data/sample --lock data.lock
+    Example: backtest pin AAPL/1day --store sample --lock data.lock
     """
     from backtest.store import pins
     from backtest.store.store import open_store
@@ -345,13 +353,13 @@ def publish(
 
     Credentials are taken from the environment. What somebody else published and this store lacks is never undone.
 
-    Example: backtest publish s3://bucket/bars --store data/sample
+    Example: backtest publish s3://bucket/bars --store sample
     """
     from backtest.store.publishing import publish as send
-    from backtest.store.store import open_folder
+    from backtest.store.store import open_local
 
     done = send(
-        open_folder(store), url, parse_series(series or []), tell=lambda one: None if as_json else give(str(one))
+        open_local(store), url, parse_series(series or []), tell=lambda one: None if as_json else give(str(one))
     )
     if as_json:
         give_json({"bytes": sum(one.bytes for one in done), "series": {str(one.series): one.to_dict() for one in done}})

@@ -54,15 +54,17 @@ def give_plan(plans: list[SeriesPlan], as_json: bool) -> None:
 
 
 def _remarks(one: SeriesReport) -> str:
-    from backtest.downloads.report import counted_words, counts_of
+    from backtest.downloads.report import counted, counted_words, counts_of
 
     words, counts = counted_words(), counts_of(one)
-    told = [name for name in words if counts[name] and name != "bars_added"]
-    return "".join(f", {words[name]}" if name == "ended" else f", {counts[name]:,} {words[name]}" for name in told)
+    told = [name for name in words if counts[name] and name not in ("bars_added", "gaps")]
+    return "".join(f", {words[name]}" if name == "ended" else f", {counted(name, counts[name])}" for name in told)
 
 
 def give_download(report: DownloadReport, as_json: bool, quiet: bool = False) -> None:
     """Give what a download did: a line a series and their sum; to be quiet, the sum and the errors alone."""
+    from backtest.downloads.report import open_dates
+
     if as_json:
         give_json(report.to_dict())
         return
@@ -74,6 +76,8 @@ def give_download(report: DownloadReport, as_json: bool, quiet: bool = False) ->
                 say(f"error: {one.series.short}: {error}")
         for note in () if quiet else one.notes:
             say(f"note: {one.series.short}: {note}")
+        if one.gaps and not quiet and (one.bars or not one.errors):  # else the errors say all
+            say(f"open: {one.series.short}: {open_dates(one)}")
     if quiet or len(report.series) > 1:
         give(str(report.summary))
     if report.complete and not report.requests and not quiet:

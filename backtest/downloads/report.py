@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from backtest.downloads.retry import Persistence
@@ -38,12 +38,14 @@ class Options:
 
 
 _NAMED = 3  # series of a summary's reason
+_SPANS = 5  # of the gaps of a series, how many are shown
+_MOMENT = timedelta(microseconds=1)  # the step of a stamp
 _ALWAYS = ("bars_added", "revisions", "ended")  # counts that a summary has though they are 0
 
 
-def _counted(words: str) -> dict[str, str]:
+def _counted(words: str, of_one: str = "") -> dict[str, str]:
     """Return the mark of a field that lines and summaries count: a number, or the length of a tuple."""
-    return {"counted": words}
+    return {"counted": words, "of_one": of_one or words}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class SeriesReport:
 
     series: Series
     status: str
-    bars_added: int = field(default=0, metadata=_counted("new bars"))
+    bars_added: int = field(default=0, metadata=_counted("new bars", "new bar"))
     bars: int = 0
     requests: int = 0
     lower_bound: int = 0  # requests that the plan took, before anything went wrong
@@ -65,9 +67,11 @@ class SeriesReport:
     revisions: tuple[datetime, ...] = field(default=(), metadata=_counted("revised"))  # corrected by the vendor
     ended: bool = field(default=False, metadata=_counted("ended"))  # it is traded no more, and not asked for again
     quarantined: int = field(default=0, metadata=_counted("quarantined"))  # answers put aside
-    confirmed_empty: tuple[Span, ...] = field(default=(), metadata=_counted("spans confirmed empty"))
+    confirmed_empty: tuple[Span, ...] = field(
+        default=(), metadata=_counted("spans confirmed empty", "span confirmed empty")
+    )
     # Not answered, or sessions without a bar that nobody has confirmed.
-    gaps: tuple[Span, ...] = field(default=(), metadata=_counted("gaps open"))
+    gaps: tuple[Span, ...] = field(default=(), metadata=_counted("gaps open", "gap open"))
     errors: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # what went well and is worth knowing
     exit_code: int = 0  # of the first error; 3 where sessions are open without one
@@ -105,13 +109,12 @@ class Summary:
     reasons: dict[str, tuple[Series, ...]]
 
     def __str__(self) -> str:
-        words = counted_words()
         some = {name: count for name, count in self.counts.items() if count or name in _ALWAYS}
         first = {name: some.pop(name) for name in _ALWAYS}
         failed = {status: self.statuses[status] for status in ("partial", "failed")}
         parts = [
             f"{self.statuses['complete']:,} complete",
-            *(f"{count:,} {words[name]}" for name, count in {**first, **some}.items()),
+            *(counted(name, count) for name, count in {**first, **some}.items()),
             *(f"{count:,} {status}" for status, count in failed.items() if count or status == "failed"),
         ]
         why = [f"{reason} ({len(them):,}): {_names(them)}" for reason, them in self.reasons.items()]
@@ -148,6 +151,12 @@ def counted_words() -> dict[str, str]:
     return {one.name: one.metadata["counted"] for one in fields(SeriesReport) if "counted" in one.metadata}
 
 
+def counted(name: str, count: int) -> str:
+    """Return a count in words, by the field of SeriesReport that is counted."""
+    metadata = next(one.metadata for one in fields(SeriesReport) if one.name == name)
+    return f"{count:,} {metadata['of_one' if count == 1 else 'counted']}"
+
+
 def counts_of(report: SeriesReport) -> dict[str, int]:
     """Return what is counted of a series, by the fields of its report."""
     values = {name: getattr(report, name) for name in counted_words()}
@@ -163,6 +172,28 @@ def reason_of(report: SeriesReport, error: BacktestError | None) -> str:
     if report.exit_code == SourceError.exit_code:
         return "windows without an answer"
     return "answers in quarantine" if report.quarantined else "sessions missing"
+
+
+def open_dates(report: SeriesReport) -> str:
+    """Return of which dates, in UTC, a series has no bars, and what to do; "" where no gap is open."""
+    if not report.gaps:
+        return ""
+    shown = [_dates(gap) for gap in report.gaps[:_SPANS]]
+    more = f" and {len(report.gaps) - _SPANS:,} more gaps" if len(report.gaps) > _SPANS else ""
+    first, last = _first_last(report.gaps[0])[0], _first_last(report.gaps[-1])[1]
+    return (
+        f"no bars of {', '.join(dict.fromkeys(shown))}{more}; ask for them again with --since {first} --until {last}; "
+        f"what the source has no bars of stays open, and backtest verify {report.series.quoted} lists it"
+    )
+
+
+def _dates(span: Span) -> str:
+    first, last = _first_last(span)
+    return first if first == last else f"{first} to {last}"
+
+
+def _first_last(span: Span) -> tuple[str, str]:
+    return f"{span.start:%Y-%m-%d}", f"{span.end - _MOMENT:%Y-%m-%d}"
 
 
 def _names(series: tuple[Series, ...]) -> str:

@@ -36,7 +36,7 @@ class Slippage:
     @classmethod
     def parse(cls, text: str) -> Slippage:
         """
-        Read "" (none), "5bp" (basis points), "0.01" (money a share), "impact:0.1" or "spread".
+        Read "" (none), "5bp" (basis points), "0.01" or "money:0.01" (money a share), "impact:0.1" or "spread".
 
         "impact:0.1" is the square-root law: an order as large as the bar's volume moves the price by a tenth, one of
         a hundredth of it by a hundredth. "spread" is half the distance of the stored BID and ASK bars at the open.
@@ -52,7 +52,7 @@ class Slippage:
             return cls("impact", read_number(text.removeprefix("impact:"), what, example))
         if text.endswith("bp"):
             return cls("basis points", read_number(text.removesuffix("bp"), what, example) / 10_000)
-        return cls("money", read_number(text, what, example))
+        return cls("money", read_number(text.removeprefix("money:"), what, example))
 
 
 class MarketBroker(bt.brokers.BackBroker):

@@ -24,6 +24,7 @@ from backtest.engine.code.failures import (
     caller,
     code_of_others,
     indexed,
+    indexed_name,
     innermost,
     passed,
     place_of,
@@ -330,8 +331,9 @@ def _advice(error: BaseException, cerebro: Any) -> str:
             "a run has no observers and analyzers but those that the strategy adds; add it in __init__(): "
             f"self.cerebro.addobserver(bt.observers.{known})"
         )
-    if isinstance(error, IndexError) and _reads_ahead(error):
-        return f"it reads bars after the present one, up to the last of {fewest}; those are not known yet"
+    if isinstance(error, IndexError) and (ahead := _reads_ahead(error)):
+        name, which = indexed_name(error), "the next bar" if ahead == 1 else f"{ahead:,} bars ahead"
+        return f"{name}[{ahead}] is {which}, not known yet; {name}[0] is the present one, {name}[-1] the one before"
     if isinstance(error, IndexError) and _ran_out(error, cerebro, fewest):
         return f"does it look further back than the {fewest} bars there are?"
     return _FIX
@@ -354,9 +356,10 @@ def _asks_for_a_feed(error: BaseException, feeds: list[Any]) -> bool:
     return named is not None and int(named[1]) >= len(feeds)
 
 
-def _reads_ahead(error: IndexError) -> bool:
+def _reads_ahead(error: IndexError) -> int:
+    """Return how many bars ahead a line was read when it raised; 0 for none."""
     ahead = innermost(error).get("ago")  # as Backtrader and the lean lines call how far a line is read from the present
-    return raised_by_backtrader(error) and isinstance(ahead, int) and ahead > 0
+    return ahead if raised_by_backtrader(error) and isinstance(ahead, int) and ahead > 0 else 0
 
 
 def _ran_out(error: IndexError, cerebro: Any, fewest: int) -> bool:

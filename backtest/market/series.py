@@ -316,6 +316,7 @@ class ContractDetails:
     liquid_hours: str = ""  # the same for regular hours
 
 
+_HOURS = ("rth", "all")
 _SERIES = "write INSTRUMENT/BARSIZE[/PRICES[/rth|all]], such as AAPL/1day"
 
 
@@ -345,7 +346,7 @@ class Series:
         """
         words = _arguments.text(text, "a series", _SERIES).strip().split("/")
         if not 2 <= len(words) <= 4:
-            more = f"; {_ESCAPES}" if len(words) > 4 else ""
+            more = f"; {_ESCAPES}" if len(words) > 4 else _with_a_size(words[0])
             raise UsageError(
                 f"{text!r} is no series; write INSTRUMENT/BARSIZE[/PRICES[/rth|all]], such as AAPL/1day{more}"
             )
@@ -355,9 +356,12 @@ class Series:
             hint = "" if words[1].upper() in PRICES else _meant(".".join(words[:2]), *words[2:])
             raise UsageError(f"{error}; {_ESCAPES}{hint}" if len(words) > 2 else str(error)) from error
         instrument = Instrument.parse(words[0])
-        prices = words[2].upper() if len(words) > 2 else _DEFAULT_PRICES.get(instrument.kind, "TRADES")
+        usual = _DEFAULT_PRICES.get(instrument.kind, "TRADES")
+        if len(words) == 3 and words[2].lower() in _HOURS:
+            words.insert(2, usual)
+        prices = words[2].upper() if len(words) > 2 else usual
         hours = words[3].lower() if len(words) > 3 else "rth"
-        if hours not in ("rth", "all"):
+        if hours not in _HOURS:
             raise UsageError(f"{text!r} ends in {words[3]!r}; write rth for regular hours or all for all hours")
         return cls(instrument, size, prices, hours == "rth")
 
@@ -513,6 +517,16 @@ def _unescape(word: str) -> str:
         return "".join(unquote(part, errors="strict") if n % 2 else part.upper() for n, part in enumerate(parts))
     except UnicodeDecodeError as error:
         raise UsageError(f"{word!r} has an escape that is no UTF-8; write such as %20 for a blank") from error
+
+
+def _with_a_size(instrument: str) -> str:
+    """Return how the daily bars of an instrument are spelled, as the end of a message; "" where it is none."""
+    try:
+        found = Series(Instrument.parse(instrument), BAR_SIZES["1day"])
+    except UsageError:
+        return ""
+    usual = replace(found, prices=_DEFAULT_PRICES.get(found.instrument.kind, "TRADES"))
+    return did_you_mean_today(usual) or f"; did you mean {usual.quoted}, its daily bars?"
 
 
 def did_you_mean_today(wanted: Instrument | Series) -> str:

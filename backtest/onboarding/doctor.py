@@ -21,7 +21,14 @@ from backtest.market.series import BarSize, Series
 from backtest.market.span import Span
 from backtest.sources.base import Patience, Source
 from backtest.sources.connect import connect
-from backtest.sources.ib.address import PORTS, GatewayAddress, elsewhere, exposure_once, parse_address
+from backtest.sources.ib.address import (
+    PORTS,
+    WITHOUT_A_GATEWAY,
+    GatewayAddress,
+    elsewhere,
+    exposure_once,
+    parse_address,
+)
 from backtest.sources.ib.source import IbSource
 from backtest.store.store import Store, open_folder
 
@@ -212,7 +219,8 @@ def _nobody(place: GatewayAddress, others: list[int]) -> Check:
         return Check("source", "problem", detail, f"try --source ib://{replace(place, port=others[0])}")
     detail += f", nor on {', '.join(str(other) for other in PORTS if other != place.port)}"
     fix = "start TWS or IB Gateway and tick 'Enable ActiveX and Socket Clients' in its API settings"
-    return Check("source", "problem", detail, fix if place.loopback else f"{fix}, and {elsewhere()}")
+    more = WITHOUT_A_GATEWAY if place.loopback else f", and {elsewhere()}"
+    return Check("source", "problem", detail, f"{fix}{more}")
 
 
 def _accepts(host: str, port: int) -> bool:

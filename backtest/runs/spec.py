@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -145,8 +146,8 @@ class Brokerage:
             (0.001 is a tenth of a percent, as in Backtrader's `setcommission`); a row as in COSTS; or a
             `bt.CommInfoBase`, of which each series gets a copy: the spec keeps its class and parameters.
         slippage: "5bp", "0.01", "impact:0.1" or "spread"; see `Slippage.parse`. A bare number is money a share, as
-            "0.01" is: five basis points of the price are "5bp", and 0.0005 is a twentieth of a cent. No fill is ever
-            outside its bar.
+            "0.01" is: five basis points of the price are "5bp", and 0.0005 is a twentieth of a cent. One of 1 or more
+            is refused, as it may be meant for basis points; "money:5" is taken. No fill is ever outside its bar.
         volume_cap: the most of a bar's volume that is traded, 0.1 for a tenth; the rest of an order waits.
         fills: "next-bar", or "this-close": orders at the market get the very close they were decided by.
         borrow: what shares sold short cost a year; rules with commas between, see `Borrowing.parse`.
@@ -248,7 +249,28 @@ def brokerage_of(given: Brokerage | None, options: Mapping[str, Any]) -> Brokera
             f"{', '.join(set_before)} of the broker is given twice, by brokerage= and by its own name; leave out one"
         )
     values = {name: options.get(name, getattr(brokerage, name)) for name in known}
-    return replace(brokerage, **{name: _read(known[name], value) for name, value in values.items()})
+    plain = {name: _read(known[name], value) for name, value in values.items()}
+    if "slippage" in options:  # an object may be that of a kept run
+        _ask_about_slippage(plain["slippage"])
+    return replace(brokerage, **plain)
+
+
+_LARGE_SLIPPAGE = 1.0  # of the currency a share: who writes 5 rather means basis points
+
+
+def _ask_about_slippage(text: str) -> None:
+    """
+    Refuse slippage that is a bare number, and larger than anybody means as money a share.
+
+    Raises:
+        UsageError: it is; the text says how to write what may be meant.
+    """
+    with suppress(ValueError):
+        if (amount := float(text)) >= _LARGE_SLIPPAGE:
+            raise UsageError(
+                f"slippage {text}: are {amount:.10g} USD per share meant, or as much of another currency of prices? "
+                f"Then write money:{amount:.10g}; {amount:.10g} basis points of the price are {amount:.10g}bp"
+            )
 
 
 def _read(one: Field[Any], value: Any) -> Any:

@@ -95,11 +95,14 @@ def _open_ib(rest: str, asked: _Asked) -> Source:
 def _open_emulator(folder: str, asked: _Asked) -> Source:
     from backtest.emulator.server import Gateway
     from backtest.sources.ib.source import IbSource
-    from backtest.store.store import Store
+    from backtest.store.reader import nothing_in
+    from backtest.store.store import open_local
 
-    store = Store(folder)
+    store = open_local(folder)
     if not store.series():
-        raise NoBars(f"{folder} holds no bars for the emulator to serve; name a store with bars, such as data/sample")
+        raise NoBars(
+            f"the emulator has nothing to serve: {nothing_in(store)}; or name another, such as emulator:sample"
+        )
     gateway = Gateway(store, clock=asked.clock)
     gateway.start()
     try:

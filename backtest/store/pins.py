@@ -25,7 +25,7 @@ from backtest.market.extra import united
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store.manifest import Segment
-from backtest.store.reader import Reader, did_you_mean_stored, hours_in, manifest_or_empty
+from backtest.store.reader import Reader, hours_in, lacks, manifest_or_empty, nothing_in, outside_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -124,7 +124,7 @@ def take(store: Reader, series: Series, span: Span | None = None) -> Pin:
     """
     months = dict(_months(store, series, span or _all(store, series)))
     if not months:
-        raise NoBars(f"{series.short} from {span} is not in {store.name}; see what is: backtest ls {series.quoted}")
+        raise NoBars(outside_of(store, series, span) if manifest_or_empty(store, series).rows else lacks(store, series))
     if span is None:
         segments = store.manifest(series).segments
         return Pin(series, _moment(segments[0].first), _moment(segments[-1].last), months)
@@ -163,11 +163,16 @@ def add(store: Reader, path: str | Path, series: Iterable[Series], dates: Dates 
 
     Args:
         dates: first and last session, None for all that is stored.
+
+    Raises:
+        NoBars: the store lacks a series, or none is named, as of an empty store.
     """
-    pins = load_pins(path) if Path(path).exists() else {}
+    pins, wanted = load_pins(path) if Path(path).exists() else {}, list(map(store.named, series))
+    if not wanted:
+        raise NoBars(f"there is nothing to pin: {nothing_in(store)}")
     reports = [
         _examined(store, pins[one]) if one in pins else PinReport(take(store, one, _span_if(store, one, dates)), "new")
-        for one in map(store.named, series)
+        for one in wanted
     ]
     save_pins(path, {**pins, **{report.series: report.pin for report in reports}}.values())
     return reports
@@ -341,10 +346,7 @@ def _read(store: Reader, series: Series, span: Span) -> pa.Table:
 def _all(store: Reader, series: Series) -> Span:
     segments = manifest_or_empty(store, series).segments
     if not segments:
-        hint = did_you_mean_stored(series, store)
-        raise NoBars(
-            f"{series.short} is not in {store.name}; run: backtest download {series.quoted} --since DATE{hint}"
-        )
+        raise NoBars(lacks(store, series))
     return Span(_moment(segments[0].first), _moment(segments[-1].last) + _MOMENT)
 
 

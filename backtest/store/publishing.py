@@ -24,10 +24,10 @@ from backtest.store.files import locked, make_folders, read_file, sync_folder, w
 from backtest.store.layout import MARK, format_in, names_of
 from backtest.store.manifest import LARGEST_SEGMENT, REPAIR, Manifest, Segment
 from backtest.store.manifest_json import of_bytes, to_bytes
-from backtest.store.reader import did_you_mean_stored
+from backtest.store.reader import lacks, nothing_in
 from backtest.store.remote import Place, check_size, explained
 from backtest.store.segments import decode_segment
-from backtest.store.store import Store, open_folder
+from backtest.store.store import Store, open_local
 from backtest.store.tables import differing
 
 if TYPE_CHECKING:
@@ -80,14 +80,14 @@ def publish(
     """
     _arguments.function(tell, "tell", "write a function that takes a Published, or leave it out")
     target = _target(Place.parse(_arguments.text(url, "the URL", "write s3://BUCKET/PREFIX, or file:///FOLDER")))
-    store = store if isinstance(store, Store) else open_folder(store)
+    store = store if isinstance(store, Store) else open_local(store)
     asked = [store.named(one) for one in several_series(series)]
     wanted = asked or [one for one in store.series() if store.manifest_or_empty(one).generation]
     unknown = [one for one in wanted if not store.manifest_or_empty(one).generation]
-    if unknown or not wanted:
-        names = " ".join(one.short for one in unknown) or "any series"
-        hint = did_you_mean_stored(unknown[0], store) if unknown else ""
-        raise NoBars(f"{names} is not in {store.root}; see what is: backtest ls --store {store.root}{hint}")
+    if not wanted:
+        raise NoBars(f"there is nothing to publish: {nothing_in(store)}")
+    if unknown:
+        raise NoBars(lacks(store, *unknown))
     _mark(store, target)
     done = []
     for one in wanted:

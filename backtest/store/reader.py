@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from backtest import _arguments
+from backtest._resources import bundled
 from backtest.errors import BacktestError, DamagedStore, NoBars, UsageError
 from backtest.market.bars import with_extra
 from backtest.market.calendars import span_asked
 from backtest.market.hours import Hours, hours_of
 from backtest.market.series import Series, did_you_mean_series, refuse_made, series_of
 from backtest.market.span import Span, asked_span
+from backtest.store.layout import MARK
 from backtest.store.manifest import REPAIR, Manifest, Revision, Segment
 from backtest.store.segments import bars_in, downloads_in, in_threads, merged_downloads
 from backtest.store.tables import between, joined
@@ -71,6 +74,53 @@ def hours_in(reader: Reader, series: Series) -> Hours:
     return hours_of(series.instrument)
 
 
+def lacks(reader: Reader, *series: Series) -> str:
+    """Return what to say of series that a reader lacks: how the first gets there, and what is there that is like it."""
+    names, be = ", ".join(one.short for one in series), "are" if series[1:] else "is"
+    hint = did_you_mean_stored(series[0], reader)
+    return f"{names} {be} not in {reader.name}; {ways_to_fill(reader, series[0])}{hint}"
+
+
+def outside_of(reader: Reader, series: Series, span: Span | None) -> str:
+    """Return what to say where a reader has a series, but no bar of it in a span."""
+    return (
+        f"{series.short} has no bar from {span or 'any time'} in {reader.name}, where it is stored from "
+        f"{stored_dates(reader.manifest(series))}; name other dates, or {ways_to_fill(reader, series)}"
+    )
+
+
+def nothing_in(reader: Reader) -> str:
+    """Return what to say of a store that holds no series, or of a folder that is none yet, and how to fill it."""
+    marked = "://" in reader.name or (Path(reader.name) / MARK).exists()
+    return f"{reader.name} {'' if marked else 'is no store: it '}holds no bars; {ways_to_fill(reader)}"
+
+
+def ways_to_fill(reader: Reader, series: Series | None = None) -> str:
+    """Return the commands that bring a series, or any, into a store; where that is empty, also that of the sample."""
+    if "://" in reader.name:
+        return f"see what is: backtest ls --store {reader.name}"
+    own = Path(reader.name) != bundled("sample")  # which is only read
+    name, store = series.quoted if series else "AAPL/1day", f" --store {shlex.quote(reader.name)}" if own else ""
+    ways = [
+        f"backtest download {name} --since DATE{store} (from TWS or IB Gateway)",
+        f"backtest import FILE {name}{store} (a file of yours)",
+    ]
+    if _is_empty(reader):
+        ways.append(f"backtest demo{store} (sample prices)")
+    return f"run: {', '.join(ways[:-1])} or {ways[-1]}"
+
+
+def stored_dates(manifest: Manifest) -> str:
+    """Return from when to when a series has bars, as "2000-03-01 to 2013-03-01"."""
+    return f"{manifest.segments[0].first[:10]} to {manifest.segments[-1].last[:10]}"
+
+
+def _is_empty(reader: Reader) -> bool:
+    with suppress(BacktestError):  # what else may be wrong with it is not what is told
+        return not reader.series()
+    return False
+
+
 def did_you_mean_stored(wanted: Series, reader: Reader) -> str:
     """Return the like of the series of a reader that lacks one; what else may be wrong with it is not what is told."""
     with suppress(BacktestError):
@@ -106,8 +156,7 @@ class SegmentReader(ABC):
         wanted = series_of(series)
         found = self.manifest_or_empty(wanted)
         if not found.generation:
-            hint = did_you_mean_stored(wanted, self)
-            raise NoBars(f"{wanted.short} is not in {self.name}; see what is: backtest ls --store {self.name}{hint}")
+            raise NoBars(lacks(self, wanted))
         return found
 
     def manifest_or_empty(self, series: Series | str) -> Manifest:
@@ -184,14 +233,7 @@ class SegmentReader(ABC):
         if stamps is not None:
             bars = between(bars, stamps)
         if not len(bars):
-            known = self.manifest_or_empty(wanted).rows
-            where, hint = (
-                (f" from {stamps}" if stamps else "", "") if known else ("", did_you_mean_stored(wanted, self))
-            )
-            raise NoBars(
-                f"{wanted.short}{where} is not in {self.name}; "
-                f"run: backtest download {wanted.quoted} --since DATE{hint}"
-            )
+            raise NoBars(outside_of(self, wanted, stamps) if state.rows else lacks(self, wanted))
         return bars
 
     def revisions(self, series: Series | str) -> list[Revision]:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from backtest import _arguments
 from backtest._clock import Clock, utc_now
+from backtest._resources import bundled
 from backtest.errors import BadBars, BadStore, DamagedStore, DataError, UsageError
 from backtest.market.bars import check_bars, check_unset, extra_of, schema, with_extra, without_empty
 from backtest.market.extra import problem_of, united
@@ -74,10 +75,15 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+SAMPLE = "sample"
+"""The word for the store that comes along, where no folder has that name."""
+
 
 def open_store(place: str | Path) -> Store | RemoteStore:
     """
     Return the store in a folder, or the one at a URL (s3://BUCKET/PREFIX), which can only be read.
+
+    Where there is no folder "sample", that word means the store that comes along: daily bars of four stocks.
 
     Raises:
         UsageError: the URL is none of a store, or holds a login.
@@ -88,7 +94,27 @@ def open_store(place: str | Path) -> Store | RemoteStore:
         from backtest.store.remote import RemoteStore
 
         return RemoteStore(place)
-    return Store(_arguments.path(place, "the store", "write its folder, such as data/bars, or s3://BUCKET/PREFIX"))
+    return open_local(place)
+
+
+def open_local(place: str | Path, clock: Clock = utc_now) -> Store:
+    """
+    Return the store in a folder of this machine, or the one that comes along; for those who read its files.
+
+    Raises:
+        UsageError: it is a URL.
+    """
+    return Store(local_folder(place), clock)
+
+
+def local_folder(place: str | Path) -> Path:
+    """
+    Return the folder of a store on this machine, which need not be there; that of the sample by its word.
+
+    Raises:
+        UsageError: it is a URL.
+    """
+    return bundled(SAMPLE) if _is_sample(place) else _on_disk(place)
 
 
 def open_folder(place: str | Path, clock: Clock = utc_now) -> Store:
@@ -96,11 +122,21 @@ def open_folder(place: str | Path, clock: Clock = utc_now) -> Store:
     Return the store in a folder; for those who write, at the time that the clock says.
 
     Raises:
-        UsageError: it is a URL.
+        UsageError: it is a URL, or the store that comes along.
     """
+    if _is_sample(place):
+        raise UsageError(f"{SAMPLE} is the store that comes along, which is only read; name a folder such as data/bars")
+    return Store(_on_disk(place), clock)
+
+
+def _is_sample(place: str | Path) -> bool:
+    return str(place) == SAMPLE and not Path(place).exists()
+
+
+def _on_disk(place: str | Path) -> Path:
     if "://" in str(place):
         raise UsageError("a store at a URL is only read; write to a folder, then run: backtest publish URL")
-    return Store(_arguments.path(place, "the store", "write its folder, such as data/bars"), clock)
+    return _arguments.path(place, "the store", "write its folder, such as data/bars, or s3://BUCKET/PREFIX")
 
 
 def store_of(given: Reader | str | Path) -> Reader:

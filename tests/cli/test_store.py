@@ -61,7 +61,7 @@ def test_a_night_of_many_series_ends_with_one_line(download):
 
     assert code == 4
     assert out.splitlines()[-1] == (
-        "3 series: 2 complete, 4 new bars, 0 revised, 0 ended, 1 gaps open, 1 failed; no such instrument (1): NOPE/1day"
+        "3 series: 2 complete, 4 new bars, 0 revised, 0 ended, 1 gap open, 1 failed; no such instrument (1): NOPE/1day"
     )
 
 
@@ -101,7 +101,7 @@ def test_the_sum_adds_what_the_reports_count_and_says_why_some_failed():
     ]
 
     assert str(summary_of(night)) == (
-        "10 series: 3 complete, 1,234 new bars, 2 revised, 1 ended, 2 quarantined, 1 gaps open, 1 partial, 6 failed; "
+        "10 series: 3 complete, 1,234 new bars, 2 revised, 1 ended, 2 quarantined, 1 gap open, 1 partial, 6 failed; "
         "no such instrument (5): F0/1day, F1/1day, F2/1day and 2 more; sessions missing (1): D/1day; "
         "no market data subscription (1): G/1day"
     )

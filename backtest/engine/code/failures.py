@@ -176,6 +176,27 @@ def innermost(error: BaseException) -> dict[str, Any]:
 def indexed(error: BaseException) -> Any:
     """Return what was indexed in the expression that raised: the list of `self.datas[1]`; None if not known."""
     trace = _last(error.__traceback__)
+    expression = _expression(trace)
+    if trace is None or not isinstance(expression, ast.Subscript):
+        return None
+    with suppress(Exception):  # it has code of its own
+        return _value(expression.value, trace.tb_frame.f_locals)
+    return None
+
+
+def indexed_name(error: BaseException) -> str:
+    """Return the last name of what a user's line indexed when it raised: close, of `self.data.close[1]`; "" if none."""
+    trace, users = error.__traceback__, None
+    while trace is not None:
+        users = trace if _is_users(trace.tb_frame.f_code.co_filename) else users
+        trace = trace.tb_next
+    expression = _expression(users)
+    thing = expression.value if isinstance(expression, ast.Subscript) else None
+    return thing.attr if isinstance(thing, ast.Attribute) else thing.id if isinstance(thing, ast.Name) else ""
+
+
+def _expression(trace: TracebackType | None) -> ast.expr | None:
+    """Return the expression that was evaluated when an error passed a frame; None if it is not known."""
     if trace is None:
         return None
     code = trace.tb_frame.f_code
@@ -183,9 +204,8 @@ def indexed(error: BaseException) -> Any:
     if line is None or line != last:
         return None
     text = linecache.getline(code.co_filename, line).encode()[start:end].decode(errors="replace")
-    with suppress(Exception):  # it is no expression, or has code of its own
-        expression = ast.parse(text.strip(), mode="eval").body
-        return _value(expression.value, trace.tb_frame.f_locals) if isinstance(expression, ast.Subscript) else None
+    with suppress(Exception):  # it is no expression
+        return ast.parse(text.strip(), mode="eval").body
     return None
 
 

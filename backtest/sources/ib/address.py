@@ -133,7 +133,7 @@ def why_no_connection(address: GatewayAddress, error: BaseException, seconds: fl
             "machine runs, and whether this machine is in its network; an IP address needs no look-up"
         )
     if isinstance(error, ConnectionRefusedError):
-        here = ", or run: backtest emulator" if address.loopback else there
+        here = WITHOUT_A_GATEWAY if address.loopback else there
         return f"nobody listens on {address}; start TWS or IB Gateway and {tick} (ports: {ports}){here}"
     if isinstance(error, TimeoutError):
         return (
@@ -142,6 +142,12 @@ def why_no_connection(address: GatewayAddress, error: BaseException, seconds: fl
         )
     said = getattr(error, "strerror", None) or error
     return f"{address} cannot be reached ({said}); check the address, the network and the firewall{there}"
+
+
+WITHOUT_A_GATEWAY = (
+    "; without one, bars come from a file of yours: backtest import FILE AAPL/1day, or those of the sample: backtest "
+    "demo --store data/bars"
+)
 
 
 def elsewhere() -> str:

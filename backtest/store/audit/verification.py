@@ -33,10 +33,10 @@ from backtest.store.files import TEMPORARY, locked, read_file
 from backtest.store.layout import MARK
 from backtest.store.manifest import LARGEST, LARGEST_SEGMENT, MOST_ROWS, Manifest, Segment
 from backtest.store.manifest_json import of_bytes
-from backtest.store.reader import did_you_mean_stored
+from backtest.store.reader import lacks, ways_to_fill
 from backtest.store.segments import check_values, downloads_of
 from backtest.store.segments import decode_segment as decode_segment
-from backtest.store.store import Store
+from backtest.store.store import Store, local_folder
 from backtest.store.tables import joined
 
 if TYPE_CHECKING:
@@ -82,14 +82,13 @@ def verify(root: str | Path, wanted: Sequence[Series] = ()) -> Iterator[SeriesAu
         raise UsageError(f"{root} is a URL, and only a store on disk can be verified; name its folder with --store")
     for one in wanted:
         refuse_made(one.instrument)
-    folder = Path(root)
+    folder = local_folder(root)
     marked = list(_check_mark(folder))
     keys = _series_keys(folder)
     wanted = [one if one.key in keys else _named(folder, one) for one in wanted]
     missing = [one for one in wanted if one.key not in keys]
     if missing:
-        names, hint = ", ".join(one.short for one in missing), did_you_mean_stored(missing[0], Store(folder))
-        raise NoBars(f"{names} is not in {folder}; see what is: backtest ls --store {folder}{hint}")
+        raise NoBars(lacks(Store(folder), *missing))
     yield SeriesAudit("", (*marked, *_strangers(folder, keys)), files=1)
     for key in [one.key for one in wanted] or keys:
         yield verify_series(folder, key)
@@ -215,7 +214,7 @@ def answers_aside(store: Store, series: Series, hours: Hours) -> Iterator[pa.Tab
 
 def _check_mark(root: Path) -> Iterator[Finding]:
     if not root.is_dir():
-        raise BadStore(f"there is no store at {root}; name one with --store, or fill it: backtest download")
+        raise BadStore(f"there is no store at {root}; name one with --store, or {ways_to_fill(Store(root))}")
     try:
         Store(root)
     except BadStore:

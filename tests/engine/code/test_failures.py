@@ -438,7 +438,7 @@ def test_a_bar_after_the_present_one_is_said_to_be_read(store):
 
     shown = told(Ahead, store)
 
-    assert "it reads bars after the present one" in shown
+    assert "close[1] is the next bar, not known yet; close[0] is the present one, close[-1] the one before" in shown
     assert "further back" not in shown
 
 

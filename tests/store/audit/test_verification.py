@@ -24,6 +24,7 @@ from backtest.market.span import Span
 from backtest.store.audit.coverage import EMPTY, FULL, MISSING, PARTIAL, coverage_of, strips
 from backtest.store.audit.repairs import repair
 from backtest.store.audit.verification import Unreadable, verify
+from backtest.store.layout import mark_store
 from backtest.store.manifest import Answer
 from backtest.store.store import Store
 
@@ -563,11 +564,13 @@ def test_a_mistake_is_one_sentence(call, store, words, code, said):
     assert "Traceback" not in err
 
 
-def test_an_empty_store_is_sound_and_said_to_be_empty(call, tmp_path):
-    code, out, _ = call("verify", "--store", tmp_path)
+def test_a_store_without_a_series_is_nothing_to_verify(call, tmp_path):
+    mark_store(tmp_path)
 
-    assert code == 0
-    assert "0 series" in out
+    code, out, err = call("verify", "--store", tmp_path)
+
+    assert (code, out) == (3, "")
+    assert f"{tmp_path} holds no bars" in err
 
 
 def test_ls_counts_sessions_from_the_manifests_alone(call, store):
