@@ -155,7 +155,7 @@ def run(
     beside = opened.named(beside) if beside else None
     read = [*wanted, *([beside] if beside else [])]
     warm = warm_up_text(warm_up)
-    before = warm_up_of(warm, opened, wanted[0], asked)
+    before = warm_up_of(warm, opened, wanted, asked)
     if pins:
         from backtest.store.pins import pinned_span as check_pins
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from backtest import _arguments
 from backtest.engine.execution import held_size
-from backtest.engine.feed import close_stamps
+from backtest.engine.lean.clock import feed_stamps
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
-from backtest.market.calendars import sessions
 from backtest.market.series import Series
+from backtest.market.session_days import of_one_clock, session_days, sessions_of_moments
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from backtest.runs.spec import RunSpec
 
 _EPOCH = 719_163  # 1970-01-01 as Backtrader counts days
+_DAY = 86_400  # seconds
 _PARTIAL = bt.Order.Partial  # the last of the states in which an order can still be filled
 _ORDER_COLUMNS, _FILL_COLUMNS = 11, 6
 
@@ -82,6 +83,11 @@ class Recorder(bt.Analyzer):
             self._over.add(order)
         return self._over.tables(series)
 
+    @property
+    def first_order(self) -> int:
+        """The number that Backtrader, which counts on from run to run, gave to the first order; 0 without any."""
+        return self._over.first
+
 
 class _OrderRows:
     """Orders and fills as rows of numbers, all of them float64: references and places in lists are far below 2**53."""
@@ -106,11 +112,16 @@ class _OrderRows:
             if bit.size:
                 self._fills.extend((ref, name, bit.dt, bit.size, _paid(bit.price), bit.comm))
 
+    @property
+    def first(self) -> int:
+        """The lowest reference, 0 without any."""
+        return min(self._refs, default=0)
+
     def tables(self, series: list[Series]) -> tuple[pa.Table, pa.Table]:
         """Return the table of the orders by ref, which begins at 1, and that of the fills by time."""
         import pyarrow as pa
 
-        first = min(self._refs, default=0) - 1  # Backtrader counts on from run to run
+        first = self.first - 1
         orders = _columns(self._orders, _ORDER_COLUMNS, whole=5)
         fills = _columns(self._fills, _FILL_COLUMNS, whole=2)
         by_ref, by_time = np.argsort(orders[0]), np.lexsort((fills[0], fills[2]))
@@ -173,24 +184,28 @@ def unknown_kind(exectype: Any) -> str:
     return f"exectype={_arguments.shown(exectype)} is no kind of order, which would never be filled; there are {kinds}"
 
 
+@dataclass(frozen=True, slots=True)
+class SessionClock:
+    """The series whose sessions a run is measured by, and its hours: see `periods.clock_of`."""
+
+    series: Series
+    hours: Hours
+    days: np.ndarray | None = None  # its sessions with a bar, datetime64[D], where series have several clocks
+
+
 def account_table(
     recorder: Recorder,
     series: list[Series],
-    place: int,
-    hours: Hours,
+    clock: SessionClock,
     spec: RunSpec,
-    compared: pa.Table | None,
-    clock: np.ndarray | None = None,
+    compared: tuple[pa.Table, Hours] | None,
 ) -> pa.Table:
     """
     Return the account after each bar: time, session, equity, cash, position and close of each series, and flows.
 
     Args:
-        place: of the series whose sessions the bars belong to: see `clock_of`.
-        hours: its own.
-        compared: bars of the benchmark, if one was asked for.
-        clock: the dates of its bars, where series of daily or longer bars have several clocks: a bar between two of
-            them belongs to the later.
+        clock: whose sessions the bars belong to.
+        compared: bars of the benchmark with its hours, if one was asked for.
 
     Raises:
         UsageError: the strategy never saw a bar.
@@ -200,19 +215,20 @@ def account_table(
     if not len(recorder.stamps):
         shortest = min(data.buflen() for data in recorder.datas)
         raise UsageError(f"{spec.name} never saw a bar: it waits for more than the {shortest} there are")
-    times = bar_times(np.asarray(recorder.stamps), series)
+    stamps = np.asarray(recorder.stamps)
+    times, days = bar_times(stamps, series), _days_of_rows(stamps, recorder.datas, series, clock)
     columns: dict[str, Any] = {
         "time": arrays.stamps(times),
-        "session": arrays.days(_session_days(times, series, place, hours, clock)),
+        "session": arrays.days(days),
         "equity": arrays.floats(recorder.equity),
         "cash": arrays.floats(recorder.cash),
     }
     for n in range(len(series)):
         columns[f"position.{n}"] = arrays.floats(recorder.positions[n])
         columns[f"close.{n}"] = arrays.floats(recorder.closes[n])
-    if spec.benchmark:
-        benchmark = Series.parse(spec.benchmark)
-        columns["benchmark"] = arrays.floats(_as_of(times, compared, benchmark))
+    if compared is not None:
+        by_dates = all(one.size.daily for one in series)
+        columns["benchmark"] = arrays.floats(_beside(times, days, by_dates, Series.parse(spec.benchmark), *compared))
     if recorder.flows is not None:
         columns["flow"] = arrays.floats(recorder.flows)
     return pa.table(columns)
@@ -226,37 +242,61 @@ def bar_times(stamps: np.ndarray, series: list[Series]) -> np.ndarray:
     return whole
 
 
-def _session_days(
-    times: np.ndarray, series: list[Series], place: int, hours: Hours, clock: np.ndarray | None
+def _days_of_rows(stamps: np.ndarray, datas: list[Any], series: list[Series], clock: SessionClock) -> np.ndarray:
+    """
+    Return the date of the session that the bar of each row belongs to, by the series that measures; the dates rise.
+
+    A row is told by its stamp alone, which is a bar's opening plus its size: which bar it was is looked up where series
+    have several sizes. Of bars that end together, the shortest says where the row belongs.
+    """
+    times, sizes = bar_times(stamps, series), {0 if one.size.daily else one.size.seconds for one in series}
+    dates = (np.floor(stamps).astype(np.int64) - _EPOCH).astype("datetime64[D]")
+    if sizes == {0}:
+        own = session_days(dates, clock.series, clock.hours)
+        return own if clock.days is None else of_one_clock(own, clock.days)
+    if len(sizes) == 1:
+        return sessions_of_moments(times - np.timedelta64(max(sizes), "s"), clock.series, clock.hours)[0]
+    opened, daily = times.copy(), np.zeros(len(stamps), bool)
+    for n in sorted(range(len(series)), key=lambda n: -series[n].size.seconds):
+        rows, size = _rows_of(datas[n], stamps), series[n].size
+        opened[rows] = times[rows] - np.timedelta64(size.seconds, "s")
+        daily[rows] = size.daily
+    days = dates.copy()
+    if not daily.all():
+        days[~daily], *_ = sessions_of_moments(opened[~daily], clock.series, clock.hours)
+        days[daily] = of_one_clock(dates[daily], np.unique(days[~daily]))
+    return np.maximum.accumulate(days)
+
+
+def _rows_of(data: Any, stamps: np.ndarray) -> np.ndarray:
+    """Return the rows at which a feed has a bar."""
+    own = feed_stamps(data)
+    own = own[: np.searchsorted(own, stamps[-1], side="right")]  # a run may be stopped
+    return np.searchsorted(stamps, own)
+
+
+def _beside(
+    times: np.ndarray, days: np.ndarray, by_dates: bool, series: Series, bars: pa.Table, hours: Hours
 ) -> np.ndarray:
     """
-    Return the date of the exchange's session that each bar began in, by the calendar of the series that measures.
+    Return the close of the benchmark that each row is compared with, NaN where there is none since the row before.
 
-    A bar is told by its opening plus its size, which is after the close where that cuts it short. Before the first
-    date of a clock, and after its last, a bar belongs to its own.
+    The last row of a session is compared with the last bar of the benchmark's session of that date, whatever the bars'
+    sizes; a row before it with the last bar that was complete.
+
+    Args:
+        days: the session of each row.
+        by_dates: whether the times of the rows are dates.
     """
-    sizes = [one.size.seconds for one in series if not one.size.daily]
-    if not sizes:
-        days = times.astype("datetime64[D]")
-        if clock is None:
-            return days
-        within = (days >= clock[0]) & (days <= clock[-1])
-        return np.where(within, clock[np.minimum(np.searchsorted(clock, days), len(clock) - 1)], days)
-    began = times - np.timedelta64(min(sizes), "s")  # of several sizes: which bar it was, nobody knows here
-    first, last = (times[n].astype(datetime) for n in (0, -1))
-    around = timedelta(days=7)
-    found = sessions(hours, first.date() - around, last.date() + around, series[place].regular_hours)
-    closes = np.array([session.close.astimezone(UTC).replace(tzinfo=None) for session in found], "datetime64[us]")
-    days = np.array([session.day for session in found], "datetime64[D]")
-    found_days: np.ndarray = days[np.minimum(np.searchsorted(closes, began, side="right"), len(days) - 1)]
-    return found_days
-
-
-def _as_of(times: np.ndarray, bars: pa.Table, series: Series) -> np.ndarray:
-    """Return the last close at each time, NaN where no bar has ended since the time before: it is no price of then."""
-    closed = bar_times(close_stamps(bars, series.size), [series])
-    closes = arrays.numbers(bars["close"])
-    rows = np.searchsorted(closed, times, side="right") - 1
+    opened, closes = arrays.numbers(bars["time"]).astype("datetime64[us]"), arrays.numbers(bars["close"])
+    own = session_days(opened, series, hours)
+    by_session = np.searchsorted(own, days, side="right")
+    if by_dates:
+        complete = np.searchsorted(own, times.astype("datetime64[D]"), side="right")
+    else:
+        closed = opened + np.timedelta64(_DAY if series.size.daily else series.size.seconds, "s")
+        complete = np.minimum(np.searchsorted(closed, times, side="right"), by_session)
+    rows = np.maximum.accumulate(np.where(np.append(days[1:] != days[:-1], True), by_session, complete)) - 1
     return np.where(np.diff(rows, prepend=-1) > 0, closes[np.maximum(rows, 0)], np.nan)
 
 

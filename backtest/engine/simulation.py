@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ from backtest.engine.lean.cerebro import Cerebro
 from backtest.engine.lean.garbage import seldom_collected
 from backtest.engine.plotted_lines import plotted_lines
 from backtest.engine.provenance import describe, describe_code
-from backtest.engine.recorder import Recorder, account_table, is_kind, unknown_kind
+from backtest.engine.recorder import Recorder, SessionClock, account_table, is_kind, unknown_kind
 from backtest.engine.sizing import Sizing
 from backtest.engine.warm_up import (
     bars_waited,
@@ -50,11 +51,12 @@ from backtest.engine.warm_up import (
     warm_up_of,
     without_first,
 )
-from backtest.errors import StrategyError, UsageError
+from backtest.errors import NoBars, StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import span_asked
-from backtest.market.periods import bars_a_year, clock_of, several_clocks
+from backtest.market.periods import bars_a_year, clock_of, of_that_clock, several_clocks
 from backtest.market.series import Series
+from backtest.market.session_days import session_days, sessions_of_moments
 from backtest.market.span import Sessions, Span
 from backtest.runs.lines import Lines
 from backtest.runs.record import RunRecord
@@ -64,6 +66,8 @@ from backtest.store.reader import Reader, hours_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from backtest.market.hours import Hours
 
 
 @seldom_collected()  # all of it: collected at once after the loop, all that a run has made would be kept
@@ -93,16 +97,16 @@ def simulate(
     brokerage, sizing = spec.brokerage, Sizing.parse(spec.brokerage.size)
     with _code_of(strategy):
         costs.make()  # which may be a class of the caller's
-    before = warm_up_of(spec.warm_up, store, wanted[0], span)
+    before = warm_up_of(spec.warm_up, store, wanted, span)
     span = before.read if before else span
     bars = {one: store.read(one, span_asked(one, hours_in(store, one), span)) for one in [*wanted, *compared_with]}
     if before:
         bars = {one: before.part(table) for one, table in bars.items()}
-    manifest = describe(spec, bars, store, costs)
-    compared = bars[compared_with[0]] if compared_with else None
     hours = [hours_in(store, one) for one in wanted]
-    place = clock_of(wanted, hours)
-    clock = _days_of(bars[wanted[place]]) if several_clocks(wanted, hours) else None
+    bars |= _within(span, bars, wanted, hours)
+    manifest = describe(spec, bars, store, costs)
+    compared = (bars[compared_with[0]], hours_in(store, compared_with[0])) if compared_with else None
+    clock = _clock(bars, wanted, hours)
     bars, aligned = align_bars({one: bars.pop(one) for one in wanted}, brokerage.align)
     feeds = [replay(bars.pop(one), one, single=True) for one in wanted]  # which hold the only references
     cerebro = _cerebro(gated(strategy) if before else strategy, spec, feeds)
@@ -115,23 +119,56 @@ def simulate(
             recorder = _run(cerebro, strategy)
         if cerebro.flows is not None:
             cerebro.flows.book()
-        record = account_table(recorder, wanted, place, hours[place], spec, compared, clock)
+        record = account_table(recorder, wanted, clock, spec, compared)
         order_rows, fill_rows = recorder.orders(wanted)
+        check_orders(recorder.strategy, order_rows, recorder.first_order, strategy.name)
         sizing.check_asked(recorder.strategy, strategy.name, len(order_rows))
         manifest |= describe_code(strategy, spec.params) | _further(recorder.strategy, brokerage, aligned, order_rows)
         begins = stamp_of(before.begins) if before else 0.0
         drawn = Lines(plotted_lines(recorder.strategy, wanted, begins) if lines else None)
     manifest["market"] |= _waited(recorder, strategy, begins)
     if before:
-        check_orders(order_rows, before.begins, strategy.name)
         record, manifest["warm_up"] = _begun(record, recorder, begins)
     trades = round_trips(fill_rows, record, spec.multiplier)
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn)
 
 
-def _days_of(bars: pa.Table) -> np.ndarray:
-    """Return the dates of daily or longer bars, datetime64[D]."""
-    return arrays.numbers(bars["time"]).astype("datetime64[us]").astype("datetime64[D]")
+def _within(
+    span: Span | Sessions | None, bars: dict[Series, pa.Table], series: list[Series], hours: list[Hours]
+) -> dict[Series, pa.Table]:
+    """
+    Return the intraday bars of series of other clocks without those outside of the sessions that are asked for.
+
+    The date of a session in Sydney begins when New York's is not yet over: what New York trades then is of the next.
+    """
+    if span is None or isinstance(span, Span) or not several_clocks(series, hours):
+        return {}
+    (since, until), found, own = span, {}, of_that_clock(series, hours)
+    first, last = np.datetime64(since or date.min, "D"), np.datetime64(until or date.max, "D")
+    for n, one in enumerate(series):
+        if n not in own and not one.size.daily:
+            opened = arrays.numbers(bars[one]["time"]).astype("datetime64[us]")
+            days, *_ = sessions_of_moments(opened, series[own[0]], hours[own[0]])
+            rows = slice(*np.searchsorted(days, [first, last + 1]))
+            found[one] = bars[one].slice(rows.start, rows.stop - rows.start)
+            if not len(found[one]):
+                raise NoBars(
+                    f"{one.short} has no bar in the sessions of {series[own[0]].short}; name others, or a longer span"
+                )
+    return found
+
+
+def _clock(bars: dict[Series, pa.Table], series: list[Series], hours: list[Hours]) -> SessionClock:
+    """Return by whose sessions a run is measured."""
+    place, days = clock_of(series, hours), None
+    if several_clocks(series, hours):
+        counted = of_that_clock(series, hours)
+        days = np.unique(np.concatenate([_days_of(bars[series[n]], series[n], hours[n]) for n in counted]))
+    return SessionClock(series[place], hours[place], days)
+
+
+def _days_of(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
+    return session_days(arrays.numbers(bars["time"]).astype("datetime64[us]"), series, hours)
 
 
 def _waited(recorder: Recorder, strategy: Strategy, begins: float) -> dict[str, int]:

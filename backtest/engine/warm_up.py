@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,6 +19,7 @@ from backtest.engine.code.strategy import Strategy
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import span_asked, span_of_sessions
+from backtest.market.periods import clock_of
 from backtest.market.series import Series
 from backtest.market.span import Sessions, Span
 from backtest.runs.spec import AUTO, span_read
@@ -46,12 +48,12 @@ class BarsBefore:
         return bars.slice(int(np.searchsorted(times, _plain(self.earliest))))
 
 
-def warm_up_of(asked: str, store: Reader, series: Series, span: Span | Sessions | None) -> BarsBefore | None:
+def warm_up_of(asked: str, store: Reader, wanted: list[Series], span: Span | Sessions | None) -> BarsBefore | None:
     """
-    Return the warm-up of a run on a series and others, None for none.
+    Return the warm-up of a run on some series, None for none.
 
     Args:
-        asked: as `spec.warm_up_text` returns it; a number counts bars of this series.
+        asked: as `spec.warm_up_text` returns it; a number counts bars of the first series.
         span: the run's own.
 
     Raises:
@@ -59,7 +61,7 @@ def warm_up_of(asked: str, store: Reader, series: Series, span: Span | Sessions 
     """
     if not asked:
         return None
-    begins = _start(store, series, span)
+    begins, series = _start(store, wanted, span), wanted[0]
     read = span_read(span)
     if asked == AUTO or read is None:
         return BarsBefore(begins, read or (None, None))
@@ -77,13 +79,25 @@ def warm_up_of(asked: str, store: Reader, series: Series, span: Span | Sessions 
     return BarsBefore(begins, Span(early, end) if isinstance(end, datetime) else (early.date(), end), earliest)
 
 
-def _start(store: Reader, series: Series, span: Span | Sessions | None) -> datetime:
+def _start(store: Reader, wanted: list[Series], span: Span | Sessions | None) -> datetime:
     if isinstance(span, Span):
         return span.start
     since, until = span or (None, None)
     if since is None:
         raise UsageError("a warm-up is of the bars before a run begins; say with which session: --since, or start=")
-    return span_of_sessions(series, hours_in(store, series), since, until or _LAST).start
+    return measured_from(wanted, store, since, until or _LAST)
+
+
+def measured_from(wanted: list[Series], store: Reader, since: date, until: date) -> datetime:
+    """
+    Return when the first of some sessions begins, by the series that measures a run: see `periods.clock_of`.
+
+    Raises:
+        UsageError: there is no session.
+    """
+    hours = [hours_in(store, one) for one in wanted]
+    place = clock_of(wanted, hours)
+    return span_of_sessions(wanted[place], hours[place], since, until).start
 
 
 @contextmanager
@@ -110,10 +124,12 @@ def _gated(strategy: Any) -> Any:
     """Return the strategy with nothing called before the window: not `next`, nor what some use in its place."""
 
     def is_open(self: Any) -> bool:
-        return bool(self.datetime[0] > self._window_begins)
+        if not self._window_order and self.datetime[0] > self._window_begins:
+            self._window_order = next(bt.Order.refbasis)
+        return bool(self._window_order)
 
     def start(self: Any) -> None:
-        self._window_begins, self._window_begun = _begins.get(), False
+        self._window_begins, self._window_begun, self._window_order = _begins.get(), False, 0
         strategy.start(self)
 
     def prenext(self: Any) -> None:
@@ -140,15 +156,24 @@ def _gated(strategy: Any) -> Any:
     return new_class(strategy.__name__, (strategy,), exec_body=lambda namespace: namespace.update(body))
 
 
-def check_orders(orders: pa.Table, begins: datetime, name: str) -> None:
+def check_orders(strategy: Any, orders: pa.Table, first: int, name: str) -> None:
     """
-    Refuse a run with orders from before it began.
+    Refuse a run of a `gated` strategy with orders from before it began.
+
+    An order bears the time of the last bar of its series, which may be from before; so its number is looked at, too.
+
+    Args:
+        strategy: that ran.
+        first: the number that Backtrader gave to the first order.
 
     Raises:
         StrategyError: there is one.
     """
-    created = arrays.numbers(orders["created"])
-    if (created < _plain(begins).astype(np.int64)).any():
+    if not hasattr(strategy, "_window_order"):
+        return
+    begins = np.datetime64(bt.num2date(strategy._window_begins), "us").astype(np.int64)
+    numbers, opened = arrays.numbers(orders["ref"]) + first - 1, strategy._window_order or math.inf
+    if ((arrays.numbers(orders["created"]) < begins) & (numbers < opened)).any():
         raise StrategyError(
             f"{name} gives orders outside of next(), before its window begins; give them in next() only"
         )

@@ -84,14 +84,21 @@ def clock_of(series: Sequence[Series], hours: Sequence[Hours]) -> int:
     """
     Return the place of the series by whose sessions a run is measured: the one that has the most periods a year.
 
-    Of several that have as many, it is the first by the name of its calendar: the order of the series decides nothing.
+    Of several that have as many it is the first by the name of its calendar; then the one with the longer sessions,
+    with the shorter bars, and by its own name: the order of the series decides nothing.
     """
-    return min(range(len(series)), key=lambda n: (-_own(series[n], hours[n])[0], hours[n].calendar))
+    return min(range(len(series)), key=lambda n: (*_rank(series[n], hours[n]), *_detail(series[n])))
+
+
+def of_that_clock(series: Sequence[Series], hours: Sequence[Hours]) -> list[int]:
+    """Return the places of the series that have the sessions of the one that `clock_of` names, itself too."""
+    place = clock_of(series, hours)
+    return [n for n in range(len(series)) if _rank(series[n], hours[n]) == _rank(series[place], hours[place])]
 
 
 def several_clocks(series: Sequence[Series], hours: Sequence[Hours]) -> bool:
     """Return whether series have not all the sessions of one calendar, or bars of a session beside longer ones."""
-    return len({(_own(one, its), its.calendar) for one, its in zip(series, hours, strict=True)}) > 1
+    return len({_rank(one, its) for one, its in zip(series, hours, strict=True)}) > 1
 
 
 def bars_a_year(series: Series, hours: Hours) -> float:
@@ -115,6 +122,14 @@ def bars_a_year(series: Series, hours: Hours) -> float:
 
 def _own(series: Series, hours: Hours) -> tuple[float, str]:
     return _OF_BARS.get(series.size.period, (float(SESSIONS_A_YEAR.get(hours.calendar, _NEW_YORK)), "sessions"))
+
+
+def _rank(series: Series, hours: Hours) -> tuple[float, str]:
+    return -_own(series, hours)[0], hours.calendar
+
+
+def _detail(series: Series) -> tuple[bool, int, str]:
+    return series.regular_hours, series.size.seconds, series.key
 
 
 def _bars_in(session: Session, seconds: int) -> int:

@@ -22,9 +22,9 @@ from backtest.api import RunResult
 from backtest.engine.code.strategy import Strategy, load_strategy, names_of_texts, typed_values
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
-from backtest.market.calendars import sessions
 from backtest.market.periods import Periods
 from backtest.market.series import Series
+from backtest.market.session_days import session_days
 from backtest.market.span import Sessions, Span
 from backtest.metrics.measurement import Stats, measured
 from backtest.metrics.returns import Undefined, equity_of
@@ -291,15 +291,13 @@ def values_of(points: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def days_with_bars(job: Job) -> np.ndarray:
-    """Return the sessions of the series that measures which it has bars of, datetime64[D]."""
-    first = job.clock
-    _, bars = digest_of(job.store, first, job.since, job.until)
-    times = arrays.numbers(bars["time"]).astype("datetime64[us]")
-    if first.size.daily:
-        return np.unique(times.astype("datetime64[D]"))
-    ends = [time.astype("datetime64[D]").astype(date) for time in (times[0], times[-1])]
-    found = sessions(hours_in(job.store, first), ends[0], ends[1], first.regular_hours)
-    return np.array([session.day for session in found], "datetime64[D]")
+    """Return the sessions by which a run is measured that there are bars of, datetime64[D]."""
+    return np.unique(np.concatenate([_days_of(job, series) for series in job.clocks]))
+
+
+def _days_of(job: Job, series: Series) -> np.ndarray:
+    _, bars = digest_of(job.store, series, job.since, job.until)
+    return session_days(arrays.numbers(bars["time"]).astype("datetime64[us]"), series, hours_in(job.store, series))
 
 
 def window_of(days: np.ndarray, rows: np.ndarray) -> Window:

@@ -16,13 +16,12 @@ import numpy as np
 
 from backtest.api import RunResult, run
 from backtest.engine.code.strategy import Strategy
-from backtest.engine.warm_up import check_orders, gated, waiting, without_first
+from backtest.engine.warm_up import gated, measured_from, waiting, without_first
 from backtest.errors import UsageError
 from backtest.market import arrays
-from backtest.market.calendars import span_of_sessions
 from backtest.market.series import Series
 from backtest.runs.spec import RunOptions
-from backtest.store.reader import Reader, hours_in
+from backtest.store.reader import Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +60,10 @@ def run_window(
         StrategyError: it ordered before the window all the same, or failed.
     """
     wanted = list(series)
-    start = span_of_sessions(wanted[0], hours_in(store, wanted[0]), window.first, window.last).start
+    start = measured_from(wanted, store, window.first, window.last)
     with waiting(start):
         span = (since, window.last)
         result = run(gated(strategy), wanted, store=store, span=span, params=params, lines=False, **asked)
-    check_orders(result.orders_table, start, strategy.name)
     return _cut(result, window)
 
 

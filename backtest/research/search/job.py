@@ -24,7 +24,7 @@ from backtest.errors import BrokenPin, NoBars, StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.bars import rows_digest
 from backtest.market.calendars import sessions_a_year, span_asked
-from backtest.market.periods import Periods, clock_of, periods_of
+from backtest.market.periods import Periods, of_that_clock, periods_of
 from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
 from backtest.metrics.table import METRICS
@@ -74,9 +74,9 @@ class Job:
         return hash(self.case)
 
     @property
-    def clock(self) -> Series:
-        """The series by whose sessions its trials are measured."""
-        return self.series[clock_of(self.series, [hours_in(self.store, one) for one in self.series])]
+    def clocks(self) -> list[Series]:
+        """The series by whose sessions its trials are measured, and those that have the same."""
+        return [self.series[n] for n in of_that_clock(self.series, [hours_in(self.store, one) for one in self.series])]
 
     @property
     def yearly(self) -> Periods:

@@ -18,6 +18,7 @@ from backtest.market.calendars import fallback, known_dates
 from backtest.market.checks import RATES, bar_values, check_answer, outside, seconds, session_edges
 from backtest.market.hours import Hours
 from backtest.market.series import Series
+from backtest.market.session_days import session_days
 from backtest.market.span import Span, union
 
 if TYPE_CHECKING:
@@ -211,10 +212,11 @@ def _nights(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
 
 
 def _opens_session(stamps: np.ndarray, series: Series, hours: Hours) -> np.ndarray:
-    """Return of each bar but the first whether it opens a session."""
-    starts, _ = session_edges(series, hours, series.regular_hours, stamps)
-    place = np.searchsorted(starts, stamps, side="right")
-    return np.ones(len(stamps) - 1, bool) if series.size.daily else np.diff(place) != 0
+    """Return of each bar but the first whether it opens a session; of daily bars each does."""
+    if series.size.daily:
+        return np.ones(len(stamps) - 1, bool)
+    days = session_days(stamps.astype("datetime64[s]").astype("datetime64[us]"), series, hours)
+    return np.asarray(days[1:] != days[:-1])
 
 
 def _split(step: float, near_by: float) -> str:

@@ -1,0 +1,79 @@
+"""
+`session_days`: which session a bar belongs to. Records, windows, folds, benchmarks, orders and checks all ask here.
+
+An intraday bar belongs to the session in which it opens, also where the close cuts it short. One that opens between two
+sessions belongs to the later; one of the auction after the close, or of an index that is quoted for a while longer, to
+the earlier. A daily or longer bar belongs to its own date; but forex and futures have no session of a Saturday or a
+Sunday, so a daily bar of such a date belongs to Monday's.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from backtest.market.calendars import after_the_close, rough, sessions
+from backtest.market.hours import ALWAYS, Hours
+from backtest.market.series import Series
+
+_AROUND = timedelta(days=31)  # no exchange is closed for longer
+_THURSDAY = 3  # 1970-01-01, Monday is 0
+_SATURDAY = 5
+
+
+def session_days(opened: np.ndarray, series: Series, hours: Hours) -> np.ndarray:
+    """
+    Return the date of the session that each bar of a series belongs to, datetime64[D].
+
+    Args:
+        opened: when the bars open, datetime64[us] in UTC, in order; of daily and longer bars their dates.
+        hours: of the series.
+    """
+    if series.size.daily:
+        days = opened.astype("datetime64[D]")
+        return _without_weekends(days, hours) if series.size.period == "session" else days
+    return sessions_of_moments(opened, series, hours)[0]
+
+
+def sessions_of_moments(moments: np.ndarray, series: Series, hours: Hours) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Return of the session of each moment its date, datetime64[D], and when it opens and closes, datetime64[us].
+
+    Args:
+        moments: datetime64[us] in UTC, in order, at which intraday bars of any series open.
+        series: whose sessions they are, with its hours.
+    """
+    if not len(moments):
+        return moments.astype("datetime64[D]"), moments, moments
+    first, last = (moments[n].astype(datetime).date() for n in (0, -1))
+    found = sessions(hours, first - _AROUND, last + _AROUND, series.regular_hours)
+    days = np.array([session.day for session in found], "datetime64[D]")
+    opens, closes = (
+        np.array([getattr(session, name).astimezone(UTC).replace(tzinfo=None) for session in found], "datetime64[us]")
+        for name in ("open", "close")
+    )
+    ends = closes + np.timedelta64(after_the_close(series, hours))
+    ends[:-1] = np.minimum(ends[:-1], np.maximum(opens[1:], closes[:-1]))
+    rows = np.minimum(np.searchsorted(ends, moments, side="right"), len(days) - 1)
+    return days[rows], opens[rows], closes[rows]
+
+
+def of_one_clock(days: np.ndarray, clock: np.ndarray) -> np.ndarray:
+    """
+    Return the sessions of one series to which the dates of others belong, which has not all of them.
+
+    A date between two of its sessions belongs to the later; before the first and after the last each stays what it is.
+
+    Args:
+        clock: the sessions of that series, datetime64[D], in order.
+    """
+    within = (days >= clock[0]) & (days <= clock[-1])
+    return np.where(within, clock[np.minimum(np.searchsorted(clock, days), len(clock) - 1)], days)
+
+
+def _without_weekends(days: np.ndarray, hours: Hours) -> np.ndarray:
+    if not rough(hours) or hours.calendar == ALWAYS:
+        return days
+    weekdays = (days.astype(np.int64) + _THURSDAY) % 7
+    return np.asarray(days + np.where(weekdays < _SATURDAY, 0, 7 - weekdays).astype("timedelta64[D]"))
