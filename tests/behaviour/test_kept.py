@@ -18,8 +18,10 @@ from kept.make_kept import BASELINES, FINISHED, RUNS, SMA, STOPPED, SWEEP, VALID
 from places import SUPPORT
 
 from backtest import RunResult, Series, Store, measure, sweep
+from backtest.engine.account import fees
 
 KEPT = SUPPORT / "kept" / "0.1.0"
+KEPT_RUN = Path("runs", "many-options")
 TABLES = ("record", "orders", "fills", "trades")
 NEAR = 1e-12  # relative, and of numbers near 0 absolute: where this machine's exp, log and sums end in other bits
 
@@ -30,6 +32,14 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.delenv("BACKTEST_STORE", raising=False)
     monkeypatch.chdir(shutil.copytree(KEPT, tmp_path / "kept"))
     return tmp_path / "kept"
+
+
+@pytest.fixture
+def fees_of_then(monkeypatch):
+    """Let FINRA's fee be what 0.1.0 took it for: its table had no row for 2012-03-01, by Regulatory Notice 12-06."""
+    now = fees.TRADING_ACTIVITY_FEE
+    kept = [(day, rate) for day, rate in zip(now.dates, now.rates, strict=True) if rate != (0.000095, 4.75)]
+    monkeypatch.setattr(fees, "TRADING_ACTIVITY_FEE", fees.Dated(*map(tuple, zip(*kept, strict=True))))
 
 
 # --- the store, and its pins
@@ -117,6 +127,7 @@ def test_a_kept_run_is_reported_with_the_same_numbers_and_kept_on_as_it_is(folde
 
 
 @pytest.mark.parametrize("name", RUNS)
+@pytest.mark.usefixtures("fees_of_then")
 def test_a_run_that_is_asked_the_same_is_the_same_to_the_last_bit(folder, call, name):
     code, out, _ = call("run", *RUNS[name], "--out", "fresh", "--json")
 
@@ -138,12 +149,25 @@ def test_a_future_is_annualised_by_its_own_exchange_and_a_kept_one_by_what_it_wa
 
 
 @pytest.mark.parametrize("name", [*RUNS, "sweep/best"])
+@pytest.mark.usefixtures("fees_of_then")
 def test_a_kept_run_is_reproduced(folder, call, name):
     code, out, _ = call("reproduce", f"runs/{name}", "--json")
 
     found = json.loads(out)
     assert code == 0
     assert (found["equal"], found["error"], found["first"]) == (True, "", "")
+
+
+def test_only_what_finra_charged_in_the_spring_of_2012_moves_a_kept_run(folder, call):
+    code, _, _ = call("run", *RUNS["many-options"], "--out", "fresh", "--json")
+
+    now, then = (pq.read_table(place / "fills.parquet").to_pandas() for place in (Path("fresh"), KEPT / KEPT_RUN))
+    spring = (now["time"] >= "2012-03-01") & (now["time"] < "2012-07-01")
+    sold = -now["size"].clip(upper=0)
+    assert code == 0
+    assert (now["costs"] - then["costs"])[~spring].tolist() == [0.0] * int((~spring).sum())
+    assert (now["costs"] - then["costs"])[spring].tolist() == pytest.approx((sold * 0.000005)[spring].tolist())
+    assert (sold[spring] > 0).any()
 
 
 def accept_no_shortfall(file):
@@ -154,6 +178,7 @@ def accept_no_shortfall(file):
         file.write_text(json.dumps(record), "utf-8")
 
 
+@pytest.mark.usefixtures("fees_of_then")
 def test_the_kept_baselines_hold(folder, call):
     for file in (folder / "strategies" / "baselines").glob("*.json"):
         accept_no_shortfall(file)

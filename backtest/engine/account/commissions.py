@@ -182,14 +182,14 @@ COSTS = {
             "ib-fixed-fees",
             "IB fixed, and SEC and FINRA fees of sales at the rates of their day",
             IbFixedFees,
-            "2025-05-14",
+            "2026-04-04",
         ),
         Costs(
             "ib-tiered",
             "IB tiered: 0.0035 USD a share and less, at least 0.35 USD, at most 1 % of the value, an order; exchange, "
             "clearing and pass-through fees, SEC and FINRA fees of sales at the rates of their day",
             IbTiered,
-            "2025-05-14",
+            "2026-04-04",
         ),
         Costs(
             "ib-forex",

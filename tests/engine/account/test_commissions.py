@@ -92,10 +92,30 @@ def test_a_month_of_many_shares_gets_cheaper_and_the_next_begins_anew():
         (1_000_000, date(2014, 3, 18), 22.10),
         (1_000_000, date(2018, 5, 22), 13.00),
         (1_000_000, date(2025, 5, 14), 0.00),
+        (1_000_000, date(2026, 4, 3), 0.00),
+        (1_000_000, date(2026, 4, 4), 20.60),
     ],
 )
 def test_the_fee_of_the_sec_is_that_of_the_day(value, day, fee):
     assert value / 1e6 * SEC_FEE.on(day.toordinal()) == fee
+
+
+@pytest.mark.parametrize(
+    ("day", "a_share", "most"),
+    [
+        (date(2012, 2, 29), 0.000090, 4.50),
+        (date(2012, 3, 1), 0.000095, 4.75),
+        (date(2012, 6, 29), 0.000095, 4.75),
+        (date(2012, 7, 2), 0.000119, 5.95),
+        (date(2025, 12, 31), 0.000166, 8.30),
+        (date(2026, 1, 2), 0.000195, 9.79),
+    ],
+)
+def test_the_trading_activity_fee_is_that_of_the_day(day, a_share, most):
+    sec = SEC_FEE.on(day.toordinal()) / 1e6
+
+    assert regulatory_fees(-1_000, 10.0, day.toordinal()) == pytest.approx(10_000 * sec + 1_000 * a_share)
+    assert regulatory_fees(-1_000_000, 10.0, day.toordinal()) == pytest.approx(1e7 * sec + most)
 
 
 def test_only_sales_bear_regulatory_fees_and_the_activity_fee_has_a_most():
@@ -207,7 +227,7 @@ def test_costs_and_conditions_are_told_with_the_run(tmp_path):
 
     told = result.manifest["market"]
     assert result.manifest["costs"]["name"] == "ib-tiered"
-    assert result.manifest["costs"]["dated"] == "2025-05-14"
+    assert result.manifest["costs"]["dated"] == "2026-04-04"
     assert (told["slippage"], told["fills"], told["filled_in_their_own_bar"]) == ("5bp", "next-bar", 0)
     assert "costs ib-tiered, slippage 5bp, at most 10 % of a bar's volume, borrow fee 0.01, interest" in " ".join(
         repr(result).split()
