@@ -34,6 +34,7 @@ from backtest.market.span import Span
 from backtest.runs.spec import RunSpec, spec_of
 from backtest.store.pins import take
 from backtest.store.reader import Reader, hours_in
+from backtest.store.replacement import replace_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -157,11 +158,8 @@ def load_baseline(path: str | Path) -> Baseline:
 
 def save_baseline(baseline: Baseline, path: str | Path) -> None:
     """Write a baseline into a file, a line each number, so that equal ones are equal bytes."""
-    file, beside = Path(path), Path(f"{path}.tmp")
-    file.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_record(baseline), indent=1, allow_nan=False)
-    beside.write_text(text + "\n", encoding="utf-8", newline="\n")
-    beside.replace(file)
+    replace_file(path, f"{text}\n".encode())
 
 
 # --- what is kept of a run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,6 +49,7 @@ def baseline(
     from backtest.baselines.drift import accept_kept, check_kept, save_runs
     from backtest.baselines.drift import markdown as summary
     from backtest.runs.kept import locate
+    from backtest.store.replacement import replace_file
     from backtest.store.store import open_store
 
     target = open_store(store)
@@ -62,7 +62,7 @@ def baseline(
     judgements = (accept_kept if action is BaselineAction.accept else check_kept)(names or [], folder, target)
     give_baselines(judgements, action is BaselineAction.diff, as_json)
     if markdown:
-        Path(markdown).write_text(summary(judgements), encoding="utf-8")
+        replace_file(markdown, summary(judgements).encode())
     if not all(judgement.fine for judgement in judgements):
         say("error: results moved; if that is meant, accept them: backtest baseline accept")
         raise typer.Exit(1)

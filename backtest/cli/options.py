@@ -39,7 +39,9 @@ def strategies() -> list[str]:
 
 def kept_runs(root: str) -> list[str]:
     """Return the names of the runs in a folder."""
-    return sorted(path.parent.relative_to(root).as_posix() for path in Path(root).rglob("spec.json"))
+    from backtest.runs.kept import kept
+
+    return sorted(run.name for run in kept(root))
 
 
 def templates() -> list[str]:

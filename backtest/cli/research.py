@@ -67,10 +67,12 @@ def sweep(
     Long by its options alone: each is named here and handed on.
     """
     from contextlib import nullcontext
+    from functools import partial
 
     from backtest.research.search.executors import dask_executor
     from backtest.research.search.grid import condition_of
     from backtest.research.search.sweeps import sweep as search
+    from backtest.store.replacement import replace_file
 
     try:
         with dask_executor(dask) if dask else nullcontext() as executor, sweeping(context.obj) as tell:
@@ -103,7 +105,7 @@ def sweep(
     give_sweep(found, as_json)
     if not as_json:
         picture = found.folder / "heatmap.png"
-        found.plot().savefig(picture)
+        replace_file(picture, partial(found.plot().savefig, format="png"))
         say(f"Kept in {found.folder}; its picture: {picture}; more: backtest validate {found.folder}")
 
 

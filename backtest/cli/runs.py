@@ -111,7 +111,7 @@ def runs(
     Example: backtest runs show SmaCross-AAPL
     """
     from backtest.api import RunResult
-    from backtest.runs.kept import kept, locate, remove
+    from backtest.runs.kept import kept, locate, remove, to_remove
 
     if action is RunsAction.ls:
         give_kept(kept(RUNS), as_json)
@@ -120,7 +120,8 @@ def runs(
         raise UsageError(f"no run to {action.value}; name one, see: backtest runs ls")
     if as_json and len(names) > 1:
         raise UsageError(f"--json gives one document, and {len(names)} runs are named; name one")
-    for folder in [locate(RUNS, name) for name in names]:
+    find = to_remove if action is RunsAction.rm else locate
+    for folder in [find(RUNS, name) for name in names]:
         if action is RunsAction.rm:
             remove(folder)
             say(f"Removed {folder}")
@@ -141,12 +142,14 @@ def report(
     Example: backtest report SmaCross-AAPL --pdf sma.pdf
     """
     from backtest.api import RunResult
-    from backtest.report.run_page import write_figures, write_report
+    from backtest.report.run_page import write_figures, write_page, write_report
     from backtest.runs.kept import locate
 
     folder = locate(RUNS, run_name)
     result = RunResult.load(folder)
-    paths = [write_report(result, Path(out) if out else folder), *write_figures(result, png, pdf)]
+    own = not out or Path(out).resolve() == folder.resolve()
+    page = write_page(result, folder) if own else write_report(result, out)
+    paths = [page, *write_figures(result, png, pdf)]
     if as_json:
         give_kept_run(result, folder, as_json, paths)
         return

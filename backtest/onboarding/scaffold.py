@@ -19,6 +19,7 @@ from backtest.engine.code.strategy import load_strategy
 from backtest.errors import UsageError
 from backtest.market.series import Series
 from backtest.store.pins import add
+from backtest.store.replacement import finish, is_leftover, staged
 from backtest.store.store import Store
 
 
@@ -43,6 +44,7 @@ TEMPLATES = {
 SERIES = ("AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day")  # what a new folder has bars of
 
 _FILES = Path(__file__).parent / "templates"  # a folder a template, and `every` for what all have
+_LOCK = Path("data.lock")
 _YOURS = """\
 This file began as `{strategy}` and is yours. What can be set from outside is in `params`; what is reckoned from the
 bars once is in `__init__`; when to buy and when to sell is in `next`, which is called at each bar's close.
@@ -62,13 +64,16 @@ def scaffold(folder: str | Path, template: str = "trend") -> list[Path]:
     target, chosen = Path(folder), _template(template)
     name = target.resolve().name
     _check_name(name)
-    _check_empty(target)
     texts = {path.replace("my_strategy", name): text for path, text in _texts(name, template, chosen)}
-    for path, text in texts.items():
-        (target / path).parent.mkdir(parents=True, exist_ok=True)
-        (target / path).write_text(text, encoding="utf-8")
-    made = _accept(target, Path("strategies") / f"{name}.py", chosen)
-    return [target / path for path in sorted([*map(Path, texts), *made])]
+    files = sorted([*map(Path, texts), _LOCK, _baseline(name)])
+    if not (finish(target) and all((target / path).exists() for path in files)):  # else a killed process made all
+        _check_empty(target)
+        with staged(target) as begun:
+            for path, text in texts.items():
+                (begun / path).parent.mkdir(parents=True, exist_ok=True)
+                (begun / path).write_text(text, encoding="utf-8")
+            _accept(begun, name, chosen)
+    return [target / path for path in files]
 
 
 def _template(name: str) -> Template:
@@ -108,7 +113,7 @@ def _class_name(name: str) -> str:
 def _check_empty(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder that is not there yet")
-    if folder.exists() and any(path.name != ".git" for path in folder.iterdir()):
+    if folder.exists() and any(path.name != ".git" and not is_leftover(path.name) for path in folder.iterdir()):
         raise UsageError(f"{folder} is not empty, and nothing is overwritten; name a folder that is not there yet")
 
 
@@ -138,16 +143,18 @@ def _own(source: str, name: str, strategy: str) -> str:
     return f'"""\n{idea}\n\n{_YOURS.format(strategy=strategy)}\n"""\n' + re.sub(rf"\b{old}\b", _class_name(name), rest)
 
 
-def _accept(folder: Path, strategy: Path, chosen: Template) -> list[Path]:
-    """Take bars, pins and a baseline into a folder, and return the files of it that are to be committed."""
-    store, lock = Store(folder / "data" / "bars"), Path("data.lock")
+def _accept(folder: Path, name: str, chosen: Template) -> None:
+    """Take bars, pins and a baseline into a folder."""
+    store = Store(folder / "data" / "bars")
     for one in map(Series.parse, SERIES):
         _copy(one, store)
-    add(store, folder / lock, store.series())
-    baseline = strategy.parent / "baselines" / f"{strategy.stem}.json"
-    result = run(load_strategy(strategy.as_posix(), folder), list(chosen.series), store=store, lines=False)
-    keep(result, folder / baseline, store)
-    return [lock, baseline]
+    add(store, folder / _LOCK, store.series())
+    result = run(load_strategy(f"strategies/{name}.py", folder), list(chosen.series), store=store, lines=False)
+    keep(result, folder / _baseline(name), store)
+
+
+def _baseline(name: str) -> Path:
+    return Path("strategies") / "baselines" / f"{name}.json"
 
 
 def _copy(series: Series, store: Store) -> None:

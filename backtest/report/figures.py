@@ -12,6 +12,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from backtest.report.figure_data import (
     thinned,
     times_of,
 )
+from backtest.store.replacement import replace_file
 from backtest.validity.verdict import verdict
 
 if TYPE_CHECKING:
@@ -109,7 +111,9 @@ def save_png(result: Measured, folder: Path) -> list[Path]:
     """Write each figure of a run as a PNG file on white into a folder, and return their paths."""
     paths = [folder / f"{figure.name}.png" for figure in shown_figures(result)]
     for figure, path in zip(shown_figures(result), paths, strict=True):
-        figure.draw(result).savefig(path, dpi=150, facecolor="white", metadata={"Software": ""})
+        drawing = figure.draw(result)
+        look: Any = {"format": "png", "dpi": 150, "facecolor": "white", "metadata": {"Software": ""}}
+        replace_file(path, partial(drawing.savefig, **look))
     return paths
 
 
@@ -117,12 +121,16 @@ def save_pdf(result: Measured, file: Path) -> None:
     """Write a run as a PDF: verdict and numbers on the first page, then a figure a page."""
     from matplotlib.backends.backend_pdf import PdfPages
 
-    with PdfPages(file, metadata={"Title": f"{result.spec.name} on {', '.join(result.series)}"}) as pages:
+    pdf = io.BytesIO()
+    # Without the time of its making, so that the same run gives the same file.
+    about: Any = {"Title": f"{result.spec.name} on {', '.join(result.series)}", "CreationDate": None}
+    with PdfPages(pdf, metadata=about) as pages:
         pages.savefig(_numbers(result), facecolor="white")
         for figure in shown_figures(result):
             canvas = figure.draw(result)
             canvas.suptitle(figure.title, color=COLOURS["ink"], parse_math=False)
             pages.savefig(canvas, facecolor="white")
+    replace_file(file, pdf.getvalue())
 
 
 def _numbers(result: Measured) -> Canvas:

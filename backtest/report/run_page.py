@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ from backtest.metrics.returns import REASONS
 from backtest.metrics.table import GROUPS, METRICS
 from backtest.report.figures import NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown_figures, svg
 from backtest.runs.parameters import in_words
+from backtest.runs.record import files_of, is_kept_in
+from backtest.store.replacement import Content, replace_file, replace_files
 from backtest.validity.validation import Validity, validate
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ def write_report(result: Measured, folder: str | Path, validity: Validity | None
     """
     Write index.html and metrics.json into a folder, save the run there too, and return the path of the page.
 
+    A folder that keeps this very run gets the page alone.
+
     Args:
         validity: what `validate` found of the run; with its defaults if not given.
 
@@ -59,11 +63,27 @@ def write_report(result: Measured, folder: str | Path, validity: Validity | None
     if validity is None:
         validity = validate(result)
     _arguments.instance(validity, "validity", Validity, "write what validate() returns")
-    text, numbers = page(result, validity), _numbers(result, validity)
+    run = {} if is_kept_in(result, folder) else files_of(result)
+    return _put_page(run | _page_files(result, validity), folder)
+
+
+def write_page(result: Measured, folder: Path) -> Path:
+    """
+    Write index.html and metrics.json into the folder that keeps a run, and return the path of the page.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    return _put_page(_page_files(result, validate(result)), folder)
+
+
+def _page_files(result: Measured, validity: Validity) -> dict[str, Content | None]:
+    return {"metrics.json": _numbers(result, validity).encode(), "index.html": page(result, validity).encode()}
+
+
+def _put_page(files: Mapping[str, Content | None], folder: Path) -> Path:
     try:
-        result.save(folder)
-        (folder / "metrics.json").write_text(numbers, encoding="utf-8", newline="\n")
-        (folder / "index.html").write_text(text, encoding="utf-8", newline="\n")
+        replace_files(folder, files)
     except OSError as error:
         raise UsageError(f"no report can be written into {folder} ({error}); name another folder") from error
     return folder / "index.html"
@@ -79,7 +99,6 @@ def write_figures(result: Measured, png: str = "", pdf: str = "") -> list[Path]:
     try:
         paths = []
         if png:
-            Path(png).mkdir(parents=True, exist_ok=True)
             paths += save_png(result, Path(png))
         if pdf:
             save_pdf(result, Path(pdf))
@@ -101,8 +120,7 @@ def write_comparison(found: Comparison, folder: str | Path) -> Path:
     _arguments.instance(found, "the comparison", Comparison, "write what compare() returns")
     folder, text = _arguments.path(folder, "folder"), _rendered("comparison.html", _comparison(found))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "index.html").write_text(text, encoding="utf-8", newline="\n")
+        replace_file(folder / "index.html", text.encode())
     except OSError as error:
         raise UsageError(f"no comparison can be written into {folder} ({error}); name another folder") from error
     return folder / "index.html"

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from backtest._suggest import there_are
 from backtest.errors import UsageError
@@ -224,7 +224,7 @@ def lines_table(columns: Mapping[str, pa.Array], layout: Mapping[str, Any]) -> p
     return pa.table(dict(columns)).replace_schema_metadata({_KEY: text.encode()})
 
 
-def write_lines(table: pa.Table, path: Path) -> None:
+def write_lines(table: pa.Table, path: Path | IO[bytes]) -> None:
     """Write a table of lines as Parquet."""
     import pyarrow.parquet as pq
 

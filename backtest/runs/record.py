@@ -12,14 +12,16 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from backtest import _arguments
 from backtest.errors import BadStore, UsageError
 from backtest.market.series import Series
 from backtest.runs.lines import Lines, write_lines
 from backtest.runs.spec import RunSpec, json_text, spec_of
+from backtest.store.replacement import Content, current, replace_files, version
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,30 +139,12 @@ class RunRecord:
             UsageError: the folder cannot be written, or the run holds what JSON cannot.
         """
         folder = _arguments.path(folder, "folder")
-        spec = json_text({"format": FORMAT, **self.spec.flat})
-        manifest = json_text(self.manifest)
+        files = files_of(self)
         try:
-            self._write(folder, spec, manifest)
+            replace_files(folder, files)
         except OSError as error:
             raise UsageError(f"no run can be saved in {folder} ({error}); name another folder") from error
         return folder
-
-    def _write(self, folder: Path, spec: str, manifest: str) -> None:
-        import pyarrow.parquet as pq
-
-        folder.mkdir(parents=True, exist_ok=True)
-        # Gone first and written last: a folder that was left midway holds no run, rather than parts of two.
-        (folder / "spec.json").unlink(missing_ok=True)
-        (folder / "manifest.json").write_text(manifest + "\n")
-        for name, table in zip(_TABLES, self._tables(), strict=True):
-            pq.write_table(table, folder / f"{name}.parquet", compression="zstd", write_page_checksum=True)
-        (folder / _LINES).unlink(missing_ok=True)  # those of another run
-        if self.lines.table is not None:
-            write_lines(self.lines.table, folder / _LINES)
-        (folder / "spec.json").write_text(spec + "\n")
-
-    def _tables(self) -> tuple[pa.Table, ...]:
-        return self.record, self.orders_table, self.fills_table, self.trades_table
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -171,13 +155,27 @@ class RunRecord:
             BadStore: the folder holds no run, or a damaged one.
         """
         folder = _arguments.path(folder, "folder")
+        while True:
+            before = version(folder, FILES)
+            try:
+                loaded = cls._read(folder)
+            except BadStore:
+                if version(folder, FILES) == before:
+                    raise
+            else:
+                if version(folder, FILES) == before:  # else it was replaced while it was read: parts of two
+                    return loaded
+
+    @classmethod
+    def _read(cls, folder: Path) -> Self:
+        files = {name: current(folder, name) for name in FILES}
         try:
-            record = json.loads((folder / "spec.json").read_text())
-            manifest = json.loads((folder / "manifest.json").read_text())
+            record = json.loads(files["spec.json"].read_text())
+            manifest = json.loads(files["manifest.json"].read_text())
             if (number := record.pop("format")) != FORMAT:
                 raise BadStore(f"the run in {folder} has format {number}, not {FORMAT}; run it again")
-            tables = [_read_table(folder / f"{name}.parquet") for name in _TABLES]
-            lines = Lines(_read_table(folder / _LINES) if (folder / _LINES).exists() else None)
+            tables = [_read_table(files[f"{name}.parquet"]) for name in _TABLES]
+            lines = Lines(_read_table(files[_LINES]) if files[_LINES].exists() else None)
             spec = spec_of(record)
         except FileNotFoundError as error:
             raise BadStore(f"{folder} holds no run ({error.filename} is not there); see: backtest runs ls") from error
@@ -191,6 +189,53 @@ def _read_table(path: Path) -> pa.Table:
 
     with path.open("rb") as file:
         return pq.ParquetFile(file, page_checksum_verification=True).read(use_threads=False)
+
+
+def files_of(run: RunRecord) -> dict[str, Content | None]:
+    """
+    Return the files of a folder that keeps a run, for `replace_files`; None for one of another run that it has not.
+
+    Raises:
+        UsageError: the run holds what JSON cannot.
+    """
+    texts = {"spec.json": {"format": FORMAT, **run.spec.flat}, "manifest.json": run.manifest}
+    tables = {f"{name}.parquet": table for name, table in zip(_TABLES, _tables_of(run), strict=True)}
+    lines = run.lines.table
+    return {
+        **{name: f"{json_text(content)}\n".encode() for name, content in texts.items()},
+        **{name: partial(_write_table, table) for name, table in tables.items()},
+        _LINES: None if lines is None else partial(write_lines, lines),
+    }
+
+
+def is_kept_in(run: RunRecord, folder: Path) -> bool:
+    """Return whether a folder keeps this very run, so that there is nothing to save."""
+    try:
+        kept = RunRecord.load(folder)
+    except BadStore:
+        return False
+    pairs = zip([*_tables_of(run), run.lines.table], [*_tables_of(kept), kept.lines.table], strict=True)
+    texts = [json_text([one.spec.flat, one.manifest]) for one in (run, kept)]
+    return texts[0] == texts[1] and all(_same_table(one, other) for one, other in pairs)
+
+
+def _tables_of(run: RunRecord) -> tuple[pa.Table, ...]:
+    return run.record, run.orders_table, run.fills_table, run.trades_table
+
+
+def _write_table(table: pa.Table, handle: IO[bytes]) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, handle, compression="zstd", write_page_checksum=True)
+
+
+def _same_table(one: pa.Table | None, other: pa.Table | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    if one.equals(other, check_metadata=True):
+        return True
+    # What is not defined is NaN, which equals no other.
+    return bool(one.schema.equals(other.schema, check_metadata=True) and one.to_pandas().equals(other.to_pandas()))
 
 
 def _frame(record: pa.Table, columns: list[str]) -> pd.DataFrame:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 import unicodedata
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from backtest._clock import Clock, utc_now
 from backtest._suggest import there_are
@@ -19,6 +21,7 @@ from backtest.market.series import ContractDetails, Instrument, Series, did_you_
 from backtest.market.span import Span
 from backtest.sources.base import Source
 from backtest.sources.times import is_text, moments_of, stamps_of, zone_named
+from backtest.store.replacement import replace_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -221,24 +224,17 @@ def write_bars(bars: pa.Table, path: str | Path, series: Series, overwrite: bool
     ending = _ending(target)
     if target.exists() and not overwrite:
         raise UsageError(f"{target} exists; name another file, or add --force to replace it")
-    beside = target.with_name(f".tmp-{target.name}")  # a reader never sees half a file
-    try:
-        if ending == ".parquet":
-            pq.write_table(bars, beside)
-        else:
-            _write_csv(bars, beside, series)
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+    replace_file(target, partial(pq.write_table, bars) if ending == ".parquet" else partial(_write_csv, bars, series))
 
 
-def _write_csv(bars: pa.Table, path: Path, series: Series) -> None:
-    with path.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(bars.column_names)
-        for batch in bars.to_batches(max_chunksize=10_000):
-            rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-            writer.writerows([_written(row[0], series), *row[1:]] for row in rows)  # floats as repr: read back the same
+def _write_csv(bars: pa.Table, series: Series, file: IO[bytes]) -> None:
+    handle = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.writer(handle, lineterminator="\n")
+    writer.writerow(bars.column_names)
+    for batch in bars.to_batches(max_chunksize=10_000):
+        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        writer.writerows([_written(row[0], series), *row[1:]] for row in rows)  # floats as repr: read back the same
+    handle.detach()  # which writes what is left, and leaves the file open
 
 
 def _written(moment: datetime, series: Series) -> str:

@@ -26,6 +26,7 @@ from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store.manifest import Segment
 from backtest.store.reader import Reader, hours_in, lacks, manifest_or_empty, nothing_in, outside_of
+from backtest.store.replacement import replace_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -238,10 +239,8 @@ def load_pins(path: str | Path) -> dict[Series, Pin]:
 def save_pins(path: str | Path, pins: Iterable[Pin]) -> None:
     """Write a lock file, sorted, so that equal pins are equal bytes; the old file stays until the new one is whole."""
     entries = {pin.series.key: _entry(pin) for pin in sorted(pins, key=lambda pin: pin.series.key)}
-    beside = Path(f"{path}.tmp")
     text = json.dumps({"format": _FORMAT, "series": entries}, indent=1) + "\n"
-    beside.write_text(text, encoding="utf-8", newline="\n")
-    beside.replace(path)
+    replace_file(path, text.encode())
 
 
 # --- pins that are there

@@ -7,7 +7,7 @@ import parts
 import pytest
 
 HERE = Path(parts.__file__).parent
-LIBRARIES = {"judge", "operations", "tracer", "parts"}  # which the harnesses import
+LIBRARIES = {"judge", "operations", "writers", "tracer", "parts"}  # which the harnesses import
 ASKING = {"backtrader_suite", "public_strategies"}  # which ask for a folder of others' sources; see CONTRIBUTING
 
 

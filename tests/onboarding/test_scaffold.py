@@ -54,6 +54,34 @@ def test_a_folder_is_made_without_changing_the_process_to_it(tmp_path):
     assert heard == ["os.chdir"]
 
 
+def tree(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_that_was_left_half_made_is_made_the_next_time(folders, tmp_path):
+    (tmp_path / "my_trend" / ".tmp-new" / "strategies").mkdir(parents=True)
+    (tmp_path / "my_trend" / ".tmp-new" / "strategies" / "my_trend.py").write_text("import backtr")
+    (tmp_path / "my_trend" / ".tmp-lock").touch()
+
+    scaffold(tmp_path / "my_trend")
+
+    assert tree(tmp_path / "my_trend").keys() == tree(folders["trend"]).keys()
+
+
+def test_a_folder_whose_files_were_not_all_moved_to_their_places_is_finished(folders, tmp_path):
+    folder = tmp_path / "my_trend"
+    made = scaffold(folder)
+    before = tree(folder)
+    (folder / ".new").mkdir()
+    for name in ("data", "README.md"):
+        (folder / name).rename(folder / ".new" / name)
+
+    assert scaffold(folder) == made
+    assert tree(folder) == before
+    with pytest.raises(UsageError, match="not empty"):
+        scaffold(folder)
+
+
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_the_strategy_is_that_of_the_template_under_its_own_name(folders, template):
     own = load_strategy(folders[template] / "strategies" / f"my_{template}.py")

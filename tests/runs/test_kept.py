@@ -10,6 +10,7 @@ from backtest.api import RunResult
 from backtest.errors import BadStore, UsageError
 from backtest.report.figures import FIGURES, shown_figures
 from backtest.runs.kept import kept, locate, remove
+from backtest.runs.record import FILES
 
 LONG = [100.0 + n % 7 + n / 10 for n in range(120)]
 FILLS = [fill(0, 2, 10.0), fill(1, -1, 16.0)]
@@ -72,6 +73,70 @@ def test_removing_a_run_leaves_what_is_not_of_it(root, result):
     remove(root / "first-a1")
 
     assert [path.name for path in (root / "first-a1").iterdir()] == ["notes.txt"]
+
+
+def stamps(folder):
+    """Return what changes when a file of a run is written again."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir() if path.name in FILES}
+
+
+@pytest.mark.slow
+def test_a_report_does_not_write_the_run_that_it_reads(root, call):
+    before = stamps(root / "first-a1")
+
+    assert call("report", "first-a1")[0] == 0
+    RunResult.load(root / "first-a1").report(root / "first-a1")
+
+    assert stamps(root / "first-a1") == before
+    assert (root / "first-a1" / "index.html").exists()
+
+
+@pytest.mark.slow
+def test_a_report_elsewhere_takes_the_run_along(root, call):
+    assert call("report", "first-a1", "--out", "page")[0] == 0
+
+    assert RunResult.load("page").stats.to_dict() == RunResult.load(root / "first-a1").stats.to_dict()
+
+
+def half_removed(folder):
+    """Leave a run as a process does that is killed while it removes it."""
+    (folder / ".new").mkdir()
+    for name in FILES:
+        (folder / ".new" / f"{name}.gone").touch()
+    (folder / "manifest.json").unlink()
+
+
+def test_a_removal_that_was_killed_counts_and_is_finished_the_next_time(root, call):
+    half_removed(root / "first-a1")
+
+    assert [run.name for run in kept(root)] == ["demo/second-b2"]
+    assert call("runs", "rm", "first-a1")[:2] == (0, "")
+    assert sorted(path.name for path in root.iterdir()) == ["demo"]
+
+
+def test_an_empty_folder_elsewhere_is_no_run_that_was_removed_halfway(root, call, tmp_path):
+    (tmp_path / "mine").mkdir()
+
+    assert call("runs", "rm", "mine")[0] == 3
+    assert (tmp_path / "mine").exists()
+
+
+def test_a_run_that_counts_is_listed_and_loaded_before_its_files_are_moved_up(root, result):
+    (root / "first-a1").rename(root / "moved")
+    (root / "first-a1").mkdir()
+    (root / "moved").rename(root / "first-a1" / ".new")
+    (root / "first-a1" / ".new" / "trades.parquet").rename(root / "first-a1" / "trades.parquet")
+
+    assert sorted(run.name for run in kept(root)) == ["demo/second-b2", "first-a1"]
+    assert RunResult.load(root / "first-a1") == result
+
+
+def test_what_a_killed_run_has_begun_is_not_listed(root):
+    (root / "first-a1").rename(root / "moved")
+    (root / "first-a1").mkdir()
+    (root / "moved").rename(root / "first-a1" / ".tmp-new")
+
+    assert [run.name for run in kept(root)] == ["demo/second-b2"]
 
 
 def test_removing_the_whole_of_a_run_removes_its_folder(root):

@@ -3,6 +3,7 @@ Kill a writer, or fail its call, at each file system call that it makes: the sto
 
 Run:  python tests/soak/every_call.py [--faults kill,EIO,ENOSPC,EINTR,EMFILE,EROFS,EACCES] [--operations revise]
       (--every 10: one call of ten)
+      python tests/soak/every_call.py --outside    (the writers of what is no store: runs, sweeps, pins, pages, ...)
 
 After each fault everything must read, be what it was or what was to come (what was acknowledged: to come), and the
 same operation done again must end as if nothing had happened, without a repair and without litter. An error is one
@@ -29,13 +30,15 @@ from operations import (
     done_again,
     environment,
     left_behind,
+    prepared,
     quick_folder,
-    state,
     told,
     warm,
 )
 from tracer import Call, Ended, Fail, Judgement, Kill, trace
+from writers import WRITERS
 
+KNOWN = {operation.name: operation for operation in (*OPERATIONS, *WRITERS)}
 KILL = "kill"
 _NAMED = ("open", "openat", "creat", "mkdir", "mkdirat", "rename", "renameat", "renameat2", "link", "linkat", "unlink",
           "unlinkat", "rmdir", "stat", "lstat", "newfstatat", "statx", "getdents64")  # fmt: skip
@@ -69,12 +72,14 @@ class Share:
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--faults", default=",".join(FITTING))
-    words.add_argument("--operations", default=",".join(operation.name for operation in OPERATIONS))
+    words.add_argument("--operations", default="")
+    words.add_argument("--outside", action="store_true", help="those of `writers`, in place of those on a store")
     words.add_argument("--every", type=int, default=1, help="strike one call of so many, of each operation")
     words.add_argument("--jobs", type=int, default=2)
     asked = words.parse_args()
     with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
-        operations, faults = asked.operations.split(","), asked.faults.split(",")
+        every = ",".join(operation.name for operation in (WRITERS if asked.outside else OPERATIONS))
+        operations, faults = (asked.operations or every).split(","), asked.faults.split(",")
         places, failures = run(Path(folder), operations, faults, asked.jobs, asked.every)
     print("\n".join(failures))
     print(f"{places} places in {len(operations)} operations, {', '.join(faults)}: {len(failures)} failures")
@@ -90,23 +95,26 @@ def run(
         for name in operations for fault in faults for first in range(jobs)
     ]  # fmt: skip
     forked = multiprocessing.get_context("spawn")
-    with environment(), ProcessPoolExecutor(jobs, forked, initializer=warm_child, initargs=(folder,)) as pool:
+    with (
+        environment(),
+        ProcessPoolExecutor(jobs, forked, initializer=warm_child, initargs=(folder, operations)) as pool,
+    ):
         done = list(pool.map(_strike_share, [folder] * len(shares), shares))
     return sum(places for places, _ in done), [line for _, lines in done for line in lines]
 
 
-def warm_child(folder: Path) -> None:
+def warm_child(folder: Path, operations: Sequence[str] = ()) -> None:
     """Make a process ready to fork children that have nothing to import."""
-    warm(Path(tempfile.mkdtemp(dir=folder)))
+    warm(Path(tempfile.mkdtemp(dir=folder)), [KNOWN[name] for name in operations])
 
 
 def strike(folder: Path, operation: Operation, share: Share) -> tuple[int, list[str]]:
     """Strike the calls of a share; return how many, and a line for each failure."""
     whole = Path(tempfile.mkdtemp(dir=folder))
-    before = _prepared(operation, whole / "before")
+    before = prepared(operation, whole / "before")
     copy = _copied(before, whole / "after")
     calls = _count(operation, copy, share.fault)
-    known = state(before), state(copy)
+    known = operation.holds(before), operation.holds(copy)
     assert done_again(operation, copy) == known[1], f"{operation.name}: twice is not once"
     failures, places = [], range(share.first, calls, share.step)
     judged: Judged = {}
@@ -136,12 +144,7 @@ def told_wrongly(fault: str, ended: Ended, said: str) -> list[str]:
 
 
 def _strike_share(folder: Path, share: Share) -> tuple[int, list[str]]:
-    return strike(folder, next(one for one in OPERATIONS if one.name == share.operation), share)
-
-
-def _prepared(operation: Operation, root: Path) -> Path:
-    operation.before(root)
-    return root
+    return strike(folder, KNOWN[share.operation], share)
 
 
 def _copied(before: Path, root: Path) -> Path:
@@ -211,18 +214,18 @@ def _bytes_digest(root: Path) -> str:
 def _left(operation: Operation, root: Path, ended: Ended, known: tuple[State, State]) -> list[str]:
     before, after = known
     try:
-        left = state(root) if any(root.iterdir()) else {}
+        left = operation.holds(root)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
-        return [f"the store does not read: {type(error).__name__}: {error}"]
-    if left not in (before, after):
-        return ["the store is neither as before nor as after"]
+        return [f"what is left does not read: {type(error).__name__}: {error}"]
+    if not operation.is_either(left, before, after):
+        return ["what is left is neither as before nor as after"]
     if ended.acknowledged and left != after:
         return ["what was acknowledged is not there"]
     if left == after and not left_behind(operation, root):
         return []  # `strike` has seen that twice is once
     try:
         again = done_again(operation, root)
-    except Exception as error:  # noqa: BLE001
+    except (Exception, SystemExit) as error:  # noqa: BLE001
         return [f"doing it again failed: {type(error).__name__}: {error}"]
     if again != after:
         return ["doing it again did not end as if nothing had happened"]

@@ -1,7 +1,7 @@
 """
 Let the disk fill up in the middle of an operation: an error in a line, everything readable, and on it goes with room.
 
-Run:  python tests/soak/full_disk.py [--sizes 20]
+Run:  python tests/soak/full_disk.py [--sizes 20] [--outside]    (runs, sweeps, pins, pages, ... in place of stores)
 
 The disk has room for so many bytes, from none to what the operation writes; the write that does not fit is cut short,
 and after it nothing can be written or made, as on a real one. The operation is tried again while the disk is full.
@@ -24,12 +24,13 @@ from operations import (
     done_again,
     environment,
     left_behind,
+    prepared,
     quick_folder,
-    state,
     told,
     warm,
 )
 from tracer import Call, Ended, Fail, Judgement, Shorten, trace
+from writers import WRITERS
 
 _WRITES = ("write", "writev", "pwrite64")
 
@@ -55,12 +56,14 @@ class Disk:
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--sizes", type=int, default=20)
+    words.add_argument("--outside", action="store_true", help="those of `writers`, in place of those on a store")
     asked = words.parse_args()
+    operations = WRITERS if asked.outside else OPERATIONS
     with environment(), tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
-        warm(Path(folder))
-        full, failures = run(Path(folder), OPERATIONS, asked.sizes)
+        warm(Path(folder), operations)
+        full, failures = run(Path(folder), operations, asked.sizes)
     print("\n".join(failures))
-    print(f"{full} disks full in {len(OPERATIONS)} operations: {len(failures)} failures")
+    print(f"{full} disks full in {len(operations)} operations: {len(failures)} failures")
     raise SystemExit(bool(failures))
 
 
@@ -68,12 +71,11 @@ def run(folder: Path, operations: Sequence[Operation], sizes: int) -> tuple[int,
     """Do each operation on disks of so many sizes; return how many filled up, and a line for each failure."""
     full, failures = 0, []
     for operation in operations:
-        before = Path(tempfile.mkdtemp(dir=folder)) / "store"
-        operation.before(before)
+        before = prepared(operation, Path(tempfile.mkdtemp(dir=folder)) / "store")
         root = Path(shutil.copytree(before, before.with_name("whole")))
         endless = Disk(1 << 40)
         assert not _act(operation, root, endless).code
-        known = state(before), done_again(operation, root)
+        known = operation.holds(before), done_again(operation, root)
         for place in range(sizes):
             room = endless.used * place // sizes
             wrong = _on_full_disk(operation, Path(shutil.copytree(before, before.with_name(f"{place}"))), room, known)
@@ -88,10 +90,10 @@ def _on_full_disk(operation: Operation, root: Path, room: int, known: tuple[Stat
         ended = _act(operation, root, disk)
         said = (root.parent / "said").read_text()
         wrong += [f"{attempt}: {text}" for text in told_wrongly("ENOSPC", ended, said)]
-        if not ended.code and attempt == "first" and state(root) != known[1]:
+        held = operation.holds(root)
+        if not ended.code and attempt == "first" and held != known[1]:
             wrong.append("it was said to be done, and is not")
-        held = state(root) if any(root.iterdir()) else {}
-        if held not in known:
+        if not operation.is_either(held, *known):
             wrong.append(f"{attempt}: neither as before nor as after")
     if not disk.refused:
         wrong.append("the disk was never full")

@@ -8,7 +8,7 @@ import hashlib
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -41,12 +41,25 @@ class Operation:
     Something that is done to a store of which `before` was done already; done twice it is the same as once.
 
     `sweeps` says that it removes what others left behind. A publication does not: it may be of one under way elsewhere.
+    `state` returns what it is about, if not a store, and `left` what nobody needs; `between` says whether a state may
+    be left, given those before and after, if not one of them alone.
     """
 
     name: str
     before: Callable[[Path], object]
     act: Callable[[Path], object]
     sweeps: bool = True
+    state: Callable[[Path], State] | None = None
+    left: Callable[[Path], list[str]] | None = None
+    between: Callable[[State, State, State], bool] | None = None
+
+    def holds(self, root: Path) -> State:
+        """Return all that it is about, read with all checks; raise on anything that is not whole."""
+        return (self.state or state)(root) if any(root.iterdir()) else {}
+
+    def is_either(self, found: State, before: State, after: State) -> bool:
+        """Return whether a state is one that may be left."""
+        return found in (before, after) or (self.between is not None and self.between(found, before, after))
 
 
 def state(root: Path) -> State:
@@ -81,7 +94,7 @@ def litter(root: Path) -> list[str]:
 
 def left_behind(operation: Operation, root: Path) -> list[str]:
     """Return a line for each file that an operation should have removed."""
-    return [f"left {path}" for path in litter(root)] if operation.sweeps else []
+    return [f"left {path}" for path in (operation.left or litter)(root)] if operation.sweeps else []
 
 
 def told(act: Callable[[], object], said: Path) -> int:
@@ -99,20 +112,31 @@ def told(act: Callable[[], object], said: Path) -> int:
     return 0
 
 
+def prepared(operation: Operation, root: Path) -> Path:
+    """Do, in this process and unseen, what is done before it, and return the folder."""
+    with _unseen():
+        operation.before(root)
+    return root
+
+
 def done_again(operation: Operation, root: Path) -> State:
-    """Do it in this process, unseen, and return what the store holds then."""
+    """Do it in this process, unseen, and return what it is about then."""
+    with _unseen():
+        operation.act(root)
+    return operation.holds(root)
+
+
+@contextlib.contextmanager
+def _unseen() -> Iterator[None]:
     nowhere = io.StringIO()
     with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-        operation.act(root)
-    return state(root)
+        yield
 
 
-def warm(folder: Path) -> None:
+def warm(folder: Path, operations: Sequence[Operation] = ()) -> None:
     """Do every operation once, so that the children that are forked from here have nothing to import."""
-    for place, operation in enumerate(OPERATIONS):
-        root = folder / f"warm-{place}"
-        operation.before(root)
-        done_again(operation, root)
+    for place, operation in enumerate(operations or OPERATIONS):
+        done_again(operation, prepared(operation, folder / f"warm-{place}"))
     gc.freeze()  # a child that collects garbage would copy all that it shares with its parent
 
 
@@ -198,8 +222,7 @@ def _import(root: Path) -> None:
     file = root.parent / f"{root.name}.csv"
     if not file.exists():
         write_bars(bars_of(MINUTES, "2024-02-01", "2024-02-02"), str(file), MINUTES)
-    with contextlib.suppress(_Done):
-        _command("import", str(file), str(MINUTES), "--store", str(root))
+    command("import", str(file), str(MINUTES), "--store", str(root))
 
 
 def _first_time(root: Path) -> None:
@@ -225,18 +248,13 @@ def _mine(root: Path) -> Store:
     return Store(mine)
 
 
-class _Done(Exception):
-    pass
-
-
-def _command(*words: str) -> None:
+def command(*words: str) -> None:
     """Run a command; end the process as it does unless it went well."""
     try:
         command_line(list(words))
     except SystemExit as ended:
         if ended.code:
             raise
-        raise _Done from ended
 
 
 OPERATIONS = (

@@ -37,8 +37,8 @@ from backtest.research.search.optuna_search import guided_points
 from backtest.research.search.trials import Trial, Trials, read_json
 from backtest.runs.parameters import distinct, form_of, kept_params
 from backtest.runs.spec import RunOptions, takes_run_options
-from backtest.store.files import sync_folder, write_file
 from backtest.store.reader import Reader
+from backtest.store.replacement import replace_file
 from backtest.validity.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
@@ -503,9 +503,7 @@ def _as_json(value: Any) -> str:
 
 def _write(folder: Path, document: dict[str, Any]) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_file(folder / DOCUMENT, _text(document).encode())
-        sync_folder(folder)
+        replace_file(folder / DOCUMENT, _text(document).encode())
     except OSError as error:
         raise UsageError(f"no sweep can be kept in {folder} ({error}); name another folder") from error
 

@@ -20,7 +20,8 @@ import numpy as np
 from backtest.errors import BadStore, DamagedStore, UsageError
 from backtest.market import arrays
 from backtest.runs.parameters import kept_params, read_params
-from backtest.store.files import make_folders, sync_folder, write_file
+from backtest.store.files import make_folders
+from backtest.store.replacement import replace_file, sweep_leftovers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,9 +75,9 @@ class Trials:
         try:
             if not self._made:
                 make_folders(self.folder, self.folder.parent)
+                sweep_leftovers(self.folder)
                 self._made = True
-            write_file(self.folder / f"{hashlib.sha256(data).hexdigest()[:24]}.parquet", data)
-            sync_folder(self.folder)
+            replace_file(self.folder / f"{hashlib.sha256(data).hexdigest()[:24]}.parquet", data)
         except OSError as error:
             raise UsageError(f"no trial can be kept in {self.folder} ({error}); name another folder") from error
 

@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import math
-import os
 import re
 import threading
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from backtest.errors import UsageError
 from backtest.market.ib_limits import WINDOW_SECONDS
 from backtest.sources.ib.pacing import MARGIN, Ask, Budget
 from backtest.store.files import take_lock
+from backtest.store.replacement import replace_file
 
 _STEP = re.compile(r"\d+ [SDWMY]$")
 _MONTH_SECONDS = 30 * 86_400.0  # after which a head time stamp is asked for again
@@ -196,6 +196,4 @@ def _is_time(value: Any) -> bool:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    fresh = path.with_suffix(f".{os.getpid()}.tmp")
-    fresh.write_text(json.dumps(content), "utf-8")
-    fresh.replace(path)
+    replace_file(path, json.dumps(content).encode())

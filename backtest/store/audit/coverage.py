@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from backtest.market.checks import seconds
 from backtest.market.hours import Hours
 from backtest.market.series import Series
 from backtest.store.audit.findings import expected_bars, session_bars, sessions_inside
+from backtest.store.replacement import replace_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -107,7 +109,7 @@ def draw_coverage(coverages: Sequence[Coverage], path: str | Path) -> None:
     for axes, panel in zip(places, panels, strict=True):
         panel.draw(axes)
     _explain(canvas)
-    canvas.savefig(path, dpi=150)
+    replace_file(path, partial(canvas.savefig, dpi=150, format=Path(path).suffix[1:].lower()))
 
 
 def _of_all(states: np.ndarray) -> int:

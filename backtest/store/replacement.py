@@ -1,0 +1,327 @@
+"""
+`replace_file`, `staged`: what is replaced whole or not at all, and is on the disk before it counts.
+
+Everything outside of a store that takes the place of something goes through here: kept runs, sweeps, pages, baselines,
+pins, state files, exports, new folders. A file is written beside, synced and renamed. The files of a folder are made in
+a folder within, which is renamed when all are on the disk: from then on they count, and `current` says where each lies
+until the process, or after a kill the next one that writes there, has moved them up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import shutil
+import stat
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+from backtest.store.files import TEMPORARY, make_folders, sync_folder, take_lock
+
+Content = bytes | Callable[[IO[bytes]], object]  # of a file: its bytes, or what writes them
+
+DECIDED = ".new"
+"""The folder in which files lie that count already, in place of those of their names above."""
+
+_BEGUN = f"{TEMPORARY}new"  # the same before it counts
+_LOCK = f"{TEMPORARY}lock"
+_GONE = ".gone"  # ends the name of an empty file that stands for one to be removed
+_OURS = re.compile(rf"{re.escape(TEMPORARY)}\d+-\d+-(?P<name>.*)", re.DOTALL)
+_LONGEST = 200  # bytes of a name, so that there is room for more before it
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # of a disk that knows none
+_SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def replace_file(path: str | Path, content: Content) -> None:
+    """
+    Put a file in place, whole and on the disk, or not at all; its folder is made if need be.
+
+    A link stays one, and leads to the new file; what is no file, such as a terminal or a pipe, is written to as it is.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file() and not target.is_dir():
+        with target.open("wb") as handle:
+            _fill(handle, content)
+        return
+    with _room(target.parent):
+        _sweep(target.parent, {_short(target.name)})
+        while not _replaced(target, content):
+            pass
+        _sync_names(target.parent)
+
+
+def replace_files(folder: Path, files: Mapping[str, Content | None]) -> None:
+    """
+    Put files into a folder, which is made if need be: all of them at once or none; None takes one away.
+
+    Other files of the folder stay as they are. `current` says where one of them lies.
+    """
+    with staged(folder) as begun:
+        for name, content in files.items():
+            if content is None:
+                (begun / f"{name}{_GONE}").touch()
+                continue
+            with (begun / name).open("xb") as handle:
+                _fill(handle, content)
+
+
+@contextlib.contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """
+    Yield an empty folder; what lies in it when the block ends counts from then on, at once, as if it lay in `folder`.
+
+    It takes the place of what has its name there. Nothing changes where the block raises.
+    """
+    with _room(folder), _alone(folder):
+        _finish(folder)
+        begun = folder / _BEGUN
+        _remove_tree(begun)
+        try:
+            begun.mkdir()
+            yield begun
+            _sync_tree(begun)
+            begun.rename(folder / DECIDED)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                _remove_tree(begun)
+            raise
+        _sync_names(folder)
+        _finish(folder)
+
+
+def finish(folder: Path) -> bool:
+    """Move up what counts already in a folder, which a killed process did not come to; return if there was any."""
+    if not _is_folder(folder / DECIDED):
+        return False
+    with _alone(folder):
+        _finish(folder)
+    return True
+
+
+def current(folder: Path, name: str) -> Path:
+    """Return where a file of a folder lies; what was removed lies nowhere, at a path that does not exist."""
+    decided = folder / DECIDED
+    if not _is_folder(decided):
+        return folder / name
+    known = any(os.path.lexists(decided / one) for one in (name, f"{name}{_GONE}"))
+    return (decided if known else folder) / name
+
+
+def version(folder: Path, names: Iterable[str]) -> tuple[object, ...]:
+    """Return what changes once one of these files is replaced; read between two equal ones, they belong together."""
+    return tuple(_identity(folder, name) for name in names)
+
+
+def is_leftover(name: str) -> bool:
+    """Return whether what has this name is unfinished work, perhaps of a killed process, and counts for nothing."""
+    return name.startswith(TEMPORARY)
+
+
+def sweep_leftovers(folder: Path) -> None:
+    """Remove the unfinished files of processes that were killed in a folder; those of living ones stay."""
+    _sweep(folder, None)
+
+
+def is_bare(folder: Path) -> bool:
+    """Return whether a folder holds nothing but what killed processes left."""
+    return _is_folder(folder) and all(is_leftover(entry.name) for entry in folder.iterdir())
+
+
+def remove_if_bare(folder: Path) -> bool:
+    """Remove a folder that holds nothing but what killed processes left; return whether it is gone."""
+    try:
+        if any(not is_leftover(entry.name) for entry in folder.iterdir()):
+            return False
+        for entry in folder.iterdir():
+            if _is_folder(entry):
+                _remove_tree(entry)
+            else:
+                entry.unlink(missing_ok=True)
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _fill(handle: IO[bytes], content: Content) -> None:
+    if isinstance(content, bytes):
+        handle.write(content)
+    else:
+        content(handle)
+
+
+def _replaced(target: Path, content: Content) -> bool:
+    """Write a file beside and put it in place; return False if another process took it for a leftover."""
+    beside = target.with_name(f"{TEMPORARY}{os.getpid()}-{threading.get_ident()}-{_short(target.name)}")
+    try:
+        with open(beside, "wb", opener=_open) as handle:
+            if not _held(handle, beside, wait=False):
+                return False
+            _fill(handle, content)
+            handle.flush()
+            _take_rights(handle, target)
+            os.fsync(handle.fileno())
+            if sys.platform != "win32":  # which renames no open file; elsewhere it is locked until it is in place
+                beside.replace(target)
+                return True
+        beside.replace(target)
+    except FileNotFoundError:
+        if beside.parent.is_dir() and not beside.exists():
+            return False
+        raise
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _held(handle: IO[bytes], path: Path, *, wait: bool) -> bool:
+    """Lock a file, so that others see that it is in use; return whether it is still the one at its path."""
+    try:
+        take_lock(handle, wait=wait)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _take_rights(handle: IO[bytes], target: Path) -> None:
+    """Give a file the rights of the one that it replaces."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.fchmod(handle.fileno(), stat.S_IMODE(target.stat().st_mode))
+
+
+def _sweep(folder: Path, names: set[str] | None) -> None:
+    """Remove what killed processes left of files of these names, or of all."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            ours = _OURS.fullmatch(entry.name)
+            if ours and (names is None or ours["name"] in names) and entry.is_file(follow_symlinks=False):
+                _remove_if_dead(folder / entry.name)
+
+
+def _remove_if_dead(path: Path) -> None:
+    with contextlib.suppress(OSError), open(path, "rb+", buffering=0, opener=_open) as handle:
+        if take_lock(handle, wait=False):
+            _remove_open(path, handle)
+
+
+@contextlib.contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it, durable; those that were made are gone again where the block raises."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        if missing:
+            make_folders(folder, folder)
+        yield
+    except BaseException:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time replace what is in a folder; the file that it locks is gone afterwards."""
+    path = folder / _LOCK
+    while True:
+        handle = open(path, "wb", buffering=0, opener=_open)  # noqa: SIM115
+        with _closed_if_it_raises(handle):
+            if _held(handle, path, wait=True):
+                break
+        handle.close()
+    try:
+        yield
+    finally:
+        _remove_open(path, handle)
+
+
+@contextlib.contextmanager
+def _closed_if_it_raises(handle: IO[bytes]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        handle.close()
+        raise
+
+
+def _remove_open(path: Path, handle: IO[bytes]) -> None:
+    """Remove a file that is open and locked, and close it; Windows removes none that is open."""
+    if sys.platform == "win32":
+        handle.close()
+    with contextlib.suppress(OSError):
+        path.unlink()
+    handle.close()
+
+
+def _finish(folder: Path) -> None:
+    decided = folder / DECIDED
+    if not _is_folder(decided):
+        return
+    for name in sorted(entry.name for entry in decided.iterdir()):
+        if name.endswith(_GONE):
+            (folder / name.removesuffix(_GONE)).unlink(missing_ok=True)
+            _sync_names(folder)
+            (decided / name).unlink()
+        else:
+            (decided / name).replace(folder / name)
+    _sync_names(folder)
+    decided.rmdir()
+    _sync_names(folder)
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether there is a folder, and no link to one: a stranger's could lead anywhere."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def _sync_tree(folder: Path) -> None:
+    for place, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            handle = os.open(Path(place) / name, os.O_RDWR | _SAFE)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        _sync_names(Path(place))
+
+
+def _sync_names(folder: Path) -> None:
+    with contextlib.suppress(PermissionError):  # a folder that we may write into and not list
+        sync_folder(folder)
+
+
+def _remove_tree(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+def _identity(folder: Path, name: str) -> tuple[int, ...]:
+    for _ in range(2):  # it may be moved up meanwhile
+        with contextlib.suppress(OSError):
+            status = current(folder, name).stat()
+            return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return ()
+
+
+def _short(name: str) -> str:
+    """Return a name, or what stands for one that leaves no room in a name."""
+    data = os.fsencode(name)
+    return name if len(data) <= _LONGEST else hashlib.sha256(data).hexdigest()[:16]
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | _SAFE, 0o666)

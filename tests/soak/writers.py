@@ -1,0 +1,185 @@
+"""What is done outside a store while it is killed and refused: runs, pages, sweeps, baselines, pins, exports."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from operations import DAILY, OTHER, Operation, State, command, write
+
+from backtest.baselines.baseline import load_baseline
+from backtest.errors import BadStore
+from backtest.research.search.sweeps import Sweep
+from backtest.research.search.trials import Trials
+from backtest.runs.kept import kept
+from backtest.runs.record import RunRecord
+from backtest.store.pins import load_pins
+from backtest.store.replacement import DECIDED, is_leftover
+
+STRATEGY = """
+import backtrader as bt
+
+class Hold(bt.Strategy):
+    params = dict(size=10)
+
+    def next(self):
+        if not self.position:
+            self.buy(size=self.p.size)
+"""
+_GONE = ".gone"
+_SCRATCH = ("__pycache__", "bars")  # of nobody's concern, and the store, which was there before
+
+
+def files(root: Path) -> State:
+    """Return what each file that counts holds, by its path; raise where a run, a baseline or pins do not read."""
+    found = {path.relative_to(root): path for path in sorted(root.rglob("*")) if path.is_file()}
+    held = {place.as_posix(): _digest(path) for place, path in found.items() if not _set_aside(place)}
+    for place, path in found.items():
+        if DECIDED in place.parts and not _unfinished(place):
+            above = Path(*(part for part in place.parts if part != DECIDED)).as_posix()
+            held[above] = _digest(path)
+            if place.name.endswith(_GONE):
+                del held[above]
+                held.pop(above.removesuffix(_GONE), None)
+    for run in kept(root / "runs"):
+        RunRecord.load(run.folder)
+    for name in held:
+        if name.startswith("baselines/"):
+            load_baseline(root / name)
+        if name.endswith(".lock"):
+            load_pins(root / name)
+    return held
+
+
+def left(root: Path) -> list[str]:
+    """Return what nobody needs: what is unfinished or not moved up, and folders that hold nothing."""
+    below = [path for path in root.rglob("*") if "bars" not in path.relative_to(root).parts]
+    unfinished = [path for path in below if is_leftover(path.name) or path.name == DECIDED]
+    empty = [path for path in below if path.is_dir() and not any(path.iterdir())]
+    return sorted({path.relative_to(root).as_posix() for path in (*unfinished, *empty)})
+
+
+def each_file(left: State, before: State, after: State) -> bool:
+    """Return whether each file by itself is as before or as after: of those that no reader reads together."""
+    return all(left.get(name) in (before.get(name), after.get(name)) for name in {*left, *before, *after})
+
+
+def sweep_of(root: Path) -> State:
+    """Return a sweep that came to its end, with its trials; nothing of one that can go on."""
+    kept_trials = Trials(root / "runs" / "grid").read(returns=True)
+    try:
+        found = Sweep.load(root / "runs" / "grid")
+    except BadStore as error:
+        if "stopped before its end" in str(error) or "holds no sweep" in str(error):
+            return {}
+        raise
+    numbers = {key: (trial.params, trial.metrics, trial.returns.tolist()) for key, trial in kept_trials.items()}
+    return {"asked": found.asked, "best": files(root / "runs" / "grid" / "best"), "trials": _text(numbers)}
+
+
+def some_trials(left: State, before: State, after: State) -> bool:
+    """Return whether the sweep reads and has the trials that it had, and perhaps some of those to come."""
+    known, all_of_them = (json.loads(one["trials"]) if one else {} for one in (before, after))
+    here = json.loads(left["trials"]) if left else {}
+    return known.items() <= here.items() <= all_of_them.items() if left else not before
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _unfinished(place: Path) -> bool:
+    return any(is_leftover(part) or part in _SCRATCH for part in place.parts)
+
+
+def _set_aside(place: Path) -> bool:
+    return _unfinished(place) or DECIDED in place.parts
+
+
+# --- what is done
+
+
+def _project(root: Path) -> None:
+    root.mkdir()
+    (root / "hold.py").write_text(STRATEGY)
+    write(root / "bars", DAILY, "2024-01-02", "2024-03-28")
+    write(root / "bars", OTHER, "2024-01-02", "2024-03-28")
+
+
+def _doing(*words: str) -> Callable[[Path], None]:
+    """Return what gives a command in the folder."""
+
+    def act(root: Path) -> None:
+        with contextlib.chdir(root):
+            command(*words)
+
+    return act
+
+
+def _having(*acts: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Return what makes a project in which some things were done."""
+
+    def before(root: Path) -> None:
+        _project(root)
+        for act in acts:
+            act(root)
+
+    return before
+
+
+_STORE = ("--store", "bars")
+_RUN = _doing("run", "hold.py", "AAPL/1day", *_STORE, "--out", "runs/one", "--no-lines")
+_OTHER_RUN = _doing("run", "hold.py", "AAPL/1day", *_STORE, "--out", "runs/one", "--set", "size=20")
+_REPORT = _doing("report", "one")
+_SWEEP = _doing("sweep", "hold.py", "AAPL/1day", *_STORE, "--grid", "size=1,2", "--out", "runs/grid")
+_WALK = _doing("validate", "runs/grid", "--walk-forward", "20/10", "--bootstrap", "10", *_STORE)
+_SAVE = _doing("baseline", "save", "one", "--folder", "baselines", *_STORE)
+_ACCEPT = _doing("baseline", "accept", "--folder", "baselines", *_STORE)
+_PIN = _doing("pin", "AAPL/1day", *_STORE)
+_EXPORT = _doing("export", "AAPL/1day", "bars.csv", "--force", *_STORE)
+
+
+def _changed(root: Path) -> None:
+    (root / "hold.py").write_text(STRATEGY.replace("size=10", "size=30"))
+
+
+def _more_bars(root: Path) -> None:
+    write(root / "bars", DAILY, "2024-04-01", "2024-04-05")
+
+
+def _remove(root: Path) -> None:
+    """Remove the run; that it is gone already, since a killed removal had come to its end, is as good."""
+    with contextlib.chdir(root):
+        if Path("runs/one").exists():
+            command("runs", "rm", "one")
+
+
+WRITERS = tuple(
+    Operation(name, before, act, state=state, left=left, between=between)
+    for name, before, act, state, between in (
+        ("run", _project, _RUN, files, None),
+        ("run onto another", _having(_OTHER_RUN), _RUN, files, None),
+        ("report", _having(_RUN), _REPORT, files, None),
+        ("report again", _having(_OTHER_RUN, _REPORT), _REPORT, files, None),
+        ("report elsewhere", _having(_RUN), _doing("report", "one", "--out", "page"), files, None),
+        ("report as pictures", _having(_RUN, _REPORT), _doing("report", "one", "--png", "png", "--pdf", "one.pdf"),
+         files, each_file),
+        ("sweep", _project, _SWEEP, sweep_of, None),
+        ("walk-forward", _having(_SWEEP), _WALK, sweep_of, some_trials),
+        ("baseline save", _having(_RUN), _SAVE, files, None),
+        ("baseline accept", _having(_RUN, _SAVE, _changed), _ACCEPT, files, None),
+        ("pin", _project, _PIN, files, None),
+        ("pin more", _having(_PIN, _more_bars), _doing("pin", "--update", *_STORE), files, None),
+        ("export", _project, _EXPORT, files, None),
+        ("export again", _having(_EXPORT, _more_bars), _EXPORT, files, None),
+        ("runs rm", _having(_RUN, _REPORT), _remove, files, None),
+        ("new", lambda root: root.mkdir(), _doing("new", "my_own"), files, None),
+    )
+)  # fmt: skip
