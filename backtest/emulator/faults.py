@@ -52,6 +52,7 @@ from backtest._suggest import there_are
 from backtest.emulator.protocol import framed
 from backtest.errors import UsageError
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # `fromtimestamp` fails on Windows for what is earlier
 _KINDS = ("bars", "head", "schedule", "details", "any")
 _VALUES = ("nan", "huge", "high", "infinity", "minus", "zero", "crossed", "off_grid", "text")
 _COLUMNS = ("open", "high", "low", "close", "volume", "average", "trades")
@@ -320,7 +321,7 @@ def _bad(value: str, row: list[str]) -> list[str]:
 
 def _time(stamp: str) -> datetime:
     if stamp.isdigit() and len(stamp) != 8:
-        return datetime.fromtimestamp(int(stamp), UTC)
+        return _EPOCH + timedelta(seconds=int(stamp))
     words = stamp.split()
     clock = words[1] if len(words) > 1 else "00:00:00"
     return datetime.strptime(f"{words[0]} {clock}", "%Y%m%d %H:%M:%S").replace(tzinfo=UTC)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import Field, dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from zoneinfo import ZoneInfo
@@ -29,6 +29,7 @@ MAX_FRAME = 1 << 20  # bytes; requests have a few hundred
 ACCOUNT = "DU0000000"
 TAKEN = "Unable to connect as the client id is already in use. Retry with a unique client id."
 LOGIN_ZONE = "US/Eastern"  # the zone that the user of the gateway chose when logging in
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,25 +293,40 @@ def moment(time: datetime, zone: str, version: int) -> str:
 
 
 def stamp_texts(bars: pa.Table, daily: bool, format_date: int, zone: str, version: int) -> pa.Array:
-    """Return the stamps of bars as text; those of daily bars are dates whatever the format."""
+    """
+    Return the stamps of bars as text; those of daily bars are dates whatever the format.
+
+    Not by Arrow's `strftime`: it loads the system's database of time zones, and Windows and slim images have none.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    seconds = bars["time"].cast(pa.timestamp("s", "UTC")).cast(pa.int64())
     if daily:
-        return pc.strftime(bars["time"], format="%Y%m%d")
+        return pc.utf8_slice_codeunits(_clock_texts(seconds), 0, len("20240102"))
     if format_date == 2:
-        return pc.cast(pc.cast(pc.cast(bars["time"], pa.timestamp("s", "UTC")), pa.int64()), pa.string())
-    local = pa.array(_local_seconds(bars, ZoneInfo(zone if version >= 174 else LOGIN_ZONE)), pa.timestamp("s"))
-    return pc.strftime(local, format=f"%Y%m%d %H:%M:%S {zone}" if version >= 174 else "%Y%m%d  %H:%M:%S")
+        return pc.cast(seconds, pa.string())
+    texts = _clock_texts(_local_seconds(seconds.to_pylist(), ZoneInfo(zone if version >= 174 else LOGIN_ZONE)))
+    if version >= 174:
+        return pc.binary_join_element_wise(texts, zone, " ")
+    return pc.replace_substring(texts, " ", "  ")
 
 
-def _local_seconds(bars: pa.Table, zone: ZoneInfo) -> list[int]:
-    """Return the clock of the zone at each bar, as if it were UTC; no zone changes within a quarter of an hour."""
+def _clock_texts(seconds: list[int] | pa.ChunkedArray) -> pa.Array:
+    """Return seconds since 1970 as text such as 20240102 09:30:00."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    times = bars["time"].cast(pa.timestamp("s", "UTC")).cast(pa.int64()).to_pylist()
+    times = seconds if isinstance(seconds, pa.ChunkedArray) else pa.array(seconds, pa.int64())
+    return pc.replace_substring(times.cast(pa.timestamp("s")).cast(pa.string()), "-", "")
+
+
+def _local_seconds(times: list[int], zone: ZoneInfo) -> list[int]:
+    """Return the clock of the zone at each time, as if it were UTC; no zone changes within a quarter of an hour."""
     quarters = {time // 900 for time in times}
-    offsets = {quarter: datetime.fromtimestamp(quarter * 900, zone).utcoffset() for quarter in quarters}
+    offsets = {
+        quarter: (_EPOCH + timedelta(seconds=quarter * 900)).astimezone(zone).utcoffset() for quarter in quarters
+    }
     seconds = {quarter: int(offset.total_seconds()) for quarter, offset in offsets.items() if offset is not None}
     return [time + seconds[time // 900] for time in times]
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _FIVE_MINUTES, _HALF_HOUR, _DAY, _WEEK = 300, 1800, 86_400, 604_800  # seconds
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # `fromtimestamp` fails on Windows for what is earlier
 _NIGHT = 14_400  # between sessions; breaks are shorter
 _MINUTES = 1440  # a day
 _MICRO = 1_000_000  # microseconds a second
@@ -454,7 +455,7 @@ def _microseconds(bars: pa.Table) -> np.ndarray:
 
 
 def _moment(seconds: int) -> datetime:
-    return datetime.fromtimestamp(int(seconds), UTC)
+    return _EPOCH + timedelta(seconds=int(seconds))
 
 
 def _named(bars: pa.Table, wrong: np.ndarray) -> str:

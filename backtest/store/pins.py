@@ -27,6 +27,7 @@ from backtest.market.span import Span
 from backtest.store.manifest import Segment
 from backtest.store.reader import Reader, hours_in, lacks, manifest_or_empty, nothing_in, outside_of
 from backtest.store.replacement import replace_file
+from backtest.store.tables import by_date
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -280,7 +281,7 @@ def _months(store: Reader, series: Series, span: Span) -> Iterator[tuple[str, _M
             continue
         part = Span(_month_span(names[0]).start, _month_span(names[-1]).end).common(span)
         bars = _read(store, series, part or span)
-        yield from ((name, _Month(len(rows), rows_digest(rows))) for name, rows in _by_month(bars))
+        yield from ((name, _Month(len(rows), rows_digest(rows))) for name, rows in by_date(bars, "M"))
 
 
 def _groups(segments: Iterable[Segment], span: Span) -> Iterator[tuple[list[str], list[Segment]]]:
@@ -324,15 +325,6 @@ def _month_span(name: str) -> Span:
 
 def _whole_months(span: Span) -> Span:
     return Span(_month_span(f"{span.start:%Y-%m}").start, _month_span(f"{span.end - _MOMENT:%Y-%m}").end)
-
-
-def _by_month(bars: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    import pyarrow.compute as pc
-
-    start = 0
-    for count in pc.value_counts(pc.strftime(bars["time"], format="%Y-%m")).to_pylist():
-        yield count["values"], bars.slice(start, count["counts"])
-        start += count["counts"]
 
 
 def _read(store: Reader, series: Series, span: Span) -> pa.Table:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
 
 from backtest.errors import BadBars, Conflict
 from backtest.market.bars import extra_of, schema, with_extra
 from backtest.market.extra import united
 from backtest.market.series import Series
 from backtest.market.span import Span
-from backtest.store.manifest import period_of, period_unit
+from backtest.store.manifest import period_unit
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_UNITS: dict[str, Literal["D", "M", "Y"]] = {"day": "D", "month": "M", "year": "Y"}
 
 
 def check_inside(bars: pa.Table, span: Span, series: Series) -> None:
@@ -25,16 +28,27 @@ def check_inside(bars: pa.Table, span: Span, series: Series) -> None:
 
 def by_period(bars: pa.Table, series: Series) -> dict[str, pa.Table]:
     """Return the bars of each period."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     unit = period_unit(series)
     if not unit or not len(bars):
         return {"all": bars} if len(bars) else {}
-    starts = pc.floor_temporal(bars["time"], unit=unit).cast(pa.int64()).combine_chunks()
-    ends = pc.run_end_encode(starts).run_ends.to_pylist()
-    rows = zip([0, *ends], ends, strict=False)
-    return {period_of(series, bars["time"][row].as_py()): bars.slice(row, end - row) for row, end in rows}
+    return dict(by_date(bars, _UNITS[unit]))
+
+
+def by_date(bars: pa.Table, unit: Literal["D", "M", "Y"]) -> Iterator[tuple[str, pa.Table]]:
+    """
+    Yield the bars of each day, month or year of UTC, and its name, such as 2024-03 of a month.
+
+    Not by Arrow's functions of dates: they load the system's database of time zones, for UTC as well, and Windows and
+    slim images have none.
+    """
+    import numpy as np
+
+    from backtest.market import arrays
+
+    starts = arrays.numbers(bars["time"]).view("datetime64[us]").astype(f"datetime64[{unit}]")
+    edges = (np.flatnonzero(starts[1:] != starts[:-1]) + 1).tolist()
+    for first, end in pairwise([0, *edges, len(starts)] if len(starts) else []):
+        yield str(starts[first]), bars.slice(first, end - first)
 
 
 def joined(tables: Iterable[pa.Table]) -> pa.Table:

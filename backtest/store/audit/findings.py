@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Level = Literal["damage", "reject", "conflict", "hole", "warn", "note"]
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # `fromtimestamp` fails on Windows for what is earlier
 _DAY = 86_400  # seconds
 _ASKED = (
     "ib"  # a source with a schedule of its own, which a download asks about bars outside of the calendar's sessions
@@ -276,4 +277,4 @@ def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _moment(stamp: int) -> datetime:
-    return datetime.fromtimestamp(int(stamp), UTC)
+    return _EPOCH + timedelta(seconds=int(stamp))
