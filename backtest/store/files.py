@@ -45,6 +45,27 @@ def read_file(path: Path, limit: int) -> bytes:
     raise DamagedStore(f"{path} is no plain file; remove it and restore the store from a backup")
 
 
+def read_if_any(path: Path, limit: int) -> bytes | None:
+    """
+    Return what a file holds, None where there is none.
+
+    Raises:
+        DamagedStore: it is a link or no file, or has more bytes than the limit.
+    """
+    try:
+        return read_file(path, limit)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def size_if_any(path: Path) -> int | None:
+    """Return the bytes of a file, None where there is none."""
+    try:
+        return path.lstat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def write_file(path: Path, data: bytes, folder: Path | None = None) -> None:
     """
     Put a file in place, whole and on the disk, or not at all; its folder is not synced.

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from backtest.errors import BadStore, DamagedStore
-from backtest.store.files import TEMPORARY, locked, make_folders, read_file, sync_folder, write_file
+from backtest.store.files import TEMPORARY, locked, make_folders, read_if_any, sync_folder, write_file
 from backtest.store.manifest import FORMAT, Manifest, Segment
 
 MARK = "STORE.json"
@@ -27,9 +27,9 @@ def format_of(root: Path) -> int | None:
         DamagedStore: the mark cannot be read.
     """
     mark = root / MARK
-    data = _bytes_if_any(mark)
+    data = read_if_any(mark, LARGEST_MARK)
     if data is None and root.exists() and not _is_empty(root):
-        data = _bytes_if_any(mark)  # by now: another process may be beginning the store, and the mark comes first
+        data = read_if_any(mark, LARGEST_MARK)  # by now: another process may be beginning it, the mark before the bars
         if data is None:
             raise BadStore(f"{root} is not a store (it has no {MARK}); name another folder with --store")
     if data is None:
@@ -70,9 +70,17 @@ def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and all(path.name.startswith((TEMPORARY, ".lock")) for path in folder.iterdir())
 
 
-def has_bars(folder: Path) -> bool:
-    """Return whether a folder looks like that of a series."""
-    return os.path.lexists(folder / "manifest.json") or any(folder.glob("bars/*.parquet"))
+def folders_of_series(root: Path) -> list[Path]:
+    """Return the folders that look like those of series; one that another process removes meanwhile is left out."""
+    folders = [root / name for name in _names_in(root) if not name.startswith(".")]
+    for _ in range(3):
+        folders = [folder / name for folder in folders for name in _names_in(folder)]
+    return [one for one in folders if os.path.lexists(one / "manifest.json") or has_segments(one)]
+
+
+def has_segments(folder: Path) -> bool:
+    """Return whether bars lie in the folder of a series."""
+    return any(name.endswith(".parquet") for name in _names_in(folder / "bars"))
 
 
 def strays(folder: Path, manifest: Manifest) -> list[Path]:
@@ -101,8 +109,9 @@ def names_of(segments: Iterable[Segment]) -> set[str]:
     return {segment.file for segment in segments}
 
 
-def _bytes_if_any(mark: Path) -> bytes | None:
+def _names_in(folder: Path) -> list[str]:
     try:
-        return read_file(mark, LARGEST_MARK)
+        with os.scandir(folder) as entries:
+            return [one.name for one in entries]
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from backtest import _arguments
 from backtest._resources import bundled
-from backtest.errors import BacktestError, DamagedStore, NoBars, UsageError
+from backtest.errors import BacktestError, DamagedStore, DataError, NoBars, UsageError
 from backtest.market.bars import with_extra
 from backtest.market.calendars import span_asked
 from backtest.market.hours import Hours, hours_of
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _T = TypeVar("_T")
+_LARGEST_UNBORN = 512  # bytes of a manifest without segments and answers, beside the name of its series, and some more
 
 
 @runtime_checkable
@@ -244,6 +245,21 @@ class SegmentReader(ABC):
         """Return the downloads that the stored bars came from, by time, as far as their files name them."""
         _, found = self._each_segment(series_of(series), lambda manifest: manifest.segments, downloads_in)
         return merged_downloads(found)
+
+    def _is_unborn(self, series: Series, size: int | None) -> bool:
+        """
+        Return whether nothing was committed to a series yet; one that is damaged says so when it is read.
+
+        Args:
+            size: bytes of its manifest, None where that is lost.
+        """
+        if size is None or size > _LARGEST_UNBORN + len(series.key):
+            return False
+        try:
+            manifest = self._read_manifest(series)
+        except (DataError, OSError):
+            return False
+        return manifest is None or not manifest.generation
 
     @abstractmethod
     def _read_manifest(self, series: Series) -> Manifest | None:

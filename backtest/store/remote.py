@@ -88,10 +88,12 @@ class RemoteStore(SegmentReader):
         return RemoteStore, (self._url,)  # another process fetches for itself
 
     def series(self) -> list[Series]:
-        """Return every series of the store, in the order of their spelling."""
-        names = [name.split("/") for name in self._names("")]
+        """Return every series to which something is committed, in the order of their spelling."""
+        sizes = self._sizes("")
+        names = [name.split("/") for name in sizes]
         keys = {"/".join(name[:4]) for name in names if len(name) > 4 and name[4] in ("manifest.json", "bars")}
-        return sorted(map(Series.parse, keys), key=lambda one: one.key)
+        found = sorted(map(Series.parse, keys), key=lambda one: one.key)
+        return [one for one in found if not self._is_unborn(one, sizes.get(f"{one.key}/manifest.json"))]
 
     def _format(self) -> int:
         try:
@@ -111,14 +113,17 @@ class RemoteStore(SegmentReader):
             try:
                 return of_bytes(self._bytes(name, LARGEST), f"{self.place}/{name}", series)
             except FileNotFoundError:
-                break
+                there = self._sizes(series.key)
+                if name in there:
+                    continue  # by now: somebody has begun to publish the series, its manifest first
+                if any(file.startswith(f"{series.key}/bars/") for file in there):
+                    break
+                return None
             except DamagedStore:
                 # Replaced between two requests of the library, it comes back torn, which its hash tells.
                 if attempt == _TRIES - 1:
                     raise
-        if self._names(f"{series.key}/bars"):
-            raise DamagedStore(f"{self.place}/{name} is lost while its bars are there; run: backtest publish URL")
-        return None
+        raise DamagedStore(f"{self.place}/{name} is lost while its bars are there; run: backtest publish URL")
 
     def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[Path]:
         from concurrent.futures import ThreadPoolExecutor
@@ -149,14 +154,14 @@ class RemoteStore(SegmentReader):
             raise FileNotFoundError(ENOENT, "not published", f"{self.place}/{name}") from None
         return data
 
-    def _names(self, folder: str) -> list[str]:
-        """Return the names of all files below a folder, from the top."""
+    def _sizes(self, folder: str) -> dict[str, int]:
+        """Return the bytes of all files below a folder, by their names from the top."""
         from pyarrow.fs import FileSelector
 
         selector = FileSelector(f"{self._top}/{folder}".rstrip("/"), recursive=True, allow_not_found=True)
         with explained(self.place):
             found = self._files.get_file_info(selector)
-        return [one.path.removeprefix(f"{self._top}/") for one in found if one.is_file]
+        return {one.path.removeprefix(f"{self._top}/"): one.size for one in found if one.is_file}
 
 
 # --- the libraries

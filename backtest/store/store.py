@@ -37,12 +37,13 @@ from backtest.store.files import (
     keep_file,
     locked,
     make_folders,
-    read_file,
+    read_if_any,
     refuse_links,
+    size_if_any,
     sync_folder,
     write_file,
 )
-from backtest.store.layout import files_in, format_of, has_bars, mark_store, names_of, strays
+from backtest.store.layout import files_in, folders_of_series, format_of, has_segments, mark_store, names_of, strays
 from backtest.store.manifest import (
     LARGEST,
     REPAIR,
@@ -175,11 +176,15 @@ class Store(SegmentReader):
         """
         Return every series of the store, in the order of their spelling; also one whose manifest is lost.
 
+        One is left out as long as nothing was committed to it: its first bars are being written, or who wrote them
+        was killed.
+
         Raises:
             BadStore: a folder of bars is named as no series is.
         """
-        folders = [folder for folder in self.root.glob("[!.]*/*/*/*") if has_bars(folder)]
-        return sorted((self._series_of(folder) for folder in folders), key=lambda one: one.key)
+        found = [(self._series_of(folder), folder) for folder in folders_of_series(self.root)]
+        begun = [one for one, folder in found if not self._is_unborn(one, size_if_any(folder / "manifest.json"))]
+        return sorted(begun, key=lambda one: one.key)
 
     def write(
         self,
@@ -349,13 +354,12 @@ class Store(SegmentReader):
         folder = self.folder(series)
         refuse_links(folder / "bars", self.root)
         path = folder / "manifest.json"
-        try:
-            data = read_file(path, LARGEST)
-        except FileNotFoundError:
-            if any(folder.glob("bars/*.parquet")):
-                raise DamagedStore(f"{path} is lost while its bars are there; restore it from a backup") from None
-            return None
-        return of_bytes(data, path, series)
+        data = read_if_any(path, LARGEST)
+        if data is None and has_segments(folder):
+            data = read_if_any(path, LARGEST)  # by now: another process may have begun the series, its manifest first
+            if data is None:
+                raise DamagedStore(f"{path} is lost while its bars are there; restore it from a backup")
+        return None if data is None else of_bytes(data, path, series)
 
     def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[Path]:
         folder, stored = self.folder(series), names_of(manifest.segments)

@@ -80,13 +80,13 @@ def state(root: Path) -> State:
 
 def litter(root: Path) -> list[str]:
     """Return the files that no reader will ever want: unfinished ones, and segments that no manifest names."""
-    known = set(root.rglob(".lock"))
+    known = {*root.rglob(".lock"), *root.rglob(".gitattributes"), *root.rglob("manifest.json")}
     for mark in root.rglob("STORE.json"):
         store = Store(mark.parent)
         known.add(mark)
         for series in store.series():
             folder, manifest = store.folder(series), store.manifest_or_empty(series)
-            known |= {folder / "manifest.json", *folder.glob("quarantine/[!.]*")}
+            known |= set(folder.glob("quarantine/[!.]*"))
             known |= {folder / "bars" / segment.file for segment in manifest.segments}
             known |= {folder / "archive" / segment.file for segment in manifest.archived}
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path not in known)

@@ -21,6 +21,8 @@ from backtest.market.bars import schema
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store import pins
+from backtest.store.audit.listing import list_series
+from backtest.store.manifest import Manifest
 from backtest.store.manifest_json import of_bytes, to_bytes
 from backtest.store.publishing import Published, publish
 from backtest.store.store import Store, open_folder, open_store
@@ -94,6 +96,20 @@ def test_what_was_published_is_read_bit_for_bit(store, bucket):
     assert bars_of(there) == bars_of(store)
     assert [there.manifest(series) for series in (AAPL, BRK)] == [store.manifest(series) for series in (AAPL, BRK)]
     assert there.gaps(AAPL, span_of_sessions(AAPL, date(2024, 2, 1), date(2024, 3, 29))) != []
+
+
+def test_a_series_whose_first_publishing_is_under_way_is_listed_by_nobody(store, bucket):
+    publish(store, bucket.url(), [BRK])
+    begun = to_bytes(Manifest(AAPL.key))
+    bucket.objects[f"store/{AAPL.key}/manifest.json"] = begun
+    bucket.objects[f"store/{AAPL.key}/bars/2024-01.8139f5ddaac6.parquet"] = b"PAR1"
+
+    there = open_store(bucket.url())
+
+    assert there.series() == [BRK]
+    assert [entry.series for entry in list_series(there)] == [BRK]
+    with pytest.raises(NoBars):
+        there.read(AAPL)
 
 
 def test_a_span_is_read_from_the_segments_that_it_touches(store, bucket):

@@ -18,10 +18,30 @@ from backtest.errors import BadBars, BadStore, Conflict, DamagedStore, NoBars
 from backtest.market.bars import schema, table_of
 from backtest.market.series import ContractDetails, Series
 from backtest.market.span import Span
+from backtest.store.audit.listing import list_series
+from backtest.store.manifest import Manifest
+from backtest.store.manifest_json import to_bytes
 from backtest.store.store import Store
 
 DAILY = Series.parse("AAPL/1day")
 MINUTES = Series.parse("AAPL/1min")
+
+
+_BEGINNING = """
+import sys, threading
+from datetime import UTC, datetime
+from backtest.market.bars import table_of
+from backtest.store.store import Store
+bars = table_of([(datetime(2024, 1, 2, tzinfo=UTC), 10.0, 12.0, 9.0, 11.0, 1.0, None, None)])
+store, ended = Store(sys.argv[1]), threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), ended.set())).start()
+print("ready", flush=True)
+while not ended.is_set():
+    for symbol in "ABCDEFGH":
+        store.write(f"{symbol}/1day", ("2024-01-02", "2024-01-02"), bars)
+    for symbol in "ABCDEFGH":
+        store.drop(f"{symbol}/1day")
+"""
 
 
 def days(first, last):
@@ -49,6 +69,63 @@ def test_what_is_written_is_read_again(tmp_path):
 
     assert added == 4
     assert Store(tmp_path / "bars").read(DAILY).equals(daily(2, 5))
+
+
+def begin(store, series):
+    """Make of a series what a writer leaves who is killed before its first commit."""
+    (store.folder(series) / "bars").mkdir(parents=True)
+    (store.folder(series) / "manifest.json").write_bytes(to_bytes(Manifest(series.key)))
+
+
+@pytest.mark.parametrize("name", ["AAPL/1min", "BRK B+primary=NYSE/1day", "ES-FUT-CME-USD-202606/5mins"])
+@pytest.mark.parametrize("bars", [0, 3])
+def test_a_series_without_a_commit_is_listed_by_nobody(tmp_path, name, bars):
+    store = Store(tmp_path)
+    store.write(DAILY, days(2, 5), daily(2, 5))
+    begin(store, Series.parse(name))
+    for number in range(bars):  # segments come before the manifest that names them
+        (store.folder(name) / "bars" / f"2024-0{number + 1}.8139f5ddaac6.parquet").write_bytes(b"PAR1")
+
+    listed = [entry.series for entry in list_series(store)]
+
+    assert (store.series(), listed) == ([DAILY], [DAILY])
+    with pytest.raises(NoBars, match=re.escape(Series.parse(name).short)):
+        list_series(store, [Series.parse(name)])
+
+
+def test_a_series_of_which_the_vendor_has_nothing_is_listed(tmp_path):
+    store = Store(tmp_path)
+
+    store.write(DAILY, days(2, 5), daily(2, 5).slice(0, 0))
+
+    assert [entry.bars for entry in list_series(store)] == [0]
+
+
+def test_the_first_write_after_one_that_was_killed_finishes_the_series(tmp_path):
+    store = Store(tmp_path)
+    store.write(MINUTES, days(2, 3), minutes(datetime(2024, 1, 2, 14, 30, tzinfo=UTC), 3))
+    begin(store, DAILY)
+
+    store.write(DAILY, days(2, 5), daily(2, 5))
+
+    assert store.series() == [DAILY, MINUTES]
+    assert len(store.read(DAILY)) == 4
+
+
+@pytest.mark.crash
+def test_every_list_succeeds_while_another_process_begins_and_drops_series(tmp_path):
+    Store(tmp_path).write(DAILY, days(2, 5), daily(2, 5))
+    writer = subprocess.Popen(
+        [sys.executable, "-c", _BEGINNING, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+    )
+    try:
+        assert writer.stdout.readline() == b"ready\n"
+        lists = [{entry.series for entry in list_series(Store(tmp_path))} for _ in range(300)]
+    finally:
+        writer.communicate(b"")
+
+    assert writer.returncode == 0
+    assert all(DAILY in listed for listed in lists)
 
 
 def test_the_same_answer_again_adds_nothing_and_leaves_the_files(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.errors import DamagedStore
+from backtest.errors import DamagedStore, NoBars
 from backtest.market.calendars import fallback
 from backtest.market.checks import session_edges
 from backtest.market.hours import Hours
@@ -72,10 +73,18 @@ def list_series(store: Reader, wanted: Sequence[Series] = ()) -> list[Entry]:
     """
     Return an entry of each series of the store, or of those that are wanted; a damaged one says so.
 
+    A series that others begin or remove at that time is in the list or not; one that is wanted has to be there.
+
     Raises:
         NoBars: a wanted series is not in the store.
     """
-    return [_entry(one, store) for one in [store.named(one) for one in wanted] or store.series()]
+    if wanted:
+        return [_entry(store.named(one), store) for one in wanted]
+    entries = []
+    for one in store.series():
+        with contextlib.suppress(NoBars):
+            entries.append(_entry(one, store))
+    return entries
 
 
 def _entry(series: Series, store: Reader) -> Entry:
