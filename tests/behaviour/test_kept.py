@@ -23,6 +23,8 @@ from backtest.engine.account import fees
 KEPT = SUPPORT / "kept" / "0.1.0"
 KEPT_RUN = Path("runs", "many-options")
 TABLES = ("record", "orders", "fills", "trades")
+# 0.1.0 counted sessions that closed with a position; now bars are counted, of which these runs have several a session.
+MOVED = {"future": ("exposure",), "forex": ("exposure",)}
 NEAR = 1e-12  # relative, and of numbers near 0 absolute: where this machine's exp, log and sums end in other bits
 
 
@@ -100,7 +102,7 @@ def test_the_kept_runs_are_listed_with_their_numbers(folder, call):
     assert code == 0
     assert set(found) == {*RUNS, "sweep/best"}
     for name in RUNS:
-        assert_same(found[name]["stats"], kept_numbers(name)["stats"])
+        assert_same(found[name]["stats"], kept_numbers(name)["stats"], MOVED.get(name, ()))
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -120,7 +122,7 @@ def test_a_kept_run_is_reported_with_the_same_numbers_and_kept_on_as_it_is(folde
     code, _, _ = call("report", f"runs/{name}", "--out", "page")
 
     assert code == 0
-    assert_same(json.loads(Path("page", "metrics.json").read_text("utf-8")), kept_numbers(name))
+    assert_same(json.loads(Path("page", "metrics.json").read_text("utf-8")), kept_numbers(name), MOVED.get(name, ()))
     assert tables_in(Path("page")) == tables_in(KEPT / "runs" / name)
     assert Path("page", "index.html").stat().st_size > 50_000
     assert files_in(folder / "runs" / name) == before
@@ -134,7 +136,9 @@ def test_a_run_that_is_asked_the_same_is_the_same_to_the_last_bit(folder, call, 
     assert code == 0
     assert json.loads(out)["run"] == kept_numbers(name)["run"]
     a_year = float(kept_numbers(name)["basis"].partition(" sessions a year")[0])  # in 0.1.0 252 for each exchange
-    assert_same(measure(RunResult.load("fresh"), periods=a_year).to_dict(), kept_numbers(name)["stats"])
+    assert_same(
+        measure(RunResult.load("fresh"), periods=a_year).to_dict(), kept_numbers(name)["stats"], MOVED.get(name, ())
+    )
     assert tables_in(Path("fresh")) == tables_in(KEPT / "runs" / name)
 
 
@@ -347,32 +351,34 @@ def trials_in(folder):
     return {row["key"]: {**row, "params": json.loads(row["params"]), "failed": bool(row["error"])} for row in rows}
 
 
-def assert_same(found, kept):
+def assert_same(found, kept, moved=()):
     """
-    Assert that every number that was kept is found in its place, and is the same.
+    Assert that every number that was kept is found in its place, and is the same, but for those that moved.
 
     To the last bit, where this machine reckons as the one on which it was kept; else to twelve digits. Texts may be put
     in other words, and there may be more than there was.
     """
     exact = arithmetic() == (KEPT / "arithmetic.txt").read_text("utf-8").strip()
-    assert list(differing(found, kept, exact)) == []
+    assert list(differing(found, kept, exact, moved)) == []
 
 
-def differing(found, kept, exact, place=""):
+def differing(found, kept, exact, moved=(), place=""):
     """Yield the place of each number that is not the same."""
     if isinstance(kept, dict):
         for name, value in kept.items():
             if name not in found:
                 yield f"{place}/{name} is gone"
+            elif name in moved:
+                continue
             elif name == "es_cornish_fisher" and (found[name] is None or found[name] != found[name]):
                 continue  # 0.1.0 gave a number where it is not defined, a gain in many runs
             else:
-                yield from differing(found[name], value, exact, f"{place}/{name}")
+                yield from differing(found[name], value, exact, moved, f"{place}/{name}")
     elif isinstance(kept, list) and not (kept and isinstance(kept[0], str)):
         if len(found) != len(kept):
             yield f"{place} has {len(found)} rows, not {len(kept)}"
         for number, (now, then) in enumerate(zip(found, kept, strict=False)):
-            yield from differing(now, then, exact, f"{place}/{number}")
+            yield from differing(now, then, exact, moved, f"{place}/{number}")
     elif isinstance(kept, float) and math.isnan(kept):
         if not (isinstance(found, float) and math.isnan(found)):
             yield f"{place} is {found}, not {kept}"
