@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from datetime import time
+from datetime import date, time
 from functools import cache
 from types import new_class
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,14 +14,19 @@ import numpy as np
 
 from backtest import _arguments
 from backtest._suggest import there_are
+from backtest.engine.sessions import SessionTimes
 from backtest.errors import NoBars, UsageError
 from backtest.market import arrays
 from backtest.market.bars import schema
+from backtest.market.calendars import exact
 from backtest.market.extra import problem_of
 from backtest.market.series import BarSize, Series, series_of
+from backtest.market.session_days import sessions_of_moments
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from backtest.market.hours import Hours
 
 SESSION_END = time(23, 59, 59, 999990)  # Backtrader's own end of a day
 _DAY = 86_400_000_000  # microseconds
@@ -42,6 +47,15 @@ class ArrowFeed(bt.feed.DataBase):
     """
 
     params = (("size", None), ("single", False))
+    session_hours: tuple[Series, Hours] | None = None  # of intraday bars, in a run: by these sessions orders end
+    _sessions: SessionTimes | None = None
+
+    def sessions(self) -> SessionTimes | None:
+        """Return the sessions of the bars; None where bars are of days, or nobody said whose sessions they are."""
+        if self._sessions is None and self.session_hours is not None:
+            stamps = np.array(self.lines.datetime.array[: self.buflen()])
+            self._sessions = _session_times(stamps, *self.session_hours)
+        return self._sessions
 
     def start(self) -> None:
         """Stand before the first bar."""
@@ -238,6 +252,31 @@ def _days(microseconds: np.ndarray, numbers: np.ndarray) -> None:
     moments = microseconds.astype(float)
     days = np.floor(moments / _DAY)
     np.add(_EPOCH + days, (moments - days * _DAY) / _DAY, out=numbers[: len(days)])
+
+
+def _session_times(stamps: np.ndarray, series: Series, hours: Hours) -> SessionTimes:
+    opened = np.round((stamps - _EPOCH) * 86_400).astype("datetime64[s]") - np.timedelta64(series.size.seconds, "s")
+    days, opens, closes = sessions_of_moments(opened.astype("datetime64[us]"), series, hours)
+    lasts = np.append(np.flatnonzero(days[1:] != days[:-1]), len(days) - 1)
+    begins, ends = (_stamps_of(moments[lasts]) for moments in (opens, closes))
+    if not exact(hours):
+        ends -= _idle_time(ends, stamps[lasts])
+    of_bars = np.repeat(np.arange(len(lasts)), np.diff(lasts, prepend=-1))
+    return SessionTimes(
+        days[lasts].astype(date).tolist(), begins.tolist(), np.maximum(stamps[lasts], ends).tolist(), of_bars.tolist()
+    )
+
+
+def _idle_time(closes: np.ndarray, lasts: np.ndarray) -> float:
+    """Return how long, in days, there are no bars any more before the close of a calendar that knows it roughly."""
+    known = (closes - lasts)[:-1]  # the bars may end within the last session
+    return max(float(np.median(known)), 0.0) if len(known) else 0.0
+
+
+def _stamps_of(moments: np.ndarray) -> np.ndarray:
+    numbers = np.empty(len(moments))
+    _days(moments.astype("datetime64[us]").astype(np.int64), numbers)
+    return numbers
 
 
 def _timeframe(size: BarSize) -> tuple[int, int]:

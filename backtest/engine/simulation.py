@@ -41,6 +41,7 @@ from backtest.engine.lean.garbage import seldom_collected
 from backtest.engine.plotted_lines import plotted_lines
 from backtest.engine.provenance import describe, describe_code
 from backtest.engine.recorder import Recorder, SessionClock, account_table, is_kind, unknown_kind
+from backtest.engine.sessions import go_by_sessions, time_by_sessions
 from backtest.engine.sizing import Sizing
 from backtest.engine.warm_up import (
     bars_waited,
@@ -108,7 +109,7 @@ def simulate(
     compared = (bars[compared_with[0]], hours_in(store, compared_with[0])) if compared_with else None
     clock = _clock(bars, wanted, hours)
     bars, aligned = align_bars({one: bars.pop(one) for one in wanted}, brokerage.align)
-    feeds = [replay(bars.pop(one), one, single=True) for one in wanted]  # which hold the only references
+    feeds = [_feed(bars.pop(one), one, its) for one, its in zip(wanted, hours, strict=True)]
     cerebro = _cerebro(gated(strategy) if before else strategy, spec, feeds)
     set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span))
     with _code_of(strategy, cerebro), importing_beside(strategy):
@@ -131,6 +132,14 @@ def simulate(
         record, manifest["warm_up"] = _begun(record, recorder, begins)
     trades = round_trips(fill_rows, record, spec.multiplier)
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn)
+
+
+def _feed(bars: pa.Table, series: Series, hours: Hours) -> ArrowFeed:
+    """Return the feed of some bars, which holds the only reference to them, and knows its sessions."""
+    feed = replay(bars, series, single=True)
+    if not series.size.daily:
+        feed.session_hours = series, hours
+    return feed
 
 
 def _within(
@@ -217,6 +226,7 @@ class _Cerebro(Cerebro):
     flows: CashFlows | None = None
     stopped = False
     stopped_at: CodeLine | None = None
+    _notified = False  # whether the broker was called
 
     def runstop(self) -> None:
         """Stop the run, as `bt.Cerebro.runstop` does."""
@@ -239,12 +249,16 @@ class _Cerebro(Cerebro):
         super()._runnext(runstrats)
 
     def _listen(self, runstrats: list[Any]) -> None:
+        time_by_sessions([*self._timers, *self._timerscheat])
         if self.flows is None:
             self.flows = CashFlows(self.broker, runstrats[0].analyzers.recorder, self.asked_cash)
 
-    def _brokernotify(self) -> None:
+    def _brokernotify(self) -> None:  # in Backtrader's loops, which alone come here
         if self.flows is not None:
-            self.flows.begin_bar()  # in Backtrader's loops, which alone come here
+            self.flows.begin_bar()
+        if not self._notified:
+            self._notified = True
+            go_by_sessions(self.broker, self.datas)
         super()._brokernotify()
 
 

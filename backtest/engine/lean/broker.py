@@ -25,6 +25,7 @@ from backtest.engine.lean.orders import (
     new_order,
     stock_position,
 )
+from backtest.engine.sessions import given
 
 _Stock: Any = bt.brokers.BackBroker
 # What a commission model must leave as it is, so that cash and value move only with fills: no interest, no margin.
@@ -67,7 +68,7 @@ def _unsettling(name: str) -> Any:
 
 
 _OWN = ("stale", "credited", "clock", "step", "bar", "early", "movers", "fills", "cashes", "sessions", "resent",
-        "restless")  # fmt: skip
+        "restless", "by_sessions")  # fmt: skip
 
 
 @named_as_its_base
@@ -92,9 +93,10 @@ class LeanBroker(_Stock):
     cashes: list[tuple[int, float]]
     sessions: dict[Any, Any]
     resent: set[int]
+    by_sessions: bool
 
     @classmethod
-    def engage(cls, broker: Any, clock: Any, priced: bool, watched: bool = False) -> None:
+    def engage(cls, broker: Any, clock: Any, priced: bool, watched: bool = False, *, by_sessions: bool = False) -> None:
         """
         Turn a broker into a lean one, in place, since strategies hold on to it.
 
@@ -102,8 +104,10 @@ class LeanBroker(_Stock):
             clock: whose `at` is the step of the run.
             priced: whether every bar has a close.
             watched: whether somebody may look at the account when a bar has come and `next` has not been called yet.
+            by_sessions: whether feeds know sessions of their own.
         """
         broker.__class__ = cls
+        broker.by_sessions = by_sessions
         broker.stale, broker.credited, broker.clock = False, False, clock
         broker.step, broker.movers = 0, ()
         broker.bar, broker.early = 0, False
@@ -322,6 +326,8 @@ class LeanBroker(_Stock):
 
     def submit(self, order: Any, check: Any = True) -> Any:
         """Submit an order; one without a parent, and not kept for its children, at once."""
+        if self.by_sessions:
+            given(order)
         if order.parent is not None or not order.transmit or order.status != CREATED:
             return _Stock.submit(self, order, check)
         self._pchildren[order.ref].append(order)

@@ -27,6 +27,7 @@ from backtest.engine.lean.indicators import once
 from backtest.engine.lean.lines import Coupling, Cursor, is_plain, quick_indicators
 from backtest.engine.lean.signals import forget_finished, has_signals, lean_signals
 from backtest.engine.lean.timers import ring, watched_timers
+from backtest.engine.sessions import know_any
 
 # What the loop does in the strategy's and the feeds' place; who has a method of his own takes Backtrader's loop.
 _MOVES = ("_oncepost", "_oncepost_open", "_notify", "_addnotification", "_getminperstatus", "clear", "forward",
@@ -215,7 +216,8 @@ class _LeanRun:
             once(self.strategy, sparing=self.cerebro.forgets and not _shares_lines())
             self.strategy.reset()
             self._couple(coupling, clock)
-        LeanBroker.engage(self.broker, clock.own, all(map(_priced, self.cerebro.datas)), self.cheats)
+        datas = self.cerebro.datas
+        LeanBroker.engage(self.broker, clock.own, all(map(_priced, datas)), self.cheats, by_sessions=know_any(datas))
         watching = _watched(self.strategy._lineiterators, self._made)
         try:
             with seldom_collected(), quick_indicators(), watching, lean_signals(self.strategy):

@@ -1,0 +1,111 @@
+"""
+Orders and timers by the sessions of an exchange, where Backtrader goes by a time of day: midnight in UTC by default.
+
+An order at the close is filled at the last close of its session, and an order for the day ends with its session. Of a
+feed that knows no sessions, such as one of daily bars, both stay Backtrader's own.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from datetime import date, datetime
+from functools import cache
+from types import new_class
+from typing import Any, NamedTuple
+
+import backtrader as bt
+from backtrader.timer import Timer
+from backtrader.utils.date import date2num, num2date
+
+_MILLISECOND = 1 / 86_400_000  # more than stamps and their conversions are rounded by
+_OF_SESSIONS = (bt.timer.SESSION_START, bt.timer.SESSION_END)
+
+
+class SessionTimes(NamedTuple):
+    """
+    The sessions that a feed has bars of: their dates, when they open, and the stamps with which they end.
+
+    A session ends with its last bar, or at its close where the last bars are missing. `of_bars` is that of each bar.
+    Of a calendar that knows closes only roughly, as those of futures, the close is when the last bars mostly end.
+    """
+
+    days: list[date]
+    opens: list[float]
+    ends: list[float]
+    of_bars: list[int]
+
+
+def know_any(datas: list[Any]) -> bool:
+    """Return whether any of some feeds knows its sessions."""
+    return any(getattr(type(data), "session_hours", "") is None and data.session_hours is not None for data in datas)
+
+
+def given(order: Any) -> None:
+    """Let an order that was just given end with the session in which it can be filled, if its feed knows sessions."""
+    data = order.data
+    times = None if order.p.simulated or not know_any([data]) else data.sessions()
+    if times is None:
+        return
+    following = min(len(data), len(times.of_bars) - 1)  # the first bar in which it can be filled
+    order.dteos = times.ends[times.of_bars[following]]
+    valid = order.p.valid
+    if valid is not None and not valid:  # DAY, timedelta() and, by Backtrader's documentation, 0
+        order.valid = order.dteos
+
+
+def go_by_sessions(broker: Any, datas: list[Any]) -> None:
+    """Let a broker of Backtrader's own loops go by the sessions of feeds; that of a lean run does so itself."""
+    if know_any(datas):
+        kind: Any = type(broker)
+        broker.__class__ = _of_sessions(kind)
+        for order in (*broker.submitted, *broker.pending):
+            given(order)
+
+
+class _OfSessions:
+    """A broker whose orders end with the sessions of their feeds."""
+
+    def submit(self, order: Any, check: Any = True) -> Any:
+        given(order)
+        return super().submit(order, check)  # type: ignore[misc]  # of Backtrader's broker
+
+
+@cache  # Backtrader keeps each class that is ever made
+def _of_sessions(kind: Any) -> Any:
+    return new_class(kind.__name__, (_OfSessions, kind), exec_body=lambda body: body.update(__module__=__name__))
+
+
+class SessionTimer(Timer):
+    """A timer of the start or the end of sessions, which goes off once in each, and again by `repeat` up to its end."""
+
+    _at = -1  # the session that it waits in
+    _waits = False
+    _target: datetime
+
+    def check(self, dt: float) -> bool:
+        """Return whether it goes off at a bar of this stamp."""
+        times: SessionTimes = self._tzdata.sessions()
+        at = bisect_left(times.ends, dt - _MILLISECOND)
+        if at == len(times.ends):
+            return False
+        if at != self._at:
+            self._begin(at, times)
+        if not self._waits or dt < date2num(self._target) - _MILLISECOND:
+            return False
+        self.lastwhen = self._target
+        while self.p.repeat and date2num(self._target) <= dt + _MILLISECOND:
+            self._target += self.p.repeat
+        self._waits = bool(self.p.repeat) and date2num(self._target) <= times.ends[at] + _MILLISECOND
+        return True
+
+    def _begin(self, at: int, times: SessionTimes) -> None:
+        day, edges = times.days[at], times.opens if self.p.when == bt.timer.SESSION_START else times.ends
+        self._at, self._target = at, num2date(edges[at]) + self.p.offset
+        self._waits = self._check_month(day) and self._check_week(day) and (not self.p.allow or self.p.allow(day))
+
+
+def time_by_sessions(timers: list[Any]) -> None:
+    """Let the timers of a run that are about sessions go by those of their feeds, where these know some."""
+    for timer in timers:
+        if type(timer) is Timer and timer.p.when in _OF_SESSIONS and know_any([timer._tzdata]):
+            timer.__class__ = SessionTimer
