@@ -47,15 +47,9 @@ class ArrowFeed(bt.feed.DataBase):
     """
 
     params = (("size", None), ("single", False))
-    session_hours: tuple[Series, Hours] | None = None  # of intraday bars, in a run: by these sessions orders end
-    _sessions: SessionTimes | None = None
-
-    def sessions(self) -> SessionTimes | None:
-        """Return the sessions of the bars; None where bars are of days, or nobody said whose sessions they are."""
-        if self._sessions is None and self.session_hours is not None:
-            stamps = np.array(self.lines.datetime.array[: self.buflen()])
-            self._sessions = _session_times(stamps, *self.session_hours)
-        return self._sessions
+    # Of intraday bars, in a run: by these sessions orders end. Underscored, as an extra column may have any other name.
+    _session_hours: tuple[Series, Hours] | None = None
+    _known_times: SessionTimes | None = None
 
     def start(self) -> None:
         """Stand before the first bar."""
@@ -88,6 +82,13 @@ class ArrowFeed(bt.feed.DataBase):
         """Leave the cursor where loading bar by bar would leave it."""
         for line in self.lines:
             line.advance(count)
+
+    def _session_times(self) -> SessionTimes:
+        """Return the sessions of the bars, of a feed that has `_session_hours`."""
+        if self._known_times is None:
+            stamps = np.array(self.lines.datetime.array[: self.buflen()])
+            self._known_times = _session_times(stamps, *self._session_hours)  # type: ignore[misc]  # not None here
+        return self._known_times
 
     def addfilter(self, p: Any, *args: Any, **kwargs: Any) -> None:
         """

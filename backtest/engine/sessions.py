@@ -37,15 +37,15 @@ class SessionTimes(NamedTuple):
 
 def know_any(datas: list[Any]) -> bool:
     """Return whether any of some feeds knows its sessions."""
-    return any(getattr(type(data), "session_hours", "") is None and data.session_hours is not None for data in datas)
+    return any(getattr(type(data), "_session_hours", "") is None and data._session_hours is not None for data in datas)
 
 
 def given(order: Any) -> None:
     """Let an order that was just given end with the session in which it can be filled, if its feed knows sessions."""
     data = order.data
-    times = None if order.p.simulated or not know_any([data]) else data.sessions()
-    if times is None:
+    if order.p.simulated or not know_any([data]):
         return
+    times: SessionTimes = data._session_times()
     following = min(len(data), len(times.of_bars) - 1)  # the first bar in which it can be filled
     order.dteos = times.ends[times.of_bars[following]]
     valid = order.p.valid
@@ -84,7 +84,7 @@ class SessionTimer(Timer):
 
     def check(self, dt: float) -> bool:
         """Return whether it goes off at a bar of this stamp."""
-        times: SessionTimes = self._tzdata.sessions()
+        times: SessionTimes = self._tzdata._session_times()
         at = bisect_left(times.ends, dt - _MILLISECOND)
         if at == len(times.ends):
             return False

@@ -138,7 +138,7 @@ def _feed(bars: pa.Table, series: Series, hours: Hours) -> ArrowFeed:
     """Return the feed of some bars, which holds the only reference to them, and knows its sessions."""
     feed = replay(bars, series, single=True)
     if not series.size.daily:
-        feed.session_hours = series, hours
+        feed._session_hours = series, hours
     return feed
 
 
