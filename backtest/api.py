@@ -73,6 +73,38 @@ class RunResult(Measured):
 
         return write_report(self, Path("runs") / self.name if folder == "" else folder, self.validity)
 
+    def to_csv(self, folder: str | Path, *, tz: str = "UTC", overwrite: bool = True) -> list[Path]:
+        """
+        Write trades, orders, fills, equity, returns and metrics as CSV files into a folder; return their paths.
+
+        Args:
+            tz: the zone of the times: "UTC", "exchange" for that of the first series, or an IANA name; of daily bars
+                the times are dates.
+            overwrite: whether files of these names are replaced.
+
+        Raises:
+            UsageError: a file cannot be written, is there and may not be replaced, or there is no such zone.
+        """
+        from backtest.report.exports import write_csv
+
+        return write_csv(self, folder, tz, overwrite)
+
+    def to_excel(self, file: str | Path, *, tz: str = "UTC", overwrite: bool = True) -> Path:
+        """
+        Write the same as the sheets of an Excel workbook, a file that ends in .xlsx, and return its path.
+
+        Args:
+            tz: the zone of the times, which stands at the head of their columns, since Excel's times have none.
+            overwrite: whether the file is replaced.
+
+        Raises:
+            UsageError: as `to_csv`; or a table has more rows than a sheet, or openpyxl is not installed (the extra
+                `excel`).
+        """
+        from backtest.report.exports import write_excel
+
+        return write_excel(self, file, tz, overwrite)
+
     def _repr_html_(self) -> str:
         from html import escape
 

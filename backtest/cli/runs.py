@@ -31,7 +31,7 @@ from backtest.cli.run_tables import (
     give_kept,
     give_kept_run,
 )
-from backtest.cli.terminal import give, say
+from backtest.cli.terminal import give, give_json, say
 from backtest.errors import UsageError
 from backtest.runs.spec import BrokerageOptions
 
@@ -87,32 +87,46 @@ def run(
         say(f"Kept in {folder}; its page: backtest report {folder}")
 
 
+EXPORTS = "exports"  # where tables go that are to go nowhere else
+
+
 class RunsAction(StrEnum):
     """What `runs` does."""
 
     ls = "ls"
     show = "show"
     rm = "rm"
+    export = "export"
 
 
 def runs(
     action: Annotated[
-        RunsAction, typer.Argument(metavar="ACTION", help="ls: list; show: a run's numbers; rm: remove it.")
+        RunsAction,
+        typer.Argument(
+            metavar="ACTION", help="ls: list; show: a run's numbers; rm: remove it; export: write its tables."
+        ),
     ],
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="RUN", help="Names, or their beginnings.", autocompletion=runs_here),
     ] = None,
+    out: Annotated[
+        str, typer.Option(help="Of export: a folder of CSV files, or a file.xlsx; exports/NAME if not given.")
+    ] = "",
+    tz: Annotated[str, typer.Option(help="Of export: zone of the times, UTC, exchange or an IANA name.")] = "UTC",
+    force: Annotated[bool, typer.Option("--force", help="Of export: replace files that are there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """
-    List the kept runs, show the numbers of some again, or remove some.
+    List the kept runs, show the numbers of some again, remove some, or export trades, orders, equity and metrics.
 
     Example: backtest runs show SmaCross-AAPL
     """
     from backtest.api import RunResult
     from backtest.runs.kept import kept, locate, remove, to_remove
 
+    if action is not RunsAction.export and (out or force or tz != "UTC"):
+        raise UsageError(f"--out, --tz and --force are of export, and this is {action.value}; leave them out")
     if action is RunsAction.ls:
         give_kept(kept(RUNS), as_json)
         return
@@ -120,6 +134,9 @@ def runs(
         raise UsageError(f"no run to {action.value}; name one, see: backtest runs ls")
     if as_json and len(names) > 1:
         raise UsageError(f"--json gives one document, and {len(names)} runs are named; name one")
+    if action is RunsAction.export:
+        _export(names, out, tz, force, as_json)
+        return
     find = to_remove if action is RunsAction.rm else locate
     for folder in [find(RUNS, name) for name in names]:
         if action is RunsAction.rm:
@@ -127,6 +144,29 @@ def runs(
             say(f"Removed {folder}")
         else:
             give_kept_run(RunResult.load(folder), folder, as_json)
+
+
+def _export(names: list[str], out: str, tz: str, force: bool, as_json: bool) -> None:
+    """Write the tables of kept runs; of several each into a folder of its own."""
+    from backtest.api import RunResult
+    from backtest.runs.kept import locate
+
+    book = Path(out).suffix.lower() == ".xlsx"
+    if book and len(names) > 1:
+        raise UsageError(f"{len(names)} runs are named, and --out is one file; name a folder, or one run")
+    several = len(names) > 1 or not out
+    paths: list[Path] = []
+    for folder in [locate(RUNS, name) for name in names]:
+        result, place = RunResult.load(folder), Path(out or EXPORTS)
+        if book:
+            paths.append(result.to_excel(place, tz=tz, overwrite=force))
+        else:
+            paths += result.to_csv(place / folder.name if several else place, tz=tz, overwrite=force)
+    if as_json:
+        give_json({"files": [path.as_posix() for path in paths]})
+        return
+    for path in paths:
+        give(path.as_posix())
 
 
 def report(
