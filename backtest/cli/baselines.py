@@ -87,7 +87,7 @@ def reproduce(
     from backtest.store.store import open_store
 
     result = RunResult.load(locate(RUNS, run_name))
-    judgement = run_again(result, result.name, open_store(store), strategy)
+    judgement = run_again(result, result.label, open_store(store), strategy)
     give_reproduced(judgement, as_json)
     if not judgement.fine:
         raise typer.Exit(1)

@@ -112,6 +112,7 @@ PeriodsOption = Annotated[
 ]
 RiskFreeOption = Annotated[float, typer.Option("--risk-free", help="Return of cash a year; 0.02 is 2 %.")]
 LockOption = Annotated[str, typer.Option("--lock", help="The file of pins, to be committed.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace another run that the folder of --out holds.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 
 

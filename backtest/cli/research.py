@@ -186,7 +186,8 @@ def validate(
             else None,
         }
     if as_json:
-        give_json({"run": result.name, **found.to_dict(), **{name: one.to_dict() for name, one in more.items() if one}})
+        known = {"run": result.name, "label": result.label}
+        give_json({**known, **found.to_dict(), **{name: one.to_dict() for name, one in more.items() if one}})
     else:
         give_validity(result, found)
         give_more(more)

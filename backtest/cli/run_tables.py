@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backtest.cli.terminal import give, give_json, give_table, say, wrapped
-from backtest.errors import BacktestError
+from backtest.cli.terminal import give, give_json, give_table, say, table_width, wide, wrapped
+from backtest.market.series import few
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from backtest.api import RunResult
     from backtest.baselines.drift import Judgement
+    from backtest.metrics.listing import Listed
     from backtest.metrics.table import Metric
     from backtest.research.out_of_sample.walk_forward import WalkForward
     from backtest.research.search.sweeps import Sweep
-    from backtest.runs.kept import Kept
+    from backtest.runs.kept import Labels
     from backtest.validity.comparison import Comparison
     from backtest.validity.regimes import Regimes
     from backtest.validity.validation import Validity
@@ -37,48 +38,94 @@ def give_runs(results: list[RunResult]) -> None:
     give(wrapped(results[0].stats.conventions))
 
 
-def give_kept(runs: list[Kept], as_json: bool) -> None:
-    """Give a row a kept run; one that cannot be read is told as such."""
-    rows = [_kept_row(run) for run in runs]
+def give_kept(rows: list[Listed], as_json: bool, chosen: bool) -> None:
+    """
+    Give a row a kept run, and what tells it from the others; one that cannot be read is told as such.
+
+    Args:
+        chosen: whether conditions chose them.
+    """
     if as_json:
-        give_json({"runs": {run.name: row for run, row in zip(runs, rows, strict=True)}})
+        give_json({"runs": {row.kept.name: _kept_document(row) for row in rows}})
         return
-    if not runs:
-        say("No run is kept here yet; make one with: backtest run")
+    if not rows:
+        say("No kept run is so" if chosen else "No run is kept here yet; make one with: backtest run")
         return
-    heads = ("run", "series", "return", "Sharpe", "kept")
-    give_table(heads, [[run.name, *_kept_words(row)] for run, row in zip(runs, rows, strict=True)])
+    heads = ["run", "strategy", "series", "parameters", "return", "CAGR", "Sharpe", "drawdown", "kept"]
+    cells = [_kept_cells(row) for row in rows]
+    for name, texts in (
+        ("tags", [", ".join(row.labels.tags) for row in rows]),
+        ("note", [row.labels.note for row in rows]),
+    ):
+        if any(texts):
+            heads.append(name)
+            cells = [[*row, text] for row, text in zip(cells, texts, strict=True)]
+    _give_runs_table(heads, cells)
 
 
-def _kept_row(run: Kept) -> dict[str, Any]:
-    from backtest.api import RunResult
+def _kept_document(row: Listed) -> dict[str, Any]:
+    known: dict[str, Any] = {"folder": str(row.kept.folder), "at": row.kept.at.isoformat()}
+    if row.spec is None or row.stats is None:
+        return {**known, "error": row.error}
+    return {
+        **known,
+        "strategy": row.spec.strategy,
+        "series": list(row.series),
+        "params": row.spec.flat["params"],
+        "differs": row.difference.to_dict(),
+        "tags": list(row.labels.tags),
+        "note": row.labels.note,
+        "stats": row.stats.to_dict(),
+    }
 
-    row: dict[str, Any] = {"folder": str(run.folder), "at": run.at.isoformat()}
-    try:
-        result = RunResult.load(run.folder)
-        return {**row, "series": result.series, "stats": result.stats.to_dict()}
-    except BacktestError as error:
-        return {**row, "error": str(error)}
 
-
-def _kept_words(row: dict[str, Any]) -> list[str]:
+def _kept_cells(row: Listed) -> list[str]:
     from backtest.metrics.table import METRICS
 
-    when = row["at"][:10]
-    if "error" in row:
-        return ["damaged", "–", "–", when]
-    numbers = [METRICS[name].text(row["stats"][name]) for name in ("total_return", "sharpe")]
-    return [", ".join(row["series"]), *numbers, when]
+    when = f"{row.kept.at:%Y-%m-%d}"
+    if row.stats is None:
+        return [row.kept.name, "damaged", "", "", "–", "–", "–", "–", when]
+    numbers = [METRICS[name].text(row.stats[name]) for name in ("total_return", "cagr", "sharpe", "max_drawdown")]
+    return [row.kept.name, row.strategy, few(row.series), row.difference.words, *numbers, when]
+
+
+def _give_runs_table(heads: list[str], rows: list[list[str]]) -> None:
+    """Give a row a run; where the width is short, what all have in common is told once, above."""
+    short, common = table_width(tuple(heads), rows) > wide(), list[str]()
+    for name in ("strategy", "series", "parameters"):
+        place = heads.index(name)
+        words = {row[place] for row in rows}
+        if words == {""} or (short and len(rows) > 1 and len(words) == 1):
+            common += [f"{name} {word}" for word in words if word]
+            heads, rows = [*heads[:place], *heads[place + 1 :]], [[*row[:place], *row[place + 1 :]] for row in rows]
+    if common:
+        give(f"All: {', '.join(common)}")
+    give_table(tuple(heads), rows, wide())
 
 
 def give_kept_run(result: RunResult, folder: Path, as_json: bool, files: Sequence[Path] = ()) -> None:
     """Give the numbers of a run, and what was written of it."""
+    from backtest.runs.kept import labels_of
+    from backtest.runs.record import called
+
+    labels = labels_of(result, folder)
     if not as_json:
         give(repr(result))
+        for words in (f"Tags: {', '.join(labels.tags)}" if labels.tags else "", labels.note):
+            give(wrapped(words)) if words else None
         return
     named = {"files": [str(file) for file in files]} if files else {}
-    kept = {"run": result.name, "folder": str(folder), **named}
+    known = {"run": result.name, "label": called(folder), "folder": str(folder)}
+    kept = {**known, "tags": list(labels.tags), "note": labels.note, **named}
     give_json({**kept, **result.stats.document, "manifest": result.manifest})
+
+
+def give_labels(labels: Labels, folder: Path, as_json: bool) -> None:
+    """Give the tags and the note of a kept run."""
+    if as_json:
+        give_json({"folder": str(folder), "tags": list(labels.tags), "note": labels.note})
+        return
+    give(f"{folder}: {', '.join(labels.tags) or 'no tags'}{f'; {labels.note}' if labels.note else ''}")
 
 
 def give_comparison(found: Comparison, as_json: bool) -> None:
@@ -86,6 +133,9 @@ def give_comparison(found: Comparison, as_json: bool) -> None:
     if as_json:
         give_json(found.to_dict())
         return
+    for words in found.legend:
+        give(wrapped(words))
+    give("")
     give_table(("run", "return", "CAGR", "volatility", "Sharpe", "drawdown", "− first", "p"), found.rows())
     for one in found.differences:
         give(wrapped(str(one)))

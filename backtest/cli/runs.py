@@ -13,6 +13,7 @@ from backtest.cli.options import (
     STORE,
     BenchmarkOption,
     CashOption,
+    ForceOption,
     JsonOption,
     PeriodsOption,
     RiskFreeOption,
@@ -30,6 +31,7 @@ from backtest.cli.run_tables import (
     give_comparison,
     give_kept,
     give_kept_run,
+    give_labels,
 )
 from backtest.cli.terminal import give, give_json, say
 from backtest.errors import UsageError
@@ -56,6 +58,7 @@ def run(
     no_lines: Annotated[bool, typer.Option("--no-lines", help="Do not keep the lines of indicators.")] = False,
     store: StoreOption = STORE,
     out: Annotated[str, typer.Option(help="Folder of the run; runs/NAME if not given.")] = "",
+    force: ForceOption = False,
     as_json: JsonOption = False,
     **brokerage: Unpack[BrokerageOptions],
 ) -> None:
@@ -65,6 +68,7 @@ def run(
     Example: backtest run sma_cross AAPL/1day --set fast=20 --set slow=50 --store sample
     """
     from backtest.api import run as simulate
+    from backtest.runs.kept import make_room
 
     result = simulate(
         strategy,
@@ -81,7 +85,9 @@ def run(
         warm_up=warm_up,
         **brokerage,
     )
-    folder = result.save(out or Path(RUNS) / result.name)
+    folder = Path(out) if out else Path(RUNS) / result.name
+    make_room(folder, result, force)
+    result.save(folder)
     give_kept_run(result, folder, as_json)
     if not as_json:
         say(f"Kept in {folder}; its page: backtest report {folder}")
@@ -97,19 +103,31 @@ class RunsAction(StrEnum):
     show = "show"
     rm = "rm"
     export = "export"
+    tag = "tag"
+    untag = "untag"
+    note = "note"
 
 
 def runs(
     action: Annotated[
         RunsAction,
         typer.Argument(
-            metavar="ACTION", help="ls: list; show: a run's numbers; rm: remove it; export: write its tables."
+            metavar="ACTION",
+            help="ls: list; show: a run's numbers; rm: remove it; export: write its tables; tag, untag: RUN WORD ...; "
+            "note: RUN TEXT.",
         ),
     ],
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="RUN", help="Names, or their beginnings.", autocompletion=runs_here),
     ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", help="To list: sharpe>1, fast>=20, series==AAPL, tag==best. Repeatable."),
+    ] = None,
+    sort: Annotated[
+        str, typer.Option("--sort", help="To list: by sharpe, fast, run ...; -NAME: the other way round.")
+    ] = "",
     out: Annotated[
         str, typer.Option(help="Of export: a folder of CSV files, or a file.xlsx; exports/NAME if not given.")
     ] = "",
@@ -118,20 +136,29 @@ def runs(
     as_json: JsonOption = False,
 ) -> None:
     """
-    List the kept runs, show the numbers of some again, remove some, or export trades, orders, equity and metrics.
+    List the kept runs, show the numbers of some again, remove some, export their tables, or label one.
 
-    Example: backtest runs show SmaCross-AAPL
+    The list has the parameters, and other options, in which runs of a strategy differ.
+
+    Example: backtest runs ls --where series==AAPL --sort sharpe
     """
     from backtest.api import RunResult
+    from backtest.metrics.listing import listed
     from backtest.runs.kept import kept, locate, remove, to_remove
 
     if action is not RunsAction.export and (out or force or tz != "UTC"):
         raise UsageError(f"--out, --tz and --force are of export, and this is {action.value}; leave them out")
     if action is RunsAction.ls:
-        give_kept(kept(RUNS), as_json)
+        fitting = [run for run in kept(RUNS) if not names or run.name.startswith(tuple(names))]
+        give_kept(listed(fitting, where or [], sort), as_json, chosen=bool(names or where))
         return
+    if where or sort:
+        raise UsageError(f"--where and --sort are of the list, not of {action.value}; write: backtest runs ls")
     if not names:
         raise UsageError(f"no run to {action.value}; name one, see: backtest runs ls")
+    if action in (RunsAction.tag, RunsAction.untag, RunsAction.note):
+        _label(action, names[0], names[1:], as_json)
+        return
     if as_json and len(names) > 1:
         raise UsageError(f"--json gives one document, and {len(names)} runs are named; name one")
     if action is RunsAction.export:
@@ -169,9 +196,23 @@ def _export(names: list[str], out: str, tz: str, force: bool, as_json: bool) -> 
         give(path.as_posix())
 
 
+def _label(action: RunsAction, name: str, words: list[str], as_json: bool) -> None:
+    from backtest.runs.kept import locate, note, tag, untag
+
+    if not words:
+        raise UsageError(f"nothing to {action.value} {name} with; write: backtest runs {action.value} {name} WORD")
+    folder = locate(RUNS, name)
+    if action is RunsAction.note:
+        labels = note(folder, " ".join(words))
+    else:
+        labels = (tag if action is RunsAction.tag else untag)(folder, words)
+    give_labels(labels, folder, as_json)
+
+
 def report(
     run_name: RunArgument,
     out: Annotated[str, typer.Option(help="Folder of the page; the run's own if not given.")] = "",
+    force: ForceOption = False,
     png: Annotated[str, typer.Option(help="Folder for the figures as PNG files too.")] = "",
     pdf: Annotated[str, typer.Option(help="File for numbers and figures as a PDF too.")] = "",
     as_json: JsonOption = False,
@@ -183,11 +224,13 @@ def report(
     """
     from backtest.api import RunResult
     from backtest.report.run_page import write_figures, write_page, write_report
-    from backtest.runs.kept import locate
+    from backtest.runs.kept import locate, make_room
 
     folder = locate(RUNS, run_name)
     result = RunResult.load(folder)
     own = not out or Path(out).resolve() == folder.resolve()
+    if not own:
+        make_room(Path(out), result, force)
     page = write_page(result, folder) if own else write_report(result, out)
     paths = [page, *write_figures(result, png, pdf)]
     if as_json:
@@ -205,6 +248,7 @@ def compare(
     bootstrap: Annotated[int, typer.Option(min=10, help="Samples of the bootstrap.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
     out: Annotated[str, typer.Option(help="Folder for a page of it too.")] = "",
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """
@@ -216,9 +260,11 @@ def compare(
     """
     from backtest.api import RunResult
     from backtest.report.run_page import write_comparison
-    from backtest.runs.kept import locate
+    from backtest.runs.kept import locate, make_room
     from backtest.validity.comparison import compare as put_side_by_side
 
+    if out:
+        make_room(Path(out), None, force)
     found = put_side_by_side([RunResult.load(locate(RUNS, name)) for name in run_names], bootstrap, seed)
     give_comparison(found, as_json)
     if out:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _WIDTH = 80
+_NARROWEST = 12  # columns of a text that is folded
+_WIDE = 160  # columns of a row in a file or a pipe
 _OUT, _ERR = 1, 2  # the descriptors of stdout and stderr
 _CONTROLS = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t"}
 
@@ -161,20 +163,62 @@ def stopped_by_term() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
-def give_table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
-    """Give a table; columns of numbers are set to the right."""
+def give_table(columns: tuple[str, ...], rows: list[list[str]], limit: int = 0) -> None:
+    """
+    Give a table; columns of numbers are set to the right, and never cut or folded.
+
+    Where the width is short, texts are folded; where that is not enough, the table is as wide as it must be.
+
+    Args:
+        limit: how wide it may be; `width()` if not given.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
+    numbers = [_is_number(columns, rows, n) for n in range(len(columns))]
+    widths = _column_widths(columns, rows, numbers, limit or width())
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0, collapse_padding=True)
-    for n, name in enumerate(columns):
-        right = bool(rows) and all(row[n][:1] in "-–0123456789" for row in rows) and "-" not in rows[0][n][1:]
-        # Where the width is short, the first column is folded: it names a thing, and cut off it would name none.
-        table.add_column(name, justify="right" if right else "left", no_wrap=n > 0, overflow="fold")
+    for name, number, wide in zip(columns, numbers, widths, strict=True):
+        table.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold", width=wide)
     for row in rows:
         table.add_row(*map(unmarked, row))
-    Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False).print(table)
+    Console(width=max(width(), sum(widths) + len(widths) - 1), highlight=False).print(table)
+
+
+def wide() -> int:
+    """Return the columns that a row may have which others search: those of the terminal, 160 where there is none."""
+    return width() if sys.stdout.isatty() else _WIDE
+
+
+def table_width(columns: tuple[str, ...], rows: list[list[str]]) -> int:
+    """Return how wide a table is in which nothing is folded."""
+    return sum(_natural_widths(columns, rows)) + len(columns) - 1
+
+
+def _is_number(columns: tuple[str, ...], rows: list[list[str]], n: int) -> bool:
+    right = bool(rows) and all(row[n][:1] in "-–<0123456789" for row in rows)
+    return right and "-" not in rows[0][n][1:]
+
+
+def _column_widths(columns: tuple[str, ...], rows: list[list[str]], numbers: list[bool], limit: int) -> list[int]:
+    """Return the widths of columns: texts share what numbers leave, the widest gives first."""
+    widths = _natural_widths(columns, rows)
+    texts = [n for n, number in enumerate(numbers) if not number]
+    while sum(widths) + len(widths) - 1 > limit:
+        widest = max(texts, key=lambda n: widths[n], default=None)
+        if widest is None or widths[widest] <= _NARROWEST:
+            break
+        widths[widest] -= 1
+    return widths
+
+
+def _natural_widths(columns: tuple[str, ...], rows: list[list[str]]) -> list[int]:
+    from rich.cells import cell_len
+
+    lines = [[line for text in (name, *(row[n] for row in rows)) for line in harmless(text).splitlines()]
+             for n, name in enumerate(columns)]  # fmt: skip
+    return [max(map(cell_len, column), default=0) for column in lines]
 
 
 def unmarked(text: str) -> Text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -437,6 +437,16 @@ def several_series(given: Series | str | Iterable[Series | str]) -> list[Series]
     if isinstance(given, Series | str):
         return [series_of(given)]
     return [series_of(one) for one in _arguments.several(given, "the series", f"{_SERIES}, or a list of such")]
+
+
+def few(names: Sequence[str]) -> str:
+    """Return the names of series as a line has room for: three at most, or the first two and how many more."""
+    return (
+        ", ".join(names) if len(names) <= _FEW else f"{', '.join(names[: _FEW - 1])} and {len(names) - _FEW + 1:,} more"
+    )
+
+
+_FEW = 3
 
 
 def _parsed_qualifier(pair: str, text: str) -> tuple[str, str]:

@@ -13,14 +13,14 @@ import numpy as np
 
 from backtest import _arguments
 from backtest.errors import UsageError
-from backtest.market.series import Series
+from backtest.market.series import Series, few
 from backtest.metrics.account import column, growth_of_cash, hold, hold_name, sample_hold
 from backtest.metrics.drawdown import deepest, drawdowns
 from backtest.metrics.measurement import check_result, notes_of
 from backtest.metrics.returns import REASONS
 from backtest.metrics.table import GROUPS, METRICS
 from backtest.report.figures import NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown_figures, svg
-from backtest.runs.parameters import in_words
+from backtest.runs.parameters import in_words, words_of
 from backtest.runs.record import files_of, is_kept_in
 from backtest.store.replacement import Content, replace_file, replace_files
 from backtest.validity.validation import Validity, validate
@@ -78,7 +78,10 @@ def write_page(result: Measured, folder: Path) -> Path:
 
 
 def _page_files(result: Measured, validity: Validity) -> dict[str, Content | None]:
-    return {"metrics.json": _numbers(result, validity).encode(), "index.html": page(result, validity).encode()}
+    return {
+        "metrics.json": _numbers(result, validity).encode(),
+        "index.html": page(result, validity, result.kept_as).encode(),
+    }
 
 
 def _put_page(files: Mapping[str, Content | None], folder: Path) -> Path:
@@ -126,9 +129,14 @@ def write_comparison(found: Comparison, folder: str | Path) -> Path:
     return folder / "index.html"
 
 
-def page(result: Measured, validity: Validity | None = None) -> str:
-    """Return the page of a run, HTML; the same run gives the same page."""
-    return _rendered("report.html", _content(result, validity or validate(result)))
+def page(result: Measured, validity: Validity | None = None, kept_as: str = "") -> str:
+    """
+    Return the page of a run, HTML; the same run gives the same page.
+
+    Args:
+        kept_as: the name that its user gave to the run's folder, if any.
+    """
+    return _rendered("report.html", _content(result, validity or validate(result), kept_as))
 
 
 def _rendered(template: str, content: dict[str, Any]) -> str:
@@ -149,12 +157,14 @@ def _numbers(result: Measured, validity: Validity) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _content(result: Measured, validity: Validity) -> dict[str, Any]:
+def _content(result: Measured, validity: Validity, kept_as: str) -> dict[str, Any]:
     held = _hold_texts(result)
     return {
         "name": result.spec.name,
-        "series": ", ".join(result.series),
-        "run": result.name,
+        "series": few(result.series),
+        "params": words_of(dict(sorted(result.spec.params.items()))),
+        "run": kept_as or result.name,
+        "own_name": result.name,
         "summary": _summary(result),
         "basis": result.stats.basis,
         "notes": [_typeset(note) for note in notes_of(result)],
@@ -183,6 +193,7 @@ def _comparison(found: Comparison) -> dict[str, Any]:
     names = {group: [name for name, metric in METRICS.items() if metric.group == group] for group in _COMPARED}
     return {
         "runs": found.runs,
+        "legend": found.legend,
         "differences": [str(one).replace(" -", " −") for one in found.differences],
         "differ": any(one.differ for one in found.differences),
         "basis": found.basis,

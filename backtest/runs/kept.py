@@ -1,19 +1,31 @@
-"""The runs that are kept in a folder: list them, find one by its name, take one away."""
+"""The runs that are kept in a folder: list them, find one by its name, label one, take one away."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from backtest._suggest import did_you_mean
-from backtest.errors import UsageError
+from backtest.errors import BacktestError, BadStore, UsageError
 from backtest.runs.record import FILES, RunRecord
+from backtest.runs.spec import json_text
 from backtest.store.replacement import DECIDED, current, finish, is_bare, is_leftover, remove_if_bare, replace_files
 
 _SPEC = "spec.json"
 _PAGE = ("index.html", "metrics.json")
+_LABELS = "labels.json"
+_LONGEST = 40  # characters of a tag
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What its user says of a kept run."""
+
+    tags: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +70,7 @@ def remove(folder: Path) -> None:
     """
     if not _half_removed(folder):
         RunRecord.load(folder)
-        replace_files(folder, {name: None for name in (*FILES, *_PAGE) if current(folder, name).exists()})
+        replace_files(folder, {name: None for name in (*FILES, *_PAGE, _LABELS) if current(folder, name).exists()})
     finish(folder)
     remove_if_bare(folder)
 
@@ -77,6 +89,94 @@ def to_remove(root: str | Path, name: str) -> Path:
     if is_bare(found):
         RunRecord.load(found)  # which says that there is none: an empty folder elsewhere is not ours
     return found
+
+
+def make_room(folder: Path, run: RunRecord | None, force: bool) -> None:
+    """
+    See that a folder holds no other run than this one: what is written there would be in its place.
+
+    Args:
+        run: what is to be written; None for a page that is no run's, and takes the place of the page alone.
+        force: whether another run in the folder is to be replaced.
+
+    Raises:
+        UsageError: it holds another run, and `force` is not set.
+    """
+    if not current(folder, _SPEC).exists():
+        return
+    try:
+        other = RunRecord.load(folder)
+        words = RunRecord.__repr__(other)
+    except BacktestError:
+        other, words = None, "which cannot be read"
+    if run is not None and other is not None and other.name == run.name:
+        return
+    if not force:
+        raise UsageError(
+            f"{folder} holds another run, {words}; name another folder for --out, or replace that run with --force"
+        )
+    if run is not None:  # which takes the other one's place whole; its page and labels would stay
+        replace_files(folder, {name: None for name in (*_PAGE, _LABELS) if current(folder, name).exists()})
+
+
+def labels_of(run: RunRecord, folder: Path) -> Labels:
+    """
+    Return the tags and the note of a run in its folder; none where they were of a run that was there before.
+
+    Raises:
+        BadStore: they cannot be read.
+    """
+    try:
+        kept = json.loads(current(folder, _LABELS).read_text("utf-8"))
+        labels = Labels(tuple(map(_text, kept["tags"])), _text(kept["note"]))
+        return labels if _text(kept["run"]) == run.name else Labels()
+    except FileNotFoundError:
+        return Labels()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        path = folder / _LABELS
+        raise BadStore(f"{path} cannot be read ({error}); remove it, and tag the run again") from error
+
+
+def tag(folder: Path, tags: Iterable[str]) -> Labels:
+    """
+    Add tags to those of a kept run, and return its labels.
+
+    Raises:
+        BadStore: the folder holds no run.
+        UsageError: a tag is no word, or the folder cannot be written.
+    """
+    wanted = [_tag(one) for one in tags]
+    return _label(folder, lambda before: replace(before, tags=tuple(dict.fromkeys([*before.tags, *wanted]))))
+
+
+def untag(folder: Path, tags: Iterable[str]) -> Labels:
+    """
+    Take tags from a kept run, and return its labels.
+
+    Raises:
+        BadStore: the folder holds no run.
+        UsageError: the run has no such tag, or the folder cannot be written.
+    """
+    wanted = list(tags)
+
+    def without(before: Labels) -> Labels:
+        for one in wanted:
+            if one not in before.tags:
+                raise UsageError(f"the run in {folder} has no tag {one!r}; {_has(before)}")
+        return replace(before, tags=tuple(one for one in before.tags if one not in wanted))
+
+    return _label(folder, without)
+
+
+def note(folder: Path, text: str) -> Labels:
+    """
+    Keep a note with a kept run in place of what it had, none for an empty text, and return its labels.
+
+    Raises:
+        BadStore: the folder holds no run.
+        UsageError: the folder cannot be written.
+    """
+    return _label(folder, lambda before: replace(before, note=" ".join(text.split())))
 
 
 def _folders(root: Path) -> Iterator[Path]:
@@ -99,3 +199,30 @@ def _half_removed(folder: Path) -> bool:
 
 def _written(folder: Path) -> datetime:
     return datetime.fromtimestamp(current(folder, _SPEC).stat().st_mtime, UTC)
+
+
+def _label(folder: Path, change: Callable[[Labels], Labels]) -> Labels:
+    run = RunRecord.load(folder)
+    labels = change(labels_of(run, folder))
+    text = json_text({"run": run.name, "tags": list(labels.tags), "note": labels.note})
+    try:
+        replace_files(folder, {_LABELS: f"{text}\n".encode()})
+    except OSError as error:
+        raise UsageError(f"no label can be written into {folder} ({error}); make it a folder of yours") from error
+    return labels
+
+
+def _tag(text: str) -> str:
+    if not text or len(text) > _LONGEST or not text.isprintable() or any(one.isspace() or one == "," for one in text):
+        raise UsageError(f"{text!r} is no tag; write a word of {_LONGEST} characters at most, without commas")
+    return text
+
+
+def _has(labels: Labels) -> str:
+    return f"it has {', '.join(labels.tags)}" if labels.tags else "it has none"
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value

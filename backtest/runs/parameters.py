@@ -173,6 +173,11 @@ def in_words(value: Any) -> str:
     return str(value)
 
 
+def words_of(params: Mapping[str, Any]) -> str:
+    """Return parameters as people read them."""
+    return ", ".join(f"{name}={in_words(value)}" for name, value in params.items())
+
+
 def names_in(value: Any) -> list[Named]:
     """Return each `Named` that a value is, or holds."""
     if isinstance(value, Named):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -48,6 +49,7 @@ class RunRecord:
         trades_table: a row a round trip, first in first out: see `round_trips`.
         manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.
         lines: what Backtrader would plot of indicators and observers: see `runs.lines`.
+        kept_as: the name of the folder that it was loaded from, as seen from `runs`; "" for one that was just made.
     """
 
     spec: RunSpec
@@ -57,6 +59,12 @@ class RunRecord:
     trades_table: pa.Table
     manifest: dict[str, Any]
     lines: Lines = field(default_factory=Lines)
+    kept_as: str = field(default="", compare=False)
+
+    @property
+    def label(self) -> str:
+        """What the run is called: as the folder that it was loaded from, where its user named that; else its name."""
+        return self.kept_as or self.name
 
     @property
     def name(self) -> str:
@@ -181,7 +189,14 @@ class RunRecord:
             raise BadStore(f"{folder} holds no run ({error.filename} is not there); see: backtest runs ls") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # Arrow's are among them
             raise BadStore(f"the run in {folder} cannot be read ({error}); run it again") from error
-        return cls(spec, tables[0], tables[1], tables[2], tables[3], manifest, lines)
+        return cls(spec, tables[0], tables[1], tables[2], tables[3], manifest, lines, called(folder))
+
+
+def called(folder: Path) -> str:
+    """Return what a folder is called: the way to it from the nearest `runs` above, or its own name."""
+    *above, name = Path(os.path.abspath(folder)).parts  # noqa: PTH100 - a link keeps its own name
+    place = next((n for n in range(len(above) - 1, -1, -1) if above[n] == "runs"), len(above) - 1)
+    return "/".join([*above[place + 1 :], name])
 
 
 def _read_table(path: Path) -> pa.Table:

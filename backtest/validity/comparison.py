@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,20 +18,24 @@ import numpy as np
 from backtest import _arguments
 from backtest.errors import UsageError
 from backtest.market.periods import Periods
+from backtest.market.series import Series, few
 from backtest.metrics.account import Account
 from backtest.metrics.benchmark import common_places, compounded, correlation, periods_at
 from backtest.metrics.measurement import Measured, Stats, measured
 from backtest.metrics.returns import Undefined, excess_returns, why_no_deviation
 from backtest.metrics.sharpe_tests import CONFIDENCE, probability_of_no_difference, sharpe_difference_error
 from backtest.metrics.table import METRICS
+from backtest.runs.differences import Difference, differences
 from backtest.runs.kept import locate
 from backtest.runs.record import RunRecord
+from backtest.runs.spec import RunSpec
 from backtest.validity.bootstrap import SAMPLES, block_length, block_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _GROUPS = ("return", "risk", "drawdown")  # what can be said of some of a run's sessions
+_KEY = re.compile(r"(?<=.)-[0-9a-f]{10}$")  # at the end of a run's own name
 COLUMNS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown")  # of the short table
 
 
@@ -69,7 +74,10 @@ class SharpeTest:
 class Comparison:
     """Runs side by side: their numbers on the sessions that all have, and each one's difference from the first."""
 
-    runs: tuple[str, ...]
+    runs: tuple[str, ...]  # what each is called: as its folder where its user named that
+    names: tuple[str, ...]  # each one's own
+    specs: tuple[RunSpec, ...]
+    told_apart: tuple[Difference, ...]  # what each was asked that others of its strategy were not
     stats: tuple[Stats, ...]
     days: np.ndarray  # the sessions that all runs have, datetime64[D], shape (n,)
     returns: np.ndarray  # of each run in these, shape (runs, n)
@@ -91,6 +99,22 @@ class Comparison:
             f"sessions, seed {self.seed}.{alone}"
         )
 
+    @property
+    def descriptions(self) -> list[list[str]]:
+        """Of each run its strategy, its series, and what it was asked that others of its strategy were not."""
+        return [
+            [spec.name, few(_series_of(spec)), told.words]
+            for spec, told in zip(self.specs, self.told_apart, strict=True)
+        ]
+
+    @property
+    def legend(self) -> list[str]:
+        """A line a run: what it is called, strategy, series, and in what it differs."""
+        return [
+            f"{run}: {strategy} on {series}{f', {words}' if words else ''}"
+            for run, (strategy, series, words) in zip(self.runs, self.descriptions, strict=True)
+        ]
+
     def rows(self) -> list[list[str]]:
         """Return a row a run as people read it: name, COLUMNS, difference of the Sharpe ratio, and p."""
         tests = [["", ""], *([_ratio(one.sharpe), _probability(one.p)] for one in self.differences)]
@@ -102,8 +126,18 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON: None where a number is not defined."""
         rows = [
-            {"run": run, "stats": {name: stats.to_dict()[name] for name in _names()}}
-            for run, stats in zip(self.runs, self.stats, strict=True)
+            {
+                "run": run,
+                "name": name,
+                "strategy": spec.strategy,
+                "series": _series_of(spec),
+                "params": spec.flat["params"],
+                "differs": told.to_dict(),
+                "stats": {name: stats.to_dict()[name] for name in _names()},
+            }
+            for run, name, spec, told, stats in zip(
+                self.runs, self.names, self.specs, self.told_apart, self.stats, strict=True
+            )
         ]
         differences = [{key: _known(value) for key, value in asdict(one).items()} for one in self.differences]
         definitions = {name: METRICS[name].definition for name in _names()}
@@ -119,7 +153,8 @@ class Comparison:
         return pd.concat([column[rows] for column in columns], axis=1, keys=self.runs)
 
     def __repr__(self) -> str:
-        lines = [f"{run}: {self._line(stats)}" for run, stats in zip(self.runs, self.stats, strict=True)]
+        texts = zip(self.legend, self.stats, strict=True)
+        lines = [f"{described}: {self._line(stats)}" for described, stats in texts]
         wrapper = textwrap.TextWrapper(80, subsequent_indent="  ", break_on_hyphens=False)
         return "\n".join(map(wrapper.fill, [*lines, *map(str, self.differences), self.basis]))
 
@@ -127,8 +162,20 @@ class Comparison:
         return ", ".join(f"{METRICS[name].label} {METRICS[name].text(stats[name])}" for name in COLUMNS)
 
     def _repr_html_(self) -> str:
-        heads = ["Run", *(METRICS[name].label for name in COLUMNS), "Sharpe − first", "p"]
-        table = _html_row("th", heads) + "".join(_html_row("td", row) for row in self.rows())
+        heads = [
+            "Run",
+            "Strategy",
+            "Series",
+            "Parameters",
+            *(METRICS[name].label for name in COLUMNS),
+            "Sharpe − first",
+            "p",
+        ]
+        rows = [
+            [run, *described, *numbers]
+            for described, (run, *numbers) in zip(self.descriptions, self.rows(), strict=True)
+        ]
+        table = _html_row("th", heads) + "".join(_html_row("td", row) for row in rows)
         words = "".join(f"<p>{html.escape(str(one))}</p>" for one in self.differences)
         return f"<table>{table}</table>{words}<p><small>{html.escape(self.basis)}</small></p>"
 
@@ -164,14 +211,18 @@ def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, s
     common = _Common.of(runs)
     first, *others = (excess_returns(one, common.rates, common.yearly.count) for one in common.returns)
     rate = common.rates if isinstance(common.rates, float) else common.series(common.rates)
+    names = _labels(runs)
     return Comparison(
+        tuple(names),
         tuple(result.name for result in runs),
+        tuple(result.spec for result in runs),
+        tuple(differences([(result.spec, result.manifest) for result in runs])),
         tuple(measured(common.series(one), rate, common.yearly) for one in common.returns),
         common.days,
         common.returns,
         tuple(
-            _difference(result.name, runs[0].name, own, first, common.yearly.count, samples, seed)
-            for result, own in zip(runs[1:], others, strict=True)
+            _difference(name, names[0], own, first, common.yearly.count, samples, seed)
+            for name, own in zip(names[1:], others, strict=True)
         ),
         common.left_out,
         samples,
@@ -283,7 +334,17 @@ def _yearly(run: Measured, places: np.ndarray) -> Periods:
 
 
 def _names_of(results: Sequence[Measured]) -> str:
-    return ", ".join(result.name for result in results)
+    return ", ".join(_labels(results))
+
+
+def _labels(results: Sequence[Measured]) -> list[str]:
+    """Return what runs are called; those that are called the same by their own names, where these tell them apart."""
+    labels = [result.label for result in results]
+    return [label if labels.count(label) == 1 else result.name for label, result in zip(labels, results, strict=True)]
+
+
+def _series_of(spec: RunSpec) -> list[str]:
+    return [Series.parse(key).short for key in spec.series]
 
 
 def _difference(
@@ -329,7 +390,7 @@ def _names() -> list[str]:
 
 def _short(runs: Sequence[str]) -> Sequence[str]:
     """Return the names of runs without the keys at their ends, where they are still different."""
-    found = [run.rpartition("-")[0] or run for run in runs]
+    found = [_KEY.sub("", run) for run in runs]
     return found if len(set(found)) == len(runs) else runs
 
 

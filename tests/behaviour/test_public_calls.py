@@ -205,6 +205,7 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "jobs": 1,
         "keep": 1,
         "key": "primary",
+        "kept_as": "",
         "kind": "STK",
         "label": "1 day",
         "legacy": "1 Y",

@@ -9,7 +9,7 @@ from handmade import fill, result_of
 from backtest.api import RunResult
 from backtest.errors import BadStore, UsageError
 from backtest.report.figures import FIGURES, shown_figures
-from backtest.runs.kept import kept, locate, remove
+from backtest.runs.kept import kept, labels_of, locate, note, remove, tag, untag
 from backtest.runs.record import FILES
 
 LONG = [100.0 + n % 7 + n / 10 for n in range(120)]
@@ -210,3 +210,87 @@ def test_figures_that_cannot_be_written_are_a_sentence(root, call, tmp_path):
 
 def test_a_run_measured_again_needs_no_bars(root, result):
     assert RunResult.load(root / "first-a1").stats.to_dict() == result.stats.to_dict()
+
+
+def test_a_loaded_run_is_called_as_its_folder_seen_from_runs(root, result):
+    loaded = [RunResult.load(root / name) for name in ("first-a1", "demo/second-b2")]
+
+    assert [run.label for run in loaded] == ["first-a1", "demo/second-b2"]
+    assert [run.name for run in loaded] == [result.name, result.name]
+    assert result.label == result.name
+
+
+def test_tags_are_added_once_and_taken_off_again(root, result):
+    tag(root / "first-a1", ["best", "trend"])
+    tag(root / "first-a1", ["trend", "2024"])
+
+    assert labels_of(result, root / "first-a1").tags == ("best", "trend", "2024")
+    assert untag(root / "first-a1", ["trend"]).tags == ("best", "2024")
+
+
+def test_labels_stay_where_the_run_is_saved_again_and_go_where_another_takes_its_place(root, result):
+    tag(root / "first-a1", ["best"])
+
+    result.save(root / "first-a1")
+    same = labels_of(result, root / "first-a1")
+    other = result_of(LONG, params={"fast": 3})
+    other.save(root / "first-a1")
+
+    assert same.tags == ("best",)
+    assert labels_of(other, root / "first-a1").tags == ()
+
+
+def test_a_removed_run_leaves_no_labels(root):
+    note(root / "demo" / "second-b2", "an idea")
+
+    remove(root / "demo" / "second-b2")
+
+    assert not (root / "demo" / "second-b2").exists()
+
+
+def test_labels_that_cannot_be_read_are_a_sentence(root, call):
+    (root / "first-a1" / "labels.json").write_text("[1]")
+
+    code, _, err = call("runs", "show", "first-a1")
+
+    assert code == 3
+    assert "labels.json cannot be read" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("tag", "first-a1"), "nothing to tag first-a1 with"),
+        (("tag", "first-a1", "two words"), "'two words' is no tag"),
+        (("tag", "first-a1", "a,b"), "'a,b' is no tag"),
+        (("tag", "first-a1", ""), "'' is no tag"),
+        (("untag", "first-a1", "best"), "has no tag 'best'; it has none"),
+        (("tag", "first-b1", "best"), "did you mean first-a1"),
+        (("show", "first-a1", "--sort", "sharpe"), "--where and --sort are of the list"),
+    ],
+)
+def test_labels_that_cannot_be_meant_are_refused(root, call, words, said):
+    code, _, err = call("runs", *words)
+
+    assert code == 2
+    assert said in err
+
+
+def test_tags_and_notes_are_shown_in_the_list_and_with_the_run(root, call):
+    call("runs", "tag", "first-a1", "best", "trend")
+    call("runs", "note", "first-a1", "watch", "the costs")
+
+    listed, shown = call("runs", "ls")[1], call("runs", "show", "first-a1")[1]
+
+    row = next(line for line in listed.splitlines() if line.startswith("first-a1"))
+    assert row.rstrip().endswith("best, trend watch the costs")
+    assert shown.splitlines()[-2:] == ["Tags: best, trend", "watch the costs"]
+    assert json.loads(call("runs", "show", "first-a1", "--json")[1])["tags"] == ["best", "trend"]
+
+
+def test_the_list_is_chosen_by_the_beginnings_of_names(root, call):
+    out = call("runs", "ls", "demo/")[1]
+
+    assert "demo/second-b2" in out
+    assert "first-a1" not in out
+    assert "No kept run is so" in call("runs", "ls", "--where", "sharpe>1000")[2]

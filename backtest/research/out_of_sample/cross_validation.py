@@ -33,11 +33,11 @@ from backtest.research.out_of_sample.walk_forward import (
     window_of,
 )
 from backtest.research.out_of_sample.window import Window
-from backtest.research.search.grid import Condition, Grid, words_of
+from backtest.research.search.grid import Condition, Grid
 from backtest.research.search.job import Job, Point, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of
 from backtest.research.search.trials import Trial, Trials
-from backtest.runs.parameters import kept_params
+from backtest.runs.parameters import kept_params, words_of
 from backtest.runs.spec import RunOptions, takes_run_options
 from backtest.store.reader import Reader
 

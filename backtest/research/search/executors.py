@@ -20,9 +20,9 @@ from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
 from backtest.errors import NoConnection, StrategyError, UsageError
-from backtest.research.search.grid import words_of
 from backtest.research.search.job import Job, Point, trials_of
 from backtest.research.search.trials import Trial
+from backtest.runs.parameters import words_of
 
 if TYPE_CHECKING:
     pass

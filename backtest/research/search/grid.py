@@ -15,7 +15,6 @@ from backtest import _arguments
 from backtest._suggest import there_are
 from backtest.engine.code.parameters import plain_value, split_items
 from backtest.errors import UsageError
-from backtest.runs.parameters import in_words
 
 Grid = Mapping[str, Sequence[Any]]
 Condition = Callable[[dict[str, Any]], bool]
@@ -138,11 +137,6 @@ def points(grid: Grid, where: Condition | None = None, draws: int = 0, seed: int
     if not found:
         raise UsageError(f"the condition leaves none of the {total:,} points of the grid; loosen it, or widen the grid")
     return found
-
-
-def words_of(params: Mapping[str, Any]) -> str:
-    """Return parameters as people read them."""
-    return ", ".join(f"{name}={in_words(value)}" for name, value in params.items())
 
 
 def _check(grid: Grid, draws: int) -> None:

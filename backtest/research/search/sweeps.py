@@ -30,12 +30,12 @@ from backtest.metrics.sharpe_tests import BLOCKS, deflated_sharpe, overfitting
 from backtest.metrics.table import METRICS, metric_named
 from backtest.research.search import grid as grids
 from backtest.research.search.executors import each
-from backtest.research.search.grid import Condition, Grid, words_of
+from backtest.research.search.grid import Condition, Grid
 from backtest.research.search.heatmap import draw_heat_map
 from backtest.research.search.job import Job, Point, job_of, result_of
 from backtest.research.search.optuna_search import guided_points
 from backtest.research.search.trials import Trial, Trials, read_json
-from backtest.runs.parameters import distinct, form_of, kept_params
+from backtest.runs.parameters import distinct, form_of, kept_params, words_of
 from backtest.runs.spec import RunOptions, takes_run_options
 from backtest.store.reader import Reader
 from backtest.store.replacement import replace_file

@@ -1,0 +1,166 @@
+"""Kept runs with their numbers, and what tells them apart: sorted, and those chosen that fulfil conditions."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from backtest._suggest import there_are
+from backtest.errors import BacktestError, UsageError
+from backtest.market.series import Series
+from backtest.metrics.measurement import Measured, Stats
+from backtest.metrics.table import METRICS, metric_named
+from backtest.runs.differences import Difference, differences
+from backtest.runs.kept import Kept, Labels, labels_of
+from backtest.runs.parameters import in_words
+from backtest.runs.spec import RunSpec
+
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "=": operator.eq,
+    "!=": operator.ne,
+}  # fmt: skip
+_WORDS = ("run", "strategy", "series", "tag", "note", "kept")  # what is known of a run beside numbers and parameters
+_WHERE = "write one such as 'sharpe>1', 'max_drawdown>-0.2', 'fast>=20', 'strategy==SmaCross' or 'tag==best'"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """
+    A kept run in a list.
+
+    Attributes:
+        series: the short spelling of each.
+        difference: from the other runs of its strategy in the list.
+        error: why it cannot be read; it has none of the rest then.
+    """
+
+    kept: Kept
+    spec: RunSpec | None = None
+    series: tuple[str, ...] = ()
+    stats: Stats | None = None
+    manifest: dict[str, Any] = field(default_factory=dict)
+    labels: Labels = field(default_factory=Labels)
+    difference: Difference = field(default_factory=Difference)
+    error: str = ""
+
+    @property
+    def strategy(self) -> str:
+        """The strategy's own name."""
+        return self.spec.name if self.spec else ""
+
+    def values(self, name: str) -> list[Any]:
+        """Return what the run has under a name: a number, texts, a parameter; nothing where it has none."""
+        words: dict[str, list[Any]] = {
+            "run": [self.kept.name], "strategy": [self.strategy], "series": list(self.series),
+            "tag": list(self.labels.tags), "note": [self.labels.note], "kept": [self.kept.at.isoformat()],
+        }  # fmt: skip
+        if name in words:
+            return words[name]
+        if self.spec is not None and name in self.spec.params:
+            return [self.spec.params[name]]
+        metric = metric_named(name)
+        return [self.stats[metric]] if metric and self.stats is not None and metric in self.stats else []
+
+
+def listed(runs: Iterable[Kept], where: Sequence[str] = (), sort: str = "") -> list[Listed]:
+    """
+    Return kept runs with their numbers.
+
+    Args:
+        where: comparisons of a metric, a parameter, or one of run, strategy, series, tag, note and kept with a value,
+            such as "sharpe>1"; only runs that fulfil all of them are returned, and none that cannot be read.
+        sort: one of the same names: the highest number first, texts by the alphabet; with "-" in front the other way
+            round. Runs that have none come last. As they are given if it is empty.
+
+    Raises:
+        UsageError: a comparison cannot be read, or no run has that name.
+    """
+    conditions = [_condition(word) for word in where]
+    rows = [_row(run) for run in runs]
+    _check_names([*(name for name, _, _ in conditions), *([sort.removeprefix("-")] if sort else [])], rows)
+    rows = [row for row in rows if not conditions or (row.spec and all(_fulfils(row, *one) for one in conditions))]
+    rows = _sorted(rows, sort) if sort else rows
+    known = [(row.spec, row.manifest) for row in rows if row.spec is not None]
+    told = iter(differences(known))
+    return [row if row.spec is None else replace(row, difference=next(told)) for row in rows]
+
+
+def _row(run: Kept) -> Listed:
+    try:
+        result = Measured.load(run.folder)
+        labels, series = labels_of(result, run.folder), tuple(result.series)
+        return Listed(run, result.spec, series, result.stats, result.manifest, labels)
+    except BacktestError as error:
+        return Listed(run, error=str(error))
+
+
+def _condition(word: str) -> tuple[str, str, str]:
+    found = re.fullmatch(r"\s*([\w.-]+?)\s*(<=|>=|==|!=|=|<|>)\s*(.*?)\s*", word)
+    if not found:
+        raise UsageError(f"--where {word!r} is no comparison; {_WHERE}")
+    name, sign, value = found.groups()
+    if metric_named(name) and _number(value) is None:
+        raise UsageError(f"--where {word!r} compares the number {name} with {value!r}; {_WHERE}")
+    return name, sign, value
+
+
+def _check_names(names: Iterable[str], rows: Sequence[Listed]) -> None:
+    params = {name for row in rows if row.spec for name in row.spec.params}
+    for name in names:
+        if name not in _WORDS and name not in params and metric_named(name) is None:
+            known = [*_WORDS, *sorted(params), *METRICS]
+            raise UsageError(f"no run here has {name!r}; {there_are(name, known)}")
+
+
+def _fulfils(row: Listed, name: str, sign: str, wanted: str) -> bool:
+    values = list(_spellings(name, row.values(name)))
+    if sign == "!=":
+        return bool(values) and not any(_compared(value, "==", wanted) for value in values)
+    return any(_compared(value, sign, wanted) for value in values)
+
+
+def _spellings(name: str, values: Sequence[Any]) -> Iterator[Any]:
+    """Yield values as they may be written in a condition: a series also by its symbol."""
+    for value in values:
+        yield value
+        if name == "series":
+            yield Series.parse(value).instrument.symbol
+
+
+def _compared(value: Any, sign: str, wanted: str) -> bool:
+    number = _number(wanted)
+    if isinstance(value, int | float) and not isinstance(value, bool) and number is not None:
+        return _COMPARISONS[sign](value, number)
+    return _COMPARISONS[sign](in_words(value).casefold(), wanted.casefold())
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _sorted(rows: Sequence[Listed], sort: str) -> list[Listed]:
+    name, turned = sort.removeprefix("-"), sort.startswith("-")
+    values = {row.kept.name: _sortable(row, name) for row in rows}
+    known = [row for row in rows if values[row.kept.name] is not None]
+    numbers = all(isinstance(values[row.kept.name], int | float) for row in known)
+    newest = numbers or name == "kept"
+
+    def key(row: Listed) -> Any:
+        value = values[row.kept.name]
+        return value if numbers else in_words(value).casefold()
+
+    ordered = sorted(known, key=key, reverse=newest != turned)
+    return [*ordered, *(row for row in rows if values[row.kept.name] is None)]
+
+
+def _sortable(row: Listed, name: str) -> Any:
+    values = row.values(name) if row.spec is not None or name in ("run", "kept") else []
+    value = values[0] if values else None
+    return None if isinstance(value, float) and math.isnan(value) else value

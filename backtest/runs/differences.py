@@ -1,0 +1,115 @@
+"""How runs differ: what each was asked that another run of its strategy was not; else by code, or by bars."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from backtest.runs.parameters import kept_params, words_of
+from backtest.runs.spec import Brokerage, RunSpec, json_text
+
+_OPTIONS = ("since", "until", "cash", "benchmark", "risk_free", "periods", "warm_up")  # of a spec, beside the broker's
+_DEFAULTS: dict[str, Any] = {one.name: one.default for one in (*fields(RunSpec), *fields(Brokerage))}
+_DIGITS = 7  # of a hash that people compare
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """
+    What tells a run from others of its strategy.
+
+    Attributes:
+        params: the values of the parameters that differ, by name.
+        others: what else differs, by what it is called: options as on the command line, "file", "code", "bars".
+    """
+
+    params: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """The same as people read it: "fast=10, slow=50, --since 2004-01-02"; "" for nothing."""
+        others = [f"{name} {text}" for name, text in self.others.items()]
+        return ", ".join([*filter(None, [words_of(self.params)]), *others])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {**kept_params(self.params), **self.others}
+
+
+def differences(runs: Sequence[tuple[RunSpec, Mapping[str, Any]]]) -> list[Difference]:
+    """
+    Return what tells each of some runs from the others of its strategy, which the strategy's own name stands for.
+
+    Their series are not among it. Where two runs on the same series were asked the same, the code differs or the bars.
+
+    Args:
+        runs: spec and manifest of each.
+    """
+    found: list[Difference] = [Difference()] * len(runs)
+    groups: dict[str, list[int]] = {}
+    for place, (spec, _) in enumerate(runs):
+        groups.setdefault(spec.name, []).append(place)
+    for places in groups.values():
+        for place, difference in zip(places, _in_group([runs[place] for place in places]), strict=True):
+            found[place] = difference
+    return found
+
+
+def _in_group(runs: Sequence[tuple[RunSpec, Mapping[str, Any]]]) -> list[Difference]:
+    specs = [spec for spec, _ in runs]
+    params = [kept_params(spec.params) for spec in specs]
+    options = [_options(spec) for spec in specs]
+    asked = [json_text([spec.series, *pair]) for spec, *pair in zip(specs, params, options, strict=True)]
+    seen = [_seen(manifest) for _, manifest in runs]
+    alike = Counter(asked)
+    more = {
+        what
+        for text, count in alike.items()
+        if count > 1
+        for what in _varying([one for one, other in zip(seen, asked, strict=True) if other == text])
+    }
+    names, varied = _varying(params), _varying(options)
+    return [
+        Difference(
+            {name: spec.params[name] for name in names if name in spec.params},
+            {
+                **{name: its[name] for name in varied if its.get(name)},
+                **{what: hashes[what] for what in ("code", "bars") if what in more},
+            },
+        )
+        for spec, its, hashes in zip(specs, options, seen, strict=True)
+    ]
+
+
+def _varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names whose values are not the same in all rows; one that a row lacks differs."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [name for name in names if len({json_text([row.get(name)]) for row in rows}) > 1]
+
+
+def _options(spec: RunSpec) -> dict[str, str]:
+    """Return what a spec asks for beside series and parameters, as the command line spells it; "" for a default."""
+    own = {name: getattr(spec, name) for name in _OPTIONS}
+    market = {one.name: getattr(spec.brokerage, one.name) for one in fields(Brokerage)}
+    asked = {
+        f"--{name.replace('_', '-')}": "" if value == _DEFAULTS[name] and name != "costs" else _spelled(value)
+        for name, value in {**own, **market}.items()
+    }
+    return {"file": spec.strategy.rpartition(":")[0], **asked, "rates": spec.rates[:_DIGITS]}
+
+
+def _spelled(value: Any) -> str:
+    return f"{value:.10g}" if isinstance(value, int | float) else str(value)
+
+
+def _seen(manifest: Mapping[str, Any]) -> dict[str, str]:
+    code = [manifest.get("strategy"), manifest.get("modules")]
+    return {"code": _digest(code), "bars": _digest(manifest.get("series"))}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json_text(value).encode()).hexdigest()[:_DIGITS]
