@@ -47,8 +47,10 @@ class ArrowFeed(bt.feed.DataBase):
     """
 
     params = (("size", None), ("single", False))
-    # Of intraday bars, in a run: by these sessions orders end. Underscored, as an extra column may have any other name.
+    # In a run: the sessions by which orders end, of intraday bars; and the stamps of bars that stand for missing ones.
+    # Underscored, as an extra column may have any other name.
     _session_hours: tuple[Series, Hours] | None = None
+    _made_up: frozenset[float] = frozenset()
     _known_times: SessionTimes | None = None
 
     def start(self) -> None:
@@ -85,9 +87,12 @@ class ArrowFeed(bt.feed.DataBase):
 
     def _session_times(self) -> SessionTimes:
         """Return the sessions of the bars, of a feed that has `_session_hours`."""
+        assert self._session_hours is not None
         if self._known_times is None:
+            (series, hours), filled = self._session_hours, bool(self._made_up)
             stamps = np.array(self.lines.datetime.array[: self.buflen()])
-            self._known_times = _session_times(stamps, *self._session_hours)  # type: ignore[misc]  # not None here
+            real = stamps[np.isin(stamps, list(self._made_up), invert=True)] if filled else stamps
+            self._known_times = _session_times(real, series, hours, filled)
         return self._known_times
 
     def addfilter(self, p: Any, *args: Any, **kwargs: Any) -> None:
@@ -255,17 +260,20 @@ def _days(microseconds: np.ndarray, numbers: np.ndarray) -> None:
     np.add(_EPOCH + days, (moments - days * _DAY) / _DAY, out=numbers[: len(days)])
 
 
-def _session_times(stamps: np.ndarray, series: Series, hours: Hours) -> SessionTimes:
+def _session_times(stamps: np.ndarray, series: Series, hours: Hours, filled: bool) -> SessionTimes:
+    """Return the sessions of bars; of a feed that was `filled` they end with the last bar that there was."""
     opened = np.round((stamps - _EPOCH) * 86_400).astype("datetime64[s]") - np.timedelta64(series.size.seconds, "s")
     days, opens, closes = sessions_of_moments(opened.astype("datetime64[us]"), series, hours)
     lasts = np.append(np.flatnonzero(days[1:] != days[:-1]), len(days) - 1)
     begins, ends = (_stamps_of(moments[lasts]) for moments in (opens, closes))
     if not exact(hours):
         ends -= _idle_time(ends, stamps[lasts])
+    ends = np.maximum(stamps[lasts], ends)
+    if filled:
+        ends[:-1] = stamps[lasts][:-1]
     of_bars = np.repeat(np.arange(len(lasts)), np.diff(lasts, prepend=-1))
-    return SessionTimes(
-        days[lasts].astype(date).tolist(), begins.tolist(), np.maximum(stamps[lasts], ends).tolist(), of_bars.tolist()
-    )
+    dates = days[lasts].astype(date).tolist()
+    return SessionTimes(dates, begins.tolist(), ends.tolist(), stamps.tolist(), of_bars.tolist())
 
 
 def _idle_time(closes: np.ndarray, lasts: np.ndarray) -> float:

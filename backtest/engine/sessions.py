@@ -2,12 +2,13 @@
 Orders and timers by the sessions of an exchange, where Backtrader goes by a time of day: midnight in UTC by default.
 
 An order at the close is filled at the last close of its session, and an order for the day ends with its session. Of a
-feed that knows no sessions, such as one of daily bars, both stay Backtrader's own.
+feed that knows no sessions, such as one of daily bars, both stay Backtrader's own. No order is filled in a bar that
+stands for a missing one.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from datetime import date, datetime
 from functools import cache
 from types import new_class
@@ -25,32 +26,55 @@ class SessionTimes(NamedTuple):
     """
     The sessions that a feed has bars of: their dates, when they open, and the stamps with which they end.
 
-    A session ends with its last bar, or at its close where the last bars are missing. `of_bars` is that of each bar.
-    Of a calendar that knows closes only roughly, as those of futures, the close is when the last bars mostly end.
+    A session ends with its last bar, or at its close where the last bars are missing. Of a calendar that knows closes
+    only roughly, as those of futures, the close is when the last bars mostly end. `stamps` are those of the bars, and
+    `of_bars` says which session each is of.
     """
 
     days: list[date]
     opens: list[float]
     ends: list[float]
+    stamps: list[float]
     of_bars: list[int]
 
 
 def know_any(datas: list[Any]) -> bool:
-    """Return whether any of some feeds knows its sessions."""
-    return any(getattr(type(data), "_session_hours", "") is None and data._session_hours is not None for data in datas)
+    """Return whether any of some feeds knows its sessions, or has bars that stand for missing ones."""
+    return any(_knows_sessions(data) or getattr(data, "_made_up", None) for data in datas)
 
 
-def given(order: Any) -> None:
-    """Let an order that was just given end with the session in which it can be filled, if its feed knows sessions."""
+def given(order: Any, at_the_close: bool) -> None:
+    """
+    Let an order that was just given end with the session in which it can be filled, if its feed knows sessions.
+
+    Args:
+        at_the_close: whether orders at the market are filled at the close of the bar in which they are given.
+    """
     data = order.data
-    if order.p.simulated or not know_any([data]):
+    if order.p.simulated:
+        return
+    if at_the_close and _stands_still(data):
+        order.addinfo(coc=False)  # Backtrader's word for: not this one, of which there was no such close
+    if not _knows_sessions(data):
         return
     times: SessionTimes = data._session_times()
-    following = min(len(data), len(times.of_bars) - 1)  # the first bar in which it can be filled
+    following = bisect_right(times.stamps, order.created.dt)  # the first bar in which it can be filled
+    following = min(following, len(times.stamps) - 1)
     order.dteos = times.ends[times.of_bars[following]]
     valid = order.p.valid
     if valid is not None and not valid:  # DAY, timedelta() and, by Backtrader's documentation, 0
         order.valid = order.dteos
+
+
+def waits(order: Any, at_the_close: bool) -> bool:
+    """
+    Return whether an order is not to be tried, as the present bar stands for a missing one.
+
+    Args:
+        at_the_close: see `given`: such an order is filled in the bar before, not in this one.
+    """
+    before = at_the_close and order.exectype == bt.Order.Market and order.info.get("coc", True)
+    return _stands_still(order.data) and not before
 
 
 def go_by_sessions(broker: Any, datas: list[Any]) -> None:
@@ -59,15 +83,30 @@ def go_by_sessions(broker: Any, datas: list[Any]) -> None:
         kind: Any = type(broker)
         broker.__class__ = _of_sessions(kind)
         for order in (*broker.submitted, *broker.pending):
-            given(order)
+            given(order, broker.p.coc)
+
+
+def _knows_sessions(data: Any) -> bool:
+    return getattr(type(data), "_session_hours", "") is None and data._session_hours is not None
+
+
+def _stands_still(data: Any) -> bool:
+    made_up: frozenset[float] = getattr(data, "_made_up", frozenset())
+    return bool(made_up) and data.datetime[0] in made_up
 
 
 class _OfSessions:
-    """A broker whose orders end with the sessions of their feeds."""
+    """A broker whose orders end with the sessions of their feeds, and are filled in bars that there were."""
+
+    p: Any
 
     def submit(self, order: Any, check: Any = True) -> Any:
-        given(order)
+        given(order, self.p.coc)
         return super().submit(order, check)  # type: ignore[misc]  # of Backtrader's broker
+
+    def _try_exec(self, order: Any) -> None:
+        if not waits(order, self.p.coc):
+            super()._try_exec(order)  # type: ignore[misc]
 
 
 @cache  # Backtrader keeps each class that is ever made
@@ -107,5 +146,5 @@ class SessionTimer(Timer):
 def time_by_sessions(timers: list[Any]) -> None:
     """Let the timers of a run that are about sessions go by those of their feeds, where these know some."""
     for timer in timers:
-        if type(timer) is Timer and timer.p.when in _OF_SESSIONS and know_any([timer._tzdata]):
+        if type(timer) is Timer and timer.p.when in _OF_SESSIONS and _knows_sessions(timer._tzdata):
             timer.__class__ = SessionTimer

@@ -108,8 +108,9 @@ def simulate(
     manifest = describe(spec, bars, store, costs)
     compared = (bars[compared_with[0]], hours_in(store, compared_with[0])) if compared_with else None
     clock = _clock(bars, wanted, hours)
-    bars, aligned = align_bars({one: bars.pop(one) for one in wanted}, brokerage.align)
-    feeds = [_feed(bars.pop(one), one, its) for one, its in zip(wanted, hours, strict=True)]
+    own = {one: bars.pop(one) for one in wanted}
+    bars, aligned = align_bars(own, brokerage.align)
+    feeds = [_feed(own.pop(one), bars.pop(one), one, its) for one, its in zip(wanted, hours, strict=True)]
     cerebro = _cerebro(gated(strategy) if before else strategy, spec, feeds)
     set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span))
     with _code_of(strategy, cerebro), importing_beside(strategy):
@@ -134,11 +135,14 @@ def simulate(
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn)
 
 
-def _feed(bars: pa.Table, series: Series, hours: Hours) -> ArrowFeed:
-    """Return the feed of some bars, which holds the only reference to them, and knows its sessions."""
-    feed = replay(bars, series, single=True)
+def _feed(own: pa.Table, aligned: pa.Table, series: Series, hours: Hours) -> ArrowFeed:
+    """Return the feed of aligned bars, which holds the only reference to them, and knows its sessions."""
+    feed = replay(aligned, series, single=True)
     if not series.size.daily:
         feed._session_hours = series, hours
+    if len(aligned) > len(own):
+        times, there = (arrays.numbers(bars["time"]) for bars in (aligned, own))
+        feed._made_up = frozenset(close_stamps(aligned, series.size)[np.isin(times, there, invert=True)].tolist())
     return feed
 
 

@@ -102,6 +102,70 @@ def test_the_manifest_of_a_run_says_what_alignment_did(sample):
         run("buy_and_hold", ["AAPL/1day", "GOOG/1day"], store=sample, align="strict")
 
 
+class Orders(bt.Strategy):
+    """Orders of each kind in the second series, in a bar before those that are made up and in one of these."""
+
+    params = (("at", (1, 3)),)
+
+    def next(self):
+        if len(self) in self.p.at:
+            close = self.data1.close[0]
+            kinds = bt.Order
+            self.buy(self.data1, size=1)
+            self.buy(self.data1, size=1, exectype=kinds.Close)
+            self.buy(self.data1, size=1, exectype=kinds.Limit, price=close + 5)
+            self.buy(self.data1, size=1, exectype=kinds.Stop, price=close - 5)
+            self.buy(self.data1, size=1, exectype=kinds.StopLimit, price=close - 5, plimit=close + 5)
+            self.sell(self.data1, size=1, exectype=kinds.StopTrail, trailamount=-5)
+
+
+@pytest.mark.parametrize("asked", [{}, {"slippage": "1bp"}], ids=["lean", "slippage"])
+def test_no_order_is_filled_in_a_bar_that_was_not_there(tmp_path, asked):
+    store = Store(tmp_path)
+    closes = dict.fromkeys(range(2, 7), 10.0), {2: 20.0, 5: 22.0, 6: 23.0}  # the second was closed on the 3rd and 4th
+    for series, one in zip((FIRST, SECOND), closes, strict=True):
+        store.write(series, Span(START, START + timedelta(days=9)), bars(one))
+
+    result = run(Orders, ["AAPL/1day", "MSFT/1day"], store=store, align="forward-fill", costs="none", **asked)
+
+    rows = result.orders_table.to_pylist()
+    assert [row["created"].day for row in rows] == [2] * 6 + [4] * 6
+    assert {row["closed"] and row["closed"].day for row in rows} == {5}
+    plain = {row["price"] for row in rows if row["kind"] in ("Market", "Close")}
+    assert plain == {22.0} if "slippage" not in asked else plain == {22.0 * 1.0001}
+
+
+def test_an_order_at_the_close_it_was_decided_by_is_not_filled_where_there_was_none(tmp_path):
+    store = Store(tmp_path)
+    for series, one in ((FIRST, dict.fromkeys(range(2, 7), 10.0)), (SECOND, {2: 20.0, 5: 22.0, 6: 23.0})):
+        store.write(series, Span(START, START + timedelta(days=9)), bars(one))
+
+    asked = {"align": "forward-fill", "fills": "this-close", "costs": "none"}
+    result = run(Orders, ["AAPL/1day", "MSFT/1day"], store=store, **asked)
+
+    at_market = [row for row in result.orders_table.to_pylist() if row["kind"] == "Market"]
+    assert [(row["created"].day, row["closed"].day, row["price"]) for row in at_market] == [(2, 2, 20.0), (4, 5, 22.0)]
+
+
+def test_an_order_at_the_close_is_filled_in_the_last_bar_that_there_was(tmp_path):
+    class AtTheClose(bt.Strategy):
+        def next(self):
+            if len(self) in (1, 4):
+                self.buy(self.data1, size=1, exectype=bt.Order.Close)
+
+    hours = [Series.parse(f"{symbol}/1hour") for symbol in ("AAPL", "MSFT")]
+    times = [datetime(2024, 1, day, hour, tzinfo=UTC) for day in (4, 5) for hour in (15, 16, 17, 18, 19, 20)]
+    store = Store(tmp_path)
+    for series, there in ((hours[0], times), (hours[1], [*times[:3], *times[6:]])):
+        rows = [(moment, *[10.0 + times.index(moment)] * 4, 10.0, None, None) for moment in there]
+        store.write(series, Span(START, START + timedelta(days=9)), table_of(rows))
+
+    result = run(AtTheClose, ["AAPL/1hour", "MSFT/1hour"], store=store, align="forward-fill", costs="none")
+
+    filled = [(row["closed"], row["price"]) for row in result.orders_table.to_pylist()]
+    assert filled == [(times[3], 12.0), (times[11] + timedelta(hours=1), 21.0)]
+
+
 def test_the_rule_is_asked_for_on_the_command_line(sample, tmp_path, capsys):
     words = ["run", "buy_and_hold", "AAPL/1day", "GOOG/1day", "--store", str(sample.root), "--out", str(tmp_path / "a")]
 

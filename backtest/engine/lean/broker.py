@@ -25,7 +25,7 @@ from backtest.engine.lean.orders import (
     new_order,
     stock_position,
 )
-from backtest.engine.sessions import given
+from backtest.engine.sessions import given, waits
 
 _Stock: Any = bt.brokers.BackBroker
 # What a commission model must leave as it is, so that cash and value move only with fills: no interest, no margin.
@@ -104,7 +104,7 @@ class LeanBroker(_Stock):
             clock: whose `at` is the step of the run.
             priced: whether every bar has a close.
             watched: whether somebody may look at the account when a bar has come and `next` has not been called yet.
-            by_sessions: whether feeds know sessions of their own.
+            by_sessions: whether feeds know sessions of their own, or have bars that stand for missing ones.
         """
         broker.__class__ = cls
         broker.by_sessions = by_sessions
@@ -252,6 +252,8 @@ class LeanBroker(_Stock):
                     self._bracketize(order)
 
     def _try_exec(self, order: Any) -> None:
+        if self.by_sessions and waits(order, self.p.coc):
+            return
         # The bar itself: of preloaded data, each tick_ attribute equals it.
         data, kind = order.data, order.exectype
         opened = data.open[0]
@@ -327,7 +329,7 @@ class LeanBroker(_Stock):
     def submit(self, order: Any, check: Any = True) -> Any:
         """Submit an order; one without a parent, and not kept for its children, at once."""
         if self.by_sessions:
-            given(order)
+            given(order, self.p.coc)
         if order.parent is not None or not order.transmit or order.status != CREATED:
             return _Stock.submit(self, order, check)
         self._pchildren[order.ref].append(order)
