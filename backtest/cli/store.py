@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,7 +29,7 @@ from backtest.cli.parse import date_of, one_series_of, parse_series
 from backtest.cli.progress import progress, start_logging, watched
 from backtest.cli.store_tables import (
     give_download,
-    give_left_out,
+    give_intake,
     give_listing,
     give_pins,
     give_plan,
@@ -35,10 +37,14 @@ from backtest.cli.store_tables import (
     give_verdicts_json,
 )
 from backtest.cli.terminal import failure_of, give, give_json, say, stopped_by_term
-from backtest.errors import Conflict, DataError, NoBars, UsageError
+from backtest.errors import BacktestError, DataError, NoBars, UsageError
 
 if TYPE_CHECKING:
     from backtest.downloads.report import Progress
+    from backtest.market.series import Series
+    from backtest.sources.files.reading import FileOptions
+    from backtest.sources.files.table import Table
+    from backtest.store.store import Store
 
 
 def download(
@@ -135,50 +141,168 @@ def _unseen(_: Progress) -> None:
 
 def import_(
     context: typer.Context,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A CSV or Parquet file with a bar a row.")],
-    series: Annotated[str, typer.Argument(metavar="SERIES", help="The series of its bars, such as AAPL/1day.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE... [SERIES]",
+            help="Files with a bar a row, folders, or '*.csv'; and the series, such as AAPL/1day, or '*/1day'.",
+        ),
+    ],
     store: StoreOption = STORE,
     tz: Annotated[str, typer.Option(help="Zone of times without one: IANA name, or exchange.")] = "",
+    columns: Annotated[
+        str, typer.Option(metavar="NAME,NAME", help="What each column is: time,open,high,low,close,volume; - for none.")
+    ] = "",
+    symbol: Annotated[
+        str, typer.Option(help="Whose rows to take, where a file has several; all: each its series.")
+    ] = "",
+    adjusted: Annotated[
+        bool, typer.Option("--adjusted", help="Take the prices that the vendor adjusted for splits and dividends.")
+    ] = False,
+    all_hours: Annotated[
+        bool, typer.Option("--all-hours", help="Bars of all hours, not of regular ones: the series ends in /all.")
+    ] = False,
+    stamped: Annotated[
+        str, typer.Option(metavar="open|close", help="Whether bars are stamped with their begin or their end.")
+    ] = "",
+    day_first: Annotated[
+        bool | None, typer.Option("--day-first/--month-first", help="Whether 03/04/2024 is in April or in March.")
+    ] = None,
+    decimal: Annotated[str, typer.Option(metavar="MARK", help="The mark before decimals: . or ,")] = "",
     extra: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME,NAME", help="Columns of numbers to keep, too; lines of their names in a run."),
     ] = None,
+    leave_out: Annotated[
+        str, typer.Option(metavar="bad|outside", help="Keep out bars that cannot be true, or outside of sessions.")
+    ] = "",
+    accept_split: Annotated[
+        bool, typer.Option("--accept-split", help="Take prices that step as after a split without asking.")
+    ] = False,
     revise: Annotated[
         bool, typer.Option("--accept-revision", help="Take what is different in the file; the old bars are archived.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what was understood.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """
-    Read bars from a CSV or Parquet file into the store; says which column it takes for what.
+    Read bars from CSV, Excel, JSON or Parquet files into the store; says what it takes for what.
 
     Bars that are stored already must be the same in the file, and all must pass the checks of a download; otherwise
-    nothing is written. A number in an extra column where there was none is added.
+    nothing of the file is written. A number in an extra column where there was none is added. Without a series, a
+    file is named by it: AAPL_1day.csv, or AAPL.csv.
 
     Example: backtest import aapl.csv AAPL/1min --tz America/New_York
     """
-    from backtest.market.checks import check_answer
+    from backtest.downloads.file_names import files_meant, names_series
     from backtest.market.extra import extra_names
-    from backtest.sources.files import bars_of, span_of_bars
-    from backtest.store.reader import hours_in
+    from backtest.sources.files.reading import FileOptions
     from backtest.store.store import open_folder
 
-    one, target = one_series_of(series), open_folder(store, context.obj)
-    bars, mapping = bars_of(file, one, tz or None, extra_names(",".join(extra or [])))
-    check_answer(bars, one, hours_in(target, one))
-    say(f"{file}: " + ", ".join(f"{theirs or '(no name)'} = {ours or '–'}" for theirs, ours in mapping.items()))
-    if left := [name for name, ours in mapping.items() if name and ours is None]:
-        give_left_out(file, left)
-    span = span_of_bars(bars, one)
-    try:
-        added = target.write(one, span, bars, source="csv", revise=revise, why="imported again" if revise else "")
-    except Conflict as error:
-        raise Conflict(f"{error}; to take those of the file, run this again with --accept-revision") from error
-    first, last = (bars["time"][n].as_py().isoformat() for n in (0, -1))
+    series = words[-1] if len(words) > 1 and names_series(words[-1]) else ""
+    if series and not series.startswith("*"):
+        series = str(one_series_of(series))
+    options = FileOptions(
+        tz=tz,
+        extra=extra_names(",".join(extra or [])),
+        columns=tuple(columns.split(",")) if columns else (),
+        adjusted=adjusted,
+        symbol=symbol,
+        stamped=stamped,
+        day_first=day_first,
+        decimal=decimal,
+    )
+    names = words[:-1] if series else words
+    request = _Import(open_folder(store, context.obj), series, options, all_hours, set(leave_out.split(",")) - {""},
+                      accept_split, revise, dry_run)  # fmt: skip
+    done: dict[str, dict[str, object]] = {}
+    failed: list[tuple[str, BacktestError]] = []
+    files = files_meant(names)
+    for file in files:
+        for key, facts in _imported(str(file), request, failed if len(files) > 1 else None):
+            done[key] = facts
+            if not as_json:
+                give(str(facts["text"]))
     if as_json:
-        counts = {"bars_added": added, "bars": len(bars), "from": first, "to": last}
-        give_json({"series": {str(one): counts | {"mapping": mapping}}})
+        shown = {key: {name: value for name, value in facts.items() if name != "text"} for key, facts in done.items()}
+        give_json({"series": shown, **({"errors": {file: str(error) for file, error in failed}} if failed else {})})
+    for _, error in failed:
+        say(f"error: {error}")
+    if failed:
+        say(f"{len(failed):,} of {len(files):,} files were not stored")
+        raise typer.Exit(failed[0][1].exit_code)
+
+
+@dataclass(frozen=True, slots=True)
+class _Import:
+    """What an import is asked, whatever the file."""
+
+    store: Store
+    series: str
+    options: FileOptions
+    all_hours: bool
+    leave_out: set[str]
+    accept_split: bool
+    revise: bool
+    dry_run: bool
+
+
+def _imported(
+    file: str, asked: _Import, failed: list[tuple[str, BacktestError]] | None
+) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield what was stored of each series in a file; errors are listed, or raised where nobody lists them."""
+    from backtest.downloads.file_names import series_in
+    from backtest.sources.files.reading import read_table
+
+    try:
+        table = read_table(file)
+        wanted = series_in(table, Path(file), asked.series, asked.options)
+    except BacktestError as error:
+        if failed is None:
+            raise
+        failed.append((file, error))
         return
-    give(f"{one.short}: {added:,} new of {len(bars):,} bars, {first[:10]} to {last[:10]}")
+    for series, options in wanted:
+        one = replace(series, regular_hours=False) if asked.all_hours else series
+        try:
+            yield str(one), _import_series(table, one, options, asked)
+        except BacktestError as error:
+            if failed is None and len(wanted) == 1:
+                raise
+            if failed is None:
+                raise type(error)(f"{one.short}: {error}") from error
+            failed.append((file, error))
+
+
+def _import_series(table: Table, series: Series, options: FileOptions, asked: _Import) -> dict[str, object]:
+    """Show what was understood of a series, and store it unless that is all that was asked for."""
+    from backtest.downloads.ingestion import plan_intake, write_intake
+
+    intake = plan_intake(
+        table,
+        series,
+        asked.store,
+        options,
+        leave_out=asked.leave_out,
+        accept_revision=asked.revise,
+        accept_split=asked.accept_split,
+    )
+    give_intake(intake)
+    added = intake.new if asked.dry_run else write_intake(asked.store, intake, asked.revise)
+    first, last = (intake.bars["time"][n].as_py().isoformat() for n in (0, -1))
+    count, bars = ("would be new" if asked.dry_run else "new"), len(intake.bars)
+    text = f"{series.short}: {added:,} {count} of {bars:,} bars, {first[:10]} to {last[:10]}"
+    return {
+        "text": f"{text}; nothing is written" if asked.dry_run else text,
+        "bars_added": 0 if asked.dry_run else added,
+        "bars": bars,
+        "from": first,
+        "to": last,
+        "left_out": intake.left_out,
+        "understood": list(intake.how),
+        "notes": list(intake.notes),
+        "mapping": intake.mapping,
+    }
 
 
 def export(
@@ -200,7 +324,7 @@ def export(
     Example: backtest export AAPL/1day aapl.csv --store sample
     """
     from backtest.market.calendars import span_of_sessions
-    from backtest.sources.files import write_bars
+    from backtest.sources.files.export import write_bars
     from backtest.store.reader import hours_in
     from backtest.store.store import open_store
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backtest.downloads.downloader import DownloadReport, SeriesPlan
+    from backtest.downloads.ingestion import Intake
     from backtest.downloads.report import SeriesReport
     from backtest.store.audit.coverage import Coverage
     from backtest.store.audit.findings import Finding
@@ -91,12 +92,19 @@ def _download_line(one: SeriesReport) -> str:
     return f"{one.series.short}: {one.status}, {counts}, {first} to {last}, {requests}{_remarks(one)}"
 
 
-def give_left_out(file: str, names: Sequence[str]) -> None:
-    """Say which columns of a file are not stored, and under which names they could be."""
+def give_intake(intake: Intake) -> None:
+    """Say what was understood of a file: which column is what, in which form, what is left out and what is missing."""
     from backtest.market.extra import suggested_name
 
-    keep = ",".join(found for name in names if (found := suggested_name(name))) or "NAME"
-    say(f"{file}: {', '.join(names)}: not stored; keep with --extra {keep}")
+    what, mapping = intake.what, intake.mapping
+    say(f"{what}: " + ", ".join(f"{theirs or '(no name)'} = {ours or '–'}" for theirs, ours in mapping.items()))
+    if intake.how:
+        say(f"{what}: {'; '.join(intake.how)}")
+    for note in intake.notes:
+        say(f"{what}: {note}")
+    if names := [name for name, ours in mapping.items() if name and ours is None]:
+        keep = ",".join(found for name in names if (found := suggested_name(name))) or "NAME"
+        say(f"{what}: {', '.join(names)}: not stored; keep with --extra {keep}")
 
 
 def give_listing(entries: Sequence[Entry], as_json: bool, store: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -462,3 +462,80 @@ def _named(bars: pa.Table, wrong: np.ndarray) -> str:
     rows = np.flatnonzero(wrong)
     shown = ", ".join(f"{bars['time'][int(row)].as_py():%Y-%m-%d %H:%M:%S}Z" for row in rows[:3])
     return shown + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
+
+
+# --- one bar at a time
+
+
+@dataclass(frozen=True, slots=True)
+class ImpossibleBar:
+    """A bar that cannot be true: its row, why, with the values, and whether that is the time it is stamped with."""
+
+    row: int
+    text: str
+    outside: bool = False
+
+
+def impossible_bars(bars: pa.Table, series: Series, hours: Hours) -> list[ImpossibleBar]:
+    """
+    Return the bars for which `check_answer` would refuse the whole, in order, each with the first of the reasons.
+
+    Times are in order, and no two are the same.
+    """
+    prices = {name: bar_values(bars, name) for name in COLUMNS[1:5]}
+    known = np.nan_to_num(np.stack(list(prices.values())), nan=0.0, posinf=np.inf, neginf=-np.inf)
+    _, high, low, _ = known
+    missing = np.isnan(np.stack(list(prices.values()))).any(axis=0)
+    positive = series.instrument.kind in _POSITIVE
+    cents = _too_low(bars, series) & ~missing
+    again = np.isin(seconds(bars), [int(moment.timestamp()) for moment in twins(bars, series)])
+    endless = np.zeros(len(bars), bool)
+    for name in ("volume", "average", *extra_of(bars)):
+        endless |= np.isinf(bar_values(bars, name))
+    volume, off_grid = bar_values(bars, "volume"), _microseconds(bars) % (_grid(series, hours) * _MICRO) != 0
+    reasons: list[tuple[np.ndarray, Callable[[int], str]]] = [
+        (missing, lambda row: f"has no {_first_missing(prices, row)}"),
+        (unset_prices(bars) | np.isinf(known).any(axis=0), lambda row: f"prices {_four(known, row)} are beyond reason"),
+        (cents, lambda row: f"prices {_four(known, row)} are {'not positive' if positive else 'negative'}"),
+        (high < known.max(axis=0), lambda row: f"high {high[row]:g} is below {_beyond(known, row, 1)}"),
+        (low > known.min(axis=0), lambda row: f"low {low[row]:g} is above {_beyond(known, row, 2)}"),
+        (np.nan_to_num(volume) < 0, lambda row: f"volume {volume[row]:g} is negative"),
+        (endless, lambda row: "has a number that is not finite"),
+        (again, lambda row: f"its {series.size.period} has another bar before: each is only a part of it"),
+        (off_grid, lambda row: f"its time is off the grid of {series.size.label}"),
+    ]
+    found: dict[int, ImpossibleBar] = {}
+    for mask, words in reasons:
+        for row in np.flatnonzero(mask):
+            found.setdefault(int(row), ImpossibleBar(int(row), words(int(row))))
+    for row in np.flatnonzero(outside(bars, series, hours)):
+        found.setdefault(
+            int(row), ImpossibleBar(int(row), _closed(bars["time"][int(row)].as_py(), series, hours), outside=True)
+        )
+    return [found[row] for row in sorted(found)]
+
+
+def _first_missing(prices: dict[str, np.ndarray], row: int) -> str:
+    return next(name for name, values in prices.items() if np.isnan(values[row]))
+
+
+def _four(known: np.ndarray, row: int) -> str:
+    return ", ".join(f"{value:g}" for value in known[:, row])
+
+
+def _beyond(known: np.ndarray, row: int, own: int) -> str:
+    """Return the prices of a bar that its high (1) lies below or its low (2) above, with their names."""
+    values = known[:, row]
+    other = [n for n in range(4) if n != own and (values[n] > values[own] if own == 1 else values[n] < values[own])]
+    return " and ".join(f"{COLUMNS[n + 1]} {values[n]:g}" for n in other)
+
+
+def _closed(moment: datetime, series: Series, hours: Hours) -> str:
+    rule = fallback(hours, moment.date(), moment.date())
+    by = f" ({rule})" if rule else f" ({hours.calendar})" if hours.calendar else ""
+    if series.size.daily:
+        day = f"{moment:%Y-%m-%d}, a {moment:%A},"
+        return f"lies outside of the exchange's sessions{by}: {day} is none"
+    local = moment + timedelta(seconds=utc_offset(hours, moment)) if hours.zone else moment
+    where = f"in {hours.zone}" if hours.zone else "UTC"
+    return f"lies outside of the exchange's sessions{by}: {local:%Y-%m-%d %H:%M} {where}, a {local:%A}"

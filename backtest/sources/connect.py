@@ -113,17 +113,17 @@ def _open_emulator(folder: str, asked: _Asked) -> Source:
 
 
 def _open_files(rest: str, asked: _Asked) -> Source:
-    from backtest.sources.files import FileSource
+    from backtest.sources.files.folder import FileSource
 
     folder, _, query = rest.partition("?")
     pairs = [pair.partition("=") for pair in query.split("&")] if query else []
     given = {name: value for name, _, value in pairs}
-    if len(given) < len(pairs) or not all(given.values()) or set(given) - {"tz", "extra"}:
+    if len(given) < len(pairs) or not all(given.values()) or set(given) - {"tz", "extra", "stamped"}:
         raise UsageError(
             f"csv:{rest} asks for {query!r}; write csv:FOLDER or csv:FOLDER?tz=America/New_York, or "
-            "csv:FOLDER?extra=signal,score to keep these columns"
+            "csv:FOLDER?extra=signal,score to keep these columns, or csv:FOLDER?stamped=close for times of bars' ends"
         )
-    return FileSource(folder, given.get("tz"), asked.clock, given.get("extra", ()))
+    return FileSource(folder, given.get("tz"), asked.clock, given.get("extra", ()), given.get("stamped", ""))
 
 
 SCHEMES = {

@@ -212,7 +212,7 @@ def broken(tmp_path):
         (["emulator", "--store", SAMPLE, "--faults", "{file}"], 2, "{file}"),
         (["emulator", "--store", SAMPLE, "--port", "{taken}"], 2, "{taken}"),
         (["emulator", "--store", SAMPLE, "--port", "0", "--pacing", "lax"], 2, "strict"),
-        (["import", "{file}", "AAPL/1day"], 2, "ends in 'nothing'"),
+        (["import", "{file}", "AAPL/1day"], 2, "holds no table"),
         (["import", "{file}.csv", "AAPL/1day"], 2, "no file"),
         (["import", "{file}.csv", "AAPL"], 2, "is no series"),
         (["export", "QQQ/1day", "{file}.csv", "--store", SAMPLE], 3, "backtest download QQQ/1day"),

@@ -22,7 +22,7 @@ from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.report.run_page import page
 from backtest.sources.connect import connect
-from backtest.sources.files import write_bars
+from backtest.sources.files.export import write_bars
 from backtest.store.audit.listing import list_series
 from backtest.store.store import Store
 

@@ -13,7 +13,8 @@ from backtest.errors import BrokenPin, StrategyError
 from backtest.market.series import Series
 from backtest.research.lookahead import look_ahead
 from backtest.research.search.sweeps import sweep
-from backtest.sources.files import bars_of, span_of_bars
+from backtest.sources.files.export import span_of_bars
+from backtest.sources.files.reading import bars_of
 from backtest.store import pins
 from backtest.store.store import Store
 
@@ -241,7 +242,7 @@ def test_a_changed_signal_is_a_conflict_until_the_revision_is_accepted(call, sto
     refused, taken = call(*words), call(*words, "--accept-revision")
 
     assert refused[0] == 3
-    assert "signal 1.0, new" in refused[2]
+    assert "signal 1.0 stored, 0.5 in the file" in refused[2]
     assert "--accept-revision" in refused[2]
     assert taken[0] == 0
     moment = datetime(2012, 1, 10, tzinfo=UTC)

@@ -15,7 +15,7 @@ from backtest import run
 from backtest.errors import UsageError
 from backtest.market.series import Series
 from backtest.runs.spec import Brokerage
-from backtest.sources.files import write_bars
+from backtest.sources.files.export import write_bars
 from backtest.store.store import Store, open_folder, open_store
 
 # A strategy each, by its file's name.

@@ -137,7 +137,7 @@ def test_the_rooms_keep_the_contracts(copy):
         ("metrics/ratios.py", "import backtrader", "backtest.metrics.ratios -> backtrader"),
         ("research/search/job.py", "import backtrader", "backtest.research.search.job -> backtrader"),
         ("downloads/retry.py", "import ib_insync", "backtest.downloads.retry -> ib_insync"),
-        ("sources/files.py", "def _late():\n    import ib_async", "backtest.sources.files -> ib_async"),
+        ("sources/files/folder.py", "def _late():\n    import ib_async", "backtest.sources.files.folder -> ib_async"),
         ("report/run_page.py", "import typer", "backtest.report.run_page -> typer"),
         ("onboarding/demo.py", "from rich.table import Table", "backtest.onboarding.demo -> rich"),
         ("store/files.py", "from backtest.store.store import Store", "No cycles are allowed in backtest.store"),

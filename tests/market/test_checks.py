@@ -116,7 +116,10 @@ def test_a_file_passes_the_same_door(tmp_path, capsys):
         main(["import", str(tmp_path / "a.csv"), "AAPL/1day", "--store", str(tmp_path / "bars")])
 
     assert ended.value.code == 3
-    assert "outside of the exchange's sessions: 2024-07-06" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert (
+        "line 3 (2024-07-06): lies outside of the exchange's sessions (XNYS): 2024-07-06, a Saturday, is none" in said
+    )
     assert not (tmp_path / "bars").exists()
 
 

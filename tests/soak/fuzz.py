@@ -42,7 +42,7 @@ from backtest.emulator.faults import Faults
 from backtest.emulator.server import Gateway
 from backtest.errors import BacktestError
 from backtest.sources.base import Patience
-from backtest.sources.files import write_bars
+from backtest.sources.files.export import write_bars
 from backtest.sources.ib.source import IbSource
 from backtest.store.store import Store
 

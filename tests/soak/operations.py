@@ -24,7 +24,7 @@ from backtest.cli.app import main as command_line
 from backtest.errors import BacktestError
 from backtest.market.bars import rows_digest
 from backtest.market.series import Series
-from backtest.sources.files import write_bars
+from backtest.sources.files.export import write_bars
 from backtest.store.publishing import publish
 from backtest.store.store import Store
 

@@ -19,7 +19,9 @@ from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.sources.base import Source
 from backtest.sources.connect import connect
-from backtest.sources.files import FileSource, bars_of, span_of_bars, write_bars
+from backtest.sources.files.export import span_of_bars, write_bars
+from backtest.sources.files.folder import FileSource
+from backtest.sources.files.reading import bars_of
 from backtest.store.store import Store
 
 DAILY, MINUTES = Series.parse("AAPL/1day"), Series.parse("AAPL/1min")
@@ -84,13 +86,12 @@ def test_the_mapping_names_every_column_of_the_file_and_an_adjusted_close_is_no_
     [
         ("when,open,high,low,close", "missing are time"),
         ("date,open,high,low,adj close", "missing are close"),
-        ("date,open,high,low,close,last", "close may be 'close' or 'last'"),
-        ("date,timestamp,open,high,low,close", "time may be 'date' or 'timestamp'"),
+        ("date,open,high,low,last,Price", "close may be 'last' or 'Price'"),
         ("date,open,high,low,close,vol,Volume", "volume may be 'vol' or 'Volume'"),
     ],
 )
 def test_columns_that_are_missing_or_unclear_are_named(tmp_path, head, said):
-    path = csv_file(tmp_path, head, ",".join(["2024-01-02"] + ["10"] * head.count(",")))
+    path = csv_file(tmp_path, head, ",".join(["2024-01-02", *(str(10 + n) for n in range(head.count(",")))]))
 
     with pytest.raises(UsageError, match=said) as error:
         bars_of(path, DAILY)
@@ -172,7 +173,7 @@ def test_a_name_finds_its_column_whatever_its_capital_letters_blanks_and_marks(t
 
     assert bars.column_names[8:] == [name]
     assert bars[name].to_pylist() == [7]
-    assert name in mapping[column]
+    assert name in mapping[column.strip()]
 
 
 def test_a_column_that_has_the_name_just_so_goes_before_those_that_nearly_have_it(tmp_path):
@@ -345,24 +346,30 @@ def test_daily_bars_are_stamped_with_their_dates(tmp_path, stamps, tz):
     ("series", "stamps", "error", "said"),
     [
         (DAILY, ["03/04/2024", "05/06/2024"], UsageError, "day or month first"),
-        (DAILY, ["2024-01-02 16:00:00"], BadBars, "is no date"),
+        (DAILY, ["2024-01-02 15:00:00"], BadBars, "is no date"),
         (DAILY, ["2024-02-30"], BadBars, "'2024-02-30' as a time"),
-        (DAILY, ["2024-01-02", ""], BadBars, "no time in row 2"),
+        (DAILY, ["2024-01-02", ""], BadBars, "no time in line 3"),
         (DAILY, ["soon"], BadBars, "'soon' as a time"),
-        (
-            DAILY,
-            ["2024-01-02", "2024-01-03", "2024-01-02"],
-            BadBars,
-            "1 bars with the time of another, the first 2024-01-02",
-        ),
         (MINUTES, ["2024-01-02", "2024-01-03"], BadBars, "dates without times of day"),
-        (MINUTES, ["946684800000"], BadBars, "neither seconds nor milliseconds"),
+        (MINUTES, ["94668480000000000000000"], BadBars, "neither seconds, milliseconds"),
         (MINUTES, ["2024-01-02 09:30:00 Mars/Base"], BadBars, "Mars/Base"),
     ],
 )
 def test_times_that_are_no_stamps_of_bars_are_refused(tmp_path, series, stamps, error, said):
     with pytest.raises(error, match=said):
         bars_of(minute_file(tmp_path, *stamps), series, NEW_YORK)
+
+
+@pytest.mark.parametrize(("close", "error"), [("11", None), ("12", BadBars)])
+def test_of_two_rows_that_are_the_same_one_is_left_out_and_others_are_refused(tmp_path, close, error):
+    path = csv_file(tmp_path, "date,open,high,low,close", "2024-01-02,10,12,9,11", f"2024-01-02,10,12,9,{close}")
+
+    if error is None:
+        assert len(bars_of(path, DAILY)[0]) == 1
+    else:
+        said = "1 bars with the time of another, the first 2024-01-02 .* in line 2 and line 3, with close 11.0 and 12.0"
+        with pytest.raises(error, match=said):
+            bars_of(path, DAILY)
 
 
 def test_a_zone_that_is_none_is_refused(tmp_path):
@@ -388,8 +395,9 @@ def test_an_empty_volume_and_minus_one_are_null_and_a_price_keeps_its_digits(tmp
     ("row", "said"),
     [
         ("2024-01-02,10,12,9,", "close missing"),
-        ("2024-01-02,10,12,9,n/a", "no plain number as close .*'n/a'"),
-        ('2024-01-02,10,"1,200.5",9,11', "no plain number as high"),
+        ("2024-01-02,10,12,9,n/a", "close missing"),
+        ("2024-01-02,10,12,9,eleven", "no plain number as close in line 2: 'eleven'"),
+        ('2024-01-02,10,"1,20.5",9,11', "no plain number as high in line 2: '1,20.5'"),
         ("2024-01-02,10,8,9,11", "high below another price"),
     ],
 )

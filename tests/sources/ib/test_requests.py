@@ -13,7 +13,7 @@ from backtest.market.ib_limits import LEGACY
 from backtest.market.series import Instrument, Series
 from backtest.market.span import Span
 from backtest.market.weeks import WEEKS
-from backtest.sources.files import FileSource
+from backtest.sources.files.folder import FileSource
 from backtest.sources.ib import requests
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -1,0 +1,321 @@
+"""What a file holds, whatever it is packed in: lines of text, or columns that have types of their own."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from backtest.errors import UsageError
+
+_MARKS = (
+    (b"\xff\xfe\x00\x00", "utf-32"),  # begins as that of UTF-16 does
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+)
+# Where a text is not UTF-8, the first of these in which its header has the most known words.
+_ENCODINGS = ("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "gb18030", "shift_jis", "euc_kr", "big5", "latin-1")
+_UNREADABLE = {
+    b"\xd0\xcf\x11\xe0": "an Excel file of before 2007; save it as .xlsx or CSV",
+    b"\x89HDF": "an HDF5 file; write it as Parquet, by frame.to_parquet(...)",
+    b"\x80\x04": "a pickle, which is never opened; write it as Parquet, by frame.to_parquet(...)",
+    b"\x80\x05": "a pickle, which is never opened; write it as Parquet, by frame.to_parquet(...)",
+    b"SQLite": "an SQLite database; export its table as CSV",
+    b"ORC": "an ORC file; write it as Parquet or CSV",
+    b"%PDF": "a PDF; save the table as CSV or .xlsx",
+    b"\x28\xb5\x2f\xfd": "packed by zstd; unpack it first",
+    b"7z\xbc\xaf": "a 7z archive; unpack it first",
+    b"Rar!": "a RAR archive; unpack it first",
+}
+_PACKED: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
+    b"\x1f\x8b": ("gzip", gzip.decompress),
+    b"BZh": ("bzip2", bz2.decompress),
+    b"\xfd7zXZ": ("xz", lzma.decompress),
+}
+_TABLES_IN_ZIP = (".csv", ".txt", ".tsv", ".parquet", ".json", ".dat", ".xlsx")
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x19\x1b-\x1f\x7f]")  # but tabs, ends of lines and pages, and DOS's end of file
+_SCALARS = (str, int, float, bool, type(None))
+_FEWEST = 4  # columns of a table of JSON's lists
+
+
+@dataclass(frozen=True, slots=True)
+class LinesOfFile:
+    """A file of text: its lines, the number of the first of them, what they are called, and how they were read."""
+
+    lines: list[str]
+    first: int = 1
+    unit: str = "line"
+    how: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnsOfFile:
+    """A file or frame of columns that have types: their names, themselves, how they were read, and whose each is."""
+
+    names: list[str]
+    columns: list[Any]
+    how: tuple[str, ...] = ()
+    symbols: tuple[str, ...] = ()
+
+
+def content_of(path: Path, known_words: Callable[[str], int]) -> LinesOfFile | ColumnsOfFile:
+    """
+    Return what a file holds, by its first bytes and not by its name.
+
+    Args:
+        known_words: how many names of columns that are known a text has; by it an encoding is chosen.
+
+    Raises:
+        UsageError: there is no such file, it is empty, or holds no table.
+    """
+    if not path.is_file():
+        raise UsageError(f"no file {str(path)!r}; name a CSV, Excel or Parquet file with a bar a row")
+    return _of_bytes(path.read_bytes(), str(path), known_words)
+
+
+def _of_bytes(data: bytes, what: str, known_words: Callable[[str], int]) -> LinesOfFile | ColumnsOfFile:
+    if not data.strip():
+        raise UsageError(f"{what} is empty ({len(data)} bytes); name a file with a bar a row")
+    for mark, (name, unpack) in _PACKED.items():
+        if data.startswith(mark):
+            try:
+                inner = unpack(data)
+            except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
+                raise UsageError(f"{what} cannot be unpacked by {name} ({error}); get it again") from error
+            return _of_bytes(inner, what, known_words)
+    if data.startswith(b"PK\x03\x04"):
+        return _of_zip(data, what, known_words)
+    if data.startswith(b"PAR1"):
+        return _of_parquet(data, what)
+    if data.startswith((b"ARROW1", b"FEA1")):
+        return _of_feather(data, what)
+    for mark, why in _UNREADABLE.items():
+        if data.startswith(mark):
+            raise UsageError(f"{what} is {why}")
+    text, how = _text_of(data, what, known_words)
+    begins = text.lstrip()[:1]
+    if begins and begins in "{[" and (found := _of_json(text, what)):
+        return found
+    if re.match(r"\s*<(!doctype|html|table|\?xml)", text[:200], re.IGNORECASE):
+        raise UsageError(f"{what} is a page of HTML or XML and no table; save the table as CSV or .xlsx")
+    return LinesOfFile(re.split(r"\r\n|\r|\n", text.rstrip("\x1a")), how=how)
+
+
+# --- packed and typed
+
+
+def _of_zip(data: bytes, what: str, known_words: Callable[[str], int]) -> LinesOfFile | ColumnsOfFile:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
+            if "xl/workbook.xml" in names:
+                return _of_excel(data, what)
+            tables = [name for name in names if name.lower().endswith(_TABLES_IN_ZIP)]
+            sheets = [name for name in tables if not name.lower().endswith(".txt")]  # a report often lies beside
+            chosen = next((some for some in (sheets, tables, names) if len(some) == 1), None)
+            if chosen is None:
+                listed = ", ".join(names[:5]) or "none"
+                raise UsageError(f"{what} holds {len(names)} files ({listed}); unpack it, and name the one with bars")
+            inner = archive.read(chosen[0])
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, EOFError, OSError) as error:
+        raise UsageError(f"{what} cannot be unpacked as zip ({error}); get it again, or unpack it") from error
+    return _of_bytes(inner, what, known_words)
+
+
+def _of_parquet(data: bytes, what: str) -> ColumnsOfFile:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{what} cannot be read as Parquet ({error}); write it again") from error
+    return ColumnsOfFile(table.column_names, table.columns)
+
+
+def _of_feather(data: bytes, what: str) -> ColumnsOfFile:
+    import pyarrow as pa
+    from pyarrow import feather
+
+    try:
+        table = feather.read_table(pa.BufferReader(data), use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{what} cannot be read as Feather ({error}); write it again") from error
+    return ColumnsOfFile(table.column_names, table.columns)
+
+
+def _of_excel(data: bytes, what: str) -> LinesOfFile:
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise UsageError(
+            f"{what} is an Excel file, which needs openpyxl: pip install 'ib-backtest[excel]'; or save it as CSV"
+        ) from error
+    try:
+        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+        sheets = [(sheet.title, [list(row) for row in sheet.iter_rows(values_only=True)]) for sheet in book.worksheets]
+        book.close()
+    except (KeyError, ValueError, TypeError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(f"{what} cannot be read as Excel ({error}); save it again, or as CSV") from error
+    filled = [(title, rows) for title, rows in sheets if sum(any(cell is not None for cell in row) for row in rows) > 1]
+    if not filled:
+        raise UsageError(f"{what} has no sheet with rows; name a file with a bar a row")
+    title, rows = max(filled, key=lambda pair: len(pair[1]))
+    how = (f"sheet {title!r}",) if len(filled) > 1 else ()
+    return LinesOfFile(_lines_of(rows), unit="row", how=how)
+
+
+# --- text
+
+
+def _text_of(data: bytes, what: str, known_words: Callable[[str], int]) -> tuple[str, tuple[str, ...]]:
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "")
+    if not encoding and len(data) > 3 and b"\x00" in data[:4]:  # UTF-16 of Windows, whose mark somebody took off
+        encoding = "utf-16-be" if data[0] == 0 else "utf-16-le"
+    for name in (encoding,) if encoding else ("utf-8",):
+        try:
+            text = data.decode(name)
+        except UnicodeDecodeError:
+            continue
+        return _plain(text, what), (("UTF-16",) if name.startswith("utf-16") else ())
+    decoded = []
+    for name in () if encoding else _ENCODINGS:
+        try:
+            decoded.append((name, data.decode(name)))
+        except UnicodeDecodeError:
+            continue
+    if not decoded:
+        raise UsageError(f"{what} is no text and no table that is known; save it as CSV in UTF-8")
+    name, text = max(decoded, key=lambda pair: known_words(pair[1][:4000]))  # the first of the best
+    return _plain(text, what), (f"text in {name}",)
+
+
+def _plain(text: str, what: str) -> str:
+    head = text[:100_000]
+    if len(_CONTROLS.findall(head)) > len(head) / 1000:
+        raise UsageError(f"{what} is no text and no table that is known; name a CSV, Excel or Parquet file")
+    return text
+
+
+def _lines_of(rows: Iterable[Iterable[Any]]) -> list[str]:
+    """Return rows of cells as lines of CSV; an empty row is an empty line."""
+    lines = []
+    for row in rows:
+        buffer = io.StringIO()
+        cells = [_cell(value) for value in row]
+        if any(cells):
+            csv.writer(buffer, lineterminator="").writerow(cells)
+        lines.append(buffer.getvalue())
+    return lines
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat(" ")
+    if isinstance(value, date):
+        return value.isoformat()
+    return re.sub(r"[\r\n]+", " ", str(value))
+
+
+# --- JSON
+
+
+def _of_json(text: str, what: str) -> LinesOfFile | None:
+    """Return the largest table in a document of JSON, or in a document a line; None where it is no JSON."""
+    try:
+        value = json.loads(text, parse_float=str, parse_int=str)  # as text: a price keeps all its digits
+    except (ValueError, RecursionError):
+        try:
+            value = [json.loads(line, parse_float=str, parse_int=str) for line in text.splitlines() if line.strip()]
+        except (ValueError, RecursionError):
+            return None
+    rows, headed = _table_in(value)
+    if not rows:
+        raise UsageError(f"{what} is JSON without a list of bars; write a list of records, or CSV")
+    return LinesOfFile(_lines_of(rows), first=0 if headed else 1, unit="record")
+
+
+def _table_in(value: Any) -> tuple[list[list[Any]], bool]:
+    """Return the rows of the largest table in a value of JSON, and whether the first of them are names."""
+    if isinstance(value, list):
+        records = [one for one in value if isinstance(one, dict)]
+        if records and len(records) == len(value) and any(_is_flat(_flat(one)) for one in records):
+            flat = [_flat(one) for one in records]
+            if len(records) == 1 and len((inner := _table_in(records[0]))[0]) > 2:
+                return inner
+            names = list(dict.fromkeys(name for one in flat for name in one))
+            return [names, *([one.get(name) for name in names] for one in flat)], True
+        if value and all(isinstance(one, list) and all(isinstance(cell, _SCALARS) for cell in one) for one in value):
+            return value, False
+        return max((_table_in(one) for one in value), key=lambda pair: len(pair[0]), default=([], False))
+    if not isinstance(value, dict):
+        return [], False
+    if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):  # pandas, orient="split"
+        index = value.get("index") or [None] * len(value["data"])
+        if all(isinstance(one, list) for one in value["data"]) and len(index) == len(value["data"]):
+            head = ["", *map(str, value["columns"])]
+            return [head, *([key, *one] for key, one in zip(index, value["data"], strict=True))], True
+    return max(
+        (_of_columns(value), _of_keys(value), *(_table_in(one) for one in value.values())),
+        key=lambda pair: len(pair[0]),
+    )
+
+
+def _of_columns(value: dict[str, Any]) -> tuple[list[list[Any]], bool]:
+    """Return the table of the lists below a value that are of the same length, each a column."""
+    lists: dict[str, list[Any]] = {}
+
+    def collect(name: str, one: Any) -> None:
+        if isinstance(one, dict):
+            for key, inner in one.items():
+                collect(key, inner)
+        elif isinstance(one, list) and one and all(isinstance(cell, _SCALARS) for cell in one):
+            lists.setdefault(name, one)
+        elif isinstance(one, list) and len(one) == 1:  # Yahoo's quotes are a list of one
+            collect(name, one[0])
+
+    collect("", value)
+    longest = max((len(one) for one in lists.values()), default=0)
+    chosen = {name: one for name, one in lists.items() if len(one) == longest}
+    if len(chosen) < _FEWEST:
+        return [], False
+    return [list(chosen), *map(list, zip(*chosen.values(), strict=True))], True
+
+
+def _of_keys(value: dict[str, Any]) -> tuple[list[list[Any]], bool]:
+    """Return the table of records by their times, or of columns by their names, which have the same keys."""
+    inner = {key: _flat(one) for key, one in value.items() if isinstance(one, dict)}
+    if len(inner) < len(value) or not inner or not all(_is_flat(one) for one in inner.values()):
+        return [], False
+    names = list(dict.fromkeys(name for one in inner.values() for name in one))
+    if all(re.fullmatch(r"[^\W\d_][\w. ]*", key) for key in inner) and len(names) > 1:  # columns by name
+        head = ["", *inner]
+        return [head, *([name, *(one.get(name) for one in inner.values())] for name in names)], True
+    return [["time", *names], *([key, *(one.get(name) for name in names)] for key, one in inner.items())], True
+
+
+def _flat(record: dict[str, Any], before: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        name = f"{before}{key}"
+        flat.update(_flat(value, f"{name}.") if isinstance(value, dict) else {name: value})
+    return flat
+
+
+def _is_flat(record: dict[str, Any]) -> bool:
+    return len(record) >= _FEWEST and all(isinstance(value, _SCALARS) for value in record.values())

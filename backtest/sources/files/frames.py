@@ -1,0 +1,119 @@
+"""Frames of pandas, polars and Arrow as columns with names: index or no index, one level of names or several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from backtest.errors import UsageError
+from backtest.sources.files.content import ColumnsOfFile
+from backtest.sources.files.headings import meanings_of
+from backtest.sources.files.times import kind_of
+
+_EXAMPLE = "write a frame of pandas or polars, or a table of Arrow, with a bar a row"
+
+
+def columns_of_frame(frame: Any) -> ColumnsOfFile:
+    """
+    Return the columns of a frame; those of its index too, where it has a name or holds times.
+
+    Raises:
+        UsageError: it is no frame.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    if isinstance(frame, pd.Series):
+        raise UsageError(f"a pandas Series has one column, and a bar takes four; {_EXAMPLE}")
+    if isinstance(frame, pd.DataFrame):
+        return _of_pandas(frame)
+    if isinstance(frame, pa.RecordBatch):
+        frame = pa.Table.from_batches([frame])
+    if hasattr(frame, "collect") and hasattr(frame, "lazy"):  # polars, not read yet
+        frame = frame.collect()
+    if not isinstance(frame, pa.Table) and hasattr(frame, "to_arrow"):
+        frame = frame.to_arrow()
+    if not isinstance(frame, pa.Table) and hasattr(frame, "__arrow_c_stream__"):
+        frame = pa.table(frame)
+    if isinstance(frame, pa.Table):
+        return ColumnsOfFile(list(frame.column_names), [plain_column(column) for column in frame.columns])
+    if isinstance(frame, Mapping):
+        try:
+            return _of_pandas(pd.DataFrame(dict(frame)))
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"the columns make no frame ({error}); {_EXAMPLE}") from error
+    raise UsageError(f"{type(frame).__name__} is no frame; {_EXAMPLE}")
+
+
+def is_frame(given: Any) -> bool:
+    """Return whether something is a frame, and no name of a series or list of names."""
+    import sys
+
+    kinds = tuple(
+        kind
+        for module, name in (("pandas", "DataFrame"), ("pyarrow", "Table"), ("pyarrow", "RecordBatch"))
+        if module in sys.modules and (kind := getattr(sys.modules[module], name, None))
+    )
+    return isinstance(given, kinds) or hasattr(given, "__arrow_c_stream__") or hasattr(given, "to_arrow")
+
+
+def plain_column(column: Any) -> Any:
+    """Return a column of Arrow without dictionaries and other ways of holding text."""
+    import pyarrow as pa
+
+    chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    if pa.types.is_dictionary(chunked.type):
+        chunked = chunked.cast(chunked.type.value_type)
+    if pa.types.is_large_string(chunked.type) or str(chunked.type) == "string_view":
+        chunked = chunked.cast(pa.string())
+    return chunked
+
+
+def _of_pandas(frame: Any) -> ColumnsOfFile:
+    import pandas as pd
+
+    names, symbols = _names(frame)
+    columns = [_column(frame.iloc[:, place]) for place in range(len(names))]
+    index = frame.index
+    levels = [index.get_level_values(n) for n in range(index.nlevels)]
+    for level in reversed(levels):
+        values = _column(level.to_series().reset_index(drop=True))
+        timed = isinstance(level, pd.DatetimeIndex | pd.PeriodIndex) or (
+            not isinstance(level, pd.RangeIndex) and kind_of(values) not in ("", "serial")
+        )
+        if timed or level.name is not None:
+            named = str(level.name) if level.name is not None else "time"
+            names.insert(0, "time" if timed and not _is_time(named) else named)
+            columns.insert(0, values)
+            symbols.insert(0, "")
+    return ColumnsOfFile(names, columns, symbols=tuple(symbols) if any(symbols) else ())
+
+
+def _is_time(name: str) -> bool:
+    return any(meaning.ours == "time" for meaning in meanings_of(name))
+
+
+def _names(frame: Any) -> tuple[list[str], list[str]]:
+    """Return the names of the columns, and whose each is, where there is a level of prices and one of symbols."""
+    if frame.columns.nlevels == 1:
+        return [str(name) for name in frame.columns], [""] * len(frame.columns)
+    levels = [[str(word) for word in frame.columns.get_level_values(n)] for n in range(frame.columns.nlevels)]
+    best = max(levels, key=lambda words: sum(bool(meanings_of(word)) for word in words))
+    others = [words for words in levels if words is not best]
+    return list(best), ["" if word == "nan" else word for word in others[0]]
+
+
+def _column(values: Any) -> Any:
+    """Return a column of pandas as one of Arrow; of mixed types as text, which is read like that of a file."""
+    import pandas as pd
+    import pyarrow as pa
+
+    if isinstance(values.dtype, pd.PeriodDtype):
+        values = values.dt.to_timestamp(how="end").dt.normalize()
+    if isinstance(values.dtype, pd.SparseDtype):
+        values = values.sparse.to_dense()
+    try:
+        return plain_column(pa.chunked_array([pa.array(values, from_pandas=True)]))
+    except (pa.ArrowException, TypeError, ValueError):
+        texts = [None if value is None or value is pd.NaT else str(value) for value in values]
+        return pa.chunked_array([pa.array(texts, pa.string())])

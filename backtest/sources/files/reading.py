@@ -1,0 +1,625 @@
+"""`read_bars`: the bars in a file or frame, and what was understood on the way; nothing is dropped unsaid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest.errors import BadBars, UsageError
+from backtest.market.bars import COLUMNS, PRICES, check_bars, check_unset, known_numbers, schema
+from backtest.market.calendars import exact, sessions
+from backtest.market.extra import extra_names
+from backtest.market.hours import Hours, hours_of
+from backtest.market.series import BAR_SIZES, Series
+from backtest.sources.files.columns import (
+    Roles,
+    ends_of_bars,
+    is_own_symbol,
+    mapping_of,
+    nearly_fits,
+    roles_of,
+    symbol_column,
+)
+from backtest.sources.files.content import content_of
+from backtest.sources.files.frames import columns_of_frame
+from backtest.sources.files.headings import known_words, meanings_of, zone_in
+from backtest.sources.files.numbers import as_floats, decimal_mark, floats_of, is_nothing
+from backtest.sources.files.table import Note, Table, parsed_table
+from backtest.sources.files.times import is_text, moments_of, stamps_of, zone_named
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+_DAY = timedelta(days=1)
+_MOST = 0.9  # of weeks or months that are dated in one way, if all are
+_HALF = 0.5
+_APART = 5  # bars at least, to see how far apart they are
+
+
+@dataclass(frozen=True, slots=True)
+class FileOptions:
+    """
+    What a user says of a file, where it does not say it itself; "" and None: it does.
+
+    Args:
+        tz: zone of times that have none; "exchange" for the instrument's own.
+        extra: columns to keep beside those of every bar.
+        columns: what each column is, in their order: ours, or - for one to leave.
+        adjusted: whether to take what the vendor has adjusted for splits and dividends.
+        symbol: whose rows to take.
+        stamped: what bars are stamped with, their "open" or their "close"; of weeks and months first or last day.
+        day_first: whether 03/04/2024 is in April.
+        decimal: the mark before decimals, "." or ",".
+    """
+
+    tz: str = ""
+    extra: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    adjusted: bool = False
+    symbol: str = ""
+    stamped: str = ""
+    day_first: bool | None = None
+    decimal: str = ""
+
+    def __post_init__(self) -> None:
+        if self.stamped not in ("", "open", "close"):
+            raise UsageError(f"bars are stamped {self.stamped!r}; write open or close")
+        if self.decimal not in ("", ".", ","):
+            raise UsageError(f"no mark before decimals {self.decimal!r}; write . or ,")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBars:
+    """
+    The bars of a file in order of time, and what was understood of it.
+
+    `places` are the numbers of the lines (or rows) of the bars, `mapping` says of each column which of ours it is,
+    `how` what else was understood, `notes` what was left out.
+    """
+
+    bars: pa.Table
+    places: np.ndarray
+    unit: str
+    mapping: dict[str, str | None]
+    how: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    def where(self, row: int) -> str:
+        """Return what the row of a bar is called in messages."""
+        return f"{self.unit} {self.places[row]:,}"
+
+    def without(self, rows: np.ndarray, note: Note) -> ReadBars:
+        """Return the rest of the bars, and what is said of those left out."""
+        import pyarrow as pa
+
+        kept = ~rows
+        return replace(self, bars=self.bars.filter(pa.array(kept)), places=self.places[kept], notes=(*self.notes, note))
+
+
+def read_table(frame_or_path: Any) -> Table:
+    """
+    Return the table in a file of any kind that is known, or in a frame.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if isinstance(frame_or_path, str | Path):
+        path = Path(frame_or_path)
+        return parsed_table(content_of(path, known_words), str(path))
+    return parsed_table(columns_of_frame(frame_or_path), "the frame")
+
+
+def symbols_in(table: Table, options: FileOptions) -> list[str]:
+    """Return the symbols whose rows or columns a table holds, in order; none where it does not say."""
+    if table.symbols:
+        return sorted({symbol for symbol in table.symbols if symbol})
+    place = symbol_column(table, given=options.columns)
+    if place is None:
+        return []
+    return sorted({str(value).strip() for value in table.columns[place].unique().to_pylist() if value})
+
+
+def bars_of(
+    frame_or_path: pd.DataFrame | str | Path, series: Series, tz: str | None = None, extra: Iterable[str] | str = ()
+) -> tuple[pa.Table, dict[str, str | None]]:
+    """
+    Return the bars in a data frame, CSV, Excel, JSON or Parquet file, and which of its columns became which of ours.
+
+    Columns are found by their names, case-blind. Times with a zone become UTC; daily bars are stamped with dates,
+    or with midnight in their own zone or in `tz`. Whole numbers are seconds to nanoseconds since 1970, or YYYYMMDD.
+    An empty text and NaN become null; of volume, average and trades also IB's -1 for "does not apply", infinity and the
+    largest number of a type, IB's word for "unset".
+
+    Args:
+        tz: IANA zone of times that have none, such as "America/New_York"; "exchange" for the instrument's own.
+        extra: columns to keep beside those of every bar, such as ["signal", "score"]: as numbers, in this order. A
+            name finds the column that has it, else the one that differs by capital letters, blanks and marks only.
+
+    Returns:
+        The bars in order of time; and for every column of the file ours, None where it is not used.
+
+    Raises:
+        UsageError: no such file, columns are missing or ambiguous, intraday times have no zone, or an extra column
+            has a name that no line can have.
+        BadBars: a value cannot be read, a time exists twice or not at all, or a bar breaks the rules of a bar.
+    """
+    found = checked_bars(frame_or_path, series, FileOptions(tz=tz or "", extra=extra_names(extra)))
+    return found.bars, found.mapping
+
+
+def checked_bars(frame_or_path: Any, series: Series, options: FileOptions) -> ReadBars:
+    """Return what `read_bars` does of bars that keep the rules of a bar; raise BadBars for others."""
+    found = read_bars(read_table(frame_or_path), series, options)
+    check_unset(found.bars, series)
+    check_bars(found.bars, series)
+    return found
+
+
+def read_bars(table: Table, series: Series, options: FileOptions, hours: Hours | None = None) -> ReadBars:
+    """
+    Return the bars of a series in a table; whether they can be true is not looked at.
+
+    Args:
+        hours: when the instrument trades; by its exchange's table if not given.
+
+    Raises:
+        UsageError: a column or a time may be read in two ways, or has no zone; the text names the option that says it.
+        BadBars: a value cannot be read, or two rows have the same time and other values.
+    """
+    import pyarrow as pa
+
+    hours = hours or hours_of(series.instrument)
+    table = _of_symbol_columns(table, series, options)
+    roles = roles_of(table, series, options.columns, options.extra, options.adjusted)
+    table, said = _of_symbol(table, roles, series, options)
+    numbers, mark = _numbers(table, roles, options)
+    table, numbers = _with_prices(table, numbers, roles)
+    numbers = _factored(numbers, roles)
+    zone_text = options.tz or (zone_in(table.names[roles.places["time"][0]]) if table.headed else "")
+    zone = zone_named(zone_text or None, series)
+    columns = [table.columns[place] for place in roles.places["time"]]
+    written = moments_of(columns, table.what, table.where, options.day_first)
+    stamps = stamps_of(written.moments, series, zone, table.what, table.where)
+    times = np.array([stamp.replace(tzinfo=None) for stamp in stamps], "datetime64[us]")
+    order = np.argsort(times, kind="stable")
+    how = [*table.how, *roles.how, *said, *([written.form] if written.form else [])]
+    if mark == ",":
+        how.append("commas before decimals")
+    if zone_text and any(isinstance(one, datetime) and one.tzinfo is None for one in written.moments[:1]):
+        how += [f"times in {zone_text}"] if not series.size.daily else []
+    if len(times) > 1 and (np.diff(times) <= np.timedelta64(0)).all():
+        how.append("newest first")
+    arrays = [pa.array(times[order]).cast(pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC"))]
+    arrays += [numbers[name].take(pa.array(order)) for name in (*COLUMNS[1:], *options.extra)]
+    bars = pa.Table.from_arrays(arrays, schema=schema(options.extra)).combine_chunks()
+    found = ReadBars(bars, table.places[order], table.unit, mapping_of(table, roles), tuple(how), tuple(table.notes))
+    found = _without_twins(found, table.what)
+    _check_size(found, series, table.what)
+    if series.size.period in ("week", "month"):
+        return _at_last_sessions(found, series, hours, options, table.what)
+    return _at_openings(found, series, hours, options, table.what, ends_of_bars(table, roles) and not options.columns)
+
+
+# --- whose rows
+
+
+def _of_symbol_columns(table: Table, series: Series, options: FileOptions) -> Table:
+    """Return the table with the columns of one symbol, of those with a block of columns a symbol."""
+    every = sorted({symbol for symbol in table.symbols if symbol})
+    if not every:
+        return table
+    own = [symbol for symbol in every if _is_wanted(symbol, series, options)]
+    if len(every) == 1 and not own and not options.symbol:
+        own = every if nearly_fits(every[0], series) else []
+    if len(own) != 1:
+        raise _no_symbol(table, series, options, every)
+    kept = [n for n, symbol in enumerate(table.symbols) if symbol in ("", own[0])]
+    return replace(table, names=[table.names[n] for n in kept], columns=[table.columns[n] for n in kept], symbols=[])
+
+
+def _of_symbol(table: Table, roles: Roles, series: Series, options: FileOptions) -> tuple[Table, list[str]]:
+    """Return the rows of one symbol, and what is said of that."""
+    if roles.symbol is None:
+        if options.symbol and options.symbol.lower() != "all":
+            raise UsageError(f"{table.what} has no column of symbols to find {options.symbol!r} in; leave --symbol out")
+        return table, []
+    texts = [str(value or "").strip() for value in table.columns[roles.symbol].to_pylist()]
+    values, every = np.array(texts), sorted(set(texts) - {""})
+    own = [symbol for symbol in every if _is_wanted(symbol, series, options)]
+    certain = not table.headed or any(one.ours == "symbol" and one.rank == 0 for one in _meant(table, roles.symbol))
+    if not own and len(every) == 1 and not options.symbol and (nearly_fits(every[0], series) or not certain):
+        return table, [f"symbol {every[0]!r} taken as {series.instrument}"]
+    if not every:
+        return table, []
+    if len(own) != 1:
+        raise _no_symbol(table, series, options, every)
+    if len(every) == 1:
+        return table, []
+    return table.taken(values == own[0]), [
+        f"{int((values == own[0]).sum()):,} of {len(values):,} rows, those of {own[0]}"
+    ]
+
+
+def _meant(table: Table, place: int) -> Iterator[Any]:
+    yield from meanings_of(table.names[place])
+
+
+def _is_wanted(symbol: str, series: Series, options: FileOptions) -> bool:
+    if options.symbol and options.symbol.lower() != "all":
+        return symbol.casefold() == options.symbol.casefold()
+    return is_own_symbol(symbol, series)
+
+
+def _no_symbol(table: Table, series: Series, options: FileOptions, every: list[str]) -> UsageError:
+    shown = ", ".join(every[:8]) + (f" and {len(every) - 8:,} more" if len(every) > 8 else "")
+    wanted = repr(options.symbol) if options.symbol else f"{series.instrument.symbol} as in {series.short}"
+    return UsageError(
+        f"{table.what} is of {shown}, not of {wanted}; say whose bars to take, such as --symbol {every[0]}"
+    )
+
+
+# --- numbers
+
+
+def _numbers(table: Table, roles: Roles, options: FileOptions) -> tuple[dict[str, Any], str]:
+    """Return the columns of numbers, with null for what means that there is none, and the mark before decimals."""
+    import pyarrow as pa
+
+    fields = {field.name: field for field in list(schema())[1:]}
+    places = {name: roles.places[name][0] for name in fields if roles.places[name]}
+    if roles.factor:
+        places["adjusted"], places["raw"] = roles.factor
+    plain = {name: as_floats(table.columns[place], options.decimal or None) for name, place in places.items()}
+    mark = _mark(table, places, [name for name, column in plain.items() if column is None], options)
+    found: dict[str, Any] = {}
+    for name, place in places.items():
+        column = plain[name] if mark != "," else as_floats(table.columns[place], mark)
+        if column is None:
+            column = pa.chunked_array([_slowly(table, place, name, mark)])
+        found[name] = column
+    for name, field in fields.items():
+        if name not in found:
+            found[name] = pa.nulls(len(table.places), field.type)
+        elif field.nullable:
+            found[name] = _counts(known_numbers(found[name], name), field, table, places[name])
+        else:
+            found[name] = _without_nan(found[name])
+    for name in ("adjusted", "raw"):
+        if name in found:
+            found[name] = _without_nan(found[name])
+    for name, place in roles.extra.items():
+        found[name] = _extra_numbers(table, place, name, mark)
+    return {name: _combined(column) for name, column in found.items()}, mark
+
+
+def _mark(table: Table, places: dict[str, int], odd: list[str], options: FileOptions) -> str:
+    """Return the mark before decimals, which only the numbers that are not plain can leave open."""
+    if options.decimal or not odd:
+        return options.decimal or "."
+
+    def texts() -> Iterator[tuple[int, str]]:
+        for place in (places[name] for name in places if is_text(table.columns[places[name]])):
+            values = table.columns[place].to_pylist()
+            yield from ((row, text) for row, text in enumerate(values) if text and not is_nothing(text))
+
+    dotted = bool(table.delimiter in (";", "\t")) and _has_dotted_dates(table)
+    return decimal_mark(texts(), "," if dotted else "", table.where, table.what)
+
+
+def _has_dotted_dates(table: Table) -> bool:
+    """Return whether dates are written 28.03.2024, as where commas stand before decimals."""
+    import re
+
+    return any(
+        is_text(column) and re.match(r"\s*\d\d?\.\d\d?\.\d", (column.slice(0, 1).to_pylist() or [""])[0] or "")
+        for column in table.columns
+    )
+
+
+def _slowly(table: Table, place: int, name: str, mark: str) -> Any:
+    import pyarrow as pa
+
+    texts = table.columns[place].to_pylist()
+    values: list[float | None] = []
+    for row, text in enumerate(texts):
+        try:
+            values += floats_of([text], mark)
+        except ValueError as error:
+            if name in PRICES and _is_remark(table, row, place):
+                values.append(None)
+                continue
+            raise BadBars(
+                f"{table.what} has no plain number as {name} in {table.where(row)}: {str(error)!r}; write such as "
+                "1234.5, or nothing where there is none"
+            ) from error
+    return pa.array(values, pa.float64())
+
+
+def _is_remark(table: Table, row: int, place: int) -> bool:
+    """Return whether a cell is a remark in a row without prices, as "0.24 Dividend" is: others hold nothing."""
+    cells = [str(column[row].as_py() or "") for column in table.columns[place + 1 :]]
+    text = str(table.columns[place][row].as_py())
+    words = ("dividend", "split", "holiday", "closed", "no trade", "suspended", "halt")
+    return any(word in text.lower() for word in words) and all(is_nothing(cell) for cell in cells)
+
+
+def _counts(values: Any, field: Any, table: Table, place: int) -> Any:
+    import pyarrow as pa
+
+    try:
+        return values.cast(field.type)
+    except pa.ArrowException as error:
+        raise BadBars(
+            f"{table.what} has no plain number as {field.name} ({error}); write such as 1234.5, or leave the column out"
+        ) from error
+
+
+def _extra_numbers(table: Table, place: int, name: str, mark: str) -> Any:
+    """Return a column as float64, with null for an empty text and NaN; -1 is a number like any other."""
+    import pyarrow as pa
+
+    column = table.columns[place]
+    if is_text(column):
+        cells = [None if text is None or is_nothing(text) else text.strip() for text in column.to_pylist()]
+        column = pa.chunked_array([pa.array(cells, pa.string())])
+        if mark == ",":
+            cells = [text and text.replace(".", "").replace(",", ".") for text in cells]
+            column = pa.chunked_array([pa.array(cells, pa.string())])
+    try:
+        return _without_nan(column.cast(pa.float64()))
+    except pa.ArrowException as error:
+        raise BadBars(
+            f"{table.what} has something else than numbers in the extra column {name} ({error}); write such as 1.5, or "
+            "nothing where there is none, or do not keep it"
+        ) from error
+
+
+def _without_nan(column: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
+
+
+def _combined(column: Any) -> Any:
+    import pyarrow as pa
+
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _with_prices(table: Table, numbers: dict[str, Any], roles: Roles) -> tuple[Table, dict[str, Any]]:
+    """Return only the rows that have a price; the others are counted."""
+    import pyarrow as pa
+
+    nothing = np.all([np.asarray(numbers[name].is_null()) for name in PRICES], axis=0)
+    if not nothing.any() or nothing.all():
+        return table, numbers
+    empty = np.flatnonzero(nothing)
+    note = Note(f"{len(empty):,} {table.unit}s without a price left out", tuple(table.where(int(row)) for row in empty))
+    chosen = pa.array(np.flatnonzero(~nothing))
+    return table.taken(~nothing).with_notes(note), {name: column.take(chosen) for name, column in numbers.items()}
+
+
+def _factored(numbers: dict[str, Any], roles: Roles) -> dict[str, Any]:
+    """Return the prices adjusted as the close is, where only that is there adjusted."""
+    import pyarrow.compute as pc
+
+    if not roles.factor:
+        return numbers
+    factor = pc.divide(numbers["adjusted"], numbers["raw"])
+    prices = {name: pc.multiply(numbers[name], factor) for name in PRICES[:3]}
+    prices["close"] = numbers["adjusted"]
+    # What was equal stays equal: a product may be off by its last bit.
+    prices["high"] = pc.max_element_wise(*(prices[name] for name in ("high", "open", "close")))
+    prices["low"] = pc.min_element_wise(*(prices[name] for name in ("low", "open", "close")))
+    raw_high = pc.greater_equal(numbers["high"], pc.max_element_wise(numbers["open"], numbers["raw"]))
+    raw_low = pc.less_equal(numbers["low"], pc.min_element_wise(numbers["open"], numbers["raw"]))
+    kept = pc.and_(pc.fill_null(raw_high, True), pc.fill_null(raw_low, True))
+    plain = {name: pc.multiply(numbers[name], factor) for name in ("high", "low")}
+    for name in ("high", "low"):
+        prices[name] = pc.if_else(kept, prices[name], plain[name])
+    return {**numbers, **prices}
+
+
+# --- times
+
+
+def _without_twins(found: ReadBars, what: str) -> ReadBars:
+    """Return bars with one a time: of two that are the same one is left out, of others both are refused."""
+    times = found.bars["time"].to_numpy()
+    again = np.flatnonzero(times[1:] == times[:-1]) + 1
+    if not len(again):
+        return found
+    rows = found.bars.to_pydict()
+    for row in again:
+        pair = [tuple(rows[name][n] for name in rows) for n in (row - 1, row)]
+        if pair[0] != pair[1]:
+            name = next(name for name in rows if rows[name][row - 1] != rows[name][row])
+            raise BadBars(
+                f"{what} has {len(again)} bars with the time of another, the first {rows['time'][row]} in "
+                f"{found.where(int(row) - 1)} and {found.where(int(row))}, with {name} {rows[name][row - 1]} and "
+                f"{rows[name][row]}; keep one of each"
+            )
+    mask = np.zeros(len(times), bool)
+    mask[again] = True
+    note = Note(
+        f"{len(again):,} {found.unit}s that repeat another left out", tuple(found.where(int(row)) for row in again)
+    )
+    return found.without(mask, note)
+
+
+def _check_size(found: ReadBars, series: Series, what: str) -> None:
+    """Refuse bars that are all further apart than those of the series: five minutes in a series of one."""
+    seconds = found.bars["time"].to_numpy().astype("datetime64[s]").astype(np.int64)
+    steps = np.diff(seconds)
+    if len(steps) < _APART:
+        return
+    if series.size.seconds < 86_400:
+        usual = int(np.median(steps))
+        larger = [size for size in BAR_SIZES.values() if not size.daily and size.seconds == usual]
+        if larger and usual > series.size.seconds and (steps % usual == 0).all():
+            raise UsageError(
+                f"the bars of {what} are {larger[0].label} apart, and those of {series.short} are of "
+                f"{series.size.label}; name {replace(series, size=larger[0]).short}"
+            )
+    elif series.size.period == "session" and np.median(steps) >= 5 * 86_400 and steps.min() >= 3 * 86_400:
+        other = "1week" if np.median(steps) < 20 * 86_400 else "1month"
+        raise UsageError(
+            f"the bars of {what} are {int(np.median(steps)) // 86_400} days apart, and those of {series.short} are of "
+            f"a day; name {replace(series, size=BAR_SIZES[other]).short}"
+        )
+
+
+def _at_last_sessions(found: ReadBars, series: Series, hours: Hours, options: FileOptions, what: str) -> ReadBars:
+    """Return weeks or months dated by their last session, as they are known; those dated by their first are moved."""
+    days = [moment.date() for moment in found.bars["time"].to_pylist()]
+    if not days:
+        return found
+    week = series.size.period == "week"
+    known = {session.day for session in _sessions_around(hours, days)}
+    if week and not options.stamped and sum(_is_free_sunday(day, known) for day in days) > _HALF * len(days):
+        raise UsageError(
+            f"{what} dates its weeks by Sundays, the first {days[0]} in {found.where(0)}, with which a week may begin "
+            "or end; say which: --stamped open or --stamped close"
+        )
+    if week and options.stamped == "open":
+        days = [day + _DAY if day.weekday() == 6 else day for day in days]
+    periods = [_period(day, week) for day in days]
+    firsts, lasts = zip(*(_edges_of(period, known) for period in periods), strict=True)
+    left = np.array([day <= first and day != last for day, first, last in zip(days, firsts, lasts, strict=True)])
+    right = np.array([day >= last for day, last in zip(days, lasts, strict=True)])
+    sure = slice(None) if len(days) == 1 else slice(0, -1)  # the last may be under way
+    if options.stamped == "open" or (not options.stamped and left[sure].mean() >= _MOST):
+        word = "first"
+    elif options.stamped == "close" or right[sure].mean() >= _MOST:
+        word = "last"
+    else:
+        row = int(np.flatnonzero(~left & ~right)[0]) if (~left & ~right).any() else 0
+        raise UsageError(
+            f"{what} dates its {series.size.period}s neither by their first day nor by their last, as {days[row]} in "
+            f"{found.where(row)}; say which is meant with --stamped open or --stamped close"
+        )
+    moved = [last if word == "first" or day > last else day for day, last in zip(days, lasts, strict=True)]
+    if moved == [moment.date() for moment in found.bars["time"].to_pylist()]:
+        return found
+    note = f"{series.size.period}s dated by their {word} day, moved to their last session: {days[0]} to {moved[0]}"
+    return replace(found, bars=_at_times(found.bars, [_midnight(day) for day in moved]), how=(*found.how, note))
+
+
+def _is_free_sunday(day: date, known: set[date]) -> bool:
+    return day.weekday() == 6 and day not in known
+
+
+def _period(day: date, week: bool) -> tuple[date, date]:
+    """Return the first and last date of the week, from Monday on, or of the month that a date is in."""
+    if week:
+        monday = day - day.weekday() * _DAY
+        return monday, monday + 6 * _DAY
+    following = (day.replace(day=28) + 4 * _DAY).replace(day=1)
+    return day.replace(day=1), following - _DAY
+
+
+def _edges_of(period: tuple[date, date], known: set[date]) -> tuple[date, date]:
+    """Return the first and last session in a period, or its own ends where it has none."""
+    first, last = period
+    inside = [day for n in range((last - first).days + 1) if (day := first + n * _DAY) in known]
+    return (inside[0], inside[-1]) if inside else period
+
+
+def _sessions_around(hours: Hours, days: list[date]) -> list[Any]:
+    try:
+        return sessions(hours, days[0] - 40 * _DAY, days[-1] + 40 * _DAY)
+    except UsageError:  # no calendar is known: every day may be one
+        return []
+
+
+def _at_openings(
+    found: ReadBars, series: Series, hours: Hours, options: FileOptions, what: str, ends: bool
+) -> ReadBars:
+    """Return bars stamped with their opening; those that a file stamps with their close are moved."""
+    if series.size.daily or not len(found.bars):
+        return found
+    times = found.bars["time"].to_pylist()
+    if ends and not options.stamped:
+        raise UsageError(
+            f"{what} has the times at which bars end, by the name of the column; --stamped close moves them to their "
+            "opening, --stamped open takes them for it"
+        )
+    if not options.stamped and (why := _doubt(times, series, hours)):
+        raise UsageError(
+            f"{what} may stamp bars with their end: {why}; say which: --stamped close moves them to their opening, "
+            "--stamped open takes the times for it"
+        )
+    if options.stamped != "close":
+        return found
+    openings = _openings(times, series, hours)
+    note = f"stamped with the close, moved to the opening: {times[0]:%H:%M}Z to {openings[0]:%H:%M}Z"
+    return replace(found, bars=_at_times(found.bars, openings), how=(*found.how, note))
+
+
+def _doubt(times: list[datetime], series: Series, hours: Hours) -> str:
+    """Return what speaks for times that are the bars' ends; "" where nothing does, or nobody can know."""
+    size = timedelta(seconds=series.size.seconds)
+    if not series.regular_hours or not exact(hours, times[0].date(), times[-1].date()):
+        return ""
+    near = sessions(hours, times[0].date() - _DAY, times[-1].date() + _DAY)
+    stamps = set(times)
+    if any(session.open in stamps for session in near):
+        return ""
+    at_the_close = next((session for session in near if session.close in stamps), None)
+    if at_the_close:
+        return f"none opens with a session, and one is at a close, {_shown(at_the_close.close, hours)}"
+    begun = [(session, first) for session in near if (first := _first_in(times, session.open, session.close))]
+    late = [pair for pair in begun if pair[1] == pair[0].open + size]
+    if late and len(late) > _HALF * len(begun):
+        return f"the first of a session is at {_shown(late[0][1], hours)}, {series.size.label} after it opens"
+    return ""
+
+
+def _first_in(times: list[datetime], start: datetime, end: datetime) -> datetime | None:
+    from bisect import bisect_left
+
+    place = bisect_left(times, start)
+    return times[place] if place < len(times) and times[place] <= end else None
+
+
+def _shown(moment: datetime, hours: Hours) -> str:
+    from zoneinfo import ZoneInfo
+
+    return f"{moment.astimezone(ZoneInfo(hours.zone)):%Y-%m-%d %H:%M} in {hours.zone}" if hours.zone else f"{moment}"
+
+
+def _openings(times: list[datetime], series: Series, hours: Hours) -> list[datetime]:
+    """Return the openings of bars by their ends: a bar is as long as its size, or cut by another or by its session."""
+    size = timedelta(seconds=series.size.seconds)
+    try:
+        near = sessions(hours, times[0].date() - 2 * _DAY, times[-1].date() + 2 * _DAY, series.regular_hours)
+    except UsageError:
+        near = []
+    opens = [session.open for session in near]
+    from bisect import bisect_left
+
+    found = []
+    for row, end in enumerate(times):
+        whole = end - size
+        place = bisect_left(opens, end) - 1
+        session = near[place].open if place >= 0 and end <= near[place].close else whole
+        before = times[row - 1] if row else whole
+        found.append(max(whole, session, before if before < end else whole))
+    return found
+
+
+def _at_times(bars: pa.Table, times: list[datetime]) -> pa.Table:
+    import pyarrow as pa
+
+    return bars.set_column(0, bars.schema.field("time"), pa.array(times, pa.timestamp("us", tz="UTC")))
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
