@@ -39,14 +39,16 @@ class RunResult(Measured):
 
     Attributes:
         record: a row a bar: time (of the bar's close, UTC), session (date), equity, cash, and for the n-th series
-            position.n (shares or contracts) and close.n; benchmark, where the spec names one; flow, where the strategy
-            added cash or took some out: how much with that bar, from whose end on it counts. Equity is money after
-            the bar, all costs paid; before the first bar it is `spec.cash`.
+            position.n (shares or contracts) and close.n; benchmark, where the spec names one, NaN at bars at which it
+            has no new price; flow, where the strategy added cash or took some out: how much with that bar, from whose
+            end on it counts. Equity is money after the bar, all costs paid; before the first bar it is `spec.cash`.
         orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
         fills_table: a row a fill: ref, time, series, size (signed), price, costs.
         trades_table: a row a round trip, first in first out: see `round_trips`.
         manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.
         lines: what Backtrader would plot of indicators and observers; `lines.why_not` says why there are none.
+        extremes_table: a row a round trip: the lowest and the highest price that it saw; None of a run that version
+            0.1.0 kept.
     """
 
     @cached_property

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ SAME, MOVED, FAILED, ACCEPTED = "same", "moved", "failed", "accepted"
 _HEADLINE = ("total_return", "cagr", "sharpe", "max_drawdown", "trades", "costs")
 _SHOWN = 4  # metrics in a short text
 _ORDERS = 40  # lines of differing orders in a long one
+_BY_EXTREMES = ("adverse_excursion", "favourable_excursion")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,9 @@ def path_of(name: str, folder: str | Path) -> Path:
 def reproduce(result: RunResult, name: str, store: Reader, strategy: str = "") -> Judgement:
     """Run a kept run again, and return whether the result is equal, and if not, why."""
     old = Baseline.of(result)
+    if result.extremes_table is None:  # kept by version 0.1.0, without the lows and highs
+        known = {name: value for name, value in old.metrics.items() if name not in _BY_EXTREMES}
+        old = replace(old, metrics=known)
     rates = risk_free_of(result) if result.spec.rates else None
     return check(old, name, Scene(result.spec, store, strategy or result.spec.strategy, risk_free=rates))
 

@@ -36,6 +36,7 @@ from backtest.engine.code.failures import (
 from backtest.engine.code.strategy import Strategy, explain_failure, importing_beside, live_parameters
 from backtest.engine.execution import commission_model, set_up_market
 from backtest.engine.feed import ArrowFeed, close_stamps, replay
+from backtest.engine.fill_bars import extremes_of
 from backtest.engine.lean.cerebro import Cerebro
 from backtest.engine.lean.garbage import seldom_collected
 from backtest.engine.plotted_lines import plotted_lines
@@ -61,7 +62,7 @@ from backtest.market.session_days import session_days, sessions_of_moments
 from backtest.market.span import Sessions, Span
 from backtest.runs.lines import Lines
 from backtest.runs.record import RunRecord
-from backtest.runs.round_trips import round_trips
+from backtest.runs.round_trips import EXTREMES, round_trips
 from backtest.runs.spec import Brokerage, RunSpec
 from backtest.store.reader import Reader, hours_in
 
@@ -131,8 +132,10 @@ def simulate(
     manifest["market"] |= _waited(recorder, strategy, begins)
     if before:
         record, manifest["warm_up"] = _begun(record, recorder, begins)
-    trades = round_trips(fill_rows, record, spec.multiplier)
-    return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn)
+    extremes = extremes_of(fill_rows, order_rows, feeds, wanted, bool(cerebro.broker.p.coc))
+    trades = round_trips(fill_rows, record, spec.multiplier, extremes)
+    seen, trades = trades.select(list(EXTREMES)), trades.drop_columns(list(EXTREMES))  # 0.1.0 reads the latter
+    return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn, extremes_table=seen)
 
 
 def _feed(own: pa.Table, aligned: pa.Table, series: Series, hours: Hours) -> ArrowFeed:

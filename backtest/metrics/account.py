@@ -130,7 +130,7 @@ def sample(result: RunRecord) -> Account:
         equity=equity,
         returns=returns_of(equity),
         held=_held(result, ends),
-        trades=trades_of(result.trades_table, result.record, spec.series),
+        trades=trades_of(result.trades_table, result.record, spec.series, result.extremes_table),
         still_open=len(open_trades(fills, result.record, spec.series)),
         traded=float(np.abs(column(fills, "size") * column(fills, "price")).sum()) * spec.multiplier,
         costs=float(column(fills, "costs").sum()),

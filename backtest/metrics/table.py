@@ -462,12 +462,14 @@ _TRADES = (
     Metric("bars_held", "Bars held", "ratio", "Mean bars from entry to exit.", lambda run: expectancy(run.trades.bars)),
     Metric(
         "adverse_excursion", "Adverse excursion", "percent",
-        "Mean over the trades of the worst that was seen of the entry price, by the closes while held and the exit.",
+        "Mean over the trades of the worst that was seen of the entry price, by lows and highs of the bars while held, "
+        "and the exit; of runs that version 0.1.0 kept by the closes.",
         lambda run: expectancy(run.trades.adverse),
     ),
     Metric(
         "favourable_excursion", "Favourable excursion", "percent",
-        "Mean over the trades of the best that was seen of the entry price, by the closes while held and the exit.",
+        "Mean over the trades of the best that was seen of the entry price, by lows and highs of the bars while held, "
+        "and the exit; of runs that version 0.1.0 kept by the closes.",
         lambda run: expectancy(run.trades.favourable),
     ),
     Metric(

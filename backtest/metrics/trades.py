@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backtest.market import arrays
 from backtest.market.series import Series
 from backtest.metrics.returns import Undefined, why_no_deviation
+from backtest.runs.round_trips import EXTREMES, extremes_between
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,16 +43,26 @@ class Trades:
         return Trades(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
-def trades_of(trades_table: pa.Table, record: pa.Table, series: Sequence[str]) -> Trades:
+def trades_of(
+    trades_table: pa.Table, record: pa.Table, series: Sequence[str], extremes: pa.Table | None = None
+) -> Trades:
     """
     Return the round trips of a run.
 
-    `series` names the columns of the record in order; the excursions are from the closes that the record keeps.
+    `series` names the columns of the record in order; the excursions are by the lowest and the highest price of each
+    round trip, or where these are not known by the closes that the record keeps.
     """
-    closes = [_numbers(record, f"close.{n}") for n in range(len(series))]
-    adverse, favourable = excursions(trades_table, record, series, closes, closes)
+    if extremes is not None:
+        prices = (*(_numbers(extremes, name) for name in EXTREMES), *(_numbers(trades_table, one) for one in _ENTERED))
+        adverse, favourable = _excursions(*prices)
+    else:
+        closes = [_numbers(record, f"close.{n}") for n in range(len(series))]
+        adverse, favourable = excursions(trades_table, record, series, closes, closes)
     net, growth, bars = (_numbers(trades_table, name) for name in ("net", "return", "bars"))
     return Trades(net, growth, bars, adverse, favourable)
+
+
+_ENTERED = ("entry_price", "size")
 
 
 def excursions(
@@ -81,14 +92,18 @@ def excursions(
     bought, sold, size = (_numbers(trades_table, name) for name in ("entry_price", "exit_price", "size"))
     for name, number in places_of(set(names), series).items():
         own = names == name
-        low = np.fmin(_extremes(np.fmin, lows[number], entries[own], exits[own]), sold[own])
-        high = np.fmax(_extremes(np.fmax, highs[number], entries[own], exits[own]), sold[own])
-        paid = np.where(bought[own] == 0, np.nan, abs(bought[own]))  # of nothing, no fraction is known
-        fallen, risen = ((price - bought[own]) / paid for price in (low, high))
-        long = size[own] > 0
-        adverse[own] = np.minimum(np.where(long, fallen, -risen), 0)
-        favourable[own] = np.maximum(np.where(long, risen, -fallen), 0)
+        low = np.fmin(extremes_between(np.fmin, lows[number], entries[own], exits[own]), sold[own])
+        high = np.fmax(extremes_between(np.fmax, highs[number], entries[own], exits[own]), sold[own])
+        adverse[own], favourable[own] = _excursions(low, high, bought[own], size[own])
     return adverse, favourable
+
+
+def _excursions(low: np.ndarray, high: np.ndarray, bought: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return adverse and favourable excursions by the lowest and highest price and the one of the entry."""
+    paid = np.where(bought == 0, np.nan, abs(bought))  # of nothing, no fraction is known
+    fallen, risen = ((price - bought) / paid for price in (low, high))
+    long = size > 0
+    return np.minimum(np.where(long, fallen, -risen), 0), np.maximum(np.where(long, risen, -fallen), 0)
 
 
 def open_trades(fills: pa.Table, record: pa.Table, series: Sequence[str]) -> pa.Table:
@@ -191,15 +206,6 @@ def longest_streak(hit: np.ndarray) -> int:
     """Return the length of the longest unbroken row of true values."""
     edges = np.flatnonzero(np.diff(hit, prepend=False, append=False))
     return int((edges[1::2] - edges[::2]).max()) if len(edges) else 0
-
-
-def _extremes(choose: Any, prices: np.ndarray, entries: np.ndarray, exits: np.ndarray) -> np.ndarray:
-    """Return the least or greatest price from each entry's row to that before the exit's; NaN if there is none."""
-    if not len(entries):
-        return np.array([])
-    rows = np.column_stack([entries, exits]).ravel()
-    found = np.asarray(choose.reduceat(np.append(prices, np.nan), rows)[::2])
-    return np.where(exits > entries, found, np.nan)
 
 
 def _left_open(size: np.ndarray) -> np.ndarray:

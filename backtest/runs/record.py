@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 _TABLES = ("record", "orders", "fills", "trades")
 _LINES = "lines.parquet"  # not there if no lines were kept
-FILES = ("spec.json", "manifest.json", *(f"{name}.parquet" for name in _TABLES), _LINES)  # of a kept run
+_EXTREMES = "extremes.parquet"  # not there of a run that version 0.1.0 kept
+_FURTHER = (_LINES, _EXTREMES)
+FILES = ("spec.json", "manifest.json", *(f"{name}.parquet" for name in _TABLES), *_FURTHER)  # of a kept run
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,17 @@ class RunRecord:
 
     Attributes:
         record: a row a bar: time (of the bar's close, UTC), session (date), equity, cash, and for the n-th series
-            position.n (shares or contracts) and close.n; benchmark, where the spec names one; flow, where the strategy
-            added cash or took some out: how much with that bar, from whose end on it counts. Equity is money after
-            the bar, all costs paid; before the first bar it is `spec.cash`.
+            position.n (shares or contracts) and close.n; benchmark, where the spec names one, NaN at bars at which it
+            has no new price; flow, where the strategy added cash or took some out: how much with that bar, from whose
+            end on it counts. Equity is money after the bar, all costs paid; before the first bar it is `spec.cash`.
         orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
         fills_table: a row a fill: ref, time, series, size (signed), price, costs.
         trades_table: a row a round trip, first in first out: see `round_trips`.
         manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.
         lines: what Backtrader would plot of indicators and observers: see `runs.lines`.
         kept_as: the name of the folder that it was loaded from, as seen from `runs`; "" for one that was just made.
+        extremes_table: a row a round trip: lowest and highest, the prices that it saw while it was held, by lows and
+            highs of bars; None where these are not known, of a run that version 0.1.0 kept.
     """
 
     spec: RunSpec
@@ -60,6 +64,7 @@ class RunRecord:
     manifest: dict[str, Any]
     lines: Lines = field(default_factory=Lines)
     kept_as: str = field(default="", compare=False)
+    extremes_table: pa.Table | None = None
 
     @property
     def label(self) -> str:
@@ -183,13 +188,14 @@ class RunRecord:
             if (number := record.pop("format")) != FORMAT:
                 raise BadStore(f"the run in {folder} has format {number}, not {FORMAT}; run it again")
             tables = [_read_table(files[f"{name}.parquet"]) for name in _TABLES]
-            lines = Lines(_read_table(files[_LINES]) if files[_LINES].exists() else None)
+            drawn, extremes = (_read_table(files[name]) if files[name].exists() else None for name in _FURTHER)
+            lines = Lines(drawn)
             spec = spec_of(record)
         except FileNotFoundError as error:
             raise BadStore(f"{folder} holds no run ({error.filename} is not there); see: backtest runs ls") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # Arrow's are among them
             raise BadStore(f"the run in {folder} cannot be read ({error}); run it again") from error
-        return cls(spec, tables[0], tables[1], tables[2], tables[3], manifest, lines, called(folder))
+        return cls(spec, tables[0], tables[1], tables[2], tables[3], manifest, lines, called(folder), extremes)
 
 
 def called(folder: Path) -> str:
@@ -215,11 +221,12 @@ def files_of(run: RunRecord) -> dict[str, Content | None]:
     """
     texts = {"spec.json": {"format": FORMAT, **run.spec.flat}, "manifest.json": run.manifest}
     tables = {f"{name}.parquet": table for name, table in zip(_TABLES, _tables_of(run), strict=True)}
-    lines = run.lines.table
+    lines, extremes = run.lines.table, run.extremes_table
     return {
         **{name: f"{json_text(content)}\n".encode() for name, content in texts.items()},
         **{name: partial(_write_table, table) for name, table in tables.items()},
         _LINES: None if lines is None else partial(write_lines, lines),
+        _EXTREMES: None if extremes is None else partial(_write_table, extremes),
     }
 
 
@@ -229,9 +236,10 @@ def is_kept_in(run: RunRecord, folder: Path) -> bool:
         kept = RunRecord.load(folder)
     except BadStore:
         return False
-    pairs = zip([*_tables_of(run), run.lines.table], [*_tables_of(kept), kept.lines.table], strict=True)
+    own, other = ([*_tables_of(one), one.lines.table, one.extremes_table] for one in (run, kept))
+    pairs = zip(own, other, strict=True)
     texts = [json_text([one.spec.flat, one.manifest]) for one in (run, kept)]
-    return texts[0] == texts[1] and all(_same_table(one, other) for one, other in pairs)
+    return texts[0] == texts[1] and all(_same_table(*pair) for pair in pairs)
 
 
 def _tables_of(run: RunRecord) -> tuple[pa.Table, ...]:

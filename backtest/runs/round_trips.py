@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,19 +15,26 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def round_trips(fills: pa.Table, record: pa.Table, multiplier: float = 1.0) -> pa.Table:
+# Of the places of the fills by which round trips were entered and left: the lowest and the highest price of each.
+Extremes = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def round_trips(
+    fills: pa.Table, record: pa.Table, multiplier: float = 1.0, extremes: Extremes | None = None
+) -> pa.Table:
     """
     Return the closed round trips of the fills, matched first in, first out.
 
     Columns: series, entry and exit (times), size (signed: negative is short), entry_price, exit_price, gross and
     net (money), costs (the share of both fills' costs), return (net over the entry's value), bars (held, counted on
-    the run's clock). What is still open at the end is no round trip. `multiplier` is what a point is worth.
+    the run's clock), and where `extremes` are known lowest and highest (price while it was held, by lows and highs of
+    bars). What is still open at the end is no round trip. `multiplier` is what a point is worth.
     """
     import pyarrow as pa
 
     lots: dict[str, deque[_Lot]] = {}
     closed: list[_RoundTrip] = []
-    for time, series, size, price, costs in _fills(fills):
+    for number, (time, series, size, price, costs) in enumerate(_fills(fills)):
         left, queue, cost_a_share = size, lots.setdefault(series, deque()), costs / abs(size)
         while left and queue and queue[0].size * left < 0:
             lot = queue[0]
@@ -35,21 +42,43 @@ def round_trips(fills: pa.Table, record: pa.Table, multiplier: float = 1.0) -> p
             gross = (price - lot.price) * matched * multiplier
             paid = abs(lot.price * matched * multiplier)
             shared = abs(matched) * (lot.cost_a_share + cost_a_share)
-            closed.append((series, lot.time, time, matched, lot.price, price, gross, shared, paid))
+            closed.append((series, lot.fill, number, lot.time, time, matched, lot.price, price, gross, shared, paid))
             lot.size, left = _less(lot.size, matched), _less(left, -matched)
             if not lot.size:
                 queue.popleft()
         if left:
-            queue.append(_Lot(time, left, price, cost_a_share))
-    return pa.table(_trade_columns(closed, arrays.numbers(record["time"])), _trade_schema())
+            queue.append(_Lot(number, time, left, price, cost_a_share))
+    series_of, entered, exited, *rest = zip(*closed, strict=True) if closed else [()] * 11
+    table = pa.table(_trade_columns(series_of, rest, arrays.numbers(record["time"])), _trade_schema())
+    if extremes is None:
+        return table
+    for name, prices in zip(EXTREMES, extremes(*(np.array(one, np.int64) for one in (entered, exited))), strict=True):
+        table = table.append_column(name, arrays.floats(prices))
+    return table
 
 
-# Series, entry, exit, size, entry price, exit price, gross, costs, paid: a bare tuple, which is not walked for garbage.
-_RoundTrip = tuple[str, int, int, float, float, float, float, float, float]
+EXTREMES = ("lowest", "highest")
+# Series, numbers of both fills, entry, exit, size, entry price, exit price, gross, costs, paid: a bare tuple, which is
+# not walked for garbage.
+_RoundTrip = tuple[str, int, int, int, int, float, float, float, float, float, float]
+
+
+def extremes_between(choose: Any, prices: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """
+    Return the least or greatest of prices from each start to before its end; NaN if there is none.
+
+    `choose` is np.fmin or np.fmax.
+    """
+    if not len(starts):
+        return np.array([])
+    rows = np.column_stack([starts, np.maximum(starts, ends)]).ravel()
+    found = np.asarray(choose.reduceat(np.append(prices, np.nan), rows)[::2])
+    return np.where(ends > starts, found, np.nan)
 
 
 @dataclass(slots=True)
 class _Lot:
+    fill: int
     time: int
     size: float
     price: float
@@ -67,8 +96,8 @@ def _fills(table: pa.Table) -> Iterator[tuple[int, str, float, float, float]]:
     return zip(time, table["series"].to_pylist(), size, price, costs, strict=True)
 
 
-def _trade_columns(closed: list[_RoundTrip], times: np.ndarray) -> dict[str, pa.Array]:
-    series, entries, exits, *amounts = zip(*closed, strict=True) if closed else [()] * 9
+def _trade_columns(series: Sequence[str], columns: Sequence[Any], times: np.ndarray) -> dict[str, pa.Array]:
+    entries, exits, *amounts = columns
     entry, leave = np.array(entries, np.int64), np.array(exits, np.int64)
     size, entry_price, exit_price, gross, costs, paid = (np.array(one, np.float64) for one in amounts)
     first, last = (np.searchsorted(times, when, side="right") for when in (entry, leave))

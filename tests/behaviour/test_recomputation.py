@@ -124,6 +124,17 @@ def round_trips(fills: pd.DataFrame) -> pd.DataFrame:
     return trips
 
 
+def excursions(account: Account, bars: pd.DataFrame) -> tuple[list[float], list[float]]:
+    """Return the worst and the best of each round trip, by lows and highs from its entry to the bar before its exit."""
+    fills = account.fills.to_dict("records")
+    by_time, worst, best = bars.set_index("time"), [], []
+    for bought, sold in zip(fills[::2], fills[1::2], strict=False):
+        held = by_time.loc[bought["time"] : sold["time"]].iloc[:-1]
+        worst.append(min(0.0, min(held["low"].min(), sold["price"]) / bought["price"] - 1))
+        best.append(max(0.0, max(held["high"].max(), sold["price"]) / bought["price"] - 1))
+    return worst, best
+
+
 def figures(account: Account) -> dict[str, float]:
     returns = account.equity / account.equity.shift(fill_value=account.cash) - 1
     growth = account.equity.iloc[-1] / account.cash
@@ -189,6 +200,17 @@ def test_every_round_trip_has_the_recomputed_dates_and_money(pair):
     trips = round_trips(account.fills)
 
     assert_frame_equal(result.trades[list(trips)], trips, check_dtype=False, rtol=0, atol=CENT)
+
+
+def test_the_excursions_are_those_of_the_recomputed_round_trips(pair):
+    result, account = pair
+    worst, best = excursions(account, read_bars(result.series[0].partition("/")[0]))
+
+    if worst:
+        assert result.stats["adverse_excursion"] == pytest.approx(np.mean(worst), rel=1e-12)
+        assert result.stats["favourable_excursion"] == pytest.approx(np.mean(best), rel=1e-12)
+    else:
+        assert math.isnan(result.stats["adverse_excursion"])
 
 
 def test_every_figure_follows_from_the_recomputed_equity(pair):

@@ -1,0 +1,82 @@
+"""When in its bar an order was filled, and so which prices a round trip saw: `extremes_of`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest.engine.recorder import bar_times
+from backtest.market import arrays
+from backtest.market.series import Series
+from backtest.runs.round_trips import Extremes, extremes_between
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_AT_OPEN, _WITHIN, _AT_CLOSE = range(3)  # when in its bar an order was filled
+
+
+def extremes_of(
+    fills: pa.Table, orders: pa.Table, feeds: Sequence[Any], series: list[Series], at_close: bool
+) -> Extremes:
+    """
+    Return what tells the lowest and the highest price of round trips.
+
+    Seen are the prices of both fills and of all bars between them. Of its own bar, a fill at the open sees all, and
+    one at the close nothing; one within it, by a limit or a stop, sees the close after it, or the open before it: in
+    which order the bar had its low and its high is not known.
+
+    Args:
+        feeds: whose lines are what a run saw, in the order of `series`.
+        at_close: whether market orders are filled at the close of the bar at which they are given.
+    """
+    return partial(_extremes, fills, _phases(fills, orders, at_close), feeds, series)
+
+
+def _phases(fills: pa.Table, orders: pa.Table, at_close: bool) -> np.ndarray:
+    """Return when in its bar each fill was."""
+    rows = np.searchsorted(arrays.numbers(orders["ref"]), arrays.numbers(fills["ref"]))
+    kinds = np.asarray(orders["kind"].to_pylist(), dtype=object)[rows]
+    market = np.full(len(rows), _AT_OPEN)
+    if at_close:  # but for those that wait for another, or that say that they will not have it
+        market[arrays.numbers(orders["created"])[rows] == arrays.numbers(fills["time"])] = _AT_CLOSE
+    return np.where(kinds == "Market", market, np.where(kinds == "Close", _AT_CLOSE, _WITHIN))
+
+
+def _extremes(
+    fills: pa.Table,
+    phases: np.ndarray,
+    feeds: Sequence[Any],
+    series: list[Series],
+    entries: np.ndarray,
+    exits: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    prices, times = (arrays.numbers(fills[name]) for name in ("price", "time"))
+    names = np.asarray(fills["series"].to_pylist(), dtype=object)
+    lowest = np.minimum(prices[entries], prices[exits])
+    highest = np.maximum(prices[entries], prices[exits])
+    for feed in feeds:
+        own = np.flatnonzero(names[entries] == feed._name)
+        if not len(own):
+            continue
+        first, last = entries[own], exits[own]
+        closes = bar_times(_line(feed, "datetime"), series).astype(np.int64)
+        entered, left = (np.searchsorted(closes, times[one]) for one in (first, last))
+        opens = _line(feed, "open")
+        whole = (phases[first] == _AT_OPEN) | ((phases[first] == _WITHIN) & (prices[first] == opens[entered]))
+        starts, ends = entered + ~whole, left + (phases[last] == _AT_CLOSE)
+        seen = [
+            np.where((phases[first] == _WITHIN) & (ends > entered), _line(feed, "close")[entered], np.nan),
+            np.where((phases[last] == _WITHIN) & (left >= starts), opens[left], np.nan),
+        ]
+        for choose, found, line in ((np.fmin, lowest, "low"), (np.fmax, highest, "high")):
+            between = extremes_between(choose, _line(feed, line), starts, ends)
+            found[own] = choose.reduce([found[own], between, *seen])
+    return lowest, highest
+
+
+def _line(feed: Any, name: str) -> np.ndarray:
+    return np.frombuffer(getattr(feed.lines, name).array)
