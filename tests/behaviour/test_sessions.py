@@ -19,6 +19,8 @@ from backtest.store.store import Store
 
 DAY = timedelta(days=1)
 
+pytestmark = pytest.mark.filterwarnings("ignore:DatetimeIndex.weekday is deprecated")  # of the calendar of Hong Kong
+
 
 class BuysOnce(bt.Strategy):
     """Units of the first series at the first bar that it is asked at."""
@@ -170,3 +172,130 @@ def test_what_one_exchange_trades_after_the_sessions_of_the_other_is_of_the_next
     assert result.returns.index.date.tolist() == days[2:6]
     assert forward.sessions.tolist() == days[8:]
     assert crossed.sessions.tolist() == days
+
+
+# --- twelve markets with whole and half days, and three without half days, worked from the hours of the exchanges
+
+WHOLE_US = {"1hour": "09:30 10:00..15:00", "30mins": "09:30..15:30", "4hours": "09:30 12:00"}  # to 16:00
+HALF_US = {"1hour": "09:30 10:00..12:00", "30mins": "09:30..12:30", "4hours": "09:30 12:00"}  # to 13:00
+WHOLE_GB = {"1hour": "08:00..16:00", "30mins": "08:00..16:00", "4hours": "08:00 12:00 16:00"}  # to 16:30, 16:28
+HALF_GB = {"1hour": "08:00..12:00", "30mins": "08:00..12:00", "4hours": "08:00 12:00"}  # to 12:30, 12:28
+WHOLE_EU = {"1hour": "09:00..17:00", "30mins": "09:00..17:00", "4hours": "09:00 12:00 16:00"}  # to 17:30
+HALF_FR = {"1hour": "09:00..14:00", "30mins": "09:00..14:00", "4hours": "09:00 12:00"}  # to 14:05
+HALF_DE = {"1hour": "09:00..13:00", "30mins": "09:00..13:30", "4hours": "09:00 12:00"}  # to 14:00
+HALF_SE = {"1hour": "09:00..12:00", "30mins": "09:00..12:30", "4hours": "09:00 12:00"}  # to 13:00
+WHOLE_NO = {"1hour": "09:00..16:00", "30mins": "09:00..16:00", "4hours": "09:00 12:00 16:00"}  # to 16:20
+WHOLE_HK = {"1hour": "09:30 10:00..11:00 13:00..15:00", "30mins": "09:30..11:30 13:00..15:30", "4hours": "09:30 13:00"}
+HALF_HK = {"1hour": "09:30 10:00..11:00", "30mins": "09:30..11:30", "4hours": "09:30"}  # to 12:00
+WHOLE_JP = {"1hour": "09:00..11:00 12:30 13:00..14:00", "30mins": "09:00..11:00 12:30..14:30", "4hours": "09:00 12:30"}
+WHOLE_AU = {"1hour": "10:00..15:00", "30mins": "10:00..15:30", "4hours": "10:00 12:00"}  # to 16:00
+HALF_AU = {"1hour": "10:00..14:00", "30mins": "10:00..14:00", "4hours": "10:00 12:00"}  # to 14:10
+WHOLE_CME = {  # from 17:00 on the evening before to 16:00
+    "1hour": "-17:00..23:00 00:00..15:00",
+    "30mins": "-17:00..23:30 00:00..15:30",
+    "4hours": "-17:00 -20:00 00:00..12:00",
+}
+HALF_CME = {  # to 12:00
+    "1hour": "-17:00..23:00 00:00..11:00",
+    "30mins": "-17:00..23:30 00:00..11:30",
+    "4hours": "-17:00 -20:00 00:00..08:00",
+}
+FX = {  # from 17:15 on the evening before to 17:00
+    "1hour": "-17:15 -18:00..23:00 00:00..16:00",
+    "30mins": "-17:15 -17:30..23:30 00:00..16:30",
+    "4hours": "-17:15 -20:00 00:00..16:00",
+}
+COINS = {"1hour": "00:00..23:00", "30mins": "00:00..23:30", "4hours": "00:00..20:00"}
+YULE = "12-18 12-19 12-20 12-23 12-24* 12-27 12-30 12-31*"  # a star is a half day
+GERMAN_YULE = "12-16 12-17 12-18 12-19 12-20 12-23 12-27 12-30*"
+SWEDISH_EASTER = "03-21 03-22 03-25 03-26 03-27 03-28* 04-02 04-03"
+NORWEGIAN_EASTER = "03-20 03-21 03-22 03-25 03-26 03-27* 04-02 04-03"
+JULY = "06-27 06-28 07-01 07-02 07-03* 07-05 07-08 07-09"
+LABOR_DAY = "08-27 08-28 08-29 08-30 09-02* 09-03 09-04 09-05"
+FOUNDATION_DAY = "02-05 02-06 02-07 02-08 02-09 02-13 02-14 02-15"
+TABLE = {  # series, another one, zone, sessions of 2024, bars of a whole day, bars of a half day
+    "New York": ("AAPL", "IBM", "America/New_York", JULY, WHOLE_US, HALF_US),
+    "Toronto": ("RY-STK-TSE-CAD", "BMO-STK-TSE-CAD", "America/Toronto", YULE.replace("31*", "31"), WHOLE_US, HALF_US),
+    "London": ("VOD-STK-LSE-GBP", "BP-STK-LSE-GBP", "Europe/London", YULE, WHOLE_GB, HALF_GB),
+    "Dublin": ("A5G-STK-ISED-EUR", "BIRG-STK-ISED-EUR", "Europe/Dublin", YULE, WHOLE_GB, HALF_GB),
+    "Paris": ("MC-STK-SBF-EUR", "OR-STK-SBF-EUR", "Europe/Paris", YULE, WHOLE_EU, HALF_FR),
+    "Amsterdam": ("ASML-STK-AEB-EUR", "INGA-STK-AEB-EUR", "Europe/Amsterdam", YULE, WHOLE_EU, HALF_FR),
+    "Frankfurt": ("SAP-STK-IBIS-EUR", "SIE-STK-IBIS-EUR", "Europe/Berlin", GERMAN_YULE, WHOLE_EU, HALF_DE),
+    "Stockholm": ("SAND-STK-SFB-SEK", "ASSA-STK-SFB-SEK", "Europe/Stockholm", SWEDISH_EASTER, WHOLE_EU, HALF_SE),
+    "Oslo": ("EQNR-STK-OSE-NOK", "DNB-STK-OSE-NOK", "Europe/Oslo", NORWEGIAN_EASTER, WHOLE_NO, HALF_SE),
+    "Hong Kong": ("700-STK-SEHK-HKD", "5-STK-SEHK-HKD", "Asia/Hong_Kong", YULE, WHOLE_HK, HALF_HK),
+    "Sydney": ("BHP-STK-ASX-AUD", "CBA-STK-ASX-AUD", "Australia/Sydney", YULE, WHOLE_AU, HALF_AU),
+    "Globex": ("ES-FUT-CME-USD-202412", "NQ-FUT-CME-USD-202412", "America/Chicago", LABOR_DAY, WHOLE_CME, HALF_CME),
+    "Tokyo": ("7203-STK-TSEJ-JPY", "6758-STK-TSEJ-JPY", "Asia/Tokyo", FOUNDATION_DAY, WHOLE_JP, {}),
+    "forex": ("EUR-CASH", "GBP-CASH", "America/New_York", "03-04 03-05 03-06 03-07 03-08 03-11 03-12 03-13", FX, {}),
+    "crypto": ("BTC-CRYPTO", "ETH-CRYPTO", "UTC", "03-07 03-08 03-09 03-10 03-11 03-12 03-13 03-14", COINS, {}),
+}
+MINUTES = {"1hour": 60, "30mins": 30, "4hours": 240}
+QUICK = ("New York", "Sydney", "Globex", "forex", "crypto")  # the calendars of others take a second each
+CELLS = [
+    pytest.param(market, size, marks=[] if market in QUICK else pytest.mark.slow)
+    for market in TABLE
+    for size in MINUTES
+]
+
+
+def moments(day, words, zone, minutes):
+    """Return when the bars of a day open, of words such as "-17:00..23:00 00:00..15:00"; "-" is the evening before."""
+    for word in words.split():
+        first, _, last = word.removeprefix("-").partition("..")
+        clocks = (datetime.strptime(one, "%H:%M").time() for one in (first, last or first))  # noqa: DTZ007
+        start, end = (datetime.combine(day, clock) for clock in clocks)
+        for n in range((end - start) // timedelta(minutes=minutes) + 1):
+            local = start + n * timedelta(minutes=minutes) - DAY * word.startswith("-")
+            yield local.replace(tzinfo=ZoneInfo(zone))
+
+
+def a_market(folder, market, size):
+    """Return a store with a market's bars, and the session of each by hand; the last bar of each has its price."""
+    symbol, other, zone, dates, whole, half = TABLE[market]
+    days = [(date.fromisoformat(f"2024-{one[:5]}"), half if one.endswith("*") else whole) for one in dates.split()]
+    rows, by_hand = [], []
+    for n, (day, bars) in enumerate(days):
+        every = list(moments(day, bars[size], zone, MINUTES[size]))
+        rows += [(moment, price(n if moment is every[-1] else max(n - 1, 0))) for moment in every]
+        by_hand += [day] * len(every)
+    store = Store(folder)
+    put(store, f"{symbol}/{size}", rows)
+    put(store, f"{other}/1day", list(on_days([day for day, _ in days], ["00:00"], "UTC", price)))
+    return store, [day for day, _ in days], by_hand
+
+
+@pytest.mark.parametrize(("market", "size"), CELLS)
+def test_each_bar_is_of_the_session_that_the_hours_of_its_exchange_say(tmp_path, market, size):
+    store, days, by_hand = a_market(tmp_path, market, size)
+    symbol, other, *_ = TABLE[market]
+
+    result = run(
+        BuysOnce, f"{symbol}/{size}", store=store, benchmark=f"{other}/1day", costs="none", params={"size": 10}
+    )
+
+    assert result.record["session"].to_pylist() == by_hand
+    prices = np.array([price(n) for n in range(len(days))])
+    worth = 1e5 + 10 * result.spec.multiplier * (prices - prices[0])  # it was bought at the first session's price
+    assert result.returns.index.date.tolist() == days
+    assert result.returns.tolist() == pytest.approx((np.diff(worth, prepend=1e5) / np.append(1e5, worth[:-1])).tolist())
+    assert np.log1p(result.returns).sum() == pytest.approx(np.log(result.equity.iloc[-1] / 1e5))
+    assert result.account.benchmark[-7:].tolist() == pytest.approx((prices[1:] / prices[:-1] - 1).tolist())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("market", TABLE)
+def test_windows_and_folds_have_each_session_of_the_table_once(tmp_path, market):
+    size = list(MINUTES)[list(TABLE).index(market) % len(MINUTES)]  # each size on some markets
+    store, days, _ = a_market(tmp_path / "bars", market, size)
+    series = f"{TABLE[market][0]}/{size}"
+
+    forward = walk_forward(BuysOnce, series, [{"size": 10}], train=4, test=2, store=store, folder=tmp_path / "w")
+    crossed = cross_validate(BuysOnce, series, [{"size": 10}], groups=3, tested=1, store=store, folder=tmp_path / "c")
+
+    assert forward.sessions.tolist() == days[4:]
+    assert crossed.sessions.tolist() == days
+    assert [len(step.outside.returns) for step in forward.steps] == [2, 2]
+    whole = forward.equity.iloc[-1] / 1e5
+    assert np.log1p(forward.returns).sum() == pytest.approx(np.log(whole))
+    assert whole == pytest.approx(np.prod([1 + step.outside.metrics["total_return"] for step in forward.steps]))

@@ -82,22 +82,24 @@ def test_an_order_at_the_close_is_filled_at_the_last_close_of_its_session(tmp_pa
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("valid", [bt.Order.DAY, timedelta(), 0], ids=["DAY", "timedelta", "zero"])
 @pytest.mark.parametrize(
-    ("spelling", "days", "at", "last"),  # the last bar in which it is tried
-    [*AT_THE_CLOSE[:-2], ("BHP-STK-ASX-AUD/1hour", HOLE, 7, 9), ("BHP-STK-ASX-AUD/1hour", HOLE, 9, 15)],
+    ("spelling", "days", "at", "last", "valid"),  # the last bar in which it is tried
+    [
+        *((*one, bt.Order.DAY) for one in AT_THE_CLOSE),
+        *((*AT_THE_CLOSE[0], valid) for valid in (timedelta(), 0, 0.0)),
+    ],
 )
 def test_an_order_for_the_day_is_tried_up_to_the_last_bar_of_its_session(
     tmp_path, spelling, days, at, last, valid, loop
 ):
-    every = [n for n in range(at + 1, sum(map(len, days))) if n != last]
+    count = len([*chain(*days)])
     asked = {"exectype": bt.Order.Limit, "price": 50.0, "valid": valid}
     in_time = store_of(tmp_path / "in time", spelling, *days, low={last: 40.0})
-    too_late = store_of(tmp_path / "too late", spelling, *days, low={n: 40.0 for n in every if n > last})
+    too_late = store_of(tmp_path / "too late", spelling, *days, low=dict.fromkeys(range(last + 1, count), 40.0))
 
     assert given(in_time, spelling, at, loop, **asked)["status"] == "Completed"
     late = given(too_late, spelling, at, loop, **asked)["status"]
-    assert late == ("Expired" if last + 1 < sum(map(len, days)) else "Accepted")
+    assert late == ("Expired" if last + 1 < count else "Accepted")
 
 
 class Brackets(bt.Strategy):
