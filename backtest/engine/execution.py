@@ -16,6 +16,7 @@ from backtest import _arguments
 from backtest._suggest import there_are
 from backtest.engine.account.borrowing import Borrowing, charge_borrowing
 from backtest.engine.account.commissions import Costs, MonthlyVolume, model_for, read_number
+from backtest.engine.account.schedules import costs_for
 from backtest.engine.cash_flows import Interest
 from backtest.errors import UsageError
 from backtest.market.series import Series
@@ -230,9 +231,9 @@ def check_market(brokerage: Brokerage) -> None:
     Borrowing.parse(_borrow_rules(brokerage))
 
 
-def commission_model(brokerage: Brokerage, costs: Costs, feed: Any, traded: MonthlyVolume) -> Any:
-    """Return the commission model of a feed, which also charges what borrowing costs."""
-    made = model_for(costs, feed, traded)
+def commission_model(brokerage: Brokerage, costs: Costs, series: Series, feed: Any, traded: MonthlyVolume) -> Any:
+    """Return the commission model of a series, by its product, which also charges what borrowing costs."""
+    made = model_for(costs_for(costs, series), feed, traded)
     rules = Borrowing.parse(_borrow_rules(brokerage))
     return charge_borrowing(made, rules.rates(feed._name)) if rules.rules else made
 

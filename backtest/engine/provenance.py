@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest.engine.account.commissions import Costs
+from backtest.engine.account.schedules import costs_for
 from backtest.engine.code.imports import ImportSpace, came_along, changed, imported_names, package_of, reached
 from backtest.engine.code.reach import reach_of
 from backtest.engine.code.strategy import Strategy, live_parameters
@@ -39,7 +40,7 @@ def describe(spec: RunSpec, bars: Mapping[Series, pa.Table], store: Reader, cost
     found = {
         "series": {one.key: _bars(table) for one, table in bars.items()},
         "store": {one.key: _stored(store, one) for one in bars},
-        "costs": describe_costs(costs),
+        "costs": {**describe_costs(costs), **_by_product(spec, costs)},
         "seed": spec.flat["params"].get("seed"),  # a run draws nothing by itself
         "backtest_sha256": _own_source(),
         "python": platform.python_version(),
@@ -122,6 +123,13 @@ def describe_costs(row: Costs) -> dict[str, Any]:
     """Return what costs say of themselves, its dates among it, and the rates that it charges."""
     words = {key: value for key, value in asdict(row).items() if isinstance(value, str | int | float)}
     return {**words, "rates": rates(row.make())}
+
+
+def _by_product(spec: RunSpec, costs: Costs) -> dict[str, Any]:
+    """Return what each series is charged where that is not what the name of the costs says of US stocks."""
+    charged = {key: costs_for(costs, Series.parse(key)) for key in spec.series}
+    products = {key: describe_costs(own) for key, own in charged.items() if own is not costs}
+    return {"products": products} if products else {}
 
 
 def rates(commission: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import backtrader as bt
 import numpy as np
 
 from backtest.engine.account.commissions import Costs, MonthlyVolume
+from backtest.engine.account.schedules import check_products
 from backtest.engine.alignment import align as align_bars
 from backtest.engine.alignment import hide_what_has_not_begun, mixes_clocks, without_hidden_bars
 from backtest.engine.cash_flows import CashFlows
@@ -96,6 +97,7 @@ def simulate(
     """
     wanted = [Series.parse(key) for key in spec.series]
     compared_with = [Series.parse(spec.benchmark)] if spec.benchmark else []
+    check_products(wanted, costs)
     brokerage, sizing = spec.brokerage, Sizing.parse(spec.brokerage.size)
     with _code_of(strategy):
         costs.make()  # which may be a class of the caller's
@@ -115,7 +117,7 @@ def simulate(
     cerebro = _cerebro(gated(strategy) if before else strategy, spec, feeds)
     set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span))
     with _code_of(strategy, cerebro), importing_beside(strategy):
-        _set_costs(cerebro, spec, costs)
+        _set_costs(cerebro, spec, costs, wanted)
         known = {one.short: bars_a_year(one, its) for one, its in zip(wanted, hours, strict=True) if sizing.by_the_year}
         sizing.set_up(cerebro, known)
         with waiting(before.begins if before else None):
@@ -313,12 +315,12 @@ def _ordered(order: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
 _EXECTYPE = 4  # its place among the arguments of `buy` and `sell`
 
 
-def _set_costs(cerebro: _Cerebro, spec: RunSpec, costs: Costs) -> None:
+def _set_costs(cerebro: _Cerebro, spec: RunSpec, costs: Costs, series: list[Series]) -> None:
     cerebro.broker.setcash(spec.cash)
     cerebro.asked_cash = spec.cash
     traded = MonthlyVolume()
-    for feed in cerebro.datas:
-        cerebro.broker.addcommissioninfo(commission_model(spec.brokerage, costs, feed, traded), name=feed._name)
+    for feed, one in zip(cerebro.datas, series, strict=True):
+        cerebro.broker.addcommissioninfo(commission_model(spec.brokerage, costs, one, feed, traded), name=feed._name)
     cerebro.addanalyzer(Recorder, _name="recorder")
 
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields, replace
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 from backtest import _arguments
 from backtest._suggest import there_are
 from backtest.errors import UsageError
 from backtest.market.periods import Periods
+from backtest.market.series import Series
 from backtest.market.span import Sessions, Span
 from backtest.runs.parameters import kept_params, read_params
-
-if TYPE_CHECKING:
-    from backtest.market.series import Series
 
 
 def slippage_of(given: Any) -> str:
@@ -365,8 +363,17 @@ class RunSpec:
 
     @property
     def conditions(self) -> str:
-        """The costs, and whatever of the market is not as it is by default, in words."""
-        return self.brokerage.conditions
+        """The costs, and whatever of the market is not as it is by default or cannot be taken for granted, in words."""
+        return ", ".join([self.brokerage.conditions, *self._doubts()])
+
+    def _doubts(self) -> Iterator[str]:
+        instruments = [Series.parse(key).instrument for key in self.series]
+        if len(currencies := dict.fromkeys(one.currency for one in instruments)) > 1:
+            yield f"amounts in {' and '.join(currencies)} added as they are, not converted"
+        if self.multiplier == 1 and any(one.kind in ("FUT", "CONTFUT") for one in instruments):
+            yield "a point of a contract taken for 1"
+        if self.benchmark and (other := Series.parse(self.benchmark).instrument.currency) != instruments[0].currency:
+            yield f"the benchmark in {other}, not converted"
 
     @property
     def name(self) -> str:

@@ -177,7 +177,8 @@ def test_another_month_is_never_taken_for_the_one_that_was_named(source, store):
 def test_a_run_is_the_same_by_month_and_by_date(source, store):
     download(store, source, Series.parse("CL-FUT-NYMEX-USD-202412/1day"), DATES)
     by_month, by_date = (
-        run("buy_and_hold", f"CL-FUT-NYMEX-USD-{expiry}/1day", store=store) for expiry in ("202412", "20241119")
+        run("buy_and_hold", f"CL-FUT-NYMEX-USD-{expiry}/1day", store=store, costs="none")
+        for expiry in ("202412", "20241119")
     )
 
     assert by_month.spec == by_date.spec
@@ -189,7 +190,8 @@ def test_a_sweep_takes_a_month_for_what_it_means_also_as_its_benchmark(source, s
     month = "CL-FUT-NYMEX-USD-202412/1day"
 
     there, points = f"file://{store.root}", {"invest": [0.5, 0.9]}
-    found = sweep("buy_and_hold", month, points, store=there, benchmark=month, folder=tmp_path / "sweep")
+    asked = {"store": there, "benchmark": month, "costs": "none", "folder": tmp_path / "sweep"}
+    found = sweep("buy_and_hold", month, points, **asked)
 
     assert [trial.error for trial in found.trials] == ["", ""]
 

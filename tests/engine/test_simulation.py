@@ -136,7 +136,7 @@ def test_a_bar_that_the_close_cuts_short_belongs_to_the_session_that_it_began_in
     rows = [(moment, 10.0, 10.0, 10.0, 10.0, 1e6, None, None) for moment in moments]
     store.write(series, Span(moments[0], moments[-1] + timedelta(hours=8)), table_of(rows))
 
-    result = run(BuyOnce, text, store=store)
+    result = run(BuyOnce, text, store=store, costs="none")
 
     sessions = [day.isoformat() for day in result.record["session"].to_pylist()]
     assert sessions == [f"2024-01-{day:02}" for day in (4, 5, 8) for _ in starts]
@@ -149,7 +149,7 @@ def test_intraday_bars_belong_to_the_session_of_their_exchange(tmp_path):
     rows = [(evening + timedelta(hours=n), 10.0, 12.0, 9.0, 11.0, 1.0, None, None) for n in (-3, 0, 1)]
     store.write(hourly, Span(rows[0][0], evening + timedelta(hours=2)), table_of(rows))
 
-    result = run("buy_and_hold", str(hourly), store=store)
+    result = run("buy_and_hold", str(hourly), store=store, costs="none")
 
     assert result.record["session"].to_pylist() == [date(2024, 1, 8), date(2024, 1, 9), date(2024, 1, 9)]
     assert result.record["time"].to_pylist()[0] == evening - timedelta(hours=2)  # when the bar was complete
