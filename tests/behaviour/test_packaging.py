@@ -133,3 +133,12 @@ def test_the_command_line_tells_its_version_and_what_decides_on_results(capsys):
         f"backtest {backtest.__version__} (Python {platform.python_version()}, backtrader 1.9.78.123, "
     )
     assert re.search(r"ib_(insync|async) \d", said)
+
+
+def test_the_citation_names_the_version_and_the_licence_of_the_package():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    lines = (ROOT / "CITATION.cff").read_text("utf-8").splitlines()
+    cited = dict(line.split(": ", 1) for line in lines if ": " in line and not line.startswith(" "))
+
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
