@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from backtest.engine.account.commissions import Costs
     from backtest.engine.code.strategy import Strategy
+    from backtest.metrics.table import Metric
+    from backtest.report.figures import Figure
     from backtest.validity.validation import Validity
 
 
@@ -64,16 +66,23 @@ class RunResult(Measured):
 
         return FIGURES["equity"].draw(self)
 
-    def report(self, folder: str | Path = "") -> Path:
+    def report(
+        self, folder: str | Path = "", *, figures: Iterable[Figure] = (), metrics: Iterable[Metric] = ()
+    ) -> Path:
         """
         Write the page of this run into a folder (default: runs/NAME) and return its path.
 
+        Args:
+            figures: rows of your own, as those of FIGURES; they follow ours on the page.
+            metrics: rows of your own, as those of METRICS; they follow ours.
+
         Raises:
-            UsageError: the folder cannot be written.
+            UsageError: the folder cannot be written, or a row of your own fails.
         """
         from backtest.report.run_page import write_report
 
-        return write_report(self, Path("runs") / self.name if folder == "" else folder, self.validity)
+        place = Path("runs") / self.name if folder == "" else folder
+        return write_report(self, place, self.validity, figures, metrics)
 
     def to_csv(self, folder: str | Path, *, tz: str = "UTC", overwrite: bool = True) -> list[Path]:
         """

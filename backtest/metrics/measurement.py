@@ -26,7 +26,7 @@ from backtest.market.series import Series
 from backtest.metrics.account import Account, hold_name, rates_of, sample, session_ends
 from backtest.metrics.benchmark import both_begin, common_dates, common_places, compounded, periods_at
 from backtest.metrics.returns import SESSIONS, checked_returns, drop_nan, equity_of
-from backtest.metrics.table import METRICS, Metric, metric_named
+from backtest.metrics.table import METRICS, Metric, metric_named, number_of, rows_with
 from backtest.metrics.trades import Trades, rejected_orders
 from backtest.runs.record import RunRecord
 from backtest.runs.spec import AUTO
@@ -55,12 +55,13 @@ class Stats(Mapping[str, float]):
     reasons: dict[str, str] = field(default_factory=dict)  # why a number is not defined, for those that are not
     unit: str = "sessions"  # what is counted where a label says sessions: weeks or months of bars as long
     notes: tuple[str, ...] = ()  # what kept the run from doing what the strategy wanted, a sentence each
+    own: Mapping[str, Metric] = field(default_factory=dict)  # the rows that are not of METRICS, but the user's
 
     def __getitem__(self, name: str) -> float:
         return self.numbers[self._known(name)]
 
     def __contains__(self, name: object) -> bool:
-        return (metric_named(name) or name) in self.numbers if isinstance(name, str) else False
+        return (metric_named(name, self.rows) or name) in self.numbers if isinstance(name, str) else False
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a number by its name or label; the default where it is not among these."""
@@ -76,12 +77,17 @@ class Stats(Mapping[str, float]):
         """Return the name of a metric that was given by its name or its label."""
         if isinstance(name, str) and name in self.numbers:
             return name
-        found = metric_named(name)
+        found = metric_named(name, self.rows)
         if found is not None and found in self.numbers:
             return found
-        words = [*self.numbers, *(METRICS[one].label for one in self.numbers if one in METRICS)]
+        words = [*self.numbers, *(row.label for row in self.rows.values())]
         hint = did_you_mean(name, words) if isinstance(name, str) else ""
         raise UsageError(f"no metric {_arguments.shown(name)}; there are {', '.join(self.numbers)}{hint}")
+
+    @property
+    def rows(self) -> dict[str, Metric]:
+        """What each number is: a row of METRICS, or one of the user's own."""
+        return {name: row for name in self.numbers if (row := self.own.get(name) or METRICS.get(name))}
 
     @property
     def basis(self) -> str:
@@ -91,19 +97,19 @@ class Stats(Mapping[str, float]):
     @property
     def definitions(self) -> dict[str, str]:
         """What each number is, a sentence each."""
-        return {name: METRICS[name].definition for name in self}
+        return {name: self.rows[name].definition for name in self}
 
     @property
     def headline(self) -> list[str]:
         """The names of the numbers in the short table."""
         growths = [self.get(name, math.nan) for name in ("cagr", "cagr_calendar")]
         both = {"cagr_calendar"} if abs(growths[0] - growths[1]) > _DIFFER else set()
-        return [name for name in self if METRICS[name].headline or name in both]
+        return [name for name in self if self.rows[name].headline or name in both]
 
     def text(self, name: str) -> str:
         """Return a number as people read it, with its unit; of one that is not defined, a dash and the reason."""
         name = self._known(name)
-        metric = METRICS[name]
+        metric = self.rows[name]
         if name in self.reasons:
             return f"{metric.text(None)} ({self.reasons[name]})"
         unit = self.currency if metric.unit == "money" else "" if self.unit == "sessions" else self.unit
@@ -128,7 +134,7 @@ class Stats(Mapping[str, float]):
         """Return a row per number, in the unit that its label names: 10.0 at "Total return [%]" is +10 %."""
         import pandas as pd
 
-        metrics = [METRICS[name] for name in self]
+        metrics = [self.rows[name] for name in self]
         values = [self[metric.name] * (100 if metric.unit == "%" else 1) for metric in metrics]
         return pd.DataFrame({"value": values}, index=[self._label(metric) for metric in metrics], dtype=float)
 
@@ -139,7 +145,7 @@ class Stats(Mapping[str, float]):
     def __repr__(self) -> str:
         import textwrap
 
-        texts = {METRICS[name].label: self.text(name) for name in self.headline}
+        texts = {self.rows[name].label: self.text(name) for name in self.headline}
         left, right = max(map(len, texts)), max(map(len, texts.values()))
         rows = [f"{label:<{left}}  {text:>{right}}" for label, text in texts.items()]
         return "\n".join([*rows, "", *textwrap.wrap(self.basis, 80)])
@@ -148,7 +154,7 @@ class Stats(Mapping[str, float]):
         import html
 
         row = '<tr title="{}"><td style="text-align:left">{}</td><td style="text-align:right">{}</td></tr>'
-        cells = [(METRICS[name].definition, METRICS[name].label, self.text(name)) for name in self.headline]
+        cells = [(self.rows[name].definition, self.rows[name].label, self.text(name)) for name in self.headline]
         rows = "".join(row.format(*map(html.escape, texts)) for texts in cells)
         return f"<table>{rows}</table><p><small>{html.escape(self.basis)}</small></p>"
 
@@ -178,7 +184,15 @@ class Measured(RunRecord):
         return f"{super().__repr__()}\n{self.stats}"
 
 
-def measure(result: RunRecord, risk_free: float | pd.Series | None = None, periods: float | str | None = None) -> Stats:
+_Measured = TypeVar("_Measured", bound=Measured)
+
+
+def measure(
+    result: RunRecord,
+    risk_free: float | pd.Series | None = None,
+    periods: float | str | None = None,
+    metrics: Iterable[Metric] = (),
+) -> Stats:
     """
     Return every metric of a run.
 
@@ -187,11 +201,13 @@ def measure(result: RunRecord, risk_free: float | pd.Series | None = None, perio
         risk_free: a return of cash a year, or the return of each session with its date as index; that of the spec
             if not given.
         periods: periods a year; those of the spec if not given.
+        metrics: rows of your own, as those of METRICS; they follow ours.
 
     Raises:
         StrategyError: equity is no number, or fell below zero.
-        UsageError: it is no run, or a session has no risk-free return.
+        UsageError: it is no run, a session has no risk-free return, or a row of your own cannot be measured.
     """
+    rows = rows_with(metrics)
     run = check_result(result, "result").account
     if risk_free is not None:
         run = replace(run, risk_free=_rates(risk_free, run.days))
@@ -200,8 +216,23 @@ def measure(result: RunRecord, risk_free: float | pd.Series | None = None, perio
     currency = result.currency
     costs = f"equity at session ends after all costs{_rules(run, result)}"
     conventions = f"{_yardstick(run)}, {_conditions(result)}, {costs}."
-    stats = _stats(run, METRICS.values(), conventions, _extent(result.spec, run, currency), currency)
+    stats = _stats(run, rows, conventions, _extent(result.spec, run, currency), currency)
     return replace(stats, notes=(*notes_of(result), *_of_warm_up(result), *_of_benchmark(result, run)))
+
+
+def with_metrics(result: _Measured, metrics: Iterable[Metric]) -> _Measured:
+    """
+    Return a run whose numbers have further rows of the user's own.
+
+    Raises:
+        UsageError: as `measure`.
+    """
+    if metrics == ():
+        return result
+    stats = measure(result, metrics=metrics)
+    made = replace(result)
+    vars(made).update(vars(result) | {"stats": stats})  # where a cached property keeps what was computed once
+    return made
 
 
 def notes_of(result: RunRecord) -> tuple[str, ...]:
@@ -298,8 +329,8 @@ def measured(
         traded=0.0, costs=0.0, risk_free=_rates(risk_free, days), periods=yearly.count,
         benchmark=next(iter(others), None), lead=lead, unit=yearly.unit, whose=yearly.whose,
     )  # fmt: skip
-    metrics = [metric for metric in METRICS.values() if metric.group in _OF_RETURNS]
-    return _stats(run, metrics, f"{_yardstick(run)}.", f"{_sessions(run)}.", "")
+    rows = {name: metric for name, metric in METRICS.items() if metric.group in _OF_RETURNS}
+    return _stats(run, rows, f"{_yardstick(run)}.", f"{_sessions(run)}.", "")
 
 
 def _beside(
@@ -325,11 +356,12 @@ def _beside(
     return common, sampled, other, risk_free, replace(yearly, count=count, whose=whose)
 
 
-def _stats(run: Account, metrics: Iterable[Metric], conventions: str, extent: str, currency: str) -> Stats:
-    found = {metric.name: metric.function(run) for metric in metrics}
+def _stats(run: Account, rows: Mapping[str, Metric], conventions: str, extent: str, currency: str) -> Stats:
+    found = {name: number_of(metric, run) for name, metric in rows.items()}
     reasons = {name: getattr(value, "reason", "undefined") for name, value in found.items() if value != value}
     numbers = {name: float(value) for name, value in found.items()}
-    return Stats(numbers, conventions, extent, currency, reasons, run.unit)
+    own = {name: metric for name, metric in rows.items() if METRICS.get(name) is not metric}
+    return Stats(numbers, conventions, extent, currency, reasons, run.unit, own=own)
 
 
 def check_result(given: Any, name: str) -> Measured:

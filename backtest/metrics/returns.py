@@ -34,6 +34,7 @@ REASONS = {  # why a number is not defined, in a few words and in a sentence
     "impossible moments": "no sample can have these moments",
     "ruined": "everything was lost, or more, and growth ends there",
     "undefined": "a number that it is reckoned from is not defined",
+    "infinite": "its function returned an infinite number",
 }
 
 CALENDAR_YEAR = 365.25  # days

@@ -7,11 +7,14 @@ The functions behind the rows are in the other files of the room.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 
+from backtest import _arguments
+from backtest.errors import UsageError
 from backtest.metrics import benchmark
 from backtest.metrics.account import Account
 from backtest.metrics.drawdown import (
@@ -92,14 +95,18 @@ def cost_drag(costs: float, equity: np.ndarray, periods: float = SESSIONS) -> fl
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number about a run: its name, how people read it, what it is, and the function."""
+    """
+    A number about a run: its name, how people read it, what it is, and the function.
 
-    name: str
+    A row of your own is passed to `measure` or a report; its function returns NaN, or None, where there is no number.
+    """
+
+    name: str  # a word that Python takes as a name
     label: str
-    format: str  # a key of _FORMATS
+    format: str  # percent (of a fraction), ratio, probability, count, money, sessions or days
     definition: str
     function: Callable[[Account], float]
-    group: str = ""  # one of GROUPS
+    group: str = ""  # one of GROUPS; "" for one of your own
     headline: bool = False  # whether it is in the short table
 
     @property
@@ -518,10 +525,70 @@ def _of_a_year(run: Account, number: float) -> float:
     return Undefined("under a year") if run.under_a_year and number == number else number
 
 
-def metric_named(name: object) -> str | None:
-    """Return the name of the metric that is called so in METRICS, or by its label, such as "Sharpe ratio"."""
+def metric_named(name: object, rows: Mapping[str, Metric] = METRICS) -> str | None:
+    """Return the name of the metric that is called so, in METRICS or other rows, or by its label ("Sharpe ratio")."""
     if not isinstance(name, str):
         return None
-    if name in METRICS:
+    if name in rows:
         return name
-    return next((metric.name for metric in METRICS.values() if metric.label.lower() == name.lower()), None)
+    return next((metric.name for metric in rows.values() if metric.label.lower() == name.lower()), None)
+
+
+def rows_with(metrics: Iterable[Metric]) -> dict[str, Metric]:
+    """
+    Return METRICS and further rows by their names.
+
+    Raises:
+        UsageError: one is no row, or has a name, a label, a format or a group that cannot be.
+    """
+    rows = dict(METRICS)
+    for metric in _arguments.several(metrics, "metrics", _ROW):
+        _check_row(_arguments.instance(metric, "a metric", Metric, _ROW), rows)
+        rows[metric.name] = metric
+    return rows
+
+
+def number_of(metric: Metric, run: Account) -> float:
+    """
+    Return what a metric is of a run; an `Undefined` where it is not defined.
+
+    Raises:
+        UsageError: the function of a row of the user's failed, or returned no number.
+    """
+    if METRICS.get(metric.name) is metric:
+        return metric.function(run)
+    try:
+        value = metric.function(run)
+    except Exception as error:
+        raise UsageError(
+            f"the metric {metric.name} failed: {type(error).__name__}: {str(error)[:_LONGEST]}; its function takes an "
+            "Account and returns a number, NaN where there is none"
+        ) from error
+    if value is None:
+        return Undefined("undefined")
+    if isinstance(value, bool) or not isinstance(value, Real):  # numpy's numbers are, its truths are not
+        _arguments.refuse(f"what the metric {metric.name} returned", value, "return a number, NaN where there is none")
+    if isinstance(value, Undefined):
+        return value
+    return float(value) if math.isfinite(value) else Undefined("undefined" if math.isnan(value) else "infinite")
+
+
+_ROW = "write a list of rows, such as Metric(name, label, format, definition, function)"
+_LONGEST = 500  # characters of an error's text
+
+
+def _check_row(metric: Metric, rows: Mapping[str, Metric]) -> None:
+    for field in ("name", "label", "format", "definition", "group"):
+        _arguments.text(getattr(metric, field), f"the {field} of a metric", _ROW)
+    name = metric.name
+    if not name.isidentifier():
+        _arguments.refuse(
+            "the name of a metric", name, "write a word that Python takes as a name, such as gain_to_pain"
+        )
+    for word, what in ((name, "name"), (metric.label, "label")):
+        if not word.strip() or metric_named(word, rows) is not None:
+            raise UsageError(f"the {what} of a metric, {word!r}, is that of another one, or is empty; choose another")
+    _arguments.word(metric.format, f"the format of the metric {name}", _FORMATS)
+    if metric.group:
+        _arguments.word(metric.group, f"the group of the metric {name}", GROUPS)
+    _arguments.function(metric.function, f"the function of the metric {name}", _ROW)

@@ -25,7 +25,6 @@ from backtest.market.hours import hours_of
 from backtest.market.series import Series
 from backtest.metrics.drawdown import underwater
 from backtest.metrics.measurement import check_result
-from backtest.metrics.table import METRICS
 from backtest.runs.parameters import in_words
 from backtest.store.replacement import replace_file, replace_files
 
@@ -187,7 +186,7 @@ def _returns(result: Measured) -> pa.Table:
 def _metrics(result: Measured) -> pa.Table:
     import pyarrow as pa
 
-    stats, rows = result.stats, [METRICS[name] for name in result.stats]
+    stats, rows = result.stats, list(result.stats.rows.values())
     units = [stats.currency if row.unit == "money" else "fraction" if row.unit == "%" else "" for row in rows]
     columns: dict[str, list[Any]] = {
         "name": list(stats),

@@ -10,13 +10,15 @@ from __future__ import annotations
 import io
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backtest import _arguments
+from backtest.errors import UsageError
 from backtest.metrics.account import column, growth_of_cash, hold, hold_name, session_ends
 from backtest.metrics.drawdown import underwater
 from backtest.report.figure_data import (
@@ -59,6 +61,7 @@ _PANELS = 6  # price charts, at most
 _GROWN = 5.0  # times the lowest equity: from here on a linear scale hides the beginning
 _BINS = 60
 _LONGEST = 48  # letters of a name in a legend
+_LONGEST_ERROR = 500  # characters of an error's text
 _LEGEND: dict[str, Any] = {
     "loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3, "borderaxespad": 0.2, "handlelength": 1.5,
     "frameon": False, "labelcolor": COLOURS["ink"], "fontsize": _SIZE,
@@ -72,7 +75,8 @@ class Figure:
     """
     A picture of a run: `alt` says in words what it shows, `draw` makes it, in a width in inches.
 
-    `needs` says whether the run has enough for it.
+    `needs` says whether the run has enough for it. A row of your own is passed to a report: its `draw(result, width)`
+    returns a figure of Matplotlib, and is called for a page on a desk and for one on a telephone.
     """
 
     name: str
@@ -82,9 +86,61 @@ class Figure:
     needs: Callable[[Measured], bool] = lambda result: True
 
 
-def shown_figures(result: Measured) -> list[Figure]:
-    """Return the figures that a run has enough for."""
-    return [figure for figure in FIGURES.values() if figure.needs(result)]
+def shown_figures(result: Measured, figures: Iterable[Figure] = ()) -> list[Figure]:
+    """
+    Return the figures that a run has enough for: ours, then further ones of the user's own.
+
+    Raises:
+        UsageError: one of these is no figure, or has the name of another one, or fails.
+    """
+    every = dict(FIGURES)
+    for figure in _arguments.several(figures, "figures", _ROW):
+        _check_row(_arguments.instance(figure, "a figure", Figure, _ROW), every)
+        every[figure.name] = _guarded(figure)
+    return [figure for figure in every.values() if figure.needs(result)]
+
+
+_ROW = "write a list of rows, such as Figure(name, title, alt, draw)"
+
+
+def _check_row(figure: Figure, known: Mapping[str, Figure]) -> None:
+    for field in ("name", "title"):
+        if not _arguments.text(getattr(figure, field), f"the {field} of a figure", _ROW).strip():
+            raise UsageError(f"the {field} of a figure is empty; {_ROW}")
+    if not re.fullmatch(r"\w+", figure.name) or figure.name in known:
+        raise UsageError(f"a figure cannot be named {figure.name!r}: write a word that no other figure has")
+    for field in ("alt", "draw", "needs"):
+        _arguments.function(getattr(figure, field), f"{field} of the figure {figure.name}", _ROW)
+
+
+def _guarded(figure: Figure) -> Figure:
+    """Return a figure of the user's whose failures are told with its name, and whose drawing is one."""
+
+    def draw(result: Measured, width: float = WIDE) -> Canvas:
+        canvas: Canvas = _called(figure, "draw", result, width)
+        _arguments.function(
+            getattr(canvas, "savefig", None), f"what draw of the figure {figure.name} returned", "return its Figure"
+        )
+        canvas.set_label(f"own {figure.name} {width}")  # of which the ids in a page are made
+        return canvas
+
+    def alt(result: Measured) -> str:
+        return _arguments.text(
+            _called(figure, "alt", result), f"what alt of the figure {figure.name} returned", "return a sentence"
+        )
+
+    return replace(figure, draw=draw, alt=alt, needs=lambda result: bool(_called(figure, "needs", result)))
+
+
+def _called(figure: Figure, what: str, *given: Any) -> Any:
+    try:
+        return getattr(figure, what)(*given)
+    except Exception as error:
+        takes = "result, width" if what == "draw" else "result"
+        raise UsageError(
+            f"{what} of the figure {figure.name} failed: {type(error).__name__}: {str(error)[:_LONGEST_ERROR]}; it is "
+            f"called as {what}({takes})"
+        ) from error
 
 
 def svg(canvas: Canvas) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,9 @@ from backtest.errors import UsageError
 from backtest.market.series import Series, few
 from backtest.metrics.account import column, growth_of_cash, hold, hold_name, sample_hold
 from backtest.metrics.drawdown import deepest, drawdowns
-from backtest.metrics.measurement import check_result, notes_of
+from backtest.metrics.measurement import check_result, notes_of, with_metrics
 from backtest.metrics.returns import REASONS
-from backtest.metrics.table import GROUPS, METRICS
+from backtest.metrics.table import GROUPS, METRICS, Metric, number_of
 from backtest.report.figures import NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown_figures, svg
 from backtest.runs.parameters import in_words, words_of
 from backtest.runs.record import files_of, is_kept_in
@@ -42,12 +42,17 @@ _GROUPS = {
     "benchmark": "Beside buy and hold",
     "activity": "Activity",
     "trades": "Trades and costs",
+    "": "Of your own",
 }
-# What can be said of buy and hold too.
-_OF_RETURNS = tuple(name for name, metric in METRICS.items() if metric.group in ("return", "risk", "drawdown"))
 
 
-def write_report(result: Measured, folder: str | Path, validity: Validity | None = None) -> Path:
+def write_report(
+    result: Measured,
+    folder: str | Path,
+    validity: Validity | None = None,
+    figures: Iterable[Figure] = (),
+    metrics: Iterable[Metric] = (),
+) -> Path:
     """
     Write index.html and metrics.json into a folder, save the run there too, and return the path of the page.
 
@@ -55,6 +60,8 @@ def write_report(result: Measured, folder: str | Path, validity: Validity | None
 
     Args:
         validity: what `validate` found of the run; with its defaults if not given.
+        figures: rows of your own, as those of FIGURES; they follow ours.
+        metrics: rows of your own, as those of METRICS; they follow ours.
 
     Raises:
         UsageError: the folder cannot be written, or an argument is not what it should be.
@@ -64,7 +71,8 @@ def write_report(result: Measured, folder: str | Path, validity: Validity | None
         validity = validate(result)
     _arguments.instance(validity, "validity", Validity, "write what validate() returns")
     run = {} if is_kept_in(result, folder) else files_of(result)
-    return _put_page(run | _page_files(result, validity), folder)
+    page_files = _page_files(with_metrics(result, metrics), validity, shown_figures(result, figures))
+    return _put_page(run | page_files, folder)
 
 
 def write_page(result: Measured, folder: Path) -> Path:
@@ -74,14 +82,12 @@ def write_page(result: Measured, folder: Path) -> Path:
     Raises:
         UsageError: the folder cannot be written.
     """
-    return _put_page(_page_files(result, validate(result)), folder)
+    return _put_page(_page_files(result, validate(result), shown_figures(result)), folder)
 
 
-def _page_files(result: Measured, validity: Validity) -> dict[str, Content | None]:
-    return {
-        "metrics.json": _numbers(result, validity).encode(),
-        "index.html": page(result, validity, result.kept_as).encode(),
-    }
+def _page_files(result: Measured, validity: Validity, figures: Sequence[Figure]) -> dict[str, Content | None]:
+    text = _rendered("report.html", _content(result, validity, result.kept_as, figures))
+    return {"metrics.json": _numbers(result, validity).encode(), "index.html": text.encode()}
 
 
 def _put_page(files: Mapping[str, Content | None], folder: Path) -> Path:
@@ -136,7 +142,7 @@ def page(result: Measured, validity: Validity | None = None, kept_as: str = "") 
     Args:
         kept_as: the name that its user gave to the run's folder, if any.
     """
-    return _rendered("report.html", _content(result, validity or validate(result), kept_as))
+    return _rendered("report.html", _content(result, validity or validate(result), kept_as, shown_figures(result)))
 
 
 def _rendered(template: str, content: dict[str, Any]) -> str:
@@ -157,7 +163,7 @@ def _numbers(result: Measured, validity: Validity) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _content(result: Measured, validity: Validity, kept_as: str) -> dict[str, Any]:
+def _content(result: Measured, validity: Validity, kept_as: str, figures: Sequence[Figure]) -> dict[str, Any]:
     held = _hold_texts(result)
     return {
         "name": result.spec.name,
@@ -173,7 +179,7 @@ def _content(result: Measured, validity: Validity, kept_as: str) -> dict[str, An
         "verdict": _verdict(validity.verdict),
         "intervals_basis": validity.intervals.basis,
         "cards": [_card(result, validity, name, held) for name in _CARDS],
-        "figures": [_figure(result, figure) for figure in shown_figures(result)],
+        "figures": [_figure(result, figure) for figure in figures],
         "drawdowns": list(_drawdown_rows(result)),
         "trades": list(_trade_rows(result)),
         "trades_shown": _trades_shown(len(result.trades_table)),
@@ -184,7 +190,7 @@ def _content(result: Measured, validity: Validity, kept_as: str) -> dict[str, An
         "break_even": _break_even(validity),
         "intervals": list(_interval_rows(result, validity)),
         "orders": list(_order_rows(validity)),
-        "groups": [_group(result, name, held) for name in GROUPS],
+        "groups": [group for name in (*GROUPS, "") if (group := _group(result, name, held))["metrics"]],
         "tables": [_asked(result), *_tables(result.manifest)],
     }
 
@@ -229,7 +235,8 @@ def _hold_texts(result: Measured) -> dict[str, str]:
     if not (hold(result) > 0).all():  # prices below zero, such as crude oil's in April 2020, have no return
         return {}
     account = sample_hold(result, result.account)
-    return {name: _typeset(METRICS[name].text(METRICS[name].function(account))) for name in _OF_RETURNS}
+    rows = [metric for metric in result.stats.rows.values() if metric.group in _COMPARED]
+    return {metric.name: _typeset(metric.text(number_of(metric, account))) for metric in rows}
 
 
 def _card(result: Measured, validity: Validity, name: str, held: dict[str, str]) -> dict[str, str]:
@@ -258,7 +265,8 @@ def _from_to(name: str, ends: tuple[float, float]) -> str:
 
 
 def _why(result: Measured, name: str) -> str:
-    return REASONS[result.stats.reasons[name]] if name in result.stats.reasons else ""
+    reason = result.stats.reasons.get(name, "")
+    return REASONS.get(reason, reason)
 
 
 def _verdict(found: Verdict) -> dict[str, Any]:
@@ -366,12 +374,12 @@ def _order_rows(validity: Validity) -> Iterator[list[str]]:
 
 
 def _group(result: Measured, group: str, held: dict[str, str]) -> dict[str, Any]:
-    names = [name for name, metric in METRICS.items() if metric.group == group]
+    names = [name for name, metric in result.stats.rows.items() if metric.group == group]
     return {"title": _GROUPS[group], "metrics": [_metric_row(result, name, held) for name in names]}
 
 
 def _metric_row(result: Measured, name: str, held: dict[str, str]) -> dict[str, str]:
-    metric = METRICS[name]
+    metric = result.stats.rows[name]
     return {
         "name": name,
         "label": metric.label,
