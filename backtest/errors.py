@@ -21,15 +21,15 @@ Each class says what to do about it, too: the exit code of the command line; `re
     │   │   └── GivenUp                    no answer to a series for long
     │   ├── Stopped                all     the user asked to stop
     │   └── Refused *              window  the source answered with an error code
-    │       ├── NoData             window  the source says that there is none
-    │       ├── TooLong                    too much for one request
+    │       ├── NoData          3  window  the source says that there is none
+    │       ├── TooLong         3          too much for one request
     │       ├── PacingViolation *  window  too many requests
     │       ├── Busy *             window  as many requests are open as the source serves at once
-    │       ├── NoPermission               no subscription to the market data
+    │       ├── NoPermission    3          no subscription to the market data
     │       ├── OtherSession       all     another login of the same user has the data
-    │       ├── BadRequest                 a request that can never be served
-    │       ├── UnknownContract            no such instrument
-    │       └── AmbiguousContract          several instruments fit
+    │       ├── BadRequest      3          a request that can never be served
+    │       ├── UnknownContract 3          no such instrument
+    │       └── AmbiguousContract 3        several instruments fit
     └── StrategyError            5         the strategy cannot be loaded or raised while it ran
 """
 
@@ -155,6 +155,7 @@ class Refused(SourceError):
 class NoData(Refused):
     """The source says that it has no bars there."""
 
+    exit_code = 3
     retry = False
     brief = "no bars at the source"
 
@@ -162,6 +163,7 @@ class NoData(Refused):
 class TooLong(Refused):
     """The source does not serve as much in one request; less may work."""
 
+    exit_code = 3
     retry = False
     scope = "series"
     brief = "too much for one request"
@@ -182,6 +184,7 @@ class Busy(Refused):
 class NoPermission(Refused):
     """The user has not subscribed to this market data."""
 
+    exit_code = 3
     retry = False
     scope = "series"
     brief = "no market data subscription"
@@ -198,6 +201,7 @@ class OtherSession(Refused):
 class BadRequest(Refused):
     """A request that can never be served as it is."""
 
+    exit_code = 3
     retry = False
     scope = "series"
     brief = "request that IB never serves"
@@ -206,6 +210,7 @@ class BadRequest(Refused):
 class UnknownContract(Refused):
     """The source knows no such instrument."""
 
+    exit_code = 3
     retry = False
     scope = "series"
     brief = "no such instrument"
@@ -214,6 +219,7 @@ class UnknownContract(Refused):
 class AmbiguousContract(Refused):
     """Several instruments fit; the text lists them."""
 
+    exit_code = 3
     retry = False
     scope = "series"
     brief = "several instruments fit"

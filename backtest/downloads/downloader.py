@@ -75,11 +75,12 @@ class DownloadReport:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of a command: 0 where complete, that of the errors where they agree, else 4."""
-        codes = {report.exit_code for report in self.series if report.exit_code}
-        if self.ended_by or len(codes) > 1:
-            return SourceError.exit_code
-        return codes.pop() if codes else 0
+        """
+        The exit code of a command: 0 where complete, 4 where trying again in minutes may help one series.
+
+        Else 3 where bars are missing or cannot be had, and 2 where words are off alone.
+        """
+        return SourceError.exit_code if self.ended_by else max((one.exit_code for one in self.series), default=0)
 
     @property
     def summary(self) -> Summary:

@@ -1,45 +1,133 @@
 """
 What a download has to ask for: what was never answered, with the seams beside it, and sessions that have no bar.
 
+That there are none is believed at once where there is a reason to (`is_believed`). Where the exchange was open, it is
+confirmed when it is said again on another day, and asked for a day, a week and a month after it was first said.
+
 Pure functions of plain data; spans and answers go in, spans come out.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from backtest.market.checks import missing_sessions, periods
+import numpy as np
+
+from backtest.market.checks import clock_edges, missing_sessions, missing_stretches, periods, session_edges, trades_in
 from backtest.market.span import Span, union
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from backtest.market.hours import Hours
-    from backtest.market.series import Series
+    from backtest.market.series import ContractDetails, Instrument, Series
     from backtest.store.manifest import Answer
 
 YEAR = timedelta(days=364)  # one request of a schedule
 _SEAM = 5  # sessions re-read at a seam
 _FRESH = timedelta(hours=6)  # an answer this young is doubted for a reason only: its seam costs no request more
 _LATE = timedelta(days=4)  # a long weekend: so late may the vendor be
+_DATE = len("YYYYMMDD")
 _DAY = timedelta(days=1)
 MICROSECOND = timedelta(microseconds=1)  # in which times of bars are kept
+AGAIN = (timedelta(days=1), timedelta(days=7), timedelta(days=30))  # after "none" was first said
+_EARLY = timedelta(hours=4)  # a night may begin as much earlier than that before
+_ENDED = 5  # sessions without a bar after the last one, before an instrument is taken to have ended
+BEFORE_HEAD = "the first bar is of"
+NO_SESSION = "no session in the source's schedule"
+NOT_KNOWN = "whether there was a session is not known"
+SELDOM = "it does not trade in each session"
+A_FILE = "a file has what it has"
+GONE = "the contract is not known any more"
+_REASONS = (BEFORE_HEAD, NO_SESSION, NOT_KNOWN, SELDOM, A_FILE)  # to believe that there are none
 _LOOKED_AT = timedelta(days=20)  # of what is stored beside a gap: five sessions lie in it, holidays or not
 
 
-def to_ask(series: Series, wanted: Span, answers: Sequence[Answer], recheck: bool) -> list[Span]:
+def to_ask(series: Series, wanted: Span, answers: Sequence[Answer], again: Sequence[Span] = ()) -> list[Span]:
     """
-    Return the spans to ask for: what was not answered yet; by `recheck` also what was said to be empty.
+    Return the spans to ask for: what was not answered yet, and what of the rest is to be asked again.
 
     History that changes at each dividend cannot be appended to: it is asked for whole, with all that is stored.
     """
     spans = unanswered(wanted, answers)
-    if recheck:
-        spans = union([*spans, *empty(wanted, answers)])
+    if again:
+        spans = union([*spans, *again])
     return [whole_span(wanted, answers)] if spans and series.rewritten else spans
+
+
+def due(series: Series, hours: Hours, wanted: Span, answers: Sequence[Answer], now: datetime) -> list[Span]:
+    """Return what was said to have no bars though the exchange was open, and is to be asked again by now."""
+    return [
+        common
+        for answer in _doubtful(series, hours, wanted, answers)
+        if _is_due(answer.first_said, answer.at, now) and (common := wanted.common(answer.span))
+    ]
+
+
+def unconfirmed(series: Series, hours: Hours, wanted: Span, answers: Sequence[Answer]) -> list[Span]:
+    """Return what was said to have no bars on one day alone, though the exchange was open."""
+    return [
+        common
+        for answer in _doubtful(series, hours, wanted, answers)
+        if not _on_another_day(answer.first_said, answer.at) and (common := wanted.common(answer.span))
+    ]
+
+
+def is_believed(answer: Answer) -> bool:
+    """Return whether an answer of none has a reason to be believed at once."""
+    return any(reason in answer.text for reason in _REASONS)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """That an instrument has ended: what comes after its last bar, and whether that is to be asked for once more."""
+
+    after: Span
+    due: bool
+
+
+def end_of_instrument(
+    series: Series, hours: Hours, last: datetime, wanted: Span, answers: Sequence[Answer], now: datetime
+) -> End | None:
+    """
+    Return the end of an instrument whose last bar was followed by sessions without one, confirmed on another day.
+
+    Five of them are enough, or fewer where the source knows the contract no more. None where it has not ended.
+    """
+    tail = [answer for answer in answers if not answer.bars and answer.span.start > last and not is_believed(answer)]
+    if not tail or wanted.end <= tail[0].span.start:
+        return None
+    first, until = tail[0].span.start, tail[-1].span.end
+    since, at = min(answer.first_said for answer in tail), max(answer.at for answer in tail)
+    known = [answer.span for answer in answers]
+    whole = not any(trades_in(series, hours, part) for part in Span(last, until).minus(known))
+    enough = any(GONE in answer.text for answer in tail) or _sessions(series, hours, Span(first, until)) >= _ENDED
+    if not (whole and enough and _on_another_day(since, at)):
+        return None
+    return End(Span(first, max(until, wanted.end)), _is_due(since, at, now))
+
+
+def _doubtful(series: Series, hours: Hours, wanted: Span, answers: Sequence[Answer]) -> list[Answer]:
+    empties = [answer for answer in answers if not answer.bars and not is_believed(answer)]
+    return [one for one in empties if (common := wanted.common(one.span)) and trades_in(series, hours, common)]
+
+
+def _is_due(since: datetime, at: datetime, now: datetime) -> bool:
+    return any(at < since + pause - _EARLY <= now for pause in AGAIN)
+
+
+def _on_another_day(since: datetime, at: datetime) -> bool:
+    return at >= since + AGAIN[0] - _EARLY
+
+
+def _sessions(series: Series, hours: Hours, span: Span) -> int:
+    starts, _ = session_edges(series, hours)
+    return int(np.count_nonzero((starts >= span.start.timestamp()) & (starts < span.end.timestamp())))
 
 
 def unanswered(wanted: Span, answers: Sequence[Answer]) -> list[Span]:
@@ -59,9 +147,70 @@ def whole_span(wanted: Span, answers: Sequence[Answer]) -> Span:
 
 
 def holes(series: Series, hours: Hours, wanted: Span, answers: Sequence[Answer], bars: pa.Table) -> list[Span]:
-    """Return the sessions without a bar, between the first bar and the last, that nobody said to be empty."""
-    known = empty(wanted, answers)
-    return [part for hole in missing_sessions(series, hours, bars, wanted) for part in hole.minus(known)]
+    """
+    Return the sessions without a bar, and the stretches of others, that were not said to be empty.
+
+    Before the first bar and after the last only those that were answered: the others are still to be asked for.
+    """
+    stamps = bars["time"]
+    inside = [Span(stamps[0].as_py(), stamps[-1].as_py() + MICROSECOND)] if len(bars) else []
+    open_ = [part for gap in unanswered(wanted, answers) for part in gap.minus(inside)]
+    known = [*empty(wanted, answers), *open_]
+    missing = [*missing_sessions(series, hours, bars, wanted), *missing_stretches(series, hours, bars, wanted)]
+    return [part for hole in sorted(missing) for part in hole.minus(known) if trades_in(series, hours, part)]
+
+
+def asked_at_once(series: Series, hours: Hours, spans: Iterable[Span]) -> list[Span]:
+    """Return the spans, those joined that are parts of one session or have none between, to be asked for at once."""
+    starts, _ = session_edges(series, hours, series.regular_hours)
+    found: list[Span] = []
+    for span in sorted(spans):
+        before = found[-1] if found else None
+        if before and before.end < span.start and trades_in(series, hours, Span(before.end, span.start)):
+            moments = [(before.end - MICROSECOND).timestamp(), span.start.timestamp()]
+            places = np.searchsorted(starts, moments, side="right")
+            before = before if places[0] == places[1] else None
+        if before:
+            found[-1] = Span(before.start, max(before.end, span.end))
+        else:
+            found.append(span)
+    return found
+
+
+def has_calendar(hours: Hours) -> bool:
+    """Return whether the sessions are known, though it be by a rule of weekdays, or are stated by the vendor."""
+    return bool(hours.calendar or hours.stated)
+
+
+def first_session(series: Series, hours: Hours, head: datetime) -> datetime:
+    """Return when the first session starts of which an instrument may have a bar, by its head time stamp."""
+    starts, _ = session_edges(series, hours, series.regular_hours)
+    _, closes = clock_edges(hours, series.regular_hours)
+    place = int(np.searchsorted(closes, head.timestamp(), side="right"))
+    return datetime.fromtimestamp(int(starts[place]), UTC) if place < len(starts) else head
+
+
+def last_trade_date(instrument: Instrument, contract: ContractDetails | None) -> date | None:
+    """Return the last day on which a contract is traded; None for those that do not expire, or where it is unknown."""
+    text = (
+        instrument.expiry if len(instrument.expiry) == _DATE else contract.last_trade_date[:_DATE] if contract else ""
+    )
+    if instrument.rolls or not instrument.expiry or not re.fullmatch(r"[0-9]{8}", text):
+        return None
+    return datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC).date()
+
+
+def day_after(day: date) -> datetime:
+    """Return the midnight, UTC, after a day."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) + _DAY
+
+
+def after_session(series: Series, hours: Hours, moment: datetime) -> datetime:
+    """Return the end of the session in which a bar starts, or of its day where no calendar is known."""
+    starts, ends = session_edges(series, hours, series.regular_hours)
+    place = int(np.searchsorted(starts, moment.timestamp(), side="right")) - 1
+    end = datetime.fromtimestamp(int(ends[place]), UTC) if place >= 0 else moment
+    return end if end > moment else _midnight(moment) + _DAY
 
 
 def cut_bars(series: Series, stored: pa.Table, answer: pa.Table, covered: Sequence[Span]) -> list[datetime]:
@@ -152,18 +301,28 @@ def days_between(first: datetime, last: datetime) -> Span:
     return Span(_midnight(first), _midnight(last) + _DAY)
 
 
-def late(window: Span, last: datetime, now: datetime) -> Span | None:
+def late(series: Series, hours: Hours, window: Span, last: datetime, now: datetime) -> Span | None:
     """
     Return the end of a window that the vendor may only be late with: the last days, from the day after the last bar.
 
-    None where the bars reach the end of the window, or it ended long ago.
+    None where the bars reach the end of the window, or it ended long ago, or no more than an evening is left, in
+    which there may be no trade.
     """
     end = _midnight(last) + _DAY
-    return Span(end, window.end) if end < window.end and window.end > now - _LATE else None
+    if end >= window.end or window.end <= now - _LATE:
+        return None
+    left = Span(end, window.end)
+    return left if trades_in(series, hours, left) or not has_calendar(hours) else None
 
 
-def believed_empty(window: Span, now: datetime) -> Span | None:
-    """Return the part of an empty window that the vendor is not merely late with; None for the last days."""
+def believed_empty(window: Span, last: datetime | None, now: datetime) -> Span | None:
+    """
+    Return the part of an empty window that the vendor is not merely late with; None for the last days.
+
+    Before the last bar that is stored it is not late.
+    """
+    if last is not None and window.end <= last:
+        return window
     until = now - _LATE
     return Span(window.start, min(window.end, until)) if window.start < until else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from backtest.downloads.retry import Persistence
@@ -65,7 +65,8 @@ class SeriesReport:
     first: datetime | None = None
     last: datetime | None = None
     revisions: tuple[datetime, ...] = field(default=(), metadata=_counted("revised"))  # corrected by the vendor
-    ended: bool = field(default=False, metadata=_counted("ended"))  # it is traded no more, and not asked for again
+    # Its last session, where the instrument has ended and no more is asked for.
+    ended: date | None = field(default=None, metadata=_counted("ended"))
     quarantined: int = field(default=0, metadata=_counted("quarantined"))  # answers put aside
     confirmed_empty: tuple[Span, ...] = field(
         default=(), metadata=_counted("spans confirmed empty", "span confirmed empty")
@@ -74,7 +75,7 @@ class SeriesReport:
     gaps: tuple[Span, ...] = field(default=(), metadata=_counted("gaps open", "gap open"))
     errors: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # what went well and is worth knowing
-    exit_code: int = 0  # of the first error; 3 where sessions are open without one
+    exit_code: int = 0  # 4 where trying again in minutes may help, else 3 where bars are missing or cannot be had
     reason: str = ""  # why it is not complete, in a few words
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,7 +92,7 @@ class SeriesReport:
             "confirmed_empty": [_pair(span) for span in self.confirmed_empty],
             "revisions": [moment.isoformat() for moment in self.revisions],
             "quarantined": self.quarantined,
-            "ended": self.ended,
+            "ended": self.ended.isoformat() if self.ended else None,
             "errors": list(self.errors),
             "notes": list(self.notes),
             "reason": self.reason,
@@ -160,7 +161,11 @@ def counted(name: str, count: int) -> str:
 def counts_of(report: SeriesReport) -> dict[str, int]:
     """Return what is counted of a series, by the fields of its report."""
     values = {name: getattr(report, name) for name in counted_words()}
-    return {name: len(value) if isinstance(value, tuple) else int(value) for name, value in values.items()}
+    return {name: len(value) if isinstance(value, tuple) else _number(value) for name, value in values.items()}
+
+
+def _number(value: int | date | None) -> int:
+    return value if isinstance(value, int) else int(value is not None)
 
 
 def reason_of(report: SeriesReport, error: BacktestError | None) -> str:

@@ -14,7 +14,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +38,17 @@ from backtest.errors import (
 )
 from backtest.market.bars import check_bars, extra_of, schema, with_extra
 from backtest.market.calendars import bar_start, exact, whole_bars
-from backtest.market.checks import BarChange, check_answer, compare_bars, doubted, in_session, outside, twins
+from backtest.market.checks import (
+    BarChange,
+    check_answer,
+    compare_bars,
+    doubted,
+    in_session,
+    outside,
+    seldom_trades,
+    trades_in,
+    twins,
+)
 from backtest.market.hours import Hours, StatedHours, hours_of
 from backtest.market.series import ContractDetails, Series
 from backtest.market.span import Span, union
@@ -56,6 +66,7 @@ _SCALES = 3  # that answers may have within a download, each of which has the se
 _MANY = 20  # windows, after which one request more, to see whether the first still holds, is a twentieth
 _HALVINGS = 3  # of a window that is not answered, before its source is given up
 _AROUND = timedelta(days=4)  # a long weekend: the schedule is asked for with the sessions on both sides
+_SHOWN = 5  # spans in a message
 _log = logging.getLogger(__name__)
 
 
@@ -106,6 +117,9 @@ class Filling:
         self._given_up: list[tuple[Span, str]] = []
         self._dead = 0  # of them since the last answer
         self._kept: list[Span] = []  # windows that brought bars
+        self._late: list[Span] = []  # ends of windows for which the vendor may be late
+        self._vague = False  # whether neither our calendar nor the source's knows the sessions
+        self._last_day: date | None = None  # of a contract that has expired
 
     def fill(self) -> None:
         """
@@ -125,7 +139,7 @@ class Filling:
                 self._read_again(why)
         except BacktestError as error:
             self._errors.insert(0, str(error))
-            self._exit_code = self._exit_code or error.exit_code
+            self._exit_code = max(self._exit_code, error.exit_code)
             raise
 
     def report(self) -> SeriesReport:
@@ -137,8 +151,12 @@ class Filling:
         segments = manifest.segments
         missing = union(self._missing()) if self._wanted else [self._span]
         given_up = [text for window, text in self._given_up if any(window.common(gap) for gap in missing)]
-        errors = (*self._errors, *given_up)
+        errors: tuple[str, ...] = (*self._errors, *given_up)
+        if self._wanted and not errors and (missing or not manifest.rows):
+            errors = (missing_text(self._series, missing, self._wanted),)
         complete = not errors and not missing
+        worst = max(self._exit_code, SourceError.exit_code if given_up else 0)
+        ended = self._ended_on() if complete else None
         return SeriesReport(
             self._series,
             "complete" if complete else "partial" if manifest.rows else "failed",
@@ -153,9 +171,15 @@ class Filling:
             revisions=tuple(self._revisions),
             quarantined=self._quarantined,
             errors=errors,
-            notes=tuple(self._notes),
-            exit_code=0 if complete else self._exit_code or (SourceError if given_up else DataError).exit_code,
+            notes=(*self._notes, *self._remarks(ended)),
+            exit_code=0 if complete else worst or DataError.exit_code,
+            ended=ended,
         )
+
+    @property
+    def failures(self) -> list[str]:
+        """What went wrong, beside sessions that are missing."""
+        return [*self._errors, *(text for _, text in self._given_up)]
 
     def planned(self) -> list[Span]:
         """Return the windows that `fill` would ask for, were nothing to go wrong; nothing is sent."""
@@ -168,13 +192,35 @@ class Filling:
 
     def _start(self) -> None:
         self._rows_before = self._store.manifest_or_empty(self._series).rows
-        self._source.refuse(self._series, self._span, self._now)
-        self._wanted = self._source.finished(self._series, self._span, self._now)
+        span = self._span_to_the_last_day()
+        try:
+            self._source.refuse(self._series, span, self._now)
+        except UsageError:
+            if not self._last_day or not self._rows_before or self._unanswered_in(span):
+                raise  # else all there is of it has been stored in time
+        self._wanted = self._source.finished(self._series, span, self._now)
         if self._wanted is None:
             raise UsageError(
-                f"{self._series.short} has no finished bar in {self._span}; at the source it is "
-                f"{self._now:%Y-%m-%d %H:%M}Z"
+                f"{self._series.short} has no finished bar in {span}; at the source it is {self._now:%Y-%m-%d %H:%M}Z"
             )
+
+    def _span_to_the_last_day(self) -> Span:
+        """Return what is asked for, of a contract that has expired up to its last trade date; note that date."""
+        manifest = self._store.manifest_or_empty(self._series)
+        last = gaps.last_trade_date(self._series.instrument, manifest.contract)
+        if last is None or self._now < gaps.day_after(last):
+            return self._span
+        self._last_day = last
+        if self._span.start >= gaps.day_after(last):
+            if manifest.rows:
+                return gaps.days_between(
+                    gaps.day_after(last) - gaps.MICROSECOND, gaps.day_after(last) - gaps.MICROSECOND
+                )
+            raise UsageError(f"{self._series.short} expired on {last}; ask for sessions up to then")
+        return Span(self._span.start, min(self._span.end, gaps.day_after(last)))
+
+    def _unanswered_in(self, span: Span) -> bool:
+        return bool(gaps.unanswered(span, self._store.manifest_or_empty(self._series).answers))
 
     def _recognise(self) -> None:
         """
@@ -230,11 +276,55 @@ class Filling:
         empty = self._ask_all(windows)
         if len(self._kept) >= _MANY and self._series.instrument.kind in revisions.SPLIT:
             self._compare_again(_stored(self._store, self._series, self._kept[0]), -1)
-        for window in empty:
-            self._confirm_empty(window, "asked twice")
-        for hole in self._in_session(self._holes()):
+        for window in self._in_session(self._not_before_head(empty)):
+            if window.minus(gaps.empty(window, self._answers())):
+                self._confirm_empty(window, "asked twice")
+            else:
+                self._note_empty(window, "said again on a later day")
+        self._repair()
+
+    def _repair(self) -> None:
+        """Ask once more, in other windows, for what answers lacked, and note what they lack again."""
+        asked: list[Span] = []
+        for hole in gaps.asked_at_once(self._series, self._hours, self._in_session(self._after_head(self._lacking()))):
             for window in self._source.windows(self._series, hole):
-                self._confirm_empty(window, "a repair")
+                asked += [window] if self._confirm_empty(window, "a repair") else []
+        for hole in self._holes():
+            for part in filter(None, (hole.common(window) for window in asked)):
+                self._note_empty(part, "asked again, and in another window")
+
+    def _lacking(self) -> list[Span]:
+        assert self._wanted is not None  # _start has run
+        late = [part for end in self._late for part in gaps.unanswered(end, self._answers())]
+        return [*self._holes(), *(part for part in late if self._source.windows(self._series, part))]
+
+    def _after_head(self, holes: list[Span]) -> list[Span]:
+        """Return what may have bars of sessions before the first bar; note what lies before the source's own first."""
+        segments = self._store.manifest_or_empty(self._series).segments
+        first = datetime.fromisoformat(segments[0].first) if segments else None
+        early = [hole for hole in holes if first and hole.end <= first]
+        head = self._source.head(self._series) if early else None
+        if head is None:
+            return holes
+        opening = gaps.first_session(self._series, self._hours, head)
+        for hole in early:
+            if hole.start < opening and (before := hole.common(Span(hole.start, opening))):
+                self._note_empty(before, f"not in the answer ({gaps.BEFORE_HEAD} {head:%Y-%m-%d %H:%M}Z)")
+        return [*(hole for hole in holes if hole not in early), *self._holes_in(early)]
+
+    def _not_before_head(self, windows: list[Span]) -> list[Span]:
+        """Return the windows that may have bars; note those before the source's own first one."""
+        segments = self._store.manifest_or_empty(self._series).segments
+        first = datetime.fromisoformat(segments[0].first) if segments else None
+        early = [window for window in windows if first is None or window.end <= first]
+        head = self._source.head(self._series) if early else None
+        before = [window for window in early if head and window.end <= head]
+        for window in before:
+            self._note_empty(window, f"no data ({gaps.BEFORE_HEAD} {head:%Y-%m-%d %H:%M}Z)")
+        return [window for window in windows if window not in before]
+
+    def _holes_in(self, spans: list[Span]) -> list[Span]:
+        return [common for hole in self._holes() for span in spans if (common := hole.common(span))]
 
     def _in_session(self, holes: list[Span]) -> list[Span]:
         """Return the holes that the source's own schedule has sessions in; note the others, which our calendar made."""
@@ -242,14 +332,17 @@ class Filling:
         checked = [hole for hole in newest if exact(self._hours, hole.start.date(), hole.end.date())]
         left = [hole for hole in newest if hole not in checked]
         while left:
-            until = left[0].end.date()
+            until = left[0].end.date() + timedelta(days=1)  # an evening may belong to the next day's session
             year, left = gaps.newest_year(left)
-            since = until - gaps.YEAR
+            if not year:
+                break  # a year and more without a bar
+            since = until - gaps.YEAR - timedelta(days=1)
             schedule = self._source.sessions(self._series.instrument, since, until, self._series.regular_hours)
+            self._vague = self._vague or schedule is None
             real = year if schedule is None else in_session(self._series, year, schedule)
             for hole in year:
                 if hole not in real:
-                    self._note_empty(hole, "no session in the source's schedule")
+                    self._note_empty(hole, gaps.NO_SESSION)
             checked += real
             if len(real) == len(year):
                 break  # the schedule knows no better
@@ -265,6 +358,9 @@ class Filling:
             except NoData as said:
                 if not self._before_the_first_bar(window, left, str(said)):
                     empty.append(window)
+            except UnknownContract as error:
+                self._note_gone(window, error)
+                left.clear()
             except SourceError as error:
                 self._give_up(window, error)
             if self._learnt:
@@ -356,27 +452,59 @@ class Filling:
     def _count_request(self) -> None:
         self._requests += 1
 
-    def _confirm_empty(self, window: Span, why: str) -> None:
-        """Ask once more, and narrowly; "none" said again is an answer."""
+    def _confirm_empty(self, window: Span, why: str) -> bool:
+        """Ask once more, and narrowly; "none" said again is an answer. Return whether there was one."""
+        failures = len(self._errors) + len(self._given_up)
         try:
             smaller = self._ask(window)
         except NoData as said:
             self._note_empty(window, f"{said} ({why})")
-            return
+            return True
+        except UnknownContract as error:
+            self._note_gone(window, error)
+            return False
         except SourceError as error:
             self._give_up(window, error)
-            return
+            return False
         for empty in self._ask_all(smaller):
             self._note_empty(empty, why)
+        return len(self._errors) + len(self._given_up) == failures
+
+    def _note_gone(self, window: Span, error: UnknownContract) -> None:
+        """Note that the source does not know a stored contract any more; raise where it has no bars, or newer ones."""
+        manifest = self._store.manifest_or_empty(self._series)
+        if not manifest.rows or not manifest.contract or not manifest.contract.con_id:
+            raise error
+        after = gaps.after_session(self._series, self._hours, datetime.fromisoformat(manifest.segments[-1].last))
+        if after >= window.end:
+            raise error
+        self._notes.append(f"{error}; when it says so again on another day, {self._series.instrument} has ended")
+        self._write_empty(Span(after, window.end), f"{gaps.GONE}: {error}")
 
     def _note_empty(self, window: Span, text: str) -> None:
         """Note that there are no bars; not of the last days, for which the vendor may only be late."""
-        old = gaps.believed_empty(window, self._now)
+        segments = self._store.manifest_or_empty(self._series).segments
+        last = datetime.fromisoformat(segments[-1].last) if segments else None
+        shut = gaps.NO_SESSION in text
+        old = window if shut else gaps.believed_empty(window, last, self._now)
         if old and self._longer_than_a_day:
             end = bar_start(self._series, self._hours, old.end)
             old = Span(old.start, end) if old.start < end else None
-        if old is None:
-            return
+        if old is not None:
+            reason = "" if shut or gaps.BEFORE_HEAD in text else self._reason(old)
+            self._write_empty(old, f"{text}; {reason}" if reason else text)
+
+    def _reason(self, window: Span) -> str:
+        """Return why it is believed at once that there are no bars; "" where it is to be asked again."""
+        if self._source.believed:
+            return gaps.A_FILE
+        if self._vague or not gaps.has_calendar(self._hours):
+            return gaps.NOT_KNOWN
+        assert self._wanted is not None  # _start has run
+        stored = _stored(self._store, self._series, self._wanted)
+        return gaps.SELDOM if seldom_trades(self._series, self._hours, stored, self._wanted) else ""
+
+    def _write_empty(self, old: Span, text: str) -> None:
         contract = self._source.qualify(self._series.instrument)
         self._store.write(
             self._series,
@@ -450,8 +578,11 @@ class Filling:
         last = bars["time"][-1].as_py()
         if self._longer_than_a_day:
             last = whole_bars(self._series, self._hours, Span(last, last + gaps.MICROSECOND)).end - gaps.MICROSECOND
-        late = None if self._series.rewritten else gaps.late(window, last, self._now)
-        return Span(window.start, late.start) if late and self._source.windows(self._series, late) else window
+        late = None if self._series.rewritten else gaps.late(self._series, self._hours, window, last, self._now)
+        if not late or not self._source.windows(self._series, late):
+            return window
+        self._late.append(late)
+        return Span(window.start, late.start)
 
     def _judged(self, difference: BarChange, stored: pa.Table, window: Span, bars: pa.Table) -> pa.Table:
         """Return the bars to store: those of the answer, but stored ones where they hold; raise where none may be."""
@@ -519,7 +650,7 @@ class Filling:
     def _put_aside(self, window: Span, bars: pa.Table, why: str) -> None:
         self._store.quarantine(self._series, window, bars, why)
         self._quarantined += 1
-        self._exit_code = self._exit_code or DataError.exit_code
+        self._exit_code = max(self._exit_code, DataError.exit_code)
 
     def _read_again(self, why: str) -> None:
         """Read the whole series into a store beside, and swap it in when it is complete; until then the old holds."""
@@ -534,12 +665,12 @@ class Filling:
             )
         again = Filling(beside, self._source, self._series, whole, self._now, self._options, self._tell, self._stop)
         again.fill()
-        done = again.report()
+        done, failed = again.report(), again.failures
         self._requests, self._planned = self._requests + done.requests, self._planned + done.lower_bound
-        self._errors.extend(done.errors)
+        self._errors.extend(failed)
         self._notes.extend(done.notes)
-        if done.errors:
-            self._exit_code = self._exit_code or done.exit_code
+        if failed:
+            self._exit_code = max(self._exit_code, done.exit_code)
         else:
             after = beside.read(self._series)
             before = with_extra(self._store.read(self._series), extra_of(after))  # the store keeps the others
@@ -577,10 +708,51 @@ class Filling:
 
     def _gaps(self) -> list[Span]:
         assert self._wanted is not None  # _start has run
-        answers = self._store.manifest_or_empty(self._series).answers
-        spans = gaps.to_ask(self._series, self._wanted, answers, self._options.recheck)
-        spans = union([*spans, *self._with_two_bars(self._wanted)])
-        return union([*spans, *self._contested(self._wanted)]) if self._options.accept_revision else spans
+        answers, wanted = self._answers(), self._wanted
+        end = self._end()
+        again = gaps.empty(wanted, answers) if self._options.recheck else self._due(end)
+        spans = gaps.to_ask(self._series, wanted, answers, again)
+        if end and not end.due and not self._options.recheck:
+            spans = [part for span in spans for part in span.minus([end.after])]
+        spans = union([*spans, *self._with_two_bars(wanted)])
+        return union([*spans, *self._contested(wanted)]) if self._options.accept_revision else spans
+
+    def _due(self, end: gaps.End | None) -> list[Span]:
+        """Return what is to be asked again by now; of an instrument that has ended all after its last bar, or none."""
+        assert self._wanted is not None  # _start has run
+        due = gaps.due(self._series, self._hours, self._wanted, self._answers(), self._now)
+        if end is None:
+            return due
+        tail = end.after.common(self._wanted) if end.due else None
+        return [*(part for span in due for part in span.minus([end.after])), *([tail] if tail else [])]
+
+    def _end(self) -> gaps.End | None:
+        """Return the end of the instrument, where its last bar was followed by sessions without one."""
+        segments = self._store.manifest_or_empty(self._series).segments
+        if not segments or self._wanted is None or self._series.rewritten or self._source.believed:
+            return None
+        last = datetime.fromisoformat(segments[-1].last)
+        return gaps.end_of_instrument(self._series, self._hours, last, self._wanted, self._answers(), self._now)
+
+    def _ended_on(self) -> date | None:
+        """Return the last session of an instrument that has ended."""
+        segments = self._store.manifest_or_empty(self._series).segments
+        if self._last_day or not segments:
+            return self._last_day
+        return datetime.fromisoformat(segments[-1].last).date() if self._end() else None
+
+    def _remarks(self, ended: date | None) -> Iterator[str]:
+        """Yield what is known of the series' sessions, where that is worth a word."""
+        if self._hours.unknown and not gaps.has_calendar(self._hours):
+            yield (
+                f"the hours of {self._hours.unknown} are not known: nothing can be said of sessions that are missing"
+            )
+        if ended:
+            why = "its last trade date" if self._last_day else "no session since has a bar; --recheck asks again"
+            yield f"ended on {ended}: {why}"
+
+    def _answers(self) -> tuple[Answer, ...]:
+        return self._store.manifest_or_empty(self._series).answers
 
     def _with_two_bars(self, wanted: Span) -> list[Span]:
         """Return the weeks or months of which parts are stored as bars of their own, as 0.1.0 asked for them."""
@@ -635,9 +807,13 @@ class Filling:
     def _missing(self) -> Iterator[Span]:
         """Return what is still missing: windows that nobody has answered, and sessions without a bar."""
         assert self._wanted is not None  # _start has run
-        for gap in gaps.unanswered(self._wanted, self._store.manifest_or_empty(self._series).answers):
-            yield from self._source.windows(self._series, gap)
+        end, known = self._end(), gaps.has_calendar(self._hours)
+        for gap in gaps.unanswered(self._wanted, self._answers()):
+            for part in gap.minus([end.after] if end else []):
+                if not known or trades_in(self._series, self._hours, part):
+                    yield from self._source.windows(self._series, part)
         yield from self._holes()
+        yield from gaps.unconfirmed(self._series, self._hours, self._wanted, self._answers())
 
     def _holes(self) -> list[Span]:
         assert self._wanted is not None  # _start has run
@@ -646,6 +822,15 @@ class Filling:
         answers = self._store.manifest_or_empty(self._series).answers
         stored = _stored(self._store, self._series, self._wanted)
         return gaps.holes(self._series, self._hours, self._wanted, answers, stored)
+
+
+def missing_text(series: Series, missing: Sequence[Span], wanted: Span) -> str:
+    """Return which bars are missing, and that they are asked for again."""
+    if not missing:
+        return f"the source has no bar of {series.short} in {wanted}; check the name and the dates"
+    shown = ", ".join(map(str, missing[:_SHOWN]))
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    return f"no bars came of {series.short} for {shown}{more}; the next downloads ask again"
 
 
 def _stored(store: Store, series: Series, span: Span) -> pa.Table:

@@ -248,7 +248,7 @@ class Connection:
         others = sum(len(connection.open) for connection in self.desk.connections)
         duration = request.duration if isinstance(request, BarsRequest) else ""
         faults = self.desk.faults.of_request(request.kind, request.contract.symbol, duration)
-        if isinstance(request, BarsRequest) and any(fault.do == "cut" for fault in faults):
+        if isinstance(request, BarsRequest) and any(fault.do == "clip" for fault in faults):
             request = replace(request, cut=True)
         if not isinstance(request, DetailsRequest):
             if request.req_id in self.open:

@@ -21,8 +21,11 @@ when the error has been sent.
     "do": "twice"                          the whole answer twice
     "do": "disorder"                       the last bar first
     "do": "empty"                          an answer of no bars
+    "do": "cut", "place": "first", "bars": 40    the first 40 bars are not in the answer; or the "middle" or "last" ones
+    "do": "lack", "since": "20240308-15:00:00", "until": "20240308-15:40:00"    no answer has bars of that time, UTC:
+                                           one that would have no others is error 162, no data
     "do": "unfinished"                     one more bar than there are, barely begun
-    "do": "cut"                            bars as the ends of the request cut them: half a week of one that ends on a
+    "do": "clip"                           bars as the ends of the request cut them: half a week of one that ends on a
                                            Wednesday; where they can be made of stored smaller ones
     "do": "bad", "value": "nan"            a bar in the middle is off: nan, huge (IB's unset number as each price),
                                            high (as its high alone), infinity, minus (-1), zero, crossed (high below
@@ -48,13 +51,16 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from backtest._clock import utc_now
 from backtest._suggest import there_are
-from backtest.emulator.protocol import framed
+from backtest.emulator.protocol import error, framed
 from backtest.errors import UsageError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # `fromtimestamp` fails on Windows for what is earlier
 _KINDS = ("bars", "head", "schedule", "details", "any")
 _VALUES = ("nan", "huge", "high", "infinity", "minus", "zero", "crossed", "off_grid", "text")
+_PLACES = ("first", "middle", "last")
+_NO_DATA = "Historical Market Data Service error message:HMDS query returned no data: by a script"
 _COLUMNS = ("open", "high", "low", "close", "volume", "average", "trades")
 _UNSET = "1.7976931348623157E308"  # a price, or an average
 _UNSET_VOLUMES = ("2147483647", "170141183460469231731687303715884105727", "9223372036854775807", _UNSET)
@@ -62,7 +68,8 @@ _NOTICES = (2103, 2104, 2105, 2106)
 _NEEDS: dict[str, tuple[str, ...]] = {
     "drop": ("bytes",), "silence": (), "error": ("code", "text"), "delay": ("seconds",), "refuse": ("seconds",),
     "lost": ("seconds", "code"), "notice": ("code",), "duplicate": (), "twice": (), "disorder": (), "empty": (),
-    "unfinished": (), "cut": (), "bad": ("value",), "unset": (), "rescale": ("ratio",), "recount": ("ratio",),
+    "unfinished": (), "cut": ("place", "bars"), "lack": ("since", "until"), "clip": (), "bad": ("value",),
+    "unset": (), "rescale": ("ratio",), "recount": ("ratio",),
     "revise": ("bar", "column", "add"), "garbage": (), "length": (), "foreign": (), "taken": (),
 }  # fmt: skip
 _DURATION = re.compile(r"(\d{1,6}) ([SDWMY])")
@@ -71,7 +78,7 @@ _OF_CONNECTIONS = ("silence", "delay", "refuse", "lost", "notice", "taken")
 _CODES = {"lost": (1101, 1102), "notice": _NOTICES}
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "bytes": int, "seconds": (int, float), "code": int, "text": str, "value": str, "ratio": (int, float), "bar": int,
-    "column": str, "add": (int, float),
+    "column": str, "add": (int, float), "place": str, "bars": int, "since": str, "until": str,
 }  # fmt: skip
 
 
@@ -95,6 +102,10 @@ class Fault:
     bar: int = 1
     column: str = ""
     add: float = 0.0
+    place: str = ""
+    bars: int = 0
+    since: str = ""
+    until: str = ""
 
 
 class Faults:
@@ -204,7 +215,10 @@ def _check_values(do: str, given: dict[str, Any], place: str) -> None:
             raise UsageError(f"{place} has {name} {value!r}; write one that is not negative")
     if do in _CODES and given["code"] not in _CODES[do]:
         raise UsageError(f"{place} has code {given['code']}; there are {', '.join(map(str, _CODES[do]))}")
-    for name, known in (("value", _VALUES), ("column", _COLUMNS)):
+    for name in ("since", "until"):
+        if name in given and not re.fullmatch(r"\d{8}-\d\d:\d\d:\d\d", given[name]):
+            raise UsageError(f"{place} has {name} {given[name]!r}; write it as 20240308-15:00:00, UTC")
+    for name, known in (("value", _VALUES), ("column", _COLUMNS), ("place", _PLACES)):
         if name in given and given[name] not in known:
             raise UsageError(f"{place} has {name} {given[name]!r}; there are {', '.join(known)}")
     for name in ("ratio", "bar"):
@@ -251,7 +265,10 @@ def _with_rows(frame: bytes, version: int, fault: Fault) -> bytes:
     start = 3 if version >= 196 else 5 if version >= 124 else 6
     width = 8 if version >= 124 else 9
     rows = [fields[place : place + width] for place in range(start, len(fields), width)]
-    rows = _changed(fault, rows) if rows else rows
+    rows, before = _changed(fault, rows) if rows else rows, rows
+    if fault.do == "lack" and before and not rows:
+        number = int(fields[1] if version >= 124 else fields[2])
+        return error(number, 162, _NO_DATA, version, utc_now())
     head = [*fields[: start - 1], str(len(rows))]
     return framed("".join(f"{field}\0" for field in [*head, *(field for row in rows for field in row)]).encode())
 
@@ -264,6 +281,11 @@ def _changed(fault: Fault, rows: list[list[str]]) -> list[list[str]]:
             return rows[::-1]
         case "empty":
             return []
+        case "cut":
+            start = {"first": 0, "middle": (len(rows) - fault.bars) // 2, "last": len(rows) - fault.bars}[fault.place]
+            return [*rows[: max(start, 0)], *rows[max(start, 0) + fault.bars :]]
+        case "lack":
+            return [row for row in rows if not fault.since <= f"{_time(row[0]):%Y%m%d-%H:%M:%S}" < fault.until]
         case "unfinished":
             return [*rows, _unfinished(rows)]
         case "bad":

@@ -37,6 +37,10 @@ _FIVE_MINUTES, _HALF_HOUR, _DAY, _WEEK = 300, 1800, 86_400, 604_800  # seconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # `fromtimestamp` fails on Windows for what is earlier
 _NIGHT = 14_400  # between sessions; breaks are shorter
 _MINUTES = 1440  # a day
+_HOUR = 3600
+_SELDOM, _FEW_RUNS = 0.08, 4  # runs of sessions without a bar, of all sessions; and how many are no habit yet
+_WHOLE, _FULL = 0.95, 0.01  # of a session: as much is there beside a cut; as little is missing of the others
+_QUARTER, _TIMES_USUAL, _ENOUGH = 0.25, 5, 5  # a quarter of sessions have shorter stretches; sessions to know that
 _MICRO = 1_000_000  # microseconds a second
 _NO_HOURS = Hours("", "")  # weeks and months are of dates, whatever the exchange
 _NINETEEN_SEVENTY, _MIDNIGHT = date(1970, 1, 1), time()
@@ -197,20 +201,69 @@ def compare_bars(stored: pa.Table, fresh: pa.Table) -> BarChange:
 
 def missing_sessions(series: Series, hours: Hours, bars: pa.Table, span: Span) -> list[Span]:
     """
-    Return the sessions in the span without any bar, between the first bar and the last; neighbours are one span.
+    Return the sessions in the span without any bar; neighbours are one span.
 
     Empty for weeks and months.
     """
-    if len(bars) < 2 or series.size.seconds > _DAY:
+    if series.size.seconds > _DAY:
         return []
-    stamps = seconds(bars)
-    starts, ends = session_edges(series, hours, series.regular_hours, stamps)
-    first, last = max(span.start.timestamp(), stamps[0]), min(span.end.timestamp(), stamps[-1])
-    starts, ends = (edges[(starts >= first) & (ends <= last)] for edges in (starts, ends))
-    rows = np.searchsorted(stamps, starts)
-    empty = np.flatnonzero(stamps[np.minimum(rows, len(stamps) - 1)] >= ends)
+    starts, ends, counts = _counted(series, hours, bars, span)
+    empty = np.flatnonzero(counts == 0)
     runs = np.split(empty, np.flatnonzero(np.diff(empty) > 1) + 1) if len(empty) else []
     return [Span(_moment(starts[run[0]]), _moment(ends[run[-1]])) for run in runs]
+
+
+def seldom_trades(series: Series, hours: Hours, bars: pa.Table, span: Span) -> bool:
+    """Return whether sessions without a bar are usual between the first and the last bar in the span."""
+    if not len(bars) or series.size.seconds > _DAY:
+        return False
+    stamps = seconds(bars)
+    within = Span(max(span.start, _moment(stamps[0] - _DAY)), min(span.end, _moment(stamps[-1] + _DAY)))
+    _, _, counts = _counted(series, hours, bars, within)
+    runs = np.count_nonzero(np.diff(np.concatenate([[False], counts == 0]).astype(np.int8)) == 1)
+    return bool(runs > max(_FEW_RUNS, _SELDOM * len(counts)))
+
+
+def missing_stretches(series: Series, hours: Hours, bars: pa.Table, span: Span) -> list[Span]:
+    """
+    Return what is missing of sessions in the span that have some of their bars, in order.
+
+    A minute without a trade has no bar. So a stretch counts where the rest of its session is full, and where it is
+    several times longer than is usual in the others; single bars only where nearly all others are there. Of all
+    hours the regular ones are looked at; empty where no calendar is known, and for bars above an hour.
+    """
+    size = series.size.seconds
+    stamps, (starts, ends) = seconds(bars), _parts(hours)
+    if size > _HOUR or not len(starts):
+        return []
+    chosen = (starts >= span.start.timestamp()) & (ends <= span.end.timestamp())
+    starts, ends = starts[chosen], ends[chosen]
+    rows, stops = np.searchsorted(stamps, starts), np.searchsorted(stamps, ends)
+    some = stops > rows
+    starts, ends, rows, stops = starts[some], ends[some], rows[some], stops[some]
+    if not len(starts):
+        return []
+    found = [_between(starts[part], ends[part], stamps[rows[part] : stops[part]], size) for part in range(len(starts))]
+    lengths = [after - before for before, after in found]
+    longest = np.array([length.max(initial=0) for length in lengths], float)
+    lost = np.array([length.sum() for length in lengths], float) / (ends - starts)
+    rest = 1 - (lost * (ends - starts) - longest) / np.maximum(ends - starts - longest, size)
+    usual = np.quantile(longest, _QUARTER) if len(longest) > 2 else 0.0
+    cut = (rest >= _WHOLE) & (longest >= np.maximum(_TIMES_USUAL * usual, max(_FIVE_MINUTES, size)))
+    thinned = (lost > 1 - _WHOLE) & (np.median(lost) <= _FULL) & (len(lost) >= _ENOUGH)
+    return [
+        Span(_moment(before), _moment(after))
+        for part in np.flatnonzero(cut | thinned)
+        for before, after in zip(*found[part], strict=True)
+        if thinned[part] or after - before >= longest[part] / 2
+    ]
+
+
+def trades_in(series: Series, hours: Hours, span: Span) -> bool:
+    """Return whether a session of regular hours lies in the span, at least in part, by the calendar; False without."""
+    starts, ends = session_edges(series, hours)
+    since, until = span.start.timestamp(), span.end.timestamp()
+    return bool(np.searchsorted(starts, until) > np.searchsorted(ends, since, side="right"))
 
 
 def in_session(series: Series, spans: Iterable[Span], schedule: Iterable[Session]) -> list[Span]:
@@ -237,6 +290,11 @@ def session_edges(
     return _edges(hours, regular_hours, series.size.daily, *(_USUAL if usual else _LONGEST))
 
 
+def clock_edges(hours: Hours, regular_hours: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Return the seconds since 1970 at which sessions open and close, in the order of `session_edges`."""
+    return _edges(hours, regular_hours, False, *_USUAL)
+
+
 def seconds(bars: pa.Table) -> np.ndarray:
     """Return the stamps of bars in whole seconds since 1970."""
     return _microseconds(bars) // _MICRO
@@ -245,6 +303,34 @@ def seconds(bars: pa.Table) -> np.ndarray:
 def bar_values(bars: pa.Table, name: str) -> np.ndarray:
     """Return a column as float64, NaN for null."""
     return np.asarray(bars[name].to_numpy(), float)
+
+
+def _counted(series: Series, hours: Hours, bars: pa.Table, span: Span) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return start, end and number of bars of each session that lies in the span."""
+    stamps = seconds(bars)
+    starts, ends = session_edges(series, hours, series.regular_hours, stamps)
+    inside = (starts >= span.start.timestamp()) & (ends <= span.end.timestamp())
+    starts, ends = starts[inside], ends[inside]
+    return starts, ends, np.searchsorted(stamps, ends) - np.searchsorted(stamps, starts)
+
+
+def _between(start: int, end: int, stamps: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return where stretches without a bar of a session begin and end, a bar or more each."""
+    before = np.concatenate([[start], (stamps // size + 1) * size])  # the first bar may start within its grid
+    after = np.concatenate([stamps, [end]])
+    missing = after - before >= min(size, end - start)
+    return before[missing], after[missing]
+
+
+@lru_cache
+def _parts(hours: Hours) -> tuple[np.ndarray, np.ndarray]:
+    """Return the seconds at which the parts of sessions of regular hours start and end: a break divides one."""
+    if not (exact(hours) or rough(hours)):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)  # a rule of weekdays knows no session to the minute
+    found = sessions(hours, *_USUAL)
+    parts = [part for session in found for part in Span(session.open, session.close).minus(session.breaks)]
+    opens, closes = (np.array([getattr(part, name).timestamp() for part in parts]) for name in ("start", "end"))
+    return opens.astype(np.int64), closes.astype(np.int64)
 
 
 @lru_cache

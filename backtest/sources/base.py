@@ -46,6 +46,7 @@ class Source(Protocol):
     name: str  # what the store notes as the bars' origin
     requests: int  # bar requests sent so far
     violations: int  # of the vendor's pacing, so far
+    believed: bool = False  # whether what it says it does not have is never asked for again, as of a file
 
     @property
     @abstractmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
@@ -49,13 +49,23 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a vendor answered when asked for a span: how many bars (0: it says there are none), when, and by whom."""
+    """
+    What a vendor answered when asked for a span: how many bars (0: it says there are none), when, and by whom.
+
+    `since` is when it first said that there are none, where `at` is when it said so again; None where it said so once.
+    """
 
     span: Span
     bars: int
     at: datetime
     source: str = ""
     text: str = ""
+    since: datetime | None = None
+
+    @property
+    def first_said(self) -> datetime:
+        """When the vendor first said so."""
+        return self.since or self.at
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +176,23 @@ def remembering(old: Manifest, changed: Iterable[str]) -> tuple[Revision, ...]:
     return (*old.revisions[:-1], replace(last, periods=last.periods + fresh, replaced=last.replaced + lost))
 
 
-def recorded(answers: tuple[Answer, ...], new: Answer) -> tuple[Answer, ...]:
-    """Return the answers with the new one; runs of answers with bars are kept as one, so the ledger stays short."""
-    kept = [a for a in answers if not (new.span.start <= a.span.start and a.span.end <= new.span.end)]
+def recorded(answers: tuple[Answer, ...], new: Answer, silent: Sequence[Answer] = ()) -> tuple[Answer, ...]:
+    """
+    Return the answers with the new one; runs of answers with bars are kept as one, so the ledger stays short.
+
+    Where a vendor says again that there are none, it is kept since when it does.
+
+    Args:
+        silent: the parts of earlier answers of none in which the new one, which has bars, has none either.
+    """
+    empties = [answer for answer in answers if not answer.bars and answer.span.common(new.span)]
+    outside = [replace(answer, span=part) for answer in empties for part in answer.span.minus([new.span])]
+    kept = [
+        a for a in answers if a not in empties and not (new.span.start <= a.span.start and a.span.end <= new.span.end)
+    ]
+    added = [new, *silent] if new.bars else _said_again(empties, new)
     merged: list[Answer] = []
-    for answer in sorted([*kept, new], key=lambda a: a.span):
+    for answer in sorted([*kept, *outside, *added], key=lambda a: a.span):
         last = merged[-1] if merged else None
         if last and last.bars and answer.bars and last.source == answer.source and last.span.end >= answer.span.start:
             whole = Span(last.span.start, max(last.span.end, answer.span.end))
@@ -178,3 +200,19 @@ def recorded(answers: tuple[Answer, ...], new: Answer) -> tuple[Answer, ...]:
         else:
             merged.append(answer)
     return tuple(merged)
+
+
+def _said_again(empties: Sequence[Answer], new: Answer) -> list[Answer]:
+    """Return the parts of an answer of none: those that were said before, and the others."""
+    again = [
+        replace(new, span=common, since=None if old.first_said == new.at else old.first_said)
+        for old in empties
+        if (common := old.span.common(new.span))
+    ]
+    return [*again, *(replace(new, span=part) for part in new.span.minus(one.span for one in again))]
+
+
+def remembered(old: Iterable[Answer], new: Iterable[Answer]) -> tuple[Answer, ...]:
+    """Return the answers of a series read again, each answer of none kept since when that was said before."""
+    empties = [answer for answer in old if not answer.bars]
+    return tuple(part for answer in new for part in ([answer] if answer.bars else _said_again(empties, answer)))

@@ -55,6 +55,8 @@ def to_bytes(manifest: Manifest) -> bytes:
     }
     if manifest.aside:
         record["aside"] = list(manifest.aside)
+    if said := [[*_pair(one.span), one.since.isoformat()] for one in manifest.answers if one.since]:
+        record["empty_since"] = said  # beside the answers: a version that does not know it reads them as before
     if manifest.extra:
         record["extra"] = list(manifest.extra)
     body = "{\n" + ",\n".join(f"{json.dumps(key)}: {_lines(value)}" for key, value in record.items()) + "\n}\n"
@@ -131,7 +133,7 @@ def _of_format_1(record: dict[str, Any]) -> Manifest:
         _int(record["generation"]),
         _contract_of(record["contract"]),
         _each(record["segments"], lambda one: _segment_of(*_values(one, Segment, ("extra",)))),
-        _each(record["answers"], lambda one: _answer_of(*_list(one["span"]), *_values(one, Answer)[1:])),
+        _each(record["answers"], lambda one: _answer_of(*_list(one["span"]), *_values(one, Answer, ("since",))[1:])),
         earlier=_each(record["archived"], lambda one: _segment_of(*_values(one, Segment, ("extra",)))),
     )
 
@@ -142,7 +144,7 @@ def _of_format_2(record: dict[str, Any]) -> Manifest:
         _int(record["generation"]),
         _contract_of(record["contract"]),
         _each(record["segments"], lambda one: _segment_of_row(*_list(one))),
-        _each(record["answers"], lambda one: _answer_of(*_list(one))),
+        _answers_since(_each(record["answers"], lambda one: _answer_of(*_list(one))), record.get("empty_since", [])),
         _each(record["revisions"], lambda one: _revision_of(*_list(one))),
         _int(record["pruned"]),
         _each(record["earlier"], lambda one: _segment_of_row(*_list(one))),
@@ -183,6 +185,11 @@ def _segment_of(file: Any, rows: Any, first: Any, last: Any, size: Any, sha256: 
 
 def _answer_of(start: Any, end: Any, bars: Any, at: Any, source: Any, text: Any) -> Answer:
     return Answer(Span(_moment(start), _moment(end)), _int(bars), _moment(at), _text(source), _text(text))
+
+
+def _answers_since(answers: tuple[Answer, ...], said: Any) -> tuple[Answer, ...]:
+    since = {(_moment(start), _moment(end)): _moment(first) for start, end, first in map(_list, _list(said))}
+    return tuple(one if one.bars else replace(one, since=since.get((one.span.start, one.span.end))) for one in answers)
 
 
 def _revision_of(number: Any, at: Any, bars: Any, source: Any, why: Any, periods: Any, replaced: Any) -> Revision:

@@ -53,6 +53,7 @@ from backtest.store.manifest import (
     Segment,
     in_order,
     recorded,
+    remembered,
     remembering,
 )
 from backtest.store.manifest_json import ANSWER_NAME, of_bytes, to_bytes
@@ -234,7 +235,9 @@ class Store(SegmentReader):
         download = download_record(known, source, asked, at, len(bars))
         revises = _arguments.truth(revise, "revise")
         with self._lock(wanted) as old:
-            answers = recorded(old.answers, Answer(asked, len(bars), at, source, text))
+            answers = recorded(
+                old.answers, Answer(asked, len(bars), at, source, text), _still_empty(old.answers, asked, bars, at)
+            )
             change = _Change(asked, bars, answers, contract or old.contract, (download,), source, why, at)
             return self._put(wanted, old, change, revises)
 
@@ -256,7 +259,7 @@ class Store(SegmentReader):
         downloads = tuple(staged.provenance(series))
         with self._lock(series) as old:
             contract = new.contract or old.contract
-            change = _Change(whole, bars, new.answers, contract, downloads, source, why, at)
+            change = _Change(whole, bars, remembered(old.answers, new.answers), contract, downloads, source, why, at)
             return self._put(series, old, change, revise=True)
 
     def prune(self, series: Series | str, keep: int = 0) -> int:
@@ -507,6 +510,16 @@ class _Change:
     source: str
     why: str
     at: datetime
+
+
+def _still_empty(answers: Iterable[Answer], asked: Span, bars: pa.Table, at: datetime) -> list[Answer]:
+    """Return the parts of earlier answers of none in a span in which a new answer has no bars either."""
+    inside = [(answer, common) for answer in answers if not answer.bars and (common := answer.span.common(asked))]
+    return [
+        replace(answer, span=common, at=at, since=answer.first_said if answer.first_said != at else None)
+        for answer, common in inside
+        if not len(between(bars, common))
+    ]
 
 
 def _revised(old: Manifest, change: _Change, changed: Iterable[str], bars: int) -> tuple[Revision, ...]:

@@ -64,14 +64,15 @@ pytestmark = pytest.mark.slow
 FOREX = Series.parse("EUR-CASH/15mins")
 MONTH = Job(DAILY, date(2012, 12, 3), date(2012, 12, 28), "practical")  # one window; halved 13 days, then 6, 6 and 1
 SESSIONS = Job(MINUTES, date(2024, 3, 7), date(2024, 3, 12))  # four windows, over a change of the clocks
-LISTING = Job(MINUTES, date(2024, 2, 28), date(2024, 3, 6))  # three windows, and three before the first bar
+LISTED = Series.parse("MSFT/1min")  # of it there are no days, so the head time stamp is that of its minutes
+LISTING = Job(LISTED, date(2024, 2, 28), date(2024, 3, 6))  # three windows, and three before the first bar
 TWELVE_YEARS = Job(DAILY, date(2001, 1, 2), date(2012, 12, 31))
 TWELVE_SESSIONS = Job(MINUTES, date(2024, 3, 4), date(2024, 3, 19))
 QUOTES = Job(FOREX, date(2024, 3, 4), date(2024, 3, 8), "practical")  # bars without a volume
 UNTRUE = ("nan", "huge", "high", "infinity", "minus", "zero", "crossed", "off_grid")
 DOLLARS, CHRISTMAS = Series.parse("EUR-CASH/1hour"), (date(2023, 12, 25), date(2024, 1, 1))
 HOLIDAYS = Job(DOLLARS, date(2023, 12, 18), date(2024, 1, 5), "practical", CHRISTMAS)  # one window with two holes
-YOUNG = Job(Series.parse("MSFT/1min"), date(2021, 1, 4), date(2024, 3, 15), "practical")  # listed in March 2024
+YOUNG = Job(LISTED, date(2021, 1, 4), date(2024, 3, 15), "practical")  # listed in March 2024
 TWELVE_YEARS_AT_ONCE = replace(TWELVE_YEARS, limits="practical")
 SESSIONS_AT_ONCE = replace(TWELVE_SESSIONS, limits="practical")
 JOBS = (
@@ -87,10 +88,21 @@ JOBS = (
     QUOTES,
 )
 ALWAYS = 10_000
+NEXT_DAY = LATER + timedelta(days=1)
 TRIES, BREAKS = 4, 3
 # Requests: twice for 26 days, twice for 13, to the end for the single day, twice for 6, to the end for each 3.
 HALVED = 2 + 2 + TRIES + 2 + 2 * TRIES
 SHORT = replace(PATIENT, answer=0.4, connect=1.5, outage=0.4)  # for outages that do not end
+MISSING = "no bars came of"
+CANNOT_BE_HAD = (
+    MISSING,
+    "subscribe",
+    "another kind",
+    "can never be served",
+    "check symbol",
+    "name one",
+    "ask for less",
+)
 UNANSWERED = "does not mean that there are none"
 
 
@@ -108,7 +120,6 @@ class Row:
     job: Job = MONTH
     patience: Patience = PATIENT
     tries: int = TRIES
-    lied: bool = False  # the vendor said twice that it has no such bars: that is believed until --recheck
 
 
 def at(do: str, nth: int = 1, times: int = 1, **words: Any) -> dict[str, Any]:
@@ -120,12 +131,17 @@ def complete(name: str, *script: dict[str, Any], requests: int, **words: Any) ->
     return Row(name, script, "complete", requests, **words)
 
 
-def failed(name: str, *script: dict[str, Any], requests: int, said: str, exit_code: int = 4, **words: Any) -> Row:
-    return Row(name, script, "failed", requests, said, exit_code, **words)
+def failed(name: str, *script: dict[str, Any], requests: int, said: str, exit_code: int = 0, **words: Any) -> Row:
+    return Row(name, script, "failed", requests, said, exit_code or code_of(said), **words)
 
 
-def partial(name: str, *script: dict[str, Any], requests: int, said: str, exit_code: int = 4, **words: Any) -> Row:
-    return Row(name, script, "partial", requests, said, exit_code, **words)
+def partial(name: str, *script: dict[str, Any], requests: int, said: str, exit_code: int = 0, **words: Any) -> Row:
+    return Row(name, script, "partial", requests, said, exit_code or code_of(said), **words)
+
+
+def code_of(said: str) -> int:
+    """Return 3 where bars are missing or cannot be had, 4 where trying again in minutes may help."""
+    return 3 if said.startswith(CANNOT_BE_HAD) else 4
 
 
 def both(name: str, more: int, **words: Any) -> Iterator[Row]:
@@ -320,9 +336,11 @@ def other_requests() -> Iterator[Row]:
     )  # fmt: skip
     error = {"do": "error", "code": 162, "text": f"{HMDS}No head time stamp"}
     for name, words in {"silence": {"do": "silence"}, "drop": {"do": "drop", "bytes": 7}, "error": error}.items():
-        yield complete(
-            f"head: {name}", on(kind="head", **words), requests=9, job=LISTING, patience=replace(PATIENT, answer=0.3),
-        )  # fmt: skip
+        words, soon = {"job": LISTING, "patience": replace(PATIENT, answer=0.3)}, on(kind="head", **words)
+        if name == "drop":  # and asked for again
+            yield complete(f"head: {name}", soon, requests=5, **words)
+        else:
+            yield partial(f"head: {name}", soon, requests=9, said=MISSING, **words)
 
 
 def heads() -> Iterator[Row]:
@@ -458,12 +476,43 @@ def codes() -> Iterator[Row]:
     yield complete("162 no data, once", on(**NO_DATA), requests=2)
     yield complete("162 no data, once in the middle", on(nth=2, **NO_DATA), requests=5, job=SESSIONS)
     yield complete("162 no data in German, once", on(**KEIN_DATA), requests=2)
-    yield complete("162 no data in German, always", on(times=ALWAYS, **KEIN_DATA), requests=2, lied=True)
-    yield complete("162 no data, always", on(times=ALWAYS, **NO_DATA), requests=2, lied=True)
-    yield complete(
+    yield failed("162 no data in German, always", on(times=ALWAYS, **KEIN_DATA), requests=2, said=MISSING)
+    yield failed("162 no data, always", on(times=ALWAYS, **NO_DATA), requests=2, said=MISSING)
+    yield partial(
         "162 no data, twice for one window", on(nth=2, **NO_DATA), on(nth=5, **NO_DATA), requests=5,
-        job=SESSIONS, lied=True,
+        said=MISSING, job=SESSIONS,
     )  # fmt: skip
+
+
+def lacking() -> Iterator[Row]:
+    """Yield answers that lack bars: once, which another window brings; and always, which is told."""
+    for place in ("first", "middle", "last"):
+        for bars in (1, 5):  # of 26, of which eight are before what is asked for
+            cut = on("cut", place=place, bars=bars + 8 * (place == "first"))
+            yield complete(f"cut, {bars} {place}, once", cut, requests=2)
+        for bars in (6, 40, 200):
+            cut = on("cut", nth=2, place=place, bars=bars)
+            yield complete(f"cut, {bars} minutes {place}, once", cut, requests=5, job=SESSIONS)
+            cut = on("cut", place=place, bars=bars)
+            yield complete(f"cut, {bars} quarters {place}, once", cut, requests=2, job=QUOTES)
+    for name, since, until in DAYS:
+        lack = on("lack", times=ALWAYS, since=f"{since}-00:00:00", until=f"{until}-00:00:00")
+        yield partial(f"lacks {name}", lack, requests=2, said=MISSING)
+    for name, day, since, until in STRETCHES:
+        lack = on("lack", times=ALWAYS, since=f"{day}-{since}:00", until=f"{day}-{until}:00")
+        yield partial(f"lacks {name} of minutes", lack, requests=5, said=MISSING, job=SESSIONS)
+
+
+DAYS = (
+    ("the first session", "20121203", "20121204"), ("the first two", "20121203", "20121205"),
+    ("one in the middle", "20121211", "20121212"), ("a week", "20121210", "20121215"),
+    ("the last session", "20121228", "20121229"), ("the last week", "20121221", "20121229"),
+)  # fmt: skip
+STRETCHES = (
+    ("the first session", "20240307", "14:30", "21:00"), ("the first hour", "20240307", "14:30", "15:30"),
+    ("forty minutes", "20240308", "16:00", "16:40"), ("the last minutes", "20240311", "19:50", "20:00"),
+    ("a session", "20240311", "13:30", "20:00"), ("the last hour", "20240312", "19:00", "20:00"),
+)  # fmt: skip
 
 
 def doubted() -> Iterator[Row]:
@@ -513,7 +562,7 @@ ROWS = [
     row
     for rows in (
         harmless, untrue, unset, unanswered, broken, farms, connections, other_requests, heads, limits, schedules,
-        codes, doubted, at_once,
+        codes, lacking, doubted, at_once,
     )
     for row in rows()
 ]  # fmt: skip
@@ -537,7 +586,7 @@ def vendor(sample: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
         str(MINUTES): ("2024-03-04", "2024-03-19"),
         str(FOREX): ("2024-03-04", "2024-03-08"),
         str(DOLLARS): ("2023-12-18", "2024-01-05"),
-        str(YOUNG.series): ("2024-03-04", "2024-03-15"),
+        str(LISTED): ("2024-03-04", "2024-03-15"),
     }
     store = store_with(tmp_path_factory.mktemp("vendor"), bars)
     _shut(store, DOLLARS, CHRISTMAS)
@@ -556,11 +605,11 @@ def _shut(store: Store, series: Series, days: tuple[date, ...]) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(vendor: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Job, tuple[IbSource, str]]]:
-    """Yield, for each job, a source without faults and the content of a store that it filled."""
+    """Yield, for each job, a source of the next day, without faults, and the content of a store that it filled."""
     found = {}
     with ExitStack() as opened:
         for job in JOBS:
-            source, _ = opened.enter_context(serving(vendor, job, PATIENT))
+            source, _ = opened.enter_context(serving(vendor, job, PATIENT, later=NEXT_DAY))
             store = Store(tmp_path_factory.mktemp("undisturbed"))
             assert download(store, source, job.series, (job.since, job.until)).complete
             found[job] = source, store.manifest(job.series).content
@@ -568,8 +617,10 @@ def undisturbed(vendor: Store, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @contextmanager
-def serving(vendor: Store, job: Job, patience: Patience, *script: dict[str, Any]) -> Iterator[tuple[IbSource, Gateway]]:
-    now = datetime.combine(job.until, time(), UTC) + LATER
+def serving(
+    vendor: Store, job: Job, patience: Patience, *script: dict[str, Any], later: timedelta = LATER
+) -> Iterator[tuple[IbSource, Gateway]]:
+    now = datetime.combine(job.until, time(), UTC) + later
     with (
         Gateway(vendor, clock=lambda: now, faults=Faults.of(list(script)), time_scale=100, shut=job.shut) as gateway,
         connect(f"{gateway.address}?limits={job.limits}", patience=patience, time_scale=100) as source,
@@ -608,10 +659,10 @@ def bars_of(store: Store, series: Series, span: Span | None = None) -> dict[date
     return {row[0]: row for row in zip(*columns, strict=True)}
 
 
-def assert_mended(store: Store, job: Job, undisturbed: dict[Job, tuple[IbSource, str]], recheck: bool) -> None:
-    """Check that a download without faults ends with the content of one that never saw any."""
+def assert_mended(store: Store, job: Job, undisturbed: dict[Job, tuple[IbSource, str]]) -> None:
+    """Check that a download of the next day without faults ends with the content of one that never saw any."""
     source, content = undisturbed[job]
-    report = download(store, source, job.series, (job.since, job.until), recheck=recheck)
+    report = download(store, source, job.series, (job.since, job.until))
 
     assert (report.series[0].status, report.series[0].errors) == ("complete", ())
     assert store.manifest(job.series).content == content
@@ -631,9 +682,9 @@ def test_a_download_under_faults(row, vendor, undisturbed, tmp_path, caplog):
         assert came == (row.status, row.requests, row.quarantined, row.exit_code), one.errors
         assert row.said in " ".join(one.errors)
         assert_honest(report, store, vendor, row.job)
-        assert one.status != "complete" or row.lied or store.manifest(row.job.series).content == undisturbed[row.job][1]
+        assert one.status != "complete" or store.manifest(row.job.series).content == undisturbed[row.job][1]
 
-    assert_mended(store, row.job, undisturbed, recheck=row.lied)
+    assert_mended(store, row.job, undisturbed)
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
@@ -887,7 +938,7 @@ def test_no_bar_is_stored_as_far_as_it_had_grown(cut, tmp_path):
     for since, until, at in cut.asked:
         now = datetime.fromisoformat(f"{at}+00:00")
         with (
-            Gateway(upstream, clock=lambda at=now: at, faults=Faults.of([always("cut")])) as gateway,
+            Gateway(upstream, clock=lambda at=now: at, faults=Faults.of([always("clip")])) as gateway,
             connect(gateway.address) as source,
         ):
             report = download(store, source, series, (date.fromisoformat(since), date.fromisoformat(until)))
@@ -1161,5 +1212,5 @@ def test_whatever_happens_by_chance_the_next_download_mends_it(seed, vendor, und
 
     assert report.complete or (report.exit_code and any(one.errors for one in report.series))
     assert_honest(report, store, vendor, job)
-    assert_mended(store, job, undisturbed, recheck=True)
+    assert_mended(store, job, undisturbed)
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []

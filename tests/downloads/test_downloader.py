@@ -105,12 +105,12 @@ def test_only_what_is_missing_is_asked_for(sample, store, source):
     assert store.read(AAPL).equals(sample.read(AAPL))
 
 
-def test_a_span_without_bars_is_remembered_as_answered(store, source):
+def test_a_span_without_bars_is_remembered_as_answered_and_is_not_complete(store, source):
     span = (date(2020, 1, 2), date(2020, 1, 10))
 
     first, again = (download(store, source, AAPL, span) for _ in range(2))
 
-    assert first.complete
+    assert [(one.complete, one.exit_code) for one in (first, again)] == [(False, 3)] * 2
     assert first.series[0].confirmed_empty == (Span.of_dates(*span),)
     assert again.requests == 0
     with pytest.raises(NoBars):

@@ -6,7 +6,7 @@ import pytest
 from backtest.downloads import gaps
 from backtest.market.bars import table_of
 from backtest.market.hours import hours_of
-from backtest.market.series import Series
+from backtest.market.series import ContractDetails, Series
 from backtest.market.span import Span
 from backtest.store.manifest import Answer
 
@@ -44,33 +44,33 @@ def daily(*stored: int) -> pa.Table:
 def test_what_nobody_answered_is_asked_for():
     answers = [with_bars(days(3, 4)), said_empty(days(8, 9))]
 
-    assert gaps.to_ask(DAILY, days(1, 10), answers, recheck=False) == [days(1, 2), days(5, 7), days(10, 10)]
+    assert gaps.to_ask(DAILY, days(1, 10), answers) == [days(1, 2), days(5, 7), days(10, 10)]
 
 
 def test_nothing_is_asked_for_where_all_was_answered():
     answers = [with_bars(days(1, 5)), said_empty(days(6, 12))]
 
-    assert gaps.to_ask(DAILY, days(1, 10), answers, recheck=False) == []
+    assert gaps.to_ask(DAILY, days(1, 10), answers) == []
 
 
 def test_recheck_asks_again_for_what_was_said_to_be_empty_within_the_span():
     answers = [with_bars(days(1, 5)), said_empty(days(6, 12))]
 
-    assert gaps.to_ask(DAILY, days(1, 10), answers, recheck=True) == [days(6, 10)]
+    assert gaps.to_ask(DAILY, days(1, 10), answers, gaps.empty(days(1, 10), answers)) == [days(6, 10)]
 
 
 def test_a_gap_and_an_empty_span_beside_it_are_rechecked_as_one():
     answers = [with_bars(days(1, 5)), said_empty(days(6, 7))]
 
-    assert gaps.to_ask(DAILY, days(1, 10), answers, recheck=True) == [days(6, 10)]
+    assert gaps.to_ask(DAILY, days(1, 10), answers, gaps.empty(days(1, 10), answers)) == [days(6, 10)]
 
 
 def test_history_that_changes_is_asked_for_whole():
-    assert gaps.to_ask(ADJUSTED, days(9, 12), [with_bars(days(3, 10))], recheck=False) == [days(3, 12)]
+    assert gaps.to_ask(ADJUSTED, days(9, 12), [with_bars(days(3, 10))]) == [days(3, 12)]
 
 
 def test_history_that_changes_is_left_alone_where_all_was_answered():
-    assert gaps.to_ask(ADJUSTED, days(9, 10), [with_bars(days(3, 10))], recheck=False) == []
+    assert gaps.to_ask(ADJUSTED, days(9, 10), [with_bars(days(3, 10))]) == []
 
 
 def test_the_whole_spans_what_lies_between_its_parts():
@@ -86,22 +86,111 @@ def test_what_is_wanted_is_the_whole_where_nothing_was_answered():
 
 def test_a_session_without_a_bar_is_a_hole():
     # 2024-01-06 and 07 are a weekend.
-    assert gaps.holes(DAILY, NYSE, days(1, 31), [], daily(2, 3, 5, 8)) == [days(4, 4)]
+    assert gaps.holes(DAILY, NYSE, days(2, 8), [], daily(2, 3, 5, 8)) == [days(4, 4)]
 
 
 def test_a_hole_that_was_said_to_be_empty_is_known():
     bars = daily(2, 5)
 
-    assert gaps.holes(DAILY, NYSE, days(1, 31), [said_empty(days(3, 3))], bars) == [days(4, 4)]
-    assert gaps.holes(DAILY, NYSE, days(1, 31), [said_empty(days(3, 4))], bars) == []
+    assert gaps.holes(DAILY, NYSE, days(1, 7), [said_empty(days(3, 3))], bars) == [days(4, 4)]
+    assert gaps.holes(DAILY, NYSE, days(1, 7), [said_empty(days(3, 4))], bars) == []
 
 
 def test_an_answer_that_had_bars_explains_no_hole():
-    assert gaps.holes(DAILY, NYSE, days(1, 31), [with_bars(days(1, 31))], daily(2, 5)) == [days(3, 4)]
+    assert gaps.holes(DAILY, NYSE, days(1, 7), [with_bars(days(1, 7))], daily(2, 5)) == [days(3, 4)]
 
 
-def test_before_the_first_bar_and_after_the_last_are_no_holes():
-    assert gaps.holes(DAILY, NYSE, days(1, 31), [], daily(10, 11)) == []
+def test_what_was_answered_before_the_first_bar_and_after_the_last_is_a_hole():
+    bars, answered = daily(10, 11), [with_bars(days(9, 12))]
+
+    assert gaps.holes(DAILY, NYSE, days(2, 19), [], bars) == []
+    assert gaps.holes(DAILY, NYSE, days(2, 19), answered, bars) == [days(9, 9), days(12, 12)]
+    assert gaps.holes(DAILY, NYSE, days(2, 19), [with_bars(days(9, 12))], daily(12)) == [days(9, 11)]
+
+
+# Said to be empty: on Friday 2024-01-05, at noon
+
+
+FRIDAY = datetime(2024, 1, 5, 12, tzinfo=UTC)
+
+
+def friday(span: Span, text: str = "no data", again_after: float = 0.0) -> Answer:
+    """Return that there are no bars, as said on that Friday and again some days later."""
+    return Answer(span, 0, FRIDAY + timedelta(days=again_after), "ib", text, FRIDAY if again_after else None)
+
+
+@pytest.mark.parametrize(
+    ("said_after", "now", "is_due"),
+    [(0, 0.1, False), (0, 0.84, True), (0, 3, True), (0, 90, True), (0.9, 2, False), (0.9, 6.9, True), (0.9, 90, True),
+     (6.9, 8, False), (6.9, 29.9, True), (29.9, 60, False), (29.9, 999, False)],
+)  # fmt: skip
+def test_what_is_empty_is_asked_for_again_after_a_day_a_week_and_a_month(said_after, now, is_due):
+    answers = [friday(days(3, 4), again_after=said_after)]
+
+    due = gaps.due(DAILY, NYSE, days(1, 31), answers, FRIDAY + timedelta(days=now))
+
+    assert due == ([days(3, 4)] if is_due else [])
+
+
+@pytest.mark.parametrize(("again_after", "sure"), [(0, False), (0.5, False), (0.84, True), (1, True), (40, True)])
+def test_what_is_empty_is_confirmed_on_another_day(again_after, sure):
+    answers = [friday(days(3, 4), again_after=again_after)]
+
+    assert gaps.unconfirmed(DAILY, NYSE, days(1, 31), answers) == ([] if sure else [days(3, 4)])
+
+
+@pytest.mark.parametrize("reason", [gaps.BEFORE_HEAD, gaps.NO_SESSION, gaps.NOT_KNOWN, gaps.SELDOM, gaps.A_FILE])
+def test_what_is_empty_for_a_reason_is_believed(reason):
+    answers = [friday(days(3, 4), f"no data; {reason} 2024")]
+
+    assert gaps.unconfirmed(DAILY, NYSE, days(1, 31), answers) == []
+    assert gaps.due(DAILY, NYSE, days(1, 31), answers, FRIDAY + timedelta(days=40)) == []
+
+
+def test_a_holiday_and_an_unknown_exchange_are_not_doubted():
+    rock = Series.parse("ROCK-STK-MARS-USD/1day")
+
+    assert gaps.unconfirmed(DAILY, NYSE, days(1, 31), [friday(days(1, 1)), friday(days(6, 7))]) == []
+    assert gaps.unconfirmed(rock, hours_of(rock.instrument), days(1, 31), [friday(days(3, 4))]) == []
+
+
+def test_an_evening_without_a_trade_is_not_doubted():
+    minutes = Series.parse("AAPL/1min/TRADES/all")
+    evening = Span(midnight(5), midnight(5) + timedelta(hours=1))  # 19:00 to 20:00 in New York
+
+    assert gaps.unconfirmed(minutes, NYSE, days(1, 31), [friday(evening)]) == []
+    assert gaps.late(minutes, NYSE, Span(midnight(3), evening.end), midnight(4) + timedelta(hours=22), FRIDAY) is None
+
+
+# 2024-01-15 is a holiday, so 11, 12, 16, 17 and 18 are five sessions after the last bar, of the 10th
+@pytest.mark.parametrize(
+    ("last", "again_after", "text", "ended"),
+    [(18, 1, "no data", True), (17, 1, "no data", False), (18, 0.5, "no data", False),
+     (11, 1, gaps.GONE, True), (11, 0.5, gaps.GONE, False)],
+)  # fmt: skip
+def test_an_instrument_has_ended_after_five_confirmed_sessions_or_when_it_is_gone(last, again_after, text, ended):
+    answers = [with_bars(days(2, 10)), friday(days(11, last), text, again_after)]
+
+    end = gaps.end_of_instrument(DAILY, NYSE, midnight(10), days(2, 26), answers, FRIDAY + timedelta(days=2))
+
+    assert end == (gaps.End(days(11, 26), due=False) if ended else None)
+
+
+def test_an_instrument_has_not_ended_where_a_session_after_its_last_bar_was_not_asked_for():
+    answers = [with_bars(days(2, 9)), friday(days(11, 26), again_after=1)]
+
+    assert gaps.end_of_instrument(DAILY, NYSE, midnight(9), days(2, 26), answers, FRIDAY + timedelta(days=2)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "stated", "day"),
+    [("ES-FUT-CME-USD-20240315", "", date(2024, 3, 15)), ("ES-FUT-CME-USD-202403", "20240315", date(2024, 3, 15)),
+     ("ES-FUT-CME-USD-202403", "", None), ("AAPL", "20240315", None), ("ES-CONTFUT-CME-USD", "20240315", None)],
+)  # fmt: skip
+def test_a_contract_ends_on_its_last_trade_date(text, stated, day):
+    series = Series.parse(f"{text}/1day")
+
+    assert gaps.last_trade_date(series.instrument, ContractDetails(1, last_trade_date=stated)) == day
 
 
 def test_holes_are_split_a_year_before_the_end_of_the_newest():
@@ -193,25 +282,32 @@ def test_the_days_of_bars_are_midnights_in_order_each_once():
 def test_days_without_a_bar_at_the_end_of_a_late_window_may_only_be_late():
     last = midnight(27, month=2) + timedelta(hours=20, minutes=59)
 
-    assert gaps.late(days(1, 29, month=2), last, NOW) == days(28, 29, month=2)
+    assert gaps.late(DAILY, NYSE, days(1, 29, month=2), last, NOW) == days(28, 29, month=2)
 
 
 def test_no_day_is_late_where_bars_reach_the_last_one():
-    assert gaps.late(days(1, 29, month=2), midnight(29, month=2) + timedelta(hours=15), NOW) is None
+    assert gaps.late(DAILY, NYSE, days(1, 29, month=2), midnight(29, month=2) + timedelta(hours=15), NOW) is None
 
 
 def test_no_day_is_late_in_a_window_that_ended_four_days_ago():
     last, edge = midnight(20, month=2), NOW - timedelta(days=4)
 
-    assert gaps.late(Span(midnight(1, month=2), edge), last, NOW) is None
+    assert gaps.late(DAILY, NYSE, Span(midnight(1, month=2), edge), last, NOW) is None
     young = Span(midnight(1, month=2), edge + timedelta(minutes=1))
-    assert gaps.late(young, last, NOW) == Span(midnight(21, month=2), young.end)
+    assert gaps.late(DAILY, NYSE, young, last, NOW) == Span(midnight(21, month=2), young.end)
 
 
 def test_an_empty_window_is_believed_but_for_the_last_four_days():
-    assert gaps.believed_empty(days(1, 20, month=2), NOW) == days(1, 20, month=2)
-    assert gaps.believed_empty(days(20, 29, month=2), NOW) == Span(midnight(20, month=2), NOW - timedelta(days=4))
-    assert gaps.believed_empty(Span(NOW - timedelta(days=4), NOW), NOW) is None
+    assert gaps.believed_empty(days(1, 20, month=2), None, NOW) == days(1, 20, month=2)
+    assert gaps.believed_empty(days(20, 29, month=2), None, NOW) == Span(midnight(20, month=2), NOW - timedelta(days=4))
+    assert gaps.believed_empty(Span(NOW - timedelta(days=4), NOW), None, NOW) is None
+
+
+def test_a_vendor_is_not_late_with_what_is_before_the_last_bar():
+    yesterday = days(28, 28, month=2)
+
+    assert gaps.believed_empty(yesterday, midnight(29, month=2), NOW) == yesterday
+    assert gaps.believed_empty(yesterday, midnight(27, month=2), NOW) is None
 
 
 # Beyond a seam

@@ -215,12 +215,13 @@ def test_a_stock_that_was_halted_for_a_month_and_split_meanwhile_has_one_scale(u
     halt = [one.day for one in sessions(hours_of(DAILY.instrument), date(2012, 5, 1), date(2012, 5, 31))]
     remove(upstream, *halt)
     with serving(upstream, date(2012, 6, 10)) as source:
-        download(store, source, DAILY, (FIRST, date(2012, 5, 31)), persistence=QUICK)
+        halted = download(store, source, DAILY, (FIRST, date(2012, 5, 31)), persistence=QUICK).series[0]
     split(upstream)
 
     update = fill(upstream, store, date(2012, 6, 11))
 
-    assert update.status == "complete"
+    assert (halted.status, halted.exit_code) == ("partial", 3)  # that there is none in May was said on one day
+    assert (update.status, update.exit_code) == ("complete", 0)  # and is confirmed on the next
     assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 11))))
 
 
@@ -331,14 +332,64 @@ def refusals(first, count):
     return [{"when": {"request": first + n}, **refusal} for n in range(count)]
 
 
-def test_a_session_the_vendor_lacks_is_asked_for_once_more_and_then_known(upstream, store):
+def nights(upstream, store, *days, until=LAST, since=FIRST, series=DAILY):
+    """Return the status, the exit code and the requests of a download some days after the last session."""
+    reports = [
+        fill(upstream, store, until, since=since, series=series, today=until + timedelta(days=day)) for day in days
+    ]
+    return [(one.status, one.exit_code, one.requests) for one in reports]
+
+
+def test_a_session_the_vendor_lacks_is_believed_on_another_day_and_asked_for_a_week_and_a_month_later(upstream, store):
     remove(upstream, date(2012, 3, 14), date(2012, 3, 15))
 
-    first, again = (fill(upstream, store, LAST) for _ in range(2))
+    first = fill(upstream, store, LAST)
+    same_night, *later = nights(upstream, store, 0, 1, 2, 7, 8, 30, 31, 400)
 
-    assert (first.status, first.requests) == ("complete", 2)  # the year, and the two days
-    assert first.confirmed_empty == (Span.of_dates(date(2012, 3, 14), date(2012, 3, 15)),)
-    assert again.requests == 0
+    assert (first.status, first.exit_code, first.requests) == ("partial", 3, 2)  # the year, and the two days
+    assert "2012-03-14 to before 2012-03-16" in first.errors[0]
+    assert first.gaps == first.confirmed_empty == (Span.of_dates(date(2012, 3, 14), date(2012, 3, 15)),)
+    assert same_night == ("partial", 3, 0)
+    assert later == [("complete", 0, requests) for requests in (1, 0, 1, 0, 1, 0, 0)]
+
+
+@pytest.mark.parametrize("days", [(1,), (1, 7), (1, 2, 7, 30), (5,)])
+def test_what_came_late_is_stored_whenever_it_is_asked_for_again(upstream, store, days):
+    whole = upstream.read(DAILY)
+    remove(upstream, date(2012, 3, 14))
+    nights(upstream, store, 0, *days[:-1])
+    upstream.write(DAILY, Span.of_dates(FIRST, LAST), whole, revise=True)
+
+    assert nights(upstream, store, days[-1])[0][:2] == ("complete", 0)
+
+    assert store.read(DAILY).equals(whole)
+
+
+# Sessions of the vendor's year that are not in its answers: before the first bar, between, and after the last.
+CUTS = [(3, 1), (3, 20), (100, 1), (100, 40), (249, 1), (230, 20)]
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 1), (0, 20), *CUTS])
+def test_sessions_that_an_answer_lacks_are_told_and_come_on_a_later_night(upstream, store, first, count):
+    whole = upstream.read(DAILY)
+    days = [moment.date() for moment in whole["time"].to_pylist()]
+    remove(upstream, *days[first : first + count])
+    no_head = {"when": {"request": 1, "kind": "head"}, "do": "error", "code": 162, "text": "No head time stamp"}
+    before = fill(upstream, store, LAST, no_head, today=LAST + timedelta(days=9))
+    upstream.write(DAILY, Span.of_dates(FIRST, LAST), whole, revise=True)
+
+    after = fill(upstream, store, LAST, today=LAST + timedelta(days=10))
+
+    assert (before.status, before.exit_code) == ("partial", 3)
+    assert f"{days[first]} to before" in before.errors[0]
+    assert (after.status, after.exit_code) == ("complete", 0)
+    assert store.read(DAILY).equals(whole)
+
+
+def test_what_lies_before_the_head_time_stamp_is_no_gap(upstream, store):
+    remove(upstream, *[moment.date() for moment in upstream.read(DAILY)["time"].to_pylist()[:30]])
+
+    assert nights(upstream, store, 9, 10) == [("complete", 0, 1), ("complete", 0, 0)]
 
 
 def test_recheck_asks_again_for_what_was_not_there(sample, upstream, store):
@@ -360,7 +411,15 @@ def test_holidays_and_half_days_are_no_holes(upstream, store):
 def test_what_is_empty_is_asked_for_twice_before_it_is_believed(upstream, store):
     report = fill(upstream, store, date(2013, 2, 1), since=date(2013, 1, 2), today=date(2013, 3, 1))
 
-    assert (report.status, report.requests) == ("complete", 2)
+    assert (report.status, report.exit_code, report.requests) == ("failed", 3, 2)
+
+
+def test_no_series_without_a_bar_is_ever_complete(upstream, store):
+    asked = {"until": date(2013, 2, 1), "since": date(2013, 1, 2)}
+
+    assert nights(upstream, store, 9, 10, 16, 39, 90, **asked) == [
+        ("failed", 3, requests) for requests in (2, 1, 1, 1, 0)
+    ]
 
 
 def test_what_is_empty_today_may_come_tomorrow(upstream, store):
@@ -583,7 +642,7 @@ def test_a_contract_whose_prices_may_not_be_seen_stops_its_series(upstream, stor
 
     update = fill(upstream, store, date(2012, 6, 18), denied)
 
-    assert (update.status, update.requests, update.exit_code) == ("partial", 0, 4)
+    assert (update.status, update.requests, update.exit_code) == ("partial", 0, 3)
     assert "error 354" in update.errors[0]
 
 
@@ -627,7 +686,8 @@ def test_a_hole_is_no_gap_where_the_sources_schedule_has_no_session(forex, store
         kinds = [record.kind for record in gateway.requests]
         again = download(store, source, DOLLARS, (date(2023, 12, 11), date(2024, 1, 12)), persistence=QUICK).series[0]
 
-    assert (done.status, again.status, again.requests) == ("complete", "complete", 0)
+    told = "complete" if shut else "partial"  # where it says that there was a session, it is told until tomorrow
+    assert (done.status, again.status, again.requests) == (told, told, 0)
     assert done.requests == 1 + repairs
     assert (kinds.count("bars"), kinds.count("schedule")) == (1 + repairs, 1)
     assert len(done.confirmed_empty) == 2

@@ -1,14 +1,23 @@
 from datetime import UTC, date, datetime, timedelta
+from random import Random
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from market import minute_bars
+from market import minute_bars, span_of_sessions
 
 from backtest.cli.app import main
 from backtest.errors import BadBars
 from backtest.market.bars import schema, table_of
-from backtest.market.checks import check_answer, compare_bars, doubted, missing_sessions, outside
+from backtest.market.checks import (
+    check_answer,
+    compare_bars,
+    doubted,
+    missing_sessions,
+    missing_stretches,
+    outside,
+    seldom_trades,
+)
 from backtest.market.hours import hours_of
 from backtest.market.series import ContractDetails, Series
 from backtest.market.span import Span
@@ -236,9 +245,14 @@ def test_missing_sessions_are_those_of_the_exchange_and_neighbours_are_one():
     assert missing == [Span.of_dates(date(2024, 7, 2), date(2024, 7, 5))]  # the holiday within it counts with them
 
 
-def test_a_holiday_a_weekend_and_what_is_outside_of_the_bars_are_not_missing():
+def test_a_holiday_and_a_weekend_are_not_missing():
     assert missing_sessions(DAILY, NYSE, daily(1, 2, 3, 5, 8), WEEK) == []
-    assert missing_sessions(DAILY, NYSE, daily(2, 3), WEEK) == []
+
+
+def test_sessions_at_the_edges_of_the_span_are_missing_too():
+    missing = missing_sessions(DAILY, NYSE, daily(2, 3, 5), WEEK)
+
+    assert missing == [Span.of_dates(date(2024, 7, day), date(2024, 7, day)) for day in (1, 8)]
 
 
 def test_a_session_without_any_minute_is_missing_from_opening_to_close():
@@ -250,7 +264,83 @@ def test_a_session_without_any_minute_is_missing_from_opening_to_close():
     missing = missing_sessions(MINUTES, NYSE, bars.filter(pc.invert(third)), WEEK)
 
     opening = datetime(2024, 7, 3, 13, 30, tzinfo=UTC)
-    assert missing == [Span(opening, opening + timedelta(hours=3.5))]
+    assert missing[0] == Span(opening, opening + timedelta(hours=3.5))
+    assert [one.start.day for one in missing] == [3, 8]  # and the last session of the span, of which there is none
+
+
+SPRING = (date(2024, 3, 4), date(2024, 3, 15))  # ten sessions, over a change of the clocks
+TEN = span_of_sessions(MINUTES, *SPRING)
+
+
+def without(bars, *stretches):
+    """Return bars of 2024-03-07 without those between two times, UTC."""
+    for start, end in stretches:
+        since, until = (datetime.fromisoformat(f"2024-03-07T{clock}+00:00") for clock in (start, end))
+        stamp = bars["time"].type
+        inside = pc.and_(
+            pc.greater_equal(bars["time"], pa.scalar(since, stamp)), pc.less(bars["time"], pa.scalar(until, stamp))
+        )
+        bars = bars.filter(pc.invert(inside))
+    return bars
+
+
+@pytest.mark.parametrize("stretch", [("14:30", "15:10"), ("16:00", "16:40"), ("20:20", "21:00"), ("20:55", "21:00")])
+@pytest.mark.parametrize("hours", ["rth", "all"])
+def test_a_stretch_that_is_gone_of_a_session_is_missing(stretch, hours):
+    series = Series.parse(f"AAPL/1min/TRADES/{hours}")
+    bars = without(minute_bars(series, *SPRING), stretch)
+
+    missing = missing_stretches(series, NYSE, bars, span_of_sessions(series, *SPRING))
+
+    assert [(f"{one.start:%d %H:%M}", f"{one.end:%d %H:%M}") for one in missing] == [
+        (f"07 {stretch[0]}", f"07 {stretch[1]}")
+    ]
+
+
+def test_a_few_minutes_without_a_trade_are_not_missing():
+    bars = without(minute_bars(MINUTES, *SPRING), ("15:00", "15:04"), ("17:00", "17:03"), ("20:57", "21:00"))
+
+    assert missing_stretches(MINUTES, NYSE, bars, TEN) == []
+
+
+@pytest.mark.parametrize(("share", "seed"), [(share, seed) for share in (0.03, 0.2, 0.5, 0.9) for seed in range(5)])
+def test_of_an_instrument_that_seldom_trades_no_stretch_is_missing(share, seed):
+    bars, chance = minute_bars(MINUTES, *SPRING), Random(seed)
+
+    thin = bars.filter([chance.random() > share for _ in range(len(bars))])
+
+    assert missing_stretches(MINUTES, NYSE, thin, TEN) == []
+
+
+def test_forty_minutes_here_and_there_are_missing_where_all_others_are_there():
+    bars = without(
+        minute_bars(MINUTES, *SPRING), *((f"{14 + n // 6}:{n % 6}1", f"{14 + n // 6}:{n % 6}2") for n in range(5, 38))
+    )
+
+    missing = missing_stretches(MINUTES, NYSE, bars, TEN)
+
+    assert [one.end - one.start for one in missing] == [timedelta(minutes=1)] * 33
+
+
+def test_a_half_day_lacks_nothing_after_its_close():
+    series, days = Series.parse("AAPL/1min/TRADES/all"), (date(2024, 11, 25), date(2024, 12, 3))
+    bars = minute_bars(series, *days)
+    evening = pc.and_(
+        pc.equal(
+            pc.floor_temporal(bars["time"], unit="day"),
+            pa.scalar(datetime(2024, 11, 29, tzinfo=UTC), bars["time"].type),
+        ),
+        pc.greater_equal(pc.hour(bars["time"]), 22),
+    )
+
+    assert missing_stretches(series, NYSE, bars.filter(pc.invert(evening)), span_of_sessions(series, *days)) == []
+
+
+@pytest.mark.parametrize(("gone", "seldom"), [((), False), ((3, 4, 9, 12), False), ((2, 5, 9, 11, 15), True)])
+def test_an_instrument_seldom_trades_where_sessions_without_a_bar_are_usual(gone, seldom):
+    bars = daily(*(day for day in (1, 2, 3, 5, 8, 9, 10, 11, 12, 15, 16) if day not in gone))
+
+    assert seldom_trades(DAILY, NYSE, bars, Span.of_dates(date(2024, 7, 1), date(2024, 7, 31))) is seldom
 
 
 def test_weekdays_are_missing_where_the_calendar_is_not_known():

@@ -37,6 +37,7 @@ class FileSource(Source):
 
     name = "csv"
     waiting_for = ""
+    believed = True
 
     def __init__(
         self,
