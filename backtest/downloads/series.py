@@ -553,6 +553,9 @@ class Filling:
             why=revisions.CUT if cut else revisions.why_revised(self._series, difference, self._rolled),
             provenance=self._provenance(window, contract),
         )
+        for late in self._late:  # what was said to be empty there is in this answer neither
+            for part in gaps.empty(late, self._answers()) if late.common(window) else ():
+                self._note_empty(part, "not in the answer either")
 
     def _provenance(self, window: Span, contract: ContractDetails) -> dict[str, str]:
         series, instrument = self._series, self._series.instrument
@@ -813,7 +816,8 @@ class Filling:
                 if not known or trades_in(self._series, self._hours, part):
                     yield from self._source.windows(self._series, part)
         yield from self._holes()
-        yield from gaps.unconfirmed(self._series, self._hours, self._wanted, self._answers())
+        for span in gaps.unconfirmed(self._series, self._hours, self._wanted, self._answers()):
+            yield from span.minus([end.after] if end else [])
 
     def _holes(self) -> list[Span]:
         assert self._wanted is not None  # _start has run

@@ -422,6 +422,105 @@ def test_no_series_without_a_bar_is_ever_complete(upstream, store):
     ]
 
 
+# Instruments that have ended
+
+
+def test_a_stock_without_a_bar_for_five_sessions_has_ended_when_that_is_confirmed(upstream, store):
+    days = [moment.date() for moment in upstream.read(DAILY)["time"].to_pylist()]
+    remove(upstream, *(day for day in days if day > date(2012, 5, 31)))
+    asked = {"since": FIRST, "until": date(2012, 8, 31)}
+
+    first = fill(upstream, store, **asked)
+    later = [
+        fill(upstream, store, **asked, today=date(2012, 8, 31) + timedelta(days=day)) for day in (1, 2, 7, 30, 400)
+    ]
+
+    assert (first.exit_code, first.ended) == (3, None)
+    assert [(one.status, one.exit_code, one.ended) for one in later] == [("complete", 0, date(2012, 5, 31))] * 5
+    # With the week's the last days are asked for twice, with which it might have been late at first.
+    assert [one.requests for one in later[1:]] == [0, 2, 1, 0]
+    assert "ended on 2012-05-31" in later[-1].notes[0]
+
+
+def test_a_stock_that_is_delisted_is_asked_for_on_few_of_many_nights(upstream, store):
+    days = [moment.date() for moment in upstream.read(DAILY)["time"].to_pylist()]
+    remove(upstream, *(day for day in days if day > date(2012, 5, 31)))
+    nights_after = [day for day in days if date(2012, 5, 31) <= day < date(2012, 10, 1)]
+
+    reports = [fill(upstream, store, day) for day in nights_after]
+
+    assert reports[-1].ended == date(2012, 5, 31)
+    assert [one.exit_code for one in reports[12:]] == [0] * len(reports[12:])
+    assert sum(one.requests for one in reports[12:]) <= 4  # of 73 nights
+
+
+def test_a_contract_that_the_source_does_not_know_on_two_days_has_ended(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+    gone = {
+        "when": {"request": 1, "times": 99, "kind": "any"},
+        "do": "error",
+        "code": 200,
+        "text": "No security definition",
+    }
+
+    told, ended, asleep = (
+        fill(upstream, store, day, gone) for day in (date(2012, 6, 18), date(2012, 6, 19), date(2012, 6, 20))
+    )
+
+    assert (told.status, told.exit_code, told.ended) == ("partial", 3, None)
+    assert (ended.status, ended.exit_code, ended.ended) == ("complete", 0, date(2012, 6, 14))
+    assert (asleep.status, asleep.requests) == ("complete", 0)
+
+
+def test_a_contract_that_is_known_again_on_the_next_night_goes_on(upstream, store):
+    fill(upstream, store, date(2012, 6, 14))
+    gone = {
+        "when": {"request": 1, "times": 99, "kind": "any"},
+        "do": "error",
+        "code": 200,
+        "text": "No security definition",
+    }
+    fill(upstream, store, date(2012, 6, 18), gone)
+
+    after = fill(upstream, store, date(2012, 6, 19))
+
+    assert (after.status, after.exit_code, after.ended) == ("complete", 0, None)
+    assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 19))))
+
+
+def test_a_future_ends_with_its_last_trade_date_and_is_not_asked_for_later(tmp_path, store):
+    series = Series.parse("ES-FUT-CME-USD-20240315/1day")
+    upstream = store_with(tmp_path / "upstream", {str(series): ("2024-01-02", "2024-03-15")})
+    since, expiry = date(2024, 1, 2), date(2024, 3, 15)
+
+    reports = [
+        fill(upstream, store, day, since=since, series=series)
+        for day in (date(2024, 3, 14), expiry, date(2024, 3, 18), date(2024, 6, 3), date(2027, 6, 3))
+    ]
+    recently = fill(upstream, store, date(2024, 6, 3), since=date(2024, 6, 3), series=series)
+
+    assert [(one.status, one.exit_code) for one in (*reports, recently)] == [("complete", 0)] * 6
+    assert [one.ended for one in reports] == [None, expiry, expiry, expiry, expiry]
+    assert [one.requests for one in (*reports[2:], recently)] == [0] * 4
+    assert store.read(series).equals(upstream.read(series))
+
+
+@pytest.mark.parametrize(
+    ("faults", "code"),
+    [((354, "Requested market data is not subscribed."), 3), ((200, "No security definition"), 3),
+     ((10197, "No market data during competing live session"), 4)],
+)  # fmt: skip
+def test_in_total_four_wins(sample, store, faults, code):
+    words = dict(zip(("code", "text"), faults, strict=True))
+    refused = {"when": {"request": 1, "times": 9, "symbol": "IBM"}, "do": "error", **words}
+
+    with serving(sample, LAST, refused) as source:
+        report = download(store, source, ["AAPL/1day", "IBM/1day"], (FIRST, LAST), persistence=QUICK, workers=1)
+
+    assert report.exit_code == code
+    assert [one.exit_code for one in report.series] == [0, code]
+
+
 def test_what_is_empty_today_may_come_tomorrow(upstream, store):
     remove(upstream, date(2012, 6, 14), date(2012, 6, 15))
 
