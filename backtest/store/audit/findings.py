@@ -14,8 +14,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from backtest.errors import BadBars
-from backtest.market.calendars import fallback, known_dates
-from backtest.market.checks import RATES, bar_values, check_answer, outside, seconds, session_edges
+from backtest.market.calendars import exact, fallback, known_dates
+from backtest.market.checks import (
+    RATES,
+    bar_values,
+    check_answer,
+    missing_sessions,
+    outside,
+    seconds,
+    session_edges,
+)
 from backtest.market.hours import Hours
 from backtest.market.series import Series
 from backtest.market.session_days import session_days
@@ -80,6 +88,7 @@ def inspect_bars(
         *_refused(bars, series, hours, answers or ()),
         *_rule(bars, series, hours),
         *_missing_sessions(bars, series, hours, answers),
+        *_missing_at_the_ends(bars, series, hours, answers or ()),
         *_missing_minutes(bars, series, hours),
         *_nights(bars, series, hours),
         *_spikes(bars, series, hours),
@@ -172,6 +181,27 @@ def _missing_sessions(
             yield _hole(level, starts[first], starts[last], last - first + 1, "nobody said that there are none")
     for first, last in _runs(empty & ~said_empty & ~asked):
         yield _hole("warn", starts[first], starts[last], last - first + 1, "never asked for")
+
+
+def _missing_at_the_ends(bars: pa.Table, series: Series, hours: Hours, answers: Sequence[Answer]) -> Iterator[Finding]:
+    """Yield the sessions before the first bar and after the last that an answer with bars should have had."""
+    known = [one.span for one in answers if not one.bars]
+    first, after = _moment(seconds(bars)[0]), _moment(seconds(bars)[-1] + 1)
+    for covered in union(one.span for one in answers if one.bars):
+        for part in covered.minus([Span(first, after)]):
+            for missing in missing_sessions(series, hours, bars, part):
+                for hole in missing.minus(known):
+                    starts, ends = session_edges(series, hours, series.regular_hours)
+                    rows = np.flatnonzero((starts >= hole.start.timestamp()) & (ends <= hole.end.timestamp()))
+                    if len(rows):
+                        why = "the answer for it had others"
+                        # What is before the first bar may be before a listing: only the source knows.
+                        level: Level = (
+                            "hole"
+                            if exact(hours, hole.start.date(), hole.end.date()) and hole.start >= first
+                            else "warn"
+                        )
+                        yield _hole(level, starts[rows[0]], starts[rows[-1]], len(rows), why)
 
 
 def _hole(level: Level, first: int, last: int, count: int, why: str) -> Finding:

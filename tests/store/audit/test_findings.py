@@ -104,6 +104,26 @@ def test_a_session_that_the_vendor_said_to_be_empty_is_no_hole():
     assert inspect_bars(bars, DAILY, NYSE, [asked, answer(0, "2024-01-03", "2024-01-04")]) == []
 
 
+def test_sessions_that_an_answer_lacks_at_its_ends_are_found():
+    asked, at = Span.of_dates(date(2024, 3, 4), date(2024, 3, 12)), datetime(2024, 3, 20, tzinfo=UTC)
+    rows = [(datetime(2024, 3, day, tzinfo=UTC), 1.0, 1.0, 1.0, 1.0, 1.0, None, None) for day in (5, 6, 7, 8)]
+    series = Series.parse("AAPL/1day")
+    empty = Answer(Span.of_dates(date(2024, 3, 12), date(2024, 3, 12)), 0, at)
+
+    found = [
+        [(one.level, one.text) for one in inspect_bars(table_of(rows), series, hours_of(series.instrument), answers)
+         if one.check == "sessions"]
+        for answers in ([Answer(asked, 4, at)], [Answer(asked, 4, at), empty])
+    ]  # fmt: skip
+
+    before = ("warn", "1 session has no bar, 2024-03-04: the answer for it had others")
+    assert found[0] == [
+        before,
+        ("hole", "2 sessions have no bar, 2024-03-11 to 2024-03-12: the answer for it had others"),
+    ]
+    assert found[1] == [before, ("hole", "1 session has no bar, 2024-03-11: the answer for it had others")]
+
+
 def test_a_session_that_was_never_asked_for_is_only_a_warning():
     bars = without(days(10.0, 10.1, 10.2, 10.1), 1, 2)
 
