@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backtest.market.calendars import bar_start, rough
 from backtest.market.checks import clock_edges, missing_sessions, missing_stretches, periods, session_edges, trades_in
 from backtest.market.span import Span, union
 
@@ -38,6 +39,8 @@ MICROSECOND = timedelta(microseconds=1)  # in which times of bars are kept
 AGAIN = (timedelta(days=1), timedelta(days=7), timedelta(days=30))  # after "none" was first said
 _EARLY = timedelta(hours=4)  # a night may begin as much earlier than that before
 _ENDED = 5  # sessions without a bar after the last one, before an instrument is taken to have ended
+_HOLIDAYS = 2  # sessions at a time without any trade of forex and futures, as at Easter
+_HOLIDAY_WEEKS = 10  # sessions of other exchanges, as at a new year by the moon
 BEFORE_HEAD = "the first bar is of"
 NO_SESSION = "no session in the source's schedule"
 NOT_KNOWN = "whether there was a session is not known"
@@ -48,15 +51,21 @@ _REASONS = (BEFORE_HEAD, NO_SESSION, NOT_KNOWN, SELDOM, A_FILE)  # to believe th
 _LOOKED_AT = timedelta(days=20)  # of what is stored beside a gap: five sessions lie in it, holidays or not
 
 
-def to_ask(series: Series, wanted: Span, answers: Sequence[Answer], again: Sequence[Span] = ()) -> list[Span]:
+def to_ask(
+    series: Series, wanted: Span, answers: Sequence[Answer], again: Sequence[Span] = (), ended: Sequence[Span] = ()
+) -> list[Span]:
     """
     Return the spans to ask for: what was not answered yet, and what of the rest is to be asked again.
 
     History that changes at each dividend cannot be appended to: it is asked for whole, with all that is stored.
+
+    Args:
+        ended: what lies after the end of the instrument.
     """
     spans = unanswered(wanted, answers)
     if again:
         spans = union([*spans, *again])
+    spans = [part for span in spans for part in span.minus(ended)]
     return [whole_span(wanted, answers)] if spans and series.rewritten else spans
 
 
@@ -155,8 +164,12 @@ def holes(series: Series, hours: Hours, wanted: Span, answers: Sequence[Answer],
     stamps = bars["time"]
     inside = [Span(stamps[0].as_py(), stamps[-1].as_py() + MICROSECOND)] if len(bars) else []
     open_ = [part for gap in unanswered(wanted, answers) for part in gap.minus(inside)]
-    known = [*empty(wanted, answers), *open_]
-    missing = [*missing_sessions(series, hours, bars, wanted), *missing_stretches(series, hours, bars, wanted)]
+    return lacking(series, hours, wanted, bars, [*empty(wanted, answers), *open_])
+
+
+def lacking(series: Series, hours: Hours, span: Span, bars: pa.Table, known: Sequence[Span]) -> list[Span]:
+    """Return the sessions of a span without a bar, and the stretches of others, but what is known to have none."""
+    missing = [*missing_sessions(series, hours, bars, span), *missing_stretches(series, hours, bars, span)]
     return [part for hole in sorted(missing) for part in hole.minus(known) if trades_in(series, hours, part)]
 
 
@@ -182,12 +195,24 @@ def has_calendar(hours: Hours) -> bool:
     return bool(hours.calendar or hours.stated)
 
 
+def may_be_holidays(series: Series, hours: Hours, span: Span) -> bool:
+    """Return whether what the source has no bars of may be a few days without a session, which no calendar has."""
+    starts, ends = session_edges(series, hours, series.regular_hours)
+    whole = int(np.count_nonzero((starts >= span.start.timestamp()) & (ends <= span.end.timestamp())))
+    return 0 < whole <= (_HOLIDAYS if rough(hours) else _HOLIDAY_WEEKS)
+
+
 def first_session(series: Series, hours: Hours, head: datetime) -> datetime:
-    """Return when the first session starts of which an instrument may have a bar, by its head time stamp."""
+    """
+    Return when the first session starts of which an instrument may have a bar, by its head time stamp.
+
+    Of a session in which it began to trade later, it is when the first bar may start.
+    """
     starts, _ = session_edges(series, hours, series.regular_hours)
     _, closes = clock_edges(hours, series.regular_hours)
     place = int(np.searchsorted(closes, head.timestamp(), side="right"))
-    return datetime.fromtimestamp(int(starts[place]), UTC) if place < len(starts) else head
+    opening = datetime.fromtimestamp(int(starts[place]), UTC) if place < len(starts) else head
+    return opening if series.size.daily else max(opening, bar_start(series, hours, head))
 
 
 def last_trade_date(instrument: Instrument, contract: ContractDetails | None) -> date | None:

@@ -117,7 +117,10 @@ class Filling:
         self._given_up: list[tuple[Span, str]] = []
         self._dead = 0  # of them since the last answer
         self._kept: list[Span] = []  # windows that brought bars
+        self._comparing = False  # whether the window under way is one to compare
         self._late: list[Span] = []  # ends of windows for which the vendor may be late
+        self._found: list[Span] = []  # holes, in a generation of what is stored
+        self._looked_at = -1
         self._vague = False  # whether neither our calendar nor the source's knows the sessions
         self._last_day: date | None = None  # of a contract that has expired
 
@@ -187,7 +190,8 @@ class Filling:
         contract = self._store.manifest_or_empty(self._series).contract
         if contract and contract.con_id and not self._series.instrument.rolls:
             self._source.know(self._series.instrument, contract)
-        repairs = [window for hole in self._holes() for window in self._source.windows(self._series, hole)]
+        holes = [] if self._series.rewritten else self._holes()  # that is asked for whole
+        repairs = [window for hole in holes for window in self._source.windows(self._series, hole)]
         return [*self._windows(), *repairs]
 
     def _start(self) -> None:
@@ -285,13 +289,26 @@ class Filling:
 
     def _repair(self) -> None:
         """Ask once more, in other windows, for what answers lacked, and note what they lack again."""
+        if self._series.rewritten:
+            for hole in self._in_session(self._after_head(self._holes())) if self._kept else ():
+                self._note_empty(hole, "asked again")  # with the whole
+            return
         asked: list[Span] = []
-        for hole in gaps.asked_at_once(self._series, self._hours, self._in_session(self._after_head(self._lacking()))):
-            for window in self._source.windows(self._series, hole):
-                asked += [window] if self._confirm_empty(window, "a repair") else []
+        for window in self._repairs():
+            asked += [window] if self._confirm_empty(window, "a repair") else []
         for hole in self._holes():
             for part in filter(None, (hole.common(window) for window in asked)):
                 self._note_empty(part, "asked again, and in another window")
+
+    def _repairs(self) -> list[Span]:
+        """Return the windows for what answers lacked, or of all from the first to the last where those are fewer."""
+        lacking = self._in_session(self._after_head(self._lacking()))
+        if not lacking:
+            return []
+        holes = gaps.asked_at_once(self._series, self._hours, lacking)
+        windows = [window for hole in holes for window in self._source.windows(self._series, hole)]
+        whole = self._source.windows(self._series, Span(holes[0].start, max(hole.end for hole in holes)))
+        return whole if len(whole) < len(windows) else windows
 
     def _lacking(self) -> list[Span]:
         assert self._wanted is not None  # _start has run
@@ -300,10 +317,9 @@ class Filling:
 
     def _after_head(self, holes: list[Span]) -> list[Span]:
         """Return what may have bars of sessions before the first bar; note what lies before the source's own first."""
-        segments = self._store.manifest_or_empty(self._series).segments
-        first = datetime.fromisoformat(segments[0].first) if segments else None
+        first = self._first_stored()
         early = [hole for hole in holes if first and hole.end <= first]
-        head = self._source.head(self._series) if early else None
+        head = self._head() if early else None
         if head is None:
             return holes
         opening = gaps.first_session(self._series, self._hours, head)
@@ -314,14 +330,23 @@ class Filling:
 
     def _not_before_head(self, windows: list[Span]) -> list[Span]:
         """Return the windows that may have bars; note those before the source's own first one."""
-        segments = self._store.manifest_or_empty(self._series).segments
-        first = datetime.fromisoformat(segments[0].first) if segments else None
+        first = self._first_stored()
         early = [window for window in windows if first is None or window.end <= first]
-        head = self._source.head(self._series) if early else None
+        head = self._head() if early else None
         before = [window for window in early if head and window.end <= head]
         for window in before:
             self._note_empty(window, f"no data ({gaps.BEFORE_HEAD} {head:%Y-%m-%d %H:%M}Z)")
         return [window for window in windows if window not in before]
+
+    def _head(self) -> datetime | None:
+        """Return the time of the source's first bar, where it is known; a stored bar that is older proves it wrong."""
+        head, first = self._source.head(self._series), self._first_stored()
+        wrong = head and first and gaps.first_session(self._series, self._hours, head) > first
+        return None if wrong else head
+
+    def _first_stored(self) -> datetime | None:
+        segments = self._store.manifest_or_empty(self._series).segments
+        return datetime.fromisoformat(segments[0].first) if segments else None
 
     def _holes_in(self, spans: list[Span]) -> list[Span]:
         return [common for hole in self._holes() for span in spans if (common := hole.common(span))]
@@ -379,16 +404,7 @@ class Filling:
         """Ask for a window and keep its bars; return the smaller windows to ask for where it was too long."""
         self._requested = self._store.clock()
         try:
-            answer = ask(
-                self._source,
-                self._series,
-                self._hours_for,
-                window,
-                self._options.persistence,
-                self._stop,
-                self._count_request,
-                may_halve=len(self._unanswered) < _HALVINGS,
-            )
+            answer = self._answer(window, may_halve=len(self._unanswered) < _HALVINGS)
         except NotTrue as error:
             ghosts = self._ghosts(error.bars)
             self._put_aside(window, error.bars.filter(ghosts), str(error))
@@ -401,13 +417,55 @@ class Filling:
         if isinstance(answer, list):
             self._unanswered.append(window)
             return answer
-        self._keep(window, answer)
+        self._keep(window, self._fuller(window, answer) if self._series.rewritten else answer)
         self._dead = 0
         if self._unanswered:  # and now a part of it was: it was too long, and not the gateway that was dead
             self._source.learn(self._series, self._unanswered[-1])
             self._unanswered, self._learnt = [], True
         self._tell(Progress(self._series, self._done + 1, max(self._planned, self._done + 1), len(answer)))
         return []
+
+    def _fuller(self, window: Span, bars: pa.Table) -> pa.Table:
+        """
+        Return an answer that is to replace what is stored, or another one where it lacks sessions.
+
+        Raises:
+            Conflict: the other one lacks sessions that are stored, too, and that the source should still have.
+        """
+        lost, new = self._lacked(window, bars)
+        if not lost and not self._in_session(new):
+            return bars
+        with contextlib.suppress(NoData, NotTrue):
+            again = self._answer(window, may_halve=False)
+            bars = again if not isinstance(again, list) and len(again) > len(bars) else bars
+        lost, _ = self._lacked(window, bars)
+        if lost and not self._options.accept_revision:
+            raise Conflict(
+                f"an answer for the whole of {self._series.short} lacks what is stored: {_shown(lost)}; the stored "
+                "bars were kept; the next download asks again, and --accept-revision does without those bars"
+            )
+        return bars
+
+    def _lacked(self, window: Span, bars: pa.Table) -> tuple[list[Span], list[Span]]:
+        """Return what an answer lacks of a window since the source's first bar: what is stored, and what is not."""
+        known = gaps.empty(window, self._answers())
+        found = gaps.lacking(self._series, self._hours, window, bars, known)
+        head = self._head() if found else None
+        found = [hole for hole in found if head is None or hole.end > head]
+        lost = [hole for hole in found if len(_stored(self._store, self._series, hole))]
+        return lost, [hole for hole in found if hole not in lost]
+
+    def _answer(self, window: Span, may_halve: bool) -> pa.Table | list[Span]:
+        return ask(
+            self._source,
+            self._series,
+            self._hours_for,
+            window,
+            self._options.persistence,
+            self._stop,
+            self._count_request,
+            may_halve=may_halve,
+        )
 
     def _hours_for(self, bars: pa.Table) -> Hours:
         """
@@ -498,7 +556,8 @@ class Filling:
         """Return why it is believed at once that there are no bars; "" where it is to be asked again."""
         if self._source.believed:
             return gaps.A_FILE
-        if self._vague or not gaps.has_calendar(self._hours):
+        unsure = self._vague or not gaps.has_calendar(self._hours)
+        if unsure and gaps.may_be_holidays(self._series, self._hours, window):
             return gaps.NOT_KNOWN
         assert self._wanted is not None  # _start has run
         stored = _stored(self._store, self._series, self._wanted)
@@ -518,7 +577,7 @@ class Filling:
 
     def _before_the_first_bar(self, window: Span, left: list[Span], said: str) -> bool:
         """Note as empty the window and all before it, where the source's first bar is younger; else return False."""
-        head = self._source.head(self._series) if left else None
+        head = self._head() if left else None
         if head is None or window.end > head:
             return False
         for one in [*left, window]:
@@ -541,6 +600,8 @@ class Filling:
             if not cut:  # else what lies beside is a part of a week, and says nothing
                 self._check_seams(stored, bars)
             self._revisions.extend([*cut, *difference.times])
+        else:
+            self._kept.append(window)
         contract = self._source.qualify(self._series.instrument)
         self._store.write(
             self._series,
@@ -579,8 +640,7 @@ class Filling:
     def _covered(self, window: Span, bars: pa.Table) -> Span:
         """Return the window, without the sessions of the last days that have no bar yet: the vendor may be late."""
         last = bars["time"][-1].as_py()
-        if self._longer_than_a_day:
-            last = whole_bars(self._series, self._hours, Span(last, last + gaps.MICROSECOND)).end - gaps.MICROSECOND
+        last = whole_bars(self._series, self._hours, Span(last, last + gaps.MICROSECOND)).end - gaps.MICROSECOND
         late = None if self._series.rewritten else gaps.late(self._series, self._hours, window, last, self._now)
         if not late or not self._source.windows(self._series, late):
             return window
@@ -640,15 +700,17 @@ class Filling:
 
     def _compare_again(self, bars: pa.Table, nearest: int) -> None:
         """Ask again for the session of the first or the last of stored bars, which may have another scale by now."""
-        if not len(bars):
+        if not len(bars) or self._comparing:  # a day, UTC, may have bars of two sessions, one on each side of a hole
             return
         day = gaps.days_of_bars(bars)[nearest]
         parts = self._source.windows(self._series, gaps.days_between(day, day))[nearest:][:1]
-        requested = self._requested
-        while parts:
-            with contextlib.suppress(NoData):  # then there is nothing to compare it with
-                parts.extend(self._ask(parts.pop()))
-        self._requested = requested
+        requested, self._comparing = self._requested, True
+        try:
+            while parts:
+                with contextlib.suppress(NoData):  # then there is nothing to compare it with
+                    parts.extend(self._ask(parts.pop()))
+        finally:
+            self._requested, self._comparing = requested, False
 
     def _put_aside(self, window: Span, bars: pa.Table, why: str) -> None:
         self._store.quarantine(self._series, window, bars, why)
@@ -714,9 +776,10 @@ class Filling:
         answers, wanted = self._answers(), self._wanted
         end = self._end()
         again = gaps.empty(wanted, answers) if self._options.recheck else self._due(end)
-        spans = gaps.to_ask(self._series, wanted, answers, again)
-        if end and not end.due and not self._options.recheck:
-            spans = [part for span in spans for part in span.minus([end.after])]
+        if self._series.rewritten:
+            again = [*again, *self._holes()]
+        ended = [end.after] if end and not end.due and not self._options.recheck else []
+        spans = gaps.to_ask(self._series, wanted, answers, again, ended)
         spans = union([*spans, *self._with_two_bars(wanted)])
         return union([*spans, *self._contested(wanted)]) if self._options.accept_revision else spans
 
@@ -732,7 +795,7 @@ class Filling:
     def _end(self) -> gaps.End | None:
         """Return the end of the instrument, where its last bar was followed by sessions without one."""
         segments = self._store.manifest_or_empty(self._series).segments
-        if not segments or self._wanted is None or self._series.rewritten or self._source.believed:
+        if not segments or self._wanted is None or self._source.believed:
             return None
         last = datetime.fromisoformat(segments[-1].last)
         return gaps.end_of_instrument(self._series, self._hours, last, self._wanted, self._answers(), self._now)
@@ -748,7 +811,8 @@ class Filling:
         """Yield what is known of the series' sessions, where that is worth a word."""
         if self._hours.unknown and not gaps.has_calendar(self._hours):
             yield (
-                f"the hours of {self._hours.unknown} are not known: nothing can be said of sessions that are missing"
+                f"the sessions of {self._hours.unknown} are not known: weekdays are expected, and a few at a time "
+                "without a bar are taken for holidays"
             )
         if ended:
             why = "its last trade date" if self._last_day else "no session since has a bar; --recheck asks again"
@@ -811,30 +875,35 @@ class Filling:
         """Return what is still missing: windows that nobody has answered, and sessions without a bar."""
         assert self._wanted is not None  # _start has run
         end, known = self._end(), gaps.has_calendar(self._hours)
+        after = [end.after] if end else []
         for gap in gaps.unanswered(self._wanted, self._answers()):
-            for part in gap.minus([end.after] if end else []):
+            for part in gap.minus(after):
                 if not known or trades_in(self._series, self._hours, part):
                     yield from self._source.windows(self._series, part)
-        yield from self._holes()
-        for span in gaps.unconfirmed(self._series, self._hours, self._wanted, self._answers()):
-            yield from span.minus([end.after] if end else [])
+        unconfirmed = gaps.unconfirmed(self._series, self._hours, self._wanted, self._answers())
+        for span in [*self._holes(), *unconfirmed]:
+            yield from span.minus(after)
 
     def _holes(self) -> list[Span]:
         assert self._wanted is not None  # _start has run
-        if self._series.rewritten:
-            return []  # it is replaced whole, or not at all
-        answers = self._store.manifest_or_empty(self._series).answers
-        stored = _stored(self._store, self._series, self._wanted)
-        return gaps.holes(self._series, self._hours, self._wanted, answers, stored)
+        generation = self._store.manifest_or_empty(self._series).generation
+        if generation != self._looked_at:
+            stored = _stored(self._store, self._series, self._wanted)
+            self._found = gaps.holes(self._series, self._hours, self._wanted, self._answers(), stored)
+            self._looked_at = generation
+        return list(self._found)
 
 
 def missing_text(series: Series, missing: Sequence[Span], wanted: Span) -> str:
     """Return which bars are missing, and that they are asked for again."""
     if not missing:
         return f"the source has no bar of {series.short} in {wanted}; check the name and the dates"
-    shown = ", ".join(map(str, missing[:_SHOWN]))
-    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-    return f"no bars came of {series.short} for {shown}{more}; the next downloads ask again"
+    return f"no bars came of {series.short} for {_shown(missing)}; the next downloads ask again"
+
+
+def _shown(spans: Sequence[Span]) -> str:
+    more = f" and {len(spans) - _SHOWN} more" if len(spans) > _SHOWN else ""
+    return ", ".join(map(str, spans[:_SHOWN])) + more
 
 
 def _stored(store: Store, series: Series, span: Span) -> pa.Table:

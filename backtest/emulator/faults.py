@@ -24,6 +24,7 @@ when the error has been sent.
     "do": "cut", "place": "first", "bars": 40    the first 40 bars are not in the answer; or the "middle" or "last" ones
     "do": "lack", "since": "20240308-15:00:00", "until": "20240308-15:40:00"    no answer has bars of that time, UTC:
                                            one that would have no others is error 162, no data
+    "do": "head", "since": "20240308-14:30:00"    the head time stamp is that moment, UTC, of a request of kind head
     "do": "unfinished"                     one more bar than there are, barely begun
     "do": "clip"                           bars as the ends of the request cut them: half a week of one that ends on a
                                            Wednesday; where they can be made of stored smaller ones
@@ -68,8 +69,8 @@ _NOTICES = (2103, 2104, 2105, 2106)
 _NEEDS: dict[str, tuple[str, ...]] = {
     "drop": ("bytes",), "silence": (), "error": ("code", "text"), "delay": ("seconds",), "refuse": ("seconds",),
     "lost": ("seconds", "code"), "notice": ("code",), "duplicate": (), "twice": (), "disorder": (), "empty": (),
-    "unfinished": (), "cut": ("place", "bars"), "lack": ("since", "until"), "clip": (), "bad": ("value",),
-    "unset": (), "rescale": ("ratio",), "recount": ("ratio",),
+    "unfinished": (), "cut": ("place", "bars"), "lack": ("since", "until"), "head": ("since",), "clip": (),
+    "bad": ("value",), "unset": (), "rescale": ("ratio",), "recount": ("ratio",),
     "revise": ("bar", "column", "add"), "garbage": (), "length": (), "foreign": (), "taken": (),
 }  # fmt: skip
 _DURATION = re.compile(r"(\d{1,6}) ([SDWMY])")
@@ -177,6 +178,8 @@ def spoilt(fault: Fault, frames: list[bytes], version: int) -> list[bytes]:
             return [(2_000_000_000).to_bytes(4, "big") + b"17\0"]
         case "foreign":
             return [_foreign(frame, version) for frame in frames]
+        case "head":
+            return [_with_head(frame, fault.since) for frame in frames]
     return [_with_rows(frame, version, fault) for frame in frames]
 
 
@@ -216,7 +219,7 @@ def _check_values(do: str, given: dict[str, Any], place: str) -> None:
     if do in _CODES and given["code"] not in _CODES[do]:
         raise UsageError(f"{place} has code {given['code']}; there are {', '.join(map(str, _CODES[do]))}")
     for name in ("since", "until"):
-        if name in given and not re.fullmatch(r"\d{8}-\d\d:\d\d:\d\d", given[name]):
+        if name in given and _moment(given[name]) is None:
             raise UsageError(f"{place} has {name} {given[name]!r}; write it as 20240308-15:00:00, UTC")
     for name, known in (("value", _VALUES), ("column", _COLUMNS), ("place", _PLACES)):
         if name in given and given[name] not in known:
@@ -224,6 +227,14 @@ def _check_values(do: str, given: dict[str, Any], place: str) -> None:
     for name in ("ratio", "bar"):
         if name in given and not given[name]:
             raise UsageError(f"{place} has {name} 0; write one above it")
+
+
+def _moment(text: str) -> datetime | None:
+    """Return a moment such as 20240308-15:00:00, UTC; None where it is none."""
+    try:
+        return datetime.strptime(text, "%Y%m%d-%H:%M:%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _trigger(do: str, when: dict[str, Any], place: str) -> dict[str, Any]:
@@ -256,6 +267,15 @@ def _foreign(frame: bytes, version: int) -> bytes:
         return frame  # of another fault
     fields[place] = b"%d" % (int(fields[place]) + 100_000)
     return framed(b"\0".join(fields) + b"\0")
+
+
+def _with_head(frame: bytes, since: str) -> bytes:
+    fields = frame[4:-1].decode().split("\0")
+    if fields[0] != "88":
+        return frame
+    moment = _moment(since)
+    fields[-1] = f"{moment.timestamp():.0f}" if moment and fields[-1].isdigit() else since
+    return framed("".join(f"{field}\0" for field in fields).encode())
 
 
 def _with_rows(frame: bytes, version: int, fault: Fault) -> bytes:

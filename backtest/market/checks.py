@@ -37,13 +37,14 @@ _FIVE_MINUTES, _HALF_HOUR, _DAY, _WEEK = 300, 1800, 86_400, 604_800  # seconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # `fromtimestamp` fails on Windows for what is earlier
 _NIGHT = 14_400  # between sessions; breaks are shorter
 _MINUTES = 1440  # a day
-_HOUR = 3600
 _SELDOM, _FEW_RUNS = 0.08, 4  # runs of sessions without a bar, of all sessions; and how many are no habit yet
 _WHOLE, _FULL = 0.95, 0.01  # of a session: as much is there beside a cut; as little is missing of the others
 _QUARTER, _TIMES_USUAL, _ENOUGH = 0.25, 5, 5  # a quarter of sessions have shorter stretches; sessions to know that
+_LONG = 3  # bars: as many without a trade are rare where the rest of a session is full
 _MICRO = 1_000_000  # microseconds a second
 _NO_HOURS = Hours("", "")  # weeks and months are of dates, whatever the exchange
 _NINETEEN_SEVENTY, _MIDNIGHT = date(1970, 1, 1), time()
+_THURSDAY = 3  # the weekday of 1970-01-01
 _USUAL = date(1990, 1, 1), date(2035, 12, 31)  # most bars lie in these years: sessions of no others are laid out
 _LONGEST = date(1900, 1, 1), date(2100, 1, 1)
 TOLERANCE = 0.005  # of a price: as far may a vendor correct it, whenever that is
@@ -200,13 +201,7 @@ def compare_bars(stored: pa.Table, fresh: pa.Table) -> BarChange:
 
 
 def missing_sessions(series: Series, hours: Hours, bars: pa.Table, span: Span) -> list[Span]:
-    """
-    Return the sessions in the span without any bar; neighbours are one span.
-
-    Empty for weeks and months.
-    """
-    if series.size.seconds > _DAY:
-        return []
+    """Return the sessions in the span without any bar, or weeks or months with a session; neighbours are one span."""
     starts, ends, counts = _counted(series, hours, bars, span)
     empty = np.flatnonzero(counts == 0)
     runs = np.split(empty, np.flatnonzero(np.diff(empty) > 1) + 1) if len(empty) else []
@@ -229,27 +224,31 @@ def missing_stretches(series: Series, hours: Hours, bars: pa.Table, span: Span) 
     Return what is missing of sessions in the span that have some of their bars, in order.
 
     A minute without a trade has no bar. So a stretch counts where the rest of its session is full, and where it is
-    several times longer than is usual in the others; single bars only where nearly all others are there. Of all
-    hours the regular ones are looked at; empty where no calendar is known, and for bars above an hour.
+    several times longer than is usual in the others; one or two bars only where few sessions lack any. Of all hours
+    the regular ones are looked at; empty where no calendar is known, and for daily and longer bars.
     """
-    size = series.size.seconds
-    stamps, (starts, ends) = seconds(bars), _parts(hours)
-    if size > _HOUR or not len(starts):
+    if series.size.daily:
         return []
-    chosen = (starts >= span.start.timestamp()) & (ends <= span.end.timestamp())
-    starts, ends = starts[chosen], ends[chosen]
-    rows, stops = np.searchsorted(stamps, starts), np.searchsorted(stamps, ends)
-    some = stops > rows
-    starts, ends, rows, stops = starts[some], ends[some], rows[some], stops[some]
+    size, stamps, parts = series.size.seconds, seconds(bars), _parts(hours)
+    parts = parts[:, (parts[0] >= span.start.timestamp()) & (parts[1] <= span.end.timestamp())]
+    rows, stops = np.searchsorted(stamps, parts[0]), np.searchsorted(stamps, parts[1])
+    some = np.isin(parts[3], parts[3][stops > rows])  # of the others the whole session is missing
+    (starts, ends, offsets, _), rows, stops = parts[:, some], rows[some], stops[some]
     if not len(starts):
         return []
-    found = [_between(starts[part], ends[part], stamps[rows[part] : stops[part]], size) for part in range(len(starts))]
+    found = [
+        _between(starts[part], ends[part], stamps[rows[part] : stops[part]], size, offsets[part])
+        for part in range(len(starts))
+    ]
     lengths = [after - before for before, after in found]
     longest = np.array([length.max(initial=0) for length in lengths], float)
     lost = np.array([length.sum() for length in lengths], float) / (ends - starts)
     rest = 1 - (lost * (ends - starts) - longest) / np.maximum(ends - starts - longest, size)
-    usual = np.quantile(longest, _QUARTER) if len(longest) > 2 else 0.0
-    cut = (rest >= _WHOLE) & (longest >= np.maximum(_TIMES_USUAL * usual, max(_FIVE_MINUTES, size)))
+    rest = np.where(stops > rows, rest, 1 - np.median(lost[stops > rows]))
+    few, rare = len(longest) <= 2, np.count_nonzero(longest) <= max(1, _QUARTER * len(longest))
+    usual = 0.0 if few else np.quantile(longest, _QUARTER)
+    least = max(_FIVE_MINUTES, size) if few or size < _FIVE_MINUTES else 1  # the first bar of a session may be shorter
+    cut = (rest >= _WHOLE) & (longest >= np.maximum(_TIMES_USUAL * usual, least)) & (rare | (longest >= _LONG * size))
     thinned = (lost > 1 - _WHOLE) & (np.median(lost) <= _FULL) & (len(lost) >= _ENOUGH)
     return [
         Span(_moment(before), _moment(after))
@@ -268,12 +267,14 @@ def trades_in(series: Series, hours: Hours, span: Span) -> bool:
 
 def in_session(series: Series, spans: Iterable[Span], schedule: Iterable[Session]) -> list[Span]:
     """Return the spans in which a schedule has a session."""
-    open_spans = [_open_span(series, session) for session in schedule]
+    open_spans = [part for session in schedule for part in _open_spans(series, session)]
     return [span for span in spans if any(span.common(one) for one in open_spans)]
 
 
-def _open_span(series: Series, session: Session) -> Span:
-    return Span.of_dates(session.day, session.day) if series.size.daily else Span(session.open, session.close)
+def _open_spans(series: Series, session: Session) -> list[Span]:
+    if series.size.daily:
+        return [Span.of_dates(session.day, session.day)]
+    return Span(session.open, session.close).minus(session.breaks)
 
 
 def session_edges(
@@ -306,31 +307,53 @@ def bar_values(bars: pa.Table, name: str) -> np.ndarray:
 
 
 def _counted(series: Series, hours: Hours, bars: pa.Table, span: Span) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return start, end and number of bars of each session that lies in the span."""
+    """Return start, end and number of bars of each session, week or month that lies in the span."""
     stamps = seconds(bars)
     starts, ends = session_edges(series, hours, series.regular_hours, stamps)
+    if series.size.seconds > _DAY:
+        starts, ends = _period_edges(series, starts)
     inside = (starts >= span.start.timestamp()) & (ends <= span.end.timestamp())
     starts, ends = starts[inside], ends[inside]
     return starts, ends, np.searchsorted(stamps, ends) - np.searchsorted(stamps, starts)
 
 
-def _between(start: int, end: int, stamps: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _period_edges(series: Series, days: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the weeks or months start and end in which days lie, each once."""
+    dates = days.astype("datetime64[s]").astype("datetime64[D]")
+    if series.size.period == "week":
+        firsts = np.unique(dates - (dates.astype(np.int64) + _THURSDAY) % 7)
+        edges = firsts, firsts + 7
+    else:
+        months = np.unique(dates.astype("datetime64[M]"))
+        edges = months.astype("datetime64[D]"), (months + 1).astype("datetime64[D]")
+    starts, ends = (edge.astype("datetime64[s]").astype(np.int64) for edge in edges)
+    return starts, ends
+
+
+def _between(start: int, end: int, stamps: np.ndarray, size: int, offset: int) -> tuple[np.ndarray, np.ndarray]:
     """Return where stretches without a bar of a session begin and end, a bar or more each."""
-    before = np.concatenate([[start], (stamps // size + 1) * size])  # the first bar may start within its grid
+    clock = size - offset  # bars end on the clock of the exchange, and the last with the session
+    before = np.concatenate([[start], (stamps + offset) // size * size + clock])  # the first may start within its grid
     after = np.concatenate([stamps, [end]])
-    missing = after - before >= min(size, end - start)
+    missing = (after > before) & (np.minimum((before + offset) // size * size + clock, end) <= after)
     return before[missing], after[missing]
 
 
 @lru_cache
-def _parts(hours: Hours) -> tuple[np.ndarray, np.ndarray]:
-    """Return the seconds at which the parts of sessions of regular hours start and end: a break divides one."""
+def _parts(hours: Hours) -> np.ndarray:
+    """
+    Return the parts of sessions of regular hours, as a break divides one, one a column.
+
+    The rows are the seconds at which they start and end, those that the exchange's clock is ahead, and the session.
+    """
     if not (exact(hours) or rough(hours)):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)  # a rule of weekdays knows no session to the minute
-    found = sessions(hours, *_USUAL)
-    parts = [part for session in found for part in Span(session.open, session.close).minus(session.breaks)]
-    opens, closes = (np.array([getattr(part, name).timestamp() for part in parts]) for name in ("start", "end"))
-    return opens.astype(np.int64), closes.astype(np.int64)
+        return np.zeros((4, 0), np.int64)  # a rule of weekdays knows no session to the minute
+    parts = [
+        (part.start.timestamp(), part.end.timestamp(), utc_offset(hours, part.start), number)
+        for number, session in enumerate(sessions(hours, *_USUAL))
+        for part in Span(session.open, session.close).minus(session.breaks)
+    ]
+    return np.array(parts, np.int64).T
 
 
 @lru_cache

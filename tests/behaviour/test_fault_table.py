@@ -75,6 +75,19 @@ HOLIDAYS = Job(DOLLARS, date(2023, 12, 18), date(2024, 1, 5), "practical", CHRIS
 YOUNG = Job(LISTED, date(2021, 1, 4), date(2024, 3, 15), "practical")  # listed in March 2024
 TWELVE_YEARS_AT_ONCE = replace(TWELVE_YEARS, limits="practical")
 SESSIONS_AT_ONCE = replace(TWELVE_SESSIONS, limits="practical")
+# Other sizes, hours and kinds of instruments; each is one window.
+WEEKS = Job(Series.parse("AAPL/1week"), date(2012, 6, 4), date(2012, 9, 28), "practical")
+HOURLY = Job(Series.parse("AAPL/1hour"), date(2024, 3, 4), date(2024, 3, 15), "practical")  # the clocks change
+FOURS = Job(Series.parse("AAPL/4hours"), date(2024, 3, 4), date(2024, 3, 15), "practical")
+HALF_DAY = Job(Series.parse("IBM/5mins"), date(2023, 11, 20), date(2023, 11, 28), "practical")  # 24 November
+EVENINGS = Job(Series.parse("IBM/15mins/TRADES/all"), date(2023, 11, 20), date(2023, 11, 28), "practical")
+BREAKS_AT_NOON = Job(Series.parse("7203-STK-TSEJ-JPY/5mins"), date(2024, 3, 4), date(2024, 3, 15), "practical")
+GLOBEX = Job(
+    Series.parse("ES-FUT-CME-USD-20240621/15mins/TRADES/all"), date(2024, 3, 4), date(2024, 3, 15), "practical"
+)
+EUROS = Job(Series.parse("GBP-CASH/30mins"), date(2024, 3, 4), date(2024, 3, 15), "practical")
+COINS = Job(Series.parse("BTC-CRYPTO/1hour"), date(2024, 3, 4), date(2024, 3, 15), "practical")
+OTHERS = (WEEKS, HOURLY, FOURS, HALF_DAY, EVENINGS, BREAKS_AT_NOON, GLOBEX, EUROS, COINS)
 JOBS = (
     MONTH,
     SESSIONS,
@@ -86,6 +99,7 @@ JOBS = (
     TWELVE_YEARS_AT_ONCE,
     SESSIONS_AT_ONCE,
     QUOTES,
+    *OTHERS,
 )
 ALWAYS = 10_000
 NEXT_DAY = LATER + timedelta(days=1)
@@ -336,11 +350,10 @@ def other_requests() -> Iterator[Row]:
     )  # fmt: skip
     error = {"do": "error", "code": 162, "text": f"{HMDS}No head time stamp"}
     for name, words in {"silence": {"do": "silence"}, "drop": {"do": "drop", "bytes": 7}, "error": error}.items():
-        words, soon = {"job": LISTING, "patience": replace(PATIENT, answer=0.3)}, on(kind="head", **words)
-        if name == "drop":  # and asked for again
-            yield complete(f"head: {name}", soon, requests=5, **words)
-        else:
-            yield partial(f"head: {name}", soon, requests=9, said=MISSING, **words)
+        # Where there is no head, a year of days is asked for, and the one before twice.
+        requests = 4 if name == "drop" else 4 + 3
+        script, patience = on(kind="head", **words), replace(PATIENT, answer=0.3)
+        yield complete(f"head: {name}", script, requests=requests, job=LISTING, patience=patience)
 
 
 def heads() -> Iterator[Row]:
@@ -375,6 +388,16 @@ def heads() -> Iterator[Row]:
     yield complete("head before a listing: error, and daily bars too long", *script, requests=3 + 4, **one)
 
 
+def wrong_heads() -> Iterator[Row]:
+    """Yield head time stamps that are not true: three windows have bars, and three before them have none."""
+    for kind, since, requests in (
+        ("a later bar", "20240305-14:30:00", 9),  # which proves it wrong; three windows are asked twice
+        ("an older session", "20240229-14:30:00", 3 + 2 * 2 + 1),  # two may have bars, and the third lies before it
+    ):
+        head = on("head", kind="head", times=ALWAYS, since=since)
+        yield partial(f"head, of {kind}", head, requests=requests, said=MISSING, job=LISTING)
+
+
 def limits() -> Iterator[Row]:
     """Yield what gateways that serve less at once make of it: a few refusals, then the largest windows they serve."""
     for code, text in TOO_LONG[::3]:
@@ -404,11 +427,11 @@ def schedules() -> Iterator[Row]:
         yield complete(
             f"schedule: {name}", on(kind="schedule", **words), requests=1, job=HOLIDAYS, patience=IMPATIENT
         )  # fmt: skip
-    # The holes are then asked for again, and are empty.
+    # The holes are then asked for again, both at once, and are empty.
     refused = on(times=ALWAYS, kind="schedule", **query_failed)
-    yield complete("schedule: error, always", refused, requests=3, job=HOLIDAYS)
+    yield complete("schedule: error, always", refused, requests=2, job=HOLIDAYS)
     cut = on("drop", times=ALWAYS, kind="schedule", bytes=40)
-    yield complete("schedule: drop, always", cut, requests=3, job=HOLIDAYS)
+    yield complete("schedule: drop, always", cut, requests=2, job=HOLIDAYS)
 
 
 # --- every row of the table of codes (ib.md 1.7)
@@ -503,6 +526,42 @@ def lacking() -> Iterator[Row]:
         yield partial(f"lacks {name} of minutes", lack, requests=5, said=MISSING, job=SESSIONS)
 
 
+def lacking_others() -> Iterator[Row]:
+    """Yield answers that lack bars, of other sizes, hours and kinds of instruments."""
+    for job, bars in zip(OTHERS, (1, 2, 1, 12, 0, 12, 8, 8, 3), strict=True):  # evenings may be quiet
+        name = str(job.series).split("/TRADES")[0]
+        for place in ("middle", "last") if bars else ():
+            yield complete(
+                f"cut, {bars} {place} of {name}, once", on("cut", place=place, bars=bars), requests=2, job=job
+            )
+    for job, since, until in LACKS:
+        lack = on("lack", times=ALWAYS, since=f"{since}:00", until=f"{until}:00")
+        yield partial(f"lacks {since} of {job.series}", lack, requests=2, said=MISSING, job=job)
+
+    refused = on("error", times=ALWAYS, kind="schedule", code=162, text=f"{HMDS}Query failed")
+    for job, since, until in NO_HOLIDAYS:
+        lack = on("lack", times=ALWAYS, since=f"{since}:00", until=f"{until}:00")
+        name = f"lacks {since} of {job.series}, and no schedule says that it traded"
+        yield partial(name, lack, refused, requests=2, said=MISSING, job=job)
+
+
+NO_HOLIDAYS = (
+    (GLOBEX, "20240308-15:00", "20240308-17:00"), (GLOBEX, "20240305-23:00", "20240308-23:00"),
+    (EUROS, "20240307-15:00", "20240307-18:00"), (EUROS, "20240304-22:15", "20240307-22:00"),
+)  # fmt: skip
+LACKS = (
+    (WEEKS, "20120604-00:00", "20120609-00:00"), (WEEKS, "20120709-00:00", "20120714-00:00"),
+    (WEEKS, "20120917-00:00", "20120929-00:00"),
+    (HOURLY, "20240304-14:30", "20240304-15:00"), (HOURLY, "20240311-15:00", "20240311-16:00"),
+    (HOURLY, "20240315-19:00", "20240315-20:00"),
+    (FOURS, "20240304-14:30", "20240304-17:00"), (FOURS, "20240315-16:00", "20240315-20:00"),
+    (HALF_DAY, "20231124-17:00", "20231124-18:00"), (HALF_DAY, "20231124-14:30", "20231124-18:00"),
+    (EVENINGS, "20231124-16:00", "20231124-18:00"),
+    (BREAKS_AT_NOON, "20240306-03:30", "20240306-06:00"), (BREAKS_AT_NOON, "20240315-05:00", "20240315-06:00"),
+    (GLOBEX, "20240308-15:00", "20240308-17:00"), (GLOBEX, "20240311-13:00", "20240311-16:00"),
+    (EUROS, "20240307-15:00", "20240307-18:00"), (EUROS, "20240310-21:00", "20240311-02:00"),
+    (COINS, "20240309-03:00", "20240309-06:00"), (COINS, "20240310-00:00", "20240311-00:00"),
+)  # fmt: skip
 DAYS = (
     ("the first session", "20121203", "20121204"), ("the first two", "20121203", "20121205"),
     ("one in the middle", "20121211", "20121212"), ("a week", "20121210", "20121215"),
@@ -561,8 +620,8 @@ def at_once() -> Iterator[Row]:
 ROWS = [
     row
     for rows in (
-        harmless, untrue, unset, unanswered, broken, farms, connections, other_requests, heads, limits, schedules,
-        codes, lacking, doubted, at_once,
+        harmless, untrue, unset, unanswered, broken, farms, connections, other_requests, heads, wrong_heads, limits,
+        schedules, codes, lacking, lacking_others, doubted, at_once,
     )
     for row in rows()
 ]  # fmt: skip
@@ -587,11 +646,17 @@ def vendor(sample: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
         str(FOREX): ("2024-03-04", "2024-03-08"),
         str(DOLLARS): ("2023-12-18", "2024-01-05"),
         str(LISTED): ("2024-03-04", "2024-03-15"),
+        **{str(job.series): (f"{job.since}", f"{job.until}") for job in OTHERS[3:]},
     }
     store = store_with(tmp_path_factory.mktemp("vendor"), bars)
     _shut(store, DOLLARS, CHRISTMAS)
     span = Span.of_dates(date(2000, 3, 1), date(2013, 3, 1))
     store.write(DAILY, span, sample.read(DAILY, span), contract=sample.manifest(DAILY).contract)
+    for job in OTHERS[:3]:  # which the gateway makes of smaller bars
+        made = Store(tmp_path_factory.mktemp("made"))
+        with serving(store, job, PATIENT) as (source, _):
+            assert download(made, source, job.series, (job.since, job.until)).complete
+        store.write(job.series, made.manifest(job.series).coverage[0], made.read(job.series))
     return store
 
 
@@ -623,7 +688,9 @@ def serving(
     now = datetime.combine(job.until, time(), UTC) + later
     with (
         Gateway(vendor, clock=lambda: now, faults=Faults.of(list(script)), time_scale=100, shut=job.shut) as gateway,
-        connect(f"{gateway.address}?limits={job.limits}", patience=patience, time_scale=100) as source,
+        connect(
+            f"{gateway.address}?limits={job.limits}", patience=patience, time_scale=100, clock=lambda: now
+        ) as source,
     ):
         yield source, gateway
 

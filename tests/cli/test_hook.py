@@ -63,7 +63,7 @@ def test_a_problem_runs_the_command_once_with_the_facts(hook, night):
     code, out, _ = night("AAPL/1day", "NOPE/1day", "GONE/1day", "--on-problem", command, "--json")
 
     (call,) = kept()
-    assert code == call["document"]["exit_code"] == int(call["environment"]["BACKTEST_EXIT_CODE"]) == 4
+    assert code == call["document"]["exit_code"] == int(call["environment"]["BACKTEST_EXIT_CODE"]) == 3
     assert call["document"] == json.loads(out)
     assert call["words"] == ["a word"]
     assert call["environment"]["BACKTEST_SUMMARY"] == call["document"]["summary"]["text"]
@@ -93,7 +93,7 @@ def test_a_name_is_never_run(hook, night, tmp_path):
     code, _, _ = night(evil, "--on-problem", command)
 
     (call,) = kept()
-    assert code == 4
+    assert code == 3
     assert "$(TOUCH EVIL)" in call["environment"]["BACKTEST_SUMMARY"]
     assert call["words"] == ["a word"]
     assert not list(Path.cwd().glob("evil"))
@@ -135,7 +135,7 @@ def test_a_command_that_fails_is_told(capfd, code, said):
 def test_a_command_that_is_not_there_is_told_before_and_after_and_the_download_goes_on(night):
     code, out, err = night("AAPL/1day", "NOPE/1day", "--on-problem", "no-such-program --now")
 
-    assert code == 4
+    assert code == 3
     assert "AAPL/1day: complete" in out
     assert "warning: --on-problem: there is no program 'no-such-program' here" in err
     assert "error: --on-problem no-such-program --now: cannot be run (No such file or directory)" in err

@@ -57,6 +57,41 @@ def test_empty_sends_no_bars(sample: Store) -> None:
     assert played(sample, "empty") == []
 
 
+@pytest.mark.parametrize(("place", "left"), [("first", DAYS[1:]), ("middle", [DAYS[0], DAYS[2]]), ("last", DAYS[:2])])
+def test_cut_leaves_bars_out(sample: Store, place: str, left: list[str]) -> None:
+    assert [row[0] for row in played(sample, "cut", place=place, bars=1)] == left
+
+
+def test_cut_of_more_bars_than_there_are_leaves_none(sample: Store) -> None:
+    assert [played(sample, "cut", place=place, bars=4) for place in ("first", "middle", "last")] == [[], [], []]
+
+
+def test_lack_has_no_bars_of_some_time(sample: Store) -> None:
+    assert [row[0] for row in played(sample, "lack", since="20130228-00:00:00", until="20130301-00:00:00")] == [
+        DAYS[0], DAYS[2]
+    ]  # fmt: skip
+
+
+def test_lack_of_all_bars_is_no_data(sample: Store) -> None:
+    lack = {"when": {}, "do": "lack", "since": "20130227-00:00:00", "until": "20130302-00:00:00"}
+    with client_of(sample, lack) as (client, _):
+        client.ask_bars(7, duration="3 D")
+
+        assert client.answer(7)[2:5] == [
+            "7", "162", "Historical Market Data Service error message:HMDS query returned no data: by a script"
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("format_date", "answer"), [(1, "20240308-14:30:00"), (2, "1709908200")])
+def test_head_is_what_the_script_says(sample: Store, format_date: int, answer: str) -> None:
+    head = {"when": {"kind": "head"}, "do": "head", "since": "20240308-14:30:00"}
+    with client_of(sample, head) as (client, _):
+        contract = ["0", "AAPL", "STK", "", "0.0", "", "", "SMART", "", "USD", "", "", "0"]
+        client.send(87, 7, *contract, "1", "TRADES", format_date)
+
+        assert client.until("88")[-1][1:] == ["7", answer]
+
+
 def test_unfinished_adds_a_bar_after_the_last(sample: Store) -> None:
     bars = played(sample, "unfinished")
 
@@ -367,6 +402,9 @@ def test_a_script_is_loaded_from_a_file(tmp_path: Path) -> None:
         {"when": {}, "do": "rescale", "ratio": 0},
         {"when": {}, "do": "revise", "bar": 0, "column": "volume", "add": 1},
         {"when": {}, "do": "revise", "bar": 1, "column": "vwap", "add": 1},
+        {"when": {}, "do": "cut", "place": "second", "bars": 1},
+        {"when": {}, "do": "lack", "since": "20240308-15:00:00", "until": "20240308"},
+        {"when": {"kind": "head"}, "do": "head", "since": "20241308-15:00:00"},
         {"when": {"request": 0}, "do": "silence"},
         {"when": {"request": 1, "times": 0}, "do": "silence"},
         {"when": {"kind": "ticks"}, "do": "silence"},

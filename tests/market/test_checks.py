@@ -1,5 +1,6 @@
 from datetime import UTC, date, datetime, timedelta
 from random import Random
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,6 +10,7 @@ from market import minute_bars, span_of_sessions
 from backtest.cli.app import main
 from backtest.errors import BadBars
 from backtest.market.bars import schema, table_of
+from backtest.market.calendars import sessions
 from backtest.market.checks import (
     check_answer,
     compare_bars,
@@ -295,6 +297,85 @@ def test_a_stretch_that_is_gone_of_a_session_is_missing(stretch, hours):
     assert [(f"{one.start:%d %H:%M}", f"{one.end:%d %H:%M}") for one in missing] == [
         (f"07 {stretch[0]}", f"07 {stretch[1]}")
     ]
+
+
+TOKYO = "7203-STK-TSEJ-JPY"  # from 09:00 to 11:30 and 12:30 to 15:00, nine hours ahead of UTC
+
+
+@pytest.mark.parametrize(
+    ("text", "lost", "found"),
+    [
+        ("AAPL/1hour", ("14:30", "15:00"), [("14:30", "15:00")]),  # the first, of half an hour
+        ("AAPL/1hour", ("17:00", "18:00"), [("17:00", "18:00")]),
+        ("AAPL/2hours", ("19:00", "21:00"), [("19:00", "21:00")]),  # on New York's clock: at 09:30, 10, 12 and 14
+        ("AAPL/4hours", ("14:30", "17:00"), [("14:30", "17:00")]),
+        (f"{TOKYO}/5mins", ("03:30", "06:00"), [("03:30", "06:00")]),  # the whole afternoon
+        (f"{TOKYO}/5mins", ("00:00", "01:00"), [("00:00", "01:00")]),
+        ("EUR-CASH/4hours", ("13:00", "21:00"), [("13:00", "21:00")]),
+        ("BTC-CRYPTO/1hour", ("03:00", "06:00"), [("03:00", "06:00")]),
+    ],
+)
+def test_bars_of_other_sizes_and_sessions_are_missing_too(text, lost, found):
+    series = Series.parse(text)
+    hours = hours_of(series.instrument)
+    bars = on_the_clock(series, *SPRING)
+
+    missing = [
+        missing_stretches(series, hours, some, span_of_sessions(series, *SPRING))
+        for some in (bars, without(bars, lost))
+    ]  # fmt: skip
+
+    assert missing[0] == []
+    assert [(f"{one.start:%m-%d %H:%M}", f"{one.end:%H:%M}") for one in missing[1]] == [
+        (f"03-07 {start}", end) for start, end in found
+    ]
+
+
+def on_the_clock(series, since, until):
+    """Return bars that start with each session and with the clock of its exchange."""
+    hours = hours_of(series.instrument)
+    zone, day = ZoneInfo(hours.zone), timedelta(days=1)
+    times = []
+    for session in sessions(hours, since, until):
+        for part in Span(session.open, session.close).minus(session.breaks):
+            moment = part.start
+            while moment < part.end:
+                times.append(moment)
+                midnight = moment.astimezone(zone).replace(hour=0, minute=0)
+                past = (moment.astimezone(zone) - midnight).total_seconds() % series.size.seconds
+                moment += min(timedelta(seconds=series.size.seconds - past), day)
+    return table_of([(moment, 1.0, 1.0, 1.0, 1.0, 1.0, None, None) for moment in times])
+
+
+def test_quiet_bars_here_and_there_are_not_missing_where_most_sessions_have_some():
+    series, chance = Series.parse("AAPL/5mins"), Random(1)
+    bars = minute_bars(series, *SPRING)  # 78 a session
+
+    quiet = bars.filter([chance.random() > 0.02 for _ in range(len(bars))])
+
+    assert missing_stretches(series, NYSE, quiet, span_of_sessions(series, *SPRING)) == []
+
+
+def test_weeks_and_months_with_a_session_are_missing_where_there_is_no_bar():
+    weeks, months = Series.parse("AAPL/1week"), Series.parse("AAPL/1month")
+    spring = Span.of_dates(date(2024, 3, 4), date(2024, 4, 7))
+
+    missing = missing_sessions(weeks, NYSE, at(daily(1, 2, 3), *map(friday, (8, 22, 28))), spring)
+
+    assert missing == [Span.of_dates(date(2024, 3, 11), date(2024, 3, 17)),
+                       Span.of_dates(date(2024, 4, 1), date(2024, 4, 7))]  # fmt: skip
+    assert missing_sessions(months, NYSE, at(daily(1), friday(28)), spring) == []
+    two = Span.of_dates(date(2024, 2, 1), date(2024, 3, 31))
+    assert missing_sessions(months, NYSE, at(daily(1), friday(28)), two) == [
+        Span.of_dates(date(2024, 2, 1), date(2024, 2, 29))
+    ]
+    part = Span.of_dates(date(2024, 3, 12), date(2024, 3, 15))  # of a week without a bar, which is not looked at
+    assert missing_sessions(weeks, NYSE, at(daily(1), friday(8)), part) == []
+
+
+def friday(day):
+    """Return the stamp of the last session of a week in March 2024."""
+    return datetime(2024, 3, day, tzinfo=UTC)
 
 
 def test_a_few_minutes_without_a_trade_are_not_missing():

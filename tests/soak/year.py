@@ -142,7 +142,7 @@ FEW = (
     "KK/1day", "LL/1day", "MM/1day", "NN/1day", "OO/1day",
     "BHP-STK-ASX-AUD/1day", "DIV/1day/ADJUSTED_LAST", "AA/1week", "HA/1hour", "MA/30mins", "THIN/30mins/TRADES/all",
     "MD/5mins", "EUR-CASH/1day", "NZD-CASH/15mins", "ES-FUT-CME-USD-20241220/1day", "RTY-CONTFUT-CME-USD/1day",
-    "SPX-IND-CBOE/1day",
+    "MES-CONTFUT-CME-USD/1day", "SPX-IND-CBOE/1day",
 )  # fmt: skip
 
 
@@ -211,6 +211,10 @@ def _regular(line: Line) -> bool:
     return _short(line) and line.calendar == "XNYS" and not line.kind
 
 
+def _regular_or_weekly(line: Line) -> bool:
+    return _regular(line) or (line.spelling.endswith("/1week") and line.calendar == "XNYS")
+
+
 _RESOLVED = frozenset({0, 3})
 KINDS = {
     # What the vendor does to the past.
@@ -231,9 +235,10 @@ KINDS = {
     "cut_end": Kind(3, told="gaps", later=_RESOLVED, tail=9, nights=3, yearly=12, fits=_regular),
     "empty": Kind(3, told="gaps", later=_RESOLVED, tail=9, nights=3, yearly=10, fits=_regular),
     "cut_inside": Kind(3, told="gaps", later=_RESOLVED, tail=2, yearly=6, fits=_minutes),
-    "cut_start": Kind(3, told="gaps", later=_RESOLVED, tail=2, yearly=3, fits=_regular),  # the first night
-    "hole": Kind(3, told="gaps", later=_RESOLVED, tail=2, yearly=2, fits=_regular),  # the first night
-    "empty_first": Kind(3, told="gaps", later=_RESOLVED, tail=2, yearly=3, fits=_regular),  # the first night
+    "cut_start": Kind(3, told="gaps", later=_RESOLVED, tail=2, yearly=3, fits=_regular_or_weekly),  # the first night
+    "hole": Kind(3, told="gaps", later=_RESOLVED, tail=2, yearly=2, fits=_regular_or_weekly),  # the first night
+    "empty_first": Kind(3, told="gaps", later=_RESOLVED, tail=2, yearly=3, fits=_regular_or_weekly),  # the first night
+    "cut_whole": Kind(3, "lacks what is stored", yearly=3, fits=lambda line: line.series.rewritten),  # and kept
     "permission": Kind(3, "subscri", nights=6, yearly=4, fits=_daily_stock),
     "listing": Kind(3, "check symbol|no security", nights=20, yearly=2, fits=_daily_stock),  # unknown so far
     "false_200": Kind(yearly=4, fits=_daily_stock),  # of a contract that is known
@@ -254,10 +259,6 @@ KINDS = {
     "long_hours": Kind(yearly=0, fits=lambda line: line.kind == "long_hours"),  # bars that are under way at night
     "short_week": Kind(yearly=0, fits=_long),  # a week or a month that ends with a holiday
 }  # fmt: skip
-NOT_YET = frozenset({
-    "cut_inside", "cut_start", "hole", "empty_first", "permission", "listing", "false_200", "expired",
-    "delisted", "suspended", "thin", "short_week", "long_hours",
-})  # fmt: skip
 OUTAGES = ("down", "link", "farm", "elsewhere")
 FIRST_NIGHT = ("cut_start", "hole", "empty_first")
 ENDS = ("delisted", "suspended")
@@ -633,6 +634,9 @@ class World:
             case "hole":
                 days = np.unique(bars.days[bars.days > np.datetime64(self.since + 15 * _DAY)])[:2]
                 return ~np.isin(bars.days, days)
+            case "cut_whole":
+                days = np.unique(bars.days[bars.days >= np.datetime64(self.since)])[5:9]
+                return ~np.isin(bars.days, days)
             case "cut_inside":
                 today = np.flatnonzero(bars.days == first)
                 return ~np.isin(np.arange(len(every)), today[len(today) // 3 : len(today) // 2])
@@ -911,7 +915,7 @@ def _allowed(world: World, night: int, spelling: str) -> tuple[frozenset[int], P
             return kind.any_code or frozenset({kind.code}), p
         if p.last < night <= p.last + kind.tail:
             return kind.later, p
-    return _RESOLVED if _long(line) and "short_week" not in world.kinds else frozenset({0}), None
+    return frozenset({0}), None
 
 
 def _tells(report: SeriesReport, day: date) -> bool:
@@ -994,7 +998,7 @@ def main() -> None:
     words.add_argument("--kinds", default="", help="of problems, with commas between; all that are known")
     words.add_argument("--few", action="store_true", help="play the few nights of make test")
     asked = words.parse_args()
-    kinds = frozenset(asked.kinds.split(",")) if asked.kinds else frozenset(KINDS) - NOT_YET
+    kinds = frozenset(asked.kinds.split(",")) if asked.kinds else frozenset(KINDS)
     if unknown := kinds - {*KINDS}:
         words.error(f"no kinds {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
     began, seeds = clock.monotonic(), range(asked.seed, asked.seed + asked.years)

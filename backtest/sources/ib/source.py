@@ -30,7 +30,7 @@ from backtest.errors import (
     Unanswered,
     UsageError,
 )
-from backtest.market.calendars import bar_start
+from backtest.market.calendars import bar_start, sessions
 from backtest.market.hours import Session as TradingSession
 from backtest.market.hours import hours_of
 from backtest.market.ib_limits import LEGACY, PRACTICAL, SMALL_BAR_SECONDS, WINDOW_SECONDS
@@ -445,7 +445,7 @@ class IbSource(Source):
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
     async def _first_day(self, contract: Any, series: Series) -> datetime | None:
-        """Return a moment shortly before the first bar, by requests for long bars; None where they do not tell."""
+        """Return when the session of the first bar opened, by requests for long bars; None where they do not tell."""
         long, now = requests.in_long_bars(series), self._clock()
         hours, first, empty = hours_of(series.instrument), None, 0
         until = bar_start(long, hours, now)  # a window is never cut within a bar
@@ -466,7 +466,7 @@ class IbSource(Source):
                 return None
             else:
                 left.pop()
-                first, empty = min(table["time"].to_pylist()).astimezone(UTC) - _EVENING, 0
+                first, empty = _opening(long, min(table["time"].to_pylist()).astimezone(UTC)), 0
         return first
 
     async def _repeated(self, instrument: Instrument, work: Callable[[], Awaitable[_T]], failures: int = 1) -> _T:
@@ -549,6 +549,14 @@ def _steps(limits: str) -> Mapping[str, str]:
     if limits not in LIMITS:
         raise UsageError(f"no limits {limits!r}; {there_are(limits, LIMITS)}")
     return LIMITS[limits]
+
+
+def _opening(series: Series, first: datetime) -> datetime:
+    """Return when the session of a bar opens: it may be on the evening before."""
+    if not series.size.daily:
+        return first
+    found = sessions(hours_of(series.instrument), first.date(), first.date(), regular_hours=False)
+    return found[0].open if found else first - _EVENING
 
 
 def _state_name(host: str, port: int) -> str:

@@ -184,11 +184,12 @@ def _missing_sessions(
 
 
 def _missing_at_the_ends(bars: pa.Table, series: Series, hours: Hours, answers: Sequence[Answer]) -> Iterator[Finding]:
-    """Yield the sessions before the first bar and after the last that an answer with bars should have had."""
+    """Yield the sessions before the first bar and after the last that an answer with bars should have had, or weeks."""
     known = [one.span for one in answers if not one.bars]
     first, after = _moment(seconds(bars)[0]), _moment(seconds(bars)[-1] + 1)
+    between = [Span(first, after)] if series.size.seconds <= _DAY else []  # weeks and months are looked at here alone
     for covered in union(one.span for one in answers if one.bars):
-        for part in covered.minus([Span(first, after)]):
+        for part in covered.minus(between):
             for missing in missing_sessions(series, hours, bars, part):
                 for hole in missing.minus(known):
                     starts, ends = session_edges(series, hours, series.regular_hours)

@@ -599,7 +599,7 @@ def test_a_gateway_that_does_not_tell_the_first_bar_is_not_waited_for(serve, sam
 
     first = source.head(AAPL)  # and is back, however long the gateway says nothing
 
-    assert first == sample.read(AAPL)["time"][0].as_py() - timedelta(days=1)  # by all daily bars
+    assert first == datetime(2000, 3, 1, 9, tzinfo=UTC)  # by all daily bars; 04:00 in New York
     assert [record.request.duration for record in bars_asked(gateway)] == ["68 Y"]
     assert first == source.head(AAPL)
     assert len(bars_asked(gateway)) == 1

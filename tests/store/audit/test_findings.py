@@ -124,6 +124,18 @@ def test_sessions_that_an_answer_lacks_at_its_ends_are_found():
     assert found[1] == [before, ("hole", "1 session has no bar, 2024-03-11: the answer for it had others")]
 
 
+def test_weeks_that_an_answer_lacks_are_found():
+    series, asked = Series.parse("AAPL/1week"), Span.of_dates(date(2024, 3, 4), date(2024, 4, 7))
+    rows = [(datetime(2024, 3, day, tzinfo=UTC), 1.0, 1.0, 1.0, 1.0, 1.0, None, None) for day in (8, 22, 28)]
+
+    found = [one.text for one in inspect_bars(table_of(rows), series, NYSE, [Answer(asked, 3, NOW)])]
+
+    assert found == [
+        "5 sessions have no bar, 2024-03-11 to 2024-03-15: the answer for it had others",
+        "5 sessions have no bar, 2024-04-01 to 2024-04-05: the answer for it had others",
+    ]
+
+
 def test_a_session_that_was_never_asked_for_is_only_a_warning():
     bars = without(days(10.0, 10.1, 10.2, 10.1), 1, 2)
 
