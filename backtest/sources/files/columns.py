@@ -105,8 +105,9 @@ def _given_names(table: Table, given: Sequence[str]) -> list[str]:
 
 
 def _is_known(names: Sequence[str], series: Series) -> bool:
-    """Return whether at least one name is that of a price: else a header is in words that nobody here knows."""
-    return any(meaning.ours in PRICES for name in names for meaning in meanings_of(name, series))
+    """Return whether at least two names are those of prices: else a header is in words that nobody here knows."""
+    known = {meaning.ours for name in names for meaning in meanings_of(name, series) if meaning.ours in PRICES}
+    return len(known) > 1 or len(names) <= len(PRICES)
 
 
 def _by_names(table: Table, names: Sequence[str], series: Series, adjusted: bool) -> Roles:
@@ -211,6 +212,9 @@ def _time_places(
 ) -> list[int]:
     """Return the column of times, or those of a date and a time of day."""
     kinds = {place: kind_of(column) for place, column in enumerate(table.columns)}
+    for place, _ in candidates:
+        if _is_clock(table.columns[place], names[place]):
+            kinds[place] = "clock"
     found = [(place, meaning) for place, meaning in candidates if kinds[place] or len(table.columns[place]) == 0]
     if not found:  # by content: the one column of times
         loose = [place for place, kind in kinds.items() if kind in _TIME_KINDS[:4]] if not candidates else []
@@ -218,7 +222,7 @@ def _time_places(
         return loose[:1] if len(loose) == 1 and not names[loose[0]] else named[:1] if len(named) == 1 else []
     if not len(table.columns[found[0][0]]):
         return [found[0][0]]
-    clocks = [place for place, _ in found if kinds[place] == "clock" or _is_clock(table.columns[place], names[place])]
+    clocks = [place for place, _ in found if kinds[place] == "clock"]
     rest = [pair for pair in found if pair[0] not in clocks]
     dates = [pair for pair in rest if kinds[pair[0]] == "date"]
     if clocks and dates:

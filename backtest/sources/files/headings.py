@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Set
 from dataclasses import dataclass
 
 from backtest.market.series import Series
 from backtest.sources.files.vocabulary import WORDS
 
+_ENDS = 2  # the line of those words for a time that are its end
 _ADJUSTED = re.compile(r"adj|adjusted|adjust|adjustment|bereinigt")
 _SIDES = ("bid", "ask", "mid")
 # Words that add nothing to the name of a price: PX_LAST, "Open Price", "Close (USD)"; and of a time.
@@ -61,7 +63,7 @@ class Meaning:
     @property
     def ends(self) -> bool:
         """Whether it is the time at which bars end."""
-        return self.ours == "time" and self.rank > 0
+        return self.ours == "time" and self.rank == _ENDS
 
 
 def meanings_of(name: str, series: Series | None = None) -> list[Meaning]:
@@ -72,11 +74,12 @@ def meanings_of(name: str, series: Series | None = None) -> list[Meaning]:
     words = _tokens(name)
     adjusted = any(_ADJUSTED.fullmatch(word) for word in words)
     side = next((word for word in words if word in _SIDES), "")
-    own = {_key(series.instrument.symbol), _key(series.instrument.currency)} if series else set()
+    own = {_key(series.instrument.symbol)} if series else set()
     kept = [word for word in words if word not in own and word not in _SIDES and not _ADJUSTED.fullmatch(word)]
     if adjusted and not kept:  # AAPL.Adjusted, of R
         return [Meaning("close", adjusted=True)]
-    return _of_words(kept, adjusted, side) or _run_together(_key(name))
+    money = {*_CURRENCIES, _key(series.instrument.currency)} if series else _CURRENCIES
+    return _of_words(kept, money, adjusted, side) or _run_together(_key(name))
 
 
 def known_words(text: str) -> int:
@@ -95,9 +98,9 @@ def names_end(name: str) -> bool:
     return any(meaning.ends for meaning in meanings_of(name))
 
 
-def _of_words(words: list[str], adjusted: bool, side: str) -> list[Meaning]:
+def _of_words(words: list[str], money: Set[str], adjusted: bool, side: str) -> list[Meaning]:
     without = [word for word in words if word not in _NOISE]
-    for kept in (words, without, [word for word in without if word not in _CURRENCIES]):
+    for kept in (words, without, [word for word in without if word not in money]):
         found = [pair for pair in _RANKS.get("".join(kept), []) if not (pair[0] == "volume" and kept is not words)]
         zoned = [word for word in kept if word not in _ZONES]
         times = [pair for pair in _RANKS.get("".join(zoned), []) if pair[0] == "time"]

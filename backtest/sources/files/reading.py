@@ -175,7 +175,8 @@ def read_bars(table: Table, series: Series, options: FileOptions, hours: Hours |
     import pyarrow as pa
 
     hours = hours or hours_of(series.instrument)
-    table = _of_symbol_columns(table, series, options)
+    if any(table.symbols):
+        table, options = _of_symbol_columns(table, series, options), replace(options, symbol="")
     roles = roles_of(table, series, options.columns, options.extra, options.adjusted)
     table, said = _of_symbol(table, roles, series, options)
     numbers, mark = _numbers(table, roles, options)
@@ -212,8 +213,6 @@ def read_bars(table: Table, series: Series, options: FileOptions, hours: Hours |
 def _of_symbol_columns(table: Table, series: Series, options: FileOptions) -> Table:
     """Return the table with the columns of one symbol, of those with a block of columns a symbol."""
     every = sorted({symbol for symbol in table.symbols if symbol})
-    if not every:
-        return table
     own = [symbol for symbol in every if _is_wanted(symbol, series, options)]
     if len(every) == 1 and not own and not options.symbol:
         own = every if nearly_fits(every[0], series) else []

@@ -150,7 +150,7 @@ def _unwrapped(lines: list[str]) -> list[str]:
 def fields_of(line: str, delimiter: str) -> list[str]:
     """Return the fields of a line, without the blanks around them."""
     if delimiter == BLANKS:
-        return line.split()
+        return line.split() if '"' not in line else next(csv.reader([" ".join(line.split())], delimiter=" "), [])
     quote = "'" if line.lstrip()[:1] == "'" else '"'
     try:
         cells = next(csv.reader([line], delimiter=delimiter, quotechar=quote, skipinitialspace=True), [])
@@ -311,14 +311,15 @@ def _end_of_rows(
     if first >= len(lines):
         return len(lines), []
     head = fields_of(lines[first], delimiter)
-    timed = [n for n, cell in enumerate(head) if kind_of_cell(cell)][:2]
+    timed = [n for n, cell in enumerate(head) if kind_of_cell(cell)][:2] or [0]
     last = len(lines)
     while last > max(first + 1, len(lines) - _FOOTER):
         cells = fields_of(lines[last - 1], delimiter)
         if any(n < len(cells) and (kind_of_cell(cells[n]) or looks_like_number(cells[n])) for n in timed):
             break
-        if any(looks_like_number(cell) for cell in cells) and len(cells) == fields and not cells[timed[0]]:
-            break  # a row whose time is missing
+        prices = sum(looks_like_number(cell) for n, cell in enumerate(cells) if n not in timed)
+        if len(cells) == fields and prices >= 4 and not re.search(r"[^\W\d_]{3}", cells[timed[0]]):
+            break  # a row whose time is missing, or is none
         last -= 1
     below = tuple(f"{unit} {numbers[n]:,} ({lines[n].strip()[:40]!r})" for n in range(last, len(lines)))
     comments = tuple(one for n, one in enumerate(below, last) if not lines[n].startswith(_comments(delimiter)))
@@ -334,7 +335,7 @@ def _columns(lines: list[str], delimiter: str, fields: int, what: str, unit: str
         return [pa.chunked_array([], pa.string()) for _ in range(fields)]
     head = lines[:_SAMPLE]
     if delimiter == BLANKS:
-        lines, delimiter = ["\t".join(line.split()) for line in lines], "\t"
+        lines, delimiter = ["\t".join(fields_of(line, BLANKS)) for line in lines], "\t"
     elif any(re.search(rf"{re.escape(delimiter)}\s+\"", line) for line in head):
         lines = [re.sub(rf"({re.escape(delimiter)})\s+(?=\")", r"\1", line) for line in lines]
     quote = "'" if all(line.lstrip()[:1] == "'" for line in head) else '"'

@@ -8,10 +8,11 @@ from __future__ import annotations
 # Korean. An adjusted close is no close: beside raw open, high and low it would break the rules of a bar.
 WORDS: dict[str, tuple[str, ...]] = {
     "time": (
+        "opentime opendate timeopen barstart start starttime startdate begin windowstart timeperiodstart "
+        "candlebegintime",
         "time date datetime dateandtime datetimeutc timestamp ts t day days dates tradedate tradingday "
-        "tradingdate period gmttime localtime opentime opendate timeopen bartime bardate barstart start "
-        "starttime startdate begin candletime unix unixtime unixtimestamp epoch epochtime windowstart tsevent "
-        "pricedate businessdate asofdate dtyyyymmdd yyyymmdd timeperiodstart timeutc utctime utc datetimestamp "
+        "tradingdate period gmttime localtime bartime bardate candletime unix unixtime unixtimestamp epoch "
+        "epochtime tsevent pricedate businessdate asofdate dtyyyymmdd yyyymmdd timeutc utctime utc datetimestamp "
         "dt dtime bar candle index month week datum zeit zeitpunkt uhrzeit zeitstempel tag handelstag heure jour "
         "seance fecha hora fechahora data ora dataora datahora horario tijd czas godzina datum tid klockslag "
         "dato tidspunkt klokkeslaet klokkeslett dag paivamaara pvm aika kello cas ido idopont tarih saat zaman "
@@ -19,7 +20,7 @@ WORDS: dict[str, tuple[str, ...]] = {
         "closetime timeclose endtime enddate end barend closedate timeperiodend windowend",
     ),
     "open": (
-        "open o opn openprice priceopen first firstprice opening openingprice erstkurs erster eroffnung "
+        "open o opn openprice priceopen first firstprice opening openingprice erstkurs erster eroffn eroffnung "
         "eroffnungskurs eroffnungspreis ouverture ouv premier apertura abertura preapertura openen opening "
         "otwarcie kursotwarcia oppning oppningskurs oppen abning abningskurs apning apningskurs avaus "
         "avauskurssi otevreni oteviraci otevrel nyito nyitoar acilıs acilis открытие откр ценаоткрытия 开盘 "
