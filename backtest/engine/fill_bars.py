@@ -79,4 +79,5 @@ def _extremes(
 
 
 def _line(feed: Any, name: str) -> np.ndarray:
-    return np.frombuffer(getattr(feed.lines, name).array)
+    """Return a line of a feed, without the slots that a run over several clocks puts behind it."""
+    return np.frombuffer(getattr(feed.lines, name).array)[: feed.buflen()]
