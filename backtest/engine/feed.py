@@ -21,7 +21,7 @@ from backtest.market.bars import schema
 from backtest.market.calendars import exact
 from backtest.market.extra import problem_of
 from backtest.market.series import BarSize, Series, series_of
-from backtest.market.session_days import sessions_of_moments
+from backtest.market.session_days import sessions_around
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +32,7 @@ SESSION_END = time(23, 59, 59, 999990)  # Backtrader's own end of a day
 _DAY = 86_400_000_000  # microseconds
 _BLOCK = 2**15  # bars whose stamps are reckoned at once: what fits the processor's cache
 _EPOCH = 719_163  # 1970-01-01 as Backtrader counts days
+_MILLISECOND = 1 / 86_400_000  # more than stamps are rounded by
 _PREFIX = "ArrowFeed["  # of the name of a class with extra lines, then these
 _OWN_LINES = len(bt.feed.DataBase.lines.getlinealiases())
 _MADE_OF_BARS = (bt.resamplerfilter.Resampler, bt.resamplerfilter.Replayer)
@@ -87,12 +88,11 @@ class ArrowFeed(bt.feed.DataBase):
 
     def _session_times(self) -> SessionTimes:
         """Return the sessions of the bars, of a feed that has `_session_hours`."""
-        assert self._session_hours is not None
         if self._known_times is None:
-            (series, hours), filled = self._session_hours, bool(self._made_up)
-            stamps = np.array(self.lines.datetime.array[: self.buflen()])
-            real = stamps[np.isin(stamps, list(self._made_up), invert=True)] if filled else stamps
-            self._known_times = _session_times(real, series, hours, filled)
+            assert self._session_hours is not None
+            stamps = np.frombuffer(self.lines.datetime.array)[: self.buflen()]
+            real = stamps[np.isin(stamps, list(self._made_up), invert=True)] if self._made_up else stamps
+            self._known_times = _session_times(real, *self._session_hours, filled=bool(self._made_up))
         return self._known_times
 
     def addfilter(self, p: Any, *args: Any, **kwargs: Any) -> None:
@@ -262,18 +262,19 @@ def _days(microseconds: np.ndarray, numbers: np.ndarray) -> None:
 
 def _session_times(stamps: np.ndarray, series: Series, hours: Hours, filled: bool) -> SessionTimes:
     """Return the sessions of bars; of a feed that was `filled` they end with the last bar that there was."""
-    opened = np.round((stamps - _EPOCH) * 86_400).astype("datetime64[s]") - np.timedelta64(series.size.seconds, "s")
-    days, opens, closes = sessions_of_moments(opened.astype("datetime64[us]"), series, hours)
-    lasts = np.append(np.flatnonzero(days[1:] != days[:-1]), len(days) - 1)
-    begins, ends = (_stamps_of(moments[lasts]) for moments in (opens, closes))
+    edges = np.round((stamps[[0, -1]] - _EPOCH) * 86_400).astype("datetime64[s]")
+    known = sessions_around(edges[0], edges[1], series, hours)
+    over = _stamps_of(known.ends + np.timedelta64(series.size.seconds, "s")) - _MILLISECOND
+    counts = np.searchsorted(stamps, over)  # bars up to each session's end
+    having = np.flatnonzero(np.diff(counts, prepend=0))
+    lasts, opens, closes = stamps[counts[having] - 1], _stamps_of(known.opens[having]), _stamps_of(known.closes[having])
     if not exact(hours):
-        ends -= _idle_time(ends, stamps[lasts])
-    ends = np.maximum(stamps[lasts], ends)
+        closes -= _idle_time(closes, lasts)
+    ends = np.maximum(lasts, closes)
     if filled:
-        ends[:-1] = stamps[lasts][:-1]
-    of_bars = np.repeat(np.arange(len(lasts)), np.diff(lasts, prepend=-1))
-    dates = days[lasts].astype(date).tolist()
-    return SessionTimes(dates, begins.tolist(), ends.tolist(), stamps.tolist(), of_bars.tolist())
+        ends[:-1] = lasts[:-1]
+    days = known.days[having].astype(date).tolist()
+    return SessionTimes(days, opens.tolist(), lasts.tolist(), ends.tolist())
 
 
 def _idle_time(closes: np.ndarray, lasts: np.ndarray) -> float:

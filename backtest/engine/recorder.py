@@ -16,7 +16,7 @@ from backtest.engine.lean.clock import feed_stamps
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.series import Series
-from backtest.market.session_days import of_one_clock, session_days, sessions_of_moments
+from backtest.market.session_days import days_of_moments, of_one_clock, session_days
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -216,7 +216,8 @@ def account_table(
         shortest = min(data.buflen() for data in recorder.datas)
         raise UsageError(f"{spec.name} never saw a bar: it waits for more than the {shortest} there are")
     stamps = np.asarray(recorder.stamps)
-    times, days = bar_times(stamps, series), _days_of_rows(stamps, recorder.datas, series, clock)
+    times = bar_times(stamps, series)
+    days = _days_of_rows(stamps, times, recorder.datas, series, clock)
     columns: dict[str, Any] = {
         "time": arrays.stamps(times),
         "session": arrays.days(days),
@@ -242,29 +243,33 @@ def bar_times(stamps: np.ndarray, series: list[Series]) -> np.ndarray:
     return whole
 
 
-def _days_of_rows(stamps: np.ndarray, datas: list[Any], series: list[Series], clock: SessionClock) -> np.ndarray:
+def _days_of_rows(
+    stamps: np.ndarray, times: np.ndarray, datas: list[Any], series: list[Series], clock: SessionClock
+) -> np.ndarray:
     """
     Return the date of the session that the bar of each row belongs to, by the series that measures; the dates rise.
 
     A row is told by its stamp alone, which is a bar's opening plus its size: which bar it was is looked up where series
     have several sizes. Of bars that end together, the shortest says where the row belongs.
+
+    Args:
+        times: of the stamps.
     """
-    times, sizes = bar_times(stamps, series), {0 if one.size.daily else one.size.seconds for one in series}
-    dates = (np.floor(stamps).astype(np.int64) - _EPOCH).astype("datetime64[D]")
+    sizes = {0 if one.size.daily else one.size.seconds for one in series}
     if sizes == {0}:
-        own = session_days(dates, clock.series, clock.hours)
+        own = session_days(times, clock.series, clock.hours)
         return own if clock.days is None else of_one_clock(own, clock.days)
     if len(sizes) == 1:
-        return sessions_of_moments(times - np.timedelta64(max(sizes), "s"), clock.series, clock.hours)[0]
+        return days_of_moments(times - np.timedelta64(max(sizes), "s"), clock.series, clock.hours)
     opened, daily = times.copy(), np.zeros(len(stamps), bool)
     for n in sorted(range(len(series)), key=lambda n: -series[n].size.seconds):
         rows, size = _rows_of(datas[n], stamps), series[n].size
         opened[rows] = times[rows] - np.timedelta64(size.seconds, "s")
         daily[rows] = size.daily
-    days = dates.copy()
+    days = (np.floor(stamps).astype(np.int64) - _EPOCH).astype("datetime64[D]")
     if not daily.all():
-        days[~daily], *_ = sessions_of_moments(opened[~daily], clock.series, clock.hours)
-        days[daily] = of_one_clock(dates[daily], np.unique(days[~daily]))
+        days[~daily] = days_of_moments(opened[~daily], clock.series, clock.hours)
+        days[daily] = of_one_clock(days[daily], np.unique(days[~daily]))
     return np.maximum.accumulate(days)
 
 

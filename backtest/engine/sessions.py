@@ -27,15 +27,13 @@ class SessionTimes(NamedTuple):
     The sessions that a feed has bars of: their dates, when they open, and the stamps with which they end.
 
     A session ends with its last bar, or at its close where the last bars are missing. Of a calendar that knows closes
-    only roughly, as those of futures, the close is when the last bars mostly end. `stamps` are those of the bars, and
-    `of_bars` says which session each is of.
+    only roughly, as those of futures, the close is when the last bars mostly end.
     """
 
     days: list[date]
     opens: list[float]
+    lasts: list[float]  # the stamps of their last bars
     ends: list[float]
-    stamps: list[float]
-    of_bars: list[int]
 
 
 def know_any(datas: list[Any]) -> bool:
@@ -58,9 +56,8 @@ def given(order: Any, at_the_close: bool) -> None:
     if not _knows_sessions(data):
         return
     times: SessionTimes = data._session_times()
-    following = bisect_right(times.stamps, order.created.dt)  # the first bar in which it can be filled
-    following = min(following, len(times.stamps) - 1)
-    order.dteos = times.ends[times.of_bars[following]]
+    following = bisect_right(times.lasts, order.created.dt)  # the session of the first bar in which it can be filled
+    order.dteos = times.ends[min(following, len(times.ends) - 1)]
     valid = order.p.valid
     if valid is not None and not valid:  # DAY, timedelta() and, by Backtrader's documentation, 0
         order.valid = order.dteos

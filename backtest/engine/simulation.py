@@ -59,7 +59,7 @@ from backtest.market import arrays
 from backtest.market.calendars import span_asked
 from backtest.market.periods import bars_a_year, clock_of, of_that_clock, several_clocks
 from backtest.market.series import Series
-from backtest.market.session_days import session_days, sessions_of_moments
+from backtest.market.session_days import days_of_moments, session_days
 from backtest.market.span import Sessions, Span
 from backtest.runs.lines import Lines
 from backtest.runs.record import RunRecord
@@ -166,7 +166,7 @@ def _within(
     for n, one in enumerate(series):
         if n not in own and not one.size.daily:
             opened = arrays.numbers(bars[one]["time"]).astype("datetime64[us]")
-            days, *_ = sessions_of_moments(opened, series[own[0]], hours[own[0]])
+            days = days_of_moments(opened, series[own[0]], hours[own[0]])
             rows = slice(*np.searchsorted(days, [first, last + 1]))
             found[one] = bars[one].slice(rows.start, rows.stop - rows.start)
             if not len(found[one]):

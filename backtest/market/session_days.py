@@ -10,6 +10,7 @@ Sunday, so a daily bar of such a date belongs to Monday's.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,30 +34,43 @@ def session_days(opened: np.ndarray, series: Series, hours: Hours) -> np.ndarray
     if series.size.daily:
         days = opened.astype("datetime64[D]")
         return _without_weekends(days, hours) if series.size.period == "session" else days
-    return sessions_of_moments(opened, series, hours)[0]
+    return days_of_moments(opened, series, hours)
 
 
-def sessions_of_moments(moments: np.ndarray, series: Series, hours: Hours) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def days_of_moments(moments: np.ndarray, series: Series, hours: Hours) -> np.ndarray:
     """
-    Return of the session of each moment its date, datetime64[D], and when it opens and closes, datetime64[us].
+    Return the date of the session of each moment, datetime64[D].
 
     Args:
         moments: datetime64[us] in UTC, in order, at which intraday bars of any series open.
         series: whose sessions they are, with its hours.
     """
     if not len(moments):
-        return moments.astype("datetime64[D]"), moments, moments
-    first, last = (moments[n].astype(datetime).date() for n in (0, -1))
-    found = sessions(hours, first - _AROUND, last + _AROUND, series.regular_hours)
-    days = np.array([session.day for session in found], "datetime64[D]")
+        return moments.astype("datetime64[D]")
+    known = sessions_around(moments[0], moments[-1], series, hours)
+    return known.days[np.minimum(np.searchsorted(known.ends, moments, side="right"), len(known.days) - 1)]
+
+
+class KnownSessions(NamedTuple):
+    """The sessions of a series, in order: a bar that opens before an end, and not before the one before, is of it."""
+
+    days: np.ndarray  # datetime64[D]
+    opens: np.ndarray  # datetime64[us], UTC
+    closes: np.ndarray
+    ends: np.ndarray  # the close, or the end of what is traded after it
+
+
+def sessions_around(first: np.datetime64, last: np.datetime64, series: Series, hours: Hours) -> KnownSessions:
+    """Return the sessions from before the first of some moments in UTC to after the last."""
+    since, until = (moment.astype("datetime64[us]").astype(datetime).date() for moment in (first, last))
+    found = sessions(hours, since - _AROUND, until + _AROUND, series.regular_hours)
     opens, closes = (
         np.array([getattr(session, name).astimezone(UTC).replace(tzinfo=None) for session in found], "datetime64[us]")
         for name in ("open", "close")
     )
     ends = closes + np.timedelta64(after_the_close(series, hours))
     ends[:-1] = np.minimum(ends[:-1], np.maximum(opens[1:], closes[:-1]))
-    rows = np.minimum(np.searchsorted(ends, moments, side="right"), len(days) - 1)
-    return days[rows], opens[rows], closes[rows]
+    return KnownSessions(np.array([session.day for session in found], "datetime64[D]"), opens, closes, ends)
 
 
 def of_one_clock(days: np.ndarray, clock: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ def store_of(folder, spelling, *days, low=None):
 class Gives(bt.Strategy):
     """Give an order at the end of some bar, counted from 0, and note what is heard of it."""
 
-    params = (("at", 0), ("order", None), ("loop", ""))
+    params = (("at", 0), ("order", None))
 
     def next(self):
         if len(self) - 1 == self.p.at:
@@ -100,6 +100,37 @@ def test_an_order_for_the_day_is_tried_up_to_the_last_bar_of_its_session(
     assert given(in_time, spelling, at, loop, **asked)["status"] == "Completed"
     late = given(too_late, spelling, at, loop, **asked)["status"]
     assert late == ("Expired" if last + 1 < count else "Accepted")
+
+
+class GivesByCandles(Gives):
+    """The same with an indicator that makes it go bar by bar."""
+
+    def __init__(self):
+        self.candles = bt.ind.HeikinAshi(self.data)
+
+
+class GivesByTwo(Gives):
+    """The same with an indicator over two series that have different times."""
+
+    def __init__(self):
+        self.both = self.data0.close - self.data1.close
+
+    def prenext(self):
+        self.next()
+
+
+@pytest.mark.parametrize("strategy", [GivesByCandles, GivesByTwo])
+def test_orders_of_a_run_bar_by_bar_end_with_their_session_too(tmp_path, strategy):
+    names = ["BHP-STK-ASX-AUD/1hour", "AAPL/1hour"][: 1 + (strategy is GivesByTwo)]
+    store = store_of(tmp_path, names[0], *SYDNEYS)
+    later = [(moment + timedelta(hours=16), *[9.0] * 4, 1.0, None, None) for moment in SYDNEYS[0]]
+    store.write(Series.parse("AAPL/1hour"), Span(later[0][0], later[-1][0] + timedelta(hours=1)), table_of(later))
+
+    for at, filled in ((1, 5), (5, 11)):
+        params = {"at": at, "order": {"exectype": bt.Order.Close}}
+        result = run(strategy, names, store=store, params=params, costs="none")
+        order = result.orders_table.to_pylist()[0]
+        assert (order["price"], order["closed"]) == (100 + filled, [*chain(*SYDNEYS)][filled] + timedelta(hours=1))
 
 
 class Brackets(bt.Strategy):
