@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import backtrader as bt
 import numpy as np
 
+from backtest.engine.account.borrowing import BookedBySize
 from backtest.engine.account.commissions import Costs, MonthlyVolume
 from backtest.engine.account.schedules import check_products
 from backtest.engine.alignment import align as align_bars
@@ -225,6 +226,7 @@ class _Cerebro(Cerebro):
     Attributes:
         asked_cash: money at the start, as the spec has it.
         fewest: bars of the shortest feed.
+        borrows: whether borrowed shares cost a fee.
         flows: money that the strategy adds or takes out, once the first bar is near.
         stopped: whether the strategy stopped the run.
         stopped_at: where, the first time.
@@ -232,6 +234,7 @@ class _Cerebro(Cerebro):
 
     asked_cash = 0.0
     fewest = 0
+    borrows = False
     flows: CashFlows | None = None
     stopped = False
     stopped_at: CodeLine | None = None
@@ -261,6 +264,8 @@ class _Cerebro(Cerebro):
         time_by_sessions([*self._timers, *self._timerscheat])
         if self.flows is None:
             self.flows = CashFlows(self.broker, runstrats[0].analyzers.recorder, self.asked_cash)
+            if self.borrows:
+                self.broker.d_credit = BookedBySize(self.broker)
 
     def _brokernotify(self) -> None:  # in Backtrader's loops, which alone come here
         if self.flows is not None:
@@ -317,7 +322,7 @@ _EXECTYPE = 4  # its place among the arguments of `buy` and `sell`
 
 def _set_costs(cerebro: _Cerebro, spec: RunSpec, costs: Costs, series: list[Series]) -> None:
     cerebro.broker.setcash(spec.cash)
-    cerebro.asked_cash = spec.cash
+    cerebro.asked_cash, cerebro.borrows = spec.cash, bool(spec.brokerage.borrow)
     traded = MonthlyVolume()
     for feed, one in zip(cerebro.datas, series, strict=True):
         cerebro.broker.addcommissioninfo(commission_model(spec.brokerage, costs, one, feed, traded), name=feed._name)

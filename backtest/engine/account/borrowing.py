@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
@@ -58,6 +59,31 @@ def _day(text: str, rule: str) -> str:
         return date.fromisoformat(text).isoformat() if text else _ALWAYS
     except ValueError as error:
         raise UsageError(f"the borrow fee {rule!r} has no date ({error}); write GME/1day@2021-01-25=0.8") from error
+
+
+class BookedBySize(defaultdict[Any, float]):
+    """
+    What borrowing has cost since it was booked, by feed; a fill is booked the share of the position that it covers.
+
+    Backtrader books all of it with the first fill that covers any.
+    """
+
+    def __init__(self, broker: Any) -> None:
+        super().__init__(float)
+        self._broker = broker
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return defaultdict, (float,), None, None, iter(self.items())
+
+    def pop(self, data: Any, default: Any = 0.0) -> Any:
+        """Return what is booked with a fill, which is in the position already."""
+        position, owed = self._broker.positions[data], super().pop(data, default)
+        if position.upopened or not position.size:  # it turned, or is closed
+            return owed
+        covered = abs(position.upclosed)
+        booked = owed * covered / (covered + abs(position.size))
+        self[data] = owed - booked
+        return booked
 
 
 def charge_borrowing(model: Any, rates: Dated) -> Any:

@@ -196,6 +196,18 @@ def test_shares_sold_short_cost_their_fee_by_series_and_date(tmp_path):
     assert (free.equity - dear.equity).tolist() == pytest.approx(paid)
 
 
+def test_what_borrowing_cost_is_booked_by_the_size_that_is_covered(tmp_path):
+    store = store_of(tmp_path, [100] * 9)
+    at = "1:-365 3:73 5:292 6:-365 7:730"  # short for two days, a fifth less for two, and turned after one
+
+    result = run(Steps, "AAPL/1day", store=store, params={"at": at}, costs="none", borrow="0.1")
+
+    # 10 a day for 365 shares: of 20 a fifth, then the rest and two days of 8; and all of 10 where the position turns
+    assert result.fills["costs"].tolist() == pytest.approx([0, 4, 16 + 16, 0, 10])
+    assert result.trades["costs"].tolist()[:2] == pytest.approx([4, 32])
+    assert result.equity.iloc[-1] == pytest.approx(100_000 - 46)
+
+
 def test_rules_of_borrowing_are_read_and_the_nearest_counts():
     rules = Borrowing.parse(["0.01", "GME/1day@2021-01-25=0.8"])
 
