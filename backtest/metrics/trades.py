@@ -139,6 +139,16 @@ def open_trades(fills: pa.Table, record: pa.Table, series: Sequence[str]) -> pa.
     )
 
 
+def closed_positions(fills: pa.Table) -> int:
+    """
+    Return how many positions were closed, whatever fills each had; one that is still open counts if some of it was.
+
+    A position goes from none until it is none again, or turns.
+    """
+    names, size = np.asarray(fills["series"].to_pylist(), dtype=object), _numbers(fills, "size")
+    return sum(_times_closed(size[names == name]) for name in set(names))
+
+
 def rejected_orders(orders: pa.Table) -> int:
     """Return how many orders the broker refused: of status Margin, which the account could not pay, or Rejected."""
     return sum(status in _REFUSED for status in orders["status"].to_pylist())
@@ -206,6 +216,16 @@ def longest_streak(hit: np.ndarray) -> int:
     """Return the length of the longest unbroken row of true values."""
     edges = np.flatnonzero(np.diff(hit, prepend=False, append=False))
     return int((edges[1::2] - edges[::2]).max()) if len(edges) else 0
+
+
+def _times_closed(size: np.ndarray) -> int:
+    after = np.cumsum(size)
+    after = np.where(np.abs(after) > 1e-9 * np.maximum.accumulate(np.abs(size)), after, 0.0)  # see _left_open
+    before = np.append(0.0, after[:-1])
+    over = (before != 0) & (np.sign(after) != np.sign(before))
+    less = np.flatnonzero(before * size < 0)
+    last = np.flatnonzero(over)[-1] if over.any() else -1
+    return int(over.sum()) + bool(len(less) and less[-1] > last)
 
 
 def _left_open(size: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from backtest.metrics.account import Account
 from backtest.metrics.measurement import notes_of
 from backtest.metrics.sharpe_tests import deflated_sharpe, minimum_track_record, probabilistic_sharpe, sharpe_interval
 from backtest.metrics.table import METRICS
+from backtest.metrics.trades import closed_positions
 from backtest.validity.cost_stress import break_even_costs
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def verdict(result: Measured, trials: Sequence[float] = (), looks_ahead: Sequenc
     """
     run = result.account
     found = [
-        *_about_the_future(looks_ahead), *_about_orders(result), *_about_money(run), *_about_length(run),
+        *_about_the_future(looks_ahead), *_about_orders(result), *_about_money(run), *_about_length(result),
         *_about_costs(result), *_about_trials(run, trials), *_about_luck(run),
     ]  # fmt: skip
     faults = [words for words, _ in found if words]
@@ -84,7 +85,8 @@ def _about_money(run: Account) -> Iterator[tuple[str, str]]:
         yield "earns less than cash", f"the Sharpe ratio is {ratio:.2f} above the risk-free rate"
 
 
-def _about_length(run: Account) -> Iterator[tuple[str, str]]:
+def _about_length(result: Measured) -> Iterator[tuple[str, str]]:
+    run = result.account
     ratio, size, skew, kurtosis = run.moments
     needed = minimum_track_record(ratio, skew, kurtosis)
     if run.under_a_year:
@@ -94,8 +96,9 @@ def _about_length(run: Account) -> Iterator[tuple[str, str]]:
             "too short to tell",
             f"to be above 0, a Sharpe ratio like this takes {needed:,.0f} {run.unit}; it has {size:,}",
         )
-    if 0 < len(run.net) < _FEW_TRADES:
-        yield "too short to tell", f"less than {_FEW_TRADES} trades were closed: {len(run.net)}"
+    closed = closed_positions(result.fills_table)  # one that was bought in ten parts is one chance, and not ten
+    if 0 < closed < _FEW_TRADES:
+        yield "too short to tell", f"less than {_FEW_TRADES} trades were closed: {closed}"
 
 
 def _about_costs(result: Measured) -> Iterator[tuple[str, str]]:

@@ -199,6 +199,19 @@ def test_the_gravest_fault_is_the_word(words, result):
     assert verdict(result).words == words
 
 
+def test_a_position_that_was_bought_in_parts_is_one_trade_of_thirty():
+    parts = [fill(n, 1, 10.0) for n in range(40)] + [fill(50, -40, 11.0)]
+    turns = [fill(60, 1, 10.0), *(fill(61 + n, (-1) ** (n + 1) * 2, 10.0) for n in range(28))]
+
+    assert "less than 30 trades were closed: 1" in verdict(run_of(0.002, 1000, fills=parts)).reasons
+    assert (
+        "less than 30 trades were closed: 1"
+        in verdict(run_of(0.002, 1000, fills=[*parts[:40], fill(50, -9, 11.0)])).reasons
+    )
+    assert "less than 30 trades were closed: 29" in verdict(run_of(0.002, 1000, fills=parts + turns)).reasons
+    assert verdict(run_of(0.002, 1000, fills=[*parts, *turns, fill(90, -1, 10.0)])).words == "holds so far"
+
+
 @pytest.mark.parametrize(("mean", "likely"), [(0.01, "0.999"), (-0.01, "0.001")])
 def test_no_verdict_calls_a_thing_sure(mean, likely):
     assert f"above 0 with probability {likely}" in str(verdict(run_of(mean, 1500)))
