@@ -12,7 +12,7 @@ from backtest.errors import StrategyError
 from backtest.market import arrays
 from backtest.market.series import Series
 from backtest.metrics.benchmark import compounded, periods_at
-from backtest.metrics.drawdown import Drawdown, worst_drawdown
+from backtest.metrics.drawdown import Drawdown, longest_drawdown, worst_drawdown
 from backtest.metrics.returns import CALENDAR_YEAR, monthly_returns, returns_of, yearly_returns
 from backtest.metrics.sharpe_tests import Moments, moments
 from backtest.metrics.trades import Trades, open_trades, places_of, rejected_orders, trades_of
@@ -85,6 +85,11 @@ class Account:
     def worst(self) -> Drawdown | None:
         """The deepest drawdown."""
         return worst_drawdown(self.days, self.equity)
+
+    @cached_property
+    def longest(self) -> Drawdown | None:
+        """The drawdown that took longest."""
+        return longest_drawdown(self.days, self.equity)
 
     @cached_property
     def months(self) -> np.ndarray:

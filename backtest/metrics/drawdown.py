@@ -65,6 +65,16 @@ def worst_drawdown(days: np.ndarray, equity: np.ndarray) -> Drawdown | None:
     return _drawdown(dates, depths, int(peaks[number]), int(lasts[number]))
 
 
+def longest_drawdown(days: np.ndarray, equity: np.ndarray) -> Drawdown | None:
+    """Return the drawdown that took longest by its dates, the first of equals; None without any."""
+    depths, dates = underwater(equity), np.concatenate([days[:1], days])
+    peaks, lasts = _edges(depths)
+    if not len(peaks):
+        return None
+    number = int(np.argmax(dates[np.minimum(lasts + 1, len(dates) - 1)] - dates[peaks]))
+    return _drawdown(dates, depths, int(peaks[number]), int(lasts[number]))
+
+
 def average_drawdown(equity: np.ndarray) -> float:
     """Return the mean depth of all drawdowns; 0 without any, undefined before a session's end."""
     if len(equity) < 2:

@@ -104,6 +104,8 @@ class Stats(Mapping[str, float]):
         """The names of the numbers in the short table."""
         growths = [self.get(name, math.nan) for name in ("cagr", "cagr_calendar")]
         both = {"cagr_calendar"} if abs(growths[0] - growths[1]) > _DIFFER else set()
+        if self.get("longest_drawdown_days", 0.0) > self.get("max_drawdown_days", 0.0):
+            both.add("longest_drawdown_days")
         return [name for name in self if self.rows[name].headline or name in both]
 
     def text(self, name: str) -> str:

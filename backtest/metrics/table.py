@@ -299,6 +299,18 @@ _DRAWDOWN = (
         lambda run: run.worst.days if run.worst else 0, headline=True,
     ),
     Metric(
+        "longest_drawdown_sessions", "Longest time under water, sessions", "sessions",
+        "Sessions from the peak of the drawdown that took longest to its recovery, or the end if it is open; weeks or "
+        "months of bars as long.",
+        lambda run: _longest(run, "sessions"),
+    ),
+    Metric(
+        "longest_drawdown_days", "Longest time under water, days", "days",
+        "Calendar days from the peak of the drawdown that took longest to its recovery, or the end if it is open. "
+        "Shown in short tables where that is not the deepest one.",
+        lambda run: _longest(run, "days"),
+    ),
+    Metric(
         "average_drawdown", "Average drawdown", "percent",
         "Mean depth of all drawdowns, each from a peak to its recovery.",
         lambda run: average_drawdown(run.equity),
@@ -513,6 +525,13 @@ def _beside(run: Account, number: Callable[..., float], *names: str) -> float:
         return Undefined("no benchmark")
     both = run.beside
     return number(both.returns, run.benchmark, *(getattr(both, name) for name in names))
+
+
+def _longest(run: Account, unit: str) -> float:
+    """Return how long the drawdown was that took longest, 0 without any; undefined without sessions."""
+    if not len(run.days):
+        return Undefined("too few")
+    return float(getattr(run.longest, unit)) if run.longest else 0.0
 
 
 def _leverage(run: Account, what: str) -> float:

@@ -165,3 +165,21 @@ def test_a_future_is_worth_its_price_times_its_multiplier():
     assert found.stats["gross_leverage"] == pytest.approx(50 * 10 / 100)
     assert exposures(found)[1].tolist() == [5.0, 5.0]
     assert FIGURES["exposure"].alt(found) == "Positions were worth 500% to 500% of equity, 500% on average."
+
+
+def test_the_longest_time_under_water_is_told_beside_the_deepest_fall():
+    money = [100.0, 50.0, 101.0, 100.0, 100.5, 100.9, 100.0]  # by half, back after a day; by a hundredth, for four days
+
+    stats = result_of(money).stats
+
+    assert (stats["max_drawdown"], stats["max_drawdown_days"], stats["max_drawdown_sessions"]) == (-0.5, 2, 2)
+    assert (stats["longest_drawdown_days"], stats["longest_drawdown_sessions"]) == (4, 4)
+    assert "Longest time under water, days" in repr(stats)
+
+
+def test_where_the_deepest_fall_is_the_longest_it_is_told_once():
+    stats = result_of([100.0, 90.0, 80.0, 100.0, 99.0]).stats
+
+    assert (stats["longest_drawdown_days"], stats["max_drawdown_days"]) == (3, 3)
+    assert "under water" not in repr(stats)
+    assert result_of([100.0, 101.0]).stats["longest_drawdown_days"] == 0

@@ -73,6 +73,8 @@ BY_HAND = {
     "max_drawdown": -0.1,
     "max_drawdown_sessions": 2,
     "max_drawdown_days": 304,  # 2023-02-28 to 2023-12-29
+    "longest_drawdown_sessions": 2,
+    "longest_drawdown_days": 304,
     "average_drawdown": -0.1,
     "ulcer": math.sqrt(0.01 / 4),
     "pain": 0.1 / 4,
@@ -244,6 +246,7 @@ def test_in_another_currency_money_is_scaled_and_nothing_else(returns, factor):
 # What hangs on the order of sessions, or of trades; all else must not.
 ORDERED = {
     *("best_month", "worst_month", "best_year", "worst_year", "sharpe_autocorrelated", "turnover", "cost_drag"),
+    *("longest_drawdown_sessions", "longest_drawdown_days"),
     *("max_drawdown", "max_drawdown_sessions", "max_drawdown_days", "average_drawdown", "ulcer", "pain", "martin"),
     *("pain_ratio", "burke", "burke_modified", "calmar", "active_drawdown", "winning_streak", "losing_streak"),
 }
