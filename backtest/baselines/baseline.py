@@ -26,12 +26,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest.api import RunResult
-from backtest.errors import UsageError
+from backtest.errors import BadStore, DamagedStore, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import span_asked
 from backtest.market.series import Series
 from backtest.market.span import Span
-from backtest.runs.spec import RunSpec, spec_of
+from backtest.runs.record import MANIFEST
+from backtest.runs.spec import RunSpec, kept_spec
+from backtest.store import documents
+from backtest.store.documents import Misfit, read_document
 from backtest.store.pins import take
 from backtest.store.reader import Reader, hours_in
 from backtest.store.replacement import replace_file
@@ -143,16 +146,21 @@ def load_baseline(path: str | Path) -> Baseline:
     Return the baseline of a file.
 
     Raises:
-        UsageError: there is none, or it was not written by `save_baseline`.
+        UsageError: there is none.
+        BadStore: it is of a later version.
+        DamagedStore: it was not written by `save_baseline`; the text names the key.
     """
     try:
-        return _of_record(json.loads(Path(path).read_text(encoding="utf-8")), path)
+        asked = read_document(Path(path), _FORMATTED, links=True)
+        if asked["format"] != _FORMAT:
+            raise BadStore(f"{path} has format {asked['format']}, this version knows {_FORMAT}; upgrade ib-backtest")
+        _SHAPE(asked, "")
+        return _of_record(asked)
     except FileNotFoundError:
         raise UsageError(f"no baseline {path}; make one of a kept run: backtest baseline save RUN") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"{path} is no baseline ({type(error).__name__}: {error}); restore it, or remove it and make it anew: "
-            "backtest baseline save RUN"
+    except (Misfit, DamagedStore) as error:
+        raise DamagedStore(
+            f"{path} is no baseline ({error}); restore it, or remove it and make it anew: backtest baseline save RUN"
         ) from error
 
 
@@ -323,12 +331,37 @@ def _sorted(value: Any) -> Any:
     return json.loads(json.dumps(value, sort_keys=True, allow_nan=False))
 
 
-def _of_record(record: dict[str, Any], path: str | Path) -> Baseline:
-    if record["format"] != _FORMAT:
-        raise UsageError(f"{path} has format {record['format']}, this version knows {_FORMAT}; upgrade ib-backtest")
+_FORMATTED = documents.keyed({"format": documents.WHOLE}, more=documents.ANYTHING)
+_NUMBER = documents.either("a NUMBER or null", documents.NUMBER, documents.one_of(None))
+_BARS = documents.keyed(
+    {"rows_sha256": documents.TEXT, "from": documents.MOMENT, "to": documents.MOMENT}, more=documents.ANYTHING
+)
+_SHAPE = documents.keyed(
+    {
+        "format": documents.WHOLE,
+        "spec": documents.mapped(documents.ANYTHING),
+        "tolerances": documents.mapped(documents.NUMBER),
+        "metrics": documents.mapped(_NUMBER),
+        "orders": documents.keyed(
+            {"count": documents.WHOLE, "sha256": documents.TEXT, "lines": documents.list_of(documents.TEXT)}
+        ),
+        "equity": documents.keyed(
+            {"years": documents.mapped(documents.TEXT), "sessions": documents.mapped(documents.TEXT)}
+        ),
+        "inputs": documents.every(
+            MANIFEST, documents.keyed({}, {"series": documents.mapped(_BARS)}, documents.ANYTHING)
+        ),
+        "months": documents.mapped(documents.mapped(documents.TEXT)),
+    }
+)
+
+
+def _of_record(record: dict[str, Any]) -> Baseline:
     orders, equity = record["orders"], record["equity"]
+    for month in equity["sessions"]:
+        documents.DAY(f"{month}-01", "equity.sessions")
     return Baseline(
-        spec_of(record["spec"]), record["inputs"], record["metrics"],
+        kept_spec(record["spec"]), record["inputs"], record["metrics"],
         tuple(orders["lines"]), orders["count"], orders["sha256"],
         equity["years"], dict(_by_day(equity["sessions"])), record["months"], record["tolerances"],
     )  # fmt: skip

@@ -8,11 +8,12 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backtest.errors import UsageError
+from backtest.errors import DamagedStore, UsageError
 
 if TYPE_CHECKING:
     from backtest.market.series import Series
 
+_LARGEST = 1 << 26  # bytes of a list of series
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),  # begins as that of UTF-16 does
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -126,15 +127,19 @@ def _of_file(name: str) -> list[Series]:
 
 def _text_of(name: str) -> str:
     """Return the text of a file in UTF-8, or in the encoding that its first bytes say, as editors of Windows write."""
+    from backtest.store.documents import bytes_of
+
     path = Path(name)
     if not path.exists() or path.is_dir():
         raise UsageError(f"no file {str(path)!r} of series; write @FILE, with one series a line")
     try:
-        content = path.read_bytes()
+        content = bytes_of(path, _LARGEST, links=True)
         encoding = next((encoding for mark, encoding in _MARKS if content.startswith(mark)), "utf-8")
         text = content.decode(encoding)
     except OSError as error:
         raise UsageError(f"{str(path)!r} cannot be read ({error.strerror}); write @FILE of a file that can") from error
+    except DamagedStore as error:
+        raise UsageError(f"{error}; write @FILE, with one series a line") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{str(path)!r} is no text ({error.reason}); write a series a line, in UTF-8") from error
     if "\0" in text:

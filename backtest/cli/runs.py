@@ -34,7 +34,7 @@ from backtest.cli.run_tables import (
     give_labels,
 )
 from backtest.cli.terminal import give, give_json, say
-from backtest.errors import UsageError
+from backtest.errors import DataError, UsageError
 from backtest.runs.spec import BrokerageOptions
 
 
@@ -138,7 +138,8 @@ def runs(
     """
     List the kept runs, show the numbers of some again, remove some, export their tables, or label one.
 
-    The list has the parameters, and other options, in which runs of a strategy differ.
+    The list has the parameters, and other options, in which runs of a strategy differ. Exit code 3: a run is damaged;
+    the list has the others all the same.
 
     Example: backtest runs ls --where series==AAPL --sort sharpe
     """
@@ -150,7 +151,11 @@ def runs(
         raise UsageError(f"--out, --tz and --force are of export, and this is {action.value}; leave them out")
     if action is RunsAction.ls:
         fitting = [run for run in kept(RUNS) if not names or run.name.startswith(tuple(names))]
-        give_kept(listed(fitting, where or [], sort), as_json, chosen=bool(names or where))
+        rows = listed(fitting, where or [], sort)
+        give_kept(rows, as_json, chosen=bool(names or where))
+        if any(row.error for row in rows):
+            say("error: what is damaged cannot be read; see why: backtest runs show RUN")
+            raise typer.Exit(DataError.exit_code)
         return
     if where or sort:
         raise UsageError(f"--where and --sort are of the list, not of {action.value}; write: backtest runs ls")

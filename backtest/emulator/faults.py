@@ -43,7 +43,6 @@ when the error has been sent.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,7 +54,8 @@ from typing import Any
 from backtest._clock import utc_now
 from backtest._suggest import there_are
 from backtest.emulator.protocol import error, framed
-from backtest.errors import UsageError
+from backtest.errors import DamagedStore, UsageError
+from backtest.store.documents import bytes_of, document_in
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # `fromtimestamp` fails on Windows for what is earlier
 _KINDS = ("bars", "head", "schedule", "details", "any")
@@ -81,6 +81,9 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "bytes": int, "seconds": (int, float), "code": int, "text": str, "value": str, "ratio": (int, float), "bar": int,
     "column": str, "add": (int, float), "place": str, "bars": int, "since": str, "until": str,
 }  # fmt: skip
+
+
+_LARGEST = 1 << 24  # bytes of a script
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +128,8 @@ class Faults:
             UsageError: the file cannot be read, or an entry is off; the text names both.
         """
         try:
-            entries = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            entries = document_in(bytes_of(Path(path), _LARGEST, links=True))
+        except (OSError, ValueError, DamagedStore) as error:
             raise UsageError(f"{path} cannot be read as a script of faults: {error}") from error
         return cls.of(entries, str(path))
 

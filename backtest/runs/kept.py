@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from backtest._suggest import did_you_mean
-from backtest.errors import BacktestError, BadStore, UsageError
+from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError
 from backtest.runs.record import FILES, RunRecord
 from backtest.runs.spec import json_text
+from backtest.store.documents import TEXT, keyed, list_of, read_document
 from backtest.store.replacement import DECIDED, current, finish, is_bare, is_leftover, remove_if_bare, replace_files
 
 _SPEC = "spec.json"
@@ -127,14 +127,13 @@ def labels_of(run: RunRecord, folder: Path) -> Labels:
         BadStore: they cannot be read.
     """
     try:
-        kept = json.loads(current(folder, _LABELS).read_text("utf-8"))
-        labels = Labels(tuple(map(_text, kept["tags"])), _text(kept["note"]))
-        return labels if _text(kept["run"]) == run.name else Labels()
+        kept = read_document(current(folder, _LABELS), keyed({"run": TEXT, "tags": list_of(TEXT), "note": TEXT}))
     except FileNotFoundError:
         return Labels()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DamagedStore as error:
         path = folder / _LABELS
         raise BadStore(f"{path} cannot be read ({error}); remove it, and tag the run again") from error
+    return Labels(tuple(kept["tags"]), kept["note"]) if kept["run"] == run.name else Labels()
 
 
 def tag(folder: Path, tags: Iterable[str]) -> Labels:
@@ -220,9 +219,3 @@ def _tag(text: str) -> str:
 
 def _has(labels: Labels) -> str:
     return f"it has {', '.join(labels.tags)}" if labels.tags else "it has none"
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value

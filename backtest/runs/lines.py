@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from backtest._suggest import there_are
-from backtest.errors import UsageError
+from backtest.errors import DamagedStore, UsageError
 from backtest.market import arrays
 from backtest.market.series import Series
+from backtest.runs.kept_tables import read_parquet
+from backtest.store.documents import ANYTHING, TEXT, WHOLE, document_in, either, keyed, list_of, mapped, one_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -232,11 +234,79 @@ def write_lines(table: pa.Table, path: Path | IO[bytes]) -> None:
     pq.write_table(table, path, compression="zstd", write_page_checksum=True, use_dictionary=False)
 
 
+def read_lines(path: Path) -> pa.Table:
+    """
+    Return the table of lines in a file, which may be anybody's.
+
+    Raises:
+        DamagedStore: it is no plain file, or no table of lines.
+    """
+    table = read_parquet(path, _columns)
+    try:
+        layout = _layout_of(table)
+        _check_columns(layout, table)
+    except ValueError as error:
+        raise DamagedStore(f"{path}: {error}") from error
+    return table
+
+
+def _columns(types: Mapping[str, str]) -> list[str]:
+    for name, kind in types.items():
+        if kind not in ("double", "timestamp[us, tz=UTC]"):
+            raise ValueError(f"the column {name} has the type {kind[:60]}, and holds no line and no times")
+    return list(types)
+
+
+def _check_columns(layout: _Layout, table: pa.Table) -> None:
+    """Raise ValueError where a layout speaks of what is not there."""
+    clocks, plots = range(len(layout.clocks)), range(len(layout.plots))
+    of_series = range(len(layout.series))
+    columns = {clock.column for clock in layout.clocks} | {line.column for plot in layout.plots for line in plot.lines}
+    if lost := sorted(columns - set(table.column_names)):
+        raise ValueError(f"the column {lost[0]} is not there")
+    if any(clock.rows > len(table) for clock in layout.clocks):
+        raise ValueError(f"a clock has more than the {len(table):,} rows of the table")
+    numbers = [
+        (layout.steps, clocks),
+        *(pair for plot in layout.plots
+          for pair in ((plot.clock, clocks), (plot.on_plot, plots), (plot.on_series, of_series))),
+        *(pair for one in layout.series for pair in ((one.clock, clocks), (one.on_series, of_series))),
+    ]  # fmt: skip
+    if wrong := [number for number, known in numbers if number is not None and number not in known]:
+        raise ValueError(f"it speaks of number {wrong[0]} of its clocks, plots or series, which is not there")
+
+
+_PLACE = either("a NUMBER or null", WHOLE, one_of(None))
+_LAYOUT = keyed(
+    {
+        "format": one_of(FORMAT),
+        "plots": list_of(
+            keyed(
+                {
+                    **dict.fromkeys(("kind", "name", "module", "label", "pane"), TEXT),
+                    **dict.fromkeys(("params", "plotinfo"), mapped(ANYTHING)),
+                    **dict.fromkeys(("on_series", "on_plot"), _PLACE),
+                    "clock": WHOLE,
+                    "lines": list_of(keyed({"alias": TEXT, "column": TEXT, "style": mapped(ANYTHING)})),
+                },
+                {"problem": TEXT},
+            )
+        ),
+        "clocks": list_of(keyed({"column": TEXT, "rows": WHOLE})),
+        "series": list_of(
+            keyed({"key": TEXT, "clock": _PLACE, "plotinfo": mapped(ANYTHING)}, {"on_series": _PLACE}),
+        ),
+        "steps": _PLACE,
+    }
+)
+
+
 def _layout_of(table: pa.Table) -> _Layout:
     """Return the layout in the metadata; raise ValueError where there is none, or one of another format."""
-    document = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
-    if (number := document.get("format")) != FORMAT:
-        raise ValueError(f"its lines have format {number}, not {FORMAT}")
+    document = document_in((table.schema.metadata or {}).get(_KEY, b"{}"))
+    if isinstance(document, dict) and (number := document.get("format")) != FORMAT:
+        raise ValueError(f"its lines have format {number!r:.60}, not {FORMAT}")
+    _LAYOUT(document, "")
     plots = [Plot(**{**plot, "lines": tuple(Line(**line) for line in plot["lines"])}) for plot in document["plots"]]
     clocks = [LineClock(**clock) for clock in document["clocks"]]
     series = [PlottedSeries(**plotted) for plotted in document["series"]]

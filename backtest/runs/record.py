@@ -9,19 +9,21 @@ that compute it.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from backtest import _arguments
-from backtest.errors import BadStore, UsageError
+from backtest.errors import BadStore, DamagedStore, UsageError
 from backtest.market.series import Series
-from backtest.runs.lines import Lines, write_lines
-from backtest.runs.spec import RunSpec, json_text, spec_of
+from backtest.runs.kept_tables import columns_of_runs, read_run_table
+from backtest.runs.lines import Lines, read_lines, write_lines
+from backtest.runs.spec import RunSpec, json_text, kept_spec
+from backtest.store.documents import ANYTHING, MOMENT, TEXT, WHOLE, Misfit, keyed, mapped, read_document
 from backtest.store.replacement import Content, current, replace_files, version
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ _TABLES = ("record", "orders", "fills", "trades")
 _LINES = "lines.parquet"  # not there if no lines were kept
 _EXTREMES = "extremes.parquet"  # not there of a run that version 0.1.0 kept
 _FURTHER = (_LINES, _EXTREMES)
+# What a market and a strategy's sizes came to; see `engine/simulation.py`.
+_COUNTED = ("waited", "filled_in_their_own_bar", "sized_to_nothing", "capped_to_nothing")
 FILES = ("spec.json", "manifest.json", *(f"{name}.parquet" for name in _TABLES), *_FURTHER)  # of a kept run
 
 
@@ -183,17 +187,25 @@ class RunRecord:
     def _read(cls, folder: Path) -> Self:
         files = {name: current(folder, name) for name in FILES}
         try:
-            record = json.loads(files["spec.json"].read_text())
-            manifest = json.loads(files["manifest.json"].read_text())
-            if (number := record.pop("format")) != FORMAT:
+            asked = read_document(files["spec.json"], _FORMATTED)
+            if (number := asked.pop("format")) != FORMAT:
                 raise BadStore(f"the run in {folder} has format {number}, not {FORMAT}; run it again")
-            tables = [_read_table(files[f"{name}.parquet"]) for name in _TABLES]
-            drawn, extremes = (_read_table(files[name]) if files[name].exists() else None for name in _FURTHER)
-            lines = Lines(drawn)
-            spec = spec_of(record)
+            spec = _spec_in(asked, files["spec.json"])
+            manifest = read_document(files["manifest.json"], MANIFEST)
+            if spec.warm_up and "warm_up" not in manifest:
+                raise DamagedStore(f"{files['manifest.json']}: warm_up is not there")
+            tables = [_table_in(files, name, spec) for name in _TABLES]
+            if not len(tables[0]):
+                raise DamagedStore(f"{files['record.parquet']} has no row")
+            lines = Lines(read_lines(files[_LINES]) if os.path.lexists(files[_LINES]) else None)
+            extremes = _table_in(files, "extremes", spec) if os.path.lexists(files[_EXTREMES]) else None
+            if extremes is not None and len(extremes) != len(tables[3]):
+                raise DamagedStore(f"{files[_EXTREMES]} has {len(extremes):,} rows for {len(tables[3]):,} trades")
         except FileNotFoundError as error:
             raise BadStore(f"{folder} holds no run ({error.filename} is not there); see: backtest runs ls") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # Arrow's are among them
+        except NotADirectoryError as error:
+            raise BadStore(f"{folder} holds no run (it is no folder); see: backtest runs ls") from error
+        except (OSError, DamagedStore) as error:
             raise BadStore(f"the run in {folder} cannot be read ({error}); run it again") from error
         return cls(spec, tables[0], tables[1], tables[2], tables[3], manifest, lines, called(folder), extremes)
 
@@ -205,11 +217,35 @@ def called(folder: Path) -> str:
     return "/".join([*above[place + 1 :], name])
 
 
-def _read_table(path: Path) -> pa.Table:
-    import pyarrow.parquet as pq
+MANIFEST = keyed(
+    {},
+    {
+        "series": mapped(keyed({}, {"rows_sha256": TEXT, "bars": WHOLE, "from": MOMENT, "to": MOMENT}, ANYTHING)),
+        "strategy": mapped(TEXT),
+        "modules": mapped(TEXT),
+        "market": keyed({}, dict.fromkeys(_COUNTED, WHOLE), ANYTHING),
+        "warm_up": keyed({"bars": WHOLE}, more=ANYTHING),
+        "packages": mapped(TEXT),
+        "costs": keyed({}, {"rates": mapped(ANYTHING)}, ANYTHING),
+        **dict.fromkeys(("python", "platform", "backtest_sha256"), TEXT),
+    },
+    ANYTHING,
+)
+"""What is read of a manifest, here, where runs are measured, and where baselines are compared."""
 
-    with path.open("rb") as file:
-        return pq.ParquetFile(file, page_checksum_verification=True).read(use_threads=False)
+
+_FORMATTED = keyed({"format": WHOLE}, more=ANYTHING)
+
+
+def _table_in(files: Mapping[str, Path], name: str, spec: RunSpec) -> pa.Table:
+    return read_run_table(files[f"{name}.parquet"], columns_of_runs(len(spec.series))[name], spec.series)
+
+
+def _spec_in(asked: Any, path: Path) -> RunSpec:
+    try:
+        return kept_spec(asked)
+    except Misfit as error:
+        raise DamagedStore(f"{path}: {error}") from error
 
 
 def files_of(run: RunRecord) -> dict[str, Content | None]:

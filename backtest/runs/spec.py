@@ -17,6 +17,7 @@ from backtest.market.periods import Periods
 from backtest.market.series import Series
 from backtest.market.span import Sessions, Span
 from backtest.runs.parameters import kept_params, read_params
+from backtest.store.documents import ANYTHING, NUMBER, TEXT, Misfit, keyed, list_of, mapped
 
 
 def slippage_of(given: Any) -> str:
@@ -379,6 +380,52 @@ class RunSpec:
     def name(self) -> str:
         """The strategy's own name."""
         return self.strategy.rpartition(":")[2]
+
+
+# Version 0.1.0 kept all of these but the last four.
+_SHAPE = keyed(
+    {"strategy": TEXT, "series": list_of(TEXT)},
+    {
+        **dict.fromkeys(("since", "until", "benchmark", "measured_by", "rates", "warm_up"), TEXT),
+        **dict.fromkeys(("costs", "slippage", "fills", "borrow", "align", "size"), TEXT),
+        **dict.fromkeys(("cash", "risk_free", "sessions_a_year", "periods", "volume_cap", "cash_rate"), NUMBER),
+        "params": mapped(ANYTHING),
+    },
+)
+
+
+def kept_spec(flat: Any) -> RunSpec:
+    """
+    Return the spec of its flat form in a file, which may be anybody's.
+
+    Raises:
+        Misfit: it is none; the text names the key.
+    """
+    _SHAPE(flat, "")
+    if not flat["series"]:
+        raise Misfit("series is empty")
+    for key, name in [*((f"series[{n}]", name) for n, name in enumerate(flat["series"])), ("benchmark", None)]:
+        _check_reads(key, Series.parse, name if name is not None else flat.get("benchmark", ""))
+    for key, least in (("cash", 0.0), ("sessions_a_year", 0.0), ("risk_free", -1.0)):
+        if not flat.get(key, 1.0) > least:
+            raise Misfit(f"{key} is {flat[key]}, not more than {least:g}")
+    try:
+        spec = spec_of(flat)
+    except (TypeError, KeyError, ValueError) as error:
+        raise Misfit(str(error)) from error
+    _check_reads("warm_up", warm_up_text, spec.warm_up)
+    _check_reads("since and until", lambda _: spec.span, (spec.since, spec.until))
+    _check_reads("measured_by", lambda _: spec.yearly, spec.measured_by)
+    _check_reads("costs", lambda _: spec.multiplier, spec.brokerage.costs)
+    return spec
+
+
+def _check_reads(key: str, read: Callable[[Any], object], value: Any) -> None:
+    try:
+        if value != "":
+            read(value)
+    except (UsageError, ValueError, TypeError, OverflowError) as error:
+        raise Misfit(f"{key} is {value!r:.80}: {error}") from error
 
 
 def spec_of(flat: Mapping[str, Any]) -> RunSpec:

@@ -34,7 +34,7 @@ def read_file(path: Path, limit: int) -> bytes:
         DamagedStore: it is a link or no file, or has more bytes than the limit.
     """
     try:
-        with _naming(path), open(path, "rb", buffering=0, opener=_open) as handle:
+        with _naming(path), open(path, "rb", buffering=0, opener=opened_safely) as handle:
             status = os.fstat(handle.fileno())
             if status.st_size > limit:
                 raise DamagedStore(f"{path} has {status.st_size:,} bytes, more than the {limit:,} that it may have")
@@ -75,7 +75,7 @@ def write_file(path: Path, data: bytes, folder: Path | None = None) -> None:
     """
     beside = (folder or path.parent) / f"{TEMPORARY}{os.getpid()}-{threading.get_ident()}-{path.name}"
     try:
-        with _naming(beside), open(beside, "wb", buffering=0, opener=_open) as handle:
+        with _naming(beside), open(beside, "wb", buffering=0, opener=opened_safely) as handle:
             _write_all(handle.fileno(), data)
             os.fsync(handle.fileno())
         beside.replace(path)
@@ -149,7 +149,7 @@ def locked(path: Path) -> Iterator[None]:
         FileNotFoundError: the folder of the file is gone, perhaps while we waited.
     """
     with _naming(path):
-        handle = open(path, "wb", buffering=0, opener=_open)  # noqa: SIM115
+        handle = open(path, "wb", buffering=0, opener=opened_safely)  # noqa: SIM115
     with handle:
         take_lock(handle)
         if not os.path.samestat(os.fstat(handle.fileno()), path.lstat()):
@@ -200,7 +200,8 @@ if sys.platform == "win32":
                 return True
 
 
-def _open(path: str, flags: int) -> int:
+def opened_safely(path: str, flags: int) -> int:
+    """Open as `open` asks its `opener` to: a link is refused, and a pipe in a file's place is not waited for."""
     return os.open(path, flags | _SAFE, 0o666)
 
 

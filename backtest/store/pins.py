@@ -18,12 +18,13 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backtest.errors import BrokenPin, NoBars, UsageError
+from backtest.errors import BadStore, BrokenPin, DamagedStore, NoBars, UsageError
 from backtest.market.bars import rows_digest, schema
 from backtest.market.calendars import span_of_sessions
 from backtest.market.extra import united
 from backtest.market.series import Series
 from backtest.market.span import Span
+from backtest.store.documents import ANYTHING, MOMENT, TEXT, WHOLE, Misfit, keyed, mapped, read_document
 from backtest.store.manifest import Segment
 from backtest.store.reader import Reader, hours_in, lacks, manifest_or_empty, nothing_in, outside_of
 from backtest.store.replacement import replace_file
@@ -223,18 +224,21 @@ def load_pins(path: str | Path) -> dict[Series, Pin]:
     Return the pins of a lock file by their series.
 
     Raises:
-        UsageError: there is no such file, or it was not written by `save_pins`.
+        UsageError: there is no such file.
+        BadStore: it is of a later version.
+        DamagedStore: it was not written by `save_pins`; the text names the key.
     """
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-        if record["format"] != _FORMAT:
-            raise UsageError(f"{path} has format {record['format']}, this version knows {_FORMAT}; upgrade ib-backtest")
-        return {pin.series: pin for pin in (_pin_of(key, entry) for key, entry in record["series"].items())}
+        found = read_document(Path(path), keyed({"format": WHOLE}, more=ANYTHING), links=True)
+        if found["format"] != _FORMAT:
+            raise BadStore(f"{path} has format {found['format']}, this version knows {_FORMAT}; upgrade ib-backtest")
+        _SHAPE(found, "")
+        return {pin.series: pin for pin in (_pin_of(key, entry) for key, entry in found["series"].items())}
     except FileNotFoundError:
         raise UsageError(f"no file {path}; pin what is stored: backtest pin --lock {path}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (Misfit, DamagedStore) as error:
         cure = f"restore it, or remove it and run: backtest pin --lock {path}"
-        raise UsageError(f"{path} is no lock file ({type(error).__name__}: {error}); {cure}") from error
+        raise DamagedStore(f"{path} is no lock file ({error}); {cure}") from error
 
 
 def save_pins(path: str | Path, pins: Iterable[Pin]) -> None:
@@ -424,14 +428,33 @@ def _entry(pin: Pin) -> dict[str, Any]:
     }
 
 
+_SHAPE = keyed(
+    {
+        "format": WHOLE,
+        "series": mapped(
+            keyed({"first": MOMENT, "last": MOMENT, "rows": WHOLE, "digest": TEXT, "months": mapped(TEXT)})
+        ),
+    }
+)
+
+
 def _pin_of(key: str, entry: dict[str, Any]) -> Pin:
+    """Return the pin of an entry; raise Misfit where it cannot be one."""
+    try:
+        return _checked_pin(key, entry)
+    except (ValueError, UsageError, OverflowError) as error:
+        raise Misfit(f"series.{key}: {error}") from error
+
+
+def _checked_pin(key: str, entry: dict[str, Any]) -> Pin:
     months = {name: _month_of(text) for name, text in sorted(entry["months"].items())}
     pin = Pin(Series.parse(key), _moment(entry["first"]), _moment(entry["last"]), months)
     if (pin.rows, pin.digest) != (entry["rows"], entry["digest"]):
         raise ValueError(f"the digest of {key} is not that of its months")
-    for moment, name in ((pin.first, min(months)), (pin.last, max(months))):
-        if not (moment.tzinfo and moment in _month_span(name)):
-            raise ValueError(f"{key} has no bar at {moment}, which should be a moment of {name} in UTC")
+    for at, name in ((pin.first, min(months)), (pin.last, max(months))):
+        if not (at.tzinfo and at in _month_span(name)):
+            raise ValueError(f"{key} has no bar at {at}, which should be a moment of {name} in UTC")
+    _ = pin.span  # which years near 9999 have not
     return pin
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-from backtest.store.files import TEMPORARY, make_folders, sync_folder, take_lock
+from backtest.store.files import TEMPORARY, make_folders, opened_safely, sync_folder, take_lock
 
 Content = bytes | Callable[[IO[bytes]], object]  # of a file: its bytes, or what writes them
 
@@ -35,7 +35,6 @@ _GONE = ".gone"  # ends the name of an empty file that stands for one to be remo
 _OURS = re.compile(rf"{re.escape(TEMPORARY)}\d+-\d+-(?P<name>.*)", re.DOTALL)
 _LONGEST = 200  # bytes of a name, so that there is room for more before it
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # of a disk that knows none
-_SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def replace_file(path: str | Path, content: Content) -> None:
@@ -43,12 +42,15 @@ def replace_file(path: str | Path, content: Content) -> None:
     Put a file in place, whole and on the disk, or not at all; its folder is made if need be.
 
     A link stays one, and leads to the new file; what is no file, such as a terminal or a pipe, is written to as it is.
+
+    Raises:
+        OSError: it cannot be written, or it is a pipe that nobody reads.
     """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file() and not target.is_dir():
-        with target.open("wb") as handle:
+    if _is_special(path):
+        with open(path, "wb", opener=_open_special) as handle:
             _fill(handle, content)
         return
+    target = Path(os.path.realpath(path))
     with _room(target.parent):
         _sweep(target.parent, {_short(target.name)})
         while not _replaced(target, content):
@@ -151,6 +153,19 @@ def remove_if_bare(folder: Path) -> bool:
     return True
 
 
+def _is_special(path: str | Path) -> bool:
+    with contextlib.suppress(OSError):
+        mode = os.stat(path).st_mode  # noqa: PTH116 - of what a link leads to, which /dev/stdout is
+        return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+    return False
+
+
+def _open_special(path: str, flags: int) -> int:
+    handle = os.open(path, (flags & ~(os.O_CREAT | os.O_TRUNC)) | getattr(os, "O_NONBLOCK", 0))
+    os.set_blocking(handle, True)
+    return handle
+
+
 def _fill(handle: IO[bytes], content: Content) -> None:
     if isinstance(content, bytes):
         handle.write(content)
@@ -162,7 +177,7 @@ def _replaced(target: Path, content: Content) -> bool:
     """Write a file beside and put it in place; return False if another process took it for a leftover."""
     beside = target.with_name(f"{TEMPORARY}{os.getpid()}-{threading.get_ident()}-{_short(target.name)}")
     try:
-        with open(beside, "wb", opener=_open) as handle:
+        with open(beside, "wb", opener=opened_safely) as handle:
             if not _held(handle, beside, wait=False):
                 return False
             _fill(handle, content)
@@ -213,7 +228,7 @@ def _sweep(folder: Path, names: set[str] | None) -> None:
 
 
 def _remove_if_dead(path: Path) -> None:
-    with contextlib.suppress(OSError), open(path, "rb+", buffering=0, opener=_open) as handle:
+    with contextlib.suppress(OSError), open(path, "rb+", buffering=0, opener=opened_safely) as handle:
         if take_lock(handle, wait=False):
             _remove_open(path, handle)
 
@@ -238,7 +253,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """Let one process at a time replace what is in a folder; the file that it locks is gone afterwards."""
     path = folder / _LOCK
     while True:
-        handle = open(path, "wb", buffering=0, opener=_open)  # noqa: SIM115
+        handle = open(path, "wb", buffering=0, opener=opened_safely)  # noqa: SIM115
         with _closed_if_it_raises(handle):
             if _held(handle, path, wait=True):
                 break
@@ -291,7 +306,7 @@ def _is_folder(path: Path) -> bool:
 def _sync_tree(folder: Path) -> None:
     for place, _, names in os.walk(folder, topdown=False):
         for name in names:
-            handle = os.open(Path(place) / name, os.O_RDWR | _SAFE)
+            handle = opened_safely(str(Path(place) / name), os.O_RDWR)
             try:
                 os.fsync(handle)
             finally:
@@ -321,7 +336,3 @@ def _short(name: str) -> str:
     """Return a name, or what stands for one that leaves no room in a name."""
     data = os.fsencode(name)
     return name if len(data) <= _LONGEST else hashlib.sha256(data).hexdigest()[:16]
-
-
-def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | _SAFE, 0o666)

@@ -33,7 +33,7 @@ from backtest.baselines.causes import CAUSE, LIKELY, NO_PART, TOGETHER, UNKNOWN,
 from backtest.baselines.changes import Scene
 from backtest.baselines.drift import FAILED, MOVED, SAME, accept_kept, check, check_kept, files, markdown, reproduce
 from backtest.engine.account.commissions import COSTS
-from backtest.errors import UsageError
+from backtest.errors import DataError, UsageError
 from backtest.market.span import Span
 from backtest.store.publishing import publish
 from backtest.store.store import Store, open_store
@@ -512,7 +512,7 @@ def test_a_file_is_small_and_gives_back_what_was_kept(scene, tmp_path):
 def test_what_is_no_baseline_is_refused_in_a_sentence(tmp_path, text):
     (tmp_path / "one.json").write_text(text)
 
-    with pytest.raises(UsageError, match=r"one\.json"):
+    with pytest.raises(DataError, match=r"one\.json"):
         load_baseline(tmp_path / "one.json")
 
 

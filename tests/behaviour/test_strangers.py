@@ -84,7 +84,7 @@ def test_names_are_told_as_they_are_and_move_no_cursor(call):
     Path(f"runs/[/bold]{CURSOR}/spec.json").write_text(json.dumps({"strategy": CURSOR}))
     damaged = call("runs", "ls")
 
-    assert (listed[0], shown[0], damaged[0]) == (0, 0, 0)
+    assert (listed[0], shown[0], damaged[0]) == (0, 0, 3)
     assert "[/bold]\\x1b[2J\\x9b1m\\x0d" in re.sub(r"\s", "", listed[1])
     assert "[/red]" in shown[1]
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", listed[1] + shown[1] + damaged[1])

@@ -160,7 +160,7 @@ def test_the_list_has_the_numbers_of_each_run_and_names_a_damaged_one(root, call
     code, out, _ = call("runs", "ls")
     listed = json.loads(call("runs", "ls", "--json")[1])["runs"]
 
-    assert code == 0
+    assert code == 3
     assert "damaged" in next(line for line in out.splitlines() if line.startswith("first-a1"))
     assert listed["demo/second-b2"]["stats"] == result.stats.to_dict()
     assert "cannot be read" in listed["first-a1"]["error"]

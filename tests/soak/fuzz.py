@@ -3,9 +3,10 @@ Throw what nobody wrote on purpose at every door: a line and an exit code come b
 
 Run:  python tests/soak/fuzz.py [--inputs 100000] [--seed 7] [--kinds words,csv] [--only words:17]
 
-A kind is a door: words of every command; bytes of CSV, Parquet, manifests and segments, runs, scripts of faults and
-lists of series; bytes that a gateway sends to the client, and that a client sends to the emulator. Each input is made
-of its number and the seed alone, so that `--only KIND:NUMBER` does it again.
+A kind is a door: words of every command; bytes of CSV, Parquet, manifests and segments, scripts of faults and lists of
+series; what is kept of runs, sweeps, baselines and pins, with other bytes, values, types and kinds of file; bytes that
+a gateway sends to the client, and that a client sends to the emulator. Each input is made of its number and the seed
+alone, so that `--only KIND:NUMBER` does it again.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from operations import DAILY, MINUTES, bars_of, environment, quick_folder, two_months
 from rawclient import RawClient, framed
+from writers import STRATEGY
 
 from backtest.cli import app
 from backtest.cli.app import COMMANDS
@@ -89,7 +91,7 @@ def _throw(seed: int, numbers: list[tuple[str, int]], seconds: int) -> list[str]
     failures: list[str] = []
     logging.disable(logging.CRITICAL)
     with _laid_out() as folder:
-        for kind in ("words", "csv", "parquet", "run"):
+        for kind in ("words", "csv", "parquet", *["kept"] * 20):
             KINDS[kind](Random(0), folder)  # so that the children have nothing to import
         while numbers:
             done, lines = _batch(seed, numbers[:BATCH], folder, seconds)
@@ -148,9 +150,25 @@ def _laid_out() -> Iterator[Path]:
         (folder / "list").write_text("AAPL/1day\nAAPL/5mins  # minutes\n")
         os.chdir(folder)
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
-        _call("run", SMA, "AAPL/1day", "--set", "fast=2", "--set", "slow=4", "--store", "bars", "--out", "run")
+        _lay_out_project(folder / "project", folder / "bars")
         yield folder
         os.chdir(before)
+
+
+def _lay_out_project(root: Path, bars: Path) -> None:
+    """Make a folder with a kept run, a sweep, a baseline and pins."""
+    root.mkdir()
+    (root / "hold.py").write_text(STRATEGY)
+    with contextlib.chdir(root):
+        for words in (
+            "run hold.py AAPL/1day --out runs/run",
+            "run hold.py AAPL/1day --out runs/other --set size=20",
+            "sweep hold.py AAPL/1day --grid size=1,2 --out runs/grid",
+            "baseline save run --folder baselines",
+            "pin AAPL/1day",
+        ):
+            code, said = _call(*words.split(), "--store", str(bars))
+            assert not code, said
 
 
 _FAULTS = json.dumps(
@@ -210,15 +228,125 @@ def _stored(chance: Random, folder: Path) -> str:
         shutil.rmtree(root)
 
 
-def _kept_run(chance: Random, folder: Path) -> str:
+def _kept(chance: Random, folder: Path) -> str:
+    """Change a file of what is kept: a run, a sweep, a baseline, a file of pins; or put in its place what is none."""
     root = folder / f"kept-{os.getpid()}"
-    shutil.copytree(folder / "run", root)
-    path = chance.choice([path for path in sorted(root.rglob("*")) if path.is_file()])
-    path.write_bytes(_mutated(path.read_bytes(), chance))
+    shutil.copytree(folder / "project", root)
+    (root / "bars").symlink_to(folder / "bars")
+    place, commands = chance.choice(_KEPT)
+    path = chance.choice(sorted(one for one in root.glob(place) if one.is_file()))
+    none = _destroyed(path, chance)
+    words = chance.choice(commands).split()
     try:
-        return _called_wrongly("report", str(root))
+        with contextlib.chdir(root):
+            wrong = _called_wrongly(*words) or _not_one_document(*words)
+            return f"{path.relative_to(root)}: {wrong}" if wrong else _believed(path, words) if none else ""
     finally:
         shutil.rmtree(root)
+
+
+_ON_BARS = "--store bars"
+_OF_A_RUN = ("report run", "runs show run", "runs show run --json", f"reproduce run {_ON_BARS}", "compare run other")
+_OF_A_RUN += ("validate run --bootstrap 10", f"baseline save run {_ON_BARS} --folder new", "runs ls", "runs ls --json")
+_OF_A_SWEEP = ("validate grid --bootstrap 10", "validate grid --bootstrap 10 --json",
+               f"validate grid --bootstrap 10 --walk-forward 8/4 {_ON_BARS}")  # fmt: skip
+_AGAIN = f"sweep hold.py AAPL/1day --grid size=1,2 --out runs/grid {_ON_BARS}"
+_KEPT: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("runs/run/*.json", _OF_A_RUN),
+    ("runs/run/*.parquet", _OF_A_RUN),
+    ("runs/grid/sweep.json", (*_OF_A_SWEEP, _AGAIN, f"{_AGAIN} --resume")),
+    ("runs/grid/trials/*.parquet", (*_OF_A_SWEEP, _AGAIN)),
+    ("runs/grid/best/*", _OF_A_SWEEP),
+    ("baselines/*", (*(f"baseline {what} --folder baselines {_ON_BARS}" for what in ("check", "diff", "accept")),
+                     f"baseline check --folder baselines {_ON_BARS} --json")),
+    ("data.lock", (*(f"pin {what} {_ON_BARS}" for what in ("--check", "--update", "--check --json", "AAPL/1day")),
+                   f"run hold.py AAPL/1day --pin data.lock {_ON_BARS}")),
+)  # fmt: skip
+
+
+def _destroyed(path: Path, chance: Random) -> bool:
+    """Change a file; return whether there is no file any more, so that nobody may believe it."""
+    if chance.random() < 0.15:
+        path.unlink()
+        chance.choice((os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir))(path)
+        return True
+    data = path.read_bytes()
+    if path.suffix == ".parquet" and chance.random() < 0.7:
+        _change_table(path, chance)
+    elif path.suffix != ".parquet" and chance.random() < 0.8:
+        path.write_text(json.dumps(_changed(json.loads(data), chance)))
+    else:
+        path.write_bytes(_mutated(data, chance))
+    return False
+
+
+def _change_table(path: Path, chance: Random) -> None:
+    """Write a table again with a column of it lost, renamed, of another type or with other values, or other rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    number, rows = chance.randrange(table.num_columns), len(table)
+    name = table.column_names[number]
+    match chance.randrange(7):
+        case 0:
+            table = table.drop_columns([name])
+        case 1:
+            other = _text(chance).encode(errors="replace").decode()
+            names = [other if n == number else one for n, one in enumerate(table.column_names)]
+            table = table.rename_columns(names)
+        case 2:
+            table = table.slice(0, chance.choice((0, 1, rows // 2)))
+        case 3:
+            table = table.set_column(number, name, pa.array([chance.choice(_CELLS)] * rows))
+        case 4 if rows:
+            table = table.set_column(number, name, _with_another(table[name], chance))
+        case 5:
+            table = pa.concat_tables([table, table.slice(0, 1)])
+        case _:
+            table = table.append_column("hidden", pa.array([[0.0] * 100] * rows))
+    with contextlib.suppress(pa.ArrowException, UnicodeError):
+        pq.write_table(table, path)
+
+
+_CELLS: tuple[Any, ...] = (
+    None, 0, -1, 2**62, -(2**62), "x", "", b"\xff", 1e308, float("nan"), float("inf"), True, [1], [[None]],
+)  # fmt: skip
+
+
+def _with_another(column: Any, chance: Random) -> Any:
+    """Return a column in which one value is another of its type, as far as the type has it."""
+    import pyarrow as pa
+
+    kind = column.type
+    plain = pa.int32() if pa.types.is_date32(kind) else pa.int64() if pa.types.is_temporal(kind) else kind
+    values = column.cast(plain).to_pylist()
+    values[chance.randrange(len(values))] = chance.choice(_CELLS)
+    try:
+        return pa.array(values, plain).cast(kind)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        return column
+
+
+def _not_one_document(*words: str) -> str:
+    """Return what is wrong about the document that --json asks for, which is one whatever is wrong."""
+    if "--json" not in words:
+        return ""
+    out = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
+        app.main([*words])
+    out.flush()
+    said = out.buffer.getvalue().decode()
+    try:
+        json.loads(said)
+    except ValueError as error:
+        return f"no document of {words} ({error}): {said[:200]}"
+    return ""
+
+
+def _believed(path: Path, words: list[str]) -> str:
+    code, _ = _call(*words)
+    return f"{path.name} is no file, and {words} ended with 0" if not code else ""
 
 
 def _script(chance: Random, folder: Path) -> str:
@@ -272,7 +400,7 @@ KINDS: dict[str, Callable[[Random, Path], str]] = {
     "parquet": _bytes_of("good.parquet", "import", "{}", "IBM/1day", "--store", "imported"),
     "list": _bytes_of("list", "download", "@{}", "--since", "2024-01-02", "--source", "csv:.", "--store", "listed"),
     "store": _stored,
-    "run": _kept_run,
+    "kept": _kept,
     "faults": _script,
     "client": _to_client,
     "emulator": _to_emulator,
@@ -287,7 +415,7 @@ _TURNS = {
     "client": 3,
     "emulator": 2,
     "list": 2,
-    "run": 1,
+    "kept": 10,
 }
 
 
@@ -375,7 +503,7 @@ def _series(chance: Random) -> str:
 
 
 def _path(chance: Random) -> str:
-    known = ("bars", "good.csv", "good.parquet", "good.json", "run", "list", "@list", "", ".", "none", "/dev/null")
+    known = ("bars", "good.csv", "good.parquet", "good.json", "project", "list", "@list", "", ".", "none", "/dev/null")
     odd = (
         "bars/STORE.json",
         "x" * 300,

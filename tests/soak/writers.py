@@ -25,6 +25,9 @@ import backtrader as bt
 class Hold(bt.Strategy):
     params = dict(size=10)
 
+    def __init__(self):
+        self.average = bt.ind.SMA(period=2)
+
     def next(self):
         if not self.position:
             self.buy(size=self.p.size)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from market import minute_bars, span_of_sessions, store_with
 
-from backtest.errors import BrokenPin, NoBars, UsageError
+from backtest.errors import BrokenPin, DataError, NoBars
 from backtest.market.bars import rows_digest, schema
 from backtest.market.series import Series
 from backtest.market.span import Span
@@ -248,9 +248,9 @@ def broken(entry, change):
         (lambda entry: entry["months"].pop("2005-01"), "the digest of AAPL"),
         (lambda entry: entry.pop("first"), "first"),
         (lambda entry: entry.update(last="yesterday"), "yesterday"),
-        (lambda entry: entry.update(last="2013-03-01"), "2013-03 in UTC"),
+        (lambda entry: entry.update(last="2013-03-01"), "last is '2013-03-01', not a time"),
         (lambda entry: entry.update(first="2000-04-03T00:00:00+00:00"), "2000-03 in UTC"),
-        (lambda entry: entry.update(months=[1]), "list"),
+        (lambda entry: entry.update(months=[1]), "not an object"),
         (lambda entry: entry.update(months={}, rows=0, digest=hashlib.sha256(b"").hexdigest()), "empty"),
     ],
 )
@@ -259,7 +259,7 @@ def test_a_lock_that_was_changed_by_hand_is_refused(sample, tmp_path, change, sa
     entry = json.loads((tmp_path / "data.lock").read_text())["series"][str(DAILY)]
     (tmp_path / "data.lock").write_text(broken(entry, change))
 
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(DataError, match=said):
         pins.load_pins(tmp_path / "data.lock")
 
 
@@ -267,7 +267,7 @@ def test_a_lock_that_was_changed_by_hand_is_refused(sample, tmp_path, change, sa
 def test_what_is_no_lock_file_is_refused_with_its_name(tmp_path, text):
     (tmp_path / "data.lock").write_text(text)
 
-    with pytest.raises(UsageError, match=r"data\.lock"):
+    with pytest.raises(DataError, match=r"data\.lock"):
         pins.load_pins(tmp_path / "data.lock")
 
 

@@ -77,4 +77,14 @@ _FILLS = pa.schema(
         ("costs", pa.float64()),
     ]
 )
-_ORDERS = pa.schema([("ref", pa.int64()), ("series", pa.string()), ("created", STAMP), ("status", pa.string())])
+_ORDERS = pa.schema(
+    [
+        ("ref", pa.int64()),
+        *((name, pa.string()) for name in ("series", "side", "kind")),
+        ("size", pa.float64()),
+        ("created", STAMP),
+        ("status", pa.string()),
+        *((name, pa.float64()) for name in ("filled", "price", "costs")),
+        ("closed", STAMP),
+    ]
+)

@@ -23,7 +23,7 @@ from backtest._resources import bundled
 from backtest._suggest import there_are
 from backtest.api import RunResult
 from backtest.engine.code.strategy import load_strategy, names_of_texts, typed_values
-from backtest.errors import BadStore, StrategyError, UsageError
+from backtest.errors import BadStore, DamagedStore, StrategyError, UsageError
 from backtest.market.series import Series
 from backtest.metrics.returns import Undefined
 from backtest.metrics.sharpe_tests import BLOCKS, deflated_sharpe, overfitting
@@ -34,9 +34,10 @@ from backtest.research.search.grid import Condition, Grid
 from backtest.research.search.heatmap import draw_heat_map
 from backtest.research.search.job import Job, Point, job_of, result_of
 from backtest.research.search.optuna_search import guided_points
-from backtest.research.search.trials import Trial, Trials, read_json
-from backtest.runs.parameters import distinct, form_of, kept_params, words_of
+from backtest.research.search.trials import Trial, Trials
+from backtest.runs.parameters import distinct, form_of, kept_params, read_params, words_of
 from backtest.runs.spec import RunOptions, takes_run_options
+from backtest.store.documents import ANYTHING, TEXT, WHOLE, Misfit, keyed, list_of, mapped, one_of, read_document
 from backtest.store.reader import Reader
 from backtest.store.replacement import replace_file
 from backtest.validity.verdict import Verdict, verdict
@@ -142,7 +143,7 @@ def sweep(
     document = {**asked_for, "file": _seen_from(into, job), "optuna": optuna}
     _refuse_known_by_its_text(into, document)
     if resume:
-        _check_same(read_json(into / DOCUMENT), document, into)
+        _check_same(_asked_in(into), document, into)
     _write(into, document)
     kept = complete(job, points, Trials(into), executor=executor, jobs=jobs, tell=tell)
     done = [kept[job.key(point)] for point in points]
@@ -179,9 +180,7 @@ class Sweep:
             BadStore: there is none, or it was stopped before its end.
         """
         folder = _arguments.path(folder, "folder")
-        asked = read_json(folder / DOCUMENT)
-        if (number := asked.get("format")) != FORMAT:
-            raise BadStore(f"the sweep in {folder} has format {number}, not {FORMAT}; sweep again")
+        asked = _asked_in(folder)
         kept = Trials(folder).read()
         done = [kept[key] for key in asked["keys"] if key in kept]
         if len(done) == len(asked["keys"]) and (folder / BEST).exists():
@@ -468,7 +467,7 @@ def _seen_from(folder: Path, job: Job) -> str:
 
 def _refuse_known_by_its_text(folder: Path, now: Mapping[str, Any]) -> None:
     """Raise UsageError where version 0.1.0 kept trials of a class from Python: only its own text stood for them."""
-    before = read_json(folder / DOCUMENT) if (folder / DOCUMENT).exists() else {}
+    before = _asked_in(folder) if os.path.lexists(folder / DOCUMENT) else {}
     if "modules" in before or before.get("strategy") != now["strategy"] or now["file"] != now["strategy"]:
         return
     raise UsageError(
@@ -499,6 +498,61 @@ def _text(document: dict[str, Any]) -> str:
 
 def _as_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=repr)
+
+
+_SHAPE = keyed(
+    {
+        **dict.fromkeys(("strategy", "since", "until", "rank", "case", "file"), TEXT),
+        **dict.fromkeys(("params", "asked"), mapped(ANYTHING)),
+        "grid": mapped(ANYTHING),
+        "format": one_of(FORMAT),
+        "series": list_of(TEXT),
+        "keys": list_of(TEXT),
+        "random": WHOLE,
+    },
+    {"bars": mapped(TEXT), "modules": mapped(TEXT), "optuna": WHOLE},
+    ANYTHING,
+)
+
+
+def _asked_in(folder: Path) -> dict[str, Any]:
+    """
+    Return what a sweep in a folder was asked.
+
+    Raises:
+        BadStore: there is none, or its document is not what was written; the text names the key.
+    """
+    path = folder / DOCUMENT
+    try:
+        found: dict[str, Any] = read_document(path, keyed({"format": WHOLE}, more=ANYTHING))
+        if (number := found["format"]) != FORMAT:
+            raise BadStore(f"the sweep in {folder} has format {number}, not {FORMAT}; sweep again")
+        _SHAPE(found, "")
+        _check_parts(found)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BadStore(f"{folder} holds no sweep ({DOCUMENT} is not there); make one: backtest sweep") from error
+    except (OSError, DamagedStore, Misfit) as error:
+        where = "" if str(path) in str(error) else f"{path}: "
+        raise BadStore(f"{where}{error}; it is no sweep; sweep again into the same folder") from error
+    return found
+
+
+def _check_parts(found: Mapping[str, Any]) -> None:
+    for key in ("params", "grid"):
+        try:
+            read_params(found[key])
+        except ValueError as error:
+            raise Misfit(f"{key}: {error}") from error
+    for key, read, values in (
+        ("series", Series.parse, found["series"]),
+        ("rank", rank_of, [found["rank"]]),
+        ("since and until", date.fromisoformat, filter(None, (found["since"], found["until"]))),
+    ):
+        for value in values:
+            try:
+                read(value)
+            except (UsageError, ValueError) as error:
+                raise Misfit(f"{key} is {value!r:.80}: {error}") from error
 
 
 def _write(folder: Path, document: dict[str, Any]) -> None:

@@ -10,16 +10,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.errors import BadStore, DamagedStore, UsageError
+from backtest.errors import DamagedStore, UsageError
 from backtest.market import arrays
+from backtest.runs.kept_tables import read_parquet
 from backtest.runs.parameters import kept_params, read_params
+from backtest.store.documents import document_in
 from backtest.store.files import make_folders
 from backtest.store.replacement import replace_file, sweep_leftovers
 
@@ -28,6 +31,11 @@ if TYPE_CHECKING:
 
 FOLDER = "trials"  # in that of the sweep
 _LISTS = ("sessions", "returns")
+_TYPES = {  # all other columns are numbers
+    **dict.fromkeys(("key", "case", "params", "window", "error"), "string"),
+    "sessions": r"list<\w+: date32\[day\]>",
+    "returns": r"list<\w+: double>",
+}
 
 
 @dataclass(frozen=True)
@@ -149,15 +157,22 @@ def _lists(column: Any, values: list[np.ndarray]) -> pa.Array:
 
 def _table_in(path: Path, columns: Sequence[str], left_out: bool = False) -> pa.Table:
     """Return these columns of a file, or all but these."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    def choose(types: Mapping[str, str]) -> list[str]:
+        for name, wanted in _TYPES.items():
+            if not re.fullmatch(wanted, types.get(name, "")):
+                raise ValueError(f"the column {name} is not there, or holds no {name}")
+        if strange := [name for name in types if name not in _TYPES and types[name] != "double"]:
+            raise ValueError(f"the column {strange[0]} holds no numbers")
+        return [name for name in types if (name in columns) != left_out]
 
     try:
-        with path.open("rb") as file:
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
-            names = [name for name in parquet.schema_arrow.names if (name in columns) != left_out]
-            return parquet.read(columns=names, use_threads=False)
-    except (OSError, pa.ArrowException, ValueError) as error:
+        table = read_parquet(path, choose)
+        for name in table.column_names:
+            if name in _TYPES and table[name].null_count:
+                raise DamagedStore(f"{path}: the column {name} lacks values")
+        return table
+    except (OSError, DamagedStore) as error:
         raise DamagedStore(
             f"{path} is not what was written ({error}); remove it, and sweep again: its trials are made anew"
         ) from error
@@ -167,7 +182,7 @@ def _trials_in(path: Path, returns: bool) -> list[Trial]:
     table = _table_in(path, [] if returns else _LISTS, left_out=True)
     try:
         return _trials_of(table)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DamagedStore(f"{path} is not what was written ({error}); remove it, and sweep again") from error
 
 
@@ -180,7 +195,7 @@ def _trials_of(table: pa.Table) -> list[Trial]:
         Trial(
             key=texts["key"][row],
             case=texts["case"][row],
-            params=read_params(json.loads(texts["params"][row])),
+            params=read_params(document_in(texts["params"][row])),
             window=texts["window"][row],
             metrics={} if texts["error"][row] else {name: values[row] for name, values in numbers.items()},
             error=texts["error"][row],
@@ -197,19 +212,3 @@ def _arrays_of(column: pa.ChunkedArray) -> list[np.ndarray]:
         for chunk in column.chunks
         for one in chunk
     ]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """
-    Return the document in a file.
-
-    Raises:
-        BadStore: there is none, or it is no document.
-    """
-    try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise BadStore(f"{path.parent} holds no sweep ({path.name} is not there); make one: backtest sweep") from error
-    except (OSError, ValueError) as error:
-        raise BadStore(f"{path} cannot be read ({error}); sweep again into the same folder") from error
-    return found

@@ -19,11 +19,13 @@ from typing import Any
 from backtest.errors import UsageError
 from backtest.market.ib_limits import WINDOW_SECONDS
 from backtest.sources.ib.pacing import MARGIN, Ask, Budget
-from backtest.store.files import take_lock
+from backtest.store.documents import Misfit, bytes_of, document_in
+from backtest.store.files import opened_safely, take_lock
 from backtest.store.replacement import replace_file
 
 _STEP = re.compile(r"\d+ [SDWMY]$")
 _MONTH_SECONDS = 30 * 86_400.0  # after which a head time stamp is asked for again
+_LARGEST = 1 << 26  # bytes of a state
 _BUSY_SECONDS = 0.02  # until a lock that another program holds is tried again
 _log = logging.getLogger(__name__)
 
@@ -128,27 +130,33 @@ class State:
 
 @contextlib.contextmanager
 def _locked(path: Path, wait: bool) -> Iterator[bool]:
-    with path.open("w") as handle:
+    with open(path, "wb", buffering=0, opener=opened_safely) as handle:
         yield take_lock(handle, wait=wait)
 
 
 def _make_room(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".lock").touch()
+        with open(path.with_suffix(".lock"), "wb", buffering=0, opener=opened_safely):
+            pass
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error}); name another folder for the state") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return what is kept in a file; nothing where there is none, or none that we wrote."""
+    """
+    Return what is kept in a file; nothing where there is none, or none that we wrote.
+
+    Raises:
+        DamagedStore: it is no file that could be replaced.
+    """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = document_in(bytes_of(path, _LARGEST))
         if _sound(content):
             return dict(content)
     except FileNotFoundError:
         return {}
-    except ValueError:
+    except Misfit:
         pass
     _log.warning("the state of a gateway is damaged; it begins anew", extra={"path": str(path)})
     return {}

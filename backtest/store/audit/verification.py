@@ -444,6 +444,6 @@ def _between(bars: pa.Table, first: datetime, last: datetime) -> pa.Table:
 
 def _bytes_if_any(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError:
+        return read_file(path, LARGEST)
+    except (OSError, DamagedStore):
         return b""
