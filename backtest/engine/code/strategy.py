@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import backtrader as bt
@@ -24,6 +24,7 @@ from backtest._suggest import did_you_mean
 from backtest.engine.code.failures import CodeLine, code_of_others, place_of, said
 from backtest.engine.code.imports import ImportSpace, space_of
 from backtest.engine.code.parameters import value_of
+from backtest.engine.code.parcels import typed
 from backtest.engine.code.reach import reach_of
 from backtest.errors import UsageError
 from backtest.runs.parameters import STRATEGY_MODULE, Named, as_kept, can_be_kept, found_by, names_in, resolved
@@ -42,6 +43,7 @@ class Strategy:
     source: str
     space: ImportSpace | None = field(default=None, compare=False, repr=False)  # of one that was loaded from a file
     files: Mapping[str, Path] = field(default_factory=dict, compare=False, repr=False)  # of a class from Python
+    typed: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)  # see `typed_things`
 
     @property
     def in_file(self) -> bool:
@@ -137,6 +139,24 @@ def live_parameters(strategy: Strategy, params: Mapping[str, Any]) -> dict[str, 
         UsageError: a name stands for nothing.
     """
     return {name: resolved(value, partial(_named_by, strategy, name)) for name, value in params.items()}
+
+
+def typed_things(strategy: Strategy, values: Iterable[Any]) -> dict[str, SimpleNamespace]:
+    """
+    Return what values name in a notebook, at a prompt or in the script that runs, as far as no other process has it.
+
+    It stands in the place of these modules there: a name of each, with the things at the top of it.
+    """
+    found: dict[str, SimpleNamespace] = {}
+    for one in names_in(list(values)):
+        place, _, inside = one.name.partition(":")
+        if one.kind == "default" or not inside or not typed(place or strategy.cls.__module__):
+            continue
+        if strategy.in_file and place == "":
+            continue  # the worker loads the file
+        top = inside.partition(".")[0]
+        vars(found.setdefault(place, SimpleNamespace()))[top] = getattr(_module_named(strategy, place), top)
+    return found
 
 
 def explain_failure(error: BaseException, strategy: Strategy) -> str:
@@ -290,6 +310,8 @@ def _named_by(strategy: Strategy, name: str, wanted: Named) -> Any:
 
 
 def _module_named(strategy: Strategy, name: str) -> Any:
+    if name in strategy.typed:
+        return strategy.typed[name]
     if name == "" or name == strategy.cls.__module__:
         return strategy.space.home if strategy.space else importlib.import_module(strategy.cls.__module__)
     return importlib.import_module(name)

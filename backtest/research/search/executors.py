@@ -1,8 +1,8 @@
 """
-Trials through any `concurrent.futures.Executor`: in this process, in a pool of processes, on a Dask cluster.
+Work through any `concurrent.futures.Executor`: in this process, in a pool of processes, on a Dask cluster.
 
-A worker opens the store by its address and reads each series once; what it is sent is a `Job` and some points, and what
-it sends back is trials. Equal points give equal trials wherever they run.
+A worker is sent a function of ours, a parcel with what all items have in common, and some items. It opens the store by
+its address and reads each series once. Equal items give equal results wherever they run.
 """
 
 from __future__ import annotations
@@ -12,47 +12,70 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
-from multiprocessing.reduction import ForkingPickler
-from typing import TYPE_CHECKING, Any
+from multiprocessing import spawn
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any, Generic, TypeVar
 
+from backtest.engine.code.parcels import Parcel
 from backtest.errors import NoConnection, StrategyError, UsageError
-from backtest.research.search.job import Job, Point, trials_of
-from backtest.research.search.trials import Trial
-from backtest.runs.parameters import words_of
 
-if TYPE_CHECKING:
-    pass
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
-_CHUNK = 16  # points a task at most: a task costs a process pool some 140 µs
+_CHUNK = 16  # items a task at most: a task costs a process pool some 140 µs
 _AT_ONCE = 1000  # tasks that an executor is given before the first is done
-_LOSSES = 3  # times in a row that all workers die before any trial is done
+_LOSSES = 3  # times in a row that all workers die before anything is done
 
 
-def each(job: Job, points: Sequence[Point], executor: Executor | None = None, jobs: int = 1) -> Iterator[list[Trial]]:
+@dataclass(frozen=True)
+class Work(Generic[_Item, _Result]):
     """
-    Yield the trials of points as they are made, some at a time, in no order.
+    What is to be done with each of some items.
+
+    Attributes:
+        function: returns the results of the first items that it is given, of one at least; it stands at the top of a
+            module of ours.
+        content: what all items have in common, the first argument of the function.
+        modules: names of loaded modules of the strategy's project, which go along where other processes could lack
+            them.
+        words: says what an item is.
+    """
+
+    function: Callable[[Any, Sequence[_Item]], list[_Result]]
+    content: Any
+    modules: Iterable[str]
+    words: Callable[[_Item], str]
+
+
+def each(
+    work: Work[_Item, _Result], items: Sequence[_Item], executor: Executor | None = None, jobs: int = 1
+) -> Iterator[list[_Result]]:
+    """
+    Yield the results of items as they are made, some at a time, in no order.
 
     Args:
-        executor: where they run; a pool of `jobs` processes if not given, or this process for one job.
+        executor: where they are made; a pool of `jobs` processes if not given, or this process for one job.
 
     Raises:
-        UsageError: the strategy cannot be sent to other processes.
-        StrategyError: it kills each process that runs it.
+        UsageError: the work cannot be sent to other processes.
+        StrategyError: it kills each process that does it.
     """
-    left = deque(points)
+    left = deque(items)
     if executor is None and jobs == 1:
         while left:
-            yield _taken(left, trials_of(job, list(islice(left, _CHUNK))))
+            yield _taken(left, work.function(work.content, list(islice(left, _CHUNK))))
         return
-    _check_sendable(job)
+    task = _Task(work.function, Parcel(work.content, work.modules))
     if executor is not None:
-        yield from _through(executor, job, left, _size_of_tasks(len(left), 8))
+        yield from _through(executor, task, left, _size_of_tasks(len(left), 8))
     else:
-        yield from _through_pools(job, left, jobs)
+        task.parcel.pack()  # here, where what cannot be sent is a sentence
+        yield from _through_pools(task, left, jobs, work.words)
 
 
 @contextmanager
@@ -79,64 +102,117 @@ def dask_executor(address: str) -> Iterator[Executor]:
 # --- in the process that waits
 
 
-def _taken(left: deque[Point], trials: list[Trial]) -> list[Trial]:
-    for _ in trials:
+@dataclass(frozen=True)
+class _Task(Generic[_Item, _Result]):
+    function: Callable[[Any, Sequence[_Item]], list[_Result]]
+    parcel: Parcel
+
+    def __call__(self, items: Sequence[_Item]) -> list[_Result]:
+        return self.function(self.parcel.content, items)
+
+
+def _taken(left: deque[_Item], results: list[_Result]) -> list[_Result]:
+    for _ in results:
         left.popleft()
-    return trials
+    return results
 
 
-def _through_pools(job: Job, left: deque[Point], jobs: int) -> Iterator[list[Trial]]:
-    """Yield trials out of pools of processes: one that lost a worker cannot go on, and its successor repeats."""
+def _through_pools(
+    task: _Task[_Item, _Result], left: deque[_Item], jobs: int, words: Callable[[_Item], str]
+) -> Iterator[list[_Result]]:
+    """Yield results out of pools of processes: one that lost a worker cannot go on, and its successor repeats."""
     losses, size = 0, _size_of_tasks(len(left), jobs)
     while left:
         try:
             with _pool(jobs) as pool:
-                for trials in _through(pool, job, left, size):
+                for results in _through(pool, task, left, size):
                     losses = 0
-                    yield trials
+                    yield results
         except BrokenExecutor as error:
             losses, size = losses + 1, 1  # one by one, so that who is guilty takes no others along
             if losses == _LOSSES:
-                suspects = "; ".join(words_of(point.params) for point in list(left)[:jobs])
+                suspects = "; ".join(words(item) for item in list(left)[:jobs])
                 raise StrategyError(
                     f"the worker processes died {losses} times in a row, at one of: {suspects}; is there memory "
                     "enough? What was done is kept; to see it fail, run these with --jobs 1"
                 ) from error
 
 
-def _through(executor: Executor, job: Job, left: deque[Point], size: int) -> Iterator[list[Trial]]:
-    """Yield trials out of an executor; what it did not do when it breaks, or when nobody wants more, is left."""
-    under_way: dict[Future[list[Trial]], list[Point]] = {}
+def _through(executor: Executor, task: _Task[_Item, _Result], left: deque[_Item], size: int) -> Iterator[list[_Result]]:
+    """Yield results out of an executor; what it did not do when it breaks, or when nobody wants more, is left."""
+    under_way: dict[Future[list[_Result]], list[_Item]] = {}
     try:
         while left or under_way:
             while left and len(under_way) < _AT_ONCE:
-                points = list(islice(left, size))
-                under_way[executor.submit(trials_of, job, points)] = points
-                for _ in points:
+                items = list(islice(left, size))
+                under_way[executor.submit(task, items)] = items
+                for _ in items:
                     left.popleft()
             done, _ = wait(under_way, return_when=FIRST_COMPLETED)
             for future in done:
-                trials = future.result()
-                left.extendleft(reversed(under_way.pop(future)[len(trials) :]))
-                yield trials
+                results = future.result()
+                left.extendleft(reversed(under_way.pop(future)[len(results) :]))
+                yield results
     finally:
-        for future, points in under_way.items():
+        for future, items in under_way.items():
             future.cancel()
-            left.extendleft(reversed(points))
+            left.extendleft(reversed(items))
 
 
-def _size_of_tasks(points: int, jobs: int) -> int:
-    return min(max(points // (4 * jobs), 1), _CHUNK)
+def _size_of_tasks(items: int, jobs: int) -> int:
+    return min(max(items // (4 * jobs), 1), _CHUNK)
 
 
 @contextmanager
 def _pool(jobs: int) -> Iterator[Executor]:
     # Spawned: a copy of a process with threads, and Arrow has some, may wait for ever for a lock that no one holds.
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    pool = ProcessPoolExecutor(jobs, _Context(), initializer=_start_worker)
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+class _Process(SpawnProcess):
+    """
+    A process that does not run the caller's script first.
+
+    What it works on comes in a parcel. So a script needs no `if __name__ == "__main__":`, without which each worker
+    would begin the sweep again, and none waits for what a script loads.
+    """
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        with _without_main():
+            return SpawnProcess._Popen(process_obj)
+
+
+class _Context(SpawnContext):
+    Process = _Process
+
+
+_starting = threading.Lock()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Let what this thread spawns meanwhile know nothing of the script that runs here."""
+    here = threading.get_ident()
+    with _starting:
+        prepared = spawn.get_preparation_data
+
+        def without_main(name: str) -> dict[str, Any]:
+            found: dict[str, Any] = prepared(name)
+            if threading.get_ident() == here:  # another thread's processes are none of ours
+                for key in ("init_main_from_name", "init_main_from_path"):
+                    found.pop(key, None)
+            return found
+
+        spawn.get_preparation_data = without_main
+        try:
+            yield
+        finally:
+            spawn.get_preparation_data = prepared
 
 
 def _start_worker() -> None:
@@ -150,20 +226,3 @@ def _start_worker() -> None:
 def _end_with(parent: Any) -> None:
     parent.join()
     os._exit(1)
-
-
-def _check_sendable(job: Job) -> None:
-    try:
-        ForkingPickler.dumps(job.brokerage.costs)
-    except Exception as error:  # what the object's own class raises, too
-        raise UsageError(
-            f"the costs cannot be sent to other processes ({error}); write them as text, put their class into a "
-            "module, or sweep with one job"
-        ) from error
-    if not isinstance(job.strategy, type):
-        return
-    if job.strategy.__module__ == "__main__" or "<locals>" in job.strategy.__qualname__:
-        raise UsageError(
-            f"{job.strategy.__name__} was defined where other processes cannot find it; put it into a file and name "
-            "it as file.py:Name, or sweep with one job"
-        )

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import lru_cache
 from importlib.metadata import version
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from backtest import _arguments
 from backtest.api import RunResult, check_asked, measured_by, run
 from backtest.engine.account.commissions import check_told_apart
-from backtest.engine.code.strategy import Strategy, load_strategy, parameters
+from backtest.engine.code.parcels import sent_by_value
+from backtest.engine.code.strategy import Strategy, load_strategy, parameters, typed_things
 from backtest.engine.provenance import module_hashes, source_file
 from backtest.engine.simulation import quotes_of
 from backtest.errors import BrokenPin, NoBars, StrategyError, UsageError
@@ -66,6 +67,8 @@ class Job:
     brokerage: Brokerage  # of that, broker and market; the costs may be an object, of which `asked` has the name
     digests: dict[str, str]  # of the bars, by series
     case: str  # stands for all of the above but the store
+    typed: dict[str, Any] = field(default_factory=dict)  # what parameters name that no file has: see `typed_things`
+    project: tuple[str, ...] = ()  # modules that go along with a strategy that no file has
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Job) and self.case == other.case
@@ -128,7 +131,7 @@ def job_of(
     if twice := chosen & set(given):
         raise UsageError(f"{', '.join(sorted(twice))} is both swept and set; leave out one of the two")
     all_params = parameters(found, {**given, **dict.fromkeys(chosen)})
-    opened = _with_whole_path(store)
+    opened = store_with_whole_path(store)
     sessions = asked_span(span, start, end)
     if isinstance(sessions, Span):
         raise UsageError("trials are made on whole sessions; write span=('2020-01-02', '2024-03-28'), not a Span")
@@ -154,14 +157,24 @@ def job_of(
         kept.append(annualised)  # the numbers of trials that 0.1.0 made are by others
     case = hashlib.sha256(json.dumps([kept, asked], sort_keys=True, default=repr).encode()).hexdigest()[:16]
     _made_here.add(case)
-    where = f"{_whole_path(found)}:{found.cls.__name__}" if found.in_file else found.cls
     return Job(
-        where, found.name, found.source, modules, str(Path.cwd()), tuple(wanted), opened, since, until, fixed, asked,
-        brokerage, digests, case,
+        sendable(found), found.name, found.source, modules, str(Path.cwd()), tuple(wanted), opened, since, until, fixed,
+        asked, brokerage, digests, case, typed_things(found, [*all_params.values(), *tried.values()]),
+        project_of(found),
     )  # fmt: skip
 
 
 _made_here: set[str] = set()  # cases of jobs that this process made
+
+
+def sendable(strategy: Strategy) -> str | type[Any]:
+    """Return what a worker loads a strategy by: its file with the whole path, or the class itself."""
+    return f"{_whole_path(strategy)}:{strategy.cls.__name__}" if strategy.in_file else strategy.cls
+
+
+def project_of(strategy: Strategy) -> tuple[str, ...]:
+    """Return the loaded modules of a project that go along with a strategy which no other process can import."""
+    return () if strategy.in_file or not sent_by_value(strategy.cls) else tuple(strategy.files)
 
 
 def trials_of(job: Job, points: Sequence[Point]) -> list[Trial]:
@@ -211,8 +224,8 @@ def _trial(job: Job, point: Point) -> Trial:
 @lru_cache(maxsize=1)  # loading and reading cost a trial of ten years of days a quarter of its time
 def _bench(job: Job) -> tuple[Strategy, Reader]:
     """Return the strategy and the bars of a job, as this process has them ready."""
-    strategy = load_strategy(job.strategy, job.root)
-    if isinstance(job.strategy, type) and job.case in _made_here:
+    strategy = replace(load_strategy(job.strategy, job.root), typed=job.typed)
+    if isinstance(job.strategy, type) and (job.case in _made_here or sent_by_value(job.strategy)):
         return strategy, _AtHand(job)  # it is that very class, whatever runs have changed of its state
     if strategy.source != job.source:
         raise BrokenPin(f"{job.strategy} differs from the one that the sweep began with; give each worker the same")
@@ -299,7 +312,7 @@ _ACCOUNT = ("cash", "benchmark", "risk_free", "periods")
 _NUMBERS = ("cash", "risk_free", "volume_cap", "cash_rate")
 
 
-def _with_whole_path(store: Reader | str | Path) -> Reader:
+def store_with_whole_path(store: Reader | str | Path) -> Reader:
     """Return the store as a worker in another folder can open it."""
     opened = store_of(store)
     return Store(opened.root.resolve()) if isinstance(opened, Store) else opened

@@ -29,10 +29,10 @@ from backtest.metrics.returns import Undefined
 from backtest.metrics.sharpe_tests import BLOCKS, deflated_sharpe, overfitting
 from backtest.metrics.table import METRICS, metric_named
 from backtest.research.search import grid as grids
-from backtest.research.search.executors import each
+from backtest.research.search.executors import Work, each
 from backtest.research.search.grid import Condition, Grid
 from backtest.research.search.heatmap import draw_heat_map
-from backtest.research.search.job import Job, Point, job_of, result_of
+from backtest.research.search.job import Job, Point, job_of, result_of, trials_of
 from backtest.research.search.optuna_search import guided_points
 from backtest.research.search.trials import Trial, Trials
 from backtest.runs.parameters import distinct, form_of, kept_params, read_params, words_of
@@ -350,7 +350,8 @@ def complete(
     failed = sum(bool(known[key].error) for key in keys if key in known)
     began, kept = time.monotonic(), len(points) - len(left)
     made = 0
-    for batch in each(job, left, executor, jobs):
+    work = Work(trials_of, job, job.project, lambda point: words_of(point.params))
+    for batch in each(work, left, executor, jobs):
         trials.add(batch)
         known |= {trial.key: replace(trial, **_NOTHING) for trial in batch}
         made += len(batch)

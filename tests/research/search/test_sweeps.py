@@ -189,16 +189,6 @@ def test_resume_refuses_another_sweep_and_says_what_differs(sample, tmp_path):
     assert swept(sample, tmp_path, {"fast": [5], "slow": [20]}, resume=True).trials
 
 
-def test_a_strategy_that_other_processes_cannot_find_is_refused(sample, tmp_path, finished):
-    import backtrader as bt
-
-    class Local(bt.Strategy):
-        params = (("n", 1),)
-
-    with pytest.raises(UsageError, match="put it into a file"):
-        swept(sample, tmp_path, {"n": [1, 2]}, strategy=Local, jobs=2)
-
-
 def test_a_trial_that_pays_the_spread_is_the_run_of_its_own(tmp_path):
     asked = {"store": quoted(tmp_path), "slippage": "spread"}
 
