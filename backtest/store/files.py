@@ -25,6 +25,15 @@ _ASKED_AGAIN = 0.005  # seconds between two tries to lock a file, where the syst
 _SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
+class Unreadable(DamagedStore):
+    """A file or folder that the disk or its rights keep from being read: what it holds is not known."""
+
+
+def unreadable(path: object, error: OSError) -> Unreadable:
+    """Return the error for a file or folder that cannot be read."""
+    return Unreadable(f"{path} cannot be read ({error.strerror}); see to its rights and its disk")
+
+
 def read_file(path: Path, limit: int) -> bytes:
     """
     Return what a file holds.
@@ -59,10 +68,10 @@ def read_if_any(path: Path, limit: int) -> bytes | None:
 
 
 def size_if_any(path: Path) -> int | None:
-    """Return the bytes of a file, None where there is none."""
+    """Return the bytes of a file, None where there is none, or where its folder does not say."""
     try:
         return path.lstat().st_size
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
 
 

@@ -8,7 +8,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from backtest.errors import BadStore, DamagedStore
-from backtest.store.files import TEMPORARY, locked, make_folders, read_if_any, sync_folder, write_file
+from backtest.store.files import (
+    TEMPORARY,
+    Unreadable,
+    locked,
+    make_folders,
+    read_if_any,
+    sync_folder,
+    unreadable,
+    write_file,
+)
 from backtest.store.manifest import FORMAT, Manifest, Segment
 
 MARK = "STORE.json"
@@ -71,11 +80,24 @@ def _is_empty(folder: Path) -> bool:
 
 
 def folders_of_series(root: Path) -> list[Path]:
-    """Return the folders that look like those of series; one that another process removes meanwhile is left out."""
+    """
+    Return the folders that look like those of series; one that another process removes meanwhile is left out.
+
+    Raises:
+        Unreadable: a folder above them cannot be looked into.
+    """
     folders = [root / name for name in _names_in(root) if not name.startswith(".")]
     for _ in range(3):
         folders = [folder / name for folder in folders for name in _names_in(folder)]
-    return [one for one in folders if os.path.lexists(one / "manifest.json") or has_segments(one)]
+    return [one for one in folders if _may_be_of_series(one)]
+
+
+def _may_be_of_series(folder: Path) -> bool:
+    """Return whether a folder looks like that of a series; one that cannot be looked into does."""
+    try:
+        return "manifest.json" in _names_in(folder) or has_segments(folder)
+    except Unreadable:
+        return True
 
 
 def has_segments(folder: Path) -> bool:
@@ -115,3 +137,5 @@ def _names_in(folder: Path) -> list[str]:
             return [one.name for one in entries]
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except PermissionError as error:
+        raise unreadable(folder, error) from error

@@ -19,6 +19,7 @@ from backtest.market.calendars import span_asked
 from backtest.market.hours import Hours, hours_of
 from backtest.market.series import Series, did_you_mean_series, refuse_made, series_of
 from backtest.market.span import Span, asked_span
+from backtest.store.files import unreadable
 from backtest.store.layout import MARK
 from backtest.store.manifest import REPAIR, Manifest, Revision, Segment
 from backtest.store.segments import bars_in, downloads_in, in_threads, merged_downloads
@@ -286,6 +287,8 @@ class SegmentReader(ABC):
                 if newer is None or newer.generation == manifest.generation:
                     raise DamagedStore(f"{error.filename} is lost; {REPAIR}") from error
                 manifest = newer  # a writer moved on while we read
+            except PermissionError as error:
+                raise unreadable(error.filename, error) from error
         return Manifest(series.key), []
 
     def _expires(self, stored: Series, wanted: Series) -> bool:

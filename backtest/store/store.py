@@ -41,6 +41,7 @@ from backtest.store.files import (
     refuse_links,
     size_if_any,
     sync_folder,
+    unreadable,
     write_file,
 )
 from backtest.store.layout import files_in, folders_of_series, format_of, has_segments, mark_store, names_of, strays
@@ -355,13 +356,16 @@ class Store(SegmentReader):
 
     def _read_manifest(self, series: Series) -> Manifest | None:
         folder = self.folder(series)
-        refuse_links(folder / "bars", self.root)
         path = folder / "manifest.json"
-        data = read_if_any(path, LARGEST)
-        if data is None and has_segments(folder):
-            data = read_if_any(path, LARGEST)  # by now: another process may have begun the series, its manifest first
-            if data is None:
-                raise DamagedStore(f"{path} is lost while its bars are there; restore it from a backup")
+        try:
+            refuse_links(folder / "bars", self.root)
+            data = read_if_any(path, LARGEST)
+            if data is None and has_segments(folder):
+                data = read_if_any(path, LARGEST)  # by now: another process may have begun it, its manifest first
+                if data is None:
+                    raise DamagedStore(f"{path} is lost while its bars are there; restore it from a backup")
+        except PermissionError as error:
+            raise unreadable(error.filename, error) from error
         return None if data is None else of_bytes(data, path, series)
 
     def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[Path]:

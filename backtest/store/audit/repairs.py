@@ -32,13 +32,12 @@ from backtest.store.audit.verification import (
     DAMAGED,
     UNLISTED,
     SeriesAudit,
-    Unreadable,
     decode_parquet,
     read_aside,
     read_plain,
     read_segment,
 )
-from backtest.store.files import TEMPORARY, locked, make_folders, sync_folder, write_file
+from backtest.store.files import TEMPORARY, Unreadable, locked, make_folders, sync_folder, write_file
 from backtest.store.layout import MARK, MARKS
 from backtest.store.manifest import FORMAT, LARGEST, LARGEST_SEGMENT, Answer, Manifest, Segment, in_order, period_of
 from backtest.store.manifest_json import ANSWER_NAME, of_bytes, to_bytes

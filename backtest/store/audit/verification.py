@@ -29,8 +29,8 @@ from backtest.market.series import Series, refuse_made
 from backtest.market.span import Span
 from backtest.store.audit.coverage import Coverage, coverage_of
 from backtest.store.audit.findings import Finding, inspect_bars, sessions_inside
-from backtest.store.files import TEMPORARY, locked, read_file
-from backtest.store.layout import MARK
+from backtest.store.files import TEMPORARY, locked, read_file, unreadable
+from backtest.store.layout import MARK, folders_of_series
 from backtest.store.manifest import LARGEST, LARGEST_SEGMENT, MOST_ROWS, Manifest, Segment
 from backtest.store.manifest_json import of_bytes
 from backtest.store.reader import lacks, ways_to_fill
@@ -122,10 +122,7 @@ def verify_series(root: Path, key: str) -> SeriesAudit:
 
 def _series_keys(root: Path) -> list[str]:
     """Return the key of every folder that holds a series, or what is left of one."""
-    folders = {path.parent for path in root.glob("*/*/*/*/manifest.json")}
-    folders |= {path.parent.parent for path in root.glob("*/*/*/*/bars/*.parquet")}
-    keys = {path.relative_to(root).as_posix() for path in folders}
-    return sorted(key for key in keys if not key.startswith("."))
+    return sorted(folder.relative_to(root).as_posix() for folder in folders_of_series(root))
 
 
 def read_segment(path: Path, segment: Segment) -> pa.Table:
@@ -162,10 +159,6 @@ def decode_parquet(path: Path, data: bytes) -> pa.Table:
         raise DamagedStore(f"{path} cannot be read as Parquet ({str(error)[:200]})") from error
 
 
-class Unreadable(DamagedStore):
-    """A file that the disk or its rights keep from being read: what it holds is not known, so nothing mends it."""
-
-
 def read_plain(path: Path, limit: int) -> bytes:
     """
     Return what a file holds.
@@ -179,7 +172,7 @@ def read_plain(path: Path, limit: int) -> bytes:
     except FileNotFoundError:
         raise DamagedStore(f"{path} is lost") from None
     except OSError as error:
-        raise Unreadable(f"{path} cannot be read ({error.strerror}); see to its rights and its disk") from error
+        raise unreadable(path, error) from error
 
 
 def read_aside(path: Path) -> bytes:
@@ -227,7 +220,8 @@ def _check_mark(root: Path) -> Iterator[Finding]:
 
 def _strangers(root: Path, keys: list[str]) -> Iterator[Finding]:
     """Yield what lies outside of the folders of the series."""
-    for folder, folders, files in os.walk(root):
+    hidden: list[OSError] = []
+    for folder, folders, files in os.walk(root, onerror=hidden.append):
         for name in sorted([*files, *folders]):
             path = Path(folder, name)
             if path.is_symlink():
@@ -237,6 +231,9 @@ def _strangers(root: Path, keys: list[str]) -> Iterator[Finding]:
             elif name in files and name != ".lock" and path != root / MARK:
                 yield Finding("files", "warn", f"{path} is none of the store's", path=_of(root, path))
         folders[:] = [name for name in folders if _is_strange(_of(root, Path(folder, name)), keys)]
+    for error in hidden:
+        path = Path(str(error.filename))
+        yield Finding("files", "damage", str(unreadable(path, error)), path=_of(root, path))
 
 
 def _is_strange(folder: str, keys: list[str]) -> bool:
@@ -312,8 +309,10 @@ def _unlisted(folder: Path, manifest: Manifest | None) -> Iterator[Finding]:
         "bars": {one.file for one in manifest.segments} if manifest else None,
         "archive": {one.file for one in manifest.archived} if manifest else None,
     }
-    for path in sorted(folder.iterdir()):
-        if path.is_symlink():
+    for path in _inside(folder):
+        if isinstance(path, Finding):
+            yield path
+        elif path.is_symlink():
             yield Finding("files", "damage", f"{path} is a symbolic link; a store has none", path=str(path))
         elif path.name.startswith(TEMPORARY):
             yield Finding("files", "note", f"{path} was left by a writer that was killed", path=str(path))
@@ -324,8 +323,10 @@ def _unlisted(folder: Path, manifest: Manifest | None) -> Iterator[Finding]:
 
 
 def _unlisted_in(folder: Path, listed: set[str] | None) -> Iterator[Finding]:
-    for path in sorted(folder.iterdir()):
-        if path.is_symlink() and not (listed and path.name in listed):
+    for path in _inside(folder):
+        if isinstance(path, Finding):
+            yield path
+        elif path.is_symlink() and not (listed and path.name in listed):
             yield Finding("files", "damage", f"{path} is a symbolic link; a store has none", path=str(path))
         elif folder.name == "quarantine" or listed is None or path.name in listed:
             continue
@@ -333,6 +334,14 @@ def _unlisted_in(folder: Path, listed: set[str] | None) -> Iterator[Finding]:
             yield Finding("files", "note", f"{path} was left by a writer that was killed", path=str(path))
         else:
             yield Finding("files", "warn", f"{path} is none of the store's", path=str(path))
+
+
+def _inside(folder: Path) -> Sequence[Path | Finding]:
+    """Return what lies in a folder; of one that cannot be read the finding that says so."""
+    try:
+        return sorted(folder.iterdir())
+    except PermissionError as error:
+        return [Finding("files", "damage", str(unreadable(folder, error)), path=str(folder))]
 
 
 def _damage(error: DamagedStore, path: Path) -> Finding:
@@ -350,8 +359,10 @@ def _quarantine(
     for name in manifest.aside:
         if not os.path.lexists(place / name):
             yield Finding("files", "damage", f"{place / name} is lost", path=str(place / name))
-    for path in sorted(place.iterdir()) if place.is_dir() else []:
-        if path.suffix == ".parquet" and not path.is_symlink():
+    for path in _inside(place) if place.is_dir() else []:
+        if isinstance(path, Finding):
+            yield path
+        elif path.suffix == ".parquet" and not path.is_symlink():
             yield from _put_aside(path, series, hours, manifest, bars)
         elif path.name.endswith(".json"):
             yield from _taken_out(path, series, manifest)

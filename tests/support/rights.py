@@ -1,0 +1,46 @@
+"""Take the rights to read away from files and folders, also from a root who may read whatever has none."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HAVE_RIGHTS = pytest.mark.skipif(sys.platform == "win32", reason="Windows takes no rights away by a mode")
+_BYPASSES = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH of Linux
+
+
+@contextlib.contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Let nobody read a file or a folder meanwhile, not even root."""
+    mode = path.stat().st_mode
+    path.chmod(0)
+    try:
+        with _as_anybody():
+            yield
+    finally:
+        path.chmod(mode)
+
+
+@contextlib.contextmanager
+def _as_anybody() -> Iterator[None]:
+    if sys.platform != "linux" or os.geteuid():
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this thread
+    rights = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice 32 bits
+    assert not libc.capget(header, rights)
+    before = rights[0]
+    rights[0] &= ~_BYPASSES
+    assert not libc.capset(header, rights)
+    try:
+        yield
+    finally:
+        rights[0] = before
+        assert not libc.capset(header, rights)
