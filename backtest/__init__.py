@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from backtest.metrics.measurement import measure, measure_returns
     from backtest.research.lookahead import Leak as Leak
     from backtest.research.lookahead import look_ahead
+    from backtest.research.next_orders import NextOrders as NextOrders
+    from backtest.research.next_orders import next_orders
     from backtest.research.out_of_sample.cross_validation import CrossValidation as CrossValidation
     from backtest.research.out_of_sample.cross_validation import cross_validate
     from backtest.research.out_of_sample.walk_forward import WalkForward as WalkForward
@@ -61,6 +63,7 @@ _HOMES = {
     "cross_validate": "research.out_of_sample.cross_validation",
     "validate": "validity.validation",
     "look_ahead": "research.lookahead",
+    "next_orders": "research.next_orders",
     "compare": "validity.comparison",
     "measure": "metrics.measurement",
     "measure_returns": "metrics.measurement",
@@ -72,6 +75,7 @@ _TYPES = {
     "CrossValidation": "research.out_of_sample.cross_validation",
     "DownloadReport": "downloads.downloader",
     "Leak": "research.lookahead",
+    "NextOrders": "research.next_orders",
     "Published": "store.publishing",
     "RunResult": "api",
     "RunSpec": "runs.spec",
@@ -98,6 +102,7 @@ __all__ = [
     "look_ahead",
     "measure",
     "measure_returns",
+    "next_orders",
     "open_store",
     "publish",
     "replay",

@@ -14,7 +14,7 @@ import typer
 
 from backtest._clock import Clock, utc_now
 from backtest.cli.baselines import baseline, reproduce
-from backtest.cli.research import sweep, validate
+from backtest.cli.research import next_, sweep, validate
 from backtest.cli.runs import compare, report, run, runs
 from backtest.cli.setup import demo, doctor, emulator, new, tell_version
 from backtest.cli.store import download, export, import_, ls, pin, prune, publish, verify
@@ -36,6 +36,7 @@ COMMANDS = (
     pin,
     publish,
     run,
+    next_,
     sweep,
     runs,
     report,

@@ -24,7 +24,7 @@ from backtest.cli.options import (
 )
 from backtest.cli.parse import date_of, factors_of, group_counts_of, lengths_of, parse_series, settings_of
 from backtest.cli.progress import sweeping
-from backtest.cli.run_tables import give_more, give_sweep, give_validity
+from backtest.cli.run_tables import give_more, give_next_orders, give_sweep, give_validity
 from backtest.cli.terminal import give_json, say
 from backtest.runs.spec import BrokerageOptions
 
@@ -107,6 +107,48 @@ def sweep(
         picture = found.folder / "heatmap.png"
         replace_file(picture, partial(found.plot().savefig, format="png"))
         say(f"Kept in {found.folder}; its picture: {picture}; more: backtest validate {found.folder}")
+
+
+@takes_brokerage
+def next_(
+    context: typer.Context,
+    strategy: StrategyArgument,
+    series: SeriesArgument,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A parameter: fast=10, average=bt.ind.EMA. Repeatable.")
+    ] = None,
+    since: SinceOption = "",
+    until: UntilOption = "",
+    cash: CashOption = 100_000.0,
+    pin: Annotated[str, typer.Option("--pin", help="A file of pins: refuse other bars than those.")] = "",
+    warm_up: Annotated[
+        str, typer.Option("--warm-up", metavar="auto|BARS", help="Bars before --since for indicators alone to see.")
+    ] = "",
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+    **brokerage: Unpack[BrokerageOptions],
+) -> None:
+    """
+    Say what a strategy would order at the open after the last stored bar, and which position that assumes.
+
+    It places nothing. The position is the one that it would have, had all its orders since the start been real.
+
+    Example: backtest next sma_cross AAPL/1day --set fast=20 --set slow=50 --store sample
+    """
+    from backtest.research.next_orders import next_orders
+
+    found = next_orders(
+        strategy,
+        parse_series(series),
+        store=store,
+        span=(date_of(since, "--since"), date_of(until, "--until")),
+        params=settings_of(settings or []),
+        cash=cash,
+        pins=pin,
+        warm_up=warm_up,
+        **brokerage,
+    )
+    give_next_orders(found, None if until else context.obj(), as_json)
 
 
 def validate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,15 @@ from backtest.cli.terminal import give, give_json, give_table, say, table_width,
 from backtest.market.series import few
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from backtest.api import RunResult
     from backtest.baselines.drift import Judgement
+    from backtest.engine.open_orders import OpenOrder
     from backtest.metrics.listing import Listed
     from backtest.metrics.table import Metric
+    from backtest.research.next_orders import NextOrders
     from backtest.research.out_of_sample.walk_forward import WalkForward
     from backtest.research.search.sweeps import Sweep
     from backtest.runs.kept import Labels
@@ -126,6 +129,56 @@ def give_labels(labels: Labels, folder: Path, as_json: bool) -> None:
         give_json({"folder": str(folder), "tags": list(labels.tags), "note": labels.note})
         return
     give(f"{folder}: {', '.join(labels.tags) or 'no tags'}{f'; {labels.note}' if labels.note else ''}")
+
+
+def give_next_orders(found: NextOrders, now: datetime | None, as_json: bool) -> None:
+    """
+    Give the orders for the next bar, the position that they assume, and what is to be known of both.
+
+    Args:
+        now: the time by which that bar may be over; None where an earlier close was asked for.
+    """
+    late = now is not None and found.is_late(now)
+    if as_json:
+        give_json({**found.to_dict(), "late": late})
+        return
+    opens = found.when(found.opens)
+    if found.orders:
+        give(f"{found.strategy} would order at the open of {opens}:")
+        heads = ("order", "series", "side", "size", "kind", "price", "given")
+        give_table(heads, [_order_words(order, found) for order in found.orders])
+    else:
+        give(f"{found.strategy} would order nothing at the open of {opens}.")
+    give(wrapped(found.assumes))
+    for note in (*(note for order in found.orders for note in _order_notes(order, found)), *found.notes):
+        give(wrapped(note))
+    if late and now:
+        say(f"warning: that open is over, as it is {found.when(now)} now; bring the store up to date first")
+    say("Nothing was placed.")
+
+
+def _order_words(order: OpenOrder, found: NextOrders) -> list[str]:
+    prices = [f"{price:,.10g}" for price in (order.price, order.limit) if price is not None]
+    words = [str(order.number), order.series, order.side, f"{order.size:,.10g}", order.kind]
+    return [*words, ", ".join(prices) or "–", found.when(order.given)]
+
+
+def _order_notes(order: OpenOrder, found: NextOrders) -> Iterator[str]:
+    """Yield what is to be known of an order beside its row."""
+    name = f"Order {order.number}"
+    if not order.paid:
+        yield f"{name} would be refused: the cash does not pay for it at the close of {found.when(order.given)}."
+    if order.after is not None:
+        yield f"{name} waits until order {order.after} is filled."
+    if order.instead_of:
+        others = ", ".join(map(str, order.instead_of))
+        yield (
+            f"{name} ends when order {others} is filled."
+            if len(order.instead_of) == 1
+            else (f"{name} ends when one of the orders {others} is filled.")
+        )
+    if order.until is not None:
+        yield f"{name} ends with {found.when(order.until)}."
 
 
 def give_comparison(found: Comparison, as_json: bool) -> None:

@@ -26,7 +26,7 @@ from backtest.market.series import Series
 from backtest.metrics.account import Account, hold_name, rates_of, sample, session_ends
 from backtest.metrics.benchmark import both_begin, common_dates, common_places, compounded, periods_at
 from backtest.metrics.returns import SESSIONS, checked_returns, drop_nan, equity_of
-from backtest.metrics.table import METRICS, Metric, metric_named, number_of, rows_with
+from backtest.metrics.table import METRICS, Metric, metric_named, metric_value, rows_with
 from backtest.metrics.trades import Trades, rejected_orders
 from backtest.runs.record import RunRecord
 from backtest.runs.spec import AUTO
@@ -359,7 +359,7 @@ def _beside(
 
 
 def _stats(run: Account, rows: Mapping[str, Metric], conventions: str, extent: str, currency: str) -> Stats:
-    found = {name: number_of(metric, run) for name, metric in rows.items()}
+    found = {name: metric_value(metric, run) for name, metric in rows.items()}
     reasons = {name: getattr(value, "reason", "undefined") for name, value in found.items() if value != value}
     numbers = {name: float(value) for name, value in found.items()}
     own = {name: metric for name, metric in rows.items() if METRICS.get(name) is not metric}

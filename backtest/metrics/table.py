@@ -567,7 +567,7 @@ def rows_with(metrics: Iterable[Metric]) -> dict[str, Metric]:
     return rows
 
 
-def number_of(metric: Metric, run: Account) -> float:
+def metric_value(metric: Metric, run: Account) -> float:
     """
     Return what a metric is of a run; an `Undefined` where it is not defined.
 

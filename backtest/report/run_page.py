@@ -18,7 +18,7 @@ from backtest.metrics.account import column, growth_of_cash, hold, hold_name, sa
 from backtest.metrics.drawdown import deepest, drawdowns
 from backtest.metrics.measurement import check_result, notes_of, with_metrics
 from backtest.metrics.returns import REASONS
-from backtest.metrics.table import GROUPS, METRICS, Metric, number_of
+from backtest.metrics.table import GROUPS, METRICS, Metric, metric_value
 from backtest.report.figures import NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown_figures, svg
 from backtest.runs.parameters import in_words, words_of
 from backtest.runs.record import files_of, is_kept_in
@@ -236,7 +236,7 @@ def _hold_texts(result: Measured) -> dict[str, str]:
         return {}
     account = sample_hold(result, result.account)
     rows = [metric for metric in result.stats.rows.values() if metric.group in _COMPARED]
-    return {metric.name: _typeset(metric.text(number_of(metric, account))) for metric in rows}
+    return {metric.name: _typeset(metric.text(metric_value(metric, account))) for metric in rows}
 
 
 def _card(result: Measured, validity: Validity, name: str, held: dict[str, str]) -> dict[str, str]:

@@ -1,0 +1,198 @@
+"""`next_orders`: what a strategy would order at the open after the last stored bar. It places nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from backtest import _arguments
+from backtest.api import RunResult, run
+from backtest.engine.code.strategy import load_strategy
+from backtest.engine.open_orders import OpenOrder, watched_to_the_end
+from backtest.market.calendars import bar_start, sessions
+from backtest.market.hours import Hours
+from backtest.market.series import Series, several_series
+from backtest.metrics.measurement import notes_of
+from backtest.runs.spec import RunOptions, takes_run_options
+from backtest.store.reader import Reader, hours_in
+from backtest.store.store import store_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MOMENT = "write a moment with its time zone, such as datetime(2024, 1, 2, tzinfo=UTC)"
+_AHEAD = timedelta(days=40)  # within which there is a session, and a month of bars begins
+
+
+@dataclass(frozen=True, slots=True)
+class AssumedPosition:
+    """What a strategy holds of a series after the last bar, as if all its orders since the start had been real."""
+
+    series: str
+    size: float  # shares or contracts, negative if short
+    close: float  # of the last bar
+    last: datetime  # the opening of its own last bar, UTC; the date of a daily bar
+
+
+@dataclass(frozen=True, slots=True)
+class NextOrders:
+    """The orders of a strategy that wait for the next bar, and the account that they assume."""
+
+    strategy: str
+    orders: tuple[OpenOrder, ...]  # those given at the last bar, and older ones that are still open
+    positions: tuple[AssumedPosition, ...]
+    equity: float
+    cash: float
+    currency: str
+    since: date  # the first session of the run that the position comes from
+    cash_at_start: float
+    last: datetime  # the close of the last bar, UTC; the date of a daily bar
+    opens: datetime | None  # when the bar after it opens by the calendar; the date of a daily bar; None: not known
+    notes: tuple[str, ...] = ()  # what kept the strategy from ordering, a sentence each
+
+    @property
+    def daily(self) -> bool:
+        """Whether all bars are of days or longer, and times are dates."""
+        return all(Series.parse(one.series).size.daily for one in self.positions)
+
+    @property
+    def assumes(self) -> str:
+        """The position that the orders assume, in a sentence."""
+        held = [f"{one.size:+,.10g} {one.series} at {one.close:,.10g}" for one in self.positions if one.size]
+        return (
+            f"Assumed at the close of {self.when(self.last)}: {'; '.join(held) or 'no position'}; equity "
+            f"{self.equity:,.2f} {self.currency}, cash {self.cash:,.2f}, as if all of its orders since {self.since} "
+            f"had been real, with {self.cash_at_start:,.2f} {self.currency} at the start."
+        )
+
+    def is_late(self, now: datetime) -> bool:
+        """
+        Return whether the open that the orders are for is over at a moment, so that newer bars should be stored.
+
+        Raises:
+            UsageError: it is no time with a zone.
+        """
+        if _arguments.instance(now, "now", datetime, _MOMENT).tzinfo is None:
+            _arguments.refuse("now", now.isoformat(), _MOMENT)
+        if self.opens is None:
+            return False
+        return self.opens.date() < now.date() if self.daily else self.opens < now
+
+    def when(self, moment: datetime | None) -> str:
+        """
+        Return a time as people read it: the date of a daily bar, else with its zone.
+
+        Raises:
+            UsageError: it is no time.
+        """
+        if moment is None:
+            return "a time that is not known"
+        _arguments.instance(moment, "moment", datetime, _MOMENT)
+        return f"{moment:%Y-%m-%d}" if self.daily else f"{moment:%Y-%m-%d %H:%M}Z"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON's types; times are ISO 8601, UTC."""
+        found = _plain(asdict(self))
+        return {**found, "placed": False, "assumes": self.assumes}
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per order."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(order) for order in self.orders], columns=list(OpenOrder.__slots__))
+
+    def __str__(self) -> str:
+        count = len(self.orders)
+        orders = f"{count:,} order{'s' * (count != 1)}" if count else "no order"
+        return f"{self.strategy}: {orders} at the open of {self.when(self.opens)}. {self.assumes}"
+
+
+@takes_run_options
+def next_orders(
+    strategy: str | Path | type[Any],
+    series: Series | str | Iterable[Series | str],
+    *,
+    store: Reader | str | Path,
+    span: Any = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
+    params: Mapping[str, Any] | None = None,
+    pins: str | Path = "",
+    warm_up: int | str = "",
+    **asked: Unpack[RunOptions],
+) -> NextOrders:
+    """
+    Return what a strategy would order at the open after the last stored bar, and the position that this assumes.
+
+    The strategy is run over the stored bars as `run` does; what it ordered at the close of the last one, and what is
+    still open from before, is returned. Nothing is placed anywhere. What depends on the next bar itself, such as orders
+    of a timer or of `next_open`, is not known yet, and so not among them.
+
+    Args:
+        strategy: this and all that follows is as in `run`.
+
+    Raises:
+        UsageError, NoBars, StrategyError: as `run` does.
+    """
+    loaded, opened = load_strategy(strategy), store_of(store)
+    wanted = [opened.named(one) for one in several_series(series)]
+    found: list[OpenOrder] = []
+    watched = watched_to_the_end(loaded, wanted, found.extend)
+    result = run(
+        watched, wanted, store=opened, span=span, start=start, end=end, params=params, pins=pins, warm_up=warm_up,
+        lines=False, **asked,
+    )  # fmt: skip
+    return _answer(result, tuple(found), wanted, opened)
+
+
+def _answer(result: RunResult, orders: tuple[OpenOrder, ...], series: list[Series], store: Reader) -> NextOrders:
+    record = result.record
+    last: datetime = record["time"][-1].as_py()
+    row = {name: record[name][-1].as_py() for name in record.column_names}
+    positions = [
+        AssumedPosition(
+            one.short, row[f"position.{n}"], row[f"close.{n}"],
+            datetime.fromisoformat(result.manifest["series"][one.key]["to"]),
+        )
+        for n, one in enumerate(series)
+    ]  # fmt: skip
+    opens = [_next_bar(one, hours_in(store, one), last) for one in series]
+    return NextOrders(
+        result.spec.name, orders, tuple(positions), row["equity"], row["cash"], result.currency,
+        record["session"][0].as_py(), result.spec.cash, last, min((one for one in opens if one), default=None),
+        (*notes_of(result), *_of_laggards(tuple(positions))),
+    )  # fmt: skip
+
+
+def _next_bar(series: Series, hours: Hours, last: datetime) -> datetime | None:
+    """Return when the bar after a run's last one opens by the calendar; the date of a daily or longer one."""
+    for session in sessions(hours, last.date(), (last + _AHEAD).date(), series.regular_hours):
+        if series.size.daily:
+            stamp = datetime(session.day.year, session.day.month, session.day.day, tzinfo=UTC)
+            if bar_start(series, hours, stamp) > bar_start(series, hours, last):
+                return stamp
+        elif last < session.close:
+            return max(last, session.open)  # the last bar's close, where the session goes on
+    return None
+
+
+def _of_laggards(positions: tuple[AssumedPosition, ...]) -> list[str]:
+    """Return which series end before the others: an order for one of them is given at an old price."""
+    newest = max(one.last for one in positions)
+    return [
+        f"{one.series} ends with {one.last:%Y-%m-%d}, before the others; update it first."
+        for one in positions
+        if one.last.date() < newest.date()
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """Return plain data with its times as texts."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value.isoformat() if isinstance(value, date) else value
