@@ -9,7 +9,8 @@ Sunday, so a daily bar of such a date belongs to Monday's.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -63,12 +64,17 @@ class KnownSessions(NamedTuple):
 def sessions_around(first: np.datetime64, last: np.datetime64, series: Series, hours: Hours) -> KnownSessions:
     """Return the sessions from before the first of some moments in UTC to after the last."""
     since, until = (moment.astype("datetime64[us]").astype(datetime).date() for moment in (first, last))
-    found = sessions(hours, since - _AROUND, until + _AROUND, series.regular_hours)
+    return _known(since - _AROUND, until + _AROUND, series.regular_hours, after_the_close(series, hours), hours)
+
+
+@lru_cache(maxsize=64)  # each trial of a sweep asks for the same
+def _known(since: date, until: date, regular_hours: bool, after: timedelta, hours: Hours) -> KnownSessions:
+    found = sessions(hours, since, until, regular_hours)
     opens, closes = (
         np.array([getattr(session, name).astimezone(UTC).replace(tzinfo=None) for session in found], "datetime64[us]")
         for name in ("open", "close")
     )
-    ends = closes + np.timedelta64(after_the_close(series, hours))
+    ends = closes + np.timedelta64(after)
     ends[:-1] = np.minimum(ends[:-1], np.maximum(opens[1:], closes[:-1]))
     return KnownSessions(np.array([session.day for session in found], "datetime64[D]"), opens, closes, ends)
 

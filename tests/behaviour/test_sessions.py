@@ -126,6 +126,29 @@ def test_a_sunday_of_forex_belongs_to_monday(tmp_path):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spelling", "zone", "times", "left_out"),
+    [
+        ("EUR-CASH/1day", "UTC", ["00:00"], ()),  # with its Sundays, which are Monday's
+        ("ES-FUT-CME-USD-202406/1day", "UTC", ["00:00"], ()),
+        ("AAPL/1hour", "America/New_York", ["09:30", "15:30"], (4, 5, 11)),  # of some sessions no bar is stored
+    ],
+)
+def test_windows_and_folds_are_of_sessions_with_bars_each_once(tmp_path, spelling, zone, times, left_out):
+    days = [day for n, day in enumerate(NEW_YORK) if n not in left_out]
+    sundays = [day - DAY for day in days if day.weekday() == 0] if zone == "UTC" else []
+    store = Store(tmp_path / "bars")
+    put(store, spelling, list(on_days(sorted([*days, *sundays]), times, zone, price)))
+
+    asked = {"store": store, "costs": "none"}
+    forward = walk_forward(BuysOnce, spelling, [{"size": 10}], train=5, test=4, folder=tmp_path / "w", **asked)
+    crossed = cross_validate(BuysOnce, spelling, [{"size": 10}], groups=3, tested=1, folder=tmp_path / "c", **asked)
+
+    assert forward.sessions.tolist() == days[5:]
+    assert crossed.sessions.tolist() == days
+
+
 class Both(bt.Strategy):
     def next(self):
         for data in self.datas:
@@ -290,8 +313,9 @@ def test_windows_and_folds_have_each_session_of_the_table_once(tmp_path, market)
     store, days, _ = a_market(tmp_path / "bars", market, size)
     series = f"{TABLE[market][0]}/{size}"
 
-    forward = walk_forward(BuysOnce, series, [{"size": 10}], train=4, test=2, store=store, folder=tmp_path / "w")
-    crossed = cross_validate(BuysOnce, series, [{"size": 10}], groups=3, tested=1, store=store, folder=tmp_path / "c")
+    asked = {"store": store, "costs": "none"}
+    forward = walk_forward(BuysOnce, series, [{"size": 10}], train=4, test=2, folder=tmp_path / "w", **asked)
+    crossed = cross_validate(BuysOnce, series, [{"size": 10}], groups=3, tested=1, folder=tmp_path / "c", **asked)
 
     assert forward.sessions.tolist() == days[4:]
     assert crossed.sessions.tolist() == days
