@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from backtest.api import run
     from backtest.downloads.downloader import DownloadReport as DownloadReport
     from backtest.downloads.downloader import download
+    from backtest.downloads.ingestion import ingest
     from backtest.engine.feed import replay
     from backtest.engine.lean.cerebro import Cerebro
     from backtest.errors import BacktestError, UsageError
@@ -53,6 +54,7 @@ _HOMES = {
     "BarSize": "market.series",
     "connect": "sources.connect",
     "download": "downloads.downloader",
+    "ingest": "downloads.ingestion",
     "publish": "store.publishing",
     "replay": "engine.feed",
     "Brokerage": "runs.spec",
@@ -99,6 +101,7 @@ __all__ = [
     "connect",
     "cross_validate",
     "download",
+    "ingest",
     "look_ahead",
     "measure",
     "measure_returns",

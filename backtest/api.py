@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from backtest import _arguments
 from backtest._suggest import there_are
@@ -24,6 +24,7 @@ from backtest.store.store import store_of
 if TYPE_CHECKING:
     import matplotlib.figure
     import pandas as pd
+    import pyarrow as pa
 
     from backtest.engine.account.commissions import Costs
     from backtest.engine.code.strategy import Strategy
@@ -128,9 +129,9 @@ class RunResult(Measured):
 @takes_brokerage_options
 def run(
     strategy: str | Path | type[Any] | Strategy,
-    series: Series | str | Iterable[Series | str],
+    series: Series | str | Iterable[Series | str] | Mapping[str, Any] | pd.DataFrame | pa.Table,
     *,
-    store: Reader | str | Path,
+    store: Reader | str | Path | None = None,
     span: Span | Sequence[date | str | None] | None = None,
     start: date | str | None = None,
     end: date | str | None = None,
@@ -153,8 +154,10 @@ def run(
 
     Args:
         strategy: a `bt.Strategy` class, or "file.py:Name".
-        series: one series or several, or their spellings; the first one is the strategy's `data`.
-        store: a store, or its folder or URL; or any other `Reader` of bars.
+        series: one series or several, or their spellings; the first one is the strategy's `data`. Or bars: a frame of
+            pandas or polars, a table of Arrow, or a dict of such by their series; of a frame alone the bar size is seen
+            in its times, and money has no currency and, if `costs` are not given, there are none.
+        store: a store, or its folder or URL; or any other `Reader` of bars. With frames there is none.
         span: a `Span` of stamps, or a pair of sessions, both included, each a date or "2020-01-02"; all bars if not
             given.
         start: the first session, in the place of a span.
@@ -181,12 +184,36 @@ def run(
         NoBars: the store lacks the bars.
         StrategyError: the strategy raised; the text says where, the cause is chained.
     """
+    from backtest.downloads.ingestion import are_frames, stored_frames
     from backtest.engine.code.strategy import load_strategy, parameters
     from backtest.engine.simulation import simulate
     from backtest.engine.warm_up import warm_up_of
+    from backtest.sources.files.frames import is_frame
+
+    if is_frame(series) or are_frames(series):
+        if store is not None:
+            raise UsageError(
+                "bars and a store are two places to run on; leave store out, or put the frame there first: "
+                'backtest.ingest(frame, "AAPL/1day", store)'
+            )
+        if is_frame(series) and brokerage is None:
+            options.setdefault("costs", "none")  # of a market that nobody named
+        with stored_frames(series) as (kept, names):
+            own = [one for one in names if not benchmark or one != series_of(benchmark)]
+            result = run(
+                strategy, own, store=kept, span=span, start=start, end=end, params=params, cash=cash,
+                benchmark=benchmark, risk_free=risk_free, periods=periods, pins=pins, lines=lines, warm_up=warm_up,
+                brokerage=brokerage, **options,
+            )  # fmt: skip
+        result.manifest["frame"] = True  # its bars are nowhere but in the caller's hands
+        return result
+    if store is None:
+        _arguments.refuse(
+            "store", store, "write a store or its folder, such as data/bars, or a frame in place of the series"
+        )
 
     found, given = load_strategy(strategy), _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
-    wanted, asked = several_series(series), asked_span(span, start, end)
+    wanted, asked = several_series(cast("Any", series)), asked_span(span, start, end)
     _check_distinct(wanted)
     brokerage = brokerage_of(brokerage, options)
     rates = dated_rates(risk_free)

@@ -125,9 +125,18 @@ def save_runs(results: Sequence[RunResult], folder: str | Path, store: Reader, n
         raise UsageError(f"--name {name} is one name, and {len(results)} runs are given; name one run")
     paths = [path_of(name or default_name(result.spec), folder) for result in results]
     for result, path in zip(results, paths, strict=True):
+        _refuse_frame(result)
         _refuse_another(result.spec, path)
         keep(result, path, store)
     return paths
+
+
+def _refuse_frame(result: RunResult) -> None:
+    if result.manifest.get("frame"):
+        raise UsageError(
+            f"the run {result.name} was made on a frame, and a baseline needs bars that are kept: put them into a "
+            'store with backtest.ingest(frame, "AAPL/1day", "data/bars"), run on that, and save that run'
+        )
 
 
 def path_of(name: str, folder: str | Path) -> Path:
@@ -143,7 +152,13 @@ def path_of(name: str, folder: str | Path) -> Path:
 
 
 def reproduce(result: RunResult, name: str, store: Reader, strategy: str = "") -> Judgement:
-    """Run a kept run again, and return whether the result is equal, and if not, why."""
+    """
+    Run a kept run again, and return whether the result is equal, and if not, why.
+
+    Raises:
+        UsageError: it was made on a frame.
+    """
+    _refuse_frame(result)
     old = Baseline.of(result)
     if result.extremes_table is None:  # kept by version 0.1.0, without the lows and highs
         known = {name: value for name, value in old.metrics.items() if name not in _BY_EXTREMES}

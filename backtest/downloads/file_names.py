@@ -12,7 +12,7 @@ from pathlib import Path
 from backtest.errors import UsageError
 from backtest.market.series import BAR_SIZES, BarSize, Instrument, Series
 from backtest.sources.files.columns import roles_of
-from backtest.sources.files.reading import FileOptions, symbols_in
+from backtest.sources.files.reading import FileOptions, only_symbol, symbols_in
 from backtest.sources.files.table import Table
 from backtest.sources.files.times import moments_of
 
@@ -93,6 +93,7 @@ def bar_size_of(table: Table, series: Series, options: FileOptions) -> BarSize:
     Raises:
         UsageError: there are too few, or none of IB's sizes is theirs.
     """
+    table = only_symbol(table, series, options)
     roles = roles_of(table, series, options.columns, (), options.adjusted)
     columns = [table.columns[place] for place in roles.places["time"]]
     if roles.symbol is not None and options.symbol:

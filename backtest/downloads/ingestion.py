@@ -1,34 +1,63 @@
 """
-Bars of files into a store, after the checks of a download; nothing is dropped unsaid.
+`ingest`: bars of frames and files into a store, after the checks of a download; nothing is dropped unsaid.
 
 A file is first understood, which is shown; only then is it written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.errors import BadBars, Conflict, NoBars, UsageError
+from backtest import _arguments
+from backtest.downloads.downloader import DownloadReport
+from backtest.downloads.file_names import EVERY, bar_size_of, series_in
+from backtest.downloads.report import SeriesReport
+from backtest.errors import BacktestError, BadBars, Conflict, NoBars, UsageError
 from backtest.market.checks import ImpossibleBar, check_answer, compare_bars, impossible_bars, missing_sessions
+from backtest.market.extra import extra_names, problem_of, suggested_name
 from backtest.market.hours import Hours
-from backtest.market.series import Series, refuse_made
+from backtest.market.series import BAR_SIZES, NO_CURRENCY, Instrument, Series, refuse_made, series_of, several_series
 from backtest.market.span import Span
+from backtest.sources.files.columns import numeric_extras
 from backtest.sources.files.export import span_of_bars
-from backtest.sources.files.reading import FileOptions, ReadBars, read_bars
+from backtest.sources.files.frames import is_frame
+from backtest.sources.files.reading import FileOptions, ReadBars, only_symbol, read_bars, read_table, symbols_in
 from backtest.sources.files.table import Note, Table
 from backtest.store.audit.findings import inspect_bars
 from backtest.store.reader import hours_in
-from backtest.store.store import Store
+from backtest.store.store import Store, open_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 LEAVABLE = ("bad", "outside")
+FRAME = "FRAME"  # what the instrument is called whose bars are a frame without a name
 _LISTED = 5  # bars of a note
+_FRAMES = "write a frame of pandas or polars, a table of Arrow, or a dict of such by their series"
+# What options of the command line are called in Python.
+_WORDS = (
+    (r"--tz ZONE, such as --tz (\S+), or --tz exchange", r'tz="\1", or tz="exchange"'),
+    (r" \(of a source: csv:FOLDER\?tz=ZONE\)", ""),
+    (r"--day-first or --month-first", "day_first=True or day_first=False"),
+    (r"--(adjusted|accept-split|accept-revision)\b", lambda found: f"{found[1].replace('-', '_')}=True"),
+    (r"--all-hours, or the series", "write the series"),
+    (r"run this again with ", "write "),
+    (r"--columns ([\w,-]+)", lambda found: f"columns={found[1].split(',')}"),
+    (
+        r"--(stamped|leave-out|decimal|symbol|extra) ([\w.,]+)",
+        lambda found: f'{found[1].replace("-", "_")}="{found[2]}"',
+    ),
+    (r"--(\w+)(-(\w+))?", lambda found: f"{found[1]}{'_' + found[3] if found[3] else ''}="),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +76,118 @@ class Intake:
     notes: tuple[str, ...]
     left_out: int
     new: int
+
+
+# What `run` has no argument for.
+_WORDS_OF_RUNS = (
+    (r'name it with tz="(\S+)", or tz="exchange" for the .*', r'name it, as by frame.tz_localize("\1")'),
+    (r"(.*\b(stamped|accept_split|leave_out|adjusted|day_first|columns)=.*)", r"\1; `ingest` takes that, into a store"),
+)
+
+
+def ingest(
+    frame: Any,
+    series: Series | str | Iterable[Series | str] | None,
+    store: Store | str | Path,
+    *,
+    tz: str = "",
+    extra: Iterable[str] | str | None = None,
+    columns: Sequence[str] | str = (),
+    symbol: str = "",
+    adjusted: bool = False,
+    stamped: str = "",
+    day_first: bool | None = None,
+    leave_out: str = "",
+    accept_revision: bool = False,
+    accept_split: bool = False,
+) -> DownloadReport:
+    """
+    Store the bars of a frame, after the checks of a download; where one series cannot be taken, nothing is written.
+
+    Columns are found by their names, times in a column or in the index. yfinance's frames are taken as they come, of
+    one ticker or of several. What was understood and left out is in `report.series[0].notes`.
+
+    Args:
+        frame: of pandas or polars, a table of Arrow, or the path of a file; or a dict of such by their series.
+        series: what the bars are of, such as "AAPL/1day"; several, or "*/1day", of a frame with several symbols; None
+            for a dict.
+        store: a store, or its folder.
+        tz: zone of times that have none, such as "America/New_York"; "exchange" for the instrument's own.
+        extra: columns to keep beside those of every bar; if not given, all that are numbers and that a line can be
+            called after.
+        columns: what each column is, in their order: time, open, high, low, close, volume, average, trades; "-" for
+            one to leave.
+        symbol: whose rows to take, if the frame calls it otherwise than the series.
+        adjusted: take the prices that a vendor adjusted for splits and dividends.
+        stamped: whether bars shorter than a day are stamped with their "open" or their "close"; of weeks and months,
+            with their first or last day. If not given, it is seen in the times, or asked.
+        day_first: whether 03/04/2024 is in April.
+        leave_out: "bad" for bars that cannot be true, "outside" for those outside of the exchange's sessions.
+        accept_revision: take values that are different from stored ones; the old are archived.
+        accept_split: take prices that step as after a split.
+
+    Raises:
+        UsageError: an argument or the frame cannot be read, or may be read in two ways; the text says what to write.
+        BadBars: a bar cannot be true.
+        Conflict: stored bars are different.
+    """
+    options = FileOptions(
+        tz=_arguments.text(tz, "tz", "write an IANA zone, such as America/New_York, or leave it out"),
+        extra=extra_names(extra) if extra is not None else (),
+        columns=tuple(_listed(columns, "columns", "write names, such as time,open,high,low,close,volume")),
+        adjusted=_arguments.truth(adjusted, "adjusted"),
+        symbol=_arguments.text(symbol, "symbol", "write one of the symbols of the frame, or leave it out"),
+        stamped=_arguments.text(stamped, "stamped", "write open or close, or leave it out"),
+        day_first=None if day_first is None else _arguments.truth(day_first, "day_first"),
+    )
+    left = _listed(leave_out, "leave_out", "write bad or outside, or leave it out")
+    revises, splits = (
+        _arguments.truth(accept_revision, "accept_revision"),
+        _arguments.truth(accept_split, "accept_split"),
+    )
+    target, started = store if isinstance(store, Store) else open_folder(store), time.monotonic()
+    with _in_python():
+        intakes = [
+            plan_intake(table, one, target, own, leave_out=left, accept_revision=revises, accept_split=splits)
+            for table, one, own in _asked(frame, series, options, every_extra=extra is None)
+        ]
+        reports = tuple(_stored(target, intake, revises) for intake in intakes)
+    return DownloadReport(reports, len(reports), 0, time.monotonic() - started)
+
+
+@contextmanager
+def stored_frames(frames: Any) -> Iterator[tuple[Store, list[Series]]]:
+    """
+    Yield a store with the bars of a frame, or of a dict of frames by their series, and these series.
+
+    A frame alone has its bar size by its times, and is of an instrument FRAME without a currency. The store is gone
+    when the block ends: what it held is known by its digest.
+
+    Raises:
+        UsageError, BadBars: as `ingest`.
+    """
+    with tempfile.TemporaryDirectory(prefix="backtest-frame-") as folder:
+        store = Store(folder)
+        with _in_python(_WORDS_OF_RUNS):
+            wanted = _stored_frames(frames, store)
+        yield store, wanted
+
+
+def _stored_frames(frames: Any, store: Store) -> list[Series]:
+    if are_frames(frames):
+        ingest(frames, None, store)
+        return [series_of(one) for one in frames]
+    with _in_python():
+        table = read_table(frames)
+        symbol = _symbol_alone(table)
+        series = _series_of_frame(table, symbol)
+    ingest(frames, series, store, symbol=symbol)
+    return [series]
+
+
+def are_frames(given: Any) -> bool:
+    """Return whether something is a dict of frames by their series."""
+    return isinstance(given, Mapping) and bool(given) and all(is_frame(one) for one in given.values())
 
 
 def plan_intake(
@@ -90,11 +231,100 @@ def plan_intake(
     return Intake(series, read.bars, table.what, read.mapping, read.how, tuple(notes), count - len(read.bars), new)
 
 
-def write_intake(store: Store, intake: Intake, accept_revision: bool = False) -> int:
+def write_intake(store: Store, intake: Intake, accept_revision: bool = False, source: str = "csv") -> int:
     """Write the bars, and return how many of them are new."""
     why = "imported again" if accept_revision else ""
     span = span_of_bars(intake.bars, intake.series)
-    return store.write(intake.series, span, intake.bars, source="csv", revise=accept_revision, why=why)
+    return store.write(intake.series, span, intake.bars, source=source, revise=accept_revision, why=why)
+
+
+# --- frames
+
+
+def _listed(given: Any, name: str, example: str) -> list[str]:
+    words = given.split(",") if isinstance(given, str) and given else given or []
+    return [_arguments.text(one, name, example).strip() for one in _arguments.several(words, name, example)]
+
+
+def _asked(
+    frame: Any, series: Any, options: FileOptions, every_extra: bool
+) -> Iterator[tuple[Table, Series, FileOptions]]:
+    """Yield the table of each series that is asked for, and how it is read."""
+    if are_frames(frame):
+        if series is not None:
+            _arguments.refuse("series", series, "write None, since the keys of the dict are the series")
+        for key, one in frame.items():
+            wanted = series_of(key)
+            table = read_table(one, f"the frame of {wanted.short}")
+            yield table, wanted, _with_extra(table, wanted, options, every_extra)
+        return
+    if series is None:
+        _arguments.refuse("series", series, f'write such as "AAPL/1day", or as frame a dict; {_FRAMES}')
+    table = read_table(frame)
+    if isinstance(series, str) and series.startswith(EVERY):
+        pairs = series_in(table, Path(FRAME), series, options)
+    else:
+        pairs = [(one, options) for one in several_series(series)]
+    for one, own in pairs:
+        yield table, one, _with_extra(table, one, own, every_extra)
+
+
+def _with_extra(table: Table, series: Series, options: FileOptions, every: bool) -> FileOptions:
+    """Return the options with the names of all columns of numbers that are nothing of a bar, if they are to be kept."""
+    if not every:
+        return options
+    found: list[str] = []
+    own = only_symbol(table, series, options)
+    for name in numeric_extras(own, series, options.columns, options.adjusted):
+        fitting = suggested_name(name)
+        if fitting and not problem_of([*found, fitting]):
+            found.append(fitting)
+    return replace(options, extra=tuple(found))
+
+
+def _stored(store: Store, intake: Intake, accept_revision: bool) -> SeriesReport:
+    added = write_intake(store, intake, accept_revision, source="frame")
+    first, last = (intake.bars["time"][n].as_py() for n in (0, -1))
+    rows = store.manifest(intake.series).rows
+    notes = (*intake.how, *intake.notes)
+    return SeriesReport(intake.series, "complete", added, rows, 1, 1, first, last, notes=notes)
+
+
+def _symbol_alone(table: Table) -> str:
+    """Return the symbol of a frame of one, "" where it names none."""
+    symbols = symbols_in(table, FileOptions())
+    if len(symbols) > 1:
+        raise UsageError(
+            f"the frame has bars of {', '.join(symbols)}; write a dict of those to run on, by their series: "
+            f'{{"{symbols[0]}/1day": frame, "{symbols[1]}/1day": frame}}'
+        )
+    return symbols[0] if symbols else ""
+
+
+def _series_of_frame(table: Table, symbol: str) -> Series:
+    """Return the series of a frame alone: an instrument without a currency, of an exchange without hours."""
+    daily, options = Series(Instrument(FRAME, "STK", FRAME, NO_CURRENCY), BAR_SIZES["1day"]), FileOptions(symbol=symbol)
+    size = bar_size_of(table, daily, options)
+    probe = replace(daily, size=size)
+    bars = read_bars(table, probe, replace(options, stamped="" if size.daily else "open")).bars
+    days = bars["time"].to_numpy().astype("datetime64[D]").astype(np.int64)
+    if size.period not in ("week", "month") and ((days + 3) % 7 == 5).any():  # trades on Saturdays, as coins do
+        return Series(Instrument(FRAME, "CRYPTO", FRAME, NO_CURRENCY), size)
+    return probe
+
+
+@contextmanager
+def _in_python(words: Sequence[tuple[str, Any]] = _WORDS) -> Iterator[None]:
+    """Let errors name arguments of Python where they name options of the command line."""
+    try:
+        yield
+    except BacktestError as error:
+        text = str(error)
+        for pattern, word in words:
+            text = re.sub(pattern, word, text)
+        if text == str(error):
+            raise
+        raise type(error)(text) from error
 
 
 def _without_faults(read: ReadBars, what: str, series: Series, hours: Hours, leave_out: set[str]) -> ReadBars:

@@ -44,6 +44,7 @@ PRICES = (
 )  # IB's whatToShow
 
 CONT = "CONT"
+NO_CURRENCY = "XXX"  # by ISO 4217: of prices that are in none
 
 _LONGEST = 200  # letters of an escaped name: disks take 255 bytes, some less
 _LARGEST_CON_ID = 2**31 - 1  # IB's contract numbers are of 32 bits

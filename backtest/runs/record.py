@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 from backtest import _arguments
 from backtest.errors import BadStore, DamagedStore, UsageError
-from backtest.market.series import Series
+from backtest.market.series import NO_CURRENCY, Series
 from backtest.runs.kept_tables import columns_of_runs, read_run_table
 from backtest.runs.lines import Lines, read_lines, write_lines
 from backtest.runs.spec import RunSpec, json_text, kept_spec
@@ -90,8 +90,9 @@ class RunRecord:
 
     @property
     def currency(self) -> str:
-        """The currency of the account: that of the first series."""
-        return Series.parse(self.spec.series[0]).instrument.currency
+        """The currency of the account: that of the first series, in words where that has none."""
+        currency = Series.parse(self.spec.series[0]).instrument.currency
+        return "without a currency" if currency == NO_CURRENCY else currency
 
     @property
     def equity(self) -> pd.Series:

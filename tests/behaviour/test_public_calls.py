@@ -169,6 +169,8 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
     returns = base["first"].returns
     return {
         "accept_revision": False,
+        "accept_split": False,
+        "adjusted": False,
         "address": f"csv:{base['files']}",
         "align": "as-is",
         "anchored": False,
@@ -192,6 +194,7 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "exchange": "SMART",
         "executor": None,
         "expiry": "",
+        "extra": (),
         "fills_table": base["first"].fills_table,
         "lines": True,
         "warm_up": "",
@@ -200,6 +203,7 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "figures": [],
         "file": folder / "run.xlsx",
         "folder": folder / "out",
+        "frame": base["store"].read(AAPL),
         "found": base["Comparison"],
         "grid": {"fast": [2, 4]},
         "groups": 3,
@@ -210,6 +214,7 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "kept_as": "",
         "kind": "STK",
         "label": "1 day",
+        "leave_out": "",
         "legacy": "1 Y",
         "looks_ahead": (),
         "manifest": {},
@@ -300,9 +305,10 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def special(name: str, base: dict[str, Any]) -> dict[str, Any]:
+def special(name: str, base: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the arguments that are right for one callable and wrong for others."""
     known = {
+        "ingest": {"symbol": "", "store": folder / "ingested", "columns": (), "day_first": None, "stamped": ""},
         "BarSize.parse": {"text": "1day"},
         "Instrument.parse": {"text": "AAPL"},
         "Regimes.__getitem__": {"name": "bull"},
@@ -356,7 +362,9 @@ def test_every_parameter_of_the_face_has_an_argument_that_is_right(base, tmp_pat
     known = good(base, tmp_path)
 
     assert [
-        call for call in calls() if call.parameter not in known and call.parameter not in special(call.name, base)
+        call
+        for call in calls()
+        if call.parameter not in known and call.parameter not in special(call.name, base, tmp_path)
     ] == []
 
 
@@ -397,7 +405,7 @@ def test_right_arguments_give_a_result(name, base, tmp_path, monkeypatch):
 @pytest.mark.parametrize("call", calls(), ids=lambda call: f"{call.name}-{call.parameter}")
 def test_a_wrong_argument_ends_in_a_result_or_in_an_error_of_ours(call, base, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    right = (good(base, tmp_path) | special(call.name, base))[call.parameter]
+    right = (good(base, tmp_path) | special(call.name, base, tmp_path))[call.parameter]
 
     for number, (how, wrong) in enumerate(wrong_values(right).items()):
         folder = tmp_path / str(number)
@@ -416,7 +424,7 @@ def test_a_wrong_argument_ends_in_a_result_or_in_an_error_of_ours(call, base, tm
 def call_with(name: str, base: dict[str, Any], folder: Path, given: dict[str, Any]) -> Any:
     """Call with right arguments, but for what is given."""
     thing = target(name, base, folder)
-    known = good(base, folder) | special(name, base) | given
+    known = good(base, folder) | special(name, base, folder) | given
     signature = inspect.signature(thing)
     asked = {one: known[one] for one in parameters(thing)}
     asked = {one: value for one, value in asked.items() if one in given or not clashes(one, asked, given, signature)}

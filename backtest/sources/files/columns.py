@@ -74,6 +74,17 @@ def symbol_column(table: Table, given: Sequence[str] = ()) -> int | None:
     return min(found)[1] if found else None
 
 
+def numeric_extras(table: Table, series: Series, given: Sequence[str] = (), adjusted: bool = False) -> list[str]:
+    """Return the names of the columns of numbers that are nothing of a bar, in order."""
+    roles = roles_of(table, series, given, (), adjusted)
+    used = {place for places in roles.places.values() for place in places} | {roles.symbol}
+    return [
+        name
+        for place, name in enumerate(given or table.names)
+        if place not in used and name.lower() not in _SKIPPED and _is_numeric(table.columns[place])
+    ]
+
+
 def mapping_of(table: Table, roles: Roles) -> dict[str, str | None]:
     """Return for every column of the table which of ours it is, None where it is not used."""
     ours: dict[int, list[str]] = {}

@@ -54,7 +54,8 @@ def is_frame(given: Any) -> bool:
         for module, name in (("pandas", "DataFrame"), ("pyarrow", "Table"), ("pyarrow", "RecordBatch"))
         if module in sys.modules and (kind := getattr(sys.modules[module], name, None))
     )
-    return isinstance(given, kinds) or hasattr(given, "__arrow_c_stream__") or hasattr(given, "to_arrow")
+    marks = ("__arrow_c_stream__", "to_arrow", "collect_schema")  # of Arrow's kind, of polars, of polars not read yet
+    return isinstance(given, kinds) or any(hasattr(given, mark) for mark in marks)
 
 
 def plain_column(column: Any) -> Any:

@@ -74,10 +74,10 @@ def decimal_mark(texts: Iterable[tuple[int, str]], hint: str, where: Callable[[i
 def floats_of(texts: list[str | None], mark: str) -> Iterator[float | None]:
     """Yield the numbers of cells, None for none; ValueError with the text of one that is no number."""
     for text in texts:
-        yield None if text is None or is_nothing(text) else number_of(text, mark)
+        yield None if text is None or is_nothing(text) else float_of(text, mark)
 
 
-def number_of(text: str, mark: str) -> float:
+def float_of(text: str, mark: str) -> float:
     """Return the number in a cell; ValueError with its text where it is none."""
     stripped = text.strip()
     body, power = _body(stripped)

@@ -102,9 +102,9 @@ class ReadBars:
         return replace(self, bars=self.bars.filter(pa.array(kept)), places=self.places[kept], notes=(*self.notes, note))
 
 
-def read_table(frame_or_path: Any) -> Table:
+def read_table(frame_or_path: Any, what: str = "the frame") -> Table:
     """
-    Return the table in a file of any kind that is known, or in a frame.
+    Return the table in a file of any kind that is known, or in a frame, which errors call `what`.
 
     Raises:
         UsageError: there is none.
@@ -112,7 +112,7 @@ def read_table(frame_or_path: Any) -> Table:
     if isinstance(frame_or_path, str | Path):
         path = Path(frame_or_path)
         return parsed_table(content_of(path, known_words), str(path))
-    return parsed_table(columns_of_frame(frame_or_path), "the frame")
+    return parsed_table(columns_of_frame(frame_or_path), what)
 
 
 def symbols_in(table: Table, options: FileOptions) -> list[str]:
@@ -176,7 +176,7 @@ def read_bars(table: Table, series: Series, options: FileOptions, hours: Hours |
 
     hours = hours or hours_of(series.instrument)
     if any(table.symbols):
-        table, options = _of_symbol_columns(table, series, options), replace(options, symbol="")
+        table, options = only_symbol(table, series, options), replace(options, symbol="")
     roles = roles_of(table, series, options.columns, options.extra, options.adjusted)
     table, said = _of_symbol(table, roles, series, options)
     numbers, mark = _numbers(table, roles, options)
@@ -210,9 +210,11 @@ def read_bars(table: Table, series: Series, options: FileOptions, hours: Hours |
 # --- whose rows
 
 
-def _of_symbol_columns(table: Table, series: Series, options: FileOptions) -> Table:
+def only_symbol(table: Table, series: Series, options: FileOptions) -> Table:
     """Return the table with the columns of one symbol, of those with a block of columns a symbol."""
     every = sorted({symbol for symbol in table.symbols if symbol})
+    if not every:
+        return table
     own = [symbol for symbol in every if _is_wanted(symbol, series, options)]
     if len(every) == 1 and not own and not options.symbol:
         own = every if nearly_fits(every[0], series) else []

@@ -171,6 +171,8 @@ def _dates_of(moments: _Moments, series: Series, zone: tzinfo | None, what: str,
         local = [_local(moment, candidate) for moment in moments] if candidate else []
         if local and all(_clock(moment) == _MIDNIGHT for moment in local):
             return [_date(moment) for moment in local]
+    if own is None and zone is None and len(clocks) == 1:  # of no known hours: the date on its own clock
+        return [_date(moment) for moment in moments]
     known = _edges(moments, series, zone or own)
     days: list[date] = []
     for row, moment in enumerate(moments):
