@@ -39,7 +39,7 @@ MICROSECOND = timedelta(microseconds=1)  # in which times of bars are kept
 AGAIN = (timedelta(days=1), timedelta(days=7), timedelta(days=30))  # after "none" was first said
 _EARLY = timedelta(hours=4)  # a night may begin as much earlier than that before
 _ENDED = 5  # sessions without a bar after the last one, before an instrument is taken to have ended
-_HOLIDAYS = 2  # sessions at a time without any trade of forex and futures, as at Easter
+_HOLIDAYS = 1  # session at a time without any trade of forex and futures, as at Christmas
 _HOLIDAY_WEEKS = 10  # sessions of other exchanges, as at a new year by the moon
 BEFORE_HEAD = "the first bar is of"
 NO_SESSION = "no session in the source's schedule"

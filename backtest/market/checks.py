@@ -40,6 +40,7 @@ _MINUTES = 1440  # a day
 _SELDOM, _FEW_RUNS = 0.08, 4  # runs of sessions without a bar, of all sessions; and how many are no habit yet
 _WHOLE, _FULL = 0.95, 0.01  # of a session: as much is there beside a cut; as little is missing of the others
 _QUARTER, _TIMES_USUAL, _ENOUGH = 0.25, 5, 5  # a quarter of sessions have shorter stretches; sessions to know that
+_CUTS = 3  # of a session, at most: one with more stretches without a trade is a quiet one
 _LONG = 3  # bars: as many without a trade are rare where the rest of a session is full
 _MICRO = 1_000_000  # microseconds a second
 _NO_HOURS = Hours("", "")  # weeks and months are of dates, whatever the exchange
@@ -223,9 +224,9 @@ def missing_stretches(series: Series, hours: Hours, bars: pa.Table, span: Span) 
     """
     Return what is missing of sessions in the span that have some of their bars, in order.
 
-    A minute without a trade has no bar. So a stretch counts where the rest of its session is full, and where it is
-    several times longer than is usual in the others; one or two bars only where few sessions lack any. Of all hours
-    the regular ones are looked at; empty where no calendar is known, and for daily and longer bars.
+    A minute without a trade has no bar. So a stretch counts where the rest of its session is full, but for two more,
+    and where it is several times longer than is usual in the others; one or two bars only where few sessions lack
+    any. Of all hours the regular ones are looked at; empty where no calendar is known, and for daily and longer bars.
     """
     if series.size.daily:
         return []
@@ -242,19 +243,22 @@ def missing_stretches(series: Series, hours: Hours, bars: pa.Table, span: Span) 
     ]
     lengths = [after - before for before, after in found]
     longest = np.array([length.max(initial=0) for length in lengths], float)
-    lost = np.array([length.sum() for length in lengths], float) / (ends - starts)
-    rest = 1 - (lost * (ends - starts) - longest) / np.maximum(ends - starts - longest, size)
-    rest = np.where(stops > rows, rest, 1 - np.median(lost[stops > rows]))
+    lost = np.array([length.sum() for length in lengths], float)
     few, rare = len(longest) <= 2, np.count_nonzero(longest) <= max(1, _QUARTER * len(longest))
-    usual = 0.0 if few else np.quantile(longest, _QUARTER)
+    usual = 0.0 if few else float(np.quantile(longest, _QUARTER))
     least = max(_FIVE_MINUTES, size) if few or size < _FIVE_MINUTES else 1  # the first bar of a session may be shorter
-    cut = (rest >= _WHOLE) & (longest >= np.maximum(_TIMES_USUAL * usual, least)) & (rare | (longest >= _LONG * size))
-    thinned = (lost > 1 - _WHOLE) & (np.median(lost) <= _FULL) & (len(lost) >= _ENOUGH)
+    enough = max(_TIMES_USUAL * usual, least, 0 if rare else _LONG * size)
+    cuts = np.array([np.sort(length[length >= enough])[-_CUTS:].sum() for length in lengths], float)
+    rest = 1 - (lost - cuts) / np.maximum(ends - starts - cuts, size)
+    share = lost / (ends - starts)
+    rest = np.where(stops > rows, rest, 1 - np.median(share[stops > rows]))
+    cut = (cuts > 0) & (rest >= _WHOLE)
+    thinned = (share > 1 - _WHOLE) & (np.median(share) <= _FULL) & (len(share) >= _ENOUGH)
     return [
         Span(_moment(before), _moment(after))
         for part in np.flatnonzero(cut | thinned)
         for before, after in zip(*found[part], strict=True)
-        if thinned[part] or after - before >= longest[part] / 2
+        if thinned[part] or after - before >= enough
     ]
 
 

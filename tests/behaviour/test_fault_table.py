@@ -21,6 +21,7 @@ import pytest
 from faulty_downloads import (
     BROKEN,
     BUSY,
+    CUTS,
     DAILY,
     FINAL,
     HMDS,
@@ -546,7 +547,7 @@ def lacking_others() -> Iterator[Row]:
 
 
 NO_HOLIDAYS = (
-    (GLOBEX, "20240308-15:00", "20240308-17:00"), (GLOBEX, "20240305-23:00", "20240308-23:00"),
+    (GLOBEX, "20240308-15:00", "20240308-17:00"), (GLOBEX, "20240305-23:00", "20240307-23:00"),
     (EUROS, "20240307-15:00", "20240307-18:00"), (EUROS, "20240304-22:15", "20240307-22:00"),
 )  # fmt: skip
 LACKS = (
@@ -568,6 +569,7 @@ DAYS = (
     ("the last session", "20121228", "20121229"), ("the last week", "20121221", "20121229"),
 )  # fmt: skip
 STRETCHES = (
+    ("the end of a morning", "20240308", "16:30", "17:00"),
     ("the first session", "20240307", "14:30", "21:00"), ("the first hour", "20240307", "14:30", "15:30"),
     ("forty minutes", "20240308", "16:00", "16:40"), ("the last minutes", "20240311", "19:50", "20:00"),
     ("a session", "20240311", "13:30", "20:00"), ("the last hour", "20240312", "19:00", "20:00"),
@@ -1270,7 +1272,7 @@ def _one_address(folder: Path, port: int) -> None:
 def test_whatever_happens_by_chance_the_next_download_mends_it(seed, vendor, undisturbed, tmp_path, caplog):
     chance, store = Random(seed), Store(tmp_path)
     job = (TWELVE_SESSIONS, TWELVE_YEARS)[seed % 2]
-    faults = chance.choices(QUICK, k=chance.randint(3, 6))
+    faults = [*chance.choices(QUICK, k=chance.randint(3, 6)), chance.choice(CUTS)]
     if job == TWELVE_YEARS and chance.random() < 0.5:  # where an answer is not waited for as long
         faults[0] = chance.choice(MUTES)
     script = [on(nth=chance.randint(1, 16), times=chance.choice((1, 1, 1, 2, 3)), **fault) for fault in faults]

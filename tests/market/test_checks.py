@@ -299,6 +299,27 @@ def test_a_stretch_that_is_gone_of_a_session_is_missing(stretch, hours):
     ]
 
 
+def test_up_to_three_stretches_that_are_gone_of_a_session_are_missing():
+    stretches = [("14:30", "15:10"), ("16:00", "16:06"), ("20:00", "21:00")]
+    bars = minute_bars(MINUTES, *SPRING)
+    four = [*stretches, ("17:00", "17:40")]
+
+    missing = [missing_stretches(MINUTES, NYSE, without(bars, *some), TEN) for some in (stretches, four)]
+
+    assert [(f"{one.start:%H:%M}", f"{one.end:%H:%M}") for one in missing[0]] == stretches
+    assert sum((one.end - one.start for one in missing[1]), timedelta()) == timedelta(minutes=40 + 6 + 60 + 40)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+def test_of_two_sessions_with_few_trades_no_stretch_is_missing(share, seed):
+    bars, chance = minute_bars(MINUTES, *SPRING).slice(0, 780), Random(seed)
+
+    thin = bars.filter([chance.random() > share for _ in range(len(bars))])
+
+    assert missing_stretches(MINUTES, NYSE, thin, TEN) == []
+
+
 TOKYO = "7203-STK-TSEJ-JPY"  # from 09:00 to 11:30 and 12:30 to 15:00, nine hours ahead of UTC
 
 

@@ -109,6 +109,7 @@ BROKEN = [  # not connected
 ]
 NO_DATA = {"do": "error", "code": 162, "text": f"{HMDS}HMDS query returned no data: AAPL@SMART Trades"}
 KEIN_DATA = {"do": "error", "code": 162, "text": f"{GERMAN}HMDS-Abfrage ergab keine Daten: BRK B@SMART Abschlüsse"}
+CUTS = tuple({"do": "cut", "place": place, "bars": bars} for place in ("first", "middle", "last") for bars in (6, 40))
 QUICK = (
     {"do": "drop", "bytes": 0}, {"do": "drop", "bytes": 300}, {"do": "drop", "bytes": 10**6}, {"do": "twice"},
     {"do": "lost", "seconds": 0.03, "code": 1101}, {"do": "lost", "seconds": 0.03, "code": 1102},
@@ -119,6 +120,6 @@ QUICK = (
         {"do": "error", "code": code, "text": text}
         for code, text, *_ in (*FINAL, *UNKNOWN, *PASSING, *PACED, *BUSY, *TOO_LONG, *BROKEN)
     ),
-    NO_DATA,
+    NO_DATA, *CUTS,
 )  # fmt: skip
 MUTES = ({"do": "silence"}, {"do": "foreign"}, {"do": "bad", "value": "text"})
