@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from backtest.market.span import Span
     from backtest.metrics.measurement import Stats as Stats
     from backtest.metrics.measurement import measure, measure_returns
+    from backtest.research.each import SeriesRuns as SeriesRuns
+    from backtest.research.each import run_each
     from backtest.research.lookahead import Leak as Leak
     from backtest.research.lookahead import look_ahead
     from backtest.research.next_orders import NextOrders as NextOrders
@@ -60,6 +62,7 @@ _HOMES = {
     "Brokerage": "runs.spec",
     "Cerebro": "engine.lean.cerebro",
     "run": "api",
+    "run_each": "research.each",
     "sweep": "research.search.sweeps",
     "walk_forward": "research.out_of_sample.walk_forward",
     "cross_validate": "research.out_of_sample.cross_validation",
@@ -81,6 +84,7 @@ _TYPES = {
     "Published": "store.publishing",
     "RunResult": "api",
     "RunSpec": "runs.spec",
+    "SeriesRuns": "research.each",
     "Source": "sources.base",
     "Stats": "metrics.measurement",
     "Sweep": "research.search.sweeps",
@@ -110,6 +114,7 @@ __all__ = [
     "publish",
     "replay",
     "run",
+    "run_each",
     "sweep",
     "validate",
     "walk_forward",

@@ -82,35 +82,36 @@ class _Tally:
 
 
 @contextmanager
-def sweeping(clock: Clock) -> Iterator[Callable[[SweepProgress], None]]:
+def sweeping(clock: Clock, what: str = "trials") -> Iterator[Callable[[SweepProgress], None]]:
     """Yield a function that shows how far a sweep has come: live on a terminal, else a line now and then."""
     from rich.console import Console
 
     if not sys.stderr.isatty():
-        yield _Seldom(_LINE_SECONDS, clock)
+        yield _Seldom(_LINE_SECONDS, clock, what)
         return
-    with Console(stderr=True).status("sweeping") as status:
-        yield lambda progress: status.update(_sweep_text(progress, clock()))
+    with Console(stderr=True).status("begun") as status:
+        yield lambda progress: status.update(_sweep_text(progress, clock(), what))
 
 
 class _Seldom:
     """Says how far a sweep has come, at most once in so many seconds."""
 
-    def __init__(self, seconds: float, clock: Clock) -> None:
+    def __init__(self, seconds: float, clock: Clock, what: str) -> None:
         self._seconds, self._clock, self._said = timedelta(seconds=seconds), clock, clock()
+        self._what = what
 
     def __call__(self, progress: SweepProgress) -> None:
         now = self._clock()
         if now - self._said >= self._seconds:
             self._said = now
-            say(_sweep_text(progress, now))
+            say(_sweep_text(progress, now, self._what))
 
 
-def _sweep_text(progress: SweepProgress, now: datetime) -> str:
+def _sweep_text(progress: SweepProgress, now: datetime, what: str) -> str:
     failed = f", {progress.failed:,} failed" if progress.failed else ""
     before = f" ({progress.kept:,} of them before)" if progress.kept else ""
     return (
-        f"{progress.done:,} of {progress.total:,} trials{before}{failed}, about {_time_left(progress.left)} left "
+        f"{progress.done:,} of {progress.total:,} {what}{before}{failed}, about {_time_left(progress.left)} left "
         f"(until {(now + timedelta(seconds=progress.left)).astimezone():%H:%M})"
     )
 

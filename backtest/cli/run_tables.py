@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from backtest.engine.open_orders import OpenOrder
     from backtest.metrics.listing import Listed
     from backtest.metrics.table import Metric
+    from backtest.research.each import SeriesRuns
     from backtest.research.next_orders import NextOrders
     from backtest.research.out_of_sample.walk_forward import WalkForward
     from backtest.research.search.sweeps import Sweep
@@ -179,6 +180,19 @@ def _order_notes(order: OpenOrder, found: NextOrders) -> Iterator[str]:
         )
     if order.until is not None:
         yield f"{name} ends with {found.when(order.until)}."
+
+
+def give_series_runs(found: SeriesRuns, as_json: bool) -> None:
+    """Give a row a series, and why it failed on some."""
+    if as_json:
+        give_json(found.to_dict())
+        return
+    give_table(
+        ("series", "return", "CAGR", "volatility", "Sharpe", "drawdown", "trades", "kept as"), found.rows(), wide()
+    )
+    give(wrapped(found.summary))
+    for one in found.failed:
+        say(f"error: {one.series}: {one.error}")
 
 
 def give_comparison(found: Comparison, as_json: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Unpack
+from typing import Annotated, Any, Unpack
 
 import typer
 
@@ -27,11 +27,13 @@ from backtest.cli.options import (
     takes_brokerage,
 )
 from backtest.cli.parse import date_of, parse_series, settings_of
+from backtest.cli.progress import sweeping
 from backtest.cli.run_tables import (
     give_comparison,
     give_kept,
     give_kept_run,
     give_labels,
+    give_series_runs,
 )
 from backtest.cli.terminal import give, give_json, say
 from backtest.errors import DataError, UsageError
@@ -40,6 +42,7 @@ from backtest.runs.spec import BrokerageOptions
 
 @takes_brokerage
 def run(
+    context: typer.Context,
     strategy: StrategyArgument,
     series: SeriesArgument,
     settings: Annotated[
@@ -57,7 +60,9 @@ def run(
     ] = "",
     no_lines: Annotated[bool, typer.Option("--no-lines", help="Do not keep the lines of indicators.")] = False,
     store: StoreOption = STORE,
-    out: Annotated[str, typer.Option(help="Folder of the run; runs/NAME if not given.")] = "",
+    each: Annotated[bool, typer.Option("--each", help="A run on each series by itself, and a table of them.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Of --each: processes on this machine.")] = 1,
+    out: Annotated[str, typer.Option(help="Folder of the run, with --each of the runs; runs/NAME if not given.")] = "",
     force: ForceOption = False,
     as_json: JsonOption = False,
     **brokerage: Unpack[BrokerageOptions],
@@ -65,26 +70,31 @@ def run(
     """
     Run a strategy over stored bars, print its numbers and keep the run.
 
+    With --each it runs on every series by itself, with a row for each; a series on which it fails is named at the end,
+    and the exit code is that of the first.
+
     Example: backtest run sma_cross AAPL/1day --set fast=20 --set slow=50 --store sample
     """
     from backtest.api import run as simulate
+    from backtest.research.each import run_each
     from backtest.runs.kept import make_room
 
-    result = simulate(
-        strategy,
-        parse_series(series),
-        store=store,
-        span=(date_of(since, "--since"), date_of(until, "--until")),
-        params=settings_of(settings or []),
-        cash=cash,
-        benchmark=benchmark,
-        risk_free=risk_free,
-        periods=periods,
-        pins=pin,
-        lines=not no_lines,
-        warm_up=warm_up,
-        **brokerage,
-    )
+    wanted = parse_series(series)
+    asked: dict[str, Any] = {
+        "store": store, "span": (date_of(since, "--since"), date_of(until, "--until")),
+        "params": settings_of(settings or []), "cash": cash, "benchmark": benchmark, "risk_free": risk_free,
+        "periods": periods, "pins": pin, "lines": not no_lines, "warm_up": warm_up, **brokerage,
+    }  # fmt: skip
+    if each:
+        with sweeping(context.obj, "runs") as tell:
+            found = run_each(strategy, wanted, folder=out, force=force, jobs=jobs, tell=tell, **asked)
+        give_series_runs(found, as_json)
+        if found.failed:
+            raise typer.Exit(found.failed[0].exit_code)
+        return
+    if jobs > 1:
+        raise UsageError(f"--jobs {jobs} is of runs on each series by itself; write --each, or leave it out")
+    result = simulate(strategy, wanted, **asked)
     folder = Path(out) if out else Path(RUNS) / result.name
     make_room(folder, result, force)
     result.save(folder)

@@ -1,0 +1,280 @@
+"""`run_each`: one strategy on each of many series, a run by itself, each kept, and a table of them."""
+
+from __future__ import annotations
+
+import html
+import re
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+
+from backtest import _arguments
+from backtest._suggest import did_you_mean
+from backtest.api import RunResult, check_asked, run
+from backtest.engine.code.parcels import sent_by_value
+from backtest.engine.code.strategy import Strategy, load_strategy, parameters, typed_things
+from backtest.engine.provenance import describe_code
+from backtest.errors import BacktestError, BrokenPin, UsageError
+from backtest.market.series import Series, several_series
+from backtest.metrics.measurement import Stats
+from backtest.metrics.table import METRICS
+from backtest.research.search.executors import Work, each
+from backtest.research.search.job import project_of, sendable, store_with_whole_path
+from backtest.research.search.sweeps import SweepProgress, Tell, check_ways
+from backtest.runs.kept import make_room
+from backtest.runs.spec import RunOptions, brokerage_of, takes_run_options
+from backtest.store.reader import Reader
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHOWN = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "trades")  # in the table
+_SECONDS = 0.5  # after which a task gives back what it has done
+
+
+@dataclass(frozen=True)
+class SeriesRun:
+    """
+    The run on one series.
+
+    Attributes:
+        series: its short spelling.
+        folder: where the run is kept; None for one that failed.
+        error: why it failed, "" if it did not.
+        exit_code: of the error.
+    """
+
+    series: str
+    folder: Path | None = None
+    stats: Stats | None = None
+    error: str = ""
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, repr=False)
+class SeriesRuns:
+    """The runs of a strategy on each of many series, in the order in which these were given."""
+
+    name: str  # the strategy's own
+    runs: tuple[SeriesRun, ...]
+
+    @property
+    def failed(self) -> list[SeriesRun]:
+        """The series on which it failed, each with its error."""
+        return [one for one in self.runs if one.error]
+
+    def __getitem__(self, series: Series | str) -> RunResult:
+        wanted = several_series(series)[0].short
+        found = {one.series: one for one in self.runs}
+        if wanted not in found:
+            raise UsageError(f"there is no run on {wanted}; there are {', '.join(found)}{did_you_mean(wanted, found)}")
+        folder = found[wanted].folder
+        if folder is None:
+            raise UsageError(f"the run on {wanted} failed: {found[wanted].error}")
+        return RunResult.load(folder)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    @property
+    def summary(self) -> str:
+        """How many ran, earned and failed, and the median of their Sharpe ratios."""
+        stats = [one.stats for one in self.runs if one.stats is not None]
+        ratios = [one["sharpe"] for one in stats if one["sharpe"] == one["sharpe"]]
+        parts = [f"{self.name} ran on {len(stats):,} of {len(self.runs):,} series"]
+        if stats:
+            parts.append(f"it earned on {sum(one['total_return'] > 0 for one in stats):,} of them")
+        if ratios:
+            parts.append(f"the median of their Sharpe ratios is {METRICS['sharpe'].text(float(np.median(ratios)))}")
+        return f"{'; '.join(parts)}."
+
+    def rows(self) -> list[list[str]]:
+        """Return a row a series as people read it: the series, the numbers of SHOWN, and the name of its folder."""
+        return [
+            [
+                one.series,
+                *(METRICS[name].text(one.stats[name] if one.stats else None) for name in SHOWN),
+                one.folder.name if one.folder else "failed",
+            ]
+            for one in self.runs
+        ]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row a series with all numbers, in fractions; those of a series on which it failed are NaN."""
+        import pandas as pd
+
+        rows = [dict(one.stats) if one.stats else dict.fromkeys(METRICS, np.nan) for one in self.runs]
+        return pd.DataFrame(rows, index=pd.Index([one.series for one in self.runs], name="series"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON: None where a number is not defined."""
+        made = {one.series: {"folder": str(one.folder), "stats": one.stats.to_dict()} for one in self.runs if one.stats}
+        return {"strategy": self.name, "runs": made, "failed": {one.series: one.error for one in self.failed}}
+
+    def __repr__(self) -> str:
+        return "\n".join([self.summary, *(f"{one.series}: {one.error}" for one in self.failed)])
+
+    def _repr_html_(self) -> str:
+        heads = ["Series", *(METRICS[name].label for name in SHOWN), "Kept as"]
+        lines = [_html_row("th", heads), *(_html_row("td", row) for row in self.rows())]
+        failed = "".join(f"<p>{html.escape(f'{one.series}: {one.error}')}</p>" for one in self.failed)
+        return f"<table>{''.join(lines)}</table><p>{html.escape(self.summary)}</p>{failed}"
+
+
+@takes_run_options
+def run_each(
+    strategy: str | Path | type[Any],
+    series: Series | str | Iterable[Series | str],
+    *,
+    store: Reader | str | Path,
+    executor: Executor | None = None,
+    jobs: int = 1,
+    folder: str | Path = "",
+    force: bool = False,
+    span: Sequence[date | str | None] | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
+    params: Mapping[str, Any] | None = None,
+    pins: str | Path = "",
+    lines: bool = True,
+    warm_up: int | str = "",
+    tell: Tell | None = None,
+    **asked: Unpack[RunOptions],
+) -> SeriesRuns:
+    """
+    Run a strategy on each of many series by itself, keep every run, and return a table of them.
+
+    A series on which it fails, or which the store lacks, is told as such, and the others are run all the same.
+
+    Args:
+        series: series, or their spellings.
+        executor: where they run: any of `concurrent.futures`, or a Dask cluster's `client.get_executor()`.
+        jobs: processes, where no executor is given; 1 is this process.
+        folder: of the runs, each in a folder of its series; runs/NAME of each if not given.
+        force: replace other runs that these folders hold.
+        span: first and last session, both included.
+        start: the first session, in the place of a span.
+        end: the last session, included.
+        params: the strategy's own parameters; the rest keep their defaults.
+        pins: a file that `backtest pin` made: no other bars than those are run on.
+        lines: whether to keep what Backtrader would plot of indicators and observers.
+        warm_up: bars before the first session that indicators see: "auto", or how many.
+        tell: called with a `SweepProgress` after each run.
+        cash: this and all that follows is as in `run`.
+
+    Raises:
+        UsageError: an argument cannot be read, or a name or a number is off.
+    """
+    jobs, force = _arguments.whole(jobs, "jobs", 1), _arguments.truth(force, "force")
+    check_ways(executor, tell)
+    loaded, wanted = load_strategy(strategy), several_series(series)
+    into = None if folder in ("", None) else _arguments.path(folder, "folder")
+    if not wanted:
+        raise UsageError("no series to run on; name at least one, such as AAPL/1day")
+    if len(set(wanted)) < len(wanted):
+        raise UsageError(f"a series is named twice in {', '.join(one.short for one in wanted)}; name each once")
+    given = parameters(loaded, _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}'))
+    options: dict[str, Any] = dict(asked)
+    account = {name: options.pop(name, default) for name, default in _ACCOUNT.items()}
+    brokerage = brokerage_of(options.pop("brokerage", None), options)
+    check_asked(account["cash"], account["risk_free"], brokerage, account["periods"])
+    pinned = _arguments.path(pins, "pins", "write the file of the pins").absolute() if pins else ""
+    request: dict[str, Any] = {
+        "span": span, "start": start, "end": end, "params": given, "lines": _arguments.truth(lines, "lines"),
+        "warm_up": warm_up, "pins": pinned, "brokerage": brokerage, **account,
+    }  # fmt: skip
+    common = _Common(
+        sendable(loaded), loaded.name, loaded.source, str(Path.cwd()), store_with_whole_path(store), request,
+        typed_things(loaded, given.values()),
+    )  # fmt: skip
+    work = Work(_made_on, common, project_of(loaded), lambda one: one.short)
+    kept: dict[str, SeriesRun] = {}
+    sent, began = sent_by_value(loaded.cls) and (jobs > 1 or executor is not None), time.monotonic()
+    for batch in each(work, wanted, executor, jobs):
+        for one in batch:
+            if sent and one.result is not None:  # which lacks there what says where its code comes from
+                one.result.manifest.update(describe_code(loaded, one.result.spec.params))
+            kept[one.series] = _kept(one, into, force)
+            if tell is not None:
+                tell(_progress(kept.values(), len(wanted), time.monotonic() - began))
+    return SeriesRuns(loaded.name.rpartition(":")[2], tuple(kept[one.short] for one in wanted))
+
+
+_ACCOUNT = {"cash": 100_000.0, "benchmark": "", "risk_free": 0.0, "periods": 0.0}
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What all runs have in common."""
+
+    strategy: str | type[Any]
+    name: str
+    source: str
+    root: str
+    store: Reader
+    request: dict[str, Any]  # what else `run` takes
+    typed: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What came of one series, where it was made."""
+
+    series: str
+    result: RunResult | None = None
+    error: str = ""
+    exit_code: int = 0
+
+
+def _made_on(common: _Common, series: Sequence[Series]) -> list[_Made]:
+    """Return what comes of the first series: of as many as half a second allows, and of one at least."""
+    began, found, strategy = time.monotonic(), list[_Made](), _loaded(common)
+    for one in series:
+        found.append(_run_on(common, strategy, one))
+        if time.monotonic() - began > _SECONDS:
+            break
+    return found
+
+
+def _loaded(common: _Common) -> Strategy:
+    strategy = load_strategy(common.strategy, common.root)
+    if isinstance(common.strategy, str) and strategy.source != common.source:
+        raise BrokenPin(f"{common.strategy} differs from the one that was given; give each worker the same")
+    return replace(strategy, name=common.name, typed=common.typed)
+
+
+def _run_on(common: _Common, strategy: Strategy, series: Series) -> _Made:
+    try:
+        result = run(strategy, series, store=common.store, **common.request)
+        _ = result.stats  # computed here, and taken along
+        return _Made(series.short, result)
+    except BacktestError as error:
+        return _Made(series.short, error=str(error), exit_code=error.exit_code)
+
+
+def _kept(made: _Made, folder: Path | None, force: bool) -> SeriesRun:
+    """Return the run on a series, kept: in a folder of its series, or in runs/ under its name."""
+    if made.result is None:
+        return SeriesRun(made.series, error=made.error, exit_code=made.exit_code)
+    label = re.sub(r"[^A-Za-z0-9]+", "-", Series.parse(made.result.spec.series[0]).short_key)
+    place = Path("runs") / made.result.name if folder is None else folder / label
+    try:
+        make_room(place, made.result, force)
+        return SeriesRun(made.series, made.result.save(place), made.result.stats)
+    except BacktestError as error:
+        return SeriesRun(made.series, error=str(error), exit_code=error.exit_code)
+
+
+def _progress(kept: Collection[SeriesRun], total: int, seconds: float) -> SweepProgress:
+    failed = sum(bool(one.error) for one in kept)
+    return SweepProgress(len(kept), total, 0, failed, seconds, seconds / len(kept) * (total - len(kept)))
+
+
+def _html_row(cell: str, words: Sequence[str]) -> str:
+    return "<tr>" + "".join(f"<{cell}>{html.escape(word)}</{cell}>" for word in words) + "</tr>"
