@@ -29,6 +29,7 @@ from backtest.baselines.causes import VERDICTS, Cause, explain, repeat
 from backtest.baselines.changes import Change, Scene, changes
 from backtest.errors import BacktestError, DataError, UsageError
 from backtest.metrics.measurement import risk_free_of
+from backtest.runs.closing_fills import booked_at_close
 from backtest.runs.spec import RunSpec
 from backtest.store.reader import Reader
 
@@ -161,6 +162,8 @@ def reproduce(result: RunResult, name: str, store: Reader, strategy: str = "") -
     _refuse_frame(result)
     old = Baseline.of(result)
     if result.extremes_table is None:  # kept by version 0.1.0, without the lows and highs
+        account = booked_at_close(result.record, result.fills_table, result.orders_table, result.spec)
+        old = Baseline.of(replace(result, record=account))  # as runs have it now
         known = {name: value for name, value in old.metrics.items() if name not in _BY_EXTREMES}
         old = replace(old, metrics=known)
     rates = risk_free_of(result) if result.spec.rates else None

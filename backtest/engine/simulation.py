@@ -62,6 +62,7 @@ from backtest.market.periods import bars_a_year, clock_of, of_that_clock, severa
 from backtest.market.series import Series
 from backtest.market.session_days import days_of_moments, session_days
 from backtest.market.span import Sessions, Span
+from backtest.runs.closing_fills import booked_at_close
 from backtest.runs.lines import Lines
 from backtest.runs.record import RunRecord
 from backtest.runs.round_trips import EXTREMES, round_trips
@@ -128,6 +129,9 @@ def simulate(
         record = account_table(recorder, wanted, clock, spec, compared)
         order_rows, fill_rows = recorder.orders(wanted)
         check_orders(recorder.strategy, order_rows, recorder.first_order, strategy.name)
+        owed = getattr(cerebro.broker, "d_credit", None)
+        fees = owed.of(fill_rows) if isinstance(owed, BookedBySize) else None
+        record = booked_at_close(record, fill_rows, order_rows, spec, fees)
         sizing.check_asked(recorder.strategy, strategy.name, len(order_rows))
         manifest |= describe_code(strategy, spec.params) | _further(recorder.strategy, brokerage, aligned, order_rows)
         begins = stamp_of(before.begins) if before else 0.0

@@ -51,6 +51,12 @@ def borrowed_as_then(monkeypatch):
     monkeypatch.setattr(BookedBySize, "pop", dict.pop)
 
 
+@pytest.fixture
+def booked_as_then(monkeypatch):
+    """Let a fill at a close be in the account a bar late, as in 0.1.0 and in Backtrader."""
+    monkeypatch.setattr("backtest.engine.simulation.booked_at_close", lambda record, *_: record)
+
+
 # --- the store, and its pins
 
 
@@ -136,7 +142,7 @@ def test_a_kept_run_is_reported_with_the_same_numbers_and_kept_on_as_it_is(folde
 
 
 @pytest.mark.parametrize("name", RUNS)
-@pytest.mark.usefixtures("fees_of_then", "borrowed_as_then")
+@pytest.mark.usefixtures("fees_of_then", "borrowed_as_then", "booked_as_then")
 def test_a_run_that_is_asked_the_same_is_the_same_to_the_last_bit(folder, call, name):
     code, out, _ = call("run", *RUNS[name], "--out", "fresh", "--json")
 
@@ -195,6 +201,20 @@ def test_a_borrow_fee_moves_between_the_fills_that_cover_a_short_and_not_in_all(
     assert now["costs"].sum() == pytest.approx(then["costs"].sum())
     same = [pq.read_table(place / "record.parquet") for place in places]
     assert bits_of(same[0]) == bits_of(same[1])
+
+
+def test_a_fill_at_a_close_moves_its_own_bar_of_the_account_and_no_other(folder, call):
+    call("run", *RUNS["forex"], "--out", "fresh")
+
+    kept = KEPT / "runs" / "forex"
+    now, then = (pq.read_table(place / "record.parquet").to_pandas() for place in (Path("fresh"), kept))
+    fills = pq.read_table(kept / "fills.parquet").to_pandas()
+    assert pq.read_table(Path("fresh", "fills.parquet")).equals(pq.read_table(kept / "fills.parquet"))
+    filled = now["time"].isin(fills["time"])
+    assert 0 < filled.sum() == len(fills)
+    assert now[~filled].equals(then[~filled])
+    assert now["position.0"][filled].tolist() == fills["size"].cumsum().tolist()
+    assert (then["equity"] - now["equity"])[filled].tolist() == pytest.approx(fills["costs"].tolist())
 
 
 def accept_what_moved(file):

@@ -6,12 +6,18 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from backtest.engine.account.commissions import read_number
 from backtest.engine.account.fees import Dated
 from backtest.errors import UsageError
+from backtest.market import arrays
 from backtest.market.series import Series
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,7 @@ class BookedBySize(defaultdict[Any, float]):
     def __init__(self, broker: Any) -> None:
         super().__init__(float)
         self._broker = broker
+        self.booked: dict[str, list[float]] = {}  # by the feed's name: with each fill that covered or closed anything
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return defaultdict, (float,), None, None, iter(self.items())
@@ -78,12 +85,25 @@ class BookedBySize(defaultdict[Any, float]):
     def pop(self, data: Any, default: Any = 0.0) -> Any:
         """Return what is booked with a fill, which is in the position already."""
         position, owed = self._broker.positions[data], super().pop(data, default)
-        if position.upopened or not position.size:  # it turned, or is closed
-            return owed
-        covered = abs(position.upclosed)
-        booked = owed * covered / (covered + abs(position.size))
-        self[data] = owed - booked
+        booked = owed
+        if position.size and not position.upopened:  # neither closed nor turned
+            covered = abs(position.upclosed)
+            booked = owed * covered / (covered + abs(position.size))
+            self[data] = owed - booked
+        self.booked.setdefault(data._name, []).append(booked)
         return booked
+
+    def of(self, fills: pa.Table) -> np.ndarray:
+        """Return what was booked with each fill of a run."""
+        names, size = fills["series"].to_pylist(), arrays.numbers(fills["size"])
+        found, held = np.zeros(len(size)), dict.fromkeys(names, 0.0)
+        told = {name: iter(amounts) for name, amounts in self.booked.items()}
+        for n, name in enumerate(names):
+            if held[name] * size[n] < 0:
+                found[n] = next(told.get(name, iter(())), 0.0)
+            held[name] += size[n]
+            held[name] = 0.0 if abs(held[name]) < 1e-9 * abs(size[n]) else held[name]
+        return found
 
 
 def charge_borrowing(model: Any, rates: Dated) -> Any:

@@ -1,0 +1,103 @@
+"""
+`booked_at_close`: the account after each bar with the fills at its close in it.
+
+Backtrader tries orders as a bar begins: one that fills at the close of the bar before is in its account a bar late.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backtest.market import arrays
+from backtest.market.series import Series
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from backtest.runs.spec import RunSpec
+
+
+def booked_at_close(
+    record: pa.Table, fills: pa.Table, orders: pa.Table, spec: RunSpec, borrowed: np.ndarray | None = None
+) -> pa.Table:
+    """
+    Return the record of a run with position, cash and equity at each close as its fills say.
+
+    Only bars move at whose close an order was filled, and those after it in which Backtrader had not booked it yet.
+
+    Args:
+        borrowed: what of the costs of each fill was a borrow fee, which had been paid from the cash day by day.
+    """
+    at_close = _at_close(fills, orders)
+    if not at_close.any():
+        return record
+    for n, series in enumerate(spec.series):
+        own = np.flatnonzero(_is_of(fills, series))
+        if at_close[own].any():
+            fees = np.zeros(len(own)) if borrowed is None else borrowed[own]
+            record = _booked(record, n, fills.take(own), at_close[own], spec, fees)
+    return record
+
+
+def _at_close(fills: pa.Table, orders: pa.Table) -> np.ndarray:
+    """Return which fills may have been at a close: of orders for it, and at the market in the bar that gave them."""
+    rows = np.searchsorted(arrays.numbers(orders["ref"]), arrays.numbers(fills["ref"]))
+    kinds = np.asarray(orders["kind"].to_pylist(), dtype=object)[rows]
+    early = arrays.numbers(orders["created"])[rows] == arrays.numbers(fills["time"])
+    return np.asarray((kinds == "Close") | (kinds == "Market") & early, bool)
+
+
+def _booked(
+    record: pa.Table, n: int, fills: pa.Table, at_close: np.ndarray, spec: RunSpec, fees: np.ndarray
+) -> pa.Table:
+    times, stamps = arrays.numbers(record["time"]), arrays.numbers(fills["time"])
+    size, price, costs = (arrays.numbers(fills[name]) for name in ("size", "price", "costs"))
+    names = ("equity", "cash", f"position.{n}")
+    equity, cash, held = (np.array(arrays.numbers(record[name])) for name in names)
+    bought = np.append(0.0, np.cumsum(size))
+    filled = bought[np.searchsorted(stamps, times, side="right")]
+    late = np.abs(filled - held) > 1e-9 * np.maximum(np.abs(filled), np.abs(held))
+    closes, paid = arrays.numbers(record[f"close.{n}"]), costs - fees
+    for fill in np.flatnonzero(at_close):
+        rows = _rows_until_booked(late, held, int(np.searchsorted(times, stamps[fill])))
+        close = closes[rows]
+        gained = size[fill] * (close - price[fill]) * spec.multiplier - paid[fill]
+        equity[rows] += gained
+        cash[rows] += gained - (_worth(spec, bought[fill + 1], close) - _worth(spec, bought[fill], close))
+    for name, values in zip(names, (equity, cash, np.where(late, filled, held)), strict=True):
+        record = record.set_column(record.column_names.index(name), name, arrays.floats(values))
+    return record
+
+
+def _rows_until_booked(late: np.ndarray, held: np.ndarray, row: int) -> slice:
+    """Return the rows from that of a fill to the one before that in which it was booked; none where it was at once."""
+    end = row
+    while end < len(late) and late[end] and held[end] == held[row]:
+        end += 1
+    return slice(row, end)
+
+
+def _worth(spec: RunSpec, size: float, price: np.ndarray) -> np.ndarray:
+    """Return what of equity is not cash while a position is held: its worth, or of contracts the margin."""
+    margin = _margin(spec)
+    return size * price if margin is None else np.full(len(price), abs(size) * margin)
+
+
+def _margin(spec: RunSpec) -> float | None:
+    """Return the cash that a contract binds; None of what is paid in full."""
+    costs = spec.brokerage.costs
+    if costs.startswith("futures:"):
+        return float(costs.split(":")[3])
+    start, end = costs.find("{"), costs.rfind("}") + 1
+    params = json.loads(costs[start:end]) if end else {}
+    return None if params.get("stocklike", not params.get("margin")) else float(params.get("margin") or 1.0)
+
+
+def _is_of(fills: pa.Table, series: str) -> np.ndarray:
+    names = fills["series"].to_pylist()
+    wanted = Series.parse(series)
+    same = {name for name in set(names) if Series.parse(name) == wanted}
+    return np.array([name in same for name in names], bool)
