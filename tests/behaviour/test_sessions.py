@@ -13,6 +13,7 @@ from backtest.api import run
 from backtest.market.bars import table_of
 from backtest.market.series import Series
 from backtest.market.span import Span
+from backtest.metrics.benchmark import beta, correlation
 from backtest.research.out_of_sample.cross_validation import cross_validate
 from backtest.research.out_of_sample.walk_forward import walk_forward
 from backtest.store.store import Store
@@ -90,6 +91,17 @@ def test_a_benchmark_of_any_size_is_compared_session_by_session(bars, own, other
     held = 100 * np.diff([price(n) for n in range(bought, len(NEW_YORK))])
     assert result.equity.iloc[-1] - 1e5 == pytest.approx(held.sum())
     assert np.corrcoef(result.returns[bought + 1 :], moves)[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("own", SIZES)
+@pytest.mark.parametrize("other", SIZES)
+def test_a_stock_has_a_beta_of_one_with_itself(bars, own, other):
+    result = run(BuysOnce, f"AAPL/{own}", store=bars, benchmark=f"AAPL/{other}", costs="none", params={"size": 980})
+
+    since = 2 if own == "1day" else 1  # the first session after the one in which it was bought
+    returns, itself = result.returns.to_numpy()[since:], result.account.benchmark[since:]
+    assert beta(returns, itself) == pytest.approx(1, abs=0.05)  # of cash there is a little; a day late, it was about 0
+    assert correlation(returns, itself) > 0.999
 
 
 def test_a_bar_within_a_session_is_beside_the_last_one_that_was_complete(bars):

@@ -102,6 +102,20 @@ def test_an_order_for_the_day_is_tried_up_to_the_last_bar_of_its_session(
     assert late == ("Expired" if last + 1 < count else "Accepted")
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_an_order_at_the_close_on_globex_is_not_filled_at_midnight_in_utc(tmp_path, loop):
+    evening, day = (
+        [f"{hour:02}:{minute}" for hour in hours for minute in ("00", "30")] for hours in (range(17, 24), range(16))
+    )
+    days = [opened(one, day, CHICAGO, evening) for one in ("02-06", "02-07", "02-08")]  # 46 half hours each
+    store = store_of(tmp_path, "ES-FUT-CME-USD-202403/30mins", *days)
+
+    order = given(store, "ES-FUT-CME-USD-202403/30mins", 47, loop, exectype=bt.Order.Close)
+
+    assert order["created"] == datetime(2024, 2, 7, tzinfo=UTC)  # an hour after the opening, and midnight
+    assert order["price"] == 100 + 2 * 46 - 1  # the price rises by 1 a bar; by midnight in UTC it was 43 less
+
+
 class GivesByCandles(Gives):
     """The same with an indicator that makes it go bar by bar."""
 
