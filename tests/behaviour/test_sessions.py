@@ -95,12 +95,12 @@ def test_a_benchmark_of_any_size_is_compared_session_by_session(bars, own, other
 
 @pytest.mark.parametrize("own", SIZES)
 @pytest.mark.parametrize("other", SIZES)
-def test_a_stock_has_a_beta_of_one_with_itself(bars, own, other):
-    result = run(BuysOnce, f"AAPL/{own}", store=bars, benchmark=f"AAPL/{other}", costs="none", params={"size": 980})
+def test_a_stock_has_a_beta_of_its_share_with_itself(bars, own, other):
+    result = run(BuysOnce, f"AAPL/{own}", store=bars, benchmark=f"AAPL/{other}", costs="none", params={"size": 800})
 
     since = 2 if own == "1day" else 1  # the first session after the one in which it was bought
     returns, itself = result.returns.to_numpy()[since:], result.account.benchmark[since:]
-    assert beta(returns, itself) == pytest.approx(1, abs=0.05)  # of cash there is a little; a day late, it was about 0
+    assert 0.75 < beta(returns, itself) < 1  # a fifth is cash; where it was a day late, this was about 0
     assert correlation(returns, itself) > 0.999
 
 
