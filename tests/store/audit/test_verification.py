@@ -23,7 +23,8 @@ from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store.audit.coverage import EMPTY, FULL, MISSING, PARTIAL, coverage_of, strips
 from backtest.store.audit.repairs import repair
-from backtest.store.audit.verification import Unreadable, verify
+from backtest.store.audit.verification import verify
+from backtest.store.files import Unreadable
 from backtest.store.layout import mark_store
 from backtest.store.manifest import Answer
 from backtest.store.store import Store
@@ -552,7 +553,7 @@ def test_the_picture_shows_every_series_in_a_row_of_months(call, sample, tmp_pat
         (["--store", "s3://bucket/bars"], 2, "is a URL"),
         (["--store", "{store}/none"], 3, "there is no store at"),
         (["AAPL"], 2, "is no series"),
-        (["--png", "{store}/no/such/place.png"], 1, "choose another place"),
+        (["--png", "{store}/STORE.json/place.png"], 1, "choose another place"),
         (["--png", "{store}/picture.xyz"], 2, ".png"),
     ],
 )
