@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _DAY = timedelta(days=1)
+_ISIN = re.compile(r"[A-Z]{2}[A-Z0-9]{9}\d")
 _MOST = 0.9  # of weeks or months that are dated in one way, if all are
 _HALF = 0.5
 _APART = 5  # bars at least, to see how far apart they are
@@ -234,6 +236,7 @@ def _of_symbol(table: Table, roles: Roles, series: Series, options: FileOptions)
     values, every = np.array(texts), sorted(set(texts) - {""})
     own = [symbol for symbol in every if _is_wanted(symbol, series, options)]
     certain = not table.headed or any(one.ours == "symbol" and one.rank == 0 for one in _meant(table, roles.symbol))
+    certain = certain and not all(_ISIN.fullmatch(symbol) for symbol in every)
     if not own and len(every) == 1 and not options.symbol and (nearly_fits(every[0], series) or not certain):
         return table, [f"symbol {every[0]!r} taken as {series.instrument}"]
     if not every:
@@ -315,8 +318,6 @@ def _mark(table: Table, places: dict[str, int], odd: list[str], options: FileOpt
 
 def _has_dotted_dates(table: Table) -> bool:
     """Return whether dates are written 28.03.2024, as where commas stand before decimals."""
-    import re
-
     return any(
         is_text(column) and re.match(r"\s*\d\d?\.\d\d?\.\d", (column.slice(0, 1).to_pylist() or [""])[0] or "")
         for column in table.columns
@@ -546,48 +547,43 @@ def _at_openings(
     """Return bars stamped with their opening; those that a file stamps with their close are moved."""
     if series.size.daily or not len(found.bars):
         return found
-    times = found.bars["time"].to_pylist()
     if ends and not options.stamped:
         raise UsageError(
             f"{what} has the times at which bars end, by the name of the column; --stamped close moves them to their "
             "opening, --stamped open takes them for it"
         )
-    if not options.stamped and (why := _doubt(times, series, hours)):
+    if not options.stamped and (why := _doubt(found.bars, series, hours)):
         raise UsageError(
             f"{what} may stamp bars with their end: {why}; say which: --stamped close moves them to their opening, "
             "--stamped open takes the times for it"
         )
     if options.stamped != "close":
         return found
+    times = found.bars["time"].to_pylist()
     openings = _openings(times, series, hours)
     note = f"stamped with the close, moved to the opening: {times[0]:%H:%M}Z to {openings[0]:%H:%M}Z"
     return replace(found, bars=_at_times(found.bars, openings), how=(*found.how, note))
 
 
-def _doubt(times: list[datetime], series: Series, hours: Hours) -> str:
+def _doubt(bars: pa.Table, series: Series, hours: Hours) -> str:
     """Return what speaks for times that are the bars' ends; "" where nothing does, or nobody can know."""
-    size = timedelta(seconds=series.size.seconds)
-    if not series.regular_hours or not exact(hours, times[0].date(), times[-1].date()):
+    first, last = (bars["time"][n].as_py().date() for n in (0, -1))
+    if not series.regular_hours or not exact(hours, first, last):
         return ""
-    near = sessions(hours, times[0].date() - _DAY, times[-1].date() + _DAY)
-    stamps = set(times)
-    if any(session.open in stamps for session in near):
+    stamps = bars["time"].to_numpy().astype("datetime64[s]").astype(np.int64)
+    near = sessions(hours, first - _DAY, last + _DAY)
+    opens, closes = (np.array([int(getattr(one, name).timestamp()) for one in near]) for name in ("open", "close"))
+    if np.isin(opens, stamps).any():
         return ""
-    at_the_close = next((session for session in near if session.close in stamps), None)
-    if at_the_close:
-        return f"none opens with a session, and one is at a close, {_shown(at_the_close.close, hours)}"
-    begun = [(session, first) for session in near if (first := _first_in(times, session.open, session.close))]
-    late = [pair for pair in begun if pair[1] == pair[0].open + size]
-    if late and len(late) > _HALF * len(begun):
-        return f"the first of a session is at {_shown(late[0][1], hours)}, {series.size.label} after it opens"
+    if (ended := np.isin(closes, stamps)).any():
+        return f"none opens with a session, and one is at a close, {_shown(near[int(ended.argmax())].close, hours)}"
+    rows = np.searchsorted(stamps, opens)
+    begun = (rows < len(stamps)) & (stamps[np.minimum(rows, len(stamps) - 1)] <= closes)
+    late = begun & (stamps[np.minimum(rows, len(stamps) - 1)] == opens + series.size.seconds)
+    if late.any() and late.sum() > _HALF * begun.sum():
+        at = near[int(late.argmax())].open + timedelta(seconds=series.size.seconds)
+        return f"the first of a session is at {_shown(at, hours)}, {series.size.label} after it opens"
     return ""
-
-
-def _first_in(times: list[datetime], start: datetime, end: datetime) -> datetime | None:
-    from bisect import bisect_left
-
-    place = bisect_left(times, start)
-    return times[place] if place < len(times) and times[place] <= end else None
 
 
 def _shown(moment: datetime, hours: Hours) -> str:

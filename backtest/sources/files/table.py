@@ -100,9 +100,8 @@ def parsed_table(content: LinesOfFile | ColumnsOfFile, what: str) -> Table:
             f"{what} holds no table: no {content.unit} has a time and prices; name a file with a bar a row"
         )
     last, notes = _end_of_rows(lines, numbers, first, delimiter, fields, content.unit)
-    body = [
-        n for n in range(first, last) if not lines[n].startswith(_comments(delimiter)) and lines[n].strip() != header
-    ]
+    comments = _comments(delimiter)
+    body = [n for n in range(first, last) if not lines[n].startswith(comments) and lines[n].strip() != header]
     how = (*content.how, *([] if content.unit == "record" else [_DELIMITERS[delimiter]] if delimiter != "," else []))
     rows, places_of_rows = [lines[n] for n in body], [numbers[n] for n in body]
     columns = _columns(rows, delimiter, fields or len(names), what, content.unit, places_of_rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from itertools import pairwise
@@ -20,6 +21,7 @@ _MIDNIGHT = time()
 _DAY = timedelta(days=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EXCEL = date(1899, 12, 30)  # the day before its first, and one more for a leap day that never was
+_LONGEST_PERIOD = 15  # letters of a week or a month, such as September 2024
 _SINCE_EXCEL = (20_000, 80_000)  # days: 1954 to 2119; as seconds since 1970 all of one night
 _UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 _SANE = (315_532_800, 4_102_444_800)  # seconds since 1970 of 1980 and 2100: the last time of a file lies between
@@ -39,6 +41,11 @@ _STAMP = re.compile(
     rf"(?:(?:[T_-]|,?\s+)\s*{_CLOCK}\s*{_ZONE}|[,.;]?)"
 )
 _CLOCK_ALONE = re.compile(r"\d\d?:\d\d(:\d\d([.,]\d+|:\d{3})?)?(\s*[AaPp]\.?[Mm]\.?)?")
+_PLAIN: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    (r"^\d{4}-\d\d-\d\d$", lambda arrow: arrow.date32()),
+    (r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d$", lambda arrow: arrow.timestamp("us")),
+    (r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\dZ$", lambda arrow: arrow.timestamp("us", tz="UTC")),
+)  # what Arrow reads as we do, and faster
 _EAST = str.maketrans({"年": "-", "月": "-", "日": " ", "년": "-", "월": "-", "일": " "})
 
 Where = Callable[[int], str]
@@ -137,10 +144,26 @@ def moments_of(columns: list[Any], what: str, where: Where, day_first: bool | No
         return Written(moments, f"times in {column.type.tz}" if column.type.tz else "")
     if pa.types.is_date(column.type):
         return Written(list(column.to_pylist()))
+    if is_text(column) and (plain := _plain_times(column)):
+        return Written(plain)
     texts = [str(value) for value in _values_of(column)]
     if texts and all(re.fullmatch(r"[+-]?\d+(\.\d+)?([eE]\+?\d+)?", text) for text in texts):
         return _read_numbers(texts, what, where)
     return _read_texts(texts, what, where, day_first)
+
+
+def _plain_times(column: Any) -> _Moments:
+    """Return dates, times without a zone, or those of UTC, where all are written as in ISO 8601; none for others."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for pattern, kind in _PLAIN:
+        if pc.all(pc.match_substring_regex(column, pattern)).as_py():
+            try:
+                return list(column.cast(kind(pa)).to_pylist())
+            except pa.ArrowException:  # no such day
+                return []
+    return []
 
 
 def stamps_of(moments: _Moments, series: Series, zone: tzinfo | None, what: str, where: Where) -> list[datetime]:
@@ -383,8 +406,16 @@ def _read_texts(texts: list[str], what: str, where: Where, day_first: bool | Non
 
 
 def _western(text: str) -> str:
-    """Return a time without what stands for years, months and days in China, Japan and Korea."""
-    return text.rstrip(".") if text.isascii() else text.translate(_EAST).strip().rstrip("-.").strip()
+    """Return a time without what stands for years, months and days in the East; of a week or month its first day."""
+    plain = text.rstrip(".") if text.isascii() else text.translate(_EAST).strip().rstrip("-.").strip()
+    if len(plain) > _LONGEST_PERIOD:
+        return plain
+    if match := re.fullmatch(r"(\d{4})-?W(\d\d)", plain):
+        with suppress(ValueError):  # a week 54
+            return f"{date.fromisocalendar(int(match[1]), int(match[2]), 1)}"
+    if re.fullmatch(r"\d{4}[-/.]\d\d", plain):
+        return f"{plain}{plain[4]}01"
+    return f"1 {plain}" if re.fullmatch(r"[^\W\d_]{3,10}\.?[ -]\d{4}", plain) else plain
 
 
 def _no_time(text: str, what: str, place: str, why: str = "") -> BadBars:

@@ -23,7 +23,7 @@ WORDS: dict[str, tuple[str, ...]] = {
         "open o opn openprice priceopen first firstprice opening openingprice erstkurs erster eroffn eroffnung "
         "eroffnungskurs eroffnungspreis ouverture ouv premier apertura abertura preapertura openen opening "
         "otwarcie kursotwarcia oppning oppningskurs oppen abning abningskurs apning apningskurs avaus "
-        "avauskurssi otevreni oteviraci otevrel nyito nyitoar acilıs acilis открытие откр ценаоткрытия 开盘 "
+        "avauskurssi otevreni oteviraci otevrel nyito nyitoar acılıs acilıs acilis открытие откр ценаоткрытия 开盘 "
         "开盘价 開盤 開盤價 今开 始値 시가",
     ),
     "high": (
@@ -43,13 +43,14 @@ WORDS: dict[str, tuple[str, ...]] = {
         "kurszamkniecia stangning stangningskurs slutkurs lukning lukkekurs sluttkurs slutt paatos paatoskurssi "
         "zaviraci zaverecna zavreni uzaviraci zaro zaroar kapanis kapanıs закрытие закр ценазакрытия 收盘 收盘价 "
         "收盤 收盤價 終値 종가",
-        "last price lastprice lasttrade settle settlement settleprice settlementprice zuletzt letzter kurs "
+        "last latest price lastprice lasttrade settle settlement settleprice settlementprice ltp lasttraded "
+        "zuletzt letzter kurs "
         "dernier ultimo laatste koers senast siste seneste viimeisin son simdi цена value",
     ),
     "volume": (
         "volume vol v totalvolume sharevolume sharestraded volumeshares basevolume volumebase volumefrom "
         "tradedvolume totaltradedquantity realvolume volumen stucke stuck stuckzahl quantite quantita quantidade "
-        "wolumen volym antal maara objem forgalmazott mennyiseg hacim объем 成交量 交易量 出来高 거래량",
+        "wolumen volym antal maara objem forgalmazott mennyiseg hacim hac объем 成交量 交易量 出来高 거래량",
         "tickvol tickvolume tickqty quantity qty ticks contracts",
     ),
     "average": (

@@ -157,6 +157,30 @@ STYLES = {
         {"columns": ("time", "open", "high", "low", "close", "-")},
     ),
     "names that nobody knows": (lines("p,q,r,s,u,w", DAILY), AAPL),
+    "Turkish": (
+        investing(
+            '"Tarih","Şimdi","Açılış","Yüksek","Düşük","Hac.","Fark %"',
+            lambda d, o, h, lo, c, v: f'"{d}","{comma(c)}","{comma(o)}","{comma(h)}","{comma(lo)}","65,67M","-1,06%"',
+        ),
+        AAPL,
+    ),
+    "Russian in its own encoding": (
+        lines("Дата;Открытие;Максимум;Минимум;Закрытие;Объём", dates("%d.%m.%Y"), ";").encode("cp1251"),
+        AAPL,
+    ),
+    "an ISIN in place of a symbol, no header": (lines("", [("US0378331005", *row) for row in DAILY], ";"), AAPL),
+    "a symbol before, no header": (lines("", [(who, *row) for who in ("AAPL", "MSFT") for row in DAILY]), AAPL),
+    "an adjusted close, no header": (lines("", [(*row[:5], row[4] - 1, row[5]) for row in DAILY]), AAPL),
+    "latest first": (
+        lines("Time,Open,High,Low,Latest,%Change", [(*row[:5], "+0.3%") for row in reversed(DAILY)])
+        + '"Downloaded from a vendor as of 03-29-2024 04:11am CDT"\n',
+        AAPL,
+    ),
+    "a long preamble": (
+        'A Vendor\'s Data\n\nDisclaimer: data, as is, for information.\nAttribution: "www.vendor.net".\n\n\n'
+        + lines("date,open,high,low,close,volume", DAILY),
+        AAPL,
+    ),
     "numbers of floats": (lines(HEAD, [(*r[:5], "6.56727E+07") for r in DAILY]), AAPL),
     "prices after a split": (
         lines("Date,Open,High,Low,Close,Adj Close", [(*r[:5], r[4] / 2) for r in DAILY]),
@@ -456,6 +480,8 @@ def stamps(folder, series, days, **options):
         ("AAPL/1month", "2024-01-31 2024-02-29 2024-03-31", {}, "2024-01-31 2024-02-29 2024-03-28"),
         ("BTC-CRYPTO-PAXOS-USD/1week", "2024-03-11 2024-03-18 2024-03-25", {}, "2024-03-17 2024-03-24 2024-03-31"),
         ("EUR-CASH-IDEALPRO-USD/1week", "2024-03-11 2024-03-18", {}, "2024-03-15 2024-03-22"),
+        ("AAPL/1week", "2024-W11 2024-W12 2024-W13", {}, "2024-03-15 2024-03-22 2024-03-28"),
+        ("AAPL/1month", "2024-01 2024-02 2024-03", {}, "2024-01-31 2024-02-29 2024-03-28"),
     ],
 )
 def test_weeks_and_months_are_dated_by_their_last_session_and_that_is_said(tmp_path, series, days, options, moved):
