@@ -167,7 +167,7 @@ def load_baseline(path: str | Path) -> Baseline:
 def save_baseline(baseline: Baseline, path: str | Path) -> None:
     """Write a baseline into a file, a line each number, so that equal ones are equal bytes."""
     text = json.dumps(_record(baseline), indent=1, allow_nan=False)
-    replace_file(path, f"{text}\n".encode())
+    replace_file(path, f"{text}\n".encode(), folders=True)
 
 
 # --- what is kept of a run

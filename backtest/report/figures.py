@@ -169,7 +169,7 @@ def save_png(result: Measured, folder: Path) -> list[Path]:
     for figure, path in zip(shown_figures(result), paths, strict=True):
         drawing = figure.draw(result)
         look: Any = {"format": "png", "dpi": 150, "facecolor": "white", "metadata": {"Software": ""}}
-        replace_file(path, partial(drawing.savefig, **look))
+        replace_file(path, partial(drawing.savefig, **look), folders=True)
     return paths
 
 

@@ -129,7 +129,7 @@ def write_comparison(found: Comparison, folder: str | Path) -> Path:
     _arguments.instance(found, "the comparison", Comparison, "write what compare() returns")
     folder, text = _arguments.path(folder, "folder"), _rendered("comparison.html", _comparison(found))
     try:
-        replace_file(folder / "index.html", text.encode())
+        replace_file(folder / "index.html", text.encode(), folders=True)
     except OSError as error:
         raise UsageError(f"no comparison can be written into {folder} ({error}); name another folder") from error
     return folder / "index.html"

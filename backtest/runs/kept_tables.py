@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backtest.errors import DamagedStore, UsageError
+from backtest.market import arrays
 from backtest.market.series import Series
 from backtest.runs.round_trips import EXTREMES
 from backtest.store.documents import LARGEST_TABLE, open_plain
@@ -28,6 +29,7 @@ class RunColumns:
     types: Mapping[str, str]
     whole: Sequence[str]
     needed: Sequence[str]
+    ordered: Sequence[str] = ()  # which never go back
 
 
 _ORDERS = {"ref": _COUNT, "series": _TEXT, "side": _TEXT, "kind": _TEXT, "size": _NUMBER, "created": _STAMP,
@@ -45,7 +47,7 @@ def columns_of_runs(series: int) -> dict[str, RunColumns]:
     needed = {"time": _STAMP, "session": _DAY, "equity": _NUMBER, "cash": _NUMBER, **of_series}
     record = {**needed, "benchmark": _NUMBER, "flow": _NUMBER}
     return {
-        "record": RunColumns(record, tuple(needed), tuple(needed)),
+        "record": RunColumns(record, tuple(needed), tuple(needed), ("time", "session")),
         "orders": RunColumns(_ORDERS, ("ref", "series", "created", "status"), tuple(_ORDERS)),
         "fills": RunColumns(_FILLS, tuple(_FILLS), tuple(_FILLS)),
         "trades": RunColumns(_TRADES, tuple(_TRADES), tuple(_TRADES)),
@@ -68,6 +70,8 @@ def read_run_table(path: Path, columns: RunColumns, series: Sequence[str]) -> pa
     for name, kind in columns.types.items():
         if kind in (_STAMP, _DAY) and name in table.column_names:
             _check_years(path, name, table[name])
+    for name in columns.ordered:
+        _check_order(path, name, table[name])
     if "series" in table.column_names:
         strange = [name for name in table["series"].unique().to_pylist() if not _is_one_of(name, series)]
         if strange:
@@ -122,6 +126,12 @@ def _is_one_of(name: str | None, series: Sequence[str]) -> bool:
         return Series.parse(name or "").key in series
     except UsageError:
         return False
+
+
+def _check_order(path: Path, name: str, column: pa.ChunkedArray) -> None:
+    values = arrays.numbers(column)
+    if (values[1:] < values[:-1]).any():
+        raise DamagedStore(f"{path}: the column {name} goes back in time")
 
 
 def _check_years(path: Path, name: str, column: pa.ChunkedArray) -> None:

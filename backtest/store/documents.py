@@ -114,6 +114,7 @@ def document_in(data: bytes | str) -> Any:
     except ValueError as error:
         raise Misfit(f"it is no JSON ({error})") from error
     _check_depth(found)
+    _check_texts(found)
     return found
 
 
@@ -138,6 +139,14 @@ def _check_depth(found: Any) -> None:
         depth += 1
         if depth > _DEEPEST:
             raise Misfit("it is nested too deeply")
+
+
+def _check_texts(found: Any) -> None:
+    """Raise Misfit for half of a surrogate pair, which no file, page or terminal takes."""
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise Misfit("it has half of a surrogate pair in a text") from error
 
 
 def _inside(value: Any) -> list[Any]:

@@ -37,11 +37,14 @@ _LONGEST = 200  # bytes of a name, so that there is room for more before it
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # of a disk that knows none
 
 
-def replace_file(path: str | Path, content: Content) -> None:
+def replace_file(path: str | Path, content: Content, *, folders: bool = False) -> None:
     """
-    Put a file in place, whole and on the disk, or not at all; its folder is made if need be.
+    Put a file in place, whole and on the disk, or not at all.
 
     A link stays one, and leads to the new file; what is no file, such as a terminal or a pipe, is written to as it is.
+
+    Args:
+        folders: whether its folder is made, and those above it, where they are not there.
 
     Raises:
         OSError: it cannot be written, or it is a pipe that nobody reads.
@@ -51,7 +54,7 @@ def replace_file(path: str | Path, content: Content) -> None:
             _fill(handle, content)
         return
     target = Path(os.path.realpath(path))
-    with _room(target.parent):
+    with _room(target.parent) if folders else contextlib.nullcontext():
         _sweep(target.parent, {_short(target.name)})
         while not _replaced(target, content):
             pass
@@ -188,13 +191,13 @@ def _replaced(target: Path, content: Content) -> bool:
                 beside.replace(target)
                 return True
         beside.replace(target)
-    except FileNotFoundError:
-        if beside.parent.is_dir() and not beside.exists():
+    except BaseException as error:
+        if isinstance(error, FileNotFoundError) and beside.parent.is_dir() and not beside.exists():
             return False
-        raise
-    except BaseException:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(beside):
+            error.filename, error.filename2 = str(target), None
         raise
     return True
 

@@ -1,4 +1,7 @@
+import json
 import math
+import os
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,10 +11,12 @@ from matplotlib.figure import Figure
 
 from backtest.api import RunResult
 from backtest.errors import BadStore, UsageError
+from backtest.runs.record import FILES
 from backtest.runs.round_trips import round_trips
 from backtest.runs.spec import RunSpec
 
 TRADE = [fill(0, 2, 10.0, 0.5), fill(2, -2, 16.0, 0.5)]
+FAR = pa.array([0, 1, 2**62], pa.int64()).cast(pa.timestamp("us", tz="UTC"))
 
 
 def trips(*fills):
@@ -223,3 +228,58 @@ def test_sessions_and_tables_keep_their_types(tmp_path):
 
     assert loaded.record["session"].to_pylist() == [day(0), day(1)]
     assert loaded.record.schema.field("time").type == pa.timestamp("us", tz="UTC")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("record", lambda table: table.drop_columns(["cash"]), "the column cash is not there"),
+        ("record", lambda table: table.set_column(2, "equity", pa.array(["x"] * 3)), "equity has the type string"),
+        ("record", lambda table: table.set_column(2, "equity", pa.array([None, 1.0, 2.0])), "equity lacks 1 values"),
+        ("record", lambda table: table.slice(0, 0), "has no row"),
+        ("record", lambda table: pa.concat_tables([table.slice(1), table.slice(0, 1)]), "time goes back in time"),
+        ("record", lambda table: table.set_column(0, "time", FAR), "time has a time before the year 1 or after 9999"),
+        ("trades", lambda table: table.set_column(0, "series", pa.array(["GOOG/1day"])), "which is none of the run"),
+        ("orders", lambda table: table.drop_columns(["closed"]), "the column closed is not there"),
+    ],
+)
+def test_a_table_with_other_columns_or_values_is_refused_by_its_name(tmp_path, name, change, said):
+    run = result_of([100.0, 101.0, 102.0], TRADE, statuses=["Completed"])
+    path = run.save(tmp_path) / f"{name}.parquet"
+    pq.write_table(change(pq.read_table(path)), path)
+
+    with pytest.raises(BadStore, match=rf"{name}\.parquet.*{said}"):
+        RunResult.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("spec", {"series": "AAPL/1day"}, "series is 'AAPL/1day', not a list"),
+        ("spec", {"series": ["AAPL/1fortnight"]}, r"series\[0\]"),
+        ("spec", {"cash": "much"}, "cash is 'much', not a number"),
+        ("spec", {"cash": -1.0}, "cash is -1.0, not more than 0"),
+        ("spec", {"since": "2024-02-30"}, "since and until"),
+        ("spec", {"costs": "futures:x"}, "costs"),
+        ("spec", {"colour": 1}, "colour is not known"),
+        ("manifest", {"market": {"waited": "x"}}, "market.waited is 'x'"),
+        ("manifest", {"series": {"AAPL/1day": {"from": "2024-13-01"}}}, "series.AAPL/1day.from"),
+    ],
+)
+def test_a_document_with_a_wrong_value_is_refused_by_its_key(tmp_path, name, change, said):
+    path = result_of([100.0, 101.0]).save(tmp_path) / f"{name}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+
+    with pytest.raises(BadStore, match=rf"{name}\.json.*{said}"):
+        RunResult.load(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes in folders")
+@pytest.mark.parametrize("name", FILES)
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path, name):
+    folder = result_of([100.0, 101.0]).save(tmp_path)
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+
+    with pytest.raises(BadStore, match="no plain file"):
+        RunResult.load(tmp_path)

@@ -110,6 +110,8 @@ def test_no_file_is_told_from_a_damaged_one(tmp_path):
         (b"[1e999]", "1e999, which is too large"),
         (b"1" + b"0" * 400, "too large"),
         (b"1" + b"0" * 5000, "too large"),
+        (b'["\\ud800"]', "surrogate"),
+        (b'{"\\udfff": 1}', "surrogate"),
         (b"[" * 200 + b"]" * 200, "nested too deeply"),
         (b'{"a":' * 100_000, "nested too deeply"),
     ],

@@ -40,7 +40,7 @@ def names(folder):
 
 
 def test_a_file_is_replaced_with_its_folder_made(tmp_path):
-    replace_file(tmp_path / "new" / "file", b"one")
+    replace_file(tmp_path / "new" / "file", b"one", folders=True)
     replace_file(tmp_path / "new" / "file", lambda handle: handle.write(b"two"))
 
     assert (tmp_path / "new" / "file").read_bytes() == b"two"
@@ -59,8 +59,16 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_folders_that_were_made_for_a_write_that_fails_are_gone_again(tmp_path):
     with pytest.raises(Full):
-        replace_file(tmp_path / "new" / "below" / "file", half_written)
+        replace_file(tmp_path / "new" / "below" / "file", half_written, folders=True)
 
+    assert names(tmp_path) == []
+
+
+def test_a_file_in_no_folder_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(FileNotFoundError) as raised:
+        replace_file(tmp_path / "none" / "file", b"one")
+
+    assert raised.value.filename == str(tmp_path / "none" / "file")
     assert names(tmp_path) == []
 
 
@@ -92,7 +100,7 @@ def test_a_name_as_long_as_a_disk_allows_can_be_replaced(tmp_path):
 
 @POSIX
 def test_a_link_stays_one_and_leads_to_the_new_file(tmp_path):
-    replace_file(tmp_path / "place" / "file", b"one")
+    replace_file(tmp_path / "place" / "file", b"one", folders=True)
     (tmp_path / "link").symlink_to("place/file")
 
     replace_file(tmp_path / "link", b"two")
@@ -102,17 +110,23 @@ def test_a_link_stays_one_and_leads_to_the_new_file(tmp_path):
 
 
 @POSIX
-def test_a_pipe_is_written_to_and_stays_one(tmp_path):
+def test_a_pipe_that_somebody_reads_is_written_to_and_stays_one(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    got = []
-    reader = threading.Thread(target=lambda: got.append((tmp_path / "pipe").read_bytes()))
-    reader.start()
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
 
     replace_file(tmp_path / "pipe", b"one")
 
-    reader.join(30)
-    assert got == [b"one"]
+    assert os.read(reader, 10) == b"one"
+    os.close(reader)
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+@POSIX
+def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(OSError, match="pipe"):
+        replace_file(tmp_path / "pipe", b"one")
 
 
 @POSIX

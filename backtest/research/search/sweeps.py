@@ -558,7 +558,7 @@ def _check_parts(found: Mapping[str, Any]) -> None:
 
 def _write(folder: Path, document: dict[str, Any]) -> None:
     try:
-        replace_file(folder / DOCUMENT, _text(document).encode())
+        replace_file(folder / DOCUMENT, _text(document).encode(), folders=True)
     except OSError as error:
         raise UsageError(f"no sweep can be kept in {folder} ({error}); name another folder") from error
 
