@@ -303,7 +303,8 @@ def _give_steps(found: WalkForward) -> None:
 
     rows = [
         [
-            str(step.train), str(step.test.last), *map(str, step.params.values()),
+            str(step.train), str(step.test.last),
+            *("cash" if step.cash else str(value) for value in step.params.values()),
             shown("sharpe", step.inside.metrics["sharpe"]), shown("sharpe", step.outside.metrics["sharpe"]),
             shown("total_return", step.outside.metrics["total_return"]),
         ]

@@ -156,6 +156,13 @@ def _gated(strategy: Any) -> Any:
     return new_class(strategy.__name__, (strategy,), exec_body=lambda namespace: namespace.update(body))
 
 
+class Cash(bt.Strategy):
+    """Trades nothing, where there is nothing to choose parameters by."""
+
+    def next(self) -> None:
+        """Do nothing."""
+
+
 def check_orders(strategy: Any, orders: pa.Table, first: int, name: str) -> None:
     """
     Refuse a run of a `gated` strategy with orders from before it began.

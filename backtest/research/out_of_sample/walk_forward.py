@@ -32,7 +32,7 @@ from backtest.research.out_of_sample.folds import session_count, walk_forward_fo
 from backtest.research.out_of_sample.window import Window
 from backtest.research.search import grid as grids
 from backtest.research.search.grid import Condition, Grid
-from backtest.research.search.job import Job, Point, digest_of, job_of
+from backtest.research.search.job import Job, Point, cash_of, digest_of, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of, ranked
 from backtest.research.search.trials import Trial, Trials
 from backtest.runs.parameters import distinct, form_of, read_params
@@ -45,13 +45,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A window to learn from, what was chosen there, and what came of it in the window after."""
+    """
+    A window to learn from, what was chosen there, and what came of it in the window after.
+
+    Where no parameters traded in the window to learn from, there is nothing to choose by: the one after is in cash.
+    """
 
     train: Window
     test: Window
-    params: dict[str, Any]
+    params: dict[str, Any]  # None each where it is cash
     inside: Trial  # the chosen one where it was chosen, with returns
     outside: Trial  # the same parameters where nobody had looked
+    cash: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,14 +139,19 @@ class WalkForward:
 
     @property
     def summary(self) -> str:
-        """What came of it, in two sentences."""
+        """What came of it, in a few sentences."""
         drift = ", ".join(f"{name} {share:.2f}" for name, share in self.drift.items()) or "nothing was chosen"
         return (
             f"{'Anchored' if self.anchored else 'Rolling'} walk forward, {len(self.steps)} steps, "
             f"{len(self.returns):,} {self.unit} out of sample: return {self.stats.text('total_return')}, "
             f"Sharpe {self.stats.text('sharpe')}, efficiency {_number(self.efficiency)}. "
-            f"Drift a step: {drift}."
+            f"Drift a step: {drift}.{self._in_cash}"
         )
+
+    @property
+    def _in_cash(self) -> str:
+        count = sum(step.cash for step in self.steps)
+        return f" Steps in cash, as no parameters traded in the window before: {count:,}." if count else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON: None where a number is not defined."""
@@ -157,7 +167,7 @@ class WalkForward:
         return self.summary
 
     def _drift(self, name: str, values: list[Any]) -> float:
-        places = [values.index(step.params[name]) for step in self.steps]
+        places = [values.index(step.params[name]) for step in self.steps if not step.cash]
         return float(np.abs(np.diff(places)).mean() / (len(values) - 1)) if len(places) > 1 else 0.0
 
 
@@ -189,6 +199,8 @@ def walk_forward(
     """
     Choose the best parameters in a window, run them in the next, and go on until the bars end.
 
+    Where no parameters traded in a window, the next one is in cash.
+
     Args:
         grid: see `sweep`; or a list of points.
         train: sessions to learn from: 504, or "2y", "6m", "3w" of 252, 21 and 5 sessions each in New York.
@@ -215,10 +227,10 @@ def walk_forward(
     inside = [Point(point, window) for window, _ in windows for point in points]
     kept = complete(job, inside, trials, executor=executor, jobs=jobs, tell=tell)
     chosen = [_best(job, points, window, kept, rank) for window, _ in windows]
-    outside = [Point(point, window) for point, (_, window) in zip(chosen, windows, strict=True)]
+    outside = [Point(point, window) for point, (_, window) in zip(chosen, windows, strict=True) if point is not None]
     complete(job, outside, trials, executor=executor, jobs=jobs)
     return WalkForward(
-        _steps(job, windows, chosen, trials), values_of(points), rank, anchored, float(job.asked["cash"]),
+        _steps(job, windows, points, chosen, trials), values_of(points), rank, anchored, float(job.asked["cash"]),
         float(job.asked["risk_free"]), yearly.count, yearly.unit, yearly.whose,
     )  # fmt: skip
 
@@ -307,8 +319,11 @@ def window_of(days: np.ndarray, rows: np.ndarray) -> Window:
 
 def _best(
     job: Job, points: Sequence[dict[str, Any]], window: Window, kept: Mapping[str, Trial], rank: str
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
+    """Return the best point in a window; None where none traded, so that there is nothing to choose by."""
     known = {job.key(Point(point, window)): point for point in points}
+    if not any(kept[key].error or _traded(kept[key]) for key in known):
+        return None
     order = ranked((kept[key] for key in known), rank)
     if not order:
         error = next((kept[key].error for key in known if kept[key].error), "it is not defined")
@@ -316,16 +331,32 @@ def _best(
     return known[order[0].key]
 
 
+def _traded(trial: Trial) -> bool:
+    return any(trial.metrics[name] > 0 for name in ("turnover", "trades", "open_trades"))
+
+
 def _steps(
-    job: Job, windows: Sequence[tuple[Window, Window]], chosen: Sequence[dict[str, Any]], trials: Trials
+    job: Job,
+    windows: Sequence[tuple[Window, Window]],
+    points: Sequence[dict[str, Any]],
+    chosen: Sequence[dict[str, Any] | None],
+    trials: Trials,
 ) -> list[Step]:
-    keys = [[job.key(Point(point, window)) for window in pair] for point, pair in zip(chosen, windows, strict=True)]
+    keys = [
+        [job.key(Point(points[0] if point is None else point, window)) for window in pair[: 1 if point is None else 2]]
+        for point, pair in zip(chosen, windows, strict=True)
+    ]
     kept = trials.read((key for pair in keys for key in pair), returns=True)
-    for _, key in keys:
-        if kept[key].error:
-            raise StrategyError(f"the chosen parameters fail in {kept[key].window}: {kept[key].error}")
-    rows = zip(windows, chosen, keys, strict=True)
-    return [Step(*pair, point, kept[inside], kept[outside]) for pair, point, (inside, outside) in rows]
+    for _, *after in keys:
+        for key in after:
+            if kept[key].error:
+                raise StrategyError(f"the chosen parameters fail in {kept[key].window}: {kept[key].error}")
+    return [
+        Step(*pair, dict.fromkeys(points[0]), kept[inside], cash_of(job, pair[1]), cash=True)
+        if point is None
+        else Step(*pair, point, kept[inside], kept[after[0]])
+        for pair, point, (inside, *after) in zip(windows, chosen, keys, strict=True)
+    ]
 
 
 def json_value(value: Any) -> Any:

@@ -21,6 +21,7 @@ from backtest.engine.code.parcels import sent_by_value
 from backtest.engine.code.strategy import Strategy, load_strategy, parameters, typed_things
 from backtest.engine.provenance import module_hashes, source_file
 from backtest.engine.simulation import quotes_of
+from backtest.engine.warm_up import Cash
 from backtest.errors import BrokenPin, NoBars, StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.bars import rows_digest
@@ -28,6 +29,7 @@ from backtest.market.calendars import sessions_a_year, span_asked
 from backtest.market.periods import Periods, of_that_clock, periods_of
 from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
+from backtest.metrics.account import Account
 from backtest.metrics.table import METRICS
 from backtest.research.out_of_sample.window import Window, run_window
 from backtest.research.search.trials import Trial, key_of
@@ -217,8 +219,20 @@ def _trial(job: Job, point: Point) -> Trial:
         run = result_of(job, point).account
     except (StrategyError, UsageError) as error:
         return Trial(key, job.case, params, window, error=str(error))
-    metrics = {name: float(metric.function(run)) for name, metric in METRICS.items()}
-    return Trial(key, job.case, params, window, metrics, "", run.days, run.returns)
+    return Trial(key, job.case, params, window, _metrics_of(run), "", run.days, run.returns)
+
+
+def cash_of(job: Job, window: Window) -> Trial:
+    """Return what cash alone comes to in a window, as a trial without parameters that is not kept."""
+    _, store = _bench(job)
+    account = {name: job.asked[name] for name in _ACCOUNT if name in job.asked}
+    asked: dict[str, Any] = {"store": store, "brokerage": replace(job.brokerage, size=""), **account}
+    run = run_window(load_strategy(Cash), job.series, window, since=window.first, **asked).account
+    return Trial("", job.case, {}, str(window), _metrics_of(run), "", run.days, run.returns)
+
+
+def _metrics_of(run: Account) -> dict[str, float]:
+    return {name: float(metric.function(run)) for name, metric in METRICS.items()}
 
 
 @lru_cache(maxsize=1)  # loading and reading cost a trial of ten years of days a quarter of its time

@@ -162,6 +162,48 @@ def test_a_window_in_which_nothing_has_a_rank_is_named(market, tmp_path):
         forward(market, tmp_path, rank="win_rate")  # as no trade is ever closed
 
 
+SELDOM = """
+import backtrader as bt
+
+class Seldom(bt.Strategy):
+    params = dict(above=125)
+
+    def next(self):
+        if not self.position and self.data.close[0] > self.p.above:
+            self.buy(size=100)
+"""
+
+
+@pytest.mark.parametrize("rank", ["sharpe", "total_return"])
+def test_a_window_in_which_no_parameters_traded_is_followed_by_cash(tmp_path, capsys, rank):
+    closes = [100.0] * 25 + [126.0 + n % 3 for n in range(35)]  # nothing is traded in the rows 0 to 19
+    (tmp_path / "seldom.py").write_text(SELDOM)
+    asked = {"train": 20, "test": 10, "store": store_of(tmp_path / "bars", closes), "folder": tmp_path / "kept"}
+
+    found = walk_forward(str(tmp_path / "seldom.py"), AAPL, {"above": [110, 125]}, rank=rank, costs="none", **asked)
+
+    assert [step.cash for step in found.steps] == [True, False, False, False]
+    assert [step.params["above"] for step in found.steps] == [None, 110, 110, 110]
+    assert found.sessions.tolist() == DAYS[20:60]
+    assert found.returns[:10].tolist() == [0.0] * 10
+    assert found.returns[11:20].any()
+    assert found.drift == {"above": 0.0}
+    assert "Steps in cash, as no parameters traded in the window before: 1." in found.summary
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["steps"][0]["above"] is None
+
+
+def test_cash_out_of_sample_earns_what_idle_cash_is_asked_to(tmp_path):
+    (tmp_path / "seldom.py").write_text(SELDOM)
+    asked = {"train": 20, "test": 10, "store": store_of(tmp_path / "bars", [100.0] * 40), "folder": tmp_path / "kept"}
+
+    found = walk_forward(str(tmp_path / "seldom.py"), AAPL, {"above": [110, 125]}, cash_rate=0.05, **asked)
+    alone = run(str(tmp_path / "seldom.py"), AAPL, store=asked["store"], cash_rate=0.05, start=DAYS[20], end=DAYS[29])
+
+    assert [step.cash for step in found.steps] == [True, True]
+    assert found.returns[:10].tolist() == alone.returns.tolist()
+    assert found.returns[9] > 0
+
+
 def crossed(market, folder, **more):
     asked = {"rank": "total_return", "costs": "none", "folder": folder / "kept", "groups": 6, **more}
     return cross_validate(str(folder / "holds.py"), AAPL, SIDES, store=market, **asked)
