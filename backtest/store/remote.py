@@ -186,12 +186,18 @@ def check_size(name: str, size: int, limit: int) -> None:
 
 @contextlib.contextmanager
 def explained(place: Place, kind: type[Exception] = OSError) -> Iterator[None]:
-    """Raise what a library raised as NoConnection, without the words of the server: they repeat who asked."""
+    """
+    Raise what a library raised as NoConnection, without the words of the server: they repeat who asked.
+
+    A key that went after its size was asked for is a file that is not there, and no bad connection.
+    """
     try:
         yield
     except FileNotFoundError:
         raise
     except (OSError, kind) as error:
+        if re.search(r"NO_SUCH_KEY|NoSuchKey", str(error)):
+            raise FileNotFoundError(ENOENT, "not published", str(place)) from None
         said = re.search(r"AWS Error [A-Z_]+|status [0-9]{3} [A-Za-z ]+|error sending request", str(error))
         raise NoConnection(
             f"{place} cannot be used ({said[0] if said else type(error).__name__}); see to the address, the network "

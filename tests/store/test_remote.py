@@ -477,14 +477,15 @@ def test_a_manifest_that_is_replaced_while_it_is_read_is_read_again(store, made,
     assert bucket.requests[-4:] == [f"HEAD {name}", f"GET {name}"] * 2
 
 
-def test_a_segment_that_goes_while_it_is_wanted_means_a_newer_state(store, made, bucket):
+@pytest.mark.parametrize("asked", ["HEAD", "GET"])  # for its size, then for its bytes
+def test_a_segment_that_goes_while_it_is_wanted_means_a_newer_state(store, made, bucket, asked):
     publish(made, bucket.url())
     there = open_store(bucket.url())
     update(store)
     newer = {f"store/{name}": data for name, data in files_of(store).items()}
 
     def replace_all_at_the_segment(request):
-        if request.startswith("HEAD") and "/bars/" in request:
+        if request.startswith(asked) and "/bars/" in request:
             bucket.objects.clear()
             bucket.objects.update(newer)
 
