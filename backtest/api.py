@@ -14,7 +14,7 @@ from backtest._suggest import there_are
 from backtest.errors import UsageError
 from backtest.market.calendars import sessions_a_year
 from backtest.market.periods import Periods, periods_of
-from backtest.market.series import Series, series_of, several_series
+from backtest.market.series import Series, few, series_of, several_series
 from backtest.market.span import Span, asked_span
 from backtest.metrics.measurement import Measured, check_periods, dated_rates, with_rates
 from backtest.runs.spec import Brokerage, BrokerageOptions, RunSpec, brokerage_of, takes_brokerage_options, warm_up_text
@@ -120,9 +120,13 @@ class RunResult(Measured):
     def _repr_html_(self) -> str:
         from html import escape
 
+        from backtest._notebook import html_lines
+        from backtest.runs.parameters import words_of
         from backtest.validity.verdict import verdict
 
-        head = f"<h4>{escape(self.spec.name)} on {escape(', '.join(self.series))}</h4>"
+        head = (
+            f"<h4>{escape(self.spec.name)} on {escape(few(self.series))}</h4>{html_lines(words_of(self.spec.params))}"
+        )
         return f"{head}{verdict(self)._repr_html_()}{self.stats._repr_html_()}"
 
 

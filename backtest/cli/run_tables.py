@@ -212,12 +212,13 @@ def give_comparison(found: Comparison, as_json: bool) -> None:
 def give_sweep(found: Sweep, as_json: bool) -> None:
     """Give the best trials of a sweep, and how far the best can be believed."""
     from backtest.metrics.table import METRICS
+    from backtest.research.search.sweeps import SHOWN
 
     if as_json:
         give_json(found.to_dict())
         return
     rank = found.asked["rank"].lstrip("-")
-    shown = list(dict.fromkeys([rank, "total_return", "sharpe", "max_drawdown", "trades"]))
+    shown = list(dict.fromkeys([rank, *SHOWN]))
     heads = {"total_return": "return", "sharpe": "Sharpe", "max_drawdown": "drawdown"}
     rows = [
         [*map(str, found.point(trial).values()), *(METRICS[name].text(trial.metrics[name]) for name in shown)]

@@ -20,6 +20,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from backtest import _arguments
+from backtest._notebook import html_lines, html_table
 from backtest.downloads.report import Options, Progress, SeriesReport, Summary, reason_of, summary_of
 from backtest.downloads.retry import Persistence
 from backtest.downloads.series import Filling
@@ -86,6 +87,17 @@ class DownloadReport:
     def summary(self) -> Summary:
         """The counts of all series; as text it is one line."""
         return summary_of(self.series)
+
+    def _repr_html_(self) -> str:
+        heads = ["Series", "Status", "New bars", "Bars", "From", "To", "Why"]
+        rows = [
+            [
+                one.series.short, one.status, f"{one.bars_added:,}", f"{one.bars:,}",
+                *(f"{moment:%Y-%m-%d}" if moment else "" for moment in (one.first, one.last)), one.reason,
+            ]
+            for one in self.series
+        ]  # fmt: skip
+        return html_table(heads, rows) + html_lines(str(self.summary), str(self.ended_by or ""))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON's types."""

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from backtest import _arguments
+from backtest._notebook import html_table
 from backtest._suggest import did_you_mean, nearest, there_are
 from backtest.errors import UsageError
 from backtest.market.spellings import RENAMED_EXCHANGES, todays_words
@@ -368,6 +369,9 @@ class Series:
 
     def __str__(self) -> str:
         return f"{self.instrument}/{self._rest}"
+
+    def _repr_html_(self) -> str:
+        return html_table(["Series", "In full"], [[self.short, str(self)]])
 
     @property
     def key(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from backtest import _arguments
+from backtest._notebook import html_lines, html_table, progress_bar
 from backtest._suggest import did_you_mean
 from backtest.api import RunResult, check_asked, run
 from backtest.engine.code.parcels import sent_by_value
@@ -122,9 +122,8 @@ class SeriesRuns:
 
     def _repr_html_(self) -> str:
         heads = ["Series", *(METRICS[name].label for name in SHOWN), "Kept as"]
-        lines = [_html_row("th", heads), *(_html_row("td", row) for row in self.rows())]
-        failed = "".join(f"<p>{html.escape(f'{one.series}: {one.error}')}</p>" for one in self.failed)
-        return f"<table>{''.join(lines)}</table><p>{html.escape(self.summary)}</p>{failed}"
+        failed = [f"{one.series}: {one.error}" for one in self.failed]
+        return html_table(heads, self.rows()) + html_lines(self.summary, *failed)
 
 
 @takes_run_options
@@ -196,13 +195,13 @@ def run_each(
     work = Work(_made_on, common, project_of(loaded), lambda one: one.short)
     kept: dict[str, SeriesRun] = {}
     sent, began = sent_by_value(loaded.cls) and (jobs > 1 or executor is not None), time.monotonic()
-    for batch in each(work, wanted, executor, jobs):
-        for one in batch:
+    with progress_bar(tell, "runs") as told:
+        for one in (one for batch in each(work, wanted, executor, jobs) for one in batch):
             if sent and one.result is not None:  # which lacks there what says where its code comes from
                 one.result.manifest.update(describe_code(loaded, one.result.spec.params))
             kept[one.series] = _kept(one, into, force)
-            if tell is not None:
-                tell(_progress(kept.values(), len(wanted), time.monotonic() - began))
+            if told is not None:
+                told(_progress(kept.values(), len(wanted), time.monotonic() - began))
     return SeriesRuns(loaded.name.rpartition(":")[2], tuple(kept[one.short] for one in wanted))
 
 
@@ -274,7 +273,3 @@ def _kept(made: _Made, folder: Path | None, force: bool) -> SeriesRun:
 def _progress(kept: Collection[SeriesRun], total: int, seconds: float) -> SweepProgress:
     failed = sum(bool(one.error) for one in kept)
     return SweepProgress(len(kept), total, 0, failed, seconds, seconds / len(kept) * (total - len(kept)))
-
-
-def _html_row(cell: str, words: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{cell}>{html.escape(word)}</{cell}>" for word in words) + "</tr>"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from backtest import _arguments
+from backtest._notebook import html_lines, html_table
 from backtest.api import RunResult, run
 from backtest.engine.code.strategy import load_strategy
 from backtest.engine.open_orders import OpenOrder, watched_to_the_end
@@ -103,6 +104,18 @@ class NextOrders:
         import pandas as pd
 
         return pd.DataFrame([asdict(order) for order in self.orders], columns=list(OpenOrder.__slots__))
+
+    def _repr_html_(self) -> str:
+        heads = ["Order", "Series", "Side", "Size", "Kind", "Price", "Given"]
+        rows = [
+            [
+                str(one.number), one.series, one.side, f"{one.size:,.10g}", one.kind,
+                ", ".join(f"{price:,.10g}" for price in (one.price, one.limit) if price is not None),
+                self.when(one.given),
+            ]
+            for one in self.orders
+        ]  # fmt: skip
+        return html_table(heads, rows) + html_lines(str(self), *self.notes)
 
     def __str__(self) -> str:
         count = len(self.orders)

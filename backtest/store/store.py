@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from backtest import _arguments
 from backtest._clock import Clock, utc_now
+from backtest._notebook import html_lines, html_table
 from backtest._resources import bundled
 from backtest.errors import BadBars, BadStore, DamagedStore, DataError, UsageError
 from backtest.market.bars import check_bars, check_unset, extra_of, schema, with_extra, without_empty
@@ -152,6 +153,9 @@ def store_of(given: Reader | str | Path) -> Reader:
     return given if isinstance(given, Reader) else open_store(given)
 
 
+_SHOWN = 20  # series of a store that a notebook names
+
+
 class Store(SegmentReader):
     """
     Bars on disk below a root folder; the folder is made by the first write.
@@ -173,6 +177,13 @@ class Store(SegmentReader):
             clock, "clock", "write a function that returns a time in UTC, or leave it out"
         )
         format_of(self.root)
+
+    def _repr_html_(self) -> str:
+        series = self.series()
+        more = f"and {len(series) - _SHOWN:,} more" if len(series) > _SHOWN else ""
+        return html_table([f"{len(series):,} series in {self.name}"], [[one.short] for one in series[:_SHOWN]]) + (
+            html_lines(more)
+        )
 
     def series(self) -> list[Series]:
         """

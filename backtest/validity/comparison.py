@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import re
 import textwrap
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest import _arguments
+from backtest._notebook import html_lines, html_table
 from backtest.errors import UsageError
 from backtest.market.periods import Periods
 from backtest.market.series import Series, few
@@ -162,22 +162,13 @@ class Comparison:
         return ", ".join(f"{METRICS[name].label} {METRICS[name].text(stats[name])}" for name in COLUMNS)
 
     def _repr_html_(self) -> str:
-        heads = [
-            "Run",
-            "Strategy",
-            "Series",
-            "Parameters",
-            *(METRICS[name].label for name in COLUMNS),
-            "Sharpe − first",
-            "p",
-        ]
+        labels = [METRICS[name].label for name in COLUMNS]
         rows = [
             [run, *described, *numbers]
             for described, (run, *numbers) in zip(self.descriptions, self.rows(), strict=True)
         ]
-        table = _html_row("th", heads) + "".join(_html_row("td", row) for row in rows)
-        words = "".join(f"<p>{html.escape(str(one))}</p>" for one in self.differences)
-        return f"<table>{table}</table>{words}<p><small>{html.escape(self.basis)}</small></p>"
+        table = html_table(["Run", "Strategy", "Series", "Parameters", *labels, "Sharpe − first", "p"], rows)
+        return table + html_lines(*map(str, self.differences), self.basis)
 
 
 def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, seed: int = 0) -> Comparison:
@@ -410,7 +401,3 @@ def _equal(p: float) -> str:
 
 def _known(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _html_row(cell: str, words: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{cell}>{html.escape(word)}</{cell}>" for word in words) + "</tr>"

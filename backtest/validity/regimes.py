@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest import _arguments
+from backtest._notebook import html_lines
 from backtest.errors import UsageError
 from backtest.metrics.account import hold, hold_name, session_ends
 from backtest.metrics.drawdown import max_drawdown
@@ -70,7 +71,7 @@ class Regimes:
         return f"{self.to_frame().round(4).to_string()}\n{self.basis}"
 
     def _repr_html_(self) -> str:
-        return f"{self.to_frame().round(4).to_html()}<p><small>{self.basis}</small></p>"
+        return f"{self.to_frame().round(4).to_html()}{html_lines(self.basis)}"
 
 
 def regimes(result: Measured, trend: int = TREND, rough: int = ROUGH) -> Regimes:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest import _arguments
+from backtest._notebook import html_lines, html_table
 from backtest.metrics.account import nets_of_cash
 from backtest.metrics.measurement import check_result
+from backtest.metrics.table import METRICS
 from backtest.validity.bootstrap import SAMPLES, Intervals, bootstrap
 from backtest.validity.cost_stress import CostCase, break_even_costs, cost_cases
 from backtest.validity.monte_carlo import MonteCarlo, monte_carlo
@@ -39,6 +41,27 @@ class Validity:
         """Return it for JSON: None where a number is not defined."""
         found: dict[str, Any] = _for_json(asdict(self))
         return found
+
+    def _repr_html_(self) -> str:
+        def shown(name: str, *values: float) -> list[str]:
+            return [METRICS[name].text(value) for value in values]
+
+        of_costs = ("total_return", "cagr", "sharpe")
+        ends = [[METRICS[name].label, *shown(name, *both)] for name, both in self.intervals.intervals.items()]
+        drawn = [
+            [one.method, *shown("costs", *one.end), *shown("max_drawdown", *one.drawdown), *shown("win_rate", one.loss)]
+            for one in self.orders
+        ]
+        costs = [[f"{case.factor:g}×", *(METRICS[name].text(getattr(case, name)) for name in of_costs)]
+                 for case in self.costs]  # fmt: skip
+        quantiles = ("5 %", "50 %", "95 %")
+        heads = ["Trades", *(f"End {one}" for one in quantiles), *(f"Fall {one}" for one in quantiles), "Loses"]
+        tables = [
+            html_table(["Number", "From", "To"], ends), html_lines(self.intervals.basis),
+            html_table(heads, drawn) if drawn else "",
+            html_table(["Costs", *(METRICS[name].label for name in of_costs)], costs), html_lines(*self.looks_ahead),
+        ]  # fmt: skip
+        return self.verdict._repr_html_() + "".join(tables)
 
 
 def validate(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from backtest import _arguments
+from backtest._notebook import html_lines, html_table, progress_bar
 from backtest._suggest import there_are
 from backtest.api import RunResult
 from backtest.engine.code.strategy import load_strategy
@@ -37,7 +38,7 @@ from backtest.research.search.grid import Condition, Grid
 from backtest.research.search.job import Job, Point, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of
 from backtest.research.search.trials import Trial, Trials
-from backtest.runs.parameters import kept_params, words_of
+from backtest.runs.parameters import in_words, kept_params, words_of
 from backtest.runs.spec import RunOptions, takes_run_options
 from backtest.store.reader import Reader
 
@@ -104,6 +105,14 @@ class CrossValidation:
     def __repr__(self) -> str:
         return self.summary
 
+    def _repr_html_(self) -> str:
+        names = list(self.chosen[0][1]) if self.chosen else []
+        rows = [
+            ["; ".join(str(self.groups[place]) for place in groups), *map(in_words, params.values())]
+            for groups, params in self.chosen
+        ]
+        return html_table(["Tested in", *names], rows) + html_lines(self.summary)
+
 
 @takes_run_options
 def cross_validate(
@@ -161,7 +170,8 @@ def cross_validate(
     windows = [window_of(days, np.arange(*ends[n : n + 2])) for n in range(groups)]
     trials = Trials(folder_of(folder, job))
     every = [Point(point, window) for window in windows for point in points]
-    complete(job, every, trials, executor=executor, jobs=jobs, tell=tell)
+    with progress_bar(tell, "trials") as told:
+        complete(job, every, trials, executor=executor, jobs=jobs, tell=told)
     kept = trials.read(map(job.key, every), returns=True)
     made = [[kept[job.key(Point(point, window))] for window in windows] for point in points]
     whole = [(point, row) for point, row in zip(points, made, strict=True) if not any(trial.error for trial in row)]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from backtest import _arguments
+from backtest._notebook import html_lines, html_table, progress_bar
 from backtest.api import RunResult
 from backtest.engine.code.strategy import Strategy, load_strategy, names_of_texts, typed_values
 from backtest.errors import StrategyError, UsageError
@@ -28,6 +29,7 @@ from backtest.market.session_days import session_days
 from backtest.market.span import Sessions, Span
 from backtest.metrics.measurement import Stats, measured
 from backtest.metrics.returns import Undefined, equity_of
+from backtest.metrics.table import METRICS
 from backtest.research.out_of_sample.folds import session_count, walk_forward_folds
 from backtest.research.out_of_sample.window import Window
 from backtest.research.search import grid as grids
@@ -35,7 +37,7 @@ from backtest.research.search.grid import Condition, Grid
 from backtest.research.search.job import Job, Point, cash_of, digest_of, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of, ranked
 from backtest.research.search.trials import Trial, Trials
-from backtest.runs.parameters import distinct, form_of, read_params
+from backtest.runs.parameters import distinct, form_of, in_words, read_params
 from backtest.runs.spec import RunOptions, takes_run_options
 from backtest.store.reader import Reader, hours_in
 
@@ -166,6 +168,19 @@ class WalkForward:
     def __repr__(self) -> str:
         return self.summary
 
+    def _repr_html_(self) -> str:
+        shown = ("sharpe", "total_return")
+        heads = ["Chosen in", "Tested in", *self.values, *(f"{METRICS[name].label}, {where}" for where in
+                 ("in sample", "out of sample") for name in shown)]  # fmt: skip
+        rows = [
+            [
+                str(step.train), str(step.test), *map(in_words, step.params.values()),
+                *(METRICS[name].text(trial.metrics[name]) for trial in (step.inside, step.outside) for name in shown),
+            ]
+            for step in self.steps
+        ]  # fmt: skip
+        return html_table(heads, rows) + html_lines(self.summary)
+
     def _drift(self, name: str, values: list[Any]) -> float:
         places = [values.index(step.params[name]) for step in self.steps if not step.cash]
         return float(np.abs(np.diff(places)).mean() / (len(values) - 1)) if len(places) > 1 else 0.0
@@ -225,7 +240,8 @@ def walk_forward(
     windows = [(window_of(days, fold.train), window_of(days, fold.test)) for fold in folds]
     trials = Trials(folder_of(folder, job))
     inside = [Point(point, window) for window, _ in windows for point in points]
-    kept = complete(job, inside, trials, executor=executor, jobs=jobs, tell=tell)
+    with progress_bar(tell, "trials") as told:
+        kept = complete(job, inside, trials, executor=executor, jobs=jobs, tell=told)
     chosen = [_best(job, points, window, kept, rank) for window, _ in windows]
     outside = [Point(point, window) for point, (_, window) in zip(chosen, windows, strict=True) if point is not None]
     complete(job, outside, trials, executor=executor, jobs=jobs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 import os
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from backtest import _arguments
+from backtest._notebook import html_lines, html_table, progress_bar
 from backtest._resources import bundled
 from backtest._suggest import there_are
 from backtest.api import RunResult
@@ -35,7 +35,7 @@ from backtest.research.search.heatmap import draw_heat_map
 from backtest.research.search.job import Job, Point, job_of, result_of, trials_of
 from backtest.research.search.optuna_search import guided_points
 from backtest.research.search.trials import Trial, Trials
-from backtest.runs.parameters import distinct, form_of, kept_params, read_params, words_of
+from backtest.runs.parameters import distinct, form_of, in_words, kept_params, read_params, words_of
 from backtest.runs.spec import RunOptions, takes_run_options
 from backtest.store.documents import ANYTHING, TEXT, WHOLE, Misfit, keyed, list_of, mapped, one_of, read_document
 from backtest.store.reader import Reader
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 DOCUMENT = "sweep.json"
+SHOWN = ("total_return", "sharpe", "max_drawdown", "trades")  # in tables, after the rank
 BEST = "best"  # folder of the best trial's run, in that of the sweep
 
 _NOTHING: dict[str, Any] = {"sessions": np.zeros(0, "datetime64[D]"), "returns": np.zeros(0)}  # in place of much
@@ -113,7 +114,7 @@ def sweep(
         start: the first session, in the place of a span.
         end: the last session, included.
         params: of the parameters that do not vary.
-        tell: called with a `SweepProgress` now and then.
+        tell: called with a `SweepProgress` now and then; if not given, a notebook shows a bar.
         cash: this and all that follows is as in `run`.
 
     Raises:
@@ -136,8 +137,9 @@ def sweep(
     job = job_of(found, series, store=store, params=params, swept=grid, **dates, **asked)
     into = folder_of(folder, job)
     if optuna:
-        rate = partial(_rates, job, Trials(into), rank, executor, jobs, tell)
-        drawn = guided_points(grid, where, optuna, seed, rate, rank.startswith("-"))
+        with progress_bar(tell, "trials") as told:
+            rate = partial(_rates, job, Trials(into), rank, executor, jobs, told)
+            drawn = guided_points(grid, where, optuna, seed, rate, rank.startswith("-"))
     points = [Point(params) for params in drawn]
     asked_for = _document(job, grid, rank, random, seed, points)
     document = {**asked_for, "file": _seen_from(into, job), "optuna": optuna}
@@ -145,7 +147,8 @@ def sweep(
     if resume:
         _check_same(_asked_in(into), document, into)
     _write(into, document)
-    kept = complete(job, points, Trials(into), executor=executor, jobs=jobs, tell=tell)
+    with progress_bar(tell, "trials") as told:
+        kept = complete(job, points, Trials(into), executor=executor, jobs=jobs, tell=told)
     done = [kept[job.key(point)] for point in points]
     best = _best(done, rank)
     run = result_of(job, points[done.index(best)], lines=True)
@@ -315,7 +318,14 @@ class Sweep:
         return f"{self.name} on {', '.join(self.best_run.series)}\n{self.summary}"
 
     def _repr_html_(self) -> str:
-        return f"{self.to_frame().head(10).to_html(index=False)}<p>{html.escape(self.summary)}</p>"
+        rank = self.asked["rank"].lstrip("-")
+        shown = list(dict.fromkeys([rank, *SHOWN]))
+        rows = [
+            [*map(in_words, self.point(trial).values()), *(METRICS[name].text(trial.metrics[name]) for name in shown)]
+            for trial in self.ranked[:10]
+        ]
+        table = html_table([*self.varied, *(METRICS[name].label for name in shown)], rows)
+        return table + html_lines(self.summary, *(f"- {reason}" for reason in self.verdict.reasons))
 
     def _more_reasons(self) -> list[str]:
         metric = self.asked["rank"].lstrip("-")

@@ -1,0 +1,77 @@
+"""What a notebook shows: tables and sentences as HTML, and progress bars."""
+
+from __future__ import annotations
+
+import html
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+
+def html_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of texts."""
+    lines = [_row("th", heads), *(_row("td", row) for row in rows)]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def html_lines(*texts: str) -> str:
+    """Return a paragraph of small letters for each text that is not empty."""
+    return "".join(f"<p><small>{html.escape(text)}</small></p>" for text in texts if text)
+
+
+def in_notebook() -> bool:
+    """Return whether a notebook's kernel runs this process, and not a script, a test or IPython's prompt."""
+    ipython = sys.modules.get("IPython")
+    running = ipython.get_ipython() if ipython is not None else None
+    return hasattr(running, "kernel")
+
+
+@contextmanager
+def progress_bar(tell: Callable[[Any], None] | None, what: str) -> Iterator[Callable[[Any], None] | None]:
+    """
+    Yield what is told how far some work has come: what the caller gave, or in a notebook a bar; else nothing.
+
+    The bar takes records with `done`, `total` and `failed`, and is drawn with the first.
+    """
+    if tell is not None or not in_notebook():
+        yield tell
+        return
+    bar = _Bar(what)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+class _Bar:
+    """A bar of tqdm's: of widgets where the notebook has them, else of letters."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._bar: Any = None
+
+    def __call__(self, progress: Any) -> None:
+        if self._bar is None or progress.done < self._bar.n:  # the next round of a search begins anew
+            self.close()
+            self._bar = _tqdm()(total=progress.total, unit=f" {self._what}", initial=progress.kept)
+        if progress.failed:
+            self._bar.set_postfix(failed=progress.failed, refresh=False)
+        self._bar.update(progress.done - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _tqdm() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there are no widgets: letters do
+        from tqdm.auto import tqdm
+    return tqdm
+
+
+def _row(cell: str, words: Sequence[str]) -> str:
+    return "<tr>" + "".join(f"<{cell}>{html.escape(word)}</{cell}>" for word in words) + "</tr>"
