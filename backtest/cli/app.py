@@ -6,11 +6,12 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from backtest._clock import Clock, utc_now
 from backtest.cli.baselines import baseline, reproduce
@@ -18,7 +19,7 @@ from backtest.cli.research import next_, sweep, validate
 from backtest.cli.runs import compare, report, run, runs
 from backtest.cli.setup import demo, doctor, emulator, new, tell_version
 from backtest.cli.store import download, export, import_, ls, pin, prune, publish, verify
-from backtest.cli.terminal import documents_given, failure_of, give_json, results_alone, say
+from backtest.cli.terminal import documents_given, failure_of, give_json, harmless, results_alone, say, shortened
 from backtest.errors import BacktestError, UsageError
 
 WIDTH = 80
@@ -48,7 +49,35 @@ COMMANDS = (
 )
 _OLD_NAMES = {"gateway": emulator}  # still taken, and shown nowhere
 
+
+class _Commands(TyperGroup):
+    """The commands, whose errors of usage repeat what was typed: harmless, and not at any length."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read the words before the command."""
+        with _harmless_errors():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, *args: Any, **extra: Any) -> Any:
+        """Read the words of the command, and call it."""
+        with _harmless_errors():
+            return super().invoke(*args, **extra)
+
+
+_WrongUsage: Any = typer.BadParameter.__base__  # of all such errors; Typer has it under no name of its own
+
+
+@contextmanager
+def _harmless_errors() -> Iterator[None]:
+    try:
+        yield
+    except _WrongUsage as error:
+        error.message = harmless(shortened(error.message))
+        raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Backtest on Interactive Brokers' historical bars: download, store, replay, measure, report.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from backtest.cli.terminal import harmless, say
+from backtest.cli.terminal import harmless, say, shortened, unmarked
 from backtest.errors import UsageError
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ def watched(verdicts: Iterator[SeriesAudit]) -> list[SeriesAudit]:
     with Console(stderr=True).status("verifying") as status:
         for one in verdicts:
             seen.append(one)
-            status.update(f"{len(seen) - 1:,} series, {sum(each.bars for each in seen):,} bars verified: {one.series}")
+            bars = sum(each.bars for each in seen)
+            status.update(unmarked(f"{len(seen) - 1:,} series, {bars:,} bars verified: {one.series}"))
     return seen
 
 
@@ -162,7 +163,7 @@ class _TextLines(logging.Formatter):
         fields = ", ".join(
             f"{key.replace('_', ' ')} {' '.join(str(value).split())}" for key, value in _fields(record).items()
         )
-        return harmless(": ".join(filter(None, (record.getMessage(), fields))))
+        return harmless(shortened(": ".join(filter(None, (record.getMessage(), fields)))))
 
 
 class _JsonLines(logging.Formatter):
@@ -177,4 +178,6 @@ class _JsonLines(logging.Formatter):
             "message": record.getMessage(),
             **_fields(record),
         }
-        return json.dumps(line, default=str)
+        return json.dumps(
+            {name: shortened(value) if isinstance(value, str) else value for name, value in line.items()}, default=str
+        )

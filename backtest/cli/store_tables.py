@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from backtest.cli.terminal import give, give_json, give_table, say, width, wrapped
+from backtest.cli.terminal import give, give_json, give_table, harmless, say, shortened, width, wrapped
 from backtest.errors import UsageError
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def _hung(mark: str, text: str) -> str:
     import textwrap
 
     head = f"  {mark:<8} "
-    shown = text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+    shown = harmless(shortened(" ".join(text.splitlines())))
     wrapper = textwrap.TextWrapper(width(), head, " " * len(head), break_long_words=False, break_on_hyphens=False)
     return wrapper.fill(shown)
 
@@ -287,7 +287,7 @@ def _give_blocks(line: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    text = Text(line, no_wrap=True)
+    text = Text(harmless(line), no_wrap=True)
     for block, style in (("█", "blue"), ("▒", "yellow"), ("×", "bold red"), ("·", "dim")):
         text.highlight_words([block], style)
     Console(width=width(), highlight=False).print(text, crop=False)

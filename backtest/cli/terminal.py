@@ -6,6 +6,7 @@ import atexit
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,16 +22,28 @@ _NARROWEST = 12  # columns of a text that is folded
 _WIDE = 160  # columns of a row in a file or a pipe
 _OUT, _ERR = 1, 2  # the descriptors of stdout and stderr
 _CONTROLS = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t"}
+# What has no width, or changes the direction of what is beside it: a name could look like another one by it. Halves of
+# a pair are among them, as names of files that are no UTF-8 have, which no stream would take.
+_HIDDEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+_LONGEST = 4000  # characters of a message, or of a line of a result
+_LONGEST_CELL = 500  # characters of a cell of a table
 
 
 def say(text: str) -> None:
     """Tell people something: stderr, and nowhere if that is closed."""
     if sys.stderr is not None:
-        print(harmless(text), file=sys.stderr, flush=True)
+        print(harmless(shortened(text)), file=sys.stderr, flush=True)
 
 
 def give(text: str) -> None:
-    """Give a result: stdout."""
+    """Give a result: stdout; a line that is too long to be read is cut."""
+    _give("\n".join(map(shortened, text.split("\n"))) if len(text) > _LONGEST else text)
+
+
+def _give(text: str) -> None:
     if _held is None:
         print(harmless(text), flush=True)
     else:
@@ -63,7 +76,7 @@ def results_alone() -> Iterator[None]:
             os.close(kept)
         sys.stdout = out
         for text in texts:
-            give(text)
+            _give(text)
         atexit.unregister(_speak_to_people)
         atexit.register(_speak_to_people)  # before what a strategy registered, since the last comes first
 
@@ -121,7 +134,7 @@ def give_json(value: dict[str, Any]) -> None:
     """Give a result for machines."""
     global _documents
     _documents += 1
-    give(json.dumps(value, indent=1, allow_nan=False))
+    _give(json.dumps(value, indent=1, allow_nan=False))
 
 
 _documents = 0  # given so far in this process
@@ -134,6 +147,11 @@ def documents_given() -> int:
 
 def failure_of(error: BaseException) -> tuple[str, int]:
     """Return what to say of an error that ends a command, and the exit code."""
+    text, code = _failure_of(error)
+    return shortened(text), code
+
+
+def _failure_of(error: BaseException) -> tuple[str, int]:
     if isinstance(error, BacktestError):
         return str(error), error.exit_code
     if isinstance(error, OSError):
@@ -176,6 +194,7 @@ def give_table(columns: tuple[str, ...], rows: list[list[str]], limit: int = 0) 
     from rich.console import Console
     from rich.table import Table
 
+    rows = [[shortened(cell, _LONGEST_CELL) for cell in row] for row in rows]
     numbers = [_is_number(columns, rows, n) for n in range(len(columns))]
     widths = _column_widths(columns, rows, numbers, limit or width())
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0, collapse_padding=True)
@@ -225,14 +244,14 @@ def unmarked(text: str) -> Text:
     """Return the text as it is: square brackets in it are no marks for rich."""
     from rich.text import Text
 
-    return Text(harmless(text), overflow="fold")
+    return Text(harmless(shortened(text, _LONGEST_CELL)), overflow="fold")
 
 
 def wrapped(text: str) -> str:
     """Return the text in lines of 80 columns."""
     import textwrap
 
-    return textwrap.fill(text, _WIDTH, break_on_hyphens=False)
+    return textwrap.fill(shortened(text), _WIDTH, break_on_hyphens=False)
 
 
 def width() -> int:
@@ -243,5 +262,23 @@ def width() -> int:
 
 
 def harmless(text: str) -> str:
-    """Return the text with its control characters to be read: a stranger's name could move the cursor by them."""
-    return text.translate(_CONTROLS)
+    """
+    Return the text with the characters escaped that are not to be seen, or change how others are.
+
+    A stranger's name could move the cursor by control characters, and look like another name by marks of direction and
+    characters without a width.
+    """
+    return _HIDDEN.sub(_escaped, text.translate(_CONTROLS))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def shortened(text: str, most: int = _LONGEST) -> str:
+    """Return the text, of one that is too long the beginning and the end, which says what to do."""
+    if len(text) <= most:
+        return text
+    begin, end = most * 3 // 4, most // 4
+    return f"{text[:begin]} ... {len(text) - begin - end:,} characters more ... {text[-end:]}"
