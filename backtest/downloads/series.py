@@ -66,6 +66,7 @@ _SCALES = 3  # that answers may have within a download, each of which has the se
 _MANY = 20  # windows, after which one request more, to see whether the first still holds, is a twentieth
 _HALVINGS = 3  # of a window that is not answered, before its source is given up
 _AROUND = timedelta(days=4)  # a long weekend: the schedule is asked for with the sessions on both sides
+_ROUNDS = 3  # of repairs, where each brings bars
 _SHOWN = 5  # spans in a message
 _log = logging.getLogger(__name__)
 
@@ -294,21 +295,34 @@ class Filling:
                 self._note_empty(hole, "asked again")  # with the whole
             return
         asked: list[Span] = []
-        for window in self._repairs():
-            asked += [window] if self._confirm_empty(window, "a repair") else []
+        within: list[Span] | None = None
+        for _ in range(_ROUNDS):
+            fuller = []
+            for window in self._repairs(within):
+                rows = self._rows
+                asked += [window] if self._confirm_empty(window, "a repair") else []
+                fuller += [window] if self._rows > rows else []
+            within = fuller  # what these still lack may come with a shorter window
         for hole in self._holes():
             for part in filter(None, (hole.common(window) for window in asked)):
                 self._note_empty(part, "asked again, and in another window")
 
-    def _repairs(self) -> list[Span]:
+    def _repairs(self, within: Sequence[Span] | None) -> list[Span]:
         """Return the windows for what answers lacked, or of all from the first to the last where those are fewer."""
-        lacking = self._in_session(self._after_head(self._lacking()))
+        lacking = self._lacking()
+        if within is not None:
+            lacking = [part for hole in lacking for window in within if (part := hole.common(window))]
+        lacking = self._in_session(self._after_head(lacking)) if lacking else []
         if not lacking:
             return []
         holes = gaps.asked_at_once(self._series, self._hours, lacking)
         windows = [window for hole in holes for window in self._source.windows(self._series, hole)]
         whole = self._source.windows(self._series, Span(holes[0].start, max(hole.end for hole in holes)))
         return whole if len(whole) < len(windows) else windows
+
+    @property
+    def _rows(self) -> int:
+        return self._store.manifest_or_empty(self._series).rows
 
     def _lacking(self) -> list[Span]:
         assert self._wanted is not None  # _start has run
@@ -439,7 +453,7 @@ class Filling:
             again = self._answer(window, may_halve=False)
             bars = again if not isinstance(again, list) and len(again) > len(bars) else bars
         lost, _ = self._lacked(window, bars)
-        if lost and not self._options.accept_revision:
+        if lost and not self._options.accept_revision and not self._rolled:  # of another contract there may be less
             raise Conflict(
                 f"an answer for the whole of {self._series.short} lacks what is stored: {_shown(lost)}; the stored "
                 "bars were kept; the next download asks again, and --accept-revision does without those bars"
@@ -450,8 +464,9 @@ class Filling:
         """Return what an answer lacks of a window since the source's first bar: what is stored, and what is not."""
         known = gaps.empty(window, self._answers())
         found = gaps.lacking(self._series, self._hours, window, bars, known)
-        head = self._head() if found else None
-        found = [hole for hole in found if head is None or hole.end > head]
+        head = self._source.head(self._series) if found else None  # which may have moved
+        opening = gaps.first_session(self._series, self._hours, head) if head else window.start
+        found = [hole for hole in found if hole.end > opening]
         lost = [hole for hole in found if len(_stored(self._store, self._series, hole))]
         return lost, [hole for hole in found if hole not in lost]
 

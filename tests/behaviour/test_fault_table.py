@@ -519,6 +519,9 @@ def lacking() -> Iterator[Row]:
             yield complete(f"cut, {bars} minutes {place}, once", cut, requests=5, job=SESSIONS)
             cut = on("cut", place=place, bars=bars)
             yield complete(f"cut, {bars} quarters {place}, once", cut, requests=2, job=QUOTES)
+    # As by a gateway that serves 2,000 bars at once, the newest ones.
+    least = on("cut", place="first", bars=2680), on("cut", nth=2, place="first", bars=680)
+    yield complete("cut to 2,000 bars each time", *least, requests=3, job=SESSIONS_AT_ONCE)
     for name, since, until in DAYS:
         lack = on("lack", times=ALWAYS, since=f"{since}-00:00:00", until=f"{until}-00:00:00")
         yield partial(f"lacks {name}", lack, requests=2, said=MISSING)
@@ -1194,13 +1197,26 @@ def test_a_continuous_future_is_replaced_whole_at_each_roll_and_says_so(same_hou
     ]
 
 
-def rolled(folder: Path, number: int, name: str) -> Store:
+def test_a_continuous_future_is_replaced_by_a_contract_of_less_history(tmp_path):
+    store, reports = Store(tmp_path / "bars"), []
+
+    for number, since in enumerate((date(2024, 3, 1), date(2024, 3, 8)), 1):
+        future, until = rolled(tmp_path / f"{number}", number, f"ES{number}", since), ROLLS[number - 1]
+        now = datetime.combine(until, time(12), UTC) + timedelta(days=1)
+        with Gateway(future, clock=lambda at=now: at) as gateway, connect(gateway.address) as source:
+            reports.append(download(store, source, ROLLING, (date(2024, 3, 4), until)).series[0])
+
+    assert [(one.status, one.requests, one.exit_code) for one in reports] == [("complete", 1, 0)] * 2
+    assert store.read(ROLLING).equals(future.read(ROLLING, Span.of_dates(date(2024, 3, 8), ROLLS[1])))
+
+
+def rolled(folder: Path, number: int, name: str, since: date = date(2024, 3, 1)) -> Store:
     """Return what the gateway serves of a continuous future whose front contract has a number."""
     bars = store_with(folder / "made", {str(ROLLING): ("2024-03-01", "2024-03-22")}, seed=number)
     store = Store(folder / "named")
-    span = span_of_sessions(ROLLING, date(2024, 3, 1), date(2024, 3, 22))
+    span = span_of_sessions(ROLLING, since, date(2024, 3, 22))
     details = ContractDetails(number, local_symbol=name, name="E-mini S&P 500", time_zone="America/Chicago")
-    store.write(ROLLING, span, bars.read(ROLLING), contract=details)
+    store.write(ROLLING, span, bars.read(ROLLING, span), contract=details)
     return store
 
 
