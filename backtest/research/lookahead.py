@@ -295,7 +295,7 @@ def _watched(loaded: Strategy, decisions: list[Decision], moment: Callable[[floa
 
     def noted(self: Any, side: str, order: Any) -> Any:
         if order is not None:  # a sizer may say 0
-            decisions.append(_decision(moment(self.datetime[0]), side, order))
+            decisions.append(_decision(moment(_seen(self)), side, order))
         return order
 
     def buy(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -310,6 +310,12 @@ def _watched(loaded: Strategy, decisions: list[Decision], moment: Callable[[floa
 
     body = {"buy": buy, "sell": sell, "cancel": cancel, "__module__": strategy.__module__, "__doc__": strategy.__doc__}
     return replace(loaded, cls=new_class(strategy.__name__, (strategy,), exec_body=lambda names: names.update(body)))
+
+
+def _seen(strategy: Any) -> float:
+    """Return the stamp of the last bar that a strategy can see: when a timer goes off, the feeds have moved to it."""
+    stamps: list[float] = [data.datetime[0] for data in strategy.datas if len(data)]
+    return max(stamps) if stamps else float(strategy.datetime[0])
 
 
 def _decision(time: datetime, side: str, order: Any) -> Decision:

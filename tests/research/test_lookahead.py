@@ -74,6 +74,21 @@ def test_a_fill_at_the_close_that_was_decided_by_is_named_as_such():
     assert {leak.change for leak in found} == {"filled in its own bar"}
 
 
+class ByTimer(bt.Strategy):
+    """Decide by the bar at which a timer goes off, which the feed has moved to and the strategy has not."""
+
+    def __init__(self):
+        self.add_timer(bt.timer.SESSION_START)
+
+    def notify_timer(self, timer, when, *args, **kwargs):
+        if self.data.close[0] > self.data.open[0]:
+            self.buy(size=1)
+
+
+def test_what_a_timer_decides_is_decided_by_the_bar_at_which_it_goes_off():
+    assert look_ahead(ByTimer, "AAPL/1day", cuts=4, **SAMPLE) == []
+
+
 def test_what_cannot_be_run_cannot_be_checked():
     with pytest.raises(UsageError, match="no costs"):
         look_ahead(honest.Hold, "AAPL/1day", costs="nothing", **SAMPLE)
