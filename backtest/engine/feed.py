@@ -270,7 +270,7 @@ def _session_times(stamps: np.ndarray, series: Series, hours: Hours, filled: boo
     lasts, opens, closes = stamps[counts[having] - 1], _stamps_of(known.opens[having]), _stamps_of(known.closes[having])
     if not exact(hours):
         closes -= _idle_time(closes, lasts)
-    ends = np.maximum(lasts, closes)
+    ends = np.where(closes > lasts + _MILLISECOND, closes, lasts)
     if filled:
         ends[:-1] = lasts[:-1]
     days = known.days[having].astype(date).tolist()

@@ -116,6 +116,32 @@ def test_an_order_at_the_close_on_globex_is_not_filled_at_midnight_in_utc(tmp_pa
     assert order["price"] == 100 + 2 * 46 - 1  # the price rises by 1 a bar; by midnight in UTC it was 43 less
 
 
+class EachEvening(bt.Strategy):
+    """An order at the close in the first bar of each session, of three bars; note in which bar each is filled."""
+
+    def __init__(self):
+        self.notes = {"bars": []}
+
+    def notify_order(self, order):
+        if order.status == order.Completed:
+            self.notes["bars"].append(len(self) - 1)
+
+    def next(self):
+        if len(self) % 3 == 1:
+            self.buy(size=1, exectype=bt.Order.Close)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_where_closes_are_known_roughly_orders_are_filled_in_the_last_bar_of_each_session(tmp_path, loop):
+    dates = [datetime(2024, 2, 26) + timedelta(days=n) for n in range(19)]  # noqa: DTZ001  # the clocks change on the 10th
+    days = [opened(f"{day:%m-%d}", ["08:00", "15:00"], CHICAGO, ["17:00"]) for day in dates if day.weekday() < 5]
+    store = store_of(tmp_path, "ES-FUT-CME-USD-202403/1hour", *days)
+
+    result = run(EachEvening, "ES-FUT-CME-USD-202403/1hour", store=store, costs="none", **LOOPS[loop])
+
+    assert result.manifest["notes"]["bars"] == [3 * n + 2 for n in range(len(days))]  # CMES says an hour later
+
+
 class GivesByCandles(Gives):
     """The same with an indicator that makes it go bar by bar."""
 
