@@ -54,9 +54,12 @@ if TYPE_CHECKING:
         yearly_returns,
     )
     from backtest.metrics.sharpe_tests import (
+        Moments,
         deflated_sharpe,
+        expected_maximum,
         minimum_backtest_years,
         minimum_track_record,
+        moments,
         overfitting,
         probabilistic_sharpe,
         probability_of_no_difference,
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
         sharpe_error,
         sharpe_error_normal,
         sharpe_interval,
+        sharpe_scale,
     )
     from backtest.metrics.table import METRICS, Metric, cost_drag, exposure, turnover
     from backtest.metrics.tail_risk import (
@@ -105,9 +109,10 @@ _NAMES = {  # as text by the file that defines them; the lists above and below a
         "returns_of skew smallest total_return volatility yearly_returns"
     ),
     "sharpe_tests": (
-        "deflated_sharpe minimum_backtest_years minimum_track_record overfitting probabilistic_sharpe "
+        "Moments deflated_sharpe expected_maximum minimum_backtest_years minimum_track_record moments overfitting "
+        "probabilistic_sharpe "
         "probability_of_no_difference sharpe_autocorrelated sharpe_difference_error sharpe_error "
-        "sharpe_error_normal sharpe_interval"
+        "sharpe_error_normal sharpe_interval sharpe_scale"
     ),
     "table": "METRICS Metric cost_drag exposure turnover",
     "tail_risk": (
@@ -121,6 +126,7 @@ __all__ = [
     "METRICS",
     "Drawdown",
     "Metric",
+    "Moments",
     "Stats",
     "Undefined",
     "active_drawdown",
@@ -144,6 +150,7 @@ __all__ = [
     "drawdowns",
     "equity_of",
     "expectancy",
+    "expected_maximum",
     "expected_shortfall",
     "expected_shortfall_cornish_fisher",
     "expected_shortfall_gaussian",
@@ -160,6 +167,7 @@ __all__ = [
     "measure_returns",
     "minimum_backtest_years",
     "minimum_track_record",
+    "moments",
     "monthly_returns",
     "omega",
     "overfitting",
@@ -177,6 +185,7 @@ __all__ = [
     "sharpe_error_normal",
     "sharpe_geometric",
     "sharpe_interval",
+    "sharpe_scale",
     "skew",
     "smallest",
     "sortino",

@@ -51,7 +51,12 @@ def sortino(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: floa
     """
     Return the annualised Sortino ratio: mean return above a target over the downside deviation from it.
 
-    `target` is a return a year, or one of each period. Undefined for fewer than two returns or none below it.
+    mean(r - τ) / √mean(min(r - τ, 0)²)·√periods. The target is a return a year, so that τ of a period is
+    (1 + target)^(1 / periods) - 1; or it is τ itself, one of each period. Undefined for fewer than two returns or none
+    below it.
+
+        >>> sortino(np.array([0.02, -0.01, 0.03, -0.02]), target=1.01**12 - 1, periods=12)
+        -0.9607...
 
     Source: Sortino and Price (1994); the mean square below the target is over all n returns, as empyrical.
     """
@@ -63,7 +68,11 @@ def kappa(returns: np.ndarray, order: int = 3, target: float | np.ndarray = 0.0,
     """
     Return the mean return above a target over the root of its lower partial moment, of one period.
 
-    `target` is a return a year, or one of each period. Undefined for fewer than two returns or none below it.
+    mean(r - τ) / mean(max(τ - r, 0)^order)^(1 / order), with τ as of `sortino`: of the order 2 the Sortino ratio of a
+    period, of the order 1 the omega ratio less 1. Undefined for fewer than two returns or none below the target.
+
+        >>> kappa(np.array([0.02, -0.01, 0.03, -0.02]), order=3, target=1.01**12 - 1, periods=12)
+        -0.2426...
 
     Source: Kaplan and Knowles (2004), "Kappa: a generalized downside risk-adjusted performance measure".
     """
@@ -74,9 +83,14 @@ def kappa(returns: np.ndarray, order: int = 3, target: float | np.ndarray = 0.0,
     return float(excess.mean() / moment)
 
 
-def omega(returns: np.ndarray, target: float = 0.0, periods: float = SESSIONS) -> float:
+def omega(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: float = SESSIONS) -> float:
     """
-    Return the sum of what is above a target, a return a year, over the sum of what is below it.
+    Return the sum of what is above a target over the sum of what is below it.
+
+    Σ max(r - τ, 0) / Σ max(τ - r, 0), with τ as of `sortino`. The target is a return a year, or one of each period.
+
+        >>> round(omega(np.array([0.02, -0.01, 0.03, -0.02]), target=1.01**12 - 1, periods=12), 6)
+        0.6
 
     Undefined where no return is below the target.
 

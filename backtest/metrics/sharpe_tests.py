@@ -33,7 +33,16 @@ class Moments(NamedTuple):
 
 
 def moments(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: float = SESSIONS) -> Moments:
-    """Return the moments of excess returns; undefined for fewer than two or none that varies."""
+    """
+    Return the moments of excess returns, in the order in which the functions below take them.
+
+    Undefined for fewer than two returns or none that varies.
+
+    As arguments they are `probabilistic_sharpe(*moments(returns))`.
+
+        >>> moments(np.array([0.02, -0.01, 0.03, 0.0])).ratio
+        0.5477...
+    """
     excess = excess_returns(returns, risk_free, periods)
     if reason := why_no_deviation(excess):
         return Moments(Undefined(reason), len(excess), Undefined(reason), Undefined(reason))
@@ -42,9 +51,12 @@ def moments(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: f
 
 def sharpe_error(ratio: float, count: int, skew: float = 0.0, kurtosis: float = 0.0) -> float:
     """
-    Return the standard error of a Sharpe ratio from `count` independent returns.
+    Return the standard error of a Sharpe ratio S from n = `count` independent returns, whatever their distribution.
 
-    Undefined for fewer than two, or moments that no sample can have.
+    √((1 - skew·S + (kurtosis + 2) / 4·S²) / (n - 1)). Undefined for fewer than two, or moments that no sample can have.
+
+        >>> sharpe_error(0.7079, 134, skew=-0.225, kurtosis=2.957 - 3)
+        0.1027...
 
     Source: Mertens (2002), "Comments on Variance of the IID estimator in Lo (2002)"; over n - 1, as Bailey and
     López de Prado (2012), "The Sharpe Ratio Efficient Frontier".
@@ -56,13 +68,29 @@ def sharpe_error(ratio: float, count: int, skew: float = 0.0, kurtosis: float = 
 
 
 def sharpe_error_normal(ratio: float, count: int) -> float:
-    """Return the standard error of a Sharpe ratio from `count` normal returns, Lo (2002), equation 9."""
-    return math.sqrt((1 + ratio**2 / 2) / count) if count else Undefined("too few")
+    """
+    Return the standard error of a Sharpe ratio S from n = `count` independent and normal returns.
+
+    √((1 + S² / 2) / n). Undefined without returns.
+
+        >>> sharpe_error_normal(0.5, 60)
+        0.1369...
+
+    Source: Lo (2002), "The Statistics of Sharpe Ratios", equation 9.
+    """
+    if ratio != ratio or count < 1:
+        return ratio if ratio != ratio else Undefined("too few")
+    return math.sqrt((1 + ratio**2 / 2) / count)
 
 
 def sharpe_scale(correlations: np.ndarray, periods: int) -> float:
     """
     Return η(q), by which the Sharpe ratio of one period is multiplied for that of q; √q without autocorrelation.
+
+    q / √(q + 2·Σ(q - k)·ρ_k) over the lags k = 1, 2, ...
+
+        >>> sharpe_scale(0.2 ** np.arange(1, 12), 12)
+        2.8788...
 
     Args:
         correlations: the autocorrelations at the lags 1, 2, ...; beyond the last they are taken for 0.
@@ -110,7 +138,7 @@ def sharpe_interval(
     error = sharpe_error(ratio, count, skew, kurtosis)
     if error != error:
         return error, error
-    reach = _NORMAL.inv_cdf((1 + confidence) / 2) * error
+    reach = _NORMAL.inv_cdf((1 + _checked(confidence)) / 2) * error
     return (ratio - reach) * math.sqrt(periods), (ratio + reach) * math.sqrt(periods)
 
 
@@ -118,7 +146,12 @@ def probabilistic_sharpe(
     ratio: float, count: int, skew: float = 0.0, kurtosis: float = 0.0, threshold: float = 0.0
 ) -> float:
     """
-    Return the probability that the true Sharpe ratio is above a threshold.
+    Return the probability (PSR) that the true Sharpe ratio is above a threshold.
+
+    Φ((S - threshold) / error), with `sharpe_error`. Of ratios a year divide both by √periods: by √12 for months.
+
+        >>> probabilistic_sharpe(2 / math.sqrt(12), 59, skew=-0.72, kurtosis=5.78 - 3, threshold=1 / math.sqrt(12))
+        0.9486...
 
     Undefined for fewer than two returns, none that varies, or moments that no sample can have.
 
@@ -154,7 +187,13 @@ def minimum_track_record(
     ratio: float, skew: float = 0.0, kurtosis: float = 0.0, threshold: float = 0.0, confidence: float = CONFIDENCE
 ) -> float:
     """
-    Return how many returns it takes until a Sharpe ratio is above a threshold at a confidence.
+    Return how many returns it takes (MinTRL) until a Sharpe ratio is above a threshold at a confidence.
+
+    1 + (1 - skew·S + (kurtosis + 2) / 4·S²)·(z / (S - threshold))², with z the normal quantile of the confidence. In
+    years it is that over the periods a year.
+
+        >>> minimum_track_record(0.7079, skew=-0.225, kurtosis=2.957 - 3) / 12
+        0.715...
 
     Undefined where the ratio is not above the threshold (no length would do), or is undefined itself.
 
@@ -163,15 +202,26 @@ def minimum_track_record(
     if not ratio > threshold:
         return ratio if ratio != ratio else Undefined("below the threshold")
     variance = _variance(ratio, skew, kurtosis)
-    return 1 + variance * (_NORMAL.inv_cdf(confidence) / (ratio - threshold)) ** 2
+    return 1 + variance * (_NORMAL.inv_cdf(_checked(confidence)) / (ratio - threshold)) ** 2
 
 
 def expected_maximum(trials: int) -> float:
     """
     Return what the best of that many standard normal draws is expected to be; 0 for one.
 
+    (1 - γ)·z(1 - 1 / N) + γ·z(1 - 1 / (N·e)), with γ = 0.5772... and z the normal quantile. Times the deviation of the
+    Sharpe ratios of N trials it is what their best reaches without skill.
+
+        >>> expected_maximum(100)
+        2.5306...
+
+    Raises:
+        ValueError: there is no trial.
+
     Source: Bailey and López de Prado (2014), "The Deflated Sharpe Ratio", by extreme value theory.
     """
+    if not trials >= 1:
+        raise ValueError(f"there are {trials} trials; count all that were tried, the best one among them")
     if trials < 2:
         return 0.0
     first, second = _NORMAL.inv_cdf(1 - 1 / trials), _NORMAL.inv_cdf(1 - 1 / (trials * math.e))
@@ -180,7 +230,12 @@ def expected_maximum(trials: int) -> float:
 
 def minimum_backtest_years(trials: int, ratio: float) -> float:
     """
-    Return how many years it takes that the best of so many trials without skill is not expected to reach a ratio.
+    Return how many years it takes (MinBTL) that the best of N trials without skill is not expected to reach a ratio.
+
+    (expected_maximum(N) / ratio)²: a backtest that is shorter says nothing of the best of so many.
+
+        >>> minimum_backtest_years(45, 1.0)
+        4.99...
 
     `ratio` is a Sharpe ratio a year; undefined where it is not above 0.
 
@@ -193,7 +248,12 @@ def deflated_sharpe(
     ratio: float, count: int, skew: float, kurtosis: float, trials: int, trials_deviation: float
 ) -> float:
     """
-    Return the probability that the true Sharpe ratio of the best of several trials is above 0.
+    Return the probability (DSR) that the true Sharpe ratio of the best of several trials is above 0.
+
+    `probabilistic_sharpe` with a threshold of `trials_deviation`·`expected_maximum(trials)`.
+
+        >>> deflated_sharpe(2.5 / math.sqrt(250), 1250, -3, 10 - 3, trials=100, trials_deviation=math.sqrt(0.5 / 250))
+        0.9003...
 
     Args:
         ratio: of the best one.
@@ -215,6 +275,10 @@ def overfitting(returns: np.ndarray, blocks: int = BLOCKS) -> float:
 
     It is the share of all ways to choose half the blocks in which the trial with the best Sharpe ratio there is not
     above the median of the trials in the other half. Undefined where a trial does not vary in some half.
+
+        >>> noise = np.random.default_rng(1).normal(0, 0.01, 400)
+        >>> overfitting(np.column_stack([noise, noise + 0.01]), blocks=8)  # the second is the better one everywhere
+        0.0
 
     Args:
         returns: of every trial, a column a trial, shape (n, trials), in order of time; what is over at the end, when
@@ -238,6 +302,12 @@ def overfitting(returns: np.ndarray, blocks: int = BLOCKS) -> float:
         return Undefined("constant")
     lost = [_not_above_median(inside, outside) for inside, outside in (ratios, ratios[::-1])]
     return float(np.mean(lost))
+
+
+def _checked(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise ValueError(f"the confidence is {confidence}; write 0.95 for 95 %")
+    return confidence
 
 
 def _variance(ratio: float, skew: float, kurtosis: float) -> float:

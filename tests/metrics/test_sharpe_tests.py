@@ -1,3 +1,4 @@
+import doctest
 import math
 
 import ffn
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backtest.metrics import ratios, sharpe_tests
 from backtest.metrics.ratios import sharpe
 from backtest.metrics.returns import kurtosis, skew
 from backtest.metrics.sharpe_tests import (
@@ -68,6 +70,31 @@ def test_published_inference_is_reproduced(value, expected):
 )  # fmt: skip
 def test_printed_values_of_papers_are_reproduced(value, printed):
     assert f"{value:.4f}" == printed
+
+
+@pytest.mark.parametrize("module", [sharpe_tests, ratios])
+def test_the_examples_in_the_docstrings_hold(module):
+    found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+
+    assert found.failed == 0
+    assert found.attempted >= 3
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95])
+def test_a_confidence_that_is_none_is_told_with_what_to_write(confidence):
+    for call in (sharpe_interval, minimum_track_record):
+        with pytest.raises(ValueError, match=r"write 0\.95 for 95 %"):
+            call(0.1, 60, confidence=confidence)
+
+
+def test_of_no_trial_there_is_no_best():
+    with pytest.raises(ValueError, match="there are 0 trials"):
+        expected_maximum(0)
+
+
+def test_the_error_of_no_ratio_says_why():
+    assert sharpe_error_normal(moments(np.zeros(5)).ratio, 5).reason == "constant"
+    assert sharpe_error_normal(0.5, 0).reason == "too few"
 
 
 def test_moments_are_those_of_one_session():
