@@ -133,7 +133,7 @@ class EachEvening(bt.Strategy):
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_where_closes_are_known_roughly_orders_are_filled_in_the_last_bar_of_each_session(tmp_path, loop):
-    dates = [datetime(2024, 2, 26) + timedelta(days=n) for n in range(19)]  # noqa: DTZ001  # the clocks change on the 10th
+    dates = [datetime(2024, 3, 4) + timedelta(days=n) for n in range(24)]  # noqa: DTZ001  # the clocks change on the 10th
     days = [opened(f"{day:%m-%d}", ["08:00", "15:00"], CHICAGO, ["17:00"]) for day in dates if day.weekday() < 5]
     store = store_of(tmp_path, "ES-FUT-CME-USD-202403/1hour", *days)
 
