@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 LEAVABLE = ("bad", "outside")
 FRAME = "FRAME"  # what the instrument is called whose bars are a frame without a name
-_LISTED = 5  # bars of a note
+_LISTED = 5  # gaps of a note
+_NAMED = 50  # bars that were left out
 _FRAMES = "write a frame of pandas or polars, a table of Arrow, or a dict of such by their series"
 # What options of the command line are called in Python.
 _WORDS = (
@@ -341,7 +342,7 @@ def _without_faults(read: ReadBars, what: str, series: Series, hours: Hours, lea
     mask = np.zeros(len(read.bars), bool)
     mask[[fault.row for fault in left]] = True
     named = tuple(f"{read.where(fault.row)} {fault.text}" for fault in left)
-    return read.without(mask, Note(f"{len(left):,} of {len(read.bars):,} bars left out", named))
+    return read.without(mask, Note(f"{len(left):,} of {len(read.bars):,} bars left out", named, _NAMED))
 
 
 def _refusal(wrong: Sequence[ImpossibleBar], read: ReadBars, what: str, series: Series, hours: Hours) -> BadBars:

@@ -1,8 +1,10 @@
 """Files in the styles of vendors: each is imported with the right bars, or refused in a sentence that helps."""
 
 import csv
+import json
 import re
 import shlex
+import shutil
 
 import pytest
 from places import SUPPORT
@@ -155,3 +157,79 @@ def test_bars_that_cannot_be_true_are_kept_out_if_that_is_wanted_and_listed(call
     line = re.findall(r"line \d+", ROWS[name]["note"])[0]
     assert re.search(rf"1 of {bars + 1} bars left out: {line} ", said)
     assert len(stored(tmp_path / "store", name)[1]) == bars
+
+
+# Many files, many symbols
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a folder with three files of bars and one of noise."""
+    place = tmp_path / "csv"
+    place.mkdir()
+    for name, copy in (
+        ("yahoo", "AAPL"),
+        ("stooq", "msft.us"),
+        ("tradingview_5m_iso", "AAPL_5mins"),
+        ("binary", "IBM"),
+    ):
+        shutil.copy(FILES / f"{name}.csv", place / f"{copy}.{'txt' if '.' in copy else 'csv'}")
+    return place
+
+
+@pytest.mark.parametrize("words", ["{}", "{}/*", "{}/A*.csv {}/m*.txt {}/IBM.csv"])
+def test_the_files_of_a_folder_are_of_the_series_that_they_are_named_after(call, folder, tmp_path, words):
+    code, out, said = call("import", *words.replace("{}", str(folder)).split(), "--store", tmp_path / "store")
+
+    assert [one.short for one in Store(tmp_path / "store").series()] == ["AAPL/1day", "AAPL/5mins", "MSFT/1day"]
+    assert (code, len(out.splitlines())) == (2, 3)
+    assert "IBM.csv is no text and no table" in said
+    assert "1 of 4 files were not stored" in said
+
+
+@pytest.mark.parametrize("words", [["*/1day"], ["AAPL/1day", "--symbol", "all"], []])
+def test_each_symbol_of_a_file_is_a_series_of_its_own(call, tmp_path, words):
+    code, out, _ = call("import", FILES / "kaggle_all_stocks.csv", *words, "--store", tmp_path / "store")
+
+    assert code == 0
+    assert [line.split(":")[0] for line in out.splitlines()] == ["AAL/1day", "AAPL/1day"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["{}/*.xlsx"], "no file fits"),
+        (["{}/none.csv", "AAPL/1day"], "no file"),
+        (["{}/AAPL.csv", "AAPL/1dya"], "no bar size '1dya'"),
+        (["{}/AAPL.csv", "AAPL/1day", "--columns", "time,open"], "--columns names 2 columns"),
+        (["{}/AAPL.csv", "AAPL/1day", "--leave-out", "some"], "write bad or outside"),
+        (["{}/AAPL.csv", "AAPL/1day", "--stamped", "later"], "write open or close"),
+        (["{}/AAPL.csv", "AAPL/1day", "--decimal", ";"], "no mark before decimals ';'"),
+        (["{}/AAPL.csv", "AAPL/1day", "--symbol", "MSFT"], "no column of symbols to find 'MSFT' in"),
+    ],
+)
+def test_words_that_cannot_be_meant_are_refused(call, folder, tmp_path, words, said):
+    code, out, err = call("import", *(word.replace("{}", str(folder)) for word in words), "--store", tmp_path / "store")
+
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+def test_a_document_has_what_was_understood_and_what_failed(call, folder, tmp_path):
+    _, out, _ = call("import", folder, "--store", tmp_path / "store", "--json")
+
+    document = json.loads(out)
+    assert document["series"]["MSFT-STK-SMART-USD/1day/TRADES/rth"]["mapping"]["Close"] == "close"
+    assert [key.rpartition("/")[2] for key in document["errors"]] == ["IBM.csv"]
+
+
+def test_left_out_bars_are_all_listed(call, tmp_path):
+    rows = [f"2024-03-{day:02},10,12,9,11" for day in range(4, 9)] + [
+        f"2024-03-{day},10,9,9,11" for day in range(11, 16)
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(["Date,Open,High,Low,Close", *rows]))
+
+    _, _, said = call("import", tmp_path / "a.csv", "AAPL/1day", "--leave-out", "bad", "--store", tmp_path / "store")
+
+    assert "5 of 10 bars left out: " in said
+    assert [f"line {n} high 9 is below" in said for n in range(7, 12)] == [True] * 5

@@ -130,7 +130,7 @@ def _of_zip(data: bytes, what: str, known_words: Callable[[str], int]) -> LinesO
                 listed = ", ".join(names[:5]) or "none"
                 raise UsageError(f"{what} holds {len(names)} files ({listed}); unpack it, and name the one with bars")
             inner = archive.read(chosen[0])
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, EOFError, OSError, ValueError) as error:
         raise UsageError(f"{what} cannot be unpacked as zip ({error}); get it again, or unpack it") from error
     return _of_bytes(inner, what, known_words)
 
@@ -141,9 +141,9 @@ def _of_parquet(data: bytes, what: str) -> ColumnsOfFile:
 
     try:
         table = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+        return ColumnsOfFile(table.column_names, table.columns)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{what} cannot be read as Parquet ({error}); write it again") from error
-    return ColumnsOfFile(table.column_names, table.columns)
 
 
 def _of_feather(data: bytes, what: str) -> ColumnsOfFile:
@@ -152,9 +152,9 @@ def _of_feather(data: bytes, what: str) -> ColumnsOfFile:
 
     try:
         table = feather.read_table(pa.BufferReader(data), use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+        return ColumnsOfFile(table.column_names, table.columns)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{what} cannot be read as Feather ({error}); write it again") from error
-    return ColumnsOfFile(table.column_names, table.columns)
 
 
 def _of_excel(data: bytes, what: str) -> LinesOfFile:

@@ -131,6 +131,14 @@ def _vote(text: str) -> str:
     return f"?{mark}" if thousands else mark
 
 
+def holds_numbers(column: Any) -> bool:
+    """Return whether a column of Arrow has a type that numbers can be read from."""
+    import pyarrow as pa
+
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
+    return any(kind(column.type) for kind in kinds)
+
+
 def as_floats(column: Any, mark: str | None) -> Any:
     """
     Return a column as float64, null for what says that there is none; None where some is no plain number.

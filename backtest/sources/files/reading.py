@@ -29,7 +29,7 @@ from backtest.sources.files.columns import (
 from backtest.sources.files.content import content_of
 from backtest.sources.files.frames import columns_of_frame
 from backtest.sources.files.headings import known_words, meanings_of, zone_in
-from backtest.sources.files.numbers import as_floats, decimal_mark, floats_of, is_nothing
+from backtest.sources.files.numbers import as_floats, decimal_mark, floats_of, holds_numbers, is_nothing
 from backtest.sources.files.table import Note, Table, parsed_table
 from backtest.sources.files.times import is_text, moments_of, stamps_of, zone_named
 
@@ -279,6 +279,12 @@ def _numbers(table: Table, roles: Roles, options: FileOptions) -> tuple[dict[str
     places = {name: roles.places[name][0] for name in fields if roles.places[name]}
     if roles.factor:
         places["adjusted"], places["raw"] = roles.factor
+    for name, place in places.items():
+        if not (is_text(table.columns[place]) or holds_numbers(table.columns[place])):
+            raise BadBars(
+                f"{table.what} has no plain number as {name}: its column holds {table.columns[place].type}; write "
+                "numbers, or name the columns with --columns"
+            )
     plain = {name: as_floats(table.columns[place], options.decimal or None) for name, place in places.items()}
     mark = _mark(table, places, [name for name, column in plain.items() if column is None], options)
     found: dict[str, Any] = {}

@@ -28,14 +28,15 @@ _SURE = 0.6  # of the cells of a row are numbers, times, or empty
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What was left out of a file, in words, and the rows or lines: as they are called in messages."""
+    """What was left out of a file, in words, and the rows or lines, of which so many are named."""
 
     text: str
     places: tuple[str, ...] = ()
+    named: int = 3
 
     def __str__(self) -> str:
-        named = ", ".join(self.places[:3]) + (f" and {len(self.places) - 3:,} more" if len(self.places) > 3 else "")
-        return f"{self.text}: {named}" if named else self.text
+        more = f" and {len(self.places) - self.named:,} more" if len(self.places) > self.named else ""
+        return f"{self.text}: {', '.join(self.places[: self.named])}{more}" if self.places else self.text
 
 
 @dataclass(frozen=True, slots=True)

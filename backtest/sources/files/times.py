@@ -200,13 +200,12 @@ def _dates_of(moments: _Moments, series: Series, zone: tzinfo | None, what: str,
     days: list[date] = []
     for row, moment in enumerate(moments):
         local_moment = _local(moment, zone or own)
-        aware = isinstance(moment, datetime) and moment.tzinfo is not None
         stamp = _utc(local_moment, zone or own)
         if _clock(moment) == _MIDNIGHT:
             days.append(_date(moment))
         elif stamp in known:
             days.append(known[stamp])
-        elif not aware and _clock(moment) >= time(23, 59):  # the end of the day it is in
+        elif _clock(moment) >= time(23, 59):  # the end of the day it is in
             days.append(_date(moment))
         else:
             raise BadBars(

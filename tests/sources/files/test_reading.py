@@ -60,6 +60,12 @@ def excel(days):
     return buffer.getvalue()
 
 
+def times_as_prices():
+    buffer = io.BytesIO()
+    FRAME.assign(Close=pd.to_datetime(FRAME["Date"])).to_parquet(buffer)
+    return buffer.getvalue()
+
+
 def feather():
     buffer = io.BytesIO()
     pd.DataFrame(DAILY, columns=HEAD.split(",")).to_feather(buffer)
@@ -426,6 +432,7 @@ ASKED = {
     "a page": ("<!DOCTYPE html><html><body><table></table></body></html>", AAPL, "a page of HTML"),
     "an old Excel file": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, AAPL, "an Excel file of before 2007"),
     "a pickle": (b"\x80\x04\x95" + b"\0" * 60, AAPL, "a pickle, which is never opened"),
+    "a column of times as prices": (times_as_prices(), AAPL, "no plain number as close: its column holds timestamp"),
     "a broken archive": (zipped(lines(HEAD, DAILY))[:60], AAPL, "cannot be unpacked as zip"),
     "broken gzip": (b"\x1f\x8b" + b"\0" * 60, AAPL, "cannot be unpacked by gzip"),
     "JSON without bars": ('{"error": "no such symbol"}', AAPL, "JSON without a list of bars"),
