@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -41,6 +41,8 @@ _PACKAGES = ("backtrader", "pandas", "pyarrow")
 _CLIENTS = ("ib_insync", "ib_async")
 _BACKTRADER = "1.9.78.123"  # the feed fills its private buffers; tested with this one
 _SKEW = timedelta(seconds=2)  # the gateway tells whole seconds, so one second is no skew
+_MADE = datetime(2020, 1, 1, tzinfo=UTC)  # long before this version: no machine that has it has an earlier time
+_LIFETIME = timedelta(days=20 * 365)
 _LITTLE_SPACE = 2**30  # bytes: ten years of 1-minute bars of some 30 stocks
 _PROBE_SECONDS = 1.0  # for a port on this machine
 _HURRIED = Patience(answer=20.0, connect=5.0, outage=10.0)  # seconds: a look now, no wait for the nightly reset
@@ -69,6 +71,7 @@ def diagnose(address: str, folder: str | Path, series: Series | None = None, clo
     return [
         of_python(sys.version_info[:2], platform.python_version()),
         *of_packages(_installed()),
+        *of_this_clock(clock()),
         *of_source(address, series, clock=clock),
         *of_store(Path(folder)),
     ]
@@ -116,6 +119,15 @@ def of_link(outage: str) -> Check:
     if not outage:
         return Check("link", "ok", "the link to IB and the data farms work")
     return Check("link", "problem", outage, "wait: resets take minutes, at night an hour; then restart the gateway")
+
+
+def of_this_clock(ours: datetime) -> Iterator[Check]:
+    """Yield that this machine's clock is off, where that is sure: before this version was made, or far ahead."""
+    if ours < _MADE or ours > _MADE + _LIFETIME:
+        where = "before this version was made" if ours < _MADE else "far in the future"
+        detail = f"this machine's clock says {ours:%Y-%m-%d %H:%M} UTC, which is {where}"
+        fix = "set it, and let NTP keep it: sessions that have ended, and what may be asked for, go by it"
+        yield Check("clock", "problem", detail, fix)
 
 
 def of_clocks(theirs: datetime, ours: datetime) -> Check:

@@ -22,6 +22,7 @@ from backtest.onboarding.doctor import (
     of_source,
     of_space,
     of_store,
+    of_this_clock,
 )
 from backtest.sources.base import Patience
 
@@ -148,6 +149,18 @@ def test_client_ids_in_use_are_named_as_such(sample):
     assert (finding.what, finding.state) == ("source", "problem")
     assert "in use" in finding.detail
     assert "client_id=" in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("ours", "said"),
+    [
+        (datetime(1970, 1, 1, 0, 5, tzinfo=UTC), ["1970-01-01 00:05 UTC, which is before this version was made"]),
+        (datetime(2099, 1, 1, tzinfo=UTC), ["2099-01-01 00:00 UTC, which is far in the future"]),
+        (datetime(2026, 7, 1, tzinfo=UTC), []),
+    ],
+)
+def test_a_clock_that_is_surely_off_is_a_problem(ours, said):
+    assert [one.detail.partition("says ")[2] for one in of_this_clock(ours) if one.state == "problem"] == said
 
 
 @pytest.mark.parametrize(("seconds", "state"), [(2, "ok"), (-2, "ok"), (3, "warning"), (-3600, "warning")])

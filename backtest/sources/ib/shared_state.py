@@ -64,13 +64,15 @@ class State:
             if not delay:
                 budget.spend(ask, now * self._scale)
             content["spent"] = [[at / self._scale, spent.request, spent.line, spent.weight] for at, spent in budget]
+            if "blocked_until" in content:  # kept as it was, it would be in the future until the clock comes there
+                content["blocked_until"] = self._blocked_until(content, now)
             return delay / self._scale
 
     def block(self, until: float) -> None:
         """Let no paced request be sent before a time in seconds since 1970."""
         with self._content(wait=True) as content:
             if content is not None:
-                content["blocked_until"] = max(until, content.get("blocked_until", 0.0))
+                content["blocked_until"] = max(until, self._blocked_until(content, until))
 
     def learnt(self, gateway: str, kind: str, size: str) -> tuple[str, float] | None:
         """
@@ -103,12 +105,14 @@ class State:
                 content["heads"] = {**content.get("heads", {}), name: [head, now]}
 
     def _budget(self, content: dict[str, Any], now: float) -> Budget:
-        # Where the clock was put back, what lies in the future must not block us for long.
-        blocked_until = min(content.get("blocked_until", 0.0), now + WINDOW_SECONDS / self._scale)
-        scaled = Budget(MARGIN * self._scale, blocked_until * self._scale)
+        scaled = Budget(MARGIN * self._scale, self._blocked_until(content, now) * self._scale)
         for at, request, line, weight in sorted(content.get("spent", [])):
             scaled.spend(Ask(request, line, weight), min(at, now) * self._scale)
         return scaled
+
+    def _blocked_until(self, content: dict[str, Any], now: float) -> float:
+        """Return when a block ends; where the clock was ahead when it came, it must not last for long."""
+        return float(min(content.get("blocked_until", 0.0), now + WINDOW_SECONDS / self._scale))
 
     @contextlib.contextmanager
     def _content(self, *, wait: bool = False) -> Iterator[dict[str, Any] | None]:

@@ -56,6 +56,7 @@ _T = TypeVar("_T")
 _EVENING = timedelta(days=1)  # on which the first session may have opened
 _BREAKS = 10  # of the connection during one request that helps to plan, before it is done without
 _ROUNDING = 1e-6  # seconds
+_LONG_WAIT = 10.0  # seconds of a wait for the budget that people are told of
 _SILENCES = 3  # requests in a row without an answer, after which the gateway is to be restarted
 _SCHEDULE_VERSION, _SCHEDULE_DAYS = 165, 365  # the server version that knows schedules, days a call
 _AGAIN_SECONDS = 7 * 86_400.0  # after which more is asked for again than a gateway once refused
@@ -105,6 +106,7 @@ class IbSource(Source):
         self._silent: dict[Series, float] = {}  # seconds for which a series was not answered, since it last was
         self._heads: dict[tuple[Instrument, str], datetime | None] = {}
         self._silences = self._in_a_row = 0  # requests without an answer, violations
+        self._waiting_until = 0.0  # the end of a wait that people were told of
         self.requests = self.violations = 0  # bar requests sent, and violations of the pacing
         self._bridge = Bridge()
         try:
@@ -345,10 +347,19 @@ class IbSource(Source):
             if not self._flow.may(ask is not None):
                 await self._session.news(self._patience.outage, "as many requests are under way as the gateway bears")
             elif ask and (seconds := self._state.book(ask, time.time())):
-                _log.info("waiting for the request budget", extra={"seconds": round(seconds, 3)})
+                level = logging.WARNING if self._is_to_be_told(seconds) else logging.INFO
+                _log.log(level, "waiting for the request budget", extra={"seconds": round(seconds, 3)})
                 await self._session.pause(seconds, "the request budget is used up")
             else:
                 return self._flow.sent(ask is not None)
+
+    def _is_to_be_told(self, seconds: float) -> bool:
+        """Return whether people are to be told of a wait: of a long one, once for all that wait at a time."""
+        now = self._session.time()
+        if seconds < _LONG_WAIT or now < self._waiting_until:
+            return False
+        self._waiting_until = now + seconds
+        return True
 
     def _ended(self, number: int) -> None:
         self._flow.ended(number)

@@ -227,6 +227,25 @@ def test_a_block_is_kept_and_shared(tmp_path):
     assert State(tmp_path / "gateway.json").book(Ask("next", "line"), NOW) == pytest.approx(60)
 
 
+@pytest.mark.parametrize("ahead", [86_400, 366 * 86_400])
+def test_a_block_of_a_clock_that_was_ahead_ends_with_the_window_once_it_is_put_right(tmp_path, ahead):
+    state = State(tmp_path / "gateway.json")
+    state.block(NOW + ahead + 60)
+
+    waits = [state.book(Ask("next", "line"), NOW + seconds) for seconds in (0, 60, WINDOW_SECONDS + 1)]
+
+    assert waits == [pytest.approx(WINDOW_SECONDS), pytest.approx(WINDOW_SECONDS - 60), 0]
+
+
+def test_nor_does_a_later_block_make_it_last(tmp_path):
+    state = State(tmp_path / "gateway.json")
+    state.block(NOW + 86_400)
+
+    state.block(NOW + 60)
+
+    assert state.book(Ask("next", "line"), NOW + WINDOW_SECONDS + 61) == 0
+
+
 def test_a_clock_that_was_put_back_blocks_for_ten_minutes_at_most(tmp_path):
     state = State(tmp_path / "gateway.json")
     booked(state, 60, NOW + 86_400)
