@@ -140,7 +140,7 @@ def simulate(
     if before:
         record, manifest["warm_up"] = _begun(record, recorder, begins)
     extremes = extremes_of(fill_rows, order_rows, feeds, wanted, bool(cerebro.broker.p.coc))
-    trades = round_trips(fill_rows, record, spec.multiplier, extremes)
+    trades = round_trips(fill_rows, record, spec.multiplier, extremes, fees)
     seen, trades = trades.select(list(EXTREMES)), trades.drop_columns(list(EXTREMES))  # 0.1.0 reads the latter
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn, extremes_table=seen)
 

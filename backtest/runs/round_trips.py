@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,11 @@ Extremes = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def round_trips(
-    fills: pa.Table, record: pa.Table, multiplier: float = 1.0, extremes: Extremes | None = None
+    fills: pa.Table,
+    record: pa.Table,
+    multiplier: float = 1.0,
+    extremes: Extremes | None = None,
+    fees: np.ndarray | None = None,
 ) -> pa.Table:
     """
     Return the closed round trips of the fills, matched first in, first out.
@@ -28,20 +33,23 @@ def round_trips(
     Columns: series, entry and exit (times), size (signed: negative is short), entry_price, exit_price, gross and
     net (money), costs (the share of both fills' costs), return (net over the entry's value), bars (held, counted on
     the run's clock), and where `extremes` are known lowest and highest (price while it was held, by lows and highs of
-    bars). What is still open at the end is no round trip. `multiplier` is what a point is worth.
+    bars). What is still open at the end is no round trip. `multiplier` is what a point is worth, and `fees` are what of
+    the costs of each fill a borrow fee was, which is of what it covers alone, and not of what it opens.
     """
     import pyarrow as pa
 
     lots: dict[str, deque[_Lot]] = {}
     closed: list[_RoundTrip] = []
-    for number, (time, series, size, price, costs) in enumerate(_fills(fills)):
-        left, queue, cost_a_share = size, lots.setdefault(series, deque()), costs / abs(size)
+    owed = repeat(0.0, len(fills)) if fees is None else fees.tolist()
+    for number, ((time, series, size, price, costs), fee) in enumerate(zip(_fills(fills), owed, strict=True)):
+        left, queue, cost_a_share = size, lots.setdefault(series, deque()), (costs - fee) / abs(size)
+        fee_a_share = fee / min(abs(size), abs(sum(lot.size for lot in queue))) if fee and queue else 0.0
         while left and queue and queue[0].size * left < 0:
             lot = queue[0]
             matched = min(abs(lot.size), abs(left)) * (1 if lot.size > 0 else -1)
             gross = (price - lot.price) * matched * multiplier
             paid = abs(lot.price * matched * multiplier)
-            shared = abs(matched) * (lot.cost_a_share + cost_a_share)
+            shared = abs(matched) * (lot.cost_a_share + cost_a_share) + abs(matched) * fee_a_share
             closed.append((series, lot.fill, number, lot.time, time, matched, lot.price, price, gross, shared, paid))
             lot.size, left = _less(lot.size, matched), _less(left, -matched)
             if not lot.size:
