@@ -97,7 +97,11 @@ class DownloadReport:
             ]
             for one in self.series
         ]  # fmt: skip
-        return html_table(heads, rows) + html_lines(str(self.summary), str(self.ended_by or ""))
+        return html_table(heads, rows) + html_lines(*repr(self).splitlines())
+
+    def __repr__(self) -> str:
+        ended = f"\nEnded early: {self.ended_by}" if self.ended_by else ""
+        return f"{self.summary}\n{self.requests:,} requests{ended}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON's types."""
