@@ -593,7 +593,7 @@ class World:
                 case "revised":
                     volumes[row] += 100.0
                 case "corrected":
-                    prices[row, 1] *= 1.0008
+                    prices[row, 1] += max(0.0008 * prices[row, 1], line.tick / scale[row])  # low ones by a tick
                 case "unit":
                     unit *= 100.0
                 case "delisted" | "suspended":
