@@ -52,7 +52,7 @@ _WORDS = (
     (r"--(adjusted|accept-split|accept-revision)\b", lambda found: f"{found[1].replace('-', '_')}=True"),
     (r"--all-hours, or the series", "write the series"),
     (r"run this again with ", "write "),
-    (r"--columns ([\w,-]+)", lambda found: f"columns={found[1].split(',')}"),
+    (r"--columns ([\w-]+(?:,[\w-]+)+)", lambda found: f"columns={found[1].split(',')}"),
     (
         r"--(stamped|leave-out|decimal|symbol|extra) ([\w.,]+)",
         lambda found: f'{found[1].replace("-", "_")}="{found[2]}"',
@@ -277,7 +277,7 @@ def _with_extra(table: Table, series: Series, options: FileOptions, every: bool)
     found: list[str] = []
     own = only_symbol(table, series, options)
     for name in numeric_extras(own, series, options.columns, options.adjusted):
-        fitting = suggested_name(name)
+        fitting = suggested_name(name) if own.names.count(name) < 2 else ""
         if fitting and not problem_of([*found, fitting]):
             found.append(fitting)
     return replace(options, extra=tuple(found))

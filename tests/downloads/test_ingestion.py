@@ -1,5 +1,6 @@
 """Frames as others have them go into a store and into a run: pandas, polars, Arrow; times in an index or a column."""
 
+import io
 from pathlib import Path
 
 import backtrader as bt
@@ -81,6 +82,13 @@ FRAMES = {
     "yfinance, history": lambda: frame(DAYS.tz_localize(NEW_YORK)).rename_axis("Date").assign(Dividends=0.0),
     "Alpaca's index of two levels": alpaca,
     "categories": lambda: frame().reset_index(names="date").assign(symbol=pd.Categorical(["AAPL"] * len(DAYS))),
+    "nullable types": lambda: frame().convert_dtypes(),
+    "types of Arrow in pandas": lambda: frame().convert_dtypes(dtype_backend="pyarrow"),
+    "a CSV of an index without a name": lambda: pd.read_csv(io.StringIO(frame().to_csv())),
+    "names of tuples": lambda: frame().rename(columns=lambda name: f"('{name}', 'AAPL')"),
+    "names with the symbol": lambda: frame().add_suffix("_AAPL"),
+    "a row without a price": lambda: frame().reindex([*DAYS, pd.Timestamp("2024-02-20")]),
+    "a column twice": lambda: pd.concat([frame(), frame()[["Close"]]], axis=1),
     "polars": lambda: pl.from_pandas(frame().reset_index(names="date")),
     "polars, not read yet": lambda: pl.from_pandas(frame().reset_index(names="date")).lazy(),
     "polars, dates": lambda: pl.from_pandas(frame().reset_index(names="date")).cast({"date": pl.Date}),
@@ -276,6 +284,19 @@ def test_other_values_are_a_conflict_until_they_are_accepted(tmp_path):
 def test_a_run_says_what_to_write_where_a_frame_is_not_enough(given, options, said):
     with pytest.raises(UsageError, match=said):
         backtest.run(Holds, given, **options)
+
+
+def test_records_and_columns_without_names_are_taken_into_a_store(tmp_path):
+    rows = frame().reset_index(names="date")
+    unnamed = frame().set_axis(range(5), axis=1)
+
+    for number, given in enumerate(
+        [rows.to_dict("records"), rows.to_records(index=False), rows.to_dict("list"), unnamed]
+    ):
+        backtest.ingest(
+            given, "AAPL/1day", tmp_path / str(number), columns="open,high,low,close,volume" * (number == 3)
+        )
+        assert Store(tmp_path / str(number)).read("AAPL/1day")["close"].to_pylist() == CLOSES
 
 
 def test_a_file_may_stand_for_a_frame(tmp_path):

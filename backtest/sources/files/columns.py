@@ -104,6 +104,9 @@ def mapping_of(table: Table, roles: Roles) -> dict[str, str | None]:
 
 
 def _given_names(table: Table, given: Sequence[str]) -> list[str]:
+    timed = any(meaning.ours == "time" for word in given for meaning in meanings_of(word))
+    if len(given) + 1 == len(table.columns) and not timed and kind_of(table.columns[0]) in _TIME_KINDS:
+        given = ["time", *given]  # an index of times
     if len(given) != len(table.columns):
         raise UsageError(
             f"--columns names {len(given)} columns and {table.what} has {len(table.columns)}; write one for each, - "

@@ -42,6 +42,10 @@ def columns_of_frame(frame: Any) -> ColumnsOfFile:
             return _of_pandas(pd.DataFrame(dict(frame)))
         except (ValueError, TypeError) as error:
             raise UsageError(f"the columns make no frame ({error}); {_EXAMPLE}") from error
+    if getattr(getattr(frame, "dtype", None), "names", None) or (
+        isinstance(frame, list) and frame and all(isinstance(row, Mapping) for row in frame)
+    ):
+        return _of_pandas(pd.DataFrame(frame))  # records, of numpy or of Python
     raise UsageError(f"{type(frame).__name__} is no frame; {_EXAMPLE}")
 
 

@@ -85,7 +85,8 @@ def parsed_table(content: LinesOfFile | ColumnsOfFile, what: str) -> Table:
     if isinstance(content, ColumnsOfFile):
         columns = [plain_column(column) for column in content.columns]
         places = np.arange(1, (len(columns[0]) if columns else 0) + 1)
-        return Table(what, content.names, columns, places, symbols=list(content.symbols), how=content.how)
+        names = [_named(name) for name in content.names]
+        return Table(what, names, columns, places, symbols=list(content.symbols), how=content.how)
     lines, numbers = _filled(content)
     if not lines:
         raise UsageError(f"{what} is empty; name a file with a bar a {content.unit}")
@@ -262,7 +263,7 @@ def _of_levels(levels: list[list[str]], index: str) -> tuple[list[str], list[str
 
 def _as_many(names: list[str], columns: list[Any], fields: int, what: str) -> list[str]:
     """Return as many names as there are columns; a row may have a number of its own before, or nothing at its end."""
-    names = [name.strip("<> \"'") if name.strip("<> \"'") else "" for name in names]
+    names = [_named(name.strip("<> \"'")) for name in names]
     while len(names) > len(columns) and not names[-1]:
         names = names[:-1]
     if not len(columns):
@@ -279,6 +280,11 @@ def _as_many(names: list[str], columns: list[Any], fields: int, what: str) -> li
             "need another delimiter)"
         )
     return names
+
+
+def _named(name: str) -> str:
+    """Return a name of a column, "" for what pandas calls one that had none in a file."""
+    return "" if re.fullmatch(r"Unnamed: \d+(_level_\d+)?", name) else name
 
 
 def _without_nameless(table: Table) -> Table:
