@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from pathlib import Path
@@ -127,13 +128,20 @@ def path(value: Any, name: str, example: str = "write the path of a folder") -> 
     Return a path that was given as one or as text.
 
     Raises:
-        UsageError: it is none, is empty, or is one that no disk takes.
+        UsageError: it is none, is empty, is a URL, or is one that no disk takes.
     """
+    if is_url(value):
+        refuse(name, value, f"that is a URL, and a place on this machine is meant; {example}")
     if isinstance(value, str | os.PathLike) and (written := os.fspath(value)):
         found = Path(os.fsdecode(written))
         if "\0" not in str(found) and all(len(os.fsencode(part)) <= _LONGEST_NAME for part in found.parts):
             return found
     refuse(name, value, example)
+
+
+def is_url(value: Any) -> bool:
+    """Return whether a text begins as a URL does, with more than a drive's letter before the colon: s3://BUCKET."""
+    return isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value) is not None
 
 
 def instance(value: Any, name: str, kind: type[_T], example: str) -> _T:

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from backtest._clock import Clock, utc_now
 from backtest.cli.baselines import baseline, reproduce
+from backtest.cli.parse import refuse_url
 from backtest.cli.research import next_, sweep, validate
 from backtest.cli.runs import compare, report, run, runs
 from backtest.cli.setup import demo, doctor, emulator, new, tell_version
@@ -47,6 +48,7 @@ COMMANDS = (
     reproduce,
     emulator,
 )
+_PLACES = ("out", "lock", "folder", "png", "pdf", "markdown", "log")  # options that name what is written
 _OLD_NAMES = {"gateway": emulator}  # still taken, and shown nowhere
 
 
@@ -92,10 +94,12 @@ def _help(command: Any) -> str:
 
 
 def _alone(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that gives its document alone on stdout, where --json asks for one."""
+    """Return a command that gives its document alone on stdout, where --json asks for one, and writes to no URL."""
 
     @functools.wraps(command)
     def called(**arguments: Any) -> None:
+        for name in _PLACES:
+            refuse_url(arguments.get(name), f"--{name}")
         with results_alone() if arguments.get("as_json") else nullcontext():
             command(**arguments)
 

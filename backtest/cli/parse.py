@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backtest._arguments import is_url
 from backtest.errors import DamagedStore, UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +59,17 @@ def one_series_of(word: str) -> Series:
     series = Series.parse(word)
     refuse_made(series.instrument)
     return series
+
+
+def refuse_url(text: object, option: str) -> None:
+    """
+    Refuse a URL where a command writes to this machine.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if is_url(text):
+        raise UsageError(f"{option} {text} is a URL, and the command writes to this machine; name a folder or a file")
 
 
 def date_of(text: str, option: str) -> date | None:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
+from backtest.errors import UsageError
 from backtest.store.files import TEMPORARY, make_folders, opened_safely, sync_folder, take_lock
 
 Content = bytes | Callable[[IO[bytes]], object]  # of a file: its bytes, or what writes them
@@ -29,6 +30,7 @@ Content = bytes | Callable[[IO[bytes]], object]  # of a file: its bytes, or what
 DECIDED = ".new"
 """The folder in which files lie that count already, in place of those of their names above."""
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # longer than the letter of a drive
 _BEGUN = f"{TEMPORARY}new"  # the same before it counts
 _LOCK = f"{TEMPORARY}lock"
 _GONE = ".gone"  # ends the name of an empty file that stands for one to be removed
@@ -48,7 +50,9 @@ def replace_file(path: str | Path, content: Content, *, folders: bool = False) -
 
     Raises:
         OSError: it cannot be written, or it is a pipe that nobody reads.
+        UsageError: it is a URL.
     """
+    _refuse_url(path)
     if _is_special(path):
         with open(path, "wb", opener=_open_special) as handle:
             _fill(handle, content)
@@ -82,7 +86,11 @@ def staged(folder: Path) -> Iterator[Path]:
     Yield an empty folder; what lies in it when the block ends counts from then on, at once, as if it lay in `folder`.
 
     It takes the place of what has its name there. Nothing changes where the block raises.
+
+    Raises:
+        UsageError: the folder is a URL.
     """
+    _refuse_url(folder)
     with _room(folder), _alone(folder):
         _finish(folder)
         begun = folder / _BEGUN
@@ -98,6 +106,13 @@ def staged(folder: Path) -> Iterator[Path]:
             raise
         _sync_names(folder)
         _finish(folder)
+
+
+def _refuse_url(path: str | Path) -> None:
+    """Raise UsageError for what began as a URL: a path has one slash of the two of s3://BUCKET, a folder named s3:."""
+    first, *rest = Path(path).parts or ("",)
+    if rest and _SCHEME.fullmatch(first):
+        raise UsageError(f"{path} is of a URL, and nothing is written there; name a folder or a file of this machine")
 
 
 def finish(folder: Path) -> bool:
