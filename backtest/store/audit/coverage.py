@@ -14,7 +14,7 @@ from backtest.errors import UsageError
 from backtest.market.checks import seconds
 from backtest.market.hours import Hours
 from backtest.market.series import Series
-from backtest.store.audit.findings import expected_bars, session_bars, sessions_inside
+from backtest.store.audit.findings import expected_bars, session_bars, session_dates, sessions_inside
 from backtest.store.replacement import replace_file
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def coverage_of(series: Series, hours: Hours, bars: pa.Table, answers: Sequence[
     said_empty = sessions_inside([one.span for one in answers if not one.bars], starts, ends)
     short = counts < _SHORT * expected_bars(series, hours, starts, ends)
     states = np.select([counts == 0, short], [np.where(said_empty, EMPTY, MISSING), PARTIAL], FULL)
-    return Coverage(series.short, ((ends - 1) // _DAY).astype("datetime64[D]"), states.astype(np.int8))
+    return Coverage(series.short, session_dates(starts, series, hours), states.astype(np.int8))
 
 
 def strips(coverages: Sequence[Coverage], columns: int) -> tuple[str, list[list[int]]]:

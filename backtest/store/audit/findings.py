@@ -120,6 +120,11 @@ def expected_bars(series: Series, hours: Hours, starts: np.ndarray, ends: np.nda
     return np.where(_known(starts, hours), np.maximum((ends - starts) // series.size.seconds, 1), 1)
 
 
+def session_dates(starts: np.ndarray, series: Series, hours: Hours) -> np.ndarray:
+    """Return the dates that sessions are known by, datetime64[D], by the seconds since 1970 at which they start."""
+    return session_days(starts.astype("datetime64[s]").astype("datetime64[us]"), series, hours)
+
+
 def sessions_inside(spans: Iterable[Span], starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Return which of the sessions lie wholly in the spans."""
     joined = union(spans)
@@ -178,9 +183,11 @@ def _missing_sessions(
     levels: tuple[tuple[Level, np.ndarray], ...] = (("hole", known), ("warn", ~known))
     for level, chosen in levels:
         for first, last in _runs(empty & ~said_empty & asked & chosen):
-            yield _hole(level, starts[first], starts[last], last - first + 1, "nobody said that there are none")
+            found = starts[first : last + 1]
+            yield _hole(level, found, session_dates(found, series, hours), "nobody said that there are none")
     for first, last in _runs(empty & ~said_empty & ~asked):
-        yield _hole("warn", starts[first], starts[last], last - first + 1, "never asked for")
+        found = starts[first : last + 1]
+        yield _hole("warn", found, session_dates(found, series, hours), "never asked for")
 
 
 def _missing_at_the_ends(bars: pa.Table, series: Series, hours: Hours, answers: Sequence[Answer]) -> Iterator[Finding]:
@@ -202,23 +209,22 @@ def _missing_at_the_ends(bars: pa.Table, series: Series, hours: Hours, answers: 
                             if exact(hours, hole.start.date(), hole.end.date()) and hole.start >= first
                             else "warn"
                         )
-                        yield _hole(level, starts[rows[0]], starts[rows[-1]], len(rows), why)
+                        yield _hole(level, starts[rows], session_dates(starts[rows], series, hours), why)
 
 
-def _hole(level: Level, first: int, last: int, count: int, why: str) -> Finding:
-    days = f"{_moment(first):%Y-%m-%d}" + (f" to {_moment(last):%Y-%m-%d}" if last > first else "")
-    what = "1 session has" if count == 1 else f"{count:,} sessions have"
-    return Finding("sessions", level, f"{what} no bar, {days}: {why}", _moment(first), int(count))
+def _hole(level: Level, starts: np.ndarray, dates: np.ndarray, why: str) -> Finding:
+    days = f"{dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else "")
+    what = "1 session has" if len(dates) == 1 else f"{len(dates):,} sessions have"
+    return Finding("sessions", level, f"{what} no bar, {days}: {why}", _moment(starts[0]), len(dates))
 
 
 def _missing_minutes(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
     starts, ends, counts = session_bars(bars, series, hours)
     expected = expected_bars(series, hours, starts, ends)
     for row in np.flatnonzero((counts > 0) & (counts < expected)):
-        missing, day = int(expected[row] - counts[row]), _moment(starts[row])
-        yield Finding(
-            "minutes", "warn", f"{missing:,} of {expected[row]:,} bars missing on {day:%Y-%m-%d}", day, missing
-        )
+        missing, (day,) = int(expected[row] - counts[row]), session_dates(starts[row : row + 1], series, hours)
+        what = f"{missing:,} of {expected[row]:,} bars missing on {day}"
+        yield Finding("minutes", "warn", what, _moment(starts[row]), missing)
 
 
 # --- prices

@@ -12,6 +12,7 @@ from backtest.market.calendars import sessions
 from backtest.market.hours import hours_of
 from backtest.market.series import Series
 from backtest.market.span import Span
+from backtest.store.audit.coverage import coverage_of
 from backtest.store.audit.findings import inspect_bars
 from backtest.store.manifest import Answer
 
@@ -301,3 +302,27 @@ def test_a_gone_session_is_found_by_its_first_minute():
 
     assert (hole.check, hole.level) == ("sessions", "hole")
     assert hole.at == datetime(2024, 7, 3, 13, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "hour", "count"),
+    [("BHP-STK-ASX-AUD/1hour", 23, 6), ("AAPL/1hour/TRADES/all", 9, 16)],  # a date earlier in UTC, and a date later
+)
+def test_sessions_are_named_by_their_own_dates(spelling, hour, count):
+    series = Series.parse(spelling)
+    opens = [datetime(2024, 1, day, hour, tzinfo=UTC) for day in (7, 8, 9, 10)]  # Sunday evening, Monday in Sydney
+    first = 0 if hour == 23 else 1
+    stored = [opens[first], opens[first + 2]]
+    bars = table_of([
+        (start + timedelta(hours=n), 10.0, 10.0, 10.0, 10.0, 1.0, None, None)
+        for start in stored
+        for n in range(count - (start is stored[-1] and hour == 23))
+    ])  # fmt: skip
+
+    found = inspect_bars(bars, series, hours_of(series.instrument), None)
+    days = coverage_of(series, hours_of(series.instrument), bars, []).days
+
+    texts = [one.text for one in found if one.check in ("sessions", "minutes")]
+    assert texts[0].startswith("1 session has no bar, 2024-01-09: ")
+    assert texts[1:] == (["1 of 6 bars missing on 2024-01-10"] if hour == 23 else [])
+    assert days.astype(date).tolist() == [date(2024, 1, day) for day in (8, 9, 10)]
