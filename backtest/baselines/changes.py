@@ -227,7 +227,7 @@ def _is(text: bytes, digest: str) -> bool:
 def _diff(name: str, before: _File, now: Mapping[str, Path]) -> Iterator[str]:
     yield f"{before.name}:" if name == _STRATEGY else f"{name}:"
     old = before.text.decode(errors="replace").splitlines()
-    new = now[name].read_text(errors="replace").splitlines() if name in now else []
+    new = now[name].read_text("utf-8", errors="replace").splitlines() if name in now else []
     lines = list(difflib.unified_diff(old, new, lineterm="", n=0))[2:]
     yield from (line for line in lines if not line.startswith("@@"))
 

@@ -131,7 +131,7 @@ def emulator(
 
     served_store, stopped = open_local(store), _signalled()
     with (
-        Path(log or os.devnull).open("a") as lines,
+        Path(log or os.devnull).open("a", encoding="utf-8") as lines,
         Gateway(
             served_store,
             port=port,

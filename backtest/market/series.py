@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -13,6 +12,7 @@ from urllib.parse import quote, unquote
 from backtest import _arguments
 from backtest._notebook import html_table
 from backtest._suggest import did_you_mean, nearest, there_are
+from backtest._system import one_word
 from backtest.errors import UsageError
 from backtest.market.spellings import RENAMED_EXCHANGES, todays_words
 
@@ -391,7 +391,7 @@ class Series:
     @property
     def quoted(self) -> str:
         """The shortest spelling as one word of a shell, for commands that an error advises."""
-        return shlex.quote(self.short)
+        return one_word(self.short)
 
     @property
     def _rest(self) -> str:
@@ -554,7 +554,7 @@ def did_you_mean_today(wanted: Instrument | Series) -> str:
         usual = wanted.prices == _DEFAULT_PRICES.get(wanted.instrument.kind, "TRADES")
         prices = _DEFAULT_PRICES.get(today.kind, "TRADES") if usual else wanted.prices
         spelling = replace(wanted, instrument=today, prices=prices).short
-    return f"; did you mean {shlex.quote(spelling)} ({why})?" if why else ""
+    return f"; did you mean {one_word(spelling)} ({why})?" if why else ""
 
 
 def _meant(symbol: str, *rest: str) -> str:

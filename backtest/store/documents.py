@@ -17,6 +17,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from backtest._system import opened_safely, opened_through_links
 from backtest.errors import DamagedStore
 
 Shape = Callable[[Any, str], None]
@@ -27,9 +28,6 @@ LARGEST_DOCUMENT = 1 << 28
 LARGEST_TABLE = 1 << 36  # bytes of a table of a run
 _DEEPEST = 100  # objects and lists in one another
 _SHOWN = 60  # characters of a value in an error
-# A pipe in a file's place is not waited for, and in a folder of others a link is not followed.
-_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 
 
 class Misfit(ValueError):
@@ -51,11 +49,8 @@ def open_plain(path: Path, limit: int, *, links: bool = False) -> IO[bytes]:
     if not links and path.is_symlink():
         raise DamagedStore(f"{path} is a symbolic link; put the file itself there")
 
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | _NO_WAITING | (0 if links else _NO_LINKS))
-
     try:
-        handle = open(path, "rb", opener=opener)  # noqa: SIM115 - the caller closes it
+        handle = open(path, "rb", opener=opened_through_links if links else opened_safely)  # noqa: SIM115 - the caller closes it
     except IsADirectoryError:
         raise DamagedStore(f"{path} is a folder and no file; remove it") from None
     status = os.fstat(handle.fileno())

@@ -10,19 +10,23 @@ import contextlib
 import errno
 import os
 import stat
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
 
+from backtest._system import (
+    add_name,
+    leads_elsewhere,
+    opened_safely,
+    put_in_place,
+    remove_file,
+    sync,
+    sync_names,
+    take_lock,
+)
 from backtest.errors import DamagedStore
 
 TEMPORARY = ".tmp-"
-_ASKED_AGAIN = 0.005  # seconds between two tries to lock a file, where the system cannot wait for it
-# A link is refused, and a pipe in a file's place is not waited for; a system that lacks them has no such flag.
-_SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Unreadable(DamagedStore):
@@ -86,8 +90,8 @@ def write_file(path: Path, data: bytes, folder: Path | None = None) -> None:
     try:
         with _naming(beside), open(beside, "wb", buffering=0, opener=opened_safely) as handle:
             _write_all(handle.fileno(), data)
-            os.fsync(handle.fileno())
-        beside.replace(path)
+            sync(handle.fileno())
+        put_in_place(beside, path)
     except OSError:
         with contextlib.suppress(OSError):
             beside.unlink()
@@ -98,13 +102,11 @@ def keep_file(path: Path, folder: Path, beside: Path) -> None:
     """Give a file a second name of the same spelling in a folder, in place of what has it there; not synced."""
     second = beside / f"{TEMPORARY}{os.getpid()}-{threading.get_ident()}-{path.name}"
     try:
-        second.unlink(missing_ok=True)
-        os.link(path, second, follow_symlinks=False)
-        second.replace(folder / path.name)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
-            raise
-        write_file(folder / path.name, path.read_bytes(), beside)  # a disk without links
+        remove_file(second, missing_ok=True)
+        if add_name(path, second):
+            put_in_place(second, folder / path.name)
+        else:
+            write_file(folder / path.name, path.read_bytes(), beside)
     finally:
         # Renaming one name of a file to another name of it does nothing, and leaves both.
         with contextlib.suppress(OSError):
@@ -113,12 +115,8 @@ def keep_file(path: Path, folder: Path, beside: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Wait until the names in a folder are on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with _naming(folder):
-            os.fsync(handle)
-    finally:
-        os.close(handle)
+    with _naming(folder):
+        sync_names(folder)
 
 
 def make_folders(folder: Path, root: Path) -> None:
@@ -140,12 +138,12 @@ def refuse_links(folder: Path, root: Path) -> None:
     """Raise DamagedStore if the folder, or one between it and the root, is a link or a file; it may be missing."""
     for path in reversed(_between(root, folder)):
         try:
-            mode = os.lstat(path).st_mode
+            status = os.lstat(path)
         except FileNotFoundError:
             return
-        if stat.S_ISLNK(mode):
+        if leads_elsewhere(status):
             raise _link(path)
-        if not stat.S_ISDIR(mode):
+        if not stat.S_ISDIR(status.st_mode):
             raise DamagedStore(f"{path} is no folder; remove it and restore the store from a backup")
 
 
@@ -158,60 +156,12 @@ def locked(path: Path) -> Iterator[None]:
         FileNotFoundError: the folder of the file is gone, perhaps while we waited.
     """
     with _naming(path):
-        handle = open(path, "wb", buffering=0, opener=opened_safely)  # noqa: SIM115
+        handle = open(path, "ab", buffering=0, opener=opened_safely)  # noqa: SIM115
     with handle:
         take_lock(handle)
         if not os.path.samestat(os.fstat(handle.fileno()), path.lstat()):
             raise FileNotFoundError(errno.ENOENT, "the lock was removed while it was waited for", str(path))
         yield
-
-
-def take_lock(handle: IO[Any], *, wait: bool = True) -> bool:
-    """
-    Lock an open file for this process alone until it is closed; the system frees it with the process, never stale.
-
-    Not `filelock`: it asks again and again, so that of eight writers some wait for seconds while others pass. The
-    kernel of Linux and macOS lets them in as they came. Windows has no such call for a file; there it is asked for.
-
-    Args:
-        wait: until whoever holds it lets go; False returns at once.
-
-    Returns:
-        Whether the lock is held now.
-    """
-    if sys.platform == "win32":
-        return _take_byte(handle, wait)
-    import fcntl
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-if sys.platform == "win32":
-
-    def _take_byte(handle: IO[Any], wait: bool) -> bool:
-        import msvcrt
-
-        while True:
-            handle.seek(0)
-            try:
-                msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
-            except OSError as error:
-                if error.errno not in (errno.EACCES, errno.EDEADLK):
-                    raise
-                if not wait:
-                    return False
-                time.sleep(_ASKED_AGAIN)
-            else:
-                return True
-
-
-def opened_safely(path: str, flags: int) -> int:
-    """Open as `open` asks its `opener` to: a link is refused, and a pipe in a file's place is not waited for."""
-    return os.open(path, flags | _SAFE, 0o666)
 
 
 def _write_all(handle: int, data: bytes) -> None:

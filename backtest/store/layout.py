@@ -86,23 +86,23 @@ def folders_of_series(root: Path) -> list[Path]:
     Raises:
         Unreadable: a folder above them cannot be looked into.
     """
-    folders = [root / name for name in _names_in(root) if not name.startswith(".")]
+    folders = [folder for folder in _entries(root, folders=True) if not folder.name.startswith(".")]
     for _ in range(3):
-        folders = [folder / name for folder in folders for name in _names_in(folder)]
+        folders = [inside for folder in folders for inside in _entries(folder, folders=True)]
     return [one for one in folders if _may_be_of_series(one)]
 
 
 def _may_be_of_series(folder: Path) -> bool:
     """Return whether a folder looks like that of a series; one that cannot be looked into does."""
     try:
-        return "manifest.json" in _names_in(folder) or has_segments(folder)
+        return folder / "manifest.json" in _entries(folder, folders=False) or has_segments(folder)
     except Unreadable:
         return True
 
 
 def has_segments(folder: Path) -> bool:
     """Return whether bars lie in the folder of a series."""
-    return any(name.endswith(".parquet") for name in _names_in(folder / "bars"))
+    return any(path.suffix == ".parquet" for path in _entries(folder / "bars", folders=False))
 
 
 def strays(folder: Path, manifest: Manifest) -> list[Path]:
@@ -131,10 +131,11 @@ def names_of(segments: Iterable[Segment]) -> set[str]:
     return {segment.file for segment in segments}
 
 
-def _names_in(folder: Path) -> list[str]:
+def _entries(folder: Path, *, folders: bool) -> list[Path]:
+    """Return what lies in a folder, all of it or the folders alone; nothing where there is none."""
     try:
         with os.scandir(folder) as entries:
-            return [one.name for one in entries]
+            return [folder / one.name for one in entries if not folders or one.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except PermissionError as error:

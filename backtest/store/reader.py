@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from backtest import _arguments
 from backtest._resources import bundled
+from backtest._system import one_word
 from backtest.errors import BacktestError, DamagedStore, DataError, NoBars, UsageError
 from backtest.market.bars import with_extra
 from backtest.market.calendars import span_asked
@@ -102,7 +102,7 @@ def ways_to_fill(reader: Reader, series: Series | None = None) -> str:
     if "://" in reader.name:
         return f"see what is: backtest ls --store {reader.name}"
     own = Path(reader.name) != bundled("sample")  # which is only read
-    name, store = series.quoted if series else "AAPL/1day", f" --store {shlex.quote(reader.name)}" if own else ""
+    name, store = series.quoted if series else "AAPL/1day", f" --store {one_word(reader.name)}" if own else ""
     ways = [
         f"backtest download {name} --since DATE{store} (from TWS or IB Gateway)",
         f"backtest import FILE {name}{store} (a file of yours)",

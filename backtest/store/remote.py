@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from backtest._system import patiently, put_in_place
 from backtest.errors import BadStore, DamagedStore, NoConnection, UsageError
 from backtest.market.series import Series, refuse_made
 from backtest.store.layout import LARGEST_MARK, MARK, format_in
@@ -142,12 +143,13 @@ class RemoteStore(SegmentReader):
                 raise DamagedStore(f"{self.place}/{name} is not what was published (its SHA-256 differs); {_AGAIN}")
             beside = path.with_suffix(f".{threading.get_ident()}")
             beside.write_bytes(data)
-            beside.replace(path)  # another thread may be looking for it
+            put_in_place(beside, path)  # another thread may be looking for it
         return path
 
     def _bytes(self, name: str, limit: int) -> bytes:
         try:
-            with explained(self.place), self._files.open_input_file(f"{self._top}/{name}") as file:
+            path = f"{self._top}/{name}"
+            with explained(self.place), patiently(lambda: self._files.open_input_file(path)) as file:
                 check_size(f"{self.place}/{name}", file.size(), limit)
                 data: bytes = file.read()
         except FileNotFoundError:

@@ -16,14 +16,24 @@ import os
 import re
 import shutil
 import stat
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
+from backtest._system import (
+    OPEN_FILES_STAY,
+    opened_safely,
+    patiently,
+    put_in_place,
+    remove_file,
+    set_blocking,
+    sync,
+    take_lock,
+    take_rights,
+)
 from backtest.errors import UsageError
-from backtest.store.files import TEMPORARY, make_folders, opened_safely, sync_folder, take_lock
+from backtest.store.files import TEMPORARY, make_folders, sync_folder
 
 Content = bytes | Callable[[IO[bytes]], object]  # of a file: its bytes, or what writes them
 
@@ -99,7 +109,7 @@ def staged(folder: Path) -> Iterator[Path]:
             begun.mkdir()
             yield begun
             _sync_tree(begun)
-            begun.rename(folder / DECIDED)
+            patiently(lambda: begun.rename(folder / DECIDED))
         except BaseException:
             with contextlib.suppress(OSError):
                 _remove_tree(begun)
@@ -180,7 +190,7 @@ def _is_special(path: str | Path) -> bool:
 
 def _open_special(path: str, flags: int) -> int:
     handle = os.open(path, (flags & ~(os.O_CREAT | os.O_TRUNC)) | getattr(os, "O_NONBLOCK", 0))
-    os.set_blocking(handle, True)
+    set_blocking(handle, True)
     return handle
 
 
@@ -200,12 +210,12 @@ def _replaced(target: Path, content: Content) -> bool:
                 return False
             _fill(handle, content)
             handle.flush()
-            _take_rights(handle, target)
-            os.fsync(handle.fileno())
-            if sys.platform != "win32":  # which renames no open file; elsewhere it is locked until it is in place
+            take_rights(handle, target)
+            sync(handle.fileno())
+            if not OPEN_FILES_STAY:  # nor can they be renamed; elsewhere it is locked until it is in place
                 beside.replace(target)
                 return True
-        beside.replace(target)
+        put_in_place(beside, target)
     except BaseException as error:
         if isinstance(error, FileNotFoundError) and beside.parent.is_dir() and not beside.exists():
             return False
@@ -228,12 +238,6 @@ def _held(handle: IO[bytes], path: Path, *, wait: bool) -> bool:
         return os.path.samestat(os.fstat(handle.fileno()), path.lstat())
     except FileNotFoundError:
         return False
-
-
-def _take_rights(handle: IO[bytes], target: Path) -> None:
-    """Give a file the rights of the one that it replaces."""
-    with contextlib.suppress(OSError, AttributeError):
-        os.fchmod(handle.fileno(), stat.S_IMODE(target.stat().st_mode))
 
 
 def _sweep(folder: Path, names: set[str] | None) -> None:
@@ -293,7 +297,7 @@ def _closed_if_it_raises(handle: IO[bytes]) -> Iterator[None]:
 
 def _remove_open(path: Path, handle: IO[bytes]) -> None:
     """Remove a file that is open and locked, and close it; Windows removes none that is open."""
-    if sys.platform == "win32":
+    if OPEN_FILES_STAY:
         handle.close()
     with contextlib.suppress(OSError):
         path.unlink()
@@ -306,11 +310,11 @@ def _finish(folder: Path) -> None:
         return
     for name in sorted(entry.name for entry in decided.iterdir()):
         if name.endswith(_GONE):
-            (folder / name.removesuffix(_GONE)).unlink(missing_ok=True)
+            remove_file(folder / name.removesuffix(_GONE), missing_ok=True)
             _sync_names(folder)
-            (decided / name).unlink()
+            remove_file(decided / name)
         else:
-            (decided / name).replace(folder / name)
+            put_in_place(decided / name, folder / name)
     _sync_names(folder)
     decided.rmdir()
     _sync_names(folder)
@@ -326,7 +330,7 @@ def _sync_tree(folder: Path) -> None:
         for name in names:
             handle = opened_safely(str(Path(place) / name), os.O_RDWR)
             try:
-                os.fsync(handle)
+                sync(handle)
             finally:
                 os.close(handle)
         _sync_names(Path(place))

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from backtest import _arguments
 from backtest._clock import Clock, utc_now
 from backtest._notebook import html_lines, html_table
 from backtest._resources import bundled
+from backtest._system import OPEN_FILES_STAY, remove_file
 from backtest.errors import BadBars, BadStore, DamagedStore, DataError, UsageError
 from backtest.market.bars import check_bars, check_unset, extra_of, schema, with_extra, without_empty
 from backtest.market.extra import problem_of, united
@@ -289,7 +289,10 @@ class Store(SegmentReader):
             pruned = old.pruned + len(old.revisions) - len(kept)
             new = replace(old, generation=old.generation + 1, revisions=kept, pruned=pruned, earlier=())
             self._commit(series, old, new)
-        return sum(segment.bytes for segment in {*old.archived} - {*new.archived})
+            given_up = {*old.archived} - {*new.archived}
+            folders = [self.folder(series) / name for name in ("archive", "bars")]
+            # Windows keeps a file that another process reads; the next write to the series sweeps it.
+            return sum(one.bytes for one in given_up if not any((folder / one.file).exists() for folder in folders))
 
     def quarantine(self, series: Series | str, span: Span | Sequence[date | str], bars: pa.Table, reason: str) -> Path:
         """Put an answer aside, with the reason in its metadata, and return its file; the bars stay as they are."""
@@ -327,7 +330,7 @@ class Store(SegmentReader):
             answers = [path for path in files_in(place) if ANSWER_NAME.fullmatch(path.name)]
             freed = sum(path.lstat().st_size for path in answers)
             for path in answers:
-                path.unlink()
+                remove_file(path)
         return freed
 
     def staging(self) -> Store:
@@ -338,14 +341,21 @@ class Store(SegmentReader):
     def drop(self, series: Series | str) -> None:
         """Remove a series and all that was kept of it."""
         series = series_of(series)
-        if not self.folder(series).exists():
+        folder = self.folder(series)
+        if not folder.exists():
             return
-        with self._lock(series):
+        with self._lock(series) as old:
             # Gone at once and for good, then taken apart: a kill midway must not leave half a series.
-            gone = self.root / f".trash-{os.getpid()}-{hashlib.sha256(series.key.encode()).hexdigest()[:12]}"
-            self.folder(series).rename(gone)
-            sync_folder(self.folder(series).parent)
-        for trash in self.root.glob(".trash-*"):
+            if old != Manifest(series.key):
+                self._commit(series, old, Manifest(series.key))
+            _take_apart(folder)
+            if not OPEN_FILES_STAY:  # now, while whoever waits for the lock finds that it is another one by then
+                _remove_emptied(folder)
+        if OPEN_FILES_STAY:  # the lock among them; if others have opened it by now, they are to use it
+            _remove_emptied(folder)
+        with contextlib.suppress(FileNotFoundError):
+            sync_folder(folder.parent)
+        for trash in self.root.glob(".trash-*"):  # of an older version that was killed
             shutil.rmtree(trash, ignore_errors=True)
 
     def folder(self, series: Series | str) -> Path:
@@ -511,6 +521,22 @@ class Store(SegmentReader):
     def _make(self, folder: Path) -> None:
         refuse_links(folder, self.root)
         folder.mkdir(exist_ok=True)
+
+
+def _take_apart(folder: Path) -> None:
+    """Remove all that is in the folder of a series to which nothing is committed any more, but for its lock."""
+    for name in ("bars", "archive", "quarantine"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    left = [path for path in files_in(folder) if path.name not in (".lock", "manifest.json")]
+    for path in left if has_segments(folder) else [*left, folder / "manifest.json"]:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _remove_emptied(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        (folder / ".lock").unlink(missing_ok=True)
+        folder.rmdir()
 
 
 @dataclass(frozen=True, slots=True)

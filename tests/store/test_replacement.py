@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from backtest.store.files import take_lock
+from backtest._system import take_lock
 from backtest.store.replacement import (
     current,
     finish,

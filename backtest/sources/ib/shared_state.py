@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from backtest._system import opened_safely, take_lock
 from backtest.errors import UsageError
 from backtest.market.ib_limits import WINDOW_SECONDS
 from backtest.sources.ib.pacing import MARGIN, Ask, Budget
 from backtest.store.documents import Misfit, bytes_of, document_in
-from backtest.store.files import opened_safely, take_lock
 from backtest.store.replacement import replace_file
 
 _STEP = re.compile(r"\d+ [SDWMY]$")
@@ -134,7 +134,7 @@ class State:
 
 @contextlib.contextmanager
 def _locked(path: Path, wait: bool) -> Iterator[bool]:
-    with open(path, "wb", buffering=0, opener=opened_safely) as handle:
+    with open(path, "ab", buffering=0, opener=opened_safely) as handle:
         yield take_lock(handle, wait=wait)
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backtest._clock import Clock, utc_now
+from backtest._system import is_running
 from backtest.errors import BadBars, BadStore, DamagedStore, UsageError
 from backtest.market.bars import check_bars
 from backtest.market.checks import compare_bars, seconds
@@ -101,13 +102,7 @@ def _repair_mark(root: Path) -> Iterator[Repair]:
 def _alive(path: Path) -> bool:
     """Return whether the writer of an unfinished file still runs, as far as can be told on this machine."""
     number = path.name.removeprefix(TEMPORARY).partition("-")[0]
-    try:
-        os.kill(int(number), 0)
-    except (ValueError, ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
+    return number.isascii() and number.isdigit() and is_running(int(number))
 
 
 class _Repairing:

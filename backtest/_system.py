@@ -1,0 +1,272 @@
+"""What differs between Linux, macOS and Windows: locks, what reaches the disk, files that others have open."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import re
+import shlex
+import signal
+import stat
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import subprocess
+
+_T = TypeVar("_T")
+
+PATIENCE = 10.0
+"""Seconds for which Windows is asked again for a file that another process has open, before that is an error."""
+
+OPEN_FILES_STAY = sys.platform == "win32"
+"""Whether a file cannot be removed as long as a process has it open."""
+
+_ASKED_AGAIN = 0.005  # seconds between two tries to lock a file, where the system cannot wait for it
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05  # seconds, between two tries to open or replace a file
+HEARD_AFTER = 0.5
+"""Seconds after which a wait begins again, since Windows hears of Ctrl-C in the main thread between two waits only."""
+
+_STANDING_IN = "backtest.standing_in"  # how the error handler is called
+_STAND_INS = {"–": "-", "—": "-", "−": "-", "…": "...", "×": "x", "·": ".", "µ": "u", "█": "#", "▒": ":", "’": "'"}
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a system that lacks them has no such flag
+
+
+def take_lock(handle: IO[Any], *, wait: bool = True) -> bool:
+    """
+    Lock an open file for this process alone until it is closed; the system frees it with the process, never stale.
+
+    Not `filelock`: it asks again and again, so that of eight writers some wait for seconds while others pass. The
+    kernel of Linux and macOS lets them in as they came. Windows has no such call for a file; there it is asked for.
+
+    Args:
+        wait: until whoever holds it lets go; False returns at once.
+
+    Returns:
+        Whether the lock is held now.
+    """
+    if sys.platform == "win32":
+        return _take_byte(handle, wait)
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def opened_safely(path: str, flags: int) -> int:
+    """
+    Open as `open` asks its `opener` to: a link is refused, and a pipe in a file's place is not waited for.
+
+    Raises:
+        OSError: ELOOP where it is a link.
+    """
+    if sys.platform == "win32" and is_link(Path(path)):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    return opened_through_links(path, flags | getattr(os, "O_NOFOLLOW", 0))
+
+
+def opened_through_links(path: str, flags: int) -> int:
+    """Open as `open` asks its `opener` to: a pipe in a file's place is not waited for."""
+    # Windows says of a folder that access is denied, as of a file that another process is replacing.
+    if sys.platform == "win32" and os.path.isdir(path):  # noqa: PTH112
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    return patiently(lambda: os.open(path, flags | _NO_WAITING, 0o666))
+
+
+def set_blocking(descriptor: int, blocking: bool) -> None:
+    """Say whether reads and writes wait, where a file may be opened that does not: on Windows none is."""
+    if sys.platform != "win32":
+        os.set_blocking(descriptor, blocking)
+
+
+def put_in_place(source: Path, target: Path) -> None:
+    """Put a file in the place of another, at once; on Windows as soon as nobody has that one open."""
+    patiently(lambda: source.replace(target))
+
+
+def remove_file(path: Path, *, missing_ok: bool = False) -> None:
+    """Remove a file; on Windows as soon as nobody has it open."""
+    patiently(lambda: path.unlink(missing_ok=missing_ok))
+
+
+def patiently(do: Callable[[], _T]) -> _T:
+    """
+    Return what a call returns that opens, replaces or removes a file; on Windows it is tried again for `PATIENCE`.
+
+    Windows refuses a file that another process has open, or is replacing at that instant, with the error by which it
+    refuses what one has no right to. Linux and macOS never do.
+    """
+    return tried_again(do, PATIENCE) if sys.platform == "win32" else do()
+
+
+def tried_again(do: Callable[[], _T], seconds: float) -> _T:
+    """Return what a call returns once it is not refused for lack of rights; after the seconds raise the refusal."""
+    until, pause = time.monotonic() + seconds, _FIRST_PAUSE
+    while True:
+        try:
+            return do()
+        except PermissionError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def sync(descriptor: int) -> None:
+    """Wait until what was written to an open file is on the disk; also out of the disk's own memory, on macOS."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.ENOTTY, errno.EINVAL):
+                raise
+        else:
+            return
+    os.fsync(descriptor)
+
+
+def sync_names(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk; Windows has no such call, and writes them in their order."""
+    if sys.platform == "win32":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        sync(handle)
+    finally:
+        os.close(handle)
+
+
+def take_rights(handle: IO[Any], model: Path) -> None:
+    """Give an open file the rights of another one, where a system keeps them and lets us."""
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):
+            os.fchmod(handle.fileno(), stat.S_IMODE(model.stat().st_mode))
+
+
+def add_name(path: Path, second: Path) -> bool:
+    """Give a file a second name on the same disk, a link itself one of its own; return whether the disk can do that."""
+    try:
+        if sys.platform == "win32":
+            os.link(path, second)
+        else:
+            os.link(path, second, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
+            raise
+        return False
+    return True
+
+
+def is_link(path: Path) -> bool:
+    """Return whether a path leads elsewhere: it is a symbolic link, or a junction of Windows."""
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return leads_elsewhere(status)
+
+
+def leads_elsewhere(status: os.stat_result) -> bool:
+    """Return whether a status is that of a symbolic link or of a junction."""
+    if sys.platform == "win32" and status.st_reparse_tag == stat.IO_REPARSE_TAG_MOUNT_POINT:
+        return True
+    return stat.S_ISLNK(status.st_mode)
+
+
+def one_word(text: str) -> str:
+    """Return a text as the shell at hand takes it for one word: sh's way, or that of cmd and PowerShell."""
+    if sys.platform == "win32":
+        return text if re.fullmatch(r"[\w./:\\+=-]+", text) else f'"{text}"'
+    return shlex.quote(text)
+
+
+def write_anything(*streams: Any) -> None:
+    """Have streams write in another way what their encoding lacks; it would end the command, or fail a strategy."""
+    import codecs
+
+    codecs.register_error(_STANDING_IN, _stand_in)
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper) and not stream.closed:
+            stream.reconfigure(errors=_STANDING_IN)
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    written = (_STAND_INS.get(one) or one.encode("ascii", "backslashreplace").decode() for one in letters)
+    return "".join(written), error.end
+
+
+def stop_signals() -> list[int]:
+    """Return the signals by which people and services stop a program: Ctrl-C, SIGTERM, and Ctrl-Break of Windows."""
+    if sys.platform == "win32":
+        return [signal.SIGINT, signal.SIGTERM, signal.SIGBREAK]
+    return [signal.SIGINT, signal.SIGTERM]
+
+
+def end_family(process: subprocess.Popen[bytes]) -> None:
+    """End a process that leads a session of its own, and those that it started."""
+    if sys.platform == "win32":
+        import subprocess
+
+        subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def is_running(number: int) -> bool:
+    """Return whether there is a process of this number; true where that cannot be known."""
+    if sys.platform == "win32":
+        return _is_open(number)
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+if sys.platform == "win32":
+
+    def _take_byte(handle: IO[Any], wait: bool) -> bool:
+        import msvcrt
+
+        while True:
+            handle.seek(0)
+            try:
+                msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EDEADLK, 0):  # Wine gives no number
+                    raise
+                if not wait:
+                    return False
+                time.sleep(_ASKED_AGAIN)
+            else:
+                return True
+
+    def _is_open(number: int) -> bool:
+        # Not os.kill(number, 0), which on Windows sends Ctrl-C.
+        import ctypes
+
+        query, invalid, still_active = 0x1000, 87, 259
+        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+        handle = kernel.OpenProcess(query, False, number)
+        if not handle:
+            return ctypes.get_last_error() != invalid
+        code = ctypes.c_ulong()
+        known = kernel.GetExitCodeProcess(handle, ctypes.byref(code))
+        kernel.CloseHandle(handle)
+        return not known or code.value == still_active

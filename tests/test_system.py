@@ -1,0 +1,205 @@
+"""What differs between systems is known to one file; here what of it can be seen on the one at hand."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import backtest
+from backtest._system import (
+    add_name,
+    is_link,
+    is_running,
+    opened_safely,
+    patiently,
+    put_in_place,
+    take_lock,
+    tried_again,
+)
+
+PACKAGE = Path(backtest.__file__).parent
+OURS = PACKAGE / "_system.py"
+OF_ONE_SYSTEM = {"fcntl", "msvcrt", "filelock", "resource", "pwd", "grp", "termios", "_winapi", "winreg"}
+OF_ONE_SYSTEM_IN_OS = {
+    "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_DIRECTORY", "O_CLOEXEC", "fork", "forkpty", "fsync", "fdatasync", "link",
+    "symlink", "kill", "getuid", "geteuid", "getpgid", "setsid", "startfile", "mkfifo", "statvfs",
+}  # fmt: skip
+OPENING = {"open", "read_text", "write_text"}  # which use the machine's encoding if none is named
+WITHOUT_TEXT = {("os", "open"), ("webbrowser", "open"), ("socket", "open"), ("scheme", "open"), ("tarfile", "open")}
+
+
+def code():
+    """Yield each file of the package and each node of it, templates and strategies among them."""
+    for path in [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "strategies").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            yield path, node
+
+
+def place(path, node):
+    return f"{path.relative_to(PACKAGE.parent).as_posix()}:{node.lineno}"
+
+
+def test_a_lock_that_somebody_holds_is_not_had_until_it_is_let_go(tmp_path):
+    path = tmp_path / "lock"
+
+    with path.open("wb") as holder, path.open("wb") as other:
+        first, second = take_lock(holder), take_lock(other, wait=False)
+        holder.close()
+        third = take_lock(other, wait=False)
+
+    assert (first, second, third) == (True, False, True)
+
+
+def test_no_other_file_knows_the_calls_of_one_system():
+    knowing = [
+        place(path, node)
+        for path, node in code()
+        if path != OURS
+        if (isinstance(node, ast.Import) and {name.name for name in node.names} & OF_ONE_SYSTEM)
+        or (isinstance(node, ast.ImportFrom) and node.module in OF_ONE_SYSTEM)
+        or (isinstance(node, ast.Attribute) and node.attr in OF_ONE_SYSTEM_IN_OS and ast.unparse(node.value) == "os")
+    ]
+
+    assert knowing == []
+
+
+def test_every_text_file_is_opened_by_its_encoding():
+    unnamed = [
+        place(path, node) for path, node in code() if isinstance(node, ast.Call) and opens_as_the_machine_does(node)
+    ]
+
+    assert unnamed == []
+
+
+def opens_as_the_machine_does(call):
+    """Return whether a call opens a file for text and names no encoding."""
+    function = call.func
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    if (
+        name not in OPENING
+        or (isinstance(function, ast.Name) and name != "open")
+        or any(word.arg == "encoding" for word in call.keywords)
+    ):
+        return False
+    owner = ast.unparse(function.value).split(".")[-1] if isinstance(function, ast.Attribute) else ""
+    if (owner, name) in WITHOUT_TEXT:
+        return False
+    words = [one.value for one in call.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    if name == "read_text":
+        return not words
+    if name == "write_text":
+        return len(call.args) < 2
+    modes = [*words, *(word.value.value for word in call.keywords if word.arg == "mode")]
+    return not any("b" in mode for mode in modes)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('open("a")', True),
+        ('open("a", "w", encoding="utf-8")', False),
+        ('open(path, "rb")', False),
+        ("path.open()", True),
+        ("path.read_text()", True),
+        ('path.read_text("utf-8")', False),
+        ("path.write_text(text)", True),
+        ('path.write_text(text, "utf-8")', False),
+        ("os.open(path, 0)", False),
+        ("path.open(mode='wb')", False),
+    ],
+)
+def test_what_opens_text_is_told_from_what_does_not(text, found):
+    assert opens_as_the_machine_does(ast.parse(text).body[0].value) is found
+
+
+def test_what_is_refused_for_a_while_is_done_in_the_end():
+    refusals = iter([PermissionError(), PermissionError(), None])
+
+    def refused_twice():
+        if error := next(refusals):
+            raise error
+        return "done"
+
+    assert tried_again(refused_twice, 10.0) == "done"
+
+
+def test_what_is_refused_for_good_is_raised_after_the_seconds():
+    tries = []
+
+    def refused():
+        tries.append(1)
+        raise PermissionError(13, "Permission denied", "bars")
+
+    with pytest.raises(PermissionError, match="bars"):
+        tried_again(refused, 0.02)
+    assert len(tries) > 1
+
+
+def test_another_error_is_raised_at_once():
+    tries = []
+
+    def missing():
+        tries.append(1)
+        raise FileNotFoundError
+
+    with pytest.raises(FileNotFoundError):
+        tried_again(missing, 10.0)
+    assert tries == [1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows refuses for a while, too")
+def test_a_lack_of_rights_is_told_at_once_where_no_other_process_can_be_its_cause():
+    tries = []
+
+    def refused():
+        tries.append(1)
+        raise PermissionError
+
+    with pytest.raises(PermissionError):
+        patiently(refused)
+    assert tries == [1]
+
+
+def test_a_file_takes_the_place_of_another(tmp_path):
+    for name in ("new", "old"):
+        (tmp_path / name).write_bytes(name.encode())
+
+    put_in_place(tmp_path / "new", tmp_path / "old")
+
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("old", b"new")]
+
+
+def test_a_second_name_is_of_the_same_file(tmp_path):
+    (tmp_path / "first").write_bytes(b"bars")
+
+    assert add_name(tmp_path / "first", tmp_path / "second")
+    assert (tmp_path / "first").samefile(tmp_path / "second")
+
+
+def test_a_folder_opened_as_a_file_is_named_as_one(tmp_path):
+    with pytest.raises(IsADirectoryError), open(tmp_path, "rb", opener=opened_safely):
+        pass
+
+
+def test_a_link_is_told_from_what_it_leads_to(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    try:
+        (tmp_path / "link").symlink_to(tmp_path / "file")
+    except OSError:
+        pytest.skip("this user of Windows may make no links")
+
+    assert [is_link(tmp_path / name) for name in ("file", "link", "missing")] == [False, True, False]
+    with pytest.raises(OSError, match="link"), open(tmp_path / "link", "rb", opener=opened_safely):
+        pass
+
+
+def test_a_process_that_ended_is_told_from_one_that_runs():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        running = is_running(process.pid)
+        process.communicate()
+
+    assert (running, is_running(process.pid), is_running(os.getpid())) == (True, False, True)
+    assert not is_running(2**40)
