@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from backtest.engine.account.commissions import Costs
 from backtest.engine.account.schedules import costs_for
-from backtest.engine.code.imports import ImportSpace, came_along, changed, imported_names, package_of, reached
+from backtest.engine.code.imports import (
+    ImportSpace,
+    came_along,
+    changed,
+    imported_names,
+    package_of,
+    reached,
+    source_digest,
+)
 from backtest.engine.code.reach import reach_of
 from backtest.engine.code.strategy import Strategy, live_parameters
 from backtest.market import arrays
@@ -192,14 +200,14 @@ def _local_file(name: str) -> Path | None:
 
 @cache
 def _hash(file: Path, changed: tuple[int, int]) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return source_digest(file.read_bytes())
 
 
 @cache  # a hundred files, which a process does not change
 def _own_source() -> str:
     digest = hashlib.sha256()
     for name, path in _sources(str(Path(__file__).parents[1]), ""):
-        digest.update(f"{name}\n".encode() + Path(path).read_bytes())
+        digest.update(f"{name}\n".encode() + Path(path).read_bytes().replace(b"\r\n", b"\n"))
     return digest.hexdigest()
 
 

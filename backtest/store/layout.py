@@ -18,13 +18,18 @@ from backtest.store.files import (
     unreadable,
     write_file,
 )
-from backtest.store.manifest import FORMAT, Manifest, Segment
+from backtest.store.manifest import CHANGED_LINES, FORMAT, Manifest, Segment
+from backtest.store.manifest_json import unix_lines
 
 MARK = "STORE.json"
 """The file that makes a folder a store, and says its format."""
 
 MARKS = {1: b'{"format": 1}', 2: b'{"format": 2, "what": "bars of ib-backtest"}\n'}  # no flipped byte makes another
 LARGEST_MARK = 4096  # bytes of it
+ATTRIBUTES = ".gitattributes"
+"""The file that has Git leave the bytes of a store alone: with `core.autocrlf` it writes other ends of lines."""
+
+_AS_THEY_ARE = b"* -text\n"
 
 
 def format_of(root: Path) -> int | None:
@@ -48,6 +53,8 @@ def format_of(root: Path) -> int | None:
             return number
     if (number := format_in(data)) > FORMAT:
         raise BadStore(f"{mark} says format {number}, this version knows {FORMAT}; install a newer ib-backtest")
+    if unix_lines(data) in MARKS.values():
+        raise DamagedStore(f"{mark} {CHANGED_LINES}")
     raise DamagedStore(f"{mark} cannot be read; it should say {MARKS[FORMAT].decode().strip()}")
 
 
@@ -58,11 +65,23 @@ def mark_store(root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
     with locked(root / ".lock"):
         if format_of(root) != FORMAT:
-            write_file(root / MARK, MARKS[FORMAT])
+            write_mark(root)
         make_folders(root, root)
         sync_folder(root)
         for leftover in root.glob(f"{TEMPORARY}*"):
             leftover.unlink(missing_ok=True)
+
+
+def write_mark(root: Path) -> None:
+    """Write the mark of the newest format, and before it what Git is to know of a store; a file of the user's stays."""
+    write_attributes(root)
+    write_file(root / MARK, MARKS[FORMAT])
+
+
+def write_attributes(root: Path) -> None:
+    """Have Git leave the bytes of a store alone, unless it was told something else of them."""
+    if not os.path.lexists(root / ATTRIBUTES):
+        write_file(root / ATTRIBUTES, _AS_THEY_ARE)
 
 
 def format_in(data: bytes) -> int:
@@ -76,7 +95,8 @@ def format_in(data: bytes) -> int:
 
 def _is_empty(folder: Path) -> bool:
     # What a writer that was killed left behind does not count.
-    return folder.is_dir() and all(path.name.startswith((TEMPORARY, ".lock")) for path in folder.iterdir())
+    left = (TEMPORARY, ".lock", ATTRIBUTES)
+    return folder.is_dir() and all(path.name.startswith(left) for path in folder.iterdir())
 
 
 def folders_of_series(root: Path) -> list[Path]:

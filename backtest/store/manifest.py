@@ -17,6 +17,10 @@ FORMAT = 2  # of a store, and of a series that has no extra columns
 EXTRA_FORMAT = 3  # of a series that has some: a version that would drop them has to refuse it
 FORMATS = (1, 2, 3)  # of a series, that can be read
 REPAIR = "restore it from a backup, or remove the folder of the series and download it again"
+CHANGED_LINES = (
+    "has the line ends of Windows, as Git writes them where core.autocrlf is true; run: backtest verify --repair, "
+    "which puts them right and has Git leave them alone"
+)
 LARGEST = 64 << 20  # bytes of a manifest; one of ten years of minutes has 30,000
 LARGEST_SEGMENT = 256 << 20  # bytes of a segment
 MOST_ROWS = 4_000_000  # of a segment; a month of seconds has 2.7 million

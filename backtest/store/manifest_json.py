@@ -22,6 +22,7 @@ from backtest.market.extra import problem_of
 from backtest.market.series import ContractDetails, Series
 from backtest.market.span import Span
 from backtest.store.manifest import (
+    CHANGED_LINES,
     EXTRA_FORMAT,
     FORMAT,
     FORMATS,
@@ -97,8 +98,10 @@ def of_bytes(data: bytes, path: Path | str, series: Series) -> Manifest:
         DamagedStore: the bytes are not what was written, or no manifest of this series can say that.
         BadStore: they are of a format that this version does not know.
     """
-    body, mark, digest = data.rpartition(b"#sha256 ")
-    if not mark or digest != f"{hashlib.sha256(body).hexdigest()}\n".encode():
+    body, whole = _hashed(data)
+    if not whole:
+        if _hashed(unix_lines(data))[1]:
+            raise DamagedStore(f"{path} {CHANGED_LINES}")
         raise DamagedStore(f"{path} is not what was written (its SHA-256 differs); {REPAIR}")
     try:
         return _manifest_of(json.loads(body, parse_constant=_refused), series.key)
@@ -106,6 +109,17 @@ def of_bytes(data: bytes, path: Path | str, series: Series) -> Manifest:
         raise BadStore(f"{path} has {error}; install a newer ib-backtest") from error
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, UsageError) as error:
         raise DamagedStore(f"{path} says what no manifest of {series} can say ({error}); {REPAIR}") from error
+
+
+def _hashed(data: bytes) -> tuple[bytes, bool]:
+    """Return what stands before the hash of a manifest, and whether it is the hash of that."""
+    body, mark, digest = data.rpartition(b"#sha256 ")
+    return body, bool(mark) and digest == f"{hashlib.sha256(body).hexdigest()}\n".encode()
+
+
+def unix_lines(data: bytes) -> bytes:
+    """Return the bytes of a text with the line ends of Unix, which are those of a store."""
+    return data.replace(b"\r\n", b"\n")
 
 
 class _UnknownFormat(Exception):

@@ -41,8 +41,11 @@ def small(folder):
     return store
 
 
+BESIDE = (".lock", ".gitattributes")  # which nothing of a store rests on
+
+
 def files(store):
-    return [path for path in sorted(store.root.rglob("*")) if path.is_file() and path.name != ".lock"]
+    return [path for path in sorted(store.root.rglob("*")) if path.is_file() and path.name not in BESIDE]
 
 
 def problems(store):

@@ -238,6 +238,11 @@ def changed(file: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
+def source_digest(source: bytes) -> str:
+    """Return the SHA-256 of source, the same whatever ends its lines: Git may write those of Windows."""
+    return hashlib.sha256(source.replace(b"\r\n", b"\n")).hexdigest()
+
+
 @cache  # by time and size of the file's last change; a sweep asks thousands of times
 def imported_names(file: Path, package: str, changed: tuple[int, int]) -> tuple[str, ...]:
     """
@@ -325,7 +330,7 @@ class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         """Return the code of the source."""
         source = Path(self.path).read_bytes()
-        digest = hashlib.sha256(source).hexdigest()
+        digest = source_digest(source)
         self._space.sources[fullname] = (Path(self.path), digest)
         return _compiled(digest, self.path, source)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from backtest.engine.code.imports import came_along, changed
+from backtest.engine.code.imports import came_along, changed, source_digest
 from backtest.runs.parameters import can_be_kept, form_of
 
 _SHARED = {"backtest", "backtrader", "builtins", *sys.stdlib_module_names} - {"__main__"}
@@ -297,4 +297,4 @@ def _of_pandas(value: Any) -> str:
 
 @lru_cache(maxsize=256)
 def _digest_of_file(file: Path, changed: tuple[int, int]) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return source_digest(file.read_bytes())

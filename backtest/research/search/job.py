@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from backtest import _arguments
 from backtest.api import RunResult, check_asked, measured_by, run
 from backtest.engine.account.commissions import check_told_apart
+from backtest.engine.code.imports import source_digest
 from backtest.engine.code.parcels import sent_by_value
 from backtest.engine.code.strategy import Strategy, load_strategy, parameters, typed_things
 from backtest.engine.provenance import module_hashes, source_file
@@ -257,7 +258,7 @@ def _hash_beside(strategy: Strategy, name: str, known: str) -> str:
     """Return the hash of a module that only some points name; what was typed in this process is what it is."""
     if ":" in name or strategy.space is None:
         return known
-    return "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file, _ in strategy.space.located(name).values())
+    return "".join(source_digest(file.read_bytes()) for file, _ in strategy.space.located(name).values())
 
 
 class _AtHand(CachedReader):

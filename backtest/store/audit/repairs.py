@@ -39,9 +39,9 @@ from backtest.store.audit.verification import (
     read_segment,
 )
 from backtest.store.files import TEMPORARY, Unreadable, locked, make_folders, sync_folder, write_file
-from backtest.store.layout import MARK, MARKS
-from backtest.store.manifest import FORMAT, LARGEST, LARGEST_SEGMENT, Answer, Manifest, Segment, in_order, period_of
-from backtest.store.manifest_json import ANSWER_NAME, of_bytes, to_bytes
+from backtest.store.layout import MARK, write_attributes, write_mark
+from backtest.store.manifest import LARGEST, LARGEST_SEGMENT, Answer, Manifest, Segment, in_order, period_of
+from backtest.store.manifest_json import ANSWER_NAME, of_bytes, to_bytes, unix_lines
 from backtest.store.segments import segment_of
 from backtest.store.store import Store
 from backtest.store.tables import joined
@@ -90,7 +90,7 @@ def _repair_mark(root: Path) -> Iterator[Repair]:
         Store(root)
     except (DamagedStore, BadStore):
         if not (root / MARK).is_symlink():
-            write_file(root / MARK, MARKS[FORMAT])
+            write_mark(root)
             sync_folder(root)
             yield Repair("", f"wrote {root / MARK} anew")
     for left in root.glob(f"{TEMPORARY}*"):
@@ -117,7 +117,9 @@ class _Repairing:
         """Yield what was put right."""
         with locked(self._folder / ".lock"):
             manifest = self._manifest()
-            if manifest is None:
+            if manifest is None and (manifest := self._with_unix_lines()) is not None:
+                yield Repair(str(self._series), f"gave {self._folder / 'manifest.json'} back the line ends it had")
+            elif manifest is None:
                 yield self._put_away(self._folder / "manifest.json", "the manifest")
                 manifest, told = self._rebuilt()
                 yield from told
@@ -137,6 +139,21 @@ class _Repairing:
             raise
         except DamagedStore:
             return None
+
+    def _with_unix_lines(self) -> Manifest | None:
+        """Return the manifest that Git wrote other ends of lines into, put right on the disk; None for other damage."""
+        path = self._folder / "manifest.json"
+        try:
+            data = unix_lines(read_plain(path, LARGEST))
+            manifest = of_bytes(data, path, self._series)
+        except Unreadable:
+            raise
+        except DamagedStore:
+            return None
+        write_attributes(self._root)
+        write_file(path, data)
+        sync_folder(self._folder)
+        return manifest
 
     def _write(self, manifest: Manifest) -> None:
         write_file(self._folder / "manifest.json", to_bytes(manifest))

@@ -30,7 +30,7 @@ from backtest.market.span import Span
 from backtest.store.audit.coverage import Coverage, coverage_of
 from backtest.store.audit.findings import Finding, inspect_bars, sessions_inside
 from backtest.store.files import TEMPORARY, locked, read_file, unreadable
-from backtest.store.layout import MARK, folders_of_series
+from backtest.store.layout import ATTRIBUTES, MARK, folders_of_series
 from backtest.store.manifest import LARGEST, LARGEST_SEGMENT, MOST_ROWS, Manifest, Segment
 from backtest.store.manifest_json import of_bytes
 from backtest.store.reader import lacks, ways_to_fill
@@ -228,7 +228,7 @@ def _strangers(root: Path, keys: list[str]) -> Iterator[Finding]:
                 yield Finding("files", "damage", f"{path} is a symbolic link; a store has none", path=_of(root, path))
             elif name in files and name.startswith(TEMPORARY):
                 yield Finding("files", "note", f"{path} was left by a writer that was killed", path=_of(root, path))
-            elif name in files and name != ".lock" and path != root / MARK:
+            elif name in files and name != ".lock" and path not in (root / MARK, root / ATTRIBUTES):
                 yield Finding("files", "warn", f"{path} is none of the store's", path=_of(root, path))
         folders[:] = [name for name in folders if _is_strange(_of(root, Path(folder, name)), keys)]
     for error in hidden:
