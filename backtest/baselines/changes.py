@@ -18,7 +18,7 @@ from backtest.baselines.baseline import Baseline, month_digests
 from backtest.engine import provenance
 from backtest.engine.account.commissions import COSTS, Costs
 from backtest.engine.code.imports import source_digest
-from backtest.engine.code.strategy import load_strategy
+from backtest.engine.code.strategy import file_and_class, load_strategy
 from backtest.errors import DataError
 from backtest.market.bars import rows_digest
 from backtest.market.calendars import span_asked
@@ -244,7 +244,7 @@ def _with_files(found: Mapping[str, _File], package: str, stack: contextlib.Exit
         place = places[name] = folder.joinpath(*parts, file.name)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(file.text)
-    cls = str(scene.strategy).partition(":")[2]
+    _, cls = file_and_class(str(scene.strategy))
     return replace(scene, strategy=f"{places[_STRATEGY]}{':' if cls else ''}{cls}")
 
 

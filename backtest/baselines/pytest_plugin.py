@@ -113,9 +113,11 @@ class BacktestRegression:
         """Return a strategy as it is found from here, too, if it is a file below the root of the project."""
         if isinstance(strategy, type):
             return strategy
-        file, mark, cls = str(strategy).partition(":")
+        from backtest.engine.code.strategy import file_and_class
+
+        file, cls = file_and_class(str(strategy))
         path = self._path(file)
-        return f"{path}{mark}{cls}" if path.is_file() else strategy
+        return f"{path}{':' if cls else ''}{cls}" if path.is_file() else strategy
 
     def _compared(self, result: RunResult, path: Path, strategy: Any, store: Reader) -> str:
         from backtest.baselines.baseline import load_baseline

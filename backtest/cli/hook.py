@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from backtest._system import end_family
 from backtest.cli.options import environment
 from backtest.cli.terminal import say
 from backtest.errors import UsageError
@@ -90,12 +91,7 @@ def _ran(command: list[str], document: bytes, environment: Mapping[str, str], se
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End a process and those that it started, and close its stdin."""
     with contextlib.suppress(OSError):
-        if hasattr(os, "killpg"):
-            import signal
-
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
+        end_family(process)
     process.wait()
     if process.stdin:
         with contextlib.suppress(OSError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backtest._system import HEARD_AFTER, one_word, stop_signals
 from backtest.cli.options import STORE, JsonOption, SourceOption, StoreOption, templates
 from backtest.cli.parse import one_series_of
 from backtest.cli.run_tables import give_runs
@@ -53,7 +54,7 @@ def demo(
 
     shown = run_demo(Path(out), store or str(Path(out) / "store"), tell=say, clock=context.obj)
     give_runs(shown.results)
-    say(f"Pages: {shown.pages[0].parent.parent}/*/index.html, the first one: {shown.pages[0]}")
+    say(f"Pages: {shown.pages[0].parents[1] / '*' / 'index.html'}, the first one: {shown.pages[0]}")
 
 
 def new(
@@ -70,8 +71,6 @@ def new(
 
     Example: backtest new momentum --template trend
     """
-    import shlex
-
     from backtest.onboarding.scaffold import TEMPLATES, scaffold
 
     paths = scaffold(name, template)
@@ -83,7 +82,7 @@ def new(
     for path in paths:
         give(path.as_posix())
     series = " ".join(TEMPLATES[template].series)
-    say(f"Next:\n  cd {shlex.quote(name)}\n  pytest\n  backtest run strategies/{Path(name).resolve().name}.py {series}")
+    say(f"Next:\n  cd {one_word(name)}\n  pytest\n  backtest run strategies/{Path(name).resolve().name}.py {series}")
 
 
 def doctor(
@@ -145,7 +144,8 @@ def emulator(
         give(f"listening on 127.0.0.1:{served.port}")
         if not served_store.series():
             say(f"every request will be answered with error 200: {nothing_in(served_store)}")
-        stopped.wait()
+        while not stopped.wait(HEARD_AFTER):
+            pass
 
 
 def _give_findings(findings: list[Check]) -> None:
@@ -162,11 +162,11 @@ def _give_findings(findings: list[Check]) -> None:
 
 
 def _signalled() -> threading.Event:
-    """Return an event that SIGINT or SIGTERM sets from now on, instead of ending the process."""
+    """Return an event that Ctrl-C, SIGTERM or Ctrl-Break sets from now on, instead of ending the process."""
     import signal
     import threading
 
     event = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         signal.signal(number, lambda *_: event.set())
     return event

@@ -134,7 +134,8 @@ class Gateway:
         server = await asyncio.start_server(self._accept, sock=listener)
         ready.set()
         await self._stopping.wait()
-        self._loop.remove_reader(listener)  # asyncio leaks what it is accepting while a server closes,
+        with contextlib.suppress(NotImplementedError):  # as of Windows' loop, which cancels what it is accepting
+            self._loop.remove_reader(listener)  # asyncio leaks what it is accepting while a server closes,
         await asyncio.sleep(0.01)  # so this ends before
         server.close()
         while self._clients:

@@ -302,7 +302,7 @@ def _kept(value: Any, for_key: bool) -> Any:
     if isinstance(value, Named) and value.kind == "made":
         return {"$made": [value.name, _kept(value.content, for_key)]}
     if isinstance(value, PurePath):
-        return {"$path": str(value)}
+        return {"$path": value.as_posix()}
     made = None if isinstance(value, Named | enum.Enum | type) else _content_of(value)
     if made is not None:
         return {"$made": [_name_of(kind), _kept(made, for_key)]}
@@ -448,7 +448,7 @@ KINDS: dict[str, Kind] = {  # beside classes, functions, enumerations, modules, 
     "$bytearray": Kind(bytearray, bytearray.hex, bytearray.fromhex),
     "$range": Kind(range, lambda value: [value.start, value.stop, value.step], lambda words: range(*words)),
     "$slice": Kind(slice, lambda value: [value.start, value.stop, value.step], lambda words: slice(*words)),
-    "$path": Kind(PurePath, str, Path),
+    "$path": Kind(PurePath, lambda path: path.as_posix(), Path),
     "$numpy": Kind(object, lambda value: value, lambda content: _read_numpy(content)[()]),  # as `_of_numpy` writes it
     "$array": Kind(object, lambda value: value, _read_numpy),
     "$timestamp": Kind(object, lambda value: value, _read_pandas("Timestamp")),  # of pandas

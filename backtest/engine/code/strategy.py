@@ -82,14 +82,21 @@ def load_strategy(strategy: str | Path | type[Any] | Strategy, below: str | Path
         return Strategy(strategy, name, reach.digest, files=reach.files)
     if isinstance(strategy, type) or not isinstance(strategy, str | os.PathLike):
         _arguments.refuse("the strategy", strategy, "write a class that derives from bt.Strategy, or file.py:Name")
-    path_text, _, wanted = str(strategy).partition(":")
-    path = _file(path_text, Path(below))
+    path_text, wanted = file_and_class(str(strategy))
+    path_text, path = _file(path_text, Path(below))
     space = ImportSpace(path.resolve(), Path(below).resolve())
     module = _module(path, space)
     cls = _class_in(module, path_text, wanted)
-    shown = path_text if not Path(path_text).is_absolute() else path.name
+    shown = path.name if Path(path_text).anchor else path_text.replace(os.sep, "/")
     _, source = space.sources[module.__name__]
     return Strategy(cls, f"{shown}:{cls.__name__}", source, space)
+
+
+def file_and_class(text: str) -> tuple[str, str]:
+    r"""Return what file.py:Name names, "" for no class; a colon after the letter of a drive, as in C:\x, is none."""
+    drive = text[:2] if re.match(r"[A-Za-z]:[\\/]", text) else ""
+    file, _, name = text[len(drive) :].partition(":")
+    return drive + file, name
 
 
 def parameters(strategy: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,13 +190,16 @@ def importing_beside(strategy: Strategy) -> Iterator[None]:
         yield
 
 
-def _file(text: str, below: Path) -> Path:
+def _file(text: str, below: Path) -> tuple[str, Path]:
+    """Return the text that means a file, and the file; one of Windows' way of writing it is found elsewhere, too."""
     path = below / _arguments.path(text, "the strategy", "write file.py:Name, or the name of one that comes along")
     if path.is_file():
-        return path
+        return text, path
     ours = {file.stem: file for file in sorted(bundled("strategies").glob("*.py"))}
     if text in ours:
-        return ours[text]
+        return text, ours[text]
+    if (below / (posix := text.replace("\\", "/"))).is_file():
+        return posix, below / posix
     hint = did_you_mean(path.stem, ours)
     raise UsageError(f"no strategy {text!r}, and no such file; write file.py:Name, or one of {', '.join(ours)}{hint}")
 

@@ -472,7 +472,7 @@ def _seen_from(folder: Path, job: Job) -> str:
     file, _, name = job.strategy.rpartition(":")
     if Path(file).is_relative_to(bundled("strategies").resolve()):
         return f"{Path(file).stem}:{name}"
-    near = os.path.commonpath([file, folder.resolve()]) != Path(file).anchor
+    near = Path(*Path(file).parts[:2]) == Path(*folder.resolve().parts[:2])  # else it is on another drive, or far off
     return f"{Path(os.path.relpath(file, folder.resolve())).as_posix()}:{name}" if near else job.name
 
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from backtest._system import HEARD_AFTER
 from backtest.errors import LinkLost
 
 T = TypeVar("T")
@@ -37,6 +38,8 @@ class Bridge:
                 raise LinkLost("the source is closed; open another one to go on")
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
+            while not concurrent.futures.wait([future], HEARD_AFTER).done:
+                pass
             return future.result()
         except concurrent.futures.CancelledError as error:
             raise LinkLost("the source was closed while a call was under way; run this again to go on") from error
