@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from backtest._clock import Clock, utc_now
+from backtest._system import write_anything
 from backtest.cli.baselines import baseline, reproduce
 from backtest.cli.parse import refuse_url
 from backtest.cli.research import next_, sweep, validate
@@ -127,6 +128,7 @@ def main(words: list[str] | None = None, clock: Clock = utc_now) -> None:
     Args:
         clock: what time it is for the command, which finds it in its context.
     """
+    write_anything(sys.stdout, sys.stderr)
     as_json = "--json" in (sys.argv[1:] if words is None else words)
     given = documents_given()
     try:

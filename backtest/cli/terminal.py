@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from backtest._system import stop_signals
 from backtest.errors import BacktestError
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _failure_of(error: BaseException) -> tuple[str, int]:
 
 @contextmanager
 def stopped_by_term() -> Iterator[None]:
-    """Take SIGTERM, by which a service or `timeout` stops a program, for Ctrl-C meanwhile."""
+    """Take SIGTERM, by which a service or `timeout` stops a program, and Ctrl-Break of Windows for Ctrl-C meanwhile."""
     import signal
     import threading
 
@@ -174,11 +175,13 @@ def stopped_by_term() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # which alone may set what a signal does
         yield
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    others = [number for number in stop_signals() if number != signal.SIGINT]
+    before = {number: signal.signal(number, interrupt) for number in others}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 def give_table(columns: tuple[str, ...], rows: list[list[str]], limit: int = 0) -> None:

@@ -1,12 +1,17 @@
 """What `--json` puts on stdout: one document, whatever a strategy writes there."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import pytest
 from places import ROOT
+
+from backtest._system import write_anything
+from backtest.cli.app import main
 
 SAMPLE = str(ROOT / "data" / "sample")
 DATES = ("--since", "2004-01-02", "--until", "2004-06-30")
@@ -150,3 +155,82 @@ def test_where_stderr_is_closed_the_document_is_still_alone(noisy):
     without = subprocess.run(f"{command} 2>&-", cwd=noisy, shell=True, capture_output=True, text=True, check=False)
 
     assert json.loads(without.stdout)["stats"]["trades"] == 6
+
+
+# --- streams of any encoding
+
+ENCODINGS = ("cp1252", "cp437", "latin-1", "ascii", "utf-8")
+FOREIGN = "Größe – 7203 × 日本 … −1 µs █ \udcff"  # the last is what stands for a byte of a name that is no UTF-8
+
+
+@contextmanager
+def streams(encoding):
+    """Yield stdout and stderr of an encoding, as a pipe or a file of Windows has them."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="") for _ in range(2))
+    with redirect_stdout(out), redirect_stderr(err):
+        yield out, err
+
+
+def written(stream):
+    stream.flush()
+    return stream.buffer.getvalue().decode(stream.encoding)
+
+
+def ended(*words):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in words])
+    return stopped.value.code or 0
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_what_an_encoding_lacks_ends_no_command(encoding):
+    with streams(encoding) as (out, err):
+        code = ended("run", FOREIGN, "AAPL/1day", "--store", SAMPLE)
+        print(FOREIGN)
+
+    assert code == 2
+    assert "no strategy" in written(err)
+    assert "7203" in written(out)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--help",),
+        ("verify", "GOOG/1day", "--store", SAMPLE),
+        ("ls", "--store", SAMPLE),
+        ("run", "sma_cross", "AAPL/1day", *DATES, "--store", SAMPLE),
+    ],
+)
+def test_commands_write_their_tables_in_any_encoding(encoding, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with streams(encoding) as (out, err):
+        code = ended(*words)
+
+    assert code == 0, written(err)
+    assert written(out)
+
+
+def test_letters_that_have_a_likeness_are_written_as_that():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+
+    write_anything(stream, None)
+    stream.write("2000–2013, 3 × −1 µs … 日")
+
+    assert written(stream) == "2000-2013, 3 x -1 us ... \\u65e5"
+
+
+@pytest.mark.slow
+def test_a_workers_words_fail_no_trial_whatever_the_encoding(noisy):
+    (noisy / "noisy.py").write_text(NOISY.replace("noise of stop", "noise × 日 of stop"), encoding="utf-8")
+    words = ("sweep", "noisy.py", "AAPL/1day", "--grid", "n=1:3", "--rank", "total_return", "--jobs", "2", "--json")
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "cp1252"}
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "backtest", *words, *DATES, "--store", SAMPLE],
+        cwd=noisy, capture_output=True, check=False, env=environment,
+    )  # fmt: skip
+
+    assert json.loads(ran.stdout)["failed"] == 1  # the trial that raises

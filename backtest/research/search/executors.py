@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from multiprocessing import spawn
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, Generic, TypeVar
 
+from backtest._system import HEARD_AFTER, write_anything
 from backtest.engine.code.parcels import Parcel
 from backtest.errors import NoConnection, StrategyError, UsageError
 
@@ -148,7 +150,7 @@ def _through(executor: Executor, task: _Task[_Item, _Result], left: deque[_Item]
                 under_way[executor.submit(task, items)] = items
                 for _ in items:
                     left.popleft()
-            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+            done, _ = wait(under_way, HEARD_AFTER, FIRST_COMPLETED)
             for future in done:
                 results = future.result()
                 left.extendleft(reversed(under_way.pop(future)[len(results) :]))
@@ -217,6 +219,7 @@ def _without_main() -> Iterator[None]:
 
 def _start_worker() -> None:
     """Leave Ctrl-C to the parent, and end with it: a worker whose parent was killed would wait for ever."""
+    write_anything(sys.stdout, sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
