@@ -85,7 +85,10 @@ def module_files(strategy: Strategy, params: Mapping[str, Any] | None = None) ->
         loaded |= {one: file for one, (file, _) in locate(name).items()}
     package = space.package if space else _package(strategy)
     found = reached(home, package, locate, {name: file for name, file in loaded.items() if file != home})
-    return {name: file for name, file in found.items() if file.is_file() or (space and name in space.sources)}
+    known = {name: file for name, file in found.items() if file.is_file() or (space and name in space.sources)}
+    if home and came_along(str(home)):
+        return known
+    return {name: file for name, file in known.items() if not came_along(str(file))}
 
 
 def module_hashes(strategy: Strategy, params: Mapping[str, Any] | None = None) -> dict[str, str]:

@@ -15,6 +15,7 @@ from backtest._resources import bundled
 from backtest._suggest import did_you_mean
 from backtest.api import run
 from backtest.baselines.drift import keep
+from backtest.engine.code.imports import is_shared
 from backtest.engine.code.strategy import load_strategy
 from backtest.errors import UsageError
 from backtest.market.series import Series
@@ -102,8 +103,10 @@ def _good_name(name: str) -> str:
 
 def _is_taken(name: str) -> bool:
     """Return whether a file of this name would hide a module from the strategy's tests."""
-    installed = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    return name in (*sys.stdlib_module_names, "backtest") or PathFinder.find_spec(name, installed) is not None
+    if name in (*sys.stdlib_module_names, "backtest"):
+        return True
+    spec = PathFinder.find_spec(name, [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *sys.path])
+    return spec is not None and is_shared(spec)
 
 
 def _class_name(name: str) -> str:

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import ast
 import builtins
+import csv
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -148,7 +150,7 @@ class ImportSpace:
         if top in _SHARED or not top.isidentifier():
             return None
         installed = _spec_elsewhere(top)
-        if installed is not None and _is_shared(installed):
+        if installed is not None and is_shared(installed):
             return None
         return PathFinder.find_spec(top, [*self._folders, *sys.path]) or installed
 
@@ -302,10 +304,31 @@ def _with_parents(name: str) -> Iterator[str]:
 
 @cache
 def came_along(file: str) -> bool:
-    """Return whether a file came with Python or with an installed package."""
-    if not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts):
+    """
+    Return whether a file, or a folder of modules, came with Python or with an installed package.
+
+    Packages mostly lie in site-packages. Elsewhere, as by `pip install --target` or in an embedded Python, it is known
+    by the list of its files that pip leaves beside what it installed.
+    """
+    path = Path(file)
+    if not {"site-packages", "dist-packages"}.isdisjoint(path.parts):
         return True
-    return file.startswith((sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")))
+    pythons = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
+    if os.path.normcase(file).startswith(tuple(map(os.path.normcase, pythons))):
+        return True
+    return any(path.relative_to(folder).as_posix() in _installed_in(folder) for folder in path.parents)
+
+
+@cache
+def _installed_in(folder: Path) -> frozenset[str]:
+    """Return the files and folders of packages that were installed into a folder, as seen from it."""
+    found: set[str] = set()
+    with suppress(OSError):
+        for record in folder.glob("*.dist-info/RECORD"):
+            with record.open(encoding="utf-8", errors="replace", newline="") as lines:
+                names = [PurePosixPath(row[0]) for row in csv.reader(lines) if row]
+            found |= {str(place) for name in names for place in (name, *name.parents)}
+    return frozenset(found - {"."})
 
 
 class _Loader(SourceFileLoader):
@@ -492,7 +515,7 @@ def _spec_elsewhere(top: str) -> ModuleSpec | None:
     return None
 
 
-def _is_shared(spec: ModuleSpec) -> bool:
+def is_shared(spec: ModuleSpec) -> bool:
     """Return whether a module is built in, or came with Python or with an installed package."""
     places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or [])
     return all(place is not None and came_along(place) for place in places)

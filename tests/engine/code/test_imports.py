@@ -14,6 +14,7 @@ import pytest
 from stores.make_store import daily, days
 
 from backtest.api import run
+from backtest.engine.code.imports import came_along
 from backtest.engine.code.strategy import load_strategy
 from backtest.market.series import Series
 from backtest.research.search.sweeps import sweep
@@ -211,6 +212,57 @@ def test_a_file_beside_hides_no_installed_package_and_none_of_python(project, st
     size, modules = bought(store)
 
     assert (size, modules) == (2, {})
+
+
+def installed(folder, name, text):
+    """Put a package where `pip install --target` puts it: beside the list of its files."""
+    files = [f"{name}/__init__.py", f"{name}/deep/part.py", f"{name}-1.0.dist-info/RECORD"]
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(text)
+    (folder / files[-1]).write_text("".join(f"{file},,\n" for file in files))
+
+
+def test_a_package_that_was_installed_elsewhere_is_not_of_the_project(project, store, monkeypatch, tmp_path):
+    installed(tmp_path / "vendored", "shared_numbers", "SIZE = 3")
+    monkeypatch.syspath_prepend(tmp_path / "vendored")
+    project(
+        {"mine.py": strategy("shared_numbers.SIZE + here.MORE", "import here, shared_numbers"), "here.py": "MORE = 1"}
+    )
+
+    result = run("mine.py", "AAPL/1day", store=store)
+    before = result.name
+    (tmp_path / "vendored" / "shared_numbers" / "__init__.py").write_text("SIZE = 3  # another release\n")
+
+    assert set(result.manifest["modules"]) == {"here"}
+    assert run("mine.py", "AAPL/1day", store=store).name == before
+    monkeypatch.delitem(sys.modules, "shared_numbers")
+
+
+def test_a_file_of_ones_own_beside_installed_packages_is_of_the_project(project, store, monkeypatch, tmp_path):
+    folder = project(
+        {"mine.py": strategy("own_numbers.SIZE", "import own_numbers, shared_numbers"), "own_numbers.py": "SIZE = 2"}
+    )
+    installed(folder, "shared_numbers", "SIZE = 3")
+
+    assert set(run("mine.py", "AAPL/1day", store=store).manifest["modules"]) == {"own_numbers"}
+    monkeypatch.delitem(sys.modules, "shared_numbers", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("place", "came"),
+    [
+        ("shared_numbers/__init__.py", True),
+        ("shared_numbers/deep/part.py", True),
+        ("shared_numbers/deep", True),
+        ("shared_numbers/other.py", False),
+        ("own.py", False),
+    ],
+)
+def test_what_an_installation_lists_came_along(tmp_path, place, came):
+    installed(tmp_path, "shared_numbers", "")
+
+    assert came_along(str(tmp_path / place)) is came
 
 
 def test_two_strategies_have_each_their_own_copy_of_a_module_that_both_import(project, store):
