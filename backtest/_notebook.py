@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -28,12 +29,22 @@ def in_notebook() -> bool:
     return hasattr(running, "kernel")
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How far some work has come, for a bar."""
+
+    done: float
+    total: int
+    kept: int = 0
+    failed: int = 0
+
+
 @contextmanager
 def progress_bar(tell: Callable[[Any], None] | None, what: str) -> Iterator[Callable[[Any], None] | None]:
     """
     Yield what is told how far some work has come: what the caller gave, or in a notebook a bar; else nothing.
 
-    The bar takes records with `done`, `total` and `failed`, and is drawn with the first.
+    The bar takes records such as `Done`, and is drawn with the first.
     """
     if tell is not None or not in_notebook():
         yield tell

@@ -20,7 +20,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from backtest import _arguments
-from backtest._notebook import html_lines, html_table
+from backtest._notebook import Done, html_lines, html_table, progress_bar
 from backtest.downloads.report import Options, Progress, SeriesReport, Summary, reason_of, summary_of
 from backtest.downloads.retry import Persistence
 from backtest.downloads.series import Filling
@@ -151,7 +151,7 @@ def download(
     *,
     start: date | str | None = None,
     end: date | str | None = None,
-    tell: Callable[[Progress], object] = lambda _: None,
+    tell: Callable[[Progress], object] | None = None,
     persistence: Persistence | None = None,
     accept_revision: bool = False,
     recheck: bool = False,
@@ -170,7 +170,7 @@ def download(
         span: a `Span` of stamps, or a pair of sessions, both included.
         start: the first session, in the place of a span; "head" for all there is, from the source's first bar on.
         end: the last session, included; today's by the source's clock if not given.
-        tell: is given a Progress after each window, on the thread of its series.
+        tell: is given a Progress after each window, on the thread of its series; if not given, a notebook shows a bar.
         persistence: how often a window is asked for.
         accept_revision: take the vendor's new prices of stored bars that had settled, also of those put aside before.
         recheck: ask again for what the vendor said it does not have.
@@ -185,12 +185,27 @@ def download(
         _arguments.instance(persistence, "persistence", Persistence, "write a Persistence, or leave it out")
     revises, again = _arguments.truth(accept_revision, "accept_revision"), _arguments.truth(recheck, "recheck")
     options = Options(persistence or Persistence(), revises, again)
-    teller = _arguments.function(tell, "tell", "write a function that takes a Progress, or leave it out")
+    if tell is not None:
+        _arguments.function(tell, "tell", "write a function that takes a Progress, or leave it out")
     threads = _arguments.whole(workers, "workers", 1)
     wanted, asked = _distinct(series), _asked(span, start, end)
     target = store if isinstance(store, Store) else open_folder(store)
-    with _opened(source) as vendor:
-        return _download(target, vendor, wanted, asked, options, teller, threads)
+    with _opened(source) as vendor, progress_bar(None, "series") as bar:
+        return _download(target, vendor, wanted, asked, options, tell or _by_series(bar, len(wanted)), threads)
+
+
+def _by_series(bar: Callable[[Any], None] | None, count: int) -> Callable[[Progress], None]:
+    """Return what draws a bar of series, each a part of one by its windows; nothing where there is no bar."""
+    shares: dict[Series, float] = {}
+    one_at_a_time = threading.Lock()
+
+    def draw(progress: Progress) -> None:
+        if bar is not None:
+            with one_at_a_time:
+                shares[progress.series] = progress.done / progress.windows
+                bar(Done(round(sum(shares.values()), 2), count))
+
+    return draw
 
 
 def _download(

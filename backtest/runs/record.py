@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 from backtest import _arguments
 from backtest.errors import BadStore, DamagedStore, UsageError
-from backtest.market.series import NO_CURRENCY, Series
+from backtest.market.series import NO_CURRENCY, Series, few
 from backtest.runs.kept_tables import columns_of_runs, read_run_table
 from backtest.runs.lines import Lines, read_lines, write_lines
 from backtest.runs.spec import RunSpec, json_text, kept_spec
@@ -141,7 +141,7 @@ class RunRecord:
         return cls(*(getattr(record, field.name) for field in fields(RunRecord)))
 
     def __repr__(self) -> str:
-        return f"{self.spec.name} on {', '.join(self.series)}"
+        return f"{self.spec.name} on {few(self.series)}"
 
     def _by_series(self, what: str, label: str) -> pd.DataFrame:
         import pandas as pd

@@ -188,6 +188,15 @@ def test_a_notebook_has_a_bar_a_round(kernel):
     assert [(bar.n, bar.total, bar.failed, bar.closed) for bar in kernel.made] == [(4, 4, 1, True), (5, 5, 0, True)]
 
 
+def test_a_download_is_a_bar_of_series(kernel, tmp_path):
+    wanted = ["AAPL/1day", "IBM/1day"]
+
+    backtest.download(tmp_path, f"emulator:{SAMPLE}", wanted, start="2003-01-02", end="2003-03-31")
+    backtest.download(tmp_path / "told", f"emulator:{SAMPLE}", wanted, start="2003-01-02", end="2003-03-31", tell=repr)
+
+    assert [(bar.n, bar.total, bar.unit, bar.closed) for bar in kernel.made] == [(2, 2, " series", True)]
+
+
 def test_nothing_is_drawn_where_nothing_is_done_or_the_caller_shows_it(kernel):
     seen = []
     with progress_bar(None, "trials"):
