@@ -221,6 +221,7 @@ def plan_intake(
     if not len(read.bars):
         raise NoBars(f"{table.what} holds no bars of {series.short}; name a file that does")
     count = len(read.bars)
+    read = _without_unfinished(read, series, store)
     read = _without_faults(read, table.what, series, hours, set(leave_out))
     if not len(read.bars):
         raise NoBars(f"{table.what} holds no bar of {series.short} that can be true: {read.notes[-1]}")
@@ -326,6 +327,18 @@ def _in_python(words: Sequence[tuple[str, Any]] = _WORDS) -> Iterator[None]:
         if text == str(error):
             raise
         raise type(error)(text) from error
+
+
+def _without_unfinished(read: ReadBars, series: Series, store: Store) -> ReadBars:
+    """Return the bars without a week or month that has sessions to come: a run would take it for the whole."""
+    if series.size.period not in ("week", "month"):
+        return read
+    today = np.datetime64(store.clock().replace(tzinfo=None), "us").astype("datetime64[D]")
+    late = read.bars["time"].to_numpy().astype("datetime64[D]") > today
+    if not late.any():
+        return read
+    named = tuple(read.where(int(row)) for row in np.flatnonzero(late))
+    return read.without(late, Note(f"{len(named):,} {series.size.period}s that are not over left out", named))
 
 
 def _without_faults(read: ReadBars, what: str, series: Series, hours: Hours, leave_out: set[str]) -> ReadBars:

@@ -441,6 +441,11 @@ def several_series(given: Series | str | Iterable[Series | str]) -> list[Series]
     """
     if isinstance(given, Series | str):
         return [series_of(given)]
+    if hasattr(given, "__arrow_c_stream__"):
+        raise UsageError(
+            "a frame is no series; `run` takes one, and all else bars of a store: put it there with "
+            'backtest.ingest(frame, "AAPL/1day", store), and name "AAPL/1day"'
+        )
     return [series_of(one) for one in _arguments.several(given, "the series", f"{_SERIES}, or a list of such")]
 
 

@@ -1,6 +1,7 @@
 """Frames as others have them go into a store and into a run: pandas, polars, Arrow; times in an index or a column."""
 
 import io
+from datetime import UTC, datetime
 from pathlib import Path
 
 import backtrader as bt
@@ -284,6 +285,21 @@ def test_other_values_are_a_conflict_until_they_are_accepted(tmp_path):
 def test_a_run_says_what_to_write_where_a_frame_is_not_enough(given, options, said):
     with pytest.raises(UsageError, match=said):
         backtest.run(Holds, given, **options)
+
+
+def test_a_week_under_way_is_left_out_and_said(tmp_path):
+    mondays = pd.to_datetime(["2024-03-04", "2024-03-11", "2024-03-18"])
+    store = Store(tmp_path, clock=lambda: datetime(2024, 3, 20, 15, tzinfo=UTC))
+
+    report = backtest.ingest(frame(mondays), "AAPL/1week", store)
+
+    assert [f"{moment:%m-%d}" for moment in store.read("AAPL/1week")["time"].to_pylist()] == ["03-08", "03-15"]
+    assert "1 weeks that are not over left out: row 3" in report.series[0].notes
+
+
+def test_what_takes_series_of_a_store_alone_says_how_a_frame_comes_there(tmp_path):
+    with pytest.raises(UsageError, match="a frame is no series; .* put it there with backtest.ingest"):
+        backtest.look_ahead(Holds, frame(), store=tmp_path)
 
 
 def test_records_and_columns_without_names_are_taken_into_a_store(tmp_path):
