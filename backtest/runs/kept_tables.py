@@ -45,7 +45,7 @@ def columns_of_runs(series: int) -> dict[str, RunColumns]:
     """Return the columns of each table of a run on so many series."""
     of_series = {f"{what}.{n}": _NUMBER for n in range(series) for what in ("position", "close")}
     needed = {"time": _STAMP, "session": _DAY, "equity": _NUMBER, "cash": _NUMBER, **of_series}
-    record = {**needed, "benchmark": _NUMBER, "flow": _NUMBER}
+    record = {**needed, "benchmark": _NUMBER, "flow": _NUMBER, "risk_free": _NUMBER}
     return {
         "record": RunColumns(record, tuple(needed), tuple(needed), ("time", "session")),
         "orders": RunColumns(_ORDERS, ("ref", "series", "created", "status"), tuple(_ORDERS)),

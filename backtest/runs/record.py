@@ -198,6 +198,8 @@ class RunRecord:
             tables = [_table_in(files, name, spec) for name in _TABLES]
             if not len(tables[0]):
                 raise DamagedStore(f"{files['record.parquet']} has no row")
+            if spec.rates and "risk_free" not in tables[0].column_names:
+                raise DamagedStore(f"{files['record.parquet']} lacks the risk-free returns that it was run with")
             lines = Lines(read_lines(files[_LINES]) if os.path.lexists(files[_LINES]) else None)
             extremes = _table_in(files, "extremes", spec) if os.path.lexists(files[_EXTREMES]) else None
             if extremes is not None and len(extremes) != len(tables[3]):

@@ -2,6 +2,7 @@ import json
 import math
 import os
 import sys
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -103,6 +104,25 @@ def test_a_saved_run_is_loaded_as_it_was(tmp_path):
     assert loaded == result
     assert loaded.name == result.name
     assert loaded.stats.to_dict() == result.stats.to_dict()
+
+
+@pytest.mark.parametrize("name", ["benchmark", "flow", "risk_free"])
+def test_a_column_that_only_some_runs_have_is_kept(tmp_path, name):
+    asked = {"rates": "ab" * 32} if name == "risk_free" else {}
+    found = result_of([101.0, 103.0, 102.0], **asked)
+    found = replace(found, record=found.record.append_column(name, pa.array([0.001, 0.002, 0.0015])))
+
+    kept = RunResult.load(found.save(tmp_path / "run"))
+
+    assert kept.record.equals(found.record)
+    assert kept.stats.to_dict() == found.stats.to_dict()
+
+
+def test_a_run_that_lacks_the_risk_free_returns_that_it_was_run_with_is_refused(tmp_path):
+    folder = result_of([101.0, 103.0], rates="ab" * 32).save(tmp_path / "run")
+
+    with pytest.raises(BadStore, match="lacks the risk-free returns that it was run with"):
+        RunResult.load(folder)
 
 
 def test_saving_again_replaces_the_run(tmp_path):
