@@ -298,7 +298,7 @@ def test_a_week_under_way_is_left_out_and_said(tmp_path):
 
 
 def test_what_takes_series_of_a_store_alone_says_how_a_frame_comes_there(tmp_path):
-    with pytest.raises(UsageError, match="a frame is no series; .* put it there with backtest.ingest"):
+    with pytest.raises(UsageError, match=r"a frame is no series; .* put it there with backtest\.ingest"):
         backtest.look_ahead(Holds, frame(), store=tmp_path)
 
 
