@@ -116,8 +116,13 @@ def write_excel(result: Measured, file: str | Path, tz: str = "UTC", overwrite: 
         sheet.append([cell_of(sheet, name) for name in _heads(one.table, zone, daily)])
         for row in one.rows():
             sheet.append([cell_of(sheet, _cell(value, zone, daily)) for value in row])
+    made = io.BytesIO()
+    try:
+        workbook.save(made)
+    except ValueError as error:  # a workbook is a ZIP file, which has no time before 1980
+        raise UsageError(f"{file} cannot be written ({error}); set this machine's clock, or write CSV files") from error
     with _writing(file):
-        replace_file(file, workbook.save)
+        replace_file(file, made.getvalue(), folders=True)
     return file
 
 

@@ -47,6 +47,7 @@ _PACKED: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
 }
 _TABLES_IN_ZIP = (".csv", ".txt", ".tsv", ".parquet", ".json", ".dat", ".xlsx")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x19\x1b-\x1f\x7f]")  # but tabs, ends of lines and pages, and DOS's end of file
+_ROWS_FOR_A_BYTE, _FEW_ROWS = 16, 100_000  # at most: rows of a Parquet file for each of its bytes, and beside that
 _SCALARS = (str, int, float, bool, type(None))
 _FEWEST = 4  # columns of a table of JSON's lists
 
@@ -140,10 +141,23 @@ def _of_parquet(data: bytes, what: str) -> ColumnsOfFile:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
-        return ColumnsOfFile(table.column_names, table.columns)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{what} cannot be read as Parquet ({error}); write it again") from error
+        file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
+        names, rows = file.schema_arrow.names, file.metadata.num_rows
+        if rows > _FEW_ROWS + len(data) * _ROWS_FOR_A_BYTE:
+            raise UsageError(
+                f"{what} says that its {len(data):,} bytes are {rows:,} rows, which bars never are; write it again"
+            )
+        # What is no column of bars, and may stand for any size, is not decoded: it is named, and that is all.
+        plain = [one.name for one in file.schema_arrow if not pa.types.is_nested(one.type)]
+        table = file.read(columns=None if len(plain) == len(names) else plain, use_threads=False)
+        if table.num_columns != len(plain):
+            raise ValueError("two columns have one name")
+        columns, none = iter(table.columns), pa.chunked_array([pa.nulls(rows)])
+        return ColumnsOfFile(
+            names, [none if pa.types.is_nested(one.type) else next(columns) for one in file.schema_arrow]
+        )
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UsageError(f"{what} cannot be read as Parquet ({str(error)[:200]}); write it again") from error
 
 
 def _of_feather(data: bytes, what: str) -> ColumnsOfFile:

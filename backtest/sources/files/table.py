@@ -16,7 +16,7 @@ from backtest.sources.files.content import ColumnsOfFile, LinesOfFile
 from backtest.sources.files.frames import plain_column
 from backtest.sources.files.headings import meanings_of
 from backtest.sources.files.numbers import is_nothing, looks_like_number
-from backtest.sources.files.times import kind_of_cell
+from backtest.sources.files.times import kind_of_cell, within_years
 
 BLANKS = " "  # any number of blanks between fields
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars |", BLANKS: "blanks"}
@@ -83,7 +83,10 @@ def parsed_table(content: LinesOfFile | ColumnsOfFile, what: str) -> Table:
         UsageError: there is none, or a row has another number of fields than the others.
     """
     if isinstance(content, ColumnsOfFile):
-        columns = [plain_column(column) for column in content.columns]
+        columns = [
+            within_years(plain_column(column), f"{what}, column {name!r}")
+            for name, column in zip(content.names, content.columns, strict=True)
+        ]
         places = np.arange(1, (len(columns[0]) if columns else 0) + 1)
         names = [_named(name) for name in content.names]
         return Table(what, names, columns, places, symbols=list(content.symbols), how=content.how)

@@ -77,6 +77,54 @@ def is_text(column: Any) -> bool:
     return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
 
 
+def within_years(column: Any, what: str) -> Any:
+    """
+    Return a column; one of times with a zone that Python knows.
+
+    Raises:
+        BadBars: it has times before the year 1 or after 9999, or in a zone that is no name of IANA's.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    days = pa.types.is_date32(column.type)
+    if not days and not pa.types.is_timestamp(column.type):
+        return column
+    a_day = 1 if days else 86_400 * _A_SECOND[column.type.unit]
+    found = pc.min_max(column.cast(pa.int32() if days else pa.int64())).as_py()
+    if found["min"] is not None and not _FIRST_DAY * a_day <= found["min"] <= found["max"] < _AFTER_DAYS * a_day:
+        raise BadBars(f"{what} has a time before the year 1 or after 9999; take it out")
+    if not days and column.type.unit == "ns":  # which Python has not; what is finer is refused where it is read
+        with suppress(pa.ArrowException):
+            column = column.cast(pa.timestamp("us", column.type.tz))
+    if days or not column.type.tz or _is_zone(column.type.tz):
+        return column
+    if column.type.tz.upper() not in _NAMES_OF_UTC:
+        raise BadBars(
+            f"{what} has times in the zone {column.type.tz!r}, which is no name of IANA's; write them in UTC, or in a "
+            "zone such as America/New_York"
+        )
+    return column.cast(pa.timestamp(column.type.unit, "UTC"))
+
+
+_A_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_FIRST_DAY, _AFTER_DAYS = (
+    -719_160,
+    2_932_894,
+)  # since 1970; a zone may shift them within Python's
+_NAMES_OF_UTC = ("Z", "ZULU", "UTC", "GMT", "UT", "UTC+0", "UTC+00:00", "GMT+0", "GMT+00:00")
+
+
+def _is_zone(name: str) -> bool:
+    if re.fullmatch(r"[+-]\d\d:?\d\d", name):
+        return int(name[1:3]) < 24 and int(name[-2:]) < 60
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return False
+    return True
+
+
 def kind_of(column: Any) -> str:
     """
     Return what the first values of a column look like: "moment", "epoch", "date", "clock" (a time of day), or "".
@@ -161,7 +209,7 @@ def _plain_times(column: Any) -> _Moments:
         if pc.all(pc.match_substring_regex(column, pattern)).as_py():
             try:
                 return list(column.cast(kind(pa)).to_pylist())
-            except pa.ArrowException:  # no such day
+            except (pa.ArrowException, OverflowError, ValueError):  # no such day, or none of Python's
                 return []
     return []
 
@@ -169,7 +217,10 @@ def _plain_times(column: Any) -> _Moments:
 def stamps_of(moments: _Moments, series: Series, zone: tzinfo | None, what: str, where: Where) -> list[datetime]:
     """Return the times in UTC: of daily bars the session's midnight, of others the time that is written."""
     if series.size.daily:
-        days = _dates_of(moments, series, zone, what, where)
+        try:
+            days = _dates_of(moments, series, zone, what, where)
+        except OverflowError as error:
+            raise BadBars(f"{what} has a time that its zone moves before the year 1 or after 9999") from error
         return [datetime(day.year, day.month, day.day, tzinfo=UTC) for day in days]
     if len(moments) > 1 and all(_clock(moment) == _MIDNIGHT for moment in moments):
         raise BadBars(
