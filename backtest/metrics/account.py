@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,14 @@ class Account:
             periods=periods_at(self.periods, self.common),
             common=None,
         )
+
+    @property
+    def held_since(self) -> date | None:
+        """The session in which the benchmark begins, where that is more than a bar of its own after the run."""
+        if self.common is None or len(self.common) < 2 or self.common[0] <= np.median(np.diff(self.common)):
+            return None
+        begins: date = self.days[self.common[0] - 1].item()
+        return begins
 
     @cached_property
     def worst(self) -> Drawdown | None:

@@ -224,14 +224,17 @@ def _growth(found: Comparison) -> dict[str, str]:
 
 def _summary(result: Measured) -> str:
     days, unit, end = result.account.days, result.account.unit, growth_of_cash(result)[-1]
+    since = f" since {result.account.held_since}" if result.account.held_since else ""
     return (
         f"{result.spec.cash:,.0f} {result.stats.currency} became {end:,.0f} in {len(days):,} {unit} from "
-        f"{days[0]} to {days[-1]}. Buying and holding {hold_name(result)} would have made it "
+        f"{days[0]} to {days[-1]}. Buying and holding {hold_name(result)}{since} would have made it "
         f"{hold(result)[-1]:,.0f}, before costs."
     )
 
 
 def _hold_texts(result: Measured) -> dict[str, str]:
+    if result.account.held_since:  # until then it is cash, whose zeros say nothing of the benchmark
+        return {}
     if not (hold(result) > 0).all():  # prices below zero, such as crude oil's in April 2020, have no return
         return {}
     account = sample_hold(result, result.account)

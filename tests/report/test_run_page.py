@@ -4,6 +4,7 @@ from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 
+import pyarrow as pa
 import pytest
 from handmade import AAPL, fill, result_of
 
@@ -174,6 +175,20 @@ def test_tables_of_trades_and_drawdowns_can_be_sorted(text):
 @pytest.mark.slow
 def test_prices_below_zero_have_no_buy_and_hold():
     assert "buy and hold" not in page(result_of([100.0, 101.0], closes=[20.0, -37.0])).split("<h2>")[0]
+
+
+def test_a_benchmark_that_begins_later_has_no_numbers_for_the_time_before():
+    plain = result_of([100.0 + n for n in range(20)], benchmark=AAPL.replace("AAPL", "SPY"))
+    prices = {0: [50.0] * 20, 12: [float("nan")] * 12 + [50.0] * 8}
+
+    early, late = (
+        page(replace(plain, record=plain.record.append_column("benchmark", pa.array(one)))).split("<h2>")[0]
+        for one in prices.values()
+    )
+
+    assert "buy and hold 0.00" in early
+    assert "buy and hold" not in late
+    assert "Buying and holding SPY/1day since 2024-01-13 would have made it" in late
 
 
 @pytest.mark.slow
