@@ -9,11 +9,12 @@ that were refused count as requests; all limits hold for all connections togethe
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TextIO
 
 from backtest.emulator import protocol
@@ -28,6 +29,8 @@ SERVICE = "Historical Market Data Service error message:"
 _log = logging.getLogger(__name__)
 _UNANSWERED = -1
 _ENDINGS = ("lost", "refuse")  # in a script after an error: they happen when that has been sent
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_BETWEEN_LINES = timedelta(minutes=1)
 _AFTER_NOTICE = 0.01  # seconds, so that an answer follows the notice that let it through
 _NOTICES = {
     1100: "Connectivity between IB and Trader Workstation has been lost.",
@@ -92,6 +95,7 @@ class Desk:
         self.violations = self.most_open = 0
         self.orders = 0
         self._log = log
+        self._told: datetime | None = None  # when it was last logged that nothing is left for another client
         self._refused_until = 0.0
         self._link: tuple[float, int] | None = None  # until when it is lost, and with which code it comes back
 
@@ -110,6 +114,19 @@ class Desk:
         if self._log:
             line = asdict(record) | {"at": record.at.isoformat(), "request": _without_account(record.request)}
             print(json.dumps(line), file=self._log, flush=True)
+
+    def tell_shortage(self, error: OSError) -> None:
+        """Log that the system has nothing left for another client or file, once a minute."""
+        now = self.clock()
+        if self._told is not None and timedelta(0) <= now - self._told < _BETWEEN_LINES:
+            return
+        self._told = now
+        _log.warning(
+            "no file handle is left for more clients (%s): %d connections are open, and others wait until some have "
+            "ended; let the emulator open more files, such as by: ulimit -n 4096",
+            error.strerror or error,
+            len(self.connections),
+        )
 
     def broadcast(self, code: int) -> None:
         """Send a notice to every client."""
@@ -145,6 +162,11 @@ class Desk:
         return (seconds + _AFTER_NOTICE, code == 1102) if seconds > 0 else (0.0, True)
 
 
+def is_shortage(error: BaseException | None) -> bool:
+    """Return whether the system lacks file handles or memory, which comes back when others let go of theirs."""
+    return isinstance(error, OSError) and error.errno in _SHORTAGES
+
+
 class Connection:
     """A client's connection: reads its requests, and writes what the gateway answers."""
 
@@ -167,6 +189,10 @@ class Connection:
             _log.warning("a client is disconnected: %s", error)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client has hung up
+        except OSError as error:  # of the store's files; a client that is disconnected asks again
+            if not is_shortage(error):
+                raise
+            self.desk.tell_shortage(error)
         finally:
             for answer in self.open.values():
                 if answer:

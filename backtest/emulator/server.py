@@ -13,11 +13,11 @@ import threading
 from collections.abc import Collection
 from datetime import date
 from types import TracebackType
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from backtest._clock import Clock, utc_now
 from backtest.emulator.archive import Archive
-from backtest.emulator.connection import Desk, Record
+from backtest.emulator.connection import Desk, Record, is_shortage
 from backtest.emulator.faults import Faults
 from backtest.emulator.handlers import handle
 from backtest.emulator.limiter import Limiter
@@ -131,6 +131,7 @@ class Gateway:
 
     async def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        self._loop.set_exception_handler(self._failed)
         server = await asyncio.start_server(self._accept, sock=listener)
         ready.set()
         await self._stopping.wait()
@@ -144,6 +145,14 @@ class Gateway:
                 writer.transport.abort()
             await asyncio.sleep(0)
         await server.wait_closed()
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Tell of what asyncio logs; where no file handle is left that is a traceback for each client, and each try."""
+        error = context.get("exception")
+        if isinstance(error, OSError) and is_shortage(error):
+            self._desk.tell_shortage(error)  # asyncio tries to accept again after a second
+        elif not (self._stopping and self._stopping.is_set()):
+            loop.default_exception_handler(context)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = asyncio.ensure_future(self._desk.accept(reader, writer))
