@@ -166,7 +166,7 @@ def import_(
         str, typer.Option(metavar="open|close", help="Whether bars are stamped with their begin or their end.")
     ] = "",
     day_first: Annotated[
-        bool | None, typer.Option("--day-first/--month-first", help="Whether 03/04/2024 is in April or in March.")
+        bool | None, typer.Option("--day-first/--month-first", help="03/04/2024 is in April; --month-first: in March.")
     ] = None,
     decimal: Annotated[str, typer.Option(metavar="MARK", help="The mark before decimals: . or ,")] = "",
     extra: Annotated[

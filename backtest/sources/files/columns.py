@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,31 @@ def roles_of(table: Table, series: Series, given: Sequence[str], extra: Iterable
         return Roles(guessed.places, extras, guessed.factor, guessed.symbol, guessed.how)
     found = _by_names(table, names, series, adjusted)
     return Roles(found.places, extras, found.factor, found.symbol, found.how)
+
+
+def with_dates(table: Table) -> Table:
+    """Return a table with one column of dates, where year, month and day have a column each; hours and minutes too."""
+    import pyarrow as pa
+
+    names = [name.lower() for name in table.names]
+    dated = [names.index(name) for name in ("year", "month", "day") if name in names]
+    if len(dated) < 3 or not all(_is_numeric(table.columns[place]) for place in dated):
+        return table
+    clock = [names.index(name) for name in ("hour", "minute", "second") if name in names]
+    parts = [
+        [str(value).strip().removesuffix(".0") for value in table.columns[n].to_pylist()] for n in (*dated, *clock)
+    ]
+    dates = ["-".join((row[0], *(f"{one:0>2}" for one in row[1:3]))) for row in zip(*parts, strict=True)]
+    if len(clock) > 1:
+        times = [":".join(f"{one:0>2}" for one in row[3:]) for row in zip(*parts, strict=True)]
+        dates = [f"{day} {time}" for day, time in zip(dates, times, strict=True)]
+    kept = [n for n in range(len(names)) if n not in (*dated, *clock)]
+    return replace(
+        table,
+        names=["date", *(table.names[n] for n in kept)],
+        columns=[pa.chunked_array([pa.array(dates, pa.string())]), *(table.columns[n] for n in kept)],
+        symbols=["", *(table.symbols[n] for n in kept)] if table.symbols else [],
+    )
 
 
 def symbol_column(table: Table, given: Sequence[str] = ()) -> int | None:

@@ -103,6 +103,8 @@ def _of_bytes(data: bytes, what: str, known_words: Callable[[str], int]) -> Line
         return _of_parquet(data, what)
     if data.startswith((b"ARROW1", b"FEA1")):
         return _of_feather(data, what)
+    if data.startswith(b"\xff\xff\xff\xff"):
+        return _of_stream(data, what)
     for mark, why in _UNREADABLE.items():
         if data.startswith(mark):
             raise UsageError(f"{what} is {why}")
@@ -169,6 +171,16 @@ def _of_feather(data: bytes, what: str) -> ColumnsOfFile:
         return ColumnsOfFile(table.column_names, table.columns)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{what} cannot be read as Feather ({error}); write it again") from error
+
+
+def _of_stream(data: bytes, what: str) -> ColumnsOfFile:
+    import pyarrow as pa
+
+    try:
+        table = pa.ipc.open_stream(pa.BufferReader(data)).read_all()
+        return ColumnsOfFile(table.column_names, table.columns)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{what} cannot be read as a stream of Arrow ({error}); write it again") from error
 
 
 def _of_excel(data: bytes, what: str) -> LinesOfFile:

@@ -25,6 +25,7 @@ from backtest.sources.files.columns import (
     nearly_fits,
     roles_of,
     symbol_column,
+    with_dates,
 )
 from backtest.sources.files.content import content_of
 from backtest.sources.files.frames import columns_of_frame
@@ -113,8 +114,8 @@ def read_table(frame_or_path: Any, what: str = "the frame") -> Table:
     """
     if isinstance(frame_or_path, str | Path):
         path = Path(frame_or_path)
-        return parsed_table(content_of(path, known_words), str(path))
-    return parsed_table(columns_of_frame(frame_or_path), what)
+        return with_dates(parsed_table(content_of(path, known_words), str(path)))
+    return with_dates(parsed_table(columns_of_frame(frame_or_path), what))
 
 
 def symbols_in(table: Table, options: FileOptions) -> list[str]:
@@ -195,7 +196,7 @@ def read_bars(table: Table, series: Series, options: FileOptions, hours: Hours |
     if mark == ",":
         how.append("commas before decimals")
     if zone_text and any(isinstance(one, datetime) and one.tzinfo is None for one in written.moments[:1]):
-        how += [f"times in {zone_text}"] if not series.size.daily else []
+        how += [f"times in {zone}"] if not series.size.daily else []
     if len(times) > 1 and (np.diff(times) <= np.timedelta64(0)).all():
         how.append("newest first")
     arrays = [pa.array(times[order]).cast(pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC"))]

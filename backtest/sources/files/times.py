@@ -41,6 +41,7 @@ _STAMP = re.compile(
     rf"(?:(?:[T_-]|,?\s+)\s*{_CLOCK}\s*{_ZONE}|[,.;]?)"
 )
 _CLOCK_ALONE = re.compile(r"\d\d?:\d\d(:\d\d([.,]\d+|:\d{3})?)?(\s*[AaPp]\.?[Mm]\.?)?")
+_MIDNIGHTS = re.compile(r"[T ]00:00(:00(\.0+)?)?$")
 _PLAIN: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     (r"^\d{4}-\d\d-\d\d$", lambda arrow: arrow.date32()),
     (r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d$", lambda arrow: arrow.timestamp("us")),
@@ -134,13 +135,16 @@ def kind_of(column: Any) -> str:
     import pyarrow as pa
 
     if pa.types.is_timestamp(column.type):
-        return "zoned" if column.type.tz else "moment"
+        first = [value for value in column.slice(0, 40).to_pylist() if value is not None]
+        return "zoned" if column.type.tz else "date" if first and set(map(_clock, first)) == {_MIDNIGHT} else "moment"
     if pa.types.is_date(column.type):
         return "date"
     if pa.types.is_time(column.type):
         return "clock"
     values = [value for value in column.slice(0, 40).to_pylist() if value is not None and str(value).strip()]
     kinds = {kind_of_cell(str(value).strip()) for value in values}
+    if kinds == {"moment"} and all(_MIDNIGHTS.search(str(value).strip()) for value in values):
+        return "date"  # as Excel's dates are
     if len(kinds) == 1:
         return kinds.pop()
     return "zoned" if kinds == {"moment", "zoned"} else "date" if kinds == {"date", "moment"} else ""
@@ -426,7 +430,7 @@ def _values_of(column: Any) -> list[Any]:
 
 
 def _day_text(day: Any) -> str:
-    return f"{day:%Y-%m-%d}" if isinstance(day, date) else str(day).removesuffix(" 00:00:00")
+    return f"{day:%Y-%m-%d}" if isinstance(day, date) else _MIDNIGHTS.sub("", str(day))
 
 
 def _clock_text(clock: Any) -> str:

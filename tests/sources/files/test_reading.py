@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from backtest.errors import BacktestError
@@ -63,6 +64,14 @@ def excel(days):
 def times_as_prices():
     buffer = io.BytesIO()
     FRAME.assign(Close=pd.to_datetime(FRAME["Date"])).to_parquet(buffer)
+    return buffer.getvalue()
+
+
+def stream():
+    buffer = io.BytesIO()
+    table = pa.Table.from_pandas(FRAME)
+    with pa.ipc.new_stream(buffer, table.schema) as writer:
+        writer.write_table(table)
     return buffer.getvalue()
 
 
@@ -187,6 +196,16 @@ STYLES = {
         + lines("date,open,high,low,close,volume", DAILY),
         AAPL,
     ),
+    "year, month and day": (
+        lines("Year,Month,Day,Open,High,Low,Close", [(*d.split("-"), *r[:4]) for d, *r in DAILY]),
+        AAPL,
+    ),
+    "dates of Excel beside times": (
+        lines(f"Date,Time{HEAD[4:]}", [("2024-03-28 00:00:00", f"{m}:00", *r) for m, *r in MINUTES]),
+        MINUTE,
+        {"tz": NEW_YORK},
+    ),
+    "a stream of Arrow": (stream(), AAPL),
     "numbers of floats": (lines(HEAD, [(*r[:5], "6.56727E+07") for r in DAILY]), AAPL),
     "prices after a split": (
         lines("Date,Open,High,Low,Close,Adj Close", [(*r[:5], r[4] / 2) for r in DAILY]),
