@@ -27,7 +27,7 @@ SECOND_READY := $(SECOND)/ready-$(KEY)
 BEGAN := $(shell date +%s)
 PIP_INSTALL := bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo quick test soak any-day lint format bench dist sbom lock clean
+.PHONY: help demo quick test soak any-day windows lint format bench dist sbom lock clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1 - \2/p' Makefile
@@ -49,11 +49,19 @@ soak: $(READY) $(SECOND_READY)  ## the parts of the long tests; PART=NAME runs o
 any-day: $(READY)  ## what a user meets, on other days, in other zones and languages: a part of soak
 	@$(VENV)/bin/python tests/soak/parts.py any-day
 
+# A real Windows CPython under Wine; its 1 GB stays in WINDOWS. Needs root and Debian's packages.
+WINDOWS ?= /tmp/windows
+windows:  ## what the tests that need no Linux say of a real Windows CPython under Wine, which it sets up first
+	bash tests/windows/setup.sh . $(WINDOWS)
+	bash tests/windows/run.sh . $(WINDOWS)
+
 lint: $(READY)  ## style, format, types, spelling and the order of imports, changing nothing
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/codespell
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy --platform win32
+	$(VENV)/bin/mypy --platform darwin
 	$(VENV)/bin/lint-imports --no-logo --no-cache
 
 format: $(READY)  ## put right what can be put right without thinking

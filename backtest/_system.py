@@ -226,6 +226,28 @@ def end_family(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+def kind_of_disk(folder: Path) -> str:
+    """Return what kind of disk a folder is on, or would be: such as ext4, NTFS or nfs; "" where that is not known."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if sys.platform == "win32":
+        import ctypes
+
+        name = ctypes.create_unicode_buffer(64)
+        root = f"{there.drive}\\"
+        known = ctypes.WinDLL("kernel32").GetVolumeInformationW(root, None, 0, None, None, None, name, 64)
+        return name.value if known else ""
+    if sys.platform != "linux":
+        return ""
+    return _kind_in(Path("/proc/self/mounts").read_text("utf-8", "replace"), there.resolve())
+
+
+def _kind_in(mounts: str, folder: Path) -> str:
+    """Return the kind of the deepest mount that holds a folder, as /proc/self/mounts lists them."""
+    rows = [[word.replace("\\040", " ") for word in line.split()] for line in mounts.splitlines()]
+    holding = [(len(row[1]), at, row[2]) for at, row in enumerate(rows) if folder.is_relative_to(row[1])]
+    return max(holding)[2] if holding else ""
+
+
 def is_running(number: int) -> bool:
     """Return whether there is a process of this number; true where that cannot be known."""
     if sys.platform == "win32":

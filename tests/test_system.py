@@ -10,6 +10,7 @@ import pytest
 
 import backtest
 from backtest._system import (
+    _kind_in,
     add_name,
     is_link,
     is_running,
@@ -203,3 +204,11 @@ def test_a_process_that_ended_is_told_from_one_that_runs():
 
     assert (running, is_running(process.pid), is_running(os.getpid())) == (True, False, True)
     assert not is_running(2**40)
+
+
+def test_the_kind_of_a_disk_is_that_of_the_deepest_mount():
+    mounts = "a / ext4 rw 0 0\nb /mnt/my\\040share nfs4 rw 0 0\nc /mnt ext3 rw 0 0\n"
+
+    kinds = [_kind_in(mounts, Path(folder)) for folder in ("/mnt/my share/bars", "/mnt/x", "/home")]
+
+    assert kinds == ["nfs4", "ext3", "ext4"]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from backtest._clock import Clock, utc_now
+from backtest._system import kind_of_disk
 from backtest.errors import BacktestError, NoConnection, NoData, UsageError
 from backtest.market.series import BarSize, Series
 from backtest.market.span import Span
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _State = Literal["ok", "warning", "problem"]
 _PYTHONS = ((3, 11), (3, 14))  # from, to before; as pyproject.toml says
+_FAR = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs")  # disks of other machines
 _PACKAGES = ("backtrader", "pandas", "pyarrow")
 _CLIENTS = ("ib_insync", "ib_async")
 _BACKTRADER = "1.9.78.123"  # the feed fills its private buffers; tested with this one
@@ -68,13 +70,23 @@ def diagnose(address: str, folder: str | Path, series: Series | None = None, clo
     Raises:
         UsageError: the address is none.
     """
+    system, encoding = f"{platform.system()} {platform.release()}", sys.stdout.encoding if sys.stdout else ""
     return [
         of_python(sys.version_info[:2], platform.python_version()),
+        of_system(system, encoding, kind_of_disk(Path(folder))),
         *of_packages(_installed()),
         *of_this_clock(clock()),
         *of_source(address, series, clock=clock),
         *of_store(Path(folder)),
     ]
+
+
+def of_system(system: str, encoding: str, disk: str) -> Check:
+    """Return what the system is, how its terminal writes letters, and what kind of disk the store lies on."""
+    told = f"{system}, {encoding or 'no encoding'}, store on {disk or 'an unknown disk'}"
+    if disk in _FAR:
+        return Check("system", "warning", told, "keep the store on a disk of this machine: others may keep no locks")
+    return Check("system", "ok", told)
 
 
 def of_python(version: tuple[int, int], text: str) -> Check:

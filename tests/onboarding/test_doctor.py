@@ -22,6 +22,7 @@ from backtest.onboarding.doctor import (
     of_source,
     of_space,
     of_store,
+    of_system,
     of_this_clock,
 )
 from backtest.sources.base import Patience
@@ -51,6 +52,7 @@ def test_where_all_is_well_every_finding_is_ok(gateway, sample):
     assert all(not finding.fix for finding in findings)
     assert states(findings).keys() >= {
         "Python",
+        "system",
         "IB client",
         "backtrader",
         "source",
@@ -200,6 +202,13 @@ def test_an_unknown_instrument_is_a_problem_and_a_week_without_bars_a_warning(ga
 def test_words_that_are_no_address_are_a_mistake_and_no_finding(sample):
     with pytest.raises(UsageError, match="no source"):
         diagnose("tws", sample.root)
+
+
+def test_system_encoding_and_disk_are_told():
+    (told, far) = (of_system("Windows 11", "cp1252", disk) for disk in ("NTFS", "nfs4"))
+
+    assert (told.state, told.detail) == ("ok", "Windows 11, cp1252, store on NTFS")
+    assert (far.state, "a disk of this machine" in far.fix) == ("warning", True)
 
 
 # --- the store
