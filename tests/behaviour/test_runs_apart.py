@@ -42,6 +42,7 @@ def on_fifty_series(equity):
     return replace(result, spec=replace(result.spec, series=tuple(series)), record=record)
 
 
+@pytest.mark.slow
 def test_five_runs_of_a_strategy_are_told_apart_by_their_parameters(ran, call):
     for fast in (5, 10, 15, 20, 25):
         assert ran(fast=fast)[0] == 0
@@ -64,6 +65,7 @@ def test_five_runs_of_a_strategy_are_told_apart_by_their_parameters(ran, call):
     ]
 
 
+@pytest.mark.slow
 def test_a_comparison_has_the_names_of_folders_and_the_parameters_that_differ(ran, call):
     ran("--out", "runs/quick", fast=5)
     ran("--out", "runs/slow-and-steady", fast=20)

@@ -1,4 +1,6 @@
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 from handmade import result_of
@@ -11,9 +13,10 @@ RISING = [100.0 + n + n % 3 for n in range(300)]
 FALLING = RISING[::-1]
 
 
-@pytest.fixture
-def root(tmp_path):
-    """Return a folder with four runs, made one after the other, the last damaged."""
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Return a folder with four runs, made one after the other, the last damaged; no test changes it."""
+    folder = tmp_path_factory.mktemp("runs")
     runs = {
         "rising": result_of(RISING, params={"fast": 10}),
         "falling": result_of(FALLING, params={"fast": 9}),
@@ -21,10 +24,16 @@ def root(tmp_path):
         "damaged": result_of(RISING),
     }
     for n, (name, run) in enumerate(runs.items()):
-        run.save(tmp_path / name)
-        os.utime(tmp_path / name / "spec.json", (1000 + n, 1000 + n))
-    (tmp_path / "damaged" / "record.parquet").write_bytes(b"no Parquet")
-    return tmp_path
+        run.save(folder / name)
+        os.utime(folder / name / "spec.json", (1000 + n, 1000 + n))
+    (folder / "damaged" / "record.parquet").write_bytes(b"no Parquet")
+    return folder
+
+
+@pytest.fixture
+def own(root, tmp_path):
+    """Return a copy of the folder, for a test that changes it."""
+    return Path(shutil.copytree(root, tmp_path / "runs"))
 
 
 def names(root, *where, sort=""):
@@ -52,11 +61,11 @@ def test_runs_are_sorted_by_numbers_parameters_and_words(root, sort, expected):
     assert names(root, sort=sort) == expected
 
 
-def test_a_run_without_the_number_comes_last_in_either_order(root):
-    result_of([100.0]).save(root / "short")  # one session has no Sharpe ratio
+def test_a_run_without_the_number_comes_last_in_either_order(own):
+    result_of([100.0]).save(own / "short")  # one session has no Sharpe ratio
 
-    assert names(root, "run!=damaged", sort="sharpe")[-1] == "short"
-    assert names(root, "run!=damaged", sort="-sharpe")[-1] == "short"
+    assert names(own, "run!=damaged", sort="sharpe")[-1] == "short"
+    assert names(own, "run!=damaged", sort="-sharpe")[-1] == "short"
 
 
 @pytest.mark.parametrize(
@@ -77,19 +86,19 @@ def test_conditions_choose_runs(root, where, expected):
     assert names(root, *where) == expected
 
 
-def test_runs_are_chosen_by_their_tags(root):
-    tag(root / "rising", ["best", "trend"])
-    tag(root / "other", ["trend"])
+def test_runs_are_chosen_by_their_tags(own):
+    tag(own / "rising", ["best", "trend"])
+    tag(own / "other", ["trend"])
 
-    assert names(root, "tag==trend") == ["other", "rising"]
-    assert names(root, "tag==best") == ["rising"]
+    assert names(own, "tag==trend") == ["other", "rising"]
+    assert names(own, "tag==best") == ["rising"]
 
 
-def test_a_row_has_the_labels_and_what_tells_the_run_apart(root):
-    tag(root / "rising", ["best"])
-    note(root / "rising", "to be watched")
+def test_a_row_has_the_labels_and_what_tells_the_run_apart(own):
+    tag(own / "rising", ["best"])
+    note(own / "rising", "to be watched")
 
-    row = next(row for row in listed(kept(root)) if row.kept.name == "rising")
+    row = next(row for row in listed(kept(own)) if row.kept.name == "rising")
 
     assert (row.labels.tags, row.labels.note, row.difference.words) == (("best",), "to be watched", "fast=10")
 
