@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -41,6 +42,7 @@ _SELDOM, _FEW_RUNS = 0.08, 4  # runs of sessions without a bar, of all sessions;
 _WHOLE, _FULL = 0.95, 0.01  # of a session: as much is there beside a cut; as little is missing of the others
 _QUARTER, _TIMES_USUAL, _ENOUGH = 0.25, 5, 5  # a quarter of sessions have shorter stretches; sessions to know that
 _CUTS = 3  # of a session, at most: one with more stretches without a trade is a quiet one
+_HALF = 0.5  # of sessions that lack the same
 _LONG = 3  # bars: as many without a trade are rare where the rest of a session is full
 _MICRO = 1_000_000  # microseconds a second
 _NO_HOURS = Hours("", "")  # weeks and months are of dates, whatever the exchange
@@ -233,10 +235,12 @@ def missing_stretches(series: Series, hours: Hours, bars: pa.Table, span: Span) 
     size, stamps, parts = series.size.seconds, seconds(bars), _parts(hours)
     parts = parts[:, (parts[0] >= span.start.timestamp()) & (parts[1] <= span.end.timestamp())]
     rows, stops = np.searchsorted(stamps, parts[0]), np.searchsorted(stamps, parts[1])
-    some = np.isin(parts[3], parts[3][stops > rows])  # of the others the whole session is missing
-    (starts, ends, offsets, _), rows, stops = parts[:, some], rows[some], stops[some]
-    if not len(starts):
+    if series.regular_hours:
+        some = np.isin(parts[3], parts[3][stops > rows])  # of the others the whole session is missing
+        parts, rows, stops = parts[:, some], rows[some], stops[some]
+    if not (stops > rows).any():
         return []
+    starts, ends, offsets, _ = parts
     found = [
         _between(starts[part], ends[part], stamps[rows[part] : stops[part]], size, offsets[part])
         for part in range(len(starts))
@@ -244,22 +248,48 @@ def missing_stretches(series: Series, hours: Hours, bars: pa.Table, span: Span) 
     lengths = [after - before for before, after in found]
     longest = np.array([length.max(initial=0) for length in lengths], float)
     lost = np.array([length.sum() for length in lengths], float)
+    share = lost / (ends - starts)
     few, rare = len(longest) <= 2, np.count_nonzero(longest) <= max(1, _QUARTER * len(longest))
     usual = 0.0 if few else float(np.quantile(longest, _QUARTER))
     least = max(_FIVE_MINUTES, size) if few or size < _FIVE_MINUTES else 1  # the first bar of a session may be shorter
-    enough = max(_TIMES_USUAL * usual, least, 0 if rare else _LONG * size)
-    cuts = np.array([np.sort(length[length >= enough])[-_CUTS:].sum() for length in lengths], float)
-    rest = 1 - (lost - cuts) / np.maximum(ends - starts - cuts, size)
-    share = lost / (ends - starts)
-    rest = np.where(stops > rows, rest, 1 - np.median(share[stops > rows]))
-    cut = (cuts > 0) & (rest >= _WHOLE)
+    least = max(least, 0 if rare else _LONG * size)
     thinned = (share > 1 - _WHOLE) & (np.median(share) <= _FULL) & (len(share) >= _ENOUGH)
-    return [
-        Span(_moment(before), _moment(after))
-        for part in np.flatnonzero(cut | thinned)
-        for before, after in zip(*found[part], strict=True)
-        if thinned[part] or after - before >= enough
-    ]
+    others = 1 - float(np.median(share[stops > rows]))
+    habits = _habits(found, starts, ends, least)
+    missing = []
+    for part in np.flatnonzero(thinned | (longest >= least)):
+        before, after = found[part]
+        session = float(ends[part] - starts[part])
+        gone = _gone(lengths[part], session, max(_TIMES_USUAL * usual, least), _WHOLE)
+        if thinned[part]:
+            gone = np.ones(len(before), bool)
+        elif stops[part] == rows[part]:
+            gone &= others >= _WHOLE
+        elif not gone.any():
+            odd = [pair not in habits for pair in zip(before - starts[part], after - ends[part], strict=True)]
+            gone = _gone(lengths[part], session, least, 1 - _FULL) & np.array(odd)
+        missing += [Span(_moment(start), _moment(end)) for start, end in zip(before[gone], after[gone], strict=True)]
+    return missing
+
+
+def _gone(lengths: np.ndarray, session: float, enough: float, whole: float) -> np.ndarray:
+    """Return which stretches are gone of a session: the long ones, if the rest but for three of them is there."""
+    long = lengths >= enough
+    cuts = float(np.sort(lengths[long])[-_CUTS:].sum())
+    return long if lengths.sum() - cuts <= (1 - whole) * (session - cuts) else np.zeros(len(lengths), bool)
+
+
+def _habits(
+    found: Sequence[tuple[np.ndarray, np.ndarray]], starts: np.ndarray, ends: np.ndarray, least: float
+) -> set[tuple[int, int]]:
+    """Return the stretches that many sessions lack, as where trade begins later: by both ends of the session."""
+    counts = Counter(
+        (int(start) - int(starts[part]), int(end) - int(ends[part]))
+        for part, (before, after) in enumerate(found)
+        for start, end in zip(before, after, strict=True)
+        if end - start >= least
+    )
+    return {pair for pair, count in counts.items() if count >= max(_ENOUGH, _HALF * len(found))}
 
 
 def trades_in(series: Series, hours: Hours, span: Span) -> bool:

@@ -310,6 +310,37 @@ def test_up_to_three_stretches_that_are_gone_of_a_session_are_missing():
     assert sum((one.end - one.start for one in missing[1]), timedelta()) == timedelta(minutes=40 + 6 + 60 + 40)
 
 
+def test_stretches_are_missing_where_most_sessions_lack_some_of_their_own():
+    euro = Series.parse("EUR-CASH/15mins")
+    bars, span = on_the_clock(euro, *SPRING), span_of_sessions(euro, *SPRING)
+    cuts = [span.start + timedelta(days=n + 2 * (n > 4), hours=2 + n) for n in range(10)]  # one in each session
+    left = [not any(cut <= moment < cut + timedelta(hours=5) for cut in cuts) for moment in bars["time"].to_pylist()]
+
+    missing = missing_stretches(euro, hours_of(euro.instrument), bars.filter(left), span)
+
+    assert len(missing) == 10
+
+
+def test_what_all_sessions_lack_at_one_time_of_day_is_not_missing():
+    late = minute_bars(MINUTES, *SPRING)
+    opening = [moment.astimezone(ZoneInfo("America/New_York")) for moment in late["time"].to_pylist()]
+
+    missing = missing_stretches(
+        MINUTES, NYSE, late.filter([(moment.hour, moment.minute) >= (9, 40) for moment in opening]), TEN
+    )
+
+    assert missing == []
+
+
+def test_regular_hours_that_are_gone_between_an_early_morning_and_an_evening_are_missing():
+    series = Series.parse("AAPL/15mins/TRADES/all")
+    bars = without(minute_bars(series, *SPRING), ("13:00", "22:00"))
+
+    missing = missing_stretches(series, NYSE, bars, span_of_sessions(series, *SPRING))
+
+    assert [(f"{one.start:%d %H:%M}", f"{one.end:%d %H:%M}") for one in missing] == [("07 14:30", "07 21:00")]
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
 def test_of_two_sessions_with_few_trades_no_stretch_is_missing(share, seed):

@@ -522,7 +522,9 @@ class World:
             case "blip" | "moved":
                 return replace(problem, ratio=1.5, place=chance.choice((4, 5)))
             case "hiccup":
-                return replace(problem, fault=chance.choice(HICCUPS))
+                fault = chance.choice(HICCUPS)
+                thin = self.lines[problem.spelling].kind == "thin"  # of whose evenings it is not known when they end
+                return replace(problem, fault={"do": "twice"} if thin and fault["do"] == "unfinished" else fault)
             case "bad":
                 value = chance.choice(("nan", "high", "minus", "zero", "crossed"))
                 return replace(problem, fault={"do": "bad", "value": value})
