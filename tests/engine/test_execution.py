@@ -75,7 +75,7 @@ ASKED = st.fixed_dictionaries({
     "slippage": st.sampled_from(["", "5bp", "300bp", "0.5", "impact:0.1", "impact:3"]),
     "volume_cap": st.sampled_from([0.0, 0.1, 0.5]),
     "fills": st.sampled_from(["next-bar", "next-bar", "this-close"]),
-    "costs": st.sampled_from([*COSTS, "bp:5"]),
+    "costs": st.sampled_from([*(name for name in COSTS if name != "ib-forex"), "bp:5"]),
 }).filter(lambda asked: not (asked["volume_cap"] and asked["fills"] == "this-close"))  # fmt: skip
 
 
