@@ -11,7 +11,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
@@ -101,16 +101,10 @@ def write_excel(result: Measured, file: str | Path, tz: str = "UTC", overwrite: 
     zone, daily = _zone(result, tz), _daily(result)
     if file.suffix.lower() != ".xlsx":
         raise UsageError(f"{file} does not end in .xlsx, as an Excel workbook does; name another file")
-    tables = list(_tables(result))
-    for one in tables:
-        if len(one.table) >= _ROWS:
-            raise UsageError(
-                f"the table of {one.name} has {len(one.table):,} rows, and a sheet of Excel {_ROWS - 1:,} below its "
-                "head; write CSV files"
-            )
+    _refuse_long({"equity": result.record, "orders": result.orders_table, "fills": result.fills_table})
     _refuse_existing([file], _arguments.truth(overwrite, "overwrite"))
     workbook, cell_of = _workbook()
-    for one in tables:
+    for one in _tables(result):
         sheet = workbook.create_sheet(one.name)
         sheet.freeze_panes = "A2"
         sheet.append([cell_of(sheet, name) for name in _heads(one.table, zone, daily)])
@@ -124,6 +118,16 @@ def write_excel(result: Measured, file: str | Path, tz: str = "UTC", overwrite: 
     with _writing(file):
         replace_file(file, made.getvalue(), folders=True)
     return file
+
+
+def _refuse_long(tables: Mapping[str, pa.Table]) -> None:
+    """Raise UsageError for a table that is longer than a sheet; those that are made of these are no longer."""
+    for name, table in tables.items():
+        if len(table) >= _ROWS:
+            raise UsageError(
+                f"the table of {name} has {len(table):,} rows, and a sheet of Excel {_ROWS - 1:,} below its head; "
+                "write CSV files"
+            )
 
 
 def _workbook() -> tuple[Any, Any]:

@@ -124,6 +124,7 @@ def test_the_emulator_of_an_empty_store_says_how_to_fill_it(place):
     assert f"error 200: data/bars is no store: it holds no bars; {DEFAULT}" in said
 
 
+@pytest.mark.slow
 def test_dates_that_a_source_did_not_give_are_named_with_what_to_do(tmp_path, call):
     bars = store_with(tmp_path / "market", {"AAPL/1day": ("2024-01-02", "2024-01-12")}).read("AAPL/1day")
     file = tmp_path / "AAPL_1day.csv"

@@ -79,6 +79,7 @@ def test_one_that_the_run_has_not_enough_for_is_left_out():
     assert "mine" not in [one.name for one in shown_figures(RUN, [own(needs=lambda result: len(result.record) > 4)])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("figures", "said"),
     [
