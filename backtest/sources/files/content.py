@@ -154,7 +154,7 @@ def _of_parquet(data: bytes, what: str) -> ColumnsOfFile:
         table = file.read(columns=None if len(plain) == len(names) else plain, use_threads=False)
         if table.num_columns != len(plain):
             raise ValueError("two columns have one name")
-        columns, none = iter(table.columns), pa.chunked_array([pa.nulls(rows)])
+        columns, none = iter(table.columns), pa.chunked_array([pa.nulls(rows, pa.list_(pa.int8()))])
         return ColumnsOfFile(
             names, [none if pa.types.is_nested(one.type) else next(columns) for one in file.schema_arrow]
         )
