@@ -14,6 +14,20 @@ def test_a_kill_at_any_call_leaves_the_store_as_before_or_as_after():
 
 
 @pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")
+def test_nor_does_a_kill_harm_runs_pages_sweeps_baselines_pins_exports_and_new_folders():
+    said = last_line("every_call.py", "--outside", "--faults", "kill", "--every", "10")
+
+    assert "16 operations, kill: 0 failures" in said
+
+
+@pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")
+def test_what_is_no_file_is_never_waited_for_and_never_believed():
+    said = last_line("doors.py", "--commands", "ls,pin,runs ls,compare,baseline check", "--every", "5")
+
+    assert "5 commands: 0 failures" in said
+
+
+@pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")
 def test_nothing_is_acknowledged_before_it_is_synced_and_power_cuts_lose_nothing():
     said = last_line("power_cuts.py", "--cuts", "45", "--every", "9")
 

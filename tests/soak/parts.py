@@ -57,6 +57,8 @@ PARTS = (
          (script("every_call", "--faults", "EINTR,EMFILE,EROFS,EACCES"),)),
     Part("writers", "each call of each writer of runs, pages, sweeps, baselines, pins and exports fails or is killed",
          (script("every_call", "--outside", "--faults", "kill,EIO,ENOSPC"), script("full_disk", "--outside"))),
+    Part("doors", "pipes, devices, folders and files without rights in the place of each file that is read",
+         (script("doors"),)),
     Part("kills", "writers are killed at random moments", (script("kills", "--kills", "3000"),)),
     Part("power", "the power is cut at every moment of a writer's life", (script("power_cuts", "--cuts", "2000"),)),
     Part("crowd", "writers and readers have the same store at once", (script("crowd"),)),

@@ -17,7 +17,7 @@ from backtest.research.search.trials import Trials
 from backtest.runs.kept import kept
 from backtest.runs.record import RunRecord
 from backtest.store.pins import load_pins
-from backtest.store.replacement import DECIDED, is_leftover
+from backtest.store.replacement import DECIDED, is_bare, is_leftover
 
 STRATEGY = """
 import backtrader as bt
@@ -38,30 +38,31 @@ _SCRATCH = ("__pycache__", "bars")  # of nobody's concern, and the store, which 
 
 def files(root: Path) -> State:
     """Return what each file that counts holds, by its path; raise where a run, a baseline or pins do not read."""
-    found = {path.relative_to(root): path for path in sorted(root.rglob("*")) if path.is_file()}
-    held = {place.as_posix(): _digest(path) for place, path in found.items() if not _set_aside(place)}
-    for place, path in found.items():
+    there = {path.relative_to(root): path for path in sorted(root.rglob("*")) if path.is_file()}
+    counted = {place.as_posix(): path for place, path in there.items() if not _set_aside(place)}
+    for place, path in there.items():
         if DECIDED in place.parts and not _unfinished(place):
             above = Path(*(part for part in place.parts if part != DECIDED)).as_posix()
-            held[above] = _digest(path)
             if place.name.endswith(_GONE):
-                del held[above]
-                held.pop(above.removesuffix(_GONE), None)
+                counted.pop(above.removesuffix(_GONE), None)
+            else:
+                counted[above] = path
     for run in kept(root / "runs"):
         RunRecord.load(run.folder)
-    for name in held:
+    for name, path in counted.items():
         if name.startswith("baselines/"):
-            load_baseline(root / name)
+            load_baseline(path)
         if name.endswith(".lock"):
-            load_pins(root / name)
-    return held
+            load_pins(path)
+    return {name: _digest(path) for name, path in counted.items()}
 
 
 def left(root: Path) -> list[str]:
     """Return what nobody needs: what is unfinished or not moved up, and folders that hold nothing."""
     below = [path for path in root.rglob("*") if "bars" not in path.relative_to(root).parts]
     unfinished = [path for path in below if is_leftover(path.name) or path.name == DECIDED]
-    empty = [path for path in below if path.is_dir() and not any(path.iterdir())]
+    # That of the runs stays, be it empty.
+    empty = [path for path in below if path.is_dir() and not any(path.iterdir()) and path != root / "runs"]
     return sorted({path.relative_to(root).as_posix() for path in (*unfinished, *empty)})
 
 
@@ -138,7 +139,7 @@ def _having(*acts: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 _STORE = ("--store", "bars")
-_RUN = _doing("run", "hold.py", "AAPL/1day", *_STORE, "--out", "runs/one", "--no-lines")
+_RUN = _doing("run", "hold.py", "AAPL/1day", *_STORE, "--out", "runs/one", "--no-lines", "--force")
 _OTHER_RUN = _doing("run", "hold.py", "AAPL/1day", *_STORE, "--out", "runs/one", "--set", "size=20")
 _REPORT = _doing("report", "one")
 _SWEEP = _doing("sweep", "hold.py", "AAPL/1day", *_STORE, "--grid", "size=1,2", "--out", "runs/grid")
@@ -164,6 +165,19 @@ def _remove(root: Path) -> None:
             command("runs", "rm", "one")
 
 
+def _new(root: Path) -> None:
+    """Make a folder; that all of it is there, since a killed process had come to its end, is as good."""
+    folder = root / "my_own"
+    if not folder.exists() or is_bare(folder) or (folder / DECIDED).exists():
+        _doing("new", "my_own")(root)
+
+
+def project_with_all(root: Path) -> None:
+    """Make a project with two kept runs, a page, a sweep, a baseline, pins, and a file of bars."""
+    more = ("run", "hold.py", "AAPL/1day", *_STORE, "--out", "runs/two", "--set", "size=20")
+    _having(_RUN, _doing(*more), _REPORT, _SWEEP, _SAVE, _PIN, _EXPORT)(root)
+
+
 WRITERS = tuple(
     Operation(name, before, act, state=state, left=left, between=between)
     for name, before, act, state, between in (
@@ -183,6 +197,6 @@ WRITERS = tuple(
         ("export", _project, _EXPORT, files, None),
         ("export again", _having(_EXPORT, _more_bars), _EXPORT, files, None),
         ("runs rm", _having(_RUN, _REPORT), _remove, files, None),
-        ("new", lambda root: root.mkdir(), _doing("new", "my_own"), files, None),
+        ("new", Path.mkdir, _new, files, None),
     )
 )  # fmt: skip

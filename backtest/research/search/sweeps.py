@@ -39,7 +39,7 @@ from backtest.runs.parameters import distinct, form_of, in_words, kept_params, r
 from backtest.runs.spec import RunOptions, takes_run_options
 from backtest.store.documents import ANYTHING, TEXT, WHOLE, Misfit, keyed, list_of, mapped, one_of, read_document
 from backtest.store.reader import Reader
-from backtest.store.replacement import replace_file
+from backtest.store.replacement import current, replace_file
 from backtest.validity.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class Sweep:
         asked = _asked_in(folder)
         kept = Trials(folder).read()
         done = [kept[key] for key in asked["keys"] if key in kept]
-        if len(done) == len(asked["keys"]) and (folder / BEST).exists():
+        if len(done) == len(asked["keys"]) and current(folder / BEST, "spec.json").exists():
             run = RunResult.load(folder / BEST)
             if run.spec.params == _best(done, asked["rank"]).params:  # and not of a sweep before
                 return cls(folder, asked, done, _ratios(kept.values()), run)
