@@ -283,6 +283,8 @@ if sys.platform == "win32":
         # Not os.kill(number, 0), which on Windows sends Ctrl-C.
         import ctypes
 
+        if number >= 1 << 32:  # no process has such a number
+            return False
         query, invalid, still_active = 0x1000, 87, 259
         kernel = ctypes.WinDLL("kernel32", use_last_error=True)
         handle = kernel.OpenProcess(query, False, number)

@@ -191,6 +191,8 @@ def test_a_link_is_told_from_what_it_leads_to(tmp_path):
         (tmp_path / "link").symlink_to(tmp_path / "file")
     except OSError:
         pytest.skip("this user of Windows may make no links")
+    if not (tmp_path / "link").is_symlink():
+        pytest.skip("Wine 8 makes no links that Python could tell")
 
     assert [is_link(tmp_path / name) for name in ("file", "link", "missing")] == [False, True, False]
     with pytest.raises(OSError, match="link"), open(tmp_path / "link", "rb", opener=opened_safely):
