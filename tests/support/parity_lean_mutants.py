@@ -162,7 +162,7 @@ MUTANTS: Mapping[str, Edits] = {
     "each order begins a trade": edit("cerebro", "trades[-1] if trades else _new_trade", "_new_trade"),
     # -- the account
     "a bar without a close leaves the account still": edit(
-        "cerebro", "clock.own, all(map(_priced, self.cerebro.datas))", "clock.own, True"
+        "cerebro", "clock.own, all(map(_priced, datas))", "clock.own, True"
     ),
     "short sales bring their cash": edit("broker", "broker.p.shortcash is not True or not priced", "not priced"),
     "interest is forgotten": edit("broker", "model._creditrate == 0", "True"),
