@@ -19,12 +19,14 @@ from backtest.market.calendars import sessions
 from backtest.market.hours import hours_of
 from backtest.market.series import Series
 from backtest.market.span import Span
+from backtest.sources.base import Patience
 from backtest.sources.connect import connect
 from backtest.store.store import Store
 
 DAILY = Series.parse("AAPL/1day")
 MINUTES = Series.parse("AAPL/1min")
 QUICK = Persistence(pause=0.01, pacing_pause=0.01)
+IMPATIENT = Patience(belief=0.3)  # what a gateway may not know for a moment is asked for again soon
 FIRST, LAST = date(2012, 1, 3), date(2012, 12, 31)
 
 
@@ -53,7 +55,7 @@ def serving(upstream, until, *faults):
 def serving_and_gateway(upstream, until, *faults):
     noon = datetime(until.year, until.month, until.day, 12, tzinfo=UTC) + timedelta(days=1)
     gateway = Gateway(upstream, clock=lambda: noon, faults=Faults.of(list(faults)))
-    with gateway, connect(gateway.address) as source:
+    with gateway, connect(gateway.address, patience=IMPATIENT) as source:
         yield gateway, source
 
 
@@ -425,6 +427,7 @@ def test_a_cut_answer_replaces_no_history_that_is_only_had_whole(adjusted, store
     assert store.read(ADJUSTED).equals(adjusted.read(ADJUSTED, Span.of_dates(FIRST, date(2012, 6, 19))))
 
 
+@pytest.mark.slow
 def test_adjusted_prices_of_a_stock_that_has_ended_are_asked_for_on_few_nights(adjusted, store):
     days = [moment.date() for moment in adjusted.read(DAILY)["time"].to_pylist()]
     gone = Span.of_dates(date(2012, 6, 1), LAST)
@@ -502,6 +505,7 @@ def test_a_stock_that_is_delisted_is_asked_for_on_few_of_many_nights(upstream, s
     assert sum(one.requests for one in reports[12:]) <= 4  # of 73 nights
 
 
+@pytest.mark.slow
 def test_a_contract_that_the_source_does_not_know_on_two_days_has_ended(upstream, store):
     fill(upstream, store, date(2012, 6, 14))
     gone = {
@@ -536,6 +540,7 @@ def test_a_contract_that_is_known_again_on_the_next_night_goes_on(upstream, stor
     assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 19))))
 
 
+@pytest.mark.slow
 def test_a_future_ends_with_its_last_trade_date_and_is_not_asked_for_later(tmp_path, store):
     series = Series.parse("ES-FUT-CME-USD-20240315/1day")
     upstream = store_with(tmp_path / "upstream", {str(series): ("2024-01-02", "2024-03-15")})
