@@ -390,8 +390,10 @@ def _new_bars(read: ReadBars, what: str, series: Series, store: Store, accept_re
     """Return how many bars the store lacks; raise Conflict where it has others, unless they may be replaced."""
     if not store.manifest_or_empty(series).rows:
         return len(read.bars)
-    span = span_of_bars(read.bars, series)
-    stored = store.read(series, span)
+    try:
+        stored = store.read(series, span_of_bars(read.bars, series))
+    except NoBars:  # what is stored is of other days
+        return len(read.bars)
     times = stored["time"].to_pylist()
     change = compare_bars(stored, read.bars)
     if change and not accept_revision:

@@ -321,3 +321,14 @@ def test_a_file_may_stand_for_a_frame(tmp_path):
     backtest.ingest(Path(tmp_path / "a.csv"), "AAPL/1day", tmp_path / "store")
 
     assert Store(tmp_path / "store").read("AAPL/1day")["close"].to_pylist() == CLOSES
+
+
+def test_bars_of_later_days_are_added_to_those_that_are_stored(tmp_path):
+    store = Store(tmp_path)
+    days = pd.date_range("2024-01-02", periods=8, freq="B", tz="UTC")
+    frame = pd.DataFrame({name: [100.0 + n for n in range(8)] for name in ("open", "high", "low", "close")}, index=days)
+
+    for part in (frame[:3], frame[3:]):
+        ingest(part, "AAPL/1day", store)
+
+    assert store.read("AAPL/1day")["close"].to_pylist() == frame["close"].tolist()
