@@ -329,6 +329,6 @@ def test_bars_of_later_days_are_added_to_those_that_are_stored(tmp_path):
     frame = pd.DataFrame({name: [100.0 + n for n in range(8)] for name in ("open", "high", "low", "close")}, index=days)
 
     for part in (frame[:3], frame[3:]):
-        ingest(part, "AAPL/1day", store)
+        backtest.ingest(part, "AAPL/1day", store)
 
     assert store.read("AAPL/1day")["close"].to_pylist() == frame["close"].tolist()
