@@ -70,7 +70,8 @@ def _stock(instrument: Instrument, currency: str, exchanges: Sequence[str] = ())
 
 
 def _is_us_stock(instrument: Instrument) -> bool:
-    return _stock(instrument, "USD") and hours_of(instrument).calendar == _US_STOCKS
+    hours = hours_of(instrument)
+    return _stock(instrument, "USD") and (hours.calendar == _US_STOCKS or bool(hours.unknown))
 
 
 def _shares_of_value(share: float, minimum: float, cap: float = 1.0) -> Callable[[], Any]:

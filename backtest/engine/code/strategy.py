@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -155,14 +155,16 @@ def typed_things(strategy: Strategy, values: Iterable[Any]) -> dict[str, SimpleN
     It stands in the place of these modules there: a name of each, with the things at the top of it.
     """
     found: dict[str, SimpleNamespace] = {}
-    for one in names_in(list(values)):
-        place, _, inside = one.name.partition(":")
-        if one.kind == "default" or not inside or not typed(place or strategy.cls.__module__):
-            continue
-        if strategy.in_file and place == "":
-            continue  # the worker loads the file
-        top = inside.partition(".")[0]
-        vars(found.setdefault(place, SimpleNamespace()))[top] = getattr(_module_named(strategy, place), top)
+    with importing_beside(strategy):
+        for one in names_in(list(values)):
+            place, _, inside = one.name.partition(":")
+            if one.kind == "default" or not inside or (strategy.in_file and place == ""):
+                continue  # the worker loads the file
+            with suppress(ImportError):
+                importlib.import_module(place or strategy.cls.__module__)
+            if typed(place or strategy.cls.__module__):
+                top = inside.partition(".")[0]
+                vars(found.setdefault(place, SimpleNamespace()))[top] = getattr(_module_named(strategy, place), top)
     return found
 
 
