@@ -153,8 +153,8 @@ def test_returns_that_are_written_into_change_no_number(result):
 
 
 @pytest.mark.slow
-def test_the_page_needs_no_more_than_a_measured_record(folder, tmp_path, result):
-    theirs = result.report(tmp_path / "result")
+def test_the_page_needs_no_more_than_a_measured_record(folder, tmp_path):
+    theirs = RunResult.load(folder).report(tmp_path / "result")
 
     ours = write_report(Measured.load(folder), tmp_path / "measured")
 
