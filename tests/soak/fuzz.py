@@ -433,7 +433,8 @@ def _called_wrongly(*words: str) -> str:
         return f"{code!r} of {words}: {said[-300:]}"
     if code and not said.strip():
         return f"{code} of {words}, and nothing is said"
-    if sum(line.startswith("error: ") for line in said.splitlines()) > 1 and words[0] != "download":  # one a series
+    errors = sum(line.startswith("error: ") for line in said.splitlines())
+    if errors > 1 and words[0] not in ("download", "import"):  # one a series, one a file
         return f"more than one error of {words}: {said[-300:]}"
     return ""
 
