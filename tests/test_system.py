@@ -54,6 +54,7 @@ def test_a_lock_that_somebody_holds_is_not_had_until_it_is_let_go(tmp_path):
     assert (first, second, third) == (True, False, True)
 
 
+@pytest.mark.slow
 def test_no_other_file_knows_the_calls_of_one_system():
     knowing = [
         place(path, node)
@@ -67,6 +68,7 @@ def test_no_other_file_knows_the_calls_of_one_system():
     assert knowing == []
 
 
+@pytest.mark.slow
 def test_every_text_file_is_opened_by_its_encoding():
     unnamed = [
         place(path, node) for path, node in code() if isinstance(node, ast.Call) and opens_as_the_machine_does(node)

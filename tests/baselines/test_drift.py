@@ -306,6 +306,7 @@ def test_of_several_changes_each_gets_its_own_verdict(scene):
     assert causes(judgement) == {"parameters": CAUSE, "data": NO_PART, "versions": NO_PART}
 
 
+@pytest.mark.slow
 def test_two_causes_that_only_together_explain_it_are_both_named(scene, repository):
     old = baseline(scene)
     (repository / "cross.py").write_text(CROSS.replace("size=100", "size=99"))

@@ -117,6 +117,7 @@ def half_invested(prices):
     return [0.5 + 0.5 * one / prices[0] for one in prices]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("market", "size"), CELLS)
 def test_a_known_path_has_its_known_numbers_at_every_bar_size_on_every_calendar(tmp_path, market, size):
     symbol, _, a_year = MARKETS[market]
@@ -171,6 +172,7 @@ def resampled(sample, folder, rule, size):
     return store
 
 
+@pytest.mark.slow
 def test_weeks_and_months_of_a_stock_have_the_years_of_their_dates(sample, tmp_path):
     weeks = run("buy_and_hold", "GOOG/1week", store=resampled(sample, tmp_path / "w", "W", "1week"))
     months = run("buy_and_hold", "GOOG/1month", store=resampled(sample, tmp_path / "m", "M", "1month"))

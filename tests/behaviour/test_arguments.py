@@ -126,6 +126,7 @@ def files(tmp_path, sample):
     return tmp_path / "files"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("series", ["AAPL/1day", AAPL, ["AAPL/1day", MSFT]])
 def test_a_download_takes_folder_address_spelling_and_texts_of_dates(tmp_path, files, series, sample):
     report = backtest.download(str(tmp_path / "bars"), f"csv:{files}", series, start=SINCE, end=UNTIL)

@@ -264,6 +264,7 @@ def free_port():
         return server.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_the_gateway_command_says_where_it_listens_and_ends_on_a_signal():
     words = [sys.executable, "-m", "backtest", "emulator", "--store", SAMPLE, "--port", "0"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as served:

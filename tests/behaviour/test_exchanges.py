@@ -84,6 +84,7 @@ def test_every_exchange_of_the_table_is_walked():
     assert {name.partition("-")[0] for name, _ in EVERY} >= {*EXCHANGES} - {"TADAWUL"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "calendar"), [("SMART-JPY", "XTKS"), ("TASE", ""), ("FOOBAR", "")])
 def test_bars_of_1985_to_2027_are_taken(name, calendar):
     series = series_of(name)

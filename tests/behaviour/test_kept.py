@@ -141,6 +141,7 @@ def test_a_kept_run_is_reported_with_the_same_numbers_and_kept_on_as_it_is(folde
     assert files_in(folder / "runs" / name) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.usefixtures("fees_of_then", "borrowed_as_then", "booked_as_then")
 def test_a_run_that_is_asked_the_same_is_the_same_to_the_last_bit(folder, call, name):
@@ -165,6 +166,7 @@ def test_a_future_is_annualised_by_its_own_exchange_and_a_kept_one_by_what_it_wa
     assert fresh["total_return"] == kept["total_return"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*RUNS, "sweep/best"])
 @pytest.mark.usefixtures("fees_of_then", "borrowed_as_then")
 def test_a_kept_run_is_reproduced(folder, call, name):

@@ -86,6 +86,7 @@ def odd(**params):
     return run("odd.py:Odd", "AAPL/1day", store="data/bars", params=params)
 
 
+@pytest.mark.slow
 def test_odd_defaults_are_what_bare_backtrader_gives_and_come_back_from_the_file(project):
     defaults = load_strategy("odd.py:Odd").defaults
     result = odd()

@@ -63,6 +63,7 @@ def test_what_begins_like_a_url_is_a_path(place, call, command):
     assert path in names(place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", WRITES, ids=lambda text: " ".join(text.replace(SHORT, "").split()[::3]))
 def test_a_url_is_refused_and_nothing_is_made(place, call, command):
     before = names(place)
@@ -75,6 +76,7 @@ def test_a_url_is_refused_and_nothing_is_made(place, call, command):
         assert names(place) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", STORES, ids=lambda text: text.split()[0])
 def test_a_store_may_be_named_so_and_is_read_again(place, call, command):
     for path in PATHS:

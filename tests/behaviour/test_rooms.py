@@ -93,6 +93,7 @@ def test_no_files_import_each_other_in_a_circle():
     assert circles(PACKAGE) == []
 
 
+@pytest.mark.slow
 def test_no_file_of_the_package_imports_what_a_face_shows():
     assert [importers_of(PACKAGE, face) for face in sorted(FACES)] == [[], []]
 
@@ -195,6 +196,7 @@ def test_the_map_has_a_row_for_each_room():
     assert sorted(listed) == sorted(rooms | tops)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 def test_a_row_of_the_map_names_what_its_room_defines_and_brings_in(row):
     files = [path for place in re.findall(r"`([^`]+)`", row[0]) for path in files_of(place)]

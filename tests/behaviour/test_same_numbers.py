@@ -90,6 +90,7 @@ def test_people_are_shown_the_same_headline_numbers_everywhere(faces, face):
     assert faces[face].items() <= faces["page"].items()
 
 
+@pytest.mark.slow
 def test_what_machines_lack_has_a_reason_and_nothing_else_has(faces):
     for document in (faces["run --json"], faces["metrics.json"]):
         assert {name for name, value in document["stats"].items() if value is None} == document["undefined"].keys()

@@ -219,6 +219,7 @@ def test_a_future_that_is_stored_by_its_month_goes_on_there(tmp_path, source):
 # --- series that are made here
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["ES-FUT-CME-USD-CONT+adjust=ratio+roll=volume/1day", "ES-FUT-CME-USD-CONT/1day", "AAPL+adjust=ratio/1day"]
 )

@@ -69,6 +69,7 @@ print("all of it")
 """
 
 
+@pytest.mark.slow
 def test_no_function_of_arrows_that_loads_the_database_is_called():
     called = [
         f"{path.relative_to(ROOT)}:{node.lineno} {node.attr}"

@@ -84,6 +84,7 @@ def numbers(store, name, column):
     return stored(store, name)[1][column].to_pylist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "column", "first"),
     [

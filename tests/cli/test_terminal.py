@@ -193,6 +193,7 @@ def test_what_an_encoding_lacks_ends_no_command(encoding):
     assert "7203" in written(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize(
     "words",

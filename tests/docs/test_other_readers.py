@@ -40,6 +40,7 @@ def test_pandas_reads_the_same(stored):
     assert bars.dtypes.equals(expected.to_pandas().dtypes)
 
 
+@pytest.mark.slow
 def test_polars_reads_the_same(stored):
     folder, expected = stored
 

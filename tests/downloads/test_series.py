@@ -132,6 +132,7 @@ def test_a_price_that_had_settled_and_moves_is_put_aside_until_it_is_accepted(up
     assert again.requests == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", [{"volume": 123.0}, {"trades": 7}, {"average": 580.12}, {"close": 580.0}])
 def test_other_numbers_of_bars_that_had_settled_are_a_revision(upstream, store, values):
     fill(upstream, store, date(2012, 6, 14))
@@ -342,6 +343,7 @@ def nights(upstream, store, *days, until=LAST, since=FIRST, series=DAILY):
     return [(one.status, one.exit_code, one.requests) for one in reports]
 
 
+@pytest.mark.slow
 def test_a_session_the_vendor_lacks_is_believed_on_another_day_and_asked_for_a_week_and_a_month_later(upstream, store):
     remove(upstream, date(2012, 3, 14), date(2012, 3, 15))
 
@@ -355,6 +357,7 @@ def test_a_session_the_vendor_lacks_is_believed_on_another_day_and_asked_for_a_w
     assert later == [("complete", 0, requests) for requests in (1, 0, 1, 0, 1, 0, 0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [(1,), (1, 7), (1, 2, 7, 30), (5,)])
 def test_what_came_late_is_stored_whenever_it_is_asked_for_again(upstream, store, days):
     whole = upstream.read(DAILY)
@@ -371,6 +374,7 @@ def test_what_came_late_is_stored_whenever_it_is_asked_for_again(upstream, store
 CUTS = [(3, 1), (3, 20), (100, 1), (100, 40), (249, 1), (230, 20)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "count"), [(0, 1), (0, 20), *CUTS])
 def test_sessions_that_an_answer_lacks_are_told_and_come_on_a_later_night(upstream, store, first, count):
     whole = upstream.read(DAILY)
@@ -405,6 +409,7 @@ def adjusted(upstream):
     return upstream
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
 @pytest.mark.parametrize("bars", [1, 40])
 def test_a_cut_answer_replaces_no_history_that_is_only_had_whole(adjusted, store, place, bars):
@@ -493,6 +498,7 @@ def test_a_stock_without_a_bar_for_five_sessions_has_ended_when_that_is_confirme
     assert "ended on 2012-05-31" in later[-1].notes[0]
 
 
+@pytest.mark.slow
 def test_a_stock_that_is_delisted_is_asked_for_on_few_of_many_nights(upstream, store):
     days = [moment.date() for moment in upstream.read(DAILY)["time"].to_pylist()]
     remove(upstream, *(day for day in days if day > date(2012, 5, 31)))
@@ -524,6 +530,7 @@ def test_a_contract_that_the_source_does_not_know_on_two_days_has_ended(upstream
     assert (asleep.status, asleep.requests) == ("complete", 0)
 
 
+@pytest.mark.slow
 def test_a_contract_that_is_known_again_on_the_next_night_goes_on(upstream, store):
     fill(upstream, store, date(2012, 6, 14))
     gone = {
@@ -558,6 +565,7 @@ def test_a_future_ends_with_its_last_trade_date_and_is_not_asked_for_later(tmp_p
     assert store.read(series).equals(upstream.read(series))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("faults", "code"),
     [((354, "Requested market data is not subscribed."), 3), ((200, "No security definition"), 3),
@@ -593,6 +601,7 @@ def test_years_before_a_listing_cost_no_request_each(tmp_path, store):
     assert store.read(MINUTES).equals(upstream.read(MINUTES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["nan", "huge", "high", "infinity", "crossed", "off_grid"])
 def test_an_answer_that_cannot_be_true_is_asked_for_again(upstream, store, value):
     report = fill(upstream, store, LAST, {"when": {"request": 1}, "do": "bad", "value": value})

@@ -70,6 +70,7 @@ def test_versions_that_do_not_meet_are_hung_up_on(gateway: Gateway, offered: str
         assert client.receive() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "answered"),
     [

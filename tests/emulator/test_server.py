@@ -163,6 +163,7 @@ def test_adjusted_bars_are_served_without_an_end(gateway: Gateway, sample: Store
     assert values(bars) == stored(sample.read(Series.parse("AAPL/1day/ADJUSTED_LAST")), daily=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_date", [1, 2])
 def test_minutes_are_those_of_the_store(minutes: Gateway, intraday: Store, connect: Connect, format_date: int) -> None:
     bars = daily(

@@ -83,6 +83,7 @@ IDLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", LOOPS, ids=["lean", "stock", "ours"])
 @pytest.mark.parametrize("kind", IDLE.values(), ids=IDLE)
 def test_a_strategy_that_only_moves_cash_earns_nothing(store, kind, asked):

@@ -72,6 +72,7 @@ AT_THE_CLOSE = [  # series, bars, the bar at whose end the order is given, the b
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize(("spelling", "days", "at", "filled"), AT_THE_CLOSE)
 def test_an_order_at_the_close_is_filled_at_the_last_close_of_its_session(tmp_path, spelling, days, at, filled, loop):
@@ -81,6 +82,7 @@ def test_an_order_at_the_close_is_filled_at_the_last_close_of_its_session(tmp_pa
     assert order["closed"] == [*chain(*days)][filled] + timedelta(hours=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize(
     ("spelling", "days", "at", "last", "valid"),  # the last bar in which it is tried

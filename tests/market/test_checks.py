@@ -154,6 +154,7 @@ def stated(text, liquid_hours, zone):
     return hours_of(Series.parse(text).instrument, ContractDetails(liquid_hours=liquid_hours, time_zone=zone))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "hours", "zone", "moment", "is_outside"),
     [
@@ -286,6 +287,7 @@ def without(bars, *stretches):
     return bars
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stretch", [("14:30", "15:10"), ("16:00", "16:40"), ("20:20", "21:00"), ("20:55", "21:00")])
 @pytest.mark.parametrize("hours", ["rth", "all"])
 def test_a_stretch_that_is_gone_of_a_session_is_missing(stretch, hours):
@@ -341,6 +343,7 @@ def test_regular_hours_that_are_gone_between_an_early_morning_and_an_evening_are
     assert [(f"{one.start:%d %H:%M}", f"{one.end:%d %H:%M}") for one in missing] == [("07 14:30", "07 21:00")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
 def test_of_two_sessions_with_few_trades_no_stretch_is_missing(share, seed):
@@ -436,6 +439,7 @@ def test_a_few_minutes_without_a_trade_are_not_missing():
     assert missing_stretches(MINUTES, NYSE, bars, TEN) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "seed"), [(share, seed) for share in (0.03, 0.2, 0.5, 0.9) for seed in range(5)])
 def test_of_an_instrument_that_seldom_trades_no_stretch_is_missing(share, seed):
     bars, chance = minute_bars(MINUTES, *SPRING), Random(seed)

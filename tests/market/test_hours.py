@@ -77,6 +77,7 @@ def test_a_forex_week_is_five_sessions_from_the_evening_before():
     assert (week[0].open, week[-1].close) == (utc(2024, 1, 7, 22, 15), utc(2024, 1, 12, 22))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:DatetimeIndex.weekday is deprecated")  # which its calendar calls
 def test_hong_kong_has_a_break_at_noon_but_on_half_days():
     found = sessions(hours("700-STK-SEHK-HKD"), date(2024, 2, 8), date(2024, 2, 9))

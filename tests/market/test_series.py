@@ -107,6 +107,7 @@ def test_no_two_symbols_have_one_folder_on_any_disk(symbols):
     assert all(set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_%-") for text in spelled)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=40))
 def test_whatever_is_typed_is_refused_or_stays_inside_of_the_store(text):
     try:

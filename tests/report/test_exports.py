@@ -107,6 +107,7 @@ def test_times_of_a_csv_file_say_their_zone(minutes, tmp_path):
     assert rows_of(tmp_path / "utc", "equity")[0]["time"] == "2024-03-08T14:31:00Z"
 
 
+@pytest.mark.slow
 def test_times_of_a_workbook_are_those_of_the_zone_at_the_head_of_their_column(minutes, tmp_path):
     utc = sheet_of(minutes.to_excel(tmp_path / "utc.xlsx"), "equity")
     there = sheet_of(minutes.to_excel(tmp_path / "there.xlsx", tz="exchange"), "equity")

@@ -42,6 +42,7 @@ def test_a_figure_is_an_svg_that_fills_its_place(figure, width):
     assert float(root.get("viewBox").split()[2]) == pytest.approx(72 * width)
 
 
+@pytest.mark.slow
 def test_the_same_run_is_drawn_in_the_same_bytes(figure):
     result = result_of(LONG, FILLS)
 

@@ -86,6 +86,7 @@ def test_a_loaded_run_gives_the_same_page(tmp_path, result, text):
     assert page(RunResult.load(result.save(tmp_path))) == text
 
 
+@pytest.mark.slow
 def test_the_page_asks_for_nothing(text):
     reader = Reader(text)
 
@@ -150,6 +151,7 @@ def test_the_page_shows_what_made_its_numbers(text, seen):
     assert seen in words(text)
 
 
+@pytest.mark.slow
 def test_the_page_shows_each_option_of_the_run_in_a_row_of_its_own(tmp_path):
     spec = replace(result_of([1.0, 1.0]).spec, brokerage=Brokerage(slippage="5bp", volume_cap=0.1))
     page = write_report(replace(result_of([1.0, 1.0]), spec=spec), tmp_path).read_text("utf-8")
@@ -177,6 +179,7 @@ def test_prices_below_zero_have_no_buy_and_hold():
     assert "buy and hold" not in page(result_of([100.0, 101.0], closes=[20.0, -37.0])).split("<h2>")[0]
 
 
+@pytest.mark.slow
 def test_a_benchmark_that_begins_later_has_no_numbers_for_the_time_before():
     plain = result_of([100.0 + n for n in range(20)], benchmark=AAPL.replace("AAPL", "SPY"))
     prices = {0: [50.0] * 20, 12: [float("nan")] * 12 + [50.0] * 8}

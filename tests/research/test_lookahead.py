@@ -45,6 +45,7 @@ def test_a_kept_run_of_a_span_is_checked_on_the_bars_of_that_span():
     assert [leak.time.day for leak in found] == [4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", honest.LEAKING)
 def test_a_strategy_that_knows_the_future_is_caught(strategy):
     assert look_ahead(strategy, "AAPL/1day", cuts=4, **SAMPLE)

@@ -290,6 +290,7 @@ def test_a_run_that_would_see_bars_outside_the_pin_is_refused(store, tmp_path):
         pins.pinned_span(store, tmp_path / "data.lock", [AAPL], (date(2024, 3, 1), date(2024, 4, 4)))
 
 
+@pytest.mark.slow
 def test_a_run_is_only_held_to_the_months_that_it_reads(store, tmp_path):
     pins.add(store, tmp_path / "data.lock", [AAPL])
     at, close = a_bar(store)

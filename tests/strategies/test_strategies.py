@@ -95,6 +95,7 @@ def risen(frame, lookback=252, skip=21):
     return frame.close.shift(skip) / frame.close.shift(lookback)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("short", [False, True])
 def test_time_series_momentum_by_shifts(sample, short):
     bars = bars_of(sample, FOUR)

@@ -72,6 +72,7 @@ def sha256(text):
     return hashlib.sha256(textwrap.dedent(text).encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_helpers_of_one_name_beside_two_strategies_are_two(project, store):
     text = strategy("SIZE", "from helper import SIZE")
     project({"a/trade.py": text, "a/helper.py": "SIZE = 1\n", "b/trade.py": text, "b/helper.py": "SIZE = 5\n"})

@@ -169,6 +169,7 @@ def test_a_sweep_of_a_class_by_version_0_1_0_is_refused_with_the_reason(script, 
         sweep(cls, "AAPL/1day", {"more": [0, 1]}, store=store, folder="swept", rank="trades", resume=resume)
 
 
+@pytest.mark.slow
 def test_a_sweep_of_a_file_by_version_0_1_0_goes_on(script, store):
     script()
     words = {"store": store, "folder": "swept", "rank": "trades"}

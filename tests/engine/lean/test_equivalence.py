@@ -300,6 +300,7 @@ def test_ticks_of_the_last_bar_are_there():
 PLACES = ["start", "prenext", 9, "notify_order", "notify_trade", "stop", 30]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("fails", [False, True], ids=["stops", "fails"])
 def test_a_run_with_candles_that_is_ended(where, fails):

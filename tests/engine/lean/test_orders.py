@@ -80,6 +80,7 @@ class Often(bt.Strategy):
         self.ends.append([(order.created.dt, order.dteos, order.clone().dteos) for order in orders])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zone", [None, "US/Eastern", "Europe/Berlin"])
 @pytest.mark.parametrize("end", [None, time(1, 30), time(16), time(23, 59, 59)], ids=str)
 @pytest.mark.parametrize("step", [timedelta(minutes=45), timedelta(hours=24)], ids=["intraday", "daily"])

@@ -111,6 +111,7 @@ def test_a_cerebro_that_runs_twice(eyes):
 # -- phases and periods ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(INDICATORS)))
 @pytest.mark.parametrize("runonce", [True, False])
 def test_every_indicator_line_by_line(number, runonce):
@@ -401,6 +402,7 @@ def test_a_strategy_that_skips_itself(eyes):
 PLACES = ["init", "start", "prenext", "nextstart", 9, "notify_order", "notify_trade", "notify_cashvalue", "stop", 30]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", PLACES)
 def test_a_run_that_is_stopped(eyes, where):
     steps = {**BUSY, where: lambda strategy: strategy.env.runstop()}
@@ -593,6 +595,7 @@ def test_every_observer_over_its_own_length(eyes, observer):
     assert_same(trading(BUSY, BARS, OTHER, eyes=eyes, prepare=prepare, indicators=averages), observer.__name__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cheat", [True, False])
 @pytest.mark.parametrize("when", [bt.timer.SESSION_START, bt.timer.SESSION_END, time(11, 30)])
 def test_timers_of_cerebro_and_strategy(cheat, when):

@@ -164,6 +164,7 @@ def test_filtered_feeds(eyes, name):
     assert_same(build, ended=None)
 
 
+@pytest.mark.slow
 def test_chained_rolled_and_cloned_feeds(eyes):
     def add(cerebro):
         cerebro.chaindata(rows(BARS[:12]), rows(BARS[12:]), name="chain")

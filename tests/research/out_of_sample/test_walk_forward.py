@@ -146,6 +146,7 @@ def test_steps_are_the_same_whatever_comes_after_them(market, tmp_path):
     assert steps[0][2][0] == steps[2][2][0]  # chosen from rows 20 to 39
 
 
+@pytest.mark.slow
 def test_a_walk_forward_goes_on_where_it_was_stopped_and_counts_its_trials(market, tmp_path):
     told = []
     forward(market, tmp_path)
@@ -271,6 +272,7 @@ def test_validate_says_regimes_walk_forward_and_cross_validation_of_a_sweep(samp
     assert max(map(len, out.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_validate_of_a_run_walks_with_its_own_parameters_or_a_grid(sample, tmp_path, capsys):
     run("sma_cross", AAPL, store=sample, span=(date(2003, 1, 2), date(2005, 12, 30)), params={"slow": 40}).save(
         tmp_path

@@ -25,6 +25,7 @@ def take(call, tmp_path):
     return take
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tz", ["Z", "UTC", "US/Eastern", "+05:30", "GMT+0"])
 @pytest.mark.parametrize(("unit", "factor"), [("s", 1), ("us", 10**6), ("ns", 10**9)])
 def test_a_zone_that_is_known_is_taken_however_it_is_spelled(take, tz, unit, factor):

@@ -121,6 +121,7 @@ def test_a_name_is_connected_to_with_one_warning(sample, hosts, caplog):
     )
 
 
+@pytest.mark.slow
 def test_this_machine_is_connected_to_without_a_warning(sample, hosts, caplog):
     hosts["localhost"] = ("127.0.0.1",)
 

@@ -616,6 +616,7 @@ def test_ten_minutes_of_first_bars_need_no_more_than_the_budget(sample):
     assert gateway.violations == 0
 
 
+@pytest.mark.slow
 @pytest.mark.second_client
 @pytest.mark.parametrize("text", ["AAPL", "EUR-CASH"])
 @pytest.mark.parametrize("regular_hours", [True, False])
