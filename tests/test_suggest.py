@@ -135,6 +135,7 @@ def test_a_folder_that_is_named_as_no_series_is_does_not_disturb_the_completion(
     assert completed("backtest ls I") == ["IBM/1day", "IBM/1day/ADJUSTED_LAST"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shell", "mark"),
     [("bash", "complete -o default"), ("zsh", "#compdef"), ("fish", "complete --command backtest --no-files")],

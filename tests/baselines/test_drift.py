@@ -249,6 +249,7 @@ def test_a_changed_table_of_commissions_is_the_cause_with_its_rates(scene, monke
     assert COSTS["ib-fixed"].make().p.minimum == 2.0
 
 
+@pytest.mark.slow
 def test_the_public_table_of_costs_stays_as_it_is_while_causes_are_sought(scene, monkeypatch):
     old, made = baseline(scene), COSTS["ib-fixed"].make
     monkeypatch.setitem(COSTS, "ib-fixed", replace(COSTS["ib-fixed"], make=lambda: made(minimum=2.0)))
@@ -343,6 +344,7 @@ def test_models_that_a_strategy_notes_are_compared_and_are_no_cause_where_the_co
     assert causes(judgement) == {"code": CAUSE, "notes": NO_PART}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_told_apart_is_said_to_be_so(scene, repository):
     old = of_another_pandas(baseline(scene), "2003-05-07")
     (repository / ".git").rename(repository / "gone")

@@ -122,6 +122,7 @@ def test_run_as_json_is_one_document_with_the_numbers_of_the_run(call, tmp_path)
     assert set(document["stats"]) == set(document["definitions"])
 
 
+@pytest.mark.slow
 def test_download_from_the_emulator_fills_a_store_and_then_has_nothing_to_do(call, tmp_path):
     words = ("download", "AAPL/1day", "--since", "2000-03-01", "--until", "2013-03-01")
     words = (*words, "--source", EMULATOR, "--store", str(tmp_path / "bars"))

@@ -177,6 +177,7 @@ def pair(request):
     return run(strategy, f"{case.symbol}/1day", store=store, **chosen), recompute(case, read_bars(case.symbol))
 
 
+@pytest.mark.slow
 def test_equity_after_every_bar_is_the_recomputed_one_to_the_cent(pair):
     result, account = pair
 

@@ -89,6 +89,7 @@ def plant(folder, file, line):
     path.write_text(f"{path.read_text(encoding='utf-8')}\n{line}\n", encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_no_files_import_each_other_in_a_circle():
     assert circles(PACKAGE) == []
 

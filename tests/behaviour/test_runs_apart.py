@@ -159,6 +159,7 @@ def test_a_folder_that_holds_another_run_asks_for_force(ran, call):
     assert (now["run"] != kept["run"], now["tags"]) == (True, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["report", "compare"])
 def test_pages_do_not_take_the_place_of_another_run_unasked(ran, call, command):
     ran("--out", "runs/mine", fast=5)

@@ -123,6 +123,7 @@ def test_a_later_file_adds_what_is_new_and_a_correction_is_asked_about(call, tmp
     assert numbers(store, "yahoo.csv", "close")[0] == 171.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "said"),
     [

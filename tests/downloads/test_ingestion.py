@@ -99,6 +99,7 @@ FRAMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMES)
 def test_a_frame_goes_into_a_store(tmp_path, name):
     report = backtest.ingest(FRAMES[name](), "AAPL/1day", tmp_path)

@@ -481,6 +481,7 @@ def test_no_series_without_a_bar_is_ever_complete(upstream, store):
 # Instruments that have ended
 
 
+@pytest.mark.slow
 def test_a_stock_without_a_bar_for_five_sessions_has_ended_when_that_is_confirmed(upstream, store):
     days = [moment.date() for moment in upstream.read(DAILY)["time"].to_pylist()]
     remove(upstream, *(day for day in days if day > date(2012, 5, 31)))
@@ -610,6 +611,7 @@ def test_an_answer_that_cannot_be_true_is_asked_for_again(upstream, store, value
     assert store.read(DAILY).equals(upstream.read(DAILY))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("do", [{"do": "bad", "value": "crossed"}, {"do": "duplicate"}, {"do": "disorder"}])
 def test_an_answer_that_is_wrong_twice_is_put_aside_and_never_stored(upstream, store, do):
     report = fill(upstream, store, LAST, *({"when": {"request": n}, **do} for n in (1, 2)))

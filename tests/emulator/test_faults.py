@@ -99,6 +99,7 @@ def test_unfinished_adds_a_bar_after_the_last(sample: Store) -> None:
     assert bars[3][1:5] == [bars[2][4]] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value", "place", "text"),
     [

@@ -187,6 +187,7 @@ class WantsTooMuch(bt.Strategy):
             self.buy(size=2 * self.broker.getcash() // self.data.close[0])
 
 
+@pytest.mark.slow
 def test_orders_that_were_refused_are_told(tmp_path):
     result = run(WantsTooMuch, "AAPL/1day", store=store_of(tmp_path, [50.0] * 13), costs="none")
 

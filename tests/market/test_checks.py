@@ -357,6 +357,7 @@ def test_of_two_sessions_with_few_trades_no_stretch_is_missing(share, seed):
 TOKYO = "7203-STK-TSEJ-JPY"  # from 09:00 to 11:30 and 12:30 to 15:00, nine hours ahead of UTC
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "lost", "found"),
     [
@@ -480,6 +481,7 @@ def test_an_instrument_seldom_trades_where_sessions_without_a_bar_are_usual(gone
     assert seldom_trades(DAILY, NYSE, bars, Span.of_dates(date(2024, 7, 1), date(2024, 7, 31))) is seldom
 
 
+@pytest.mark.slow
 def test_weekdays_are_missing_where_the_calendar_is_not_known():
     rock = Series.parse("ROCK-STK-MARS-USD/1day")
 

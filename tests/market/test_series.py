@@ -189,6 +189,7 @@ INSTRUMENTS = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(INSTRUMENTS, INSTRUMENTS)
 def test_folders_are_one_to_one_on_a_disk_that_is_blind_to_case(one, other):
     assert (one.key.casefold() == other.key.casefold()) == (one == other)

@@ -69,6 +69,7 @@ def test_every_colour_is_a_variable_that_a_page_can_set(figure):
     assert not [colour for colour in COLOURS.values() if colour in outside]
 
 
+@pytest.mark.slow
 def test_words_stay_words(figure):
     assert "<text" in svg(figure.draw(result_of(LONG, FILLS)))
 

@@ -109,6 +109,7 @@ def test_text_from_outside_is_only_text():
     assert HOSTILE in " ".join(reader.words)
 
 
+@pytest.mark.slow
 def test_the_page_shows_every_metric_with_its_value_and_definition(text, result):
     shown = words(text)
 

@@ -171,6 +171,7 @@ def test_a_run_is_shown_with_the_same_numbers_again(root, call, result):
     assert json.loads(call("runs", "show", "first", "--json")[1])["stats"] == result.stats.to_dict()
 
 
+@pytest.mark.slow
 def test_a_removed_run_is_gone_from_the_list(root, call):
     code, _, err = call("runs", "rm", "first-a1", "demo/second-b2")
 

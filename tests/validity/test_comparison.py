@@ -95,6 +95,7 @@ def test_skill_is_told_from_none():
     assert "they differ" in str(found)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)  # three comparisons each
 @given(st.integers(0, 1000), st.floats(0.1, 3.0))
 def test_the_difference_is_antisymmetric_and_leverage_does_not_change_it(seed, leverage):

@@ -559,6 +559,7 @@ def test_other_trials_go_on_where_one_ends_python(store, tmp_path):
     assert "SystemExit: 0" in found.failed[0].error
 
 
+@pytest.mark.slow
 def test_a_walk_forward_and_a_cross_validation_choose_from_the_other_points(store, tmp_path):
     asked = {"store": store, "rank": "total_return"}
 

@@ -92,6 +92,7 @@ EDITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edit_of_what_a_class_reaches_makes_other_trials_and_other_names(script, store, edit):
     cls = script().Mine

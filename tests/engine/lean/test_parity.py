@@ -55,6 +55,7 @@ def test_close_orders_fill_past_the_end_of_the_session(eyes):
     assert_same(trading(often(both_ways(exectype=Order.Close)), minutes, eyes=eyes), "Completed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("away", [0.97, 0.99, 1.0, 1.01, 1.03])
 def test_limit_orders_on_either_side_of_the_market(eyes, away):
     assert_same(trading(often(both_ways(exectype=Order.Limit, price=away)), eyes=eyes), "Limit")

@@ -351,6 +351,7 @@ def test_attributes_of_the_returned_strategy(eyes):
 # -- several strategies, optimisation ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_strategies_share_a_broker(eyes):
     def prepare(cerebro):
         cerebro.addsizer_byidx(0, bt.sizers.FixedSize, stake=2)

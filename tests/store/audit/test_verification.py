@@ -480,6 +480,7 @@ def test_a_month_is_complete_where_all_that_exists_is_stored():
     assert covered(gone=[3]).by("Y") == {"2024": PARTIAL}
 
 
+@pytest.mark.slow
 def test_strips_take_as_many_months_together_as_they_must():
     months, quarters = strips([covered(gone=[3])], 12), strips([covered(gone=[3])], 1)
 
