@@ -198,7 +198,7 @@ def explained(place: Place, kind: type[Exception] = OSError) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except (OSError, kind) as error:
-        if re.search(r"NO_SUCH_KEY|NoSuchKey", str(error)):
+        if re.search(r"NO_SUCH_KEY|NoSuchKey|RESOURCE_NOT_FOUND during GetObject", str(error)):
             raise FileNotFoundError(ENOENT, "not published", str(place)) from None
         said = re.search(r"AWS Error [A-Z_]+|status [0-9]{3} [A-Za-z ]+|error sending request", str(error))
         raise NoConnection(
