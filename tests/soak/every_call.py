@@ -187,8 +187,9 @@ def _struck(
 
     said = root.parent / "said"
     ended = trace(lambda: told(lambda: operation.act(root), said), root, judge)
-    if len(seen) <= place:  # it took fewer calls than when they were counted: of those that wait, say
-        return []
+    if len(seen) <= place:  # it took fewer calls than when they were counted, so nothing was struck: it is as it was
+        whole = ended.code == 0 and operation.holds(root) == known[1]
+        return [] if whole else [f"undisturbed, with {len(seen)} calls, it ended with {ended.code} or in another state"]
     what = f"call {place}, {seen[place].name} {[path.removeprefix(str(root)) for path in seen[place].paths]}"
     wrong = [
         *told_wrongly(share.fault, ended, said.read_text() if said.exists() else ""),
