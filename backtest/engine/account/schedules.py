@@ -24,7 +24,7 @@ _NO_MODEL = {
     "BOND": "a bond",
 }
 _FUTURES = ("FUT", "CONTFUT")
-_OWN_MODEL = "give a bt.CommInfoBase of your own as costs="
+_OWN_MODEL = "run it from Python with a bt.CommInfoBase of your own as costs="
 
 
 class IbShareOfValue(bt.CommInfoBase):
