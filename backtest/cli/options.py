@@ -101,6 +101,9 @@ SourceOption = Annotated[
         "--source", envvar="BACKTEST_SOURCE", help="Such as ib://HOST:PORT[?client_id=N], emulator:FOLDER, csv:FOLDER."
     ),
 ]
+SettingsOption = Annotated[
+    list[str] | None, typer.Option("--set", help="A parameter: fast=10, average=bt.ind.EMA. Repeatable.")
+]
 SinceOption = Annotated[str, typer.Option("--since", help="First session, YYYY-MM-DD.")]
 UntilOption = Annotated[str, typer.Option("--until", help="Last session, YYYY-MM-DD, included.")]
 CashOption = Annotated[float, typer.Option("--cash", help="Money at the start.")]

@@ -15,6 +15,7 @@ from backtest.cli.options import (
     PeriodsOption,
     RiskFreeOption,
     SeriesArgument,
+    SettingsOption,
     SinceOption,
     StoreOption,
     StrategyArgument,
@@ -114,9 +115,7 @@ def next_(
     context: typer.Context,
     strategy: StrategyArgument,
     series: SeriesArgument,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A parameter: fast=10, average=bt.ind.EMA. Repeatable.")
-    ] = None,
+    settings: SettingsOption = None,
     since: SinceOption = "",
     until: UntilOption = "",
     cash: CashOption = 100_000.0,

@@ -19,6 +19,7 @@ from backtest.cli.options import (
     RiskFreeOption,
     RunArgument,
     SeriesArgument,
+    SettingsOption,
     SinceOption,
     StoreOption,
     StrategyArgument,
@@ -45,9 +46,7 @@ def run(
     context: typer.Context,
     strategy: StrategyArgument,
     series: SeriesArgument,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A parameter: fast=10, average=bt.ind.EMA. Repeatable.")
-    ] = None,
+    settings: SettingsOption = None,
     since: SinceOption = "",
     until: UntilOption = "",
     cash: CashOption = 100_000.0,

@@ -1,4 +1,5 @@
 import json
+import re
 
 import nbformat
 import pytest
@@ -40,5 +41,5 @@ def test_a_notebook_is_kept_with_its_outputs_and_uses_public_names_only(path):
 def test_no_output_says_where_it_was_made(path):
     outputs = [cell.get("outputs", []) for cell in nbformat.read(path, as_version=4).cells]
 
-    assert not any(place in json.dumps(outputs) for place in ("/tmp/", "/root/", "/home/", "/Users/"))
+    assert not re.search(r"/(?:tmp|root|home|Users)/", json.dumps(outputs))
     assert path.stat().st_size < 500_000

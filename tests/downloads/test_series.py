@@ -26,6 +26,12 @@ from backtest.store.store import Store
 DAILY = Series.parse("AAPL/1day")
 MINUTES = Series.parse("AAPL/1min")
 QUICK = Persistence(pause=0.01, pacing_pause=0.01)
+UNKNOWN = {
+    "when": {"request": 1, "times": 99, "kind": "any"},
+    "do": "error",
+    "code": 200,
+    "text": "No security definition",
+}
 IMPATIENT = Patience(belief=0.3)  # what a gateway may not know for a moment is asked for again soon
 FIRST, LAST = date(2012, 1, 3), date(2012, 12, 31)
 
@@ -515,15 +521,9 @@ def test_a_stock_that_is_delisted_is_asked_for_on_few_of_many_nights(upstream, s
 @pytest.mark.slow
 def test_a_contract_that_the_source_does_not_know_on_two_days_has_ended(upstream, store):
     fill(upstream, store, date(2012, 6, 14))
-    gone = {
-        "when": {"request": 1, "times": 99, "kind": "any"},
-        "do": "error",
-        "code": 200,
-        "text": "No security definition",
-    }
 
     told, ended, asleep = (
-        fill(upstream, store, day, gone) for day in (date(2012, 6, 18), date(2012, 6, 19), date(2012, 6, 20))
+        fill(upstream, store, day, UNKNOWN) for day in (date(2012, 6, 18), date(2012, 6, 19), date(2012, 6, 20))
     )
 
     assert (told.status, told.exit_code, told.ended) == ("partial", 3, None)
@@ -534,13 +534,7 @@ def test_a_contract_that_the_source_does_not_know_on_two_days_has_ended(upstream
 @pytest.mark.slow
 def test_a_contract_that_is_known_again_on_the_next_night_goes_on(upstream, store):
     fill(upstream, store, date(2012, 6, 14))
-    gone = {
-        "when": {"request": 1, "times": 99, "kind": "any"},
-        "do": "error",
-        "code": 200,
-        "text": "No security definition",
-    }
-    fill(upstream, store, date(2012, 6, 18), gone)
+    fill(upstream, store, date(2012, 6, 18), UNKNOWN)
 
     after = fill(upstream, store, date(2012, 6, 19))
 
