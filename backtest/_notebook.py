@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ def html_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def html_lines(*texts: str) -> str:
     """Return a paragraph of small letters for each text that is not empty."""
-    return "".join(f"<p><small>{html.escape(text)}</small></p>" for text in texts if text)
+    return "".join(f"<p><small>{_escaped(text)}</small></p>" for text in texts if text)
 
 
 def in_notebook() -> bool:
@@ -85,4 +84,10 @@ def _tqdm() -> Any:
 
 
 def _row(cell: str, words: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{cell}>{html.escape(word)}</{cell}>" for word in words) + "</tr>"
+    return "<tr>" + "".join(f"<{cell}>{_escaped(word)}</{cell}>" for word in words) + "</tr>"
+
+
+def _escaped(text: str) -> str:
+    from html import escape  # with its table of 2,231 entities, for which only a notebook waits
+
+    return escape(text)

@@ -7,7 +7,6 @@ import errno
 import io
 import os
 import re
-import shlex
 import signal
 import stat
 import sys
@@ -187,6 +186,8 @@ def one_word(text: str) -> str:
     """Return a text as the shell at hand takes it for one word: sh's way, or that of cmd and PowerShell."""
     if sys.platform == "win32":
         return text if re.fullmatch(r"[\w./:\\+=-]+", text) else f'"{text}"'
+    import shlex
+
     return shlex.quote(text)
 
 

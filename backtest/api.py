@@ -188,13 +188,14 @@ def run(
         NoBars: the store lacks the bars.
         StrategyError: the strategy raised; the text says where, the cause is chained.
     """
-    from backtest.downloads.ingestion import are_frames, stored_frames
     from backtest.engine.code.strategy import load_strategy, parameters
     from backtest.engine.simulation import simulate
     from backtest.engine.warm_up import warm_up_of
-    from backtest.sources.files.frames import is_frame
 
-    if is_frame(series) or are_frames(series):
+    if _holds_frames(series):
+        from backtest.downloads.ingestion import stored_frames
+        from backtest.sources.files.frames import is_frame
+
         if store is not None:
             raise UsageError(
                 "bars and a store are two places to run on; leave store out, or put the frame there first: "
@@ -260,6 +261,18 @@ def measured_by(store: Reader, series: Sequence[Series], legacy: float) -> str:
     """Return what a run on some series is annualised by, as a spec has it: "" for so many sessions, as in 0.1.0."""
     found = periods_of(series, [hours_in(store, one) for one in series])
     return "" if found == Periods(legacy) else str(found)
+
+
+def _holds_frames(given: Any) -> bool:
+    """Return whether bars were given in place of names; for names, what reads frames is not even imported."""
+    if isinstance(given, str | Series) or (
+        isinstance(given, list | tuple) and all(isinstance(one, str | Series) for one in given)
+    ):
+        return False
+    from backtest.downloads.ingestion import are_frames
+    from backtest.sources.files.frames import is_frame
+
+    return is_frame(given) or are_frames(given)
 
 
 def _check_distinct(wanted: list[Series]) -> None:

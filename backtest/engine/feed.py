@@ -132,12 +132,24 @@ class ArrowFeed(bt.feed.DataBase):
         return True
 
 
+class _NoLine(AttributeError):
+    """A feed has no line of a name; whoever only asks whether it has does not wait for the words."""
+
+    def __init__(self, name: str, lines: tuple[str, ...]) -> None:
+        super().__init__(name, lines)
+
+    def __str__(self) -> str:
+        name, lines = self.args
+        return (
+            f"a feed has no line {name!r}; {there_are(name, lines)}; to have a column of a file: import it with --extra"
+        )
+
+
 def _refuse_line(lines: Any, name: str) -> NoReturn:
     """Raise the error of a line that a feed does not have; Python asks here when it has found nothing."""
     if name.startswith("_"):
         raise AttributeError(name)
-    known = there_are(name, lines.getlinealiases())
-    raise AttributeError(f"a feed has no line {name!r}; {known}; to have a column of a file: import it with --extra")
+    raise _NoLine(name, lines.getlinealiases())
 
 
 ArrowFeed.lines.__getattr__ = _refuse_line  # Backtrader's class of the lines, which a feed asks last

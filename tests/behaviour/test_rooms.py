@@ -12,6 +12,11 @@ import pytest
 from places import ROOT
 
 PACKAGE = ROOT / "backtest"
+TOP = {  # what the project's users look at, and what tools read at the root
+    "pyproject.toml", "README.md", "backtest", "data", "strategies", "notebooks", "tests", "docs",
+    "CHANGELOG.md", "CITATION.cff", "LICENSE", "Makefile",
+    ".ci", ".git-blame-ignore-revs", ".gitattributes", ".github", ".gitignore",
+}  # fmt: skip
 FACES = {"backtest", "backtest.metrics"}  # they name what their rooms have; nothing inside the package imports them
 
 
@@ -233,3 +238,9 @@ def test_the_picture_on_the_map_shows_the_rooms():
     rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
 
     assert rooms - {"cli", "onboarding", "market"} == shown
+
+
+def test_the_top_holds_what_belongs_there_and_nothing_that_was_left_by_trying():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert {name.split("/")[0] for name in listed.split("\0") if name} <= TOP
