@@ -38,9 +38,9 @@ def test_what_is_no_file_is_never_waited_for_and_never_believed():
 
 @pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")
 def test_nothing_is_acknowledged_before_it_is_synced_and_power_cuts_lose_nothing():
-    said = last_line("power_cuts.py", "--cuts", "45", "--every", "9")
+    said = last_line("power_cuts.py", "--cuts", "30", "--every", "14")
 
-    assert said.startswith("45 power cuts: 0 failures")
+    assert said.startswith("30 power cuts: 0 failures")
     assert said.endswith("0 not synced")
 
 

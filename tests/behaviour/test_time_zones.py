@@ -64,7 +64,8 @@ os.chdir(folder)
 call("import", "csv/MSFT.csv", "MSFT/1min", "--tz", "America/New_York", "--store", "kept")
 call("pin", "--store", "kept", "AAPL/1min", "MSFT/1min")
 call("pin", "--check", "--store", "kept")
-call("demo")
+call("run", "sma_cross", "AAPL/1min", "--set", "fast=2", "--set", "slow=5", "--store", "kept", "--out", "ran")
+call("report", "ran")
 print("all of it")
 """
 

@@ -1,4 +1,4 @@
-"""Two thousand random cases, the same with Backtrader and with us; and wrong Cerebros, each of which they tell."""
+"""A thousand random cases, the same with Backtrader and with us; and wrong Cerebros, each of which they tell."""
 
 from datetime import timedelta
 from functools import cache
@@ -15,7 +15,7 @@ from parity_trading import trading
 
 pytestmark = pytest.mark.slow
 
-SHARE, SHARES = 100, 20
+SHARE, SHARES = 100, 10  # `make soak PART=parity` tries twenty times as many
 TRIED = range(300)  # cases among which a wrong Cerebro must be told
 
 # For those that few random cases come upon.
