@@ -1,0 +1,158 @@
+"""`Market`: what all trials look at: feeds step by step, and indicators, which Backtrader itself reckons."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, time, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from backtrader.linebuffer import LineBuffer
+from backtrader.utils.date import num2date
+
+from backtest.engine.compiled.refusals import NotCompiled
+from backtest.engine.lean.clock import FeedClock, feed_stamps
+from backtest.engine.lean.indicators import once
+from backtest.engine.lean.orders import _session_end
+
+_PRICES = ("open", "high", "low", "close")
+
+
+class Market:
+    """
+    The feeds of a run, step by step.
+
+    Attributes:
+        steps: how many there are.
+        stamps: of each, in Backtrader's days.
+        rows: of each feed, the row that it stands at after each step, -1 before its first; shape (feeds, steps).
+    """
+
+    def __init__(self, datas: Sequence[Any]) -> None:
+        self.datas = list(datas)
+        self._check()
+        clock = FeedClock(self.datas)
+        self.steps = clock.steps
+        self.stamps = np.frombuffer(clock.stamps, count=self.steps).copy() if self.steps else np.zeros(0)
+        rows = [clock.row(clock.cursor_of[data]) for data in self.datas]
+        self.rows = np.array([np.arange(self.steps) if isinstance(one, slice) else one for one in rows], np.int64)
+        self.columns = {
+            name: self._by_step(np.frombuffer(getattr(data.lines, name).array)[: data.buflen()] for data in self.datas)
+            for name in _PRICES
+        }
+        stamps = [feed_stamps(data) for data in self.datas]
+        self.columns["stamp"] = self._by_step(stamps)
+        self.columns["before"] = self._by_step(np.concatenate([one[:1], one[:-1]]) for one in stamps)
+
+    def _check(self) -> None:
+        for data in self.datas:
+            if data._compensate is not None or getattr(data, "_made_up", None):
+                raise NotCompiled(f"the feed {data._name} has bars that stand for missing ones, or compensates another")
+            if not data.buflen() or not all(
+                np.isfinite(np.frombuffer(getattr(data.lines, name).array)).all() for name in _PRICES
+            ):
+                raise NotCompiled(f"the feed {data._name} has bars without a price")
+
+    def _by_step(self, columns: Any) -> np.ndarray:
+        """Return values by step and feed; before its first bar a feed has 0."""
+        found = [np.where(rows < 0, 0.0, one[rows]) for one, rows in zip(columns, self.rows, strict=True)]
+        return np.ascontiguousarray(np.array(found).T)
+
+    def session_ends(self) -> np.ndarray:
+        """Return with which stamp an order at the close ends that is given at a step, by step and feed."""
+        return self._by_step(_ends(data) for data in self.datas)
+
+    def now(self, closes: bool) -> SimpleNamespace:
+        """Return what stands for the present step; `move` sets it."""
+        columns = {**self.columns, "ends": self.session_ends() if closes else np.zeros_like(self.columns["close"])}
+        now = SimpleNamespace(step=-1, reads=0, writes=0)
+        now.columns = [(name, f"{name}_all", values, values.tolist()) for name, values in columns.items()]
+        rows = np.vstack([self.rows, np.arange(self.steps)])  # the last is the clock of the strategy
+        now.by_step = rows.T.tolist(), np.ascontiguousarray(rows.T)
+        return now
+
+    def phases(self, minimums: Sequence[int]) -> tuple[int, int]:
+        """Return for how many steps the longest minimum period is not reached, and for how many it is just reached."""
+        status = np.max([least - 1 - rows for least, rows in zip(minimums, self.rows, strict=True)], axis=0)
+        return int((status > 0).sum()), int((status == 0).sum())
+
+
+def move(now: SimpleNamespace, step: int) -> None:
+    """Let the present step be another."""
+    now.step = step
+    for name, name_all, values, listed in now.columns:
+        setattr(now, name, listed[step])
+        setattr(now, name_all, values[step])
+    now.rows = now.at = now.by_step[0][step]
+    now.at_all = now.by_step[1][step]
+
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - Backtrader's times are naive
+_MICROSECOND = timedelta(microseconds=1)
+_PARTS: dict[str, Callable[[datetime], int]] = {
+    "date": lambda moment: moment.toordinal(),
+    "moment": lambda moment: (moment - _EPOCH) // _MICROSECOND,
+    "clock": lambda moment: (moment - datetime.combine(moment, time())) // _MICROSECOND,
+    "year": lambda moment: moment.year,
+    "month": lambda moment: moment.month,
+    "day": lambda moment: moment.day,
+    "hour": lambda moment: moment.hour,
+    "minute": lambda moment: moment.minute,
+    "second": lambda moment: moment.second,
+    "weekday": lambda moment: moment.weekday(),
+    "isoweekday": lambda moment: moment.isoweekday(),
+    "week": lambda moment: moment.isocalendar()[1],
+}
+
+
+def moment_number(value: Any, kind: str) -> int:
+    """Return the whole number that stands for a date, a datetime or a time of the day."""
+    if kind == "date":
+        return int(value.toordinal())
+    return _PARTS[kind](value if kind == "moment" else datetime.combine(date.min, value))
+
+
+class MomentLine:
+    """A part of the times of a line of stamps, such as the month, as whole numbers; looks as a line does."""
+
+    def __init__(self, stamps: np.ndarray, zone: Any, part: str) -> None:
+        of = _PARTS[part]
+        self.array = np.array([of(num2date(one, tz=zone, naive=True)) for one in stamps.tolist()], float)
+
+
+def _ends(data: Any) -> np.ndarray:
+    if getattr(data, "_session_hours", None) is not None:
+        times = data._session_times()
+        ends = [times.ends[min(bisect_right(times.lasts, one), len(times.ends) - 1)] for one in feed_stamps(data)]
+        return np.array(ends)
+    known: dict[Any, Any] = {}
+    return np.array([_session_end(data, one, known) for one in feed_stamps(data).tolist()])
+
+
+def reckon(indicators: Sequence[Any]) -> set[int]:
+    """Let Backtrader reckon indicators, in the order in which they were made; return the ids of those that fail."""
+    failed: set[int] = set()
+    for one in indicators:
+        try:
+            once(one)
+        except Exception:  # noqa: BLE001 - of whose trials the event engine says what it is
+            failed.add(id(one))
+    return failed
+
+
+def table_of(lines: Sequence[Any]) -> np.ndarray:
+    """Return the values of lines that move together, shape (lines, bars), laid out bar by bar."""
+    values = [np.frombuffer(line.array) for line in lines]
+    bars = min(map(len, values))
+    return np.ascontiguousarray(np.array([one[:bars] for one in values]).T).T
+
+
+def owners_of(indicators: Sequence[Any]) -> dict[int, Any]:
+    """Return the indicator of each line, by the line's id."""
+    found: dict[int, Any] = {}
+    for one in indicators:
+        if not isinstance(one, LineBuffer):
+            found.update({id(line): one for line in one.lines.lines})
+    return found

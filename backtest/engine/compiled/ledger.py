@@ -1,0 +1,489 @@
+"""
+The broker, in the scalar code that all backends take: numbers, tables of a trial, `if`, `while` and calls.
+
+What a function here says of one trial, `vectors` does for all trials at once. A name begins with what it is: `i_` a
+whole number, `b_` a truth, everything else a float; a function that begins so returns one. `A` is the account of the
+trial: a number, or a table of the trial by order, feed or note. `N` is the market at the present step, by feed, the
+same for all trials. Sizes, prices and the order of all sums are those of `lean.broker`, which are Backtrader's.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# ruff: noqa: D103, F821, SIM102
+
+from __future__ import annotations
+
+from typing import Any
+
+A: Any
+N: Any
+flag: Any  # leave the trial to the event engine
+log_fill: Any
+least: Any  # `min` and `max` of two, the first of equal ones
+most: Any
+trunc: Any  # `int`
+INF: float
+NF: int  # how many feeds
+HEARS: bool  # whether anybody is told of orders
+IB: bool  # whether the costs have a minimum and a cap
+RATE: float
+MINIMUM: float
+CAP: float
+PER_SHARE: bool
+
+MARKET, CLOSE, LIMIT, STOP, STOP_LIMIT, STOP_TRAIL = range(6)
+CREATED, SUBMITTED, ACCEPTED, PARTIAL, COMPLETED, CANCELED, EXPIRED, MARGIN, REJECTED = range(9)
+NOTES = 48  # of one trial at one step
+
+FLOAT, WHOLE, TRUTH = "f8", "i8", "?"
+ORDERS, QUEUE, FEEDS, NOTED = "orders", "orders ", "feeds", "notes"
+
+# What the account of a trial is: a number, or a table by order, feed or note.
+ACCOUNT: dict[str, tuple[str, str]] = {
+    "cash": (FLOAT, ""),
+    "orders": (WHOLE, ""),  # given so far
+    "checked": (WHOLE, ""),  # of these
+    "pending": (WHOLE, ""),
+    "room": (WHOLE, ""),  # orders that the tables hold
+    "asked": (WHOLE, ""),  # feeds that somebody asked the position of
+    "told": (WHOLE, ""),  # notes that wait
+    "queue": (WHOLE, QUEUE),
+    "position": (FLOAT, FEEDS),
+    "paid": (FLOAT, FEEDS),
+    "rank": (WHOLE, FEEDS),
+    "ranked": (WHOLE, FEEDS),
+    "would": (FLOAT, FEEDS),  # the position that submitted orders would leave
+    "would_paid": (FLOAT, FEEDS),
+    "feed": (WHOLE, ORDERS),
+    "kind": (WHOLE, ORDERS),
+    "status": (WHOLE, ORDERS),
+    "triggered": (WHOLE, ORDERS),
+    "size": (FLOAT, ORDERS),
+    "price": (FLOAT, ORDERS),
+    "limit": (FLOAT, ORDERS),
+    "valid": (FLOAT, ORDERS),
+    "trail": (FLOAT, ORDERS),
+    "percent": (FLOAT, ORDERS),
+    "given": (FLOAT, ORDERS),
+    "ends": (FLOAT, ORDERS),  # with the session, for orders at the close
+    "annotated": (FLOAT, ORDERS),
+    "rest": (FLOAT, ORDERS),
+    "filled": (FLOAT, ORDERS),
+    "average": (FLOAT, ORDERS),
+    "worth": (FLOAT, ORDERS),
+    "costs": (FLOAT, ORDERS),
+    "gain": (FLOAT, ORDERS),
+    "closed": (FLOAT, ORDERS),
+    "n_order": (WHOLE, NOTED),
+    "n_status": (WHOLE, NOTED),
+    "n_rest": (FLOAT, NOTED),
+    "n_filled": (FLOAT, NOTED),
+    "n_average": (FLOAT, NOTED),
+    "n_worth": (FLOAT, NOTED),
+    "n_costs": (FLOAT, NOTED),
+    "n_gain": (FLOAT, NOTED),
+    "n_closed": (FLOAT, NOTED),
+}
+
+
+def i_feed_of(i_o):
+    i_d = 0
+    if NF > 1:
+        i_d = A.feed[i_o]
+    return i_d
+
+
+def ask(i_d):
+    # Values are summed in the order in which positions were asked for.
+    if NF > 1:
+        if A.rank[i_d] < 0:
+            A.rank[i_d] = A.asked
+            A.ranked[A.asked] = i_d
+            A.asked = A.asked + 1
+
+
+def f_value():
+    total = 0.0
+    if NF == 1:
+        value = A.position[0] * N.close[0]
+        gain = A.position[0] * (N.close[0] - A.paid[0])
+        total = (value - gain) + gain if value > 0 else 0.0 + value
+    if NF > 1:
+        for i_k in range(NF):
+            if i_k < A.asked:
+                i_f = A.ranked[i_k]
+                worth = A.position[i_f] * N.close[i_f]
+                if worth > 0:
+                    rise = A.position[i_f] * (N.close[i_f] - A.paid[i_f])
+                    total = (total + (worth - rise)) + rise
+                else:
+                    total = total + worth
+    return A.cash + total
+
+
+def f_commission(size, price):
+    charged = 0.0
+    if IB:
+        charged = least(most(abs(size) * RATE, MINIMUM), abs(size) * price * CAP)
+    if not IB:
+        if PER_SHARE:
+            charged = abs(size) * RATE
+        if not PER_SHARE:
+            charged = abs(size) * RATE * price
+    return charged
+
+
+# --- orders that a strategy gives; -1 is None, and NaN a number that was left out
+
+
+def i_give(i_d, i_buys, size, price, limit, i_kind, valid, trail, percent):
+    i_o = A.orders
+    if i_o >= A.room or size != size:
+        flag()
+        return -1
+    close = N.close[i_d]
+    b_priced = price == price and price != 0.0
+    b_limited = limit == limit and limit != 0.0
+    if (b_limited and price != price) or N.at[i_d] < 0:
+        flag()
+        return -1
+    named = price if b_priced or b_limited else close
+    A.orders = i_o + 1
+    A.feed[i_o] = i_d
+    A.kind[i_o] = i_kind
+    A.status[i_o] = SUBMITTED
+    A.triggered[i_o] = 0
+    signed = size if i_buys == 1 else -size
+    A.size[i_o] = signed
+    A.rest[i_o] = signed
+    A.price[i_o] = named
+    A.limit[i_o] = limit if b_limited else named
+    A.valid[i_o] = valid
+    A.trail[i_o] = trail
+    A.percent[i_o] = percent
+    A.given[i_o] = N.stamp[i_d]
+    A.ends[i_o] = N.ends[i_d]
+    A.annotated[i_o] = 0.0
+    A.filled[i_o] = 0.0
+    A.average[i_o] = 0.0
+    A.worth[i_o] = 0.0
+    A.costs[i_o] = 0.0
+    A.gain[i_o] = 0.0
+    A.closed[i_o] = 0.0
+    if i_kind == STOP_TRAIL:
+        A.price[i_o] = INF if i_buys == 1 else -INF
+        trail_on(i_o, named)
+    note(i_o)
+    return i_o
+
+
+def i_order(i_d, i_buys, size, price, limit, i_kind, valid, trail, percent):
+    if size == 0:
+        return -1
+    return i_give(i_d, i_buys, abs(size), price, limit, i_kind, valid, trail, percent)
+
+
+def i_close(i_d, size, price, limit, i_kind, valid, trail, percent):
+    ask(i_d)
+    held = A.position[i_d]
+    if held == 0:
+        return -1
+    wanted = abs(size if size == size else held)
+    i_way = 0 if held > 0 else 1
+    return i_order(i_d, i_way, wanted, price, limit, i_kind, valid, trail, percent)
+
+
+def i_target_size(i_d, target, price, limit, i_kind, valid, trail, percent):
+    ask(i_d)
+    held = A.position[i_d]
+    if target == 0 and held != 0:
+        return i_close(i_d, held, price, limit, i_kind, valid, trail, percent)
+    if target > held:
+        return i_order(i_d, 1, target - held, price, limit, i_kind, valid, trail, percent)
+    if target < held:
+        return i_order(i_d, 0, held - target, price, limit, i_kind, valid, trail, percent)
+    return -1
+
+
+def i_target_value(i_d, target, price, limit, i_kind, valid, trail, percent):
+    ask(i_d)
+    held = A.position[i_d]
+    if target == 0 and held != 0:
+        return i_close(i_d, held, price, limit, i_kind, valid, trail, percent)
+    value = held * N.close[i_d]
+    named = price if price == price else N.close[i_d]
+    if target > value:
+        return i_order(i_d, 1, trunc((target - value) // named), named, limit, i_kind, valid, trail, percent)
+    if target < value:
+        return i_order(i_d, 0, trunc((value - target) // named), named, limit, i_kind, valid, trail, percent)
+    return -1
+
+
+def i_target_percent(i_d, target, price, limit, i_kind, valid, trail, percent):
+    ask(i_d)
+    return i_target_value(i_d, target * f_value(), price, limit, i_kind, valid, trail, percent)
+
+
+def cancel(i_o):
+    if i_o >= 0:
+        if A.status[i_o] == ACCEPTED or A.status[i_o] == PARTIAL:
+            A.status[i_o] = CANCELED
+            i_d = i_feed_of(i_o)
+            A.closed[i_o] = N.stamp[i_d]
+            note(i_o)
+
+
+def trail_on(i_o, price):
+    amount = A.trail[i_o] if A.trail[i_o] != 0 else price * A.percent[i_o]
+    if A.size[i_o] > 0:
+        above = price + amount
+        if above < A.price[i_o]:
+            A.price[i_o] = above
+    else:
+        below = price - amount
+        if below > A.price[i_o]:
+            A.price[i_o] = below
+
+
+def note(i_o):
+    if HEARS:
+        i_n = A.told
+        if i_n >= NOTES:
+            flag()
+            return
+        i_at = i_n + N.writes
+        A.told = i_n + 1
+        A.n_order[i_at] = i_o
+        A.n_status[i_at] = A.status[i_o]
+        A.n_rest[i_at] = A.rest[i_o]
+        A.n_filled[i_at] = A.filled[i_o]
+        A.n_average[i_at] = A.average[i_o]
+        A.n_worth[i_at] = A.worth[i_o]
+        A.n_costs[i_at] = A.costs[i_o]
+        A.n_gain[i_at] = A.gain[i_o]
+        A.n_closed[i_at] = A.closed[i_o]
+
+
+# --- a step of the broker
+
+
+def check():
+    cash = A.cash
+    for i_f in range(NF):
+        A.would[i_f] = A.position[i_f]
+        A.would_paid[i_f] = A.paid[i_f]
+    i_o = A.checked
+    while i_o < A.orders:
+        i_d = i_feed_of(i_o)
+        ask(i_d)
+        held = A.would[i_d]
+        size = A.rest[i_o]
+        price = A.price[i_o]
+        left = held + size
+        opened = 0.0
+        closed = 0.0
+        if left == 0:
+            closed = size
+            A.would_paid[i_d] = 0.0
+        elif held == 0:
+            opened = size
+            A.would_paid[i_d] = price
+        elif (held > 0) == (size > 0):
+            opened = size
+            A.would_paid[i_d] = (A.would_paid[i_d] * held + size * price) / left
+        elif (held > 0) == (left > 0):
+            closed = size
+        else:
+            opened = left
+            closed = -held
+            A.would_paid[i_d] = price
+        A.would[i_d] = left
+        if closed != 0:
+            cash = cash + -closed * price
+            cash = cash - f_commission(closed, price)
+        if opened != 0:
+            cash = cash - opened * price
+            cash = cash - f_commission(opened, price)
+        if cash >= 0.0:
+            A.status[i_o] = ACCEPTED
+            A.queue[A.pending] = i_o
+            A.pending = A.pending + 1
+        else:
+            A.status[i_o] = MARGIN
+            A.closed[i_o] = N.stamp[i_d]
+        note(i_o)
+        i_o = i_o + 1
+    A.checked = A.orders
+
+
+def try_pending():
+    i_kept = 0
+    i_k = 0
+    i_n = A.pending
+    while i_k < i_n:
+        i_o = A.queue[i_k]
+        i_k = i_k + 1
+        if A.status[i_o] > PARTIAL:
+            continue
+        i_d = i_feed_of(i_o)
+        if A.kind[i_o] != MARKET and A.valid[i_o] != 0.0 and N.stamp[i_d] > A.valid[i_o]:
+            A.status[i_o] = EXPIRED
+            A.closed[i_o] = N.stamp[i_d]
+            note(i_o)
+            continue
+        try_order(i_o, i_d)
+        if A.status[i_o] <= PARTIAL:
+            A.queue[i_kept] = i_o
+            i_kept = i_kept + 1
+    A.pending = i_kept
+
+
+def try_order(i_o, i_d):
+    i_kind = A.kind[i_o]
+    if i_kind == MARKET:
+        if N.stamp[i_d] > A.given[i_o]:
+            execute(i_o, i_d, N.open[i_d], N.stamp[i_d])
+    elif i_kind == CLOSE:
+        try_close(i_o, i_d)
+    elif i_kind == LIMIT:
+        try_limit(i_o, i_d, A.price[i_o])
+    elif i_kind == STOP_LIMIT:
+        try_stop_limit(i_o, i_d)
+    else:
+        try_stop(i_o, i_d)
+        if i_kind == STOP_TRAIL and A.status[i_o] <= PARTIAL:
+            trail_on(i_o, N.close[i_d])
+
+
+def try_close(i_o, i_d):
+    stamp = N.stamp[i_d]
+    if stamp > A.given[i_o] and stamp >= A.ends[i_o]:
+        if A.annotated[i_o] != 0.0 and stamp > A.ends[i_o]:
+            execute(i_o, i_d, A.annotated[i_o], N.before[i_d])
+        else:
+            execute(i_o, i_d, N.close[i_d], stamp)
+        return
+    A.annotated[i_o] = N.close[i_d]
+
+
+def try_limit(i_o, i_d, limit):
+    if A.size[i_o] > 0:
+        if limit >= N.open[i_d]:
+            execute(i_o, i_d, N.open[i_d], N.stamp[i_d])
+        elif limit >= N.low[i_d]:
+            execute(i_o, i_d, limit, N.stamp[i_d])
+    elif limit <= N.open[i_d]:
+        execute(i_o, i_d, N.open[i_d], N.stamp[i_d])
+    elif limit <= N.high[i_d]:
+        execute(i_o, i_d, limit, N.stamp[i_d])
+
+
+def try_stop(i_o, i_d):
+    trigger = A.price[i_o]
+    if A.size[i_o] > 0:
+        if N.open[i_d] >= trigger:
+            execute(i_o, i_d, N.open[i_d], N.stamp[i_d])
+        elif N.high[i_d] >= trigger:
+            execute(i_o, i_d, trigger, N.stamp[i_d])
+    elif N.open[i_d] <= trigger:
+        execute(i_o, i_d, N.open[i_d], N.stamp[i_d])
+    elif N.low[i_d] <= trigger:
+        execute(i_o, i_d, trigger, N.stamp[i_d])
+
+
+def try_stop_limit(i_o, i_d):
+    limit = A.limit[i_o]
+    if A.triggered[i_o] != 0:
+        try_limit(i_o, i_d, limit)
+        return
+    trigger = A.price[i_o]
+    opened = N.open[i_d]
+    closed = N.close[i_d]
+    stamp = N.stamp[i_d]
+    if A.size[i_o] > 0:
+        if opened >= trigger:
+            A.triggered[i_o] = 1
+            try_limit(i_o, i_d, limit)
+        elif N.high[i_d] >= trigger:
+            A.triggered[i_o] = 1
+            if limit >= trigger:
+                execute(i_o, i_d, trigger, stamp)
+            elif opened > closed and limit >= closed:
+                execute(i_o, i_d, limit, stamp)
+    elif opened <= trigger:
+        A.triggered[i_o] = 1
+        try_limit(i_o, i_d, limit)
+    elif N.low[i_d] <= trigger:
+        A.triggered[i_o] = 1
+        if limit <= trigger:
+            execute(i_o, i_d, trigger, stamp)
+        elif opened <= closed and limit <= closed:
+            execute(i_o, i_d, limit, stamp)
+
+
+def execute(i_o, i_d, price, stamp):
+    ask(i_d)
+    size = A.rest[i_o]
+    held = A.position[i_d]
+    paid = A.paid[i_d]
+    left = held + size
+    opened = 0.0
+    closed = 0.0
+    if left == 0:
+        closed = size
+    elif held == 0 or (held > 0) == (size > 0):
+        opened = size
+    elif (held > 0) == (left > 0):
+        closed = size
+    else:
+        opened = left
+        closed = -held
+    gain = -closed * (price - paid)
+    cash = A.cash
+    worth = 0.0
+    costs = 0.0
+    if closed != 0:
+        worth = -closed * paid
+        costs = f_commission(closed, price)
+        cash = cash + (worth + gain)
+        cash = cash - costs
+        A.cash = cash
+    b_refused = False
+    if opened != 0:
+        asked = opened * price
+        fee = f_commission(opened, price)
+        cash = cash - asked
+        cash = cash - fee
+        if cash < 0.0:
+            opened = 0.0
+            b_refused = True
+        else:
+            A.cash = cash
+            worth = worth + asked
+            costs = costs + fee
+    done = closed + opened
+    if done != 0:
+        after = held + done
+        if after == 0:
+            A.paid[i_d] = 0.0
+        elif held == 0:
+            A.paid[i_d] = price
+        elif (held > 0) == (done > 0):
+            A.paid[i_d] = (paid * held + done * price) / after
+        elif (held > 0) != (after > 0):
+            A.paid[i_d] = price
+        A.position[i_d] = after
+        before = A.filled[i_o] * A.average[i_o]
+        A.rest[i_o] = A.rest[i_o] - done
+        A.filled[i_o] = A.filled[i_o] + done
+        A.average[i_o] = (before + done * price) / A.filled[i_o]
+        A.worth[i_o] = A.worth[i_o] + worth
+        A.costs[i_o] = A.costs[i_o] + costs
+        A.gain[i_o] = A.gain[i_o] + gain
+        A.closed[i_o] = stamp
+        A.status[i_o] = PARTIAL if A.rest[i_o] != 0 else COMPLETED
+        log_fill(i_o, i_d, stamp, done, price, costs)
+        note(i_o)
+    if b_refused:
+        A.status[i_o] = MARGIN
+        A.closed[i_o] = N.stamp[i_d]
+        note(i_o)

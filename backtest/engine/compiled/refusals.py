@@ -1,0 +1,17 @@
+"""`NotCompiled`: why trials are left to the event engine."""
+
+from __future__ import annotations
+
+
+class NotCompiled(Exception):
+    """
+    A strategy, or what is asked of its run, is nothing that the compiled engine does the same to the last bit.
+
+    Attributes:
+        reason: what it is, in a few words.
+        line: where it stands in the strategy's file, 0 for nowhere.
+    """
+
+    def __init__(self, reason: str, line: int = 0) -> None:
+        super().__init__(reason)
+        self.reason, self.line = reason, line

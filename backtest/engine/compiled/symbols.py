@@ -1,0 +1,155 @@
+"""The strategies of many trials, made by their own `__init__` over the same feeds; equal indicators are made once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import backtrader as bt
+from backtrader.linebuffer import LineActions
+from backtrader.lineiterator import LineIterator
+from backtrader.lineroot import LineRoot
+
+from backtest.engine.compiled.refusals import NotCompiled
+
+_KINDS: tuple[Any, ...] = (type(bt.Indicator), type(LineActions))  # whose calls make indicators and operations
+
+
+class _Out:
+    """What stands in for the broker or Cerebro while `__init__` runs: it tells cash, and refuses all else."""
+
+    def __init__(self, name: str, known: dict[str, Any]) -> None:
+        vars(self).update(known, _called=name)
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotCompiled(f"__init__() uses self.{self._called}.{name}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise NotCompiled(f"__init__() sets self.{self._called}.{name}")
+
+
+class Shared:
+    """Indicators and operations by what they were made of: a trial that makes an equal one is given the same."""
+
+    def __init__(self) -> None:
+        self.made: list[Any] = []  # in order
+        self._known: dict[Any, Any] = {}
+        self._kept: list[Any] = []  # what keys have the id of
+        self._inside = 0
+        self.trial: Any = None
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Let all that makes an indicator ask here first."""
+        before = [(kind, vars(kind)["__call__"]) for kind in _KINDS]
+        for kind, call in before:
+            kind.__call__ = self._asking(call)
+        try:
+            yield
+        finally:
+            for kind, call in before:
+                kind.__call__ = call
+
+    def _asking(self, call: Any) -> Any:
+        def ask(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._inside or self.trial is None:
+                return call(cls, *args, **kwargs)
+            key = self._key((cls, args, tuple(sorted(kwargs.items()))))
+            if key is not None and key in self._known:
+                found = self._known[key]
+                self.trial._lineiterators[found._ltype].append(found)
+                return found
+            self._inside += 1
+            try:
+                found = call(cls, *args, **kwargs)
+            finally:
+                self._inside -= 1
+            self.made.append(found)
+            if key is not None:
+                self._known[key] = found
+            return found
+
+        return ask
+
+    def _key(self, thing: Any) -> Any:
+        if isinstance(thing, bool | int | float | str | type(None)):
+            return type(thing), repr(thing)
+        if isinstance(thing, tuple | list):
+            parts = [self._key(one) for one in thing]
+            return None if None in parts else (type(thing), *parts)
+        if isinstance(thing, LineRoot | type) or callable(thing):
+            self._kept.append(thing)
+            return "id", id(thing)
+        return None
+
+
+class Maker:
+    """
+    Makes the strategies of trials, without Backtrader's metaclass, which takes most of the time.
+
+    Args:
+        cls: the strategy.
+        cerebro: that runs, with its feeds loaded.
+    """
+
+    def __init__(self, cls: Any, cerebro: Any, cash: float) -> None:
+        self.cls, self.shared = cls, Shared()
+        new, args, kwargs = cls.doprenew(*cerebro.datas)
+        made, args, kwargs = new.donew(*args, **kwargs)
+        made, args, kwargs = new.dopreinit(made, *args, **kwargs)
+        self._before = dict(vars(made))
+        self._params = type(made.p)
+        tells_cash = {name: lambda: cash for name in ("getcash", "get_cash", "getvalue", "get_value")}
+        self._before["broker"] = _Out("broker", {**tells_cash, "cash": cash, "startingcash": cash})
+        self._before["env"] = self._before["cerebro"] = _Out("cerebro", {})
+
+    def make(self, params: Mapping[str, Any]) -> Any:
+        """Return the strategy of a trial, as it is when the first bar comes; what its own code raises comes out."""
+        trial: Any = object.__new__(self.cls)
+        fresh = {name: type(value)() for name, value in self._before.items() if type(value) in (list, dict)}
+        vars(trial).update(self._before)
+        vars(trial).update({name: value for name, value in fresh.items() if not self._before[name]})
+        trial.__dict__["_lineiterators"] = type(self._before["_lineiterators"])(list)
+        trial.__dict__["p"] = trial.__dict__["params"] = given = self._params()
+        for name in given._getkeys():
+            setattr(given, name, params[name] if name in params else self._params._getkwargsdefault()[name])
+        self.shared.trial = trial
+        try:
+            trial.__init__()
+        finally:
+            self.shared.trial = None
+        trial._periodset()
+        if self.cls.start is not bt.Strategy.start:
+            trial._stage2()  # as while a run goes on: operators of lines give values
+            try:
+                trial.start()
+            finally:
+                trial._stage1()
+        return trial
+
+    def own(self, trial: Any) -> dict[str, Any]:
+        """Return what its own code put into a strategy."""
+        return {name: value for name, value in vars(trial).items() if name not in self._before}
+
+
+def trace(maker: Maker, params: Sequence[Mapping[str, Any]]) -> tuple[list[Any], dict[int, str]]:
+    """Return the strategies of trials, None for those whose `__init__` raised, and by their numbers what it said."""
+    found: list[Any] = []
+    failed: dict[int, str] = {}
+    with maker.shared.watching():
+        for number, one in enumerate(params):
+            try:
+                found.append(maker.make(one))
+            except NotCompiled:
+                raise
+            except Exception as error:  # noqa: BLE001 - the event engine runs this trial, and says what it is
+                found.append(None)
+                failed[number] = f"__init__() raises {type(error).__name__}"
+    return found, failed
+
+
+def indicators_of(trial: Any) -> list[Any]:
+    """Return the indicators of a strategy."""
+    made: list[Any] = trial._lineiterators[LineIterator.IndType]
+    return made

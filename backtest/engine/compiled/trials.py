@@ -1,0 +1,374 @@
+"""
+`run`: trials of one strategy over the same feeds, all at once.
+
+This is the door of the compiled engine. What it gives is what `lean.cerebro` would give of each trial, to the last bit;
+a trial that it leaves out says why.
+
+    outcomes = run(SmaCross, [{"fast": 10, "slow": 50}, {"fast": 20, "slow": 50}], feeds, set_up)
+    outcomes.equity[0]  # of the first trial, at `outcomes.steps`
+    outcomes.left       # {1: "..."}: trials that the event engine is to make, and why
+    outcomes.why_not    # why all of them are left to it, with the line of the strategy; "" if they are not
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import backtrader as bt
+import numpy as np
+
+from backtest.engine.account.commissions import IbFixed
+from backtest.engine.alignment import mixes_clocks
+from backtest.engine.compiled import ledger
+from backtest.engine.compiled.indicators import Market, move, owners_of, reckon, table_of
+from backtest.engine.compiled.refusals import NotCompiled
+from backtest.engine.compiled.symbols import Maker, indicators_of, trace
+from backtest.engine.compiled.translation import Program, translate
+from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, Writer, built, ledger_functions
+from backtest.engine.lean.broker import is_still
+
+_ROOM = 64  # orders of a trial that tables hold at first
+_AT_ONCE = 32  # orders that a trial may give at one step; one that gives more is left to the event engine
+_CHEAP = ("step", "reads", "writes")
+ORDER_COLUMNS = ("ref", "feed", "buys", "kind", "status", "size", "created", "filled", "price", "costs", "closed")
+FILL_COLUMNS = ("ref", "feed", "stamp", "size", "price", "costs")
+
+
+@dataclass
+class Outcomes:
+    """
+    What trials came to.
+
+    Attributes:
+        why_not: why none was made, with file and line where it is known; "" where they were.
+        left: by number, why a trial is left to the event engine; its rows mean nothing.
+        stamps: of all steps, in Backtrader's days; shape (steps,).
+        steps: those at which the account is told; all, unless fewer were asked for.
+        equity, cash: shape (trials, len(steps)).
+        positions: shape (trials, len(steps), feeds).
+        orders: a row for each order, as `ORDER_COLUMNS`, of each trial in order; sizes are signed.
+        orders_from: where the rows of each trial begin, and after the last one where they end.
+        fills, fills_from: the same of fills, as `FILL_COLUMNS`, in the order in which they were made.
+    """
+
+    why_not: str = ""
+    left: dict[int, str] = field(default_factory=dict)
+    stamps: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    steps: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    equity: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    cash: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    positions: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0)))
+    orders: np.ndarray = field(default_factory=lambda: np.zeros((0, len(ORDER_COLUMNS))))
+    orders_from: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    fills: np.ndarray = field(default_factory=lambda: np.zeros((0, len(FILL_COLUMNS))))
+    fills_from: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+
+
+def run(
+    cls: type[Any],
+    params: Sequence[Mapping[str, Any]],
+    feeds: Sequence[Any],
+    set_up: Callable[[Any], None],
+    steps: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Outcomes:
+    """
+    Make trials of a strategy.
+
+    Args:
+        cls: the strategy, a plain `bt.Strategy`.
+        params: of each trial; what is not named has its default.
+        feeds: Backtrader's feeds, not yet loaded.
+        set_up: is given the Cerebro with the feeds, to set cash and commissions.
+        steps: gives, of the stamps of all steps, the numbers of those at which the account is to be told.
+    """
+    bench: Any = _Bench(stdstats=False)
+    bench.asked = cls, list(params), steps
+    for feed in feeds:
+        bench.adddata(feed)
+    try:
+        set_up(bench)
+        _check_broker(bench)
+        bench.addstrategy(_Tracer)
+        bench.run()
+    except NotCompiled as error:
+        return Outcomes(why_not=_sentence(cls, error))
+    found: Outcomes = bench.outcomes
+    return found
+
+
+def _sentence(cls: type[Any], error: NotCompiled) -> str:
+    try:
+        file = inspect.getsourcefile(cls) or ""
+    except TypeError:
+        file = ""
+    where = f"{file}:{error.line}: " if error.line and file else ""
+    return f"{where}{error.reason}"
+
+
+class _Tracer(bt.Strategy):
+    """Makes the trials where Backtrader would make the strategy: feeds are loaded, nothing has moved."""
+
+    def __init__(self) -> None:
+        self.cerebro.trace()
+
+
+class _Bench(bt.Cerebro):
+    """A Cerebro that loads feeds, makes the strategies of all trials, and goes through the bars with all at once."""
+
+    asked: tuple[Any, list[Mapping[str, Any]], Any]
+    outcomes: Outcomes
+
+    def trace(self) -> None:
+        """Make the strategies."""
+        cls, params, _ = self.asked
+        self.maker = Maker(cls, self, self.broker.getcash())
+        self.made, self.failed = trace(self.maker, params)
+
+    def _runonce(self, runstrats: list[Any]) -> None:
+        (tracer,) = runstrats
+        tracer._lineiterators[bt.LineIterator.IndType] = self.maker.shared.made
+        if mixes_clocks(runstrats, self.datas):
+            raise NotCompiled("an indicator reads feeds whose bars have different times")
+        self.market = Market(self.datas)
+        broken = reckon(self.maker.shared.made)
+        owners = owners_of(self.maker.shared.made)
+        left = dict(self.failed)
+        groups: dict[Any, list[int]] = {}
+        for number, trial in enumerate(self.made):
+            if trial is None:
+                continue
+            if any(id(one) in broken for one in indicators_of(trial)):
+                left[number] = "an indicator fails"
+                continue
+            groups.setdefault(_shape(self.maker.own(trial), trial.p), []).append(number)
+        at = self.asked[2](self.market.stamps) if self.asked[2] else np.arange(self.market.steps)
+        parts = []
+        for numbers in groups.values():
+            trials = [self.made[number] for number in numbers]
+            program = translate(self.asked[0], trials, self.maker.own, owners, self.market.stamps)
+            parts.append((numbers, _Run(self, program, trials, at).go()))
+        self.outcomes = _together(len(self.made), parts, left, self.market, at)
+
+    def _runnext(self, runstrats: list[Any]) -> None:
+        raise NotCompiled("it goes bar by bar")
+
+
+def _shape(own: Mapping[str, Any], params: Any) -> Any:
+    """Return what trials of one program have in common: kinds, texts, truths and lengths."""
+
+    def of(value: Any) -> Any:
+        if isinstance(value, bool | str | type(None)):
+            return value
+        if isinstance(value, list | tuple | dict | set):
+            return (
+                type(value).__name__,
+                len(value),
+                *(
+                    map(of, value.values())
+                    if isinstance(value, dict)
+                    else map(of, value if not isinstance(value, set) else ())
+                ),
+            )
+        return type(value).__name__
+
+    named = [(name, of(value)) for name, value in own.items()]
+    return repr((named, [(name, of(value)) for name, value in params._getkwargs().items()]))
+
+
+def _check_broker(cerebro: Any) -> None:
+    broker = cerebro.broker
+    if type(broker) is not bt.brokers.BackBroker:
+        raise NotCompiled("prices that depend on the order are not compiled")
+    wanted = {"checksubmit": True, "eosbar": False, "filler": None, "slip_perc": 0.0, "slip_fixed": 0.0, "coc": False,
+              "coo": False, "shortcash": True}  # fmt: skip
+    if other := [name for name, value in wanted.items() if getattr(broker.p, name) != value]:
+        raise NotCompiled(f"the broker's {other[0]} is not compiled")
+    if broker._userhist or broker._fundhist or any(broker.positions.values()) or cerebro._pretimers or cerebro.sizers:
+        raise NotCompiled("a broker with a history, a timer or a sizer is not compiled")
+    if len(set(map(str, map(_charges, (broker.getcommissioninfo(data) for data in cerebro.datas))))) > 1:
+        raise NotCompiled("costs that differ from series to series are not compiled")
+
+
+def _charges(model: Any) -> dict[str, Any]:
+    """Return what a commission model is to the ledger."""
+    known = type(model) in (bt.CommInfoBase, bt.CommissionInfo, IbFixed)
+    plain = is_still(model) and model.p.mult == 1.0 and model.get_leverage() == 1.0
+    if not known or not plain:
+        raise NotCompiled(f"the costs {type(model).__name__} are not compiled")
+    ib = type(model) is IbFixed
+    return {"IB": ib, "RATE": float(model.p.commission), "MINIMUM": float(model.p.minimum) if ib else 0.0,
+            "CAP": float(model.p.cap) if ib else 0.0,
+            "PER_SHARE": model._commtype == bt.CommInfoBase.COMM_FIXED}  # fmt: skip
+
+
+class _Run:
+    """The trials of one program."""
+
+    def __init__(self, bench: _Bench, program: Program, trials: list[Any], at: np.ndarray) -> None:
+        self.program, self.market, self.count, self.at = program, bench.market, len(trials), at
+        feeds = len(bench.datas)
+        self.constants = {
+            **LEDGER_CONSTANTS, **_charges(bench.broker.getcommissioninfo(bench.datas[0])), "NF": feeds,
+            "HEARS": program.hears,
+        }  # fmt: skip
+        self.shapes = {"": (), ledger.FEEDS: (feeds,), ledger.NOTED: (2 * ledger.NOTES,)}
+        self.kept = {**ledger.ACCOUNT, **program.account}
+        self.now = self.market.now(program.closes)
+        self.flags = np.zeros(self.count, bool)
+        self.flagged = False
+        self.log: list[tuple[Any, ...]] = []
+        self.state = SimpleNamespace(now=self.now, flag=self.flag, log_fill=self.log_fill, trials=self.count)
+        self.state.constants = program.constants
+        self.state.lines = [(table_of(lines), where) for _, lines, where in program.slots]
+        self.state.account = {name: self.zeros(name, _ROOM) for name in self.kept}
+        account = self.state.account
+        account["room"][:] = _ROOM
+        account["rank"][:] = -1
+        account["cash"][:] = bench.broker.getcash()
+        for name, values in program.first.items():
+            account[name][...] = values
+        slots = [(feed, isinstance(where, np.ndarray)) for feed, _, where in program.slots]
+        writer = Writer(
+            {**ledger_functions(), **program.functions}, self.constants, self.kept, program.constant_kinds, slots
+        )
+        self.source = writer.source(["check", "try_pending", "f_value", *program.entries])
+        self.room = _ROOM
+        self.calls = built(self.source, self.state)
+        phases = {one: self.market.phases(one) for one in {tuple(trial._minperiods) for trial in trials}}
+        before = np.array([phases[tuple(trial._minperiods)] for trial in trials])
+        self.before, self.ready = before[:, 0], before.sum(axis=1)
+
+    def zeros(self, name: str, room: int) -> np.ndarray:
+        dtype, by = self.kept[name]
+        shape = (room,) if by in (ledger.ORDERS, ledger.QUEUE) else self.shapes[by]
+        return np.zeros((*shape, self.count), dtype)
+
+    def flag(self, t: np.ndarray) -> None:
+        self.flags[t] = True
+        self.flagged = True
+
+    def log_fill(self, t: np.ndarray, *values: Any) -> None:
+        self.log.append((t, self.now.step, values))
+
+    def grow(self) -> None:
+        """Make room for more orders."""
+        account, self.room = self.state.account, 2 * self.room
+        for name, (_, by) in self.kept.items():
+            if by in (ledger.ORDERS, ledger.QUEUE):
+                larger = self.zeros(name, self.room)
+                larger[: self.room // 2] = account[name]
+                account[name] = larger
+        account["room"][:] = self.room
+        self.calls = built(self.source, self.state)
+
+    def go(self) -> _Run:
+        """Go through all bars."""
+        every = live = np.arange(self.count)
+        account, now, hears = self.state.account, self.now, self.program.hears
+        orders, checked, pending, told = (account[name] for name in ("orders", "checked", "pending", "told"))
+        last_before, last_ready = int(self.before.max()), int(self.ready.max())
+        prenext, nextstart = ("prenext" in self.calls, "nextstart" in self.calls)
+        wanted = np.zeros(self.market.steps, bool)
+        wanted[self.at] = True
+        equity, cash, positions = [], [], []
+        listed = wanted.tolist()
+        with np.errstate(all="ignore"):
+            for step in range(self.market.steps):
+                move(now, step)
+                calls = self.calls
+                given = live[orders[live] != checked[live]]
+                if given.size:
+                    calls["check"](given)
+                waiting = live[pending[live] > 0]
+                if waiting.size:
+                    calls["try_pending"](waiting)
+                if hears:
+                    now.reads, now.writes = now.writes, ledger.NOTES - now.writes
+                    hearing = live[told[live] > 0]
+                    if hearing.size:
+                        calls["deliver"](hearing)
+                if step >= last_ready:
+                    calls["next"](live)
+                else:
+                    if step < last_before and prenext:
+                        calls["prenext"](live[self.before[live] > step])
+                    just = live[(self.before[live] <= step) & (self.ready[live] > step)]
+                    if just.size:
+                        calls["nextstart" if nextstart else "next"](just)
+                    calls["next"](live[self.ready[live] <= step])
+                if listed[step]:
+                    equity.append(calls["f_value"](every).copy())
+                    cash.append(account["cash"].copy())
+                    positions.append(account["position"].T.copy())
+                if self.flagged:
+                    live, self.flagged = np.flatnonzero(~self.flags), False
+                    if not live.size:
+                        break
+                if orders.max() > self.room - _AT_ONCE:
+                    self.grow()
+        width = len(self.at)
+        empty = [np.zeros(self.count)] * (width - len(equity))
+        self.equity = np.array(equity + empty).T.reshape(self.count, width)
+        self.cash = np.array(cash + empty).T.reshape(self.count, width)
+        flat = [np.zeros((self.count, len(self.market.datas)))] * (width - len(positions))
+        self.positions = np.array(positions + flat).transpose(1, 0, 2) if width else np.zeros((self.count, 0, 0))
+        return self
+
+    def order_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the number of the trial of each order, and its row."""
+        account = self.state.account
+        there = np.arange(self.room)[:, None] < account["orders"][None, :]
+        ref, trial = np.nonzero(there)
+        by_trial = np.lexsort((ref, trial))
+        ref, trial = ref[by_trial], trial[by_trial]
+        column = {
+            name: values[ref, trial]
+            for name, values in account.items()
+            if self.kept.get(name, ("", ""))[1] == ledger.ORDERS
+        }
+        rows = [ref + 1, column["feed"], column["size"] > 0, column["kind"], column["status"], column["size"],
+                column["given"], column["filled"], column["average"], column["costs"], column["closed"]]  # fmt: skip
+        return trial, np.array(rows, float).T.reshape(len(ref), len(ORDER_COLUMNS))
+
+    def fill_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the number of the trial of each fill, and its row."""
+        if not self.log:
+            return np.zeros(0, np.int64), np.zeros((0, len(FILL_COLUMNS)))
+        trial = np.concatenate([t for t, _, _ in self.log])
+        parts = []
+        for t, _, (ref, feed, stamp, size, price, costs) in self.log:
+            parts.append(
+                np.array([np.broadcast_to(one, t.shape) for one in (ref + 1, feed, stamp, size, price, costs)], float)
+            )
+        by_trial = np.argsort(trial, kind="stable")
+        return trial[by_trial], np.concatenate(parts, axis=1).T[by_trial]
+
+
+def _together(
+    count: int, parts: list[tuple[list[int], _Run]], left: dict[int, str], market: Market, at: np.ndarray
+) -> Outcomes:
+    """Return the outcomes of all programs as those of all trials."""
+    found = Outcomes(left=left, stamps=market.stamps, steps=at)
+    found.equity, found.cash = np.zeros((count, len(at))), np.zeros((count, len(at)))
+    found.positions = np.zeros((count, len(at), len(market.datas)))
+    tables: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"orders": [], "fills": []}
+    for numbers, done in parts:
+        place = np.array(numbers)
+        found.equity[place], found.cash[place], found.positions[place] = done.equity, done.cash, done.positions
+        for number in np.flatnonzero(done.flags).tolist():
+            left[numbers[number]] = "it does something odd in a bar"
+        for name, (trial, rows) in (("orders", done.order_rows()), ("fills", done.fill_rows())):
+            tables[name].append((place[trial], rows))
+    for name, pieces in tables.items():
+        if not pieces:
+            setattr(found, f"{name}_from", np.zeros(count + 1, np.int64))
+            continue
+        trial = np.concatenate([one for one, _ in pieces])
+        order = np.argsort(trial, kind="stable")
+        setattr(found, name, np.concatenate([rows for _, rows in pieces])[order])
+        setattr(found, f"{name}_from", np.searchsorted(trial[order], np.arange(count + 1)))
+    return found

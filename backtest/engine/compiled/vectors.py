@@ -1,0 +1,684 @@
+"""
+The scalar code of a program and of the ledger, for all trials at once: numpy, and nothing else.
+
+Each function becomes one that is given the trials it is for, as an array of their numbers. A condition splits them, and
+what is left of both ways goes on together. What is the same for all trials stays a number of Python's.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from backtest.engine.compiled import ledger
+
+_DTYPES = {"f": "f8", "i": "i8", "b": "?"}
+_OPS: dict[type[ast.AST], str] = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==",
+    ast.NotEq: "!=",
+}  # fmt: skip
+_GUARDED: dict[type[ast.AST], str] = {ast.Div: "div", ast.FloorDiv: "floordiv", ast.Mod: "mod"}
+
+
+@cache
+def ledger_functions() -> dict[str, ast.FunctionDef]:
+    """Return the functions of the ledger, as they stand in its source."""
+    return {node.name: node for node in ast.parse(inspect.getsource(ledger)).body if isinstance(node, ast.FunctionDef)}
+
+
+LEDGER_CONSTANTS = {name: value for name, value in vars(ledger).items() if name.isupper() and isinstance(value, int)}
+
+
+@dataclass(frozen=True)
+class Value:
+    """An expression in the code that is made: its text, whether it is one number for all trials, and its kind."""
+
+    text: str
+    uniform: bool
+    kind: str  # "f", "i" or "b"
+
+
+def kind_of(name: str) -> str:
+    """Return the kind that a name says of itself."""
+    return name[0] if name[1:2] == "_" and name[0] in "ib" else "f"
+
+
+@dataclass
+class _Block:
+    """A part of a function that is being written: what is known of locals, by the name of the trials in hand."""
+
+    known: dict[tuple[str, str], Value] = field(default_factory=dict)
+
+
+class Writer:
+    """
+    Writes functions over all trials.
+
+    Args:
+        functions: the scalar code, by name.
+        constants: whole numbers, truths and floats by name; a condition that they decide is decided here.
+        account: what `A` has, as `ledger.ACCOUNT`.
+        constant_rows: kinds of what differs from trial to trial and never changes, by number.
+        slots: lines: their number, the number of their clock, and whether their rows differ from trial to trial.
+    """
+
+    def __init__(
+        self,
+        functions: dict[str, ast.FunctionDef],
+        constants: dict[str, Any],
+        account: dict[str, tuple[str, str]],
+        constant_rows: list[str],
+        slots: list[tuple[int, bool]],
+    ) -> None:
+        self.functions, self.constants, self.account = functions, constants, account
+        self.constant_rows, self.slots = constant_rows, slots
+        self.asked: dict[tuple[str, str], str] = {}
+        self.waiting: list[tuple[str, str, str]] = []
+        self.locals: dict[str, str] = {}
+        self.texts: list[str] = []
+        self.number = 0
+
+    def request(self, name: str, pattern: str) -> str:
+        """Return the name of a function whose arguments are uniform as the pattern says, to be written."""
+        key = name, pattern
+        if key not in self.asked:
+            self.asked[key] = f"{name}_{pattern}" if pattern else name
+            self.waiting.append((name, pattern, self.asked[key]))
+        return self.asked[key]
+
+    def source(self, entries: list[str]) -> str:
+        """Return the source of `build(S)`, which gives the entries, each a function of trials."""
+        for entry in entries:
+            self.request(entry, "")
+        while self.waiting:
+            name, pattern, called = self.waiting.pop()
+            self.texts.append(_Function(self, self.functions[name], pattern, called).text())
+        head = [f"    A_{name} = S.account[{name!r}]" for name in self.account]
+        head += [f"    C_{number} = S.constants[{number}]" for number in range(len(self.constant_rows))]
+        head += [f"    L_{number}, R_{number} = S.lines[{number}]" for number in range(len(self.slots))]
+        head += [f"    {name} = empty(S.trials, {dtype!r})" for name, dtype in self.locals.items()]
+        names = ", ".join(f"{entry!r}: {entry}" for entry in entries)
+        return "\n".join(["def build(S):", "    N = S.now", "    flag = S.flag", "    log_fill = S.log_fill", *head,
+                          *self.texts, f"    return {{{names}}}", ""])  # fmt: skip
+
+
+class _Function:
+    def __init__(self, writer: Writer, node: ast.FunctionDef, pattern: str, called: str) -> None:
+        self.writer, self.node, self.called = writer, node, called
+        self.lines: list[str] = []
+        self.depth = 2
+        self.params = [arg.arg for arg in node.args.args]
+        self.uniform: set[str] = {name for name, mark in zip(self.params, pattern, strict=False) if mark == "u"}
+        self.assigned: dict[str, int] = {}
+        for one in ast.walk(node):
+            if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
+                self.assigned[one.id] = self.assigned.get(one.id, 0) + 1
+        self.known: dict[tuple[str, str], Value] = {}
+        self.loops: list[tuple[str, str]] = []
+        self.whiles = 0
+        self.gives = kind_of(node.name)
+        self.returns = any(isinstance(one, ast.Return) and one.value is not None for one in ast.walk(node))
+
+    # -- text
+
+    def emit(self, text: str) -> None:
+        self.lines.append("    " * self.depth + text)
+
+    def fresh(self, start: str) -> str:
+        self.writer.number += 1
+        return f"{start}{self.writer.number}"
+
+    def hold(self, text: str, kind: str, start: str = "v") -> Value:
+        name = self.fresh(start)
+        self.emit(f"{name} = {text}")
+        return Value(name, False, kind)
+
+    @contextmanager
+    def indented(self) -> Iterator[None]:
+        self.depth += 1
+        known = dict(self.known)
+        mark = len(self.lines)
+        yield
+        if len(self.lines) == mark:
+            self.emit("pass")
+        self.depth -= 1
+        self.known = {key: value for key, value in known.items() if self.known.get(key) == value}
+
+    def text(self) -> str:
+        args = ", ".join(["t", *self.params])
+        self.depth = 1
+        head = [f"    def {self.called}({args}):"]
+        self.depth = 2
+        self.emit("if not t.size:")
+        self.emit("    return EMPTY")
+        for name in self.params:
+            if name in self.uniform:
+                continue
+            if self.assigned.get(name):
+                self.emit(f"{self.place(name)}[t] = {name}")
+            self.known[name, "t"] = Value(name, False, kind_of(name))
+            if not self.assigned.get(name):
+                self.emit(f"{self.place(name)}[t] = {name}")
+        self.result = f"r_{self.called}"
+        if self.returns:
+            self.writer.locals[self.result] = _DTYPES[self.gives]
+        self.block(self.node.body, "t", top=True)
+        self.emit(f"return {self.result}[t]" if self.returns else "return EMPTY")
+        return "\n".join([*head, *self.lines])
+
+    def place(self, name: str) -> str:
+        place = f"w_{self.called}_{name}"
+        self.writer.locals[place] = _DTYPES[kind_of(name)]
+        return place
+
+    # -- statements; each returns the name of the trials that go on, "" for none
+
+    def block(self, body: list[ast.stmt], t: str, top: bool = False) -> str:
+        for number, statement in enumerate(body):
+            after = self.statement(statement, t)
+            if not after:
+                return ""
+            if after != t and number + 1 < len(body):
+                t = after
+                if top:
+                    self.emit(f"if not {t}.size:")
+                    self.emit(f"    return {self.result}[t]" if self.returns else "    return EMPTY")
+            t = after
+        return t
+
+    def statement(self, node: ast.stmt, t: str) -> str:
+        if isinstance(node, ast.Expr):
+            if isinstance(node.value, ast.Call):
+                self.call(node.value, t)
+            return t
+        if isinstance(node, ast.Pass):
+            return t
+        if isinstance(node, ast.Assign):
+            self.assign(node.targets[0], node.value, t)
+            return t
+        if isinstance(node, ast.If):
+            return self.branch(node, t)
+        if isinstance(node, ast.Return):
+            if node.value is not None:
+                self.emit(f"{self.result}[{t}] = {self.value(node.value, t).text}")
+            return ""
+        if isinstance(node, ast.Continue | ast.Break):
+            self.emit(f"{self.loops[-1][isinstance(node, ast.Break)]}.append({t})")
+            return ""
+        if isinstance(node, ast.While):
+            return self.loop(node, t)
+        if isinstance(node, ast.For):
+            return self.each(node, t)
+        raise AssertionError(ast.dump(node))
+
+    def assign(self, target: ast.expr, value: ast.expr, t: str) -> None:
+        given = self.value(value, t)
+        if isinstance(target, ast.Name):
+            name = target.id
+            if given.uniform and self.assigned[name] == 1 and self.depth == 2 and name not in self.params:
+                self.emit(f"{name} = {given.text}")
+                self.uniform.add(name)
+                return
+            self.known = {key: one for key, one in self.known.items() if key[0] != name}
+            if not given.uniform and not given.text.isidentifier():
+                given = self.hold(given.text, given.kind)
+            if given.kind == "f" and kind_of(name) == "i" and not given.uniform:
+                given = self.hold(f"{given.text}.astype('i8')", "i")
+            self.emit(f"{self.place(name)}[{t}] = {given.text}")
+            if not given.uniform and given.kind == kind_of(name):
+                self.known[name, t] = given
+        elif isinstance(target, ast.Attribute):
+            self.emit(f"A_{target.attr}[{t}] = {given.text}")
+        elif isinstance(target, ast.Subscript) and isinstance(target.value, ast.Attribute):
+            at = self.value(target.slice, t)
+            self.emit(f"A_{target.value.attr}[{at.text}, {t}] = {given.text}")
+        else:
+            raise AssertionError(ast.dump(target))
+
+    def branch(self, node: ast.If, t: str) -> str:
+        decided = self.decided(node.test)
+        if decided is not None:
+            return self.block(node.body if decided else node.orelse, t)
+        test = self.value(node.test, t)
+        after = self.fresh("t")
+        if test.uniform:
+            self.emit(f"{after} = EMPTY")
+            self.emit(f"if {test.text}:")
+            with self.indented():
+                first = self.block(node.body, t)
+                if first:
+                    self.emit(f"{after} = {first}")
+            second = t
+            if node.orelse or first != t:
+                self.emit("else:")
+                with self.indented():
+                    second = self.block(node.orelse, t)
+                    if second:
+                        self.emit(f"{after} = {second}")
+            if first == t and second == t:
+                return t
+            return after if first or second else ""
+        chosen, others = self.fresh("t"), self.fresh("t")
+        held = test if test.text.isidentifier() else self.hold(test.text, "b", "c")
+        self.emit(f"{chosen} = {t}[{held.text}]")
+        self.emit(f"{others} = {t}[~{held.text}]")
+        first, second = self.part(node.body, chosen), self.part(node.orelse, others)
+        if first == chosen and second == others:
+            return t
+        if not first or not second:
+            return first or second
+        self.emit(f"{after} = join({first}, {second})")
+        return after
+
+    def part(self, body: list[ast.stmt], t: str) -> str:
+        if not body:
+            return t
+        left = self.fresh("t")
+        self.emit(f"{left} = {t}")  # of none, none
+        self.emit(f"if {t}.size:")
+        with self.indented():
+            after = self.block(body, t)
+            if after and after != t:
+                self.emit(f"{left} = {after}")
+        return t if after == t else left if after else ""
+
+    def loop(self, node: ast.While, t: str) -> str:
+        live, go, over = self.fresh("t"), self.fresh("go"), self.fresh("over")
+        self.emit(f"{live} = {t}")
+        self.emit(f"{over} = []")
+        self.emit("while True:")
+        self.whiles += 1
+        self.known = {}
+        with self.indented():
+            self.known = {}
+            test = self.value(node.test, live)
+            self.emit(f"{over}.append({live}[~({test.text})])" if not test.uniform else f"if not {test.text}: break")
+            if not test.uniform:
+                self.emit(f"{live} = {live}[{test.text}]")
+            self.known = {}
+            self.emit(f"if not {live}.size: break")
+            self.emit(f"{go} = []")
+            self.loops.append((go, over))
+            after = self.block(node.body, live)
+            self.loops.pop()
+            self.emit(f"{live} = join_all({go}, {after or 'EMPTY'})")
+        self.whiles -= 1
+        self.known = {}
+        end = self.fresh("t")
+        self.emit(f"{end} = join_all({over}, EMPTY)")
+        return end
+
+    def each(self, node: ast.For, t: str) -> str:
+        """Write `for i_x in range(n)`, of a number that all trials share."""
+        assert isinstance(node.target, ast.Name)
+        assert isinstance(node.iter, ast.Call)
+        name, count = node.target.id, self.value(node.iter.args[0], t)
+        live, go, over = self.fresh("t"), self.fresh("go"), self.fresh("over")
+        self.uniform.add(name)
+        self.emit(f"{live} = {t}")
+        self.emit(f"{over} = []")
+        self.emit(f"for {name} in range({count.text}):")
+        self.whiles += 1
+        self.known = {}
+        with self.indented():
+            self.known = {}
+            self.emit(f"{go} = []")
+            self.loops.append((go, over))
+            after = self.block(node.body, live)
+            self.loops.pop()
+            self.emit(f"{live} = join_all({go}, {after or 'EMPTY'})")
+        self.whiles -= 1
+        self.known = {}
+        leaves = any(isinstance(one, ast.Break | ast.Continue | ast.Return) for one in ast.walk(node))
+        if not leaves:
+            return t
+        end = self.fresh("t")
+        self.emit(f"{end} = join_all({over}, {live})")
+        return end
+
+    # -- expressions
+
+    def decided(self, node: ast.expr) -> bool | None:
+        if not all(
+            isinstance(one, ast.Compare | ast.Name | ast.Constant | ast.UnaryOp | ast.cmpop | ast.unaryop | ast.Load)
+            for one in ast.walk(node)
+        ):
+            return None
+        names = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+        if not names <= set(self.writer.constants):
+            return None
+        return bool(eval(ast.unparse(node), {}, self.writer.constants))
+
+    def value(self, node: ast.expr, t: str) -> Value:
+        found = getattr(self, f"_{type(node).__name__.lower()}")(node, t)
+        assert isinstance(found, Value)
+        return found
+
+    def _constant(self, node: ast.Constant, t: str) -> Value:
+        kind = "b" if isinstance(node.value, bool) else "i" if isinstance(node.value, int) else "f"
+        return Value(repr(node.value), True, kind)
+
+    def _name(self, node: ast.Name, t: str) -> Value:
+        name = node.id
+        if name in self.writer.constants:
+            value = self.writer.constants[name]
+            return Value(repr(value), True, "i" if isinstance(value, int) else "f")
+        if name in ("INF", "NAN"):
+            return Value(name, True, "f")
+        if name in self.uniform:
+            return Value(name, True, kind_of(name))
+        if (name, t) not in self.known:
+            self.known[name, t] = self.hold(f"{self.place(name)}[{t}]", kind_of(name))
+        return self.known[name, t]
+
+    def _attribute(self, node: ast.Attribute, t: str) -> Value:
+        if isinstance(node.value, ast.Name) and node.value.id == "N":
+            return Value(f"N.{node.attr}", True, "i")
+        kind = {"f8": "f", "i8": "i", "?": "b"}[self.writer.account[node.attr][0]]
+        return self.hold(f"A_{node.attr}[{t}]", kind)
+
+    def _subscript(self, node: ast.Subscript, t: str) -> Value:
+        assert isinstance(node.value, ast.Attribute)
+        assert isinstance(node.value.value, ast.Name)
+        at, name = self.value(node.slice, t), node.value.attr
+        if node.value.value.id == "N":
+            text = f"N.{name}[{at.text}]" if at.uniform else f"N.{name}_all[{at.text}]"
+            return Value(text, at.uniform, "i" if name in ("at", "length") else "f")
+        kind = {"f8": "f", "i8": "i", "?": "b"}[self.writer.account[name][0]]
+        return self.hold(f"A_{name}[{at.text}][{t}]" if at.uniform else f"A_{name}[{at.text}, {t}]", kind)
+
+    def _binop(self, node: ast.BinOp, t: str) -> Value:
+        left, right = self.value(node.left, t), self.value(node.right, t)
+        uniform, kind = left.uniform and right.uniform, "i" if {left.kind, right.kind} <= {"i", "b"} else "f"
+        if type(node.op) in _OPS:
+            return Value(f"({left.text} {_OPS[type(node.op)]} {right.text})", uniform, kind)
+        text = f"{_GUARDED[type(node.op)]}({left.text}, {right.text}, {t}, flag)"
+        kind = "f" if isinstance(node.op, ast.Div) else kind
+        if uniform:
+            name = self.fresh("u")
+            self.emit(f"{name} = {text}")
+            return Value(name, True, kind)
+        return self.hold(text, kind)
+
+    def _unaryop(self, node: ast.UnaryOp, t: str) -> Value:
+        operand = self.value(node.operand, t)
+        if isinstance(node.op, ast.Not):
+            return Value(f"(not {operand.text})" if operand.uniform else f"(~{operand.text})", operand.uniform, "b")
+        return Value(f"(-{operand.text})", operand.uniform, operand.kind)
+
+    def _compare(self, node: ast.Compare, t: str) -> Value:
+        left, right = self.value(node.left, t), self.value(node.comparators[0], t)
+        return Value(f"({left.text} {_OPS[type(node.ops[0])]} {right.text})", left.uniform and right.uniform, "b")
+
+    def _boolop(self, node: ast.BoolOp, t: str) -> Value:
+        both = isinstance(node.op, ast.And)
+        left = self.value(node.values[0], t)
+        for one in node.values[1:]:
+            left = self.joined(left, one, t, both)
+        return left
+
+    def joined(self, left: Value, right: ast.expr, t: str, both: bool) -> Value:
+        """Write `and`, or `or`: the right side is reckoned where the left one leaves it open."""
+        if left.uniform:
+            name = self.fresh("b")
+            self.emit(f"{name} = {left.text}")
+            kind = self.uniform_of(right)
+            if not kind:
+                self.emit(f"{name} = full({t}.size, {name}, '?')")
+                self.emit(f"if {name}.size and {name}[0] == {both}:")
+            else:
+                self.emit(f"if {name} == {both}:")
+            with self.indented():
+                self.emit(f"{name} = {self.value(right, t).text}")
+            return Value(name, bool(kind), "b")
+        if self.safe(right):
+            return Value(f"({left.text} {'&' if both else '|'} {self.value(right, t).text})", False, "b")
+        held = self.fresh("b")
+        self.emit(f"{held} = {left.text}")
+        open_ = self.fresh("c")
+        self.emit(f"{open_} = {held if both else f'~{held}'}")
+        part = self.fresh("t")
+        self.emit(f"{part} = {t}[{open_}]")
+        self.emit(f"if {part}.size:")
+        with self.indented():
+            self.emit(f"{held} = {held}.copy()")
+            self.emit(f"{held}[{open_}] = {self.value(right, part).text}")
+        return Value(held, False, "b")
+
+    def uniform_of(self, node: ast.expr) -> bool:
+        """Return whether an expression is the same for all trials, without writing it."""
+        lines, known, number = self.lines, dict(self.known), self.writer.number
+        self.lines = []
+        found = self.value(node, "t").uniform
+        self.lines, self.known, self.writer.number = lines, known, number
+        return found
+
+    def safe(self, node: ast.expr) -> bool:
+        """Return whether an expression can be reckoned where it is not asked for: nothing in it flags."""
+        return not any(
+            (isinstance(one, ast.Call) and not (isinstance(one.func, ast.Name) and one.func.id in _HARMLESS))
+            or (isinstance(one, ast.BinOp) and type(one.op) in _GUARDED)
+            for one in ast.walk(node)
+        )
+
+    def _ifexp(self, node: ast.IfExp, t: str) -> Value:
+        decided = self.decided(node.test)
+        if decided is not None:
+            return self.value(node.body if decided else node.orelse, t)
+        test = self.value(node.test, t)
+        kinds = self.kind(node.body), self.kind(node.orelse)
+        kind = kinds[0] if kinds[0] == kinds[1] else "f"
+        if test.uniform:
+            uniform = self.uniform_of(node.body) and self.uniform_of(node.orelse)
+            name = self.fresh("u")
+            for start, one in ((f"if {test.text}:", node.body), ("else:", node.orelse)):
+                self.emit(start)
+                with self.indented():
+                    given = self.value(one, t)
+                    whole = uniform or not given.uniform
+                    self.emit(f"{name} = {given.text if whole else f'full({t}.size, {given.text})'}")
+            return Value(name, uniform, kind)
+        if self.safe(node.body) and self.safe(node.orelse):
+            body, orelse = self.value(node.body, t), self.value(node.orelse, t)
+            return self.hold(f"where({test.text}, {body.text}, {orelse.text})", kind)
+        name = self.fresh("v")
+        held = self.hold(test.text, "b", "c")
+        self.emit(f"{name} = empty({t}.size, {_DTYPES[kind]!r})")
+        for mask, one in ((held.text, node.body), (f"~{held.text}", node.orelse)):
+            part = self.fresh("t")
+            self.emit(f"{part} = {t}[{mask}]")
+            self.emit(f"if {part}.size:")
+            with self.indented():
+                self.emit(f"{name}[{mask}] = {self.value(one, part).text}")
+        return Value(name, False, kind)
+
+    def kind(self, node: ast.expr) -> str:
+        lines, known, number = self.lines, dict(self.known), self.writer.number
+        self.lines = []
+        found = self.value(node, "t").kind
+        self.lines, self.known, self.writer.number = lines, known, number
+        return found
+
+    def _call(self, node: ast.Call, t: str) -> Value:
+        return self.call(node, t)
+
+    def call(self, node: ast.Call, t: str) -> Value:
+        assert isinstance(node.func, ast.Name)
+        name = node.func.id
+        if name == "line":
+            return self.line(node, t)
+        if name == "const":
+            number = node.args[0].value  # type: ignore[attr-defined]
+            return Value(f"C_{number}[{t}]", False, self.writer.constant_rows[number])
+        args = [self.value(one, t) for one in node.args]
+        texts, uniform = [one.text for one in args], all(one.uniform for one in args)
+        if name == "flag":
+            self.emit(f"flag({t})")
+            return Value("0", True, "i")
+        if name == "log_fill":
+            self.emit(f"log_fill({t}, {', '.join(texts)})")
+            return Value("0", True, "i")
+        if name in _SIMPLE:
+            plain, vector = _SIMPLE[name]
+            kind = args[0].kind if all(one.kind == args[0].kind for one in args) else "f"
+            return Value(f"{plain if uniform else vector}({', '.join(texts)})", uniform, kind)
+        if name in _FLAGGING:
+            kind = _FLAGGING[name]
+            text = f"{name}({', '.join(texts)}, {t}, flag)"
+            if uniform:
+                made = self.fresh("u")
+                self.emit(f"{made} = {text}")
+                return Value(made, True, kind)
+            return self.hold(text, kind)
+        function = self.writer.functions[name]
+        pattern = "".join("u" if one.uniform else "v" for one in args)
+        called = self.writer.request(name, pattern)
+        # What a function keeps of its trials is its own: none calls itself, not even by way of others.
+        if any(isinstance(one, ast.Return) and one.value is not None for one in ast.walk(function)):
+            return self.hold(f"{called}({', '.join([t, *texts])})", kind_of(name))
+        self.emit(f"{called}({', '.join([t, *texts])})")
+        return Value("0", True, "i")
+
+    def line(self, node: ast.Call, t: str) -> Value:
+        number, ago = node.args[0].value, self.value(node.args[1], t)  # type: ignore[attr-defined]
+        clock, varies = self.writer.slots[number]
+        at = f"(N.rows[{clock}] + {ago.text})"
+        kind = "i" if len(node.args) > 2 else "f"
+        if not ago.uniform or varies:
+            cast = ".astype('i8')" if kind == "i" else ""
+            return self.hold(f"read_lines(L_{number}, R_{number}, {at}, {ago.text}, {t}, flag){cast}", kind)
+        name = self.fresh("u")
+        text = f"read_line(L_{number}, R_{number}, {at}, {ago.text}, {t}, flag)"
+        self.emit(f"{name} = int({text})" if kind == "i" else f"{name} = {text}")
+        return Value(name, True, kind)
+
+
+# --- what the code that is made calls
+
+
+def _join(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    if not first.size:
+        return second
+    return np.concatenate([first, second]) if second.size else first
+
+
+def _join_all(parts: list[np.ndarray], last: np.ndarray) -> np.ndarray:
+    found = [one for one in (*parts, last) if one.size]
+    return found[0] if len(found) == 1 else np.concatenate(found) if found else _EMPTY
+
+
+def _without_zeros(divisor: Any, t: np.ndarray, flag: Any) -> Any:
+    zeros = divisor == 0
+    if isinstance(zeros, np.ndarray):
+        if zeros.any():
+            flag(t[zeros])
+            return np.where(zeros, 1, divisor)
+    elif zeros:
+        flag(t)
+        return 1.0
+    return divisor
+
+
+def _div(left: Any, right: Any, t: np.ndarray, flag: Any) -> Any:
+    return left / _without_zeros(right, t, flag)
+
+
+def _floordiv(left: Any, right: Any, t: np.ndarray, flag: Any) -> Any:
+    return left // _without_zeros(right, t, flag)
+
+
+def _mod(left: Any, right: Any, t: np.ndarray, flag: Any) -> Any:
+    return left % _without_zeros(right, t, flag)
+
+
+_EXACT = 2.0**53
+
+
+def _trunc(value: Any, t: np.ndarray, flag: Any) -> Any:
+    """Return what `int` makes of floats; what is no number, or too large to be exact, is flagged."""
+    if not isinstance(value, np.ndarray):
+        if abs(value) < _EXACT:
+            return int(value)
+        flag(t)
+        return 0
+    wrong = ~(np.abs(value) < _EXACT)
+    if wrong.any():
+        flag(t[wrong])
+        value = np.where(wrong, 0.0, value)
+    return value.astype("i8")
+
+
+def _floor(value: Any, t: np.ndarray, flag: Any) -> Any:
+    return _trunc(np.floor(value), t, flag)
+
+
+def _ceil(value: Any, t: np.ndarray, flag: Any) -> Any:
+    return _trunc(np.ceil(value), t, flag)
+
+
+def _rounded(value: Any, t: np.ndarray, flag: Any) -> Any:
+    return _trunc(np.rint(value), t, flag)
+
+
+def _root(value: Any, t: np.ndarray, flag: Any) -> Any:
+    wrong = np.less(value, 0)
+    if np.any(wrong):
+        flag(t[wrong] if np.ndim(wrong) else t)
+        value = np.where(wrong, 0.0, value) if np.ndim(wrong) else 0.0
+    return np.sqrt(value) if np.ndim(value) else float(np.sqrt(value))
+
+
+def _least(left: Any, right: Any) -> Any:
+    return np.where(right < left, right, left)
+
+
+def _most(left: Any, right: Any) -> Any:
+    return np.where(right > left, right, left)
+
+
+def _read_line(table: np.ndarray, row: int, at: int, ago: int, t: np.ndarray, flag: Any) -> float:
+    if at < 0 or ago > 0 or at - ago < 0:
+        flag(t)
+        return 0.0
+    return float(table[row, at])
+
+
+def _read_lines(table: np.ndarray, rows: Any, at: Any, ago: Any, t: np.ndarray, flag: Any) -> np.ndarray:
+    if isinstance(at, np.ndarray):
+        wrong = (at < 0) | (ago > 0)
+        if wrong.any():
+            flag(t[wrong])
+            at = np.where(wrong, 0, at)
+    elif at < 0 or ago > 0:
+        flag(t)
+        at = 0
+    found: np.ndarray = table[rows[t] if isinstance(rows, np.ndarray) else rows, at]
+    return found
+
+
+_HARMLESS = {"abs", "least", "most", "const"}
+_SIMPLE = {"abs": ("abs", "abs"), "least": ("min", "least"), "most": ("max", "most")}
+_FLAGGING = {"trunc": "i", "floor": "i", "ceil": "i", "rounded": "i", "root": "f"}
+_EMPTY = np.empty(0, np.intp)
+_RUNTIME: dict[str, Any] = {
+    "EMPTY": _EMPTY, "INF": float("inf"), "NAN": float("nan"), "nan": float("nan"), "inf": float("inf"),
+    "join": _join, "join_all": _join_all, "div": _div, "floordiv": _floordiv, "mod": _mod, "trunc": _trunc,
+    "floor": _floor, "ceil": _ceil, "rounded": _rounded, "root": _root, "least": _least, "most": _most,
+    "read_line": _read_line, "read_lines": _read_lines, "where": np.where, "empty": np.empty, "full": np.full,
+}  # fmt: skip
+
+
+def built(source: str, state: SimpleNamespace) -> dict[str, Callable[..., Any]]:
+    """Return the functions that a source makes of a state."""
+    names = dict(_RUNTIME)
+    exec(compile(source, "<trials>", "exec"), names)
+    made: dict[str, Callable[..., Any]] = names["build"](state)
+    return made

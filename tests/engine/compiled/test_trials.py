@@ -1,0 +1,117 @@
+"""Trials of the compiled engine equal those of the event engine to the last bit."""
+
+import importlib
+
+import backtrader as bt
+import numpy as np
+import pytest
+from compiled_check import COSTS, by_events, difference, differences, named, set_up_of
+from compiled_random import Chance, compared, feeds_of
+from parity_markets import market, quick_rows
+
+from backtest.engine.compiled.trials import run
+
+BARS = market(3, 160, tick=0.01)
+OTHER = market(4, 150, tick=0.01, gap=0.2)
+
+
+def one_feed():
+    return named([quick_rows(BARS)])
+
+
+def two_feeds():
+    return named([quick_rows(BARS), quick_rows(OTHER)])
+
+
+def shipped(module, name):
+    return getattr(importlib.import_module(f"strategies.{module}"), name)
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_a_strategy_that_orders_by_chance_is_equal(seed):
+    outcomes, differing = compared(seed, trials=2, bars=40)
+
+    assert not outcomes.why_not
+    assert differing == {}
+    assert len(outcomes.orders) > 10
+
+
+@pytest.mark.parametrize("costs", COSTS)
+@pytest.mark.parametrize("feeds", [one_feed, two_feeds])
+def test_many_pairs_of_averages_are_equal(costs, feeds):
+    pairs = [{"fast": fast, "slow": slow} for fast in (2, 5) for slow in (9, 20)]
+
+    outcomes, differing = differences(shipped("sma_cross", "SmaCross"), pairs, feeds, set_up_of(costs))
+
+    assert (outcomes.why_not, outcomes.left, differing) == ("", {}, {})
+    assert len(outcomes.fills) > 20
+
+
+def test_a_trial_whose_init_raises_is_left_to_the_event_engine():
+    outcomes = run(
+        shipped("sma_cross", "SmaCross"),
+        [{"fast": 9, "slow": 3}, {"fast": 3, "slow": 9}],
+        one_feed(),
+        set_up_of("none"),
+    )
+
+    assert outcomes.left == {0: "__init__() raises ValueError"}
+    assert outcomes.orders_from[1] == 0 < outcomes.orders_from[2]
+
+
+def test_the_account_is_told_at_the_steps_that_are_asked_for():
+    pairs, wanted = [{"fast": 2, "slow": 9}], np.array([20, 99])
+
+    every = run(shipped("sma_cross", "SmaCross"), pairs, one_feed(), set_up_of("none"))
+    some = run(shipped("sma_cross", "SmaCross"), pairs, one_feed(), set_up_of("none"), lambda stamps: wanted)
+
+    assert some.equity.tolist() == every.equity[:, wanted].tolist()
+
+
+class DividesByZero(bt.Strategy):
+    """Stumbles at one bar in some trials."""
+
+    params = (("at", 10),)
+
+    def next(self):
+        size = 10 / (len(self) - self.p.at)
+        if size > 0:
+            self.buy(size=size)
+
+
+def test_a_trial_that_stumbles_is_left_and_the_others_are_equal():
+    params = [{"at": 10}, {"at": 1000}, {"at": -5}]
+
+    outcomes, differing = differences(DividesByZero, params, one_feed, set_up_of("none"))
+
+    assert list(outcomes.left) == [0]
+    assert differing == {}
+
+
+class KeepsAList(bt.Strategy):
+    """Keeps what cannot be compiled."""
+
+    def __init__(self):
+        self.seen = []
+
+    def next(self):
+        self.seen.append(self.data.close[0])
+        if len(self.seen) > 3:
+            self.buy()
+
+
+def test_what_cannot_be_done_is_refused_with_file_and_line():
+    outcomes = run(KeepsAList, [{}], one_feed(), set_up_of("none"))
+
+    assert outcomes.why_not.startswith(f"{__file__}:")
+    assert "self.seen" in outcomes.why_not
+
+
+def test_orders_and_notes_are_those_of_a_random_trial_with_several_orders_a_bar():
+    feeds = feeds_of(5, "same", 2, bars=50)
+    params = [{"seed": 77, "busy": 100}]
+
+    outcomes = run(Chance, params, feeds(), set_up_of("ib-fixed", 2_000.0))
+
+    assert difference(outcomes, 0, by_events(Chance, params[0], feeds(), set_up_of("ib-fixed", 2_000.0))) == ""
+    assert {4, 5, 7} <= set(outcomes.orders[:, 4])  # completed, cancelled, refused for margin

@@ -1,0 +1,131 @@
+"""A strategy that orders by a small generator of its own, and markets for it; each number is a case."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import backtrader as bt
+from compiled_check import COSTS, differences, named, set_up_of
+from parity_markets import DAY, market, quick_rows
+
+MINUTE = timedelta(minutes=1)
+CLOCKS = ("same", "gaps", "late", "mixed")
+BARS = 60
+MANY = 714_025  # the generator's period
+
+
+class Chance(bt.Strategy):
+    """
+    Orders of six kinds, cancels and targets by chance.
+
+    Each notification moves the generator: a single one that is missing, late or other changes all that follows.
+    """
+
+    params = (("seed", 1), ("busy", 40))
+
+    def __init__(self):
+        self.state = self.p.seed
+        self.last = dict.fromkeys(self.datas)
+        self.average = {data: bt.ind.SMA(data.close, period=3) for data in self.datas}
+
+    def draw(self, count):
+        self.state = (self.state * 1366 + 150889) % MANY
+        return self.state * count // MANY
+
+    def notify_order(self, order):
+        moved = order.status * 31 + int(abs(order.executed.size) * 7) + int(order.executed.price)
+        if order.isbuy():
+            moved += 5
+        self.state = (self.state + moved) % MANY
+
+    def prenext(self):
+        self.next()
+
+    def next(self):
+        for data in self.datas:
+            if len(data) < 4:
+                continue
+            if self.draw(100) < self.p.busy:
+                self.act(data)
+
+    def act(self, data):
+        what = self.draw(12)
+        price = data.close[0] * (0.96 + self.draw(9) / 100)
+        until = data.datetime[0] + self.draw(5) if self.draw(3) == 0 else 0.0
+        size = self.draw(30) - 2
+        if what < 4:
+            self.order(data, size, self.draw(2), price, until)
+        elif what == 4:
+            self.close(data=data)
+        elif what == 5:
+            self.order_target_size(data=data, target=self.draw(41) - 20)
+        elif what == 6:
+            self.order_target_percent(data=data, target=self.draw(9) / 10 - 0.3)
+        elif what == 7:
+            self.order_target_value(data=data, target=self.draw(9000) - 3000.0)
+        elif what == 8:
+            if self.last[data]:
+                self.cancel(self.last[data])
+        elif what == 9 and data.close[0] > self.average[data][0]:
+            self.last[data] = self.buy(data=data, size=size, exectype=bt.Order.StopTrail, trailamount=price / 30)
+        elif what == 10:
+            self.last[data] = self.sell(data=data, size=size, exectype=bt.Order.StopTrail, trailpercent=0.03)
+        else:
+            self.buy(data=data)
+
+    def order(self, data, size, side, price, until):
+        kind = self.draw(5)
+        if kind == 0:
+            self.last[data] = self.buy(data=data, size=size) if side else self.sell(data=data, size=size)
+        elif kind == 1:
+            self.last[data] = (
+                self.buy(data=data, size=size, exectype=bt.Order.Close, valid=until)
+                if side
+                else self.sell(data=data, size=size, exectype=bt.Order.Close, valid=until)
+            )
+        elif kind == 2:
+            self.last[data] = (
+                self.buy(data=data, size=size, price=price, exectype=bt.Order.Limit, valid=until)
+                if side
+                else self.sell(data=data, size=size, price=price, exectype=bt.Order.Limit, valid=until)
+            )
+        elif kind == 3:
+            self.last[data] = (
+                self.buy(data=data, size=size, price=price, exectype=bt.Order.Stop, valid=until)
+                if side
+                else self.sell(data=data, size=size, price=price, exectype=bt.Order.Stop, valid=until)
+            )
+        else:
+            limit = price * (0.98 + self.draw(5) / 100)
+            if side:
+                self.last[data] = self.buy(
+                    data=data, size=size, price=price, plimit=limit, exectype=bt.Order.StopLimit, valid=until
+                )
+            else:
+                self.last[data] = self.sell(
+                    data=data, size=size, price=price, plimit=limit, exectype=bt.Order.StopLimit, valid=until
+                )
+
+
+def feeds_of(seed: int, clock: str, count: int, bars: int = BARS) -> Callable[[], list[Any]]:
+    """Return what makes the feeds of a number."""
+    chance = random.Random(seed)
+    tables = []
+    for number in range(count):
+        step = MINUTE if clock == "mixed" and number % 2 else DAY
+        wild = {"tick": chance.choice([0.0, 0.01, 0.25]), "flat": 0.05, "gap": 0.3 if clock == "gaps" else 0.0}
+        rows = market(chance.randrange(10**9), bars, step, **wild)
+        tables.append(rows[chance.randint(0, bars // 3) :] if clock == "late" and number else rows)
+    return lambda: named([quick_rows(one) for one in tables])
+
+
+def compared(seed: int, trials: int, bars: int = BARS) -> tuple[Any, dict[int, str]]:
+    """Return the outcomes of a case, and what differs from the event engine."""
+    chance = random.Random(seed)
+    clock, count = CLOCKS[seed % 4], seed // 4 % 4 + 1
+    params = [{"seed": chance.randrange(MANY), "busy": chance.choice([10, 40, 80])} for _ in range(trials)]
+    costs, cash = chance.choice(list(COSTS)), chance.choice([2_000.0, 10_000.0, 100_000.0])
+    return differences(Chance, params, feeds_of(seed, clock, count, bars), set_up_of(costs, cash))
