@@ -6,7 +6,7 @@ Each class says what to do about it, too: the exit code of the command line; `re
 `brief`, the few words for it in a summary.
 
     BacktestError                exit code, and scope where it is not the series
-    ├── UsageError               2         the words of a command or the arguments of a call are off
+    ├── UsageError               2         invalid command line or arguments
     ├── DataError                3         bars are missing or bad
     │   ├── NoBars                         the store has none for what was asked
     │   ├── BadBars                        bars that break the rules of a bar
@@ -15,7 +15,7 @@ Each class says what to do about it, too: the exit code of the command line; `re
     │   ├── BadStore                       a folder that is no store, or one of another format
     │   └── DamagedStore                   a stored file that is not what was written
     ├── SourceError              4         a source could not be reached or did not deliver
-    │   ├── NoConnection           all     nobody listens, or the handshake failed
+    │   ├── NoConnection           all     nothing is listening, or the handshake failed
     │   ├── LinkLost *                     the connection broke while requests were open
     │   ├── Unanswered *           window  no answer in time, which is not "no data"
     │   │   └── GivenUp                    no answer to a series for long
@@ -50,7 +50,7 @@ class BacktestError(Exception):
 
 
 class UsageError(BacktestError):
-    """The words of a command, or the arguments of a call, are off."""
+    """Invalid command line or arguments."""
 
     exit_code = 2
     brief = "cannot be asked for"

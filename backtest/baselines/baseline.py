@@ -160,7 +160,7 @@ def load_baseline(path: str | Path) -> Baseline:
         raise UsageError(f"no baseline {path}; make one of a kept run: backtest baseline save RUN") from None
     except (Misfit, DamagedStore) as error:
         raise DamagedStore(
-            f"{path} is no baseline ({error}); restore it, or remove it and make it anew: backtest baseline save RUN"
+            f"{path} is not a baseline ({error}); restore it, or save it again: backtest baseline save RUN"
         ) from error
 
 

@@ -18,12 +18,12 @@ from backtest.errors import BacktestError, UsageError
 
 CAUSE, TOGETHER, PART, LIKELY, UNKNOWN, NO_PART = "cause", "together", "part", "likely", "not separated", "no part"
 VERDICTS = {  # from the most telling on
-    CAUSE: "put back, it brings the old result",
-    TOGETHER: "put back together with the others, it brings the old result",
-    PART: "put back, it brings neither the old result nor the new one",
-    LIKELY: "the only difference that is left; it cannot be put back here",
-    UNKNOWN: "it cannot be put back here, and so not be told apart",
-    NO_PART: "it changed, and has no part in this",
+    CAUSE: "reverting it restores the old result",
+    TOGETHER: "reverting it together with the others restores the old result",
+    PART: "partial cause: reverting it changes the result but does not restore it",
+    LIKELY: "the only remaining difference; it cannot be reverted here",
+    UNKNOWN: "it cannot be reverted here, so its effect cannot be isolated",
+    NO_PART: "it changed but does not affect the result",
 }
 
 

@@ -166,7 +166,7 @@ def _code(old: Baseline, new: Baseline, scene: Scene) -> Change | None:
     if not names:
         return None
     if isinstance(scene.strategy, type):
-        return Change("code", (f"{', '.join(names)}; a strategy in a file could be put back from git",))
+        return Change("code", (f"{', '.join(names)}; a strategy in a file can be reverted from git",))
     found = _files(scene, before)
     missing = [name for name in before if name not in found]
     if missing:

@@ -148,7 +148,7 @@ def path_of(name: str, folder: str | Path) -> Path:
         UsageError: the name leads out of the folder, as that of a stranger's run could.
     """
     if "\\" in name or name != Path(name).name:
-        raise UsageError(f"{name!r} is no name of a baseline, which is one file in {folder}; give one: --name NAME")
+        raise UsageError(f"{name!r} is not a valid baseline name, which is one file in {folder}; give one: --name NAME")
     return Path(folder) / f"{name}.json"
 
 

@@ -31,7 +31,7 @@ def command_of(text: str) -> list[str]:
     try:
         words = shlex.split(text, posix=os.name != "nt")
     except ValueError as error:
-        raise UsageError(f"--on-problem {text!r} is no command ({error}); quote it as a shell does") from error
+        raise UsageError(f"--on-problem {text!r} is not a valid command ({error}); quote it as a shell does") from error
     # Windows quotes in its own way, and leaves the quotes to the program.
     return [word.strip('"') for word in words] if os.name == "nt" else words
 

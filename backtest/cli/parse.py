@@ -37,7 +37,9 @@ def parse_series(words: list[str]) -> list[Series]:
             found += _of_file(word[1:]) if word[:1] == "@" else [one_series_of(word)]
         except UsageError as error:
             if quoted := _in_quotes(words[n : n + 2]):
-                raise UsageError(f"{word!r} is no series; did you mean {quoted}, with quotes for the blank?") from error
+                raise UsageError(
+                    f"{word!r} has no bar size; did you mean {quoted}, with quotes for the blank?"
+                ) from error
             raise
     return found
 
@@ -79,7 +81,9 @@ def date_of(text: str, option: str) -> date | None:
     try:
         return date.fromisoformat(text)
     except ValueError as error:
-        raise UsageError(f"{option} {text!r} is no date ({error}); write YYYY-MM-DD, such as 2024-03-28") from error
+        raise UsageError(
+            f"{option} {text!r} is not a valid date ({error}); write YYYY-MM-DD, such as 2024-03-28"
+        ) from error
 
 
 def factors_of(text: str) -> list[float]:
@@ -87,7 +91,7 @@ def factors_of(text: str) -> list[float]:
     try:
         return [float(word) for word in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"--costs {text!r} are no numbers ({error}); write multiples such as 0,1,2") from error
+        raise UsageError(f"--costs {text!r} are not numbers ({error}); write multiples such as 0,1,2") from error
 
 
 def lengths_of(text: str) -> list[str]:
@@ -115,7 +119,7 @@ def settings_of(words: list[str]) -> dict[str, str]:
     pairs = [word.partition("=") for word in words]
     for word, (name, mark, _) in zip(words, pairs, strict=True):
         if not (name and mark):
-            raise UsageError(f"--set {word!r} is no setting; write NAME=VALUE, such as --set fast=10")
+            raise UsageError(f"--set {word!r} is not a valid setting; write NAME=VALUE, such as --set fast=10")
     return {name: value for name, _, value in pairs}
 
 

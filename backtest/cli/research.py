@@ -107,7 +107,7 @@ def sweep(
     if not as_json:
         picture = found.folder / "heatmap.png"
         replace_file(picture, partial(found.plot().savefig, format="png"))
-        say(f"Kept in {found.folder}; its picture: {picture}; more: backtest validate {found.folder}")
+        say(f"Saved to {found.folder}. Heat map: {picture}. Next: backtest validate {found.folder}")
 
 
 @takes_brokerage

@@ -99,7 +99,7 @@ def run(
     result.save(folder)
     give_kept_run(result, folder, as_json)
     if not as_json:
-        say(f"Kept in {folder}; its page: backtest report {folder}")
+        say(f"Saved to {folder}. HTML report: backtest report {folder}")
 
 
 EXPORTS = "exports"  # where tables go that are to go nowhere else

@@ -411,7 +411,7 @@ def prune(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Give up what bars were before they were revised; the bars stay as they are.
+    Delete old revisions of bars; the current bars are kept.
 
     Example: backtest prune AAPL/1day --keep 2
     """

@@ -79,7 +79,7 @@ class DownloadReport:
         """
         The exit code of a command: 0 where complete, 4 where trying again in minutes may help one series.
 
-        Else 3 where bars are missing or cannot be had, and 2 where words are off alone.
+        Else 3 where bars are missing or not available, and 2 for invalid words alone.
         """
         return SourceError.exit_code if self.ended_by else max((one.exit_code for one in self.series), default=0)
 
@@ -177,7 +177,7 @@ def download(
         workers: series at once.
 
     Raises:
-        UsageError: an argument cannot be read, the dates are off, or nothing is asked for.
+        UsageError: an argument cannot be read, the dates are invalid, or nothing is requested.
         SourceError: nobody answers at the address of a source.
         OSError: the store cannot be written; what was stored before stays.
     """
@@ -256,7 +256,7 @@ def plan_download(
     Return what `download` would ask for, were nothing to go wrong; of the source only contracts are asked for.
 
     Raises:
-        UsageError: an argument cannot be read, the dates are off, or nothing is asked for.
+        UsageError: an argument cannot be read, the dates are invalid, or nothing is requested.
         SourceError: nobody answers at the address of a source.
     """
     wanted, asked = _distinct(series), _asked(span, start, end)

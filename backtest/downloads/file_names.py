@@ -114,8 +114,8 @@ def bar_size_of(table: Table, series: Series, options: FileOptions) -> BarSize:
     fitting = [size for size in BAR_SIZES.values() if size.seconds == usual]
     if not fitting:
         raise UsageError(
-            f"the bars of {table.what} are {usual:g} seconds apart, which is no size of IB's; name the series, such as "
-            f"{series.instrument}/1min"
+            f"the bars of {table.what} are {usual:g} seconds apart, which is not an IB bar size; name the series, "
+            f"such as {series.instrument}/1min"
         )
     return fitting[0]
 

@@ -65,8 +65,8 @@ def decode_request(fields: list[str], version: int) -> Request:
     Return the request that the fields of a frame make at a server version.
 
     Raises:
-        Refused: 320, a field is missing or is no number.
-        LinkLost: the first field is no number, so this is no message.
+        Refused: 320, a field is missing or is not a number.
+        LinkLost: the first field is not a number, so this is no message.
     """
     try:
         number = int(fields[0])

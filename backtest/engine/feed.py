@@ -229,7 +229,7 @@ def _with_lines(bars: pa.Table, extra: tuple[str, ...]) -> pa.Table:
         try:
             bars = bars.set_column(place, name, bars[name].cast(pa.float64()))
         except pa.ArrowException as error:
-            raise UsageError(f"the extra column {name!r} is no line of numbers ({error}); leave it out") from error
+            raise UsageError(f"the extra column {name!r} is not numeric ({error}); leave it out") from error
     return bars
 
 

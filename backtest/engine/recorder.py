@@ -181,7 +181,7 @@ def is_kind(exectype: Any) -> bool:
 def unknown_kind(exectype: Any) -> str:
     """Return what is wrong with a kind of order that there is not."""
     kinds = ", ".join(f"bt.Order.{name}" for name in bt.Order.ExecTypes)
-    return f"exectype={_arguments.shown(exectype)} is no kind of order, which would never be filled; there are {kinds}"
+    return f"exectype={_arguments.shown(exectype)} is not an order type, which would never be filled; there are {kinds}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ def check_answer(bars: pa.Table, series: Series, hours: Hours) -> None:
     check_bars(bars, series)
     off_grid = _microseconds(bars) % (_grid(series, hours) * _MICRO) != 0
     if off_grid.any():
-        raise BadBars(f"bars of {series.short} are off the grid of {series.size.label}: {_named(bars, off_grid)}")
+        raise BadBars(f"bars of {series.short} are not on the grid of {series.size.label}: {_named(bars, off_grid)}")
     if second := twins(bars, series):
         named = ", ".join(f"{moment:%Y-%m-%d}" for moment in second[:3])
         raise BadBars(

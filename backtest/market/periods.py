@@ -54,7 +54,9 @@ class Periods:
         except ValueError:
             found = cls(math.nan)
         if not 0 < found.count < math.inf or unit not in _UNITS:
-            raise UsageError(f"{text!r} are no periods a year; write such as 252 sessions, 52 weeks or 12 months")
+            raise UsageError(
+                f"{text!r} is not a number of periods per year; write such as 252 sessions, 52 weeks or 12 months"
+            )
         return found
 
     @property

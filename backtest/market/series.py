@@ -348,10 +348,9 @@ class Series:
         """
         words = _arguments.text(text, "a series", _SERIES).strip().split("/")
         if not 2 <= len(words) <= 4:
+            what = "has too many parts" if len(words) > 4 else "has no bar size"
             more = f"; {_ESCAPES}" if len(words) > 4 else _with_a_size(words[0])
-            raise UsageError(
-                f"{text!r} is no series; write INSTRUMENT/BARSIZE[/PRICES[/rth|all]], such as AAPL/1day{more}"
-            )
+            raise UsageError(f"{text!r} {what}; write INSTRUMENT/BARSIZE[/PRICES[/rth|all]], such as AAPL/1day{more}")
         try:
             size = BarSize.parse(words[1])
         except UsageError as error:
@@ -443,7 +442,7 @@ def several_series(given: Series | str | Iterable[Series | str]) -> list[Series]
         return [series_of(given)]
     if hasattr(given, "__arrow_c_stream__"):
         raise UsageError(
-            "a frame is no series; `run` takes one, and all else bars of a store: put it there with "
+            "a data frame is not a series; `run` takes one, and all else bars of a store: put it there with "
             'backtest.ingest(frame, "AAPL/1day", store), and name "AAPL/1day"'
         )
     return [series_of(one) for one in _arguments.several(given, "the series", f"{_SERIES}, or a list of such")]

@@ -133,7 +133,7 @@ def sample(result: RunRecord) -> Account:
     Return the account of a run at the last bar of each session, beside buy and hold.
 
     Raises:
-        StrategyError: equity is no number, or fell below zero: who owes money has no return any more.
+        StrategyError: equity is not a number, or fell below zero: who owes money has no return any more.
     """
     days, equity = _session_equity(result)
     fills, spec, ends = result.fills_table, result.spec, session_ends(result.record)

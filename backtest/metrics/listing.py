@@ -101,7 +101,7 @@ def _row(run: Kept) -> Listed:
 def _condition(word: str) -> tuple[str, str, str]:
     found = re.fullmatch(r"\s*([\w.-]+?)\s*(<=|>=|==|!=|=|<|>)\s*(.*?)\s*", word)
     if not found:
-        raise UsageError(f"--where {word!r} is no comparison; {_WHERE}")
+        raise UsageError(f"--where {word!r} is not a valid comparison; {_WHERE}")
     name, sign, value = found.groups()
     if metric_named(name) and _number(value) is None:
         raise UsageError(f"--where {word!r} compares the number {name} with {value!r}; {_WHERE}")

@@ -206,7 +206,7 @@ def measure(
         metrics: rows of your own, as those of METRICS; they follow ours.
 
     Raises:
-        StrategyError: equity is no number, or fell below zero.
+        StrategyError: equity is not a number, or fell below zero.
         UsageError: it is no run, a session has no risk-free return, or a row of your own cannot be measured.
     """
     rows = rows_with(metrics)
@@ -382,7 +382,7 @@ def check_periods(given: Any) -> float:
     Return periods a year; 0 stands for those of the calendar.
 
     Raises:
-        UsageError: it is no number, or one below 0.
+        UsageError: it is not a number, or one below 0.
     """
     number = _arguments.number(given, "periods", _PERIODS)
     if not 0 <= number < math.inf:
@@ -408,7 +408,7 @@ def dated_rates(risk_free: Any) -> DatedRates | None:
     Return the risk-free return of each session that a caller wrote; None where it wrote one of a year.
 
     Raises:
-        UsageError: the dates do not rise, or a rate is no number.
+        UsageError: the dates do not rise, or a rate is not a number.
     """
     if not hasattr(risk_free, "index") or isinstance(risk_free, str | tuple | list):
         return None

@@ -33,7 +33,7 @@ REASONS = {  # why a number is not defined, in a few words and in a sentence
     "below the threshold": "the ratio is not above the threshold, so that no length would do",
     "impossible moments": "no sample can have these moments",
     "ruined": "everything was lost, or more, and growth ends there",
-    "undefined": "a number that it is reckoned from is not defined",
+    "undefined": "a number that it is computed from is undefined",
     "infinite": "its function returned an infinite number",
 }
 

@@ -231,15 +231,15 @@ def _of_no_connection(address: str, error: NoConnection) -> Check:
         detail = f"{place} accepts connections but does not finish the TWS handshake"
         fix = "check that it is TWS or IB Gateway, and whether a window waits there for a click; then restart it"
         return Check("source", "problem", detail, fix if place.loopback else f"{fix}, or {elsewhere()}")
-    if "nobody listens" in str(error):
+    if "nothing is listening" in str(error):
         return _nobody(place, listening((other for other in PORTS if other != place.port), place.host))
     return _of_error("source", error)
 
 
 def _nobody(place: GatewayAddress, others: list[int]) -> Check:
-    detail = f"nobody listens on {place}"
+    detail = f"connection refused: nothing is listening on {place}"
     if others:
-        detail += f", but somebody does on {' and '.join(f'{other} ({PORTS[other]})' for other in others)}"
+        detail += f", but something is on {' and '.join(f'{other} ({PORTS[other]})' for other in others)}"
         return Check("source", "problem", detail, f"try --source ib://{replace(place, port=others[0])}")
     detail += f", nor on {', '.join(str(other) for other in PORTS if other != place.port)}"
     fix = "start TWS or IB Gateway and tick 'Enable ActiveX and Socket Clients' in its API settings"

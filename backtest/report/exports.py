@@ -144,7 +144,7 @@ def _workbook() -> tuple[Any, Any]:
     def cell_of(sheet: Any, value: Any) -> Any:
         cell = WriteOnlyCell(sheet, _CONTROLS.sub("\ufffd", value) if isinstance(value, str) else value)
         if isinstance(value, str):
-            cell.data_type = "s"  # also one that begins with =, which is no formula
+            cell.data_type = "s"  # also one that begins with =, which is not a formula
         return cell
 
     return Workbook(write_only=True), cell_of

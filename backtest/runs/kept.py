@@ -213,7 +213,7 @@ def _label(folder: Path, change: Callable[[Labels], Labels]) -> Labels:
 
 def _tag(text: str) -> str:
     if not text or len(text) > _LONGEST or not text.isprintable() or any(one.isspace() or one == "," for one in text):
-        raise UsageError(f"{text!r} is no tag; write a word of {_LONGEST} characters at most, without commas")
+        raise UsageError(f"{text!r} is not a valid tag; write a word of {_LONGEST} characters at most, without commas")
     return text
 
 

@@ -61,7 +61,7 @@ def read_run_table(path: Path, columns: RunColumns, series: Sequence[str]) -> pa
 
     Raises:
         FileNotFoundError: there is none.
-        DamagedStore: it is no plain file, no Parquet, or has other columns or values; the text says which.
+        DamagedStore: it is not a regular file, no Parquet, or has other columns or values; the text says which.
     """
     table = read_parquet(path, partial(_chosen, columns))
     for name in columns.whole:
@@ -89,7 +89,7 @@ def read_parquet(path: Path, choose: Callable[[Mapping[str, str]], Sequence[str]
 
     Raises:
         FileNotFoundError: there is none.
-        DamagedStore: it is no plain file, no Parquet, of other columns, or its rows are out of proportion.
+        DamagedStore: it is not a regular file, no Parquet, of other columns, or its rows are out of proportion.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -239,7 +239,7 @@ def read_lines(path: Path) -> pa.Table:
     Return the table of lines in a file, which may be anybody's.
 
     Raises:
-        DamagedStore: it is no plain file, or no table of lines.
+        DamagedStore: it is not a regular file, or no table of lines.
     """
     table = read_parquet(path, _columns)
     try:

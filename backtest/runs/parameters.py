@@ -250,7 +250,7 @@ def duration_of(text: str) -> dt.timedelta:
         return dt.timedelta(days=int(days or 0)) + (-part if sign else part)
     found = re.fullmatch(r"(-?)((?:\d+(?:\.\d+)?[wdhms])+)", text.strip().replace(" ", ""))
     if not found:
-        raise ValueError(f"{text!r} is no duration")
+        raise ValueError(f"{text!r} is not a duration")
     parts = re.findall(r"(\d+(?:\.\d+)?)([wdhms])", found[2])
     total = sum((_times(number, unit) for number, unit in parts), dt.timedelta())
     return -total if found[1] else total

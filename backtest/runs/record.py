@@ -207,7 +207,7 @@ class RunRecord:
         except FileNotFoundError as error:
             raise BadStore(f"{folder} holds no run ({error.filename} is not there); see: backtest runs ls") from error
         except NotADirectoryError as error:
-            raise BadStore(f"{folder} holds no run (it is no folder); see: backtest runs ls") from error
+            raise BadStore(f"{folder} holds no run (it is not a folder); see: backtest runs ls") from error
         except (OSError, DamagedStore) as error:
             raise BadStore(f"the run in {folder} cannot be read ({error}); run it again") from error
         return cls(spec, tables[0], tables[1], tables[2], tables[3], manifest, lines, called(folder), extremes)

@@ -63,7 +63,7 @@ def volume_cap_of(given: Any) -> float:
     Return the largest share of a bar's volume that is traded.
 
     Raises:
-        UsageError: it is no number.
+        UsageError: it is not a number.
     """
     return _arguments.number(given, "volume_cap", "write 0.1 for a tenth of each bar's volume")
 
@@ -73,7 +73,7 @@ def cash_rate_of(given: Any) -> float:
     Return the annual interest on idle cash.
 
     Raises:
-        UsageError: it is no number.
+        UsageError: it is not a number.
     """
     return _arguments.number(given, "cash_rate", "write 0.02 for 2 % a year")
 
@@ -169,7 +169,9 @@ class Brokerage:
     volume_cap: float = _option(  # most of a bar's volume that is traded; 0: no cap
         0.0, "Most of a bar's volume that is traded; 0.1 is a tenth.", volume_cap_of, _volume_words
     )
-    fills: str = _option("next-bar", "next-bar; or this-close, which nobody gets.", None, _fills_words)
+    fills: str = _option(
+        "next-bar", "next-bar, or this-close (the signal bar's close, not achievable live).", None, _fills_words
+    )
     borrow: str = _option(  # rules of `Borrowing.parse`, commas between
         "", "Fee a year of short shares: 0.01,GME/1day=0.3,GME/1day@DATE=0.8.", borrowing_of, "borrow fee {}".format
     )

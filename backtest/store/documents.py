@@ -59,7 +59,7 @@ def open_plain(path: Path, limit: int, *, links: bool = False) -> IO[bytes]:
     handle.close()
     if stat.S_ISREG(status.st_mode):
         raise DamagedStore(f"{path} has {status.st_size:,} bytes, more than the {limit:,} that it may have")
-    raise DamagedStore(f"{path} is no plain file; remove it")
+    raise DamagedStore(f"{path} is not a regular file; remove it")
 
 
 def bytes_of(path: Path, limit: int, *, links: bool = False) -> bytes:
@@ -77,7 +77,7 @@ def read_document(path: Path, shape: Shape, *, links: bool = False, limit: int =
 
     Raises:
         FileNotFoundError: there is none.
-        DamagedStore: it is no plain file, no JSON, or not of the shape; the text says where, and not what to do.
+        DamagedStore: it is not a regular file, no JSON, or not of the shape; the text says where, and not what to do.
     """
     try:
         data = bytes_of(path, limit, links=links)

@@ -55,7 +55,7 @@ def read_file(path: Path, limit: int) -> bytes:
                 return handle.readall()
     except IsADirectoryError:
         pass
-    raise DamagedStore(f"{path} is no plain file; remove it and restore the store from a backup")
+    raise DamagedStore(f"{path} is not a regular file; remove it and restore the store from a backup")
 
 
 def read_if_any(path: Path, limit: int) -> bytes | None:
@@ -144,7 +144,7 @@ def refuse_links(folder: Path, root: Path) -> None:
         if leads_elsewhere(status):
             raise _link(path)
         if not stat.S_ISDIR(status.st_mode):
-            raise DamagedStore(f"{path} is no folder; remove it and restore the store from a backup")
+            raise DamagedStore(f"{path} is not a folder; remove it and restore the store from a backup")
 
 
 @contextlib.contextmanager

@@ -127,7 +127,7 @@ class _UnknownFormat(Exception):
 
 
 def _refused(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 def _manifest_of(record: Any, series: str) -> Manifest:
@@ -240,7 +240,7 @@ def _checked(manifest: Manifest, series: Series) -> Manifest:
     length = NAME_LENGTHS[period_unit(series)]
     for one in (*manifest.segments, *manifest.archived):
         if {one.first[:length] or "all", one.last[:length] or "all"} != {one.period}:
-            raise ValueError(f"{one.file} is no period of {series.size.label}, or has bars of another one")
+            raise ValueError(f"{one.file} is not a period of {series.size.label}, or has bars of another one")
         if not set(one.extra) <= set(manifest.extra):
             raise ValueError(f"{one.file} has the extra columns {', '.join(one.extra)[:200]}, which the series lacks")
     for segments in (manifest.segments, *(revision.replaced for revision in manifest.revisions)):

@@ -210,7 +210,7 @@ def pinned_span(
     Raises:
         BrokenPin: a bar that the run would see is not as pinned, or not pinned at all; the text names the month.
         NoBars: the store lacks a pinned series.
-        UsageError: the file is no lock file.
+        UsageError: the file is not a lock file.
     """
     pins = _chosen(load_pins(path), path, series)
     taken = span if span and span != (None, None) else _hull_of(pins)
@@ -238,7 +238,7 @@ def load_pins(path: str | Path) -> dict[Series, Pin]:
         raise UsageError(f"no file {path}; pin what is stored: backtest pin --lock {path}") from None
     except (Misfit, DamagedStore) as error:
         cure = f"restore it, or remove it and run: backtest pin --lock {path}"
-        raise DamagedStore(f"{path} is no lock file ({error}); {cure}") from error
+        raise DamagedStore(f"{path} is not a lock file ({error}); {cure}") from error
 
 
 def save_pins(path: str | Path, pins: Iterable[Pin]) -> None:

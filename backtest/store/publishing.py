@@ -307,8 +307,7 @@ class _Bucket:
             from obstore.store import S3Store
         except ImportError as error:
             raise UsageError(
-                "publishing to s3:// needs obstore, which can refuse to undo what another published; install it: "
-                "pip install 'ib-backtest[s3]'"
+                "publishing to S3 needs the obstore package; install it: pip install 'ib-backtest[s3]'"
             ) from error
         self._library, self._error = obstore, BaseError
         with explained(place, BaseError):

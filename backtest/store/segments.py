@@ -105,7 +105,7 @@ def decode_segment(data: bytes, segment: Segment, path: Path | str) -> pa.Table:
         bars = _checked_file(data, segment).read(use_threads=False).replace_schema_metadata(None)
         _check_times(bars, segment)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DamagedStore(f"{path} is no segment of bars ({error}); {REPAIR}") from error
+        raise DamagedStore(f"{path} is not a segment of bars ({error}); {REPAIR}") from error
     return bars
 
 

@@ -231,7 +231,7 @@ def test_of_a_class_the_code_is_compared_and_a_file_is_asked_for_to_put_it_back(
     judgement = check(old, "buys", Scene(result.spec, store, Buys))
 
     assert causes(judgement) == {"code": LIKELY}
-    assert "a strategy in a file could be put back" in told(judgement, "code")
+    assert "a strategy in a file can be reverted" in told(judgement, "code")
 
 
 @pytest.mark.slow

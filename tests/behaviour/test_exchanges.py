@@ -198,7 +198,7 @@ def test_the_rule_of_an_exchange_without_a_calendar_is_said_in_verify(tmp_path, 
             "note",
             f"sessions by a rule: weekdays; no holidays known of the exchange 'FOOBAR' of {series.instrument}",
         ),
-        ("sessions", "warn", "1 session has no bar, 2024-03-08: nobody said that there are none"),
+        ("sessions", "warn", "1 session has no bar, 2024-03-08: not confirmed empty by the source"),
     ]
 
 

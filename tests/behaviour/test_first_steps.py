@@ -33,7 +33,7 @@ WAYS = (
 DEFAULT, OTHER = WAYS.format(store="data/bars"), WAYS.format(store="empty")
 SHORT = ("--until", "2000-06-30", "--store", "sample")
 
-# The command, its exit code, and what it says; {port} is one on which nobody listens.
+# The command, its exit code, and what it says; {port} is one on which nothing is listening.
 STEPS = [
     # with no bars and no gateway, each way to get some is named
     ("run sma_cross AAPL/1day", 3, f"AAPL/1day is not in data/bars; {DEFAULT}"),

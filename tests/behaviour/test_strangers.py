@@ -73,7 +73,7 @@ def test_no_baseline_is_written_outside_of_its_folder(call, name):
     taken = call("baseline", "save", "one", "--store", SAMPLE)
 
     assert (named[0], taken[0]) == (2, 2)
-    assert "is no name of a baseline" in named[1]
+    assert "is not a valid baseline name" in named[1]
     assert {*Path().parent.resolve().parent.rglob("*")} == before
 
 

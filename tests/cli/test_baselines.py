@@ -49,7 +49,7 @@ def test_a_saved_run_holds_until_the_strategy_changes(kept, tmp_path):
     assert held[:2] == (0, "cross: same\n")
     assert moved[0] == 1
     assert moved[1].startswith("cross: moved from 2004-")
-    assert "likely       code: the only difference that is left" in moved[1]
+    assert "likely       code: the only remaining difference" in moved[1]
     assert "backtest baseline accept" in moved[2]
     assert (tmp_path / "summary.md").read_text().startswith("### Baselines: 1 moved")
 

@@ -83,7 +83,7 @@ def test_what_ends_a_download_before_it_began_runs_the_command_too(hook, night, 
     calls = kept()
     assert codes == [call["document"]["exit_code"] for call in calls] == [2, 4, 2]
     assert "series.txt, line 2" in calls[0]["environment"]["BACKTEST_ERROR"]
-    assert "nobody listens" in calls[1]["environment"]["BACKTEST_ERROR"]
+    assert "nothing is listening" in calls[1]["environment"]["BACKTEST_ERROR"]
 
 
 def test_a_name_is_never_run(hook, night, tmp_path):
@@ -162,7 +162,7 @@ def test_an_open_quote_is_refused_before_anything_is_asked_for(night):
     code, out, err = night("AAPL/1day", "--on-problem", "mail 'me")
 
     assert (code, out) == (2, "")
-    assert "is no command" in err
+    assert "is not a valid command" in err
     with pytest.raises(UsageError):
         command_of('"')
 

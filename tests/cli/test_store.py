@@ -189,8 +189,8 @@ def test_a_gateway_that_is_down_gives_a_document(download):
 
     document = json.loads(out)
     assert (code, document["exit_code"]) == (4, 4)
-    assert "nobody listens" in document["error"]
-    assert document["summary"]["text"].startswith("the download ended early: nobody listens")
+    assert "nothing is listening" in document["error"]
+    assert document["summary"]["text"].startswith("the download ended early: connection refused")
 
 
 def test_a_store_that_cannot_be_written_gives_a_document(download, tmp_path):

@@ -261,8 +261,8 @@ def test_a_source_that_is_away_is_what_the_service_tries_again(research):
 
     process = started(service, service["ExecStart"][0])
 
-    assert "nobody listens on" in process.communicate()[1]
-    assert "nobody listens on" in (folder / "problems.log").read_text()
+    assert "nothing is listening on" in process.communicate()[1]
+    assert "nothing is listening on" in (folder / "problems.log").read_text()
     assert json.loads((folder / "problem.json").read_text())["exit_code"] == process.returncode
     assert str(process.returncode) not in service["RestartPreventExitStatus"][0].split()
     assert service["Restart"] == ["on-failure"]

@@ -68,7 +68,7 @@ def test_a_change_of_the_strategy_fails_it_and_is_put_back_from_git(repository, 
         strategy.write_text(before)
 
     assert (tested[0], checked[0]) == (1, 1)
-    assert "cause        code: put back, it brings the old result" in tested[1]
+    assert "cause        code: reverting it restores the old result" in tested[1]
     assert summary.read_text().startswith("### Baselines: 2 moved")
 
 

@@ -201,7 +201,7 @@ def test_a_port_nobody_listens_on_says_what_to_start():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
-    found = rf"nobody listens on 127.0.0.1:{port}.*Enable ActiveX.*backtest import .*backtest demo"
+    found = rf"nothing is listening on 127.0.0.1:{port}.*Enable ActiveX.*backtest import .*backtest demo"
     with pytest.raises(NoConnection, match=found):
         connect(f"ib://127.0.0.1:{port}")
 

@@ -214,8 +214,8 @@ def test_the_size_of_bars_is_seen_in_the_times_and_weekends_say_that_it_trades_a
 MINUTES = frame(pd.date_range("2024-03-28 09:30", periods=len(DAYS), freq="min"))
 WRONG = {
     "times without a zone": (MINUTES, "AAPL/1min", {}, UsageError, r'name it with tz="America/New_York", or tz="exch'),
-    "no frame": (3, "AAPL/1day", {}, UsageError, "int is no frame; write a frame of pandas or polars"),
-    "a list": ([1, 2], "AAPL/1day", {}, UsageError, "list is no frame"),
+    "no frame": (3, "AAPL/1day", {}, UsageError, "int is not a data frame; write a frame of pandas or polars"),
+    "a list": ([1, 2], "AAPL/1day", {}, UsageError, "list is not a data frame"),
     "one column": (frame()["Close"], "AAPL/1day", {}, UsageError, "a pandas Series has one column"),
     "closes alone": (frame()[["Close"]], "AAPL/1day", {}, UsageError, "missing are open, high, low"),
     "no rows": (frame().iloc[:0], "AAPL/1day", {}, NoBars, "the frame holds no bars of AAPL/1day"),
@@ -235,7 +235,7 @@ WRONG = {
         "AAPL/1day",
         {},
         BadBars,
-        "as the time of a daily bar, which is no date",
+        "as the time of a daily bar, which is not a valid date",
     ),
     "a word": (frame(), "AAPL/1day", {"stamped": "soon"}, UsageError, "write open or close"),
     "what is nothing to leave out": (frame(), "AAPL/1day", {"leave_out": "all"}, UsageError, "write bad or outside"),
@@ -299,7 +299,7 @@ def test_a_week_under_way_is_left_out_and_said(tmp_path):
 
 
 def test_what_takes_series_of_a_store_alone_says_how_a_frame_comes_there(tmp_path):
-    with pytest.raises(UsageError, match=r"a frame is no series; .* put it there with backtest\.ingest"):
+    with pytest.raises(UsageError, match=r"a data frame is not a series; .* put it there with backtest\.ingest"):
         backtest.look_ahead(Holds, frame(), store=tmp_path)
 
 

@@ -184,7 +184,7 @@ def test_a_stop_before_a_series_began_says_that_of_it(store, folder, caplog):
         def first(self, series, now):
             from backtest.errors import NoConnection
 
-            raise NoConnection("nobody listens")
+            raise NoConnection("nothing is listening")
 
     source = Away(folder.partition(":")[2])
 

@@ -255,7 +255,7 @@ def test_whole_numbers_and_truths_become_lines_and_texts_are_refused():
     (strategy,) = cerebro.run()
 
     assert repr(strategy.seen) == "[[1.0, 1.0], [nan, 0.0], [3.0, nan]]"
-    with pytest.raises(UsageError, match="'word' is no line of numbers"):
+    with pytest.raises(UsageError, match="'word' is not numeric"):
         replay(plain.append_column("word", pa.array(["a", "b", "c"])), HOURLY)
 
 

@@ -37,7 +37,7 @@ def states(findings):
 
 @pytest.fixture
 def port():
-    """Return a port on which nobody listens."""
+    """Return a port on which nothing is listening."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
@@ -128,7 +128,7 @@ def test_nobody_listening_is_a_problem_with_what_to_start(port):
     (finding,) = of_source(f"ib://127.0.0.1:{port}")
 
     assert finding.state == "problem"
-    assert f"nobody listens on 127.0.0.1:{port}" in finding.detail
+    assert f"nothing is listening on 127.0.0.1:{port}" in finding.detail
 
 
 def test_the_ports_that_accept_are_found(gateway, port):
@@ -297,4 +297,4 @@ def test_a_host_that_is_not_known_is_not_said_to_have_nobody_listening(gateway_b
 def test_where_nobody_listens_elsewhere_the_ports_there_are_tried(gateway_by_name, port):
     (finding,) = of_source(f"ib://doctor.test:{port}")
 
-    assert finding.detail.startswith(f"nobody listens on doctor.test:{port}")
+    assert finding.detail.startswith(f"connection refused: nothing is listening on doctor.test:{port}")

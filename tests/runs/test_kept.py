@@ -262,9 +262,9 @@ def test_labels_that_cannot_be_read_are_a_sentence(root, call):
     ("words", "said"),
     [
         (("tag", "first-a1"), "nothing to tag first-a1 with"),
-        (("tag", "first-a1", "two words"), "'two words' is no tag"),
-        (("tag", "first-a1", "a,b"), "'a,b' is no tag"),
-        (("tag", "first-a1", ""), "'' is no tag"),
+        (("tag", "first-a1", "two words"), "'two words' is not a valid tag"),
+        (("tag", "first-a1", "a,b"), "'a,b' is not a valid tag"),
+        (("tag", "first-a1", ""), "'' is not a valid tag"),
         (("untag", "first-a1", "best"), "has no tag 'best'; it has none"),
         (("tag", "first-b1", "best"), "did you mean first-a1"),
         (("show", "first-a1", "--sort", "sharpe"), "--where and --sort are of the list"),

@@ -824,7 +824,7 @@ def _play(world: World, night: int, store: Store, downloader: Downloader, spelli
 
 
 def _deserted(world: World, store: Store, downloader: Downloader, spellings: list[str]) -> Outcome:
-    """Run the download while nobody listens."""
+    """Run the download while nothing is listening."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     try:

@@ -346,7 +346,7 @@ def test_daily_bars_are_stamped_with_their_dates(tmp_path, stamps, tz):
     ("series", "stamps", "error", "said"),
     [
         (DAILY, ["03/04/2024", "05/06/2024"], UsageError, "day or month first"),
-        (DAILY, ["2024-01-02 15:00:00"], BadBars, "is no date"),
+        (DAILY, ["2024-01-02 15:00:00"], BadBars, "is not a valid date"),
         (DAILY, ["2024-02-30"], BadBars, "'2024-02-30' as a time"),
         (DAILY, ["2024-01-02", ""], BadBars, "no time in line 3"),
         (DAILY, ["soon"], BadBars, "'soon' as a time"),

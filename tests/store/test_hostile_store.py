@@ -190,7 +190,7 @@ def test_a_pipe_in_place_of_a_manifest_is_not_waited_for(store):
     path.unlink()
     os.mkfifo(path)
 
-    with pytest.raises(DamagedStore, match="no plain file"):
+    with pytest.raises(DamagedStore, match="not a regular file"):
         store.read(DAILY)
 
 
@@ -205,7 +205,7 @@ def test_a_file_larger_than_any_of_its_kind_is_not_read(store):
 def test_a_folder_in_place_of_a_file_is_named(tmp_path):
     (tmp_path / "folder").mkdir()
 
-    with pytest.raises(DamagedStore, match="no plain file"):
+    with pytest.raises(DamagedStore, match="not a regular file"):
         read_file(tmp_path / "folder", 10)
 
 
@@ -388,7 +388,7 @@ HOSTILE = {
 def test_a_segment_that_hashes_right_but_holds_something_else_is_damage(store, what):
     swap_in(store, HOSTILE[what])
 
-    with pytest.raises(DamagedStore, match="is no segment of bars"):
+    with pytest.raises(DamagedStore, match="is not a segment of bars"):
         store.read(DAILY)
 
 
@@ -396,7 +396,7 @@ def test_a_segment_that_hashes_right_but_holds_something_else_is_damage(store, w
 def test_what_is_no_parquet_is_damage(store, data):
     swap_in(store, None, data)
 
-    with pytest.raises(DamagedStore, match="is no segment of bars"):
+    with pytest.raises(DamagedStore, match="is not a segment of bars"):
         store.read(DAILY)
 
 

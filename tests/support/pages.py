@@ -362,7 +362,7 @@ def desk(folder: Path) -> Iterator[Desk]:
 
 @cache
 def free_port(instead: int) -> int:
-    """Return a port that nobody listens on, for one of a page."""
+    """Return a port that nothing is listening on, for one of a page."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 

@@ -118,7 +118,7 @@ def _valid(valid: Any, data: Any) -> Any:
             return data.date2num(datetime.combine(data.datetime.date(), _DAY_END))
         return data.date2num(data.datetime.datetime() + valid)
     if valid:
-        data.datetime[0] + valid  # which raises on what is no number, and is Backtrader's only use of the sum
+        data.datetime[0] + valid  # which raises on what is not a number, and is Backtrader's only use of the sum
     return valid  # kept as given, and compared with absolute stamps
 
 

@@ -44,7 +44,7 @@ def grid_of(words: Sequence[str], texts: Container[str] = ()) -> dict[str, list[
     for word in words:
         name, mark, text = word.partition("=")
         if not (name and mark and text):
-            raise UsageError(f"--grid {word!r} is no range; write NAME=FIRST:LAST:STEP or NAME=A,B,C")
+            raise UsageError(f"--grid {word!r} is not a valid range; write NAME=FIRST:LAST:STEP or NAME=A,B,C")
         if name in grid:
             raise UsageError(f"--grid names {name} twice; write all its values in one: {name}=A,B,C")
         if name in texts:
@@ -59,7 +59,7 @@ def condition_of(words: Sequence[str]) -> Condition | None:
     Return the condition that comparisons such as "fast<slow" or "slow>=50" spell together; None for none.
 
     Raises:
-        UsageError: a word is no comparison of two names, or of a name and a value.
+        UsageError: a word is not a valid comparison of two names, or of a name and a value.
     """
     parts = [_comparison(word) for word in words]
     return (lambda point: all(part(point) for part in parts)) if parts else None
@@ -169,7 +169,7 @@ def _steps(word: str, text: str) -> list[Any]:
         first, last, *rest = map(Decimal, text.split(":"))
         (step,) = rest or [Decimal(1)]
     except (InvalidOperation, ValueError) as error:
-        raise UsageError(f"--grid {word!r} is no range of numbers; write NAME=FIRST:LAST:STEP") from error
+        raise UsageError(f"--grid {word!r} is not a valid range of numbers; write NAME=FIRST:LAST:STEP") from error
     if not all(one.is_finite() for one in (first, last, step)) or step <= 0 or last < first:
         raise UsageError(f"--grid {word!r} holds no value: it goes from {first} to {last} in steps of {step}")
     count = int((last - first) / step) + 1
@@ -186,7 +186,7 @@ def plain_number(value: Any) -> Any:
 def _comparison(word: str) -> Condition:
     found = re.fullmatch(r"\s*(\w+)\s*(<=|>=|==|!=|<|>)\s*([\w.+-]+)\s*", word)
     if not found:
-        raise UsageError(f"--where {word!r} is no comparison; write one such as 'fast<slow' or 'slow>=50'")
+        raise UsageError(f"--where {word!r} is not a valid comparison; write one such as 'fast<slow' or 'slow>=50'")
     left, sign, right = found.groups()
     return lambda point: bool(_COMPARISONS[sign](_side(left, point, word), _side(right, point, word)))
 

@@ -544,7 +544,7 @@ def _asked_in(folder: Path) -> dict[str, Any]:
         raise BadStore(f"{folder} holds no sweep ({DOCUMENT} is not there); make one: backtest sweep") from error
     except (OSError, DamagedStore, Misfit) as error:
         where = "" if str(path) in str(error) else f"{path}: "
-        raise BadStore(f"{where}{error}; it is no sweep; sweep again into the same folder") from error
+        raise BadStore(f"{where}{error}; it is not a sweep; sweep again into the same folder") from error
     return found
 
 

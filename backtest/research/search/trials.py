@@ -102,7 +102,7 @@ class Trials:
             rows = zip(table["key"].to_pylist(), _arrays_of(table["returns"]), strict=True)
             found.update({key: returns for key, returns in rows if key in wanted})
         if lost := len(wanted) - len(found):
-            raise DamagedStore(f"{lost:,} trials are gone from {self.folder}; sweep again, and they are made anew")
+            raise DamagedStore(f"{lost:,} trials are gone from {self.folder}; sweep again to rerun them")
         return found
 
     def read(self, keys: Iterable[str] | None = None, returns: bool = False) -> dict[str, Trial]:
@@ -174,7 +174,7 @@ def _table_in(path: Path, columns: Sequence[str], left_out: bool = False) -> pa.
         return table
     except (OSError, DamagedStore) as error:
         raise DamagedStore(
-            f"{path} is not what was written ({error}); remove it, and sweep again: its trials are made anew"
+            f"{path} is not what was written ({error}); remove it and sweep again to rerun its trials"
         ) from error
 
 

@@ -224,7 +224,7 @@ def _text_of(data: bytes, what: str, known_words: Callable[[str], int]) -> tuple
         except UnicodeDecodeError:
             continue
     if not decoded:
-        raise UsageError(f"{what} is no text and no table that is known; save it as CSV in UTF-8")
+        raise UsageError(f"{what} is neither text nor a known kind of table; save it as CSV in UTF-8")
     name, text = max(decoded, key=lambda pair: known_words(pair[1][:4000]))  # the first of the best
     return _plain(text, what), (f"text in {name}",)
 
@@ -232,7 +232,7 @@ def _text_of(data: bytes, what: str, known_words: Callable[[str], int]) -> tuple
 def _plain(text: str, what: str) -> str:
     head = text[:100_000]
     if len(_CONTROLS.findall(head)) > len(head) / 1000:
-        raise UsageError(f"{what} is no text and no table that is known; name a CSV, Excel or Parquet file")
+        raise UsageError(f"{what} is neither text nor a known kind of table; name a CSV, Excel or Parquet file")
     return text
 
 

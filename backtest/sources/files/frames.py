@@ -18,7 +18,7 @@ def columns_of_frame(frame: Any) -> ColumnsOfFile:
     Return the columns of a frame; those of its index too, where it has a name or holds times.
 
     Raises:
-        UsageError: it is no frame.
+        UsageError: it is not a data frame.
     """
     import pandas as pd
     import pyarrow as pa
@@ -46,7 +46,7 @@ def columns_of_frame(frame: Any) -> ColumnsOfFile:
         isinstance(frame, list) and frame and all(isinstance(row, Mapping) for row in frame)
     ):
         return _of_pandas(pd.DataFrame(frame))  # records, of numpy or of Python
-    raise UsageError(f"{type(frame).__name__} is no frame; {_EXAMPLE}")
+    raise UsageError(f"{type(frame).__name__} is not a data frame; {_EXAMPLE}")
 
 
 def is_frame(given: Any) -> bool:

@@ -72,7 +72,7 @@ def decimal_mark(texts: Iterable[tuple[int, str]], hint: str, where: Callable[[i
 
 
 def floats_of(texts: list[str | None], mark: str) -> Iterator[float | None]:
-    """Yield the numbers of cells, None for none; ValueError with the text of one that is no number."""
+    """Yield the numbers of cells, None for none; ValueError with the text of one that is not a number."""
     for text in texts:
         yield None if text is None or is_nothing(text) else float_of(text, mark)
 

@@ -83,7 +83,7 @@ def within_years(column: Any, what: str) -> Any:
     Return a column; one of times with a zone that Python knows.
 
     Raises:
-        BadBars: it has times before the year 1 or after 9999, or in a zone that is no name of IANA's.
+        BadBars: it has times before the year 1 or after 9999, or in a zone that is not an IANA name.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -102,7 +102,7 @@ def within_years(column: Any, what: str) -> Any:
         return column
     if column.type.tz.upper() not in _NAMES_OF_UTC:
         raise BadBars(
-            f"{what} has times in the zone {column.type.tz!r}, which is no name of IANA's; write them in UTC, or in a "
+            f"{what} has times in the zone {column.type.tz!r}, which is not an IANA name; write them in UTC, or in a "
             "zone such as America/New_York"
         )
     return column.cast(pa.timestamp(column.type.unit, "UTC"))
@@ -264,9 +264,9 @@ def _dates_of(moments: _Moments, series: Series, zone: tzinfo | None, what: str,
             days.append(_date(moment))
         else:
             raise BadBars(
-                f"{what} has {moment} in {where(row)} as the time of a daily bar, which is no date, and neither the "
-                "opening nor the close of a session; write dates such as 2024-03-28, name with --tz the zone in which "
-                "the times are midnights, or name the bars' own size, such as /5mins"
+                f"{what} has {moment} in {where(row)} as the time of a daily bar, which is not a valid date, and "
+                "neither the opening nor the close of a session; write dates such as 2024-03-28, name with --tz the "
+                "zone in which the times are midnights, or name the bars' own size, such as /5mins"
             )
     return days
 

@@ -32,7 +32,7 @@ class GatewayAddress:
     def __post_init__(self) -> None:
         _check_host(self.host)
         if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 < self.port < 65_536:
-            raise UsageError(f"{self.port!r} is no port of a gateway; write one from 1 to 65535, such as 4002")
+            raise UsageError(f"{self.port!r} is not a valid gateway port; write one from 1 to 65535, such as 4002")
 
     def __str__(self) -> str:
         return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
@@ -88,7 +88,7 @@ def parse_address(rest: str) -> tuple[GatewayAddress, int, str]:
         query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
         client_id, limits = int(query.pop("client_id", "1")), query.pop("limits", "practical")
     except ValueError as error:
-        raise UsageError(f"{text!r} is no address ({error}); {_EXAMPLE}") from error
+        raise UsageError(f"{text!r} is not a valid address ({error}); {_EXAMPLE}") from error
     if query:
         raise UsageError(
             f"ib://{_HOST}:{_PORT}?{'=...&'.join(query)}=... means nothing; only client_id and limits can be given"
@@ -134,7 +134,10 @@ def why_no_connection(address: GatewayAddress, error: BaseException, seconds: fl
         )
     if isinstance(error, ConnectionRefusedError):
         here = WITHOUT_A_GATEWAY if address.loopback else there
-        return f"nobody listens on {address}; start TWS or IB Gateway and {tick} (ports: {ports}){here}"
+        return (
+            f"connection refused: nothing is listening on {address}; start TWS or IB Gateway and {tick} "
+            f"(ports: {ports}){here}"
+        )
     if isinstance(error, TimeoutError):
         return (
             f"{address} did not accept a connection within {seconds:g} s; check that the machine is on, that the "
@@ -156,7 +159,7 @@ def elsewhere() -> str:
 
 
 def _check_host(host: str) -> None:
-    wrong = f"{host!r} is no host of a gateway"
+    wrong = f"{host!r} is not a valid gateway host"
     if not isinstance(host, str) or not host:
         raise UsageError(f"{wrong}; write a name or an IP address, such as 127.0.0.1")
     address = _ip(host)

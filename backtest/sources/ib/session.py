@@ -157,7 +157,7 @@ class GatewaySession:
         Connect for the first time.
 
         Raises:
-            NoConnection: nobody listens, the handshake failed, or all client ids that we try are taken.
+            NoConnection: nothing is listening, the handshake failed, or all client ids that we try are taken.
         """
         # The gateway counts the messages of a second over all connections: those of the last one too.
         await asyncio.sleep(max(0.0, self._ended.get(self._where, 0.0) + 1 - time.monotonic()))

@@ -162,7 +162,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     except Misfit:
         pass
-    _log.warning("the state of a gateway is damaged; it begins anew", extra={"path": str(path)})
+    _log.warning("the saved state of a gateway is damaged; starting with an empty one", extra={"path": str(path)})
     return {}
 
 

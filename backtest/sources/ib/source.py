@@ -79,7 +79,7 @@ class IbSource(Source):
 
     Raises:
         UsageError: the host or the port cannot be one, or the folder cannot be written.
-        NoConnection: nobody listens, or the handshake failed.
+        NoConnection: nothing is listening, or the handshake failed.
     """
 
     name = "ib"

@@ -184,7 +184,7 @@ def _missing_sessions(
     for level, chosen in levels:
         for first, last in _runs(empty & ~said_empty & asked & chosen):
             found = starts[first : last + 1]
-            yield _hole(level, found, session_dates(found, series, hours), "nobody said that there are none")
+            yield _hole(level, found, session_dates(found, series, hours), "not confirmed empty by the source")
     for first, last in _runs(empty & ~said_empty & ~asked):
         found = starts[first : last + 1]
         yield _hole("warn", found, session_dates(found, series, hours), "never asked for")

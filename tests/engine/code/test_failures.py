@@ -492,7 +492,7 @@ def test_an_order_of_such_a_kind_that_went_round_the_strategy_is_refused_too(sto
         def next(self):
             self.broker.buy(self, self.data, 1, exectype=99)
 
-    assert "exectype=99 is no kind of order" in told(Around, store)
+    assert "exectype=99 is not an order type" in told(Around, store)
 
 
 @pytest.mark.parametrize(

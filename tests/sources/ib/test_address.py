@@ -31,7 +31,7 @@ def hosts(monkeypatch):
 
 @pytest.fixture
 def port():
-    """Return a port on which nobody listens."""
+    """Return a port on which nothing is listening."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
@@ -63,16 +63,16 @@ def test_any_host_is_taken(rest, host, port, shown):
         ("//192.168.1.300:4002", "four numbers"),
         ("//::1:4002", "in brackets"),
         ("//fe80::2", "in brackets"),
-        ("//[::g]:4002", "no address"),
+        ("//[::g]:4002", "not a valid address"),
         ("//0.0.0.0:4002", "reached at another"),
         ("//[::]:4002", "reached at another"),
         ("//ib gateway:4002", "letters, digits"),
         ("//one,two:4002", "letters, digits"),
-        ("//ib..gateway:4002", "no host"),
-        (f"//{'a' * 64}:4002", "no host"),
+        ("//ib..gateway:4002", "not a valid gateway host"),
+        (f"//{'a' * 64}:4002", "not a valid gateway host"),
         ("//ib-gateway:0", "from 1 to 65535"),
-        ("//ib-gateway:65536", "no address"),
-        ("//ib-gateway:port", "no address"),
+        ("//ib-gateway:65536", "not a valid address"),
+        ("//ib-gateway:port", "not a valid address"),
         ("//ib-gateway:4002/paper", "nothing follows the port"),
         ("//ib-gateway:4002#x", "nothing follows the port"),
         ("//ib-gateway:4002?client=7", "means nothing"),
@@ -142,7 +142,9 @@ def test_the_first_address_of_a_name_that_answers_is_taken(sample, hosts):
 def test_a_name_at_none_of_whose_addresses_somebody_listens_is_told_so(hosts, port):
     hosts["two.test"] = ("127.0.0.2", "127.0.0.1")
 
-    with pytest.raises(NoConnection, match=rf"nobody listens on two\.test:{port}; .* trusted IPs; a container has to"):
+    with pytest.raises(
+        NoConnection, match=rf"nothing is listening on two\.test:{port}; .* trusted IPs; a container has to"
+    ):
         connect(f"ib://two.test:{port}", patience=BRIEF)
 
 

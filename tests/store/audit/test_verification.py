@@ -555,7 +555,7 @@ def test_the_picture_shows_every_series_in_a_row_of_months(call, sample, tmp_pat
         (["QQQ/1day"], 3, "QQQ/1day is not in"),
         (["--store", "s3://bucket/bars"], 2, "is a URL"),
         (["--store", "{store}/none"], 3, "there is no store at"),
-        (["AAPL"], 2, "is no series"),
+        (["AAPL"], 2, "has no bar size"),
         (["--png", "{store}/STORE.json/place.png"], 1, "choose another place"),
         (["--png", "{store}/picture.xyz"], 2, ".png"),
     ],
