@@ -1,7 +1,7 @@
 """
 Which public strategies does the compiled engine do, and does it do the same?
 
-    python tests/soak/compiled_public.py FOLDER [--rest] [--jobs 2] [--only TEXT]
+    python tests/soak/compiled_public.py FOLDER [--rest] [--jobs 2] [--only TEXT] [--most 20]
 
 FOLDER holds checkouts as for `public_strategies.py`. The strategies are those of tests/support/compiled_public.csv,
 frozen before there was a translator; with --rest all others of docs/public-strategies.md that trade. Each runs in a
@@ -42,9 +42,10 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--rest", action="store_true", help="those that are not frozen")
     parser.add_argument("--only", default="")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--most", type=int, help="only so many of them")
     asked = parser.parse_args(words)
     kept = {tuple(row[:4]) for row in frozen()}
-    rows = [row for row in trading() if (row in kept) != asked.rest and asked.only in "/".join(row)]
+    rows = [row for row in trading() if (row in kept) != asked.rest and asked.only in "/".join(row)][: asked.most]
     counts: Counter[str] = Counter()
     for row, (verdict, said) in judged(asked.folder, rows, asked.jobs):
         counts[verdict] += 1

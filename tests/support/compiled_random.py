@@ -41,6 +41,14 @@ class Chance(bt.Strategy):
             moved += 5
         self.state = (self.state + moved) % MANY
 
+    def notify_trade(self, trade):
+        moved = trade.barlen * 3 + int(abs(trade.pnlcomm)) + int(abs(trade.price))
+        if trade.isclosed:
+            moved += 11
+        elif trade.justopened and trade.long:
+            moved += 13
+        self.state = (self.state + moved) % MANY
+
     def prenext(self):
         self.next()
 

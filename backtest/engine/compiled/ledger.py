@@ -24,6 +24,7 @@ trunc: Any  # `int`
 INF: float
 NF: int  # how many feeds
 HEARS: bool  # whether anybody is told of orders
+TRADES: bool  # whether anybody is told of trades
 IB: bool  # whether the costs have a minimum and a cap
 RATE: float
 MINIMUM: float
@@ -82,6 +83,31 @@ ACCOUNT: dict[str, tuple[str, str]] = {
     "n_costs": (FLOAT, NOTED),
     "n_gain": (FLOAT, NOTED),
     "n_closed": (FLOAT, NOTED),
+}
+# What it is beside where somebody is told of trades: the trade of each feed, and notes of them.
+OF_TRADES: dict[str, tuple[str, str]] = {
+    "traded": (WHOLE, ""),  # notes that wait
+    "t_size": (FLOAT, FEEDS),
+    "t_price": (FLOAT, FEEDS),
+    "t_costs": (FLOAT, FEEDS),
+    "t_gain": (FLOAT, FEEDS),
+    "t_since": (WHOLE, FEEDS),
+    "t_opened": (FLOAT, FEEDS),
+    "t_over": (WHOLE, FEEDS),
+    "t_fresh": (WHOLE, FEEDS),
+    "t_long": (WHOLE, FEEDS),
+    "x_feed": (WHOLE, NOTED),
+    "x_over": (WHOLE, NOTED),
+    "x_fresh": (WHOLE, NOTED),
+    "x_long": (WHOLE, NOTED),
+    "x_size": (FLOAT, NOTED),
+    "x_price": (FLOAT, NOTED),
+    "x_costs": (FLOAT, NOTED),
+    "x_gain": (FLOAT, NOTED),
+    "x_since": (WHOLE, NOTED),
+    "x_bars": (WHOLE, NOTED),
+    "x_opened": (FLOAT, NOTED),
+    "x_closed": (FLOAT, NOTED),
 }
 
 
@@ -261,6 +287,67 @@ def note(i_o):
         A.n_costs[i_at] = A.costs[i_o]
         A.n_gain[i_at] = A.gain[i_o]
         A.n_closed[i_at] = A.closed[i_o]
+
+
+def trade(i_d, closed, closed_costs, opened, opened_costs, price):
+    if closed != 0:
+        trade_on(i_d, closed, closed_costs, price)
+        if A.t_over[i_d] != 0:
+            note_trade(i_d)
+    if opened != 0:
+        if A.t_over[i_d] != 0:
+            A.t_size[i_d] = 0.0
+            A.t_price[i_d] = 0.0
+            A.t_costs[i_d] = 0.0
+            A.t_gain[i_d] = 0.0
+            A.t_since[i_d] = 0
+            A.t_opened[i_d] = 0.0
+        trade_on(i_d, opened, opened_costs, price)
+        if A.t_over[i_d] != 0:
+            note_trade(i_d)
+    if A.t_fresh[i_d] != 0:
+        note_trade(i_d)
+
+
+def trade_on(i_d, size, costs, price):
+    before = A.t_size[i_d]
+    A.t_costs[i_d] = A.t_costs[i_d] + costs
+    after = before + size
+    A.t_size[i_d] = after
+    A.t_fresh[i_d] = 0
+    if before == 0 and size != 0:
+        A.t_fresh[i_d] = 1
+        A.t_since[i_d] = N.at[i_d] + 1
+        A.t_opened[i_d] = N.stamp[i_d]
+        A.t_long[i_d] = 1 if after > 0 else 0
+    A.t_over[i_d] = 1 if before != 0 and after == 0 else 0
+    gain = 0.0
+    if abs(after) > abs(before):
+        A.t_price[i_d] = (before * A.t_price[i_d] + size * price) / after
+    else:
+        gain = -size * (price - A.t_price[i_d])
+    A.t_gain[i_d] = A.t_gain[i_d] + gain
+
+
+def note_trade(i_d):
+    i_n = A.traded
+    if i_n >= NOTES:
+        flag()
+        return
+    i_at = i_n + N.writes
+    A.traded = i_n + 1
+    A.x_feed[i_at] = i_d
+    A.x_over[i_at] = A.t_over[i_d]
+    A.x_fresh[i_at] = A.t_fresh[i_d]
+    A.x_long[i_at] = A.t_long[i_d]
+    A.x_size[i_at] = A.t_size[i_d]
+    A.x_price[i_at] = A.t_price[i_d]
+    A.x_costs[i_at] = A.t_costs[i_d]
+    A.x_gain[i_at] = A.t_gain[i_d]
+    A.x_since[i_at] = A.t_since[i_d]
+    A.x_bars[i_at] = N.at[i_d] + 1 - A.t_since[i_d]
+    A.x_opened[i_at] = A.t_opened[i_d]
+    A.x_closed[i_at] = N.stamp[i_d]
 
 
 # --- a step of the broker
@@ -447,6 +534,8 @@ def execute(i_o, i_d, price, stamp):
         cash = cash + (worth + gain)
         cash = cash - costs
         A.cash = cash
+    closed_costs = costs
+    opened_costs = 0.0
     b_refused = False
     if opened != 0:
         asked = opened * price
@@ -460,6 +549,7 @@ def execute(i_o, i_d, price, stamp):
             A.cash = cash
             worth = worth + asked
             costs = costs + fee
+            opened_costs = fee
     done = closed + opened
     if done != 0:
         after = held + done
@@ -482,6 +572,8 @@ def execute(i_o, i_d, price, stamp):
         A.closed[i_o] = stamp
         A.status[i_o] = PARTIAL if A.rest[i_o] != 0 else COMPLETED
         log_fill(i_o, i_d, stamp, done, price, costs)
+        if TRADES:
+            trade(i_d, closed, closed_costs, opened, opened_costs, price)
         note(i_o)
     if b_refused:
         A.status[i_o] = MARGIN

@@ -6,6 +6,7 @@ import ast
 import builtins
 import inspect
 import math
+import random
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,34 @@ _PURE: set[Any] = {
     len, range, enumerate, zip, min, max, abs, int, float, str, list, tuple, dict, set, sorted, bool, isinstance,
     hasattr, getattr, reversed, sum, round, math.floor, math.ceil, math.sqrt,
 }  # fmt: skip
+_NOTED = {"notify_order": "note", "notify_trade": "trade"}
+_TRADE = {
+    "isclosed": "(A.x_over[{0}] != 0)", "isopen": "(A.x_size[{0}] != 0)", "justopened": "(A.x_fresh[{0}] != 0)",
+    "long": "(A.x_long[{0}] != 0)", "size": "A.x_size[{0}]", "price": "A.x_price[{0}]",
+    "commission": "A.x_costs[{0}]", "pnl": "A.x_gain[{0}]", "pnlcomm": "(A.x_gain[{0}] - A.x_costs[{0}])",
+    "value": "(A.x_size[{0}] * A.x_price[{0}])", "barlen": "A.x_bars[{0}]", "baropen": "A.x_since[{0}]",
+    "dtopen": "A.x_opened[{0}]",
+}  # fmt: skip
+_TRADE_TRUTHS, _TRADE_WHOLE = {"isclosed", "isopen", "justopened", "long"}, {"barlen", "baropen"}
+_PYTHON = {
+    math.log,
+    math.log10,
+    math.log2,
+    math.exp,
+    math.pow,
+    math.sin,
+    math.cos,
+    math.tan,
+    math.atan,
+    math.atan2,
+    pow,
+}
+
+
+def _round(number: float, digits: float) -> float:
+    return round(number, int(digits))
+
+
 _TIMES = ("date", "moment", "clock")
 _MOMENT_PARTS = {
     "date": {"year", "month", "day"},
@@ -46,7 +75,7 @@ _NUMERIC = {int, float, abs, round, min, max, bool, math.floor, math.ceil, math.
 _PURE_METHODS = {"items", "keys", "values", "get", "lower", "upper", "index", "copy", "split", "strip", "startswith"}
 _TEXT_METHODS = {
     "isoformat", "strftime", "format", "join", "upper", "lower", "strip", "ljust", "rjust", "getstatusname",
-    "getordername", "ordtypename", "date", "time", "datetime", "zfill", "center",
+    "getordername", "ordtypename", "open_datetime", "close_datetime", "date", "time", "datetime", "zfill", "center",
 }  # fmt: skip
 
 
@@ -61,7 +90,7 @@ class Val:
             "text", of which nothing counts; "poison", what cannot be had; "self" and other things of the strategy.
         code: its text in the scalar code.
         objs: of a static one, an object for each trial, or one for all.
-        why: of poison.
+        why, line: of poison, why and where it cannot be had.
     """
 
     kind: str
@@ -69,6 +98,7 @@ class Val:
     objs: tuple[Any, ...] = ()
     why: str = ""
     extra: Any = None
+    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,7 +120,10 @@ class Program:
         account: what the state of the strategy adds to `ledger.ACCOUNT`, and what it is at first, for each trial.
         constants: what differs from trial to trial, and its kind.
         slots: lines: their clock's feed, what they are made of, and the row of each trial or of all.
+        calls: functions of Python's that are called for each trial.
+        streams: generators of random numbers, a method of each trial's.
         hears: whether it is told of orders.
+        hears_trades: whether it is told of trades.
         closes: whether it gives orders at the close.
     """
 
@@ -101,8 +134,17 @@ class Program:
     constants: list[np.ndarray] = field(default_factory=list)
     constant_kinds: list[str] = field(default_factory=list)
     slots: list[tuple[int, list[Any], Any]] = field(default_factory=list)
+    calls: list[Callable[..., Any]] = field(default_factory=list)
+    streams: list[list[Callable[..., Any]]] = field(default_factory=list)
     hears: bool = False
+    hears_trades: bool = False
     closes: bool = False
+
+
+class _Unknown(NotCompiled):
+    """The kind of an attribute is not known yet: another method sets it, perhaps."""
+
+    key: tuple[str, str] | None = None
 
 
 class _Again(Exception):
@@ -166,57 +208,85 @@ class _Translation:
 
     def program(self) -> Program:
         base = bt.Strategy
-        for name in ("notify_trade", "notify_cashvalue", "notify_fund", "notify_data", "notify_timer", "notify_store",
+        for name in ("notify_cashvalue", "notify_fund", "notify_data", "notify_timer", "notify_store",
                      "next_open", "nextstart_open", "prenext_open"):  # fmt: skip
             if getattr(self.cls, name) is not getattr(base, name) and not self.only_tells(name):
                 raise NotCompiled(f"it has {name}()", _line_of(getattr(self.cls, name)))
         if self.cls.stop is not base.stop and not self.only_tells("stop"):
-            raise NotCompiled("stop() does more than tell", _line_of(self.cls.stop))
+            raise NotCompiled(f"stop() does more than tell: {self.why}", self.why_at or _line_of(self.cls.stop))
         self.made.hears = self.cls.notify_order is not base.notify_order and not self.only_tells("notify_order")
-        entries = ["next"]
-        if self.cls.prenext is not base.prenext:
-            entries.append("prenext")
-        if self.cls.nextstart is not base.nextstart:
-            entries.append("nextstart")
-        for name in entries:
-            self.entry(name, [])
-        if self.made.hears:
-            self.entry("notify_order", [Val("note", "i_note")])
-            deliver = (
-                "def deliver():\n    i_n = A.told\n    A.told = 0\n    i_k = 0\n    while i_k < i_n:\n"
-                f"        {self.called('notify_order')}(i_k + N.reads)\n        i_k = i_k + 1\n"
-            )
-            self.add(deliver)
-        self.made.entries = entries + (["deliver"] if self.made.hears else [])
+        self.made.hears_trades = self.cls.notify_trade is not base.notify_trade and not self.only_tells("notify_trade")
+        self.enter()
         self.set_state()
         return self.made
 
+    def enter(self) -> None:
+        """Translate what a run calls; where one method reads what another sets, begin again with what is known now."""
+        wanted: list[tuple[str, list[Val]]] = [("next", [])]
+        wanted += [
+            (one, []) for one in ("prenext", "nextstart") if getattr(self.cls, one) is not getattr(bt.Strategy, one)
+        ]
+        heard = {"notify_order": self.made.hears, "notify_trade": self.made.hears_trades}
+        wanted += [(one, [Val(_NOTED[one], "i_note")]) for one, hears in heard.items() if hears]
+        before, unknown = dict(self.kinds), None
+        for name, args in wanted:
+            try:
+                self.entry(name, args)
+            except _Unknown as error:
+                unknown = unknown or error
+        if unknown is not None:
+            if before == self.kinds:
+                if unknown.key is None:
+                    raise unknown
+                self.kinds[unknown.key] = "never"
+            raise _Again
+        loops = [self.loop_of_notes(name) for name, hears in heard.items() if hears]
+        if loops:
+            self.add("def deliver():\n" + "".join(loops))
+        self.made.entries = [name for name, _ in wanted if name not in _NOTED] + (["deliver"] if loops else [])
+
+    def loop_of_notes(self, name: str) -> str:
+        queue = {"notify_order": "told", "notify_trade": "traded"}[name]
+        return (
+            f"    i_n_{queue} = A.{queue}\n    A.{queue} = 0\n    i_k_{queue} = 0\n"
+            f"    while i_k_{queue} < i_n_{queue}:\n"
+            f"        {self.called(name)}(i_k_{queue} + N.reads)\n        i_k_{queue} = i_k_{queue} + 1\n"
+        )
+
     def only_tells(self, name: str) -> bool:
-        """Return whether a method has no effect but texts."""
-        kept = self.made, self.done, self.slot_of, self.constant_of, dict(self.kinds)
+        """Return whether a method has no effect but texts; where it has, or may have, `why` says which."""
+        kept, kinds = (self.made, self.done, self.slot_of, self.constant_of), dict(self.kinds)
         args = [] if name in ("stop", "next_open") else [Val("poison", why=f"{name}() reads it")]
-        if name == "notify_order":
-            args = [Val("note", "i_note")]
+        if name in _NOTED:
+            args = [Val(_NOTED[name], "i_note")]
         if name in ("notify_cashvalue", "notify_fund"):
             args = [Val("text")] * (2 if name == "notify_cashvalue" else 4)
+        self.why, self.why_at = "it changes something", 0
         try:
-            self.made, self.done = Program(), {}
-            self.slot_of, self.constant_of = {}, {}
-            self.lowered(getattr(self.cls, name), args, name)
-            return not self.effects_of
-        except (NotCompiled, _Again):
+            for _ in range(10):
+                self.made, self.done, self.slot_of, self.constant_of = Program(), {}, {}, {}
+                try:
+                    self.lowered(getattr(self.cls, name), args, name)
+                    return not self.effects_of
+                except _Again:
+                    continue
+            return False
+        except NotCompiled as error:
+            self.why, self.why_at = error.reason, error.line
             return False
         finally:
-            self.made, self.done, self.slot_of, self.constant_of, kinds = kept
+            (self.made, self.done, self.slot_of, self.constant_of) = kept
             self.kinds.clear()
             self.kinds.update(kinds)
+
+    why, why_at = "", 0
 
     def entry(self, name: str, args: list[Val]) -> None:
         called, _, _ = self.lowered(getattr(self.cls, name), args, name)
         params = ", ".join(one.code for one in args)
         body = f"def {name}({params}):\n    {called}({params})\n"
         self.done["entry", name] = called, Val("none"), True
-        if name != "notify_order":
+        if name not in _NOTED:
             self.add(body)
 
     def called(self, name: str) -> str:
@@ -254,7 +324,7 @@ class _Translation:
             number = len(self.done)
             called = f"{_PREFIX.get(result.kind, 'i')}_m{number}_{name}" if result.code else f"m{number}_{name}"
             params = ", ".join(_argument_name(n, one) for n, one in enumerate(args) if one.code)
-            if name == "notify_order":
+            if name in _NOTED:
                 params = "i_note"
             self.add("\n".join([f"def {called}({params}):", *(self.lines or ["    pass"]), ""]))
             self.done[key] = called, result, self.effects
@@ -280,7 +350,7 @@ class _Translation:
         for n, one in enumerate(names):
             if n < len(args):
                 value = args[n]
-                if value.code and name != "notify_order":
+                if value.code and name not in _NOTED:
                     value = Val(value.kind, _argument_name(n, value), extra=value.extra)
                 if value.code and source.count(one):
                     value = self.materialised(one, value)
@@ -360,7 +430,7 @@ class _Translation:
         if value.kind == "lineof":
             return self.read(value, "0")
         if value.kind == "poison":
-            raise NotCompiled(value.why, self.at)
+            raise NotCompiled(value.why, value.line or self.at)
         raise NotCompiled(f"{_shown(value.kind)} where a number is needed", self.at)
 
     def from_objects(self, objs: tuple[Any, ...]) -> Val:
@@ -437,8 +507,10 @@ class _Translation:
             return Val("b", f"(A.position[{code}] != 0)")
         if kind == "lineof":
             return self.truth(self.lifted(value))
+        if kind == "feeds":
+            return Val("b", f"({code} > 0)")
         if kind == "poison":
-            raise NotCompiled(value.why, self.at)
+            raise NotCompiled(value.why, value.line or self.at)
         raise NotCompiled(f"{_shown(kind)} as a condition", self.at)
 
     # -- text of the scalar code
@@ -481,6 +553,20 @@ class _Translation:
         if not hasattr(self, name):
             raise NotCompiled(f"{type(node).__name__.lower()} is a statement that is not compiled", self.at)
         return bool(getattr(self, name)(node))
+
+    def do_try(self, node: ast.Try) -> bool:
+        """Translate what is tried; what would raise flags the trial, and the event engine takes the way out."""
+        for handler in node.handlers:
+            effects, self.effects, env = self.effects, False, dict(self.env)
+            number = len(self.results)
+            with self.captured():
+                self.env[handler.name or ""] = Val("text")
+                self.body(handler.body)
+            changes, self.effects, self.env = self.effects, effects, env
+            if changes or len(self.results) > number:
+                raise NotCompiled("an except that does more than tell", self.at)
+        ended = self.body(node.body) or self.body(node.orelse)
+        return self.body(node.finalbody) or ended
 
     def do_pass(self, node: ast.Pass) -> None:
         pass
@@ -560,7 +646,7 @@ class _Translation:
             if self.acts(node):
                 raise
             self.lines[:] = lines
-            return Val("poison", why=error.reason)
+            return Val("poison", why=error.reason, line=error.line)
 
     def parts(self, value: Val, count: int) -> list[Val]:
         if value.kind == "static" and all(isinstance(one, tuple | list) and len(one) == count for one in value.objs):
@@ -617,7 +703,7 @@ class _Translation:
     def set_attribute(self, name: str, value: Val) -> None:
         if name in ("order", "orders") and value.kind == "note":
             raise NotCompiled(f"self.{name} keeps an order as it was notified", self.at)
-        if value.kind in ("text", "poison", "note"):
+        if value.kind in ("text", "poison", "note", "trade"):
             self.emit_text_state(name, value)
             return
         given = self.lifted(value)
@@ -633,7 +719,7 @@ class _Translation:
     def emit_text_state(self, name: str, value: Val) -> None:
         key = "state", name
         if self.kinds.get(key, "text") != "text":
-            raise NotCompiled(f"self.{name} is set to {value.why or _shown(value.kind)}", self.at)
+            raise NotCompiled(f"self.{name} is set to {value.why or _shown(value.kind)}", value.line or self.at)
         self.kinds[key] = "text"
 
     def state_kind(self, name: str, kind: str) -> str:
@@ -651,7 +737,7 @@ class _Translation:
     def set_state(self) -> None:
         """Write down what the state of the strategy is at first."""
         for (where, name), kind in [(key, kind) for key, kind in self.kinds.items() if key[0] in ("state", "map")]:
-            if kind in ("text", "none", "") and where != "map":
+            if kind in ("text", "none", "never", "") and where != "map":
                 continue
             dtype, count = _DTYPES.get(kind, "i8"), len(self.trials)
             empty = math.nan if kind == "opt" else False if kind == "b" else -1
@@ -789,7 +875,15 @@ class _Translation:
     def do_for(self, node: ast.For) -> bool:
         if node.orelse:
             raise NotCompiled("a for with else", self.at)
-        items = self.items(self.expression(node.iter))
+        source = self.expression(node.iter)
+        if source.kind == "feedmap":
+            source = self.ordered(source.extra[2])
+        if source.kind in ("feeds", "filtered"):
+            before = dict(self.env)
+            self.loop_over(node, source)
+            self.left_by(before)
+            return False
+        items = self.items(source)
         if len(items) > _MOST_UNROLLED:
             raise NotCompiled(f"a loop over {len(items)} things", self.at)
         leaves, before = _leaves(node.body), dict(self.env)
@@ -811,6 +905,21 @@ class _Translation:
             elif self.once(node, item):
                 return True
         return False
+
+    def loop_over(self, node: ast.For, source: Val) -> None:
+        if source.kind == "filtered":
+            source = self.listed(source)
+        if not isinstance(node.target, ast.Name):
+            raise NotCompiled(f"{ast.unparse(node.target)} in a for", self.at)
+        table, most = source.extra
+        name, feed = self.fresh("i"), self.fresh("i")
+        self.emit(f"for {name} in range({most}):")
+        with self.deeper():
+            self.emit(f"if {name} < {source.code}:")
+            with self.deeper():
+                self.emit(f"{feed} = A.{table}[{name}]")
+                self.env[node.target.id] = Val("feed", feed)
+                self.body(node.body)
 
     @contextmanager
     def deeper(self) -> Iterator[None]:
@@ -846,7 +955,7 @@ class _Translation:
         if value.kind == "tuple":
             return list(value.extra)
         if value.kind != "static":
-            raise NotCompiled(value.why or f"a loop over {_shown(value.kind)}", self.at)
+            raise NotCompiled(value.why or f"a loop over {_shown(value.kind)}", value.line or self.at)
         lists = []
         for one in value.objs:
             if isinstance(one, LineRoot):
@@ -862,6 +971,8 @@ class _Translation:
     # -- expressions
 
     def expression(self, node: ast.expr) -> Val:
+        if self.function and hasattr(node, "lineno"):
+            self.at = self.function.line + node.lineno - 1
         name = f"of_{type(node).__name__.lower()}"
         if not hasattr(self, name):
             raise NotCompiled(f"{ast.unparse(node)[:60]} is not compiled", self.at)
@@ -876,7 +987,26 @@ class _Translation:
             return Val("none")
         return self.static_of(node.value)
 
+    def check_text(self, node: ast.AST) -> None:
+        """Flag what would raise in a text that is not made: a division by zero."""
+        for one in ast.walk(node):
+            if isinstance(one, ast.BinOp) and isinstance(one.op, ast.Div | ast.FloorDiv | ast.Mod):
+                left = one.left
+                if isinstance(one.op, ast.Mod) and (
+                    isinstance(left, ast.JoinedStr) or (isinstance(left, ast.Constant) and isinstance(left.value, str))
+                ):
+                    continue
+                try:
+                    number = self.number_of(self.expression(one.right))
+                except NotCompiled:
+                    continue  # a text or a date, as far as it can be told; the run itself would say it
+                if not (number.objs and number.objs[0]):
+                    self.emit(f"if {number.code} == 0:")
+                    self.emit("    flag()")
+                    self.effects = True
+
     def of_joinedstr(self, node: ast.JoinedStr) -> Val:
+        self.check_text(node)
         if any(self.acts(one.value) for one in node.values if isinstance(one, ast.FormattedValue)):
             raise NotCompiled("a text that is made by calls", self.at)
         return Val("text")
@@ -956,11 +1086,12 @@ class _Translation:
         if name in self.written.changed:
             raise NotCompiled(f"self.{name} keeps a {type(self.owned.get(name)).__name__}", self.at)
         if not kind:
-            raise (
-                NotCompiled(f"self.{name} is read before it is set", self.at)
-                if name not in self.owned
-                else AssertionError(name)
-            )
+            unknown = _Unknown(f"self.{name} is read, and nothing sets it", self.at)
+            unknown.key = key
+            raise unknown
+        if kind == "never":
+            self.emit("flag()")
+            return Val("none")
         if kind == "text":
             return Val("poison", why=f"self.{name} is set to a text, or to what cannot be had")
         if kind == "none":
@@ -972,10 +1103,20 @@ class _Translation:
 
     def attribute(self, owner: Val, name: str, node: ast.Attribute) -> Val:
         kind = owner.kind
+        if kind == "feedmap" and name == "get":
+            return Val("get", extra=owner)
         if kind == "position" and name in ("size", "price"):
             return Val("f", f"A.{'position' if name == 'size' else 'paid'}[{owner.code}]")
         if kind in ("order", "note"):
             return self.attribute_of_order(owner, name)
+        if kind == "trade":
+            if name in _TRADE:
+                which = "b" if name in _TRADE_TRUTHS else "i" if name in _TRADE_WHOLE else "f"
+                return Val(which, _TRADE[name].format(owner.code))
+            if name == "data":
+                one = len(self.datas) == 1
+                return Val("feed", "0" if one else f"A.x_feed[{owner.code}]", objs=(0,) if one else ())
+            return Val("poison", why=f"trade.{name} is used")
         if kind == "executed":
             return self.executed(owner, name)
         if kind == "created":
@@ -1008,6 +1149,17 @@ class _Translation:
             self.slot_of[key] = len(self.made.slots)
             self.made.slots.append((moment.feed, [MomentLine(stamps, moment.line._tz, name)], 0))
         return Val("i", f"line({self.slot_of[key]}, {moment.ago}, 0)")
+
+    def window(self, owner: Val, node: ast.Call) -> Val:
+        """Return `line.get(ago, size)`: the last values of a line, as a list."""
+        words = ("ago", "size")
+        named = dict(zip(words, node.args, strict=False)) | {str(one.arg): one.value for one in node.keywords}
+        if set(named) - set(words):
+            raise NotCompiled(f"{ast.unparse(node)[:60]} is called", self.at)
+        ago, size = (self.number_of(self.expression(named[one])).code if one in named else default
+                     for one, default in (("ago", "0"), ("size", "1")))  # fmt: skip
+        line = self.read(owner, ago).code  # line(number, ago)
+        return Val("window", line.removesuffix(")") + f", {size})")
 
     def moment(self, owner: Val, name: str, node: ast.Call) -> Val:
         """Return `line.date(ago)` and its like."""
@@ -1084,13 +1236,15 @@ class _Translation:
         if isinstance(node.slice, ast.Slice):
             return self.sliced(owner, node.slice)
         at = self.expression(node.slice)
+        if owner.kind == "feedmap":
+            return self.looked_up(owner, self.feed_code(at), Val("none"))
         if owner.kind == "changed":
             name = owner.extra
             self.check_map(name)
             code = self.feed_code(at)
             kind = self.map_kind(name, "")
             if not kind:
-                raise NotCompiled(f"self.{name} is read before it is set", self.at)
+                raise _Unknown(f"self.{name} is read, and nothing sets it", self.at)
             self.emit(f"if not A.has_{name}[{code}]:")
             self.emit("    flag()")
             return Val("none") if kind == "none" else Val(kind, f"A.m_{name}[{code}]")
@@ -1108,9 +1262,18 @@ class _Translation:
         if owner.kind == "tuple" and at.kind == "static" and len(at.objs) == 1:
             found: Val = owner.extra[at.objs[0]]
             return found
-        raise NotCompiled(owner.why or f"{ast.unparse(node)} is not compiled", self.at)
+        raise NotCompiled(owner.why or f"{ast.unparse(node)} is not compiled", owner.line or self.at)
 
     def sliced(self, owner: Val, node: ast.Slice) -> Val:
+        if owner.kind == "feeds" and node.lower is None and node.step is None and node.upper is not None:
+            number = self.temp(self.number_of(self.expression(node.upper)))
+            if number.kind != "i":
+                raise NotCompiled("a slice up to what is no whole number", self.at)
+            self.emit(f"if {number.code} < 0:")
+            self.emit("    flag()")
+            length = self.fresh("i")
+            self.emit(f"{length} = least({owner.code}, {number.code})")
+            return Val("feeds", length, extra=owner.extra)
         if owner.kind != "static" or any(isinstance(one, LineRoot) for one in owner.objs):
             raise NotCompiled("a slice of what is not known before the run", self.at)
         ends = [
@@ -1190,7 +1353,7 @@ class _Translation:
         if value.kind == "static":
             value = self.lifted(value)
         if value.kind != "feed":
-            raise NotCompiled(value.why or f"{_shown(value.kind)} where a feed is needed", self.at)
+            raise NotCompiled(value.why or f"{_shown(value.kind)} where a feed is needed", value.line or self.at)
         if value.code.isidentifier() or value.code.startswith("A.s_"):  # which may be None
             value = self.temp(value)
             self.emit(f"if {value.code} < 0:")
@@ -1200,6 +1363,7 @@ class _Translation:
     def of_binop(self, node: ast.BinOp) -> Val:
         left, right = self.sequence([node.left, node.right])
         if left.kind == "text" or right.kind == "text":
+            self.check_text(node)
             return Val("text")
         if left.kind == "static" and any(isinstance(one, str) for one in left.objs):
             return (
@@ -1236,6 +1400,8 @@ class _Translation:
             ast.FloorDiv: "//",
             ast.Mod: "%",
         }
+        if isinstance(op, ast.Pow) and "f" in (a.kind, b.kind):
+            return self.by_python(pow, [a, b])
         if type(op) not in signs:
             raise NotCompiled(f"{type(op).__name__.lower()} is not compiled: its last bit may differ", self.at)
         kind = "f" if "f" in (a.kind, b.kind) or isinstance(op, ast.Div) else "i"
@@ -1243,6 +1409,12 @@ class _Translation:
 
     def number_of(self, value: Val) -> Val:
         value = self.lifted(value)
+        if value.kind == "feed":  # an operation of a feed is one of its closes
+            feed = self.datas[value.objs[0]] if value.objs else None
+            return self.read(self.static_of(feed) if feed else Val("lineof", value.code, extra=("feed", _CLOSE)), "0")
+        if value.kind == "none":  # which raises: of such a trial the event engine says so
+            self.emit("flag()")
+            return Val("f", "0.0")
         if value.kind == "opt":
             held = self.temp(value)
             self.emit(f"if {held.code} != {held.code}:")
@@ -1274,6 +1446,13 @@ class _Translation:
         return self.truth_of(self.expression(node))
 
     def of_boolop(self, node: ast.BoolOp) -> Val:
+        first = self.expression(node.values[0])
+        if first.kind in ("static", "none") and not _has_lines(first):
+            truth = self.truth(first)
+            if truth.objs:
+                picked = bool(truth.objs[0]) != isinstance(node.op, ast.And)
+                rest = node.values[1:]
+                return first if picked else self.expression(rest[0] if len(rest) == 1 else ast.BoolOp(node.op, rest))
         return self.connected(node, self.a_truth)
 
     def a_truth(self, node: ast.expr) -> Val:
@@ -1321,7 +1500,7 @@ class _Translation:
 
     def truth_of(self, value: Val) -> Val:
         if value.kind in ("text", "poison"):
-            raise NotCompiled(value.why or "a text as a condition", self.at)
+            raise NotCompiled(value.why or "a text as a condition", value.line or self.at)
         if value.kind in ("date", "moment"):
             return self.negated(self.is_none(value), True)
         return self.truth(value)
@@ -1370,8 +1549,8 @@ class _Translation:
                     raise NotCompiled("an order's ref compared with a number", self.at)
                 return Val("b", f"({left.code} {sign} {right.code})")
             if pair <= {"order", "note"}:
-                if isinstance(op, ast.Is | ast.IsNot):
-                    raise NotCompiled("orders compared by `is`", self.at)
+                if isinstance(op, ast.Is | ast.IsNot) and "note" in pair:
+                    return self.constant((isinstance(op, ast.IsNot),), "b")  # what is notified is a copy
                 codes = [f"A.n_order[{one.code}]" if one.kind == "note" else one.code for one in (left, right)]
                 return Val("b", f"({codes[0]} {sign} {codes[1]})")
             lifted = [self.lifted(one) for one in (left, right)]
@@ -1380,7 +1559,7 @@ class _Translation:
                 return Val("b", f"({lifted[0].code} {sign} {lifted[1].code})")
             if isinstance(op, ast.Is | ast.IsNot):
                 if kinds == {"b"}:
-                    raise NotCompiled("truths compared by `is`", self.at)
+                    return Val("b", f"({lifted[0].code} {sign} {lifted[1].code})")
                 raise NotCompiled("numbers compared by `is`", self.at)
             if "str" in kinds:
                 return self.constant((isinstance(op, ast.NotEq),), "b")
@@ -1420,10 +1599,14 @@ class _Translation:
         if value.kind in ("order", "str", "feed", *_TIMES) and not value.objs:
             return Val("b", f"({value.code} < 0)")
         if value.kind == "poison":
-            raise NotCompiled(value.why, self.at)
+            raise NotCompiled(value.why, value.line or self.at)
         return Val("b", "False", objs=(False,))
 
     def contained(self, left: Val, right: Val, negative: bool) -> Val:
+        if right.kind in ("feeds", "filtered"):
+            return self.negated(self.is_listed(right, self.feed_code(left)), negative)
+        if right.kind == "feedmap":
+            return self.negated(Val("b", f"A.{right.extra[1]}[{self.feed_code(left)}]"), negative)
         if right.kind == "changed":
             self.check_map(right.extra)
             code = self.feed_code(left)
@@ -1466,6 +1649,176 @@ class _Translation:
         self.emit(f"    {name} = {self.as_kind(b, kind)}")
         return Val(kind, name)
 
+    # -- lists of feeds, in an order that the run gives, and dicts by feed that live for a moment
+
+    def place(self, start: str, dtype: str) -> str:
+        """Return the name of a table by feed."""
+        self.number += 1
+        name = f"{start}{self.number}"
+        self.made.account[name] = dtype, ledger.FEEDS
+        return name
+
+    def of_lambda(self, node: ast.Lambda) -> Val:
+        return Val("lambda", extra=(node, dict(self.env)))
+
+    def applied(self, function: Val, item: Val) -> Val:
+        """Return what a lambda, a method or a dict's `get` gives of a feed."""
+        if function.kind == "lambda":
+            node, env = function.extra
+            kept, self.env = self.env, {**env, node.args.args[0].arg: item}
+            try:
+                return self.expression(node.body)
+            finally:
+                self.env = kept
+        if function.kind == "method":
+            return self.helper(getattr(self.cls, function.extra), [item], function.extra)
+        if function.kind == "get":
+            return self.looked_up(function.extra, self.feed_code(item), Val("none"))
+        raise NotCompiled(f"{_shown(function.kind)} is called for each of a list", self.at)
+
+    def each_of(self, source: Val, do: Callable[[Val], None]) -> None:
+        """Write what is done with each feed of a list."""
+        if source.kind == "filtered":
+            chosen, inner = source.extra
+
+            def where_chosen(item: Val) -> None:
+                test = self.truth_of(self.applied(chosen, item))
+                self.emit(f"if {test.code}:")
+                with self.deeper():
+                    do(item)
+
+            self.each_of(inner, where_chosen)
+        elif source.kind == "feeds":
+            table, most = source.extra
+            name = self.fresh("i")
+            self.emit(f"for {name} in range({most}):")
+            with self.deeper():
+                self.emit(f"if {name} < {source.code}:")
+                with self.deeper():
+                    do(Val("feed", f"A.{table}[{name}]"))
+        else:
+            for item in self.items(source):
+                do(item)
+
+    def most_of(self, source: Val) -> int:
+        if source.kind == "filtered":
+            return self.most_of(source.extra[1])
+        return int(source.extra[1]) if source.kind == "feeds" else len(self.items(source))
+
+    def ordered(self, source: Val) -> Val:
+        """Return the feeds that a dict was made of, in order."""
+        if source.kind == "filtered":
+            raise NotCompiled("a dict of chosen feeds, taken apart", self.at)
+        return source
+
+    def listed(self, source: Val, key: Val | None = None, backwards: bool = False) -> Val:
+        """Return a list of feeds; by a key it is sorted as Python sorts, feeds with equal keys as they came."""
+        most = self.most_of(source)
+        if most > len(self.datas):
+            raise NotCompiled("a list with a feed twice", self.at)
+        table, keys, length = self.place("q", ledger.WHOLE), self.place("k", ledger.FLOAT), self.fresh("i")
+        self.emit(f"{length} = 0")
+        kinds: set[str] = set()
+
+        def add(item: Val) -> None:
+            code = self.feed_code(item)
+            if not code.isdigit():
+                code = self.temp(Val("feed", code)).code
+            place = self.fresh("i")
+            self.emit(f"{place} = {length}")
+            if key is not None:
+                number = self.number_of(self.applied(key, item))
+                kinds.add(number.kind)
+                held = self.fresh("f")
+                self.emit(f"{held} = {number.code}")
+                self.emit(f"if {held} != {held}:")
+                self.emit("    flag()")
+                sign = "<" if backwards else ">"
+                self.emit(f"while {place} > 0 and A.{keys}[{place} - 1] {sign} {held}:")
+                with self.deeper():
+                    for one in (keys, table):
+                        self.emit(f"A.{one}[{place}] = A.{one}[{place} - 1]")
+                    self.emit(f"{place} = {place} - 1")
+                self.emit(f"A.{keys}[{place}] = {held}")
+            self.emit(f"A.{table}[{place}] = {code}")
+            self.emit(f"{length} = {length} + 1")
+
+        self.each_of(source, add)
+        if key is None and backwards:
+            raise NotCompiled("a list is reversed", self.at)
+        return Val("feeds", length, extra=(table, most))
+
+    def of_listcomp(self, node: ast.ListComp | ast.GeneratorExp) -> Val:
+        (loop, *more) = node.generators
+        if more:
+            raise NotCompiled("a list made by two loops", self.at)
+        source = self.expression(loop.iter)
+        if source.kind == "static" and not loop.ifs:
+            return self.unrolled(node.elt, loop, source)
+        if not (isinstance(node.elt, ast.Name) and isinstance(loop.target, ast.Name) and node.elt.id == loop.target.id):
+            raise NotCompiled(f"{ast.unparse(node)[:60]} is not compiled", self.at)
+        for test in loop.ifs:
+            chosen = Val("lambda", extra=(ast.Lambda(_argument(loop.target.id), test), dict(self.env)))
+            source = Val("filtered", extra=(chosen, source))
+        return self.listed(source)
+
+    of_generatorexp = of_listcomp
+
+    def unrolled(self, element: ast.expr, loop: ast.comprehension, source: Val) -> Val:
+        kept, values = dict(self.env), []
+        for item in self.items(source):
+            self.env.update(self.targets(loop.target, item))
+            values.append(self.kept(self.expression(element)))
+        self.env = kept
+        if values and all(one.kind == "static" for one in values):
+            return self.over(lambda *each: list(each), values)
+        return Val("tuple", extra=values)
+
+    def of_dictcomp(self, node: ast.DictComp) -> Val:
+        (loop, *more) = node.generators
+        if more or loop.ifs:
+            raise NotCompiled("a dict made by several loops, or by a condition", self.at)
+        source = self.expression(loop.iter)
+        values, there = self.place("d", ledger.FLOAT), self.place("e", ledger.TRUTH)
+        for number in range(len(self.datas)):
+            self.emit(f"A.{there}[{number}] = False")
+        keys: list[Val] = []
+
+        def add(item: Val) -> None:
+            kept, self.env = self.env, dict(self.env)
+            self.env.update(self.targets(loop.target, item))
+            keys.append(self.expression(node.key))
+            code = self.feed_code(keys[-1])
+            number = self.number_of(self.expression(node.value))
+            self.env = kept
+            self.emit(f"A.{values}[{code}] = {number.code}")
+            self.emit(f"A.{there}[{code}] = True")
+
+        self.each_of(source, add)
+        known = all(one.kind == "static" for one in keys)
+        order = self.over(lambda *each: list(each), keys) if keys and known else source
+        return Val("feedmap", extra=(values, there, order))
+
+    def looked_up(self, owner: Val, code: str, default: Val) -> Val:
+        """Return `a_dict.get(feed, default)`; without a default a feed that is not there is flagged."""
+        values, there, _ = owner.extra
+        if default.kind == "none":
+            self.emit(f"if not A.{there}[{code}]:")
+            self.emit("    flag()")
+            return Val("f", f"A.{values}[{code}]")
+        return Val("f", f"(A.{values}[{code}] if A.{there}[{code}] else {self.number_of(default).code})")
+
+    def is_listed(self, feeds: Val, code: str) -> Val:
+        found = self.fresh("b")
+        self.emit(f"{found} = False")
+
+        def look(item: Val) -> None:
+            self.emit(f"if {item.code} == {code}:")
+            self.emit(f"    {found} = True")
+
+        self.each_of(feeds, look)
+        return Val("b", found)
+
     # -- calls
 
     def of_call(self, node: ast.Call) -> Val:
@@ -1476,6 +1829,10 @@ class _Translation:
             if any(self.acts(one) for one in node.args):
                 raise NotCompiled("print() of what is called", self.at)
             return Val("none")
+        if isinstance(func, ast.Name) and func.id == "hasattr" and self.is_self(node.args[0]):
+            return self.has(self.expression(node.args[1]))
+        if isinstance(func, ast.Name) and func.id == "isinstance" and len(node.args) == 2:
+            return self.is_a(self.expression(node.args[0]), self.expression(node.args[1]))
         if isinstance(func, ast.Name) and func.id == "len" and len(node.args) == 1:
             return self.length(self.env["self"] if self.is_self(node.args[0]) else self.expression(node.args[0]))
         if isinstance(func, ast.Name) and func.id in ("any", "all") and len(node.args) == 1:
@@ -1494,7 +1851,7 @@ class _Translation:
             return self.call_of_self(called.extra, node)
         if called.kind == "text" or called.kind == "poison":
             if self.acts(node):
-                raise NotCompiled(called.why or f"{ast.unparse(node)[:50]} is called", self.at)
+                raise NotCompiled(called.why or f"{ast.unparse(node)[:50]} is called", called.line or self.at)
             return Val("poison", why=called.why or f"{ast.unparse(node)[:50]} is called")
         if called.kind != "static" or len(called.objs) != 1:
             raise NotCompiled(f"{ast.unparse(node)[:50]} is not compiled", self.at)
@@ -1527,9 +1884,40 @@ class _Translation:
         self.env = kept
         return self.joined(parts, which == "all") if parts else self.constant((which == "all",), "b")
 
+    def has(self, name: Val) -> Val:
+        if name.kind != "static" or len(name.objs) > 1:
+            raise NotCompiled("hasattr() of a name that is not known", self.at)
+        (text,) = name.objs
+        if text in self.written.state and text not in self.owned and not hasattr(self.cls, text):
+            kind = self.kinds.get(("state", text), "")
+            if kind in ("text", "none", ""):
+                raise _Unknown(f"hasattr() of self.{text}, which is a text or nothing", self.at)
+            return Val("b", f"A.set_{text}")
+        return self.constant((all(hasattr(one, text) for one in self.trials),), "b")
+
+    def is_a(self, value: Val, wanted: Val) -> Val:
+        kinds = {"f": (1.0,), "i": (1,), "b": (True,), "none": (None,), "str": ("",)}
+        if value.kind == "static":
+            return self.constant(self.over(isinstance, [value, wanted]).objs, "b")
+        if value.kind in kinds and wanted.kind == "static" and len(wanted.objs) == 1:
+            types = tuple(wanted.objs[0]) if isinstance(wanted.objs[0], list) else wanted.objs[0]
+            return self.constant((isinstance(kinds[value.kind][0], types),), "b")
+        if value.kind in _TIMES:
+            types = wanted.objs[0] if len(wanted.objs) == 1 else ()
+            return self.constant(
+                (types in {"date": (date,), "moment": (datetime, date), "clock": (time,)}[value.kind],), "b"
+            )
+        raise NotCompiled(value.why or f"isinstance() of {_shown(value.kind)}", value.line or self.at)
+
     def length(self, value: Val) -> Val:
         if value.kind == "self":
             return Val("i", "(N.step + 1)")
+        if value.kind == "window":
+            return self.of_window(len, [value], {})
+        if value.kind == "feeds":
+            return Val("i", value.code)
+        if value.kind == "filtered":
+            return Val("i", self.listed(value).code)
         if value.kind == "feed":
             return Val("i", f"(N.at[{value.code}] + 1)")
         if value.kind == "static":
@@ -1540,19 +1928,29 @@ class _Translation:
             return self.static_of(len(value.extra))
         if value.kind == "lineof" and value.extra[0] == "feed":
             return Val("i", f"(N.at[{value.code}] + 1)")
-        raise NotCompiled(value.why or f"the length of {_shown(value.kind)}", self.at)
+        raise NotCompiled(value.why or f"the length of {_shown(value.kind)}", value.line or self.at)
 
     def call_static(self, function: Any, node: ast.Call) -> Val:
         if inspect.isfunction(function) and not node.keywords:
             return self.helper(function, self.sequence(node.args), function.__name__)
+        if function is sorted:
+            return self.sorted_by(node)
         every = self.sequence([*node.args, *(one.value for one in node.keywords)])
+        if function is filter:
+            return Val("filtered", extra=(every[0], every[1]))
+        if function in (list, tuple) and len(every) == 1 and every[0].kind in ("filtered", "feeds"):
+            return self.listed(every[0]) if every[0].kind == "filtered" else every[0]
         args = every[: len(node.args)]
         named = dict(zip([one.arg or "" for one in node.keywords], every[len(args) :], strict=True))
         if function in (str, repr, type, format):
             return Val("text")
+        if args and args[0].kind == "window" and all(one.kind == "static" and len(one.objs) == 1 for one in every[1:]):
+            return self.of_window(function, args, named)
         known = all(one.kind == "static" and not _has_lines(one) for one in every)
         if function in _NUMERIC and not named and not known:
             return self.numeric(function, args)
+        if function in _PYTHON and all(one.kind not in ("text", "poison") for one in every) and not named:
+            return self.by_python(function, args)
         if any(one.kind in ("text", "poison") for one in every):
             return Val("poison", why=next(one.why for one in every if one.kind in ("text", "poison")) or "a text")
         pure = function in _PURE or getattr(function, "__module__", "") in ("datetime", "math")
@@ -1567,6 +1965,53 @@ class _Translation:
         shown = getattr(function, "__name__", str(function))
         raise NotCompiled(f"{shown}() is called", self.at)
 
+    def of_window(self, function: Any, args: list[Val], named: dict[str, Val]) -> Val:
+        """Return what a function of Python's gives of the last values of a line."""
+        known = function in (min, max, sum, len) or getattr(function, "__module__", "") in (
+            "numpy",
+            "statistics",
+            "math",
+        )
+        if not known or not callable(function):
+            raise NotCompiled(f"{getattr(function, '__name__', function)}() of the values of a line", self.at)
+        rest, words = [one.objs[0] for one in args[1:]], {name: one.objs[0] for name, one in named.items()}
+        self.made.calls.append(lambda values: function(values, *rest, **words))
+        kind = "i" if function is len else "f"
+        found = self.fresh(kind)
+        self.emit(f"{found} = windowed({len(self.made.calls) - 1}, {args[0].code.removeprefix('line(')}")
+        return Val(kind, found)
+
+    def by_python(self, function: Any, args: list[Val]) -> Val:
+        """Return what a function of Python's gives of numbers, called for each trial: its last bit is its own."""
+        numbers = [self.number_of(one) for one in args]
+        self.made.calls.append(function)
+        found = self.fresh("f")
+        self.emit(f"{found} = called({', '.join([str(len(self.made.calls) - 1), *(one.code for one in numbers)])})")
+        return Val("f", found)
+
+    def sorted_by(self, node: ast.Call) -> Val:
+        source = self.expression(node.args[0])
+        source = self.ordered(source.extra[2]) if source.kind == "feedmap" else source
+        given = {str(one.arg): self.expression(one.value) for one in node.keywords}
+        backwards = given.get("reverse", self.static_of(False))
+        if backwards.kind != "static" or len(backwards.objs) != 1 or "key" not in given:
+            if source.kind == "static" and not given and not _has_lines(source):
+                return self.over(sorted, [source])
+            raise NotCompiled("sorted() without a key, or in an order that is not known before the run", self.at)
+        return self.listed(source, given["key"], bool(backwards.objs[0]))
+
+    def drawn(self, owner: Val, name: str, node: ast.Call) -> Val:
+        """Return what each trial's own generator of random numbers gives."""
+        if len(owner.objs) == 1 and len(self.trials) > 1:
+            raise NotCompiled("a generator of random numbers that trials share", self.at)
+        args = [self.number_of(one) for one in self.sequence(node.args)]
+        self.effects = True
+        found = self.fresh("i" if name == "randint" else "f")
+        text = ", ".join([str(len(self.made.streams)), *(one.code for one in args)])
+        self.made.streams.append([getattr(one, name) for one in owner.objs])
+        self.emit(f"{found} = {'draw_whole' if name == 'randint' else 'draw'}({text})")
+        return Val("i" if name == "randint" else "f", found)
+
     def numeric(self, function: Any, args: list[Val]) -> Val:
         if function is bool:
             return self.truth(args[0])
@@ -1580,7 +2025,9 @@ class _Translation:
                 text = f"{'least' if function is min else 'most'}({text}, {one.code})"
             return Val(kind, text)
         if function is round and len(numbers) > 1:
-            raise NotCompiled("round() to digits: its last bit may differ", self.at)
+            if numbers[0].kind != "f" or numbers[1].kind != "i":
+                raise NotCompiled("round() of a whole number to digits", self.at)
+            return self.by_python(_round, args)
         (number,) = numbers
         if function is float:
             return Val("f", f"(0.0 + {number.code})") if number.kind == "i" else number
@@ -1608,9 +2055,11 @@ class _Translation:
             if name == "alive":
                 return Val("b", f"(A.{'n_status' if kind == 'note' else 'status'}[{owner.code}] <= {bt.Order.Partial})")
             return Val("text")
+        if kind == "trade":
+            return Val("text")
         if kind == "static":
             if name == "get" and _has_lines(owner):
-                raise NotCompiled("line.get() is called", self.at)
+                return self.window(owner, node)
             if name in ("date", "time", "datetime") and _has_lines(owner):
                 return self.moment(owner, name, node)
             if name == "get" and all(type(one) is dict for one in owner.objs):
@@ -1618,6 +2067,8 @@ class _Translation:
                 if all(one.kind in ("static", "none") for one in args):
                     args = [self.static_of(None) if one.kind == "none" else one for one in args]
                     return self.over(lambda one, *given: one.get(*given), [owner, *args])
+            if all(isinstance(one, random.Random) for one in owner.objs) and name in ("random", "uniform", "randint"):
+                return self.drawn(owner, name, node)
             if name in _PURE_METHODS and not _has_lines(owner) and not node.keywords:
                 args = [self.expression(one) for one in node.args]
                 if all(one.kind == "static" for one in args):
@@ -1643,10 +2094,19 @@ class _Translation:
             return Val("f", f"({owner.code} / 1000000)")
         if kind in ("text", "poison"):
             if self.acts(node):
-                raise NotCompiled(owner.why or f"{ast.unparse(node)[:60]} is called", self.at)
+                raise NotCompiled(owner.why or f"{ast.unparse(node)[:60]} is called", owner.line or self.at)
             return (
                 Val("text") if kind == "text" else Val("poison", why=owner.why or f"{ast.unparse(node)[:60]} is used")
             )
+        if kind == "feedmap" and name in ("items", "keys") and not node.args:
+            values, _, source = owner.extra
+            if name == "keys" or source.kind != "static":
+                return self.ordered(source)
+            pairs = [(one, Val("f", f"A.{values}[{self.feed_code(one)}]")) for one in self.items(source)]
+            return Val("tuple", extra=[Val("tuple", extra=list(pair)) for pair in pairs])
+        if kind == "feedmap" and name == "get":
+            args = [self.expression(one) for one in node.args]
+            return self.looked_up(owner, self.feed_code(args[0]), args[1] if len(args) > 1 else Val("none"))
         if kind == "changed" and name in ("add", "discard", "clear"):
             self.check_map(owner.extra)
             self.effects = True
@@ -1693,7 +2153,7 @@ class _Translation:
         if order.kind == "none":
             return Val("none")
         if order.kind != "order":
-            raise NotCompiled(order.why or f"{_shown(order.kind)} is cancelled", self.at)
+            raise NotCompiled(order.why or f"{_shown(order.kind)} is cancelled", order.line or self.at)
         self.effects = True
         self.emit(f"cancel({self.given(order).code})")
         return Val("none")
@@ -1846,7 +2306,21 @@ _ORDERS = {
     "order_target_value": ("i_target_value", ("data", "target", "price")),
     "order_target_percent": ("i_target_percent", ("data", "target")),
 }
-_ASKS = {"getposition", "getcash", "get_cash", "getvalue", "get_value", "isbuy", "issell", "alive"}
+_ASKS = {
+    "weekday",
+    "isoweekday",
+    "isocalendar",
+    "total_seconds",
+    "getdataname",
+    "getposition",
+    "getcash",
+    "get_cash",
+    "getvalue",
+    "get_value",
+    "isbuy",
+    "issell",
+    "alive",
+}
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: lambda a, b: a == b, ast.NotEq: lambda a, b: a != b, ast.Lt: lambda a, b: a < b,
     ast.LtE: lambda a, b: a <= b, ast.Gt: lambda a, b: a > b, ast.GtE: lambda a, b: a >= b,
@@ -1922,6 +2396,10 @@ def _leaves(body: Sequence[ast.stmt]) -> str:
 
     look(body)
     return "both" if len(found) > 1 else next(iter(found), "")
+
+
+def _argument(name: str) -> ast.arguments:
+    return ast.arguments([], [ast.arg(name)], None, [], [], None, [])
 
 
 def _line_of(method: Any) -> int:

@@ -213,16 +213,16 @@ class _Run:
         feeds = len(bench.datas)
         self.constants = {
             **LEDGER_CONSTANTS, **_charges(bench.broker.getcommissioninfo(bench.datas[0])), "NF": feeds,
-            "HEARS": program.hears,
+            "HEARS": program.hears, "TRADES": program.hears_trades,
         }  # fmt: skip
         self.shapes = {"": (), ledger.FEEDS: (feeds,), ledger.NOTED: (2 * ledger.NOTES,)}
-        self.kept = {**ledger.ACCOUNT, **program.account}
+        self.kept = {**ledger.ACCOUNT, **(ledger.OF_TRADES if program.hears_trades else {}), **program.account}
         self.now = self.market.now(program.closes)
         self.flags = np.zeros(self.count, bool)
         self.flagged = False
         self.log: list[tuple[Any, ...]] = []
         self.state = SimpleNamespace(now=self.now, flag=self.flag, log_fill=self.log_fill, trials=self.count)
-        self.state.constants = program.constants
+        self.state.constants, self.state.streams, self.state.calls = program.constants, program.streams, program.calls
         self.state.lines = [(table_of(lines), where) for _, lines, where in program.slots]
         self.state.account = {name: self.zeros(name, _ROOM) for name in self.kept}
         account = self.state.account
@@ -268,8 +268,10 @@ class _Run:
     def go(self) -> _Run:
         """Go through all bars."""
         every = live = np.arange(self.count)
-        account, now, hears = self.state.account, self.now, self.program.hears
+        account, now = self.state.account, self.now
+        hears, hears_trades = self.program.hears, self.program.hears_trades
         orders, checked, pending, told = (account[name] for name in ("orders", "checked", "pending", "told"))
+        traded = account["traded"] if hears_trades else told
         last_before, last_ready = int(self.before.max()), int(self.ready.max())
         prenext, nextstart = ("prenext" in self.calls, "nextstart" in self.calls)
         wanted = np.zeros(self.market.steps, bool)
@@ -286,9 +288,9 @@ class _Run:
                 waiting = live[pending[live] > 0]
                 if waiting.size:
                     calls["try_pending"](waiting)
-                if hears:
+                if hears or hears_trades:
                     now.reads, now.writes = now.writes, ledger.NOTES - now.writes
-                    hearing = live[told[live] > 0]
+                    hearing = live[(told[live] > 0) | (traded[live] > 0)]
                     if hearing.size:
                         calls["deliver"](hearing)
                 if step >= last_ready:

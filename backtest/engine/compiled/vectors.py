@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import repeat
 from types import SimpleNamespace
 from typing import Any
 
@@ -519,6 +520,13 @@ class _Function:
             number = node.args[0].value  # type: ignore[attr-defined]
             return Value(f"C_{number}[{t}]", False, self.writer.constant_rows[number])
         args = [self.value(one, t) for one in node.args]
+        if name == "called":
+            text = f"called(S.calls[{args[0].text}], {t}, flag, [{', '.join(one.text for one in args[1:])}])"
+            if all(one.uniform for one in args):
+                made = self.fresh("u")
+                self.emit(f"{made} = {text}")
+                return Value(made, True, "f")
+            return self.hold(text, "f")
         texts, uniform = [one.text for one in args], all(one.uniform for one in args)
         if name == "flag":
             self.emit(f"flag({t})")
@@ -526,6 +534,11 @@ class _Function:
         if name == "log_fill":
             self.emit(f"log_fill({t}, {', '.join(texts)})")
             return Value("0", True, "i")
+        if name == "windowed":
+            return self.windowed(node, t)
+        if name in ("draw", "draw_whole"):
+            kind = "i" if name == "draw_whole" else "f"
+            return self.hold(f"draw(S.streams[{texts[0]}], {t}, {_DTYPES[kind]!r}, [{', '.join(texts[1:])}])", kind)
         if name in _SIMPLE:
             plain, vector = _SIMPLE[name]
             kind = args[0].kind if all(one.kind == args[0].kind for one in args) else "f"
@@ -546,6 +559,18 @@ class _Function:
             return self.hold(f"{called}({', '.join([t, *texts])})", kind_of(name))
         self.emit(f"{called}({', '.join([t, *texts])})")
         return Value("0", True, "i")
+
+    def windowed(self, node: ast.Call, t: str) -> Value:
+        call, number = node.args[0].value, node.args[1].value  # type: ignore[attr-defined]
+        ago, size = self.value(node.args[2], t), self.value(node.args[3], t)
+        clock, varies = self.writer.slots[number]
+        end = f"(N.rows[{clock}] + {ago.text} + 1)"
+        text = f"windowed(S.calls[{call}], L_{number}, R_{number}, {end}, {size.text}, {t}, flag)"
+        if ago.uniform and size.uniform and not varies:
+            name = self.fresh("u")
+            self.emit(f"{name} = {text}")
+            return Value(name, True, "f")
+        return self.hold(text, "f")
 
     def line(self, node: ast.Call, t: str) -> Value:
         number, ago = node.args[0].value, self.value(node.args[1], t)  # type: ignore[attr-defined]
@@ -644,8 +669,11 @@ def _most(left: Any, right: Any) -> Any:
     return np.where(right > left, right, left)
 
 
+# Before the first bar Backtrader's lines wrap: they give the last values of all.
+
+
 def _read_line(table: np.ndarray, row: int, at: int, ago: int, t: np.ndarray, flag: Any) -> float:
-    if at < 0 or ago > 0 or at - ago < 0:
+    if ago > 0 or at < -table.shape[1]:
         flag(t)
         return 0.0
     return float(table[row, at])
@@ -653,15 +681,70 @@ def _read_line(table: np.ndarray, row: int, at: int, ago: int, t: np.ndarray, fl
 
 def _read_lines(table: np.ndarray, rows: Any, at: Any, ago: Any, t: np.ndarray, flag: Any) -> np.ndarray:
     if isinstance(at, np.ndarray):
-        wrong = (at < 0) | (ago > 0)
+        wrong = (at < -table.shape[1]) | (ago > 0)
         if wrong.any():
             flag(t[wrong])
             at = np.where(wrong, 0, at)
-    elif at < 0 or ago > 0:
+    elif at < -table.shape[1] or np.any(ago > 0):
         flag(t)
         at = 0
     found: np.ndarray = table[rows[t] if isinstance(rows, np.ndarray) else rows, at]
     return found
+
+
+def _called(function: Callable[..., Any], t: np.ndarray, flag: Any, args: Sequence[Any]) -> Any:
+    """Return what a function of Python's gives of numbers, for each trial where they differ; what raises is flagged."""
+    if not any(isinstance(one, np.ndarray) for one in args):
+        return _tried(function, args, t, flag)
+    rows = [np.broadcast_to(one, t.shape).tolist() for one in args]
+    return np.array([_tried(function, given, t[n : n + 1], flag) for n, given in enumerate(zip(*rows, strict=True))])
+
+
+def _tried(function: Callable[..., Any], args: Sequence[Any], t: np.ndarray, flag: Any) -> float:
+    try:
+        return float(function(*args))
+    except Exception:  # noqa: BLE001 - the event engine says what it is
+        flag(t)
+        return 0.0
+
+
+def _windowed(
+    function: Callable[..., Any], table: np.ndarray, rows: Any, end: Any, size: Any, t: np.ndarray, flag: Any
+) -> Any:
+    """Return what a function gives of the values of lines up to a bar; what begins before the line is flagged."""
+    if not any(isinstance(one, np.ndarray) for one in (rows, end, size)):
+        return _of_part(function, table, int(rows), end, size, t, flag)
+    picked = rows[t] if isinstance(rows, np.ndarray) else rows
+    each = zip(*(np.broadcast_to(one, t.shape).tolist() for one in (picked, end, size)), strict=True)
+    known: dict[Any, float] = {}
+    found = []
+    for n, key in enumerate(each):
+        if key not in known:
+            row, last, count = key
+            known[key] = _of_part(function, table, row, last, count, t[n : n + 1], flag)
+        elif known[key] != known[key]:
+            flag(t[n : n + 1])
+        found.append(known[key])
+    return np.array(found)
+
+
+def _of_part(
+    function: Callable[..., Any], table: np.ndarray, row: int, end: int, size: int, t: np.ndarray, flag: Any
+) -> float:
+    if end - size < 0 or end > table.shape[1] or size != int(size):
+        flag(t)
+        return float("nan")
+    try:
+        return float(function(table[row, end - int(size) : end].tolist()))
+    except Exception:  # noqa: BLE001 - the event engine says what it is
+        flag(t)
+        return float("nan")
+
+
+def _draw(streams: Sequence[Callable[..., Any]], t: np.ndarray, dtype: str, args: Sequence[Any]) -> np.ndarray:
+    rows = [np.broadcast_to(one, t.shape).tolist() for one in args]
+    each = zip(*rows, strict=True) if rows else repeat(())
+    return np.array([streams[n](*given) for n, given in zip(t.tolist(), each, strict=False)], dtype)
 
 
 _HARMLESS = {"abs", "least", "most", "const"}
@@ -669,10 +752,11 @@ _SIMPLE = {"abs": ("abs", "abs"), "least": ("min", "least"), "most": ("max", "mo
 _FLAGGING = {"trunc": "i", "floor": "i", "ceil": "i", "rounded": "i", "root": "f"}
 _EMPTY = np.empty(0, np.intp)
 _RUNTIME: dict[str, Any] = {
-    "EMPTY": _EMPTY, "INF": float("inf"), "NAN": float("nan"), "nan": float("nan"), "inf": float("inf"),
-    "join": _join, "join_all": _join_all, "div": _div, "floordiv": _floordiv, "mod": _mod, "trunc": _trunc,
-    "floor": _floor, "ceil": _ceil, "rounded": _rounded, "root": _root, "least": _least, "most": _most,
-    "read_line": _read_line, "read_lines": _read_lines, "where": np.where, "empty": np.empty, "full": np.full,
+    "EMPTY": _EMPTY, "INF": float("inf"), "NAN": float("nan"), "nan": float("nan"), "inf": float("inf"), "join":
+    _join, "join_all": _join_all, "div": _div, "floordiv": _floordiv, "mod": _mod, "trunc": _trunc, "floor":
+    _floor, "ceil": _ceil, "rounded": _rounded, "root": _root, "least": _least, "most": _most, "called":
+    _called, "windowed": _windowed, "draw": _draw, "read_line": _read_line, "read_lines": _read_lines, "where":
+    np.where, "empty": np.empty, "full": np.full,
 }  # fmt: skip
 
 

@@ -47,6 +47,32 @@ def test_many_pairs_of_averages_are_equal(costs, feeds):
     assert len(outcomes.fills) > 20
 
 
+SHIPPED = {
+    ("bollinger", "Bollinger"): [{"period": 5, "deviations": 1.0}, {"period": 5, "invest": 0}],
+    ("buy_and_hold", "BuyAndHold"): [{}],
+    ("rsi2", "Rsi2"): [{"trend": 20}, {"trend": 20, "low": 30.0, "invest": 0}],
+    ("random_baseline", "RandomBaseline"): [{"seed": 1}, {"seed": 2, "turn": 0.3}],
+    ("time_series_momentum", "TimeSeriesMomentum"): [{"lookback": 20, "skip": 2, "every": 3, "short": 1}],
+    ("cross_sectional_momentum", "CrossSectionalMomentum"): [{"lookback": 20, "skip": 2, "every": 3, "hold": 1}],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("costs", COSTS)
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("place", SHIPPED)
+def test_shipped_strategies_are_equal(place, count, costs):
+    tables = [BARS, OTHER, market(5, 160, tick=0.01), market(6, 120, tick=0.01, gap=0.3)][:count]
+
+    def feeds():
+        return named([quick_rows(one) for one in tables])
+
+    outcomes, differing = differences(shipped(*place), SHIPPED[place], feeds, set_up_of(costs))
+
+    assert (outcomes.why_not, outcomes.left, differing) == ("", {}, {})
+    assert len(outcomes.fills) >= count
+
+
 def test_a_trial_whose_init_raises_is_left_to_the_event_engine():
     outcomes = run(
         shipped("sma_cross", "SmaCross"),
