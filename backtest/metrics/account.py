@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from backtest.errors import StrategyError
 from backtest.market import arrays
 from backtest.market.series import Series
-from backtest.metrics.benchmark import compounded, periods_at
-from backtest.metrics.drawdown import Drawdown, longest_drawdown, worst_drawdown
-from backtest.metrics.returns import CALENDAR_YEAR, monthly_returns, returns_of, yearly_returns
-from backtest.metrics.sharpe_tests import Moments, moments
-from backtest.metrics.trades import Trades, open_trades, places_of, rejected_orders, trades_of
+from backtest.metrics.benchmark import Beside, compounded, periods_at
+from backtest.metrics.drawdown import Drawdown, longest_drawdown_by_row, worst_drawdown_by_row
+from backtest.metrics.returns import CALENDAR_YEAR, EquityRows, Rows, months_by_row, returns_of, years_by_row
+from backtest.metrics.sharpe_tests import Moments, moments_by_row
+from backtest.metrics.trades import Trades, open_entries, places_of, rejected_orders, trades_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,31 +92,143 @@ class Account:
         return begins
 
     @cached_property
+    def _alone(self) -> Accounts:
+        return Accounts.of([self])
+
+    @property
     def worst(self) -> Drawdown | None:
         """The deepest drawdown."""
-        return worst_drawdown(self.days, self.equity)
+        return self._alone.worst[0]
 
-    @cached_property
+    @property
     def longest(self) -> Drawdown | None:
         """The drawdown that took longest."""
-        return longest_drawdown(self.days, self.equity)
+        return self._alone.longest[0]
 
-    @cached_property
+    @property
     def months(self) -> np.ndarray:
         """The return of each month of the calendar."""
-        return monthly_returns(self.days, self.equity)[1]
+        return np.asarray(self._alone.months.values[0])
 
-    @cached_property
+    @property
     def years(self) -> np.ndarray:
         """The return of each year of the calendar."""
-        return yearly_returns(self.days, self.equity)[1]
+        return np.asarray(self._alone.years.values[0])
 
-    @cached_property
+    @property
     def moments(self) -> Moments:
         """What the error of the Sharpe ratio is reckoned from."""
-        return moments(self.returns, self.risk_free, self.periods)
+        return self._alone.moments[0]
+
+    @property
+    def under_a_year(self) -> bool:
+        """Whether the sessions take less than a year by their dates, give or take holidays: one may end on a 24th."""
+        return self._alone.under_a_year
+
+    @property
+    def length(self) -> float:
+        """Years of the calendar from the first session to the last, both included."""
+        return self._alone.length
+
+
+@dataclass(frozen=True, eq=False)
+class Accounts:
+    """
+    The accounts of several runs over the same sessions, beside the same benchmark, a row each: see `Account`.
+
+    What comes by run is a sequence, shape (runs,), or an array of which the first axis is the run. The rest they share.
+    """
+
+    days: np.ndarray  # shape (n,)
+    equity: np.ndarray  # shape (runs, n + 1)
+    returns: np.ndarray  # shape (runs, n)
+    held: np.ndarray  # shape (runs, n)
+    trades: Sequence[Trades]
+    still_open: Sequence[int]
+    traded: Sequence[float]
+    costs: Sequence[float]
+    worth: np.ndarray  # equity with what cash was added, shape (runs, n + 1)
+    rejected: Sequence[int]
+    leverage: Sequence[Leverage | None]
+    risk_free: float | np.ndarray
+    periods: float
+    benchmark: np.ndarray | None = None
+    common: np.ndarray | None = None
+    lead: float = 0.0
+    span: float | None = None
+
+    @classmethod
+    def of(cls, every: Sequence[Account]) -> Accounts:
+        """Return accounts that share all that they must as the rows of one."""
+        first = every[0]
+        equity, returns, held, worth = (
+            np.stack([getattr(one, name) for one in every]) for name in ("equity", "returns", "held", "worth")
+        )
+        return cls(
+            first.days, equity, returns, held, [one.trades for one in every], [one.still_open for one in every],
+            [one.traded for one in every], [one.costs for one in every], worth, [one.rejected for one in every],
+            [one.leverage for one in every], first.risk_free, first.periods, first.benchmark, first.common, first.lead,
+            first.span,
+        )  # fmt: skip
 
     @cached_property
+    def raw(self) -> Rows:
+        """The returns, checked."""
+        return Rows.of(self.returns)
+
+    @cached_property
+    def excess(self) -> Rows:
+        """What the returns are above the risk-free rate."""
+        return self.raw.above(self.risk_free, self.periods)
+
+    @cached_property
+    def curves(self) -> EquityRows:
+        """The equity, checked."""
+        return EquityRows.of(self.equity)
+
+    @cached_property
+    def nets(self) -> list[np.ndarray]:
+        """Money of each closed round trip after costs."""
+        return [one.net for one in self.trades]
+
+    @cached_property
+    def beside(self) -> Beside | None:
+        """The returns beside the benchmark's, at the sessions that it has too; None where it has no returns."""
+        if self.benchmark is None:
+            return None
+        other = Rows.of(self.benchmark)
+        if self.common is None:
+            return Beside(self.raw, other, self.risk_free, self.periods)
+        rate = compounded(self.risk_free, self.common) if isinstance(self.risk_free, np.ndarray) else self.risk_free
+        sampled = Rows.of(compounded(self.returns, self.common))
+        return Beside(sampled, other, rate, periods_at(self.periods, self.common))
+
+    @cached_property
+    def worst(self) -> list[Drawdown | None]:
+        """The deepest drawdown of each."""
+        return worst_drawdown_by_row(self.days, self.curves)
+
+    @cached_property
+    def longest(self) -> list[Drawdown | None]:
+        """The drawdown of each that took longest."""
+        return longest_drawdown_by_row(self.days, self.curves)
+
+    @cached_property
+    def months(self) -> Rows:
+        """The return of each month of the calendar."""
+        return Rows.of(months_by_row(self.days, self.curves)[1])
+
+    @cached_property
+    def years(self) -> Rows:
+        """The return of each year of the calendar."""
+        return Rows.of(years_by_row(self.days, self.curves)[1])
+
+    @cached_property
+    def moments(self) -> list[Moments]:
+        """What the error of each one's Sharpe ratio is reckoned from."""
+        return moments_by_row(self.excess)
+
+    @property
     def under_a_year(self) -> bool:
         """Whether the sessions take less than a year by their dates, give or take holidays: one may end on a 24th."""
         return self.length < 0.98
@@ -128,6 +241,17 @@ class Account:
         return float((self.days[-1] - self.days[0]).astype(int)) / CALENDAR_YEAR + 1 / self.periods
 
 
+def alone(run: Account) -> Accounts:
+    """Return an account as the only row: what its metrics are computed from, kept with it."""
+    return run._alone
+
+
+def in_common(run: Account) -> tuple[Any, ...]:
+    """Return what stands for all that runs must have in common to be the rows of `Accounts`."""
+    own = (run.days, run.risk_free, run.benchmark, run.common, run.periods, run.lead, run.span)
+    return tuple(one.tobytes() if isinstance(one, np.ndarray) else one for one in own)
+
+
 def sample(result: RunRecord) -> Account:
     """
     Return the account of a run at the last bar of each session, beside buy and hold.
@@ -135,8 +259,8 @@ def sample(result: RunRecord) -> Account:
     Raises:
         StrategyError: equity is not a number, or fell below zero: who owes money has no return any more.
     """
-    days, equity = _session_equity(result)
     fills, spec, ends = result.fills_table, result.spec, session_ends(result.record)
+    days, equity = _session_equity(result, ends)
     flows, rates = flows_of(result.record), rates_of(result.record)
     benchmark, common = _benchmark_returns(result, ends)
     return Account(
@@ -145,7 +269,7 @@ def sample(result: RunRecord) -> Account:
         returns=returns_of(equity),
         held=_held(result, ends),
         trades=trades_of(result.trades_table, result.record, spec.series, result.extremes_table),
-        still_open=len(open_trades(fills, result.record, spec.series)),
+        still_open=open_entries(fills, spec.series),
         traded=float(np.abs(column(fills, "size") * column(fills, "price")).sum()) * spec.multiplier,
         costs=float(column(fills, "costs").sum()),
         risk_free=spec.risk_free if rates is None else rates[ends],
@@ -176,6 +300,8 @@ def sample_hold(result: RunRecord, own: Account) -> Account:
 def session_ends(record: pa.Table) -> np.ndarray:
     """Return the row of the last bar of each session, in order of sessions."""
     sessions = _sessions(record)
+    if len(sessions) and (sessions[1:] >= sessions[:-1]).all():
+        return np.append(np.flatnonzero(sessions[1:] != sessions[:-1]), len(sessions) - 1)
     _, from_the_end = np.unique(sessions[::-1], return_index=True)
     return np.asarray(len(sessions) - 1 - from_the_end)
 
@@ -285,8 +411,7 @@ def column(table: pa.Table, name: str) -> np.ndarray:
     return np.asarray(arrays.numbers(table[name]), dtype=float)
 
 
-def _session_equity(result: RunRecord) -> tuple[np.ndarray, np.ndarray]:
-    ends = session_ends(result.record)
+def _session_equity(result: RunRecord, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     days, equity = _sessions(result.record)[ends], growth_of_cash(result)[ends]
     cure = "trade smaller, or start with more cash"
     if flows_of(result.record) is not None:

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import reduce
+from functools import cached_property, reduce
 
 import numpy as np
 
-from backtest.metrics.drawdown import underwater
+from backtest.metrics.drawdown import max_drawdown_by_row
+from backtest.metrics.ratios import ratio_by_row
 from backtest.metrics.returns import (
     SESSIONS,
+    EquityRows,
+    Rows,
     Undefined,
-    cagr_of,
-    checked_returns,
-    equity_of,
-    excess_returns,
-    why_no_deviation,
+    cagr_of_by_row,
+    too_few,
+    volatility_by_row,
+    where_defined,
 )
 
 _Rate = float | np.ndarray
@@ -57,12 +59,12 @@ def common_places(every: Sequence[np.ndarray], begins: np.datetime64 | None) -> 
 
 
 def compounded(returns: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return what returns, or rates, compound to from each of some places of equity to the next."""
+    """Return what returns, or rates, compound to from each of some places of equity to the next; on the last axis."""
+    values, starts = np.asarray(returns), places[:-1]
     if len(places) < 2:
-        return np.array([])
-    starts = places[:-1]
-    grown = np.multiply.reduceat(1 + np.asarray(returns)[: int(places[-1])], starts) - 1
-    return np.asarray(np.where(np.diff(places) == 1, np.asarray(returns)[starts], grown))
+        return np.zeros((*values.shape[:-1], 0))
+    grown = np.multiply.reduceat(1 + values[..., : int(places[-1])], starts, axis=-1) - 1
+    return np.ascontiguousarray(np.where(np.diff(places) == 1, np.take(values, starts, axis=-1), grown))
 
 
 def periods_at(periods: float, places: np.ndarray) -> float:
@@ -89,13 +91,55 @@ def both_begin(days: np.ndarray, others: np.ndarray) -> np.datetime64 | None:
     return None if not len(late) or (between and early[0] != late[0]) else late[0]
 
 
+class Beside:
+    """The returns of several runs, a row each, beside those of one benchmark in the same periods."""
+
+    def __init__(self, own: Rows, other: Rows, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> None:
+        if own.count != other.count:
+            raise ValueError(f"there are {own.count:,} returns but {other.count:,} of the benchmark; see common_dates")
+        self.own, self.other, self.periods = own, other, periods
+        self._risk_free = risk_free
+
+    @classmethod
+    def of(
+        cls, returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS
+    ) -> Beside:
+        """
+        Return returns, shape (n,) or (runs, n), beside those of a benchmark, shape (n,).
+
+        Raises:
+            ValueError: one is below -1, infinite or NaN, or there are not as many of both.
+        """
+        return cls(Rows.of(returns), Rows.of(benchmark), risk_free, periods)
+
+    @cached_property
+    def excess(self) -> Rows:
+        """What the returns are above the risk-free rate."""
+        return self.own.above(self._risk_free, self.periods)
+
+    @cached_property
+    def other_excess(self) -> Rows:
+        """What the benchmark's are above it."""
+        return self.other.above(self._risk_free, self.periods)
+
+    @cached_property
+    def active(self) -> Rows:
+        """The returns less the benchmark's."""
+        return Rows(self.own.values - self.other.values[0])
+
+
 def beta(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> float:
     """Return the covariance of excess returns over the variance of the benchmark's; undefined where that is 0."""
-    own, other = _excess(returns, benchmark, risk_free, periods)
-    if reason := why_no_deviation(other):
-        return Undefined(reason)
-    away = other - other.mean()
-    return float(own @ away / (away @ away))  # deviations sum to 0, so that own's mean falls out
+    return beta_by_row(Beside.of(returns, benchmark, risk_free, periods))[0]
+
+
+def beta_by_row(both: Beside) -> list[float]:
+    """Return `beta` of each run."""
+    if why := both.other_excess.why_no_deviation[0]:
+        return [Undefined(why) for _ in both.own.values]
+    other = both.other_excess.values[0]
+    away = other - other.mean()  # whose deviations sum to 0, so that own's mean falls out
+    return [float(own @ away / (away @ away)) for own in both.excess.values]
 
 
 def alpha(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> float:
@@ -106,24 +150,44 @@ def alpha(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, pe
 
     Source: Jensen (1968), "The Performance of Mutual Funds in the Period 1945-1964".
     """
-    slope = beta(returns, benchmark, risk_free, periods)
-    own, other = _excess(returns, benchmark, risk_free, periods)
-    return float((own.mean() - slope * other.mean()) * periods) if slope == slope else slope
+    return alpha_by_row(Beside.of(returns, benchmark, risk_free, periods))[0]
+
+
+def alpha_by_row(both: Beside) -> list[float]:
+    """Return `alpha` of each run."""
+    if not both.own.count:
+        return beta_by_row(both)
+    mean, found = both.other_excess.means[0], zip(beta_by_row(both), both.excess.means, strict=True)
+    return [float((own - slope * mean) * both.periods) if slope == slope else slope for slope, own in found]
 
 
 def correlation(returns: np.ndarray, benchmark: np.ndarray) -> float:
     """Return the correlation of both returns; undefined where either does not vary."""
-    own, other = _both(returns, benchmark)
-    if reason := why_no_deviation(own) or why_no_deviation(other):
-        return Undefined(reason)
-    own, other = own - own.mean(), other - other.mean()
+    return correlation_by_row(Beside.of(returns, benchmark))[0]
+
+
+def correlation_by_row(both: Beside) -> list[float]:
+    """Return `correlation` of each run."""
+    if not both.own.count:
+        return too_few(both.own)
+    whys = [why or both.other.why_no_deviation[0] for why in both.own.why_no_deviation]
+    other = both.other.values[0] - both.other.means[0]
+    away = both.own.values - both.own.means[:, None]
+    return [Undefined(why) if why else _correlation(own, other) for why, own in zip(whys, away, strict=True)]
+
+
+def _correlation(own: np.ndarray, other: np.ndarray) -> float:
     return float(own @ other / math.sqrt((own @ own) * (other @ other)))
 
 
 def tracking_error(returns: np.ndarray, benchmark: np.ndarray, periods: float = SESSIONS) -> float:
     """Return the sample deviation (n - 1) of r - b, a year; undefined for fewer than two returns."""
-    own, other = _both(returns, benchmark)
-    return float((own - other).std(ddof=1) * math.sqrt(periods)) if len(own) > 1 else Undefined("too few")
+    return tracking_error_by_row(Beside.of(returns, benchmark, periods=periods))[0]
+
+
+def tracking_error_by_row(both: Beside) -> list[float]:
+    """Return `tracking_error` of each run."""
+    return volatility_by_row(both.active, both.periods)
 
 
 def information_ratio(returns: np.ndarray, benchmark: np.ndarray, periods: float = SESSIONS) -> float:
@@ -132,17 +196,26 @@ def information_ratio(returns: np.ndarray, benchmark: np.ndarray, periods: float
 
     Source: Goodwin (1998), "The Information Ratio", the arithmetic one.
     """
-    own, other = _both(returns, benchmark)
-    active = own - other
-    if reason := why_no_deviation(active):
-        return Undefined(reason)
-    return float(active.mean() / active.std(ddof=1) * math.sqrt(periods))
+    return information_ratio_by_row(Beside.of(returns, benchmark, periods=periods))[0]
+
+
+def information_ratio_by_row(both: Beside) -> list[float]:
+    """Return `information_ratio` of each run."""
+    ratios = (one * math.sqrt(both.periods) for one in ratio_by_row(both.active))
+    return where_defined(both.active.why_no_deviation, ratios)
 
 
 def active_premium(returns: np.ndarray, benchmark: np.ndarray, periods: float = SESSIONS) -> float:
     """Return the steady growth a year minus the benchmark's; undefined without returns."""
-    own, other = _both(returns, benchmark)
-    return cagr_of(own, periods) - cagr_of(other, periods) if len(own) else Undefined("too few")
+    return active_premium_by_row(Beside.of(returns, benchmark, periods=periods))[0]
+
+
+def active_premium_by_row(both: Beside) -> list[float]:
+    """Return `active_premium` of each run."""
+    if not both.own.count:
+        return too_few(both.own)
+    (other,) = cagr_of_by_row(both.other, both.periods)
+    return [own - other for own in cagr_of_by_row(both.own, both.periods)]
 
 
 def up_capture(returns: np.ndarray, benchmark: np.ndarray) -> float:
@@ -151,8 +224,12 @@ def up_capture(returns: np.ndarray, benchmark: np.ndarray) -> float:
 
     Undefined where the benchmark never rose.
     """
-    own, other = _both(returns, benchmark)
-    return _capture(own, other, other > 0, "no gain")
+    return up_capture_by_row(Beside.of(returns, benchmark))[0]
+
+
+def up_capture_by_row(both: Beside) -> list[float]:
+    """Return `up_capture` of each run."""
+    return _captures(both, both.other.values[0] > 0, "no gain")
 
 
 def down_capture(returns: np.ndarray, benchmark: np.ndarray) -> float:
@@ -161,8 +238,12 @@ def down_capture(returns: np.ndarray, benchmark: np.ndarray) -> float:
 
     Undefined where the benchmark never fell.
     """
-    own, other = _both(returns, benchmark)
-    return _capture(own, other, other < 0, "no loss")
+    return down_capture_by_row(Beside.of(returns, benchmark))[0]
+
+
+def down_capture_by_row(both: Beside) -> list[float]:
+    """Return `down_capture` of each run."""
+    return _captures(both, both.other.values[0] < 0, "no loss")
 
 
 def active_drawdown(returns: np.ndarray, benchmark: np.ndarray) -> float:
@@ -171,12 +252,18 @@ def active_drawdown(returns: np.ndarray, benchmark: np.ndarray) -> float:
 
     Undefined without returns, and where the benchmark lost everything.
     """
-    own, other = _both(returns, benchmark)
-    if not len(own):
-        return Undefined("too few")
-    if other.min() <= -1:
-        return Undefined("ruined")
-    return float(underwater(equity_of((1 + own) / (1 + other) - 1)).min())
+    return active_drawdown_by_row(Beside.of(returns, benchmark))[0]
+
+
+def active_drawdown_by_row(both: Beside) -> list[float]:
+    """Return `active_drawdown` of each run."""
+    if not both.own.count:
+        return too_few(both.own)
+    if both.other.lows[0] <= -1:
+        return [Undefined("ruined") for _ in both.own.values]
+    relative = (1 + both.own.values) / (1 + both.other.values) - 1
+    begun = np.ones((len(relative), 1))
+    return max_drawdown_by_row(EquityRows.of(np.hstack([begun, np.cumprod(1 + relative, axis=1)])))
 
 
 def treynor(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> float:
@@ -185,11 +272,16 @@ def treynor(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, 
 
     Source: Treynor (1965), "How to Rate Management of Investment Funds"; compounded as PerformanceAnalytics.
     """
-    slope = beta(returns, benchmark, risk_free, periods)
-    if slope != slope or not slope:
-        return slope if slope else Undefined("constant")
-    growth = cagr_of(excess_returns(returns, risk_free, periods), periods)
-    return growth / slope if growth == growth else growth
+    return treynor_by_row(Beside.of(returns, benchmark, risk_free, periods))[0]
+
+
+def treynor_by_row(both: Beside) -> list[float]:
+    """Return `treynor` of each run."""
+    found = zip(beta_by_row(both), cagr_of_by_row(both.excess, both.periods), strict=True)
+    return [
+        slope if slope != slope else Undefined("constant") if not slope else growth / slope if growth == growth
+        else growth for slope, growth in found
+    ]  # fmt: skip
 
 
 def m2(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> float:
@@ -200,27 +292,25 @@ def m2(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, perio
 
     Source: Modigliani and Modigliani (1997), "Risk-Adjusted Performance".
     """
-    own, other = _excess(returns, benchmark, risk_free, periods)
-    if reason := why_no_deviation(own):
-        return Undefined(reason)
-    cash = np.broadcast_to(np.asarray(returns) - own, own.shape)
-    growth = cagr_of(own, periods)
-    return float(growth * other.std(ddof=1) / own.std(ddof=1) + cagr_of(cash, periods)) if growth == growth else growth
+    return m2_by_row(Beside.of(returns, benchmark, risk_free, periods))[0]
 
 
-def _both(returns: np.ndarray, benchmark: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    own, other = checked_returns(returns), checked_returns(benchmark)
-    if own.shape != other.shape:
-        raise ValueError(f"there are {len(own):,} returns but {len(other):,} of the benchmark; see common_dates")
-    return own, other
+def m2_by_row(both: Beside) -> list[float]:
+    """Return `m2` of each run."""
+    if both.own.count < 2:
+        return too_few(both.own)
+    cash = Rows(both.own.values - both.excess.values)
+    numbers = [cagr_of_by_row(one, both.periods) for one in (both.excess, cash)]
+    deviation = both.other_excess.deviations[0]
+    found = zip(both.excess.why_no_deviation, *numbers, both.excess.deviations, strict=True)
+    return [
+        Undefined(why) if why else float(growth * deviation / own + of_cash) if growth == growth else growth
+        for why, growth, of_cash, own in found
+    ]
 
 
-def _excess(returns: np.ndarray, benchmark: np.ndarray, rate: _Rate, periods: float) -> tuple[np.ndarray, np.ndarray]:
-    own, other = _both(returns, benchmark)
-    return excess_returns(own, rate, periods), excess_returns(other, rate, periods)
-
-
-def _capture(own: np.ndarray, other: np.ndarray, chosen: np.ndarray, reason: str) -> float:
+def _captures(both: Beside, chosen: np.ndarray, reason: str) -> list[float]:
     if not chosen.any():
-        return Undefined(reason)
-    return cagr_of(own[chosen], 1.0) / cagr_of(other[chosen], 1.0)
+        return [Undefined(reason) for _ in both.own.values]
+    own, other = (cagr_of_by_row(Rows(np.compress(chosen, one.values, axis=1)), 1.0) for one in (both.own, both.other))
+    return [growth / other[0] for growth in own]

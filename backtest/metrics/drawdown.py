@@ -8,18 +8,31 @@ from datetime import date
 
 import numpy as np
 
-from backtest.metrics.returns import ROUNDING, SESSIONS, Undefined, cagr, cagr_of, checked_equity, checked_returns
+from backtest.metrics.returns import (
+    ROUNDING,
+    SESSIONS,
+    EquityRows,
+    Rows,
+    Undefined,
+    cagr_by_row,
+    cagr_of_by_row,
+    too_few,
+)
 
 
 def underwater(equity: np.ndarray) -> np.ndarray:
     """Return equity over its highest so far, minus 1: never positive, shape as given."""
-    equity = checked_equity(equity)
-    return np.asarray(equity / np.maximum.accumulate(equity) - 1)
+    return np.asarray(EquityRows.of(equity).depths[0])
 
 
 def max_drawdown(equity: np.ndarray) -> float:
     """Return the deepest fall from a peak, -0.2 for 20 %; 0 without any, undefined before a session's end."""
-    return float(underwater(equity).min()) if len(equity) > 1 else Undefined("too few")
+    return max_drawdown_by_row(EquityRows.of(equity))[0]
+
+
+def max_drawdown_by_row(equity: EquityRows) -> list[float]:
+    """Return `max_drawdown` of each run."""
+    return list(map(float, equity.depths.min(axis=1))) if equity.count else too_few(equity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +59,8 @@ def drawdowns(days: np.ndarray, equity: np.ndarray) -> list[Drawdown]:
         days: sessions, datetime64[D], shape (n,); the initial cash bears the first one's date.
         equity: shape (n + 1,).
     """
-    depths, dates = underwater(equity), np.concatenate([days[:1], days])
-    return [_drawdown(dates, depths, int(peak), int(last)) for peak, last in zip(*_edges(depths), strict=True)]
+    rows, dates = EquityRows.of(equity), np.concatenate([days[:1], days])
+    return [_drawdown(dates, rows.depths[0], int(peak), int(last)) for peak, last in zip(*rows.falls[0], strict=True)]
 
 
 def deepest(drawdowns: list[Drawdown], count: int) -> list[Drawdown]:
@@ -57,30 +70,44 @@ def deepest(drawdowns: list[Drawdown], count: int) -> list[Drawdown]:
 
 def worst_drawdown(days: np.ndarray, equity: np.ndarray) -> Drawdown | None:
     """Return the deepest drawdown, the first of equals; None without any."""
-    depths, dates = underwater(equity), np.concatenate([days[:1], days])
-    peaks, lasts = _edges(depths)
-    if not len(peaks):
-        return None
-    number = int(np.argmin(_troughs(depths)))
-    return _drawdown(dates, depths, int(peaks[number]), int(lasts[number]))
+    return worst_drawdown_by_row(days, EquityRows.of(equity))[0]
+
+
+def worst_drawdown_by_row(days: np.ndarray, equity: EquityRows) -> list[Drawdown | None]:
+    """Return `worst_drawdown` of each run."""
+    dates, found = np.concatenate([days[:1], days]), list[Drawdown | None]()
+    for depths, (peaks, lasts) in zip(equity.depths, equity.falls, strict=True):
+        number = int(np.argmin(_troughs(depths, peaks))) if len(peaks) else 0
+        found.append(_drawdown(dates, depths, int(peaks[number]), int(lasts[number])) if len(peaks) else None)
+    return found
 
 
 def longest_drawdown(days: np.ndarray, equity: np.ndarray) -> Drawdown | None:
     """Return the drawdown that took longest by its dates, the first of equals; None without any."""
-    depths, dates = underwater(equity), np.concatenate([days[:1], days])
-    peaks, lasts = _edges(depths)
-    if not len(peaks):
-        return None
-    number = int(np.argmax(dates[np.minimum(lasts + 1, len(dates) - 1)] - dates[peaks]))
-    return _drawdown(dates, depths, int(peaks[number]), int(lasts[number]))
+    return longest_drawdown_by_row(days, EquityRows.of(equity))[0]
+
+
+def longest_drawdown_by_row(days: np.ndarray, equity: EquityRows) -> list[Drawdown | None]:
+    """Return `longest_drawdown` of each run."""
+    dates, found = np.concatenate([days[:1], days]), list[Drawdown | None]()
+    for depths, (peaks, lasts) in zip(equity.depths, equity.falls, strict=True):
+        taken = dates[np.minimum(lasts + 1, len(dates) - 1)] - dates[peaks]
+        number = int(np.argmax(taken)) if len(peaks) else 0
+        found.append(_drawdown(dates, depths, int(peaks[number]), int(lasts[number])) if len(peaks) else None)
+    return found
 
 
 def average_drawdown(equity: np.ndarray) -> float:
     """Return the mean depth of all drawdowns; 0 without any, undefined before a session's end."""
-    if len(equity) < 2:
-        return Undefined("too few")
-    found = _troughs(underwater(equity))
-    return float(found.mean()) if len(found) else 0.0
+    return average_drawdown_by_row(EquityRows.of(equity))[0]
+
+
+def average_drawdown_by_row(equity: EquityRows) -> list[float]:
+    """Return `average_drawdown` of each run."""
+    if not equity.count:
+        return too_few(equity)
+    found = (_troughs(depths, peaks) for depths, (peaks, _) in zip(equity.depths, equity.falls, strict=True))
+    return [float(depths.mean()) if len(depths) else 0.0 for depths in found]
 
 
 def calmar(equity: np.ndarray, periods: float = SESSIONS, window: int | None = None) -> float:
@@ -92,7 +119,12 @@ def calmar(equity: np.ndarray, periods: float = SESSIONS, window: int | None = N
     Source: Young (1991), there over 36 months.
     """
     equity = equity if window is None else equity[-(window + 1) :]
-    return _over(cagr(equity, periods), -max_drawdown(equity), equity)
+    return calmar_by_row(EquityRows.of(equity), periods)[0]
+
+
+def calmar_by_row(equity: EquityRows, periods: float = SESSIONS) -> list[float]:
+    """Return `calmar` of each run, of the whole sample."""
+    return _over(cagr_by_row(equity, periods), [-depth for depth in max_drawdown_by_row(equity)], equity)
 
 
 def ulcer(equity: np.ndarray) -> float:
@@ -101,25 +133,45 @@ def ulcer(equity: np.ndarray) -> float:
 
     Source: Martin and McCann (1989), "The Investor's Guide to Fidelity Funds".
     """
-    if len(equity) < 2:
-        return Undefined("too few")
-    depths = underwater(equity)[1:]
-    return math.sqrt(float(np.mean(depths * depths)))
+    return ulcer_by_row(EquityRows.of(equity))[0]
+
+
+def ulcer_by_row(equity: EquityRows) -> list[float]:
+    """Return `ulcer` of each run."""
+    if not equity.count:
+        return too_few(equity)
+    depths = equity.depths[:, 1:]
+    return [math.sqrt(one) for one in np.mean(depths * depths, axis=1).tolist()]
 
 
 def pain(equity: np.ndarray) -> float:
     """Return the mean size of `underwater` over the n sessions; undefined before a session's end."""
-    return float(-underwater(equity)[1:].mean()) if len(equity) > 1 else Undefined("too few")
+    return pain_by_row(EquityRows.of(equity))[0]
+
+
+def pain_by_row(equity: EquityRows) -> list[float]:
+    """Return `pain` of each run."""
+    return [float(-one) for one in equity.depths[:, 1:].mean(axis=1)] if equity.count else too_few(equity)
 
 
 def pain_ratio(equity: np.ndarray, periods: float = SESSIONS) -> float:
     """Return `cagr` over `pain`; undefined without a drawdown."""
-    return _over(cagr(equity, periods), pain(equity), equity)
+    return pain_ratio_by_row(EquityRows.of(equity), periods)[0]
+
+
+def pain_ratio_by_row(equity: EquityRows, periods: float = SESSIONS) -> list[float]:
+    """Return `pain_ratio` of each run."""
+    return _over(cagr_by_row(equity, periods), pain_by_row(equity), equity)
 
 
 def martin(equity: np.ndarray, periods: float = SESSIONS) -> float:
     """Return `cagr` over `ulcer`; undefined without a drawdown."""
-    return _over(cagr(equity, periods), ulcer(equity), equity)
+    return martin_by_row(EquityRows.of(equity), periods)[0]
+
+
+def martin_by_row(equity: EquityRows, periods: float = SESSIONS) -> list[float]:
+    """Return `martin` of each run."""
+    return _over(cagr_by_row(equity, periods), ulcer_by_row(equity), equity)
 
 
 def burke(returns: np.ndarray, periods: float = SESSIONS) -> float:
@@ -128,16 +180,25 @@ def burke(returns: np.ndarray, periods: float = SESSIONS) -> float:
 
     Source: Burke (1994), "A Sharper Sharpe Ratio", with the drawdowns of Bacon and PerformanceAnalytics.
     """
-    if not len(returns):
-        return Undefined("too few")
-    runs = losing_runs(returns)
-    return cagr_of(returns, periods) / math.sqrt(float(runs @ runs)) if len(runs) else Undefined("no loss")
+    return burke_by_row(Rows.of(returns), periods)[0]
+
+
+def burke_by_row(returns: Rows, periods: float = SESSIONS) -> list[float]:
+    """Return `burke` of each run."""
+    if not returns.count:
+        return too_few(returns)
+    found = zip(cagr_of_by_row(returns, periods), returns.losing_runs, strict=True)
+    return [growth / math.sqrt(float(runs @ runs)) if len(runs) else Undefined("no loss") for growth, runs in found]
 
 
 def burke_modified(returns: np.ndarray, periods: float = SESSIONS) -> float:
     """Return `burke` times the root of the number of returns, to compare runs; undefined without a loss."""
-    ratio = burke(returns, periods)
-    return ratio * math.sqrt(len(returns)) if ratio == ratio else ratio
+    return burke_modified_by_row(Rows.of(returns), periods)[0]
+
+
+def burke_modified_by_row(returns: Rows, periods: float = SESSIONS) -> list[float]:
+    """Return `burke_modified` of each run."""
+    return [one * math.sqrt(returns.count) if one == one else one for one in burke_by_row(returns, periods)]
 
 
 def losing_runs(returns: np.ndarray) -> np.ndarray:
@@ -146,23 +207,11 @@ def losing_runs(returns: np.ndarray) -> np.ndarray:
 
     Compounded at a hundredth of its size, as PerformanceAnalytics does: all but the sum of its returns.
     """
-    returns = checked_returns(returns)
-    edges = np.diff(returns < 0, prepend=False, append=False)
-    places = np.flatnonzero(edges)  # where a row begins, where it is over, where the next begins, ...
-    if not len(places):
-        return np.array([])
-    return np.asarray(100 * np.expm1(np.add.reduceat(np.log1p(np.append(returns / 100, 0)), places)[::2]))
+    return Rows.of(returns).losing_runs[0]
 
 
-def _edges(depths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the last place at each peak, and the last place below it."""
-    edges = np.diff((depths < 0).astype(np.int8), append=0)
-    return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-
-
-def _troughs(depths: np.ndarray) -> np.ndarray:
+def _troughs(depths: np.ndarray, peaks: np.ndarray) -> np.ndarray:
     """Return the depth of every drawdown, in order of time: negative, shape (drawdowns,)."""
-    peaks, _ = _edges(depths)
     return np.asarray(np.minimum.reduceat(depths, peaks)) if len(peaks) else np.array([])
 
 
@@ -180,7 +229,6 @@ def _drawdown(dates: np.ndarray, depths: np.ndarray, peak: int, last: int) -> Dr
     )
 
 
-def _over(growth: float, size: float, equity: np.ndarray) -> float:
-    if size > ROUNDING:
-        return growth / size
-    return Undefined("no drawdown" if len(equity) > 1 else "too few")
+def _over(growths: list[float], sizes: list[float], equity: EquityRows) -> list[float]:
+    why = "no drawdown" if equity.count else "too few"
+    return [growth / size if size > ROUNDING else Undefined(why) for growth, size in zip(growths, sizes, strict=True)]

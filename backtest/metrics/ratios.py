@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from backtest.metrics.returns import ROUNDING, SESSIONS, Undefined, cagr_of, excess_returns, why_no_deviation
+from backtest.metrics.returns import ROUNDING, SESSIONS, Rows, Undefined, cagr_of_by_row, where_defined
 
 
 def sharpe(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: float = SESSIONS) -> float:
@@ -26,10 +26,20 @@ def sharpe(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: fl
 
     Source: Sharpe (1994), "The Sharpe Ratio"; sample deviation (n - 1), as empyrical.
     """
-    excess = excess_returns(returns, risk_free, periods)
-    if reason := why_no_deviation(excess):
-        return Undefined(reason)
-    return float(excess.mean() / excess.std(ddof=1) * math.sqrt(periods))
+    return sharpe_by_row(Rows.of(returns).above(risk_free, periods), periods)[0]
+
+
+def sharpe_by_row(excess: Rows, periods: float = SESSIONS) -> list[float]:
+    """Return `sharpe` of each run, of what its returns are above the risk-free rate."""
+    return where_defined(excess.why_no_deviation, (one * math.sqrt(periods) for one in ratio_by_row(excess)))
+
+
+def ratio_by_row(excess: Rows) -> list[float]:
+    """Return the mean over the deviation of each run; where that does not vary, a number without meaning."""
+    if excess.count < 2:
+        return [math.nan for _ in excess.values]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return [float(one) for one in excess.means / excess.deviations]
 
 
 def sharpe_geometric(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: float = SESSIONS) -> float:
@@ -40,11 +50,16 @@ def sharpe_geometric(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, p
 
     Source: Bacon (2008), "Practical Portfolio Performance Measurement and Attribution"; as PerformanceAnalytics.
     """
-    excess = excess_returns(returns, risk_free, periods)
-    if reason := why_no_deviation(excess):
-        return Undefined(reason)
-    growth = cagr_of(excess, periods)
-    return growth / float(excess.std(ddof=1) * math.sqrt(periods)) if growth == growth else growth
+    return sharpe_geometric_by_row(Rows.of(returns).above(risk_free, periods), periods)[0]
+
+
+def sharpe_geometric_by_row(excess: Rows, periods: float = SESSIONS) -> list[float]:
+    """Return `sharpe_geometric` of each run, of what its returns are above the risk-free rate."""
+    found = zip(excess.why_no_deviation, cagr_of_by_row(excess, periods), _deviations(excess), strict=True)
+    return [
+        Undefined(why) if why else growth / (deviation * math.sqrt(periods)) if growth == growth else growth
+        for why, growth, deviation in found
+    ]
 
 
 def sortino(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: float = SESSIONS) -> float:
@@ -60,8 +75,12 @@ def sortino(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: floa
 
     Source: Sortino and Price (1994); the mean square below the target is over all n returns, as empyrical.
     """
-    ratio = kappa(returns, 2, target, periods)
-    return ratio * math.sqrt(periods) if ratio == ratio else ratio
+    return sortino_by_row(Rows.of(returns).above(target, periods), periods)[0]
+
+
+def sortino_by_row(excess: Rows, periods: float = SESSIONS) -> list[float]:
+    """Return `sortino` of each run, of what its returns are above the target."""
+    return [ratio * math.sqrt(periods) if ratio == ratio else ratio for ratio in kappa_by_row(excess, 2)]
 
 
 def kappa(returns: np.ndarray, order: int = 3, target: float | np.ndarray = 0.0, periods: float = SESSIONS) -> float:
@@ -76,11 +95,16 @@ def kappa(returns: np.ndarray, order: int = 3, target: float | np.ndarray = 0.0,
 
     Source: Kaplan and Knowles (2004), "Kappa: a generalized downside risk-adjusted performance measure".
     """
-    if not _falls(returns, target, periods):
-        return _no_fall(returns)
-    excess = excess_returns(returns, target, periods)
-    moment = np.mean(_power(np.maximum(-excess, 0), order)) ** (1 / order)
-    return float(excess.mean() / moment)
+    return kappa_by_row(Rows.of(returns).above(target, periods), order)[0]
+
+
+def kappa_by_row(excess: Rows, order: int = 3) -> list[float]:
+    """Return `kappa` of each run, of what its returns are above the target."""
+    if excess.count < 2:
+        return where_defined(_why_no_fall(excess), [math.nan] * len(excess.values))
+    moments = list(np.mean(_power(np.maximum(-excess.values, 0), order), axis=1))
+    found = zip(_why_no_fall(excess), excess.means, moments, strict=True)
+    return [Undefined(why) if why else float(mean / moment ** (1 / order)) for why, mean, moment in found]
 
 
 def omega(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: float = SESSIONS) -> float:
@@ -96,10 +120,14 @@ def omega(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: float 
 
     Source: Keating and Shadwick (2002), "A Universal Performance Measure".
     """
-    if not _falls(returns, target, periods):
-        return _no_fall(returns)
-    excess = excess_returns(returns, target, periods)
-    return float(np.maximum(excess, 0).sum() / np.maximum(-excess, 0).sum())
+    return omega_by_row(Rows.of(returns).above(target, periods))[0]
+
+
+def omega_by_row(excess: Rows) -> list[float]:
+    """Return `omega` of each run, of what its returns are above the target."""
+    gains, losses = (np.maximum(one, 0).sum(axis=1) for one in (excess.values, -excess.values))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return where_defined(_why_no_fall(excess), map(float, gains / losses))
 
 
 def upside_potential(returns: np.ndarray, target: float = 0.0, periods: float = SESSIONS) -> float:
@@ -110,19 +138,28 @@ def upside_potential(returns: np.ndarray, target: float = 0.0, periods: float = 
 
     Source: Sortino, van der Meer and Plantinga (1999), "The Dutch Triangle"; as PerformanceAnalytics.
     """
-    if not _falls(returns, target, periods):
-        return _no_fall(returns)
-    excess = excess_returns(returns, target, periods)
+    return upside_potential_by_row(Rows.of(returns).above(target, periods))[0]
+
+
+def upside_potential_by_row(excess: Rows) -> list[float]:
+    """Return `upside_potential` of each run, of what its returns are above the target."""
+    found = zip(_why_no_fall(excess), excess.values, strict=True)
+    return [Undefined(why) if why else _upside(own) for why, own in found]
+
+
+def _upside(excess: np.ndarray) -> float:
     above, below = excess[excess > 0], excess[excess < 0]
     return float(above.mean() / math.sqrt(np.mean(below * below))) if len(above) else 0.0
 
 
-def _falls(returns: np.ndarray, target: float | np.ndarray, periods: float) -> bool:
-    return len(returns) > 1 and bool(np.min(excess_returns(returns, target, periods)) < -ROUNDING)
+def _deviations(excess: Rows) -> list[float]:
+    return list(map(float, excess.deviations)) if excess.count > 1 else [math.nan for _ in excess.values]
 
 
-def _no_fall(returns: np.ndarray) -> float:
-    return Undefined("no loss" if len(returns) > 1 else "too few")
+def _why_no_fall(excess: Rows) -> list[str]:
+    if excess.count < 2:
+        return ["too few" for _ in excess.values]
+    return ["" if low < -ROUNDING else "no loss" for low in excess.lows.tolist()]
 
 
 def _power(values: np.ndarray, order: int) -> np.ndarray:

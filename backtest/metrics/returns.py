@@ -9,7 +9,8 @@ infinite; NaN and impossible values are a ValueError.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ REASONS = {  # why a number is not defined, in a few words and in a sentence
     "less than the value at risk": "the correction makes it less of a loss than the value at risk",
     "below the threshold": "the ratio is not above the threshold, so that no length would do",
     "impossible moments": "no sample can have these moments",
+    "other sessions": "what is compared is not all of the same sessions",
     "ruined": "everything was lost, or more, and growth ends there",
     "undefined": "a number that it is computed from is undefined",
     "infinite": "its function returned an infinite number",
@@ -56,6 +58,171 @@ class Undefined(float):
         return (self.reason,)
 
 
+class Rows:
+    """
+    Returns of several runs over the same periods, a row each, and what numbers about them have in common.
+
+    A function that ends in `_by_row` takes these and returns a number for each run. The one for a single run is that
+    of one row, and so the same to the last bit: numpy adds up a row as it adds up an array.
+    """
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values  # shape (runs, n)
+        self._quantiles: dict[float, list[float]] = {}
+
+    @classmethod
+    def of(cls, returns: np.ndarray | Sequence[float]) -> Rows:
+        """
+        Return returns, shape (n,) or (runs, n), as rows.
+
+        Raises:
+            ValueError: as `checked_returns`.
+        """
+        return cls(np.atleast_2d(checked_returns(returns)))
+
+    @property
+    def count(self) -> int:
+        """How many returns each run has."""
+        return int(self.values.shape[1])
+
+    def above(self, rate: float | np.ndarray, periods: float) -> Rows:
+        """Return what the returns are above a rate a year, or above a rate of each period, shape (n,)."""
+        if np.ndim(rate) and np.shape(rate) != self.values.shape[1:]:
+            rates = len(np.asarray(rate))
+            raise ValueError(f"there are {self.count:,} returns but {rates:,} rates; give one for each")
+        taken = rate if np.ndim(rate) else rate_a_period(float(rate), periods)
+        return self if np.ndim(taken) == 0 and taken == 0 else Rows(np.asarray(self.values - taken))
+
+    @cached_property
+    def lows(self) -> np.ndarray:
+        """The smallest of each run, shape (runs,)."""
+        return np.asarray(self.values.min(axis=1))
+
+    @cached_property
+    def highs(self) -> np.ndarray:
+        """The largest of each run."""
+        return np.asarray(self.values.max(axis=1))
+
+    @cached_property
+    def means(self) -> np.ndarray:
+        """The mean of each run."""
+        return np.asarray(self.values.mean(axis=1))
+
+    @cached_property
+    def deviations(self) -> np.ndarray:
+        """The sample standard deviation (n - 1) of each run."""
+        return np.asarray(self.values.std(ddof=1, axis=1))
+
+    @cached_property
+    def why_no_deviation(self) -> list[str]:
+        """Why a run has no deviation to divide by, "" where it has one."""
+        if self.count < 2:
+            return ["too few"] * len(self.values)
+        spans, least = self.highs - self.lows, np.maximum(1e-12 * abs(self.means), ROUNDING)
+        return ["constant" if same else "" for same in (spans <= least).tolist()]
+
+    @cached_property
+    def shapes(self) -> list[tuple[float, float]]:
+        """Skew and excess kurtosis of each run."""
+        if self.count < 2:
+            return [(Undefined("too few"), Undefined("too few")) for _ in self.values]
+        away = self.values - self.means[:, None]
+        squares = away * away
+        variances = squares.mean(axis=1).tolist()
+        found = zip(self.why_no_deviation, away, squares, variances, strict=True)
+        return [(Undefined(why), Undefined(why)) if why else _shape(*of_run) for why, *of_run in found]
+
+    @cached_property
+    def growths(self) -> list[np.float64]:  # numpy's, whose powers may be infinite, where Python's raise
+        """What 1 becomes in each run."""
+        return list(np.prod(1 + self.values, axis=1))
+
+    @cached_property
+    def losing_runs(self) -> list[np.ndarray]:
+        """What each unbroken row of negative returns lost, of each run: see `drawdown.losing_runs`."""
+        return [_losing_runs(own) for own in self.values]
+
+    def quantiles(self, share: float) -> list[float]:
+        """Return the quantile of a share of the values of each run, linear between observations (type 7)."""
+        if share not in self._quantiles:
+            place = share * (self.count - 1)
+            first = math.floor(place)
+            second = min(first + 1, self.count - 1)
+            ranked, part = np.partition(self.values, (first, second), axis=1), place - first
+            low, high = ranked[:, first], ranked[:, second]
+            step = high - low
+            self._quantiles[share] = (high - step * (1 - part) if part >= 0.5 else low + step * part).tolist()
+        return self._quantiles[share]
+
+
+def _shape(away: np.ndarray, squares: np.ndarray, variance: float) -> tuple[float, float]:
+    count = len(away)
+    third, fourth = float(squares @ away) / count, float(squares @ squares) / count
+    return third / variance**1.5, fourth / variance**2 - 3
+
+
+def _losing_runs(returns: np.ndarray) -> np.ndarray:
+    edges = np.diff(returns < 0, prepend=False, append=False)
+    places = np.flatnonzero(edges)  # where a row begins, where it is over, where the next begins, ...
+    if not len(places):
+        return np.array([])
+    return np.asarray(100 * np.expm1(np.add.reduceat(np.log1p(np.append(returns / 100, 0)), places)[::2]))
+
+
+class EquityRows:
+    """Equity of several runs over the same periods, a row each, with the initial cash in front, shape (runs, n + 1)."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    @classmethod
+    def of(cls, equity: np.ndarray | Sequence[float]) -> EquityRows:
+        """
+        Return equity, shape (n + 1,) or (runs, n + 1), as rows.
+
+        Raises:
+            ValueError: as `checked_equity`.
+        """
+        rows = np.asarray(equity, dtype=float)
+        if rows.ndim == 1:
+            return cls(checked_equity(rows)[None])
+        if not (rows.shape[1] and (rows[:, 0] > 0).all() and rows.min() >= 0 and rows.max() < math.inf):
+            for one in rows:
+                checked_equity(one)
+        return cls(rows)
+
+    @property
+    def count(self) -> int:
+        """How many periods each run has."""
+        return int(self.values.shape[1]) - 1
+
+    @cached_property
+    def ratios(self) -> list[np.float64]:  # as `Rows.growths`
+        """The last equity over the first, of each run."""
+        return list(self.values[:, -1] / self.values[:, 0])
+
+    @cached_property
+    def depths(self) -> np.ndarray:
+        """Equity over its highest so far, minus 1, shape (runs, n + 1)."""
+        return np.asarray(self.values / np.maximum.accumulate(self.values, axis=1) - 1)
+
+    @cached_property
+    def falls(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The last place at each peak, and the last place below it, of each run."""
+        edges = np.diff((self.depths < 0).astype(np.int8), append=0, axis=1)
+        return [(np.flatnonzero(own == 1), np.flatnonzero(own == -1)) for own in edges]
+
+
+def where_defined(reasons: Iterable[str], numbers: Iterable[float]) -> list[float]:
+    """Return the number of each run, and an `Undefined` where there is a reason why it has none."""
+    return [Undefined(why) if why else number for why, number in zip(reasons, numbers, strict=True)]
+
+
+def too_few(rows: Rows | EquityRows) -> list[float]:
+    """Return the number of runs that are too short for one."""
+    return [Undefined("too few") for _ in rows.values]
+
+
 def drop_nan(*series: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return the arrays, all of one length, without the places at which any of those of numbers is NaN."""
     numbers = [one for one in series if one.dtype.kind == "f"]
@@ -65,8 +232,12 @@ def drop_nan(*series: np.ndarray) -> tuple[np.ndarray, ...]:
 
 def total_return(equity: np.ndarray) -> float:
     """Return the last equity over the first, minus 1; undefined before the first session's end."""
-    equity = checked_equity(equity)
-    return float(equity[-1] / equity[0] - 1) if len(equity) > 1 else Undefined("too few")
+    return total_return_by_row(EquityRows.of(equity))[0]
+
+
+def total_return_by_row(equity: EquityRows) -> list[float]:
+    """Return `total_return` of each run."""
+    return [float(ratio - 1) for ratio in equity.ratios] if equity.count else too_few(equity)
 
 
 def cagr(equity: np.ndarray, periods: float = SESSIONS) -> float:
@@ -75,8 +246,12 @@ def cagr(equity: np.ndarray, periods: float = SESSIONS) -> float:
 
     Years are n / periods, as in empyrical; a run of under a year is extrapolated.
     """
-    equity = checked_equity(equity)
-    return _growth(equity, (len(equity) - 1) / periods)
+    return cagr_by_row(EquityRows.of(equity), periods)[0]
+
+
+def cagr_by_row(equity: EquityRows, periods: float = SESSIONS) -> list[float]:
+    """Return `cagr` of each run."""
+    return _growths(equity, equity.count / periods)
 
 
 def cagr_calendar(days: np.ndarray, equity: np.ndarray, lead: float = 0.0) -> float:
@@ -88,24 +263,40 @@ def cagr_calendar(days: np.ndarray, equity: np.ndarray, lead: float = 0.0) -> fl
         days: sessions, datetime64[D], shape (n,); the initial cash bears the first one's date.
         equity: shape (n + 1,).
     """
-    equity = checked_equity(equity)
+    return cagr_calendar_by_row(days, EquityRows.of(equity), lead)[0]
+
+
+def cagr_calendar_by_row(days: np.ndarray, equity: EquityRows, lead: float = 0.0) -> list[float]:
+    """Return `cagr_calendar` of each run."""
     length = float((days[-1] - days[0]).astype(int)) if len(days) else 0.0
-    return _growth(equity, length / CALENDAR_YEAR + lead)
+    return _growths(equity, length / CALENDAR_YEAR + lead)
 
 
 def monthly_returns(days: np.ndarray, equity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the months that have sessions, datetime64[M], and the return of each, the first from the initial cash."""
+    months, returns = months_by_row(days, EquityRows.of(equity))
+    return months, returns[0]
+
+
+def months_by_row(days: np.ndarray, equity: EquityRows) -> tuple[np.ndarray, np.ndarray]:
+    """Return the months that have sessions, and the return of each, shape (runs, months)."""
     return _returns_by(days.astype("datetime64[M]"), equity)
 
 
 def yearly_returns(days: np.ndarray, equity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the years that have sessions, datetime64[Y], and the return of each, whole year or not."""
+    years, returns = years_by_row(days, EquityRows.of(equity))
+    return years, returns[0]
+
+
+def years_by_row(days: np.ndarray, equity: EquityRows) -> tuple[np.ndarray, np.ndarray]:
+    """Return the years that have sessions, and the return of each, shape (runs, years)."""
     return _returns_by(days.astype("datetime64[Y]"), equity)
 
 
 def returns_of(equity: np.ndarray) -> np.ndarray:
-    """Return E_t / E_(t-1) - 1; who is ruined and stays so has returns of 0."""
-    before, after = equity[:-1], equity[1:]
+    """Return E_t / E_(t-1) - 1 along the last axis; who is ruined and stays so has returns of 0."""
+    before, after = equity[..., :-1], equity[..., 1:]
     ruined = (before == 0) & (after == 0)
     with np.errstate(divide="ignore"):  # money out of nothing is infinite, which the metrics refuse
         ratios = np.divide(after, before, out=np.ones_like(after), where=~ruined)
@@ -120,18 +311,32 @@ def equity_of(returns: np.ndarray, start: float = 1.0) -> np.ndarray:
 
 def largest(returns: np.ndarray) -> float:
     """Return the best return; undefined without returns."""
-    return float(np.max(checked_returns(returns))) if len(returns) else Undefined("too few")
+    return largest_by_row(Rows.of(returns))[0]
+
+
+def largest_by_row(returns: Rows) -> list[float]:
+    """Return `largest` of each run."""
+    return list(map(float, returns.highs)) if returns.count else too_few(returns)
 
 
 def smallest(returns: np.ndarray) -> float:
     """Return the worst return; undefined without returns."""
-    return float(np.min(checked_returns(returns))) if len(returns) else Undefined("too few")
+    return smallest_by_row(Rows.of(returns))[0]
+
+
+def smallest_by_row(returns: Rows) -> list[float]:
+    """Return `smallest` of each run."""
+    return list(map(float, returns.lows)) if returns.count else too_few(returns)
 
 
 def volatility(returns: np.ndarray, periods: float = SESSIONS) -> float:
     """Return the sample standard deviation (n - 1) of returns, a year; undefined for fewer than two returns."""
-    returns = checked_returns(returns)
-    return float(returns.std(ddof=1) * math.sqrt(periods)) if len(returns) > 1 else Undefined("too few")
+    return volatility_by_row(Rows.of(returns), periods)[0]
+
+
+def volatility_by_row(returns: Rows, periods: float = SESSIONS) -> list[float]:
+    """Return `volatility` of each run."""
+    return [float(one * math.sqrt(periods)) for one in returns.deviations] if returns.count > 1 else too_few(returns)
 
 
 def downside_deviation(returns: np.ndarray, target: float = 0.0, periods: float = SESSIONS) -> float:
@@ -140,11 +345,15 @@ def downside_deviation(returns: np.ndarray, target: float = 0.0, periods: float 
 
     `target` is a return a year. The mean is over all n returns, as in empyrical; undefined for fewer than two returns.
     """
-    returns = checked_returns(returns)
-    if len(returns) < 2:
-        return Undefined("too few")
-    below = np.minimum(returns - _rate_a_period(target, periods), 0)
-    return float(math.sqrt(np.mean(below**2)) * math.sqrt(periods))
+    return downside_deviation_by_row(Rows.of(returns), target, periods)[0]
+
+
+def downside_deviation_by_row(returns: Rows, target: float = 0.0, periods: float = SESSIONS) -> list[float]:
+    """Return `downside_deviation` of each run."""
+    if returns.count < 2:
+        return too_few(returns)
+    below = np.minimum(returns.above(target, periods).values, 0)
+    return [math.sqrt(one) * math.sqrt(periods) for one in np.mean(below**2, axis=1).tolist()]
 
 
 def skew(returns: np.ndarray) -> float:
@@ -153,7 +362,12 @@ def skew(returns: np.ndarray) -> float:
 
     Undefined for fewer than two returns or none that varies.
     """
-    return shape_of(checked_returns(returns))[0]
+    return skew_by_row(Rows.of(returns))[0]
+
+
+def skew_by_row(returns: Rows) -> list[float]:
+    """Return `skew` of each run."""
+    return [skewed for skewed, _ in returns.shapes]
 
 
 def kurtosis(returns: np.ndarray) -> float:
@@ -162,18 +376,12 @@ def kurtosis(returns: np.ndarray) -> float:
 
     Undefined for fewer than two returns or none that varies.
     """
-    return shape_of(checked_returns(returns))[1]
+    return kurtosis_by_row(Rows.of(returns))[0]
 
 
-def shape_of(returns: np.ndarray) -> tuple[float, float]:
-    """Return skew and excess kurtosis."""
-    if reason := why_no_deviation(returns):
-        return Undefined(reason), Undefined(reason)
-    away = returns - np.mean(returns)
-    squares = away * away
-    variance, count = float(np.mean(squares)), len(away)
-    third, fourth = float(squares @ away) / count, float(squares @ squares) / count
-    return third / variance**1.5, fourth / variance**2 - 3
+def kurtosis_by_row(returns: Rows) -> list[float]:
+    """Return `kurtosis` of each run."""
+    return [excess for _, excess in returns.shapes]
 
 
 def autocorrelations(returns: np.ndarray, lags: int) -> np.ndarray:
@@ -185,31 +393,31 @@ def autocorrelations(returns: np.ndarray, lags: int) -> np.ndarray:
 
 def excess_returns(returns: np.ndarray, rate: float | np.ndarray, periods: float) -> np.ndarray:
     """Return what returns are above a rate a year, or above a rate of each period, shape (n,)."""
-    returns = checked_returns(returns)
-    if np.ndim(rate) and np.shape(rate) != returns.shape:
-        raise ValueError(f"there are {len(returns):,} returns but {len(np.asarray(rate)):,} rates; give one for each")
-    return np.asarray(returns - (rate if np.ndim(rate) else _rate_a_period(float(rate), periods)))
+    return np.asarray(Rows.of(returns).above(rate, periods).values[0])
 
 
-def _rate_a_period(rate: float, periods: float) -> float:
+def rate_a_period(rate: float, periods: float) -> float:
     """Return the rate a period that compounds to a rate a year."""
     return math.expm1(math.log1p(rate) / periods)
 
 
 def cagr_of(returns: np.ndarray, periods: float = SESSIONS) -> float:
     """Return the steady growth a year of returns; undefined without any, or where one is below -1."""
-    if not len(returns):
-        return Undefined("too few")
-    if np.min(returns) < -1:
-        return Undefined("ruined")
-    return float(np.prod(1 + returns) ** (periods / len(returns)) - 1)
+    return cagr_of_by_row(Rows(np.atleast_2d(returns)), periods)[0]
+
+
+def cagr_of_by_row(returns: Rows, periods: float = SESSIONS) -> list[float]:
+    """Return `cagr_of` of each run."""
+    if not returns.count:
+        return too_few(returns)
+    ruined = ["ruined" if low < -1 else "" for low in returns.lows.tolist()]
+    years = periods / returns.count
+    return [Undefined(why) if why else float(one**years - 1) for why, one in zip(ruined, returns.growths, strict=True)]
 
 
 def why_no_deviation(values: np.ndarray) -> str:
     """Return why values have no deviation to divide by, "" where they have one."""
-    if len(values) < 2:
-        return "too few"
-    return "constant" if _constant(values) else ""
+    return Rows(np.atleast_2d(values)).why_no_deviation[0]
 
 
 def checked_equity(equity: np.ndarray | Sequence[float]) -> np.ndarray:
@@ -236,25 +444,21 @@ def checked_returns(returns: np.ndarray | Sequence[float]) -> np.ndarray:
         ValueError: one is below -1, infinite or NaN; `drop_nan` takes the NaN out.
     """
     returns = np.asarray(returns, dtype=float)
-    if len(returns) and not (returns.min() >= -1 and returns.max() < math.inf):  # false for a NaN
+    if returns.size and not (returns.min() >= -1 and returns.max() < math.inf):  # false for a NaN
         wrong = ~(np.isfinite(returns) & (returns >= -1))
         raise ValueError(f"returns must be finite and not below -1; they are not at {_places(wrong)}")
     return returns
 
 
-def _growth(equity: np.ndarray, years: float) -> float:
-    return float((equity[-1] / equity[0]) ** (1 / years) - 1) if years else Undefined("too few")
+def _growths(equity: EquityRows, years: float) -> list[float]:
+    return [float(ratio ** (1 / years) - 1) for ratio in equity.ratios] if years else too_few(equity)
 
 
-def _returns_by(labels: np.ndarray, equity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _returns_by(labels: np.ndarray, equity: EquityRows) -> tuple[np.ndarray, np.ndarray]:
     if not len(labels):
-        return labels, np.array([])
+        return labels, np.zeros((len(equity.values), 0))
     lasts = np.append(np.flatnonzero(labels[1:] != labels[:-1]), len(labels) - 1)
-    return labels[lasts], returns_of(checked_equity(equity)[np.append(0, lasts + 1)])
-
-
-def _constant(values: np.ndarray) -> bool:
-    return bool(np.ptp(values) <= max(1e-12 * abs(values.mean()), ROUNDING))
+    return labels[lasts], returns_of(np.take(equity.values, np.append(0, lasts + 1), axis=1))
 
 
 def _places(wrong: np.ndarray) -> str:

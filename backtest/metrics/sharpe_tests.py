@@ -8,19 +8,23 @@ is the excess, 0 for the normal distribution. What is not defined is `Undefined`
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
-from backtest.metrics.returns import SESSIONS, Undefined, autocorrelations, excess_returns, shape_of, why_no_deviation
+from backtest.metrics.ratios import ratio_by_row
+from backtest.metrics.returns import SESSIONS, Rows, Undefined, autocorrelations
 
 CONFIDENCE = 0.95
 BLOCKS = 16  # of `overfitting`; 12,870 ways to choose half of them
 
 _NORMAL = NormalDist()
-_CHUNK = 64  # ways at a time
+_CHUNK = 64  # ways at a time, which is what a processor's cache can hold
+_SHARED = 4  # first blocks of a half, whose sum is made once for all halves that begin so
 
 
 class Moments(NamedTuple):
@@ -43,10 +47,13 @@ def moments(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: f
         >>> moments(np.array([0.02, -0.01, 0.03, 0.0])).ratio
         0.5477...
     """
-    excess = excess_returns(returns, risk_free, periods)
-    if reason := why_no_deviation(excess):
-        return Moments(Undefined(reason), len(excess), Undefined(reason), Undefined(reason))
-    return Moments(float(excess.mean() / excess.std(ddof=1)), len(excess), *shape_of(excess))
+    return moments_by_row(Rows.of(returns).above(risk_free, periods))[0]
+
+
+def moments_by_row(excess: Rows) -> list[Moments]:
+    """Return `moments` of each run, of what its returns are above the risk-free rate."""
+    found = zip(excess.why_no_deviation, ratio_by_row(excess), excess.shapes, strict=True)
+    return [Moments(Undefined(why) if why else ratio, excess.count, *shape) for why, ratio, shape in found]
 
 
 def sharpe_error(ratio: float, count: int, skew: float = 0.0, kurtosis: float = 0.0) -> float:
@@ -113,11 +120,18 @@ def sharpe_autocorrelated(
 
     Source: Lo (2002), "The Statistics of Sharpe Ratios".
     """
-    excess = excess_returns(returns, risk_free, periods)
-    if reason := why_no_deviation(excess):
-        return Undefined(reason)
+    return sharpe_autocorrelated_by_row(Rows.of(returns).above(risk_free, periods), periods, lags)[0]
+
+
+def sharpe_autocorrelated_by_row(excess: Rows, periods: float = SESSIONS, lags: int = 5) -> list[float]:
+    """Return `sharpe_autocorrelated` of each run, of what its returns are above the risk-free rate."""
+    found = zip(excess.why_no_deviation, ratio_by_row(excess), excess.values, strict=True)
+    return [Undefined(why) if why else _scaled(ratio, own, periods, lags) for why, ratio, own in found]
+
+
+def _scaled(ratio: float, excess: np.ndarray, periods: float, lags: int) -> float:
     scale = sharpe_scale(autocorrelations(excess, min(lags, len(excess) - 1)), round(periods))
-    return float(excess.mean() / excess.std(ddof=1)) * scale if scale == scale else scale
+    return ratio * scale if scale == scale else scale
 
 
 def sharpe_interval(
@@ -288,20 +302,61 @@ def overfitting(returns: np.ndarray, blocks: int = BLOCKS) -> float:
     Source: Bailey, Borwein, López de Prado and Zhu (2017), "The Probability of Backtest Overfitting".
     """
     returns = np.asarray(returns, dtype=float)
-    size = len(returns) // max(blocks, 1)
-    if blocks < 2 or blocks % 2 or returns.ndim != 2 or returns.shape[1] < 2 or not size:
+    if blocks < 2 or blocks % 2 or returns.ndim != 2 or returns.shape[1] < 2 or len(returns) < blocks:
         raise ValueError(
             f"{blocks} blocks of {returns.shape} returns; it takes an even number of blocks and two trials"
         )
+    return overfitting_of(Blocks.of_each(returns, blocks))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blocks:
+    """What `overfitting` takes of the returns of a trial, in equal blocks: some hundred bytes of however many."""
+
+    count: int  # of returns, with those that are over at the end
+    moves: bool  # whether they are not all the same
+    mean: float  # of those in blocks
+    sums: np.ndarray  # of each block, of what a return is above the mean, shape (blocks,)
+    squares: np.ndarray  # of the same
+    highs: np.ndarray  # the largest return
+    lows: np.ndarray
+
+    @classmethod
+    def of_each(cls, returns: np.ndarray, blocks: int = BLOCKS) -> list[Blocks]:
+        """Return the blocks of each trial; equal trials have equal ones, whatever others they are cut with."""
+        count, trials = returns.shape
+        if trials == 1:  # numpy adds up a column in another order than columns, which would not tie with its equals
+            return cls.of_each(np.repeat(returns, 2, axis=1), blocks)[:1]
+        size = count // blocks
+        if not size:
+            nothing = np.zeros(0)
+            return [cls(count, count > 0, math.nan, nothing, nothing, nothing, nothing) for _ in range(trials)]
+        cut = np.ascontiguousarray(returns[: size * blocks]).reshape(blocks, size, trials)
+        means = cut.mean(axis=(0, 1))
+        away = cut - means  # so that the sums of squares lose no digits
+        of_blocks = [away.sum(axis=1), (away**2).sum(axis=1), cut.max(axis=1), cut.min(axis=1)]
+        moves = np.ptp(returns, axis=0) > 0
+        rows = zip(*(np.ascontiguousarray(one.T) for one in of_blocks), strict=True)
+        return [
+            cls(count, bool(moving), float(mean), *own) for moving, mean, own in zip(moves, means, rows, strict=True)
+        ]
+
+
+def overfitting_of(trials: Sequence[Blocks]) -> float:
+    """Return `overfitting` of trials with the same number of returns, by their blocks."""
+    blocks, count = len(trials[0].sums), trials[0].count // len(trials[0].sums) * len(trials[0].sums) // 2
+    if any(_stands_still(one) for one in trials):
+        return Undefined("constant")
     halves = np.array(list(combinations(range(blocks), blocks // 2)))
     first = halves[: len(halves) // 2]  # the second half of all ways are the complements, in reverse order
-    ratios = [
-        _ratios_of(returns[: size * blocks].reshape(blocks, size, -1), part) for part in (first, _others(first, blocks))
-    ]
-    if not all(np.isfinite(one).all() for one in ratios):
-        return Undefined("constant")
-    lost = [_not_above_median(inside, outside) for inside, outside in (ratios, ratios[::-1])]
-    return float(np.mean(lost))
+    both = [_Halves.of(trials, part) for part in (first, _others(first, blocks))]
+    means, lost = np.array([one.mean for one in trials]), 0
+    for at in range(0, len(first), _CHUNK):
+        inside, outside = (_ratios_of(part, slice(at, at + _CHUNK), means, count) for part in both)
+        if not (np.isfinite(inside).all() and np.isfinite(outside).all()):
+            return Undefined("constant")
+        lost += int(_not_above_median(inside, outside).sum() + _not_above_median(outside, inside).sum())
+    return lost / len(halves)
 
 
 def _checked(confidence: float) -> float:
@@ -324,39 +379,49 @@ def _others(halves: np.ndarray, blocks: int) -> np.ndarray:
     return np.nonzero(~chosen)[1].reshape(halves.shape)
 
 
-def _ratios_of(returns: np.ndarray, halves: np.ndarray) -> np.ndarray:
-    """Return the Sharpe ratio of each trial in each half, shape (halves, trials), from sums of blocks."""
-    blocks, size, _ = returns.shape
-    count = size * blocks // 2
-    away = returns - returns.mean(axis=(0, 1))  # so that the sums of squares lose no digits
-    sums, squares = away.sum(axis=1), (away**2).sum(axis=1)
-    constant = _constant_in(returns, halves)
-    means = _summed(sums, halves) / count
-    deviations = np.sqrt(np.maximum(_summed(squares, halves) - count * means**2, 0) / max(count - 1, 1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(constant, np.nan, (means + returns.mean(axis=(0, 1))) / deviations)
+def _stands_still(trial: Blocks) -> bool:
+    """Return whether a trial has the same return all through some half."""
+    values, counts = np.unique(trial.highs[trial.highs <= trial.lows], return_counts=True)
+    return bool(len(values) and counts.max() >= len(trial.highs) // 2)
 
 
-def _summed(parts: np.ndarray, halves: np.ndarray) -> np.ndarray:
-    # Not a matrix product, which may round equal columns differently: trials that are equal must tie.
-    return _folded(np.add, parts, halves)
+class _Halves(NamedTuple):
+    """Blocks of each trial, and which of them each half has; halves that begin alike share that beginning's sum."""
+
+    chosen: np.ndarray  # shape (halves, blocks / 2)
+    begins: np.ndarray  # where in `begun` the sum of a half's first blocks is
+    begun: tuple[np.ndarray, np.ndarray]  # of the sums, and of the squares, shape (beginnings, trials)
+    parts: tuple[np.ndarray, np.ndarray]  # of each block, shape (blocks, trials)
+
+    @classmethod
+    def of(cls, trials: Sequence[Blocks], chosen: np.ndarray) -> _Halves:
+        parts = np.column_stack([one.sums for one in trials]), np.column_stack([one.squares for one in trials])
+        beginnings, begins = np.unique(chosen[:, :_SHARED], axis=0, return_inverse=True)
+        return cls(chosen, begins.reshape(-1), (_summed(parts[0], beginnings), _summed(parts[1], beginnings)), parts)
+
+    def sums(self, which: int, rows: slice) -> np.ndarray:
+        """Return the sums of some halves, block after block, shape (halves, trials)."""
+        # Not a matrix product, which may round equal columns differently: trials that are equal must tie.
+        found: np.ndarray = self.begun[which][self.begins[rows]]
+        for block in self.chosen[rows, _SHARED:].T:
+            found += self.parts[which][block]
+        return found
 
 
-def _constant_in(returns: np.ndarray, halves: np.ndarray) -> np.ndarray:
-    highs, lows = returns.max(axis=1), returns.min(axis=1)
-    return np.asarray(_folded(np.maximum, highs, halves) <= _folded(np.minimum, lows, halves))
-
-
-def _folded(fold: np.ufunc, parts: np.ndarray, halves: np.ndarray) -> np.ndarray:
-    """Return the parts of each half folded into one, block after block, shape (halves, trials)."""
-    found = np.empty((len(halves), parts.shape[1]))
-    for at in range(0, len(halves), _CHUNK):  # which is what a processor's cache can hold
-        first, *others = halves[at : at + _CHUNK].T
-        chunk = found[at : at + _CHUNK]
-        chunk[:] = parts[first]
-        for block in others:
-            fold(chunk, parts[block], out=chunk)
+def _summed(parts: np.ndarray, places: np.ndarray) -> np.ndarray:
+    first, *others = places.T
+    found: np.ndarray = parts[first]
+    for block in others:
+        found += parts[block]
     return found
+
+
+def _ratios_of(halves: _Halves, rows: slice, averages: np.ndarray, count: int) -> np.ndarray:
+    """Return the Sharpe ratio of each trial in some halves, shape (halves, trials), from sums of blocks."""
+    means = halves.sums(0, rows) / count
+    deviations = np.sqrt(np.maximum(halves.sums(1, rows) - count * means**2, 0) / max(count - 1, 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray((means + averages) / deviations)
 
 
 def _not_above_median(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ The functions behind the rows are in the other files of the room.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 
@@ -15,48 +15,69 @@ import numpy as np
 
 from backtest import _arguments
 from backtest.errors import UsageError
-from backtest.metrics import benchmark
-from backtest.metrics.account import Account
-from backtest.metrics.drawdown import (
-    average_drawdown,
-    burke,
-    burke_modified,
-    calmar,
-    martin,
-    max_drawdown,
-    pain,
-    pain_ratio,
-    ulcer,
+from backtest.metrics.account import Account, Accounts, alone
+from backtest.metrics.benchmark import (
+    Beside,
+    active_drawdown_by_row,
+    active_premium_by_row,
+    alpha_by_row,
+    beta_by_row,
+    correlation_by_row,
+    down_capture_by_row,
+    information_ratio_by_row,
+    m2_by_row,
+    tracking_error_by_row,
+    treynor_by_row,
+    up_capture_by_row,
 )
-from backtest.metrics.ratios import kappa, omega, sharpe, sharpe_geometric, sortino, upside_potential
+from backtest.metrics.drawdown import (
+    Drawdown,
+    average_drawdown_by_row,
+    burke_by_row,
+    burke_modified_by_row,
+    calmar_by_row,
+    martin_by_row,
+    max_drawdown_by_row,
+    pain_by_row,
+    pain_ratio_by_row,
+    ulcer_by_row,
+)
+from backtest.metrics.ratios import (
+    kappa_by_row,
+    omega_by_row,
+    sharpe_by_row,
+    sharpe_geometric_by_row,
+    sortino_by_row,
+    upside_potential_by_row,
+)
 from backtest.metrics.returns import (
     SESSIONS,
     Undefined,
-    cagr,
-    cagr_calendar,
+    cagr_by_row,
+    cagr_calendar_by_row,
     checked_equity,
-    downside_deviation,
-    kurtosis,
-    largest,
-    skew,
-    smallest,
-    total_return,
-    volatility,
+    downside_deviation_by_row,
+    kurtosis_by_row,
+    largest_by_row,
+    skew_by_row,
+    smallest_by_row,
+    total_return_by_row,
+    volatility_by_row,
 )
 from backtest.metrics.sharpe_tests import (
     minimum_track_record,
     probabilistic_sharpe,
-    sharpe_autocorrelated,
+    sharpe_autocorrelated_by_row,
     sharpe_interval,
 )
 from backtest.metrics.tail_risk import (
-    expected_shortfall,
-    expected_shortfall_cornish_fisher,
-    expected_shortfall_gaussian,
-    tail_ratio,
-    value_at_risk,
-    value_at_risk_cornish_fisher,
-    value_at_risk_gaussian,
+    expected_shortfall_by_row,
+    expected_shortfall_cornish_fisher_by_row,
+    expected_shortfall_gaussian_by_row,
+    tail_ratio_by_row,
+    value_at_risk_by_row,
+    value_at_risk_cornish_fisher_by_row,
+    value_at_risk_gaussian_by_row,
 )
 from backtest.metrics.trades import (
     average_loss,
@@ -122,6 +143,16 @@ class Metric:
         return f"{value * scale:{style}}{' %' if unit == '%' else ''}"
 
 
+@dataclass(frozen=True, slots=True)
+class _ByRow:
+    """The function of a row of ours: the number of one run is that of one row of several, to the last bit."""
+
+    numbers: Callable[[Accounts], Sequence[float]]
+
+    def __call__(self, run: Account) -> float:
+        return self.numbers(alone(run))[0]
+
+
 _FORMATS = {  # unit, factor, style
     "percent": ("%", 100.0, "z,.2f"),
     "ratio": ("", 1.0, "z,.2f"),
@@ -136,211 +167,211 @@ _RETURN = (
     Metric(
         "total_return", "Total return", "percent",
         "E_N / E_0 − 1, with E_0 the initial cash and E_t the equity at the end of session t.",
-        lambda run: total_return(run.equity), headline=True,
+        _ByRow(lambda runs: total_return_by_row(runs.curves)), headline=True,
     ),
     Metric(
         "cagr", "CAGR", "percent",
         "(E_N / E_0)^(P / N) − 1, with N sessions, P of them a year; not of a run under a year.",
-        lambda run: _of_a_year(run, cagr(run.equity, run.periods)), headline=True,
+        _ByRow(lambda runs: _of_a_year(runs, cagr_by_row(runs.curves, runs.periods))), headline=True,
     ),
     Metric(
         "cagr_calendar", "CAGR by the calendar", "percent",
         "(E_N / E_0)^(365.25 / D) − 1, with D days of the calendar from the first session to the last (of returns "
         "alone: from a period before the first); not of a run "
         "under a year. Shown in short tables where it differs from CAGR by more than 0.1 percentage points.",
-        lambda run: _of_a_year(run, cagr_calendar(run.days, run.equity, run.lead)),
+        _ByRow(lambda runs: _of_a_year(runs, cagr_calendar_by_row(runs.days, runs.curves, runs.lead))),
     ),
     Metric(
         "best_session", "Best session", "percent", "max r_t, with r_t = E_t / E_(t−1) − 1.",
-        lambda run: largest(run.returns),
+        _ByRow(lambda runs: largest_by_row(runs.raw)),
     ),
-    Metric("worst_session", "Worst session", "percent", "min r_t.", lambda run: smallest(run.returns)),
+    Metric("worst_session", "Worst session", "percent", "min r_t.", _ByRow(lambda runs: smallest_by_row(runs.raw))),
     Metric(
         "best_month", "Best month", "percent",
         "The largest return of a month of the calendar, from the last session end before it; months may be cut.",
-        lambda run: largest(run.months),
+        _ByRow(lambda runs: largest_by_row(runs.months)),
     ),
     Metric(
         "worst_month", "Worst month", "percent", "The smallest return of a month, as the best.",
-        lambda run: smallest(run.months),
+        _ByRow(lambda runs: smallest_by_row(runs.months)),
     ),
     Metric(
         "best_year", "Best year", "percent",
         "The largest return of a year of the calendar, from the last session end before it; years may be cut.",
-        lambda run: largest(run.years),
+        _ByRow(lambda runs: largest_by_row(runs.years)),
     ),
     Metric(
         "worst_year", "Worst year", "percent", "The smallest return of a year, as the best.",
-        lambda run: smallest(run.years),
+        _ByRow(lambda runs: smallest_by_row(runs.years)),
     ),
 )  # fmt: skip
 _RISK = (
     Metric(
         "volatility", "Volatility a year", "percent",
         "s(r)·√P, with s the sample standard deviation (n − 1) of the returns r_t = E_t / E_(t−1) − 1.",
-        lambda run: volatility(run.returns, run.periods), headline=True,
+        _ByRow(lambda runs: volatility_by_row(runs.raw, runs.periods)), headline=True,
     ),
     Metric(
         "downside_deviation", "Downside deviation a year", "percent",
         "√mean(min(r, 0)²)·√P, the mean over all N sessions.",
-        lambda run: downside_deviation(run.returns, 0.0, run.periods),
+        _ByRow(lambda runs: downside_deviation_by_row(runs.raw, 0.0, runs.periods)),
     ),
     Metric(
         "sharpe", "Sharpe ratio", "ratio",
         "mean(r − f) / s(r − f)·√P, with f = (1 + R)^(1 / P) − 1 for a risk-free rate of R a year.",
-        lambda run: sharpe(run.returns, run.risk_free, run.periods), headline=True,
+        _ByRow(lambda runs: sharpe_by_row(runs.excess, runs.periods)), headline=True,
     ),
     Metric(
         "sharpe_low", "Sharpe ratio, 95 % from", "ratio",
         "Sharpe − 1.96·SE·√P, with SE² = (1 − γ3·S + (γ4 − 1) / 4·S²) / (N − 1) after Mertens, S the ratio of one "
         "session, γ3 skew and γ4 kurtosis (3 for the normal distribution).",
-        lambda run: sharpe_interval(*run.moments, run.periods)[0], headline=True,
+        _ByRow(lambda runs: [sharpe_interval(*one, runs.periods)[0] for one in runs.moments]), headline=True,
     ),
     Metric(
         "sharpe_high", "Sharpe ratio, 95 % to", "ratio", "Sharpe + 1.96·SE·√P.",
-        lambda run: sharpe_interval(*run.moments, run.periods)[1], headline=True,
+        _ByRow(lambda runs: [sharpe_interval(*one, runs.periods)[1] for one in runs.moments]), headline=True,
     ),
     Metric(
         "sharpe_autocorrelated", "Sharpe ratio, autocorrelated", "ratio",
         "S·η(P), with Lo's η(q) = q / √(q + 2·Σ(q − k)·ρ_k) over the autocorrelations of lags k = 1 … 5.",
-        lambda run: sharpe_autocorrelated(run.returns, run.risk_free, run.periods),
+        _ByRow(lambda runs: sharpe_autocorrelated_by_row(runs.excess, runs.periods)),
     ),
     Metric(
         "sharpe_geometric", "Sharpe ratio, geometric", "ratio",
         "(CAGR of r − f) / (s(r − f)·√P).",
-        lambda run: sharpe_geometric(run.returns, run.risk_free, run.periods),
+        _ByRow(lambda runs: sharpe_geometric_by_row(runs.excess, runs.periods)),
     ),
     Metric(
         "probabilistic_sharpe", "Probability of skill", "probability",
         "Φ(S / SE): the probability that the true Sharpe ratio is above 0, were this the only trial.",
-        lambda run: probabilistic_sharpe(*run.moments),
+        _ByRow(lambda runs: [probabilistic_sharpe(*one) for one in runs.moments]),
     ),
     Metric(
         "minimum_track_record", "Minimum track record, sessions", "sessions",
         "Sessions (of longer bars weeks, months) after which a Sharpe ratio like this is above 0 at 95 %: "
         "1 + (N − 1)·SE²·(1.64 / S)².",
-        lambda run: minimum_track_record(run.moments.ratio, run.moments.skew, run.moments.kurtosis),
+        _ByRow(lambda runs: [minimum_track_record(one.ratio, one.skew, one.kurtosis) for one in runs.moments]),
     ),
     Metric(
         "sortino", "Sortino ratio", "ratio",
         "mean(r − f) / √mean(min(r − f, 0)²)·√P, both means over all N sessions.",
-        lambda run: sortino(run.returns, run.risk_free, run.periods), headline=True,
+        _ByRow(lambda runs: sortino_by_row(runs.excess, runs.periods)), headline=True,
     ),
     Metric(
         "omega", "Omega ratio", "ratio", "Σ max(r, 0) / Σ max(−r, 0).",
-        lambda run: omega(run.returns, 0.0, run.periods),
+        _ByRow(lambda runs: omega_by_row(runs.raw)),
     ),
     Metric(
         "kappa3", "Kappa 3", "ratio", "mean(r) / ∛mean(max(−r, 0)³), of one session.",
-        lambda run: kappa(run.returns, 3, 0.0, run.periods),
+        _ByRow(lambda runs: kappa_by_row(runs.raw, 3)),
     ),
     Metric(
         "upside_potential", "Upside potential ratio", "ratio",
         "Mean of the gains / root mean square of the losses, each over its own sessions.",
-        lambda run: upside_potential(run.returns, 0.0, run.periods),
+        _ByRow(lambda runs: upside_potential_by_row(runs.raw)),
     ),
     Metric(
         "skew", "Skew", "ratio", "mean((r − m)³) / s0³, the moments of the population.",
-        lambda run: skew(run.returns),
+        _ByRow(lambda runs: skew_by_row(runs.raw)),
     ),
     Metric(
         "kurtosis", "Excess kurtosis", "ratio", "mean((r − m)⁴) / s0⁴ − 3, the moments of the population.",
-        lambda run: kurtosis(run.returns),
+        _ByRow(lambda runs: kurtosis_by_row(runs.raw)),
     ),
     Metric(
         "tail_ratio", "Tail ratio", "ratio", "|95 % quantile of r| / |5 % quantile of r|.",
-        lambda run: tail_ratio(run.returns),
+        _ByRow(lambda runs: tail_ratio_by_row(runs.raw)),
     ),
     Metric(
         "var", "Value at risk, 5 %", "percent",
         "The 5 % quantile of r, linear between observations (type 7): a loss is negative.",
-        lambda run: value_at_risk(run.returns),
+        _ByRow(lambda runs: value_at_risk_by_row(runs.raw)),
     ),
     Metric(
         "es", "Expected shortfall, 5 %", "percent", "Mean of the r that are not above the value at risk.",
-        lambda run: expected_shortfall(run.returns),
+        _ByRow(lambda runs: expected_shortfall_by_row(runs.raw)),
     ),
     Metric(
         "var_gaussian", "Value at risk, normal", "percent",
         "m + z·s, with z the normal quantile of 5 % and s with n − 1.",
-        lambda run: value_at_risk_gaussian(run.returns),
+        _ByRow(lambda runs: value_at_risk_gaussian_by_row(runs.raw)),
     ),
     Metric(
         "es_gaussian", "Expected shortfall, normal", "percent", "m − s·φ(z) / 5 %.",
-        lambda run: expected_shortfall_gaussian(run.returns),
+        _ByRow(lambda runs: expected_shortfall_gaussian_by_row(runs.raw)),
     ),
     Metric(
         "var_cornish_fisher", "Value at risk, Cornish–Fisher", "percent",
         "m + s·g, with g = z + (z² − 1)·S / 6 + (z³ − 3z)·K / 24 − (2z³ − 5z)·S² / 36, skew S and excess kurtosis K.",
-        lambda run: value_at_risk_cornish_fisher(run.returns),
+        _ByRow(lambda runs: value_at_risk_cornish_fisher_by_row(runs.raw)),
     ),
     Metric(
         "es_cornish_fisher", "Expected shortfall, Cornish–Fisher", "percent",
         "m − s·φ(g)·(1 + S / 6·g³ + K / 24·(g⁴ − 2g² − 1) + S² / 72·(g⁶ − 9g⁴ + 9g² + 3)) / 5 %; not where g does "
         "not rise with z, nor where this is less of a loss than the value at risk.",
-        lambda run: expected_shortfall_cornish_fisher(run.returns),
+        _ByRow(lambda runs: expected_shortfall_cornish_fisher_by_row(runs.raw)),
     ),
 )  # fmt: skip
 _DRAWDOWN = (
     Metric(
         "max_drawdown", "Maximum drawdown", "percent",
         "min of d_t = E_t / max(E_0 … E_t) − 1, at session ends.",
-        lambda run: max_drawdown(run.equity), headline=True,
+        _ByRow(lambda runs: max_drawdown_by_row(runs.curves)), headline=True,
     ),
     Metric(
         "max_drawdown_sessions", "Maximum drawdown, sessions", "sessions",
         "Sessions from the peak of the deepest drawdown to its recovery, or the end if it is open; weeks or months of "
         "bars as long.",
-        lambda run: run.worst.sessions if run.worst else 0, headline=True,
+        _ByRow(lambda runs: _lengths(runs.worst, "sessions")), headline=True,
     ),
     Metric(
         "max_drawdown_days", "Maximum drawdown, days", "days",
         "Calendar days from the peak of the deepest drawdown to its recovery, or the end if it is open.",
-        lambda run: run.worst.days if run.worst else 0, headline=True,
+        _ByRow(lambda runs: _lengths(runs.worst, "days")), headline=True,
     ),
     Metric(
         "longest_drawdown_sessions", "Longest time under water, sessions", "sessions",
         "Sessions from the peak of the drawdown that took longest to its recovery, or the end if it is open; weeks or "
         "months of bars as long.",
-        lambda run: _longest(run, "sessions"),
+        _ByRow(lambda runs: _longest(runs, "sessions")),
     ),
     Metric(
         "longest_drawdown_days", "Longest time under water, days", "days",
         "Calendar days from the peak of the drawdown that took longest to its recovery, or the end if it is open. "
         "Shown in short tables where that is not the deepest one.",
-        lambda run: _longest(run, "days"),
+        _ByRow(lambda runs: _longest(runs, "days")),
     ),
     Metric(
         "average_drawdown", "Average drawdown", "percent",
         "Mean depth of all drawdowns, each from a peak to its recovery.",
-        lambda run: average_drawdown(run.equity),
+        _ByRow(lambda runs: average_drawdown_by_row(runs.curves)),
     ),
     Metric(
         "ulcer", "Ulcer index", "percent", "√mean(d²) over N sessions.",
-        lambda run: ulcer(run.equity),
+        _ByRow(lambda runs: ulcer_by_row(runs.curves)),
     ),
-    Metric("pain", "Pain index", "percent", "mean|d| over N sessions.", lambda run: pain(run.equity)),
+    Metric("pain", "Pain index", "percent", "mean|d| over N sessions.", _ByRow(lambda runs: pain_by_row(runs.curves))),
     Metric(
         "martin", "Martin ratio", "ratio", "CAGR / ulcer index.",
-        lambda run: _of_a_year(run, martin(run.equity, run.periods)),
+        _ByRow(lambda runs: _of_a_year(runs, martin_by_row(runs.curves, runs.periods))),
     ),
     Metric(
         "pain_ratio", "Pain ratio", "ratio", "CAGR / pain index.",
-        lambda run: _of_a_year(run, pain_ratio(run.equity, run.periods)),
+        _ByRow(lambda runs: _of_a_year(runs, pain_ratio_by_row(runs.curves, runs.periods))),
     ),
     Metric(
         "burke", "Burke ratio", "ratio",
         "CAGR / √ΣL², with L what each unbroken row of losing sessions lost.",
-        lambda run: _of_a_year(run, burke(run.returns, run.periods)),
+        _ByRow(lambda runs: _of_a_year(runs, burke_by_row(runs.raw, runs.periods))),
     ),
     Metric(
         "burke_modified", "Burke ratio, modified", "ratio", "Burke ratio·√N.",
-        lambda run: _of_a_year(run, burke_modified(run.returns, run.periods)),
+        _ByRow(lambda runs: _of_a_year(runs, burke_modified_by_row(runs.raw, runs.periods))),
     ),
     Metric(
         "calmar", "Calmar ratio", "ratio",
         "CAGR / |maximum drawdown|, both of the whole run.",
-        lambda run: _of_a_year(run, calmar(run.equity, run.periods)), headline=True,
+        _ByRow(lambda runs: _of_a_year(runs, calmar_by_row(runs.curves, runs.periods))), headline=True,
     ),
 )  # fmt: skip
 _BENCHMARK = (
@@ -349,156 +380,168 @@ _BENCHMARK = (
         "P·mean(r − f − β·(b − f)), with b the benchmark's returns: those of the benchmark named, else of buying and "
         "holding the run's own series evenly. Where the benchmark lacks sessions, all numbers beside it are of returns "
         "between those that it has, P of them a year.",
-        lambda run: _beside(run, benchmark.alpha, "risk_free", "periods"),
+        _ByRow(lambda runs: _beside(runs, alpha_by_row)),
     ),
     Metric(
         "beta", "Beta", "ratio", "cov(r − f, b − f) / var(b − f).",
-        lambda run: _beside(run, benchmark.beta, "risk_free", "periods"),
+        _ByRow(lambda runs: _beside(runs, beta_by_row)),
     ),
     Metric(
         "correlation", "Correlation", "ratio", "cov(r, b) / (s(r)·s(b)).",
-        lambda run: _beside(run, benchmark.correlation),
+        _ByRow(lambda runs: _beside(runs, correlation_by_row)),
     ),
     Metric(
         "tracking_error", "Tracking error a year", "percent", "s(r − b)·√P.",
-        lambda run: _beside(run, benchmark.tracking_error, "periods"),
+        _ByRow(lambda runs: _beside(runs, tracking_error_by_row)),
     ),
     Metric(
         "information_ratio", "Information ratio", "ratio", "mean(r − b) / s(r − b)·√P.",
-        lambda run: _beside(run, benchmark.information_ratio, "periods"),
+        _ByRow(lambda runs: _beside(runs, information_ratio_by_row)),
     ),
     Metric(
         "active_premium", "Active premium", "percent", "CAGR − CAGR of the benchmark.",
-        lambda run: _of_a_year(run, _beside(run, benchmark.active_premium, "periods")),
+        _ByRow(lambda runs: _of_a_year(runs, _beside(runs, active_premium_by_row))),
     ),
     Metric(
         "up_capture", "Up capture", "percent",
         "Mean compound return over the sessions with b > 0 / the benchmark's over these.",
-        lambda run: _beside(run, benchmark.up_capture),
+        _ByRow(lambda runs: _beside(runs, up_capture_by_row)),
     ),
     Metric(
         "down_capture", "Down capture", "percent",
         "Mean compound return over the sessions with b < 0 / the benchmark's over these.",
-        lambda run: _beside(run, benchmark.down_capture),
+        _ByRow(lambda runs: _beside(runs, down_capture_by_row)),
     ),
     Metric(
         "active_drawdown", "Active drawdown", "percent",
         "Maximum drawdown of the equity counted in units of the benchmark.",
-        lambda run: _beside(run, benchmark.active_drawdown),
+        _ByRow(lambda runs: _beside(runs, active_drawdown_by_row)),
     ),
     Metric(
         "treynor", "Treynor ratio", "ratio", "(CAGR of r − f) / β.",
-        lambda run: _of_a_year(run, _beside(run, benchmark.treynor, "risk_free", "periods")),
+        _ByRow(lambda runs: _of_a_year(runs, _beside(runs, treynor_by_row))),
     ),
     Metric(
         "m2", "M²", "percent",
         "(CAGR of r − f)·s(b − f) / s(r − f) + CAGR of f: the growth at the benchmark's volatility.",
-        lambda run: _of_a_year(run, _beside(run, benchmark.m2, "risk_free", "periods")),
+        _ByRow(lambda runs: _of_a_year(runs, _beside(runs, m2_by_row))),
     ),
 )  # fmt: skip
 _ACTIVITY = (
     Metric(
         "exposure", "Exposure", "percent",
         "Bars in the market / bars: a position is open at their close, or was opened and closed within them.",
-        lambda run: exposure(run.held), headline=True,
+        _ByRow(lambda runs: list(map(exposure, runs.held))), headline=True,
     ),
     Metric(
         "gross_leverage", "Gross leverage", "ratio",
         "Mean over all bars of Σ|position · close · multiplier| / equity, at their closes.",
-        lambda run: _leverage(run, "gross"),
+        _ByRow(lambda runs: _leverage(runs, "gross")),
     ),
     Metric(
         "net_leverage", "Net leverage", "ratio",
         "Mean over all bars of Σ position · close · multiplier / equity, short positions negative.",
-        lambda run: _leverage(run, "net"),
+        _ByRow(lambda runs: _leverage(runs, "net")),
     ),
     Metric(
         "max_gross_leverage", "Gross leverage, largest", "ratio",
         "The largest Σ|position · close · multiplier| / equity of a bar.",
-        lambda run: _leverage(run, "peak"),
+        _ByRow(lambda runs: _leverage(runs, "peak")),
     ),
     Metric(
         "rejected_orders", "Rejected orders", "count",
         "Orders that the broker refused, of those given: the cash, or the margin, did not pay for them.",
-        lambda run: run.rejected,
+        _ByRow(lambda runs: runs.rejected),
     ),
     Metric(
         "turnover", "Turnover a year", "percent",
         "½ · Σ|size · price| of all fills / mean(E_0 … E_N) · P / N.",
-        lambda run: turnover(run.traded, run.worth, run.periods), headline=True,
+        _ByRow(lambda runs: turnover_by_row(runs)), headline=True,
     ),
 )  # fmt: skip
 _TRADES = (
     Metric(
         "trades", "Trades", "count",
         "Closed round trips, matched first in, first out; what is still open is not counted.",
-        lambda run: len(run.net), headline=True,
+        _ByRow(lambda runs: list(map(len, runs.nets))), headline=True,
     ),
     Metric(
         "open_trades", "Open trades", "count", "Entries that are not, or not wholly, closed at the end.",
-        lambda run: run.still_open,
+        _ByRow(lambda runs: runs.still_open),
     ),
     Metric(
         "win_rate", "Win rate", "percent",
         "Trades with a net result above 0 / trades; net is after the costs of both fills.",
-        lambda run: win_rate(run.net), headline=True,
+        _ByRow(lambda runs: list(map(win_rate, runs.nets))), headline=True,
     ),
     Metric(
         "payoff", "Payoff ratio", "ratio", "Mean net of winning trades / |mean net of losing trades|, in money.",
-        lambda run: payoff(run.net),
+        _ByRow(lambda runs: list(map(payoff, runs.nets))),
     ),
     Metric(
         "profit_factor", "Profit factor", "ratio",
         "Σ net of winning trades / |Σ net of losing trades|, in money.",
-        lambda run: profit_factor(run.net), headline=True,
+        _ByRow(lambda runs: list(map(profit_factor, runs.nets))), headline=True,
     ),
     Metric(
         "expectancy", "Expectancy a trade", "money",
         "Mean net money of a trade.",
-        lambda run: expectancy(run.net), headline=True,
+        _ByRow(lambda runs: list(map(expectancy, runs.nets))), headline=True,
     ),
     Metric(
         "expectancy_return", "Expectancy a trade, return", "percent", "Mean of net / value at entry.",
-        lambda run: expectancy(run.trades.growth),
+        _ByRow(lambda runs: [expectancy(one.growth) for one in runs.trades]),
     ),
     Metric(
         "sqn", "System quality number", "ratio",
         "√k · mean(net) / s(net) over k trades, s with n − 1.",
-        lambda run: sqn(run.net), headline=True,
+        _ByRow(lambda runs: list(map(sqn, runs.nets))), headline=True,
     ),
-    Metric("average_win", "Average win", "money", "Mean net of winning trades.", lambda run: average_win(run.net)),
-    Metric("average_loss", "Average loss", "money", "Mean net of losing trades.", lambda run: average_loss(run.net)),
-    Metric("best_trade", "Best trade", "money", "The largest net.", lambda run: best(run.net)),
-    Metric("worst_trade", "Worst trade", "money", "The smallest net.", lambda run: worst(run.net)),
+    Metric(
+        "average_win", "Average win", "money", "Mean net of winning trades.",
+        _ByRow(lambda runs: list(map(average_win, runs.nets))),
+    ),
+    Metric(
+        "average_loss", "Average loss", "money", "Mean net of losing trades.",
+        _ByRow(lambda runs: list(map(average_loss, runs.nets))),
+    ),
+    Metric("best_trade", "Best trade", "money", "The largest net.", _ByRow(lambda runs: list(map(best, runs.nets)))),
+    Metric(
+        "worst_trade", "Worst trade", "money", "The smallest net.",
+        _ByRow(lambda runs: list(map(worst, runs.nets))),
+    ),
     Metric(
         "winning_streak", "Longest winning streak", "count", "Most trades in a row, by exit, with a net above 0.",
-        lambda run: longest_streak(run.net > 0),
+        _ByRow(lambda runs: [longest_streak(net > 0) for net in runs.nets]),
     ),
     Metric(
         "losing_streak", "Longest losing streak", "count", "Most trades in a row, by exit, with a net below 0.",
-        lambda run: longest_streak(run.net < 0),
+        _ByRow(lambda runs: [longest_streak(net < 0) for net in runs.nets]),
     ),
-    Metric("bars_held", "Bars held", "ratio", "Mean bars from entry to exit.", lambda run: expectancy(run.trades.bars)),
+    Metric(
+        "bars_held", "Bars held", "ratio", "Mean bars from entry to exit.",
+        _ByRow(lambda runs: [expectancy(one.bars) for one in runs.trades]),
+    ),
     Metric(
         "adverse_excursion", "Adverse excursion", "percent",
         "Mean over the trades of the worst that was seen of the entry price, by lows and highs of the bars while held, "
         "and the exit; of runs that version 0.1.0 kept by the closes.",
-        lambda run: expectancy(run.trades.adverse),
+        _ByRow(lambda runs: [expectancy(one.adverse) for one in runs.trades]),
     ),
     Metric(
         "favourable_excursion", "Favourable excursion", "percent",
         "Mean over the trades of the best that was seen of the entry price, by lows and highs of the bars while held, "
         "and the exit; of runs that version 0.1.0 kept by the closes.",
-        lambda run: expectancy(run.trades.favourable),
+        _ByRow(lambda runs: [expectancy(one.favourable) for one in runs.trades]),
     ),
     Metric(
         "cost_drag", "Cost drag a year", "percent", "Costs / mean(E_0 … E_N) · P / N.",
-        lambda run: cost_drag(run.costs, run.worth, run.periods),
+        _ByRow(lambda runs: cost_drag_by_row(runs)),
     ),
     Metric(
         "costs", "Costs", "money",
         "Money paid for all fills, those of open positions too.",
-        lambda run: run.costs, headline=True,
+        _ByRow(lambda runs: runs.costs), headline=True,
     ),
 )  # fmt: skip
 
@@ -514,34 +557,54 @@ def _share_a_year(money: float, equity: np.ndarray, periods: float) -> float:
     return float(money / np.mean(checked_equity(equity)) / years) if years else Undefined("too few")
 
 
-def _beside(run: Account, number: Callable[..., float], *names: str) -> float:
-    """
-    Return a number about both at the sessions that both have, undefined where a price was not above zero.
-
-    Args:
-        names: of what of the account at these sessions the number is given besides.
-    """
-    if run.benchmark is None:
-        return Undefined("no benchmark")
-    both = run.beside
-    return number(both.returns, run.benchmark, *(getattr(both, name) for name in names))
+def turnover_by_row(runs: Accounts) -> list[float]:
+    """Return `turnover` of each run."""
+    return [turnover(traded, worth, runs.periods) for traded, worth in zip(runs.traded, runs.worth, strict=True)]
 
 
-def _longest(run: Account, unit: str) -> float:
+def cost_drag_by_row(runs: Accounts) -> list[float]:
+    """Return `cost_drag` of each run."""
+    return [cost_drag(costs, worth, runs.periods) for costs, worth in zip(runs.costs, runs.worth, strict=True)]
+
+
+def _beside(runs: Accounts, numbers: Callable[[Beside], list[float]]) -> list[float]:
+    """Return numbers about both at the sessions that both have, undefined where a price was not above zero."""
+    return [Undefined("no benchmark") for _ in runs.trades] if runs.beside is None else numbers(runs.beside)
+
+
+def _lengths(drawdowns: Iterable[Drawdown | None], unit: str) -> list[float]:
+    """Return how long drawdowns were, 0 for none."""
+    return [getattr(one, unit) if one else 0 for one in drawdowns]
+
+
+def _longest(runs: Accounts, unit: str) -> list[float]:
     """Return how long the drawdown was that took longest, 0 without any; undefined without sessions."""
-    if not len(run.days):
-        return Undefined("too few")
-    return float(getattr(run.longest, unit)) if run.longest else 0.0
+    if not len(runs.days):
+        return [Undefined("too few") for _ in runs.trades]
+    return list(map(float, _lengths(runs.longest, unit)))
 
 
-def _leverage(run: Account, what: str) -> float:
-    """Return what the leverage of a run was, by the name of the field; undefined without bars."""
-    return float(getattr(run.leverage, what)) if run.leverage else Undefined("too few")
+def _leverage(runs: Accounts, what: str) -> list[float]:
+    """Return what the leverage was, by the name of the field; undefined without bars."""
+    return [float(getattr(one, what)) if one else Undefined("too few") for one in runs.leverage]
 
 
-def _of_a_year(run: Account, number: float) -> float:
-    """Return a number a year, undefined for a run of under a year."""
-    return Undefined("under a year") if run.under_a_year and number == number else number
+def _of_a_year(runs: Accounts, numbers: list[float]) -> list[float]:
+    """Return numbers a year, each undefined for a run of under a year."""
+    if not runs.under_a_year:
+        return numbers
+    return [Undefined("under a year") if number == number else number for number in numbers]
+
+
+def measure_all(runs: Accounts) -> dict[str, np.ndarray]:
+    """
+    Return every metric of METRICS of several runs, shape (runs,), the same to the last bit as of each by itself.
+
+    Raises:
+        ValueError: a return or an equity is no number, or cannot be.
+    """
+    rows = ((name, metric.function) for name, metric in METRICS.items())
+    return {name: np.array(row.numbers(runs), dtype=float) for name, row in rows if isinstance(row, _ByRow)}
 
 
 def metric_named(name: object, rows: Mapping[str, Metric] = METRICS) -> str | None:

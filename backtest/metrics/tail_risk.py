@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from statistics import NormalDist
 
 import numpy as np
 
-from backtest.metrics.returns import Undefined, checked_returns, shape_of, why_no_deviation
+from backtest.metrics.returns import Rows, Undefined, too_few
 
 TAIL = 0.05  # the worst share of returns that is looked at
 _NORMAL = NormalDist()
@@ -19,11 +18,15 @@ def tail_ratio(returns: np.ndarray, tail: float = TAIL) -> float:
 
     Undefined without returns, and where the 5 % quantile is 0.
     """
-    returns = checked_returns(returns)
-    if not len(returns):
-        return Undefined("too few")
-    high, low = quantile(returns, 1 - tail), quantile(returns, tail)
-    return float(abs(high) / abs(low)) if low else Undefined("no loss")
+    return tail_ratio_by_row(Rows.of(returns), tail)[0]
+
+
+def tail_ratio_by_row(returns: Rows, tail: float = TAIL) -> list[float]:
+    """Return `tail_ratio` of each run."""
+    if not returns.count:
+        return too_few(returns)
+    both = zip(returns.quantiles(1 - tail), returns.quantiles(tail), strict=True)
+    return [abs(high) / abs(low) if low else Undefined("no loss") for high, low in both]
 
 
 def value_at_risk(returns: np.ndarray, tail: float = TAIL) -> float:
@@ -32,8 +35,12 @@ def value_at_risk(returns: np.ndarray, tail: float = TAIL) -> float:
 
     Source: Hyndman and Fan (1996), "Sample Quantiles in Statistical Packages", type 7: linear between observations.
     """
-    returns = checked_returns(returns)
-    return quantile(returns, tail) if len(returns) else Undefined("too few")
+    return value_at_risk_by_row(Rows.of(returns), tail)[0]
+
+
+def value_at_risk_by_row(returns: Rows, tail: float = TAIL) -> list[float]:
+    """Return `value_at_risk` of each run."""
+    return returns.quantiles(tail) if returns.count else too_few(returns)
 
 
 def quantile(values: np.ndarray, share: float) -> float:
@@ -42,19 +49,20 @@ def quantile(values: np.ndarray, share: float) -> float:
 
     Equal to `np.quantile`, the first call of which imports numpy's masked arrays: as long as all other metrics take.
     """
-    place = share * (len(values) - 1)
-    first = math.floor(place)
-    second = min(first + 1, len(values) - 1)
-    ranked, part = np.partition(values, (first, second)), place - first
-    step = ranked[second] - ranked[first]
-    return float(ranked[second] - step * (1 - part) if part >= 0.5 else ranked[first] + step * part)
+    return Rows(np.atleast_2d(values)).quantiles(share)[0]
 
 
 def expected_shortfall(returns: np.ndarray, tail: float = TAIL) -> float:
     """Return the mean of the returns that are not above `value_at_risk`; undefined without returns."""
-    if not len(returns):
-        return Undefined("too few")
-    return float(np.mean(returns[returns <= value_at_risk(returns, tail)]))
+    return expected_shortfall_by_row(Rows.of(returns), tail)[0]
+
+
+def expected_shortfall_by_row(returns: Rows, tail: float = TAIL) -> list[float]:
+    """Return `expected_shortfall` of each run."""
+    if not returns.count:
+        return too_few(returns)
+    both = zip(returns.values, returns.quantiles(tail), strict=True)
+    return [float(np.mean(own[own <= quantile])) for own, quantile in both]
 
 
 def value_at_risk_gaussian(returns: np.ndarray, tail: float = TAIL, ddof: int = 1) -> float:
@@ -63,9 +71,12 @@ def value_at_risk_gaussian(returns: np.ndarray, tail: float = TAIL, ddof: int = 
 
     Undefined for fewer than two returns or none that varies.
     """
-    if reason := _why_no_moments(returns):
-        return Undefined(reason)
-    return _scaled(returns, _NORMAL.inv_cdf(tail), ddof)
+    return value_at_risk_gaussian_by_row(Rows.of(returns), tail, ddof)[0]
+
+
+def value_at_risk_gaussian_by_row(returns: Rows, tail: float = TAIL, ddof: int = 1) -> list[float]:
+    """Return `value_at_risk_gaussian` of each run."""
+    return _scaled(returns, [_NORMAL.inv_cdf(tail)] * len(returns.values), ddof)
 
 
 def expected_shortfall_gaussian(returns: np.ndarray, tail: float = TAIL, ddof: int = 1) -> float:
@@ -74,9 +85,12 @@ def expected_shortfall_gaussian(returns: np.ndarray, tail: float = TAIL, ddof: i
 
     Undefined for fewer than two returns or none that varies.
     """
-    if reason := _why_no_moments(returns):
-        return Undefined(reason)
-    return _scaled(returns, -_NORMAL.pdf(_NORMAL.inv_cdf(tail)) / tail, ddof)
+    return expected_shortfall_gaussian_by_row(Rows.of(returns), tail, ddof)[0]
+
+
+def expected_shortfall_gaussian_by_row(returns: Rows, tail: float = TAIL, ddof: int = 1) -> list[float]:
+    """Return `expected_shortfall_gaussian` of each run."""
+    return _scaled(returns, [-_NORMAL.pdf(_NORMAL.inv_cdf(tail)) / tail] * len(returns.values), ddof)
 
 
 def value_at_risk_cornish_fisher(returns: np.ndarray, tail: float = TAIL, ddof: int = 1) -> float:
@@ -87,9 +101,12 @@ def value_at_risk_cornish_fisher(returns: np.ndarray, tail: float = TAIL, ddof: 
 
     Source: Favre and Galeano (2002), "Mean-Modified Value-at-Risk Optimization with Hedge Funds".
     """
-    if reason := _why_no_moments(returns):
-        return Undefined(reason)
-    return _scaled(returns, _cornish_fisher(tail, *shape_of(returns)), ddof)
+    return value_at_risk_cornish_fisher_by_row(Rows.of(returns), tail, ddof)[0]
+
+
+def value_at_risk_cornish_fisher_by_row(returns: Rows, tail: float = TAIL, ddof: int = 1) -> list[float]:
+    """Return `value_at_risk_cornish_fisher` of each run."""
+    return _scaled(returns, [_cornish_fisher(tail, *shape) for shape in returns.shapes], ddof)
 
 
 def expected_shortfall_cornish_fisher(returns: np.ndarray, tail: float = TAIL, ddof: int = 1) -> float:
@@ -102,24 +119,34 @@ def expected_shortfall_cornish_fisher(returns: np.ndarray, tail: float = TAIL, d
     Source: Boudt, Peterson and Croux (2008), "Estimation and Decomposition of Downside Risk for Portfolios with
     Non-Normal Returns"; there in powers, here with x·H_n·φ integrated to -φ(g)·(g·H_(n-1)(g) + H_(n-2)(g)).
     """
-    if reason := _why_no_moments(returns):
-        return Undefined(reason)
-    s, k = shape_of(returns)
-    if not _rises(tail, s, k):
+    return expected_shortfall_cornish_fisher_by_row(Rows.of(returns), tail, ddof)[0]
+
+
+def expected_shortfall_cornish_fisher_by_row(returns: Rows, tail: float = TAIL, ddof: int = 1) -> list[float]:
+    """Return `expected_shortfall_cornish_fisher` of each run."""
+    return _scaled(returns, [_below_cornish_fisher(tail, *shape) for shape in returns.shapes], ddof)
+
+
+def _below_cornish_fisher(tail: float, s: float, k: float) -> float:
+    if s != s or not _rises(tail, s, k):
         return Undefined("no expansion")
     g = _cornish_fisher(tail, s, k)
     third, fourth = g**3, g**4 - 2 * g**2 - 1
     sixth = g**6 - 9 * g**4 + 9 * g**2 + 3
     below = -_NORMAL.pdf(g) * (1 + s / 6 * third + k / 24 * fourth + s**2 / 72 * sixth)
-    return _scaled(returns, below / tail, ddof) if below / tail <= g else Undefined("less than the value at risk")
+    return below / tail if below / tail <= g else Undefined("less than the value at risk")
 
 
-def _why_no_moments(returns: np.ndarray) -> str:
-    return why_no_deviation(checked_returns(returns))
-
-
-def _scaled(returns: np.ndarray, quantile: float, ddof: int) -> float:
-    return float(np.mean(returns) + quantile * np.std(returns, ddof=ddof))
+def _scaled(returns: Rows, quantiles: list[float], ddof: int) -> list[float]:
+    """Return quantiles of the standard normal distribution at the mean and the deviation of each run."""
+    if returns.count < 2:
+        return too_few(returns)
+    deviations = returns.deviations if ddof == 1 else returns.values.std(ddof=ddof, axis=1)
+    found = zip(returns.why_no_deviation, quantiles, returns.means, deviations, strict=True)
+    return [
+        Undefined(why) if why else quantile if quantile != quantile else float(mean + quantile * deviation)
+        for why, quantile, mean, deviation in found
+    ]
 
 
 def _cornish_fisher(tail: float, s: float, k: float) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -139,6 +140,12 @@ def open_trades(fills: pa.Table, record: pa.Table, series: Sequence[str]) -> pa.
     )
 
 
+def open_entries(fills: pa.Table, series: Sequence[str]) -> int:
+    """Return how many fills are not used up at the end: the rows of `open_trades`."""
+    names, size = np.asarray(fills["series"].to_pylist(), dtype=object), _numbers(fills, "size")
+    return sum(int(np.count_nonzero(_left_open(size[names == name]))) for name in places_of(set(names), series))
+
+
 def closed_positions(fills: pa.Table) -> int:
     """
     Return how many positions were closed, whatever fills each had; one that is still open counts if some of it was.
@@ -239,9 +246,14 @@ def _left_open(size: np.ndarray) -> np.ndarray:
 
 def places_of(names: set[str], series: Sequence[str]) -> dict[str, int]:
     """Return where each name, short or long, is among the series; in their order."""
+    return dict(_places(frozenset(names), tuple(series)))
+
+
+@lru_cache(maxsize=64)  # runs of a sweep all ask the same
+def _places(names: frozenset[str], series: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
     numbers = {Series.parse(key): n for n, key in enumerate(series)}
     found = {name: numbers[Series.parse(name)] for name in names if Series.parse(name) in numbers}
-    return dict(sorted(found.items(), key=lambda item: item[1]))
+    return tuple(sorted(found.items(), key=lambda item: item[1]))
 
 
 def _times(column: pa.ChunkedArray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 
 from making.markdown import bullets, linked, page, paragraph
 
-from backtest.metrics import benchmark, table
+from backtest.metrics import benchmark, drawdown, ratios, returns, sharpe_tests, table, tail_risk
 
 _NOTATION = (
     "`E_0` is the cash at the start, `E_t` the equity at the end of session t after all costs, t = 1 … N.",
@@ -83,10 +83,13 @@ def source_of(name: str) -> str:
 
 
 def functions_of(name: str) -> list[Callable[..., Any]]:
-    """Return the functions that compute a metric, as its row in `METRICS` names them."""
+    """Return the functions that compute a metric, as its row in `METRICS` names them, or the forms of many runs."""
     names = _called()[name]
-    found = [getattr(table, one, None) or getattr(benchmark, one, None) for one in names]
+    found = [next((vars(one)[name] for one in _MODULES if name in vars(one)), None) for name in names]
     return [one for one in found if inspect.isfunction(one)]
+
+
+_MODULES = (table, returns, ratios, tail_risk, drawdown, benchmark, sharpe_tests)
 
 
 @cache
@@ -98,9 +101,7 @@ def _called() -> dict[str, list[str]]:
 
 
 def _names(function: ast.expr) -> list[str]:
-    found = [ast.unparse(node).removeprefix("benchmark.") for node in ast.walk(function)
-             if isinstance(node, ast.Name | ast.Attribute)]  # fmt: skip
-    return [one for one in found if "." not in one]
+    return [node.id.removesuffix("_by_row") for node in ast.walk(function) if isinstance(node, ast.Name)]
 
 
 def _undefined(function: Callable[..., Any]) -> str:

@@ -12,12 +12,14 @@ from backtest.metrics import ratios, sharpe_tests
 from backtest.metrics.ratios import sharpe
 from backtest.metrics.returns import kurtosis, skew
 from backtest.metrics.sharpe_tests import (
+    Blocks,
     deflated_sharpe,
     expected_maximum,
     minimum_backtest_years,
     minimum_track_record,
     moments,
     overfitting,
+    overfitting_of,
     probabilistic_sharpe,
     sharpe_autocorrelated,
     sharpe_error,
@@ -180,6 +182,29 @@ def test_a_trial_that_does_not_vary_leaves_overfitting_undefined():
     noise = np.random.default_rng(1).normal(0, 0.01, 64)
 
     assert overfitting(np.column_stack([noise, np.zeros(64)]), 8).reason == "constant"
+
+
+def test_blocks_of_trials_that_are_cut_apart_have_the_same_probability():
+    trials = np.random.default_rng(3).normal(0, 0.01, (333, 9))
+    trials[:, 5] = trials[:, 0]  # which must tie, wherever each was cut
+
+    apart = [one for part in np.split(trials, [1, 4, 5], axis=1) for one in Blocks.of_each(part)]
+
+    together = Blocks.of_each(trials)
+    assert [one.sums.tobytes() + one.squares.tobytes() for one in apart] == [
+        one.sums.tobytes() + one.squares.tobytes() for one in together
+    ]
+    assert apart[5].sums.tobytes() == apart[0].sums.tobytes()
+    assert overfitting_of(apart) == overfitting(trials)
+
+
+def test_a_trial_that_stands_still_all_through_some_half_leaves_overfitting_undefined():
+    noise = np.random.default_rng(1).normal(0, 0.01, (64, 2))
+    noise[:32, 0] = 0.001  # four of eight blocks
+
+    assert overfitting(noise, 8).reason == "constant"
+    noise[0, 0] = 0.002
+    assert 0 <= overfitting(noise, 8) <= 1
 
 
 @pytest.mark.parametrize(("shape", "blocks"), [((10, 2), 16), ((64, 1), 8), ((64, 2), 7)])

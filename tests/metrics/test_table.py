@@ -12,9 +12,10 @@ from handmade import fill, result_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.metrics.account import Account
+from backtest.metrics.account import Account, Accounts
+from backtest.metrics.benchmark import beta
 from backtest.metrics.returns import REASONS, Undefined, equity_of, returns_of
-from backtest.metrics.table import METRICS
+from backtest.metrics.table import METRICS, measure_all
 from backtest.metrics.trades import Trades
 
 NORMAL = NormalDist()
@@ -274,3 +275,53 @@ def test_the_order_does_matter_to_those_that_hang_on_it():
 def test_no_metric_is_left_out_here():
     assert BY_HAND.keys() == METRICS.keys()
     assert METRICS.keys() >= ORDERED | NEED_A_FALL | COUNTED
+
+
+# --- many runs at once
+
+MANY = np.random.default_rng(7).normal(0.0004, 0.012, (5, 300))
+MANY[1] = 0.001  # which does not vary
+MANY[2] = abs(MANY[2])  # which loses nothing
+MANY[3, 200] = -1.0  # after which it is ruined, and stays so
+MANY[3, 201:] = 0.0
+BESIDE = np.random.default_rng(8).normal(0.0004, 0.01, 300)
+
+
+def several():
+    nets = [[3.0, -1.0, 2.5], [], [1.0], [-4.0, -2.0], [0.5, 0.5, -0.25, 9.0]]
+    return [account(returns, BESIDE, net, risk_free=0.02) for returns, net in zip(MANY, nets, strict=True)]
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_number_of_many_runs_at_once_is_that_of_each_alone(name):
+    every = several()
+
+    found = measure_all(Accounts.of(every))[name]
+
+    assert found.tobytes() == np.array([METRICS[name].function(one) for one in every], dtype=float).tobytes()
+
+
+def test_many_runs_at_once_have_the_numbers_that_numpy_has_of_each_array():
+    every, rate = several(), math.expm1(math.log1p(0.02) / 252)
+
+    found = measure_all(Accounts.of(every))
+
+    for n in (0, 2, 4):
+        own = MANY[n]
+        excess = own - rate
+        away = own - own.mean()
+        assert found["volatility"][n] == own.std(ddof=1) * math.sqrt(252)
+        assert found["sharpe"][n] == excess.mean() / excess.std(ddof=1) * math.sqrt(252)
+        assert found["skew"][n] == (away * away) @ away / 300 / float(np.mean(away * away)) ** 1.5
+        assert found["var"][n] == np.quantile(own, 0.05)
+        assert found["es"][n] == own[own <= np.quantile(own, 0.05)].mean()
+        assert found["max_drawdown"][n] == (every[n].equity / np.maximum.accumulate(every[n].equity) - 1).min()
+        assert found["beta"][n] == beta(own, BESIDE, 0.02)
+
+
+def test_an_impossible_return_of_one_of_many_is_refused():
+    every = several()
+    wrong = replace(every[0], returns=np.where(np.arange(300) == 7, math.inf, every[0].returns))
+
+    with pytest.raises(ValueError, match="not below -1"):
+        measure_all(Accounts.of([*every, wrong]))
