@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack, cast
 
 from backtest import _arguments
 from backtest._suggest import there_are
@@ -15,7 +15,7 @@ from backtest.errors import UsageError
 from backtest.market.calendars import sessions_a_year
 from backtest.market.periods import Periods, periods_of
 from backtest.market.series import Series, few, series_of, several_series
-from backtest.market.span import Span, asked_span
+from backtest.market.span import Sessions, Span, asked_span
 from backtest.metrics.measurement import Measured, check_periods, dated_rates, with_rates
 from backtest.runs.spec import Brokerage, BrokerageOptions, RunSpec, brokerage_of, takes_brokerage_options, warm_up_text
 from backtest.store.reader import Reader, hours_in
@@ -188,9 +188,7 @@ def run(
         NoBars: the store lacks the bars.
         StrategyError: the strategy raised; the text says where, the cause is chained.
     """
-    from backtest.engine.code.strategy import load_strategy, parameters
     from backtest.engine.simulation import simulate
-    from backtest.engine.warm_up import warm_up_of
 
     if _holds_frames(series):
         from backtest.downloads.ingestion import stored_frames
@@ -217,13 +215,63 @@ def run(
             "store", store, "write a store or its folder, such as data/bars, or a frame in place of the series"
         )
 
-    found, given = load_strategy(strategy), _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
-    wanted, asked = several_series(cast("Any", series)), asked_span(span, start, end)
-    _check_distinct(wanted)
-    brokerage = brokerage_of(brokerage, options)
     rates = dated_rates(risk_free)
     a_year: Any = risk_free if rates is None else 0.0
-    charged = check_asked(cash, a_year, brokerage, periods)
+    request = prepared(
+        strategy, cast("Any", series), store=store, span=span, start=start, end=end, params=params, cash=cash,
+        benchmark=benchmark, risk_free=a_year, rates=rates.digest if rates is not None else "", periods=periods,
+        pins=pins, warm_up=warm_up, brokerage=brokerage, **options,
+    )  # fmt: skip
+    result = RunResult.of(simulate(*request, lines=_arguments.truth(lines, "lines")))
+    return result if rates is None else with_rates(result, rates)
+
+
+class PreparedRun(NamedTuple):
+    """What a run is asked, checked, as `simulate` takes it."""
+
+    strategy: Strategy
+    spec: RunSpec
+    store: Reader
+    span: Span | Sessions | None
+    costs: Costs
+
+
+def prepared(
+    strategy: str | Path | type[Any] | Strategy,
+    series: Series | str | Iterable[Series | str],
+    *,
+    store: Reader | str | Path,
+    span: Span | Sequence[date | str | None] | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
+    params: Mapping[str, Any] | None = None,
+    cash: float | str = 100_000.0,
+    benchmark: Series | str = "",
+    risk_free: float | str = 0.0,
+    rates: str = "",
+    periods: float | str = 0.0,
+    pins: str | Path = "",
+    warm_up: int | str = "",
+    brokerage: Brokerage | None = None,
+    **options: Unpack[BrokerageOptions],
+) -> PreparedRun:
+    """
+    Return what a run is asked, checked; the arguments are those of `run`.
+
+    Args:
+        rates: what stands for a risk-free return of each session, "" where `risk_free` is all that there is.
+
+    Raises:
+        UsageError, NoBars: as `run` does.
+    """
+    from backtest.engine.code.strategy import load_strategy, parameters
+    from backtest.engine.warm_up import warm_up_of
+
+    found, given = load_strategy(strategy), _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
+    wanted, asked = several_series(series), asked_span(span, start, end)
+    _check_distinct(wanted)
+    brokerage = brokerage_of(brokerage, options)
+    charged = check_asked(cash, risk_free, brokerage, periods)
     opened, beside = store_of(store), series_of(benchmark) if benchmark else None
     wanted = [opened.named(one) for one in wanted]
     _check_distinct(wanted)
@@ -245,16 +293,15 @@ def run(
         parameters(found, given),
         float(cash),
         beside.key if beside else "",
-        float(a_year),
+        float(risk_free),
         legacy,
         replace(brokerage, costs=charged.name),
         check_periods(periods),
         measured_by(opened, wanted, legacy),
-        rates.digest if rates is not None else "",
+        rates,
         warm,
     )
-    result = RunResult.of(simulate(found, spec, opened, asked, charged, _arguments.truth(lines, "lines")))
-    return result if rates is None else with_rates(result, rates)
+    return PreparedRun(found, spec, opened, asked, charged)
 
 
 def measured_by(store: Reader, series: Sequence[Series], legacy: float) -> str:

@@ -53,6 +53,7 @@ class ArrowFeed(bt.feed.DataBase):
     _session_hours: tuple[Series, Hours] | None = None
     _made_up: frozenset[float] = frozenset()
     _known_times: SessionTimes | None = None
+    _ready: dict[str, Any] | None = None  # the values of lines by name, where many runs read the same bars
 
     def start(self) -> None:
         """Stand before the first bar."""
@@ -68,9 +69,7 @@ class ArrowFeed(bt.feed.DataBase):
         rows = self._rows_in_range()
         bars = self.p.dataname.slice(rows.start, rows.stop - rows.start)
         for line, name in zip(self.lines, self.lines.getlinealiases(), strict=True):
-            fresh = array("d")
-            for part in _parts(bars, name, self.p.size):  # a copy each, and none of the whole
-                fresh.frombytes(part.data.cast("B"))
+            fresh = self._values_of(bars, name)
             fresh.extend(line.array)  # the slots that extend() reserved
             line.array = fresh
         self._next_row = len(self.p.dataname)  # a load() after this finds nothing more
@@ -80,6 +79,18 @@ class ArrowFeed(bt.feed.DataBase):
         if self.p.single:
             bars = self.p.dataname = self._dataname = ()  # Backtrader keeps it in both
             arrays.release_memory()
+
+    def _values_of(self, bars: pa.Table, name: str) -> Any:
+        """Return the values of a line in the bars, as an array of one's own."""
+        ready = self._ready if len(bars) == len(self.p.dataname) else None
+        if ready is not None and name in ready:
+            return ready[name][:]
+        fresh = array("d")
+        for part in _parts(bars, name, self.p.size):  # a copy each, and none of the whole
+            fresh.frombytes(part.data.cast("B"))
+        if ready is not None:
+            ready[name] = fresh[:]
+        return fresh
 
     def forward_to_end(self, count: int) -> None:
         """Leave the cursor where loading bar by bar would leave it."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -193,12 +195,32 @@ class SessionClock:
     days: np.ndarray | None = None  # its sessions with a bar, datetime64[D], where series have several clocks
 
 
+class KnownRows:
+    """
+    The columns of an account that rest on the bars alone, as the last run had them.
+
+    Runs on the same bars mostly have the same rows: whoever makes many of them keeps one of these.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[np.ndarray, dict[str, Any]] = np.zeros(0), {}  # one thing, as runs may be in threads
+
+    def of(self, stamps: np.ndarray, made: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the columns for the stamps of the rows, made where the last run had others."""
+        known, columns = self._last
+        if not columns or not np.array_equal(stamps, known):
+            columns = made()
+            self._last = stamps.copy(), columns
+        return columns
+
+
 def account_table(
     recorder: Recorder,
     series: list[Series],
     clock: SessionClock,
     spec: RunSpec,
     compared: tuple[pa.Table, Hours] | None,
+    known: KnownRows | None = None,
 ) -> pa.Table:
     """
     Return the account after each bar: time, session, equity, cash, position and close of each series, and flows.
@@ -206,6 +228,7 @@ def account_table(
     Args:
         clock: whose sessions the bars belong to.
         compared: bars of the benchmark with its hours, if one was asked for.
+        known: what a run before on the same bars had.
 
     Raises:
         UsageError: the strategy never saw a bar.
@@ -216,11 +239,12 @@ def account_table(
         shortest = min(data.buflen() for data in recorder.datas)
         raise UsageError(f"{spec.name} never saw a bar: it waits for more than the {shortest} there are")
     stamps = np.asarray(recorder.stamps)
-    times = bar_times(stamps, series)
-    days = _days_of_rows(stamps, times, recorder.datas, series, clock)
+    of_bars = (known or KnownRows()).of(
+        stamps, partial(_of_bars, stamps, recorder.datas, series, clock, spec, compared)
+    )
     columns: dict[str, Any] = {
-        "time": arrays.stamps(times),
-        "session": arrays.days(days),
+        "time": of_bars["time"],
+        "session": of_bars["session"],
         "equity": arrays.floats(recorder.equity),
         "cash": arrays.floats(recorder.cash),
     }
@@ -228,11 +252,28 @@ def account_table(
         columns[f"position.{n}"] = arrays.floats(recorder.positions[n])
         columns[f"close.{n}"] = arrays.floats(recorder.closes[n])
     if compared is not None:
-        by_dates = all(one.size.daily for one in series)
-        columns["benchmark"] = arrays.floats(_beside(times, days, by_dates, Series.parse(spec.benchmark), *compared))
+        columns["benchmark"] = of_bars["benchmark"]
     if recorder.flows is not None:
         columns["flow"] = arrays.floats(recorder.flows)
     return pa.table(columns)
+
+
+def _of_bars(
+    stamps: np.ndarray,
+    datas: list[Any],
+    series: list[Series],
+    clock: SessionClock,
+    spec: RunSpec,
+    compared: tuple[pa.Table, Hours] | None,
+) -> dict[str, Any]:
+    """Return the columns of an account that rest on the bars alone."""
+    times = bar_times(stamps, series)
+    days = _days_of_rows(stamps, times, datas, series, clock)
+    columns = {"time": arrays.stamps(times), "session": arrays.days(days)}
+    if compared is not None:
+        by_dates = all(one.size.daily for one in series)
+        columns["benchmark"] = arrays.floats(_beside(times, days, by_dates, Series.parse(spec.benchmark), *compared))
+    return columns
 
 
 def bar_times(stamps: np.ndarray, series: list[Series]) -> np.ndarray:

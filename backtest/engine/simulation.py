@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import date
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import backtrader as bt
 import numpy as np
@@ -41,12 +41,14 @@ from backtest.engine.feed import ArrowFeed, close_stamps, replay
 from backtest.engine.fill_bars import extremes_of
 from backtest.engine.lean.cerebro import Cerebro
 from backtest.engine.lean.garbage import seldom_collected
+from backtest.engine.lean.lines import quick_indicators
 from backtest.engine.plotted_lines import plotted_lines
 from backtest.engine.provenance import describe, describe_code
-from backtest.engine.recorder import Recorder, SessionClock, account_table, is_kind, unknown_kind
+from backtest.engine.recorder import KnownRows, Recorder, SessionClock, account_table, is_kind, unknown_kind
 from backtest.engine.sessions import go_by_sessions, time_by_sessions
 from backtest.engine.sizing import Sizing
 from backtest.engine.warm_up import (
+    BarsBefore,
     bars_waited,
     check_orders,
     gated,
@@ -75,6 +77,50 @@ if TYPE_CHECKING:
     from backtest.market.hours import Hours
 
 
+class Shared:
+    """
+    What runs of one request have in common, whatever their parameters: made by the first, and known to those after it.
+
+    No number changes with it. A run with one has no manifest, as nobody looks at those of trials.
+    """
+
+    def __init__(self) -> None:
+        self.ground: _Ground | None = None
+        self.lines: dict[Series, dict[str, Any]] = {}  # the values of each feed's lines
+        self.rows = KnownRows()
+
+
+@contextmanager
+def one_after_another() -> Iterator[None]:
+    """Let runs follow each other in less time: what each does to Backtrader's classes stays from one to the next."""
+    with quick_indicators():
+        yield
+
+
+class _Ground(NamedTuple):
+    """The bars of a run, and by whose sessions it is measured."""
+
+    own: dict[Series, pa.Table]
+    aligned: dict[Series, pa.Table]
+    notes: dict[str, Any]  # what the alignment did
+    hours: list[Hours]
+    clock: SessionClock
+    compared: tuple[pa.Table, Hours] | None
+    manifest: dict[str, Any]  # what it says of these; nothing for runs that share them
+
+    def feeds(self, wanted: list[Series], shared: Shared | None) -> list[ArrowFeed]:
+        """Return the feeds; those of a single run hold the only reference to their bars."""
+        found = []
+        for one, its in zip(wanted, self.hours, strict=True):
+            if shared is None:
+                feed = _feed(self.own.pop(one), self.aligned.pop(one), one, its)
+            else:
+                feed = _feed(self.own[one], self.aligned[one], one, its, single=False)
+                feed._ready = shared.lines.setdefault(one, {})
+            found.append(feed)
+        return found
+
+
 @seldom_collected()  # all of it: collected at once after the loop, all that a run has made would be kept
 def simulate(
     strategy: Strategy,
@@ -83,6 +129,7 @@ def simulate(
     span: Span | Sessions | None,
     costs: Costs,
     lines: bool = True,
+    shared: Shared | None = None,
 ) -> RunRecord:
     """
     Replay stored bars into a strategy and return the record of it.
@@ -92,30 +139,23 @@ def simulate(
         span: which bars, or which sessions, both included; `spec` has it in words.
         costs: the model that `spec.brokerage.costs` names.
         lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
+        shared: of the runs of the same request, of which only the parameters differ.
 
     Raises:
         NoBars: the store lacks the bars.
         StrategyError: the strategy raised; the text says where, the cause is chained.
     """
     wanted = [Series.parse(key) for key in spec.series]
-    compared_with = [Series.parse(spec.benchmark)] if spec.benchmark else []
     check_products(wanted, costs)
     brokerage, sizing = spec.brokerage, Sizing.parse(spec.brokerage.size)
     with _code_of(strategy):
         costs.make()  # which may be a class of the caller's
     before = warm_up_of(spec.warm_up, store, wanted, span)
     span = before.read if before else span
-    bars = {one: store.read(one, span_asked(one, hours_in(store, one), span)) for one in [*wanted, *compared_with]}
-    if before:
-        bars = {one: before.part(table) for one, table in bars.items()}
-    hours = [hours_in(store, one) for one in wanted]
-    bars |= _within(span, bars, wanted, hours)
-    manifest = describe(spec, bars, store, costs)
-    compared = (bars[compared_with[0]], hours_in(store, compared_with[0])) if compared_with else None
-    clock = _clock(bars, wanted, hours)
-    own = {one: bars.pop(one) for one in wanted}
-    bars, aligned = align_bars(own, brokerage.align)
-    feeds = [_feed(own.pop(one), bars.pop(one), one, its) for one, its in zip(wanted, hours, strict=True)]
+    ground = (shared and shared.ground) or _ground_of(spec, store, span, before, wanted, None if shared else costs)
+    if shared is not None:
+        shared.ground = ground
+    manifest, hours, feeds = ground.manifest, ground.hours, ground.feeds(wanted, shared)
     cerebro = _cerebro(gated(strategy) if before else strategy, spec, feeds)
     set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span))
     with _code_of(strategy, cerebro), importing_beside(strategy):
@@ -126,17 +166,22 @@ def simulate(
             recorder = _run(cerebro, strategy)
         if cerebro.flows is not None:
             cerebro.flows.book()
-        record = account_table(recorder, wanted, clock, spec, compared)
+        record = account_table(
+            recorder, wanted, ground.clock, spec, ground.compared, shared.rows if shared is not None else None
+        )
         order_rows, fill_rows = recorder.orders(wanted)
         check_orders(recorder.strategy, order_rows, recorder.first_order, strategy.name)
         owed = getattr(cerebro.broker, "d_credit", None)
         fees = owed.of(fill_rows) if isinstance(owed, BookedBySize) else None
         record = booked_at_close(record, fill_rows, order_rows, spec, fees)
         sizing.check_asked(recorder.strategy, strategy.name, len(order_rows))
-        manifest |= describe_code(strategy, spec.params) | _further(recorder.strategy, brokerage, aligned, order_rows)
+        if shared is None:
+            further = _further(recorder.strategy, brokerage, ground.notes, order_rows)
+            manifest |= describe_code(strategy, spec.params) | further
         begins = stamp_of(before.begins) if before else 0.0
         drawn = Lines(plotted_lines(recorder.strategy, wanted, begins) if lines else None)
-    manifest["market"] |= _waited(recorder, strategy, begins)
+    if shared is None:
+        manifest["market"] |= _waited(recorder, strategy, begins)
     if before:
         record, manifest["warm_up"] = _begun(record, recorder, begins)
     extremes = extremes_of(fill_rows, order_rows, feeds, wanted, bool(cerebro.broker.p.coc))
@@ -145,9 +190,32 @@ def simulate(
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn, extremes_table=seen)
 
 
-def _feed(own: pa.Table, aligned: pa.Table, series: Series, hours: Hours) -> ArrowFeed:
-    """Return the feed of aligned bars, which holds the only reference to them, and knows its sessions."""
-    feed = replay(aligned, series, single=True)
+def _ground_of(
+    spec: RunSpec,
+    store: Reader,
+    span: Span | Sessions | None,
+    before: BarsBefore | None,
+    wanted: list[Series],
+    costs: Costs | None,
+) -> _Ground:
+    """Return the bars of a run, with what a manifest says of them where it is given the costs."""
+    compared_with = [Series.parse(spec.benchmark)] if spec.benchmark else []
+    bars = {one: store.read(one, span_asked(one, hours_in(store, one), span)) for one in [*wanted, *compared_with]}
+    if before:
+        bars = {one: before.part(table) for one, table in bars.items()}
+    hours = [hours_in(store, one) for one in wanted]
+    bars |= _within(span, bars, wanted, hours)
+    manifest = {} if costs is None else describe(spec, bars, store, costs)
+    compared = (bars[compared_with[0]], hours_in(store, compared_with[0])) if compared_with else None
+    clock = _clock(bars, wanted, hours)
+    own = {one: bars.pop(one) for one in wanted}
+    aligned, notes = align_bars(own, spec.brokerage.align)
+    return _Ground(own, aligned, notes, hours, clock, compared, manifest)
+
+
+def _feed(own: pa.Table, aligned: pa.Table, series: Series, hours: Hours, single: bool = True) -> ArrowFeed:
+    """Return the feed of aligned bars, which knows its sessions, and of a single run lets go of them."""
+    feed = replay(aligned, series, single=single)
     if not series.size.daily:
         feed._session_hours = series, hours
     if len(aligned) > len(own):

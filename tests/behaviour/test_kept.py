@@ -400,8 +400,16 @@ def keys_in(folder):
 def trials_in(folder):
     """Return the trials in a sweep's folder by their keys: all that is kept of them, and whether they failed."""
     tables = [pq.read_table(path) for path in (folder / "trials").glob("*.parquet")]
-    rows = [row for table in tables for row in table.to_pylist()]
+    rows = [row for table in tables for row in with_sessions(table.to_pylist())]
     return {row["key"]: {**row, "params": json.loads(row["params"]), "failed": bool(row["error"])} for row in rows}
+
+
+def with_sessions(rows):
+    """Yield the rows of a file, each with its sessions; since 0.1.0 those of the row before are not repeated."""
+    last = []
+    for row in rows:
+        last = row["sessions"] or last
+        yield {**row, "sessions": last if row["returns"] else []}
 
 
 def assert_same(found, kept, moved=()):

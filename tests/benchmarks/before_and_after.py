@@ -40,6 +40,24 @@ NEWCOMER = (
     "took = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime\n"
     "print(said.stdout)\n"
 )
+SWEEP = (
+    "import hashlib, sweeping\nfrom backtest import sweep\nfrom backtest.research.search.trials import Trials\n"
+    "folder = pathlib.Path(tempfile.mkdtemp())\n%s"
+    "began = time.process_time()\n"
+    "found = sweep('sma_cross', series, grid, store=store, folder=folder / 'sweep', **asked)\n"
+    "said = found.summary; took = time.process_time() - began\n"
+    "made = sorted(Trials(folder / 'sweep').read(returns=True).items())\n"
+    "every = [(key, repr(one.metrics), one.sessions.tobytes(), one.returns.tobytes()) for key, one in made]\n"
+    "print(said, len(made), hashlib.sha256(repr(every).encode()).hexdigest())\n"
+)
+DAYS_SWEPT = (
+    "store, series, asked = sweeping.STORE, 'AAPL/1day', {'span': ('2003-01-02', '2012-12-31')}\n"
+    "grid = {'fast': '2:26', 'slow': '30:69'}\n"
+)
+MINUTES_SWEPT = (
+    "store, series, asked = loading.Store(folder / 'store'), str(loading.MINUTES), {'costs': 'none'}\n"
+    "prices.fill(store, loading.MINUTES, prices.minute_bars(100_000)); grid = {'fast': '5:9', 'slow': '20:21'}\n"
+)
 JOBS = {
     "SMA cross, 100,000 bars": MINUTES + RUN % "SmaCross" + TOLD,
     "looks and rarely trades, 100,000 bars": MINUTES + RUN % "Looks" + TOLD,
@@ -56,6 +74,8 @@ JOBS = {
     + "result = page.long_run(pathlib.Path(tempfile.mkdtemp()), 100_000); page.page(replace(result))\n"
     + "began = time.process_time(); text = page.page(replace(result)); took = time.process_time() - began\n"
     + "print(text.count('<figure'))\n",
+    "sweep of 1,000 trials, ten years of days": SWEEP % DAYS_SWEPT,
+    "sweep of 10 trials, 100,000 minutes": SWEEP % MINUTES_SWEPT,
     "newcomer's job, 1 series": NEWCOMER % 1,
     "newcomer's job, 50 series": NEWCOMER % 50,
 }

@@ -587,7 +587,8 @@ def _moves_plainly(indicator: Any) -> bool:
     base = LineBuffer if isinstance(indicator, LineBuffer) else LineSeries
     plain = base.advance, bt.Indicator.advance
     own = "advance" in vars(indicator) or type(indicator).advance not in plain
-    return not own and type(indicator).__len__ is base.__len__
+    known = base if isinstance(indicator, LineBuffer) else Indicator  # whose is ours while another run lasts
+    return not own and type(indicator).__len__ is known.__len__
 
 
 class _Watched(list[Any]):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from backtest.engine.warm_up import gated, measured_from, waiting, without_first
 from backtest.errors import UsageError
 from backtest.market import arrays
 from backtest.market.series import Series
+from backtest.runs.record import RunRecord
 from backtest.runs.spec import RunOptions
 from backtest.store.reader import Reader
 
@@ -64,11 +65,19 @@ def run_window(
     with waiting(start):
         span = (since, window.last)
         result = run(gated(strategy), wanted, store=store, span=span, params=params, lines=False, **asked)
-    return _cut(result, window)
+    return cut_to(window, result)
 
 
-def _cut(result: RunResult, window: Window) -> RunResult:
-    """Return the run without the rows of the warm-up."""
+_Run = TypeVar("_Run", bound=RunRecord)
+
+
+def cut_to(window: Window, result: _Run) -> _Run:
+    """
+    Return a run without the rows before a window.
+
+    Raises:
+        UsageError: no session is in the window.
+    """
     days = arrays.numbers(result.record["session"]).astype("datetime64[D]")
     first = int(np.searchsorted(days, np.datetime64(window.first)))
     if first == len(days):

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 from functools import lru_cache
 from importlib.metadata import version
 from numbers import Real
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from backtest import _arguments
-from backtest.api import RunResult, check_asked, measured_by, run
+from backtest.api import PreparedRun, RunResult, check_asked, measured_by, prepared, run
 from backtest.engine.account.commissions import check_told_apart
 from backtest.engine.code.imports import source_digest
 from backtest.engine.code.parcels import sent_by_value
 from backtest.engine.code.strategy import Strategy, load_strategy, parameters, typed_things
 from backtest.engine.provenance import module_hashes, source_file
-from backtest.engine.simulation import quotes_of
-from backtest.engine.warm_up import Cash
+from backtest.engine.simulation import Shared, one_after_another, quotes_of, simulate
+from backtest.engine.warm_up import Cash, gated, measured_from, waiting
 from backtest.errors import BrokenPin, NoBars, StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.bars import rows_digest
@@ -30,9 +30,9 @@ from backtest.market.calendars import sessions_a_year, span_asked
 from backtest.market.periods import Periods, of_that_clock, periods_of
 from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
-from backtest.metrics.account import Account
-from backtest.metrics.table import METRICS
-from backtest.research.out_of_sample.window import Window, run_window
+from backtest.metrics.account import Account, Accounts, in_common, sample
+from backtest.metrics.table import measure_all
+from backtest.research.out_of_sample.window import Window, cut_to, run_window
 from backtest.research.search.trials import Trial, key_of
 from backtest.runs.spec import Brokerage, BrokerageOptions, brokerage_of
 from backtest.store.reader import CachedReader, Reader, hours_in
@@ -182,12 +182,13 @@ def project_of(strategy: Strategy) -> tuple[str, ...]:
 
 def trials_of(job: Job, points: Sequence[Point]) -> list[Trial]:
     """Return the trials of the first points: of as many as half a second allows, and of one at least."""
-    began, found = time.monotonic(), []
-    for point in points:
-        found.append(_trial(job, point))
-        if time.monotonic() - began > _SECONDS:
-            break
-    return found
+    began, made = time.monotonic(), list[_Made]()
+    with one_after_another():
+        for point in points:
+            made.append(_made(job, point))
+            if time.monotonic() - began > _SECONDS:
+                break
+    return _measured(made)
 
 
 def result_of(job: Job, point: Point, *, lines: bool = False) -> RunResult:
@@ -213,14 +214,57 @@ def digest_of(store: Reader, series: Series, since: date | None, until: date | N
     return rows_digest(bars), bars
 
 
-def _trial(job: Job, point: Point) -> Trial:
-    params, window, key = job.params | point.params, str(point.window or ""), job.key(point)
+_Made = tuple[Trial, Account | None]  # a trial without numbers, and what they are computed from
+
+
+def _made(job: Job, point: Point) -> _Made:
+    trial = Trial(job.key(point), job.case, job.params | point.params, str(point.window or ""))
     _bench(job)  # here, so that a worker which lacks the strategy's file is not taken for a trial that fails
     try:
-        run = result_of(job, point).account
+        return trial, _account_of(job, point)
     except (StrategyError, UsageError) as error:
-        return Trial(key, job.case, params, window, error=str(error))
-    return Trial(key, job.case, params, window, _metrics_of(run), "", run.days, run.returns)
+        return replace(trial, error=str(error)), None
+
+
+def _account_of(job: Job, point: Point) -> Account:
+    """Return the account of a point's run, which keeps nothing else of it."""
+    common = _common(job, job.name, point.window)
+    strategy = common.request.strategy
+    params = parameters(strategy, {**job.params, **point.params})
+    request = common.request._replace(spec=replace(common.request.spec, params=params))
+    if point.window is None:
+        return sample(simulate(*request, lines=False, shared=common.shared))
+    with waiting(common.begins):
+        gate = request._replace(strategy=gated(strategy))
+        return sample(cut_to(point.window, simulate(*gate, lines=False, shared=common.shared)))
+
+
+def _measured(made: Sequence[_Made]) -> list[Trial]:
+    """Return the trials with their numbers, which are computed at once for all that have the same sessions."""
+    found, alike = [trial for trial, _ in made], dict[Any, list[tuple[int, Account]]]()
+    for place, (_, account) in enumerate(made):
+        if account is not None:
+            alike.setdefault(in_common(account), []).append((place, account))
+    for group in alike.values():
+        for (place, account), numbers in zip(group, _numbers([account for _, account in group]), strict=True):
+            found[place] = _with_numbers(found[place], account, numbers)
+    return found
+
+
+def _with_numbers(trial: Trial, account: Account, numbers: dict[str, float] | str) -> Trial:
+    if isinstance(numbers, str):
+        return replace(trial, error=numbers)
+    return replace(trial, metrics=numbers, sessions=account.days, returns=account.returns)
+
+
+def _numbers(every: Sequence[Account]) -> list[dict[str, float] | str]:
+    """Return the metrics of accounts that share their sessions; of one that cannot be measured, why."""
+    try:
+        columns = measure_all(Accounts.of(every))
+    except ValueError as error:  # such as of money out of nothing
+        return [str(error)] if len(every) == 1 else [found for one in every for found in _numbers([one])]
+    values = {name: column.tolist() for name, column in columns.items()}
+    return [{name: numbers[row] for name, numbers in values.items()} for row in range(len(every))]
 
 
 def cash_of(job: Job, window: Window) -> Trial:
@@ -229,11 +273,31 @@ def cash_of(job: Job, window: Window) -> Trial:
     account = {name: job.asked[name] for name in _ACCOUNT if name in job.asked}
     asked: dict[str, Any] = {"store": store, "brokerage": replace(job.brokerage, size=""), **account}
     run = run_window(load_strategy(Cash), job.series, window, since=window.first, **asked).account
-    return Trial("", job.case, {}, str(window), _metrics_of(run), "", run.days, run.returns)
+    (trial,) = _measured([(Trial("", job.case, {}, str(window)), run)])
+    return trial
 
 
-def _metrics_of(run: Account) -> dict[str, float]:
-    return {name: float(metric.function(run)) for name, metric in METRICS.items()}
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What the runs of a job on the same sessions have in common."""
+
+    request: PreparedRun
+    begins: datetime | None  # the first moment of a window
+    shared: Shared
+
+
+@lru_cache(maxsize=2)  # of a walk forward, whose points come window by window
+def _common(job: Job, name: str, window: Window | None) -> _Common:
+    """Return what runs have in common whose strategy is called by a name."""
+    strategy, store = _bench(job)
+    strategy = replace(strategy, name=name)  # an equal job before may have called it otherwise
+    account = {name: job.asked[name] for name in _ACCOUNT if name in job.asked}
+    series, span, begins = list(job.series), (job.since, job.until), None
+    if window is not None:
+        span, begins = (job.since, window.last), measured_from(series, store, window.first, window.last)
+    return _Common(
+        prepared(strategy, series, store=store, span=span, brokerage=job.brokerage, **account), begins, Shared()
+    )
 
 
 @lru_cache(maxsize=1)  # loading and reading cost a trial of ten years of days a quarter of its time

@@ -26,7 +26,7 @@ from backtest.engine.code.strategy import load_strategy, names_of_texts, typed_v
 from backtest.errors import BadStore, DamagedStore, StrategyError, UsageError
 from backtest.market.series import Series
 from backtest.metrics.returns import Undefined
-from backtest.metrics.sharpe_tests import BLOCKS, deflated_sharpe, overfitting
+from backtest.metrics.sharpe_tests import BLOCKS, deflated_sharpe, overfitting_of
 from backtest.metrics.table import METRICS, metric_named
 from backtest.research.search import grid as grids
 from backtest.research.search.executors import Work, each
@@ -136,9 +136,10 @@ def sweep(
     dates: dict[str, Any] = {"span": span, "start": start, "end": end}
     job = job_of(found, series, store=store, params=params, swept=grid, **dates, **asked)
     into = folder_of(folder, job)
+    trials = Trials(into)
     if optuna:
         with progress_bar(tell, "trials") as told:
-            rate = partial(_rates, job, Trials(into), rank, executor, jobs, told)
+            rate = partial(_rates, job, trials, rank, executor, jobs, told)
             drawn = guided_points(grid, where, optuna, seed, rate, rank.startswith("-"))
     points = [Point(params) for params in drawn]
     asked_for = _document(job, grid, rank, random, seed, points)
@@ -148,12 +149,14 @@ def sweep(
         _check_same(_asked_in(into), document, into)
     _write(into, document)
     with progress_bar(tell, "trials") as told:
-        kept = complete(job, points, Trials(into), executor=executor, jobs=jobs, tell=told)
+        kept = complete(job, points, trials, executor=executor, jobs=jobs, tell=told)
     done = [kept[job.key(point)] for point in points]
     best = _best(done, rank)
     run = result_of(job, points[done.index(best)], lines=True)
     run.save(into / BEST)
-    return Sweep(into, json.loads(_text(document)), done, _ratios(kept.values()), run)
+    finished = Sweep(into, json.loads(_text(document)), done, _ratios(kept.values()), run)
+    vars(finished)["_kept"] = trials  # which know what `overfitting` takes of those that were made just now
+    return finished
 
 
 @dataclass(frozen=True)
@@ -241,12 +244,15 @@ class Sweep:
     @cached_property
     def overfitting(self) -> float:
         """The probability of backtest overfitting (PBO) of choosing the best of these trials by its Sharpe ratio."""
-        kept = Trials(self.folder).returns(trial.key for trial in self.trials if not trial.error)
-        made = [kept[trial.key] for trial in self.trials if not trial.error]
-        moving = [returns for returns in made if np.ptp(returns) > 0]
-        if len(moving) < 2 or len(moving[0]) < BLOCKS:
+        kept: Trials = vars(self).get("_kept") or Trials(self.folder)
+        made = [trial.key for trial in self.trials if not trial.error]
+        blocks = kept.blocks_of(made)
+        moving = [blocks[key] for key in made if blocks[key].moves]
+        if len(moving) < 2 or moving[0].count < BLOCKS:
             return Undefined("too few")
-        return overfitting(np.column_stack(moving))
+        if len({one.count for one in moving}) > 1:
+            return Undefined("other sessions")
+        return overfitting_of(moving)
 
     @cached_property
     def verdict(self) -> Verdict:

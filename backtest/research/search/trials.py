@@ -1,8 +1,9 @@
 """
 `Trials`: every trial that was ever made, kept in a folder as Parquet: parameters, metrics, returns.
 
-A file holds some trials and never changes; it is whole and on the disk before its trials count as kept, so that a kill
-loses only what was under way. A trial that is there twice counts once.
+A file holds the trials of a batch and never changes; it is whole and on the disk before its trials count as kept, so
+that a kill loses only what was under way. A trial that is there twice counts once. Sessions that are those of the trial
+before are not repeated: a trial with returns and without sessions has the sessions of the last one that has some.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ import numpy as np
 
 from backtest.errors import DamagedStore, UsageError
 from backtest.market import arrays
+from backtest.metrics.sharpe_tests import Blocks
 from backtest.runs.kept_tables import read_parquet
 from backtest.runs.parameters import kept_params, read_params
 from backtest.store.documents import document_in
@@ -66,10 +69,17 @@ def key_of(case: str, params: dict[str, Any], window: str = "") -> str:
 
 
 class Trials:
-    """The trials in a folder; several processes may add to it at once."""
+    """
+    The trials in a folder; several processes may add to it at once.
+
+    Attributes:
+        blocks: what the probability of overfitting takes of trials on all bars that were added here, by their keys.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder) / FOLDER
+        self.blocks: dict[str, Blocks] = {}
+        self._known: dict[str, list[Trial]] = {}  # without returns, by the name of the file, which never changes
         self._made = False  # by us: who made it before may have been killed before it was durable
 
     def add(self, trials: Sequence[Trial]) -> None:
@@ -88,22 +98,26 @@ class Trials:
             replace_file(self.folder / f"{hashlib.sha256(data).hexdigest()[:24]}.parquet", data)
         except OSError as error:
             raise UsageError(f"no trial can be kept in {self.folder} ({error}); name another folder") from error
+        made = {trial.key: trial.returns for trial in trials if not trial.error and not trial.window}
+        self.blocks |= _blocks_of(made)
 
-    def returns(self, keys: Iterable[str]) -> dict[str, np.ndarray]:
+    def blocks_of(self, keys: Iterable[str]) -> dict[str, Blocks]:
         """
-        Return the returns of the trials with these keys, which is all that is read.
+        Return what the probability of overfitting takes of trials: from their returns where they were not added here.
 
         Raises:
             DamagedStore: a trial is not there any more.
         """
-        wanted, found = set(keys), {}
-        for path in self._files():
-            table = _table_in(path, ["key", "returns"])
-            rows = zip(table["key"].to_pylist(), _arrays_of(table["returns"]), strict=True)
-            found.update({key: returns for key, returns in rows if key in wanted})
-        if lost := len(wanted) - len(found):
+        wanted = list(keys)
+        if not self.blocks.keys() >= set(wanted):
+            for path in self._files():
+                table = _table_in(path, ["key", "returns"])
+                rows = zip(table["key"].to_pylist(), _arrays_of(table["returns"]), strict=True)
+                left = set(wanted) - set(self.blocks)
+                self.blocks |= _blocks_of({key: returns for key, returns in rows if key in left})
+        if lost := len(set(wanted) - set(self.blocks)):
             raise DamagedStore(f"{lost:,} trials are gone from {self.folder}; sweep again to rerun them")
-        return found
+        return {key: self.blocks[key] for key in wanted}
 
     def read(self, keys: Iterable[str] | None = None, returns: bool = False) -> dict[str, Trial]:
         """
@@ -115,10 +129,15 @@ class Trials:
         wanted = None if keys is None else set(keys)
         found: dict[str, Trial] = {}
         for path in self._files():
-            for trial in _trials_in(path, returns):
+            for trial in _trials_in(path, returns=True) if returns else self._in_file(path):
                 if wanted is None or trial.key in wanted:
                     found.setdefault(trial.key, trial)
         return found
+
+    def _in_file(self, path: Path) -> list[Trial]:
+        if path.name not in self._known:
+            self._known[path.name] = _trials_in(path, returns=False)
+        return self._known[path.name]
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("[!.]*.parquet"))
@@ -136,7 +155,7 @@ def _bytes_of(trials: Sequence[Trial]) -> bytes:
             "params": arrays.texts([json.dumps(kept_params(trial.params)) for trial in trials]),
             "window": arrays.texts([trial.window for trial in trials]),
             "error": arrays.texts([trial.error for trial in trials]),
-            "sessions": _lists(arrays.days, [trial.sessions for trial in trials]),
+            "sessions": _lists(arrays.days, list(_not_repeated([trial.sessions for trial in trials]))),
             "returns": _lists(arrays.floats, [trial.returns for trial in trials]),
             **{name: arrays.floats([trial.metrics.get(name, np.nan) for trial in trials]) for name in names},
         }
@@ -144,6 +163,40 @@ def _bytes_of(trials: Sequence[Trial]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue()
+
+
+def _blocks_of(returns: Mapping[str, np.ndarray]) -> dict[str, Blocks]:
+    """Return the blocks of returns by their keys, all of those of one length at once."""
+    found: dict[str, Blocks] = {}
+    for length in {len(one) for one in returns.values()}:
+        alike = {key: one for key, one in returns.items() if len(one) == length}
+        found |= dict(zip(alike, Blocks.of_each(np.column_stack(list(alike.values()))), strict=True))
+    return found
+
+
+def _not_repeated(sessions: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the sessions of each trial, none where they are those of the last trial that has some."""
+    last = nothing = np.zeros(0, "datetime64[D]")
+    for own in sessions:
+        same = np.array_equal(own, last)
+        yield nothing if same else own
+        last = last if same or not len(own) else own
+
+
+def _repeated(sessions: Sequence[np.ndarray], returns: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """
+    Yield the sessions of each trial where the same ones were not repeated.
+
+    Raises:
+        ValueError: there are not as many as returns.
+    """
+    last = np.zeros(0, "datetime64[D]")
+    for own, made in zip(sessions, returns, strict=True):
+        last = own if len(own) else last
+        found = last if len(made) else own
+        if len(found) != len(made):
+            raise ValueError(f"there are {len(found):,} sessions for {len(made):,} returns")
+        yield found
 
 
 def _lists(column: Any, values: list[np.ndarray]) -> pa.Array:
@@ -191,6 +244,8 @@ def _trials_of(table: pa.Table) -> list[Trial]:
     known = {*texts, *_LISTS}
     numbers = {name: arrays.numbers(table[name]).tolist() for name in table.column_names if name not in known}
     lists = {name: _arrays_of(table[name]) for name in _LISTS if name in table.column_names}
+    if lists:
+        lists["sessions"] = list(_repeated(lists["sessions"], lists["returns"]))
     return [
         Trial(
             key=texts["key"][row],
@@ -207,8 +262,8 @@ def _trials_of(table: pa.Table) -> list[Trial]:
 
 def _arrays_of(column: pa.ChunkedArray) -> list[np.ndarray]:
     kind = "datetime64[D]" if str(column.type.value_type).startswith("date") else "float64"
-    return [
-        arrays.numbers(one.values).astype(kind) if one.values is not None else np.zeros(0, kind)
-        for chunk in column.chunks
-        for one in chunk
-    ]
+    found: list[np.ndarray] = []
+    for chunk in column.chunks:
+        values, ends = arrays.numbers(chunk.values).astype(kind), arrays.numbers(chunk.offsets).tolist()
+        found += [values[start:end] for start, end in pairwise(ends)]
+    return found

@@ -9,7 +9,10 @@ from datetime import date
 from pathlib import Path
 from statistics import NormalDist
 
+import backtrader as bt
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import sweeps
 from bucket import KEY, SECRET, Bucket
@@ -22,10 +25,15 @@ from backtest.errors import BadStore, BrokenPin, DamagedStore, StrategyError, Us
 from backtest.market.calendars import span_asked
 from backtest.market.hours import hours_of
 from backtest.market.series import Series
+from backtest.metrics.account import Account
 from backtest.metrics.account import sample as account_of
+from backtest.metrics.returns import returns_of
 from backtest.metrics.sharpe_tests import probabilistic_sharpe
+from backtest.metrics.table import METRICS
+from backtest.metrics.trades import Trades
+from backtest.research.out_of_sample.window import Window
 from backtest.research.search.heatmap import medians
-from backtest.research.search.job import Point, job_of, result_of, trials_of
+from backtest.research.search.job import Point, _measured, job_of, result_of, trials_of
 from backtest.research.search.sweeps import Sweep, sweep
 from backtest.research.search.trials import Trial, Trials
 from backtest.store.store import Store
@@ -407,8 +415,133 @@ def test_a_damaged_file_is_named(tmp_path):
         Trials(tmp_path).read()
 
 
+def test_sessions_that_trials_have_in_common_are_kept_once(tmp_path):
+    one, shorter = trial(), replace(trial(), key="c", sessions=trial().sessions[:1], returns=np.array([0.5]))
+    failed = Trial("b", "case", {"n": 2}, error="it failed")
+
+    Trials(tmp_path).add([one, replace(one, key="d"), failed, replace(one, key="e"), shorter, replace(one, key="f")])
+
+    (path,) = (tmp_path / "trials").iterdir()
+    kept = pq.read_table(path)["sessions"]
+    assert [len(days) for days in kept.to_pylist()] == [2, 0, 0, 0, 1, 2]
+    found = Trials(tmp_path).read(returns=True)
+    assert [len(found[key].sessions) for key in "abcdef"] == [2, 0, 1, 2, 2, 2]
+    assert found["e"].sessions.tolist() == one.sessions.tolist()
+
+
+def test_trials_that_keep_their_sessions_each_are_read_as_before(tmp_path):
+    Trials(tmp_path).add([trial(), replace(trial(), key="d")])
+    (path,) = (tmp_path / "trials").iterdir()
+    table = pq.read_table(path)
+    days = pa.array([table["sessions"][0].as_py()] * 2, table.schema.field("sessions").type)
+    pq.write_table(table.set_column(table.column_names.index("sessions"), "sessions", days), path)
+
+    found = Trials(tmp_path).read(returns=True)
+
+    assert [one.sessions.tolist() for one in found.values()] == [trial().sessions.tolist()] * 2
+
+
+def test_trials_with_fewer_sessions_than_returns_are_damaged(tmp_path):
+    Trials(tmp_path).add([replace(trial(), sessions=trial().sessions[:1])])
+
+    with pytest.raises(DamagedStore, match="1 sessions for 2 returns"):
+        Trials(tmp_path).read(returns=True)
+
+
+def test_how_far_the_best_overfits_is_known_without_reading_the_returns_again(sample, tmp_path):
+    grid = {"fast": [5, 10], "slow": [20, 30]}
+    found = swept(sample, tmp_path, grid)
+    loaded = Sweep.load(tmp_path)
+    for path in (tmp_path / "trials").iterdir():
+        path.rename(path.with_suffix(".gone"))
+
+    known = found.overfitting
+
+    with pytest.raises(DamagedStore, match="4 trials are gone"):
+        _ = loaded.overfitting
+    for path in (tmp_path / "trials").iterdir():
+        path.rename(path.with_suffix(".parquet"))
+    assert Sweep.load(tmp_path).overfitting == known
+    assert swept(sample, tmp_path, {**grid, "fast": [5, 10]}).overfitting == known  # of trials that were kept already
+
+
+def test_trials_that_stop_at_other_sessions_leave_overfitting_undefined(sample, tmp_path):
+    found = swept(sample, tmp_path, {"bars": [200, 400, 900]}, Stops)
+
+    assert found.overfitting.reason == "other sessions"
+
+
+class Stops(bt.Strategy):
+    params = (("bars", 0),)
+
+    def next(self):
+        if not self.position:
+            self.buy(size=10)
+        if len(self) == self.p.bars:
+            self.env.runstop()
+
+
+def test_a_trial_has_the_numbers_of_its_run_whatever_it_shares_with_others(sample):
+    asked = {"store": sample, "span": YEARS, "benchmark": "IBM/1day", "risk_free": 0.02, "swept": GRID}
+    job = job_of(SMA, ["AAPL/1day", "IBM/1day"], **asked)
+    windows = [None, Window(date(2003, 6, 2), date(2003, 12, 31)), Window(date(2004, 1, 2), date(2004, 6, 30))]
+    points = [Point({"fast": fast, "slow": 20}, window) for window in windows for fast in (5, 10, 30)]
+
+    made = [trial for place in range(len(points)) for trial in trials_of(job, points[place : place + 1])]
+    together = list(made_together(job, points))
+
+    for point, trial, other in zip(points, made, together, strict=True):
+        assert trial.key == other.key == job.key(point)
+        assert repr(trial.metrics) == repr(other.metrics)
+        assert trial.returns.tobytes() == other.returns.tobytes()
+        if point.params["fast"] == 30:
+            assert "fast=30 must be less than slow=20" in trial.error
+            continue
+        alone = result_of(job, point).account
+        assert repr(trial.metrics) == repr({name: float(row.function(alone)) for name, row in METRICS.items()})
+        assert trial.returns.tobytes() == alone.returns.tobytes()
+        assert trial.sessions.tolist() == alone.days.tolist()
+
+
+def test_a_trial_whose_returns_cannot_be_measured_fails_alone():
+    days, equity = np.arange("2024-01-01", "2024-01-04", dtype="datetime64[D]"), np.array([100.0, 110.0, 0.0, 50.0])
+    good = Account(days, equity[[0, 1, 0, 1]], returns_of(equity[[0, 1, 0, 1]]), np.ones(3), Trades.none(), 0, 0.0, 0.0,
+                   0.0, 252.0)  # fmt: skip
+    bad = replace(good, equity=equity, returns=returns_of(equity))
+
+    first, second = _measured([(Trial("a", "case", {}), bad), (Trial("b", "case", {}), good)])
+
+    assert "not below -1" in first.error
+    assert not first.metrics
+    assert (second.error, second.metrics["total_return"]) == ("", equity[1] / equity[0] - 1)
+
+
+def made_together(job, points):
+    """Yield the trials of points, however many a task makes."""
+    while points:
+        made = trials_of(job, points)
+        yield from made
+        points = points[len(made) :]
+
+
+def test_a_file_of_trials_is_read_once_and_new_ones_are_seen(tmp_path):
+    trials = Trials(tmp_path)
+    trials.add([trial()])
+    (first,) = (tmp_path / "trials").iterdir()
+    before = trials.read()
+    first.write_bytes(b"damaged since")
+    Trials(tmp_path).add([replace(trial(), key="b")])
+
+    found = trials.read()
+
+    assert (list(before), sorted(found)) == (["a"], ["a", "b"])
+    with pytest.raises(DamagedStore):
+        Trials(tmp_path).read()
+
+
 def test_trials_that_somebody_removed_are_missed(sample, tmp_path):
-    found = swept(sample, tmp_path, {"fast": [5, 10], "slow": [20]})
+    swept(sample, tmp_path, {"fast": [5, 10], "slow": [20]})
+    found = Sweep.load(tmp_path)
     for path in (tmp_path / "trials").iterdir():
         path.unlink()
 
