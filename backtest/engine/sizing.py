@@ -96,7 +96,7 @@ class Percent(_Sizer):
 
 
 class Volatility(_Sizer):
-    """As much as moves the account with a volatility a year, by the returns of the last bars."""
+    """As much as moves the account with an annual volatility, by the returns of the last bars."""
 
     params: Any = (("amount", 0.1), ("window", 60), ("bars_a_year", SESSIONS))  # or of each series, by its name
 

@@ -144,7 +144,7 @@ def beta_by_row(both: Beside) -> list[float]:
 
 def alpha(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> float:
     """
-    Return Jensen's alpha a year: the mean of r - f - beta·(b - f), times the periods a year, not compounded.
+    Return Jensen's annual alpha: the mean of r - f - beta·(b - f), times the periods a year, not compounded.
 
     Undefined where the benchmark does not vary.
 

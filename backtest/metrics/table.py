@@ -207,12 +207,12 @@ _RETURN = (
 )  # fmt: skip
 _RISK = (
     Metric(
-        "volatility", "Volatility a year", "percent",
+        "volatility", "Annual volatility", "percent",
         "s(r)·√P, with s the sample standard deviation (n − 1) of the returns r_t = E_t / E_(t−1) − 1.",
         _ByRow(lambda runs: volatility_by_row(runs.raw, runs.periods)), headline=True,
     ),
     Metric(
-        "downside_deviation", "Downside deviation a year", "percent",
+        "downside_deviation", "Annual downside deviation", "percent",
         "√mean(min(r, 0)²)·√P, the mean over all N sessions.",
         _ByRow(lambda runs: downside_deviation_by_row(runs.raw, 0.0, runs.periods)),
     ),
@@ -222,13 +222,13 @@ _RISK = (
         _ByRow(lambda runs: sharpe_by_row(runs.excess, runs.periods)), headline=True,
     ),
     Metric(
-        "sharpe_low", "Sharpe ratio, 95 % from", "ratio",
+        "sharpe_low", "Sharpe ratio, 95 % CI low", "ratio",
         "Sharpe − 1.96·SE·√P, with SE² = (1 − γ3·S + (γ4 − 1) / 4·S²) / (N − 1) after Mertens, S the ratio of one "
         "session, γ3 skew and γ4 kurtosis (3 for the normal distribution).",
         _ByRow(lambda runs: [sharpe_interval(*one, runs.periods)[0] for one in runs.moments]), headline=True,
     ),
     Metric(
-        "sharpe_high", "Sharpe ratio, 95 % to", "ratio", "Sharpe + 1.96·SE·√P.",
+        "sharpe_high", "Sharpe ratio, 95 % CI high", "ratio", "Sharpe + 1.96·SE·√P.",
         _ByRow(lambda runs: [sharpe_interval(*one, runs.periods)[1] for one in runs.moments]), headline=True,
     ),
     Metric(
@@ -376,7 +376,7 @@ _DRAWDOWN = (
 )  # fmt: skip
 _BENCHMARK = (
     Metric(
-        "alpha", "Alpha a year", "percent",
+        "alpha", "Annual alpha", "percent",
         "P·mean(r − f − β·(b − f)), with b the benchmark's returns: those of the benchmark named, else of buying and "
         "holding the run's own series evenly. Where the benchmark lacks sessions, all numbers beside it are of returns "
         "between those that it has, P of them a year.",
@@ -391,7 +391,7 @@ _BENCHMARK = (
         _ByRow(lambda runs: _beside(runs, correlation_by_row)),
     ),
     Metric(
-        "tracking_error", "Tracking error a year", "percent", "s(r − b)·√P.",
+        "tracking_error", "Annual tracking error", "percent", "s(r − b)·√P.",
         _ByRow(lambda runs: _beside(runs, tracking_error_by_row)),
     ),
     Metric(
@@ -454,7 +454,7 @@ _ACTIVITY = (
         _ByRow(lambda runs: runs.rejected),
     ),
     Metric(
-        "turnover", "Turnover a year", "percent",
+        "turnover", "Annual turnover", "percent",
         "½ · Σ|size · price| of all fills / mean(E_0 … E_N) · P / N.",
         _ByRow(lambda runs: turnover_by_row(runs)), headline=True,
     ),
@@ -484,12 +484,12 @@ _TRADES = (
         _ByRow(lambda runs: list(map(profit_factor, runs.nets))), headline=True,
     ),
     Metric(
-        "expectancy", "Expectancy a trade", "money",
+        "expectancy", "Expectancy per trade", "money",
         "Mean net money of a trade.",
         _ByRow(lambda runs: list(map(expectancy, runs.nets))), headline=True,
     ),
     Metric(
-        "expectancy_return", "Expectancy a trade, return", "percent", "Mean of net / value at entry.",
+        "expectancy_return", "Expectancy per trade, return", "percent", "Mean of net / value at entry.",
         _ByRow(lambda runs: [expectancy(one.growth) for one in runs.trades]),
     ),
     Metric(
@@ -535,7 +535,7 @@ _TRADES = (
         _ByRow(lambda runs: [expectancy(one.favourable) for one in runs.trades]),
     ),
     Metric(
-        "cost_drag", "Cost drag a year", "percent", "Costs / mean(E_0 … E_N) · P / N.",
+        "cost_drag", "Annual cost drag", "percent", "Costs / mean(E_0 … E_N) · P / N.",
         _ByRow(lambda runs: cost_drag_by_row(runs)),
     ),
     Metric(

@@ -185,7 +185,7 @@ def test_the_files_of_a_folder_are_of_the_series_that_they_are_named_after(call,
 
     assert [one.short for one in Store(tmp_path / "store").series()] == ["AAPL/1day", "AAPL/5mins", "MSFT/1day"]
     assert (code, len(out.splitlines())) == (2, 3)
-    assert "IBM.csv is no text and no table" in said
+    assert "IBM.csv is neither text nor a known kind of table" in said
     assert "1 of 4 files were not stored" in said
 
 

@@ -226,5 +226,5 @@ def test_durations_are_read_as_people_and_python_write_them(text, duration):
 
 @pytest.mark.parametrize("text", ["", "5", "d", "5x", "1d 2", "--1d"])
 def test_what_is_no_duration_is_refused(text):
-    with pytest.raises(ValueError, match="no duration"):
+    with pytest.raises(ValueError, match="not a duration"):
         duration_of(text)

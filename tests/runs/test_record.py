@@ -301,5 +301,5 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path, name):
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
 
-    with pytest.raises(BadStore, match="no plain file"):
+    with pytest.raises(BadStore, match="not a regular file"):
         RunResult.load(tmp_path)

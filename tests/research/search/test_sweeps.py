@@ -674,7 +674,7 @@ def test_validate_counts_all_trials_of_a_sweep_against_its_best(finished, capsys
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--grid", "fast"], "no range"),
+        (["--grid", "fast"], "not a valid range"),
         (["--grid", "fats=5,10"], "has no parameter 'fats'; it has fast=10, slow=30, invest=0.95; did you mean fast?"),
         (["--grid", "fast=5", "--where", "fast>9"], "leaves none of the 1 points"),
         (["--grid", "fast=5", "--rank", "sharp"], "costs; did you mean sharpe?"),
