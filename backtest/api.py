@@ -18,7 +18,7 @@ from backtest.market.series import Series, few, series_of, several_series
 from backtest.market.span import Sessions, Span, asked_span
 from backtest.metrics.measurement import Measured, check_periods, dated_rates, with_rates
 from backtest.runs.spec import Brokerage, BrokerageOptions, RunSpec, brokerage_of, takes_brokerage_options, warm_up_text
-from backtest.store.reader import Reader, hours_in
+from backtest.store.reader import HeldReader, Reader, hours_in
 from backtest.store.store import store_of
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class RunResult(Measured):
         lines: what Backtrader would plot of indicators and observers; `lines.why_not` says why there are none.
         extremes_table: a row a round trip: the lowest and the highest price that it saw; None of a run that version
             0.1.0 kept.
+        bars_from: where the bars were read, for charts; None of a run that was loaded. It is not saved.
     """
 
     @cached_property
@@ -68,7 +69,12 @@ class RunResult(Measured):
         return FIGURES["equity"].draw(self)
 
     def report(
-        self, folder: str | Path = "", *, figures: Iterable[Figure] = (), metrics: Iterable[Metric] = ()
+        self,
+        folder: str | Path = "",
+        *,
+        figures: Iterable[Figure] = (),
+        metrics: Iterable[Metric] = (),
+        store: Reader | str | Path | None = None,
     ) -> Path:
         """
         Write the page of this run into a folder (default: runs/NAME) and return its path.
@@ -76,6 +82,8 @@ class RunResult(Measured):
         Args:
             figures: rows of your own, as those of FIGURES; they follow ours on the page.
             metrics: rows of your own, as those of METRICS; they follow ours.
+            store: where the chart finds the bars that the run saw; if not given, where the run read them, or in the
+                sample that comes along. Without them it has closes in place of candles.
 
         Raises:
             UsageError: the folder cannot be written, or a row of your own fails.
@@ -83,7 +91,7 @@ class RunResult(Measured):
         from backtest.report.run_page import write_report
 
         place = Path("runs") / self.name if folder == "" else folder
-        return write_report(self, place, self.validity, figures, metrics)
+        return write_report(self, place, self.validity, figures, metrics, store)
 
     def to_csv(self, folder: str | Path, *, tz: str = "UTC", overwrite: bool = True) -> list[Path]:
         """
@@ -208,8 +216,9 @@ def run(
                 benchmark=benchmark, risk_free=risk_free, periods=periods, pins=pins, lines=lines, warm_up=warm_up,
                 brokerage=brokerage, **options,
             )  # fmt: skip
+            held = HeldReader("the frame", {one: kept.read(one) for one in names})
         result.manifest["frame"] = True  # its bars are nowhere but in the caller's hands
-        return result
+        return replace(result, bars_from=held)
     if store is None:
         _arguments.refuse(
             "store", store, "write a store or its folder, such as data/bars, or a frame in place of the series"
@@ -222,7 +231,8 @@ def run(
         benchmark=benchmark, risk_free=a_year, rates=rates.digest if rates is not None else "", periods=periods,
         pins=pins, warm_up=warm_up, brokerage=brokerage, **options,
     )  # fmt: skip
-    result = RunResult.of(simulate(*request, lines=_arguments.truth(lines, "lines")))
+    record = simulate(*request, lines=_arguments.truth(lines, "lines"))
+    result = RunResult.of(replace(record, bars_from=request.store))
     return result if rates is None else with_rates(result, rates)
 
 

@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +19,12 @@ from backtest.engine import provenance
 from backtest.engine.account.commissions import COSTS, Costs
 from backtest.engine.code.imports import source_digest
 from backtest.engine.code.strategy import file_and_class, load_strategy
-from backtest.errors import DataError
-from backtest.market.bars import rows_digest
 from backtest.market.calendars import span_asked
 from backtest.market.extra import united
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.runs.spec import RunSpec
-from backtest.store.reader import Reader, hours_in, manifest_or_empty
+from backtest.store.reader import Reader, bars_as_known, bars_of_then, hours_in
 from backtest.store.store import Store
 
 if TYPE_CHECKING:
@@ -89,30 +87,15 @@ def _data(old: Baseline, new: Baseline, scene: Scene) -> Change | None:
     keys = [key for key in before if key in now and before[key]["rows_sha256"] != now[key]["rows_sha256"]]
     if (old.spec.since, old.spec.until) != (new.spec.since, new.spec.until):
         keys = [
-            key for key in keys if _kept(scene, key, before[key], None) is None
+            key for key in keys if bars_as_known(scene.store, Series.parse(key), before[key]) is None
         ]  # else only other dates are asked for
     if not keys:
         return None
-    formerly = {key: _bars_of_then(scene, key, before[key]) for key in keys}
+    formerly = {key: bars_of_then(scene.store, Series.parse(key), before[key]) for key in keys}
     told = [line for key in keys for line in _told_of_bars(old, scene, key, formerly[key])]
     if any(bars is None for bars in formerly.values()):
         return Change("data", _some(told))
     return Change("data", _some(told), functools.partial(_with_bars, formerly))
-
-
-def _bars_of_then(scene: Scene, key: str, known: Mapping[str, Any]) -> pa.Table | None:
-    """Return the bars that a manifest knows: of now without later ones, or from before a revision of the store."""
-    revisions = reversed(manifest_or_empty(scene.store, key).revisions)
-    candidates = (_kept(scene, key, known, number) for number in (None, *(one.number for one in revisions)))
-    return next((bars for bars in candidates if bars is not None), None)
-
-
-def _kept(scene: Scene, key: str, known: Mapping[str, Any], revision: int | None) -> pa.Table | None:
-    first, last = (datetime.fromisoformat(known[name]) for name in ("from", "to"))
-    with contextlib.suppress(DataError):
-        bars = scene.store.read(Series.parse(key), Span(first, last + _MOMENT), revision=revision)
-        return bars if rows_digest(bars) == known["rows_sha256"] else None
-    return None
 
 
 def _told_of_bars(old: Baseline, scene: Scene, key: str, before: pa.Table | None) -> Iterator[str]:

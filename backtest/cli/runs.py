@@ -37,8 +37,9 @@ from backtest.cli.run_tables import (
     give_series_runs,
 )
 from backtest.cli.terminal import give, give_json, say
-from backtest.errors import DataError, UsageError
+from backtest.errors import BadStore, DataError, NoConnection, UsageError
 from backtest.runs.spec import BrokerageOptions
+from backtest.store.reader import Reader
 
 
 @takes_brokerage
@@ -229,10 +230,13 @@ def report(
     force: ForceOption = False,
     png: Annotated[str, typer.Option(help="Folder for the figures as PNG files too.")] = "",
     pdf: Annotated[str, typer.Option(help="File for numbers and figures as a PDF too.")] = "",
+    store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
     """
-    Write the page of a kept run: verdict, numbers, pictures, trades, definitions, manifest.
+    Write the page of a kept run: verdict, numbers, a chart to explore, pictures, trades, definitions, manifest.
+
+    The chart has the bars that the run saw, where they are in the store or in the sample; else the closes.
 
     Example: backtest report SmaCross-AAPL --pdf sma.pdf
     """
@@ -245,13 +249,25 @@ def report(
     own = not out or Path(out).resolve() == folder.resolve()
     if not own:
         make_room(Path(out), result, force)
-    page = write_page(result, folder) if own else write_report(result, out)
+    bars_from = _opened(store)
+    page = write_page(result, folder, bars_from) if own else write_report(result, out, store=bars_from)
     paths = [page, *write_figures(result, png, pdf)]
     if as_json:
         give_kept_run(result, folder, as_json, paths)
         return
     for path in paths:
         give(str(path))
+
+
+def _opened(store: str) -> Reader | None:
+    """Return the store for a chart, which a page can do without: then say why."""
+    from backtest.store.store import store_of
+
+    try:
+        return store_of(store)
+    except (BadStore, NoConnection) as error:
+        say(f"The chart has no bars of the store: {error}")
+        return None
 
 
 def compare(

@@ -12,6 +12,7 @@ from backtest.metrics.account import column, session_ends, worth_over_equity
 if TYPE_CHECKING:
     from backtest.metrics.account import Account
     from backtest.metrics.measurement import Measured
+    from backtest.runs.record import RunRecord
 
 _WINDOW = 0.5  # years of a rolling figure: 126 sessions in New York, 26 weeks
 _FEWEST = 40  # sessions below which nothing rolls, and returns have no distribution
@@ -74,7 +75,7 @@ def rolling_sessions(account: Account) -> int:
     return min(round(_WINDOW * account.periods), len(account.days) // 2)
 
 
-def times_of(result: Measured) -> np.ndarray:
+def times_of(result: RunRecord) -> np.ndarray:
     """Return the times of the record's bars."""
     return np.asarray(result.record["time"].to_numpy())
 

@@ -19,10 +19,14 @@ from backtest.metrics.drawdown import deepest, drawdowns
 from backtest.metrics.measurement import check_result, notes_of, with_metrics
 from backtest.metrics.returns import REASONS
 from backtest.metrics.table import GROUPS, METRICS, Metric, metric_value
+from backtest.report.chart_data import is_daily
+from backtest.report.charts import Chart, chart_of, scripts
 from backtest.report.figures import NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown_figures, svg
 from backtest.runs.parameters import in_words, words_of
 from backtest.runs.record import files_of, is_kept_in
+from backtest.store.reader import Reader
 from backtest.store.replacement import Content, replace_file, replace_files
+from backtest.store.store import store_of
 from backtest.validity.validation import Validity, validate
 
 if TYPE_CHECKING:
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 _CARDS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "exposure", "trades", "costs")
 _COMPARED = ("return", "risk", "drawdown")  # groups of what can be said of some of a run's sessions
+_REPLACED = ("equity", "price")  # figures that the chart shows, where scripts run
 _DEEPEST = 5  # drawdowns in the table
 _SHOWN = 2_000  # trades in the table: more would make the page slow to open
 _DRAWN = {"shuffle": "in another order", "resample": "drawn with replacement", "skip": "one in ten skipped"}
@@ -52,6 +57,7 @@ def write_report(
     validity: Validity | None = None,
     figures: Iterable[Figure] = (),
     metrics: Iterable[Metric] = (),
+    store: Reader | str | Path | None = None,
 ) -> Path:
     """
     Write index.html and metrics.json into a folder, save the run there too, and return the path of the page.
@@ -62,6 +68,7 @@ def write_report(
         validity: what `validate` found of the run; with its defaults if not given.
         figures: rows of your own, as those of FIGURES; they follow ours.
         metrics: rows of your own, as those of METRICS; they follow ours.
+        store: where the chart finds the bars that the run saw; if not given, where the run read them.
 
     Raises:
         UsageError: the folder cannot be written, or an argument is not what it should be.
@@ -71,22 +78,33 @@ def write_report(
         validity = validate(result)
     _arguments.instance(validity, "validity", Validity, "write what validate() returns")
     run = {} if is_kept_in(result, folder) else files_of(result)
-    page_files = _page_files(with_metrics(result, metrics), validity, shown_figures(result, figures))
+    chart = chart_of(result, _reader(result, store))
+    page_files = _page_files(with_metrics(result, metrics), validity, shown_figures(result, figures), chart)
     return _put_page(run | page_files, folder)
 
 
-def write_page(result: Measured, folder: Path) -> Path:
+def write_page(result: Measured, folder: Path, store: Reader | str | Path | None = None) -> Path:
     """
     Write index.html and metrics.json into the folder that keeps a run, and return the path of the page.
+
+    Args:
+        store: where the chart finds the bars that the run saw; if not given, where the run read them.
 
     Raises:
         UsageError: the folder cannot be written.
     """
-    return _put_page(_page_files(result, validate(result), shown_figures(result)), folder)
+    chart = chart_of(result, _reader(result, store))
+    return _put_page(_page_files(result, validate(result), shown_figures(result), chart), folder)
 
 
-def _page_files(result: Measured, validity: Validity, figures: Sequence[Figure]) -> dict[str, Content | None]:
-    text = _rendered("report.html", _content(result, validity, result.kept_as, figures))
+def _reader(result: Measured, store: Reader | str | Path | None) -> Reader | None:
+    return result.bars_from if store is None else store_of(store)
+
+
+def _page_files(
+    result: Measured, validity: Validity, figures: Sequence[Figure], chart: Chart
+) -> dict[str, Content | None]:
+    text = _rendered("report.html", _content(result, validity, result.kept_as, figures, chart))
     return {"metrics.json": _numbers(result, validity).encode(), "index.html": text.encode()}
 
 
@@ -142,7 +160,8 @@ def page(result: Measured, validity: Validity | None = None, kept_as: str = "") 
     Args:
         kept_as: the name that its user gave to the run's folder, if any.
     """
-    return _rendered("report.html", _content(result, validity or validate(result), kept_as, shown_figures(result)))
+    figures, chart = shown_figures(result), chart_of(result, result.bars_from)
+    return _rendered("report.html", _content(result, validity or validate(result), kept_as, figures, chart))
 
 
 def _rendered(template: str, content: dict[str, Any]) -> str:
@@ -163,9 +182,14 @@ def _numbers(result: Measured, validity: Validity) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _content(result: Measured, validity: Validity, kept_as: str, figures: Sequence[Figure]) -> dict[str, Any]:
+def _content(
+    result: Measured, validity: Validity, kept_as: str, figures: Sequence[Figure], chart: Chart
+) -> dict[str, Any]:
     held = _hold_texts(result)
     return {
+        "chart": chart,
+        "replaced": () if chart.why_not else _REPLACED,
+        "scripts": () if chart.why_not else scripts(),
         "name": result.spec.name,
         "series": few(result.series),
         "params": words_of(dict(sorted(result.spec.params.items()))),
@@ -183,7 +207,7 @@ def _content(result: Measured, validity: Validity, kept_as: str, figures: Sequen
         "drawdowns": list(_drawdown_rows(result)),
         "trades": list(_trade_rows(result)),
         "trades_shown": _trades_shown(len(result.trades_table)),
-        "zone": "" if _daily(result) else ", UTC",
+        "zone": "" if is_daily(result) else ", UTC",
         "sums": _sums(result),
         "open": list(_open_positions(result)),
         "costs": list(_cost_rows(validity)),
@@ -296,11 +320,13 @@ def _drawdown_rows(result: Measured) -> Iterator[tuple[str, ...]]:
         )  # fmt: skip
 
 
-def _trade_rows(result: Measured) -> Iterator[dict[str, str]]:
-    daily, rows = _daily(result), result.trades_table.take(_weightiest(result)).to_pylist()
+def _trade_rows(result: Measured) -> Iterator[dict[str, Any]]:
+    daily, places = is_daily(result), _weightiest(result)
+    rows = result.trades_table.take(places).to_pylist()
     short = {name: Series.parse(name).short for name in {row["series"] for row in rows}}
-    for row in rows:
+    for place, row in zip(places.tolist(), rows, strict=True):
         yield {
+            "place": place,
             "series": short[row["series"]],
             "side": "long" if row["size"] > 0 else "short",
             "size": f"{abs(row['size']):,.10g}",
@@ -325,10 +351,6 @@ def _weightiest(result: Measured) -> np.ndarray:
     """Return the places of the trades that are shown, in their order: those that moved the most money."""
     moved = np.abs(column(result.trades_table, "net"))
     return np.sort(np.argsort(-moved, kind="stable")[:_SHOWN])
-
-
-def _daily(result: Measured) -> bool:
-    return all(Series.parse(key).size.daily for key in result.spec.series)
 
 
 def _open_positions(result: Measured) -> Iterator[str]:

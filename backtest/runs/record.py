@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from backtest.store.reader import Reader
+
 FORMAT = 1
 _TABLES = ("record", "orders", "fills", "trades")
 _LINES = "lines.parquet"  # not there if no lines were kept
@@ -58,6 +60,7 @@ class RunRecord:
         kept_as: the name of the folder that it was loaded from, as seen from `runs`; "" for one that was just made.
         extremes_table: a row a round trip: lowest and highest, the prices that it saw while it was held, by lows and
             highs of bars; None where these are not known, of a run that version 0.1.0 kept.
+        bars_from: where the bars were read, for charts; None of a run that was loaded. It is not saved.
     """
 
     spec: RunSpec
@@ -69,6 +72,7 @@ class RunRecord:
     lines: Lines = field(default_factory=Lines)
     kept_as: str = field(default="", compare=False)
     extremes_table: pa.Table | None = None
+    bars_from: Reader | None = field(default=None, compare=False, repr=False)
 
     @property
     def label(self) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from backtest import _arguments
 from backtest._resources import bundled
+from backtest._suggest import there_are
 from backtest._system import one_word
 from backtest.errors import BacktestError, DamagedStore, DataError, NoBars, UsageError
-from backtest.market.bars import with_extra
+from backtest.market.bars import rows_digest, with_extra
 from backtest.market.calendars import span_asked
 from backtest.market.hours import Hours, hours_of
 from backtest.market.series import Series, did_you_mean_series, refuse_made, series_of
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _T = TypeVar("_T")
+_MOMENT = timedelta(microseconds=1)  # the step of a stamp
 _LARGEST_UNBORN = 512  # bytes of a manifest without segments and answers, beside the name of its series, and some more
 
 
@@ -69,6 +71,28 @@ def manifest_or_empty(reader: Reader, series: Series | str) -> Manifest:
         return reader.manifest(series)
     except NoBars:
         return Manifest(series_of(series).key)
+
+
+def bars_of_then(reader: Reader, series: Series, known: Mapping[str, Any]) -> pa.Table | None:
+    """
+    Return the bars of which a manifest of a run knows the digest; None where a reader has them no more.
+
+    They are those of now, without later ones, or those from before a revision of the store.
+    """
+    revisions = reversed(manifest_or_empty(reader, series).revisions)
+    candidates = (bars_as_known(reader, series, known, number) for number in (None, *(one.number for one in revisions)))
+    return next((bars for bars in candidates if bars is not None), None)
+
+
+def bars_as_known(
+    reader: Reader, series: Series, known: Mapping[str, Any], revision: int | None = None
+) -> pa.Table | None:
+    """Return the bars from the first to the last that a manifest of a run knows, if they are those; else None."""
+    first, last = (datetime.fromisoformat(known[name]) for name in ("from", "to"))
+    with suppress(DataError):
+        bars = reader.read(series, Span(first, last + _MOMENT), revision=revision)
+        return bars if rows_digest(bars) == known["rows_sha256"] else None
+    return None
 
 
 def hours_in(reader: Reader, series: Series) -> Hours:
@@ -335,6 +359,55 @@ class CachedReader:
             NoBars: there is no such series or revision, or no bar in the span.
         """
         return self._behind.read(series, span, revision=revision)
+
+
+class HeldReader:
+    """A reader of bars that are held in memory, by their series."""
+
+    def __init__(self, name: str, tables: Mapping[Series, pa.Table]) -> None:
+        self.name, self._tables = name, tables
+
+    def series(self) -> list[Series]:
+        """Return every series that there is, in the order of their spelling."""
+        return sorted(self._tables, key=lambda series: series.key)
+
+    def named(self, series: Series | str) -> Series:
+        """Return the series of a spelling."""
+        return series_of(series)
+
+    def manifest(self, series: Series | str) -> Manifest:
+        """
+        Return what is known of a series: that it is there.
+
+        Raises:
+            NoBars: there is no such series.
+        """
+        return Manifest(self._known(series).key, 1)
+
+    def read(self, series: Series | str, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
+        """
+        Return the bars of a series, all or those in the span.
+
+        Raises:
+            NoBars: there is no such series, no bar in the span, or a revision is asked for.
+        """
+        wanted = self._known(series)
+        if revision is not None:
+            self.manifest(wanted).before(revision)  # refuses: there is none
+        bars = self._tables[wanted]
+        if span is not None:
+            bars = between(bars, span)
+        if not len(bars):
+            raise NoBars(f"{self.name} has no bar of {wanted.short} from {span}; name other dates")
+        return bars
+
+    def _known(self, series: Series | str) -> Series:
+        wanted = self.named(series)
+        if wanted not in self._tables:
+            raise NoBars(
+                f"{wanted.short} is not in {self.name}; {there_are(wanted.short, [one.short for one in self._tables])}"
+            )
+        return wanted
 
 
 def known_span(reader: Reader, series: Series, span: Span | Sequence[date | str]) -> Span:

@@ -315,7 +315,7 @@ def special(name: str, base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "Instrument.parse": {"text": "AAPL"},
         "Regimes.__getitem__": {"name": "bull"},
         "RunResult.load": {"folder": base["folder"] / "run"},
-        "RunResult": {"lines": base["first"].lines},
+        "RunResult": {"lines": base["first"].lines, "bars_from": base["store"]},
         "RunResult.of": {"record": base["first"]},
         "Sweep.load": {"folder": base["sweep"].folder},
         "Span": {"start": SPAN.start, "end": SPAN.end},

@@ -73,7 +73,7 @@ def long_run(folder: Path, bars: int) -> RunResult:
 def check(text: str, pictures: list[str]) -> None:
     """Fail unless the page has as many figures as were drawn beside it, each in two widths, and all of them."""
     assert len(pictures) == len(FIGURES) == text.count("<figure"), "other figures"
-    assert text.count("<svg") == 2 * len(pictures), "not two widths of each"
+    assert text.count('<svg width="100%"') == 2 * len(pictures), "not two widths of each"
 
 
 def drawn(result: RunResult, thin: Thin) -> list[str]:

@@ -1,0 +1,250 @@
+"""What the interactive chart of a run shows, as columns of one clock: a row a bar of the run's record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest.errors import BacktestError
+from backtest.market import arrays
+from backtest.market.hours import hours_of
+from backtest.market.series import Series
+from backtest.metrics.account import column, growth_of_cash, hold, session_ends
+from backtest.metrics.drawdown import underwater
+from backtest.report.figure_data import times_of
+from backtest.store.reader import Reader, bars_of_then
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from backtest.metrics.measurement import Measured
+    from backtest.runs.lines import Line, Plot
+    from backtest.runs.record import RunRecord
+
+_PRICES = ("open", "high", "low", "close")
+_DAY, _SECOND = np.timedelta64(1, "D"), np.timedelta64(1, "s")
+_DASHES = {"--": 2, "dashed": 2, ":": 1, "dotted": 1, "-.": 3, "dashdot": 3}  # the library's numbers of styles
+_NO_LINE = ("", " ", "None", "none")  # Matplotlib's words for none
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesBars:
+    """
+    The bars of a series of a run, a value for each row of its record, NaN where the series has no bar.
+
+    Attributes:
+        columns: open, high, low, close and volume; or close alone.
+        why_closes: why there is nothing but closes; "" where there is all.
+    """
+
+    columns: Mapping[str, np.ndarray]
+    why_closes: str = ""
+
+
+def bars_of(result: RunRecord, number: int, readers: Iterable[Reader]) -> SeriesBars:
+    """Return the bars of a series that a run saw, of its digest in the manifest, from the first reader with them."""
+    closes, key = column(result.record, f"close.{number}"), result.spec.series[number]
+    known, series = result.manifest.get("series", {}).get(key, {}), Series.parse(key)
+    if not {"rows_sha256", "from", "to"} <= known.keys():
+        return SeriesBars({"close": closes}, "the run does not say which bars it saw")
+    for reader in readers:
+        bars = _bars_in(reader, series, known)
+        if bars is not None:
+            columns = _by_rows(result, series, bars)
+            fits = np.isnan(columns["close"]) | (columns["close"] == closes)
+            if fits.all() and np.isfinite(columns["close"]).any():
+                return SeriesBars(columns)
+            return SeriesBars({"close": closes}, "its bars are not those at the times of its record")
+    return SeriesBars({"close": closes}, "the bars that it saw were not found")
+
+
+def _bars_in(reader: Reader, series: Series, known: Mapping[str, Any]) -> pa.Table | None:
+    try:
+        return bars_of_then(reader, series, known)
+    except (BacktestError, OSError):  # a page can be written without a store; what is wrong with it others say
+        return None
+
+
+def _by_rows(result: RunRecord, series: Series, bars: pa.Table) -> dict[str, np.ndarray]:
+    rows, there = rows_at(times_of(result), _closed(bars, series, result))
+    columns = {}
+    for name in (*_PRICES, "volume"):
+        values = np.full(len(result.record), np.nan)
+        values[rows[there]] = column(bars, name)[there]
+        columns[name] = values
+    return columns
+
+
+def _closed(bars: pa.Table, series: Series, result: RunRecord) -> np.ndarray:
+    """Return when each bar is complete, as a record has it: by dates where all series of the run are daily."""
+    opened = arrays.numbers(bars["time"]).astype("datetime64[us]")
+    if not series.size.daily:
+        return opened + series.size.seconds * _SECOND
+    days = opened.astype("datetime64[D]").astype("datetime64[us]")
+    return days if is_daily(result) else days + _DAY
+
+
+def is_daily(result: RunRecord) -> bool:
+    """Return whether all series of a run have daily or longer bars, so that it is dated by sessions."""
+    return all(Series.parse(key).size.daily for key in result.spec.series)
+
+
+def rows_at(clock: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row of each of some times in a rising clock, and whether the clock has that time."""
+    rows = np.minimum(np.searchsorted(clock, times), len(clock) - 1)
+    return rows, np.asarray(clock[rows] == times)
+
+
+def drawdowns_by_row(result: Measured) -> np.ndarray:
+    """Return the drawdown at the last session's end up to each row, as a fraction; 0 before the first."""
+    ends, depths = session_ends(result.record), underwater(result.account.equity)
+    return np.asarray(depths[np.searchsorted(ends, np.arange(len(result.record)), side="right")])
+
+
+def money_by_row(result: Measured) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the cash became in the run and by buying and holding, after each row."""
+    return growth_of_cash(result), hold(result)
+
+
+def zone_of(result: RunRecord) -> str:
+    """Return the time zone of the first series' exchange; "UTC" for runs dated by sessions, and where none is known."""
+    return "UTC" if is_daily(result) else hours_of(Series.parse(result.spec.series[0]).instrument).zone or "UTC"
+
+
+def offsets(times: np.ndarray, zone: str) -> list[tuple[int, int]]:
+    """Return from which rows on the clocks of a zone are how many seconds ahead of UTC."""
+    if zone == "UTC":
+        return [(0, 0)]
+    import pandas as pd
+
+    local = pd.DatetimeIndex(times).tz_localize("UTC").tz_convert(zone).tz_localize(None).to_numpy()
+    seconds, there = (np.asarray(one, "datetime64[s]").astype(np.int64) for one in (times, local))
+    ahead = (there - seconds).astype(float)
+    starts = np.flatnonzero(np.diff(ahead, prepend=np.nan) != 0)
+    return [(int(row), int(ahead[row])) for row in starts]
+
+
+def coarser(values: np.ndarray, step: int, choose: str) -> np.ndarray:
+    """
+    Return a value for each `step` rows, the last ones of which may be fewer; NaN where there is none in them.
+
+    Args:
+        choose: "first", "last", "lowest", "highest" or "sum".
+    """
+    if step == 1:
+        return values
+    starts = np.arange(0, len(values), step)
+    if choose == "sum":
+        known = np.add.reduceat(np.isfinite(values).astype(int), starts)
+        return np.where(known, np.add.reduceat(np.nan_to_num(values), starts), np.nan)
+    if choose in ("lowest", "highest"):
+        return np.asarray((np.fmin if choose == "lowest" else np.fmax).reduceat(values, starts))
+    if choose == "first":
+        padding = -len(values) % step
+        return coarser(np.append(values, np.full(padding, np.nan))[::-1], step, "last")[::-1]
+    ends = np.minimum(starts + step, len(values)) - 1
+    places = np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(values)), -1))[ends]
+    return np.where(places >= starts, values[np.maximum(places, 0)], np.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownLine:
+    """A line of an indicator: values by row, and how to draw it: kind is "line", "points" or "bars"."""
+
+    name: str
+    values: np.ndarray
+    kind: str
+    colour: str  # "" for one of the page's own
+    width: int
+    dash: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPlot:
+    """
+    An indicator or observer on the chart.
+
+    Attributes:
+        number: its place among the plots of the run.
+        label: Backtrader's.
+        series: the place of the series with which it is shown; None for one that is always shown.
+        pane: -1 on the prices; else the number of the plot in whose pane it is, its own if it has one.
+        levels: where Backtrader draws a horizontal line.
+    """
+
+    number: int
+    label: str
+    series: int | None
+    pane: int
+    levels: tuple[float, ...]
+    lines: tuple[ShownLine, ...]
+
+
+def plots_of(result: RunRecord) -> list[ShownPlot]:
+    """Return what Backtrader would plot of a run, by the rows of its record."""
+    plots, found = result.lines.plots, []
+    for number, plot in enumerate(plots):
+        series, pane = _place(plots, number)
+        lines = tuple(_shown_lines(result, number, plot))
+        if lines:
+            found.append(ShownPlot(number, plot.label, series, pane, tuple(_levels(plot)), lines))
+    return found
+
+
+def _place(plots: Sequence[Plot], number: int) -> tuple[int | None, int]:
+    """Return the series that a plot belongs to, if any, and its pane, by the plots that it is drawn on."""
+    pane, seen = number, {number}
+    while plots[pane].pane == "overlay" and plots[pane].on_plot is not None and plots[pane].on_plot not in seen:
+        pane = int(plots[pane].on_plot or 0)
+        seen.add(pane)
+    on_prices = plots[pane].pane == "overlay" and plots[pane].on_series is not None
+    root = pane
+    while plots[root].on_series is None and plots[root].on_plot is not None and plots[root].on_plot not in seen:
+        root = int(plots[root].on_plot or 0)
+        seen.add(root)
+    return plots[root].on_series, -1 if on_prices else pane
+
+
+def _shown_lines(result: RunRecord, number: int, plot: Plot) -> Iterator[ShownLine]:
+    rows, there = rows_at(times_of(result), result.lines.times(plot.clock))
+    for place, line in enumerate(plot.lines):
+        if line.style.get("_plotskip"):
+            continue
+        values = np.full(len(result.record), np.nan)
+        values[rows[there]] = result.lines.values(number, place)[there]
+        name = str(line.style.get("_name") or line.alias)
+        yield ShownLine(name, values, *_look(line))
+
+
+def _look(line: Line) -> tuple[str, str, int, int]:
+    style = line.style
+    dash = style.get("ls", style.get("linestyle", "-"))
+    width = style.get("lw", style.get("linewidth", 1))
+    kind = "bars" if style.get("_method") == "bar" else "line"
+    if kind == "line" and (dash is None or dash in _NO_LINE or (style.get("marker") and "ls" not in style)):
+        kind = "points"
+    thick = int(min(max(round(width), 1), 4)) if isinstance(width, int | float) and width == width else 1
+    return kind, _colour(style.get("color", style.get("c"))), thick, _DASHES.get(str(dash), 0)
+
+
+def _colour(word: Any) -> str:
+    """Return a colour of Matplotlib as CSS writes it; "" where it is none."""
+    if not isinstance(word, str):
+        return ""
+    from matplotlib.colors import to_hex
+
+    try:
+        return to_hex(word)
+    except ValueError:
+        return ""
+
+
+def _levels(plot: Plot) -> Iterator[float]:
+    for name in ("plotyhlines", "plothlines", "plotyticks"):
+        given = plot.plotinfo.get(name)
+        for level in given if isinstance(given, list) else []:
+            if isinstance(level, int | float) and level == level and abs(level) < np.inf:
+                yield float(level)

@@ -1,0 +1,241 @@
+"""The interactive chart of a run: `chart_of` makes what a page needs of it, all of which lies in the page."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest._resources import bundled
+from backtest.market import arrays
+from backtest.market.series import Series, few
+from backtest.metrics.account import column, hold_name
+from backtest.report.chart_data import (
+    SeriesBars,
+    ShownLine,
+    bars_of,
+    coarser,
+    drawdowns_by_row,
+    is_daily,
+    money_by_row,
+    offsets,
+    plots_of,
+    rows_at,
+    zone_of,
+)
+from backtest.report.chart_library import library
+from backtest.report.figure_data import times_of
+from backtest.report.packing import Column, exact, pack, rounded
+from backtest.store.reader import Reader
+from backtest.store.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from backtest.metrics.measurement import Measured
+
+_MOST_BARS = 500_000  # of all series together, that are in a page one by one
+_MOST_LETTERS = 4_500_000  # of the packed columns where there are more bars
+_CENTS, _SHARES, _FEW = 2, 6, 4  # decimals of money, of a fraction, and of what need not be rounded
+_CHOSEN = {"open": "first", "high": "highest", "low": "lowest", "close": "last", "volume": "sum"}
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """
+    The interactive chart of a run.
+
+    Attributes:
+        about: what is shown and how, as JSON.
+        columns: the numbers: see `packing.pack`.
+        words: what the chart shows, as a sentence.
+        notes: what it does not show, and why.
+        why_not: why a page can have no such chart; "" where it can.
+    """
+
+    about: dict[str, Any]
+    columns: str
+    words: str
+    notes: tuple[str, ...] = ()
+    why_not: str = ""
+
+    @property
+    def copyright(self) -> str:
+        """What the library's script says of who made it."""
+        said = re.search(r"Copyright \(c\) [^\n*]+", library().script)
+        return said[0].strip() if said else ""
+
+    @property
+    def document(self) -> str:
+        """What is shown and how, as JSON that may stand in a script of a page."""
+        return json.dumps(self.about, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+
+
+def chart_of(result: Measured, reader: Reader | None = None) -> Chart:
+    """
+    Return the chart of a run.
+
+    Args:
+        reader: where its bars may be; they are looked for in the sample that comes along, too.
+    """
+    if why_not := library().why_not:
+        return Chart({}, "", "", why_not=why_not)
+    readers = [*([reader] if reader else []), Store(bundled("sample"))]
+    bars = [bars_of(result, number, readers) for number in range(len(result.series))]
+    step = -(-len(result.record) * len(bars) // _MOST_BARS)
+    about, columns = _packed(result, bars, step)
+    while step > 1 and len(columns) > _MOST_LETTERS:
+        step *= 2
+        about, columns = _packed(result, bars, step)
+    return Chart(about, columns, _words(result), tuple(_notes(result, bars, step)))
+
+
+def scripts() -> tuple[str, str]:
+    """Return the library's script and ours, as they may stand in a page."""
+    own = files("backtest.report").joinpath("templates", "chart.js").read_text(encoding="utf-8")
+    return _harmless(library().script), _harmless(own)
+
+
+def _harmless(script: str) -> str:
+    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _packed(result: Measured, bars: list[SeriesBars], step: int) -> tuple[dict[str, Any], str]:
+    starts, zone, plots = times_of(result)[::step], zone_of(result), plots_of(result)
+    lines = {
+        f"line.{plot.number}.{place}": _some_digits(coarser(line.values, step, "last"))
+        for plot in plots
+        for place, line in enumerate(plot.lines)
+    }
+    tables = _trades(result, step) | _orders(result, step)
+    columns, text = pack({**_money(result, step), **_series(result, bars, step), **lines, **tables})
+    about = {
+        "name": result.spec.name,
+        "currency": result.stats.currency,
+        "benchmark": hold_name(result),
+        "rows": len(starts),
+        "step": step,
+        "daily": is_daily(result),
+        "zone": zone,
+        "offsets": offsets(starts, zone),
+        "series": [{"name": name, "bars": not one.why_closes} for name, one in zip(result.series, bars, strict=True)],
+        "plots": [asdict(replace(plot, lines=())) | {"lines": [_drawn(one) for one in plot.lines]} for plot in plots],
+        "kinds": _words_in(result, "kind"),
+        "statuses": _words_in(result, "status"),
+        "columns": columns,
+    }
+    return about, text
+
+
+def _drawn(line: ShownLine) -> dict[str, Any]:
+    return {"name": line.name, "kind": line.kind, "colour": line.colour, "width": line.width, "dash": line.dash}
+
+
+def _money(result: Measured, step: int) -> dict[str, Column]:
+    run, held = money_by_row(result)
+    return {
+        "time": exact(arrays.numbers(result.record["time"])[::step] // 1_000_000),
+        "equity": rounded(coarser(run, step, "last"), _CENTS),
+        "hold": rounded(coarser(held, step, "last"), _CENTS),
+        "drawdown": rounded(coarser(drawdowns_by_row(result), step, "lowest"), _SHARES),
+    }
+
+
+def _series(result: Measured, bars: list[SeriesBars], step: int) -> dict[str, Column]:
+    columns = {}
+    for number, one in enumerate(bars):
+        for name, values in one.columns.items():
+            columns[f"{name}.{number}"] = exact(coarser(values, step, _CHOSEN[name]))
+        position = column(result.record, f"position.{number}")
+        columns[f"position.{number}"] = _some_digits(coarser(position, step, "last"))
+    return columns
+
+
+def _some_digits(values: np.ndarray) -> Column:
+    """Return a column as it is where that takes few decimals, else with eight significant digits."""
+    known = values[np.isfinite(values)]
+    return rounded(values, _FEW) if (np.round(known, _FEW) == known).all() else rounded(values)
+
+
+def _trades(result: Measured, step: int) -> dict[str, Column]:
+    table = result.trades_table
+    columns = {
+        "series": exact(_places(result, table)),
+        "entry": exact(_rows(result, table, "entry") // step),
+        "exit": exact(_rows(result, table, "exit") // step),
+        "bars": exact(column(table, "bars")),
+        "size": _some_digits(column(table, "size")),
+        **{name: exact(column(table, name)) for name in ("entry_price", "exit_price")},
+        **{name: rounded(column(table, name), _CENTS) for name in ("costs", "net")},
+        "return": rounded(column(table, "return"), _SHARES),
+    }
+    return {f"trade.{name}": one for name, one in columns.items()}
+
+
+def _orders(result: Measured, step: int) -> dict[str, Column]:
+    table = result.orders_table
+    created, closed = (_rows(result, table, name) for name in ("created", "closed"))
+    columns = {
+        "ref": exact(column(table, "ref")),
+        "series": exact(_places(result, table)),
+        "created": exact(created // step),
+        "row": exact(np.where(closed < 0, created, closed) // step),
+        "kind": exact(_numbers(result, "kind")),
+        "status": exact(_numbers(result, "status")),
+        "size": _some_digits(column(table, "size")),
+        "filled": _some_digits(column(table, "filled")),
+        "price": exact(column(table, "price")),
+        "costs": rounded(column(table, "costs"), _CENTS),
+    }
+    return {f"order.{name}": one for name, one in columns.items()}
+
+
+def _rows(result: Measured, table: pa.Table, name: str) -> np.ndarray:
+    """Return the rows of the record at some times, the next where it has no such; -1 for no time."""
+    times = np.asarray(table[name].to_numpy(), "datetime64[us]")
+    rows, _ = rows_at(times_of(result), times)
+    return np.where(np.isnat(times), -1, rows)
+
+
+def _places(result: Measured, table: pa.Table) -> np.ndarray:
+    """Return the place of the series of each row; -1 for what the strategy made itself, as by resampling."""
+    names, known = table["series"].to_pylist(), {name: place for place, name in enumerate(result.series)}
+    places = {name: known.get(Series.parse(name).short, -1) for name in set(names)}
+    return np.array([places[name] for name in names], float)
+
+
+def _words_in(result: Measured, name: str) -> list[str]:
+    return sorted({word for word in result.orders_table[name].to_pylist() if word})
+
+
+def _numbers(result: Measured, name: str) -> np.ndarray:
+    words = {word: number for number, word in enumerate(_words_in(result, name))}
+    return np.array([words.get(word, np.nan) for word in result.orders_table[name].to_pylist()], float)
+
+
+def _words(result: Measured) -> str:
+    days, trades = result.account.days, len(result.trades_table)
+    shown = f"{len(result.series)} series" if len(result.series) > 1 else result.series[0]
+    return (
+        f"Interactive chart of {result.spec.name} on {shown} from {days[0]} to {days[-1]}: equity, drawdown, profit "
+        f"and loss of {trades:,} trades, prices with entries and exits, volume and position on one time axis."
+    )
+
+
+def _notes(result: Measured, bars: list[SeriesBars], step: int) -> Iterator[str]:
+    why = {one.why_closes for one in bars if one.why_closes}
+    for reason in sorted(why):
+        names = [name for name, one in zip(result.series, bars, strict=True) if one.why_closes == reason]
+        yield (
+            f"Of {few(names)} the closes are drawn and no candles, for {reason}; to have them, name the store: "
+            "backtest report RUN --store FOLDER"
+        )
+    if step > 1:
+        yield f"The run has {len(result.record):,} bars, too many for a page: on the chart each is made of {step:,}."
+    if why_not := result.lines.why_not:
+        yield f"No lines of indicators are drawn: {why_not}."
