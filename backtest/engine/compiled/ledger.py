@@ -21,10 +21,12 @@ log_fill: Any
 least: Any  # `min` and `max` of two, the first of equal ones
 most: Any
 trunc: Any  # `int`
+ratio: Any  # a quotient; of 0 it is anything, and nobody looks
 INF: float
 NF: int  # how many feeds
 HEARS: bool  # whether anybody is told of orders
 TRADES: bool  # whether anybody is told of trades
+VALUES: bool  # whether anybody asks for value and gain of what is filled
 IB: bool  # whether the costs have a minimum and a cap
 RATE: float
 MINIMUM: float
@@ -53,7 +55,6 @@ ACCOUNT: dict[str, tuple[str, str]] = {
     "rank": (WHOLE, FEEDS),
     "ranked": (WHOLE, FEEDS),
     "would": (FLOAT, FEEDS),  # the position that submitted orders would leave
-    "would_paid": (FLOAT, FEEDS),
     "feed": (WHOLE, ORDERS),
     "kind": (WHOLE, ORDERS),
     "status": (WHOLE, ORDERS),
@@ -173,28 +174,22 @@ def i_give(i_d, i_buys, size, price, limit, i_kind, valid, trail, percent):
         flag()
         return -1
     named = price if b_priced or b_limited else close
-    A.orders = i_o + 1
-    A.feed[i_o] = i_d
-    A.kind[i_o] = i_kind
+    A.orders = i_o + 1  # whose row is all 0
+    if NF > 1:
+        A.feed[i_o] = i_d
+    if i_kind != MARKET:
+        A.kind[i_o] = i_kind
+        A.limit[i_o] = limit if b_limited else named
+        A.valid[i_o] = valid
+        A.trail[i_o] = trail
+        A.percent[i_o] = percent
+        A.ends[i_o] = N.ends[i_d]
     A.status[i_o] = SUBMITTED
-    A.triggered[i_o] = 0
     signed = size if i_buys == 1 else -size
     A.size[i_o] = signed
     A.rest[i_o] = signed
     A.price[i_o] = named
-    A.limit[i_o] = limit if b_limited else named
-    A.valid[i_o] = valid
-    A.trail[i_o] = trail
-    A.percent[i_o] = percent
     A.given[i_o] = N.stamp[i_d]
-    A.ends[i_o] = N.ends[i_d]
-    A.annotated[i_o] = 0.0
-    A.filled[i_o] = 0.0
-    A.average[i_o] = 0.0
-    A.worth[i_o] = 0.0
-    A.costs[i_o] = 0.0
-    A.gain[i_o] = 0.0
-    A.closed[i_o] = 0.0
     if i_kind == STOP_TRAIL:
         A.price[i_o] = INF if i_buys == 1 else -INF
         trail_on(i_o, named)
@@ -283,9 +278,10 @@ def note(i_o):
         A.n_rest[i_at] = A.rest[i_o]
         A.n_filled[i_at] = A.filled[i_o]
         A.n_average[i_at] = A.average[i_o]
-        A.n_worth[i_at] = A.worth[i_o]
         A.n_costs[i_at] = A.costs[i_o]
-        A.n_gain[i_at] = A.gain[i_o]
+        if VALUES:
+            A.n_worth[i_at] = A.worth[i_o]
+            A.n_gain[i_at] = A.gain[i_o]
         A.n_closed[i_at] = A.closed[i_o]
 
 
@@ -357,7 +353,6 @@ def check():
     cash = A.cash
     for i_f in range(NF):
         A.would[i_f] = A.position[i_f]
-        A.would_paid[i_f] = A.paid[i_f]
     i_o = A.checked
     while i_o < A.orders:
         i_d = i_feed_of(i_o)
@@ -366,30 +361,16 @@ def check():
         size = A.rest[i_o]
         price = A.price[i_o]
         left = held + size
-        opened = 0.0
-        closed = 0.0
-        if left == 0:
-            closed = size
-            A.would_paid[i_d] = 0.0
-        elif held == 0:
-            opened = size
-            A.would_paid[i_d] = price
-        elif (held > 0) == (size > 0):
-            opened = size
-            A.would_paid[i_d] = (A.would_paid[i_d] * held + size * price) / left
-        elif (held > 0) == (left > 0):
-            closed = size
-        else:
-            opened = left
-            closed = -held
-            A.would_paid[i_d] = price
+        b_grows = held == 0 or (held > 0) == (size > 0)
+        b_stays = (held > 0) == (left > 0)
+        opened = 0.0 if left == 0 else size if b_grows else 0.0 if b_stays else left
+        closed = size if left == 0 else 0.0 if b_grows else size if b_stays else -held
         A.would[i_d] = left
-        if closed != 0:
-            cash = cash + -closed * price
-            cash = cash - f_commission(closed, price)
-        if opened != 0:
-            cash = cash - opened * price
-            cash = cash - f_commission(opened, price)
+        # Nothing that is closed, or opened, is worth 0, costs 0 and leaves the cash as it is.
+        cash = cash + -closed * price
+        cash = cash - f_commission(closed, price)
+        cash = cash - opened * price
+        cash = cash - f_commission(opened, price)
         if cash >= 0.0:
             A.status[i_o] = ACCEPTED
             A.queue[A.pending] = i_o
@@ -513,67 +494,45 @@ def execute(i_o, i_d, price, stamp):
     held = A.position[i_d]
     paid = A.paid[i_d]
     left = held + size
-    opened = 0.0
-    closed = 0.0
-    if left == 0:
-        closed = size
-    elif held == 0 or (held > 0) == (size > 0):
-        opened = size
-    elif (held > 0) == (left > 0):
-        closed = size
-    else:
-        opened = left
-        closed = -held
+    b_grows = held == 0 or (held > 0) == (size > 0)
+    b_stays = (held > 0) == (left > 0)
+    opened = 0.0 if left == 0 else size if b_grows else 0.0 if b_stays else left
+    closed = size if left == 0 else 0.0 if b_grows else size if b_stays else -held
+    # Nothing that is closed, or opened, is worth 0, costs 0 and leaves the cash as it is.
     gain = -closed * (price - paid)
-    cash = A.cash
-    worth = 0.0
-    costs = 0.0
-    if closed != 0:
-        worth = -closed * paid
-        costs = f_commission(closed, price)
-        cash = cash + (worth + gain)
-        cash = cash - costs
-        A.cash = cash
-    closed_costs = costs
-    opened_costs = 0.0
-    b_refused = False
-    if opened != 0:
-        asked = opened * price
-        fee = f_commission(opened, price)
-        cash = cash - asked
-        cash = cash - fee
-        if cash < 0.0:
-            opened = 0.0
-            b_refused = True
-        else:
-            A.cash = cash
-            worth = worth + asked
-            costs = costs + fee
-            opened_costs = fee
-    done = closed + opened
+    freed = -closed * paid
+    closed_costs = f_commission(closed, price)
+    cash = (A.cash + (freed + gain)) - closed_costs
+    asked = opened * price
+    fee = f_commission(opened, price)
+    cash_after = (cash - asked) - fee
+    b_refused = opened != 0 and cash_after < 0.0
+    A.cash = cash if b_refused else cash_after
+    done = closed if b_refused else closed + opened
     if done != 0:
         after = held + done
-        if after == 0:
-            A.paid[i_d] = 0.0
-        elif held == 0:
-            A.paid[i_d] = price
-        elif (held > 0) == (done > 0):
-            A.paid[i_d] = (paid * held + done * price) / after
-        elif (held > 0) != (after > 0):
-            A.paid[i_d] = price
+        b_more = (held > 0) == (done > 0)
+        average = ratio(paid * held + done * price, after)
+        kept = paid if (held > 0) == (after > 0) else price
+        A.paid[i_d] = 0.0 if after == 0 else price if held == 0 else average if b_more else kept
         A.position[i_d] = after
+        opened_costs = 0.0 if b_refused else fee
+        costs = closed_costs + opened_costs
         before = A.filled[i_o] * A.average[i_o]
-        A.rest[i_o] = A.rest[i_o] - done
-        A.filled[i_o] = A.filled[i_o] + done
-        A.average[i_o] = (before + done * price) / A.filled[i_o]
-        A.worth[i_o] = A.worth[i_o] + worth
+        rest = A.rest[i_o] - done
+        filled = A.filled[i_o] + done
+        A.rest[i_o] = rest
+        A.filled[i_o] = filled
+        A.average[i_o] = (before + done * price) / filled
         A.costs[i_o] = A.costs[i_o] + costs
-        A.gain[i_o] = A.gain[i_o] + gain
+        if VALUES:
+            A.worth[i_o] = A.worth[i_o] + (freed if b_refused else freed + asked)
+            A.gain[i_o] = A.gain[i_o] + gain
         A.closed[i_o] = stamp
-        A.status[i_o] = PARTIAL if A.rest[i_o] != 0 else COMPLETED
+        A.status[i_o] = PARTIAL if rest != 0 else COMPLETED
         log_fill(i_o, i_d, stamp, done, price, costs)
         if TRADES:
-            trade(i_d, closed, closed_costs, opened, opened_costs, price)
+            trade(i_d, closed, closed_costs, 0.0 if b_refused else opened, opened_costs, price)
         note(i_o)
     if b_refused:
         A.status[i_o] = MARGIN

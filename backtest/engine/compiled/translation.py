@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
+from functools import cache
 from typing import Any
 
 import backtrader as bt
@@ -124,6 +125,7 @@ class Program:
         streams: generators of random numbers, a method of each trial's.
         hears: whether it is told of orders.
         hears_trades: whether it is told of trades.
+        values: whether it asks for value and gain of what is filled.
         closes: whether it gives orders at the close.
     """
 
@@ -138,6 +140,7 @@ class Program:
     streams: list[list[Callable[..., Any]]] = field(default_factory=list)
     hears: bool = False
     hears_trades: bool = False
+    values: bool = False
     closes: bool = False
 
 
@@ -212,7 +215,7 @@ class _Translation:
                      "next_open", "nextstart_open", "prenext_open"):  # fmt: skip
             if getattr(self.cls, name) is not getattr(base, name) and not self.only_tells(name):
                 raise NotCompiled(f"it has {name}()", _line_of(getattr(self.cls, name)))
-        if self.cls.stop is not base.stop and not self.only_tells("stop"):
+        if self.cls.stop is not base.stop and not self.only_tells("stop") and not _is_harmless(self.cls):
             raise NotCompiled(f"stop() does more than tell: {self.why}", self.why_at or _line_of(self.cls.stop))
         self.made.hears = self.cls.notify_order is not base.notify_order and not self.only_tells("notify_order")
         self.made.hears_trades = self.cls.notify_trade is not base.notify_trade and not self.only_tells("notify_trade")
@@ -388,7 +391,7 @@ class _Translation:
 
     def wider(self, first: str, second: str, what: str) -> str:
         """Return the kind that holds both."""
-        if not first or first == second:
+        if not first or first == second or first == "never":
             return second
         pair = {first, second}
         if pair <= {"b", "i"}:
@@ -432,6 +435,14 @@ class _Translation:
         if value.kind == "poison":
             raise NotCompiled(value.why, value.line or self.at)
         raise NotCompiled(f"{_shown(value.kind)} where a number is needed", self.at)
+
+    def settled(self, value: Val) -> Val:
+        """Return a value that is kept, or given away, as `lifted`; a line would move on."""
+        if value.kind == "lineof" or (
+            _has_lines(value) and not all(id(one) in self.feed_numbers for one in value.objs)
+        ):
+            raise NotCompiled("a line is kept, or given to an order: name its value, such as line[0]", self.at)
+        return self.lifted(value)
 
     def from_objects(self, objs: tuple[Any, ...]) -> Val:
         objs = tuple(
@@ -664,6 +675,8 @@ class _Translation:
             self.set_attribute(target.attr, value)
         elif isinstance(target, ast.Subscript):
             self.set_item(target, value)
+        elif isinstance(target, ast.Attribute) and self.expression(target.value).kind in ("note", "trade"):
+            pass  # of a copy that nobody else has; reading it is refused
         else:
             raise NotCompiled(f"{ast.unparse(target)} is set", self.at)
 
@@ -706,7 +719,7 @@ class _Translation:
         if value.kind in ("text", "poison", "note", "trade"):
             self.emit_text_state(name, value)
             return
-        given = self.lifted(value)
+        given = self.settled(value)
         kind = self.state_kind(name, given.kind)
         if kind == "none":
             self.effects = True
@@ -778,7 +791,7 @@ class _Translation:
         name = target.value.attr
         self.check_map(name)
         at = self.feed_code(self.expression(target.slice))
-        given = self.lifted(value)
+        given = self.settled(value)
         kind = self.map_kind(name, given.kind)
         self.effects = True
         self.emit(f"A.m_{name}[{at}] = {self.as_kind(given, kind)}")
@@ -822,7 +835,7 @@ class _Translation:
         if value.code and not value.objs:
             value = self.temp(value)
         elif value.kind == "lineof" or (value.kind == "static" and not self.is_big(value)):
-            value = self.lifted(value)
+            value = self.settled(value)
         self.emit(f"<return>{len(self.results)}")
         self.results.append(value)
         return True
@@ -1229,6 +1242,7 @@ class _Translation:
                    "remsize": "rest", "dt": "closed"}  # fmt: skip
         if name not in columns:
             return Val("poison", why=f"order.executed.{name} is used")
+        self.made.values |= name in ("value", "pnl")
         return Val("f", f"A.{'n_' if owner.extra else ''}{columns[name]}[{owner.code}]")
 
     def of_subscript(self, node: ast.Subscript) -> Val:
@@ -1627,11 +1641,11 @@ class _Translation:
         with self.captured() as first:
             a = self.expression(node.body)
             if "text" not in a.kind and a.kind != "method":
-                a = self.lifted(a)
+                a = self.settled(a)
         with self.captured() as second:
             b = self.expression(node.orelse)
             if "text" not in b.kind and b.kind != "method":
-                b = self.lifted(b)
+                b = self.settled(b)
         if "text" in (a.kind, b.kind):
             return Val("text")
         if a.kind == b.kind == "method":
@@ -2017,6 +2031,8 @@ class _Translation:
             return self.truth(args[0])
         if function in (min, max) and len(args) == 1:
             args = self.items(args[0])
+        if function is not abs and any(one.kind == "lineof" or _has_lines(one) for one in args):
+            raise NotCompiled(f"{function.__name__}() of a line: name its value, such as line[0]", self.at)
         numbers = [self.number_of(one) for one in args]
         if function in (min, max):
             kind = "f" if any(one.kind == "f" for one in numbers) else "i"
@@ -2275,7 +2291,7 @@ class _Translation:
     def optional(self, value: Val) -> str:
         if value.kind in ("none",) or _is_none(value):
             return "NAN"
-        lifted = self.lifted(value)
+        lifted = self.settled(value)
         if lifted.kind == "b":
             return self.as_kind(lifted, "f")
         if lifted.kind not in ("f", "i", "opt"):
@@ -2321,6 +2337,7 @@ _ASKS = {
     "issell",
     "alive",
 }
+_ACTS = {*_ORDERS, "cancel", "buy_bracket", "sell_bracket", "set_cash", "setcash", "add_cash"}
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: lambda a, b: a == b, ast.NotEq: lambda a, b: a != b, ast.Lt: lambda a, b: a < b,
     ast.LtE: lambda a, b: a <= b, ast.Gt: lambda a, b: a > b, ast.GtE: lambda a, b: a >= b,
@@ -2398,6 +2415,25 @@ def _leaves(body: Sequence[ast.stmt]) -> str:
     return "both" if len(found) > 1 else next(iter(found), "")
 
 
+def _is_harmless(cls: Any) -> bool:
+    """Return whether stop() gives no orders and sets no money, and has no arithmetic that may raise."""
+    waiting, seen = ["stop"], set()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        for one in ast.walk(_Method.of(getattr(cls, name)).node):
+            if isinstance(one, ast.BinOp) and isinstance(one.op, ast.Div | ast.FloorDiv | ast.Pow):
+                return False
+            if isinstance(one, ast.Attribute) and isinstance(one.ctx, ast.Load):
+                of_self = isinstance(one.value, ast.Name) and one.value.id == "self"
+                if one.attr in _ACTS and (of_self or ast.unparse(one.value).endswith("broker")):
+                    return False
+                own = of_self and inspect.isfunction(getattr(cls, one.attr, None)) and not _is_base(cls, one.attr)
+                if own and one.attr not in seen:
+                    waiting.append(one.attr)
+    return True
+
+
 def _argument(name: str) -> ast.arguments:
     return ast.arguments([], [ast.arg(name)], None, [], [], None, [])
 
@@ -2418,6 +2454,7 @@ class _Method:
     counts: dict[str, int]
 
     @classmethod
+    @cache
     def of(cls, function: Any) -> _Method:
         try:
             lines, line = inspect.getsourcelines(function)

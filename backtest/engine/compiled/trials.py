@@ -31,9 +31,9 @@ from backtest.engine.compiled.translation import Program, translate
 from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, Writer, built, ledger_functions
 from backtest.engine.lean.broker import is_still
 
-_ROOM = 64  # orders of a trial that tables hold at first
+_ROOM = 128  # orders of a trial that tables hold at first
 _AT_ONCE = 32  # orders that a trial may give at one step; one that gives more is left to the event engine
-_CHEAP = ("step", "reads", "writes")
+
 ORDER_COLUMNS = ("ref", "feed", "buys", "kind", "status", "size", "created", "filled", "price", "costs", "closed")
 FILL_COLUMNS = ("ref", "feed", "stamp", "size", "price", "costs")
 
@@ -213,7 +213,7 @@ class _Run:
         feeds = len(bench.datas)
         self.constants = {
             **LEDGER_CONSTANTS, **_charges(bench.broker.getcommissioninfo(bench.datas[0])), "NF": feeds,
-            "HEARS": program.hears, "TRADES": program.hears_trades,
+            "HEARS": program.hears, "TRADES": program.hears_trades, "VALUES": program.values,
         }  # fmt: skip
         self.shapes = {"": (), ledger.FEEDS: (feeds,), ledger.NOTED: (2 * ledger.NOTES,)}
         self.kept = {**ledger.ACCOUNT, **(ledger.OF_TRADES if program.hears_trades else {}), **program.account}
@@ -276,25 +276,27 @@ class _Run:
         prenext, nextstart = ("prenext" in self.calls, "nextstart" in self.calls)
         wanted = np.zeros(self.market.steps, bool)
         wanted[self.at] = True
-        equity, cash, positions = [], [], []
+        width, told_at = len(self.at), 0
+        self.equity, self.cash = np.zeros((width, self.count)), np.zeros((width, self.count))
+        self.positions = np.zeros((width, len(self.market.datas), self.count))
         listed = wanted.tolist()
         with np.errstate(all="ignore"):
             for step in range(self.market.steps):
                 move(now, step)
-                calls = self.calls
-                given = live[orders[live] != checked[live]]
+                calls, all_live = self.calls, len(live) == self.count
+                given = np.flatnonzero(orders != checked) if all_live else live[orders[live] != checked[live]]
                 if given.size:
                     calls["check"](given)
-                waiting = live[pending[live] > 0]
+                waiting = np.flatnonzero(pending) if all_live else live[pending[live] > 0]
                 if waiting.size:
                     calls["try_pending"](waiting)
                 if hears or hears_trades:
                     now.reads, now.writes = now.writes, ledger.NOTES - now.writes
-                    hearing = live[(told[live] > 0) | (traded[live] > 0)]
+                    hearing = np.flatnonzero(told | traded) if all_live else live[(told | traded)[live] > 0]
                     if hearing.size:
                         calls["deliver"](hearing)
                 if step >= last_ready:
-                    calls["next"](live)
+                    calls["next_whole" if all_live else "next"](live)
                 else:
                     if step < last_before and prenext:
                         calls["prenext"](live[self.before[live] > step])
@@ -303,21 +305,15 @@ class _Run:
                         calls["nextstart" if nextstart else "next"](just)
                     calls["next"](live[self.ready[live] <= step])
                 if listed[step]:
-                    equity.append(calls["f_value"](every).copy())
-                    cash.append(account["cash"].copy())
-                    positions.append(account["position"].T.copy())
+                    self.equity[told_at] = calls["f_value_whole"](every)
+                    self.cash[told_at], self.positions[told_at] = account["cash"], account["position"]
+                    told_at += 1
                 if self.flagged:
                     live, self.flagged = np.flatnonzero(~self.flags), False
                     if not live.size:
                         break
                 if orders.max() > self.room - _AT_ONCE:
                     self.grow()
-        width = len(self.at)
-        empty = [np.zeros(self.count)] * (width - len(equity))
-        self.equity = np.array(equity + empty).T.reshape(self.count, width)
-        self.cash = np.array(cash + empty).T.reshape(self.count, width)
-        flat = [np.zeros((self.count, len(self.market.datas)))] * (width - len(positions))
-        self.positions = np.array(positions + flat).transpose(1, 0, 2) if width else np.zeros((self.count, 0, 0))
         return self
 
     def order_rows(self) -> tuple[np.ndarray, np.ndarray]:
@@ -355,12 +351,20 @@ def _together(
 ) -> Outcomes:
     """Return the outcomes of all programs as those of all trials."""
     found = Outcomes(left=left, stamps=market.stamps, steps=at)
-    found.equity, found.cash = np.zeros((count, len(at))), np.zeros((count, len(at)))
-    found.positions = np.zeros((count, len(at), len(market.datas)))
     tables: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"orders": [], "fills": []}
+    one = len(parts) == 1 and len(parts[0][0]) == count  # mostly so: nothing is copied
+    columns = ("equity", "cash", "positions")
+    if one:
+        for name in columns:
+            setattr(found, name, np.moveaxis(getattr(parts[0][1], name), -1, 0))
+    else:
+        found.equity, found.cash = np.zeros((count, len(at))), np.zeros((count, len(at)))
+        found.positions = np.zeros((count, len(at), len(market.datas)))
     for numbers, done in parts:
         place = np.array(numbers)
-        found.equity[place], found.cash[place], found.positions[place] = done.equity, done.cash, done.positions
+        if not one:
+            for name in columns:
+                getattr(found, name)[place] = np.moveaxis(getattr(done, name), -1, 0)
         for number in np.flatnonzero(done.flags).tolist():
             left[numbers[number]] = "it does something odd in a bar"
         for name, (trial, rows) in (("orders", done.order_rows()), ("fills", done.fill_rows())):

@@ -81,27 +81,34 @@ class Writer:
     ) -> None:
         self.functions, self.constants, self.account = functions, constants, account
         self.constant_rows, self.slots = constant_rows, slots
-        self.asked: dict[tuple[str, str], str] = {}
-        self.waiting: list[tuple[str, str, str]] = []
+        self.asked: dict[tuple[str, str, bool], str] = {}
+        self.waiting: list[tuple[str, str, bool, str]] = []
         self.locals: dict[str, str] = {}
         self.texts: list[str] = []
         self.number = 0
 
-    def request(self, name: str, pattern: str) -> str:
-        """Return the name of a function whose arguments are uniform as the pattern says, to be written."""
-        key = name, pattern
+    def request(self, name: str, pattern: str, whole: bool = False) -> str:
+        """
+        Return the name of a function to be written.
+
+        Args:
+            pattern: which of its arguments are uniform.
+            whole: whether it is always for all trials, so that nothing is picked.
+        """
+        key = name, pattern, whole
         if key not in self.asked:
-            self.asked[key] = f"{name}_{pattern}" if pattern else name
-            self.waiting.append((name, pattern, self.asked[key]))
+            self.asked[key] = "_".join([name, *([pattern] if pattern else []), *(["whole"] if whole else [])])
+            self.waiting.append((*key, self.asked[key]))
         return self.asked[key]
 
     def source(self, entries: list[str]) -> str:
         """Return the source of `build(S)`, which gives the entries, each a function of trials."""
-        for entry in entries:
-            self.request(entry, "")
+        entries = [called for one in entries for called in (self.request(one, ""), self.request(one, "", whole=True))]
         while self.waiting:
-            name, pattern, called = self.waiting.pop()
-            self.texts.append(_Function(self, self.functions[name], pattern, called).text())
+            name, pattern, whole, called = self.waiting.pop()
+            first = _Function(self, self.functions[name], pattern, whole, called)
+            first.text()  # says what is read where other trials are in hand: that alone is kept
+            self.texts.append(_Function(self, self.functions[name], pattern, whole, called, first.looked).text())
         head = [f"    A_{name} = S.account[{name!r}]" for name in self.account]
         head += [f"    C_{number} = S.constants[{number}]" for number in range(len(self.constant_rows))]
         head += [f"    L_{number}, R_{number} = S.lines[{number}]" for number in range(len(self.slots))]
@@ -112,8 +119,18 @@ class Writer:
 
 
 class _Function:
-    def __init__(self, writer: Writer, node: ast.FunctionDef, pattern: str, called: str) -> None:
-        self.writer, self.node, self.called = writer, node, called
+    def __init__(
+        self,
+        writer: Writer,
+        node: ast.FunctionDef,
+        pattern: str,
+        whole: bool,
+        called: str,
+        kept: set[str] | None = None,
+    ) -> None:
+        self.writer, self.node, self.whole, self.called, self.kept = writer, node, whole, called, kept
+        self.looked: set[str] = set()
+        self.parts: dict[str, tuple[str, str]] = {}  # trials that were picked, from which by what
         self.lines: list[str] = []
         self.depth = 2
         self.params = [arg.arg for arg in node.args.args]
@@ -163,17 +180,37 @@ class _Function:
         for name in self.params:
             if name in self.uniform:
                 continue
-            if self.assigned.get(name):
-                self.emit(f"{self.place(name)}[t] = {name}")
+            self.keep(name, "t", name)
             self.known[name, "t"] = Value(name, False, kind_of(name))
-            if not self.assigned.get(name):
-                self.emit(f"{self.place(name)}[t] = {name}")
         self.result = f"r_{self.called}"
         if self.returns:
             self.writer.locals[self.result] = _DTYPES[self.gives]
         self.block(self.node.body, "t", top=True)
-        self.emit(f"return {self.result}[t]" if self.returns else "return EMPTY")
+        self.emit(f"return {self.given()}")
         return "\n".join([*head, *self.lines])
+
+    def given(self) -> str:
+        if not self.returns:
+            return "EMPTY"
+        return f"{self.result}.copy()" if self.whole else f"{self.result}[t]"
+
+    def keep(self, name: str, t: str, text: str) -> None:
+        """Write what a local is now to its place, if that is looked at."""
+        place = self.place(name)
+        if self.kept is None or name in self.kept:
+            self.emit(f"{place}[{self.pick(t)}] = {text}")
+
+    def pick(self, t: str) -> str:
+        return ":" if self.whole and t == "t" else t
+
+    def taken(self, text: str, t: str, kind: str) -> Value:
+        """Return the values of the trials in hand of an array of all."""
+        return self.hold(f"{text}.copy()" if self.whole and t == "t" else f"{text}[{t}]", kind)
+
+    def chosen(self, t: str, test: str, name: str) -> None:
+        """Write the trials of those in hand for which a condition holds."""
+        self.emit(f"{name} = {f'flatnonzero({test})' if self.whole and t == 't' else f'{t}[{test}]'}")
+        self.parts[name] = t, test
 
     def place(self, name: str) -> str:
         place = f"w_{self.called}_{name}"
@@ -191,7 +228,7 @@ class _Function:
                 t = after
                 if top:
                     self.emit(f"if not {t}.size:")
-                    self.emit(f"    return {self.result}[t]" if self.returns else "    return EMPTY")
+                    self.emit(f"    return {self.given()}")
             t = after
         return t
 
@@ -209,7 +246,7 @@ class _Function:
             return self.branch(node, t)
         if isinstance(node, ast.Return):
             if node.value is not None:
-                self.emit(f"{self.result}[{t}] = {self.value(node.value, t).text}")
+                self.emit(f"{self.result}[{self.pick(t)}] = {self.value(node.value, t).text}")
             return ""
         if isinstance(node, ast.Continue | ast.Break):
             self.emit(f"{self.loops[-1][isinstance(node, ast.Break)]}.append({t})")
@@ -233,14 +270,15 @@ class _Function:
                 given = self.hold(given.text, given.kind)
             if given.kind == "f" and kind_of(name) == "i" and not given.uniform:
                 given = self.hold(f"{given.text}.astype('i8')", "i")
-            self.emit(f"{self.place(name)}[{t}] = {given.text}")
+            self.keep(name, t, given.text)
             if not given.uniform and given.kind == kind_of(name):
                 self.known[name, t] = given
         elif isinstance(target, ast.Attribute):
-            self.emit(f"A_{target.attr}[{t}] = {given.text}")
+            self.emit(f"A_{target.attr}[{self.pick(t)}] = {given.text}")
         elif isinstance(target, ast.Subscript) and isinstance(target.value, ast.Attribute):
             at = self.value(target.slice, t)
-            self.emit(f"A_{target.value.attr}[{at.text}, {t}] = {given.text}")
+            picked = self.pick(t) if at.uniform else t
+            self.emit(f"A_{target.value.attr}[{at.text}, {picked}] = {given.text}")
         else:
             raise AssertionError(ast.dump(target))
 
@@ -269,8 +307,8 @@ class _Function:
             return after if first or second else ""
         chosen, others = self.fresh("t"), self.fresh("t")
         held = test if test.text.isidentifier() else self.hold(test.text, "b", "c")
-        self.emit(f"{chosen} = {t}[{held.text}]")
-        self.emit(f"{others} = {t}[~{held.text}]")
+        self.chosen(t, held.text, chosen)
+        self.chosen(t, f"~{held.text}", others)
         first, second = self.part(node.body, chosen), self.part(node.orelse, others)
         if first == chosen and second == others:
             return t
@@ -377,14 +415,31 @@ class _Function:
         if name in self.uniform:
             return Value(name, True, kind_of(name))
         if (name, t) not in self.known:
-            self.known[name, t] = self.hold(f"{self.place(name)}[{t}]", kind_of(name))
+            self.known[name, t] = self.part_of(name, t) or self.looked_up(name, t)
         return self.known[name, t]
+
+    def looked_up(self, name: str, t: str) -> Value:
+        self.looked.add(name)
+        return self.taken(self.place(name), t, kind_of(name))
+
+    def part_of(self, name: str, t: str) -> Value | None:
+        """Return a local as a part of what it is for trials that those in hand were picked from, if that is known."""
+        tests: list[str] = []
+        while t in self.parts:
+            t, test = self.parts[t]
+            tests.append(test)
+            if (name, t) in self.known:
+                text = self.known[name, t].text
+                for one in reversed(tests):
+                    text = self.hold(f"{text}[{one}]", kind_of(name)).text
+                return Value(text, False, kind_of(name))
+        return None
 
     def _attribute(self, node: ast.Attribute, t: str) -> Value:
         if isinstance(node.value, ast.Name) and node.value.id == "N":
             return Value(f"N.{node.attr}", True, "i")
         kind = {"f8": "f", "i8": "i", "?": "b"}[self.writer.account[node.attr][0]]
-        return self.hold(f"A_{node.attr}[{t}]", kind)
+        return self.taken(f"A_{node.attr}", t, kind)
 
     def _subscript(self, node: ast.Subscript, t: str) -> Value:
         assert isinstance(node.value, ast.Attribute)
@@ -394,7 +449,9 @@ class _Function:
             text = f"N.{name}[{at.text}]" if at.uniform else f"N.{name}_all[{at.text}]"
             return Value(text, at.uniform, "i" if name in ("at", "length") else "f")
         kind = {"f8": "f", "i8": "i", "?": "b"}[self.writer.account[name][0]]
-        return self.hold(f"A_{name}[{at.text}][{t}]" if at.uniform else f"A_{name}[{at.text}, {t}]", kind)
+        return (
+            self.taken(f"A_{name}[{at.text}]", t, kind) if at.uniform else self.hold(f"A_{name}[{at.text}, {t}]", kind)
+        )
 
     def _binop(self, node: ast.BinOp, t: str) -> Value:
         left, right = self.value(node.left, t), self.value(node.right, t)
@@ -447,7 +504,7 @@ class _Function:
         open_ = self.fresh("c")
         self.emit(f"{open_} = {held if both else f'~{held}'}")
         part = self.fresh("t")
-        self.emit(f"{part} = {t}[{open_}]")
+        self.chosen(t, open_, part)
         self.emit(f"if {part}.size:")
         with self.indented():
             self.emit(f"{held} = {held}.copy()")
@@ -456,10 +513,14 @@ class _Function:
 
     def uniform_of(self, node: ast.expr) -> bool:
         """Return whether an expression is the same for all trials, without writing it."""
-        lines, known, number = self.lines, dict(self.known), self.writer.number
+        return self.tried(node).uniform
+
+    def tried(self, node: ast.expr) -> Value:
+        """Return what an expression would be, and leave all as it was."""
+        lines, known, parts, number = self.lines, dict(self.known), dict(self.parts), self.writer.number
         self.lines = []
-        found = self.value(node, "t").uniform
-        self.lines, self.known, self.writer.number = lines, known, number
+        found = self.value(node, "t")
+        self.lines, self.known, self.parts, self.writer.number = lines, known, parts, number
         return found
 
     def safe(self, node: ast.expr) -> bool:
@@ -495,18 +556,14 @@ class _Function:
         self.emit(f"{name} = empty({t}.size, {_DTYPES[kind]!r})")
         for mask, one in ((held.text, node.body), (f"~{held.text}", node.orelse)):
             part = self.fresh("t")
-            self.emit(f"{part} = {t}[{mask}]")
+            self.chosen(t, mask, part)
             self.emit(f"if {part}.size:")
             with self.indented():
                 self.emit(f"{name}[{mask}] = {self.value(one, part).text}")
         return Value(name, False, kind)
 
     def kind(self, node: ast.expr) -> str:
-        lines, known, number = self.lines, dict(self.known), self.writer.number
-        self.lines = []
-        found = self.value(node, "t").kind
-        self.lines, self.known, self.writer.number = lines, known, number
-        return found
+        return self.tried(node).kind
 
     def _call(self, node: ast.Call, t: str) -> Value:
         return self.call(node, t)
@@ -518,7 +575,8 @@ class _Function:
             return self.line(node, t)
         if name == "const":
             number = node.args[0].value  # type: ignore[attr-defined]
-            return Value(f"C_{number}[{t}]", False, self.writer.constant_rows[number])
+            text = f"C_{number}" if self.whole and t == "t" else f"C_{number}[{t}]"
+            return Value(text, False, self.writer.constant_rows[number])
         args = [self.value(one, t) for one in node.args]
         if name == "called":
             text = f"called(S.calls[{args[0].text}], {t}, flag, [{', '.join(one.text for one in args[1:])}])"
@@ -553,19 +611,24 @@ class _Function:
             return self.hold(text, kind)
         function = self.writer.functions[name]
         pattern = "".join("u" if one.uniform else "v" for one in args)
-        called = self.writer.request(name, pattern)
+        called = self.writer.request(name, pattern, self.whole and t == "t")
         # What a function keeps of its trials is its own: none calls itself, not even by way of others.
         if any(isinstance(one, ast.Return) and one.value is not None for one in ast.walk(function)):
             return self.hold(f"{called}({', '.join([t, *texts])})", kind_of(name))
         self.emit(f"{called}({', '.join([t, *texts])})")
         return Value("0", True, "i")
 
+    def rows(self, number: int, t: str) -> str:
+        """Return the rows of a slot's lines for the trials in hand."""
+        varies = self.writer.slots[number][1] and not (self.whole and t == "t")
+        return f"R_{number}[{t}]" if varies else f"R_{number}"
+
     def windowed(self, node: ast.Call, t: str) -> Value:
         call, number = node.args[0].value, node.args[1].value  # type: ignore[attr-defined]
         ago, size = self.value(node.args[2], t), self.value(node.args[3], t)
         clock, varies = self.writer.slots[number]
         end = f"(N.rows[{clock}] + {ago.text} + 1)"
-        text = f"windowed(S.calls[{call}], L_{number}, R_{number}, {end}, {size.text}, {t}, flag)"
+        text = f"windowed(S.calls[{call}], L_{number}, {self.rows(number, t)}, {end}, {size.text}, {t}, flag)"
         if ago.uniform and size.uniform and not varies:
             name = self.fresh("u")
             self.emit(f"{name} = {text}")
@@ -579,7 +642,7 @@ class _Function:
         kind = "i" if len(node.args) > 2 else "f"
         if not ago.uniform or varies:
             cast = ".astype('i8')" if kind == "i" else ""
-            return self.hold(f"read_lines(L_{number}, R_{number}, {at}, {ago.text}, {t}, flag){cast}", kind)
+            return self.hold(f"read_lines(L_{number}, {self.rows(number, t)}, {at}, {ago.text}, {t}, flag){cast}", kind)
         name = self.fresh("u")
         text = f"read_line(L_{number}, R_{number}, {at}, {ago.text}, {t}, flag)"
         self.emit(f"{name} = int({text})" if kind == "i" else f"{name} = {text}")
@@ -661,6 +724,10 @@ def _root(value: Any, t: np.ndarray, flag: Any) -> Any:
     return np.sqrt(value) if np.ndim(value) else float(np.sqrt(value))
 
 
+def _ratio(left: Any, right: Any) -> Any:
+    return left / right if isinstance(right, np.ndarray) or right else 0.0
+
+
 def _least(left: Any, right: Any) -> Any:
     return np.where(right < left, right, left)
 
@@ -688,8 +755,12 @@ def _read_lines(table: np.ndarray, rows: Any, at: Any, ago: Any, t: np.ndarray, 
     elif at < -table.shape[1] or np.any(ago > 0):
         flag(t)
         at = 0
-    found: np.ndarray = table[rows[t] if isinstance(rows, np.ndarray) else rows, at]
-    return found
+    if not isinstance(rows, np.ndarray):
+        return np.asarray(table[rows, at])
+    if isinstance(at, np.ndarray):
+        return np.asarray(table[rows, at])
+    values: np.ndarray = table[:, at]  # next to each other in memory
+    return values.take(rows)
 
 
 def _called(function: Callable[..., Any], t: np.ndarray, flag: Any, args: Sequence[Any]) -> Any:
@@ -714,8 +785,7 @@ def _windowed(
     """Return what a function gives of the values of lines up to a bar; what begins before the line is flagged."""
     if not any(isinstance(one, np.ndarray) for one in (rows, end, size)):
         return _of_part(function, table, int(rows), end, size, t, flag)
-    picked = rows[t] if isinstance(rows, np.ndarray) else rows
-    each = zip(*(np.broadcast_to(one, t.shape).tolist() for one in (picked, end, size)), strict=True)
+    each = zip(*(np.broadcast_to(one, t.shape).tolist() for one in (rows, end, size)), strict=True)
     known: dict[Any, float] = {}
     found = []
     for n, key in enumerate(each):
@@ -747,22 +817,27 @@ def _draw(streams: Sequence[Callable[..., Any]], t: np.ndarray, dtype: str, args
     return np.array([streams[n](*given) for n, given in zip(t.tolist(), each, strict=False)], dtype)
 
 
-_HARMLESS = {"abs", "least", "most", "const"}
-_SIMPLE = {"abs": ("abs", "abs"), "least": ("min", "least"), "most": ("max", "most")}
+_HARMLESS = {"ratio", "abs", "least", "most", "const"}
+_SIMPLE = {"ratio": ("_ratio", "_ratio"), "abs": ("abs", "abs"), "least": ("min", "least"), "most": ("max", "most")}
 _FLAGGING = {"trunc": "i", "floor": "i", "ceil": "i", "rounded": "i", "root": "f"}
 _EMPTY = np.empty(0, np.intp)
 _RUNTIME: dict[str, Any] = {
-    "EMPTY": _EMPTY, "INF": float("inf"), "NAN": float("nan"), "nan": float("nan"), "inf": float("inf"), "join":
-    _join, "join_all": _join_all, "div": _div, "floordiv": _floordiv, "mod": _mod, "trunc": _trunc, "floor":
-    _floor, "ceil": _ceil, "rounded": _rounded, "root": _root, "least": _least, "most": _most, "called":
-    _called, "windowed": _windowed, "draw": _draw, "read_line": _read_line, "read_lines": _read_lines, "where":
-    np.where, "empty": np.empty, "full": np.full,
+    "EMPTY": _EMPTY, "_ratio": _ratio, "flatnonzero": np.flatnonzero, "INF": float("inf"), "NAN": float("nan"),
+    "nan": float("nan"), "inf": float("inf"), "join": _join, "join_all": _join_all, "div": _div, "floordiv":
+    _floordiv, "mod": _mod, "trunc": _trunc, "floor": _floor, "ceil": _ceil, "rounded": _rounded, "root": _root,
+    "least": _least, "most": _most, "called": _called, "windowed": _windowed, "draw": _draw, "read_line":
+    _read_line, "read_lines": _read_lines, "where": np.where, "empty": np.empty, "full": np.full,
 }  # fmt: skip
+
+
+@cache
+def _compiled(source: str) -> Any:
+    return compile(source, "<trials>", "exec")
 
 
 def built(source: str, state: SimpleNamespace) -> dict[str, Callable[..., Any]]:
     """Return the functions that a source makes of a state."""
     names = dict(_RUNTIME)
-    exec(compile(source, "<trials>", "exec"), names)
+    exec(_compiled(source), names)
     made: dict[str, Callable[..., Any]] = names["build"](state)
     return made

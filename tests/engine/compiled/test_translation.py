@@ -172,6 +172,24 @@ class SharedChance(bt.Strategy):
             self.buy()
 
 
+class KeepsALine(bt.Strategy):
+    """Keeps a line, which moves on, where it means its value."""
+
+    def next(self):
+        if not self.position:
+            self.paid = self.data.close
+            self.buy()
+        elif self.data.close[0] > self.paid * 1.01:
+            self.close()
+
+
+class PricedByALine(bt.Strategy):
+    """Gives a line as a price: Backtrader reads it anew at each bar."""
+
+    def next(self):
+        self.buy(exectype=bt.Order.Limit, price=self.data.low)
+
+
 class Calls(bt.Strategy):
     """Calls what nobody knows."""
 
@@ -186,6 +204,8 @@ class Calls(bt.Strategy):
         (ValueOfOr, "write a conditional"),
         (KeepsANote, "keeps an order as it was notified"),
         (SharedChance, "random() is called"),
+        (KeepsALine, "a line is kept"),
+        (PricedByALine, "a line is kept, or given to an order"),
         (Calls, "max() is called"),
     ],
 )
@@ -196,4 +216,4 @@ def test_what_is_not_compiled_is_named_with_its_line(cls, said):
     line = int(why_not.split(":")[1])
     with open(__file__, encoding="utf-8") as file:  # noqa: PTH123 - of this file
         text = file.read().splitlines()[line - 1]
-    assert any(word in text for word in ("or 5", "self.order = order", "random.random", "max("))
+    assert any(word in text for word in ("or 5", "self.order = order", "random.random", "max(", "self.paid =", "price="))
