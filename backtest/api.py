@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Unpack, cast
 
 from backtest import _arguments
 from backtest._suggest import there_are
@@ -18,7 +18,7 @@ from backtest.market.series import Series, few, series_of, several_series
 from backtest.market.span import Sessions, Span, asked_span
 from backtest.metrics.measurement import Measured, check_periods, dated_rates, with_rates
 from backtest.runs.spec import Brokerage, BrokerageOptions, RunSpec, brokerage_of, takes_brokerage_options, warm_up_text
-from backtest.store.reader import HeldReader, Reader, hours_in
+from backtest.store.reader import HeldReader, Reader, are_of_frames, hours_in
 from backtest.store.store import store_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from backtest.metrics.table import Metric
     from backtest.report.figures import Figure
     from backtest.validity.validation import Validity
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class RunResult(Measured):
@@ -138,6 +140,53 @@ class RunResult(Measured):
         return f"{head}{verdict(self)._repr_html_()}{self.stats._repr_html_()}"
 
 
+def takes_frames(function: _F) -> _F:
+    """
+    Let a function of a strategy, of series and of a store take frames in place of the latter two.
+
+    Their bars lie in a store of their own until it returns; of a frame alone, of a market that nobody named, there are
+    no costs by default.
+    """
+
+    @wraps(function)
+    def over(strategy: Any, series: Any, *more: Any, store: Any = None, tz: str = "", **asked: Any) -> Any:
+        zone = _arguments.text(tz, "tz", "write an IANA zone, such as America/New_York, or leave it out")
+        if not _holds_frames(series):
+            if zone:
+                raise UsageError(
+                    f"tz={zone!r} is the zone of times in a frame, and bars of a store are in UTC; leave it out"
+                )
+            return function(strategy, series, *more, store=store, **asked)
+        from backtest.downloads.ingestion import stored_frames
+        from backtest.sources.files.frames import is_frame
+
+        if store is not None:
+            raise UsageError(
+                "bars and a store are two places to run on; leave store out, or put the frame there first: "
+                'backtest.ingest(frame, "AAPL/1day", store)'
+            )
+        if is_frame(series) and asked.get("brokerage") is None:
+            asked.setdefault("costs", "none")
+        with stored_frames(series, zone) as (kept, names):
+            return function(strategy, _without_benchmark(names, asked.get("benchmark", "")), *more, store=kept, **asked)
+
+    return cast("_F", over)
+
+
+def _without_benchmark(names: list[Series], benchmark: Any) -> list[Series]:
+    """Return the series of frames to run on; raise UsageError where the benchmark is not among the frames."""
+    if not benchmark:
+        return names
+    beside = series_of(benchmark)
+    if beside not in names:
+        raise UsageError(
+            f"the benchmark {beside.short} is not among the frames; give its bars too, in a dict of frames by their "
+            "series"
+        )
+    return [one for one in names if one != beside]
+
+
+@takes_frames
 @takes_brokerage_options
 def run(
     strategy: str | Path | type[Any] | Strategy,
@@ -155,6 +204,7 @@ def run(
     pins: str | Path = "",
     lines: bool = True,
     warm_up: int | str = "",
+    tz: str = "",
     brokerage: Brokerage | None = None,
     **options: Unpack[BrokerageOptions],
 ) -> RunResult:
@@ -186,6 +236,7 @@ def run(
         lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
         warm_up: bars before the first session that indicators see: "auto" for all that are stored, or how many bars of
             the first series. Trading, the record, and all numbers begin with that session all the same.
+        tz: of frames, the zone of times that have none, such as "America/New_York"; "exchange" for the instrument's.
         brokerage: costs, slippage and all that follows in one object, to be handed from call to call; or each by its
             own name, as people write it. An option that is set in both ways is refused.
 
@@ -198,32 +249,6 @@ def run(
     """
     from backtest.engine.simulation import simulate
 
-    if _holds_frames(series):
-        from backtest.downloads.ingestion import stored_frames
-        from backtest.sources.files.frames import is_frame
-
-        if store is not None:
-            raise UsageError(
-                "bars and a store are two places to run on; leave store out, or put the frame there first: "
-                'backtest.ingest(frame, "AAPL/1day", store)'
-            )
-        if is_frame(series) and brokerage is None:
-            options.setdefault("costs", "none")  # of a market that nobody named
-        with stored_frames(series) as (kept, names):
-            own = [one for one in names if not benchmark or one != series_of(benchmark)]
-            result = run(
-                strategy, own, store=kept, span=span, start=start, end=end, params=params, cash=cash,
-                benchmark=benchmark, risk_free=risk_free, periods=periods, pins=pins, lines=lines, warm_up=warm_up,
-                brokerage=brokerage, **options,
-            )  # fmt: skip
-            held = HeldReader("the frame", {one: kept.read(one) for one in names})
-        result.manifest["frame"] = True  # its bars are nowhere but in the caller's hands
-        return replace(result, bars_from=held)
-    if store is None:
-        _arguments.refuse(
-            "store", store, "write a store or its folder, such as data/bars, or a frame in place of the series"
-        )
-
     rates = dated_rates(risk_free)
     a_year: Any = risk_free if rates is None else 0.0
     request = prepared(
@@ -232,7 +257,11 @@ def run(
         pins=pins, warm_up=warm_up, brokerage=brokerage, **options,
     )  # fmt: skip
     record = simulate(*request, lines=_arguments.truth(lines, "lines"))
-    result = RunResult.of(replace(record, bars_from=request.store))
+    bars_from = request.store
+    if are_of_frames(bars_from):  # which are gone when the call ends
+        every = map(Series.parse, record.manifest["series"])
+        bars_from = HeldReader("the frame", {one: bars_from.read(one) for one in every})
+    result = RunResult.of(replace(record, bars_from=bars_from))
     return result if rates is None else with_rates(result, rates)
 
 
@@ -250,7 +279,7 @@ def prepared(
     strategy: str | Path | type[Any] | Strategy,
     series: Series | str | Iterable[Series | str],
     *,
-    store: Reader | str | Path,
+    store: Reader | str | Path | None,
     span: Span | Sequence[date | str | None] | None = None,
     start: date | str | None = None,
     end: date | str | None = None,

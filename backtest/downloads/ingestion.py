@@ -22,6 +22,7 @@ from backtest.downloads.downloader import DownloadReport
 from backtest.downloads.file_names import EVERY, bar_size_of, series_in
 from backtest.downloads.report import SeriesReport
 from backtest.errors import BacktestError, BadBars, Conflict, NoBars, UsageError
+from backtest.market import arrays
 from backtest.market.checks import ImpossibleBar, check_answer, compare_bars, impossible_bars, missing_sessions
 from backtest.market.extra import extra_names, problem_of, suggested_name
 from backtest.market.hours import Hours
@@ -79,9 +80,8 @@ class Intake:
     new: int
 
 
-# What `run` has no argument for.
+# What a run has no argument for.
 _WORDS_OF_RUNS = (
-    (r'name it with tz="(\S+)", or tz="exchange" for the .*', r'name it, as by frame.tz_localize("\1")'),
     (r"(.*\b(stamped|accept_split|leave_out|adjusted|day_first|columns)=.*)", r"\1; `ingest` takes that, into a store"),
 )
 
@@ -156,33 +156,42 @@ def ingest(
     return DownloadReport(reports, len(reports), 0, time.monotonic() - started)
 
 
+class FrameStore(Store):
+    """A store of the bars of frames, which is gone when the call ends that they were given to."""
+
+    of_frames = True
+
+
 @contextmanager
-def stored_frames(frames: Any) -> Iterator[tuple[Store, list[Series]]]:
+def stored_frames(frames: Any, tz: str = "") -> Iterator[tuple[Store, list[Series]]]:
     """
     Yield a store with the bars of a frame, or of a dict of frames by their series, and these series.
 
     A frame alone has its bar size by its times, and is of an instrument FRAME without a currency. The store is gone
     when the block ends: what it held is known by its digest.
 
+    Args:
+        tz: zone of times that have none; see `ingest`.
+
     Raises:
         UsageError, BadBars: as `ingest`.
     """
     with tempfile.TemporaryDirectory(prefix="backtest-frame-") as folder:
-        store = Store(folder)
+        store = FrameStore(Path(folder).resolve())  # which workers in other folders open
         with _in_python(_WORDS_OF_RUNS):
-            wanted = _stored_frames(frames, store)
+            wanted = _stored_frames(frames, store, tz)
         yield store, wanted
 
 
-def _stored_frames(frames: Any, store: Store) -> list[Series]:
+def _stored_frames(frames: Any, store: Store, tz: str) -> list[Series]:
     if are_frames(frames):
-        ingest(frames, None, store)
+        ingest(frames, None, store, tz=tz)
         return [series_of(one) for one in frames]
     with _in_python():
         table = read_table(frames)
         symbol = _symbol_alone(table)
-        series = _series_of_frame(table, symbol)
-    ingest(frames, series, store, symbol=symbol)
+        series = _series_of_frame(table, FileOptions(symbol=symbol, tz=tz))
+    ingest(frames, series, store, symbol=symbol, tz=tz)
     return [series]
 
 
@@ -303,9 +312,9 @@ def _symbol_alone(table: Table) -> str:
     return symbols[0] if symbols else ""
 
 
-def _series_of_frame(table: Table, symbol: str) -> Series:
+def _series_of_frame(table: Table, options: FileOptions) -> Series:
     """Return the series of a frame alone: an instrument without a currency, of an exchange without hours."""
-    daily, options = Series(Instrument(FRAME, "STK", FRAME, NO_CURRENCY), BAR_SIZES["1day"]), FileOptions(symbol=symbol)
+    daily = Series(Instrument(FRAME, "STK", FRAME, NO_CURRENCY), BAR_SIZES["1day"])
     size = bar_size_of(table, daily, options)
     probe = replace(daily, size=size)
     bars = read_bars(table, probe, replace(options, stamped="" if size.daily else "open")).bars
@@ -394,11 +403,10 @@ def _new_bars(read: ReadBars, what: str, series: Series, store: Store, accept_re
         stored = store.read(series, span_of_bars(read.bars, series))
     except NoBars:  # what is stored is of other days
         return len(read.bars)
-    times = stored["time"].to_pylist()
     change = compare_bars(stored, read.bars)
     if change and not accept_revision:
         raise _conflict(change.times, stored, read, what, series)
-    return len(read.bars) - len({*times} & {*read.bars["time"].to_pylist()})
+    return int(np.isin(arrays.numbers(read.bars["time"]), arrays.numbers(stored["time"]), invert=True).sum())
 
 
 def _conflict(times: Sequence[Any], stored: pa.Table, read: ReadBars, what: str, series: Series) -> Conflict:

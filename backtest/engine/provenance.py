@@ -30,7 +30,7 @@ from backtest.market import arrays
 from backtest.market.bars import rows_digest
 from backtest.market.series import Series
 from backtest.runs.parameters import names_in
-from backtest.store.reader import Reader
+from backtest.store.reader import Reader, are_of_frames
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,6 +49,7 @@ def describe(spec: RunSpec, bars: Mapping[Series, pa.Table], store: Reader, cost
         "series": {one.key: _bars(table) for one, table in bars.items()},
         "store": {one.key: _stored(store, one) for one in bars},
         "costs": {**describe_costs(costs), **_by_product(spec, costs)},
+        "frame": are_of_frames(store) or None,  # whose bars are nowhere but in the caller's hands
         "seed": spec.flat["params"].get("seed"),  # a run draws nothing by itself
         "backtest_sha256": _own_source(),
         "python": platform.python_version(),

@@ -431,7 +431,7 @@ def series_of(given: Series | str) -> Series:
     return given if isinstance(given, Series) else Series.parse(given)
 
 
-def several_series(given: Series | str | Iterable[Series | str]) -> list[Series]:
+def several_series(given: Any) -> list[Series]:
     """
     Return one series or several, each given as one or by its spelling.
 
@@ -442,8 +442,8 @@ def several_series(given: Series | str | Iterable[Series | str]) -> list[Series]
         return [series_of(given)]
     if hasattr(given, "__arrow_c_stream__"):
         raise UsageError(
-            "a data frame is not a series; `run` takes one, and all else bars of a store: put it there with "
-            'backtest.ingest(frame, "AAPL/1day", store), and name "AAPL/1day"'
+            "a data frame is not a series; `run`, `sweep` and their like take one, all else bars of a store: put it "
+            'there with backtest.ingest(frame, "AAPL/1day", store), and name "AAPL/1day"'
         )
     return [series_of(one) for one in _arguments.several(given, "the series", f"{_SERIES}, or a list of such")]
 

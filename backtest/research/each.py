@@ -16,7 +16,7 @@ import numpy as np
 from backtest import _arguments
 from backtest._notebook import html_lines, html_table, progress_bar
 from backtest._suggest import did_you_mean
-from backtest.api import RunResult, check_asked, run
+from backtest.api import RunResult, check_asked, run, takes_frames
 from backtest.engine.code.parcels import sent_by_value
 from backtest.engine.code.strategy import Strategy, load_strategy, parameters, typed_things
 from backtest.engine.provenance import describe_code
@@ -33,6 +33,7 @@ from backtest.store.reader import Reader
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 SHOWN = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "trades")  # in the table
 _SECONDS = 0.5  # after which a task gives back what it has done
@@ -126,12 +127,13 @@ class SeriesRuns:
         return html_table(heads, self.rows()) + html_lines(self.summary, *failed)
 
 
+@takes_frames
 @takes_run_options
 def run_each(
     strategy: str | Path | type[Any],
-    series: Series | str | Iterable[Series | str],
+    series: Series | str | Iterable[Series | str] | Mapping[str, Any] | pd.DataFrame | pa.Table,
     *,
-    store: Reader | str | Path,
+    store: Reader | str | Path | None = None,
     executor: Executor | None = None,
     jobs: int = 1,
     folder: str | Path = "",
@@ -144,6 +146,7 @@ def run_each(
     lines: bool = True,
     warm_up: int | str = "",
     tell: Tell | None = None,
+    tz: str = "",
     **asked: Unpack[RunOptions],
 ) -> SeriesRuns:
     """
@@ -165,7 +168,7 @@ def run_each(
         lines: whether to keep what Backtrader would plot of indicators and observers.
         warm_up: bars before the first session that indicators see: "auto", or how many.
         tell: called with a `SweepProgress` after each run.
-        cash: this and all that follows is as in `run`.
+        tz: this and all that follows is as in `run`, and so are frames in the place of series and store.
 
     Raises:
         UsageError: an argument cannot be read, or a name or a number is off.

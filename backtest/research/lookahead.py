@@ -14,14 +14,14 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from types import new_class
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import backtrader as bt
 import numpy as np
 import pyarrow as pa
 
 from backtest import _arguments
-from backtest.api import RunResult, run
+from backtest.api import RunResult, run, takes_frames
 from backtest.engine.code.strategy import Strategy, load_strategy
 from backtest.engine.feed import close_stamps
 from backtest.errors import NoBars, StrategyError, UsageError
@@ -35,6 +35,9 @@ from backtest.store.reader import CachedReader, Reader
 from backtest.store.segments import segment_of
 from backtest.store.store import store_of
 from backtest.store.tables import between, by_period
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CUTS = 12
 
@@ -83,12 +86,13 @@ class WarmUp:
     compared: int  # decisions of the first run since the start
 
 
+@takes_frames
 @takes_run_options
 def look_ahead(
     strategy: str | Path | type[Any],
-    series: Series | str | Iterable[Series | str],
+    series: Series | str | Iterable[Series | str] | Mapping[str, Any] | pd.DataFrame | pa.Table,
     *,
-    store: Reader | str | Path,
+    store: Reader | str | Path | None = None,
     span: Span | Sequence[date | str | None] | None = None,
     start: date | str | None = None,
     end: date | str | None = None,
@@ -96,6 +100,7 @@ def look_ahead(
     cuts: int = CUTS,
     seed: int = 0,
     pins: str | Path = "",
+    tz: str = "",
     **asked: Unpack[RunOptions],
 ) -> list[Leak]:
     """
@@ -109,7 +114,7 @@ def look_ahead(
         cuts: how many; each is three runs.
         seed: of the noise, and of the cuts at bars without orders.
         pins: a file that `backtest pin` made: the true bars must be those.
-        cash: this and all that follows is as in `run`.
+        tz: this and all that follows is as in `run`, and so are frames in the place of series and store.
 
     Raises:
         UsageError, NoBars, StrategyError: as `run` does.
@@ -142,18 +147,20 @@ def look_ahead_of(spec: RunSpec, store: Reader | str | Path, cuts: int = CUTS, s
     )  # fmt: skip
 
 
+@takes_frames
 @takes_run_options
 def warm_up(
     strategy: str | Path | type[Any],
-    series: Series | str | Iterable[Series | str],
+    series: Series | str | Iterable[Series | str] | Mapping[str, Any] | pd.DataFrame | pa.Table,
     *,
-    store: Reader | str | Path,
+    store: Reader | str | Path | None = None,
     span: Span | Sequence[date | str | None] | None = None,
     start: date | str | None = None,
     end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     skipped: float = 0.25,
     pins: str | Path = "",
+    tz: str = "",
     **asked: Unpack[RunOptions],
 ) -> WarmUp:
     """

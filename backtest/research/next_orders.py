@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from backtest import _arguments
 from backtest._notebook import html_lines, html_table
-from backtest.api import RunResult, run
+from backtest.api import RunResult, run, takes_frames
 from backtest.engine.code.strategy import load_strategy
 from backtest.engine.open_orders import OpenOrder, watched_to_the_end
 from backtest.market.calendars import bar_start, sessions
@@ -23,6 +23,7 @@ from backtest.store.store import store_of
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 _MOMENT = "write a moment with its time zone, such as datetime(2024, 1, 2, tzinfo=UTC)"
 _AHEAD = timedelta(days=40)  # within which there is a session, and a month of bars begins
@@ -123,18 +124,20 @@ class NextOrders:
         return f"{self.strategy}: {orders} at the open of {self.when(self.opens)}. {self.assumes}"
 
 
+@takes_frames
 @takes_run_options
 def next_orders(
     strategy: str | Path | type[Any],
-    series: Series | str | Iterable[Series | str],
+    series: Series | str | Iterable[Series | str] | Mapping[str, Any] | pd.DataFrame | pa.Table,
     *,
-    store: Reader | str | Path,
+    store: Reader | str | Path | None = None,
     span: Any = None,
     start: date | str | None = None,
     end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     pins: str | Path = "",
     warm_up: int | str = "",
+    tz: str = "",
     **asked: Unpack[RunOptions],
 ) -> NextOrders:
     """

@@ -95,6 +95,11 @@ def bars_as_known(
     return None
 
 
+def are_of_frames(reader: Reader) -> bool:
+    """Return whether the bars of a reader are those of frames, which are kept nowhere."""
+    return bool(getattr(reader, "of_frames", False))
+
+
 def hours_in(reader: Reader, series: Series) -> Hours:
     """Return when the instrument of a series that a reader has trades, by the calendar of its exchange."""
     return hours_of(series.instrument)
@@ -324,7 +329,7 @@ class CachedReader:
     """A reader that asks another one only once what a spelling means and what is known of a series."""
 
     def __init__(self, behind: Reader) -> None:
-        self.name, self._behind = behind.name, behind
+        self.name, self.of_frames, self._behind = behind.name, are_of_frames(behind), behind
         self._names: dict[Series, Series] = {}
         self._manifests: dict[Series, Manifest] = {}
 

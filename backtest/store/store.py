@@ -143,13 +143,18 @@ def _on_disk(place: str | Path) -> Path:
     return _arguments.path(place, "the store", "write its folder, such as data/bars, or s3://BUCKET/PREFIX")
 
 
-def store_of(given: Reader | str | Path) -> Reader:
+def store_of(given: Reader | str | Path | None) -> Reader:
     """
     Return the reader of bars that was given as one, such as a store, or by its folder or URL.
 
     Raises:
+        UsageError: none is given.
         UsageError, BadStore, NoConnection: as `open_store`.
     """
+    if given is None:
+        _arguments.refuse(
+            "store", given, "write a store or its folder, such as data/bars, or a frame in place of the series"
+        )
     return given if isinstance(given, Reader) else open_store(given)
 
 

@@ -277,10 +277,14 @@ def test_other_values_are_a_conflict_until_they_are_accepted(tmp_path):
 @pytest.mark.parametrize(
     ("given", "options", "said"),
     [
-        (MINUTES, {}, r'have no zone, .* name it, as by frame.tz_localize\("America/New_York"\)'),
+        (MINUTES, {}, r'have no zone, .* name it with tz="America/New_York", or tz="exchange"'),
+        (MINUTES, {"tz": "Nowhere"}, "Nowhere"),
+        (frame(), {"benchmark": "SPY/1day"}, "the benchmark SPY/1day is not among the frames; give its bars too"),
+        ({"AAPL/1day": frame()}, {"benchmark": "SPY/1day"}, "the benchmark SPY/1day is not among the frames"),
         (yahoo("AAPL", "MSFT"), {}, r'of AAPL, MSFT; write a dict .*: \{"AAPL/1day": frame, "MSFT/1day": frame\}'),
         (frame(), {"store": "data/bars"}, "leave store out, or put the frame there first"),
         ("AAPL/1day", {}, "store is None; write a store or its folder, such as data/bars, or a frame"),
+        ("AAPL/1day", {"store": "data/bars", "tz": "UTC"}, "tz='UTC' is the zone of times in a frame"),
     ],
 )
 def test_a_run_says_what_to_write_where_a_frame_is_not_enough(given, options, said):
@@ -300,7 +304,16 @@ def test_a_week_under_way_is_left_out_and_said(tmp_path):
 
 def test_what_takes_series_of_a_store_alone_says_how_a_frame_comes_there(tmp_path):
     with pytest.raises(UsageError, match=r"a data frame is not a series; .* put it there with backtest\.ingest"):
-        backtest.look_ahead(Holds, frame(), store=tmp_path)
+        backtest.download(tmp_path, f"csv:{tmp_path}", frame(), ("2024-01-02", "2024-01-31"))
+
+
+def test_times_without_a_zone_are_in_the_one_that_is_named():
+    here = backtest.run(Holds, MINUTES.tz_localize(NEW_YORK))
+    named = [backtest.run(Holds, given, tz=NEW_YORK) for given in (MINUTES, {"AAPL/1min": MINUTES})]
+
+    assert here.record["time"][0].as_py() == datetime(2024, 3, 28, 13, 31, tzinfo=UTC)
+    assert all(one.record["time"].equals(here.record["time"]) for one in named)
+    assert named[0].equity.equals(here.equity)
 
 
 def test_records_and_columns_without_names_are_taken_into_a_store(tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 from backtest import _arguments
 from backtest._notebook import html_lines, html_table, progress_bar
 from backtest._suggest import there_are
-from backtest.api import RunResult
+from backtest.api import RunResult, takes_frames
 from backtest.engine.code.strategy import load_strategy
 from backtest.errors import StrategyError, UsageError
 from backtest.market.series import Series
@@ -44,6 +44,7 @@ from backtest.store.reader import Reader
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 _OF_RETURNS = ("return", "risk", "drawdown")  # groups of metrics that need returns alone
 
@@ -114,13 +115,14 @@ class CrossValidation:
         return html_table(["Tested in", *names], rows) + html_lines(self.summary)
 
 
+@takes_frames
 @takes_run_options
 def cross_validate(
     strategy: str | Path | type[Any],
-    series: Series | str | Iterable[Series | str],
+    series: Series | str | Iterable[Series | str] | Mapping[str, Any] | pd.DataFrame | pa.Table,
     grid: Grid | Mapping[str, Any] | Sequence[dict[str, Any]] | Sequence[str] | str,
     *,
-    store: Reader | str | Path,
+    store: Reader | str | Path | None = None,
     groups: int = 6,
     tested: int = 2,
     purge: int | str = 0,
@@ -137,6 +139,7 @@ def cross_validate(
     end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     tell: Tell | None = None,
+    tz: str = "",
     **asked: Unpack[RunOptions],
 ) -> CrossValidation:
     """

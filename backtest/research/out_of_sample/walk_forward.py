@@ -19,7 +19,7 @@ import numpy as np
 
 from backtest import _arguments
 from backtest._notebook import html_lines, html_table, progress_bar
-from backtest.api import RunResult
+from backtest.api import RunResult, takes_frames
 from backtest.engine.code.strategy import Strategy, load_strategy, names_of_texts, typed_values
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
@@ -43,6 +43,7 @@ from backtest.store.reader import Reader, hours_in
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +187,16 @@ class WalkForward:
         return float(np.abs(np.diff(places)).mean() / (len(values) - 1)) if len(places) > 1 else 0.0
 
 
+@takes_frames
 @takes_run_options
 def walk_forward(
     strategy: str | Path | type[Any],
-    series: Series | str | Iterable[Series | str],
+    series: Series | str | Iterable[Series | str] | Mapping[str, Any] | pd.DataFrame | pa.Table,
     grid: Grid | Mapping[str, Any] | Sequence[dict[str, Any]] | Sequence[str] | str,
     *,
     train: int | str,
     test: int | str,
-    store: Reader | str | Path,
+    store: Reader | str | Path | None = None,
     anchored: bool = False,
     purge: int | str = 0,
     rank: str = "sharpe",
@@ -209,6 +211,7 @@ def walk_forward(
     end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     tell: Tell | None = None,
+    tz: str = "",
     **asked: Unpack[RunOptions],
 ) -> WalkForward:
     """

@@ -35,7 +35,7 @@ from backtest.metrics.table import measure_all
 from backtest.research.out_of_sample.window import Window, cut_to, run_window
 from backtest.research.search.trials import Trial, key_of
 from backtest.runs.spec import Brokerage, BrokerageOptions, brokerage_of
-from backtest.store.reader import CachedReader, Reader, hours_in
+from backtest.store.reader import CachedReader, Reader, are_of_frames, hours_in
 from backtest.store.store import Store, store_of
 
 if TYPE_CHECKING:
@@ -97,9 +97,9 @@ class Job:
 
 def job_of(
     strategy: str | Path | type[Any] | Strategy,
-    series: Series | str | Iterable[Series | str],
+    series: Any,
     *,
-    store: Reader | str | Path,
+    store: Reader | str | Path | None,
     span: Sequence[date | str | None] | None = None,
     start: date | str | None = None,
     end: date | str | None = None,
@@ -391,10 +391,12 @@ _ACCOUNT = ("cash", "benchmark", "risk_free", "periods")
 _NUMBERS = ("cash", "risk_free", "volume_cap", "cash_rate")
 
 
-def store_with_whole_path(store: Reader | str | Path) -> Reader:
+def store_with_whole_path(store: Reader | str | Path | None) -> Reader:
     """Return the store as a worker in another folder can open it."""
     opened = store_of(store)
-    return Store(opened.root.resolve()) if isinstance(opened, Store) else opened
+    if isinstance(opened, Store) and not are_of_frames(opened):  # which has it
+        return Store(opened.root.resolve())
+    return opened
 
 
 def _whole_path(strategy: Strategy) -> Path:

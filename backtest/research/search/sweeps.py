@@ -21,7 +21,7 @@ from backtest import _arguments
 from backtest._notebook import html_lines, html_table, progress_bar
 from backtest._resources import bundled
 from backtest._suggest import there_are
-from backtest.api import RunResult
+from backtest.api import RunResult, takes_frames
 from backtest.engine.code.strategy import load_strategy, names_of_texts, typed_values
 from backtest.errors import BadStore, DamagedStore, StrategyError, UsageError
 from backtest.market.series import Series
@@ -45,6 +45,7 @@ from backtest.validity.verdict import Verdict, verdict
 if TYPE_CHECKING:
     import matplotlib.figure
     import pandas as pd
+    import pyarrow as pa
 
 FORMAT = 1
 DOCUMENT = "sweep.json"
@@ -69,13 +70,14 @@ class SweepProgress:
 Tell = Callable[[SweepProgress], None]
 
 
+@takes_frames
 @takes_run_options
 def sweep(
     strategy: str | Path | type[Any],
-    series: Series | str | Iterable[Series | str],
+    series: Series | str | Iterable[Series | str] | Mapping[str, Any] | pd.DataFrame | pa.Table,
     grid: Grid | Mapping[str, Any] | Iterable[str] | str,
     *,
-    store: Reader | str | Path,
+    store: Reader | str | Path | None = None,
     executor: Executor | None = None,
     jobs: int = 1,
     where: Condition | str | Iterable[str] | None = None,
@@ -90,6 +92,7 @@ def sweep(
     end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     tell: Tell | None = None,
+    tz: str = "",
     **asked: Unpack[RunOptions],
 ) -> Sweep:
     """
@@ -115,7 +118,7 @@ def sweep(
         end: the last session, included.
         params: of the parameters that do not vary.
         tell: called with a `SweepProgress` now and then; if not given, a notebook shows a bar.
-        cash: this and all that follows is as in `run`.
+        tz: this and all that follows is as in `run`, and so are frames in the place of series and store.
 
     Raises:
         UsageError: an argument cannot be read, a name or a number is off, or nothing is left of the grid.
