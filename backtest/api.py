@@ -77,23 +77,25 @@ class RunResult(Measured):
         figures: Iterable[Figure] = (),
         metrics: Iterable[Metric] = (),
         store: Reader | str | Path | None = None,
+        force: bool = False,
     ) -> Path:
         """
-        Write the page of this run into a folder (default: runs/NAME) and return its path.
+        Write the page of this run into a folder (default: runs/NAME), save it there, and return the path of the page.
 
         Args:
             figures: rows of your own, as those of FIGURES; they follow ours on the page.
             metrics: rows of your own, as those of METRICS; they follow ours.
             store: where the chart finds the bars that the run saw; if not given, where the run read them, or in the
                 sample that comes along. Without them it has closes in place of candles.
+            force: whether another run that the folder holds is replaced.
 
         Raises:
-            UsageError: the folder cannot be written, or a row of your own fails.
+            UsageError: the folder holds another run, or cannot be written, or a row of your own fails.
         """
         from backtest.report.run_page import write_report
 
         place = Path("runs") / self.name if folder == "" else folder
-        return write_report(self, place, self.validity, figures, metrics, store)
+        return write_report(self, place, self.validity, figures, metrics, store, force=force)
 
     def to_csv(self, folder: str | Path, *, tz: str = "UTC", overwrite: bool = True) -> list[Path]:
         """

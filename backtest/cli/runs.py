@@ -77,7 +77,6 @@ def run(
     """
     from backtest.api import run as simulate
     from backtest.research.each import run_each
-    from backtest.runs.kept import make_room
 
     wanted = parse_series(series)
     asked: dict[str, Any] = {
@@ -96,8 +95,7 @@ def run(
         raise UsageError(f"--jobs {jobs} is of runs on each series by itself; write --each, or leave it out")
     result = simulate(strategy, wanted, **asked)
     folder = Path(out) if out else Path(RUNS) / result.name
-    make_room(folder, result, force)
-    result.save(folder)
+    result.save(folder, force=force)
     give_kept_run(result, folder, as_json)
     if not as_json:
         say(f"Saved to {folder}. HTML report: backtest report {folder}")
@@ -242,15 +240,13 @@ def report(
     """
     from backtest.api import RunResult
     from backtest.report.run_page import write_figures, write_page, write_report
-    from backtest.runs.kept import locate, make_room
+    from backtest.runs.kept import locate
 
     folder = locate(RUNS, run_name)
     result = RunResult.load(folder)
     own = not out or Path(out).resolve() == folder.resolve()
-    if not own:
-        make_room(Path(out), result, force)
     bars_from = _opened(store)
-    page = write_page(result, folder, bars_from) if own else write_report(result, out, store=bars_from)
+    page = write_page(result, folder, bars_from) if own else write_report(result, out, store=bars_from, force=force)
     paths = [page, *write_figures(result, png, pdf)]
     if as_json:
         give_kept_run(result, folder, as_json, paths)
@@ -290,12 +286,13 @@ def compare(
     """
     from backtest.api import RunResult
     from backtest.report.run_page import write_comparison
-    from backtest.runs.kept import locate, make_room
+    from backtest.runs.kept import locate
+    from backtest.runs.record import refuse_another
     from backtest.validity.comparison import compare as put_side_by_side
 
     if out:
-        make_room(Path(out), None, force)
+        refuse_another(Path(out), None, force)
     found = put_side_by_side([RunResult.load(locate(RUNS, name)) for name in run_names], bootstrap, seed)
     give_comparison(found, as_json)
     if out:
-        say(f"Its page: {write_comparison(found, out)}")
+        say(f"Its page: {write_comparison(found, out, force=force)}")

@@ -49,4 +49,4 @@ def run_demo(
     )
     results = [run(strategy, one, store=store) for strategy in STRATEGIES for one in series]
     tell(f"{len(results)} runs done; writing their pages ...")
-    return Demo(report, results, [write_report(result, out / result.name) for result in results])
+    return Demo(report, results, [write_report(result, out / result.name, force=True) for result in results])

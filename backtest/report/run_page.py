@@ -23,7 +23,7 @@ from backtest.report.chart_data import is_daily
 from backtest.report.charts import Chart, chart_of, scripts
 from backtest.report.figures import NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown_figures, svg
 from backtest.runs.parameters import in_words, words_of
-from backtest.runs.record import files_of, is_kept_in
+from backtest.runs.record import files_of, is_kept_in, refuse_another
 from backtest.store.reader import Reader
 from backtest.store.replacement import Content, replace_file, replace_files
 from backtest.store.store import store_of
@@ -58,6 +58,8 @@ def write_report(
     figures: Iterable[Figure] = (),
     metrics: Iterable[Metric] = (),
     store: Reader | str | Path | None = None,
+    *,
+    force: bool = False,
 ) -> Path:
     """
     Write index.html and metrics.json into a folder, save the run there too, and return the path of the page.
@@ -69,18 +71,20 @@ def write_report(
         figures: rows of your own, as those of FIGURES; they follow ours.
         metrics: rows of your own, as those of METRICS; they follow ours.
         store: where the chart finds the bars that the run saw; if not given, where the run read them.
+        force: whether another run that the folder holds is replaced.
 
     Raises:
-        UsageError: the folder cannot be written, or an argument is not what it should be.
+        UsageError: the folder holds another run, or cannot be written, or an argument is not what it should be.
     """
     result, folder = check_result(result, "result"), _arguments.path(folder, "folder")
+    gone = refuse_another(folder, result, _arguments.truth(force, "force"))
     if validity is None:
         validity = validate(result)
     _arguments.instance(validity, "validity", Validity, "write what validate() returns")
     run = {} if is_kept_in(result, folder) else files_of(result)
     chart = chart_of(result, _reader(result, store))
     page_files = _page_files(with_metrics(result, metrics), validity, shown_figures(result, figures), chart)
-    return _put_page(run | page_files, folder)
+    return _put_page(gone | run | page_files, folder)
 
 
 def write_page(result: Measured, folder: Path, store: Reader | str | Path | None = None) -> Path:
@@ -135,17 +139,22 @@ def write_figures(result: Measured, png: str = "", pdf: str = "") -> list[Path]:
     return paths
 
 
-def write_comparison(found: Comparison, folder: str | Path) -> Path:
+def write_comparison(found: Comparison, folder: str | Path, *, force: bool = False) -> Path:
     """
     Write the page of runs side by side into a folder as index.html, and return its path.
 
+    Args:
+        force: whether the page of a run that the folder holds is replaced.
+
     Raises:
-        UsageError: the folder cannot be written.
+        UsageError: the folder holds a run, or cannot be written.
     """
     from backtest.validity.comparison import Comparison
 
     _arguments.instance(found, "the comparison", Comparison, "write what compare() returns")
-    folder, text = _arguments.path(folder, "folder"), _rendered("comparison.html", _comparison(found))
+    folder = _arguments.path(folder, "folder")
+    refuse_another(folder, None, _arguments.truth(force, "force"))
+    text = _rendered("comparison.html", _comparison(found))
     try:
         replace_file(folder / "index.html", text.encode(), folders=True)
     except OSError as error:

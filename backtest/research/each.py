@@ -27,7 +27,6 @@ from backtest.metrics.table import METRICS
 from backtest.research.search.executors import Work, each
 from backtest.research.search.job import project_of, sendable, store_with_whole_path
 from backtest.research.search.sweeps import SweepProgress, Tell, check_ways
-from backtest.runs.kept import make_room
 from backtest.runs.spec import RunOptions, brokerage_of, takes_run_options
 from backtest.store.reader import Reader
 
@@ -267,8 +266,7 @@ def _kept(made: _Made, folder: Path | None, force: bool) -> SeriesRun:
     label = re.sub(r"[^A-Za-z0-9]+", "-", Series.parse(made.result.spec.series[0]).short_key)
     place = Path("runs") / made.result.name if folder is None else folder / label
     try:
-        make_room(place, made.result, force)
-        return SeriesRun(made.series, made.result.save(place), made.result.stats)
+        return SeriesRun(made.series, made.result.save(place, force=force), made.result.stats)
     except BacktestError as error:
         return SeriesRun(made.series, error=str(error), exit_code=error.exit_code)
 

@@ -8,15 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backtest._suggest import did_you_mean
-from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError
-from backtest.runs.record import FILES, RunRecord
+from backtest.errors import BadStore, DamagedStore, UsageError
+from backtest.runs.record import BESIDE, FILES, LABELS, RunRecord
 from backtest.runs.spec import json_text
 from backtest.store.documents import TEXT, keyed, list_of, read_document
 from backtest.store.replacement import DECIDED, current, finish, is_bare, is_leftover, remove_if_bare, replace_files
 
 _SPEC = "spec.json"
-_PAGE = ("index.html", "metrics.json")
-_LABELS = "labels.json"
 _LONGEST = 40  # characters of a tag
 
 
@@ -70,7 +68,7 @@ def remove(folder: Path) -> None:
     """
     if not _half_removed(folder):
         RunRecord.load(folder)
-        replace_files(folder, {name: None for name in (*FILES, *_PAGE, _LABELS) if current(folder, name).exists()})
+        replace_files(folder, {name: None for name in (*FILES, *BESIDE) if current(folder, name).exists()})
     finish(folder)
     remove_if_bare(folder)
 
@@ -91,34 +89,6 @@ def to_remove(root: str | Path, name: str) -> Path:
     return found
 
 
-def make_room(folder: Path, run: RunRecord | None, force: bool) -> None:
-    """
-    See that a folder holds no other run than this one: what is written there would be in its place.
-
-    Args:
-        run: what is to be written; None for a page that is no run's, and takes the place of the page alone.
-        force: whether another run in the folder is to be replaced.
-
-    Raises:
-        UsageError: it holds another run, and `force` is not set.
-    """
-    if not current(folder, _SPEC).exists():
-        return
-    try:
-        other = RunRecord.load(folder)
-        words = RunRecord.__repr__(other)
-    except BacktestError:
-        other, words = None, "which cannot be read"
-    if run is not None and other is not None and other.name == run.name:
-        return
-    if not force:
-        raise UsageError(
-            f"{folder} holds another run, {words}; name another folder for --out, or replace that run with --force"
-        )
-    if run is not None:  # which takes the other one's place whole; its page and labels would stay
-        replace_files(folder, {name: None for name in (*_PAGE, _LABELS) if current(folder, name).exists()})
-
-
 def labels_of(run: RunRecord, folder: Path) -> Labels:
     """
     Return the tags and the note of a run in its folder; none where they were of a run that was there before.
@@ -127,11 +97,11 @@ def labels_of(run: RunRecord, folder: Path) -> Labels:
         BadStore: they cannot be read.
     """
     try:
-        kept = read_document(current(folder, _LABELS), keyed({"run": TEXT, "tags": list_of(TEXT), "note": TEXT}))
+        kept = read_document(current(folder, LABELS), keyed({"run": TEXT, "tags": list_of(TEXT), "note": TEXT}))
     except FileNotFoundError:
         return Labels()
     except DamagedStore as error:
-        path = folder / _LABELS
+        path = folder / LABELS
         raise BadStore(f"{path} cannot be read ({error}); remove it, and tag the run again") from error
     return Labels(tuple(kept["tags"]), kept["note"]) if kept["run"] == run.name else Labels()
 
@@ -205,7 +175,7 @@ def _label(folder: Path, change: Callable[[Labels], Labels]) -> Labels:
     labels = change(labels_of(run, folder))
     text = json_text({"run": run.name, "tags": list(labels.tags), "note": labels.note})
     try:
-        replace_files(folder, {_LABELS: f"{text}\n".encode()})
+        replace_files(folder, {LABELS: f"{text}\n".encode()})
     except OSError as error:
         raise UsageError(f"no label can be written into {folder} ({error}); make it a folder of yours") from error
     return labels

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from backtest import _arguments
-from backtest.errors import BadStore, DamagedStore, UsageError
+from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError
 from backtest.market.series import NO_CURRENCY, Series, few
 from backtest.runs.kept_tables import columns_of_runs, read_run_table
 from backtest.runs.lines import Lines, read_lines, write_lines
@@ -40,6 +40,9 @@ _FURTHER = (_LINES, _EXTREMES)
 # What a market and a strategy's sizes came to; see `engine/simulation.py`.
 _COUNTED = ("waited", "filled_in_their_own_bar", "sized_to_nothing", "capped_to_nothing")
 FILES = ("spec.json", "manifest.json", *(f"{name}.parquet" for name in _TABLES), *_FURTHER)  # of a kept run
+PAGE = ("index.html", "metrics.json")
+LABELS = "labels.json"
+BESIDE = (*PAGE, LABELS)  # what lies beside the files of a kept run and is of that run, too
 
 
 @dataclass(frozen=True)
@@ -153,17 +156,20 @@ class RunRecord:
         frame = _frame(self.record, [f"{what}.{n}" for n in range(len(self.series))])
         return frame.set_axis(pd.Index(self.series, name=label), axis="columns")
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """
         Write the run into a folder, which is made if need be, and return the folder.
 
+        Args:
+            force: whether another run that the folder holds is replaced; its page and its labels go with it.
+
         Raises:
-            UsageError: the folder cannot be written, or the run holds what JSON cannot.
+            UsageError: the folder holds another run, or cannot be written, or the run holds what JSON cannot.
         """
         folder = _arguments.path(folder, "folder")
-        files = files_of(self)
+        gone = refuse_another(folder, self, _arguments.truth(force, "force"))
         try:
-            replace_files(folder, files)
+            replace_files(folder, files_of(self) | gone)
         except OSError as error:
             raise UsageError(f"no run can be saved in {folder} ({error}); name another folder") from error
         return folder
@@ -271,6 +277,37 @@ def files_of(run: RunRecord) -> dict[str, Content | None]:
         _LINES: None if lines is None else partial(write_lines, lines),
         _EXTREMES: None if extremes is None else partial(_write_table, extremes),
     }
+
+
+def refuse_another(folder: Path, run: RunRecord | None, force: bool) -> dict[str, Content | None]:
+    """
+    See that a folder holds no other run than this one: what is written there would be in its place.
+
+    Args:
+        run: what is to be written; None for a page that is no run's, and takes the place of the page alone.
+        force: whether another run in the folder is to be replaced.
+
+    Returns:
+        What goes with another run when this one takes its place: its page and its labels, for `replace_files`.
+
+    Raises:
+        UsageError: it holds another run, and `force` is not set.
+    """
+    if not current(folder, "spec.json").exists():
+        return {}
+    try:
+        other = RunRecord.load(folder)
+        words = RunRecord.__repr__(other)
+    except BacktestError:
+        other, words = None, "which cannot be read"
+    if run is not None and other is not None and other.name == run.name:
+        return {}
+    if not force:
+        raise UsageError(
+            f"{folder} holds another run, {words}; name another folder, or replace that run with --force, in Python "
+            "force=True"
+        )
+    return {name: None for name in BESIDE if run is not None and current(folder, name).exists()}
 
 
 def is_kept_in(run: RunRecord, folder: Path) -> bool:

@@ -307,6 +307,9 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
+ON_A_STORE = ("run", "run_each", "sweep", "walk_forward", "cross_validate", "look_ahead", "warm_up", "next_orders")
+
+
 def special(name: str, base: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the arguments that are right for one callable and wrong for others."""
     known = {
@@ -328,7 +331,8 @@ def special(name: str, base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "Store.quarantine": {"bars": base["store"].read(AAPL)},
     }
     sized = {} if "." in name or name in ("Series", "BarSize") else {"size": "percent:50"}
-    return known.get(name, {}) | sized
+    zoned = {"tz": ""} if name in ON_A_STORE else {}  # a zone is of frames
+    return known.get(name, {}) | sized | zoned
 
 
 def wrong_values(right: Any) -> dict[str, Any]:

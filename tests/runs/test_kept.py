@@ -9,8 +9,10 @@ from handmade import fill, result_of
 from backtest.api import RunResult
 from backtest.errors import BadStore, UsageError
 from backtest.report.figures import FIGURES, shown_figures
+from backtest.report.run_page import write_comparison
 from backtest.runs.kept import kept, labels_of, locate, note, remove, tag, untag
-from backtest.runs.record import FILES
+from backtest.runs.record import FILES, RunRecord
+from backtest.validity.comparison import compare
 
 LONG = [100.0 + n % 7 + n / 10 for n in range(120)]
 FILLS = [fill(0, 2, 10.0), fill(1, -1, 16.0)]
@@ -235,7 +237,7 @@ def test_labels_stay_where_the_run_is_saved_again_and_go_where_another_takes_its
     result.save(root / "first-a1")
     same = labels_of(result, root / "first-a1")
     other = result_of(LONG, params={"fast": 3})
-    other.save(root / "first-a1")
+    other.save(root / "first-a1", force=True)
 
     assert same.tags == ("best",)
     assert labels_of(other, root / "first-a1").tags == ()
@@ -295,3 +297,53 @@ def test_the_list_is_chosen_by_the_beginnings_of_names(root, call):
     assert "demo/second-b2" in out
     assert "first-a1" not in out
     assert "No kept run is so" in call("runs", "ls", "--where", "sharpe>1000")[2]
+
+
+def test_another_run_in_a_folder_is_replaced_only_by_force_and_takes_its_page_and_labels_along(tmp_path, result):
+    folder, other = tmp_path / "run", result_of(LONG, params={"fast": 3})
+    other.report(folder)
+    tag(folder, ["best"])
+
+    for refused in (result.save, result.report, RunRecord.of(result).save):
+        with pytest.raises(
+            UsageError, match=r"holds another run, .*replace that run with --force, in Python force=True"
+        ):
+            refused(folder)
+    before = RunResult.load(folder)
+    result.save(folder, force=True)
+
+    assert before.name == other.name
+    assert RunResult.load(folder).name == result.name
+    assert {path.name for path in folder.iterdir()} < {*FILES}
+
+
+def test_the_same_run_is_saved_again_without_asking_and_keeps_its_page_and_labels(tmp_path, result):
+    page = result.report(tmp_path / "run")
+    tag(tmp_path / "run", ["best"])
+
+    result.save(tmp_path / "run")
+    result.report(tmp_path / "run")
+
+    assert page.exists()
+    assert labels_of(result, tmp_path / "run").tags == ("best",)
+
+
+def test_a_page_of_another_run_is_written_by_force_and_the_labels_are_gone(tmp_path, result):
+    result_of(LONG, params={"fast": 3}).save(tmp_path / "run")
+    tag(tmp_path / "run", ["best"])
+
+    page = result.report(tmp_path / "run", force=True)
+
+    assert page.exists()
+    assert RunResult.load(tmp_path / "run").name == result.name
+    assert not (tmp_path / "run" / "labels.json").exists()
+
+
+def test_a_comparison_is_not_written_over_the_page_of_a_run(tmp_path, result):
+    result.report(tmp_path / "run")
+    found = compare([result, result_of(LONG, FILLS[:1])], samples=10)
+
+    with pytest.raises(UsageError, match="holds another run"):
+        write_comparison(found, tmp_path / "run")
+
+    assert write_comparison(found, tmp_path / "run", force=True).exists()

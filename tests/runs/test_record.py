@@ -125,11 +125,11 @@ def test_a_run_that_lacks_the_risk_free_returns_that_it_was_run_with_is_refused(
         RunResult.load(folder)
 
 
-def test_saving_again_replaces_the_run(tmp_path):
+def test_saving_by_force_replaces_another_run(tmp_path):
     result_of([100.0, 90.0]).save(tmp_path)
     second = result_of([100.0, 110.0], cash=50.0)
 
-    assert RunResult.load(second.save(tmp_path)) == second
+    assert RunResult.load(second.save(tmp_path, force=True)) == second
 
 
 @pytest.mark.parametrize("name", ["spec.json", "manifest.json", "record.parquet", "trades.parquet"])

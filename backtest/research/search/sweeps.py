@@ -156,7 +156,7 @@ def sweep(
     done = [kept[job.key(point)] for point in points]
     best = _best(done, rank)
     run = result_of(job, points[done.index(best)], lines=True)
-    run.save(into / BEST)
+    run.save(into / BEST, force=True)
     finished = Sweep(into, json.loads(_text(document)), done, _ratios(kept.values()), run)
     vars(finished)["_kept"] = trials  # which know what `overfitting` takes of those that were made just now
     return finished
