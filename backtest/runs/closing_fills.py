@@ -61,8 +61,9 @@ def _booked(
     filled = bought[np.searchsorted(stamps, times, side="right")]
     late = np.abs(filled - held) > 1e-9 * np.maximum(np.abs(filled), np.abs(held))
     closes, paid = arrays.numbers(record[f"close.{n}"]), costs - fees
-    for fill in np.flatnonzero(at_close):
-        rows = _rows_until_booked(late, held, int(np.searchsorted(times, stamps[fill])))
+    first = np.searchsorted(times, stamps)
+    for fill in _booked_late(at_close, first, filled - held, size):
+        rows = _rows_until_booked(late, held, int(first[fill]))
         close = closes[rows]
         gained = size[fill] * (close - price[fill]) * spec.multiplier - paid[fill]
         equity[rows] += gained
@@ -70,6 +71,23 @@ def _booked(
     for name, values in zip(names, (equity, cash, np.where(late, filled, held)), strict=True):
         record = record.set_column(record.column_names.index(name), name, arrays.floats(values))
     return record
+
+
+def _booked_late(at_close: np.ndarray, first: np.ndarray, missing: np.ndarray, size: np.ndarray) -> list[int]:
+    """
+    Return which fills at a close Backtrader booked after their row: of several in a row the last, as many as it lacks.
+
+    Args:
+        first: the row of each fill.
+        missing: what the position of each row lacks.
+    """
+    found, left = list[int](), {int(row): missing[row] for row in first[at_close] if row < len(missing)}
+    for fill in np.flatnonzero(at_close)[::-1].tolist():
+        row = int(first[fill])
+        if abs(left.get(row, 0.0)) > 1e-9 * abs(size[fill]):
+            left[row] -= size[fill]
+            found.append(fill)
+    return found[::-1]
 
 
 def _rows_until_booked(late: np.ndarray, held: np.ndarray, row: int) -> slice:

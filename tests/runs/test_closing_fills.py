@@ -139,3 +139,20 @@ def test_fills_at_the_next_open_leave_the_account_as_it_is(tmp_path):
 
     assert position == [0, 100, 100, 0, 0, 0]
     assert equity == [100_000, 100_050, 100_150, 100_200, 100_200, 100_200]
+
+
+def test_of_two_fills_at_a_close_only_the_one_booked_late_is_moved(tmp_path):
+    class Both(bt.Strategy):
+        def next(self):
+            if len(self) == 2:
+                self.buy(size=50, exectype=bt.Order.Close)  # booked with the third bar, at whose close it fills
+            elif len(self) == 3:
+                self.buy(size=100)  # booked with the fourth
+
+    asked = {"store": store_of(tmp_path, "AAPL/1day"), "cash": 10_000, "costs": "none", "fills": "this-close"}
+
+    position, cash, equity = account(run(Both, "AAPL/1day", **asked))
+
+    assert position == [0, 0, 150, 150, 150, 150]
+    assert cash == [10_000, 10_000, 8125, 8125, 8125, 8125]  # 150 at 12.5
+    assert equity == [10_000, 10_000, 10_000, 10_150, 10_300, 10_450]
