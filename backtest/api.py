@@ -17,7 +17,15 @@ from backtest.market.periods import Periods, periods_of
 from backtest.market.series import Series, few, series_of, several_series
 from backtest.market.span import Sessions, Span, asked_span
 from backtest.metrics.measurement import Measured, check_periods, dated_rates, with_rates
-from backtest.runs.spec import Brokerage, BrokerageOptions, RunSpec, brokerage_of, takes_brokerage_options, warm_up_text
+from backtest.runs.spec import (
+    NO_DIVIDENDS,
+    Brokerage,
+    BrokerageOptions,
+    RunSpec,
+    brokerage_of,
+    takes_brokerage_options,
+    warm_up_text,
+)
 from backtest.store.reader import HeldReader, Reader, are_of_frames, hours_in
 from backtest.store.store import store_of
 
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from backtest.engine.account.commissions import Costs
+    from backtest.engine.account.dividends import DividendTable
     from backtest.engine.code.strategy import Strategy
     from backtest.metrics.table import Metric
     from backtest.report.figures import Figure
@@ -46,7 +55,9 @@ class RunResult(Measured):
         record: a row a bar: time (of the bar's close, UTC), session (date), equity, cash, and for the n-th series
             position.n (shares or contracts) and close.n; benchmark, where the spec names one, NaN at bars at which it
             has no new price; flow, where the strategy added cash or took some out: how much with that bar, from whose
-            end on it counts. Equity is money after the bar, all costs paid; before the first bar it is `spec.cash`.
+            end on it counts; dividend.n, and dividend.benchmark, where dividends are paid: how much a share that was
+            held after the bar before got with that bar. Equity is money after the bar, all costs paid; before the
+            first bar it is `spec.cash`.
         orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
         fills_table: a row a fill: ref, time, series, size (signed), price, costs.
         trades_table: a row a round trip, first in first out: see `round_trips`.
@@ -275,6 +286,7 @@ class PreparedRun(NamedTuple):
     store: Reader
     span: Span | Sessions | None
     costs: Costs
+    dividends: DividendTable | None
 
 
 def prepared(
@@ -305,6 +317,7 @@ def prepared(
     Raises:
         UsageError, NoBars: as `run` does.
     """
+    from backtest.engine.account.dividends import dividends_of, series_read
     from backtest.engine.code.strategy import load_strategy, parameters
     from backtest.engine.warm_up import warm_up_of
 
@@ -318,15 +331,18 @@ def prepared(
     _check_distinct(wanted)
     beside = opened.named(beside) if beside else None
     read = [*wanted, *([beside] if beside else [])]
+    further = list(map(opened.named, series_read(brokerage.dividends, read)))
     warm = warm_up_text(warm_up)
     before = warm_up_of(warm, opened, wanted, asked)
     if pins:
         from backtest.store.pins import pinned_span as check_pins
 
         span_of_all = before.read if before else asked
-        pinned = check_pins(opened, _arguments.path(pins, "pins", "write the file of the pins"), read, span_of_all)
+        path = _arguments.path(pins, "pins", "write the file of the pins")
+        pinned = check_pins(opened, path, [*read, *further], span_of_all)
         asked = asked if before else pinned
     legacy = sessions_a_year(hours_in(opened, wanted[0]))
+    paid = dividends_of(brokerage.dividends, opened, read)
     spec = RunSpec(
         found.name,
         tuple(one.key for one in wanted),
@@ -336,13 +352,13 @@ def prepared(
         beside.key if beside else "",
         float(risk_free),
         legacy,
-        replace(brokerage, costs=charged.name),
+        replace(brokerage, costs=charged.name, dividends=paid.name if paid else NO_DIVIDENDS),
         check_periods(periods),
         measured_by(opened, wanted, legacy),
         rates,
         warm,
     )
-    return PreparedRun(found, spec, opened, asked, charged)
+    return PreparedRun(found, spec, opened, asked, charged, paid)
 
 
 def measured_by(store: Reader, series: Sequence[Series], legacy: float) -> str:
@@ -378,6 +394,7 @@ def check_asked(cash: Any, risk_free: Any, brokerage: Brokerage, periods: Any = 
         UsageError: an argument cannot be read, or a name or a number is off.
     """
     from backtest.engine.account.commissions import costs_of
+    from backtest.engine.account.dividends import check_dividends
     from backtest.engine.alignment import ALIGNMENTS
     from backtest.engine.execution import check_market
     from backtest.engine.sizing import Sizing
@@ -391,6 +408,7 @@ def check_asked(cash: Any, risk_free: Any, brokerage: Brokerage, periods: Any = 
     if _arguments.text(align, "align", f"write one of {', '.join(ALIGNMENTS)}") not in ALIGNMENTS:
         raise UsageError(f"no alignment {align!r}; {there_are(align, ALIGNMENTS)}")
     check_market(brokerage)
+    check_dividends(brokerage.dividends, brokerage.withholding)
     Sizing.parse(brokerage.size)
     return costs_of(brokerage.costs)
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 from backtest.api import RunResult, run
 from backtest.baselines.baseline import Baseline, drift_between
-from backtest.baselines.changes import Change, Scene, changes
+from backtest.baselines.changes import Change, Scene, changes, dividends_in
 from backtest.errors import BacktestError, UsageError
+from backtest.runs.spec import NO_DIVIDENDS
 
 CAUSE, TOGETHER, PART, LIKELY, UNKNOWN, NO_PART = "cause", "together", "part", "likely", "not separated", "no part"
 VERDICTS = {  # from the most telling on
@@ -48,6 +49,8 @@ def repeat(scene: Scene) -> RunResult:
     """
     spec = scene.spec
     brokerage = replace(spec.brokerage, costs=scene.costs or spec.brokerage.costs)
+    if scene.dividends is not None and brokerage.dividends != NO_DIVIDENDS:
+        brokerage = replace(brokerage, dividends=scene.dividends)
     rate = spec.risk_free if scene.risk_free is None else scene.risk_free
     if spec.rates and scene.risk_free is None:
         raise UsageError(
@@ -65,6 +68,7 @@ def repeat(scene: Scene) -> RunResult:
 
 def explain(old: Baseline, new: Baseline, scene: Scene) -> list[Cause]:
     """Return the verdict on all that is not as it was, the causes first, for a run that differs from its baseline."""
+    scene = replace(scene, dividends=scene.dividends or dividends_in(new))
     differing = changes(old, new, scene)
     if _by_chance(new, scene):
         return [_CHANCE]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from backtest.baselines.baseline import Baseline, month_digests
 from backtest.engine import provenance
 from backtest.engine.account.commissions import COSTS, Costs
+from backtest.engine.account.dividends import Dividends, DividendTable
 from backtest.engine.code.imports import source_digest
 from backtest.engine.code.strategy import file_and_class, load_strategy
 from backtest.market.calendars import span_asked
@@ -44,6 +45,7 @@ class Scene:
     strategy: str | Path | type[Any]
     costs: Costs | None = None  # in place of those that the spec names
     risk_free: Any = None  # that of each session, where the spec was asked with such
+    dividends: DividendTable | None = None  # those that are paid, where the spec asks for any
 
 
 _PutBack = Callable[[contextlib.ExitStack, Scene], Scene]
@@ -60,14 +62,14 @@ class Change:
 
 def changes(old: Baseline, new: Baseline, scene: Scene) -> list[Change]:
     """Return what is not as it was, of all that a baseline knows; nothing is run."""
-    found = (_parameters(old, new), _data(old, new, scene), _code(old, new, scene), _costs(old, new), _notes(old, new))
-    return [one for one in (*found, _versions(old, new)) if one]
+    found = (_parameters(old, new), _data(old, new, scene), _dividends(old, new), _code(old, new, scene))
+    return [one for one in (*found, _costs(old, new), _notes(old, new), _versions(old, new)) if one]
 
 
 def _parameters(old: Baseline, new: Baseline) -> Change | None:
     before, now = (_plain(one.spec) for one in (old, new))
     told = tuple(f"{name}: {_word(before.get(name))} -> {_word(now.get(name))}" for name in _differing(before, now))
-    return Change("parameters", told, functools.partial(_with_spec, old.spec)) if told else None
+    return Change("parameters", told, functools.partial(_with_spec, old)) if told else None
 
 
 def _plain(spec: RunSpec) -> dict[str, Any]:
@@ -78,8 +80,37 @@ def _plain(spec: RunSpec) -> dict[str, Any]:
     return {**params, **{f"{name} of the run" if name in params else name: value for name, value in record.items()}}
 
 
-def _with_spec(spec: RunSpec, stack: contextlib.ExitStack, scene: Scene) -> Scene:
-    return replace(scene, spec=replace(spec, strategy=scene.spec.strategy))
+def _with_spec(old: Baseline, stack: contextlib.ExitStack, scene: Scene) -> Scene:
+    spec, dividends = replace(old.spec, strategy=scene.spec.strategy), scene.dividends or dividends_in(old)
+    return replace(scene, spec=spec, dividends=dividends)
+
+
+def dividends_in(one: Baseline) -> DividendTable | None:
+    """Return the dividends that the run of a baseline was paid; None where there were none to be."""
+    return DividendTable.read(one.inputs["dividends"]) if "dividends" in one.inputs else None
+
+
+def _dividends(old: Baseline, new: Baseline) -> Change | None:
+    before, now = dividends_in(old), dividends_in(new)
+    if before is None or now is None or before.digest == now.digest:
+        return None
+    told = [
+        f"{Series.parse(key).short} {day}: {_word(was)} -> {_word(is_now)}"
+        for key in sorted({*before.of_series, *now.of_series})
+        for day, was, is_now in _amounts(before.of_series.get(key), now.of_series.get(key))
+        if was != is_now
+    ]
+    return Change("dividends", _some(told), functools.partial(_with_dividends, before))
+
+
+def _amounts(before: Dividends | None, now: Dividends | None) -> Iterator[tuple[str, float | None, float | None]]:
+    """Yield each ex-date of either with the amount of then and of now."""
+    then, today = (dict(zip(one.days, one.amounts, strict=True)) if one else {} for one in (before, now))
+    return ((day, then.get(day), today.get(day)) for day in sorted({*then, *today}))
+
+
+def _with_dividends(dividends: DividendTable, stack: contextlib.ExitStack, scene: Scene) -> Scene:
+    return replace(scene, dividends=dividends)
 
 
 def _data(old: Baseline, new: Baseline, scene: Scene) -> Change | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import date
@@ -17,6 +17,8 @@ import numpy as np
 
 from backtest.engine.account.borrowing import BookedBySize
 from backtest.engine.account.commissions import Costs, MonthlyVolume
+from backtest.engine.account.dividends import Dividends, DividendTable
+from backtest.engine.account.payouts import Payout, Payouts, payouts_of
 from backtest.engine.account.schedules import check_products
 from backtest.engine.alignment import align as align_bars
 from backtest.engine.alignment import hide_what_has_not_begun, mixes_clocks, without_hidden_bars
@@ -65,6 +67,7 @@ from backtest.market.series import Series
 from backtest.market.session_days import days_of_moments, session_days
 from backtest.market.span import Sessions, Span
 from backtest.runs.closing_fills import booked_at_close
+from backtest.runs.dividends import with_amounts, with_dividends_of_trips
 from backtest.runs.lines import Lines
 from backtest.runs.record import RunRecord
 from backtest.runs.round_trips import EXTREMES, round_trips
@@ -97,6 +100,9 @@ def one_after_another() -> Iterator[None]:
         yield
 
 
+DatedAmounts = tuple[np.ndarray, np.ndarray]
+
+
 class _Ground(NamedTuple):
     """The bars of a run, and by whose sessions it is measured."""
 
@@ -107,6 +113,8 @@ class _Ground(NamedTuple):
     clock: SessionClock
     compared: tuple[pa.Table, Hours] | None
     manifest: dict[str, Any]  # what it says of these; nothing for runs that share them
+    paid: list[DatedAmounts]  # of each series the stamps of the first bars without a dividend, and the amounts
+    beside: DatedAmounts  # ex-dates and amounts of the benchmark
 
     def feeds(self, wanted: list[Series], shared: Shared | None) -> list[ArrowFeed]:
         """Return the feeds; those of a single run hold the only reference to their bars."""
@@ -128,6 +136,7 @@ def simulate(
     store: Reader,
     span: Span | Sessions | None,
     costs: Costs,
+    dividends: DividendTable | None = None,
     lines: bool = True,
     shared: Shared | None = None,
 ) -> RunRecord:
@@ -138,6 +147,7 @@ def simulate(
         spec: what is asked, checked already: see `api.run`.
         span: which bars, or which sessions, both included; `spec` has it in words.
         costs: the model that `spec.brokerage.costs` names.
+        dividends: what is paid on the series, if anything is.
         lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
         shared: of the runs of the same request, of which only the parameters differ.
 
@@ -152,11 +162,14 @@ def simulate(
         costs.make()  # which may be a class of the caller's
     before = warm_up_of(spec.warm_up, store, wanted, span)
     span = before.read if before else span
-    ground = (shared and shared.ground) or _ground_of(spec, store, span, before, wanted, None if shared else costs)
+    ground = (shared and shared.ground) or _ground_of(
+        spec, store, span, before, wanted, None if shared else costs, dividends
+    )
     if shared is not None:
         shared.ground = ground
     manifest, hours, feeds = ground.manifest, ground.hours, ground.feeds(wanted, shared)
     cerebro = _cerebro(gated(strategy) if before else strategy, spec, feeds)
+    cerebro.payouts = _payouts(feeds, ground.paid, brokerage.withholding)
     set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span))
     with _code_of(strategy, cerebro), importing_beside(strategy):
         _set_costs(cerebro, spec, costs, wanted)
@@ -169,6 +182,8 @@ def simulate(
         record = account_table(
             recorder, wanted, ground.clock, spec, ground.compared, shared.rows if shared is not None else None
         )
+        if dividends is not None:
+            record = with_amounts(record, np.asarray(recorder.stamps), ground.paid, ground.beside)
         order_rows, fill_rows = recorder.orders(wanted)
         check_orders(recorder.strategy, order_rows, recorder.first_order, strategy.name)
         owed = getattr(cerebro.broker, "d_credit", None)
@@ -186,6 +201,8 @@ def simulate(
         record, manifest["warm_up"] = _begun(record, recorder, begins)
     extremes = extremes_of(fill_rows, order_rows, feeds, wanted, bool(cerebro.broker.p.coc))
     trades = round_trips(fill_rows, record, spec.multiplier, extremes, fees)
+    if dividends is not None:
+        trades = with_dividends_of_trips(trades, record, spec)
     seen, trades = trades.select(list(EXTREMES)), trades.drop_columns(list(EXTREMES))  # 0.1.0 reads the latter
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn, extremes_table=seen)
 
@@ -197,6 +214,7 @@ def _ground_of(
     before: BarsBefore | None,
     wanted: list[Series],
     costs: Costs | None,
+    dividends: DividendTable | None,
 ) -> _Ground:
     """Return the bars of a run, with what a manifest says of them where it is given the costs."""
     compared_with = [Series.parse(spec.benchmark)] if spec.benchmark else []
@@ -208,9 +226,35 @@ def _ground_of(
     manifest = {} if costs is None else describe(spec, bars, store, costs)
     compared = (bars[compared_with[0]], hours_in(store, compared_with[0])) if compared_with else None
     clock = _clock(bars, wanted, hours)
+    if dividends is not None:
+        dividends = dividends.within(_sessions_of(bars, store))
+        manifest["dividends"] = dividends.document
     own = {one: bars.pop(one) for one in wanted}
     aligned, notes = align_bars(own, spec.brokerage.align)
-    return _Ground(own, aligned, notes, hours, clock, compared, manifest)
+    known = {one: dividends.of(one) if dividends else None for one in [*wanted, *compared_with]}
+    paid = [payouts_of(aligned[one], one, its, known[one]) for one, its in zip(wanted, hours, strict=True)]
+    beside = _ex_dates(known[compared_with[0]] if compared_with else None)
+    return _Ground(own, aligned, notes, hours, clock, compared, manifest, paid, beside)
+
+
+def _sessions_of(bars: Mapping[Series, pa.Table], store: Reader) -> dict[Series, tuple[np.datetime64, np.datetime64]]:
+    """Return the first and the last session of each series."""
+    ends = {one: _days_of(table.take([0, len(table) - 1]), one, hours_in(store, one)) for one, table in bars.items()}
+    return {one: (days[0], days[-1]) for one, days in ends.items()}
+
+
+def _ex_dates(paid: Dividends | None) -> DatedAmounts:
+    return (np.array([], "datetime64[D]"), np.zeros(0)) if paid is None else (paid.dates, np.array(paid.amounts))
+
+
+def _payouts(feeds: list[ArrowFeed], paid: Sequence[DatedAmounts], withholding: float) -> Payouts | None:
+    """Return what is paid into the cash between bars, None for nothing."""
+    due = [
+        Payout(stamp, feed, amount)
+        for feed, pairs in zip(feeds, paid, strict=True)
+        for stamp, amount in zip(*pairs, strict=True)
+    ]
+    return Payouts(due, withholding) if due else None
 
 
 def _feed(own: pa.Table, aligned: pa.Table, series: Series, hours: Hours, single: bool = True) -> ArrowFeed:
@@ -339,7 +383,14 @@ class _Cerebro(Cerebro):
             if self.borrows:
                 self.broker.d_credit = BookedBySize(self.broker)
 
+    def _check_timers(self, runstrats: list[Any], dt0: float, cheat: bool = False) -> None:
+        if self.payouts is not None:  # in Backtrader's loops, before anybody acts at a bar
+            self.payouts.pay(self.broker, dt0)
+        super()._check_timers(runstrats, dt0, cheat)
+
     def _brokernotify(self) -> None:  # in Backtrader's loops, which alone come here
+        if self.payouts is not None:  # those of old synchronisation have no timers
+            self.payouts.pay(self.broker, max(data.datetime[0] for data in self.datas if len(data)))
         if self.flows is not None:
             self.flows.begin_bar()
         if not self._notified:
@@ -423,7 +474,7 @@ def _further(strategy: Any, brokerage: Brokerage, aligned: dict[str, Any], order
     """Return what the manifest says of market and alignment, and what the strategy leaves in its notes."""
     given, filled = (arrays.numbers(orders[name]) for name in ("created", "closed"))
     early = int(((filled <= given) & (arrays.numbers(orders["filled"]) != 0)).sum())
-    told_elsewhere = ("costs", "align", "size")
+    told_elsewhere = ("costs", "align", "size", "dividends")
     market = {name: value for name, value in brokerage.flat.items() if name not in told_elsewhere}
     limits = {"sized_to_nothing": strategy.getsizer(), "capped_to_nothing": getattr(strategy.broker.p, "filler", None)}
     short = {name: count for name, limit in limits.items() if (count := int(getattr(limit, "nothing", 0)))}

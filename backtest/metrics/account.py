@@ -18,6 +18,7 @@ from backtest.metrics.drawdown import Drawdown, longest_drawdown_by_row, worst_d
 from backtest.metrics.returns import CALENDAR_YEAR, EquityRows, Rows, months_by_row, returns_of, years_by_row
 from backtest.metrics.sharpe_tests import Moments, moments_by_row
 from backtest.metrics.trades import Trades, open_entries, places_of, rejected_orders, trades_of
+from backtest.runs.dividends import BESIDE, dividends_received, has_dividends
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,6 +58,7 @@ class Account:
     span: float | None = None  # years that the sessions are worth, where they do not follow one another
     rejected: int = 0  # orders that the broker refused
     leverage: Leverage | None = None
+    dividends: float | None = None  # money that positions got, less what short ones paid; None where none were paid
     common: np.ndarray | None = None  # places in equity between which the benchmark has returns, shape (m + 1,); or all
 
     @property
@@ -150,6 +152,7 @@ class Accounts:
     worth: np.ndarray  # equity with what cash was added, shape (runs, n + 1)
     rejected: Sequence[int]
     leverage: Sequence[Leverage | None]
+    dividends: Sequence[float | None]
     risk_free: float | np.ndarray
     periods: float
     benchmark: np.ndarray | None = None
@@ -167,8 +170,8 @@ class Accounts:
         return cls(
             first.days, equity, returns, held, [one.trades for one in every], [one.still_open for one in every],
             [one.traded for one in every], [one.costs for one in every], worth, [one.rejected for one in every],
-            [one.leverage for one in every], first.risk_free, first.periods, first.benchmark, first.common, first.lead,
-            first.span,
+            [one.leverage for one in every], [one.dividends for one in every], first.risk_free, first.periods,
+            first.benchmark, first.common, first.lead, first.span,
         )  # fmt: skip
 
     @cached_property
@@ -282,6 +285,7 @@ def sample(result: RunRecord) -> Account:
         whose=spec.yearly.whose,
         rejected=rejected_orders(result.orders_table),
         leverage=_leverage(result),
+        dividends=float(dividends_received(result.record, spec).sum()) if has_dividends(result.record) else None,
     )
 
 
@@ -293,7 +297,7 @@ def sample_hold(result: RunRecord, own: Account) -> Account:
         own: the run's account, which has the same sessions.
     """
     equity = np.concatenate([[result.spec.cash], hold(result)[session_ends(result.record)]])
-    held = replace(own, equity=equity, returns=returns_of(equity))
+    held = replace(own, equity=equity, returns=returns_of(equity), dividends=None)
     return replace(held, trades=Trades.none(), still_open=0, traded=0.0, costs=0.0, money=None, added=0.0, rejected=0)
 
 
@@ -372,12 +376,12 @@ def hold(result: RunRecord) -> np.ndarray:
     Return the money after each bar had the cash bought the benchmark at its first close, without costs.
 
     Without a benchmark it is spread evenly over the run's series. A missing price is the one before it; until
-    the first price of a series its share stays cash.
+    the first price of a series its share stays cash. Where the run was paid dividends, so is this: they stay cash.
     """
     record = result.record
     series = [f"close.{n}" for n in range(len(result.spec.series))]
     names = ["benchmark"] if "benchmark" in record.column_names else series
-    growth = [_growth(column(record, name)) for name in names]
+    growth = [_growth(column(record, name), _paid_with(result, name)) for name in names]
     return np.asarray(result.spec.cash * np.mean(growth, axis=0))
 
 
@@ -441,7 +445,9 @@ def _benchmark_returns(result: RunRecord, ends: np.ndarray) -> tuple[np.ndarray 
         return np.array([]), np.array([0])
     rows = priced[np.searchsorted(priced, ends, side="right") - 1]  # of the last price up to the end of each session
     own = np.flatnonzero((rows <= ends) & (rows > np.append(-1, ends[:-1])))
-    money = result.spec.cash * np.mean([prices[rows[own]] / prices[priced[0]]], axis=0)
+    paid = _paid_with(result, "benchmark")
+    worth = prices if paid is None else prices + _since(paid, priced[0])
+    money = result.spec.cash * np.mean([worth[rows[own]] / prices[priced[0]]], axis=0)
     places = own + 1
     if not own[0]:  # it is there from the start, as the cash is
         money, places = np.append(result.spec.cash, money), np.append(0, places)
@@ -453,12 +459,26 @@ def _returns_of_money(money: np.ndarray) -> np.ndarray | None:
     return returns_of(money) if (money > 0).all() else None
 
 
-def _growth(prices: np.ndarray) -> np.ndarray:
+def _paid_with(result: RunRecord, name: str) -> np.ndarray | None:
+    """Return what one who holds a share of a column of prices is paid with each row; None where nobody is paid."""
+    paid = BESIDE if name == "benchmark" else name.replace("close", "dividend")
+    if paid not in result.record.column_names:
+        return None
+    return column(result.record, paid) * (1 - result.spec.brokerage.withholding)
+
+
+def _since(paid: np.ndarray, first: int) -> np.ndarray:
+    """Return what was paid after a row and up to each."""
+    return np.cumsum(np.where(np.arange(len(paid)) > first, paid, 0.0))
+
+
+def _growth(prices: np.ndarray, paid: np.ndarray | None = None) -> np.ndarray:
     priced = np.flatnonzero(np.isfinite(prices))
     if not len(priced):
         return np.ones(len(prices))
     rows = np.maximum.accumulate(np.where(np.isfinite(prices), np.arange(len(prices)), priced[0]))
-    return np.asarray(prices[rows] / prices[priced[0]])
+    worth = prices[rows] if paid is None else prices[rows] + _since(paid, priced[0])
+    return np.asarray(worth / prices[priced[0]])
 
 
 def _held(result: RunRecord, ends: np.ndarray) -> np.ndarray:

@@ -106,6 +106,8 @@ class Stats(Mapping[str, float]):
         both = {"cagr_calendar"} if abs(growths[0] - growths[1]) > _DIFFER else set()
         if self.get("longest_drawdown_days", 0.0) > self.get("max_drawdown_days", 0.0):
             both.add("longest_drawdown_days")
+        if "dividends" in self and "dividends" not in self.reasons:
+            both.add("dividends")
         return [name for name in self if self.rows[name].headline or name in both]
 
     def text(self, name: str) -> str:
@@ -219,7 +221,8 @@ def measure(
     costs = f"equity at session ends after all costs{_rules(run, result)}"
     conventions = f"{_yardstick(run)}, {_conditions(result)}, {costs}."
     stats = _stats(run, rows, conventions, _extent(result.spec, run, currency), currency)
-    return replace(stats, notes=(*notes_of(result), *_of_warm_up(result), *_of_benchmark(result, run)))
+    notes = (*notes_of(result), *_of_warm_up(result), *_of_benchmark(result, run), *_of_dividends(result))
+    return replace(stats, notes=notes)
 
 
 def with_metrics(result: _Measured, metrics: Iterable[Metric]) -> _Measured:
@@ -265,6 +268,21 @@ def _of_benchmark(result: RunRecord, run: Account) -> Iterator[str]:
     name, count = hold_name(result), len(run.common) - 1
     a_year = f", {run.beside.periods:g} of them a year" if run.beside.periods != run.periods else ""
     yield f"Beside {name} the {count:,} {run.unit} are measured that it has too{a_year}."
+
+
+def _of_dividends(result: RunRecord) -> Iterator[str]:
+    """Yield how the dividends of each series are known, which are doubtful, and which series has none."""
+    paid = result.manifest.get("dividends", {}).get("series", {})
+    for key in filter(None, (*result.spec.series, result.spec.benchmark) if "dividends" in result.manifest else ()):
+        name, own = Series.parse(key).short, paid.get(key, {})
+        amounts, doubts = own.get("amounts", {}), own.get("doubts", [])
+        yield f"Dividends of {name}: {f'{len(amounts):,}, ' + own['how'] if amounts else 'none'}."
+        if doubts:
+            more = f"; and {len(doubts) - _DOUBTS:,} more, in the manifest" if len(doubts) > _DOUBTS else ""
+            yield f"Doubtful: {'; '.join(doubts[:_DOUBTS])}{more}."
+
+
+_DOUBTS = 3
 
 
 def _conditions(result: RunRecord) -> str:

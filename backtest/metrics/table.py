@@ -539,6 +539,11 @@ _TRADES = (
         _ByRow(lambda runs: cost_drag_by_row(runs)),
     ),
     Metric(
+        "dividends", "Dividends", "money",
+        "Money that positions got in dividends, less what was withheld and what short positions paid.",
+        _ByRow(lambda runs: [Undefined("left out") if one is None else one for one in runs.dividends]),
+    ),
+    Metric(
         "costs", "Costs", "money",
         "Money paid for all fills, those of open positions too.",
         _ByRow(lambda runs: runs.costs), headline=True,

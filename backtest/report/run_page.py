@@ -215,6 +215,7 @@ def _content(
         "figures": [_figure(result, figure) for figure in figures],
         "drawdowns": list(_drawdown_rows(result)),
         "trades": list(_trade_rows(result)),
+        "paid": "dividends" in result.trades_table.column_names,
         "trades_shown": _trades_shown(len(result.trades_table)),
         "zone": "" if is_daily(result) else ", UTC",
         "sums": _sums(result),
@@ -345,6 +346,7 @@ def _trade_rows(result: Measured) -> Iterator[dict[str, Any]]:
             "entry_price": _price(row["entry_price"]),
             "exit_price": _price(row["exit_price"]),
             "costs": _money(row["costs"]),
+            "dividends": _money(row["dividends"]) if "dividends" in row else "",
             "net": _money(row["net"]),
             "return": _typeset(METRICS["total_return"].text(row["return"])),
         }

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from backtest import _arguments
 from backtest.api import RunResult, run, takes_frames
+from backtest.engine.account.dividends import DERIVED, dividends_of
 from backtest.engine.code.strategy import Strategy, load_strategy
 from backtest.engine.feed import close_stamps
 from backtest.errors import NoBars, StrategyError, UsageError
@@ -29,7 +30,7 @@ from backtest.market import arrays
 from backtest.market.bars import extra_of
 from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
-from backtest.runs.spec import RunOptions, RunSpec, takes_run_options
+from backtest.runs.spec import NO_DIVIDENDS, BrokerageOptions, RunOptions, RunSpec, brokerage_of, takes_run_options
 from backtest.store.manifest import Manifest
 from backtest.store.reader import CachedReader, Reader
 from backtest.store.segments import segment_of
@@ -141,6 +142,10 @@ def look_ahead_of(spec: RunSpec, store: Reader | str | Path, cuts: int = CUTS, s
     brokerage = spec.brokerage
     if brokerage.slippage == "spread":  # the quotes of another future are not known
         brokerage = replace(brokerage, slippage="")
+    if not brokerage.dividends.startswith(
+        DERIVED
+    ):  # a file, which is elsewhere; no decision hangs on it but by the cash
+        brokerage = replace(brokerage, dividends=NO_DIVIDENDS, withholding=0.0)
     return look_ahead(
         spec.strategy, spec.series, store=store, span=spec.span, params=spec.params, cuts=cuts, seed=seed,
         cash=spec.cash, risk_free=spec.risk_free, periods=spec.periods, brokerage=brokerage,
@@ -190,7 +195,8 @@ def warm_up(
 def _trial(strategy: Any, series: Any, store: Any, params: Any, pins: Any, asked: Mapping[str, Any]) -> _Trial:
     given = _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
     loaded, wanted, opened = load_strategy(strategy), several_series(series), _Kept(store_of(store))
-    return _Trial(loaded, tuple(map(opened.named, wanted)), opened, given, pins, _for_decisions(asked))
+    named = tuple(map(opened.named, wanted))
+    return _Trial(loaded, named, opened, given, pins, _for_decisions(asked, store_of(store), named))
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,9 +418,15 @@ def _by_time(decisions: list[Decision], last: datetime) -> dict[datetime, tuple[
     return {time: tuple(found) for time, found in groupby(known, key=lambda one: one.time)}
 
 
-def _for_decisions(asked: Mapping[str, Any]) -> dict[str, Any]:
+def _for_decisions(asked: Mapping[str, Any], store: Reader, series: Sequence[Series]) -> dict[str, Any]:
     # No strategy sees the benchmark, and nothing here is plotted.
-    return {**{name: value for name, value in asked.items() if name != "benchmark"}, "lines": False}
+    kept = {name: value for name, value in asked.items() if name != "benchmark"}
+    of_broker = {name: kept[name] for name in kept if name in BrokerageOptions.__annotations__}
+    brokerage = brokerage_of(kept.get("brokerage"), of_broker)
+    if (paid := dividends_of(brokerage.dividends, store, series)) is not None:  # those of the true bars
+        kept = {name: value for name, value in kept.items() if name not in of_broker}
+        kept["brokerage"] = replace(brokerage, dividends=paid)
+    return {**kept, "lines": False}
 
 
 def _clock(bars: dict[Series, pa.Table]) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from backtest.errors import DamagedStore, UsageError
 from backtest.market import arrays
 from backtest.market.series import Series
+from backtest.runs.dividends import BESIDE, dividend_column
 from backtest.runs.round_trips import EXTREMES
 from backtest.store.documents import LARGEST_TABLE, open_plain
 
@@ -45,12 +46,13 @@ def columns_of_runs(series: int) -> dict[str, RunColumns]:
     """Return the columns of each table of a run on so many series."""
     of_series = {f"{what}.{n}": _NUMBER for n in range(series) for what in ("position", "close")}
     needed = {"time": _STAMP, "session": _DAY, "equity": _NUMBER, "cash": _NUMBER, **of_series}
-    record = {**needed, "benchmark": _NUMBER, "flow": _NUMBER, "risk_free": _NUMBER}
+    paid = dict.fromkeys((*map(dividend_column, range(series)), BESIDE), _NUMBER)
+    record = {**needed, "benchmark": _NUMBER, "flow": _NUMBER, "risk_free": _NUMBER, **paid}
     return {
         "record": RunColumns(record, tuple(needed), tuple(needed), ("time", "session")),
         "orders": RunColumns(_ORDERS, ("ref", "series", "created", "status"), tuple(_ORDERS)),
         "fills": RunColumns(_FILLS, tuple(_FILLS), tuple(_FILLS)),
-        "trades": RunColumns(_TRADES, tuple(_TRADES), tuple(_TRADES)),
+        "trades": RunColumns({**_TRADES, "dividends": _NUMBER}, tuple(_TRADES), tuple(_TRADES)),
         "extremes": RunColumns(_EXTREMES, (), tuple(_EXTREMES)),
     }
 

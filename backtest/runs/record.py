@@ -23,7 +23,18 @@ from backtest.market.series import NO_CURRENCY, Series, few
 from backtest.runs.kept_tables import columns_of_runs, read_run_table
 from backtest.runs.lines import Lines, read_lines, write_lines
 from backtest.runs.spec import RunSpec, json_text, kept_spec
-from backtest.store.documents import ANYTHING, MOMENT, TEXT, WHOLE, Misfit, keyed, mapped, read_document
+from backtest.store.documents import (
+    ANYTHING,
+    MOMENT,
+    NUMBER,
+    TEXT,
+    WHOLE,
+    Misfit,
+    keyed,
+    list_of,
+    mapped,
+    read_document,
+)
 from backtest.store.replacement import Content, current, replace_files, version
 
 if TYPE_CHECKING:
@@ -54,7 +65,9 @@ class RunRecord:
         record: a row a bar: time (of the bar's close, UTC), session (date), equity, cash, and for the n-th series
             position.n (shares or contracts) and close.n; benchmark, where the spec names one, NaN at bars at which it
             has no new price; flow, where the strategy added cash or took some out: how much with that bar, from whose
-            end on it counts. Equity is money after the bar, all costs paid; before the first bar it is `spec.cash`.
+            end on it counts; dividend.n, and dividend.benchmark, where dividends are paid: how much a share that was
+            held after the bar before got with that bar. Equity is money after the bar, all costs paid; before the
+            first bar it is `spec.cash`.
         orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
         fills_table: a row a fill: ref, time, series, size (signed), price, costs.
         trades_table: a row a round trip, first in first out: see `round_trips`.
@@ -86,6 +99,7 @@ class RunRecord:
     def name(self) -> str:
         """The run's name: strategy, first series, and a key of spec, bars and code; equal runs have equal names."""
         modules = [self.manifest["modules"]] if "modules" in self.manifest else []
+        modules += [self.manifest["dividends"]["sha256"]] if "dividends" in self.manifest else []
         seen = json_text([self.spec.key, self.manifest.get("series"), self.manifest.get("strategy"), *modules])
         label = re.sub(r"[^A-Za-z0-9]+", "-", f"{self.spec.name}-{Series.parse(self.spec.series[0]).short_key}")
         return f"{label}-{hashlib.sha256(seen.encode()).hexdigest()[:10]}"
@@ -230,6 +244,7 @@ def called(folder: Path) -> str:
     return "/".join([*above[place + 1 :], name])
 
 
+_PAID = keyed({"currency": TEXT, "amounts": mapped(NUMBER), "how": TEXT}, {"doubts": list_of(TEXT)})
 MANIFEST = keyed(
     {},
     {
@@ -240,6 +255,7 @@ MANIFEST = keyed(
         "warm_up": keyed({"bars": WHOLE}, more=ANYTHING),
         "packages": mapped(TEXT),
         "costs": keyed({}, {"rates": mapped(ANYTHING)}, ANYTHING),
+        "dividends": keyed({"name": TEXT, "sha256": TEXT, "series": mapped(_PAID)}),
         **dict.fromkeys(("python", "platform", "backtest_sha256"), TEXT),
     },
     ANYTHING,

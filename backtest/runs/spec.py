@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields, replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any, TypedDict
 
 from backtest import _arguments
@@ -78,6 +79,23 @@ def cash_rate_of(given: Any) -> float:
     return _arguments.number(given, "cash_rate", "write 0.02 for 2 % a year")
 
 
+def dividends_of_caller(given: Any) -> Any:
+    """
+    Return which dividends are paid, as `account.dividends` reads it: a word, the path of a file as text, or a table.
+    """
+    return "none" if given is None else str(given) if isinstance(given, str | Path) else given
+
+
+def withholding_of(given: Any) -> float:
+    """
+    Return the share of each dividend that is withheld.
+
+    Raises:
+        UsageError: it is no number.
+    """
+    return _arguments.number(given, "withholding", "write 0.15 for 15 %")
+
+
 AUTO = "auto"  # a warm-up of all the bars that are stored
 
 
@@ -112,6 +130,10 @@ def _fills_words(fills: str) -> str:
     return "orders at the market filled at the close that they were decided by"
 
 
+def _not_said(_: Any) -> str:
+    return ""  # `RunSpec` does, which knows the prices
+
+
 def _interest_words(rate: float) -> str:
     return f"interest on cash {rate * 100:g} % a year"
 
@@ -128,6 +150,9 @@ def _option(
         said: says in words what a value other than the default does; else its name and itself do.
     """
     return field(default=default, metadata={"words": words, "read": read, "said": said})
+
+
+NO_DIVIDENDS = "none"
 
 
 # A new option is a field here, told of in the docstring, which `run` takes it from, and its type in `BrokerageOptions`;
@@ -156,6 +181,12 @@ class Brokerage:
             a whole number, so many shares or contracts an order. Shares, contracts and units are whole, coins go by
             hundred-millionths. What all but "shares:" buy can be paid if the next bar opens as far above the close as
             the furthest of the last year, up to 20 %.
+        dividends: "derived" from the stored daily bars TRADES and ADJUSTED_LAST of each stock, "none", or the path of a
+            file with lines of date,amount,currency: ex-dates, and amounts in prices that are adjusted for splits. Who
+            is long over the close before an ex-date gets them at its open, who is short pays them. How far
+            ADJUSTED_LAST rises for an amount differs from vendor to vendor: the convention by which amounts are round
+            is taken, or "derived:previous-close" and "derived:ex-close" name one.
+        withholding: what is withheld of each dividend of a long position, 0.15 for 15 %.
     """
 
     costs: str | Any = field(  # as `costs_of` reads it; in a spec always the name
@@ -184,6 +215,17 @@ class Brokerage:
     size: str = _option(  # as `Sizing.parse` reads it; "" where the strategy says how much
         "", "shares:100, percent:95, volatility:0.10 or kelly:0.5, and :CAP.", size_of
     )
+    dividends: str | Any = field(  # as `dividends_of` reads it; in a spec always the name
+        default=NO_DIVIDENDS,
+        metadata={
+            "words": "derived (of TRADES and ADJUSTED_LAST), none, or a file with lines of date,amount,currency.",
+            "read": dividends_of_caller,
+            "said": _not_said,
+        },
+    )
+    withholding: float = _option(  # of each dividend that a long position gets
+        0.0, "Withheld of each dividend; 0.15 is 15 %.", withholding_of, _not_said
+    )
 
     @property
     def flat(self) -> dict[str, Any]:
@@ -192,9 +234,10 @@ class Brokerage:
 
     @property
     def conditions(self) -> str:
-        """The costs, and whatever of the market is not as it is by default, in words."""
+        """The costs, and whatever of the market is not as it is by default, in words; dividends a spec tells."""
         values = [(one, getattr(self, one.name)) for one in fields(self)]
-        return ", ".join(_said(one, value) for one, value in values if one.name == "costs" or value != one.default)
+        told = (_said(one, value) for one, value in values if one.name == "costs" or value != one.default)
+        return ", ".join(filter(None, told))
 
 
 class BrokerageOptions(TypedDict, total=False):
@@ -208,6 +251,8 @@ class BrokerageOptions(TypedDict, total=False):
     cash_rate: float | str
     align: str
     size: str | int
+    dividends: str | Path | Any
+    withholding: float | str
 
 
 class RunOptions(BrokerageOptions, total=False):
@@ -367,7 +412,21 @@ class RunSpec:
     @property
     def conditions(self) -> str:
         """The costs, and whatever of the market is not as it is by default or cannot be taken for granted, in words."""
-        return ", ".join([self.brokerage.conditions, *self._doubts()])
+        return ", ".join([self.brokerage.conditions, *self._doubts(), *self._prices()])
+
+    def _prices(self) -> Iterator[str]:
+        """Yield which prices the run was on, and whether dividends were paid."""
+        every = [Series.parse(key) for key in self.series]
+        yield f"prices {' and '.join(dict.fromkeys(one.prices for one in every))}"
+        if not any(one.instrument.kind == "STK" for one in every):
+            return
+        paid, withheld = self.brokerage.dividends, self.brokerage.withholding
+        if paid != NO_DIVIDENDS:
+            yield f"dividends {paid}" + (f", {withheld * 100:g} % of them withheld" if withheld else "")
+        elif all(one.prices == "ADJUSTED_LAST" for one in every):
+            yield "dividends in them"
+        else:
+            yield "dividends left out"
 
     def _doubts(self) -> Iterator[str]:
         instruments = [Series.parse(key).instrument for key in self.series]
@@ -389,8 +448,9 @@ _SHAPE = keyed(
     {"strategy": TEXT, "series": list_of(TEXT)},
     {
         **dict.fromkeys(("since", "until", "benchmark", "measured_by", "rates", "warm_up"), TEXT),
-        **dict.fromkeys(("costs", "slippage", "fills", "borrow", "align", "size"), TEXT),
+        **dict.fromkeys(("costs", "slippage", "fills", "borrow", "align", "size", "dividends"), TEXT),
         **dict.fromkeys(("cash", "risk_free", "sessions_a_year", "periods", "volume_cap", "cash_rate"), NUMBER),
+        "withholding": NUMBER,
         "params": mapped(ANYTHING),
     },
 )

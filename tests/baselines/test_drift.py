@@ -5,6 +5,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import backtrader as bt
 import pyarrow as pa
@@ -589,3 +590,20 @@ def test_a_verdict_is_json(scene):
 
     assert document["status"] == "moved"
     assert document["causes"][0] == {"what": "parameters", "verdict": "cause", "told": ["fast: 5 -> 6"]}
+
+
+def test_a_changed_table_of_dividends_is_the_cause_and_shown(tmp_path, repository, store, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, paid = repository / "level.py", Path("paid.csv")
+    path.write_text(LEVEL.format(level=0))
+    paid.write_text("date,amount,currency\n2003-06-17,0.10,USD\n2003-09-16,0.10,USD\n")
+    asked = {"store": store, "dividends": str(paid)}
+    old = Baseline.of(run(path, "AAPL/1day", **asked))
+    paid.write_text("date,amount,currency\n2003-06-17,0.10,USD\n2003-09-16,0.12,USD\n")
+    scene = Scene(run(path, "AAPL/1day", **asked).spec, store, path)
+
+    judgement = check(old, "level", scene)
+
+    assert causes(judgement) == {"dividends": CAUSE}
+    assert told(judgement, "dividends") == "AAPL/1day 2003-09-16: 0.1 -> 0.12"
+    assert judgement.difference.first == "2003-09-16"

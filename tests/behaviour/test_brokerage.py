@@ -30,6 +30,8 @@ WORDS = {  # of each field: what may be written, and the plain value of it
     "cash_rate": ("0.02", 0.02),
     "align": ("intersection", "intersection"),
     "size": (7, "shares:7"),
+    "dividends": ("derived", "derived"),
+    "withholding": ("0.15", 0.15),
 }
 WRITTEN = {name: word for name, (word, _) in WORDS.items()}
 PLAIN = Brokerage(**{name: value for name, (_, value) in WORDS.items()})
@@ -64,7 +66,8 @@ class Wider(Brokerage):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, sample):
     made, half = Store(tmp_path_factory.mktemp("bars")), Span.of_dates(date(2003, 1, 2), date(2003, 6, 30))
-    made.write(Series.parse("AAPL/1day"), half, sample.read("AAPL/1day", half))
+    for name in ("AAPL/1day", "AAPL/1day/ADJUSTED_LAST"):
+        made.write(Series.parse(name), half, sample.read(name, half))
     return made
 
 

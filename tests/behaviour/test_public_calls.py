@@ -132,6 +132,7 @@ def base(tmp_path_factory, sample) -> dict[str, Any]:
     sweep = backtest.sweep(Holds, AAPL, {"fast": [2, 4]}, store=store, folder=folder / "sweep")
     first.save(folder / "run")
     pins.add(store, folder / "data.lock", [AAPL, MSFT])
+    (folder / "paid.csv").write_text("date,amount,currency,series\n2004-02-02,0.1,USD,AAPL\n")
     comparison = backtest.compare([first, second], samples=10)
     windows = {"train": 40, "test": 40, "store": store, "folder": folder / "windows"}
     return {
@@ -184,6 +185,8 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "brokerage": backtest.Brokerage(),
         "cash": 1e5,
         "cash_rate": 0.02,
+        "dividends": str(base["folder"] / "paid.csv"),
+        "withholding": 0.0,
         "clock": utc_now,
         "contract": ContractDetails(1),
         "costs": "ib-fixed",

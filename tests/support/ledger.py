@@ -59,6 +59,43 @@ class Ledger:
         return int(self.equity[-1] * invest / (parts or len(self.bars)) / self.bars[name].at[day, "close"])
 
 
+def assert_reconciled(result, bars: dict[str, list]) -> None:
+    """
+    Assert that positions, cash and equity after every bar follow from the fills and from the dividends in the manifest.
+
+    Args:
+        result: a run on daily bars of stocks.
+        bars: the dates of the bars of each series, by its short name.
+    """
+    record, kept = result.record.to_pandas(), 1 - result.spec.brokerage.withholding
+    fills = result.fills_table.to_pylist()
+    days = [time.date() for time in record["time"]]
+    held, cash, paid = dict.fromkeys(result.series, 0.0), result.spec.cash, _dues(result, bars)
+    for row, day in enumerate(days):
+        for name, amount in paid.get(day, ()):  # on what was held over the close before
+            cash += held[name] * amount * (kept if held[name] > 0 else 1.0)
+        for fill in (one for one in fills if one["time"].date() == day):
+            held[fill["series"]] += fill["size"]
+            cash -= fill["size"] * fill["price"] + fill["costs"]
+        worth = sum(size * record[f"close.{n}"][row] for n, (name, size) in enumerate(held.items()) if size)
+        for n, name in enumerate(result.series):
+            assert record[f"position.{n}"][row] == held[name], (day, name)
+        assert abs(record["cash"][row] - cash) <= 1e-9 * result.spec.cash, (day, record["cash"][row], cash)
+        assert abs(record["equity"][row] - cash - worth) <= 1e-9 * result.spec.cash, (day, cash, worth)
+
+
+def _dues(result, bars: dict[str, list]) -> dict:
+    """Return what is due with the bar of each date: on an ex-date, or with the first bar of the series after it."""
+    found: dict = {}
+    for key, paid in result.manifest.get("dividends", {"series": {}})["series"].items():
+        name = _series(key).short
+        for day, amount in paid["amounts"].items():
+            first = next((one for one in bars.get(name, ()) if one.isoformat() >= day), None)
+            if first is not None:
+                found.setdefault(first, []).append((name, amount))
+    return found
+
+
 def _series(name: str):
     from backtest.market.series import Series
 

@@ -203,6 +203,23 @@ class LeanBroker(_Stock):
     set_fund_history = _unsettling("set_fund_history")
     add_order_history = _unsettling("add_order_history")
 
+    def receive(self, money: float, after: bool) -> None:
+        """
+        Take money that positions earned.
+
+        Args:
+            after: whether at a bar after its work was done; else before the next bar, at whose step it counts.
+        """
+        if not after and self.stale:
+            self.settle()  # of the bar before, to which it does not belong
+        self.__dict__["cash"] += money
+        if self.restless:
+            if after:
+                _Stock._get_value(self)
+            return
+        self.cashes.append((self.step if after else self.clock.at + 1, self.__dict__["cash"]))
+        self.stale |= after
+
     def settle(self) -> None:
         """Reckon the value of the account at this bar's closes."""
         self.stale = False

@@ -53,6 +53,7 @@ class Cerebro(bt.Cerebro):
         lean: whether the last run took the lean loop.
         why_not: if it did not, why.
         history: what a lean run leaves about the account, bar by bar; else None.
+        payouts: what is paid into the cash between bars, if anything is: see `account.payouts`.
     """
 
     knows = "1.9.78.123"  # the Backtrader whose private parts this file, broker.py, orders.py and lines.py know
@@ -60,6 +61,7 @@ class Cerebro(bt.Cerebro):
     lean = False
     why_not = ""
     history: History | None = None
+    payouts: Any = None
 
     def run(self, **kwargs: Any) -> Any:
         """Run as `bt.Cerebro.run` does."""
@@ -296,7 +298,9 @@ class _LeanRun:
             cursor = clock.cursor_of[data]
             minimums[cursor] = max(minimum, minimums.get(cursor, minimum))
         before, just = clock.phases(minimums)
-        steps = enumerate(zip(clock.movers(), clock.stamps, strict=False))
+        steps: Iterator[Any] = enumerate(zip(clock.movers(), clock.stamps, strict=False))
+        if self.cerebro.payouts is not None:
+            steps = chain.from_iterable(self._paid_between(steps, clock))
         for phase, name, status in (
             (islice(steps, before), "prenext", 1),
             (islice(steps, just), "nextstart", 0),
@@ -305,6 +309,16 @@ class _LeanRun:
             self._go(clock, self._go_plainly(clock, phase, name), name, status)
         if self.by_bar and not self.cerebro._event_stop:
             self.cerebro._datanotify()
+
+    def _paid_between(self, steps: Iterator[Any], clock: FeedClock) -> Iterator[Iterator[Any]]:
+        """Yield the steps in stretches, between which something is paid before the next step begins."""
+        payouts, stamps, done = self.cerebro.payouts, np.frombuffer(clock.stamps, count=clock.steps), 0
+        for step in np.unique(np.searchsorted(stamps, payouts.stamps)).tolist():
+            yield islice(steps, step - done)
+            done = step
+            if step < clock.steps and not self.cerebro._event_stop:
+                payouts.pay(self.broker, clock.stamps[step])
+        yield steps
 
     def _is_plain(self, clock: FeedClock) -> bool:
         """Return whether one cursor leads all feeds, and nobody but broker and strategy does anything at a bar."""

@@ -20,6 +20,7 @@ import numpy as np
 from backtest import _arguments
 from backtest._notebook import html_lines, html_table, progress_bar
 from backtest.api import RunResult, takes_frames
+from backtest.engine.account.dividends import kept_dividends
 from backtest.engine.code.strategy import Strategy, load_strategy, names_of_texts, typed_values
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
@@ -284,7 +285,7 @@ def request_of(tried: Sweep | RunResult, grid: Grid, where: Condition | None) ->
                 "with such a one first"
             )
         account = {"cash": spec.cash, "benchmark": spec.benchmark, "risk_free": spec.risk_free, "periods": spec.periods}
-        known = {"strategy": spec.strategy, "brokerage": spec.brokerage, **account}
+        known = {"strategy": spec.strategy, "brokerage": kept_dividends(spec, tried.manifest), **account}
         series, span, params, points = list(spec.series), _sessions_in(spec.span), spec.params, [{}]
     if grid:
         params, points = {name: value for name, value in params.items() if name not in grid}, grids.points(grid, where)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from backtest import _arguments
 from backtest.api import PreparedRun, RunResult, check_asked, measured_by, prepared, run
 from backtest.engine.account.commissions import check_told_apart
+from backtest.engine.account.dividends import DividendTable, dividends_of
 from backtest.engine.code.imports import source_digest
 from backtest.engine.code.parcels import sent_by_value
 from backtest.engine.code.strategy import Strategy, load_strategy, parameters, typed_things
@@ -34,7 +35,7 @@ from backtest.metrics.account import Account, Accounts, in_common, sample
 from backtest.metrics.table import measure_all
 from backtest.research.out_of_sample.window import Window, cut_to, run_window
 from backtest.research.search.trials import Trial, key_of
-from backtest.runs.spec import Brokerage, BrokerageOptions, brokerage_of
+from backtest.runs.spec import NO_DIVIDENDS, Brokerage, BrokerageOptions, brokerage_of
 from backtest.store.reader import CachedReader, Reader, are_of_frames, hours_in
 from backtest.store.store import Store, store_of
 
@@ -141,6 +142,8 @@ def job_of(
     since, until = sessions or (None, None)
     wanted = [opened.named(one) for one in wanted]
     read = [*wanted, *map(opened.named, several_series(asked["benchmark"] or []))]
+    paid = dividends_of(brokerage.dividends, opened, read)
+    brokerage = replace(brokerage, dividends=paid or NO_DIVIDENDS)  # a worker has no file of them
     if brokerage.slippage == "spread":
         read += [quotes for one in wanted for quotes in quotes_of(one)]
     digests = {one.key: digest_of(opened, one, since, until)[0] for one in read}
@@ -158,6 +161,8 @@ def job_of(
     ]
     if annualised := measured_by(opened, wanted, sessions_a_year(hours_in(opened, wanted[0]))):
         kept.append(annualised)  # the numbers of trials that 0.1.0 made are by others
+    if paid is not None:
+        kept.append(paid.digest)
     case = hashlib.sha256(json.dumps([kept, asked], sort_keys=True, default=repr).encode()).hexdigest()[:16]
     _made_here.add(case)
     return Job(
@@ -377,10 +382,11 @@ def _asked(account: dict[str, Any], brokerage: Brokerage, options: Mapping[str, 
     told = {name: float(account[name]) for name in ("cash", "risk_free")}
     if own := float(account["periods"]):  # version 0.1.0 knew none
         told["periods"] = own
-    benchmark = account["benchmark"]
+    paid, benchmark = brokerage.dividends, account["benchmark"]
+    dividends = paid.name if isinstance(paid, DividendTable) else paid
     beside = benchmark if isinstance(benchmark, str) or not benchmark else series_of(benchmark).key
     numbers = {name: value for name, value in {**account, **options}.items() if _is_number(name, value)}
-    return {"benchmark": beside, **told, **replace(brokerage, costs=costs.name).flat, **numbers}
+    return {"benchmark": beside, **told, **replace(brokerage, costs=costs.name, dividends=dividends).flat, **numbers}
 
 
 def _is_number(name: str, value: Any) -> bool:

@@ -1,0 +1,562 @@
+"""
+`DividendTable`: what shares paid, derived from stored prices or read from a file; pure functions on arrays decide.
+
+A vendor's adjusted prices are the traded ones times a ratio, which rises on each ex-date. How far it rises for an
+amount is a convention of the vendor's, see `CONVENTIONS`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from backtest import _arguments
+from backtest._suggest import there_are
+from backtest.errors import DataError, NoBars, UsageError
+from backtest.market import arrays
+from backtest.market.calendars import sessions
+from backtest.market.series import BAR_SIZES, Series
+from backtest.runs.spec import NO_DIVIDENDS
+from backtest.store.reader import Reader, hours_in
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from backtest.runs.spec import Brokerage, RunSpec
+
+DERIVED = "derived"
+# By which close the ratio of traded to adjusted prices follows from an amount D, and so the amount from the ratio.
+PREVIOUS_CLOSE = "previous-close"  # prices before the ex-date times 1 - D / (close before it): the usual one
+EX_CLOSE = "ex-close"  # prices before the ex-date times C / (C + D), C the close of the ex-date
+CONVENTIONS = (PREVIOUS_CLOSE, EX_CLOSE)
+
+_TICK = 0.01
+# Amounts are told in whole cents, or in fractions of one; before a split they are so many parts of that.
+_TICKS = (0.01, 0.005, 0.0025, 0.001, 0.0005)
+_PARTS = (*range(1, 11), 12, 14, 15, 16, 18, 20, 21, 24, 28, 30, 32, 36, 40, 42, 48, 56)
+_KINDS = {round(tick / parts, 12): tick / parts for tick in _TICKS for parts in _PARTS}  # equal ones once
+_STEPS = np.array(sorted(_KINDS.values(), reverse=True))
+_RESOLVED = 0.25  # of a step: an amount that is known less well than this is on it by chance
+_FITTING = 0.75  # of the amounts: a convention by which fewer are round is not the vendor's
+_OUTLIER, _LEAST_CHANCE = 0.05, 1e-4  # an amount that is off its step; the least that one on it counts as chance
+_LARGE = 0.1  # of the price: such a step may be a special dividend, and may be a split
+_FEW = 8  # bars for a step of the ratio: more steps are noise
+
+
+@dataclass(frozen=True, slots=True)
+class Dividends:
+    """What a share of one series paid: ex-dates as texts in ISO form, rising, and amounts in prices of that series."""
+
+    currency: str
+    days: tuple[str, ...] = ()
+    amounts: tuple[float, ...] = ()
+    how: str = ""  # how the amounts are known, in words
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def dates(self) -> np.ndarray:
+        """The ex-dates as datetime64[D]."""
+        return np.array(self.days, "datetime64[D]")
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The dividends for JSON."""
+        found = {"currency": self.currency, "amounts": dict(zip(self.days, self.amounts, strict=True)), "how": self.how}
+        return found | ({"doubts": list(self.doubts)} if self.doubts else {})
+
+
+@dataclass(frozen=True, slots=True)
+class DividendTable:
+    """The dividends of several series by their keys; a series that is not there paid none, or nobody knows."""
+
+    name: str  # "derived", "derived:ex-close", or the name of a file
+    of_series: Mapping[str, Dividends] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of dates, amounts and currencies."""
+        rows = sorted((key, one.currency, one.days, one.amounts) for key, one in self.of_series.items())
+        return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The table for JSON, which `DividendTable.read` takes."""
+        return {"name": self.name, "sha256": self.digest} | {
+            "series": {key: one.document for key, one in sorted(self.of_series.items())}
+        }
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> DividendTable:
+        """Return the table of a document."""
+        return cls(
+            document["name"],
+            {
+                key: Dividends(
+                    one["currency"], tuple(one["amounts"]), tuple(one["amounts"].values()), one["how"],
+                    tuple(one.get("doubts", ())),
+                )
+                for key, one in document["series"].items()
+            },
+        )  # fmt: skip
+
+    def within(self, spans: Mapping[Series, tuple[np.datetime64, np.datetime64]]) -> DividendTable:
+        """Return what is paid in a run: after the first session of each series, and up to its last."""
+        found = {}
+        for series, (first, last) in spans.items():
+            if (paid := self.of(series)) is None:
+                continue
+            rows = np.flatnonzero((paid.dates > first) & (paid.dates <= last))
+            chosen = tuple(paid.days[n] for n in rows), tuple(paid.amounts[n] for n in rows)
+            doubts = tuple(one for one in paid.doubts if one[:10] in chosen[0])
+            found[series.key] = Dividends(paid.currency, *chosen, paid.how, doubts)
+        return DividendTable(self.name, found)
+
+    def of(self, series: Series) -> Dividends | None:
+        """Return what a series paid; None where it is not in the table."""
+        return self.of_series.get(series.key)
+
+
+def dividends_of(given: Any, reader: Reader, series: Sequence[Series]) -> DividendTable | None:
+    """
+    Return the dividends of the stocks among some series; None where none are to be paid.
+
+    Args:
+        given: "none", "derived", "derived:" and one of CONVENTIONS, the path of a file, or a table.
+
+    Raises:
+        UsageError: a series cannot be run with dividends, or the file cannot be read.
+        NoBars: a series that they are derived from is not stored.
+        DataError: the amounts fit no convention.
+    """
+    _check_given(given)
+    if given == NO_DIVIDENDS:
+        return None
+    for one in series:
+        _check_can_pay(one)
+    if isinstance(given, DividendTable):
+        return given
+    stocks = [one for one in series if one.instrument.kind == "STK"]
+    if (convention := _convention(given)) is not None:
+        return DividendTable(given, {one.key: _derived(reader, one, convention) for one in stocks})
+    return _read_file(Path(given), stocks)
+
+
+def kept_dividends(spec: RunSpec, manifest: Mapping[str, Any]) -> Brokerage:
+    """Return the brokerage of a kept run, with the very dividends that it was paid, if they were of a file."""
+    kept = manifest.get("dividends")
+    if kept is None or _convention(spec.brokerage.dividends) is not None:
+        return spec.brokerage
+    return replace(spec.brokerage, dividends=DividendTable.read(kept))
+
+
+def check_dividends(given: Any, withholding: float) -> None:
+    """
+    Refuse what cannot be of dividends and the tax withheld from them, which needs no bars.
+
+    Raises:
+        UsageError: a word or the number is off.
+    """
+    _check_given(given)
+    if not 0 <= withholding < 1:
+        raise UsageError(f"{withholding} of each dividend withheld cannot be; write 0.15 for 15 %")
+
+
+def series_read(given: Any, series: Iterable[Series]) -> list[Series]:
+    """Return the further series that dividends are derived from; none where they come from a file."""
+    if isinstance(given, DividendTable) or given == NO_DIVIDENDS or _convention(given) is None:
+        return []
+    return list(dict.fromkeys(two for one in series if one.instrument.kind == "STK" for two in _pair(one)))
+
+
+def _check_given(given: Any) -> None:
+    if isinstance(given, DividendTable) or given == NO_DIVIDENDS:
+        return
+    example = f"write {DERIVED}, {NO_DIVIDENDS}, or the path of a file with lines of date,amount,currency"
+    if _convention(_arguments.text(given, "dividends", example)) is None:
+        with suppress(OSError):  # no file can be called so
+            if Path(given).is_file():
+                return
+        words = (NO_DIVIDENDS, DERIVED, *(f"{DERIVED}:{one}" for one in CONVENTIONS))
+        raise UsageError(
+            f"no file of dividends {given:.80}; name one of date,amount,currency; or {there_are(given, words)}"
+        )
+
+
+def _check_can_pay(series: Series) -> None:
+    if series.prices == "ADJUSTED_LAST":
+        plain = replace(series, prices="TRADES").quoted
+        raise UsageError(
+            f"{series.short} has its dividends in its prices already, which would count twice; run on {plain}, or "
+            "leave out --dividends"
+        )
+    if series.size.daily and series.size.period != "session":
+        raise UsageError(
+            f"a bar of {series.short} may have an ex-date in its midst, so that nobody knows who was paid; run on bars "
+            "of a day or less"
+        )
+
+
+def _convention(given: Any) -> str | None:
+    """Return the convention that is asked for, "" for that which fits; None where a file is named."""
+    word, _, convention = str(given).partition(":")
+    if word != DERIVED or (convention and convention not in CONVENTIONS):
+        return None
+    return convention
+
+
+# --- from prices
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """What prices say of dividends: by which convention, the amounts, how many are round, and what is doubtful."""
+
+    convention: str
+    days: np.ndarray  # ex-dates, datetime64[D]
+    amounts: np.ndarray
+    round_by: dict[str, int]  # how many amounts are round by each convention
+    doubts: dict[str, str]  # by ex-date
+
+
+class Unfitting(ValueError):
+    """Prices whose ratio is that of no dividends by any convention; the text says where first."""
+
+
+def derive(
+    days: np.ndarray,
+    traded: np.ndarray,
+    adjusted: np.ndarray,
+    convention: str = "",
+    missing: Callable[[date, date], Sequence[date]] | None = None,
+) -> Derivation:
+    """
+    Return the dividends that adjusted prices have in them.
+
+    Each bar bounds the ratio of adjusted to traded prices by the digits that both have; from one ex-date to the next
+    it is one number, so that the bars together bound it closely. By the vendor's convention amounts are round: in
+    cents, or in fractions of a cent, or parts of such before a split. The convention by which they are is taken.
+
+    Args:
+        days: dates that both series have, datetime64[D], rising, shape (n,).
+        traded: open, high, low, close, adjusted for splits, shape (n, 4).
+        adjusted: the same, adjusted for dividends too.
+        convention: one of CONVENTIONS; if not given, the one that fits.
+        missing: returns the sessions between two dates that have no bar.
+
+    Raises:
+        Unfitting: the ratio falls, or neither convention makes the amounts round.
+    """
+    if not (np.isfinite(traded) & np.isfinite(adjusted) & (traded > 0) & (adjusted > 0)).all():
+        raise Unfitting("a price is not above zero, of which no ratio is known")
+    starts, low, high = _levels(days, traded, adjusted)
+    at = starts[1:]
+    if not len(at):
+        return Derivation(convention or PREVIOUS_CLOSE, days[:0], np.zeros(0), dict.fromkeys(CONVENTIONS, 0), {})
+    least, most = low[:-1] / high[1:], high[:-1] / low[1:]  # of the factor for prices before
+    before, after = traded[at - 1, 3], traded[at, 3]
+    bounds = {
+        PREVIOUS_CLOSE: (before * (1 - most), before * (1 - least)),
+        EX_CLOSE: (after * (1 / most - 1), after * (1 / least - 1)),
+    }
+    gaps = {n: gone for n, row in enumerate(at.tolist()) if (gone := _gap(days, row, missing))}
+    sure = np.array([n not in gaps for n in range(len(at))])
+    readings = {name: _reading(*pair, sure) for name, pair in bounds.items()}
+    chosen = convention or _chosen(readings, days[at])
+    reading = readings[chosen]
+    doubts = dict(_doubts(days, at, reading, before, gaps))
+    if not convention and (other := _as_good(chosen, readings)):
+        doubts[str(days[at][0])] = f"by {other} the amounts would be round too"
+    counts = {name: int(one.round.sum()) for name, one in readings.items()}
+    return Derivation(chosen, days[at], reading.amounts, counts, doubts)
+
+
+class _Reading(NamedTuple):
+    amounts: np.ndarray
+    tolerance: np.ndarray  # how far the true amount may be off what the prices say
+    round: np.ndarray  # whether an amount is on its step, and is so not by chance
+    telling: np.ndarray  # whether it is known well enough to be off the cent
+    cost: float  # how little it looks like dividends: the negative logarithm of a likelihood
+
+
+def _levels(days: np.ndarray, traded: np.ndarray, adjusted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return where the ratio rises, the first bar in front, and its bounds from there on, by the digits of prices."""
+    rounded, exact = _half_digit(adjusted), _half_digit(traded)
+    tried = [
+        (rounded * (1 + 1e-6) + 1e-10 * adjusted, np.zeros(1)),
+        (rounded + 2e-7 * adjusted, np.zeros(1)),  # single precision
+        (rounded * (1 + 1e-6) + 1e-10 * adjusted, exact),  # traded prices were rounded after the adjustment for splits
+    ]
+    for of_adjusted, of_traded in tried:
+        low, high = (adjusted - of_adjusted) / (traded + of_traded), (adjusted + of_adjusted) / (traded - of_traded)
+        closest, widest = low.max(axis=1), high.min(axis=1)
+        torn = closest > widest  # a bar whose prices were not all multiplied alike: its close counts
+        closest, widest = np.where(torn, low[:, 3], closest), np.where(torn, high[:, 3], widest)
+        starts = _starts(closest, widest)
+        least, most = np.maximum.reduceat(closest, starts), np.minimum.reduceat(widest, starts)
+        falls = np.flatnonzero(most[1:] < least[:-1])
+        if not len(falls) and len(starts) <= 2 + len(days) / _FEW:
+            return starts, least, most
+    if not len(falls):
+        raise Unfitting(
+            f"the ratio of adjusted to traded prices moves {len(starts) - 1:,} times in {len(days):,} bars, first on "
+            f"{days[starts[1]]}, and dividends are rarer"
+        )
+    raise Unfitting(
+        f"the ratio of adjusted to traded prices falls on {days[starts[falls[0] + 1]]}, from {least[falls[0]]:.8g} to "
+        f"{most[falls[0] + 1]:.8g}, as if a dividend were taken back"
+    )
+
+
+def _half_digit(prices: np.ndarray) -> float:
+    """Return half of the last digit that prices have, 0 for prices that were not rounded to six digits or fewer."""
+    for digits in range(7):
+        scaled = prices * 10.0**digits
+        if (np.abs(scaled - np.round(scaled)) <= np.maximum(1e-6, 4e-16 * scaled)).all():
+            return 0.5 * 10.0**-digits
+    return 0.0
+
+
+def _starts(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return the bars from which on the bounds of those before hold no longer."""
+    starts, least, most = [0], -math.inf, math.inf
+    for row, (closest, widest) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
+        least, most = max(least, closest), min(most, widest)
+        if least > most:
+            starts.append(row)
+            least, most = closest, widest
+    return np.array(starts)
+
+
+def _reading(least: np.ndarray, most: np.ndarray, sure: np.ndarray) -> _Reading:
+    """
+    Return the amounts as round as their bounds allow: of the steps in each stretch of time those that explain most.
+
+    Args:
+        sure: whether the close that an amount is reckoned by is that of its ex-date, or of the session before.
+    """
+    amounts, tolerance = (least + most) / 2, (most - least) / 2 + 1e-12
+    chance = 2 * tolerance[:, None] / _STEPS
+    nearest = _STEPS * np.maximum(np.round(amounts[:, None] / _STEPS), 1)
+    on_it = (np.abs(amounts[:, None] - nearest) <= tolerance[:, None]) & sure[:, None]
+    resolved = chance <= _RESOLVED
+    costs = np.where(on_it, np.log(np.clip(chance, _LEAST_CHANCE, 1)), -math.log(_OUTLIER)) * resolved
+    costs[~sure] = 0
+    steps, cost = _stretches(costs)
+    places = np.arange(len(amounts))
+    is_round = (on_it & resolved)[places, steps]
+    raw = np.array([_to_digits(*pair) for pair in zip(amounts.tolist(), tolerance.tolist(), strict=True)])
+    cents = np.maximum(np.round(amounts / _TICK), 1) * _TICK
+    telling = sure & resolved[:, 0]
+    unclear = ~resolved[:, 0] & (np.abs(amounts - cents) <= tolerance)
+    found = np.where(is_round, nearest[places, steps], np.where(unclear, cents, raw))
+    return _Reading(np.round(found, 10), tolerance, is_round, telling, cost)
+
+
+def _stretches(costs: np.ndarray) -> tuple[np.ndarray, float]:
+    """
+    Return the step of each amount, and the cost of all: a new stretch costs as much as it takes to say its step.
+
+    Args:
+        costs: of each amount on each step, shape (k, steps).
+    """
+    count, kinds = costs.shape
+    price = 1 + np.log(1 + np.arange(kinds)) + math.log(count + 1)
+    best, came = price + costs[0], np.zeros((count, kinds), int)
+    for n in range(1, count):
+        cheapest = int(best.argmin())
+        change = best[cheapest] + price
+        came[n] = np.where(change < best, cheapest, np.arange(kinds))
+        best = np.minimum(best, change) + costs[n]
+    steps = np.empty(count, int)
+    steps[-1] = int(best.argmin())
+    for n in range(count - 1, 0, -1):
+        steps[n - 1] = came[n, steps[n]]
+    return steps, float(best.min())
+
+
+def _chosen(readings: Mapping[str, _Reading], days: np.ndarray) -> str:
+    usual = readings[PREVIOUS_CLOSE]
+    fitting = [name for name, one in readings.items() if _fits(one)]
+    if fitting:
+        return min(fitting, key=lambda name: readings[name].cost)
+    if not usual.telling.any():
+        return PREVIOUS_CLOSE  # too coarse to tell
+    nearest = max(readings.values(), key=lambda one: int(one.round.sum()))
+    first = int(np.flatnonzero(nearest.telling & ~nearest.round)[0])
+    values = ", ".join(f"{one.amounts[first]:.6g} by {name}" for name, one in readings.items())
+    fitted = ", ".join(f"{int(one.round.sum())} by {name}" for name, one in readings.items())
+    raise Unfitting(
+        f"of {len(days)} amounts too few are round ({fitted}); the first that is not is that of {days[first]}: {values}"
+    )
+
+
+def _fits(reading: _Reading) -> bool:
+    telling = int(reading.telling.sum())
+    return bool(telling) and int((reading.round & reading.telling).sum()) >= _FITTING * telling
+
+
+def _as_good(chosen: str, readings: Mapping[str, _Reading]) -> str:
+    """Return another convention that fits about as well, and says other amounts."""
+    own = readings[chosen]
+    for name, one in readings.items():
+        alike = _fits(one) and one.cost - own.cost < -math.log(_OUTLIER)
+        if name != chosen and alike and not np.allclose(one.amounts, own.amounts, rtol=0, atol=1e-9):
+            return name
+    return ""
+
+
+def _gap(days: np.ndarray, row: int, missing: Callable[[date, date], Sequence[date]] | None) -> str:
+    """Return why an ex-date is not known for sure, as sessions before it have no bar; "" where it is."""
+    before, day = days[row - 1], days[row]
+    gone = int(np.busday_count(before, day)) - 1
+    if gone > 0 and missing is not None:
+        gone = len(missing(before.item(), day.item()))
+    elif gone == 1:
+        return ""  # it may have been a holiday
+    return f"{gone} sessions before it have no bar: it may be one of these, and the amount another" if gone > 0 else ""
+
+
+def _doubts(
+    days: np.ndarray, at: np.ndarray, reading: _Reading, before: np.ndarray, gaps: Mapping[int, str]
+) -> Iterator[tuple[str, str]]:
+    for n, row in enumerate(at.tolist()):
+        amount, tolerance = reading.amounts[n], reading.tolerance[n]
+        said = [gaps[n]] if n in gaps else []
+        if not said and not reading.round[n]:
+            said.append(f"{amount:.6g} is not a round amount, and may be off by {tolerance:.2g}")
+        if amount > _LARGE * before[n]:
+            said.append(f"it is {amount / before[n] * 100:.0f} % of the price: a special dividend, or a split")
+        if said:
+            yield str(days[row]), "; ".join(said)
+
+
+def _to_digits(amount: float, tolerance: float) -> float:
+    return round(amount, min(10, max(2, math.ceil(-math.log10(tolerance)))))
+
+
+def _pair(series: Series) -> tuple[Series, Series]:
+    """Return the daily series of traded and of adjusted prices that the dividends of a series are derived from."""
+    daily = replace(series, size=BAR_SIZES["1day"], prices="TRADES", regular_hours=True)
+    return daily, replace(daily, prices="ADJUSTED_LAST")
+
+
+def _derived(reader: Reader, series: Series, convention: str) -> Dividends:
+    daily, adjusted = map(reader.named, _pair(series))
+    try:
+        tables = [reader.read(one) for one in (daily, adjusted)]
+    except NoBars as error:
+        raise NoBars(
+            f"dividends of {series.short} are derived from {daily.quoted} and {adjusted.quoted}, and {error}; or name "
+            "a file: --dividends FILE"
+        ) from error
+    days, traded, with_dividends = _in_both(*tables)
+    hours = hours_in(reader, daily)
+
+    def missing(before: date, day: date) -> list[date]:
+        return [one.day for one in sessions(hours, before, day) if before < one.day < day]
+
+    try:
+        found = derive(days, traded, with_dividends, convention, missing)
+    except Unfitting as error:
+        raise DataError(
+            f"no dividends of {series.short} can be derived: {error}; download both series again, name a file with "
+            f"--dividends FILE, or say by which convention they are adjusted: --dividends {DERIVED}:{PREVIOUS_CLOSE}"
+        ) from error
+    texts = tuple(map(str, found.days.tolist()))
+    other = next(name for name in CONVENTIONS if name != found.convention)
+    how = (
+        f"derived from {adjusted.short} by {found.convention}, by which {found.round_by[found.convention]:,} of "
+        f"{len(texts):,} amounts are round; by {other} {found.round_by[other]:,} would be"
+    )
+    doubts = tuple(f"{day}: {why}" for day, why in found.doubts.items())
+    return Dividends(series.instrument.currency, texts, tuple(found.amounts.tolist()), how, doubts)
+
+
+def _in_both(traded: pa.Table, adjusted: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the dates that both tables have, and the prices of each, shape (n, 4)."""
+    days = [arrays.numbers(one["time"]).astype("datetime64[us]").astype("datetime64[D]") for one in (traded, adjusted)]
+    common, own, other = np.intersect1d(days[0], days[1], assume_unique=True, return_indices=True)
+    prices = [
+        np.column_stack([arrays.numbers(table[name]) for name in ("open", "high", "low", "close")])[rows]
+        for table, rows in ((traded, own), (adjusted, other))
+    ]
+    return common, prices[0], prices[1]
+
+
+# --- from a file
+
+
+def _read_file(path: Path, stocks: Sequence[Series]) -> DividendTable:
+    """Return the dividends of a file: a line each with date, amount, currency, and series where there are several."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            rows = list(csv.DictReader(handle))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(
+            f"the dividends in {path} cannot be read ({error}); write lines of date,amount,currency"
+        ) from error
+    found: dict[str, dict[str, float]] = {one.key: {} for one in stocks}
+    for number, row in enumerate(rows, 2):
+        where = f"line {number} of {path.name}"
+        series = _series_of_row(row, stocks, where)
+        if series is None:
+            continue
+        day, amount = _day_of(row, where), _amount_of(row, where)
+        currency = (row.get("currency") or "").strip()
+        if currency != series.instrument.currency:
+            raise UsageError(
+                f"{where} is in {currency or 'no currency'}, and {series.short} is traded in "
+                f"{series.instrument.currency}; write amounts of that currency"
+            )
+        if day in found[series.key]:
+            raise UsageError(f"{where} is a second dividend of {series.short} on {day}; write their sum")
+        found[series.key][day] = amount
+    tables = {}
+    for one in stocks:
+        days = tuple(sorted(found[one.key]))
+        amounts = tuple(found[one.key][day] for day in days)
+        tables[one.key] = Dividends(one.instrument.currency, days, amounts, f"of {path.name}")
+    return DividendTable(path.name if path.is_absolute() else path.as_posix(), tables)
+
+
+def _series_of_row(row: Mapping[str, Any], stocks: Sequence[Series], where: str) -> Series | None:
+    """Return the series that a row is about, None for one that the run does not have."""
+    word = (row.get("series") or "").strip()
+    if not word:
+        if len(stocks) != 1:
+            raise UsageError(
+                f"{where} does not say of which of {len(stocks)} series it is; add a column named series, such as IBM"
+            )
+        return stocks[0]
+    wanted = Series.parse(word if "/" in word else f"{word}/1day").instrument
+    return next((one for one in stocks if one.instrument == wanted), None)
+
+
+def _day_of(row: Mapping[str, Any], where: str) -> str:
+    text = (row.get("date") or "").strip()
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError as error:
+        raise UsageError(
+            f"{where} has no ex-date ({text!r}); write date,amount,currency, the date as 2013-02-06"
+        ) from error
+
+
+def _amount_of(row: Mapping[str, Any], where: str) -> float:
+    text = (row.get("amount") or "").strip()
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if not 0 < amount < math.inf:
+        raise UsageError(f"{where} has the amount {text!r}; write what a share paid, such as 0.85")
+    return amount

@@ -1,0 +1,119 @@
+"""The dividends in the record of a run: a column of amounts for each series, and what its positions got of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backtest.market import arrays
+from backtest.market.series import Series
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from backtest.runs.spec import RunSpec
+
+BESIDE = "dividend.benchmark"
+
+
+def dividend_column(n: int) -> str:
+    """Return the name of the column that says what a share of the n-th series paid with each row."""
+    return f"dividend.{n}"
+
+
+def with_amounts(
+    record: pa.Table,
+    stamps: np.ndarray,
+    paid: Sequence[tuple[np.ndarray, np.ndarray]],
+    beside: tuple[np.ndarray, np.ndarray],
+) -> pa.Table:
+    """
+    Return a record with what a share of each series paid: with each row, to those who had it after the row before.
+
+    Args:
+        stamps: of the rows.
+        paid: of each series the stamps of the first bars without a dividend, and the amounts.
+        beside: ex-dates and amounts of the benchmark, which count from the first row on at which it has a price.
+    """
+    for n, (due, amounts) in enumerate(paid):
+        record = record.append_column(
+            dividend_column(n), arrays.floats(_summed(len(record), np.searchsorted(stamps, due), amounts))
+        )
+    if "benchmark" in record.column_names:
+        priced = np.flatnonzero(np.isfinite(arrays.numbers(record["benchmark"])))
+        sessions = arrays.numbers(record["session"]).astype("datetime64[D]")[priced]
+        rows = np.append(priced, len(record))[np.searchsorted(sessions, beside[0])]
+        record = record.append_column(BESIDE, arrays.floats(_summed(len(record), rows, beside[1])))
+    return record
+
+
+def _summed(length: int, rows: np.ndarray, amounts: np.ndarray) -> np.ndarray:
+    found = np.zeros(length)
+    within = rows < length
+    np.add.at(found, rows[within], amounts[within])
+    return found
+
+
+def has_dividends(record: pa.Table) -> bool:
+    """Return whether a run was paid dividends, of none of its series maybe."""
+    return dividend_column(0) in record.column_names
+
+
+def dividends_received(record: pa.Table, spec: RunSpec) -> np.ndarray:
+    """
+    Return the money that positions in each series got with each row, negative where short ones paid, shape (rows, n).
+
+    What was withheld is taken off.
+    """
+    columns = []
+    for n in range(len(spec.series)):
+        held = np.append(0.0, arrays.numbers(record[f"position.{n}"])[:-1])
+        columns.append(held * arrays.numbers(record[dividend_column(n)]) * _kept(held, spec))
+    return np.column_stack(columns)
+
+
+def dividends_while_held(
+    record: pa.Table,
+    spec: RunSpec,
+    names: Sequence[str],
+    entries: np.ndarray,
+    exits: np.ndarray | None,
+    sizes: np.ndarray,
+) -> np.ndarray:
+    """
+    Return the money that lots got in dividends.
+
+    Args:
+        names: of the series of each lot.
+        entries: when each was entered, microseconds; one who enters with a row is too late for its dividend.
+        exits: when each was left; None for lots that are still open.
+        sizes: of each lot, negative where it is short.
+    """
+    times, found = arrays.numbers(record["time"]), np.zeros(len(sizes))
+    numbers = {Series.parse(key): n for n, key in enumerate(spec.series)}
+    own = np.array([numbers[Series.parse(name)] for name in names], np.int64)
+    for n in range(len(spec.series)):
+        paid = np.append(0.0, np.cumsum(arrays.numbers(record[dividend_column(n)])))
+        lots = own == n
+        first = np.searchsorted(times, entries[lots], side="right")
+        last = len(times) if exits is None else np.searchsorted(times, exits[lots], side="right")
+        found[lots] = sizes[lots] * (paid[last] - paid[first]) * _kept(sizes[lots], spec)
+    return found
+
+
+def _kept(held: np.ndarray, spec: RunSpec) -> np.ndarray:
+    return np.where(held > 0, 1 - spec.brokerage.withholding, 1.0)
+
+
+def with_dividends_of_trips(trades: pa.Table, record: pa.Table, spec: RunSpec) -> pa.Table:
+    """Return round trips with the dividends of each in a column and in what it came to."""
+    entries, exits, sizes = (arrays.numbers(trades[name]) for name in ("entry", "exit", "size"))
+    money = dividends_while_held(record, spec, trades["series"].to_pylist(), entries, exits, sizes)
+    net = arrays.numbers(trades["net"]) + money
+    paid = np.abs(arrays.numbers(trades["entry_price"]) * sizes) * spec.multiplier
+    growth = np.divide(net, paid, out=np.full(len(net), np.nan), where=paid != 0)
+    for name, values in (("net", net), ("return", growth)):
+        trades = trades.set_column(trades.column_names.index(name), name, arrays.floats(values))
+    return trades.append_column("dividends", arrays.floats(money))
