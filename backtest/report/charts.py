@@ -97,8 +97,12 @@ def chart_of(result: Measured, reader: Reader | None = None) -> Chart:
 
 def scripts() -> tuple[str, str]:
     """Return the library's script and ours, as they may stand in a page."""
-    own = files("backtest.report").joinpath("templates", "chart.js").read_text(encoding="utf-8")
-    return _harmless(library().script), _harmless(own)
+    return _harmless(library().script), own_script("chart.js")
+
+
+def own_script(name: str) -> str:
+    """Return a script of ours, as it may stand in a page."""
+    return _harmless(files("backtest.report").joinpath("templates", name).read_text(encoding="utf-8"))
 
 
 def _harmless(script: str) -> str:

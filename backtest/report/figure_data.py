@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backtest.market.series import Series
-from backtest.metrics.account import column, session_ends, worth_over_equity
+from backtest.metrics.account import column, hold, sample_hold, session_ends, worth_over_equity
 
 if TYPE_CHECKING:
     from backtest.metrics.account import Account
@@ -30,6 +30,32 @@ def calendar_returns(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return years + 1970, months - 1, np.nanprod(months, axis=1) - 1
 
 
+def yearly_returns(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the years, the return of each, and that of buying and holding, NaN where this has none."""
+    account = result.account
+    years = account.days.astype("datetime64[Y]").astype(int) + 1970
+    starts = np.flatnonzero(np.diff(years, prepend=-1))
+    held = np.full(len(starts), np.nan)
+    if (hold(result) > 0).all():
+        held = np.multiply.reduceat(1 + sample_hold(result, account).returns, starts) - 1
+    return years[starts], np.multiply.reduceat(1 + account.returns, starts) - 1, held
+
+
+def returns_by_length(result: Measured) -> dict[str, np.ndarray]:
+    """Return the returns of a run's sessions, and of weeks, months and years where there are more than one of them."""
+    account = result.account
+    lengths = {"session": "D", "week": "W", "month": "M", "year": "Y"}
+    first = account.unit.removesuffix("s") if account.unit.removesuffix("s") in lengths else "session"
+    found = {first: account.returns}
+    for name, unit in list(lengths.items())[list(lengths).index(first) + 1 :]:
+        days = account.days.astype(int) + 3  # weeks begin on Mondays, and 1970 on a Thursday
+        number = days // 7 if unit == "W" else account.days.astype(f"datetime64[{unit}]").astype(int)
+        starts = np.flatnonzero(np.diff(number, prepend=number[0] - 1))
+        if len(starts) > 1:
+            found[name] = np.multiply.reduceat(1 + account.returns, starts) - 1
+    return found
+
+
 def rolling(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     Return sessions, and the annualised Sharpe ratio and volatility of those up to each: of half a year, or half of all.
@@ -49,6 +75,25 @@ def rolling(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ratios = np.full(len(parts), np.nan)
     np.divide(parts.mean(axis=1) - cash, spreads, out=ratios, where=varies)
     return account.days[window - 1 :], ratios * np.sqrt(account.periods), spreads * np.sqrt(account.periods)
+
+
+def rolling_beta(result: Measured) -> np.ndarray:
+    """
+    Return the beta of the sessions of `rolling`, with those of the benchmark; NaN where this does not vary.
+
+    Empty where the benchmark lacks a session, or has a price that is not above zero.
+    """
+    account = result.account
+    window, other = rolling_sessions(account), account.benchmark
+    if other is None or account.common is not None or len(other) != len(account.returns):
+        return np.array([])
+    rate = account.risk_free if isinstance(account.risk_free, np.ndarray) else 0.0  # what is constant is no matter
+    own, held = (np.lib.stride_tricks.sliding_window_view(one - rate, window) for one in (account.returns, other))
+    away = held - held.mean(axis=1, keepdims=True)
+    spread = (away**2).sum(axis=1)
+    found = np.full(len(own), np.nan)
+    np.divide((own * away).sum(axis=1), spread, out=found, where=spread > 1e-18)
+    return found
 
 
 def exposures(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

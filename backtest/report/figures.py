@@ -20,7 +20,7 @@ import numpy as np
 from backtest import _arguments
 from backtest.errors import UsageError
 from backtest.metrics.account import column, growth_of_cash, hold, hold_name, session_ends
-from backtest.metrics.drawdown import underwater
+from backtest.metrics.drawdown import deepest, drawdowns, underwater
 from backtest.report.figure_data import (
     calendar_returns,
     exposures,
@@ -28,6 +28,7 @@ from backtest.report.figure_data import (
     is_enough,
     moving,
     rolling,
+    rolling_beta,
     rolling_sessions,
     thinned,
     times_of,
@@ -60,6 +61,7 @@ _STEPS = 125  # an inch: what a screen can show of a line
 _PANELS = 6  # price charts, at most
 _GROWN = 5.0  # times the lowest equity: from here on a linear scale hides the beginning
 _BINS = 60
+_SHADED = 5  # drawdowns
 _LONGEST = 48  # letters of a name in a legend
 _LONGEST_ERROR = 500  # characters of an error's text
 _LEGEND: dict[str, Any] = {
@@ -198,7 +200,7 @@ def _numbers(result: Measured) -> Canvas:
 
 
 def draw_equity(result: Measured, width: float = WIDE) -> Canvas:
-    """Draw equity against buy and hold and, below them, the drawdown at session ends."""
+    """Draw equity against buy and hold, the deepest drawdowns shaded, and the drawdowns of both at session ends."""
     canvas = _canvas("equity", width, 0.52 * width if width > 6 else 0.95 * width)
     money, depth = canvas.subplots(2, sharex=True, height_ratios=(3, 1))
     times, ends = times_of(result), session_ends(result.record)
@@ -212,7 +214,13 @@ def draw_equity(result: Measured, width: float = WIDE) -> Canvas:
     words = f"Equity, {result.stats.currency}{', log scale' if scale == 'log' else ''}"
     money.set_ylabel(words, color=COLOURS["ink"], fontsize=_SIZE)
     depths = 100 * underwater(result.account.equity)[1:]
+    held = np.append(result.spec.cash, hold(result)[ends])
+    if (held > 0).all():  # prices below zero, such as crude oil's in April 2020, have no return
+        _line(depth, times[ends], 100 * underwater(held)[1:], "hold")
     _line(depth, times[ends], depths, "loss")
+    for one in deepest(drawdowns(result.account.days, result.account.equity), _SHADED):
+        until = np.datetime64(one.recovery or result.account.days[-1])
+        money.axvspan(np.datetime64(one.peak), until, color=COLOURS["loss"], alpha=0.08, linewidth=0)
     depth.fill_between(*thinned(times[ends], depths, _steps(depth)), color=COLOURS["loss"], alpha=0.3, linewidth=0)
     depth.set_ylabel("Drawdown, %", color=COLOURS["ink"], fontsize=_SIZE)
     return _dated(canvas, width)
@@ -238,16 +246,12 @@ def draw_growth(names: Sequence[str], days: np.ndarray, returns: np.ndarray, wid
 
 
 def draw_rolling(result: Measured, width: float = WIDE) -> Canvas:
-    """Draw the Sharpe ratio and the volatility of the last sessions, up to each one."""
-    canvas = _canvas("rolling", width, 0.4 * width if width > 6 else 0.8 * width)
-    days, ratios, spreads = rolling(result)
-    for axes, values, colour, words in zip(
-        canvas.subplots(2, sharex=True),
-        (ratios, 100 * spreads),
-        ("run", "hold"),
-        ("Sharpe", "Volatility, %"),
-        strict=True,
-    ):
+    """Draw the Sharpe ratio, the volatility and, beside a benchmark, the beta of the last sessions, up to each one."""
+    (days, ratios, spreads), betas = rolling(result), rolling_beta(result)
+    rows = [(ratios, "run", "Sharpe"), (100 * spreads, "hold", "Volatility, %"), (betas, "ink", "Beta")]
+    rows = [row for row in rows if len(row[0])]
+    canvas = _canvas("rolling", width, len(rows) * (0.2 * width if width > 6 else 0.4 * width))
+    for axes, (values, colour, words) in zip(canvas.subplots(len(rows), sharex=True), rows, strict=True):
         _line(axes, days, values, colour)
         axes.set_ylabel(words, color=COLOURS["ink"], fontsize=_SIZE)
     canvas.axes[0].axhline(0, color=COLOURS["grid"], linewidth=0.8)
@@ -490,7 +494,7 @@ FIGURES: dict[str, Figure] = {
     for figure in (
         Figure("equity", "Equity and drawdown", _equity_alt, draw_equity),
         Figure("monthly", "Monthly returns, %", _monthly_alt, draw_monthly),
-        Figure("rolling", "Rolling Sharpe ratio and volatility", _rolling_alt, draw_rolling, is_enough),
+        Figure("rolling", "Rolling Sharpe ratio, volatility and beta", _rolling_alt, draw_rolling, is_enough),
         Figure(
             "distribution",
             "Returns of the sessions that changed equity",

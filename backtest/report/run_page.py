@@ -19,8 +19,10 @@ from backtest.metrics.drawdown import deepest, drawdowns
 from backtest.metrics.measurement import check_result, notes_of, with_metrics
 from backtest.metrics.returns import REASONS
 from backtest.metrics.table import GROUPS, METRICS, Metric, metric_value
+from backtest.report.attribution import attribution
 from backtest.report.chart_data import is_daily
-from backtest.report.charts import Chart, chart_of, scripts
+from backtest.report.charts import Chart, chart_of, own_script, scripts
+from backtest.report.figure_data import returns_by_length, yearly_returns
 from backtest.report.figures import NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown_figures, svg
 from backtest.runs.parameters import in_words, words_of
 from backtest.runs.record import files_of, is_kept_in, refuse_another
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
 
 _CARDS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "exposure", "trades", "costs")
 _COMPARED = ("return", "risk", "drawdown")  # groups of what can be said of some of a run's sessions
+_REFUSED = ("Margin", "Rejected")  # what Backtrader calls orders that its broker refused
+_QUANTILES = {"worst": 0.0, "5\N{NO-BREAK SPACE}%": 0.05, "25\N{NO-BREAK SPACE}%": 0.25, "middle": 0.5,
+              "75\N{NO-BREAK SPACE}%": 0.75, "95\N{NO-BREAK SPACE}%": 0.95, "best": 1.0}  # fmt: skip
+_NAMED = 3  # series in the head, of more all are listed
 _REPLACED = ("equity", "price")  # figures that the chart shows, where scripts run
 _DEEPEST = 5  # drawdowns in the table
 _SHOWN = 2_000  # trades in the table: more would make the page slow to open
@@ -197,6 +203,15 @@ def _content(
     held = _hold_texts(result)
     return {
         "chart": chart,
+        "contents": _contents(result, figures, chart),
+        "all_series": result.series if len(result.series) > _NAMED else [],
+        "tables_script": own_script("table.js"),
+        "years": list(_year_rows(result)),
+        "quantile_heads": list(_QUANTILES),
+        "quantiles": list(_quantile_rows(result)),
+        "attribution": _attribution(result),
+        "refused": list(_refused(result)),
+        "refused_shown": _refused_shown(result),
         "replaced": () if chart.why_not else _REPLACED,
         "scripts": () if chart.why_not else scripts(),
         "name": result.spec.name,
@@ -284,7 +299,9 @@ def _card(result: Measured, validity: Validity, name: str, held: dict[str, str])
     }
     note = notes.get(name) or (f"buy and hold {held[name]}" if name in held else "")
     return {
+        "name": name,
         "label": METRICS[name].label,
+        "definition": METRICS[name].definition,
         "text": _typeset(result.stats.text(name)),
         "why": _why(result, name),
         "range": _range(validity, name),
@@ -330,6 +347,73 @@ def _drawdown_rows(result: Measured) -> Iterator[tuple[str, ...]]:
         )  # fmt: skip
 
 
+def _contents(result: Measured, figures: Sequence[Figure], chart: Chart) -> list[tuple[str, str]]:
+    """Return the places of the page, with the titles that lead there."""
+    drawn = [(figure.name, figure.title) for figure in figures if chart.why_not or figure.name not in _REPLACED]
+    refused = [("refused", "Refused orders")] if next(_refused(result), None) else []
+    return [
+        *([] if chart.why_not else [("chart", "Chart")]), *drawn, ("years", "Years"), ("quantiles", "Quantiles"),
+        ("drawdowns", "Drawdowns"), ("attribution", "Where the result came from"), ("trades", "Trades"), *refused,
+        ("other-costs", "Other costs"), ("luck", "Skill or luck"), ("numbers", "All numbers"),
+        ("made", "What made them"),
+    ]  # fmt: skip
+
+
+def _year_rows(result: Measured) -> Iterator[tuple[str, ...]]:
+    text = METRICS["total_return"].text
+    for year, own, held in zip(*yearly_returns(result), strict=True):
+        yield str(year), *(_typeset(text(one)) if one == one else "–" for one in (own, held, own - held))
+
+
+def _quantile_rows(result: Measured) -> Iterator[tuple[str, ...]]:
+    text = METRICS["total_return"].text
+    for name, returns in returns_by_length(result).items():
+        shares = np.quantile(returns, list(_QUANTILES.values()))
+        yield name, *(_typeset(text(float(one))) for one in shares)
+
+
+def _attribution(result: Measured) -> dict[str, Any]:
+    found = attribution(result)
+    text = METRICS["total_return"].text
+    rows = [
+        {
+            "series": "" if share.series is None else result.series[share.series],
+            "side": share.side,
+            "total": _cents(share.total),
+            "weight": "" if share.series is None else _typeset(text(share.weight)),
+            "held": "" if share.series is None else _typeset(text(share.held)),
+            "money": [_cents(cents) for cents in share.cents],
+        }
+        for share in found.shares
+    ]
+    totals = [_cents(cents) for cents in found.totals]
+    return {"years": found.years, "rows": rows, "totals": totals, "total": _cents(found.total)}
+
+
+def _cents(cents: int) -> str:
+    return _typeset(f"{'-' if cents < 0 else ''}{abs(cents) // 100:,}.{abs(cents) % 100:02}")
+
+
+def _refused(result: Measured) -> Iterator[dict[str, str]]:
+    daily, table = is_daily(result), result.orders_table
+    places = [n for n, status in enumerate(table["status"].to_pylist()) if status in _REFUSED]
+    for row in table.take(np.array(places[:_SHOWN], np.int64)).to_pylist():
+        yield {
+            "ref": f"{row['ref']:,}",
+            "series": Series.parse(row["series"]).short,
+            "side": row["side"] or "",
+            "kind": row["kind"] or "",
+            "size": f"{abs(row['size'] or 0):,.10g}",
+            "given": _time(row["created"], daily),
+            "status": row["status"],
+        }
+
+
+def _refused_shown(result: Measured) -> str:
+    count = sum(status in _REFUSED for status in result.orders_table["status"].to_pylist())
+    return f"These are the first {_SHOWN:,} of {count:,}; orders.parquet has all of them. " if count > _SHOWN else ""
+
+
 def _trade_rows(result: Measured) -> Iterator[dict[str, Any]]:
     daily, places = is_daily(result), _weightiest(result)
     rows = result.trades_table.take(places).to_pylist()
@@ -337,6 +421,7 @@ def _trade_rows(result: Measured) -> Iterator[dict[str, Any]]:
     for place, row in zip(places.tolist(), rows, strict=True):
         yield {
             "place": place,
+            "raw": repr(row["net"]),
             "series": short[row["series"]],
             "side": "long" if row["size"] > 0 else "short",
             "size": f"{abs(row['size']):,.10g}",

@@ -70,7 +70,7 @@ def test_what_complains_and_what_leaves_the_page_would_be_seen(tab, tmp_path):
 def test_a_click_on_a_heading_sorts_the_trades_by_number_and_a_second_one_turns_them(tab, pages, result):
     tab.open(pages["years"], 1280)
     click = "[...document.querySelectorAll('th button')].find((one) => one.textContent.startsWith('Net')).click();"
-    column = "[...document.querySelectorAll('table.sortable')].at(-1).tBodies[0].rows"
+    column = "document.querySelector('table.trades').tBodies[0].rows"
     read = f"[...{column}].map((row) => row.cells[9].textContent)"
 
     up, down = tab.value(click + read), tab.value(click + read)
@@ -78,6 +78,52 @@ def test_a_click_on_a_heading_sorts_the_trades_by_number_and_a_second_one_turns_
     net = [round(money, 2) for money in sorted(result.trades["net"])]
     assert [float(re.sub(",", "", text).replace("−", "-")) for text in up] == net
     assert down == up[::-1]
+
+
+def test_trades_are_searched_and_saved_as_they_are_shown(tab, pages, result):
+    tab.open(pages["years"], 1280)
+    tab.value("document.querySelector('form.search [name=result]').value = 'lost'")
+    tab.value("document.querySelector('form.search [name=words]').value = 'aapl 2003'")
+    tab.value("document.querySelector('form.search').dispatchEvent(new Event('input'))")
+
+    shown = tab.value(
+        "[...document.querySelectorAll('tr[data-trade]')].filter((row) => !row.hidden).map((row) => row.dataset.trade)"
+    )
+    said = tab.value("document.querySelector('form.search output').textContent")
+    tab.value("document.querySelector('form.search button').click()")
+    saved = tab.value("document.querySelector('table.trades').saved").splitlines()
+
+    trades = result.trades
+    in_2003 = (trades["entry"].dt.year == 2003) | (trades["exit"].dt.year == 2003)
+    lost = trades[(trades["net"] <= 0) & in_2003]
+    assert [int(number) for number in shown] == list(lost.index)
+    assert said == f"{len(lost)} trades, net {lost['net'].sum():,.2f}".replace("-", "−")
+    assert len(saved) == 1 + len(lost)
+    assert saved[0].startswith("Series,Side,Size,Entry,Exit,Bars")
+    first = lost.iloc[0]
+    dates = [f"{first[name]:%Y-%m-%d}" for name in ("entry", "exit")]
+    assert saved[1].split(",")[:6] == ["AAPL/1day", "long", f"{first['size']:g}", *dates, f"{first['bars']}"]
+    assert float(saved[1].split(",")[9]) == round(first["net"], 2)
+    assert float(saved[1].split(",")[10]) == pytest.approx(first["return"], abs=5e-5)
+
+
+def test_a_definition_is_shown_when_its_word_has_the_focus(tab, pages):
+    tab.open(pages["years"], 1280)
+    shown = "getComputedStyle(document.getElementById('what-sharpe')).display"
+
+    before = tab.value(shown)
+    tab.value("document.querySelector('[aria-describedby=what-sharpe]').focus()")
+
+    assert (before, tab.value(shown)) == ("none", "block")
+
+
+def test_every_entry_of_the_contents_leads_to_a_heading(tab, pages):
+    tab.open(pages["years"], 1280)
+
+    places = tab.value("[...document.querySelectorAll('nav a')].map((one) => one.getAttribute('href').slice(1))")
+
+    assert len(places) > 10
+    assert tab.value(f"{places}.filter((place) => !document.getElementById(place))") == []
 
 
 @pytest.mark.parametrize("width", WIDTHS)

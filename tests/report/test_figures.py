@@ -7,9 +7,18 @@ import pytest
 from handmade import day, fill, result_of
 
 from backtest.metrics.account import hold
+from backtest.metrics.benchmark import beta
 from backtest.metrics.ratios import sharpe
 from backtest.metrics.returns import volatility
-from backtest.report.figure_data import calendar_returns, exposures, rolling, thinned
+from backtest.report.figure_data import (
+    calendar_returns,
+    exposures,
+    returns_by_length,
+    rolling,
+    rolling_beta,
+    thinned,
+    yearly_returns,
+)
 from backtest.report.figures import COLOURS, FIGURES, NARROW, WIDE, shown_figures, svg
 
 FILLS = [fill(0, 2, 10.0), fill(1, -2, 16.0), fill(2, -1, 15.0)]
@@ -156,6 +165,48 @@ def test_a_rolling_ratio_is_not_defined_where_nothing_moves():
     assert np.isnan(ratios[0])
     assert spreads[0] == 0
     assert np.isfinite(ratios[-1])
+
+
+def test_a_rolling_beta_is_that_of_the_sessions_up_to_it():
+    closes = [50.0 + n % 5 + n / 20 for n in range(120)]
+    result = result_of(LONG, [fill(0, 1, 50.0)], closes=closes, risk_free=0.03)
+
+    found = rolling_beta(result)
+
+    own, other = result.account.returns, result.account.benchmark
+    assert len(found) == 61
+    assert found[-1] == pytest.approx(beta(own[-60:], other[-60:], 0.03))
+
+
+def test_there_is_no_rolling_beta_beside_what_does_not_move():
+    assert np.isnan(rolling_beta(result_of(LONG, closes=[50.0] * 120))).all()
+
+
+def test_years_are_beside_those_of_buying_and_holding():
+    days = [date(2023, 12, 29), date(2024, 1, 2), date(2024, 1, 3)]
+
+    years, own, held = yearly_returns(result_of([110.0, 99.0, 121.0], days=days, closes=[10.0, 12.0, 15.0]))
+
+    assert years.tolist() == [2023, 2024]
+    assert own == pytest.approx([0.1, 0.1])
+    assert held == pytest.approx([0.0, 0.5])
+
+
+def test_returns_are_compounded_to_weeks_and_months():
+    days = [date(2024, 1, 26), date(2024, 1, 29), date(2024, 1, 31), date(2024, 2, 1)]  # Friday, Monday, Wednesday
+
+    found = returns_by_length(result_of([110.0, 121.0, 121.0, 60.5], days=days))
+
+    assert list(found) == ["session", "week", "month"]
+    assert found["week"] == pytest.approx([0.1, -0.45])
+    assert found["month"] == pytest.approx([0.21, -0.5])
+
+
+def test_drawdown_periods_are_shaded_and_both_drawdowns_drawn():
+    money, depth = FIGURES["equity"].draw(result_of([110.0, 99.0, 120.0, 60.0], closes=[10.0, 8.0, 9.0, 12.0])).axes
+
+    assert len(money.patches) == 2
+    assert [line.get_ydata().min() for line in depth.lines] == pytest.approx([-20.0, -50.0])
 
 
 def test_exposure_is_what_positions_are_worth_over_equity():

@@ -138,6 +138,26 @@ def test_trades_and_the_open_position_add_up_to_the_change_of_equity(text):
 
 
 @pytest.mark.slow
+def test_attribution_adds_up_to_the_change_of_equity_on_the_page(text):
+    row = re.search(r'<tr><td>AAPL/1day</td><td>long</td><td class="number">([\d.]+)</td>', text)
+    total = re.search(r'Change of equity</th><td class="number">([\d.]+)</td>', text)
+
+    # Bought 2 at 10 for 0.50, one sold at 16 for 0.50; the last close is 111.
+    assert row[1] == "106.00"
+    assert total[1] == "11.00"
+    assert "−95.00" in text  # all else: this equity is made up
+
+
+@pytest.mark.slow
+def test_refused_orders_are_listed_and_others_are_not(text):
+    shown = words(page(result_of([100.0, 101.0], statuses=["Completed", "Margin", "Rejected"])))
+
+    assert re.search(r"Orders that were refused .* 2 AAPL/1day .* Margin 3 AAPL/1day .* Rejected", shown)
+    assert "Refused orders" in shown
+    assert "Orders that were refused" not in words(text)
+
+
+@pytest.mark.slow
 def test_an_open_drawdown_is_shown_as_open():
     assert re.search(r"−10\.00\s% 2024-01-01 2024-01-02 open 1 1", words(page(result_of([100.0, 90.0]))))
 
@@ -175,7 +195,7 @@ def test_every_picture_has_its_words(text, result):
 
 
 def test_tables_of_trades_and_drawdowns_can_be_sorted(text):
-    assert len(re.findall(r'<table class="sortable">', text)) == 2
+    assert len(re.findall(r'<table class="sortable( trades)?">', text)) == 2
 
 
 @pytest.mark.slow

@@ -1,0 +1,139 @@
+"""Where the money of a run came from: by series, by side and by year, in cents that add up to the total."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backtest.market.series import Series
+from backtest.metrics.account import column, flows_of
+from backtest.report.figure_data import times_of
+
+if TYPE_CHECKING:
+    from backtest.metrics.measurement import Measured
+
+REST = "All else: interest, dividends, fees, rounding"
+SIDES = ("long", "short")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """
+    What one side of a series brought in, or `REST`.
+
+    Attributes:
+        series: its place in the run's series; None for the rest.
+        side: "long", "short", or REST.
+        cents: money of each year, in hundredths.
+        weight: what the positions were worth at the closes of all bars over equity, in the mean; negative if short.
+        held: the share of the bars with such a position.
+    """
+
+    series: int | None
+    side: str
+    cents: tuple[int, ...]
+    weight: float = 0.0
+    held: float = 0.0
+
+    @property
+    def total(self) -> int:
+        """Money of all years, in hundredths."""
+        return sum(self.cents)
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """What each part of a run brought in, in each year; in each of these the parts add up to the change of equity."""
+
+    years: tuple[int, ...]
+    shares: tuple[Share, ...]
+
+    @property
+    def totals(self) -> tuple[int, ...]:
+        """The change of equity of each year, without cash that was added or taken out, in hundredths."""
+        return tuple(sum(share.cents[place] for share in self.shares) for place in range(len(self.years)))
+
+    @property
+    def total(self) -> int:
+        """The change of equity in hundredths."""
+        return sum(self.totals)
+
+
+def attribution(result: Measured) -> Attribution:
+    """
+    Return where the money of a run came from: what positions gained from close to close, and fills after their costs.
+
+    A fill that turns a position around is two, which share its costs. The rest is what the account earned or paid
+    otherwise.
+    """
+    years = np.asarray(result.record["session"].to_numpy(), "datetime64[Y]").astype(int) + 1970
+    seen, starts = np.unique(years, return_index=True)
+    shares = [share for number in range(len(result.series)) for share in _sides(result, number, starts)]
+    rest = _changes(result, starts) - np.sum([share.cents for share in shares], axis=0)
+    last = [Share(None, REST, tuple(rest.tolist()))] if rest.any() or not shares else []
+    return Attribution(tuple(seen.tolist()), (*shares, *last))
+
+
+def _changes(result: Measured, starts: np.ndarray) -> np.ndarray:
+    """Return how many cents equity changed in each year: of its rounded ends, so that they add up."""
+    equity, flows = column(result.record, "equity"), flows_of(result.record)
+    earned = equity - (0.0 if flows is None else np.cumsum(flows))
+    ends = earned[np.append(starts[1:], len(earned)) - 1]
+    return np.diff(_cents(np.append(result.spec.cash, ends)))
+
+
+def _sides(result: Measured, number: int, starts: np.ndarray) -> list[Share]:
+    money, weight, held = _by_side(result, number)
+    return [
+        Share(number, side, tuple(_cents(np.add.reduceat(money[place], starts)).tolist()), *(
+            float(values[place].mean()) for values in (weight, held)
+        ))
+        for place, side in enumerate(SIDES)
+        if held[place].any() or money[place].any()
+    ]  # fmt: skip
+
+
+def _by_side(result: Measured, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return money, weight and whether a position is held, for long and for short, shape (2, rows)."""
+    record, multiplier = result.record, result.spec.multiplier
+    close, equity = column(record, f"close.{number}"), column(record, "equity")
+    rows, sizes, prices, costs = _fills(result, number)
+    before, opened = np.append(0.0, np.cumsum(sizes)[:-1]), np.zeros(len(sizes))
+    before = np.round(before, 9)  # fractions of a share must add up to none
+    turns = before * sizes < 0
+    closed = np.where(turns, np.copysign(np.minimum(np.abs(before), np.abs(sizes)), sizes), 0.0)
+    opened = np.round(sizes - closed, 9)
+    money = np.zeros((2, len(record)))
+    after = np.cumsum(np.bincount(rows, sizes, minlength=len(record)))
+    marks = np.nan_to_num(close)
+    moved = np.append(0.0, np.diff(marks)) * np.round(np.append(0.0, after[:-1]), 9) * multiplier
+    for place, sign in enumerate((1, -1)):
+        was = np.round(np.append(0.0, after[:-1]), 9) * sign > 0
+        money[place] += np.where(was, moved, 0.0)
+        for part, side in ((closed, np.sign(before)), (opened, np.sign(opened))):
+            mine = (side == sign) & (part != 0)
+            gained = part[mine] * (marks[rows[mine]] - prices[mine]) * multiplier
+            paid = costs[mine] * np.abs(part[mine] / sizes[mine])
+            np.add.at(money[place], rows[mine], gained - paid)
+    worth = np.round(after, 9) * marks * multiplier
+    weight = np.divide(worth, equity, out=np.zeros(len(worth)), where=equity > 0)
+    signs = np.array([[1.0], [-1.0]])
+    return money, np.where(weight * signs > 0, weight, 0.0), np.round(after, 9) * signs > 0
+
+
+def _fills(result: Measured, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the rows, signed sizes, prices and costs of the fills in a series."""
+    table, wanted = result.fills_table, result.series[number]
+    names = table["series"].to_pylist()
+    own = {name for name in set(names) if Series.parse(name).short == wanted}
+    mine = np.array([name in own for name in names], dtype=bool)
+    times = np.asarray(table["time"].to_numpy(), "datetime64[us]")[mine]
+    rows = np.minimum(np.searchsorted(times_of(result), times), len(result.record) - 1)
+    return rows, *(column(table, name)[mine] for name in ("size", "price", "costs"))
+
+
+def _cents(money: np.ndarray) -> np.ndarray:
+    """Return money in hundredths, as Python's whole numbers, which any account fits in."""
+    return np.array([int(cents) for cents in np.rint(100 * money)], dtype=object)
