@@ -71,6 +71,8 @@ PARTS = (
     Part("mutations", "one thing is changed at random, and a baseline names it", (script("mutations"),)),
     Part("parity", "random cases, the same with Backtrader and with us, which tell each wrong lean loop",
          (script("parity", "--cases", "20000"), script("parity", "--mutants", "--cases", "1000"))),
+    Part("compiled", "trials of the compiled engine, the same as those of the event engine, in random cases",
+         (script("compiled", "--cases", "200"), script("compiled", "--mutants"))),
     Part("sweeps", "a thousand trials by processes, Dask, a bucket, and after a kill", (script("sweeps"),)),
     Part("luck", "a machine that learns from shuffled labels finds nothing", (script("luck"),)),
     Part("data", "seeded faults in clean bars are refused or found", (script("data_faults"),)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import backtrader as bt
@@ -107,7 +108,7 @@ class Maker:
     def make(self, params: Mapping[str, Any]) -> Any:
         """Return the strategy of a trial, as it is when the first bar comes; what its own code raises comes out."""
         trial: Any = object.__new__(self.cls)
-        fresh = {name: type(value)() for name, value in self._before.items() if type(value) in (list, dict)}
+        fresh = {name: copy(value) for name, value in self._before.items() if isinstance(value, list | dict)}
         vars(trial).update(self._before)
         vars(trial).update({name: value for name, value in fresh.items() if not self._before[name]})
         trial.__dict__["_lineiterators"] = type(self._before["_lineiterators"])(list)
@@ -119,6 +120,8 @@ class Maker:
             trial.__init__()
         finally:
             self.shared.trial = None
+        if issubclass(self.cls, bt.SignalStrategy):
+            _set_signals(trial)
         trial._periodset()
         if self.cls.start is not bt.Strategy.start:
             trial._stage2()  # as while a run goes on: operators of lines give values
@@ -131,6 +134,16 @@ class Maker:
     def own(self, trial: Any) -> dict[str, Any]:
         """Return what its own code put into a strategy."""
         return {name: value for name, value in vars(trial).items() if name not in self._before}
+
+
+def _set_signals(trial: Any) -> None:
+    """Do what the metaclass of strategies with signals does when `__init__` is done, and what starts them."""
+    if trial.p.signals or trial.p._data is not None:
+        raise NotCompiled("signals that come as parameters are not compiled")
+    for name, kind in (("_longshort", "LONGSHORT"), ("_long", "LONG"), ("_short", "SHORT"), ("_longexit", "LONGEXIT"),
+                       ("_shortexit", "SHORTEXIT")):  # fmt: skip
+        setattr(trial, name, bool(trial._signals[getattr(bt, f"SIGNAL_{kind}")]))
+    trial._sentinel = None
 
 
 def trace(maker: Maker, params: Sequence[Mapping[str, Any]]) -> tuple[list[Any], dict[int, str]]:

@@ -8,6 +8,7 @@ import inspect
 import math
 import random
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -193,6 +194,7 @@ class _Translation:
         self.made = Program()
         self.datas = list(trials[0].datas)
         self.feed_numbers = {id(data): number for number, data in enumerate(self.datas)}
+        self.lines_of_feeds = {id(line) for data in self.datas for line in (data, *data.lines.lines)}
         self.texts: list[str] = [""]
         self.done: dict[Any, tuple[str, Val, bool]] = {}
         self.slot_of: dict[Any, int] = {}
@@ -219,6 +221,7 @@ class _Translation:
             raise NotCompiled(f"stop() does more than tell: {self.why}", self.why_at or _line_of(self.cls.stop))
         self.made.hears = self.cls.notify_order is not base.notify_order and not self.only_tells("notify_order")
         self.made.hears_trades = self.cls.notify_trade is not base.notify_trade and not self.only_tells("notify_trade")
+        self.signals = issubclass(self.cls, bt.SignalStrategy)
         self.enter()
         self.set_state()
         return self.made
@@ -244,6 +247,9 @@ class _Translation:
                 self.kinds[unknown.key] = "never"
             raise _Again
         loops = [self.loop_of_notes(name) for name, hears in heard.items() if hears]
+        if self.signals and self.kinds.get(("state", "_sentinel")) == "order":
+            loops = [_FORGET, *loops] if heard["notify_order"] else [_FORGET, "    A.told = 0\n", *loops]
+            self.made.hears = True
         if loops:
             self.add("def deliver():\n" + "".join(loops))
         self.made.entries = [name for name, _ in wanted if name not in _NOTED] + (["deliver"] if loops else [])
@@ -283,6 +289,7 @@ class _Translation:
             self.kinds.update(kinds)
 
     why, why_at = "", 0
+    signals = False
 
     def entry(self, name: str, args: list[Val]) -> None:
         called, _, _ = self.lowered(getattr(self.cls, name), args, name)
@@ -654,7 +661,7 @@ class _Translation:
         try:
             return self.expression(node)
         except NotCompiled as error:
-            if self.acts(node):
+            if self.acts(node) or isinstance(error, _Unknown):
                 raise
             self.lines[:] = lines
             return Val("poison", why=error.reason, line=error.line)
@@ -679,6 +686,9 @@ class _Translation:
             pass  # of a copy that nobody else has; reading it is refused
         else:
             raise NotCompiled(f"{ast.unparse(target)} is set", self.at)
+
+    def is_unread(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Attribute) and self.is_self(node.value) and node.attr in self.written.unread
 
     def is_self(self, node: ast.expr) -> bool:
         return isinstance(node, ast.Name) and node.id in self.env and self.env[node.id].kind == "self"
@@ -1843,6 +1853,12 @@ class _Translation:
             if any(self.acts(one) for one in node.args):
                 raise NotCompiled("print() of what is called", self.at)
             return Val("none")
+        if isinstance(func, ast.Attribute) and func.attr == "append" and self.is_unread(func.value):
+            if any(self.acts(one) for one in node.args):
+                raise NotCompiled("a list is appended to with what is called", self.at)
+            for one in node.args:
+                self.check_text(one)
+            return Val("none")
         if isinstance(func, ast.Name) and func.id == "hasattr" and self.is_self(node.args[0]):
             return self.has(self.expression(node.args[1]))
         if isinstance(func, ast.Name) and func.id == "isinstance" and len(node.args) == 2:
@@ -2083,6 +2099,8 @@ class _Translation:
                 if all(one.kind in ("static", "none") for one in args):
                     args = [self.static_of(None) if one.kind == "none" else one for one in args]
                     return self.over(lambda one, *given: one.get(*given), [owner, *args])
+            if name == "buflen" and all(id(line) in self.lines_of_feeds for line in owner.objs):
+                return self.over(lambda one: one.buflen(), [owner])
             if all(isinstance(one, random.Random) for one in owner.objs) and name in ("random", "uniform", "randint"):
                 return self.drawn(owner, name, node)
             if name in _PURE_METHODS and not _has_lines(owner) and not node.keywords:
@@ -2415,6 +2433,16 @@ def _leaves(body: Sequence[ast.stmt]) -> str:
     return "both" if len(found) > 1 else next(iter(found), "")
 
 
+# As `SignalStrategy._notify`: the order that signals wait for is forgotten when it is told that it is over.
+_FORGET = """    i_f = 0
+    while i_f < A.told:
+        i_fa = i_f + N.reads
+        if A.s__sentinel >= 0 and A.n_order[i_fa] == A.s__sentinel and A.n_status[i_fa] > 3:
+            A.s__sentinel = -1
+        i_f = i_f + 1
+"""
+
+
 def _is_harmless(cls: Any) -> bool:
     """Return whether stop() gives no orders and sets no money, and has no arithmetic that may raise."""
     waiting, seen = ["stop"], set()
@@ -2500,6 +2528,7 @@ class _Written:
 
     state: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)
+    unread: set[str] = field(default_factory=set)  # lists that are appended to, and that nothing reads before the end
 
 
 _CHANGING = {
@@ -2519,7 +2548,9 @@ _CHANGING = {
 
 
 def _written(cls: Any) -> _Written:
-    found = _Written()
+    found = _Written({"_sentinel"} if issubclass(cls, bt.SignalStrategy) else set())
+    named: Counter[str] = Counter()
+    appended: Counter[str] = Counter()
     for name in dir(cls):
         method = inspect.getattr_static(cls, name)
         if not inspect.isfunction(method) or name in ("__init__", "start", "stop") or _is_base(cls, name):
@@ -2529,25 +2560,19 @@ def _written(cls: Any) -> _Written:
         except NotCompiled:
             continue
         for one in ast.walk(node):
-            if (
-                isinstance(one, ast.Attribute)
-                and isinstance(one.ctx, ast.Store | ast.Del)
-                and isinstance(one.value, ast.Name)
-            ):
-                found.state.add(one.attr)
-            if (
-                isinstance(one, ast.Subscript)
-                and isinstance(one.ctx, ast.Store | ast.Del)
-                and isinstance(one.value, ast.Attribute)
-            ):
-                found.changed.add(one.value.attr)
-            if (
-                isinstance(one, ast.Call)
-                and isinstance(one.func, ast.Attribute)
-                and one.func.attr in _CHANGING
-                and isinstance(one.func.value, ast.Attribute)
-            ):
-                found.changed.add(one.func.value.attr)
+            owner = getattr(one, "value", None)
+            sets = isinstance(getattr(one, "ctx", None), ast.Store | ast.Del)
+            if isinstance(one, ast.Attribute) and isinstance(owner, ast.Name):
+                named[one.attr] += 1
+                if sets:
+                    found.state.add(one.attr)
+            if isinstance(one, ast.Subscript) and sets and isinstance(owner, ast.Attribute):
+                found.changed.add(owner.attr)
+            called = one.func if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute) else None
+            if called is not None and called.attr in _CHANGING and isinstance(called.value, ast.Attribute):
+                found.changed.add(called.value.attr)
+                appended[called.value.attr] += called.attr == "append"
+    found.unread = {name for name in found.changed - found.state if named[name] == appended[name]}
     return found
 
 

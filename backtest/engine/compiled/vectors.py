@@ -110,6 +110,7 @@ class Writer:
             first.text()  # says what is read where other trials are in hand: that alone is kept
             self.texts.append(_Function(self, self.functions[name], pattern, whole, called, first.looked).text())
         head = [f"    A_{name} = S.account[{name!r}]" for name in self.account]
+        head += [f"    F_{name} = A_{name}.reshape(-1)" for name, (_, by) in self.account.items() if by]
         head += [f"    C_{number} = S.constants[{number}]" for number in range(len(self.constant_rows))]
         head += [f"    L_{number}, R_{number} = S.lines[{number}]" for number in range(len(self.slots))]
         head += [f"    {name} = empty(S.trials, {dtype!r})" for name, dtype in self.locals.items()]
@@ -207,6 +208,13 @@ class _Function:
         """Return the values of the trials in hand of an array of all."""
         return self.hold(f"{text}.copy()" if self.whole and t == "t" else f"{text}[{t}]", kind)
 
+    def flat(self, at: Value, t: str) -> str:
+        """Return where the rows of the trials in hand are in a flat table: it is reckoned once for all that is read."""
+        key = f"{at.text} of", t
+        if key not in self.known:
+            self.known[key] = self.hold(f"{at.text} * S.trials + {t}", "i", "j")
+        return self.known[key].text
+
     def chosen(self, t: str, test: str, name: str) -> None:
         """Write the trials of those in hand for which a condition holds."""
         self.emit(f"{name} = {f'flatnonzero({test})' if self.whole and t == 't' else f'{t}[{test}]'}")
@@ -277,8 +285,11 @@ class _Function:
             self.emit(f"A_{target.attr}[{self.pick(t)}] = {given.text}")
         elif isinstance(target, ast.Subscript) and isinstance(target.value, ast.Attribute):
             at = self.value(target.slice, t)
-            picked = self.pick(t) if at.uniform else t
-            self.emit(f"A_{target.value.attr}[{at.text}, {picked}] = {given.text}")
+            name = target.value.attr
+            if at.uniform:
+                self.emit(f"A_{name}[{at.text}, {self.pick(t)}] = {given.text}")
+            else:
+                self.emit(f"F_{name}[{self.flat(at, t)}] = {given.text}")
         else:
             raise AssertionError(ast.dump(target))
 
@@ -449,9 +460,9 @@ class _Function:
             text = f"N.{name}[{at.text}]" if at.uniform else f"N.{name}_all[{at.text}]"
             return Value(text, at.uniform, "i" if name in ("at", "length") else "f")
         kind = {"f8": "f", "i8": "i", "?": "b"}[self.writer.account[name][0]]
-        return (
-            self.taken(f"A_{name}[{at.text}]", t, kind) if at.uniform else self.hold(f"A_{name}[{at.text}, {t}]", kind)
-        )
+        if at.uniform:
+            return self.taken(f"A_{name}[{at.text}]", t, kind)
+        return self.hold(f"F_{name}[{self.flat(at, t)}]", kind)
 
     def _binop(self, node: ast.BinOp, t: str) -> Value:
         left, right = self.value(node.left, t), self.value(node.right, t)

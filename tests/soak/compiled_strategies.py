@@ -1,7 +1,7 @@
 """
 Which public strategies does the compiled engine do, and does it do the same?
 
-    python tests/soak/compiled_public.py FOLDER [--rest] [--jobs 2] [--only TEXT] [--most 20]
+    python tests/soak/compiled_strategies.py FOLDER [--rest] [--jobs 2] [--only TEXT] [--most 20]
 
 FOLDER holds checkouts as for `public_strategies.py`. The strategies are those of tests/support/compiled_public.csv,
 frozen before there was a translator; with --rest all others of docs/public-strategies.md that trade. Each runs in a

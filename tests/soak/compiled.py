@@ -1,0 +1,92 @@
+"""
+Do trials of the compiled engine equal those of the event engine, to the last bit, in any number of random cases?
+
+    python tests/soak/compiled.py [--cases 200] [--trials 6] [--seed 1]
+    python tests/soak/compiled.py --mutants [--only TEXT]
+
+Each case is one number: one to four feeds on one of four kinds of clocks, costs and cash, and a strategy that gives
+orders by a generator which each notification moves. A case that differs is run again alone with its number as the seed.
+
+With --mutants each engine with one thing wrong runs cases and strategies of the tests until one tells it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
+from apart import apart
+from compiled_check import differences, set_up_of
+from compiled_mutants import MUTANTS, mutated
+from compiled_random import compared
+from compiled_strategies_of_tests import STRATEGIES, feeds
+
+SECONDS = 300.0
+MOST = 160  # cases
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=200)
+    parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--mutants", action="store_true")
+    parser.add_argument("--only", default="", help="mutants with this text")
+    asked = parser.parse_args(words)
+    if asked.mutants:
+        return int(bool(untold(asked.only)))
+    orders = fills = left = 0
+    found = {}
+    for seed in range(asked.seed, asked.seed + asked.cases):
+        outcomes, differing = compared(seed, asked.trials, bars=90)
+        if outcomes.why_not:
+            differing = {0: outcomes.why_not}
+        orders, fills, left = orders + len(outcomes.orders), fills + len(outcomes.fills), left + len(outcomes.left)
+        found.update({(seed, trial): said for trial, said in differing.items()})
+    for (seed, trial), said in found.items():
+        print(f"seed {seed}, trial {trial}: {said}")
+    print(f"{asked.cases * asked.trials} trials, {orders} orders, {fills} fills, {left} left, {len(found)} differ")
+    return int(bool(found))
+
+
+def untold(only: str = "") -> list[int]:
+    """Return the wrong engines that nothing tells; say what tells each."""
+    missed = []
+    for number, row in enumerate(MUTANTS):
+        if only not in " ".join(row):
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            told = apart(partial(telling, number), Path(scratch), SECONDS).told
+        print(f"{told or 'MISSED':24} {row[0]}: {row[1].strip().splitlines()[0]}", flush=True)
+        missed += [number] * (not told)
+    print(f"{len(missed)} of {len(MUTANTS)} mutants are told by nothing")
+    return missed
+
+
+def telling(number: int) -> str:
+    """Return what tells a wrong engine."""
+    with mutated(number):
+        for name, cls, count, params in STRATEGIES:
+            try:
+                outcomes, differing = differences(cls, params, feeds(count), set_up_of("percent"))
+            except Exception as error:  # noqa: BLE001 - a wrong engine may well stumble
+                return f"{name} raises {type(error).__name__}"
+            if outcomes.why_not or outcomes.left or differing:
+                return name
+        for seed in range(MOST):
+            try:
+                outcomes, differing = compared(seed, 3, bars=60)
+            except Exception as error:  # noqa: BLE001 - a wrong engine may well stumble
+                return f"case {seed} raises {type(error).__name__}"
+            if outcomes.why_not or outcomes.left or differing:
+                return f"case {seed}"
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Compiled engines with one thing wrong, each of which a random case or a strategy of the tests has to tell."""
+
+# ruff: noqa: E501 - each change is a row
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_ROOM = "backtest.engine.compiled"
+
+# The module, what stands there, what stands there instead. Each text is there once, or its first place is meant.
+MUTANTS: list[tuple[str, str, str]] = [
+    ("ledger", "cash = cash + -closed * price", "cash = cash - -closed * price"),
+    ("ledger", "cash = cash - opened * price", "cash = cash + opened * price"),
+    ("ledger", "cash = cash - f_commission(closed, price)", "cash = cash"),
+    ("ledger", "cash = cash - f_commission(opened, price)", "cash = cash"),
+    ("ledger", "if cash >= 0.0:\n            A.status[i_o] = ACCEPTED", "if cash > 1000.0:\n            A.status[i_o] = ACCEPTED"),
+    ("ledger", "A.would[i_d] = left", "A.would[i_d] = held"),
+    ("ledger", "price = A.price[i_o]\n        left", "price = N.close[i_d]\n        left"),
+    ("ledger", "gain = -closed * (price - paid)\n    freed", "gain = -closed * (paid - price)\n    freed"),
+    ("ledger", "freed = -closed * paid", "freed = -closed * price"),
+    ("ledger", "cash = (A.cash + (freed + gain)) - closed_costs", "cash = ((A.cash + freed) + gain) - closed_costs"),
+    ("ledger", "cash_after = (cash - asked) - fee", "cash_after = cash - (asked + fee)"),
+    ("ledger", "b_refused = opened != 0 and cash_after < 0.0", "b_refused = opened != 0 and cash_after < 50.0"),
+    ("ledger", "done = closed if b_refused else closed + opened", "done = closed + opened"),
+    ("ledger", "average = ratio(paid * held + done * price, after)", "average = paid + (price - paid) * ratio(done, after)"),
+    ("ledger", "kept = paid if (held > 0) == (after > 0) else price", "kept = paid"),
+    ("ledger", "A.paid[i_d] = 0.0 if after == 0 else price", "A.paid[i_d] = paid if after == 0 else price"),
+    ("ledger", "A.average[i_o] = (before + done * price) / filled", "A.average[i_o] = price"),
+    ("ledger", "A.status[i_o] = PARTIAL if rest != 0 else COMPLETED", "A.status[i_o] = COMPLETED"),
+    ("ledger", "A.closed[i_o] = stamp\n        A.status", "A.closed[i_o] = N.before[i_d]\n        A.status"),
+    ("ledger", "    if b_refused:\n        A.status[i_o] = MARGIN", "    if False:\n        A.status[i_o] = MARGIN"),
+    ("ledger", "if N.stamp[i_d] > A.given[i_o]:", "if N.stamp[i_d] >= A.given[i_o]:"),
+    ("ledger", "execute(i_o, i_d, N.open[i_d], N.stamp[i_d])\n    elif i_kind == CLOSE", "execute(i_o, i_d, N.close[i_d], N.stamp[i_d])\n    elif i_kind == CLOSE"),
+    ("ledger", "stamp >= A.ends[i_o]:", "stamp > A.ends[i_o]:"),
+    ("ledger", "execute(i_o, i_d, A.annotated[i_o], N.before[i_d])", "execute(i_o, i_d, A.annotated[i_o], stamp)"),
+    ("ledger", "A.annotated[i_o] = N.close[i_d]", "A.annotated[i_o] = N.open[i_d]"),
+    ("ledger", "if limit >= N.open[i_d]:", "if limit > N.open[i_d]:"),
+    ("ledger", "elif limit >= N.low[i_d]:", "elif limit > N.low[i_d]:"),
+    ("ledger", "elif limit <= N.open[i_d]:\n        execute(i_o, i_d, N.open", "elif limit <= N.open[i_d]:\n        execute(i_o, i_d, N.high"),
+    ("ledger", "elif limit <= N.high[i_d]:", "elif limit < N.high[i_d]:"),
+    ("ledger", "if N.open[i_d] >= trigger:", "if N.open[i_d] > trigger + 1.0:"),
+    ("ledger", "elif N.high[i_d] >= trigger:\n            execute(i_o, i_d, trigger", "elif N.high[i_d] >= trigger:\n            execute(i_o, i_d, N.high[i_d]"),
+    ("ledger", "elif N.low[i_d] <= trigger:\n        execute(i_o, i_d, trigger", "elif N.low[i_d] <= trigger:\n        execute(i_o, i_d, N.low[i_d]"),
+    ("ledger", "if A.triggered[i_o] != 0:", "if False:"),
+    ("ledger", "if limit >= trigger:", "if limit > trigger + 100.0:"),
+    ("ledger", "elif opened > closed and limit >= closed:", "elif opened >= closed and limit >= closed:"),
+    ("ledger", "elif opened <= closed and limit <= closed:", "elif limit <= closed:"),
+    ("ledger", "trail_on(i_o, N.close[i_d])", "trail_on(i_o, N.high[i_d])"),
+    ("ledger", "if above < A.price[i_o]:", "if above > A.price[i_o]:"),
+    ("ledger", "below = price - amount", "below = price + amount"),
+    ("ledger", "else price * A.percent[i_o]", "else A.percent[i_o]"),
+    ("ledger", "N.stamp[i_d] > A.valid[i_o]:\n            A.status", "N.stamp[i_d] >= A.valid[i_o]:\n            A.status"),
+    ("ledger", "A.kind[i_o] != MARKET and A.valid", "A.kind[i_o] != LIMIT and A.valid"),
+    ("ledger", "if A.status[i_o] == ACCEPTED or A.status[i_o] == PARTIAL:", "if A.status[i_o] <= PARTIAL:"),
+    ("ledger", "A.status[i_o] = CANCELED\n            i_d = i_feed_of(i_o)\n            A.closed[i_o] = N.stamp[i_d]\n            note(i_o)", "A.status[i_o] = CANCELED"),
+    ("ledger", "i_way = 0 if held > 0 else 1", "i_way = 1 if held > 0 else 0"),
+    ("ledger", "if target > held:\n        return i_order(i_d, 1, target - held", "if target > held:\n        return i_order(i_d, 1, target"),
+    ("ledger", "trunc((target - value) // named)", "trunc((target - value) / named + 0.5)"),
+    ("ledger", "i_target_value(i_d, target * f_value()", "i_target_value(i_d, target * A.cash"),
+    ("ledger", "A.n_filled[i_at] = A.filled[i_o]", "A.n_filled[i_at] = A.size[i_o]"),
+    ("ledger", "A.n_status[i_at] = A.status[i_o]", "A.n_status[i_at] = COMPLETED"),
+    ("ledger", "A.t_costs[i_d] = A.t_costs[i_d] + costs", "A.t_costs[i_d] = costs"),
+    ("ledger", "gain = -size * (price - A.t_price[i_d])", "gain = size * (price - A.t_price[i_d])"),
+    ("ledger", "A.x_bars[i_at] = N.at[i_d] + 1 - A.t_since[i_d]", "A.x_bars[i_at] = N.at[i_d] - A.t_since[i_d]"),
+    ("ledger", "most(abs(size) * RATE, MINIMUM)", "most(abs(size) * RATE, 0.0)"),
+    ("ledger", "abs(size) * price * CAP", "abs(size) * CAP"),
+    ("ledger", "charged = abs(size) * RATE * price", "charged = abs(size) * (RATE * price)"),
+    ("ledger", "total = (total + (worth - rise)) + rise", "total = total + worth"),
+    ("ledger", "i_f = A.ranked[i_k]", "i_f = i_k"),
+    ("vectors", "return np.where(right < left, right, left)", "return np.where(right > left, right, left)"),
+    ("vectors", "return left % _without_zeros(right, t, flag)", "return np.fmod(left, _without_zeros(right, t, flag))"),
+    ("vectors", "return value.astype(\"i8\")", "return np.rint(value).astype(\"i8\")"),
+    ("vectors", "            flag(t[zeros])\n", ""),
+    ("vectors", "return np.concatenate([first, second]) if second.size else first", "return first"),
+    ("translation", "sign = \"<\" if backwards else \">\"", "sign = \"<=\" if backwards else \">=\""),
+    ("translation", "\"size\": \"filled\", \"price\": \"average\"", "\"size\": \"rest\", \"price\": \"average\""),
+    ("translation", "{'>' if name == 'isbuy' else '<'} 0", "{'<' if name == 'isbuy' else '>'} 0"),
+    ("translation", "return Val(\"i\", \"(N.step + 1)\")", "return Val(\"i\", \"N.step\")"),
+    ("translation", "f\"if {name if both else f'not {name}'}:\"", "f\"if {name}:\""),
+    ("translation", "return self.negated(self.condition(node.operand), True)", "return self.condition(node.operand)"),
+    ("trials", "just = live[(self.before[live] <= step) & (self.ready[live] > step)]", "just = live[:0]"),
+    ("trials", "now.reads, now.writes = now.writes, ledger.NOTES - now.writes", "now.reads, now.writes = now.writes, now.writes"),
+    ("indicators", "now.rows = now.at = now.by_step[0][step]", "now.rows = now.at = now.by_step[0][max(step - 1, 0)]"),
+]  # fmt: skip
+
+
+@contextmanager
+def mutated(number: int) -> Iterator[None]:
+    """Let the engine be the wrong one of a number, in this process and for good: it is for a child."""
+    name, before, after = MUTANTS[number]
+    module: Any = importlib.import_module(f"{_ROOM}.{name}")
+    text = Path(module.__file__).read_text("utf-8")
+    assert before in text, f"{before!r} is not in {name}.py"
+    changed = text.replace(before, after, 1)
+    vectors: Any = importlib.import_module(f"{_ROOM}.vectors")
+    trials: Any = importlib.import_module(f"{_ROOM}.trials")
+    if name == "ledger":
+        nodes = {node.name: node for node in ast.parse(changed).body if isinstance(node, ast.FunctionDef)}
+        trials.ledger_functions = vectors.ledger_functions = lambda: nodes
+    else:
+        known = {key: value for key, value in vars(module).items() if not key.startswith("__")}
+        exec(compile(changed, module.__file__, "exec"), vars(module))
+        for key, value in known.items():
+            if getattr(trials, key, None) is value:
+                setattr(trials, key, vars(module)[key])
+    yield

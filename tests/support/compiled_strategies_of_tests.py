@@ -1,0 +1,134 @@
+"""Strategies whose code is of all kinds that are compiled, and bars for them."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import backtrader as bt
+from compiled_check import named
+from parity_markets import market, quick_rows
+
+TABLES = [market(11 + number, 90, tick=0.01, gap=0.2) for number in range(3)]
+
+
+def feeds(count):
+    return lambda: named([quick_rows(table) for table in TABLES[:count]])
+
+
+class Monthly(bt.Strategy):
+    """Acts on dates, and keeps one."""
+
+    def __init__(self):
+        self.month, self.since = -1, None
+
+    def next(self):
+        today = self.data.datetime.date(0)
+        if today.month != self.month:
+            self.month = today.month
+            self.since = self.datetime.date()
+            self.order_target_percent(target=0.5 if today.weekday() < 3 else 0.1)
+        elif (today - self.since).days > 9 and self.position:
+            self.close()
+        elif self.data.datetime.datetime().day == 20:
+            self.buy(size=3)
+
+
+class Reckons(bt.Strategy):
+    """Uses what Python itself reckons: powers, logarithms, rounding, sums of windows."""
+
+    params = (("count", 5), ("power", 1.5))
+
+    def next(self):
+        if len(self) < self.p.count:
+            return
+        closes = self.data.close.get(size=self.p.count)
+        mean = sum(closes) / len(closes)
+        score = round(math.log(self.data.close[0] / mean) * 100, 2) ** 2 + mean**self.p.power
+        size = int(score % 7) - 3
+        if size > 0 and max(self.data.high.get(ago=-1, size=3)) < self.data.high[0]:
+            self.buy(size=size)
+        elif size < 0:
+            self.sell(size=abs(size))
+
+
+class Ranks(bt.Strategy):
+    """Sorts feeds, and keeps sets, dicts and texts."""
+
+    def __init__(self):
+        self.seen, self.stops = set(), dict.fromkeys(self.datas, 0.0)
+        self.mode = "none"
+
+    def next(self):
+        risen = [data for data in self.datas if len(data) > 3 and data.close[0] > data.close[-3]]
+        ranked = sorted(risen, key=lambda data: data.close[0] / data.close[-3], reverse=True)
+        self.mode = "calm" if len(ranked) < 2 else "wild"
+        for data in ranked[:2]:
+            if data in self.seen and self.mode == "wild":
+                continue
+            self.seen.add(data)
+            self.stops[data] = data.close[0] * 0.97
+            self.buy(data=data, size=5)
+        for data in self.datas:
+            if self.getposition(data).size and data.close[0] < self.stops[data]:
+                self.close(data)
+                self.seen.discard(data)
+
+
+class Draws(bt.Strategy):
+    """Draws from a generator of its own, and is silent where nobody asks."""
+
+    params = (("seed", 1), ("loud", False))
+
+    def __init__(self):
+        self.coin = random.Random(self.p.seed)
+        self.done = 0
+
+    def log(self, text):
+        if self.p.loud:
+            print(f"{self.data.datetime.date(0).isoformat()} {text}")
+
+    def notify_order(self, order):
+        self.log(f"{order.getstatusname()} {order.executed.price:.2f}")
+
+    def next(self):
+        self.log("a bar")
+        if self.coin.random() < 0.2:
+            self.done += 1
+            self.buy() if self.coin.uniform(0, 1) < 0.5 else self.sell()
+        if any(self.getposition(data).size > 2 for data in self.datas) or not self.done % 5:
+            self.close()
+
+
+class Limits(bt.Strategy):
+    """Sets what it looks for later in a method that comes later, and looks at its order."""
+
+    def __init__(self):
+        self.order = None
+
+    def notify_order(self, order):
+        if order.status in [order.Completed, order.Margin]:
+            self.filled_at = len(self)
+            self.paid = order.executed.price
+            self.order = None
+
+    def next(self):
+        if self.order:
+            if self.order.status == bt.Order.Accepted and len(self) % 5 == 0:
+                self.cancel(self.order)
+                self.order = None
+        elif not self.position:
+            self.order = self.buy(exectype=bt.Order.Limit, price=self.data.close[0] * 0.995)
+        elif len(self) > self.filled_at + 3 or self.data.close[0] < self.paid * 0.98:
+            self.order = self.close()
+
+
+STRATEGIES = [
+    ("monthly", Monthly, 1, [{}]),
+    ("monthly on two", Monthly, 2, [{}]),
+    ("reckons", Reckons, 1, [{"count": 4}, {"count": 8, "power": 0.5}, {"count": 5, "power": 2}]),
+    ("ranks", Ranks, 3, [{}]),
+    ("draws", Draws, 1, [{"seed": 1}, {"seed": 2}]),
+    ("draws on two", Draws, 2, [{"seed": 3}]),
+    ("limits", Limits, 1, [{}]),
+]
