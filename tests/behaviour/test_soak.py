@@ -8,7 +8,8 @@ import pytest
 
 HERE = Path(parts.__file__).parent
 LIBRARIES = {"judge", "operations", "writers", "tracer", "parts"}  # which the harnesses import
-ASKING = {"backtrader_suite", "compiled_strategies", "public_strategies"}  # which ask for a folder of others' sources; see CONTRIBUTING
+# Which ask for a folder of others' sources; see CONTRIBUTING.
+ASKING = {"backtrader_suite", "compiled_strategies", "public_strategies"}
 
 
 def scripts():
