@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime, timedelta
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Unpack, cast
@@ -57,10 +57,12 @@ class RunResult(Measured):
             has no new price; flow, where the strategy added cash or took some out: how much with that bar, from whose
             end on it counts; dividend.n, and dividend.benchmark, where dividends are paid: how much a share that was
             held after the bar before got with that bar. Equity is money after the bar, all costs paid; before the
-            first bar it is `spec.cash`.
+            first bar it is `spec.cash`. Prices are as they are quoted, and money is in the currency of the account;
+            where that is not the same, rate.n is money per unit of price.
         orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
-        fills_table: a row a fill: ref, time, series, size (signed), price, costs.
-        trades_table: a row a round trip, first in first out: see `round_trips`.
+        fills_table: a row a fill: ref, time, series, size (signed), price, costs, and rate where money is converted.
+        trades_table: a row a round trip, first in first out: see `round_trips`; where money is converted with the
+            currency that its prices are quoted in.
         manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.
         lines: what Backtrader would plot of indicators and observers; `lines.why_not` says why there are none.
         extremes_table: a row a round trip: the lowest and the highest price that it saw; None of a run that version
@@ -238,7 +240,7 @@ def run(
         start: the first session, in the place of a span.
         end: the last session, included.
         params: the strategy's own parameters; the rest keep their defaults.
-        cash: money at the start, in the currency of the first series.
+        cash: money at the start, in the currency of the account.
         benchmark: a series to compare with; buy and hold of the run's own series if not given.
         risk_free: return of cash a year, for the ratios; 0.02 is 2 %. Or the return of each session, a pandas Series
             with its date as index.
@@ -275,6 +277,8 @@ def run(
         every = map(Series.parse, record.manifest["series"])
         bars_from = HeldReader("the frame", {one: bars_from.read(one) for one in every})
     result = RunResult.of(replace(record, bars_from=bars_from))
+    if pins:
+        _check_rates_pinned(result, request.store, pins)
     return result if rates is None else with_rates(result, rates)
 
 
@@ -359,6 +363,17 @@ def prepared(
         warm,
     )
     return PreparedRun(found, spec, opened, asked, charged, paid)
+
+
+def _check_rates_pinned(result: RunResult, store: Reader, pins: str | Path) -> None:
+    """Raise BrokenPin where bars of currency pairs that a run converted its money by are not pinned, or not so."""
+    from backtest.store.pins import pinned_span
+
+    for legs in result.manifest.get("currencies", {}).get("rates", {}).values():
+        for key in (leg["series"] for leg in legs):
+            known = result.manifest["series"][key]
+            first, last = (datetime.fromisoformat(known[end]) for end in ("from", "to"))
+            pinned_span(store, pins, [Series.parse(key)], Span(first, last + timedelta(microseconds=1)))
 
 
 def measured_by(store: Reader, series: Sequence[Series], legacy: float) -> str:

@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +62,9 @@ class Change:
 
 def changes(old: Baseline, new: Baseline, scene: Scene) -> list[Change]:
     """Return what is not as it was, of all that a baseline knows; nothing is run."""
-    found = (_parameters(old, new), _data(old, new, scene), _dividends(old, new), _code(old, new, scene))
-    return [one for one in (*found, _costs(old, new), _notes(old, new), _versions(old, new)) if one]
+    found = (_parameters(old, new), _data(old, new, scene), _rates(old, new), _dividends(old, new))
+    more = (_code(old, new, scene), _costs(old, new), _notes(old, new), _versions(old, new))
+    return [one for one in (*found, *more) if one]
 
 
 def _parameters(old: Baseline, new: Baseline) -> Change | None:
@@ -126,13 +127,32 @@ def _data(old: Baseline, new: Baseline, scene: Scene) -> Change | None:
     told = [line for key in keys for line in _told_of_bars(old, scene, key, formerly[key])]
     if any(bars is None for bars in formerly.values()):
         return Change("data", _some(told))
-    return Change("data", _some(told), functools.partial(_with_bars, formerly))
+    return Change("data", _some(told), functools.partial(_with_bars, formerly, _pairs(new)))
+
+
+def _rates(old: Baseline, new: Baseline) -> Change | None:
+    """Return that money is converted by other series than it was; other bars of the same ones are data."""
+    before, now = _pairs(old), _pairs(new)
+    if before == now or not before or old.spec.base_currency != new.spec.base_currency:
+        return None
+    words = [" and ".join(Series.parse(key).short for key in keys) or "nothing" for keys in (before, now)]
+    return Change("rates", (" -> ".join(words),), functools.partial(_with_bars, {}, before))
+
+
+def _pairs(one: Baseline) -> tuple[str, ...]:
+    """Return the keys of the currency pairs by which the money of a run was converted."""
+    rates = one.inputs.get("currencies", {}).get("rates", {})
+    return tuple(dict.fromkeys(leg["series"] for legs in rates.values() for leg in legs))
 
 
 def _told_of_bars(old: Baseline, scene: Scene, key: str, before: pa.Table | None) -> Iterator[str]:
     series = Series.parse(key)
     if before is not None:
-        now = scene.store.read(series, span_asked(series, hours_in(scene.store, series), scene.spec.span_read))
+        asked = span_asked(series, hours_in(scene.store, series), scene.spec.span_read)
+        if key not in (*scene.spec.series, scene.spec.benchmark):  # a pair, of which the closes that count are kept
+            first, last = (datetime.fromisoformat(old.inputs["series"][key][name]) for name in ("from", "to"))
+            asked = Span(first, last + _MOMENT)
+        now = scene.store.read(series, asked)
         yield from (f"{series.short} {line}" for line in _bar_changes(before, now))
         return
     then, today = old.months.get(key, {}), month_digests(scene.spec, scene.store).get(key, {})
@@ -163,11 +183,16 @@ def _bar_changes(before: pa.Table, now: pa.Table) -> Iterator[str]:
                 yield f"{when} {', '.join(cells)}"
 
 
-def _with_bars(formerly: Mapping[str, pa.Table], stack: contextlib.ExitStack, scene: Scene) -> Scene:
+def _with_bars(
+    formerly: Mapping[str, pa.Table], pairs: Sequence[str], stack: contextlib.ExitStack, scene: Scene
+) -> Scene:
     store = Store(stack.enter_context(tempfile.TemporaryDirectory()))
-    for series in map(Series.parse, filter(None, (*scene.spec.series, scene.spec.benchmark))):
+    traded = [Series.parse(key) for key in (*scene.spec.series, scene.spec.benchmark) if key]
+    for series in dict.fromkeys([*traded, *map(Series.parse, pairs)]):
         bars = formerly.get(series.key)
-        if bars is None:
+        if bars is None and series not in traded:
+            bars = scene.store.read(series)
+        elif bars is None:
             bars = scene.store.read(series, span_asked(series, hours_in(scene.store, series), scene.spec.span_read))
         first, last = (bars["time"][n].as_py() for n in (0, -1))
         store.write(series, Span(first, last + _MOMENT), bars)

@@ -13,6 +13,7 @@ from backtest.errors import UsageError
 from backtest.market.hours import Hours, Session, hours_of
 from backtest.market.series import ContractDetails, Instrument
 from backtest.market.span import Span
+from backtest.runs.currencies import MINOR_UNITS, price_unit
 
 _EXPIRING = ("FUT", "OPT", "FOP", "WAR")
 _IB_ZONES = {"America/New_York": "US/Eastern", "America/Chicago": "US/Central"}  # as IB writes them
@@ -42,8 +43,18 @@ def listing_of(instrument: Instrument, stored: ContractDetails | None) -> Listin
         valid_exchanges=facts.valid_exchanges or instrument.exchange,
         time_zone=_zone(hours, facts.time_zone),
         last_trade_date=facts.last_trade_date or instrument.expiry,
+        price_magnifier=facts.price_magnifier or _magnifier(instrument, stored),
     )
     return Listing(instrument, facts, hours)
+
+
+def _magnifier(instrument: Instrument, stored: ContractDetails | None) -> str:
+    """Return how many units of price are one of the currency, by what IB is known to quote in; "" for one."""
+    try:
+        share = price_unit(instrument, stored).share
+    except UsageError:  # pounds or pence: nobody knows
+        return ""
+    return "" if share == 1 or instrument.currency in MINOR_UNITS else f"{1 / share:.0f}"
 
 
 def _hours_of(instrument: Instrument, stored: ContractDetails | None) -> Hours:

@@ -16,6 +16,7 @@ from backtest import _arguments
 from backtest._suggest import there_are
 from backtest.engine.account.borrowing import Borrowing, charge_borrowing
 from backtest.engine.account.commissions import Costs, MonthlyVolume, model_for, read_number
+from backtest.engine.account.converted import Converted
 from backtest.engine.account.schedules import costs_for
 from backtest.engine.cash_flows import Interest
 from backtest.errors import UsageError
@@ -194,8 +195,16 @@ class CashInterest(bt.Analyzer):
         earned = self._idle * self.p.rate * (day - self._day) / 365
         if earned:
             broker.add_cash(Interest(earned))
-        short = sum(min(held_size(broker, data), 0) * data.close[0] for data in self.datas if len(data))
+        short = sum(_worth_of_short(broker, data) for data in self.datas if len(data))
         self._day, self._idle = day, max(broker.getcash() + short, 0.0)
+
+
+def _worth_of_short(broker: Any, data: Any) -> float:
+    """Return what a position is worth, negative, if it is short; 0 if not."""
+    size, model = min(held_size(broker, data), 0), broker.getcommissioninfo(data)
+    if type(model) is not Converted:
+        return float(size * data.close[0])
+    return float(model.in_base(size * data.close[0]))
 
 
 def held_size(broker: Any, data: Any) -> float:

@@ -58,6 +58,15 @@ def describe(spec: RunSpec, bars: Mapping[Series, pa.Table], store: Reader, cost
     return {key: value for key, value in found.items() if value not in ({}, None)}
 
 
+def describe_rates(told: Mapping[str, Any], bars: Mapping[Series, pa.Table], store: Reader) -> dict[str, Any]:
+    """Return what the manifest says of rates of exchange, the bars whose closes counted among its series."""
+    return {
+        "currencies": dict(told),
+        "series": {one.key: _bars(table) for one, table in bars.items()},
+        "store": {one.key: _stored(store, one) for one in bars},
+    }
+
+
 def describe_code(strategy: Strategy, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the manifest says of a strategy's code; after the run, which may import more in its midst."""
     home, modules = source_file(strategy), module_files(strategy, params)

@@ -19,10 +19,12 @@ from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.series import Series
 from backtest.market.session_days import days_of_moments, of_one_clock, session_days
+from backtest.runs.closing_fills import filled_at_close
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from backtest.engine.account.currencies import Exchange
     from backtest.engine.lean.history import History
     from backtest.market.hours import Hours
     from backtest.runs.spec import RunSpec
@@ -221,6 +223,7 @@ def account_table(
     spec: RunSpec,
     compared: tuple[pa.Table, Hours] | None,
     known: KnownRows | None = None,
+    exchange: Exchange | None = None,
 ) -> pa.Table:
     """
     Return the account after each bar: time, session, equity, cash, position and close of each series, and flows.
@@ -229,6 +232,8 @@ def account_table(
         clock: whose sessions the bars belong to.
         compared: bars of the benchmark with its hours, if one was asked for.
         known: what a run before on the same bars had.
+        exchange: rates, of a run whose prices are not all in the currency of its account; then rate.n is money of it
+            per unit of price of the n-th series, and the benchmark is converted.
 
     Raises:
         UsageError: the strategy never saw a bar.
@@ -240,7 +245,7 @@ def account_table(
         raise UsageError(f"{spec.name} never saw a bar: it waits for more than the {shortest} there are")
     stamps = np.asarray(recorder.stamps)
     of_bars = (known or KnownRows()).of(
-        stamps, partial(_of_bars, stamps, recorder.datas, series, clock, spec, compared)
+        stamps, partial(_of_bars, stamps, recorder.datas, series, clock, spec, compared, exchange)
     )
     columns: dict[str, Any] = {
         "time": of_bars["time"],
@@ -251,6 +256,8 @@ def account_table(
     for n in range(len(series)):
         columns[f"position.{n}"] = arrays.floats(recorder.positions[n])
         columns[f"close.{n}"] = arrays.floats(recorder.closes[n])
+        if f"rate.{n}" in of_bars:
+            columns[f"rate.{n}"] = of_bars[f"rate.{n}"]
     if compared is not None:
         columns["benchmark"] = of_bars["benchmark"]
     if recorder.flows is not None:
@@ -265,6 +272,7 @@ def _of_bars(
     clock: SessionClock,
     spec: RunSpec,
     compared: tuple[pa.Table, Hours] | None,
+    exchange: Exchange | None,
 ) -> dict[str, Any]:
     """Return the columns of an account that rest on the bars alone."""
     times = bar_times(stamps, series)
@@ -272,7 +280,11 @@ def _of_bars(
     columns = {"time": arrays.stamps(times), "session": arrays.days(days)}
     if compared is not None:
         by_dates = all(one.size.daily for one in series)
-        columns["benchmark"] = arrays.floats(_beside(times, days, by_dates, Series.parse(spec.benchmark), *compared))
+        factors = exchange.benchmark if exchange is not None else None
+        beside = _beside(times, days, by_dates, Series.parse(spec.benchmark), *compared, factors=factors)
+        columns["benchmark"] = arrays.floats(beside)
+    if exchange is not None:
+        columns |= {f"rate.{n}": arrays.floats(exchange.factors(n, stamps)) for n in exchange.conversions}
     return columns
 
 
@@ -321,8 +333,34 @@ def _rows_of(data: Any, stamps: np.ndarray) -> np.ndarray:
     return np.searchsorted(stamps, own)
 
 
+def with_rates_of_fills(
+    fills: pa.Table, orders: pa.Table, datas: list[Any], series: list[Series], exchange: Exchange
+) -> pa.Table:
+    """
+    Return the fills with `rate`, money of the account per unit of price, as each was booked at: see `Converting`.
+
+    Args:
+        datas: the feeds, in the order of the series.
+    """
+    rates, names = np.ones(len(fills)), np.asarray(fills["series"].to_pylist(), dtype=object)
+    closing = filled_at_close(fills, orders)
+    for n, conversion in exchange.conversions.items():
+        own = np.flatnonzero(names == datas[n]._name)
+        times = arrays.numbers(fills["time"])[own]
+        places = np.searchsorted(bar_times(conversion.stamps, series).astype(np.int64), times, side="right") - 1
+        known = np.where(closing[own], conversion.closing[places], conversion.opening[places])
+        rates[own] = known * conversion.unit.share
+    return fills.append_column("rate", arrays.floats(rates))
+
+
 def _beside(
-    times: np.ndarray, days: np.ndarray, by_dates: bool, series: Series, bars: pa.Table, hours: Hours
+    times: np.ndarray,
+    days: np.ndarray,
+    by_dates: bool,
+    series: Series,
+    bars: pa.Table,
+    hours: Hours,
+    factors: np.ndarray | None = None,
 ) -> np.ndarray:
     """
     Return the close of the benchmark that each row is compared with, NaN where there is none since the row before.
@@ -333,8 +371,10 @@ def _beside(
     Args:
         days: the session of each row.
         by_dates: whether the times of the rows are dates.
+        factors: by which the close of each bar is money of the account.
     """
     opened, closes = arrays.numbers(bars["time"]).astype("datetime64[us]"), arrays.numbers(bars["close"])
+    closes = closes if factors is None else closes * factors
     own = session_days(opened, series, hours)
     by_session = np.searchsorted(own, days, side="right")
     if by_dates:

@@ -17,6 +17,8 @@ import numpy as np
 
 from backtest.engine.account.borrowing import BookedBySize
 from backtest.engine.account.commissions import Costs, MonthlyVolume
+from backtest.engine.account.converted import Converted, PresentRow, convert_orders
+from backtest.engine.account.currencies import Exchange, exchange_of
 from backtest.engine.account.dividends import Dividends, DividendTable
 from backtest.engine.account.payouts import Payout, Payouts, payouts_of
 from backtest.engine.account.schedules import check_products
@@ -45,8 +47,16 @@ from backtest.engine.lean.cerebro import Cerebro
 from backtest.engine.lean.garbage import seldom_collected
 from backtest.engine.lean.lines import quick_indicators
 from backtest.engine.plotted_lines import plotted_lines
-from backtest.engine.provenance import describe, describe_code
-from backtest.engine.recorder import KnownRows, Recorder, SessionClock, account_table, is_kind, unknown_kind
+from backtest.engine.provenance import describe, describe_code, describe_rates
+from backtest.engine.recorder import (
+    KnownRows,
+    Recorder,
+    SessionClock,
+    account_table,
+    is_kind,
+    unknown_kind,
+    with_rates_of_fills,
+)
 from backtest.engine.sessions import go_by_sessions, time_by_sessions
 from backtest.engine.sizing import Sizing
 from backtest.engine.warm_up import (
@@ -112,6 +122,7 @@ class _Ground(NamedTuple):
     hours: list[Hours]
     clock: SessionClock
     compared: tuple[pa.Table, Hours] | None
+    exchange: Exchange | None
     manifest: dict[str, Any]  # what it says of these; nothing for runs that share them
     paid: list[DatedAmounts]  # of each series the stamps of the first bars without a dividend, and the amounts
     beside: DatedAmounts  # ex-dates and amounts of the benchmark
@@ -167,24 +178,25 @@ def simulate(
     )
     if shared is not None:
         shared.ground = ground
-    manifest, hours, feeds = ground.manifest, ground.hours, ground.feeds(wanted, shared)
+    manifest, hours, exchange, feeds = ground.manifest, ground.hours, ground.exchange, ground.feeds(wanted, shared)
     cerebro = _cerebro(gated(strategy) if before else strategy, spec, feeds)
     cerebro.payouts = _payouts(feeds, ground.paid, brokerage.withholding)
     set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span))
     with _code_of(strategy, cerebro), importing_beside(strategy):
-        _set_costs(cerebro, spec, costs, wanted)
+        _set_costs(cerebro, spec, costs, wanted, exchange)
         known = {one.short: bars_a_year(one, its) for one, its in zip(wanted, hours, strict=True) if sizing.by_the_year}
         sizing.set_up(cerebro, known)
         with waiting(before.begins if before else None):
             recorder = _run(cerebro, strategy)
         if cerebro.flows is not None:
             cerebro.flows.book()
-        record = account_table(
-            recorder, wanted, ground.clock, spec, ground.compared, shared.rows if shared is not None else None
-        )
+        shared_rows = shared.rows if shared is not None else None
+        record = account_table(recorder, wanted, ground.clock, spec, ground.compared, shared_rows, exchange)
         if dividends is not None:
             record = with_amounts(record, np.asarray(recorder.stamps), ground.paid, ground.beside)
         order_rows, fill_rows = recorder.orders(wanted)
+        if exchange is not None:
+            fill_rows = with_rates_of_fills(fill_rows, order_rows, feeds, wanted, exchange)
         check_orders(recorder.strategy, order_rows, recorder.first_order, strategy.name)
         owed = getattr(cerebro.broker, "d_credit", None)
         fees = owed.of(fill_rows) if isinstance(owed, BookedBySize) else None
@@ -203,6 +215,9 @@ def simulate(
     trades = round_trips(fill_rows, record, spec.multiplier, extremes, fees)
     if dividends is not None:
         trades = with_dividends_of_trips(trades, record, spec)
+    if exchange is not None:
+        units = [exchange.units[Series.parse(name).key] for name in trades["series"].to_pylist()]
+        trades = trades.append_column("currency", arrays.texts(units))
     seen, trades = trades.select(list(EXTREMES)), trades.drop_columns(list(EXTREMES))  # 0.1.0 reads the latter
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn, extremes_table=seen)
 
@@ -231,10 +246,25 @@ def _ground_of(
         manifest["dividends"] = dividends.document
     own = {one: bars.pop(one) for one in wanted}
     aligned, notes = align_bars(own, spec.brokerage.align)
+    pair = (compared_with[0], compared[0]) if compared else None
+    exchange = exchange_of(spec, store, aligned, pair, before.begins if before else None)
+    if exchange is not None and costs is not None:
+        manifest = _with_rates(manifest, exchange, store)
     known = {one: dividends.of(one) if dividends else None for one in [*wanted, *compared_with]}
     paid = [payouts_of(aligned[one], one, its, known[one]) for one, its in zip(wanted, hours, strict=True)]
     beside = _ex_dates(known[compared_with[0]] if compared_with else None)
-    return _Ground(own, aligned, notes, hours, clock, compared, manifest, paid, beside)
+    if exchange is not None and dividends is not None:
+        paid = [exchange.converted(n, *amounts, dividends.in_prices) for n, amounts in enumerate(paid)]
+        if compared is not None:
+            days = _days_of(compared[0], compared_with[0], compared[1])
+            beside = exchange.converted_beside(days, *beside, dividends.in_prices)
+    return _Ground(own, aligned, notes, hours, clock, compared, exchange, manifest, paid, beside)
+
+
+def _with_rates(manifest: dict[str, Any], exchange: Exchange, store: Reader) -> dict[str, Any]:
+    rates = describe_rates(exchange.told, exchange.tables, store)
+    merged = {name: {**rates[name], **manifest.get(name, {})} for name in ("series", "store")}
+    return {**manifest, **rates, **merged}
 
 
 def _sessions_of(bars: Mapping[Series, pa.Table], store: Reader) -> dict[Series, tuple[np.datetime64, np.datetime64]]:
@@ -396,6 +426,7 @@ class _Cerebro(Cerebro):
         if not self._notified:
             self._notified = True
             go_by_sessions(self.broker, self.datas)
+            convert_orders(self.broker)
         super()._brokernotify()
 
 
@@ -443,12 +474,16 @@ def _ordered(order: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
 _EXECTYPE = 4  # its place among the arguments of `buy` and `sell`
 
 
-def _set_costs(cerebro: _Cerebro, spec: RunSpec, costs: Costs, series: list[Series]) -> None:
+def _set_costs(cerebro: _Cerebro, spec: RunSpec, costs: Costs, series: list[Series], exchange: Exchange | None) -> None:
     cerebro.broker.setcash(spec.cash)
     cerebro.asked_cash, cerebro.borrows = spec.cash, bool(spec.brokerage.borrow)
     traded = MonthlyVolume()
-    for feed, one in zip(cerebro.datas, series, strict=True):
-        cerebro.broker.addcommissioninfo(commission_model(spec.brokerage, costs, one, feed, traded), name=feed._name)
+    row = PresentRow(exchange.stamps, cerebro.datas) if exchange is not None else None
+    for n, (feed, one) in enumerate(zip(cerebro.datas, series, strict=True)):
+        model = commission_model(spec.brokerage, costs, one, feed, traded)
+        if exchange is not None and row is not None and n in exchange.conversions:
+            model = Converted(model, exchange.conversions[n], row)
+        cerebro.broker.addcommissioninfo(model, name=feed._name)
     cerebro.addanalyzer(Recorder, _name="recorder")
 
 

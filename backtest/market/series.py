@@ -316,6 +316,7 @@ class ContractDetails:
     contract_month: str = ""  # YYYYMM; oil of December trades for the last time in November
     trading_hours: str = ""  # as IB writes them: 20240102:0930-20240102:1600;20240103:CLOSED
     liquid_hours: str = ""  # the same for regular hours
+    price_magnifier: str = ""  # how many units of price are one of the currency: 100 of pence
 
 
 _HOURS = ("rth", "all")

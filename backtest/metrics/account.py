@@ -273,7 +273,7 @@ def sample(result: RunRecord) -> Account:
         held=_held(result, ends),
         trades=trades_of(result.trades_table, result.record, spec.series, result.extremes_table),
         still_open=open_entries(fills, spec.series),
-        traded=float(np.abs(column(fills, "size") * column(fills, "price")).sum()) * spec.multiplier,
+        traded=float(np.abs(column(fills, "size") * _money(fills, "price", "rate")).sum()) * spec.multiplier,
         costs=float(column(fills, "costs").sum()),
         risk_free=spec.risk_free if rates is None else rates[ends],
         periods=spec.yearly.count,
@@ -379,9 +379,9 @@ def hold(result: RunRecord) -> np.ndarray:
     the first price of a series its share stays cash. Where the run was paid dividends, so is this: they stay cash.
     """
     record = result.record
-    series = [f"close.{n}" for n in range(len(result.spec.series))]
-    names = ["benchmark"] if "benchmark" in record.column_names else series
-    growth = [_growth(column(record, name), _paid_with(result, name)) for name in names]
+    series = [(f"close.{n}", f"rate.{n}") for n in range(len(result.spec.series))]
+    names = [("benchmark", "")] if "benchmark" in record.column_names else series
+    growth = [_growth(_money(record, name, rate), _paid_with(result, name)) for name, rate in names]
     return np.asarray(result.spec.cash * np.mean(growth, axis=0))
 
 
@@ -402,12 +402,18 @@ def worth_over_equity(result: RunRecord, rows: np.ndarray | slice = slice(None))
     equity = column(record, "equity")[rows]
     long, short = np.zeros(len(equity)), np.zeros(len(equity))
     for n in range(len(result.spec.series)):
-        held, close = (column(record, f"{what}.{n}")[rows] for what in ("position", "close"))
+        held, close = column(record, f"position.{n}")[rows], _money(record, f"close.{n}", f"rate.{n}")[rows]
         worth = np.nan_to_num(held * close) * result.spec.multiplier
         long += np.maximum(worth, 0)
         short += np.minimum(worth, 0)
     shares = (np.divide(one, equity, out=np.zeros(len(equity)), where=equity > 0) for one in (long, short))
     return next(shares), next(shares)
+
+
+def _money(table: pa.Table, price: str, rate: str) -> np.ndarray:
+    """Return prices in the currency of the account: times their rates, where the run kept some."""
+    prices = column(table, price)
+    return prices * column(table, rate) if rate in table.column_names else prices
 
 
 def column(table: pa.Table, name: str) -> np.ndarray:

@@ -28,6 +28,7 @@ from backtest.metrics.benchmark import both_begin, common_dates, common_places, 
 from backtest.metrics.returns import SESSIONS, checked_returns, drop_nan, equity_of
 from backtest.metrics.table import METRICS, Metric, metric_named, metric_value, rows_with
 from backtest.metrics.trades import Trades, rejected_orders
+from backtest.runs.currencies import words_of_units
 from backtest.runs.record import RunRecord
 from backtest.runs.spec import AUTO
 
@@ -289,7 +290,27 @@ def _conditions(result: RunRecord) -> str:
     """Return what was asked of the market, and what the strategy took without asking."""
     early = result.manifest.get("market", {}).get("filled_in_their_own_bar", 0)
     helped = bool(early) and result.spec.brokerage.fills == "next-bar"
-    return f"{result.spec.conditions}{f', {early:,} orders filled in their own bar, unasked' if helped else ''}"
+    words = [result.spec.conditions, *_of_currencies(result)]
+    return ", ".join([*words, *([f"{early:,} orders filled in their own bar, unasked"] if helped else [])])
+
+
+def _of_currencies(result: RunRecord) -> Iterator[str]:
+    """Yield how money of other currencies was converted, and which prices are in no currency."""
+    told, spec = result.manifest.get("currencies"), result.spec
+    keys = [*spec.series, *([spec.benchmark] if spec.benchmark else [])]
+    if told is None:  # of version 0.1.0, if they differ
+        currencies = dict.fromkeys(Series.parse(key).instrument.currency for key in keys)
+        if not result.is_converted:
+            yield f"amounts in {' and '.join(currencies)} added as they are, not converted"
+        elif len(currencies) > 1:
+            yield f"the benchmark in {list(currencies)[-1]}, not converted"
+        return
+    rates = told.get("rates", {})
+    pairs = dict.fromkeys(Series.parse(leg["series"]).short for legs in rates.values() for leg in legs)
+    if pairs:
+        known = f"by the last close known of {' and '.join(pairs)}"
+        yield f"{' and '.join(rates)} converted to {told['base']} at once, {known}"
+    yield from words_of_units(told["prices"], keys)
 
 
 def measure_returns(

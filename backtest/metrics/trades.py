@@ -117,14 +117,17 @@ def open_trades(fills: pa.Table, record: pa.Table, series: Sequence[str]) -> pa.
     import pyarrow as pa
 
     names, size = np.asarray(fills["series"].to_pylist(), dtype=object), _numbers(fills, "size")
-    left, last = np.zeros(len(fills)), np.full(len(fills), np.nan)
+    left, last, worth = np.zeros(len(fills)), np.full(len(fills), np.nan), np.ones(len(fills))
     for name, number in places_of(set(names), series).items():
         own = names == name
         left[own] = _left_open(size[own])
         last[own] = _numbers(record, f"close.{number}")[-1] if len(record) else np.nan
+        if len(record) and f"rate.{number}" in record.column_names:
+            worth[own] = _numbers(record, f"rate.{number}")[-1]
     rows = np.flatnonzero(left)
     size, left, last = size[rows], left[rows], last[rows]
     price, costs = (_numbers(fills, name)[rows] for name in ("price", "costs"))
+    rate = _numbers(fills, "rate")[rows] if "rate" in fills.column_names else np.ones(len(rows))
     entered = _times(fills["time"])[rows]
     return pa.table(
         {
@@ -133,7 +136,7 @@ def open_trades(fills: pa.Table, record: pa.Table, series: Sequence[str]) -> pa.
             "size": arrays.floats(left),
             "entry_price": arrays.floats(price),
             "last_price": arrays.floats(last),
-            "gross": arrays.floats((last - price) * left),
+            "gross": arrays.floats((last * worth[rows] - price * rate) * left),
             "costs": arrays.floats(costs * left / size),
             "bars": arrays.integers(len(record) - 1 - np.searchsorted(_times(record["time"]), entered)),
         }

@@ -173,9 +173,12 @@ def _spelled(table: pa.Table) -> pa.Table:
     return table.set_column(place, "series", pa.array([short[name] for name in names], pa.string()))
 
 
+_BY_SERIES = ("position", "close", "rate")  # columns of the record
+
+
 def _equity(result: Measured) -> pa.Table:
     """Return the record with its columns named by the series."""
-    named = {f"{what}.{n}": f"{what} {name}" for n, name in enumerate(result.series) for what in ("position", "close")}
+    named = {f"{what}.{n}": f"{what} {name}" for n, name in enumerate(result.series) for what in _BY_SERIES}
     return result.record.rename_columns([named.get(name, name) for name in result.record.column_names])
 
 

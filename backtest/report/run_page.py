@@ -419,6 +419,7 @@ def _trade_rows(result: Measured) -> Iterator[dict[str, Any]]:
     rows = result.trades_table.take(places).to_pylist()
     short = {name: Series.parse(name).short for name in {row["series"] for row in rows}}
     for place, row in zip(places.tolist(), rows, strict=True):
+        unit = f" {row['currency']}" if row.get("currency") else ""  # where money is converted
         yield {
             "place": place,
             "raw": repr(row["net"]),
@@ -428,8 +429,8 @@ def _trade_rows(result: Measured) -> Iterator[dict[str, Any]]:
             "entry": _time(row["entry"], daily),
             "exit": _time(row["exit"], daily),
             "bars": f"{row['bars']:,}",
-            "entry_price": _price(row["entry_price"]),
-            "exit_price": _price(row["exit_price"]),
+            "entry_price": f"{_price(row['entry_price'])}{unit}",
+            "exit_price": f"{_price(row['exit_price'])}{unit}",
             "costs": _money(row["costs"]),
             "dividends": _money(row["dividends"]) if "dividends" in row else "",
             "net": _money(row["net"]),

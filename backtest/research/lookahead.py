@@ -217,7 +217,9 @@ class _Trial:
         result = run(
             strategy, self.series, store=self.store, span=span, params=self.params, pins=self.pins, **self.asked
         )
-        return self.store.tables, decisions, result
+        # No bars of another future are made of rates of exchange, which nobody decides by.
+        bars = {one: table for one, table in self.store.tables.items() if one in self.series or not _is_pair(one)}
+        return bars, decisions, result
 
     def decide(self, bars: dict[Series, pa.Table]) -> list[Decision]:
         """Return what is decided on other bars: up to where it fails, if it fails there but not on the true ones."""
@@ -249,19 +251,25 @@ class _Kept(CachedReader):
             NoBars: there is no such series or revision, or no bar in the span.
         """
         wanted = self.named(series)
-        self.tables[wanted] = bars = super().read(wanted, span, revision=revision)
+        bars = super().read(wanted, span, revision=revision)
+        self.tables.setdefault(wanted, bars)  # a pair that is traded may be read again, as a rate
         return bars
 
 
 class _Tables:
-    """Tables that stand for the bars of a store, which has no more series than these; what else it knows, it knows."""
+    """
+    Tables that stand for the bars of a store, which has no more series than these; what else it knows, it knows.
+
+    But for pairs of currencies: money is converted by those of the store.
+    """
 
     def __init__(self, tables: Mapping[Series, pa.Table], behind: Reader) -> None:
         self.name, self._tables, self._behind = behind.name, tables, behind
 
     def series(self) -> list[Series]:
-        """Return the series of the tables, in the order of their spelling."""
-        return sorted(self._tables, key=lambda one: one.key)
+        """Return the series of the tables, and the store's pairs of currencies, in the order of their spelling."""
+        pairs = filter(_is_pair, self._behind.series())
+        return sorted({*self._tables, *pairs}, key=lambda one: one.key)
 
     def named(self, series: Series | str) -> Series:
         """Return the series that a spelling means to the store."""
@@ -275,6 +283,8 @@ class _Tables:
             NoBars: there is no table of the series.
         """
         wanted = series_of(series)
+        if _is_pair(wanted) and wanted not in self._tables:
+            return self._behind.manifest(wanted)
         periods = by_period(self._table(wanted), wanted)
         segments = tuple(segment_of(period, bars, b"") for period, bars in periods.items())
         contract, extra = self._behind.manifest(wanted).contract, extra_of(self._table(wanted))
@@ -288,6 +298,8 @@ class _Tables:
             NoBars: there is no table of the series, or no bar in the span, or a revision is asked for.
         """
         wanted = self.named(series)
+        if _is_pair(wanted) and wanted not in self._tables:
+            return self._behind.read(wanted, span, revision=revision)
         table = self._table(wanted)
         if revision is not None:
             self.manifest(wanted).before(revision)  # refuses: bars that are made up have none
@@ -300,6 +312,11 @@ class _Tables:
         if series not in self._tables:
             raise NoBars(f"{series.short} is not among the tables of {self.name}; name one that the run reads")
         return self._tables[series]
+
+
+def _is_pair(series: Series) -> bool:
+    """Return whether money may be converted by a series."""
+    return series.instrument.kind == "CASH"
 
 
 def _watched(loaded: Strategy, decisions: list[Decision], moment: Callable[[float], datetime]) -> Strategy:

@@ -31,7 +31,7 @@ def booked_at_close(
     Args:
         borrowed: what of the costs of each fill was a borrow fee, which had been paid from the cash day by day.
     """
-    at_close = _at_close(fills, orders)
+    at_close = filled_at_close(fills, orders)
     if not at_close.any():
         return record
     for n, series in enumerate(spec.series):
@@ -42,7 +42,7 @@ def booked_at_close(
     return record
 
 
-def _at_close(fills: pa.Table, orders: pa.Table) -> np.ndarray:
+def filled_at_close(fills: pa.Table, orders: pa.Table) -> np.ndarray:
     """Return which fills may have been at a close: of orders for it, and at the market in the bar that gave them."""
     rows = np.searchsorted(arrays.numbers(orders["ref"]), arrays.numbers(fills["ref"]))
     kinds = np.asarray(orders["kind"].to_pylist(), dtype=object)[rows]
@@ -61,13 +61,18 @@ def _booked(
     filled = bought[np.searchsorted(stamps, times, side="right")]
     late = np.abs(filled - held) > 1e-9 * np.maximum(np.abs(filled), np.abs(held))
     closes, paid = arrays.numbers(record[f"close.{n}"]), costs - fees
+    rate = 1.0  # money of the account per unit of margin, which is that of the first bar
+    if f"rate.{n}" in record.column_names:
+        rates = arrays.numbers(record[f"rate.{n}"])
+        closes, price, rate = closes * rates, price * arrays.numbers(fills["rate"]), float(rates[0])
     first = np.searchsorted(times, stamps)
     for fill in _booked_late(at_close, first, filled - held, size):
         rows = _rows_until_booked(late, held, int(first[fill]))
         close = closes[rows]
         gained = size[fill] * (close - price[fill]) * spec.multiplier - paid[fill]
         equity[rows] += gained
-        cash[rows] += gained - (_worth(spec, bought[fill + 1], close) - _worth(spec, bought[fill], close))
+        held_before, held_after = (_worth(spec, bought[row], close, rate) for row in (fill, fill + 1))
+        cash[rows] += gained - (held_after - held_before)
     for name, values in zip(names, (equity, cash, np.where(late, filled, held)), strict=True):
         record = record.set_column(record.column_names.index(name), name, arrays.floats(values))
     return record
@@ -98,10 +103,10 @@ def _rows_until_booked(late: np.ndarray, held: np.ndarray, row: int) -> slice:
     return slice(row, end)
 
 
-def _worth(spec: RunSpec, size: float, price: np.ndarray) -> np.ndarray:
-    """Return what of equity is not cash while a position is held: its worth, or of contracts the margin."""
+def _worth(spec: RunSpec, size: float, price: np.ndarray, rate: float) -> np.ndarray:
+    """Return what of equity is not cash while a position is held: its worth, or of contracts the margin at a rate."""
     margin = _margin(spec)
-    return size * price if margin is None else np.full(len(price), abs(size) * margin)
+    return size * price if margin is None else np.full(len(price), abs(size) * margin * rate)
 
 
 def _margin(spec: RunSpec) -> float | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from backtest.market import arrays
 from backtest.market.series import Series
+from backtest.runs.round_trips import RATES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,6 +114,8 @@ def with_dividends_of_trips(trades: pa.Table, record: pa.Table, spec: RunSpec) -
     money = dividends_while_held(record, spec, trades["series"].to_pylist(), entries, exits, sizes)
     net = arrays.numbers(trades["net"]) + money
     paid = np.abs(arrays.numbers(trades["entry_price"]) * sizes) * spec.multiplier
+    if RATES[0] in trades.column_names:
+        paid *= arrays.numbers(trades[RATES[0]])
     growth = np.divide(net, paid, out=np.full(len(net), np.nan), where=paid != 0)
     for name, values in (("net", net), ("return", growth)):
         trades = trades.set_column(trades.column_names.index(name), name, arrays.floats(values))

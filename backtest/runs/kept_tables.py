@@ -13,7 +13,7 @@ from backtest.errors import DamagedStore, UsageError
 from backtest.market import arrays
 from backtest.market.series import Series
 from backtest.runs.dividends import BESIDE, dividend_column
-from backtest.runs.round_trips import EXTREMES
+from backtest.runs.round_trips import EXTREMES, RATES
 from backtest.store.documents import LARGEST_TABLE, open_plain
 
 if TYPE_CHECKING:
@@ -47,12 +47,14 @@ def columns_of_runs(series: int) -> dict[str, RunColumns]:
     of_series = {f"{what}.{n}": _NUMBER for n in range(series) for what in ("position", "close")}
     needed = {"time": _STAMP, "session": _DAY, "equity": _NUMBER, "cash": _NUMBER, **of_series}
     paid = dict.fromkeys((*map(dividend_column, range(series)), BESIDE), _NUMBER)
-    record = {**needed, "benchmark": _NUMBER, "flow": _NUMBER, "risk_free": _NUMBER, **paid}
+    rates = {f"rate.{n}": _NUMBER for n in range(series)}  # where money is converted
+    record = {**needed, "benchmark": _NUMBER, "flow": _NUMBER, "risk_free": _NUMBER, **paid, **rates}
+    of_trades = {**_TRADES, "dividends": _NUMBER, **dict.fromkeys(RATES, _NUMBER), "currency": _TEXT}
     return {
         "record": RunColumns(record, tuple(needed), tuple(needed), ("time", "session")),
         "orders": RunColumns(_ORDERS, ("ref", "series", "created", "status"), tuple(_ORDERS)),
-        "fills": RunColumns(_FILLS, tuple(_FILLS), tuple(_FILLS)),
-        "trades": RunColumns({**_TRADES, "dividends": _NUMBER}, tuple(_TRADES), tuple(_TRADES)),
+        "fills": RunColumns({**_FILLS, "rate": _NUMBER}, tuple(_FILLS), tuple(_FILLS)),
+        "trades": RunColumns(of_trades, tuple(_TRADES), tuple(_TRADES)),
         "extremes": RunColumns(_EXTREMES, (), tuple(_EXTREMES)),
     }
 

@@ -67,10 +67,12 @@ class RunRecord:
             has no new price; flow, where the strategy added cash or took some out: how much with that bar, from whose
             end on it counts; dividend.n, and dividend.benchmark, where dividends are paid: how much a share that was
             held after the bar before got with that bar. Equity is money after the bar, all costs paid; before the
-            first bar it is `spec.cash`.
+            first bar it is `spec.cash`. Prices are as they are quoted, and money is in the currency of the account;
+            where that is not the same, rate.n is money per unit of price.
         orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
-        fills_table: a row a fill: ref, time, series, size (signed), price, costs.
-        trades_table: a row a round trip, first in first out: see `round_trips`.
+        fills_table: a row a fill: ref, time, series, size (signed), price, costs, and rate where money is converted.
+        trades_table: a row a round trip, first in first out: see `round_trips`; where money is converted with the
+            currency that its prices are quoted in.
         manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.
         lines: what Backtrader would plot of indicators and observers: see `runs.lines`.
         kept_as: the name of the folder that it was loaded from, as seen from `runs`; "" for one that was just made.
@@ -111,9 +113,16 @@ class RunRecord:
 
     @property
     def currency(self) -> str:
-        """The currency of the account: that of the first series, in words where that has none."""
-        currency = Series.parse(self.spec.series[0]).instrument.currency
+        """The currency of the account, in words where there is none: see `currencies.base_currency`."""
+        currency = self.spec.base_currency
+        if not self.is_converted:
+            currency = Series.parse(self.spec.series[0]).instrument.currency
         return "without a currency" if currency == NO_CURRENCY else currency
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether all money is in the currency of the account; of several, version 0.1.0 added amounts as they were."""
+        return "currencies" in self.manifest or not self.spec.has_several_currencies
 
     @property
     def equity(self) -> pd.Series:
@@ -245,6 +254,16 @@ def called(folder: Path) -> str:
 
 
 _PAID = keyed({"currency": TEXT, "amounts": mapped(NUMBER), "how": TEXT}, {"doubts": list_of(TEXT)})
+
+
+def _series_key(value: Any, key: str) -> None:
+    TEXT(value, key)
+    try:
+        Series.parse(value)
+    except UsageError as error:
+        raise Misfit(f"{key} is no series ({error})") from error
+
+
 MANIFEST = keyed(
     {},
     {
@@ -256,6 +275,11 @@ MANIFEST = keyed(
         "packages": mapped(TEXT),
         "costs": keyed({}, {"rates": mapped(ANYTHING)}, ANYTHING),
         "dividends": keyed({"name": TEXT, "sha256": TEXT, "series": mapped(_PAID)}),
+        "currencies": keyed(
+            {"base": TEXT, "prices": mapped(TEXT)},
+            {"rates": mapped(list_of(keyed({"series": _series_key}, more=ANYTHING)))},
+            ANYTHING,
+        ),
         **dict.fromkeys(("python", "platform", "backtest_sha256"), TEXT),
     },
     ANYTHING,

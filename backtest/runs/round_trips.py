@@ -33,31 +33,36 @@ def round_trips(
     Columns: series, entry and exit (times), size (signed: negative is short), entry_price, exit_price, gross and
     net (money), costs (the share of both fills' costs), return (net over the entry's value), bars (held, counted on
     the run's clock), and where `extremes` are known lowest and highest (price while it was held, by lows and highs of
-    bars). What is still open at the end is no round trip. `multiplier` is what a point is worth, and `fees` are what of
-    the costs of each fill a borrow fee was, which is of what it covers alone, and not of what it opens.
+    bars). Of fills with a `rate`, money of the account per unit of price, entry_rate and exit_rate are those of both.
+    What is still open at the end is no round trip. `multiplier` is what a point is worth, and `fees` are what of the
+    costs of each fill a borrow fee was, which is of what it covers alone, and not of what it opens.
     """
     import pyarrow as pa
 
     lots: dict[str, deque[_Lot]] = {}
     closed: list[_RoundTrip] = []
     owed = repeat(0.0, len(fills)) if fees is None else fees.tolist()
-    for number, ((time, series, size, price, costs), fee) in enumerate(zip(_fills(fills), owed, strict=True)):
+    for number, ((time, series, size, price, costs, rate), fee) in enumerate(zip(_fills(fills), owed, strict=True)):
         left, queue, cost_a_share = size, lots.setdefault(series, deque()), (costs - fee) / abs(size)
         fee_a_share = fee / min(abs(size), abs(sum(lot.size for lot in queue))) if fee and queue else 0.0
         while left and queue and queue[0].size * left < 0:
             lot = queue[0]
             matched = min(abs(lot.size), abs(left)) * (1 if lot.size > 0 else -1)
-            gross = (price - lot.price) * matched * multiplier
-            paid = abs(lot.price * matched * multiplier)
+            gross = (price * rate - lot.price * lot.rate) * matched * multiplier
+            paid = abs(lot.price * lot.rate * matched * multiplier)
             shared = abs(matched) * (lot.cost_a_share + cost_a_share) + abs(matched) * fee_a_share
-            closed.append((series, lot.fill, number, lot.time, time, matched, lot.price, price, gross, shared, paid))
+            closed.append((series, lot.fill, number, lot.time, time, matched, lot.price, price, gross, shared, paid,
+                           lot.rate, rate))  # fmt: skip
             lot.size, left = _less(lot.size, matched), _less(left, -matched)
             if not lot.size:
                 queue.popleft()
         if left:
-            queue.append(_Lot(number, time, left, price, cost_a_share))
-    series_of, entered, exited, *rest = zip(*closed, strict=True) if closed else [()] * 11
+            queue.append(_Lot(number, time, left, price, cost_a_share, rate))
+    series_of, entered, exited, *rest, bought, sold = zip(*closed, strict=True) if closed else [()] * 13
     table = pa.table(_trade_columns(series_of, rest, arrays.numbers(record["time"])), _trade_schema())
+    if "rate" in fills.column_names:
+        for name, rates in zip(RATES, (bought, sold), strict=True):
+            table = table.append_column(name, arrays.floats(np.array(rates, np.float64)))
     if extremes is None:
         return table
     for name, prices in zip(EXTREMES, extremes(*(np.array(one, np.int64) for one in (entered, exited))), strict=True):
@@ -66,9 +71,10 @@ def round_trips(
 
 
 EXTREMES = ("lowest", "highest")
-# Series, numbers of both fills, entry, exit, size, entry price, exit price, gross, costs, paid: a bare tuple, which is
-# not walked for garbage.
-_RoundTrip = tuple[str, int, int, int, int, float, float, float, float, float, float]
+RATES = ("entry_rate", "exit_rate")
+# Series, numbers of both fills, entry, exit, size, entry price, exit price, gross, costs, paid, rates of both fills: a
+# bare tuple, which is not walked for garbage.
+_RoundTrip = tuple[str, int, int, int, int, float, float, float, float, float, float, float, float]
 
 
 def extremes_between(choose: Any, prices: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -91,6 +97,7 @@ class _Lot:
     size: float
     price: float
     cost_a_share: float
+    rate: float
 
 
 def _less(size: float, matched: float) -> float:
@@ -98,10 +105,11 @@ def _less(size: float, matched: float) -> float:
     return left if abs(left) > 1e-9 * abs(matched) else 0.0  # 0.3 - 0.1 - 0.2 shares are none
 
 
-def _fills(table: pa.Table) -> Iterator[tuple[int, str, float, float, float]]:
-    """Give time (microseconds), series, size, price and costs of each fill."""
+def _fills(table: pa.Table) -> Iterator[tuple[int, str, float, float, float, float]]:
+    """Give time (microseconds), series, size, price, costs and rate of each fill; a rate of 1 where it has none."""
     time, size, price, costs = (arrays.numbers(table[name]).tolist() for name in ("time", "size", "price", "costs"))
-    return zip(time, table["series"].to_pylist(), size, price, costs, strict=True)
+    rate = arrays.numbers(table["rate"]).tolist() if "rate" in table.column_names else [1.0] * len(table)
+    return zip(time, table["series"].to_pylist(), size, price, costs, rate, strict=True)
 
 
 def _trade_columns(series: Sequence[str], columns: Sequence[Any], times: np.ndarray) -> dict[str, pa.Array]:

@@ -17,6 +17,7 @@ from backtest.errors import UsageError
 from backtest.market.periods import Periods
 from backtest.market.series import Series
 from backtest.market.span import Sessions, Span
+from backtest.runs.currencies import base_currency, currency_of, currency_text, quoted_in_text
 from backtest.runs.parameters import kept_params, read_params
 from backtest.store.documents import ANYTHING, NUMBER, TEXT, Misfit, keyed, list_of, mapped
 
@@ -187,6 +188,11 @@ class Brokerage:
             ADJUSTED_LAST rises for an amount differs from vendor to vendor: the convention by which amounts are round
             is taken, or "derived:previous-close" and "derived:ex-close" name one.
         withholding: what is withheld of each dividend of a long position, 0.15 for 15 %.
+        currency: of the account, such as "EUR"; if not given that of the series, and of several US dollars where they
+            are among them, else the first by the alphabet. Other money is converted at the last rate that was known,
+            from stored bars of currency pairs such as EUR-CASH-IDEALPRO-USD/1day.
+        quoted_in: what prices are quoted in where that is not known or not as IB has it; rules with commas between,
+            such as "VUSA-STK-LSEETF-GBP/1day=GBP", or "=GBX" for pence.
     """
 
     costs: str | Any = field(  # as `costs_of` reads it; in a spec always the name
@@ -226,6 +232,15 @@ class Brokerage:
     withholding: float = _option(  # of each dividend that a long position gets
         0.0, "Withheld of each dividend; 0.15 is 15 %.", withholding_of, _not_said
     )
+    currency: str = _option(  # of the account; "" for what `base_currency` makes of the series
+        "",
+        "Of the account, such as EUR; else that of the series, or USD of several.",
+        currency_text,
+        "account in {}".format,
+    )
+    quoted_in: str = _option(  # rules of `quotation_rules`, commas between
+        "", "Units of prices that are not known: VUSA-STK-LSEETF-GBP/1day=GBP.", quoted_in_text, "quoted in {}".format
+    )
 
     @property
     def flat(self) -> dict[str, Any]:
@@ -253,6 +268,8 @@ class BrokerageOptions(TypedDict, total=False):
     size: str | int
     dividends: str | Path | Any
     withholding: float | str
+    currency: str
+    quoted_in: str
 
 
 class RunOptions(BrokerageOptions, total=False):
@@ -428,14 +445,20 @@ class RunSpec:
         else:
             yield "dividends left out"
 
+    @property
+    def base_currency(self) -> str:
+        """The currency of the account: the one that was asked for, else what the series say."""
+        return base_currency(map(Series.parse, self.series), self.brokerage.currency)
+
+    @property
+    def has_several_currencies(self) -> bool:
+        """Whether prices of its series are in more than one."""
+        return len({currency_of(Series.parse(key).instrument) for key in self.series}) > 1
+
     def _doubts(self) -> Iterator[str]:
         instruments = [Series.parse(key).instrument for key in self.series]
-        if len(currencies := dict.fromkeys(one.currency for one in instruments)) > 1:
-            yield f"amounts in {' and '.join(currencies)} added as they are, not converted"
         if self.multiplier == 1 and any(one.kind in ("FUT", "CONTFUT") for one in instruments):
             yield "a point of a contract taken for 1"
-        if self.benchmark and (other := Series.parse(self.benchmark).instrument.currency) != instruments[0].currency:
-            yield f"the benchmark in {other}, not converted"
 
     @property
     def name(self) -> str:
@@ -443,12 +466,13 @@ class RunSpec:
         return self.strategy.rpartition(":")[2]
 
 
-# Version 0.1.0 kept all of these but the last four.
+# Version 0.1.0 kept all of these but periods, measured_by, rates, warm_up, currency and quoted_in.
 _SHAPE = keyed(
     {"strategy": TEXT, "series": list_of(TEXT)},
     {
         **dict.fromkeys(("since", "until", "benchmark", "measured_by", "rates", "warm_up"), TEXT),
         **dict.fromkeys(("costs", "slippage", "fills", "borrow", "align", "size", "dividends"), TEXT),
+        **dict.fromkeys(("currency", "quoted_in"), TEXT),
         **dict.fromkeys(("cash", "risk_free", "sessions_a_year", "periods", "volume_cap", "cash_rate"), NUMBER),
         "withholding": NUMBER,
         "params": mapped(ANYTHING),
@@ -479,6 +503,8 @@ def kept_spec(flat: Any) -> RunSpec:
     _check_reads("since and until", lambda _: spec.span, (spec.since, spec.until))
     _check_reads("measured_by", lambda _: spec.yearly, spec.measured_by)
     _check_reads("costs", lambda _: spec.multiplier, spec.brokerage.costs)
+    _check_reads("currency", currency_text, spec.brokerage.currency)
+    _check_reads("quoted_in", quoted_in_text, spec.brokerage.quoted_in)
     return spec
 
 

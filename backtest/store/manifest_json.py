@@ -252,7 +252,8 @@ def _checked(manifest: Manifest, series: Series) -> Manifest:
 
 _UTC = "+00:00"
 _SEGMENT_NAME = re.compile(r"(all|[0-9]{4}(-[0-9]{2}){0,2})\.[0-9a-f]{12}\.parquet")
-_LATER = ("contract_month", "trading_hours", "liquid_hours")  # fields of a contract that manifests of 0.1.0 lack
+# Fields of a contract that manifests of 0.1.0 lack.
+_LATER = ("contract_month", "trading_hours", "liquid_hours", "price_magnifier")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 ANSWER_NAME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\.[0-9a-f]{12}\.parquet")  # of an answer in quarantine
 

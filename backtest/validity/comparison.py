@@ -94,8 +94,10 @@ class Comparison:
         if self.between:
             left_out += f" What was earned in {self.between:,} of them is part of the next return."
         alone = " Each p is of its comparison alone." if len(self.differences) > 1 else ""
+        converted = any(one.brokerage.currency or one.has_several_currencies for one in self.specs)
+        account = f" The accounts are in {self.specs[0].base_currency}." if converted else ""
         return (
-            f"{self.stats[0].basis}{left_out} Intervals by {self.samples:,} stationary bootstraps of pairs of "
+            f"{self.stats[0].basis}{account}{left_out} Intervals by {self.samples:,} stationary bootstraps of pairs of "
             f"sessions, seed {self.seed}.{alone}"
         )
 
@@ -273,6 +275,11 @@ def _run_of(given: RunRecord | str | Path, example: str) -> Measured:
 def _check(results: Sequence[Measured]) -> None:
     if len(results) < 2:
         raise UsageError(f"there is nothing to compare with in {len(results)} run; name two or more")
+    if len(currencies := {result.currency for result in results}) > 1:
+        raise UsageError(
+            f"the runs are in different currencies ({', '.join(sorted(currencies))}), so that their returns are not "
+            "alike; run them with the same --currency"
+        )
     rates = {result.spec.rates[:8] or f"{result.spec.risk_free:g}" for result in results}
     if len(rates) > 1:
         raise _different("risk-free rates", rates)

@@ -32,6 +32,8 @@ WORDS = {  # of each field: what may be written, and the plain value of it
     "size": (7, "shares:7"),
     "dividends": ("derived", "derived"),
     "withholding": ("0.15", 0.15),
+    "currency": ("usd", "USD"),
+    "quoted_in": ("AAPL/1day=usd", "AAPL/1day=USD"),
 }
 WRITTEN = {name: word for name, (word, _) in WORDS.items()}
 PLAIN = Brokerage(**{name: value for name, (_, value) in WORDS.items()})

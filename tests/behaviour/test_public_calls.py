@@ -248,6 +248,7 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "provenance": {},
         "purge": 0,
         "qualifiers": {"primary": "NASDAQ"},
+        "quoted_in": "",
         "random": 0,
         "rank": "sharpe",
         "ratios": base["sweep"].ratios,

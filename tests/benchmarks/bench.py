@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import backtrader
+import currencies
 import loading
 import memory
 import newcomer
@@ -78,6 +79,7 @@ def told(row: timing.Row) -> timing.Row:
 def _rows(folder: Path, rivals: Path | None, sizes: Sizes) -> Iterator[timing.Row]:
     yield from newcomer.rows(folder / "newcomer", rivals, sizes.years_bars, sizes.series, sizes.runs)
     yield from running.rows(sizes.run_bars, sizes.runs)
+    yield from currencies.rows(folder / "currencies", sizes.run_bars, sizes.runs)
     yield from loading.rows(folder, sizes.bars, sizes.loads)
     yield from page.rows(folder / "page", sizes.run_bars, sizes.runs)
     yield from memory.rows(folder / "memory", sizes.bars)

@@ -73,6 +73,7 @@ PARTS = (
          (script("parity", "--cases", "20000"), script("parity", "--mutants", "--cases", "1000"))),
     Part("compiled", "trials of the compiled engine, the same as those of the event engine, in random cases",
          (script("compiled", "--cases", "200"), script("compiled", "--mutants"))),
+    Part("money", "a thousand random accounts in several currencies are those of a ledger", (script("money"),)),
     Part("sweeps", "a thousand trials by processes, Dask, a bucket, and after a kill", (script("sweeps"),)),
     Part("luck", "a machine that learns from shuffled labels finds nothing", (script("luck"),)),
     Part("data", "seeded faults in clean bars are refused or found", (script("data_faults"),)),

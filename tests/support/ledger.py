@@ -1,13 +1,18 @@
-"""An account for tests, kept without Backtrader: fills at the next open of the series, IB's fixed commission."""
+"""
+An account for tests, kept without Backtrader: fills at the next open of the series, IB's fixed commission.
+
+Prices may be in other currencies than the account, and of contracts that have a multiplier and bind a margin.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
 Bars = dict[str, pd.DataFrame]
 Order = tuple[str, int]
+Rates = Mapping[str, pd.DataFrame]  # by series and day: opening, for its fills, and row, after all bars of the day
 
 
 def bars_of(store, names: Iterable[str]) -> Bars:
@@ -21,11 +26,28 @@ def commission(size: int, price: float) -> float:
 
 
 class Ledger:
-    """Cash and shares over all days that any series has; `decide` is asked at each close for the orders of the next."""
+    """
+    Cash and shares over all days that any series has; `decide` is asked at each close for the orders of the next.
 
-    def __init__(self, bars: Bars, cash: float = 100_000.0) -> None:
+    Args:
+        rates: money of the account per unit of price; 1 for series that are not there.
+        contracts: multiplier, and margin in the currency of the account, of what is no share.
+        charge: the commission of a series' fill in the currency of the account: of name, size, price and rate.
+    """
+
+    def __init__(
+        self,
+        bars: Bars,
+        cash: float = 100_000.0,
+        rates: Rates | None = None,
+        contracts: Mapping[str, tuple[float, float]] | None = None,
+        charge: Callable[[str, int, float, float], float] | None = None,
+    ) -> None:
         self.bars, self.cash = bars, cash
+        self.rates, self.contracts = rates or {}, contracts or {}
+        self.charge = charge or (lambda name, size, price, rate: commission(size, price) * rate)
         self.held = dict.fromkeys(bars, 0)
+        self.settled = dict.fromkeys(bars, float("nan"))  # the price up to which a contract's gains are in the cash
         self.days = sorted(set().union(*(frame.index for frame in bars.values())))
         self.fills: list[tuple[pd.Timestamp, str, int, float]] = []
         self.equity: list[float] = []
@@ -34,25 +56,64 @@ class Ledger:
         waiting: list[Order] = []
         last = dict.fromkeys(self.bars, float("nan"))
         for number, day in enumerate(self.days):
-            self._fill(waiting, day)
+            waiting = self._fill(waiting, day)
             last |= {name: frame.at[day, "close"] for name, frame in self.bars.items() if day in frame.index}
-            self.equity.append(self.cash + sum(size * last[name] for name, size in self.held.items() if size))
-            waiting = [(name, size) for name, size in decide(self, number, day) if size]
+            for name, (multiplier, _) in self.contracts.items():
+                if self.held[name]:
+                    points = self.held[name] * (last[name] - self.settled[name])
+                    self.cash += points * multiplier * self._rate(name, day, "row")
+                    self.settled[name] = last[name]
+            self.equity.append(self.cash + sum(self._worth(name, day, last[name]) for name in self.bars))
+            waiting += [(name, size) for name, size in decide(self, number, day) if size]
         return self
 
-    def _fill(self, orders: list[Order], day: pd.Timestamp) -> None:
+    def _worth(self, name: str, day: pd.Timestamp, price: float) -> float:
+        if not self.held[name]:
+            return 0.0
+        if name in self.contracts:
+            return abs(self.held[name]) * self.contracts[name][1]
+        return self.held[name] * price * self._rate(name, day, "row")
+
+    def _rate(self, name: str, day: pd.Timestamp, when: str) -> float:
+        return self.rates[name].at[day, when] if name in self.rates else 1.0
+
+    def _fill(self, orders: list[Order], day: pd.Timestamp) -> list[Order]:
+        """Fill orders at the open of a day, and return those whose series has no bar then."""
         for name, size in orders:
-            price = self.bars[name].at[day, "open"]
-            left = self.cash - size * price - self._commission(name, size, price)
+            if day not in self.bars[name].index:
+                continue
+            price, rate = self.bars[name].at[day, "open"], self._rate(name, day, "opening")
+            left = self._cash_after(name, size, price, rate)
             if left < 0 and self.held[name] * size >= 0:
                 continue  # refused: the price has jumped beyond what can be paid
             self.cash = left
+            self._settle(name, size, price)
             self.held[name] += size
             self.fills.append((day, name, size, price))
+        return [(name, size) for name, size in orders if day not in self.bars[name].index]
 
-    def _commission(self, name: str, size: int, price: float) -> float:
-        closed = -self.held[name] if self.held[name] * (self.held[name] + size) < 0 else 0  # it turns the position
-        return sum(commission(part, price) for part in (closed, size - closed) if part)
+    def _cash_after(self, name: str, size: int, price: float, rate: float) -> float:
+        left = self.cash - self._commission(name, size, price, rate)
+        if name not in self.contracts:
+            return left - size * price * rate
+        (multiplier, margin), held = self.contracts[name], self.held[name]
+        settled = -self._closed(name, size) if held * size < 0 else held  # what closes, and what was there before more
+        gained = settled * (price - self.settled[name]) * multiplier * rate if held else 0.0
+        return left + gained - (abs(held + size) - abs(held)) * margin
+
+    def _settle(self, name: str, size: int, price: float) -> None:
+        held = self.held[name]
+        if not held or held * size > 0 or held * (held + size) < 0:
+            self.settled[name] = price
+
+    def _closed(self, name: str, size: int) -> int:
+        """Return the part of an order that closes what is held."""
+        held = self.held[name]
+        return (size if abs(size) <= abs(held) else -held) if held * size < 0 else 0
+
+    def _commission(self, name: str, size: int, price: float, rate: float) -> float:
+        closed = self._closed(name, size)
+        return sum(self.charge(name, part, price, rate) for part in (closed, size - closed) if part)
 
     def shares(self, name: str, day: pd.Timestamp, invest: float = 0.95, parts: int = 0) -> int:
         """Return the shares of an equal part of the account at the close, whether there is cash for it or not."""
@@ -94,6 +155,11 @@ def _dues(result, bars: dict[str, list]) -> dict:
             if first is not None:
                 found.setdefault(first, []).append((name, amount))
     return found
+
+
+def known_at(known: pd.Series, moments: pd.DatetimeIndex) -> pd.Series:
+    """Return the last value at each moment, of values by the moments since which they are known, in order."""
+    return known.reindex(known.index.union(moments)).ffill().reindex(moments)
 
 
 def _series(name: str):

@@ -82,6 +82,11 @@ class DividendTable:
     of_series: Mapping[str, Dividends] = field(default_factory=dict)
 
     @property
+    def in_prices(self) -> bool:
+        """Whether amounts are in the unit of prices, such as pence; those of a file are in its currency."""
+        return _convention(self.name) is not None
+
+    @property
     def digest(self) -> str:
         """The SHA-256 of dates, amounts and currencies."""
         rows = sorted((key, one.currency, one.days, one.amounts) for key, one in self.of_series.items())

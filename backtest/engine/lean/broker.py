@@ -9,6 +9,7 @@ import backtrader as bt
 from backtrader.order import BuyOrder, OrderExecutionBit, SellOrder
 from backtrader.position import Position
 
+from backtest.engine.account.converted import Converted, converting, converts_any
 from backtest.engine.lean.orders import (
     CLOSE,
     COMPLETED,
@@ -38,6 +39,8 @@ _PLAIN = {float, int, type(None)}  # of which a history of floats can be made, t
 
 def is_still(model: Any) -> bool:
     """Return whether a commission model leaves cash alone between fills, as that of a plain stock does."""
+    if type(model) is Converted:  # as the model inside: the value moves with the rate, the cash does not
+        return is_still(model.inner)
     base = bt.CommInfoBase
     own = any(getattr(type(model), name) is not getattr(base, name) or name in vars(model) for name in _STILL)
     # _creditrate is interest a day; Backtrader keeps it nowhere else.
@@ -106,7 +109,8 @@ class LeanBroker(_Stock):
             watched: whether somebody may look at the account when a bar has come and `next` has not been called yet.
             by_sessions: whether feeds know sessions of their own, or have bars that stand for missing ones.
         """
-        broker.__class__ = cls
+        kind: Any = cls
+        broker.__class__ = converting(kind) if converts_any(broker) else kind
         broker.by_sessions = by_sessions
         broker.stale, broker.credited, broker.clock = False, False, clock
         broker.step, broker.movers = 0, ()

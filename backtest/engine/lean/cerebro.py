@@ -18,6 +18,7 @@ from backtrader.lineiterator import LineIterator
 from backtrader.lineseries import LineSeries, LineSeriesStub
 from backtrader.trade import Trade
 
+from backtest.engine.account.converted import Converted
 from backtest.engine.lean.broker import LeanBroker
 from backtest.engine.lean.clock import FeedClock, feed_stamps
 from backtest.engine.lean.equivalence import Equivalents
@@ -547,7 +548,8 @@ def _new_trade(strategy: Any, order: Any, trades: list[Any]) -> Any:
 
 def _is_ours(model: Any) -> bool:
     """Return whether a commission scheme is known not to look at the account while the broker works."""
-    return type(model).__module__.startswith(("backtrader.", "backtest."))
+    inner = model.inner if type(model) is Converted else model
+    return type(inner).__module__.startswith(("backtrader.", "backtest."))
 
 
 def _shares_lines() -> bool:

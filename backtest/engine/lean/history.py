@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from backtest.engine.account.converted import Converted
 from backtest.engine.lean.clock import FeedClock
 
 
@@ -60,6 +61,9 @@ class History:
             (size, price), model = held[data], self._broker.getcommissioninfo(data)
             close = self._closes(data, steps)
             value, unrealized = size * close, size * (close - price) * model.p.mult
+            if type(model) is Converted:
+                factors = model.factors_at(self.stamps[:steps])
+                value, unrealized = value * factors, unrealized * factors
             unlevered = total + (value - unrealized) / model.get_leverage() + unrealized
             total = np.where(value > 0, unlevered, total + value)
         return total

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from backtest import _arguments
 from backtest.api import PreparedRun, RunResult, check_asked, measured_by, prepared, run
 from backtest.engine.account.commissions import check_told_apart
+from backtest.engine.account.currencies import exchange_of
 from backtest.engine.account.dividends import DividendTable, dividends_of
 from backtest.engine.code.imports import source_digest
 from backtest.engine.code.parcels import sent_by_value
@@ -35,7 +36,8 @@ from backtest.metrics.account import Account, Accounts, in_common, sample
 from backtest.metrics.table import measure_all
 from backtest.research.out_of_sample.window import Window, cut_to, run_window
 from backtest.research.search.trials import Trial, key_of
-from backtest.runs.spec import NO_DIVIDENDS, Brokerage, BrokerageOptions, brokerage_of
+from backtest.runs.currencies import are_plain, base_currency
+from backtest.runs.spec import NO_DIVIDENDS, Brokerage, BrokerageOptions, RunSpec, brokerage_of
 from backtest.store.reader import CachedReader, Reader, are_of_frames, hours_in
 from backtest.store.store import Store, store_of
 
@@ -141,12 +143,20 @@ def job_of(
         raise UsageError("trials are made on whole sessions; write span=('2020-01-02', '2024-03-28'), not a Span")
     since, until = sessions or (None, None)
     wanted = [opened.named(one) for one in wanted]
-    read = [*wanted, *map(opened.named, several_series(asked["benchmark"] or []))]
+    beside = [opened.named(one) for one in several_series(asked["benchmark"] or [])]
+    read = [*wanted, *beside]
     paid = dividends_of(brokerage.dividends, opened, read)
     brokerage = replace(brokerage, dividends=paid or NO_DIVIDENDS)  # a worker has no file of them
     if brokerage.slippage == "spread":
         read += [quotes for one in wanted for quotes in quotes_of(one)]
-    digests = {one.key: digest_of(opened, one, since, until)[0] for one in read}
+    plain, bars = are_plain([*wanted, *beside], base_currency(wanted, brokerage.currency), brokerage.quoted_in), {}
+    digests = {}
+    for one in read:
+        digests[one.key], table = digest_of(opened, one, since, until)
+        if not plain:
+            bars[one] = table
+    rates = {} if plain else _rates_of(opened, wanted, beside, bars, brokerage)
+    bars.clear()
     fixed = {name: value for name, value in all_params.items() if name not in chosen}
     tried = {name: list(values) for name, values in swept.items()} if isinstance(swept, Mapping) else {}
     modules = module_hashes(found, {**all_params, **tried})
@@ -163,6 +173,8 @@ def job_of(
         kept.append(annualised)  # the numbers of trials that 0.1.0 made are by others
     if paid is not None:
         kept.append(paid.digest)
+    if rates:
+        kept.append(rates)
     case = hashlib.sha256(json.dumps([kept, asked], sort_keys=True, default=repr).encode()).hexdigest()[:16]
     _made_here.add(case)
     return Job(
@@ -170,6 +182,22 @@ def job_of(
         asked, brokerage, digests, case, typed_things(found, [*all_params.values(), *tried.values()]),
         project_of(found),
     )  # fmt: skip
+
+
+def _rates_of(
+    store: Reader,
+    series: Sequence[Series],
+    benchmark: Sequence[Series],
+    bars: Mapping[Series, pa.Table],
+    brokerage: Brokerage,
+) -> dict[str, Any]:
+    """Return what stands for the rates of exchange of all trials; nothing where no money is converted."""
+    compared = next(((one, bars[one]) for one in benchmark), None)
+    spec = RunSpec("", tuple(one.key for one in series), brokerage=brokerage)
+    exchange = exchange_of(spec, store, {one: bars[one] for one in series}, compared)
+    if exchange is None:
+        return {}
+    return {**exchange.told, "digests": {one.key: rows_digest(table) for one, table in exchange.tables.items()}}
 
 
 _made_here: set[str] = set()  # cases of jobs that this process made
@@ -337,6 +365,7 @@ class _AtHand(CachedReader):
         super().__init__(job.store)
         self._job = job
         self._tables: dict[Series, pa.Table] = {}
+        self._rates: dict[tuple[Series, Span | None], pa.Table] = {}
 
     def read(self, series: Series | str, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
         """
@@ -347,6 +376,10 @@ class _AtHand(CachedReader):
             NoBars: there is no such series or revision, or no bar in the span.
         """
         wanted = self.named(series)
+        if wanted.instrument.kind == "CASH" and revision is None and wanted.key not in self._job.digests:
+            if (wanted, span) not in self._rates:  # by which money is converted, the same for each trial
+                self._rates[wanted, span] = super().read(wanted, span)
+            return self._rates[wanted, span]
         if revision is not None or wanted.key not in self._job.digests:
             return super().read(wanted, span, revision=revision)
         if wanted not in self._tables:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from backtest.errors import AmbiguousContract, SourceError, UnknownContract, UsageError
 from backtest.market.series import ContractDetails, Instrument, did_you_mean_today
+from backtest.runs.currencies import MINOR_UNITS
 from backtest.sources.ib.contracts import contract_of
 
 if TYPE_CHECKING:
@@ -219,7 +220,15 @@ def _details_of(found: Any) -> ContractDetails:
         found.contractMonth,
         found.tradingHours,
         found.liquidHours,
+        _magnifier(found),
     )
+
+
+def _magnifier(found: Any) -> str:
+    """Return how many units of price are one of the currency, where that may be more than one; else ""."""
+    magnifier, contract = int(found.priceMagnifier or 1), found.contract
+    divided = contract.secType == "STK" and contract.currency in {unit.currency for unit in MINOR_UNITS.values()}
+    return str(magnifier) if magnifier != 1 or divided else ""
 
 
 def _spelled(contract: Any, exchange: str, qualifiers: Mapping[str, str] = _NONE) -> str:

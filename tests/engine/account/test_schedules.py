@@ -8,6 +8,7 @@ import pytest
 from backtest import Series, Span, Store, UsageError, run
 from backtest.engine.account.commissions import costs_named, model_for
 from backtest.engine.account.schedules import SCHEDULES, costs_for, schedule_of
+from backtest.errors import NoBars
 from backtest.market.bars import table_of
 
 FIXED = costs_named("ib-fixed")
@@ -115,18 +116,11 @@ def test_a_run_of_us_stocks_keeps_what_it_always_kept(store):
     assert "products" not in run(RoundTrip, "AAPL/1day", store=store).manifest["costs"]
 
 
-def test_currencies_that_are_not_converted_are_told(store):
-    result = run(RoundTrip, ["AAPL/1day", "SAP-STK-IBIS-EUR/1day"], store=store, costs="none")
-
-    assert "costs none, amounts in USD and EUR added as they are, not converted" in result.stats.basis
-
-
-def test_a_benchmark_in_another_currency_is_told(store):
-    result = run(RoundTrip, "SAP-STK-IBIS-EUR/1day", store=store, benchmark="AAPL/1day")
-    alike = run(RoundTrip, "AAPL/1day", store=store, benchmark="SPX-IND-CBOE-USD/1day")
-
-    assert "costs ib-fixed, the benchmark in USD, not converted" in result.stats.basis
-    assert "converted" not in alike.stats.basis
+def test_several_currencies_without_their_rates_are_refused(store):
+    with pytest.raises(NoBars, match="money in EUR cannot be converted to USD"):
+        run(RoundTrip, ["AAPL/1day", "SAP-STK-IBIS-EUR/1day"], store=store, costs="none")
+    with pytest.raises(NoBars, match="money in USD cannot be converted to EUR"):
+        run(RoundTrip, "SAP-STK-IBIS-EUR/1day", store=store, benchmark="AAPL/1day")
 
 
 @pytest.mark.parametrize("costs", ["ib-fixed", "ib-fixed-fees", "ib-tiered", "ib-forex"])

@@ -1,0 +1,465 @@
+"""Money of several currencies in one run, against accounts that are kept without the package."""
+
+from dataclasses import replace
+from datetime import UTC, date, timedelta
+
+import backtrader as bt
+import numpy as np
+import pandas as pd
+import pytest
+from ledger import known_at
+from random_money import differences, drawn
+
+import backtest
+from backtest import Store, compare, measure, sweep
+from backtest.baselines.baseline import Baseline
+from backtest.baselines.causes import CAUSE, explain
+from backtest.baselines.changes import Scene
+from backtest.errors import BrokenPin, NoBars, UsageError
+from backtest.market.bars import table_of
+from backtest.market.series import Series
+from backtest.market.span import Span
+from backtest.research.lookahead import look_ahead
+from backtest.store.pins import add as pin
+
+APPLE, TOYOTA, VODAFONE = "AAPL/1day", "7203-STK-TSEJ-JPY/1day", "VOD-STK-LSE-GBP/1day"
+EURUSD, USDJPY, EURGBP = (f"{pair}/1day/MIDPOINT" for pair in (
+    "EUR-CASH-IDEALPRO-USD", "USD-CASH-IDEALPRO-JPY", "EUR-CASH-IDEALPRO-GBP"))  # fmt: skip
+DAYS = pd.bdate_range("2023-06-05", "2023-06-16")  # open in New York, Tokyo and London, all of them
+YEAR = Span.of_dates(date(2023, 1, 1), date(2023, 12, 31))
+
+
+def put(store, name, times, opens, closes=None):
+    """Store bars of a series."""
+    moments = [pd.Timestamp(time).to_pydatetime().replace(tzinfo=UTC) for time in times]
+    pairs = zip(moments, opens, opens if closes is None else closes, strict=True)
+    rows = [(time, first, max(first, last), min(first, last), last, 1e6, None, None) for time, first, last in pairs]
+    store.write(Series.parse(name), YEAR, table_of(rows))
+
+
+def walk(level, count, seed, size=0.01):
+    return np.round(level * np.cumprod(1 + np.random.default_rng(seed).normal(0, size, count)), 4).tolist()
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Ten days of three stocks, and of the currencies from a week before."""
+    made, rates = Store(tmp_path / "bars"), pd.bdate_range("2023-05-29", "2023-06-16")
+    for number, (name, level) in enumerate(((APPLE, 180), (TOYOTA, 2000), (VODAFONE, 75))):
+        put(made, name, DAYS, walk(level, 10, number), walk(level, 10, number + 10))
+    for number, (name, level) in enumerate(((EURUSD, 1.08), (USDJPY, 140), (EURGBP, 0.86))):
+        put(made, name, rates, walk(level, len(rates), number + 20, 0.005))
+    return made
+
+
+SIZES = {APPLE: 10, TOYOTA: 100, VODAFONE: 1000}
+
+
+class HoldsAll(bt.Strategy):
+    """Buys of each series at the first bar and sells at the eighth."""
+
+    params = (("sizes", SIZES),)
+
+    def next(self):
+        for data in self.datas:
+            if len(self) == 1:
+                self.buy(data=data, size=self.p.sizes.get(data._name, 10))
+            if len(self) == 8:
+                self.close(data=data)
+
+
+ALL = [APPLE, TOYOTA, VODAFONE]
+
+
+def run(*words, costs="bp:5", **asked):
+    return backtest.run(*words, costs=costs, **asked)
+
+
+# --- the account
+
+
+def test_a_run_in_euros_is_what_pandas_makes_of_it_bar_by_bar(store):
+    result = run(HoldsAll, ALL, store=store, currency="EUR", costs="bp:10")
+
+    known, prices = (
+        {},
+        {name: store.read(name).to_pandas().set_index("time") for name in (*ALL, EURUSD, USDJPY, EURGBP)},
+    )
+    for name in (EURUSD, USDJPY, EURGBP):  # each close counts from 17:00 in New York, which was 21:00 UTC
+        closes = prices[name]["close"]
+        known[name] = closes.set_axis(closes.index.tz_convert(None) + timedelta(hours=21))
+    euro, dollar, pound = (known[name] for name in (EURUSD, USDJPY, EURGBP))
+    opened = {APPLE: timedelta(hours=13, minutes=30), TOYOTA: timedelta(), VODAFONE: timedelta(hours=7)}
+    held = pd.Series([0] + [1] * 7 + [0] * 2, DAYS)  # from the second bar to the end of the eighth
+    cash, worth = pd.Series(100_000.0, DAYS), pd.Series(0.0, DAYS)
+    for name, size in SIZES.items():
+        bars = prices[name].set_axis(DAYS)
+
+        def in_euros(moments, name=name):
+            if name == APPLE:
+                return 1 / known_at(euro, moments).to_numpy()
+            if name == TOYOTA:
+                return 1 / known_at(dollar, moments).to_numpy() / known_at(euro, moments).to_numpy()
+            return 0.01 / known_at(pound, moments).to_numpy()
+
+        bought, sold = DAYS[1], DAYS[8]
+        for day, sign in ((bought, 1), (sold, -1)):
+            value = size * bars["open"][day] * in_euros(pd.DatetimeIndex([day + opened[name]]))[0]
+            cash[day <= DAYS] -= sign * value + value * 0.001
+        worth += held * size * bars["close"] * in_euros(DAYS + timedelta(hours=20))  # New York's close, the last
+    assert result.currency == "EUR"
+    assert np.abs(result.equity.to_numpy() / (cash + worth).to_numpy() - 1).max() < 1e-9
+    assert np.abs(result.record["cash"].to_numpy() / cash.to_numpy() - 1).max() < 1e-9
+
+
+def test_permuted_series_give_the_same_equity(store):
+    first, other = (run(HoldsAll, names, store=store, currency="EUR") for names in (ALL, [VODAFONE, APPLE, TOYOTA]))
+
+    assert np.abs(first.equity.to_numpy() / other.equity.to_numpy() - 1).max() < 1e-12
+
+
+def test_inverse_and_cross_pairs_give_the_same_equity(store, tmp_path):
+    inverse = Store(tmp_path / "inverse")
+    for name in ALL:
+        inverse.write(Series.parse(name), YEAR, store.read(name))
+    for name, other in (
+        (EURUSD, "USD-CASH-IDEALPRO-EUR"),
+        (USDJPY, "JPY-CASH-IDEALPRO-USD"),
+        (EURGBP, "GBP-CASH-IDEALPRO-EUR"),
+    ):
+        bars = store.read(name).to_pandas()
+        put(inverse, f"{other}/1day/MIDPOINT", bars["time"].dt.tz_localize(None), (1 / bars["close"]).tolist())
+
+    first, second = (run(HoldsAll, ALL, store=one, currency="EUR") for one in (store, inverse))
+
+    assert np.abs(first.equity.to_numpy() / second.equity.to_numpy() - 1).max() < 1e-12
+    assert {leg["inverse"] for legs in second.manifest["currencies"]["rates"].values() for leg in legs} == {False}
+
+
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 30))])
+def test_equity_is_that_of_a_ledger_at_every_bar(seed, tmp_path):
+    assert max(map(abs, differences(drawn(seed), tmp_path))) <= 1e-9
+
+
+def test_the_ledger_tells_a_rate_that_is_a_day_late(tmp_path):
+    case = drawn(0)
+    for name, frame in case.pairs.items():
+        case.pairs[name] = frame.assign(known=frame["known"] + timedelta(days=1))
+
+    assert max(map(abs, differences(case, tmp_path))) > 1e-9
+
+
+# --- when a rate is known
+
+
+@pytest.mark.parametrize(("size", "hours"), [("1day", [0]), ("1hour", range(24))])
+def test_a_jump_after_tokyos_close_counts_from_the_next_opening(tmp_path, size, hours):
+    made, jump = Store(tmp_path), pd.Timestamp("2023-06-08 10:00")  # Tokyo closes at 6:00 UTC
+    put(made, TOYOTA, DAYS, [2000.0] * 10)
+    times = [day + timedelta(hours=hour) for day in pd.bdate_range("2023-05-29", "2023-06-16") for hour in hours]
+    ends = timedelta(hours=21 if size == "1day" else 1)  # New York closes the day at 17:00
+    put(
+        made,
+        f"USD-CASH-IDEALPRO-JPY/{size}/MIDPOINT",
+        times,
+        [140.0 if time + ends <= jump else 100.0 for time in times],
+    )
+
+    result = run(HoldsAll, TOYOTA, store=made, currency="USD", costs="none")
+
+    held = result.equity.to_numpy()
+    assert held[:4] == pytest.approx([100_000] * 4)  # up to the eighth of June, the day of the jump
+    assert held[4:] == pytest.approx([100_000 - 200_000 / 140 + 200_000 / 100] * 6)
+
+
+def test_an_order_at_the_close_is_converted_at_the_rate_of_that_close(tmp_path):
+    made = Store(tmp_path)
+    put(made, TOYOTA, DAYS, [2000.0] * 10)
+    rates = pd.bdate_range("2023-05-29", "2023-06-16")
+    put(made, USDJPY, rates, [100.0 + number for number in range(len(rates))])
+
+    next_bar, this_close = (run(HoldsAll, TOYOTA, store=made, currency="USD", costs="none", fills=one)
+                            for one in ("next-bar", "this-close"))  # fmt: skip
+
+    # On 5 June the rate of Friday, the fifth, is known; its own from 21:00 UTC on.
+    assert this_close.fills["rate"].iloc[0] == pytest.approx(1 / 104)
+    assert next_bar.fills["rate"].iloc[0] == pytest.approx(1 / 105)
+    assert this_close.record["cash"][0].as_py() == pytest.approx(100_000 - 200_000 / 104)
+    assert this_close.equity.iloc[0] == pytest.approx(100_000)
+
+
+# --- without rates
+
+
+def test_without_rates_a_run_is_refused_and_says_what_to_download(tmp_path, store):
+    bare = Store(tmp_path / "bare")
+    for name in ALL:
+        bare.write(Series.parse(name), YEAR, store.read(name))
+
+    with pytest.raises(
+        NoBars, match=r"money in GBP cannot be converted to EUR.* EUR-CASH-IDEALPRO-GBP/1day --since 2023-05-"
+    ):
+        run(HoldsAll, ALL, store=bare, currency="EUR")
+    with pytest.raises(NoBars, match=r"download USD-CASH-IDEALPRO-JPY/1day --since 2023-05-\d\d --until 2023-06-16"):
+        run(HoldsAll, [APPLE, TOYOTA], store=bare)
+
+
+def test_rates_that_end_before_the_run_are_none(store, tmp_path):
+    short = Store(tmp_path / "short")
+    for name in (APPLE, TOYOTA):
+        short.write(Series.parse(name), YEAR, store.read(name))
+    put(short, USDJPY, pd.bdate_range("2023-05-22", "2023-05-31"), [140.0] * 8)
+
+    with pytest.raises(NoBars, match=r"USD-CASH-IDEALPRO-JPY/1day has no rate of 2023-06-09 00:00 UTC"):
+        run(HoldsAll, [APPLE, TOYOTA], store=short)
+
+
+def test_money_that_has_no_currency_is_refused(store):
+    frame = pd.DataFrame({"open": 10.0, "high": 10.0, "low": 10.0, "close": 10.0, "volume": 1.0}, index=DAYS)
+
+    with pytest.raises(UsageError, match="XXX stands for no currency"):
+        run(HoldsAll, frame, currency="EUR")
+    assert run(HoldsAll, frame, costs="none").currency == "without a currency"
+
+
+# --- which currency
+
+
+def test_the_base_is_what_is_asked_for_or_what_all_have_or_dollars(store):
+    assert run(HoldsAll, TOYOTA, store=store).currency == "JPY"
+    assert run(HoldsAll, [TOYOTA, APPLE], store=store).currency == "USD"
+    assert run(HoldsAll, [VODAFONE, TOYOTA], store=store).currency == "GBP"
+    assert run(HoldsAll, APPLE, store=store, currency="eur").currency == "EUR"
+    with pytest.raises(UsageError, match="currency is 'GBX'; an account is in GBP"):
+        run(HoldsAll, VODAFONE, store=store, currency="GBX")
+
+
+def test_one_currency_needs_no_rates_and_keeps_no_more_than_before(store):
+    result = run(HoldsAll, APPLE, store=store)
+
+    assert "currencies" not in result.manifest
+    assert {"rate.0", "rate"}.isdisjoint({*result.record.column_names, *result.fills_table.column_names})
+
+
+def test_the_summary_says_how_money_was_converted(store):
+    basis = run(HoldsAll, ALL, store=store, currency="EUR", costs="none").stats.basis
+
+    assert "account in EUR" in basis
+    assert (
+        "GBP and JPY and USD converted to EUR at once, by the last close known of EUR-CASH-IDEALPRO-GBP/1day and"
+        in basis
+    )
+    assert "prices of VOD-STK-LSE-GBP/1day in GBX, a hundredth of GBP" in basis
+
+
+# --- pence
+
+
+def test_shares_at_london_are_in_pence(store):
+    result = run(HoldsAll, VODAFONE, store=store, costs="none", params={"sizes": {VODAFONE: 1000}})
+
+    opened = store.read(VODAFONE)["open"].to_pylist()
+    assert result.currency == "GBP"
+    assert result.record["cash"][1].as_py() == pytest.approx(100_000 - 10 * opened[1])
+    assert result.trades["currency"].tolist() == ["GBX"]
+    assert result.trades["gross"].iloc[0] == pytest.approx(10 * (opened[8] - opened[1]))
+
+
+def test_a_rule_says_what_a_series_is_quoted_in(store):
+    pounds = run(HoldsAll, VODAFONE, store=store, costs="none", quoted_in=f"{VODAFONE}=GBP")
+
+    opened = store.read(VODAFONE)["open"].to_pylist()
+    assert pounds.record["cash"][1].as_py() == pytest.approx(100_000 - 1000 * opened[1])
+    with pytest.raises(UsageError, match="is quoted in GBP, and not in USD"):
+        run(HoldsAll, VODAFONE, store=store, quoted_in=f"{VODAFONE}=USD")
+
+
+def test_a_fund_that_may_be_quoted_in_pounds_or_pence_is_refused(store):
+    put(store, "VUSA-STK-LSEETF-GBP/1day", DAYS, [70.0] * 10)
+
+    with pytest.raises(UsageError, match="VUSA-STK-LSEETF-GBP are GBP or a hundredth of it is not known"):
+        run(HoldsAll, "VUSA-STK-LSEETF-GBP/1day", store=store, costs="none")
+
+
+# --- numbers
+
+
+def test_round_trips_and_costs_are_in_the_currency_of_the_account(store):
+    result = run(HoldsAll, [APPLE, TOYOTA], store=store, currency="EUR", costs="bp:10")
+
+    fills, trades = result.fills, result.trades
+    assert fills["costs"].to_numpy() == pytest.approx(
+        (fills["size"].abs() * fills["price"] * fills["rate"] * 0.001).to_numpy()
+    )
+    assert trades["net"].sum() == pytest.approx(result.equity.iloc[-1] - 100_000)
+    assert trades["currency"].tolist() == ["USD", "JPY"]
+
+
+def test_minimums_are_in_the_currency_of_the_product(store):
+    result = run(HoldsAll, APPLE, store=store, currency="EUR", costs="ib-fixed")
+
+    assert (result.fills["costs"] / result.fills["rate"]).tolist() == pytest.approx([1.0, 1.0])  # US dollars
+
+
+def test_buy_and_hold_and_a_benchmark_are_converted(store):
+    plain = run(HoldsAll, APPLE, store=store, currency="EUR", costs="none")
+    beside = run(HoldsAll, APPLE, store=store, currency="EUR", costs="none", benchmark=TOYOTA)
+
+    rate, close = (plain.record[name].to_numpy() for name in ("rate.0", "close.0"))
+    from backtest.metrics.account import hold
+
+    assert hold(plain) == pytest.approx(100_000 * (close * rate) / (close[0] * rate[0]))
+    yen = 1 / (store.read(USDJPY)["close"].to_numpy() * store.read(EURUSD)["close"].to_numpy())
+    toyota = store.read(TOYOTA)["close"].to_numpy()
+    assert beside.record["benchmark"].to_numpy() == pytest.approx(toyota * yen[4:14])  # of the business day before
+
+
+def test_a_percent_of_the_account_is_one_of_its_currency(store):
+    class Fully(bt.Strategy):
+        def next(self):
+            if len(self) == 1:
+                self.order_target_percent(target=0.5)
+
+    result = run(Fully, TOYOTA, store=store, currency="EUR", costs="none")
+    sized = run(HoldsFully, TOYOTA, store=store, currency="EUR", costs="none", size="percent:50")
+
+    close, rate = result.record["close.0"][0].as_py(), result.record["rate.0"][0].as_py()
+    assert result.positions.iloc[1, 0] == 50_000 // (close * rate)
+    assert sized.positions.iloc[1, 0] == result.positions.iloc[1, 0]
+
+
+class HoldsFully(bt.Strategy):
+    """Buys what its sizer says."""
+
+    def next(self):
+        if not self.position:
+            self.buy()
+
+
+def test_an_order_that_the_account_cannot_pay_is_refused_in_its_currency(store):
+    paid = run(HoldsAll, TOYOTA, store=store, currency="EUR", costs="none", cash=1500, params={"sizes": {TOYOTA: 100}})
+    refused = run(
+        HoldsAll, TOYOTA, store=store, currency="EUR", costs="none", cash=1000, params={"sizes": {TOYOTA: 100}}
+    )
+
+    assert paid.orders["status"].iloc[0] == "Completed"  # about 200,000 yen, or 1,320 euros
+    assert refused.orders["status"].iloc[0] == "Margin"
+
+
+def test_runs_in_different_currencies_are_not_compared(store):
+    runs = [run(HoldsAll, APPLE, store=store, currency=one) for one in ("EUR", "USD")]
+
+    with pytest.raises(UsageError, match=r"different currencies \(EUR, USD\)"):
+        compare(runs)
+
+
+# --- the rest of the package
+
+
+def test_a_kept_run_is_measured_as_it_was(store, tmp_path):
+    result = run(HoldsAll, ALL, store=store, currency="EUR")
+
+    loaded = backtest.RunResult.load(result.save(tmp_path / "kept"))
+
+    assert loaded.currency == "EUR"
+    assert loaded.stats.basis == result.stats.basis
+    assert dict(loaded.stats) == pytest.approx(dict(result.stats), nan_ok=True)
+
+
+def test_a_run_of_before_says_that_its_amounts_were_added_as_they_were(store):
+    result = run(HoldsAll, [TOYOTA, APPLE], store=store, benchmark=VODAFONE)
+    before = {name: told for name, told in result.manifest.items() if name != "currencies"}
+
+    old = replace(result, manifest=before)
+
+    assert old.currency == "JPY"
+    assert "amounts in JPY and USD and GBP added as they are, not converted" in measure(old).basis
+
+
+def test_pins_cover_the_rates(store, tmp_path):
+    file = tmp_path / "data.lock"
+    pin(store, file, [Series.parse(name) for name in (APPLE, TOYOTA)])
+
+    with pytest.raises(BrokenPin, match="USD-CASH-IDEALPRO-JPY/1day is not pinned"):
+        run(HoldsAll, [APPLE, TOYOTA], store=store, pins=file)
+    pin(store, file, [Series.parse(USDJPY)])
+    assert run(HoldsAll, [APPLE, TOYOTA], store=store, pins=file).currency == "USD"
+
+
+def test_a_baseline_names_changed_rates_as_the_cause(store, tmp_path):
+    asked = {"costs": "none", "lines": False}
+    old = Baseline.of(run(HoldsAll, [APPLE, TOYOTA], store=store, **asked))
+    bars = store.read(USDJPY).to_pandas()
+    other = Store(tmp_path / "other")
+    for name in (APPLE, TOYOTA):
+        other.write(Series.parse(name), YEAR, store.read(name))
+    put(other, USDJPY, bars["time"].dt.tz_localize(None), (bars["close"] * 1.1).tolist())
+    result = run(HoldsAll, [APPLE, TOYOTA], store=other, **asked)
+
+    causes = explain(old, Baseline.of(result), Scene(result.spec, other, HoldsAll))
+
+    assert causes[0].what == "data"
+    assert any("USD-CASH-IDEALPRO-JPY/1day" in line for line in causes[0].told)
+
+
+def test_a_finer_pair_that_was_added_is_named_and_put_back(store):
+    asked = {"costs": "none", "lines": False}
+    old = Baseline.of(run(HoldsAll, [APPLE, TOYOTA], store=store, **asked))
+    hours = [day + timedelta(hours=hour) for day in pd.bdate_range("2023-05-29", "2023-06-16") for hour in range(21)]
+    put(store, "USD-CASH-IDEALPRO-JPY/1hour/MIDPOINT", hours, walk(150, len(hours), 5))
+    result = run(HoldsAll, [APPLE, TOYOTA], store=store, **asked)
+
+    causes = explain(old, Baseline.of(result), Scene(result.spec, store, HoldsAll))
+
+    assert (causes[0].what, causes[0].verdict) == ("rates", CAUSE)
+    assert causes[0].told == ("USD-CASH-IDEALPRO-JPY/1day -> USD-CASH-IDEALPRO-JPY/1hour",)
+
+
+def test_a_sweep_and_the_look_ahead_check_take_several_currencies(store, tmp_path):
+    class Swept(bt.Strategy):
+        params = (("at", 1),)
+
+        def next(self):
+            if len(self) == self.p.at:
+                for data in self.datas:
+                    self.buy(data=data, size=10)
+
+    found = sweep(
+        Swept, [APPLE, TOYOTA], {"at": [1, 2, 3]}, store=store, folder=tmp_path / "sweep", currency="EUR", costs="bp:5"
+    )
+
+    single = run(Swept, [APPLE, TOYOTA], store=store, params=found.best.params, currency="EUR")
+    assert found.best.metrics["total_return"] == single.stats["total_return"]
+    assert look_ahead(Swept, [APPLE, TOYOTA], store=store, currency="EUR", costs="bp:5", cuts=4) == []
+
+
+# --- the loops
+
+
+class Turning(bt.Strategy):
+    """Turns its positions, looks at the account at each bar and asks for a size by it."""
+
+    def __init__(self):
+        self.seen = []
+
+    def next(self):
+        self.seen.append((self.broker.getvalue(), self.broker.getcash(), self.broker.getvalue([self.datas[-1]])))
+        for number, data in enumerate(self.datas):
+            if len(self) % (number + 2) == 0:
+                self.order_target_percent(data=data, target=0.3 * (-1) ** (len(self) // (number + 2)))
+
+
+class Unusual(Turning):
+    """The same, in Backtrader's own loop."""
+
+    def _notify(self, *args, **kwargs):
+        super()._notify(*args, **kwargs)
+
+
+@pytest.mark.parametrize("options", [{}, {"borrow": "0.05"}, {"cash_rate": 0.03}, {"fills": "this-close"}])
+def test_the_lean_loop_and_backtraders_give_the_same_to_the_last_bit(store, options):
+    lean, plain = (run(one, ALL, store=store, currency="EUR", costs="bp:7", **options) for one in (Turning, Unusual))
+
+    assert lean.record.equals(plain.record)
+    assert lean.fills_table.equals(plain.fills_table)
+    assert lean.trades_table.equals(plain.trades_table)
