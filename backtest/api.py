@@ -321,6 +321,7 @@ def prepared(
     Raises:
         UsageError, NoBars: as `run` does.
     """
+    from backtest.engine.account.borrowing import fee_series
     from backtest.engine.account.dividends import dividends_of, series_read
     from backtest.engine.code.strategy import load_strategy, parameters
     from backtest.engine.warm_up import warm_up_of
@@ -335,7 +336,7 @@ def prepared(
     _check_distinct(wanted)
     beside = opened.named(beside) if beside else None
     read = [*wanted, *([beside] if beside else [])]
-    further = list(map(opened.named, series_read(brokerage.dividends, read)))
+    further = [*series_read(brokerage.dividends, read), *fee_series(brokerage.borrow, wanted).values()]
     warm = warm_up_text(warm_up)
     before = warm_up_of(warm, opened, wanted, asked)
     if pins:
@@ -343,7 +344,7 @@ def prepared(
 
         span_of_all = before.read if before else asked
         path = _arguments.path(pins, "pins", "write the file of the pins")
-        pinned = check_pins(opened, path, [*read, *further], span_of_all)
+        pinned = check_pins(opened, path, [*read, *map(opened.named, further)], span_of_all)
         asked = asked if before else pinned
     legacy = sessions_a_year(hours_in(opened, wanted[0]))
     paid = dividends_of(brokerage.dividends, opened, read)

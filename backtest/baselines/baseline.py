@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest.api import RunResult
+from backtest.engine.account.borrowing import fee_series
 from backtest.errors import BadStore, DamagedStore, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import span_asked
@@ -136,9 +137,16 @@ def drift_between(old: Baseline, new: Baseline) -> Drift:
 
 def month_digests(spec: RunSpec, store: Reader) -> dict[str, dict[str, str]]:
     """Return of each series that a run reads the first digits of each month's hash, twelve a year, "-" for no bar."""
-    every = map(Series.parse, filter(None, (*spec.series, spec.benchmark)))
+    every = series_of_run(spec)
     spans = ((series, span_asked(series, hours_in(store, series), spec.span_read)) for series in every)
     return {series.key: _digests(store, series, span) for series, span in spans}
+
+
+def series_of_run(spec: RunSpec) -> list[Series]:
+    """Return all series that a run reads, those of borrow fees among them; dividends are kept by themselves."""
+    own = [Series.parse(key) for key in spec.series]
+    beside = [Series.parse(spec.benchmark)] if spec.benchmark else []
+    return [*own, *beside, *fee_series(spec.brokerage.borrow, own).values()]
 
 
 def load_baseline(path: str | Path) -> Baseline:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backtest.baselines.baseline import Baseline, month_digests
+from backtest.baselines.baseline import Baseline, month_digests, series_of_run
 from backtest.engine import provenance
 from backtest.engine.account.commissions import COSTS, Costs
 from backtest.engine.account.dividends import Dividends, DividendTable
@@ -187,7 +187,7 @@ def _with_bars(
     formerly: Mapping[str, pa.Table], pairs: Sequence[str], stack: contextlib.ExitStack, scene: Scene
 ) -> Scene:
     store = Store(stack.enter_context(tempfile.TemporaryDirectory()))
-    traded = [Series.parse(key) for key in (*scene.spec.series, scene.spec.benchmark) if key]
+    traded = series_of_run(scene.spec)
     for series in dict.fromkeys([*traded, *map(Series.parse, pairs)]):
         bars = formerly.get(series.key)
         if bars is None and series not in traded:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
 
 from backtest import _arguments
 from backtest._suggest import there_are
-from backtest.engine.account.borrowing import Borrowing, charge_borrowing
+from backtest.engine.account.borrowing import STORED, Borrowing, StoredFees
 from backtest.engine.account.commissions import Costs, MonthlyVolume, model_for, read_number
 from backtest.engine.account.converted import Converted
 from backtest.engine.account.schedules import costs_for
@@ -22,6 +22,9 @@ from backtest.engine.cash_flows import Interest
 from backtest.errors import UsageError
 from backtest.market.series import Series
 from backtest.runs.spec import Brokerage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 NEXT_BAR, THIS_CLOSE = FILLS = ("next-bar", "this-close")
 
@@ -237,14 +240,27 @@ def check_market(brokerage: Brokerage) -> None:
         )
     if not -1 < brokerage.cash_rate < 1:
         raise UsageError(f"the interest on cash is {brokerage.cash_rate} a year; write 0.02 for 2 %")
-    Borrowing.parse(_borrow_rules(brokerage))
+    borrowing_by(brokerage, {})
 
 
-def commission_model(brokerage: Brokerage, costs: Costs, series: Series, feed: Any, traded: MonthlyVolume) -> Any:
+def borrowing_by(brokerage: Brokerage, fees: Mapping[Series, pa.Table]) -> Borrowing | StoredFees:
+    """
+    Return what borrowing costs.
+
+    Args:
+        fees: the stored ones of each series, where these are asked for.
+
+    Raises:
+        UsageError: a rule is none.
+    """
+    return StoredFees.of(fees) if brokerage.borrow == STORED else Borrowing.parse(_borrow_rules(brokerage))
+
+
+def commission_model(
+    borrowing: Borrowing | StoredFees, costs: Costs, series: Series, feed: Any, traded: MonthlyVolume
+) -> Any:
     """Return the commission model of a series, by its product, which also charges what borrowing costs."""
-    made = model_for(costs_for(costs, series), feed, traded)
-    rules = Borrowing.parse(_borrow_rules(brokerage))
-    return charge_borrowing(made, rules.rates(feed._name)) if rules.rules else made
+    return borrowing.charge(model_for(costs_for(costs, series), feed, traded), feed._name)
 
 
 def _borrow_rules(brokerage: Brokerage) -> list[str]:

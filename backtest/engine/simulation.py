@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import backtrader as bt
 import numpy as np
 
-from backtest.engine.account.borrowing import BookedBySize
+from backtest.engine.account.borrowing import BookedBySize, days_without_fee, fee_series
 from backtest.engine.account.commissions import Costs, MonthlyVolume
 from backtest.engine.account.converted import Converted, PresentRow, convert_orders
 from backtest.engine.account.currencies import Exchange, exchange_of
@@ -40,7 +40,7 @@ from backtest.engine.code.failures import (
     said,
 )
 from backtest.engine.code.strategy import Strategy, explain_failure, importing_beside, live_parameters
-from backtest.engine.execution import commission_model, set_up_market
+from backtest.engine.execution import borrowing_by, commission_model, set_up_market
 from backtest.engine.feed import ArrowFeed, close_stamps, replay
 from backtest.engine.fill_bars import extremes_of
 from backtest.engine.lean.cerebro import Cerebro
@@ -126,6 +126,7 @@ class _Ground(NamedTuple):
     manifest: dict[str, Any]  # what it says of these; nothing for runs that share them
     paid: list[DatedAmounts]  # of each series the stamps of the first bars without a dividend, and the amounts
     beside: DatedAmounts  # ex-dates and amounts of the benchmark
+    fees: dict[Series, pa.Table]  # the stored borrow fees of each stock, where these are charged
 
     def feeds(self, wanted: list[Series], shared: Shared | None) -> list[ArrowFeed]:
         """Return the feeds; those of a single run hold the only reference to their bars."""
@@ -183,7 +184,7 @@ def simulate(
     cerebro.payouts = _payouts(feeds, ground.paid, brokerage.withholding)
     set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span))
     with _code_of(strategy, cerebro), importing_beside(strategy):
-        _set_costs(cerebro, spec, costs, wanted, exchange)
+        _set_costs(cerebro, spec, costs, wanted, exchange, ground.fees)
         known = {one.short: bars_a_year(one, its) for one, its in zip(wanted, hours, strict=True) if sizing.by_the_year}
         sizing.set_up(cerebro, known)
         with waiting(before.begins if before else None):
@@ -238,7 +239,13 @@ def _ground_of(
         bars = {one: before.part(table) for one, table in bars.items()}
     hours = [hours_in(store, one) for one in wanted]
     bars |= _within(span, bars, wanted, hours)
-    manifest = {} if costs is None else describe(spec, bars, store, costs)
+    fees = _stored_fees(store, spec.brokerage.borrow, wanted, span)
+    manifest = {} if costs is None else describe(spec, {**bars, **dict(fees.values())}, store, costs)
+    if fees:
+        manifest["borrow"] = {
+            one.key: days_without_fee(_days_of(bars[one], one, hours_in(store, one)), table)
+            for one, (_, table) in fees.items()
+        }
     compared = (bars[compared_with[0]], hours_in(store, compared_with[0])) if compared_with else None
     clock = _clock(bars, wanted, hours)
     if dividends is not None:
@@ -258,7 +265,8 @@ def _ground_of(
         if compared is not None:
             days = _days_of(compared[0], compared_with[0], compared[1])
             beside = exchange.converted_beside(days, *beside, dividends.in_prices)
-    return _Ground(own, aligned, notes, hours, clock, compared, exchange, manifest, paid, beside)
+    lent = {one: table for one, (_, table) in fees.items()}
+    return _Ground(own, aligned, notes, hours, clock, compared, exchange, manifest, paid, beside, lent)
 
 
 def _with_rates(manifest: dict[str, Any], exchange: Exchange, store: Reader) -> dict[str, Any]:
@@ -474,17 +482,33 @@ def _ordered(order: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
 _EXECTYPE = 4  # its place among the arguments of `buy` and `sell`
 
 
-def _set_costs(cerebro: _Cerebro, spec: RunSpec, costs: Costs, series: list[Series], exchange: Exchange | None) -> None:
+def _set_costs(
+    cerebro: _Cerebro,
+    spec: RunSpec,
+    costs: Costs,
+    series: list[Series],
+    exchange: Exchange | None,
+    fees: Mapping[Series, pa.Table],
+) -> None:
     cerebro.broker.setcash(spec.cash)
     cerebro.asked_cash, cerebro.borrows = spec.cash, bool(spec.brokerage.borrow)
-    traded = MonthlyVolume()
+    traded, borrowing = MonthlyVolume(), borrowing_by(spec.brokerage, fees)
     row = PresentRow(exchange.stamps, cerebro.datas) if exchange is not None else None
     for n, (feed, one) in enumerate(zip(cerebro.datas, series, strict=True)):
-        model = commission_model(spec.brokerage, costs, one, feed, traded)
+        model = commission_model(borrowing, costs, one, feed, traded)
         if exchange is not None and row is not None and n in exchange.conversions:
             model = Converted(model, exchange.conversions[n], row)
         cerebro.broker.addcommissioninfo(model, name=feed._name)
     cerebro.addanalyzer(Recorder, _name="recorder")
+
+
+def _stored_fees(store: Reader, borrow: str, series: list[Series], span: Any) -> dict[Series, tuple[Series, pa.Table]]:
+    """Return the stored series of the fees of each stock with its bars, where these are to be charged."""
+    found = {}
+    for one, fees in fee_series(borrow, series).items():
+        kept = store.named(fees)
+        found[one] = kept, store.read(kept, span_asked(kept, hours_in(store, kept), span))
+    return found
 
 
 def quotes_of(series: Series) -> tuple[Series, Series]:

@@ -222,7 +222,13 @@ def measure(
     costs = f"equity at session ends after all costs{_rules(run, result)}"
     conventions = f"{_yardstick(run)}, {_conditions(result)}, {costs}."
     stats = _stats(run, rows, conventions, _extent(result.spec, run, currency), currency)
-    notes = (*notes_of(result), *_of_warm_up(result), *_of_benchmark(result, run), *_of_dividends(result))
+    notes = (
+        *notes_of(result),
+        *_of_warm_up(result),
+        *_of_benchmark(result, run),
+        *_of_dividends(result),
+        *_of_fees(result),
+    )
     return replace(stats, notes=notes)
 
 
@@ -281,6 +287,15 @@ def _of_dividends(result: RunRecord) -> Iterator[str]:
         if doubts:
             more = f"; and {len(doubts) - _DOUBTS:,} more, in the manifest" if len(doubts) > _DOUBTS else ""
             yield f"Doubtful: {'; '.join(doubts[:_DOUBTS])}{more}."
+
+
+def _of_fees(result: RunRecord) -> Iterator[str]:
+    """Yield for which sessions there was no stored borrow fee, so that it was the last one before."""
+    for key, known in result.manifest.get("borrow", {}).items():
+        if count := known["taken_from_before"]:
+            first = f"{', '.join(known['first'])}{', ...' if count > len(known['first']) else ''}"
+            name = Series.parse(key).short
+            yield f"Sessions without a borrow fee of {name}, which had the one before: {count:,} ({first})."
 
 
 _DOUBTS = 3

@@ -28,6 +28,7 @@ from backtest.engine.feed import close_stamps
 from backtest.errors import NoBars, StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.bars import extra_of
+from backtest.market.checks import RATES
 from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
 from backtest.runs.spec import NO_DIVIDENDS, BrokerageOptions, RunOptions, RunSpec, brokerage_of, takes_run_options
@@ -252,7 +253,8 @@ class _Kept(CachedReader):
         """
         wanted = self.named(series)
         bars = super().read(wanted, span, revision=revision)
-        self.tables.setdefault(wanted, bars)  # a pair that is traded may be read again, as a rate
+        if wanted.prices not in RATES:  # which no strategy sees
+            self.tables.setdefault(wanted, bars)  # a pair that is traded may be read again, as a rate
         return bars
 
 
@@ -283,7 +285,7 @@ class _Tables:
             NoBars: there is no table of the series.
         """
         wanted = series_of(series)
-        if _is_pair(wanted) and wanted not in self._tables:
+        if self._is_of_true_bars(wanted):
             return self._behind.manifest(wanted)
         periods = by_period(self._table(wanted), wanted)
         segments = tuple(segment_of(period, bars, b"") for period, bars in periods.items())
@@ -298,7 +300,7 @@ class _Tables:
             NoBars: there is no table of the series, or no bar in the span, or a revision is asked for.
         """
         wanted = self.named(series)
-        if _is_pair(wanted) and wanted not in self._tables:
+        if self._is_of_true_bars(wanted):
             return self._behind.read(wanted, span, revision=revision)
         table = self._table(wanted)
         if revision is not None:
@@ -307,6 +309,9 @@ class _Tables:
         if not len(bars):
             raise NoBars(f"{wanted.short} from {span} is not among the tables of {self.name}; name other dates")
         return bars
+
+    def _is_of_true_bars(self, series: Series) -> bool:
+        return (_is_pair(series) or series.prices in RATES) and series not in self._tables
 
     def _table(self, series: Series) -> pa.Table:
         if series not in self._tables:

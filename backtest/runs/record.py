@@ -274,6 +274,7 @@ MANIFEST = keyed(
         "warm_up": keyed({"bars": WHOLE}, more=ANYTHING),
         "packages": mapped(TEXT),
         "costs": keyed({}, {"rates": mapped(ANYTHING)}, ANYTHING),
+        "borrow": mapped(keyed({"days": WHOLE, "taken_from_before": WHOLE, "first": list_of(TEXT)})),
         "dividends": keyed({"name": TEXT, "sha256": TEXT, "series": mapped(_PAID)}),
         "currencies": keyed(
             {"base": TEXT, "prices": mapped(TEXT)},

@@ -175,7 +175,8 @@ class Brokerage:
             is refused, as it may be meant for basis points; "money:5" is taken. No fill is ever outside its bar.
         volume_cap: the most of a bar's volume that is traded, 0.1 for a tenth; the rest of an order waits.
         fills: "next-bar", or "this-close": orders at the market get the very close they were decided by.
-        borrow: what shares sold short cost a year; rules with commas between, see `Borrowing.parse`.
+        borrow: what shares sold short cost a year; rules with commas between, see `Borrowing.parse`; or "stored", the
+            fee of each day by stored daily FEE_RATE bars, as IB charges it: see `StoredFees`.
         cash_rate: interest a year on idle cash; 0.02 is 2 %.
         align: a rule of ALIGNMENTS for the times of several series.
         size: for a strategy that leaves its sizes open: "shares:100", "percent:95", "volatility:0.10", "kelly:0.5"; or
@@ -210,7 +211,10 @@ class Brokerage:
         "next-bar", "next-bar, or this-close (the signal bar's close, not achievable live).", None, _fills_words
     )
     borrow: str = _option(  # rules of `Borrowing.parse`, commas between
-        "", "Fee a year of short shares: 0.01,GME/1day=0.3,GME/1day@DATE=0.8.", borrowing_of, "borrow fee {}".format
+        "",
+        "Fee a year of short shares: 0.01,GME/1day=0.3,GME/1day@DATE=0.8; or stored.",
+        borrowing_of,
+        "borrow fee {}".format,
     )
     cash_rate: float = _option(  # interest on idle cash, a year
         0.0, "Interest a year on idle cash; 0.02 is 2 %.", cash_rate_of, _interest_words

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from backtest.engine.account.commissions import read_number
 from backtest.engine.account.fees import Dated
 from backtest.errors import UsageError
 from backtest.market import arrays
-from backtest.market.series import Series
+from backtest.market.series import BAR_SIZES, Series
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,6 +56,78 @@ class Borrowing:
         before = [row for row in everywhere if not own or row[0] < own[0][0]]
         rows = [*before, *own]
         return Dated.of(rows if rows[0][0] == _ALWAYS else [(_ALWAYS, 0.0), *rows])
+
+    def charge(self, model: Any, name: str) -> Any:
+        """Return the commission model of a series, by its short name, which also charges its fee, if there is any."""
+        return charge_borrowing(model, self.rates(name)) if self.rules else model
+
+
+STORED = "stored"  # the word for fees that were downloaded
+
+# What a share that is lent is taken for: its close times a factor, rounded up to whole money of its currency. IBKR,
+# "Interest and Financing: Calculations", and the reporting guide's "Borrow Fee Details", which divides a year by 360.
+_COLLATERAL = {"USD": 1.02, "CAD": 1.02}
+_DAYS_A_YEAR = 360
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFees:
+    """The fees of series by their short names, of each day that IB said one for, as shares of the collateral."""
+
+    fees: Mapping[str, Dated] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tables: Mapping[Series, pa.Table]) -> StoredFees:
+        """
+        Return the fees of series, of stored FEE_RATE bars, whose close is percent a year.
+
+        Raises:
+            UsageError: what IB takes for the collateral is not known for the currency of a series.
+        """
+        for series in tables:
+            currency = series.instrument.currency
+            if currency not in _COLLATERAL:
+                raise UsageError(
+                    f"what IB charges a fee on is not known for {series.short} in {currency}, only for "
+                    f"{' and '.join(_COLLATERAL)}; write a rate: --borrow 0.01"
+                )
+        return cls({series.short: _dated_fees(table) for series, table in tables.items()})
+
+    def charge(self, model: Any, name: str) -> Any:
+        """Return the commission model of a series, by its short name, which also charges its fee, if there is any."""
+        if name not in self.fees:
+            return model
+        factor = _COLLATERAL[Series.parse(name).instrument.currency]
+        return charge_collateral(model, self.fees[name], factor)
+
+
+def fee_series(borrow: str, series: Iterable[Series]) -> dict[Series, Series]:
+    """Return of the stocks among some series the daily one of their fees, where these are to be the stored ones."""
+    if borrow != STORED:
+        return {}
+    return {
+        one: replace(one, size=BAR_SIZES["1day"], prices="FEE_RATE", regular_hours=True)
+        for one in series
+        if one.instrument.kind == "STK"
+    }
+
+
+def days_without_fee(days: np.ndarray, table: pa.Table) -> dict[str, Any]:
+    """Return what the manifest says of the sessions of a run without a fee: how many there are, and the first."""
+    missing = np.setdiff1d(days, _days_of(table))
+    return {"days": len(table), "taken_from_before": len(missing), "first": [str(day) for day in missing[:_SHOWN]]}
+
+
+_SHOWN = 5
+
+
+def _days_of(table: pa.Table) -> np.ndarray:
+    return arrays.numbers(table["time"]).astype("datetime64[us]").astype("datetime64[D]")
+
+
+def _dated_fees(table: pa.Table) -> Dated:
+    days = [one.toordinal() for one in _days_of(table).tolist()]
+    return Dated(tuple(days), tuple((arrays.numbers(table["close"]) / 100).tolist()))
 
 
 _ALWAYS = "0001-01-01"
@@ -117,6 +190,24 @@ def charge_borrowing(model: Any, rates: Dated) -> Any:
         days_of = range(since.toordinal(), until.toordinal())
         close = data.close[-1] if len(data) > 1 else price
         charged: float = abs(size) * close * sum(rates.on(day) for day in days_of) / 365
+        return charged
+
+    model._get_credit_interest = fee  # Backtrader's own hook for it
+    return model
+
+
+def charge_collateral(model: Any, rates: Dated, factor: float) -> Any:
+    """
+    Return a commission model that also charges for shares that are held short as IB does, on their collateral.
+
+    A day's fee is that of the shares that are short over its close; of a day without a rate, such as a Sunday, it is
+    the last one before.
+    """
+
+    def fee(data: Any, size: float, price: float, days: int, until: date, since: date) -> float:
+        close = data.close[-1] if len(data) > 1 else price
+        lent = abs(size) * math.ceil(round(close * factor, 9))  # 102 % of 50 are 51, and no more
+        charged: float = lent * sum(map(rates.on, range(since.toordinal(), until.toordinal()))) / _DAYS_A_YEAR
         return charged
 
     model._get_credit_interest = fee  # Backtrader's own hook for it

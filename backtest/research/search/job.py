@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from backtest import _arguments
 from backtest.api import PreparedRun, RunResult, check_asked, measured_by, prepared, run
+from backtest.engine.account.borrowing import fee_series
 from backtest.engine.account.commissions import check_told_apart
 from backtest.engine.account.currencies import exchange_of
 from backtest.engine.account.dividends import DividendTable, dividends_of
@@ -149,6 +150,7 @@ def job_of(
     brokerage = replace(brokerage, dividends=paid or NO_DIVIDENDS)  # a worker has no file of them
     if brokerage.slippage == "spread":
         read += [quotes for one in wanted for quotes in quotes_of(one)]
+    read += map(opened.named, fee_series(brokerage.borrow, wanted).values())
     plain, bars = are_plain([*wanted, *beside], base_currency(wanted, brokerage.currency), brokerage.quoted_in), {}
     digests = {}
     for one in read:

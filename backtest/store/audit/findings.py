@@ -292,6 +292,8 @@ def _tick(closes: np.ndarray) -> float:
 
 def _frozen(bars: pa.Table, series: Series) -> Iterator[Finding]:
     """Yield the runs of equal bars; of those without volume only where the instrument trades all the time."""
+    if series.prices in RATES:
+        return  # a rate stays what it is until somebody changes it
     stamps, volume = seconds(bars), np.nan_to_num(bar_values(bars, "volume"))
     same = np.ones(len(stamps) - 1, bool)
     for name in ("open", "high", "low", "close"):
