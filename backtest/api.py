@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from backtest.engine.account.dividends import DividendTable
     from backtest.engine.code.strategy import Strategy
     from backtest.metrics.table import Metric
+    from backtest.report.chart_view import ChartView
     from backtest.report.figures import Figure
     from backtest.validity.validation import Validity
 
@@ -82,6 +83,18 @@ class RunResult(Measured):
         from backtest.report.figures import FIGURES
 
         return FIGURES["equity"].draw(self)
+
+    def chart(self, *, store: Reader | str | Path | None = None) -> ChartView:
+        """
+        Return the interactive chart of the run: a notebook shows it, and its `save` writes it as a page.
+
+        Args:
+            store: where it finds the bars that the run saw; if not given, where the run read them, or in the sample
+                that comes along. Without them it has closes in place of candles.
+        """
+        from backtest.report.run_page import chart_view
+
+        return chart_view(self, store)
 
     def report(
         self,

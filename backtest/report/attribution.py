@@ -10,11 +10,12 @@ import numpy as np
 from backtest.market.series import Series
 from backtest.metrics.account import column, flows_of
 from backtest.report.figure_data import times_of
+from backtest.runs.dividends import dividends_received, has_dividends
 
 if TYPE_CHECKING:
     from backtest.metrics.measurement import Measured
 
-REST = "All else: interest, dividends, fees, rounding"
+REST = "All else: interest, fees, rounding"
 SIDES = ("long", "short")
 
 
@@ -63,7 +64,8 @@ class Attribution:
 
 def attribution(result: Measured) -> Attribution:
     """
-    Return where the money of a run came from: what positions gained from close to close, and fills after their costs.
+    Return where the money of a run came from: what positions gained from close to close, fills after their costs, and
+    dividends.
 
     A fill that turns a position around is two, which share its costs. The rest is what the account earned or paid
     otherwise.
@@ -109,9 +111,10 @@ def _by_side(result: Measured, number: int) -> tuple[np.ndarray, np.ndarray, np.
     after = np.cumsum(np.bincount(rows, sizes, minlength=len(record)))
     marks = np.nan_to_num(close)
     moved = np.append(0.0, np.diff(marks)) * np.round(np.append(0.0, after[:-1]), 9) * multiplier
+    received = dividends_received(record, result.spec)[:, number] if has_dividends(record) else 0.0
     for place, sign in enumerate((1, -1)):
         was = np.round(np.append(0.0, after[:-1]), 9) * sign > 0
-        money[place] += np.where(was, moved, 0.0)
+        money[place] += np.where(was, moved + received, 0.0)
         for part, side in ((closed, np.sign(before)), (opened, np.sign(opened))):
             mine = (side == sign) & (part != 0)
             gained = part[mine] * (marks[rows[mine]] - prices[mine]) * multiplier

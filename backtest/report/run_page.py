@@ -21,9 +21,10 @@ from backtest.metrics.returns import REASONS
 from backtest.metrics.table import GROUPS, METRICS, Metric, metric_value
 from backtest.report.attribution import attribution
 from backtest.report.chart_data import is_daily
+from backtest.report.chart_view import ChartView
 from backtest.report.charts import Chart, chart_of, own_script, scripts
 from backtest.report.figure_data import returns_by_length, yearly_returns
-from backtest.report.figures import NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown_figures, svg
+from backtest.report.figures import FIGURES, NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown_figures, svg
 from backtest.runs.parameters import in_words, words_of
 from backtest.runs.record import files_of, is_kept_in, refuse_another
 from backtest.store.reader import Reader
@@ -177,6 +178,26 @@ def page(result: Measured, validity: Validity | None = None, kept_as: str = "") 
     """
     figures, chart = shown_figures(result), chart_of(result, result.bars_from)
     return _rendered("report.html", _content(result, validity or validate(result), kept_as, figures, chart))
+
+
+def chart_view(result: Measured, store: Reader | str | Path | None = None) -> ChartView:
+    """
+    Return the interactive chart of a run by itself; where it cannot be drawn, its pictures, and why.
+
+    Args:
+        store: where the chart finds the bars that the run saw; if not given, where the run read them.
+    """
+    result = check_result(result, "result")
+    chart = chart_of(result, _reader(result, store))
+    content = {
+        "title": f"{result.spec.name} on {few(result.series)}",
+        "name": result.spec.name,
+        "series": few(result.series),
+        "chart": chart,
+        "figures": [_figure(result, FIGURES[name]) for name in _REPLACED],
+        "scripts": () if chart.why_not else scripts(),
+    }
+    return ChartView(str(content["title"]), _rendered("chart.html", content))
 
 
 def _rendered(template: str, content: dict[str, Any]) -> str:

@@ -1,6 +1,8 @@
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from handmade import day, fill, result_of
 from hypothesis import given
@@ -102,3 +104,13 @@ def test_money_that_no_machine_number_holds_is_still_added_up():
 
     assert found.total == 10**19
     assert np.isfinite(found.total)
+
+
+def test_dividends_are_of_the_side_that_held():
+    # Long 2 before the dividend of 0.80 a share that comes with the third bar, of which 15 % are withheld.
+    fills = [fill(0, 2, 10.0)]
+    result = result_of([100.0, 100.0, 101.36], fills, closes=[10.0] * 3, withholding=0.15)
+    amounts = pa.array([0.0, 0.0, 0.8])
+    result = replace(result, record=result.record.append_column("dividend.0", amounts))
+
+    assert shares(attribution(result)) == {"long": (136,)}  # 2 * 0.80 * 0.85
