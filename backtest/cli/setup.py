@@ -117,6 +117,9 @@ def emulator(
     time_scale: Annotated[float, typer.Option(help="Pacing windows pass this many times faster.")] = 1.0,
     faults: Annotated[str, typer.Option(help="JSON file of scripted faults.")] = "",
     log: Annotated[str, typer.Option(help="File for a JSON line a request.")] = "",
+    dividends: Annotated[
+        str, typer.Option(help="File of date,amount,currency, to make ADJUSTED_LAST of where it is not stored.")
+    ] = "",
 ) -> None:
     """
     Serve a store as a TWS or IB Gateway would, to any TWS client on this machine.
@@ -125,10 +128,12 @@ def emulator(
     """
     from backtest.emulator.faults import Faults
     from backtest.emulator.server import Gateway
+    from backtest.engine.account.dividends import paid_by_instrument
     from backtest.store.reader import nothing_in
     from backtest.store.store import open_local
 
     served_store, stopped = open_local(store), _signalled()
+    paid = paid_by_instrument(dividends, served_store.series()) if dividends else None
     with (
         Path(log or os.devnull).open("a", encoding="utf-8") as lines,
         Gateway(
@@ -139,6 +144,7 @@ def emulator(
             faults=Faults.load(faults) if faults else None,
             clock=context.obj,
             log=lines,
+            dividends=paid,
         ) as served,
     ):
         give(f"listening on 127.0.0.1:{served.port}")

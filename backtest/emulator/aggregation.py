@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import calendar
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
+
 from backtest.errors import UsageError
-from backtest.market import calendars
+from backtest.market import arrays, calendars
 from backtest.market.bars import COLUMNS, schema, table_of
 from backtest.market.hours import Hours, Session
 from backtest.market.series import BarSize, Series
+from backtest.market.session_days import session_days
 from backtest.market.span import Span
 
 if TYPE_CHECKING:
@@ -224,6 +227,31 @@ def merged_bars(bars: pa.Table, found: list[Bucket]) -> pa.Table:
         for bucket, (first, last) in zip(found, rows, strict=True)
         if last > first
     )
+
+
+def without_dividends(
+    bars: pa.Table, series: Series, hours: Hours, closes: pa.Table, paid: Mapping[date, float]
+) -> pa.Table:
+    """
+    Return bars with their prices as if dividends had not been paid: before each times 1 - amount / close before it.
+
+    Args:
+        closes: daily bars of the same series, up to those that the prices are to end at.
+        paid: amounts by ex-date; one without a bar before it, or none from it on, changes nothing.
+    """
+    import pyarrow as pa
+
+    opened = [arrays.numbers(one["time"]).astype("datetime64[us]") for one in (bars, closes)]
+    days, known = session_days(opened[0], series, hours), opened[1].astype("datetime64[D]")
+    prices, factors = arrays.numbers(closes["close"]), np.ones(len(bars))
+    for day, amount in paid.items():
+        row = int(np.searchsorted(known, np.datetime64(day)))
+        if 0 < row < len(known):
+            factors[days < np.datetime64(day)] *= 1 - amount / prices[row - 1]
+    for name in ("open", "high", "low", "close", "average"):
+        column = pa.array(arrays.numbers(bars[name]) * factors, from_pandas=True)
+        bars = bars.set_column(bars.column_names.index(name), bars.schema.field(name), column)
+    return bars
 
 
 def _rows(bars: pa.Table, spans: list[Span]) -> list[tuple[int, int]]:

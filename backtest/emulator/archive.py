@@ -16,6 +16,9 @@ Where the real gateway is undocumented, this one does as follows.
 - Regular hours are cut out of all hours by the calendar, from bars that divide half an hour; never the other way.
 - CASH, CRYPTO, IND and OPT have one kind of hours: whichever is stored is served.
 - An end in the future means now. An expired contract is found with includeExpired only, whenever it expired.
+- ADJUSTED_LAST that is not stored is made of TRADES, where dividends are known: prices before an ex-date are multiplied
+  by 1 - amount / close of the day before.
+- The hours of a contract are those that are stored of it, word for word, as long as they say something of today.
 - A contract without a stored contract number gets one made of its spelling. A contract stored under several spellings
   (AAPL, AAPL+primary=NASDAQ), which its number tells, is one contract and has the bars of all.
 """
@@ -23,7 +26,7 @@ Where the real gateway is undocumented, this one does as follows.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -58,6 +61,9 @@ _BAD_END = (
 )
 
 
+Dividends = Mapping[date, float]  # amounts by ex-date, in prices that are adjusted for splits
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """Bars for a request; `zoneless` says that the end was read in the login zone for want of one."""
@@ -86,10 +92,13 @@ class Archive:
 
     Args:
         shut: days without a session which the calendars do not know of.
+        dividends: of instruments whose ADJUSTED_LAST is not stored: ex-dates and amounts.
     """
 
-    def __init__(self, store: Reader, shut: Collection[date] = ()) -> None:
-        self._store, self._shut = store, shut
+    def __init__(
+        self, store: Reader, shut: Collection[date] = (), dividends: Mapping[Instrument, Dividends] | None = None
+    ) -> None:
+        self._store, self._shut, self._dividends = store, shut, dividends or {}
         self._stored: frozenset[Series] = frozenset()
         self._listed: list[Listing] = []  # of what is stored
 
@@ -117,12 +126,17 @@ class Archive:
 
     def hours(self, listing: Listing, now: datetime) -> tuple[str, str]:
         """Return the trading hours and the liquid hours of the week to come as IB writes them; "" if unknown."""
+        facts, today = listing.facts, now.astimezone(ZoneInfo(listing.facts.time_zone))
+        if any(f"{today:%Y%m%d}:" in text for text in (facts.trading_hours, facts.liquid_hours)):
+            return facts.trading_hours, facts.liquid_hours
         week = [now.date() + timedelta(days=days) for days in range(7)]
         if fallback(listing.hours, week[0], week[-1]):
             return "", ""  # a client must not take a rule of ours for what IB says
         all_hours, regular = (
             aggregation.known_sessions(listing.hours, week[0], week[-1], rth) for rth in (False, True)
         )
+        if _round_the_clock(all_hours) and not _round_the_clock(regular):
+            all_hours = regular  # what is traded around them is not known
         return hours_text(all_hours, week, listing), hours_text(regular, week, listing)
 
     def _fitting(self, query: ContractQuery, now: datetime) -> list[Listing]:
@@ -175,6 +189,8 @@ class Archive:
             wanted = Series(spelling.instrument, size, request.prices, request.regular_hours)
             window = aggregation.window(wanted, spelling.hours, end, count, unit)
             bars = self._bars(wanted, spelling, window, request.cut)
+            if not len(bars) and wanted.prices == "ADJUSTED_LAST":
+                bars = self._adjusted(wanted, spelling, window, request.cut)
             if len(bars):
                 break
         else:
@@ -209,9 +225,11 @@ class Archive:
         if request.prices not in PRICES:
             raise Refused(f"{_INVALID}What to show field is missing or incorrect", 321)
         spellings = self._spellings(self._the_listing(request.contract, now))
+        made = request.prices == "ADJUSTED_LAST"
         every = [
-            (Series(spelling.instrument, size, request.prices, rth), spelling.hours)
+            (Series(spelling.instrument, size, prices, rth), spelling.hours)
             for spelling in spellings
+            for prices in (request.prices, *(["TRADES"] if made and spelling.instrument in self._dividends else []))
             for size in _SIZES.values()
             for rth in (True, False)
         ]
@@ -239,6 +257,16 @@ class Archive:
             if len(bars):
                 return bars
         return schema().empty_table()
+
+    def _adjusted(self, wanted: Series, listing: Listing, window: Span | None, cut: bool) -> pa.Table:
+        """Return the bars of TRADES with the dividends of an instrument taken out, where these are known."""
+        paid, plain = self._dividends.get(wanted.instrument), replace(wanted, prices="TRADES")
+        bars = self._bars(plain, listing, window, cut) if paid is not None else schema().empty_table()
+        if not len(bars) or window is None or not paid:
+            return bars
+        daily = replace(plain, size=BAR_SIZES["1day"])
+        closes = self._bars(daily, listing, Span(_EVER, window.end), cut=False)
+        return aggregation.without_dividends(bars, plain, listing.hours, closes, paid)
 
     def _sources(self, wanted: Series) -> Iterator[Series]:
         """Yield the stored series from which the wanted one can be made, the best first."""
@@ -277,6 +305,14 @@ class Archive:
             return self._store.read(series, span).select(COLUMNS)
         except NoBars:
             return schema().empty_table()
+
+
+_DAY = timedelta(days=1)
+_EVER = datetime(1900, 1, 1, tzinfo=UTC)
+
+
+def _round_the_clock(sessions: list[Session]) -> bool:
+    return any(session.close - session.open >= _DAY for session in sessions)
 
 
 def _each_contract(listings: list[Listing]) -> list[Listing]:

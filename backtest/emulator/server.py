@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import date
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -24,6 +24,7 @@ from backtest.emulator.limiter import Limiter
 from backtest.errors import UsageError
 
 if TYPE_CHECKING:
+    from backtest.market.series import Instrument
     from backtest.store.reader import Reader
 
 
@@ -39,6 +40,8 @@ class Gateway:
         clock: what time it is for the gateway; bars of later are not served.
         log: where to write a JSON line a request.
         shut: days that the schedule leaves out, though the calendars have them.
+        dividends: of instruments whose ADJUSTED_LAST is to be made of TRADES where it is not stored: amounts by
+            ex-date.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Gateway:
         clock: Clock = utc_now,
         log: TextIO | None = None,
         shut: Collection[date] = (),
+        dividends: Mapping[Instrument, Mapping[date, float]] | None = None,
     ) -> None:
         if pacing not in ("strict", "off"):
             raise UsageError(f"no pacing {pacing!r}; there are strict and off")
@@ -59,7 +63,7 @@ class Gateway:
             raise UsageError(f"no time scale {time_scale}; write a positive number")
         self.port = port
         limiter = Limiter(time_scale, pacing == "strict")
-        self._desk = Desk(Archive(store, shut), limiter, faults or Faults(), clock, log, handle)
+        self._desk = Desk(Archive(store, shut, dividends), limiter, faults or Faults(), clock, log, handle)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None

@@ -24,7 +24,7 @@ from backtest._suggest import there_are
 from backtest.errors import DataError, NoBars, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import sessions
-from backtest.market.series import BAR_SIZES, Series
+from backtest.market.series import BAR_SIZES, Instrument, Series
 from backtest.runs.spec import NO_DIVIDENDS
 from backtest.store.reader import Reader, hours_in
 
@@ -531,6 +531,22 @@ def _read_file(path: Path, stocks: Sequence[Series]) -> DividendTable:
         amounts = tuple(found[one.key][day] for day in days)
         tables[one.key] = Dividends(one.instrument.currency, days, amounts, f"of {path.name}")
     return DividendTable(path.name if path.is_absolute() else path.as_posix(), tables)
+
+
+def paid_by_instrument(path: str | Path, series: Iterable[Series]) -> dict[Instrument, dict[date, float]]:
+    """
+    Return the amounts by ex-date of the stocks among some series that a file knows.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    stocks = {one.instrument: one for one in series if one.instrument.kind == "STK"}
+    found = _read_file(Path(path), list(stocks.values()))
+    return {
+        instrument: dict(zip(map(date.fromisoformat, paid.days), paid.amounts, strict=True))
+        for instrument, one in stocks.items()
+        if (paid := found.of(one)) is not None and paid.days
+    }
 
 
 def _series_of_row(row: Mapping[str, Any], stocks: Sequence[Series], where: str) -> Series | None:
