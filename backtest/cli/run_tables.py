@@ -214,6 +214,8 @@ def give_sweep(found: Sweep, as_json: bool) -> None:
     from backtest.metrics.table import METRICS
     from backtest.research.search.sweeps import SHOWN
 
+    if found.made_by:
+        say(found.made_by)
     if as_json:
         give_json(found.to_dict())
         return

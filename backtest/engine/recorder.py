@@ -123,52 +123,69 @@ class _OrderRows:
 
     def tables(self, series: list[Series]) -> tuple[pa.Table, pa.Table]:
         """Return the table of the orders by ref, which begins at 1, and that of the fills by time."""
-        import pyarrow as pa
-
-        first = self.first - 1
-        orders = _columns(self._orders, _ORDER_COLUMNS, whole=5)
-        fills = _columns(self._fills, _FILL_COLUMNS, whole=2)
-        by_ref, by_time = np.argsort(orders[0]), np.lexsort((fills[0], fills[2]))
-        order_columns = self._order_columns([column[by_ref] for column in orders], first, series)
-        fill_columns = self._fill_columns([column[by_time] for column in fills], first, series)
-        return pa.table(order_columns, _order_schema()), pa.table(fill_columns, _fill_schema())
-
-    def _order_columns(self, columns: list[np.ndarray], first: int, series: list[Series]) -> dict[str, pa.Array]:
-        ref, name, buys, kind, status, size, created, filled, price, costs, closed = columns
-        return {
-            "ref": arrays.integers(ref - first),
-            "series": self._series(name),
-            "side": arrays.texts(["buy" if one else "sell" for one in buys.tolist()]),
-            "kind": arrays.texts([bt.Order.ExecTypes[one] for one in kind.tolist()]),
-            "size": arrays.floats(size),
-            "created": arrays.stamps(bar_times(created, series)),
-            "status": arrays.texts([bt.Order.Status[one] for one in status.tolist()]),
-            "filled": arrays.floats(filled),
-            "price": arrays.floats(price),
-            "costs": arrays.floats(costs),
-            "closed": arrays.stamps(bar_times(closed, series), filled != 0),
-        }
-
-    def _fill_columns(self, columns: list[np.ndarray], first: int, series: list[Series]) -> dict[str, pa.Array]:
-        ref, name, stamp, size, price, costs = columns
-        return {
-            "ref": arrays.integers(ref - first),
-            "time": arrays.stamps(bar_times(stamp, series)),
-            "series": self._series(name),
-            "size": arrays.floats(size),
-            "price": arrays.floats(price),
-            "costs": arrays.floats(costs),
-        }
-
-    def _series(self, numbers: np.ndarray) -> pa.Array:
-        names = list(self._names)
-        return arrays.texts([names[one] for one in numbers.tolist()])
+        orders, fills = _rows(self._orders, _ORDER_COLUMNS), _rows(self._fills, _FILL_COLUMNS)
+        for rows in (orders, fills):
+            rows[:, 0] -= self.first - 1
+        return order_tables(orders, fills, list(self._names), series)
 
 
-def _columns(rows: Any, count: int, whole: int) -> list[np.ndarray]:
-    """Return the columns of rows that follow each other, of which the first ones are whole numbers."""
-    columns = np.frombuffer(rows).reshape(-1, count).T
-    return [column.astype(np.int64) if n < whole else column for n, column in enumerate(columns)]
+def order_tables(
+    orders: np.ndarray, fills: np.ndarray, names: list[str], series: list[Series]
+) -> tuple[pa.Table, pa.Table]:
+    """
+    Return the table of orders by ref, and that of their fills by time.
+
+    Args:
+        orders: a row an order, as `Recorder` keeps them: ref, place in names, whether it buys, kind, status, size,
+            stamp, size filled, its price and costs, and the stamp of its end.
+        fills: a row a fill: ref, place in names, stamp, size, price, costs.
+        names: of the feeds.
+    """
+    import pyarrow as pa
+
+    by_ref, by_time = np.argsort(orders[:, 0], kind="stable"), np.lexsort((fills[:, 0], fills[:, 2]))
+    order_columns = _order_columns(_columns(orders[by_ref], whole=5), names, series)
+    fill_columns = _fill_columns(_columns(fills[by_time], whole=2), names, series)
+    return pa.table(order_columns, _order_schema()), pa.table(fill_columns, _fill_schema())
+
+
+def _order_columns(columns: list[np.ndarray], names: list[str], series: list[Series]) -> dict[str, pa.Array]:
+    ref, name, buys, kind, status, size, created, filled, price, costs, closed = columns
+    return {
+        "ref": arrays.integers(ref),
+        "series": arrays.texts([names[one] for one in name.tolist()]),
+        "side": arrays.texts(["buy" if one else "sell" for one in buys.tolist()]),
+        "kind": arrays.texts([bt.Order.ExecTypes[one] for one in kind.tolist()]),
+        "size": arrays.floats(size),
+        "created": arrays.stamps(bar_times(created, series)),
+        "status": arrays.texts([bt.Order.Status[one] for one in status.tolist()]),
+        "filled": arrays.floats(filled),
+        "price": arrays.floats(price),
+        "costs": arrays.floats(costs),
+        "closed": arrays.stamps(bar_times(closed, series), filled != 0),
+    }
+
+
+def _fill_columns(columns: list[np.ndarray], names: list[str], series: list[Series]) -> dict[str, pa.Array]:
+    ref, name, stamp, size, price, costs = columns
+    return {
+        "ref": arrays.integers(ref),
+        "time": arrays.stamps(bar_times(stamp, series)),
+        "series": arrays.texts([names[one] for one in name.tolist()]),
+        "size": arrays.floats(size),
+        "price": arrays.floats(price),
+        "costs": arrays.floats(costs),
+    }
+
+
+def _rows(numbers: Any, count: int) -> np.ndarray:
+    """Return rows of numbers that follow each other."""
+    return np.frombuffer(numbers).reshape(-1, count).copy()
+
+
+def _columns(rows: np.ndarray, whole: int) -> list[np.ndarray]:
+    """Return the columns of rows, of which the first ones are whole numbers."""
+    return [column.astype(np.int64) if n < whole else column for n, column in enumerate(rows.T)]
 
 
 def _paid(price: Any) -> float:

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from dataclasses import Field, fields, replace
 from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -53,7 +53,9 @@ from backtest.engine.recorder import (
     Recorder,
     SessionClock,
     account_table,
+    bar_times,
     is_kind,
+    order_tables,
     unknown_kind,
     with_rates_of_fills,
 )
@@ -99,6 +101,7 @@ class Shared:
 
     def __init__(self) -> None:
         self.ground: _Ground | None = None
+        self.record: pa.Table | None = None  # of the last run
         self.lines: dict[Series, dict[str, Any]] = {}  # the values of each feed's lines
         self.rows = KnownRows()
 
@@ -213,6 +216,8 @@ def simulate(
     if before:
         record, manifest["warm_up"] = _begun(record, recorder, begins)
     extremes = extremes_of(fill_rows, order_rows, feeds, wanted, bool(cerebro.broker.p.coc))
+    if shared is not None:
+        shared.record = record
     trades = round_trips(fill_rows, record, spec.multiplier, extremes, fees)
     if dividends is not None:
         trades = with_dividends_of_trips(trades, record, spec)
@@ -221,6 +226,85 @@ def simulate(
         trades = trades.append_column("currency", arrays.texts(units))
     seen, trades = trades.select(list(EXTREMES)), trades.drop_columns(list(EXTREMES))  # 0.1.0 reads the latter
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn, extremes_table=seen)
+
+
+class Together(NamedTuple):
+    """What runs that were made at once left; None for one that is to be made by itself."""
+
+    records: list[RunRecord | None]
+    why_not: str = ""  # why none was made
+
+
+@seldom_collected()
+def simulate_together(strategy: Strategy, specs: Sequence[RunSpec], costs: Costs, shared: Shared) -> Together:
+    """
+    Make runs of which only the parameters differ at once, by the compiled engine.
+
+    Args:
+        specs: of the runs; whatever they have in common `shared` has from a run that the event engine made.
+    """
+    from backtest.engine.compiled.trials import run as run_compiled
+
+    spec, ground, before = specs[0], shared.ground, shared.record
+    assert ground is not None and before is not None  # noqa: PT018 - one without the other there is not
+    if other := [one.name for one in fields(Brokerage) if one.name not in _COMPILED and _is_set(spec, one)]:
+        return Together([], f"{', '.join(other)} of the broker is not compiled")
+    if ground.exchange is not None:
+        return Together([], "a run in several currencies is not compiled")
+    if "flow" in before.column_names:
+        return Together([], "a strategy that adds cash or takes some out is not compiled")
+    wanted = [Series.parse(key) for key in spec.series]
+    feeds = ground.feeds(wanted, shared)
+
+    def set_up(cerebro: Any) -> None:
+        cerebro.broker.setcash(spec.cash)
+        traded, borrowing = MonthlyVolume(), borrowing_by(spec.brokerage, ground.fees)
+        for feed, one in zip(cerebro.datas, wanted, strict=True):
+            model = commission_model(borrowing, costs, one, feed, traded)
+            cerebro.broker.addcommissioninfo(model, name=feed._name)
+
+    try:
+        with importing_beside(strategy):
+            params = [live_parameters(strategy, one.params) for one in specs]
+            found = run_compiled(strategy.cls, params, feeds, set_up)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the event engine makes them, and says what is wrong
+        return Together([], f"the compiled engine fails with {type(error).__name__}: {str(error)[:200]}")
+    if found.why_not:
+        return Together([], found.why_not)
+    if not np.array_equal(bar_times(found.stamps, wanted), arrays.numbers(before["time"]).astype("datetime64[us]")):
+        return Together([], "the run before has other bars")
+    names = [feed._name for feed in feeds]
+    records: list[RunRecord | None] = []
+    for n, own in enumerate(specs):
+        if n in found.left:
+            records.append(None)
+            continue
+        orders, fills = (rows[slice(*begins[n : n + 2])] for rows, begins in (
+            (found.orders, found.orders_from), (found.fills, found.fills_from)))  # fmt: skip
+        tables = order_tables(orders, fills, names, wanted)
+        record = _as_left(before, found.equity[n], found.cash[n], found.positions[n])
+        record = booked_at_close(record, tables[1], tables[0], own)
+        extremes = extremes_of(tables[1], tables[0], feeds, wanted, at_close=False)
+        trades = round_trips(tables[1], record, own.multiplier, extremes)
+        seen, trades = trades.select(list(EXTREMES)), trades.drop_columns(list(EXTREMES))
+        records.append(RunRecord(own, record, *tables, trades, {}, extremes_table=seen))
+    return Together(records)
+
+
+_COMPILED = ("costs", "align")  # options of which the compiled engine can do what it can
+
+
+def _is_set(spec: RunSpec, option: Field[Any]) -> bool:
+    return bool(getattr(spec.brokerage, option.name) != option.default)
+
+
+def _as_left(before: pa.Table, equity: np.ndarray, cash: np.ndarray, positions: np.ndarray) -> pa.Table:
+    """Return the record of a run on the bars of another: only the account is its own."""
+    own = {"equity": equity, "cash": cash, **{f"position.{n}": held for n, held in enumerate(positions.T)}}
+    columns = [arrays.floats(own[name]) if name in own else before[name] for name in before.column_names]
+    import pyarrow as pa
+
+    return pa.table(dict(zip(before.column_names, columns, strict=True)))
 
 
 def _ground_of(

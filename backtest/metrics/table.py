@@ -541,7 +541,7 @@ _TRADES = (
     Metric(
         "dividends", "Dividends", "money",
         "Money that positions got in dividends, less what was withheld and what short positions paid.",
-        _ByRow(lambda runs: [Undefined("left out") if one is None else one for one in runs.dividends]),
+        _ByRow(lambda runs: _dividends(runs)),
     ),
     Metric(
         "costs", "Costs", "money",
@@ -575,6 +575,11 @@ def cost_drag_by_row(runs: Accounts) -> list[float]:
 def _beside(runs: Accounts, numbers: Callable[[Beside], list[float]]) -> list[float]:
     """Return numbers about both at the sessions that both have, undefined where a price was not above zero."""
     return [Undefined("no benchmark") for _ in runs.trades] if runs.beside is None else numbers(runs.beside)
+
+
+def _dividends(runs: Accounts) -> list[float]:
+    """Return what each run got in dividends; undefined where they were left out of it."""
+    return [Undefined("left out") if one is None else one for one in runs.dividends]
 
 
 def _lengths(drawdowns: Iterable[Drawdown | None], unit: str) -> list[float]:

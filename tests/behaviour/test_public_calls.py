@@ -233,6 +233,7 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "now": datetime(2024, 1, 2, tzinfo=UTC),
         "number": 1,
         "optuna": 0,
+        "engine": "event",
         "other": SPAN,
         "orders_table": base["first"].orders_table,
         "others": [SPAN],

@@ -3,8 +3,9 @@ The same sweep in many ways gives the same trials to the last bit, and a worker'
 
 Run:  python tests/soak/sweeps.py [--fast 25] [--slow 40] [--years 10]     (1,000 trials of SMA cross)
 
-The ways: one process; two; a Dask scheduler with two workers; two processes of which one is killed at a quarter of the
-trials, and all at half, and then resumed; and a store on an S3-compatible server in place of a folder.
+The ways: one process, one trial after the other, and all at once; two; a Dask scheduler with two workers; two processes
+of which one is killed at a quarter of the trials, and all at half, and then resumed; and a store on an S3-compatible
+server in place of a folder.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from backtest.research.search.trials import Trials
 ROOT = Path(__file__).resolve().parents[2]
 STORE = ROOT / "data" / "sample"
 ATTEMPTS = 10  # to kill a sweep before it has ended
+TWO = ("--engine", "event", "--jobs", "2")
 Words = list[str]
 
 
@@ -56,8 +58,9 @@ def run(folder: Path, fast: int = 8, slow: int = 8, years: int = 4) -> Iterator[
     words = ["--grid", f"fast=2:{fast + 1}", "--grid", f"slow={fast + 2}:{fast + slow + 1}"]
     words += ["--since", "2003-01-02", "--until", f"{2002 + years}-12-31"]
     ways: dict[str, Callable[[Words, Path], None]] = {
-        "one process": sweep,
-        "two processes": lambda words, out: sweep([*words, "--jobs", "2"], out),
+        "one process": lambda words, out: sweep([*words, "--engine", "event"], out),
+        "all at once": lambda words, out: sweep([*words, "--engine", "compiled"], out),
+        "two processes": lambda words, out: sweep([*words, *TWO], out),
         "Dask, two workers": with_dask,
         "killed and resumed": killed,
         "S3 in place of a folder": from_bucket,
@@ -116,12 +119,12 @@ def killed(words: Words, out: Path) -> None:
             break  # else it had ended before it was killed, as a small one may
     assert total // 2 <= kept < total, f"{kept} of {total} trials were kept"
     tried.rename(out)
-    sweep([*words, "--resume"], out)
+    sweep([*words, "--engine", "event", "--resume"], out)
 
 
 def kill_at_half(words: Words, out: Path, total: int) -> int:
     """Return how many trials are there of a sweep whose worker was killed at a quarter, and all of it at half."""
-    process = subprocess.Popen(command([*words, "--jobs", "2"], out), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command([*words, *TWO], out), stdout=subprocess.DEVNULL)
     until(lambda: len(Trials(out).read()) >= total // 4)
     for worker in workers_of(process.pid)[:1]:
         os.kill(worker, signal.SIGKILL)
@@ -139,7 +142,7 @@ def from_bucket(words: Words, out: Path) -> None:
         for path in STORE.rglob("*"):
             if path.is_file():
                 bucket.objects[f"store/{path.relative_to(STORE)}"] = path.read_bytes()
-        sweep([*words, "--jobs", "2"], out, bucket.url())
+        sweep([*words, *TWO], out, bucket.url())
 
 
 def digest_of(out: Path) -> tuple[int, str]:

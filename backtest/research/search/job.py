@@ -24,7 +24,7 @@ from backtest.engine.code.imports import source_digest
 from backtest.engine.code.parcels import sent_by_value
 from backtest.engine.code.strategy import Strategy, load_strategy, parameters, typed_things
 from backtest.engine.provenance import module_hashes, source_file
-from backtest.engine.simulation import Shared, one_after_another, quotes_of, simulate
+from backtest.engine.simulation import Shared, one_after_another, quotes_of, simulate, simulate_together
 from backtest.engine.warm_up import Cash, gated, measured_from, waiting
 from backtest.errors import BrokenPin, NoBars, StrategyError, UsageError
 from backtest.market import arrays
@@ -259,6 +259,46 @@ def _made(job: Job, point: Point) -> _Made:
         return trial, _account_of(job, point)
     except (StrategyError, UsageError) as error:
         return replace(trial, error=str(error)), None
+
+
+def trials_at_once(job: Job, points: Sequence[Point]) -> tuple[list[Trial | None], str]:
+    """
+    Return the trials of points by the compiled engine, None for one that it leaves out; and why there is none.
+
+    Some trial of the job must have been made by the event engine, in this process.
+    """
+    common = _common(job, job.name, None)
+    strategy, made, places = common.request.strategy, list[_Made](), list[int]()
+    specs = []
+    for place, point in enumerate(points):
+        try:
+            params = parameters(strategy, {**job.params, **point.params})
+        except UsageError:
+            continue  # whose sentence the event engine has
+        specs.append(replace(common.request.spec, params=params))
+        places.append(place)
+    if not specs:
+        return [None for _ in points], ""
+    together = simulate_together(strategy, specs, common.request.costs, common.shared)
+    if together.why_not:
+        return [None for _ in points], together.why_not
+    for n, place in enumerate(places):
+        record, together.records[n] = together.records[n], None  # which is as large as its bars are many
+        if record is not None:
+            point = points[place]
+            trial = Trial(job.key(point), job.case, job.params | point.params)
+            try:
+                made.append((trial, sample(record)))
+            except StrategyError as error:
+                made.append((replace(trial, error=str(error)), None))
+    of_key = {trial.key: trial for trial in _measured(made)}
+    return [of_key.get(job.key(point)) for point in points], ""
+
+
+def bars_of(job: Job) -> int:
+    """Return how many rows the last run of a job had that the event engine made in this process; 0 without any."""
+    record = _common(job, job.name, None).shared.record
+    return 0 if record is None else len(record)
 
 
 def _account_of(job: Job, point: Point) -> Account:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import re
@@ -29,6 +30,7 @@ from backtest.metrics.returns import Undefined
 from backtest.metrics.sharpe_tests import BLOCKS, deflated_sharpe, overfitting_of
 from backtest.metrics.table import METRICS, metric_named
 from backtest.research.search import grid as grids
+from backtest.research.search.compiled import ENGINES, FEWEST, Engines, compiled
 from backtest.research.search.executors import Work, each
 from backtest.research.search.grid import Condition, Grid
 from backtest.research.search.heatmap import draw_heat_map
@@ -52,6 +54,7 @@ DOCUMENT = "sweep.json"
 SHOWN = ("total_return", "sharpe", "max_drawdown", "trades")  # in tables, after the rank
 BEST = "best"  # folder of the best trial's run, in that of the sweep
 
+_log = logging.getLogger(__name__)
 _NOTHING: dict[str, Any] = {"sessions": np.zeros(0, "datetime64[D]"), "returns": np.zeros(0)}  # in place of much
 
 
@@ -92,6 +95,7 @@ def sweep(
     end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     tell: Tell | None = None,
+    engine: str = "",
     tz: str = "",
     **asked: Unpack[RunOptions],
 ) -> Sweep:
@@ -118,6 +122,9 @@ def sweep(
         end: the last session, included.
         params: of the parameters that do not vary.
         tell: called with a `SweepProgress` now and then; if not given, a notebook shows a bar.
+        engine: "compiled" for all trials at once, or "event" for one after the other, bar by bar. If not given, the
+            compiled engine makes the trials that it can where there are many, and the event engine the rest; both give
+            the same to the last bit. `made_by` of the result says which did, and why.
         tz: this and all that follows is as in `run`, and so are frames in the place of series and store.
 
     Raises:
@@ -132,6 +139,9 @@ def sweep(
     random, optuna = _arguments.whole(random, "random"), _arguments.whole(optuna, "optuna", -1)
     _check(jobs, random, optuna, _arguments.truth(resume, "resume"))
     check_ways(executor, tell)
+    engines = Engines(_arguments.word(engine, "engine", ENGINES) if engine else "", rank)
+    if engines.asked == "compiled" and executor is not None:
+        raise UsageError("the compiled engine makes all trials in this process; leave out the executor, or the engine")
     found = load_strategy(strategy)
     grid = typed_values(found, grids.grid_given(grid, names_of_texts(found)))
     where = grids.condition_given(where)
@@ -142,7 +152,7 @@ def sweep(
     trials = Trials(into)
     if optuna:
         with progress_bar(tell, "trials") as told:
-            rate = partial(_rates, job, trials, rank, executor, jobs, told)
+            rate = partial(_rates, job, trials, engines, executor, jobs, told)
             drawn = guided_points(grid, where, optuna, seed, rate, rank.startswith("-"))
     points = [Point(params) for params in drawn]
     asked_for = _document(job, grid, rank, random, seed, points)
@@ -152,12 +162,13 @@ def sweep(
         _check_same(_asked_in(into), document, into)
     _write(into, document)
     with progress_bar(tell, "trials") as told:
-        kept = complete(job, points, trials, executor=executor, jobs=jobs, tell=told)
+        kept = complete(job, points, trials, executor=executor, jobs=jobs, tell=told, engines=engines)
     done = [kept[job.key(point)] for point in points]
     best = _best(done, rank)
     run = result_of(job, points[done.index(best)], lines=True)
     run.save(into / BEST, force=True)
     finished = Sweep(into, json.loads(_text(document)), done, _ratios(kept.values()), run)
+    vars(finished)["made_by"] = engines.words
     vars(finished)["_kept"] = trials  # which know what `overfitting` takes of those that were made just now
     return finished
 
@@ -211,6 +222,11 @@ class Sweep:
         """The strategy, as it can be run again from here: its file is told as seen from the folder."""
         file, _, name = str(self.asked["file"]).rpartition(":")
         return f"{self.folder / file}:{name}" if (self.folder / file).is_file() else str(self.asked["file"])
+
+    @cached_property
+    def made_by(self) -> str:
+        """Which engine made the trials, and why, in a line; "" where they were few, or were there before."""
+        return ""
 
     @property
     def varied(self) -> list[str]:
@@ -316,6 +332,7 @@ class Sweep:
             "trials": len(self.trials),
             "failed": len(self.failed),
             "recorded": len(self.ratios),
+            **({"made_by": self.made_by} if self.made_by else {}),
             "best": _row(self, self.best),
             "deflated_sharpe": _or_none(self.deflated_sharpe),
             "pbo": _or_none(self.overfitting),
@@ -361,30 +378,78 @@ def complete(
     executor: Executor | None = None,
     jobs: int = 1,
     tell: Tell | None = None,
+    engines: Engines | None = None,
 ) -> dict[str, Trial]:
     """Make the trials of points that are not kept yet, keep each as soon as it is made, and return all there are."""
-    known = trials.read()
-    keys = [job.key(point) for point in points]
-    left = [point for key, point in zip(keys, points, strict=True) if key not in known]
-    failed = sum(bool(known[key].error) for key in keys if key in known)
-    began, kept = time.monotonic(), len(points) - len(left)
-    made = 0
+    engines = engines or Engines()
+    making = _Making(job, points, trials, tell)
+    left = making.left
+    if executor is None and engines.asked != "event":
+        left = making.at_once(left, engines)
     work = Work(trials_of, job, job.project, lambda point: words_of(point.params))
     for batch in each(work, left, executor, jobs):
-        trials.add(batch)
-        known |= {trial.key: replace(trial, **_NOTHING) for trial in batch}
-        made += len(batch)
-        failed += sum(bool(trial.error) for trial in batch)
-        if tell is not None:
-            seconds = time.monotonic() - began
-            tell(SweepProgress(kept + made, len(points), kept, failed, seconds, seconds / made * (len(left) - made)))
-    return known
+        making.keep(batch)
+        engines.counts["event"] += len(batch)
+    return making.known
+
+
+class _Making:
+    """The trials of points, as they are made, kept and told of."""
+
+    def __init__(self, job: Job, points: Sequence[Point], trials: Trials, tell: Tell | None) -> None:
+        self.known, self._trials, self._tell, self._job = trials.read(), trials, tell, job
+        keys = [job.key(point) for point in points]
+        self.left = [point for key, point in zip(keys, points, strict=True) if key not in self.known]
+        self._total, self._kept, self._began = len(points), len(points) - len(self.left), time.monotonic()
+        self._failed, self._made = sum(bool(self.known[key].error) for key in keys if key in self.known), 0
+
+    def keep(self, batch: Sequence[Trial]) -> Path:
+        """Keep trials, and tell of them."""
+        path = self._trials.add(batch)
+        self.known |= {trial.key: replace(trial, **_NOTHING) for trial in batch}
+        self._made += len(batch)
+        self._failed += sum(bool(trial.error) for trial in batch)
+        if self._tell is not None:
+            seconds, left = time.monotonic() - self._began, self._total - self._kept - self._made
+            done = self._kept + self._made
+            self._tell(SweepProgress(done, self._total, self._kept, self._failed, seconds, seconds / self._made * left))
+        return path
+
+    def at_once(self, points: Sequence[Point], engines: Engines) -> list[Point]:
+        """
+        Make the trials that the compiled engine can, and return the points that are left.
+
+        Raises:
+            UsageError: it was asked for, and cannot.
+        """
+        files, left = list[Path](), list[Point]()
+        fewest = 1 if engines.asked == "compiled" else FEWEST
+        for block in compiled(self._job, points, engines.rank, fewest):
+            if block.why_not and engines.asked == "compiled" and not block.differs:
+                raise UsageError(f"the trials cannot be compiled: {block.why_not}; leave out --engine compiled")
+            engines.why_not.extend(filter(None, [block.why_not]))
+            left += block.left
+            if block.differs:
+                _log.warning("%s: all trials are made by the event engine", block.why_not)
+                left += self._forget(files, points)
+                engines.counts["compiled"] = 0
+            if block.trials:
+                files.append(self.keep(block.trials))
+                engines.counts["event" if block.why_not else "compiled"] += len(block.trials)
+        return left
+
+    def _forget(self, files: Iterable[Path], points: Iterable[Point]) -> list[Point]:
+        """Remove files of trials that are not to be trusted, and return their points."""
+        keys = {key for file in files for key in self._trials.forget(file)}
+        self.known = {key: trial for key, trial in self.known.items() if key not in keys}
+        self._made -= len(keys)
+        return [point for point in points if self._job.key(point) in keys]
 
 
 def _rates(
     job: Job,
     trials: Trials,
-    rank: str,
+    engines: Engines,
     executor: Executor | None,
     jobs: int,
     tell: Tell | None,
@@ -392,8 +457,8 @@ def _rates(
 ) -> list[float]:
     """Return the rank of each set of parameters, NaN for none, having made the trials that are not kept."""
     points = [Point(one) for one in params]
-    kept = complete(job, points, trials, executor=executor, jobs=jobs, tell=tell)
-    return [kept[job.key(point)].metrics.get(rank.lstrip("-"), math.nan) for point in points]
+    kept = complete(job, points, trials, executor=executor, jobs=jobs, tell=tell, engines=engines)
+    return [kept[job.key(point)].metrics.get(engines.rank.lstrip("-"), math.nan) for point in points]
 
 
 def ranked(trials: Iterable[Trial], rank: str) -> list[Trial]:

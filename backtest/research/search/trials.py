@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backtest._system import remove_file
 from backtest.errors import DamagedStore, UsageError
 from backtest.market import arrays
 from backtest.metrics.sharpe_tests import Blocks
@@ -82,9 +83,9 @@ class Trials:
         self._known: dict[str, list[Trial]] = {}  # without returns, by the name of the file, which never changes
         self._made = False  # by us: who made it before may have been killed before it was durable
 
-    def add(self, trials: Sequence[Trial]) -> None:
+    def add(self, trials: Sequence[Trial]) -> Path:
         """
-        Keep trials: when this returns they are on the disk.
+        Keep trials, and return their file: when this returns it is on the disk.
 
         Raises:
             UsageError: the folder cannot be written.
@@ -95,11 +96,20 @@ class Trials:
                 make_folders(self.folder, self.folder.parent)
                 sweep_leftovers(self.folder)
                 self._made = True
-            replace_file(self.folder / f"{hashlib.sha256(data).hexdigest()[:24]}.parquet", data)
+            path = self.folder / f"{hashlib.sha256(data).hexdigest()[:24]}.parquet"
+            replace_file(path, data)
         except OSError as error:
             raise UsageError(f"no trial can be kept in {self.folder} ({error}); name another folder") from error
         made = {trial.key: trial.returns for trial in trials if not trial.error and not trial.window}
         self.blocks |= _blocks_of(made)
+        return path
+
+    def forget(self, path: Path) -> list[str]:
+        """Remove a file of trials, and return their keys."""
+        keys: list[str] = _table_in(path, ["key"])["key"].to_pylist()
+        remove_file(path)
+        self.blocks = {key: blocks for key, blocks in self.blocks.items() if key not in keys}
+        return keys
 
     def blocks_of(self, keys: Iterable[str]) -> dict[str, Blocks]:
         """

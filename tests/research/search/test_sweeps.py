@@ -354,7 +354,8 @@ def test_one_process_two_dask_a_killed_sweep_and_a_bucket_give_the_same_trials(t
     told = list(sweeps.run(tmp_path, fast=6, slow=8, years=4))
 
     assert [line.partition(":")[0] for line in told] == [
-        "one process", "two processes", "Dask, two workers", "killed and resumed", "S3 in place of a folder",
+        "one process", "all at once", "two processes", "Dask, two workers", "killed and resumed",
+        "S3 in place of a folder",
     ]  # fmt: skip
     assert all(": 48 trials" in line for line in told)
 

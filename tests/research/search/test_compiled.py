@@ -1,0 +1,169 @@
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from pathlib import Path
+
+import backtrader as bt
+import pytest
+from places import ROOT
+
+from backtest.cli.app import main
+from backtest.errors import UsageError
+from backtest.research.search.compiled import compiled
+from backtest.research.search.job import Point, job_of, trials_of
+from backtest.research.search.sweeps import _Making, sweep
+from backtest.research.search.trials import Trials
+
+SMA = str(ROOT / "strategies" / "sma_cross.py")
+YEARS = (date(2003, 1, 2), date(2004, 12, 31))
+GRID = {
+    "fast": [5, 10, 15, 30],
+    "slow": [20, 25, 30, 32, 34, 36, 38, 40],
+}  # some of which fail: fast must be less than slow
+COUNTER = itertools.count(1)
+
+
+def swept(sample, folder, grid=GRID, strategy=SMA, series="AAPL/1day", **more):
+    return sweep(strategy, series, grid, store=sample, span=YEARS, folder=folder, **more)
+
+
+def kept(folder):
+    """Return all that is kept of each trial in a folder, to the last bit."""
+    return {
+        key: (one.params, one.error, repr(one.metrics), one.sessions.tobytes(), one.returns.tobytes())
+        for key, one in Trials(folder).read(returns=True).items()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("costs", ["ib-fixed", "bp:5", "none"])
+def test_trials_that_are_made_at_once_are_kept_as_those_made_one_by_one(sample, tmp_path, costs):
+    series = ["AAPL/1day", "IBM/1day"]
+
+    by_compiled = swept(sample, tmp_path / "a", series=series, costs=costs)
+    by_events = swept(sample, tmp_path / "b", series=series, costs=costs, engine="event")
+
+    assert by_compiled.made_by == "compiled (numpy): 29 trials, 3 by the event engine"
+    assert by_events.made_by == "event engine: 32 trials"
+    assert kept(tmp_path / "a") == kept(tmp_path / "b")
+    assert by_compiled.best == by_events.best
+    assert by_compiled.overfitting == by_events.overfitting
+
+
+def test_the_strategy_that_is_not_compiled_is_told_with_its_line(sample, tmp_path):
+    found = swept(sample, tmp_path, {"length": list(range(3, 35))}, KeepsText)
+
+    file, _, said = found.made_by.removeprefix("event engine: ").partition(".py:")
+    line, _, reason = said.partition(": ")
+    assert file.endswith("test_compiled")
+    assert "self.seen" in Path(__file__).read_text().splitlines()[int(line) - 1]
+    assert reason
+    assert len(found.ranked) == 32
+
+
+class KeepsText(bt.Strategy):
+    params = (("length", 5),)
+
+    def __init__(self):
+        self.average = bt.ind.SMA(period=self.p.length)
+
+    def next(self):
+        self.seen = {f"{self.data.close[0]:.1f}": len(self)}
+        if self.seen.get("21.0") or self.data.close[0] > self.average[0]:
+            self.buy(size=1)
+
+
+def test_where_the_engines_differ_no_trial_of_the_compiled_one_counts(sample, tmp_path, caplog):
+    found = swept(sample, tmp_path, {"wait": list(range(32))}, ChangesByRun)
+
+    assert found.made_by.startswith("event engine: the engines differ in wait=0")
+    assert "all trials are made by the event engine" in caplog.text
+    assert len(Trials(tmp_path).read()) == 32
+    assert all(trial.metrics["open_trades"] == 1 for trial in found.trials)
+
+
+class ChangesByRun(bt.Strategy):
+    """Buys as much as there were runs before, which is another size in each."""
+
+    params = (("wait", 0),)
+
+    def __init__(self):
+        self.size = next(COUNTER)
+
+    def next(self):
+        if len(self) == self.p.wait + 3:
+            self.buy(size=self.size)
+
+
+def test_trials_that_are_not_to_be_trusted_any_more_are_made_again(sample, tmp_path):
+    job = job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID)
+    points = [Point({"fast": fast, "slow": 40}) for fast in (5, 10, 15)]
+    making = _Making(job, points, Trials(tmp_path), None)
+    first = making.keep(trials_of(job, points[:2])[:2])
+    making.keep(trials_of(job, points[2:]))
+
+    again = making._forget([first], points)
+
+    assert again == points[:2]
+    assert list(making.known) == list(Trials(tmp_path).read()) == [job.key(points[2])]
+
+
+def test_few_trials_are_made_one_by_one_unless_asked_for(sample, tmp_path):
+    few = {"fast": [5, 10], "slow": [20]}
+
+    assert swept(sample, tmp_path / "a", few).made_by == ""
+    assert swept(sample, tmp_path / "b", few, engine="compiled").made_by == "compiled (numpy): 2 trials"
+    assert kept(tmp_path / "a") == kept(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"engine": "numba"}, "there are compiled, event"),
+        ({"engine": "compiled", "slippage": "5bp"}, "slippage of the broker is not compiled; leave out --engine"),
+        ({"engine": "compiled", "executor": ThreadPoolExecutor(1)}, "makes all trials in this process"),
+    ],
+)
+def test_an_engine_that_cannot_make_the_trials_is_refused(sample, tmp_path, more, said):
+    with pytest.raises(UsageError, match=said):
+        swept(sample, tmp_path, {"fast": [5, 10], "slow": [20]}, **more)
+
+
+def test_options_that_are_not_compiled_are_left_to_the_event_engine(sample, tmp_path):
+    found = swept(sample, tmp_path, {"fast": [5], "slow": list(range(20, 52))}, slippage="5bp")
+
+    assert found.made_by == "event engine: slippage of the broker is not compiled"
+    assert len(found.ranked) == 32
+
+
+def test_a_sweep_that_was_stopped_goes_on_with_the_other_engine(sample, tmp_path):
+    grid = {"fast": [5], "slow": list(range(20, 54))}
+    swept(sample, tmp_path / "a", {**grid, "slow": [22, 31]}, engine="event")
+
+    found = swept(sample, tmp_path / "a", grid)
+
+    assert found.made_by == "compiled (numpy): 32 trials"
+    swept(sample, tmp_path / "b", grid, engine="event")
+    assert kept(tmp_path / "a") == kept(tmp_path / "b")
+
+
+def test_every_point_is_made_or_left(sample):
+    job = job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID)
+    points = [Point({"fast": fast, "slow": slow}) for fast in GRID["fast"] for slow in GRID["slow"]]
+
+    (block,) = compiled(job, points, "-volatility")
+
+    assert [point.params["fast"] for point in block.left] == [30, 30, 30]
+    assert sorted(trial.key for trial in block.trials) == sorted(
+        job.key(point) for point in points if point not in block.left
+    )
+
+
+def test_the_command_line_says_which_engine_made_the_trials(sample, tmp_path, capsys):
+    words = ["--grid", "fast=5", "--grid", "slow=20:51", "--since", "2003-01-02", "--until", "2004-12-31"]
+
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", SMA, "AAPL/1day", *words, "--store", str(sample.root), "--out", str(tmp_path)])
+
+    assert ended.value.code == 0
+    assert "compiled (numpy): 32 trials" in capsys.readouterr().err
