@@ -549,7 +549,7 @@ def _tables(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if isinstance(part, dict) and part and all(isinstance(row, dict) for row in part.values()):
             head = sorted({key for row in part.values() for key in row})
             rows = [(name, *(_word(row.get(key, "")) for key in head)) for name, row in sorted(part.items())]
-            yield {"title": title, "head": ["", *head], "rows": rows}
+            yield {"title": title, "head": ["name", *head], "rows": rows}
         elif isinstance(part, dict):
             yield {"title": title, "head": [], "rows": [(key, _word(value)) for key, value in sorted(part.items())]}
     words = [(key, _word(value)) for key, value in sorted(manifest.items()) if not isinstance(value, dict)]

@@ -2,6 +2,8 @@
 
 import itertools
 import re
+from importlib.metadata import distribution
+from pathlib import Path
 
 import browser
 import pytest
@@ -14,6 +16,7 @@ from backtest.report.run_page import write_comparison, write_report
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not browser.installed(), reason=browser.MISSING)]
 
 WIDTHS = (390, 1280)
+AXE = Path(str(distribution("axe-core-python").locate_file("axe_core_python/axe.min.js")))
 LONG = "A" * 120  # a word that fits no telephone
 
 
@@ -137,6 +140,29 @@ def test_pictures_are_those_for_the_width_and_are_seen(tab, pages, width):
     assert len(wide) == len(narrow) == 4  # and two that the chart shows
     assert all(wide if width > 760 else narrow)
     assert not any(narrow if width > 760 else wide)
+
+
+@pytest.mark.parametrize("name", ["years", "runs"])
+def test_axe_finds_no_serious_fault_for_those_who_do_not_see_the_page(tab, pages, name):
+    tab.open(pages[name], 1280)
+    tab.ask("Runtime.evaluate", expression=AXE.read_text(encoding="utf-8"))
+
+    found = tab.awaited("axe.run().then(({violations}) => violations.map(({id, impact}) => [id, impact]))")
+
+    assert [one for one in found if one[1] in ("serious", "critical")] == []
+
+
+def test_axe_would_see_a_fault(tab, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(
+        "<!doctype html><title>.</title><img src='data:image/gif;base64,R0lGODlhAQABAAAAACw='><button></button>"
+    )
+    tab.open(page, 1280)
+    tab.ask("Runtime.evaluate", expression=AXE.read_text(encoding="utf-8"))
+
+    found = tab.awaited("axe.run().then(({violations}) => violations.map(({id}) => id))")
+
+    assert {"image-alt", "button-name"} <= set(found)
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -166,7 +166,7 @@
     makeRoom() {
       const button = (text, title, act) => {
         const made = element("button", { type: "button", title }, text);
-        made.setAttribute("aria-label", title);
+        if (!/[a-z]/i.test(text)) made.setAttribute("aria-label", title); // else its word is its name
         made.addEventListener("click", act);
         return made;
       };
@@ -742,17 +742,23 @@
       const y = (price) => down * owner.prices.priceToCoordinate(price);
       const { from, to } = owner.range;
       const seen = owner.trades.filter((trade) => trade.series === owner.series && trade.exit >= from && trade.entry <= to);
-      for (const trade of seen) {
-        const chosen = trade.place === owner.selected;
-        pen.strokeStyle = trade.net > 0 ? this.colours.gain : this.colours.loss;
-        pen.lineWidth = (chosen ? 3 : 1.5) * down;
-        pen.setLineDash(trade.net > 0 ? [] : [5 * down, 3 * down]);
-        pen.beginPath();
-        pen.moveTo(x(trade.entry), y(trade.entryPrice));
-        pen.lineTo(x(trade.exit), y(trade.exitPrice));
-        pen.stroke();
-      }
-      pen.setLineDash([]);
+      const join = (trades, width) => {
+        for (const won of [true, false]) {
+          pen.strokeStyle = won ? this.colours.gain : this.colours.loss;
+          pen.lineWidth = width * down;
+          pen.setLineDash(won || trades.length > MARKED ? [] : [5 * down, 3 * down]);
+          pen.beginPath();
+          for (const trade of trades) {
+            if (trade.net > 0 !== won) continue;
+            pen.moveTo(x(trade.entry), y(trade.entryPrice));
+            pen.lineTo(x(trade.exit), y(trade.exitPrice));
+          }
+          pen.stroke();
+        }
+        pen.setLineDash([]);
+      };
+      join(seen, 1.5);
+      join(seen.filter(({ place }) => place === owner.selected), 3);
       if (seen.length > MARKED) return;
       for (const trade of seen) {
         const large = (trade.place === owner.selected ? 7 : 5) * down, up = trade.size > 0 ? 1 : -1;
