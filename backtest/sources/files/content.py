@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import csv
 import gzip
 import io
 import json
 import lzma
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from backtest.errors import UsageError
 
@@ -40,11 +42,15 @@ _UNREADABLE = {
     b"7z\xbc\xaf": "a 7z archive; unpack it first",
     b"Rar!": "a RAR archive; unpack it first",
 }
-_PACKED: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
-    b"\x1f\x8b": ("gzip", gzip.decompress),
-    b"BZh": ("bzip2", bz2.decompress),
-    b"\xfd7zXZ": ("xz", lzma.decompress),
+_PACKED: dict[bytes, tuple[str, Callable[[Any], Any]]] = {
+    b"\x1f\x8b": ("gzip", gzip.open),
+    b"BZh": ("bzip2", bz2.open),
+    b"\xfd7zXZ": ("xz", lzma.open),
 }
+# At most: bytes that one unpacks to, of prices 4 to 40, and bytes beside that.
+_UNPACKED_FOR_A_BYTE, _LITTLE = 200, 50_000_000
+_DEEPEST = 3  # archives in one another
+_AT_A_TIME = 1 << 20  # bytes that are unpacked
 _TABLES_IN_ZIP = (".csv", ".txt", ".tsv", ".parquet", ".json", ".dat", ".xlsx")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x19\x1b-\x1f\x7f]")  # but tabs, ends of lines and pages, and DOS's end of file
 _ROWS_FOR_A_BYTE, _FEW_ROWS = 16, 100_000  # at most: rows of a Parquet file for each of its bytes, and beside that
@@ -84,27 +90,61 @@ def content_of(path: Path, known_words: Callable[[str], int]) -> LinesOfFile | C
     """
     if not path.is_file():
         raise UsageError(f"no file {str(path)!r}; name a CSV, Excel or Parquet file with a bar a row")
-    return _of_bytes(path.read_bytes(), str(path), known_words)
+    data = path.read_bytes()
+    return _of_bytes(data, str(path), known_words, _Room(len(data) * _UNPACKED_FOR_A_BYTE + _LITTLE))
 
 
-def _of_bytes(data: bytes, what: str, known_words: Callable[[str], int]) -> LinesOfFile | ColumnsOfFile:
+@dataclass(slots=True)
+class _Room:
+    """How many bytes may still be unpacked, and how many archives in one another opened: a few can stand for any."""
+
+    left: int
+    depth: int = 0
+
+    def unpacked(self, packed: IO[bytes], what: str) -> bytes:
+        """Return what is in an archive; raise UsageError where that is more than there is room for."""
+        parts = []
+        while part := packed.read(_AT_A_TIME):
+            parts.append(part)
+            self.take(len(part), what)
+        return b"".join(parts)
+
+    def take(self, count: int, what: str) -> None:
+        """Count bytes that are unpacked."""
+        self.left -= count
+        if self.left < 0:
+            raise UsageError(
+                f"{what} unpacks to more than {_UNPACKED_FOR_A_BYTE} bytes for each of its own, which bars never do; "
+                "unpack it, look at it, and name the file with bars"
+            )
+
+    def enter(self, what: str) -> None:
+        """Go into an archive."""
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise UsageError(f"{what} holds archives in one another; unpack it, and name the file with bars")
+
+
+def _of_bytes(data: bytes, what: str, known_words: Callable[[str], int], room: _Room) -> LinesOfFile | ColumnsOfFile:
     if not data.strip():
         raise UsageError(f"{what} is empty ({len(data)} bytes); name a file with a bar a row")
-    for mark, (name, unpack) in _PACKED.items():
+    for mark, (name, opened) in _PACKED.items():
         if data.startswith(mark):
+            room.enter(what)
             try:
-                inner = unpack(data)
+                with opened(io.BytesIO(data)) as packed:
+                    inner = room.unpacked(packed, what)
             except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
                 raise UsageError(f"{what} cannot be unpacked by {name} ({error}); get it again") from error
-            return _of_bytes(inner, what, known_words)
+            return _of_bytes(inner, what, known_words, room)
     if data.startswith(b"PK\x03\x04"):
-        return _of_zip(data, what, known_words)
+        return _of_zip(data, what, known_words, room)
     if data.startswith(b"PAR1"):
         return _of_parquet(data, what)
     if data.startswith((b"ARROW1", b"FEA1")):
-        return _of_feather(data, what)
+        return _of_feather(data, what, room)
     if data.startswith(b"\xff\xff\xff\xff"):
-        return _of_stream(data, what)
+        return _of_stream(data, what, room)
     for mark, why in _UNREADABLE.items():
         if data.startswith(mark):
             raise UsageError(f"{what} is {why}")
@@ -120,11 +160,13 @@ def _of_bytes(data: bytes, what: str, known_words: Callable[[str], int]) -> Line
 # --- packed and typed
 
 
-def _of_zip(data: bytes, what: str, known_words: Callable[[str], int]) -> LinesOfFile | ColumnsOfFile:
+def _of_zip(data: bytes, what: str, known_words: Callable[[str], int], room: _Room) -> LinesOfFile | ColumnsOfFile:
+    room.enter(what)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
             if "xl/workbook.xml" in names:
+                room.take(sum(one.file_size for one in archive.infolist()), what)  # none gives more than it says
                 return _of_excel(data, what)
             tables = [name for name in names if name.lower().endswith(_TABLES_IN_ZIP)]
             sheets = [name for name in tables if not name.lower().endswith(".txt")]  # a report often lies beside
@@ -132,10 +174,11 @@ def _of_zip(data: bytes, what: str, known_words: Callable[[str], int]) -> LinesO
             if chosen is None:
                 listed = ", ".join(names[:5]) or "none"
                 raise UsageError(f"{what} holds {len(names)} files ({listed}); unpack it, and name the one with bars")
-            inner = archive.read(chosen[0])
+            with archive.open(chosen[0]) as packed:
+                inner = room.unpacked(packed, what)
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, EOFError, OSError, ValueError) as error:
         raise UsageError(f"{what} cannot be unpacked as zip ({error}); get it again, or unpack it") from error
-    return _of_bytes(inner, what, known_words)
+    return _of_bytes(inner, what, known_words, room)
 
 
 def _of_parquet(data: bytes, what: str) -> ColumnsOfFile:
@@ -145,10 +188,7 @@ def _of_parquet(data: bytes, what: str) -> ColumnsOfFile:
     try:
         file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
         names, rows = file.schema_arrow.names, file.metadata.num_rows
-        if rows > _FEW_ROWS + len(data) * _ROWS_FOR_A_BYTE:
-            raise UsageError(
-                f"{what} says that its {len(data):,} bytes are {rows:,} rows, which bars never are; write it again"
-            )
+        _check_rows(rows, data, what)
         # What is no column of bars, and may stand for any size, is not decoded: it is named, and that is all.
         plain = [one.name for one in file.schema_arrow if not pa.types.is_nested(one.type)]
         table = file.read(columns=None if len(plain) == len(names) else plain, use_threads=False)
@@ -162,25 +202,87 @@ def _of_parquet(data: bytes, what: str) -> ColumnsOfFile:
         raise UsageError(f"{what} cannot be read as Parquet ({str(error)[:200]}); write it again") from error
 
 
-def _of_feather(data: bytes, what: str) -> ColumnsOfFile:
+def _check_rows(rows: int, data: bytes, what: str) -> None:
+    if rows > _FEW_ROWS + len(data) * _ROWS_FOR_A_BYTE:
+        raise UsageError(
+            f"{what} says that its {len(data):,} bytes are {rows:,} rows, which bars never are; write it again"
+        )
+
+
+def _of_feather(data: bytes, what: str, room: _Room) -> ColumnsOfFile:
     import pyarrow as pa
     from pyarrow import feather
 
     try:
+        if data.startswith(b"ARROW1"):
+            _check_batches(data, len("ARROW1") + 2, what, room)
         table = feather.read_table(pa.BufferReader(data), use_threads=False)
         return ColumnsOfFile(table.column_names, table.columns)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, struct.error) as error:
         raise UsageError(f"{what} cannot be read as Feather ({error}); write it again") from error
 
 
-def _of_stream(data: bytes, what: str) -> ColumnsOfFile:
+def _of_stream(data: bytes, what: str, room: _Room) -> ColumnsOfFile:
     import pyarrow as pa
 
     try:
+        _check_batches(data, 0, what, room)
         table = pa.ipc.open_stream(pa.BufferReader(data)).read_all()
         return ColumnsOfFile(table.column_names, table.columns)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, struct.error) as error:
         raise UsageError(f"{what} cannot be read as a stream of Arrow ({error}); write it again") from error
+
+
+def _check_batches(data: bytes, start: int, what: str, room: _Room) -> None:
+    """Count the rows of the batches of Arrow's messages, and what their buffers unpack to, before any is unpacked."""
+    import pyarrow as pa
+
+    rows, messages = 0, pa.ipc.MessageReader.open_stream(pa.BufferReader(data).read_buffer()[start:])
+    with contextlib.suppress(StopIteration):
+        while True:
+            message = messages.read_next_message()
+            if message.type in ("record batch", "dictionary"):
+                count, size = _batch_of(message)
+                rows += count
+                room.take(size, what)
+    _check_rows(rows, data, what)
+
+
+def _batch_of(message: Any) -> tuple[int, int]:
+    """
+    Return the rows of a message of Arrow, and the bytes that its packed buffers unpack to.
+
+    Source: Arrow's Message.fbs. A packed buffer begins with its size, 8 bytes; -1 for one that is as it is.
+    """
+    text, body = message.metadata.to_pybytes(), message.body
+    batch = _inner(text, _inner(text, 0, None), 2)
+    if message.type == "dictionary":
+        batch = _inner(text, batch, 1)
+    length = _field(text, batch, 0)
+    count = struct.unpack_from("<q", text, length)[0] if length else 0
+    if not _field(text, batch, 3):  # nothing is packed
+        return count, 0
+    buffers = _inner(text, batch, 2)
+    (many,) = struct.unpack_from("<I", text, buffers)
+    size = 0
+    for place, packed in struct.iter_unpack("<qq", text[buffers + 4 : buffers + 4 + 16 * many]):
+        if packed >= 8:
+            size += max(*struct.unpack_from("<q", body, place), 0)
+    return count, size
+
+
+def _field(text: bytes, table: int, number: int) -> int:
+    """Return where a field of a table in a flatbuffer lies; 0 where it is not there."""
+    listed = table - struct.unpack_from("<i", text, table)[0]
+    (size,) = struct.unpack_from("<H", text, listed)
+    offset = struct.unpack_from("<H", text, listed + 4 + 2 * number)[0] if 4 + 2 * number < size else 0
+    return table + offset if offset else 0
+
+
+def _inner(text: bytes, table: int, number: int | None) -> int:
+    """Return where what a field of a table leads to lies: a table or a vector; of the root, for no field."""
+    place = 0 if number is None else _field(text, table, number)
+    return place + int(struct.unpack_from("<I", text, place)[0])
 
 
 def _of_excel(data: bytes, what: str) -> LinesOfFile:

@@ -1,17 +1,21 @@
 """Styles of vendors, each in a row: what a file in it gives, or what is asked."""
 
 import bz2
+import gzip
 import io
 import json
+import lzma
 import zipfile
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.feather
 import pytest
 
-from backtest.errors import BacktestError
+from backtest.errors import BacktestError, UsageError
 from backtest.market.series import Series
 from backtest.sources.files.reading import FileOptions, read_bars, read_table
 
@@ -465,6 +469,63 @@ def test_what_a_file_leaves_open_is_asked_with_line_and_option(tmp_path, style):
 
     with pytest.raises(BacktestError, match=said):
         read(tmp_path, content, series, {"tz": NEW_YORK} if zoned else {})
+
+
+def packed(*names):
+    """Return an archive whose files are zeros, which take next to no room in it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, bytes(80_000_000))
+    return buffer.getvalue()
+
+
+def arrow(table, write, *more):
+    buffer = io.BytesIO()
+    write(table, buffer, *more)
+    return buffer.getvalue()
+
+
+def streamed(table, sink):
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
+        stream.write_table(table)
+
+
+MEGABYTE = bytes(1_000_000)
+WIDE = pa.table({f"column {n}": pa.array(np.zeros(100_000)) for n in range(70)})
+MANY = "unpacks to more than 200 bytes for each of its own"
+BOMBS = {
+    "gzip": (lambda: 100 * gzip.compress(MEGABYTE), MANY),
+    "bzip2": (lambda: 60 * bz2.compress(MEGABYTE), MANY),
+    "xz": (lambda: 60 * lzma.compress(MEGABYTE), MANY),
+    "zip": (lambda: packed("AAPL.csv"), MANY),
+    "a workbook": (lambda: packed("xl/workbook.xml"), MANY),
+    "Feather": (lambda: arrow(WIDE, pyarrow.feather.write_feather, "zstd"), MANY),
+    "a stream of Arrow": (lambda: arrow(WIDE, streamed), MANY),
+    "rows without bytes": (
+        lambda: arrow(pa.table({"time": pa.nulls(5_000_000)}), pyarrow.feather.write_feather),
+        "bytes are 5,000,000 rows, which bars never are",
+    ),
+    "archives in one another": (
+        lambda: gzip.compress(gzip.compress(gzip.compress(gzip.compress(lines(HEAD, DAILY).encode())))),
+        "holds archives in one another",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_an_archive_is_not_unpacked_beyond_what_bars_ever_are(tmp_path, kind):
+    make, said = BOMBS[kind]
+
+    with pytest.raises(UsageError, match=said):
+        read(tmp_path, make(), AAPL, {})
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_an_archive_of_several_parts_is_read_whole(tmp_path, pack):
+    text = lines(HEAD, DAILY).encode()
+
+    assert len(read(tmp_path, pack(text[:100]) + pack(text[100:]), AAPL, {}).bars) == len(DAILY)
 
 
 @pytest.mark.parametrize(
