@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from backtest.sources.files.frames import columns_of_frame
 from backtest.sources.files.headings import known_words, meanings_of, zone_in
 from backtest.sources.files.numbers import as_floats, decimal_mark, floats_of, holds_numbers, is_nothing
 from backtest.sources.files.table import Note, Table, parsed_table
-from backtest.sources.files.times import is_text, moments_of, stamps_of, zone_named
+from backtest.sources.files.times import is_text, moments_of, stamps_in_one, stamps_of, zone_named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -187,27 +187,41 @@ def read_bars(table: Table, series: Series, options: FileOptions, hours: Hours |
     numbers = _factored(numbers, roles)
     zone_text = options.tz or (zone_in(table.names[roles.places["time"][0]]) if table.headed else "")
     zone = zone_named(zone_text or None, series)
-    columns = [table.columns[place] for place in roles.places["time"]]
-    written = moments_of(columns, table.what, table.where, options.day_first)
-    stamps = stamps_of(written.moments, series, zone, table.what, table.where)
-    times = np.array([stamp.replace(tzinfo=None) for stamp in stamps], "datetime64[us]")
-    order = np.argsort(times, kind="stable")
-    how = [*table.how, *roles.how, *said, *([written.form] if written.form else [])]
+    times, form, without_zone = _times_of(table, roles, series, zone, options)
+    how = [*table.how, *roles.how, *said, *([form] if form else [])]
     if mark == ",":
         how.append("commas before decimals")
-    if zone_text and any(isinstance(one, datetime) and one.tzinfo is None for one in written.moments[:1]):
+    if zone_text and without_zone:
         how += [f"times in {zone}"] if not series.size.daily else []
-    if len(times) > 1 and (np.diff(times) <= np.timedelta64(0)).all():
+    if len(times) > 1 and (times[1:] <= times[:-1]).all():
         how.append("newest first")
-    arrays = [pa.array(times[order]).cast(pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC"))]
-    arrays += [numbers[name].take(pa.array(order)) for name in (*COLUMNS[1:], *options.extra)]
-    bars = pa.Table.from_arrays(arrays, schema=schema(options.extra)).combine_chunks()
-    found = ReadBars(bars, table.places[order], table.unit, mapping_of(table, roles), tuple(how), tuple(table.notes))
+    columns, places = [numbers.pop(name) for name in (*COLUMNS[1:], *options.extra)], table.places
+    if not (times[1:] >= times[:-1]).all():
+        order = np.argsort(times, kind="stable")
+        times, places = times[order], places[order]
+        columns = [column.take(pa.array(order)) for column in columns]
+    stamps = pa.array(times).cast(pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC"))
+    bars = pa.Table.from_arrays([stamps, *columns], schema=schema(options.extra)).combine_chunks()
+    found = ReadBars(bars, places, table.unit, mapping_of(table, roles), tuple(how), tuple(table.notes))
     found = _without_twins(found, table.what)
     _check_size(found, series, table.what)
     if series.size.period in ("week", "month"):
         return _at_last_sessions(found, series, hours, options, table.what)
     return _at_openings(found, series, hours, options, table.what, ends_of_bars(table, roles) and not options.columns)
+
+
+def _times_of(
+    table: Table, roles: Roles, series: Series, zone: tzinfo | None, options: FileOptions
+) -> tuple[np.ndarray, str, bool]:
+    """Return the time of each row in UTC, datetime64[us]; in which form it is written; and whether without a zone."""
+    columns = [table.columns[place] for place in roles.places["time"]]
+    if found := stamps_in_one(columns, series, zone):
+        return found
+    written = moments_of(columns, table.what, table.where, options.day_first)
+    stamps = stamps_of(written.moments, series, zone, table.what, table.where)
+    times = np.array([stamp.replace(tzinfo=None) for stamp in stamps], "datetime64[us]")
+    without_zone = any(isinstance(one, datetime) and one.tzinfo is None for one in written.moments[:1])
+    return times, written.form, without_zone
 
 
 # --- whose rows
@@ -393,7 +407,8 @@ def _without_nan(column: Any) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
+    unknown = pc.is_nan(column)
+    return pc.if_else(unknown, pa.scalar(None, pa.float64()), column) if pc.any(unknown).as_py() else column
 
 
 def _combined(column: Any) -> Any:
@@ -445,15 +460,13 @@ def _without_twins(found: ReadBars, what: str) -> ReadBars:
     again = np.flatnonzero(times[1:] == times[:-1]) + 1
     if not len(again):
         return found
-    rows = found.bars.to_pydict()
-    for row in again:
-        pair = [tuple(rows[name][n] for name in rows) for n in (row - 1, row)]
-        if pair[0] != pair[1]:
-            name = next(name for name in rows if rows[name][row - 1] != rows[name][row])
+    for row in again.tolist():
+        first, second = found.bars.slice(row - 1, 2).to_pylist()
+        if other := [name for name in first if first[name] != second[name]]:
             raise BadBars(
-                f"{what} has {len(again)} bars with the time of another, the first {rows['time'][row]} in "
-                f"{found.where(int(row) - 1)} and {found.where(int(row))}, with {name} {rows[name][row - 1]} and "
-                f"{rows[name][row]}; keep one of each"
+                f"{what} has {len(again)} bars with the time of another, the first {second['time']} in "
+                f"{found.where(row - 1)} and {found.where(row)}, with {other[0]} {first[other[0]]} and "
+                f"{second[other[0]]}; keep one of each"
             )
     mask = np.zeros(len(times), bool)
     mask[again] = True

@@ -11,7 +11,10 @@ from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
+
 from backtest.errors import BadBars, UsageError
+from backtest.market.arrays import numbers
 from backtest.market.calendars import sessions, time_zone
 from backtest.market.hours import hours_of
 from backtest.market.series import Series
@@ -179,9 +182,8 @@ def moments_of(columns: list[Any], what: str, where: Where, day_first: bool | No
     import pyarrow as pa
 
     for column in columns:
-        texts = _texts_of(column) if is_text(column) else []
-        if column.null_count or "" in texts:
-            row = column.is_null().index(True).as_py() if column.null_count else texts.index("")
+        empty = _is_blank(column) if is_text(column) else column.is_null()
+        if (row := empty.index(True).as_py()) >= 0:
             raise BadBars(f"{what} has no time in {where(row)}; fill it in or take it out")
     if len(columns) == 2:
         days, clocks = map(_values_of, columns)
@@ -196,26 +198,101 @@ def moments_of(columns: list[Any], what: str, where: Where, day_first: bool | No
         return Written(moments, f"times in {column.type.tz}" if column.type.tz else "")
     if pa.types.is_date(column.type):
         return Written(list(column.to_pylist()))
-    if is_text(column) and (plain := _plain_times(column)):
-        return Written(plain)
+    if is_text(column) and (plain := _plain_times(column)) is not None:
+        try:
+            return Written(list(plain.to_pylist()))
+        except (OverflowError, ValueError):  # no year of Python's
+            pass
     texts = [str(value) for value in _values_of(column)]
     if texts and all(re.fullmatch(r"[+-]?\d+(\.\d+)?([eE]\+?\d+)?", text) for text in texts):
         return _read_numbers(texts, what, where)
     return _read_texts(texts, what, where, day_first)
 
 
-def _plain_times(column: Any) -> _Moments:
-    """Return dates, times without a zone, or those of UTC, where all are written as in ISO 8601; none for others."""
+def stamps_in_one(columns: list[Any], series: Series, zone: tzinfo | None) -> tuple[np.ndarray, str, bool] | None:
+    """
+    Return the times of bars shorter than a day, all at once: as those of `moments_of` and `stamps_of` are one by one.
+
+    Returns:
+        datetime64[us] in UTC; in which form they are written; whether they are written without a zone. None where it
+        takes a look at each: for columns of other types, times that cannot be right, and what is to be asked.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = _instants(columns)
+    if column is None or series.size.daily or column.null_count or not len(column):
+        return None
+    span = pc.min_max(column.cast(pa.int64())).as_py()
+    if not _FIRST_DAY + 400 <= span["min"] // _DAY_OF_US <= span["max"] // _DAY_OF_US < _AFTER_DAYS - 400:
+        return None
+    tz = column.type.tz
+    if all(_clock(moment) == _MIDNIGHT for moment in column.slice(0, _LOOKED_AT).to_pylist()):
+        return None
+    stamps = numbers(column)
+    if tz:
+        return stamps.view("datetime64[us]"), "" if is_text(columns[0]) else f"times in {tz}", False
+    moved = _from_local_in_one(stamps, zone) if zone else None
+    return None if moved is None else (moved.view("datetime64[us]"), "", True)
+
+
+_LOOKED_AT = 100  # times: dates alone are told by them
+_DAY_OF_US = 86_400 * 10**6
+
+
+def _instants(columns: list[Any]) -> Any:
+    """Return a column of times to the microsecond, with or without a zone; None where they are written otherwise."""
+    import pyarrow as pa
+
+    column = columns[0]
+    if len(columns) > 1:
+        return None
+    if is_text(column):
+        column = _plain_times(column)
+    if column is None or not pa.types.is_timestamp(column.type):
+        return None
+    try:
+        return column.cast(pa.timestamp("us", tz=column.type.tz))
+    except pa.ArrowException:  # a time of less than a microsecond
+        return None
+
+
+def _from_local_in_one(stamps: np.ndarray, zone: tzinfo) -> np.ndarray | None:
+    """Return times on the clock of a zone in UTC, as microseconds; None where the clock is changed near one of them."""
+    blocks, places = np.unique(stamps // _BLOCK, return_inverse=True)
+    offsets = np.empty(len(blocks), np.int64)
+    for place, block in enumerate(blocks.tolist()):
+        start = _EPOCH.replace(tzinfo=None) + timedelta(microseconds=block * _BLOCK)
+        ends = (start, start + timedelta(microseconds=_BLOCK - 1))
+        found = {one.replace(tzinfo=zone, fold=fold).utcoffset() for one in ends for fold in (0, 1)}
+        if len(found) > 1:
+            return None
+        offsets[place] = (found.pop() or timedelta()) // timedelta(microseconds=1)
+    return stamps - offsets[places]
+
+
+_BLOCK = 15 * 60 * 10**6  # microseconds: clocks are changed at full quarters of an hour
+
+
+def _is_blank(column: Any) -> Any:
+    """Return which texts of a column are nothing, or blanks alone."""
+    import pyarrow.compute as pc
+
+    return pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True)
+
+
+def _plain_times(column: Any) -> Any:
+    """Return dates, times without a zone, or those of UTC, where all are written as in ISO 8601; None for others."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     for pattern, kind in _PLAIN:
         if pc.all(pc.match_substring_regex(column, pattern)).as_py():
             try:
-                return list(column.cast(kind(pa)).to_pylist())
-            except (pa.ArrowException, OverflowError, ValueError):  # no such day, or none of Python's
-                return []
-    return []
+                return column.cast(kind(pa))
+            except pa.ArrowException:  # no such day
+                return None
+    return None
 
 
 def stamps_of(moments: _Moments, series: Series, zone: tzinfo | None, what: str, where: Where) -> list[datetime]:
