@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from backtest._system import patiently, put_in_place
+from backtest._system import put_in_place
 from backtest.errors import BadStore, DamagedStore, NoConnection, UsageError
 from backtest.market.series import Series, refuse_made
+from backtest.store.files import read_file
 from backtest.store.layout import LARGEST_MARK, MARK, format_in
 from backtest.store.manifest import FORMAT, LARGEST, Manifest, Segment
 from backtest.store.manifest_json import of_bytes
@@ -147,11 +148,14 @@ class RemoteStore(SegmentReader):
         return path
 
     def _bytes(self, name: str, limit: int) -> bytes:
+        path = f"{self._top}/{name}"
         try:
-            path = f"{self._top}/{name}"
-            with explained(self.place), patiently(lambda: self._files.open_input_file(path)) as file:
-                check_size(f"{self.place}/{name}", file.size(), limit)
-                data: bytes = file.read()
+            with explained(self.place):
+                if self.place.scheme == "file":  # where a pipe, a device or a link may lie in a file's place
+                    return read_file(Path(path), limit)
+                with self._files.open_input_file(path) as file:
+                    check_size(f"{self.place}/{name}", file.size(), limit)
+                    data: bytes = file.read()
         except FileNotFoundError:
             raise FileNotFoundError(ENOENT, "not published", f"{self.place}/{name}") from None
         return data

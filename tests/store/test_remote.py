@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -335,6 +336,19 @@ def test_of_two_who_publish_first_at_once_the_second_is_refused(store, made, buc
         publish(made, bucket.url())
 
     assert bucket.objects == rivals
+
+
+@pytest.mark.parametrize("name", ["STORE.json", f"{AAPL.key}/manifest.json", "segment"])
+@pytest.mark.parametrize("kind", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+def test_what_is_no_file_is_not_waited_for_in_a_folder_named_by_a_url(made, tmp_path, name, kind):
+    publish(made, f"file://{tmp_path}/shared", AAPL)
+    root = tmp_path / "shared"
+    path = next((root / AAPL.key / "bars").iterdir()) if name == "segment" else root / name
+    path.unlink()
+    kind(path)
+
+    with pytest.raises(DamagedStore, match=f"{path.name} is (not a regular file|a symbolic link)"):
+        open_store(f"file://{tmp_path}/shared").read(AAPL)
 
 
 def test_a_swap_in_a_folder_is_refused_too(store, made, tmp_path):
