@@ -287,9 +287,11 @@ class Store(SegmentReader):
             NoBars: the store does not know the series.
         """
         series, keep = series_of(series), _arguments.whole(keep, "keep")
-        if not self.manifest(series).archived:
-            return 0
+        self.manifest(series)  # refuses one that the store does not know
         with self._lock(series) as old:
+            if not old.archived:
+                self._sweep(series, old)  # who gave them up may have been killed before their segments were removed
+                return 0
             kept = old.revisions[max(len(old.revisions) - keep, 0) :]
             pruned = old.pruned + len(old.revisions) - len(kept)
             new = replace(old, generation=old.generation + 1, revisions=kept, pruned=pruned, earlier=())

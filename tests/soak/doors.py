@@ -35,6 +35,8 @@ COMMANDS = {
     "verify": f"verify {_BARS}",
     "export": f"export AAPL/1day out.csv --force {_BARS}",
     "publish": f"publish file://{{root}}/public {_BARS}",
+    "ls of a URL": "ls --store file://{root}/public",
+    "export of a URL": "export AAPL/1day out.csv --force --store file://{root}/public",
     "import": f"import bars.csv IBM/1day {_BARS}",
     "pin": f"pin --check {_BARS}",
     "run": f"run hold.py AAPL/1day --pin data.lock {_BARS} --out runs/new",

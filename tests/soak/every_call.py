@@ -4,6 +4,7 @@ Kill a writer, or fail its call, at each file system call that it makes: the sto
 Run:  python tests/soak/every_call.py [--faults kill,EIO,ENOSPC,EINTR,EMFILE,EROFS,EACCES] [--operations revise]
       (--every 10: one call of ten)
       python tests/soak/every_call.py --outside    (the writers of what is no store: runs, sweeps, pins, pages, ...)
+      python tests/soak/every_call.py --copies     (what kills would leave, copied from one run that nothing disturbs)
 
 After each fault everything must read, be what it was or what was to come (what was acknowledged: to come), and the
 same operation done again must end as if nothing had happened, without a repair and without litter. An error is one
@@ -35,7 +36,7 @@ from operations import (
     told,
     warm,
 )
-from tracer import Call, Ended, Fail, Judgement, Kill, trace
+from tracer import ACKNOWLEDGE, Call, Ended, Fail, Judgement, Kill, trace
 from writers import WRITERS
 
 KNOWN = {operation.name: operation for operation in (*OPERATIONS, *WRITERS)}
@@ -75,12 +76,17 @@ def main() -> None:
     words.add_argument("--operations", default="")
     words.add_argument("--outside", action="store_true", help="those of `writers`, in place of those on a store")
     words.add_argument("--every", type=int, default=1, help="strike one call of so many, of each operation")
+    words.add_argument("--copies", action="store_true", help="copy what a kill would leave, in place of killing")
     words.add_argument("--jobs", type=int, default=2)
     asked = words.parse_args()
     with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
         every = ",".join(operation.name for operation in (WRITERS if asked.outside else OPERATIONS))
         operations, faults = (asked.operations or every).split(","), asked.faults.split(",")
-        places, failures = run(Path(folder), operations, faults, asked.jobs, asked.every)
+        if asked.copies:
+            faults = [KILL]
+            places, failures = run_copies(Path(folder), operations, asked.jobs, asked.every)
+        else:
+            places, failures = run(Path(folder), operations, faults, asked.jobs, asked.every)
     print("\n".join(failures))
     print(f"{places} places in {len(operations)} operations, {', '.join(faults)}: {len(failures)} failures")
     raise SystemExit(bool(failures))
@@ -101,6 +107,48 @@ def run(
     ):
         done = list(pool.map(_strike_share, [folder] * len(shares), shares))
     return sum(places for places, _ in done), [line for _, lines in done for line in lines]
+
+
+def run_copies(folder: Path, operations: Sequence[str], jobs: int = 2, every: int = 1) -> tuple[int, list[str]]:
+    """Return how many calls were looked at, and a line for each failure of what a kill there would leave."""
+    with environment(), ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        done = list(pool.map(_copy_share, [folder] * len(operations), operations, [every] * len(operations)))
+    return sum(places for places, _ in done), [line for _, lines in done for line in lines]
+
+
+def copy(folder: Path, operation: Operation, every: int) -> tuple[int, list[str]]:
+    """
+    Copy what is there before one call of so many, and judge it; return how many there are, and a line for each failure.
+
+    A kill leaves what the calls before it made, and nothing is lost that was written: that is what is copied.
+    """
+    whole = Path(tempfile.mkdtemp(dir=folder))
+    before = prepared(operation, whole / "before")
+    root, seen, acknowledged = _copied(before, whole / "run"), list[Call](), list[str]()
+    copies: dict[tuple[str, bool], tuple[str, Path]] = {}  # of those that are the same bytes the first
+    untouched = _bytes_digest(before), False  # from which it is done just now
+
+    def look(call: Call) -> None:
+        if call.name == ACKNOWLEDGE:
+            acknowledged.append("done")
+        if not _fits(call, KILL):
+            return
+        seen.append(call)
+        if (len(seen) - 1) % every:
+            return
+        if (key := (_bytes_digest(root), bool(acknowledged))) != untouched and key not in copies:
+            copies[key] = f"call {len(seen) - 1}, {call.name}", _copied(root, whole / f"copy-{len(seen)}")
+
+    ended = trace(lambda: told(lambda: operation.act(root), whole / "said"), root, look)
+    known = operation.holds(before), operation.holds(root)
+    failures = [] if not ended.code else [f"{operation.name}: ended with {ended.code}: {(whole / 'said').read_text()}"]
+    for (_, done), (what, left) in copies.items():
+        killed = Ended(-9, ("done",) if done else (), False)
+        failures += [
+            f"{operation.name}, killed before {what}: {text}" for text in _left(operation, left, killed, known)
+        ]
+    shutil.rmtree(whole)
+    return -(-len(seen) // every), failures
 
 
 def warm_child(folder: Path, operations: Sequence[str] = ()) -> None:
@@ -141,6 +189,10 @@ def told_wrongly(fault: str, ended: Ended, said: str) -> list[str]:
     if "Traceback" in said or (ended.code and len(errors) != 1):
         return [f"exit code {ended.code} and not one line of error: {said}"]
     return []
+
+
+def _copy_share(folder: Path, name: str, every: int) -> tuple[int, list[str]]:
+    return copy(folder, KNOWN[name], every)
 
 
 def _strike_share(folder: Path, share: Share) -> tuple[int, list[str]]:

@@ -21,10 +21,12 @@ from market import minute_bars, span_of_sessions
 from tracer import acknowledge
 
 from backtest.cli.app import main as command_line
-from backtest.errors import BacktestError
+from backtest.errors import BacktestError, DataError
 from backtest.market.bars import rows_digest
 from backtest.market.series import Series
 from backtest.sources.files.export import write_bars
+from backtest.store.audit.repairs import repair
+from backtest.store.audit.verification import verify
 from backtest.store.publishing import publish
 from backtest.store.store import Store
 
@@ -257,6 +259,55 @@ def command(*words: str) -> None:
             raise
 
 
+def _prune(root: Path) -> None:
+    command("prune", str(MINUTES), "--store", str(root))
+
+
+def _download(root: Path) -> None:
+    """Download from a folder of files that lies beside the store, through the command line."""
+    folder = root.parent / f"{root.name}-files"
+    if not folder.exists():
+        folder.mkdir()
+        write_bars(bars_of(MINUTES, "2024-01-30", "2024-02-02"), str(folder / "AAPL_5mins.csv"), MINUTES)
+    source = ("--source", f"csv:{folder}", "--since", "2024-01-30", "--until", "2024-02-02")
+    command("download", str(MINUTES), *source, "--store", str(root))
+
+
+def _damaged(root: Path) -> None:
+    two_months(root)
+    revise(root)
+    first = min((Store(root).folder(MINUTES) / "bars").iterdir())
+    data = bytearray(first.read_bytes())
+    data[len(data) // 2] ^= 1
+    first.write_bytes(data)
+    (Store(root).folder(MINUTES) / ".tmp-4194304-1-manifest.json").write_bytes(b"{")
+    (root / "STORE.json").unlink()
+
+
+def _repair(root: Path) -> None:
+    list(repair(root, list(verify(root))))
+
+
+def _found(root: Path) -> State:
+    """Return what is damaged or missing in a store, by series and kind, and the bars of each series that are whole."""
+    every = [(verdict.series, one) for verdict in verify(root) for one in verdict.findings if one.level != "note"]
+    found = {f"{series} {one.check}" for series, one in every}  # what a kill left is a note
+    bars = {}
+    for series in (MINUTES, DAILY):
+        try:
+            bars[str(series)] = rows_digest(Store(root).read(series))
+        except DataError:  # it has no mark, or is damaged
+            bars[str(series)] = ""
+    return {"found": sorted(found), "bars": bars}
+
+
+def _in_part(left: State, before: State, after: State) -> bool:
+    """Return whether what was found is in part repaired."""
+    known = {*before["found"], *after["found"]}
+    bars = all(rows in (before["bars"][one], after["bars"][one]) for one, rows in left["bars"].items())
+    return bars and known >= {*left["found"]}
+
+
 OPERATIONS = (
     Operation("create", _nothing, _two_sessions),
     Operation("append", _two_sessions, lambda root: write(root, MINUTES, "2024-02-01", "2024-02-01")),
@@ -273,6 +324,10 @@ OPERATIONS = (
     Operation("import", _two_sessions, _import),
     Operation("publish", _first_time, _publish, sweeps=False),
     Operation("publish more", _once_published, _publish, sweeps=False),
+    Operation("prune", _revised, _prune),
+    Operation("download", _nothing, _download),
+    Operation("download more", _two_sessions, _download),
+    Operation("repair", _damaged, _repair, state=_found, between=_in_part),
 )
 
 

@@ -17,7 +17,9 @@ from backtest.research.search.trials import Trials
 from backtest.runs.kept import kept
 from backtest.runs.record import RunRecord
 from backtest.store.pins import load_pins
+from backtest.store.publishing import publish
 from backtest.store.replacement import DECIDED, is_bare, is_leftover
+from backtest.store.store import Store
 
 STRATEGY = """
 import backtrader as bt
@@ -142,6 +144,7 @@ _STORE = ("--store", "bars")
 _RUN = _doing("run", "hold.py", "AAPL/1day", *_STORE, "--out", "runs/one", "--no-lines", "--force")
 _OTHER_RUN = _doing("run", "hold.py", "AAPL/1day", *_STORE, "--out", "runs/one", "--set", "size=20")
 _REPORT = _doing("report", "one")
+_TAG = _doing("runs", "tag", "one", "best")
 _SWEEP = _doing("sweep", "hold.py", "AAPL/1day", *_STORE, "--grid", "size=1,2", "--out", "runs/grid")
 _WALK = _doing("validate", "runs/grid", "--walk-forward", "20/10", "--bootstrap", "10", *_STORE)
 _SAVE = _doing("baseline", "save", "one", "--folder", "baselines", *_STORE)
@@ -173,16 +176,20 @@ def _new(root: Path) -> None:
 
 
 def project_with_all(root: Path) -> None:
-    """Make a project with two kept runs, a page, a sweep, a baseline, pins, and a file of bars."""
+    """Make a project with two kept runs, a page, a sweep, a baseline, pins, a file of bars, and a published store."""
     more = ("run", "hold.py", "AAPL/1day", *_STORE, "--out", "runs/two", "--set", "size=20")
-    _having(_RUN, _doing(*more), _REPORT, _SWEEP, _SAVE, _PIN, _EXPORT)(root)
+    _having(_RUN, _doing(*more), _REPORT, _SWEEP, _SAVE, _PIN, _EXPORT, _publish)(root)
+
+
+def _publish(root: Path) -> None:
+    publish(Store(root / "bars"), (root / "public").as_uri())
 
 
 WRITERS = tuple(
     Operation(name, before, act, state=state, left=left, between=between)
     for name, before, act, state, between in (
         ("run", _project, _RUN, files, None),
-        ("run onto another", _having(_OTHER_RUN), _RUN, files, None),
+        ("run onto another", _having(_OTHER_RUN, _REPORT, _TAG), _RUN, files, None),
         ("report", _having(_RUN), _REPORT, files, None),
         ("report again", _having(_OTHER_RUN, _REPORT), _REPORT, files, None),
         ("report elsewhere", _having(_RUN), _doing("report", "one", "--out", "page"), files, None),
@@ -197,6 +204,8 @@ WRITERS = tuple(
         ("export", _project, _EXPORT, files, None),
         ("export again", _having(_EXPORT, _more_bars), _EXPORT, files, None),
         ("runs rm", _having(_RUN, _REPORT), _remove, files, None),
+        ("runs tag", _having(_RUN, _REPORT), _TAG, files, None),
+        ("runs note", _having(_RUN, _TAG), _doing("runs", "note", "one", "to be looked at"), files, None),
         ("new", Path.mkdir, _new, files, None),
     )
 )  # fmt: skip

@@ -488,3 +488,19 @@ def test_what_is_written_is_stamped_by_the_stores_own_clock(sample, tmp_path):
     assert [answer.at.isoformat() for answer in store.manifest(series).answers] == [at]
     assert [answer.at.isoformat() for answer in store.staging().manifest(series).answers] == [at]
     assert at.encode() in aside.read_bytes()
+
+
+def test_what_a_killed_prune_did_not_come_to_remove_is_removed_by_the_next(tmp_path):
+    store = Store(tmp_path)
+    store.write(DAILY, days(2, 5), daily(2, 5))
+    store.write(DAILY, days(2, 5), daily(2, 5, close=10.5), revise=True)
+    archive = store.folder(DAILY) / "archive"
+    kept = {path.name: path.read_bytes() for path in archive.iterdir()}
+    store.prune(DAILY)
+    for name, data in kept.items():
+        (archive / name).write_bytes(data)  # as after a kill between the manifest and the removal
+
+    freed = store.prune(DAILY)
+
+    assert kept
+    assert (freed, list(archive.iterdir())) == (0, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import threading
@@ -86,12 +87,13 @@ def _handler(bucket: Bucket) -> type[BaseHTTPRequestHandler]:
                     refused = bucket.served(request)
             if refused:
                 status, headers, body = self.error(403, refused)
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # who asked may have been killed
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
 
         def refusal(self) -> str | None:
             found = re.search(r"Credential=([^/]+)/", self.headers.get("Authorization", ""))
