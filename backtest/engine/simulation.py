@@ -222,8 +222,9 @@ def simulate(
     if dividends is not None:
         trades = with_dividends_of_trips(trades, record, spec)
     if exchange is not None:
-        units = [exchange.units[Series.parse(name).key] for name in trades["series"].to_pylist()]
-        trades = trades.append_column("currency", arrays.texts(units))
+        names = trades["series"].to_pylist()
+        units = {name: exchange.units[Series.parse(name).key] for name in {*names}}
+        trades = trades.append_column("currency", arrays.texts([units[name] for name in names]))
     seen, trades = trades.select(list(EXTREMES)), trades.drop_columns(list(EXTREMES))  # 0.1.0 reads the latter
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn, extremes_table=seen)
 
@@ -345,10 +346,11 @@ def _ground_of(
     paid = [payouts_of(aligned[one], one, its, known[one]) for one, its in zip(wanted, hours, strict=True)]
     beside = _ex_dates(known[compared_with[0]] if compared_with else None)
     if exchange is not None and dividends is not None:
-        paid = [exchange.converted(n, *amounts, dividends.in_prices) for n, amounts in enumerate(paid)]
+        units = [dividends.unit_of(one) for one in wanted]
+        paid = [exchange.converted(n, *amounts, units[n]) for n, amounts in enumerate(paid)]
         if compared is not None:
             days = _days_of(compared[0], compared_with[0], compared[1])
-            beside = exchange.converted_beside(days, *beside, dividends.in_prices)
+            beside = exchange.converted_beside(days, *beside, dividends.unit_of(compared_with[0]))
     lent = {one: table for one, (_, table) in fees.items()}
     return _Ground(own, aligned, notes, hours, clock, compared, exchange, manifest, paid, beside, lent)
 

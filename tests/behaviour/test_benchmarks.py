@@ -1,10 +1,12 @@
 """The benchmarks at a tiny size: that they compare like with like, and tell it as a table. Never how fast."""
 
+import dataclasses
 import subprocess
 import sys
 
 import backtrader as bt
 import bench
+import currencies
 import loading
 import memory
 import newcomer
@@ -150,6 +152,25 @@ def test_a_page_has_the_figures_that_matplotlib_alone_is_timed_with(tmp_path):
 def test_a_page_without_a_figure_is_not_timed():
     with pytest.raises(AssertionError, match="other figures"):
         page.check("<figure><svg></svg><svg></svg></figure>", ["<svg></svg>"] * 6)
+
+
+@pytest.mark.soak
+def test_a_run_in_two_currencies_is_set_against_the_same_in_one(tmp_path):
+    (row,) = currencies.rows(tmp_path, bars=2000, repeats=1)
+
+    assert row.against == "in one currency"
+    assert row.ratio > 0
+
+
+def test_runs_that_differ_in_more_than_their_currency_are_not_timed(tmp_path):
+    store = currencies.stored(tmp_path, 800)
+    euros, dollars = (currencies.in_currency(store, one) for one in ("EUR", "USD"))
+
+    currencies.check(euros, dollars)
+    with pytest.raises(AssertionError, match="worth something else"):
+        currencies.check(
+            dataclasses.replace(euros, record=dollars.record.append_column("rate.0", euros.record["rate.0"])), dollars
+        )
 
 
 def test_the_report_names_what_it_was_measured_with():

@@ -281,6 +281,40 @@ def test_a_fund_that_may_be_quoted_in_pounds_or_pence_is_refused(store):
         run(HoldsAll, "VUSA-STK-LSEETF-GBP/1day", store=store, costs="none")
 
 
+# --- dividends
+
+
+def test_a_dividend_is_converted_at_the_rate_known_when_its_bar_opened(store, tmp_path):
+    file = tmp_path / "paid.csv"
+    file.write_text(
+        "date,amount,currency,series\n2023-06-08,30,JPY,7203-STK-TSEJ-JPY\n2023-06-09,0.05,GBP,VOD-STK-LSE-GBP\n"
+    )
+
+    plain, paid = (run(HoldsAll, [TOYOTA, VODAFONE], store=store, currency="EUR", costs="none", **more)
+                   for more in ({}, {"dividends": str(file)}))  # fmt: skip
+
+    got = paid.record["cash"].to_numpy() - plain.record["cash"].to_numpy()
+    yen = paid.record["rate.0"][3].as_py()  # of 8 June, as at its opening: that of 7 June's evening
+    pound = paid.record["rate.1"][4].as_py() * 100  # the file is in pounds, prices in pence
+    assert got[[2, 3]] == pytest.approx([0, 100 * 30 * yen])
+    assert got[4] == pytest.approx(100 * 30 * yen + 1000 * 0.05 * pound)
+    assert paid.trades["net"].sum() == pytest.approx(paid.equity.iloc[-1] - 100_000)
+    worth = (paid.trades["size"] * paid.trades["entry_price"] * paid.trades["entry_rate"]).abs()
+    assert paid.trades["return"].to_numpy() == pytest.approx((paid.trades["net"] / worth).to_numpy())
+
+
+def test_dividends_of_a_benchmark_are_converted(store, tmp_path):
+    file = tmp_path / "paid.csv"
+    file.write_text("date,amount,currency,series\n2023-06-08,30,JPY,7203-STK-TSEJ-JPY\n")
+
+    result = run(HoldsAll, APPLE, store=store, currency="EUR", costs="none", benchmark=TOYOTA, dividends=str(file))
+
+    paid, benchmark = (result.record[name].to_numpy() for name in ("dividend.benchmark", "benchmark"))
+    toyota = store.read(TOYOTA)["close"].to_numpy()
+    assert paid[3] == pytest.approx(30 * benchmark[3] / toyota[3])
+    assert paid.sum() == paid[3]
+
+
 # --- numbers
 
 

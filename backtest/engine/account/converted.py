@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from functools import cache
@@ -19,14 +20,24 @@ class PresentRow:
 
     def __init__(self, stamps: np.ndarray, feeds: Sequence[Any]) -> None:
         self.stamps = stamps
-        self._known, self._feeds, self._stamp, self._row = stamps.tolist(), list(feeds), 0.0, 0
+        self._known, self._last = _floats(stamps), len(stamps) - 1
+        self._feeds, self._stamp, self._row = list(feeds), 0.0, 0
 
     def number(self) -> int:
         """Return the row of the newest bar that any feed shows."""
-        stamp = max([feed.datetime[0] for feed in self._feeds if len(feed)], default=0.0)
+        if len(self._feeds) == 1 and len(self._feeds[0]):
+            stamp = self._feeds[0].datetime[0]
+        else:
+            stamp = max([feed.datetime[0] for feed in self._feeds if len(feed)], default=0.0)
         if stamp != self._stamp:
-            self._stamp, self._row = stamp, min(bisect_left(self._known, stamp), len(self._known) - 1)
+            self._stamp = stamp
+            self._row = min(bisect_left(self._known, stamp), self._last)
         return self._row
+
+
+def _floats(values: np.ndarray) -> array[float]:
+    """Return numbers as an array that gives floats of Python's; a list of them would take its time."""
+    return array("d", np.asarray(values, np.float64).tobytes())
 
 
 class Converted(bt.CommInfoBase):
@@ -47,29 +58,39 @@ class Converted(bt.CommInfoBase):
         self._stocklike, self._commtype, self._creditrate = inner._stocklike, inner._commtype, inner._creditrate
         self.inner, self._row = inner, row
         self._unit = conversion.unit.share
-        self._stamps = conversion.stamps.tolist()
-        self._opening, self._closing = conversion.opening.tolist(), conversion.closing.tolist()
-        self._by_row = conversion.rows
-        self._rows = conversion.rows.tolist()
+        self._stamps, self._opening = _floats(conversion.stamps), _floats(conversion.opening)
+        self._closing, self._rows, self._by_row = _floats(conversion.closing), _floats(conversion.rows), conversion.rows
+        self._first = self._rows[0]
         self._at: float | None = None  # the rate of an order, while it is checked or filled
+        self._factor: float | None = None  # and what a unit of a price is worth then
+        self._plain = inner._stocklike and all(
+            getattr(type(inner), name) is getattr(bt.CommInfoBase, name) and name not in vars(inner)
+            for name in ("getvaluesize", "profitandloss")
+        )
 
     @property
     def rate(self) -> float:
         """What one unit of the instrument's currency is worth now."""
         return self._rows[self._row.number()] if self._at is None else self._at
 
+    @property
+    def factor(self) -> float:
+        """What one unit of a price is worth now."""
+        return self._rows[self._row.number()] * self._unit if self._factor is None else self._factor
+
     def begin(self, stamp: float, closing: bool) -> None:
         """Take the rate that was known when the bar of a stamp opened, or closed, until `end`."""
         place = max(bisect_right(self._stamps, stamp) - 1, 0)
         self._at = (self._closing if closing else self._opening)[place]
+        self._factor = self._at * self._unit
 
     def end(self) -> None:
         """Take the rate of the present bar again."""
-        self._at = None
+        self._at = self._factor = None
 
     def in_base(self, amount: float) -> float:
         """Return what an amount of sizes times prices is worth now in the currency of the account."""
-        return amount * (self.rate * self._unit)
+        return amount * self.factor
 
     def factors_at(self, stamps: np.ndarray) -> np.ndarray:
         """Return money of the account per unit of price after the bars of some stamps."""
@@ -79,7 +100,7 @@ class Converted(bt.CommInfoBase):
 
     def get_margin(self, price: float) -> Any:
         """Return what a contract binds."""
-        return self.inner.get_margin(price * self._unit) * self._rows[0]
+        return self.inner.get_margin(price * self._unit) * self._first
 
     def get_leverage(self) -> Any:
         """Return the leverage that the model inside allows."""
@@ -88,26 +109,28 @@ class Converted(bt.CommInfoBase):
     def getsize(self, price: float, cash: float) -> Any:
         """Return the size that cash pays."""
         if self._stocklike:
-            return self.inner.getsize(price * (self.rate * self._unit), cash)
-        return self.inner.getsize(price * self._unit, cash / self._rows[0])
+            return self.inner.getsize(price * self.factor, cash)
+        return self.inner.getsize(price * self._unit, cash / self._first)
 
     def getoperationcost(self, size: float, price: float) -> Any:
         """Return the cash that an order takes."""
         if self._stocklike:
-            return self.inner.getoperationcost(size, price) * (self.rate * self._unit)
-        return self.inner.getoperationcost(size, price * self._unit) * self._rows[0]
+            return self.inner.getoperationcost(size, price) * self.factor
+        return self.inner.getoperationcost(size, price * self._unit) * self._first
 
     def getvaluesize(self, size: float, price: float) -> Any:
         """Return the value of a size."""
+        if self._plain:  # as Backtrader's own does, without the call
+            return size * price * self.factor
         if self._stocklike:
-            return self.inner.getvaluesize(size, price) * (self.rate * self._unit)
-        return self.inner.getvaluesize(size, price * self._unit) * self._rows[0]
+            return self.inner.getvaluesize(size, price) * self.factor
+        return self.inner.getvaluesize(size, price * self._unit) * self._first
 
     def getvalue(self, position: Any, price: float) -> Any:
         """Return the value of a position."""
         if self._stocklike:
-            return self.inner.getvalue(position, price) * (self.rate * self._unit)
-        return self.inner.getvalue(position, price * self._unit) * self._rows[0]
+            return self.inner.getvalue(position, price) * self.factor
+        return self.inner.getvalue(position, price * self._unit) * self._first
 
     def _getcommission(self, size: float, price: float, pseudoexec: bool) -> Any:
         return self.inner._getcommission(size, price * self._unit, pseudoexec) * self.rate
@@ -122,11 +145,13 @@ class Converted(bt.CommInfoBase):
 
     def profitandloss(self, size: float, price: float, newprice: float) -> Any:
         """Return the profit by the difference of two prices."""
-        return self.inner.profitandloss(size, price, newprice) * (self.rate * self._unit)
+        if self._plain:
+            return size * (newprice - price) * self.p.mult * self.factor
+        return self.inner.profitandloss(size, price, newprice) * self.factor
 
     def cashadjust(self, size: float, price: float, newprice: float) -> Any:
         """Return the cash that contracts bring by the difference of two prices."""
-        return self.inner.cashadjust(size, price, newprice) * (self.rate * self._unit)
+        return self.inner.cashadjust(size, price, newprice) * self.factor
 
     def get_credit_interest(self, data: Any, pos: Any, dt: Any) -> Any:
         """Return the interest since the bar before, at the rate that was known when this one opened."""
@@ -135,7 +160,7 @@ class Converted(bt.CommInfoBase):
             return charged
         self.begin(data.datetime[0], closing=False)
         try:
-            return charged * (self.rate * self._unit)
+            return charged * self.factor
         finally:
             self.end()
 
@@ -153,15 +178,15 @@ class Converting:
     ) -> Any:
         execute: Any = super()._execute  # type: ignore[misc]  # of Backtrader's broker
         model = self.getcommissioninfo(order.data)  # type: ignore[attr-defined]
-        rest = {"ago": ago, "price": price, "cash": cash, "position": position, "dtcoc": dtcoc}
+        at_close = {} if dtcoc is None else {"dtcoc": dtcoc}
         if type(model) is not Converted:
-            return execute(order, **rest)
+            return execute(order, ago, price, cash, position, **at_close)
         if ago is None:
             model.begin(order.created.dt, closing=True)
         else:
             model.begin(dtcoc or order.data.datetime[ago], closing=bool(dtcoc) or order.exectype == bt.Order.Close)
         try:
-            return execute(order, **rest)
+            return execute(order, ago, price, cash, position, **at_close)
         finally:
             model.end()
 

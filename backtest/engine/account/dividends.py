@@ -81,10 +81,10 @@ class DividendTable:
     name: str  # "derived", "derived:ex-close", or the name of a file
     of_series: Mapping[str, Dividends] = field(default_factory=dict)
 
-    @property
-    def in_prices(self) -> bool:
-        """Whether amounts are in the unit of prices, such as pence; those of a file are in its currency."""
-        return _convention(self.name) is not None
+    def unit_of(self, series: Series) -> str:
+        """Return what the amounts of a series are in: the currency of a file, "" for the unit of its prices."""
+        paid = self.of(series)
+        return "" if paid is None or _convention(self.name) is not None else paid.currency
 
     @property
     def digest(self) -> str:

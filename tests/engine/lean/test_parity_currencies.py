@@ -109,7 +109,7 @@ def test_another_rate_is_another_run():
         if kind is not bt.Cerebro:
             for model in cerebro.broker.comminfo.values():
                 if isinstance(model, Converted):
-                    model._rows = [rate * 1.001 for rate in model._rows]
+                    model._rows = (model._by_row * 1.001).tolist()
         return cerebro
 
     assert difference(other)
