@@ -69,6 +69,7 @@ class RunResult(Measured):
         extremes_table: a row a round trip: the lowest and the highest price that it saw; None of a run that version
             0.1.0 kept.
         bars_from: where the bars were read, for charts; None of a run that was loaded. It is not saved.
+        cost_table: what it comes to at other costs, if it was run again at these.
     """
 
     @cached_property

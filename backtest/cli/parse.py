@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import math
 import re
 from datetime import date
 from pathlib import Path
@@ -89,9 +90,12 @@ def date_of(text: str, option: str) -> date | None:
 def factors_of(text: str) -> list[float]:
     """Return the multiples of costs."""
     try:
-        return [float(word) for word in text.split(",")]
+        found = [float(word) for word in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"--costs {text!r} are not numbers ({error}); write multiples such as 0,1,2") from error
+        raise UsageError(f"--cost-cases {text!r} are not numbers ({error}); write multiples such as 0,1,2") from error
+    if not all(0 <= factor < math.inf for factor in found):
+        raise UsageError(f"--cost-cases {text!r} are not multiples of costs; write numbers from 0 on, such as 0,1,2")
+    return found
 
 
 def lengths_of(text: str) -> list[str]:

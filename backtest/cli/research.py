@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
@@ -27,7 +27,13 @@ from backtest.cli.parse import date_of, factors_of, group_counts_of, lengths_of,
 from backtest.cli.progress import sweeping
 from backtest.cli.run_tables import give_more, give_next_orders, give_sweep, give_validity
 from backtest.cli.terminal import give_json, say
+from backtest.errors import BacktestError
 from backtest.runs.spec import BrokerageOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backtest.api import RunResult
 
 
 @takes_brokerage
@@ -162,7 +168,10 @@ def validate(
     ],
     bootstrap: Annotated[int, typer.Option(min=10, help="Samples of the bootstrap, and of the trades.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
-    costs: Annotated[str, typer.Option(help="Multiples of the costs paid.")] = "0,1,2",
+    cost_cases: Annotated[
+        str, typer.Option(metavar="0,1,2", help="Run it again at these multiples of its costs, from --store.")
+    ] = "",
+    costs: Annotated[str, typer.Option("--costs", hidden=True, help="The same, as it was called before.")] = "",
     lookahead: Annotated[
         bool, typer.Option("--lookahead", help="Run it again on other futures, from --store.")
     ] = False,
@@ -206,7 +215,8 @@ def validate(
     from backtest.validity.regimes import regimes as slices
     from backtest.validity.validation import validate as examine_run
 
-    steps, groups, factors = lengths_of(walk_forward), group_counts_of(cpcv), factors_of(costs)
+    steps, groups = lengths_of(walk_forward), group_counts_of(cpcv)
+    factors = factors_of(cost_cases or costs or "0,1,2")
     folder = locate(RUNS, run_name)
     tried = sweep_of(folder)
     result = tried.best_run if tried else RunResult.load(folder)
@@ -214,6 +224,7 @@ def validate(
         "store": store, "folder": tried.folder if tried else folder, "jobs": jobs, "purge": purge,
         "grid": grid_of(grid or []), "where": condition_of(where or []),
     }  # fmt: skip
+    result, why = _at_costs(result, factors, tried.best_folder if tried else folder, store)
     leaks = look_ahead_of(result.spec, store) if lookahead else []
     ratios = tried.ratios.tolist() if tried else []
     found = examine_run(result, samples=bootstrap, seed=seed, factors=factors, trials=ratios, looks_ahead=leaks)
@@ -233,6 +244,22 @@ def validate(
         give_json({**known, **found.to_dict(), **{name: one.to_dict() for name, one in more.items() if one}})
     else:
         give_validity(result, found)
+        if why:
+            say(f"It could not be run again at other costs: {why}")
         give_more(more)
     if leaks:
         raise typer.Exit(1)
+
+
+def _at_costs(result: RunResult, factors: list[float], folder: Path, store: str) -> tuple[RunResult, str]:
+    """Return a run with its table of other costs, which its folder keeps; or as it was, and why it has none."""
+    from backtest.research.cost_cases import run_at_costs
+    from backtest.runs.record import keep_cost_table
+
+    try:
+        found = run_at_costs(result, factors, store=store)
+    except BacktestError as error:
+        return result, str(error)
+    if found is not result:
+        keep_cost_table(found, folder)
+    return found, ""

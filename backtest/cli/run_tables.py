@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from backtest.research.next_orders import NextOrders
     from backtest.research.out_of_sample.walk_forward import WalkForward
     from backtest.research.search.sweeps import Sweep
+    from backtest.runs.cost_table import CostTable
     from backtest.runs.kept import Labels
     from backtest.validity.comparison import Comparison
     from backtest.validity.regimes import Regimes
@@ -115,13 +116,30 @@ def give_kept_run(result: RunResult, folder: Path, as_json: bool, files: Sequenc
     labels = labels_of(result, folder)
     if not as_json:
         give(repr(result))
+        if result.cost_table:
+            give("")
+            _give_costs(result.cost_table)
         for words in (f"Tags: {', '.join(labels.tags)}" if labels.tags else "", labels.note):
             give(wrapped(words)) if words else None
         return
     named = {"files": [str(file) for file in files]} if files else {}
     known = {"run": result.name, "label": called(folder), "folder": str(folder)}
-    kept = {**known, "tags": list(labels.tags), "note": labels.note, **named}
+    costs = {"cost_cases": result.cost_table.to_dict()} if result.cost_table else {}
+    kept = {**known, "tags": list(labels.tags), "note": labels.note, **named, **costs}
     give_json({**kept, **result.stats.document, "manifest": result.manifest})
+
+
+def _give_costs(table: CostTable) -> None:
+    from backtest.metrics.returns import REASONS
+    from backtest.metrics.table import METRICS
+
+    names = ("total_return", "cagr", "sharpe")
+    give_table(
+        ("costs", "return", "CAGR", "Sharpe"),
+        [[f"{case.factor:g}×", *(METRICS[name].text(getattr(case, name)) for name in names)] for case in table.cases],
+    )
+    even = f"Nothing is left at {table.break_even:,.1f}× the costs."
+    give(wrapped(f"There is no break-even: {REASONS.get(table.why, table.why)}." if table.why else even))
 
 
 def give_labels(labels: Labels, folder: Path, as_json: bool) -> None:
@@ -265,8 +283,8 @@ def give_validity(result: RunResult, found: Validity) -> None:
     names = ("total_return", "cagr", "sharpe")
     rows = [[f"{case.factor:g}×", *(METRICS[name].text(getattr(case, name)) for name in names)] for case in found.costs]
     give("")
-    give("The same run, had it cost nothing, and more:")
     give_table(("costs", "return", "CAGR", "Sharpe"), rows)
+    give(wrapped(found.costs_basis))
 
 
 def _labelled(metric: Metric, currency: str) -> str:

@@ -27,7 +27,7 @@ from backtest.cli.options import (
     runs_here,
     takes_brokerage,
 )
-from backtest.cli.parse import date_of, parse_series, settings_of
+from backtest.cli.parse import date_of, factors_of, parse_series, settings_of
 from backtest.cli.progress import sweeping
 from backtest.cli.run_tables import (
     give_comparison,
@@ -58,6 +58,9 @@ def run(
     warm_up: Annotated[
         str, typer.Option("--warm-up", metavar="auto|BARS", help="Bars before --since for indicators alone to see.")
     ] = "",
+    cost_cases: Annotated[
+        str, typer.Option(metavar="0,1,2", help="Run it again at these multiples of its costs, and keep what comes.")
+    ] = "",
     no_lines: Annotated[bool, typer.Option("--no-lines", help="Do not keep the lines of indicators.")] = False,
     store: StoreOption = STORE,
     each: Annotated[bool, typer.Option("--each", help="A run on each series by itself, and a table of them.")] = False,
@@ -84,6 +87,11 @@ def run(
         "params": settings_of(settings or []), "cash": cash, "benchmark": benchmark, "risk_free": risk_free,
         "periods": periods, "pins": pin, "lines": not no_lines, "warm_up": warm_up, **brokerage,
     }  # fmt: skip
+    factors = factors_of(cost_cases) if cost_cases else []
+    if each and factors:
+        raise UsageError(
+            "--cost-cases is of one run; leave it out, and write: backtest validate RUN --cost-cases 0,1,2"
+        )
     if each:
         with sweeping(context.obj, "runs") as tell:
             found = run_each(strategy, wanted, folder=out, force=force, jobs=jobs, tell=tell, **asked)
@@ -94,6 +102,10 @@ def run(
     if jobs > 1:
         raise UsageError(f"--jobs {jobs} is of runs on each series by itself; write --each, or leave it out")
     result = simulate(strategy, wanted, **asked)
+    if factors:
+        from backtest.research.cost_cases import run_at_costs
+
+        result = run_at_costs(result, factors, store=store, strategy=strategy)
     folder = Path(out) if out else Path(RUNS) / result.name
     result.save(folder, force=force)
     give_kept_run(result, folder, as_json)

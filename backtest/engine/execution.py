@@ -44,7 +44,8 @@ class Slippage:
         Read "" (none), "5bp" (basis points), "0.01" or "money:0.01" (money a share), "impact:0.1" or "spread".
 
         "impact:0.1" is the square-root law: an order as large as the bar's volume moves the price by a tenth, one of
-        a hundredth of it by a hundredth. "spread" is half the distance of the stored BID and ASK bars at the open.
+        a hundredth of it by a hundredth. "spread" is half the distance of the stored BID and ASK bars at the open;
+        "spread:2" is twice that.
 
         Raises:
             UsageError: it is none of them.
@@ -53,6 +54,8 @@ class Slippage:
         if text in ("", "spread"):
             return cls(text)
         what = f"the slippage {text!r}"
+        if text.startswith("spread:"):
+            return cls("spread", read_number(text.removeprefix("spread:"), what, example))
         if text.startswith("impact:"):
             return cls("impact", read_number(text.removeprefix("impact:"), what, example))
         if text.endswith("bp"):
@@ -93,7 +96,7 @@ class MarketBroker(bt.brokers.BackBroker):
         if kind == "basis points":
             return price * amount
         if kind == "spread":
-            return half_spread(self.half_spreads[data._name], data.datetime[ago])
+            return half_spread(self.half_spreads[data._name], data.datetime[ago]) * (amount or 1.0)
         volume, cap = data.volume[ago], self.p.filler
         if not volume > 0:
             return math.inf  # nobody knows: the worst price of the bar

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from backtest.metrics.benchmark import (
+        AlphaTest,
         active_drawdown,
         active_premium,
         alpha,
+        alpha_test,
+        appraisal_ratio,
         beta,
         correlation,
         down_capture,
@@ -66,8 +69,10 @@ if TYPE_CHECKING:
         sharpe_autocorrelated,
         sharpe_difference_error,
         sharpe_error,
+        sharpe_error_autocorrelated,
         sharpe_error_normal,
         sharpe_interval,
+        sharpe_interval_autocorrelated,
         sharpe_scale,
     )
     from backtest.metrics.table import METRICS, Metric, cost_drag, exposure, turnover
@@ -95,8 +100,8 @@ if TYPE_CHECKING:
 
 _NAMES = {  # as text by the file that defines them; the lists above and below are what a type checker reads
     "benchmark": (
-        "active_drawdown active_premium alpha beta correlation down_capture information_ratio m2 "
-        "tracking_error treynor up_capture"
+        "AlphaTest active_drawdown active_premium alpha alpha_test appraisal_ratio beta correlation down_capture "
+        "information_ratio m2 tracking_error treynor up_capture"
     ),
     "drawdown": (
         "Drawdown average_drawdown burke burke_modified calmar drawdowns martin max_drawdown pain pain_ratio "
@@ -112,7 +117,7 @@ _NAMES = {  # as text by the file that defines them; the lists above and below a
         "Moments deflated_sharpe expected_maximum minimum_backtest_years minimum_track_record moments overfitting "
         "probabilistic_sharpe "
         "probability_of_no_difference sharpe_autocorrelated sharpe_difference_error sharpe_error "
-        "sharpe_error_normal sharpe_interval sharpe_scale"
+        "sharpe_error_autocorrelated sharpe_error_normal sharpe_interval sharpe_interval_autocorrelated sharpe_scale"
     ),
     "table": "METRICS Metric cost_drag exposure turnover",
     "tail_risk": (
@@ -124,6 +129,7 @@ _NAMES = {  # as text by the file that defines them; the lists above and below a
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 __all__ = [
     "METRICS",
+    "AlphaTest",
     "Drawdown",
     "Metric",
     "Moments",
@@ -132,6 +138,8 @@ __all__ = [
     "active_drawdown",
     "active_premium",
     "alpha",
+    "alpha_test",
+    "appraisal_ratio",
     "average_drawdown",
     "average_loss",
     "average_win",
@@ -182,9 +190,11 @@ __all__ = [
     "sharpe_autocorrelated",
     "sharpe_difference_error",
     "sharpe_error",
+    "sharpe_error_autocorrelated",
     "sharpe_error_normal",
     "sharpe_geometric",
     "sharpe_interval",
+    "sharpe_interval_autocorrelated",
     "sharpe_scale",
     "skew",
     "smallest",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property, reduce
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,9 +22,11 @@ from backtest.metrics.returns import (
     Rows,
     Undefined,
     cagr_of_by_row,
+    long_run_variance,
     too_few,
     volatility_by_row,
     where_defined,
+    why_no_deviation,
 )
 
 _Rate = float | np.ndarray
@@ -159,6 +162,92 @@ def alpha_by_row(both: Beside) -> list[float]:
         return beta_by_row(both)
     mean, found = both.other_excess.means[0], zip(beta_by_row(both), both.excess.means, strict=True)
     return [float((own - slope * mean) * both.periods) if slope == slope else slope for slope, own in found]
+
+
+class AlphaTest(NamedTuple):
+    """Whether returns earn what their benchmark, or cash, does not explain."""
+
+    alpha: float  # of a year, as `alpha`; the mean excess return where there is no benchmark
+    beta: float  # 0 where there is no benchmark
+    error: float  # standard error of alpha, of a year
+    t: float  # alpha over its error
+    p: float  # how likely a t as large is without skill: one-sided
+    appraisal: float  # alpha over what the benchmark leaves of the volatility; the Sharpe ratio where there is none
+    unexplained: float  # share of the variance that the benchmark leaves; 1 where there is none
+
+
+def alpha_test(
+    returns: np.ndarray,
+    benchmark: np.ndarray | None = None,
+    risk_free: _Rate = 0.0,
+    periods: float = SESSIONS,
+) -> AlphaTest:
+    """
+    Return a test of alpha, with errors that autocorrelation and changing volatility do not make too small.
+
+    The error is that of the intercept of r - f on b - f, from the long-run variance of what each period adds to it.
+    Undefined for fewer than four returns, and where what the benchmark leaves of them does not vary.
+
+        >>> market, own = np.random.default_rng(1).normal(0, 0.01, (2, 2500))
+        >>> alpha_test(0.5 * market + own + 0.001, market).t > 3
+        True
+
+    Args:
+        benchmark: None to judge against cash: then it is a test of the mean excess return.
+
+    Source: Jensen (1968), "The Performance of Mutual Funds in the Period 1945-1964"; the appraisal ratio is that of
+    Treynor and Black (1973), "How to Use Security Analysis to Improve Portfolio Selection"; see `long_run_variance`.
+    """
+    both = Beside.of(returns, returns if benchmark is None else benchmark, risk_free, periods)
+    if both.own.count < _FEWEST:
+        return _untested("too few")
+    if reason := "" if benchmark is None else both.other_excess.why_no_deviation[0]:
+        return _untested(reason)
+    return _alpha_test(both.excess.values[0], None if benchmark is None else both.other_excess.values[0], periods)
+
+
+_FEWEST = 4  # returns of which an autocorrelation can be estimated
+_ROUNDING = 1e-9  # of returns: what the benchmark leaves of them where it explains them wholly
+
+
+def _alpha_test(own: np.ndarray, other: np.ndarray | None, periods: float) -> AlphaTest:
+    count, slope, mean, weights = len(own), 0.0, float(own.mean()), np.ones(len(own))
+    if other is not None:
+        away = other - other.mean()
+        slope = float(own @ away / (away @ away))
+        mean -= slope * float(other.mean())
+        weights = 1 - away * float(other.mean() * count / (away @ away))
+    left = own - mean - (0.0 if other is None else slope * other)
+    if why_no_deviation(left) or np.ptp(left) <= _ROUNDING * np.ptp(own):
+        return _untested("constant")
+    estimated = 1 if other is None else 2  # coefficients
+    error = math.sqrt(long_run_variance(weights * left) / count * (count - 1) / (count - estimated))
+    t, spread = mean / error, float(left.std() * math.sqrt(count / (count - estimated)))
+    return AlphaTest(
+        mean * periods, slope, error * periods, t, math.erfc(t / math.sqrt(2)) / 2, mean / spread * math.sqrt(periods),
+        float(left.var() / own.var()),
+    )  # fmt: skip
+
+
+def _untested(reason: str) -> AlphaTest:
+    return AlphaTest(*(Undefined(reason) for _ in AlphaTest._fields))
+
+
+def appraisal_ratio(
+    returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS
+) -> float:
+    """
+    Return alpha over the deviation of what the benchmark leaves of the returns, of a year: the skill in a unit of risk.
+
+    Undefined where `alpha_test` is.
+
+        >>> market, own = np.random.default_rng(1).normal(0, 0.01, (2, 2500))
+        >>> math.isclose(appraisal_ratio(2 * market + own, market), appraisal_ratio(own, market))
+        True
+
+    Source: Treynor and Black (1973), "How to Use Security Analysis to Improve Portfolio Selection".
+    """
+    return alpha_test(returns, benchmark, risk_free, periods).appraisal
 
 
 def correlation(returns: np.ndarray, benchmark: np.ndarray) -> float:

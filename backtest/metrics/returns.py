@@ -392,6 +392,37 @@ def autocorrelations(returns: np.ndarray, lags: int) -> np.ndarray:
     return np.array([away[lag:] @ away[:-lag] / square for lag in range(1, lags + 1)])
 
 
+def long_run_variance(values: np.ndarray) -> float:
+    """
+    Return the variance of the mean of values that may depend on those before them, times n; 0 where none varies.
+
+    It is σ² / (1 - Σφ)² of an autoregression: as many lags up to n^(1/3) as Schwarz's criterion takes, and one at the
+    least, so that a weak autocorrelation that no criterion would see is not left out.
+
+    Source: den Haan and Levin (1997), "A Practitioner's Guide to Robust Covariance Matrix Estimation" (VARHAC); one lag
+    at the least as in Andrews and Monahan (1992), from where the bound of 0.97 on Σφ is too.
+    """
+    count, away = len(values), values - np.mean(values)
+    most = max(1, min(int(count ** (1 / 3)), count - 3))
+    products = [float(away @ away), *(float(away[lag:] @ away[:-lag]) for lag in range(1, most + 1))]
+    variance, own, best, found = products[0], np.zeros(0), math.inf, 0.0
+    if not variance > 0:
+        return 0.0
+    for order in range(1, most + 1):  # by Levinson and Durbin
+        reflection = (products[order] - float(own @ products[order - 1 : 0 : -1])) / variance
+        own = np.append(own - reflection * own[::-1], reflection)
+        variance *= 1 - reflection**2
+        if not variance > 0:
+            break
+        score = count * math.log(variance) + order * math.log(count)
+        if score < best:
+            best, found = score, variance / max(count - order - 1, 1) / (1 - min(float(own.sum()), _MOST)) ** 2
+    return found
+
+
+_MOST = 0.97  # that the coefficients of an autoregression sum to
+
+
 def excess_returns(returns: np.ndarray, rate: float | np.ndarray, periods: float) -> np.ndarray:
     """Return what returns are above a rate a year, or above a rate of each period, shape (n,)."""
     return np.asarray(Rows.of(returns).above(rate, periods).values[0])

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from backtest.metrics.ratios import ratio_by_row
-from backtest.metrics.returns import SESSIONS, Rows, Undefined, autocorrelations
+from backtest.metrics.returns import SESSIONS, Rows, Undefined, autocorrelations, long_run_variance
 
 CONFIDENCE = 0.95
 BLOCKS = 16  # of `overfitting`; 12,870 ways to choose half of them
@@ -90,6 +90,71 @@ def sharpe_error_normal(ratio: float, count: int) -> float:
     return math.sqrt((1 + ratio**2 / 2) / count)
 
 
+def sharpe_error_autocorrelated(
+    returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: float = SESSIONS
+) -> float:
+    """
+    Return the standard error of the Sharpe ratio of one period, whatever returns and their squares depend on.
+
+    √(V / n), with V the long-run variance of `sharpe_influence`. Undefined for fewer than two returns or none that
+    varies.
+
+        >>> both = np.random.default_rng(1).normal(0, 1, 1001)
+        >>> sharpe_error_autocorrelated((both[1:] + both[:-1]) / 100) > sharpe_error(0.0, 1000)
+        True
+
+    Source: Lo (2002), "The Statistics of Sharpe Ratios", section "Non-IID Returns"; V as in `long_run_variance`.
+    """
+    return _errors_by_row(Rows.of(returns).above(risk_free, periods))[0]
+
+
+def _errors_by_row(excess: Rows) -> list[float]:
+    found = zip(excess.why_no_deviation, excess.values, strict=True)
+    return [Undefined(why) if why else _error_of(own) for why, own in found]
+
+
+def _error_of(excess: np.ndarray) -> float:
+    return math.sqrt(long_run_variance(sharpe_influence(excess)) / len(excess))
+
+
+def sharpe_influence(excess: np.ndarray) -> np.ndarray:
+    """Return how far each excess return moves the Sharpe ratio S of one period: z - S·(z² - 1) / 2, z standardised."""
+    deviation = excess.std(ddof=1)
+    scores = (excess - excess.mean()) / deviation
+    return np.asarray(scores - float(excess.mean() / deviation) / 2 * (scores**2 - 1))
+
+
+def sharpe_interval_autocorrelated(
+    returns: np.ndarray,
+    risk_free: float | np.ndarray = 0.0,
+    periods: float = SESSIONS,
+    confidence: float = CONFIDENCE,
+) -> tuple[float, float]:
+    """
+    Return between what the Sharpe ratio of a year is, at a confidence, by `sharpe_error_autocorrelated`.
+
+    Undefined for fewer than two returns or none that varies.
+    """
+    return sharpe_interval_autocorrelated_by_row(Rows.of(returns).above(risk_free, periods), periods, confidence)[0]
+
+
+def sharpe_interval_autocorrelated_by_row(
+    excess: Rows, periods: float = SESSIONS, confidence: float = CONFIDENCE
+) -> list[tuple[float, float]]:
+    """Return `sharpe_interval_autocorrelated` of each run, of what its returns are above the risk-free rate."""
+    reach, yearly = critical(confidence), math.sqrt(periods)
+    found = zip(ratio_by_row(excess), _errors_by_row(excess), strict=True)
+    return [
+        ((ratio - reach * error) * yearly, (ratio + reach * error) * yearly) if error == error else (error, error)
+        for ratio, error in found
+    ]
+
+
+def critical(confidence: float) -> float:
+    """Return how many standard errors an interval reaches to either side, 1.96 for 95 %."""
+    return _NORMAL.inv_cdf((1 + _checked(confidence)) / 2)
+
+
 def sharpe_scale(correlations: np.ndarray, periods: int) -> float:
     """
     Return η(q), by which the Sharpe ratio of one period is multiplied for that of q; √q without autocorrelation.
@@ -145,14 +210,15 @@ def sharpe_interval(
     """
     Return between what the Sharpe ratio of so many periods is, at a confidence, by `sharpe_error`.
 
-    Undefined for fewer than two returns, none that varies, or moments that no sample can have.
+    Returns are taken for independent: of autocorrelated ones see `sharpe_interval_autocorrelated`. Undefined for fewer
+    than two returns, none that varies, or moments that no sample can have.
 
     Source: Mertens (2002), "Comments on Variance of the IID Estimator in Lo (2002)".
     """
     error = sharpe_error(ratio, count, skew, kurtosis)
     if error != error:
         return error, error
-    reach = _NORMAL.inv_cdf((1 + _checked(confidence)) / 2) * error
+    reach = critical(confidence) * error
     return (ratio - reach) * math.sqrt(periods), (ratio + reach) * math.sqrt(periods)
 
 

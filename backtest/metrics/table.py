@@ -68,7 +68,7 @@ from backtest.metrics.sharpe_tests import (
     minimum_track_record,
     probabilistic_sharpe,
     sharpe_autocorrelated_by_row,
-    sharpe_interval,
+    sharpe_interval_autocorrelated_by_row,
 )
 from backtest.metrics.tail_risk import (
     expected_shortfall_by_row,
@@ -223,13 +223,15 @@ _RISK = (
     ),
     Metric(
         "sharpe_low", "Sharpe ratio, 95 % CI low", "ratio",
-        "Sharpe − 1.96·SE·√P, with SE² = (1 − γ3·S + (γ4 − 1) / 4·S²) / (N − 1) after Mertens, S the ratio of one "
-        "session, γ3 skew and γ4 kurtosis (3 for the normal distribution).",
-        _ByRow(lambda runs: [sharpe_interval(*one, runs.periods)[0] for one in runs.moments]), headline=True,
+        "Sharpe − 1.96·SE·√P, with SE² = V / N, V the long-run variance (of an autoregression, VARHAC) of "
+        "z − S·(z² − 1) / 2, S the ratio of one session and z the standardised r − f.",
+        _ByRow(lambda runs: [low for low, _ in sharpe_interval_autocorrelated_by_row(runs.excess, runs.periods)]),
+        headline=True,
     ),
     Metric(
         "sharpe_high", "Sharpe ratio, 95 % CI high", "ratio", "Sharpe + 1.96·SE·√P.",
-        _ByRow(lambda runs: [sharpe_interval(*one, runs.periods)[1] for one in runs.moments]), headline=True,
+        _ByRow(lambda runs: [high for _, high in sharpe_interval_autocorrelated_by_row(runs.excess, runs.periods)]),
+        headline=True,
     ),
     Metric(
         "sharpe_autocorrelated", "Sharpe ratio, autocorrelated", "ratio",
@@ -242,14 +244,16 @@ _RISK = (
         _ByRow(lambda runs: sharpe_geometric_by_row(runs.excess, runs.periods)),
     ),
     Metric(
-        "probabilistic_sharpe", "Probability of skill", "probability",
-        "Φ(S / SE): the probability that the true Sharpe ratio is above 0, were this the only trial.",
+        "probabilistic_sharpe", "Probability of a Sharpe ratio above 0", "probability",
+        "Φ(S / SE): the probability that the true Sharpe ratio is above 0, were this the only trial, and returns "
+        "independent: SE² = (1 − γ3·S + (γ4 − 1) / 4·S²) / (N − 1) after Mertens, S the ratio of one session, γ3 skew "
+        "and γ4 kurtosis (3 for the normal distribution). A market that rises has one too.",
         _ByRow(lambda runs: [probabilistic_sharpe(*one) for one in runs.moments]),
     ),
     Metric(
         "minimum_track_record", "Minimum track record, sessions", "sessions",
         "Sessions (of longer bars weeks, months) after which a Sharpe ratio like this is above 0 at 95 %: "
-        "1 + (N − 1)·SE²·(1.64 / S)².",
+        "1 + (N − 1)·SE²·(1.64 / S)², with SE after Mertens.",
         _ByRow(lambda runs: [minimum_track_record(one.ratio, one.skew, one.kurtosis) for one in runs.moments]),
     ),
     Metric(

@@ -258,6 +258,7 @@ def _content(
         "open": list(_open_positions(result)),
         "costs": list(_cost_rows(validity)),
         "break_even": _break_even(validity),
+        "costs_basis": validity.costs_basis,
         "intervals": list(_interval_rows(result, validity)),
         "orders": list(_order_rows(validity)),
         "groups": [group for name in (*GROUPS, "") if (group := _group(result, name, held))["metrics"]],
@@ -501,12 +502,12 @@ def _break_even(validity: Validity) -> str:
 
 
 def _interval_rows(result: Measured, validity: Validity) -> Iterator[tuple[str, str, str]]:
-    """Yield label, value and interval of each number, and of the Sharpe ratio by formula too."""
+    """Yield label, value and interval of each number, and of the Sharpe ratio by its standard error too."""
     stats = result.stats
     for name in validity.intervals.intervals:
         yield METRICS[name].label, _typeset(stats.text(name)), _range(validity, name) or "–"
     ends = stats["sharpe_low"], stats["sharpe_high"]
-    yield "Sharpe ratio, after Mertens", _typeset(stats.text("sharpe")), _from_to("sharpe", ends) or "–"
+    yield "Sharpe ratio, by its standard error", _typeset(stats.text("sharpe")), _from_to("sharpe", ends) or "–"
 
 
 def _order_rows(validity: Validity) -> Iterator[list[str]]:

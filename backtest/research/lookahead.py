@@ -141,7 +141,7 @@ def look_ahead_of(spec: RunSpec, store: Reader | str | Path, cuts: int = CUTS, s
         UsageError: the run's strategy is no file, or the file is not there any more.
     """
     brokerage = spec.brokerage
-    if brokerage.slippage == "spread":  # the quotes of another future are not known
+    if brokerage.slippage.startswith("spread"):  # the quotes of another future are not known
         brokerage = replace(brokerage, slippage="")
     if not brokerage.dividends.startswith(
         DERIVED

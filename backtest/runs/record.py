@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from backtest import _arguments
 from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError
 from backtest.market.series import NO_CURRENCY, Series, few
+from backtest.runs.cost_table import CostTable, cost_table_of
 from backtest.runs.kept_tables import columns_of_runs, read_run_table
 from backtest.runs.lines import Lines, read_lines, write_lines
 from backtest.runs.spec import RunSpec, json_text, kept_spec
@@ -47,7 +48,8 @@ FORMAT = 1
 _TABLES = ("record", "orders", "fills", "trades")
 _LINES = "lines.parquet"  # not there if no lines were kept
 _EXTREMES = "extremes.parquet"  # not there of a run that version 0.1.0 kept
-_FURTHER = (_LINES, _EXTREMES)
+_COSTS = "cost_cases.json"  # not there if the run was not made again at other costs
+_FURTHER = (_LINES, _EXTREMES, _COSTS)
 # What a market and a strategy's sizes came to; see `engine/simulation.py`.
 _COUNTED = ("waited", "filled_in_their_own_bar", "sized_to_nothing", "capped_to_nothing")
 FILES = ("spec.json", "manifest.json", *(f"{name}.parquet" for name in _TABLES), *_FURTHER)  # of a kept run
@@ -79,6 +81,7 @@ class RunRecord:
         extremes_table: a row a round trip: lowest and highest, the prices that it saw while it was held, by lows and
             highs of bars; None where these are not known, of a run that version 0.1.0 kept.
         bars_from: where the bars were read, for charts; None of a run that was loaded. It is not saved.
+        cost_table: what it comes to at other costs; None if it was not run again at these.
     """
 
     spec: RunSpec
@@ -91,6 +94,7 @@ class RunRecord:
     kept_as: str = field(default="", compare=False)
     extremes_table: pa.Table | None = None
     bars_from: Reader | None = field(default=None, compare=False, repr=False)
+    cost_table: CostTable | None = None
 
     @property
     def label(self) -> str:
@@ -237,13 +241,16 @@ class RunRecord:
             extremes = _table_in(files, "extremes", spec) if os.path.lexists(files[_EXTREMES]) else None
             if extremes is not None and len(extremes) != len(tables[3]):
                 raise DamagedStore(f"{files[_EXTREMES]} has {len(extremes):,} rows for {len(tables[3]):,} trades")
+            costs = _cost_table_in(files[_COSTS]) if os.path.lexists(files[_COSTS]) else None
         except FileNotFoundError as error:
             raise BadStore(f"{folder} holds no run ({error.filename} is not there); see: backtest runs ls") from error
         except NotADirectoryError as error:
             raise BadStore(f"{folder} holds no run (it is not a folder); see: backtest runs ls") from error
         except (OSError, DamagedStore) as error:
             raise BadStore(f"the run in {folder} cannot be read ({error}); run it again") from error
-        return cls(spec, tables[0], tables[1], tables[2], tables[3], manifest, lines, called(folder), extremes)
+        return cls(
+            spec, tables[0], tables[1], tables[2], tables[3], manifest, lines, called(folder), extremes, None, costs
+        )
 
 
 def called(folder: Path) -> str:
@@ -302,6 +309,26 @@ def _spec_in(asked: Any, path: Path) -> RunSpec:
         raise DamagedStore(f"{path}: {error}") from error
 
 
+def _cost_table_in(path: Path) -> CostTable:
+    try:
+        return cost_table_of(read_document(path, mapped(ANYTHING)))
+    except Misfit as error:
+        raise DamagedStore(f"{path}: {error}") from error
+
+
+def keep_cost_table(run: RunRecord, folder: Path) -> None:
+    """
+    Write the table of a run at other costs beside the run that a folder keeps already.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    try:
+        replace_files(folder, {_COSTS: files_of(run)[_COSTS]})
+    except OSError as error:
+        raise UsageError(f"no costs can be kept in {folder} ({error}); make it a folder of yours") from error
+
+
 def files_of(run: RunRecord) -> dict[str, Content | None]:
     """
     Return the files of a folder that keeps a run, for `replace_files`; None for one of another run that it has not.
@@ -317,6 +344,7 @@ def files_of(run: RunRecord) -> dict[str, Content | None]:
         **{name: partial(_write_table, table) for name, table in tables.items()},
         _LINES: None if lines is None else partial(write_lines, lines),
         _EXTREMES: None if extremes is None else partial(_write_table, extremes),
+        _COSTS: None if run.cost_table is None else f"{json_text(run.cost_table.to_dict())}\n".encode(),
     }
 
 
@@ -360,7 +388,8 @@ def is_kept_in(run: RunRecord, folder: Path) -> bool:
     own, other = ([*_tables_of(one), one.lines.table, one.extremes_table] for one in (run, kept))
     pairs = zip(own, other, strict=True)
     texts = [json_text([one.spec.flat, one.manifest]) for one in (run, kept)]
-    return texts[0] == texts[1] and all(_same_table(*pair) for pair in pairs)
+    costs = [one.cost_table and one.cost_table.to_dict() for one in (run, kept)]  # NaN equals no other
+    return texts[0] == texts[1] and costs[0] == costs[1] and all(_same_table(*pair) for pair in pairs)
 
 
 def _tables_of(run: RunRecord) -> tuple[pa.Table, ...]:

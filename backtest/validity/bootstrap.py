@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from backtest.metrics.account import Account
-from backtest.metrics.returns import Undefined, autocorrelations, equity_of
-from backtest.metrics.sharpe_tests import CONFIDENCE
+from backtest.metrics.returns import (
+    Undefined,
+    autocorrelations,
+    equity_of,
+    excess_returns,
+    long_run_variance,
+    why_no_deviation,
+)
+from backtest.metrics.sharpe_tests import CONFIDENCE, sharpe_influence
 from backtest.metrics.table import METRICS
 
 SAMPLES = 1000
@@ -36,7 +43,8 @@ class Intervals:
         """How the intervals were made, in a sentence."""
         return (
             f"{self.confidence:.0%} intervals".replace("%", " %") + f" by {self.samples:,} stationary bootstraps of "
-            f"sessions in blocks of {self.block:.1f} in the mean, trades one by one; seed {self.seed}."
+            f"sessions in blocks of {self.block:.1f} in the mean, trades one by one; seed {self.seed}. Those of "
+            "return, CAGR, volatility and Sharpe ratio are studentised."
         )
 
 
@@ -51,19 +59,30 @@ def bootstrap(
 
     Args:
         run: see `account.sample`.
-        block: mean length of blocks; if not given the longest `block_length` of returns, of their squares (calm and
-            rough times) and of exposure.
+        block: mean length of blocks, and then also what the standard errors reckon with; if not given the longest
+            `block_length` of returns, of their squares (calm and rough times) and of exposure.
 
-    Source: Politis and Romano (1994), "The Stationary Bootstrap"; the interval is that of the percentiles.
+    Source: Politis and Romano (1994), "The Stationary Bootstrap"; the interval is that of the percentiles, and of
+    _STUDENTISED that of their distances in standard errors, after Götze and Künsch (1996), "Second-Order Correctness of
+    the Blockwise Bootstrap for Stationary Observations", which does not come out too narrow; from ten blocks on.
     """
     random = np.random.default_rng(seed)
-    block = _block_of(run) if block is None else block
-    drawn = [_numbers_of(one) for one in _resampled(run, samples, block, random)]
+    length = _block_of(run) if block is None else block
+    drawn, distances, first = list[dict[str, float]](), list[dict[str, float]](), _estimates(run)
+    for rows, one in _resampled(run, samples, length, random):
+        drawn.append(_numbers_of(one))
+        distances.append(_distances(first, _estimates(one), rows))
     found = {name: _percentiles(np.array([one[name] for one in drawn]), confidence) for name in OF_SESSIONS + OF_TRADES}
+    for name, (estimate, number) in _STUDENTISED.items():
+        if first and len(run.returns) >= _FEWEST_BLOCKS * length and found[name][0] == found[name][0]:
+            value, influence = first[estimate]
+            error = math.sqrt(_variance(influence, block) / len(influence))
+            low, high = _percentiles(np.array([one[estimate] for one in distances]), confidence)
+            found[name] = number(value - high * error, run), number(value - low * error, run)
     for names, many in ((OF_SESSIONS, run.returns), (OF_TRADES, run.net)):
         if len(many) < 2:  # drawn again and again, one is always the same one
             found |= dict.fromkeys(names, (Undefined("too few"), Undefined("too few")))
-    return Intervals(found, confidence, samples, block, seed)
+    return Intervals(found, confidence, samples, length, seed)
 
 
 def block_length(returns: np.ndarray) -> float:
@@ -99,17 +118,81 @@ def block_rows(count: int, block: float, random: np.random.Generator) -> np.ndar
     return np.asarray((first + np.arange(count) - begun) % count)
 
 
+def block_variance(values: np.ndarray, rows: np.ndarray) -> float:
+    """
+    Return the long-run variance of values that were drawn in blocks, by the sums of these.
+
+    Args:
+        values: in the order of the draw, with a mean of 0, shape (n,).
+        rows: what `block_rows` returned.
+    """
+    starts = np.flatnonzero(np.append(True, np.diff(rows) % len(rows) != 1))
+    return float((np.add.reduceat(values, starts) ** 2).sum() / len(values))
+
+
+_Estimates = dict[str, tuple[float, np.ndarray]]  # a number, and how far each session moves it
+# What is a smooth function of means: the estimate that it is made of, and how.
+_STUDENTISED: dict[str, tuple[str, Callable[[float, Account], float]]] = {
+    "total_return": ("growth", lambda value, run: math.expm1(value * len(run.returns))),
+    "cagr": ("growth", lambda value, run: math.expm1(value * run.periods)),
+    "volatility": ("spread", lambda value, run: math.exp(value) * math.sqrt(run.periods)),
+    "sharpe": ("ratio", lambda value, run: value * math.sqrt(run.periods)),
+}
+
+
+def _estimates(run: Account) -> _Estimates:
+    """Return the growth, the logarithm of the deviation and the Sharpe ratio of a session; none without these."""
+    excess = excess_returns(run.returns, run.risk_free, run.periods)
+    if why_no_deviation(excess) or why_no_deviation(run.returns) or not run.returns.min() > -1:
+        return {}
+    growths, spread = np.log1p(run.returns), run.returns.std(ddof=1)
+    squares = ((run.returns - run.returns.mean()) / spread) ** 2
+    return {
+        "growth": (float(growths.mean()), growths - growths.mean()),
+        "spread": (math.log(spread), (squares - squares.mean()) / 2),
+        "ratio": (float(excess.mean() / excess.std(ddof=1)), sharpe_influence(excess)),
+    }
+
+
+def _distances(first: _Estimates, drawn: _Estimates, rows: np.ndarray) -> dict[str, float]:
+    """Return how far each estimate of a draw is from the first one, in standard errors of the draw."""
+    if not first or not drawn:
+        return dict.fromkeys(first, math.nan)
+    return {
+        name: (value - first[name][0]) / math.sqrt(max(block_variance(influence, rows), _TINY) / len(rows))
+        for name, (value, influence) in drawn.items()
+    }
+
+
+_TINY = 1e-300
+_FEWEST_BLOCKS = 10  # of which an error can be estimated
+
+
+def _variance(influence: np.ndarray, block: float | None) -> float:
+    """Return the long-run variance: as the data have it, or as blocks of a mean length keep it."""
+    if block is None:
+        return long_run_variance(influence)
+    count = len(influence)
+    spectrum = np.abs(np.fft.rfft(influence)) ** 2  # sums of products go round, as the blocks do
+    products = np.fft.irfft(spectrum, count) / count
+    lags = np.arange(1, count)
+    kept = (1 - lags / count) * (1 - 1 / block) ** lags  # Politis and Romano (1994), lemma 1
+    return max(float(products[0] + 2 * kept @ products[1:]), _TINY)
+
+
 def _block_of(run: Account) -> float:
     return max(block_length(one) for one in (run.returns, run.returns**2, run.held.astype(float)))
 
 
-def _resampled(run: Account, samples: int, block: float, random: np.random.Generator) -> Iterator[Account]:
+def _resampled(
+    run: Account, samples: int, block: float, random: np.random.Generator
+) -> Iterator[tuple[np.ndarray, Account]]:
     sessions, trades = len(run.returns), len(run.net)
     for _ in range(samples):
         rows = block_rows(sessions, block, random) if sessions else np.array([], dtype=int)
         returns = run.returns[rows]
         rates = run.risk_free[rows] if isinstance(run.risk_free, np.ndarray) else run.risk_free
-        yield replace(
+        yield rows, replace(
             run, returns=returns, equity=equity_of(returns, run.equity[0]), held=run.held[rows], risk_free=rates,
             trades=run.trades.take(random.integers(0, max(trades, 1), trades)),
         )  # fmt: skip

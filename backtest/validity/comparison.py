@@ -19,17 +19,17 @@ from backtest._notebook import html_lines, html_table
 from backtest.errors import UsageError
 from backtest.market.periods import Periods
 from backtest.market.series import Series, few
-from backtest.metrics.account import Account
-from backtest.metrics.benchmark import common_places, compounded, correlation, periods_at
+from backtest.metrics.account import Account, session_ends
+from backtest.metrics.benchmark import common_places, compounded, periods_at
 from backtest.metrics.measurement import Measured, Stats, measured
-from backtest.metrics.returns import Undefined, excess_returns, why_no_deviation
-from backtest.metrics.sharpe_tests import CONFIDENCE, probability_of_no_difference, sharpe_difference_error
+from backtest.metrics.returns import Undefined, excess_returns, long_run_variance, why_no_deviation
+from backtest.metrics.sharpe_tests import CONFIDENCE, sharpe_influence
 from backtest.metrics.table import METRICS
 from backtest.runs.differences import Difference, differences
 from backtest.runs.kept import locate
 from backtest.runs.record import RunRecord
 from backtest.runs.spec import RunSpec
-from backtest.validity.bootstrap import SAMPLES, block_length, block_rows
+from backtest.validity.bootstrap import SAMPLES, block_length, block_rows, block_variance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,10 +46,9 @@ class SharpeTest:
     run: str
     first: str
     sharpe: float  # a year, this run's minus the first one's
-    low: float  # the interval of it, by bootstrap
+    low: float  # the interval of it, by a studentised bootstrap
     high: float
-    p: float  # two-sided, by Jobson and Korkie's test as corrected by Memmel
-    p_bootstrap: float  # two-sided, by the bootstrap of the interval
+    p: float  # two-sided, by the same: below 0.05 where 0 is outside the interval
     block: float  # mean length of its blocks of sessions
 
     def __str__(self) -> str:
@@ -59,15 +58,14 @@ class SharpeTest:
             return f"{self.run} and {self.first} have the same Sharpe ratio in whatever sessions: there is no test."
         ends = f"{_ratio(self.low)} to {_ratio(self.high)} at {CONFIDENCE:.0%}".replace("%", " %")
         return (
-            f"{self.run}: its Sharpe ratio less that of {self.first} is {_ratio(self.sharpe)} ({ends}); "
-            f"p {_equal(self.p)} after Jobson, Korkie and Memmel, {_probability(self.p_bootstrap)} by "
-            f"bootstrap: {'they differ' if self.differ else 'that may be chance'}."
+            f"{self.run}: its Sharpe ratio less that of {self.first} is {_ratio(self.sharpe)} ({ends}; "
+            f"p {_equal(self.p)}): {'they differ' if self.differ else 'that may be chance'}."
         )
 
     @property
     def differ(self) -> bool:
-        """Whether both tests say so, at 95 %."""
-        return max(self.p, self.p_bootstrap) < 1 - CONFIDENCE
+        """Whether the test says so, at 95 %: it does where 0 is outside the interval."""
+        return self.p < 1 - CONFIDENCE
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -97,8 +95,8 @@ class Comparison:
         converted = any(one.brokerage.currency or one.has_several_currencies for one in self.specs)
         account = f" The accounts are in {self.specs[0].base_currency}." if converted else ""
         return (
-            f"{self.stats[0].basis}{account}{left_out} Intervals by {self.samples:,} stationary bootstraps of pairs of "
-            f"sessions, seed {self.seed}.{alone}"
+            f"{self.stats[0].basis}{account}{left_out} Intervals and p by {self.samples:,} studentised stationary "
+            f"bootstraps of pairs of sessions, seed {self.seed}.{alone}"
         )
 
     @property
@@ -180,8 +178,8 @@ def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, s
     Equity is sampled at these sessions: days beside weeks, or two calendars, are compared from week to week, or from
     one session that both have to the next.
 
-    Two tests are made of each run's difference from the first run: Jobson and Korkie's with Memmel's correction, which
-    takes returns for independent and normal, and a stationary bootstrap of pairs of sessions, which does not.
+    The test of each run's difference from the first run is a studentised bootstrap of pairs of sessions, in blocks as
+    long as returns and their squares ask for: autocorrelation, changing volatility and fat tails do not mislead it.
 
     Args:
         results: two runs or more, or the folders of kept ones, or their names in runs/; the first is the one that the
@@ -194,17 +192,17 @@ def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, s
         UsageError: an argument cannot be read, there are fewer than two runs, no session that all have, other risk-free
             rates, or other periods a year of the same sessions.
 
-    Source: Ledoit and Wolf (2008), "Robust Performance Hypothesis Testing with the Sharpe Ratio", for the bootstrap of
-    the difference; here with blocks of random length, and not studentised.
+    Source: Ledoit and Wolf (2008), "Robust Performance Hypothesis Testing with the Sharpe Ratio"; here with blocks of
+    random length, of a mean that the data give, and the error of `long_run_variance`.
     """
     example = "write two runs or more, or the folders of kept ones, such as ['runs/sma', 'runs/ema']"
     runs = [_run_of(one, example) for one in _arguments.several(results, "the runs", example)]
     samples, seed = _arguments.whole(samples, "samples", 1), _arguments.seed_of(seed)
     _check(runs)
-    common = _Common.of(runs)
+    common = CommonSessions.of(runs)
     first, *others = (excess_returns(one, common.rates, common.yearly.count) for one in common.returns)
     rate = common.rates if isinstance(common.rates, float) else common.series(common.rates)
-    names = _labels(runs)
+    names = labels_of_runs(runs)
     return Comparison(
         tuple(names),
         tuple(result.name for result in runs),
@@ -225,7 +223,7 @@ def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, s
 
 
 @dataclass(frozen=True, eq=False)
-class _Common:
+class CommonSessions:
     """
     Several runs at the sessions that all of them have.
 
@@ -239,9 +237,16 @@ class _Common:
     yearly: Periods
     left_out: int  # sessions that some run has and some lacks
     between: int  # of those: between the sessions of the comparison
+    begins: np.datetime64  # the date from which the first return counts
 
     @classmethod
-    def of(cls, runs: Sequence[Measured]) -> _Common:
+    def of(cls, runs: Sequence[Measured]) -> CommonSessions:
+        """
+        Return what runs have in common.
+
+        Raises:
+            UsageError: they have no session in common, or count the sessions of a year in different ways.
+        """
         accounts = [result.account for result in runs]
         every = [account.days for account in accounts]
         begins, union = max(map(_began, accounts)), reduce(np.union1d, every)
@@ -257,7 +262,14 @@ class _Common:
             _yearly(runs[measure], places[measure]),
             len(union) - len(days),
             int(((union >= begins) & (union <= days[-1])).sum()) - len(days),
+            begins,
         )
+
+    def rows_of(self, run: Measured) -> np.ndarray:
+        """Return the rows of a run's record at the ends of these sessions; before them that where all begin, or -1."""
+        own, ends = run.account.days, np.append(-1, session_ends(run.record))
+        places = np.append(np.searchsorted(own, self.begins), np.searchsorted(own, self.days) + 1)
+        return np.asarray(ends[places])
 
     def series(self, values: np.ndarray) -> pd.Series:
         """Return values of the sessions with their dates."""
@@ -332,10 +344,10 @@ def _yearly(run: Measured, places: np.ndarray) -> Periods:
 
 
 def _names_of(results: Sequence[Measured]) -> str:
-    return ", ".join(_labels(results))
+    return ", ".join(labels_of_runs(results))
 
 
-def _labels(results: Sequence[Measured]) -> list[str]:
+def labels_of_runs(results: Sequence[Measured]) -> list[str]:
     """Return what runs are called; those that are called the same by their own names, where these tell them apart."""
     labels = [result.label for result in results]
     return [label if labels.count(label) == 1 else result.name for label, result in zip(labels, results, strict=True)]
@@ -348,37 +360,42 @@ def _series_of(spec: RunSpec) -> list[str]:
 def _difference(
     run: str, first: str, own: np.ndarray, other: np.ndarray, periods: float, samples: int, seed: int
 ) -> SharpeTest:
-    block = max(block_length(one) for one in (own, other, own**2, other**2))
-    sharpe, error = _tested(own, other)
-    if error != error:
-        return SharpeTest(run, first, sharpe * math.sqrt(periods), error, error, error, error, block)
-    drawn = _drawn(own, other, block, samples, seed)
-    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]) * math.sqrt(periods)
+    block, yearly = max(block_length(one) for one in (own, other, own**2, other**2)), math.sqrt(periods)
+    sharpe, influence = _estimated(own, other)
+    if sharpe != sharpe or np.ptp(influence) < _SAME:
+        error = sharpe if sharpe != sharpe else Undefined("constant")
+        return SharpeTest(run, first, sharpe * yearly, error, error, error, block)
+    error = math.sqrt(long_run_variance(influence) / len(own))
+    distances = np.sort(_distances(own, other, sharpe, block, samples, seed))
     # Davison and Hinkley (1997): what was seen is one of the draws, so that no p is 0.
-    p_bootstrap = (1 + np.sum(np.abs(drawn - sharpe) >= abs(sharpe))) / (1 + len(drawn))
+    p = (1 + np.sum(distances >= abs(sharpe) / error)) / (1 + len(distances))
+    place = min(math.ceil(CONFIDENCE * (1 + len(distances))), len(distances)) - 1  # so that p and interval agree
+    reach = float(distances[place]) * error if len(distances) else math.nan
     return SharpeTest(
-        run, first, sharpe * math.sqrt(periods), float(low), float(high),
-        probability_of_no_difference(sharpe, error), float(p_bootstrap), block,
-    )  # fmt: skip
+        run, first, sharpe * yearly, (sharpe - reach) * yearly, (sharpe + reach) * yearly, float(p), block
+    )
 
 
-def _tested(own: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """Return the difference of the ratios of a session, and its standard error."""
+_SAME = 1e-6  # in standardised returns: both ratios are the same in whatever sessions
+
+
+def _estimated(own: np.ndarray, other: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the difference of the ratios of a session, and how far each session moves it."""
     if reason := why_no_deviation(own) or why_no_deviation(other):
-        return Undefined(reason), Undefined(reason)
+        return Undefined(reason), np.zeros(len(own))
     first, second = (float(one.mean() / one.std(ddof=1)) for one in (own, other))
-    return first - second, sharpe_difference_error(first, second, correlation(own, other), len(own))
+    return first - second, sharpe_influence(own) - sharpe_influence(other)
 
 
-def _drawn(own: np.ndarray, other: np.ndarray, block: float, samples: int, seed: int) -> np.ndarray:
-    random, pairs = np.random.default_rng(seed), np.stack([own, other])
+def _distances(own: np.ndarray, other: np.ndarray, sharpe: float, block: float, samples: int, seed: int) -> np.ndarray:
+    """Return how far the difference is from what it was, in standard errors of its own, in each draw."""
+    random = np.random.default_rng(seed)
     drawn = np.full(samples, np.nan)
     for n in range(samples):
-        both = pairs[:, block_rows(len(own), block, random)]
-        spreads = both.std(axis=1, ddof=1)
-        if spreads.all():  # else only sessions without a position were drawn
-            ratios = both.mean(axis=1) / spreads
-            drawn[n] = ratios[0] - ratios[1]
+        rows = block_rows(len(own), block, random)
+        found, influence = _estimated(own[rows], other[rows])
+        if found == found and np.ptp(influence) >= _SAME:  # else only sessions without a position were drawn
+            drawn[n] = abs(found - sharpe) / math.sqrt(block_variance(influence, rows) / len(rows))
     return np.asarray(drawn[np.isfinite(drawn)])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,44 +12,51 @@ from backtest.market import arrays
 from backtest.metrics.account import Account, column, flows_of, session_ends, without_flows
 from backtest.metrics.returns import Undefined, returns_of
 from backtest.metrics.table import METRICS
+from backtest.runs.cost_table import CostCase
 
 if TYPE_CHECKING:
     from backtest.metrics.measurement import Measured
 
 
-@dataclass(frozen=True, slots=True)
-class CostCase:
-    """The run at a multiple of its costs: the same trades of the same size."""
-
-    factor: float
-    total_return: float
-    cagr: float
-    sharpe: float
-
-
 def cost_cases(result: Measured, factors: Sequence[float] = (0.0, 1.0, 2.0)) -> list[CostCase]:
     """
-    Return the run at multiples of the costs it paid.
+    Return the run at multiples of its costs: from its table where it was run again at all of these.
 
-    Nothing is run again: the money that is paid more or less is taken off the equity from each fill on, and sizes
-    stay as they were, so that this can be said of a saved run without its bars.
+    Else they are an approximation, which can be said of a saved run without its bars: the money that is paid more or
+    less is taken off the equity from each fill on, and trades and sizes stay as they were. See `run_again`.
     """
+    if known := _from_table(result, factors):
+        return known
     cases = [(factor, _at_costs(result, factor)) for factor in factors]
     names = ("total_return", "cagr", "sharpe")
     return [CostCase(factor, *(METRICS[name].function(run) for name in names)) for factor, run in cases]
 
 
+def run_again(result: Measured, factors: Sequence[float]) -> bool:
+    """Return whether the cases of some multiples are runs, and not an approximation."""
+    return bool(_from_table(result, factors))
+
+
 def break_even_costs(result: Measured) -> float:
     """
-    Return the multiple of the costs paid at which nothing is gained and nothing lost, by the same trades.
+    Return the multiple of the costs at which nothing is gained and nothing lost: by runs, where its table has it.
 
-    Undefined without costs, or where there is a loss even without them.
+    Else by the same trades. Undefined without costs, or where there is a loss even without them.
     """
-    run = result.account
+    run, table = result.account, result.cost_table
+    if table is not None:
+        return Undefined(table.why) if table.break_even != table.break_even else table.break_even
     if not run.costs:
         return Undefined("no costs")
     factor = 1 + float(run.worth[-1] - run.worth[0] - run.added) / run.costs
     return factor if factor >= 0 else Undefined("loses before costs")
+
+
+def _from_table(result: Measured, factors: Sequence[float]) -> list[CostCase]:
+    """Return the cases of a run's table; none where it lacks one of them."""
+    found = [result.cost_table.at(factor) for factor in factors] if result.cost_table else []
+    known = [case for case in found if case is not None]
+    return known if len(known) == len(factors) else []
 
 
 def _at_costs(result: Measured, factor: float) -> Account:

@@ -14,8 +14,9 @@ from backtest._notebook import html_lines, html_table
 from backtest.metrics.account import nets_of_cash
 from backtest.metrics.measurement import check_result
 from backtest.metrics.table import METRICS
+from backtest.runs.cost_table import CostCase
 from backtest.validity.bootstrap import SAMPLES, Intervals, bootstrap
-from backtest.validity.cost_stress import CostCase, break_even_costs, cost_cases
+from backtest.validity.cost_stress import break_even_costs, cost_cases, run_again
 from backtest.validity.monte_carlo import MonteCarlo, monte_carlo
 from backtest.validity.verdict import Verdict, verdict
 
@@ -36,11 +37,24 @@ class Validity:
     costs: list[CostCase]
     break_even: float  # see `break_even_costs`
     looks_ahead: tuple[str, ...]
+    costs_run: bool = False  # whether the costs are runs, and not an approximation
+
+    @property
+    def costs_basis(self) -> str:
+        """How the numbers at other costs were made, in a sentence."""
+        if self.costs_run:
+            return (
+                "Each is the strategy run again with commissions, slippage and fees of borrowed shares times so many."
+            )
+        return (
+            "An approximation: the costs paid, times so many, taken off the same trades. To run the strategy again: "
+            "backtest validate RUN --cost-cases."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON: None where a number is not defined."""
         found: dict[str, Any] = _for_json(asdict(self))
-        return found
+        return {**found, "costs_basis": self.costs_basis}
 
     def _repr_html_(self) -> str:
         def shown(name: str, *values: float) -> list[str]:
@@ -59,7 +73,8 @@ class Validity:
         tables = [
             html_table(["Number", "From", "To"], ends), html_lines(self.intervals.basis),
             html_table(heads, drawn) if drawn else "",
-            html_table(["Costs", *(METRICS[name].label for name in of_costs)], costs), html_lines(*self.looks_ahead),
+            html_table(["Costs", *(METRICS[name].label for name in of_costs)], costs),
+            html_lines(self.costs_basis, *self.looks_ahead),
         ]  # fmt: skip
         return self.verdict._repr_html_() + "".join(tables)
 
@@ -69,7 +84,7 @@ def validate(
     *,
     samples: int | None = None,
     seed: int = 0,
-    factors: Sequence[float] = (0.0, 1.0, 2.0),
+    factors: Sequence[float] | None = None,
     trials: Sequence[float] = (),
     looks_ahead: Sequence[object] = (),
 ) -> Validity:
@@ -79,7 +94,8 @@ def validate(
     Args:
         samples: of the bootstrap, and of each Monte Carlo of the trades; if not given SAMPLES, or as many as are
             quick, if there are so many sessions or trades.
-        factors: multiples of the costs.
+        factors: multiples of the costs; if not given those at which the run was made again, or 0, 1 and 2. Where it was
+            not made again at all of them, the numbers are an approximation: see `cost_cases`.
         seed: of all that is drawn.
         trials: the annual Sharpe ratios of all that was tried, this run included; none if it was the only one.
         looks_ahead: what `look_ahead` found.
@@ -92,6 +108,8 @@ def validate(
     if samples is not None:
         samples = _arguments.whole(samples, "samples", 1)
     multiples = "write a list of numbers, such as [0, 1, 2]"
+    if factors is None:
+        factors = [case.factor for case in result.cost_table.cases] if result.cost_table else [0.0, 1.0, 2.0]
     factors = [
         _arguments.number(one, "a factor", multiples) for one in _arguments.several(factors, "factors", multiples)
     ]
@@ -107,6 +125,7 @@ def validate(
         cost_cases(result, factors),
         break_even_costs(result),
         tuple(map(str, looks_ahead)),
+        run_again(result, factors),
     )
 
 

@@ -61,6 +61,34 @@ def test_validate_gives_a_verdict_and_says_the_same_as_json(call, tmp_path):
     assert max(map(len, out.splitlines())) <= 80
 
 
+def test_cost_cases_are_runs_that_are_kept_and_validate_says_where_they_are_not(call, tmp_path):
+    span = ("--since", "2010-01-04", "--until", "2010-12-31", "--slippage", "5bp", "--costs", "none")
+    asked = (SMA, "AAPL/1day", "--store", SAMPLE, "--set", "fast=3", "--set", "slow=9", *span)
+    code, out, _ = call("run", *asked, "--out", str(tmp_path / "one"), "--cost-cases", "0,2")
+    _, double, _ = call("run", *asked[:-3], "10bp", "--costs", "none", "--out", str(tmp_path / "two"), "--json")
+
+    document = json.loads((tmp_path / "one" / "cost_cases.json").read_text("utf-8"))
+    _, said, _ = call("validate", str(tmp_path / "one"), "--bootstrap", "10", "--cost-cases", "0,2", "--json")
+    _, without, error = call("validate", str(tmp_path / "two"), "--bootstrap", "10", "--store", str(tmp_path / "none"))
+
+    assert code == 0
+    assert [case["factor"] for case in document["cases"]] == [0, 1, 2]
+    assert document["cases"][2]["total_return"] == json.loads(double)["stats"]["total_return"]
+    assert f"{document['cases'][2]['total_return'] * 100:.2f} %" in out
+    assert json.loads(said)["costs"] == [document["cases"][0], document["cases"][2]]
+    assert "An approximation" in without
+    assert "could not be run again at other costs" in error
+    assert not (tmp_path / "two" / "cost_cases.json").exists()
+
+
+@pytest.mark.parametrize("wrong", [("--cost-cases", "x"), ("--cost-cases", "-1"), ("--cost-cases", "1", "--each")])
+def test_cost_cases_that_cannot_be_meant_are_a_sentence(call, wrong):
+    code, _, error = call("run", SMA, "AAPL/1day", "--store", SAMPLE, *wrong)
+
+    assert code == 2
+    assert "--cost-cases" in error
+
+
 @pytest.mark.slow
 def test_validate_ends_with_1_where_a_strategy_knows_the_future(call, tmp_path, monkeypatch):
     monkeypatch.chdir(SUPPORT)

@@ -296,6 +296,7 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "text": TEXT,
         "trades_table": base["first"].trades_table,
         "extremes_table": base["first"].extremes_table,
+        "cost_table": base["first"].cost_table,
         "time_scale": 1.0,
         "train": 40,
         "trend": 20,

@@ -1,5 +1,6 @@
 import doctest
 import math
+from statistics import NormalDist
 
 import ffn
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.metrics import ratios, sharpe_tests
+from backtest.metrics import benchmark, ratios, sharpe_tests
+from backtest.metrics.benchmark import alpha_test, appraisal_ratio
 from backtest.metrics.ratios import sharpe
-from backtest.metrics.returns import kurtosis, skew
+from backtest.metrics.returns import kurtosis, long_run_variance, skew
 from backtest.metrics.sharpe_tests import (
     Blocks,
     deflated_sharpe,
@@ -23,8 +25,10 @@ from backtest.metrics.sharpe_tests import (
     probabilistic_sharpe,
     sharpe_autocorrelated,
     sharpe_error,
+    sharpe_error_autocorrelated,
     sharpe_error_normal,
     sharpe_interval,
+    sharpe_interval_autocorrelated,
     sharpe_scale,
 )
 
@@ -74,7 +78,7 @@ def test_printed_values_of_papers_are_reproduced(value, printed):
     assert f"{value:.4f}" == printed
 
 
-@pytest.mark.parametrize("module", [sharpe_tests, ratios])
+@pytest.mark.parametrize("module", [benchmark, sharpe_tests, ratios])
 def test_the_examples_in_the_docstrings_hold(module):
     found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
 
@@ -241,3 +245,91 @@ def test_ffn_has_the_same_deflated_sharpe_ratio(seed):
 def test_ffn_expects_the_same_of_the_best_of_many():
     for trials in (1, 2, 10, 1000, 10**6):
         assert expected_maximum(trials) == pytest.approx(ffn.core.calc_expected_max_sharpe(trials, 1.0), rel=1e-12)
+
+
+def autoregressive(coefficient, count, seed=0):
+    values = np.random.default_rng(seed).normal(size=count)
+    for n in range(1, count):
+        values[n] += coefficient * values[n - 1]
+    return values
+
+
+@pytest.mark.parametrize("coefficient", [-0.3, 0.0, 0.3, 0.7])
+def test_the_long_run_variance_of_an_autoregression_is_that_of_theory(coefficient):
+    values = autoregressive(coefficient, 20_000)
+
+    assert long_run_variance(values) == pytest.approx(1 / (1 - coefficient) ** 2, rel=0.06)
+
+
+def test_the_long_run_variance_of_a_moving_average_takes_more_lags_than_one():
+    noise = np.random.default_rng(0).normal(size=20_002)
+
+    found = long_run_variance(noise[2:] + 0.8 * noise[1:-1] + 0.5 * noise[:-2])
+
+    assert found == pytest.approx((1 + 0.8 + 0.5) ** 2, rel=0.06)
+
+
+def test_what_does_not_vary_has_no_long_run_variance_and_scale_is_squared():
+    values = autoregressive(0.3, 500)
+
+    assert long_run_variance(np.full(50, 0.01)) == pytest.approx(0, abs=1e-30)
+    assert long_run_variance(3 * values) == pytest.approx(9 * long_run_variance(values))
+
+
+def test_the_error_of_a_sharpe_ratio_is_mertens_where_returns_are_independent_and_more_where_they_trend():
+    independent = 0.0005 + 0.01 * np.random.default_rng(4).normal(size=20_000)
+    trending = 0.0005 + 0.01 * autoregressive(0.3, 20_000)
+
+    assert sharpe_error_autocorrelated(independent) == pytest.approx(sharpe_error(*moments(independent)), rel=0.03)
+    longer = math.sqrt(1.3 / 0.7)  # the long-run variance over the variance is (1 + ρ) / (1 - ρ)
+    assert sharpe_error_autocorrelated(trending) == pytest.approx(longer * sharpe_error(*moments(trending)), rel=0.03)
+    low, high = sharpe_interval_autocorrelated(trending)
+    assert (high - low) / 2 == pytest.approx(1.959964 * sharpe_error_autocorrelated(trending) * math.sqrt(252))
+
+
+@pytest.mark.parametrize(("returns", "reason"), [([0.01], "too few"), ([0.01] * 9, "constant")])
+def test_without_a_sharpe_ratio_there_is_no_error_of_it(returns, reason):
+    assert sharpe_error_autocorrelated(np.array(returns)).reason == reason
+    assert sharpe_interval_autocorrelated(np.array(returns))[0].reason == reason
+
+
+MARKET, OWN = np.random.default_rng(9).normal(0.0004, 0.01, (2, 5000))
+
+
+def test_alpha_and_beta_are_those_of_least_squares_and_t_is_theirs_where_returns_are_independent():
+    returns = 0.0002 + 0.6 * MARKET + OWN
+    design = np.column_stack([np.ones(5000), MARKET])
+    (alpha, beta), (squares,), *_ = np.linalg.lstsq(design, returns)
+    spread = math.sqrt(squares / 4998)
+    error = spread * math.sqrt(np.linalg.inv(design.T @ design)[0, 0])
+
+    found = alpha_test(returns, MARKET)
+
+    assert found.alpha == pytest.approx(252 * alpha)
+    assert found.beta == pytest.approx(beta)
+    assert found.t == pytest.approx(alpha / error, rel=0.05)
+    assert found.p == pytest.approx(1 - NormalDist().cdf(found.t))
+    assert found.appraisal == appraisal_ratio(returns, MARKET) == pytest.approx(alpha / spread * math.sqrt(252))
+    assert found.unexplained == pytest.approx(squares / 5000 / returns.var())
+
+
+def test_against_cash_it_is_the_mean_above_the_risk_free_rate():
+    found = alpha_test(OWN, None, risk_free=0.02)
+
+    excess = OWN - (1.02 ** (1 / 252) - 1)
+    assert (found.alpha, found.beta) == (pytest.approx(252 * excess.mean()), 0.0)
+    assert found.appraisal == pytest.approx(excess.mean() / excess.std(ddof=1) * math.sqrt(252))
+
+
+def test_leverage_of_the_market_is_no_alpha():
+    found = alpha_test(1.5 * MARKET + 0.7 * OWN, MARKET)
+
+    assert alpha_test(3.0 * MARKET + 0.7 * OWN, MARKET).t == pytest.approx(found.t)
+
+
+@pytest.mark.parametrize(
+    ("returns", "market", "reason"),
+    [(OWN[:3], MARKET[:3], "too few"), (0.5 * MARKET, MARKET, "constant"), (OWN[:9], np.zeros(9), "constant")],
+)
+def test_what_nothing_is_left_of_is_not_tested(returns, market, reason):
+    assert alpha_test(returns, market).t.reason == reason

@@ -76,6 +76,8 @@ PARTS = (
     Part("money", "a thousand random accounts in several currencies are those of a ledger", (script("money"),)),
     Part("sweeps", "a thousand trials by processes, Dask, a bucket, and after a kill", (script("sweeps"),)),
     Part("luck", "a machine that learns from shuffled labels finds nothing", (script("luck"),)),
+    Part("skill", "what has no skill does not hold, what has some does, and intervals cover what is true",
+         (script("skill"),)),
     Part("data", "seeded faults in clean bars are refused or found", (script("data_faults"),)),
     Part("second-client", "all that talks to a gateway, with ib_async", ((*SECOND, *CLIENT),)),
     Part("any-day", "what a user meets, on other days, in other zones and languages", (script("any_day"),)),

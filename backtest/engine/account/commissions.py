@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from functools import partial
@@ -31,6 +31,14 @@ class Costs:
     definition: str
     make: Callable[..., Any]
     dated: str = ""  # when its newest rate began, or its page was read
+
+
+@dataclass(frozen=True, slots=True)
+class CostsTimes(Costs):
+    """So many times other costs."""
+
+    of: Costs = field(kw_only=True)
+    times: float = field(kw_only=True)
 
 
 @dataclass(slots=True)
@@ -207,13 +215,15 @@ def costs_named(text: str) -> Costs:
     Return the costs of a name in COSTS, of "bp:RATE", or of "futures:FEE:MULTIPLIER:MARGIN".
 
     "bp:5" charges five basis points of the value of each fill; "futures:2.25:50:15000" charges 2.25 a contract, of
-    which a point is worth 50 and that binds 15,000 of the cash.
+    which a point is worth 50 and that binds 15,000 of the cash; "2x:ib-fixed" charges twice what "ib-fixed" does.
 
     Raises:
         UsageError: there is no such name, or a number is off.
     """
     if text in COSTS:
         return COSTS[text]
+    if times := _TIMES.fullmatch(text):
+        return costs_times(costs_named(times[2]), float(times[1]))
     if commission := _COMMISSION.fullmatch(text):
         return _commission_named(text, commission)
     kind, *words = text.split(":")
@@ -265,6 +275,38 @@ def costs_of(given: Any) -> Costs:
     return costs_named(f"bp:{(Decimal(repr(share)) * 10_000).normalize():f}" if share else "none")
 
 
+def costs_times(costs: Costs, factor: float) -> Costs:
+    """Return costs that charge so many times as much; of those with a rate in their name, those of that rate."""
+    kind, *words = costs.name.split(":")
+    if factor == 1 or costs.name == "none":
+        return costs
+    if not factor and costs.name in COSTS:
+        return COSTS["none"]
+    if isinstance(costs, CostsTimes):
+        return costs_times(costs.of, float(Decimal(repr(costs.times)) * Decimal(repr(factor))))
+    if kind in ("bp", "futures"):
+        rate = (Decimal(words[0]) * Decimal(repr(factor))).normalize()
+        return costs_named(":".join([kind, f"{rate:f}", *words[1:]]))
+    times = f"{Decimal(repr(factor)).normalize():f}"
+    return CostsTimes(
+        f"{times}x:{costs.name}", f"{times} times: {costs.definition}", partial(_charging, costs.make, factor),
+        costs.dated, of=costs, times=factor,
+    )  # fmt: skip
+
+
+def _charging(make: Callable[..., Any], factor: float) -> Any:
+    """Return a commission model that charges so many times what it does."""
+    model = make()
+    single = model._getcommission
+
+    def several(size: float, price: float, pseudoexec: bool) -> float:
+        charged: float = factor * single(size, price, pseudoexec)
+        return charged
+
+    model._getcommission = several
+    return model
+
+
 def check_told_apart(costs: Costs) -> None:
     """
     Refuse costs whose name may also be that of others: what is kept by it would be taken for what they gave.
@@ -272,6 +314,7 @@ def check_told_apart(costs: Costs) -> None:
     Raises:
         UsageError: a commission is of a class whose source is not known, or has parameters that are no plain values.
     """
+    costs = costs.of if isinstance(costs, CostsTimes) else costs
     if costs.name.endswith("}") and not costs.name.startswith(_OURS):
         raise UsageError(
             f"the costs {costs.name} cannot be distinguished from others of that name: the class has no source, or has "
@@ -282,6 +325,7 @@ def check_told_apart(costs: Costs) -> None:
 _OURS = "bt."  # in front of the names of Backtrader's own classes
 _OWN = {f"{_OURS}{kind.__name__}": kind for kind in (bt.CommInfoBase, bt.CommissionInfo)}  # made again from a name
 _COMMISSION = re.compile(r"([\w.]+)(\{.*\})(#[0-9a-f]{12})?", re.DOTALL)
+_TIMES = re.compile(r"(\d+(?:\.\d+)?)x:(.+)", re.DOTALL)
 _PLAIN = str | int | float | None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import backtrader as bt
 
-from backtest.engine.account.commissions import COSTS, Costs, IbFixed, IbForex
+from backtest.engine.account.commissions import COSTS, Costs, CostsTimes, IbFixed, IbForex, costs_times
 from backtest.errors import UsageError
 from backtest.market.hours import hours_of
 from backtest.market.series import Instrument, Series
@@ -132,6 +132,9 @@ def costs_for(costs: Costs, series: Series) -> Costs:
         UsageError: IB's schedule of the product is not known, or the name is one of US stocks only.
     """
     one = series.instrument
+    if isinstance(costs, CostsTimes):
+        single = costs_for(costs.of, series)
+        return costs if single is costs.of else costs_times(single, costs.times)
     if costs.name in _STOCKS_ONLY and not _is_us_stock(one):
         raise UsageError(f"{costs.name} is what IB charges for US stocks, and {series.short} is none; write ib-fixed")
     if costs.name == "ib-forex":
@@ -153,6 +156,7 @@ def check_products(series: Sequence[Series], costs: Costs) -> None:
         UsageError: a future with the commission of something else, a product without a model, or costs of another
             product.
     """
+    costs = costs.of if isinstance(costs, CostsTimes) else costs
     if costs.name.endswith("}") or "}#" in costs.name:
         return  # a commission of the caller's own says what a point is worth
     for one in series:

@@ -148,7 +148,7 @@ def job_of(
     read = [*wanted, *beside]
     paid = dividends_of(brokerage.dividends, opened, read)
     brokerage = replace(brokerage, dividends=paid or NO_DIVIDENDS)  # a worker has no file of them
-    if brokerage.slippage == "spread":
+    if brokerage.slippage.startswith("spread"):
         read += [quotes for one in wanted for quotes in quotes_of(one)]
     read += map(opened.named, fee_series(brokerage.borrow, wanted).values())
     plain, bars = are_plain([*wanted, *beside], base_currency(wanted, brokerage.currency), brokerage.quoted_in), {}

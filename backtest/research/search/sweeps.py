@@ -229,6 +229,11 @@ class Sweep:
         return ""
 
     @property
+    def best_folder(self) -> Path:
+        """Where the run of the best trial is kept."""
+        return self.folder / BEST
+
+    @property
     def varied(self) -> list[str]:
         """The names of the parameters that vary."""
         return list(grids.names(self.asked["grid"])) or list(self.asked["grid"])

@@ -1,0 +1,197 @@
+"""`run_at_costs`: a run made again at other costs, and how much they may be until nothing is left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
+
+from backtest import _arguments
+from backtest.api import run
+from backtest.engine.account.borrowing import STORED
+from backtest.engine.account.commissions import costs_of, costs_times
+from backtest.engine.execution import Slippage
+from backtest.errors import StrategyError, UsageError
+from backtest.market.span import Span
+from backtest.metrics.measurement import Measured, check_result
+from backtest.research.search.job import Point, job_of, trials_of
+from backtest.runs.cost_table import CostCase, CostTable
+from backtest.runs.record import RunRecord
+from backtest.runs.spec import Brokerage, RunSpec
+from backtest.store.reader import Reader
+from backtest.validity.cost_stress import break_even_costs
+
+FACTORS = (0.0, 1.0, 2.0)
+
+_Run = TypeVar("_Run", bound=RunRecord)
+_EXACT = 0.005  # of the break-even multiple, which is shown with one decimal
+_MOST_RUNS = 24  # of the search for it: a factor of two more with each, and then halved until it is exact
+
+
+def run_at_costs(
+    result: _Run,
+    factors: Iterable[float] = FACTORS,
+    *,
+    store: Reader | str | Path,
+    strategy: str | Path | type[Any] | None = None,
+) -> _Run:
+    """
+    Return a run with the table of what it comes to at multiples of its costs, and of where nothing is left.
+
+    Commissions, slippage and fees of borrowed shares are multiplied, and the strategy is run again: sizes, orders that
+    the cash cannot pay, and what the strategy makes of them follow. What the run's table has already is not run again.
+
+    Args:
+        factors: 0 for no costs, 2 for twice the costs.
+        store: where its bars are.
+        strategy: its strategy, as `run` takes it; if not given that of the file it was loaded from.
+
+    Raises:
+        UsageError: a factor is no number, the run's strategy or costs cannot be had again, or it comes to something
+            else today.
+        NoBars: the store lacks the bars.
+        StrategyError: the strategy fails at other costs.
+    """
+    measured, wanted = check_result(result, "result"), factors_of(factors)
+    table = result.cost_table
+    if table is not None and all(table.at(factor) for factor in wanted):
+        return result
+    again = _Again(measured, store, measured.spec.strategy if strategy is None else strategy)
+    known = {case.factor: case for case in table.cases} if table else {}
+    if table is None:
+        known[1.0] = again.at(1.0)
+        _check_same(measured, known[1.0])
+    for factor in wanted:
+        known[factor] = known.get(factor) or again.at(factor)
+    cases = tuple(known[factor] for factor in sorted(known))
+    if table is not None:
+        return replace(result, cost_table=replace(table, cases=cases))
+    even, why = _break_even(measured, lambda factor: (known.get(factor) or again.at(factor)).total_return)
+    return replace(result, cost_table=CostTable(cases, even, why))
+
+
+def factors_of(given: Any) -> list[float]:
+    """
+    Return multiples of the costs.
+
+    Raises:
+        UsageError: one is no number from 0 on.
+    """
+    example = "write a list of numbers from 0 on, such as [0, 1, 2]"
+    found = [_arguments.number(one, "a factor", example) for one in _arguments.several(given, "factors", example)]
+    for factor in found:
+        if not 0 <= factor < math.inf:
+            _arguments.refuse("a factor", factor, example)
+    return found
+
+
+def brokerage_at(brokerage: Brokerage, factor: float) -> Brokerage:
+    """
+    Return a broker and a market that charge so many times as much: commissions, slippage and fees of borrowed shares.
+
+    It is what a user would write of a single run: twice "5bp" is "10bp". Fees that are stored are what IB asked; they
+    are left out at 0, and else as they are.
+
+    Raises:
+        UsageError: the costs are those of an object that the run does not have any more.
+    """
+    return replace(
+        brokerage,
+        costs=costs_times(costs_of(brokerage.costs), factor),
+        slippage=_slippage_at(brokerage.slippage, factor),
+        borrow=_borrow_at(brokerage.borrow, factor),
+    )
+
+
+class _Again:
+    """A run that is made again at other costs."""
+
+    def __init__(self, result: Measured, store: Reader | str | Path, strategy: str | Path | type[Any]) -> None:
+        spec = result.spec
+        if result.manifest.get("frame"):
+            raise UsageError("its bars were a frame, of which the run keeps no copy; ingest them into a store first")
+        if spec.rates:
+            raise UsageError("it was given the risk-free return of each session, which the run does not keep as asked")
+        self.spec, self.store, self.strategy = spec, store, strategy
+
+    def at(self, factor: float) -> CostCase:
+        """Return the case of a multiple of the costs."""
+        brokerage = brokerage_at(self.spec.brokerage, factor)
+        found = _numbers(self.strategy, self.spec, brokerage, self.store)
+        return CostCase(factor, *(found[name] for name in ("total_return", "cagr", "sharpe")))
+
+
+def _numbers(
+    strategy: str | Path | type[Any], spec: RunSpec, brokerage: Brokerage, store: Reader | str | Path
+) -> dict[str, float]:
+    asked: dict[str, Any] = {
+        "store": store, "params": spec.params, "cash": spec.cash, "benchmark": spec.benchmark,
+        "risk_free": spec.risk_free, "periods": spec.periods, "brokerage": brokerage,
+    }  # fmt: skip
+    if isinstance(spec.span, Span) or spec.warm_up:  # which no trial of a sweep has
+        result = run(strategy, spec.series, span=spec.span, warm_up=spec.warm_up, lines=False, **asked)
+        return dict(result.stats)
+    (trial,) = trials_of(job_of(strategy, spec.series, span=spec.span, **asked), [Point({})])
+    if trial.error:
+        raise StrategyError(trial.error)
+    return dict(trial.metrics)
+
+
+def _check_same(result: Measured, now: CostCase) -> None:
+    before = result.stats["total_return"]
+    if now.total_return != before:
+        raise UsageError(
+            f"run again as it was, it returns {now.total_return:.4%} and not {before:.4%}; backtest reproduce says why"
+        )
+
+
+def _break_even(result: Measured, total_at: Callable[[float], float]) -> tuple[float, str]:
+    """Return the multiple at which nothing is gained, between two runs close to each other, or why there is none."""
+    if not _costs_anything(result):
+        return math.nan, "no costs"
+    low, high = (0.0, total_at(0.0)), (math.inf, 0.0)
+    if not low[1] > 0:
+        return math.nan, "loses before costs"
+    guess = break_even_costs(replace(result, cost_table=None))
+    factor = guess if guess > 0 else 1.0
+    for _ in range(_MOST_RUNS):
+        gained = total_at(factor)
+        low, high = ((factor, gained), high) if gained > 0 else (low, (factor, gained))
+        if high[0] == math.inf:
+            factor = max(2 * low[0], 1.0)
+        elif high[0] - low[0] <= _EXACT * high[0]:
+            return low[0] + (high[0] - low[0]) * low[1] / (low[1] - high[1]), ""
+        else:
+            factor = (low[0] + high[0]) / 2
+    return math.nan, "undefined"
+
+
+def _costs_anything(result: Measured) -> bool:
+    brokerage = result.spec.brokerage
+    return bool(result.account.costs or brokerage.slippage or brokerage.borrow)
+
+
+def _borrow_at(text: str, factor: float) -> str:
+    if text == STORED:
+        return text if factor else ""
+    rules = [rule.rpartition("=") for rule in text.split(",") if rule]
+    return ",".join(f"{where}{mark}{_times(rate, factor)}" for where, mark, rate in rules)
+
+
+def _slippage_at(text: str, factor: float) -> str:
+    kind = Slippage.parse(text).kind
+    if not kind or not factor:
+        return ""
+    if kind == "spread":
+        return f"spread:{_times(text.partition(':')[2] or '1', factor)}" if factor != 1 else text
+    if kind == "basis points":
+        return f"{_times(text.removesuffix('bp'), factor)}bp"
+    return f"{'impact' if kind == 'impact' else 'money'}:{_times(text.rpartition(':')[2], factor)}"
+
+
+def _times(number: str, factor: float) -> str:
+    """Return a number that a user wrote, multiplied as he would: 3 times 0.1 is 0.3."""
+    return f"{(Decimal(number) * Decimal(repr(factor))).normalize():f}"

@@ -1,0 +1,207 @@
+"""
+Is luck taken for skill, or skill for luck? Simulated runs, of which it is known what they are.
+
+    python tests/soak/skill.py [--paths 4000] [--flips 1000] [--jobs 2]
+
+Returns are independent, autocorrelated or of changing volatility, with normal and with fat tails, over 500 and 2,500
+sessions. Without skill at most 3 % may hold; intervals of the Sharpe ratio cover the true one in 93 to 97 %; ten years
+with an annual appraisal ratio of 1 hold in 75 % at the least, of 2 in 95 %. Of 1,000 strategies that flip a coin on a
+stock that rises at most 3 % hold, and buying and holding it never does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from functools import cache
+from pathlib import Path
+
+import backtrader as bt
+import numpy as np
+import pyarrow as pa
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
+from handmade import result_of
+from luck import wandering
+
+from backtest.api import RunResult, run
+from backtest.metrics.table import METRICS
+from backtest.store.store import Store
+from backtest.validity.bootstrap import bootstrap
+from backtest.validity.verdict import verdict
+
+SESSIONS = (500, 2500)
+PROCESSES = ("iid", "ar 0.1", "ar 0.3", "ar -0.3", "garch")
+TAILS = ("normal", "t(6)")
+YEAR = 252
+SAMPLES = 199  # of a bootstrap: 0.025 and 0.975 of 200 are whole numbers
+MOST_LUCKY, COVERED, POWER = 0.03, (0.93, 0.97), {1.0: 0.75, 2.0: 0.95}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Simulated runs of a kind: how their returns come, how long they are, and what is asked of them."""
+
+    asked: str  # "luck", "luck beside the market", "interval", "bootstrap" or "power"
+    process: str
+    tails: str
+    sessions: int
+    sharpe: float = 0.0  # annual, the true one; of "power" the appraisal ratio
+
+    @property
+    def within(self) -> tuple[float, float]:
+        """Between what the share of the paths is to be of which the answer is yes."""
+        if self.asked == "power":
+            return POWER[self.sharpe], 1.0
+        return COVERED if self.asked in ("interval", "bootstrap") else (0.0, MOST_LUCKY)
+
+
+CASES = [
+    *(Case(asked, process, tails, sessions)
+      for asked in ("luck", "luck beside the market")
+      for process in PROCESSES for tails in TAILS for sessions in SESSIONS),
+    *(Case("interval", process, tails, sessions, sharpe)
+      for sharpe in (0.0, 1.0)
+      for process in PROCESSES for tails in TAILS for sessions in SESSIONS),
+    *(Case("bootstrap", process, "normal", sessions, 0.5)
+      for process in ("iid", "ar 0.3", "garch") for sessions in SESSIONS),
+    *(Case("power", process, tails, 10 * YEAR, ratio)
+      for ratio in POWER for process in ("iid", "garch") for tails in TAILS),
+]  # fmt: skip
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--paths", type=int, default=4000)
+    words.add_argument("--flips", type=int, default=1000)
+    words.add_argument("--jobs", type=int, default=2)
+    words.add_argument("--asked", default="", help="Only cases of which this is asked.")
+    asked = words.parse_args()
+    failed = 0
+    chosen = [case for case in CASES if asked.asked in ("", case.asked)]
+    with ProcessPoolExecutor(asked.jobs) as pool:
+        counts = [asked.paths // (_SLOW if case.asked == "bootstrap" else 1) for case in chosen]
+        for case, found in zip(chosen, pool.map(share, chosen, counts), strict=True):
+            low, high = case.within
+            fine = low <= found <= high
+            failed += not fine
+            print(f"{case}: {found:.2%} ({low:.0%} to {high:.0%}){'' if fine else ' FAILED'}", flush=True)
+    if asked.flips:
+        with tempfile.TemporaryDirectory() as folder:
+            held, held_by_hold = flips(Path(folder), asked.flips)
+        failed += held > MOST_LUCKY * asked.flips or held_by_hold
+        print(f"{held} of {asked.flips} coin flips hold; buy and hold {'holds' if held_by_hold else 'does not'}")
+    sys.exit(failed > 0)
+
+
+_SLOW = 8  # times fewer paths of what takes a second
+
+
+def share(case: Case, paths: int, seed: int = 0) -> float:
+    """Return the share of the paths of which what is asked of a case is so."""
+    chance = np.random.default_rng([seed, sum(map(ord, repr(case)))])
+    return float(np.mean([_answer(case, chance) for _ in range(paths)]))
+
+
+def _answer(case: Case, chance: np.random.Generator) -> bool:
+    own, other = (path(case.process, case.tails, case.sessions, chance) for _ in "ab")
+    if case.asked in ("interval", "bootstrap"):
+        made = _run_of(0.01 * (own + case.sharpe / math.sqrt(YEAR)), 0.01 * other)
+        if case.asked == "interval":
+            low, high = (METRICS[name].function(made.account) for name in ("sharpe_low", "sharpe_high"))
+        else:
+            low, high = bootstrap(made.account, SAMPLES, int(chance.integers(2**31))).intervals["sharpe"]
+        return bool(low <= case.sharpe <= high)
+    market = 0.01 * (other + 0.04)
+    beta = 0.0 if case.asked == "luck" else 0.6
+    skill = case.sharpe / math.sqrt(YEAR) if case.asked == "power" else 0.0
+    return verdict(_run_of(beta * market + 0.01 * (own + skill), market)).good
+
+
+def path(process: str, tails: str, count: int, chance: np.random.Generator) -> np.ndarray:
+    """Return numbers of a process with a mean of 0 and a deviation of 1."""
+    noise = chance.normal(size=count + _BEFORE)
+    if tails != "normal":
+        noise = chance.standard_t(6, count + _BEFORE) / math.sqrt(6 / 4)
+    if process == "garch":
+        return _garch(noise, 0.08, 0.90)[_BEFORE:]
+    coefficient = float(process.removeprefix("ar ")) if process.startswith("ar") else 0.0
+    if not coefficient:
+        return noise[_BEFORE:]
+    lags = np.arange(60)  # what is further back is below 1e-30
+    made = np.convolve(noise, coefficient**lags)[_BEFORE : _BEFORE + count]
+    return np.asarray(made * math.sqrt(1 - coefficient**2))
+
+
+_BEFORE = 500  # sessions, after which it does not matter how a process began
+
+
+def _garch(noise: np.ndarray, alpha: float, beta: float) -> np.ndarray:
+    made, variance = np.empty(len(noise)), 1.0
+    for n, one in enumerate(noise.tolist()):
+        made[n] = math.sqrt(variance) * one
+        variance = 1 - alpha - beta + alpha * made[n] ** 2 + beta * variance
+    return made
+
+
+def _run_of(returns: np.ndarray, market: np.ndarray) -> RunResult:
+    """Return a run with these returns, on a series with those."""
+    blank = _blank(len(returns))
+    record = blank.record
+    for name, values in (("equity", returns), ("close.0", market)):
+        grown = 100 * np.cumprod(1 + np.maximum(values, -0.9))
+        record = record.set_column(record.column_names.index(name), name, pa.array(grown))
+    return replace(blank, record=record)
+
+
+@cache
+def _blank(count: int) -> RunResult:
+    days = [_FIRST + timedelta(days=n * 7 // 5) for n in range(count)]
+    return result_of([100.0] * count, days=days)
+
+
+_FIRST = date(2000, 1, 3)
+
+
+class Flips(bt.Strategy):
+    """Hold or not, as a coin says each day; the seed makes another strategy."""
+
+    params = (("seed", 0),)
+
+    def __init__(self) -> None:
+        self.coin = np.random.default_rng(self.p.seed)
+
+    def next(self) -> None:
+        self.order_target_percent(target=0.95 * self.coin.integers(2))
+
+
+class Holds(bt.Strategy):
+    """Buy on the first day."""
+
+    def next(self) -> None:
+        if len(self) == 1:
+            self.order_target_percent(target=0.95)
+
+
+def flips(folder: Path, count: int) -> tuple[int, bool]:
+    """Return how many of the strategies hold that flip a coin on a stock that rises, and whether buy and hold does."""
+    store = Store(Path(__file__).resolve().parents[2] / "data" / "sample")
+    held = sum(_flip_holds(store, seed) for seed in range(count))
+    hold = any(verdict(run(Holds, series, store=store)).good for series in ("AAPL/1day", "IBM/1day", "MSFT/1day"))
+    risen = (verdict(run(Holds, "AAPL/1day", store=wandering(folder / str(n), 1500, n))).good for n in range(20))
+    return held, hold or any(risen)
+
+
+def _flip_holds(store: Store, seed: int) -> bool:
+    asked = {"params": {"seed": seed}, "costs": "none", "lines": False}
+    return verdict(run(Flips, "AAPL/1day", store=store, **asked)).good
+
+
+if __name__ == "__main__":
+    main()
