@@ -249,6 +249,36 @@ def _kind_in(mounts: str, folder: Path) -> str:
     return max(holding)[2] if holding else ""
 
 
+def free_memory() -> int | None:
+    """Return how many bytes of memory a process may still take, on macOS how many there are; None if not known."""
+    if sys.platform == "win32":
+        return _free_of_windows()
+    if sys.platform == "linux":
+        group = Path("/sys/fs/cgroup")
+        texts = [_text_if_any(path) for path in (Path("/proc/meminfo"), group / "memory.max", group / "memory.current")]
+        return free_in(*texts)
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return None
+
+
+def free_in(meminfo: str, most: str, taken: str) -> int | None:
+    """Return the bytes that are free by /proc/meminfo, and by what a container may take and has taken, if it says."""
+    found = re.search(r"^MemAvailable: +([0-9]+) kB$", meminfo, re.MULTILINE)
+    bounds = [int(found[1]) * 1024] if found else []
+    if most.strip().isdecimal() and taken.strip().isdecimal():
+        bounds.append(int(most) - int(taken))
+    return min(bounds) if bounds else None
+
+
+def _text_if_any(path: Path) -> str:
+    try:
+        return path.read_text("ascii", "replace")
+    except OSError:
+        return ""
+
+
 def is_running(number: int) -> bool:
     """Return whether there is a process of this number; true where that cannot be known."""
     if sys.platform == "win32":
@@ -279,6 +309,19 @@ if sys.platform == "win32":
                 time.sleep(_ASKED_AGAIN)
             else:
                 return True
+
+    def _free_of_windows() -> int | None:
+        import ctypes
+
+        class Status(ctypes.Structure):
+            _fields_ = [
+                ("length", ctypes.c_ulong), ("load", ctypes.c_ulong),
+                *((name, ctypes.c_ulonglong) for name in ("all", "free", "file", "left", "own", "own_left", "more")),
+            ]  # fmt: skip
+
+        status = Status(length=ctypes.sizeof(Status))
+        known = ctypes.WinDLL("kernel32").GlobalMemoryStatusEx(ctypes.byref(status))
+        return int(status.free) if known else None
 
     def _is_open(number: int) -> bool:
         # Not os.kill(number, 0), which on Windows sends Ctrl-C.

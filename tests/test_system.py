@@ -12,6 +12,8 @@ import backtest
 from backtest._system import (
     _kind_in,
     add_name,
+    free_in,
+    free_memory,
     is_link,
     is_running,
     opened_safely,
@@ -52,6 +54,27 @@ def test_a_lock_that_somebody_holds_is_not_had_until_it_is_let_go(tmp_path):
         third = take_lock(other, wait=False)
 
     assert (first, second, third) == (True, False, True)
+
+
+MEMINFO = "MemTotal:       2000 kB\nMemFree:         100 kB\nMemAvailable:   1500 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("texts", "free"),
+    [
+        ((MEMINFO, "", ""), 1500 * 1024),
+        ((MEMINFO, "max\n", "300\n"), 1500 * 1024),
+        ((MEMINFO, "1000\n", "300\n"), 700),
+        (("", "1000", "300"), 700),
+        (("nothing", "", ""), None),
+    ],
+)
+def test_what_is_free_is_what_both_machine_and_container_leave(texts, free):
+    assert free_in(*texts) == free
+
+
+def test_this_machine_says_what_is_free():
+    assert 1 << 20 < (free_memory() or 0) < 1 << 50
 
 
 @pytest.mark.slow

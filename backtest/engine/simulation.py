@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import backtrader as bt
 import numpy as np
 
+from backtest._system import free_memory
 from backtest.engine.account.borrowing import BookedBySize, days_without_fee, fee_series
 from backtest.engine.account.commissions import Costs, MonthlyVolume
 from backtest.engine.account.converted import Converted, PresentRow, convert_orders
@@ -90,6 +92,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from backtest.market.hours import Hours
+
+
+_MANY = 1_000_000  # bars; fewer fit wherever the bars do
+_BYTES_PER_BAR = 120  # at the peak, beside their table: 113 with one average, of 10,000,000 bars
+_GIGA = 10**9
 
 
 class Shared:
@@ -308,6 +315,17 @@ def _as_left(before: pa.Table, equity: np.ndarray, cash: np.ndarray, positions: 
     return pa.table(dict(zip(before.column_names, columns, strict=True)))
 
 
+def memory_lacking(rows: int, free: int | None) -> str:
+    """Return what is to be said where a run on so many bars is likely to need more memory than is free; else ""."""
+    needed = rows * _BYTES_PER_BAR
+    if free is None or needed <= free:
+        return ""
+    return (
+        f"a run on {rows:,} bars takes about {needed / _GIGA:.1f} GB of memory beside the bars, and {free / _GIGA:.1f} "
+        "GB are free; it may be ended midway: name fewer sessions or longer bars, or close what else takes memory"
+    )
+
+
 def _ground_of(
     spec: RunSpec,
     store: Reader,
@@ -324,6 +342,8 @@ def _ground_of(
         bars = {one: before.part(table) for one, table in bars.items()}
     hours = [hours_in(store, one) for one in wanted]
     bars |= _within(span, bars, wanted, hours)
+    if (rows := sum(map(len, bars.values()))) > _MANY and (said := memory_lacking(rows, free_memory())):
+        logging.getLogger(__name__).warning(said)
     fees = _stored_fees(store, spec.brokerage.borrow, wanted, span)
     manifest = {} if costs is None else describe(spec, {**bars, **dict(fees.values())}, store, costs)
     if fees:

@@ -1,4 +1,5 @@
 import json
+import re
 from datetime import UTC, date, datetime, timedelta
 
 import backtrader as bt
@@ -7,6 +8,7 @@ import pytest
 from backtest.api import run
 from backtest.engine.code.strategy import load_strategy, parameters
 from backtest.engine.feed import replay
+from backtest.engine.simulation import memory_lacking
 from backtest.errors import NoBars, StrategyError, UsageError
 from backtest.market.bars import table_of
 from backtest.market.series import Series
@@ -304,3 +306,9 @@ def test_an_observer_that_nobody_added_is_told_how_to_be(store):
         StrategyError, match=r"no attribute 'broker'; .*self\.cerebro\.addobserver\(bt\.observers\.Broker\)"
     ):
         run(Reads, "AAPL/1day", store=store)
+
+
+@pytest.mark.parametrize(("free", "said"), [(5_000_000_000, "takes about 6.0 GB of memory .* and 5.0 GB are free"),
+                                            (7_000_000_000, "^$"), (None, "^$")])  # fmt: skip
+def test_a_run_says_beforehand_that_its_bars_may_not_fit_into_memory(free, said):
+    assert re.search(said, memory_lacking(50_000_000, free))
