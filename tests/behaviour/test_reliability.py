@@ -10,6 +10,7 @@ import killed_downloads
 import mutations
 import pytest
 from market import store_with
+from places import ROOT
 
 from backtest.emulator.faults import Faults
 from backtest.emulator.server import Gateway
@@ -41,6 +42,14 @@ def test_requests_are_the_fewest_and_no_limit_is_broken(tmp_path):
     ] * 2
     assert [value for job, value in rows.items() if "second run" in job] == ["0", "0"]
     assert all(value.startswith("0") for job, value in rows.items() if "violations" in job)
+
+
+def test_ctrl_c_is_heard_though_it_wakes_nobody_who_waits():
+    stops = ROOT / "tests" / "windows" / "stops.py"  # which `make windows` runs on Windows, where it never does
+
+    done = subprocess.run([sys.executable, str(stops)], capture_output=True, text=True, timeout=300, check=False)
+
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "0 failed"), done.stdout
 
 
 @pytest.mark.parametrize(("interrupts", "code"), [(1, 4), (2, 130)])
