@@ -59,7 +59,8 @@ class RunResult(Measured):
             end on it counts; dividend.n, and dividend.benchmark, where dividends are paid: how much a share that was
             held after the bar before got with that bar. Equity is money after the bar, all costs paid; before the
             first bar it is `spec.cash`. Prices are as they are quoted, and money is in the currency of the account;
-            where that is not the same, rate.n is money per unit of price.
+            where that is not the same, rate.n is money per unit of price, and cash.n what there is in the currency of
+            the n-th series where cash is held by currency.
         orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
         fills_table: a row a fill: ref, time, series, size (signed), price, costs, and rate where money is converted.
         trades_table: a row a round trip, first in first out: see `round_trips`; where money is converted with the

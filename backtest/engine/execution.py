@@ -21,6 +21,7 @@ from backtest.engine.account.schedules import costs_for
 from backtest.engine.cash_flows import Interest
 from backtest.errors import UsageError
 from backtest.market.series import Series
+from backtest.runs.currencies import BY_CURRENCY
 from backtest.runs.spec import Brokerage
 
 if TYPE_CHECKING:
@@ -241,6 +242,8 @@ def check_market(brokerage: Brokerage) -> None:
         raise UsageError(
             "a volume cap lets orders wait for later bars, which have another close; leave out one of them"
         )
+    if brokerage.conversion == BY_CURRENCY and brokerage.fills == THIS_CLOSE:
+        raise UsageError("orders at the close are not filled from cash that is held by currency; leave out one of them")
     if not -1 < brokerage.cash_rate < 1:
         raise UsageError(f"the interest on cash is {brokerage.cash_rate} a year; write 0.02 for 2 %")
     borrowing_by(brokerage, {})

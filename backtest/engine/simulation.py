@@ -22,6 +22,7 @@ from backtest.engine.account.commissions import Costs, MonthlyVolume
 from backtest.engine.account.converted import Converted, PresentRow, convert_orders
 from backtest.engine.account.currencies import Exchange, exchange_of
 from backtest.engine.account.dividends import Dividends, DividendTable
+from backtest.engine.account.holdings import CashByCurrency
 from backtest.engine.account.payouts import Payout, Payouts, payouts_of
 from backtest.engine.account.schedules import check_products
 from backtest.engine.alignment import align as align_bars
@@ -81,6 +82,7 @@ from backtest.market.series import Series
 from backtest.market.session_days import days_of_moments, session_days
 from backtest.market.span import Sessions, Span
 from backtest.runs.closing_fills import booked_at_close
+from backtest.runs.currencies import currency_of
 from backtest.runs.dividends import with_amounts, with_dividends_of_trips
 from backtest.runs.lines import Lines
 from backtest.runs.record import RunRecord
@@ -205,6 +207,8 @@ def simulate(
         record = account_table(recorder, wanted, ground.clock, spec, ground.compared, shared_rows, exchange)
         if dividends is not None:
             record = with_amounts(record, np.asarray(recorder.stamps), ground.paid, ground.beside)
+        if cerebro.cash_by_currency is not None:
+            record = _with_cash(record, cerebro.cash_by_currency, wanted)
         order_rows, fill_rows = recorder.orders(wanted)
         if exchange is not None:
             fill_rows = with_rates_of_fills(fill_rows, order_rows, feeds, wanted, exchange)
@@ -375,6 +379,15 @@ def _ground_of(
     return _Ground(own, aligned, notes, hours, clock, compared, exchange, manifest, paid, beside, lent)
 
 
+def _with_cash(record: pa.Table, cash: CashByCurrency, series: list[Series]) -> pa.Table:
+    """Return a record with cash.n, in the currency of the n-th series, of the first series in each other currency."""
+    currencies = [currency_of(one.instrument) for one in series]
+    for currency, amounts in cash.kept.items():
+        column = arrays.floats(np.asarray(amounts)[: len(record)])
+        record = record.append_column(f"cash.{currencies.index(currency)}", column)
+    return record
+
+
 def _with_rates(manifest: dict[str, Any], exchange: Exchange, store: Reader) -> dict[str, Any]:
     rates = describe_rates(exchange.told, exchange.tables, store)
     merged = {name: {**rates[name], **manifest.get(name, {})} for name in ("series", "store")}
@@ -485,6 +498,7 @@ class _Cerebro(Cerebro):
 
     Attributes:
         asked_cash: money at the start, as the spec has it.
+        cash_by_currency: what of the cash is in other currencies, where it is held so.
         fewest: bars of the shortest feed.
         borrows: whether borrowed shares cost a fee.
         flows: money that the strategy adds or takes out, once the first bar is near.
@@ -493,6 +507,7 @@ class _Cerebro(Cerebro):
     """
 
     asked_cash = 0.0
+    cash_by_currency: CashByCurrency | None = None
     fewest = 0
     borrows = False
     flows: CashFlows | None = None
@@ -600,10 +615,13 @@ def _set_costs(
     cerebro.asked_cash, cerebro.borrows = spec.cash, bool(spec.brokerage.borrow)
     traded, borrowing = MonthlyVolume(), borrowing_by(spec.brokerage, fees)
     row = PresentRow(exchange.stamps, cerebro.datas) if exchange is not None else None
+    if exchange is not None and row is not None and exchange.held is not None and exchange.dollars is not None:
+        cerebro.cash_by_currency = CashByCurrency(exchange.base, row.number, exchange.held, exchange.dollars)
     for n, (feed, one) in enumerate(zip(cerebro.datas, series, strict=True)):
         model = commission_model(borrowing, costs, one, feed, traded)
         if exchange is not None and row is not None and n in exchange.conversions:
-            model = Converted(model, exchange.conversions[n], row)
+            apart = cerebro.cash_by_currency if model.stocklike else None
+            model = Converted(model, exchange.conversions[n], row, apart)
         cerebro.broker.addcommissioninfo(model, name=feed._name)
     cerebro.addanalyzer(Recorder, _name="recorder")
 

@@ -28,7 +28,7 @@ from backtest.metrics.benchmark import both_begin, common_dates, common_places, 
 from backtest.metrics.returns import SESSIONS, checked_returns, drop_nan, equity_of
 from backtest.metrics.table import METRICS, Metric, metric_named, metric_value, rows_with
 from backtest.metrics.trades import Trades, rejected_orders
-from backtest.runs.currencies import words_of_units
+from backtest.runs.currencies import AT_ONCE, words_of_units
 from backtest.runs.record import RunRecord
 from backtest.runs.spec import AUTO
 
@@ -324,7 +324,8 @@ def _of_currencies(result: RunRecord) -> Iterator[str]:
     pairs = dict.fromkeys(Series.parse(leg["series"]).short for legs in rates.values() for leg in legs)
     if pairs:
         known = f"by the last close known of {' and '.join(pairs)}"
-        yield f"{' and '.join(rates)} converted to {told['base']} at once, {known}"
+        how = "at once" if spec.brokerage.conversion == AT_ONCE else "where an order lacks cash of its currency"
+        yield f"{' and '.join(rates)} converted to {told['base']} {how}, {known}"
     yield from words_of_units(told["prices"], keys)
 
 

@@ -11,6 +11,8 @@ from backtest import _arguments
 from backtest.errors import UsageError
 from backtest.market.series import NO_CURRENCY, ContractDetails, Instrument, Series
 
+AT_ONCE, BY_CURRENCY = CONVERSIONS = ("at-once", "ib-forex")
+
 _PREFERRED = "USD"  # of several currencies of traded series, where none is asked for
 _CODE = re.compile(r"[A-Z]{3}")
 _CURRENCY = "write a currency as ISO 4217 does, such as EUR"
@@ -169,6 +171,16 @@ def currency_text(given: Any) -> str:
     if not _CODE.fullmatch(text) or text == NO_CURRENCY:
         _arguments.refuse("currency", given, _CURRENCY)
     return text
+
+
+def conversion_text(given: Any) -> str:
+    """
+    Return how money is converted as a spec keeps it.
+
+    Raises:
+        UsageError: it is none of CONVERSIONS.
+    """
+    return _arguments.word(given or AT_ONCE, "conversion", CONVERSIONS)
 
 
 def quoted_in_text(given: Any) -> str:

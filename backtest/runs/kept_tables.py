@@ -47,7 +47,7 @@ def columns_of_runs(series: int) -> dict[str, RunColumns]:
     of_series = {f"{what}.{n}": _NUMBER for n in range(series) for what in ("position", "close")}
     needed = {"time": _STAMP, "session": _DAY, "equity": _NUMBER, "cash": _NUMBER, **of_series}
     paid = dict.fromkeys((*map(dividend_column, range(series)), BESIDE), _NUMBER)
-    rates = {f"rate.{n}": _NUMBER for n in range(series)}  # where money is converted
+    rates = {f"{what}.{n}": _NUMBER for n in range(series) for what in ("rate", "cash")}  # where money is converted
     record = {**needed, "benchmark": _NUMBER, "flow": _NUMBER, "risk_free": _NUMBER, **paid, **rates}
     of_trades = {**_TRADES, "dividends": _NUMBER, **dict.fromkeys(RATES, _NUMBER), "currency": _TEXT}
     return {

@@ -17,7 +17,7 @@ from backtest.errors import UsageError
 from backtest.market.periods import Periods
 from backtest.market.series import Series
 from backtest.market.span import Sessions, Span
-from backtest.runs.currencies import base_currency, currency_of, currency_text, quoted_in_text
+from backtest.runs.currencies import base_currency, conversion_text, currency_of, currency_text, quoted_in_text
 from backtest.runs.parameters import kept_params, read_params
 from backtest.store.documents import ANYTHING, NUMBER, TEXT, Misfit, keyed, list_of, mapped
 
@@ -192,6 +192,8 @@ class Brokerage:
         currency: of the account, such as "EUR"; if not given that of the series, and of several US dollars where they
             are among them, else the first by the alphabet. Other money is converted at the last rate that was known,
             from stored bars of currency pairs such as EUR-CASH-IDEALPRO-USD/1day.
+        conversion: "at-once", or "ib-forex": cash stays in the currency that it came in, and what an order lacks of its
+            currency is converted at IB's commission for currencies.
         quoted_in: what prices are quoted in where that is not known or not as IB has it; rules with commas between,
             such as "VUSA-STK-LSEETF-GBP/1day=GBP", or "=GBX" for pence.
     """
@@ -242,6 +244,12 @@ class Brokerage:
         currency_text,
         "account in {}".format,
     )
+    conversion: str = _option(  # in CONVERSIONS
+        "at-once",
+        "at-once; or ib-forex, by which cash is held in each currency.",
+        conversion_text,
+        "conversion {}".format,
+    )
     quoted_in: str = _option(  # rules of `quotation_rules`, commas between
         "", "Units of prices that are not known: VUSA-STK-LSEETF-GBP/1day=GBP.", quoted_in_text, "quoted in {}".format
     )
@@ -273,6 +281,7 @@ class BrokerageOptions(TypedDict, total=False):
     dividends: str | Path | Any
     withholding: float | str
     currency: str
+    conversion: str
     quoted_in: str
 
 
@@ -476,7 +485,7 @@ _SHAPE = keyed(
     {
         **dict.fromkeys(("since", "until", "benchmark", "measured_by", "rates", "warm_up"), TEXT),
         **dict.fromkeys(("costs", "slippage", "fills", "borrow", "align", "size", "dividends"), TEXT),
-        **dict.fromkeys(("currency", "quoted_in"), TEXT),
+        **dict.fromkeys(("currency", "conversion", "quoted_in"), TEXT),
         **dict.fromkeys(("cash", "risk_free", "sessions_a_year", "periods", "volume_cap", "cash_rate"), NUMBER),
         "withholding": NUMBER,
         "params": mapped(ANYTHING),
@@ -508,6 +517,7 @@ def kept_spec(flat: Any) -> RunSpec:
     _check_reads("measured_by", lambda _: spec.yearly, spec.measured_by)
     _check_reads("costs", lambda _: spec.multiplier, spec.brokerage.costs)
     _check_reads("currency", currency_text, spec.brokerage.currency)
+    _check_reads("conversion", conversion_text, spec.brokerage.conversion)
     _check_reads("quoted_in", quoted_in_text, spec.brokerage.quoted_in)
     return spec
 

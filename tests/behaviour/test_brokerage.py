@@ -33,6 +33,7 @@ WORDS = {  # of each field: what may be written, and the plain value of it
     "dividends": ("derived", "derived"),
     "withholding": ("0.15", 0.15),
     "currency": ("usd", "USD"),
+    "conversion": ("ib-forex", "ib-forex"),
     "quoted_in": ("AAPL/1day=usd", "AAPL/1day=USD"),
 }
 WRITTEN = {name: word for name, (word, _) in WORDS.items()}

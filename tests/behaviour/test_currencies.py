@@ -281,6 +281,96 @@ def test_a_fund_that_may_be_quoted_in_pounds_or_pence_is_refused(store):
         run(HoldsAll, "VUSA-STK-LSEETF-GBP/1day", store=store, costs="none")
 
 
+# --- cash by currency
+
+
+class BuysAgain(bt.Strategy):
+    """Buys, sells all, and buys half of it again."""
+
+    def next(self):
+        orders = {1: self.buy, 3: self.sell, 6: self.buy}
+        if len(self) in orders:
+            orders[len(self)](size=50 if len(self) == 6 else 100)
+
+
+def test_cash_stays_in_its_currency_and_what_lacks_is_converted(tmp_path):
+    made = Store(tmp_path)
+    put(made, TOYOTA, DAYS, [2000.0] * 3 + [2100.0] * 7)
+    put(
+        made, USDJPY, pd.bdate_range("2023-05-29", "2023-06-16"), [100.0] * 10 + [125.0] * 5
+    )  # 125 from 12 June's evening
+
+    result = run(BuysAgain, TOYOTA, store=made, currency="USD", costs="none", conversion="ib-forex")
+
+    # 200,000 yen are bought for 2,000 dollars, at IB's minimum of 2; 210,000 come back and stay; 105,000 are spent.
+    yen, cash, equity = (result.record[name].to_pylist() for name in ("cash.0", "cash", "equity"))
+    assert yen == pytest.approx([0, 0, 0, 210_000, 210_000, 210_000, 105_000, 105_000, 105_000, 105_000])
+    assert result.fills["costs"].tolist() == pytest.approx([2, 0, 0])
+    assert cash[1:5] == pytest.approx([97_998, 97_998, 97_998 + 2100, 97_998 + 2100])
+    assert cash[5:] == pytest.approx([97_998 + 2100] + [97_998 + 105_000 / 125] * 4)
+    assert equity[5:] == pytest.approx([97_998 + 2100] + [97_998 + 210_000 / 125] * 4)
+
+
+def test_a_large_conversion_costs_a_fifth_of_a_basis_point(tmp_path):
+    made = Store(tmp_path)
+    put(made, TOYOTA, DAYS, [2000.0] * 10)
+    put(made, USDJPY, pd.bdate_range("2023-05-29", "2023-06-16"), [100.0] * 15)
+    sizes = {"sizes": {TOYOTA: 50_000}}
+
+    result = run(
+        HoldsAll, TOYOTA, store=made, currency="USD", costs="none", conversion="ib-forex", cash=2e6, params=sizes
+    )
+
+    assert result.fills["costs"].tolist() == pytest.approx([20, 0])  # of a million dollars
+    assert result.equity.iloc[-1] == pytest.approx(2e6 - 20)
+
+
+def test_cash_by_currency_is_what_a_ledger_of_balances_says(store):
+    result = run(Turning, ALL, store=store, currency="EUR", costs="bp:5", conversion="ib-forex")
+
+    record, fills = result.record.to_pandas(), result.fills
+    own, held = 100_000.0, {"USD": 0.0, "JPY": 0.0, "GBP": 0.0}
+    names = {APPLE: ("USD", 0, 1.0), TOYOTA: ("JPY", 1, 1.0), VODAFONE: ("GBP", 2, 0.01)}
+    converted = 0
+    for row, time in enumerate(record["time"]):
+        for fill in fills[fills["time"] == time].to_dict("records"):
+            currency, _, unit = names[fill["series"]]
+            rate = fill["rate"] / unit
+            value = fill["size"] * fill["price"] * unit
+            commission = abs(value) * 0.0005
+            fees = fill["costs"] - commission * rate
+            assert fees >= -1e-9
+            left = held[currency] - value - commission
+            converted += left < 0
+            assert (fees > 1) == (left < 0)  # two dollars at the least, where something lacks
+            own += min(left, 0) * rate - fees
+            held[currency] = max(left, 0.0)
+        for currency, n, _ in names.values():
+            assert record[f"cash.{n}"][row] == pytest.approx(held[currency])
+        worth = sum(held[one] * record[f"rate.{n}"][row] / unit for one, n, unit in names.values())
+        assert record["cash"][row] == pytest.approx(own + worth, rel=1e-9)
+    assert converted > 1
+
+
+def test_orders_at_the_close_are_not_filled_from_cash_by_currency(store):
+    class AtTheClose(bt.Strategy):
+        def next(self):
+            if len(self) == 1:
+                self.buy(exectype=bt.Order.Close)
+
+    with pytest.raises(UsageError, match="cash that is held by currency"):
+        run(HoldsAll, TOYOTA, store=store, currency="USD", conversion="ib-forex", fills="this-close")
+    with pytest.raises(UsageError, match="leave out --conversion"):
+        run(AtTheClose, TOYOTA, store=store, currency="USD", conversion="ib-forex")
+
+
+def test_the_summary_says_that_cash_is_held_by_currency(store):
+    result = run(HoldsAll, TOYOTA, store=store, currency="USD", conversion="ib-forex")
+
+    assert "conversion ib-forex" in result.stats.basis
+    assert "JPY converted to USD where an order lacks cash of its currency" in result.stats.basis
+
+
 # --- dividends
 
 
@@ -490,7 +580,9 @@ class Unusual(Turning):
         super()._notify(*args, **kwargs)
 
 
-@pytest.mark.parametrize("options", [{}, {"borrow": "0.05"}, {"cash_rate": 0.03}, {"fills": "this-close"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"borrow": "0.05"}, {"cash_rate": 0.03}, {"fills": "this-close"}, {"conversion": "ib-forex"}]
+)
 def test_the_lean_loop_and_backtraders_give_the_same_to_the_last_bit(store, options):
     lean, plain = (run(one, ALL, store=store, currency="EUR", costs="bp:7", **options) for one in (Turning, Unusual))
 

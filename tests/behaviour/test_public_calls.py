@@ -250,6 +250,7 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "purge": 0,
         "qualifiers": {"primary": "NASDAQ"},
         "quoted_in": "",
+        "conversion": "at-once",
         "random": 0,
         "rank": "sharpe",
         "ratios": base["sweep"].ratios,

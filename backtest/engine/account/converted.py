@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from types import new_class
 from typing import Any
@@ -13,6 +13,8 @@ import backtrader as bt
 import numpy as np
 
 from backtest.engine.account.currencies import Conversion
+from backtest.engine.account.holdings import CashByCurrency
+from backtest.errors import UsageError
 
 
 class PresentRow:
@@ -52,11 +54,11 @@ class Converted(bt.CommInfoBase):
     that the same comes back.
     """
 
-    def __init__(self, inner: Any, conversion: Conversion, row: PresentRow) -> None:
+    def __init__(self, inner: Any, conversion: Conversion, row: PresentRow, cash: CashByCurrency | None = None) -> None:
         super().__init__()
         self.params = self.p = inner.p
         self._stocklike, self._commtype, self._creditrate = inner._stocklike, inner._commtype, inner._creditrate
-        self.inner, self._row = inner, row
+        self.inner, self._row, self.cash, self.currency = inner, row, cash, conversion.unit.currency
         self._unit = conversion.unit.share
         self._stamps, self._opening = _floats(conversion.stamps), _floats(conversion.opening)
         self._closing, self._rows, self._by_row = _floats(conversion.closing), _floats(conversion.rows), conversion.rows
@@ -137,7 +139,11 @@ class Converted(bt.CommInfoBase):
 
     def getcommission(self, size: float, price: float) -> Any:
         """Return the commission, of which a model may have its own way too."""
-        return self.inner.getcommission(size, price * self._unit) * self.rate
+        charged = self.inner.getcommission(size, price * self._unit)
+        if self.cash is None or self._at is None:
+            return charged * self.rate
+        worth = self.inner.getvaluesize(size, price) * self._unit
+        return charged * self._at + self.cash.fee(self.currency, worth + charged, self._at)
 
     def confirmexec(self, size: float, price: float) -> Any:
         """Tell the model inside of a fill."""
@@ -185,10 +191,35 @@ class Converting:
             model.begin(order.created.dt, closing=True)
         else:
             model.begin(dtcoc or order.data.datetime[ago], closing=bool(dtcoc) or order.exectype == bt.Order.Close)
+        if model.cash is not None:
+            if order.exectype == bt.Order.Close or dtcoc:
+                raise UsageError(
+                    "an order at the close is not filled from cash that is held by currency; leave out --conversion"
+                )
+            model.cash.begin(self, model.currency, model.rate, real=ago is not None)
         try:
-            return execute(order, ago, price, cash, position, **at_close)
+            if model.cash is None or ago is None:
+                return execute(order, ago, price, cash, position, **at_close)
+            return self._filled(order, model, lambda: execute(order, ago, price, cash, position, **at_close))
         finally:
             model.end()
+
+    def _filled(self, order: Any, model: Converted, execute: Callable[[], Any]) -> Any:
+        """Let an order be filled, and book what that moved in the currency of its instrument."""
+        broker: Any = self
+        bits, before = len(order.executed.exbits), broker.cash
+        found = execute()
+        if len(order.executed.exbits) > bits and model.cash is not None:
+            bit = order.executed.exbits[-1]
+            model.cash.take(broker, model.currency, broker.cash - before, model.rate, bit)
+        return found
+
+    def next(self) -> None:
+        """Do a bar's work, and value the cash that is held by currency."""
+        super().next()  # type: ignore[misc]
+        models: Any = self.comminfo.values()  # type: ignore[attr-defined]
+        for cash in {model.cash for model in models if type(model) is Converted and model.cash is not None}:
+            cash.end_bar(self)  # one for all
 
     def _pretend(self, order: Any, *rest: Any) -> Any:  # of a lean broker
         pretend: Any = super()._pretend  # type: ignore[misc]
@@ -196,6 +227,8 @@ class Converting:
         if type(model) is not Converted:
             return pretend(order, *rest)
         model.begin(order.created.dt, closing=True)
+        if model.cash is not None:
+            model.cash.begin(self, model.currency, model.rate, real=False)
         try:
             return pretend(order, *rest)
         finally:

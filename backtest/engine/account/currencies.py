@@ -17,7 +17,7 @@ from backtest.market.hours import Hours
 from backtest.market.series import NO_CURRENCY, Instrument, Series
 from backtest.market.session_days import sessions_around
 from backtest.market.span import Span
-from backtest.runs.currencies import PriceUnit, are_plain, currency_of, unit_named, units_of
+from backtest.runs.currencies import BY_CURRENCY, PriceUnit, are_plain, currency_of, unit_named, units_of
 from backtest.runs.spec import RunSpec
 from backtest.store.reader import Reader, hours_in, manifest_or_empty
 
@@ -109,6 +109,8 @@ class Exchange:
         legs: the pairs of each currency.
         tables: the bars of pairs whose closes count.
         benchmark_unit: how much of its currency one unit of the benchmark's price is.
+        held: where cash is held by currency, what a unit of each other one is worth after each bar of the run.
+        dollars: what a US dollar is worth then.
     """
 
     base: str
@@ -119,6 +121,8 @@ class Exchange:
     legs: Mapping[str, tuple[Leg, ...]]
     tables: Mapping[Series, pa.Table]
     benchmark_unit: float = 1.0
+    held: Mapping[str, np.ndarray] | None = None
+    dollars: np.ndarray | None = None
 
     def factors(self, place: int, stamps: np.ndarray) -> np.ndarray:
         """Return money of the account per unit of price of a series after the bars of some stamps."""
@@ -240,13 +244,17 @@ def exchange_of(
             needed.append(other.closes)
         every = _merged(needed)
         known[currency] = rates_of(store, currency, base, every[every >= start])
+    apart = spec.brokerage.conversion == BY_CURRENCY  # then money of the base is looked at as that of the others
+    if apart and base != "USD" and "USD" not in known:
+        known["USD"] = rates_of(store, "USD", base, rows[rows >= start])
     conversions = {
         n: Conversion(
             units[one], its.stamps, *(_rate(known[units[one].currency], when) for when in (its.opens, its.closes, rows))
         )
         for n, (one, its) in enumerate(zip(wanted, times, strict=True))
-        if one in differing
+        if apart or one in differing
     }
+    others = sorted({units[one].currency for one in wanted} - {base})
     beside = None
     if benchmark and other is not None and benchmark[0] in differing:
         unit = units[benchmark[0]]
@@ -258,6 +266,8 @@ def exchange_of(
         base, stamps, conversions, beside, {one.key: unit.name for one, unit in units.items()},
         {currency: tuple(one.leg for one in legs) for currency, legs in known.items() if legs}, tables,
         units[benchmark[0]].share if benchmark else 1.0,
+        {one: _rate(known[one], rows) for one in others} if apart else None,
+        _rate(known.get("USD", []), rows) if apart else None,
     )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ _PLAIN = {float, int, type(None)}  # of which a history of floats can be made, t
 def is_still(model: Any) -> bool:
     """Return whether a commission model leaves cash alone between fills, as that of a plain stock does."""
     if type(model) is Converted:  # as the model inside: the value moves with the rate, the cash does not
-        return is_still(model.inner)
+        return model.cash is None and is_still(model.inner)
     base = bt.CommInfoBase
     own = any(getattr(type(model), name) is not getattr(base, name) or name in vars(model) for name in _STILL)
     # _creditrate is interest a day; Backtrader keeps it nowhere else.
