@@ -72,7 +72,7 @@ PARTS = (
     Part("parity", "random cases, the same with Backtrader and with us, which tell each wrong lean loop",
          (script("parity", "--cases", "20000"), script("parity", "--mutants", "--cases", "1000"))),
     Part("compiled", "trials of the compiled engine, the same as those of the event engine, in random cases",
-         (script("compiled", "--cases", "200"), script("compiled", "--mutants"))),
+         (script("compiled", "--cases", "200"), script("compiled", "--fast"), script("compiled", "--mutants"))),
     Part("money", "a thousand random accounts in several currencies are those of a ledger", (script("money"),)),
     Part("sweeps", "a thousand trials by processes, Dask, a bucket, and after a kill", (script("sweeps"),)),
     Part("luck", "a machine that learns from shuffled labels finds nothing", (script("luck"),)),

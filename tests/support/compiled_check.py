@@ -123,6 +123,18 @@ def differences(
     return outcomes, found
 
 
+def backends_differ(
+    cls: type[Any],
+    params: Sequence[Mapping[str, Any]],
+    feeds: Callable[[], Sequence[Any]],
+    set_up: Callable[[Any], None],
+) -> tuple[Outcomes, list[str]]:
+    """Return the outcomes by numba, and what of them differs from those by numpy."""
+    fast, plain = (run(cls, params, feeds(), set_up, backend=one) for one in ("numba", "numpy"))
+    names = ("why_not", "left", "equity", "cash", "positions", "orders", "fills", "orders_from", "fills_from")
+    return fast, [name for name in names if not np.array_equal(getattr(fast, name), getattr(plain, name))]
+
+
 def named(feeds: Sequence[Any]) -> list[Any]:
     """Return feeds with names."""
     for number, feed in enumerate(feeds):

@@ -56,7 +56,11 @@ class Chance(bt.Strategy):
         for data in self.datas:
             if len(data) < 4:
                 continue
-            if self.draw(100) < self.p.busy:
+            self.state = (self.state + int(self.getposition(data).price)) % MANY
+            drawn = self.draw(100)
+            if drawn < self.p.busy:
+                self.act(data)
+            if drawn < self.p.busy // 3:
                 self.act(data)
 
     def act(self, data):
@@ -130,10 +134,15 @@ def feeds_of(seed: int, clock: str, count: int, bars: int = BARS) -> Callable[[]
     return lambda: named([quick_rows(one) for one in tables])
 
 
-def compared(seed: int, trials: int, bars: int = BARS) -> tuple[Any, dict[int, str]]:
-    """Return the outcomes of a case, and what differs from the event engine."""
+def case(seed: int, trials: int, bars: int = BARS) -> tuple[Any, Any, Any]:
+    """Return the parameters, the maker of feeds and the set-up of a case."""
     chance = random.Random(seed)
     clock, count = CLOCKS[seed % 4], seed // 4 % 4 + 1
     params = [{"seed": chance.randrange(MANY), "busy": chance.choice([10, 40, 80])} for _ in range(trials)]
     costs, cash = chance.choice(list(COSTS)), chance.choice([2_000.0, 10_000.0, 100_000.0])
-    return differences(Chance, params, feeds_of(seed, clock, count, bars), set_up_of(costs, cash))
+    return params, feeds_of(seed, clock, count, bars), set_up_of(costs, cash)
+
+
+def compared(seed: int, trials: int, bars: int = BARS) -> tuple[Any, dict[int, str]]:
+    """Return the outcomes of a case, and what differs from the event engine."""
+    return differences(Chance, *case(seed, trials, bars))

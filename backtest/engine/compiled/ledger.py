@@ -20,12 +20,15 @@ flag: Any  # leave the trial to the event engine
 log_fill: Any
 least: Any  # `min` and `max` of two, the first of equal ones
 most: Any
+lower: Any  # the same of finite numbers
+higher: Any
 trunc: Any  # `int`
 ratio: Any  # a quotient; of 0 it is anything, and nobody looks
 INF: float
 NF: int  # how many feeds
 HEARS: bool  # whether anybody is told of orders
 TRADES: bool  # whether anybody is told of trades
+MARKET_ONLY: bool  # whether all orders are at the market
 VALUES: bool  # whether anybody asks for value and gain of what is filled
 IB: bool  # whether the costs have a minimum and a cap
 RATE: float
@@ -150,7 +153,7 @@ def f_value():
 def f_commission(size, price):
     charged = 0.0
     if IB:
-        charged = least(most(abs(size) * RATE, MINIMUM), abs(size) * price * CAP)
+        charged = lower(higher(abs(size) * RATE, MINIMUM), abs(size) * price * CAP)
     if not IB:
         if PER_SHARE:
             charged = abs(size) * RATE
@@ -393,6 +396,12 @@ def try_pending():
         if A.status[i_o] > PARTIAL:
             continue
         i_d = i_feed_of(i_o)
+        if MARKET_ONLY:
+            try_order(i_o, i_d)
+            if A.status[i_o] <= PARTIAL:
+                A.queue[i_kept] = i_o
+                i_kept = i_kept + 1
+            continue
         if A.kind[i_o] != MARKET and A.valid[i_o] != 0.0 and N.stamp[i_d] > A.valid[i_o]:
             A.status[i_o] = EXPIRED
             A.closed[i_o] = N.stamp[i_d]
@@ -406,6 +415,10 @@ def try_pending():
 
 
 def try_order(i_o, i_d):
+    if MARKET_ONLY:
+        if N.stamp[i_d] > A.given[i_o]:
+            execute(i_o, i_d, N.open[i_d], N.stamp[i_d])
+        return
     i_kind = A.kind[i_o]
     if i_kind == MARKET:
         if N.stamp[i_d] > A.given[i_o]:

@@ -126,6 +126,7 @@ class Program:
         streams: generators of random numbers, a method of each trial's.
         hears: whether it is told of orders.
         hears_trades: whether it is told of trades.
+        market_only: whether all its orders are at the market.
         values: whether it asks for value and gain of what is filled.
         closes: whether it gives orders at the close.
     """
@@ -142,6 +143,7 @@ class Program:
     hears: bool = False
     hears_trades: bool = False
     values: bool = False
+    market_only: bool = True
     closes: bool = False
 
 
@@ -2278,6 +2280,7 @@ class _Translation:
         if kind.kind != "i" or (kind.objs and kind.objs[0] not in _COMPILED_KINDS) or not kind.objs:
             raise NotCompiled("a kind of order that is not compiled", self.at)
         self.made.closes |= kind.objs[0] == bt.Order.Close
+        self.made.market_only &= kind.objs[0] == bt.Order.Market
         numbers = {one: self.optional(given.get(one, Val("none"))) for one in known - {"data", "exectype"}}
         if numbers["valid"] != "NAN" and given["valid"].kind not in ("static", "f", "i"):
             raise NotCompiled("valid that may be None", self.at)

@@ -74,6 +74,7 @@ def run(
     feeds: Sequence[Any],
     set_up: Callable[[Any], None],
     steps: Callable[[np.ndarray], np.ndarray] | None = None,
+    backend: str = "numpy",
 ) -> Outcomes:
     """
     Make trials of a strategy.
@@ -84,9 +85,10 @@ def run(
         feeds: Backtrader's feeds, not yet loaded.
         set_up: is given the Cerebro with the feeds, to set cash and commissions.
         steps: gives, of the stamps of all steps, the numbers of those at which the account is to be told.
+        backend: "numpy", or "numba" of the extra `fast`; the outcomes are the same.
     """
     bench: Any = _Bench(stdstats=False)
-    bench.asked = cls, list(params), steps
+    bench.asked, bench.backend = (cls, list(params), steps), backend
     for feed in feeds:
         bench.adddata(feed)
     try:
@@ -120,6 +122,7 @@ class _Bench(bt.Cerebro):
     """A Cerebro that loads feeds, makes the strategies of all trials, and goes through the bars with all at once."""
 
     asked: tuple[Any, list[Mapping[str, Any]], Any]
+    backend: str
     outcomes: Outcomes
 
     def trace(self) -> None:
@@ -150,7 +153,8 @@ class _Bench(bt.Cerebro):
         for numbers in groups.values():
             trials = [self.made[number] for number in numbers]
             program = translate(self.asked[0], trials, self.maker.own, owners, self.market.stamps)
-            parts.append((numbers, _Run(self, program, trials, at).go()))
+            run_of_all = _Run(self, program, trials, at)
+            parts.append((numbers, run_of_all.go_fast() if self.backend == "numba" else run_of_all.go()))
         self.outcomes = _together(len(self.made), parts, left, self.market, at)
 
     def _runnext(self, runstrats: list[Any]) -> None:
@@ -214,33 +218,36 @@ class _Run:
         self.constants = {
             **LEDGER_CONSTANTS, **_charges(bench.broker.getcommissioninfo(bench.datas[0])), "NF": feeds,
             "HEARS": program.hears, "TRADES": program.hears_trades, "VALUES": program.values,
+            "MARKET_ONLY": program.market_only,
         }  # fmt: skip
         self.shapes = {"": (), ledger.FEEDS: (feeds,), ledger.NOTED: (2 * ledger.NOTES,)}
         self.kept = {**ledger.ACCOUNT, **(ledger.OF_TRADES if program.hears_trades else {}), **program.account}
-        self.now = self.market.now(program.closes)
+        self.first = {"rank": np.full((feeds, 1), -1), "cash": np.array([bench.broker.getcash()]), **program.first}
+        self.lines = [(table_of(lines), where) for _, lines, where in program.slots]
         self.flags = np.zeros(self.count, bool)
         self.flagged = False
         self.log: list[tuple[Any, ...]] = []
-        self.state = SimpleNamespace(now=self.now, flag=self.flag, log_fill=self.log_fill, trials=self.count)
-        self.state.constants, self.state.streams, self.state.calls = program.constants, program.streams, program.calls
-        self.state.lines = [(table_of(lines), where) for _, lines, where in program.slots]
-        self.state.account = {name: self.zeros(name, _ROOM) for name in self.kept}
-        account = self.state.account
-        account["room"][:] = _ROOM
-        account["rank"][:] = -1
-        account["cash"][:] = bench.broker.getcash()
-        for name, values in program.first.items():
-            account[name][...] = values
-        slots = [(feed, isinstance(where, np.ndarray)) for feed, _, where in program.slots]
-        writer = Writer(
-            {**ledger_functions(), **program.functions}, self.constants, self.kept, program.constant_kinds, slots
-        )
-        self.source = writer.source(["check", "try_pending", "f_value", *program.entries])
-        self.room = _ROOM
-        self.calls = built(self.source, self.state)
+        self.done: Any = None  # by numba
         phases = {one: self.market.phases(one) for one in {tuple(trial._minperiods) for trial in trials}}
         before = np.array([phases[tuple(trial._minperiods)] for trial in trials])
         self.before, self.ready = before[:, 0], before.sum(axis=1)
+
+    def ready_state(self) -> None:
+        """Lay out what numpy walks over."""
+        program = self.program
+        self.now = self.market.now(program.closes)
+        self.state = SimpleNamespace(now=self.now, flag=self.flag, log_fill=self.log_fill, trials=self.count)
+        self.state.constants, self.state.streams, self.state.calls = program.constants, program.streams, program.calls
+        self.state.lines = self.lines
+        self.state.account = {name: self.zeros(name, _ROOM) for name in self.kept}
+        for name, values in {**self.first, "room": np.array([_ROOM])}.items():
+            self.state.account[name][...] = values
+        slots = [(feed, isinstance(where, np.ndarray)) for feed, _, where in program.slots]
+        functions = {**ledger_functions(), **program.functions}
+        writer = Writer(functions, self.constants, self.kept, program.constant_kinds, slots)
+        self.source = writer.source(["check", "try_pending", "f_value", *program.entries])
+        self.room = _ROOM
+        self.calls = built(self.source, self.state)
 
     def zeros(self, name: str, room: int) -> np.ndarray:
         dtype, by = self.kept[name]
@@ -267,6 +274,7 @@ class _Run:
 
     def go(self) -> _Run:
         """Go through all bars."""
+        self.ready_state()
         every = live = np.arange(self.count)
         account, now = self.state.account, self.now
         hears, hears_trades = self.program.hears, self.program.hears_trades
@@ -286,6 +294,9 @@ class _Run:
                 calls, all_live = self.calls, len(live) == self.count
                 given = np.flatnonzero(orders != checked) if all_live else live[orders[live] != checked[live]]
                 if given.size:
+                    if orders.max() > self.room - _AT_ONCE:
+                        self.grow()
+                        calls = self.calls
                     calls["check"](given)
                 waiting = np.flatnonzero(pending) if all_live else live[pending[live] > 0]
                 if waiting.size:
@@ -312,12 +323,44 @@ class _Run:
                     live, self.flagged = np.flatnonzero(~self.flags), False
                     if not live.size:
                         break
-                if orders.max() > self.room - _AT_ONCE:
-                    self.grow()
+        return self
+
+    def go_fast(self) -> _Run:
+        """Let numba go through all bars, trial by trial."""
+        from backtest.engine.compiled.kernel import Kernel
+
+        program, market = self.program, self.market
+        slots = [
+            (feed, isinstance(where, np.ndarray), *table.shape)
+            for (feed, _, where), (table, _) in zip(program.slots, self.lines, strict=True)
+        ]
+        kernel = Kernel(
+            program.functions,
+            program.entries,
+            self.constants,
+            program.account,
+            program.constant_kinds,
+            slots,
+            market.steps,
+        )
+        wanted = np.zeros(market.steps, np.int64)
+        wanted[self.at] = 1
+        self.done = kernel.run(
+            self.count, self.first, program.constants, self.lines, market.tables(program.closes), wanted,
+            (self.before, self.ready),
+        )  # fmt: skip
+        self.equity, self.cash, self.positions, self.flags = (
+            self.done.equity, self.done.cash, self.done.positions, self.done.flags,
+        )  # fmt: skip
         return self
 
     def order_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the number of the trial of each order, and its row."""
+        if self.done is not None:
+            trial = np.repeat(np.arange(self.count), [len(one["size"]) for one in self.done.orders])
+            column = {name: np.concatenate([one[name] for one in self.done.orders]) for name in self.done.orders[0]}
+            ref = np.concatenate([np.arange(len(one["size"])) for one in self.done.orders])
+            return trial, _rows_of(ref, column)
         account = self.state.account
         there = np.arange(self.room)[:, None] < account["orders"][None, :]
         ref, trial = np.nonzero(there)
@@ -328,12 +371,12 @@ class _Run:
             for name, values in account.items()
             if self.kept.get(name, ("", ""))[1] == ledger.ORDERS
         }
-        rows = [ref + 1, column["feed"], column["size"] > 0, column["kind"], column["status"], column["size"],
-                column["given"], column["filled"], column["average"], column["costs"], column["closed"]]  # fmt: skip
-        return trial, np.array(rows, float).T.reshape(len(ref), len(ORDER_COLUMNS))
+        return trial, _rows_of(ref, column)
 
     def fill_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the number of the trial of each fill, and its row."""
+        if self.done is not None:
+            return np.repeat(np.arange(self.count), list(map(len, self.done.fills))), np.concatenate(self.done.fills)
         if not self.log:
             return np.zeros(0, np.int64), np.zeros((0, len(FILL_COLUMNS)))
         trial = np.concatenate([t for t, _, _ in self.log])
@@ -344,6 +387,12 @@ class _Run:
             )
         by_trial = np.argsort(trial, kind="stable")
         return trial[by_trial], np.concatenate(parts, axis=1).T[by_trial]
+
+
+def _rows_of(ref: np.ndarray, column: Mapping[str, np.ndarray]) -> np.ndarray:
+    rows = [ref + 1, column["feed"], column["size"] > 0, column["kind"], column["status"], column["size"],
+            column["given"], column["filled"], column["average"], column["costs"], column["closed"]]  # fmt: skip
+    return np.array(rows, float).T.reshape(len(ref), len(ORDER_COLUMNS))
 
 
 def _together(

@@ -621,6 +621,10 @@ class _Function:
                 return Value(made, True, kind)
             return self.hold(text, kind)
         function = self.writer.functions[name]
+        if name == "i_feed_of" and self.writer.constants.get("NF") == 1:
+            return Value("0", True, "i")
+        if self.is_empty(function.body):
+            return Value("0", True, "i")
         pattern = "".join("u" if one.uniform else "v" for one in args)
         called = self.writer.request(name, pattern, self.whole and t == "t")
         # What a function keeps of its trials is its own: none calls itself, not even by way of others.
@@ -633,6 +637,16 @@ class _Function:
         """Return the rows of a slot's lines for the trials in hand."""
         varies = self.writer.slots[number][1] and not (self.whole and t == "t")
         return f"R_{number}[{t}]" if varies else f"R_{number}"
+
+    def is_empty(self, body: list[ast.stmt]) -> bool:
+        """Return whether nothing is left of a function by what is decided before the run."""
+        for one in body:
+            if isinstance(one, ast.Pass) or (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)):
+                continue
+            decided = self.decided(one.test) if isinstance(one, ast.If) else None
+            if decided is None or not isinstance(one, ast.If) or not self.is_empty(one.body if decided else one.orelse):
+                return False
+        return True
 
     def windowed(self, node: ast.Call, t: str) -> Value:
         call, number = node.args[0].value, node.args[1].value  # type: ignore[attr-defined]
@@ -828,16 +842,24 @@ def _draw(streams: Sequence[Callable[..., Any]], t: np.ndarray, dtype: str, args
     return np.array([streams[n](*given) for n, given in zip(t.tolist(), each, strict=False)], dtype)
 
 
-_HARMLESS = {"ratio", "abs", "least", "most", "const"}
-_SIMPLE = {"ratio": ("_ratio", "_ratio"), "abs": ("abs", "abs"), "least": ("min", "least"), "most": ("max", "most")}
+_HARMLESS = {"lower", "higher", "ratio", "abs", "least", "most", "const"}
+_SIMPLE = {
+    "lower": ("min", "minimum"),
+    "higher": ("max", "maximum"),
+    "ratio": ("_ratio", "_ratio"),
+    "abs": ("abs", "abs"),
+    "least": ("min", "least"),
+    "most": ("max", "most"),
+}
 _FLAGGING = {"trunc": "i", "floor": "i", "ceil": "i", "rounded": "i", "root": "f"}
 _EMPTY = np.empty(0, np.intp)
 _RUNTIME: dict[str, Any] = {
-    "EMPTY": _EMPTY, "_ratio": _ratio, "flatnonzero": np.flatnonzero, "INF": float("inf"), "NAN": float("nan"),
-    "nan": float("nan"), "inf": float("inf"), "join": _join, "join_all": _join_all, "div": _div, "floordiv":
-    _floordiv, "mod": _mod, "trunc": _trunc, "floor": _floor, "ceil": _ceil, "rounded": _rounded, "root": _root,
-    "least": _least, "most": _most, "called": _called, "windowed": _windowed, "draw": _draw, "read_line":
-    _read_line, "read_lines": _read_lines, "where": np.where, "empty": np.empty, "full": np.full,
+    "EMPTY": _EMPTY, "minimum": np.minimum, "maximum": np.maximum, "_ratio": _ratio, "flatnonzero":
+    np.flatnonzero, "INF": float("inf"), "NAN": float("nan"), "nan": float("nan"), "inf": float("inf"), "join":
+    _join, "join_all": _join_all, "div": _div, "floordiv": _floordiv, "mod": _mod, "trunc": _trunc, "floor":
+    _floor, "ceil": _ceil, "rounded": _rounded, "root": _root, "least": _least, "most": _most, "called":
+    _called, "windowed": _windowed, "draw": _draw, "read_line": _read_line, "read_lines": _read_lines, "where":
+    np.where, "empty": np.empty, "full": np.full,
 }  # fmt: skip
 
 

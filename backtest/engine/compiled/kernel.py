@@ -1,0 +1,534 @@
+"""
+The scalar code of a program and of the ledger, compiled by numba, one trial after the other: the extra `fast`.
+
+All that a function reads and writes it finds by one address, as numba counts references of arrays at each call. Sources
+lie in a lasting folder, named by what is in them, and beside them what numba made of them: the ledger is compiled once
+for each kind of costs, and a program once.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from backtest.engine.compiled import ledger
+from backtest.engine.compiled.refusals import NotCompiled
+from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, kind_of, ledger_functions
+
+_STEP, _READS, _WRITES, _FLAG, _FILLS, _STEPS, _FIRST = range(7)
+_COLUMNS = ("open", "high", "low", "close", "stamp", "before", "ends")
+_TABLES = (
+    "FS",
+    "IS",
+    "FT",
+    "IT",
+    "FO",
+    "IO",
+    "FN",
+    "IN",
+    "MF",
+    "MR",
+    "LF",
+    "CF",
+    "CI",
+    "RI",
+    "FL",
+    "EQ",
+    "CA",
+    "PO",
+    "WA",
+)
+_FILL = 6  # numbers of a fill
+_ROOM = 1024  # orders of a trial at first
+
+_HEAD = """
+import numba
+from numba import njit
+from numba.core import types
+from numba.extending import intrinsic
+
+INF, NAN = float("inf"), float("nan")
+FAST = {"nogil": True, "error_model": "numpy", "cache": True, "boundscheck": False}
+
+
+@intrinsic
+def pointer_f(context, p, k):
+    def make(cgctx, builder, signature, args):
+        return _loaded(cgctx, builder, args, types.float64)
+    return types.CPointer(types.float64)(p, k), make
+
+
+@intrinsic
+def pointer_i(context, p, k):
+    def make(cgctx, builder, signature, args):
+        return _loaded(cgctx, builder, args, types.int64)
+    return types.CPointer(types.int64)(p, k), make
+
+
+def _loaded(cgctx, builder, args, kind):
+    from llvmlite import ir
+    whole = ir.IntType(64)
+    at = builder.inttoptr(builder.add(args[0], builder.mul(args[1], ir.Constant(whole, 8))), whole.as_pointer())
+    return builder.inttoptr(builder.load(at), cgctx.get_value_type(kind).as_pointer())
+
+
+@njit(**FAST)
+def ff(p, k):
+    return numba.carray(pointer_f(p, k), (1 << 40,))
+
+
+@njit(**FAST)
+def ii(p, k):
+    return numba.carray(pointer_i(p, k), (1 << 40,))
+
+
+@njit(**FAST)
+def flag(p):
+    ii(p, 1)[3] = 1
+
+
+@njit(**FAST)
+def div(p, a, b):
+    if b == 0:
+        flag(p)
+        return 0.0
+    return a / b
+
+
+@njit(**FAST)
+def floordiv(p, a, b):
+    if b == 0:
+        flag(p)
+        return a * 0
+    return a // b
+
+
+@njit(**FAST)
+def mod(p, a, b):
+    if b == 0:
+        flag(p)
+        return a * 0
+    return a % b
+
+
+@njit(**FAST)
+def ratio(a, b):
+    return a / b if b != 0 else 0.0
+
+
+@njit(**FAST)
+def least(a, b):
+    return b if b < a else a
+
+
+@njit(**FAST)
+def most(a, b):
+    return b if b > a else a
+
+
+@njit(**FAST)
+def trunc(p, a):
+    if not abs(a) < 9007199254740992.0:
+        flag(p)
+        return 0
+    return int(a)
+
+
+@njit(**FAST)
+def floor(p, a):
+    return trunc(p, math.floor(a) * 1.0 if abs(a) < 9007199254740992.0 else a)
+
+
+@njit(**FAST)
+def ceil(p, a):
+    return trunc(p, math.ceil(a) * 1.0 if abs(a) < 9007199254740992.0 else a)
+
+
+@njit(**FAST)
+def rounded(p, a):
+    return trunc(p, np.rint(a))
+
+
+@njit(**FAST)
+def root(p, a):
+    if a < 0:
+        flag(p)
+        return 0.0
+    return math.sqrt(a)
+
+
+@njit(**FAST)
+def log_fill(p, i_o, i_d, stamp, size, price, costs):
+    IS, FL = ii(p, 1), ff(p, 14)
+    n = IS[4] * 6
+    FL[n], FL[n + 1], FL[n + 2], FL[n + 3], FL[n + 4], FL[n + 5] = i_o + 1, i_d, stamp, size, price, costs
+    IS[4] += 1
+
+
+@njit(**FAST)
+def line(p, number, clock, clocks, ago):
+    RI = ii(p, 13)
+    row, start, bars = RI[3 * number], RI[3 * number + 1], RI[3 * number + 2]
+    at = ii(p, 9)[ii(p, 1)[0] * clocks + clock] + ago
+    if ago > 0 or at < -bars:
+        flag(p)
+        return 0.0
+    if at < 0:
+        at += bars
+    return ff(p, 10)[start + row * bars + at]
+
+
+lower, higher = least, most
+"""
+
+
+class Kernel:
+    """
+    The trials of one program, by numba.
+
+    Args:
+        functions: the program's own, in scalar code.
+        constants, kept, kinds, slots: as of `vectors.Writer`; slots have the numbers of their lines and bars, too.
+        steps: of the run.
+    """
+
+    def __init__(
+        self,
+        functions: dict[str, ast.FunctionDef],
+        entries: list[str],
+        constants: dict[str, Any],
+        kept: dict[str, tuple[str, str]],
+        kinds: list[str],
+        slots: list[tuple[int, bool, int, int]],
+        steps: int,
+    ) -> None:
+        if importlib.util.find_spec("numba") is None:
+            raise NotCompiled("numba is not installed: pip install 'ib-backtest[fast]'")
+        self.constants, self.kinds, self.slots, self.steps = constants, kinds, slots, steps
+        self.feeds = int(constants["NF"])
+        self.functions = {**ledger_functions(), **functions}
+        self.places = self._places({**ledger.ACCOUNT, **ledger.OF_TRADES, **kept})
+        for node in functions.values():
+            named = {
+                one.func.id for one in ast.walk(node) if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)
+            }
+            if named & {"draw", "draw_whole", "called", "windowed"}:
+                raise NotCompiled("it calls functions of Python's, for which there is no machine code")
+        fixed = {name: value for name, value in constants.items() if name not in LEDGER_CONSTANTS}
+        heads = [f"{name} = {value!r}" for name, value in {**LEDGER_CONSTANTS, **fixed}.items()]
+        self.starts = self._starts()
+        base = "\n".join([_HEAD, *heads, *(self._text(node) for node in _in_order(ledger_functions()))])
+        first = _module(base)
+        own = [f"from {first.__name__} import *", f"from {first.__name__} import FAST, njit, ff, ii, flag"]
+        own += [self._text(node) for node in _in_order(functions)]
+        self.module = _module("\n".join([*own, self._driver(entries)]))
+
+    def _places(self, kept: dict[str, tuple[str, str]]) -> dict[str, tuple[str, int, str]]:
+        """Return of each thing of the account its array, its number there, and its type."""
+        counts = dict.fromkeys(_TABLES, 0) | {"IS": _FIRST}
+        places = {}
+        for name, (dtype, by) in kept.items():
+            letter = {"": "S", ledger.FEEDS: "T", ledger.NOTED: "N"}.get(by, "O")
+            array = ("F" if dtype == ledger.FLOAT else "I") + letter
+            places[name] = array, counts[array], dtype
+            counts[array] += 1
+        self.counts = counts
+        return places
+
+    def _starts(self) -> list[int]:
+        starts, at = [], 0
+        for _, _, lines, bars in self.slots:
+            starts.append(at)
+            at += lines * bars
+        return starts
+
+    def _text(self, node: ast.FunctionDef) -> str:
+        made = _Scalar(self).visit(ast.parse(ast.unparse(node)).body[0])
+        body = [one for one in made.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
+        names = {one.id for one in ast.walk(made) if isinstance(one, ast.Name)}
+        loads = [f"{name} = {'ii' if name[0] == 'I' or name in ('MR', 'CI', 'RI', 'WA') else 'ff'}(p, {number})"
+                 for number, name in enumerate(_TABLES) if name in names]  # fmt: skip
+        made.body = [*ast.parse("\n".join(loads)).body, *(body or [ast.Pass()])]
+        made.args.args = [ast.arg("p"), *made.args.args]
+        return "@njit(**FAST)\n" + ast.unparse(ast.fix_missing_locations(made)) + "\n"
+
+    def _driver(self, entries: list[str]) -> str:
+        def scalar(name: str) -> str:
+            array, number, _ = self.places[name]
+            return f"{array}[{number}]"
+
+        told = f"{scalar('told')} > 0 or {scalar('traded')} > 0"
+        hears = ["        IS[1] = IS[2]", f"        IS[2] = {ledger.NOTES} - IS[2]", f"        if {told}:",
+                 "            deliver(p)"] if "deliver" in entries else []  # fmt: skip
+        _, position, _ = self.places["position"]
+        return "\n".join(
+            [
+                "@njit(**FAST)",
+                "def trial(p, steps, before, ready):",
+                "    FS, IS, FT = ff(p, 0), ii(p, 1), ff(p, 2)",
+                "    EQ, CA, PO, WA = ff(p, 15), ff(p, 16), ff(p, 17), ii(p, 18)",
+                "    n = 0",
+                "    for step in range(steps):",
+                "        IS[0] = step",
+                f"        if {scalar('orders')} != {scalar('checked')}:",
+                "            check(p)",
+                f"        if {scalar('pending')} > 0:",
+                "            try_pending(p)",
+                *hears,
+                "        if step < before:",
+                f"            {'prenext(p)' if 'prenext' in entries else 'pass'}",
+                "        elif step < ready:",
+                f"            {'nextstart(p)' if 'nextstart' in entries else 'next(p)'}",
+                "        else:",
+                "            next(p)",
+                "        if IS[3] != 0:",
+                "            return",
+                "        if WA[step] != 0:",
+                "            EQ[n] = f_value(p)",
+                f"            CA[n] = {scalar('cash')}",
+                f"            for i_d in range({self.feeds}):",
+                f"                PO[n * {self.feeds} + i_d] = FT[{position * self.feeds} + i_d]",
+                "            n += 1",
+                "",
+            ]
+        )
+
+    def run(
+        self,
+        count: int,
+        first: dict[str, np.ndarray],
+        constants: list[np.ndarray],
+        lines: list[tuple[np.ndarray, Any]],
+        market: tuple[np.ndarray, np.ndarray],
+        wanted: np.ndarray,
+        phases: tuple[np.ndarray, np.ndarray],
+    ) -> Done:
+        """
+        Make trials.
+
+        Args:
+            first: what the account is at first, of all trials or of each, by name.
+            market: prices and stamps, shape (columns, steps, feeds), and the rows of feeds, shape (steps, feeds + 1).
+            wanted: 1 for the steps at which the account is told.
+            phases: of each trial, before which step it waits, and before which it is just ready.
+        """
+        told = int(wanted.sum())
+        done = Done(
+            np.zeros((told, count)), np.zeros((told, count)), np.zeros((told, self.feeds, count)), np.zeros(count, bool)
+        )
+        shared = {
+            "MF": market[0].ravel(), "MR": market[1].ravel(), "WA": wanted.astype(np.int64),
+            "LF": np.concatenate([np.ascontiguousarray(table).ravel() for table, _ in lines] or [np.zeros(1)]),
+        }  # fmt: skip
+        room, trial = _ROOM, 0
+        arrays = self._arrays(room, told) | shared
+        while trial < count:
+            self._set(arrays, first, constants, lines, trial, room)
+            address = np.array([arrays[name].ctypes.data for name in _TABLES], np.int64)
+            self.module.trial(address.ctypes.data, self.steps, int(phases[0][trial]), int(phases[1][trial]))
+            given = int(arrays["IS"][self.places["orders"][1]])
+            if arrays["IS"][_FLAG] and given >= room:
+                room *= 4
+                arrays = self._arrays(room, told) | shared
+                continue
+            self._take(done, arrays, trial, given, room)
+            trial += 1
+        return done
+
+    def _arrays(self, room: int, told: int) -> dict[str, np.ndarray]:
+        wide = {"T": self.feeds, "N": 2 * ledger.NOTES, "O": room, "S": 1}
+        found = {}
+        for name in ("FS", "IS", "FT", "IT", "FO", "IO", "FN", "IN"):
+            found[name] = np.zeros(max(self.counts[name], 1) * wide[name[1]], float if name[0] == "F" else np.int64)
+        found |= {"EQ": np.zeros(told), "CA": np.zeros(told), "PO": np.zeros(told * self.feeds)}
+        found["FL"] = np.zeros(2 * room * _FILL)
+        count = max(len(self.kinds), 1)
+        return found | {
+            "CF": np.zeros(count),
+            "CI": np.zeros(count, np.int64),
+            "RI": np.zeros(3 * len(self.slots) + 1, np.int64),
+        }
+
+    def _set(
+        self,
+        arrays: dict[str, np.ndarray],
+        first: dict[str, np.ndarray],
+        constants: list[np.ndarray],
+        lines: list[tuple[np.ndarray, Any]],
+        trial: int,
+        room: int,
+    ) -> None:
+        for name in ("FS", "IS", "FT", "IT", "FO", "IO"):
+            arrays[name][:] = 0
+        for name, values in {**first, "room": np.array([room])}.items():
+            array, number, _ = self.places[name]
+            mine = values[..., trial if values.shape[-1] > 1 else 0]
+            width = self.feeds if array[1] == "T" else 1
+            arrays[array][number * width : (number + 1) * width] = mine
+        for number, (values, kind) in enumerate(zip(constants, self.kinds, strict=True)):
+            arrays["CF" if kind == "f" else "CI"][number] = values[trial]
+        for number, (_, rows) in enumerate(lines):
+            row = rows[trial] if isinstance(rows, np.ndarray) else rows
+            arrays["RI"][3 * number : 3 * number + 3] = row, self.starts[number], self.slots[number][3]
+        arrays["IS"][_STEPS] = self.steps
+
+    def _take(self, done: Done, arrays: dict[str, np.ndarray], trial: int, given: int, room: int) -> None:
+        done.equity[:, trial], done.cash[:, trial] = arrays["EQ"], arrays["CA"]
+        done.positions[:, :, trial] = arrays["PO"].reshape(-1, self.feeds)
+        done.flags[trial] = bool(arrays["IS"][_FLAG])
+        columns = {}
+        for name, (array, number, _) in self.places.items():
+            if array in ("FO", "IO"):
+                columns[name] = arrays[array][number * room : number * room + given].astype(float)
+        done.orders.append(columns)
+        done.fills.append(arrays["FL"][: _FILL * int(arrays["IS"][_FILLS])].reshape(-1, _FILL).copy())
+
+
+@dataclass
+class Done:
+    """What trials came to: equity, cash and positions by step and trial, and of each trial its orders and fills."""
+
+    equity: np.ndarray
+    cash: np.ndarray
+    positions: np.ndarray
+    flags: np.ndarray
+    orders: list[dict[str, np.ndarray]] = field(default_factory=list)
+    fills: list[np.ndarray] = field(default_factory=list)
+
+
+class _Scalar(ast.NodeTransformer):
+    """Makes of scalar code what numba is given: names of the account become places in arrays."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+
+    def expression(self, text: str) -> Any:
+        return ast.parse(text, mode="eval").body
+
+    def place(self, name: str, index: str | None) -> str:
+        array, number, _ = self.kernel.places[name]
+        if index is None:
+            return f"{array}[{number}]"
+        room = self.kernel.places["room"]
+        width = {"T": str(self.kernel.feeds), "N": str(2 * ledger.NOTES), "O": f"{room[0]}[{room[1]}]"}[array[1]]
+        return f"{array}[{number} * {width} + ({index})]"
+
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        value = self.visit(node.value)
+        target = node.targets[0]
+        of_account = target.value if isinstance(target, ast.Subscript) else target
+        if isinstance(of_account, ast.Attribute):
+            index = ast.unparse(self.visit(target.slice)) if isinstance(target, ast.Subscript) else None
+            place = self.place(of_account.attr, index)
+            whole = self.kernel.places[of_account.attr][2] == ledger.TRUTH
+            text = ast.unparse(value)
+            return ast.parse(f"{place} = {f'(1 if {text} else 0)' if whole else text}").body[0]
+        if isinstance(target, ast.Name) and kind_of(target.id) == "f" and isinstance(value, ast.Constant):
+            value = _float(value)
+        return ast.Assign([target], value, lineno=0)
+
+    def visit_Attribute(self, node: ast.Attribute) -> Any:
+        assert isinstance(node.value, ast.Name)
+        if node.value.id == "N":
+            return self.expression(f"IS[{ {'step': _STEP, 'reads': _READS, 'writes': _WRITES}[node.attr] }]")
+        text = self.place(node.attr, None)
+        return self.expression(f"({text} != 0)" if self.kernel.places[node.attr][2] == ledger.TRUTH else text)
+
+    def visit_Subscript(self, node: ast.Subscript) -> Any:
+        assert isinstance(node.value, ast.Attribute)
+        assert isinstance(node.value.value, ast.Name)
+        name, index = node.value.attr, ast.unparse(self.visit(node.slice))
+        feeds = self.kernel.feeds
+        if node.value.value.id == "N":
+            if name == "at":
+                return self.expression(f"MR[IS[{_STEP}] * {feeds + 1} + ({index})]")
+            return self.expression(f"MF[({_COLUMNS.index(name)} * IS[{_STEPS}] + IS[{_STEP}]) * {feeds} + ({index})]")
+        text = self.place(name, index)
+        return self.expression(f"({text} != 0)" if self.kernel.places[name][2] == ledger.TRUTH else text)
+
+    def visit_BinOp(self, node: ast.BinOp) -> Any:
+        left, right = self.visit(node.left), self.visit(node.right)
+        names: dict[type[ast.operator], str] = {ast.Div: "div", ast.FloorDiv: "floordiv", ast.Mod: "mod"}
+        if type(node.op) in names:
+            return self.expression(f"{names[type(node.op)]}(p, {ast.unparse(left)}, {ast.unparse(right)})")
+        return ast.BinOp(left, node.op, right)
+
+    def number(self, node: Any) -> Any:
+        if isinstance(node, ast.Constant):
+            return _float(node)
+        return (
+            node
+            if isinstance(node, ast.Name) and kind_of(node.id) == "f"
+            else self.expression(f"float({ast.unparse(node)})")
+        )
+
+    def visit_Call(self, node: ast.Call) -> Any:
+        assert isinstance(node.func, ast.Name)
+        name = node.func.id
+        args = [self.visit(one) for one in node.args]
+        if name == "line":
+            number = args[0].value
+            clock = self.kernel.slots[number][0]
+            text = f"line(p, {number}, {clock}, {self.kernel.feeds + 1}, {ast.unparse(args[1])})"
+            return self.expression(f"int({text})" if len(args) > 2 else text)
+        if name == "const":
+            number = args[0].value
+            kind = self.kernel.kinds[number]
+            text = f"{'CF' if kind == 'f' else 'CI'}[{number}]"
+            return self.expression(f"({text} != 0)" if kind == "b" else text)
+        if name in self.kernel.functions:  # compiled for whole numbers too, it would be compiled twice
+            params = [one.arg for one in self.kernel.functions[name].args.args]
+            args = [self.number(one) if kind_of(param) == "f" else one for param, one in zip(params, args, strict=True)]
+        plain = name in ("abs", "least", "most", "lower", "higher", "ratio", "range")
+        text = ", ".join([*([] if plain else ["p"]), *map(ast.unparse, args)])
+        return self.expression(f"{name}({text})")
+
+
+def _float(node: ast.Constant) -> ast.Constant:
+    return ast.Constant(float(node.value)) if isinstance(node.value, int | float) else node
+
+
+def _in_order(functions: dict[str, ast.FunctionDef]) -> list[ast.FunctionDef]:
+    """Return functions so that each comes after those that it calls."""
+    done: dict[str, ast.FunctionDef] = {}
+
+    def add(name: str) -> None:
+        if name in done or name not in functions:
+            return
+        for one in ast.walk(functions[name]):
+            if isinstance(one, ast.Call) and isinstance(one.func, ast.Name):
+                add(one.func.id)
+        done[name] = functions[name]
+
+    for name in functions:
+        add(name)
+    return list(done.values())
+
+
+def _module(text: str) -> ModuleType:
+    """Return the module of a source, which lies where it will be found the next time."""
+    name = f"compiled_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    folder = Path.home() / ".cache" / "ib-backtest" / "compiled"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.py"
+    if not file.exists():
+        fresh = file.with_suffix(f".{hashlib.sha256(repr(id(text)).encode()).hexdigest()[:8]}.tmp")
+        fresh.write_text("import math\nimport numpy as np\n" + text, "utf-8")
+        fresh.replace(file)
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[name] = made
+    spec.loader.exec_module(made)
+    return made
