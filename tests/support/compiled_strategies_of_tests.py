@@ -45,7 +45,7 @@ class Reckons(bt.Strategy):
         closes = self.data.close.get(size=self.p.count)
         mean = sum(closes) / len(closes)
         score = round(math.log(self.data.close[0] / mean) * 100, 2) ** 2 + mean**self.p.power
-        size = int(score % 7) - 3
+        size = int(score % 7) - 3 + int((self.data.close[0] - mean) % 0.7 > 0.3)
         if size > 0 and max(self.data.high.get(ago=-1, size=3)) < self.data.high[0]:
             self.buy(size=size)
         elif size < 0:
