@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from backtest.engine.account.commissions import Costs
     from backtest.engine.account.dividends import DividendTable
+    from backtest.engine.account.interest import BenchmarkRates
     from backtest.engine.code.strategy import Strategy
     from backtest.metrics.table import Metric
     from backtest.report.chart_view import ChartView
@@ -57,10 +58,10 @@ class RunResult(Measured):
             position.n (shares or contracts) and close.n; benchmark, where the spec names one, NaN at bars at which it
             has no new price; flow, where the strategy added cash or took some out: how much with that bar, from whose
             end on it counts; dividend.n, and dividend.benchmark, where dividends are paid: how much a share that was
-            held after the bar before got with that bar. Equity is money after the bar, all costs paid; before the
-            first bar it is `spec.cash`. Prices are as they are quoted, and money is in the currency of the account;
-            where that is not the same, rate.n is money per unit of price, and cash.n what there is in the currency of
-            the n-th series where cash is held by currency.
+            held after the bar before got with that bar; interest, what was booked with that bar. Equity is money after
+            the bar, all costs paid; before the first bar it is `spec.cash`. Prices are as they are quoted, and money is
+            in the currency of the account; where that is not the same, rate.n is money per unit of price, and cash.n
+            what there is in the currency of the n-th series where cash is held by currency.
         orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
         fills_table: a row a fill: ref, time, series, size (signed), price, costs, and rate where money is converted.
         trades_table: a row a round trip, first in first out: see `round_trips`; where money is converted with the
@@ -306,6 +307,7 @@ class PreparedRun(NamedTuple):
     span: Span | Sessions | None
     costs: Costs
     dividends: DividendTable | None
+    interest: BenchmarkRates | None
 
 
 def prepared(
@@ -338,6 +340,7 @@ def prepared(
     """
     from backtest.engine.account.borrowing import fee_series
     from backtest.engine.account.dividends import dividends_of, series_read
+    from backtest.engine.account.interest import benchmark_rates, check_interest
     from backtest.engine.code.strategy import load_strategy, parameters
     from backtest.engine.warm_up import warm_up_of
 
@@ -363,6 +366,8 @@ def prepared(
         asked = asked if before else pinned
     legacy = sessions_a_year(hours_in(opened, wanted[0]))
     paid = dividends_of(brokerage.dividends, opened, read)
+    check_interest(brokerage.interest, brokerage.cash_rate, wanted, brokerage.currency)
+    earned = benchmark_rates(brokerage.interest)
     spec = RunSpec(
         found.name,
         tuple(one.key for one in wanted),
@@ -372,13 +377,18 @@ def prepared(
         beside.key if beside else "",
         float(risk_free),
         legacy,
-        replace(brokerage, costs=charged.name, dividends=paid.name if paid else NO_DIVIDENDS),
+        replace(
+            brokerage,
+            costs=charged.name,
+            dividends=paid.name if paid else NO_DIVIDENDS,
+            interest=earned.name if earned else "",
+        ),
         check_periods(periods),
         measured_by(opened, wanted, legacy),
         rates,
         warm,
     )
-    return PreparedRun(found, spec, opened, asked, charged, paid)
+    return PreparedRun(found, spec, opened, asked, charged, paid, earned)
 
 
 def _check_rates_pinned(result: RunResult, store: Reader, pins: str | Path) -> None:
@@ -426,6 +436,7 @@ def check_asked(cash: Any, risk_free: Any, brokerage: Brokerage, periods: Any = 
     """
     from backtest.engine.account.commissions import costs_of
     from backtest.engine.account.dividends import check_dividends
+    from backtest.engine.account.interest import check_interest
     from backtest.engine.alignment import ALIGNMENTS
     from backtest.engine.execution import check_market
     from backtest.engine.sizing import Sizing
@@ -440,6 +451,7 @@ def check_asked(cash: Any, risk_free: Any, brokerage: Brokerage, periods: Any = 
         raise UsageError(f"no alignment {align!r}; {there_are(align, ALIGNMENTS)}")
     check_market(brokerage)
     check_dividends(brokerage.dividends, brokerage.withholding)
+    check_interest(brokerage.interest, brokerage.cash_rate)
     Sizing.parse(brokerage.size)
     return costs_of(brokerage.costs)
 

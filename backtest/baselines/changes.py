@@ -63,7 +63,7 @@ class Change:
 def changes(old: Baseline, new: Baseline, scene: Scene) -> list[Change]:
     """Return what is not as it was, of all that a baseline knows; nothing is run."""
     found = (_parameters(old, new), _data(old, new, scene), _rates(old, new), _dividends(old, new))
-    more = (_code(old, new, scene), _costs(old, new), _notes(old, new), _versions(old, new))
+    more = (_interest(old, new), _code(old, new, scene), _costs(old, new), _notes(old, new), _versions(old, new))
     return [one for one in (*found, *more) if one]
 
 
@@ -102,6 +102,13 @@ def _dividends(old: Baseline, new: Baseline) -> Change | None:
         if was != is_now
     ]
     return Change("dividends", _some(told), functools.partial(_with_dividends, before))
+
+
+def _interest(old: Baseline, new: Baseline) -> Change | None:
+    before, now = (one.inputs.get("interest", {}) for one in (old, new))
+    if not before or not now or before["sha256"] == now["sha256"]:
+        return None
+    return Change("interest", (f"the benchmark rates of {before['rates']} -> {now['rates']} are others",))
 
 
 def _amounts(before: Dividends | None, now: Dividends | None) -> Iterator[tuple[str, float | None, float | None]]:

@@ -13,6 +13,7 @@ import backtrader as bt
 import numpy as np
 
 from backtest import _arguments
+from backtest.engine.account.bookings import Balances
 from backtest.engine.execution import held_size
 from backtest.engine.lean.clock import feed_stamps
 from backtest.errors import StrategyError, UsageError
@@ -76,6 +77,11 @@ class Recorder(bt.Analyzer):
         for data, positions, closes in zip(self.datas, self.positions, self.closes, strict=True):
             positions.append(held_size(broker, data))
             closes.append(data.close[0] if len(data) and hasattr(data.lines, "close") else float("nan"))
+
+    def since(self, row: int) -> Balances:
+        """Return what the account was after each bar from a row on."""
+        sizes, closes = ([np.array(one[row:]) for one in every] for every in (self.positions, self.closes))
+        return Balances(np.array(self.stamps[row:]), np.array(self.cash[row:]), sizes, closes)
 
     def orders(self, series: list[Series]) -> tuple[pa.Table, pa.Table]:
         """Return a table of all orders in the order of creation, and one of their fills by time."""

@@ -17,13 +17,15 @@ import backtrader as bt
 import numpy as np
 
 from backtest._system import free_memory
+from backtest.engine.account.bookings import Bookings
 from backtest.engine.account.borrowing import BookedBySize, days_without_fee, fee_series
 from backtest.engine.account.commissions import Costs, MonthlyVolume
 from backtest.engine.account.converted import Converted, PresentRow, convert_orders
 from backtest.engine.account.currencies import Exchange, exchange_of
 from backtest.engine.account.dividends import Dividends, DividendTable
 from backtest.engine.account.holdings import CashByCurrency
-from backtest.engine.account.payouts import Payout, Payouts, payouts_of
+from backtest.engine.account.interest import BenchmarkRates
+from backtest.engine.account.payouts import Payout, Payouts, Several, payouts_of
 from backtest.engine.account.schedules import check_products
 from backtest.engine.alignment import align as align_bars
 from backtest.engine.alignment import hide_what_has_not_begun, mixes_clocks, without_hidden_bars
@@ -72,6 +74,7 @@ from backtest.engine.warm_up import (
     stamp_of,
     waiting,
     warm_up_of,
+    window_begins,
     without_first,
 )
 from backtest.errors import NoBars, StrategyError, UsageError
@@ -83,7 +86,7 @@ from backtest.market.session_days import days_of_moments, session_days
 from backtest.market.span import Sessions, Span
 from backtest.runs.closing_fills import booked_at_close
 from backtest.runs.currencies import currency_of
-from backtest.runs.dividends import with_amounts, with_dividends_of_trips
+from backtest.runs.dividends import with_amounts, with_bookings, with_dividends_of_trips
 from backtest.runs.lines import Lines
 from backtest.runs.record import RunRecord
 from backtest.runs.round_trips import EXTREMES, round_trips
@@ -139,6 +142,7 @@ class _Ground(NamedTuple):
     paid: list[DatedAmounts]  # of each series the stamps of the first bars without a dividend, and the amounts
     beside: DatedAmounts  # ex-dates and amounts of the benchmark
     fees: dict[Series, pa.Table]  # the stored borrow fees of each stock, where these are charged
+    stamps: np.ndarray  # of all bars of all series, where interest is booked
 
     def feeds(self, wanted: list[Series], shared: Shared | None) -> list[ArrowFeed]:
         """Return the feeds; those of a single run hold the only reference to their bars."""
@@ -161,6 +165,7 @@ def simulate(
     span: Span | Sessions | None,
     costs: Costs,
     dividends: DividendTable | None = None,
+    interest: BenchmarkRates | None = None,
     lines: bool = True,
     shared: Shared | None = None,
 ) -> RunRecord:
@@ -172,6 +177,7 @@ def simulate(
         span: which bars, or which sessions, both included; `spec` has it in words.
         costs: the model that `spec.brokerage.costs` names.
         dividends: what is paid on the series, if anything is.
+        interest: the rates that interest follows, if cash earns any.
         lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
         shared: of the runs of the same request, of which only the parameters differ.
 
@@ -193,7 +199,10 @@ def simulate(
         shared.ground = ground
     manifest, hours, exchange, feeds = ground.manifest, ground.hours, ground.exchange, ground.feeds(wanted, shared)
     cerebro = _cerebro(gated(strategy) if before else strategy, spec, feeds)
-    cerebro.payouts = _payouts(feeds, ground.paid, brokerage.withholding)
+    begins = stamp_of(before.begins) if before else 0.0
+    bookings = Bookings(ground.stamps, interest, begins or window_begins()) if interest else None
+    payouts = _payouts(feeds, ground.paid, brokerage.withholding)
+    cerebro.payouts = Several(filter(None, (payouts, bookings))) if bookings else payouts
     set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span))
     with _code_of(strategy, cerebro), importing_beside(strategy):
         _set_costs(cerebro, spec, costs, wanted, exchange, ground.fees)
@@ -209,6 +218,9 @@ def simulate(
             record = with_amounts(record, np.asarray(recorder.stamps), ground.paid, ground.beside)
         if cerebro.cash_by_currency is not None:
             record = _with_cash(record, cerebro.cash_by_currency, wanted)
+        if interest is not None and bookings is not None:
+            record = with_bookings(record, np.asarray(recorder.stamps), bookings.booked)
+            manifest["interest"] = _of_interest(interest, bookings, recorder)
         order_rows, fill_rows = recorder.orders(wanted)
         if exchange is not None:
             fill_rows = with_rates_of_fills(fill_rows, order_rows, feeds, wanted, exchange)
@@ -220,7 +232,6 @@ def simulate(
         if shared is None:
             further = _further(recorder.strategy, brokerage, ground.notes, order_rows)
             manifest |= describe_code(strategy, spec.params) | further
-        begins = stamp_of(before.begins) if before else 0.0
         drawn = Lines(plotted_lines(recorder.strategy, wanted, begins) if lines else None)
     if shared is None:
         manifest["market"] |= _waited(recorder, strategy, begins)
@@ -376,7 +387,9 @@ def _ground_of(
             days = _days_of(compared[0], compared_with[0], compared[1])
             beside = exchange.converted_beside(days, *beside, dividends.unit_of(compared_with[0]))
     lent = {one: table for one, (_, table) in fees.items()}
-    return _Ground(own, aligned, notes, hours, clock, compared, exchange, manifest, paid, beside, lent)
+    every = [close_stamps(aligned[one], one.size) for one in wanted] if spec.brokerage.interest else [np.zeros(0)]
+    stamps = np.unique(np.concatenate(every))
+    return _Ground(own, aligned, notes, hours, clock, compared, exchange, manifest, paid, beside, lent, stamps)
 
 
 def _with_cash(record: pa.Table, cash: CashByCurrency, series: list[Series]) -> pa.Table:
@@ -402,6 +415,12 @@ def _sessions_of(bars: Mapping[Series, pa.Table], store: Reader) -> dict[Series,
 
 def _ex_dates(paid: Dividends | None) -> DatedAmounts:
     return (np.array([], "datetime64[D]"), np.zeros(0)) if paid is None else (paid.dates, np.array(paid.amounts))
+
+
+def _of_interest(rates: BenchmarkRates, bookings: Bookings, recorder: Recorder) -> dict[str, Any]:
+    """Return what the manifest says of interest: by which rates, how much was booked, and how much is to come."""
+    booked = float(sum(money for _, money in bookings.booked))
+    return {"rates": rates.name, "sha256": rates.digest, "booked": booked, "accrued": bookings.left(recorder)}
 
 
 def _payouts(feeds: list[ArrowFeed], paid: Sequence[DatedAmounts], withholding: float) -> Payouts | None:
@@ -544,12 +563,13 @@ class _Cerebro(Cerebro):
 
     def _check_timers(self, runstrats: list[Any], dt0: float, cheat: bool = False) -> None:
         if self.payouts is not None:  # in Backtrader's loops, before anybody acts at a bar
-            self.payouts.pay(self.broker, dt0)
+            self.payouts.pay(self.broker, dt0, runstrats[0].analyzers.recorder)
         super()._check_timers(runstrats, dt0, cheat)
 
     def _brokernotify(self) -> None:  # in Backtrader's loops, which alone come here
         if self.payouts is not None:  # those of old synchronisation have no timers
-            self.payouts.pay(self.broker, max(data.datetime[0] for data in self.datas if len(data)))
+            stamp = max(data.datetime[0] for data in self.datas if len(data))
+            self.payouts.pay(self.broker, stamp, self.runningstrats[0].analyzers.recorder)
         if self.flows is not None:
             self.flows.begin_bar()
         if not self._notified:
@@ -657,7 +677,7 @@ def _further(strategy: Any, brokerage: Brokerage, aligned: dict[str, Any], order
     """Return what the manifest says of market and alignment, and what the strategy leaves in its notes."""
     given, filled = (arrays.numbers(orders[name]) for name in ("created", "closed"))
     early = int(((filled <= given) & (arrays.numbers(orders["filled"]) != 0)).sum())
-    told_elsewhere = ("costs", "align", "size", "dividends")
+    told_elsewhere = ("costs", "align", "size", "dividends", "interest")
     market = {name: value for name, value in brokerage.flat.items() if name not in told_elsewhere}
     limits = {"sized_to_nothing": strategy.getsizer(), "capped_to_nothing": getattr(strategy.broker.p, "filler", None)}
     short = {name: count for name, limit in limits.items() if (count := int(getattr(limit, "nothing", 0)))}

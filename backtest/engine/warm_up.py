@@ -113,6 +113,11 @@ def waiting(begins: datetime | None) -> Iterator[None]:
         _begins.reset(token)
 
 
+def window_begins() -> float:
+    """Return the moment that `waiting` says, as Backtrader's number; 0 where it leaves it open."""
+    return _begins.get(0.0)
+
+
 def gated(strategy: Strategy) -> Strategy:
     """Return a strategy that is not called before the moment that `waiting` says."""
     own: Any = strategy.cls

@@ -228,6 +228,7 @@ def measure(
         *_of_benchmark(result, run),
         *_of_dividends(result),
         *_of_fees(result),
+        *_of_interest(result),
     )
     return replace(stats, notes=notes)
 
@@ -287,6 +288,13 @@ def _of_dividends(result: RunRecord) -> Iterator[str]:
         if doubts:
             more = f"; and {len(doubts) - _DOUBTS:,} more, in the manifest" if len(doubts) > _DOUBTS else ""
             yield f"Doubtful: {'; '.join(doubts[:_DOUBTS])}{more}."
+
+
+def _of_interest(result: RunRecord) -> Iterator[str]:
+    """Yield how much interest was booked, and how much is to come."""
+    if known := result.manifest.get("interest"):
+        booked, accrued = known["booked"], known["accrued"]
+        yield f"Interest booked {booked:z,.2f} {result.currency}, and {accrued:z,.2f} accrued since, not in equity."
 
 
 def _of_fees(result: RunRecord) -> Iterator[str]:

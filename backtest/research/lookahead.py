@@ -23,6 +23,7 @@ import pyarrow as pa
 from backtest import _arguments
 from backtest.api import RunResult, run, takes_frames
 from backtest.engine.account.dividends import DERIVED, dividends_of
+from backtest.engine.account.interest import IB
 from backtest.engine.code.strategy import Strategy, load_strategy
 from backtest.engine.feed import close_stamps
 from backtest.errors import NoBars, StrategyError, UsageError
@@ -147,6 +148,8 @@ def look_ahead_of(spec: RunSpec, store: Reader | str | Path, cuts: int = CUTS, s
         DERIVED
     ):  # a file, which is elsewhere; no decision hangs on it but by the cash
         brokerage = replace(brokerage, dividends=NO_DIVIDENDS, withholding=0.0)
+    if brokerage.interest != IB:
+        brokerage = replace(brokerage, interest="")
     return look_ahead(
         spec.strategy, spec.series, store=store, span=spec.span, params=spec.params, cuts=cuts, seed=seed,
         cash=spec.cash, risk_free=spec.risk_free, periods=spec.periods, brokerage=brokerage,

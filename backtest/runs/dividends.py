@@ -50,6 +50,12 @@ def with_amounts(
     return record
 
 
+def with_bookings(record: pa.Table, stamps: np.ndarray, booked: Sequence[tuple[float, float]]) -> pa.Table:
+    """Return a record with the interest that was booked with each row."""
+    due, money = (np.array([one[n] for one in booked]) for n in (0, 1))
+    return record.append_column("interest", arrays.floats(_summed(len(record), np.searchsorted(stamps, due), money)))
+
+
 def _summed(length: int, rows: np.ndarray, amounts: np.ndarray) -> np.ndarray:
     found = np.zeros(length)
     within = rows < length

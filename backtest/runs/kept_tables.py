@@ -46,7 +46,7 @@ def columns_of_runs(series: int) -> dict[str, RunColumns]:
     """Return the columns of each table of a run on so many series."""
     of_series = {f"{what}.{n}": _NUMBER for n in range(series) for what in ("position", "close")}
     needed = {"time": _STAMP, "session": _DAY, "equity": _NUMBER, "cash": _NUMBER, **of_series}
-    paid = dict.fromkeys((*map(dividend_column, range(series)), BESIDE), _NUMBER)
+    paid = dict.fromkeys((*map(dividend_column, range(series)), BESIDE, "interest"), _NUMBER)
     rates = {f"{what}.{n}": _NUMBER for n in range(series) for what in ("rate", "cash")}  # where money is converted
     record = {**needed, "benchmark": _NUMBER, "flow": _NUMBER, "risk_free": _NUMBER, **paid, **rates}
     of_trades = {**_TRADES, "dividends": _NUMBER, **dict.fromkeys(RATES, _NUMBER), "currency": _TEXT}

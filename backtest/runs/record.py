@@ -68,10 +68,10 @@ class RunRecord:
             position.n (shares or contracts) and close.n; benchmark, where the spec names one, NaN at bars at which it
             has no new price; flow, where the strategy added cash or took some out: how much with that bar, from whose
             end on it counts; dividend.n, and dividend.benchmark, where dividends are paid: how much a share that was
-            held after the bar before got with that bar. Equity is money after the bar, all costs paid; before the
-            first bar it is `spec.cash`. Prices are as they are quoted, and money is in the currency of the account;
-            where that is not the same, rate.n is money per unit of price, and cash.n what there is in the currency of
-            the n-th series where cash is held by currency.
+            held after the bar before got with that bar; interest, what was booked with that bar. Equity is money after
+            the bar, all costs paid; before the first bar it is `spec.cash`. Prices are as they are quoted, and money is
+            in the currency of the account; where that is not the same, rate.n is money per unit of price, and cash.n
+            what there is in the currency of the n-th series where cash is held by currency.
         orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
         fills_table: a row a fill: ref, time, series, size (signed), price, costs, and rate where money is converted.
         trades_table: a row a round trip, first in first out: see `round_trips`; where money is converted with the
@@ -106,7 +106,7 @@ class RunRecord:
     def name(self) -> str:
         """The run's name: strategy, first series, and a key of spec, bars and code; equal runs have equal names."""
         modules = [self.manifest["modules"]] if "modules" in self.manifest else []
-        modules += [self.manifest["dividends"]["sha256"]] if "dividends" in self.manifest else []
+        modules += [self.manifest[name]["sha256"] for name in ("dividends", "interest") if name in self.manifest]
         seen = json_text([self.spec.key, self.manifest.get("series"), self.manifest.get("strategy"), *modules])
         label = re.sub(r"[^A-Za-z0-9]+", "-", f"{self.spec.name}-{Series.parse(self.spec.series[0]).short_key}")
         return f"{label}-{hashlib.sha256(seen.encode()).hexdigest()[:10]}"
@@ -282,6 +282,7 @@ MANIFEST = keyed(
         "warm_up": keyed({"bars": WHOLE}, more=ANYTHING),
         "packages": mapped(TEXT),
         "costs": keyed({}, {"rates": mapped(ANYTHING)}, ANYTHING),
+        "interest": keyed({"rates": TEXT, "sha256": TEXT, "booked": NUMBER, "accrued": NUMBER}),
         "borrow": mapped(keyed({"days": WHOLE, "taken_from_before": WHOLE, "first": list_of(TEXT)})),
         "dividends": keyed({"name": TEXT, "sha256": TEXT, "series": mapped(_PAID)}),
         "currencies": keyed(

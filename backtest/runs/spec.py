@@ -87,6 +87,11 @@ def dividends_of_caller(given: Any) -> Any:
     return "none" if given is None else str(given) if isinstance(given, str | Path) else given
 
 
+def interest_of(given: Any) -> Any:
+    """Return the interest on cash, as `account.interest` reads it: "", a word, the path of a file as text, or rates."""
+    return "" if given is None else str(given) if isinstance(given, str | Path) else given
+
+
 def withholding_of(given: Any) -> float:
     """
     Return the share of each dividend that is withheld.
@@ -188,6 +193,9 @@ class Brokerage:
             is long over the close before an ex-date gets them at its open, who is short pays them. How far
             ADJUSTED_LAST rises for an amount differs from vendor to vendor: the convention by which amounts are round
             is taken, or "derived:previous-close" and "derived:ex-close" name one.
+        interest: "ib" for what IB pays on cash and on the proceeds of short sales, and charges for borrowed money: by
+            the day, by tiers around the federal funds rate, booked on the third business day of the next month; or
+            the path of a file with lines of date,percent, of the benchmark. For accounts in USD with stocks.
         withholding: what is withheld of each dividend of a long position, 0.15 for 15 %.
         currency: of the account, such as "EUR"; if not given that of the series, and of several US dollars where they
             are among them, else the first by the alphabet. Other money is converted at the last rate that was known,
@@ -235,6 +243,14 @@ class Brokerage:
             "said": _not_said,
         },
     )
+    interest: str | Any = field(  # as `benchmark_rates` reads it; in a spec always the name
+        default="",
+        metadata={
+            "words": "ib: what IB pays and charges on cash; or a file with lines of date,percent of its benchmark.",
+            "read": interest_of,
+            "said": "interest by {}".format,
+        },
+    )
     withholding: float = _option(  # of each dividend that a long position gets
         0.0, "Withheld of each dividend; 0.15 is 15 %.", withholding_of, _not_said
     )
@@ -279,6 +295,7 @@ class BrokerageOptions(TypedDict, total=False):
     align: str
     size: str | int
     dividends: str | Path | Any
+    interest: str | Path | Any
     withholding: float | str
     currency: str
     conversion: str
@@ -484,7 +501,7 @@ _SHAPE = keyed(
     {"strategy": TEXT, "series": list_of(TEXT)},
     {
         **dict.fromkeys(("since", "until", "benchmark", "measured_by", "rates", "warm_up"), TEXT),
-        **dict.fromkeys(("costs", "slippage", "fills", "borrow", "align", "size", "dividends"), TEXT),
+        **dict.fromkeys(("costs", "slippage", "fills", "borrow", "align", "size", "dividends", "interest"), TEXT),
         **dict.fromkeys(("currency", "conversion", "quoted_in"), TEXT),
         **dict.fromkeys(("cash", "risk_free", "sessions_a_year", "periods", "volume_cap", "cash_rate"), NUMBER),
         "withholding": NUMBER,

@@ -132,7 +132,9 @@ def assert_reconciled(result, bars: dict[str, list]) -> None:
     fills = result.fills_table.to_pylist()
     days = [time.date() for time in record["time"]]
     held, cash, paid = dict.fromkeys(result.series, 0.0), result.spec.cash, _dues(result, bars)
+    booked = record["interest"] if "interest" in record else [0.0] * len(days)
     for row, day in enumerate(days):
+        cash += booked[row]
         for name, amount in paid.get(day, ()):  # on what was held over the close before
             cash += held[name] * amount * (kept if held[name] > 0 else 1.0)
         for fill in (one for one in fills if one["time"].date() == day):

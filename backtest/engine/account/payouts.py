@@ -45,14 +45,14 @@ class Payouts:
         """When something is due, in order."""
         return [one.stamp for one in self._due]
 
-    def pay(self, broker: Any, stamp: float) -> None:
+    def pay(self, broker: Any, stamp: float, known: Any = None) -> None:
         """Pay what is due before the bar of a stamp, on the positions as they are before the broker's turn."""
         while self._paid < len(self._due) and self._due[self._paid].stamp <= stamp:
             one = self._due[self._paid]
             self._paid += 1
             # To ask for a position that is not there would make one.
             held = broker.positions[one.data].size if one.data in broker.positions else 0
-            _receive(broker, self._money(held, one.amount))
+            receive(broker, self._money(held, one.amount))
             waiting = (order for order in (*broker.pending, *broker.submitted) if order is not None)
             orders = [(order, len(order.executed.exbits)) for order in waiting if order.data is one.data]
             if orders:
@@ -67,10 +67,27 @@ class Payouts:
         for one, held, orders in watched:
             bits = (bit for order, known in orders for bit in islice(order.executed.exbits, known, None))
             late = sum(bit.size for bit in bits if bit.dt < one.stamp)
-            _receive(broker, self._money(held + late, one.amount) - self._money(held, one.amount), after=True)
+            receive(broker, self._money(held + late, one.amount) - self._money(held, one.amount), after=True)
 
     def _money(self, size: float, amount: float) -> float:
         return size * amount * (self._kept if size > 0 else 1.0)
+
+
+class Several:
+    """What is paid and booked between bars, in this order."""
+
+    def __init__(self, every: Iterable[Any]) -> None:
+        self._every = list(every)
+
+    @property
+    def stamps(self) -> list[float]:
+        """When something is due, in order."""
+        return sorted(stamp for one in self._every for stamp in one.stamps)
+
+    def pay(self, broker: Any, stamp: float, known: Any = None) -> None:
+        """Pay what is due before the bar of a stamp."""
+        for one in self._every:
+            one.pay(broker, stamp, known)
 
 
 def payouts_of(bars: pa.Table, series: Series, hours: Hours, paid: Dividends | None) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +105,7 @@ def payouts_of(bars: pa.Table, series: Series, hours: Hours, paid: Dividends | N
     return close_stamps(bars, series.size)[rows[within]], np.array(paid.amounts)[within]
 
 
-def _receive(broker: Any, money: float, after: bool = False) -> None:
+def receive(broker: Any, money: float, after: bool = False) -> None:
     """Put money into the cash of a broker, as something that it earned: neither trading nor a flow."""
     if not money:
         return

@@ -318,7 +318,7 @@ class _LeanRun:
             yield islice(steps, step - done)
             done = step
             if step < clock.steps and not self.cerebro._event_stop:
-                payouts.pay(self.broker, clock.stamps[step])
+                payouts.pay(self.broker, clock.stamps[step], self.history)
         yield steps
 
     def _is_plain(self, clock: FeedClock) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from backtest.engine.account.bookings import Balances
 from backtest.engine.account.converted import Converted
 from backtest.engine.lean.clock import FeedClock
 
@@ -35,6 +36,20 @@ class History:
             self._notes, chain((self._broker.getvalue(), self._broker.getcash()), sizes), strict=True
         ):
             column.append(value)
+
+    def since(self, row: int) -> Balances:
+        """Return what the account was after each step from one on, up to the last that is over."""
+        steps = self._clock.own.at + 1
+        quiet = steps if self._first_noted < 0 else min(max(self._first_noted, row), steps)
+        noted = slice(max(row - max(self._first_noted, 0), 0), None)
+        rest = [np.array(column[noted]) for column in self._notes]
+        cash = np.concatenate([_part(self._broker.cashes, row, quiet), rest[1]])
+        sizes, closes = [], []
+        for n, data in enumerate(self._datas):
+            fills = [(step, size) for step, one, size, _ in self._broker.fills if one is data]
+            sizes.append(np.concatenate([_part([(0, 0.0), *fills], row, quiet), rest[2 + n]]))
+            closes.append(self._closes(data, steps, missing=float("nan"))[row:])
+        return Balances(np.frombuffer(self._clock.stamps, count=steps)[row:], cash, sizes, closes)
 
     def close(self, steps: int) -> None:
         """End the history at a number of steps, and make the arrays."""
@@ -78,6 +93,16 @@ class History:
 
 def _joined(first: np.ndarray, rest: np.ndarray) -> np.ndarray:
     return np.concatenate([first, rest]) if len(rest) else first  # of 10,000,000 bars a copy is 80 MB
+
+
+def _part(changes: list[tuple[int, float]], first: int, last: int) -> np.ndarray:
+    """Return the value at each step from the first to before the last, of changes in order of steps."""
+    if last <= first:
+        return np.zeros(0)
+    at = np.array([step for step, _ in changes])
+    return np.array([value for _, value in changes], float)[
+        np.searchsorted(at, np.arange(first, last), side="right") - 1
+    ]
 
 
 def _held(fills: list[tuple[int, Any, float]], steps: int) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ from backtest.engine.account.borrowing import fee_series
 from backtest.engine.account.commissions import check_told_apart
 from backtest.engine.account.currencies import exchange_of
 from backtest.engine.account.dividends import DividendTable, dividends_of
+from backtest.engine.account.interest import BenchmarkRates, benchmark_rates
 from backtest.engine.code.imports import source_digest
 from backtest.engine.code.parcels import sent_by_value
 from backtest.engine.code.strategy import Strategy, load_strategy, parameters, typed_things
@@ -147,7 +148,8 @@ def job_of(
     beside = [opened.named(one) for one in several_series(asked["benchmark"] or [])]
     read = [*wanted, *beside]
     paid = dividends_of(brokerage.dividends, opened, read)
-    brokerage = replace(brokerage, dividends=paid or NO_DIVIDENDS)  # a worker has no file of them
+    earned = benchmark_rates(brokerage.interest)
+    brokerage = replace(brokerage, dividends=paid or NO_DIVIDENDS, interest=earned or "")  # a worker has no files
     if brokerage.slippage.startswith("spread"):
         read += [quotes for one in wanted for quotes in quotes_of(one)]
     read += map(opened.named, fee_series(brokerage.borrow, wanted).values())
@@ -173,8 +175,7 @@ def job_of(
     ]
     if annualised := measured_by(opened, wanted, sessions_a_year(hours_in(opened, wanted[0]))):
         kept.append(annualised)  # the numbers of trials that 0.1.0 made are by others
-    if paid is not None:
-        kept.append(paid.digest)
+    kept += [one.digest for one in (paid, earned) if one is not None]
     if rates:
         kept.append(rates)
     case = hashlib.sha256(json.dumps([kept, asked], sort_keys=True, default=repr).encode()).hexdigest()[:16]
@@ -459,9 +460,15 @@ def _asked(account: dict[str, Any], brokerage: Brokerage, options: Mapping[str, 
         told["periods"] = own
     paid, benchmark = brokerage.dividends, account["benchmark"]
     dividends = paid.name if isinstance(paid, DividendTable) else paid
+    rates = brokerage.interest.name if isinstance(brokerage.interest, BenchmarkRates) else brokerage.interest
     beside = benchmark if isinstance(benchmark, str) or not benchmark else series_of(benchmark).key
     numbers = {name: value for name, value in {**account, **options}.items() if _is_number(name, value)}
-    return {"benchmark": beside, **told, **replace(brokerage, costs=costs.name, dividends=dividends).flat, **numbers}
+    return {
+        "benchmark": beside,
+        **told,
+        **replace(brokerage, costs=costs.name, dividends=dividends, interest=rates).flat,
+        **numbers,
+    }
 
 
 def _is_number(name: str, value: Any) -> bool:

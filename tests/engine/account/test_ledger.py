@@ -83,6 +83,7 @@ def random_run(folder, seed, last=COUNT):
     random = np.random.default_rng(seed)
     store, days = market(folder, random)
     asked = {**LOOPS[seed % len(LOOPS)], "withholding": float(random.choice([0.0, 0.15]))}
+    asked["interest"] = "ib" if random.random() < 0.5 else ""
     result = run(
         Random,
         NAMES,
@@ -113,4 +114,5 @@ def test_round_trips_got_all_dividends_where_nothing_is_left_open(tmp_path, seed
 
     assert [result.record[f"position.{n}"][-1].as_py() for n in range(2)] == [0, 0]
     assert sum(result.trades["dividends"]) == pytest.approx(result.stats["dividends"], abs=1e-9)
-    assert sum(result.trades["net"]) == pytest.approx(result.equity.iloc[-1] - 30_000, abs=1e-6)
+    earned = sum(result.record["interest"].to_pylist()) if "interest" in result.record.column_names else 0.0
+    assert sum(result.trades["net"]) + earned == pytest.approx(result.equity.iloc[-1] - 30_000, abs=1e-6)
