@@ -97,7 +97,7 @@ def case(seed, futures=False, coc=False):
     return build
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 7))])
 @pytest.mark.parametrize("options", [{}, {"futures": True}, {"coc": True}], ids=["shares", "futures", "at the close"])
 def test_money_of_another_currency_is_the_same_in_both_loops(seed, options):
     assert difference(case(seed, **options)) == ""
