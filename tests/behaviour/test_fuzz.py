@@ -7,7 +7,7 @@ pytestmark = pytest.mark.crash
 
 
 def test_no_input_ends_in_a_traceback_a_hang_or_a_signal():
-    assert last_line("fuzz.py", "--inputs", "108", "--seconds", "60") == "108 inputs at 9 doors: 0 failures"
+    assert last_line("fuzz.py", "--inputs", "120", "--seconds", "60") == "120 inputs at 10 doors: 0 failures"
 
 
 @pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")

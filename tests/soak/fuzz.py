@@ -4,9 +4,10 @@ Throw what nobody wrote on purpose at every door: a line and an exit code come b
 Run:  python tests/soak/fuzz.py [--inputs 100000] [--seed 7] [--kinds words,csv] [--only words:17]
 
 A kind is a door: words of every command; bytes of CSV, Parquet, manifests and segments, scripts of faults and lists of
-series; what is kept of runs, sweeps, baselines and pins, with other bytes, values, types and kinds of file; bytes that
-a gateway sends to the client, and that a client sends to the emulator. Each input is made of its number and the seed
-alone, so that `--only KIND:NUMBER` does it again.
+series; files of strategies, of odd pieces and with other bytes; what is kept of runs, sweeps, baselines and pins, with
+other bytes, values, types and kinds of file; bytes that a gateway sends to the client, and that a client sends to the
+emulator. What is said has no character that hides, turns or controls others. Each input is made of its number and the
+seed alone, so that `--only KIND:NUMBER` does it again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import json
 import logging
 import multiprocessing
 import os
+import re
+import resource
 import shutil
 import signal
 import socket
@@ -48,6 +51,7 @@ from backtest.sources.files.export import write_bars
 from backtest.sources.ib.source import IbSource
 from backtest.store.store import Store
 
+MEMORY = 2 << 30  # bytes that a child may take, with what it inherits
 LONGEST = 5  # seconds for an input; a machine that is shared needs --seconds
 BATCH = 25  # inputs of a child process
 SMA = str(Path(__file__).resolve().parents[2] / "strategies" / "sma_cross.py")
@@ -122,6 +126,7 @@ def _batch(seed: int, numbers: list[tuple[str, int]], folder: Path, seconds: int
 def _throw_each(seed: int, numbers: list[tuple[str, int]], folder: Path, writing: int, seconds: int) -> None:
     code = 1
     try:
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         for kind, number in numbers:
             os.write(writing, b"begin\n")
@@ -349,6 +354,160 @@ def _believed(path: Path, words: list[str]) -> str:
     return f"{path.name} is no file, and {words} ended with 0" if not code else ""
 
 
+def _strategy_file(chance: Random, folder: Path) -> str:
+    """Write a file of a strategy that is odd in some places, and have it run, swept, checked or asked for orders."""
+    text = _STRATEGY
+    for place, pieces in _ODD.items():
+        every = pieces.split("\n")
+        text = text.replace(f"@{place}@", chance.choice(every) if chance.random() < 0.2 else every[0])
+    data = text.encode(errors="surrogatepass")
+    root = folder / f"strategy-{os.getpid()}"
+    root.mkdir()
+    (root / "odd.py").write_bytes(_mutated(data, chance) if chance.random() < 0.3 else data)
+    (root / "beside.py").write_text(
+        chance.choice(("ONE = 1\n", "raise ValueError('\u202e')\n", "ONE = \n", "import odd\n"))
+    )
+    words = chance.choice(_WITH_A_STRATEGY).split()
+    try:
+        with contextlib.chdir(root):
+            return _called_wrongly(*words, "--store", str(folder / "bars"))
+    finally:
+        for name in ("odd", "beside"):
+            sys.modules.pop(name, None)
+        shutil.rmtree(root)
+
+
+_WITH_A_STRATEGY = (
+    "run odd.py AAPL/1day",
+    "run odd.py AAPL/1day --json",
+    "run odd.py:Odd AAPL/1day --set size=3",
+    "run odd.py AAPL/1day --set size=x",
+    "run odd.py AAPL/1day AAPL/5mins",
+    "run odd.py AAPL/1day --each --out each",
+    "next odd.py AAPL/1day",
+    "sweep odd.py AAPL/1day --grid size=1,2",
+)
+_STRATEGY = """@head@
+import backtrader as bt
+
+@above@
+class Odd(@base@):
+    params = @params@
+
+    def __init__(self):
+        @init@
+
+    def next(self):
+        @next@
+        if not self.position:
+            self.buy(size=self.p.size)
+
+    def stop(self):
+        @stop@
+"""
+_RAISED = r"""raise ValueError('\u202e\x1b[31m\x00')
+raise ValueError('x' * 500_000)
+raise KeyError
+raise SystemExit(0)
+raise SystemExit('\x1b]0;x\x07')
+raise KeyboardInterrupt
+raise StopIteration
+raise GeneratorExit
+raise UnicodeDecodeError('utf-8', b'\xff', 0, 1, '\u202e')
+1 / 0
+assert False, '\n' * 99
+[0] * 10**10
+raise type('\u200bE', (Exception,), dict(__str__=lambda self: 1 / 0))()
+raise ExceptionGroup('g\u2067', [ValueError(1), OSError(2)])
+raise OSError(28, 'full', '/x\u202e')
+exec('x =')
+raise BaseException('\x9b')
+(lambda again: again(again))(lambda again: again(again))"""
+# The first of each is as it should be.
+_ODD = {
+    "head": """
+# -*- coding: latin-1 -*-
+# coding: nothing
+from __future__ import nothing
+\ufeff
+\x0c
+import nothing
+from beside import ONE
+from . import beside
+import beside as \u017fys
+def \u202e
+__name__ = 3
+raise SystemExit""",
+    "above": r"""
+class Other(bt.Strategy): pass
+Odd = 3
+raise ValueError('\u2066' * 9)
+import odd
+del bt
+bt.Strategy = 3
+__all__ = 3
+def __getattr__(name): raise OSError(name)
+class Meta(type(bt.Strategy)): __repr__ = lambda cls: '\x1b[2J'""",
+    "base": """bt.Strategy
+bt.Strategy, object
+bt.Indicator
+bt.SignalStrategy
+object
+bt.Analyzer
+3
+bt.Strategy, int""",
+    "params": r"""(('size', 10),)
+dict(size=10)
+(('size', float('nan')),)
+(('size', '\u202e'),)
+3
+()
+(('size',),)
+(('size', 10**400),)
+(('size', lambda: 1 / 0),)
+(('s\u200bize', 1), ('size', 1))
+dict(size=b'\xff')
+[[1, 2]]
+(('size', -1),)
+(('size', object()),)
+(('size', ['x' * 10**6]),)""",
+    "init": rf"""self.average = bt.ind.SMA(period=2)
+bt.ind.SMA(period=0)
+bt.ind.SMA(period=10**9)
+bt.ind.SMA(self.data.nothing)
+self.addminperiod(10**6)
+self.p = None
+self.data = 3
+self.position = 3
+self.env = None
+{_RAISED}""",
+    "next": rf"""pass
+self.buy(size=float('nan'))
+self.buy(size='x')
+self.buy(price=-1, exectype=bt.Order.Limit)
+self.cancel(None)
+self.sell(size=10**400)
+self.data.close[10**9]
+self.data.close[1]
+self.datas[7]
+self.broker = None
+self.broker.setcash(float('nan'))
+self.buy(data='\u202e')
+self.order_target_percent(target=1e308)
+self.env.runstop()
+self.close(exectype=99)
+self.broker.add_cash(-10**9)
+self.notes = {{'\u202e': object()}}
+{_RAISED}""",
+    "stop": f"""pass
+self.broker.setcash(0)
+self.notes = 3
+self.buy()
+del self.broker
+{_RAISED}""",
+}
+
+
 def _script(chance: Random, folder: Path) -> str:
     try:
         Faults.of(_changed(json.loads(_FAULTS), chance))
@@ -401,6 +560,7 @@ KINDS: dict[str, Callable[[Random, Path], str]] = {
     "list": _bytes_of("list", "download", "@{}", "--since", "2024-01-02", "--source", "csv:.", "--store", "listed"),
     "store": _stored,
     "kept": _kept,
+    "strategy": _strategy_file,
     "faults": _script,
     "client": _to_client,
     "emulator": _to_emulator,
@@ -416,6 +576,7 @@ _TURNS = {
     "emulator": 2,
     "list": 2,
     "kept": 10,
+    "strategy": 10,
 }
 
 
@@ -431,12 +592,20 @@ def _called_wrongly(*words: str) -> str:
     code, said = _call(*words)
     if "Traceback" in said or code not in range(10):
         return f"{code!r} of {words}: {said[-300:]}"
+    if raw := _RAW.search(said):
+        return (
+            f"U+{ord(raw[0]):04X} as it is in what {words} said: {said[max(raw.start() - 150, 0) : raw.end() + 150]!r}"
+        )
     if code and not said.strip():
         return f"{code} of {words}, and nothing is said"
     errors = sum(line.startswith("error: ") for line in said.splitlines())
     if errors > 1 and words[0] not in ("download", "import"):  # one a series, one a file
         return f"more than one error of {words}: {said[-300:]}"
     return ""
+
+
+# Characters that hide, turn or control others on a terminal; ends of lines apart.
+_RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 
 
 def _call(*words: str) -> tuple[object, str]:
@@ -451,7 +620,7 @@ def _call(*words: str) -> tuple[object, str]:
             code = f"{type(error).__name__}: {error}"
     for stream in (out, err):
         stream.flush()
-    return code, err.buffer.getvalue().decode() + (out.buffer.getvalue().decode() if code else "")
+    return code, err.buffer.getvalue().decode() + out.buffer.getvalue().decode()
 
 
 def _talk(server: socket.socket, answers: list[bytes]) -> None:

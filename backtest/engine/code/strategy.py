@@ -26,7 +26,7 @@ from backtest.engine.code.imports import ImportSpace, space_of
 from backtest.engine.code.parameters import value_of
 from backtest.engine.code.parcels import typed
 from backtest.engine.code.reach import reach_of
-from backtest.errors import UsageError
+from backtest.errors import StrategyError, UsageError
 from backtest.runs.parameters import STRATEGY_MODULE, Named, as_kept, can_be_kept, found_by, names_in, resolved
 
 
@@ -209,8 +209,13 @@ def _file(text: str, below: Path) -> tuple[str, Path]:
 def _module(path: Path, space: ImportSpace) -> ModuleType:
     if path.suffix != ".py":
         raise UsageError(f"{path} is no Python file; a strategy's file ends in .py")
+    name = f"{STRATEGY_MODULE}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     with code_of_others(partial(_why_not_loaded, path)):
-        return space.load(f"{STRATEGY_MODULE}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}", path)
+        module = space.load(name, path)
+    now = vars(module).get("__name__")
+    if type(now) is not str or now != name:
+        raise StrategyError(f"{path} changes __name__, by which Python finds what a file defines; call that otherwise")
+    return module
 
 
 def _why_not_loaded(path: Path, error: BaseException) -> str:

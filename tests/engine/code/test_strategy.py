@@ -7,7 +7,7 @@ from stores.make_store import daily, days
 
 from backtest.api import run
 from backtest.engine.code.strategy import file_and_class, load_strategy
-from backtest.errors import UsageError
+from backtest.errors import StrategyError, UsageError
 from backtest.market.series import Series
 from backtest.runs.parameters import form_of
 from backtest.store.store import Store
@@ -79,3 +79,12 @@ def test_a_run_keeps_the_strategy_and_paths_as_posix(project):
 
 def test_a_path_of_windows_among_parameters_is_kept_as_posix():
     assert form_of(PureWindowsPath(r"data\signals.csv")) == form_of(Path("data/signals.csv"))
+
+
+@pytest.mark.parametrize("line", ["__name__ = 3", "__name__ = '__main__'", "del __name__"])
+def test_a_file_that_calls_itself_otherwise_is_refused(tmp_path, line):
+    file = tmp_path / "odd.py"
+    file.write_text(f"{line}\nimport backtrader as bt\nclass Odd(bt.Strategy): pass\n")
+
+    with pytest.raises(StrategyError, match=r"odd\.py (changes __name__|cannot be loaded)"):
+        load_strategy(str(file))
