@@ -272,7 +272,7 @@ class Kernel:
         return "\n".join(
             [
                 "@njit(**FAST)",
-                "def trial(p, steps, before, ready):",
+                "def trial(p, steps, opens, before, ready):",
                 "    FS, IS, FT = ff(p, 0), ii(p, 1), ff(p, 2)",
                 "    EQ, CA, PO, WA = ff(p, 15), ff(p, 16), ff(p, 17), ii(p, 18)",
                 "    n = 0",
@@ -283,7 +283,9 @@ class Kernel:
                 f"        if {scalar('pending')} > 0:",
                 "            try_pending(p)",
                 *hears,
-                "        if step < before:",
+                "        if step < opens:",
+                "            pass",
+                "        elif step < before:",
                 f"            {'prenext(p)' if 'prenext' in entries else 'pass'}",
                 "        elif step < ready:",
                 f"            {'nextstart(p)' if 'nextstart' in entries else 'next(p)'}",
@@ -309,7 +311,7 @@ class Kernel:
         lines: list[tuple[np.ndarray, Any]],
         market: tuple[np.ndarray, np.ndarray],
         wanted: np.ndarray,
-        phases: tuple[np.ndarray, np.ndarray],
+        phases: tuple[int, np.ndarray, np.ndarray],
     ) -> Done:
         """
         Make trials.
@@ -318,7 +320,8 @@ class Kernel:
             first: what the account is at first, of all trials or of each, by name.
             market: prices and stamps, shape (columns, steps, feeds), and the rows of feeds, shape (steps, feeds + 1).
             wanted: 1 for the steps at which the account is told.
-            phases: of each trial, before which step it waits, and before which it is just ready.
+            phases: the step from which on strategies are called; of each trial, before which it waits, and before
+                which it is just ready.
         """
         told = int(wanted.sum())
         done = Done(
@@ -333,7 +336,7 @@ class Kernel:
         while trial < count:
             self._set(arrays, first, constants, lines, trial, room)
             address = np.array([arrays[name].ctypes.data for name in _TABLES], np.int64)
-            self.module.trial(address.ctypes.data, self.steps, int(phases[0][trial]), int(phases[1][trial]))
+            self.module.trial(address.ctypes.data, self.steps, phases[0], int(phases[1][trial]), int(phases[2][trial]))
             given = int(arrays["IS"][self.places["orders"][1]])
             if arrays["IS"][_FLAG] and given >= room:
                 room *= 4

@@ -13,6 +13,7 @@ a trial that it leaves out says why.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -75,6 +76,7 @@ def run(
     set_up: Callable[[Any], None],
     steps: Callable[[np.ndarray], np.ndarray] | None = None,
     backend: str = "numpy",
+    begins: float = -math.inf,
 ) -> Outcomes:
     """
     Make trials of a strategy.
@@ -86,9 +88,10 @@ def run(
         set_up: is given the Cerebro with the feeds, to set cash and commissions.
         steps: gives, of the stamps of all steps, the numbers of those at which the account is to be told.
         backend: "numpy", or "numba" of the extra `fast`; the outcomes are the same.
+        begins: the stamp after which strategies are called first, as those of `warm_up.gated`; the class is their own.
     """
     bench: Any = _Bench(stdstats=False)
-    bench.asked, bench.backend = (cls, list(params), steps), backend
+    bench.asked, bench.backend, bench.begins = (cls, list(params), steps), backend, begins
     for feed in feeds:
         bench.adddata(feed)
     try:
@@ -123,6 +126,7 @@ class _Bench(bt.Cerebro):
 
     asked: tuple[Any, list[Mapping[str, Any]], Any]
     backend: str
+    begins: float
     outcomes: Outcomes
 
     def trace(self) -> None:
@@ -231,6 +235,9 @@ class _Run:
         phases = {one: self.market.phases(one) for one in {tuple(trial._minperiods) for trial in trials}}
         before = np.array([phases[tuple(trial._minperiods)] for trial in trials])
         self.before, self.ready = before[:, 0], before.sum(axis=1)
+        self.opens = int(np.searchsorted(self.market.stamps, bench.begins, side="right"))
+        if self.opens:  # the first bar after the start is the one that just suffices
+            self.ready = np.maximum(self.before, self.opens) + 1
 
     def ready_state(self) -> None:
         """Lay out what numpy walks over."""
@@ -309,9 +316,9 @@ class _Run:
                 if step >= last_ready:
                     calls["next_whole" if all_live else "next"](live)
                 else:
-                    if step < last_before and prenext:
+                    if self.opens <= step < last_before and prenext:
                         calls["prenext"](live[self.before[live] > step])
-                    just = live[(self.before[live] <= step) & (self.ready[live] > step)]
+                    just = live[(np.maximum(self.before, self.opens)[live] <= step) & (self.ready[live] > step)]
                     if just.size:
                         calls["nextstart" if nextstart else "next"](just)
                     calls["next"](live[self.ready[live] <= step])
@@ -347,7 +354,7 @@ class _Run:
         wanted[self.at] = 1
         self.done = kernel.run(
             self.count, self.first, program.constants, self.lines, market.tables(program.closes), wanted,
-            (self.before, self.ready),
+            (self.opens, self.before, self.ready),
         )  # fmt: skip
         self.equity, self.cash, self.positions, self.flags = (
             self.done.equity, self.done.cash, self.done.positions, self.done.flags,

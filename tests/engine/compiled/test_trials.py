@@ -1,6 +1,7 @@
 """Trials of the compiled engine equal those of the event engine to the last bit."""
 
 import importlib
+from datetime import UTC, datetime, time
 
 import backtrader as bt
 import numpy as np
@@ -9,7 +10,9 @@ from compiled_check import COSTS, by_events, difference, differences, named, set
 from compiled_random import Chance, compared, feeds_of
 from parity_markets import market, quick_rows
 
+from backtest.engine.code.strategy import load_strategy
 from backtest.engine.compiled.trials import run
+from backtest.engine.warm_up import gated, stamp_of, waiting
 
 BARS = market(3, 160, tick=0.01)
 OTHER = market(4, 150, tick=0.01, gap=0.2)
@@ -92,6 +95,21 @@ def test_the_account_is_told_at_the_steps_that_are_asked_for():
     some = run(shipped("sma_cross", "SmaCross"), pairs, one_feed(), set_up_of("none"), lambda stamps: wanted)
 
     assert some.equity.tolist() == every.equity[:, wanted].tolist()
+
+
+@pytest.mark.parametrize("place", [("sma_cross", "SmaCross"), ("cross_sectional_momentum", "CrossSectionalMomentum")])
+def test_a_window_begins_as_that_of_a_gated_strategy(place):
+    params = {"sma_cross": {"fast": 2, "slow": 9}}.get(place[0], {"lookback": 70, "skip": 2, "every": 3, "hold": 1})
+    begins = datetime.combine(BARS[60].time, time(12), UTC)
+    strategy = load_strategy(shipped(*place))
+
+    outcomes = run(strategy.cls, [params], two_feeds(), set_up_of("none"), begins=stamp_of(begins))
+    with waiting(begins):
+        event = by_events(gated(strategy).cls, params, two_feeds(), set_up_of("none"))
+
+    assert difference(outcomes, 0, event) == ""
+    assert len(outcomes.fills) > 5
+    assert outcomes.fills[0, 2] > stamp_of(begins)
 
 
 class DividesByZero(bt.Strategy):
