@@ -167,3 +167,46 @@ def test_the_command_line_says_which_engine_made_the_trials(sample, tmp_path, ca
 
     assert ended.value.code == 0
     assert "compiled (numpy): 32 trials" in capsys.readouterr().err
+
+
+# --- the strategies that come along
+
+SERIES = ["AAPL/1day", "IBM/1day", "MSFT/1day", "GOOG/1day"]
+SHIPPED = {
+    "sma_cross": {"fast": [5, 12, 40], "slow": [30, 60, 90]},
+    "bollinger": {"period": [10, 15, 20], "deviations": [1.0, 1.5, 2.0]},
+    "rsi2": {"trend": [50, 100], "low": [5.0, 10.0, 20.0, 30.0]},
+    "buy_and_hold": {"invest": [0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1]},
+    "random_baseline": {"seed": [1, 2, 3, 4, 5, 6, 7]},
+    "time_series_momentum": {"lookback": [60, 90, 120], "every": [5, 10, 21]},
+    "cross_sectional_momentum": {"lookback": [60, 90, 120], "hold": [1, 2, 3]},
+}
+
+
+def differing(sample, folder, name, count, costs):
+    """Return the line about the engine, and the trials of a shipped strategy in which the engines differ."""
+    asked = {"grid": SHIPPED[name], "strategy": name, "series": SERIES[:count], "costs": costs}
+    found = swept(sample, folder / "compiled", engine="compiled", **asked)
+    swept(sample, folder / "event", engine="event", **asked)
+    one, other = kept(folder / "compiled"), kept(folder / "event")
+    return found.made_by, [key for key in other if one[key] != other[key]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_strategy_has_the_same_trials_by_both_engines(sample, tmp_path, name):
+    made_by, found = differing(sample, tmp_path, name, 2, "ib-fixed")
+
+    assert made_by.startswith("compiled (numpy): ")
+    assert found == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("costs", ["ib-fixed", "bp:5", "none"])
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_strategy_has_the_same_trials_at_all_costs_and_with_more_series(sample, tmp_path, name, count, costs):
+    made_by, found = differing(sample, tmp_path, name, count, costs)
+
+    assert made_by.startswith("compiled (numpy): ")
+    assert found == []
