@@ -63,7 +63,9 @@ class RunResult(Measured):
             in the currency of the account; where that is not the same, rate.n is money per unit of price, and cash.n
             what there is in the currency of the n-th series where cash is held by currency.
         orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
-        fills_table: a row a fill: ref, time, series, size (signed), price, costs, and rate where money is converted.
+        fills_table: a row a fill: ref, time, series, size (signed), price, costs, and rate where money is converted;
+            where slippage was asked for unslipped, the price without it; where a borrow fee was, borrow, how much of
+            the costs is one.
         trades_table: a row a round trip, first in first out: see `round_trips`; where money is converted with the
             currency that its prices are quoted in.
         manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.

@@ -38,6 +38,7 @@ SAME, MOVED, FAILED, ACCEPTED = "same", "moved", "failed", "accepted"
 _HEADLINE = ("total_return", "cagr", "sharpe", "max_drawdown", "trades", "costs")
 _SHOWN = 4  # metrics in a short text
 _ORDERS = 40  # lines of differing orders in a long one
+_BY_COSTS = ("costs", "cost_drag")
 _BY_EXTREMES = ("adverse_excursion", "favourable_excursion")
 
 
@@ -166,8 +167,18 @@ def reproduce(result: RunResult, name: str, store: Reader, strategy: str = "") -
         old = Baseline.of(replace(result, record=account))  # as runs have it now
         known = {name: value for name, value in old.metrics.items() if name not in _BY_EXTREMES}
         old = replace(old, metrics=known)
+    if not _knows_all_costs(result):
+        old = replace(old, metrics={name: value for name, value in old.metrics.items() if name not in _BY_COSTS})
     rates = risk_free_of(result) if result.spec.rates else None
     return check(old, name, Scene(result.spec, store, strategy or result.spec.strategy, risk_free=rates))
+
+
+def _knows_all_costs(result: RunResult) -> bool:
+    """Return whether a kept run has all of its costs: version 0.1.0 left slippage and borrow fees out."""
+    asked = result.spec.brokerage
+    return (not asked.slippage or "unslipped" in result.fills_table.column_names) and (
+        not asked.borrow or "borrow" in result.record.column_names
+    )
 
 
 def files(names: Iterable[str], folder: str | Path) -> list[Path]:

@@ -182,6 +182,9 @@ def import_(
     revise: Annotated[
         bool, typer.Option("--accept-revision", help="Take what is different in the file; the old bars are archived.")
     ] = False,
+    multiplier: Annotated[
+        float, typer.Option(help="Of futures and options: money that a point of the price is worth, such as 50.")
+    ] = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what was understood.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -214,7 +217,7 @@ def import_(
     )
     names = words[:-1] if series else words
     request = _Import(open_folder(store, context.obj), series, options, all_hours, set(leave_out.split(",")) - {""},
-                      accept_split, revise, dry_run)  # fmt: skip
+                      accept_split, revise, dry_run, multiplier)  # fmt: skip
     done: dict[str, dict[str, object]] = {}
     failed: list[tuple[str, BacktestError]] = []
     files = files_meant(names)
@@ -245,6 +248,7 @@ class _Import:
     accept_split: bool
     revise: bool
     dry_run: bool
+    multiplier: float
 
 
 def _imported(
@@ -276,8 +280,9 @@ def _imported(
 
 def _import_series(table: Table, series: Series, options: FileOptions, asked: _Import) -> dict[str, object]:
     """Show what was understood of a series, and store it unless that is all that was asked for."""
-    from backtest.downloads.ingestion import plan_intake, write_intake
+    from backtest.downloads.ingestion import contract_told, plan_intake, write_intake
 
+    contract = contract_told(series, asked.store, asked.multiplier)
     intake = plan_intake(
         table,
         series,
@@ -288,7 +293,7 @@ def _import_series(table: Table, series: Series, options: FileOptions, asked: _I
         accept_split=asked.accept_split,
     )
     give_intake(intake)
-    added = intake.new if asked.dry_run else write_intake(asked.store, intake, asked.revise)
+    added = intake.new if asked.dry_run else write_intake(asked.store, intake, asked.revise, contract=contract)
     first, last = (intake.bars["time"][n].as_py().isoformat() for n in (0, -1))
     count, bars = ("would be new" if asked.dry_run else "new"), len(intake.bars)
     text = f"{series.short}: {added:,} {count} of {bars:,} bars, {first[:10]} to {last[:10]}"

@@ -6,6 +6,7 @@ A file is first understood, which is shown; only then is it written.
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 import time
@@ -26,7 +27,17 @@ from backtest.market import arrays
 from backtest.market.checks import ImpossibleBar, check_answer, compare_bars, impossible_bars, missing_sessions
 from backtest.market.extra import extra_names, problem_of, suggested_name
 from backtest.market.hours import Hours
-from backtest.market.series import BAR_SIZES, NO_CURRENCY, Instrument, Series, refuse_made, series_of, several_series
+from backtest.market.series import (
+    BAR_SIZES,
+    CONTRACT_KINDS,
+    NO_CURRENCY,
+    ContractDetails,
+    Instrument,
+    Series,
+    refuse_made,
+    series_of,
+    several_series,
+)
 from backtest.market.span import Span
 from backtest.sources.files.columns import numeric_extras
 from backtest.sources.files.export import span_of_bars
@@ -101,6 +112,7 @@ def ingest(
     leave_out: str = "",
     accept_revision: bool = False,
     accept_split: bool = False,
+    multiplier: float = 0.0,
 ) -> DownloadReport:
     """
     Store the bars of a frame, after the checks of a download; where one series cannot be taken, nothing is written.
@@ -126,6 +138,8 @@ def ingest(
         leave_out: "bad" for bars that cannot be true, "outside" for those outside of the exchange's sessions.
         accept_revision: take values that are different from stored ones; the old are archived.
         accept_split: take prices that step as after a split.
+        multiplier: money that a point of the price is worth, of futures and options, such as 50 for the E-mini S&P 500;
+            0 where it is stored already, or named in the spelling.
 
     Raises:
         UsageError: an argument or the frame cannot be read, or may be read in two ways; the text says what to write.
@@ -152,7 +166,9 @@ def ingest(
             plan_intake(table, one, target, own, leave_out=left, accept_revision=revises, accept_split=splits)
             for table, one, own in _asked(frame, series, options, every_extra=extra is None)
         ]
-        reports = tuple(_stored(target, intake, revises) for intake in intakes)
+        worth = _arguments.number(multiplier, "multiplier", "write such as 50, or leave it out")
+        contracts = [contract_told(one.series, target, worth) for one in intakes]
+        reports = tuple(_stored(target, *pair, revises) for pair in zip(intakes, contracts, strict=True))
     return DownloadReport(reports, len(reports), 0, time.monotonic() - started)
 
 
@@ -242,11 +258,44 @@ def plan_intake(
     return Intake(series, read.bars, table.what, read.mapping, read.how, tuple(notes), count - len(read.bars), new)
 
 
-def write_intake(store: Store, intake: Intake, accept_revision: bool = False, source: str = "csv") -> int:
-    """Write the bars, and return how many of them are new."""
+def write_intake(
+    store: Store,
+    intake: Intake,
+    accept_revision: bool = False,
+    source: str = "csv",
+    contract: ContractDetails | None = None,
+) -> int:
+    """Write the bars, and contract details if there are some, and return how many bars are new."""
     why = "imported again" if accept_revision else ""
     span = span_of_bars(intake.bars, intake.series)
-    return store.write(intake.series, span, intake.bars, source=source, revise=accept_revision, why=why)
+    return store.write(
+        intake.series, span, intake.bars, source=source, contract=contract, revise=accept_revision, why=why
+    )
+
+
+def contract_told(series: Series, store: Store, multiplier: float) -> ContractDetails | None:
+    """
+    Return the contract details of a series with the multiplier that a user names; None for 0, which names none.
+
+    Raises:
+        UsageError: it is below 0, or the series is of what has no multiplier, or of one that is another.
+    """
+    if not multiplier:
+        return None
+    if not 0 < multiplier < math.inf:
+        raise UsageError(f"the multiplier is {multiplier}; it must be above 0, such as 50 for the E-mini S&P 500")
+    if series.instrument.kind not in CONTRACT_KINDS:
+        raise UsageError(f"a multiplier is of futures and options, and {series.short} is none; leave it out")
+    spelled = series.instrument.qualifier("multiplier")
+    if spelled and not math.isclose(float(spelled), multiplier):
+        raise UsageError(f"{series.short} names the multiplier {spelled}, and --multiplier {multiplier:g}; name one")
+    known = store.manifest_or_empty(series).contract
+    if known and known.con_id and known.multiplier and not math.isclose(float(known.multiplier), multiplier):
+        raise UsageError(
+            f"the contract details of {series.short} have the multiplier {known.multiplier}, not {multiplier:g}; "
+            "leave --multiplier out"
+        )
+    return replace(known or ContractDetails(min_tick=0.0), multiplier=f"{multiplier:.12g}")  # its tick is not known
 
 
 # --- frames
@@ -293,8 +342,8 @@ def _with_extra(table: Table, series: Series, options: FileOptions, every: bool)
     return replace(options, extra=tuple(found))
 
 
-def _stored(store: Store, intake: Intake, accept_revision: bool) -> SeriesReport:
-    added = write_intake(store, intake, accept_revision, source="frame")
+def _stored(store: Store, intake: Intake, contract: ContractDetails | None, accept_revision: bool) -> SeriesReport:
+    added = write_intake(store, intake, accept_revision, source="frame", contract=contract)
     first, last = (intake.bars["time"][n].as_py() for n in (0, -1))
     rows = store.manifest(intake.series).rows
     notes = (*intake.how, *intake.notes)

@@ -16,6 +16,7 @@ import numpy as np
 
 from backtest.market.bars import COLUMNS, PRICES, known_counts
 from backtest.market.checks import RATES, TOLERANCE, bar_values, seconds
+from backtest.store.manifest import RESCALED
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from backtest.market.series import ContractDetails, Instrument, Series
 
 _UNSETTLED = 3  # the last sessions, which the vendor may still correct: there the new value wins
-RESCALED = "prices were rescaled, as by a split"
 RECOUNTED = "volumes are counted in another unit, such as shares instead of lots of 100"
 _CORRECTED = "the vendor has corrected bars"
 CUT = "weeks or months were stored in parts"

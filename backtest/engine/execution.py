@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from functools import cache
+from types import new_class
 from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
@@ -15,12 +16,13 @@ import backtrader as bt
 from backtest import _arguments
 from backtest._suggest import there_are
 from backtest.engine.account.borrowing import STORED, Borrowing, StoredFees
-from backtest.engine.account.commissions import Costs, MonthlyVolume, model_for, read_number
+from backtest.engine.account.commissions import Costs, MonthlyVolume, bill_of, charges_by_order, model_for, read_number
+from backtest.engine.account.contracts import Terms, trade_by
 from backtest.engine.account.converted import Converted
 from backtest.engine.account.schedules import costs_for
 from backtest.engine.cash_flows import Interest
 from backtest.errors import UsageError
-from backtest.market.series import Series
+from backtest.market.series import CONTRACT_KINDS, Series
 from backtest.runs.currencies import BY_CURRENCY
 from backtest.runs.spec import Brokerage
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 NEXT_BAR, THIS_CLOSE = FILLS = ("next-bar", "this-close")
 
+_NO_TICKS: Mapping[str, float] = {}
 HalfSpreads = Mapping[str, tuple[list[float], list[float]]]  # by the feed's name: stamps, and half of ask less bid
 
 
@@ -36,13 +39,13 @@ HalfSpreads = Mapping[str, tuple[list[float], list[float]]]  # by the feed's nam
 class Slippage:
     """How much worse than the bar's own price an order fills: a kind and its number."""
 
-    kind: str  # "", "basis points", "money", "impact" or "spread"
+    kind: str  # "", "basis points", "money", "ticks", "impact" or "spread"
     amount: float = 0.0
 
     @classmethod
     def parse(cls, text: str) -> Slippage:
         """
-        Read "" (none), "5bp" (basis points), "0.01" or "money:0.01" (money a share), "impact:0.1" or "spread".
+        Read "" (none), "5bp" (basis points), "0.01" or "money:0.01" (money a share), "1tick", "impact:0.1" or "spread".
 
         "impact:0.1" is the square-root law: an order as large as the bar's volume moves the price by a tenth, one of
         a hundredth of it by a hundredth. "spread" is half the distance of the stored BID and ASK bars at the open;
@@ -51,7 +54,7 @@ class Slippage:
         Raises:
             UsageError: it is none of them.
         """
-        example = "write 5bp, 0.01 (money a share), impact:0.1, or spread"
+        example = "write 5bp, 0.01 (money a share), 1tick (of a contract), impact:0.1, or spread"
         if text in ("", "spread"):
             return cls(text)
         what = f"the slippage {text!r}"
@@ -61,33 +64,83 @@ class Slippage:
             return cls("impact", read_number(text.removeprefix("impact:"), what, example))
         if text.endswith("bp"):
             return cls("basis points", read_number(text.removesuffix("bp"), what, example) / 10_000)
+        if text.endswith(("tick", "ticks")):
+            return cls("ticks", read_number(text.removesuffix("s").removesuffix("tick"), what, example))
         return cls("money", read_number(text.removeprefix("money:"), what, example))
 
 
-class MarketBroker(bt.brokers.BackBroker):
+class _ByOrder:
+    """A broker that charges an order as a whole, where its commission model knows how: see `OrderBill`."""
+
+    def _execute(self, order: Any, *rest: Any, **named: Any) -> Any:
+        bill = bill_of(self.getcommissioninfo(order.data), order)  # type: ignore[attr-defined]  # of Backtrader's broker
+        try:
+            return super()._execute(order, *rest, **named)  # type: ignore[misc]
+        finally:
+            if bill is not None:
+                bill.end()
+
+
+def charge_by_order(broker: Any) -> None:
+    """Let a broker of Backtrader's own loops charge orders as a whole; that of a lean run does so itself."""
+    kind: Any = type(broker)
+    if not issubclass(kind, _ByOrder) and any(map(charges_by_order, broker.comminfo.values())):
+        broker.__class__ = _by_order(kind)
+
+
+@cache  # Backtrader keeps each class that is ever made
+def _by_order(kind: Any) -> Any:
+    return new_class(kind.__name__, (_ByOrder, kind), exec_body=lambda body: body.update(__module__=__name__))
+
+
+class MarketBroker(_ByOrder, bt.brokers.BackBroker):
     """
     Backtrader's broker, with prices that depend on the order's size and on the spread; never outside the bar.
 
     A limit is a limit: it slips no further than to its price.
+
+    Attributes:
+        clipped: how many fills would have slipped out of their bar.
+        asked: the prices without slippage of an order's fills, by its reference.
     """
 
     slippage = Slippage("")
     half_spreads: HalfSpreads
+    ticks: Mapping[str, float]  # by the feed's name
+    asked: dict[int, list[float]]
+    _cut: bool  # whether the fill that is under way would have slipped out of its bar
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.clipped, self.asked, self._cut = 0, {}, False
 
     def _execute(self, order: Any, ago: Any = None, price: Any = None, *rest: Any, **named: Any) -> Any:
+        asked, before = price, len(order.executed.exbits)
+        self._cut = False
         if ago is not None and price is not None and order.exectype != order.Historical:
             price = self._slipped(order, ago - bool(named.get("dtcoc")), price)  # at a close: that of the bar before
-        return super()._execute(order, ago, price, *rest, **named)
+        done = super()._execute(order, ago, price, *rest, **named)
+        if len(order.executed.exbits) > before and order.executed.exbits[-1].size:
+            self.asked.setdefault(order.ref, []).append(asked[0] if isinstance(asked, bt.LineRoot) else asked)
+            self.clipped += self._cut
+        return done
+
+    def unslipped(self, refs: Iterable[int]) -> list[float]:
+        """Return the price without slippage of each fill, given the references of their orders, by time."""
+        prices = {ref: iter(asked) for ref, asked in self.asked.items()}
+        return [next(prices[ref]) for ref in refs]
 
     def _slipped(self, order: Any, ago: int, price: float) -> float:
         data, sign = order.data, 1 if order.isbuy() else -1
-        worse = price + sign * self._distance(order, ago, price)
+        distance = self._distance(order, ago, price)
+        worse = price + sign * distance
         limits = {order.Limit: order.created.price, order.StopLimit: order.created.pricelimit}
         limits[order.StopTrailLimit] = order.created.pricelimit
         if order.exectype in limits:
             limit = limits[order.exectype]
             worse = min(worse, limit) if sign > 0 else max(worse, limit)
         inside: float = min(max(worse, data.low[ago]), data.high[ago])
+        self._cut = inside != worse and math.isfinite(distance)
         return inside
 
     def _distance(self, order: Any, ago: int, price: float) -> float:
@@ -96,6 +149,8 @@ class MarketBroker(bt.brokers.BackBroker):
             return amount
         if kind == "basis points":
             return price * amount
+        if kind == "ticks":
+            return amount * self.ticks[data._name]
         if kind == "spread":
             return half_spread(self.half_spreads[data._name], data.datetime[ago]) * (amount or 1.0)
         volume, cap = data.volume[ago], self.p.filler
@@ -263,28 +318,44 @@ def borrowing_by(brokerage: Brokerage, fees: Mapping[Series, pa.Table]) -> Borro
 
 
 def commission_model(
-    borrowing: Borrowing | StoredFees, costs: Costs, series: Series, feed: Any, traded: MonthlyVolume
+    borrowing: Borrowing | StoredFees, costs: Costs, series: Series, terms: Terms, feed: Any, traded: MonthlyVolume
 ) -> Any:
-    """Return the commission model of a series, by its product, which also charges what borrowing costs."""
-    return borrowing.charge(model_for(costs_for(costs, series), feed, traded), feed._name)
+    """Return the commission model of a series, by its product and terms, which also charges what borrowing costs."""
+    made = trade_by(model_for(costs_for(costs, series), feed, traded), terms)
+    lent = terms.model or series.instrument.kind not in CONTRACT_KINDS  # contracts are not
+    return borrowing.charge(made, feed._name) if lent else made
 
 
 def _borrow_rules(brokerage: Brokerage) -> list[str]:
     return [rule for rule in brokerage.borrow.split(",") if rule]
 
 
-def set_up_market(cerebro: Any, brokerage: Brokerage, half_spreads: Callable[[], HalfSpreads]) -> None:
+def set_up_market(
+    cerebro: Any, brokerage: Brokerage, half_spreads: Callable[[], HalfSpreads], ticks: Mapping[str, float] = _NO_TICKS
+) -> None:
     """
     Set up a Cerebro's broker.
 
     Slippage is not left to Backtrader's `slip_perc`, by which a limit to sell slips below the low of its bar.
     Slippage, a volume cap and fills at the close go Backtrader's way, not the lean loop's.
+
+    Args:
+        ticks: the smallest step of the price, by the name of the feed; 0 where it is not known.
+
+    Raises:
+        UsageError: slippage is in ticks, and that of a series is not known.
     """
     slippage = Slippage.parse(brokerage.slippage)
+    if slippage.kind == "ticks" and (unknown := [name for name, tick in ticks.items() if not tick]):
+        raise UsageError(
+            f"the tick of {unknown[0]} is not known: it comes with the contract details of futures and options; write "
+            "slippage as money a share or contract, such as 0.25, or as 5bp"
+        )
     if slippage.kind:
         cerebro.broker = broker = MarketBroker()
         broker.slippage = slippage
         broker.half_spreads = half_spreads() if slippage.kind == "spread" else {}
+        broker.ticks = ticks
     if brokerage.volume_cap:
         cerebro.broker.set_filler(VolumeCap(brokerage.volume_cap))
     cerebro.broker.set_coc(brokerage.fills == THIS_CLOSE)

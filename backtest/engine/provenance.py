@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest.engine.account.commissions import Costs
-from backtest.engine.account.schedules import costs_for
+from backtest.engine.account.schedules import costs_for, row_of
 from backtest.engine.code.imports import (
     ImportSpace,
     came_along,
@@ -148,8 +148,11 @@ def describe_costs(row: Costs) -> dict[str, Any]:
 
 def _by_product(spec: RunSpec, costs: Costs) -> dict[str, Any]:
     """Return what each series is charged where that is not what the name of the costs says of US stocks."""
-    charged = {key: costs_for(costs, Series.parse(key)) for key in spec.series}
-    products = {key: describe_costs(own) for key, own in charged.items() if own is not costs}
+    products = {}
+    for series in map(Series.parse, spec.series):
+        if (row := row_of(costs, series)) is not None:
+            told = {"source": row.source, "standing": row.standing}
+            products[series.key] = describe_costs(costs_for(costs, series)) | told
     return {"products": products} if products else {}
 
 

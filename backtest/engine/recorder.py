@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
@@ -43,12 +43,13 @@ class Recorder(bt.Analyzer):
     An order that is over becomes a row of numbers at once: Backtrader's own takes seven kilobytes.
     """
 
+    params: Any = (("ticks", {}),)  # the smallest step of the price by the feed's name, where it is known
     flows: np.ndarray | None = None  # money that the strategy added with each bar, if it added or took out any
 
     def start(self) -> None:
         """Begin with nothing."""
         self._alive: dict[int, Any] = {}
-        self._over = _OrderRows()
+        self._over = _OrderRows(self.p.ticks)
         self.stamps: Any = array("d")
         self.equity: Any = array("d")
         self.cash: Any = array("d")
@@ -94,6 +95,11 @@ class Recorder(bt.Analyzer):
         return self._over.tables(series)
 
     @property
+    def off_tick(self) -> int:
+        """How many orders named a price that is no multiple of the tick of their contract."""
+        return self._over.off_tick
+
+    @property
     def first_order(self) -> int:
         """The number that Backtrader, which counts on from run to run, gave to the first order; 0 without any."""
         return self._over.first
@@ -102,7 +108,8 @@ class Recorder(bt.Analyzer):
 class _OrderRows:
     """Orders and fills as rows of numbers, all of them float64: references and places in lists are far below 2**53."""
 
-    def __init__(self) -> None:
+    def __init__(self, ticks: Mapping[str, float]) -> None:
+        self._ticks, self.off_tick = ticks, 0
         self._names: dict[str, int] = {}
         self._refs: set[int] = set()
         self._orders, self._fills = array("d"), array("d")
@@ -116,6 +123,8 @@ class _OrderRows:
             raise StrategyError(unknown_kind(order.exectype))
         self._refs.add(ref)
         name = self._names.setdefault(order.data._name, len(self._names))
+        if self._ticks:
+            self.off_tick += _is_off(order, self._ticks.get(order.data._name, 0.0))
         self._orders.extend((ref, name, order.isbuy(), int(order.exectype), order.status, created.size, created.dt,
                              filled.size, _paid(filled.price), filled.comm, filled.dt or 0.0))  # fmt: skip
         for bit in filled.exbits:
@@ -198,6 +207,14 @@ def _paid(price: Any) -> float:
     """Return the price of a fill; one that is a line is what the line has at the bar of the fill, which is this one."""
     paid: float = price[0] if isinstance(price, bt.LineRoot) else price
     return paid
+
+
+def _is_off(order: Any, tick: float) -> bool:
+    """Return whether an order names a price, as a limit or a stop, that is no multiple of a tick."""
+    if not tick or order.exectype not in (order.Limit, order.Stop, order.StopLimit):
+        return False  # a trailing stop moves by itself
+    prices = [one for one in (order.created.price, order.created.pricelimit) if isinstance(one, Real) and one]
+    return any(abs(float(one) / tick - round(float(one) / tick)) > 1e-6 for one in prices)
 
 
 def is_kind(exectype: Any) -> bool:

@@ -20,6 +20,7 @@ from backtest._system import free_memory
 from backtest.engine.account.bookings import Bookings
 from backtest.engine.account.borrowing import BookedBySize, days_without_fee, fee_series
 from backtest.engine.account.commissions import Costs, MonthlyVolume
+from backtest.engine.account.contracts import Terms, terms_of
 from backtest.engine.account.converted import Converted, PresentRow, convert_orders
 from backtest.engine.account.currencies import Exchange, exchange_of
 from backtest.engine.account.dividends import Dividends, DividendTable
@@ -27,6 +28,7 @@ from backtest.engine.account.holdings import CashByCurrency
 from backtest.engine.account.interest import BenchmarkRates
 from backtest.engine.account.payouts import Payout, Payouts, Several, payouts_of
 from backtest.engine.account.schedules import check_products
+from backtest.engine.account.splits import Splits, counts_adjusted_shares, splits_of
 from backtest.engine.alignment import align as align_bars
 from backtest.engine.alignment import hide_what_has_not_begun, mixes_clocks, without_hidden_bars
 from backtest.engine.cash_flows import CashFlows
@@ -45,7 +47,13 @@ from backtest.engine.code.failures import (
     said,
 )
 from backtest.engine.code.strategy import Strategy, explain_failure, importing_beside, live_parameters
-from backtest.engine.execution import borrowing_by, commission_model, set_up_market
+from backtest.engine.execution import (
+    MarketBroker,
+    borrowing_by,
+    charge_by_order,
+    commission_model,
+    set_up_market,
+)
 from backtest.engine.feed import ArrowFeed, close_stamps, replay
 from backtest.engine.fill_bars import extremes_of
 from backtest.engine.lean.cerebro import Cerebro
@@ -81,7 +89,7 @@ from backtest.errors import NoBars, StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import span_asked
 from backtest.market.periods import bars_a_year, clock_of, of_that_clock, several_clocks
-from backtest.market.series import Series
+from backtest.market.series import CONTRACT_KINDS, Series
 from backtest.market.session_days import days_of_moments, session_days
 from backtest.market.span import Sessions, Span
 from backtest.runs.closing_fills import booked_at_close
@@ -114,6 +122,7 @@ class Shared:
     def __init__(self) -> None:
         self.ground: _Ground | None = None
         self.record: pa.Table | None = None  # of the last run
+        self.terms: tuple[list[Terms], dict[Series, Splits]] | None = None  # by what each series is traded
         self.lines: dict[Series, dict[str, Any]] = {}  # the values of each feed's lines
         self.rows = KnownRows()
 
@@ -187,6 +196,8 @@ def simulate(
     """
     wanted = [Series.parse(key) for key in spec.series]
     check_products(wanted, costs)
+    terms, splits = _terms_of(spec, wanted, costs, store, shared)
+    spec = _with_terms(spec, wanted, terms)
     brokerage, sizing = spec.brokerage, Sizing.parse(spec.brokerage.size)
     with _code_of(strategy):
         costs.make()  # which may be a class of the caller's
@@ -203,9 +214,10 @@ def simulate(
     bookings = Bookings(ground.stamps, interest, begins or window_begins()) if interest else None
     payouts = _payouts(feeds, ground.paid, brokerage.withholding)
     cerebro.payouts = Several(filter(None, (payouts, bookings))) if bookings else payouts
-    set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span))
+    ticks = {one.short: its.tick for one, its in zip(wanted, terms, strict=True)}
+    set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span), ticks)
     with _code_of(strategy, cerebro), importing_beside(strategy):
-        _set_costs(cerebro, spec, costs, wanted, exchange, ground.fees)
+        shares = _set_costs(cerebro, spec, costs, wanted, terms, splits, exchange, ground.fees)
         known = {one.short: bars_a_year(one, its) for one, its in zip(wanted, hours, strict=True) if sizing.by_the_year}
         sizing.set_up(cerebro, known)
         with waiting(before.begins if before else None):
@@ -227,6 +239,8 @@ def simulate(
         check_orders(recorder.strategy, order_rows, recorder.first_order, strategy.name)
         owed = getattr(cerebro.broker, "d_credit", None)
         fees = owed.of(fill_rows) if isinstance(owed, BookedBySize) else None
+        if isinstance(owed, BookedBySize):
+            record = record.append_column("borrow", arrays.floats(owed.by_bar(np.asarray(recorder.stamps))))
         record = booked_at_close(record, fill_rows, order_rows, spec, fees)
         sizing.check_asked(recorder.strategy, strategy.name, len(order_rows))
         if shared is None:
@@ -235,18 +249,20 @@ def simulate(
         drawn = Lines(plotted_lines(recorder.strategy, wanted, begins) if lines else None)
     if shared is None:
         manifest["market"] |= _waited(recorder, strategy, begins)
+        manifest |= {"splits": shares} if shares else {}
     if before:
         record, manifest["warm_up"] = _begun(record, recorder, begins)
     extremes = extremes_of(fill_rows, order_rows, feeds, wanted, bool(cerebro.broker.p.coc))
     if shared is not None:
         shared.record = record
-    trades = round_trips(fill_rows, record, spec.multiplier, extremes, fees)
+    trades = round_trips(fill_rows, record, spec.points_by_name, extremes, fees)
     if dividends is not None:
         trades = with_dividends_of_trips(trades, record, spec)
     if exchange is not None:
         names = trades["series"].to_pylist()
         units = {name: exchange.units[Series.parse(name).key] for name in {*names}}
         trades = trades.append_column("currency", arrays.texts([units[name] for name in names]))
+    fill_rows = _with_costs(fill_rows, cerebro.broker, recorder.first_order, fees)
     seen, trades = trades.select(list(EXTREMES)), trades.drop_columns(list(EXTREMES))  # 0.1.0 reads the latter
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn, extremes_table=seen)
 
@@ -276,14 +292,16 @@ def simulate_together(strategy: Strategy, specs: Sequence[RunSpec], costs: Costs
         return Together([], "a run in several currencies is not compiled")
     if "flow" in before.column_names:
         return Together([], "a strategy that adds cash or takes some out is not compiled")
-    wanted = [Series.parse(key) for key in spec.series]
+    assert shared.terms is not None
+    wanted, (terms, splits) = [Series.parse(key) for key in spec.series], shared.terms
     feeds = ground.feeds(wanted, shared)
 
     def set_up(cerebro: Any) -> None:
         cerebro.broker.setcash(spec.cash)
         traded, borrowing = MonthlyVolume(), borrowing_by(spec.brokerage, ground.fees)
-        for feed, one in zip(cerebro.datas, wanted, strict=True):
-            model = commission_model(borrowing, costs, one, feed, traded)
+        for feed, one, its in zip(cerebro.datas, wanted, terms, strict=True):
+            model = commission_model(borrowing, costs, one, its, feed, traded)
+            _count_shares(model, one, splits)
             cerebro.broker.addcommissioninfo(model, name=feed._name)
 
     try:
@@ -298,7 +316,7 @@ def simulate_together(strategy: Strategy, specs: Sequence[RunSpec], costs: Costs
         return Together([], "the run before has other bars")
     names = [feed._name for feed in feeds]
     records: list[RunRecord | None] = []
-    for n, own in enumerate(specs):
+    for n, own in enumerate(_with_terms(one, wanted, terms) for one in specs):
         if n in found.left:
             records.append(None)
             continue
@@ -308,7 +326,7 @@ def simulate_together(strategy: Strategy, specs: Sequence[RunSpec], costs: Costs
         record = _as_left(before, found.equity[n], found.cash[n], found.positions[n])
         record = booked_at_close(record, tables[1], tables[0], own)
         extremes = extremes_of(tables[1], tables[0], feeds, wanted, at_close=False)
-        trades = round_trips(tables[1], record, own.multiplier, extremes)
+        trades = round_trips(tables[1], record, own.points_by_name, extremes)
         seen, trades = trades.select(list(EXTREMES)), trades.drop_columns(list(EXTREMES))
         records.append(RunRecord(own, record, *tables, trades, {}, extremes_table=seen))
     return Together(records)
@@ -328,6 +346,14 @@ def _as_left(before: pa.Table, equity: np.ndarray, cash: np.ndarray, positions: 
     import pyarrow as pa
 
     return pa.table(dict(zip(before.column_names, columns, strict=True)))
+
+
+def _with_costs(fills: pa.Table, broker: Any, first: int, fees: np.ndarray | None) -> pa.Table:
+    """Return the fills with the price without slippage, and the borrow fee booked with each, where there are such."""
+    if isinstance(broker, MarketBroker):
+        refs = (arrays.numbers(fills["ref"]) + first - 1).tolist()
+        fills = fills.append_column("unslipped", arrays.floats(broker.unslipped(refs)))
+    return fills if fees is None else fills.append_column("borrow", arrays.floats(fees))
 
 
 def memory_lacking(rows: int, free: int | None) -> str:
@@ -574,6 +600,7 @@ class _Cerebro(Cerebro):
             self.flows.begin_bar()
         if not self._notified:
             self._notified = True
+            charge_by_order(self.broker)
             go_by_sessions(self.broker, self.datas)
             convert_orders(self.broker)
         super()._brokernotify()
@@ -623,27 +650,63 @@ def _ordered(order: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
 _EXECTYPE = 4  # its place among the arguments of `buy` and `sell`
 
 
+def _terms_of(
+    spec: RunSpec, series: list[Series], costs: Costs, store: Reader, shared: Shared | None
+) -> tuple[list[Terms], dict[Series, Splits]]:
+    """Return by what each series is traded: what a point is worth, and its splits."""
+    if shared is not None and shared.terms is not None:
+        return shared.terms
+    found = terms_of(series, costs, spec.brokerage, store), splits_of(series, spec.brokerage.splits, store)
+    if shared is not None:
+        shared.terms = found
+    return found
+
+
+def _with_terms(spec: RunSpec, series: list[Series], terms: list[Terms]) -> RunSpec:
+    """Return the spec with what a point of each series is worth, where there are contracts and the costs do not say."""
+    pairs = [(one, its) for one, its in zip(series, terms, strict=True) if not its.model]
+    told = any(one.instrument.kind in CONTRACT_KINDS or its.multiplier != 1 for one, its in pairs)
+    return replace(spec, multipliers=tuple(its.multiplier for its in terms) if told else ())
+
+
 def _set_costs(
     cerebro: _Cerebro,
     spec: RunSpec,
     costs: Costs,
     series: list[Series],
+    terms: list[Terms],
+    splits: dict[Series, Splits],
     exchange: Exchange | None,
     fees: Mapping[Series, pa.Table],
-) -> None:
+) -> dict[str, Any]:
+    """Set up what a broker charges, and return what the manifest says of the shares by which it does."""
     cerebro.broker.setcash(spec.cash)
     cerebro.asked_cash, cerebro.borrows = spec.cash, bool(spec.brokerage.borrow)
-    traded, borrowing = MonthlyVolume(), borrowing_by(spec.brokerage, fees)
+    traded, borrowing, shares = MonthlyVolume(), borrowing_by(spec.brokerage, fees), {}
     row = PresentRow(exchange.stamps, cerebro.datas) if exchange is not None else None
     if exchange is not None and row is not None and exchange.held is not None and exchange.dollars is not None:
         cerebro.cash_by_currency = CashByCurrency(exchange.base, row.number, exchange.held, exchange.dollars)
-    for n, (feed, one) in enumerate(zip(cerebro.datas, series, strict=True)):
-        model = commission_model(borrowing, costs, one, feed, traded)
+    for n, (feed, one, its) in enumerate(zip(cerebro.datas, series, terms, strict=True)):
+        model = commission_model(borrowing, costs, one, its, feed, traded)
+        if told := _count_shares(model, one, splits):
+            shares[one.key] = told
         if exchange is not None and row is not None and n in exchange.conversions:
             apart = cerebro.cash_by_currency if model.stocklike else None
             model = Converted(model, exchange.conversions[n], row, apart)
         cerebro.broker.addcommissioninfo(model, name=feed._name)
-    cerebro.addanalyzer(Recorder, _name="recorder")
+    ticks = {one.short: its.tick for one, its in zip(series, terms, strict=True) if its.tick}
+    cerebro.addanalyzer(Recorder, _name="recorder", ticks=ticks)
+    return shares
+
+
+def _count_shares(model: Any, series: Series, splits: Mapping[Series, Splits]) -> dict[str, Any]:
+    """Let a model count shares as they were traded, and return what the manifest says of that; nothing for others."""
+    if not getattr(model, "by_share", False) or not counts_adjusted_shares(series):
+        return {}
+    own = splits.get(series)
+    model.splits = own.factors if own else None
+    told = {"from": own.whence, "ratios": dict(own.rows)} if own else {"from": "nobody"}
+    return told | {name: float(getattr(model.p, name)) for name in ("minimum", "cap")}
 
 
 def _stored_fees(store: Reader, borrow: str, series: list[Series], span: Any) -> dict[Series, tuple[Series, pa.Table]]:
@@ -677,10 +740,14 @@ def _further(strategy: Any, brokerage: Brokerage, aligned: dict[str, Any], order
     """Return what the manifest says of market and alignment, and what the strategy leaves in its notes."""
     given, filled = (arrays.numbers(orders[name]) for name in ("created", "closed"))
     early = int(((filled <= given) & (arrays.numbers(orders["filled"]) != 0)).sum())
-    told_elsewhere = ("costs", "align", "size", "dividends", "interest")
+    told_elsewhere = ("costs", "align", "size", "dividends", "interest", "margin", "splits")
     market = {name: value for name, value in brokerage.flat.items() if name not in told_elsewhere}
     limits = {"sized_to_nothing": strategy.getsizer(), "capped_to_nothing": getattr(strategy.broker.p, "filler", None)}
     short = {name: count for name, limit in limits.items() if (count := int(getattr(limit, "nothing", 0)))}
+    if off_tick := strategy.analyzers.recorder.off_tick:
+        short["off_tick"] = off_tick
+    if clipped := int(getattr(strategy.broker, "clipped", 0)):
+        short["clipped"] = clipped
     found = {
         "market": {**market, "filled_in_their_own_bar": early, **short},
         "aligned": aligned,

@@ -44,6 +44,8 @@ PRICES = (
     "FEE_RATE",
 )  # IB's whatToShow
 
+FUTURE_KINDS = ("FUT", "CONTFUT")
+CONTRACT_KINDS = (*FUTURE_KINDS, "OPT", "FOP")  # kinds a point of whose price is worth a multiplier
 CONT = "CONT"
 NO_CURRENCY = "XXX"  # by ISO 4217: of prices that are in none
 

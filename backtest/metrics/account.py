@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from backtest.runs.record import RunRecord
+    from backtest.runs.spec import RunSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Account:
     trades: Trades  # the closed round trips
     still_open: int  # entries that are still open, or the rest of one, at the end
     traded: float  # money of all fills, bought and sold
-    costs: float  # money of all fills
+    costs: float  # commissions and fees of all fills, slippage, and what borrowed shares cost: see `costs_until`
     risk_free: float | np.ndarray  # return a year, or of each session, shape (n,)
     periods: float  # sessions a year
     benchmark: np.ndarray | None = None  # its return of each session that it has, shape (m,)
@@ -273,8 +274,8 @@ def sample(result: RunRecord) -> Account:
         held=_held(result, ends),
         trades=trades_of(result.trades_table, result.record, spec.series, result.extremes_table),
         still_open=open_entries(fills, spec.series),
-        traded=float(np.abs(column(fills, "size") * _money(fills, "price", "rate")).sum()) * spec.multiplier,
-        costs=float(column(fills, "costs").sum()),
+        traded=_traded(fills, spec),
+        costs=_costs(result),
         risk_free=spec.risk_free if rates is None else rates[ends],
         periods=spec.yearly.count,
         benchmark=benchmark,
@@ -403,7 +404,7 @@ def worth_over_equity(result: RunRecord, rows: np.ndarray | slice = slice(None))
     long, short = np.zeros(len(equity)), np.zeros(len(equity))
     for n in range(len(result.spec.series)):
         held, close = column(record, f"position.{n}")[rows], _money(record, f"close.{n}", f"rate.{n}")[rows]
-        worth = np.nan_to_num(held * close) * result.spec.multiplier
+        worth = np.nan_to_num(held * close) * result.spec.points[n]
         long += np.maximum(worth, 0)
         short += np.minimum(worth, 0)
     shares = (np.divide(one, equity, out=np.zeros(len(equity)), where=equity > 0) for one in (long, short))
@@ -414,6 +415,49 @@ def _money(table: pa.Table, price: str, rate: str) -> np.ndarray:
     """Return prices in the currency of the account: times their rates, where the run kept some."""
     prices = column(table, price)
     return prices * column(table, rate) if rate in table.column_names else prices
+
+
+def _traded(fills: pa.Table, spec: RunSpec) -> float:
+    """Return the money of all fills, bought and sold."""
+    money = np.abs(column(fills, "size") * _money(fills, "price", "rate"))
+    if not spec.multipliers:
+        return float(money.sum()) * spec.multiplier
+    points = spec.points_by_name
+    return float((money * [points.get(name, 1.0) for name in fills["series"].to_pylist()]).sum())
+
+
+def slippage_by_fill(fills: pa.Table, spec: RunSpec) -> np.ndarray:
+    """Return the money by which each fill was worse than without slippage; 0 of runs that do not know."""
+    if "unslipped" not in fills.column_names:
+        return np.zeros(len(fills))
+    points = spec.points_by_name
+    worth = np.array([points.get(name, 1.0) for name in fills["series"].to_pylist()])
+    slipped = _money(fills, "price", "rate") - _money(fills, "unslipped", "rate")
+    return np.asarray(column(fills, "size") * slipped * worth)
+
+
+def costs_until(result: RunRecord, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """
+    Return all costs up to the end of some bars: commissions, fees and slippage of fills, borrow fees day by day.
+
+    Borrow fees of runs that were kept before they were known by bars count with the fills that closed the positions.
+    """
+    record, fills = result.record, result.fills_table
+    filled = np.searchsorted(arrays.numbers(fills["time"]), arrays.numbers(record["time"])[rows], side="right")
+    of_fills = column(fills, "costs") + slippage_by_fill(fills, result.spec)
+    if "borrow" not in record.column_names:
+        return np.concatenate([[0.0], np.cumsum(of_fills)])[filled]
+    of_fills -= column(fills, "borrow")
+    return np.asarray(np.concatenate([[0.0], np.cumsum(of_fills)])[filled] + np.cumsum(column(record, "borrow"))[rows])
+
+
+def _costs(result: RunRecord) -> float:
+    """Return all costs; a borrow fee of what is still open is in no fill yet."""
+    record, fills = result.record, result.fills_table
+    paid = float(column(fills, "costs").sum()) + float(slippage_by_fill(fills, result.spec).sum())
+    if "borrow" not in record.column_names:
+        return paid
+    return paid + float(column(record, "borrow").sum() - column(fills, "borrow").sum())
 
 
 def column(table: pa.Table, name: str) -> np.ndarray:

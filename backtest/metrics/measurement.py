@@ -22,8 +22,8 @@ from backtest.market import arrays
 from backtest.market.calendars import fallback
 from backtest.market.hours import hours_of
 from backtest.market.periods import Periods
-from backtest.market.series import Series
-from backtest.metrics.account import Account, hold_name, rates_of, sample, session_ends
+from backtest.market.series import Series, few
+from backtest.metrics.account import Account, column, hold_name, rates_of, sample, session_ends, slippage_by_fill
 from backtest.metrics.benchmark import both_begin, common_dates, common_places, compounded, periods_at
 from backtest.metrics.returns import SESSIONS, checked_returns, drop_nan, equity_of
 from backtest.metrics.table import METRICS, Metric, metric_named, metric_value, rows_with
@@ -224,6 +224,7 @@ def measure(
     stats = _stats(run, rows, conventions, _extent(result.spec, run, currency), currency)
     notes = (
         *notes_of(result),
+        *_of_costs(result),
         *_of_warm_up(result),
         *_of_benchmark(result, run),
         *_of_dividends(result),
@@ -253,12 +254,68 @@ def notes_of(result: RunRecord) -> tuple[str, ...]:
     given, rejected = len(result.orders_table), rejected_orders(result.orders_table)
     market, size = result.manifest.get("market", {}), result.spec.brokerage.size
     small, capped = (market.get(f"{what}_to_nothing", 0) for what in ("sized", "capped"))
+    off = market.get("off_tick", 0)
     found = {
         f"{rejected:,} of {given:,} orders were rejected: the account could not pay for them.": rejected,
         f"Orders not given, as the size {size} came to less than can be traded: {small:,}.": small,
         f"Bars in which orders got nothing, as the volume cap came to less than can be traded: {capped:,}.": capped,
+        f"Limits and stops that are no multiple of their contract's tick, which IB refuses: {off:,}.": off,
     }
     return tuple(text for text, count in found.items() if count)
+
+
+def _of_costs(result: RunRecord) -> Iterator[str]:
+    yield from _of_splits(result)
+    yield from _of_slippage(result)
+    yield from _of_rates(result)
+
+
+def _of_rates(result: RunRecord) -> Iterator[str]:
+    """Yield which of IB's rates were not read on a page of its own."""
+    for key, told in result.manifest.get("costs", {}).get("products", {}).items():
+        if told.get("standing", _PUBLISHED) != _PUBLISHED:
+            yield f"What IB charges for {Series.parse(key).short} is {told['standing']}: {told['definition']}."
+
+
+_PUBLISHED = "published"
+
+
+def _of_slippage(result: RunRecord) -> Iterator[str]:
+    """Yield what slippage was, where bars had no room for all of it."""
+    clipped, count = result.manifest.get("market", {}).get("clipped", 0), len(result.fills_table)
+    if clipped:
+        money = float(slippage_by_fill(result.fills_table, result.spec).sum())
+        yield (
+            f"In {clipped:,} of {count:,} fills the bar had no room for all of the slippage that was asked for; it "
+            f"came to {money:,.2f} {result.currency}."
+        )
+
+
+def _of_splits(result: RunRecord) -> Iterator[str]:
+    """Yield by which splits fees by the share were charged; or what the error can be where nobody named any."""
+    fills, most, unknown = result.fills_table, 0.0, []
+    names = np.asarray(fills["series"].to_pylist(), dtype=object)
+    for key, told in result.manifest.get("splits", {}).items():
+        name = Series.parse(key).short
+        if "ratios" in told:
+            ratios = ", ".join(f"{ratio:g}:1 on {day}" for day, ratio in told["ratios"].items())
+            yield f"Fees of {name} are of shares as they were traded, by the splits of {told['from']}: {ratios}."
+            continue
+        rows = names == name
+        value = np.abs(column(fills, "size") * column(fills, "price"))[rows]
+        least = np.minimum(told["minimum"], told["cap"] * value)
+        over = float(np.maximum(column(fills, "costs")[rows] - least, 0.0).sum())
+        if over >= _A_CENT:
+            most += over
+            unknown.append(name)
+    if unknown:
+        yield (
+            f"Fees of {few(unknown)} count the shares of split-adjusted prices: where a split followed, up to "
+            f"{most:,.2f} {result.currency} of them are too much; --splits FILE names the splits."
+        )
+
+
+_A_CENT = 0.01
 
 
 def _of_warm_up(result: RunRecord) -> Iterator[str]:

@@ -549,7 +549,8 @@ _TRADES = (
     ),
     Metric(
         "costs", "Costs", "money",
-        "Money paid for all fills, those of open positions too.",
+        "Commissions and fees of all fills, slippage (how much worse each was than without it), and borrow fees, those "
+        "of open positions too. Of runs that version 0.1.0 kept: without slippage, and borrow fees of what was closed.",
         _ByRow(lambda runs: runs.costs), headline=True,
     ),
 )  # fmt: skip

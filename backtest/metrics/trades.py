@@ -107,20 +107,25 @@ def _excursions(low: np.ndarray, high: np.ndarray, bought: np.ndarray, size: np.
     return np.minimum(np.where(long, fallen, -risen), 0), np.maximum(np.where(long, risen, -fallen), 0)
 
 
-def open_trades(fills: pa.Table, record: pa.Table, series: Sequence[str]) -> pa.Table:
+def open_trades(
+    fills: pa.Table, record: pa.Table, series: Sequence[str], points: Sequence[float] | None = None
+) -> pa.Table:
     """
     Return what is still open at the end, a row for each fill that is not used up, first in first out.
 
     Columns: series, entry (time), size (signed), entry_price, last_price (the last close), gross (money so far, before
-    costs), costs (of what is open of the entry), bars (held so far).
+    costs), costs (of what is open of the entry), bars (held so far). `points` are what a point of each series is
+    worth, 1 if not given.
     """
     import pyarrow as pa
 
     names, size = np.asarray(fills["series"].to_pylist(), dtype=object), _numbers(fills, "size")
-    left, last, worth = np.zeros(len(fills)), np.full(len(fills), np.nan), np.ones(len(fills))
+    left, last = np.zeros(len(fills)), np.full(len(fills), np.nan)
+    worth, point = np.ones(len(fills)), np.ones(len(fills))
     for name, number in places_of(set(names), series).items():
         own = names == name
         left[own] = _left_open(size[own])
+        point[own] = 1.0 if points is None else points[number]
         last[own] = _numbers(record, f"close.{number}")[-1] if len(record) else np.nan
         if len(record) and f"rate.{number}" in record.column_names:
             worth[own] = _numbers(record, f"rate.{number}")[-1]
@@ -136,7 +141,7 @@ def open_trades(fills: pa.Table, record: pa.Table, series: Sequence[str]) -> pa.
             "size": arrays.floats(left),
             "entry_price": arrays.floats(price),
             "last_price": arrays.floats(last),
-            "gross": arrays.floats((last * worth[rows] - price * rate) * left),
+            "gross": arrays.floats((last * worth[rows] - price * rate) * left * point[rows]),
             "costs": arrays.floats(costs * left / size),
             "bars": arrays.integers(len(record) - 1 - np.searchsorted(_times(record["time"]), entered)),
         }

@@ -69,9 +69,9 @@ def _booked(
     for fill in _booked_late(at_close, first, filled - held, size):
         rows = _rows_until_booked(late, held, int(first[fill]))
         close = closes[rows]
-        gained = size[fill] * (close - price[fill]) * spec.multiplier - paid[fill]
+        gained = size[fill] * (close - price[fill]) * spec.points[n] - paid[fill]
         equity[rows] += gained
-        held_before, held_after = (_worth(spec, bought[row], close, rate) for row in (fill, fill + 1))
+        held_before, held_after = (_worth(spec, n, bought[row], close, rate) for row in (fill, fill + 1))
         cash[rows] += gained - (held_after - held_before)
     for name, values in zip(names, (equity, cash, np.where(late, filled, held)), strict=True):
         record = record.set_column(record.column_names.index(name), name, arrays.floats(values))
@@ -103,15 +103,19 @@ def _rows_until_booked(late: np.ndarray, held: np.ndarray, row: int) -> slice:
     return slice(row, end)
 
 
-def _worth(spec: RunSpec, size: float, price: np.ndarray, rate: float) -> np.ndarray:
+def _worth(spec: RunSpec, n: int, size: float, price: np.ndarray, rate: float) -> np.ndarray:
     """Return what of equity is not cash while a position is held: its worth, or of contracts the margin at a rate."""
-    margin = _margin(spec)
-    return size * price if margin is None else np.full(len(price), abs(size) * margin * rate)
+    margin = _margin(spec, n)
+    if margin is not None:
+        return np.full(len(price), abs(size) * margin * rate)
+    return size * price * (spec.points[n] if spec.multipliers else 1.0)
 
 
-def _margin(spec: RunSpec) -> float | None:
-    """Return the cash that a contract binds; None of what is paid in full."""
+def _margin(spec: RunSpec, n: int) -> float | None:
+    """Return the cash that a contract of the n-th series binds; None of what is paid in full."""
     costs = spec.brokerage.costs
+    if spec.margins[n] is not None:
+        return spec.margins[n]
     if costs.startswith("futures:"):
         return float(costs.split(":")[3])
     start, end = costs.find("{"), costs.rfind("}") + 1

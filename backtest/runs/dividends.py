@@ -119,7 +119,9 @@ def with_dividends_of_trips(trades: pa.Table, record: pa.Table, spec: RunSpec) -
     entries, exits, sizes = (arrays.numbers(trades[name]) for name in ("entry", "exit", "size"))
     money = dividends_while_held(record, spec, trades["series"].to_pylist(), entries, exits, sizes)
     net = arrays.numbers(trades["net"]) + money
-    paid = np.abs(arrays.numbers(trades["entry_price"]) * sizes) * spec.multiplier
+    points = spec.points_by_name
+    worth = np.array([points.get(name, 1.0) for name in trades["series"].to_pylist()])
+    paid = np.abs(arrays.numbers(trades["entry_price"]) * sizes) * worth
     if RATES[0] in trades.column_names:
         paid *= arrays.numbers(trades[RATES[0]])
     growth = np.divide(net, paid, out=np.full(len(net), np.nan), where=paid != 0)

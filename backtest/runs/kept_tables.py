@@ -48,12 +48,14 @@ def columns_of_runs(series: int) -> dict[str, RunColumns]:
     needed = {"time": _STAMP, "session": _DAY, "equity": _NUMBER, "cash": _NUMBER, **of_series}
     paid = dict.fromkeys((*map(dividend_column, range(series)), BESIDE, "interest"), _NUMBER)
     rates = {f"{what}.{n}": _NUMBER for n in range(series) for what in ("rate", "cash")}  # where money is converted
-    record = {**needed, "benchmark": _NUMBER, "flow": _NUMBER, "risk_free": _NUMBER, **paid, **rates}
+    more = dict.fromkeys(("benchmark", "flow", "risk_free", "borrow"), _NUMBER)
+    record = {**needed, **more, **paid, **rates}
     of_trades = {**_TRADES, "dividends": _NUMBER, **dict.fromkeys(RATES, _NUMBER), "currency": _TEXT}
+    fills = {**_FILLS, **dict.fromkeys(("rate", "unslipped", "borrow"), _NUMBER)}
     return {
         "record": RunColumns(record, tuple(needed), tuple(needed), ("time", "session")),
         "orders": RunColumns(_ORDERS, ("ref", "series", "created", "status"), tuple(_ORDERS)),
-        "fills": RunColumns({**_FILLS, "rate": _NUMBER}, tuple(_FILLS), tuple(_FILLS)),
+        "fills": RunColumns(fills, tuple(_FILLS), tuple(_FILLS)),
         "trades": RunColumns(of_trades, tuple(_TRADES), tuple(_TRADES)),
         "extremes": RunColumns(_EXTREMES, (), tuple(_EXTREMES)),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ Extremes = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 def round_trips(
     fills: pa.Table,
     record: pa.Table,
-    multiplier: float = 1.0,
+    points: Mapping[str, float] | None = None,
     extremes: Extremes | None = None,
     fees: np.ndarray | None = None,
 ) -> pa.Table:
@@ -34,20 +34,23 @@ def round_trips(
     net (money), costs (the share of both fills' costs), return (net over the entry's value), bars (held, counted on
     the run's clock), and where `extremes` are known lowest and highest (price while it was held, by lows and highs of
     bars). Of fills with a `rate`, money of the account per unit of price, entry_rate and exit_rate are those of both.
-    What is still open at the end is no round trip. `multiplier` is what a point is worth, and `fees` are what of the
-    costs of each fill a borrow fee was, which is of what it covers alone, and not of what it opens.
+    What is still open at the end is no round trip. `points` are what a point of each series is worth, by its name in
+    the fills, 1 if not given; `fees` are what of the costs of each fill a borrow fee was, which is of what it covers
+    alone, and not of what it opens.
     """
     import pyarrow as pa
 
     lots: dict[str, deque[_Lot]] = {}
     closed: list[_RoundTrip] = []
     owed = repeat(0.0, len(fills)) if fees is None else fees.tolist()
+    worth = points or {}
     for number, ((time, series, size, price, costs, rate), fee) in enumerate(zip(_fills(fills), owed, strict=True)):
         left, queue, cost_a_share = size, lots.setdefault(series, deque()), (costs - fee) / abs(size)
         fee_a_share = fee / min(abs(size), abs(sum(lot.size for lot in queue))) if fee and queue else 0.0
         while left and queue and queue[0].size * left < 0:
             lot = queue[0]
             matched = min(abs(lot.size), abs(left)) * (1 if lot.size > 0 else -1)
+            multiplier = worth.get(series, 1.0)
             gross = (price * rate - lot.price * lot.rate) * matched * multiplier
             paid = abs(lot.price * lot.rate * matched * multiplier)
             shared = abs(matched) * (lot.cost_a_share + cost_a_share) + abs(matched) * fee_a_share

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields, replace
@@ -15,7 +17,7 @@ from backtest import _arguments
 from backtest._suggest import there_are
 from backtest.errors import UsageError
 from backtest.market.periods import Periods
-from backtest.market.series import Series
+from backtest.market.series import CONTRACT_KINDS, FUTURE_KINDS, Series
 from backtest.market.span import Sessions, Span
 from backtest.runs.currencies import base_currency, conversion_text, currency_of, currency_text, quoted_in_text
 from backtest.runs.parameters import kept_params, read_params
@@ -100,6 +102,118 @@ def withholding_of(given: Any) -> float:
         UsageError: it is no number.
     """
     return _arguments.number(given, "withholding", "write 0.15 for 15 %")
+
+
+def margin_of(given: Any) -> str:
+    """
+    Return what a contract binds as `margin_rules` reads it; a number is that of all futures of the run.
+
+    Raises:
+        UsageError: it cannot be meant.
+    """
+    if given is None or isinstance(given, str):
+        margin_rules(given or "")
+        return given or ""
+    return f"{_arguments.number(given, 'margin', _MARGIN):.15g}"
+
+
+_MARGIN = "write 15000 for all futures, or ES-FUT-CME-USD-202612/1day=15000 for one; commas between"
+
+
+def margin_rules(text: str) -> dict[str, float]:
+    """
+    Return the money that a contract binds, by the short name of its series, "" for all.
+
+    Raises:
+        UsageError: a rule is none, or the money is not above 0.
+    """
+    rules = {}
+    for rule in filter(None, text.split(",")):
+        name, _, money = rule.rpartition("=")
+        try:
+            amount = float(money)
+        except ValueError as error:
+            raise UsageError(f"the margin {rule!r} has no number in it ({error}); {_MARGIN}") from error
+        if not 0 < amount < float("inf"):
+            raise UsageError(f"the margin {rule!r} must be above 0; {_MARGIN}")
+        rules[Series.parse(name).short if name else ""] = amount
+    return rules
+
+
+def splits_text(given: Any) -> str:
+    """
+    Return splits as `split_rules` reads them.
+
+    Args:
+        given: the path of a file with a split a line, its date and how many shares one became, and the series where a
+            run has several: 2000-06-21,2,AAPL/1day. Or such rows; or a text that this function returned.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    if given is None or given == "":
+        return ""
+    if isinstance(given, str) and _SPLIT_RULES.fullmatch(given):
+        split_rules(given)
+        return given
+    rows = _rows_of_file(given) if isinstance(given, str | Path) else _arguments.several(given, "splits", _SPLITS)
+    rules = [_split_rule(row) for row in rows]
+    text = ",".join(sorted(rules))
+    split_rules(text)
+    return text
+
+
+_SPLITS = 'write the path of a CSV file of date,ratio (and series), or rows such as ("2000-06-21", 2, "AAPL/1day")'
+_SPLIT_RULES = re.compile(r"[^=,\n]*[0-9]{4}-[0-9]{2}-[0-9]{2}=[^=\n]*(,[^=,\n]*[0-9]{4}-[0-9]{2}-[0-9]{2}=[^=,\n]*)*")
+
+
+def _rows_of_file(path: str | Path) -> list[list[str]]:
+    try:
+        text = Path(path).read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the splits {str(path)!r} cannot be read ({error}); {_SPLITS}") from error
+    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if any(map(str.strip, row))]
+    heading = rows and rows[0][0].lower() == "date"
+    if heading and [cell.lower() for cell in rows[0]] not in (["date", "ratio"], ["date", "ratio", "series"]):
+        raise UsageError(f"the splits {str(path)!r} have the columns {', '.join(rows[0])}, not date,ratio or "
+                         "date,ratio,series")  # fmt: skip
+    return rows[1:] if heading else rows
+
+
+def _split_rule(row: Any) -> str:
+    cells = list(row) if isinstance(row, list | tuple) else [row]
+    if len(cells) not in (2, 3):
+        raise UsageError(f"a split is {_arguments.shown(row)}; {_SPLITS}")
+    day, ratio, name = (*cells, "")[:3]
+    told = f"{Series.parse(str(name)).short}@" if name else ""
+    return f"{told}{day.isoformat() if isinstance(day, date) else str(day)[:10]}={ratio}"
+
+
+def split_rules(text: str) -> dict[str, tuple[tuple[str, float], ...]]:
+    """
+    Return the splits by the short name of their series, "" where none is named: dates, and shares that one became.
+
+    Written as "AAPL/1day@2000-06-21=2,2005-02-28=2". A share of a day before counts for the ratio; that of the date
+    itself is traded after the split.
+
+    Raises:
+        UsageError: one is no split, or given twice.
+    """
+    rules: dict[str, dict[str, float]] = {}
+    for rule in filter(None, text.split(",")):
+        where, _, ratio = rule.rpartition("=")
+        name, _, day = where.rpartition("@")
+        try:
+            when, shares = date.fromisoformat(day).isoformat(), float(ratio)
+        except ValueError as error:
+            raise UsageError(f"the split {rule!r} has no date or no ratio ({error}); {_SPLITS}") from error
+        if not 0 < shares < float("inf"):
+            raise UsageError(f"the split {rule!r} must have a ratio above 0: 2 where one share became two")
+        own = rules.setdefault(Series.parse(name).short if name else "", {})
+        if when in own:
+            raise UsageError(f"two splits are given of {when}; name each once")
+        own[when] = shares
+    return {name: tuple(sorted(own.items())) for name, own in rules.items()}
 
 
 AUTO = "auto"  # a warm-up of all the bars that are stored
@@ -204,6 +318,12 @@ class Brokerage:
             currency is converted at IB's commission for currencies.
         quoted_in: what prices are quoted in where that is not known or not as IB has it; rules with commas between,
             such as "VUSA-STK-LSEETF-GBP/1day=GBP", or "=GBX" for pence.
+        margin: money that a contract of a future binds while it is held: 15000, or rules such as
+            "ES-FUT-CME-USD-202612/1day=15000" with commas between. Gains and losses then go to the cash bar by bar, and
+            no margin is ever called for. Without one a contract is paid in full, as a share is: no leverage.
+        splits: the path of a file of the splits that prices are adjusted for, a line each, such as 2000-06-21,2 (and
+            the series, where a run has several); or such rows. Fees by the share are then those of shares as they were
+            traded. If not given, splits count that the store recorded when it read a series again.
     """
 
     costs: str | Any = field(  # as `costs_of` reads it; in a spec always the name
@@ -269,6 +389,15 @@ class Brokerage:
     quoted_in: str = _option(  # rules of `quotation_rules`, commas between
         "", "Units of prices that are not known: VUSA-STK-LSEETF-GBP/1day=GBP.", quoted_in_text, "quoted in {}".format
     )
+    margin: str = _option(  # rules of `margin_rules`, commas between; "" for contracts that are paid in full
+        "",
+        "Money a future binds: 15000, or ES-FUT-CME-USD-202612/1day=15000.",
+        margin_of,
+        "margin of a contract {}".format,
+    )
+    splits: str = _option(  # rules of `split_rules`, commas between
+        "", "File of splits, date,ratio a line: fees are on shares as traded.", splits_text, _not_said
+    )
 
     @property
     def flat(self) -> dict[str, Any]:
@@ -300,6 +429,8 @@ class BrokerageOptions(TypedDict, total=False):
     currency: str
     conversion: str
     quoted_in: str
+    margin: str | float
+    splits: str | Any
 
 
 class RunOptions(BrokerageOptions, total=False):
@@ -400,6 +531,7 @@ class RunSpec:
     measured_by: str = ""  # as `Periods` spells it; "" for `sessions_a_year`; follows from series and calendar
     rates: str = ""  # SHA-256 of a risk-free return of each session; "" where `risk_free` is one of a year
     warm_up: str = ""  # bars before `since` that indicators see: "auto" for all that are stored, or their number
+    multipliers: tuple[float, ...] = ()  # what a point of each series is worth; () where the costs say, or all are 1
 
     @property
     def yearly(self) -> Periods:
@@ -423,6 +555,7 @@ class RunSpec:
         del own["brokerage"]
         if for_key:
             own.pop("measured_by", None)
+            own.pop("multipliers", None)  # they follow from the stored contracts
         return {**own, "params": kept_params(self.params, for_key), **self.brokerage.flat}
 
     @property
@@ -445,8 +578,18 @@ class RunSpec:
         return (span_read(self.span) or self.span) if self.warm_up else self.span
 
     @property
+    def points(self) -> tuple[float, ...]:
+        """Money that a point of the price of each series is worth: see `multiplier`, and `engine.account.contracts`."""
+        return self.multipliers or (self.multiplier,) * len(self.series)
+
+    @property
+    def points_by_name(self) -> dict[str, float]:
+        """The same by the short name of the series, as in the tables of fills."""
+        return {Series.parse(key).short: point for key, point in zip(self.series, self.points, strict=True)}
+
+    @property
     def multiplier(self) -> float:
-        """Money that a point of a contract is worth: of futures, or as a commission says; 1 for all else."""
+        """Money that a point of a contract is worth where the costs say so: of "futures:...", or of a commission."""
         costs = self.brokerage.costs
         start, end = costs.find("{"), costs.rfind("}") + 1  # a commission's parameters: see `commissions.costs_of`
         try:
@@ -487,8 +630,26 @@ class RunSpec:
 
     def _doubts(self) -> Iterator[str]:
         instruments = [Series.parse(key).instrument for key in self.series]
-        if self.multiplier == 1 and any(one.kind in ("FUT", "CONTFUT") for one in instruments):
+        if not self.multipliers and self.multiplier == 1 and any(one.kind in FUTURE_KINDS for one in instruments):
             yield "a point of a contract taken for 1"
+        yield from self._terms()
+
+    def _terms(self) -> Iterator[str]:
+        """Yield what a point of each contract is worth, by its contract details, and whether it is paid in full."""
+        for key, point in zip(self.series, self.multipliers, strict=False):
+            one = Series.parse(key)
+            if one.instrument.kind in CONTRACT_KINDS or point != 1:
+                paid = "" if self.margins[self.series.index(key)] is not None else ", paid in full"
+                yield f"a point of {one.instrument.symbol} worth {point:g} {one.instrument.currency}{paid}"
+
+    @property
+    def margins(self) -> tuple[float | None, ...]:
+        """Money that a contract of each series binds; None of what is paid in full. Costs may say so, too."""
+        rules = margin_rules(self.brokerage.margin)
+        every = [Series.parse(key) for key in self.series]
+        return tuple(
+            rules.get(one.short, rules.get("")) if one.instrument.kind in FUTURE_KINDS else None for one in every
+        )
 
     @property
     def name(self) -> str:
@@ -496,16 +657,19 @@ class RunSpec:
         return self.strategy.rpartition(":")[2]
 
 
-# Version 0.1.0 kept all of these but periods, measured_by, rates, warm_up, currency and quoted_in.
+# Version 0.1.0 kept all of these but periods, measured_by, rates, warm_up, and those of the broker that came later.
 _SHAPE = keyed(
     {"strategy": TEXT, "series": list_of(TEXT)},
     {
         **dict.fromkeys(("since", "until", "benchmark", "measured_by", "rates", "warm_up"), TEXT),
-        **dict.fromkeys(("costs", "slippage", "fills", "borrow", "align", "size", "dividends", "interest"), TEXT),
+        **dict.fromkeys(
+            ("costs", "slippage", "fills", "borrow", "align", "size", "dividends", "interest", "margin", "splits"), TEXT
+        ),
         **dict.fromkeys(("currency", "conversion", "quoted_in"), TEXT),
         **dict.fromkeys(("cash", "risk_free", "sessions_a_year", "periods", "volume_cap", "cash_rate"), NUMBER),
         "withholding": NUMBER,
         "params": mapped(ANYTHING),
+        "multipliers": list_of(NUMBER),
     },
 )
 
@@ -536,6 +700,10 @@ def kept_spec(flat: Any) -> RunSpec:
     _check_reads("currency", currency_text, spec.brokerage.currency)
     _check_reads("conversion", conversion_text, spec.brokerage.conversion)
     _check_reads("quoted_in", quoted_in_text, spec.brokerage.quoted_in)
+    _check_reads("margin", margin_rules, spec.brokerage.margin)
+    _check_reads("splits", split_rules, spec.brokerage.splits)
+    if spec.multipliers and len(spec.multipliers) != len(spec.series):
+        raise Misfit(f"multipliers are {len(spec.multipliers)}, of {len(spec.series)} series")
     return spec
 
 
@@ -558,7 +726,8 @@ def spec_of(flat: Mapping[str, Any]) -> RunSpec:
     brokerage = Brokerage(**{name: value for name, value in flat.items() if name in of_broker})
     own = {name: value for name, value in flat.items() if name not in of_broker}
     params = read_params(own.get("params", {}))
-    return RunSpec(**{**own, "series": tuple(own["series"]), "params": params}, brokerage=brokerage)
+    own |= {name: tuple(own.get(name, ())) for name in ("series", "multipliers")}
+    return RunSpec(**{**own, "params": params}, brokerage=brokerage)
 
 
 # Version 0.1.0 kept these whatever their values, and keyed trials by them; other fields came later.

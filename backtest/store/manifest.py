@@ -21,6 +21,7 @@ CHANGED_LINES = (
     "has the line ends of Windows, as Git writes them where core.autocrlf is true; run: backtest verify --repair, "
     "which puts them right and has Git leave them alone"
 )
+RESCALED = "prices were rescaled, as by a split"  # why a series was revised that was read again on another scale
 LARGEST = 64 << 20  # bytes of a manifest; one of ten years of minutes has 30,000
 LARGEST_SEGMENT = 256 << 20  # bytes of a segment
 MOST_ROWS = 4_000_000  # of a segment; a month of seconds has 2.7 million

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backtest.market import arrays
-from backtest.metrics.account import Account, column, flows_of, session_ends, without_flows
+from backtest.metrics.account import Account, column, costs_until, flows_of, session_ends, without_flows
 from backtest.metrics.returns import Undefined, returns_of
 from backtest.metrics.table import METRICS
 from backtest.runs.cost_table import CostCase
@@ -23,7 +22,8 @@ def cost_cases(result: Measured, factors: Sequence[float] = (0.0, 1.0, 2.0)) -> 
     Return the run at multiples of its costs: from its table where it was run again at all of these.
 
     Else they are an approximation, which can be said of a saved run without its bars: the money that is paid more or
-    less is taken off the equity from each fill on, and trades and sizes stay as they were. See `run_again`.
+    less, for commissions, slippage and borrowed shares, is taken off the equity from each fill and each day on, and
+    trades and sizes stay as they were. See `run_again`.
     """
     if known := _from_table(result, factors):
         return known
@@ -60,12 +60,10 @@ def _from_table(result: Measured, factors: Sequence[float]) -> list[CostCase]:
 
 
 def _at_costs(result: Measured, factor: float) -> Account:
-    run, fills = result.account, result.fills_table
+    run = result.account
     if run.money is not None:
         return _with_flows(result, factor)
-    times = arrays.numbers(result.record["time"])[session_ends(result.record)]
-    filled = np.searchsorted(arrays.numbers(fills["time"]), times, side="right")
-    paid = np.concatenate([[0.0], np.cumsum(column(fills, "costs"))])[filled]
+    paid = costs_until(result, session_ends(result.record))
     money = run.equity + (1 - factor) * np.concatenate([[0.0], paid])
     alive = np.logical_and.accumulate(money > 0)  # who has nothing left stays so
     equity = np.where(alive, money, 0.0)
@@ -74,10 +72,8 @@ def _at_costs(result: Measured, factor: float) -> Account:
 
 def _with_flows(result: Measured, factor: float) -> Account:
     """Return the account at other costs where cash was added or taken out, which stays as it was, bar by bar."""
-    run, fills, record = result.account, result.fills_table, result.record
-    filled = np.searchsorted(arrays.numbers(fills["time"]), arrays.numbers(record["time"]), side="right")
-    paid = np.concatenate([[0.0], np.cumsum(column(fills, "costs"))])[filled]
-    money, cash = column(record, "equity") + (1 - factor) * paid, result.spec.cash
+    run, record = result.account, result.record
+    money, cash = column(record, "equity") + (1 - factor) * costs_until(result), result.spec.cash
     flows = np.zeros(len(money)) if (found := flows_of(record)) is None else found
     ends = session_ends(record)
     grown = np.concatenate([[cash], without_flows(money, flows, cash)[ends]])

@@ -38,7 +38,7 @@ MARKETS = {  # series, calendar of exchange_calendars, sessions a year
     "London": ("VOD-STK-LSE-GBP", "XLON", 253),
     "Frankfurt": ("SAP-STK-IBIS-EUR", "XETR", 254),
     "forex": ("EUR-CASH", "", 260),
-    "Globex": ("ES-FUT-CME-USD-202012", "CMES", 258),
+    "Globex": ("ES-FUT-CME-USD-202012+multiplier=1", "CMES", 258),
     "crypto": ("BTC-CRYPTO", "", 365),
 }
 SIZES = {"1min": 60, "5mins": 300, "1hour": 3600, "1day": 0, "1week": 0, "1month": 0}

@@ -143,7 +143,7 @@ def test_a_sunday_of_forex_belongs_to_monday(tmp_path):
     ("spelling", "zone", "times", "left_out"),
     [
         ("EUR-CASH/1day", "UTC", ["00:00"], ()),  # with its Sundays, which are Monday's
-        ("ES-FUT-CME-USD-202406/1day", "UTC", ["00:00"], ()),
+        ("ES-FUT-CME-USD-202406+multiplier=1/1day", "UTC", ["00:00"], ()),
         ("AAPL/1hour", "America/New_York", ["09:30", "15:30"], (4, 5, 11)),  # of some sessions no bar is stored
     ],
 )
@@ -260,7 +260,14 @@ TABLE = {  # series, another one, zone, sessions of 2024, bars of a whole day, b
     "Oslo": ("EQNR-STK-OSE-NOK", "DNB-STK-OSE-NOK", "Europe/Oslo", NORWEGIAN_EASTER, WHOLE_NO, HALF_SE),
     "Hong Kong": ("700-STK-SEHK-HKD", "5-STK-SEHK-HKD", "Asia/Hong_Kong", YULE, WHOLE_HK, HALF_HK),
     "Sydney": ("BHP-STK-ASX-AUD", "CBA-STK-ASX-AUD", "Australia/Sydney", YULE, WHOLE_AU, HALF_AU),
-    "Globex": ("ES-FUT-CME-USD-202412", "NQ-FUT-CME-USD-202412", "America/Chicago", LABOR_DAY, WHOLE_CME, HALF_CME),
+    "Globex": (
+        "ES-FUT-CME-USD-202412+multiplier=1",
+        "NQ-FUT-CME-USD-202412+multiplier=1",
+        "America/Chicago",
+        LABOR_DAY,
+        WHOLE_CME,
+        HALF_CME,
+    ),
     "Tokyo": ("7203-STK-TSEJ-JPY", "6758-STK-TSEJ-JPY", "Asia/Tokyo", FOUNDATION_DAY, WHOLE_JP, {}),
     "forex": ("EUR-CASH", "GBP-CASH", "America/New_York", "03-04 03-05 03-06 03-07 03-08 03-11 03-12 03-13", FX, {}),
     "crypto": ("BTC-CRYPTO", "ETH-CRYPTO", "UTC", "03-07 03-08 03-09 03-10 03-11 03-12 03-13 03-14", COINS, {}),

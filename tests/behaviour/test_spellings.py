@@ -190,7 +190,7 @@ def test_a_sweep_takes_a_month_for_what_it_means_also_as_its_benchmark(source, s
     month = "CL-FUT-NYMEX-USD-202412/1day"
 
     there, points = f"file://{store.root}", {"invest": [0.5, 0.9]}
-    asked = {"store": there, "benchmark": month, "costs": "none", "folder": tmp_path / "sweep"}
+    asked = {"store": there, "benchmark": month, "costs": "none", "folder": tmp_path / "sweep", "cash": 1e8}
     found = sweep("buy_and_hold", month, points, **asked)
 
     assert [trial.error for trial in found.trials] == ["", ""]

@@ -61,8 +61,8 @@ AT_THE_CLOSE = [  # series, bars, the bar at whose end the order is given, the b
     ("BHP-STK-ASX-AUD/1hour", SYDNEYS, 6, 11),
     ("BHP-STK-ASX-AUD/1hour", SYDNEYS, 10, 11),
     ("BHP-STK-ASX-AUD/1hour", SYDNEYS, 11, 17),  # given with the session's end: at the next close
-    ("ES-FUT-CME-USD-202403/1hour", GLOBEX, 0, 4),
-    ("ES-FUT-CME-USD-202403/1hour", GLOBEX, 5, 9),
+    ("ES-FUT-CME-USD-202403+multiplier=1/1hour", GLOBEX, 0, 4),
+    ("ES-FUT-CME-USD-202403+multiplier=1/1hour", GLOBEX, 5, 9),
     ("AAPL/1hour", US, 0, 3),
     ("AAPL/1hour", US, 3, 7),
     ("AAPL/1hour", HALF, 0, 2),
@@ -110,9 +110,9 @@ def test_an_order_at_the_close_on_globex_is_not_filled_at_midnight_in_utc(tmp_pa
         [f"{hour:02}:{minute}" for hour in hours for minute in ("00", "30")] for hours in (range(17, 24), range(16))
     )
     days = [opened(one, day, CHICAGO, evening) for one in ("02-06", "02-07", "02-08")]  # 46 half hours each
-    store = store_of(tmp_path, "ES-FUT-CME-USD-202403/30mins", *days)
+    store = store_of(tmp_path, "ES-FUT-CME-USD-202403+multiplier=1/30mins", *days)
 
-    order = given(store, "ES-FUT-CME-USD-202403/30mins", 47, loop, exectype=bt.Order.Close)
+    order = given(store, "ES-FUT-CME-USD-202403+multiplier=1/30mins", 47, loop, exectype=bt.Order.Close)
 
     assert order["created"] == datetime(2024, 2, 7, tzinfo=UTC)  # an hour after the opening, and midnight
     assert order["price"] == 100 + 2 * 46 - 1  # the price rises by 1 a bar; by midnight in UTC it was 43 less
@@ -137,9 +137,9 @@ class EachEvening(bt.Strategy):
 def test_where_closes_are_known_roughly_orders_are_filled_in_the_last_bar_of_each_session(tmp_path, loop):
     dates = [datetime(2024, 3, 4) + timedelta(days=n) for n in range(24)]  # noqa: DTZ001  # the clocks change on the 10th
     days = [opened(f"{day:%m-%d}", ["08:00", "15:00"], CHICAGO, ["17:00"]) for day in dates if day.weekday() < 5]
-    store = store_of(tmp_path, "ES-FUT-CME-USD-202403/1hour", *days)
+    store = store_of(tmp_path, "ES-FUT-CME-USD-202403+multiplier=1/1hour", *days)
 
-    result = run(EachEvening, "ES-FUT-CME-USD-202403/1hour", store=store, costs="none", **LOOPS[loop])
+    result = run(EachEvening, "ES-FUT-CME-USD-202403+multiplier=1/1hour", store=store, costs="none", **LOOPS[loop])
 
     assert result.manifest["notes"]["bars"] == [3 * n + 2 for n in range(len(days))]  # CMES says an hour later
 

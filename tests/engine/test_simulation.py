@@ -146,7 +146,7 @@ def test_a_bar_that_the_close_cuts_short_belongs_to_the_session_that_it_began_in
 
 
 def test_intraday_bars_belong_to_the_session_of_their_exchange(tmp_path):
-    store, hourly = Store(tmp_path), Series.parse("ES-FUT-CME-USD-202403/1hour")
+    store, hourly = Store(tmp_path), Series.parse("ES-FUT-CME-USD-202403+multiplier=1/1hour")
     evening = datetime(2024, 1, 8, 23, tzinfo=UTC)  # Monday 17:00 in Chicago: Tuesday's session begins
     rows = [(evening + timedelta(hours=n), 10.0, 12.0, 9.0, 11.0, 1.0, None, None) for n in (-3, 0, 1)]
     store.write(hourly, Span(rows[0][0], evening + timedelta(hours=2)), table_of(rows))

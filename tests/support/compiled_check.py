@@ -9,13 +9,16 @@ from typing import Any
 import backtrader as bt
 import numpy as np
 
-from backtest.engine.account.commissions import IbFixed
+from backtest.engine.account.commissions import IbFixed, MonthlyVolume, costs_named, model_for
 from backtest.engine.compiled.trials import Outcomes, run
 from backtest.engine.lean.cerebro import Cerebro
 from backtest.engine.recorder import Recorder
 
 COSTS: dict[str, Callable[[Any], Any]] = {
     "ib-fixed": lambda broker: broker.addcommissioninfo(IbFixed()),
+    "ib-fixed, by order": lambda broker: broker.addcommissioninfo(
+        model_for(costs_named("ib-fixed"), None, MonthlyVolume())
+    ),
     "percent": lambda broker: broker.setcommission(0.001),
     "none": lambda broker: broker.setcommission(0.0),
 }

@@ -112,8 +112,7 @@ class Ledger:
         return (size if abs(size) <= abs(held) else -held) if held * size < 0 else 0
 
     def _commission(self, name: str, size: int, price: float, rate: float) -> float:
-        closed = self._closed(name, size)
-        return sum(self.charge(name, part, price, rate) for part in (closed, size - closed) if part)
+        return self.charge(name, size, price, rate)
 
     def shares(self, name: str, day: pd.Timestamp, invest: float = 0.95, parts: int = 0) -> int:
         """Return the shares of an equal part of the account at the close, whether there is cash for it or not."""

@@ -151,9 +151,16 @@ class BookedBySize(defaultdict[Any, float]):
         super().__init__(float)
         self._broker = broker
         self.booked: dict[str, list[float]] = {}  # by the feed's name: with each fill that covered or closed anything
+        self.charged: list[tuple[float, float]] = []  # the stamp of each bar with a fee, and the fee
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return defaultdict, (float,), None, None, iter(self.items())
+
+    def __setitem__(self, data: Any, owed: float) -> None:
+        """Take what is owed by now, of which what was not before is this bar's."""
+        if fee := owed - self.get(data, 0.0):
+            self.charged.append((data.datetime[0], fee))
+        super().__setitem__(data, owed)
 
     def pop(self, data: Any, default: Any = 0.0) -> Any:
         """Return what is booked with a fill, which is in the position already."""
@@ -162,9 +169,17 @@ class BookedBySize(defaultdict[Any, float]):
         if position.size and not position.upopened:  # neither closed nor turned
             covered = abs(position.upclosed)
             booked = owed * covered / (covered + abs(position.size))
-            self[data] = owed - booked
+            super().__setitem__(data, owed - booked)
         self.booked.setdefault(data._name, []).append(booked)
         return booked
+
+    def by_bar(self, stamps: np.ndarray) -> np.ndarray:
+        """Return the fees of each bar of a run, by the stamps of all of them."""
+        fees = np.zeros(len(stamps))
+        if self.charged:
+            when, amounts = np.array(self.charged).T
+            np.add.at(fees, np.minimum(np.searchsorted(stamps, when), len(stamps) - 1), amounts)
+        return fees
 
     def of(self, fills: pa.Table) -> np.ndarray:
         """Return what was booked with each fill of a run."""

@@ -18,7 +18,7 @@ import backtrader as bt
 
 from backtest import _arguments
 from backtest._suggest import did_you_mean
-from backtest.engine.account.fees import regulatory_fees
+from backtest.engine.account.fees import Dated, regulatory_fees
 from backtest.engine.code.failures import at, code_of_others, raised_by_us, said
 from backtest.errors import UsageError
 
@@ -64,36 +64,129 @@ _CLEARING, _MOST_CLEARING = 0.0002, 0.005  # NSCC and DTC: USD a share, at most 
 _NYSE, _FINRA = 0.000175, 0.00056  # passed through: shares of the commission
 
 
-class IbFixed(bt.CommInfoBase):
+class OrderBill:
     """
-    IB's fixed pricing for US stocks: 0.005 USD a share, at least 1.00, at most 1 % of the trade value, an order.
+    What the order that is being filled was charged before, in the same session: IB's minimum and cap are an order's.
 
-    The cap beats the minimum: 10 shares at 0.20 cost 0.02. Passed-on regulatory fees of sales are not in it.
-    Backtrader charges each fill; an order that closes and opens at once is charged for each part.
-
-    Source: IBKR, "Commissions - Stocks", IBKR Pro fixed, North America, read 2026-11.
+    Backtrader charges part by part: what a reversal closes and what it opens, and each fill. Of an order that lives
+    for days each is an order, as it is at IB.
     """
 
-    params = (("commission", 0.005), ("minimum", 1.0), ("cap", 0.01), ("stocklike", True), ("percabs", True))
+    def __init__(self) -> None:
+        self.shares = 0.0  # of the order that is being filled, filled before
+        self._day = 0
+        self._known: dict[int, _Charged] = {}  # of the day, by the order's reference
+        self._order: Any = None
+        self._filled = 0.0
+        self._now = _Charged()
+        self._parts: list[tuple[float, float, float]] = []  # size, price and charge of those not confirmed yet
 
-    def _getcommission(self, size: float, price: float, pseudoexec: bool) -> float:
-        shares = abs(size)
-        charged: float = min(max(shares * self.p.commission, self.p.minimum), shares * price * self.p.cap)
-        return charged
+    @property
+    def open(self) -> bool:
+        """Whether an order is being filled."""
+        return self._order is not None
+
+    def begin(self, order: Any, day: int) -> None:
+        """Take note that an order is being filled, or that the broker tries what it would cost."""
+        if day != self._day:
+            self._day, self._known = day, {}
+        self._order, self._filled, self._parts = order, order.executed.size, []
+        self._now = self._known.get(order.ref, _Charged())
+        self.shares = abs(self._now.size)
+
+    def charge(self, whole: Callable[[float, float, bool], float], size: float, price: float) -> float:
+        """Return what a part costs: the cost of all of the order up to it, less what was charged before."""
+        before = [(self._now.size, self._now.value, self._now.charged)] if self._now.size else []
+        before += [(part, part * paid, cost) for part, paid, cost in self._parts]
+        if before:
+            total = size + sum(part for part, _, _ in before)
+            value = size * price + sum(worth for _, worth, _ in before)
+            due = max(whole(total, value / total, True) - sum(cost for _, _, cost in before), 0.0)
+        else:
+            due = whole(size, price, True)
+        self._parts.append((size, price, due))
+        return due
+
+    def end(self) -> None:
+        """Keep what was charged of the parts that were filled; the account may not have paid for all."""
+        order, filled = self._order, self._order.executed.size - self._filled
+        self._order, self.shares = None, 0.0
+        for size, price, cost in self._parts:
+            if abs(filled) < abs(size) * (1 - 1e-9):
+                break
+            filled -= size
+            self._now = self._now.with_part(size, price, cost)
+            self._known[order.ref] = self._now
 
 
-class _Knowing:
-    """The part of a model that knows the feed it is for, and so the day; without one it takes the newest rates."""
+@dataclass(frozen=True, slots=True)
+class _Charged:
+    """What of an order was filled in a day, what it was worth, and what it was charged."""
+
+    size: float = 0.0
+    value: float = 0.0
+    charged: float = 0.0
+
+    def with_part(self, size: float, price: float, cost: float) -> _Charged:
+        return _Charged(self.size + size, self.value + size * price, self.charged + cost)
+
+
+class IbModel(bt.CommInfoBase):
+    """
+    What IB's models have in common: the feed that each is for, and so the day, and an order's minimum and cap.
+
+    Without a feed the newest rates hold; without a bill each call is an order. `splits` is how many shares of today one
+    share of a day is, by the splits since; `by_share` says whether a model counts shares at all.
+    """
 
     data: Any = None
+    bill: OrderBill | None = None
+    splits: Dated | None = None
+    by_share = False
 
     @property
     def day(self) -> int:
         """The day of the present bar, counted as `date.toordinal` does."""
         return int(self.data.datetime[0]) if self.data is not None else date.max.toordinal()
 
+    def getcommission(self, size: float, price: float) -> float:
+        """Return what a part of an order costs."""
+        if self.bill is not None and self.bill.open:
+            return self.bill.charge(self._getcommission, size, price)
+        charged: float = self._getcommission(size, price, True)
+        return charged
 
-class IbFixedFees(IbFixed, _Knowing):
+    def as_traded(self, size: float, price: float) -> tuple[float, float]:
+        """Return shares and price of the day, of those that are adjusted for the splits since."""
+        if self.splits is None:
+            return size, price
+        factor = self.splits.on(self.day)
+        return size / factor, price * factor
+
+    def confirmexec(self, size: float, price: float) -> Any:
+        """Do nothing: Backtrader tells of a fill here."""
+
+
+class IbFixed(IbModel):
+    """
+    IB's fixed pricing for US stocks: 0.005 USD a share, at least 1.00, at most 1 % of the trade value, an order.
+
+    The cap beats the minimum: 10 shares at 0.20 cost 0.02. Passed-on regulatory fees of sales are not in it.
+
+    Source: IBKR, "Commissions - Stocks", IBKR Pro fixed, North America, read 2026-11.
+    """
+
+    params = (("commission", 0.005), ("minimum", 1.0), ("cap", 0.01), ("stocklike", True), ("percabs", True))
+    by_share = True
+
+    def _getcommission(self, size: float, price: float, pseudoexec: bool) -> float:
+        size, price = self.as_traded(size, price)
+        shares = abs(size)
+        charged: float = min(max(shares * self.p.commission, self.p.minimum), shares * price * self.p.cap)
+        return charged
+
+
+class IbFixedFees(IbFixed):
     """
     IB's fixed pricing for US stocks, and the regulatory fees of sales that IB passes on, at the rates of their day.
 
@@ -102,10 +195,10 @@ class IbFixedFees(IbFixed, _Knowing):
 
     def _getcommission(self, size: float, price: float, pseudoexec: bool) -> float:
         charged: float = super()._getcommission(size, price, pseudoexec)
-        return charged + regulatory_fees(size, price, self.day)
+        return charged + regulatory_fees(*self.as_traded(size, price), self.day)
 
 
-class IbTiered(bt.CommInfoBase, _Knowing):
+class IbTiered(IbModel):
     """
     IB's tiered pricing for US stocks, with what exchanges, clearing and regulators charge beside.
 
@@ -117,10 +210,14 @@ class IbTiered(bt.CommInfoBase, _Knowing):
 
     params = (("minimum", 0.35), ("cap", 0.01), ("stocklike", True), ("percabs", True))
     traded: MonthlyVolume | None = None
+    by_share = True
 
     def _getcommission(self, size: float, price: float, pseudoexec: bool) -> float:
+        size, price = self.as_traded(size, price)
         shares, value = abs(size), abs(size) * price
         before = self.traded.of(self._month) if self.traded else 0.0
+        if self.bill is not None and self.bill.shares:  # those of the order itself, filled before, are in it
+            before = max(before - self.as_traded(self.bill.shares, price)[0], 0.0)
         commission = min(max(tiered(before, shares), self.p.minimum), value * self.p.cap)
         exchange = shares * _REMOVES_LIQUIDITY if price >= 1 else value * _OF_CHEAP_SHARES
         clearing = min(shares * _CLEARING, value * _MOST_CLEARING)
@@ -130,7 +227,7 @@ class IbTiered(bt.CommInfoBase, _Knowing):
     def confirmexec(self, size: float, price: float) -> Any:
         """Count the shares, which Backtrader tells of here."""
         if self.traded is not None:
-            self.traded.add(self._month, abs(size))
+            self.traded.add(self._month, abs(self.as_traded(size, price)[0]))
 
     @property
     def _month(self) -> int:
@@ -138,7 +235,7 @@ class IbTiered(bt.CommInfoBase, _Knowing):
         return day.year * 12 + day.month
 
 
-class IbForex(bt.CommInfoBase):
+class IbForex(IbModel):
     """
     IB's pricing for spot currencies: 0.2 basis points of the trade value, at least 2 USD, an order.
 
@@ -161,6 +258,13 @@ class PerContract(bt.CommInfoBase):
     """
 
     params = (("stocklike", False), ("commtype", bt.CommInfoBase.COMM_FIXED))
+
+
+class IbPerContract(bt.CommInfoBase):
+    """So much money a contract of a future, all fees included; what a contract is worth is not in it."""
+
+    params = (("commission", 0.85), ("stocklike", True), ("commtype", bt.CommInfoBase.COMM_FIXED))
+    by_contract = True
 
 
 def tiered(before: float, shares: float) -> float:
@@ -307,6 +411,16 @@ def _charging(make: Callable[..., Any], factor: float) -> Any:
     return model
 
 
+def is_own(costs: Costs) -> bool:
+    """Return whether costs are a commission of the caller's own, which says itself what a point is worth."""
+    return costs.name.endswith("}") or "}#" in costs.name
+
+
+def per_contract(costs: Costs) -> float | None:
+    """Return what "futures:..." takes a point for; None of other costs."""
+    return float(costs.name.split(":")[2]) if costs.name.startswith("futures:") else None
+
+
 def check_told_apart(costs: Costs) -> None:
     """
     Refuse costs whose name may also be that of others: what is kept by it would be taken for what they gave.
@@ -382,7 +496,23 @@ def model_for(costs: Costs, feed: Any, traded: MonthlyVolume) -> Any:
     """Return the commission model for a feed; `traded` is the month's volume, which all feeds of a run share."""
     made = costs.make()
     made.data, made.traded = feed, traded
+    if isinstance(made, IbModel):
+        made.bill = OrderBill()
     return made
+
+
+def charges_by_order(model: Any) -> bool:
+    """Return whether a model charges an order as a whole, in whatever currency."""
+    return getattr(getattr(model, "inner", model), "bill", None) is not None
+
+
+def bill_of(model: Any, order: Any) -> OrderBill | None:
+    """Return the bill of an order that is about to be filled, begun; None where the model charges by part."""
+    own = getattr(model, "inner", model)  # of one that is converted
+    bill = getattr(own, "bill", None)
+    if bill is not None:
+        bill.begin(order, own.day)
+    return bill
 
 
 def _made(model: type[Any], **params: Any) -> Callable[..., Any]:

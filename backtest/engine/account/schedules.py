@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import backtrader as bt
-
-from backtest.engine.account.commissions import COSTS, Costs, CostsTimes, IbFixed, IbForex, costs_times
+from backtest.engine.account.commissions import (
+    COSTS,
+    Costs,
+    CostsTimes,
+    IbFixed,
+    IbForex,
+    IbModel,
+    IbPerContract,
+    costs_times,
+    is_own,
+)
 from backtest.errors import UsageError
 from backtest.market.hours import hours_of
-from backtest.market.series import Instrument, Series
+from backtest.market.series import FUTURE_KINDS, Instrument, Series
 
 _US_STOCKS = "XNYS"  # the calendar of all exchanges of the United States
-_BY_PRODUCT = ("ib-fixed",)  # of IB's names, the one that has a schedule for more than US stocks
-_STOCKS_ONLY = ("ib-fixed-fees", "ib-tiered")
+_FIXED, _TIERED = "ib-fixed", "ib-tiered"  # of IB's names, those that have a schedule for more than US stocks
+_STOCKS_ONLY = "ib-fixed-fees"
 _NO_MODEL = {
     "OPT": "an option",
     "FOP": "an option on a future",
     "CFD": "a contract for difference",
     "BOND": "a bond",
 }
-_FUTURES = ("FUT", "CONTFUT")
 _OWN_MODEL = "run it from Python with a bt.CommInfoBase of your own as costs="
 
 
-class IbShareOfValue(bt.CommInfoBase):
-    """A share of the trade value, at least so much, an order; `cap` is the most, a share of the value too."""
+class IbShareOfValue(IbModel):
+    """
+    A share of the trade value, at least so much, an order; `cap` is the most, a share of the value too.
 
-    params = (("commission", 0.0), ("minimum", 0.0), ("cap", 1.0), ("stocklike", True), ("percabs", True))
+    `most` is the most in money, 0 for none.
+    """
+
+    params = (("commission", 0.0), ("minimum", 0.0), ("cap", 1.0), ("most", 0.0),
+              ("stocklike", True), ("percabs", True))  # fmt: skip
 
     def _getcommission(self, size: float, price: float, pseudoexec: bool) -> float:
         value = abs(size) * price
         charged: float = min(max(value * self.p.commission, self.p.minimum), value * self.p.cap) if size else 0.0
-        return charged
+        return min(charged, self.p.most) if self.p.most else charged
 
 
 class IbForexOfDollars(IbForex):
@@ -46,13 +58,35 @@ class IbForexOfDollars(IbForex):
         return charged
 
 
+class IbOption(IbModel):
+    """
+    US options: 0.65 USD a contract, 0.50 of a premium below 0.10, 0.25 of one below 0.05; at least 1 USD an order.
+
+    Fees of exchanges, clearing and regulators, some cents a contract, are not in it.
+    """
+
+    params = (("commission", 0.65), ("below_a_dime", 0.50), ("below_a_nickel", 0.25), ("minimum", 1.0),
+              ("stocklike", True), ("percabs", True))  # fmt: skip
+    by_contract = True
+
+    def _getcommission(self, size: float, price: float, pseudoexec: bool) -> float:
+        rate = self.p.commission if price >= 0.10 else self.p.below_a_dime if price >= 0.05 else self.p.below_a_nickel
+        charged: float = max(abs(size) * rate, self.p.minimum) if size else 0.0
+        return charged
+
+
+PUBLISHED = "published"
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """
     A row of what IB charges, in the currency of the instrument: for which instruments, and where it is published.
 
     Attributes:
-        standing: "published", read on IB's own page; or "secondary source", read where others quote it.
+        plans: of which of IB's pricing plans it is a part. Of a tier by monthly volume it is the first.
+        standing: "published", read on a page of IB's own; "secondary source", read where others quote it; or
+            "unconfirmed", where neither could be read again.
     """
 
     about: str
@@ -60,13 +94,22 @@ class Schedule:
     fits: Callable[[Instrument], bool]
     make: Callable[[], Any]
     source: str
-    standing: str
+    standing: str = PUBLISHED
+    plans: tuple[str, ...] = (_FIXED,)
     dated: str = "2026-11"
 
 
-def _stock(instrument: Instrument, currency: str, exchanges: Sequence[str] = ()) -> bool:
+_SECONDARY, _UNCONFIRMED = "secondary source", "unconfirmed"
+_BOTH = (_FIXED, _TIERED)
+
+
+def _stock(instrument: Instrument, currency: str, exchanges: Collection[str] = ()) -> bool:
     there = not exchanges or {instrument.exchange, instrument.qualifier("primary")} & {*exchanges}
     return instrument.kind == "STK" and instrument.currency == currency and bool(there)
+
+
+def _stocks(currency: str, exchanges: Collection[str] = ()) -> Callable[[Instrument], bool]:
+    return partial(_stock, currency=currency, exchanges=exchanges)
 
 
 def _is_us_stock(instrument: Instrument) -> bool:
@@ -74,54 +117,197 @@ def _is_us_stock(instrument: Instrument) -> bool:
     return _stock(instrument, "USD") and (hours.calendar == _US_STOCKS or bool(hours.unknown))
 
 
-def _shares_of_value(share: float, minimum: float, cap: float = 1.0) -> Callable[[], Any]:
-    return partial(IbShareOfValue, commission=share, minimum=minimum, cap=cap)
+def _futures(exchange: str, *symbols: str) -> Callable[[Instrument], bool]:
+    return lambda one: one.kind in FUTURE_KINDS and one.exchange == exchange and one.symbol in symbols
+
+
+def _cfds(currency: str) -> Callable[[Instrument], bool]:
+    """Return whether an instrument is a CFD of a share: others are called by a currency, a metal, or an index."""
+    return lambda one: one.kind == "CFD" and one.currency == currency and one.symbol not in _NO_SHARES
+
+
+_NO_SHARES = {"AUD", "CAD", "CHF", "CNH", "CZK", "DKK", "EUR", "GBP", "HKD", "HUF", "ILS", "JPY", "MXN", "NOK", "NZD",
+              "PLN", "RUB", "SEK", "SGD", "TRY", "USD", "ZAR", "XAUUSD", "XAGUSD", "IBUS500", "IBUS30", "IBUST100",
+              "IBGB100", "IBEU50", "IBDE30", "IBDE40", "IBFR40", "IBES35", "IBNL25", "IBCH20", "IBJP225", "IBHK50",
+              "IBAU200"}  # fmt: skip
+
+
+def _shares_of_value(share: float, minimum: float, cap: float = 1.0, most: float = 0.0) -> Callable[[], Any]:
+    return partial(IbShareOfValue, commission=share, minimum=minimum, cap=cap, most=most)
+
+
+def _us_future(exchange: str, fee: float, own: float, *symbols: str) -> Schedule:
+    """Return the row of futures of the United States: IB's commission, the exchange's fee, 0.02 USD of the NFA."""
+    all_in = round(fee + own + _NFA, 4)
+    return Schedule(
+        f"futures of {exchange}: {', '.join(symbols)}",
+        f"{all_in:g} USD a contract: {own:g} IB's, {fee:g} the exchange's, {_NFA:g} the regulator's",
+        _futures(exchange, *symbols), partial(IbPerContract, commission=all_in),
+        f"IBKR, Commissions - Futures, and its page of fees that offset those of {exchange}", plans=_BOTH,
+    )  # fmt: skip
+
+
+_NFA = 0.02  # USD a contract
+_OWN, _OF_MICROS, _OF_E_MINI_FX, _OF_MICRO_FX = 0.85, 0.25, 0.50, 0.15  # USD a contract, up to 1,000 a month
+
+
+def _future(about: str, currency: str, money: float, exchange: str, *symbols: str) -> Schedule:
+    return Schedule(
+        about, f"{money:g} {currency} a contract, all fees in it", _futures(exchange, *symbols),
+        partial(IbPerContract, commission=money), "IBKR, Commissions - Futures, Asia-Pacific",
+    )  # fmt: skip
+
+
+def _index_cfds(share: float, minimum: float, currency: str, *symbols: str) -> Schedule:
+    return Schedule(
+        f"CFDs of indices in {currency}: {', '.join(symbols)}",
+        f"{share * 100:g} % of the value, at least {minimum:g} {currency}, an order",
+        lambda one: one.kind == "CFD" and one.currency == currency and one.symbol in symbols,
+        _shares_of_value(share, minimum), "IBKR, Commissions - CFDs, Index CFDs", plans=_BOTH,
+    )  # fmt: skip
+
+
+def _share_cfds(currency: str, minimum: float) -> Schedule:
+    return Schedule(
+        f"CFDs of shares in {currency}", f"0.05 % of the value, at least {minimum:g} {currency}, an order",
+        _cfds(currency), _shares_of_value(0.0005, minimum), "IBKR, Commissions - CFDs, Share CFDs", plans=_BOTH,
+    )  # fmt: skip
 
 
 _EURO = ("IBIS", "IBIS2", "FWB", "SBF", "AEB", "ENEXT.BE", "VSE")
 _EUROPE, _ASIA = "IBKR, Commissions - Stocks, Europe", "IBKR, Commissions - Stocks, Asia-Pacific"
+_AMERICA = "IBKR, Commissions - Stocks, North America"
+_NOT_READ = "as remembered of IBKR, Commissions - Stocks; its row could not be read again in 2026-11"
+_ALONE = "; IB's commission, to which it adds the fees of exchange, clearing and regulator"
+_INTRODUCER = "a broker that introduces to IB, which quotes its tiers"
 SCHEDULES = (
-    Schedule("US stocks", COSTS["ib-fixed"].definition, _is_us_stock, IbFixed,
-             "IBKR, Commissions - Stocks, North America", "published"),
+    Schedule("US stocks", COSTS["ib-fixed"].definition, _is_us_stock, IbFixed, _AMERICA),
     Schedule("stocks in euros of Austria, Belgium, France, Germany and the Netherlands, by SMART too",
              "0.05 % of the value, at least 3 EUR, an order",
-             lambda one: _stock(one, "EUR", ("SMART", *_EURO)) , _shares_of_value(0.0005, 3.0), _EUROPE, "published"),
+             _stocks("EUR", ("SMART", *_EURO)), _shares_of_value(0.0005, 3.0), _EUROPE),
+    Schedule("stocks in euros of the same countries, tiered",
+             f"0.05 % of the value, at least 1.25 and at most 29 EUR, an order{_ALONE}",
+             _stocks("EUR", ("SMART", *_EURO)), _shares_of_value(0.0005, 1.25, most=29.0), _EUROPE, plans=(_TIERED,)),
+    Schedule("stocks of London", "0.05 % of the value, at least 3 GBP, an order",
+             _stocks("GBP"), _shares_of_value(0.0005, 3.0), _NOT_READ, _UNCONFIRMED),
+    Schedule("stocks of London, tiered", f"0.05 % of the value, at least 1 GBP, an order{_ALONE}",
+             _stocks("GBP"), _shares_of_value(0.0005, 1.0), _INTRODUCER, _SECONDARY, (_TIERED,)),
+    Schedule("stocks of Switzerland", "0.05 % of the value, at least 5 CHF, an order",
+             _stocks("CHF"), _shares_of_value(0.0005, 5.0), _NOT_READ, _UNCONFIRMED),
+    Schedule("stocks of Switzerland, tiered", f"0.05 % of the value, at least 1.5 CHF, an order{_ALONE}",
+             _stocks("CHF"), _shares_of_value(0.0005, 1.5), _INTRODUCER, _SECONDARY, (_TIERED,)),
+    Schedule("stocks of Japan", "0.08 % of the value, at least 80 JPY, an order",
+             _stocks("JPY"), _shares_of_value(0.0008, 80.0), _NOT_READ, _UNCONFIRMED),
     Schedule("stocks of Canada", "0.01 CAD a share, at least 1 CAD, at most 0.5 % of the value, an order",
-             lambda one: _stock(one, "CAD"), partial(IbFixed, commission=0.01, minimum=1.0, cap=0.005),
-             "copies of IBKR's page by brokers that introduce to IB", "secondary source"),
+             _stocks("CAD"), partial(IbFixed, commission=0.01, minimum=1.0, cap=0.005), _AMERICA),
+    Schedule("stocks of Canada, tiered",
+             f"0.008 CAD a share, at least 1 CAD, at most 0.5 % of the value, an order{_ALONE}",
+             _stocks("CAD"), partial(IbFixed, commission=0.008, minimum=1.0, cap=0.005), _AMERICA, plans=(_TIERED,)),
     Schedule("stocks of Hong Kong", "0.08 % of the value, at least 18 HKD, an order",
-             lambda one: _stock(one, "HKD"), _shares_of_value(0.0008, 18.0), _ASIA, "published"),
+             _stocks("HKD"), _shares_of_value(0.0008, 18.0), _ASIA),
+    Schedule("stocks of Hong Kong, tiered", f"0.05 % of the value, at least 18 HKD, an order{_ALONE}",
+             _stocks("HKD"), _shares_of_value(0.0005, 18.0), _ASIA, plans=(_TIERED,)),
     Schedule("stocks of Shanghai and Shenzhen by Hong Kong", "0.08 % of the value, at least 15 CNH, an order",
-             lambda one: _stock(one, "CNH"), _shares_of_value(0.0008, 15.0), _ASIA, "published"),
+             _stocks("CNH"), _shares_of_value(0.0008, 15.0), _ASIA),
+    Schedule("stocks of Shanghai and Shenzhen by Hong Kong, tiered",
+             f"0.05 % of the value, at least 15 CNH, an order{_ALONE}",
+             _stocks("CNH"), _shares_of_value(0.0005, 15.0), _ASIA, plans=(_TIERED,)),
     Schedule("stocks of Australia", "0.08 % of the value, at least 6 AUD, an order",
-             lambda one: _stock(one, "AUD"), _shares_of_value(0.0008, 6.0), _ASIA, "published"),
+             _stocks("AUD"), _shares_of_value(0.0008, 6.0), _ASIA),
+    Schedule("stocks of Australia, tiered", f"0.08 % of the value, at least 5 AUD, an order{_ALONE}",
+             _stocks("AUD"), _shares_of_value(0.0008, 5.0), _ASIA, plans=(_TIERED,)),
     Schedule("currencies for US dollars, such as EUR.USD", COSTS["ib-forex"].definition,
              lambda one: one.kind == "CASH" and one.currency == "USD", IbForex,
-             "IBKR, Commissions - Spot Currencies", "published"),
+             "IBKR, Commissions - Spot Currencies", plans=_BOTH),
     Schedule("US dollars for currencies, such as USD.JPY", COSTS["ib-forex"].definition,
              lambda one: one.kind == "CASH" and one.symbol == "USD", IbForexOfDollars,
-             "IBKR, Commissions - Spot Currencies", "published"),
+             "IBKR, Commissions - Spot Currencies", plans=_BOTH),
+    _us_future("CME", 1.38, _OWN, "ES", "NQ", "RTY", "EMD"),
+    _us_future("CME", 0.35, _OF_MICROS, "MES", "MNQ", "M2K"),
+    _us_future("CME", 1.60, _OWN, "EUR", "GBP", "JPY", "CAD", "AUD", "CHF", "NZD", "MXP"),
+    _us_future("CME", 0.85, _OF_E_MINI_FX, "E7", "J7"),
+    _us_future("CME", 0.24, _OF_MICRO_FX, "M6A", "M6B", "M6E"),
+    _us_future("NYMEX", 1.50, _OWN, "CL", "HO", "RB", "BZ"),
+    _us_future("NYMEX", 1.60, _OWN, "NG", "PL", "PA"),
+    _us_future("NYMEX", 1.20, _OWN, "QM"),
+    _us_future("NYMEX", 0.50, _OWN, "QG"),
+    _us_future("NYMEX", 0.50, _OF_MICROS, "MCL"),
+    _us_future("COMEX", 1.60, _OWN, "GC", "HG"),
+    _us_future("COMEX", 0.75, _OF_MICROS, "MGC"),
+    _future("futures of HKFE: HSI", "HKD", 30.0, "HKFE", "HSI"),
+    _future("futures of HKFE: MHI", "HKD", 17.0, "HKFE", "MHI"),
+    Schedule("options of the United States",
+             "0.65 USD a contract, less of premiums below 0.10, at least 1 USD, an order; fees of exchanges, clearing "
+             "and regulators are not in it",
+             lambda one: one.kind == "OPT" and one.currency == "USD", IbOption,
+             "IBKR, Commissions - Options, United States", plans=_BOTH),
+    Schedule("CFDs of US shares", "0.005 USD a share, at least 1 USD, an order",
+             _cfds("USD"), partial(IbFixed, cap=1.0), "IBKR, Commissions - CFDs, Share CFDs", plans=_BOTH),
+    _share_cfds("EUR", 3.0),
+    _share_cfds("GBP", 3.0),
+    _share_cfds("CHF", 3.0),
+    _index_cfds(0.00005, 1.0, "USD", "IBUS500", "IBUS30"),
+    _index_cfds(0.0001, 1.0, "USD", "IBUST100"),
+    _index_cfds(0.00005, 1.0, "GBP", "IBGB100"),
+    _index_cfds(0.0001, 1.0, "EUR", "IBEU50", "IBFR40", "IBES35", "IBNL25"),
+    _index_cfds(0.0001, 1.0, "CHF", "IBCH20"),
+    _index_cfds(0.0001, 40.0, "JPY", "IBJP225"),
+    _index_cfds(0.0001, 10.0, "HKD", "IBHK50"),
+    _index_cfds(0.0001, 1.0, "AUD", "IBAU200"),
     Schedule("coins in US dollars", "0.18 % of the value, at least 1.75 USD, at most 1 % of the value, an order",
              lambda one: one.kind == "CRYPTO" and one.currency == "USD", _shares_of_value(0.0018, 1.75, 0.01),
-             "IBKR, Commissions - Cryptocurrencies, as quoted by its users", "secondary source"),
+             "IBKR, Commissions - Cryptocurrencies, as quoted by its users", _SECONDARY, _BOTH),
 )  # fmt: skip
 
 
-def schedule_of(instrument: Instrument) -> Schedule:
+def schedule_of(instrument: Instrument, plan: str = _FIXED) -> Schedule:
     """
-    Return IB's fixed pricing for an instrument.
+    Return IB's pricing for an instrument.
+
+    Args:
+        plan: "ib-fixed" or "ib-tiered".
 
     Raises:
         UsageError: no schedule of it is known; the text lists those there are.
     """
-    for row in SCHEDULES:
+    rows = [row for row in SCHEDULES if plan in row.plans]
+    for row in rows:
         if row.fits(instrument):
             return row
-    known = "; ".join(row.about for row in SCHEDULES)
+    known = "; ".join(row.about for row in rows)
+    if plan == _TIERED:
+        known = f"US stocks; {known}"
     raise UsageError(
-        f"what IB charges for {instrument} is not known here; ib-fixed knows {known}. "
-        'Write costs="bp:5" for five basis points of the value, or "none"'
+        f"what IB charges for {instrument} is not known here; {plan} knows {known}. "
+        f"{_FOR_A_FUTURE if instrument.kind in FUTURE_KINDS else _FOR_OTHERS}"
     )
+
+
+_FOR_OTHERS = 'Write costs="bp:5" for five basis points of the value, or "none"'
+_FOR_A_FUTURE = (
+    'Write costs="futures:FEE:MULTIPLIER:MARGIN", such as futures:2.25:50:15000 for the E-mini S&P 500, "bp:0.5" for '
+    'half a basis point of the value, or "none"'
+)
+
+
+def row_of(costs: Costs, series: Series) -> Schedule | None:
+    """
+    Return the row by which a series is charged under one of IB's names; None where the costs are as their name says.
+
+    Raises:
+        UsageError: IB's schedule of the product is not known, or the name is of another product.
+    """
+    one, costs = series.instrument, costs.of if isinstance(costs, CostsTimes) else costs
+    if costs.name == _STOCKS_ONLY and not _is_us_stock(one):
+        raise UsageError(f"{costs.name} is what IB charges for US stocks, and {series.short} is none; write ib-fixed")
+    if costs.name == "ib-forex" and one.kind != "CASH":
+        raise UsageError(f"ib-forex is what IB charges for currencies, and {series.short} is none; write ib-fixed")
+    if costs.name == "ib-forex":
+        row = schedule_of(one)
+        return None if row.make is IbForex else row
+    if costs.name not in _BOTH or _is_us_stock(one):
+        return None
+    return schedule_of(one, costs.name)
 
 
 def costs_for(costs: Costs, series: Series) -> Costs:
@@ -129,23 +315,16 @@ def costs_for(costs: Costs, series: Series) -> Costs:
     Return the costs of a series: of IB's names those of its product, all else as it is.
 
     Raises:
-        UsageError: IB's schedule of the product is not known, or the name is one of US stocks only.
+        UsageError: as `row_of`.
     """
-    one = series.instrument
     if isinstance(costs, CostsTimes):
         single = costs_for(costs.of, series)
         return costs if single is costs.of else costs_times(single, costs.times)
-    if costs.name in _STOCKS_ONLY and not _is_us_stock(one):
-        raise UsageError(f"{costs.name} is what IB charges for US stocks, and {series.short} is none; write ib-fixed")
-    if costs.name == "ib-forex":
-        if one.kind != "CASH":
-            raise UsageError(f"ib-forex is what IB charges for currencies, and {series.short} is none; write ib-fixed")
-    elif costs.name not in _BY_PRODUCT or _is_us_stock(one):
+    row = row_of(costs, series)
+    if row is None:
         return costs
-    row = schedule_of(one)
-    if row.make is COSTS[costs.name].make:
-        return costs
-    return replace(costs, definition=f"IB fixed, {row.about}: {row.definition}", make=row.make, dated=row.dated)
+    plan = "IB tiered" if costs.name == _TIERED else "IB fixed"
+    return replace(costs, definition=f"{plan}, {row.about}: {row.definition}", make=row.make, dated=row.dated)
 
 
 def check_products(series: Sequence[Series], costs: Costs) -> None:
@@ -153,21 +332,19 @@ def check_products(series: Sequence[Series], costs: Costs) -> None:
     Refuse a run whose money would be wrong without a word.
 
     Raises:
-        UsageError: a future with the commission of something else, a product without a model, or costs of another
-            product.
+        UsageError: a product without a model, without a known schedule, or costs of another product.
     """
     costs = costs.of if isinstance(costs, CostsTimes) else costs
-    if costs.name.endswith("}") or "}#" in costs.name:
+    if is_own(costs):
         return  # a commission of the caller's own says what a point is worth
     for one in series:
         kind = one.instrument.kind
-        if kind in _NO_MODEL:
+        if kind in _NO_MODEL and not (costs.name in _BOTH and _is_known(one.instrument, costs.name)):
             raise UsageError(f"{one.short} is {_NO_MODEL[kind]}, of which there is no model here; {_OWN_MODEL}")
-        if kind in _FUTURES and costs.name in COSTS and costs.name != "none":
-            raise UsageError(
-                f"{one.short} is a future: say what a contract costs, what a point is worth and what margin it binds, "
-                "by --costs futures:FEE:MULTIPLIER:MARGIN, such as futures:2.25:50:15000 for the E-mini S&P 500"
-            )
-        if kind not in _FUTURES and costs.name.startswith("futures:"):
+        if kind not in FUTURE_KINDS and costs.name.startswith("futures:"):
             raise UsageError(f"the costs {costs.name} are of futures, and {one.short} is none; write ib-fixed or bp:5")
         costs_for(costs, one)
+
+
+def _is_known(instrument: Instrument, plan: str) -> bool:
+    return any(row.fits(instrument) for row in SCHEDULES if plan in row.plans)

@@ -31,6 +31,7 @@ TRADES: bool  # whether anybody is told of trades
 MARKET_ONLY: bool  # whether all orders are at the market
 VALUES: bool  # whether anybody asks for value and gain of what is filled
 IB: bool  # whether the costs have a minimum and a cap
+BY_ORDER: bool  # whether these are an order's, not those of what it closes and of what it opens: see `OrderBill`
 RATE: float
 MINIMUM: float
 CAP: float
@@ -160,6 +161,16 @@ def f_commission(size, price):
         if not PER_SHARE:
             charged = abs(size) * RATE * price
     return charged
+
+
+def f_opening(opened, closed, price, charged):
+    fee = f_commission(opened, price)
+    if BY_ORDER:
+        total = opened + closed
+        value = opened * price + closed * price
+        rest = most(f_commission(total, ratio(value, total)) - charged, 0.0)
+        fee = fee if closed == 0 else 0.0 if opened == 0 else rest
+    return fee
 
 
 # --- orders that a strategy gives; -1 is None, and NaN a number that was left out
@@ -370,10 +381,11 @@ def check():
         closed = size if left == 0 else 0.0 if b_grows else size if b_stays else -held
         A.would[i_d] = left
         # Nothing that is closed, or opened, is worth 0, costs 0 and leaves the cash as it is.
+        charged = f_commission(closed, price)
         cash = cash + -closed * price
-        cash = cash - f_commission(closed, price)
+        cash = cash - charged
         cash = cash - opened * price
-        cash = cash - f_commission(opened, price)
+        cash = cash - f_opening(opened, closed, price, charged)
         if cash >= 0.0:
             A.status[i_o] = ACCEPTED
             A.queue[A.pending] = i_o
@@ -517,7 +529,7 @@ def execute(i_o, i_d, price, stamp):
     closed_costs = f_commission(closed, price)
     cash = (A.cash + (freed + gain)) - closed_costs
     asked = opened * price
-    fee = f_commission(opened, price)
+    fee = f_opening(opened, closed, price, closed_costs)
     cash_after = (cash - asked) - fee
     b_refused = opened != 0 and cash_after < 0.0
     A.cash = cash if b_refused else cash_after

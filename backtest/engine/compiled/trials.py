@@ -205,10 +205,13 @@ def _charges(model: Any) -> dict[str, Any]:
     """Return what a commission model is to the ledger."""
     known = type(model) in (bt.CommInfoBase, bt.CommissionInfo, IbFixed)
     plain = is_still(model) and model.p.mult == 1.0 and model.get_leverage() == 1.0
+    if getattr(model, "splits", None) is not None:
+        raise NotCompiled("fees on shares as they were traded are not compiled")
     if not known or not plain:
         raise NotCompiled(f"the costs {type(model).__name__} are not compiled")
     ib = type(model) is IbFixed
-    return {"IB": ib, "RATE": float(model.p.commission), "MINIMUM": float(model.p.minimum) if ib else 0.0,
+    return {"IB": ib, "BY_ORDER": ib and model.bill is not None, "RATE": float(model.p.commission),
+            "MINIMUM": float(model.p.minimum) if ib else 0.0,
             "CAP": float(model.p.cap) if ib else 0.0,
             "PER_SHARE": model._commtype == bt.CommInfoBase.COMM_FIXED}  # fmt: skip
 

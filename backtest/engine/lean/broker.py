@@ -9,6 +9,7 @@ import backtrader as bt
 from backtrader.order import BuyOrder, OrderExecutionBit, SellOrder
 from backtrader.position import Position
 
+from backtest.engine.account.commissions import bill_of
 from backtest.engine.account.converted import Converted, converting, converts_any
 from backtest.engine.lean.orders import (
     CLOSE,
@@ -390,12 +391,15 @@ class LeanBroker(_Stock):
         model = self.getcommissioninfo(data)
         opening_model = model if data._compensate is None else self.getcommissioninfo(data._compensate)
         size, paid, opened, closed = after(size, paid, order.executed.remsize, price)
+        bill = bill_of(model, order)
         if closed:
             cash += self._worth(model, -closed, price)[1] + 0
             cash -= model.getcommission(closed, price)
         if opened:
             cash -= self._worth(model, opened, price)[1]
             cash -= opening_model.getcommission(opened, price)
+        if bill is not None:
+            bill.end()
         return cash, size, paid
 
     def _worth(self, model: Any, size: Any, price: float) -> tuple[float, float]:
@@ -408,6 +412,14 @@ class LeanBroker(_Stock):
     def _execute(
         self, order: Any, ago: Any = None, price: Any = None, cash: Any = None, position: Any = None, dtcoc: Any = None
     ) -> Any:
+        bill = bill_of(self.getcommissioninfo(order.data), order)
+        try:
+            return self._fill(order, ago, price, cash, position, dtcoc)
+        finally:
+            if bill is not None:
+                bill.end()
+
+    def _fill(self, order: Any, ago: Any, price: Any, cash: Any, position: Any, dtcoc: Any) -> Any:
         data = order.data
         if self.restless or ago is None or self.p.filler is not None or data._compensate is not None:
             return _Stock._execute(self, order, ago, price, cash, position, dtcoc)

@@ -184,6 +184,76 @@ def test_a_future_gains_its_multiplier_a_point_and_binds_its_margin(tmp_path):
     assert account(result).traded == 50 * 2 * (5010 + 5020)
 
 
+# --- an order is charged as a whole: IB's minimum, and its most, are those of an order of a day
+
+WAYS = {"lean": {}, "by volume": {"volume_cap": 1.0}, "slipping": {"slippage": "money:0"}, "lending": {"borrow": "0"}}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_reversal_pays_one_minimum(tmp_path, way):
+    store = store_of(tmp_path, [100] * 5)
+
+    result = run(Steps, "AAPL/1day", store=store, params={"at": "1:50 2:-100 3:350"}, **way)
+
+    # 50 · 0.005 and 100 · 0.005 are less than the minimum; 350 · 0.005
+    assert result.fills["costs"].tolist() == pytest.approx([1.0, 1.0, 1.75])
+    assert result.equity.iloc[-1] == pytest.approx(100_000 - 3.75)
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_what_closes_and_opens_in_two_orders_pays_two(tmp_path, way):
+    store = store_of(tmp_path, [100] * 5)
+
+    class Turns(bt.Strategy):
+        def next(self):
+            if len(self) == 1:
+                self.buy(size=50)
+            if len(self) == 2:
+                self.close()
+                self.sell(size=50)
+
+    result = run(Turns, "AAPL/1day", store=store, **way)
+
+    assert result.fills["costs"].tolist() == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_a_reversal_whose_opening_cannot_be_paid_pays_for_what_it_closed(tmp_path):
+    store = store_of(tmp_path, [100, 100, 100, 150, 150])
+
+    result = run(Steps, "AAPL/1day", store=store, params={"at": "1:-50 3:700"}, cash=100_000)  # 650 at 150 are more
+
+    assert result.fills["size"].tolist() == [-50, 50]
+    assert result.fills["costs"].tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_an_order_that_fills_in_parts_pays_its_minimum_once_a_day(tmp_path):
+    minutes, days = Series.parse("AAPL/1min"), AAPL
+    start = datetime(2024, 1, 2, 14, 30, tzinfo=UTC)
+    rows = [(start + timedelta(minutes=n), 100.0, 101.0, 99.0, 100.0, 100.0, None, None) for n in range(9)]
+    store = store_of(tmp_path, [100] * 6, volume=100)
+    store.write(minutes, Span(start, start + timedelta(hours=1)), table_of(rows))
+    asked = {"store": store, "params": {"at": "1:250"}, "volume_cap": 1.0}
+
+    in_minutes, in_days = (run(Steps, str(one), **asked) for one in (minutes, days))
+
+    # 100, 100 and 50 shares: 1.00, nothing more up to 200 shares, then half a cent each; and each day a minimum
+    assert in_minutes.fills["costs"].tolist() == pytest.approx([1.0, 0.0, 0.25])
+    assert in_days.fills["costs"].tolist() == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_shares_of_an_order_count_once_for_its_tier(tmp_path):
+    store = store_of(tmp_path, [100] * 6)
+
+    result = run(Steps, "AAPL/1day", store=store, params={"at": "1:200000 2:-400000"}, costs="ib-tiered", cash=1e9)
+
+    bought, turned = result.fills["costs"]
+    own = 100_000 * 0.0035 + 300_000 * 0.002  # 200,000 were traded in the month
+    passed = 1 + 0.000175 + 0.00056
+    fees = regulatory_fees(-400_000, 100.0, date(2024, 1, 4).toordinal())
+    assert bought == pytest.approx(700 * passed + 200_000 * 0.0032)
+    assert turned == pytest.approx(own * passed + 400_000 * 0.0032 + fees)
+
+
 def test_shares_sold_short_cost_their_fee_by_series_and_date(tmp_path):
     store = store_of(tmp_path, [100, 100, 110, 120, 120, 120])
     asked = {"store": store, "params": {"at": "1:-365"}, "costs": "none"}

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import backtrader as bt
 import pytest
 
-from backtest import Series, Span, Store, UsageError, run
+from backtest import Series, Span, Store, UsageError, ingest, run
 from backtest.engine.account.commissions import costs_named, model_for
 from backtest.engine.account.schedules import SCHEDULES, costs_for, schedule_of
 from backtest.errors import NoBars
@@ -61,23 +61,39 @@ def test_an_order_costs_what_ib_charges_for_its_product(name, size, price, costs
 
 
 def test_each_row_says_where_it_is_from_and_how_far_that_is_to_be_trusted():
-    assert {row.standing for row in SCHEDULES} == {"published", "secondary source"}
-    assert all(row.source and row.about and row.definition for row in SCHEDULES)
-    assert [row.about for row in SCHEDULES if row.standing != "published"] == [
-        "stocks of Canada",
-        "coins in US dollars",
-    ]
+    standing = {row.about: row.standing for row in SCHEDULES if row.standing != "published"}
+
+    assert all(row.source and row.about and row.definition and row.dated for row in SCHEDULES)
+    assert len({row.about for row in SCHEDULES}) == len(SCHEDULES)
+    assert standing == {
+        "stocks of London": "unconfirmed",
+        "stocks of Switzerland": "unconfirmed",
+        "stocks of Japan": "unconfirmed",
+        "stocks of London, tiered": "secondary source",
+        "stocks of Switzerland, tiered": "secondary source",
+        "coins in US dollars": "secondary source",
+    }
 
 
 @pytest.mark.parametrize(
-    "name", ["VOD-STK-LSE-GBP", "7203-STK-TSEJ-JPY", "EUR-CASH-IDEALPRO-GBP", "SPX-IND-CBOE-USD", "NESN-STK-EBS-CHF"]
+    "name", ["VOLV.B-STK-SFB-SEK", "D05-STK-SGX-SGD", "EUR-CASH-IDEALPRO-GBP", "SPX-IND-CBOE-USD", "ENI-STK-BVME-EUR"]
 )
 def test_a_product_whose_schedule_is_not_known_is_refused_with_those_that_are(name):
     with pytest.raises(UsageError, match=r"is not known here; ib-fixed knows US stocks; .*Canada.*bp:5"):
         schedule_of(Series.parse(f"{name}/1day").instrument)
 
 
-@pytest.mark.parametrize(("costs", "name"), [("ib-tiered", "SAP-STK-IBIS-EUR"), ("ib-fixed-fees", "EUR-CASH")])
+def test_a_future_whose_exchange_fee_is_not_known_is_refused_with_those_that_are():
+    with pytest.raises(UsageError, match=r"ZC-FUT-CBOT-USD-202612 is not known here; .*CME: ES, NQ.*futures:FEE"):
+        schedule_of(Series.parse("ZC-FUT-CBOT-USD-202612/1day").instrument)
+
+
+def test_tiered_pricing_that_nobody_quotes_is_refused_with_those_that_are():
+    with pytest.raises(UsageError, match="ib-tiered knows US stocks; stocks in euros"):
+        costs_for(costs_named("ib-tiered"), Series.parse("7203-STK-TSEJ-JPY/1day"))
+
+
+@pytest.mark.parametrize(("costs", "name"), [("ib-fixed-fees", "SAP-STK-IBIS-EUR"), ("ib-fixed-fees", "EUR-CASH")])
 def test_costs_of_us_stocks_are_refused_for_all_else(costs, name):
     with pytest.raises(UsageError, match=f"{costs} is what IB charges for US stocks"):
         costs_for(costs_named(costs), Series.parse(f"{name}/1day"))
@@ -96,6 +112,7 @@ def store(tmp_path):
     """Return a store with five daily bars of many products."""
     store = Store(tmp_path)
     names = ["AAPL", "SAP-STK-IBIS-EUR", "SIE-STK-IBIS-EUR", "EUR-CASH", "ES-FUT-CME-USD-202403", "SPX-IND-CBOE-USD",
+             "7203-STK-TSEJ-JPY",
              "AAPL-CFD-SMART-USD", "AAPL-OPT-SMART-USD-20240315-190-C", "T-BOND-SMART-USD"]  # fmt: skip
     for name in names:
         first = datetime(2024, 1, 2, tzinfo=UTC)
@@ -123,19 +140,45 @@ def test_several_currencies_without_their_rates_are_refused(store):
         run(RoundTrip, "SAP-STK-IBIS-EUR/1day", store=store, benchmark="AAPL/1day")
 
 
-@pytest.mark.parametrize("costs", ["ib-fixed", "ib-fixed-fees", "ib-tiered", "ib-forex"])
+@pytest.mark.parametrize("costs", ["ib-fixed-fees", "ib-forex"])
 def test_a_future_does_not_pay_like_a_share(store, costs):
-    with pytest.raises(UsageError, match="is a future: say what a contract costs, what a point is worth"):
+    with pytest.raises(UsageError, match=f"{costs} is what IB charges for .*, and ES-FUT-CME-USD-202403/1day is none"):
         run(RoundTrip, "ES-FUT-CME-USD-202403/1day", store=store, costs=costs)
 
 
-@pytest.mark.parametrize("costs", ["none", "bp:5", 0.001])
-def test_that_a_multiplier_is_not_told_is_told(store, costs):
-    result = run(RoundTrip, "ES-FUT-CME-USD-202403/1day", store=store, costs=costs)
+def test_that_a_commission_of_ones_own_takes_a_point_for_1_is_told(store):
+    result = run(RoundTrip, "ES-FUT-CME-USD-202403/1day", store=store, costs=bt.CommInfoBase(commission=0.1))
     told = run(RoundTrip, "ES-FUT-CME-USD-202403/1day", store=store, costs="futures:2.25:50:15000")
 
     assert "a point of a contract taken for 1" in result.stats.basis
     assert "taken for 1" not in told.stats.basis
+
+
+@pytest.mark.parametrize(
+    ("series", "costs", "definition"),
+    [
+        ("AAPL-OPT-SMART-USD-20240315-190-C/1day", 100 * 0.65, "0.65 USD a contract"),
+        ("AAPL-CFD-SMART-USD/1day", 1.0, "0.005 USD a share"),
+    ],
+)
+def test_options_and_cfds_trade_where_their_schedule_is_known(store, series, costs, definition):
+    if "OPT" in series:
+        columns = ["time", "open", "high", "low", "close", "volume"]
+        ingest(store.read(series).to_pandas()[columns], series, store, multiplier=100)
+
+    result = run(RoundTrip, series, store=store, cash=1e7)
+
+    (product,) = result.manifest["costs"]["products"].values()
+    assert result.fills["costs"].tolist() == [pytest.approx(costs)] * 2
+    assert definition in product["definition"]
+    assert (product["standing"], bool(product["source"])) == ("published", True)
+
+
+def test_rates_that_could_not_be_confirmed_are_told(store):
+    result = run(RoundTrip, "7203-STK-TSEJ-JPY/1day", store=store, cash=1e7)
+
+    assert "What IB charges for 7203-STK-TSEJ-JPY/1day is unconfirmed: IB fixed, stocks of Japan" in result.stats.basis
+    assert "What IB charges" not in run(RoundTrip, "SAP-STK-IBIS-EUR/1day", store=store).stats.basis
 
 
 def test_costs_of_futures_are_refused_for_shares(store):
@@ -154,7 +197,7 @@ def test_costs_of_futures_are_refused_for_shares(store):
 def test_a_product_without_a_model_is_refused_unless_the_caller_brings_one(store, name, word):
     prices = "MIDPOINT" if "CFD" in name else "TRADES"
     series = f"{name}/1day" if prices == "TRADES" else f"{name}/1day/{prices}"
-    for costs in ("ib-fixed", "none", "bp:5"):
+    for costs in ("ib-fixed-fees", "none", "bp:5") if name != "T-BOND-SMART-USD" else ("ib-fixed", "none", "bp:5"):
         with pytest.raises(UsageError, match=f"is {word}, of which there is no model here"):
             run(RoundTrip, series, store=store, costs=costs)
 

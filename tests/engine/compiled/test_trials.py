@@ -152,10 +152,32 @@ def test_what_cannot_be_done_is_refused_with_file_and_line():
 
 
 def test_orders_and_notes_are_those_of_a_random_trial_with_several_orders_a_bar():
+    costs = "ib-fixed"
     feeds = feeds_of(5, "same", 2, bars=50)
     params = [{"seed": 77, "busy": 100}]
 
-    outcomes = run(Chance, params, feeds(), set_up_of("ib-fixed", 2_000.0))
+    outcomes = run(Chance, params, feeds(), set_up_of(costs, 2_000.0))
 
-    assert difference(outcomes, 0, by_events(Chance, params[0], feeds(), set_up_of("ib-fixed", 2_000.0))) == ""
+    assert difference(outcomes, 0, by_events(Chance, params[0], feeds(), set_up_of(costs, 2_000.0))) == ""
     assert {4, 5, 7} <= set(outcomes.orders[:, 4])  # completed, cancelled, refused for margin
+
+
+class Turns(bt.Strategy):
+    """Be long and short in turns, which each order turns at once."""
+
+    params = (("every", 3),)
+
+    def next(self):
+        if len(self) % self.p.every == 0:
+            if self.position.size > 0:
+                self.sell(size=140)
+            else:
+                self.buy(size=70 + 70 * (self.position.size < 0))
+
+
+@pytest.mark.parametrize("costs", ["ib-fixed", "ib-fixed, by order"])
+def test_a_reversal_is_charged_as_by_the_event_engine(costs):
+    outcomes, differing = differences(Turns, [{"every": 2}, {"every": 3}], one_feed, set_up_of(costs))
+
+    assert (outcomes.why_not, outcomes.left, differing) == ("", {}, {})
+    assert (outcomes.fills[:, 5].max() > 1.5) == (costs == "ib-fixed")  # two minimums, or one
