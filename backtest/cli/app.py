@@ -18,7 +18,7 @@ from backtest._system import write_anything
 from backtest.cli.baselines import baseline, reproduce
 from backtest.cli.parse import refuse_url
 from backtest.cli.research import next_, sweep, validate
-from backtest.cli.runs import compare, report, run, runs
+from backtest.cli.runs import compare, report, run, runs, show
 from backtest.cli.setup import demo, doctor, emulator, new, tell_version
 from backtest.cli.store import download, export, import_, ls, pin, prune, publish, verify
 from backtest.cli.terminal import documents_given, failure_of, give_json, harmless, results_alone, say, shortened
@@ -43,6 +43,7 @@ COMMANDS = (
     sweep,
     runs,
     report,
+    show,
     compare,
     validate,
     baseline,

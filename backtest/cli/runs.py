@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
@@ -39,7 +39,9 @@ from backtest.cli.run_tables import (
 from backtest.cli.terminal import give, give_json, say
 from backtest.errors import BadStore, DataError, NoConnection, UsageError
 from backtest.runs.spec import BrokerageOptions
-from backtest.store.reader import Reader
+
+if TYPE_CHECKING:
+    from backtest.store.reader import Reader
 
 
 @takes_brokerage
@@ -246,14 +248,22 @@ def report(
     """
     Write the page of a kept run: verdict, numbers, a chart to explore, pictures, trades, definitions, manifest.
 
-    The chart has the bars that the run saw, where they are in the store or in the sample; else the closes.
+    The chart has the bars that the run saw, where they are in the store or in the sample; else the closes. Of a folder
+    of runs it is a table of all of them, to sort and search, with links to their pages.
 
     Example: backtest report SmaCross-AAPL --pdf sma.pdf
     """
     from backtest.api import RunResult
+    from backtest.report.gallery import write_gallery
     from backtest.report.run_page import write_figures, write_page, write_report
     from backtest.runs.kept import locate
 
+    if _holds_runs(run_name):
+        if png or pdf:
+            raise UsageError(f"{run_name} holds several runs, and --png and --pdf are of one; name that one")
+        page = write_gallery(run_name, out)
+        give_json({"files": [page.as_posix()]}) if as_json else give(str(page))
+        return
     folder = locate(RUNS, run_name)
     result = RunResult.load(folder)
     own = not out or Path(out).resolve() == folder.resolve()
@@ -265,6 +275,43 @@ def report(
         return
     for path in paths:
         give(str(path))
+
+
+def show(
+    run_name: Annotated[
+        str, typer.Argument(metavar="[RUN]", help="A kept run, or a folder of runs.", autocompletion=runs_here)
+    ] = RUNS,
+    store: StoreOption = STORE,
+) -> None:
+    """
+    Write the page of a kept run, or the table of all runs in a folder, and open it in the browser.
+
+    Example: backtest show SmaCross-AAPL
+    """
+    import webbrowser
+
+    from backtest.api import RunResult
+    from backtest.report.gallery import write_gallery
+    from backtest.report.run_page import write_page
+    from backtest.runs.kept import locate
+
+    if run_name == RUNS or _holds_runs(run_name):
+        page = write_gallery(run_name)
+    else:
+        folder = locate(RUNS, run_name)
+        page = write_page(RunResult.load(folder), folder, _opened(store))
+    give(str(page))
+    if not webbrowser.open(page.resolve().as_uri()):
+        say(f"No browser was found on this machine; open {page} in one")
+
+
+def _holds_runs(name: str) -> bool:
+    """Return whether a name is that of a folder which is no run, and holds some."""
+    from backtest.runs.kept import kept
+
+    place = Path(name)
+    found = kept(place) if place.is_dir() else []
+    return bool(found) and all(run.folder != place for run in found)
 
 
 def _opened(store: str) -> Reader | None:

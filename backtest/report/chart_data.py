@@ -44,7 +44,7 @@ class SeriesBars:
     why_closes: str = ""
 
 
-def bars_of(result: RunRecord, number: int, readers: Iterable[Reader]) -> SeriesBars:
+def bars_by_row(result: RunRecord, number: int, readers: Iterable[Reader]) -> SeriesBars:
     """Return the bars of a series that a run saw, of its digest in the manifest, from the first reader with them."""
     closes, key = column(result.record, f"close.{number}"), result.spec.series[number]
     known, series = result.manifest.get("series", {}).get(key, {}), Series.parse(key)

@@ -18,7 +18,7 @@ from backtest.metrics.account import column, hold_name
 from backtest.report.chart_data import (
     SeriesBars,
     ShownLine,
-    bars_of,
+    bars_by_row,
     coarser,
     drawdowns_by_row,
     is_daily,
@@ -30,7 +30,7 @@ from backtest.report.chart_data import (
 )
 from backtest.report.chart_library import library
 from backtest.report.figure_data import times_of
-from backtest.report.packing import Column, exact, pack, rounded
+from backtest.report.packing import Column, exactly, pack, rounded
 from backtest.store.reader import Reader
 from backtest.store.store import Store
 
@@ -86,7 +86,7 @@ def chart_of(result: Measured, reader: Reader | None = None) -> Chart:
     if why_not := library().why_not:
         return Chart({}, "", "", why_not=why_not)
     readers = [*([reader] if reader else []), Store(bundled("sample"))]
-    bars = [bars_of(result, number, readers) for number in range(len(result.series))]
+    bars = [bars_by_row(result, number, readers) for number in range(len(result.series))]
     step = -(-len(result.record) * len(bars) // _MOST_BARS)
     about, columns = _packed(result, bars, step)
     while step > 1 and len(columns) > _MOST_LETTERS:
@@ -143,7 +143,7 @@ def _drawn(line: ShownLine) -> dict[str, Any]:
 def _money(result: Measured, step: int) -> dict[str, Column]:
     run, held = money_by_row(result)
     return {
-        "time": exact(arrays.numbers(result.record["time"])[::step] // 1_000_000),
+        "time": exactly(arrays.numbers(result.record["time"])[::step] // 1_000_000),
         "equity": rounded(coarser(run, step, "last"), _CENTS),
         "hold": rounded(coarser(held, step, "last"), _CENTS),
         "drawdown": rounded(coarser(drawdowns_by_row(result), step, "lowest"), _SHARES),
@@ -154,7 +154,7 @@ def _series(result: Measured, bars: list[SeriesBars], step: int) -> dict[str, Co
     columns = {}
     for number, one in enumerate(bars):
         for name, values in one.columns.items():
-            columns[f"{name}.{number}"] = exact(coarser(values, step, _CHOSEN[name]))
+            columns[f"{name}.{number}"] = exactly(coarser(values, step, _CHOSEN[name]))
         position = column(result.record, f"position.{number}")
         columns[f"position.{number}"] = _some_digits(coarser(position, step, "last"))
     return columns
@@ -169,12 +169,12 @@ def _some_digits(values: np.ndarray) -> Column:
 def _trades(result: Measured, step: int) -> dict[str, Column]:
     table = result.trades_table
     columns = {
-        "series": exact(_places(result, table)),
-        "entry": exact(_rows(result, table, "entry") // step),
-        "exit": exact(_rows(result, table, "exit") // step),
-        "bars": exact(column(table, "bars")),
+        "series": exactly(_places(result, table)),
+        "entry": exactly(_rows(result, table, "entry") // step),
+        "exit": exactly(_rows(result, table, "exit") // step),
+        "bars": exactly(column(table, "bars")),
         "size": _some_digits(column(table, "size")),
-        **{name: exact(column(table, name)) for name in ("entry_price", "exit_price")},
+        **{name: exactly(column(table, name)) for name in ("entry_price", "exit_price")},
         **{name: rounded(column(table, name), _CENTS) for name in ("costs", "net")},
         "return": rounded(column(table, "return"), _SHARES),
     }
@@ -185,15 +185,15 @@ def _orders(result: Measured, step: int) -> dict[str, Column]:
     table = result.orders_table
     created, closed = (_rows(result, table, name) for name in ("created", "closed"))
     columns = {
-        "ref": exact(column(table, "ref")),
-        "series": exact(_places(result, table)),
-        "created": exact(created // step),
-        "row": exact(np.where(closed < 0, created, closed) // step),
-        "kind": exact(_numbers(result, "kind")),
-        "status": exact(_numbers(result, "status")),
+        "ref": exactly(column(table, "ref")),
+        "series": exactly(_places(result, table)),
+        "created": exactly(created // step),
+        "row": exactly(np.where(closed < 0, created, closed) // step),
+        "kind": exactly(_numbers(result, "kind")),
+        "status": exactly(_numbers(result, "status")),
         "size": _some_digits(column(table, "size")),
         "filled": _some_digits(column(table, "filled")),
-        "price": exact(column(table, "price")),
+        "price": exactly(column(table, "price")),
         "costs": rounded(column(table, "costs"), _CENTS),
     }
     return {f"order.{name}": one for name, one in columns.items()}

@@ -30,7 +30,7 @@ def calendar_returns(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return years + 1970, months - 1, np.nanprod(months, axis=1) - 1
 
 
-def yearly_returns(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def years_beside_hold(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the years, the return of each, and that of buying and holding, NaN where this has none."""
     account = result.account
     years = account.days.astype("datetime64[Y]").astype(int) + 1970

@@ -28,7 +28,7 @@ class Column:
     digits: int | None = None
 
 
-def exact(values: np.ndarray) -> Column:
+def exactly(values: np.ndarray) -> Column:
     """Return a column that is unpacked to the very same numbers; infinities become NaN."""
     return Column(np.asarray(values, float))
 

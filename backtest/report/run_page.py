@@ -23,7 +23,7 @@ from backtest.report.attribution import attribution
 from backtest.report.chart_data import is_daily
 from backtest.report.chart_view import ChartView
 from backtest.report.charts import Chart, chart_of, own_script, scripts
-from backtest.report.figure_data import returns_by_length, yearly_returns
+from backtest.report.figure_data import returns_by_length, years_beside_hold
 from backtest.report.figures import FIGURES, NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown_figures, svg
 from backtest.runs.parameters import in_words, words_of
 from backtest.runs.record import files_of, is_kept_in, refuse_another
@@ -115,7 +115,7 @@ def _reader(result: Measured, store: Reader | str | Path | None) -> Reader | Non
 def _page_files(
     result: Measured, validity: Validity, figures: Sequence[Figure], chart: Chart
 ) -> dict[str, Content | None]:
-    text = _rendered("report.html", _content(result, validity, result.kept_as, figures, chart))
+    text = rendered("report.html", _content(result, validity, result.kept_as, figures, chart))
     return {"metrics.json": _numbers(result, validity).encode(), "index.html": text.encode()}
 
 
@@ -161,7 +161,7 @@ def write_comparison(found: Comparison, folder: str | Path, *, force: bool = Fal
     _arguments.instance(found, "the comparison", Comparison, "write what compare() returns")
     folder = _arguments.path(folder, "folder")
     refuse_another(folder, None, _arguments.truth(force, "force"))
-    text = _rendered("comparison.html", _comparison(found))
+    text = rendered("comparison.html", _comparison(found))
     try:
         replace_file(folder / "index.html", text.encode(), folders=True)
     except OSError as error:
@@ -177,7 +177,7 @@ def page(result: Measured, validity: Validity | None = None, kept_as: str = "") 
         kept_as: the name that its user gave to the run's folder, if any.
     """
     figures, chart = shown_figures(result), chart_of(result, result.bars_from)
-    return _rendered("report.html", _content(result, validity or validate(result), kept_as, figures, chart))
+    return rendered("report.html", _content(result, validity or validate(result), kept_as, figures, chart))
 
 
 def chart_view(result: Measured, store: Reader | str | Path | None = None) -> ChartView:
@@ -197,10 +197,11 @@ def chart_view(result: Measured, store: Reader | str | Path | None = None) -> Ch
         "figures": [_figure(result, FIGURES[name]) for name in _REPLACED],
         "scripts": () if chart.why_not else scripts(),
     }
-    return ChartView(str(content["title"]), _rendered("chart.html", content))
+    return ChartView(str(content["title"]), rendered("chart.html", content))
 
 
-def _rendered(template: str, content: dict[str, Any]) -> str:
+def rendered(template: str, content: dict[str, Any]) -> str:
+    """Return a page of a template."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     templates = Environment(
@@ -242,7 +243,7 @@ def _content(
         "own_name": result.name,
         "summary": _summary(result),
         "basis": result.stats.basis,
-        "notes": [_typeset(note) for note in notes_of(result)],
+        "notes": [typeset(note) for note in notes_of(result)],
         "currency": result.stats.currency,
         "hold_name": hold_name(result),
         "verdict": _verdict(validity.verdict),
@@ -282,7 +283,7 @@ def _comparison(found: Comparison) -> dict[str, Any]:
 
 
 def _compared(found: Comparison, name: str) -> dict[str, Any]:
-    texts = [_typeset(stats.text(name)) for stats in found.stats]
+    texts = [typeset(stats.text(name)) for stats in found.stats]
     return {"name": name, "label": METRICS[name].label, "definition": METRICS[name].definition, "texts": texts}
 
 
@@ -310,21 +311,21 @@ def _hold_texts(result: Measured) -> dict[str, str]:
         return {}
     account = sample_hold(result, result.account)
     rows = [metric for metric in result.stats.rows.values() if metric.group in _COMPARED]
-    return {metric.name: _typeset(metric.text(metric_value(metric, account))) for metric in rows}
+    return {metric.name: typeset(metric.text(metric_value(metric, account))) for metric in rows}
 
 
 def _card(result: Measured, validity: Validity, name: str, held: dict[str, str]) -> dict[str, str]:
     notes = {
-        "exposure": f"turnover {_typeset(result.stats.text('turnover'))} a year",
-        "trades": f"{_typeset(result.stats.text('win_rate'))} won" if result.stats["trades"] else "",
-        "costs": f"{_typeset(METRICS['cagr'].text(result.stats['costs'] / result.spec.cash))} of the cash",
+        "exposure": f"turnover {typeset(result.stats.text('turnover'))} a year",
+        "trades": f"{typeset(result.stats.text('win_rate'))} won" if result.stats["trades"] else "",
+        "costs": f"{typeset(METRICS['cagr'].text(result.stats['costs'] / result.spec.cash))} of the cash",
     }
     note = notes.get(name) or (f"buy and hold {held[name]}" if name in held else "")
     return {
         "name": name,
         "label": METRICS[name].label,
         "definition": METRICS[name].definition,
-        "text": _typeset(result.stats.text(name)),
+        "text": typeset(result.stats.text(name)),
         "why": _why(result, name),
         "range": _range(validity, name),
         "note": note,
@@ -337,7 +338,7 @@ def _range(validity: Validity, name: str) -> str:
 
 
 def _from_to(name: str, ends: tuple[float, float]) -> str:
-    return "" if math.isnan(ends[0]) else " to ".join(_typeset(METRICS[name].text(end)) for end in ends)
+    return "" if math.isnan(ends[0]) else " to ".join(typeset(METRICS[name].text(end)) for end in ends)
 
 
 def _why(result: Measured, name: str) -> str:
@@ -351,7 +352,7 @@ def _verdict(found: Verdict) -> dict[str, Any]:
 
 
 def _capital(text: str) -> str:
-    return _typeset(text[:1].upper() + text[1:]) + "."
+    return typeset(text[:1].upper() + text[1:]) + "."
 
 
 def _figure(result: Measured, figure: Figure) -> dict[str, str]:
@@ -364,7 +365,7 @@ def _drawdown_rows(result: Measured) -> Iterator[tuple[str, ...]]:
     for one in deepest(drawdowns(account.days, account.equity), _DEEPEST):
         depth = METRICS["max_drawdown"].text(one.depth)
         yield (
-            _typeset(depth), str(one.peak), str(one.trough), str(one.recovery or "open"), f"{one.sessions:,}",
+            typeset(depth), str(one.peak), str(one.trough), str(one.recovery or "open"), f"{one.sessions:,}",
             f"{one.days:,}",
         )  # fmt: skip
 
@@ -383,15 +384,15 @@ def _contents(result: Measured, figures: Sequence[Figure], chart: Chart) -> list
 
 def _year_rows(result: Measured) -> Iterator[tuple[str, ...]]:
     text = METRICS["total_return"].text
-    for year, own, held in zip(*yearly_returns(result), strict=True):
-        yield str(year), *(_typeset(text(one)) if one == one else "–" for one in (own, held, own - held))
+    for year, own, held in zip(*years_beside_hold(result), strict=True):
+        yield str(year), *(typeset(text(one)) if one == one else "–" for one in (own, held, own - held))
 
 
 def _quantile_rows(result: Measured) -> Iterator[tuple[str, ...]]:
     text = METRICS["total_return"].text
     for name, returns in returns_by_length(result).items():
         shares = np.quantile(returns, list(_QUANTILES.values()))
-        yield name, *(_typeset(text(float(one))) for one in shares)
+        yield name, *(typeset(text(float(one))) for one in shares)
 
 
 def _attribution(result: Measured) -> dict[str, Any]:
@@ -402,8 +403,8 @@ def _attribution(result: Measured) -> dict[str, Any]:
             "series": "" if share.series is None else result.series[share.series],
             "side": share.side,
             "total": _cents(share.total),
-            "weight": "" if share.series is None else _typeset(text(share.weight)),
-            "held": "" if share.series is None else _typeset(text(share.held)),
+            "weight": "" if share.series is None else typeset(text(share.weight)),
+            "held": "" if share.series is None else typeset(text(share.held)),
             "money": [_cents(cents) for cents in share.cents],
         }
         for share in found.shares
@@ -413,7 +414,7 @@ def _attribution(result: Measured) -> dict[str, Any]:
 
 
 def _cents(cents: int) -> str:
-    return _typeset(f"{'-' if cents < 0 else ''}{abs(cents) // 100:,}.{abs(cents) % 100:02}")
+    return typeset(f"{'-' if cents < 0 else ''}{abs(cents) // 100:,}.{abs(cents) % 100:02}")
 
 
 def _refused(result: Measured) -> Iterator[dict[str, str]]:
@@ -456,7 +457,7 @@ def _trade_rows(result: Measured) -> Iterator[dict[str, Any]]:
             "costs": _money(row["costs"]),
             "dividends": _money(row["dividends"]) if "dividends" in row else "",
             "net": _money(row["net"]),
-            "return": _typeset(METRICS["total_return"].text(row["return"])),
+            "return": typeset(METRICS["total_return"].text(row["return"])),
         }
 
 
@@ -476,7 +477,7 @@ def _open_positions(result: Measured) -> Iterator[str]:
     for n, name in enumerate(result.series):
         size, close = (column(result.record, f"{what}.{n}")[-1] for what in ("position", "close"))
         if size:
-            yield f"{_typeset(f'{size:,.10g}')} {name} at the last close of {_price(close)}"
+            yield f"{typeset(f'{size:,.10g}')} {name} at the last close of {_price(close)}"
 
 
 def _sums(result: Measured) -> list[tuple[str, str]]:
@@ -491,7 +492,7 @@ def _sums(result: Measured) -> list[tuple[str, str]]:
 def _cost_rows(validity: Validity) -> Iterator[list[str]]:
     for case in validity.costs:
         names = ("total_return", "cagr", "sharpe")
-        yield [f"{case.factor:g}×", *(_typeset(METRICS[name].text(getattr(case, name))) for name in names)]
+        yield [f"{case.factor:g}×", *(typeset(METRICS[name].text(getattr(case, name))) for name in names)]
 
 
 def _break_even(validity: Validity) -> str:
@@ -505,16 +506,16 @@ def _interval_rows(result: Measured, validity: Validity) -> Iterator[tuple[str, 
     """Yield label, value and interval of each number, and of the Sharpe ratio by its standard error too."""
     stats = result.stats
     for name in validity.intervals.intervals:
-        yield METRICS[name].label, _typeset(stats.text(name)), _range(validity, name) or "–"
+        yield METRICS[name].label, typeset(stats.text(name)), _range(validity, name) or "–"
     ends = stats["sharpe_low"], stats["sharpe_high"]
-    yield "Sharpe ratio, by its standard error", _typeset(stats.text("sharpe")), _from_to("sharpe", ends) or "–"
+    yield "Sharpe ratio, by its standard error", typeset(stats.text("sharpe")), _from_to("sharpe", ends) or "–"
 
 
 def _order_rows(validity: Validity) -> Iterator[list[str]]:
     for one in validity.orders:
-        ends = [_typeset(f"{money:,.0f}") for money in one.end]
-        falls = [_typeset(METRICS["max_drawdown"].text(depth)) for depth in one.drawdown]
-        yield [_DRAWN[one.method], *ends, *falls, _typeset(METRICS["win_rate"].text(one.loss))]
+        ends = [typeset(f"{money:,.0f}") for money in one.end]
+        falls = [typeset(METRICS["max_drawdown"].text(depth)) for depth in one.drawdown]
+        yield [_DRAWN[one.method], *ends, *falls, typeset(METRICS["win_rate"].text(one.loss))]
 
 
 def _group(result: Measured, group: str, held: dict[str, str]) -> dict[str, Any]:
@@ -527,7 +528,7 @@ def _metric_row(result: Measured, name: str, held: dict[str, str]) -> dict[str, 
     return {
         "name": name,
         "label": metric.label,
-        "text": _typeset(result.stats.text(name)),
+        "text": typeset(result.stats.text(name)),
         "why": _why(result, name),
         "held": held.get(name, ""),
         "definition": metric.definition,
@@ -572,12 +573,13 @@ def _time(moment: datetime, daily: bool) -> str:
 
 def _price(price: float) -> str:
     whole, _, decimals = f"{price:,.6f}".partition(".")
-    return _typeset(f"{whole}.{decimals.rstrip('0').ljust(2, '0')}")
+    return typeset(f"{whole}.{decimals.rstrip('0').ljust(2, '0')}")
 
 
 def _money(money: float) -> str:
-    return _typeset(f"{money:z,.2f}")
+    return typeset(f"{money:z,.2f}")
 
 
-def _typeset(number: str) -> str:
+def typeset(number: str) -> str:
+    """Return a number with a minus of its own, and its unit beside it."""
     return number.replace("-", "−").replace(" %", "\N{NO-BREAK SPACE}%")

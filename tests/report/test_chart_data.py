@@ -5,7 +5,7 @@ from handmade import AAPL, day, moment, result_of
 
 from backtest.market.bars import rows_digest, schema
 from backtest.market.series import Series
-from backtest.report.chart_data import bars_of, coarser, drawdowns_by_row, offsets, plots_of, rows_at
+from backtest.report.chart_data import bars_by_row, coarser, drawdowns_by_row, offsets, plots_of, rows_at
 from backtest.runs.lines import Lines, lines_table
 from backtest.store.reader import HeldReader
 
@@ -33,7 +33,7 @@ def reader(table):
 def test_bars_are_those_that_the_run_saw():
     table = bars([10.0, 11.0, 12.0])
 
-    found = bars_of(run_on(table, [10.0, 11.0, 12.0]), 0, [reader(table)])
+    found = bars_by_row(run_on(table, [10.0, 11.0, 12.0]), 0, [reader(table)])
 
     assert found.why_closes == ""
     assert found.columns["open"].tolist() == [9.0, 10.0, 11.0]
@@ -43,14 +43,14 @@ def test_bars_are_those_that_the_run_saw():
 def test_later_bars_of_a_store_are_left_out():
     table = bars([10.0, 11.0])
 
-    found = bars_of(run_on(table, [10.0, 11.0]), 0, [reader(bars([10.0, 11.0, 12.0]))])
+    found = bars_by_row(run_on(table, [10.0, 11.0]), 0, [reader(bars([10.0, 11.0, 12.0]))])
 
     assert found.columns["close"].tolist() == [10.0, 11.0]
     assert found.why_closes == ""
 
 
 def test_bars_of_another_digest_are_not_shown():
-    found = bars_of(run_on(bars([10.0, 11.0]), [10.0, 11.0]), 0, [reader(bars([10.0, 11.5]))])
+    found = bars_by_row(run_on(bars([10.0, 11.0]), [10.0, 11.0]), 0, [reader(bars([10.0, 11.5]))])
 
     assert list(found.columns) == ["close"]
     assert found.columns["close"].tolist() == [10.0, 11.0]
@@ -60,7 +60,7 @@ def test_bars_of_another_digest_are_not_shown():
 def test_a_row_without_a_bar_of_the_series_is_a_gap():
     table = bars([10.0, 12.0], [0, 2])
 
-    found = bars_of(run_on(table, [10.0, 10.0, 12.0]), 0, [reader(table)])
+    found = bars_by_row(run_on(table, [10.0, 10.0, 12.0]), 0, [reader(table)])
 
     np.testing.assert_array_equal(found.columns["close"], [10.0, NAN, 12.0])
 
@@ -68,13 +68,13 @@ def test_a_row_without_a_bar_of_the_series_is_a_gap():
 def test_bars_that_do_not_fit_the_record_are_not_shown():
     table = bars([10.0, 11.0])
 
-    found = bars_of(run_on(table, [10.0, 99.0]), 0, [reader(table)])
+    found = bars_by_row(run_on(table, [10.0, 99.0]), 0, [reader(table)])
 
     assert found.why_closes == "its bars are not those at the times of its record"
 
 
 def test_a_run_without_a_manifest_has_closes():
-    found = bars_of(result_of([1.0, 2.0]), 0, [])
+    found = bars_by_row(result_of([1.0, 2.0]), 0, [])
 
     assert found.columns["close"].tolist() == [1.0, 2.0]
     assert found.why_closes == "the run does not say which bars it saw"

@@ -17,7 +17,7 @@ from backtest.report.figure_data import (
     rolling,
     rolling_beta,
     thinned,
-    yearly_returns,
+    years_beside_hold,
 )
 from backtest.report.figures import COLOURS, FIGURES, NARROW, WIDE, shown_figures, svg
 
@@ -185,7 +185,7 @@ def test_there_is_no_rolling_beta_beside_what_does_not_move():
 def test_years_are_beside_those_of_buying_and_holding():
     days = [date(2023, 12, 29), date(2024, 1, 2), date(2024, 1, 3)]
 
-    years, own, held = yearly_returns(result_of([110.0, 99.0, 121.0], days=days, closes=[10.0, 12.0, 15.0]))
+    years, own, held = years_beside_hold(result_of([110.0, 99.0, 121.0], days=days, closes=[10.0, 12.0, 15.0]))
 
     assert years.tolist() == [2023, 2024]
     assert own == pytest.approx([0.1, 0.1])

@@ -195,7 +195,7 @@ def test_every_picture_has_its_words(text, result):
 
 
 def test_tables_of_trades_and_drawdowns_can_be_sorted(text):
-    assert len(re.findall(r'<table class="sortable( trades)?">', text)) == 2
+    assert len(re.findall(r'<table class="sortable( searched trades)?">', text)) == 2
 
 
 @pytest.mark.slow

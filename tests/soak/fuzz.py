@@ -723,9 +723,10 @@ _MEANT: dict[str, list[Callable[[Random], str]]] = {
     "verify": [_series],
     "report": [_path],
 }
-_SAFE = {  # demo writes much, and a gateway serves for ever: both only with words that they refuse
+_SAFE = {  # demo writes much, and a gateway serves for ever: all only with words that they refuse
     "demo": ["--help", "--nothing"],
     "emulator": ["--help", "--nothing"],
+    "show": ["--help", "--nothing"],  # which opens a browser
 }
 _VALUES: dict[str, Callable[[Random], str]] = {
     "--since": _date, "--until": _date, "--source": _address, "--store": _path, "--set": _setting, "--series": _series,

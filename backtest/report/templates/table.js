@@ -1,5 +1,5 @@
-// Tables of the page: a click on a heading sorts its column, up, then down; the table of trades can be searched and
-// saved. Without scripts the tables stay as they are.
+// Tables of the page: a click on a heading sorts its column, up, then down; that of trades, or of runs, can be searched
+// and saved. Without scripts the tables stay as they are.
 "use strict";
 (() => {
   const text = (cell) => cell.textContent.trim();
@@ -31,7 +31,7 @@
     const rows = () => [...table.tBodies[0].rows], said = form.querySelector("output");
     const side = [...table.tHead.rows[0].cells].findIndex((head) => head.dataset.column === "side");
     const fits = (row) => {
-      const { words, side: wanted, result } = Object.fromEntries(new FormData(form));
+      const { words = "", side: wanted, result } = Object.fromEntries(new FormData(form));
       const all = text(row).toLowerCase(), money = Number(row.dataset.net);
       return words.toLowerCase().split(/\s+/).every((word) => all.includes(word)) &&
         (!wanted || text(row.cells[side]) === wanted) &&
@@ -43,8 +43,10 @@
         row.hidden = !fits(row);
         if (!row.hidden) [sum, count] = [sum + Number(row.dataset.net), count + 1];
       }
+      const { what } = form.dataset, shown = `${count.toLocaleString("en-US")} ${what ?? "trades"}`;
+      if (what) return (said.textContent = shown);
       const money = sum.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 }).replace("-", "−");
-      said.textContent = `${count.toLocaleString("en-US")} trades, net ${money}`;
+      return (said.textContent = `${shown}, net ${money}`);
     };
     form.addEventListener("input", show);
     form.addEventListener("submit", (event) => event.preventDefault());
@@ -70,6 +72,6 @@
   }
 
   document.querySelectorAll("table.sortable").forEach(sortable);
-  const trades = document.querySelector("table.trades"), form = document.querySelector("form.search");
-  if (trades && form) searchable(trades, form);
+  const searched = document.querySelector("table.searched"), form = document.querySelector("form.search");
+  if (searched && form) searchable(searched, form);
 })();

@@ -1,0 +1,64 @@
+"""`report` of a folder of runs, and `show`."""
+
+import json
+import sys
+import webbrowser
+
+import pytest
+from handmade import fill, result_of
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """Be in a folder with two kept runs and a browser, which writes down what it is to open."""
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("first", "second")):
+        run = result_of([110.0 + number, 121.0], [fill(0, 1, 10.0)], params={"fast": number})
+        run.save(tmp_path / "runs" / name)
+    browser = tmp_path / "browser"
+    browser.write_text(f"#!{sys.executable}\nimport sys\nopen({str(tmp_path / 'opened')!r}, 'w').write(sys.argv[1])\n")
+    browser.chmod(0o755)
+    webbrowser.register(str(browser), None, webbrowser.GenericBrowser([str(browser), "%s"]), preferred=True)
+    return tmp_path / "runs"
+
+
+def test_the_report_of_a_folder_of_runs_is_a_page_of_all(runs, call):
+    code, out, _ = call("report", "runs")
+
+    assert (code, out) == (0, "runs/index.html\n")
+    text = (runs / "index.html").read_text(encoding="utf-8")
+    assert "first" in text
+    assert "second" in text
+    assert json.loads(call("report", "runs", "--out", "all", "--json")[1]) == {"files": ["all/index.html"]}
+
+
+def test_pictures_are_of_one_run(runs, call):
+    code, _, err = call("report", "runs", "--png", "pictures")
+
+    assert code == 2
+    assert "--png and --pdf are of one" in err
+
+
+def test_show_opens_the_table_of_all_runs_in_the_browser(runs, call):
+    code, out, _ = call("show")
+
+    assert (code, out) == (0, "runs/index.html\n")
+    assert (runs.parent / "opened").read_text() == (runs / "index.html").as_uri()
+
+
+@pytest.mark.slow
+def test_show_writes_the_page_of_a_run_and_opens_it(runs, call):
+    code, out, _ = call("show", "first")
+
+    assert (code, out) == (0, "runs/first/index.html\n")
+    assert (runs / "first" / "index.html").exists()
+    assert (runs.parent / "opened").read_text() == (runs / "first" / "index.html").as_uri()
+
+
+def test_show_without_a_run_says_how_to_make_one(tmp_path, monkeypatch, call):
+    monkeypatch.chdir(tmp_path)
+
+    code, _, err = call("show")
+
+    assert code == 2
+    assert "runs holds no run; make one: backtest run" in err

@@ -1,0 +1,76 @@
+import re
+
+import numpy as np
+import pytest
+from handmade import fill, result_of
+
+from backtest.errors import UsageError
+from backtest.report.gallery import sparkline, write_gallery
+from backtest.runs.kept import note, tag
+
+FILLS = [fill(0, 2, 10.0), fill(1, -2, 16.0)]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Return a folder with two runs, of which one has a page, tags and a note."""
+    first = result_of([110.0, 121.0], FILLS, params={"fast": 5})
+    page = first.save(tmp_path / "runs" / "a" / "first") / "index.html"
+    page.write_text("its page")
+    tag(tmp_path / "runs" / "a" / "first", ["best"])
+    note(tmp_path / "runs" / "a" / "first", "of <Monday>")
+    result_of([90.0, 99.0], FILLS, params={"fast": 9}).save(tmp_path / "runs" / "second")
+    return tmp_path / "runs"
+
+
+def rows(page):
+    text = page.read_text(encoding="utf-8")
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr><td>(?:.*?)</tr>", text)]
+    return {re.sub(r"<[^>]*>", "", row[0]): row for row in cells}
+
+
+@pytest.mark.slow
+def test_all_runs_are_listed_with_their_numbers_labels_and_pages(runs):
+    found = rows(write_gallery(runs))
+
+    assert set(found) == {"a/first", "second"}
+    first, second = found["a/first"], found["second"]
+    assert first[0] == '<a href="a/first/index.html">a/first</a>'
+    assert second[0] == "second"
+    assert [row[3] for row in (first, second)] == ["fast=5", "fast=9"]
+    assert [row[5].replace("\xa0", " ") for row in (first, second)] == ["21.00 %", "−1.00 %"]
+    assert first[10:12] == ["best", "of &lt;Monday&gt;"]
+    assert 'aria-label="Equity from 110 to 121"' in first[4]
+
+
+@pytest.mark.slow
+def test_links_lead_to_the_pages_from_wherever_the_list_is(runs, tmp_path):
+    page = write_gallery(runs, tmp_path / "elsewhere")
+
+    (link,) = re.findall(r'href="([^"]*)"', page.read_text(encoding="utf-8"))
+    assert (page.parent / link).resolve() == (runs / "a" / "first" / "index.html").resolve()
+
+
+def test_a_run_that_cannot_be_read_is_named(runs):
+    (runs / "second" / "spec.json").write_text("no JSON")
+
+    text = write_gallery(runs).read_text(encoding="utf-8")
+
+    assert re.search(r"second cannot be read: the run in \S+second cannot be read", text)
+
+
+def test_a_folder_without_runs_and_one_that_is_a_run_are_refused(runs, tmp_path):
+    with pytest.raises(UsageError, match="holds no run; make one: backtest run"):
+        write_gallery(tmp_path / "none")
+    with pytest.raises(UsageError, match="holds a run, whose page"):
+        write_gallery(runs, runs / "second")
+
+
+def test_a_line_has_the_extremes_of_its_values():
+    values = np.full(1000, 5.0)
+    values[501], values[777] = 9.0, 1.0
+
+    heights = [float(point.split(",")[1]) for point in re.search(r'points="([^"]*)"', sparkline(values))[1].split()]
+
+    assert (min(heights), max(heights)) == (2.0, 26.0)
+    assert sparkline(values[:1]) == ""
