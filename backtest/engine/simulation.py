@@ -228,6 +228,8 @@ def simulate(
         record = account_table(recorder, wanted, ground.clock, spec, ground.compared, shared_rows, exchange)
         if dividends is not None:
             record = with_amounts(record, np.asarray(recorder.stamps), ground.paid, ground.beside)
+        if exchange is not None:
+            _check_converted(cerebro, exchange, strategy.name)
         if cerebro.cash_by_currency is not None:
             record = _with_cash(record, cerebro.cash_by_currency, wanted)
         if interest is not None and bookings is not None:
@@ -416,6 +418,17 @@ def _ground_of(
     every = [close_stamps(aligned[one], one.size) for one in wanted] if spec.brokerage.interest else [np.zeros(0)]
     stamps = np.unique(np.concatenate(every))
     return _Ground(own, aligned, notes, hours, clock, compared, exchange, manifest, paid, beside, lent, stamps)
+
+
+def _check_converted(cerebro: _Cerebro, exchange: Exchange, name: str) -> None:
+    """Raise UsageError where a strategy has put a commission of its own in the place of one that converts money."""
+    for n in exchange.conversions:
+        feed = cerebro.datas[n]
+        if type(cerebro.broker.getcommissioninfo(feed)) is not Converted:
+            raise UsageError(
+                f"{name} sets a commission of its own for {feed._name}, whose money is then not converted to "
+                f"{exchange.base}; leave that to the run: costs="
+            )
 
 
 def _with_cash(record: pa.Table, cash: CashByCurrency, series: list[Series]) -> pa.Table:

@@ -378,6 +378,16 @@ def test_the_summary_says_that_cash_is_held_by_currency(store):
     assert "JPY converted to USD where an order lacks cash of its currency" in result.stats.basis
 
 
+def test_a_strategy_that_sets_a_commission_of_its_own_by_name_is_refused(store):
+    class Sets(bt.Strategy):
+        def start(self):
+            self.broker.setcommission(commission=0.001, name=TOYOTA)
+
+    with pytest.raises(UsageError, match="Sets sets a commission of its own for 7203-STK-TSEJ-JPY/1day"):
+        run(Sets, TOYOTA, store=store, currency="EUR")
+    assert run(Sets, TOYOTA, store=store).currency == "JPY"
+
+
 # --- dividends
 
 
@@ -513,6 +523,8 @@ def test_runs_in_different_currencies_are_not_compared(store):
 
     with pytest.raises(UsageError, match=r"different currencies \(EUR, USD\)"):
         compare(runs)
+    euros = [runs[0], run(HoldsAll, APPLE, store=store, currency="EUR", costs="none")]
+    assert "The accounts are in EUR." in compare(euros, samples=10).basis
 
 
 # --- the rest of the package
