@@ -625,6 +625,19 @@ def impossible_bars(bars: pa.Table, series: Series, hours: Hours) -> list[Imposs
 
     Times are in order, and no two are the same.
     """
+    if len(bars) <= _AT_A_TIME or series.size.seconds > _DAY:  # a week is compared with the one before
+        return _impossible(bars, series, hours)
+    return [
+        replace(one, row=one.row + first)
+        for first in range(0, len(bars), _AT_A_TIME)
+        for one in _impossible(bars.slice(first, _AT_A_TIME), series, hours)
+    ]
+
+
+_AT_A_TIME = 1_000_000  # bars, of which the arrays that tell take 58 bytes each
+
+
+def _impossible(bars: pa.Table, series: Series, hours: Hours) -> list[ImpossibleBar]:
     prices = {name: bar_values(bars, name) for name in COLUMNS[1:5]}
     known = np.nan_to_num(np.stack(list(prices.values())), nan=0.0, posinf=np.inf, neginf=-np.inf)
     _, high, low, _ = known

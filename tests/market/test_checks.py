@@ -2,6 +2,7 @@ from datetime import UTC, date, datetime, timedelta
 from random import Random
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -15,6 +16,7 @@ from backtest.market.checks import (
     check_answer,
     compare_bars,
     doubted,
+    impossible_bars,
     missing_sessions,
     missing_stretches,
     outside,
@@ -654,3 +656,19 @@ def test_a_stored_price_that_never_was_one_is_no_price_that_moved():
     change = compare_bars(rows_of(*old), rows_of(*WEEKS))
 
     assert (len(change.times), change.moved, change.ratio) == (1, (), None)
+
+
+@pytest.mark.slow
+def test_of_more_than_a_million_bars_each_impossible_one_is_named_by_its_own_row():
+    count = 1_000_003
+    ones, times = np.ones(count), np.arange(count) * 5_000_000
+    low = ones.copy()
+    low[[5, 1_000_001]] = 2.0
+    columns = {"open": ones, "high": ones, "low": low, "close": ones, "volume": ones, "average": ones}
+    stamps = pa.array(times).cast(pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC"))
+    bars = pa.table({"time": stamps, **columns, "trades": np.ones(count, np.int64)}, schema())
+    coin = Series.parse("BTC-CRYPTO-PAXOS-USD/5secs")
+
+    found = impossible_bars(bars, coin, hours_of(coin.instrument))
+
+    assert [(one.row, one.text) for one in found] == [(row, "high 1 is below low 2") for row in (5, 1_000_001)]
