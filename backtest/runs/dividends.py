@@ -100,7 +100,8 @@ def dividends_while_held(
     """
     times, found = arrays.numbers(record["time"]), np.zeros(len(sizes))
     numbers = {Series.parse(key): n for n, key in enumerate(spec.series)}
-    own = np.array([numbers[Series.parse(name)] for name in names], np.int64)
+    number_of = {name: numbers[Series.parse(name)] for name in set(names)}
+    own = np.array([number_of[name] for name in names], np.int64)
     for n in range(len(spec.series)):
         paid = np.append(0.0, np.cumsum(arrays.numbers(record[dividend_column(n)])))
         lots = own == n

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,13 @@ class BenchmarkRates:
 
     def on(self, days: Sequence[date]) -> np.ndarray:
         """Return the rate of each day; before the first date the first, after the last the last."""
-        dated = Dated.of(zip(self.dates, self.rates, strict=True))
+        dated = _dated(self)
         return np.array([dated.on(day.toordinal()) for day in days])
+
+
+@lru_cache(maxsize=4)  # each month of a run asks
+def _dated(rates: BenchmarkRates) -> Dated:
+    return Dated.of(zip(rates.dates, rates.rates, strict=True))
 
 
 def benchmark_rates(given: Any) -> BenchmarkRates | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from itertools import chain
+from bisect import bisect_right
+from itertools import chain, islice
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,8 @@ class History:
 
     def __init__(self, clock: FeedClock, broker: Any, datas: list[Any]) -> None:
         self._clock, self._broker, self._datas = clock, broker, datas
-        self._first_noted = -1
+        self._first_noted, self._read = -1, 0  # of the broker's fills, as many as are in the sizes
+        self._sizes: dict[Any, list[tuple[int, float]]] = {data: [(0, 0.0)] for data in datas}
         self._notes: list[array[float]] = [array("d") for _ in range(2 + len(datas))]
 
     def note(self, step: int) -> None:
@@ -45,9 +48,11 @@ class History:
         rest = [np.array(column[noted]) for column in self._notes]
         cash = np.concatenate([_part(self._broker.cashes, row, quiet), rest[1]])
         sizes, closes = [], []
+        for step, data, size, _ in islice(self._broker.fills, self._read, None):
+            self._sizes[data].append((step, size))
+        self._read = len(self._broker.fills)
         for n, data in enumerate(self._datas):
-            fills = [(step, size) for step, one, size, _ in self._broker.fills if one is data]
-            sizes.append(np.concatenate([_part([(0, 0.0), *fills], row, quiet), rest[2 + n]]))
+            sizes.append(np.concatenate([_part(self._sizes[data], row, quiet), rest[2 + n]]))
             closes.append(self._closes(data, steps, missing=float("nan"))[row:])
         return Balances(np.frombuffer(self._clock.stamps, count=steps)[row:], cash, sizes, closes)
 
@@ -99,10 +104,9 @@ def _part(changes: list[tuple[int, float]], first: int, last: int) -> np.ndarray
     """Return the value at each step from the first to before the last, of changes in order of steps."""
     if last <= first:
         return np.zeros(0)
-    at = np.array([step for step, _ in changes])
-    return np.array([value for _, value in changes], float)[
-        np.searchsorted(at, np.arange(first, last), side="right") - 1
-    ]
+    begins = max(bisect_right(changes, first, key=itemgetter(0)) - 1, 0)
+    at, values = (np.array(one, float) for one in zip(*changes[begins:], strict=True))
+    return np.asarray(values[np.searchsorted(at, np.arange(first, last), side="right") - 1])
 
 
 def _held(fills: list[tuple[int, Any, float]], steps: int) -> tuple[np.ndarray, np.ndarray]:
