@@ -9,10 +9,11 @@ from typing import Any
 
 from backtest import _arguments
 from backtest.errors import UsageError
-from backtest.market.series import NO_CURRENCY, ContractDetails, Instrument, Series
+from backtest.market.series import CONTRACT_KINDS, NO_CURRENCY, ContractDetails, Instrument, Series
 
 AT_ONCE, BY_CURRENCY = CONVERSIONS = ("at-once", "ib-forex")
 
+_PART = "1/"  # in front of the name of a unit that has no name of its own
 _PREFERRED = "USD"  # of several currencies of traded series, where none is asked for
 _CODE = re.compile(r"[A-Z]{3}")
 _CURRENCY = "write a currency as ISO 4217 does, such as EUR"
@@ -71,7 +72,9 @@ QUOTATIONS = (
 
 def price_unit(instrument: Instrument, details: ContractDetails | None = None) -> PriceUnit:
     """
-    Return what prices of an instrument are quoted in: by what IB stated of a stock, before what QUOTATIONS says.
+    Return what prices of an instrument are quoted in: by what IB stated of it, before what QUOTATIONS says of stocks.
+
+    Corn's are in cents, and its multiplier is of bushels: a point is worth a hundredth of the multiplier.
 
     Args:
         details: of the contract, where a store has them.
@@ -82,10 +85,12 @@ def price_unit(instrument: Instrument, details: ContractDetails | None = None) -
     currency = instrument.currency
     if currency in MINOR_UNITS:
         return MINOR_UNITS[currency]
-    if instrument.kind != "STK":
+    if instrument.kind not in ("STK", *CONTRACT_KINDS):
         return PriceUnit(currency, currency)
     if magnifier := _magnifier(details):
         return _divided(currency, magnifier)
+    if instrument.kind != "STK":
+        return PriceUnit(currency, currency)
     row = _quotation(instrument, details)
     if row is None:
         return PriceUnit(currency, currency)
@@ -125,14 +130,15 @@ def _asked_unit(series: Series, name: str) -> PriceUnit:
 def _divided(currency: str, magnifier: float) -> PriceUnit:
     share = 1 / magnifier
     names = [unit.name for unit in MINOR_UNITS.values() if (unit.currency, unit.share) == (currency, share)]
-    plain = currency if magnifier == 1 else f"1/{magnifier:g} {currency}"
+    plain = currency if magnifier == 1 else f"{_PART}{magnifier:g} {currency}"
     return PriceUnit(names[0] if names else plain, currency, share)
 
 
 def are_plain(series: Iterable[Series], base: str, rules: str) -> bool:
     """Return whether prices are in the currency of an account for certain, without a look at their contracts."""
     divided = {unit.currency for unit in MINOR_UNITS.values()}
-    return not rules and base not in divided and all(one.instrument.currency == base for one in series)
+    plain = (one.instrument.currency == base and one.instrument.kind not in CONTRACT_KINDS for one in series)
+    return not rules and base not in divided and all(plain)
 
 
 def unit_named(name: str) -> PriceUnit:
@@ -216,10 +222,11 @@ def words_of_units(units: Mapping[str, str], series: Sequence[str]) -> list[str]
     by_unit: dict[str, list[str]] = {}
     for key in series:
         unit = units.get(key, "")
-        if unit and unit_named(unit) is MINOR_UNITS.get(unit):
+        if unit in MINOR_UNITS or unit.startswith(_PART):
             by_unit.setdefault(unit, []).append(Series.parse(key).short)
     return [
-        f"prices of {' and '.join(names)} in {unit}, a hundredth of {MINOR_UNITS[unit].currency}"
+        f"prices of {' and '.join(names)} in {unit}"
+        + (f", a hundredth of {MINOR_UNITS[unit].currency}" if unit in MINOR_UNITS else "")
         for unit, names in by_unit.items()
     ]
 

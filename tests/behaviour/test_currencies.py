@@ -388,6 +388,20 @@ def test_a_strategy_that_sets_a_commission_of_its_own_by_name_is_refused(store):
     assert run(Sets, TOYOTA, store=store).currency == "JPY"
 
 
+def test_a_point_of_corn_is_worth_its_multiplier_of_cents(tmp_path):
+    made, corn = Store(tmp_path), "ZC-FUT-CBOT-USD-202406/1day"
+    rows = [(day.to_pydatetime().replace(tzinfo=UTC), price, price, price, price, 1.0, None, None)
+            for day, price in zip(DAYS, [450.0, 450.0, *[460.0] * 8], strict=True)]  # fmt: skip
+    contract = ContractDetails(con_id=7, multiplier="5000", price_magnifier="100")
+    made.write(Series.parse(corn), YEAR, table_of(rows), contract=contract)
+
+    result = run(HoldsAll, corn, store=made, costs="none", margin="1000")
+
+    assert result.equity.iloc[2] == pytest.approx(100_000 + 10 * 10 * 50)  # ten contracts, ten cents, 5,000 bushels
+    assert result.trades["gross"].tolist() == pytest.approx([5000])
+    assert "prices of ZC-FUT-CBOT-USD-202406/1day in 1/100 USD" in result.stats.basis
+
+
 # --- dividends
 
 

@@ -54,6 +54,13 @@ def test_what_the_contract_says_goes_before_the_table():
     assert price_unit(Instrument.parse("X-STK-LSE-GBP"), ContractDetails(price_magnifier="1")).share == 1
 
 
+def test_a_point_of_corn_is_a_cent_by_its_contract():
+    corn = Instrument.parse("ZC-FUT-CBOT-USD-202406")
+
+    assert price_unit(corn, ContractDetails(price_magnifier="100")) == PriceUnit("1/100 USD", "USD", 0.01)
+    assert price_unit(corn, ContractDetails(multiplier="50")) == PriceUnit("USD", "USD")
+
+
 def test_each_row_of_the_table_names_its_source():
     assert all(row.source and row.standing in ("confirmed", "secondary source") for row in QUOTATIONS)
 
