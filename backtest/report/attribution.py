@@ -13,9 +13,11 @@ from backtest.report.figure_data import times_of
 from backtest.runs.dividends import dividends_received, has_dividends
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from backtest.metrics.measurement import Measured
 
-REST = "All else: interest, fees, rounding"
+REST = "All else: interest, fees, currencies, rounding"
 SIDES = ("long", "short")
 
 
@@ -99,8 +101,8 @@ def _sides(result: Measured, number: int, starts: np.ndarray) -> list[Share]:
 
 def _by_side(result: Measured, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return money, weight and whether a position is held, for long and for short, shape (2, rows)."""
-    record, multiplier = result.record, result.spec.multiplier
-    close, equity = column(record, f"close.{number}"), column(record, "equity")
+    record, multiplier = result.record, result.spec.points[number]
+    close, equity = _converted(record, f"close.{number}", f"rate.{number}"), column(record, "equity")
     rows, sizes, prices, costs = _fills(result, number)
     before, opened = np.append(0.0, np.cumsum(sizes)[:-1]), np.zeros(len(sizes))
     before = np.round(before, 9)  # fractions of a share must add up to none
@@ -134,7 +136,13 @@ def _fills(result: Measured, number: int) -> tuple[np.ndarray, np.ndarray, np.nd
     mine = np.array([name in own for name in names], dtype=bool)
     times = np.asarray(table["time"].to_numpy(), "datetime64[us]")[mine]
     rows = np.minimum(np.searchsorted(times_of(result), times), len(result.record) - 1)
-    return rows, *(column(table, name)[mine] for name in ("size", "price", "costs"))
+    prices = _converted(table, "price", "rate")
+    return rows, column(table, "size")[mine], prices[mine], column(table, "costs")[mine]
+
+
+def _converted(table: pa.Table, price: str, rate: str) -> np.ndarray:
+    """Return prices in the currency of the account, at the rates that the run kept where they are in another."""
+    return column(table, price) * (column(table, rate) if rate in table.column_names else 1.0)
 
 
 def _cents(money: np.ndarray) -> np.ndarray:

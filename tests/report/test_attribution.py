@@ -114,3 +114,22 @@ def test_dividends_are_of_the_side_that_held():
     result = replace(result, record=result.record.append_column("dividend.0", amounts))
 
     assert shares(attribution(result)) == {"long": (136,)}  # 2 * 0.80 * 0.85
+
+
+def test_prices_in_another_currency_are_converted():
+    # Bought 2 at 10.00 at a rate of 1.50; the last close is 11.00 at 1.60: 2 * (17.60 - 15.00).
+    result = result_of([100.0, 105.2], [fill(0, 2, 10.0)], closes=[10.0, 11.0])
+    record = result.record.append_column("rate.0", pa.array([1.5, 1.6]))
+    fills = result.fills_table.append_column("rate", pa.array([1.5]))
+
+    found = attribution(replace(result, record=record, fills_table=fills))
+
+    assert shares(found) == {"long": (520,)}
+
+
+def test_each_series_has_points_of_its_own():
+    result = result_of([100.0, 150.0], [fill(0, 1, 10.0)], closes=[10.0, 11.0])
+
+    found = attribution(replace(result, spec=replace(result.spec, multipliers=(50.0,))))
+
+    assert shares(found) == {"long": (5000,)}
