@@ -55,6 +55,7 @@ def demo(
     shown = run_demo(Path(out), store or str(Path(out) / "store"), tell=say, clock=context.obj)
     give_runs(shown.results)
     say(f"Pages: {shown.pages[0].parents[1] / '*' / 'index.html'}, the first one: {shown.pages[0]}")
+    say(f"All runs in a table: {shown.gallery}")
 
 
 def new(

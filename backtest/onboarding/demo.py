@@ -12,6 +12,7 @@ from backtest._resources import bundled
 from backtest.api import RunResult, run
 from backtest.downloads.downloader import DownloadReport, download
 from backtest.market.series import Series
+from backtest.report.gallery import write_gallery
 from backtest.report.run_page import write_report
 from backtest.sources.connect import connect
 from backtest.store.store import Store
@@ -23,11 +24,12 @@ SINCE, UNTIL = date(2000, 3, 1), date(2013, 3, 1)
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What the demo made: the download's report, and a result and a page a run."""
+    """What the demo made: the download's report, a result and a page a run, and the page that lists them."""
 
     report: DownloadReport
     results: list[RunResult]
     pages: list[Path]
+    gallery: Path
 
 
 def run_demo(
@@ -49,4 +51,5 @@ def run_demo(
     )
     results = [run(strategy, one, store=store) for strategy in STRATEGIES for one in series]
     tell(f"{len(results)} runs done; writing their pages ...")
-    return Demo(report, results, [write_report(result, out / result.name, force=True) for result in results])
+    pages = [write_report(result, out / result.name, force=True) for result in results]
+    return Demo(report, results, pages, write_gallery(out))
