@@ -277,12 +277,15 @@ class Together(NamedTuple):
 
 
 @seldom_collected()
-def simulate_together(strategy: Strategy, specs: Sequence[RunSpec], costs: Costs, shared: Shared) -> Together:
+def simulate_together(
+    strategy: Strategy, specs: Sequence[RunSpec], costs: Costs, shared: Shared, backend: str = "numpy"
+) -> Together:
     """
     Make runs of which only the parameters differ at once, by the compiled engine.
 
     Args:
         specs: of the runs; whatever they have in common `shared` has from a run that the event engine made.
+        backend: "numpy", or "numba" where that is installed; the runs are the same.
     """
     from backtest.engine.compiled.trials import run as run_compiled
 
@@ -309,7 +312,7 @@ def simulate_together(strategy: Strategy, specs: Sequence[RunSpec], costs: Costs
     try:
         with importing_beside(strategy):
             params = [live_parameters(strategy, one.params) for one in specs]
-            found = run_compiled(strategy.cls, params, feeds, set_up)
+            found = run_compiled(strategy.cls, params, feeds, set_up, backend=backend)
     except Exception as error:  # noqa: BLE001 - whatever it is, the event engine makes them, and says what is wrong
         return Together([], f"the compiled engine fails with {type(error).__name__}: {str(error)[:200]}")
     if found.why_not:

@@ -1,15 +1,16 @@
 """
 `compiled`: trials that the compiled engine makes at once, as far as the event engine agrees.
 
-Of each block of trials the event engine makes the first, the last, the best and two that are drawn, too. Where one of
-them differs in anything, none of the block counts, and all trials are left to the event engine.
+The event engine makes the first trial, the last, two that are drawn, and the best of each block, too. Where one of them
+differs in anything, no trial of the compiled engine counts, and all are left to the event engine.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,9 @@ _LARGEST = 500
 _ROOM = 200_000_000  # bytes of the accounts of a block, bar by bar
 _FOR_A_BAR = 40  # bytes of each column of an account while it is collected, as measured
 _DRAWN = 2
+_MANY_BARS = 200_000_000  # of all trials, from which on numba pays
+_LONG = 50_000  # bars, from which on too few trials fit a block of numpy's
+_FEWEST_OF_NUMBA = 8  # in a block
 
 
 ENGINES = ("compiled", "event")
@@ -36,15 +40,15 @@ class Engines:
     rank: str = "sharpe"  # by which the best of the trials is known, which both engines make
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENGINES, 0))  # trials by engine
     why_not: list[str] = field(default_factory=list)  # reasons of the compiled one
+    backends: list[str] = field(default_factory=list)  # by which it made them
 
     @property
     def words(self) -> str:
         """Which engine made the trials, in a line; "" where there was nothing to choose."""
         by_compiled, by_events = (self.counts[name] for name in ENGINES)
         if by_compiled:
-            return (
-                f"compiled (numpy): {by_compiled:,} trials{f', {by_events:,} by the event engine' if by_events else ''}"
-            )
+            rest = f", {by_events:,} by the event engine" if by_events else ""
+            return f"compiled ({' and '.join(dict.fromkeys(self.backends))}): {by_compiled:,} trials{rest}"
         if not by_events or not self.why_not:
             return f"event engine: {by_events:,} trials" if self.asked and by_events else ""
         return f"event engine: {self.why_not[0].replace(f'{Path.cwd()}/', '')}"
@@ -60,12 +64,25 @@ class Block:
         left: those that the event engine is to make.
         why_not: why it is to make all that are left; "" where it is about single ones.
         differs: whether the reason is that the engines do not agree, so that no trial of a block before counts.
+        backend: that made the trials.
     """
 
     trials: list[Trial]
     left: list[Point] = field(default_factory=list)
     why_not: str = ""
     differs: bool = False
+    backend: str = "numpy"
+
+
+def backend_for(bars: int, points: int, numba: bool) -> str:
+    """
+    Return what is quicker for so many trials: numba compiles each strategy for 5 to 20 seconds when it is new.
+
+    Args:
+        numba: whether it is installed.
+    """
+    many = bars * points >= _MANY_BARS or (bars >= _LONG and bars * points >= _MANY_BARS // 20)
+    return "numba" if numba and many else "numpy"
 
 
 def compiled(job: Job, points: Sequence[Point], rank: str, fewest: int = FEWEST) -> Iterator[Block]:
@@ -87,53 +104,59 @@ def compiled(job: Job, points: Sequence[Point], rank: str, fewest: int = FEWEST)
     if first.error:
         yield Block([first], points[1:], f"the first trial fails: {first.error}")
         return
-    size = min(_LARGEST, _ROOM // (bars_of(job) * (2 + len(job.series)) * _FOR_A_BAR))
-    if size < fewest:
-        yield Block([first], points[1:], f"{bars_of(job):,} bars are too many to make trials at once")
+    bars = bars_of(job)
+    backend = backend_for(bars, len(points), find_spec("numba") is not None)
+    size = min(_LARGEST, _ROOM // (bars * (2 + len(job.series)) * _FOR_A_BAR))
+    if size < min(fewest, _FEWEST_OF_NUMBA if backend == "numba" else FEWEST):
+        yield Block([first], points[1:], f"{bars:,} bars are too many to make trials at once")
         return
-    known = {first.key: first}
+    chance = random.Random(f"{job.case}{job.key(points[0])}")
+    sure = {0, len(points) - 1, *chance.sample(range(len(points)), min(_DRAWN, len(points)))}
     for start in range(0, len(points), size):
-        block = _block(job, points[start : start + size], rank, known)
+        part = points[start : start + size]
+        own = sorted(place - start for place in sure if start <= place < start + size)
+        block = _block(job, part, own, rank, {first.key: first}, backend)
         if block.why_not:
-            rest = points[start + size :]
-            yield Block(block.trials, [*block.left, *rest], block.why_not, block.differs)
+            yield replace(block, left=[*block.left, *points[start + size :]])
             return
         yield block
 
 
-def _block(job: Job, points: Sequence[Point], rank: str, known: dict[str, Trial]) -> Block:
-    """Return what comes of a block, of which some trials may be known from the event engine."""
-    made, why_not = trials_at_once(job, points)
-    places = [place for place, trial in enumerate(made) if trial is not None]
+def _block(
+    job: Job, points: Sequence[Point], sure: Sequence[int], rank: str, known: dict[str, Trial], backend: str
+) -> Block:
+    """
+    Return what comes of a block.
+
+    Args:
+        sure: places of trials that the event engine makes, too.
+        known: trials that it has made, by their keys.
+    """
+    made, why_not = trials_at_once(job, points, backend)
     checked: dict[int, Trial] = {}
-    for place in [] if why_not else _checked(job, points, made, rank):
-        (trial,) = (
-            [known[job.key(points[place])]] if job.key(points[place]) in known else trials_of(job, [points[place]])
-        )
-        checked[place] = trial
-        if not _same(trial, made[place]):
+    for place in [] if why_not else _checked(made, sure, rank):
+        key = job.key(points[place])
+        checked[place] = known[key] if key in known else trials_of(job, [points[place]])[0]
+        if not _same(checked[place], made[place]):
             why_not = f"the engines differ in {words_of(points[place].params)}; please report it"
             break
     if why_not:
         own = {job.key(point): known[job.key(point)] for point in points if job.key(point) in known}
         own |= {trial.key: trial for trial in checked.values()}
         left = [point for point in points if job.key(point) not in own]
-        return Block(list(own.values()), left, why_not, differs=bool(checked))
-    found = {place: made[place] for place in places} | checked
+        return Block(list(own.values()), left, why_not, bool(checked), backend)
+    found = {place: trial for place, trial in enumerate(made) if trial is not None}
     left = [point for place, point in enumerate(points) if place not in found]
-    return Block([trial for _, trial in sorted(found.items()) if trial is not None], left)
+    return Block(list(found.values()), left, backend=backend)
 
 
-def _checked(job: Job, points: Sequence[Point], made: Sequence[Trial | None], rank: str) -> list[int]:
-    """Return the places of trials that the event engine makes too."""
+def _checked(made: Sequence[Trial | None], sure: Sequence[int], rank: str) -> list[int]:
+    """Return the places of trials that the event engine makes too: of those that were made, and the best of them."""
     places = [place for place, trial in enumerate(made) if trial is not None]
-    if not places:
-        return []
     name, sign = rank.lstrip("-"), -1.0 if rank.startswith("-") else 1.0
     ranks = np.array([sign * _metric(made[place], name) for place in places])
     best = [places[int(np.nanargmax(ranks))]] if not np.isnan(ranks).all() else []
-    drawn = random.Random(f"{job.case}{job.key(points[0])}").sample(places, min(_DRAWN, len(places)))
-    return list(dict.fromkeys([places[0], places[-1], *best, *drawn]))
+    return list(dict.fromkeys([*(place for place in sure if made[place] is not None), *best]))
 
 
 def _metric(trial: Trial | None, name: str) -> float:

@@ -262,7 +262,7 @@ def _made(job: Job, point: Point) -> _Made:
         return replace(trial, error=str(error)), None
 
 
-def trials_at_once(job: Job, points: Sequence[Point]) -> tuple[list[Trial | None], str]:
+def trials_at_once(job: Job, points: Sequence[Point], backend: str = "numpy") -> tuple[list[Trial | None], str]:
     """
     Return the trials of points by the compiled engine, None for one that it leaves out; and why there is none.
 
@@ -280,7 +280,7 @@ def trials_at_once(job: Job, points: Sequence[Point]) -> tuple[list[Trial | None
         places.append(place)
     if not specs:
         return [None for _ in points], ""
-    together = simulate_together(strategy, specs, common.request.costs, common.shared)
+    together = simulate_together(strategy, specs, common.request.costs, common.shared, backend)
     if together.why_not:
         return [None for _ in points], together.why_not
     for n, place in enumerate(places):

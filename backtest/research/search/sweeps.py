@@ -441,6 +441,7 @@ class _Making:
             if block.trials:
                 files.append(self.keep(block.trials))
                 engines.counts["event" if block.why_not else "compiled"] += len(block.trials)
+                engines.backends.append(block.backend)
         return left
 
     def _forget(self, files: Iterable[Path], points: Iterable[Point]) -> list[Point]:

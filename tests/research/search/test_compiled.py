@@ -9,8 +9,8 @@ from places import ROOT
 
 from backtest.cli.app import main
 from backtest.errors import UsageError
-from backtest.research.search.compiled import compiled
-from backtest.research.search.job import Point, job_of, trials_of
+from backtest.research.search.compiled import backend_for, compiled
+from backtest.research.search.job import Point, job_of, trials_at_once, trials_of
 from backtest.research.search.sweeps import _Making, sweep
 from backtest.research.search.trials import Trials
 
@@ -167,6 +167,34 @@ def test_the_command_line_says_which_engine_made_the_trials(sample, tmp_path, ca
 
     assert ended.value.code == 0
     assert "compiled (numpy): 32 trials" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("bars", "points", "numba", "expected"),
+    [
+        (2_500, 1_000, True, "numpy"),
+        (2_500, 80_000, True, "numba"),
+        (100_000, 99, True, "numpy"),
+        (100_000, 100, True, "numba"),
+        (100_000, 100, False, "numpy"),
+    ],
+)
+def test_numba_is_taken_where_it_pays_and_is_there(bars, points, numba, expected):
+    assert backend_for(bars, points, numba) == expected
+
+
+@pytest.mark.slow
+def test_numba_makes_the_same_trials(sample):
+    job = job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID)
+    points = [Point({"fast": fast, "slow": 25}) for fast in (5, 10, 30)]
+    by_events = [trial for point in points for trial in trials_of(job, [point])]
+
+    made, why_not = trials_at_once(job, points, "numba")
+
+    assert why_not == ""
+    assert made[2] is None  # it fails: fast must be less than slow
+    assert [repr(one.metrics) for one in made[:2]] == [repr(one.metrics) for one in by_events[:2]]
+    assert made[0].returns.tobytes() == by_events[0].returns.tobytes()
 
 
 # --- the strategies that come along
