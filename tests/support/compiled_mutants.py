@@ -18,9 +18,9 @@ MUTANTS: list[tuple[str, str, str]] = [
     ("ledger", "cash = cash + -closed * price", "cash = cash - -closed * price"),
     ("ledger", "cash = cash - opened * price", "cash = cash + opened * price"),
     ("ledger", "A.queue[A.pending] = i_o", "A.queue[0] = i_o"),
-    ("ledger", "cash = cash - f_commission(opened, price)", "cash = cash"),
+    ("ledger", "cash = cash - f_opening(opened, closed, price, charged)", "cash = cash"),
     ("ledger", "if cash >= 0.0:\n            A.status[i_o] = ACCEPTED", "if cash > 1000.0:\n            A.status[i_o] = ACCEPTED"),
-    ("ledger", "A.would[i_d] = left", "A.would[i_d] = held"),
+    ("ledger", "A.checked = A.orders", "A.checked = A.orders - 1"),
     ("ledger", "price = A.price[i_o]\n        left", "price = N.close[i_d]\n        left"),
     ("ledger", "gain = -closed * (price - paid)\n    freed", "gain = -closed * (paid - price)\n    freed"),
     ("ledger", "freed = -closed * paid", "freed = -closed * price"),
@@ -68,7 +68,7 @@ MUTANTS: list[tuple[str, str, str]] = [
     ("ledger", "A.t_costs[i_d] = A.t_costs[i_d] + costs", "A.t_costs[i_d] = costs"),
     ("ledger", "gain = -size * (price - A.t_price[i_d])", "gain = size * (price - A.t_price[i_d])"),
     ("ledger", "A.x_bars[i_at] = N.at[i_d] + 1 - A.t_since[i_d]", "A.x_bars[i_at] = N.at[i_d] - A.t_since[i_d]"),
-    ("ledger", "most(abs(size) * RATE, MINIMUM)", "most(abs(size) * RATE, 0.0)"),
+    ("ledger", "higher(abs(size) * RATE, MINIMUM)", "higher(abs(size) * RATE, 0.0)"),
     ("ledger", "abs(size) * price * CAP", "abs(size) * CAP"),
     ("ledger", "charged = abs(size) * RATE * price", "charged = abs(size) * (RATE * price)"),
     ("ledger", "total = (total + (worth - rise)) + rise", "total = total + worth"),
@@ -84,10 +84,19 @@ MUTANTS: list[tuple[str, str, str]] = [
     ("translation", "return Val(\"i\", \"(N.step + 1)\")", "return Val(\"i\", \"N.step\")"),
     ("translation", "f\"if {name if both else f'not {name}'}:\"", "f\"if {name}:\""),
     ("translation", "return self.negated(self.condition(node.operand), True)", "return self.condition(node.operand)"),
-    ("trials", "just = live[(self.before[live] <= step) & (self.ready[live] > step)]", "just = live[:0]"),
+    ("trials", "just = live[(np.maximum(self.before, self.opens)[live] <= step) & (self.ready[live] > step)]", "just = live[:0]"),
     ("trials", "now.reads, now.writes = now.writes, ledger.NOTES - now.writes", "now.reads, now.writes = now.writes, now.writes"),
     ("indicators", "now.rows = now.at = now.by_step[0][step]", "now.rows = now.at = now.by_step[0][max(step - 1, 0)]"),
 ]  # fmt: skip
+
+
+def stale() -> list[str]:
+    """Return what mutants change and what does not stand there any more."""
+    texts = {
+        name: Path(str(importlib.import_module(f"{_ROOM}.{name}").__file__)).read_text("utf-8")
+        for name, _, _ in MUTANTS
+    }
+    return [before for name, before, _ in MUTANTS if before not in texts[name]]
 
 
 @contextmanager

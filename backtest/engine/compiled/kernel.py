@@ -256,7 +256,7 @@ class Kernel:
         names = {one.id for one in ast.walk(made) if isinstance(one, ast.Name)}
         loads = [f"{name} = {'ii' if name[0] == 'I' or name in ('MR', 'CI', 'RI', 'WA') else 'ff'}(p, {number})"
                  for number, name in enumerate(_TABLES) if name in names]  # fmt: skip
-        made.body = [*ast.parse("\n".join(loads)).body, *(body or [ast.Pass()])]
+        made.body = [*ast.parse("\n".join(loads)).body, *(_flat(body) or [ast.Pass()])]
         made.args.args = [ast.arg("p"), *made.args.args]
         return "@njit(**FAST)\n" + ast.unparse(ast.fix_missing_locations(made)) + "\n"
 
@@ -438,6 +438,15 @@ class _Scalar(ast.NodeTransformer):
             value = _float(value)
         return ast.Assign([target], value, lineno=0)
 
+    def visit_If(self, node: ast.If) -> Any:
+        names = {one.id for one in ast.walk(node.test) if isinstance(one, ast.Name)}
+        plain = not any(isinstance(one, ast.Attribute | ast.Subscript | ast.Call) for one in ast.walk(node.test))
+        if plain and names and names <= set(self.kernel.constants):  # decided before the run
+            chosen = node.body if eval(ast.unparse(node.test), {}, self.kernel.constants) else node.orelse
+            return [self.visit(one) for one in chosen] or ast.Pass()
+        body = [self.visit(one) for one in node.body]
+        return ast.If(self.visit(node.test), _flat(body), _flat([self.visit(one) for one in node.orelse]))
+
     def visit_Attribute(self, node: ast.Attribute) -> Any:
         assert isinstance(node.value, ast.Name)
         if node.value.id == "N":
@@ -493,6 +502,10 @@ class _Scalar(ast.NodeTransformer):
         plain = name in ("abs", "least", "most", "lower", "higher", "ratio", "range")
         text = ", ".join([*([] if plain else ["p"]), *map(ast.unparse, args)])
         return self.expression(f"{name}({text})")
+
+
+def _flat(body: list[Any]) -> list[Any]:
+    return [one for part in body for one in (part if isinstance(part, list) else [part])]
 
 
 def _float(node: ast.Constant) -> ast.Constant:

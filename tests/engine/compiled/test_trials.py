@@ -7,6 +7,7 @@ import backtrader as bt
 import numpy as np
 import pytest
 from compiled_check import COSTS, by_events, difference, differences, named, set_up_of
+from compiled_mutants import MUTANTS, stale
 from compiled_random import Chance, compared, feeds_of
 from parity_markets import market, quick_rows
 
@@ -110,6 +111,11 @@ def test_a_window_begins_as_that_of_a_gated_strategy(place):
     assert difference(outcomes, 0, event) == ""
     assert len(outcomes.fills) > 5
     assert outcomes.fills[0, 2] > stamp_of(begins)
+
+
+def test_each_wrong_engine_of_the_soak_changes_what_is_there():
+    assert stale() == []
+    assert len(MUTANTS) >= 60
 
 
 class DividesByZero(bt.Strategy):
