@@ -345,3 +345,19 @@ def test_looking_ahead_is_judged_with_the_dividends_of_the_true_bars():
     )  # fmt: skip
 
     assert found == []
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_of_intraday_bars_the_first_of_the_ex_date_pays(tmp_path, loop):
+    hourly = Series.parse("AAPL/1hour")
+    opened = [
+        datetime(2024, 1, day, hour, 30 if hour == 14 else 0, tzinfo=UTC) for day in (2, 3) for hour in range(14, 21)
+    ]
+    made = Store(tmp_path / "hourly")
+    rows = [(moment, 10.0, 10.0, 10.0, 10.0, 1e6, None, None) for moment in opened]
+    made.write(hourly, Span.of_dates(date(2024, 1, 2), date(2024, 1, 3)), table_of(rows))
+    table = DividendTable("table", {hourly.key: Dividends("USD", ("2024-01-03",), (0.5,), "")})
+
+    result = run(Trades, hourly, store=made, params={"orders": {3: 100, 8: -100}}, dividends=table, **(FREE | loop))
+
+    assert received(result) == [0.0] * 7 + [50.0] + [0.0] * 6
