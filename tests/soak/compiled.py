@@ -87,7 +87,7 @@ def telling(number: int) -> str:
                 return name
         for seed in range(MOST):
             try:
-                outcomes, differing = compared(seed, 3, bars=60)
+                outcomes, differing = compared(seed, 6, bars=60)
             except Exception as error:  # noqa: BLE001 - a wrong engine may well stumble
                 return f"case {seed} raises {type(error).__name__}"
             if outcomes.why_not or outcomes.left or differing:

@@ -110,6 +110,9 @@ class Limits(bt.Strategy):
         if order.status in [order.Completed, order.Margin]:
             self.filled_at = len(self)
             self.paid = order.executed.price
+            if order.isbuy():
+                self.sell(exectype=bt.Order.Stop, price=self.paid * 0.97)
+                self.sell(exectype=bt.Order.Limit, price=self.paid * 1.05)
             self.order = None
 
     def next(self):
