@@ -224,7 +224,9 @@ def validate(
         "store": store, "folder": tried.folder if tried else folder, "jobs": jobs, "purge": purge,
         "grid": grid_of(grid or []), "where": condition_of(where or []),
     }  # fmt: skip
-    result, why = _at_costs(result, factors, tried.best_folder if tried else folder, store)
+    why = ""
+    if cost_cases or costs:  # what a kept run names is not run unless that is asked for
+        result, why = _at_costs(result, factors, tried.best_folder if tried else folder, store)
     leaks = look_ahead_of(result.spec, store) if lookahead else []
     ratios = tried.ratios.tolist() if tried else []
     found = examine_run(result, samples=bootstrap, seed=seed, factors=factors, trials=ratios, looks_ahead=leaks)

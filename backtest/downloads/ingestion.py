@@ -172,12 +172,6 @@ def ingest(
     return DownloadReport(reports, len(reports), 0, time.monotonic() - started)
 
 
-class FrameStore(Store):
-    """A store of the bars of frames, which is gone when the call ends that they were given to."""
-
-    of_frames = True
-
-
 @contextmanager
 def stored_frames(frames: Any, tz: str = "") -> Iterator[tuple[Store, list[Series]]]:
     """
@@ -193,7 +187,8 @@ def stored_frames(frames: Any, tz: str = "") -> Iterator[tuple[Store, list[Serie
         UsageError, BadBars: as `ingest`.
     """
     with tempfile.TemporaryDirectory(prefix="backtest-frame-") as folder:
-        store = FrameStore(Path(folder).resolve())  # which workers in other folders open
+        store = Store(Path(folder).resolve())  # which workers in other folders open
+        store.of_frames = True
         with _in_python(_WORDS_OF_RUNS):
             wanted = _stored_frames(frames, store, tz)
         yield store, wanted

@@ -61,7 +61,7 @@ _BAD_END = (
 )
 
 
-Dividends = Mapping[date, float]  # amounts by ex-date, in prices that are adjusted for splits
+DividendAmounts = Mapping[date, float]  # amounts by ex-date, in prices that are adjusted for splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Archive:
     """
 
     def __init__(
-        self, store: Reader, shut: Collection[date] = (), dividends: Mapping[Instrument, Dividends] | None = None
+        self, store: Reader, shut: Collection[date] = (), dividends: Mapping[Instrument, DividendAmounts] | None = None
     ) -> None:
         self._store, self._shut, self._dividends = store, shut, dividends or {}
         self._stored: frozenset[Series] = frozenset()

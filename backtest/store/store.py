@@ -173,6 +173,8 @@ class Store(SegmentReader):
         UsageError: the root is a URL.
     """
 
+    of_frames = False  # whether a call made it of frames, so that it is gone when the call ends
+
     def __init__(self, root: str | Path, clock: Clock = utc_now) -> None:
         if "://" in str(root):
             raise UsageError(f"{root} is a URL and no folder; to read it: open_store({str(root)!r})")

@@ -32,11 +32,12 @@ from backtest.validity.regimes import regimes
 SINCE, UNTIL = date(2018, 1, 2), date(2020, 6, 30)  # two years and a half
 NEW_YORK = ZoneInfo("America/New_York")
 DAY = timedelta(days=1)
+# Of one currency, so that two can be in a run without rates of exchange, and none is quoted in pence.
 MARKETS = {  # series, calendar of exchange_calendars, sessions a year
     "NYSE": ("AAPL", "XNYS", 252),
     "Tokyo": ("7203-STK-TSEJ-JPY", "XTKS", 245),
-    "London": ("VOD-STK-LSE-GBP", "XLON", 253),
-    "Frankfurt": ("SAP-STK-IBIS-EUR", "XETR", 254),
+    "London": ("VOD-STK-LSE-USD", "XLON", 253),
+    "Frankfurt": ("SAP-STK-IBIS-USD", "XETR", 254),
     "forex": ("EUR-CASH", "", 260),
     "Globex": ("ES-FUT-CME-USD-202012+multiplier=1", "CMES", 258),
     "crypto": ("BTC-CRYPTO", "", 365),
@@ -226,7 +227,7 @@ def test_a_stock_and_a_coin_are_measured_by_the_days_of_the_coin_in_any_order(tm
 def test_two_exchanges_are_measured_by_the_sessions_of_one(tmp_path):
     store = store_of(tmp_path, NYSE="1day", Frankfurt="1day")
 
-    result = run(Both, ["AAPL/1day", "SAP-STK-IBIS-EUR/1day"], store=store, costs="none")
+    result = run(Both, ["AAPL/1day", "SAP-STK-IBIS-USD/1day"], store=store, costs="none")
 
     own = [day for day, _, _ in sessions("Frankfurt")]
     assert len(result.record) > len(own)  # some days only New York is open
@@ -327,7 +328,7 @@ def test_trials_of_0_1_0_that_were_annualised_otherwise_do_not_count(tmp_path, m
 
 def test_runs_of_weeks_and_of_days_are_compared_by_weeks(tmp_path):
     store = store_of(tmp_path, NYSE="1week", Frankfurt="1day")
-    first, second = (run(BuysOnce, one, store=store, costs="none") for one in ("AAPL/1week", "SAP-STK-IBIS-EUR/1day"))
+    first, second = (run(BuysOnce, one, store=store, costs="none") for one in ("AAPL/1week", "SAP-STK-IBIS-USD/1day"))
 
     assert compare([first, first], samples=10).stats[0].basis.startswith("52 weeks a year, ")
     with pytest.raises(UsageError, match=r"different periods a year \(254 sessions, 52 weeks\)"):  # of the same weeks

@@ -116,6 +116,8 @@ def test_no_module_gives_orders_or_runs_what_it_reads(path):
     words |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg}
 
     assert not words & ORDERS
+    if path.parent.name == "compiled":  # which runs what it has itself translated from a strategy that is run
+        words -= {"eval", "exec"}
     if path.name != "parcels.py":  # which opens what the process that it works for has sent, and no file
         assert not words & RUNS_WHAT_IT_READS
 

@@ -163,7 +163,7 @@ class GivesByTwo(Gives):
 
 @pytest.mark.parametrize("strategy", [GivesByCandles, GivesByTwo])
 def test_orders_of_a_run_bar_by_bar_end_with_their_session_too(tmp_path, strategy):
-    names = ["BHP-STK-ASX-AUD/1hour", "AAPL/1hour"][: 1 + (strategy is GivesByTwo)]
+    names = ["BHP-STK-ASX-USD/1hour", "AAPL/1hour"][: 1 + (strategy is GivesByTwo)]
     store = store_of(tmp_path, names[0], *SYDNEYS)
     later = [(moment + timedelta(hours=16), *[9.0] * 4, 1.0, None, None) for moment in SYDNEYS[0]]
     store.write(Series.parse("AAPL/1hour"), Span(later[0][0], later[-1][0] + timedelta(hours=1)), table_of(later))

@@ -243,10 +243,10 @@ def exchange_of(
         if other is not None and benchmark and units[benchmark[0]].currency == currency:
             needed.append(other.closes)
         every = _merged(needed)
-        known[currency] = rates_of(store, currency, base, every[every >= start])
+        known[currency] = conversion_rates(store, currency, base, every[every >= start])
     apart = spec.brokerage.conversion == BY_CURRENCY  # then money of the base is looked at as that of the others
     if apart and base != "USD" and "USD" not in known:
-        known["USD"] = rates_of(store, "USD", base, rows[rows >= start])
+        known["USD"] = conversion_rates(store, "USD", base, rows[rows >= start])
     conversions = {
         n: Conversion(
             units[one], its.stamps, *(_rate(known[units[one].currency], when) for when in (its.opens, its.closes, rows))
@@ -271,7 +271,7 @@ def exchange_of(
     )  # fmt: skip
 
 
-def rates_of(store: Reader, currency: str, base: str, moments: _Moments) -> list[KnownRates]:
+def conversion_rates(store: Reader, currency: str, base: str, moments: _Moments) -> list[KnownRates]:
     """
     Return the rates by which money of a currency becomes money of the base, as the product of all.
 

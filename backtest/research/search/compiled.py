@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backtest.research.search.job import Job, Point, bars_of, trials_at_once, trials_of
+from backtest.research.search.job import Job, Point, bars_in_job, trials_at_once, trials_of
 from backtest.research.search.trials import Trial
 from backtest.runs.parameters import words_of
 
@@ -104,7 +104,7 @@ def compiled(job: Job, points: Sequence[Point], rank: str, fewest: int = FEWEST)
     if first.error:
         yield Block([first], points[1:], f"the first trial fails: {first.error}")
         return
-    bars = bars_of(job)
+    bars = bars_in_job(job)
     backend = backend_for(bars, len(points), find_spec("numba") is not None)
     size = min(_LARGEST, _ROOM // (bars * (2 + len(job.series)) * _FOR_A_BAR))
     if size < min(fewest, _FEWEST_OF_NUMBA if backend == "numba" else FEWEST):

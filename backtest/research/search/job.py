@@ -296,7 +296,7 @@ def trials_at_once(job: Job, points: Sequence[Point], backend: str = "numpy") ->
     return [of_key.get(job.key(point)) for point in points], ""
 
 
-def bars_of(job: Job) -> int:
+def bars_in_job(job: Job) -> int:
     """Return how many rows the last run of a job had that the event engine made in this process; 0 without any."""
     record = _common(job, job.name, None).shared.record
     return 0 if record is None else len(record)

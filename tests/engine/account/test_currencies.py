@@ -3,7 +3,7 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pytest
 
-from backtest.engine.account.currencies import BarTimes, known_since, pairs_to_download, rates_of
+from backtest.engine.account.currencies import BarTimes, conversion_rates, known_since, pairs_to_download
 from backtest.errors import BadBars, NoBars
 from backtest.market.bars import table_of
 from backtest.market.hours import hours_of
@@ -93,7 +93,7 @@ MOMENTS = np.array(["2024-01-08T15:00", "2024-01-12T21:00"], "datetime64[us]")
 
 
 def taken(store, currency, base, moments=MOMENTS):
-    legs = rates_of(store, currency, base, moments)
+    legs = conversion_rates(store, currency, base, moments)
     rate = np.prod([one.at(moments) for one in legs], axis=0)
     return [(one.leg.series.key.removesuffix("/MIDPOINT/rth"), one.leg.inverse) for one in legs], rate.tolist()
 
@@ -134,7 +134,7 @@ def test_a_pair_is_left_that_ends_too_early(store):
     late = np.array(["2024-01-12T21:00"], "datetime64[us]")
 
     with pytest.raises(NoBars, match=r"EUR-CASH/1day has no rate of 2024-01-12 21:00 UTC"):
-        rates_of(store, "EUR", "USD", late)
+        conversion_rates(store, "EUR", "USD", late)
     assert taken(store, "EUR", "USD", late - np.timedelta64(3, "D"))[1] == [1.25]
 
 
@@ -142,7 +142,7 @@ def test_a_close_that_is_no_rate_is_refused(store):
     put(store, "EUR-CASH-IDEALPRO-USD/1day", 0.0)
 
     with pytest.raises(BadBars, match="has a close that is no rate of exchange"):
-        rates_of(store, "EUR", "USD", MOMENTS)
+        conversion_rates(store, "EUR", "USD", MOMENTS)
 
 
 @pytest.mark.parametrize(
