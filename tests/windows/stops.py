@@ -2,7 +2,7 @@
 How Ctrl-C and Ctrl-Break end commands, on the system at hand; it ends with 1 if one did not end as it should.
 
 stops.py                    (all of it, in a folder of its own)
-stops.py NAME WORD ...      (one command, to whose main thread the signal of that name comes once it waits)
+stops.py NAME FILE WORD ... (one command, to whose main thread the signal of that name comes once there is the file)
 
 A console sends its event to all processes at once; Wine has none behind pipes. So the signal is raised in the process
 itself, as Windows raises it: whoever waits without hearing of it goes on. The console's own event is tried beside that.
@@ -35,17 +35,19 @@ class Slow(bt.Strategy):
         time.sleep(0.01)
 """
 SECONDS = 30.0  # within which a command has to end, under Wine on a busy machine
+UNTRIED = "untried"
 DELAY = 0.5  # until a command waits that has said nothing
 PYTHON = [sys.executable, "-W", "ignore"]
 BREAK = "SIGBREAK" if sys.platform == "win32" else "SIGTERM"
 
 
-def raised(name: str, words: list[str]) -> None:
-    """Run a command in this process, and raise a signal in it a while after it has begun to wait."""
+def raised(name: str, file: Path, words: list[str]) -> None:
+    """Run a command in this process, and raise a signal in it a while after a file is made."""
     import backtest.cli.app as app
 
     def strike() -> None:
-        sys.stdin.readline()
+        while not file.exists():  # not a line on stdin: whoever asks Windows of a pipe that is read waits, too
+            time.sleep(0.05)
         time.sleep(DELAY)
         _thread.interrupt_main(getattr(signal, name))
 
@@ -61,19 +63,22 @@ def ended(words: list[str], *, name: str = "", told: str = "") -> tuple[object, 
         name: of the signal to be raised in it; without one, a console's Ctrl-Break is sent, or SIGTERM.
         told: what it says; "" for one that says nothing before its end.
     """
-    command = [*PYTHON, str(HERE), name, *words] if name else [*PYTHON, "-m", "backtest", *words]
+    file = Path(tempfile.mkdtemp()) / "now"
+    command = [*PYTHON, str(HERE), name, str(file), *words] if name else [*PYTHON, "-m", "backtest", *words]
     group = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0  # type: ignore[attr-defined,unused-ignore]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, creationflags=group) as process:
         assert process.stdout
-        assert process.stdin
         line = process.stdout.readline() if told else ""
         began = time.monotonic()
         if name:
-            process.stdin.write("now\n")
-            process.stdin.flush()
+            file.touch()
         else:
-            process.send_signal(signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGTERM)
+            try:
+                process.send_signal(signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGTERM)
+            except OSError as error:  # behind pipes Wine has no console to send it by
+                process.kill()
+                return UNTRIED, f"{error}"
         try:
             out, err = process.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
@@ -122,7 +127,10 @@ def main() -> int:
             ("emulator, the console's own event", emulator, "", "listening", (0,)),
         ):
             code, said = ended(words, name=name, told=told)
-            print(f"{'ok' if code in fine else 'FAILED':>6}  {what}", flush=True)
+            if code == UNTRIED:
+                print(f"{UNTRIED}  {what}: there is no console to send it by ({said})", flush=True)
+                continue
+            print(f"{'ok' if code in fine else 'FAILED':>7}  {what}", flush=True)
             if code not in fine:
                 failed.append(what)
                 print(f"exit code {code}:\n{said[-1500:]}", flush=True)
@@ -131,7 +139,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        raised(sys.argv[1], sys.argv[2:])
+    if len(sys.argv) > 3:
+        raised(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
     else:
         sys.exit(main())
