@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -24,19 +24,23 @@ from backtest import _arguments
 from backtest.api import RunResult, run, takes_frames
 from backtest.engine.account.dividends import DERIVED, dividends_of
 from backtest.engine.account.interest import IB
-from backtest.engine.code.strategy import Strategy, load_strategy
+from backtest.engine.code.strategy import Strategy, load_strategy, typed_things
 from backtest.engine.feed import close_stamps
-from backtest.errors import NoBars, StrategyError, UsageError
+from backtest.engine.provenance import module_files, source_file
+from backtest.errors import BacktestError, NoBars, StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.bars import extra_of
 from backtest.market.checks import RATES
 from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
+from backtest.research.fresh_processes import fresh_processes
+from backtest.research.search.executors import Work
+from backtest.research.search.job import project_of, sendable, store_with_whole_path
+from backtest.research.watching import files_noted, fix_chance, knows_more, stores_changed
 from backtest.runs.spec import NO_DIVIDENDS, BrokerageOptions, RunOptions, RunSpec, brokerage_of, takes_run_options
 from backtest.store.manifest import Manifest
 from backtest.store.reader import CachedReader, Reader
 from backtest.store.segments import segment_of
-from backtest.store.store import store_of
 from backtest.store.tables import between, by_period
 
 if TYPE_CHECKING:
@@ -74,6 +78,8 @@ class Leak:
     instead: tuple[Decision, ...]  # at that bar with the other one
 
     def __str__(self) -> str:
+        if not (self.decided or self.instead):
+            return f"bar {self.time:%Y-%m-%d}, {self.change}"
         true, other = ("; ".join(map(str, found)) or "nothing" for found in (self.decided, self.instead))
         when = f"{self.time:%Y-%m-%d %H:%M}".removesuffix(" 00:00")
         return f"bar {when}, {self.change}: {true}, but then {other}"
@@ -111,10 +117,16 @@ def look_ahead(
 
     At each cut, half of them at bars with orders, the bars after it are taken away, then replaced by a random walk,
     then by that walk mirrored; all that was decided up to the cut must be decided again, bar by bar. An order that is
-    filled before the bar after its own is a leak too: it got a price from before the decision.
+    filled before the bar after its own is a leak too: it got a price from before the decision. So is a file of bars or
+    of models that the strategy reads by itself, as no other future reaches it; what it reads of a store has the other
+    future too.
+
+    Each run is made in a process of its own, so that nothing which is kept in a module knows of another run. Chance
+    without a seed has the same one in all of them; a strategy that decides otherwise on the same bars all the same is
+    compared up to where it does so.
 
     Args:
-        cuts: how many; each is three runs.
+        cuts: how many; each is three runs. Where they find nothing, as many more bars are tried, each by one.
         seed: of the noise, and of the cuts at bars without orders.
         pins: a file that `backtest pin` made: the true bars must be those.
         tz: this and all that follows is as in `run`, and so are frames in the place of series and store.
@@ -124,12 +136,24 @@ def look_ahead(
     """
     trial = _trial(strategy, series, store, params, pins, asked)
     cuts, seed = _arguments.whole(cuts, "cuts"), _arguments.seed_of(seed)
-    bars, truth, result = trial.begin(asked_span(span, start, end))
-    random = np.random.default_rng(seed)
-    leaks = list(_filled_too_early(result))
-    for stamp in _cuts(bars, trial, truth, cuts, random):
-        for change, other in _futures(bars, stamp, random):
-            leaks += _first_change(truth, trial.decide(other), trial.moment(stamp), change)
+    span_asked = asked_span(span, start, end)
+    work = Work(_observed, trial, project_of(trial.strategy), str)
+    with fresh_processes(work) as observe:
+        try:
+            truth, again = observe(_Future(span=span_asked)), observe(_Future(span=span_asked))
+        except BacktestError:
+            trial.begin(span_asked)  # which raises the same, with its cause
+            raise
+        random = np.random.default_rng(seed)
+        leaks = [*truth.leaks, *_files_read(truth)]
+        same = _same_until(truth.decisions, again.decisions)
+        grown = observe(_Future(span=span_asked, grows=True)).decisions if cuts else truth.decisions
+        for cut in _cuts(truth, _same_until(truth.decisions, grown), trial, cuts, random):
+            if leaks and not cut.whole:
+                continue  # what is known to look ahead needs no finer search
+            for future in _futures(truth.bars, cut, random):
+                other = observe(future).decisions
+                leaks += _first_change(truth.decisions, other, trial.moment(future.last), future.change, same)
     firsts = {leak.time: leak for leak in reversed(leaks)}
     return sorted(firsts.values(), key=lambda leak: leak.time)
 
@@ -198,32 +222,49 @@ def warm_up(
 
 def _trial(strategy: Any, series: Any, store: Any, params: Any, pins: Any, asked: Mapping[str, Any]) -> _Trial:
     given = _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
-    loaded, wanted, opened = load_strategy(strategy), several_series(series), _Kept(store_of(store))
+    loaded, wanted, opened = load_strategy(strategy), several_series(series), store_with_whole_path(store)
+    pinned = _arguments.path(pins, "pins", "write the file of the pins").absolute() if pins else ""
     named = tuple(map(opened.named, wanted))
-    return _Trial(loaded, named, opened, given, pins, _for_decisions(asked, store_of(store), named))
+    return _Trial(
+        sendable(loaded), str(Path.cwd()), named, opened, given, pinned,
+        _for_decisions(asked, opened, named), typed_things(loaded, given.values()),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
     """One strategy with all that stays as it is while the bars change."""
 
-    strategy: Strategy
+    given: Any  # the strategy as it can be sent to another process
+    root: str  # the folder whose packages it may import
     series: tuple[Series, ...]
-    store: _Kept
+    store: Reader
     params: dict[str, Any]
     pins: str | Path  # of the true bars
     asked: dict[str, Any]
+    typed: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy, loaded."""
+        return replace(load_strategy(self.given, self.root), typed=self.typed)
 
     def begin(self, span: Any) -> tuple[dict[Series, pa.Table], list[Decision], RunResult]:
         """Return the true bars, what is decided on them, and the run."""
+        decisions, kept = list[Decision](), _Kept(self.store)
+        strategy = _watched(self.strategy, decisions, self.moment)
+        result = run(strategy, self.series, store=kept, span=span, params=self.params, pins=self.pins, **self.asked)
+        # No bars of another future are made of rates of exchange, which nobody decides by.
+        bars = {one: table for one, table in kept.tables.items() if one in self.series or not _is_pair(one)}
+        return bars, decisions, result
+
+    def decide_on_the_true(self, span: Any) -> list[Decision]:
+        """Return what is decided on the true bars, up to where it fails."""
         decisions: list[Decision] = []
         strategy = _watched(self.strategy, decisions, self.moment)
-        result = run(
-            strategy, self.series, store=self.store, span=span, params=self.params, pins=self.pins, **self.asked
-        )
-        # No bars of another future are made of rates of exchange, which nobody decides by.
-        bars = {one: table for one, table in self.store.tables.items() if one in self.series or not _is_pair(one)}
-        return bars, decisions, result
+        with suppress(StrategyError, UsageError):
+            run(strategy, self.series, store=self.store, span=span, params=self.params, **self.asked)
+        return decisions
 
     def decide(self, bars: dict[Series, pa.Table]) -> list[Decision]:
         """Return what is decided on other bars: up to where it fails, if it fails there but not on the true ones."""
@@ -238,6 +279,81 @@ class _Trial:
         daily = all(one.size.daily for one in self.series)
         moment: datetime = bt.num2date(math.floor(stamp) if daily else stamp)
         return (moment + timedelta(microseconds=500)).replace(microsecond=0, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Future:
+    """What a run is made on: the true bars of a span, or bars that are others after a cut."""
+
+    span: Any = None
+    grows: bool = False  # whether a bar is there when it comes, and not before
+    bars: dict[Series, pa.Table] = field(default_factory=dict)  # none: the true ones
+    change: str = ""
+    cut: float = 0.0  # the last bar that is the true one
+    last: float = 0.0  # up to where decisions are to be the same
+    seed: int = 0  # of the noise of other series, which the strategy reads from a store by itself
+    sign: int = 0  # of that noise; 0 cuts them off
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Observed:
+    """What a run of a strategy decided; on the true bars also what they are, and what else it did."""
+
+    decisions: list[Decision]
+    bars: dict[Series, pa.Table] = field(default_factory=dict)
+    leaks: tuple[Leak, ...] = ()
+    files: tuple[str, ...] = ()  # that it read by itself
+
+
+def _observed(trial: _Trial, futures: Sequence[_Future]) -> list[_Observed]:
+    """Return what comes of the first future; in a process that ends with it, since all of it is changed for that."""
+    future = futures[0]
+    fix_chance()
+    if future.bars:
+        with stores_changed(lambda series, table: _changed(series, table, future)):
+            return [_Observed(trial.decide(future.bars))]
+    if future.grows:
+        with _bars_growing():
+            return [_Observed(trial.decide_on_the_true(future.span))]
+    loaded = trial.strategy
+    with files_noted(_files_of(loaded)) as files:
+        bars, decisions, result = trial.begin(future.span)
+    return [_Observed(decisions, bars, tuple(_filled_too_early(result)), tuple(files))]
+
+
+@contextmanager
+def _bars_growing() -> Iterator[None]:
+    """Let runs go bar by bar, as Backtrader does where bars come from a market: what is to come is not there yet."""
+    run = bt.Cerebro.run
+
+    def bar_by_bar(self: Any, **kwargs: Any) -> Any:
+        return run(self, **{**kwargs, "preload": False, "runonce": False})
+
+    bt.Cerebro.run = bar_by_bar
+    try:
+        yield
+    finally:
+        bt.Cerebro.run = run
+
+
+def _files_of(loaded: Strategy) -> set[str]:
+    """Return the files of a strategy's own code."""
+    known = {str(file) for file in module_files(loaded).values()}
+    home = source_file(loaded)
+    return known | ({str(home)} if home else set()) | {loaded.cls.next.__code__.co_filename}
+
+
+def _changed(series: Series, table: pa.Table, future: _Future) -> pa.Table:
+    """Return the bars of a series of a store in another future: those of the run, or others of the same kind."""
+    known = table.filter(pa.array(close_stamps(table, series.size) <= future.cut))
+    if series in future.bars:
+        own = future.bars[series]
+        return pa.concat_tables([known, own.filter(pa.array(close_stamps(own, series.size) > future.cut))])
+    count = min(len(table) - len(known), _HORIZON)
+    if not future.sign or not count or not len(known):
+        return known
+    steps = np.random.default_rng([future.seed, len(known)]).normal(0, _NOISE, (3, count))
+    return _with_noise(table, len(known), future.sign * steps)
 
 
 class _Kept(CachedReader):
@@ -328,25 +444,27 @@ def _is_pair(series: Series) -> bool:
 
 
 def _watched(loaded: Strategy, decisions: list[Decision], moment: Callable[[float], datetime]) -> Strategy:
-    """Return the strategy with its orders noted as it gives them."""
+    """Return the strategy with its orders noted as they come to its broker, by whatever way."""
     strategy: Any = loaded.cls
 
-    def noted(self: Any, side: str, order: Any) -> Any:
-        if order is not None:  # a sizer may say 0
-            decisions.append(_decision(moment(_seen(self)), side, order))
-        return order
+    def start(self: Any) -> None:
+        broker = self.broker
 
-    def buy(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return noted(self, "buy", strategy.buy(self, *args, **kwargs))
+        def noted(side: str) -> Callable[..., Any]:
+            def act(*args: Any, **kwargs: Any) -> Any:
+                order = getattr(type(broker), side)(broker, *args, **kwargs)
+                about = args[0] if side == "cancel" else order
+                if about is not None:
+                    decisions.append(_decision(moment(_seen(self)), side, about))
+                return order
 
-    def sell(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return noted(self, "sell", strategy.sell(self, *args, **kwargs))
+            return act
 
-    def cancel(self: Any, order: Any) -> Any:
-        noted(self, "cancel", order)
-        return strategy.cancel(self, order)
+        for side in ("buy", "sell", "cancel"):
+            setattr(broker, side, noted(side))
+        strategy.start(self)
 
-    body = {"buy": buy, "sell": sell, "cancel": cancel, "__module__": strategy.__module__, "__doc__": strategy.__doc__}
+    body = {"start": start, "__module__": strategy.__module__, "__doc__": strategy.__doc__}
     return replace(loaded, cls=new_class(strategy.__name__, (strategy,), exec_body=lambda names: names.update(body)))
 
 
@@ -371,29 +489,69 @@ def _filled_too_early(result: RunResult) -> Iterator[Leak]:
             yield Leak(row["created"], "filled in its own bar", (order,), ())
 
 
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A bar after which the future changes, and whether by all ways or by one."""
+
+    stamp: float
+    whole: bool
+
+
 def _cuts(
-    bars: dict[Series, pa.Table], trial: _Trial, truth: list[Decision], count: int, random: np.random.Generator
-) -> list[float]:
-    """Return the bars after which the future changes: spread over those with orders, and drawn from all."""
-    stamps = _clock(bars)[:-1]  # nothing comes after the last
-    decided = {one.time for one in truth}
+    truth: _Observed, suspect: datetime | None, trial: _Trial, count: int, random: np.random.Generator
+) -> list[_Cut]:
+    """
+    Return the bars after which the future changes: spread over those with orders, and drawn from all.
+
+    As many more of those with orders are tried by one way, so that what knows the future rarely is found, too.
+
+    Args:
+        suspect: where the strategy decides otherwise if it is shown no bar before its time: that may have its good
+            reason, such as vectors of all bars of which each value knows the past alone, and so is tried.
+    """
+    stamps = _clock(truth.bars)[:-1]  # nothing comes after the last
+    decided = {one.time for one in truth.decisions}
     busy = [stamp for stamp in stamps.tolist() if trial.moment(stamp) in decided]
-    chosen = [busy[int(place)] for place in np.linspace(0, len(busy) - 1, min(len(busy), (count + 1) // 2))]
+    chosen = _spread(busy, (count + 1) // 2)
     others = random.choice(stamps, min(len(stamps), count - len(chosen)), replace=False).tolist()
-    return sorted({*chosen, *others})
+    whole = {*chosen, *others, *(stamp for stamp in stamps.tolist() if trial.moment(stamp) == suspect)}
+    more = {*_spread([stamp for stamp in busy if stamp not in whole], count)}
+    return [*(_Cut(stamp, True) for stamp in sorted(whole)), *(_Cut(stamp, False) for stamp in sorted(more))]
 
 
-def _futures(
-    bars: dict[Series, pa.Table], stamp: float, random: np.random.Generator
-) -> Iterator[tuple[str, dict[Series, pa.Table]]]:
+def _spread(values: list[float], count: int) -> list[float]:
+    return [values[int(place)] for place in np.linspace(0, len(values) - 1, min(len(values), count))]
+
+
+def _futures(bars: dict[Series, pa.Table], cut: _Cut, random: np.random.Generator) -> Iterator[_Future]:
+    stamp, seed = cut.stamp, int(random.integers(2**31))
     known = {one: table.filter(pa.array(close_stamps(table, one.size) <= stamp)) for one, table in bars.items()}
-    if all(len(table) for table in known.values()):  # a series that has not begun cannot be cut off
-        yield "cut off after it", known
+    if cut.whole and all(len(table) for table in known.values()):  # a series that has not begun cannot be cut off
+        clock = _clock(known)
+        if len(clock) > _LAST:
+            yield _Future(bars=known, change="cut off after it", cut=stamp, last=float(clock[-1 - _LAST]), seed=seed)
     steps = {one: random.normal(0, _NOISE, (3, min(len(bars[one]) - len(known[one]), _HORIZON))) for one in bars}
     drawn = {one: random.random((len(extra_of(table)), steps[one].shape[1])) for one, table in bars.items()}
-    for change, sign in (("noise after it", 1), ("mirrored noise after it", -1)):
+    ways = (("noise after it", 1), ("mirrored noise after it", -1))
+    for change, sign in ways if cut.whole else (ways[int(random.integers(2))],):
         noisy = {one: _with_noise(bars[one], len(known[one]), sign * steps[one]) for one in bars}
-        yield change, {one: _with_other_extra(noisy[one], bars[one], drawn[one], sign) for one in bars}
+        changed = {one: _with_other_extra(noisy[one], bars[one], drawn[one], sign) for one in bars}
+        if sign < 0:
+            changed = {one: _later(table, len(known[one]), one) for one, table in changed.items()}
+        yield _Future(bars=changed, change=change, cut=stamp, last=stamp, seed=seed, sign=sign)
+
+
+_LAST = 5  # bars at the end, in which it is no leak to know that they are the last: to leave the market, say
+_PAUSE = 35  # days after a cut, in which there is no bar in a future, so that its next one has another date
+
+
+def _later(table: pa.Table, kept: int, series: Series) -> pa.Table:
+    """Return bars without those of the days after the first ones, where more follow."""
+    stamps = close_stamps(table, series.size)
+    since = int(np.searchsorted(stamps, stamps[max(kept - 1, 0)] + _PAUSE))
+    if len(table) - since < _LAST:
+        return table
+    return pa.concat_tables([table.slice(0, kept), table.slice(since)])
 
 
 def _with_noise(table: pa.Table, kept: int, steps: np.ndarray) -> pa.Table:
@@ -429,13 +587,36 @@ def _with_other_extra(noisy: pa.Table, table: pa.Table, drawn: np.ndarray, sign:
     return noisy
 
 
-def _first_change(truth: list[Decision], other: list[Decision], last: datetime, change: str) -> Iterator[Leak]:
-    """Yield the first bar up to the last at which decisions differ; what differs later may only follow from it."""
+def _first_change(
+    truth: list[Decision], other: list[Decision], last: datetime, change: str, same: datetime | None = None
+) -> Iterator[Leak]:
+    """
+    Yield the first bar up to the last at which decisions differ; what differs later may only follow from it.
+
+    Args:
+        same: when the strategy begins to decide otherwise on the same bars; None if it never does.
+    """
     true, instead = (_by_time(decisions, last) for decisions in (truth, other))
     for time in sorted({*true, *instead}):
+        if same is not None and time >= same:
+            return
         if true.get(time, ()) != instead.get(time, ()):
             yield Leak(time, change, true.get(time, ()), instead.get(time, ()))
             return
+
+
+def _same_until(truth: list[Decision], again: list[Decision]) -> datetime | None:
+    """Return when a strategy begins to decide otherwise on the same bars; None if it never does."""
+    last = max((one.time for one in (*truth, *again)), default=datetime.max.replace(tzinfo=UTC))
+    return next((leak.time for leak in _first_change(truth, again, last, "")), None)
+
+
+def _files_read(truth: _Observed) -> Iterator[Leak]:
+    """Yield what the strategy read from files by itself, where that may know more than the bars so far."""
+    first = min(one["time"][0].as_py() for one in truth.bars.values())
+    for file in truth.files:
+        if knows_more(file, first.date()):
+            yield Leak(first, f"{file} is read, which no other future reaches", (), ())
 
 
 def _by_time(decisions: list[Decision], last: datetime) -> dict[datetime, tuple[Decision, ...]]:

@@ -2,9 +2,11 @@ from datetime import UTC, date, datetime
 
 import backtrader as bt
 import honest
+import leaks
 import pytest
 from places import ROOT
 
+from backtest.api import run
 from backtest.errors import NoBars, UsageError
 from backtest.market.series import Series
 from backtest.research.lookahead import look_ahead, look_ahead_of, warm_up
@@ -12,6 +14,7 @@ from backtest.runs.spec import RunSpec
 from backtest.store import pins
 from backtest.store.store import Store
 
+pytestmark = pytest.mark.slow  # each check spawns a process
 APPLE = Series.parse("AAPL/1day")
 SAMPLE = {"store": ROOT / "data" / "sample", "span": (date(2010, 1, 4), date(2010, 12, 31))}
 
@@ -49,6 +52,73 @@ def test_a_kept_run_of_a_span_is_checked_on_the_bars_of_that_span():
 @pytest.mark.parametrize("strategy", honest.LEAKING)
 def test_a_strategy_that_knows_the_future_is_caught(strategy):
     assert look_ahead(strategy, "AAPL/1day", cuts=4, **SAMPLE)
+
+
+HALF_A_YEAR = {"store": ROOT / "data" / "sample", "span": (date(2010, 1, 4), date(2010, 6, 30))}
+
+
+def checked(strategy, **options):
+    two = strategy in (leaks.SecondFeedsTomorrow, leaks.TwoFeeds)
+    return look_ahead(strategy, ["AAPL/1day", "IBM/1day"] if two else "AAPL/1day", **options)
+
+
+OF_EACH_KIND = [leaks.CachedModel, leaks.StoreRead, leaks.FileRead, leaks.ByItsBroker, leaks.Rarely, leaks.NextDate,
+                leaks.RandomAndLeaking]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", OF_EACH_KIND)
+def test_who_knows_the_future_by_another_way_is_caught_too(strategy):
+    assert checked(strategy, cuts=3, **HALF_A_YEAR)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "strategy", [leaks.LearnsFromThePast, leaks.UnseededCoins, leaks.CausalVectors, leaks.ReadsThePastOfTheStore]
+)
+def test_who_looks_as_if_he_did_and_does_not_is_not(strategy):
+    assert checked(strategy, cuts=3, **HALF_A_YEAR) == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("strategy", leaks.LEAKS)
+def test_every_leak_is_found(strategy):
+    assert checked(strategy, **SAMPLE)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("strategy", leaks.CLEAN)
+def test_nothing_is_found_in_what_is_clean(strategy):
+    assert checked(strategy, **SAMPLE) == []
+
+
+@pytest.mark.slow
+def test_what_was_learnt_in_this_process_before_is_not_known_to_the_check(tmp_path, monkeypatch):
+    (tmp_path / "learns.py").write_text(LEARNS, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    run("learns.py", "AAPL/1day", **HALF_A_YEAR)
+
+    assert look_ahead("learns.py", "AAPL/1day", cuts=3, **HALF_A_YEAR)
+
+
+LEARNS = """
+import functools
+import backtrader as bt
+import numpy as np
+
+@functools.lru_cache
+def mean_of(name, _cache={}):
+    return _cache.setdefault(name, LAST[0].data.close.array) and float(np.mean(LAST[0].data.close.array))
+
+LAST = []
+
+class Learns(bt.Strategy):
+    def start(self):
+        LAST[:] = [self]
+
+    def next(self):
+        self.order_target_size(target=10 if self.data.close[0] < mean_of("all") else 0)
+"""
 
 
 @pytest.mark.slow

@@ -101,6 +101,18 @@ def dask_executor(address: str) -> Iterator[Executor]:
         yield client.get_executor()
 
 
+def spawned(function: Callable[..., Any], arguments: tuple[Any, ...]) -> SpawnProcess:
+    """Begin a function in a process of its own, which knows nothing of the script that runs here, and ends with us."""
+    process = _Process(target=_work_alone, args=(function, arguments), daemon=True)
+    process.start()
+    return process
+
+
+def _work_alone(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    _start_worker()
+    function(*arguments)
+
+
 # --- in the process that waits
 
 
