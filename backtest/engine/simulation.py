@@ -287,7 +287,7 @@ def simulate_together(
         specs: of the runs; whatever they have in common `shared` has from a run that the event engine made.
         backend: "numpy", or "numba" where that is installed; the runs are the same.
     """
-    from backtest.engine.compiled.trials import run as run_compiled
+    from backtest.engine.compiled.trials import run_trials
 
     spec, ground, before = specs[0], shared.ground, shared.record
     assert ground is not None and before is not None  # noqa: PT018 - one without the other there is not
@@ -312,7 +312,7 @@ def simulate_together(
     try:
         with importing_beside(strategy):
             params = [live_parameters(strategy, one.params) for one in specs]
-            found = run_compiled(strategy.cls, params, feeds, set_up, backend=backend)
+            found = run_trials(strategy.cls, params, feeds, set_up, backend=backend)
     except Exception as error:  # noqa: BLE001 - whatever it is, the event engine makes them, and says what is wrong
         return Together([], f"the compiled engine fails with {type(error).__name__}: {str(error)[:200]}")
     if found.why_not:

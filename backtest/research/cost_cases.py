@@ -55,7 +55,7 @@ def run_at_costs(
         NoBars: the store lacks the bars.
         StrategyError: the strategy fails at other costs.
     """
-    measured, wanted = check_result(result, "result"), factors_of(factors)
+    measured, wanted = check_result(result, "result"), cost_factors_of(factors)
     table = result.cost_table
     if table is not None and all(table.at(factor) for factor in wanted):
         return result
@@ -73,7 +73,7 @@ def run_at_costs(
     return replace(result, cost_table=CostTable(cases, even, why))
 
 
-def factors_of(given: Any) -> list[float]:
+def cost_factors_of(given: Any) -> list[float]:
     """
     Return multiples of the costs.
 

@@ -10,7 +10,7 @@ from backtest.api import RunResult, run
 from backtest.engine.account.commissions import IbFixed, costs_named, costs_times
 from backtest.errors import BadStore, NoBars, UsageError
 from backtest.market.span import Span
-from backtest.research.cost_cases import brokerage_at, factors_of, run_at_costs
+from backtest.research.cost_cases import brokerage_at, cost_factors_of, run_at_costs
 from backtest.runs.cost_table import CostCase, CostTable
 from backtest.runs.spec import Brokerage
 from backtest.validity.cost_stress import break_even_costs, cost_cases, run_again
@@ -134,7 +134,7 @@ def test_a_name_with_a_factor_is_read_as_such_and_charges_so_much():
 @pytest.mark.parametrize("wrong", [[-1], ["a"], [float("inf")], "2"])
 def test_factors_that_are_none_are_refused(wrong):
     with pytest.raises(UsageError):
-        factors_of(wrong)
+        cost_factors_of(wrong)
 
 
 class Buys(bt.Strategy):

@@ -31,7 +31,7 @@ from compiled_check import by_events, difference, named
 from compiled_public import frozen, trading
 from public_strategies import CASH, COMMISSION, MANY, SECONDS, bars, definitions
 
-from backtest.engine.compiled.trials import run
+from backtest.engine.compiled.trials import run_trials
 
 EQUAL, DIFFERS, REFUSED, LEFT, FAILS = "equal", "DIFFERS", "refused", "left", "fails"
 
@@ -78,7 +78,7 @@ def judge_here(file: Path, name: str) -> tuple[str, str]:
             break
     if event.error:
         return FAILS, event.error
-    outcomes = run(cls, [{}], _feeds(count), _set_up)
+    outcomes = run_trials(cls, [{}], _feeds(count), _set_up)
     if outcomes.why_not:
         return REFUSED, outcomes.why_not.replace(str(file), file.name)
     if outcomes.left:

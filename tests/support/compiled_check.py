@@ -10,7 +10,7 @@ import backtrader as bt
 import numpy as np
 
 from backtest.engine.account.commissions import IbFixed, MonthlyVolume, costs_named, model_for
-from backtest.engine.compiled.trials import Outcomes, run
+from backtest.engine.compiled.trials import Outcomes, run_trials
 from backtest.engine.lean.cerebro import Cerebro
 from backtest.engine.recorder import Recorder
 
@@ -114,7 +114,7 @@ def differences(
     set_up: Callable[[Any], None],
 ) -> tuple[Outcomes, dict[int, str]]:
     """Return the outcomes of trials, and what differs in each that was made."""
-    outcomes = run(cls, params, feeds(), set_up)
+    outcomes = run_trials(cls, params, feeds(), set_up)
     if outcomes.why_not:
         return outcomes, {}
     found = {}
@@ -133,7 +133,7 @@ def backends_differ(
     set_up: Callable[[Any], None],
 ) -> tuple[Outcomes, list[str]]:
     """Return the outcomes by numba, and what of them differs from those by numpy."""
-    fast, plain = (run(cls, params, feeds(), set_up, backend=one) for one in ("numba", "numpy"))
+    fast, plain = (run_trials(cls, params, feeds(), set_up, backend=one) for one in ("numba", "numpy"))
     names = ("why_not", "left", "equity", "cash", "positions", "orders", "fills", "orders_from", "fills_from")
     return fast, [name for name in names if not np.array_equal(getattr(fast, name), getattr(plain, name))]
 

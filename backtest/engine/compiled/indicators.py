@@ -151,7 +151,7 @@ def reckon(indicators: Sequence[Any]) -> set[int]:
     return failed
 
 
-def table_of(lines: Sequence[Any]) -> np.ndarray:
+def rows_of_lines(lines: Sequence[Any]) -> np.ndarray:
     """Return the values of lines that move together, shape (lines, bars), laid out bar by bar."""
     values = [np.frombuffer(line.array) for line in lines]
     bars = min(map(len, values))

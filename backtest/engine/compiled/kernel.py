@@ -21,7 +21,7 @@ import numpy as np
 
 from backtest.engine.compiled import ledger
 from backtest.engine.compiled.refusals import NotCompiled
-from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, kind_of, ledger_functions
+from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, kind_of_name, ledger_functions
 
 _STEP, _READS, _WRITES, _FLAG, _FILLS, _STEPS, _FIRST = range(7)
 _COLUMNS = ("open", "high", "low", "close", "stamp", "before", "ends")
@@ -312,7 +312,7 @@ class Kernel:
         market: tuple[np.ndarray, np.ndarray],
         wanted: np.ndarray,
         phases: tuple[int, np.ndarray, np.ndarray],
-    ) -> Done:
+    ) -> Walked:
         """
         Make trials.
 
@@ -324,7 +324,7 @@ class Kernel:
                 which it is just ready.
         """
         told = int(wanted.sum())
-        done = Done(
+        done = Walked(
             np.zeros((told, count)), np.zeros((told, count)), np.zeros((told, self.feeds, count)), np.zeros(count, bool)
         )
         shared = {
@@ -383,7 +383,7 @@ class Kernel:
             arrays["RI"][3 * number : 3 * number + 3] = row, self.starts[number], self.slots[number][3]
         arrays["IS"][_STEPS] = self.steps
 
-    def _take(self, done: Done, arrays: dict[str, np.ndarray], trial: int, given: int, room: int) -> None:
+    def _take(self, done: Walked, arrays: dict[str, np.ndarray], trial: int, given: int, room: int) -> None:
         done.equity[:, trial], done.cash[:, trial] = arrays["EQ"], arrays["CA"]
         done.positions[:, :, trial] = arrays["PO"].reshape(-1, self.feeds)
         done.flags[trial] = bool(arrays["IS"][_FLAG])
@@ -396,7 +396,7 @@ class Kernel:
 
 
 @dataclass
-class Done:
+class Walked:
     """What trials came to: equity, cash and positions by step and trial, and of each trial its orders and fills."""
 
     equity: np.ndarray
@@ -434,7 +434,7 @@ class _Scalar(ast.NodeTransformer):
             whole = self.kernel.places[of_account.attr][2] == ledger.TRUTH
             text = ast.unparse(value)
             return ast.parse(f"{place} = {f'(1 if {text} else 0)' if whole else text}").body[0]
-        if isinstance(target, ast.Name) and kind_of(target.id) == "f" and isinstance(value, ast.Constant):
+        if isinstance(target, ast.Name) and kind_of_name(target.id) == "f" and isinstance(value, ast.Constant):
             value = _float(value)
         return ast.Assign([target], value, lineno=0)
 
@@ -478,7 +478,7 @@ class _Scalar(ast.NodeTransformer):
             return _float(node)
         return (
             node
-            if isinstance(node, ast.Name) and kind_of(node.id) == "f"
+            if isinstance(node, ast.Name) and kind_of_name(node.id) == "f"
             else self.expression(f"float({ast.unparse(node)})")
         )
 
@@ -498,7 +498,9 @@ class _Scalar(ast.NodeTransformer):
             return self.expression(f"({text} != 0)" if kind == "b" else text)
         if name in self.kernel.functions:  # compiled for whole numbers too, it would be compiled twice
             params = [one.arg for one in self.kernel.functions[name].args.args]
-            args = [self.number(one) if kind_of(param) == "f" else one for param, one in zip(params, args, strict=True)]
+            args = [
+                self.number(one) if kind_of_name(param) == "f" else one for param, one in zip(params, args, strict=True)
+            ]
         plain = name in ("abs", "least", "most", "lower", "higher", "ratio", "range")
         text = ", ".join([*([] if plain else ["p"]), *map(ast.unparse, args)])
         return self.expression(f"{name}({text})")

@@ -30,7 +30,7 @@ class _Out:
         raise NotCompiled(f"__init__() sets self.{self._called}.{name}")
 
 
-class Shared:
+class SharedNodes:
     """Indicators and operations by what they were made of: a trial that makes an equal one is given the same."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class Maker:
     """
 
     def __init__(self, cls: Any, cerebro: Any, cash: float) -> None:
-        self.cls, self.shared = cls, Shared()
+        self.cls, self.shared = cls, SharedNodes()
         new, args, kwargs = cls.doprenew(*cerebro.datas)
         made, args, kwargs = new.donew(*args, **kwargs)
         made, args, kwargs = new.dopreinit(made, *args, **kwargs)

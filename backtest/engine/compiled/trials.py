@@ -1,10 +1,10 @@
 """
-`run`: trials of one strategy over the same feeds, all at once.
+`run_trials`: trials of one strategy over the same feeds, all at once.
 
 This is the door of the compiled engine. What it gives is what `lean.cerebro` would give of each trial, to the last bit;
 a trial that it leaves out says why.
 
-    outcomes = run(SmaCross, [{"fast": 10, "slow": 50}, {"fast": 20, "slow": 50}], feeds, set_up)
+    outcomes = run_trials(SmaCross, [{"fast": 10, "slow": 50}, {"fast": 20, "slow": 50}], feeds, set_up)
     outcomes.equity[0]  # of the first trial, at `outcomes.steps`
     outcomes.left       # {1: "..."}: trials that the event engine is to make, and why
     outcomes.why_not    # why all of them are left to it, with the line of the strategy; "" if they are not
@@ -25,7 +25,7 @@ import numpy as np
 from backtest.engine.account.commissions import IbFixed
 from backtest.engine.alignment import mixes_clocks
 from backtest.engine.compiled import ledger
-from backtest.engine.compiled.indicators import Market, move, owners_of, reckon, table_of
+from backtest.engine.compiled.indicators import Market, move, owners_of, reckon, rows_of_lines
 from backtest.engine.compiled.refusals import NotCompiled
 from backtest.engine.compiled.symbols import Maker, indicators_of, trace
 from backtest.engine.compiled.translation import Program, translate
@@ -69,7 +69,7 @@ class Outcomes:
     fills_from: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
 
 
-def run(
+def run_trials(
     cls: type[Any],
     params: Sequence[Mapping[str, Any]],
     feeds: Sequence[Any],
@@ -230,7 +230,7 @@ class _Run:
         self.shapes = {"": (), ledger.FEEDS: (feeds,), ledger.NOTED: (2 * ledger.NOTES,)}
         self.kept = {**ledger.ACCOUNT, **(ledger.OF_TRADES if program.hears_trades else {}), **program.account}
         self.first = {"rank": np.full((feeds, 1), -1), "cash": np.array([bench.broker.getcash()]), **program.first}
-        self.lines = [(table_of(lines), where) for _, lines, where in program.slots]
+        self.lines = [(rows_of_lines(lines), where) for _, lines, where in program.slots]
         self.flags = np.zeros(self.count, bool)
         self.flagged = False
         self.log: list[tuple[Any, ...]] = []

@@ -47,7 +47,7 @@ class Value:
     kind: str  # "f", "i" or "b"
 
 
-def kind_of(name: str) -> str:
+def kind_of_name(name: str) -> str:
     """Return the kind that a name says of itself."""
     return name[0] if name[1:2] == "_" and name[0] in "ib" else "f"
 
@@ -143,7 +143,7 @@ class _Function:
         self.known: dict[tuple[str, str], Value] = {}
         self.loops: list[tuple[str, str]] = []
         self.whiles = 0
-        self.gives = kind_of(node.name)
+        self.gives = kind_of_name(node.name)
         self.returns = any(isinstance(one, ast.Return) and one.value is not None for one in ast.walk(node))
 
     # -- text
@@ -182,7 +182,7 @@ class _Function:
             if name in self.uniform:
                 continue
             self.keep(name, "t", name)
-            self.known[name, "t"] = Value(name, False, kind_of(name))
+            self.known[name, "t"] = Value(name, False, kind_of_name(name))
         self.result = f"r_{self.called}"
         if self.returns:
             self.writer.locals[self.result] = _DTYPES[self.gives]
@@ -222,7 +222,7 @@ class _Function:
 
     def place(self, name: str) -> str:
         place = f"w_{self.called}_{name}"
-        self.writer.locals[place] = _DTYPES[kind_of(name)]
+        self.writer.locals[place] = _DTYPES[kind_of_name(name)]
         return place
 
     # -- statements; each returns the name of the trials that go on, "" for none
@@ -276,10 +276,10 @@ class _Function:
             self.known = {key: one for key, one in self.known.items() if key[0] != name}
             if not given.uniform and not given.text.isidentifier():
                 given = self.hold(given.text, given.kind)
-            if given.kind == "f" and kind_of(name) == "i" and not given.uniform:
+            if given.kind == "f" and kind_of_name(name) == "i" and not given.uniform:
                 given = self.hold(f"{given.text}.astype('i8')", "i")
             self.keep(name, t, given.text)
-            if not given.uniform and given.kind == kind_of(name):
+            if not given.uniform and given.kind == kind_of_name(name):
                 self.known[name, t] = given
         elif isinstance(target, ast.Attribute):
             self.emit(f"A_{target.attr}[{self.pick(t)}] = {given.text}")
@@ -424,14 +424,14 @@ class _Function:
         if name in ("INF", "NAN"):
             return Value(name, True, "f")
         if name in self.uniform:
-            return Value(name, True, kind_of(name))
+            return Value(name, True, kind_of_name(name))
         if (name, t) not in self.known:
             self.known[name, t] = self.part_of(name, t) or self.looked_up(name, t)
         return self.known[name, t]
 
     def looked_up(self, name: str, t: str) -> Value:
         self.looked.add(name)
-        return self.taken(self.place(name), t, kind_of(name))
+        return self.taken(self.place(name), t, kind_of_name(name))
 
     def part_of(self, name: str, t: str) -> Value | None:
         """Return a local as a part of what it is for trials that those in hand were picked from, if that is known."""
@@ -442,8 +442,8 @@ class _Function:
             if (name, t) in self.known:
                 text = self.known[name, t].text
                 for one in reversed(tests):
-                    text = self.hold(f"{text}[{one}]", kind_of(name)).text
-                return Value(text, False, kind_of(name))
+                    text = self.hold(f"{text}[{one}]", kind_of_name(name)).text
+                return Value(text, False, kind_of_name(name))
         return None
 
     def _attribute(self, node: ast.Attribute, t: str) -> Value:
@@ -629,7 +629,7 @@ class _Function:
         called = self.writer.request(name, pattern, self.whole and t == "t")
         # What a function keeps of its trials is its own: none calls itself, not even by way of others.
         if any(isinstance(one, ast.Return) and one.value is not None for one in ast.walk(function)):
-            return self.hold(f"{called}({', '.join([t, *texts])})", kind_of(name))
+            return self.hold(f"{called}({', '.join([t, *texts])})", kind_of_name(name))
         self.emit(f"{called}({', '.join([t, *texts])})")
         return Value("0", True, "i")
 

@@ -7,7 +7,7 @@ from compiled_check import backends_differ, named, set_up_of
 from compiled_strategies_of_tests import Draws, Limits, feeds
 from parity_markets import market, quick_rows
 
-from backtest.engine.compiled.trials import run
+from backtest.engine.compiled.trials import run_trials
 
 pytestmark = pytest.mark.slow  # a program takes seconds where none is kept from an earlier run
 
@@ -32,4 +32,4 @@ def test_limits_that_are_cancelled_and_told():
 
 
 def test_what_python_itself_reckons_is_left_to_numpy():
-    assert "Python" in run(Draws, [{}], feeds(1)(), set_up_of("none"), backend="numba").why_not
+    assert "Python" in run_trials(Draws, [{}], feeds(1)(), set_up_of("none"), backend="numba").why_not

@@ -7,7 +7,7 @@ import pytest
 from compiled_check import differences, set_up_of
 from compiled_strategies_of_tests import STRATEGIES, feeds
 
-from backtest.engine.compiled.trials import run
+from backtest.engine.compiled.trials import run_trials
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ class Calls(bt.Strategy):
     ],
 )
 def test_what_is_not_compiled_is_named_with_its_line(cls, said):
-    why_not = run(cls, [{}], feeds(1)(), set_up_of("none")).why_not
+    why_not = run_trials(cls, [{}], feeds(1)(), set_up_of("none")).why_not
 
     assert said in why_not
     line = int(why_not.split(":")[1])

@@ -12,7 +12,7 @@ from compiled_random import Chance, compared, feeds_of
 from parity_markets import market, quick_rows
 
 from backtest.engine.code.strategy import load_strategy
-from backtest.engine.compiled.trials import run
+from backtest.engine.compiled.trials import run_trials
 from backtest.engine.warm_up import gated, stamp_of, waiting
 
 BARS = market(3, 160, tick=0.01)
@@ -78,7 +78,7 @@ def test_shipped_strategies_are_equal(place, count, costs):
 
 
 def test_a_trial_whose_init_raises_is_left_to_the_event_engine():
-    outcomes = run(
+    outcomes = run_trials(
         shipped("sma_cross", "SmaCross"),
         [{"fast": 9, "slow": 3}, {"fast": 3, "slow": 9}],
         one_feed(),
@@ -92,8 +92,8 @@ def test_a_trial_whose_init_raises_is_left_to_the_event_engine():
 def test_the_account_is_told_at_the_steps_that_are_asked_for():
     pairs, wanted = [{"fast": 2, "slow": 9}], np.array([20, 99])
 
-    every = run(shipped("sma_cross", "SmaCross"), pairs, one_feed(), set_up_of("none"))
-    some = run(shipped("sma_cross", "SmaCross"), pairs, one_feed(), set_up_of("none"), lambda stamps: wanted)
+    every = run_trials(shipped("sma_cross", "SmaCross"), pairs, one_feed(), set_up_of("none"))
+    some = run_trials(shipped("sma_cross", "SmaCross"), pairs, one_feed(), set_up_of("none"), lambda stamps: wanted)
 
     assert some.equity.tolist() == every.equity[:, wanted].tolist()
 
@@ -104,7 +104,7 @@ def test_a_window_begins_as_that_of_a_gated_strategy(place):
     begins = datetime.combine(BARS[60].time, time(12), UTC)
     strategy = load_strategy(shipped(*place))
 
-    outcomes = run(strategy.cls, [params], two_feeds(), set_up_of("none"), begins=stamp_of(begins))
+    outcomes = run_trials(strategy.cls, [params], two_feeds(), set_up_of("none"), begins=stamp_of(begins))
     with waiting(begins):
         event = by_events(gated(strategy).cls, params, two_feeds(), set_up_of("none"))
 
@@ -151,7 +151,7 @@ class KeepsAList(bt.Strategy):
 
 
 def test_what_cannot_be_done_is_refused_with_file_and_line():
-    outcomes = run(KeepsAList, [{}], one_feed(), set_up_of("none"))
+    outcomes = run_trials(KeepsAList, [{}], one_feed(), set_up_of("none"))
 
     assert outcomes.why_not.startswith(f"{__file__}:")
     assert "self.seen" in outcomes.why_not
@@ -162,7 +162,7 @@ def test_orders_and_notes_are_those_of_a_random_trial_with_several_orders_a_bar(
     feeds = feeds_of(5, "same", 2, bars=50)
     params = [{"seed": 77, "busy": 100}]
 
-    outcomes = run(Chance, params, feeds(), set_up_of(costs, 2_000.0))
+    outcomes = run_trials(Chance, params, feeds(), set_up_of(costs, 2_000.0))
 
     assert difference(outcomes, 0, by_events(Chance, params[0], feeds(), set_up_of(costs, 2_000.0))) == ""
     assert {4, 5, 7} <= set(outcomes.orders[:, 4])  # completed, cancelled, refused for margin
