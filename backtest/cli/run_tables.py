@@ -265,7 +265,7 @@ def give_validity(result: RunResult, found: Validity) -> None:
     give("")
     intervals = found.intervals.intervals.items()
     rows = [[_labelled(METRICS[name], currency), *shown(name, result.stats[name], *ends)] for name, ends in intervals]
-    give_table(("number", "value", "from", "to"), rows)
+    give_table(("metric", "value", "CI low", "CI high"), rows)
     give(wrapped(found.intervals.basis))
     rows = [
         [one.method, *shown("costs", *one.end), *shown("max_drawdown", *one.drawdown), *shown("win_rate", one.loss)]
@@ -273,10 +273,10 @@ def give_validity(result: RunResult, found: Validity) -> None:
     ]
     if rows:
         give("")
-        words = "What the trades could have come to: in another order, drawn anew, or with a tenth of them skipped."
         give(
             wrapped(
-                f"{words} end: equity, {currency}; fall: the deepest drawdown; loses: how many end below the start."
+                f"Monte Carlo of the trades: reshuffled, resampled, or 10 % of them skipped. end: final equity, "
+                f"{currency}; fall: maximum drawdown; loses: share that ends below the start."
             )
         )
         give_table(("trades", "end 5 %", "50 %", "95 %", "fall 5 %", "50 %", "95 %", "loses"), rows)

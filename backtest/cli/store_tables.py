@@ -244,8 +244,8 @@ def _summary(verdicts: Sequence[SeriesAudit], store: str) -> str:
         if level in levels
     ]
     count, bars = sum(bool(one.series) for one in verdicts), sum(one.bars for one in verdicts)
-    good = "as written" if "damage" not in levels else "not all as written"
-    return f"{store}: {count:,} series, {bars:,} bars, {good}; {', '.join(told) or 'nothing found'}"
+    good = "checksums match" if "damage" not in levels else "some checksums differ"
+    return f"{store}: {count:,} series, {bars:,} bars, {good}, {', '.join(told) or 'no problems found'}"
 
 
 def _give_calendar(coverages: Sequence[Coverage]) -> None:

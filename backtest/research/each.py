@@ -121,7 +121,7 @@ class SeriesRuns:
         return "\n".join([self.summary, *(f"{one.series}: {one.error}" for one in self.failed)])
 
     def _repr_html_(self) -> str:
-        heads = ["Series", *(METRICS[name].label for name in SHOWN), "Kept as"]
+        heads = ["Series", *(METRICS[name].label for name in SHOWN), "Saved as"]
         failed = [f"{one.series}: {one.error}" for one in self.failed]
         return html_table(heads, self.rows()) + html_lines(self.summary, *failed)
 

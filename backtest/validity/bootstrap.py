@@ -42,9 +42,9 @@ class Intervals:
     def basis(self) -> str:
         """How the intervals were made, in a sentence."""
         return (
-            f"{self.confidence:.0%} intervals".replace("%", " %") + f" by {self.samples:,} stationary bootstraps of "
-            f"sessions in blocks of {self.block:.1f} in the mean, trades one by one; seed {self.seed}. Those of "
-            "return, CAGR, volatility and Sharpe ratio are studentised."
+            f"{self.confidence:.0%} confidence intervals".replace("%", " %") + ": stationary bootstrap, "
+            f"{self.samples:,} samples, mean block {self.block:.1f} sessions; trades resampled individually; seed "
+            f"{self.seed}. Those of return, CAGR, volatility and Sharpe ratio are studentised."
         )
 
 

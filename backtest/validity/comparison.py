@@ -56,10 +56,10 @@ class SharpeTest:
             return f"{self.run} or {self.first} has no Sharpe ratio in these sessions: there is no test."
         if self.p != self.p:
             return f"{self.run} and {self.first} have the same Sharpe ratio in whatever sessions: there is no test."
-        ends = f"{_ratio(self.low)} to {_ratio(self.high)} at {CONFIDENCE:.0%}".replace("%", " %")
+        ends = f"{CONFIDENCE:.0%} CI ".replace("%", " %") + f"{_ratio(self.low)} to {_ratio(self.high)}"
         return (
-            f"{self.run}: its Sharpe ratio less that of {self.first} is {_ratio(self.sharpe)} ({ends}; "
-            f"p {_equal(self.p)}): {'they differ' if self.differ else 'that may be chance'}."
+            f"{self.run}: Sharpe difference to {self.first} {_ratio(self.sharpe)} ({ends}; p {_equal(self.p)}): "
+            f"{'significant' if self.differ else 'not significant'}."
         )
 
     @property

@@ -108,7 +108,9 @@ def _judged(result: Measured) -> _Judged:
 
 def _about_the_future(looks_ahead: Sequence[object]) -> Iterator[tuple[str, str]]:
     if looks_ahead:
-        yield "looks ahead", f"{len(looks_ahead)} decisions change with bars after them, the first: {looks_ahead[0]}"
+        count = len(looks_ahead)
+        decisions = "1 decision depends" if count == 1 else f"{count:,} decisions depend"
+        yield "looks ahead", f"{decisions} on later bars, the first: {looks_ahead[0]}"
 
 
 def _about_orders(result: Measured) -> Iterator[tuple[str, str]]:
@@ -134,7 +136,7 @@ def _about_length(result: Measured) -> Iterator[tuple[str, str]]:
         yield "too short to tell", f"{len(run.returns):,} {run.unit} are less than a year"
     closed = closed_positions(result.fills_table)  # one that was bought in ten parts is one chance, and not ten
     if 0 < closed < _FEW_TRADES:
-        yield "too short to tell", f"less than {_FEW_TRADES} trades were closed: {closed}"
+        yield "too short to tell", f"fewer than {_FEW_TRADES} closed trades: {closed}"
 
 
 def _about_costs(result: Measured) -> Iterator[tuple[str, str]]:
@@ -142,8 +144,8 @@ def _about_costs(result: Measured) -> Iterator[tuple[str, str]]:
     if factor != factor:
         return
     fault = "does not survive 2× costs" if 1 < factor <= 2 else ""
-    about = "" if result.cost_table else ", by the trades that it made: an approximation"
-    yield fault, f"what it earns is gone at {factor:,.1f}× the costs it paid{about}"
+    about = "" if result.cost_table else " (approximation from the trades made)"
+    yield fault, f"break-even at {factor:,.1f}× the costs paid{about}"
 
 
 def _about_trials(judged: _Judged, trials: Sequence[float]) -> Iterator[tuple[str, str]]:
@@ -165,16 +167,16 @@ def _about_trials(judged: _Judged, trials: Sequence[float]) -> Iterator[tuple[st
 def _about_luck(result: Measured, judged: _Judged) -> Iterator[tuple[str, str]]:
     run, test = result.account, judged.test
     if len(result.fills_table) and not len(run.net):
-        yield "buys and holds", "nothing was sold that had been bought: one decision, which no test tells from luck"
+        yield "buys and holds", "no position was ever closed: a single decision, which no test can tell from luck"
     if judged.market is not None and not test.unexplained > _SAME:
-        yield "does what its market does", f"{judged.name} explains all that it does"
+        yield "does what its market does", f"{judged.name} explains all of its returns"
     if test.t == test.t:
         yield _fault_of(judged), _alpha_words(judged)
     if 0 < test.t < critical(_LEVEL):
         needed = len(judged.own.returns) * (critical(_LEVEL) / test.t) ** 2
         yield (
             "too short to tell",
-            f"to tell that from luck at {_CONFIDENCE:.0%} takes {needed:,.0f} {run.unit}; it has "
+            f"minimum track record: {needed:,.0f} {run.unit} to tell this from luck at {_CONFIDENCE:.0%}; the run has "
             f"{len(judged.own.returns):,}".replace("%", " %"),
         )
     error = sharpe_error_autocorrelated(run.returns, run.risk_free, run.periods)
@@ -183,8 +185,8 @@ def _about_luck(result: Measured, judged: _Judged) -> Iterator[tuple[str, str]]:
         probability = _NORMAL.cdf(run.moments.ratio / error)
         yield (
             "",
-            f"the Sharpe ratio is between {low:.2f} and {high:.2f} at 95 % with HAC errors, above 0 with probability "
-            f"{_likely(probability)}; what its market earns is in it",
+            f"Sharpe ratio: 95 % CI {low:.2f} to {high:.2f} with HAC errors, positive with probability "
+            f"{_likely(probability)} (market return included)",
         )
 
 
@@ -196,16 +198,14 @@ def _fault_of(judged: _Judged) -> str:
 
 def _alpha_words(judged: _Judged) -> str:
     test, reach = judged.test, critical(_LEVEL) * judged.test.error
-    ends = f"{_percent(test.alpha - reach)} to {_percent(test.alpha + reach)} at {_LEVEL * 100:.0f} %"
-    told = f"({ends}, t {test.t:.2f} with HAC errors)"
+    ends = f"{_LEVEL * 100:.0f} % CI {_percent(test.alpha - reach)} to {_percent(test.alpha + reach)}"
+    precision = f"({ends}, t = {test.t:.2f} with HAC errors)"
     if judged.market is None:
         return (
-            f"judged against cash, as {judged.name}: {_percent(test.alpha)} a year {told}, Sharpe {test.appraisal:.2f}"
+            f"annual return over cash, as {judged.name}: {_percent(test.alpha)} {precision}, Sharpe ratio "
+            f"{test.appraisal:.2f}"
         )
-    return (
-        f"judged against {judged.name}: alpha {_percent(test.alpha)} a year {told}, appraisal ratio "
-        f"{test.appraisal:.2f}"
-    )
+    return f"annual alpha over {judged.name}: {_percent(test.alpha)} {precision}, appraisal ratio {test.appraisal:.2f}"
 
 
 def _likely(probability: float) -> str:

@@ -78,7 +78,7 @@ def test_a_comparison_has_the_names_of_folders_and_the_parameters_that_differ(ra
         "slow-and-steady: SmaCross on AAPL/1day, fast=20",
     ]
     assert {line.split()[0] for line in out.splitlines()[3:7]} >= {"quick", "slow-and-steady"}
-    assert "slow-and-steady: its Sharpe ratio less that of quick" in " ".join(out.split())
+    assert "slow-and-steady: Sharpe difference to quick" in " ".join(out.split())
     assert [(row["run"], row["differs"]) for row in document["runs"]] == [
         ("quick", {"fast": 5}),
         ("slow-and-steady", {"fast": 20}),
@@ -98,7 +98,7 @@ def test_a_named_folder_is_the_runs_name_everywhere(ran, call):
     assert first["label"] == "mine"
     assert shown == ["mine"] * 3
     assert call("reproduce", "mine", "--store", SAMPLE)[1].startswith("mine: equal")
-    assert "Kept as mine." in Path("runs/mine/index.html").read_text("utf-8")
+    assert "Saved as mine." in Path("runs/mine/index.html").read_text("utf-8")
 
 
 @pytest.mark.slow

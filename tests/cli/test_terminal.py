@@ -88,11 +88,12 @@ def test_what_runs_a_strategy_again_gives_one_document_too(noisy, call):
         ("baseline", "diff"),
         ("baseline", "accept"),
         ("reproduce", "one"),
-        ("validate", "one", "--bootstrap", 10, "--lookahead"),
         ("validate", "one", "--bootstrap", 10, "--walk-forward", "40/20", "--grid", "n=1:2"),
         ("validate", "one", "--bootstrap", 10, "--cpcv", "3,1", "--grid", "n=1:2"),
     ):
         assert check(call(*words, "--store", SAMPLE, "--json"))
+    ahead = call("validate", "one", "--bootstrap", 10, "--lookahead", "--store", SAMPLE, "--json")
+    assert check(ahead, ["the file"])  # the runs themselves are in processes whose words nobody waits for
 
 
 def test_a_sweep_gives_one_document(noisy, call):

@@ -239,7 +239,7 @@ def test_the_service_brings_the_store_up_to_date(research):
     assert last_days(folder) == {"2013-03-01"}
     assert said[0][0].count(": complete, 9 new of") == 4
     assert {"time", "level", "logger", "message"} <= set(json.loads(said[0][1].splitlines()[0]))
-    assert "nothing found" in said[1][0]
+    assert "no problems found" in said[1][0]
 
 
 def test_two_services_at_once_lose_nothing(research):
@@ -251,7 +251,7 @@ def test_two_services_at_once_lose_nothing(research):
 
     assert [one.communicate() and one.returncode for one in both] == [0, 0]
     assert last_days(folder) == {"2013-03-01"}
-    assert "nothing found" in started(service, verify).communicate()[0]
+    assert "no problems found" in started(service, verify).communicate()[0]
 
 
 def test_a_source_that_is_away_is_what_the_service_tries_again(research):
@@ -293,7 +293,7 @@ def test_the_line_for_cron_brings_the_store_up_to_date(research):
     assert (len(when), "%" in command) == (5, False)  # which cron takes for the end of a line
     assert ran.returncode == 0
     assert last_days(folder) == {"2013-03-01"}
-    assert "nothing found" in (folder / "verify.txt").read_text()
+    assert "no problems found" in (folder / "verify.txt").read_text()
     assert all(json.loads(line) for line in (folder / "update.log").read_text().splitlines())
 
 

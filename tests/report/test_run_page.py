@@ -236,10 +236,10 @@ def test_the_verdict_and_its_reasons_come_first_then_numbers_with_their_interval
     head = text.split("<h2>")[0]
 
     assert "Too short to tell." in head
-    assert "Less than 30 trades were closed: 1." in head
+    assert "Fewer than 30 closed trades: 1." in head
     low, high = (METRICS["sharpe"].text(end).replace("-", "−") for end in result.validity.intervals.intervals["sharpe"])
     assert f'<dd class="range">{low} to {high}</dd>' in head
-    assert "1,000 stationary bootstraps" in head
+    assert "stationary bootstrap, 1,000 samples" in head
     assert "seed 0" in head
 
 

@@ -82,7 +82,7 @@ def test_what_is_said_of_other_costs_is_said_by_the_table(slipped):
     assert found.costs == list(slipped.cost_table.cases)
     assert found.break_even == slipped.cost_table.break_even
     assert "run again with commissions, slippage" in found.costs_basis
-    assert f"gone at {found.break_even:,.1f}× the costs it paid" in str(verdict(slipped))
+    assert f"break-even at {found.break_even:,.1f}× the costs paid" in str(verdict(slipped))
     assert "approximation" not in str(verdict(slipped))
 
 
@@ -98,7 +98,7 @@ def test_without_a_table_the_words_say_that_it_is_an_approximation():
     result = result_of([101.0 + n / 10 for n in range(400)], [fill(3, 1, 1.0, 4.0), fill(9, -1, 1.0, 4.0)])
 
     assert "An approximation" in validate(result, samples=10).costs_basis
-    assert "× the costs it paid, by the trades that it made: an approximation" in str(verdict(result))
+    assert "× the costs paid (approximation from the trades made)" in str(verdict(result))
 
 
 @pytest.mark.parametrize(

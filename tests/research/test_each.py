@@ -55,7 +55,7 @@ def test_the_table_has_a_row_a_series_in_their_order(here):
     assert list(frame.index) == THREE
     assert frame.loc["IBM/1day", "sharpe"] == found["IBM/1day"].stats["sharpe"]
     assert [row[0] for row in found.rows()] == THREE
-    assert all(word in found._repr_html_() for word in (*THREE, "Sharpe ratio", "Kept as"))
+    assert all(word in found._repr_html_() for word in (*THREE, "Sharpe ratio", "Saved as"))
 
 
 def test_the_summary_counts_what_earned_and_has_the_median(here):

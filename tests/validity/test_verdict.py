@@ -24,7 +24,7 @@ def test_what_only_rises_with_its_market_does_not_hold_however_sure_its_gains_ar
     found = verdict(run_of(1.2 * MARKET + 0.3 * OWN))
 
     assert not found.good
-    assert "judged against buying and holding AAPL/1day: alpha" in str(found)
+    assert "annual alpha over buying and holding AAPL/1day:" in str(found)
 
 
 def test_the_reason_names_alpha_its_interval_its_t_and_the_appraisal_ratio():
@@ -34,10 +34,10 @@ def test_the_reason_names_alpha_its_interval_its_t_and_the_appraisal_ratio():
     found, test = verdict(result), alpha_test(result.account.returns, result.account.benchmark)
 
     assert found.good
-    assert f"t {test.t:.2f} with HAC errors" in str(found)
+    assert f"t = {test.t:.2f} with HAC errors" in str(found)
     assert f"appraisal ratio {test.appraisal:.2f}" in str(found)
     low, high = ((test.alpha + sign * 2.326348 * test.error) * 100 for sign in (-1, 1))
-    assert f"alpha {test.alpha * 100:.2f} % a year ({low:.2f} % to {high:.2f} % at 98 %" in str(found)
+    assert f"{test.alpha * 100:.2f} % (98 % CI {low:.2f} % to {high:.2f} %" in str(found)
 
 
 def test_what_loses_in_its_market_and_gains_beyond_it_is_not_called_skill_for_losing():
@@ -63,7 +63,7 @@ def test_without_a_benchmark_it_is_judged_against_cash_and_says_so(closes, why):
     found = verdict(result_of(money, closes=closes))
 
     assert found.good
-    assert f"judged against cash, as {'its benchmark' if 'move' in why else 'a price'}" in str(found)
+    assert f"annual return over cash, as {'its benchmark' if 'move' in why else 'a price'}" in str(found)
     assert why in str(found)
 
 
@@ -92,7 +92,9 @@ def test_too_short_to_tell_says_how_long_it_takes():
 
     assert found.words == "too short to tell"
     assert 0 < t < 2
-    assert f"takes {COUNT * (2.326348 / t) ** 2:,.0f} sessions; it has 2,520" in str(found)
+    assert f"{COUNT * (2.326348 / t) ** 2:,.0f} sessions to tell this from luck at 99 %; the run has 2,520" in str(
+        found
+    )
 
 
 def test_luck_of_many_trials_is_measured_beyond_the_market():
