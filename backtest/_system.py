@@ -279,6 +279,16 @@ def _text_if_any(path: Path) -> str:
         return ""
 
 
+COPIES = hasattr(os, "fork")  # whether a process can be copied
+
+
+def copied() -> int:
+    """Return 0 in a copy of this process, and in this one the copy's number; only where there are `COPIES`."""
+    if sys.platform == "win32":
+        raise OSError("Windows copies no process")
+    return os.fork()
+
+
 def is_running(number: int) -> bool:
     """Return whether there is a process of this number; true where that cannot be known."""
     if sys.platform == "win32":

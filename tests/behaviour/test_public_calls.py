@@ -186,7 +186,7 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "cash": 1e5,
         "cash_rate": 0.02,
         "dividends": str(base["folder"] / "paid.csv"),
-        "interest": "ib",
+        "interest": "none",
         "withholding": 0.0,
         "clock": utc_now,
         "contract": ContractDetails(1),

@@ -196,13 +196,13 @@ def test_the_order_of_a_stock_and_a_coin_changes_no_number(bars, tmp_path, size)
 def test_what_one_exchange_trades_after_the_sessions_of_the_other_is_of_the_next(tmp_path):
     days = [one.date() for one in exchange_calendars.get_calendar("XASX").sessions_in_range("2024-05-06", "2024-05-31")]
     store = Store(tmp_path)
-    put(store, "BHP-STK-ASX-AUD/1hour", list(on_days(days, ["10:00", "15:00"], "Australia/Sydney", price)))
+    put(store, "BHP-STK-ASX-USD/1hour", list(on_days(days, ["10:00", "15:00"], "Australia/Sydney", price)))
     put(store, "AAPL/1hour", list(on_days(days, ["09:30", "15:30"], "America/New_York", price)))
-    names = ["AAPL/1hour", "BHP-STK-ASX-AUD/1hour"]
+    names = ["AAPL/1hour", "BHP-STK-ASX-USD/1hour"]
 
     result = run(Both, names, store=store, start=days[2], end=days[5], costs="none")
-    forward = walk_forward(Both, names, [{}], train=8, test=3, store=store, folder=tmp_path / "w")
-    crossed = cross_validate(Both, names, [{}], groups=3, tested=1, store=store, folder=tmp_path / "c")
+    forward = walk_forward(Both, names, [{}], train=8, test=3, store=store, folder=tmp_path / "w", costs="none")
+    crossed = cross_validate(Both, names, [{}], groups=3, tested=1, store=store, folder=tmp_path / "c", costs="none")
 
     assert result.returns.index.date.tolist() == days[2:6]
     assert forward.sessions.tolist() == days[8:]
@@ -251,7 +251,7 @@ FOUNDATION_DAY = "02-05 02-06 02-07 02-08 02-09 02-13 02-14 02-15"
 TABLE = {  # series, another one, zone, sessions of 2024, bars of a whole day, bars of a half day
     "New York": ("AAPL", "IBM", "America/New_York", JULY, WHOLE_US, HALF_US),
     "Toronto": ("RY-STK-TSE-CAD", "BMO-STK-TSE-CAD", "America/Toronto", YULE.replace("31*", "31"), WHOLE_US, HALF_US),
-    "London": ("VOD-STK-LSE-GBP", "BP-STK-LSE-GBP", "Europe/London", YULE, WHOLE_GB, HALF_GB),
+    "London": ("VOD-STK-LSE-USD", "BP-STK-LSE-USD", "Europe/London", YULE, WHOLE_GB, HALF_GB),
     "Dublin": ("A5G-STK-ISED-EUR", "BIRG-STK-ISED-EUR", "Europe/Dublin", YULE, WHOLE_GB, HALF_GB),
     "Paris": ("MC-STK-SBF-EUR", "OR-STK-SBF-EUR", "Europe/Paris", YULE, WHOLE_EU, HALF_FR),
     "Amsterdam": ("ASML-STK-AEB-EUR", "INGA-STK-AEB-EUR", "Europe/Amsterdam", YULE, WHOLE_EU, HALF_FR),
@@ -259,7 +259,7 @@ TABLE = {  # series, another one, zone, sessions of 2024, bars of a whole day, b
     "Stockholm": ("SAND-STK-SFB-SEK", "ASSA-STK-SFB-SEK", "Europe/Stockholm", SWEDISH_EASTER, WHOLE_EU, HALF_SE),
     "Oslo": ("EQNR-STK-OSE-NOK", "DNB-STK-OSE-NOK", "Europe/Oslo", NORWEGIAN_EASTER, WHOLE_NO, HALF_SE),
     "Hong Kong": ("700-STK-SEHK-HKD", "5-STK-SEHK-HKD", "Asia/Hong_Kong", YULE, WHOLE_HK, HALF_HK),
-    "Sydney": ("BHP-STK-ASX-AUD", "CBA-STK-ASX-AUD", "Australia/Sydney", YULE, WHOLE_AU, HALF_AU),
+    "Sydney": ("BHP-STK-ASX-USD", "CBA-STK-ASX-USD", "Australia/Sydney", YULE, WHOLE_AU, HALF_AU),
     "Globex": (
         "ES-FUT-CME-USD-202412+multiplier=1",
         "NQ-FUT-CME-USD-202412+multiplier=1",

@@ -25,7 +25,7 @@ from pathlib import Path
 from random import Random
 
 from every_call import warm_child
-from operations import OPERATIONS, Operation, State, done_again, environment, quick_folder, state, told
+from operations import OPERATIONS, Operation, State, done_again, environment, quick_folder, told
 from tracer import Call, Judgement, Kill, trace
 
 _Name = tuple[int, str]  # number of a folder, and a name in it
@@ -255,10 +255,10 @@ def record(folder: Path, operation: Operation) -> tuple[Path, Disk, tuple[State,
     """Do an operation; return where, the disk that saw it, and what was held before and after."""
     root = folder / "bars"
     operation.before(root)
-    before, disk = state(root), Disk.of(root)
+    before, disk = operation.holds(root), Disk.of(root)
     ended = trace(lambda: told(lambda: operation.act(root), folder / "said"), root, after=disk.note)
     assert ended.acknowledged, (operation.name, (folder / "said").read_text())
-    return root, disk, (before, state(root))
+    return root, disk, (before, operation.holds(root))
 
 
 def in_order(folder: Path, operations: Sequence[Operation], every: int = 1) -> tuple[int, list[str]]:
@@ -311,8 +311,8 @@ def _after_cut(
     for name, data in found.items():
         root.joinpath(name).mkdir() if data is None else root.joinpath(name).write_bytes(data)
     try:
-        held = state(root) if found else {}
-        if held not in known or (acknowledged and held != known[1]):
+        held = operation.holds(root)
+        if not operation.is_either(held, *known) or (acknowledged and held != known[1]):
             return "what was acknowledged is not there" if held == known[0] else "neither as before nor as after"
         return (
             "" if done_again(operation, root) == known[1] else "doing it again did not end as if nothing had happened"
