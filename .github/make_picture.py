@@ -30,8 +30,9 @@ def shown() -> str:
 
 
 def words(text: str) -> str:
-    """Return what can be read at the head of a page: the summary, the verdict, the numbers."""
+    """Return what can be read at the head of a page: the summary, the verdict, the numbers; no definitions on hover."""
     head = text[text.index("<header>") : text.index("</dl>")]
+    head = re.sub('<span class="tip".*?</span>', "", head)
     return " ".join(re.sub("<[^>]*>", " ", head).split())
 
 

@@ -90,8 +90,10 @@ def dividends_of_caller(given: Any) -> Any:
 
 
 def interest_of(given: Any) -> Any:
-    """Return the interest on cash, as `account.interest` reads it: "", a word, the path of a file as text, or rates."""
-    return "" if given is None else str(given) if isinstance(given, str | Path) else given
+    """Return the interest on cash, as `account.interest` reads it: "" for none, a word, a file's path, or rates."""
+    if given is None or (isinstance(given, str) and given == "none"):
+        return ""
+    return str(given) if isinstance(given, str | Path) else given
 
 
 def withholding_of(given: Any) -> float:
@@ -366,7 +368,7 @@ class Brokerage:
     interest: str | Any = field(  # as `benchmark_rates` reads it; in a spec always the name
         default="",
         metadata={
-            "words": "ib: what IB pays and charges on cash; or a file with lines of date,percent of its benchmark.",
+            "words": "none; ib: what IB pays and charges on cash; or a file of its benchmark, lines of date,percent.",
             "read": interest_of,
             "said": "interest by {}".format,
         },

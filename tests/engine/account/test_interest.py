@@ -23,6 +23,7 @@ from backtest.errors import UsageError
 from backtest.market.bars import table_of
 from backtest.market.series import Series
 from backtest.market.span import Span
+from backtest.runs.spec import interest_of
 from backtest.store.store import Store
 
 AAPL = Series.parse("AAPL/1day")
@@ -238,3 +239,8 @@ def test_without_interest_there_is_no_column(store):
 
     assert "interest" not in result.record.column_names
     assert np.array_equal(result.equity, np.full(len(result.equity), 100_000.0))
+
+
+@pytest.mark.parametrize("given", [None, "none", ""])
+def test_none_is_none(given):
+    assert interest_of(given) == ""
