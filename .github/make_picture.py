@@ -46,6 +46,7 @@ def make(picture: Path, text: str) -> None:
             "--no-sandbox",
             "--disable-gpu",
             "--hide-scrollbars",
+            "--virtual-time-budget=5000",  # so that scripts have ended, however busy the machine is
             f"--user-data-dir={folder}/files",
         )
         size, to = f"--window-size={SIZE[0]},{SIZE[1]}", f"--screenshot={shot}"
