@@ -162,7 +162,7 @@ def give_verdicts(verdicts: Sequence[SeriesAudit], repairs: Sequence[Repair], st
         if one.complete:
             give(f"           {one.complete}")
     _give_calendar([one.coverage for one in verdicts if one.coverage and len(one.coverage.days)])
-    give(_summary(verdicts, store))
+    give(_summary(verdicts))
     if not repairs and any(one.level == "damage" for verdict in verdicts for one in verdict.findings):
         say(f"To put right what needs no source, run: backtest verify --repair --store {store}")
 
@@ -236,7 +236,7 @@ def _hung(mark: str, text: str) -> str:
     return wrapper.fill(shown)
 
 
-def _summary(verdicts: Sequence[SeriesAudit], store: str) -> str:
+def _summary(verdicts: Sequence[SeriesAudit]) -> str:
     levels = [one.level for verdict in verdicts for one in verdict.findings]
     told = [
         f"{levels.count(level)} {level}"
@@ -245,7 +245,7 @@ def _summary(verdicts: Sequence[SeriesAudit], store: str) -> str:
     ]
     count, bars = sum(bool(one.series) for one in verdicts), sum(one.bars for one in verdicts)
     good = "checksums match" if "damage" not in levels else "some checksums differ"
-    return f"{store}: {count:,} series, {bars:,} bars, {good}, {', '.join(told) or 'no problems found'}"
+    return f"{count:,} series, {bars:,} bars: {good}, {', '.join(told) or 'no problems found'}"
 
 
 def _give_calendar(coverages: Sequence[Coverage]) -> None:

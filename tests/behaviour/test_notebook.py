@@ -122,8 +122,8 @@ def things(tmp_path_factory):
 WORDS = {  # that each shows
     "RunResult": ("Turns on AAPL/1day", "days=4", "Sharpe ratio"),
     "Stats": ("Sharpe ratio",),
-    "Validity": ("Sharpe ratio", "Costs", "bootstraps"),
-    "Verdict": ("Sharpe ratio is between",),
+    "Validity": ("Sharpe ratio", "Costs", "stationary bootstrap"),
+    "Verdict": ("Sharpe ratio: 95 % CI",),
     "Regimes": ("bull", "bear"),
     "Comparison": ("days=4", "days=7", "Sharpe − first"),
     "Sweep": ("<th>days</th><th>Total return</th>", "Best of 2 trials"),

@@ -29,6 +29,7 @@ from backtest.sources.ib.link import Link
 _CLIENT_IDS = 8  # tried one after the other at the start
 _MESSAGES = MESSAGES_A_SECOND - 10  # a second; a gateway that stalls for a moment counts what waited as one burst
 _SAME_ID = 2  # how often the same client id is tried while it is taken: an old session lingers
+_TIMES_ASKED = 3  # for its time, of a gateway whose connection breaks at once
 _log = logging.getLogger(__name__)
 
 _Send = Callable[[Any, int], object]  # with the library's client and the number of the request
@@ -239,6 +240,10 @@ class GatewaySession:
             Unanswered: it did not tell it.
             LinkLost: the connection broke.
         """
+        for _ in range(_TIMES_ASKED - 1):
+            await self._connected()
+            with contextlib.suppress(LinkLost):  # as of a gateway that restarts: connect again
+                return await self._asked_time()
         await self._connected()
         return await self._asked_time()
 
