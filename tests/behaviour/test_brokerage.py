@@ -172,6 +172,7 @@ def test_a_kept_run_is_repeated_and_judged_as_it_was_asked(turns, store):
     assert request_of(result, {}, None)["brokerage"] == PLAIN
 
 
+@pytest.mark.slow
 def test_a_kept_run_is_looked_at_for_the_future_with_its_own_fills(store, tmp_path):
     (tmp_path / "buys.py").write_text(
         "import backtrader as bt\n\n\nclass Buys(bt.Strategy):\n    def next(self):\n"

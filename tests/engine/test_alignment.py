@@ -237,6 +237,7 @@ def test_and_here_it_pairs_what_was_known_at_each_bar(tmp_path):
         assert [float("nan") if one is None else one for one in values] == pytest.approx(expected, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_such_an_indicator_sees_no_future(tmp_path):
     class Trades(Ratio):
         def next(self):

@@ -56,6 +56,7 @@ def test_twice_ibs_commission_is_twice_what_each_order_was_charged():
     assert case_of(found, 2) < case_of(found, 1)
 
 
+@pytest.mark.slow
 def test_between_a_little_less_and_a_little_more_than_the_break_even_lies_nothing(slipped):
     even = slipped.cost_table.break_even
 

@@ -299,6 +299,7 @@ def test_the_list_is_chosen_by_the_beginnings_of_names(root, call):
     assert "No kept run is so" in call("runs", "ls", "--where", "sharpe>1000")[2]
 
 
+@pytest.mark.slow
 def test_another_run_in_a_folder_is_replaced_only_by_force_and_takes_its_page_and_labels_along(tmp_path, result):
     folder, other = tmp_path / "run", result_of(LONG, params={"fast": 3})
     other.report(folder)
@@ -317,6 +318,7 @@ def test_another_run_in_a_folder_is_replaced_only_by_force_and_takes_its_page_an
     assert {path.name for path in folder.iterdir()} < {*FILES}
 
 
+@pytest.mark.slow
 def test_the_same_run_is_saved_again_without_asking_and_keeps_its_page_and_labels(tmp_path, result):
     page = result.report(tmp_path / "run")
     tag(tmp_path / "run", ["best"])
@@ -328,6 +330,7 @@ def test_the_same_run_is_saved_again_without_asking_and_keeps_its_page_and_label
     assert labels_of(result, tmp_path / "run").tags == ("best",)
 
 
+@pytest.mark.slow
 def test_a_page_of_another_run_is_written_by_force_and_the_labels_are_gone(tmp_path, result):
     result_of(LONG, params={"fast": 3}).save(tmp_path / "run")
     tag(tmp_path / "run", ["best"])
@@ -339,6 +342,7 @@ def test_a_page_of_another_run_is_written_by_force_and_the_labels_are_gone(tmp_p
     assert not (tmp_path / "run" / "labels.json").exists()
 
 
+@pytest.mark.slow
 def test_a_comparison_is_not_written_over_the_page_of_a_run(tmp_path, result):
     result.report(tmp_path / "run")
     found = compare([result, result_of(LONG, FILLS[:1])], samples=10)

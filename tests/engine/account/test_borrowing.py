@@ -122,6 +122,7 @@ def test_a_sweep_of_such_runs_equals_single_runs(tmp_path):
         assert trial.metrics["total_return"] == single.stats["total_return"]
 
 
+@pytest.mark.slow
 def test_looking_ahead_leaves_the_fees_as_they_are(tmp_path):
     store = stored(tmp_path, dict.fromkeys(WEEKS, 36.0))
 

@@ -338,6 +338,7 @@ def test_a_walk_forward_takes_the_dividends_of_a_kept_run(tmp_path):
     assert not np.array_equal(with_dividends.returns, without.returns)
 
 
+@pytest.mark.slow
 def test_looking_ahead_is_judged_with_the_dividends_of_the_true_bars():
     found = look_ahead(
         "strategies/sma_cross.py", "IBM/1day", store=SAMPLE, start="2011-06-01", end="2012-06-29", cuts=2,

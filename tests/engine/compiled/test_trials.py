@@ -31,6 +31,7 @@ def shipped(module, name):
     return getattr(importlib.import_module(f"strategies.{module}"), name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(16))
 def test_a_strategy_that_orders_by_chance_is_equal(seed):
     outcomes, differing = compared(seed, trials=2, bars=40)

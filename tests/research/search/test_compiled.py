@@ -129,6 +129,7 @@ def test_an_engine_that_cannot_make_the_trials_is_refused(sample, tmp_path, more
         swept(sample, tmp_path, {"fast": [5, 10], "slow": [20]}, **more)
 
 
+@pytest.mark.slow
 def test_options_that_are_not_compiled_are_left_to_the_event_engine(sample, tmp_path):
     found = swept(sample, tmp_path, {"fast": [5], "slow": list(range(20, 52))}, slippage="5bp")
 
