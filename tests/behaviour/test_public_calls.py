@@ -419,8 +419,14 @@ def test_right_arguments_give_a_result(name, base, tmp_path, monkeypatch):
     call_with(name, base, tmp_path, {})
 
 
+def with_marks(call):
+    """Return a call; those that look ahead spawn a process each, for arguments that `run` reads by the same code."""
+    mark = pytest.mark.soak if call.name == "look_ahead" and call.parameter not in ("strategy", "cuts") else ()
+    return pytest.param(call, marks=mark, id=f"{call.name}-{call.parameter}")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("call", calls(), ids=lambda call: f"{call.name}-{call.parameter}")
+@pytest.mark.parametrize("call", [with_marks(call) for call in calls()])
 def test_a_wrong_argument_ends_in_a_result_or_in_an_error_of_ours(call, base, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     right = (good(base, tmp_path) | special(call.name, base, tmp_path))[call.parameter]
