@@ -274,7 +274,8 @@ def _of_rates(result: RunRecord) -> Iterator[str]:
     """Yield which of IB's rates were not read on a page of its own."""
     for key, told in result.manifest.get("costs", {}).get("products", {}).items():
         if told.get("standing", _PUBLISHED) != _PUBLISHED:
-            yield f"What IB charges for {Series.parse(key).short} is {told['standing']}: {told['definition']}."
+            standing = "from a secondary source" if told["standing"] == "secondary source" else told["standing"]
+            yield f"What IB charges for {Series.parse(key).short} is {standing}: {told['definition']}."
 
 
 _PUBLISHED = "published"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from backtest.validity.comparison import Comparison
     from backtest.validity.verdict import Verdict
 
+_MINUS = re.compile(r"(?<![\w-])-(?=[\d.])")  # of a number, not of a date, a word or a name
 _CARDS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "exposure", "trades", "costs")
 _COMPARED = ("return", "risk", "drawdown")  # groups of what can be said of some of a run's sessions
 _REFUSED = ("Margin", "Rejected")  # what Backtrader calls orders that its broker refused
@@ -316,7 +318,7 @@ def _hold_texts(result: Measured) -> dict[str, str]:
 
 def _card(result: Measured, validity: Validity, name: str, held: dict[str, str]) -> dict[str, str]:
     notes = {
-        "exposure": f"turnover {typeset(result.stats.text('turnover'))} a year",
+        "exposure": f"annual turnover {typeset(result.stats.text('turnover'))}",
         "trades": f"{typeset(result.stats.text('win_rate'))} won" if result.stats["trades"] else "",
         "costs": f"{typeset(METRICS['cagr'].text(result.stats['costs'] / result.spec.cash))} of the cash",
     }
@@ -499,7 +501,7 @@ def _break_even(validity: Validity) -> str:
     factor = validity.break_even
     if factor != factor:
         return f"There is no break-even: {REASONS[getattr(factor, 'reason', 'undefined')]}."
-    return f"Nothing would be left at {factor:,.1f}× the costs paid."
+    return f"Break-even at {factor:,.1f}× the costs paid."
 
 
 def _interval_rows(result: Measured, validity: Validity) -> Iterator[tuple[str, str, str]]:
@@ -508,7 +510,7 @@ def _interval_rows(result: Measured, validity: Validity) -> Iterator[tuple[str, 
     for name in validity.intervals.intervals:
         yield METRICS[name].label, typeset(stats.text(name)), _range(validity, name) or "–"
     ends = stats["sharpe_low"], stats["sharpe_high"]
-    yield "Sharpe ratio, by its standard error", typeset(stats.text("sharpe")), _from_to("sharpe", ends) or "–"
+    yield "Sharpe ratio, by its HAC standard error", typeset(stats.text("sharpe")), _from_to("sharpe", ends) or "–"
 
 
 def _order_rows(validity: Validity) -> Iterator[list[str]]:
@@ -580,6 +582,6 @@ def _money(money: float) -> str:
     return typeset(f"{money:z,.2f}")
 
 
-def typeset(number: str) -> str:
-    """Return a number with a minus of its own, and its unit beside it."""
-    return number.replace("-", "−").replace(" %", "\N{NO-BREAK SPACE}%")
+def typeset(text: str) -> str:
+    """Return a text whose numbers have a minus sign of their own, and their unit beside them."""
+    return _MINUS.sub("−", text).replace(" %", "\N{NO-BREAK SPACE}%")

@@ -12,7 +12,7 @@ from backtest.api import RunResult
 from backtest.errors import UsageError
 from backtest.metrics.table import GROUPS, METRICS
 from backtest.report.figures import shown_figures
-from backtest.report.run_page import page, write_report
+from backtest.report.run_page import page, typeset, write_report
 from backtest.runs.spec import Brokerage
 
 FILLS = [fill(0, 2, 10.0, 0.5), fill(2, -1, 16.0, 0.5)]
@@ -57,6 +57,21 @@ def words(text):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("-42.74 %", "−42.74\N{NO-BREAK SPACE}%"),
+        ("(98 % CI -4.16 to -.5)", "(98\N{NO-BREAK SPACE}% CI −4.16 to −.5)"),
+        ("Break-even at 2.0×", "Break-even at 2.0×"),
+        ("bar 2010-01-07: buy", "bar 2010-01-07: buy"),
+        ("VOD-STK-LSE-GBP/1day", "VOD-STK-LSE-GBP/1day"),
+        ("ES-FUT-CME-USD-202612/5mins", "ES-FUT-CME-USD-202612/5mins"),
+    ],
+)
+def test_a_minus_stands_before_a_number_and_a_hyphen_stays_in_words_dates_and_names(text, shown):
+    assert typeset(text) == shown
+
+
 def test_a_report_is_a_page_its_numbers_and_the_run(tmp_path, result):
     path = write_report(result, tmp_path / "new" / "report")
 
@@ -265,7 +280,7 @@ def test_the_page_shows_the_run_at_other_costs(text):
     assert [(factor, total.replace("\N{NO-BREAK SPACE}", " ")) for factor, total in rows] == [
         ("0×", "12.00 %"), ("1×", "11.00 %"), ("2×", "10.00 %"),
     ]  # fmt: skip
-    assert "Nothing would be left at 12.0× the costs paid." in words(text)
+    assert "Break-even at 12.0× the costs paid." in words(text)
 
 
 @pytest.mark.slow

@@ -460,8 +460,8 @@ def _derived(reader: Reader, series: Series, convention: str) -> Dividends:
         tables = [reader.read(one) for one in (daily, adjusted)]
     except NoBars as error:
         raise NoBars(
-            f"dividends of {series.short} are derived from {daily.quoted} and {adjusted.quoted}, and {error}; or name "
-            "a file: --dividends FILE"
+            f"dividends of {series.short} come from a file (--dividends FILE), or are derived from {daily.quoted} and "
+            f"{adjusted.quoted}: {error}"
         ) from error
     days, traded, with_dividends = _in_both(*tables)
     hours = hours_in(reader, daily)
