@@ -18,4 +18,8 @@ class BuyAndHold(bt.Strategy):
         for data in self.datas:
             if len(data) and data not in self.bought:
                 self.bought.add(data)
-                self.buy(data=data, size=int(self.part / data.close[0]))
+                self.buy(data=data, size=int(self.part / self.worth(data)))
+
+    def worth(self, data):
+        """Return what a share, a coin or a contract is worth in the account's money: its gain on a price of 0."""
+        return self.broker.getcommissioninfo(data).profitandloss(1, 0.0, data.close[0])

@@ -46,4 +46,8 @@ class CrossSectionalMomentum(bt.Strategy):
         return data.close[-self.p.skip] / data.close[-self.p.lookback]
 
     def shares(self, data):
-        return int(self.broker.getvalue() * self.p.invest / self.p.hold / data.close[0])
+        return int(self.broker.getvalue() * self.p.invest / self.p.hold / self.worth(data))
+
+    def worth(self, data):
+        """Return what a share, a coin or a contract is worth in the account's money: its gain on a price of 0."""
+        return self.broker.getcommissioninfo(data).profitandloss(1, 0.0, data.close[0])

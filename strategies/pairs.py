@@ -77,7 +77,7 @@ class Pairs(bt.Strategy):
     def next(self):
         if self.data0.datetime[0] != self.data1.datetime[0]:
             return  # one of them has no bar here
-        prices = (self.data0.close[0], self.data1.close[0])
+        prices = self.worth(self.data0), self.worth(self.data1)
         if len(self.seen) == self.p.window:
             self.trade(prices)
         self.seen.append(prices)
@@ -113,3 +113,7 @@ class Pairs(bt.Strategy):
         if back or self.given_up or self.refused:
             for data in sorted(self.datas, key=lambda data: -self.getposition(data).size):  # the sale first
                 self.close(data=data)
+
+    def worth(self, data):
+        """Return what a share, a coin or a contract is worth in the account's money: its gain on a price of 0."""
+        return self.broker.getcommissioninfo(data).profitandloss(1, 0.0, data.close[0])

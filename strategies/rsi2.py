@@ -39,4 +39,8 @@ class Rsi2(bt.Strategy):
             return None
         money = self.p.invest * min(self.broker.getvalue() / len(self.datas), self.free)
         self.free -= money
-        return int(money / data.close[0])
+        return int(money / self.worth(data))
+
+    def worth(self, data):
+        """Return what a share, a coin or a contract is worth in the account's money: its gain on a price of 0."""
+        return self.broker.getcommissioninfo(data).profitandloss(1, 0.0, data.close[0])

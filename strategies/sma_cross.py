@@ -25,6 +25,10 @@ class SmaCross(bt.Strategy):
             position = self.getposition(data).size
             if above[0] and not position:
                 part = self.broker.getcash() * self.p.invest / len(self.datas)
-                self.buy(data=data, size=int(part / data.close[0]))
+                self.buy(data=data, size=int(part / self.worth(data)))
             elif not above[0] and position:
                 self.close(data=data)
+
+    def worth(self, data):
+        """Return what a share, a coin or a contract is worth in the account's money: its gain on a price of 0."""
+        return self.broker.getcommissioninfo(data).profitandloss(1, 0.0, data.close[0])

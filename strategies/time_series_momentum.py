@@ -34,7 +34,7 @@ class TimeSeriesMomentum(bt.Strategy):
             self.ask_sizer(wanted)
             return
         part = self.broker.getvalue() * self.p.invest / len(self.datas)
-        change = {data: int(side * part / data.close[0]) - self.held(data) for data, side in wanted.items()}
+        change = {data: int(side * part / self.worth(data)) - self.held(data) for data, side in wanted.items()}
         for data in sorted(change, key=change.get):  # sales first: they pay for the rest
             self.order_target_size(data=data, target=self.held(data) + change[data])
 
@@ -55,3 +55,7 @@ class TimeSeriesMomentum(bt.Strategy):
             self.close(data=data)
             if side:
                 (self.buy if side > 0 else self.sell)(data=data)
+
+    def worth(self, data):
+        """Return what a share, a coin or a contract is worth in the account's money: its gain on a price of 0."""
+        return self.broker.getcommissioninfo(data).profitandloss(1, 0.0, data.close[0])

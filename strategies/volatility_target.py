@@ -29,7 +29,7 @@ class VolatilityTarget(bt.Strategy):
     def adjust(self, data):
         held = self.getposition(data).size
         part = self.broker.getvalue() / len(self.datas)
-        wanted = int(part * self.share(data) / data.close[0])
+        wanted = int(part * self.share(data) / self.worth(data))
         if abs(wanted - held) > self.p.band * max(wanted, held):
             self.order_target_size(data=data, target=wanted)
 
@@ -39,3 +39,7 @@ class VolatilityTarget(bt.Strategy):
         returns = [after / before - 1 for before, after in pairwise(closes)]
         volatility = statistics.stdev(returns) * math.sqrt(self.p.bars_a_year)
         return min(self.p.cap, self.p.target / volatility) if volatility else self.p.cap
+
+    def worth(self, data):
+        """Return what a share, a coin or a contract is worth in the account's money: its gain on a price of 0."""
+        return self.broker.getcommissioninfo(data).profitandloss(1, 0.0, data.close[0])

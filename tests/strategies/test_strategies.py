@@ -1,7 +1,7 @@
 """Each strategy that comes along: recomputed without Backtrader, blind to the future, and steady at the edges."""
 
 import random
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import backtrader as bt
@@ -16,8 +16,11 @@ from backtest.api import run
 from backtest.cli.app import main
 from backtest.engine.code.strategy import load_strategy
 from backtest.errors import StrategyError
+from backtest.market.bars import table_of
 from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.research.lookahead import look_ahead
+from backtest.store.store import Store
 
 ONE, TWO = ["AAPL/1day"], ["AAPL/1day", "IBM/1day"]
 FOUR = ["AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day"]
@@ -259,3 +262,34 @@ def test_every_strategy_has_a_module_of_its_own_and_says_what_it_does():
         lines = (Path(bundled("strategies")) / f"{name}.py").read_text().splitlines()
         assert lines[0].startswith('"""')
         assert lines[0].endswith('."""')
+
+
+# --- products
+
+
+UNITS = {  # the same path of prices: as it is, in pence, and as a contract of 50
+    "dollars": (1.0, "{}-STK-LSE-USD/1day", "USD"),
+    "pence": (100.0, "{}-STK-LSE-GBP/1day", "GBP"),
+    "contracts": (1 / 50, "{}-FUT-CME-USD-202612+multiplier=50/1day", "USD"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY)
+def test_a_strategy_buys_as_much_whatever_its_prices_are_quoted_in(name, sample, tmp_path):
+    sizes, ends = {}, {}
+    for unit, (factor, spelling, currency) in UNITS.items():
+        store, names = Store(tmp_path / unit), [spelling.format(one) for one in ("BP", "VOD")]
+        for quoted, like in zip(names, TWO, strict=True):
+            bars = sample.read(like).to_pandas().set_index("time")[["open", "high", "low", "close"]]
+            prices = (bars * 4).round() / 4 * factor  # exact in each unit
+            rows = [(day.to_pydatetime(), *four, 1e6, None, None) for day, *four in prices.itertuples()]
+            store.write(Series.parse(quoted), Span(rows[0][0], rows[-1][0] + timedelta(1)), table_of(rows))
+        used = names if name in NEEDS_TWO else names[:1]
+        result = run(name, used, store=store, costs="none", currency=currency, cash=1e6)
+        sizes[unit], ends[unit] = result.fills["size"].tolist(), result.equity.iloc[-1]
+
+    assert len(sizes["dollars"]) > 0
+    assert sizes["pence"] == sizes["contracts"] == sizes["dollars"]
+    assert ends["pence"] == pytest.approx(ends["dollars"], rel=1e-9)
+    assert ends["contracts"] == pytest.approx(ends["dollars"], rel=1e-9)

@@ -2079,6 +2079,8 @@ class _Translation:
         kind = owner.kind
         if kind == "broker":
             return self.call_of_broker(name, node)
+        if kind == "costs":
+            return self.worth(name, node)
         if kind in ("order", "note"):
             if name in _TEXT_METHODS:
                 return Val("text")
@@ -2180,7 +2182,17 @@ class _Translation:
             return Val("position", code)
         if name == "cancel":
             return self.cancel(node)
+        if name == "getcommissioninfo" and len(node.args) == 1:
+            self.feed_code(self.expression(node.args[0]))
+            return Val("costs")
         raise NotCompiled(f"self.broker.{name}() is called", self.at)
+
+    def worth(self, name: str, node: ast.Call) -> Val:
+        """Return the gain of one unit on a price of 0, which is its price where the costs can be compiled."""
+        *first, price = node.args or [ast.Constant(None)]
+        if name != "profitandloss" or [one.value for one in first if isinstance(one, ast.Constant)] != [1, 0]:
+            raise NotCompiled(f"what costs say by {name}() is asked", self.at)
+        return self.lifted(self.expression(price))
 
     def cancel(self, node: ast.Call) -> Val:
         order = self.expression(node.args[0])
@@ -2351,6 +2363,8 @@ _ASKS = {
     "getdataname",
     "getposition",
     "getcash",
+    "getcommissioninfo",
+    "profitandloss",
     "get_cash",
     "getvalue",
     "get_value",

@@ -75,9 +75,26 @@ class Calls(bt.Strategy):
             self.buy(size=max([self.position.size, 1], key=abs))
 
 
+class AsksOfCosts(bt.Strategy):
+    """Asks the costs for more than what a unit is worth."""
+
+    def next(self):
+        self.buy(size=self.broker.getcommissioninfo(self.data).getsize(self.data.close[0], 1e4))
+
+
+class TwoUnits(bt.Strategy):
+    """Asks what two units are worth."""
+
+    def next(self):
+        if self.broker.getcommissioninfo(self.data).profitandloss(2, 0.0, self.data.close[0]) < 500.0:
+            self.buy()
+
+
 @pytest.mark.parametrize(
     ("cls", "said"),
     [
+        (AsksOfCosts, "what costs say by getsize() is asked"),
+        (TwoUnits, "what costs say by profitandloss() is asked"),
         (ValueOfOr, "write a conditional"),
         (KeepsANote, "keeps an order as it was notified"),
         (SharedChance, "random() is called"),
