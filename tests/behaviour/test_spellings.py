@@ -189,7 +189,7 @@ def test_a_sweep_takes_a_month_for_what_it_means_also_as_its_benchmark(source, s
     download(store, source, Series.parse("CL-FUT-NYMEX-USD-202412/1day"), DATES)
     month = "CL-FUT-NYMEX-USD-202412/1day"
 
-    there, points = f"file://{store.root}", {"invest": [0.0005, 0.0009]}  # a point is worth 1,000
+    there, points = f"file://{store.root}", {"invest": [0.4, 0.8]}
     asked = {"store": there, "benchmark": month, "costs": "none", "folder": tmp_path / "sweep", "cash": 1e8}
     found = sweep("buy_and_hold", month, points, **asked)
 
