@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,12 +79,12 @@ MUTANTS: list[tuple[str, str, str]] = [
     ("vectors", "return value.astype(\"i8\")", "return np.rint(value).astype(\"i8\")"),
     ("vectors", "return left / _without_zeros(right, t, flag)", "return left // _without_zeros(right, t, flag)"),
     ("vectors", "return np.concatenate([first, second]) if second.size else first", "return first"),
-    ("translation", "sign = \"<\" if backwards else \">\"", "sign = \">\" if backwards else \"<\""),
-    ("translation", "\"size\": \"filled\", \"price\": \"average\"", "\"size\": \"rest\", \"price\": \"average\""),
-    ("translation", "{'>' if name == 'isbuy' else '<'} 0", "{'<' if name == 'isbuy' else '>'} 0"),
-    ("translation", "return Val(\"i\", \"(N.step + 1)\")", "return Val(\"i\", \"N.step\")"),
-    ("translation", "f\"if {name if both else f'not {name}'}:\"", "f\"if {name}:\""),
-    ("translation", "return self.negated(self.condition(node.operand), True)", "return self.condition(node.operand)"),
+    ("translation.feed_lists", "sign = \"<\" if backwards else \">\"", "sign = \">\" if backwards else \"<\""),
+    ("translation.expressions", "\"size\": \"filled\", \"price\": \"average\"", "\"size\": \"rest\", \"price\": \"average\""),
+    ("translation.calls", "{'>' if name == 'isbuy' else '<'} 0", "{'<' if name == 'isbuy' else '>'} 0"),
+    ("translation.calls", "return Val(\"i\", \"(N.step + 1)\")", "return Val(\"i\", \"N.step\")"),
+    ("translation.expressions", "f\"if {name if both else f'not {name}'}:\"", "f\"if {name}:\""),
+    ("translation.expressions", "return self.negated(self.condition(node.operand), True)", "return self.condition(node.operand)"),
     ("trials", "just = live[(np.maximum(self.before, self.opens)[live] <= step) & (self.ready[live] > step)]", "just = live[:0]"),
     ("trials", "now.reads, now.writes = now.writes, ledger.NOTES - now.writes", "now.reads, now.writes = now.writes, now.writes"),
     ("indicators", "now.rows = now.at = now.by_step[0][step]", "now.rows = now.at = now.by_step[0][max(step - 1, 0)]"),
@@ -113,9 +114,21 @@ def mutated(number: int) -> Iterator[None]:
         nodes = {node.name: node for node in ast.parse(changed).body if isinstance(node, ast.FunctionDef)}
         trials.ledger_functions = vectors.ledger_functions = lambda: nodes
     else:
-        known = {key: value for key, value in vars(module).items() if not key.startswith("__")}
-        exec(compile(changed, module.__file__, "exec"), vars(module))
-        for key, value in known.items():
-            if getattr(trials, key, None) is value:
-                setattr(trials, key, vars(module)[key])
+        _remake(module, changed)
     yield
+
+
+def _remake(module: Any, text: str) -> None:
+    """Let a module be that of a text, wherever the engine has something of it."""
+    known = {key: value for key, value in vars(module).items() if not key.startswith("__")}
+    exec(compile(text, module.__file__, "exec"), vars(module))
+    for key, value in known.items():
+        made = vars(module)[key]
+        if isinstance(value, type) and value.__module__ == module.__name__:  # which others build on
+            for name, one in vars(made).items():
+                if name not in ("__dict__", "__weakref__"):
+                    setattr(value, name, one)
+            made = vars(module)[key] = value
+        for name in [one for one in sys.modules if one.startswith(_ROOM)]:
+            if getattr(sys.modules[name], key, None) is value:
+                setattr(sys.modules[name], key, made)

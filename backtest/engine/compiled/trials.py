@@ -28,7 +28,8 @@ from backtest.engine.compiled import ledger
 from backtest.engine.compiled.indicators import Market, move, owners_of, reckon, rows_of_lines
 from backtest.engine.compiled.refusals import NotCompiled
 from backtest.engine.compiled.symbols import Maker, indicators_of, trace
-from backtest.engine.compiled.translation import Program, translate
+from backtest.engine.compiled.translation.program import Program
+from backtest.engine.compiled.translation.strategies import translate
 from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, Writer, built, ledger_functions
 from backtest.engine.lean.broker import is_still
 

@@ -1,0 +1,114 @@
+"""`State`: what a strategy keeps from bar to bar: its attributes, and its dicts and sets by feed."""
+
+# ruff: noqa: D102 - methods are named after the nodes and values that they are for
+
+from __future__ import annotations
+
+import math
+from datetime import date, datetime, time
+from typing import Any
+
+import numpy as np
+
+from backtest.engine.compiled import ledger
+from backtest.engine.compiled.indicators import moment_number
+from backtest.engine.compiled.refusals import NotCompiled
+from backtest.engine.compiled.translation.program import DTYPES, Val, in_words
+from backtest.engine.compiled.translation.writing import Writing
+
+
+class State(Writing):
+    """What a strategy keeps from bar to bar."""
+
+    def set_attribute(self, name: str, value: Val) -> None:
+        if name in ("order", "orders") and value.kind == "note":
+            raise NotCompiled(f"self.{name} keeps an order as it was notified", self.at)
+        if value.kind in ("text", "poison", "note", "trade"):
+            self.emit_text_state(name, value)
+            return
+        given = self.settled(value)
+        kind = self.state_kind(name, given.kind)
+        if kind == "none":
+            self.effects = True
+            return
+        self.effects = True
+        self.emit(f"A.s_{name} = {self.as_kind(given, kind)}")
+        if name not in self.owned:
+            self.emit(f"A.set_{name} = True")
+
+    def emit_text_state(self, name: str, value: Val) -> None:
+        key = "state", name
+        if self.kinds.get(key, "text") != "text":
+            raise NotCompiled(f"self.{name} is set to {value.why or in_words(value.kind)}", value.line or self.at)
+        self.kinds[key] = "text"
+
+    def state_kind(self, name: str, kind: str) -> str:
+        key = "state", name
+        if self.kinds.get(key) == "text":
+            raise NotCompiled(f"self.{name} is a text here and a number there", self.at)
+        if key not in self.kinds and name in self.owned:
+            objs = tuple(getattr(one, name) for one in self.trials)
+            try:
+                self.kinds[key] = self.from_objects(objs).kind
+            except NotCompiled:
+                raise NotCompiled(f"self.{name} is a {type(objs[0]).__name__}", self.at) from None
+        return self.known_kind(key, kind, f"self.{name}") if kind else self.kinds.get(key, "")
+
+    def set_state(self) -> None:
+        """Write down what the state of the strategy is at first."""
+        for (where, name), kind in [(key, kind) for key, kind in self.kinds.items() if key[0] in ("state", "map")]:
+            if kind in ("text", "none", "never", "") and where != "map":
+                continue
+            dtype, count = DTYPES.get(kind, "i8"), len(self.trials)
+            empty = math.nan if kind == "opt" else False if kind == "b" else -1
+            if where == "map":
+                self.made.account[f"m_{name}"] = dtype, ledger.FEEDS
+                self.made.account[f"has_{name}"] = "?", ledger.FEEDS
+                values = np.full((len(self.datas), count), 0, dtype)
+                there = np.zeros((len(self.datas), count), bool)
+                for n, trial in enumerate(self.trials):
+                    kept = getattr(trial, name)
+                    for data in kept:
+                        there[self.feed_numbers[id(data)], n] = True
+                        if type(kept) is dict and kind not in ("none", ""):
+                            values[self.feed_numbers[id(data)], n] = self.first_value(kept[data], empty)
+                self.made.first[f"m_{name}"], self.made.first[f"has_{name}"] = values, there
+                continue
+            self.made.account[f"s_{name}"] = dtype, ""
+            if name in self.owned:
+                values = np.array([self.first_value(getattr(one, name), empty) for one in self.trials], dtype)
+                self.made.first[f"s_{name}"] = values
+            else:
+                self.made.account[f"set_{name}"] = "?", ""
+
+    def first_value(self, value: Any, empty: Any) -> Any:
+        if value is None:
+            return empty
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, date | time):
+            return moment_number(
+                value, "moment" if isinstance(value, datetime) else "clock" if isinstance(value, time) else "date"
+            )
+        return self.feed_numbers.get(id(value), value)
+
+    def check_map(self, name: str) -> None:
+        objs: list[Any] = [getattr(one, name, None) for one in self.trials]
+        for one in objs:
+            if type(one) not in (dict, set) or not all(id(key) in self.feed_numbers for key in one):
+                raise NotCompiled(f"self.{name} keeps a {type(one).__name__}", self.at)
+        self.kinds.setdefault(("map", name), "")
+
+    def map_kind(self, name: str, kind: str) -> str:
+        key = "map", name
+        if type(getattr(self.trials[0], name)) is set:
+            raise NotCompiled(f"self.{name} is a set", self.at)
+        if not self.kinds.get(key):
+            values = [value for one in self.trials for value in getattr(one, name).values()]
+            self.kinds[key] = ""
+            for value in values:
+                self.kinds[key] = self.wider(self.kinds[key], self.from_objects((value,)).kind, f"self.{name}")
+        found = self.known_kind(key, kind, f"self.{name}") if kind else self.kinds[key]
+        if kind == "none" and found == "none":
+            return "opt"
+        return found
