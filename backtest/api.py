@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from backtest.engine.account.interest import BenchmarkRates
     from backtest.engine.code.strategy import Strategy
     from backtest.metrics.table import Metric
-    from backtest.report.chart_view import ChartView
+    from backtest.report.charts.chart_view import ChartView
     from backtest.report.figures import Figure
     from backtest.validity.validation import Validity
 

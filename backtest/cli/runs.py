@@ -344,7 +344,7 @@ def compare(
     Example: backtest compare SmaCross-AAPL BuyAndHold-AAPL
     """
     from backtest.api import RunResult
-    from backtest.report.run_page import write_comparison
+    from backtest.report.comparison_page import write_comparison
     from backtest.runs.kept import locate
     from backtest.runs.record import refuse_another
     from backtest.validity.comparison import compare as put_side_by_side

@@ -16,8 +16,7 @@ from backtest.market.series import few
 from backtest.metrics.account import growth_of_cash
 from backtest.metrics.listing import Listed, listed
 from backtest.metrics.table import METRICS
-from backtest.report.charts import own_script
-from backtest.report.run_page import rendered, typeset
+from backtest.report.rendering import own_script, rendered, typeset
 from backtest.runs.kept import kept
 from backtest.runs.record import RunRecord
 from backtest.store.replacement import replace_file

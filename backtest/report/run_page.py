@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -21,24 +20,22 @@ from backtest.metrics.measurement import check_result, notes_of, with_metrics
 from backtest.metrics.returns import REASONS
 from backtest.metrics.table import GROUPS, METRICS, Metric, metric_value
 from backtest.report.attribution import attribution
-from backtest.report.chart_data import is_daily
-from backtest.report.chart_view import ChartView
-from backtest.report.charts import Chart, chart_of, own_script, scripts
+from backtest.report.charts.chart import Chart, chart_of, scripts
+from backtest.report.charts.chart_data import is_daily
+from backtest.report.charts.chart_view import ChartView
 from backtest.report.figure_data import returns_by_length, years_beside_hold
-from backtest.report.figures import FIGURES, NARROW, WIDE, Figure, draw_growth, save_pdf, save_png, shown_figures, svg
+from backtest.report.figures import FIGURES, NARROW, WIDE, Figure, save_pdf, save_png, shown_figures, svg
+from backtest.report.rendering import GROUP_TITLES, own_script, rendered, shown_verdict, typeset
 from backtest.runs.parameters import in_words, words_of
 from backtest.runs.record import files_of, is_kept_in, refuse_another
 from backtest.store.reader import Reader
-from backtest.store.replacement import Content, replace_file, replace_files
+from backtest.store.replacement import Content, replace_files
 from backtest.store.store import store_of
 from backtest.validity.validation import Validity, validate
 
 if TYPE_CHECKING:
     from backtest.metrics.measurement import Measured
-    from backtest.validity.comparison import Comparison
-    from backtest.validity.verdict import Verdict
 
-_MINUS = re.compile(r"(?<![\w-])-(?=[\d.])")  # of a number, not of a date, a word or a name
 _CARDS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "exposure", "trades", "costs")
 _COMPARED = ("return", "risk", "drawdown")  # groups of what can be said of some of a run's sessions
 _REFUSED = ("Margin", "Rejected")  # what Backtrader calls orders that its broker refused
@@ -49,15 +46,6 @@ _REPLACED = ("equity", "price")  # figures that the chart shows, where scripts r
 _DEEPEST = 5  # drawdowns in the table
 _SHOWN = 2_000  # trades in the table: more would make the page slow to open
 _DRAWN = {"shuffle": "in another order", "resample": "drawn with replacement", "skip": "one in ten skipped"}
-_GROUPS = {
-    "return": "Returns",
-    "risk": "Risk",
-    "drawdown": "Drawdowns",
-    "benchmark": "Beside buy and hold",
-    "activity": "Activity",
-    "trades": "Trades and costs",
-    "": "Of your own",
-}
 
 
 def write_report(
@@ -148,29 +136,6 @@ def write_figures(result: Measured, png: str = "", pdf: str = "") -> list[Path]:
     return paths
 
 
-def write_comparison(found: Comparison, folder: str | Path, *, force: bool = False) -> Path:
-    """
-    Write the page of runs side by side into a folder as index.html, and return its path.
-
-    Args:
-        force: whether the page of a run that the folder holds is replaced.
-
-    Raises:
-        UsageError: the folder holds a run, or cannot be written.
-    """
-    from backtest.validity.comparison import Comparison
-
-    _arguments.instance(found, "the comparison", Comparison, "write what compare() returns")
-    folder = _arguments.path(folder, "folder")
-    refuse_another(folder, None, _arguments.truth(force, "force"))
-    text = rendered("comparison.html", _comparison(found))
-    try:
-        replace_file(folder / "index.html", text.encode(), folders=True)
-    except OSError as error:
-        raise UsageError(f"no comparison can be written into {folder} ({error}); name another folder") from error
-    return folder / "index.html"
-
-
 def page(result: Measured, validity: Validity | None = None, kept_as: str = "") -> str:
     """
     Return the page of a run, HTML; the same run gives the same page.
@@ -200,20 +165,6 @@ def chart_view(result: Measured, store: Reader | str | Path | None = None) -> Ch
         "scripts": () if chart.why_not else scripts(),
     }
     return ChartView(str(content["title"]), rendered("chart.html", content))
-
-
-def rendered(template: str, content: dict[str, Any]) -> str:
-    """Return a page of a template."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    templates = Environment(
-        loader=PackageLoader("backtest.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return templates.get_template(template).render(content)
 
 
 def _numbers(result: Measured, validity: Validity) -> str:
@@ -248,7 +199,7 @@ def _content(
         "notes": [typeset(note) for note in notes_of(result)],
         "currency": result.stats.currency,
         "hold_name": hold_name(result),
-        "verdict": _verdict(validity.verdict),
+        "verdict": shown_verdict(validity.verdict),
         "intervals_basis": validity.intervals.basis,
         "cards": [_card(result, validity, name, held) for name in _CARDS],
         "figures": [_figure(result, figure) for figure in figures],
@@ -267,33 +218,6 @@ def _content(
         "groups": [group for name in (*GROUPS, "") if (group := _group(result, name, held))["metrics"]],
         "tables": [_asked(result), *_tables(result.manifest)],
     }
-
-
-def _comparison(found: Comparison) -> dict[str, Any]:
-    names = {group: [name for name, metric in METRICS.items() if metric.group == group] for group in _COMPARED}
-    return {
-        "runs": found.runs,
-        "legend": found.legend,
-        "differences": [str(one).replace(" -", " −") for one in found.differences],
-        "differ": any(one.differ for one in found.differences),
-        "basis": found.basis,
-        "figure": _growth(found),
-        "groups": [
-            {"title": _GROUPS[group], "metrics": [_compared(found, name) for name in names[group]]} for group in names
-        ],
-    }
-
-
-def _compared(found: Comparison, name: str) -> dict[str, Any]:
-    texts = [typeset(stats.text(name)) for stats in found.stats]
-    return {"name": name, "label": METRICS[name].label, "definition": METRICS[name].definition, "texts": texts}
-
-
-def _growth(found: Comparison) -> dict[str, str]:
-    wide, narrow = (svg(draw_growth(found.runs, found.days, found.returns, width)) for width in (WIDE, NARROW))
-    money = 100 * np.prod(1 + found.returns, axis=1)
-    ends = [f"{end:,.0f} in {run}" for run, end in zip(found.runs, money, strict=True)]
-    return {"title": "Growth", "alt": f"What 100 became: {'; '.join(ends)}.", "wide": wide, "narrow": narrow}
 
 
 def _summary(result: Measured) -> str:
@@ -346,15 +270,6 @@ def _from_to(name: str, ends: tuple[float, float]) -> str:
 def _why(result: Measured, name: str) -> str:
     reason = result.stats.reasons.get(name, "")
     return REASONS.get(reason, reason)
-
-
-def _verdict(found: Verdict) -> dict[str, Any]:
-    words = [_capital(text) for text in (found.words, *found.reasons)]
-    return {"words": words[0], "reasons": words[1:], "good": found.good}
-
-
-def _capital(text: str) -> str:
-    return typeset(text[:1].upper() + text[1:]) + "."
 
 
 def _figure(result: Measured, figure: Figure) -> dict[str, str]:
@@ -522,7 +437,7 @@ def _order_rows(validity: Validity) -> Iterator[list[str]]:
 
 def _group(result: Measured, group: str, held: dict[str, str]) -> dict[str, Any]:
     names = [name for name, metric in result.stats.rows.items() if metric.group == group]
-    return {"title": _GROUPS[group], "metrics": [_metric_row(result, name, held) for name in names]}
+    return {"title": GROUP_TITLES[group], "metrics": [_metric_row(result, name, held) for name in names]}
 
 
 def _metric_row(result: Measured, name: str, held: dict[str, str]) -> dict[str, str]:
@@ -580,8 +495,3 @@ def _price(price: float) -> str:
 
 def _money(money: float) -> str:
     return typeset(f"{money:z,.2f}")
-
-
-def typeset(text: str) -> str:
-    """Return a text whose numbers have a minus sign of their own, and their unit beside them."""
-    return _MINUS.sub("−", text).replace(" %", "\N{NO-BREAK SPACE}%")

@@ -23,7 +23,8 @@ from backtest.errors import BacktestError
 from backtest.market.series import ContractDetails, Series
 from backtest.market.span import Span
 from backtest.metrics import measurement
-from backtest.report.run_page import write_comparison, write_report
+from backtest.report.comparison_page import write_comparison
+from backtest.report.run_page import write_report
 from backtest.research import lookahead
 from backtest.sources.base import Patience
 from backtest.store import pins

@@ -11,7 +11,8 @@ from handmade import fill, result_of
 from places import ROOT
 
 from backtest import compare, run
-from backtest.report.run_page import write_comparison, write_report
+from backtest.report.comparison_page import write_comparison
+from backtest.report.run_page import write_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not browser.installed(), reason=browser.MISSING)]
 

@@ -12,7 +12,8 @@ from backtest.api import RunResult
 from backtest.errors import UsageError
 from backtest.metrics.table import GROUPS, METRICS
 from backtest.report.figures import shown_figures
-from backtest.report.run_page import page, typeset, write_report
+from backtest.report.rendering import typeset
+from backtest.report.run_page import page, write_report
 from backtest.runs.spec import Brokerage
 
 FILLS = [fill(0, 2, 10.0, 0.5), fill(2, -1, 16.0, 0.5)]

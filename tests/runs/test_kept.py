@@ -8,8 +8,8 @@ from handmade import fill, result_of
 
 from backtest.api import RunResult
 from backtest.errors import BadStore, UsageError
+from backtest.report.comparison_page import write_comparison
 from backtest.report.figures import FIGURES, shown_figures
-from backtest.report.run_page import write_comparison
 from backtest.runs.kept import kept, labels_of, locate, note, remove, tag, untag
 from backtest.runs.record import FILES, RunRecord
 from backtest.validity.comparison import compare

@@ -18,8 +18,8 @@ from backtest.metrics.ratios import sharpe
 from backtest.metrics.returns import equity_of
 from backtest.metrics.sharpe_tests import probability_of_no_difference, sharpe_difference_error
 from backtest.metrics.table import METRICS
+from backtest.report.comparison_page import write_comparison
 from backtest.report.figures import draw_growth
-from backtest.report.run_page import write_comparison
 from backtest.validity.comparison import SharpeTest
 
 COUNT = 400

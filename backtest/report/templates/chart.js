@@ -17,10 +17,6 @@
     "Left and right arrow: a bar. Shift with an arrow: a tenth of the view. Up, down, plus, minus: zoom. " +
     "Home: everything. End: the last bars. N, P: next and previous trade. L: logarithmic scale. Escape: leave a bar.";
 
-  const number = (value, digits) =>
-    Number.isFinite(value)
-      ? value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }).replace("-", "−")
-      : "–";
   const signed = (value) => (value > 0 ? "+" : "") + number(value, 2);
   // At least two decimals, and as many as it has.
   const price = (value) =>
@@ -30,52 +26,6 @@
   const percent = (value, digits = 2) => (Number.isFinite(value) ? `${number(100 * value, digits)} %` : "–");
   const plain = (value) =>
     Number.isFinite(value) ? value.toLocaleString("en-US", { maximumFractionDigits: 8 }).replace("-", "−") : "–";
-  const element = (name, settings = {}, ...children) => {
-    const made = Object.assign(document.createElement(name), settings);
-    made.append(...children);
-    return made;
-  };
-
-  // --- the numbers in the page
-
-  async function unpack(about, text) {
-    const packed = atob(text.trim());
-    const bytes = new Uint8Array(packed.length);
-    for (let i = 0; i < packed.length; i++) bytes[i] = packed.charCodeAt(i);
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    const content = new Uint8Array(await new Response(stream).arrayBuffer());
-    const columns = {};
-    let at = 0;
-    for (const column of about.columns) {
-      const missing = column.gaps ? content.subarray(at, (at += column.rows)) : null;
-      const planes = content.subarray(at, (at += column.rows * column.planes));
-      const values = column.digits === null ? floats(planes, column) : decimals(planes, column);
-      if (missing) missing.forEach((gone, row) => gone && (values[row] = NaN));
-      columns[column.name] = values;
-    }
-    return columns;
-  }
-
-  function floats(planes, { rows }) {
-    const bytes = new Uint8Array(8 * rows);
-    for (let plane = 0; plane < 8; plane++)
-      for (let row = 0; row < rows; row++) bytes[8 * row + plane] = planes[plane * rows + row];
-    return new Float64Array(bytes.buffer);
-  }
-
-  function decimals(planes, { rows, planes: count, digits }) {
-    const values = new Float64Array(rows);
-    for (let plane = 0, place = 1; plane < count; plane++, place *= 256)
-      for (let row = 0; row < rows; row++) values[row] += planes[plane * rows + row] * place;
-    const scale = 10 ** Math.abs(digits);
-    let whole = 0;
-    for (let row = 0; row < rows; row++) {
-      const step = values[row];
-      whole += step % 2 ? -(step + 1) / 2 : step / 2;
-      values[row] = digits < 0 ? whole * scale : whole / scale;
-    }
-    return values;
-  }
 
   // --- several bars as one
 
@@ -164,12 +114,6 @@
     // --- what is around the canvas
 
     makeRoom() {
-      const button = (text, title, act) => {
-        const made = element("button", { type: "button", title }, text);
-        if (!/[a-z]/i.test(text)) made.setAttribute("aria-label", title); // else its word is its name
-        made.addEventListener("click", act);
-        return made;
-      };
       const list = element("select", { className: "series", title: "Series" });
       list.setAttribute("aria-label", "Series");
       this.about.series.forEach(({ name }, place) => list.append(element("option", { value: place }, name)));

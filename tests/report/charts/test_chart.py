@@ -11,7 +11,7 @@ from unpacked import chart_in, unpacked
 from backtest import run
 from backtest.api import RunResult
 from backtest.market.bars import schema
-from backtest.report.charts import chart_of, scripts
+from backtest.report.charts.chart import chart_of, scripts
 from backtest.report.run_page import page
 from backtest.runs.spec import spec_of
 from backtest.store.store import Store

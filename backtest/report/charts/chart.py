@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from backtest._resources import bundled
 from backtest.market import arrays
 from backtest.market.series import Series, few
 from backtest.metrics.account import column, hold_name
-from backtest.report.chart_data import (
+from backtest.report.charts.chart_data import (
     SeriesBars,
     ShownLine,
     bars_by_row,
@@ -28,9 +26,10 @@ from backtest.report.chart_data import (
     rows_at,
     zone_of,
 )
-from backtest.report.chart_library import library
+from backtest.report.charts.chart_library import library
+from backtest.report.charts.packing import Column, exactly, pack, rounded
 from backtest.report.figure_data import times_of
-from backtest.report.packing import Column, exactly, pack, rounded
+from backtest.report.rendering import in_page, json_in_page, own_script
 from backtest.store.reader import Reader
 from backtest.store.store import Store
 
@@ -73,7 +72,7 @@ class Chart:
     @property
     def document(self) -> str:
         """What is shown and how, as JSON that may stand in a script of a page."""
-        return json.dumps(self.about, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+        return json_in_page(self.about)
 
 
 def chart_of(result: Measured, reader: Reader | None = None) -> Chart:
@@ -97,16 +96,7 @@ def chart_of(result: Measured, reader: Reader | None = None) -> Chart:
 
 def scripts() -> tuple[str, str]:
     """Return the library's script and ours, as they may stand in a page."""
-    return _harmless(library().script), own_script("chart.js")
-
-
-def own_script(name: str) -> str:
-    """Return a script of ours, as it may stand in a page."""
-    return _harmless(files("backtest.report").joinpath("templates", name).read_text(encoding="utf-8"))
-
-
-def _harmless(script: str) -> str:
-    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    return in_page(library().script), own_script("parts.js", "chart.js")
 
 
 def _packed(result: Measured, bars: list[SeriesBars], step: int) -> tuple[dict[str, Any], str]:

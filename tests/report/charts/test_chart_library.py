@@ -1,6 +1,6 @@
 import hashlib
 
-from backtest.report.chart_library import checked, library
+from backtest.report.charts.chart_library import checked, library
 
 
 def test_the_script_is_one_that_npm_has():

@@ -5,7 +5,7 @@ from handmade import AAPL, day, moment, result_of
 
 from backtest.market.bars import rows_digest, schema
 from backtest.market.series import Series
-from backtest.report.chart_data import bars_by_row, coarser, drawdowns_by_row, offsets, plots_of, rows_at
+from backtest.report.charts.chart_data import bars_by_row, coarser, drawdowns_by_row, offsets, plots_of, rows_at
 from backtest.runs.lines import Lines, lines_table
 from backtest.store.reader import HeldReader
 

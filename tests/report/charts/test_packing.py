@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unpacked import unpacked
 
-from backtest.report.packing import exactly, pack, rounded
+from backtest.report.charts.packing import exactly, pack, rounded
 
 
 def back(column):

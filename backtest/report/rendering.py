@@ -1,0 +1,64 @@
+"""Pages from templates, their numbers as texts, and our scripts as a page holds them."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from backtest.validity.verdict import Verdict
+
+GROUP_TITLES = {
+    "return": "Returns",
+    "risk": "Risk",
+    "drawdown": "Drawdowns",
+    "benchmark": "Beside buy and hold",
+    "activity": "Activity",
+    "trades": "Trades and costs",
+    "": "Of your own",
+}
+
+_MINUS = re.compile(r"(?<![\w-])-(?=[\d.])")  # of a number, not of a date, a word or a name
+
+
+def rendered(template: str, content: dict[str, Any]) -> str:
+    """Return a page of a template."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader("backtest.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return templates.get_template(template).render(content)
+
+
+def typeset(text: str) -> str:
+    """Return a text whose numbers have a minus sign of their own, and their unit beside them."""
+    return _MINUS.sub("−", text).replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def shown_verdict(found: Verdict) -> dict[str, Any]:
+    """Return a verdict as a page shows it: its words and reasons as sentences, and whether no fault was found."""
+    words = [typeset(text[:1].upper() + text[1:]) + "." for text in (found.words, *found.reasons)]
+    return {"words": words[0], "reasons": words[1:], "good": found.good}
+
+
+def own_script(*names: str) -> str:
+    """Return scripts of ours one after the other, as they may stand in a page."""
+    folder = files("backtest.report").joinpath("templates")
+    return in_page("\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names))
+
+
+def in_page(script: str) -> str:
+    """Return a script so that nothing in it ends the element of the page that holds it."""
+    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def json_in_page(value: Any) -> str:
+    """Return plain data as JSON that may stand in a script of a page."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
