@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,26 @@ def extremes_of(
         feeds: whose lines are what a run saw, in the order of `series`.
         at_close: whether market orders are filled at the close of the bar at which they are given.
     """
-    return partial(_extremes, fills, _phases(fills, orders, at_close), feeds, series)
+    number_of = {feed._name: number for number, feed in enumerate(feeds)}
+    numbers = np.array([number_of[name] for name in fills["series"].to_pylist()], np.int64)
+    time, price = (arrays.numbers(fills[name]) for name in ("time", "price"))
+    filled = Filled(time, numbers, price, _phases(fills, orders, at_close))
+    return partial(extremes_between_fills, filled, feeds, series)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Filled:
+    """Fills as arrays: when, of which feed, at what price, and when in its bar; of one run or of several."""
+
+    time: np.ndarray  # microseconds
+    feed: np.ndarray  # its number
+    price: np.ndarray
+    phase: np.ndarray
+
+
+def phases_without_closes(market: np.ndarray) -> np.ndarray:
+    """Return when in its bar each fill was, if it is known that none was at a close; `market` is of what orders."""
+    return np.where(market, _AT_OPEN, _WITHIN)
 
 
 def _phases(fills: pa.Table, orders: pa.Table, at_close: bool) -> np.ndarray:
@@ -46,20 +66,15 @@ def _phases(fills: pa.Table, orders: pa.Table, at_close: bool) -> np.ndarray:
     return np.where(kinds == "Market", market, np.where(kinds == "Close", _AT_CLOSE, _WITHIN))
 
 
-def _extremes(
-    fills: pa.Table,
-    phases: np.ndarray,
-    feeds: Sequence[Any],
-    series: list[Series],
-    entries: np.ndarray,
-    exits: np.ndarray,
+def extremes_between_fills(
+    filled: Filled, feeds: Sequence[Any], series: list[Series], entries: np.ndarray, exits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    prices, times = (arrays.numbers(fills[name]) for name in ("price", "time"))
-    names = np.asarray(fills["series"].to_pylist(), dtype=object)
+    """Return the lowest and the highest price of round trips, by the places of their fills: see `extremes_of`."""
+    prices, times, phases = filled.price, filled.time, filled.phase
     lowest = np.minimum(prices[entries], prices[exits])
     highest = np.maximum(prices[entries], prices[exits])
-    for feed in feeds:
-        own = np.flatnonzero(names[entries] == feed._name)
+    for number, feed in enumerate(feeds):
+        own = np.flatnonzero(filled.feed[entries] == number)
         if not len(own):
             continue
         first, last = entries[own], exits[own]

@@ -47,6 +47,7 @@ from backtest.engine.code.failures import (
     said,
 )
 from backtest.engine.code.strategy import Strategy, explain_failure, importing_beside, live_parameters
+from backtest.engine.compiled.runs import MadeRuns, Together
 from backtest.engine.execution import (
     MarketBroker,
     borrowing_by,
@@ -68,7 +69,6 @@ from backtest.engine.recorder import (
     account_table,
     bar_times,
     is_kind,
-    order_tables,
     unknown_kind,
     with_rates_of_fills,
 )
@@ -269,13 +269,6 @@ def simulate(
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn, extremes_table=seen)
 
 
-class Together(NamedTuple):
-    """What runs that were made at once left; None for one that is to be made by itself."""
-
-    records: list[RunRecord | None]
-    why_not: str = ""  # why none was made
-
-
 @seldom_collected()
 def simulate_together(
     strategy: Strategy, specs: Sequence[RunSpec], costs: Costs, shared: Shared, backend: str = "numpy"
@@ -292,11 +285,11 @@ def simulate_together(
     spec, ground, before = specs[0], shared.ground, shared.record
     assert ground is not None and before is not None  # noqa: PT018 - one without the other there is not
     if other := [one.name for one in fields(Brokerage) if one.name not in _COMPILED and _is_set(spec, one)]:
-        return Together([], f"{', '.join(other)} of the broker is not compiled")
+        return Together(why_not=f"{', '.join(other)} of the broker is not compiled")
     if ground.exchange is not None:
-        return Together([], "a run in several currencies is not compiled")
+        return Together(why_not="a run in several currencies is not compiled")
     if "flow" in before.column_names:
-        return Together([], "a strategy that adds cash or takes some out is not compiled")
+        return Together(why_not="a strategy that adds cash or takes some out is not compiled")
     assert shared.terms is not None
     wanted, (terms, splits) = [Series.parse(key) for key in spec.series], shared.terms
     feeds = ground.feeds(wanted, shared)
@@ -314,27 +307,13 @@ def simulate_together(
             params = [live_parameters(strategy, one.params) for one in specs]
             found = run_trials(strategy.cls, params, feeds, set_up, backend=backend)
     except Exception as error:  # noqa: BLE001 - whatever it is, the event engine makes them, and says what is wrong
-        return Together([], f"the compiled engine fails with {type(error).__name__}: {str(error)[:200]}")
+        return Together(why_not=f"the compiled engine fails with {type(error).__name__}: {str(error)[:200]}")
     if found.why_not:
-        return Together([], found.why_not)
+        return Together(why_not=found.why_not)
     if not np.array_equal(bar_times(found.stamps, wanted), arrays.numbers(before["time"]).astype("datetime64[us]")):
-        return Together([], "the run before has other bars")
-    names = [feed._name for feed in feeds]
-    records: list[RunRecord | None] = []
-    for n, own in enumerate(_with_terms(one, wanted, terms) for one in specs):
-        if n in found.left:
-            records.append(None)
-            continue
-        orders, fills = (rows[slice(*begins[n : n + 2])] for rows, begins in (
-            (found.orders, found.orders_from), (found.fills, found.fills_from)))  # fmt: skip
-        tables = order_tables(orders, fills, names, wanted)
-        record = _as_left(before, found.equity[n], found.cash[n], found.positions[n])
-        record = booked_at_close(record, tables[1], tables[0], own)
-        extremes = extremes_of(tables[1], tables[0], feeds, wanted, at_close=False)
-        trades = round_trips(tables[1], record, own.points_by_name, extremes)
-        seen, trades = trades.select(list(EXTREMES)), trades.drop_columns(list(EXTREMES))
-        records.append(RunRecord(own, record, *tables, trades, {}, extremes_table=seen))
-    return Together(records)
+        return Together(why_not="the run before has other bars")
+    made = MadeRuns(found, _with_terms(spec, wanted, terms), before, feeds, wanted)
+    return made.together([_with_terms(one, wanted, terms) for one in specs] if made.closing else [])
 
 
 _COMPILED = ("costs", "align")  # options of which the compiled engine can do what it can
@@ -342,15 +321,6 @@ _COMPILED = ("costs", "align")  # options of which the compiled engine can do wh
 
 def _is_set(spec: RunSpec, option: Field[Any]) -> bool:
     return bool(getattr(spec.brokerage, option.name) != option.default)
-
-
-def _as_left(before: pa.Table, equity: np.ndarray, cash: np.ndarray, positions: np.ndarray) -> pa.Table:
-    """Return the record of a run on the bars of another: only the account is its own."""
-    own = {"equity": equity, "cash": cash, **{f"position.{n}": held for n, held in enumerate(positions.T)}}
-    columns = [arrays.floats(own[name]) if name in own else before[name] for name in before.column_names]
-    import pyarrow as pa
-
-    return pa.table(dict(zip(before.column_names, columns, strict=True)))
 
 
 def _with_costs(fills: pa.Table, broker: Any, first: int, fees: np.ndarray | None) -> pa.Table:

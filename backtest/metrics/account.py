@@ -17,13 +17,22 @@ from backtest.metrics.benchmark import Beside, compounded, periods_at
 from backtest.metrics.drawdown import Drawdown, longest_drawdown_by_row, worst_drawdown_by_row
 from backtest.metrics.returns import CALENDAR_YEAR, EquityRows, Rows, months_by_row, returns_of, years_by_row
 from backtest.metrics.sharpe_tests import Moments, moments_by_row
-from backtest.metrics.trades import Trades, open_entries, places_of, rejected_orders, trades_of
+from backtest.metrics.trades import (
+    Trades,
+    entries_left,
+    excursions_of,
+    open_entries,
+    places_of,
+    rejected_orders,
+    trades_of,
+)
 from backtest.runs.dividends import BESIDE, dividends_received, has_dividends
+from backtest.runs.record import RunRecord
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from backtest.runs.record import RunRecord
+    from backtest.runs.batch import RunBatch
     from backtest.runs.spec import RunSpec
 
 
@@ -175,6 +184,14 @@ class Accounts:
             first.benchmark, first.common, first.lead, first.span,
         )  # fmt: skip
 
+    def take(self, rows: Sequence[int]) -> Accounts:
+        """Return the accounts at these places."""
+        by_run = {name: getattr(self, name)[list(rows)] for name in ("equity", "returns", "held", "worth")}
+        for name in ("trades", "still_open", "traded", "costs", "rejected", "leverage", "dividends"):
+            every = getattr(self, name)
+            by_run[name] = [every[row] for row in rows]
+        return replace(self, **by_run)
+
     @cached_property
     def raw(self) -> Rows:
         """The returns, checked."""
@@ -288,6 +305,42 @@ def sample(result: RunRecord) -> Account:
         leverage=_leverage(result),
         dividends=float(dividends_received(result.record, spec).sum()) if has_dividends(result.record) else None,
     )
+
+
+def sample_batch(batch: RunBatch) -> tuple[Accounts, list[int], dict[int, str]]:
+    """
+    Return the accounts of runs as `sample` has each, to the last bit, and their places; of the others, why not.
+
+    The reasons are what `sample` would raise.
+    """
+    spec, record = batch.spec, batch.record
+    ends, none = session_ends(record), record.slice(0, 0)
+    bars = RunRecord(spec, record, none, none, none, {})
+    days, failed = _sessions(record)[ends], dict[int, str]()
+    at_ends = batch.equity if len(ends) == len(record) else batch.equity[:, ends]
+    for run in np.flatnonzero(~(np.isfinite(at_ends) & (at_ends >= 0)).all(axis=1)).tolist():
+        try:
+            _check_equity(bars, days, at_ends[run])
+        except StrategyError as error:
+            failed[run] = str(error)
+    places = [run for run in range(len(at_ends)) if run not in failed]
+    equity = np.empty((len(places), len(ends) + 1))
+    equity[:, 0], equity[:, 1:] = spec.cash, at_ends[places] if failed else at_ends
+    rates, (benchmark, common) = rates_of(record), _benchmark_returns(bars, ends)
+    fills = [slice(*batch.fills_from[run : run + 2]) for run in places]
+    money, costs = np.abs(batch.fills.size * batch.fills.price), batch.fills.costs
+    if spec.multipliers:
+        names = [Series.parse(key).short for key in spec.series]
+        money *= np.array([spec.points_by_name[name] for name in names])[batch.fills.series]
+    times = 1.0 if spec.multipliers else spec.multiplier
+    found = Accounts(
+        days, equity, returns_of(equity), _held_by_row(batch, ends)[places], _trades_by_row(batch, places),
+        [_open_of(batch, own) for own in fills], [float(money[own].sum()) * times for own in fills],
+        [float(costs[own].sum()) for own in fills], equity, batch.rejected[places].tolist(),
+        _leverage_by_row(batch, places), [None] * len(places), spec.risk_free if rates is None else rates[ends],
+        spec.yearly.count, benchmark, common,
+    )  # fmt: skip
+    return found, places, failed
 
 
 def sample_hold(result: RunRecord, own: Account) -> Account:
@@ -467,6 +520,11 @@ def column(table: pa.Table, name: str) -> np.ndarray:
 
 def _session_equity(result: RunRecord, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     days, equity = _sessions(result.record)[ends], growth_of_cash(result)[ends]
+    _check_equity(result, days, equity)
+    return days, np.concatenate([[result.spec.cash], equity])
+
+
+def _check_equity(result: RunRecord, days: np.ndarray, equity: np.ndarray) -> None:
     cure = "trade smaller, or start with more cash"
     if flows_of(result.record) is not None:
         cure = "it adds cash or takes some out: leave more than nothing in the account, or trade smaller"
@@ -477,7 +535,6 @@ def _session_equity(result: RunRecord, ends: np.ndarray) -> tuple[np.ndarray, np
                 f"the equity of {result.spec.name} is {problem} in {wrong.sum():,} sessions ({shown}, ...), "
                 f"so that returns are not defined; {cure}"
             )
-    return days, np.concatenate([[result.spec.cash], equity])
 
 
 def _benchmark_returns(result: RunRecord, ends: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -567,3 +624,68 @@ def _leverage(result: RunRecord) -> Leverage | None:
 
 def _sessions(record: pa.Table) -> np.ndarray:
     return arrays.numbers(record["session"]).astype("datetime64[D]")
+
+
+# --- the same of several runs at once
+
+_AT_ONCE = 64  # runs whose bars a processor's cache can hold
+
+
+def _held_by_row(batch: RunBatch, ends: np.ndarray) -> np.ndarray:
+    """Return `_held` of each run."""
+    record, fills = batch.record, batch.fills
+    runs = np.repeat(np.arange(len(batch.fills_from) - 1), np.diff(batch.fills_from))
+    rows = np.searchsorted(arrays.numbers(record["time"]), fills.time)
+    held = np.zeros(batch.equity.shape, bool)
+    for number, positions in enumerate(batch.positions):
+        own = (fills.series == number) & (rows < len(record))
+        run, row = runs[own], rows[own]
+        there = np.nan_to_num(positions) != 0 if np.isnan(positions).any() else positions != 0
+        before = there[run, np.maximum(row - 1, 0)] & (row > 0)
+        within = ~there[run, row] & ~before
+        held |= there
+        held[run[within], row[within]] = True
+    if not len(ends):
+        return np.zeros((len(held), 0))
+    starts = np.append(0, ends[:-1] + 1)
+    counts = held.astype(float) if len(ends) == len(record) else np.add.reduceat(held.astype(float), starts, axis=1)
+    return np.asarray(counts * (len(ends) / len(record)))
+
+
+def _trades_by_row(batch: RunBatch, places: Sequence[int]) -> list[Trades]:
+    trips, fills, record = batch.trips, batch.fills, batch.record
+    bars = np.searchsorted(arrays.numbers(record["time"]), fills.time, side="right")
+    held = (bars[trips.exits] - bars[trips.entries]).astype(float)
+    moved = excursions_of(batch.lowest, batch.highest, fills.price[trips.entries], trips.size)
+    every = Trades(trips.net, trips.growth, held, *moved)
+    return [every.take(slice(*batch.trips_from[run : run + 2])) for run in places]
+
+
+def _open_of(batch: RunBatch, own: slice) -> int:
+    """Return `open_entries` of a run."""
+    size, series = batch.fills.size[own], batch.fills.series[own]
+    if len(batch.positions) == 1:
+        return entries_left(size)
+    return sum(entries_left(size[series == number]) for number in range(len(batch.positions)))
+
+
+def _leverage_by_row(batch: RunBatch, places: Sequence[int]) -> list[Leverage | None]:
+    """Return `_leverage` of each run."""
+    record, spec, found = batch.record, batch.spec, list[Leverage | None]()
+    if not len(record):
+        return [None for _ in places]
+    closes = [_money(record, f"close.{n}", f"rate.{n}") for n in range(len(batch.positions))]
+    for start in range(0, len(places), _AT_ONCE):
+        chosen: Any = list(places[start : start + _AT_ONCE])
+        chosen = slice(chosen[0], chosen[-1] + 1) if chosen[-1] - chosen[0] + 1 == len(chosen) else chosen
+        equity = np.ascontiguousarray(batch.equity[chosen])  # numpy adds up a row as an array only where it lies as one
+        long, short = np.zeros(equity.shape), np.zeros(equity.shape)
+        for positions, close, points in zip(batch.positions, closes, spec.points, strict=True):
+            worth = np.nan_to_num(np.ascontiguousarray(positions[chosen]) * close) * points
+            long += np.maximum(worth, 0)
+            short += np.minimum(worth, 0)
+        long, short = (np.divide(one, equity, out=np.zeros(one.shape), where=equity > 0) for one in (long, short))
+        gross, net = long - short, long + short
+        of_runs = zip(gross.mean(axis=1).tolist(), net.mean(axis=1).tolist(), gross.max(axis=1).tolist(), strict=True)
+        found += [Leverage(*own) for own in of_runs]
+    return found

@@ -39,9 +39,10 @@ class Trades:
         """Return no trades at all."""
         return cls(*(np.array([]) for _ in fields(cls)))
 
-    def take(self, rows: np.ndarray) -> Trades:
+    def take(self, rows: np.ndarray | slice) -> Trades:
         """Return the round trips at these places."""
-        return Trades(*(getattr(self, field.name)[rows] for field in fields(self)))
+        every = (self.net, self.growth, self.bars, self.adverse, self.favourable)
+        return Trades(*(one[rows] for one in every))
 
 
 def trades_of(
@@ -55,7 +56,7 @@ def trades_of(
     """
     if extremes is not None:
         prices = (*(_numbers(extremes, name) for name in EXTREMES), *(_numbers(trades_table, one) for one in _ENTERED))
-        adverse, favourable = _excursions(*prices)
+        adverse, favourable = excursions_of(*prices)
     else:
         closes = [_numbers(record, f"close.{n}") for n in range(len(series))]
         adverse, favourable = excursions(trades_table, record, series, closes, closes)
@@ -95,11 +96,13 @@ def excursions(
         own = names == name
         low = np.fmin(extremes_between(np.fmin, lows[number], entries[own], exits[own]), sold[own])
         high = np.fmax(extremes_between(np.fmax, highs[number], entries[own], exits[own]), sold[own])
-        adverse[own], favourable[own] = _excursions(low, high, bought[own], size[own])
+        adverse[own], favourable[own] = excursions_of(low, high, bought[own], size[own])
     return adverse, favourable
 
 
-def _excursions(low: np.ndarray, high: np.ndarray, bought: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, ...]:
+def excursions_of(
+    low: np.ndarray, high: np.ndarray, bought: np.ndarray, size: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return adverse and favourable excursions by the lowest and highest price and the one of the entry."""
     paid = np.where(bought == 0, np.nan, abs(bought))  # of nothing, no fraction is known
     fallen, risen = ((price - bought) / paid for price in (low, high))
@@ -151,7 +154,12 @@ def open_trades(
 def open_entries(fills: pa.Table, series: Sequence[str]) -> int:
     """Return how many fills are not used up at the end: the rows of `open_trades`."""
     names, size = np.asarray(fills["series"].to_pylist(), dtype=object), _numbers(fills, "size")
-    return sum(int(np.count_nonzero(_left_open(size[names == name]))) for name in places_of(set(names), series))
+    return sum(entries_left(size[names == name]) for name in places_of(set(names), series))
+
+
+def entries_left(size: np.ndarray) -> int:
+    """Return how many fills of a series are not used up at the end."""
+    return int(np.count_nonzero(_left_open(size)))
 
 
 def closed_positions(fills: pa.Table) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
@@ -40,11 +40,82 @@ def round_trips(
     """
     import pyarrow as pa
 
-    lots: dict[str, deque[_Lot]] = {}
-    closed: list[_RoundTrip] = []
     owed = repeat(0.0, len(fills)) if fees is None else fees.tolist()
-    worth = points or {}
-    for number, ((time, series, size, price, costs, rate), fee) in enumerate(zip(_fills(fills), owed, strict=True)):
+    closed = _matched(zip(_fills(fills), owed, strict=True), points or {})
+    series_of, entered, exited, *rest, bought, sold = zip(*closed, strict=True) if closed else [()] * 13
+    table = pa.table(_trade_columns(series_of, rest, arrays.numbers(record["time"])), _trade_schema())
+    if "rate" in fills.column_names:
+        for name, rates in zip(RATES, (bought, sold), strict=True):
+            table = table.append_column(name, arrays.floats(np.array(rates, np.float64)))
+    if extremes is None:
+        return table
+    for name, prices in zip(EXTREMES, extremes(*(np.array(one, np.int64) for one in (entered, exited))), strict=True):
+        table = table.append_column(name, arrays.floats(prices))
+    return table
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trips:
+    """Closed round trips as arrays, in the order of the fills that closed them."""
+
+    entries: np.ndarray  # places of the fills by which they were entered
+    exits: np.ndarray
+    size: np.ndarray  # signed
+    net: np.ndarray  # money
+    growth: np.ndarray  # net over the value at entry
+
+
+def trips_of(group: np.ndarray, size: np.ndarray, price: np.ndarray, costs: np.ndarray, points: np.ndarray) -> Trips:
+    """
+    Return the round trips of the fills of many runs, to the last bit as `round_trips` has them.
+
+    Args:
+        group: a number for each run and series: only fills of the same are matched, in the order in which they stand.
+        points: what a point is worth, of each fill.
+    """
+    by_group = np.argsort(group, kind="stable")
+    groups, sizes = group[by_group], size[by_group]
+    begins = np.flatnonzero(np.append(True, groups[1:] != groups[:-1])) if len(groups) else np.zeros(0, np.int64)
+    in_group = np.arange(len(groups)) - np.repeat(begins, np.diff(np.append(begins, len(groups))))
+    leaves = np.flatnonzero(in_group % 2)  # where each entry is closed as a whole before the next
+    several = np.unique(groups[leaves[sizes[leaves] != -sizes[leaves - 1]]])
+    leaves = leaves[~np.isin(groups[leaves], several)]
+    entries, exits = by_group[leaves - 1], by_group[leaves]
+    matched, owed = size[entries], costs / np.abs(size)
+    gross = (price[exits] - price[entries]) * matched * points[exits]
+    shared = np.abs(matched) * (owed[entries] + owed[exits])
+    paid = np.abs(price[entries] * matched * points[exits])
+    if len(several):
+        own = np.flatnonzero(np.isin(group, several))
+        columns = (one[own].tolist() for one in (group, size, price, costs))
+        rows = zip(repeat(0), *columns, repeat(1.0), strict=False)
+        worth = dict(zip(group[own].tolist(), points[own].tolist(), strict=True))
+        closed = _matched(zip(rows, repeat(0.0), strict=False), worth)
+        _, entered, left, _, _, *rest = zip(*closed, strict=True) if closed else [()] * 13
+        more, _, _, gained, charged, worths = (np.array(one, np.float64) for one in rest[:6])
+        entries = np.append(entries, own[np.array(entered, np.int64)])
+        exits = np.append(exits, own[np.array(left, np.int64)])
+        matched, gross, shared, paid = (
+            np.append(*pair) for pair in ((matched, more), (gross, gained), (shared, charged), (paid, worths))
+        )
+    by_exit = np.argsort(exits, kind="stable")
+    net = (gross - shared)[by_exit]
+    return Trips(entries[by_exit], exits[by_exit], matched[by_exit], net, _growth(net, paid[by_exit]))
+
+
+EXTREMES = ("lowest", "highest")
+RATES = ("entry_rate", "exit_rate")
+# Series, numbers of both fills, entry, exit, size, entry price, exit price, gross, costs, paid, rates of both fills: a
+# bare tuple, which is not walked for garbage.
+_RoundTrip = tuple[Any, int, int, int, int, float, float, float, float, float, float, float, float]
+_Fill = tuple[int, Any, float, float, float, float]  # time, series, size, price, costs and rate
+
+
+def _matched(fills: Iterable[tuple[_Fill, float]], worth: Mapping[Any, float]) -> list[_RoundTrip]:
+    """Return the closed round trips of fills, each with what of its costs was a borrow fee."""
+    lots: dict[Any, deque[_Lot]] = {}
+    closed: list[_RoundTrip] = []
+    for number, ((time, series, size, price, costs, rate), fee) in enumerate(fills):
         left, queue, cost_a_share = size, lots.setdefault(series, deque()), (costs - fee) / abs(size)
         fee_a_share = fee / min(abs(size), abs(sum(lot.size for lot in queue))) if fee and queue else 0.0
         while left and queue and queue[0].size * left < 0:
@@ -61,23 +132,7 @@ def round_trips(
                 queue.popleft()
         if left:
             queue.append(_Lot(number, time, left, price, cost_a_share, rate))
-    series_of, entered, exited, *rest, bought, sold = zip(*closed, strict=True) if closed else [()] * 13
-    table = pa.table(_trade_columns(series_of, rest, arrays.numbers(record["time"])), _trade_schema())
-    if "rate" in fills.column_names:
-        for name, rates in zip(RATES, (bought, sold), strict=True):
-            table = table.append_column(name, arrays.floats(np.array(rates, np.float64)))
-    if extremes is None:
-        return table
-    for name, prices in zip(EXTREMES, extremes(*(np.array(one, np.int64) for one in (entered, exited))), strict=True):
-        table = table.append_column(name, arrays.floats(prices))
-    return table
-
-
-EXTREMES = ("lowest", "highest")
-RATES = ("entry_rate", "exit_rate")
-# Series, numbers of both fills, entry, exit, size, entry price, exit price, gross, costs, paid, rates of both fills: a
-# bare tuple, which is not walked for garbage.
-_RoundTrip = tuple[str, int, int, int, int, float, float, float, float, float, float, float, float]
+    return closed
 
 
 def extremes_between(choose: Any, prices: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -108,7 +163,7 @@ def _less(size: float, matched: float) -> float:
     return left if abs(left) > 1e-9 * abs(matched) else 0.0  # 0.3 - 0.1 - 0.2 shares are none
 
 
-def _fills(table: pa.Table) -> Iterator[tuple[int, str, float, float, float, float]]:
+def _fills(table: pa.Table) -> Iterator[_Fill]:
     """Give time (microseconds), series, size, price, costs and rate of each fill; a rate of 1 where it has none."""
     time, size, price, costs = (arrays.numbers(table[name]).tolist() for name in ("time", "size", "price", "costs"))
     rate = arrays.numbers(table["rate"]).tolist() if "rate" in table.column_names else [1.0] * len(table)
@@ -131,9 +186,13 @@ def _trade_columns(series: Sequence[str], columns: Sequence[Any], times: np.ndar
         "gross": arrays.floats(gross),
         "costs": arrays.floats(costs),
         "net": arrays.floats(net),
-        "return": arrays.floats(np.divide(net, paid, out=np.full(len(net), np.nan), where=paid != 0)),
+        "return": arrays.floats(_growth(net, paid)),
         "bars": arrays.integers(last - first),
     }
+
+
+def _growth(net: np.ndarray, paid: np.ndarray) -> np.ndarray:
+    return np.asarray(np.divide(net, paid, out=np.full(len(net), np.nan), where=paid != 0))
 
 
 def _trade_schema() -> pa.Schema:

@@ -14,6 +14,8 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+import numpy as np
+
 from backtest import _arguments
 from backtest.api import PreparedRun, RunResult, check_asked, measured_by, prepared, run
 from backtest.engine.account.borrowing import fee_series
@@ -34,10 +36,11 @@ from backtest.market.calendars import sessions_a_year, span_asked
 from backtest.market.periods import Periods, of_that_clock, periods_of
 from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
-from backtest.metrics.account import Account, Accounts, in_common, sample
+from backtest.metrics.account import Account, Accounts, in_common, sample, sample_batch
 from backtest.metrics.table import measure_all
 from backtest.research.out_of_sample.window import Window, cut_to, run_window
 from backtest.research.search.trials import Trial, key_of
+from backtest.runs.batch import RunBatch
 from backtest.runs.currencies import are_plain, base_currency
 from backtest.runs.spec import NO_DIVIDENDS, Brokerage, BrokerageOptions, RunSpec, brokerage_of
 from backtest.store.reader import CachedReader, Reader, are_of_frames, hours_in
@@ -281,19 +284,28 @@ def trials_at_once(job: Job, points: Sequence[Point], backend: str = "numpy") ->
     if not specs:
         return [None for _ in points], ""
     together = simulate_together(strategy, specs, common.request.costs, common.shared, backend)
-    if together.why_not:
+    if together.why_not or together.batch is None:
         return [None for _ in points], together.why_not
-    for n, place in enumerate(places):
-        record, together.records[n] = together.records[n], None  # which is as large as its bars are many
-        if record is not None:
-            point = points[place]
-            trial = Trial(job.key(point), job.case, job.params | point.params)
-            try:
-                made.append((trial, sample(record)))
-            except StrategyError as error:
-                made.append((replace(trial, error=str(error)), None))
-    of_key = {trial.key: trial for trial in _measured(made)}
-    return [of_key.get(job.key(point)) for point in points], ""
+    blank = {place: Trial(job.key(points[place]), job.case, job.params | points[place].params) for place in places}
+    of_batch = [blank[places[n]] for n in together.places.tolist()]
+    found = _measured_batch(together.batch, of_batch)
+    for n, record in together.records.items():
+        trial = blank[places[n]]
+        try:
+            made.append((trial, sample(record)))
+        except StrategyError as error:
+            made.append((replace(trial, error=str(error)), None))
+    of_key = {trial.key: trial for trial in [*found, *_measured(made)]}
+    return [of_key.get(blank[place].key) if place in blank else None for place in range(len(points))], ""
+
+
+def _measured_batch(batch: RunBatch, trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials of a batch of runs with their numbers."""
+    accounts, rows, failed = sample_batch(batch)
+    found = [replace(trials[row], error=error) for row, error in failed.items()]
+    for n, (row, numbers) in enumerate(zip(rows, _numbers(accounts), strict=True)):
+        found.append(_with_numbers(trials[row], accounts.days, accounts.returns[n], numbers))
+    return found
 
 
 def bars_in_job(job: Job) -> int:
@@ -322,25 +334,27 @@ def _measured(made: Sequence[_Made]) -> list[Trial]:
         if account is not None:
             alike.setdefault(in_common(account), []).append((place, account))
     for group in alike.values():
-        for (place, account), numbers in zip(group, _numbers([account for _, account in group]), strict=True):
-            found[place] = _with_numbers(found[place], account, numbers)
+        every = Accounts.of([account for _, account in group])
+        for (place, account), numbers in zip(group, _numbers(every), strict=True):
+            found[place] = _with_numbers(found[place], account.days, account.returns, numbers)
     return found
 
 
-def _with_numbers(trial: Trial, account: Account, numbers: dict[str, float] | str) -> Trial:
+def _with_numbers(trial: Trial, sessions: np.ndarray, returns: np.ndarray, numbers: dict[str, float] | str) -> Trial:
     if isinstance(numbers, str):
         return replace(trial, error=numbers)
-    return replace(trial, metrics=numbers, sessions=account.days, returns=account.returns)
+    return replace(trial, metrics=numbers, sessions=sessions, returns=returns)
 
 
-def _numbers(every: Sequence[Account]) -> list[dict[str, float] | str]:
-    """Return the metrics of accounts that share their sessions; of one that cannot be measured, why."""
+def _numbers(every: Accounts) -> list[dict[str, float] | str]:
+    """Return the metrics of accounts; of one that cannot be measured, why."""
+    count = len(every.trades)
     try:
-        columns = measure_all(Accounts.of(every))
+        columns = measure_all(every)
     except ValueError as error:  # such as of money out of nothing
-        return [str(error)] if len(every) == 1 else [found for one in every for found in _numbers([one])]
-    values = {name: column.tolist() for name, column in columns.items()}
-    return [{name: numbers[row] for name, numbers in values.items()} for row in range(len(every))]
+        return [str(error)] if count == 1 else [_numbers(every.take([row]))[0] for row in range(count)]
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def cash_of(job: Job, window: Window) -> Trial:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import backtrader as bt
 import pytest
+from compiled_random import Chance
 from places import ROOT
 
 from backtest.cli.app import main
@@ -239,3 +240,44 @@ def test_a_shipped_strategy_has_the_same_trials_at_all_costs_and_with_more_serie
 
     assert made_by.startswith("compiled (numpy): ")
     assert found == []
+
+
+@pytest.mark.slow
+def test_orders_of_all_kinds_have_the_same_trials_by_both_engines(sample, tmp_path):
+    asked = {"grid": {"seed": list(range(7, 19))}, "strategy": Chance, "series": SERIES[:2], "costs": "ib-fixed"}
+
+    made_by = swept(sample, tmp_path / "compiled", engine="compiled", **asked).made_by
+    swept(sample, tmp_path / "event", engine="event", **asked)
+
+    assert made_by == "compiled (numpy): 12 trials"
+    assert kept(tmp_path / "compiled") == kept(tmp_path / "event")
+
+
+@pytest.mark.slow
+def test_trials_without_a_fill_at_a_close_and_with_partial_exits_are_the_same(sample, tmp_path):
+    asked = {"grid": {"first": [3, 5, 9, 40], "every": [2, 7, 11]}, "strategy": Builds, "costs": "bp:5"}
+
+    made_by = swept(sample, tmp_path / "compiled", engine="compiled", **asked).made_by
+    swept(sample, tmp_path / "event", engine="event", **asked)
+
+    assert made_by == "compiled (numpy): 12 trials"
+    assert kept(tmp_path / "compiled") == kept(tmp_path / "event")
+
+
+class Builds(bt.Strategy):
+    """Buys in steps, sells parts by limits, turns short now and then, and orders what it cannot pay."""
+
+    params = (("first", 3), ("every", 5))
+
+    def next(self):
+        step = len(self) % (4 * self.p.every)
+        if step == 0:
+            self.buy(size=self.p.first)
+        elif step == self.p.every:
+            self.buy(size=1)
+        elif step == 2 * self.p.every:
+            self.sell(size=2, exectype=bt.Order.Limit, price=self.data.close[0] * 1.001)
+        elif step == 3 * self.p.every:
+            self.order_target_size(target=-1 if len(self) % 3 == 0 else 0)
+        if len(self) == 50:
+            self.buy(size=1_000_000)

@@ -1,0 +1,55 @@
+"""`RunBatch`: what runs on the same bars leave that were made at once, as arrays in place of tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backtest.runs.round_trips import Trips
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from backtest.runs.spec import RunSpec
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunBatch:
+    """
+    Runs of which only the parameters differ. No fill of theirs was at a close: see `closing_fills`.
+
+    Attributes:
+        spec: of one of them, by all but its parameters that of each.
+        record: of a run on the same bars; of it hold time, session, and what rests on the bars alone.
+        equity: money after each bar, shape (runs, bars).
+        positions: of each series, shape (runs, bars).
+        fills: of each run, in order of time.
+        fills_from: the place of the first fill of each run, and after the last run where they end.
+        trips, trips_from: the same of closed round trips.
+        rejected: orders that the broker refused, shape (runs,).
+    """
+
+    spec: RunSpec
+    record: pa.Table
+    equity: np.ndarray
+    positions: list[np.ndarray]
+    fills: Fills
+    fills_from: np.ndarray
+    trips: Trips
+    trips_from: np.ndarray
+    lowest: np.ndarray  # price that each round trip saw
+    highest: np.ndarray
+    rejected: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fills:
+    """Fills as arrays."""
+
+    time: np.ndarray  # microseconds, as of a record
+    series: np.ndarray  # its number
+    size: np.ndarray
+    price: np.ndarray
+    costs: np.ndarray

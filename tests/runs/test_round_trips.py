@@ -1,0 +1,56 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from backtest.market import arrays
+from backtest.runs.round_trips import round_trips, trips_of
+
+RECORD = pa.table({"time": arrays.stamps(np.arange(200).astype("datetime64[s]"))})
+
+
+def fills_of(sizes, seed):
+    """Return fills of these sizes, a series and a signed size each, at prices and costs by chance."""
+    chance, count = np.random.default_rng(seed), len(sizes)
+    return pa.table(
+        {
+            "time": arrays.stamps(np.arange(count).astype("datetime64[s]")),
+            "series": [name for name, _ in sizes],
+            "size": arrays.floats([size for _, size in sizes]),
+            "price": arrays.floats(chance.uniform(5, 300, count)),
+            "costs": arrays.floats(chance.uniform(0, 2, count)),
+        }
+    )
+
+
+CASES = {
+    "none": [],
+    "an entry that stays open": [("A", 3.0)],
+    "whole exits, long and short": [("A", 3.0), ("A", -3.0), ("A", -0.7), ("A", 0.7), ("A", 11.0)],
+    "exits in parts": [("A", 1.0), ("A", -0.3), ("A", -0.2), ("A", -0.5), ("A", 2.0), ("A", -2.0)],
+    "two entries, one exit": [("A", 0.1), ("A", 0.2), ("A", -0.1 - 0.2)],
+    "a turn": [("A", 4.0), ("A", -9.0), ("A", 5.0)],
+    "two series in turns": [("A", 1.0), ("B", -2.0), ("B", 1.0), ("A", -1.0), ("B", 1.0)],
+}
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("case", CASES)
+def test_round_trips_of_many_runs_are_those_of_each(case, alone):
+    runs = [CASES[case]] if alone else [CASES[case], *CASES.values()]
+    tables = [fills_of(sizes, seed) for seed, sizes in enumerate(runs)]
+    points = {"A": 1.0, "B": 50.0}
+    fills = pa.concat_tables([table.cast(tables[-1].schema) for table in tables])
+    run = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    series = (fills["series"].to_numpy() == "B").astype(int)
+    size, price, costs = (fills[name].to_numpy() for name in ("size", "price", "costs"))
+
+    found = trips_of(2 * run + series, size, price, costs, np.where(series, 50.0, 1.0))
+
+    expected = [round_trips(table, RECORD, points) for table in tables]
+    wanted = [[one[name].to_numpy() for one in expected] for name in ("size", "net", "return")]
+    assert [one.tobytes() for one in (found.size, found.net, found.growth)] == [
+        np.concatenate(columns).tobytes() for columns in wanted
+    ]
+    assert run[found.exits].tolist() == np.repeat(np.arange(len(tables)), [len(one) for one in expected]).tolist()
+    entered = [fills["time"].to_numpy()[found.entries].astype("datetime64[s]").astype(int).tolist()]
+    assert entered == [[int(x.timestamp()) for one in expected for x in one["entry"].to_pylist()]]
