@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import pickle
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from backtest._system import COPIES, copied
@@ -22,9 +29,10 @@ def fresh_processes(work: Work[_Item, _Result]) -> Iterator[Callable[[_Item], _R
     """
     Yield a function that does the work of one item in a process of its own.
 
-    One process is spawned, which loads what the work needs and does none of it: its copies do. So caches in modules, of
-    functions and of classes begin empty each time. Where a process has no copies (on Windows) each is spawned. What
-    cannot be sent to another process, or not be imported there, is done in copies of this one.
+    One process is spawned, which imports the libraries and nothing of the work, and stays. A copy of it loads what the
+    work needs and does none of it: its copies do. So caches in modules, of functions and of classes begin empty each
+    time. Where a process has no copies (on Windows) each is spawned. What cannot be sent to another process, or not be
+    imported there, is done in copies of this one.
 
     Raises (the function):
         BacktestError: the work raised it.
@@ -40,55 +48,156 @@ def fresh_processes(work: Work[_Item, _Result]) -> Iterator[Callable[[_Item], _R
     if not COPIES:
         yield lambda item: _spawned_for(work.function, parcel, item)
         return
-    with _server(work.function, parcel) as (connection, ready):
+    with _server() as server:
+        ready = _answer_of(server.ask((_Surroundings(), _pickled((work.function, parcel)))))
 
         def done(item: _Item) -> _Result:
             if not ready:
                 return cast("_Result", _answer_of(_in_a_copy(work.function, work.content, item)))
-            connection.send(item)
-            try:
-                found: _Result = _answer_of(connection.recv())
-            except EOFError as error:
-                raise StrategyError(_DIED) from error
-            return found
+            return cast("_Result", _answer_of(server.ask(item)))
 
         yield done
 
 
 _DIED = "a process that ran the strategy died; is there memory enough? backtest run shows how it ends"
+_NO_MORE = b""
+
+
+class _Server:
+    """The process whose copies do the work of one after the other."""
+
+    def __init__(self) -> None:
+        from multiprocessing import Pipe
+
+        self.owner = os.getpid()
+        self.lock = threading.Lock()
+        self.waits = False  # for an answer
+        self.connection, theirs = Pipe()
+        self.process = spawned(_serve, (theirs,))
+        theirs.close()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is this process's own, lives, and owes no answer."""
+        return self.owner == os.getpid() and not self.waits and self.process.is_alive()
+
+    def ask(self, question: Any) -> Any:
+        """Return the answer to a question; a StrategyError in its place where a process died of it."""
+        question = _pickled(question)
+        self.waits = True
+        try:
+            self.connection.send_bytes(question)
+            answer = self.connection.recv()
+        except (EOFError, OSError):
+            return StrategyError(_DIED)
+        self.waits = False
+        return answer
+
+    def end(self) -> None:
+        """End the process."""
+        self.connection.close()
+        self.process.terminate()
+        self.process.join()
+
+
+_kept: list[_Server] = []
 
 
 @contextmanager
-def _server(function: Callable[..., Any], parcel: Parcel) -> Iterator[tuple[Any, bool]]:
-    """Yield the way to a process that does the work, and whether it could load what that needs."""
-    from multiprocessing import Pipe
-
-    ours, theirs = Pipe()
-    process = spawned(_serve, (theirs,))
-    theirs.close()
+def _server() -> Iterator[_Server]:
+    """Yield a server that is nobody else's meanwhile: the one that is kept, or one more."""
+    server = _kept[0] if _kept else None
+    if server is None or not server.usable or not server.lock.acquire(blocking=False):
+        busy = server is not None and server.owner == os.getpid() and server.lock.locked()
+        server = _Server()
+        server.lock.acquire()
+        if not busy:
+            _kept[:] = [server]
     try:
-        ours.send((function, parcel))
-        yield ours, ours.recv()
+        yield server
     finally:
-        ours.close()  # upon which it ends
-        process.join()
+        if server.usable:
+            with contextlib.suppress(OSError):
+                server.connection.send_bytes(_NO_MORE)
+        if not (server.usable and server in _kept):
+            server.end()
+        server.lock.release()
+
+
+class _Surroundings:
+    """What a spawned process would have from this one, as it is now."""
+
+    def __init__(self) -> None:
+        self.folder = str(Path.cwd())
+        self.environment = dict(os.environ)  # noqa: TID251 - as any process that begins has it
+        self.path, self.arguments = list(sys.path), list(sys.argv)
+
+    def take(self) -> None:
+        """Let this process have it."""
+        os.chdir(self.folder)
+        os.environ.clear()  # noqa: TID251
+        os.environ.update(self.environment)  # noqa: TID251
+        sys.path[:], sys.argv[:] = self.path, self.arguments
+        if sys.platform != "win32":
+            time.tzset()
+
+
+def _pickled(question: Any) -> bytes:
+    return bytes(ForkingPickler.dumps(question))
 
 
 def _serve(connection: Any) -> None:
-    """Do each item that comes in a copy of this process, until none can come any more."""
+    """Give each work that comes to a copy of this process, until none can come any more."""
+    _load_libraries()
     with contextlib.suppress(EOFError, OSError):
-        try:
-            function, parcel = connection.recv()
-        except (
-            UsageError,
-            ImportError,
-            AttributeError,
-        ):  # a module that is loaded where it comes from, and cannot be imported here
-            connection.send(False)
-            return
-        connection.send(True)
         while True:
-            connection.send(_in_a_copy(function, parcel.content, connection.recv()))
+            asked = connection.recv_bytes()
+            if asked != _NO_MORE and not _served_by_a_copy(connection, asked):
+                connection.send(StrategyError(_DIED))
+
+
+def _served_by_a_copy(connection: Any, asked: bytes) -> bool:
+    """Do a work in a copy of this process; return whether that came to its end, and answered all that it was asked."""
+    if sys.platform == "win32":
+        raise OSError("Windows copies no process")
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)  # what the strategy left running may hold the other end
+    child = copied()
+    if not child:
+        try:
+            _serve_one(connection, asked)
+            os.write(writing, b"!")
+        finally:
+            os._exit(0)  # nothing of what this process would do at its end is the copy's to do
+    os.close(writing)
+    os.waitpid(child, 0)
+    try:
+        return bool(os.read(reading, 1))
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(reading)
+
+
+def _load_libraries() -> None:
+    """Import what any run needs, once for all copies."""
+    for name in ("pandas", "pyarrow.dataset", "pyarrow.parquet", "concurrent.futures.thread"):
+        importlib.import_module(name)
+
+
+def _serve_one(connection: Any, asked: bytes) -> None:
+    """Load a work, then do each item that comes in a copy of this process, until there is no more."""
+    try:
+        surroundings, task = pickle.loads(asked)
+        surroundings.take()
+        function, parcel = pickle.loads(task)
+        content = parcel.content
+    except (UsageError, ImportError, AttributeError):  # a module that cannot be imported here
+        connection.send(False)
+        return
+    connection.send(True)
+    while (asked := connection.recv_bytes()) != _NO_MORE:
+        connection.send(_in_a_copy(function, content, pickle.loads(asked)))
 
 
 def _in_a_copy(function: Callable[..., Any], content: Any, item: Any) -> Any:

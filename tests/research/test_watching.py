@@ -1,4 +1,6 @@
+import os
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +29,35 @@ def test_each_item_is_done_in_a_process_that_has_done_nothing_before():
             done(-1)
         assert done(4) == 1
     assert not _SEEN
+
+
+class _EndsItsProcess:
+    """What is loaded from a parcel, and ends the process that loads it."""
+
+    def __reduce__(self):
+        return os._exit, (0,)
+
+
+def _place(item):
+    """Return what a process knows of its surroundings, or end it."""
+    if item < 0:
+        os._exit(0)
+    return str(Path.cwd()), os.environ.get("PLACE")
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_early_is_an_error_and_the_next_one_knows_where_it_is(tmp_path, monkeypatch):
+    died = "a process that ran the strategy died"
+    with pytest.raises(StrategyError, match=died), fresh_processes(Work(map, _EndsItsProcess(), (__name__,), str)):
+        pass
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLACE", "here")
+    with fresh_processes(Work(map, _place, (__name__,), str)) as done:
+        with pytest.raises(StrategyError, match=died):
+            done(-1)
+        assert done(1) == (str(tmp_path), "here")
+        with fresh_processes(Work(map, _place, (__name__,), str)) as other:  # while the first is in use
+            assert other(1) == done(2)
 
 
 @pytest.mark.parametrize(
