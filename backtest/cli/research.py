@@ -115,7 +115,10 @@ def sweep(
     if not as_json:
         picture = found.folder / "heatmap.png"
         replace_file(picture, partial(found.plot().savefig, format="png"))
-        say(f"Saved to {found.folder}. Heat map: {picture}. Next: backtest validate {found.folder}")
+        say(
+            f"Saved to {found.folder}. Heat map: {picture}. Its page: backtest report {found.folder}. Next: backtest "
+            f"validate {found.folder}"
+        )
 
 
 @takes_brokerage

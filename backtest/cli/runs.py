@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
@@ -248,23 +248,22 @@ def report(
     """
     Write the page of a kept run: verdict, numbers, a chart to explore, pictures, trades, definitions, manifest.
 
-    The chart has the bars that the run saw, where they are in the store or in the sample; else the closes. Of a folder
-    of runs it is a table of all of them, to sort and search, with links to their pages.
+    The chart has the bars that the run saw, where they are in the store or in the sample; else the closes. Of a sweep
+    the page has maps, each trial's numbers and equity, and how far the best one can be believed. Of a folder of runs it
+    is a table of all of them, to sort and search, with links to their pages.
 
     Example: backtest report SmaCross-AAPL --pdf sma.pdf
     """
     from backtest.api import RunResult
-    from backtest.report.gallery import write_gallery
     from backtest.report.run_page import write_figures, write_page, write_report
-    from backtest.runs.kept import locate
 
-    if _holds_runs(run_name):
+    folder, kind = _what(run_name)
+    if kind is not _Kind.run:
         if png or pdf:
-            raise UsageError(f"{run_name} holds several runs, and --png and --pdf are of one; name that one")
-        page = write_gallery(run_name, out)
+            raise UsageError(f"{folder} is a {kind.value}, and --png and --pdf are of one run; name that one")
+        page = _write_page(folder, kind, out, store)
         give_json({"files": [page.as_posix()]}) if as_json else give(str(page))
         return
-    folder = locate(RUNS, run_name)
     result = RunResult.load(folder)
     own = not out or Path(out).resolve() == folder.resolve()
     bars_from = _opened(store)
@@ -284,34 +283,56 @@ def show(
     store: StoreOption = STORE,
 ) -> None:
     """
-    Write the page of a kept run, or the table of all runs in a folder, and open it in the browser.
+    Write the page of a kept run or a sweep, or the table of all runs in a folder, and open it in the browser.
 
     Example: backtest show SmaCross-AAPL
     """
     import webbrowser
 
-    from backtest.api import RunResult
-    from backtest.report.gallery import write_gallery
-    from backtest.report.run_page import write_page
-    from backtest.runs.kept import locate
-
-    if run_name == RUNS or _holds_runs(run_name):
-        page = write_gallery(run_name)
-    else:
-        folder = locate(RUNS, run_name)
-        page = write_page(RunResult.load(folder), folder, _opened(store))
+    page = _write_page(*_what(run_name), "", store)
     give(str(page))
     if not webbrowser.open(page.resolve().as_uri()):
         say(f"No browser was found on this machine; open {page} in one")
 
 
-def _holds_runs(name: str) -> bool:
-    """Return whether a name is that of a folder which is no run, and holds some."""
-    from backtest.runs.kept import kept
+class _Kind(Enum):
+    """What a folder keeps, of which there is a page."""
 
-    place = Path(name)
-    found = kept(place) if place.is_dir() else []
-    return bool(found) and all(run.folder != place for run in found)
+    run = "run"
+    sweep = "sweep"
+    several = "folder of runs"
+
+
+def _what(name: str) -> tuple[Path, _Kind]:
+    """
+    Return the folder that is meant, and what it keeps; a name may be that of a folder in the folder of runs.
+
+    Raises:
+        UsageError: nothing is kept there.
+    """
+    from backtest.runs.kept import kept, locate
+
+    for folder in (Path(name), Path(RUNS) / name):
+        if (folder / "sweep.json").is_file():
+            return folder, _Kind.sweep
+        runs = kept(folder) if folder.is_dir() else []
+        if name == RUNS or (runs and all(run.folder != folder for run in runs)):
+            return folder, _Kind.several
+    return locate(RUNS, name), _Kind.run
+
+
+def _write_page(folder: Path, kind: _Kind, out: str, store: str) -> Path:
+    """Write the page of what a folder keeps into `out`, or into the folder, and return its path."""
+    from backtest.api import RunResult
+    from backtest.report.gallery import write_gallery
+    from backtest.report.run_page import write_page
+    from backtest.research.search.sweeps import Sweep
+
+    if kind is _Kind.several:
+        return write_gallery(folder, out)
+    if kind is _Kind.sweep:
+        return Sweep.load(folder).report(out, store=_opened(store))
+    return write_page(RunResult.load(folder), folder, _opened(store))
 
 
 def _opened(store: str) -> Reader | None:

@@ -39,6 +39,22 @@ def test_pictures_are_of_one_run(runs, call):
     assert "--png and --pdf are of one" in err
 
 
+@pytest.mark.slow
+def test_the_report_of_a_sweep_is_its_page_and_that_of_its_best_run(tmp_path, monkeypatch, call, sample):
+    monkeypatch.chdir(tmp_path)
+    grid = ["--grid", "fast=5,10", "--since", "2012-01-03", "--store", sample.root]
+    assert call("sweep", "sma_cross", "AAPL/1day", *grid, "--out", "runs/grid")[0] == 0
+
+    code, out, _ = call("report", "grid", "--store", sample.root)
+
+    assert (code, out) == (0, "runs/grid/index.html\n")
+    assert "Sweep of SmaCross" in (tmp_path / "runs/grid/index.html").read_text(encoding="utf-8")
+    assert (tmp_path / "runs/grid/best/index.html").exists()
+    assert call("report", "runs/grid", "--pdf", "x.pdf")[0] == 2
+    (tmp_path / "runs/grid/sweep.json").unlink()
+    assert call("report", "runs/grid")[1] == "runs/grid/index.html\n"  # of the one run that is there
+
+
 def test_show_opens_the_table_of_all_runs_in_the_browser(runs, call):
     code, out, _ = call("show")
 

@@ -8,7 +8,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import date
@@ -27,7 +27,7 @@ from backtest.engine.code.strategy import load_strategy, names_of_texts, typed_v
 from backtest.errors import BadStore, DamagedStore, StrategyError, UsageError
 from backtest.market.series import Series
 from backtest.metrics.returns import Undefined
-from backtest.metrics.sharpe_tests import BLOCKS, deflated_sharpe, overfitting_of
+from backtest.metrics.sharpe_tests import BLOCKS, deflated_sharpe, expected_maximum, overfitting_of
 from backtest.metrics.table import METRICS, metric_named
 from backtest.research.search import grid as grids
 from backtest.research.search.compiled import ENGINES, FEWEST, Engines, compiled
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     import matplotlib.figure
     import pandas as pd
     import pyarrow as pa
+
+    from backtest.report.charts.chart_view import ChartView
+    from backtest.report.sweep_page import ShownSweep
 
 FORMAT = 1
 DOCUMENT = "sweep.json"
@@ -311,6 +314,61 @@ class Sweep:
         scale = 100.0 if metric.unit == "%" else 1.0
         label = f"{metric.label} [{metric.unit}]" if metric.unit else metric.label
         return draw_heat_map([(one, value * scale) for one, value in rows], chosen, label, self.best.params)
+
+    def report(self, folder: str | Path = "", *, store: Reader | str | Path | None = None) -> Path:
+        """
+        Write the page of the sweep, and that of its best trial's run, and return the path of the former.
+
+        Args:
+            folder: of the page; that of the sweep if not given.
+            store: where the chart of the best run finds its bars: see `RunResult.report`.
+
+        Raises:
+            UsageError: the folder holds a run, or cannot be written.
+        """
+        from backtest.report.run_page import write_page
+        from backtest.report.sweep_page import write_sweep_page
+
+        place = self.folder if folder == "" else _arguments.path(folder, "folder")
+        best = write_page(self.best_run, self.best_folder, store)
+        return write_sweep_page(self._shown(Path(os.path.relpath(best.resolve(), place.resolve())).as_posix()), place)
+
+    def explore(self) -> ChartView:
+        """Return the page of the sweep for a notebook: maps, parallel coordinates, each trial's numbers and equity."""
+        from backtest.report.sweep_page import sweep_view
+
+        return sweep_view(self._shown(""))
+
+    def _shown(self, best_page: str) -> ShownSweep:
+        """Return the sweep as a page shows it."""
+        from backtest.report.sweep_page import ShownSweep, ShownTrial
+
+        kept = Trials(self.folder).read((trial.key for trial in self.trials), returns=True)
+        trials = [ShownTrial(self.point(one), one.metrics, one.error, kept[one.key].returns) for one in self.trials]
+        places = {id(trial): place for place, trial in enumerate(self.trials)}
+        count = len(self.ratios)
+        luck = float(self.ratios.std(ddof=1)) * expected_maximum(count) if count > 1 else math.nan
+        return ShownSweep(
+            trials, [places[id(trial)] for trial in self.ranked], self.asked["rank"], self.best_run, best_page, count,
+            self.deflated_sharpe, luck, self.overfitting, self.verdict, self.plot(), list(self._asked_rows()),
+        )  # fmt: skip
+
+    def _asked_rows(self) -> Iterator[tuple[str, str]]:
+        asked = self.asked
+        yield "strategy", str(asked["strategy"])
+        yield "series", ", ".join(Series.parse(key).short for key in asked["series"])
+        days = self.best_run.account.days
+        yield self.best_run.account.unit, f"{len(days):,} from {days[0]} to {days[-1]}"
+        yield "grid", "; ".join(f"{name} = {in_words(values)}" for name, values in read_params(asked["grid"]).items())
+        if params := read_params(asked["params"]):
+            yield "parameters that stay", words_of(params)
+        if asked["random"]:
+            yield "drawn at random", f"{asked['random']:,} points, seed {asked.get('seed', 0)}"
+        if asked.get("optuna"):
+            yield "proposed by Optuna", f"{asked['optuna']:,} points, seed {asked.get('seed', 0)}"
+        yield "rank", asked["rank"]
+        yield from ((name.replace("_", " "), _shown(one)) for name, one in asked["asked"].items() if one != "")
+        yield "trials on record", f"{len(self.ratios):,}"
 
     @property
     def summary(self) -> str:
@@ -675,6 +733,10 @@ def _row(found: Sweep, trial: Trial) -> dict[str, Any]:
 
 def _or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,.10g}" if isinstance(value, int | float) and not isinstance(value, bool) else in_words(value)
 
 
 def _number(value: float) -> str:

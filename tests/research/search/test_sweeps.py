@@ -1,6 +1,7 @@
 import hashlib
 import json
 import math
+import re
 import statistics
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ import sweeps
 from bucket import KEY, SECRET, Bucket
 from market import store_with
 from places import ROOT
+from unpacked import chart_in
 
 from backtest.api import run
 from backtest.cli.app import main
@@ -60,6 +62,33 @@ def same(one, other):
 def finished(sample, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     return swept(sample, folder)
+
+
+@pytest.mark.slow
+def test_the_page_of_a_sweep_has_its_trials_and_leads_to_the_run_of_the_best(sample, finished):
+    page = finished.report(store=sample)
+
+    text = page.read_text(encoding="utf-8")
+    about = json.loads(re.search(r'class="sweep-about">(.*?)</script>', text, re.DOTALL)[1])
+    names = [one["name"] for one in about["metrics"]]
+    frame = finished.to_frame()
+    seen = [about["trials"][place]["numbers"] for place in about["order"]]
+    assert page == finished.folder / "index.html"
+    assert np.array(seen, float) == pytest.approx(frame[names].to_numpy(float), rel=1e-8, nan_ok=True)
+    kept = json.loads((finished.best_folder / "metrics.json").read_text())["stats"]
+    assert about["trials"][about["best"]]["numbers"] == pytest.approx([kept[name] for name in names], rel=1e-8)
+    assert '<a href="best/index.html">' in text
+    assert (finished.best_folder / "index.html").exists()
+    growth = chart_in(text)[1][f"trial.{about['best']}"]
+    assert growth[-1] == pytest.approx(100 * (1 + finished.best.metrics["total_return"]), abs=0.005)
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_the_page_of_a_sweep(finished):
+    view = finished.explore()
+
+    assert repr(view).startswith("Chart of the trials of SmaCross on AAPL/1day")
+    assert "srcdoc=" in view._repr_html_()
 
 
 def test_a_trial_has_the_numbers_of_a_run_of_its_own(sample, finished):
