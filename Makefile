@@ -7,7 +7,7 @@ SECOND := $(VENV)-ib-async
 # The libraries that `bench` compares with bring hundreds of megabytes of their own.
 RIVALS := $(VENV)-rivals
 
-ifneq (,$(filter demo quick test soak any-day lint format bench dist sbom lock,$(MAKECMDGOALS)))
+ifneq (,$(filter demo quick test soak any-day lint format bench site dist sbom lock,$(MAKECMDGOALS)))
 # A Python that was named is taken or refused; for a `python3` that does not fit, the first that does stands in.
 STAND_INS := $(if $(filter file,$(origin PYTHON)),python3.13 python3.12 python3.11)
 # An environment belongs to one Python and one folder (its scripts hold the path): the KEY, such as 3.13-2774631.
@@ -27,7 +27,7 @@ SECOND_READY := $(SECOND)/ready-$(KEY)
 BEGAN := $(shell date +%s)
 PIP_INSTALL := bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo quick test soak any-day windows lint format bench dist sbom lock clean
+.PHONY: help demo quick test soak any-day windows lint format bench site dist sbom lock clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1 - \2/p' Makefile
@@ -70,6 +70,9 @@ format: $(READY)  ## put right what can be put right without thinking
 
 bench: $(READY) $(RIVALS)/pins-$(KEY)  ## speed and memory against stock Backtrader and others, as a table: a quarter of an hour
 	$(VENV)/bin/python tests/benchmarks/bench.py --rivals $(RIVALS)/bin/python --out build/bench.md
+
+site: $(READY)  ## the documentation as a site in build/site, built strictly: a broken link ends it
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build -q
 
 HASHES := import hashlib, pathlib; \
 	[print(hashlib.sha256(path.read_bytes()).hexdigest(), path) for path in sorted(pathlib.Path("dist").iterdir())]

@@ -1,4 +1,4 @@
-"""Write the pages of `docs/reference` anew, from the code that they are about: `python docs/reference.py`."""
+"""Write the pages of `docs/reference` that are made from the code: `python docs/reference.py`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from making.commands import commands_page
 from making.ib import ib_page
 from making.metrics import metrics_page
-from making.python import python_page
+from making.tables import tables_page
 
 FOLDER = Path(__file__).parent / "reference"
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands_page,
-    "python.md": python_page,
     "metrics.md": metrics_page,
+    "tables.md": tables_page,
     "ib-errors.md": ib_page,
 }
 

@@ -165,7 +165,7 @@ class Instrument:
     """
     What is traded, in IB's terms.
 
-    Spelled SYMBOL-KIND-EXCHANGE-CURRENCY[-EXPIRY[-STRIKE-RIGHT]][+KEY=VALUE...]; the keys are those of QUALIFIERS.
+    Spelled `SYMBOL-KIND-EXCHANGE-CURRENCY[-EXPIRY[-STRIKE-RIGHT]][+KEY=VALUE...]`; the keys are those of QUALIFIERS.
 
     Raises:
         UsageError: a word or a qualifier is not one that IB uses.

@@ -81,7 +81,7 @@ def ib_page() -> str:
         ),
         "## Kinds of refusal",
         table(("kind", "what it means", "asked again", "in the end", "advice"), *map(_kind, _kinds())),
-        "Kinds are classes of `backtest.errors`; see [errors](python.md#errors).",
+        "Kinds are classes of `backtest.errors`; see [errors](python/errors.md).",
         "## Codes",
         table(("code", "what IB means", "what it is here"), *(_code(code) for code in codes())),
         paragraph(

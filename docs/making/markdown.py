@@ -1,18 +1,17 @@
-"""Pages, paragraphs, tables and docstrings as Markdown."""
+"""Pages, paragraphs and tables as Markdown."""
 
 from __future__ import annotations
 
 import inspect
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 WIDTH = 110
 MADE = "Made by `python docs/reference.py`; what is edited here is lost."
 # What would begin a list, a heading or a quotation in front of a line.
 _MARKER = re.compile(r"^(\s*\d*)([-+*#>.)])(?= )")
-_SECTIONS = ("Args", "Attributes", "Returns", "Raises")
 
 
 def page(title: str, *parts: str) -> str:
@@ -69,30 +68,6 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:].rstrip(".") + "."
 
 
-def described(thing: Any) -> str:
-    """Return a docstring as Markdown: its lists of arguments and errors as lists."""
-    return "\n\n".join(_blocks(inspect.getdoc(thing) or ""))
-
-
 def summary(thing: Any) -> str:
     """Return the first sentence of a docstring."""
     return " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())
-
-
-def _blocks(text: str) -> Iterator[str]:
-    for block in text.split("\n\n"):
-        head, _, rest = block.partition("\n")
-        if head.rstrip(":") in _SECTIONS and rest:
-            yield f"{head}\n\n{bullets(_items(head, textwrap.dedent(rest)))}"
-        elif block.startswith(" "):
-            yield fenced(textwrap.dedent(block))
-        else:
-            yield paragraph(block)
-
-
-def _items(head: str, text: str) -> list[str]:
-    """Return each item of a section: a line, and the lines further in below it; of what is returned, all as one."""
-    if head == "Returns:":
-        return [text]
-    items = re.split(r"\n(?=\S)", text)
-    return [re.sub(r"^([\w*.]+(?:, [\w*.]+)*):", r"`\1`:", one) for one in items]

@@ -63,7 +63,7 @@ CRONTAB, WORKFLOW = "update.crontab", ".github/workflows/strategies.yml"
 FILES_OF_CI = ("strategies/trend.py", "tests/test_strategies.py", "pytest.ini", ".gitignore")
 # Blocks of other kinds, and files, each with the test that reads it; a file that a command names needs none.
 READ_BY = {
-    ("docs/design.md", "mermaid"): "docs/test_pages.py::test_the_files_in_the_picture_of_the_design_are_on_the_map",
+    ("docs/design.md", "text"): "docs/test_pages.py::test_the_files_in_the_picture_of_the_design_are_on_the_map",
     ("docs/how-to/nightly-updates.md", UNIT): "docs/test_pages.py::test_the_service_brings_the_store_up_to_date",
     ("docs/how-to/nightly-updates.md", TIMER): "docs/test_pages.py::test_the_timer_starts_the_service_at_night",
     (
@@ -79,8 +79,6 @@ READ_BY = {
         WORKFLOW,
     ): "docs/test_strategies_in_ci.py::test_every_step_of_the_workflow_passes",
     ("docs/reference/commands.md", ""): "docs/test_examples.py::test_an_example_does_what_it_says",
-    ("docs/reference/python.md", "python"): "docs/test_reference.py::test_a_page_is_what_its_command_would_write_now",
-    ("docs/reference/python.md", "text"): "docs/test_reference.py::test_a_page_is_what_its_command_would_write_now",
     ("data/README.md", "sha256"): "store/test_store.py::test_the_sample_is_the_one_whose_hashes_are_documented",
 }
 

@@ -1,0 +1,27 @@
+"""The page of the tables whose names are arguments: commission models and figures."""
+
+from __future__ import annotations
+
+from making.markdown import page, paragraph, table
+
+from backtest.engine.account.commissions import COSTS
+from backtest.report.figures import FIGURES
+
+
+def tables_page() -> str:
+    """Return the page of COSTS and FIGURES, a row for each name."""
+    return page(
+        "Commission models and figures",
+        "## Commission models",
+        paragraph(
+            "`COSTS` of `backtest.engine.account.commissions`: the names that `costs` and `--costs` take. "
+            "[Set costs, fills and sizes](../how-to/costs-and-fills.md) has the other spellings."
+        ),
+        table(("name", "what it charges"), *((f"`{name}`", one.definition) for name, one in COSTS.items())),
+        "## Figures",
+        paragraph(
+            "`FIGURES` of `backtest.report.figures`: the figures of a run's page. "
+            "[Add a metric or a figure of your own](../how-to/own-metrics-and-figures.md) adds to them."
+        ),
+        table(("name", "what it shows"), *((f"`{name}`", one.title) for name, one in FIGURES.items())),
+    )
