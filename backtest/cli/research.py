@@ -193,6 +193,7 @@ def validate(
     ] = None,
     where: Annotated[list[str] | None, typer.Option("--where", help="Only where fast<slow.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    engine: Annotated[str, typer.Option(help="Of these trials: as of a sweep.")] = "",
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -225,6 +226,7 @@ def validate(
     result = tried.best_run if tried else RunResult.load(folder)
     again: dict[str, Any] = {
         "store": store, "folder": tried.folder if tried else folder, "jobs": jobs, "purge": purge,
+        "engine": engine,
         "grid": grid_of(grid or []), "where": condition_of(where or []),
     }  # fmt: skip
     why = ""
@@ -234,7 +236,7 @@ def validate(
     ratios = tried.ratios.tolist() if tried else []
     found = examine_run(result, samples=bootstrap, seed=seed, factors=factors, trials=ratios, looks_ahead=leaks)
     with sweeping(context.obj) as tell:
-        more = {
+        more: dict[str, Any] = {
             "sweep": tried,
             "regimes": slices(result) if regimes else None,
             "walk_forward": walk_forward_again(tried or result, *steps, anchored=anchored, tell=tell, **again)
@@ -244,6 +246,9 @@ def validate(
             if groups
             else None,
         }
+    for tested in (more["walk_forward"], more["cpcv"]):
+        if tested is not None and tested.made_by:
+            say(tested.made_by)
     if as_json:
         known = {"run": result.name, "label": result.label}
         give_json({**known, **found.to_dict(), **{name: one.to_dict() for name, one in more.items() if one}})

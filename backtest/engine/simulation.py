@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import Field, fields, replace
-from datetime import date
+from datetime import date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -271,7 +272,12 @@ def simulate(
 
 @seldom_collected()
 def simulate_together(
-    strategy: Strategy, specs: Sequence[RunSpec], costs: Costs, shared: Shared, backend: str = "numpy"
+    strategy: Strategy,
+    specs: Sequence[RunSpec],
+    costs: Costs,
+    shared: Shared,
+    backend: str = "numpy",
+    begins: datetime | None = None,
 ) -> Together:
     """
     Make runs of which only the parameters differ at once, by the compiled engine.
@@ -279,6 +285,7 @@ def simulate_together(
     Args:
         specs: of the runs; whatever they have in common `shared` has from a run that the event engine made.
         backend: "numpy", or "numba" where that is installed; the runs are the same.
+        begins: when strategies are called first, as those of `waiting`.
     """
     from backtest.engine.compiled.trials import run_trials
 
@@ -305,7 +312,8 @@ def simulate_together(
     try:
         with importing_beside(strategy):
             params = [live_parameters(strategy, one.params) for one in specs]
-            found = run_trials(strategy.cls, params, feeds, set_up, backend=backend)
+            opens = stamp_of(begins) if begins else -math.inf
+            found = run_trials(strategy.cls, params, feeds, set_up, backend=backend, begins=opens)
     except Exception as error:  # noqa: BLE001 - whatever it is, the event engine makes them, and says what is wrong
         return Together(why_not=f"the compiled engine fails with {type(error).__name__}: {str(error)[:200]}")
     if found.why_not:

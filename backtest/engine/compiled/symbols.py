@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -37,7 +38,7 @@ class SharedNodes:
         self.made: list[Any] = []  # in order
         self._known: dict[Any, Any] = {}
         self._kept: list[Any] = []  # what keys have the id of
-        self._inside = 0
+        self._inside, self._thread = 0, threading.get_ident()
         self.trial: Any = None
 
     @contextmanager
@@ -54,7 +55,7 @@ class SharedNodes:
 
     def _asking(self, call: Any) -> Any:
         def ask(cls: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._inside or self.trial is None:
+            if self._inside or self.trial is None or threading.get_ident() != self._thread:
                 return call(cls, *args, **kwargs)
             key = self._key((cls, args, tuple(sorted(kwargs.items()))))
             if key is not None and key in self._known:

@@ -295,12 +295,14 @@ class _Run:
         prenext, nextstart = ("prenext" in self.calls, "nextstart" in self.calls)
         wanted = np.zeros(self.market.steps, bool)
         wanted[self.at] = True
-        width, told_at = len(self.at), 0
+        width = len(self.at)
         self.equity, self.cash = np.zeros((width, self.count)), np.zeros((width, self.count))
         self.positions = np.zeros((width, len(self.market.datas), self.count))
         listed = wanted.tolist()
+        told_at = sum(listed[: self.opens])  # before it opens nobody acts
+        self.equity[:told_at] = self.cash[:told_at] = account["cash"]
         with np.errstate(all="ignore"):
-            for step in range(self.market.steps):
+            for step in range(self.opens, self.market.steps):
                 move(now, step)
                 calls, all_live = self.calls, len(live) == self.count
                 given = np.flatnonzero(orders != checked) if all_live else live[orders[live] != checked[live]]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -34,6 +35,7 @@ from backtest.research.out_of_sample.walk_forward import (
     window_of,
 )
 from backtest.research.out_of_sample.window import Window
+from backtest.research.search.compiled import engines_of
 from backtest.research.search.grid import Condition, Grid
 from backtest.research.search.job import Job, Point, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of
@@ -72,6 +74,11 @@ class CrossValidation:
     def ratios(self) -> np.ndarray:
         """The Sharpe ratio a year of each path; NaN of one that does not vary."""
         return np.array([sharpe(path, self.risk_free, self.periods) for path in self.paths])
+
+    @cached_property
+    def made_by(self) -> str:
+        """Which engine made the trials, and why, in a line; "" where they were few, or were there before."""
+        return ""
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row per fold: the groups tested, and the parameters chosen without them."""
@@ -139,6 +146,7 @@ def cross_validate(
     end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     tell: Tell | None = None,
+    engine: str = "",
     tz: str = "",
     **asked: Unpack[RunOptions],
 ) -> CrossValidation:
@@ -163,6 +171,7 @@ def cross_validate(
     rank, jobs = _rank_of_returns(rank), _arguments.whole(jobs, "jobs", 1)
     groups, tested = _arguments.whole(groups, "groups"), _arguments.whole(tested, "tested")
     check_ways(executor, tell)
+    engines = engines_of(engine, rank)
     loaded = load_strategy(strategy)
     points = points_of(loaded, grid, where, random, seed)
     dates: dict[str, Any] = {"span": span, "start": start, "end": end}
@@ -174,13 +183,15 @@ def cross_validate(
     trials = Trials(folder_of(folder, job))
     every = [Point(point, window) for window in windows for point in points]
     with progress_bar(tell, "trials") as told:
-        complete(job, every, trials, executor=executor, jobs=jobs, tell=told)
+        complete(job, every, trials, executor=executor, jobs=jobs, tell=told, engines=engines)
     kept = trials.read(map(job.key, every), returns=True)
     made = [[kept[job.key(Point(point, window))] for window in windows] for point in points]
     whole = [(point, row) for point, row in zip(points, made, strict=True) if not any(trial.error for trial in row)]
     if not whole:
         raise StrategyError(f"each point fails in some group, the first: {_first_error(made)}")
-    return _validated(job, whole, windows, (tested, purge, embargo), rank, len(points) - len(whole))
+    found = _validated(job, whole, windows, (tested, purge, embargo), rank, len(points) - len(whole))
+    vars(found)["made_by"] = engines.words
+    return found
 
 
 def cross_validate_again(

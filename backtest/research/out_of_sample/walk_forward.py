@@ -34,6 +34,7 @@ from backtest.metrics.table import METRICS
 from backtest.research.out_of_sample.folds import session_count, walk_forward_folds
 from backtest.research.out_of_sample.window import Window
 from backtest.research.search import grid as grids
+from backtest.research.search.compiled import engines_of
 from backtest.research.search.grid import Condition, Grid
 from backtest.research.search.job import Job, Point, cash_of, digest_of, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of, ranked
@@ -102,6 +103,11 @@ class WalkForward:
 
         returns = pd.Series(self.returns, index=pd.DatetimeIndex(self.sessions))
         return measured(returns, self.risk_free, Periods(self.periods, self.unit, self.whose))
+
+    @cached_property
+    def made_by(self) -> str:
+        """Which engine made the trials, and why, in a line; "" where they were few, or were there before."""
+        return ""
 
     @property
     def efficiency(self) -> float:
@@ -212,6 +218,7 @@ def walk_forward(
     end: date | str | None = None,
     params: Mapping[str, Any] | None = None,
     tell: Tell | None = None,
+    engine: str = "",
     tz: str = "",
     **asked: Unpack[RunOptions],
 ) -> WalkForward:
@@ -233,6 +240,7 @@ def walk_forward(
     rank, jobs = rank_of(rank), _arguments.whole(jobs, "jobs", 1)
     anchored = _arguments.truth(anchored, "anchored")
     check_ways(executor, tell)
+    engines = engines_of(engine, rank)
     loaded = load_strategy(strategy)
     points = points_of(loaded, grid, where, random, seed)
     dates: dict[str, Any] = {"span": span, "start": start, "end": end}
@@ -245,14 +253,16 @@ def walk_forward(
     trials = Trials(folder_of(folder, job))
     inside = [Point(point, window) for window, _ in windows for point in points]
     with progress_bar(tell, "trials") as told:
-        kept = complete(job, inside, trials, executor=executor, jobs=jobs, tell=told)
+        kept = complete(job, inside, trials, executor=executor, jobs=jobs, tell=told, engines=engines)
     chosen = [_best(job, points, window, kept, rank) for window, _ in windows]
     outside = [Point(point, window) for point, (_, window) in zip(chosen, windows, strict=True) if point is not None]
-    complete(job, outside, trials, executor=executor, jobs=jobs)
-    return WalkForward(
+    complete(job, outside, trials, executor=executor, jobs=jobs, engines=engines)
+    finished = WalkForward(
         _steps(job, windows, points, chosen, trials), values_of(points), rank, anchored, float(job.asked["cash"]),
         float(job.asked["risk_free"]), yearly.count, yearly.unit, yearly.whose,
     )  # fmt: skip
+    vars(finished)["made_by"] = engines.words
+    return finished
 
 
 def walk_forward_again(

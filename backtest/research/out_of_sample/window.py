@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import numpy as np
 
@@ -20,9 +20,13 @@ from backtest.engine.warm_up import gated, measured_from, waiting, without_first
 from backtest.errors import UsageError
 from backtest.market import arrays
 from backtest.market.series import Series
+from backtest.runs.batch import RunBatch
 from backtest.runs.record import RunRecord
-from backtest.runs.spec import RunOptions
+from backtest.runs.spec import RunOptions, RunSpec
 from backtest.store.reader import Reader
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +82,34 @@ def cut_to(window: Window, result: _Run) -> _Run:
     Raises:
         UsageError: no session is in the window.
     """
-    days = arrays.numbers(result.record["session"]).astype("datetime64[D]")
+    first, days = _first_row(window, result.record)
+    manifest = {**result.manifest, "warm_up": {"bars": first, "from": str(days[0])}}
+    record = without_first(result.record, first)
+    return replace(result, spec=_within(window, result.spec), record=record, manifest=manifest)
+
+
+def cut_batch(window: Window, batch: RunBatch) -> RunBatch:
+    """
+    Return runs that were made at once, each as `cut_to` returns it; none has a fill before the window.
+
+    Raises:
+        UsageError: no session is in the window.
+    """
+    first, _ = _first_row(window, batch.record)
+    return replace(
+        batch, spec=_within(window, batch.spec), record=batch.record.slice(first), equity=batch.equity[:, first:],
+        positions=[held[:, first:] for held in batch.positions],
+    )  # fmt: skip
+
+
+def _first_row(window: Window, record: pa.Table) -> tuple[int, np.ndarray]:
+    """Return the first row of a window, and the sessions of all rows."""
+    days = arrays.numbers(record["session"]).astype("datetime64[D]")
     first = int(np.searchsorted(days, np.datetime64(window.first)))
     if first == len(days):
         raise UsageError(f"there is no session from {window.first} to {window.last}; name others")
-    spec = replace(result.spec, since=window.first.isoformat(), until=window.last.isoformat())
-    manifest = {**result.manifest, "warm_up": {"bars": first, "from": str(days[0])}}
-    record = without_first(result.record, first)
-    return replace(result, spec=spec, record=record, manifest=manifest)
+    return first, days
+
+
+def _within(window: Window, spec: RunSpec) -> RunSpec:
+    return replace(spec, since=window.first.isoformat(), until=window.last.isoformat())

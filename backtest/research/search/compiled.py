@@ -1,29 +1,36 @@
 """
 `compiled`: trials that the compiled engine makes at once, as far as the event engine agrees.
 
-The event engine makes the first trial, the last, two that are drawn, and the best of each block, too. Where one of them
-differs in anything, no trial of the compiled engine counts, and all are left to the event engine.
+The event engine makes the first trial, the last, two that are drawn, and the best of each block, too; of trials in
+windows also the first of each window. Where one of them differs in anything, no trial of the compiled engine counts,
+and all are left to the event engine.
 """
 
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from backtest import _arguments
 from backtest.research.search.job import Job, Point, bars_in_job, trials_at_once, trials_of
 from backtest.research.search.trials import Trial
 from backtest.runs.parameters import words_of
 
 FEWEST = 32  # trials that it pays to make at once: what a bar costs hardly depends on their number
+FEWEST_IN_WINDOW = 12  # as the bars before a window cost nothing
 _LARGEST = 500
 _ROOM = 200_000_000  # bytes of the accounts of a block, bar by bar
 _FOR_A_BAR = 40  # bytes of each column of an account while it is collected, as measured
 _DRAWN = 2
+_TRIED = 4  # first trials, until one does not fail
 _MANY_BARS = 200_000_000  # of all trials, from which on numba pays
 _LONG = 50_000  # bars, from which on too few trials fit a block of numpy's
 _FEWEST_OF_NUMBA = 8  # in a block
@@ -38,9 +45,12 @@ class Engines:
 
     asked: str = ""  # one of ENGINES; "" for the compiled one where it can, and where it pays
     rank: str = "sharpe"  # by which the best of the trials is known, which both engines make
+    fewest: int = 0  # trials on the same bars that are worth it; 0 for what mostly is
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENGINES, 0))  # trials by engine
     why_not: list[str] = field(default_factory=list)  # reasons of the compiled one
     backends: list[str] = field(default_factory=list)  # by which it made them
+    files: list[Path] = field(default_factory=list)  # of the trials that it made
+    over: list[str] = field(default_factory=list)  # why no more trials are to be compiled
 
     @property
     def words(self) -> str:
@@ -54,6 +64,19 @@ class Engines:
         return f"event engine: {self.why_not[0].replace(f'{Path.cwd()}/', '')}"
 
 
+def engines_of(asked: str, rank: str) -> Engines:
+    """
+    Return the choice of an engine by its name.
+
+    Args:
+        asked: one of ENGINES, or "".
+
+    Raises:
+        UsageError: there is no such engine.
+    """
+    return Engines(_arguments.word(asked, "engine", ENGINES) if asked else "", rank)
+
+
 @dataclass(frozen=True)
 class Block:
     """
@@ -63,6 +86,7 @@ class Block:
         trials: those that were made.
         left: those that the event engine is to make.
         why_not: why it is to make all that are left; "" where it is about single ones.
+        over: whether that is so of all other points, too.
         differs: whether the reason is that the engines do not agree, so that no trial of a block before counts.
         backend: that made the trials.
     """
@@ -70,6 +94,7 @@ class Block:
     trials: list[Trial]
     left: list[Point] = field(default_factory=list)
     why_not: str = ""
+    over: bool = False
     differs: bool = False
     backend: str = "numpy"
 
@@ -85,41 +110,128 @@ def backend_for(bars: int, points: int, numba: bool) -> str:
     return "numba" if numba and many else "numpy"
 
 
-def compiled(job: Job, points: Sequence[Point], rank: str, fewest: int = FEWEST) -> Iterator[Block]:
+def compiled(
+    job: Job, points: Sequence[Point], rank: str, fewest: int = 0, *, trusted: bool = False
+) -> Iterator[Block]:
     """
     Yield what comes of points, block by block; all of them are among the trials or left.
 
     Args:
+        points: those in a window follow each other.
         rank: a metric, by which the best of a block is checked; "-NAME" for the lowest.
-        fewest: so many points are worth it.
+        fewest: so many points are worth it, on the same bars; `FEWEST`, or `FEWEST_IN_WINDOW`, for 0.
+        trusted: whether the engines agreed about points before, so that one drawn is checked beside the best.
     """
     points = list(points)
-    if any(point.window for point in points):
-        yield Block([], points, "trials in a window of sessions are not compiled")
-        return
-    if len(points) < fewest:
-        yield Block([], points)
-        return
-    (first,) = trials_of(job, points[:1])
-    if first.error:
-        yield Block([first], points[1:], f"the first trial fails: {first.error}")
-        return
-    bars = bars_in_job(job)
-    backend = backend_for(bars, len(points), find_spec("numba") is not None)
-    size = min(_LARGEST, _ROOM // (bars * (2 + len(job.series)) * _FOR_A_BAR))
-    if size < min(fewest, _FEWEST_OF_NUMBA if backend == "numba" else FEWEST):
-        yield Block([first], points[1:], f"{bars:,} bars are too many to make trials at once")
+    if not points:
         return
     chance = random.Random(f"{job.case}{job.key(points[0])}")
-    sure = {0, len(points) - 1, *chance.sample(range(len(points)), min(_DRAWN, len(points)))}
+    drawn = chance.sample(range(len(points)), min(1 if trusted else _DRAWN, len(points)))
+    sure = {*drawn} if trusted else {len(points) - 1, *drawn}
+    begun = 0
+    for window, alike in groupby(points, key=lambda point: point.window):
+        group = list(alike)
+        end = begun + len(group)
+        own = {place - begun for place in sure if begun <= place < end}
+        for block in _on_same_bars(job, group, own, rank, (fewest or _fewest(window), len(points))):
+            if block.over:
+                yield replace(block, left=[*block.left, *points[end:]])
+                return
+            yield block
+        begun = end
+
+
+def _fewest(window: Any) -> int:
+    return FEWEST if window is None else FEWEST_IN_WINDOW
+
+
+def _on_same_bars(
+    job: Job, points: Sequence[Point], sure: set[int], rank: str, counts: tuple[int, int]
+) -> Iterator[Block]:
+    """
+    Yield what comes of points on all bars, or in one window.
+
+    Args:
+        sure: places of trials that the event engine makes, too.
+        counts: how many points are worth it, and how many there are on other bars, too.
+    """
+    fewest, every = counts
+    if len(points) < fewest:
+        yield Block([], list(points))
+        return
+    first, said = _first_made(job, points)
+    if first is None:
+        yield Block([], list(points), f"the first trial fails: {said}")
+        return
+    known, place = {first.key: first}, [job.key(point) for point in points].index(first.key)
+    rest = [point for number, point in enumerate(points) if number != place]
+    bars = bars_in_job(job, points[0].window)
+    backend = backend_for(bars, every, find_spec("numba") is not None)
+    size = min(_LARGEST, _ROOM // (bars * (2 + len(job.series)) * _FOR_A_BAR))
+    if size < min(fewest, _FEWEST_OF_NUMBA if backend == "numba" else FEWEST):
+        yield Block([first], rest, f"{bars:,} bars are too many to make trials at once", over=True)
+        return
+    sure = {place, *sure}
     for start in range(0, len(points), size):
         part = points[start : start + size]
         own = sorted(place - start for place in sure if start <= place < start + size)
-        block = _block(job, part, own, rank, {first.key: first}, backend)
-        if block.why_not:
+        block = _block(job, part, own, rank, known, backend)
+        if block.over:
             yield replace(block, left=[*block.left, *points[start + size :]])
             return
         yield block
+
+
+def _first_made(job: Job, points: Sequence[Point]) -> tuple[Trial | None, str]:
+    """Return the first of some trials that does not fail, by the event engine; or None, and what the first says."""
+    said = ""
+    for point in points[:_TRIED]:
+        (trial,) = trials_of(job, [point])
+        if not trial.error:
+            return trial, ""
+        said = said or trial.error
+    return None, said
+
+
+@dataclass(frozen=True, slots=True)
+class BlockJob:
+    """What workers need to make blocks of trials."""
+
+    job: Job
+    rank: str
+    fewest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A trial that a worker made; `why_not`, `over` and `differs` are those of its block."""
+
+    trial: Trial
+    backend: str = ""  # "" for the event engine
+    why_not: str = ""
+    over: bool = False
+    differs: bool = False
+
+
+def made_by_worker(asked: BlockJob, points: Sequence[Point]) -> list[Made]:
+    """Return the trials of the first points, of all where the compiled engine makes them."""
+    job, made, refusal = asked.job, dict[str, Made](), None
+    with _one_block:
+        for block in () if job.case in _refused else compiled(job, points, asked.rank, asked.fewest):
+            if block.over:
+                refusal = block
+                break
+            made |= {trial.key: Made(trial, block.backend) for trial in block.trials}
+            made |= {trial.key: Made(trial) for one in block.left for trial in trials_of(job, [one])}
+    if made and refusal is None:
+        return [made[job.key(point)] for point in points]
+    _refused.add(job.case)
+    said = (refusal.why_not, True, refusal.differs) if refusal is not None else ("", False, False)
+    return [Made(trial, "", *said) for trial in trials_of(job, points)]
+
+
+_refused: set[str] = set()  # cases of jobs that this process cannot compile
+_one_block = threading.Lock()  # Dask's workers are threads
 
 
 def _block(
@@ -144,7 +256,7 @@ def _block(
         own = {job.key(point): known[job.key(point)] for point in points if job.key(point) in known}
         own |= {trial.key: trial for trial in checked.values()}
         left = [point for point in points if job.key(point) not in own]
-        return Block(list(own.values()), left, why_not, bool(checked), backend)
+        return Block(list(own.values()), left, why_not, True, bool(checked), backend)
     found = {place: trial for place, trial in enumerate(made) if trial is not None}
     left = [point for place, point in enumerate(points) if place not in found]
     return Block(list(found.values()), left, backend=backend)

@@ -55,13 +55,18 @@ class Work(Generic[_Item, _Result]):
 
 
 def each(
-    work: Work[_Item, _Result], items: Sequence[_Item], executor: Executor | None = None, jobs: int = 1
+    work: Work[_Item, _Result],
+    items: Sequence[_Item],
+    executor: Executor | None = None,
+    jobs: int = 1,
+    least: int = 1,
 ) -> Iterator[list[_Result]]:
     """
     Yield the results of items as they are made, some at a time, in no order.
 
     Args:
         executor: where they are made; a pool of `jobs` processes if not given, or this process for one job.
+        least: items that an executor is given with a task at least, while there are as many.
 
     Raises:
         UsageError: the work cannot be sent to other processes.
@@ -74,7 +79,7 @@ def each(
         return
     task = _Task(work.function, Parcel(work.content, work.modules))
     if executor is not None:
-        yield from _through(executor, task, left, _size_of_tasks(len(left), 8))
+        yield from _through(executor, task, left, max(_size_of_tasks(len(left), 8), least))
     else:
         task.parcel.pack()  # here, where what cannot be sent is a sentence
         yield from _through_pools(task, left, jobs, work.words)

@@ -38,7 +38,7 @@ from backtest.market.series import Series, series_of, several_series
 from backtest.market.span import Span, asked_span
 from backtest.metrics.account import Account, Accounts, in_common, sample, sample_batch
 from backtest.metrics.table import measure_all
-from backtest.research.out_of_sample.window import Window, cut_to, run_window
+from backtest.research.out_of_sample.window import Window, cut_batch, cut_to, run_window
 from backtest.research.search.trials import Trial, key_of
 from backtest.runs.batch import RunBatch
 from backtest.runs.currencies import are_plain, base_currency
@@ -269,9 +269,13 @@ def trials_at_once(job: Job, points: Sequence[Point], backend: str = "numpy") ->
     """
     Return the trials of points by the compiled engine, None for one that it leaves out; and why there is none.
 
-    Some trial of the job must have been made by the event engine, in this process.
+    Some trial of the job must have been made by the event engine, in this process, on the same bars.
+
+    Args:
+        points: all of them on all bars, or all in the same window.
     """
-    common = _common(job, job.name, None)
+    window = points[0].window
+    common = _common(job, job.name, window)
     strategy, made, places = common.request.strategy, list[_Made](), list[int]()
     specs = []
     for place, point in enumerate(points):
@@ -283,16 +287,18 @@ def trials_at_once(job: Job, points: Sequence[Point], backend: str = "numpy") ->
         places.append(place)
     if not specs:
         return [None for _ in points], ""
-    together = simulate_together(strategy, specs, common.request.costs, common.shared, backend)
+    together = simulate_together(strategy, specs, common.request.costs, common.shared, backend, common.begins)
     if together.why_not or together.batch is None:
         return [None for _ in points], together.why_not
-    blank = {place: Trial(job.key(points[place]), job.case, job.params | points[place].params) for place in places}
+    named = {place: job.params | points[place].params for place in places}
+    blank = {place: Trial(job.key(points[place]), job.case, named[place], str(window or "")) for place in places}
     of_batch = [blank[places[n]] for n in together.places.tolist()]
-    found = _measured_batch(together.batch, of_batch)
+    batch = together.batch if window is None else cut_batch(window, together.batch)
+    found = _measured_batch(batch, of_batch)
     for n, record in together.records.items():
         trial = blank[places[n]]
         try:
-            made.append((trial, sample(record)))
+            made.append((trial, sample(record if window is None else cut_to(window, record))))
         except StrategyError as error:
             made.append((replace(trial, error=str(error)), None))
     of_key = {trial.key: trial for trial in [*found, *_measured(made)]}
@@ -308,9 +314,9 @@ def _measured_batch(batch: RunBatch, trials: Sequence[Trial]) -> list[Trial]:
     return found
 
 
-def bars_in_job(job: Job) -> int:
+def bars_in_job(job: Job, window: Window | None) -> int:
     """Return how many rows the last run of a job had that the event engine made in this process; 0 without any."""
-    record = _common(job, job.name, None).shared.record
+    record = _common(job, job.name, window).shared.record
     return 0 if record is None else len(record)
 
 

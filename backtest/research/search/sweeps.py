@@ -30,12 +30,20 @@ from backtest.metrics.returns import Undefined
 from backtest.metrics.sharpe_tests import BLOCKS, deflated_sharpe, expected_maximum, overfitting_of
 from backtest.metrics.table import METRICS, metric_named
 from backtest.research.search import grid as grids
-from backtest.research.search.compiled import ENGINES, FEWEST, Engines, compiled
+from backtest.research.search.compiled import (
+    FEWEST,
+    FEWEST_IN_WINDOW,
+    BlockJob,
+    Engines,
+    compiled,
+    engines_of,
+    made_by_worker,
+)
 from backtest.research.search.executors import Work, each
 from backtest.research.search.grid import Condition, Grid
 from backtest.research.search.heatmap import draw_heat_map
 from backtest.research.search.job import Job, Point, job_of, result_of, trials_of
-from backtest.research.search.optuna_search import guided_points
+from backtest.research.search.optuna_search import ROUND, guided_points
 from backtest.research.search.trials import Trial, Trials
 from backtest.runs.parameters import distinct, form_of, in_words, kept_params, read_params, words_of
 from backtest.runs.spec import RunOptions, takes_run_options
@@ -142,9 +150,7 @@ def sweep(
     random, optuna = _arguments.whole(random, "random"), _arguments.whole(optuna, "optuna", -1)
     _check(jobs, random, optuna, _arguments.truth(resume, "resume"))
     check_ways(executor, tell)
-    engines = Engines(_arguments.word(engine, "engine", ENGINES) if engine else "", rank)
-    if engines.asked == "compiled" and executor is not None:
-        raise UsageError("the compiled engine makes all trials in this process; leave out the executor, or the engine")
+    engines = engines_of(engine, rank)
     found = load_strategy(strategy)
     grid = typed_values(found, grids.grid_given(grid, names_of_texts(found)))
     where = grids.condition_given(where)
@@ -155,7 +161,8 @@ def sweep(
     trials = Trials(into)
     if optuna:
         with progress_bar(tell, "trials") as told:
-            rate = partial(_rates, job, trials, engines, executor, jobs, told)
+            by_rounds = replace(engines, fewest=ROUND)  # whose counts and reasons are the same
+            rate = partial(_rates, job, trials, by_rounds, executor, jobs, told)
             drawn = guided_points(grid, where, optuna, seed, rate, rank.startswith("-"))
     points = [Point(params) for params in drawn]
     asked_for = _document(job, grid, rank, random, seed, points)
@@ -447,8 +454,8 @@ def complete(
     engines = engines or Engines()
     making = _Making(job, points, trials, tell)
     left = making.left
-    if executor is None and engines.asked != "event":
-        left = making.at_once(left, engines)
+    if engines.asked != "event" and not engines.over:
+        left = making.at_once(left, engines) if executor is None else making.by_workers(left, engines, executor)
     work = Work(trials_of, job, job.project, lambda point: words_of(point.params))
     for batch in each(work, left, executor, jobs):
         making.keep(batch)
@@ -485,28 +492,70 @@ class _Making:
         Raises:
             UsageError: it was asked for, and cannot.
         """
-        files, left = list[Path](), list[Point]()
-        fewest = 1 if engines.asked == "compiled" else FEWEST
-        for block in compiled(self._job, points, engines.rank, fewest):
+        left = list[Point]()
+        fewest = 1 if engines.asked == "compiled" else engines.fewest
+        trusted = bool(engines.counts["compiled"])
+        for block in compiled(self._job, points, engines.rank, fewest, trusted=trusted):
             if block.why_not and engines.asked == "compiled" and not block.differs:
                 raise UsageError(f"the trials cannot be compiled: {block.why_not}; leave out --engine compiled")
             engines.why_not.extend(filter(None, [block.why_not]))
+            engines.over.extend([block.why_not] if block.over else [])
             left += block.left
             if block.differs:
-                _log.warning("%s: all trials are made by the event engine", block.why_not)
-                left += self._forget(files, points)
-                engines.counts["compiled"] = 0
+                left += self._distrust(block.why_not, engines, points)
             if block.trials:
-                files.append(self.keep(block.trials))
+                file = self.keep(block.trials)
+                engines.files.extend([] if block.why_not else [file])
                 engines.counts["event" if block.why_not else "compiled"] += len(block.trials)
                 engines.backends.append(block.backend)
+        return left
+
+    def by_workers(self, points: Sequence[Point], engines: Engines, executor: Executor) -> list[Point]:
+        """
+        Let workers make blocks of trials, by the compiled engine where they can; return the points that are left.
+
+        Raises:
+            UsageError: it was asked for, and cannot.
+        """
+        fewest = 1 if engines.asked == "compiled" else engines.fewest
+        if len(points) < (fewest or FEWEST_IN_WINDOW):
+            return list(points)
+        left, of_key, differs = list[Point](), {self._job.key(point): point for point in points}, False
+        asked = BlockJob(self._job, engines.rank, fewest)
+        work = Work(made_by_worker, asked, self._job.project, lambda point: words_of(point.params))
+        for batch in each(work, points, executor, least=2 * FEWEST):
+            for one in [made for made in batch if made.over and not engines.over]:
+                if engines.asked == "compiled" and not one.differs:
+                    raise UsageError(f"the trials cannot be compiled: {one.why_not}; leave out --engine compiled")
+                engines.why_not.append(one.why_not)
+                engines.over.append(one.why_not)
+            if not differs and any(one.differs for one in batch):
+                differs = True
+                left += self._distrust(engines.over[-1], engines, points)
+            for backend in sorted({one.backend for one in batch}):
+                trials = [one.trial for one in batch if one.backend == backend]
+                if backend and differs:
+                    left += [of_key[trial.key] for trial in trials]
+                    continue
+                file = self.keep(trials)
+                engines.files.extend([file] if backend else [])
+                engines.counts["compiled" if backend else "event"] += len(trials)
+                engines.backends.extend([backend] if backend else [])
+        return left
+
+    def _distrust(self, why: str, engines: Engines, points: Sequence[Point]) -> list[Point]:
+        """Let no trial of the compiled engine count, and return the points of those that were kept."""
+        _log.warning("%s: all trials are made by the event engine", why)
+        left = self._forget(engines.files, points)
+        engines.files.clear()
+        engines.counts["compiled"] = 0
         return left
 
     def _forget(self, files: Iterable[Path], points: Iterable[Point]) -> list[Point]:
         """Remove files of trials that are not to be trusted, and return their points."""
         keys = {key for file in files for key in self._trials.forget(file)}
         self.known = {key: trial for key, trial in self.known.items() if key not in keys}
-        self._made -= len(keys)
+        self._made -= sum(self._job.key(point) in keys for point in points)
         return [point for point in points if self._job.key(point) in keys]
 
 

@@ -1,4 +1,5 @@
 import itertools
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -10,6 +11,8 @@ from places import ROOT
 
 from backtest.cli.app import main
 from backtest.errors import UsageError
+from backtest.research.out_of_sample.cross_validation import cross_validate
+from backtest.research.out_of_sample.walk_forward import walk_forward
 from backtest.research.search.compiled import backend_for, compiled
 from backtest.research.search.job import Point, job_of, trials_at_once, trials_of
 from backtest.research.search.sweeps import _Making, sweep
@@ -17,6 +20,7 @@ from backtest.research.search.trials import Trials
 
 SMA = str(ROOT / "strategies" / "sma_cross.py")
 YEARS = (date(2003, 1, 2), date(2004, 12, 31))
+YEAR, MONTHS = (YEARS[0], date(2003, 12, 31)), (YEARS[0], date(2003, 7, 31))
 GRID = {
     "fast": [5, 10, 15, 30],
     "slow": [20, 25, 30, 32, 34, 36, 38, 40],
@@ -25,7 +29,7 @@ COUNTER = itertools.count(1)
 
 
 def swept(sample, folder, grid=GRID, strategy=SMA, series="AAPL/1day", **more):
-    return sweep(strategy, series, grid, store=sample, span=YEARS, folder=folder, **more)
+    return sweep(strategy, series, grid, **{"store": sample, "span": YEARS, "folder": folder, **more})
 
 
 def kept(folder):
@@ -122,7 +126,6 @@ def test_few_trials_are_made_one_by_one_unless_asked_for(sample, tmp_path):
     [
         ({"engine": "numba"}, "there are compiled, event"),
         ({"engine": "compiled", "slippage": "5bp"}, "slippage of the broker is not compiled; leave out --engine"),
-        ({"engine": "compiled", "executor": ThreadPoolExecutor(1)}, "makes all trials in this process"),
     ],
 )
 def test_an_engine_that_cannot_make_the_trials_is_refused(sample, tmp_path, more, said):
@@ -281,3 +284,82 @@ class Builds(bt.Strategy):
             self.order_target_size(target=-1 if len(self) % 3 == 0 else 0)
         if len(self) == 50:
             self.buy(size=1_000_000)
+
+
+WINDOWED = {"fast": [5, 8, 11], "slow": [20, 26, 32, 38, 8]}  # of which some fail
+
+
+@pytest.mark.slow
+def test_windows_of_a_walk_forward_are_made_at_once(sample, tmp_path):
+    asked, series = {"store": sample, "span": YEAR, "train": 100, "test": 75}, ["AAPL/1day", "IBM/1day"]
+
+    by_compiled = walk_forward(SMA, series, WINDOWED, **asked, folder=tmp_path / "a")
+    by_events = walk_forward(SMA, series, WINDOWED, **asked, folder=tmp_path / "b", engine="event")
+
+    assert by_compiled.made_by == "compiled (numpy): 39 trials, 9 by the event engine"
+    assert by_events.made_by == "event engine: 48 trials"
+    assert kept(tmp_path / "a") == kept(tmp_path / "b")
+    assert repr(by_compiled.rows) == repr(by_events.rows)
+
+
+@pytest.mark.slow
+def test_groups_of_a_cross_validation_are_made_at_once(sample, tmp_path):
+    asked = {"store": sample, "span": YEAR, "groups": 3, "tested": 1, "purge": 5}
+    grid = {"fast": [5, 8, 11], "slow": [20, 26, 32, 38]}
+
+    by_compiled = cross_validate(SMA, "AAPL/1day", grid, **asked, folder=tmp_path / "a")
+    by_events = cross_validate(SMA, "AAPL/1day", grid, **asked, folder=tmp_path / "b", engine="event")
+
+    assert by_compiled.made_by == "compiled (numpy): 36 trials"
+    assert kept(tmp_path / "a") == kept(tmp_path / "b")
+    assert by_compiled.to_dict() == by_events.to_dict()
+
+
+@pytest.mark.slow
+def test_points_that_optuna_proposes_are_made_at_once(sample, tmp_path):
+    grid = {"fast": list(range(3, 19)), "slow": list(range(20, 60))}
+
+    by_compiled = swept(sample, tmp_path / "a", grid, optuna=20, span=MONTHS)
+    swept(sample, tmp_path / "b", grid, optuna=20, span=MONTHS, engine="event")
+
+    assert by_compiled.made_by == "compiled (numpy): 16 trials, 4 by the event engine"
+    assert kept(tmp_path / "a") == kept(tmp_path / "b")
+
+
+@pytest.mark.slow
+def test_workers_make_blocks_of_trials(sample, tmp_path):
+    grid = {"fast": [5], "slow": list(range(20, 52))}
+
+    with ThreadPoolExecutor(2) as executor:
+        found = swept(sample, tmp_path / "a", grid, executor=executor, span=MONTHS)
+        failing = swept(
+            sample, tmp_path / "c", {"length": list(range(3, 35))}, KeepsText, executor=executor, span=MONTHS
+        )
+    swept(sample, tmp_path / "b", grid, engine="event", span=MONTHS)
+
+    assert found.made_by == "compiled (numpy): 32 trials"
+    assert kept(tmp_path / "a") == kept(tmp_path / "b")
+    assert re.fullmatch(r"event engine: .*test_compiled\.py:\d+: .*", failing.made_by)
+
+
+@pytest.mark.slow
+def test_of_workers_whose_engines_differ_no_compiled_trial_counts(sample, tmp_path, caplog):
+    with ThreadPoolExecutor(1) as executor:
+        found = swept(sample, tmp_path, {"wait": list(range(96))}, ChangesLate, executor=executor, span=MONTHS)
+
+    assert found.made_by.startswith("event engine: the engines differ in wait=")
+    assert "all trials are made by the event engine" in caplog.text
+    assert len(Trials(tmp_path).read()) == 96
+
+
+class ChangesLate(bt.Strategy):
+    """Buys as much as there were runs before, once it waits for long."""
+
+    params = (("wait", 0),)
+
+    def __init__(self):
+        self.size = next(COUNTER) if self.p.wait >= 64 else 7
+
+    def next(self):
+        if len(self) == self.p.wait + 3:
+            self.buy(size=self.size)
