@@ -18,6 +18,7 @@ from backtest.market.series import Series, few, series_of, several_series
 from backtest.market.span import Sessions, Span, asked_span
 from backtest.metrics.measurement import Measured, check_periods, dated_rates, with_rates
 from backtest.runs.spec import (
+    BACKTRADER,
     NO_DIVIDENDS,
     Brokerage,
     BrokerageOptions,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from backtest.engine.account.commissions import Costs
     from backtest.engine.account.dividends import DividendTable
     from backtest.engine.account.interest import BenchmarkRates
+    from backtest.engine.account.margin.tables import MarginTable
     from backtest.engine.code.strategy import Strategy
     from backtest.metrics.table import Metric
     from backtest.report.charts.chart_view import ChartView
@@ -58,16 +60,19 @@ class RunResult(Measured):
             position.n (shares or contracts) and close.n; benchmark, where the spec names one, NaN at bars at which it
             has no new price; flow, where the strategy added cash or took some out: how much with that bar, from whose
             end on it counts; dividend.n, and dividend.benchmark, where dividends are paid: how much a share that was
-            held after the bar before got with that bar; interest, what was booked with that bar. Equity is money after
-            the bar, all costs paid; before the first bar it is `spec.cash`. Prices are as they are quoted, and money is
-            in the currency of the account; where that is not the same, rate.n is money per unit of price, and cash.n
-            what there is in the currency of the n-th series where cash is held by currency.
-        orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
+            held after the bar before got with that bar; interest, what was booked with that bar; margin, of a margin
+            account, what positions require while they are held. Equity is money after the bar, all costs paid; before
+            the first bar it is `spec.cash`. Prices are as they are quoted, and money is in the currency of the account;
+            where that is not the same, rate.n is money per unit of price, and cash.n what there is in the currency of
+            the n-th series where cash is held by currency.
+        orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed; of
+            an account with rules of its own reason, why it was refused, or given by the account itself.
         fills_table: a row a fill: ref, time, series, size (signed), price, costs, and rate where money is converted;
             where slippage was asked for unslipped, the price without it; where a borrow fee was, borrow, how much of
             the costs is one.
         trades_table: a row a round trip, first in first out: see `round_trips`; where money is converted with the
-            currency that its prices are quoted in.
+            currency that its prices are quoted in, and of an account with rules of its own with reason, which is that
+            of a margin call where one ended it.
         manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.
         lines: what Backtrader would plot of indicators and observers; `lines.why_not` says why there are none.
         extremes_table: a row a round trip: the lowest and the highest price that it saw; None of a run that version
@@ -310,6 +315,7 @@ class PreparedRun(NamedTuple):
     costs: Costs
     dividends: DividendTable | None
     interest: BenchmarkRates | None
+    account: MarginTable | None
 
 
 def prepared(
@@ -343,6 +349,7 @@ def prepared(
     from backtest.engine.account.borrowing import fee_series
     from backtest.engine.account.dividends import dividends_of, series_read
     from backtest.engine.account.interest import benchmark_rates, check_interest
+    from backtest.engine.account.margin.tables import check_account, margin_table, with_margins
     from backtest.engine.code.strategy import load_strategy, parameters
     from backtest.engine.warm_up import warm_up_of
 
@@ -370,6 +377,9 @@ def prepared(
     paid = dividends_of(brokerage.dividends, opened, read)
     check_interest(brokerage.interest, brokerage.cash_rate, wanted, brokerage.currency)
     earned = benchmark_rates(brokerage.interest)
+    ruled = margin_table(brokerage.account)
+    check_account(ruled, brokerage, wanted, charged)
+    brokerage = with_margins(brokerage, ruled, wanted)
     spec = RunSpec(
         found.name,
         tuple(one.key for one in wanted),
@@ -384,13 +394,14 @@ def prepared(
             costs=charged.name,
             dividends=paid.name if paid else NO_DIVIDENDS,
             interest=earned.name if earned else "",
+            account=ruled.name if ruled else BACKTRADER,
         ),
         check_periods(periods),
         measured_by(opened, wanted, legacy),
         rates,
         warm,
     )
-    return PreparedRun(found, spec, opened, asked, charged, paid, earned)
+    return PreparedRun(found, spec, opened, asked, charged, paid, earned, ruled)
 
 
 def _check_rates_pinned(result: RunResult, store: Reader, pins: str | Path) -> None:
@@ -439,6 +450,7 @@ def check_asked(cash: Any, risk_free: Any, brokerage: Brokerage, periods: Any = 
     from backtest.engine.account.commissions import costs_of
     from backtest.engine.account.dividends import check_dividends
     from backtest.engine.account.interest import check_interest
+    from backtest.engine.account.margin.tables import check_account, margin_table
     from backtest.engine.alignment import ALIGNMENTS
     from backtest.engine.execution import check_market
     from backtest.engine.sizing import Sizing
@@ -454,6 +466,7 @@ def check_asked(cash: Any, risk_free: Any, brokerage: Brokerage, periods: Any = 
     check_market(brokerage)
     check_dividends(brokerage.dividends, brokerage.withholding)
     check_interest(brokerage.interest, brokerage.cash_rate)
+    check_account(margin_table(brokerage.account), brokerage)
     Sizing.parse(brokerage.size)
     return costs_of(brokerage.costs)
 

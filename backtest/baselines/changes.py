@@ -18,6 +18,7 @@ from backtest.baselines.baseline import Baseline, month_digests, series_of_run
 from backtest.engine import provenance
 from backtest.engine.account.commissions import COSTS, Costs
 from backtest.engine.account.dividends import Dividends, DividendTable
+from backtest.engine.account.margin.tables import MarginTable
 from backtest.engine.code.imports import source_digest
 from backtest.engine.code.strategy import file_and_class, load_strategy
 from backtest.market.calendars import span_asked
@@ -46,6 +47,7 @@ class Scene:
     costs: Costs | None = None  # in place of those that the spec names
     risk_free: Any = None  # that of each session, where the spec was asked with such
     dividends: DividendTable | None = None  # those that are paid, where the spec asks for any
+    account: MarginTable | None = None  # its rates, where the spec names a file of them
 
 
 _PutBack = Callable[[contextlib.ExitStack, Scene], Scene]
@@ -63,7 +65,14 @@ class Change:
 def changes(old: Baseline, new: Baseline, scene: Scene) -> list[Change]:
     """Return what is not as it was, of all that a baseline knows; nothing is run."""
     found = (_parameters(old, new), _data(old, new, scene), _rates(old, new), _dividends(old, new))
-    more = (_interest(old, new), _code(old, new, scene), _costs(old, new), _notes(old, new), _versions(old, new))
+    more = (
+        _interest(old, new),
+        _account(old, new),
+        _code(old, new, scene),
+        _costs(old, new),
+        _notes(old, new),
+        _versions(old, new),
+    )
     return [one for one in (*found, *more) if one]
 
 
@@ -83,7 +92,7 @@ def _plain(spec: RunSpec) -> dict[str, Any]:
 
 def _with_spec(old: Baseline, stack: contextlib.ExitStack, scene: Scene) -> Scene:
     spec, dividends = replace(old.spec, strategy=scene.spec.strategy), scene.dividends or dividends_in(old)
-    return replace(scene, spec=spec, dividends=dividends)
+    return replace(scene, spec=spec, dividends=dividends, account=scene.account or account_in(old))
 
 
 def dividends_in(one: Baseline) -> DividendTable | None:
@@ -109,6 +118,26 @@ def _interest(old: Baseline, new: Baseline) -> Change | None:
     if not before or not now or before["sha256"] == now["sha256"]:
         return None
     return Change("interest", (f"the benchmark rates of {before['rates']} -> {now['rates']} are others",))
+
+
+def account_in(one: Baseline) -> MarginTable | None:
+    """Return the account that the run of a baseline had; None where it had no rules but Backtrader's."""
+    return MarginTable.read(one.inputs["account"]) if "account" in one.inputs else None
+
+
+def _account(old: Baseline, new: Baseline) -> Change | None:
+    before, now = account_in(old), account_in(new)
+    if before is None or now is None or before.name != now.name or before.digest == now.digest:
+        return None  # another name is another parameter
+    rates = [one.document["rates"] for one in (before, now)]
+    told = [
+        f"{product}: {_word(rates[0].get(product))} -> {_word(rates[1].get(product))}" for product in _differing(*rates)
+    ]
+    return Change("account", _some(told), functools.partial(_with_account, before))
+
+
+def _with_account(account: MarginTable, stack: contextlib.ExitStack, scene: Scene) -> Scene:
+    return replace(scene, account=account)
 
 
 def _amounts(before: Dividends | None, now: Dividends | None) -> Iterator[tuple[str, float | None, float | None]]:

@@ -85,10 +85,14 @@ def _rivals(order: Any, broker: Any) -> list[int]:
 
 def _refused(broker: Any) -> set[int]:
     """
-    Return the references of those that the broker would refuse at the next bar, for want of cash.
+    Return the references of those that the broker would refuse at the next bar, for want of cash or by its account.
 
-    It is what `check_submitted` of Backtrader's broker does then, from the same cash and positions, without doing it.
+    Of the former it is what `check_submitted` of Backtrader's broker does then, from the same cash and positions,
+    without doing it.
     """
+    if getattr(broker, "rules", None) is not None:
+        found: set[int] = broker.rules.refused_of(broker) if broker.p.checksubmit else set()
+        return found
     cash, positions, refused = broker.cash, dict[Any, Any](), set()
     for order in broker.submitted if broker.p.checksubmit else ():
         if order.parent is not None and order.parent.ref in refused:

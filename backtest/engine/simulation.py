@@ -27,6 +27,9 @@ from backtest.engine.account.currencies import Exchange, exchange_of
 from backtest.engine.account.dividends import Dividends, DividendTable
 from backtest.engine.account.holdings import CashByCurrency
 from backtest.engine.account.interest import BenchmarkRates
+from backtest.engine.account.margin.enforcement import CALL, keep_rules
+from backtest.engine.account.margin.opening import open_account, with_margin
+from backtest.engine.account.margin.tables import MarginTable
 from backtest.engine.account.payouts import Payout, Payouts, Several, payouts_of
 from backtest.engine.account.schedules import check_products
 from backtest.engine.account.splits import Splits, counts_adjusted_shares, splits_of
@@ -55,6 +58,7 @@ from backtest.engine.execution import (
     charge_by_order,
     commission_model,
     set_up_market,
+    smallest_size,
 )
 from backtest.engine.feed import ArrowFeed, close_stamps, replay
 from backtest.engine.fill_bars import extremes_of
@@ -176,6 +180,7 @@ def simulate(
     costs: Costs,
     dividends: DividendTable | None = None,
     interest: BenchmarkRates | None = None,
+    account: MarginTable | None = None,
     lines: bool = True,
     shared: Shared | None = None,
 ) -> RunRecord:
@@ -188,6 +193,7 @@ def simulate(
         costs: the model that `spec.brokerage.costs` names.
         dividends: what is paid on the series, if anything is.
         interest: the rates that interest follows, if cash earns any.
+        account: its rules, if it has others than Backtrader's.
         lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
         shared: of the runs of the same request, of which only the parameters differ.
 
@@ -219,6 +225,9 @@ def simulate(
     set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span), ticks)
     with _code_of(strategy, cerebro), importing_beside(strategy):
         shares = _set_costs(cerebro, spec, costs, wanted, terms, splits, exchange, ground.fees)
+        if account is not None:
+            steps = list(map(smallest_size, cerebro.datas))
+            open_account(account, cerebro.broker, cerebro.datas, wanted, terms, hours, steps)
         known = {one.short: bars_a_year(one, its) for one, its in zip(wanted, hours, strict=True) if sizing.by_the_year}
         sizing.set_up(cerebro, known)
         with waiting(before.begins if before else None):
@@ -237,6 +246,8 @@ def simulate(
             record = with_bookings(record, np.asarray(recorder.stamps), bookings.booked)
             manifest["interest"] = _of_interest(interest, bookings, recorder)
         order_rows, fill_rows = recorder.orders(wanted)
+        if account is not None:
+            order_rows = _with_reasons(order_rows, cerebro.broker.rules.reasons, recorder.first_order)
         if exchange is not None:
             fill_rows = with_rates_of_fills(fill_rows, order_rows, feeds, wanted, exchange)
         check_orders(recorder.strategy, order_rows, recorder.first_order, strategy.name)
@@ -245,6 +256,9 @@ def simulate(
         if isinstance(owed, BookedBySize):
             record = record.append_column("borrow", arrays.floats(owed.by_bar(np.asarray(recorder.stamps))))
         record = booked_at_close(record, fill_rows, order_rows, spec, fees)
+        if account is not None:
+            record = with_margin(record, cerebro.broker.rules)
+            manifest["account"] = account.document
         sizing.check_asked(recorder.strategy, strategy.name, len(order_rows))
         if shared is None:
             further = _further(recorder.strategy, brokerage, ground.notes, order_rows)
@@ -258,7 +272,8 @@ def simulate(
     extremes = extremes_of(fill_rows, order_rows, feeds, wanted, bool(cerebro.broker.p.coc))
     if shared is not None:
         shared.record = record
-    trades = round_trips(fill_rows, record, spec.points_by_name, extremes, fees)
+    calls = None if account is None else _calls(fill_rows, order_rows)
+    trades = round_trips(fill_rows, record, spec.points_by_name, extremes, fees, calls)
     if dividends is not None:
         trades = with_dividends_of_trips(trades, record, spec)
     if exchange is not None:
@@ -597,6 +612,7 @@ class _Cerebro(Cerebro):
             charge_by_order(self.broker)
             go_by_sessions(self.broker, self.datas)
             convert_orders(self.broker)
+            keep_rules(self.broker)
         super()._brokernotify()
 
 
@@ -693,6 +709,18 @@ def _set_costs(
     return shares
 
 
+def _with_reasons(orders: pa.Table, reasons: Mapping[int, str], first: int) -> pa.Table:
+    """Return the orders with why each was refused or given by the account itself, "" for others."""
+    refs = (arrays.numbers(orders["ref"]) + first - 1).tolist()
+    return orders.append_column("reason", arrays.texts([reasons.get(ref, "") for ref in refs]))
+
+
+def _calls(fills: pa.Table, orders: pa.Table) -> list[str]:
+    """Return the margin call that each fill was for, "" for others."""
+    reasons = dict(zip(orders["ref"].to_pylist(), orders["reason"].to_pylist(), strict=True))
+    return [told if (told := reasons[ref]).startswith(CALL) else "" for ref in fills["ref"].to_pylist()]
+
+
 def _count_shares(model: Any, series: Series, splits: Mapping[Series, Splits]) -> dict[str, Any]:
     """Let a model count shares as they were traded, and return what the manifest says of that; nothing for others."""
     if not getattr(model, "by_share", False) or not counts_adjusted_shares(series):
@@ -734,7 +762,7 @@ def _further(strategy: Any, brokerage: Brokerage, aligned: dict[str, Any], order
     """Return what the manifest says of market and alignment, and what the strategy leaves in its notes."""
     given, filled = (arrays.numbers(orders[name]) for name in ("created", "closed"))
     early = int(((filled <= given) & (arrays.numbers(orders["filled"]) != 0)).sum())
-    told_elsewhere = ("costs", "align", "size", "dividends", "interest", "margin", "splits")
+    told_elsewhere = ("costs", "align", "size", "dividends", "interest", "margin", "splits", "account")
     market = {name: value for name, value in brokerage.flat.items() if name not in told_elsewhere}
     limits = {"sized_to_nothing": strategy.getsizer(), "capped_to_nothing": getattr(strategy.broker.p, "filler", None)}
     short = {name: count for name, limit in limits.items() if (count := int(getattr(limit, "nothing", 0)))}

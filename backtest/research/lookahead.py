@@ -24,6 +24,7 @@ from backtest import _arguments
 from backtest.api import RunResult, run, takes_frames
 from backtest.engine.account.dividends import DERIVED, dividends_of
 from backtest.engine.account.interest import IB
+from backtest.engine.account.margin.tables import ACCOUNTS
 from backtest.engine.code.strategy import Strategy, load_strategy, typed_things
 from backtest.engine.feed import close_stamps
 from backtest.engine.provenance import module_files, source_file
@@ -37,7 +38,15 @@ from backtest.research.fresh_processes import fresh_processes
 from backtest.research.search.executors import Work
 from backtest.research.search.job import project_of, sendable, store_with_whole_path
 from backtest.research.watching import files_noted, fix_chance, knows_more, stores_changed
-from backtest.runs.spec import NO_DIVIDENDS, BrokerageOptions, RunOptions, RunSpec, brokerage_of, takes_run_options
+from backtest.runs.spec import (
+    BACKTRADER,
+    NO_DIVIDENDS,
+    BrokerageOptions,
+    RunOptions,
+    RunSpec,
+    brokerage_of,
+    takes_run_options,
+)
 from backtest.store.manifest import Manifest
 from backtest.store.reader import CachedReader, Reader
 from backtest.store.segments import segment_of
@@ -174,6 +183,8 @@ def look_ahead_of(spec: RunSpec, store: Reader | str | Path, cuts: int = CUTS, s
         brokerage = replace(brokerage, dividends=NO_DIVIDENDS, withholding=0.0)
     if brokerage.interest != IB:
         brokerage = replace(brokerage, interest="")
+    if brokerage.account not in ACCOUNTS:
+        brokerage = replace(brokerage, account=BACKTRADER)
     return look_ahead(
         spec.strategy, spec.series, store=store, span=spec.span, params=spec.params, cuts=cuts, seed=seed,
         cash=spec.cash, risk_free=spec.risk_free, periods=spec.periods, brokerage=brokerage,

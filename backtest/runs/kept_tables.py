@@ -46,15 +46,15 @@ def columns_of_runs(series: int) -> dict[str, RunColumns]:
     """Return the columns of each table of a run on so many series."""
     of_series = {f"{what}.{n}": _NUMBER for n in range(series) for what in ("position", "close")}
     needed = {"time": _STAMP, "session": _DAY, "equity": _NUMBER, "cash": _NUMBER, **of_series}
-    paid = dict.fromkeys((*map(dividend_column, range(series)), BESIDE, "interest"), _NUMBER)
+    paid = dict.fromkeys((*map(dividend_column, range(series)), BESIDE, "interest", "margin"), _NUMBER)
     rates = {f"{what}.{n}": _NUMBER for n in range(series) for what in ("rate", "cash")}  # where money is converted
     more = dict.fromkeys(("benchmark", "flow", "risk_free", "borrow"), _NUMBER)
     record = {**needed, **more, **paid, **rates}
-    of_trades = {**_TRADES, "dividends": _NUMBER, **dict.fromkeys(RATES, _NUMBER), "currency": _TEXT}
+    of_trades = {**_TRADES, "dividends": _NUMBER, **dict.fromkeys(RATES, _NUMBER), "currency": _TEXT, "reason": _TEXT}
     fills = {**_FILLS, **dict.fromkeys(("rate", "unslipped", "borrow"), _NUMBER)}
     return {
         "record": RunColumns(record, tuple(needed), tuple(needed), ("time", "session")),
-        "orders": RunColumns(_ORDERS, ("ref", "series", "created", "status"), tuple(_ORDERS)),
+        "orders": RunColumns({**_ORDERS, "reason": _TEXT}, ("ref", "series", "created", "status"), tuple(_ORDERS)),
         "fills": RunColumns(fills, tuple(_FILLS), tuple(_FILLS)),
         "trades": RunColumns(of_trades, tuple(_TRADES), tuple(_TRADES)),
         "extremes": RunColumns(_EXTREMES, (), tuple(_EXTREMES)),

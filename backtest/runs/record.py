@@ -68,16 +68,19 @@ class RunRecord:
             position.n (shares or contracts) and close.n; benchmark, where the spec names one, NaN at bars at which it
             has no new price; flow, where the strategy added cash or took some out: how much with that bar, from whose
             end on it counts; dividend.n, and dividend.benchmark, where dividends are paid: how much a share that was
-            held after the bar before got with that bar; interest, what was booked with that bar. Equity is money after
-            the bar, all costs paid; before the first bar it is `spec.cash`. Prices are as they are quoted, and money is
-            in the currency of the account; where that is not the same, rate.n is money per unit of price, and cash.n
-            what there is in the currency of the n-th series where cash is held by currency.
-        orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed.
+            held after the bar before got with that bar; interest, what was booked with that bar; margin, of a margin
+            account, what positions require while they are held. Equity is money after the bar, all costs paid; before
+            the first bar it is `spec.cash`. Prices are as they are quoted, and money is in the currency of the account;
+            where that is not the same, rate.n is money per unit of price, and cash.n what there is in the currency of
+            the n-th series where cash is held by currency.
+        orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed; of
+            an account with rules of its own reason, why it was refused, or given by the account itself.
         fills_table: a row a fill: ref, time, series, size (signed), price, costs, and rate where money is converted;
             where slippage was asked for unslipped, the price without it; where a borrow fee was, borrow, how much of
             the costs is one.
         trades_table: a row a round trip, first in first out: see `round_trips`; where money is converted with the
-            currency that its prices are quoted in.
+            currency that its prices are quoted in, and of an account with rules of its own with reason, which is that
+            of a margin call where one ended it.
         manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.
         lines: what Backtrader would plot of indicators and observers: see `runs.lines`.
         kept_as: the name of the folder that it was loaded from, as seen from `runs`; "" for one that was just made.
@@ -108,7 +111,9 @@ class RunRecord:
     def name(self) -> str:
         """The run's name: strategy, first series, and a key of spec, bars and code; equal runs have equal names."""
         modules = [self.manifest["modules"]] if "modules" in self.manifest else []
-        modules += [self.manifest[name]["sha256"] for name in ("dividends", "interest") if name in self.manifest]
+        modules += [
+            self.manifest[name]["sha256"] for name in ("dividends", "interest", "account") if name in self.manifest
+        ]
         seen = json_text([self.spec.key, self.manifest.get("series"), self.manifest.get("strategy"), *modules])
         label = re.sub(r"[^A-Za-z0-9]+", "-", f"{self.spec.name}-{Series.parse(self.spec.series[0]).short_key}")
         return f"{label}-{hashlib.sha256(seen.encode()).hexdigest()[:10]}"
@@ -285,6 +290,7 @@ MANIFEST = keyed(
         "packages": mapped(TEXT),
         "costs": keyed({}, {"rates": mapped(ANYTHING)}, ANYTHING),
         "interest": keyed({"rates": TEXT, "sha256": TEXT, "booked": NUMBER, "accrued": NUMBER}),
+        "account": keyed({"name": TEXT, "sha256": TEXT, "rates": mapped(mapped(ANYTHING)), "least_equity": NUMBER}),
         "borrow": mapped(keyed({"days": WHOLE, "taken_from_before": WHOLE, "first": list_of(TEXT)})),
         "dividends": keyed({"name": TEXT, "sha256": TEXT, "series": mapped(_PAID)}),
         "currencies": keyed(

@@ -26,6 +26,7 @@ def round_trips(
     points: Mapping[str, float] | None = None,
     extremes: Extremes | None = None,
     fees: np.ndarray | None = None,
+    reasons: Sequence[str] | None = None,
 ) -> pa.Table:
     """
     Return the closed round trips of the fills, matched first in, first out.
@@ -36,7 +37,7 @@ def round_trips(
     bars). Of fills with a `rate`, money of the account per unit of price, entry_rate and exit_rate are those of both.
     What is still open at the end is no round trip. `points` are what a point of each series is worth, by its name in
     the fills, 1 if not given; `fees` are what of the costs of each fill a borrow fee was, which is of what it covers
-    alone, and not of what it opens.
+    alone, and not of what it opens; `reasons` are what is told of each fill, and those of exits go into a column.
     """
     import pyarrow as pa
 
@@ -47,6 +48,8 @@ def round_trips(
     if "rate" in fills.column_names:
         for name, rates in zip(RATES, (bought, sold), strict=True):
             table = table.append_column(name, arrays.floats(np.array(rates, np.float64)))
+    if reasons is not None:
+        table = table.append_column("reason", arrays.texts([reasons[number] for number in exited]))
     if extremes is None:
         return table
     for name, prices in zip(EXTREMES, extremes(*(np.array(one, np.int64) for one in (entered, exited))), strict=True):

@@ -96,6 +96,11 @@ def interest_of(given: Any) -> Any:
     return str(given) if isinstance(given, str | Path) else given
 
 
+def account_of(given: Any) -> Any:
+    """Return which account it is, as `account.margin.tables` reads it: a word, a file's path as text, or a table."""
+    return BACKTRADER if given is None or given == "" else str(given) if isinstance(given, str | Path) else given
+
+
 def withholding_of(given: Any) -> float:
     """
     Return the share of each dividend that is withheld.
@@ -275,6 +280,7 @@ def _option(
 
 
 NO_DIVIDENDS = "none"
+BACKTRADER = "backtrader"  # an account without rules but Backtrader's own
 
 
 # A new option is a field here, told of in the docstring, which `run` takes it from, and its type in `BrokerageOptions`;
@@ -326,6 +332,12 @@ class Brokerage:
         splits: the path of a file of the splits that prices are adjusted for, a line each, such as 2000-06-21,2 (and
             the series, where a run has several); or such rows. Fees by the share are then those of shares as they were
             traded. If not given, splits count that the store recorded when it read a series again.
+        account: "backtrader", by whose rules what is bought has to be paid, and what is sold short has not; "cash", by
+            which nothing is borrowed or sold short, and what was sold is spent when it has settled; "reg-t", a margin
+            account as at IB: 50 % of what is opened, 25 % of what is held long and 30 % short are required, and what is
+            too much is sold at the next open; or the path of a file of rates, .csv or .toml, with lines of
+            product,initial_long,maintenance_long,initial_short,maintenance_short. An order that asks for more is
+            rejected, and its reason kept. "cash" and "reg-t" are known of US stocks.
     """
 
     costs: str | Any = field(  # as `costs_of` reads it; in a spec always the name
@@ -400,6 +412,14 @@ class Brokerage:
     splits: str = _option(  # rules of `split_rules`, commas between
         "", "File of splits, date,ratio a line: fees are on shares as traded.", splits_text, _not_said
     )
+    account: str | Any = field(  # as `margin_table` reads it; in a spec always the name
+        default=BACKTRADER,
+        metadata={
+            "words": "backtrader, cash, reg-t, or a file with lines of product,initial_long,maintenance_long,....",
+            "read": account_of,
+            "said": "account {}".format,
+        },
+    )
 
     @property
     def flat(self) -> dict[str, Any]:
@@ -433,6 +453,7 @@ class BrokerageOptions(TypedDict, total=False):
     quoted_in: str
     margin: str | float
     splits: str | Any
+    account: str | Path | Any
 
 
 class RunOptions(BrokerageOptions, total=False):
@@ -665,7 +686,20 @@ _SHAPE = keyed(
     {
         **dict.fromkeys(("since", "until", "benchmark", "measured_by", "rates", "warm_up"), TEXT),
         **dict.fromkeys(
-            ("costs", "slippage", "fills", "borrow", "align", "size", "dividends", "interest", "margin", "splits"), TEXT
+            (
+                "costs",
+                "slippage",
+                "fills",
+                "borrow",
+                "align",
+                "size",
+                "dividends",
+                "interest",
+                "margin",
+                "splits",
+                "account",
+            ),
+            TEXT,
         ),
         **dict.fromkeys(("currency", "conversion", "quoted_in"), TEXT),
         **dict.fromkeys(("cash", "risk_free", "sessions_a_year", "periods", "volume_cap", "cash_rate"), NUMBER),

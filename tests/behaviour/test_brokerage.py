@@ -38,6 +38,7 @@ WORDS = {  # of each field: what may be written, and the plain value of it
     "quoted_in": ("AAPL/1day=usd", "AAPL/1day=USD"),
     "margin": ("", ""),  # of futures, which there are none of
     "splits": ([("2005-02-28", 2)], "2005-02-28=2"),
+    "account": ("reg-t", "reg-t"),
 }
 # Not all go together: interest by IB's tiers and by a rate of one's own are two ways to earn.
 TOGETHER = {name: words for name, words in WORDS.items() if name != "interest"}

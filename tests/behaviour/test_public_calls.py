@@ -172,6 +172,7 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
     returns = base["first"].returns
     return {
         "accept_revision": False,
+        "account": "backtrader",
         "accept_split": False,
         "adjusted": False,
         "address": f"csv:{base['files']}",

@@ -11,6 +11,7 @@ from backtrader.position import Position
 
 from backtest.engine.account.commissions import bill_of
 from backtest.engine.account.converted import Converted, converting, converts_any
+from backtest.engine.account.margin.enforcement import execute_by_rules
 from backtest.engine.lean.orders import (
     CLOSE,
     COMPLETED,
@@ -89,6 +90,7 @@ class LeanBroker(_Stock):
     credited: bool
     clock: Any
     flows: Any = None  # whom to tell that cash is set; see `engine.cash_flows`
+    rules: Any = None  # of the account, if it has others than Backtrader's; see `account.margin`
     step: int  # the last one at which `next` was called
     bar: int  # the step that has begun, where somebody may act before the strategy has moved
     early: bool  # whether somebody acts before `next` at that step
@@ -217,6 +219,8 @@ class LeanBroker(_Stock):
         """
         if not after and self.stale:
             self.settle()  # of the bar before, to which it does not belong
+        if self.rules is not None:
+            self.rules.due = 0  # with other cash a margin call is due at another step
         self.__dict__["cash"] += money
         if self.restless:
             if after:
@@ -242,6 +246,8 @@ class LeanBroker(_Stock):
         if self.restless:
             self.stale = False  # Backtrader reckons it at the end
             _Stock.next(self)
+            if self.rules is not None:
+                self.rules.end_bar(self)
             return
         self.credited = False
         while self._toactivate:
@@ -255,6 +261,8 @@ class LeanBroker(_Stock):
         self.stale = True
         if self.__dict__["cash"] != self.cashes[-1][1]:
             self.cashes.append((self.step, self.__dict__["cash"]))
+        if self.rules is not None:
+            self.rules.end_bar(self)
 
     def _try_pending(self) -> None:
         pending = self.pending
@@ -365,6 +373,9 @@ class LeanBroker(_Stock):
 
     def check_submitted(self) -> None:
         """Accept what the cash pays, one order after the other at the prices they were given at."""
+        if self.rules is not None:
+            self.rules.check_submitted(self)
+            return
         if self.p.coo:
             _Stock.check_submitted(self)
             return
@@ -422,6 +433,8 @@ class LeanBroker(_Stock):
     def _fill(self, order: Any, ago: Any, price: Any, cash: Any, position: Any, dtcoc: Any) -> Any:
         data = order.data
         if self.restless or ago is None or self.p.filler is not None or data._compensate is not None:
+            if self.rules is not None and ago is not None:
+                return execute_by_rules(self, order, ago, price, dtcoc)
             return _Stock._execute(self, order, ago, price, cash, position, dtcoc)
         if price is None:
             return None  # slipped out of the bar
@@ -436,6 +449,8 @@ class LeanBroker(_Stock):
             closedcomm = model.getcommission(closed, price)
             cash += freed + pnl * model.stocklike
             cash -= closedcomm
+            if self.rules is not None:
+                self.rules.sold(data, cash - self.__dict__["cash"])
             self.__dict__["cash"] = cash
         wanted = opened
         if opened:
@@ -443,7 +458,7 @@ class LeanBroker(_Stock):
             openedcomm = model.getcommission(opened, price)
             cash -= bound
             cash -= openedcomm
-            if cash < 0.0:  # cannot be paid
+            if self.rules.refuses(self, order, price, psize, opened, cash) if self.rules is not None else cash < 0.0:
                 opened, openedvalue, openedcomm = 0, 0.0, 0.0
             else:
                 self.__dict__["cash"] = cash
@@ -462,7 +477,10 @@ class LeanBroker(_Stock):
             self.notify(order)
             self._ococheck(order)
         if wanted and not opened:
-            order.margin()
+            if self.rules is not None:
+                self.rules.mark(order)
+            else:
+                order.margin()
             self.notify(order)
             self._ococheck(order)
             self._bracketize(order, cancel=True)

@@ -221,6 +221,8 @@ class _LeanRun:
             self._couple(coupling, clock)
         datas = self.cerebro.datas
         LeanBroker.engage(self.broker, clock.own, all(map(_priced, datas)), self.cheats, by_sessions=know_any(datas))
+        if self.broker.rules is not None:
+            self.broker.rules.watch(self.history.closes_by_step())
         watching = _watched(self.strategy._lineiterators, self._made)
         try:
             with seldom_collected(), quick_indicators(), watching, lean_signals(self.strategy):
@@ -302,6 +304,8 @@ class _LeanRun:
         steps: Iterator[Any] = enumerate(zip(clock.movers(), clock.stamps, strict=False))
         if self.cerebro.payouts is not None:
             steps = chain.from_iterable(self._paid_between(steps, clock))
+        if self.broker.rules is not None:
+            steps = self._ruled(steps, self.broker.rules)
         for phase, name, status in (
             (islice(steps, before), "prenext", 1),
             (islice(steps, just), "nextstart", 0),
@@ -320,6 +324,14 @@ class _LeanRun:
             if step < clock.steps and not self.cerebro._event_stop:
                 payouts.pay(self.broker, clock.stamps[step], self.history)
         yield steps
+
+    def _ruled(self, steps: Iterator[Any], rules: Any) -> Iterator[Any]:
+        """Yield the steps, and let the broker work at those at which its account may be short of margin."""
+        activating = self.broker._toactivate
+        for step, moved in steps:
+            if step >= rules.due:
+                activating.append(_NOTHING)
+            yield step, moved
 
     def _is_plain(self, clock: FeedClock) -> bool:
         """Return whether one cursor leads all feeds, and nobody but broker and strategy does anything at a bar."""
@@ -514,6 +526,16 @@ class _LeanRun:
         for analyzer in self.listeners:
             analyzer._notify_cashvalue(cash, value)
             analyzer._notify_fund(cash, value, fund_value, shares)
+
+
+class _Nothing:
+    """What stands for an order to be activated, so that the broker works."""
+
+    def activate(self) -> None:
+        """Do nothing."""
+
+
+_NOTHING = _Nothing()
 
 
 def _hear(strategy: Any, order: Any) -> None:

@@ -56,6 +56,11 @@ class History:
             closes.append(self._closes(data, steps, missing=float("nan"))[row:])
         return Balances(np.frombuffer(self._clock.stamps, count=steps)[row:], cash, sizes, closes)
 
+    def closes_by_step(self) -> dict[Any, np.ndarray]:
+        """Return the close of each feed at each step of the run, NaN before its first."""
+        steps = self._clock.steps
+        return {data: np.array(self._closes(data, steps, missing=float("nan"))) for data in self._datas}
+
     def close(self, steps: int) -> None:
         """End the history at a number of steps, and make the arrays."""
         clock, quiet = self._clock, steps if self._first_noted < 0 else self._first_noted

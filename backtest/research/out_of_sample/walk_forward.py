@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from backtest import _arguments
 from backtest._notebook import html_lines, html_table, progress_bar
 from backtest.api import RunResult, takes_frames
 from backtest.engine.account.dividends import kept_dividends
+from backtest.engine.account.margin.tables import kept_account
 from backtest.engine.code.strategy import Strategy, load_strategy, names_of_texts, typed_values
 from backtest.errors import StrategyError, UsageError
 from backtest.market import arrays
@@ -295,7 +296,8 @@ def request_of(tried: Sweep | RunResult, grid: Grid, where: Condition | None) ->
                 "with such a one first"
             )
         account = {"cash": spec.cash, "benchmark": spec.benchmark, "risk_free": spec.risk_free, "periods": spec.periods}
-        known = {"strategy": spec.strategy, "brokerage": kept_dividends(spec, tried.manifest), **account}
+        brokerage = replace(kept_dividends(spec, tried.manifest), account=kept_account(spec, tried.manifest))
+        known = {"strategy": spec.strategy, "brokerage": brokerage, **account}
         series, span, params, points = list(spec.series), _sessions_in(spec.span), spec.params, [{}]
     if grid:
         params, points = {name: value for name, value in params.items() if name not in grid}, grids.points(grid, where)

@@ -23,6 +23,7 @@ from backtest.engine.account.commissions import check_told_apart
 from backtest.engine.account.currencies import exchange_of
 from backtest.engine.account.dividends import DividendTable, dividends_of
 from backtest.engine.account.interest import BenchmarkRates, benchmark_rates
+from backtest.engine.account.margin.tables import MarginTable, margin_table
 from backtest.engine.code.imports import source_digest
 from backtest.engine.code.parcels import sent_by_value
 from backtest.engine.code.strategy import Strategy, load_strategy, parameters, typed_things
@@ -42,7 +43,7 @@ from backtest.research.out_of_sample.window import Window, cut_batch, cut_to, ru
 from backtest.research.search.trials import Trial, key_of
 from backtest.runs.batch import RunBatch
 from backtest.runs.currencies import are_plain, base_currency
-from backtest.runs.spec import NO_DIVIDENDS, Brokerage, BrokerageOptions, RunSpec, brokerage_of
+from backtest.runs.spec import BACKTRADER, NO_DIVIDENDS, Brokerage, BrokerageOptions, RunSpec, brokerage_of
 from backtest.store.reader import CachedReader, Reader, are_of_frames, hours_in
 from backtest.store.store import Store, store_of
 
@@ -152,7 +153,10 @@ def job_of(
     read = [*wanted, *beside]
     paid = dividends_of(brokerage.dividends, opened, read)
     earned = benchmark_rates(brokerage.interest)
-    brokerage = replace(brokerage, dividends=paid or NO_DIVIDENDS, interest=earned or "")  # a worker has no files
+    ruled = margin_table(brokerage.account)
+    brokerage = replace(  # a worker has no files
+        brokerage, dividends=paid or NO_DIVIDENDS, interest=earned or "", account=ruled or BACKTRADER
+    )
     if brokerage.slippage.startswith("spread"):
         read += [quotes for one in wanted for quotes in quotes_of(one)]
     read += map(opened.named, fee_series(brokerage.borrow, wanted).values())
@@ -178,7 +182,7 @@ def job_of(
     ]
     if annualised := measured_by(opened, wanted, sessions_a_year(hours_in(opened, wanted[0]))):
         kept.append(annualised)  # the numbers of trials that 0.1.0 made are by others
-    kept += [one.digest for one in (paid, earned) if one is not None]
+    kept += [one.digest for one in (paid, earned, ruled) if one is not None]
     if rates:
         kept.append(rates)
     case = hashlib.sha256(json.dumps([kept, asked], sort_keys=True, default=repr).encode()).hexdigest()[:16]
@@ -481,12 +485,13 @@ def _asked(account: dict[str, Any], brokerage: Brokerage, options: Mapping[str, 
     paid, benchmark = brokerage.dividends, account["benchmark"]
     dividends = paid.name if isinstance(paid, DividendTable) else paid
     rates = brokerage.interest.name if isinstance(brokerage.interest, BenchmarkRates) else brokerage.interest
+    account_name = brokerage.account.name if isinstance(brokerage.account, MarginTable) else brokerage.account
     beside = benchmark if isinstance(benchmark, str) or not benchmark else series_of(benchmark).key
     numbers = {name: value for name, value in {**account, **options}.items() if _is_number(name, value)}
     return {
         "benchmark": beside,
         **told,
-        **replace(brokerage, costs=costs.name, dividends=dividends, interest=rates).flat,
+        **replace(brokerage, costs=costs.name, dividends=dividends, interest=rates, account=account_name).flat,
         **numbers,
     }
 

@@ -1,0 +1,479 @@
+"""
+`MarginAccount` and `CashAccount`: the rules of an account, which a broker keeps that has one as `rules`.
+
+`LeanBroker` asks it, and in Backtrader's own loops `RuledBroker` does; both decide the same. An order is judged as it
+is submitted, at the prices known then, and again as it is filled. At the close of each bar equity is held against what
+positions require; what is to be sold goes to the market and is filled first at the next open.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from types import new_class
+from typing import Any, NamedTuple
+
+import backtrader as bt
+import numpy as np
+
+from backtest.engine.account.commissions import bill_of
+from backtest.engine.account.margin.requirements import Held, Rates, buying_power, excess_liquidity, liquidation
+from backtest.engine.account.margin.settlement import settlement_day
+
+_STOCK: Any = bt.brokers.BackBroker
+_FIRST_BARS, _LONGER = 64, 4  # how many bars are searched for the next margin call; and how many times as many then
+_NEAR = 1e-9  # of equity: so near to a margin call a bar counts as one, until the broker's own numbers say more
+SHORT_SALE, CALL = "short sale", "margin call"  # how the reasons of orders begin
+
+
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """
+    What an account knows of a feed.
+
+    Attributes:
+        multiplier: money that a point of the price is worth.
+        step: the smallest size that is traded.
+        stamps: of its bars.
+        days: the session of each bar, as `date.toordinal` counts; () where nobody asks.
+    """
+
+    rates: Rates
+    multiplier: float = 1.0
+    step: float = 1.0
+    stamps: Sequence[float] = ()
+    days: Sequence[int] = ()
+
+
+class _Account:
+    """
+    What both accounts do with orders.
+
+    Attributes:
+        reasons: why orders were refused, or given by the account itself, by their references.
+        due: the step of a lean run from which on the broker has to look for a margin call.
+    """
+
+    def __init__(self, feeds: Mapping[Any, Ruled]) -> None:
+        self.feeds = feeds
+        self.reasons: dict[int, str] = {}
+        self.due = math.inf
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _nobody, ()  # a copy of the broker has no say
+
+    def check_submitted(self, broker: Any) -> None:
+        """Accept what the account allows, one order after the other at the prices they were given at."""
+        pretended = _Pretended(broker)
+        while broker.submitted:
+            order = broker.submitted.popleft()
+            if broker._take_children(order) is None:
+                continue
+            reason = self._judge(broker, order, pretended)
+            if not reason:
+                broker.submit_accept(order)
+                continue
+            self.reasons[order.ref] = reason
+            self.mark(order)
+            broker.notify(order)
+            broker._ococheck(order)
+            broker._bracketize(order, cancel=True)
+
+    def refused_of(self, broker: Any) -> set[int]:
+        """Return the references of submitted orders that would be refused at the next bar."""
+        pretended, refused = _Pretended(broker, over=True), set[int]()
+        for order in broker.submitted:
+            orphan = order.parent is not None and order.parent.ref in refused
+            if orphan or self._judge(broker, order, pretended):
+                refused.add(order.ref)
+        return refused
+
+    def refuses(self, broker: Any, order: Any, price: float, size: float, opened: float, cash: float) -> bool:
+        """
+        Return whether what a fill opens is not allowed, and keep the reason.
+
+        Args:
+            size: of the position with the fill.
+            opened: the part of the fill that opens.
+            cash: with the fill.
+        """
+        reason = self._reason(broker, order.data, price, size, opened, cash)
+        if reason:
+            self.reasons[order.ref] = reason
+        return bool(reason)
+
+    def mark(self, order: Any) -> None:
+        """Give an order that was refused the state that says so, and the reason."""
+        reason = self.reasons[order.ref]
+        order.addinfo(reason=reason)
+        if reason.startswith(SHORT_SALE):
+            order.reject()
+        else:
+            order.margin()
+
+    def sold(self, data: Any, proceeds: float) -> None:
+        """Take note of the money that a fill brought in which closed something."""
+
+    def end_bar(self, broker: Any) -> None:
+        """Do what the account does at the close of a bar."""
+
+    def watch(self, closes: Mapping[Any, np.ndarray]) -> None:
+        """Take the closes of each feed by the steps of a lean run."""
+
+    def _judge(self, broker: Any, order: Any, pretended: _Pretended) -> str:
+        """Return why an order that is submitted is not allowed; "" where it is, which then counts as filled."""
+        change = _change(broker, order, pretended)
+        reason = self._judged(broker, order.data, change, pretended) if change.opened else ""
+        if not reason:
+            pretended.take(order.data, change)
+        return reason
+
+    def _judged(self, broker: Any, data: Any, change: _Change, pretended: _Pretended) -> str:
+        raise NotImplementedError
+
+    def _reason(self, broker: Any, data: Any, price: float, size: float, opened: float, cash: float) -> str:
+        raise NotImplementedError
+
+
+class CashAccount(_Account):
+    """
+    An account that lends nothing: no short sale, and what was sold is spent only when it has settled.
+
+    Sales count as of the session of their bar.
+    """
+
+    def __init__(self, feeds: Mapping[Any, Ruled], days: Sequence[int]) -> None:
+        super().__init__(feeds)
+        self._days = days  # on which trades settle
+        self._unsettled: list[tuple[int, float]] = []  # the day of settlement, and money
+
+    def sold(self, data: Any, proceeds: float) -> None:
+        """Take note of the money that a fill brought in which closed something."""
+        if proceeds > 0:
+            self._unsettled.append((settlement_day(self._day(data), self._days), proceeds))
+
+    def _judged(self, broker: Any, data: Any, change: _Change, pretended: _Pretended) -> str:
+        cash = pretended.spendable + min(change.cash, 0.0)  # what is sold with it has not settled
+        day = self._day(data)
+        if pretended.over:  # the bar that it is for comes on the next day on which anything settles
+            day = self._days[min(bisect_right(self._days, day), len(self._days) - 1)]
+        return self._words(data, change.size, change.opened, cash, change.price, day)
+
+    def _reason(self, broker: Any, data: Any, price: float, size: float, opened: float, cash: float) -> str:
+        return self._words(data, size, opened, cash, price, self._day(data))
+
+    def _words(self, data: Any, size: float, opened: float, cash: float, price: float, day: int) -> str:
+        if size < 0:
+            return f"{SHORT_SALE}: a cash account sells what it holds, and it would be short {-size:,.10g}"
+        self._unsettled = [one for one in self._unsettled if one[0] > day]
+        waiting = sum(money for _, money in self._unsettled)
+        if cash - waiting >= 0:
+            return ""
+        needed = opened * price * self.feeds[data].multiplier
+        if not cash >= 0:
+            return f"cash: {needed:,.2f} are needed and the costs, {-cash:,.2f} more than there are"
+        last = date.fromordinal(max(day for day, _ in self._unsettled))
+        return (
+            f"settled cash: {needed:,.2f} are needed and the costs, {waiting - cash:,.2f} more than have settled; "
+            f"{waiting:,.2f} settle by {last}"
+        )
+
+    def _day(self, data: Any) -> int:
+        feed = self.feeds[data]
+        return feed.days[min(bisect_left(feed.stamps, data.datetime[0]), len(feed.days) - 1)]
+
+
+class MarginAccount(_Account):
+    """
+    An account that lends as much as its rates let it, and sells when equity is short of what they require.
+
+    Args:
+        least_equity: below which nothing is lent.
+        currency: of its money, for words.
+    """
+
+    def __init__(self, feeds: Mapping[Any, Ruled], least_equity: float, currency: str) -> None:
+        super().__init__(feeds)
+        self._least, self._currency = least_equity, currency
+        self._closes: Mapping[Any, np.ndarray] = {}
+        self._selling: list[Any] = []  # orders of its own that are under way
+
+    def watch(self, closes: Mapping[Any, np.ndarray]) -> None:
+        """Take the closes of each feed by the steps of a lean run."""
+        self._closes = closes
+
+    def _judged(self, broker: Any, data: Any, change: _Change, pretended: _Pretended) -> str:
+        equity = broker.cash - pretended.fees - change.commission
+        for one, position in broker.positions.items():
+            if position.size:
+                equity += _worth(broker, one, position.size, pretended.price(one))
+        sizes = {**pretended.sizes, data: change.size - change.opened}
+        required = sum(self._initial(one, size, pretended.price(one)) for one, size in sizes.items() if size)
+        required += self._initial(data, change.opened, change.price)
+        short = change.size < 0 or any(size < 0 for size in sizes.values())
+        return self._words(data, change.size, equity, required, short or pretended.cash + change.cash < 0)
+
+    def _reason(self, broker: Any, data: Any, price: float, size: float, opened: float, cash: float) -> str:
+        equity = cash + _worth(broker, data, size, price, size - opened)
+        required, short = self._initial(data, size, price), size < 0
+        for other, position in broker.positions.items():
+            if other is not data and position.size:
+                known = _known(other, broker)
+                equity += _worth(broker, other, position.size, known)
+                required += self._initial(other, position.size, known)
+                short |= position.size < 0
+        return self._words(data, size, equity, required, short or cash < 0)
+
+    def _words(self, data: Any, size: float, equity: float, required: float, borrows: bool) -> str:
+        rates = self.feeds[data].rates
+        if size < 0 and math.isnan(rates.initial_short):
+            return f"{SHORT_SALE}: the account has no rate for it"
+        if not equity >= required:  # or one of them is not known
+            return (
+                f"initial margin: all positions would require {required:,.2f} {self._currency}, and equity is "
+                f"{equity:,.2f}{'' if rates.by_contract else f', which buys {buying_power(equity, rates):,.2f} in all'}"
+            )
+        if borrows and equity < self._least:
+            return (
+                f"least equity: {self._least:,.2f} {self._currency} are asked of who borrows or sells short, and "
+                f"equity is {equity:,.2f}"
+            )
+        return ""
+
+    def _initial(self, data: Any, size: float, price: float) -> float:
+        feed = self.feeds[data]
+        return feed.rates.initial(size, price * feed.multiplier) if size else 0.0
+
+    def end_bar(self, broker: Any) -> None:
+        """Hold equity against what positions require at the close, and sell what is too much."""
+        self._selling = [order for order in self._selling if order.alive()]
+        held = [(data, position.size) for data, position in broker.positions.items() if position.size]
+        self.due = math.inf
+        cash = broker.cash
+        if not held or (cash >= 0 and self._lends_nothing(held)):
+            return
+        equity = cash + sum(_worth(broker, data, size, data.close[0]) for data, size in held)
+        left = [(data, size + self._under_way(data)) for data, size in held]
+        required = sum(self._maintenance(data, size) for data, size in left)
+        if excess_liquidity(equity, required) < 0:
+            self._sell(broker, left, equity, required)
+        if self._closes and not broker.restless:
+            self.due = self._next_due(broker.step + 1, cash, held)
+
+    def _lends_nothing(self, held: Sequence[tuple[Any, float]]) -> bool:
+        rates = ((self.feeds[data].rates, size) for data, size in held)
+        return all(size > 0 and not one.by_contract and one.maintenance_long <= 1 for one, size in rates)
+
+    def _under_way(self, data: Any) -> float:
+        return float(sum(order.executed.remsize for order in self._selling if order.data is data))
+
+    def _maintenance(self, data: Any, size: float) -> float:
+        feed = self.feeds[data]
+        return feed.rates.maintenance(size, data.close[0] * feed.multiplier) if size else 0.0
+
+    def _sell(self, broker: Any, held: Sequence[tuple[Any, float]], equity: float, required: float) -> None:
+        positions = [
+            Held(size, self._maintenance(data, size) / abs(size) if size else 0.0, self.feeds[data].step)
+            for data, size in held
+        ]
+        owner = broker.cerebro.runningstrats[0]
+        reason = (
+            f"{CALL}: equity {equity:,.2f} {self._currency}, maintenance margin {required:,.2f}; to be filled first at "
+            "the next open"
+        )
+        for (data, _), size in zip(held, liquidation(positions, required - equity), strict=True):
+            if not size:
+                continue
+            give = broker.buy if size > 0 else broker.sell
+            order = give(owner, data, abs(size), exectype=bt.Order.Market, _checksubmit=False, reason=reason)
+            self.reasons[order.ref] = reason
+            self._selling.append(order)
+            broker.pending.remove(order)
+            broker.pending.appendleft(order)  # before what the strategy still has open
+
+    def _next_due(self, begin: int, cash: float, held: Sequence[tuple[Any, float]]) -> float:
+        """Return the first step at which a margin call is near, should positions and cash stay as they are."""
+        steps, count = len(next(iter(self._closes.values()))), _FIRST_BARS
+        while begin < steps:
+            end = min(begin + count, steps)
+            equity, required = np.full(end - begin, cash), np.zeros(end - begin)
+            for data, size in held:
+                prices = self._closes[data][begin:end] * self.feeds[data].multiplier
+                equity += size * prices
+                required += self.feeds[data].rates.maintenance_by_bar(np.full(end - begin, size), prices)
+            near = np.flatnonzero(~(equity - required >= _NEAR * np.abs(equity)))
+            if len(near):
+                return begin + int(near[0])
+            begin, count = end, count * _LONGER
+        return math.inf
+
+
+class _Change(NamedTuple):
+    """What an order that is submitted would do: to the position, to the cash, and at which price."""
+
+    size: float  # after it
+    opened: float
+    cash: float  # that it brings, its commission paid
+    commission: float
+    price: float
+
+
+def _change(broker: Any, order: Any, pretended: _Pretended) -> _Change:
+    data, wanted, price = order.data, order.executed.remsize, order.created.price
+    held = pretended.sizes.get(data, 0.0)
+    if price is None or not math.isfinite(price):
+        price = pretended.price(data)
+    closed = 0.0 if held * wanted >= 0 else math.copysign(min(abs(held), abs(wanted)), wanted)
+    opened, model = wanted - closed, broker.getcommissioninfo(data)
+    bill = bill_of(model, order)
+    commission = sum(model.getcommission(part, price) for part in (closed, opened) if part)
+    if bill is not None:
+        bill.end()
+    cash = -model.getvaluesize(wanted, price) if model.stocklike else 0.0
+    return _Change(held + wanted, opened, cash - commission, commission, price)
+
+
+class _Pretended:
+    """
+    The account as if the orders so far that were submitted had been filled at the prices they were given at.
+
+    Args:
+        over: whether the present bar is over, and not the one that the orders are for.
+    """
+
+    def __init__(self, broker: Any, over: bool = False) -> None:
+        self.over, self._broker = over, broker
+        self.cash = self.spendable = broker.cash
+        self.fees = 0.0
+        self.sizes = {data: position.size for data, position in broker.positions.items() if position.size}
+
+    def price(self, data: Any) -> float:
+        """Return the price of a feed that is known."""
+        return float(data.close[0]) if self.over else _known(data, self._broker)
+
+    def take(self, data: Any, change: _Change) -> None:
+        """Take an order as filled."""
+        self.cash += change.cash
+        self.spendable += min(change.cash, 0.0)
+        self.fees += change.commission
+        self.sizes[data] = change.size
+
+
+def _known(data: Any, broker: Any) -> float:
+    """Return the price of a feed that is known while the broker works: of a bar that has just begun its open."""
+    now = max(one.datetime[0] for one in broker.cerebro.datas if len(one))
+    price: float = data.open[0] if data.datetime[0] == now else data.close[0]
+    return price
+
+
+def _worth(broker: Any, data: Any, size: float, price: float, before: float | None = None) -> float:
+    """
+    Return what of equity is in a position at a price.
+
+    Args:
+        before: how much of it had gains and losses settled up to its last adjustment, of contracts; None for all.
+    """
+    if not size:
+        return 0.0
+    model = broker.getcommissioninfo(data)
+    worth: float = model.getvaluesize(size, price)
+    if model.stocklike:
+        return worth
+    settled = size if before is None else before
+    if settled:
+        worth += model.cashadjust(settled, broker.positions[data].adjbase, price)
+    return worth
+
+
+def _nobody() -> None:
+    return None
+
+
+class RuledBroker(_STOCK):
+    """A broker of Backtrader's loops that keeps the rules of an account; else it does what Backtrader's does."""
+
+    rules: Any
+
+    def check_submitted(self) -> None:
+        """Accept what the account allows."""
+        self.rules.check_submitted(self)
+
+    def next(self) -> None:
+        """Do a bar's work, and what the account does at its close."""
+        super().next()
+        self.rules.end_bar(self)
+
+    def _execute(
+        self, order: Any, ago: Any = None, price: Any = None, cash: Any = None, position: Any = None, dtcoc: Any = None
+    ) -> Any:
+        return execute_by_rules(self, order, ago, price, dtcoc)
+
+
+def execute_by_rules(broker: Any, order: Any, ago: int, price: Any, dtcoc: Any) -> None:
+    """Fill an order as Backtrader's broker does, by its arithmetic, as far as the rules of the account let it open."""
+    if price is None:
+        return
+    data, model, filler = order.data, broker.getcommissioninfo(order.data), broker.p.filler
+    wanted = order.executed.remsize
+    if filler is not None:
+        wanted = filler(order, price, ago) * (1 if order.isbuy() else -1)
+    position = broker.positions[data]
+    paid = position.price
+    size, average, opened, closed = position.pseudoupdate(wanted, price)
+    gained = model.profitandloss(-closed, paid, price)
+    cash = broker.cash
+    closed_value = closed_costs = opened_value = opened_costs = 0.0
+    if closed:
+        closed_value = model.getvaluesize(-closed, paid)
+        freed = closed_value / model.get_leverage() if closed_value > 0 else closed_value
+        cash += freed + gained * model.stocklike
+        closed_costs = model.getcommission(closed, price)
+        cash -= closed_costs
+        cash += model.cashadjust(-closed, position.adjbase, price)
+        broker.rules.sold(data, cash - broker.cash)
+        vars(broker)["cash"] = cash  # straight, as no money came in: see `engine.cash_flows`
+    refused = False
+    if opened:
+        opened_value = model.getvaluesize(opened, price)
+        cash -= opened_value / model.get_leverage() if opened_value > 0 else opened_value
+        opened_costs = model.getcommission(opened, price)
+        cash -= opened_costs
+        refused = broker.rules.refuses(broker, order, price, size, opened, cash)
+        if refused:
+            opened, opened_value, opened_costs = 0, 0.0, 0.0
+        else:
+            if abs(size) > abs(opened):
+                cash += model.cashadjust(size - opened, position.adjbase, price)
+            position.adjbase = price
+            vars(broker)["cash"] = cash
+    if filled := closed + opened:
+        model.confirmexec(filled, price)
+        position.update(filled, price, data.datetime.datetime())
+        if closed and broker.p.int2pnl:
+            closed_costs += broker.d_credit.pop(data, 0.0)
+        order.execute(dtcoc or data.datetime[ago], filled, price, closed, closed_value, closed_costs, opened,
+                      opened_value, opened_costs, model.margin, gained, size, average)  # fmt: skip
+        order.addcomminfo(model)
+        broker.notify(order)
+        broker._ococheck(order)
+    if refused:
+        broker.rules.mark(order)
+        broker.notify(order)
+        broker._ococheck(order)
+        broker._bracketize(order, cancel=True)
+
+
+def keep_rules(broker: Any) -> None:
+    """Let a broker of Backtrader's loops keep the rules that it has, in place; that of a lean run does so itself."""
+    kind: Any = type(broker)
+    if getattr(broker, "rules", None) is not None and not issubclass(kind, RuledBroker):
+        broker.__class__ = RuledBroker if kind is _STOCK else _ruled(kind)
+
+
+@cache  # Backtrader keeps each class that is ever made
+def _ruled(kind: Any) -> Any:
+    return new_class(kind.__name__, (kind, RuledBroker), exec_body=lambda body: body.update(__module__=__name__))

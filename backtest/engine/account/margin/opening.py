@@ -1,0 +1,89 @@
+"""What opens an account with rules of its own at a broker before a run, and tells afterwards what it required."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest.engine.account.contracts import Terms
+from backtest.engine.account.margin.enforcement import CashAccount, MarginAccount, Ruled
+from backtest.engine.account.margin.requirements import Rates
+from backtest.engine.account.margin.settlement import settlement_days
+from backtest.engine.account.margin.tables import MarginTable
+from backtest.engine.feed import close_stamps
+from backtest.errors import UsageError
+from backtest.market import arrays
+from backtest.market.hours import Hours
+from backtest.market.series import FUTURE_KINDS, Series
+from backtest.market.session_days import session_days
+from backtest.runs.currencies import currency_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+def open_account(
+    table: MarginTable, broker: Any, feeds: Sequence[Any], series: Sequence[Series], terms: Sequence[Terms],
+    hours: Sequence[Hours], steps: Sequence[float],
+) -> None:  # fmt: skip
+    """
+    Give a broker the rules of an account, before its feeds are loaded.
+
+    Args:
+        steps: the smallest size that is traded of each series.
+
+    Raises:
+        UsageError: a commission lends by rules of its own.
+    """
+    ruled, sessions = {}, list[np.ndarray]()
+    for feed, one, its, own, step in zip(feeds, series, terms, hours, steps, strict=True):
+        model = broker.getcommissioninfo(feed)
+        rates = _rates(table, one, its, model)
+        if not table.is_cash:
+            ruled[feed] = Ruled(rates, _multiplier(its, model), step)
+            continue
+        times = arrays.numbers(feed.p.dataname["time"]).astype("datetime64[us]")
+        sessions.append(session_days(times, one, own).astype("datetime64[D]").astype(np.int64) + _EPOCH)
+        stamps = close_stamps(feed.p.dataname, one.size)
+        ruled[feed] = Ruled(rates, _multiplier(its, model), step, stamps.tolist(), sessions[-1].tolist())
+    if table.is_cash:
+        first, last = (date.fromordinal(int(choose(np.concatenate(sessions)))) for choose in (np.min, np.max))
+        broker.rules = CashAccount(ruled, settlement_days(hours[0], first, last))
+    else:
+        broker.rules = MarginAccount(ruled, table.least_equity, currency_of(series[0].instrument))
+
+
+def with_margin(record: pa.Table, rules: CashAccount | MarginAccount) -> pa.Table:
+    """Return a record with what positions require at the close of each bar, where the account lends anything."""
+    if isinstance(rules, CashAccount):
+        return record
+    required = np.zeros(len(record))
+    for n, feed in enumerate(rules.feeds.values()):
+        sizes, closes = (arrays.numbers(record[f"{name}.{n}"]) for name in ("position", "close"))
+        required += feed.rates.maintenance_by_bar(sizes, closes * feed.multiplier)
+    return record.append_column("margin", arrays.floats(required))
+
+
+def _rates(table: MarginTable, series: Series, terms: Terms, model: Any) -> Rates:
+    if series.instrument.kind in FUTURE_KINDS:
+        if model.stocklike:
+            raise UsageError(f"what a contract of {series.short} requires is not known; write --margin 15000")
+        money = float(model.margin if terms.margin is None else terms.margin)
+        return table.of(series) or Rates(money, money, money, money, by_contract=True)
+    if not model.stocklike or model.get_leverage() != 1:
+        raise UsageError(
+            f"the commission of {series.short} has a margin or a leverage of its own, and so has an account "
+            f"{table.name}; leave out one of them"
+        )
+    rates = table.of(series)
+    assert rates is not None  # as `check_account` has seen
+    return rates
+
+
+def _multiplier(terms: Terms, model: Any) -> float:
+    return float(model.p.mult) if terms.model else terms.multiplier

@@ -1,0 +1,104 @@
+"""
+What positions require of a margin account, and what is sold where its equity is short of that: pure functions.
+
+Simplified: a margin account at IB asks 25 % of what is bought at first, and 50 %, the requirement of Regulation T, only
+at the end of the day; here it is 50 % at once. No credit for gains of earlier days (special memorandum account) is
+kept. Higher requirements of single stocks, of concentrated positions and of leveraged ETFs are not known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+# What a share that is short requires at least: 5.00 where its price is above that, the whole price where it is below,
+# and 2.50 where that is less. IBKR, "US Stocks Margin", the table of short positions; FINRA Rule 4210(c)(2) and (3).
+_FLOOR, _CHEAP = 2.5, 5.0
+LEAST_EQUITY = 2_000.0  # USD, of who borrows or sells short. IBKR, the same page; FINRA Rule 4210(b)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """
+    What a product requires: shares of its value, or money a contract; NaN where it must not be sold short.
+
+    Attributes:
+        by_contract: whether it is money a contract.
+        with_floor: whether a cheap share that is short requires the least of IB's table.
+    """
+
+    initial_long: float
+    maintenance_long: float
+    initial_short: float
+    maintenance_short: float
+    by_contract: bool = False
+    with_floor: bool = False
+
+    def initial(self, size: float, price: float) -> float:
+        """Return what a position requires as it is opened; `price` is money a share or contract."""
+        rate = self.initial_long if size > 0 else self.initial_short
+        return max(self._required(size, price, rate), self.maintenance(size, price))
+
+    def maintenance(self, size: float, price: float) -> float:
+        """Return what a position requires while it is held."""
+        return self._required(size, price, self.maintenance_long if size > 0 else self.maintenance_short)
+
+    def maintenance_by_bar(self, sizes: np.ndarray, prices: np.ndarray) -> np.ndarray:
+        """Return what positions require while they are held, bar by bar; nothing where there is none."""
+        rates = np.where(sizes > 0, self.maintenance_long, self.maintenance_short)
+        each = rates if self.by_contract else rates * prices
+        if self.with_floor:
+            each = np.where(sizes < 0, np.maximum(each, np.maximum(np.minimum(prices, _CHEAP), _FLOOR)), each)
+        return np.where(sizes != 0, np.abs(sizes) * each, 0.0)
+
+    def _required(self, size: float, price: float, rate: float) -> float:
+        each = rate if self.by_contract else rate * price
+        if self.with_floor and size < 0:
+            each = max(each, max(min(price, _CHEAP), _FLOOR))
+        return abs(size) * each
+
+
+# Initial: 12 CFR 220.12 (Regulation T): 50 % of the value of a margin equity security, and 150 % of that of a short
+# sale, with its proceeds. Maintenance: FINRA Rule 4210(c), which IBKR's page "US Stocks Margin" states.
+REG_T_STOCK = Rates(0.5, 0.25, 0.5, 0.3, with_floor=True)
+
+
+def excess_liquidity(equity: float, maintenance: float) -> float:
+    """Return what of the equity is not required while positions are held; below 0 there is a margin call."""
+    return equity - maintenance
+
+
+def buying_power(available: float, rates: Rates) -> float:
+    """Return what can be bought of a product by equity that no position requires as it is opened."""
+    return max(available, 0.0) / rates.initial_long
+
+
+class Held(NamedTuple):
+    """A position in a margin call: what a share or contract of it requires, and the smallest size that is traded."""
+
+    size: float
+    each: float
+    step: float = 1.0
+
+
+def liquidation(positions: Sequence[Held], deficit: float) -> list[float]:
+    """
+    Return what is sold (negative) or bought back of each position, so that a deficit is gone at the same prices.
+
+    The position that requires most comes first, and no more of it goes than is needed, in whole steps. Costs of the
+    sale are not counted. An order of equal ones is that given.
+    """
+    orders, left = [0.0] * len(positions), deficit
+    for place in sorted(range(len(positions)), key=lambda n: -abs(positions[n].size) * positions[n].each):
+        size, each, step = positions[place]
+        if not left > 0 or not each > 0:
+            break
+        steps = math.ceil(round(left / each / step, 9))  # 33.3 shares are 34; 25.000000000001 are 25
+        sold = min(steps * step, abs(size))
+        orders[place] = -math.copysign(sold, size)
+        left -= sold * each
+    return orders

@@ -1,0 +1,259 @@
+"""`MarginTable`: the account of a run, by a word or by a file of rates, and which products it knows."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from backtest._suggest import there_are
+from backtest.engine.account.commissions import Costs, is_own, per_contract
+from backtest.engine.account.margin.requirements import LEAST_EQUITY, REG_T_STOCK, Rates
+from backtest.errors import UsageError
+from backtest.market.hours import hours_of
+from backtest.market.series import CONTRACT_KINDS, FUTURE_KINDS, KINDS, Series
+from backtest.runs.currencies import currency_of
+from backtest.runs.spec import BACKTRADER, Brokerage, RunSpec, margin_rules
+
+CASH, REG_T = "cash", "reg-t"
+ACCOUNTS = (BACKTRADER, CASH, REG_T)  # or the path of a file
+_COLUMNS = ("initial_long", "maintenance_long", "initial_short", "maintenance_short")
+_EXAMPLE = "write product,initial_long,maintenance_long,initial_short,maintenance_short and lines such as STK,0.5,0.25"
+_LARGEST = 5.0  # of the value: who writes 50 means percent
+_US = "XNYS"  # the calendar of US stocks
+
+
+@dataclass(frozen=True, slots=True)
+class MarginTable:
+    """
+    The rates of an account by products: the kind of an instrument (STK), a symbol with it (ES-FUT), or a series.
+
+    Attributes:
+        name: "cash", "reg-t", or the name of a file.
+        least_equity: below which nothing is lent.
+    """
+
+    name: str
+    rows: tuple[tuple[str, Rates], ...] = ()
+    least_equity: float = 0.0
+
+    @property
+    def is_cash(self) -> bool:
+        """Whether nothing is lent, and money is to be settled before it is spent."""
+        return self.name == CASH
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of all rates."""
+        rows = sorted((product, repr(astuple(rates))) for product, rates in self.rows)
+        return hashlib.sha256(repr((self.name, rows, self.least_equity)).encode()).hexdigest()
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The table for JSON, which `MarginTable.read` takes."""
+        rows = {product: _without_nan(asdict(rates)) for product, rates in self.rows}
+        return {"name": self.name, "sha256": self.digest, "rates": rows, "least_equity": self.least_equity}
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> MarginTable:
+        """Return the table of a document."""
+        rows = tuple(
+            (product, Rates(**{**dict.fromkeys(_COLUMNS, math.nan), **rates}))
+            for product, rates in document["rates"].items()
+        )
+        return cls(document["name"], rows, document["least_equity"])
+
+    def of(self, series: Series) -> Rates | None:
+        """Return the rates of a series, by the narrowest product that it is of; None where there are none."""
+        rows, instrument = dict(self.rows), series.instrument
+        for product in (series.short, f"{instrument.symbol}-{instrument.kind}", instrument.kind):
+            if product in rows:
+                return rows[product]
+        return None
+
+
+def margin_table(given: Any) -> MarginTable | None:
+    """
+    Return the account of a word, of a file, or itself; None for Backtrader's own rules.
+
+    Raises:
+        UsageError: there is no such word, or the file cannot be read.
+    """
+    if isinstance(given, MarginTable):
+        return given
+    if given == BACKTRADER:
+        return None
+    if given == CASH:
+        return MarginTable(CASH, (("STK", replace(REG_T_STOCK, initial_long=1.0, maintenance_long=1.0)),))
+    if given == REG_T:
+        return MarginTable(REG_T, (("STK", REG_T_STOCK),), LEAST_EQUITY)
+    if not isinstance(given, str):
+        raise UsageError(
+            f"account is {given!r:.80}; write one of {', '.join(ACCOUNTS)}, or the path of a file of rates"
+        )
+    path = Path(given)
+    if path.suffix not in (".csv", ".toml"):
+        raise UsageError(
+            f"no account {given!r}; {there_are(given, ACCOUNTS)}; or name a file of rates, .csv or .toml: {_EXAMPLE}"
+        )
+    return MarginTable(path.name if path.is_absolute() else path.as_posix(), tuple(_rows(path)))
+
+
+def check_account(
+    table: MarginTable | None, brokerage: Brokerage, series: Sequence[Series] = (), costs: Costs | None = None
+) -> None:
+    """
+    Refuse what has no known rule in an account.
+
+    Raises:
+        UsageError: a product, a currency, or an option that goes with it is not known; the text says which.
+    """
+    if table is None:
+        return
+    if brokerage.fills == "this-close":
+        raise UsageError(
+            f"an account {table.name} judges orders before they are filled, and fills this-close are booked after "
+            "their bar; leave out one of them"
+        )
+    if series and RunSpec("", tuple(one.key for one in series), brokerage=brokerage).has_several_currencies:
+        raise UsageError(f"what an account {table.name} lends across currencies is not known; run the series of each")
+    for one in series:
+        currency = currency_of(one.instrument)
+        if brokerage.currency not in ("", currency):
+            raise UsageError(
+                f"what an account {table.name} in {brokerage.currency} lends on {one.short} in {currency} is not "
+                "known; leave out the currency of the account"
+            )
+        _check_product(table, one, brokerage, costs)
+
+
+def _check_product(table: MarginTable, series: Series, brokerage: Brokerage, costs: Costs | None) -> None:
+    kind = series.instrument.kind
+    if table.name not in (CASH, REG_T):
+        if table.of(series) is None:
+            raise UsageError(f"{table.name} has no rates of {series.short}; add a line of {kind}, or of the series")
+        return
+    if kind == "STK" and series.instrument.currency == "USD" and hours_of(series.instrument).calendar == _US:
+        return
+    if table.name == REG_T and kind in FUTURE_KINDS:
+        rules = margin_rules(brokerage.margin)
+        charged = costs is not None and (per_contract(costs) is not None or is_own(costs))
+        if charged or series.short in rules or "" in rules:
+            return
+        raise UsageError(f"what a contract of {series.short} requires is not known; write --margin 15000")
+    others = " and futures with --margin" if table.name == REG_T else ""
+    raise UsageError(
+        f"the rules of an account {table.name} are known of US stocks in USD{others}, and {series.short} is "
+        f"{kind} on {series.instrument.exchange} in {series.instrument.currency}; name a file of rates: --account FILE"
+    )
+
+
+def with_margins(brokerage: Brokerage, table: MarginTable | None, series: Sequence[Series]) -> Brokerage:
+    """Return a brokerage in which the futures of a table bind what it says, unless the caller says otherwise."""
+    if table is None:
+        return brokerage
+    rules = margin_rules(brokerage.margin)
+    found = {
+        one.short: rates.initial_long
+        for one in series
+        if one.instrument.kind in FUTURE_KINDS and (rates := table.of(one)) is not None
+    }
+    if not found or "" in rules or found.keys() <= rules.keys():
+        return brokerage
+    return replace(
+        brokerage, margin=",".join(f"{name}={money:.15g}" for name, money in sorted((found | rules).items()))
+    )
+
+
+def kept_account(spec: RunSpec, manifest: Mapping[str, Any]) -> Any:
+    """Return the account of a kept run: its word, or the very rates that it had, if they were of a file."""
+    kept = manifest.get("account")
+    return spec.brokerage.account if kept is None or spec.brokerage.account in ACCOUNTS else MarginTable.read(kept)
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Rates]]:
+    try:
+        text = path.read_text("utf-8-sig")
+        rows = tomllib.loads(text) if path.suffix == ".toml" else _of_csv(text)
+        pairs = [(str(product), dict(cells)) for product, cells in rows.items()]
+    except (OSError, UnicodeDecodeError, csv.Error, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
+        raise UsageError(f"no rates can be read from {path} ({error}); {_EXAMPLE}") from error
+    if not pairs:
+        raise UsageError(f"{path} has no rates; {_EXAMPLE}")
+    for product, cells in pairs:
+        yield _product(path, product), _rates(path, product, cells)
+
+
+def _of_csv(text: str) -> dict[str, dict[str, str]]:
+    reader = csv.DictReader(line for line in text.splitlines() if line.strip())
+    found: dict[str, dict[str, str]] = {}
+    for row in reader:
+        if None in row or "product" not in row:
+            raise ValueError(f"the columns are {', '.join(filter(None, reader.fieldnames or []))}")
+        product = (row.pop("product") or "").strip()
+        if product in found:
+            raise ValueError(f"{product} is there twice")
+        found[product] = {name.strip(): value.strip() for name, value in row.items() if value and value.strip()}
+    return found
+
+
+def _product(path: Path, product: str) -> str:
+    symbol, dash, kind = product.rpartition("-")
+    if product in KINDS or (dash and symbol and kind in KINDS and "/" not in product):
+        return product
+    try:
+        if "/" not in product:
+            raise UsageError("it is no kind of instrument")
+        return Series.parse(product).short
+    except UsageError as error:
+        raise UsageError(
+            f"{path} has the product {product!r} ({error}); write one of {', '.join(KINDS)}, a symbol with it such as "
+            "ES-FUT, or a series"
+        ) from error
+
+
+def _rates(path: Path, product: str, cells: Mapping[str, Any]) -> Rates:
+    if unknown := sorted({*cells} - {*_COLUMNS}):
+        raise UsageError(f"{path} says {unknown[0]} of {product}; {there_are(unknown[0], _COLUMNS)}")
+    by_contract = _kind_of(product) in CONTRACT_KINDS
+    numbers = {name: _number(path, product, name, cells.get(name), by_contract) for name in _COLUMNS}
+    for side in ("long", "short"):
+        initial, held = numbers[f"initial_{side}"], numbers[f"maintenance_{side}"]
+        if math.isnan(initial) != math.isnan(held) or held > initial:
+            raise UsageError(
+                f"{path} says of {product} that it requires {initial:g} {side} at first and {held:g} while it is held; "
+                "write both, the second not above the first"
+            )
+    if math.isnan(numbers["initial_long"]):
+        raise UsageError(f"{path} does not say what {product} requires; {_EXAMPLE}")
+    initial_long, maintenance_long, initial_short, maintenance_short = numbers.values()
+    return Rates(initial_long, maintenance_long, initial_short, maintenance_short, by_contract)
+
+
+def _kind_of(product: str) -> str:
+    if "/" in product:
+        return Series.parse(product).instrument.kind
+    return product.rpartition("-")[2]
+
+
+def _number(path: Path, product: str, name: str, given: Any, by_contract: bool) -> float:
+    if given is None or isinstance(given, bool):
+        return math.nan
+    try:
+        found = float(given)
+    except ValueError:
+        found = math.nan
+    most = math.inf if by_contract else _LARGEST
+    if not 0 < found < math.inf or found > most:
+        meant = "money a contract, such as 15000" if by_contract else "a share of the value, such as 0.25 for 25 %"
+        raise UsageError(f"{path} has {given!r} as {name} of {product}; write {meant}")
+    return found
+
+
+def _without_nan(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in numbers.items() if value == value}

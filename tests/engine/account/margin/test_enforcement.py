@@ -1,0 +1,311 @@
+"""Accounts in a run: what they refuse and sell; each number is one that a reader can check by hand."""
+
+from datetime import date
+
+import pytest
+from margin_runs import LOOPS, NAMES, Trades, overdrawn, random_run, reasons, statuses, store_of, trade, weekdays
+
+from backtest import next_orders, run
+from backtest.engine.account.dividends import Dividends, DividendTable
+from backtest.engine.account.margin.tables import MarginTable, margin_table
+from backtest.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def flat(tmp_path_factory):
+    """Ten days at 100."""
+    return store_of(tmp_path_factory.mktemp("flat"), [[100.0] * 10, [50.0] * 10])
+
+
+def held(result, n=0):
+    return result.record[f"position.{n}"].to_pylist()
+
+
+# --- what it buys
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_equity_buys_twice_as_much_and_not_a_share_more(flat, loop):
+    result = trade(flat, {1: 200, 3: 1}, "reg-t", **loop)
+
+    assert statuses(result) == ["Completed", "Margin"]
+    assert held(result) == [0] + [200] * 9
+    assert reasons(result)[1].startswith(
+        "initial margin: all positions would require 10,050.00 USD, and equity is 10,0"
+    )
+    assert result.manifest["notes"]["told"] == [reasons(result)[1]]  # which the strategy reads as order.info.reason
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_equity_sells_short_twice_as_much_and_not_a_share_more(flat, loop):
+    result = trade(flat, {1: -200, 3: -1, 5: 50}, "reg-t", **loop)
+
+    assert statuses(result) == ["Completed", "Margin", "Completed"]
+    assert held(result)[-1] == -150
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_long_and_short_positions_both_require_margin(flat, loop):
+    result = trade(flat, {1: [(0, 100), (1, -200)], 3: [(1, -1)]}, "reg-t", NAMES, **loop)
+
+    assert statuses(result) == ["Completed", "Completed", "Margin"]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_an_open_that_jumps_is_judged_again_as_the_order_is_filled(tmp_path, loop):
+    store = store_of(tmp_path, [[100, 101, 101]])
+
+    result = trade(store, {1: 200}, "reg-t", **loop)
+
+    assert statuses(result) == ["Margin"]
+    assert "would require 10,100.00 USD, and equity is 10,000.00" in reasons(result)[0]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_an_order_that_turns_a_position_closes_it_and_opens_what_is_allowed_or_nothing(flat, loop):
+    result = trade(flat, {1: 100, 3: -400}, "reg-t", **loop)
+
+    assert statuses(result) == ["Completed", "Margin"]
+    assert held(result)[-1] == 100  # refused as it was submitted, before anything was filled
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_below_the_least_equity_nothing_is_lent(flat, loop):
+    result = trade(flat, {1: 15, 3: 5, 5: -16}, "reg-t", cash=1_500, **loop)
+
+    assert statuses(result) == ["Completed", "Margin", "Margin"]
+    assert [one.partition(":")[0] for one in reasons(result)] == ["", "least equity", "least equity"]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_costs_count_as_an_order_is_judged(flat, loop):
+    result = trade(flat, {1: 200, 3: 198}, "reg-t", costs="ib-fixed", **loop)
+
+    assert statuses(result) == ["Margin", "Completed"]  # 10,000 are required, and equity would be 9,999
+
+
+# --- IB's own example, as a run
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_example_of_ib_is_carried_out(tmp_path, loop):
+    # IBKR, "Securities Margin Example": 500 XYZ at 40, which rises to 45, falls to 35, and is sold at 45; then 500 ABC
+    # at 101 are refused. 300 at 100 are let in by IB, and sold at the end of the day, as 15,000 are required; here they
+    # are refused at once.
+    store = store_of(tmp_path, [[40.0, 40.0, (45.0, 35.0), 45.0, 45.0, 45.0, 45.0], [101.0] * 5 + [100.0] * 2])
+
+    result = trade(store, {1: [(0, 500)], 3: [(0, -500)], 4: [(1, 500)], 6: [(1, 300)]}, "reg-t", NAMES, **loop)
+
+    assert statuses(result) == ["Completed", "Completed", "Margin", "Margin"]
+    assert result.record["cash"].to_pylist() == [10_000.0, -10_000.0, -10_000.0] + [12_500.0] * 4
+    assert result.record["equity"].to_pylist()[:4] == [10_000.0, 10_000.0, 7_500.0, 12_500.0]
+    assert result.record["margin"].to_pylist() == [0.0, 5_000.0, 4_375.0, 0.0, 0.0, 0.0, 0.0]
+    assert "would require 25,250.00 USD, and equity is 12,500.00" in reasons(result)[2]
+    assert "would require 15,000.00 USD, and equity is 12,500.00" in reasons(result)[3]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_fall_of_the_example_ends_in_a_sale(tmp_path, loop):
+    # Its alternate day 5, with as many shares of 100 as 12,500 carry, 250: at 66 they are 16,500, equity is 4,000, and
+    # 4,125 are required: 125 / 16.50 are 7.6 shares, which are sold at 64.
+    store = store_of(tmp_path, [[100.0, 100.0, 66.0, 64.0, 64.0]])
+
+    result = trade(store, {1: 250}, "reg-t", cash=12_500, **loop)
+
+    assert reasons(result)[1].startswith("margin call: equity 4,000.00 USD, maintenance margin 4,125.00")
+    assert result.fills["price"].tolist() == [100.0, 64.0, 64.0]
+    assert result.trades["reason"].tolist() == reasons(result)[1:]
+    assert result.record["margin"].to_pylist()[2] == 4_125.0
+    # 242 at 64 require 3,872, and equity is 3,500: 372 / 16 are 23.3 shares more.
+    assert held(result) == [0, 250, 250, 242, 218]
+
+
+# --- calls
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_short_position_that_rises_is_bought_back(tmp_path, loop):
+    store = store_of(tmp_path, [[100.0, 100.0, 115.0, 116.0, 116.0]])
+
+    result = trade(store, {1: -200}, "reg-t", **loop)
+
+    # 30,000 less 23,000 are 7,000; 30 % of 23,000 are 6,900. At 116: 6,800 and 6,960: 160 / 34.80 are 4.6 shares.
+    assert held(result) == [0, -200, -200, -200, -195]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_the_account_sells_goes_before_what_the_strategy_has_open(tmp_path, loop):
+    store = store_of(tmp_path, [[100.0, 100.0, 58.0, 50.0, 50.0]])
+
+    result = trade(store, {1: 180, 2: [(0, -180, 55.0)]}, "reg-t", **loop)
+
+    # 180 at 58: equity 2,440, required 2,610; 170 / 14.50 are 11.7 shares. The stop of 180 closes what is left.
+    assert held(result) == [0, 180, 180, 0, 0]
+    assert result.fills["size"].tolist() == [180, -168, -12]
+    assert statuses(result) == ["Completed", "Margin", "Completed"]
+    assert [one.partition(":")[0] for one in reasons(result)] == ["", "least equity", "margin call"]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_dividend_that_short_positions_pay_may_bring_the_call(tmp_path, loop):
+    store, day = store_of(tmp_path, [[100.0] * 6]), weekdays(6)[3].isoformat()
+    paid = DividendTable("table", {"AAPL-STK-SMART-USD/1day/TRADES/rth": Dividends("USD", (day,), (25.0,), "by hand")})
+
+    result = trade(store, {1: -200}, "reg-t", dividends=paid, **loop)
+
+    # 10,000 less 5,000 are less than 30 % of 20,000: 1,000 / 30 are 33.3 shares.
+    assert held(result) == [0, -200, -200, -200, -166, -166]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_call_that_the_lean_loop_has_to_look_far_ahead_for_is_found(tmp_path, loop):
+    prices = [100.0] * 400 + [60.0] * 5
+    store = store_of(tmp_path, [prices])
+
+    result = trade(store, {1: 200}, "reg-t", **loop)
+
+    assert held(result)[400] == 200  # 2,000 of equity, and 3,000 are required
+    assert held(result)[401] == 133  # 1,000 / 15 are 66.7 shares
+
+
+def test_all_loops_do_the_same_to_the_last_bit(tmp_path):
+    for account in ("cash", "reg-t"):
+        every = [random_run(tmp_path / f"{account}{n}", 4, account, count=20, own=loop) for n, loop in enumerate(LOOPS)]
+
+        assert any(reasons(every[0]))
+        for one in every[1:]:
+            assert one.record.equals(every[0].record)
+            assert one.orders_table.equals(every[0].orders_table)
+            assert one.fills_table.select(every[0].fills_table.column_names).equals(every[0].fills_table)
+
+
+def test_the_lean_loop_is_not_left(flat, caplog):
+    caplog.set_level("INFO", "backtest.engine.lean.cerebro")
+
+    trade(flat, {1: 200}, "reg-t")
+    trade(flat, {1: 50}, "cash")
+
+    assert "Backtrader's own loop" not in caplog.text
+
+
+# --- the cash account
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_cash_account_sells_nothing_short_and_borrows_nothing(flat, loop):
+    result = trade(flat, {1: -1, 3: 101, 5: 100}, "cash", **loop)
+
+    assert statuses(result) == ["Rejected", "Margin", "Completed"]
+    assert [one.partition(":")[0] for one in reasons(result)] == ["short sale", "cash", ""]
+    assert "margin" not in result.record.column_names
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_was_sold_is_spent_when_it_has_settled(flat, loop):
+    # All is sold at the open of Thursday, the 6th, and settles on Friday: an order for that open is paid, one for
+    # Thursday's own close is not.
+    result = trade(flat, {1: 100, 3: [(0, -100), (1, 10)], 4: [(1, 200)]}, "cash", NAMES, **loop)
+
+    assert statuses(result) == ["Completed", "Completed", "Margin", "Completed"]
+    assert reasons(result)[2].startswith("cash: 500.00 are needed and the costs, 500.00 more than there are")
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_until_2024_it_took_two_settlement_days(tmp_path, loop):
+    store = store_of(tmp_path, [[100.0] * 8, [50.0] * 8], date(2024, 3, 4))
+
+    result = trade(store, {1: 100, 3: -100, 4: [(1, 10)], 5: [(1, 10)]}, "cash", NAMES, **loop)
+
+    # Sold on Thursday, the 7th, settled on Monday, the 11th: not there on Friday.
+    assert statuses(result) == ["Completed", "Completed", "Margin", "Completed"]
+    assert reasons(result)[2].endswith("10,000.00 settle by 2024-03-11")
+
+
+# --- a file, and contracts
+
+
+def test_a_file_of_rates_has_no_least_of_its_own(flat, tmp_path):
+    (tmp_path / "rates.csv").write_text("product,initial_long,maintenance_long\nSTK,0.2,0.1\n")
+
+    result = trade(flat, {1: 500, 3: 1, 5: -501}, str(tmp_path / "rates.csv"))
+
+    assert statuses(result) == ["Completed", "Margin", "Rejected"]
+    assert result.spec.brokerage.account == "rates.csv"
+    assert result.manifest["account"]["rates"] == {"STK": {"initial_long": 0.2, "maintenance_long": 0.1,
+                                                           "by_contract": False, "with_floor": False}}  # fmt: skip
+
+
+def test_without_an_account_nothing_is_added(flat):
+    result = trade(flat, {1: 50}, "backtrader")
+
+    assert "margin" not in result.record.column_names
+    assert "reason" not in result.orders_table.column_names
+    assert "account" not in result.manifest
+
+
+def test_a_kept_run_comes_back(tmp_path):
+    store = store_of(tmp_path / "bars", [[100.0, 100.0, 60.0, 60.0, 60.0]])
+    result = trade(store, {1: 200}, "reg-t")
+
+    again = type(result).load(result.save(tmp_path / "kept"))
+
+    assert again.spec == result.spec
+    assert reasons(again) == reasons(result)
+    assert MarginTable.read(again.manifest["account"]) == margin_table("reg-t")
+    assert again.name == result.name
+
+
+@pytest.mark.parametrize(("account", "paid"), [("reg-t", [True, False]), ("cash", [False, True])])
+def test_what_would_be_ordered_next_is_judged_by_the_account(flat, account, paid):
+    found = next_orders(
+        Trades,
+        NAMES,
+        store=flat,
+        account=account,
+        costs="none",
+        cash=10_000,
+        params={"orders": {10: [(0, 150), (1, 110)]}},
+    )
+
+    assert [one.paid for one in found.orders] == paid
+
+
+@pytest.mark.parametrize(("bar", "paid"), [(8, True), (9, False)])
+def test_what_settles_by_the_next_open_pays_for_what_would_be_ordered_next(tmp_path, bar, paid):
+    store = store_of(tmp_path, [[100.0] * 10, [50.0] * 10], date(2024, 3, 4))  # two settlement days
+
+    found = next_orders(
+        Trades, NAMES, store=store, account="cash", costs="none", cash=10_000,
+        params={"orders": {1: [(0, 100)], bar: [(0, -100)], 10: [(1, 100)]}},
+    )  # fmt: skip
+
+    assert [one.paid for one in found.orders] == [paid]
+
+
+# --- laws
+
+
+@pytest.mark.parametrize("account", ["cash", "reg-t"])
+def test_no_random_order_ends_with_more_leverage_than_the_account_allows(tmp_path, account):
+    orders, opened = 0, 0
+    for seed in range(3):
+        result = random_run(tmp_path / str(seed), seed, account, count=30)
+        found, some = overdrawn(result, account)
+        orders, opened = orders + len(result.orders_table), opened + some
+
+        assert not found
+
+    assert orders > 60
+    assert opened > 5
+
+
+def test_the_check_of_leverage_tells_an_account_without_rules(tmp_path):
+    result = random_run(tmp_path, 0, "backtrader")
+
+    assert overdrawn(result, "reg-t")[0]
+    assert overdrawn(result, "cash")[0]
+
+
+def test_a_run_of_several_currencies_or_fills_at_the_close_is_refused(flat):
+    with pytest.raises(UsageError, match="fills this-close are booked after their bar; leave out one of them"):
+        run("buy_and_hold", NAMES[0], store=flat, account="reg-t", fills="this-close")
