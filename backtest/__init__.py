@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from backtest.errors import BacktestError, UsageError
     from backtest.market.series import BarSize, Instrument, Series
     from backtest.market.span import Span
+    from backtest.metrics.combination import Combination as Combination
     from backtest.metrics.measurement import Stats as Stats
     from backtest.metrics.measurement import measure, measure_returns
+    from backtest.research.combination import combine
     from backtest.research.each import SeriesRuns as SeriesRuns
     from backtest.research.each import run_each
     from backtest.research.lookahead import Leak as Leak
@@ -70,12 +72,14 @@ _HOMES = {
     "look_ahead": "research.lookahead",
     "next_orders": "research.next_orders",
     "compare": "validity.comparison",
+    "combine": "research.combination",
     "measure": "metrics.measurement",
     "measure_returns": "metrics.measurement",
     "BacktestError": "errors",
     "UsageError": "errors",
 }
 _TYPES = {
+    "Combination": "metrics.combination",
     "Comparison": "validity.comparison",
     "CrossValidation": "research.out_of_sample.cross_validation",
     "DownloadReport": "downloads.downloader",
@@ -101,6 +105,7 @@ __all__ = [
     "Span",
     "Store",
     "UsageError",
+    "combine",
     "compare",
     "connect",
     "cross_validate",

@@ -30,7 +30,7 @@ from backtest.baselines.changes import Change, Scene, changes
 from backtest.errors import BacktestError, DataError, UsageError
 from backtest.metrics.measurement import risk_free_of
 from backtest.runs.closing_fills import booked_at_close
-from backtest.runs.spec import RunSpec
+from backtest.runs.spec import RunSpec, check_has_strategy
 from backtest.store.reader import Reader
 
 SAME, MOVED, FAILED, ACCEPTED = "same", "moved", "failed", "accepted"
@@ -121,12 +121,14 @@ def save_runs(results: Sequence[RunResult], folder: str | Path, store: Reader, n
     Make baselines of kept runs, named after the files of their strategies.
 
     Raises:
-        UsageError: a baseline of that name is of another run; it takes another name, or `accept`.
+        UsageError: a baseline of that name is of another run; it takes another name, or `accept`. Or a run combines
+            others.
     """
     if name and len(results) > 1:
         raise UsageError(f"--name {name} is one name, and {len(results)} runs are given; name one run")
     paths = [path_of(name or default_name(result.spec), folder) for result in results]
     for result, path in zip(results, paths, strict=True):
+        check_has_strategy(result.spec.strategy)
         _refuse_frame(result)
         _refuse_another(result.spec, path)
         keep(result, path, store)
@@ -158,8 +160,9 @@ def reproduce(result: RunResult, name: str, store: Reader, strategy: str = "") -
     Run a kept run again, and return whether the result is equal, and if not, why.
 
     Raises:
-        UsageError: it was made on a frame.
+        UsageError: it was made on a frame, or combines other runs.
     """
+    check_has_strategy(result.spec.strategy)
     _refuse_frame(result)
     old = Baseline.of(result)
     if result.extremes_table is None:  # kept by version 0.1.0, without the lows and highs

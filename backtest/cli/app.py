@@ -17,7 +17,7 @@ from backtest._clock import Clock, utc_now
 from backtest._system import write_anything
 from backtest.cli.baselines import baseline, reproduce
 from backtest.cli.parse import refuse_url
-from backtest.cli.research import next_, sweep, validate
+from backtest.cli.research import combine, next_, sweep, validate
 from backtest.cli.runs import compare, report, run, runs, show
 from backtest.cli.setup import demo, doctor, emulator, new, tell_version
 from backtest.cli.store import download, export, import_, ls, pin, prune, publish, verify
@@ -45,6 +45,7 @@ COMMANDS = (
     report,
     show,
     compare,
+    combine,
     validate,
     baseline,
     reproduce,

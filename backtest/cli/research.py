@@ -11,6 +11,7 @@ from backtest.cli.options import (
     STORE,
     BenchmarkOption,
     CashOption,
+    ForceOption,
     JsonOption,
     PeriodsOption,
     RiskFreeOption,
@@ -25,7 +26,7 @@ from backtest.cli.options import (
 )
 from backtest.cli.parse import date_of, factors_of, group_counts_of, lengths_of, parse_series, settings_of
 from backtest.cli.progress import sweeping
-from backtest.cli.run_tables import give_more, give_next_orders, give_sweep, give_validity
+from backtest.cli.run_tables import give_kept_run, give_more, give_next_orders, give_sweep, give_validity
 from backtest.cli.terminal import give_json, say
 from backtest.errors import BacktestError
 from backtest.runs.spec import BrokerageOptions
@@ -159,6 +160,45 @@ def next_(
         **brokerage,
     )
     give_next_orders(found, None if until else context.obj(), as_json)
+
+
+def combine(
+    run_names: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN", help="Folders of kept runs, or their names.", autocompletion=runs_here),
+    ],
+    weights: Annotated[str, typer.Option(help="equal, vol (inverse volatility), or a file of run,weight.")] = "equal",
+    rebalance: Annotated[
+        str, typer.Option(help="When the weights are restored: never, weekly, monthly, quarterly or yearly.")
+    ] = "monthly",
+    costs: Annotated[
+        str, typer.Option(help="Of that: as-run (each run's own), or costs as run takes them.")
+    ] = "as-run",
+    cash: Annotated[float, typer.Option("--cash", min=0, help="Money at the start; 0: that of all runs.")] = 0.0,
+    out: Annotated[str, typer.Option(help="Folder of the combination; runs/NAME if not given.")] = "",
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Combine kept runs into one account, and keep it as a run: report, compare and validate take it.
+
+    It is sampled at the sessions that all of them have. What each run contributed adds up to the change of equity.
+
+    Example: backtest combine SmaCross-AAPL BuyAndHold-AAPL --weights equal --rebalance quarterly
+    """
+    from pathlib import Path
+
+    from backtest.api import RunResult
+    from backtest.research.combination import combine as make_one
+    from backtest.runs.kept import locate
+
+    runs = [RunResult.load(locate(RUNS, name)) for name in run_names]
+    result = make_one(runs, weights=weights, rebalance=rebalance, costs=costs, cash=cash or None)
+    folder = Path(out) if out else Path(RUNS) / result.name
+    result.save(folder, force=force)
+    give_kept_run(result, folder, as_json)
+    if not as_json:
+        say(f"Saved to {folder}. HTML report: backtest report {folder}")
 
 
 def validate(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from backtest.api import RunResult
     from backtest.baselines.drift import Judgement
     from backtest.engine.open_orders import OpenOrder
+    from backtest.metrics.combination import Combination
     from backtest.metrics.listing import Listed
     from backtest.metrics.table import Metric
     from backtest.research.each import SeriesRuns
@@ -116,6 +117,9 @@ def give_kept_run(result: RunResult, folder: Path, as_json: bool, files: Sequenc
     labels = labels_of(result, folder)
     if not as_json:
         give(repr(result))
+        if result.combination:
+            give("")
+            _give_combination(result.combination, result.currency)
         if result.cost_table:
             give("")
             _give_costs(result.cost_table)
@@ -125,8 +129,32 @@ def give_kept_run(result: RunResult, folder: Path, as_json: bool, files: Sequenc
     named = {"files": [str(file) for file in files]} if files else {}
     known = {"run": result.name, "label": called(folder), "folder": str(folder)}
     costs = {"cost_cases": result.cost_table.to_dict()} if result.cost_table else {}
+    costs |= {"combination": result.combination.to_dict()} if result.combination else {}
     kept = {**known, "tags": list(labels.tags), "note": labels.note, **named, **costs}
     give_json({**kept, **result.stats.document, "manifest": result.manifest})
+
+
+def _give_combination(found: Combination, currency: str) -> None:
+    """Give a row a run, what all contributed, how they correlate, and how they fell together."""
+    from backtest.metrics.table import METRICS
+
+    share, money, ratio = METRICS["cagr"].text, METRICS["costs"].text, METRICS["sharpe"].text
+    rows = [
+        [one.label, share(one.weight), money(one.contribution), money(one.costs), share(one.risk),
+         share(one.max_drawdown), money(one.fall)]
+        for one in found.runs
+    ]  # fmt: skip
+    total = [sum(getattr(one, name) for one in found.runs) for name in ("contribution", "costs", "fall")]
+    rows.append(["all", "", money(total[0]), money(total[1]), "", share(found.depth), money(total[2])])
+    give_table(("run", "weight", f"brought, {currency}", "rebalancing", "variance", "drawdown", "in its fall"), rows)
+    give("")
+    labels = [one.label for one in found.runs]
+    numbers = [str(n + 1) for n in range(len(labels))]
+    table = [
+        [f"{n} {label}", *map(ratio, row)] for n, label, row in zip(numbers, labels, found.correlation, strict=True)
+    ]
+    give_table(("correlation", *numbers), table)
+    give(wrapped(found.drawdown))
 
 
 def _give_costs(table: CostTable) -> None:

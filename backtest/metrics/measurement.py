@@ -25,6 +25,7 @@ from backtest.market.periods import Periods
 from backtest.market.series import Series, few
 from backtest.metrics.account import Account, column, hold_name, rates_of, sample, session_ends, slippage_by_fill
 from backtest.metrics.benchmark import both_begin, common_dates, common_places, compounded, periods_at
+from backtest.metrics.combination import Combination, combination_of
 from backtest.metrics.returns import SESSIONS, checked_returns, drop_nan, equity_of
 from backtest.metrics.table import METRICS, Metric, metric_named, metric_value, rows_with
 from backtest.metrics.trades import Trades, rejected_orders
@@ -185,6 +186,12 @@ class Measured(RunRecord):
         """The numbers about this run: see `measure`."""
         return measure(self)
 
+    @cached_property
+    def combination(self) -> Combination | None:
+        """Which runs it combines, and what each brought; None of a run of one strategy."""
+        kept = self.manifest.get("combination")
+        return None if kept is None else combination_of(kept)
+
     def __repr__(self) -> str:
         return f"{super().__repr__()}\n{self.stats}"
 
@@ -213,7 +220,8 @@ def measure(
         UsageError: it is no run, a session has no risk-free return, or a row of your own cannot be measured.
     """
     rows = rows_with(metrics)
-    run = check_result(result, "result").account
+    result = check_result(result, "result")
+    run = result.account
     if risk_free is not None:
         run = replace(run, risk_free=_rates(risk_free, run.days))
     if periods is not None:
@@ -223,6 +231,7 @@ def measure(
     conventions = f"{_yardstick(run)}, {_conditions(result)}, {costs}."
     stats = _stats(run, rows, conventions, _extent(result.spec, run, currency), currency)
     notes = (
+        *_of_combination(result),
         *notes_of(result),
         *_of_costs(result),
         *_of_warm_up(result),
@@ -262,6 +271,14 @@ def notes_of(result: RunRecord) -> tuple[str, ...]:
         f"Limits and stops that are no multiple of their contract's tick, which IB refuses: {off:,}.": off,
     }
     return tuple(text for text, count in found.items() if count)
+
+
+def _of_combination(result: Measured) -> Iterator[str]:
+    """Yield which runs it combines, and how; of each its costs and what it was asked of its market."""
+    if combination := result.combination:
+        yield combination.basis
+        for one in combination.runs:
+            yield f"{one.label}: {one.conditions}."
 
 
 def _of_costs(result: RunRecord) -> Iterator[str]:

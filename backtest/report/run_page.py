@@ -185,6 +185,7 @@ def _content(
         "quantile_heads": list(_QUANTILES),
         "quantiles": list(_quantile_rows(result)),
         "attribution": _attribution(result),
+        "combination": _combination(result),
         "refused": list(_refused(result)),
         "refused_shown": _refused_shown(result),
         "replaced": () if chart.why_not else _REPLACED,
@@ -216,7 +217,10 @@ def _content(
         "intervals": list(_interval_rows(result, validity)),
         "orders": list(_order_rows(validity)),
         "groups": [group for name in (*GROUPS, "") if (group := _group(result, name, held))["metrics"]],
-        "tables": [_asked(result), *_tables(result.manifest)],
+        "tables": [
+            _asked(result),
+            *_tables({name: part for name, part in result.manifest.items() if name != "combination"}),
+        ],
     }
 
 
@@ -291,9 +295,11 @@ def _contents(result: Measured, figures: Sequence[Figure], chart: Chart) -> list
     """Return the places of the page, with the titles that lead there."""
     drawn = [(figure.name, figure.title) for figure in figures if chart.why_not or figure.name not in _REPLACED]
     refused = [("refused", "Refused orders")] if next(_refused(result), None) else []
+    combined = [("combination", "Combined runs")] if result.combination else []
     return [
         *([] if chart.why_not else [("chart", "Chart")]), *drawn, ("years", "Years"), ("quantiles", "Quantiles"),
-        ("drawdowns", "Drawdowns"), ("attribution", "Where the result came from"), ("trades", "Trades"), *refused,
+        ("drawdowns", "Drawdowns"), ("attribution", "Where the result came from"), *combined, ("trades", "Trades"),
+        *refused,
         ("other-costs", "Other costs"), ("luck", "Skill or luck"), ("numbers", "All numbers"),
         ("made", "What made them"),
     ]  # fmt: skip
@@ -328,6 +334,28 @@ def _attribution(result: Measured) -> dict[str, Any]:
     ]
     totals = [_cents(cents) for cents in found.totals]
     return {"years": found.years, "rows": rows, "totals": totals, "total": _cents(found.total)}
+
+
+def _combination(result: Measured) -> dict[str, Any] | None:
+    found = result.combination
+    if found is None:
+        return None
+    share, ratio = METRICS["cagr"].text, METRICS["sharpe"].text
+    rows = [
+        [one.label, typeset(share(one.weight)), _money(one.contribution), _money(one.costs), typeset(share(one.risk)),
+         typeset(share(one.max_drawdown)), _money(one.fall)]
+        for one in found.runs
+    ]  # fmt: skip
+    totals = [_money(sum(getattr(one, name) for one in found.runs)) for name in ("contribution", "costs", "fall")]
+    labels = [one.label for one in found.runs]
+    return {
+        "rows": rows,
+        "totals": ["", *totals[:2], "", typeset(share(found.depth)), totals[2]],
+        "labels": labels,
+        "correlation": [[label, *(typeset(ratio(one)) for one in row)]
+                        for label, row in zip(labels, found.correlation, strict=True)],
+        "words": [typeset(found.basis), typeset(found.drawdown)],
+    }  # fmt: skip
 
 
 def _cents(cents: int) -> str:

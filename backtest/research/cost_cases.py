@@ -20,7 +20,7 @@ from backtest.metrics.measurement import Measured, check_result
 from backtest.research.search.job import Point, job_of, trials_of
 from backtest.runs.cost_table import CostCase, CostTable
 from backtest.runs.record import RunRecord
-from backtest.runs.spec import Brokerage, RunSpec
+from backtest.runs.spec import Brokerage, RunSpec, check_has_strategy
 from backtest.store.reader import Reader
 from backtest.validity.cost_stress import break_even_costs
 
@@ -59,6 +59,7 @@ def run_at_costs(
     table = result.cost_table
     if table is not None and all(table.at(factor) for factor in wanted):
         return result
+    check_has_strategy(measured.spec.strategy)
     again = _Again(measured, store, measured.spec.strategy if strategy is None else strategy)
     known = {case.factor: case for case in table.cases} if table else {}
     if table is None:

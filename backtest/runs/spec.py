@@ -680,6 +680,23 @@ class RunSpec:
         return self.strategy.rpartition(":")[2]
 
 
+COMBINED = "combine:Combination"
+"""What stands in the place of a strategy in the spec of a combination of runs, which has none of its own."""
+
+
+def check_has_strategy(strategy: object) -> None:
+    """
+    Refuse to run again what has no strategy of its own.
+
+    Raises:
+        UsageError: it is a combination.
+    """
+    if strategy == COMBINED:
+        raise UsageError(
+            "a combination of kept runs has no strategy to run again; run its runs again, and combine them anew"
+        )
+
+
 # Version 0.1.0 kept all of these but periods, measured_by, rates, warm_up, and those of the broker that came later.
 _SHAPE = keyed(
     {"strategy": TEXT, "series": list_of(TEXT)},

@@ -28,6 +28,7 @@ from backtest.engine.code.parcels import typed
 from backtest.engine.code.reach import reach_of
 from backtest.errors import StrategyError, UsageError
 from backtest.runs.parameters import STRATEGY_MODULE, Named, as_kept, can_be_kept, found_by, names_in, resolved
+from backtest.runs.spec import check_has_strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,12 @@ def load_strategy(strategy: str | Path | type[Any] | Strategy, below: str | Path
             the present one if not given.
 
     Raises:
-        UsageError: there is no such file, or no such class in it.
+        UsageError: there is no such file, or no such class in it, or it is a combination of runs.
         StrategyError: the file cannot be run.
     """
     if isinstance(strategy, Strategy):
         return strategy
+    check_has_strategy(strategy)
     if isinstance(strategy, type) and issubclass(strategy, bt.Strategy):
         name = f"{strategy.__module__}:{strategy.__name__}"
         space = space_of(strategy)

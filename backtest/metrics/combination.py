@@ -1,0 +1,184 @@
+"""`Combination`: what a run that combines others says of these: weights, contributions, correlations, drawdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from backtest.errors import BadStore
+from backtest.store.documents import DAY, NUMBER, TEXT, WHOLE, Misfit, either, keyed, list_of, one_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class CombinedRun:
+    """
+    A run in a combination.
+
+    Attributes:
+        label: what the run is called.
+        run: its own name.
+        strategy: its strategy's own name.
+        series: the short spellings of its series.
+        conditions: its costs, and what else it was asked of its market, in words.
+        weight: its account's share of the combination's equity, in the mean of the session ends.
+        gain: money that its account brought in.
+        costs: money that its positions cost at the start and when the weights were restored.
+        risk: its share of the variance of the combination's returns; NaN where that does not vary.
+        max_drawdown: of the run alone in these sessions, negative.
+        fall: money that it brought in during the combination's deepest drawdown.
+    """
+
+    label: str
+    run: str
+    strategy: str
+    series: tuple[str, ...]
+    conditions: str
+    weight: float
+    gain: float
+    costs: float
+    risk: float
+    max_drawdown: float
+    fall: float
+
+    @property
+    def contribution(self) -> float:
+        """Money that it brought in after these costs; those of all runs add up to the change of equity."""
+        return self.gain - self.costs
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """
+    How runs make one account, and what each brought to it.
+
+    Attributes:
+        runs: the runs, in their order.
+        weights: "equal", "vol" or "given".
+        rebalance: when the weights are restored: "never", "weekly", "monthly", "quarterly" or "yearly".
+        costs: what that is charged: "as-run", or the name of costs.
+        rebalanced: how often the weights were restored.
+        correlation: of the runs' returns, a row a run; NaN where a run's returns do not vary.
+        depth: of the deepest drawdown at session ends, negative; 0 where there is none.
+        peak: the session before that drawdown, as text; "" where it began with the first, or there is none.
+        trough: the session at its bottom, as text; "" where there is none.
+        all_below: share of the sessions at whose ends every run was below its own peak.
+    """
+
+    runs: tuple[CombinedRun, ...]
+    weights: str
+    rebalance: str
+    costs: str
+    rebalanced: int
+    correlation: tuple[tuple[float, ...], ...]
+    depth: float
+    peak: str
+    trough: str
+    all_below: float
+
+    @property
+    def basis(self) -> str:
+        """How it was made, in sentences."""
+        schedule = "never restored" if self.rebalance == "never" else f"restored {self.rebalance} at the close"
+        times = f", {self.rebalanced:,} times" if self.rebalanced else ""
+        charged = "each run's own costs" if self.costs == AS_RUN else f"the costs {self.costs}"
+        return (
+            f"A combination of {len(self.runs)} runs; weights {self.weights}, {schedule}{times}, at {charged}. "
+            "Positions are fractions of those of the runs."
+        )
+
+    @property
+    def drawdown(self) -> str:
+        """The deepest drawdown and how often all runs fell together, in a sentence."""
+        together = f"in {self.all_below:.1%} of the sessions every run was below its own peak".replace("%", " %")
+        if not self.depth:
+            return f"Equity never fell; {together}."
+        since = f"from {self.peak} " if self.peak else ""
+        return f"The deepest drawdown, {self.depth:.1%}, {since}to {self.trough}; {together}.".replace("%,", " %,")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row a run with its weight, gain, costs, contribution, risk, drawdown and fall."""
+        import pandas as pd
+
+        names = ("weight", "gain", "costs", "contribution", "risk", "max_drawdown", "fall")
+        rows = [{name: getattr(one, name) for name in names} for one in self.runs]
+        return pd.DataFrame(rows, index=pd.Index([one.label for one in self.runs], name="run"))
+
+    def correlation_frame(self) -> pd.DataFrame:
+        """Return the correlations of the runs' returns, a row and a column a run."""
+        import pandas as pd
+
+        labels = [one.label for one in self.runs]
+        return pd.DataFrame(self.correlation, index=labels, columns=labels, dtype=float)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON: None where a number is not defined."""
+        known: dict[str, Any] = _for_json(asdict(self))
+        for told, one in zip(known["runs"], self.runs, strict=True):
+            told["contribution"] = one.contribution
+        return known
+
+
+AS_RUN = "as-run"
+_MAYBE = either("a number or null", NUMBER, one_of(None))
+_RUN = keyed(
+    {
+        **dict.fromkeys(("label", "run", "strategy", "conditions"), TEXT),
+        "series": list_of(TEXT),
+        **dict.fromkeys(("weight", "gain", "costs", "max_drawdown", "fall"), NUMBER),
+        "risk": _MAYBE,
+    },
+    {"contribution": NUMBER},
+)
+_MAYBE_DAY = either("a date or nothing", DAY, one_of(""))
+_SHAPE = keyed(
+    {
+        "runs": list_of(_RUN),
+        **dict.fromkeys(("weights", "rebalance", "costs"), TEXT),
+        "rebalanced": WHOLE,
+        "correlation": list_of(list_of(_MAYBE)),
+        **dict.fromkeys(("depth", "all_below"), NUMBER),
+        "peak": _MAYBE_DAY,
+        "trough": _MAYBE_DAY,
+    }
+)
+
+
+def combination_of(document: Mapping[str, Any]) -> Combination:
+    """
+    Return the combination of its document in a manifest.
+
+    Raises:
+        BadStore: it is none.
+    """
+    try:
+        _SHAPE(document, "combination")
+    except Misfit as error:
+        raise BadStore(f"the manifest of a combination cannot be read ({error}); combine its runs again") from error
+    runs = tuple(
+        CombinedRun(
+            **{name: _number(value) for name, value in one.items() if name not in _MADE}, series=tuple(one["series"])
+        )
+        for one in document["runs"]
+    )
+    correlation = tuple(tuple(map(_number, row)) for row in document["correlation"])
+    return Combination(**{**document, "runs": runs, "correlation": correlation})
+
+
+_MADE = ("series", "contribution")
+
+
+def _number(value: Any) -> Any:
+    return math.nan if value is None else value
+
+
+def _for_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _for_json(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_for_json(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
