@@ -328,6 +328,8 @@ def give_more(found: dict[str, Any]) -> None:
     for name in ("walk_forward", "cpcv", "sweep"):
         if found[name]:
             give(wrapped(found[name].summary))
+    if found["walk_forward"]:
+        say(f"Page of the walk-forward: backtest report {found['walk_forward'].folder}")
 
 
 def _give_regimes(found: Regimes) -> None:

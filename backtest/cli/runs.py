@@ -249,8 +249,9 @@ def report(
     Write the page of a kept run: verdict, numbers, a chart to explore, pictures, trades, definitions, manifest.
 
     The chart has the bars that the run saw, where they are in the store or in the sample; else the closes. Of a sweep
-    the page has maps, each trial's numbers and equity, and how far the best one can be believed. Of a folder of runs it
-    is a table of all of them, to sort and search, with links to their pages.
+    the page has maps, each trial's numbers and equity, and how far the best one can be believed; of a walk-forward its
+    equity out of sample, its windows and what each chose. Of a folder of runs it is a table of all of them, to sort and
+    search, with links to their pages.
 
     Example: backtest report SmaCross-AAPL --pdf sma.pdf
     """
@@ -283,7 +284,7 @@ def show(
     store: StoreOption = STORE,
 ) -> None:
     """
-    Write the page of a kept run or a sweep, or the table of all runs in a folder, and open it in the browser.
+    Write the page of a kept run, a sweep or a walk-forward, or the table of all runs, and open it in the browser.
 
     Example: backtest show SmaCross-AAPL
     """
@@ -300,6 +301,7 @@ class _Kind(Enum):
 
     run = "run"
     sweep = "sweep"
+    walk_forward = "walk-forward"
     several = "folder of runs"
 
 
@@ -315,9 +317,14 @@ def _what(name: str) -> tuple[Path, _Kind]:
     for folder in (Path(name), Path(RUNS) / name):
         if (folder / "sweep.json").is_file():
             return folder, _Kind.sweep
+        if (folder / "walk_forward.json").is_file():
+            return folder, _Kind.walk_forward
         runs = kept(folder) if folder.is_dir() else []
         if name == RUNS or (runs and all(run.folder != folder for run in runs)):
             return folder, _Kind.several
+        below = list(folder.glob("*/walk_forward.json"))
+        if not runs and len(below) == 1:
+            return below[0].parent, _Kind.walk_forward
     return locate(RUNS, name), _Kind.run
 
 
@@ -326,8 +333,11 @@ def _write_page(folder: Path, kind: _Kind, out: str, store: str) -> Path:
     from backtest.api import RunResult
     from backtest.report.gallery import write_gallery
     from backtest.report.run_page import write_page
+    from backtest.research.out_of_sample.walk_forward import WalkForward
     from backtest.research.search.sweeps import Sweep
 
+    if kind is _Kind.walk_forward:
+        return WalkForward.load(folder).report(out)
     if kind is _Kind.several:
         return write_gallery(folder, out)
     if kind is _Kind.sweep:

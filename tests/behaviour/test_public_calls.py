@@ -338,6 +338,7 @@ def special(name: str, base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "RunResult": {"lines": base["first"].lines, "bars_from": base["store"]},
         "RunResult.of": {"record": base["first"]},
         "Sweep.load": {"folder": base["sweep"].folder},
+        "WalkForward.load": {"folder": base["WalkForward"].folder},
         "Span": {"start": SPAN.start, "end": SPAN.end},
         "measure_returns": {"benchmark": base["second"].returns},
         "Series": {"instrument": AAPL.instrument},

@@ -51,6 +51,9 @@ def test_the_report_of_a_sweep_is_its_page_and_that_of_its_best_run(tmp_path, mo
     assert "Sweep of SmaCross" in (tmp_path / "runs/grid/index.html").read_text(encoding="utf-8")
     assert (tmp_path / "runs/grid/best/index.html").exists()
     assert call("report", "runs/grid", "--pdf", "x.pdf")[0] == 2
+    walk = ["--walk-forward", "100/50", "--store", sample.root, "--bootstrap", "10"]
+    assert "backtest report runs/grid/walk-forward-100-50" in call("validate", "runs/grid", *walk)[2]
+    assert call("report", "runs/grid/walk-forward-100-50")[1] == "runs/grid/walk-forward-100-50/index.html\n"
     (tmp_path / "runs/grid/sweep.json").unlink()
     assert call("report", "runs/grid")[1] == "runs/grid/index.html\n"  # of the one run that is there
 

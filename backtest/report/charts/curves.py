@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from typing import Any
 
@@ -40,8 +41,8 @@ class Band:
     """A bar from one date to another, both included, in a row of its pane; `kind` is its class in the style sheet."""
 
     row: int
-    first: np.datetime64
-    last: np.datetime64
+    first: date
+    last: date
     kind: str
     text: str
     title: str
@@ -136,6 +137,6 @@ def _curve(pane: int, place: int, curve: Curve) -> dict[str, Any]:
 
 
 def _band(band: Band) -> dict[str, Any]:
-    first, last = (one.astype("datetime64[D]").astype(int).item() for one in (band.first, band.last))
+    first, last = (int(np.datetime64(one, "D").astype(int)) for one in (band.first, band.last))
     about = {"row": band.row, "from": first, "to": last + 1, "kind": band.kind}
     return {**about, "text": band.text, "title": band.title}

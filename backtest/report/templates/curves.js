@@ -15,6 +15,11 @@ const Curves = (() => {
     percent: (value) => (Number.isFinite(value) ? `${number(100 * value, 2)}\u00a0%` : "–"),
     number: (value) => number(value, 2),
   };
+  // Money beside an axis, in thousands and millions where it is long.
+  const short = (value, digits) => {
+    const [size, word] = [[1e9, "B"], [1e6, "M"], [1e3, "k"]].find(([one]) => Math.abs(value) >= 10 * one || (one > 1e3 && Math.abs(value) >= one)) ?? [1, ""];
+    return word ? `${(value / size).toLocaleString("en-US", { maximumSignificantDigits: 4 }).replace("-", "−")}${word}` : number(value, digits);
+  };
   const dayText = (day) => new Date(day * DAY).toISOString().slice(0, 10);
 
   return class Curves {
@@ -160,7 +165,8 @@ const Curves = (() => {
       }
       const step = found.length > 1 ? Math.min(...found.slice(1).map((value, n) => value - found[n])) : Math.abs(found[0] ?? 1) || 1;
       const share = pane.kind === "percent" ? 100 : 1, digits = Math.max(0, Math.ceil(-Math.log10(step * share) - 1e-9));
-      return found.map((value) => ({ value, text: number(value * share || 0, digits) + (pane.kind === "percent" ? "\u00a0%" : "") }));
+      const text = (value) => (pane.kind === "money" ? short(value || 0, digits) : number(value * share || 0, digits) + (share > 1 ? "\u00a0%" : ""));
+      return found.map((value) => ({ value, text: text(value) }));
     }
 
     // In each pixel of more rows than that the lowest and the highest value, so that no extreme is lost.
@@ -325,7 +331,8 @@ const Curves = (() => {
           const swatch = drawn("svg", { width: 22, height: 10, "aria-hidden": "true" }, line);
           return element("span", {}, swatch, curve.name ? `${curve.name} ` : "", element("em", {}, this.textOf(pane, curve, shown)));
         });
-        legend.replaceChildren(element("b", {}, pane.title), element("span", { className: "day" }, dayText(this.days[shown])), ...names);
+        const day = pane.bands ? [] : [element("span", {}, dayText(this.days[shown]))];
+        legend.replaceChildren(element("b", {}, pane.title), ...day, ...names);
       }
     }
 

@@ -6,10 +6,11 @@ Each window is a run of its own: it begins with cash alone, with the bars before
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ from backtest.api import RunResult, takes_frames
 from backtest.engine.account.dividends import kept_dividends
 from backtest.engine.account.margin.tables import kept_account
 from backtest.engine.code.strategy import Strategy, load_strategy, names_of_texts, typed_values
-from backtest.errors import StrategyError, UsageError
+from backtest.errors import BadStore, DamagedStore, StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.periods import Periods
 from backtest.market.series import Series
@@ -33,6 +34,7 @@ from backtest.metrics.measurement import Stats, measured
 from backtest.metrics.returns import Undefined, equity_of
 from backtest.metrics.table import METRICS
 from backtest.research.out_of_sample.folds import session_count, walk_forward_folds
+from backtest.research.out_of_sample.steps import KEPT_STEP, Step, kept_step, read_steps
 from backtest.research.out_of_sample.window import Window
 from backtest.research.search import grid as grids
 from backtest.research.search.compiled import engines_of
@@ -40,29 +42,19 @@ from backtest.research.search.grid import Condition, Grid
 from backtest.research.search.job import Job, Point, cash_of, digest_of, job_of
 from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, folder_of, rank_of, ranked
 from backtest.research.search.trials import Trial, Trials
+from backtest.runs.currencies import base_currency
 from backtest.runs.parameters import distinct, form_of, in_words, read_params
 from backtest.runs.spec import RunOptions, takes_run_options
+from backtest.store.documents import ANYTHING, NUMBER, TEXT, TRUTH, keyed, list_of, mapped, one_of, read_document
 from backtest.store.reader import Reader, hours_in
+from backtest.store.replacement import replace_file
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """
-    A window to learn from, what was chosen there, and what came of it in the window after.
-
-    Where no parameters traded in the window to learn from, there is nothing to choose by: the one after is in cash.
-    """
-
-    train: Window
-    test: Window
-    params: dict[str, Any]  # None each where it is cash
-    inside: Trial  # the chosen one where it was chosen, with returns
-    outside: Trial  # the same parameters where nobody had looked
-    cash: bool = False
+    from backtest.report.charts.chart_view import ChartView
+    from backtest.report.walk_forward_page import ShownWalkForward
 
 
 @dataclass(frozen=True)
@@ -78,6 +70,96 @@ class WalkForward:
     periods: float  # sessions a year
     unit: str = "sessions"  # see `Periods`
     whose: str = ""
+    strategy: str = ""
+    series: tuple[str, ...] = ()
+    currency: str = ""  # of the account
+    folder: Path = field(default=Path(), compare=False)  # where it is kept, below that of its trials
+
+    @classmethod
+    def load(cls, folder: str | Path) -> WalkForward:
+        """
+        Return the walk-forward that is kept in a folder.
+
+        Raises:
+            BadStore: there is none, or it is not what was written.
+        """
+        folder = _arguments.path(folder, "folder")
+        path = folder / DOCUMENT
+        try:
+            kept = read_document(path, _SHAPE)
+            steps = read_steps(kept["steps"], Trials(folder.parent))
+            values = {name: list(own) for name, own in read_params(kept["values"]).items()}
+            rank, series = rank_of(kept["rank"]), tuple(Series.parse(key).key for key in kept["series"])
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise BadStore(
+                f"{folder} holds no walk-forward ({DOCUMENT} is not there); make one: backtest validate ... "
+                "--walk-forward TRAIN/TEST"
+            ) from error
+        except (OSError, DamagedStore, UsageError, ValueError) as error:
+            where = "" if str(path) in str(error) else f"{path}: "
+            raise BadStore(f"{where}{error}; walk forward again to rerun it") from error
+        plain = {name: kept[name] for name in _PLAIN}
+        return cls(**plain | {"steps": steps, "values": values, "rank": rank, "series": series, "folder": folder})
+
+    def report(self, folder: str | Path = "") -> Path:
+        """
+        Write the page of the walk-forward, and return its path.
+
+        Args:
+            folder: of the page; where the walk-forward is kept if not given.
+
+        Raises:
+            UsageError: the folder holds a run, or cannot be written.
+        """
+        from backtest.report.walk_forward_page import write_walk_forward_page
+
+        place = self.folder if folder == "" else _arguments.path(folder, "folder")
+        return write_walk_forward_page(self._shown(), place)
+
+    def explore(self) -> ChartView:
+        """Return the page of the walk-forward for a notebook: equity out of sample, windows, parameter drift."""
+        from backtest.report.charts.chart_view import ChartView
+        from backtest.report.walk_forward_page import walk_forward_page
+
+        return ChartView(f"the walk-forward of {self.strategy}", walk_forward_page(self._shown()))
+
+    def _shown(self) -> ShownWalkForward:
+        """Return the walk-forward as a page shows it."""
+        from backtest.report.walk_forward_page import ShownStep, ShownWalkForward
+
+        steps = [
+            ShownStep(
+                (step.train.first, step.train.last), (step.test.first, step.test.last), step.params, step.cash,
+                step.inside.metrics, step.outside.metrics, step.outside.sessions, step.outside.returns,
+            )
+            for step in self.steps
+        ]  # fmt: skip
+        series = [Series.parse(key).short for key in self.series]
+        return ShownWalkForward(
+            self.strategy, series, self.currency, steps, self.values, self.rank, self.anchored, self.cash, self.unit,
+            self.stats, self.efficiency, self.drift, self.summary,
+        )  # fmt: skip
+
+    def _keep(self) -> None:
+        """
+        Write it into its folder.
+
+        Raises:
+            UsageError: the folder cannot be written.
+        """
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        document = {
+            "format": FORMAT,
+            **plain,
+            "series": list(self.series),
+            "values": {name: form_of(values) for name, values in self.values.items()},
+            "steps": list(map(kept_step, self.steps)),
+        }
+        try:
+            text = json.dumps(document, indent=1, allow_nan=False)
+            replace_file(self.folder / DOCUMENT, f"{text}\n".encode(), folders=True)
+        except OSError as error:
+            raise UsageError(f"no walk-forward can be kept in {self.folder} ({error}); name another folder") from error
 
     @property
     def sessions(self) -> np.ndarray:
@@ -195,6 +277,22 @@ class WalkForward:
         return float(np.abs(np.diff(places)).mean() / (len(values) - 1)) if len(places) > 1 else 0.0
 
 
+DOCUMENT = "walk_forward.json"
+FORMAT = 1
+_PLAIN = ("strategy", "currency", "rank", "anchored", "cash", "risk_free", "periods", "unit", "whose")
+_SHAPE = keyed(
+    {
+        "format": one_of(FORMAT),
+        **dict.fromkeys(("strategy", "currency", "rank", "unit", "whose"), TEXT),
+        **dict.fromkeys(("cash", "risk_free", "periods"), NUMBER),
+        "anchored": TRUTH,
+        "series": list_of(TEXT),
+        "values": mapped(list_of(ANYTHING)),
+        "steps": list_of(KEPT_STEP),
+    }
+)
+
+
 @takes_frames
 @takes_run_options
 def walk_forward(
@@ -234,7 +332,7 @@ def walk_forward(
         test: sessions to test on.
         anchored: learn from all sessions since the first, instead of the last `train`.
         purge: sessions between the two.
-        folder: of the trials, which count as in `sweep`.
+        folder: of the trials, which count as in `sweep`; the walk-forward itself is kept in one below it.
 
     The rest is as in `sweep`, and so is what is raised.
     """
@@ -258,11 +356,15 @@ def walk_forward(
     chosen = [_best(job, points, window, kept, rank) for window, _ in windows]
     outside = [Point(point, window) for point, (_, window) in zip(chosen, windows, strict=True) if point is not None]
     complete(job, outside, trials, executor=executor, jobs=jobs, engines=engines)
+    into = f"walk-forward-{train}-{test}{f'-purge-{purge}' if purge else ''}{'-anchored' if anchored else ''}"
     finished = WalkForward(
         _steps(job, windows, points, chosen, trials), values_of(points), rank, anchored, float(job.asked["cash"]),
-        float(job.asked["risk_free"]), yearly.count, yearly.unit, yearly.whose,
+        float(job.asked["risk_free"]), yearly.count, yearly.unit, yearly.whose, job.name.rpartition(":")[2],
+        tuple(one.key for one in job.series), base_currency(job.series, job.brokerage.currency),
+        trials.folder.parent / into,
     )  # fmt: skip
     vars(finished)["made_by"] = engines.words
+    finished._keep()
     return finished
 
 

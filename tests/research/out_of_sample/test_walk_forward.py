@@ -1,20 +1,24 @@
 import json
 import math
+import re
 from datetime import UTC, date, datetime, time
 
 import numpy as np
 import pytest
+from unpacked import chart_in
 
 from backtest.api import run
 from backtest.cli.app import main
-from backtest.errors import NoBars, StrategyError, UsageError
+from backtest.errors import BadStore, NoBars, StrategyError, UsageError
 from backtest.market.bars import table_of
 from backtest.market.calendars import sessions
 from backtest.market.hours import hours_of
 from backtest.market.series import Series
 from backtest.market.span import Span
+from backtest.metrics.table import METRICS
+from backtest.report.rendering import typeset
 from backtest.research.out_of_sample.cross_validation import cross_validate
-from backtest.research.out_of_sample.walk_forward import request_of, walk_forward
+from backtest.research.out_of_sample.walk_forward import WalkForward, request_of, walk_forward
 from backtest.research.search.sweeps import sweep
 from backtest.research.search.trials import Trials
 from backtest.store.store import Store
@@ -203,6 +207,82 @@ def test_cash_out_of_sample_earns_what_idle_cash_is_asked_to(tmp_path):
     assert [step.cash for step in found.steps] == [True, True]
     assert found.returns[:10].tolist() == alone.returns.tolist()
     assert found.returns[9] > 0
+
+
+def test_a_walk_forward_is_kept_below_its_trials_and_read_again(market, tmp_path):
+    found = forward(market, tmp_path, anchored=True)
+
+    again = WalkForward.load(tmp_path / "kept" / "walk-forward-20-10-anchored")
+
+    assert again == found
+    assert again.summary == found.summary
+    assert again.to_dict() == found.to_dict()
+    assert (again.strategy, again.series, again.currency) == ("Holds", (AAPL.key,), "USD")
+
+
+def test_a_walk_forward_with_steps_in_cash_is_read_again(tmp_path):
+    (tmp_path / "seldom.py").write_text(SELDOM)
+    closes = [100.0] * 25 + [126.0 + n % 3 for n in range(15)]
+    asked = {"train": 20, "test": 10, "store": store_of(tmp_path / "bars", closes), "folder": tmp_path / "kept"}
+    found = walk_forward(str(tmp_path / "seldom.py"), AAPL, {"above": [110, 125]}, cash_rate=0.05, **asked)
+
+    again = WalkForward.load(found.folder)
+
+    assert [step.cash for step in again.steps] == [True, False]
+    assert again.returns.tolist() == found.returns.tolist()
+    assert again.sessions.tolist() == found.sessions.tolist()
+    assert again.to_dict() == found.to_dict()
+
+
+def test_a_walk_forward_that_cannot_be_read_says_why(market, tmp_path):
+    folder = forward(market, tmp_path).folder
+    text = (folder / "walk_forward.json").read_text()
+
+    def load_with(old, new):
+        assert old in text
+        (folder / "walk_forward.json").write_text(text.replace(old, new))
+        return WalkForward.load(folder)
+
+    with pytest.raises(BadStore, match=r"steps\[0\].train.first"):
+        load_with('"first": "2024-01-02"', '"first": "2024-01-32"')
+    with pytest.raises(BadStore, match="1 of its 8 trials are gone"):
+        load_with(json.loads(text)["steps"][0]["outside"], "0" * 16)
+    with pytest.raises(BadStore, match="no metric 'luck'"):
+        load_with('"rank": "total_return"', '"rank": "luck"')
+    with pytest.raises(BadStore, match="holds no walk-forward"):
+        WalkForward.load(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_page_of_a_walk_forward_has_its_numbers_windows_and_parameters(market, tmp_path):
+    found = forward(market, tmp_path)
+
+    text = found.report().read_text(encoding="utf-8")
+
+    about, columns = chart_in(text)
+    windows, side = about["panes"][2:]
+    assert columns["pane.0.0"] == pytest.approx(found.equity.to_numpy(), abs=0.005)
+    assert columns["pane.1.0"].min() == pytest.approx(found.stats["max_drawdown"], abs=5e-7)
+    assert [one["kind"] for one in windows["bands"]] == [
+        "learnt",
+        "gained",
+        "learnt",
+        "lost",
+        *["learnt", "gained"] * 2,
+    ]
+    assert (windows["bands"][0]["from"], windows["bands"][0]["to"]) == (days_since(DAYS[0]), days_since(DAYS[19]) + 1)
+    assert (side["title"], side["choices"]) == ("side", ["-1", "1"])
+    assert columns["pane.3.0"].tolist() == [1.0] * 20 + [0.0] * 20
+    shown = dict(re.findall(r'<tr data-metric="(\w+)"><td>[^<]*</td><td class="number">([^<]*)</td>', text))
+    assert shown == {name: typeset(found.stats.text(name)) for name in found.stats}
+    first, outside = found.steps[0], METRICS["total_return"].text(found.steps[0].outside.metrics["total_return"])
+    assert f"<td>{first.test.first} to {first.test.last}</td><td>1</td>" in text
+    assert f'<td class="number">{typeset(outside)}</td>' in text
+    assert "srcdoc=" in found.explore()._repr_html_()
+
+
+def days_since(day):
+    return (day - date(1970, 1, 1)).days
 
 
 def crossed(market, folder, **more):
