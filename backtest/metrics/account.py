@@ -16,8 +16,9 @@ from backtest.market.series import Series
 from backtest.metrics.benchmark import Beside, compounded, periods_at
 from backtest.metrics.drawdown import Drawdown, longest_drawdown_by_row, worst_drawdown_by_row
 from backtest.metrics.returns import CALENDAR_YEAR, EquityRows, Rows, months_by_row, returns_of, years_by_row
-from backtest.metrics.sharpe_tests import Moments, moments_by_row
+from backtest.metrics.sharpe_tests import Moments, moments_by_row, sharpe_interval_autocorrelated_by_row
 from backtest.metrics.trades import (
+    Lists,
     Trades,
     entries_left,
     excursions_of,
@@ -184,13 +185,11 @@ class Accounts:
             first.benchmark, first.common, first.lead, first.span,
         )  # fmt: skip
 
-    def take(self, rows: Sequence[int]) -> Accounts:
-        """Return the accounts at these places."""
-        by_run = {name: getattr(self, name)[list(rows)] for name in ("equity", "returns", "held", "worth")}
-        for name in ("trades", "still_open", "traded", "costs", "rejected", "leverage", "dividends"):
-            every = getattr(self, name)
-            by_run[name] = [every[row] for row in rows]
-        return replace(self, **by_run)
+    def part(self, start: int, stop: int) -> Accounts:
+        """Return the accounts of some runs that follow each other."""
+        by_run = ("equity", "returns", "held", "trades", "still_open", "traded", "costs", "worth", "rejected",
+                  "leverage", "dividends")  # fmt: skip
+        return replace(self, **{name: getattr(self, name)[start:stop] for name in by_run})
 
     @cached_property
     def raw(self) -> Rows:
@@ -208,9 +207,19 @@ class Accounts:
         return EquityRows.of(self.equity)
 
     @cached_property
-    def nets(self) -> list[np.ndarray]:
+    def nets(self) -> Lists:
         """Money of each closed round trip after costs."""
-        return [one.net for one in self.trades]
+        return Lists([one.net for one in self.trades])
+
+    @cached_property
+    def mean_worth(self) -> np.ndarray:
+        """The mean money of each at the end of a session, that at the start among them."""
+        return np.asarray(EquityRows.of(self.worth).values.mean(axis=1))
+
+    @cached_property
+    def intervals(self) -> list[tuple[float, float]]:
+        """Between what the Sharpe ratio of each is at 95 %, of a year."""
+        return sharpe_interval_autocorrelated_by_row(self.excess, self.periods)
 
     @cached_property
     def beside(self) -> Beside | None:

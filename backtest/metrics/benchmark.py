@@ -22,6 +22,7 @@ from backtest.metrics.returns import (
     Rows,
     Undefined,
     cagr_of_by_row,
+    dots,
     long_run_variance,
     too_few,
     volatility_by_row,
@@ -142,7 +143,7 @@ def beta_by_row(both: Beside) -> list[float]:
         return [Undefined(why) for _ in both.own.values]
     other = both.other_excess.values[0]
     away = other - other.mean()  # whose deviations sum to 0, so that own's mean falls out
-    return [float(own @ away / (away @ away)) for own in both.excess.values]
+    return (dots(both.excess.values, away) / (away @ away)).tolist()  # type: ignore[no-any-return]
 
 
 def alpha(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> float:
@@ -262,11 +263,8 @@ def correlation_by_row(both: Beside) -> list[float]:
     whys = [why or both.other.why_no_deviation[0] for why in both.own.why_no_deviation]
     other = both.other.values[0] - both.other.means[0]
     away = both.own.values - both.own.means[:, None]
-    return [Undefined(why) if why else _correlation(own, other) for why, own in zip(whys, away, strict=True)]
-
-
-def _correlation(own: np.ndarray, other: np.ndarray) -> float:
-    return float(own @ other / math.sqrt((own @ own) * (other @ other)))
+    found = zip(whys, dots(away, other).tolist(), (dots(away, away) * (other @ other)).tolist(), strict=True)
+    return [Undefined(why) if why else product / math.sqrt(square) for why, product, square in found]
 
 
 def tracking_error(returns: np.ndarray, benchmark: np.ndarray, periods: float = SESSIONS) -> float:

@@ -129,9 +129,9 @@ class Rows:
             return [(Undefined("too few"), Undefined("too few")) for _ in self.values]
         away = self.values - self.means[:, None]
         squares = away * away
-        variances = squares.mean(axis=1).tolist()
-        found = zip(self.why_no_deviation, away, squares, variances, strict=True)
-        return [(Undefined(why), Undefined(why)) if why else _shape(*of_run) for why, *of_run in found]
+        thirds, fourths = (dots(squares, one).tolist() for one in (away, squares))
+        found = zip(self.why_no_deviation, thirds, fourths, squares.mean(axis=1).tolist(), strict=True)
+        return [(Undefined(why), Undefined(why)) if why else _shape(self.count, *own) for why, *own in found]
 
     @cached_property
     def growths(self) -> list[np.float64]:  # numpy's, whose powers may be infinite, where Python's raise
@@ -141,33 +141,30 @@ class Rows:
     @cached_property
     def losing_runs(self) -> list[np.ndarray]:
         """What each unbroken row of negative returns lost, of each run: see `drawdown.losing_runs`."""
-        return [_losing_runs(own) for own in self.values]
+        lost = self.values < 0
+        begins = lost & ~np.hstack([np.zeros((len(lost), 1), bool), lost[:, :-1]])
+        if not begins.any():
+            return [np.array([]) for _ in self.values]
+        places = np.flatnonzero(begins[lost])  # of the first of each row of losses among all losses
+        losses = 100 * np.expm1(np.add.reduceat(np.log1p(self.values[lost] / 100), places))
+        return np.split(losses, np.cumsum(begins.sum(axis=1))[:-1])
 
-    def quantiles(self, share: float) -> list[float]:
-        """Return the quantile of a share of the values of each run, linear between observations (type 7)."""
-        if share not in self._quantiles:
-            place = share * (self.count - 1)
-            first = math.floor(place)
-            second = min(first + 1, self.count - 1)
-            ranked, part = np.partition(self.values, (first, second), axis=1), place - first
-            low, high = ranked[:, first], ranked[:, second]
-            step = high - low
-            self._quantiles[share] = (high - step * (1 - part) if part >= 0.5 else low + step * part).tolist()
-        return self._quantiles[share]
+    def quantiles(self, *shares: float) -> list[list[float]]:
+        """Return the quantiles of shares of the values of each run, linear between observations (type 7)."""
+        missing = [share for share in shares if share not in self._quantiles]
+        if missing:
+            places = [share * (self.count - 1) for share in missing]
+            pairs = [(math.floor(place), min(math.floor(place) + 1, self.count - 1)) for place in places]
+            ranked = np.partition(self.values, sorted({one for pair in pairs for one in pair}), axis=1)
+            for share, place, (first, second) in zip(missing, places, pairs, strict=True):
+                low, high, part = ranked[:, first], ranked[:, second], place - first
+                step = high - low
+                self._quantiles[share] = (high - step * (1 - part) if part >= 0.5 else low + step * part).tolist()
+        return [self._quantiles[share] for share in shares]
 
 
-def _shape(away: np.ndarray, squares: np.ndarray, variance: float) -> tuple[float, float]:
-    count = len(away)
-    third, fourth = float(squares @ away) / count, float(squares @ squares) / count
-    return third / variance**1.5, fourth / variance**2 - 3
-
-
-def _losing_runs(returns: np.ndarray) -> np.ndarray:
-    edges = np.diff(returns < 0, prepend=False, append=False)
-    places = np.flatnonzero(edges)  # where a row begins, where it is over, where the next begins, ...
-    if not len(places):
-        return np.array([])
-    return np.asarray(100 * np.expm1(np.add.reduceat(np.log1p(np.append(returns / 100, 0)), places)[::2]))
+def _shape(count: int, third: float, fourth: float, variance: float) -> tuple[float, float]:
+    return third / count / variance**1.5, fourth / count / variance**2 - 3
 
 
 class EquityRows:
@@ -210,8 +207,10 @@ class EquityRows:
     @cached_property
     def falls(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """The last place at each peak, and the last place below it, of each run."""
-        edges = np.diff((self.depths < 0).astype(np.int8), append=0, axis=1)
-        return [(np.flatnonzero(own == 1), np.flatnonzero(own == -1)) for own in edges]
+        edges = np.diff(self.depths < 0, append=False, axis=1)  # of each run a peak, where it is over, a peak ...
+        rows, columns = np.nonzero(edges)
+        cuts = np.searchsorted(rows[::2], np.arange(1, len(self.values)))
+        return list(zip(np.split(columns[::2], cuts), np.split(columns[1::2], cuts), strict=True))
 
 
 def where_defined(reasons: Iterable[str], numbers: Iterable[float]) -> list[float]:
@@ -385,11 +384,25 @@ def kurtosis_by_row(returns: Rows) -> list[float]:
     return [excess for _, excess in returns.shapes]
 
 
+def dots(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the products `@` of rows, shape (runs,); of right there may be one for all. numpy takes the same sums."""
+    return np.asarray(np.matmul(left[:, None, :], right[..., None])[:, 0, 0])
+
+
 def autocorrelations(returns: np.ndarray, lags: int) -> np.ndarray:
     """Return the autocorrelation of returns at the lags 1 to `lags`, shape (lags,); the squares are over all n."""
-    away = returns - np.mean(returns)
-    square = float(away @ away)
-    return np.array([away[lag:] @ away[:-lag] / square for lag in range(1, lags + 1)])
+    return np.asarray(autocorrelations_by_row(Rows(np.atleast_2d(returns)), lags)[0])
+
+
+def autocorrelations_by_row(returns: Rows, lags: int) -> np.ndarray:
+    """Return `autocorrelations` of each run, shape (runs, lags)."""
+    if returns.count < 2:
+        return np.zeros((len(returns.values), 0))
+    away = returns.values - returns.means[:, None]
+    products = [dots(away[:, lag:], away[:, :-lag]) for lag in range(1, lags + 1)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.ascontiguousarray(np.array(products).reshape(-1, len(away)).T) / dots(away, away)[:, None]
+    return np.asarray(found)
 
 
 def long_run_variance(values: np.ndarray) -> float:
@@ -402,21 +415,32 @@ def long_run_variance(values: np.ndarray) -> float:
     Source: den Haan and Levin (1997), "A Practitioner's Guide to Robust Covariance Matrix Estimation" (VARHAC); one lag
     at the least as in Andrews and Monahan (1992), from where the bound of 0.97 on Σφ is too.
     """
-    count, away = len(values), values - np.mean(values)
+    return float(long_run_variances(np.atleast_2d(values))[0])
+
+
+def long_run_variances(values: np.ndarray) -> np.ndarray:
+    """Return `long_run_variance` of each row, shape (runs,)."""
+    count, away = values.shape[1], values - values.mean(axis=1)[:, None]
     most = max(1, min(int(count ** (1 / 3)), count - 3))
-    products = [float(away @ away), *(float(away[lag:] @ away[:-lag]) for lag in range(1, most + 1))]
-    variance, own, best, found = products[0], np.zeros(0), math.inf, 0.0
-    if not variance > 0:
-        return 0.0
+    lagged = [dots(away, away), *(dots(away[:, lag:], away[:, :-lag]) for lag in range(1, most + 1))]
+    found, rows = np.zeros(len(values)), np.flatnonzero(lagged[0] > 0)
+    products = np.array(lagged)[:, rows]
+    variances, own, best = products[0], np.zeros((len(rows), 0)), np.full(len(rows), math.inf)
     for order in range(1, most + 1):  # by Levinson and Durbin
-        reflection = (products[order] - float(own @ products[order - 1 : 0 : -1])) / variance
-        own = np.append(own - reflection * own[::-1], reflection)
-        variance *= 1 - reflection**2
-        if not variance > 0:
-            break
-        score = count * math.log(variance) + order * math.log(count)
-        if score < best:
-            best, found = score, variance / max(count - order - 1, 1) / (1 - min(float(own.sum()), _MOST)) ** 2
+        before = np.ascontiguousarray(products[order - 1 : 0 : -1].T)
+        reflections = (products[order] - dots(own, before)) / variances
+        own = np.hstack([own - reflections[:, None] * own[:, ::-1], reflections[:, None]])
+        variances = variances * np.array([1 - one**2 for one in reflections.tolist()])
+        going = np.flatnonzero(variances > 0)
+        rows, products, own, best = rows[going], products[:, going], own[going], best[going]
+        variances = variances[going]
+        scores = np.array([count * math.log(one) + order * math.log(count) for one in variances.tolist()])
+        better = np.flatnonzero(scores < best)
+        best[better] = scores[better]
+        for place in better.tolist():
+            total = float(own[place].sum())
+            variance = float(variances[place])
+            found[rows[place]] = variance / max(count - order - 1, 1) / (1 - min(total, _MOST)) ** 2
     return found
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from backtest.metrics.ratios import ratio_by_row
-from backtest.metrics.returns import SESSIONS, Rows, Undefined, autocorrelations, long_run_variance
+from backtest.metrics.returns import SESSIONS, Rows, Undefined, autocorrelations_by_row, long_run_variances
 
 CONFIDENCE = 0.95
 BLOCKS = 16  # of `overfitting`; 12,870 ways to choose half of them
@@ -109,12 +109,19 @@ def sharpe_error_autocorrelated(
 
 
 def _errors_by_row(excess: Rows) -> list[float]:
-    found = zip(excess.why_no_deviation, excess.values, strict=True)
-    return [Undefined(why) if why else _error_of(own) for why, own in found]
-
-
-def _error_of(excess: np.ndarray) -> float:
-    return math.sqrt(long_run_variance(sharpe_influence(excess)) / len(excess))
+    rows = [row for row, why in enumerate(excess.why_no_deviation) if not why]
+    found: list[float] = [Undefined(why) for why in excess.why_no_deviation]
+    if not rows:
+        return found
+    every = len(rows) == len(found)
+    values, means, deviations = (
+        one if every else one[rows] for one in (excess.values, excess.means, excess.deviations)
+    )
+    scores = (values - means[:, None]) / deviations[:, None]
+    influence = scores - (means / deviations / 2)[:, None] * (scores**2 - 1)
+    for row, variance in zip(rows, long_run_variances(influence).tolist(), strict=True):
+        found[row] = math.sqrt(variance / excess.count)
+    return found
 
 
 def sharpe_influence(excess: np.ndarray) -> np.ndarray:
@@ -190,12 +197,13 @@ def sharpe_autocorrelated(
 
 def sharpe_autocorrelated_by_row(excess: Rows, periods: float = SESSIONS, lags: int = 5) -> list[float]:
     """Return `sharpe_autocorrelated` of each run, of what its returns are above the risk-free rate."""
-    found = zip(excess.why_no_deviation, ratio_by_row(excess), excess.values, strict=True)
-    return [Undefined(why) if why else _scaled(ratio, own, periods, lags) for why, ratio, own in found]
+    correlations = autocorrelations_by_row(excess, min(lags, excess.count - 1))
+    found = zip(excess.why_no_deviation, ratio_by_row(excess), correlations, strict=True)
+    return [Undefined(why) if why else _scaled(ratio, own, periods) for why, ratio, own in found]
 
 
-def _scaled(ratio: float, excess: np.ndarray, periods: float, lags: int) -> float:
-    scale = sharpe_scale(autocorrelations(excess, min(lags, len(excess) - 1)), round(periods))
+def _scaled(ratio: float, correlations: np.ndarray, periods: float) -> float:
+    scale = sharpe_scale(correlations, round(periods))
     return ratio * scale if scale == scale else scale
 
 

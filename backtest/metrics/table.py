@@ -68,7 +68,6 @@ from backtest.metrics.sharpe_tests import (
     minimum_track_record,
     probabilistic_sharpe,
     sharpe_autocorrelated_by_row,
-    sharpe_interval_autocorrelated_by_row,
 )
 from backtest.metrics.tail_risk import (
     expected_shortfall_by_row,
@@ -80,16 +79,17 @@ from backtest.metrics.tail_risk import (
     value_at_risk_gaussian_by_row,
 )
 from backtest.metrics.trades import (
-    average_loss,
-    average_win,
-    best,
-    expectancy,
-    longest_streak,
-    payoff,
-    profit_factor,
-    sqn,
-    win_rate,
-    worst,
+    Lists,
+    average_loss_by_run,
+    average_win_by_run,
+    best_by_run,
+    expectancy_by_run,
+    longest_streak_by_run,
+    payoff_by_run,
+    profit_factor_by_run,
+    sqn_by_run,
+    win_rate_by_run,
+    worst_by_run,
 )
 
 GROUPS = ("return", "risk", "drawdown", "benchmark", "activity", "trades")
@@ -97,7 +97,15 @@ GROUPS = ("return", "risk", "drawdown", "benchmark", "activity", "trades")
 
 def exposure(held: np.ndarray) -> float:
     """Return the share of true values: bars in the market, shape (n,); undefined without bars."""
-    return float(np.mean(held)) if len(held) else Undefined("too few")
+    return exposure_by_row(np.atleast_2d(held))[0]
+
+
+def exposure_by_row(held: np.ndarray) -> list[float]:
+    """Return `exposure` of each run, shape (runs, n)."""
+    if not held.shape[1]:
+        return [Undefined("too few") for _ in held]
+    found: list[float] = held.mean(axis=1).tolist()
+    return found
 
 
 def turnover(traded: float, equity: np.ndarray, periods: float = SESSIONS) -> float:
@@ -225,12 +233,12 @@ _RISK = (
         "sharpe_low", "Sharpe ratio, 95 % CI low", "ratio",
         "Sharpe − 1.96·SE·√P, with SE² = V / N, V the long-run variance (of an autoregression, VARHAC) of "
         "z − S·(z² − 1) / 2, S the ratio of one session and z the standardised r − f.",
-        _ByRow(lambda runs: [low for low, _ in sharpe_interval_autocorrelated_by_row(runs.excess, runs.periods)]),
+        _ByRow(lambda runs: [low for low, _ in runs.intervals]),
         headline=True,
     ),
     Metric(
         "sharpe_high", "Sharpe ratio, 95 % CI high", "ratio", "Sharpe + 1.96·SE·√P.",
-        _ByRow(lambda runs: [high for _, high in sharpe_interval_autocorrelated_by_row(runs.excess, runs.periods)]),
+        _ByRow(lambda runs: [high for _, high in runs.intervals]),
         headline=True,
     ),
     Metric(
@@ -435,7 +443,7 @@ _ACTIVITY = (
     Metric(
         "exposure", "Exposure", "percent",
         "Bars in the market / bars: a position is open at their close, or was opened and closed within them.",
-        _ByRow(lambda runs: list(map(exposure, runs.held))), headline=True,
+        _ByRow(lambda runs: exposure_by_row(runs.held)), headline=True,
     ),
     Metric(
         "gross_leverage", "Gross leverage", "ratio",
@@ -467,7 +475,7 @@ _TRADES = (
     Metric(
         "trades", "Trades", "count",
         "Closed round trips, matched first in, first out; what is still open is not counted.",
-        _ByRow(lambda runs: list(map(len, runs.nets))), headline=True,
+        _ByRow(lambda runs: list(map(len, runs.nets.every))), headline=True,
     ),
     Metric(
         "open_trades", "Open trades", "count", "Entries that are not, or not wholly, closed at the end.",
@@ -476,67 +484,67 @@ _TRADES = (
     Metric(
         "win_rate", "Win rate", "percent",
         "Trades with a net result above 0 / trades; net is after the costs of both fills.",
-        _ByRow(lambda runs: list(map(win_rate, runs.nets))), headline=True,
+        _ByRow(lambda runs: win_rate_by_run(runs.nets)), headline=True,
     ),
     Metric(
         "payoff", "Payoff ratio", "ratio", "Mean net of winning trades / |mean net of losing trades|, in money.",
-        _ByRow(lambda runs: list(map(payoff, runs.nets))),
+        _ByRow(lambda runs: payoff_by_run(runs.nets)),
     ),
     Metric(
         "profit_factor", "Profit factor", "ratio",
         "Σ net of winning trades / |Σ net of losing trades|, in money.",
-        _ByRow(lambda runs: list(map(profit_factor, runs.nets))), headline=True,
+        _ByRow(lambda runs: profit_factor_by_run(runs.nets)), headline=True,
     ),
     Metric(
         "expectancy", "Expectancy per trade", "money",
         "Mean net money of a trade.",
-        _ByRow(lambda runs: list(map(expectancy, runs.nets))), headline=True,
+        _ByRow(lambda runs: expectancy_by_run(runs.nets)), headline=True,
     ),
     Metric(
         "expectancy_return", "Expectancy per trade, return", "percent", "Mean of net / value at entry.",
-        _ByRow(lambda runs: [expectancy(one.growth) for one in runs.trades]),
+        _ByRow(lambda runs: expectancy_by_run(Lists([one.growth for one in runs.trades]))),
     ),
     Metric(
         "sqn", "System quality number", "ratio",
         "√k · mean(net) / s(net) over k trades, s with n − 1.",
-        _ByRow(lambda runs: list(map(sqn, runs.nets))), headline=True,
+        _ByRow(lambda runs: sqn_by_run(runs.nets)), headline=True,
     ),
     Metric(
         "average_win", "Average win", "money", "Mean net of winning trades.",
-        _ByRow(lambda runs: list(map(average_win, runs.nets))),
+        _ByRow(lambda runs: average_win_by_run(runs.nets)),
     ),
     Metric(
         "average_loss", "Average loss", "money", "Mean net of losing trades.",
-        _ByRow(lambda runs: list(map(average_loss, runs.nets))),
+        _ByRow(lambda runs: average_loss_by_run(runs.nets)),
     ),
-    Metric("best_trade", "Best trade", "money", "The largest net.", _ByRow(lambda runs: list(map(best, runs.nets)))),
+    Metric("best_trade", "Best trade", "money", "The largest net.", _ByRow(lambda runs: best_by_run(runs.nets))),
     Metric(
         "worst_trade", "Worst trade", "money", "The smallest net.",
-        _ByRow(lambda runs: list(map(worst, runs.nets))),
+        _ByRow(lambda runs: worst_by_run(runs.nets)),
     ),
     Metric(
         "winning_streak", "Longest winning streak", "count", "Most trades in a row, by exit, with a net above 0.",
-        _ByRow(lambda runs: [longest_streak(net > 0) for net in runs.nets]),
+        _ByRow(lambda runs: longest_streak_by_run(Lists([net > 0 for net in runs.nets.every]))),
     ),
     Metric(
         "losing_streak", "Longest losing streak", "count", "Most trades in a row, by exit, with a net below 0.",
-        _ByRow(lambda runs: [longest_streak(net < 0) for net in runs.nets]),
+        _ByRow(lambda runs: longest_streak_by_run(Lists([net < 0 for net in runs.nets.every]))),
     ),
     Metric(
         "bars_held", "Bars held", "ratio", "Mean bars from entry to exit.",
-        _ByRow(lambda runs: [expectancy(one.bars) for one in runs.trades]),
+        _ByRow(lambda runs: expectancy_by_run(Lists([one.bars for one in runs.trades]))),
     ),
     Metric(
         "adverse_excursion", "Adverse excursion", "percent",
         "Mean over the trades of the worst that was seen of the entry price, by lows and highs of the bars while held, "
         "and the exit; of runs that version 0.1.0 kept by the closes.",
-        _ByRow(lambda runs: [expectancy(one.adverse) for one in runs.trades]),
+        _ByRow(lambda runs: expectancy_by_run(Lists([one.adverse for one in runs.trades]))),
     ),
     Metric(
         "favourable_excursion", "Favourable excursion", "percent",
         "Mean over the trades of the best that was seen of the entry price, by lows and highs of the bars while held, "
         "and the exit; of runs that version 0.1.0 kept by the closes.",
-        _ByRow(lambda runs: [expectancy(one.favourable) for one in runs.trades]),
+        _ByRow(lambda runs: expectancy_by_run(Lists([one.favourable for one in runs.trades]))),
     ),
     Metric(
         "cost_drag", "Annual cost drag", "percent", "Costs / mean(E_0 … E_N) · P / N.",
@@ -569,12 +577,19 @@ def _share_a_year(money: float, equity: np.ndarray, periods: float) -> float:
 
 def turnover_by_row(runs: Accounts) -> list[float]:
     """Return `turnover` of each run."""
-    return [turnover(traded, worth, runs.periods) for traded, worth in zip(runs.traded, runs.worth, strict=True)]
+    return _shares_a_year(runs, [traded / 2 for traded in runs.traded])
 
 
 def cost_drag_by_row(runs: Accounts) -> list[float]:
     """Return `cost_drag` of each run."""
-    return [cost_drag(costs, worth, runs.periods) for costs, worth in zip(runs.costs, runs.worth, strict=True)]
+    return _shares_a_year(runs, runs.costs)
+
+
+def _shares_a_year(runs: Accounts, money: Sequence[float]) -> list[float]:
+    years = (runs.worth.shape[1] - 1) / runs.periods
+    if not years:
+        return [Undefined("too few") for _ in money]
+    return [float(one / mean / years) for one, mean in zip(money, runs.mean_worth.tolist(), strict=True)]
 
 
 def _beside(runs: Accounts, numbers: Callable[[Beside], list[float]]) -> list[float]:
@@ -618,8 +633,20 @@ def measure_all(runs: Accounts) -> dict[str, np.ndarray]:
     Raises:
         ValueError: a return or an equity is no number, or cannot be.
     """
-    rows = ((name, metric.function) for name, metric in METRICS.items())
-    return {name: np.array(row.numbers(runs), dtype=float) for name, row in rows if isinstance(row, _ByRow)}
+    rows = {name: metric for name, metric in METRICS.items() if isinstance(metric.function, _ByRow)}
+    of_lists = [name for name, metric in rows.items() if metric.group in ("activity", "trades")]
+    found = {name: list[float]() for name in rows}
+    for start in range(0, len(runs.trades), _AT_ONCE):
+        part = runs.part(start, start + _AT_ONCE)
+        for name in rows:
+            if name not in of_lists:
+                found[name] += rows[name].function.numbers(part)  # type: ignore[attr-defined]
+    for name in of_lists:
+        found[name] = rows[name].function.numbers(runs)  # type: ignore[attr-defined]
+    return {name: np.array(numbers, dtype=float) for name, numbers in found.items()}
+
+
+_AT_ONCE = 128  # runs whose sessions a processor's cache can hold
 
 
 def metric_named(name: object, rows: Mapping[str, Metric] = METRICS) -> str | None:

@@ -25,7 +25,7 @@ def tail_ratio_by_row(returns: Rows, tail: float = TAIL) -> list[float]:
     """Return `tail_ratio` of each run."""
     if not returns.count:
         return too_few(returns)
-    both = zip(returns.quantiles(1 - tail), returns.quantiles(tail), strict=True)
+    both = zip(*returns.quantiles(1 - tail, tail), strict=True)
     return [abs(high) / abs(low) if low else Undefined("no loss") for high, low in both]
 
 
@@ -40,7 +40,7 @@ def value_at_risk(returns: np.ndarray, tail: float = TAIL) -> float:
 
 def value_at_risk_by_row(returns: Rows, tail: float = TAIL) -> list[float]:
     """Return `value_at_risk` of each run."""
-    return returns.quantiles(tail) if returns.count else too_few(returns)
+    return returns.quantiles(tail)[0] if returns.count else too_few(returns)
 
 
 def quantile(values: np.ndarray, share: float) -> float:
@@ -49,7 +49,7 @@ def quantile(values: np.ndarray, share: float) -> float:
 
     Equal to `np.quantile`, the first call of which imports numpy's masked arrays: as long as all other metrics take.
     """
-    return Rows(np.atleast_2d(values)).quantiles(share)[0]
+    return Rows(np.atleast_2d(values)).quantiles(share)[0][0]
 
 
 def expected_shortfall(returns: np.ndarray, tail: float = TAIL) -> float:
@@ -61,7 +61,7 @@ def expected_shortfall_by_row(returns: Rows, tail: float = TAIL) -> list[float]:
     """Return `expected_shortfall` of each run."""
     if not returns.count:
         return too_few(returns)
-    both = zip(returns.values, returns.quantiles(tail), strict=True)
+    both = zip(returns.values, returns.quantiles(tail)[0], strict=True)
     return [float(np.mean(own[own <= quantile])) for own, quantile in both]
 
 

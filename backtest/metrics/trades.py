@@ -8,16 +8,16 @@ defined is `Undefined`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backtest.market import arrays
 from backtest.market.series import Series
-from backtest.metrics.returns import Undefined, why_no_deviation
+from backtest.metrics.returns import Rows, Undefined, too_few, where_defined
 from backtest.runs.round_trips import EXTREMES, extremes_between
 
 if TYPE_CHECKING:
@@ -180,46 +180,131 @@ def rejected_orders(orders: pa.Table) -> int:
 _REFUSED = ("Margin", "Rejected")  # as Backtrader names them
 
 
+class Lists:
+    """
+    Numbers of the round trips of several runs, as many as each has.
+
+    A function that ends in `_by_run` takes these and returns a number for each run. The one for a single run is that
+    of a list alone, and so the same to the last bit: numpy adds up a row as it adds up an array.
+    """
+
+    def __init__(self, every: Sequence[np.ndarray]) -> None:
+        self.every = every
+
+    @cached_property
+    def alike(self) -> list[tuple[list[int], np.ndarray]]:
+        """The places of the runs that have as many, and their numbers as rows; not of those that have none."""
+        places: dict[int, list[int]] = {}
+        for place, own in enumerate(self.every):
+            places.setdefault(len(own), []).append(place)
+        return [(own, np.stack([self.every[place] for place in own])) for count, own in places.items() if count]
+
+    @cached_property
+    def gains(self) -> Lists:
+        """Those above 0."""
+        return Lists([own[own > 0] for own in self.every])
+
+    @cached_property
+    def losses(self) -> Lists:
+        """Those below 0."""
+        return Lists([own[own < 0] for own in self.every])
+
+    def numbers(self, function: Callable[[np.ndarray], Iterable[float]], empty: float | None = None) -> list[float]:
+        """Return what a function gives of rows; where a run has none it is not defined, unless `empty` is given."""
+        found = [Undefined("no trades") if empty is None else empty] * len(self.every)
+        for places, rows in self.alike:
+            for place, number in zip(places, function(rows), strict=True):
+                found[place] = number
+        return found
+
+    def where_any(self, numbers: list[float], reason: str) -> list[float]:
+        """Return numbers, each of which has a reason why it is not defined where its run has any round trips."""
+        pairs = zip(self.every, numbers, strict=True)
+        return [Undefined(reason) if len(own) and number != number else number for own, number in pairs]
+
+
 def win_rate(net: np.ndarray) -> float:
     """Return the share of round trips that made money after costs; undefined without round trips."""
-    return float(np.mean(net > 0)) if len(net) else Undefined("no trades")
+    return win_rate_by_run(Lists([net]))[0]
+
+
+def win_rate_by_run(nets: Lists) -> list[float]:
+    """Return `win_rate` of each run."""
+    return nets.numbers(lambda rows: np.mean(rows > 0, axis=1).tolist())
 
 
 def average_win(net: np.ndarray) -> float:
     """Return the mean net money of those that made money; undefined where none made any."""
-    return float(net[net > 0].mean()) if (net > 0).any() else Undefined("no gain" if len(net) else "no trades")
+    return average_win_by_run(Lists([net]))[0]
+
+
+def average_win_by_run(nets: Lists) -> list[float]:
+    """Return `average_win` of each run."""
+    return nets.where_any(expectancy_by_run(nets.gains), "no gain")
 
 
 def average_loss(net: np.ndarray) -> float:
     """Return the mean net money, negative, of those that lost money; undefined where none lost any."""
-    return float(net[net < 0].mean()) if (net < 0).any() else Undefined("no loss" if len(net) else "no trades")
+    return average_loss_by_run(Lists([net]))[0]
+
+
+def average_loss_by_run(nets: Lists) -> list[float]:
+    """Return `average_loss` of each run."""
+    return nets.where_any(expectancy_by_run(nets.losses), "no loss")
 
 
 def payoff(net: np.ndarray) -> float:
     """Return the mean gain over the size of the mean loss; undefined without a gain or without a loss."""
-    gain, loss = average_win(net), average_loss(net)
-    return loss if loss != loss else gain if gain != gain else gain / -loss
+    return payoff_by_run(Lists([net]))[0]
+
+
+def payoff_by_run(nets: Lists) -> list[float]:
+    """Return `payoff` of each run."""
+    pairs = zip(average_win_by_run(nets), average_loss_by_run(nets), strict=True)
+    return [loss if loss != loss else gain if gain != gain else gain / -loss for gain, loss in pairs]
 
 
 def profit_factor(net: np.ndarray) -> float:
     """Return the money of all gains over that of all losses; undefined without a loss."""
-    losses = -net[net < 0].sum()
-    return float(net[net > 0].sum() / losses) if losses > 0 else Undefined("no loss" if len(net) else "no trades")
+    return profit_factor_by_run(Lists([net]))[0]
+
+
+def profit_factor_by_run(nets: Lists) -> list[float]:
+    """Return `profit_factor` of each run."""
+    gains, losses = (one.numbers(lambda rows: rows.sum(axis=1).tolist(), 0.0) for one in (nets.gains, nets.losses))
+    found = [gain / -loss if -loss > 0 else math.nan for gain, loss in zip(gains, losses, strict=True)]
+    pairs = zip(nets.every, found, strict=True)
+    return [Undefined("no loss" if len(own) else "no trades") if one != one else one for own, one in pairs]
 
 
 def expectancy(net: np.ndarray) -> float:
     """Return the mean of round trips, of their net money or of their returns; undefined without round trips."""
-    return float(np.mean(net)) if len(net) else Undefined("no trades")
+    return expectancy_by_run(Lists([net]))[0]
+
+
+def expectancy_by_run(nets: Lists) -> list[float]:
+    """Return `expectancy` of each run."""
+    return nets.numbers(lambda rows: rows.mean(axis=1).tolist())
 
 
 def best(net: np.ndarray) -> float:
     """Return the largest; undefined without round trips."""
-    return float(np.max(net)) if len(net) else Undefined("no trades")
+    return best_by_run(Lists([net]))[0]
+
+
+def best_by_run(nets: Lists) -> list[float]:
+    """Return `best` of each run."""
+    return nets.numbers(lambda rows: rows.max(axis=1).tolist())
 
 
 def worst(net: np.ndarray) -> float:
     """Return the smallest; undefined without round trips."""
-    return float(np.min(net)) if len(net) else Undefined("no trades")
+    return worst_by_run(Lists([net]))[0]
+
+
+def worst_by_run(nets: Lists) -> list[float]:
+    """Return `worst` of each run."""
+    return nets.numbers(lambda rows: rows.min(axis=1).tolist())
 
 
 def sqn(net: np.ndarray) -> float:
@@ -230,15 +315,40 @@ def sqn(net: np.ndarray) -> float:
 
     Source: Tharp (2008), without his cap of 100 trades.
     """
-    if reason := why_no_deviation(net):
-        return Undefined(reason if len(net) else "no trades")
-    return float(math.sqrt(len(net)) * net.mean() / net.std(ddof=1))
+    return sqn_by_run(Lists([net]))[0]
+
+
+def sqn_by_run(nets: Lists) -> list[float]:
+    """Return `sqn` of each run."""
+    return nets.numbers(_sqn_of)
+
+
+def _sqn_of(nets: np.ndarray) -> list[float]:
+    rows = Rows(nets)
+    if rows.count < 2:
+        return too_few(rows)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = (math.sqrt(rows.count) * rows.means / rows.deviations).tolist()
+    return where_defined(rows.why_no_deviation, found)
 
 
 def longest_streak(hit: np.ndarray) -> int:
     """Return the length of the longest unbroken row of true values."""
-    edges = np.flatnonzero(np.diff(hit, prepend=False, append=False))
-    return int((edges[1::2] - edges[::2]).max()) if len(edges) else 0
+    return int(_streaks_of(np.atleast_2d(hit))[0])
+
+
+def longest_streak_by_run(hits: Lists) -> list[float]:
+    """Return `longest_streak` of each run."""
+    return hits.numbers(_streaks_of, 0)
+
+
+def _streaks_of(hits: np.ndarray) -> list[int]:
+    edges = np.diff(hits.astype(np.int8), prepend=0, append=0, axis=1)
+    (rows, begins), (_, ends) = np.nonzero(edges == 1), np.nonzero(edges == -1)
+    found = np.zeros(len(hits), np.int64)
+    np.maximum.at(found, rows, ends - begins)
+    longest: list[int] = found.tolist()
+    return longest
 
 
 def _times_closed(size: np.ndarray) -> int:

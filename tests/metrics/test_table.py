@@ -337,6 +337,33 @@ def test_many_runs_at_once_have_the_numbers_that_numpy_has_of_each_array():
         assert found["beta"][n] == beta(own, BESIDE, 0.02)
 
 
+def test_runs_of_several_blocks_have_the_numbers_of_one():
+    every, times = several(), 30
+
+    found, once = measure_all(Accounts.of(every * times)), measure_all(Accounts.of(every))
+
+    assert all(found[name].tobytes() == np.tile(once[name], times).tobytes() for name in METRICS)
+
+
+def test_the_trades_of_runs_with_as_many_have_the_numbers_that_numpy_has_of_each_list():
+    nets = np.random.default_rng(9).normal(1, 40, (4, 45))
+    runs = Accounts.of([account(MANY[0], BESIDE, own) for own in (*nets[:3], nets[3, :44])])
+
+    found = measure_all(runs)
+
+    for n, own in enumerate((*nets[:3], nets[3, :44])):
+        gain, loss = own[own > 0], own[own < 0]
+        assert found["expectancy"][n] == own.mean()
+        assert found["win_rate"][n] == len(gain) / len(own)
+        assert (found["average_win"][n], found["average_loss"][n]) == (gain.mean(), loss.mean())
+        assert found["payoff"][n] == gain.mean() / -loss.mean()
+        assert found["profit_factor"][n] == gain.sum() / -loss.sum()
+        assert found["sqn"][n] == math.sqrt(len(own)) * own.mean() / own.std(ddof=1)
+        assert (found["best_trade"][n], found["worst_trade"][n]) == (own.max(), own.min())
+        streaks = "".join("+" if one else " " for one in own > 0).split()
+        assert found["winning_streak"][n] == max(map(len, streaks))
+
+
 def test_an_impossible_return_of_one_of_many_is_refused():
     every = several()
     wrong = replace(every[0], returns=np.where(np.arange(300) == 7, math.inf, every[0].returns))

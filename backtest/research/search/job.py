@@ -362,7 +362,7 @@ def _numbers(every: Accounts) -> list[dict[str, float] | str]:
     try:
         columns = measure_all(every)
     except ValueError as error:  # such as of money out of nothing
-        return [str(error)] if count == 1 else [_numbers(every.take([row]))[0] for row in range(count)]
+        return [str(error)] if count == 1 else [_numbers(every.part(row, row + 1))[0] for row in range(count)]
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
