@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from backtest.downloads.ingestion import ingest
     from backtest.engine.feed import replay
     from backtest.engine.lean.cerebro import Cerebro
+    from backtest.engine.markets.membership import members
     from backtest.errors import BacktestError, UsageError
     from backtest.market.series import BarSize, Instrument, Series
     from backtest.market.span import Span
@@ -61,6 +62,7 @@ _HOMES = {
     "ingest": "downloads.ingestion",
     "publish": "store.publishing",
     "replay": "engine.feed",
+    "members": "engine.markets.membership",
     "Brokerage": "runs.spec",
     "Cerebro": "engine.lean.cerebro",
     "run": "api",
@@ -114,6 +116,7 @@ __all__ = [
     "look_ahead",
     "measure",
     "measure_returns",
+    "members",
     "next_orders",
     "open_store",
     "publish",

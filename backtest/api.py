@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from backtest.engine.account.interest import BenchmarkRates
     from backtest.engine.account.margin.tables import MarginTable
     from backtest.engine.code.strategy import Strategy
+    from backtest.market.universe import Universe
     from backtest.metrics.table import Metric
     from backtest.report.charts.chart_view import ChartView
     from backtest.report.figures import Figure
@@ -316,6 +317,7 @@ class PreparedRun(NamedTuple):
     dividends: DividendTable | None
     interest: BenchmarkRates | None
     account: MarginTable | None
+    universe: Universe | None
 
 
 def prepared(
@@ -351,6 +353,7 @@ def prepared(
     from backtest.engine.account.interest import benchmark_rates, check_interest
     from backtest.engine.account.margin.tables import check_account, margin_table, with_margins
     from backtest.engine.code.strategy import load_strategy, parameters
+    from backtest.engine.markets.membership import with_bars
     from backtest.engine.warm_up import warm_up_of
 
     found, given = load_strategy(strategy), _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
@@ -362,10 +365,11 @@ def prepared(
     wanted = [opened.named(one) for one in wanted]
     _check_distinct(wanted)
     beside = opened.named(beside) if beside else None
+    warm, universe = warm_up_text(warm_up), known_universe(brokerage)
+    before = warm_up_of(warm, opened, wanted, asked)
+    wanted = with_bars(universe, opened, wanted, before.read if before else asked, before)
     read = [*wanted, *([beside] if beside else [])]
     further = [*series_read(brokerage.dividends, read), *fee_series(brokerage.borrow, wanted).values()]
-    warm = warm_up_text(warm_up)
-    before = warm_up_of(warm, opened, wanted, asked)
     if pins:
         from backtest.store.pins import pinned_span as check_pins
 
@@ -395,13 +399,29 @@ def prepared(
             dividends=paid.name if paid else NO_DIVIDENDS,
             interest=earned.name if earned else "",
             account=ruled.name if ruled else BACKTRADER,
+            universe=universe.text if universe else "",
         ),
         check_periods(periods),
         measured_by(opened, wanted, legacy),
         rates,
         warm,
     )
-    return PreparedRun(found, spec, opened, asked, charged, paid, earned, ruled)
+    return PreparedRun(found, spec, opened, asked, charged, paid, earned, ruled, universe)
+
+
+def known_universe(brokerage: Brokerage) -> Universe | None:
+    """
+    Return the universe of a run, None where it has none.
+
+    Raises:
+        UsageError: only what stands for it is there.
+    """
+    if isinstance(brokerage.universe, str) and brokerage.universe:
+        raise UsageError(
+            f"the universe {brokerage.universe} of the run is in a file, which is not given; name it: universe=, "
+            "--universe"
+        )
+    return brokerage.universe or None
 
 
 def _check_rates_pinned(result: RunResult, store: Reader, pins: str | Path) -> None:

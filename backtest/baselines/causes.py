@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from backtest.api import RunResult, run
 from backtest.baselines.baseline import Baseline, drift_between
-from backtest.baselines.changes import Change, Scene, account_in, changes, dividends_in
+from backtest.baselines.changes import Change, Scene, account_in, changes, dividends_in, universe_in
 from backtest.engine.account.margin.tables import ACCOUNTS
 from backtest.errors import BacktestError, UsageError
 from backtest.runs.spec import NO_DIVIDENDS
@@ -54,6 +54,8 @@ def repeat(scene: Scene) -> RunResult:
         brokerage = replace(brokerage, dividends=scene.dividends)
     if scene.account is not None and brokerage.account not in ACCOUNTS:
         brokerage = replace(brokerage, account=scene.account)
+    if scene.universe is not None and brokerage.universe:
+        brokerage = replace(brokerage, universe=scene.universe)
     rate = spec.risk_free if scene.risk_free is None else scene.risk_free
     if spec.rates and scene.risk_free is None:
         raise UsageError(
@@ -71,7 +73,12 @@ def repeat(scene: Scene) -> RunResult:
 
 def explain(old: Baseline, new: Baseline, scene: Scene) -> list[Cause]:
     """Return the verdict on all that is not as it was, the causes first, for a run that differs from its baseline."""
-    scene = replace(scene, dividends=scene.dividends or dividends_in(new), account=scene.account or account_in(new))
+    scene = replace(
+        scene,
+        dividends=scene.dividends or dividends_in(new),
+        account=scene.account or account_in(new),
+        universe=scene.universe or universe_in(new),
+    )
     differing = changes(old, new, scene)
     if _by_chance(new, scene):
         return [_CHANCE]

@@ -25,6 +25,7 @@ from backtest.market.calendars import span_asked
 from backtest.market.extra import united
 from backtest.market.series import Series
 from backtest.market.span import Span
+from backtest.market.universe import Membership, Universe
 from backtest.runs.spec import RunSpec
 from backtest.store.reader import Reader, bars_as_known, bars_of_then, hours_in
 from backtest.store.store import Store
@@ -48,6 +49,7 @@ class Scene:
     risk_free: Any = None  # that of each session, where the spec was asked with such
     dividends: DividendTable | None = None  # those that are paid, where the spec asks for any
     account: MarginTable | None = None  # its rates, where the spec names a file of them
+    universe: Universe | None = None  # who belongs, where the spec has the text of one
 
 
 _PutBack = Callable[[contextlib.ExitStack, Scene], Scene]
@@ -67,6 +69,7 @@ def changes(old: Baseline, new: Baseline, scene: Scene) -> list[Change]:
     found = (_parameters(old, new), _data(old, new, scene), _rates(old, new), _dividends(old, new))
     more = (
         _interest(old, new),
+        _universe(old, new),
         _account(old, new),
         _code(old, new, scene),
         _costs(old, new),
@@ -86,18 +89,44 @@ def _plain(spec: RunSpec) -> dict[str, Any]:
     """Return a spec as JSON would give it back, without the strategy's name: a file that was moved is the same."""
     record = json.loads(json.dumps(spec.flat))
     del record["strategy"]
+    if "universe" in record:
+        record["universe"] = "given"  # which one is a change of its own
     params = record.pop("params")
     return {**params, **{f"{name} of the run" if name in params else name: value for name, value in record.items()}}
 
 
 def _with_spec(old: Baseline, stack: contextlib.ExitStack, scene: Scene) -> Scene:
     spec, dividends = replace(old.spec, strategy=scene.spec.strategy), scene.dividends or dividends_in(old)
-    return replace(scene, spec=spec, dividends=dividends, account=scene.account or account_in(old))
+    account, universe = scene.account or account_in(old), scene.universe or universe_in(old)
+    return replace(scene, spec=spec, dividends=dividends, account=account, universe=universe)
 
 
 def dividends_in(one: Baseline) -> DividendTable | None:
     """Return the dividends that the run of a baseline was paid; None where there were none to be."""
     return DividendTable.read(one.inputs["dividends"]) if "dividends" in one.inputs else None
+
+
+def universe_in(one: Baseline) -> Universe | None:
+    """Return the universe of the run of a baseline; None where it had none."""
+    return Universe.read(one.inputs["universe"]) if "universe" in one.inputs else None
+
+
+def _universe(old: Baseline, new: Baseline) -> Change | None:
+    before, now = universe_in(old), universe_in(new)
+    if before is None or now is None or before.digest == now.digest:
+        return None
+    then, today = ({_stretch(row) for row in one.rows} for one in (before, now))
+    told = [f"{line} is gone" for line in sorted(then - today)] + [f"{line} was added" for line in sorted(today - then)]
+    return Change("universe", _some(told), functools.partial(_with_universe, before))
+
+
+def _stretch(row: Membership) -> str:
+    lost = "" if row.delisting_return is None else f", delisting return {row.delisting_return:g}"
+    return f"{row.series.short} {row.first or 'always'} to {row.last or 'today'}{lost}"
+
+
+def _with_universe(universe: Universe, stack: contextlib.ExitStack, scene: Scene) -> Scene:
+    return replace(scene, universe=universe)
 
 
 def _dividends(old: Baseline, new: Baseline) -> Change | None:

@@ -26,7 +26,7 @@ from backtest.baselines.baseline import (
     save_baseline,
 )
 from backtest.baselines.causes import VERDICTS, Cause, explain, repeat
-from backtest.baselines.changes import Change, Scene, changes
+from backtest.baselines.changes import Change, Scene, changes, universe_in
 from backtest.errors import BacktestError, DataError, UsageError
 from backtest.metrics.measurement import risk_free_of
 from backtest.runs.closing_fills import booked_at_close
@@ -81,6 +81,7 @@ class Judgement:
 
 def check(old: Baseline, name: str, scene: Scene) -> Judgement:
     """Run what a baseline is of, as the scene has it now, and return what moved and why."""
+    scene = replace(scene, universe=scene.universe or universe_in(old))
     try:
         return judge(old, name, scene, repeat(scene))
     except BacktestError as error:
@@ -228,7 +229,7 @@ def _of_file(path: Path, store: Reader) -> Judgement:
 
 def _accepted(path: Path, store: Reader) -> Judgement:
     old = load_baseline(path)
-    result = repeat(Scene(old.spec, store, old.spec.strategy))
+    result = repeat(Scene(old.spec, store, old.spec.strategy, universe=universe_in(old)))
     new = keep(result, path, store, old.tolerances)
     return Judgement(path.stem, ACCEPTED, old, new, drift_between(old, new))
 

@@ -76,7 +76,9 @@ SeriesArgument = Annotated[
 ListedSeriesArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="SERIES", help="Series such as AAPL/1day, or @FILE with one a line.", autocompletion=stored_series
+        metavar="SERIES",
+        help="Series such as AAPL/1day, or @FILE with one a line, or a universe.",
+        autocompletion=stored_series,
     ),
 ]
 AnySeriesArgument = Annotated[

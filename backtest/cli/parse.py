@@ -27,7 +27,7 @@ _MARKS = (
 
 def parse_series(words: list[str]) -> list[Series]:
     """
-    Return the series that words name; @FILE stands for those in a file, one a line.
+    Return the series that words name; @FILE stands for those in a file, one a line, or of a universe.
 
     Raises:
         UsageError: one cannot be read; the text names the file and the line where it stands in one.
@@ -128,10 +128,17 @@ def settings_of(words: list[str]) -> dict[str, str]:
 
 
 def _of_file(name: str) -> list[Series]:
-    """Return the series of a file; one error names all lines that cannot be read."""
+    """Return the series of a list or of a universe; one error names all lines that cannot be read."""
+    from backtest.market.universe import is_table, read_universe
+
+    if Path(name).suffix.lower() == ".parquet":
+        return list(read_universe(name))
+    lines = re.split(r"\r\n|\r|\n", _text_of(name).replace("\ufeff", ""))
+    if is_table(next((line for line in lines if line.strip() and not line.startswith("#")), "")):
+        return list(read_universe(name))
     found, wrong = [], []
-    for number, line in enumerate(re.split(r"\r\n|\r|\n", _text_of(name)), 1):
-        if word := line.replace("\ufeff", "").partition("#")[0].strip():
+    for number, line in enumerate(lines, 1):
+        if word := line.partition("#")[0].strip():
             try:
                 found.append(one_series_of(word))
             except UsageError as error:

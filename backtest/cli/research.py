@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
@@ -29,7 +30,7 @@ from backtest.cli.progress import sweeping
 from backtest.cli.run_tables import give_kept_run, give_more, give_next_orders, give_sweep, give_validity
 from backtest.cli.terminal import give_json, say
 from backtest.errors import BacktestError
-from backtest.runs.spec import BrokerageOptions
+from backtest.runs.spec import BrokerageOptions, with_kept_universe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -272,7 +273,8 @@ def validate(
     why = ""
     if cost_cases or costs:  # what a kept run names is not run unless that is asked for
         result, why = _at_costs(result, factors, tried.best_folder if tried else folder, store)
-    leaks = look_ahead_of(result.spec, store) if lookahead else []
+    spec = replace(result.spec, brokerage=with_kept_universe(result.spec.brokerage, result.manifest))
+    leaks = look_ahead_of(spec, store) if lookahead else []
     ratios = tried.ratios.tolist() if tried else []
     found = examine_run(result, samples=bootstrap, seed=seed, factors=factors, trials=ratios, looks_ahead=leaks)
     with sweeping(context.obj) as tell:

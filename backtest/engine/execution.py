@@ -102,22 +102,25 @@ class MarketBroker(_ByOrder, bt.brokers.BackBroker):
     Attributes:
         clipped: how many fills would have slipped out of their bar.
         asked: the prices without slippage of an order's fills, by its reference.
+        as_priced: the references of orders that do not slip.
     """
 
     slippage = Slippage("")
     half_spreads: HalfSpreads
     ticks: Mapping[str, float]  # by the feed's name
     asked: dict[int, list[float]]
+    as_priced: set[int]
     _cut: bool  # whether the fill that is under way would have slipped out of its bar
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.clipped, self.asked, self._cut = 0, {}, False
+        self.clipped, self.asked, self.as_priced, self._cut = 0, {}, set(), False
 
     def _execute(self, order: Any, ago: Any = None, price: Any = None, *rest: Any, **named: Any) -> Any:
         asked, before = price, len(order.executed.exbits)
         self._cut = False
-        if ago is not None and price is not None and order.exectype != order.Historical:
+        slips = order.exectype != order.Historical and order.ref not in self.as_priced
+        if ago is not None and price is not None and slips:
             price = self._slipped(order, ago - bool(named.get("dtcoc")), price)  # at a close: that of the bar before
         done = super()._execute(order, ago, price, *rest, **named)
         if len(order.executed.exbits) > before and order.executed.exbits[-1].size:
@@ -296,6 +299,11 @@ def check_market(brokerage: Brokerage) -> None:
     if brokerage.volume_cap and brokerage.fills == THIS_CLOSE:
         raise UsageError(
             "a volume cap lets orders wait for later bars, which have another close; leave out one of them"
+        )
+    if brokerage.conversion == BY_CURRENCY and brokerage.universe:
+        raise UsageError(
+            "names of a universe are sold at their last close, and orders at the close are not filled from cash that "
+            "is held by currency; leave out --conversion"
         )
     if brokerage.conversion == BY_CURRENCY and brokerage.fills == THIS_CLOSE:
         raise UsageError("orders at the close are not filled from cash that is held by currency; leave out one of them")

@@ -65,6 +65,7 @@ from backtest.engine.fill_bars import extremes_of
 from backtest.engine.lean.cerebro import Cerebro
 from backtest.engine.lean.garbage import seldom_collected
 from backtest.engine.lean.lines import quick_indicators
+from backtest.engine.markets.membership import FinalSales, Roster, roster_of
 from backtest.engine.plotted_lines import plotted_lines
 from backtest.engine.provenance import describe, describe_code, describe_rates
 from backtest.engine.recorder import (
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from backtest.market.hours import Hours
+    from backtest.market.universe import Universe
 
 
 _MANY = 1_000_000  # bars; fewer fit wherever the bars do
@@ -157,16 +159,19 @@ class _Ground(NamedTuple):
     beside: DatedAmounts  # ex-dates and amounts of the benchmark
     fees: dict[Series, pa.Table]  # the stored borrow fees of each stock, where these are charged
     stamps: np.ndarray  # of all bars of all series, where interest is booked
+    roster: Roster | None  # who belongs to the universe, where there is one
 
     def feeds(self, wanted: list[Series], shared: Shared | None) -> list[ArrowFeed]:
         """Return the feeds; those of a single run hold the only reference to their bars."""
-        found = []
+        found = list[ArrowFeed]()
         for one, its in zip(wanted, self.hours, strict=True):
             if shared is None:
                 feed = _feed(self.own.pop(one), self.aligned.pop(one), one, its)
             else:
                 feed = _feed(self.own[one], self.aligned[one], one, its, single=False)
                 feed._ready = shared.lines.setdefault(one, {})
+            if self.roster is not None:
+                feed._belongs = self.roster.bounds[len(found)]
             found.append(feed)
         return found
 
@@ -181,6 +186,7 @@ def simulate(
     dividends: DividendTable | None = None,
     interest: BenchmarkRates | None = None,
     account: MarginTable | None = None,
+    universe: Universe | None = None,
     lines: bool = True,
     shared: Shared | None = None,
 ) -> RunRecord:
@@ -194,6 +200,7 @@ def simulate(
         dividends: what is paid on the series, if anything is.
         interest: the rates that interest follows, if cash earns any.
         account: its rules, if it has others than Backtrader's.
+        universe: who belongs to the market, if it is limited.
         lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
         shared: of the runs of the same request, of which only the parameters differ.
 
@@ -211,7 +218,7 @@ def simulate(
     before = warm_up_of(spec.warm_up, store, wanted, span)
     span = before.read if before else span
     ground = (shared and shared.ground) or _ground_of(
-        spec, store, span, before, wanted, None if shared else costs, dividends
+        spec, store, span, before, wanted, None if shared else costs, dividends, universe
     )
     if shared is not None:
         shared.ground = ground
@@ -219,8 +226,9 @@ def simulate(
     cerebro = _cerebro(gated(strategy) if before else strategy, spec, feeds)
     begins = stamp_of(before.begins) if before else 0.0
     bookings = Bookings(ground.stamps, interest, begins or window_begins()) if interest else None
-    payouts = _payouts(feeds, ground.paid, brokerage.withholding)
-    cerebro.payouts = Several(filter(None, (payouts, bookings))) if bookings else payouts
+    sales = FinalSales(cerebro, feeds, ground.roster.ends) if ground.roster else None
+    due = [one for one in (_payouts(feeds, ground.paid, brokerage.withholding), bookings, sales) if one is not None]
+    cerebro.payouts = Several(due) if len(due) > 1 else next(iter(due), None)
     ticks = {one.short: its.tick for one, its in zip(wanted, terms, strict=True)}
     set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span), ticks)
     with _code_of(strategy, cerebro), importing_beside(strategy):
@@ -261,7 +269,10 @@ def simulate(
             manifest["account"] = account.document
         sizing.check_asked(recorder.strategy, strategy.name, len(order_rows))
         if shared is None:
-            further = _further(recorder.strategy, brokerage, ground.notes, order_rows)
+            sold = sales.sold if sales is not None else {}
+            further = _further(recorder.strategy, brokerage, ground.notes, order_rows, len(sold))
+            if ground.roster is not None:
+                manifest["universe"] = {**ground.roster.document, "sold": sold}
             manifest |= describe_code(strategy, spec.params) | further
         drawn = Lines(plotted_lines(recorder.strategy, wanted, begins) if lines else None)
     if shared is None:
@@ -373,6 +384,7 @@ def _ground_of(
     wanted: list[Series],
     costs: Costs | None,
     dividends: DividendTable | None,
+    universe: Universe | None,
 ) -> _Ground:
     """Return the bars of a run, with what a manifest says of them where it is given the costs."""
     compared_with = [Series.parse(spec.benchmark)] if spec.benchmark else []
@@ -413,7 +425,9 @@ def _ground_of(
     lent = {one: table for one, (_, table) in fees.items()}
     every = [close_stamps(aligned[one], one.size) for one in wanted] if spec.brokerage.interest else [np.zeros(0)]
     stamps = np.unique(np.concatenate(every))
-    return _Ground(own, aligned, notes, hours, clock, compared, exchange, manifest, paid, beside, lent, stamps)
+    missing = spec.brokerage.missing_members
+    roster = roster_of(universe, missing, store, own, aligned, before) if universe is not None else None
+    return _Ground(own, aligned, notes, hours, clock, compared, exchange, manifest, paid, beside, lent, stamps, roster)
 
 
 def _check_converted(cerebro: _Cerebro, exchange: Exchange, name: str) -> None:
@@ -758,11 +772,18 @@ def _half_spreads(store: Reader, series: list[Series], span: Any) -> dict[str, t
     return found
 
 
-def _further(strategy: Any, brokerage: Brokerage, aligned: dict[str, Any], orders: pa.Table) -> dict[str, Any]:
-    """Return what the manifest says of market and alignment, and what the strategy leaves in its notes."""
+def _further(
+    strategy: Any, brokerage: Brokerage, aligned: dict[str, Any], orders: pa.Table, sold: int
+) -> dict[str, Any]:
+    """
+    Return what the manifest says of market and alignment, and what the strategy leaves in its notes.
+
+    Args:
+        sold: how many orders are not the strategy's: sales of what has ended, in their own bar.
+    """
     given, filled = (arrays.numbers(orders[name]) for name in ("created", "closed"))
-    early = int(((filled <= given) & (arrays.numbers(orders["filled"]) != 0)).sum())
-    told_elsewhere = ("costs", "align", "size", "dividends", "interest", "margin", "splits", "account")
+    early = int(((filled <= given) & (arrays.numbers(orders["filled"]) != 0)).sum()) - sold
+    told_elsewhere = ("costs", "align", "size", "dividends", "interest", "margin", "splits", "account", "universe")
     market = {name: value for name, value in brokerage.flat.items() if name not in told_elsewhere}
     limits = {"sized_to_nothing": strategy.getsizer(), "capped_to_nothing": getattr(strategy.broker.p, "filler", None)}
     short = {name: count for name, limit in limits.items() if (count := int(getattr(limit, "nothing", 0)))}

@@ -9,10 +9,9 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from backtest.errors import UsageError
-from backtest.market.hours import ALWAYS, EXCHANGES, FOREX, FUTURES, Hours, Session
+from backtest.market.hours import ALWAYS, EXCHANGES, FOREX, FUTURES, WEEKDAYS, WEEKS, Hours, Session, Week
 from backtest.market.series import Series
 from backtest.market.span import Sessions, Span
-from backtest.market.weeks import WEEKDAYS, WEEKS, Week
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

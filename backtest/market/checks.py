@@ -26,10 +26,9 @@ from backtest.market.calendars import (
     whole_bars,
 )
 from backtest.market.extra import united
-from backtest.market.hours import Hours, Session, StatedHours
+from backtest.market.hours import WEEKEND_SESSIONS, Hours, Session, StatedHours
 from backtest.market.series import Series
 from backtest.market.span import Span, union
-from backtest.market.weeks import WEEKEND_SESSIONS
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -269,6 +269,7 @@ def notes_of(result: RunRecord) -> tuple[str, ...]:
         f"Orders not given, as the size {size} came to less than can be traded: {small:,}.": small,
         f"Bars in which orders got nothing, as the volume cap came to less than can be traded: {capped:,}.": capped,
         f"Limits and stops that are no multiple of their contract's tick, which IB refuses: {off:,}.": off,
+        **_missing_members(result),
     }
     return tuple(text for text, count in found.items() if count)
 
@@ -279,6 +280,19 @@ def _of_combination(result: Measured) -> Iterator[str]:
         yield combination.basis
         for one in combination.runs:
             yield f"{one.label}: {one.conditions}."
+
+
+def _missing_members(result: RunRecord) -> dict[str, int]:
+    """Return on how many days names of the run's universe had no bar, by the sentence that says so."""
+    universe = result.manifest.get("universe", {})
+    lacking, absent = universe.get("without_bars", {}), universe.get("absent", ())
+    days, whole = universe.get("member_days", 0), sum(lacking.get(name, 0) for name in absent)
+    rest = sum(lacking.values()) - whole
+    return {
+        f"Of the {universe.get('members', 0):,} names of the universe {len(absent):,} have no bars ({few(absent)}): "
+        f"{whole:,} of {days:,} member-days are missing, maybe those of names that failed.": whole,
+        f"Member-days on which a name of the universe had no bar, though it has others: {rest:,} of {days:,}.": rest,
+    }
 
 
 def _of_costs(result: RunRecord) -> Iterator[str]:

@@ -20,7 +20,7 @@ from backtest.metrics.measurement import Measured, check_result
 from backtest.research.search.job import Point, job_of, trials_of
 from backtest.runs.cost_table import CostCase, CostTable
 from backtest.runs.record import RunRecord
-from backtest.runs.spec import Brokerage, RunSpec, check_has_strategy
+from backtest.runs.spec import Brokerage, RunSpec, check_has_strategy, with_kept_universe
 from backtest.store.reader import Reader
 from backtest.validity.cost_stress import break_even_costs
 
@@ -117,10 +117,11 @@ class _Again:
         if spec.rates:
             raise UsageError("it was given the risk-free return of each session, which the run does not keep as asked")
         self.spec, self.store, self.strategy = spec, store, strategy
+        self.brokerage = with_kept_universe(spec.brokerage, result.manifest)
 
     def at(self, factor: float) -> CostCase:
         """Return the case of a multiple of the costs."""
-        brokerage = brokerage_at(self.spec.brokerage, factor)
+        brokerage = brokerage_at(self.brokerage, factor)
         found = _numbers(self.strategy, self.spec, brokerage, self.store)
         return CostCase(factor, *(found[name] for name in ("total_return", "cagr", "sharpe")))
 

@@ -185,6 +185,8 @@ def run_each(
     account = {name: options.pop(name, default) for name, default in _ACCOUNT.items()}
     brokerage = brokerage_of(options.pop("brokerage", None), options)
     check_asked(account["cash"], account["risk_free"], brokerage, account["periods"])
+    if brokerage.universe:
+        raise UsageError("a universe is of a run on many series, and here each is run by itself; leave it out")
     pinned = _arguments.path(pins, "pins", "write the file of the pins").absolute() if pins else ""
     request: dict[str, Any] = {
         "span": span, "start": start, "end": end, "params": given, "lines": _arguments.truth(lines, "lines"),

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from backtest import _arguments
-from backtest.api import RunResult, run, takes_frames
+from backtest.api import RunResult, known_universe, run, takes_frames
 from backtest.engine.account.dividends import DERIVED, dividends_of
 from backtest.engine.account.interest import IB
 from backtest.engine.account.margin.tables import ACCOUNTS
@@ -39,6 +39,7 @@ from backtest.research.search.executors import Work
 from backtest.research.search.job import project_of, sendable, store_with_whole_path
 from backtest.research.watching import files_noted, fix_chance, knows_more, stores_changed
 from backtest.runs.spec import (
+    ALLOW,
     BACKTRADER,
     NO_DIVIDENDS,
     BrokerageOptions,
@@ -495,9 +496,15 @@ def _decision(time: datetime, side: str, order: Any) -> Decision:
 def _filled_too_early(result: RunResult) -> Iterator[Leak]:
     """Yield the orders that were filled in the bar at whose close they were given."""
     for row in result.orders_table.to_pylist():
-        if row["closed"] is not None and row["closed"] <= row["created"]:
+        if row["closed"] is not None and row["closed"] <= row["created"] and not _is_of_the_end(row, result):
             order = Decision(row["created"], row["series"], row["side"], row["kind"], row["size"], ())
             yield Leak(row["created"], "filled in its own bar", (order,), ())
+
+
+def _is_of_the_end(row: Mapping[str, Any], result: RunResult) -> bool:
+    """Return whether an order is no decision, but the sale of a name whose bars have ended."""
+    sold = result.manifest.get("universe", {}).get("sold", {})
+    return bool(row["kind"] == "Close" and sold.get(row["series"]) == row["created"].date().isoformat())
 
 
 @dataclass(frozen=True, slots=True)
@@ -640,9 +647,14 @@ def _for_decisions(asked: Mapping[str, Any], store: Reader, series: Sequence[Ser
     kept = {name: value for name, value in asked.items() if name != "benchmark"}
     of_broker = {name: kept[name] for name in kept if name in BrokerageOptions.__annotations__}
     brokerage = brokerage_of(kept.get("brokerage"), of_broker)
+    universe = known_universe(brokerage)
+    if universe is not None:  # of another future some names may have no bars
+        brokerage = replace(brokerage, missing_members=ALLOW)
     if (paid := dividends_of(brokerage.dividends, store, series)) is not None:  # those of the true bars
+        brokerage = replace(brokerage, dividends=paid)
+    if paid is not None or universe is not None:
         kept = {name: value for name, value in kept.items() if name not in of_broker}
-        kept["brokerage"] = replace(brokerage, dividends=paid)
+        kept["brokerage"] = brokerage
     return {**kept, "lines": False}
 
 

@@ -161,7 +161,7 @@ def next_orders(
         watched, wanted, store=opened, span=span, start=start, end=end, params=params, pins=pins, warm_up=warm_up,
         lines=False, **asked,
     )  # fmt: skip
-    return _answer(result, tuple(found), wanted, opened)
+    return _answer(result, tuple(found), [Series.parse(key) for key in result.spec.series], opened)
 
 
 def _answer(result: RunResult, orders: tuple[OpenOrder, ...], series: list[Series], store: Reader) -> NextOrders:

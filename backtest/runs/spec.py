@@ -19,6 +19,7 @@ from backtest.errors import UsageError
 from backtest.market.periods import Periods
 from backtest.market.series import CONTRACT_KINDS, FUTURE_KINDS, Series
 from backtest.market.span import Sessions, Span
+from backtest.market.universe import Universe, is_digest, universe_of
 from backtest.runs.currencies import base_currency, conversion_text, currency_of, currency_text, quoted_in_text
 from backtest.runs.parameters import kept_params, read_params
 from backtest.store.documents import ANYTHING, NUMBER, TEXT, Misfit, keyed, list_of, mapped
@@ -223,6 +224,19 @@ def split_rules(text: str) -> dict[str, tuple[tuple[str, float], ...]]:
     return {name: tuple(sorted(own.items())) for name, own in rules.items()}
 
 
+REFUSE, ALLOW = MISSING_MEMBERS = ("refuse", "allow")
+
+
+def missing_members_of(given: Any) -> str:
+    """
+    Return what is done about names of a universe that have no bars.
+
+    Raises:
+        UsageError: it is no word for that.
+    """
+    return _arguments.word(given, "missing_members", MISSING_MEMBERS)
+
+
 AUTO = "auto"  # a warm-up of all the bars that are stored
 
 
@@ -338,6 +352,11 @@ class Brokerage:
             too much is sold at the next open; or the path of a file of rates, .csv or .toml, with lines of
             product,initial_long,maintenance_long,initial_short,maintenance_short. An order that asks for more is
             rejected, and its reason kept. "cash" and "reg-t" are known of US stocks.
+        universe: who belonged to the market, from which session to which: a CSV or Parquet file, or a table, with the
+            columns symbol, from, to (and delisting_return), or with date and a column for each symbol. A strategy asks
+            `backtest.members(self)`; what is held of a name whose bars have ended is sold at its last close, times 1
+            plus the return that is given.
+        missing_members: "refuse" a run that has no bars of a name of its universe, or "allow" it and say so.
     """
 
     costs: str | Any = field(  # as `costs_of` reads it; in a spec always the name
@@ -420,6 +439,20 @@ class Brokerage:
             "said": "account {}".format,
         },
     )
+    universe: str | Any = field(  # as `universe_of` reads it; in a spec the text that stands for it
+        default="",
+        metadata={
+            "words": "Who belonged when: a CSV or Parquet file of symbol,from,to, or of date and a column a symbol.",
+            "read": universe_of,
+            "said": "universe {}".format,
+        },
+    )
+    missing_members: str = _option(  # in MISSING_MEMBERS
+        REFUSE,
+        "Names of the universe without bars: refuse, or allow and say so.",
+        missing_members_of,
+        "members without bars: {}".format,
+    )
 
     @property
     def flat(self) -> dict[str, Any]:
@@ -454,6 +487,8 @@ class BrokerageOptions(TypedDict, total=False):
     margin: str | float
     splits: str | Any
     account: str | Path | Any
+    universe: str | Path | Any
+    missing_members: str
 
 
 class RunOptions(BrokerageOptions, total=False):
@@ -490,7 +525,7 @@ def brokerage_of(given: Brokerage | None, options: Mapping[str, Any]) -> Brokera
     if unknown := sorted(set(options) - set(known)):
         every = [*RunOptions.__annotations__, *(name for name in known if name not in RunOptions.__annotations__)]
         raise UsageError(f"a run has no option {', '.join(unknown)}; {there_are(unknown[0], every)}")
-    set_before = [name for name in options if getattr(brokerage, name) != known[name].default]
+    set_before = [name for name in options if _is_set(getattr(brokerage, name), known[name].default)]
     if set_before:
         raise UsageError(
             f"{', '.join(set_before)} of the broker is given twice, by brokerage= and by its own name; leave out one"
@@ -500,6 +535,15 @@ def brokerage_of(given: Brokerage | None, options: Mapping[str, Any]) -> Brokera
     if "slippage" in options:  # an object may be that of a kept run
         _ask_about_slippage(plain["slippage"])
     return replace(brokerage, **plain)
+
+
+def with_kept_universe(brokerage: Brokerage, manifest: Mapping[str, Any]) -> Brokerage:
+    """Return a brokerage with the universe that is kept in a manifest, in place of the text that stands for it."""
+    kept = manifest.get("universe")
+    if not kept or not isinstance(brokerage.universe, str):
+        return brokerage
+    found = Universe.read(kept)
+    return replace(brokerage, universe=found) if found.text == brokerage.universe else brokerage
 
 
 _LARGE_SLIPPAGE = 1.0  # of the currency a share: who writes 5 rather means basis points
@@ -518,6 +562,11 @@ def _ask_about_slippage(text: str) -> None:
                 f"slippage {text}: are {amount:.10g} USD per share meant, or as much of another currency of prices? "
                 f"Then write money:{amount:.10g}; {amount:.10g} basis points of the price are {amount:.10g}bp"
             )
+
+
+def _is_set(value: Any, default: Any) -> bool:
+    # A table, such as a universe, has no single answer to whether it differs.
+    return not isinstance(value, str | int | float) or value != default
 
 
 def _read(one: Field[Any], value: Any) -> Any:
@@ -718,7 +767,7 @@ _SHAPE = keyed(
             ),
             TEXT,
         ),
-        **dict.fromkeys(("currency", "conversion", "quoted_in"), TEXT),
+        **dict.fromkeys(("currency", "conversion", "quoted_in", "universe", "missing_members"), TEXT),
         **dict.fromkeys(("cash", "risk_free", "sessions_a_year", "periods", "volume_cap", "cash_rate"), NUMBER),
         "withholding": NUMBER,
         "params": mapped(ANYTHING),
@@ -755,6 +804,9 @@ def kept_spec(flat: Any) -> RunSpec:
     _check_reads("quoted_in", quoted_in_text, spec.brokerage.quoted_in)
     _check_reads("margin", margin_rules, spec.brokerage.margin)
     _check_reads("splits", split_rules, spec.brokerage.splits)
+    _check_reads("missing_members", missing_members_of, spec.brokerage.missing_members)
+    if spec.brokerage.universe and not is_digest(spec.brokerage.universe):
+        raise Misfit(f"universe is {spec.brokerage.universe!r:.80}, and no digest of one")
     if spec.multipliers and len(spec.multipliers) != len(spec.series):
         raise Misfit(f"multipliers are {len(spec.multipliers)}, of {len(spec.series)} series")
     return spec

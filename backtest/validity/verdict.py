@@ -6,11 +6,13 @@ import html
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backtest.market.series import Series
 from backtest.metrics.account import Account, hold_name
 from backtest.metrics.benchmark import AlphaTest, alpha_test
 from backtest.metrics.measurement import notes_of
@@ -39,6 +41,8 @@ _SURE = 0.95  # of a deflated Sharpe ratio that is to be believed
 # cases of five, of 0.74 in every other.
 _CONFIDENCE = 0.99
 _LEVEL = 2 * _CONFIDENCE - 1  # of the interval of which that is one end
+_MANY = 20  # stocks, of which some end in a few years
+_PAUSE = timedelta(days=14)  # that a stock which goes on may be without a bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ def verdict(result: Measured, trials: Sequence[float] = (), looks_ahead: Sequenc
     found = [
         *_about_the_future(looks_ahead), *_about_orders(result), *_about_money(run), *_about_length(result),
         *_about_costs(result), *_about_trials(judged, trials), *_about_luck(result, judged),
+        *_about_survivors(result),
     ]  # fmt: skip
     faults = [words for words, _ in found if words]
     return Verdict(faults[0] if faults else _NO_FAULT, tuple(reason for _, reason in found))
@@ -188,6 +193,24 @@ def _about_luck(result: Measured, judged: _Judged) -> Iterator[tuple[str, str]]:
             f"Sharpe ratio: 95 % CI {low:.2f} to {high:.2f} with HAC errors, positive with probability "
             f"{_likely(probability)} (market return included)",
         )
+
+
+def _about_survivors(result: Measured) -> Iterator[tuple[str, str]]:
+    """Yield that a run of many stocks has none that ended on the way, which in a real market some did."""
+    ends = {key: date.fromisoformat(told["to"][:10]) for key, told in result.manifest.get("series", {}).items()}
+    stocks = [key for key in result.spec.series if key in ends and Series.parse(key).instrument.kind == "STK"]
+    if len(stocks) < _MANY or result.account.under_a_year:
+        return
+    newest = max(ends[key] for key in stocks)
+    members = result.manifest.get("universe", {}).get("rows", ())
+    left = any(last and date.fromisoformat(last) < newest for _, _, last, _ in members)
+    if left or any(newest - ends[key] > _PAUSE for key in stocks):
+        return
+    yield (
+        "on survivors only",
+        f"all {len(stocks):,} stocks trade to the end: of a list that was drawn up at the start some would have been "
+        "delisted; --universe names who belonged when",
+    )
 
 
 def _fault_of(judged: _Judged) -> str:

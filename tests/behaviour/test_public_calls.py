@@ -135,6 +135,9 @@ def base(tmp_path_factory, sample) -> dict[str, Any]:
     pins.add(store, folder / "data.lock", [AAPL, MSFT])
     (folder / "paid.csv").write_text("date,amount,currency,series\n2004-02-02,0.1,USD,AAPL\n")
     comparison = backtest.compare([first, second], samples=10)
+    cerebro = bt.Cerebro()
+    cerebro.adddata(backtest.replay(store.read(AAPL), AAPL))
+    cerebro.addstrategy(Holds)
     windows = {"train": 40, "test": 40, "store": store, "folder": folder / "windows"}
     return {
         "folder": folder,
@@ -143,6 +146,7 @@ def base(tmp_path_factory, sample) -> dict[str, Any]:
         "files": files,
         "first": first,
         "second": second,
+        "strategy": cerebro.run()[0],
         "sweep": sweep,
         "Sweep": sweep,
         "RunResult": first,
@@ -293,6 +297,8 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "span": (SINCE, UNTIL),
         "spec": base["first"].spec,
         "splits": [("2005-02-28", 2)],
+        "universe": "",
+        "missing_members": "refuse",
         "staged": base["store"],
         "start": SINCE,
         "state": folder / "state",
@@ -340,6 +346,7 @@ def special(name: str, base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "Sweep.load": {"folder": base["sweep"].folder},
         "WalkForward.load": {"folder": base["WalkForward"].folder},
         "Span": {"start": SPAN.start, "end": SPAN.end},
+        "members": {"strategy": base["strategy"]},
         "measure_returns": {"benchmark": base["second"].returns},
         "Series": {"instrument": AAPL.instrument},
         "sweep": {"where": "fast<9"},

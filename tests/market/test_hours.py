@@ -8,10 +8,9 @@ from backtest.emulator.contracts import hours_text, listing_of
 from backtest.errors import UsageError
 from backtest.market.calendars import exact, fallback, known_dates, sessions, sessions_a_year, time_zone
 from backtest.market.checks import session_edges
-from backtest.market.hours import EXCHANGES, Hours, Session, StatedHours, hours_of, stated_hours
+from backtest.market.hours import EXCHANGES, WEEKS, Hours, Session, StatedHours, hours_of, stated_hours
 from backtest.market.series import ContractDetails, Instrument, Series
 from backtest.market.span import Span
-from backtest.market.weeks import WEEKS
 from backtest.store.reader import hours_in
 from backtest.store.store import Store
 

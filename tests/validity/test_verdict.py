@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,3 +141,38 @@ def test_the_studentised_interval_covers_it_too():
 def test_skill_holds():
     assert skill.share(Case("power", "iid", "normal", 2520, 2.0), 40) >= 0.95
     assert skill.share(Case("power", "iid", "normal", 2520, 1.0), 80) >= 0.65
+
+
+# --- survivors
+
+
+def run_of_many(count, ends=(), universe=None):
+    """Return a run with the manifest of so many stocks, of which some end before the last session."""
+    names = [f"N{n}-STK-SMART-USD/1day/TRADES/rth" for n in range(count)]
+    to = dict.fromkeys(names, "2009-12-31T00:00:00+00:00") | {names[n]: day for n, day in ends}
+    manifest = {"series": {name: {"to": day} for name, day in to.items()}}
+    if universe:
+        manifest["universe"] = {"rows": [[name, "", universe.get(n, ""), None] for n, name in enumerate(names)]}
+    result = run_of(MARKET + OWN - OWN.mean() + 0.001, manifest=manifest)
+    account = result.account  # of the one series that there is
+    many = replace(result, spec=replace(result.spec, series=tuple(names)))
+    vars(many)["account"] = account
+    return many
+
+
+@pytest.mark.parametrize(
+    ("told", "good"),
+    [
+        ({"count": 20}, False),
+        ({"count": 19}, True),
+        ({"count": 20, "ends": [(3, "2009-12-22T00:00:00+00:00")]}, False),  # which a holiday may be
+        ({"count": 20, "ends": [(3, "2008-05-06T00:00:00+00:00")]}, True),
+        ({"count": 20, "universe": {3: "2008-05-06"}}, True),
+        ({"count": 20, "universe": {3: "2031-05-06"}}, False),
+    ],
+)
+def test_many_stocks_that_all_trade_to_the_end_are_survivors(told, good):
+    found = verdict(run_of_many(**told))
+
+    assert found.good is good
+    assert ("all 20 stocks trade to the end" in str(found)) is not good

@@ -25,7 +25,7 @@ from backtest.errors import DataError, NoBars, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import sessions
 from backtest.market.series import BAR_SIZES, Instrument, Series
-from backtest.runs.spec import NO_DIVIDENDS
+from backtest.runs.spec import NO_DIVIDENDS, with_kept_universe
 from backtest.store.reader import Reader, hours_in
 
 if TYPE_CHECKING:
@@ -156,11 +156,11 @@ def dividends_of(given: Any, reader: Reader, series: Sequence[Series]) -> Divide
 
 
 def kept_dividends(spec: RunSpec, manifest: Mapping[str, Any]) -> Brokerage:
-    """Return the brokerage of a kept run, with the very dividends that it was paid, if they were of a file."""
-    kept = manifest.get("dividends")
-    if kept is None or _convention(spec.brokerage.dividends) is not None:
-        return spec.brokerage
-    return replace(spec.brokerage, dividends=DividendTable.read(kept))
+    """Return the brokerage of a kept run with what was in files: its universe, and the dividends that it was paid."""
+    brokerage, kept = with_kept_universe(spec.brokerage, manifest), manifest.get("dividends")
+    if kept is None or _convention(brokerage.dividends) is not None:
+        return brokerage
+    return replace(brokerage, dividends=DividendTable.read(kept))
 
 
 def check_dividends(given: Any, withholding: float) -> None:

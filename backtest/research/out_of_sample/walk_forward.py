@@ -44,7 +44,7 @@ from backtest.research.search.sweeps import Sweep, Tell, check_ways, complete, f
 from backtest.research.search.trials import Trial, Trials
 from backtest.runs.currencies import base_currency
 from backtest.runs.parameters import distinct, form_of, in_words, read_params
-from backtest.runs.spec import RunOptions, takes_run_options
+from backtest.runs.spec import RunOptions, takes_run_options, with_kept_universe
 from backtest.store.documents import ANYTHING, NUMBER, TEXT, TRUTH, keyed, list_of, mapped, one_of, read_document
 from backtest.store.reader import Reader, hours_in
 from backtest.store.replacement import replace_file
@@ -387,6 +387,9 @@ def request_of(tried: Sweep | RunResult, grid: Grid, where: Condition | None) ->
     if isinstance(tried, Sweep):
         asked = tried.asked
         known = {"strategy": tried.strategy, "rank": asked["rank"], **asked["asked"]}
+        if known.get("universe"):
+            kept = with_kept_universe(tried.best_run.spec.brokerage, tried.best_run.manifest)
+            known["universe"] = kept.universe
         series, params = asked["series"], read_params(asked["params"])
         span: Sessions = (_date(asked["since"]), _date(asked["until"]))
         points = [{name: trial.params[name] for name in asked["grid"]} for trial in tried.trials]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from backtest import _arguments
-from backtest.api import PreparedRun, RunResult, check_asked, measured_by, prepared, run
+from backtest.api import PreparedRun, RunResult, check_asked, known_universe, measured_by, prepared, run
 from backtest.engine.account.borrowing import fee_series
 from backtest.engine.account.commissions import check_told_apart
 from backtest.engine.account.currencies import exchange_of
@@ -27,6 +27,7 @@ from backtest.engine.account.margin.tables import MarginTable, margin_table
 from backtest.engine.code.imports import source_digest
 from backtest.engine.code.parcels import sent_by_value
 from backtest.engine.code.strategy import Strategy, load_strategy, parameters, typed_things
+from backtest.engine.markets.membership import with_bars
 from backtest.engine.provenance import module_hashes, source_file
 from backtest.engine.simulation import Shared, one_after_another, quotes_of, simulate, simulate_together
 from backtest.engine.warm_up import Cash, gated, measured_from, waiting
@@ -148,7 +149,8 @@ def job_of(
     if isinstance(sessions, Span):
         raise UsageError("trials are made on whole sessions; write span=('2020-01-02', '2024-03-28'), not a Span")
     since, until = sessions or (None, None)
-    wanted = [opened.named(one) for one in wanted]
+    universe = known_universe(brokerage)
+    wanted = with_bars(universe, opened, [opened.named(one) for one in wanted], sessions, None)
     beside = [opened.named(one) for one in several_series(asked["benchmark"] or [])]
     read = [*wanted, *beside]
     paid = dividends_of(brokerage.dividends, opened, read)
@@ -486,12 +488,20 @@ def _asked(account: dict[str, Any], brokerage: Brokerage, options: Mapping[str, 
     dividends = paid.name if isinstance(paid, DividendTable) else paid
     rates = brokerage.interest.name if isinstance(brokerage.interest, BenchmarkRates) else brokerage.interest
     account_name = brokerage.account.name if isinstance(brokerage.account, MarginTable) else brokerage.account
+    universe = known_universe(brokerage)
     beside = benchmark if isinstance(benchmark, str) or not benchmark else series_of(benchmark).key
     numbers = {name: value for name, value in {**account, **options}.items() if _is_number(name, value)}
     return {
         "benchmark": beside,
         **told,
-        **replace(brokerage, costs=costs.name, dividends=dividends, interest=rates, account=account_name).flat,
+        **replace(
+            brokerage,
+            costs=costs.name,
+            dividends=dividends,
+            interest=rates,
+            account=account_name,
+            universe=universe.text if universe else "",
+        ).flat,
         **numbers,
     }
 

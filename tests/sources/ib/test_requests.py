@@ -8,11 +8,10 @@ from places import TESTS
 
 from backtest.errors import UsageError
 from backtest.market.calendars import exact, sessions, sessions_a_year, time_zone, whole_bars
-from backtest.market.hours import EXCHANGES, hours_of
+from backtest.market.hours import EXCHANGES, WEEKS, hours_of
 from backtest.market.ib_limits import LEGACY
 from backtest.market.series import Instrument, Series
 from backtest.market.span import Span
-from backtest.market.weeks import WEEKS
 from backtest.sources.files.folder import FileSource
 from backtest.sources.ib import requests
 

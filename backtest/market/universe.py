@@ -1,0 +1,320 @@
+"""`Universe`: which names belonged to a market, such as an index, from which session to which; of a table or a file."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backtest import _arguments
+from backtest.errors import UsageError
+from backtest.market.series import Instrument, Series, refuse_made
+from backtest.market.span import session_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_EXAMPLE = (
+    "write the path of a CSV or Parquet file with the columns symbol, from, to (and delisting_return), or with date "
+    "and a column for each symbol; or such a table"
+)
+_DIGEST = "sha256:"
+_SHOWN = 16  # digits of a digest in a spec: two universes that share them are not met
+_NAMES, _STRETCH, _RETURN = ("symbol", "series"), ("from", "to"), "delisting_return"
+_DATE, _INDEX = "date", "__index_level_0__"  # as pandas writes an index without a name
+_YES, _NO = ("true", "yes", "t", "y"), ("false", "no", "f", "n", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A stretch of sessions, both included, in which a name belonged; None where it begins or ends with all time."""
+
+    series: Series
+    first: date | None = None
+    last: date | None = None
+    delisting_return: float | None = None  # what the last close lost or won when its bars ended; -1 is all of it
+
+
+@dataclass(frozen=True, slots=True)
+class Universe:
+    """
+    Which names belonged, from which session to which: see `universe_of`. Iterating it gives the series of all of them.
+
+    Attributes:
+        name: of the file, "" for a table.
+        rows: by name and date; a name may belong several times.
+    """
+
+    name: str
+    rows: tuple[Membership, ...]
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of names and dates, whatever they were written in."""
+        return hashlib.sha256(json.dumps(self._plain).encode()).hexdigest()
+
+    @property
+    def text(self) -> str:
+        """What stands for it in a spec."""
+        return f"{_DIGEST}{self.digest[:_SHOWN]}"
+
+    @property
+    def series(self) -> tuple[Series, ...]:
+        """Every series that ever belonged; of a symbol without a bar size its daily bars."""
+        return tuple(dict.fromkeys(one.series for one in self.rows))
+
+    def __iter__(self) -> Iterator[Series]:
+        return iter(self.series)
+
+    @property
+    def by_instrument(self) -> dict[Instrument, tuple[Membership, ...]]:
+        """The stretches of each name, in order of time."""
+        return {name: tuple(rows) for name, rows in groupby(self.rows, key=lambda one: one.series.instrument)}
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The universe for JSON, which `Universe.read` takes."""
+        return {"name": self.name, "sha256": self.digest, "rows": self._plain}
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Universe:
+        """
+        Return the universe of a document.
+
+        Raises:
+            UsageError: it is none.
+        """
+        rows = _arguments.several(document.get("rows"), "the rows of a universe", _EXAMPLE)
+        return _made(_arguments.text(document.get("name"), "the name of a universe", _EXAMPLE), _listed(rows))
+
+    @property
+    def _plain(self) -> list[list[Any]]:
+        ends = [(one.first, one.last) for one in self.rows]
+        texts = [[day.isoformat() if day else "" for day in pair] for pair in ends]
+        return [[one.series.key, *pair, one.delisting_return] for one, pair in zip(self.rows, texts, strict=True)]
+
+
+def universe_of(given: Any) -> Universe | str:
+    """
+    Return a universe that was given as one, as a file or as a table; "" for none; the text of one as it is.
+
+    A table has either a row for each stretch: symbol, from, to (both included, empty where it is open), and maybe
+    delisting_return. Or a row for each date, and a column for each symbol that says whether it belongs: from that date
+    on, until the next row.
+
+    Raises:
+        UsageError: it cannot be read, a name belongs twice at once, or a stretch ends before it begins.
+    """
+    if given is None or (isinstance(given, str) and not given):
+        return ""
+    if isinstance(given, Universe):
+        return given
+    if isinstance(given, str) and is_digest(given):
+        return given
+    if isinstance(given, str | Path):
+        return read_universe(given)
+    if hasattr(given, "__arrow_c_stream__"):
+        return _of_table("", *_columns_of_table(given))
+    return _made("", _listed(_arguments.several(given, "the universe", _EXAMPLE)))
+
+
+def read_universe(file: str | Path) -> Universe:
+    """
+    Return the universe of a CSV or Parquet file: see `universe_of`.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    path = _arguments.path(file, "the universe", _EXAMPLE)
+    return _of_table(path.name, *_columns_of_file(path))
+
+
+def is_digest(text: str) -> bool:
+    """Return whether a text stands for a universe in a spec, and is no path."""
+    digits = text.removeprefix(_DIGEST)
+    return text.startswith(_DIGEST) and len(digits) == _SHOWN and set(digits) <= set("0123456789abcdef")
+
+
+def is_table(heading: str) -> bool:
+    """Return whether the first line of a file is that of a universe, and not a series."""
+    cells = [cell.strip().strip('"').lower() for cell in _split(heading)]
+    return len(cells) > 1 and (cells[0] == _DATE or (any(name in cells for name in _NAMES) and _STRETCH[0] in cells))
+
+
+# --- files and tables as columns
+
+
+def _columns_of_file(path: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return _columns_of_parquet(path)
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the universe {str(path)!r} cannot be read ({error}); {_EXAMPLE}") from error
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if not lines:
+        raise UsageError(f"the universe {str(path)!r} is empty; {_EXAMPLE}")
+    rows = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=_delimiter(lines[0])))
+    heading = [cell.strip() for cell in rows[0]]
+    wrong = next((row for row in rows[1:] if len(row) > len(heading)), None)
+    if wrong is not None:
+        raise UsageError(f"the universe {str(path)!r} has a row of {len(wrong)} cells, {','.join(wrong):.60}, and "
+                         f"{len(heading)} columns; {_EXAMPLE}")  # fmt: skip
+    return heading, [tuple(cell.strip() for cell in [*row, *[""] * (len(heading) - len(row))]) for row in rows[1:]]
+
+
+def _delimiter(heading: str) -> str:
+    return max(",;\t", key=heading.count)
+
+
+def _split(heading: str) -> list[str]:
+    return heading.split(_delimiter(heading))
+
+
+def _columns_of_parquet(path: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return _columns_of_table(pq.read_table(path))
+    except pa.ArrowException as error:
+        raise UsageError(f"the universe {str(path)!r} is no Parquet file ({error}); {_EXAMPLE}") from error
+
+
+def _columns_of_table(given: Any) -> tuple[list[str], list[tuple[Any, ...]]]:
+    import pyarrow as pa
+
+    try:
+        table: pa.Table = given if isinstance(given, pa.Table) else _arrow(given)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise UsageError(f"the universe is a table that cannot be read ({error}); {_EXAMPLE}") from error
+    columns = [column.to_pylist() for column in table.columns]
+    return list(map(str, table.column_names)), list(zip(*columns, strict=True))
+
+
+def _arrow(given: Any) -> pa.Table:
+    import pyarrow as pa
+
+    if type(given).__module__.startswith("pandas"):
+        return pa.Table.from_pandas(given)  # with its index, which the stream of a frame leaves out
+    return pa.table(given)
+
+
+# --- columns as stretches
+
+
+def _of_table(name: str, heading: list[str], rows: list[tuple[Any, ...]]) -> Universe:
+    low = [word.lower() for word in heading]
+    if twice := [word for word in heading if low.count(word.lower()) > 1]:
+        raise UsageError(f"the universe has the column {twice[0]} twice; {_EXAMPLE}")
+    if _INDEX in low and _DATE not in low and not set(low) & set(_NAMES):
+        low[low.index(_INDEX)] = _DATE
+    if _DATE in low:
+        return _made(name, _of_matrix(heading, low.index(_DATE), rows))
+    symbol = next((word for word in _NAMES if word in low), "")
+    known = (symbol, *_STRETCH, _RETURN, _INDEX)
+    if not symbol or not set(_STRETCH) <= set(low) or (strange := [word for word in low if word not in known]):
+        strange = strange if symbol and set(_STRETCH) <= set(low) else heading
+        raise UsageError(f"the universe has the columns {', '.join(strange)[:200]}; {_EXAMPLE}")
+    places = [low.index(word) if word in low else None for word in (symbol, *_STRETCH, _RETURN)]
+    return _made(name, _listed([tuple(None if at is None else row[at] for at in places) for row in rows]))
+
+
+def _listed(rows: Iterable[Any]) -> list[Membership]:
+    return [_membership(row, number) for number, row in enumerate(rows, 1)]
+
+
+def _membership(row: Any, number: int) -> Membership:
+    cells = list(row) if isinstance(row, list | tuple) else []
+    if not 3 <= len(cells) <= 4:
+        _arguments.refuse(f"row {number} of the universe", row, 'write rows such as ("AAPL", "2010-01-04", "")')
+    first, last = (_day(cell, f"{end} in row {number} of the universe")
+                   for cell, end in zip(cells[1:3], _STRETCH, strict=True))  # fmt: skip
+    if first and last and first > last:
+        raise UsageError(f"{cells[0]} belongs from {first} to {last} in row {number} of the universe, which is never")
+    lost = cells[3] if len(cells) == 4 else None
+    return Membership(_series(cells[0], f"row {number}"), first, last, _return(lost, number))
+
+
+def _series(cell: Any, where: str) -> Series:
+    word = _arguments.text(cell, f"the symbol in {where} of the universe", _EXAMPLE).strip()
+    try:
+        found = Series.parse(word if "/" in word else f"{word}/1day")
+        refuse_made(found.instrument)
+    except UsageError as error:
+        raise UsageError(f"{where} of the universe: {error}") from error
+    return found
+
+
+def _day(cell: Any, name: str) -> date | None:
+    if cell is None or cell == "" or cell != cell:  # pandas' NaT and NaN
+        return None
+    return session_of(cell, name)
+
+
+def _return(cell: Any, number: int) -> float | None:
+    if cell is None or cell == "" or cell != cell:
+        return None
+    example = "write what the last close lost or won when it was delisted: -0.3 for 30 % less, -1 for all of it"
+    found = _arguments.number(cell, f"{_RETURN} in row {number} of the universe", example)
+    if found < -1:
+        _arguments.refuse(f"{_RETURN} in row {number} of the universe", cell, example)
+    return found
+
+
+def _of_matrix(heading: list[str], at: int, rows: Sequence[tuple[Any, ...]]) -> list[Membership]:
+    days = [_day(row[at], f"date in row {number} of the universe") for number, row in enumerate(rows, 1)]
+    if None in days:
+        raise UsageError(f"row {days.index(None) + 1} of the universe has no date; {_EXAMPLE}")
+    dates = [day for day in days if day is not None]
+    if wrong := next(((one, two) for one, two in pairwise(dates) if two <= one), None):
+        raise UsageError(f"the dates of the universe do not rise: {wrong[1]} follows {wrong[0]}; sort them, each once")
+    found = []
+    for place, word in enumerate(heading):
+        if place != at:
+            series, names = _series(word, f"column {place + 1}"), f"{word} in the universe"
+            belongs = [_belongs(row[place], f"{names} on {day}") for row, day in zip(rows, dates, strict=True)]
+            found += [Membership(series, *stretch) for stretch in _stretches(dates, belongs)]
+    return found
+
+
+def _stretches(dates: Sequence[date], belongs: Sequence[bool]) -> Iterator[tuple[date, date | None]]:
+    for member, rows in groupby(range(len(dates)), key=lambda row: belongs[row]):
+        places = list(rows)
+        if member:
+            after = places[-1] + 1
+            yield dates[places[0]], date.fromordinal(dates[after].toordinal() - 1) if after < len(dates) else None
+
+
+def _belongs(cell: Any, name: str) -> bool:
+    if cell is None or isinstance(cell, bool):
+        return bool(cell)
+    if isinstance(cell, str) and cell.lower() in (*_YES, *_NO):
+        return cell.lower() in _YES
+    if isinstance(cell, float) and math.isnan(cell):
+        return False
+    weight = _arguments.number(cell, name, "write 1 or 0, true or false, or a weight that is not below 0")
+    if weight < 0:
+        _arguments.refuse(name, cell, "write 1 or 0, true or false, or a weight that is not below 0")
+    return weight > 0
+
+
+def _made(name: str, rows: Sequence[Membership]) -> Universe:
+    if not rows:
+        raise UsageError(f"nobody belongs to the universe{f' {name!r}' if name else ''}; {_EXAMPLE}")
+    ordered = sorted(rows, key=lambda one: (str(one.series.instrument), one.first or date.min, one.last or date.max))
+    for one, two in pairwise(ordered):
+        if one.series.instrument == two.series.instrument and (one.last or date.max) >= (two.first or date.min):
+            raise UsageError(
+                f"{two.series.short} belongs twice from {two.first or 'the beginning'} on in the universe; let "
+                "the first stretch end before, or write them as one"
+            )
+    return Universe(name, tuple(ordered))
