@@ -10,6 +10,7 @@ import pytest
 from handmade import day, result_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unpacked import chart_in
 
 from backtest import compare
 from backtest.cli.app import main
@@ -294,7 +295,31 @@ def test_the_page_of_a_comparison_has_what_is_compared_as_text_and_asks_for_noth
         assert shown == [stats.text(name) for stats in found.stats]
     assert f"p = {found.differences[0].p:.3f})" in text
     assert "No significant difference." in text
-    assert not re.search(r"<script|@import|url\((?!#)|<link|<img", text)
+    assert text.count("<script") == 3  # the numbers of the chart, and the page's own
+    assert not re.search(r"<script src|@import|url\((?!#)|<link|<img", text)
+
+
+def test_the_page_of_a_comparison_has_what_differs_the_curves_and_the_test_of_each_run(tmp_path):
+    found = compare([run_of(FIRST), run_of(SECOND), run_of(FIRST[::-1], params={"fast": 7})])
+
+    text = write_comparison(found, tmp_path / "new").read_text(encoding="utf-8")
+
+    about, columns = chart_in(text)
+    growth = 100 * np.cumprod(1 + found.returns, axis=1)
+    for place, own in enumerate(growth):
+        assert columns[f"pane.0.{place}"] == pytest.approx(own, abs=0.005)
+        depth = found.stats[place]["max_drawdown"]
+        assert columns[f"pane.1.{place}"].min() == pytest.approx(depth, abs=5e-7)
+    assert columns["pane.2.1"] == pytest.approx(growth[2] / growth[0] - 1, abs=5e-7)
+    looks = {(one["colour"], one["dash"]) for one in about["panes"][0]["curves"]}
+    assert len(looks) == 3
+    assert re.search(r'<th scope="row">fast</th><td>[^<]*</td><td>[^<]*</td><td>7</td>', text)
+    rows = re.findall(r'<td class="number">([^<]*)</td><td><svg.*?</svg></td><td class="number">([^<]*)</td>'
+                      r'<td class="number">([^<]*)</td><td class="number">([^<]*)</td>', text)  # fmt: skip
+    ratio = METRICS["sharpe"].text
+    assert [[cell.replace("−", "-") for cell in row] for row in rows] == [
+        [ratio(one.sharpe), ratio(one.low), ratio(one.high), f"{one.p:.3f}"] for one in found.differences
+    ]
 
 
 def test_a_page_of_a_comparison_that_cannot_be_written_is_a_sentence(tmp_path):

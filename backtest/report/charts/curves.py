@@ -13,7 +13,7 @@ import numpy as np
 from backtest.report.charts.packing import Column, exactly, pack, rounded
 from backtest.report.rendering import json_in_page
 
-LINE_COLOURS = ("run", "loss", "hold", "ink")  # of several lines, one after the other, with dashes from the fifth on
+LINE_COLOURS = ("run", "loss", "hold", "ink")  # of several lines, one after the other, each with dashes of its own
 _MONEY, _SHARES = 2, 6  # decimals of money, and of a fraction
 _GROWN = 5.0  # times the lowest value: from here on a linear scale hides the beginning
 
@@ -117,8 +117,9 @@ class Curves:
 
 
 def look_of(place: int) -> dict[str, Any]:
-    """Return colour and dash of the line at a place among several."""
-    return {"colour": LINE_COLOURS[place % len(LINE_COLOURS)], "dash": place // len(LINE_COLOURS) % 4}
+    """Return colour and dash of the line at a place among several, of which sixteen can be told apart."""
+    count = len(LINE_COLOURS)
+    return {"colour": LINE_COLOURS[place % count], "dash": (place + place // count) % count}
 
 
 def _name(pane: int, place: int) -> str:
