@@ -27,7 +27,7 @@ from backtest.engine.account.currencies import Exchange, exchange_of
 from backtest.engine.account.dividends import Dividends, DividendTable
 from backtest.engine.account.holdings import CashByCurrency
 from backtest.engine.account.interest import BenchmarkRates
-from backtest.engine.account.margin.enforcement import CALL, keep_rules
+from backtest.engine.account.margin.enforcement import keep_rules
 from backtest.engine.account.margin.opening import open_account, with_margin
 from backtest.engine.account.margin.tables import MarginTable
 from backtest.engine.account.payouts import Payout, Payouts, Several, payouts_of
@@ -103,7 +103,7 @@ from backtest.runs.currencies import currency_of
 from backtest.runs.dividends import with_amounts, with_bookings, with_dividends_of_trips
 from backtest.runs.lines import Lines
 from backtest.runs.record import RunRecord
-from backtest.runs.round_trips import EXTREMES, round_trips
+from backtest.runs.round_trips import CALL, EXTREMES, round_trips
 from backtest.runs.spec import Brokerage, RunSpec
 from backtest.store.reader import Reader, hours_in
 

@@ -39,11 +39,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Leverage:
-    """What positions were worth at the closes of all bars, over equity: a future as much as what it stands for."""
+    """
+    What positions were worth at the closes of all bars, over equity: a future as much as what it stands for.
+
+    What they required is known of margin accounts.
+    """
 
     gross: float  # long and short ones, in the mean
     net: float  # long less short ones, in the mean
     peak: float  # the largest gross
+    net_peak: float  # the largest net, of either sign
+    required: float | None = None  # the most of the equity that they required while they were held; inf without equity
+    calls: int | None = None  # sessions with a bar at whose close they required more than the equity
 
 
 @dataclass(frozen=True)
@@ -627,8 +634,24 @@ def _leverage(result: RunRecord) -> Leverage | None:
     if not len(result.record):
         return None
     long, short = worth_over_equity(result)
-    gross = long - short
-    return Leverage(float(gross.mean()), float((long + short).mean()), float(gross.max()))
+    gross, net = long - short, long + short
+    required, calls = _required(result)
+    peak = float(max(net.max(), -net.min()))
+    return Leverage(float(gross.mean()), float(net.mean()), float(gross.max()), peak, required, calls)
+
+
+def _required(result: RunRecord) -> tuple[float | None, int | None]:
+    """Return the most of the equity that positions required, and the sessions of margin calls; None where unknown."""
+    margin, equity = margin_of(result.record), column(result.record, "equity")
+    if margin is None:
+        return None, None
+    shares = np.divide(margin, equity, out=np.where(margin > 0, np.inf, 0.0), where=equity > 0)
+    return float(shares.max()), len(np.unique(_sessions(result.record)[margin > equity]))
+
+
+def margin_of(record: pa.Table) -> np.ndarray | None:
+    """Return what positions required after each bar, None of an account that lends by no known rules."""
+    return column(record, "margin") if "margin" in record.column_names else None
 
 
 def _sessions(record: pa.Table) -> np.ndarray:
@@ -695,6 +718,7 @@ def _leverage_by_row(batch: RunBatch, places: Sequence[int]) -> list[Leverage | 
             short += np.minimum(worth, 0)
         long, short = (np.divide(one, equity, out=np.zeros(one.shape), where=equity > 0) for one in (long, short))
         gross, net = long - short, long + short
-        of_runs = zip(gross.mean(axis=1).tolist(), net.mean(axis=1).tolist(), gross.max(axis=1).tolist(), strict=True)
+        peaks = gross.max(axis=1), np.maximum(net.max(axis=1), -net.min(axis=1))
+        of_runs = zip(*(one.tolist() for one in (gross.mean(axis=1), net.mean(axis=1), *peaks)), strict=True)
         found += [Leverage(*own) for own in of_runs]
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -28,9 +29,10 @@ from backtest.metrics.benchmark import both_begin, common_dates, common_places, 
 from backtest.metrics.combination import Combination, combination_of
 from backtest.metrics.returns import SESSIONS, checked_returns, drop_nan, equity_of
 from backtest.metrics.table import METRICS, Metric, metric_named, metric_value, rows_with
-from backtest.metrics.trades import Trades, rejected_orders
+from backtest.metrics.trades import REFUSED, Trades, rejected_orders
 from backtest.runs.currencies import AT_ONCE, words_of_units
 from backtest.runs.record import RunRecord
+from backtest.runs.round_trips import CALL
 from backtest.runs.spec import AUTO
 
 if TYPE_CHECKING:
@@ -110,6 +112,7 @@ class Stats(Mapping[str, float]):
             both.add("longest_drawdown_days")
         if "dividends" in self and "dividends" not in self.reasons:
             both.add("dividends")
+        both |= {"margin_used", "margin_calls"} - {*self.reasons}
         return [name for name in self if self.rows[name].headline or name in both]
 
     def text(self, name: str) -> str:
@@ -261,11 +264,13 @@ def with_metrics(result: _Measured, metrics: Iterable[Metric]) -> _Measured:
 def notes_of(result: RunRecord) -> tuple[str, ...]:
     """Return what kept a run from doing what its strategy wanted, a sentence each."""
     given, rejected = len(result.orders_table), rejected_orders(result.orders_table)
+    ruled = "reason" in result.orders_table.column_names
     market, size = result.manifest.get("market", {}), result.spec.brokerage.size
     small, capped = (market.get(f"{what}_to_nothing", 0) for what in ("sized", "capped"))
     off = market.get("off_tick", 0)
     found = {
-        f"{rejected:,} of {given:,} orders were rejected: the account could not pay for them.": rejected,
+        f"{rejected:,} of {given:,} orders were rejected: {_why(result)}.": rejected,
+        **(_of_calls(result) if ruled else {}),
         f"Orders not given, as the size {size} came to less than can be traded: {small:,}.": small,
         f"Bars in which orders got nothing, as the volume cap came to less than can be traded: {capped:,}.": capped,
         f"Limits and stops that are no multiple of their contract's tick, which IB refuses: {off:,}.": off,
@@ -293,6 +298,21 @@ def _missing_members(result: RunRecord) -> dict[str, int]:
         f"{whole:,} of {days:,} member-days are missing, maybe those of names that failed.": whole,
         f"Member-days on which a name of the universe had no bar, though it has others: {rest:,} of {days:,}.": rest,
     }
+
+
+def _why(result: RunRecord) -> str:
+    """Return why orders were rejected, in words; of an account with rules of its own how often for which reason."""
+    if "reason" not in result.orders_table.column_names:
+        return "the account could not pay for them"
+    rows = zip(*(result.orders_table[name].to_pylist() for name in ("status", "reason")), strict=True)
+    kinds = Counter(reason.partition(":")[0] or "no reason" for status, reason in rows if status in REFUSED)
+    return ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common())
+
+
+def _of_calls(result: RunRecord) -> dict[str, int]:
+    """Return how many orders the account gave itself, in a sentence, with their number."""
+    reasons = [reason for reason in result.orders_table["reason"].to_pylist() if reason.startswith(CALL)]
+    return {f"In margin calls the account gave {len(reasons):,} orders of its own.": len(reasons)}
 
 
 def _of_costs(result: RunRecord) -> Iterator[str]:

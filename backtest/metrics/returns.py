@@ -26,6 +26,7 @@ REASONS = {  # why a number is not defined, in a few words and in a sentence
     "no trades": "no round trip was closed",
     "no benchmark": "a price of the benchmark was not above zero, so that it has no returns",
     "left out": "the run was asked for none",
+    "no margin account": "the account has no rates by which positions require anything",
     "no costs": "nothing was paid, of which there is no multiple",
     "loses before costs": "it loses even without costs",
     "nothing earned in sample": "there is nothing to keep of what was earned where parameters were chosen",

@@ -461,8 +461,23 @@ _ACTIVITY = (
         _ByRow(lambda runs: _leverage(runs, "peak")),
     ),
     Metric(
+        "max_net_leverage", "Net leverage, largest", "ratio",
+        "The largest |Σ position · close · multiplier| / equity of a bar, short positions negative.",
+        _ByRow(lambda runs: _leverage(runs, "net_peak")),
+    ),
+    Metric(
+        "margin_used", "Margin used, largest", "percent",
+        "The largest maintenance margin / equity at a close, in a margin account; above 100 % there is a margin call.",
+        _ByRow(lambda runs: _margin(runs, "required")),
+    ),
+    Metric(
+        "margin_calls", "Sessions in margin call", "count",
+        "Sessions with a bar at whose close equity was less than the maintenance margin, in a margin account.",
+        _ByRow(lambda runs: _margin(runs, "calls")),
+    ),
+    Metric(
         "rejected_orders", "Rejected orders", "count",
-        "Orders that the broker refused, of those given: the cash, or the margin, did not pay for them.",
+        "Orders that the broker refused, of those given: the cash, the margin or the account's rules did not let them.",
         _ByRow(lambda runs: runs.rejected),
     ),
     Metric(
@@ -617,6 +632,15 @@ def _longest(runs: Accounts, unit: str) -> list[float]:
 def _leverage(runs: Accounts, what: str) -> list[float]:
     """Return what the leverage was, by the name of the field; undefined without bars."""
     return [float(getattr(one, what)) if one else Undefined("too few") for one in runs.leverage]
+
+
+def _margin(runs: Accounts, what: str) -> list[float]:
+    """Return what positions required, by the name of the field; undefined where the account is no margin account."""
+    known = [getattr(one, what, None) for one in runs.leverage]
+    return [
+        Undefined("no margin account") if one is None else float(one) if one < math.inf else Undefined("ruined")
+        for one in known
+    ]
 
 
 def _of_a_year(runs: Accounts, numbers: list[float]) -> list[float]:

@@ -174,10 +174,10 @@ def closed_positions(fills: pa.Table) -> int:
 
 def rejected_orders(orders: pa.Table) -> int:
     """Return how many orders the broker refused: of status Margin, which the account could not pay, or Rejected."""
-    return sum(status in _REFUSED for status in orders["status"].to_pylist())
+    return sum(status in REFUSED for status in orders["status"].to_pylist())
 
 
-_REFUSED = ("Margin", "Rejected")  # as Backtrader names them
+REFUSED = ("Margin", "Rejected")  # as Backtrader names them
 
 
 class Lists:

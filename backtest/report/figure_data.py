@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backtest.market.series import Series
-from backtest.metrics.account import column, hold, sample_hold, session_ends, worth_over_equity
+from backtest.metrics.account import column, hold, margin_of, sample_hold, session_ends, worth_over_equity
 
 if TYPE_CHECKING:
     from backtest.metrics.account import Account
@@ -100,6 +100,12 @@ def exposures(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the sessions' ends, and the worth of long and of short (negative) positions there over equity."""
     ends = session_ends(result.record)
     return times_of(result)[ends], *worth_over_equity(result, ends)
+
+
+def margins(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the times of all bars, equity, and what positions required of it; nothing of no margin account."""
+    equity, required = column(result.record, "equity"), margin_of(result.record)
+    return times_of(result), equity, np.zeros(len(equity)) if required is None else required
 
 
 def thinned(x: np.ndarray, y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:

@@ -26,6 +26,7 @@ from backtest.report.figure_data import (
     exposures,
     fills_of,
     is_enough,
+    margins,
     moving,
     rolling,
     rolling_beta,
@@ -294,6 +295,22 @@ def draw_exposure(result: Measured, width: float = WIDE) -> Canvas:
     return _dated(canvas, width)
 
 
+def draw_margin(result: Measured, width: float = WIDE) -> Canvas:
+    """Draw equity against what positions required while they were held, and the margin calls."""
+    canvas = _canvas("margin", width, 0.24 * width if width > 6 else 0.55 * width)
+    axes = canvas.subplots()
+    times, equity, required = margins(result)
+    axes.fill_between(*thinned(times, required, _steps(axes)), color=COLOURS["loss"], alpha=0.35, linewidth=0)
+    _line(axes, times, required, "loss", "Maintenance margin")
+    _line(axes, times, equity, "run", "Equity")
+    called = required > equity
+    axes.plot(times[called], equity[called], "v", color=COLOURS["loss"], markersize=4, label="Margin call")
+    axes.legend(**_LEGEND)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.set_ylabel(f"{result.stats.currency}", color=COLOURS["ink"], fontsize=_SIZE)
+    return _dated(canvas, width)
+
+
 def draw_monthly(result: Measured, width: float = WIDE) -> Canvas:
     """Draw the return of each month, a row a year, and of the year beside it, as a heat map."""
     wide = width > 6
@@ -477,6 +494,12 @@ def _exposure_alt(result: Measured) -> str:
     return f"Positions were worth {net.min():.0%} to {net.max():.0%} of equity, {net.mean():.0%} on average."
 
 
+def _margin_alt(result: Measured) -> str:
+    _, equity, required = margins(result)
+    calls = int((required > equity).sum())
+    return f"Positions required up to {required.max():,.0f} {result.stats.currency} while held; {calls:,} margin calls."
+
+
 def _themed(text: str) -> str:
     head, body = text[text.index("<svg") :].split(">", 1)
     text = re.sub(r' (width|height)="[^"]*"', "", head).replace("<svg", '<svg width="100%"') + ">" + body
@@ -509,6 +532,13 @@ FIGURES: dict[str, Figure] = {
             _exposure_alt,
             draw_exposure,
             lambda result: bool(len(result.fills_table)),
+        ),
+        Figure(
+            "margin",
+            "Equity and maintenance margin",
+            _margin_alt,
+            draw_margin,
+            lambda result: bool(margins(result)[2].any()),
         ),
     )
 }

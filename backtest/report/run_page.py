@@ -19,6 +19,7 @@ from backtest.metrics.drawdown import deepest, drawdowns
 from backtest.metrics.measurement import check_result, notes_of, with_metrics
 from backtest.metrics.returns import REASONS
 from backtest.metrics.table import GROUPS, METRICS, Metric, metric_value
+from backtest.metrics.trades import REFUSED
 from backtest.report.attribution import attribution
 from backtest.report.charts.chart import Chart, chart_of, scripts
 from backtest.report.charts.chart_data import is_daily
@@ -28,6 +29,7 @@ from backtest.report.figures import FIGURES, NARROW, WIDE, Figure, save_pdf, sav
 from backtest.report.rendering import GROUP_TITLES, own_script, rendered, shown_verdict, typeset
 from backtest.runs.parameters import in_words, words_of
 from backtest.runs.record import files_of, is_kept_in, refuse_another
+from backtest.runs.round_trips import CALL
 from backtest.store.reader import Reader
 from backtest.store.replacement import Content, replace_files
 from backtest.store.store import store_of
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 
 _CARDS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "exposure", "trades", "costs")
 _COMPARED = ("return", "risk", "drawdown")  # groups of what can be said of some of a run's sessions
-_REFUSED = ("Margin", "Rejected")  # what Backtrader calls orders that its broker refused
 _QUANTILES = {"worst": 0.0, "5\N{NO-BREAK SPACE}%": 0.05, "25\N{NO-BREAK SPACE}%": 0.25, "middle": 0.5,
               "75\N{NO-BREAK SPACE}%": 0.75, "95\N{NO-BREAK SPACE}%": 0.95, "best": 1.0}  # fmt: skip
 _NAMED = 3  # series in the head, of more all are listed
@@ -187,6 +188,8 @@ def _content(
         "attribution": _attribution(result),
         "combination": _combination(result),
         "refused": list(_refused(result)),
+        "called": list(_called(result)),
+        "ruled": "reason" in result.orders_table.column_names,
         "refused_shown": _refused_shown(result),
         "replaced": () if chart.why_not else _REPLACED,
         "scripts": () if chart.why_not else scripts(),
@@ -296,6 +299,7 @@ def _contents(result: Measured, figures: Sequence[Figure], chart: Chart) -> list
     drawn = [(figure.name, figure.title) for figure in figures if chart.why_not or figure.name not in _REPLACED]
     refused = [("refused", "Refused orders")] if next(_refused(result), None) else []
     combined = [("combination", "Combined runs")] if result.combination else []
+    refused += [("called", "Margin calls")] if next(_called(result), None) else []
     return [
         *([] if chart.why_not else [("chart", "Chart")]), *drawn, ("years", "Years"), ("quantiles", "Quantiles"),
         ("drawdowns", "Drawdowns"), ("attribution", "Where the result came from"), *combined, ("trades", "Trades"),
@@ -364,21 +368,36 @@ def _cents(cents: int) -> str:
 
 def _refused(result: Measured) -> Iterator[dict[str, str]]:
     daily, table = is_daily(result), result.orders_table
-    places = [n for n, status in enumerate(table["status"].to_pylist()) if status in _REFUSED]
+    places = [n for n, status in enumerate(table["status"].to_pylist()) if status in REFUSED]
     for row in table.take(np.array(places[:_SHOWN], np.int64)).to_pylist():
-        yield {
-            "ref": f"{row['ref']:,}",
-            "series": Series.parse(row["series"]).short,
-            "side": row["side"] or "",
-            "kind": row["kind"] or "",
-            "size": f"{abs(row['size'] or 0):,.10g}",
-            "given": _time(row["created"], daily),
-            "status": row["status"],
-        }
+        yield _order_row(row, daily)
+
+
+def _order_row(row: Mapping[str, Any], daily: bool) -> dict[str, str]:
+    return {
+        "ref": f"{row['ref']:,}",
+        "series": Series.parse(row["series"]).short,
+        "side": row["side"] or "",
+        "kind": row["kind"] or "",
+        "size": f"{abs(row['size'] or 0):,.10g}",
+        "given": _time(row["created"], daily),
+        "status": row["status"],
+        "reason": typeset(row.get("reason") or ""),
+    }
+
+
+def _called(result: Measured) -> Iterator[dict[str, str]]:
+    """Yield the orders that the account gave itself in margin calls."""
+    table = result.orders_table
+    if "reason" not in table.column_names:
+        return
+    places = [n for n, reason in enumerate(table["reason"].to_pylist()) if (reason or "").startswith(CALL)]
+    for row in table.take(np.array(places[:_SHOWN], np.int64)).to_pylist():
+        yield _order_row(row, is_daily(result)) | {"price": _price(row["price"]) if row["filled"] else ""}
 
 
 def _refused_shown(result: Measured) -> str:
-    count = sum(status in _REFUSED for status in result.orders_table["status"].to_pylist())
+    count = sum(status in REFUSED for status in result.orders_table["status"].to_pylist())
     return f"These are the first {_SHOWN:,} of {count:,}; orders.parquet has all of them. " if count > _SHOWN else ""
 
 
@@ -403,6 +422,7 @@ def _trade_rows(result: Measured) -> Iterator[dict[str, Any]]:
             "dividends": _money(row["dividends"]) if "dividends" in row else "",
             "net": _money(row["net"]),
             "return": typeset(METRICS["total_return"].text(row["return"])),
+            "ended": (row.get("reason") or "").partition(":")[0],
         }
 
 

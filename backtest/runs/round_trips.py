@@ -106,6 +106,7 @@ def trips_of(group: np.ndarray, size: np.ndarray, price: np.ndarray, costs: np.n
     return Trips(entries[by_exit], exits[by_exit], matched[by_exit], net, _growth(net, paid[by_exit]))
 
 
+CALL = "margin call"  # how the reason of an order begins that the account gave itself
 EXTREMES = ("lowest", "highest")
 RATES = ("entry_rate", "exit_rate")
 # Series, numbers of both fills, entry, exit, size, entry price, exit price, gross, costs, paid, rates of both fills: a

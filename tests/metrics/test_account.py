@@ -9,6 +9,7 @@ import pytest
 from handmade import day, fill, result_of
 
 from backtest.api import run
+from backtest.market import arrays
 from backtest.market.bars import table_of
 from backtest.market.series import Series
 from backtest.market.span import Span
@@ -183,3 +184,28 @@ def test_where_the_deepest_fall_is_the_longest_it_is_told_once():
     assert (stats["longest_drawdown_days"], stats["max_drawdown_days"]) == (3, 3)
     assert "under water" not in repr(stats)
     assert result_of([100.0, 101.0]).stats["longest_drawdown_days"] == 0
+
+
+def test_margin_is_held_against_equity_at_every_close():
+    result = traded([fill(0, 10, 10.0)])
+    required = [50.0] * 5 + [100.0, 101.0, 150.0, 100.0, 120.0, *[50.0] * 4]  # of 100; the sixth to the tenth bar
+
+    stats = replace(result, record=result.record.append_column("margin", arrays.floats(required))).stats
+
+    assert stats["margin_used"] == 1.5
+    assert stats["margin_calls"] == 2  # of the first session its last bar, of the second two
+
+
+def test_a_margin_account_is_told_in_the_short_table():
+    result = traded([])
+    required = replace(result, record=result.record.append_column("margin", arrays.floats([0.0] * 14)))
+
+    assert {"margin_used", "margin_calls"} <= {*required.stats.headline}
+    assert not {"margin_used", "margin_calls"} & {*result.stats.headline}
+    assert result.stats.reasons["margin_used"] == "no margin account"
+
+
+def test_the_largest_net_leverage_may_be_short():
+    stats = traded([fill(0, 5, 10.0), fill(7, -15, 10.0)]).stats
+
+    assert stats["max_net_leverage"] == pytest.approx(1.0)

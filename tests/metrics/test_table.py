@@ -108,6 +108,9 @@ BY_HAND = {
     "gross_leverage": (2 * 10 / 110 + 9.9 / 118.8 + 3 * 10.89 / 118.8) / 4,
     "net_leverage": (2 * 10 / 110 - 9.9 / 118.8 + 3 * 10.89 / 118.8) / 4,
     "max_gross_leverage": 3 * 10.89 / 118.8,
+    "max_net_leverage": 3 * 10.89 / 118.8,
+    "margin_used": math.nan,  # no margin account
+    "margin_calls": math.nan,
     "turnover": (20 + 26 + 20 + 22 + 15) / 2 / MEAN_EQUITY,
     "rejected_orders": 3,
     "trades": 2,
@@ -191,7 +194,8 @@ NEED_A_FALL = {"sortino", "omega", "kappa3", "upside_potential", "martin", "pain
 def test_of_nothing_only_counts_are_known(name):
     value = METRICS[name].function(EDGES["empty"])
 
-    assert value == 0 if name in COUNTED else value.reason in ("too few", "no trades", "no gain", "no loss", "left out")
+    none = ("too few", "no trades", "no gain", "no loss", "left out", "no margin account")
+    assert value == 0 if name in COUNTED else value.reason in none
 
 
 def test_what_divides_by_falls_is_not_defined_where_there_are_none_and_is_where_there_are():

@@ -23,11 +23,12 @@ import numpy as np
 from backtest.engine.account.commissions import bill_of
 from backtest.engine.account.margin.requirements import Held, Rates, buying_power, excess_liquidity, liquidation
 from backtest.engine.account.margin.settlement import settlement_day
+from backtest.runs.round_trips import CALL
 
 _STOCK: Any = bt.brokers.BackBroker
 _FIRST_BARS, _LONGER = 64, 4  # how many bars are searched for the next margin call; and how many times as many then
 _NEAR = 1e-9  # of equity: so near to a margin call a bar counts as one, until the broker's own numbers say more
-SHORT_SALE, CALL = "short sale", "margin call"  # how the reasons of orders begin
+SHORT_SALE = "short sale"  # how the reason of such an order begins
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from backtest import next_orders, run
 from backtest.engine.account.dividends import Dividends, DividendTable
 from backtest.engine.account.margin.tables import MarginTable, margin_table
 from backtest.errors import UsageError
+from backtest.report.run_page import write_report
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,35 @@ def test_the_fall_of_the_example_ends_in_a_sale(tmp_path, loop):
     assert result.record["margin"].to_pylist()[2] == 4_125.0
     # 242 at 64 require 3,872, and equity is 3,500: 372 / 16 are 23.3 shares more.
     assert held(result) == [0, 250, 250, 242, 218]
+
+
+@pytest.fixture(scope="module")
+def fallen(tmp_path_factory):
+    """Return a run of 250 shares that were bought at 100 with 12,500, and fell to 66."""
+    store = store_of(tmp_path_factory.mktemp("fallen"), [[100.0, 100.0, 66.0, 64.0, 64.0]])
+    return trade(store, {1: 250, 2: 1}, "reg-t", cash=12_500)
+
+
+def test_a_fall_is_told_in_numbers_and_words(fallen):
+    assert fallen.stats["margin_used"] == pytest.approx(3_872 / 3_500)
+    assert fallen.stats["margin_calls"] == 2
+    assert fallen.stats["max_gross_leverage"] == pytest.approx(242 * 64 / 3_500)
+    assert "1 of 4 orders were rejected: initial margin 1. In margin calls the account gave 2 orders of its own." in (
+        fallen.stats.basis
+    )
+    assert "account reg-t" in fallen.stats.basis
+
+
+def test_a_fall_is_on_the_page(fallen, tmp_path):
+    text = write_report(fallen, tmp_path / "page").read_text("utf-8")
+
+    assert "account reg-t" in text
+    assert '<h2 id="called">Margin calls</h2>' in text
+    assert "margin call: equity 4,000.00 USD, maintenance margin 4,125.00" in text
+    assert "initial margin: all positions would require 8,300.00 USD" in text
+    assert "Equity and maintenance margin" in text
+    assert "Positions required up to 6,250 USD while held; 2 margin calls." in text
+    assert text.count("<td>margin call</td>") == 2  # round trips that ended so
 
 
 # --- calls
