@@ -23,8 +23,7 @@ CONFIDENCE = 0.95
 BLOCKS = 16  # of `overfitting`; 12,870 ways to choose half of them
 
 _NORMAL = NormalDist()
-_CHUNK = 64  # ways at a time, which is what a processor's cache can hold
-_SHARED = 4  # first blocks of a half, whose sum is made once for all halves that begin so
+_CHUNK = 128  # ways at a time, which is what a processor's cache can hold
 
 
 class Moments(NamedTuple):
@@ -460,46 +459,56 @@ def _stands_still(trial: Blocks) -> bool:
 
 
 class _Halves(NamedTuple):
-    """Blocks of each trial, and which of them each half has; halves that begin alike share that beginning's sum."""
+    """Blocks of each trial, and which of them each half has: halves that begin alike stand together."""
 
     chosen: np.ndarray  # shape (halves, blocks / 2)
-    begins: np.ndarray  # where in `begun` the sum of a half's first blocks is
-    begun: tuple[np.ndarray, np.ndarray]  # of the sums, and of the squares, shape (beginnings, trials)
-    parts: tuple[np.ndarray, np.ndarray]  # of each block, shape (blocks, trials)
+    begins: np.ndarray  # whether the first blocks of a half, one, two, ..., are not those of the half before; as chosen
+    parts: tuple[np.ndarray, np.ndarray]  # sums and squares of each block, shape (blocks, trials)
 
     @classmethod
     def of(cls, trials: Sequence[Blocks], chosen: np.ndarray) -> _Halves:
-        parts = np.column_stack([one.sums for one in trials]), np.column_stack([one.squares for one in trials])
-        beginnings, begins = np.unique(chosen[:, :_SHARED], axis=0, return_inverse=True)
-        return cls(chosen, begins.reshape(-1), (_summed(parts[0], beginnings), _summed(parts[1], beginnings)), parts)
+        parts = np.array([one.sums for one in trials]).T, np.array([one.squares for one in trials]).T
+        begins = np.ones(chosen.shape, bool)
+        begins[1:] = np.logical_or.accumulate(chosen[1:] != chosen[:-1], axis=1)
+        return cls(chosen, begins, (np.ascontiguousarray(parts[0]), np.ascontiguousarray(parts[1])))
 
-    def sums(self, which: int, rows: slice) -> np.ndarray:
-        """Return the sums of some halves, block after block, shape (halves, trials)."""
+    def sums(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Return sums and squares of some halves, block after block, shape (halves, trials)."""
         # Not a matrix product, which may round equal columns differently: trials that are equal must tie.
-        found: np.ndarray = self.begun[which][self.begins[rows]]
-        for block in self.chosen[rows, _SHARED:].T:
-            found += self.parts[which][block]
-        return found
-
-
-def _summed(parts: np.ndarray, places: np.ndarray) -> np.ndarray:
-    first, *others = places.T
-    found: np.ndarray = parts[first]
-    for block in others:
-        found += parts[block]
-    return found
+        chosen, begins = self.chosen[rows], self.begins[rows].copy()
+        begins[0] = True
+        found, before = [np.zeros((1, part.shape[1])) for part in self.parts], np.zeros(1, np.int64)
+        for block in range(chosen.shape[1]):
+            own = np.flatnonzero(begins[:, block])  # where the sum of so many first blocks is another
+            shared = np.searchsorted(before, own, side="right") - 1
+            for which, part in enumerate(self.parts):
+                added = part.take(chosen[own, block], axis=0)
+                if block:
+                    added += found[which].take(shared, axis=0)
+                found[which] = added
+            before = own
+        return found[0], found[1]
 
 
 def _ratios_of(halves: _Halves, rows: slice, averages: np.ndarray, count: int) -> np.ndarray:
     """Return the Sharpe ratio of each trial in some halves, shape (halves, trials), from sums of blocks."""
-    means = halves.sums(0, rows) / count
-    deviations = np.sqrt(np.maximum(halves.sums(1, rows) - count * means**2, 0) / max(count - 1, 1))
+    means, squares = halves.sums(rows)
+    means /= count  # in place, as fresh memory costs more than the numbers
+    away = means * means
+    away *= count
+    squares -= away
+    np.maximum(squares, 0, out=squares)
+    squares /= max(count - 1, 1)
+    np.sqrt(squares, out=squares)
+    means += averages
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray((means + averages) / deviations)
+        means /= squares
+    return means
 
 
 def _not_above_median(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
     winners = inside.argmax(axis=1)
     reached = np.take_along_axis(outside, winners[:, None], axis=1)
-    rank = (outside < reached).sum(axis=1) + ((outside == reached).sum(axis=1) + 1) / 2
+    below, equal = (np.count_nonzero(one, axis=1) for one in (outside < reached, outside == reached))
+    rank = below + (equal + 1) / 2
     return np.asarray(rank <= (outside.shape[1] + 1) / 2)

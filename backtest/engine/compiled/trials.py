@@ -234,7 +234,7 @@ class _Run:
         self.lines = [(rows_of_lines(lines), where) for _, lines, where in program.slots]
         self.flags = np.zeros(self.count, bool)
         self.flagged = False
-        self.log: list[tuple[Any, ...]] = []
+        self.log, self.logged = np.empty((1 + len(FILL_COLUMNS), 1024)), 0
         self.done: Any = None  # by numba
         phases = {one: self.market.phases(one) for one in {tuple(trial._minperiods) for trial in trials}}
         before = np.array([phases[tuple(trial._minperiods)] for trial in trials])
@@ -270,7 +270,11 @@ class _Run:
         self.flagged = True
 
     def log_fill(self, t: np.ndarray, *values: Any) -> None:
-        self.log.append((t, self.now.step, values))
+        start, self.logged = self.logged, self.logged + len(t)
+        while self.logged > self.log.shape[1]:
+            self.log = np.hstack([self.log, np.empty_like(self.log)])
+        for row, value in enumerate((t, *values)):
+            self.log[row, start : self.logged] = value
 
     def grow(self) -> None:
         """Make room for more orders."""
@@ -305,18 +309,18 @@ class _Run:
             for step in range(self.opens, self.market.steps):
                 move(now, step)
                 calls, all_live = self.calls, len(live) == self.count
-                given = np.flatnonzero(orders != checked) if all_live else live[orders[live] != checked[live]]
+                given = (orders != checked).nonzero()[0] if all_live else live[orders[live] != checked[live]]
                 if given.size:
                     if orders.max() > self.room - _AT_ONCE:
                         self.grow()
                         calls = self.calls
                     calls["check"](given)
-                waiting = np.flatnonzero(pending) if all_live else live[pending[live] > 0]
+                waiting = pending.nonzero()[0] if all_live else live[pending[live] > 0]
                 if waiting.size:
                     calls["try_pending"](waiting)
                 if hears or hears_trades:
                     now.reads, now.writes = now.writes, ledger.NOTES - now.writes
-                    hearing = np.flatnonzero(told | traded) if all_live else live[(told | traded)[live] > 0]
+                    hearing = (told | traded).nonzero()[0] if all_live else live[(told | traded)[live] > 0]
                     if hearing.size:
                         calls["deliver"](hearing)
                 if step >= last_ready:
@@ -390,16 +394,11 @@ class _Run:
         """Return the number of the trial of each fill, and its row."""
         if self.done is not None:
             return np.repeat(np.arange(self.count), list(map(len, self.done.fills))), np.concatenate(self.done.fills)
-        if not self.log:
-            return np.zeros(0, np.int64), np.zeros((0, len(FILL_COLUMNS)))
-        trial = np.concatenate([t for t, _, _ in self.log])
-        parts = []
-        for t, _, (ref, feed, stamp, size, price, costs) in self.log:
-            parts.append(
-                np.array([np.broadcast_to(one, t.shape) for one in (ref + 1, feed, stamp, size, price, costs)], float)
-            )
-        by_trial = np.argsort(trial, kind="stable")
-        return trial[by_trial], np.concatenate(parts, axis=1).T[by_trial]
+        log = self.log[:, : self.logged]
+        by_trial = np.argsort(log[0], kind="stable")
+        rows = np.ascontiguousarray(log[1:, by_trial].T)
+        rows[:, 0] += 1
+        return log[0, by_trial].astype(np.int64), rows
 
 
 def _rows_of(ref: np.ndarray, column: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -119,6 +119,10 @@ class Writer:
                           *self.texts, f"    return {{{names}}}", ""])  # fmt: skip
 
 
+def _is_number(text: str) -> bool:
+    return text.lstrip("-").replace(".", "", 1).isdecimal()
+
+
 class _Function:
     def __init__(
         self,
@@ -217,7 +221,7 @@ class _Function:
 
     def chosen(self, t: str, test: str, name: str) -> None:
         """Write the trials of those in hand for which a condition holds."""
-        self.emit(f"{name} = {f'flatnonzero({test})' if self.whole and t == 't' else f'{t}[{test}]'}")
+        self.emit(f"{name} = {f'({test}).nonzero()[0]' if self.whole and t == 't' else f'{t}[{test}]'}")
         self.parts[name] = t, test
 
     def place(self, name: str) -> str:
@@ -269,7 +273,8 @@ class _Function:
         given = self.value(value, t)
         if isinstance(target, ast.Name):
             name = target.id
-            if given.uniform and self.assigned[name] == 1 and self.depth == 2 and name not in self.params:
+            always = self.depth == 2 or _is_number(given.text)  # for all trials that come here
+            if given.uniform and self.assigned[name] == 1 and always and name not in self.params:
                 self.emit(f"{name} = {given.text}")
                 self.uniform.add(name)
                 return
@@ -319,10 +324,13 @@ class _Function:
         chosen, others = self.fresh("t"), self.fresh("t")
         held = test if test.text.isidentifier() else self.hold(test.text, "b", "c")
         self.chosen(t, held.text, chosen)
-        self.chosen(t, f"~{held.text}", others)
+        if node.orelse:
+            self.chosen(t, f"~{held.text}", others)
         first, second = self.part(node.body, chosen), self.part(node.orelse, others)
         if first == chosen and second == others:
             return t
+        if not node.orelse:
+            self.chosen(t, f"~{held.text}", others)
         if not first or not second:
             return first or second
         self.emit(f"{after} = join({first}, {second})")
@@ -426,15 +434,15 @@ class _Function:
         if name in self.uniform:
             return Value(name, True, kind_of_name(name))
         if (name, t) not in self.known:
-            self.known[name, t] = self.part_of(name, t) or self.looked_up(name, t)
+            self.known[name, t] = self.part_of(name, t, kind_of_name(name)) or self.looked_up(name, t)
         return self.known[name, t]
 
     def looked_up(self, name: str, t: str) -> Value:
         self.looked.add(name)
         return self.taken(self.place(name), t, kind_of_name(name))
 
-    def part_of(self, name: str, t: str) -> Value | None:
-        """Return a local as a part of what it is for trials that those in hand were picked from, if that is known."""
+    def part_of(self, name: str, t: str, kind: str) -> Value | None:
+        """Return a value as a part of what it is for trials that those in hand were picked from, if that is known."""
         tests: list[str] = []
         while t in self.parts:
             t, test = self.parts[t]
@@ -442,8 +450,8 @@ class _Function:
             if (name, t) in self.known:
                 text = self.known[name, t].text
                 for one in reversed(tests):
-                    text = self.hold(f"{text}[{one}]", kind_of_name(name)).text
-                return Value(text, False, kind_of_name(name))
+                    text = self.hold(f"{text}[{one}]", kind).text
+                return Value(text, False, kind)
         return None
 
     def _attribute(self, node: ast.Attribute, t: str) -> Value:
@@ -667,7 +675,14 @@ class _Function:
         kind = "i" if len(node.args) > 2 else "f"
         if not ago.uniform or varies:
             cast = ".astype('i8')" if kind == "i" else ""
-            return self.hold(f"read_lines(L_{number}, {self.rows(number, t)}, {at}, {ago.text}, {t}, flag){cast}", kind)
+            key = f"line {number} {kind} {ago.text}"
+            found = self.known.get((key, t)) or self.part_of(key, t, kind)
+            if found is None:
+                text = f"read_lines(L_{number}, {self.rows(number, t)}, {at}, {ago.text}, {t}, flag){cast}"
+                found = self.hold(text, kind)
+            if ago.uniform:  # nothing moves while a function is at work
+                self.known[key, t] = found
+            return found
         name = self.fresh("u")
         text = f"read_line(L_{number}, R_{number}, {at}, {ago.text}, {t}, flag)"
         self.emit(f"{name} = int({text})" if kind == "i" else f"{name} = {text}")
@@ -772,6 +787,8 @@ def _read_line(table: np.ndarray, row: int, at: int, ago: int, t: np.ndarray, fl
 
 
 def _read_lines(table: np.ndarray, rows: Any, at: Any, ago: Any, t: np.ndarray, flag: Any) -> np.ndarray:
+    if type(ago) is int and ago <= 0 <= at and isinstance(rows, np.ndarray):  # mostly so
+        return table[:, at].take(rows)
     if isinstance(at, np.ndarray):
         wrong = (at < -table.shape[1]) | (ago > 0)
         if wrong.any():
@@ -854,12 +871,12 @@ _SIMPLE = {
 _FLAGGING = {"trunc": "i", "floor": "i", "ceil": "i", "rounded": "i", "root": "f"}
 _EMPTY = np.empty(0, np.intp)
 _RUNTIME: dict[str, Any] = {
-    "EMPTY": _EMPTY, "minimum": np.minimum, "maximum": np.maximum, "_ratio": _ratio, "flatnonzero":
-    np.flatnonzero, "INF": float("inf"), "NAN": float("nan"), "nan": float("nan"), "inf": float("inf"), "join":
-    _join, "join_all": _join_all, "div": _div, "floordiv": _floordiv, "mod": _mod, "trunc": _trunc, "floor":
-    _floor, "ceil": _ceil, "rounded": _rounded, "root": _root, "least": _least, "most": _most, "called":
-    _called, "windowed": _windowed, "draw": _draw, "read_line": _read_line, "read_lines": _read_lines, "where":
-    np.where, "empty": np.empty, "full": np.full,
+    "EMPTY": _EMPTY, "INF": float("inf"), "NAN": float("nan"), "nan": float("nan"), "inf": float("inf"),
+    "minimum": np.minimum, "maximum": np.maximum, "where": np.where, "empty": np.empty, "full": np.full,
+    "_ratio": _ratio, "join": _join, "join_all": _join_all, "div": _div, "floordiv": _floordiv, "mod": _mod,
+    "trunc": _trunc, "floor": _floor, "ceil": _ceil, "rounded": _rounded, "root": _root, "least": _least,
+    "most": _most, "called": _called, "windowed": _windowed, "draw": _draw, "read_line": _read_line,
+    "read_lines": _read_lines,
 }  # fmt: skip
 
 

@@ -159,11 +159,11 @@ def _on_same_bars(
     if len(points) < fewest:
         yield Block([], list(points))
         return
-    first, said = _first_made(job, points)
+    first, place, said = _first_made(job, points)
     if first is None:
         yield Block([], list(points), f"the first trial fails: {said}")
         return
-    known, place = {first.key: first}, [job.key(point) for point in points].index(first.key)
+    known = {first.key: first}
     rest = [point for number, point in enumerate(points) if number != place]
     bars = bars_in_job(job, points[0].window)
     backend = backend_for(bars, every, find_spec("numba") is not None)
@@ -182,15 +182,15 @@ def _on_same_bars(
         yield block
 
 
-def _first_made(job: Job, points: Sequence[Point]) -> tuple[Trial | None, str]:
-    """Return the first of some trials that does not fail, by the event engine; or None, and what the first says."""
+def _first_made(job: Job, points: Sequence[Point]) -> tuple[Trial | None, int, str]:
+    """Return the first trial that does not fail, by the event engine, with its place; or what the first one says."""
     said = ""
-    for point in points[:_TRIED]:
+    for place, point in enumerate(points[:_TRIED]):
         (trial,) = trials_of(job, [point])
         if not trial.error:
-            return trial, ""
+            return trial, place, ""
         said = said or trial.error
-    return None, said
+    return None, 0, said
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,8 @@ def sweep(
             rate = partial(_rates, job, trials, by_rounds, executor, jobs, told)
             drawn = guided_points(grid, where, optuna, seed, rate, rank.startswith("-"))
     points = [Point(params) for params in drawn]
-    asked_for = _document(job, grid, rank, random, seed, points)
+    keys = [job.key(point) for point in points]
+    asked_for = _document(job, grid, rank, random, seed, points, keys)
     document = {**asked_for, "file": _seen_from(into, job), "optuna": optuna}
     _refuse_known_by_its_text(into, document)
     if resume:
@@ -173,7 +174,7 @@ def sweep(
     _write(into, document)
     with progress_bar(tell, "trials") as told:
         kept = complete(job, points, trials, executor=executor, jobs=jobs, tell=told, engines=engines)
-    done = [kept[job.key(point)] for point in points]
+    done = [kept[key] for key in keys]
     best = _best(done, rank)
     run = result_of(job, points[done.index(best)], lines=True)
     run.save(into / BEST, force=True)
@@ -631,7 +632,9 @@ def _check(jobs: int, random: int, optuna: int, resume: bool) -> None:
         raise UsageError(f"{jobs} processes can do nothing; name 1 or more")
 
 
-def _document(job: Job, grid: Grid, rank: str, random: int, seed: int, points: Sequence[Point]) -> dict[str, Any]:
+def _document(
+    job: Job, grid: Grid, rank: str, random: int, seed: int, points: Sequence[Point], keys: list[str]
+) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "strategy": job.name,
@@ -648,7 +651,7 @@ def _document(job: Job, grid: Grid, rank: str, random: int, seed: int, points: S
         "seed": seed,
         "case": job.case,
         "bars": job.digests,
-        "keys": [job.key(point) for point in points],
+        "keys": keys,
     }
 
 

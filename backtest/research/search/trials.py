@@ -65,8 +65,11 @@ class Trial:
 
 def key_of(case: str, params: dict[str, Any], window: str = "") -> str:
     """Return sixteen hex digits that stand for a trial, the same on every machine."""
-    text = json.dumps([case, kept_params(params, for_key=True), window], sort_keys=True)
+    text = _IN_ORDER.encode([case, kept_params(params, for_key=True), window])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_IN_ORDER = json.JSONEncoder(sort_keys=True)
 
 
 class Trials:
@@ -171,7 +174,8 @@ def _bytes_of(trials: Sequence[Trial]) -> bytes:
         }
     )
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    repeated = ["case", "window", "error"]  # of numbers a dictionary would take longer, and more room
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, use_dictionary=repeated)
     return sink.getvalue()
 
 
