@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.engine.recorder import bar_times
+from backtest.engine.recorder import times_of_stamps
 from backtest.market import arrays
 from backtest.market.series import Series
 from backtest.runs.round_trips import Extremes, extremes_between
@@ -71,14 +71,14 @@ def extremes_between_fills(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the lowest and the highest price of round trips, by the places of their fills: see `extremes_of`."""
     prices, times, phases = filled.price, filled.time, filled.phase
+    by_dates = all(one.size.daily for one in series)
     lowest = np.minimum(prices[entries], prices[exits])
     highest = np.maximum(prices[entries], prices[exits])
-    for number, feed in enumerate(feeds):
-        own = np.flatnonzero(filled.feed[entries] == number)
+    for feed, own in zip(feeds, arrays.rows_by_number(filled.feed[entries], len(feeds)), strict=True):
         if not len(own):
             continue
         first, last = entries[own], exits[own]
-        closes = bar_times(_line(feed, "datetime"), series).astype(np.int64)
+        closes = times_of_stamps(_line(feed, "datetime"), by_dates).astype(np.int64)
         entered, left = (np.searchsorted(closes, times[one]) for one in (first, last))
         opens = _line(feed, "open")
         whole = (phases[first] == _AT_OPEN) | ((phases[first] == _WITHIN) & (prices[first] == opens[entered]))

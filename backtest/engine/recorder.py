@@ -330,8 +330,13 @@ def _of_bars(
 
 def bar_times(stamps: np.ndarray, series: list[Series]) -> np.ndarray:
     """Return Backtrader's numbers as datetime64[us]; a run on daily bars is told by dates."""
+    return times_of_stamps(stamps, all(one.size.daily for one in series))
+
+
+def times_of_stamps(stamps: np.ndarray, by_dates: bool) -> np.ndarray:
+    """Return Backtrader's numbers as datetime64[us], those of dates or of moments."""
     days = np.floor(stamps)
-    seconds = 0 if all(one.size.daily for one in series) else np.round((stamps - days) * 86_400)
+    seconds = 0 if by_dates else np.round((stamps - days) * 86_400)
     whole: np.ndarray = ((days - _EPOCH) * 86_400 + seconds).astype("datetime64[s]").astype("datetime64[us]")
     return whole
 
@@ -382,14 +387,15 @@ def with_rates_of_fills(
     Args:
         datas: the feeds, in the order of the series.
     """
-    rates, names = np.ones(len(fills)), np.asarray(fills["series"].to_pylist(), dtype=object)
-    closing = filled_at_close(fills, orders)
+    rates, by_name = np.ones(len(fills)), arrays.rows_by_text(fills["series"].to_pylist())
+    closing, filled = filled_at_close(fills, orders), arrays.numbers(fills["time"])
+    by_dates = all(one.size.daily for one in series)
     for n, conversion in exchange.conversions.items():
-        own = np.flatnonzero(names == datas[n]._name)
-        times = arrays.numbers(fills["time"])[own]
-        places = np.searchsorted(bar_times(conversion.stamps, series).astype(np.int64), times, side="right") - 1
-        known = np.where(closing[own], conversion.closing[places], conversion.opening[places])
-        rates[own] = known * conversion.unit.share
+        own = by_name.get(datas[n]._name, np.zeros(0, np.int64))
+        known = times_of_stamps(conversion.stamps, by_dates).astype(np.int64)
+        places = np.searchsorted(known, filled[own], side="right") - 1
+        booked = np.where(closing[own], conversion.closing[places], conversion.opening[places])
+        rates[own] = booked * conversion.unit.share
     return fills.append_column("rate", arrays.floats(rates))
 
 

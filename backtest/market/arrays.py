@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,19 @@ def valid(column: pa.Array) -> np.ndarray:
     packed = np.frombuffer(bits, np.uint8)
     flags = np.unpackbits(packed, bitorder="little", count=column.offset + len(column))
     return flags[column.offset :].astype(bool)
+
+
+def rows_by_text(texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the places of each text, in order; the texts in the order in which they come."""
+    places: dict[str, int] = {}
+    codes = np.array([places.setdefault(text, len(places)) for text in texts], np.int64)
+    return dict(zip(places, rows_by_number(codes, len(places)), strict=True))
+
+
+def rows_by_number(numbers: np.ndarray, count: int) -> list[np.ndarray]:
+    """Return the places of each whole number below a count, in order."""
+    ends = np.cumsum(np.bincount(numbers, minlength=count))
+    return np.split(np.argsort(numbers, kind="stable"), ends[:-1]) if count else []
 
 
 def release_memory() -> None:
@@ -80,6 +93,19 @@ def texts(values: Sequence[str]) -> pa.Array:
     encoded = [value.encode() for value in values]
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
     return pa.Array.from_buffers(pa.string(), len(encoded), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))])
+
+
+def has_column(table: pa.Table, name: str) -> bool:
+    """Return whether a table has a column, however wide it is: a list of its names is made anew each time."""
+    return bool(table.schema.get_field_index(name) >= 0)
+
+
+def with_columns(table: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
+    """Return a table with some columns, each in the place of that of its name, or at the end; at one go, if wide."""
+    import pyarrow as pa
+
+    before = dict(zip(table.column_names, table.columns, strict=True))
+    return pa.table({**before, **columns})
 
 
 def _array(kind: Any, values: np.ndarray, present: np.ndarray | None = None) -> pa.Array:

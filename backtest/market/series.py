@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -322,6 +323,7 @@ class ContractDetails:
 
 
 _HOURS = ("rth", "all")
+_REMEMBERED = 1 << 14  # spellings that were read: the numbers and the page of a run ask for each of them many times
 _SERIES = "write INSTRUMENT/BARSIZE[/PRICES[/rth|all]], such as AAPL/1day"
 
 
@@ -349,7 +351,11 @@ class Series:
         Raises:
             UsageError: the text is not of that form.
         """
-        words = _arguments.text(text, "a series", _SERIES).strip().split("/")
+        return _parsed(_arguments.text(text, "a series", _SERIES))
+
+    @classmethod
+    def _read(cls, text: str) -> Series:
+        words = text.strip().split("/")
         if not 2 <= len(words) <= 4:
             what = "has too many parts" if len(words) > 4 else "has no bar size"
             more = f"; {_ESCAPES}" if len(words) > 4 else _with_a_size(words[0])
@@ -383,12 +389,12 @@ class Series:
     @property
     def short(self) -> str:
         """The shortest spelling that means the same series."""
-        return self._short(_shown)
+        return _short_spelling(self)
 
     @property
     def short_key(self) -> str:
         """The shortest spelling, escaped as in `key`: for the names of files."""
-        return self._short(_escape)
+        return self._shortest(_escape)
 
     @property
     def quoted(self) -> str:
@@ -399,7 +405,7 @@ class Series:
     def _rest(self) -> str:
         return f"{self.size}/{self.prices}/{'rth' if self.regular_hours else 'all'}"
 
-    def _short(self, escape: Callable[[str], str]) -> str:
+    def _shortest(self, escape: Callable[[str], str]) -> str:
         prices = "" if self.prices == _DEFAULT_PRICES.get(self.instrument.kind, "TRADES") else f"/{self.prices}"
         hours = "" if self.regular_hours else f"{prices or '/' + self.prices}/all"
         return f"{self.instrument._spelled(escape, shortest=True)}/{self.size}{hours or prices}"
@@ -408,6 +414,16 @@ class Series:
     def rewritten(self) -> bool:
         """Whether its past changes, as at each dividend or roll, so that it can only be replaced whole."""
         return self.prices == "ADJUSTED_LAST" or self.instrument.rolls
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _parsed(text: str) -> Series:
+    return Series._read(text)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _short_spelling(series: Series) -> str:
+    return series._shortest(_shown)
 
 
 def refuse_made(wanted: Instrument) -> None:

@@ -23,12 +23,12 @@ from backtest.metrics.trades import (
     entries_left,
     excursions_of,
     open_entries,
-    places_of,
     rejected_orders,
     trades_of,
 )
 from backtest.runs.dividends import BESIDE, dividends_received, has_dividends
-from backtest.runs.record import RunRecord
+from backtest.runs.record import RunRecord, computed_once
+from backtest.runs.round_trips import rows_by_place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -448,6 +448,10 @@ def hold(result: RunRecord) -> np.ndarray:
     Without a benchmark it is spread evenly over the run's series. A missing price is the one before it; until
     the first price of a series its share stays cash. Where the run was paid dividends, so is this: they stay cash.
     """
+    return computed_once(result, "hold", lambda: _hold(result))
+
+
+def _hold(result: RunRecord) -> np.ndarray:
     record = result.record
     series = [(f"close.{n}", f"rate.{n}") for n in range(len(result.spec.series))]
     names = [("benchmark", "")] if "benchmark" in record.column_names else series
@@ -468,12 +472,17 @@ def worth_over_equity(result: RunRecord, rows: np.ndarray | slice = slice(None))
 
     A contract is worth its price times its multiplier. Both are 0 where there was no equity.
     """
-    record = result.record
-    equity = column(record, "equity")[rows]
+    long, short = computed_once(result, "worth_over_equity", lambda: _worth_over_equity(result))
+    return long[rows], short[rows]
+
+
+def _worth_over_equity(result: RunRecord) -> tuple[np.ndarray, np.ndarray]:
+    record, points = result.record, result.spec.points
+    equity = column(record, "equity")
     long, short = np.zeros(len(equity)), np.zeros(len(equity))
     for n in range(len(result.spec.series)):
-        held, close = column(record, f"position.{n}")[rows], _money(record, f"close.{n}", f"rate.{n}")[rows]
-        worth = np.nan_to_num(held * close) * result.spec.points[n]
+        held, close = column(record, f"position.{n}"), _money(record, f"close.{n}", f"rate.{n}")
+        worth = np.nan_to_num(held * close) * points[n]
         long += np.maximum(worth, 0)
         short += np.minimum(worth, 0)
     shares = (np.divide(one, equity, out=np.zeros(len(equity)), where=equity > 0) for one in (long, short))
@@ -483,7 +492,7 @@ def worth_over_equity(result: RunRecord, rows: np.ndarray | slice = slice(None))
 def _money(table: pa.Table, price: str, rate: str) -> np.ndarray:
     """Return prices in the currency of the account: times their rates, where the run kept some."""
     prices = column(table, price)
-    return prices * column(table, rate) if rate in table.column_names else prices
+    return prices * column(table, rate) if arrays.has_column(table, rate) else prices
 
 
 def _traded(fills: pa.Table, spec: RunSpec) -> float:
@@ -585,7 +594,7 @@ def _returns_of_money(money: np.ndarray) -> np.ndarray | None:
 def _paid_with(result: RunRecord, name: str) -> np.ndarray | None:
     """Return what one who holds a share of a column of prices is paid with each row; None where nobody is paid."""
     paid = BESIDE if name == "benchmark" else name.replace("close", "dividend")
-    if paid not in result.record.column_names:
+    if not arrays.has_column(result.record, paid):
         return None
     return column(result.record, paid) * (1 - result.spec.brokerage.withholding)
 
@@ -618,13 +627,12 @@ def _in_market(result: RunRecord) -> np.ndarray:
     record, fills = result.record, result.fills_table
     found = np.zeros(len(record), bool)
     rows = np.searchsorted(arrays.numbers(record["time"]), arrays.numbers(fills["time"]))
-    names = np.asarray(fills["series"].to_pylist(), dtype=object)
-    numbers = {number: name for name, number in places_of(set(names), result.spec.series).items()}
+    of_series = rows_by_place(fills, result.spec.series)
     for n in range(len(result.spec.series)):
         held = np.nan_to_num(column(record, f"position.{n}")) != 0
         found |= held
-        if n in numbers:
-            traded = rows[names == numbers[n]]
+        if n in of_series:
+            traded = rows[of_series[n]]
             traded = traded[traded < len(record)]
             found[traded] |= ~held[traded] & ~np.append(False, held)[traded]
     return found

@@ -345,18 +345,18 @@ def _of_slippage(result: RunRecord) -> Iterator[str]:
 
 def _of_splits(result: RunRecord) -> Iterator[str]:
     """Yield by which splits fees by the share were charged; or what the error can be where nobody named any."""
-    fills, most, unknown = result.fills_table, 0.0, []
-    names = np.asarray(fills["series"].to_pylist(), dtype=object)
-    for key, told in result.manifest.get("splits", {}).items():
+    told_of, fills, most, unknown = result.manifest.get("splits", {}), result.fills_table, 0.0, []
+    by_name = arrays.rows_by_text(fills["series"].to_pylist()) if told_of else {}
+    values, costs = np.abs(column(fills, "size") * column(fills, "price")), column(fills, "costs")
+    for key, told in told_of.items():
         name = Series.parse(key).short
         if "ratios" in told:
             ratios = ", ".join(f"{ratio:g}:1 on {day}" for day, ratio in told["ratios"].items())
             yield f"Fees of {name} are of shares as they were traded, by the splits of {told['from']}: {ratios}."
             continue
-        rows = names == name
-        value = np.abs(column(fills, "size") * column(fills, "price"))[rows]
-        least = np.minimum(told["minimum"], told["cap"] * value)
-        over = float(np.maximum(column(fills, "costs")[rows] - least, 0.0).sum())
+        rows = by_name.get(name, np.zeros(0, np.int64))
+        least = np.minimum(told["minimum"], told["cap"] * values[rows])
+        over = float(np.maximum(costs[rows] - least, 0.0).sum())
         if over >= _A_CENT:
             most += over
             unknown.append(name)

@@ -10,15 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backtest.market import arrays
-from backtest.market.series import Series
 from backtest.metrics.returns import Rows, Undefined, too_few, where_defined
-from backtest.runs.round_trips import EXTREMES, extremes_between
+from backtest.runs.round_trips import EXTREMES, extremes_between, rows_by_place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,11 +88,9 @@ def excursions(
         highs: the same.
     """
     adverse, favourable = np.full(len(trades_table), np.nan), np.full(len(trades_table), np.nan)
-    names = np.asarray(trades_table["series"].to_pylist(), dtype=object)
     entries, exits = (np.searchsorted(_times(record["time"]), _times(trades_table[name])) for name in ("entry", "exit"))
     bought, sold, size = (_numbers(trades_table, name) for name in ("entry_price", "exit_price", "size"))
-    for name, number in places_of(set(names), series).items():
-        own = names == name
+    for number, own in rows_by_place(trades_table, series).items():
         low = np.fmin(extremes_between(np.fmin, lows[number], entries[own], exits[own]), sold[own])
         high = np.fmax(extremes_between(np.fmax, highs[number], entries[own], exits[own]), sold[own])
         adverse[own], favourable[own] = excursions_of(low, high, bought[own], size[own])
@@ -125,12 +122,11 @@ def open_trades(
     names, size = np.asarray(fills["series"].to_pylist(), dtype=object), _numbers(fills, "size")
     left, last = np.zeros(len(fills)), np.full(len(fills), np.nan)
     worth, point = np.ones(len(fills)), np.ones(len(fills))
-    for name, number in places_of(set(names), series).items():
-        own = names == name
+    for number, own in rows_by_place(fills, series).items():
         left[own] = _left_open(size[own])
         point[own] = 1.0 if points is None else points[number]
         last[own] = _numbers(record, f"close.{number}")[-1] if len(record) else np.nan
-        if len(record) and f"rate.{number}" in record.column_names:
+        if len(record) and arrays.has_column(record, f"rate.{number}"):
             worth[own] = _numbers(record, f"rate.{number}")[-1]
     rows = np.flatnonzero(left)
     size, left, last = size[rows], left[rows], last[rows]
@@ -153,8 +149,8 @@ def open_trades(
 
 def open_entries(fills: pa.Table, series: Sequence[str]) -> int:
     """Return how many fills are not used up at the end: the rows of `open_trades`."""
-    names, size = np.asarray(fills["series"].to_pylist(), dtype=object), _numbers(fills, "size")
-    return sum(entries_left(size[names == name]) for name in places_of(set(names), series))
+    size = _numbers(fills, "size")
+    return sum(entries_left(size[own]) for own in rows_by_place(fills, series).values())
 
 
 def entries_left(size: np.ndarray) -> int:
@@ -168,8 +164,8 @@ def closed_positions(fills: pa.Table) -> int:
 
     A position goes from none until it is none again, or turns.
     """
-    names, size = np.asarray(fills["series"].to_pylist(), dtype=object), _numbers(fills, "size")
-    return sum(_times_closed(size[names == name]) for name in set(names))
+    size = _numbers(fills, "size")
+    return sum(_times_closed(size[own]) for own in arrays.rows_by_text(fills["series"].to_pylist()).values())
 
 
 def rejected_orders(orders: pa.Table) -> int:
@@ -368,18 +364,6 @@ def _left_open(size: np.ndarray) -> np.ndarray:
     made_up = np.cumsum(entered[::-1])[::-1] - entered  # by the fills after it
     left = np.clip(abs(held) - made_up, 0, entered)
     return np.where(left > 1e-9 * entered, np.copysign(left, held), 0)  # 0.3 - 0.1 - 0.2 shares are none
-
-
-def places_of(names: set[str], series: Sequence[str]) -> dict[str, int]:
-    """Return where each name, short or long, is among the series; in their order."""
-    return dict(_places(frozenset(names), tuple(series)))
-
-
-@lru_cache(maxsize=64)  # runs of a sweep all ask the same
-def _places(names: frozenset[str], series: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
-    numbers = {Series.parse(key): n for n, key in enumerate(series)}
-    found = {name: numbers[Series.parse(name)] for name in names if Series.parse(name) in numbers}
-    return tuple(sorted(found.items(), key=lambda item: item[1]))
 
 
 def _times(column: pa.ChunkedArray) -> np.ndarray:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from backtest.market.series import Series
+from backtest.market import arrays
 from backtest.metrics.account import column, flows_of
 from backtest.report.figure_data import times_of
 from backtest.runs.dividends import dividends_received, has_dividends
+from backtest.runs.round_trips import rows_by_place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,7 +75,14 @@ def attribution(result: Measured) -> Attribution:
     """
     years = np.asarray(result.record["session"].to_numpy(), "datetime64[Y]").astype(int) + 1970
     seen, starts = np.unique(years, return_index=True)
-    shares = [share for number in range(len(result.series)) for share in _sides(result, number, starts)]
+    places = rows_by_place(result.fills_table, result.spec.series)
+    fills, nothing = _fills(result), np.zeros(0, np.int64)
+    paid = dividends_received(result.record, result.spec) if has_dividends(result.record) else None
+    shares = []
+    for number in range(len(result.spec.series)):
+        own = fills.take(places.get(number, nothing))
+        received = 0.0 if paid is None else paid[:, number]
+        shares += _sides(number, _by_side(result, number, own, received), starts)
     rest = _changes(result, starts) - np.sum([share.cents for share in shares], axis=0)
     last = [Share(None, REST, tuple(rest.tolist()))] if rest.any() or not shares else []
     return Attribution(tuple(seen.tolist()), (*shares, *last))
@@ -88,8 +96,11 @@ def _changes(result: Measured, starts: np.ndarray) -> np.ndarray:
     return np.diff(_cents(np.append(result.spec.cash, ends)))
 
 
-def _sides(result: Measured, number: int, starts: np.ndarray) -> list[Share]:
-    money, weight, held = _by_side(result, number)
+_BySide = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _sides(number: int, by_side: _BySide, starts: np.ndarray) -> list[Share]:
+    money, weight, held = by_side
     return [
         Share(number, side, tuple(_cents(np.add.reduceat(money[place], starts)).tolist()), *(
             float(values[place].mean()) for values in (weight, held)
@@ -99,11 +110,17 @@ def _sides(result: Measured, number: int, starts: np.ndarray) -> list[Share]:
     ]  # fmt: skip
 
 
-def _by_side(result: Measured, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return money, weight and whether a position is held, for long and for short, shape (2, rows)."""
+def _by_side(result: Measured, number: int, fills: _Fills, received: np.ndarray | float) -> _BySide:
+    """
+    Return money, weight and whether a position is held, for long and for short, shape (2, rows).
+
+    Args:
+        fills: those in the series.
+        received: dividends of each row.
+    """
     record, multiplier = result.record, result.spec.points[number]
     close, equity = _converted(record, f"close.{number}", f"rate.{number}"), column(record, "equity")
-    rows, sizes, prices, costs = _fills(result, number)
+    rows, sizes, prices, costs = fills
     before, opened = np.append(0.0, np.cumsum(sizes)[:-1]), np.zeros(len(sizes))
     before = np.round(before, 9)  # fractions of a share must add up to none
     turns = before * sizes < 0
@@ -113,7 +130,6 @@ def _by_side(result: Measured, number: int) -> tuple[np.ndarray, np.ndarray, np.
     after = np.cumsum(np.bincount(rows, sizes, minlength=len(record)))
     marks = np.nan_to_num(close)
     moved = np.append(0.0, np.diff(marks)) * np.round(np.append(0.0, after[:-1]), 9) * multiplier
-    received = dividends_received(record, result.spec)[:, number] if has_dividends(record) else 0.0
     for place, sign in enumerate((1, -1)):
         was = np.round(np.append(0.0, after[:-1]), 9) * sign > 0
         money[place] += np.where(was, moved + received, 0.0)
@@ -128,21 +144,26 @@ def _by_side(result: Measured, number: int) -> tuple[np.ndarray, np.ndarray, np.
     return money, np.where(weight * signs > 0, weight, 0.0), np.round(after, 9) * signs > 0
 
 
-def _fills(result: Measured, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the rows, signed sizes, prices and costs of the fills in a series."""
-    table, wanted = result.fills_table, result.series[number]
-    names = table["series"].to_pylist()
-    own = {name for name in set(names) if Series.parse(name).short == wanted}
-    mine = np.array([name in own for name in names], dtype=bool)
-    times = np.asarray(table["time"].to_numpy(), "datetime64[us]")[mine]
+class _Fills(NamedTuple):
+    rows: np.ndarray  # of the record
+    sizes: np.ndarray  # signed
+    prices: np.ndarray
+    costs: np.ndarray
+
+    def take(self, places: np.ndarray) -> _Fills:
+        return _Fills(*(column[places] for column in self))
+
+
+def _fills(result: Measured) -> _Fills:
+    table = result.fills_table
+    times = np.asarray(table["time"].to_numpy(), "datetime64[us]")
     rows = np.minimum(np.searchsorted(times_of(result), times), len(result.record) - 1)
-    prices = _converted(table, "price", "rate")
-    return rows, column(table, "size")[mine], prices[mine], column(table, "costs")[mine]
+    return _Fills(rows, column(table, "size"), _converted(table, "price", "rate"), column(table, "costs"))
 
 
 def _converted(table: pa.Table, price: str, rate: str) -> np.ndarray:
     """Return prices in the currency of the account, at the rates that the run kept where they are in another."""
-    return column(table, price) * (column(table, rate) if rate in table.column_names else 1.0)
+    return column(table, price) * (column(table, rate) if arrays.has_column(table, rate) else 1.0)
 
 
 def _cents(money: np.ndarray) -> np.ndarray:

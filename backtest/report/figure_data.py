@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backtest.market.series import Series
 from backtest.metrics.account import column, hold, margin_of, sample_hold, session_ends, worth_over_equity
+from backtest.runs.round_trips import rows_by_place
 
 if TYPE_CHECKING:
     from backtest.metrics.account import Account
@@ -133,10 +133,8 @@ def times_of(result: RunRecord) -> np.ndarray:
 
 def fills_of(result: Measured, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return times, sizes (negative: sold) and prices of the fills in one of a run's series."""
-    rows, wanted = result.fills_table, result.series[number]
-    names = rows["series"].to_pylist()
-    own = {name for name in set(names) if Series.parse(name).short == wanted}
-    mine = np.array([name in own for name in names], dtype=bool)
+    rows = result.fills_table
+    mine = rows_by_place(rows, result.spec.series).get(number, np.zeros(0, np.int64))
     times = np.asarray(rows["time"].to_numpy(), "datetime64[us]")
     return times[mine], column(rows, "size")[mine], column(rows, "price")[mine]
 

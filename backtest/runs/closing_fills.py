@@ -7,12 +7,13 @@ Backtrader tries orders as a bar begins: one that fills at the close of the bar 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backtest.market import arrays
-from backtest.market.series import Series
+from backtest.runs.round_trips import rows_by_place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,12 +35,15 @@ def booked_at_close(
     at_close = filled_at_close(fills, orders)
     if not at_close.any():
         return record
-    for n, series in enumerate(spec.series):
-        own = np.flatnonzero(_is_of(fills, series))
+    account = {name: arrays.numbers(record[name]) for name in ("equity", "cash")}
+    positions = {}
+    for n, own in rows_by_place(fills, spec.series).items():
         if at_close[own].any():
             fees = np.zeros(len(own)) if borrowed is None else borrowed[own]
-            record = _booked(record, n, fills.take(own), at_close[own], spec, fees)
-    return record
+            booked = _booked(record, account, n, fills.take(own), at_close[own], spec, fees)
+            positions[f"position.{n}"] = booked.pop("position")
+            account = booked
+    return arrays.with_columns(record, {name: arrays.floats(values) for name, values in (account | positions).items()})
 
 
 def filled_at_close(fills: pa.Table, orders: pa.Table) -> np.ndarray:
@@ -51,18 +55,25 @@ def filled_at_close(fills: pa.Table, orders: pa.Table) -> np.ndarray:
 
 
 def _booked(
-    record: pa.Table, n: int, fills: pa.Table, at_close: np.ndarray, spec: RunSpec, fees: np.ndarray
-) -> pa.Table:
+    record: pa.Table,
+    account: Mapping[str, np.ndarray],
+    n: int,
+    fills: pa.Table,
+    at_close: np.ndarray,
+    spec: RunSpec,
+    fees: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Return equity, cash and position after each row with the fills of the n-th series in them."""
     times, stamps = arrays.numbers(record["time"]), arrays.numbers(fills["time"])
     size, price, costs = (arrays.numbers(fills[name]) for name in ("size", "price", "costs"))
-    names = ("equity", "cash", f"position.{n}")
-    equity, cash, held = (np.array(arrays.numbers(record[name])) for name in names)
+    equity, cash = (np.array(account[name]) for name in ("equity", "cash"))
+    held = arrays.numbers(record[f"position.{n}"])
     bought = np.append(0.0, np.cumsum(size))
     filled = bought[np.searchsorted(stamps, times, side="right")]
     late = np.abs(filled - held) > 1e-9 * np.maximum(np.abs(filled), np.abs(held))
     closes, paid = arrays.numbers(record[f"close.{n}"]), costs - fees
     rate = 1.0  # money of the account per unit of margin, which is that of the first bar
-    if f"rate.{n}" in record.column_names:
+    if arrays.has_column(record, f"rate.{n}"):
         rates = arrays.numbers(record[f"rate.{n}"])
         closes, price, rate = closes * rates, price * arrays.numbers(fills["rate"]), float(rates[0])
     first = np.searchsorted(times, stamps)
@@ -73,9 +84,7 @@ def _booked(
         equity[rows] += gained
         held_before, held_after = (_worth(spec, n, bought[row], close, rate) for row in (fill, fill + 1))
         cash[rows] += gained - (held_after - held_before)
-    for name, values in zip(names, (equity, cash, np.where(late, filled, held)), strict=True):
-        record = record.set_column(record.column_names.index(name), name, arrays.floats(values))
-    return record
+    return {"equity": equity, "cash": cash, "position": np.where(late, filled, held)}
 
 
 def _booked_late(at_close: np.ndarray, first: np.ndarray, missing: np.ndarray, size: np.ndarray) -> list[int]:
@@ -121,10 +130,3 @@ def _margin(spec: RunSpec, n: int) -> float | None:
     start, end = costs.find("{"), costs.rfind("}") + 1
     params = json.loads(costs[start:end]) if end else {}
     return None if params.get("stocklike", not params.get("margin")) else float(params.get("margin") or 1.0)
-
-
-def _is_of(fills: pa.Table, series: str) -> np.ndarray:
-    names = fills["series"].to_pylist()
-    wanted = Series.parse(series)
-    same = {name for name in set(names) if Series.parse(name) == wanted}
-    return np.array([name in same for name in names], bool)

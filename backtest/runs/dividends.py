@@ -38,10 +38,8 @@ def with_amounts(
         paid: of each series the stamps of the first bars without a dividend, and the amounts.
         beside: ex-dates and amounts of the benchmark, which count from the first row on at which it has a price.
     """
-    for n, (due, amounts) in enumerate(paid):
-        record = record.append_column(
-            dividend_column(n), arrays.floats(_summed(len(record), np.searchsorted(stamps, due), amounts))
-        )
+    summed = [_summed(len(record), np.searchsorted(stamps, due), amounts) for due, amounts in paid]
+    record = arrays.with_columns(record, {dividend_column(n): arrays.floats(one) for n, one in enumerate(summed)})
     if "benchmark" in record.column_names:
         priced = np.flatnonzero(np.isfinite(arrays.numbers(record["benchmark"])))
         sessions = arrays.numbers(record["session"]).astype("datetime64[D]")[priced]
@@ -100,11 +98,9 @@ def dividends_while_held(
     """
     times, found = arrays.numbers(record["time"]), np.zeros(len(sizes))
     numbers = {Series.parse(key): n for n, key in enumerate(spec.series)}
-    number_of = {name: numbers[Series.parse(name)] for name in set(names)}
-    own = np.array([number_of[name] for name in names], np.int64)
-    for n in range(len(spec.series)):
+    for name, lots in arrays.rows_by_text(names).items():
+        n = numbers[Series.parse(name)]
         paid = np.append(0.0, np.cumsum(arrays.numbers(record[dividend_column(n)])))
-        lots = own == n
         first = np.searchsorted(times, entries[lots], side="right")
         last = len(times) if exits is None else np.searchsorted(times, exits[lots], side="right")
         found[lots] = sizes[lots] * (paid[last] - paid[first]) * _kept(sizes[lots], spec)

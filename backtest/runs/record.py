@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
 from backtest import _arguments
 from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from backtest.store.reader import Reader
+
+_T = TypeVar("_T")
 
 FORMAT = 1
 _TABLES = ("record", "orders", "fills", "trades")
@@ -121,7 +123,7 @@ class RunRecord:
     @property
     def series(self) -> list[str]:
         """The short spelling of each series, in the order of the columns."""
-        return [Series.parse(key).short for key in self.spec.series]
+        return list(computed_once(self, "short_names", lambda: [Series.parse(key).short for key in self.spec.series]))
 
     @property
     def currency(self) -> str:
@@ -259,6 +261,15 @@ class RunRecord:
         return cls(
             spec, tables[0], tables[1], tables[2], tables[3], manifest, lines, called(folder), extremes, None, costs
         )
+
+
+def computed_once(run: RunRecord, name: str, make: Callable[[], _T]) -> _T:
+    """Return what rests on a run alone, made when it is first asked for, and kept with the run as its numbers are."""
+    kept = vars(run).setdefault("_computed", {})
+    if name not in kept:
+        kept[name] = make()
+    found: _T = kept[name]
+    return found
 
 
 def called(folder: Path) -> str:

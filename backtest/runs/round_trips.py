@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest.market import arrays
+from backtest.market.series import Series
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -150,6 +151,21 @@ def extremes_between(choose: Any, prices: np.ndarray, starts: np.ndarray, ends: 
     rows = np.column_stack([starts, np.maximum(starts, ends)]).ravel()
     found = np.asarray(choose.reduceat(np.append(prices, np.nan), rows)[::2])
     return np.where(ends > starts, found, np.nan)
+
+
+def rows_by_place(table: pa.Table, series: Sequence[str]) -> dict[int, np.ndarray]:
+    """
+    Return the rows of a table of fills, trades or orders that are of each series, by its place among the series.
+
+    The names of the table may be short or long; rows of what is none of the series are left out.
+    """
+    places = {Series.parse(key): place for place, key in enumerate(series)}
+    found: dict[int, np.ndarray] = {}
+    for name, rows in arrays.rows_by_text(table["series"].to_pylist()).items():
+        place = places.get(Series.parse(name))
+        if place is not None:
+            found[place] = np.sort(np.append(found[place], rows)) if place in found else rows
+    return dict(sorted(found.items()))
 
 
 @dataclass(slots=True)

@@ -61,6 +61,28 @@ def test_arrays_are_those_that_arrow_makes_itself():
     assert all(made.validate(full=True) is None for made in (arrays.texts([]), arrays.floats([]), arrays.stamps(times)))
 
 
+def test_rows_are_grouped_by_their_texts_in_order():
+    grouped = arrays.rows_by_text(["MSFT", "AAPL", "MSFT", "QQQ", "AAPL"])
+
+    assert {text: rows.tolist() for text, rows in grouped.items()} == {"MSFT": [0, 2], "AAPL": [1, 4], "QQQ": [3]}
+    assert list(grouped) == ["MSFT", "AAPL", "QQQ"]
+    assert arrays.rows_by_text([]) == {}
+
+
+def test_rows_are_grouped_by_their_numbers_those_of_absent_ones_too():
+    assert [rows.tolist() for rows in arrays.rows_by_number(np.array([2, 0, 2]), 4)] == [[1], [], [0, 2], []]
+    assert arrays.rows_by_number(np.zeros(0, np.int64), 0) == []
+
+
+def test_columns_take_the_place_of_those_of_their_names_and_others_follow():
+    table = pa.table({"time": [1, 2], "cash": [3.0, 4.0]})
+
+    changed = arrays.with_columns(table, {"cash": arrays.floats([5, 6]), "flow": arrays.floats([7, 8])})
+
+    assert changed.to_pydict() == {"time": [1, 2], "cash": [5.0, 6.0], "flow": [7.0, 8.0]}
+    assert [arrays.has_column(changed, name) for name in ("flow", "rate.0")] == [True, False]
+
+
 @pytest.mark.slow
 def test_a_run_and_its_numbers_import_no_pandas():
     job = (

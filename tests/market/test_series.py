@@ -23,6 +23,12 @@ def days(first, last):
     return Span.of_dates(date(2024, 1, first), date(2024, 1, last))
 
 
+def test_a_spelling_that_was_read_is_not_read_again():
+    """The page of a run of 500 series asks 133,520 times for one."""
+    assert Series.parse("AAPL/1day") is Series.parse("AAPL/1day")
+    assert Series.parse("AAPL/1day").short is Series.parse("AAPL/1day").short
+
+
 @pytest.mark.parametrize(
     ("typed", "whole"),
     [

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from backtest.market import arrays
-from backtest.runs.round_trips import round_trips, trips_of
+from backtest.runs.round_trips import round_trips, rows_by_place, trips_of
 
 RECORD = pa.table({"time": arrays.stamps(np.arange(200).astype("datetime64[s]"))})
 
@@ -54,3 +54,11 @@ def test_round_trips_of_many_runs_are_those_of_each(case, alone):
     assert run[found.exits].tolist() == np.repeat(np.arange(len(tables)), [len(one) for one in expected]).tolist()
     entered = [fills["time"].to_numpy()[found.entries].astype("datetime64[s]").astype(int).tolist()]
     assert entered == [[int(x.timestamp()) for one in expected for x in one["entry"].to_pylist()]]
+
+
+def test_rows_are_those_of_each_series_by_its_place_whatever_its_spelling():
+    names = ["MSFT-STK-SMART-USD/1day/TRADES/rth", "AAPL/1day", "MSFT/1day", "AAPL/1week", "AAPL/1day"]
+
+    found = rows_by_place(pa.table({"series": names}), ["AAPL/1day", "QQQ/1day", "MSFT/1day"])
+
+    assert {place: rows.tolist() for place, rows in found.items()} == {0: [1, 4], 2: [0, 2]}

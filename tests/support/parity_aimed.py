@@ -23,6 +23,7 @@ from parity_owned import (
     owning,
     trade,
 )
+from parity_queues import waiting
 from parity_random import Account, fail, stop_the_run
 from parity_strategies import LOUD, QUIET
 from parity_trading import BARS, OTHER, ready, trading, watched
@@ -92,6 +93,9 @@ def early_session(make: type[bt.Cerebro]) -> Any:
 
 
 AIMED: Mapping[str, Build] = {
+    "orders whose feed moves wait on": waiting(9),
+    "orders come back behind all others": waiting(0),
+    "orders that are not accepted in turn are parked": waiting(4),
     "indicators move before the broker works": owning(made("an average"), act=charging(Nosy)),
     "the strategy moves before the broker works": owning(made("an average"), act=charging(Nosy)),
     "the value is that of the bar that is about to come": owning(made("an average"), act=seldom, look=None),

@@ -145,6 +145,10 @@ MUTANTS: Mapping[str, Edits] = {
     "the account is noted after all analyzers": edit(
         "cerebro", "busy.index(self.bulk[0]) if self.bulk else len(busy)", "len(busy)"
     ),
+    # -- orders that wait for their feeds
+    "orders whose feed moves wait on": edit("queues", "or not self.parked.keys().isdisjoint(feeds)", ""),
+    "orders come back behind all others": edit("queues", "sorted([*queue, *more], key=_reference)", "[*queue, *more]"),
+    "orders that are not accepted in turn are parked": edit("queues", "if order.ref <= self._last:", "if False:"),
     # -- what is told
     "trades are not told": edit("cerebro", "strategy.notify_trade(trade)", "pass"),
     "analyzers hear of no trade": edit("cerebro", "analyzer._notify_trade(trade)", "pass"),

@@ -53,7 +53,7 @@ class Payouts:
             # To ask for a position that is not there would make one.
             held = broker.positions[one.data].size if one.data in broker.positions else 0
             receive(broker, self._money(held, one.amount))
-            waiting = (order for order in (*broker.pending, *broker.submitted) if order is not None)
+            waiting = (order for order in (*broker.get_orders_open(), *broker.submitted) if order is not None)
             orders = [(order, len(order.executed.exbits)) for order in waiting if order.data is one.data]
             if orders:
                 self._watched.append((one, held, orders))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import backtrader as bt
@@ -73,7 +75,8 @@ def _unsettling(name: str) -> Any:
 
 
 _OWN = ("stale", "credited", "clock", "step", "bar", "early", "movers", "fills", "cashes", "sessions", "resent",
-        "restless", "by_sessions")  # fmt: skip
+        "restless", "by_sessions",
+        "parked", "_parked_at", "_cursors", "_settings", "_in_turn", "_last", "_at_hand", "_inside")  # fmt: skip
 
 
 @named_as_its_base
@@ -100,6 +103,7 @@ class LeanBroker(_Stock):
     sessions: dict[Any, Any]
     resent: set[int]
     by_sessions: bool
+    parked: Mapping[Any, Any] = MappingProxyType({})  # orders that wait apart: see `queues.QueueingBroker`
 
     @classmethod
     def engage(cls, broker: Any, clock: Any, priced: bool, watched: bool = False, *, by_sessions: bool = False) -> None:
@@ -129,7 +133,7 @@ class LeanBroker(_Stock):
         """Be Backtrader's own broker again."""
         self.unsettle()
         for name in _OWN:
-            del self.__dict__[name]
+            self.__dict__.pop(name, None)
         self.__class__ = _Stock
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -265,7 +269,7 @@ class LeanBroker(_Stock):
             self.rules.end_bar(self)
 
     def _try_pending(self) -> None:
-        pending = self.pending
+        pending: Any = self.__dict__["pending"]
         pending.append(None)  # once round: an order given from here on waits for the next bar
         while (order := pending.popleft()) is not None:
             if order.exectype != MARKET and order.expire():
@@ -517,4 +521,7 @@ class LeanBroker(_Stock):
         if self._ocol.get(leader) == [order.ref] and order.ref not in self.resent:
             del self._ocol[leader]
         else:
-            _Stock._ococheck(self, order)
+            self._check_group(order)
+
+    def _check_group(self, order: Any) -> None:
+        _Stock._ococheck(self, order)

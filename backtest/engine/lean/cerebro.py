@@ -26,6 +26,7 @@ from backtest.engine.lean.garbage import seldom_collected
 from backtest.engine.lean.history import History
 from backtest.engine.lean.indicators import once
 from backtest.engine.lean.lines import Coupling, Cursor, is_plain, quick_indicators
+from backtest.engine.lean.queues import QueueingBroker
 from backtest.engine.lean.signals import forget_finished, has_signals, lean_signals
 from backtest.engine.lean.timers import ring, watched_timers
 from backtest.engine.sessions import know_any
@@ -220,7 +221,10 @@ class _LeanRun:
             self.strategy.reset()
             self._couple(coupling, clock)
         datas = self.cerebro.datas
-        LeanBroker.engage(self.broker, clock.own, all(map(_priced, datas)), self.cheats, by_sessions=know_any(datas))
+        engage: Any = LeanBroker.engage
+        if len(clock.cursors) > 1:  # else each bar moves all feeds, and no order waits for one
+            engage = partial(QueueingBroker.engage, cursors=len(clock.cursors))
+        engage(self.broker, clock.own, all(map(_priced, datas)), self.cheats, by_sessions=know_any(datas))
         if self.broker.rules is not None:
             self.broker.rules.watch(self.history.closes_by_step())
         watching = _watched(self.strategy._lineiterators, self._made)
@@ -405,7 +409,8 @@ class _LeanRun:
     def _go(self, clock: FeedClock, steps: Any, name: str, status: int) -> None:
         # Inlined, since this is all that happens on most bars: what is not needed is not even called.
         cerebro, strategy, broker = self.cerebro, self.strategy, self.broker
-        submitted, pending, activating, notes = broker.submitted, broker.pending, broker._toactivate, broker.notifs
+        submitted, pending, activating = broker.submitted, vars(broker)["pending"], broker._toactivate
+        notes, parked = broker.notifs, broker.parked
         analyzers, observes, late, tells_cash = self.analyzers, self.observes, self.late, self.tells_cash
         analyzers_after = self.analyzers_after
         own, behind, looks_behind, nosy = clock.own, clock.behind, self.looks_behind, self.nosy
@@ -423,7 +428,8 @@ class _LeanRun:
                         cerebro._datanotify()
                 if cerebro._event_stop:
                     return
-            if nosy and broker.stale and (submitted or pending or activating):
+            due = parked and broker.has_due(feeds)
+            if nosy and broker.stale and (submitted or pending or activating or due):
                 broker.settle()
             for cursor in feeds:
                 cursor.at += 1
@@ -431,7 +437,7 @@ class _LeanRun:
                 broker.bar = step
                 if cheats and self._cheat(stamp):
                     return
-            if submitted or pending or activating or broker.restless or not step:
+            if submitted or pending or activating or due or broker.restless or not step:
                 if self._works(step, feeds, notes):
                     return
             else:

@@ -12,7 +12,7 @@ from backtrader.utils import AutoOrderedDict
 from backtrader.utils.date import num2date
 
 MARKET, CLOSE, LIMIT, STOP, STOP_LIMIT, STOP_TRAIL, STOP_TRAIL_LIMIT, _ = range(8)  # as Order numbers them
-CREATED, SUBMITTED, ACCEPTED, PARTIAL, COMPLETED = range(5)
+CREATED, SUBMITTED, ACCEPTED, PARTIAL, COMPLETED, CANCELED = range(6)
 
 _new = object.__new__
 _MILLISECOND = 1 / 86_400_000  # more than stamps and their conversions are rounded by

@@ -15,6 +15,7 @@ from backtest.market.series import Series
 from backtest.metrics.account import column, growth_of_cash, hold, session_ends
 from backtest.metrics.drawdown import underwater
 from backtest.report.figure_data import times_of
+from backtest.runs.record import computed_once
 from backtest.store.reader import Reader, bars_of_then
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _closed(bars: pa.Table, series: Series, result: RunRecord) -> np.ndarray:
 
 def is_daily(result: RunRecord) -> bool:
     """Return whether all series of a run have daily or longer bars, so that it is dated by sessions."""
-    return all(Series.parse(key).size.daily for key in result.spec.series)
+    return computed_once(result, "is_daily", lambda: all(Series.parse(key).size.daily for key in result.spec.series))
 
 
 def rows_at(clock: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

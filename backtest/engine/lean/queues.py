@@ -1,0 +1,185 @@
+"""`QueueingBroker`: a lean broker of feeds with times of their own, whose orders at the market wait by feed; hot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import backtrader as bt
+
+from backtest.engine.lean.broker import LeanBroker
+from backtest.engine.lean.lines import Cursor
+from backtest.engine.lean.orders import CANCELED, MARKET, named_as_its_base
+
+_Stock: Any = bt.brokers.BackBroker
+
+
+@named_as_its_base
+class QueueingBroker(LeanBroker):
+    """
+    A lean broker that does not try an order at the market again before its feed has moved.
+
+    Backtrader tries it at each step, and nothing comes of it: it is filled in a bar that is later than the order. Of a
+    feed that has ended no such bar comes. So these orders wait in `parked`, by the cursor of their feed. Whoever looks
+    at what is pending finds them where Backtrader has them; that is the order of their references, as long as orders
+    are accepted in that order, and none is parked after one that was not.
+    """
+
+    parked: dict[Cursor, dict[int, Any]]
+    _parked_at: dict[int, Cursor]  # by their references
+    _cursors: int  # how many there are
+    _settings: Mapping[str, Any]  # the broker's settings when the last order was parked
+    _in_turn: bool  # whether orders were accepted by their references, so that they can be parked
+    _last: int  # the reference of the one that was accepted last
+    _at_hand: int  # of the one that is being tried
+    _inside: bool  # whether Backtrader's own code looks at what is pending
+
+    @classmethod
+    def engage(cls, broker: Any, clock: Any, *options: Any, cursors: int = 1, **named: Any) -> None:
+        """
+        Turn a broker into one of these, in place.
+
+        Args:
+            cursors: how many cursors the feeds have.
+        """
+        waiting = [order.ref for order in broker.pending]
+        broker.parked, broker._parked_at, broker._cursors, broker._settings = {}, {}, cursors, {}
+        broker._in_turn, broker._last = waiting == sorted({*waiting}), max(waiting, default=0)
+        broker._at_hand, broker._inside = 0, True
+        super().engage(broker, clock, *options, **named)
+        broker._inside = False
+
+    def release(self) -> None:
+        """Be Backtrader's own broker again."""
+        self._bring_back_all()
+        super().release()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Be pickled and copied as Backtrader's own broker."""
+        self._bring_back_all()
+        return super().__reduce_ex__(protocol)
+
+    @property
+    def pending(self) -> Any:
+        """All orders that wait; as whoever looks may keep them in view, none is parked from then on."""
+        if not self._inside:
+            self._bring_back_all()
+            self._in_turn = False
+        return self.__dict__["pending"]
+
+    def has_due(self, feeds: Iterable[Cursor]) -> bool:
+        """Return whether orders that are parked are to be tried, as these feeds move."""
+        return self._is_changed() or not self.parked.keys().isdisjoint(feeds)
+
+    def get_orders_open(self, safe: bool = False) -> list[Any]:
+        """Return the orders that wait, or copies of them."""
+        waiting = self._in_order()
+        return [order.clone() for order in waiting] if safe else waiting
+
+    def submit_accept(self, order: Any) -> None:
+        """Accept an order, which is pending from then on."""
+        if order.ref <= self._last:
+            self._bring_back_all()
+            self._in_turn = False
+        self._last = order.ref
+        with self._looking():
+            super().submit_accept(order)
+
+    def cancel(self, order: Any, bracket: bool = False) -> Any:
+        """Cancel an order, and return whether it was pending."""
+        if self.parked and (ref := getattr(order, "ref", None)) in self._parked_at:
+            cursor = self._parked_at.pop(ref)
+            self.__dict__["pending"].appendleft(self.parked[cursor].pop(ref))  # from where it is taken at once
+            if not self.parked[cursor]:
+                del self.parked[cursor]
+        with self._looking():
+            return super().cancel(order, bracket)
+
+    def _check_group(self, order: Any) -> None:
+        if order.status != CANCELED:  # else it went with the one at hand
+            self._at_hand = order.ref
+        if self._ocol.get(self._ocos.get(self._ocos[order.ref])):
+            self._bring_back_all()
+        with self._looking():
+            super()._check_group(order)
+
+    def _try_pending(self) -> None:
+        if self.parked:
+            moved = [*self.parked] if self._is_changed() else [one for one in self.movers if one in self.parked]
+            self._bring_back([order for cursor in moved for order in self.parked.pop(cursor).values()])
+        if self._in_turn and len(self.movers) < self._cursors and not (self.p.coc or self.p.coo):
+            self._park()
+        super()._try_pending()
+
+    def _park(self) -> None:
+        """Take those orders out of the queue that wait for their feeds to move."""
+        queue: Any = self.__dict__["pending"]
+        waiting = [order for order in queue if _waits(order)]
+        if not waiting:
+            return
+        self._settings = dict(vars(self.p))
+        for order in waiting:
+            cursor = order.data.lines.lines[0]._cursor
+            self.parked.setdefault(cursor, {})[order.ref] = order
+            self._parked_at[order.ref] = cursor
+        others = [order for order in queue if not _waits(order)]
+        queue.clear()
+        queue.extend(others)
+
+    def _is_changed(self) -> bool:
+        """Return whether a setting of the broker is another than when orders were parked."""
+        return bool(self.parked) and vars(self.p) != self._settings
+
+    def _bring_back_all(self) -> None:
+        every = [order for group in self.parked.values() for order in group.values()]
+        self.parked.clear()
+        self._bring_back(every)
+
+    def _bring_back(self, orders: list[Any]) -> None:
+        """Put orders that are parked no more back to where they would be in the queue."""
+        if not orders:
+            return
+        for order in orders:
+            del self._parked_at[order.ref]
+        queue, merged = self.__dict__["pending"], self._merged(orders)
+        queue.clear()
+        queue.extend(merged)
+
+    def _in_order(self) -> list[Any]:
+        return self._merged([order for group in self.parked.values() for order in group.values()])
+
+    def _merged(self, more: list[Any]) -> list[Any]:
+        """Return the queue with more orders; while it is walked, those up to the one at hand stand behind None."""
+        queue: list[Any] = [*self.__dict__["pending"]]
+        if not more:
+            return queue
+        mark = next((place for place, order in enumerate(queue) if order is None), None)
+        if mark is None:
+            return sorted([*queue, *more], key=_reference)
+        ahead = [order for order in more if order.ref > self._at_hand]
+        behind = [order for order in more if order.ref <= self._at_hand]
+        return [
+            *sorted([*queue[:mark], *ahead], key=_reference),
+            None,
+            *sorted([*queue[mark + 1 :], *behind], key=_reference),
+        ]
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Let Backtrader's own code look at what is pending."""
+        before, self._inside = self._inside, True
+        try:
+            yield
+        finally:
+            self._inside = before
+
+
+def _waits(order: Any) -> bool:
+    """Return whether an order is at the market and its feed has no bar that is later than it."""
+    return bool(order.exectype == MARKET and order.data.datetime[0] <= order.created.dt)
+
+
+def _reference(order: Any) -> int:
+    number: int = order.ref
+    return number
