@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
+from backtest._system import HEARD_AFTER
 from backtest.cli.options import (
     RUNS,
     STORE,
@@ -36,7 +38,7 @@ from backtest.cli.run_tables import (
     give_labels,
     give_series_runs,
 )
-from backtest.cli.terminal import give, give_json, say
+from backtest.cli.terminal import give, give_json, say, signalled
 from backtest.errors import BadStore, DataError, NoConnection, UsageError
 from backtest.runs.spec import BrokerageOptions
 
@@ -279,21 +281,68 @@ def report(
 
 def show(
     run_name: Annotated[
-        str, typer.Argument(metavar="[RUN]", help="A kept run, or a folder of runs.", autocompletion=runs_here)
+        str, typer.Argument(metavar="[RUN]", help="What is kept, or a folder of runs.", autocompletion=runs_here)
     ] = RUNS,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Serve all pages on this machine, made again as runs arrive, until Ctrl-C.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Of --serve; 0 for any free one.")] = 0,
     store: StoreOption = STORE,
 ) -> None:
     """
     Write the page of a kept run, a sweep or a walk-forward, or the table of all runs, and open it in the browser.
 
+    With --serve all of them are pages of this machine: the table is made again as runs arrive, the page of each when it
+    is looked at, and runs that are ticked in the table are compared.
+
     Example: backtest show SmaCross-AAPL
     """
     import webbrowser
 
+    if port and not serve:
+        raise UsageError(f"--port {port} is of --serve; write that too, or leave it out")
+    if serve:
+        _serve(run_name, port, store)
+        return
     page = _write_page(*_what(run_name), "", store)
     give(str(page))
     if not webbrowser.open(page.resolve().as_uri()):
         say(f"No browser was found on this machine; open {page} in one")
+
+
+def _serve(name: str, port: int, store: str) -> None:
+    """Serve the pages of a folder of runs, and open the one that is meant, until Ctrl-C."""
+    import webbrowser
+    from urllib.parse import quote
+
+    from backtest.report.comparison_page import comparison_page
+    from backtest.report.server import PageServer
+    from backtest.validity.comparison import compare as put_side_by_side
+
+    folder, kind = _what(name)
+    root = folder if kind is _Kind.several else Path(RUNS)
+    place = "" if kind is _Kind.several else _below(folder, root)
+
+    def write(one: Path) -> Path:
+        return _write_page(*_what(str(one)), "", store)
+
+    def compared(runs: Sequence[Path]) -> str:
+        return comparison_page(put_side_by_side(runs))
+
+    stopped = signalled()
+    with PageServer(root, write, compared, port) as served:
+        give(f"serving {root} at {served.address}")
+        if not webbrowser.open(f"{served.address}/{quote(place)}"):
+            say(f"No browser was found on this machine; open {served.address} in one")
+        while not stopped.wait(HEARD_AFTER):
+            pass
+
+
+def _below(folder: Path, root: Path) -> str:
+    """Return the page of a folder as seen from the folder of runs; raise UsageError where it is elsewhere."""
+    if not folder.resolve().is_relative_to(root.resolve()):
+        raise UsageError(f"{folder} is not in {root}, which is served; name the folder around it")
+    return f"{folder.resolve().relative_to(root.resolve()).as_posix()}/index.html"
 
 
 class _Kind(Enum):

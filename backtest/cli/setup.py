@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backtest._system import HEARD_AFTER, one_word, stop_signals
+from backtest._system import HEARD_AFTER, one_word
 from backtest.cli.options import STORE, JsonOption, SourceOption, StoreOption, templates
 from backtest.cli.parse import one_series_of
 from backtest.cli.run_tables import give_runs
-from backtest.cli.terminal import give, give_json, say, unmarked, width
+from backtest.cli.terminal import give, give_json, say, signalled, unmarked, width
 
 if TYPE_CHECKING:
-    import threading
-
     from backtest.onboarding.doctor import Check
 
 
@@ -133,7 +131,7 @@ def emulator(
     from backtest.store.reader import nothing_in
     from backtest.store.store import open_local
 
-    served_store, stopped = open_local(store), _signalled()
+    served_store, stopped = open_local(store), signalled()
     paid = paid_by_instrument(dividends, served_store.series()) if dividends else None
     with (
         Path(log or os.devnull).open("a", encoding="utf-8") as lines,
@@ -166,14 +164,3 @@ def _give_findings(findings: list[Check]) -> None:
         said = f"{finding.detail}\nTo do: {finding.fix}" if finding.fix else finding.detail
         table.add_row(marks[finding.state], unmarked(finding.what), unmarked(said))
     Console(width=width(), highlight=False).print(table)
-
-
-def _signalled() -> threading.Event:
-    """Return an event that Ctrl-C, SIGTERM or Ctrl-Break sets from now on, instead of ending the process."""
-    import signal
-    import threading
-
-    event = threading.Event()
-    for number in stop_signals():
-        signal.signal(number, lambda *_: event.set())
-    return event

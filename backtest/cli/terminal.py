@@ -16,6 +16,8 @@ from backtest._system import stop_signals
 from backtest.errors import BacktestError
 
 if TYPE_CHECKING:
+    import threading
+
     from rich.text import Text
 
 _WIDTH = 80
@@ -285,3 +287,14 @@ def shortened(text: str, most: int = _LONGEST) -> str:
         return text
     begin, end = most * 3 // 4, most // 4
     return f"{text[:begin]} ... {len(text) - begin - end:,} characters more ... {text[-end:]}"
+
+
+def signalled() -> threading.Event:
+    """Return an event that Ctrl-C, SIGTERM or Ctrl-Break sets from now on, instead of ending the process."""
+    import signal
+    import threading
+
+    event = threading.Event()
+    for number in stop_signals():
+        signal.signal(number, lambda *_: event.set())
+    return event

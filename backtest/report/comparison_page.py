@@ -43,12 +43,17 @@ def write_comparison(found: Comparison, folder: str | Path, *, force: bool = Fal
     _arguments.instance(found, "the comparison", Comparison, "write what compare() returns")
     folder = _arguments.path(folder, "folder")
     refuse_another(folder, None, _arguments.truth(force, "force"))
-    text = rendered("comparison.html", _comparison(found))
+    text = comparison_page(found)
     try:
         replace_file(folder / "index.html", text.encode(), folders=True)
     except OSError as error:
         raise UsageError(f"no comparison can be written into {folder} ({error}); name another folder") from error
     return folder / "index.html"
+
+
+def comparison_page(found: Comparison) -> str:
+    """Return the page of runs side by side, HTML."""
+    return rendered("comparison.html", _comparison(found))
 
 
 def _comparison(found: Comparison) -> dict[str, Any]:

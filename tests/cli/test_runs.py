@@ -1,8 +1,13 @@
 """`report` of a folder of runs, and `show`."""
 
 import json
+import os
+import re
+import signal
+import subprocess
 import sys
 import webbrowser
+from urllib.request import urlopen
 
 import pytest
 from handmade import fill, result_of
@@ -81,3 +86,25 @@ def test_show_without_a_run_says_how_to_make_one(tmp_path, monkeypatch, call):
 
     assert code == 2
     assert "runs holds no run; make one: backtest run" in err
+
+
+@pytest.mark.slow
+def test_show_serves_the_pages_until_it_is_stopped(runs):
+    command = [sys.executable, "-m", "backtest", "show", "second", "--serve"]
+    environment = {**os.environ, "BROWSER": f"{runs.parent / 'browser'} %s"}
+    with subprocess.Popen(command, cwd=runs.parent, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        said = process.stdout.readline()
+        address = re.fullmatch(r"serving runs at (http://127\.0\.0\.1:\d+)\n", said)[1]
+        with urlopen(f"{address}/index.html", timeout=60) as answer:
+            assert '<a href="/first/index.html">' in answer.read().decode()
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(60), process.stdout.read()) == (0, "")
+
+    assert (runs.parent / "opened").read_text() == f"{address}/second/index.html"
+
+
+def test_a_port_is_of_serving(runs, call):
+    code, _, err = call("show", "--port", "8080")
+
+    assert code == 2
+    assert "--port 8080 is of --serve" in err

@@ -1,11 +1,12 @@
+import json
 import re
 
 import numpy as np
 import pytest
-from handmade import fill, result_of
+from handmade import AAPL, fill, result_of
 
 from backtest.errors import UsageError
-from backtest.report.gallery import sparkline, write_gallery
+from backtest.report.gallery import Gallery, sparkline, write_gallery
 from backtest.runs.kept import note, tag
 
 FILLS = [fill(0, 2, 10.0), fill(1, -2, 16.0)]
@@ -25,7 +26,7 @@ def runs(tmp_path):
 
 def rows(page):
     text = page.read_text(encoding="utf-8")
-    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr><td>(?:.*?)</tr>", text)]
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr data-kind(?:.*?)</tr>", text)]
     return {re.sub(r"<[^>]*>", "", row[0]): row for row in cells}
 
 
@@ -37,17 +38,65 @@ def test_all_runs_are_listed_with_their_numbers_labels_and_pages(runs):
     first, second = found["a/first"], found["second"]
     assert first[0] == '<a href="a/first/index.html">a/first</a>'
     assert second[0] == "second"
-    assert [row[3] for row in (first, second)] == ["fast=5", "fast=9"]
-    assert [row[5].replace("\xa0", " ") for row in (first, second)] == ["21.00 %", "−1.00 %"]
-    assert first[10:12] == ["best", "of &lt;Monday&gt;"]
-    assert 'aria-label="Equity from 110 to 121"' in first[4]
+    assert [row[1] for row in (first, second)] == ["run", "run"]
+    assert [row[4] for row in (first, second)] == ["fast=5", "fast=9"]
+    assert [row[6].replace("\xa0", " ") for row in (first, second)] == ["21.00 %", "−1.00 %"]
+    assert first[11:13] == ["best", "of &lt;Monday&gt;"]
+    assert 'aria-label="Equity from 110 to 121"' in first[5]
+
+
+def test_the_best_run_of_a_sweep_stands_for_it(runs):
+    (runs / "grid").mkdir()
+    (runs / "second").rename(runs / "grid" / "best")
+    (runs / "grid" / "sweep.json").write_text('{"keys": ["a", "b", "c"], "rank": "sharpe"}')
+
+    row = rows(write_gallery(runs))["grid"]
+
+    assert row[0] == "grid"  # it has no page
+    assert row[1] == "sweep"
+    assert row[4] == "best of 3 trials: fast=9"
+    assert row[6].replace("\xa0", " ") == "−1.00 %"
+
+
+def test_a_walk_forward_has_the_numbers_that_it_was_kept_with(runs):
+    kept = {
+        "strategy": "Trend", "series": [AAPL], "steps": [{}, {}], "equity": [100, 90, 120],
+        "headline": {"total_return": 0.2, "cagr": None, "sharpe": -0.5, "max_drawdown": -0.1},
+    }  # fmt: skip
+    (runs / "walk").mkdir()
+    (runs / "walk" / "walk_forward.json").write_text(json.dumps(kept))
+    (runs / "other").mkdir()
+    (runs / "other" / "walk_forward.json").write_text("{}")
+
+    page = write_gallery(runs)
+
+    row = [cell.replace("\xa0", " ") for cell in rows(page)["walk"]]
+    assert row[1:5] == ["walk-forward", "Trend", "AAPL/1day", "2 steps, out of sample"]
+    assert row[6:11] == ["20.00 %", "–", "−0.50", "−10.00 %", "–"]
+    assert 'aria-label="Equity from 100 to 120"' in row[5]
+    assert re.search(r"other cannot be read: \S+walk_forward.json", page.read_text(encoding="utf-8"))
+
+
+def test_what_did_not_change_is_not_read_again(runs):
+    gallery = Gallery(runs)
+    before, lines = gallery.version, {row.name: row.line for row in gallery.rows}
+    kept = dict(gallery._known)
+
+    again = gallery.rows
+    tag(runs / "second", ["worse"])
+
+    assert {row.name: row.line for row in again} == lines
+    assert all(gallery._known[folder] is one for folder, one in kept.items())
+    assert gallery.version != before
+    assert [row.tags for row in gallery.rows if row.name == "second"] == ["worse"]
+    assert gallery._known[runs / "a" / "first"] is kept[runs / "a" / "first"]
 
 
 @pytest.mark.slow
 def test_links_lead_to_the_pages_from_wherever_the_list_is(runs, tmp_path):
     page = write_gallery(runs, tmp_path / "elsewhere")
 
-    (link,) = re.findall(r'href="([^"]*)"', page.read_text(encoding="utf-8"))
+    (link,) = re.findall(r'<a href="([^"]*)"', page.read_text(encoding="utf-8"))
     assert (page.parent / link).resolve() == (runs / "a" / "first" / "index.html").resolve()
 
 

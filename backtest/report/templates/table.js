@@ -29,12 +29,13 @@
 
   function searchable(table, form) {
     const rows = () => [...table.tBodies[0].rows], said = form.querySelector("output");
-    const side = [...table.tHead.rows[0].cells].findIndex((head) => head.dataset.column === "side");
+    const place = (name) => [...table.tHead.rows[0].cells].findIndex((head) => head.dataset.column === name);
+    const is = (row, name, wanted) => !wanted || text(row.cells[place(name)]) === wanted;
     const fits = (row) => {
-      const { words = "", side: wanted, result } = Object.fromEntries(new FormData(form));
+      const { words = "", side, kind, result } = Object.fromEntries(new FormData(form));
       const all = text(row).toLowerCase(), money = Number(row.dataset.net);
       return words.toLowerCase().split(/\s+/).every((word) => all.includes(word)) &&
-        (!wanted || text(row.cells[side]) === wanted) &&
+        is(row, "side", side) && is(row, "kind", kind) &&
         (!result || (result === "won") === money > 0);
     };
     const show = () => {

@@ -33,6 +33,7 @@ from backtest.market.span import Sessions, Span
 from backtest.metrics.measurement import Stats, measured
 from backtest.metrics.returns import Undefined, equity_of
 from backtest.metrics.table import METRICS
+from backtest.report.gallery import thinned_line
 from backtest.research.out_of_sample.folds import session_count, walk_forward_folds
 from backtest.research.out_of_sample.steps import KEPT_STEP, Step, kept_step, read_steps
 from backtest.research.out_of_sample.window import Window
@@ -142,7 +143,7 @@ class WalkForward:
 
     def _keep(self) -> None:
         """
-        Write it into its folder.
+        Write it into its folder, with what a list of all that is kept shows of it.
 
         Raises:
             UsageError: the folder cannot be written.
@@ -154,6 +155,8 @@ class WalkForward:
             "series": list(self.series),
             "values": {name: form_of(values) for name, values in self.values.items()},
             "steps": list(map(kept_step, self.steps)),
+            "headline": {name: json_value(self.stats[name]) for name in _HEADLINE},
+            "equity": thinned_line(equity_of(self.returns, self.cash)).tolist(),
         }
         try:
             text = json.dumps(document, indent=1, allow_nan=False)
@@ -289,8 +292,11 @@ _SHAPE = keyed(
         "series": list_of(TEXT),
         "values": mapped(list_of(ANYTHING)),
         "steps": list_of(KEPT_STEP),
+        "headline": ANYTHING,  # what a list shows of it, and is reckoned again from the steps
+        "equity": ANYTHING,
     }
 )
+_HEADLINE = ("total_return", "cagr", "sharpe", "max_drawdown")
 
 
 @takes_frames
