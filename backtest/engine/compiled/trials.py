@@ -30,7 +30,7 @@ from backtest.engine.compiled.refusals import NotCompiled
 from backtest.engine.compiled.symbols import Maker, indicators_of, trace
 from backtest.engine.compiled.translation.program import Program
 from backtest.engine.compiled.translation.strategies import translate
-from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, Writer, built, ledger_functions
+from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, built, written
 from backtest.engine.lean.broker import is_still
 
 _ROOM = 128  # orders of a trial that tables hold at first
@@ -254,9 +254,8 @@ class _Run:
         for name, values in {**self.first, "room": np.array([_ROOM])}.items():
             self.state.account[name][...] = values
         slots = [(feed, isinstance(where, np.ndarray)) for feed, _, where in program.slots]
-        functions = {**ledger_functions(), **program.functions}
-        writer = Writer(functions, self.constants, self.kept, program.constant_kinds, slots)
-        self.source = writer.source(["check", "try_pending", "f_value", *program.entries])
+        entries = ["check", "try_pending", "f_value", *program.entries]
+        self.source = written(program.functions, self.constants, self.kept, program.constant_kinds, slots, entries)
         self.room = _ROOM
         self.calls = built(self.source, self.state)
 

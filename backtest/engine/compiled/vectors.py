@@ -123,6 +123,30 @@ def _is_number(text: str) -> bool:
     return text.lstrip("-").replace(".", "", 1).isdecimal()
 
 
+_written: dict[Any, str] = {}
+
+
+def written(
+    functions: dict[str, ast.FunctionDef],
+    constants: dict[str, Any],
+    account: dict[str, tuple[str, str]],
+    constant_rows: list[str],
+    slots: list[tuple[int, bool]],
+    entries: list[str],
+) -> str:
+    """Return the source of a program beside the ledger, as `Writer` writes it; an equal one is written once."""
+    every = {**ledger_functions(), **functions}
+    key = repr(([*map(ast.dump, functions.values())], constants, account, constant_rows, slots, entries))
+    if key not in _written:
+        if len(_written) >= _MOST_WRITTEN:
+            _written.clear()
+        _written[key] = Writer(every, constants, account, constant_rows, slots).source(entries)
+    return _written[key]
+
+
+_MOST_WRITTEN = 50
+
+
 class _Function:
     def __init__(
         self,
