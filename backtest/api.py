@@ -83,6 +83,11 @@ class RunResult(Measured):
     """
 
     @cached_property
+    def made_by(self) -> str:
+        """Which engine went through the bars, in a line; "" where there was nothing to choose, and of a kept run."""
+        return ""
+
+    @cached_property
     def validity(self) -> Validity:
         """Whether this run is skill or luck: see `validate`; computed once."""
         from backtest.validity.validation import validate
@@ -243,6 +248,7 @@ def run(
     pins: str | Path = "",
     lines: bool = True,
     warm_up: int | str = "",
+    engine: str = "",
     tz: str = "",
     brokerage: Brokerage | None = None,
     **options: Unpack[BrokerageOptions],
@@ -275,6 +281,9 @@ def run(
         lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
         warm_up: bars before the first session that indicators see: "auto" for all that are stored, or how many bars of
             the first series. Trading, the record, and all numbers begin with that session all the same.
+        engine: "event" goes through the bars one by one, "compiled" by machine code made of the strategy, where it can
+            and numba is installed (the extra `fast`); what is left is the same to the last bit. If not given, the
+            compiled one where numba is there and bars are many; `made_by` of the result says which it was.
         tz: of frames, the zone of times that have none, such as "America/New_York"; "exchange" for the instrument's.
         brokerage: costs, slippage and all that follows in one object, to be handed from call to call; or each by its
             own name, as people write it. An option that is set in both ways is refused.
@@ -286,8 +295,10 @@ def run(
         NoBars: the store lacks the bars.
         StrategyError: the strategy raised; the text says where, the cause is chained.
     """
+    from backtest.engine.compiled.loop import Loop
     from backtest.engine.simulation import simulate
 
+    loop = Loop.of(engine)
     rates = dated_rates(risk_free)
     a_year: Any = risk_free if rates is None else 0.0
     request = prepared(
@@ -295,7 +306,7 @@ def run(
         benchmark=benchmark, risk_free=a_year, rates=rates.digest if rates is not None else "", periods=periods,
         pins=pins, warm_up=warm_up, brokerage=brokerage, **options,
     )  # fmt: skip
-    record = simulate(*request, lines=_arguments.truth(lines, "lines"))
+    record = simulate(*request, lines=_arguments.truth(lines, "lines"), loop=loop)
     bars_from = request.store
     if are_of_frames(bars_from):  # which are gone when the call ends
         every = map(Series.parse, record.manifest["series"])
@@ -303,7 +314,9 @@ def run(
     result = RunResult.of(replace(record, bars_from=bars_from))
     if pins:
         _check_rates_pinned(result, request.store, pins)
-    return result if rates is None else with_rates(result, rates)
+    result = result if rates is None else with_rates(result, rates)
+    vars(result)["made_by"] = loop.words
+    return result
 
 
 class PreparedRun(NamedTuple):

@@ -66,6 +66,7 @@ def run(
         str, typer.Option(metavar="0,1,2", help="Run it again at these multiples of its costs, and keep what comes.")
     ] = "",
     no_lines: Annotated[bool, typer.Option("--no-lines", help="Do not keep the lines of indicators.")] = False,
+    engine: Annotated[str, typer.Option(help="compiled, or event; if not given, what is quicker.")] = "",
     store: StoreOption = STORE,
     each: Annotated[bool, typer.Option("--each", help="A run on each series by itself, and a table of them.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Of --each: processes on this machine.")] = 1,
@@ -89,7 +90,8 @@ def run(
     asked: dict[str, Any] = {
         "store": store, "span": (date_of(since, "--since"), date_of(until, "--until")),
         "params": settings_of(settings or []), "cash": cash, "benchmark": benchmark, "risk_free": risk_free,
-        "periods": periods, "pins": pin, "lines": not no_lines, "warm_up": warm_up, **brokerage,
+        "periods": periods, "pins": pin, "lines": not no_lines, "warm_up": warm_up, "engine": engine,
+        **brokerage,
     }  # fmt: skip
     factors = factors_of(cost_cases) if cost_cases else []
     if each and factors:
@@ -99,6 +101,8 @@ def run(
     if each:
         with sweeping(context.obj, "runs") as tell:
             found = run_each(strategy, wanted, folder=out, force=force, jobs=jobs, tell=tell, **asked)
+        if found.made_by:
+            say(found.made_by)
         give_series_runs(found, as_json)
         if found.failed:
             raise typer.Exit(found.failed[0].exit_code)
@@ -106,10 +110,12 @@ def run(
     if jobs > 1:
         raise UsageError(f"--jobs {jobs} is of runs on each series by itself; write --each, or leave it out")
     result = simulate(strategy, wanted, **asked)
+    if result.made_by:
+        say(result.made_by)
     if factors:
         from backtest.research.cost_cases import run_at_costs
 
-        result = run_at_costs(result, factors, store=store, strategy=strategy)
+        result = run_at_costs(result, factors, store=store, strategy=strategy, engine=engine)
     folder = Path(out) if out else Path(RUNS) / result.name
     result.save(folder, force=force)
     give_kept_run(result, folder, as_json)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from backtest.engine.account.currencies import Exchange
-    from backtest.engine.lean.history import History
+    from backtest.engine.lean.history import History, Walked
     from backtest.market.hours import Hours
     from backtest.runs.spec import RunSpec
 
@@ -34,6 +34,8 @@ _EPOCH = 719_163  # 1970-01-01 as Backtrader counts days
 _DAY = 86_400  # seconds
 _PARTIAL = bt.Order.Partial  # the last of the states in which an order can still be filled
 _ORDER_COLUMNS, _FILL_COLUMNS = 11, 6
+_AT_A_PRICE = (bt.Order.Limit, bt.Order.Stop, bt.Order.StopLimit)
+_OFF = 1e-6  # ticks
 
 
 class Recorder(bt.Analyzer):
@@ -68,6 +70,8 @@ class Recorder(bt.Analyzer):
         """Take all bars at once, after a run in the lean loop, which does not call `next` then."""
         self.stamps, self.equity, self.cash = history.stamps, history.equity, history.cash
         self.positions, self.closes = history.positions, history.closes
+        if history.walked is not None:
+            self._over.take(history.walked, [data._name for data in self.datas])
 
     def next(self) -> None:
         """Take one row; Backtrader calls this for bars of the warm-up too."""
@@ -130,6 +134,17 @@ class _OrderRows:
         for bit in filled.exbits:
             if bit.size:
                 self._fills.extend((ref, name, bit.dt, bit.size, _paid(bit.price), bit.comm))
+
+    def take(self, walked: Walked, names: list[str]) -> None:
+        """Take all orders and fills of a run."""
+        orders, prices = walked.orders, walked.prices
+        self._names = {name: number for number, name in enumerate(names)}
+        self._refs = set(range(1, len(orders) + 1))
+        self._orders, self._fills = array("d", orders.tobytes()), array("d", walked.fills.tobytes())
+        for name, tick in self._ticks.items():
+            own = (orders[:, 1] == self._names.get(name, -1)) & np.isin(orders[:, 3], _AT_A_PRICE)
+            ticks = prices[own] / tick
+            self.off_tick += int((np.abs(ticks - np.rint(ticks)) > _OFF).any(axis=1).sum())
 
     @property
     def first(self) -> int:
@@ -211,10 +226,10 @@ def _paid(price: Any) -> float:
 
 def _is_off(order: Any, tick: float) -> bool:
     """Return whether an order names a price, as a limit or a stop, that is no multiple of a tick."""
-    if not tick or order.exectype not in (order.Limit, order.Stop, order.StopLimit):
+    if not tick or order.exectype not in _AT_A_PRICE:
         return False  # a trailing stop moves by itself
     prices = [one for one in (order.created.price, order.created.pricelimit) if isinstance(one, Real) and one]
-    return any(abs(float(one) / tick - round(float(one) / tick)) > 1e-6 for one in prices)
+    return any(abs(float(one) / tick - round(float(one) / tick)) > _OFF for one in prices)
 
 
 def is_kind(exectype: Any) -> bool:

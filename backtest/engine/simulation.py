@@ -110,6 +110,7 @@ from backtest.store.reader import Reader, hours_in
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from backtest.engine.compiled.loop import Loop
     from backtest.market.hours import Hours
     from backtest.market.universe import Universe
 
@@ -189,6 +190,7 @@ def simulate(
     universe: Universe | None = None,
     lines: bool = True,
     shared: Shared | None = None,
+    loop: Loop | None = None,
 ) -> RunRecord:
     """
     Replay stored bars into a strategy and return the record of it.
@@ -203,8 +205,10 @@ def simulate(
         universe: who belongs to the market, if it is limited.
         lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
         shared: of the runs of the same request, of which only the parameters differ.
+        loop: which engine goes through the bars; the event engine if not given. It is told what came of it.
 
     Raises:
+        UsageError: the compiled engine was asked for, and cannot.
         NoBars: the store lacks the bars.
         StrategyError: the strategy raised; the text says where, the cause is chained.
     """
@@ -231,6 +235,9 @@ def simulate(
     cerebro.payouts = Several(due) if len(due) > 1 else next(iter(due), None)
     ticks = {one.short: its.tick for one, its in zip(wanted, terms, strict=True)}
     set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span), ticks)
+    if loop is not None and loop.wants(max(len(feed.p.dataname) for feed in feeds)):
+        loop.why_not = _not_by_compiled(spec, exchange, before is not None)
+        cerebro.walker = None if loop.why_not else loop.walk
     with _code_of(strategy, cerebro), importing_beside(strategy):
         shares = _set_costs(cerebro, spec, costs, wanted, terms, splits, exchange, ground.fees)
         if account is not None:
@@ -240,6 +247,8 @@ def simulate(
         sizing.set_up(cerebro, known)
         with waiting(before.begins if before else None):
             recorder = _run(cerebro, strategy)
+        if loop is not None:
+            loop.check(cerebro.why_not)
         if cerebro.flows is not None:
             cerebro.flows.book()
         shared_rows = shared.rows if shared is not None else None
@@ -317,10 +326,8 @@ def simulate_together(
 
     spec, ground, before = specs[0], shared.ground, shared.record
     assert ground is not None and before is not None  # noqa: PT018 - one without the other there is not
-    if other := [one.name for one in fields(Brokerage) if one.name not in _COMPILED and _is_set(spec, one)]:
-        return Together(why_not=f"{', '.join(other)} of the broker is not compiled")
-    if ground.exchange is not None:
-        return Together(why_not="a run in several currencies is not compiled")
+    if why_not := _not_by_compiled(spec, ground.exchange, False):
+        return Together(why_not=why_not)
     if "flow" in before.column_names:
         return Together(why_not="a strategy that adds cash or takes some out is not compiled")
     assert shared.terms is not None
@@ -351,6 +358,15 @@ def simulate_together(
 
 
 _COMPILED = ("costs", "align")  # options of which the compiled engine can do what it can
+
+
+def _not_by_compiled(spec: RunSpec, exchange: Exchange | None, warmed: bool) -> str:
+    """Return what of a request the compiled engine cannot do; "" for nothing."""
+    if other := [one.name for one in fields(Brokerage) if one.name not in _COMPILED and _is_set(spec, one)]:
+        return f"{', '.join(other)} of the broker is not compiled"
+    if exchange is not None:
+        return "a run in several currencies is not compiled"
+    return "a run with a warm-up is not compiled" if warmed else ""
 
 
 def _is_set(spec: RunSpec, option: Field[Any]) -> bool:

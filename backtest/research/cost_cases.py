@@ -13,6 +13,7 @@ from backtest import _arguments
 from backtest.api import run
 from backtest.engine.account.borrowing import STORED
 from backtest.engine.account.commissions import costs_of, costs_times
+from backtest.engine.compiled.loop import Loop
 from backtest.engine.execution import Slippage
 from backtest.errors import StrategyError, UsageError
 from backtest.market.span import Span
@@ -37,6 +38,7 @@ def run_at_costs(
     *,
     store: Reader | str | Path,
     strategy: str | Path | type[Any] | None = None,
+    engine: str = "",
 ) -> _Run:
     """
     Return a run with the table of what it comes to at multiples of its costs, and of where nothing is left.
@@ -48,6 +50,7 @@ def run_at_costs(
         factors: 0 for no costs, 2 for twice the costs.
         store: where its bars are.
         strategy: its strategy, as `run` takes it; if not given that of the file it was loaded from.
+        engine: of the runs, as in `run`.
 
     Raises:
         UsageError: a factor is no number, the run's strategy or costs cannot be had again, or it comes to something
@@ -60,7 +63,8 @@ def run_at_costs(
     if table is not None and all(table.at(factor) for factor in wanted):
         return result
     check_has_strategy(measured.spec.strategy)
-    again = _Again(measured, store, measured.spec.strategy if strategy is None else strategy)
+    chosen, loop = measured.spec.strategy if strategy is None else strategy, Loop.of(engine)
+    again = _Again(measured, store, chosen, engine if loop.wants(len(measured.record)) else "event")
     known = {case.factor: case for case in table.cases} if table else {}
     if table is None:
         known[1.0] = again.at(1.0)
@@ -110,31 +114,34 @@ def brokerage_at(brokerage: Brokerage, factor: float) -> Brokerage:
 class _Again:
     """A run that is made again at other costs."""
 
-    def __init__(self, result: Measured, store: Reader | str | Path, strategy: str | Path | type[Any]) -> None:
+    def __init__(
+        self, result: Measured, store: Reader | str | Path, strategy: str | Path | type[Any], engine: str
+    ) -> None:
         spec = result.spec
         if result.manifest.get("frame"):
             raise UsageError("its bars were a frame, of which the run keeps no copy; ingest them into a store first")
         if spec.rates:
             raise UsageError("it was given the risk-free return of each session, which the run does not keep as asked")
-        self.spec, self.store, self.strategy = spec, store, strategy
+        self.spec, self.store, self.strategy, self.engine = spec, store, strategy, engine
         self.brokerage = with_kept_universe(spec.brokerage, result.manifest)
 
     def at(self, factor: float) -> CostCase:
         """Return the case of a multiple of the costs."""
         brokerage = brokerage_at(self.brokerage, factor)
-        found = _numbers(self.strategy, self.spec, brokerage, self.store)
+        found = _numbers(self.strategy, self.spec, brokerage, self.store, self.engine)
         return CostCase(factor, *(found[name] for name in ("total_return", "cagr", "sharpe")))
 
 
 def _numbers(
-    strategy: str | Path | type[Any], spec: RunSpec, brokerage: Brokerage, store: Reader | str | Path
+    strategy: str | Path | type[Any], spec: RunSpec, brokerage: Brokerage, store: Reader | str | Path, engine: str
 ) -> dict[str, float]:
     asked: dict[str, Any] = {
         "store": store, "params": spec.params, "cash": spec.cash, "benchmark": spec.benchmark,
         "risk_free": spec.risk_free, "periods": spec.periods, "brokerage": brokerage,
     }  # fmt: skip
-    if isinstance(spec.span, Span) or spec.warm_up:  # which no trial of a sweep has
-        result = run(strategy, spec.series, span=spec.span, warm_up=spec.warm_up, lines=False, **asked)
+    if isinstance(spec.span, Span) or spec.warm_up or engine != "event":  # which no trial of a sweep has
+        more: dict[str, Any] = {"warm_up": spec.warm_up, "lines": False, "engine": engine}
+        result = run(strategy, spec.series, span=spec.span, **more, **asked)
         return dict(result.stats)
     (trial,) = trials_of(job_of(strategy, spec.series, span=spec.span, **asked), [Point({})])
     if trial.error:

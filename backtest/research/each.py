@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -19,6 +21,7 @@ from backtest._suggest import did_you_mean
 from backtest.api import RunResult, check_asked, run, takes_frames
 from backtest.engine.code.parcels import sent_by_value
 from backtest.engine.code.strategy import Strategy, load_strategy, parameters, typed_things
+from backtest.engine.compiled.loop import Loop
 from backtest.engine.provenance import describe_code
 from backtest.errors import BacktestError, BrokenPin, UsageError
 from backtest.market.series import Series, several_series
@@ -63,6 +66,11 @@ class SeriesRuns:
 
     name: str  # the strategy's own
     runs: tuple[SeriesRun, ...]
+
+    @cached_property
+    def made_by(self) -> str:
+        """Which engines made the runs, in a line; "" where there was nothing to choose."""
+        return ""
 
     @property
     def failed(self) -> list[SeriesRun]:
@@ -144,6 +152,7 @@ def run_each(
     pins: str | Path = "",
     lines: bool = True,
     warm_up: int | str = "",
+    engine: str = "",
     tell: Tell | None = None,
     tz: str = "",
     **asked: Unpack[RunOptions],
@@ -166,6 +175,7 @@ def run_each(
         pins: a file that `backtest pin` made: no other bars than those are run on.
         lines: whether to keep what Backtrader would plot of indicators and observers.
         warm_up: bars before the first session that indicators see: "auto", or how many.
+        engine: of each run, as in `run`.
         tell: called with a `SweepProgress` after each run.
         tz: this and all that follows is as in `run`, and so are frames in the place of series and store.
 
@@ -190,7 +200,7 @@ def run_each(
     pinned = _arguments.path(pins, "pins", "write the file of the pins").absolute() if pins else ""
     request: dict[str, Any] = {
         "span": span, "start": start, "end": end, "params": given, "lines": _arguments.truth(lines, "lines"),
-        "warm_up": warm_up, "pins": pinned, "brokerage": brokerage, **account,
+        "warm_up": warm_up, "engine": Loop.of(engine).asked, "pins": pinned, "brokerage": brokerage, **account,
     }  # fmt: skip
     common = _Common(
         sendable(loaded), loaded.name, loaded.source, str(Path.cwd()), store_with_whole_path(store), request,
@@ -198,15 +208,27 @@ def run_each(
     )  # fmt: skip
     work = Work(_made_on, common, project_of(loaded), lambda one: one.short)
     kept: dict[str, SeriesRun] = {}
+    made_by: Counter[str] = Counter()
     sent, began = sent_by_value(loaded.cls) and (jobs > 1 or executor is not None), time.monotonic()
     with progress_bar(tell, "runs") as told:
         for one in (one for batch in each(work, wanted, executor, jobs) for one in batch):
             if sent and one.result is not None:  # which lacks there what says where its code comes from
                 one.result.manifest.update(describe_code(loaded, one.result.spec.params))
+            if one.result is not None:
+                made_by[one.result.made_by] += 1
             kept[one.series] = _kept(one, into, force)
             if told is not None:
                 told(_progress(kept.values(), len(wanted), time.monotonic() - began))
-    return SeriesRuns(loaded.name.rpartition(":")[2], tuple(kept[one.short] for one in wanted))
+    found = SeriesRuns(loaded.name.rpartition(":")[2], tuple(kept[one.short] for one in wanted))
+    vars(found)["made_by"] = _words(made_by)
+    return found
+
+
+def _words(made_by: Mapping[str, int]) -> str:
+    """Return which engines made the runs, from their lines and how many have each; "" for the event engine alone."""
+    if not any(made_by):
+        return ""
+    return "; ".join(f"{words or 'event engine'}: {count:,} runs" for words, count in sorted(made_by.items()))
 
 
 _ACCOUNT = {"cash": 100_000.0, "benchmark": "", "risk_free": 0.0, "periods": 0.0}

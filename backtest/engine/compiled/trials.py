@@ -97,16 +97,17 @@ def run_trials(
         bench.adddata(feed)
     try:
         set_up(bench)
-        _check_broker(bench)
+        check_broker(bench)
         bench.addstrategy(_Tracer)
         bench.run()
     except NotCompiled as error:
-        return Outcomes(why_not=_sentence(cls, error))
+        return Outcomes(why_not=sentence(cls, error))
     found: Outcomes = bench.outcomes
     return found
 
 
-def _sentence(cls: type[Any], error: NotCompiled) -> str:
+def sentence(cls: type[Any], error: NotCompiled) -> str:
+    """Return why a strategy is not compiled, with file and line where they are known."""
     try:
         file = inspect.getsourcefile(cls) or ""
     except TypeError:
@@ -158,7 +159,7 @@ class _Bench(bt.Cerebro):
         for numbers in groups.values():
             trials = [self.made[number] for number in numbers]
             program = translate(self.asked[0], trials, self.maker.own, owners, self.market.stamps)
-            run_of_all = _Run(self, program, trials, at)
+            run_of_all = Run(self, program, trials, at)
             parts.append((numbers, run_of_all.go_fast() if self.backend == "numba" else run_of_all.go()))
         self.outcomes = _together(len(self.made), parts, left, self.market, at)
 
@@ -188,7 +189,8 @@ def _shape(own: Mapping[str, Any], params: Any) -> Any:
     return repr((named, [(name, of(value)) for name, value in params._getkwargs().items()]))
 
 
-def _check_broker(cerebro: Any) -> None:
+def check_broker(cerebro: Any) -> None:
+    """Raise NotCompiled where a broker is set up in a way that the ledger does not know."""
     broker = cerebro.broker
     if type(broker) is not bt.brokers.BackBroker:
         raise NotCompiled("prices that depend on the order are not compiled")
@@ -217,10 +219,10 @@ def _charges(model: Any) -> dict[str, Any]:
             "PER_SHARE": model._commtype == bt.CommInfoBase.COMM_FIXED}  # fmt: skip
 
 
-class _Run:
+class Run:
     """The trials of one program."""
 
-    def __init__(self, bench: _Bench, program: Program, trials: list[Any], at: np.ndarray) -> None:
+    def __init__(self, bench: Any, program: Program, trials: list[Any], at: np.ndarray) -> None:
         self.program, self.market, self.count, self.at = program, bench.market, len(trials), at
         feeds = len(bench.datas)
         self.constants = {
@@ -260,15 +262,18 @@ class _Run:
         self.calls = built(self.source, self.state)
 
     def zeros(self, name: str, room: int) -> np.ndarray:
+        """Return a table of the account without anything in it."""
         dtype, by = self.kept[name]
         shape = (room,) if by in (ledger.ORDERS, ledger.QUEUE) else self.shapes[by]
         return np.zeros((*shape, self.count), dtype)
 
     def flag(self, t: np.ndarray) -> None:
+        """Leave trials to the event engine."""
         self.flags[t] = True
         self.flagged = True
 
     def log_fill(self, t: np.ndarray, *values: Any) -> None:
+        """Note a fill of each of some trials."""
         start, self.logged = self.logged, self.logged + len(t)
         while self.logged > self.log.shape[1]:
             self.log = np.hstack([self.log, np.empty_like(self.log)])
@@ -286,7 +291,7 @@ class _Run:
         account["room"][:] = self.room
         self.calls = built(self.source, self.state)
 
-    def go(self) -> _Run:
+    def go(self) -> Run:
         """Go through all bars."""
         self.ready_state()
         every = live = np.arange(self.count)
@@ -341,7 +346,7 @@ class _Run:
                         break
         return self
 
-    def go_fast(self) -> _Run:
+    def go_fast(self) -> Run:
         """Let numba go through all bars, trial by trial."""
         from backtest.engine.compiled.kernel import Kernel
 
@@ -372,11 +377,16 @@ class _Run:
 
     def order_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the number of the trial of each order, and its row."""
+        trial, ref, column = self.order_columns()
+        return trial, _rows_of(ref, column)
+
+    def order_columns(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Return the number of the trial of each order, its number there from 0 on, and what the ledger has of it."""
         if self.done is not None:
             trial = np.repeat(np.arange(self.count), [len(one["size"]) for one in self.done.orders])
             column = {name: np.concatenate([one[name] for one in self.done.orders]) for name in self.done.orders[0]}
             ref = np.concatenate([np.arange(len(one["size"])) for one in self.done.orders])
-            return trial, _rows_of(ref, column)
+            return trial, ref, column
         account = self.state.account
         there = np.arange(self.room)[:, None] < account["orders"][None, :]
         ref, trial = np.nonzero(there)
@@ -387,7 +397,7 @@ class _Run:
             for name, values in account.items()
             if self.kept.get(name, ("", ""))[1] == ledger.ORDERS
         }
-        return trial, _rows_of(ref, column)
+        return trial, ref, column
 
     def fill_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the number of the trial of each fill, and its row."""
@@ -407,7 +417,7 @@ def _rows_of(ref: np.ndarray, column: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _together(
-    count: int, parts: list[tuple[list[int], _Run]], left: dict[int, str], market: Market, at: np.ndarray
+    count: int, parts: list[tuple[list[int], Run]], left: dict[int, str], market: Market, at: np.ndarray
 ) -> Outcomes:
     """Return the outcomes of all programs as those of all trials."""
     found = Outcomes(left=left, stamps=market.stamps, steps=at)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
-from itertools import chain, groupby, islice
+from itertools import chain, groupby, islice, repeat
 from typing import Any
 
 import backtrader as bt
@@ -23,7 +23,7 @@ from backtest.engine.lean.broker import LeanBroker
 from backtest.engine.lean.clock import FeedClock, feed_stamps
 from backtest.engine.lean.equivalence import Equivalents
 from backtest.engine.lean.garbage import seldom_collected
-from backtest.engine.lean.history import History
+from backtest.engine.lean.history import History, Walked
 from backtest.engine.lean.indicators import once
 from backtest.engine.lean.lines import Coupling, Cursor, is_plain, quick_indicators
 from backtest.engine.lean.queues import QueueingBroker
@@ -56,6 +56,7 @@ class Cerebro(bt.Cerebro):
         why_not: if it did not, why.
         history: what a lean run leaves about the account, bar by bar; else None.
         payouts: what is paid into the cash between bars, if anything is: see `account.payouts`.
+        walker: given the strategy, goes through all bars of a run in the place of the loop, or returns None.
     """
 
     knows = "1.9.78.123"  # the Backtrader whose private parts this file, broker.py, orders.py and lines.py know
@@ -64,6 +65,7 @@ class Cerebro(bt.Cerebro):
     why_not = ""
     history: History | None = None
     payouts: Any = None
+    walker: Callable[[Any], Walked | None] | None = None
 
     def run(self, **kwargs: Any) -> Any:
         """Run as `bt.Cerebro.run` does."""
@@ -221,6 +223,7 @@ class _LeanRun:
             self.strategy.reset()
             self._couple(coupling, clock)
         datas = self.cerebro.datas
+        walked = self.cerebro.walker(self.strategy) if self.cerebro.walker and self._is_quiet() else None
         engage: Any = LeanBroker.engage
         if len(clock.cursors) > 1:  # else each bar moves all feeds, and no order waits for one
             engage = partial(QueueingBroker.engage, cursors=len(clock.cursors))
@@ -229,9 +232,12 @@ class _LeanRun:
             self.broker.rules.watch(self.history.closes_by_step())
         watching = _watched(self.strategy._lineiterators, self._made)
         try:
-            with seldom_collected(), quick_indicators(), watching, lean_signals(self.strategy):
-                self._walk(clock)
-            self.history.close(clock.own.at + 1)
+            if walked is not None:
+                self._leave(clock, walked)
+            else:
+                with seldom_collected(), quick_indicators(), watching, lean_signals(self.strategy):
+                    self._walk(clock)
+                self.history.close(clock.own.at + 1)
         finally:
             self._release()
             coupling.undo()
@@ -318,6 +324,28 @@ class _LeanRun:
             self._go(clock, self._go_plainly(clock, phase, name), name, status)
         if self.by_bar and not self.cerebro._event_stop:
             self.cerebro._datanotify()
+
+    def _is_quiet(self) -> bool:
+        """Return whether nobody but broker, strategy and those who take all bars at once does anything at a bar."""
+        busy = (self.nosy, self.timers, self.cheats, self.by_bar, self.late, self.observes, self.tells_cash)
+        others = [one for one in self.hearers if one not in self.bulk]
+        rules = getattr(self.broker, "rules", None)
+        others += [*self.analyzers, *self.analyzers_after, *self.listeners]
+        return not any(busy) and not others and rules is None and self.cerebro.payouts is None
+
+    def _leave(self, clock: FeedClock, walked: Walked) -> None:
+        """Leave feeds, indicators and strategy as a loop would that something else has gone through."""
+        for cursor in clock.cursors:
+            rows = clock.row(cursor)
+            cursor.at = clock.follower_of[cursor].at = clock.steps - 1 if isinstance(rows, slice) else int(rows[-1])
+        clock.own.at = clock.steps - 1
+        clock.behind.at = clock.steps - 2 if self.looks_behind else clock.behind.at
+        self.strategy.lines.datetime.array.extend(clock.stamps[: clock.steps])
+        for line in self.strategy.lines.lines:
+            if line is not self.strategy.lines.datetime:
+                line.array.extend(repeat(float("nan"), clock.steps))
+        assert self.history is not None
+        self.history.take(walked)
 
     def _paid_between(self, steps: Iterator[Any], clock: FeedClock) -> Iterator[Iterator[Any]]:
         """Yield the steps in stretches, between which something is paid before the next step begins."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from dataclasses import dataclass
 from itertools import chain, islice
 from operator import itemgetter
 from typing import Any
@@ -15,6 +16,26 @@ from backtest.engine.account.converted import Converted
 from backtest.engine.lean.clock import FeedClock
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Walked:
+    """
+    What came of a run that something else went through, in the place of the loop.
+
+    Attributes:
+        equity, cash: after each step.
+        positions: of each feed.
+        orders, fills: rows as those of `recorder.order_tables`; the number of the first order is 1.
+        prices: of each order the price and the limit that it named.
+    """
+
+    equity: np.ndarray
+    cash: np.ndarray
+    positions: list[np.ndarray]
+    orders: np.ndarray
+    fills: np.ndarray
+    prices: np.ndarray
+
+
 class History:
     """
     What the account was after each step of a lean run, as arrays.
@@ -22,6 +43,8 @@ class History:
     Where cash and positions moved with fills only they are made of the fills; from the step on at which something
     else moved them, of what was noted step by step.
     """
+
+    walked: Walked | None = None
 
     def __init__(self, clock: FeedClock, broker: Any, datas: list[Any]) -> None:
         self._clock, self._broker, self._datas = clock, broker, datas
@@ -75,6 +98,12 @@ class History:
         self.cash = _joined(cash, noted[1])
         self.positions = [_joined(held[data][0], noted[2 + n]) for n, data in enumerate(self._datas)]
         self.closes = [self._closes(data, steps, missing=float("nan")) for data in self._datas]
+
+    def take(self, walked: Walked) -> None:
+        """Be what something else made of all steps."""
+        self.close(self._clock.steps)
+        self.walked, self.equity, self.cash = walked, walked.equity, walked.cash
+        self.positions = walked.positions
 
     def _worth(self, held: dict[Any, tuple[np.ndarray, np.ndarray]], steps: int) -> np.ndarray:
         """Return the value of all positions, by the arithmetic and the order of `BackBroker._get_value`."""

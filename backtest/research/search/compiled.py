@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from backtest import _arguments
+from backtest.engine.compiled.loop import ENGINES
 from backtest.research.search.job import Job, Point, bars_in_job, trials_at_once, trials_of
 from backtest.research.search.trials import Trial
 from backtest.runs.parameters import words_of
@@ -34,9 +35,6 @@ _TRIED = 4  # first trials, until one does not fail
 _MANY_BARS = 200_000_000  # of all trials, from which on numba pays
 _LONG = 50_000  # bars, from which on too few trials fit a block of numpy's
 _FEWEST_OF_NUMBA = 8  # in a block
-
-
-ENGINES = ("compiled", "event")
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class Calls(Orders):
         if isinstance(func, ast.Name) and func.id == "print" and func.id not in self.env:
             if any(self.acts(one) for one in node.args):
                 raise NotCompiled("print() of what is called", self.at)
+            self.made.tells = self.made.tells or self.at
             return Val("none")
         if isinstance(func, ast.Attribute) and func.attr == "append" and self.is_unread(func.value):
             if any(self.acts(one) for one in node.args):

@@ -66,6 +66,7 @@ class Program:
         market_only: whether all its orders are at the market.
         values: whether it asks for value and gain of what is filled.
         closes: whether it gives orders at the close.
+        tells: the line in which it prints, of which nothing is left; 0 where it does not.
     """
 
     functions: dict[str, ast.FunctionDef] = field(default_factory=dict)
@@ -82,6 +83,7 @@ class Program:
     values: bool = False
     market_only: bool = True
     closes: bool = False
+    tells: int = 0
 
 
 class Unknown(NotCompiled):

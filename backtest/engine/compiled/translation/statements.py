@@ -56,6 +56,7 @@ class Statements(Calls):
     def tells(self, node: ast.expr) -> bool:
         """Return whether an expression makes texts alone: what is printed, or kept for nobody."""
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+            self.made.tells = self.made.tells or self.at
             return not any(self.acts(one) for one in node.args)
         return False
 

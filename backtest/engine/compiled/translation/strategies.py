@@ -119,6 +119,7 @@ class _Translation(Statements):
             self.why, self.why_at = error.reason, error.line
             return False
         finally:
+            kept[0].tells = kept[0].tells or self.made.tells
             (self.made, self.done, self.slot_of, self.constant_of) = kept
             self.kinds.clear()
             self.kinds.update(kinds)

@@ -1,0 +1,88 @@
+"""`Loop`: which engine goes through the bars of a single run, and what came of the choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backtest import _arguments
+from backtest.errors import UsageError
+
+if TYPE_CHECKING:
+    from backtest.engine.lean.history import Walked
+
+ENGINES = ("compiled", "event")
+_MANY = 500_000  # bars, from which on numba pays: it compiles a new strategy for 5 to 20 seconds
+
+
+@dataclass
+class Loop:
+    """
+    Which engine goes through the bars of a run.
+
+    Attributes:
+        asked: one of ENGINES; "" for the compiled one where it can, numba is there, and it pays.
+        backend: that went through the bars; "" for the event engine.
+        why_not: why the compiled one did not, where it was to.
+        numba: whether that is installed.
+    """
+
+    asked: str = ""
+    backend: str = ""
+    why_not: str = ""
+    numba: bool = False
+
+    @classmethod
+    def of(cls, asked: str) -> Loop:
+        """
+        Return the choice by its name.
+
+        Raises:
+            UsageError: there is no such engine.
+        """
+        word = _arguments.word(asked, "engine", ENGINES) if asked else ""
+        return cls(word, numba=find_spec("numba") is not None)
+
+    @property
+    def words(self) -> str:
+        """Which engine it was, in a line; "" where there was nothing to choose."""
+        if self.backend:
+            return f"compiled ({self.backend})"
+        if self.why_not:
+            return f"event engine: {self.why_not.replace(f'{Path.cwd()}/', '')}"
+        return "event engine" if self.asked else ""
+
+    def wants(self, bars: int) -> bool:
+        """Return whether the compiled engine is to try a run."""
+        return self.asked == "compiled" or (not self.asked and bars >= _MANY and self.numba)
+
+    def walk(self, strategy: Any) -> Walked | None:
+        """Go through the bars with a strategy, or return None."""
+        from backtest.engine.compiled.single import walk
+
+        # By numpy one trial alone takes longer than bar by bar.
+        backends = [*(["numba"] if self.numba else []), *(["numpy"] if self.asked else [])]
+        for backend in backends:
+            walked, self.why_not = walk(strategy, backend)
+            if walked is not None:
+                self.backend = backend
+                return walked
+        return None
+
+    def check(self, why_not: str) -> None:
+        """
+        Take note that a run is over.
+
+        Args:
+            why_not: why Backtrader's own loop went through the bars, if it did.
+
+        Raises:
+            UsageError: the compiled engine was asked for, and could not.
+        """
+        if self.asked != "compiled" or self.backend:
+            return
+        self.why_not = self.why_not or why_not or "something beside the strategy acts at each bar"
+        if not self.why_not.startswith("it does something odd"):
+            raise UsageError(f"the run cannot be compiled: {self.why_not}; leave out --engine compiled")

@@ -1,0 +1,81 @@
+"""`walk`: one run by the compiled engine, in the place of the loop of `lean.cerebro`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import backtrader as bt
+import numpy as np
+
+from backtest.engine.compiled.indicators import Market, owners_of
+from backtest.engine.compiled.refusals import NotCompiled
+from backtest.engine.compiled.symbols import Maker, indicators_of
+from backtest.engine.compiled.translation.methods import line_of
+from backtest.engine.compiled.translation.program import Program
+from backtest.engine.compiled.translation.strategies import translate
+from backtest.engine.compiled.trials import Run, check_broker, sentence
+from backtest.engine.lean.history import Walked
+
+
+def walk(strategy: Any, backend: str) -> tuple[Walked | None, str]:
+    """
+    Return what comes of a run whose feeds are loaded, and whose indicators have all their values; or None, and why not.
+
+    The strategy is as it was where there is nothing, so that the loop can go through the bars.
+
+    Args:
+        strategy: as Backtrader made it.
+        backend: "numpy", or "numba" where that is installed.
+    """
+    cls, cerebro = type(strategy), strategy.cerebro
+    try:
+        check_broker(cerebro)
+        market = Market(cerebro.datas)
+        own = Maker(cls, cerebro, cerebro.broker.getcash()).own
+        program = translate(cls, [strategy], own, owners_of(indicators_of(strategy)), market.stamps)
+        _check_heard(cls, program)
+        bench = SimpleNamespace(market=market, datas=cerebro.datas, broker=cerebro.broker, begins=-math.inf)
+        with _draws_back(program) as keep:
+            run = Run(bench, program, [strategy], np.arange(market.steps))
+            done = run.go_fast() if backend == "numba" else run.go()
+            keep.append(not done.flags[0])
+    except NotCompiled as error:
+        return None, sentence(cls, error)
+    if done.flags[0]:
+        return None, "it does something odd in a bar"
+    return _walked(done), ""
+
+
+def _check_heard(cls: Any, program: Program) -> None:
+    """Raise NotCompiled where somebody would miss what a compiled run leaves out."""
+    if cls.stop is not bt.Strategy.stop:
+        raise NotCompiled("stop() looks at what a run left, which a compiled one keeps elsewhere", line_of(cls.stop))
+    if program.tells:
+        raise NotCompiled("it prints, which a compiled run does not", program.tells)
+
+
+@contextmanager
+def _draws_back(program: Program) -> Iterator[list[bool]]:
+    """Let generators of random numbers be as they were, unless what is yielded then says that the run is kept."""
+    owners = [draw.__self__ for each in program.streams for draw in each]  # type: ignore[attr-defined]
+    states, keep = [one.getstate() for one in owners], list[bool]()
+    try:
+        yield keep
+    finally:
+        if not any(keep):
+            for one, state in zip(owners, states, strict=True):
+                one.setstate(state)
+
+
+def _walked(done: Run) -> Walked:
+    orders, fills = done.order_rows()[1], done.fill_rows()[1]
+    column = done.order_columns()[2]
+    prices = np.column_stack([column["price"], column["limit"]])
+    positions = [np.ascontiguousarray(done.positions[:, feed, 0]) for feed in range(done.positions.shape[1])]
+    return Walked(
+        np.ascontiguousarray(done.equity[:, 0]), np.ascontiguousarray(done.cash[:, 0]), positions, orders, fills, prices
+    )
