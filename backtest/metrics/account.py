@@ -726,7 +726,8 @@ def _leverage_by_row(batch: RunBatch, places: Sequence[int]) -> list[Leverage | 
             short += np.minimum(worth, 0)
         long, short = (np.divide(one, equity, out=np.zeros(one.shape), where=equity > 0) for one in (long, short))
         gross, net = long - short, long + short
-        peaks = gross.max(axis=1), np.maximum(net.max(axis=1), -net.min(axis=1))
+        highs, lows = net.max(axis=1), -net.min(axis=1)
+        peaks = gross.max(axis=1), np.where(lows > highs, lows, highs)  # of zeros the first, as `max` has it
         of_runs = zip(*(one.tolist() for one in (gross.mean(axis=1), net.mean(axis=1), *peaks)), strict=True)
         found += [Leverage(*own) for own in of_runs]
     return found
