@@ -650,14 +650,18 @@ def _of_a_year(runs: Accounts, numbers: list[float]) -> list[float]:
     return [Undefined("under a year") if number == number else number for number in numbers]
 
 
-def measure_all(runs: Accounts) -> dict[str, np.ndarray]:
+def measure_all(runs: Accounts, names: Iterable[str] = ()) -> dict[str, np.ndarray]:
     """
-    Return every metric of METRICS of several runs, shape (runs,), the same to the last bit as of each by itself.
+    Return metrics of several runs, shape (runs,), the same to the last bit as of each by itself.
+
+    Args:
+        names: of METRICS; all of them if none is given.
 
     Raises:
         ValueError: a return or an equity is no number, or cannot be.
     """
-    rows = {name: metric for name, metric in METRICS.items() if isinstance(metric.function, _ByRow)}
+    asked = tuple(names) or tuple(METRICS)
+    rows = {name: METRICS[name] for name in asked if isinstance(METRICS[name].function, _ByRow)}
     of_lists = [name for name, metric in rows.items() if metric.group in ("activity", "trades")]
     found = {name: list[float]() for name in rows}
     for start in range(0, len(runs.trades), _AT_ONCE):

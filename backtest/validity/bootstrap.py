@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
-from backtest.metrics.account import Account
+from backtest.metrics.account import Account, Accounts
 from backtest.metrics.returns import (
     Undefined,
     autocorrelations,
@@ -18,7 +19,7 @@ from backtest.metrics.returns import (
     why_no_deviation,
 )
 from backtest.metrics.sharpe_tests import CONFIDENCE, sharpe_influence
-from backtest.metrics.table import METRICS
+from backtest.metrics.table import METRICS, measure_all
 
 SAMPLES = 1000
 # The headline numbers that resampled sessions, or resampled trades, have too. Days of the calendar, turnover and the
@@ -68,11 +69,13 @@ def bootstrap(
     """
     random = np.random.default_rng(seed)
     length = _block_of(run) if block is None else block
-    drawn, distances, first = list[dict[str, float]](), list[dict[str, float]](), _estimates(run)
-    for rows, one in _resampled(run, samples, length, random):
-        drawn.append(_numbers_of(one))
-        distances.append(_distances(first, _estimates(one), rows))
-    found = {name: _percentiles(np.array([one[name] for one in drawn]), confidence) for name in OF_SESSIONS + OF_TRADES}
+    drawn, distances, first = dict[str, list[float]](), list[dict[str, float]](), _estimates(run)
+    draws = _resampled(run, samples, length, random)
+    while several := list(islice(draws, max(_AT_ONCE // max(len(run.returns), 1), 1))):
+        for name, numbers in _numbers_of([one for _, one in several]).items():
+            drawn.setdefault(name, []).extend(numbers)
+        distances += [_distances(first, _estimates(one), rows) for rows, one in several]
+    found = {name: _percentiles(np.array(drawn.get(name, [])), confidence) for name in OF_SESSIONS + OF_TRADES}
     for name, (estimate, number) in _STUDENTISED.items():
         if first and len(run.returns) >= _FEWEST_BLOCKS * length and found[name][0] == found[name][0]:
             value, influence = first[estimate]
@@ -165,6 +168,7 @@ def _distances(first: _Estimates, drawn: _Estimates, rows: np.ndarray) -> dict[s
 
 
 _TINY = 1e-300
+_AT_ONCE = 100_000  # sessions of draws whose metrics are made together
 _FEWEST_BLOCKS = 10  # of which an error can be estimated
 
 
@@ -198,8 +202,12 @@ def _resampled(
         )  # fmt: skip
 
 
-def _numbers_of(run: Account) -> dict[str, float]:
-    return {name: float(METRICS[name].function(run)) for name in OF_SESSIONS + OF_TRADES}
+def _numbers_of(runs: Sequence[Account]) -> dict[str, list[float]]:
+    """Return what each metric is of each draw: all at once where they share the risk-free rate."""
+    names = OF_SESSIONS + OF_TRADES
+    if isinstance(runs[0].risk_free, np.ndarray):
+        return {name: [float(METRICS[name].function(run)) for run in runs] for name in names}
+    return {name: numbers.tolist() for name, numbers in measure_all(Accounts.of(runs), names).items()}
 
 
 def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:

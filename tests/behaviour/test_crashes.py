@@ -37,14 +37,17 @@ def test_what_is_no_file_is_never_waited_for_and_never_believed():
 
 @pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")
 def test_nothing_is_acknowledged_before_it_is_synced_and_power_cuts_lose_nothing():
-    said = last_line("power_cuts.py", "--cuts", "30", "--every", "14")
+    said = last_line("power_cuts.py", "--cuts", "15", "--every", "28")
 
-    assert said.startswith("38 power cuts: 0 failures")
+    assert said.startswith("19 power cuts: 0 failures")
     assert said.endswith("0 not synced")
 
 
 def test_kills_at_random_moments_lose_nothing():
-    assert last_line("kills.py", "--kills", "60").startswith("60 kills")
+    said = last_line("kills.py", "--kills", "30")
+
+    assert int(said.split()[0]) >= 30
+    assert said.endswith("0 failures")
 
 
 def test_writers_and_readers_at_once_end_with_the_exact_union():

@@ -102,9 +102,10 @@ def test_bars_of_1985_to_2027_are_taken_of_every_exchange(calendar):
 
 
 @pytest.mark.slow
-def test_bars_of_each_calendar_are_imported_and_downloaded_over_turns_of_years(tmp_path, call):
+@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.soak)])
+def test_bars_of_each_calendar_are_imported_and_downloaded_over_turns_of_years(tmp_path, call, every):
     full, imported, loaded = (Store(tmp_path / folder) for folder in ("full", "imported", "loaded"))
-    names = [*NAMES[""].split(), *(names.split()[-1] for calendar, names in NAMES.items() if calendar)]
+    names = [*NAMES[""].split(), *(names.split()[-1] for calendar, names in NAMES.items() if calendar)][::every]
     wanted = {series_of(name): [days_of(name, dict(EVERY)[name], *turn) for turn in TURNS] for name in names}
     for series, days in wanted.items():
         for turn, one in zip(TURNS, days, strict=True):

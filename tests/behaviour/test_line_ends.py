@@ -204,18 +204,27 @@ def test_a_new_folder_comes_through_git_and_its_tests_pass(tmp_path):
     assert ran.returncode == 0, ran.stdout[-2000:]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="an unpacked source archive is no clone")
-def test_this_repository_comes_through_git_and_its_demo_runs(tmp_path):
-    there = clone(ROOT, tmp_path / "clone")
+@pytest.fixture
+def cloned(tmp_path):
+    if not (ROOT / ".git").exists():
+        pytest.skip("an unpacked source archive is no clone")
+    return clone(ROOT, tmp_path / "clone")
 
-    texts = {name: data for name, data in files(there).items() if b"\0" not in data and "/vendor_files/" not in name}
+
+@pytest.mark.slow
+def test_this_repository_comes_through_git(cloned):
+    texts = {name: data for name, data in files(cloned).items() if b"\0" not in data and "/vendor_files/" not in name}
     vendors = ROOT / "tests" / "support" / "vendor_files"
-    assert files(there / vendors.relative_to(ROOT)) == files(vendors)
+    assert files(cloned / vendors.relative_to(ROOT)) == files(vendors)
     assert {name for name, data in texts.items() if b"\r\n" in data} == set()
     assert len(texts) > 300
+    assert {one.findings for one in verify(cloned / "data" / "sample")} == {()}
+
+
+@pytest.mark.soak
+def test_the_demo_of_this_repository_runs_where_git_writes_the_line_ends_of_windows(cloned, tmp_path):
     ran = subprocess.run(
         [sys.executable, "-m", "backtest", "demo", "--out", tmp_path / "out", "--store", tmp_path / "store"],
-        cwd=there, capture_output=True, text=True, check=False,
+        cwd=cloned, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-2000:]

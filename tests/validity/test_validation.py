@@ -7,6 +7,7 @@ from handmade import day, fill, result_of
 
 from backtest.metrics.account import sample
 from backtest.metrics.returns import equity_of
+from backtest.validity import bootstrap as resampling
 from backtest.validity.bootstrap import OF_SESSIONS, OF_TRADES, block_length, block_rows, bootstrap
 from backtest.validity.cost_stress import break_even_costs, cost_cases
 from backtest.validity.monte_carlo import monte_carlo
@@ -14,6 +15,7 @@ from backtest.validity.validation import validate
 from backtest.validity.verdict import verdict
 
 NET = np.array([100.0, -50.0, 30.0, -20.0])
+TRADED = [one for n in range(0, 600, 10) for one in (fill(n, 1, 10.0), fill(n + 5, -1, 10.0 + (-1) ** (n // 10) + 0.3))]
 
 
 def run_of(mean, sessions=1000, seed=0, fills=(), **spec):
@@ -60,6 +62,15 @@ def test_what_has_no_correlation_is_drawn_one_by_one(returns):
     assert block_length(np.random.default_rng(1).normal(size=5000)) < 4
 
 
+@pytest.mark.parametrize("risk_free", [0.0, 0.02])
+def test_draws_that_are_measured_together_have_the_numbers_of_each(monkeypatch, risk_free):
+    run = sample(run_of(0.001, 610, fills=TRADED, risk_free=risk_free))
+    together = bootstrap(run, 40)
+    monkeypatch.setattr(resampling, "_AT_ONCE", 1)
+
+    assert repr(bootstrap(run, 40)) == repr(together)
+
+
 def test_intervals_are_the_same_for_the_same_seed_and_say_how_they_were_made():
     run = sample(run_of(0.001, 300))
 
@@ -90,10 +101,7 @@ def test_blocks_widen_the_interval_of_returns_that_hang_together():
 
 
 def test_every_headline_number_that_can_be_resampled_has_an_interval_around_it():
-    fills = [
-        one for n in range(0, 600, 10) for one in (fill(n, 1, 10.0), fill(n + 5, -1, 10.0 + (-1) ** (n // 10) + 0.3))
-    ]
-    result = run_of(0.0005, 700, fills=fills)
+    result = run_of(0.0005, 700, fills=TRADED)
 
     found = bootstrap(sample(result), 200)
 

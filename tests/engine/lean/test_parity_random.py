@@ -15,7 +15,7 @@ from parity_trading import trading
 
 pytestmark = pytest.mark.slow
 
-SHARE, SHARES = 100, 10  # `make soak PART=parity` tries twenty times as many
+SHARE, SHARES = 100, 6  # `make soak PART=parity` tries thirty times as many
 TRIED = range(300)  # cases among which a wrong Cerebro must be told
 
 # For those that few random cases come upon.
