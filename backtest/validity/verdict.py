@@ -197,7 +197,8 @@ def _about_luck(result: Measured, judged: _Judged) -> Iterator[tuple[str, str]]:
 
 def _about_survivors(result: Measured) -> Iterator[tuple[str, str]]:
     """Yield that a run of many stocks has none that ended on the way, which in a real market some did."""
-    ends = {key: date.fromisoformat(told["to"][:10]) for key, told in result.manifest.get("series", {}).items()}
+    known = result.manifest.get("series", {}).items()
+    ends = {key: date.fromisoformat(told["to"][:10]) for key, told in known if "to" in told}
     stocks = [key for key in result.spec.series if key in ends and Series.parse(key).instrument.kind == "STK"]
     if len(stocks) < _MANY or result.account.under_a_year:
         return
