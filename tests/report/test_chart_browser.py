@@ -39,12 +39,6 @@ def bars():
 
 
 @pytest.fixture(scope="module")
-def tab(tmp_path_factory):
-    with browser.started(tmp_path_factory.mktemp("browser")) as tab:
-        yield tab
-
-
-@pytest.fixture(scope="module")
 def opened(tab, page):
     tab.open(page, 1280)
     tab.awaited(READY)
