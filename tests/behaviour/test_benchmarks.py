@@ -7,6 +7,7 @@ import sys
 import backtrader as bt
 import bench
 import currencies
+import engines
 import loading
 import memory
 import newcomer
@@ -71,6 +72,14 @@ def test_every_strategy_does_the_same_in_both_engines_and_is_told():
         "keeps the lines of two averages",
     ]  # fmt: skip
     assert {row.against for row in rows} == {"stock Backtrader", "the run without them"}
+
+
+@pytest.mark.soak
+def test_both_engines_make_the_same_and_are_told(tmp_path):
+    rows = engines.rows(tmp_path, bars=3000, years=2, repeats=1)
+
+    assert [row.job for row in rows] == ["walk-forward, 244 runs", "one run, 3,000 bars, 597 orders"]
+    assert {row.against for row in rows} == {"the event engine"}
 
 
 class BuysMore(running.SmaCross):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import backtrader
 import currencies
+import engines
 import loading
 import memory
 import newcomer
@@ -41,6 +42,7 @@ class Sizes:
     bars: int = 1_000_000  # of a load, and of a run whose memory is measured
     run_bars: int = 100_000
     years_bars: int = 2_520  # ten years of days
+    years: int = 9  # of a walk-forward
     series: tuple[int, ...] = (1, 50)
     loads: int = 3
     runs: int = 5
@@ -79,6 +81,7 @@ def told(row: timing.Row) -> timing.Row:
 def _rows(folder: Path, rivals: Path | None, sizes: Sizes) -> Iterator[timing.Row]:
     yield from newcomer.rows(folder / "newcomer", rivals, sizes.years_bars, sizes.series, sizes.runs)
     yield from running.rows(sizes.run_bars, sizes.runs)
+    yield from engines.rows(folder / "engines", sizes.bars, sizes.years, sizes.loads)
     yield from currencies.rows(folder / "currencies", sizes.run_bars, sizes.runs)
     yield from loading.rows(folder, sizes.bars, sizes.loads)
     yield from page.rows(folder / "page", sizes.run_bars, sizes.runs)
