@@ -491,8 +491,8 @@ def check_asked(cash: Any, risk_free: Any, brokerage: Brokerage, periods: Any = 
     align = brokerage.align
     if not _arguments.number(cash, "cash") > 0:
         raise UsageError(f"cash is {cash}; it must be more than 0")
-    if not -1 < _arguments.number(risk_free, "risk_free", "write 0.02 for 2 % a year") < 1:
-        raise UsageError(f"the risk-free rate is {risk_free} a year; write 0.02 for 2 %")
+    if not -1 < _arguments.number(risk_free, "risk_free", "write 0.02 for 2 % per year") < 1:
+        raise UsageError(f"the risk-free rate is {risk_free} per year; write 0.02 for 2 %")
     check_periods(periods)
     if _arguments.text(align, "align", f"write one of {', '.join(ALIGNMENTS)}") not in ALIGNMENTS:
         raise UsageError(f"no alignment {align!r}; {there_are(align, ALIGNMENTS)}")

@@ -229,3 +229,8 @@ class StrategyError(BacktestError):
     """The strategy cannot be loaded, or raised while it ran."""
 
     exit_code = 5
+
+
+def reason(error: BaseException) -> str:
+    """Return why something failed in words alone: of an error of the system without its number and the file's name."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -80,6 +80,15 @@ def test_what_is_mistyped_is_answered_by_what_was_meant(capsys, tmp_path, monkey
     assert meant in said(capsys, *words)
 
 
+def test_prices_are_not_meant_where_a_rate_of_fees_is_missing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    text = said(capsys, *RUN, "--borrow", "stored")
+
+    assert "IBM/1day/FEE_RATE is not in" in text
+    assert "did you mean" not in text
+
+
 @pytest.fixture
 def completed(capsys, tmp_path, monkeypatch):
     """Return what a shell is told that could stand where a command line ends, in a folder with a store and a run."""

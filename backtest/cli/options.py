@@ -113,9 +113,9 @@ BenchmarkOption = Annotated[
     str, typer.Option("--benchmark", help="A series to compare with.", autocompletion=stored_series)
 ]
 PeriodsOption = Annotated[
-    float, typer.Option("--periods", min=0, help="Periods a year to annualise by; 0: those of bars and calendar.")
+    float, typer.Option("--periods", min=0, help="Periods per year for annualising; 0: those of bars and calendar.")
 ]
-RiskFreeOption = Annotated[float, typer.Option("--risk-free", help="Return of cash a year; 0.02 is 2 %.")]
+RiskFreeOption = Annotated[float, typer.Option("--risk-free", help="Annual risk-free rate; 0.02 is 2 %.")]
 LockOption = Annotated[str, typer.Option("--lock", help="The file of pins, to be committed.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace another run that the folder of --out holds.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]

@@ -82,9 +82,8 @@ def date_of(text: str, option: str) -> date | None:
     try:
         return date.fromisoformat(text)
     except ValueError as error:
-        raise UsageError(
-            f"{option} {text!r} is not a valid date ({error}); write YYYY-MM-DD, such as 2024-03-28"
-        ) from error
+        why = "" if "isoformat" in str(error) else f" ({error})"
+        raise UsageError(f"{option} {text!r} is not a valid date{why}; write YYYY-MM-DD, such as 2024-03-28") from error
 
 
 def factors_of(text: str) -> list[float]:
@@ -158,7 +157,7 @@ def _text_of(name: str) -> str:
 
     path = Path(name)
     if not path.exists() or path.is_dir():
-        raise UsageError(f"no file {str(path)!r} of series; write @FILE, with one series a line")
+        raise UsageError(f"no such file: {str(path)!r}; @FILE names a text file with one series per line")
     try:
         content = bytes_of(path, _LARGEST, links=True)
         encoding = next((encoding for mark, encoding in _MARKS if content.startswith(mark)), "utf-8")

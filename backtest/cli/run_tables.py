@@ -201,7 +201,7 @@ def give_next_orders(found: NextOrders, now: datetime | None, as_json: bool) -> 
         give(wrapped(note))
     if late and now:
         say(f"warning: that open is over, as it is {found.when(now)} now; bring the store up to date first")
-    say("Nothing was placed.")
+    say("No orders were placed.")
 
 
 def _order_words(order: OpenOrder, found: NextOrders) -> list[str]:
@@ -234,7 +234,7 @@ def give_series_runs(found: SeriesRuns, as_json: bool) -> None:
         give_json(found.to_dict())
         return
     give_table(
-        ("series", "return", "CAGR", "volatility", "Sharpe", "drawdown", "trades", "kept as"), found.rows(), wide()
+        ("series", "return", "CAGR", "volatility", "Sharpe", "drawdown", "trades", "saved as"), found.rows(), wide()
     )
     give(wrapped(found.summary))
     for one in found.failed:
@@ -362,7 +362,7 @@ def _give_steps(found: WalkForward) -> None:
         for step in found.steps
     ]  # fmt: skip
     give("")
-    give_table(("chosen in", "tested to", *found.values, "Sharpe in", "out", "return out"), rows)
+    give_table(("in-sample", "tested to", *found.values, "IS Sharpe", "OOS Sharpe", "OOS return"), rows)
 
 
 def give_saved(paths: Sequence[Path], as_json: bool) -> None:

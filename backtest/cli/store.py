@@ -145,7 +145,7 @@ def import_(
         list[str],
         typer.Argument(
             metavar="FILE... [SERIES]",
-            help="Files with a bar a row, folders, or '*.csv'; and the series, such as AAPL/1day, or '*/1day'.",
+            help="Files with one bar per row, folders, or '*.csv'; and the series, such as AAPL/1day, or '*/1day'.",
         ),
     ],
     store: StoreOption = STORE,

@@ -86,10 +86,10 @@ def give_download(report: DownloadReport, as_json: bool, quiet: bool = False) ->
 
 
 def _download_line(one: SeriesReport) -> str:
-    first, last = (f"{moment:%Y-%m-%d}" if moment else "–" for moment in (one.first, one.last))
+    span = f", {one.first:%Y-%m-%d} to {one.last:%Y-%m-%d}" if one.first and one.last else ""
     requests = f"{one.requests} request{'s' if one.requests != 1 else ''}"
     counts = f"{one.bars_added:,} new of {one.bars:,} bars"
-    return f"{one.series.short}: {one.status}, {counts}, {first} to {last}, {requests}{_remarks(one)}"
+    return f"{one.series.short}: {one.status}, {counts}{span}, {requests}{_remarks(one)}"
 
 
 def give_intake(intake: Intake) -> None:

@@ -308,7 +308,7 @@ def check_market(brokerage: Brokerage) -> None:
     if brokerage.conversion == BY_CURRENCY and brokerage.fills == THIS_CLOSE:
         raise UsageError("orders at the close are not filled from cash that is held by currency; leave out one of them")
     if not -1 < brokerage.cash_rate < 1:
-        raise UsageError(f"the interest on cash is {brokerage.cash_rate} a year; write 0.02 for 2 %")
+        raise UsageError(f"the interest on cash is {brokerage.cash_rate} per year; write 0.02 for 2 %")
     borrowing_by(brokerage, {})
 
 

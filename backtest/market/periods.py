@@ -62,7 +62,7 @@ class Periods:
     @property
     def words(self) -> str:
         """What a figure is annualised by, in words."""
-        return f"{self.count:g} {self.unit} a year{self.whose and f' of {self.whose}'}"
+        return f"{self.count:g} {self.unit} per year{self.whose and f' of {self.whose}'}"
 
     def __str__(self) -> str:
         return f"{self.count:g} {self.unit}{self.whose and f' of {self.whose}'}"
@@ -116,7 +116,7 @@ def bars_a_year(series: Series, hours: Hours) -> float:
     if rule := fallback(hours, *_TYPICAL):  # whole days
         raise UsageError(
             f"no calendar is known for the hours of {series.instrument} ({rule}), nor how many bars of "
-            f"{series.size.label} it has in a year; run on daily bars, or choose another size of orders"
+            f"{series.size.label} it has per year; run on daily bars, or choose another size of orders"
         )
     found = sorted(_bars_in(one, series.size.seconds) for one in sessions(hours, *_TYPICAL, series.regular_hours))
     return count * found[len(found) // 2]

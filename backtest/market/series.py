@@ -590,6 +590,9 @@ def _meant(symbol: str, *rest: str) -> str:
         return ""
 
 
+_NO_PRICES = {"FEE_RATE", "HISTORICAL_VOLATILITY", "OPTION_IMPLIED_VOLATILITY"}  # rates, for which no price stands in
+
+
 def did_you_mean_series(wanted: Series, known: Iterable[Series]) -> str:
     """Return the like of those of the same symbol, or else of the nearest one: a bar size alone makes none alike."""
     others = [one for one in known if one != wanted]
@@ -597,7 +600,8 @@ def did_you_mean_series(wanted: Series, known: Iterable[Series]) -> str:
     if not stored and (hint := did_you_mean_today(wanted)):
         return hint
     symbols = nearest(wanted.instrument.symbol, [one.instrument.symbol for one in others], 1)
-    alike = [one for one in others if one.instrument.symbol in symbols]
+    comparable = [one for one in others if one.prices == wanted.prices or not {one.prices, wanted.prices} & _NO_PRICES]
+    alike = [one for one in comparable if one.instrument.symbol in symbols]
     of_its_size = [one for one in alike if (one.size, one.prices) == (wanted.size, wanted.prices)]
     near = [one.short for one in of_its_size or alike][:3]
     return f"; did you mean {' or '.join(near)}?" if near else ""

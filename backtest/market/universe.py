@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest import _arguments
-from backtest.errors import UsageError
+from backtest.errors import UsageError, reason
 from backtest.market.series import Instrument, Series, refuse_made
 from backtest.market.span import session_of
 
@@ -158,7 +158,7 @@ def _columns_of_file(path: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
             return _columns_of_parquet(path)
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the universe {str(path)!r} cannot be read ({error}); {_EXAMPLE}") from error
+        raise UsageError(f"the universe {str(path)!r} cannot be read ({reason(error)}); {_EXAMPLE}") from error
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if not lines:
         raise UsageError(f"the universe {str(path)!r} is empty; {_EXAMPLE}")
@@ -195,7 +195,7 @@ def _columns_of_table(given: Any) -> tuple[list[str], list[tuple[Any, ...]]]:
     try:
         table: pa.Table = given if isinstance(given, pa.Table) else _arrow(given)
     except (pa.ArrowException, TypeError, ValueError) as error:
-        raise UsageError(f"the universe is a table that cannot be read ({error}); {_EXAMPLE}") from error
+        raise UsageError(f"the universe is a table that cannot be read ({reason(error)}); {_EXAMPLE}") from error
     columns = [column.to_pylist() for column in table.columns]
     return list(map(str, table.column_names)), list(zip(*columns, strict=True))
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from backtest.runs.spec import RunSpec
 
 _OF_RETURNS = ("return", "risk", "drawdown", "benchmark")  # groups that need no trades
-_PERIODS = "write the periods a year, such as 252"
+_PERIODS = "write the periods per year, such as 252"
 _DIFFER = 0.001  # two CAGRs that differ by more are both shown
 
 
@@ -338,8 +338,8 @@ def _of_slippage(result: RunRecord) -> Iterator[str]:
     if clipped:
         money = float(slippage_by_fill(result.fills_table, result.spec).sum())
         yield (
-            f"In {clipped:,} of {count:,} fills the bar had no room for all of the slippage that was asked for; it "
-            f"came to {money:,.2f} {result.currency}."
+            f"In {clipped:,} of {count:,} fills the bar was too narrow for the full slippage, "
+            f"which came to {money:,.2f} {result.currency}."
         )
 
 
@@ -352,7 +352,7 @@ def _of_splits(result: RunRecord) -> Iterator[str]:
         name = Series.parse(key).short
         if "ratios" in told:
             ratios = ", ".join(f"{ratio:g}:1 on {day}" for day, ratio in told["ratios"].items())
-            yield f"Fees of {name} are of shares as they were traded, by the splits of {told['from']}: {ratios}."
+            yield f"Fees of {name} are charged on shares as traded, by the splits of {told['from']}: {ratios}."
             continue
         rows = by_name.get(name, np.zeros(0, np.int64))
         least = np.minimum(told["minimum"], told["cap"] * values[rows])
@@ -362,8 +362,8 @@ def _of_splits(result: RunRecord) -> Iterator[str]:
             unknown.append(name)
     if unknown:
         yield (
-            f"Fees of {few(unknown)} count the shares of split-adjusted prices: where a split followed, up to "
-            f"{most:,.2f} {result.currency} of them are too much; --splits FILE names the splits."
+            f"Fees of {few(unknown)} are charged on split-adjusted share counts. If a split followed, they are up to "
+            f"{most:,.2f} {result.currency} too high; name the splits with --splits FILE."
         )
 
 
@@ -375,16 +375,16 @@ def _of_warm_up(result: RunRecord) -> Iterator[str]:
     if asked:
         yield f"Indicators saw the {result.manifest['warm_up']['bars']:,} bars before (--warm-up {asked})."
     if waited:
-        more = "" if asked == AUTO else f"; with --since, --warm-up {AUTO} lets its indicators see the bars before"
-        yield f"The first {waited:,} bars passed before the strategy could act{more}."
+        more = "" if asked == AUTO else f"; use --since with --warm-up {AUTO} to warm up on earlier bars"
+        yield f"Indicators needed the first {waited:,} bars{more}."
 
 
 def _of_benchmark(result: RunRecord, run: Account) -> Iterator[str]:
     if run.common is None:
         return
     name, count = hold_name(result), len(run.common) - 1
-    a_year = f", {run.beside.periods:g} of them a year" if run.beside.periods != run.periods else ""
-    yield f"Beside {name} the {count:,} {run.unit} are measured that it has too{a_year}."
+    a_year = f", {run.beside.periods:g} of them per year" if run.beside.periods != run.periods else ""
+    yield f"The comparison with {name} uses the {count:,} {run.unit} that both have{a_year}."
 
 
 def _of_dividends(result: RunRecord) -> Iterator[str]:
@@ -658,7 +658,7 @@ def _rates(risk_free: float | pd.Series, days: np.ndarray) -> float | np.ndarray
     if isinstance(risk_free, int | float | str):
         rate = _arguments.number(risk_free, "risk_free", "write 0.02 for 2 % a year")
         if not -1 < rate < 1:
-            raise UsageError(f"the risk-free rate is {risk_free} a year; write 0.02 for 2 %")
+            raise UsageError(f"the risk-free rate is {risk_free} per year; write 0.02 for 2 %")
         return rate
     return _rates_on(days, *_dated(risk_free))
 
@@ -678,9 +678,9 @@ def _some(days: np.ndarray) -> str:
 
 def _yardstick(run: Account) -> str:
     if isinstance(run.risk_free, np.ndarray):
-        rate = f"risk-free rate dated, {np.mean(run.risk_free) * run.periods:.2%} a year in the mean"
+        rate = f"risk-free rate by date, annual mean {np.mean(run.risk_free) * run.periods:.2%}"
     else:
-        rate = f"risk-free rate {run.risk_free:.2%} a year"
+        rate = f"annual risk-free rate {run.risk_free:.2%}"
     return f"{Periods(run.periods, run.unit, run.whose).words}, {rate.replace('%', ' %')}"
 
 
@@ -701,5 +701,5 @@ def _rules(run: Account, result: RunRecord) -> str:
 
 def _sessions(run: Account) -> str:
     dates = f" from {run.days[0]} to {run.days[-1]}" if len(run.days) else ""
-    short = ", under a year: no growth a year is given" if run.under_a_year else ""
+    short = ", less than a year: no annual growth is given" if run.under_a_year else ""
     return f"{len(run.days):,} {run.unit}{dates}{short}"

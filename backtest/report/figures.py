@@ -476,7 +476,7 @@ def _rolling_alt(result: Measured) -> str:
     between = f"between {known.min():.2f} and {known.max():.2f}" if len(known) else "not defined"
     return (
         f"Over {rolling_sessions(account)} {account.unit}, from {days[0]} to {days[-1]}, the Sharpe ratio "
-        f"was {between}, the volatility between {spreads.min():.1%} and {spreads.max():.1%} a year."
+        f"was {between}, the annual volatility between {spreads.min():.1%} and {spreads.max():.1%}."
     )
 
 

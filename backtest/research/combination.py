@@ -26,7 +26,7 @@ from backtest.engine.account.commissions import MonthlyVolume, costs_of, is_own,
 from backtest.engine.account.contracts import Terms, trade_by
 from backtest.engine.account.schedules import costs_for
 from backtest.engine.execution import Slippage
-from backtest.errors import UsageError
+from backtest.errors import UsageError, reason
 from backtest.market import arrays
 from backtest.market.series import Series
 from backtest.metrics.account import column, flows_of
@@ -185,7 +185,7 @@ def _read_weights(path: Path) -> dict[str, str]:
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, ValueError) as error:
-        raise UsageError(f"the weights {str(path)!r} cannot be read ({error}); {_WEIGHTS}") from error
+        raise UsageError(f"the weights {str(path)!r} cannot be read ({reason(error)}); {_WEIGHTS}") from error
     rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if any(map(str.strip, row))]
     rows = rows[1:] if rows and [cell.lower() for cell in rows[0]] == ["run", "weight"] else rows
     for row in rows:

@@ -95,12 +95,12 @@ class SeriesRuns:
         """How many ran, earned and failed, and the median of their Sharpe ratios."""
         stats = [one.stats for one in self.runs if one.stats is not None]
         ratios = [one["sharpe"] for one in stats if one["sharpe"] == one["sharpe"]]
-        parts = [f"{self.name} ran on {len(stats):,} of {len(self.runs):,} series"]
+        parts = [f"{self.name}: {len(stats):,} of {len(self.runs):,} series ran"]
         if stats:
-            parts.append(f"it earned on {sum(one['total_return'] > 0 for one in stats):,} of them")
+            parts.append(f"{sum(one['total_return'] > 0 for one in stats):,} profitable")
         if ratios:
-            parts.append(f"the median of their Sharpe ratios is {METRICS['sharpe'].text(float(np.median(ratios)))}")
-        return f"{'; '.join(parts)}."
+            parts.append(f"median Sharpe ratio {METRICS['sharpe'].text(float(np.median(ratios)))}")
+        return f"{', '.join(parts)}."
 
     def rows(self) -> list[list[str]]:
         """Return a row a series as people read it: the series, the numbers of SHOWN, and the name of its folder."""

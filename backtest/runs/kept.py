@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backtest._suggest import did_you_mean
-from backtest.errors import BadStore, DamagedStore, UsageError
+from backtest.errors import BadStore, DamagedStore, UsageError, reason
 from backtest.runs.record import BESIDE, FILES, LABELS, RunRecord
 from backtest.runs.spec import json_text
 from backtest.store.documents import TEXT, keyed, list_of, read_document
@@ -102,7 +102,7 @@ def labels_of(run: RunRecord, folder: Path) -> Labels:
         return Labels()
     except DamagedStore as error:
         path = folder / LABELS
-        raise BadStore(f"{path} cannot be read ({error}); remove it, and tag the run again") from error
+        raise BadStore(f"{path} cannot be read ({reason(error)}); remove it, and tag the run again") from error
     return Labels(tuple(kept["tags"]), kept["note"]) if kept["run"] == run.name else Labels()
 
 

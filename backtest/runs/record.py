@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
 from backtest import _arguments
-from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError
+from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError, reason
 from backtest.market.series import NO_CURRENCY, Series, few
 from backtest.runs.cost_table import CostTable, cost_table_of
 from backtest.runs.kept_tables import columns_of_runs, read_run_table
@@ -257,7 +257,7 @@ class RunRecord:
         except NotADirectoryError as error:
             raise BadStore(f"{folder} holds no run (it is not a folder); see: backtest runs ls") from error
         except (OSError, DamagedStore) as error:
-            raise BadStore(f"the run in {folder} cannot be read ({error}); run it again") from error
+            raise BadStore(f"the run in {folder} cannot be read ({reason(error)}); run it again") from error
         return cls(
             spec, tables[0], tables[1], tables[2], tables[3], manifest, lines, called(folder), extremes, None, costs
         )

@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 
 from backtest import _arguments
 from backtest._suggest import there_are
-from backtest.errors import UsageError
+from backtest.errors import UsageError, reason
 from backtest.market.periods import Periods
 from backtest.market.series import CONTRACT_KINDS, FUTURE_KINDS, Series
 from backtest.market.span import Sessions, Span
@@ -47,7 +47,7 @@ def borrowing_of(given: Any) -> str:
     """
     if given is None or isinstance(given, str):
         return given or ""
-    return repr(_arguments.number(given, "borrow", 'write 0.01 for 1 % a year, or "GME/1day=0.3"'))
+    return repr(_arguments.number(given, "borrow", 'write 0.01 for 1 % per year, or "GME/1day=0.3"'))
 
 
 def size_of(given: Any) -> str:
@@ -80,7 +80,7 @@ def cash_rate_of(given: Any) -> float:
     Raises:
         UsageError: it is not a number.
     """
-    return _arguments.number(given, "cash_rate", "write 0.02 for 2 % a year")
+    return _arguments.number(given, "cash_rate", "write 0.02 for 2 % per year")
 
 
 def dividends_of_caller(given: Any) -> Any:
@@ -141,7 +141,7 @@ def margin_rules(text: str) -> dict[str, float]:
         try:
             amount = float(money)
         except ValueError as error:
-            raise UsageError(f"the margin {rule!r} has no number in it ({error}); {_MARGIN}") from error
+            raise UsageError(f"the margin {rule!r}: {money!r} is not a number; {_MARGIN}") from error
         if not 0 < amount < float("inf"):
             raise UsageError(f"the margin {rule!r} must be above 0; {_MARGIN}")
         rules[Series.parse(name).short if name else ""] = amount
@@ -179,7 +179,7 @@ def _rows_of_file(path: str | Path) -> list[list[str]]:
     try:
         text = Path(path).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the splits {str(path)!r} cannot be read ({error}); {_SPLITS}") from error
+        raise UsageError(f"the splits {str(path)!r} cannot be read ({reason(error)}); {_SPLITS}") from error
     rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if any(map(str.strip, row))]
     heading = rows and rows[0][0].lower() == "date"
     if heading and [cell.lower() for cell in rows[0]] not in (["date", "ratio"], ["date", "ratio", "series"]):
@@ -214,7 +214,7 @@ def split_rules(text: str) -> dict[str, tuple[tuple[str, float], ...]]:
         try:
             when, shares = date.fromisoformat(day).isoformat(), float(ratio)
         except ValueError as error:
-            raise UsageError(f"the split {rule!r} has no date or no ratio ({error}); {_SPLITS}") from error
+            raise UsageError(f"the split {rule!r} has no date or no ratio ({reason(error)}); {_SPLITS}") from error
         if not 0 < shares < float("inf"):
             raise UsageError(f"the split {rule!r} must have a ratio above 0: 2 where one share became two")
         own = rules.setdefault(Series.parse(name).short if name else "", {})
@@ -268,7 +268,7 @@ def _volume_words(share: float) -> str:
 
 
 def _fills_words(fills: str) -> str:
-    return "orders at the market filled at the close that they were decided by"
+    return "market orders filled at the signal bar's close"
 
 
 def _not_said(_: Any) -> str:
@@ -276,7 +276,7 @@ def _not_said(_: Any) -> str:
 
 
 def _interest_words(rate: float) -> str:
-    return f"interest on cash {rate * 100:g} % a year"
+    return f"annual interest on cash {rate * 100:g} %"
 
 
 def _option(
@@ -375,12 +375,12 @@ class Brokerage:
     )
     borrow: str = _option(  # rules of `Borrowing.parse`, commas between
         "",
-        "Fee a year of short shares: 0.01,GME/1day=0.3,GME/1day@DATE=0.8; or stored.",
+        "Annual fee of short shares: 0.01,GME/1day=0.3,GME/1day@DATE=0.8; or stored.",
         borrowing_of,
         "borrow fee {}".format,
     )
     cash_rate: float = _option(  # interest on idle cash, a year
-        0.0, "Interest a year on idle cash; 0.02 is 2 %.", cash_rate_of, _interest_words
+        0.0, "Annual interest on idle cash; 0.02 is 2 %.", cash_rate_of, _interest_words
     )
     align: str = _option(  # in ALIGNMENTS
         "as-is", "Of several series: as-is, strict, intersection, forward-fill.", None, "series aligned by {}".format
@@ -559,8 +559,8 @@ def _ask_about_slippage(text: str) -> None:
     with suppress(ValueError):
         if (amount := float(text)) >= _LARGE_SLIPPAGE:
             raise UsageError(
-                f"slippage {text}: are {amount:.10g} USD per share meant, or as much of another currency of prices? "
-                f"Then write money:{amount:.10g}; {amount:.10g} basis points of the price are {amount:.10g}bp"
+                f"slippage {text} is ambiguous; write {amount:.10g}bp for {amount:.10g} basis points of the price, or "
+                f"money:{amount:.10g} for {amount:.10g} USD per share, or as much of another currency of prices"
             )
 
 
@@ -686,9 +686,9 @@ class RunSpec:
         if paid != NO_DIVIDENDS:
             yield f"dividends {paid}" + (f", {withheld * 100:g} % of them withheld" if withheld else "")
         elif all(one.prices == "ADJUSTED_LAST" for one in every):
-            yield "dividends in them"
+            yield "dividends included"
         else:
-            yield "dividends left out"
+            yield "dividends excluded"
 
     @property
     def base_currency(self) -> str:

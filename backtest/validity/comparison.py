@@ -286,7 +286,7 @@ def _run_of(given: RunRecord | str | Path, example: str) -> Measured:
 
 def _check(results: Sequence[Measured]) -> None:
     if len(results) < 2:
-        raise UsageError(f"there is nothing to compare with in {len(results)} run; name two or more")
+        raise UsageError(f"{len(results)} run is not enough to compare; name two or more")
     if len(currencies := {result.currency for result in results}) > 1:
         raise UsageError(
             f"the runs are in different currencies ({', '.join(sorted(currencies))}), so that their returns are not "
@@ -322,7 +322,7 @@ def _measure(runs: Sequence[Measured], places: Sequence[np.ndarray]) -> int:
             yearly = {result.spec.yearly for result in runs}
             units = len({one.unit for one in yearly}) > 1
             words = "periods" if units else next(iter(yearly)).unit
-            raise _different(f"{words} a year", {str(one) if units else f"{one.count:g}" for one in yearly})
+            raise _different(f"{words} per year", {str(one) if units else f"{one.count:g}" for one in yearly})
     return found
 
 

@@ -47,7 +47,7 @@ class Validity:
                 "Each is the strategy run again with commissions, slippage and fees of borrowed shares times so many."
             )
         return (
-            "An approximation: the costs paid, times so many, taken off the same trades. To run the strategy again: "
+            "Approximation: multiples of the costs paid, for the same trades. To run the strategy at each multiple: "
             "backtest validate RUN --cost-cases."
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from making.markdown import bullets, linked, page, paragraph
 
-from backtest.metrics import benchmark, drawdown, ratios, returns, sharpe_tests, table, tail_risk
+from backtest.metrics import benchmark, drawdown, ratios, returns, sharpe_tests, table, tail_risk, trades
 
 _NOTATION = (
     "`E_0` is the cash at the start, `E_t` the equity at the end of session t after all costs, t = 1 … N.",
@@ -89,7 +89,7 @@ def functions_of(name: str) -> list[Callable[..., Any]]:
     return [one for one in found if inspect.isfunction(one)]
 
 
-_MODULES = (table, returns, ratios, tail_risk, drawdown, benchmark, sharpe_tests)
+_MODULES = (table, returns, ratios, tail_risk, drawdown, benchmark, sharpe_tests, trades)
 
 
 @cache
@@ -100,8 +100,16 @@ def _called() -> dict[str, list[str]]:
     return {ast.literal_eval(row.args[0]): _names(row.args[-1]) for row in rows}
 
 
+_SHARED = {"intervals": "sharpe_interval_autocorrelated"}  # what two rows take of a run, by what computes it
+
+
 def _names(function: ast.expr) -> list[str]:
-    return [node.id.removesuffix("_by_row") for node in ast.walk(function) if isinstance(node, ast.Name)]
+    nodes = list(ast.walk(function))
+    called = [re.sub(r"_by_(row|run)$", "", node.id) for node in nodes if isinstance(node, ast.Name)]
+    return [
+        *called,
+        *(_SHARED[node.attr] for node in nodes if isinstance(node, ast.Attribute) and node.attr in _SHARED),
+    ]
 
 
 def _undefined(function: Callable[..., Any]) -> str:

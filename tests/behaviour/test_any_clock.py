@@ -154,7 +154,7 @@ def test_a_known_path_has_its_known_numbers_at_every_bar_size_on_every_calendar(
     assert stats["max_drawdown_sessions"] == back - peak
     assert stats["max_drawdown_days"] == (days[back] - days[peak]).days
     unit = {"1week": "weeks", "1month": "months"}.get(size, "sessions")
-    assert stats.basis.startswith(f"{count} {unit} a year, ")
+    assert stats.basis.startswith(f"{count} {unit} per year, ")
     assert f"{len(days)} {unit} from {days[0]} to {days[-1]}, 1,000,000.00" in stats.basis
 
 
@@ -221,7 +221,7 @@ def test_a_stock_and_a_coin_are_measured_by_the_days_of_the_coin_in_any_order(tm
         assert first.stats[name] == pytest.approx(second.stats[name], rel=1e-9)
     years = (sessions("crypto")[-1][0] - sessions("crypto")[0][0]).days / 365.25
     assert first.stats["cagr"] == pytest.approx((first.equity.iloc[-1] / 1e5) ** (1 / years) - 1, rel=0.01)
-    assert first.stats.basis.startswith("365 sessions a year of BTC-CRYPTO/1day, ")
+    assert first.stats.basis.startswith("365 sessions per year of BTC-CRYPTO/1day, ")
 
 
 def test_two_exchanges_are_measured_by_the_sessions_of_one(tmp_path):
@@ -242,7 +242,7 @@ def test_who_asks_for_other_periods_gets_them_and_another_name(tmp_path):
     plain, asked = (run(BuysOnce, "AAPL/1week", store=store, costs="none", periods=one) for one in (0, "50"))
 
     assert asked.stats["volatility"] == pytest.approx(plain.stats["volatility"] * math.sqrt(50 / 52))
-    assert asked.stats.basis.startswith("50 weeks a year, ")
+    assert asked.stats.basis.startswith("50 weeks per year, ")
     assert asked.name != plain.name
     assert measure(plain, periods=50)["sharpe"] == asked.stats["sharpe"]
     assert RunResult.load(asked.save(tmp_path / "kept")).stats["sharpe"] == asked.stats["sharpe"]
@@ -259,7 +259,7 @@ def test_the_command_line_takes_periods_too(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         main(["run", "buy_and_hold", "AAPL/1month", "--store", "bars", "--out", "kept", "--periods", "4"])
 
-    assert "4 months a year, " in capsys.readouterr().out
+    assert "4 months per year, " in capsys.readouterr().out
 
 
 def test_the_key_of_a_run_is_what_it_was_in_0_1_0(tmp_path):
@@ -302,12 +302,12 @@ def test_windows_folds_and_sweeps_have_the_periods_of_the_run(tmp_path):
     assert len(walked.steps[0].inside.returns) == 52
     assert len(walked.steps[0].outside.returns) == 6 * 4
     assert walked.stats["volatility"] == pytest.approx(np.std(walked.returns, ddof=1) * math.sqrt(52))
-    assert walked.stats.basis.startswith("52 weeks a year, ")
+    assert walked.stats.basis.startswith("52 weeks per year, ")
     tested = cross_validate(Parts, "AAPL/1week", {"part": [0.4, 0.5]}, purge="2w", **asked)
     assert (tested.periods, tested.purge) == (52, 2)
     swept = sweep(Parts, "AAPL/1week", {"part": [0.4, 0.5]}, **asked)
     assert swept.best.metrics["volatility"] == swept.best_run.stats["volatility"]
-    assert swept.best_run.stats.basis.startswith("52 weeks a year, ")
+    assert swept.best_run.stats.basis.startswith("52 weeks per year, ")
     other = sweep(Parts, "AAPL/1week", {"part": [0.4, 0.5]}, periods=50, **asked)
     assert other.best.metrics["volatility"] == pytest.approx(swept.best.metrics["volatility"] * math.sqrt(50 / 52))
     days = walk_forward(Parts, "BTC-CRYPTO/1day", {"part": [0.4, 0.5]}, train="1y", test="1y", **asked)
@@ -330,12 +330,12 @@ def test_runs_of_weeks_and_of_days_are_compared_by_weeks(tmp_path):
     store = store_of(tmp_path, NYSE="1week", Frankfurt="1day")
     first, second = (run(BuysOnce, one, store=store, costs="none") for one in ("AAPL/1week", "SAP-STK-IBIS-USD/1day"))
 
-    assert compare([first, first], samples=10).stats[0].basis.startswith("52 weeks a year, ")
-    with pytest.raises(UsageError, match=r"different periods a year \(254 sessions, 52 weeks\)"):  # of the same weeks
+    assert compare([first, first], samples=10).stats[0].basis.startswith("52 weeks per year, ")
+    with pytest.raises(UsageError, match=r"different periods per year \(254 sessions, 52 weeks\)"):  # of the same weeks
         compare([first, replace(first, spec=second.spec)], samples=10)
     found = compare([first, second], samples=10)
     assert found.stats[0]["total_return"] == pytest.approx(first.stats["total_return"])
-    assert found.stats[1].basis.startswith("52 weeks a year, ")
+    assert found.stats[1].basis.startswith("52 weeks per year, ")
 
 
 def rates_of(result, rate=0.0001):
@@ -381,8 +381,8 @@ def test_a_page_of_weeks_speaks_of_weeks(tmp_path):
     result.report(tmp_path / "page")
     page = (tmp_path / "page" / "index.html").read_text("utf-8")
 
-    assert "52 weeks a year" in page
+    assert "52 weeks per year" in page
     assert f"in {len(result.returns)} weeks from" in page
     assert "Over 26 weeks, from" in page
     assert result.stats.text("max_drawdown_sessions").endswith(" weeks")
-    assert " sessions a year" not in page
+    assert " sessions per year" not in page

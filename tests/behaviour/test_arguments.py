@@ -390,7 +390,7 @@ def test_kept_runs_are_compared_by_their_folders_or_names(turns, tmp_path, monke
     by_folder, by_name = (backtest.compare(names, samples=10) for names in (["runs/sma", "runs/ema"], ["sma", "ema"]))
 
     assert by_folder.runs == by_name.runs
-    with pytest.raises(UsageError, match="nothing to compare with in 1 run"):
+    with pytest.raises(UsageError, match="1 run is not enough to compare"):
         backtest.compare(["runs/sma"])
     with pytest.raises(UsageError, match="no run 'runs/smma'"):
         backtest.compare(["runs/smma", "runs/ema"])

@@ -68,9 +68,12 @@ STEPS = [
     # a number, a date, a spelling
     (
         "run sma_cross AAPL/1day {short} --slippage 5", 2,
-        "slippage 5: are 5 USD per share meant, or as much of another currency of prices? Then write money:5; "
-        "5 basis points of the price are 5bp",
+        "slippage 5 is ambiguous; write 5bp for 5 basis points of the price, or money:5 for 5 USD per share",
     ),
+    ("run sma_cross AAPL/1day {short} --splits none.csv", 2, "'none.csv' cannot be read (No such file or directory);"),
+    ("run sma_cross AAPL/1day {short} --interest none.csv", 2, "from none.csv (No such file or directory);"),
+    ("run sma_cross AAPL/1day --since today", 2, "--since 'today' is not a valid date; write YYYY-MM-DD"),
+    ("run sma_cross AAPL/1day {short} --costs bp:x", 2, "the costs 'bp:x': 'x' is not a number; write bp:5"),
     (
         "run sma_cross AAPL/1day --since 2030-01-02 --store sample", 3,
         "where it is stored from 2000-03-01 to 2013-03-01; name other dates, or run: backtest download AAPL/1day",
@@ -166,7 +169,7 @@ def test_large_slippage_is_asked_about_by_its_name_and_taken_as_money(sample, as
     bars = {"store": sample, "end": "2000-06-30", "lines": False}
     amount = f"{float(asked):g}"
 
-    with pytest.raises(UsageError, match=rf"are {amount} USD per share meant.*write money:{amount}; .* are {amount}bp"):
+    with pytest.raises(UsageError, match=rf"write {amount}bp for .*, or money:{amount} for {amount} USD"):
         run("sma_cross", "AAPL/1day", slippage=asked, **bars)
     meant = run("sma_cross", "AAPL/1day", slippage=f"money:{asked}", **bars)
     kept = run("sma_cross", "AAPL/1day", brokerage=Brokerage(slippage=str(asked)), **bars)  # as that of a kept run

@@ -169,8 +169,8 @@ def test_a_run_that_is_asked_the_same_is_the_same_to_the_last_bit(folder, call, 
 def test_a_future_is_annualised_by_its_own_exchange_and_a_kept_one_by_what_it_was_kept_with(folder, call):
     _, out, _ = call("run", *RUNS["future"], "--out", "fresh", "--json")
 
-    assert json.loads(out)["basis"].startswith("258 sessions a year, ")
-    assert RunResult.load("runs/future").stats.basis.startswith("252 sessions a year, ")
+    assert json.loads(out)["basis"].startswith("258 sessions per year, ")
+    assert RunResult.load("runs/future").stats.basis.startswith("252 sessions per year, ")
     fresh, kept = json.loads(out)["stats"], kept_numbers("future")["stats"]
     assert fresh["volatility"] / kept["volatility"] == pytest.approx(math.sqrt(258 / 252))
     assert fresh["total_return"] == kept["total_return"]

@@ -129,7 +129,7 @@ WORDS = {  # that each shows
     "Sweep": ("<th>days</th><th>Total return</th>", "Best of 2 trials"),
     "WalkForward": ("Chosen in", "<th>days</th>", "out of sample"),
     "CrossValidation": ("Tested in", "<th>days</th>", "3 folds"),
-    "SeriesRuns": ("AAPL/1day", "IBM/1day", "ran on 2 of 2 series"),
+    "SeriesRuns": ("AAPL/1day", "IBM/1day", "2 of 2 series ran"),
     "NextOrders": ("Order", "Assumed at the close"),
     "Store": ("series in", SAMPLE, "MSFT/1day"),
     "Series": ("AAPL/1day", "AAPL-STK-SMART-USD/1day/TRADES/rth"),

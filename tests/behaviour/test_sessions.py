@@ -184,7 +184,7 @@ def test_the_order_of_a_stock_and_a_coin_changes_no_number(bars, tmp_path, size)
     assert first.returns.index.date.tolist() == second.returns.index.date.tolist() == days
     assert first.returns.tolist() == pytest.approx(second.returns.tolist(), abs=1e-15)
     assert first.stats["sharpe"] == pytest.approx(second.stats["sharpe"], rel=1e-9)
-    assert first.stats.basis.startswith(f"365 sessions a year of BTC-CRYPTO/{size}, ")
+    assert first.stats.basis.startswith(f"365 sessions per year of BTC-CRYPTO/{size}, ")
     for place in (names, names[::-1]):
         forward = walk_forward(
             Both, place, [{}], train=8, test=5, store=store, folder=tmp_path / "-".join(place).replace("/", "-")

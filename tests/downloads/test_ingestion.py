@@ -217,7 +217,7 @@ WRONG = {
     "no frame": (3, "AAPL/1day", {}, UsageError, "int is not a data frame; write a frame of pandas or polars"),
     "a list": ([1, 2], "AAPL/1day", {}, UsageError, "list is not a data frame"),
     "one column": (frame()["Close"], "AAPL/1day", {}, UsageError, "a pandas Series has one column"),
-    "closes alone": (frame()[["Close"]], "AAPL/1day", {}, UsageError, "missing are open, high, low"),
+    "closes alone": (frame()[["Close"]], "AAPL/1day", {}, UsageError, "no column for open, high, low"),
     "no rows": (frame().iloc[:0], "AAPL/1day", {}, NoBars, "the frame holds no bars of AAPL/1day"),
     "no series": (frame(), None, {}, UsageError, 'series is None; write such as "AAPL/1day"'),
     "a series of a dict": ({"AAPL/1day": frame()}, "AAPL/1day", {}, UsageError, "the keys of the dict are the series"),

@@ -81,8 +81,8 @@ def test_indicators_see_bars_before_and_all_else_begins_with_the_first_session(s
 @pytest.mark.parametrize(
     ("warm_up", "told"),
     [
-        ("", "The first 4 bars passed before the strategy could act; with --since, --warm-up auto lets"),
-        (2, "The first 2 bars passed before the strategy could act; with --since, --warm-up auto lets"),
+        ("", "Indicators needed the first 4 bars; use --since with --warm-up auto to"),
+        (2, "Indicators needed the first 2 bars; use --since with --warm-up auto to"),
         ("auto", "Indicators saw the 10 bars before (--warm-up auto)."),
     ],
 )
@@ -91,7 +91,7 @@ def test_the_summary_says_how_many_bars_passed_and_names_the_option(store, warm_
 
     shown = " ".join(repr(result).split())
     assert told in shown
-    assert ("passed before" in shown) == (warm_up != "auto")
+    assert ("Indicators needed" in shown) == (warm_up != "auto")
 
 
 class Idle(bt.Strategy):
@@ -108,7 +108,7 @@ class Eager(Average):
 def test_a_strategy_that_acts_at_the_last_bar_waited_for_all_before_and_one_that_needs_none_for_none(store):
     last = run(Average, COIN, store=store, params={"period": 25}, **TENTH, warm_up=5)
 
-    assert "The first 19 bars passed" in last.stats.basis
+    assert "Indicators needed the first 19 bars" in last.stats.basis
     assert "passed" not in run(Idle, COIN, store=store).stats.basis
     assert "passed" not in run(Eager, COIN, store=store).stats.basis
 
@@ -122,7 +122,7 @@ def test_of_two_series_the_later_one_decides_how_many_bars_passed(tmp_path):
     result = run(Average, [COIN, "ETH-CRYPTO/1day"], store=both, costs="none")
 
     assert result.manifest["notes"]["bar"] == "2024-01-07"
-    assert "The first 6 bars passed" in result.stats.basis
+    assert "Indicators needed the first 6 bars" in result.stats.basis
 
 
 def test_it_is_what_a_window_of_a_walk_forward_is(sample):
@@ -227,6 +227,6 @@ def test_the_command_takes_it(sample, tmp_path, capsys):
         assert done.value.code == 0
 
     told = " ".join(capsys.readouterr().out.split())
-    assert "The first 29 bars passed before the strategy could act; with --since, --warm-up auto" in told
+    assert "Indicators needed the first 29 bars; use --since with --warm-up auto" in told
     assert "Indicators saw the 1,216 bars before (--warm-up auto)." in told
     assert "Indicators saw the 50 bars before (--warm-up 50)." in told

@@ -43,14 +43,14 @@ def test_a_benchmark_that_begins_later_is_measured_from_its_beginning():
     assert stats["beta"] == pytest.approx(0.93)
     assert stats["correlation"] == pytest.approx(1)
     assert stats["tracking_error"] == pytest.approx(np.std(0.07 * RETURNS[151:], ddof=1) * np.sqrt(252))
-    assert "Beside SPY/1day the 269 sessions are measured that it has too." in stats.basis
+    assert "The comparison with SPY/1day uses the 269 sessions that both have." in stats.basis
 
 
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [
-        (DAYS % 7 == 4, "the 59 sessions are measured that it has too, 36 of them a year"),  # of the 252 that it says
-        (DAYS % 5 != 2, "the 336 sessions are measured that it has too, 202 of them a year"),
+        (DAYS % 7 == 4, "uses the 59 sessions that both have, 36 of them per year"),  # of the 252 that it says
+        (DAYS % 5 != 2, "uses the 336 sessions that both have, 202 of them per year"),
     ],
     ids=["weeks", "holes"],
 )
@@ -99,7 +99,7 @@ def test_returns_are_compounded_between_the_dates_of_a_benchmark_with_fewer():
     assert stats["beta"] == pytest.approx(1)
     assert stats["total_return"] == pytest.approx(MARKET[417] / MARKET[11] - 1)
     assert stats["volatility"] == pytest.approx(weekly.iloc[1:].std() * np.sqrt(52))
-    assert "52 sessions a year of those that both have" in stats.basis
+    assert "52 sessions per year of those that both have" in stats.basis
 
 
 class BuysOnce(bt.Strategy):

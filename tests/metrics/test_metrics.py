@@ -850,10 +850,10 @@ def test_printed_stats_are_aligned_and_at_most_eighty_wide():
 def test_the_basis_says_what_the_numbers_rest_on():
     basis = measure(result_of([101.0], risk_free=0.02, costs="free")).basis
 
-    assert "252 sessions a year" in basis
-    assert "risk-free rate 2.00 % a year" in basis
+    assert "252 sessions per year" in basis
+    assert "annual risk-free rate 2.00 %" in basis
     assert "costs free" in basis
-    assert "under a year" in basis
+    assert "less than a year: no annual growth is given" in basis
 
 
 def test_html_shows_undefined_numbers_as_dashes_and_escapes():
@@ -873,7 +873,7 @@ def test_any_returns_can_be_measured():
     assert stats["sharpe"] == pytest.approx(0.788320254814486)
     assert stats["beta"] == pytest.approx(0.998850208622575)
     assert "trades" not in stats
-    assert "12 sessions a year" in repr(stats)
+    assert "12 sessions per year" in repr(stats)
 
 
 def test_a_missing_return_is_refused_with_its_date_unless_it_is_to_be_dropped():
@@ -905,7 +905,7 @@ def test_a_dated_risk_free_rate_is_matched_by_date_and_must_be_there_for_every_s
         measure(result, rates)
     assert measure(result, dated([0.0, 0.0, 0.0]))["sharpe"] == measure(result)["sharpe"]
     assert measure(result, 0.02)["sharpe"] < measure(result)["sharpe"]
-    assert "risk-free rate dated, 25.20 % a year" in measure(result, dated([0.001] * 3)).basis
+    assert "risk-free rate by date, annual mean 25.20 %" in measure(result, dated([0.001] * 3)).basis
 
 
 def test_growth_a_year_is_not_given_of_less_than_a_year():

@@ -63,8 +63,8 @@ def test_the_summary_counts_what_earned_and_has_the_median(here):
 
     returns = [one.stats["total_return"] for one in found.runs]
     ratios = sorted(one.stats["sharpe"] for one in found.runs)
-    assert f"earned on {sum(one > 0 for one in returns)} of them" in found.summary
-    assert f"ratios is {ratios[1]:.2f}" in found.summary
+    assert f"{sum(one > 0 for one in returns)} profitable" in found.summary
+    assert f"median Sharpe ratio {ratios[1]:.2f}" in found.summary
 
 
 def test_a_series_on_which_it_fails_stops_no_other(here):
@@ -138,9 +138,9 @@ def test_the_command_gives_a_table_and_keeps_the_runs(here, call):
 
     lines = out.splitlines()
     assert (code, err) == (0, "")
-    assert lines[0].split() == ["series", "return", "CAGR", "volatility", "Sharpe", "drawdown", "trades", "kept", "as"]
+    assert lines[0].split() == ["series", "return", "CAGR", "volatility", "Sharpe", "drawdown", "trades", "saved", "as"]
     assert [line.split()[0] for line in lines[2:5]] == THREE
-    assert lines[5].startswith("SmaCross ran on 3 of 3 series")
+    assert lines[5].startswith("SmaCross: 3 of 3 series ran, ")
     listed = json.loads(call("runs", "ls", "--json")[1])["runs"]
     assert sorted(row["series"][0] for row in listed.values()) == THREE
     assert {line.split()[-1] for line in lines[2:5]} == set(listed)

@@ -209,7 +209,7 @@ def test_the_command_shows_orders_position_and_that_nothing_was_placed(asked, sa
     assert f"SmaCross would order at the open of {row['closed']:%Y-%m-%d}:" in out
     assert f"{row['size']:,.10g}" in out
     assert "no position; equity 100,000.00 USD" in out
-    assert "Nothing was placed." in err
+    assert "No orders were placed." in err
     assert (told["placed"], told["late"]) == (False, False)
     assert told["orders"][0]["size"] == row["size"]
     assert told["orders"][0]["given"] == row["created"].isoformat()

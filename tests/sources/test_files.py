@@ -84,8 +84,8 @@ def test_the_mapping_names_every_column_of_the_file_and_an_adjusted_close_is_no_
 @pytest.mark.parametrize(
     ("head", "said"),
     [
-        ("when,open,high,low,close", "missing are time"),
-        ("date,open,high,low,adj close", "missing are close"),
+        ("when,open,high,low,close", "no column for time"),
+        ("date,open,high,low,adj close", "no column for close"),
         ("date,open,high,low,last,Price", "close may be 'last' or 'Price'"),
         ("date,open,high,low,close,vol,Volume", "volume may be 'vol' or 'Volume'"),
     ],

@@ -314,7 +314,7 @@ class Desk:
     """Has what readers need: the demo's bars, an emulator on them in place of TWS, a bucket on this machine."""
 
     def __init__(self, folder: Path, store: Path, tws: str, bucket: Bucket) -> None:
-        self._folder, self._store, self._bucket = folder, store, bucket
+        self._folder, self.store, self._bucket = folder, store, bucket
         commands = folder / "commands"
         commands.mkdir()
         write_command(commands / "backtest")
@@ -343,7 +343,7 @@ class Desk:
         if page not in self._followed:
             self._bucket.objects.clear()
             reader = self.reader(self._folder / page.replace("/", "-"))
-            workplace(reader.folder, self._store if page not in FROM_NOTHING else None)
+            workplace(reader.folder, self.store if page not in FROM_NOTHING else None)
             self._followed[page] = Followed(reader.follow(page), reader)
         return self._followed[page]
 

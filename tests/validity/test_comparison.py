@@ -175,7 +175,7 @@ def test_a_path_on_two_calendars_is_the_same_path():
     assert found.stats[0]["total_return"] == pytest.approx(PATH[699] / 100 - 1)
     assert found.stats[0].to_dict() == pytest.approx(found.stats[1].to_dict(), nan_ok=True)
     assert found.left_out == 140
-    assert "224 sessions a year of those that all runs have" in found.basis  # 8 of 9 that either has, of 252
+    assert "224 sessions per year of those that all runs have" in found.basis  # 8 of 9 that either has, of 252
     assert "140 sessions that not all runs have were left out. What was earned in 140 of them" in found.basis
 
 
@@ -191,7 +191,7 @@ def test_days_beside_weeks_or_months_are_compared_from_one_end_of_them_to_the_ne
         assert found.returns[0] == pytest.approx(found.returns[1], rel=1e-12)
         assert found.stats[0]["total_return"] == pytest.approx(PATH[longer[-1]] / 100 - 1)
         assert found.stats[0]["volatility"] == pytest.approx(np.std(found.returns[1], ddof=1) * math.sqrt(count))
-        assert f"{words} a year, " in found.basis
+        assert f"{words} per year, " in found.basis
 
 
 def test_a_coin_beside_a_stock_is_compared_by_the_sessions_of_the_stock():
@@ -200,7 +200,7 @@ def test_a_coin_beside_a_stock_is_compared_by_the_sessions_of_the_stock():
     found = compare([equity_run(np.arange(700), sessions_a_year=365.0), equity_run(weekdays)], samples=20)
 
     assert found.returns[0] == pytest.approx(found.returns[1], rel=1e-12)
-    assert found.basis.startswith("252 sessions a year, ")
+    assert found.basis.startswith("252 sessions per year, ")
 
 
 def test_a_dated_risk_free_return_compounds_between_the_sessions_that_all_have():
@@ -226,7 +226,7 @@ def test_every_run_but_the_first_is_compared_with_the_first():
     [
         ([run_of(FIRST)], "name two or more"),
         ([run_of(FIRST), run_of(SECOND, risk_free=0.02)], r"different risk-free rates \(0, 0.02\)"),
-        ([run_of(FIRST), run_of(SECOND, sessions_a_year=365.0)], r"different sessions a year \(252, 365\)"),
+        ([run_of(FIRST), run_of(SECOND, sessions_a_year=365.0)], r"different sessions per year \(252, 365\)"),
         ([run_of(FIRST[:2]), run_of(SECOND[:2], days=[day(8), day(9)])], "no session that all"),
     ],
 )

@@ -242,7 +242,7 @@ def test_one_of_many_trials_is_deflated():
     alone, chosen = verdict(run_of(0.001, 1500)), verdict(run_of(0.001, 1500), trials)
 
     assert alone.words == "holds so far"
-    assert chosen.words.startswith("one of 400 trials: deflated Sharpe 0.")
+    assert chosen.words.startswith("best of 400 trials: deflated Sharpe 0.")
 
 
 def test_what_looks_ahead_is_believed_nothing_else():

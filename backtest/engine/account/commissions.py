@@ -529,7 +529,7 @@ def read_number(text: str, what: str, example: str) -> float:
     try:
         found = float(text)
     except ValueError as error:
-        raise UsageError(f"{what} has no number in it ({error}); {example}") from error
+        raise UsageError(f"{what}: {text!r} is not a number; {example}") from error
     if not 0 <= found < float("inf"):
         raise UsageError(f"{what} must not be below 0, nor infinite; {example}")
     return found

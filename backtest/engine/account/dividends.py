@@ -21,7 +21,7 @@ import numpy as np
 
 from backtest import _arguments
 from backtest._suggest import there_are
-from backtest.errors import DataError, NoBars, UsageError
+from backtest.errors import DataError, NoBars, UsageError, reason
 from backtest.market import arrays
 from backtest.market.calendars import sessions
 from backtest.market.series import BAR_SIZES, Instrument, Series
@@ -507,7 +507,7 @@ def _read_file(path: Path, stocks: Sequence[Series]) -> DividendTable:
             rows = list(csv.DictReader(handle))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(
-            f"the dividends in {path} cannot be read ({error}); write lines of date,amount,currency"
+            f"the dividends in {path} cannot be read ({reason(error)}); write lines of date,amount,currency"
         ) from error
     found: dict[str, dict[str, float]] = {one.key: {} for one in stocks}
     for number, row in enumerate(rows, 2):

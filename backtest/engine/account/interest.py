@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from backtest.engine.account.fees import Dated
-from backtest.errors import UsageError
+from backtest.errors import UsageError, reason
 from backtest.market.series import Series
 
 IB = "ib"  # the word for the table below
@@ -187,7 +187,7 @@ def _read(path: Path) -> BenchmarkRates:
                           for row in csv.DictReader(handle))  # fmt: skip
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise UsageError(
-            f"no benchmark rates can be read from {path} ({error}); write ib, or name a file of date,percent "
+            f"no benchmark rates can be read from {path} ({reason(error)}); write ib, or name a file of date,percent "
             "such as 2003-01-01,1.24"
         ) from error
     if not rows or not all(math.isfinite(rate) for _, rate in rows):

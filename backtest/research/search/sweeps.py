@@ -380,13 +380,13 @@ class Sweep:
 
     @property
     def summary(self) -> str:
-        """The best trial and how far it can be believed, in two sentences."""
+        """The best trial and its verdict, in three sentences."""
         rank, metric = self.asked["rank"], METRICS[self.asked["rank"].lstrip("-")]
         shown = metric.text(self.best.metrics[metric.name])
         return (
             f"Best of {len(self.trials):,} trials by {rank}: {words_of(self.point(self.best))} with {shown}. "
             f"Deflated Sharpe {_number(self.deflated_sharpe)}, counting {len(self.ratios):,} trials on record; "
-            f"probability of overfitting {_number(self.overfitting)}: {self.verdict.words}."
+            f"probability of overfitting {_number(self.overfitting)}. Verdict: {self.verdict.words}."
         )
 
     def to_dict(self, most: int = 10) -> dict[str, Any]:
@@ -429,7 +429,7 @@ class Sweep:
         again, first = METRICS[metric].function(self.best_run.account), self.best.metrics[metric]
         reasons = [f"probability of overfitting: {_number(self.overfitting)}"]
         if again != first:
-            reasons.append(f"run twice its {metric} was {first:g} and {again:g}: it draws at random without a seed")
+            reasons.append(f"two runs gave a {metric} of {first:g} and {again:g}: it draws at random without a seed")
         return reasons
 
 

@@ -196,7 +196,7 @@ def _unclear(
     table: Table, names: Sequence[str], missing: list[str], problems: list[str], adjusted: list[str]
 ) -> UsageError:
     shown = ", ".join(repr(name) for name in names) or "none"
-    what = [*([f"missing are {', '.join(missing)}"] if missing else []), *problems]
+    what = [*([f"no column for {', '.join(missing)}"] if missing else []), *problems]
     cure = "rename its columns, or name them with --columns time,open,high,low,close,volume (- for one to leave)"
     if adjusted:
         cure = f"to take {', '.join(map(repr, adjusted))}, which the vendor has adjusted: --adjusted"
@@ -372,7 +372,7 @@ def _by_content(table: Table) -> Roles:
 def _nothing_named(table: Table, why: str) -> UsageError:
     shown = ", ".join(repr(name) for name in table.names) if table.headed else "no names"
     return UsageError(
-        f"{table.what} has the columns {shown}: missing are names that are known, and {why}; name the "
+        f"{table.what} has the columns {shown}: none has a known name, and {why}; name the "
         f"{len(table.columns)} columns with --columns, such as time,open,high,low,close,volume (- for one to leave)"
     )
 

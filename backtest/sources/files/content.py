@@ -89,7 +89,7 @@ def content_of(path: Path, known_words: Callable[[str], int]) -> LinesOfFile | C
         UsageError: there is no such file, it is empty, or holds no table.
     """
     if not path.is_file():
-        raise UsageError(f"no file {str(path)!r}; name a CSV, Excel or Parquet file with a bar a row")
+        raise UsageError(f"no file {str(path)!r}; name a CSV, Excel or Parquet file with one bar per row")
     data = path.read_bytes()
     return _of_bytes(data, str(path), known_words, _Room(len(data) * _UNPACKED_FOR_A_BYTE + _LITTLE))
 
@@ -127,7 +127,7 @@ class _Room:
 
 def _of_bytes(data: bytes, what: str, known_words: Callable[[str], int], room: _Room) -> LinesOfFile | ColumnsOfFile:
     if not data.strip():
-        raise UsageError(f"{what} is empty ({len(data)} bytes); name a file with a bar a row")
+        raise UsageError(f"{what} is empty ({len(data)} bytes); name a file with one bar per row")
     for mark, (name, opened) in _PACKED.items():
         if data.startswith(mark):
             room.enter(what)
@@ -300,7 +300,7 @@ def _of_excel(data: bytes, what: str) -> LinesOfFile:
         raise UsageError(f"{what} cannot be read as Excel ({error}); save it again, or as CSV") from error
     filled = [(title, rows) for title, rows in sheets if sum(any(cell is not None for cell in row) for row in rows) > 1]
     if not filled:
-        raise UsageError(f"{what} has no sheet with rows; name a file with a bar a row")
+        raise UsageError(f"{what} has no sheet with rows; name a file with one bar per row")
     title, rows = max(filled, key=lambda pair: len(pair[1]))
     how = (f"sheet {title!r}",) if len(filled) > 1 else ()
     return LinesOfFile(_lines_of(rows), unit="row", how=how)

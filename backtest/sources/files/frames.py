@@ -10,7 +10,7 @@ from backtest.sources.files.content import ColumnsOfFile
 from backtest.sources.files.headings import meanings_of
 from backtest.sources.files.times import kind_of
 
-_EXAMPLE = "write a frame of pandas or polars, or a table of Arrow, with a bar a row"
+_EXAMPLE = "write a frame of pandas or polars, or a table of Arrow, with one bar per row"
 
 
 def columns_of_frame(frame: Any) -> ColumnsOfFile:

@@ -102,7 +102,7 @@ def parsed_table(content: LinesOfFile | ColumnsOfFile, what: str) -> Table:
     names, symbols, header = _names(lines[:first], delimiter, fields)
     if not fields and sum(bool(meanings_of(name)) for name in names) < 2:
         raise UsageError(
-            f"{what} holds no table: no {content.unit} has a time and prices; name a file with a bar a row"
+            f"{what} holds no table: no {content.unit} has a time and prices; name a file with one bar per row"
         )
     last, notes = _end_of_rows(lines, numbers, first, delimiter, fields, content.unit)
     comments = _comments(delimiter)

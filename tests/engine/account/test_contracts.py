@@ -146,7 +146,7 @@ def test_a_future_without_a_multiplier_is_refused(tmp_path, costs):
         ({"costs": "futures:2.25:50:15000", "margin": 9_000}, "say what margin a contract binds"),
         ({"costs": "none", "margin": -1}, "must be above 0"),
         ({"costs": "none", "margin": "AAPL/1day=15000"}, "AAPL/1day, which is no future of the run"),
-        ({"costs": "none", "margin": "much"}, "has no number in it"),
+        ({"costs": "none", "margin": "much"}, "is not a number"),
     ],
 )
 def test_terms_that_cannot_be_are_refused(store, asked, said):

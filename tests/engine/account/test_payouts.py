@@ -239,9 +239,9 @@ def test_holding_ibm_earns_what_its_adjusted_prices_say():
 @pytest.mark.parametrize(
     ("series", "given", "said"),
     [
-        ("IBM/1day", "none", "prices TRADES, dividends left out"),
+        ("IBM/1day", "none", "prices TRADES, dividends excluded"),
         ("IBM/1day", "derived", "prices TRADES, dividends derived"),
-        ("IBM/1day/ADJUSTED_LAST", "none", "prices ADJUSTED_LAST, dividends in them"),
+        ("IBM/1day/ADJUSTED_LAST", "none", "prices ADJUSTED_LAST, dividends included"),
     ],
 )
 def test_the_summary_names_the_prices_and_the_dividends(series, given, said):

@@ -76,11 +76,11 @@ def test_the_factors_are_shown_and_without_any_what_the_error_can_be(store):
     known, unknown = run(Steps, "AAPL/1day", **asked, splits=AAPL_SPLITS), run(Steps, "AAPL/1day", **asked)
 
     assert (
-        "AAPL/1day are of shares as they were traded, by the splits of --splits: 2:1 on 2000-06-21" in known.stats.basis
+        "AAPL/1day are charged on shares as traded, by the splits of --splits: 2:1 on 2000-06-21" in known.stats.basis
     )
     assert known.manifest["splits"]["AAPL-STK-SMART-USD/1day/TRADES/rth"]["ratios"]["2014-06-09"] == 7
     # Each order pays at least 1 USD: 279 of 280 can be too much.
-    assert "where a split followed, up to 558.00 USD of them are too much" in unknown.stats.basis
+    assert "If a split followed, they are up to 558.00 USD too high" in unknown.stats.basis
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any
 from backtest._suggest import there_are
 from backtest.engine.account.commissions import Costs, is_own, per_contract
 from backtest.engine.account.margin.requirements import LEAST_EQUITY, REG_T_STOCK, Rates
-from backtest.errors import UsageError
+from backtest.errors import UsageError, reason
 from backtest.market.hours import hours_of
 from backtest.market.series import CONTRACT_KINDS, FUTURE_KINDS, KINDS, Series
 from backtest.runs.currencies import currency_of
@@ -182,7 +182,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Rates]]:
         rows = tomllib.loads(text) if path.suffix == ".toml" else _of_csv(text)
         pairs = [(str(product), dict(cells)) for product, cells in rows.items()]
     except (OSError, UnicodeDecodeError, csv.Error, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
-        raise UsageError(f"no rates can be read from {path} ({error}); {_EXAMPLE}") from error
+        raise UsageError(f"no rates can be read from {path} ({reason(error)}); {_EXAMPLE}") from error
     if not pairs:
         raise UsageError(f"{path} has no rates; {_EXAMPLE}")
     for product, cells in pairs:
