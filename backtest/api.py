@@ -70,7 +70,8 @@ class RunResult(Measured):
             an account with rules of its own reason, why it was refused, or given by the account itself.
         fills_table: a row a fill: ref, time, series, size (signed), price, costs, and rate where money is converted;
             where slippage was asked for unslipped, the price without it; where a borrow fee was, borrow, how much of
-            the costs is one.
+            the costs is one; where smaller bars were, small_bar, when the one opened that it was filled in, null where
+            it was the run's own.
         trades_table: a row a round trip, first in first out: see `round_trips`; where money is converted with the
             currency that its prices are quoted in, and of an account with rules of its own with reason, which is that
             of a margin call where one ended it.
@@ -367,6 +368,7 @@ def prepared(
     from backtest.engine.account.margin.tables import check_account, margin_table, with_margins
     from backtest.engine.code.strategy import load_strategy, parameters
     from backtest.engine.markets.membership import with_bars
+    from backtest.engine.markets.small_bars import check_fill_bars, small_series
     from backtest.engine.warm_up import warm_up_of
 
     found, given = load_strategy(strategy), _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
@@ -383,6 +385,8 @@ def prepared(
     wanted = with_bars(universe, opened, wanted, before.read if before else asked, before)
     read = [*wanted, *([beside] if beside else [])]
     further = [*series_read(brokerage.dividends, read), *fee_series(brokerage.borrow, wanted).values()]
+    check_fill_bars(brokerage, wanted)
+    further += small_series(brokerage, wanted, opened, before.read if before else asked).values() if pins else ()
     if pins:
         from backtest.store.pins import pinned_span as check_pins
 

@@ -192,7 +192,7 @@ def _data(old: Baseline, new: Baseline, scene: Scene) -> Change | None:
     told = [line for key in keys for line in _told_of_bars(old, scene, key, formerly[key])]
     if any(bars is None for bars in formerly.values()):
         return Change("data", _some(told))
-    return Change("data", _some(told), functools.partial(_with_bars, formerly, _pairs(new)))
+    return Change("data", _some(told), functools.partial(_with_bars, formerly, tuple(now)))
 
 
 def _rates(old: Baseline, new: Baseline) -> Change | None:

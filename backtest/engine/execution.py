@@ -171,6 +171,9 @@ def half_spread(known: tuple[list[float], list[float]], stamp: float) -> float:
     return halves[at] if at < len(stamps) and stamps[at] == stamp else 0.0
 
 
+_Bar = tuple[float, int]  # its stamp, and the place of the small bar in it, if orders are filled on such
+
+
 class VolumeCap:
     """
     A filler for Backtrader's broker: no more than a share of a bar's volume, in whole shares, for all orders in it.
@@ -183,7 +186,7 @@ class VolumeCap:
 
     def __init__(self, share: float) -> None:
         self.share, self.nothing = share, 0
-        self._taken: dict[str, tuple[float, float]] = {}  # by the feed's name: the bar's stamp, and how much of it
+        self._taken: dict[str, tuple[_Bar, float]] = {}  # by the feed's name: the bar, and how much of it
 
     def __call__(self, order: Any, price: float, ago: int) -> float:
         """Return how much of the order is filled in this bar, and take it."""
@@ -205,10 +208,10 @@ class VolumeCap:
             left = wanted if abs(left - wanted) < step / 2 else in_steps(left, step, nearest=True)
         return max(min(wanted, left), 0.0)
 
-    def _bar(self, order: Any, ago: int) -> tuple[float, float]:
-        stamp = order.data.datetime[ago]
-        known, taken = self._taken.get(order.data._name, (stamp, 0.0))
-        return stamp, taken if known == stamp else 0.0
+    def _bar(self, order: Any, ago: int) -> tuple[_Bar, float]:
+        own = order.data.datetime[ago], getattr(order.data, "_at_small", -1)
+        known, taken = self._taken.get(order.data._name, (own, 0.0))
+        return own, taken if known == own else 0.0
 
 
 _STEPS = {"CRYPTO": 1e-8}  # by the kind of an instrument; of all others whole shares, contracts or units are traded

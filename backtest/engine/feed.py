@@ -52,6 +52,7 @@ class ArrowFeed(bt.feed.DataBase):
     # Underscored, as an extra column may have any other name.
     _session_hours: tuple[Series, Hours] | None = None
     _made_up: frozenset[float] = frozenset()
+    _at_small: int = -1  # the place of the small bar that it has for now, -1 for its own: see `markets.small_bars`
     _belongs: list[float] | None = None  # to the universe of the run, if there is one: see `markets.membership`
     _known_times: SessionTimes | None = None
     _ready: dict[str, Any] | None = None  # the values of lines by name, where many runs read the same bars

@@ -66,6 +66,12 @@ from backtest.engine.lean.cerebro import Cerebro
 from backtest.engine.lean.garbage import seldom_collected
 from backtest.engine.lean.lines import quick_indicators
 from backtest.engine.markets.membership import FinalSales, Roster, roster_of
+from backtest.engine.markets.small_bars import (
+    SmallMarket,
+    fill_on_small_bars,
+    in_order_of_small_bars,
+    small_market_of,
+)
 from backtest.engine.plotted_lines import plotted_lines
 from backtest.engine.provenance import describe, describe_code, describe_rates
 from backtest.engine.recorder import (
@@ -161,6 +167,7 @@ class _Ground(NamedTuple):
     fees: dict[Series, pa.Table]  # the stored borrow fees of each stock, where these are charged
     stamps: np.ndarray  # of all bars of all series, where interest is booked
     roster: Roster | None  # who belongs to the universe, where there is one
+    small: SmallMarket | None  # the bars that orders are filled on, where these are not the run's own
 
     def feeds(self, wanted: list[Series], shared: Shared | None) -> list[ArrowFeed]:
         """Return the feeds; those of a single run hold the only reference to their bars."""
@@ -238,6 +245,8 @@ def simulate(
     if loop is not None and loop.wants(max(len(feed.p.dataname) for feed in feeds)):
         loop.why_not = _not_by_compiled(spec, exchange, before is not None)
         cerebro.walker = None if loop.why_not else loop.walk
+    if ground.small is not None:
+        fill_on_small_bars(cerebro.broker, cerebro.datas, wanted, ground.small)
     with _code_of(strategy, cerebro), importing_beside(strategy):
         shares = _set_costs(cerebro, spec, costs, wanted, terms, splits, exchange, ground.fees)
         if account is not None:
@@ -263,6 +272,8 @@ def simulate(
             record = with_bookings(record, np.asarray(recorder.stamps), bookings.booked)
             manifest["interest"] = _of_interest(interest, bookings, recorder)
         order_rows, fill_rows = recorder.orders(wanted)
+        if ground.small is not None:
+            fill_rows = in_order_of_small_bars(fill_rows, cerebro.broker, recorder.first_order)
         if account is not None:
             order_rows = _with_reasons(order_rows, cerebro.broker.rules.reasons, recorder.first_order)
         if exchange is not None:
@@ -412,7 +423,11 @@ def _ground_of(
     if (rows := sum(map(len, bars.values()))) > _MANY and (said := memory_lacking(rows, free_memory())):
         logging.getLogger(__name__).warning(said)
     fees = _stored_fees(store, spec.brokerage.borrow, wanted, span)
-    manifest = {} if costs is None else describe(spec, {**bars, **dict(fees.values())}, store, costs)
+    small = _small_market_of(spec, store, span, {one: bars[one] for one in wanted}, hours)
+    read = {**bars, **dict(fees.values()), **(small.tables if small is not None else {})}
+    manifest = {} if costs is None else describe(spec, read, store, costs)
+    if small is not None:
+        manifest["fill_bars"] = small.document
     if fees:
         manifest["borrow"] = {
             one.key: days_without_fee(_days_of(bars[one], one, hours_in(store, one)), table)
@@ -443,7 +458,19 @@ def _ground_of(
     stamps = np.unique(np.concatenate(every))
     missing = spec.brokerage.missing_members
     roster = roster_of(universe, missing, store, own, aligned, before) if universe is not None else None
-    return _Ground(own, aligned, notes, hours, clock, compared, exchange, manifest, paid, beside, lent, stamps, roster)
+    return _Ground(
+        own, aligned, notes, hours, clock, compared, exchange, manifest, paid, beside, lent, stamps, roster, small
+    )
+
+
+def _small_market_of(
+    spec: RunSpec, store: Reader, span: Span | Sessions | None, own: dict[Series, pa.Table], hours: list[Hours]
+) -> SmallMarket | None:
+    """Return the bars that orders are filled on, by the rows of the feeds; None where these are the run's own."""
+    if not spec.brokerage.fill_bars:
+        return None
+    aligned, _ = align_bars(own, spec.brokerage.align)
+    return small_market_of(spec.brokerage.fill_bars, store, span, aligned, hours)
 
 
 def _check_converted(cerebro: _Cerebro, exchange: Exchange, name: str) -> None:

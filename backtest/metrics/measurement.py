@@ -317,6 +317,7 @@ def _of_calls(result: RunRecord) -> dict[str, int]:
 
 def _of_costs(result: RunRecord) -> Iterator[str]:
     yield from _of_splits(result)
+    yield from _of_fill_bars(result)
     yield from _of_slippage(result)
     yield from _of_rates(result)
 
@@ -330,6 +331,22 @@ def _of_rates(result: RunRecord) -> Iterator[str]:
 
 
 _PUBLISHED = "published"
+
+
+def _of_fill_bars(result: RunRecord) -> Iterator[str]:
+    """Yield on how many days orders had no smaller bars to be filled on, and how many fills were on the run's own."""
+    counts = result.manifest.get("fill_bars", {})
+    lacking = [name for name, count in counts.items() if count["without"]]
+    if not lacking or "small_bar" not in result.fills_table.column_names:
+        return
+    days, without = (sum(counts[name][what] for name in lacking) for what in ("days", "without"))
+    fills = result.fills_table
+    large = fills["small_bar"].null_count
+    size, names = result.spec.brokerage.fill_bars, few(lacking)
+    yield (
+        f"On {without:,} of {days:,} days there are no {size} bars of {names} to fill orders on; {large:,} of "
+        f"{len(fills):,} fills were on the bars of the run."
+    )
 
 
 def _of_slippage(result: RunRecord) -> Iterator[str]:

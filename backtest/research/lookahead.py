@@ -650,9 +650,10 @@ def _for_decisions(asked: Mapping[str, Any], store: Reader, series: Sequence[Ser
     universe = known_universe(brokerage)
     if universe is not None:  # of another future some names may have no bars
         brokerage = replace(brokerage, missing_members=ALLOW)
+    smaller, brokerage = brokerage.fill_bars, replace(brokerage, fill_bars="")  # of which no other future is made
     if (paid := dividends_of(brokerage.dividends, store, series)) is not None:  # those of the true bars
         brokerage = replace(brokerage, dividends=paid)
-    if paid is not None or universe is not None:
+    if paid is not None or universe is not None or smaller:
         kept = {name: value for name, value in kept.items() if name not in of_broker}
         kept["brokerage"] = brokerage
     return {**kept, "lines": False}

@@ -51,7 +51,7 @@ def columns_of_runs(series: int) -> dict[str, RunColumns]:
     more = dict.fromkeys(("benchmark", "flow", "risk_free", "borrow"), _NUMBER)
     record = {**needed, **more, **paid, **rates}
     of_trades = {**_TRADES, "dividends": _NUMBER, **dict.fromkeys(RATES, _NUMBER), "currency": _TEXT, "reason": _TEXT}
-    fills = {**_FILLS, **dict.fromkeys(("rate", "unslipped", "borrow"), _NUMBER)}
+    fills = {**_FILLS, **dict.fromkeys(("rate", "unslipped", "borrow"), _NUMBER), "small_bar": _STAMP}
     return {
         "record": RunColumns(record, tuple(needed), tuple(needed), ("time", "session")),
         "orders": RunColumns({**_ORDERS, "reason": _TEXT}, ("ref", "series", "created", "status"), tuple(_ORDERS)),

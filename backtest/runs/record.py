@@ -79,7 +79,8 @@ class RunRecord:
             an account with rules of its own reason, why it was refused, or given by the account itself.
         fills_table: a row a fill: ref, time, series, size (signed), price, costs, and rate where money is converted;
             where slippage was asked for unslipped, the price without it; where a borrow fee was, borrow, how much of
-            the costs is one.
+            the costs is one; where smaller bars were, small_bar, when the one opened that it was filled in, null where
+            it was the run's own.
         trades_table: a row a round trip, first in first out: see `round_trips`; where money is converted with the
             currency that its prices are quoted in, and of an account with rules of its own with reason, which is that
             of a margin call where one ended it.
@@ -304,6 +305,18 @@ MANIFEST = keyed(
         "account": keyed({"name": TEXT, "sha256": TEXT, "rates": mapped(mapped(ANYTHING)), "least_equity": NUMBER}),
         "borrow": mapped(keyed({"days": WHOLE, "taken_from_before": WHOLE, "first": list_of(TEXT)})),
         "dividends": keyed({"name": TEXT, "sha256": TEXT, "series": mapped(_PAID)}),
+        "universe": keyed(
+            {
+                "name": TEXT,
+                "sha256": TEXT,
+                "rows": list_of(list_of(ANYTHING)),
+                "without_bars": mapped(WHOLE),
+                "absent": list_of(TEXT),
+                "sold": mapped(TEXT),
+            },
+            dict.fromkeys(("members", "member_days"), WHOLE),
+        ),
+        "fill_bars": mapped(keyed(dict.fromkeys(("days", "without"), WHOLE))),
         "currencies": keyed(
             {"base": TEXT, "prices": mapped(TEXT)},
             {"rates": mapped(list_of(keyed({"series": _series_key}, more=ANYTHING)))},

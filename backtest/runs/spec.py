@@ -17,7 +17,7 @@ from backtest import _arguments
 from backtest._suggest import there_are
 from backtest.errors import UsageError, reason
 from backtest.market.periods import Periods
-from backtest.market.series import CONTRACT_KINDS, FUTURE_KINDS, Series
+from backtest.market.series import CONTRACT_KINDS, FUTURE_KINDS, BarSize, Series
 from backtest.market.span import Sessions, Span
 from backtest.market.universe import Universe, is_digest, universe_of
 from backtest.runs.currencies import base_currency, conversion_text, currency_of, currency_text, quoted_in_text
@@ -224,6 +224,18 @@ def split_rules(text: str) -> dict[str, tuple[tuple[str, float], ...]]:
     return {name: tuple(sorted(own.items())) for name, own in rules.items()}
 
 
+def fill_bars_of(given: Any) -> str:
+    """
+    Return the size of the bars that orders are filled on, as a spec keeps it; "" for those of the run.
+
+    Raises:
+        UsageError: there is no such size.
+    """
+    if given is None or (isinstance(given, str) and not given):
+        return ""
+    return str(given if isinstance(given, BarSize) else BarSize.parse(given))
+
+
 REFUSE, ALLOW = MISSING_MEMBERS = ("refuse", "allow")
 
 
@@ -357,6 +369,9 @@ class Brokerage:
             `backtest.members(self)`; what is held of a name whose bars have ended is sold at its last close, times 1
             plus the return that is given.
         missing_members: "refuse" a run that has no bars of a name of its universe, or "allow" it and say so.
+        fill_bars: the size of stored bars of the same instruments, such as "1min", that orders are filled on: at the
+            market at the first one after the decision, limits and stops in the order in which these touched them. A day
+            without such bars has its own, and is counted.
     """
 
     costs: str | Any = field(  # as `costs_of` reads it; in a spec always the name
@@ -453,6 +468,9 @@ class Brokerage:
         missing_members_of,
         "members without bars: {}".format,
     )
+    fill_bars: str = _option(  # as `BarSize` spells it; "" for the bars of the run
+        "", "Fill orders on smaller stored bars of the same instrument: 1min.", fill_bars_of, "filled on {} bars".format
+    )
 
     @property
     def flat(self) -> dict[str, Any]:
@@ -489,6 +507,7 @@ class BrokerageOptions(TypedDict, total=False):
     account: str | Path | Any
     universe: str | Path | Any
     missing_members: str
+    fill_bars: str
 
 
 class RunOptions(BrokerageOptions, total=False):
@@ -767,7 +786,7 @@ _SHAPE = keyed(
             ),
             TEXT,
         ),
-        **dict.fromkeys(("currency", "conversion", "quoted_in", "universe", "missing_members"), TEXT),
+        **dict.fromkeys(("currency", "conversion", "quoted_in", "universe", "missing_members", "fill_bars"), TEXT),
         **dict.fromkeys(("cash", "risk_free", "sessions_a_year", "periods", "volume_cap", "cash_rate"), NUMBER),
         "withholding": NUMBER,
         "params": mapped(ANYTHING),
@@ -805,6 +824,7 @@ def kept_spec(flat: Any) -> RunSpec:
     _check_reads("margin", margin_rules, spec.brokerage.margin)
     _check_reads("splits", split_rules, spec.brokerage.splits)
     _check_reads("missing_members", missing_members_of, spec.brokerage.missing_members)
+    _check_reads("fill_bars", fill_bars_of, spec.brokerage.fill_bars)
     if spec.brokerage.universe and not is_digest(spec.brokerage.universe):
         raise Misfit(f"universe is {spec.brokerage.universe!r:.80}, and no digest of one")
     if spec.multipliers and len(spec.multipliers) != len(spec.series):

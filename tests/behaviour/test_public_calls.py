@@ -300,6 +300,7 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "splits": [("2005-02-28", 2)],
         "universe": "",
         "missing_members": "refuse",
+        "fill_bars": "",
         "staged": base["store"],
         "start": SINCE,
         "state": folder / "state",

@@ -28,6 +28,7 @@ from backtest.engine.code.imports import source_digest
 from backtest.engine.code.parcels import sent_by_value
 from backtest.engine.code.strategy import Strategy, load_strategy, parameters, typed_things
 from backtest.engine.markets.membership import with_bars
+from backtest.engine.markets.small_bars import check_fill_bars, small_series
 from backtest.engine.provenance import module_hashes, source_file
 from backtest.engine.simulation import Shared, one_after_another, quotes_of, simulate, simulate_together
 from backtest.engine.warm_up import Cash, gated, measured_from, waiting
@@ -151,6 +152,7 @@ def job_of(
     since, until = sessions or (None, None)
     universe = known_universe(brokerage)
     wanted = with_bars(universe, opened, [opened.named(one) for one in wanted], sessions, None)
+    check_fill_bars(brokerage, wanted)
     beside = [opened.named(one) for one in several_series(asked["benchmark"] or [])]
     read = [*wanted, *beside]
     paid = dividends_of(brokerage.dividends, opened, read)
@@ -162,6 +164,7 @@ def job_of(
     if brokerage.slippage.startswith("spread"):
         read += [quotes for one in wanted for quotes in quotes_of(one)]
     read += map(opened.named, fee_series(brokerage.borrow, wanted).values())
+    read += small_series(brokerage, wanted, opened, (since, until)).values()
     plain, bars = are_plain([*wanted, *beside], base_currency(wanted, brokerage.currency), brokerage.quoted_in), {}
     digests = {}
     for one in read:
