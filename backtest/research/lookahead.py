@@ -21,13 +21,15 @@ import numpy as np
 import pyarrow as pa
 
 from backtest import _arguments
-from backtest.api import RunResult, known_universe, run, takes_frames
+from backtest.api import RunResult, known_universe, prepared, run, takes_frames
 from backtest.engine.account.dividends import DERIVED, dividends_of
 from backtest.engine.account.interest import IB
 from backtest.engine.account.margin.tables import ACCOUNTS
+from backtest.engine.cash_flows import Interest
 from backtest.engine.code.strategy import Strategy, load_strategy, typed_things
 from backtest.engine.feed import close_stamps
 from backtest.engine.provenance import module_files, source_file
+from backtest.engine.simulation import Shared, simulate
 from backtest.errors import BacktestError, NoBars, StrategyError, UsageError
 from backtest.market import arrays
 from backtest.market.bars import extra_of
@@ -64,18 +66,25 @@ _NOISE = 0.03  # deviation of a bar's close from the one before, so that any sig
 
 @dataclass(frozen=True, slots=True, order=True)
 class Decision:
-    """An order as a strategy gave it, or took it back: all that it decided, nothing that the market did to it."""
+    """
+    An order as a strategy gave it, or took it back, or cash that it added or set.
+
+    It is all that the strategy decided, and nothing that the market did to it.
+    """
 
     time: datetime  # of the bar at whose close it was given, UTC
-    series: str
-    side: str  # "buy", "sell" or "cancel"
-    kind: str  # as Backtrader spells it: "Market", "Limit", "Stop", ...
+    series: str  # "" of cash
+    side: str  # "buy", "sell", "cancel", "add cash" or "set cash"
+    kind: str  # as Backtrader spells it: "Market", "Limit", "Stop", ...; "" of cash
     size: float
     prices: tuple[float, ...]  # of a limit or a stop, or of both; none for an order at the market
+    terms: tuple[str, ...] = ()  # how long it is valid, and which other order it hangs on
 
     def __str__(self) -> str:
+        if not self.series:
+            return f"{self.side} {self.size:.10g}"
         prices = " at " + ", ".join(f"{price:.10g}" for price in self.prices) if self.prices else ""
-        return f"{self.side} {abs(self.size):.10g} {self.series} {self.kind}{prices}"
+        return ", ".join([f"{self.side} {abs(self.size):.10g} {self.series} {self.kind}{prices}", *self.terms])
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +159,7 @@ def look_ahead(
     work = Work(_observed, trial, project_of(trial.strategy), str)
     with fresh_processes(work) as observe:
         try:
-            truth, again = observe(_Future(span=span_asked)), observe(_Future(span=span_asked))
+            truth, again = observe(_Future(span=span_asked)), observe(_Future(span=span_asked, again=True))
         except BacktestError:
             trial.begin(span_asked)  # which raises the same, with its cause
             raise
@@ -272,18 +281,20 @@ class _Trial:
 
     def decide_on_the_true(self, span: Any) -> list[Decision]:
         """Return what is decided on the true bars, up to where it fails."""
-        decisions: list[Decision] = []
-        strategy = _watched(self.strategy, decisions, self.moment)
-        with suppress(StrategyError, UsageError):
-            run(strategy, self.series, store=self.store, span=span, params=self.params, **self.asked)
-        return decisions
+        return self._decided(self.store, span)
 
     def decide(self, bars: dict[Series, pa.Table]) -> list[Decision]:
         """Return what is decided on other bars: up to where it fails, if it fails there but not on the true ones."""
+        return self._decided(_Tables(bars, self.store), None)
+
+    def _decided(self, store: Reader, span: Any) -> list[Decision]:
+        """Return what is decided by a run of which nothing else is asked, and so no manifest made."""
         decisions: list[Decision] = []
         strategy = _watched(self.strategy, decisions, self.moment)
+        asked = {name: value for name, value in self.asked.items() if name not in ("risk_free", "lines")}
         with suppress(StrategyError, UsageError):  # it reads past the end; what it does not decide any more tells
-            run(strategy, self.series, store=_Tables(bars, self.store), params=self.params, **self.asked)
+            request = prepared(strategy, self.series, store=store, span=span, params=self.params, **asked)
+            simulate(*request, lines=False, shared=Shared())
         return decisions
 
     def moment(self, stamp: float) -> datetime:
@@ -298,6 +309,7 @@ class _Future:
     """What a run is made on: the true bars of a span, or bars that are others after a cut."""
 
     span: Any = None
+    again: bool = False  # whether nothing but decisions is asked of the true bars
     grows: bool = False  # whether a bar is there when it comes, and not before
     bars: dict[Series, pa.Table] = field(default_factory=dict)  # none: the true ones
     change: str = ""
@@ -324,6 +336,8 @@ def _observed(trial: _Trial, futures: Sequence[_Future]) -> list[_Observed]:
     if future.bars:
         with stores_changed(lambda series, table: _changed(series, table, future)):
             return [_Observed(trial.decide(future.bars))]
+    if future.again:
+        return [_Observed(trial.decide_on_the_true(future.span))]
     if future.grows:
         with _bars_growing():
             return [_Observed(trial.decide_on_the_true(future.span))]
@@ -467,13 +481,24 @@ def _watched(loaded: Strategy, decisions: list[Decision], moment: Callable[[floa
                 order = getattr(type(broker), side)(broker, *args, **kwargs)
                 about = args[0] if side == "cancel" else order
                 if about is not None:
-                    decisions.append(_decision(moment(_seen(self)), side, about))
+                    oco = kwargs.get("oco", args[_OCO] if len(args) > _OCO else None)
+                    decisions.append(_decision(moment(_seen(self)), side, about, oco))
                 return order
+
+            return act
+
+        def noted_cash(name: str, side: str) -> Callable[..., Any]:
+            def act(cash: Any) -> Any:
+                if not isinstance(cash, Interest):
+                    decisions.append(Decision(moment(_seen(self)), "", side, "", float(cash), ()))
+                return getattr(type(broker), name)(broker, cash)
 
             return act
 
         for side in ("buy", "sell", "cancel"):
             setattr(broker, side, noted(side))
+        for name, side in (("add_cash", "add cash"), ("set_cash", "set cash"), ("setcash", "set cash")):
+            setattr(broker, name, noted_cash(name, side))
         strategy.start(self)
 
     body = {"start": start, "__module__": strategy.__module__, "__doc__": strategy.__doc__}
@@ -486,11 +511,23 @@ def _seen(strategy: Any) -> float:
     return max(stamps) if stamps else float(strategy.datetime[0])
 
 
-def _decision(time: datetime, side: str, order: Any) -> Decision:
+_OCO = 8  # its place among the arguments of a broker's buy and sell
+
+
+def _decision(time: datetime, side: str, order: Any, oco: Any) -> Decision:
     kind, created = order.getordername(), order.created
     prices = () if kind in ("Market", "Close") else (created.price, created.pricelimit)
     known = tuple(float(price) for price in prices if price is not None)
-    return Decision(time, order.data._name, side, kind, float(created.size), known)
+    return Decision(time, order.data._name, side, kind, float(created.size), known, tuple(_terms(order, oco)))
+
+
+def _terms(order: Any, oco: Any) -> Iterator[str]:
+    """Yield what an order says beside its size and its prices; another order is told by how long before it came."""
+    if order.valid is not None:
+        yield f"valid until {bt.num2date(order.valid):%Y-%m-%d %H:%M}".removesuffix(" 00:00")
+    for words, other in (("OCO with", oco), ("child of", order.parent)):
+        if other is not None:
+            yield f"{words} the order {order.ref - other.ref} before"
 
 
 def _filled_too_early(result: RunResult) -> Iterator[Leak]:

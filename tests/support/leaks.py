@@ -3,6 +3,7 @@
 import functools
 import os
 import random
+from datetime import timedelta
 from pathlib import Path
 
 import backtrader as bt
@@ -219,10 +220,80 @@ class RandomAndLeaking(Follows):
         return self.left > 1 and self.coin.random() < 0.7 and self.data.close[1] > self.data.close[0]
 
 
+class ValidByTomorrow(bt.Strategy):
+    """Let an order wait for as long as tomorrow says."""
+
+    def next(self):
+        if self.position:
+            self.close()
+        elif not self.broker.get_orders_open() and self.data.buflen() - len(self.data) > 1:
+            days = 1 if self.data.close[1] > self.data.close[0] else 9
+            self.buy(size=10, exectype=bt.Order.Limit, price=self.data.close[0] * 0.99, valid=timedelta(days=days))
+
+
+class OcoByTomorrow(bt.Strategy):
+    """Let one order cancel another if tomorrow says so."""
+
+    def next(self):
+        if self.broker.get_orders_open() or self.data.buflen() - len(self.data) <= 1:
+            return
+        if not self.position:
+            self.buy(size=10)
+            return
+        limit = self.sell(size=10, exectype=bt.Order.Limit, price=self.data.close[0] * 1.03)
+        other = limit if self.data.close[1] > self.data.close[0] else None
+        self.sell(size=10, exectype=bt.Order.Stop, price=self.data.close[0] * 0.97, oco=other)
+
+
+class CashByTomorrow(bt.Strategy):
+    """Pay in by what tomorrow says."""
+
+    def next(self):
+        if len(self) == 1:
+            self.buy(size=10)
+        if len(self) % 10 == 0 and self.data.buflen() - len(self.data) > 1:
+            self.broker.add_cash(1000 if self.data.close[1] > self.data.close[0] else 10)
+
+
+class IndicatorAhead(bt.Indicator):
+    """Is tomorrow's close where it is computed for all bars at once."""
+
+    lines = ("ahead",)
+
+    def next(self):
+        self.lines.ahead[0] = self.data.close[0]
+
+    def once(self, start, end):
+        closes = self.data.close.array
+        for n in range(start, end):
+            self.lines.ahead.array[n] = closes[min(n + 1, len(closes) - 1)]
+
+
+class ByAnIndicator(Follows):
+    def __init__(self):
+        self.ahead = IndicatorAhead(self.data)
+
+    def signal(self):
+        return self.ahead[0] > self.data.close[0]
+
+
+class FilledBackwards(Follows):
+    """Fill gaps of a column by what comes after them."""
+
+    def start(self):
+        closes = pd.Series(self.data.close.array)
+        closes[::5] = np.nan
+        self.filled = closes.bfill().to_numpy()
+
+    def signal(self):
+        return 1 < len(self) <= len(self.filled) and self.filled[len(self) - 1] > self.data.close[-1]
+
+
 LEAKS = [
     SecondFeedsTomorrow, UnfinishedWeek, Scaler, PercentileOfAll, PeakOfAll, LimitAtTomorrowsLow, SizeByTomorrow,
     CentredMean, LabelsAhead, Rarely, NextDate, SixtyAhead, CachedModel, LruCached, StoreRead, OtherSeriesRead,
-    FileRead, AtItsClose, ByItsBroker, RandomAndLeaking,
+    FileRead, AtItsClose, ByItsBroker, RandomAndLeaking, ValidByTomorrow, OcoByTomorrow, CashByTomorrow,
+    ByAnIndicator, FilledBackwards,
 ]  # fmt: skip
 
 
@@ -374,8 +445,30 @@ class ReadsThePastOfTheStore(Follows):
         return len(known) > 1 and known.iloc[-1] > known.iloc[-2]
 
 
+class OcoPair(bt.Strategy):
+    """Leave by a limit or a stop, of which one cancels the other."""
+
+    def next(self):
+        if self.broker.get_orders_open():
+            return
+        if not self.position:
+            self.buy(size=10, exectype=bt.Order.Limit, price=self.data.close[0] * 0.99, valid=timedelta(days=3))
+            return
+        limit = self.sell(size=10, exectype=bt.Order.Limit, price=self.data.close[0] * 1.03)
+        self.sell(size=10, exectype=bt.Order.Stop, price=self.data.close[0] * 0.97, oco=limit)
+
+
+class Saves(bt.Strategy):
+    """Pay in on each twentieth bar, and invest half of all."""
+
+    def next(self):
+        if len(self) % 20 == 0:
+            self.broker.add_cash(100)
+            self.order_target_percent(target=0.5)
+
+
 CLEAN = [
     PastSlices, WholeWeeks, LearnsFromThePast, ExpandingPercentile, LimitsAndCancels, Brackets, SeededCoin,
     UnseededCoins, CausalVectors, ExitAtTheLastBar, TwoFeeds, Sizing, CalendarTimer, TrailingStop,
-    ReadsThePastOfTheStore,
+    ReadsThePastOfTheStore, OcoPair, Saves,
 ]  # fmt: skip
