@@ -305,13 +305,14 @@ def _why(result: RunRecord) -> str:
     if "reason" not in result.orders_table.column_names:
         return "the account could not pay for them"
     rows = zip(*(result.orders_table[name].to_pylist() for name in ("status", "reason")), strict=True)
-    kinds = Counter(reason.partition(":")[0] or "no reason" for status, reason in rows if status in REFUSED)
+    # A run that combines others has orders of such as know no reasons.
+    kinds = Counter((reason or "no cash").partition(":")[0] for status, reason in rows if status in REFUSED)
     return ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common())
 
 
 def _of_calls(result: RunRecord) -> dict[str, int]:
     """Return how many orders the account gave itself, in a sentence, with their number."""
-    reasons = [reason for reason in result.orders_table["reason"].to_pylist() if reason.startswith(CALL)]
+    reasons = [one for one in result.orders_table["reason"].to_pylist() if (one or "").startswith(CALL)]
     return {f"In margin calls the account gave {len(reasons):,} orders of its own.": len(reasons)}
 
 

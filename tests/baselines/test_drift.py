@@ -50,6 +50,15 @@ class Level(bt.Strategy):
             self.order_target_size(target=wanted)
 """
 
+LEVERED = """
+import backtrader as bt
+
+class Levered(bt.Strategy):
+    def next(self):
+        if len(self) == 1:
+            self.buy(size=int(1.5 * self.broker.getvalue() / self.data.close[0]))
+"""
+
 
 @pytest.fixture
 def store(tmp_path, sample):
@@ -580,6 +589,36 @@ def test_dates_and_spans_are_asked_for_again_as_they_were(scene):
         result = run(scene.strategy, "AAPL/1day", store=scene.store, span=span)
         again = repeat(replace(scene, spec=result.spec))
         assert again.record.equals(result.record)
+
+
+def test_a_changed_account_is_the_cause_and_shown(tmp_path, repository, store, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, rates = repository / "level.py", Path("rates.csv")
+    path.write_text(LEVERED)
+    rates.write_text("product,initial_long,maintenance_long\nSTK,0.5,0.25\n")
+    old = Baseline.of(run(path, "AAPL/1day", store=store, account="rates.csv"))
+    rates.write_text("product,initial_long,maintenance_long\nSTK,0.9,0.25\n")
+    scene = Scene(run(path, "AAPL/1day", store=store, account="rates.csv").spec, store, path)
+    word = replace(scene, spec=replace(scene.spec, brokerage=replace(scene.spec.brokerage, account="reg-t")))
+
+    of_file, of_word = check(old, "level", scene), check(old, "level", word)
+
+    assert causes(of_file) == {"account": CAUSE}
+    assert "'initial_long': 0.5" in told(of_file, "account")
+    assert "'initial_long': 0.9" in told(of_file, "account")
+    assert causes(of_word) == {}  # reg-t lends as much as the file did
+
+
+def test_another_account_is_the_cause(repository, store):
+    path = repository / "level.py"
+    path.write_text(LEVERED)
+    old = Baseline.of(run(path, "AAPL/1day", store=store, account="reg-t"))
+    scene = Scene(run(path, "AAPL/1day", store=store, account="cash").spec, store, path)
+
+    judgement = check(old, "level", scene)
+
+    assert causes(judgement) == {"parameters": CAUSE}
+    assert told(judgement, "parameters") == "account: reg-t -> cash"
 
 
 def test_a_verdict_is_json(scene):

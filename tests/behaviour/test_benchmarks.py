@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 
+import accounts
 import backtrader as bt
 import bench
 import currencies
@@ -161,6 +162,14 @@ def test_a_page_has_the_figures_that_matplotlib_alone_is_timed_with(tmp_path):
 def test_a_page_without_a_figure_is_not_timed():
     with pytest.raises(AssertionError, match="other figures"):
         page.check("<figure><svg></svg><svg></svg></figure>", ["<svg></svg>"] * 6)
+
+
+@pytest.mark.soak
+def test_a_run_as_an_account_at_ib_is_set_against_the_same_without(tmp_path):
+    (row,) = accounts.rows(tmp_path, bars=40_000, repeats=1)
+
+    assert (row.against, row.goal) == ("without them", 1 / 1.3)
+    assert row.ratio > 0
 
 
 @pytest.mark.soak

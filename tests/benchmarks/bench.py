@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import accounts
 import backtrader
 import currencies
 import engines
@@ -83,6 +84,7 @@ def _rows(folder: Path, rivals: Path | None, sizes: Sizes) -> Iterator[timing.Ro
     yield from running.rows(sizes.run_bars, sizes.runs)
     yield from engines.rows(folder / "engines", sizes.bars, sizes.years, sizes.loads)
     yield from currencies.rows(folder / "currencies", sizes.run_bars, sizes.runs)
+    yield from accounts.rows(folder / "accounts", sizes.run_bars, sizes.runs)
     yield from loading.rows(folder, sizes.bars, sizes.loads)
     yield from page.rows(folder / "page", sizes.run_bars, sizes.runs)
     yield from memory.rows(folder / "memory", sizes.bars)

@@ -6,6 +6,7 @@ Prices may be in other currencies than the account, and of contracts that have a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
@@ -144,6 +145,41 @@ def assert_reconciled(result, bars: dict[str, list]) -> None:
             assert record[f"position.{n}"][row] == held[name], (day, name)
         assert abs(record["cash"][row] - cash) <= 1e-9 * result.spec.cash, (day, record["cash"][row], cash)
         assert abs(record["equity"][row] - cash - worth) <= 1e-9 * result.spec.cash, (day, cash, worth)
+
+
+def assert_margin(result) -> int:
+    """
+    Assert that a margin account required what Regulation T and IB's table say, sold what was too much, and no more.
+
+    Args:
+        result: a run on daily bars of US stocks in an account reg-t, whose series have the same days.
+
+    Returns:
+        How many orders it gave.
+    """
+    record, orders, called = result.record.to_pandas(), result.orders_table.to_pylist(), 0
+    given = [one for one in orders if one["reason"].startswith("margin call")]
+    filled = {fill["ref"]: fill["time"] for fill in result.fills_table.to_pylist()}
+    for row, time in enumerate(record["time"]):
+        held = {name: (record[f"position.{n}"][row], record[f"close.{n}"][row]) for n, name in enumerate(result.series)}
+        each = {name: 0.25 * close if size > 0 else max(0.3 * close, min(close, 5.0), 2.5)
+                for name, (size, close) in held.items()}  # fmt: skip
+        required = {name: abs(size) * each[name] for name, (size, _) in held.items() if size}
+        assert abs(record["margin"][row] - sum(required.values())) <= 1e-9 * result.spec.cash, time
+        waiting = [one for one in given if one["created"] < time and filled.get(one["ref"], time) > time]
+        own = {one["series"]: one["size"] for one in given if one["created"] == time}
+        left = sum(required.values()) - record["equity"][row]
+        assert bool(own) or waiting or left <= 1e-9 * result.spec.cash, (time, left)
+        if waiting or not own:
+            assert not own
+            continue
+        for name in sorted(required, key=lambda one: -required[one]):
+            shares = min(math.ceil(round(left / each[name], 9)), abs(held[name][0])) if left > 0 else 0
+            assert abs(own.pop(name, 0)) == shares, (time, name, left)
+            left -= shares * each[name]
+            called += bool(shares)
+        assert own == {}
+    return called
 
 
 def _dues(result, bars: dict[str, list]) -> dict:

@@ -14,6 +14,7 @@ from backtest.market.bars import table_of
 LOOPS = ({}, {"volume_cap": 1.0}, {"slippage": "0.0"})
 NAMES = ("AAPL/1day", "MSFT/1day")
 FIRST = date(2024, 6, 3)  # a Monday; the first holiday of New York is the 19th
+CYCLES = {date(2015, 3, 2): 3, date(2018, 2, 5): 2, FIRST: 1}  # Mondays, and how many days a trade takes to settle then
 
 
 class Trades(bt.Strategy):
@@ -109,7 +110,7 @@ def random_bars(rng, count):
 def random_run(folder, seed, account, count=60, own=None):
     """Return a run of random orders on two wild shares, in a loop of its own or by the seed."""
     rng = np.random.default_rng(seed)
-    store = store_of(folder, [random_bars(rng, count) for _ in NAMES])
+    store = store_of(folder, [random_bars(rng, count) for _ in NAMES], list(CYCLES)[seed % len(CYCLES)])
     return run(
         Random, NAMES, store=store, params={"seed": seed}, account=account, cash=float(rng.choice([3_000, 20_000])),
         **(LOOPS[seed % len(LOOPS)] if own is None else own),
@@ -122,12 +123,13 @@ def overdrawn(result, account):
 
     Equity is kept from the fills alone, each at its own price and what else is held at the open of the bar. What opens
     must leave equity of half of all positions, of cheap short shares of more; in a cash account no debt, nothing short,
-    and no money of sales of the same day spent, which has not settled.
+    and no money spent of sales that are fewer weekdays ago than a trade takes to settle.
     """
     opens = {name: dict(zip(table["time"].to_pylist(), table["open"].to_pylist(), strict=True))
              for name, table in ((name, result.bars_from.read(name)) for name in NAMES)}  # fmt: skip
     held, cash, found, opened_any = dict.fromkeys(NAMES, 0.0), result.spec.cash, [], 0
     sales: list[tuple[datetime, float]] = []
+    cycle = next((days for first, days in CYCLES.items() if first == result.record["session"][0].as_py()), 1)
     for fill in result.fills_table.to_pylist():
         name, size, price, time = fill["series"], fill["size"], fill["price"], fill["time"]
         before = held[name]
@@ -142,7 +144,7 @@ def overdrawn(result, account):
         gross = sum(abs(held[one]) * prices[one] for one in NAMES)
         equity = cash + sum(held[one] * prices[one] for one in NAMES)
         if account == "cash":
-            spent = sum(money for when, money in sales if when == time)
+            spent = sum(money for when, money in sales if np.busday_count(when.date(), time.date()) < cycle)
             if min(held.values()) < 0 or cash - spent < -1e-6:
                 found.append((fill, cash, spent, dict(held)))
             continue

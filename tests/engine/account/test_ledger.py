@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import backtrader as bt
 import numpy as np
 import pytest
-from ledger import assert_reconciled
+from ledger import assert_margin, assert_reconciled
 
 from backtest import run
 from backtest.engine.account.dividends import Dividends, DividendTable
@@ -17,6 +17,7 @@ from backtest.store.store import Store
 NAMES = ("AAPL/1day", "MSFT/1day")
 FIRST, COUNT = date(2024, 1, 1), 40
 LOOPS = ({}, {"slippage": "5bp"}, {"volume_cap": 0.5}, {"fills": "this-close"}, {"costs": "none"})
+ACCOUNTS = ("reg-t", "backtrader", "cash")
 
 
 class Random(bt.Strategy):
@@ -52,14 +53,14 @@ class Random(bt.Strategy):
         self.given.append(order)
 
 
-def market(folder, random):
+def market(folder, random, wild=0.03):
     """Return a store of two series that lack some days, and the days that they have."""
     store, days = Store(folder), [FIRST + timedelta(days=n) for n in range(COUNT) if random.random() < 0.9]
     for name in NAMES:
         price, rows = 50.0, []
         for day in days:
             opened = price * random.uniform(0.98, 1.02)
-            price = opened * random.uniform(0.97, 1.03)
+            price = opened * random.uniform(1 - wild, 1 + wild)
             high, low = max(opened, price) * 1.005, min(opened, price) * 0.995
             rows.append(
                 (datetime(day.year, day.month, day.day, tzinfo=UTC), opened, high, low, price, 500.0, None, None)
@@ -78,18 +79,23 @@ def dividends(random):
     return DividendTable("made up", found)
 
 
-def random_run(folder, seed, last=COUNT):
+def asked_of(result):
+    return result.spec.brokerage.account
+
+
+def random_run(folder, seed, last=COUNT, cash=30_000, wild=0.03):
     """Return a run of a random strategy on a random market, and the days of its bars."""
     random = np.random.default_rng(seed)
-    store, days = market(folder, random)
+    store, days = market(folder, random, wild)
     asked = {**LOOPS[seed % len(LOOPS)], "withholding": float(random.choice([0.0, 0.15]))}
     asked["interest"] = "ib" if random.random() < 0.5 else ""
+    asked["account"] = "backtrader" if "fills" in asked else ACCOUNTS[seed % len(ACCOUNTS)]
     result = run(
         Random,
         NAMES,
         store=store,
         params={"seed": seed, "last": last},
-        cash=30_000,
+        cash=cash,
         dividends=dividends(random),
         **asked,
     )
@@ -103,9 +109,22 @@ def test_the_account_follows_from_fills_and_dividends(tmp_path, first):
         result, days = random_run(tmp_path / str(seed), seed)
 
         assert_reconciled(result, days)
+        if asked_of(result) == "reg-t":
+            assert_margin(result)
         filled += len(result.fills_table)
 
     assert filled > 10
+
+
+def test_the_account_follows_through_margin_calls(tmp_path):
+    called = 0
+    for seed in (0, 6, 12):  # in the lean loop, and with slippage
+        result, days = random_run(tmp_path / str(seed), seed, cash=10_000, wild=0.25)
+
+        assert_reconciled(result, days)
+        called += assert_margin(result)
+
+    assert called > 3
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -124,3 +143,5 @@ def test_the_account_follows_in_many_more_runs(tmp_path):
         result, days = random_run(tmp_path / str(seed), seed)
 
         assert_reconciled(result, days)
+        if asked_of(result) == "reg-t":
+            assert_margin(result)

@@ -126,6 +126,7 @@ def test_few_trials_are_made_one_by_one_unless_asked_for(sample, tmp_path):
     [
         ({"engine": "numba"}, "there are compiled, event"),
         ({"engine": "compiled", "slippage": "5bp"}, "slippage of the broker is not compiled; leave out --engine"),
+        ({"engine": "compiled", "account": "reg-t"}, "account of the broker is not compiled; leave out --engine"),
     ],
 )
 def test_an_engine_that_cannot_make_the_trials_is_refused(sample, tmp_path, more, said):

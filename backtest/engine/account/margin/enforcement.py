@@ -26,7 +26,7 @@ from backtest.engine.account.margin.settlement import settlement_day
 from backtest.runs.round_trips import CALL
 
 _STOCK: Any = bt.brokers.BackBroker
-_FIRST_BARS, _LONGER = 64, 4  # how many bars are searched for the next margin call; and how many times as many then
+_FIRST_BARS, _LONGER = 64, 4  # how many bars are searched for a margin call; and how many times as many then
 _NEAR = 1e-9  # of equity: so near to a margin call a bar counts as one, until the broker's own numbers say more
 SHORT_SALE = "short sale"  # how the reason of such an order begins
 
@@ -69,11 +69,15 @@ class _Account:
 
     def check_submitted(self, broker: Any) -> None:
         """Accept what the account allows, one order after the other at the prices they were given at."""
-        pretended = _Pretended(broker)
+        pretended: _Pretended | None = None
         while broker.submitted:
             order = broker.submitted.popleft()
             if broker._take_children(order) is None:
                 continue
+            if pretended is None and not broker.submitted and _only_closes(order, broker):
+                broker.submit_accept(order)  # alone, and never refused
+                return
+            pretended = pretended or _Pretended(broker)
             reason = self._judge(broker, order, pretended)
             if not reason:
                 broker.submit_accept(order)
@@ -201,11 +205,14 @@ class MarginAccount(_Account):
         super().__init__(feeds)
         self._least, self._currency = least_equity, currency
         self._closes: Mapping[Any, np.ndarray] = {}
+        self._steps, self._ahead = 0, _FIRST_BARS
+        self._searched: tuple[float, tuple[tuple[int, float], ...]] = 0.0, ()
         self._selling: list[Any] = []  # orders of its own that are under way
 
     def watch(self, closes: Mapping[Any, np.ndarray]) -> None:
         """Take the closes of each feed by the steps of a lean run."""
         self._closes = closes
+        self._steps = min(map(len, closes.values()), default=0)
 
     def _judged(self, broker: Any, data: Any, change: _Change, pretended: _Pretended) -> str:
         equity = broker.cash - pretended.fees - change.commission
@@ -251,14 +258,15 @@ class MarginAccount(_Account):
 
     def end_bar(self, broker: Any) -> None:
         """Hold equity against what positions require at the close, and sell what is too much."""
-        self._selling = [order for order in self._selling if order.alive()]
+        if self._selling:
+            self._selling = [order for order in self._selling if order.alive()]
         held = [(data, position.size) for data, position in broker.positions.items() if position.size]
         self.due = math.inf
         cash = broker.cash
         if not held or (cash >= 0 and self._lends_nothing(held)):
             return
         equity = cash + sum(_worth(broker, data, size, data.close[0]) for data, size in held)
-        left = [(data, size + self._under_way(data)) for data, size in held]
+        left = [(data, size + self._under_way(data)) for data, size in held] if self._selling else held
         required = sum(self._maintenance(data, size) for data, size in left)
         if excess_liquidity(equity, required) < 0:
             self._sell(broker, left, equity, required)
@@ -297,20 +305,34 @@ class MarginAccount(_Account):
             broker.pending.appendleft(order)  # before what the strategy still has open
 
     def _next_due(self, begin: int, cash: float, held: Sequence[tuple[Any, float]]) -> float:
-        """Return the first step at which a margin call is near, should positions and cash stay as they are."""
-        steps, count = len(next(iter(self._closes.values()))), _FIRST_BARS
-        while begin < steps:
-            end = min(begin + count, steps)
-            equity, required = np.full(end - begin, cash), np.zeros(end - begin)
-            for data, size in held:
-                prices = self._closes[data][begin:end] * self.feeds[data].multiplier
-                equity += size * prices
-                required += self.feeds[data].rates.maintenance_by_bar(np.full(end - begin, size), prices)
-            near = np.flatnonzero(~(equity - required >= _NEAR * np.abs(equity)))
-            if len(near):
-                return begin + int(near[0])
-            begin, count = end, count * _LONGER
-        return math.inf
+        """
+        Return the first step at which a margin call is near, should positions and cash stay as they are.
+
+        Only some bars are searched, more the longer nothing changes; the step after them comes next.
+        """
+        known = cash, tuple((id(data), size) for data, size in held)  # feeds compare their values
+        self._ahead = _FIRST_BARS if known != self._searched else self._ahead * _LONGER
+        self._searched = known
+        end = min(begin + self._ahead, self._steps)
+        near = self._are_near(begin, end, cash, held)
+        first = int(near.argmax()) if len(near) else 0
+        if len(near) and near[first]:
+            return begin + first
+        return end if end < self._steps else math.inf
+
+    def _are_near(self, begin: int, end: int, cash: float, held: Sequence[tuple[Any, float]]) -> np.ndarray:
+        """Return whether a margin call is near at each step from one to before another."""
+        if len(held) == 1 and held[0][1] > 0 and not self.feeds[held[0][0]].rates.by_contract:
+            (data, size), feed = held[0], self.feeds[held[0][0]]
+            kept = size * feed.multiplier * (1 - feed.rates.maintenance_long)  # of each point of the price
+            prices = self._closes[data][begin:end]
+            return np.asarray(~(prices * kept > -cash * (1 + _NEAR)))
+        equity, required = np.full(end - begin, cash), np.zeros(end - begin)
+        for data, size in held:
+            prices = self._closes[data][begin:end] * self.feeds[data].multiplier
+            equity += size * prices
+            required += self.feeds[data].rates.maintenance_by_bar(np.full(end - begin, size), prices)
+        return np.asarray(~(equity - required >= _NEAR * np.abs(equity)))
 
 
 class _Change(NamedTuple):
@@ -336,6 +358,12 @@ def _change(broker: Any, order: Any, pretended: _Pretended) -> _Change:
         bill.end()
     cash = -model.getvaluesize(wanted, price) if model.stocklike else 0.0
     return _Change(held + wanted, opened, cash - commission, commission, price)
+
+
+def _only_closes(order: Any, broker: Any) -> bool:
+    held = broker.positions[order.data].size if order.data in broker.positions else 0
+    wanted = order.executed.remsize
+    return bool(held * wanted < 0 and abs(wanted) <= abs(held))
 
 
 class _Pretended:
@@ -366,8 +394,9 @@ class _Pretended:
 
 def _known(data: Any, broker: Any) -> float:
     """Return the price of a feed that is known while the broker works: of a bar that has just begun its open."""
-    now = max(one.datetime[0] for one in broker.cerebro.datas if len(one))
-    price: float = data.open[0] if data.datetime[0] == now else data.close[0]
+    datas = broker.cerebro.datas
+    begins = len(datas) == 1 or data.datetime[0] == max(one.datetime[0] for one in datas if len(one))
+    price: float = data.open[0] if begins else data.close[0]
     return price
 
 

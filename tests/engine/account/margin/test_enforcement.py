@@ -5,11 +5,13 @@ from datetime import date
 import pytest
 from margin_runs import LOOPS, NAMES, Trades, overdrawn, random_run, reasons, statuses, store_of, trade, weekdays
 
-from backtest import next_orders, run
+from backtest import combine, look_ahead, next_orders, run, sweep
 from backtest.engine.account.dividends import Dividends, DividendTable
 from backtest.engine.account.margin.tables import MarginTable, margin_table
 from backtest.errors import UsageError
 from backtest.report.run_page import write_report
+from backtest.research.out_of_sample.walk_forward import request_of
+from backtest.research.search.job import Point, job_of
 
 
 @pytest.fixture(scope="module")
@@ -45,42 +47,37 @@ def test_equity_sells_short_twice_as_much_and_not_a_share_more(flat, loop):
     assert held(result)[-1] == -150
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_long_and_short_positions_both_require_margin(flat, loop):
-    result = trade(flat, {1: [(0, 100), (1, -200)], 3: [(1, -1)]}, "reg-t", NAMES, **loop)
+def test_long_and_short_positions_both_require_margin(flat):
+    result = trade(flat, {1: [(0, 100), (1, -200)], 3: [(1, -1)]}, "reg-t", NAMES)
 
     assert statuses(result) == ["Completed", "Completed", "Margin"]
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_an_open_that_jumps_is_judged_again_as_the_order_is_filled(tmp_path, loop):
+def test_an_open_that_jumps_is_judged_again_as_the_order_is_filled(tmp_path):
     store = store_of(tmp_path, [[100, 101, 101]])
 
-    result = trade(store, {1: 200}, "reg-t", **loop)
+    result = trade(store, {1: 200}, "reg-t")
 
     assert statuses(result) == ["Margin"]
     assert "would require 10,100.00 USD, and equity is 10,000.00" in reasons(result)[0]
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_an_order_that_turns_a_position_closes_it_and_opens_what_is_allowed_or_nothing(flat, loop):
-    result = trade(flat, {1: 100, 3: -400}, "reg-t", **loop)
+def test_an_order_that_turns_a_position_closes_it_and_opens_what_is_allowed_or_nothing(flat):
+    result = trade(flat, {1: 100, 3: -400}, "reg-t")
 
     assert statuses(result) == ["Completed", "Margin"]
     assert held(result)[-1] == 100  # refused as it was submitted, before anything was filled
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_below_the_least_equity_nothing_is_lent(flat, loop):
-    result = trade(flat, {1: 15, 3: 5, 5: -16}, "reg-t", cash=1_500, **loop)
+def test_below_the_least_equity_nothing_is_lent(flat):
+    result = trade(flat, {1: 15, 3: 5, 5: -16}, "reg-t", cash=1_500)
 
     assert statuses(result) == ["Completed", "Margin", "Margin"]
     assert [one.partition(":")[0] for one in reasons(result)] == ["", "least equity", "least equity"]
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_costs_count_as_an_order_is_judged(flat, loop):
-    result = trade(flat, {1: 200, 3: 198}, "reg-t", costs="ib-fixed", **loop)
+def test_costs_count_as_an_order_is_judged(flat):
+    result = trade(flat, {1: 200, 3: 198}, "reg-t", costs="ib-fixed")
 
     assert statuses(result) == ["Margin", "Completed"]  # 10,000 are required, and equity would be 9,999
 
@@ -88,14 +85,13 @@ def test_costs_count_as_an_order_is_judged(flat, loop):
 # --- IB's own example, as a run
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_the_example_of_ib_is_carried_out(tmp_path, loop):
+def test_the_example_of_ib_is_carried_out(tmp_path):
     # IBKR, "Securities Margin Example": 500 XYZ at 40, which rises to 45, falls to 35, and is sold at 45; then 500 ABC
     # at 101 are refused. 300 at 100 are let in by IB, and sold at the end of the day, as 15,000 are required; here they
     # are refused at once.
     store = store_of(tmp_path, [[40.0, 40.0, (45.0, 35.0), 45.0, 45.0, 45.0, 45.0], [101.0] * 5 + [100.0] * 2])
 
-    result = trade(store, {1: [(0, 500)], 3: [(0, -500)], 4: [(1, 500)], 6: [(1, 300)]}, "reg-t", NAMES, **loop)
+    result = trade(store, {1: [(0, 500)], 3: [(0, -500)], 4: [(1, 500)], 6: [(1, 300)]}, "reg-t", NAMES)
 
     assert statuses(result) == ["Completed", "Completed", "Margin", "Margin"]
     assert result.record["cash"].to_pylist() == [10_000.0, -10_000.0, -10_000.0] + [12_500.0] * 4
@@ -138,6 +134,7 @@ def test_a_fall_is_told_in_numbers_and_words(fallen):
     assert "account reg-t" in fallen.stats.basis
 
 
+@pytest.mark.slow
 def test_a_fall_is_on_the_page(fallen, tmp_path):
     text = write_report(fallen, tmp_path / "page").read_text("utf-8")
 
@@ -153,11 +150,10 @@ def test_a_fall_is_on_the_page(fallen, tmp_path):
 # --- calls
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_a_short_position_that_rises_is_bought_back(tmp_path, loop):
+def test_a_short_position_that_rises_is_bought_back(tmp_path):
     store = store_of(tmp_path, [[100.0, 100.0, 115.0, 116.0, 116.0]])
 
-    result = trade(store, {1: -200}, "reg-t", **loop)
+    result = trade(store, {1: -200}, "reg-t")
 
     # 30,000 less 23,000 are 7,000; 30 % of 23,000 are 6,900. At 116: 6,800 and 6,960: 160 / 34.80 are 4.6 shares.
     assert held(result) == [0, -200, -200, -200, -195]
@@ -187,17 +183,17 @@ def test_a_dividend_that_short_positions_pay_may_bring_the_call(tmp_path, loop):
     assert held(result) == [0, -200, -200, -200, -166, -166]
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_a_call_that_the_lean_loop_has_to_look_far_ahead_for_is_found(tmp_path, loop):
+def test_a_call_that_the_lean_loop_has_to_look_far_ahead_for_is_found(tmp_path):
     prices = [100.0] * 400 + [60.0] * 5
     store = store_of(tmp_path, [prices])
 
-    result = trade(store, {1: 200}, "reg-t", **loop)
+    result = trade(store, {1: 200}, "reg-t")
 
     assert held(result)[400] == 200  # 2,000 of equity, and 3,000 are required
     assert held(result)[401] == 133  # 1,000 / 15 are 66.7 shares
 
 
+@pytest.mark.slow
 def test_all_loops_do_the_same_to_the_last_bit(tmp_path):
     for account in ("cash", "reg-t"):
         every = [random_run(tmp_path / f"{account}{n}", 4, account, count=20, own=loop) for n, loop in enumerate(LOOPS)]
@@ -240,11 +236,10 @@ def test_what_was_sold_is_spent_when_it_has_settled(flat, loop):
     assert reasons(result)[2].startswith("cash: 500.00 are needed and the costs, 500.00 more than there are")
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_until_2024_it_took_two_settlement_days(tmp_path, loop):
+def test_until_2024_it_took_two_settlement_days(tmp_path):
     store = store_of(tmp_path, [[100.0] * 8, [50.0] * 8], date(2024, 3, 4))
 
-    result = trade(store, {1: 100, 3: -100, 4: [(1, 10)], 5: [(1, 10)]}, "cash", NAMES, **loop)
+    result = trade(store, {1: 100, 3: -100, 4: [(1, 10)], 5: [(1, 10)]}, "cash", NAMES)
 
     # Sold on Thursday, the 7th, settled on Monday, the 11th: not there on Friday.
     assert statuses(result) == ["Completed", "Completed", "Margin", "Completed"]
@@ -310,6 +305,65 @@ def test_what_settles_by_the_next_open_pays_for_what_would_be_ordered_next(tmp_p
     )  # fmt: skip
 
     assert [one.paid for one in found.orders] == [paid]
+
+
+@pytest.mark.slow
+def test_a_sweep_of_such_runs_equals_single_runs(tmp_path):
+    store, rates = store_of(tmp_path / "bars", [[100.0, 100.0, 66.0, 64.0, 64.0]]), tmp_path / "rates.csv"
+    rates.write_text("product,initial_long,maintenance_long\nSTK,0.4,0.3\n")
+    grid = {"orders": [{1: [(0, 250)]}, {1: [(0, 240)], 3: [(0, -100)]}, {1: [(0, -10)]}]}
+
+    for account in ("cash", "reg-t", str(rates)):
+        asked = {"store": store, "account": account, "cash": 12_500, "costs": "none"}
+        found = sweep(Trades, NAMES[0], grid, rank="total_return", **asked)
+
+        for trial in found.trials:
+            single = run(Trades, NAMES[0], params=trial.params, **asked)
+            assert not trial.error
+            assert {name: trial.metrics[name] for name in MEASURED} == pytest.approx(
+                {name: single.stats[name] for name in MEASURED}, nan_ok=True, rel=0, abs=0
+            )
+
+
+MEASURED = ("total_return", "margin_used", "margin_calls", "max_net_leverage", "rejected_orders")
+
+
+def test_other_rates_make_other_trials(tmp_path, flat):
+    rates, keys = tmp_path / "rates.csv", set()
+    for initial in ("0.4", "0.5"):
+        rates.write_text(f"product,initial_long,maintenance_long\nSTK,{initial},0.3\n")
+        for account in (str(rates), "reg-t", "cash", "backtrader"):
+            keys.add(job_of(Trades, NAMES[0], store=flat, swept=["orders"], account=account).key(Point({"orders": {}})))
+
+    assert len(keys) == 5  # both of the file, and the words
+
+
+def test_a_walk_forward_of_such_a_run_has_its_account(tmp_path):
+    store, rates = store_of(tmp_path / "bars", [[100.0] * 60]), tmp_path / "rates.csv"
+    rates.write_text("product,initial_long,maintenance_long\nSTK,0.4,0.3\n")
+    result = trade(store, {1: 200}, str(rates))
+    rates.unlink()
+
+    assert request_of(result, {}, None)["brokerage"].account == MarginTable.read(result.manifest["account"])
+
+
+def test_runs_with_and_without_rules_are_combined(fallen, flat):
+    other = trade(flat, {1: 10, 3: 5_000}, "backtrader", NAMES[1:])
+
+    found = combine([fallen, other])
+
+    assert "orders were rejected" in found.stats.basis
+    assert found.stats.reasons["margin_used"] == "no margin account"
+
+
+@pytest.mark.soak
+def test_the_check_for_the_future_finds_none_in_margin_calls(tmp_path):
+    prices = [100.0, 100.0, 66.0, 64.0, 64.0, 70.0, 70.0, 60.0, 55.0, 55.0]
+    store = store_of(tmp_path, [prices])
+    orders = {1: [(0, 250)]}
+
+    assert look_ahead(Trades, NAMES[0], store=store, params={"orders": orders}, cuts=3, account="reg-t", cash=12_500,
+                      costs="none") == []  # fmt: skip
 
 
 # --- laws

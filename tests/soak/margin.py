@@ -1,0 +1,60 @@
+"""
+Thousands of random orders in accounts with rules: none ends with more leverage than its account allows.
+
+Run:  python tests/soak/margin.py [--orders 10000] [--seed 0]
+
+Each random run is made in the lean loop and in both of Backtrader's, and what they leave is compared to the last bit.
+It ends with 1 if an account was overdrawn, or if the loops differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
+from margin_runs import LOOPS, overdrawn, random_run
+
+ACCOUNTS = ("cash", "reg-t")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--orders", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    wrong = 0
+    for account in ACCOUNTS:
+        orders = opened = calls = 0
+        seed = asked.seed
+        while orders < asked.orders:
+            with tempfile.TemporaryDirectory() as folder:
+                every = [random_run(Path(folder) / str(n), seed, account, own=loop) for n, loop in enumerate(LOOPS)]
+                found, some = overdrawn(every[0], account)
+            if found:
+                wrong += 1
+                print(f"{account}, seed {seed}: {found[0]}")
+            wrong += differ(every, account, seed)
+            reasons = every[0].orders_table["reason"].to_pylist()
+            orders, opened, seed = orders + len(reasons), opened + some, seed + 1
+            calls += sum(reason.startswith("margin call") for reason in reasons)
+        print(f"{account}: {orders:,} orders in {seed - asked.seed:,} runs, {opened:,} fills opened something, "
+              f"{calls:,} orders of margin calls")  # fmt: skip
+    return int(bool(wrong))
+
+
+def differ(every, account, seed) -> bool:
+    first, *others = [(one.record, one.orders_table, one.fills_table.select(every[0].fills_table.column_names))
+                      for one in every]  # fmt: skip
+    for loop, tables in zip(LOOPS[1:], others, strict=True):
+        if not all(one.equals(other) for one, other in zip(first, tables, strict=True)):
+            print(f"{account}, seed {seed}: {loop} differs from the lean loop")
+            return True
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())
