@@ -249,7 +249,10 @@ def report(
     out: Annotated[str, typer.Option(help="Folder of the page; the run's own if not given.")] = "",
     force: ForceOption = False,
     png: Annotated[str, typer.Option(help="Folder for the figures as PNG files too.")] = "",
-    pdf: Annotated[str, typer.Option(help="File for numbers and figures as a PDF too.")] = "",
+    pdf: Annotated[
+        str,
+        typer.Option(help="File for the page as a PDF too, as Chromium prints it; of a run without it the figures."),
+    ] = "",
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -261,23 +264,37 @@ def report(
     equity out of sample, its windows and what each chose. Of a folder of runs it is a table of all of them, to sort and
     search, with links to their pages.
 
-    Example: backtest report SmaCross-AAPL --pdf sma.pdf
+    Example: backtest report SmaCross-AAPL --out pages/sma
     """
     from backtest.api import RunResult
+    from backtest.report.printing import browser, print_page
     from backtest.report.run_page import write_figures, write_page, write_report
 
     folder, kind = _what(run_name)
     if kind is not _Kind.run:
-        if png or pdf:
-            raise UsageError(f"{folder} is a {kind.value}, and --png and --pdf are of one run; name that one")
-        page = _write_page(folder, kind, out, store)
-        give_json({"files": [page.as_posix()]}) if as_json else give(str(page))
+        if png:
+            raise UsageError(f"{folder} is a {kind.value}, and --png is of one run; name that one")
+        files = [page := _write_page(folder, kind, out, store)]
+        if pdf:
+            print_page(page, Path(pdf))
+            files.append(Path(pdf))
+        if as_json:
+            give_json({"files": [file.as_posix() for file in files]})
+            return
+        for file in files:
+            give(str(file))
         return
     result = RunResult.load(folder)
     own = not out or Path(out).resolve() == folder.resolve()
     bars_from = _opened(store)
     page = write_page(result, folder, bars_from) if own else write_report(result, out, store=bars_from, force=force)
-    paths = [page, *write_figures(result, png, pdf)]
+    printed = bool(pdf and browser())
+    paths = [page, *write_figures(result, png, "" if printed else pdf)]
+    if printed:
+        print_page(page, Path(pdf))
+        paths.append(Path(pdf))
+    elif pdf:
+        say("No browser was found on this machine: the PDF has numbers and figures in place of the page")
     if as_json:
         give_kept_run(result, folder, as_json, paths)
         return

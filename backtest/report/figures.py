@@ -59,6 +59,7 @@ _LINES, _STYLES = ("run", "loss", "hold", "ink"), ("-", "--", ":")  # of several
 
 _SIZE = 8.5  # points of a text
 _STEPS = 125  # an inch: what a screen can show of a line
+_SHEET = 11.69, 8.27  # inches: A4, across
 _PANELS = 6  # price charts, at most
 _GROWN = 5.0  # times the lowest equity: from here on a linear scale hides the beginning
 _BINS = 60
@@ -177,7 +178,7 @@ def save_png(result: Measured, folder: Path) -> list[Path]:
 
 
 def save_pdf(result: Measured, file: Path) -> None:
-    """Write a run as a PDF: verdict and numbers on the first page, then a figure a page."""
+    """Write a run as a PDF of A4 sheets: verdict and numbers on the first one, then a figure a sheet."""
     from matplotlib.backends.backend_pdf import PdfPages
 
     pdf = io.BytesIO()
@@ -188,12 +189,13 @@ def save_pdf(result: Measured, file: Path) -> None:
         for figure in shown_figures(result):
             canvas = figure.draw(result)
             canvas.suptitle(figure.title, color=COLOURS["ink"], parse_math=False)
+            canvas.set_size_inches(*_SHEET)
             pages.savefig(canvas, facecolor="white")
     replace_file(file, pdf.getvalue())
 
 
 def _numbers(result: Measured) -> Canvas:
-    canvas = _canvas("numbers", WIDE, 0.75 * WIDE)
+    canvas = _canvas("numbers", *_SHEET)
     words = [textwrap.fill(line, 80) for line in str(verdict(result)).splitlines()]
     text = "\n".join([*words, "", repr(result)])
     canvas.text(0.06, 0.95, text, va="top", family="monospace", fontsize=_SIZE, parse_math=False)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from backtest.metrics.measurement import Stats
 
 _OF_STEPS = ("sharpe", "total_return")  # in and out of sample, in the table, after the rank
+_OF_RETURNS = ("return", "risk", "drawdown")  # groups of metrics
 _ROW = 18  # pixels of a step in the picture of the windows, where there are few
 _LOWEST, _MOST_ROWS = 6, 340  # pixels of one where there are many, and of all
 _CHOICES = 6  # values of a parameter that have a pane of the usual height
@@ -212,7 +213,8 @@ def _rows(found: ShownWalkForward) -> Iterator[dict[str, Any]]:
 
 
 def _groups(found: ShownWalkForward) -> Iterator[dict[str, Any]]:
-    rows = sorted(found.stats.rows.values(), key=lambda metric: list(GROUP_TITLES).index(metric.group))
+    known = [metric for metric in found.stats.rows.values() if metric.group in _OF_RETURNS]  # there is no benchmark
+    rows = sorted(known, key=lambda metric: _OF_RETURNS.index(metric.group))
     for group, metrics in groupby(rows, key=lambda metric: metric.group):
         own = [
             {

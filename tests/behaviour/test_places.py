@@ -53,7 +53,8 @@ def names(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", WRITES, ids=lambda text: " ".join(text.replace(SHORT, "").split()[::3]))
-def test_what_begins_like_a_url_is_a_path(place, call, command):
+def test_what_begins_like_a_url_is_a_path(place, call, command, monkeypatch):
+    monkeypatch.setenv("PATH", str(place))  # so that no browser is started for a PDF
     path = PATHS[WRITES.index(command) % len(PATHS)]
 
     code, _, err = call(*shlex.split(command.format(path)))

@@ -41,7 +41,16 @@ def test_pictures_are_of_one_run(runs, call):
     code, _, err = call("report", "runs", "--png", "pictures")
 
     assert code == 2
-    assert "--png and --pdf are of one" in err
+    assert "runs is a folder of runs, and --png is of one run" in err
+
+
+def test_a_page_of_several_runs_is_not_printed_without_a_browser(runs, call, monkeypatch):
+    monkeypatch.setenv("PATH", str(runs))
+
+    code, _, err = call("report", "runs", "--pdf", "all.pdf")
+
+    assert code == 2
+    assert "install Chromium" in err
 
 
 @pytest.mark.slow
@@ -55,7 +64,6 @@ def test_the_report_of_a_sweep_is_its_page_and_that_of_its_best_run(tmp_path, mo
     assert (code, out) == (0, "runs/grid/index.html\n")
     assert "Sweep of SmaCross" in (tmp_path / "runs/grid/index.html").read_text(encoding="utf-8")
     assert (tmp_path / "runs/grid/best/index.html").exists()
-    assert call("report", "runs/grid", "--pdf", "x.pdf")[0] == 2
     walk = ["--walk-forward", "100/50", "--store", sample.root, "--bootstrap", "10"]
     assert "backtest report runs/grid/walk-forward-100-50" in call("validate", "runs/grid", *walk)[2]
     assert call("report", "runs/grid/walk-forward-100-50")[1] == "runs/grid/walk-forward-100-50/index.html\n"

@@ -14,6 +14,7 @@ from backtest import compare, run, sweep, walk_forward
 from backtest.metrics.table import METRICS
 from backtest.report.comparison_page import write_comparison
 from backtest.report.gallery import write_gallery
+from backtest.report.printing import print_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not browser.installed(), reason=browser.MISSING)]
 
@@ -88,6 +89,20 @@ def test_a_page_complains_of_nothing_asks_for_nothing_fits_every_screen_and_can_
             found = tab.awaited("axe.run().then(({violations}) => violations.map((one) => [one.impact, one.id, "
                                 "one.nodes.map(({html}) => html.slice(0, 200))]))")  # fmt: skip
             assert [one for one in found if one[0] in ("serious", "critical")] == []
+
+
+def test_a_page_is_printed_without_a_date_or_a_place_of_this_machine(made, pages, tmp_path):
+    pages["gallery"].with_name("linked.html").write_text(
+        pages["gallery"].read_text() + '<a href="other.html">other</a>'
+    )
+
+    print_page(pages["gallery"].with_name("linked.html"), tmp_path / "new.pdf")
+
+    content = (tmp_path / "new.pdf").read_bytes()
+    assert content.startswith(b"%PDF")
+    assert re.search(rb"/MediaBox \[0 0 59[45]\S* 84[12]", content)  # A4
+    assert b"/CreationDate" not in content
+    assert b"file:" not in content
 
 
 def click(tab, script):

@@ -9,7 +9,7 @@ from handmade import fill, result_of
 from backtest.api import RunResult
 from backtest.errors import BadStore, UsageError
 from backtest.report.comparison_page import write_comparison
-from backtest.report.figures import FIGURES, shown_figures
+from backtest.report.figures import shown_figures
 from backtest.runs.kept import kept, labels_of, locate, note, remove, tag, untag
 from backtest.runs.record import FILES, RunRecord
 from backtest.validity.comparison import compare
@@ -190,15 +190,21 @@ def test_a_command_on_runs_without_a_name_says_where_names_are(root, call):
 
 
 @pytest.mark.slow
-def test_a_report_writes_figures_as_files_when_asked_for(root, call, tmp_path, result):
-    code, out, _ = call("report", "first-a1", "--png", "figures", "--pdf", "run.pdf")
+def test_a_report_writes_figures_as_files_when_asked_for(root, call, tmp_path, result, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))  # where no browser prints the page
+
+    code, out, err = call("report", "first-a1", "--png", "figures", "--pdf", "run.pdf")
 
     pictures = sorted((tmp_path / "figures").iterdir())
     assert code == 0
     assert [path.stem for path in pictures] == sorted(figure.name for figure in shown_figures(result))
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
-    assert len(re.findall(rb"/Type /Page\b", (tmp_path / "run.pdf").read_bytes())) == 1 + len(FIGURES)
-    assert len(out.splitlines()) == 2 + len(FIGURES)
+    assert "the PDF has numbers and figures in place of the page" in err
+    sheets = re.findall(rb"/MediaBox \[ ([^]]*) \]", (tmp_path / "run.pdf").read_bytes())
+    assert len(sheets) == 1 + len(pictures)
+    assert [round(float(size) / 72, 2) for size in sheets[0].split()[2:]] == [11.69, 8.27]  # of A4
+    assert len(set(sheets)) == 1
+    assert len(out.splitlines()) == 2 + len(pictures)
 
 
 @pytest.mark.slow

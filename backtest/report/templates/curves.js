@@ -3,6 +3,7 @@
 "use strict";
 const Curves = (() => {
   const AXIS = 24; // pixels for the words below the panes
+  const SHEET = 660; // pixels that a sheet of paper has room for
   const NARROWEST = 5; // days in view, at least
   const DASHES = ["", "7 4", "2 3", "9 3 2 3"];
   const DAY = 86400000;
@@ -35,6 +36,9 @@ const Curves = (() => {
       this.makeRoom();
       this.draw();
       new ResizeObserver(() => this.canvas.clientWidth !== this.width && this.draw()).observe(this.canvas);
+      // A sheet of paper is narrower than most windows.
+      window.addEventListener("beforeprint", () => this.draw(Math.min(this.canvas.clientWidth, SHEET)));
+      window.addEventListener("afterprint", () => this.draw());
     }
 
     makeRoom() {
@@ -77,8 +81,8 @@ const Curves = (() => {
       return ((day - this.range.from) / (this.range.to - this.range.from)) * (this.width - this.right);
     }
 
-    draw() {
-      this.width = Math.max(this.canvas.clientWidth, 200);
+    draw(width = this.canvas.clientWidth) {
+      this.width = Math.max(width, 200);
       this.logButton.setAttribute("aria-pressed", String(Boolean(this.logarithmic)));
       for (const drawing of this.drawings) this.drawPane(drawing);
       this.drawAxis();
@@ -356,6 +360,6 @@ const chartsReady = Promise.all(
     const columns = await unpack(about, place.querySelector(".columns").textContent);
     place.hidden = false;
     place.chart = new Curves(place, about, columns);
-    document.documentElement.classList.add("charted");
+    document.documentElement.classList.add("charted", "drawn");
   }),
 );

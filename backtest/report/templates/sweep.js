@@ -4,6 +4,7 @@
 (() => {
   const MOST_LINES = 1500; // trials among the parallel coordinates; the best ones, where there are more
   const STRONGEST = 55; // percent of the colour of the highest value: above it words on it would be hard to read
+  const SHEET = 660; // pixels that a sheet of paper has room for
   const PIXELS = 7; // of a letter
   const PLACES = { parallel: "parallel-lines", "parallel-told": "parallel-told", stability: "stability-words", neighbours: "neighbours" };
 
@@ -26,6 +27,8 @@
       for (const part of document.querySelectorAll(".sweep-only")) part.hidden = false;
       this.select(about.best);
       new ResizeObserver(() => this.at("map").clientWidth !== this.mapWidth && this.drawPictures()).observe(this.at("map"));
+      window.addEventListener("beforeprint", () => this.drawPictures(SHEET));
+      window.addEventListener("afterprint", () => this.drawPictures());
       root.sweep = this;
     }
 
@@ -118,9 +121,9 @@
 
     // --- the map
 
-    drawPictures() {
-      this.drawMap();
-      this.drawParallel();
+    drawPictures(widest = Infinity) {
+      this.drawMap(widest);
+      this.drawParallel(widest);
     }
 
     // The trials at each place of the map, by [upwards][across].
@@ -132,9 +135,9 @@
       return cells;
     }
 
-    drawMap() {
+    drawMap(widest) {
       const place = this.at("map"), [x, y] = this.axes, { varied, metrics } = this.about, cells = this.cells();
-      this.mapWidth = place.clientWidth;
+      this.mapWidth = Math.min(place.clientWidth, widest);
       const across = varied[x].values, upwards = y === null ? [""] : varied[y].values;
       const left = Math.min(Math.max(...upwards.map((text) => text.length), 1) * PIXELS + 14, 150);
       const cell = Math.min(Math.max(Math.floor((this.mapWidth - left - 4) / across.length), 18), 140);
@@ -197,7 +200,7 @@
 
     // --- parallel coordinates
 
-    drawParallel() {
+    drawParallel(widest) {
       const place = this.at("parallel"), { varied, metrics, order, best } = this.about;
       const shown = [...new Set([this.about.rank, ...this.about.beside])];
       const axes = [
@@ -206,7 +209,7 @@
         })),
         ...shown.map((metric) => this.axisOf(metric)),
       ];
-      const width = Math.max(place.clientWidth, axes.length * 96), top = 40, high = 230, edge = 46;
+      const width = Math.max(Math.min(place.clientWidth, widest), Number.isFinite(widest) ? 0 : axes.length * 96), top = 40, high = 230, edge = 46;
       const x = (n) => edge + (n * (width - 2 * edge)) / Math.max(axes.length - 1, 1), y = (share) => top + (1 - share) * high;
       const drawnTrials = order.slice(0, MOST_LINES);
       this.lines = drawnTrials.map((trial) => ({ trial, points: axes.map((axis, n) => [x(n), y(axis.share(trial))]) }));
