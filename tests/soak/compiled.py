@@ -18,6 +18,7 @@ import argparse
 import sys
 import tempfile
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -25,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from apart import apart
 from compiled_check import backends_differ, differences, set_up_of
 from compiled_mutants import MUTANTS, mutated
-from compiled_random import Chance, case, compared
+from compiled_random import Chance, Linked, case, compared
 from compiled_strategies_of_tests import STRATEGIES, feeds
 
 SECONDS = 300.0
@@ -45,19 +46,20 @@ def main(words: list[str] | None = None) -> int:
         return int(bool(untold(asked.only)))
     orders = fills = left = 0
     found = {}
-    for seed in range(asked.seed, asked.seed + asked.cases):
+    cases = range(asked.seed, asked.seed + asked.cases)
+    for seed, cls in product(cases, (Chance, Linked)):
         if asked.fast:
-            outcomes, names = backends_differ(Chance, *case(seed, asked.trials, bars=90))
+            outcomes, names = backends_differ(cls, *case(seed, asked.trials, bars=90))
             differing = dict(enumerate(names))
         else:
-            outcomes, differing = compared(seed, asked.trials, bars=90)
+            outcomes, differing = compared(seed, asked.trials, bars=90, cls=cls)
         if outcomes.why_not:
             differing = {0: outcomes.why_not}
         orders, fills, left = orders + len(outcomes.orders), fills + len(outcomes.fills), left + len(outcomes.left)
-        found.update({(seed, trial): said for trial, said in differing.items()})
-    for (seed, trial), said in found.items():
-        print(f"seed {seed}, trial {trial}: {said}")
-    print(f"{asked.cases * asked.trials} trials, {orders} orders, {fills} fills, {left} left, {len(found)} differ")
+        found.update({(seed, cls.__name__, trial): said for trial, said in differing.items()})
+    for (seed, name, trial), said in found.items():
+        print(f"seed {seed}, {name}, trial {trial}: {said}")
+    print(f"{2 * asked.cases * asked.trials} trials, {orders} orders, {fills} fills, {left} left, {len(found)} differ")
     return int(bool(found))
 
 
@@ -85,9 +87,9 @@ def telling(number: int) -> str:
                 return f"{name} raises {type(error).__name__}"
             if outcomes.why_not or outcomes.left or differing:
                 return name
-        for seed in range(MOST):
+        for seed, cls in product(range(MOST), (Chance, Linked)):
             try:
-                outcomes, differing = compared(seed, 6, bars=60)
+                outcomes, differing = compared(seed, 6, bars=60, cls=cls)
             except Exception as error:  # noqa: BLE001 - a wrong engine may well stumble
                 return f"case {seed} raises {type(error).__name__}"
             if outcomes.why_not or outcomes.left or differing:

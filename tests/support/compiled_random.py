@@ -122,6 +122,48 @@ class Chance(bt.Strategy):
                 )
 
 
+class Linked(Chance):
+    """Brackets, orders that wait for their parent, and orders of which one cancels the others, by chance."""
+
+    def act(self, data):
+        what = self.draw(10)
+        price, size = data.close[0] * (0.97 + self.draw(7) / 100), self.draw(12) + 1
+        until = data.datetime[0] + self.draw(6) if self.draw(3) == 0 else 0.0
+        near = 0.01 + self.draw(4) / 100
+        if what < 2:
+            main, stop, limit = self.buy_bracket(
+                data=data, size=size, price=price, valid=until, stopprice=price * (1 - near),
+                limitprice=price * (1 + near),
+            )  # fmt: skip
+            self.last[data] = main if self.draw(2) else stop if self.draw(2) else limit
+        elif what == 2:
+            _, _, limit = self.sell_bracket(
+                data=data, size=size, exectype=bt.Order.Market, stopprice=price * (1 + near),
+                limitprice=price * (1 - near),
+            )  # fmt: skip
+            self.last[data] = limit
+        elif what == 3:
+            self.buy_bracket(data=data, size=size, price=price, stopprice=price * (1 - near), limitexec=None)
+        elif what == 4:
+            one = self.buy(data=data, size=size, price=price * 0.99, exectype=bt.Order.Limit, valid=until)
+            two = self.sell(data=data, size=size, price=price * 0.98, exectype=bt.Order.Stop, oco=one)
+            self.last[data] = self.sell(data=data, size=size, price=price * 1.02, exectype=bt.Order.Limit, oco=two)
+        elif what == 5:
+            self.sell(data=data, size=size, price=price, exectype=bt.Order.Limit, oco=self.last[data])
+        elif what == 6:
+            main = self.sell(data=data, size=size, price=price, exectype=bt.Order.Stop, transmit=False)
+            self.buy(data=data, size=size, price=price * 0.97, exectype=bt.Order.Limit, parent=main, transmit=False)
+            self.buy(data=data, size=size, trailpercent=near, exectype=bt.Order.StopTrail, parent=main)
+            self.last[data] = main
+        elif what == 7:
+            if self.last[data]:
+                self.cancel(self.last[data])
+        elif what == 8:
+            self.close(data=data)
+        else:
+            self.buy(data=data, size=size * 40)
+
+
 def feeds_of(seed: int, clock: str, count: int, bars: int = BARS) -> Callable[[], list[Any]]:
     """Return what makes the feeds of a number."""
     chance = random.Random(seed)
@@ -143,6 +185,6 @@ def case(seed: int, trials: int, bars: int = BARS) -> tuple[Any, Any, Any]:
     return params, feeds_of(seed, clock, count, bars), set_up_of(costs, cash)
 
 
-def compared(seed: int, trials: int, bars: int = BARS) -> tuple[Any, dict[int, str]]:
+def compared(seed: int, trials: int, bars: int = BARS, cls: type[Any] = Chance) -> tuple[Any, dict[int, str]]:
     """Return the outcomes of a case, and what differs from the event engine."""
-    return differences(Chance, *case(seed, trials, bars))
+    return differences(cls, *case(seed, trials, bars))

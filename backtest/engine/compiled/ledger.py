@@ -30,6 +30,8 @@ HEARS: bool  # whether anybody is told of orders
 TRADES: bool  # whether anybody is told of trades
 MARKET_ONLY: bool  # whether all orders are at the market
 VALUES: bool  # whether anybody asks for value and gain of what is filled
+FAMILIES: bool  # whether orders have parents, or wait for their children
+GROUPS: bool  # whether one order cancels others
 IB: bool  # whether the costs have a minimum and a cap
 BY_ORDER: bool  # whether these are an order's, not those of what it closes and of what it opens: see `OrderBill`
 RATE: float
@@ -40,6 +42,7 @@ PER_SHARE: bool
 MARKET, CLOSE, LIMIT, STOP, STOP_LIMIT, STOP_TRAIL = range(6)
 CREATED, SUBMITTED, ACCEPTED, PARTIAL, COMPLETED, CANCELED, EXPIRED, MARGIN, REJECTED = range(9)
 NOTES = 48  # of one trial at one step
+NEVER = 1 << 50  # a step that there is not
 
 FLOAT, WHOLE, TRUTH = "f8", "i8", "?"
 ORDERS, QUEUE, FEEDS, NOTED = "orders", "orders ", "feeds", "notes"
@@ -113,6 +116,24 @@ OF_TRADES: dict[str, tuple[str, str]] = {
     "x_bars": (WHOLE, NOTED),
     "x_opened": (FLOAT, NOTED),
     "x_closed": (FLOAT, NOTED),
+}
+# Where orders have parents: what the next order is given along, and of each its parent, counted from 1.
+OF_FAMILIES: dict[str, tuple[str, str]] = {
+    "with_parent": (WHOLE, ""),  # counted from 1; 0 for none
+    "held_back": (WHOLE, ""),  # until a child is sent
+    "parent": (WHOLE, ORDERS),
+    "unsent": (WHOLE, ORDERS),
+    "wakes": (WHOLE, ORDERS),  # the step from which on a child is tried
+    "gone": (WHOLE, ORDERS),  # of a parent: nothing is left of its family
+}
+# Where one order cancels others: the leader of each order's group, counted from 1, and the group of the leader.
+OF_GROUPS: dict[str, tuple[str, str]] = {
+    "with_oco": (WHOLE, ""),
+    "q_kept": (WHOLE, ""),  # of the queue: orders that were tried at this step and go on
+    "q_at": (WHOLE, ""),  # and the first that was not tried
+    "leader": (WHOLE, ORDERS),
+    "group": (WHOLE, ORDERS),
+    "groups": (WHOLE, ORDERS),
 }
 
 
@@ -198,7 +219,7 @@ def i_give(i_d, i_buys, size, price, limit, i_kind, valid, trail, percent):
         A.trail[i_o] = trail
         A.percent[i_o] = percent
         A.ends[i_o] = N.ends[i_d]
-    A.status[i_o] = SUBMITTED
+    A.status[i_o] = CREATED if FAMILIES else SUBMITTED
     signed = size if i_buys == 1 else -size
     A.size[i_o] = signed
     A.rest[i_o] = signed
@@ -207,8 +228,41 @@ def i_give(i_d, i_buys, size, price, limit, i_kind, valid, trail, percent):
     if i_kind == STOP_TRAIL:
         A.price[i_o] = INF if i_buys == 1 else -INF
         trail_on(i_o, named)
-    note(i_o)
+    if GROUPS:
+        join_group(i_o)
+    if FAMILIES:
+        send(i_o)
+    else:
+        note(i_o)
     return i_o
+
+
+def join_group(i_o):
+    i_l = i_o
+    if A.with_oco > 0:
+        i_l = A.leader[A.with_oco - 1] - 1
+    A.leader[i_o] = i_l + 1
+    A.group[i_o] = A.groups[i_l]
+
+
+def send(i_o):
+    # An order that is held back goes with the last child, which has to follow it without another order between.
+    i_p = i_o
+    if A.with_parent > 0:
+        i_p = A.with_parent - 1
+        A.parent[i_o] = i_p + 1
+        A.wakes[i_o] = NEVER
+        if A.gone[i_p] != 0 or A.unsent[i_o - 1] == 0 or (i_o - 1 != i_p and A.parent[i_o - 1] != i_p + 1):
+            flag()
+            return
+    A.unsent[i_o] = 1
+    if A.held_back == 0:
+        i_k = i_p
+        while i_k <= i_o:
+            A.unsent[i_k] = 0
+            A.status[i_k] = SUBMITTED
+            note(i_k)
+            i_k = i_k + 1
 
 
 def i_order(i_d, i_buys, size, price, limit, i_kind, valid, trail, percent):
@@ -265,6 +319,71 @@ def cancel(i_o):
             i_d = i_feed_of(i_o)
             A.closed[i_o] = N.stamp[i_d]
             note(i_o)
+            if GROUPS:
+                end_group(i_o)
+            if FAMILIES:
+                end_family(i_o)
+
+
+def drop(i_o):
+    # Cancel an order of a family, whose others are seen to already.
+    if A.status[i_o] == ACCEPTED or A.status[i_o] == PARTIAL:
+        A.status[i_o] = CANCELED
+        i_d = i_feed_of(i_o)
+        A.closed[i_o] = N.stamp[i_d]
+        note(i_o)
+        if GROUPS:
+            end_group(i_o)
+
+
+def end_group(i_o):
+    # Orders are looked through from the last in the queue to the first; those that were tried come after the others.
+    i_l = A.leader[i_o] - 1
+    i_g = A.groups[i_l]
+    A.groups[i_l] = i_g + 1
+    i_k = A.q_kept
+    while i_k > 0:
+        i_k = i_k - 1
+        leave_group(A.queue[i_k], i_o, i_l, i_g)
+    i_k = A.pending
+    while i_k > A.q_at:
+        i_k = i_k - 1
+        leave_group(A.queue[i_k], i_o, i_l, i_g)
+
+
+def leave_group(i_k, i_o, i_l, i_g):
+    if A.leader[i_k] == i_l + 1 and A.group[i_k] == i_g and i_k != i_o:
+        if A.status[i_k] == ACCEPTED or A.status[i_k] == PARTIAL:
+            A.status[i_k] = CANCELED
+            i_d = i_feed_of(i_k)
+            A.closed[i_k] = N.stamp[i_d]
+            note(i_k)
+
+
+def end_family(i_o):
+    i_p = i_o
+    if A.parent[i_o] > 0:
+        i_p = A.parent[i_o] - 1
+    A.gone[i_p] = 1
+    i_k = i_p
+    while i_k < A.orders:
+        if i_k != i_p and A.parent[i_k] != i_p + 1:
+            break
+        drop(i_k)
+        i_k = i_k + 1
+
+
+def fill_family(i_o):
+    # Once an order is filled its children wake, and those that have the same parent are cancelled.
+    if A.parent[i_o] > 0:
+        end_family(i_o)
+    else:
+        i_k = i_o + 1
+        while i_k < A.orders:
+            if A.parent[i_k] != i_o + 1:
+                break
+            A.wakes[i_k] = N.step + 1
+            i_k = i_k + 1
 
 
 def trail_on(i_o, price):
@@ -370,6 +489,17 @@ def check():
     i_o = A.checked
     while i_o < A.orders:
         i_d = i_feed_of(i_o)
+        if FAMILIES:
+            if A.unsent[i_o] != 0:
+                flag()
+                return
+            if A.parent[i_o] > 0:
+                if A.gone[A.parent[i_o] - 1] != 0:
+                    A.status[i_o] = REJECTED
+                    A.closed[i_o] = N.stamp[i_d]
+                    note(i_o)
+                    i_o = i_o + 1
+                    continue
         ask(i_d)
         held = A.would[i_d]
         size = A.rest[i_o]
@@ -394,6 +524,11 @@ def check():
             A.status[i_o] = MARGIN
             A.closed[i_o] = N.stamp[i_d]
         note(i_o)
+        if A.status[i_o] == MARGIN:
+            if GROUPS:
+                end_group(i_o)
+            if FAMILIES:
+                end_family(i_o)
         i_o = i_o + 1
     A.checked = A.orders
 
@@ -405,6 +540,9 @@ def try_pending():
     while i_k < i_n:
         i_o = A.queue[i_k]
         i_k = i_k + 1
+        if GROUPS:
+            A.q_kept = i_kept
+            A.q_at = i_k
         if A.status[i_o] > PARTIAL:
             continue
         i_d = i_feed_of(i_o)
@@ -418,12 +556,27 @@ def try_pending():
             A.status[i_o] = EXPIRED
             A.closed[i_o] = N.stamp[i_d]
             note(i_o)
+            if GROUPS:
+                end_group(i_o)
+            if FAMILIES:
+                end_family(i_o)
             continue
+        if FAMILIES:
+            if A.wakes[i_o] > N.step:
+                A.queue[i_kept] = i_o
+                i_kept = i_kept + 1
+                continue
         try_order(i_o, i_d)
         if A.status[i_o] <= PARTIAL:
             A.queue[i_kept] = i_o
             i_kept = i_kept + 1
+        elif A.status[i_o] == COMPLETED:
+            if FAMILIES:
+                fill_family(i_o)
     A.pending = i_kept
+    if GROUPS:
+        A.q_kept = 0
+        A.q_at = 0
 
 
 def try_order(i_o, i_d):
@@ -559,7 +712,13 @@ def execute(i_o, i_d, price, stamp):
         if TRADES:
             trade(i_d, closed, closed_costs, 0.0 if b_refused else opened, opened_costs, price)
         note(i_o)
+        if GROUPS:
+            end_group(i_o)
     if b_refused:
         A.status[i_o] = MARGIN
         A.closed[i_o] = N.stamp[i_d]
         note(i_o)
+        if GROUPS:
+            end_group(i_o)
+        if FAMILIES:
+            end_family(i_o)

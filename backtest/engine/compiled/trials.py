@@ -228,10 +228,12 @@ class Run:
         self.constants = {
             **LEDGER_CONSTANTS, **_charges(bench.broker.getcommissioninfo(bench.datas[0])), "NF": feeds,
             "HEARS": program.hears, "TRADES": program.hears_trades, "VALUES": program.values,
-            "MARKET_ONLY": program.market_only,
+            "MARKET_ONLY": program.market_only, "FAMILIES": program.families, "GROUPS": program.groups,
         }  # fmt: skip
         self.shapes = {"": (), ledger.FEEDS: (feeds,), ledger.NOTED: (2 * ledger.NOTES,)}
-        self.kept = {**ledger.ACCOUNT, **(ledger.OF_TRADES if program.hears_trades else {}), **program.account}
+        self.more = {**(ledger.OF_FAMILIES if program.families else {}), **(ledger.OF_GROUPS if program.groups else {})}
+        of_trades = ledger.OF_TRADES if program.hears_trades else {}
+        self.kept = {**ledger.ACCOUNT, **of_trades, **self.more, **program.account}
         self.first = {"rank": np.full((feeds, 1), -1), "cash": np.array([bench.broker.getcash()]), **program.first}
         self.lines = [(rows_of_lines(lines), where) for _, lines, where in program.slots]
         self.flags = np.zeros(self.count, bool)
@@ -359,7 +361,7 @@ class Run:
             program.functions,
             program.entries,
             self.constants,
-            program.account,
+            {**self.more, **program.account},
             program.constant_kinds,
             slots,
             market.steps,

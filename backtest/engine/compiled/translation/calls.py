@@ -357,6 +357,8 @@ class Calls(Orders):
     def call_of_self(self, name: str, node: ast.Call) -> Val:
         if name in ORDERS:
             return self.order(name, node)
+        if name in ("buy_bracket", "sell_bracket"):
+            return self.bracket(name, node)
         if name == "cancel":
             return self.cancel(node)
         if name in ("getposition", "getpositionbyname"):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ast
+from typing import Any
 
 import backtrader as bt
 
@@ -14,6 +15,10 @@ from backtest.engine.compiled.translation.methods import ORDERS
 from backtest.engine.compiled.translation.program import Val, always_none, in_words
 
 _COMPILED_KINDS = range(6)  # of orders
+_SIDES: dict[str, Any] = {"stop": bt.Order.Stop, "limit": bt.Order.Limit}  # of a bracket, in order
+_OF_MAIN = ("size", "price", "plimit", "exectype", "trailamount", "trailpercent")
+_BRACKET = ("data", "size", "price", "plimit", "exectype", "valid")
+_OF_BRACKET = {"data", "valid", *_OF_MAIN, *(f"{one}{what}" for one in _SIDES for what in ("price", "exec"))}
 
 
 class Orders(FeedLists):
@@ -63,13 +68,18 @@ class Orders(FeedLists):
         return value
 
     def order(self, name: str, node: ast.Call) -> Val:
-        function, names = ORDERS[name]
+        names = ORDERS[name][1]
         if any(one.arg is None for one in node.keywords):
             raise NotCompiled(f"{name}(**...)", self.at)
         words = [*names[: len(node.args)], *(str(one.arg) for one in node.keywords)]
         values = self.sequence([*node.args, *(one.value for one in node.keywords)])
-        given = dict(zip(words, values, strict=True))
+        return self.ordered_by(name, dict(zip(words, values, strict=True)))
+
+    def ordered_by(self, name: str, given: dict[str, Val]) -> Val:
+        """Return the order that a method gives for arguments."""
+        function = ORDERS[name][0]
         known = {"data", "size", "target", "price", "plimit", "exectype", "valid", "trailamount", "trailpercent"}
+        linked = {one: given.pop(one) for one in ("parent", "transmit", "oco") if one in given}
         if other := [one for one in given if one not in known and not self.idle(one, given[one])]:
             raise NotCompiled(f"{name}({other[0]}=...)", self.at)
         data = given.get("data", Val("none"))
@@ -96,9 +106,55 @@ class Orders(FeedLists):
             size = f"(1.0 if {held.code} != {held.code} else {held.code})"
         way = {"buy": "1, ", "sell": "0, "}.get(name, "")
         self.effects = True
+        along = self.along({one: value for one, value in linked.items() if not self.idle(one, value)})
+        for column, code in along.items():
+            self.emit(f"A.{column} = {code}")
         held_ = self.fresh("order")
         self.emit(f"{held_} = {function}({feed}, {way}{size}, {rest})")
+        for column in along:
+            self.emit(f"A.{column} = 0")
         return Val("order", held_)
+
+    def along(self, linked: dict[str, Val]) -> dict[str, str]:
+        """Return what the ledger is told of the orders that an order goes with, by the number of its account."""
+        found = {}
+        for name, value in linked.items():
+            if name == "transmit":
+                truth = self.truth(value)
+                if not truth.objs:
+                    raise NotCompiled("transmit that is not known before the run", self.at)
+                found["held_back"] = "0" if truth.objs[0] else "1"
+            elif value.kind != "order":
+                raise NotCompiled(value.why or f"{in_words(value.kind)} as {name}", value.line or self.at)
+            else:
+                found["with_oco" if name == "oco" else "with_parent"] = f"({value.code} + 1)"
+        self.made.groups |= "with_oco" in found
+        self.made.families |= not found.keys() <= {"with_oco"}
+        self.made.market_only &= not found
+        return found
+
+    def bracket(self, name: str, node: ast.Call) -> Val:
+        """Return the three orders of a bracket: the main one, its stop and its limit, as Backtrader gives them."""
+        if any(one.arg is None for one in node.keywords):
+            raise NotCompiled(f"{name}(**...)", self.at)
+        words = [*_BRACKET[: len(node.args)], *(str(one.arg) for one in node.keywords)]
+        values = self.sequence([*node.args, *(one.value for one in node.keywords)])
+        given = dict(zip(words, values, strict=True))
+        if other := [one for one in given if one not in _OF_BRACKET]:
+            raise NotCompiled(f"{name}({other[0]}=...)", self.at)
+        shared: dict[str, Val] = {one: given[one] for one in ("data", "valid") if one in given}
+        kinds = {one: given.get(f"{one}exec", self.static_of(kind)) for one, kind in _SIDES.items()}
+        sides = [one for one in _SIDES if not (kinds[one].kind == "none" or always_none(kinds[one]))]
+        way, back = ("buy", "sell") if name == "buy_bracket" else ("sell", "buy")
+        main = {one: given[one] for one in (*_OF_MAIN, *shared) if one in given}
+        main.setdefault("exectype", self.static_of(bt.Order.Limit))
+        found = {"main": self.given(self.ordered_by(way, {**main, "transmit": self.static_of(not sides)}))}
+        for side in sides:
+            of_side = {"price": given.get(f"{side}price", Val("none")), "exectype": kinds[side]}
+            linked = {"parent": found["main"], "transmit": self.static_of(side == sides[-1])}
+            size = Val("f", f"abs(A.size[{found['main'].code}])")
+            found[side] = self.ordered_by(back, {**shared, **of_side, **linked, "size": size})
+        return Val("tuple", extra=[found["main"], *(found.get(one, Val("none")) for one in _SIDES)])
 
     def idle(self, name: str, value: Val) -> bool:
         defaults = {"tradeid": 0, "oco": None, "parent": None, "transmit": True}

@@ -66,6 +66,8 @@ class Program:
         market_only: whether all its orders are at the market.
         values: whether it asks for value and gain of what is filled.
         closes: whether it gives orders at the close.
+        families: whether orders have parents.
+        groups: whether one order cancels others.
         tells: the line in which it prints, of which nothing is left; 0 where it does not.
     """
 
@@ -83,6 +85,8 @@ class Program:
     values: bool = False
     market_only: bool = True
     closes: bool = False
+    families: bool = False
+    groups: bool = False
     tells: int = 0
 
 
