@@ -196,7 +196,7 @@ def function(value: Any, name: str, example: str) -> Callable[..., Any]:
 
 
 def spelled_out(
-    options: Mapping[str, Any], defaults: Mapping[str, Any], evaluate: bool = False, told: str | None = None
+    options: Mapping[str, Any], defaults: Mapping[str, Any], evaluate: bool = False, described: str | None = None
 ) -> Callable[[_F], _F]:
     """
     Return a decorator for a function whose last parameter is `**options`: its signature then shows them one by one.
@@ -207,7 +207,7 @@ def spelled_out(
         options: the types by the names, such as the annotations of a TypedDict.
         defaults: what stands for an option that is not given.
         evaluate: whether the types of the function's own parameters are to be made from their texts.
-        told: a docstring with the options among its arguments; the function's own then tells of them, too.
+        described: a docstring with the options among its arguments; they are added to the function's own.
     """
 
     def show(function: _F) -> _F:
@@ -219,8 +219,8 @@ def spelled_out(
         ]
         shown: Any = function
         shown.__signature__ = signature.replace(parameters=[*own, *more])
-        if told and function.__doc__:  # Python's -OO leaves none
-            shown.__doc__ = _telling(inspect.cleandoc(function.__doc__), _told(inspect.cleandoc(told)))
+        if described and function.__doc__:  # Python's -OO leaves none
+            shown.__doc__ = _telling(inspect.cleandoc(function.__doc__), _told(inspect.cleandoc(described)))
         return function
 
     return show

@@ -41,7 +41,7 @@ class Done:
 @contextmanager
 def progress_bar(tell: Callable[[Any], None] | None, what: str) -> Iterator[Callable[[Any], None] | None]:
     """
-    Yield what is told how far some work has come: what the caller gave, or in a notebook a bar; else nothing.
+    Yield the callable that reports progress: the caller's own, or a bar in a notebook; else None.
 
     The bar takes records such as `Done`, and is drawn with the first.
     """

@@ -1,8 +1,8 @@
 """
-Why a run differs from its baseline: what is not as it was, put back one at a time, and the run repeated.
+Why a run differs from its baseline: each change is reverted by itself, and the run is repeated.
 
-What was put back and brings the old result is the cause; what cannot be put back here (another version of a library,
-code or bars that nobody kept) is named as not separated.
+A change is the cause if reverting it restores the old result; what cannot be reverted here (another version of a
+library, code or bars that nobody kept) is named as not separated.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def explain(old: Baseline, new: Baseline, scene: Scene) -> list[Cause]:
 
 
 def _tried(old: Baseline, new: Baseline, scene: Scene, movable: Sequence[Change]) -> dict[str, str]:
-    """Return the verdict on each change after it alone was put back; and all of them, where none alone is the cause."""
+    """Return the verdict on each change after it alone was reverted; and all of them, where none alone is the cause."""
     verdicts = {one.what: _verdict(old, new, scene, [one]) for one in movable}
     if len(movable) > 1 and CAUSE not in verdicts.values() and _verdict(old, new, scene, movable) == CAUSE:
         needed = [what for what, verdict in verdicts.items() if verdict != NO_PART] or list(verdicts)

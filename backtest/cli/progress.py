@@ -41,7 +41,7 @@ def progress(count: int, waiting_for: Callable[[], str], clock: Clock) -> Iterat
 
 
 class _Tally:
-    """Adds up what is told of the series, and shows it, at most once in so many seconds."""
+    """Adds up the progress of the series, and shows it, at most once in so many seconds."""
 
     def __init__(
         self,

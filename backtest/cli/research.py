@@ -68,8 +68,8 @@ def sweep(
     """
     Run a strategy with each point of a grid, keep every trial, and say how far the best one can be believed.
 
-    Trials that the folder has are not made again, so that a sweep can be stopped and run again. All that it ever got
-    count when the best is judged.
+    Trials that the folder has are not made again, so that a sweep can be stopped and run again. All trials in
+    the folder count when the best one is judged.
 
     Example: backtest sweep sma_cross AAPL/1day --grid fast=5:20:5 --grid slow=20:60:10 --jobs 2 --store sample
 
@@ -241,7 +241,7 @@ def validate(
     """
     Say whether a kept run, or the best of a sweep, is skill or luck: a verdict, intervals, other orders, other costs.
 
-    All trials that the folder of a sweep ever got count against its best one. --walk-forward and --cpcv run the
+    All trials in the folder of a sweep count when its best one is judged. --walk-forward and --cpcv run the
     strategy again, on parts of the bars. Ends with 1 where --lookahead finds a decision that changes with bars after
     it. These three need the strategy's file where the run found it, and the bars.
 

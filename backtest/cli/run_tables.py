@@ -46,7 +46,7 @@ def give_runs(results: list[RunResult]) -> None:
 
 def give_kept(rows: list[Listed], as_json: bool, chosen: bool) -> None:
     """
-    Give a row a kept run, and what tells it from the others; one that cannot be read is told as such.
+    Give a row a kept run, and what distinguishes it from the others; one that cannot be read is shown as damaged.
 
     Args:
         chosen: whether conditions chose them.
@@ -96,7 +96,7 @@ def _kept_cells(row: Listed) -> list[str]:
 
 
 def _give_runs_table(heads: list[str], rows: list[list[str]]) -> None:
-    """Give a row a run; where the width is short, what all have in common is told once, above."""
+    """Give a row a run; where the width is short, what all have in common is printed once, above."""
     short, common = table_width(tuple(heads), rows) > wide(), list[str]()
     for name in ("strategy", "series", "parameters"):
         place = heads.index(name)

@@ -66,7 +66,7 @@ def _hours_of(instrument: Instrument, stored: ContractDetails | None) -> Hours:
 
 
 def made_up_number(instrument: Instrument) -> int:
-    """Return a contract number for an instrument without one: the same for the same spelling, for ever."""
+    """Return a contract number for an instrument without one: always the same for the same spelling."""
     return 100_000_000 + int(hashlib.sha256(instrument.key.encode()).hexdigest()[:12], 16) % 1_900_000_000
 
 

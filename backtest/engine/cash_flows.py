@@ -90,7 +90,7 @@ class CashFlows:
 
 
 class _Additions(deque[float]):
-    """What `add_cash` announced, told when the broker takes it."""
+    """What `add_cash` announced, reported when the broker takes it."""
 
     def __init__(self, flows: CashFlows, pending: deque[float]) -> None:
         super().__init__(pending)

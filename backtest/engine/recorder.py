@@ -344,7 +344,7 @@ def _of_bars(
 
 
 def bar_times(stamps: np.ndarray, series: list[Series]) -> np.ndarray:
-    """Return Backtrader's numbers as datetime64[us]; a run on daily bars is told by dates."""
+    """Return Backtrader's numbers as datetime64[us]; a run on daily bars has dates."""
     return times_of_stamps(stamps, all(one.size.daily for one in series))
 
 
@@ -362,8 +362,8 @@ def _days_of_rows(
     """
     Return the date of the session that the bar of each row belongs to, by the series that measures; the dates rise.
 
-    A row is told by its stamp alone, which is a bar's opening plus its size: which bar it was is looked up where series
-    have several sizes. Of bars that end together, the shortest says where the row belongs.
+    A row is identified by its stamp alone, which is a bar's opening plus its size: which bar it was is looked up where
+    series have several sizes. Of bars that end together, the shortest says where the row belongs.
 
     Args:
         times: of the stamps.

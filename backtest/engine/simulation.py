@@ -212,7 +212,7 @@ def simulate(
         universe: who belongs to the market, if it is limited.
         lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
         shared: of the runs of the same request, of which only the parameters differ.
-        loop: which engine goes through the bars; the event engine if not given. It is told what came of it.
+        loop: which engine goes through the bars; the event engine if not given. It is given the outcome.
 
     Raises:
         UsageError: the compiled engine was asked for, and cannot.
@@ -707,7 +707,7 @@ _UNSET = object()
 
 
 def _ordered(order: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Return the order that a strategy gives; one of an unknown kind would wait for ever, and say nothing."""
+    """Return the order that a strategy gives; one of an unknown kind would wait without end, and say nothing."""
     kind = args[_EXECTYPE] if len(args) > _EXECTYPE else kwargs.get("exectype")
     if kind is not None and not is_kind(kind):
         raise ValueError(unknown_kind(kind))

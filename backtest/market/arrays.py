@@ -96,7 +96,7 @@ def texts(values: Sequence[str]) -> pa.Array:
 
 
 def has_column(table: pa.Table, name: str) -> bool:
-    """Return whether a table has a column, however wide it is: a list of its names is made anew each time."""
+    """Return whether a table has a column, however wide it is: a list of its names is made each time."""
     return bool(table.schema.get_field_index(name) >= 0)
 
 

@@ -47,7 +47,7 @@ def time_zone(hours: Hours) -> str:
 
 def sessions_a_year(hours: Hours) -> float:
     """
-    Return the sessions a year as version 0.1.0 reckoned them, which is hashed: 252, forex 260, crypto 365.
+    Return the sessions a year as version 0.1.0 computed them, which is hashed: 252, forex 260, crypto 365.
 
     252 also where no calendar is known. What figures are annualised by is `periods.periods_of`.
     """

@@ -137,7 +137,7 @@ class Account:
 
     @property
     def moments(self) -> Moments:
-        """What the error of the Sharpe ratio is reckoned from."""
+        """What the error of the Sharpe ratio is computed from."""
         return self._alone.moments[0]
 
     @property
@@ -262,7 +262,7 @@ class Accounts:
 
     @cached_property
     def moments(self) -> list[Moments]:
-        """What the error of each one's Sharpe ratio is reckoned from."""
+        """What the error of each one's Sharpe ratio is computed from."""
         return moments_by_row(self.excess)
 
     @property

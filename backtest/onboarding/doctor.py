@@ -143,7 +143,7 @@ def of_this_clock(ours: datetime) -> Iterator[Check]:
 
 
 def of_clocks(theirs: datetime, ours: datetime) -> Check:
-    """Return whether two clocks agree, as well as can be told by whole seconds."""
+    """Return whether two clocks agree, as far as whole seconds show."""
     skew = (theirs - ours).total_seconds()
     if abs(skew) <= _SKEW.total_seconds():
         return Check("clock", "ok", f"the source's differs by {abs(skew):.0f} s")

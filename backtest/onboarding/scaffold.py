@@ -47,7 +47,7 @@ SERIES = ("AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day")  # what a new folde
 _FILES = Path(__file__).parent / "templates"  # a folder a template, and `every` for what all have
 _LOCK = Path("data.lock")
 _YOURS = """\
-This file began as `{strategy}` and is yours. What can be set from outside is in `params`; what is reckoned from the
+This file began as `{strategy}` and is yours. What can be set from outside is in `params`; what is computed from the
 bars once is in `__init__`; when to buy and when to sell is in `next`, which is called at each bar's close.
 `tests/test_strategies.py` says what it has to do: change the rule there first, or accept what it does now."""
 

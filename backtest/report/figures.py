@@ -118,7 +118,7 @@ def _check_row(figure: Figure, known: Mapping[str, Figure]) -> None:
 
 
 def _guarded(figure: Figure) -> Figure:
-    """Return a figure of the user's whose failures are told with its name, and whose drawing is one."""
+    """Return a figure of the user's whose failures are reported with its name, and whose drawing is one."""
 
     def draw(result: Measured, width: float = WIDE) -> Canvas:
         canvas: Canvas = _called(figure, "draw", result, width)

@@ -160,7 +160,7 @@ def run_each(
     """
     Run a strategy on each of many series by itself, keep every run, and return a table of them.
 
-    A series on which it fails, or which the store lacks, is told as such, and the others are run all the same.
+    A series on which it fails, or which the store lacks, is reported as such, and the others are run all the same.
 
     Args:
         series: series, or their spellings.

@@ -1,4 +1,4 @@
-"""`fresh_processes`: work that is done anew each time, in a process in which nothing of it was ever done before."""
+"""`fresh_processes`: work that is done each time in a process in which nothing of it was done before."""
 
 from __future__ import annotations
 

@@ -298,7 +298,7 @@ class _Trial:
         return decisions
 
     def moment(self, stamp: float) -> datetime:
-        """Return when a bar is complete, from Backtrader's number; a bar of a day is told by its date."""
+        """Return when a bar is complete, from Backtrader's number; a bar of a day is identified by its date."""
         daily = all(one.size.daily for one in self.series)
         moment: datetime = bt.num2date(math.floor(stamp) if daily else stamp)
         return (moment + timedelta(microseconds=500)).replace(microsecond=0, tzinfo=UTC)
@@ -522,7 +522,7 @@ def _decision(time: datetime, side: str, order: Any, oco: Any) -> Decision:
 
 
 def _terms(order: Any, oco: Any) -> Iterator[str]:
-    """Yield what an order says beside its size and its prices; another order is told by how long before it came."""
+    """Yield what an order says beside its size and its prices; another order is named by how long before it came."""
     if order.valid is not None:
         yield f"valid until {bt.num2date(order.valid):%Y-%m-%d %H:%M}".removesuffix(" 00:00")
     for words, other in (("OCO with", oco), ("child of", order.parent)):
@@ -628,7 +628,7 @@ def _with_other_extra(noisy: pa.Table, table: pa.Table, drawn: np.ndarray, sign:
     """
     Return bars with noise at their end, there with numbers of their own in the extra columns, too.
 
-    They are drawn from the column, so that what can be reckoned with its numbers can be with these; mirrored, the
+    They are drawn from the column, so that what can be computed with its numbers can be with these; mirrored, the
     largest stands for the smallest. What is null is as frequent as it was.
     """
     for name, places in zip(extra_of(table), drawn, strict=True):

@@ -38,7 +38,7 @@ def round_trips(
     bars). Of fills with a `rate`, money of the account per unit of price, entry_rate and exit_rate are those of both.
     What is still open at the end is no round trip. `points` are what a point of each series is worth, by its name in
     the fills, 1 if not given; `fees` are what of the costs of each fill a borrow fee was, which is of what it covers
-    alone, and not of what it opens; `reasons` are what is told of each fill, and those of exits go into a column.
+    alone, and not of what it opens; `reasons` are what is known of each fill, and those of exits go into a column.
     """
     import pyarrow as pa
 

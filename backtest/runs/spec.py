@@ -527,7 +527,7 @@ def _texts_of(kind: Any) -> dict[str, str]:
 _ACCOUNT = {"cash": 100_000.0, "benchmark": "", "risk_free": 0.0, "periods": 0.0, "brokerage": None}
 _DEFAULTS = _ACCOUNT | {one.name: one.default for one in fields(Brokerage)}
 # Decorators of functions that take `**options: Unpack[BrokerageOptions]`, or `**asked: Unpack[RunOptions]`.
-takes_brokerage_options = _arguments.spelled_out(_texts_of(BrokerageOptions), _DEFAULTS, told=Brokerage.__doc__)
+takes_brokerage_options = _arguments.spelled_out(_texts_of(BrokerageOptions), _DEFAULTS, described=Brokerage.__doc__)
 takes_run_options = _arguments.spelled_out({**dict.fromkeys(_ACCOUNT), **_texts_of(RunOptions)}, _DEFAULTS)
 
 
@@ -761,7 +761,7 @@ def check_has_strategy(strategy: object) -> None:
     """
     if strategy == COMBINED:
         raise UsageError(
-            "a combination of kept runs has no strategy to run again; run its runs again, and combine them anew"
+            "a combination of kept runs has no strategy to run again; run its runs again, and combine those"
         )
 
 

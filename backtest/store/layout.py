@@ -79,7 +79,7 @@ def write_mark(root: Path) -> None:
 
 
 def write_attributes(root: Path) -> None:
-    """Have Git leave the bytes of a store alone, unless it was told something else of them."""
+    """Have Git leave the bytes of a store alone, unless it was configured otherwise."""
     if not os.path.lexists(root / ATTRIBUTES):
         write_file(root / ATTRIBUTES, _AS_THEY_ARE)
 

@@ -185,7 +185,7 @@ def update(
     store: Reader, path: str | Path, series: Iterable[Series] = (), dates: Dates = (None, None)
 ) -> list[PinReport]:
     """
-    Pin anew what is pinned, or the series named, and return what changed in the range that was pinned before.
+    Pin again what is pinned, or the series named, and return what changed in the range that was pinned before.
 
     Args:
         dates: first and last session; None where the pin goes on to begin or end as it does.

@@ -147,13 +147,13 @@ def stored_dates(manifest: Manifest) -> str:
 
 
 def _is_empty(reader: Reader) -> bool:
-    with suppress(BacktestError):  # what else may be wrong with it is not what is told
+    with suppress(BacktestError):  # anything else that may be wrong with it is not reported
         return not reader.series()
     return False
 
 
 def did_you_mean_stored(wanted: Series, reader: Reader) -> str:
-    """Return the like of the series of a reader that lacks one; what else may be wrong with it is not what is told."""
+    """Return the like of the series of a reader that lacks one; other faults of it are not reported."""
     with suppress(BacktestError):
         return did_you_mean_series(wanted, reader.series())
     return ""

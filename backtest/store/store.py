@@ -7,7 +7,7 @@ The store: bars on disk as Parquet, a folder a series, and what was asked and an
         bars/2024-03.8139f5ddaac6.parquet               immutable, named by period and content
         archive/                                        segments that a revision replaced
         quarantine/                                     answers that were not believed, and why
-    ROOT/.staging/                                      series that are being read anew, themselves a store
+    ROOT/.staging/                                      series that are being read again, themselves a store
 
 A write makes new segments, then swaps the manifest: a kill at any instant leaves the old state or the new one.
 """
@@ -343,7 +343,7 @@ class Store(SegmentReader):
         return freed
 
     def staging(self) -> Store:
-        """Return the store beside this one in which series are read anew."""
+        """Return the store beside this one in which series are read again."""
         refuse_links(self.root / ".staging", self.root)
         return Store(self.root / ".staging", self.clock)
 

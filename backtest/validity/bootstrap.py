@@ -60,7 +60,7 @@ def bootstrap(
 
     Args:
         run: see `account.sample`.
-        block: mean length of blocks, and then also what the standard errors reckon with; if not given the longest
+        block: mean length of blocks, and then also what the standard errors use; if not given the longest
             `block_length` of returns, of their squares (calm and rough times) and of exposure.
 
     Source: Politis and Romano (1994), "The Stationary Bootstrap"; the interval is that of the percentiles, and of

@@ -1,7 +1,7 @@
 """
 `regimes`: a run sliced by the market it was in, rising or falling, calm or rough.
 
-The regime of a session is told from the sessions before it, so that it could have been known in time.
+The regime of a session is derived from the sessions before it, so that it could have been known in time.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from backtest.sources.ib import error_codes, link
 _WORDS = {
     100: "messages come faster than IB allows",
     110: "the price does not fit the smallest step",
-    162: "historical data service: a dozen things, told by the text",
+    162: "historical data service: a dozen things, named by the text",
     165: "historical data service: news of its connection",
     166: "the contract has expired, and is no longer served",
     200: "no such instrument, or several that fit",
@@ -30,7 +30,7 @@ _WORDS = {
     366: "no such historical request, the echo of a cancellation",
     399: "a warning about an order",
     404: "shares to sell short are being located",
-    420: "the request for live data is not valid: told by the text",
+    420: "the request for live data is not valid: the text says why",
     434: "the size of an order is zero",
     492: "a remark on an order",
     502: "cannot connect to TWS",
@@ -86,13 +86,13 @@ def ib_page() -> str:
         table(("code", "what IB means", "what it is here"), *(_code(code) for code in codes())),
         paragraph(
             f"All other codes from {error_codes._WARNINGS.start} to {error_codes._WARNINGS.stop - 1} are warnings, "
-            "which end no request. A code that is not here is told by its text."
+            "which end no request. A code that is not here is classified by its text."
         ),
         "## Texts",
         paragraph(
             "Where a code says too little, the first of these that is found in the text counts. TWS writes its texts "
-            "in its own language, but leaves the names in them, by which they are told; only where there is none are "
-            "they told by English words. TWS writes them in English where *Show API error messages in English* is "
+            "in its own language, but leaves the names in them, by which they are recognised; English words count "
+            "only where there is none. TWS writes texts in English where *Show API error messages in English* is "
             "ticked in its API settings."
         ),
         table(("found in the text", "of code", "such as", "what it is here"), *_texts()),
@@ -156,7 +156,7 @@ def _code(code: int) -> tuple[str, str, str]:
 
 def _means(code: int) -> str:
     if code in _TOLD_BY_TEXT:
-        return "told by its " + linked("Texts", "text")
+        return "see its " + linked("Texts", "text")
     if told := _TOLD_ALSO_BY_TEXT.get(code):
         return f"`{error_codes._BY_CODE[code].__name__}`; {told} where its {linked('Texts', 'text')} says so"
     if code in link._FARM_STATES:

@@ -49,6 +49,8 @@ def script(name: str, *words: str) -> tuple[str, ...]:
 
 
 PARTS = (
+    Part("words", "what each command and each error says has none of the words that we do not write",
+         ((PYTHON, str(HERE.parent / "support" / "outputs.py")),)),
     Part("harness", "the harnesses find what is careless on purpose; the benchmarks compare like with like",
          (script("controls"), (*PYTEST, "-m", "soak"))),
     Part("calls", "each call of each operation on the store fails or is killed",

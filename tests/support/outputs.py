@@ -1,7 +1,7 @@
 """
 All that the commands say, as one text to read: their help, what each prints on the demo's bars, and its errors.
 
-Run:  python tests/support/outputs.py > build/outputs.txt
+Run:  python tests/support/outputs.py > build/outputs.txt        (ends with 1 if it has a word of `prose.WORST`)
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import typer
 from pages import Desk, desk, workplace
+from prose import worst
 
 from backtest.cli.app import app
 
@@ -78,7 +79,7 @@ backtest import plain.csv ACME/1day --columns time,open,high,low,last
 backtest export IBM/1day ibm.csv --since 2012-01-03
 backtest export IBM/1day ibm.xyz
 backtest export QQQ/1day qqq.csv
-backtest pin IBM/1day --out pins.json
+backtest pin IBM/1day --lock pins.json
 backtest run sma_cross IBM/1day --set fast=20 --set slow=50 --out runs/a
 backtest run sma_cross IBM/1day --set fast=20 --set slow=50 --out runs/a
 backtest run sma_cross IBM/1day --set fast=10 --set slow=30 --cost-cases 0,1,2 --out runs/b --pin pins.json
@@ -93,7 +94,7 @@ backtest run broken.py IBM/1day
 backtest run raising.py IBM/1day
 backtest run two.py IBM/1day
 backtest run none.py IBM/1day
-backtest run leaky.py IBM/1day --out runs/leaky
+backtest run leaky.py IBM/1day
 backtest run sma_cross QQQ/1day
 backtest run sma_cross IBM/1hour
 backtest run sma_cross IBM
@@ -148,7 +149,7 @@ backtest compare a nosuch
 backtest validate a --bootstrap 200
 backtest validate runs/sweep --bootstrap 200 --walk-forward 3y/2y
 backtest validate runs/sweep --bootstrap 200 --cpcv 6,2
-backtest validate leaky --look-ahead --bootstrap 200
+backtest validate a --lookahead --bootstrap 200
 backtest validate a --walk-forward 3x/2y
 backtest baseline write a
 backtest baseline check
@@ -182,12 +183,16 @@ def said(ready: Desk, folder: Path) -> Iterator[tuple[str, str]]:
             yield command, text + (f"[exit code {reader.code}]\n" if reader.code else "")
 
 
-def main() -> None:
-    """Print the text."""
+def main() -> int:
+    """Print the text, and on stderr the words that it should not have; return 1 if there is one."""
+    found = {}
     with tempfile.TemporaryDirectory() as place, desk(Path(place)) as ready:
         for command, text in said(ready, Path(place) / "desk"):
             sys.stdout.write(f"$ {command}\n{text}\n")
+            found.update({command: words} if (words := worst(text)) else {})
+    sys.stderr.writelines(f"{command}: {', '.join(words)}\n" for command, words in found.items())
+    return int(bool(found))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -25,7 +25,7 @@ from backtest.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """A commission model: its name, what it charges in one sentence, as of when, and how Backtrader is told of it."""
+    """A commission model: its name, what it charges in one sentence, as of when, and how to set it in Backtrader."""
 
     name: str
     definition: str

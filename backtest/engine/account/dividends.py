@@ -346,7 +346,7 @@ def _reading(least: np.ndarray, most: np.ndarray, sure: np.ndarray) -> _Reading:
     Return the amounts as round as their bounds allow: of the steps in each stretch of time those that explain most.
 
     Args:
-        sure: whether the close that an amount is reckoned by is that of its ex-date, or of the session before.
+        sure: whether the close that an amount is computed from is that of its ex-date, or of the session before.
     """
     amounts, tolerance = (least + most) / 2, (most - least) / 2 + 1e-12
     chance = 2 * tolerance[:, None] / _STEPS

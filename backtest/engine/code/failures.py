@@ -41,7 +41,7 @@ def code_of_others(explain: Callable[[BaseException], str]) -> Iterator[None]:
 
     An exception that a signal raised is known by its identity: a KeyboardInterrupt that the code raises is none. What
     is raised while Ctrl-C is handled counts as the interruption. Backtrader's own names, where the code replaced them
-    by what cannot stand for them, are put back: the next strategy of this process needs them.
+    by what cannot stand for them, are restored: the next strategy of this process needs them.
 
     Args:
         explain: returns the text of the error; "" for one that is none of others' making and passes as it is.
@@ -278,7 +278,7 @@ def _related(error: BaseException) -> Iterator[BaseException]:
 
 
 def _put_back() -> str:
-    """Put back what cannot stand for a name of Backtrader's, and return which names those were and what they were."""
+    """Restore what cannot stand for a name of Backtrader's, and return which names those were and what they were."""
     replaced = []
     for module, names in _STOCK.items():
         now = vars(module)

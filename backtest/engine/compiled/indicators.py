@@ -1,4 +1,4 @@
-"""`Market`: what all trials look at: feeds step by step, and indicators, which Backtrader itself reckons."""
+"""`Market`: what all trials look at: feeds step by step, and indicators, which Backtrader itself computes."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _ends(data: Any) -> np.ndarray:
 
 
 def reckon(indicators: Sequence[Any]) -> set[int]:
-    """Let Backtrader reckon indicators, in the order in which they were made; return the ids of those that fail."""
+    """Let Backtrader compute indicators, in the order in which they were made; return the ids of those that fail."""
     failed: set[int] = set()
     for one in indicators:
         try:

@@ -319,7 +319,7 @@ class Kernel:
         Args:
             first: what the account is at first, of all trials or of each, by name.
             market: prices and stamps, shape (columns, steps, feeds), and the rows of feeds, shape (steps, feeds + 1).
-            wanted: 1 for the steps at which the account is told.
+            wanted: 1 for the steps at which the account is recorded.
             phases: the step from which on strategies are called; of each trial, before which it waits, and before
                 which it is just ready.
         """

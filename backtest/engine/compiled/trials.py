@@ -49,7 +49,7 @@ class Outcomes:
         why_not: why none was made, with file and line where it is known; "" where they were.
         left: by number, why a trial is left to the event engine; its rows mean nothing.
         stamps: of all steps, in Backtrader's days; shape (steps,).
-        steps: those at which the account is told; all, unless fewer were asked for.
+        steps: those at which the account is recorded; all, unless fewer were asked for.
         equity, cash: shape (trials, len(steps)).
         positions: shape (trials, len(steps), feeds).
         orders: a row for each order, as `ORDER_COLUMNS`, of each trial in order; sizes are signed.
@@ -87,7 +87,7 @@ def run_trials(
         params: of each trial; what is not named has its default.
         feeds: Backtrader's feeds, not yet loaded.
         set_up: is given the Cerebro with the feeds, to set cash and commissions.
-        steps: gives, of the stamps of all steps, the numbers of those at which the account is to be told.
+        steps: gives, of the stamps of all steps, the numbers of those at which the account is to be recorded.
         backend: "numpy", or "numba" of the extra `fast`; the outcomes are the same.
         begins: the stamp after which strategies are called first, as those of `warm_up.gated`; the class is their own.
     """

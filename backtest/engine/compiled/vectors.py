@@ -237,7 +237,7 @@ class _Function:
         return self.hold(f"{text}.copy()" if self.whole and t == "t" else f"{text}[{t}]", kind)
 
     def flat(self, at: Value, t: str) -> str:
-        """Return where the rows of the trials in hand are in a flat table: it is reckoned once for all that is read."""
+        """Return where the rows of the trials in hand are in a flat table: it is computed once for all that is read."""
         key = f"{at.text} of", t
         if key not in self.known:
             self.known[key] = self.hold(f"{at.text} * S.trials + {t}", "i", "j")
@@ -527,7 +527,7 @@ class _Function:
         return left
 
     def joined(self, left: Value, right: ast.expr, t: str, both: bool) -> Value:
-        """Write `and`, or `or`: the right side is reckoned where the left one leaves it open."""
+        """Write `and`, or `or`: the right side is computed where the left one leaves it open."""
         if left.uniform:
             name = self.fresh("b")
             self.emit(f"{name} = {left.text}")
@@ -567,7 +567,7 @@ class _Function:
         return found
 
     def safe(self, node: ast.expr) -> bool:
-        """Return whether an expression can be reckoned where it is not asked for: nothing in it flags."""
+        """Return whether an expression can be computed where it is not needed: nothing in it flags."""
         return not any(
             (isinstance(one, ast.Call) and not (isinstance(one.func, ast.Name) and one.func.id in _HARMLESS))
             or (isinstance(one, ast.BinOp) and type(one.op) in _GUARDED)

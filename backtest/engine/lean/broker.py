@@ -85,7 +85,7 @@ class LeanBroker(_Stock):
     A `BackBroker` during a lean run: it becomes one by `engage` and is itself again after `release`.
 
     While cash and positions move with fills only, `next` need not be called on bars without orders: the value is
-    reckoned when somebody looks. `restless` says that this is not so, and each bar has to go Backtrader's way.
+    computed when somebody looks. `restless` says that this is not so, and each bar has to go Backtrader's way.
     """
 
     restless: bool
@@ -234,7 +234,7 @@ class LeanBroker(_Stock):
         self.stale |= after
 
     def settle(self) -> None:
-        """Reckon the value of the account at this bar's closes."""
+        """Compute the value of the account at this bar's closes."""
         self.stale = False
         _Stock._get_value(self)
 
@@ -502,7 +502,7 @@ class LeanBroker(_Stock):
         self.fills.append((self.step, data, position.size, position.price))
 
     def forget(self) -> None:
-        """Let go of orders that are over and told: each takes seven kilobytes."""
+        """Release orders that are over and reported: each takes seven kilobytes."""
         untold = {order.ref for order in self.notifs}
         self.orders[:] = [one for one in self.orders if one.status <= PARTIAL or one.ref in untold]
         for ref in [ref for ref, group in self._pchildren.items() if not group]:

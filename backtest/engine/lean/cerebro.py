@@ -51,7 +51,7 @@ class Cerebro(bt.Cerebro):
 
     Attributes:
         forgets: whether a lean run lets go of what Backtrader keeps for nobody: orders and trades that are over and
-            told, and what an indicator of Backtrader's own reckons with inside.
+            reported, and what an indicator of Backtrader's own computes inside.
         lean: whether the last run took the lean loop.
         why_not: if it did not, why.
         history: what a lean run leaves about the account, bar by bar; else None.
@@ -272,7 +272,7 @@ class _LeanRun:
         coupling.couple(self.strategy, clock.own)
 
     def _couple_by_bar(self, coupling: Coupling, clock: FeedClock) -> None:
-        """Reckon all at once what may be, and let each indicator move in its turn, after the strategy."""
+        """Compute all at once what may be, and let each indicator move in its turn, after the strategy."""
         indicators = self.strategy._lineiterators[LineIterator.IndType]
         at_once = _at_once(indicators, self.cerebro.datas) if len(clock.cursors) == 1 else set()
         self._couple_own(coupling, clock)
@@ -429,7 +429,7 @@ class _LeanRun:
         return stopped
 
     def _clear(self) -> None:
-        """Forget what was told."""
+        """Forget what was reported."""
         self.strategy.clear()
         if self.cerebro.forgets:
             self._forget()
@@ -573,7 +573,7 @@ _NOTHING = _Nothing()
 
 
 def _hear(strategy: Any, order: Any) -> None:
-    """Keep an order's news until the strategy is told, with the trades that it made: `Strategy._addnotification`."""
+    """Keep an order's news until the strategy is notified, with its trades: `Strategy._addnotification`."""
     if not order.p.simulated:
         strategy._orderspending.append(order)
     if not order.executed.size:
@@ -619,7 +619,7 @@ def _next_of(indicators: list[Any]) -> None:
 
 
 def _at_once(indicators: list[Any], datas: list[Any]) -> set[int]:
-    """Reckon at once those indicators that leave the same so, and return their ids; none where an operation fails."""
+    """Compute at once those indicators that leave the same so, and return their ids; none where an operation fails."""
     equivalents = Equivalents(datas)
     found = [indicator for indicator in indicators if equivalents.take(indicator)]
     try:

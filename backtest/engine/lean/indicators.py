@@ -28,10 +28,10 @@ _BLOCK = 2**16  # bars that are reckoned at once: what fits the processor's cach
 
 def once(iterator: Any, sparing: bool = False) -> None:
     """
-    Do what `iterator._once()` does: lines grow in bulk, and some indicators are reckoned in bulk.
+    Do what `iterator._once()` does: lines grow in bulk, and some indicators are computed in bulk.
 
     Args:
-        sparing: whether Backtrader's own indicators let go of what they reckoned with inside, which nothing names:
+        sparing: whether Backtrader's own indicators release what they computed inside, which nothing names:
             thirteen of a crossover's fourteen lines. The last value stays, the one that could be read.
     """
     if type(iterator)._once is LineActions._once:

@@ -99,7 +99,7 @@ def _session_end(data: Any, stamp: float, sessions: dict[Any, Any]) -> float:
 
 
 def _is_by(stamp: float, end: time) -> bool:
-    """Return whether the time of a stamp, as num2date reckons it, is by another, and no rounding ends its day."""
+    """Return whether the time of a stamp, as num2date computes it, is by another, and no rounding ends its day."""
     hour, rest = divmod(24.0 * (stamp - int(stamp)), 1)
     minute, rest = divmod(60.0 * rest, 1)
     second, rest = divmod(60.0 * rest, 1)

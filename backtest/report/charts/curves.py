@@ -117,7 +117,7 @@ class Curves:
 
 
 def look_of(place: int) -> dict[str, Any]:
-    """Return colour and dash of the line at a place among several, of which sixteen can be told apart."""
+    """Return colour and dash of the line at a place among several, of which sixteen are distinct."""
     count = len(LINE_COLOURS)
     return {"colour": LINE_COLOURS[place % count], "dash": (place + place // count) % count}
 

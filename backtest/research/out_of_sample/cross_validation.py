@@ -206,7 +206,7 @@ def _rank_of_returns(given: str) -> str:
     rank = rank_of(given)
     names = [name for name, metric in METRICS.items() if metric.group in _OF_RETURNS]
     if rank.lstrip("-") not in names:
-        raise UsageError(f"{rank} cannot be told from returns alone; {there_are(rank, names)}")
+        raise UsageError(f"{rank} cannot be computed from returns alone; {there_are(rank, names)}")
     return rank
 
 

@@ -43,7 +43,7 @@ KEPT_STEP = keyed(
 
 
 def kept_step(step: Step) -> dict[str, Any]:
-    """Return a step as JSON values; what came of it is told by the keys of its trials."""
+    """Return a step as JSON values; its outcome is named by the keys of its trials."""
     outside = {"cash": _kept_cash(step.outside)} if step.cash else {"outside": step.outside.key}
     windows = {"train": _kept_window(step.train), "test": _kept_window(step.test)}
     return {**windows, "params": kept_params(step.params), "inside": step.inside.key, **outside}

@@ -235,7 +235,7 @@ def _without_main() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it: a worker whose parent was killed would wait for ever."""
+    """Leave Ctrl-C to the parent, and end with it: a worker whose parent was killed would wait without end."""
     write_anything(sys.stdout, sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

@@ -479,7 +479,7 @@ def _asked(account: dict[str, Any], brokerage: Brokerage, options: Mapping[str, 
     """
     Return all that a run is asked, what is left out by its default: that it was given makes no other trial.
 
-    It is told in texts and numbers, which the key of a trial is a hash of. Version 0.1.0 hashed a number as it was
+    It is described in texts and numbers, which the key of a trial is a hash of. Version 0.1.0 hashed a number as it was
     given, a whole one as a whole one; its trials count, so these stay as they are.
     """
     costs = check_asked(account["cash"], account["risk_free"], brokerage, account["periods"])

@@ -114,7 +114,7 @@ def sweep(
     Run a strategy with each point of a grid, keep every trial in a folder, and return them.
 
     A trial that the folder has already, of the same code on the same bars, is not made again: stopped at any moment,
-    the same call goes on. All trials that a folder ever got count when its best one is judged.
+    the same call goes on. All trials in the folder count when its best one is judged.
 
     Args:
         grid: the values of each parameter that varies, such as {"fast": [5, 10], "slow": "20:60:10"}; or words as on
@@ -192,7 +192,7 @@ class Sweep:
     Attributes:
         asked: what was asked: strategy, series, grid, rank, ...
         trials: those of this sweep, in the order of the grid, without returns.
-        ratios: the Sharpe ratio a year of every trial that the folder ever got, on whatever bars and code.
+        ratios: the annual Sharpe ratio of every trial in the folder, on whatever bars and code.
         best_run: the run of the best trial.
     """
 
@@ -230,7 +230,7 @@ class Sweep:
 
     @property
     def strategy(self) -> str:
-        """The strategy, as it can be run again from here: its file is told as seen from the folder."""
+        """The strategy, as it can be run again from here: its file is named as seen from the folder."""
         file, _, name = str(self.asked["file"]).rpartition(":")
         return f"{self.folder / file}:{name}" if (self.folder / file).is_file() else str(self.asked["file"])
 
@@ -394,7 +394,7 @@ class Sweep:
         Return it for JSON: None where a number is not defined.
 
         Args:
-            most: of the best trials, how many are told.
+            most: of the best trials, how many are returned.
         """
         most = _arguments.whole(most, "most")
         return {
@@ -465,7 +465,7 @@ def complete(
 
 
 class _Making:
-    """The trials of points, as they are made, kept and told of."""
+    """The trials of points, as they are made, kept and reported."""
 
     def __init__(self, job: Job, points: Sequence[Point], trials: Trials, tell: Tell | None) -> None:
         self.known, self._trials, self._tell, self._job = trials.read(), trials, tell, job

@@ -1,4 +1,4 @@
-"""A table in the lines of a text: delimiter, names, rows; what lies above, between and below them is told apart."""
+"""A table in the lines of a text: delimiter, names, rows; what lies above, between and below them is kept apart."""
 
 from __future__ import annotations
 

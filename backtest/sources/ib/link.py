@@ -2,7 +2,7 @@
 `Link`: what works at the moment, by the codes that the gateway sends.
 
 Three things break independently: the socket to the gateway, the gateway's link to IB, and single data farms. A farm
-or link that is broken is no reason to close the socket: the gateway mends both by itself.
+or link that is broken is no reason to close the socket: the gateway repairs both by itself.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Link:
     _farms: dict[str, _Farm] = field(default_factory=dict)
 
     def connecting(self) -> None:
-        """Note that a new connection begins, which will say anew what works."""
+        """Note that a new connection begins, which will say again what works."""
         self._ib, self._farms = 0, {}
 
     def connected(self, now: float) -> None:

@@ -76,7 +76,7 @@ class _Socket:
         return bool(self.ib.client.conn.numBytesSent) or self._turned_away.done()
 
     def lose(self) -> None:
-        """End what is under way, and begin anew."""
+        """End what is under way, and begin again."""
         lost, self.lost = self.lost, _future()
         lost.set_result(None)
 

@@ -354,7 +354,7 @@ class IbSource(Source):
                 return self._flow.sent(ask is not None)
 
     def _is_to_be_told(self, seconds: float) -> bool:
-        """Return whether people are to be told of a wait: of a long one, once for all that wait at a time."""
+        """Return whether a wait is to be reported: of a long one, once for all that wait at a time."""
         now = self._session.time()
         if seconds < _LONG_WAIT or now < self._waiting_until:
             return False

@@ -92,7 +92,7 @@ def _repair_mark(root: Path) -> Iterator[Repair]:
         if not (root / MARK).is_symlink():
             write_mark(root)
             sync_folder(root)
-            yield Repair("", f"wrote {root / MARK} anew")
+            yield Repair("", f"wrote {root / MARK} again")
     for left in root.glob(f"{TEMPORARY}*"):
         if not _alive(left):
             left.unlink(missing_ok=True)
@@ -100,7 +100,7 @@ def _repair_mark(root: Path) -> Iterator[Repair]:
 
 
 def _alive(path: Path) -> bool:
-    """Return whether the writer of an unfinished file still runs, as far as can be told on this machine."""
+    """Return whether the writer of an unfinished file still runs, as far as this machine shows."""
     number = path.name.removeprefix(TEMPORARY).partition("-")[0]
     return number.isascii() and number.isdigit() and is_running(int(number))
 

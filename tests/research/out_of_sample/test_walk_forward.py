@@ -318,7 +318,7 @@ def test_each_fold_chooses_without_its_test_and_paths_are_stitched_of_tests(mark
 
 
 def test_cross_validation_ranks_by_what_returns_can_tell(market, tmp_path):
-    with pytest.raises(UsageError, match="win_rate cannot be told from returns alone"):
+    with pytest.raises(UsageError, match="win_rate cannot be computed from returns alone"):
         crossed(market, tmp_path, rank="win_rate")
 
 

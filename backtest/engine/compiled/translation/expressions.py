@@ -125,7 +125,7 @@ class Expressions(State):
     of_list = of_set = of_tuple
 
     def sequence(self, nodes: Sequence[ast.expr]) -> list[Val]:
-        """Return values in the order in which Python reckons them: what a later one does must not change an earlier."""
+        """Return values in the order in which Python computes them: a later one must not change an earlier."""
         found: list[Val] = []
         for node in nodes:
             before, self.lines = self.lines, []
@@ -488,7 +488,7 @@ class Expressions(State):
             if kind in (left.kind, right.kind):
                 if isinstance(op, ast.Sub) and left.kind == right.kind:
                     return Val(apart, f"({left.code} - {right.code})")
-                return Val("poison", why=f"a {kind} is reckoned with")
+                return Val("poison", why=f"a {kind} is computed with")
         a, b = self.number_of(left), self.number_of(right)
         signs: dict[type[ast.operator], str] = {
             ast.Add: "+",
@@ -570,7 +570,7 @@ class Expressions(State):
         return self.joined(parts, isinstance(node.op, ast.And))
 
     def joined(self, parts: Sequence[tuple[list[str], Val]], both: bool) -> Val:
-        """Return truths joined by `and`, or `or`, each with the lines that reckon it where it is asked for."""
+        """Return truths joined by `and`, or `or`, each with the lines that compute it where it is needed."""
         found: Val | None = None
         for lines, value in parts:
             if found is None:

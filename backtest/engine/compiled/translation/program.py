@@ -61,8 +61,8 @@ class Program:
         slots: lines: their clock's feed, what they are made of, and the row of each trial or of all.
         calls: functions of Python's that are called for each trial.
         streams: generators of random numbers, a method of each trial's.
-        hears: whether it is told of orders.
-        hears_trades: whether it is told of trades.
+        hears: whether it is notified of orders.
+        hears_trades: whether it is notified of trades.
         market_only: whether all its orders are at the market.
         values: whether it asks for value and gain of what is filled.
         closes: whether it gives orders at the close.
