@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -179,7 +179,7 @@ def _answer(result: RunResult, orders: tuple[OpenOrder, ...], series: list[Serie
     return NextOrders(
         result.spec.name, orders, tuple(positions), row["equity"], row["cash"], result.currency,
         record["session"][0].as_py(), result.spec.cash, last, min((one for one in opens if one), default=None),
-        (*notes_of(result), *_of_laggards(tuple(positions))),
+        (*notes_of(result), *_of_laggards(_still_belonging(positions, result))),
     )  # fmt: skip
 
 
@@ -193,6 +193,15 @@ def _next_bar(series: Series, hours: Hours, last: datetime) -> datetime | None:
         elif last < session.close:
             return max(last, session.open)  # the last bar's close, where the session goes on
     return None
+
+
+def _still_belonging(positions: Sequence[AssumedPosition], result: RunResult) -> tuple[AssumedPosition, ...]:
+    """Return the positions without names that do not belong to the universe of the run any more: no bars are missed."""
+    newest = max(one.last for one in positions).date()
+    rows = [(Series.parse(key).short, last) for key, _, last, _ in result.manifest.get("universe", {}).get("rows", ())]
+    kept = {name for name, last in rows if not last or date.fromisoformat(last) >= newest}
+    gone = {name for name, _ in rows} - kept
+    return tuple(one for one in positions if one.series not in gone)
 
 
 def _of_laggards(positions: tuple[AssumedPosition, ...]) -> list[str]:

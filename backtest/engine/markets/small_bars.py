@@ -278,6 +278,8 @@ class _OnSmallBars:
     submitted: Any
     _toactivate: Any
     _cash_addition: Any
+    positions: Any
+    getcommissioninfo: Callable[[Any], Any]
 
     def next(self) -> None:
         """Do a bar's work."""
@@ -286,7 +288,7 @@ class _OnSmallBars:
             super().next()  # type: ignore[misc]  # of Backtrader's broker
             return
         additions, self._cash_addition = self._cash_addition, deque()  # they come in at the end of a bar
-        walks = [_Walk(*one) for one in fresh]
+        walks = [_Walk(*one) for one in fresh if self._matters(one[0])]
         walked, known = {id(walk.feed) for walk in walks}, self.small
         try:
             self._may_try = lambda order: (
@@ -320,6 +322,14 @@ class _OnSmallBars:
             self._moved.add(key)
             if small.starts[length] > small.starts[length - 1]:
                 yield feed, small, length - 1
+
+    def _matters(self, feed: Any) -> bool:
+        """Return whether a feed has orders, or a position whose gains go to the cash, which orders are paid from."""
+        every = (*self.pending, *self.submitted, *self._toactivate)
+        if any(getattr(order, "data", None) is feed for order in every):
+            return True
+        held = feed in self.positions and self.positions[feed].size
+        return bool(held) and not self.getcommissioninfo(feed).stocklike
 
     def _is_new(self, feed: Any) -> bool:
         return id(feed) in self._moved

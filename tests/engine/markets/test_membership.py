@@ -17,6 +17,7 @@ from backtest.baselines.drift import judge
 from backtest.errors import NoBars, UsageError
 from backtest.market.series import Series
 from backtest.metrics.measurement import notes_of
+from backtest.research.out_of_sample.walk_forward import request_of
 from backtest.research.search.job import job_of
 from backtest.runs.spec import with_kept_universe
 
@@ -52,10 +53,22 @@ def test_a_universe_comes_to_what_pandas_makes_of_it(small, result, expected):
         assert gap(result.record[f"position.{n}"], expected[Series.parse(key).instrument.symbol]) == 0
 
 
-def test_backtraders_own_loop_comes_to_the_same(small, result):
+@pytest.mark.slow
+def test_a_run_with_a_universe_stays_in_the_lean_loop(small, caplog):
+    with caplog.at_level("INFO", logger="backtest.engine.lean.cerebro"):
+        run(EqualWeights, small.universe, store=small.store(), universe=small.universe, start="2006-01-03")
+
+    assert "Backtrader's own loop" not in caplog.text
+
+
+@pytest.mark.slow
+def test_backtraders_own_loop_comes_to_the_same(small, result, caplog):
     # slippage of none is asked for as money, which takes Backtrader's loop
-    other = run(EqualWeights, small.universe, store=small.store(), universe=small.universe, costs=FEE, cash=CASH,
-                slippage="money:0")  # fmt: skip
+    with caplog.at_level("INFO", logger="backtest.engine.lean.cerebro"):
+        other = run(EqualWeights, small.universe, store=small.store(), universe=small.universe, costs=FEE, cash=CASH,
+                    slippage="money:0")  # fmt: skip
+
+    assert "Backtrader's own loop" in caplog.text
 
     assert gap(other.record["equity"], result.record["equity"]) < 1e-12
     assert other.manifest["universe"]["sold"] == result.manifest["universe"]["sold"]
@@ -123,6 +136,7 @@ def test_a_name_without_bars_is_refused_with_its_member_days(small):
         run(EqualWeights, small.universe, store=small.store(stored), universe=small.universe)
 
 
+@pytest.mark.slow
 def test_a_name_without_bars_that_is_allowed_is_told(small):
     stored = [name for name in small.closes.columns if name != "N004"]
 
@@ -223,9 +237,11 @@ def test_sweeps_and_walk_forwards_have_the_universe_in_their_trials(small, resul
     first = next(trial for trial in found.trials if trial.params["every"] == 21)
     assert first.metrics["total_return"] == result.stats["total_return"]
     assert found.asked["asked"]["universe"] == small.universe.text
+    assert request_of(found, {}, None)["universe"].rows == small.universe.rows
     assert len(forward.steps) == 3  # 250 sessions after the first 150, by 100
 
 
+@pytest.mark.slow
 def test_a_trial_has_the_universe_in_its_key_whichever_way_it_was_asked_for(small):
     frame = pd.DataFrame(small.rows, columns=["symbol", "from", "to", "delisting_return"])
     cases = [
@@ -238,6 +254,7 @@ def test_a_trial_has_the_universe_in_its_key_whichever_way_it_was_asked_for(smal
         run(EqualWeights, small.series, store=small.store(), universe=frame, brokerage=Brokerage(universe=frame))
 
 
+@pytest.mark.slow
 def test_the_compiled_engine_leaves_a_universe_to_the_event_engine(small):
     rows = [row for row in small.rows if row[0] in ("N000", "N001")]
     asked = {"store": small.store(), "universe": rows, "engine": "compiled"}
@@ -251,14 +268,17 @@ def test_a_universe_is_of_many_series_in_one_run(small):
         run_each(EqualWeights, small.series, store=small.store(), universe=small.universe)
 
 
+@pytest.mark.slow
 def test_next_orders_names_the_series_that_have_bars(small):
     found = next_orders(EqualWeights, small.universe, store=small.store(), universe=small.universe,
                         start=small.closes.index[320].date(), cash=CASH)  # fmt: skip
 
     living = [name for name in small.closes if small.closes[name].last_valid_index() >= small.closes.index[320]]
     assert [one.series for one in found.positions] == [f"{name}/1day" for name in living]
+    assert not any("update it first" in note for note in found.notes)  # of those that ended nothing is missing
 
 
+@pytest.mark.slow
 def test_another_universe_is_another_run_and_the_cause(small, result):
     rows = [row for row in small.rows if row[0] != "N002"]
     other = run(EqualWeights, small.universe, store=small.store(), universe=rows, costs=FEE, cash=CASH)
@@ -269,6 +289,7 @@ def test_another_universe_is_another_run_and_the_cause(small, result):
     assert {cause.what: cause.verdict for cause in judgement.causes}["universe"] == "cause"
 
 
+@pytest.mark.slow
 def test_a_kept_universe_is_that_of_runs_made_again(small, result, tmp_path):
     result.save(tmp_path / "run")
     loaded = backtest.api.RunResult.load(tmp_path / "run")

@@ -45,7 +45,7 @@ def check(seed):
     return len(expected)
 
 
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 15))])
 def test_random_orders_are_filled_as_a_walk_over_the_small_bars_says(seed):
     assert check(seed)
 
@@ -144,6 +144,7 @@ class Turns(bt.Strategy):
         self.order_target_size(target=(50, -30, 0)[len(self) // 2 % 3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fills", ["next-bar", "this-close"])
 def test_market_orders_come_to_the_same_where_a_day_opens_with_its_first_small_bar(fills):
     feed = case_of(1).feeds[0]
@@ -195,6 +196,7 @@ def test_small_bars_that_cannot_be_filled_on_are_refused(more, parts, error, say
         run(Brackets, DAILY, store=store(parts), **asked(**more))
 
 
+@pytest.mark.slow
 def test_a_sweep_fills_its_trials_on_small_bars_and_the_compiled_engine_does_not(tmp_path):
     grid = {"size": [5, 10]}
     found = sweep(Brackets, DAILY, grid, store=store(), folder=tmp_path / "sweep", fill_bars="30mins", costs="none")
@@ -215,6 +217,7 @@ def stored(folder, reader):
     return made
 
 
+@pytest.mark.slow
 def test_a_kept_run_has_its_small_bars_and_other_ones_are_another_run(tmp_path):
     bars = stored(tmp_path / "bars", store())
     found = run(Brackets, DAILY, store=bars, **asked())
