@@ -13,6 +13,7 @@ from backtest import _arguments
 from backtest.api import run
 from backtest.engine.account.borrowing import STORED
 from backtest.engine.account.commissions import costs_of, costs_times
+from backtest.engine.account.margin.tables import with_kept_account
 from backtest.engine.compiled.loop import Loop
 from backtest.engine.execution import Slippage
 from backtest.errors import StrategyError, UsageError
@@ -123,7 +124,7 @@ class _Again:
         if spec.rates:
             raise UsageError("it was given the risk-free return of each session, which the run does not keep as asked")
         self.spec, self.store, self.strategy, self.engine = spec, store, strategy, engine
-        self.brokerage = with_kept_universe(spec.brokerage, result.manifest)
+        self.brokerage = with_kept_account(with_kept_universe(spec.brokerage, result.manifest), result.manifest)
 
     def at(self, factor: float) -> CostCase:
         """Return the case of a multiple of the costs."""

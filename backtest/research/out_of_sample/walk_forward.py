@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from backtest import _arguments
 from backtest._notebook import html_lines, html_table, progress_bar
 from backtest.api import RunResult, takes_frames
 from backtest.engine.account.dividends import kept_dividends
-from backtest.engine.account.margin.tables import kept_account
+from backtest.engine.account.margin.tables import with_kept_account
 from backtest.engine.code.strategy import Strategy, load_strategy, names_of_texts, typed_values
 from backtest.errors import BadStore, DamagedStore, StrategyError, UsageError
 from backtest.market import arrays
@@ -407,7 +407,7 @@ def request_of(tried: Sweep | RunResult, grid: Grid, where: Condition | None) ->
                 "with such a one first"
             )
         account = {"cash": spec.cash, "benchmark": spec.benchmark, "risk_free": spec.risk_free, "periods": spec.periods}
-        brokerage = replace(kept_dividends(spec, tried.manifest), account=kept_account(spec, tried.manifest))
+        brokerage = with_kept_account(kept_dividends(spec, tried.manifest), tried.manifest)
         known = {"strategy": spec.strategy, "brokerage": brokerage, **account}
         series, span, params, points = list(spec.series), _sessions_in(spec.span), spec.params, [{}]
     if grid:

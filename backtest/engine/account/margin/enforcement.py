@@ -28,6 +28,7 @@ from backtest.runs.round_trips import CALL
 _STOCK: Any = bt.brokers.BackBroker
 _FIRST_BARS, _LONGER = 64, 4  # how many bars are searched for a margin call; and how many times as many then
 _NEAR = 1e-9  # of equity: so near to a margin call a bar counts as one, until the broker's own numbers say more
+_AT_MARKET = (bt.Order.Market, bt.Order.Close)
 SHORT_SALE = "short sale"  # how the reason of such an order begins
 
 
@@ -130,10 +131,17 @@ class _Account:
         """Take the closes of each feed by the steps of a lean run."""
 
     def _judge(self, broker: Any, order: Any, pretended: _Pretended) -> str:
-        """Return why an order that is submitted is not allowed; "" where it is, which then counts as filled."""
+        """
+        Return why an order that is submitted is not allowed; "" where it is.
+
+        One at the market then counts as filled for those after it; whether a limit or a stop will be, nobody knows. The
+        ends of a bracket wait for what they close, and are judged as they are filled.
+        """
+        if order.parent is not None:
+            return ""
         change = _change(broker, order, pretended)
         reason = self._judged(broker, order.data, change, pretended) if change.opened else ""
-        if not reason:
+        if not reason and order.exectype in _AT_MARKET:
             pretended.take(order.data, change)
         return reason
 

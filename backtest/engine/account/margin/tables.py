@@ -170,10 +170,12 @@ def with_margins(brokerage: Brokerage, table: MarginTable | None, series: Sequen
     )
 
 
-def kept_account(spec: RunSpec, manifest: Mapping[str, Any]) -> Any:
-    """Return the account of a kept run: its word, or the very rates that it had, if they were of a file."""
+def with_kept_account(brokerage: Brokerage, manifest: Mapping[str, Any]) -> Brokerage:
+    """Return the brokerage of a kept run with the very rates that its account had, if they were of a file."""
     kept = manifest.get("account")
-    return spec.brokerage.account if kept is None or spec.brokerage.account in ACCOUNTS else MarginTable.read(kept)
+    if kept is None or brokerage.account in ACCOUNTS:
+        return brokerage
+    return replace(brokerage, account=MarginTable.read(kept))
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Rates]]:

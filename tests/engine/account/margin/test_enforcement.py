@@ -1,14 +1,16 @@
 """Accounts in a run: what they refuse and sell; each number is one that a reader can check by hand."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 
+import backtrader as bt
 import pytest
 from margin_runs import LOOPS, NAMES, Trades, overdrawn, random_run, reasons, statuses, store_of, trade, weekdays
 
-from backtest import combine, look_ahead, next_orders, run, sweep
+from backtest import Series, Span, Store, combine, look_ahead, next_orders, run, sweep
 from backtest.engine.account.dividends import Dividends, DividendTable
 from backtest.engine.account.margin.tables import MarginTable, margin_table
 from backtest.errors import UsageError
+from backtest.market.bars import table_of
 from backtest.report.run_page import write_report
 from backtest.research.out_of_sample.walk_forward import request_of
 from backtest.research.search.job import Point, job_of
@@ -244,6 +246,69 @@ def test_until_2024_it_took_two_settlement_days(tmp_path):
     # Sold on Thursday, the 7th, settled on Monday, the 11th: not there on Friday.
     assert statuses(result) == ["Completed", "Completed", "Margin", "Completed"]
     assert reasons(result)[2].endswith("10,000.00 settle by 2024-03-11")
+
+
+class Brackets(bt.Strategy):
+    """Buys with a stop and a limit to sell, as a bracket or by itself, one of which ends the other."""
+
+    params = (("bracket", True),)
+
+    def next(self):
+        if len(self) == 1 and self.p.bracket:
+            self.buy_bracket(size=50, exectype=bt.Order.Market, price=100, stopprice=80, limitprice=120)
+        elif len(self) == 1:
+            self.buy(size=50)
+        elif len(self) == 3 and not self.p.bracket:
+            stop = self.sell(size=50, exectype=bt.Order.Stop, price=80)
+            self.sell(size=50, exectype=bt.Order.Limit, price=120, oco=stop)
+
+
+@pytest.mark.parametrize("bracket", [True, False])
+@pytest.mark.parametrize("account", ["cash", "reg-t"])
+def test_two_ways_out_of_a_position_are_no_short_sale(tmp_path, account, bracket):
+    store = store_of(tmp_path, [[100.0, 100.0, 100.0, 100.0, 121.0, 121.0]])
+
+    result = run(
+        Brackets, NAMES[0], store=store, account=account, cash=5_500, costs="none", params={"bracket": bracket}
+    )
+
+    assert sorted(statuses(result)) == ["Canceled", "Completed", "Completed"]
+    assert held(result)[-1] == 0
+
+
+def test_what_is_sold_in_the_morning_is_not_spent_in_the_afternoon(tmp_path):
+    store, moments = Store(tmp_path), [datetime(2024, 6, day, hour, 30, tzinfo=UTC) for day in (3, 4) for hour in
+                                       range(14, 20)]  # fmt: skip
+    for name in ("AAPL/1hour", "MSFT/1hour"):
+        rows = [(moment, 100.0, 100.0, 100.0, 100.0, 1e6, None, None) for moment in moments]
+        store.write(Series.parse(name), Span.of_dates(date(2024, 6, 3), date(2024, 6, 5)), table_of(rows))
+    orders = {1: [(0, 100)], 3: [(0, -100)], 4: [(1, 10)], 5: [(1, 10)], 6: [(1, 10)]}  # the sixth bar is the last
+
+    result = trade(store, orders, "cash", ("AAPL/1hour", "MSFT/1hour"))
+
+    assert statuses(result) == ["Completed", "Completed", "Margin", "Margin", "Completed"]
+    assert reasons(result)[2].startswith("settled cash: 1,000.00 are needed and the costs, 1,000.00 more than have")
+
+
+def test_the_compiled_engine_makes_no_such_run(flat):
+    with pytest.raises(UsageError, match="account of the broker is not compiled"):
+        trade(flat, {1: 10}, "reg-t", engine="compiled")
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_future_requires_its_margin_and_is_called_for_more(tmp_path, loop):
+    store, name = Store(tmp_path), "ES-FUT-CME-USD-202409+multiplier=50/1day"
+    rows = [(datetime(day.year, day.month, day.day, tzinfo=UTC), price, price, price, price, 1e6, None, None)
+            for day, price in zip(weekdays(5), [5_000.0, 5_000.0, 4_900.0, 4_900.0, 4_900.0], strict=True)]  # fmt: skip
+    store.write(Series.parse(name), Span.of_dates(date(2024, 6, 3), date(2024, 6, 8)), table_of(rows))
+
+    result = trade(store, {1: 3, 2: 1}, "reg-t", (name,), cash=50_000, margin="15000", **loop)
+
+    # 45,000 of 50,000; 60,000 are refused. A hundred points of three contracts are 15,000: 35,000 carry two.
+    assert statuses(result) == ["Completed", "Margin", "Completed"]
+    assert held(result) == [0, 3, 3, 2, 2]
+    assert result.record["margin"].to_pylist() == [0, 45_000, 45_000, 30_000, 30_000]
+    assert result.record["equity"].to_pylist() == [50_000, 50_000, 35_000, 35_000, 35_000]
 
 
 # --- a file, and contracts

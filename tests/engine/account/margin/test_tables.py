@@ -7,9 +7,14 @@ import pytest
 from backtest import Brokerage, Series
 from backtest.engine.account.commissions import costs_of
 from backtest.engine.account.margin.requirements import REG_T_STOCK
-from backtest.engine.account.margin.tables import MarginTable, check_account, kept_account, margin_table, with_margins
+from backtest.engine.account.margin.tables import (
+    MarginTable,
+    check_account,
+    margin_table,
+    with_kept_account,
+    with_margins,
+)
 from backtest.errors import UsageError
-from backtest.runs.spec import RunSpec
 
 HEAD = "product,initial_long,maintenance_long,initial_short,maintenance_short\n"
 ES = "ES-FUT-CME-USD-202409/1day"
@@ -150,8 +155,7 @@ def test_a_future_binds_what_the_file_says_unless_the_caller_says_otherwise(tmp_
 
 def test_a_kept_run_has_the_rates_of_its_file_again(tmp_path):
     found = table(tmp_path, f"{HEAD}STK,0.5,0.25,,\n")
-    of_file, of_word = (RunSpec("a.py:A", ("AAPL/1day",), brokerage=Brokerage(account=name))
-                        for name in ("rates.csv", "cash"))  # fmt: skip
+    of_file, of_word = Brokerage(account="rates.csv"), Brokerage(account="cash")
 
-    assert kept_account(of_file, {"account": found.document}) == found
-    assert kept_account(of_word, {"account": margin_table("cash").document}) == "cash"
+    assert with_kept_account(of_file, {"account": found.document}).account == found
+    assert with_kept_account(of_word, {"account": margin_table("cash").document}) == of_word
