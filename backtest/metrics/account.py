@@ -668,7 +668,7 @@ def _sessions(record: pa.Table) -> np.ndarray:
 
 # --- the same of several runs at once
 
-_AT_ONCE = 64  # runs whose bars a processor's cache can hold
+_AT_ONCE = 2**18  # bars of runs at once, of which a processor's cache holds most, and memory all
 
 
 def _held_by_row(batch: RunBatch, ends: np.ndarray) -> np.ndarray:
@@ -688,7 +688,8 @@ def _held_by_row(batch: RunBatch, ends: np.ndarray) -> np.ndarray:
     if not len(ends):
         return np.zeros((len(held), 0))
     starts = np.append(0, ends[:-1] + 1)
-    counts = held.astype(float) if len(ends) == len(record) else np.add.reduceat(held.astype(float), starts, axis=1)
+    whole = len(ends) == len(record)
+    counts = held.astype(float) if whole else np.add.reduceat(held, starts, axis=1, dtype=float)
     return np.asarray(counts * (len(ends) / len(record)))
 
 
@@ -715,8 +716,9 @@ def _leverage_by_row(batch: RunBatch, places: Sequence[int]) -> list[Leverage | 
     if not len(record):
         return [None for _ in places]
     closes = [_money(record, f"close.{n}", f"rate.{n}") for n in range(len(batch.positions))]
-    for start in range(0, len(places), _AT_ONCE):
-        chosen: Any = list(places[start : start + _AT_ONCE])
+    width = max(1, _AT_ONCE // len(record))
+    for start in range(0, len(places), width):
+        chosen: Any = list(places[start : start + width])
         chosen = slice(chosen[0], chosen[-1] + 1) if chosen[-1] - chosen[0] + 1 == len(chosen) else chosen
         equity = np.ascontiguousarray(batch.equity[chosen])  # numpy adds up a row as an array only where it lies as one
         long, short = np.zeros(equity.shape), np.zeros(equity.shape)

@@ -105,7 +105,7 @@ MUTANTS: list[tuple[str, str, str]] = [
     ("translation.expressions", "return self.negated(self.condition(node.operand), True)", "return self.condition(node.operand)"),
     ("trials", "just = live[(np.maximum(self.before, self.opens)[live] <= step) & (self.ready[live] > step)]", "just = live[:0]"),
     ("trials", "now.reads, now.writes = now.writes, ledger.NOTES - now.writes", "now.reads, now.writes = now.writes, now.writes"),
-    ("indicators", "now.rows = now.at = now.by_step[0][step]", "now.rows = now.at = now.by_step[0][max(step - 1, 0)]"),
+    ("indicators", "now.rows = now.at = now.rows_listed[at]", "now.rows = now.at = now.rows_listed[max(at - 1, 0)]"),
 ]  # fmt: skip
 
 

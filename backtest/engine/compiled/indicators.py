@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from backtrader.linebuffer import LineBuffer
+from backtrader.lineiterator import LineIterator
 from backtrader.utils.date import num2date
 
 from backtest.engine.compiled.refusals import NotCompiled
@@ -77,9 +78,9 @@ class Market:
         """Return what stands for the present step; `move` sets it."""
         columns = self.all_columns(closes)
         now = SimpleNamespace(step=-1, reads=0, writes=0)
-        now.columns = [(name, f"{name}_all", values, values.tolist()) for name, values in columns.items()]
+        now.columns = [(name, f"{name}_all", values) for name, values in columns.items()]
         rows = np.vstack([self.rows, np.arange(self.steps)])  # the last is the clock of the strategy
-        now.by_step = rows.T.tolist(), np.ascontiguousarray(rows.T)
+        now.by_step, now.until = np.ascontiguousarray(rows.T), 0
         return now
 
     def phases(self, minimums: Sequence[int]) -> tuple[int, int]:
@@ -90,14 +91,21 @@ class Market:
 
 def move(now: SimpleNamespace, step: int) -> None:
     """Let the present step be another."""
+    if step >= now.until:  # as numbers of Python's, which are many times as large, a part at a time
+        now.since, now.until = step, step + _LISTED
+        now.listed = [(name, values[step : now.until].tolist()) for name, _, values in now.columns]
+        now.rows_listed = now.by_step[step : now.until].tolist()
     now.step = step
-    for name, name_all, values, listed in now.columns:
-        setattr(now, name, listed[step])
+    at = step - now.since
+    for name, listed in now.listed:
+        setattr(now, name, listed[at])
+    for _, name_all, values in now.columns:
         setattr(now, name_all, values[step])
-    now.rows = now.at = now.by_step[0][step]
-    now.at_all = now.by_step[1][step]
+    now.rows = now.at = now.rows_listed[at]
+    now.at_all = now.by_step[step]
 
 
+_LISTED = 1024  # steps
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - Backtrader's times are naive
 _MICROSECOND = timedelta(microseconds=1)
 _PARTS: dict[str, Callable[[datetime], int]] = {
@@ -145,17 +153,32 @@ def reckon(indicators: Sequence[Any]) -> set[int]:
     failed: set[int] = set()
     for one in indicators:
         try:
-            once(one)
+            once(one, sparing=True)
         except Exception:  # noqa: BLE001 - of whose trials the event engine says what it is
             failed.add(id(one))
     return failed
 
 
+def release(indicators: Sequence[Any]) -> None:
+    """Let go of what indicators came to, as Backtrader's objects refer to each other, and stay until collected."""
+    for one in indicators:
+        for line in [one] if isinstance(one, LineBuffer) else one.lines.lines:
+            line.array = line.array[:0]
+        if not isinstance(one, LineBuffer):
+            release(one._lineiterators[LineIterator.IndType])
+
+
 def rows_of_lines(lines: Sequence[Any]) -> np.ndarray:
     """Return the values of lines that move together, shape (lines, bars), laid out bar by bar."""
-    values = [np.frombuffer(line.array) for line in lines]
-    bars = min(map(len, values))
-    return np.ascontiguousarray(np.array([one[:bars] for one in values]).T).T
+    bars = min(len(line.array) for line in lines)
+    found = np.empty((bars, len(lines)))
+    for start in range(0, len(lines), _LINES):  # so many at a time, which a processor's cache holds better than all
+        part = [np.frombuffer(line.array)[:bars] for line in lines[start : start + _LINES]]
+        found[:, start : start + _LINES] = np.array(part).T
+    return found.T
+
+
+_LINES = 16
 
 
 def owners_of(indicators: Sequence[Any]) -> dict[int, Any]:

@@ -25,7 +25,7 @@ import numpy as np
 from backtest.engine.account.commissions import IbFixed
 from backtest.engine.alignment import mixes_clocks
 from backtest.engine.compiled import ledger
-from backtest.engine.compiled.indicators import Market, move, owners_of, reckon, rows_of_lines
+from backtest.engine.compiled.indicators import Market, move, owners_of, reckon, release, rows_of_lines
 from backtest.engine.compiled.refusals import NotCompiled
 from backtest.engine.compiled.symbols import Maker, indicators_of, trace
 from backtest.engine.compiled.translation.program import Program
@@ -162,6 +162,9 @@ class _Bench(bt.Cerebro):
             run_of_all = Run(self, program, trials, at)
             parts.append((numbers, run_of_all.go_fast() if self.backend == "numba" else run_of_all.go()))
         self.outcomes = _together(len(self.made), parts, left, self.market, at)
+        release(self.maker.shared.made)
+        for _, made in parts:
+            vars(made).clear()  # it and the functions that it made refer to each other
 
     def _runnext(self, runstrats: list[Any]) -> None:
         raise NotCompiled("it goes bar by bar")

@@ -27,9 +27,9 @@ from backtest.runs.parameters import words_of
 
 FEWEST = 32  # trials that it pays to make at once: what a bar costs hardly depends on their number
 FEWEST_IN_WINDOW = 12  # as the bars before a window cost nothing
-_LARGEST = 500
-_ROOM = 200_000_000  # bytes of the accounts of a block, bar by bar
-_FOR_A_BAR = 40  # bytes of each column of an account while it is collected, as measured
+_LARGEST = 1000
+_ROOM = 250_000_000  # bytes of the accounts of a block, bar by bar
+_FOR_A_BAR = 24  # bytes of each column of an account with all that is computed of it, as measured
 _DRAWN = 2
 _TRIED = 4  # first trials, until one does not fail
 _MANY_BARS = 200_000_000  # of all trials, from which on numba pays
@@ -165,7 +165,8 @@ def _on_same_bars(
     rest = [point for number, point in enumerate(points) if number != place]
     bars = bars_in_job(job, points[0].window)
     backend = backend_for(bars, every, find_spec("numba") is not None)
-    size = min(_LARGEST, _ROOM // (bars * (2 + len(job.series)) * _FOR_A_BAR))
+    room = _ROOM // 2 if backend == "numba" else _ROOM  # its compiler takes room, and small blocks cost it nothing
+    size = min(_LARGEST, room // (bars * (2 + len(job.series)) * _FOR_A_BAR))
     if size < min(fewest, _FEWEST_OF_NUMBA if backend == "numba" else FEWEST):
         yield Block([first], rest, f"{bars:,} bars are too many to make trials at once", over=True)
         return
