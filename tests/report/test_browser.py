@@ -78,6 +78,18 @@ def test_a_click_on_a_heading_sorts_the_trades_by_number_and_a_second_one_turns_
     assert down == up[::-1]
 
 
+def test_where_the_most_was_lost_is_sorted_by_a_click(tab, pages):
+    tab.open(pages["years"], 1280)
+    heads = "[...document.querySelectorAll('.attribution th button')]"
+    click = f"{heads}.find((one) => one.textContent.startsWith('Result')).click();"
+
+    read = "[...document.querySelector('table.attribution').tBodies[0].rows].map((row) => row.cells[2].textContent)"
+    money = [float(text.replace(",", "").replace("−", "-")) for text in tab.value(click + read)]
+
+    assert len(money) == 2  # long in one series, and all else
+    assert money == sorted(money)
+
+
 def test_trades_are_searched_and_saved_as_they_are_shown(tab, pages, result):
     tab.open(pages["years"], 1280)
     tab.value("document.querySelector('form.search [name=result]').value = 'lost'")

@@ -9,6 +9,7 @@ import pytest
 from places import ROOT
 
 from backtest import run
+from backtest.metrics.drawdown import drawdowns
 from backtest.report.run_page import write_report
 from backtest.store.store import Store
 
@@ -183,6 +184,26 @@ def test_a_click_on_a_trade_leads_to_it_on_the_chart(shown, result):
     assert f"{trade['net']:,.2f}".replace("-", "−") in told
     assert trade["series"].startswith(shown.value(f"{CHART}.about.series[{CHART}.series].name").split("/")[0])
     assert shown.value("document.querySelector('.chart').getBoundingClientRect().top") == pytest.approx(0, abs=60)
+
+
+def test_a_click_on_a_drawdown_leads_to_its_days_and_the_positions_there(shown, result):
+    worst = min(drawdowns(result.account.days, result.account.equity), key=lambda one: one.depth)
+
+    shown.value(f"document.querySelector('tr[data-from=\"{worst.peak}\"]').click()")
+    still(shown)
+    left, _, width, middle = price_box(shown)
+    shown.mouse("mouseMoved", left + width / 2, middle)
+    still(shown)
+
+    days = [f"{one:%Y-%m-%d}" for one in result.equity.index]
+    since, until = view(shown)
+    first, last = days.index(str(worst.peak)), days.index(str(worst.recovery)) if worst.recovery else len(days) - 1
+    assert since < first < last < until
+    assert until - since < 1.5 * (last - first) + 10
+    day = shown.value("document.querySelector('.chart .told').textContent")[:10]
+    position = result.record["position.0"][days.index(day)].as_py()
+    assert f"{position:,.10g}" in shown.value(f"{CHART}.boxes.at(-1).textContent")
+    assert since < days.index(day) < until
 
 
 def test_keys_move_along_bars_and_trades_and_say_what_is_there(shown, bars):

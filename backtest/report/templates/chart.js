@@ -509,6 +509,15 @@
       this.spoken.textContent = this.tradeText(trade);
     }
 
+    // The days from one to another, or to the end of the run, with a tenth of them on either side.
+    showDates(first, last) {
+      const after = (seconds) => this.clock.findIndex((one) => one >= seconds), day = (text) => Date.parse(text) / 1000;
+      const from = Math.max(after(day(first)), 0), end = after(day(last) + 86400), to = end < 0 ? this.rows : end;
+      const room = Math.max(Math.ceil((to - from) / 10), 2);
+      this.show(from - room, to + room);
+      this.cross(from);
+    }
+
     cross(row) {
       this.bar = Math.min(Math.max(row, 0), this.rows - 1);
       const set = () => {
@@ -750,17 +759,20 @@
     place.chart = new Chart(place, about, columns);
     document.documentElement.classList.add("charted");
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => place.chart.build());
-    for (const row of document.querySelectorAll("tr[data-trade]")) lead(row, place);
+    for (const row of document.querySelectorAll("tr[data-trade]"))
+      lead(row, place, "Show this trade on the chart", (chart) => chart.goTo(Number(row.dataset.trade)));
+    for (const row of document.querySelectorAll("tr[data-from]"))
+      lead(row, place, "Show this drawdown on the chart", (chart) => chart.showDates(row.dataset.from, row.dataset.to));
     place.dispatchEvent(new Event("ready"));
   }
 
-  // A row of the table of trades leads to the trade on the chart.
-  function lead(row, place) {
+  // A row of a table leads to what it is about on the chart.
+  function lead(row, place, title, act) {
     const cell = row.querySelector(".entry");
-    const button = element("button", { type: "button", title: "Show this trade on the chart" }, ...cell.childNodes);
-    cell.append(button);
+    cell.append(element("button", { type: "button", title }, ...cell.childNodes));
+    row.classList.add("leads");
     row.addEventListener("click", () => {
-      place.chart.goTo(Number(row.dataset.trade));
+      act(place.chart);
       place.scrollIntoView({ block: "start" });
       place.chart.canvas.focus({ preventScroll: true });
     });

@@ -115,7 +115,7 @@
 
     summary(trial) {
       const rank = this.rankOf.get(trial), { metrics } = this.about;
-      const place = rank ? `rank ${rank} of ${this.about.order.length}` : "without a rank";
+      const place = rank ? `rank ${number(rank, 0)} of ${number(this.about.order.length, 0)}` : "without a rank";
       return `${this.words(trial)}: ${metrics[this.about.rank].label} ${this.own(trial, this.about.rank)}, ${place}`;
     }
 
@@ -216,7 +216,8 @@
       const svg = drawn("svg", { width, height: top + high + 28, "aria-hidden": "true" });
       const line = ({ trial, points }, kind, more = {}) =>
         drawn("path", { class: kind, d: `M${points.map((point) => point.map((one) => one.toFixed(1)).join(" ")).join("L")}`, ...more });
-      [...this.lines].reverse().forEach((one, n) => svg.append(line(one, "trial", { opacity: (0.12 + 0.6 * ((n + 1) / this.lines.length) ** 3).toFixed(2) })));
+      const count = this.lines.length, faint = Math.min(0.12, 8 / count); // so that many do not hide the best
+      [...this.lines].reverse().forEach((one, n) => svg.append(line(one, "trial", { opacity: (faint + 0.6 * ((n + 1) / count) ** (3 + count / 100)).toFixed(3) })));
       for (const [kind, trial] of [["best", best], ["selected", this.selected]]) {
         const one = this.lines.find((each) => each.trial === trial);
         if (one) svg.append(line(one, `trial ${kind}`));
@@ -271,7 +272,7 @@
       const { metrics, best, order } = this.about, trial = this.selected, { error } = this.trials[trial];
       const rank = this.rankOf.get(trial);
       this.at("name").textContent = this.words(trial);
-      this.at("place").textContent = rank ? `Rank ${rank} of ${order.length}.` : error ? `It failed: ${error}` : "It has no rank.";
+      this.at("place").textContent = rank ? `Rank ${number(rank, 0)} of ${number(order.length, 0)}.` : error ? `It failed: ${error}` : "It has no rank.";
       this.at("numbers").replaceChildren(...metrics.map(({ label, name }, n) => {
         const row = element("tr", {}, element("td", {}, label));
         row.dataset.metric = name;
@@ -309,7 +310,7 @@
       this.at("neighbours").replaceChildren(...near.map((trial) => {
         const row = element("tr", {}), show = button(this.words(trial), "Show this trial", () => this.select(trial));
         show.removeAttribute("aria-label");
-        row.append(element("td", {}, show), element("td", { className: "number" }, String(this.rankOf.get(trial))));
+        row.append(element("td", {}, show), element("td", { className: "number" }, number(this.rankOf.get(trial), 0)));
         row.append(...shown.map((metric) => element("td", { className: "number" }, this.own(trial, metric))));
         return row;
       }));
