@@ -38,6 +38,7 @@ class Validity:
     break_even: float  # see `break_even_costs`
     looks_ahead: tuple[str, ...]
     costs_run: bool = False  # whether the costs are runs, and not an approximation
+    combined: bool = False  # whether it is of a combination of runs
 
     @property
     def costs_basis(self) -> str:
@@ -46,10 +47,12 @@ class Validity:
             return (
                 "Each is the strategy run again with commissions, slippage and fees of borrowed shares times so many."
             )
-        return (
-            "Approximation: multiples of the costs paid, for the same trades. To run the strategy at each multiple: "
-            "backtest validate RUN --cost-cases."
-        )
+        approximation = "Approximation: multiples of the costs paid, for the same trades."
+        if self.combined:
+            return (
+                f"{approximation} A combination has no strategy to run: combine runs that were made at each multiple."
+            )
+        return f"{approximation} To run the strategy at each multiple: backtest validate RUN --cost-cases."
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON: None where a number is not defined."""
@@ -126,6 +129,7 @@ def validate(
         break_even_costs(result),
         tuple(map(str, looks_ahead)),
         run_again(result, factors),
+        result.combination is not None,
     )
 
 

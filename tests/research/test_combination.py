@@ -212,7 +212,9 @@ def test_a_combination_is_kept_measured_and_judged_like_a_run(both, real, tmp_pa
     assert "both" in call("runs", "ls")[1]
     assert "Sharpe difference to both" in call("compare", "both", "sma", "--bootstrap", "20")[1].replace("\n", " ")
     assert "alpha over" in call("validate", "both", "--bootstrap", "20", "--regimes")[1]
-    shown = page(kept, validate(kept, samples=10))
+    validity = validate(kept, samples=10)
+    shown = page(kept, validity)
+    assert "combine runs that were made at each multiple" in validity.costs_basis
     assert all(words in shown for words in ("Combined runs", "Correlation of returns", "every run was below"))
     shown = call("runs", "show", "both")[1]
     assert "correlation" in shown
