@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from datetime import date, timedelta
 
 import backtrader as bt
 from compiled_check import named
@@ -126,6 +127,35 @@ class Limits(bt.Strategy):
             self.order = self.close()
 
 
+class Dated(bt.Strategy):
+    """Gives orders that are valid until a date, a moment, or for a while, and looks which it was that ended."""
+
+    params = (("days", 3),)
+
+    def __init__(self):
+        self.bought = self.sold = 0
+
+    def notify_order(self, order):
+        if order.status == order.Expired:
+            if isinstance(order, bt.BuyOrder):
+                self.bought += 1
+            elif isinstance(order, bt.SellOrder):
+                self.sold += 2
+
+    def next(self):
+        way, price = len(self) % 5, self.data.close[0] * (0.98 + self.bought % 3 / 100)
+        if way == 0:
+            until = self.data.datetime.date(0) + timedelta(days=self.p.days)
+            self.buy(size=1 + self.sold, exectype=bt.Order.Limit, price=price, valid=until)
+        elif way == 1:
+            until = self.data.datetime.datetime(0) - timedelta(hours=-20 * self.p.days)
+            self.sell(size=1 + self.bought, exectype=bt.Order.Limit, price=price * 1.04, valid=until)
+        elif way == 2:
+            self.buy(size=2, exectype=bt.Order.Stop, price=price * 1.05, valid=timedelta(days=self.p.days))
+        elif way == 3:
+            self.sell(size=2, exectype=bt.Order.Stop, price=price * 0.97, valid=date(2024, 2, 20))
+
+
 STRATEGIES = [
     ("monthly", Monthly, 1, [{}]),
     ("monthly on two", Monthly, 2, [{}]),
@@ -134,4 +164,5 @@ STRATEGIES = [
     ("draws", Draws, 1, [{"seed": 1}, {"seed": 2}]),
     ("draws on two", Draws, 2, [{"seed": 3}]),
     ("limits", Limits, 1, [{}]),
+    ("dated", Dated, 1, [{"days": 1}, {"days": 4}]),
 ]

@@ -139,6 +139,22 @@ class MomentLine:
         self.array = np.array([of(num2date(one, tz=zone, naive=True)) for one in stamps.tolist()], float)
 
 
+class ValidLine:
+    """
+    Until when an order is valid that is given at a bar, as Backtrader counts time; looks as a line does.
+
+    Args:
+        stamps: of the bars.
+        kind: "date" or "moment", of the bar.
+        more: added to it.
+        data: the feed that the order is for, whose own zone counts.
+    """
+
+    def __init__(self, stamps: np.ndarray, zone: Any, kind: str, more: timedelta, data: Any) -> None:
+        every = (num2date(one, tz=zone, naive=True) for one in stamps.tolist())
+        self.array = np.array([data.date2num((one.date() if kind == "date" else one) + more) for one in every], float)
+
+
 def _ends(data: Any) -> np.ndarray:
     if getattr(data, "_session_hours", None) is not None:
         times = data._session_times()

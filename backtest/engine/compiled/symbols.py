@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -171,12 +173,23 @@ def trace(maker: Maker, params: Sequence[Mapping[str, Any]]) -> tuple[list[Any],
         for number, one in enumerate(params):
             try:
                 found.append(maker.make(one))
-            except NotCompiled:
+            except NotCompiled as error:
+                error.line = error.line or _line_in(maker.cls, error)
                 raise
             except Exception as error:  # noqa: BLE001 - the event engine runs this trial, and says what it is
                 found.append(None)
                 failed[number] = f"__init__() raises {type(error).__name__}"
     return found, failed
+
+
+def _line_in(cls: Any, error: NotCompiled) -> int:
+    """Return the last line of a strategy's own file that was on the way to an error; 0 for none."""
+    try:
+        file = inspect.getsourcefile(cls)
+    except TypeError:
+        return 0
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno or 0 for frame in reversed(frames) if frame.filename == file), 0)
 
 
 def indicators_of(trial: Any) -> list[Any]:

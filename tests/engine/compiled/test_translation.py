@@ -90,9 +90,48 @@ class TwoUnits(bt.Strategy):
             self.buy()
 
 
+class Rings(bt.Strategy):
+    """Has a timer."""
+
+    def __init__(self):
+        self.add_timer(bt.Timer.SESSION_START)
+
+    def next(self):
+        self.buy()
+
+
+class KeepsList(bt.Strategy):
+    """Keeps its orders in a list."""
+
+    def __init__(self):
+        self.orders = []
+
+    def next(self):
+        if not self.orders:
+            self.orders.append(self.buy())
+
+
+class TellsTrades(bt.Strategy):
+    """Has trades apart by numbers."""
+
+    def next(self):
+        self.buy(tradeid=len(self) % 2)
+
+
+class SendsLater(bt.Strategy):
+    """Decides in the run whether an order is sent."""
+
+    def next(self):
+        self.buy(transmit=self.data.close[0] > 20)
+
+
 @pytest.mark.parametrize(
     ("cls", "said"),
     [
+        (Rings, "__init__() uses self.cerebro."),
+        (KeepsList, "what changes in the run as a condition"),
+        (TellsTrades, "buy(tradeid=...)"),
+        (SendsLater, "transmit that is not known before the run"),
         (AsksOfCosts, "what costs say by getsize() is asked"),
         (TwoUnits, "what costs say by profitandloss() is asked"),
         (ValueOfOr, "write a conditional"),
@@ -111,4 +150,4 @@ def test_what_is_not_compiled_is_named_with_its_line(cls, said):
     with open(__file__, encoding="utf-8") as file:  # noqa: PTH123 - of this file
         text = file.read().splitlines()[line - 1]
     words = ("or 5", "self.order = order", "random.random", "max(", "self.paid =", "price=", "getcommissioninfo")
-    assert any(word in text for word in words)
+    assert any(word in text for word in (*words, "add_timer", "self.orders", "tradeid", "transmit="))

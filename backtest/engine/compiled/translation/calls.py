@@ -127,6 +127,10 @@ class Calls(Orders):
         if value.kind in kinds and wanted.kind == "static" and len(wanted.objs) == 1:
             types = tuple(wanted.objs[0]) if isinstance(wanted.objs[0], list) else wanted.objs[0]
             return self.constant((isinstance(kinds[value.kind][0], types),), "b")
+        if value.kind in ("order", "note") and len(wanted.objs) == 1 and wanted.objs[0] in (bt.BuyOrder, bt.SellOrder):
+            held = value if value.kind == "note" else self.given(value)
+            order = f"A.n_order[{held.code}]" if value.kind == "note" else held.code
+            return Val("b", f"(A.size[{order}] {'>' if wanted.objs[0] is bt.BuyOrder else '<'} 0)")
         if value.kind in TIMES:
             types = wanted.objs[0] if len(wanted.objs) == 1 else ()
             return self.constant(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 import backtrader as bt
@@ -15,7 +15,7 @@ import numpy as np
 from backtrader.linebuffer import LineBuffer
 from backtrader.lineroot import LineRoot
 
-from backtest.engine.compiled.indicators import MomentLine, moment_number
+from backtest.engine.compiled.indicators import MomentLine, ValidLine, moment_number
 from backtest.engine.compiled.refusals import NotCompiled
 from backtest.engine.compiled.translation.methods import clock_feed
 from backtest.engine.compiled.translation.program import (
@@ -273,6 +273,40 @@ class Expressions(State):
         kind = {"date": "date", "datetime": "moment", "time": "clock"}[name]
         return Val(kind, self.part(moment, kind).code, extra=moment)
 
+    def shifted(self, value: Val, other: Val, sign: int) -> Val | None:
+        """Return a date or a moment of a bar and more, which only an order can be valid until; or None."""
+        known = other.kind == "static" and all(isinstance(one, timedelta) for one in other.objs)
+        if not known or not isinstance(value.extra, Moment):
+            return None
+        return Val("until", extra=(value.extra, value.kind, tuple(sign * one for one in other.objs)))
+
+    def until(self, value: Val, feed: str) -> str | None:
+        """Return until when an order for a feed is valid, where that is a time; None where it is none."""
+        times = value.kind == "static" and all(isinstance(one, date | timedelta) for one in value.objs)
+        if not times and value.kind not in ("until", "date", "moment"):
+            return None
+        if not feed.isdigit():
+            raise NotCompiled("valid as a time, of a feed that is not known before the run", self.at)
+        data = self.datas[int(feed)]
+        if times and all(isinstance(one, date) for one in value.objs):
+            return self.constant(tuple(float(data.date2num(one)) for one in value.objs), "f").code
+        if times:
+            value = Val("until", extra=(Moment(data.lines.datetime, int(feed), "0"), "moment", value.objs))
+            if not all(isinstance(one, timedelta) and one for one in value.extra[2]):
+                raise NotCompiled("valid until the end of the day", self.at)
+        moment, kind, more = value.extra if value.kind == "until" else (value.extra, value.kind, (timedelta(),))
+        if not isinstance(moment, Moment):
+            raise NotCompiled("valid until a time that is not that of a bar", self.at)
+        key = "until", id(moment.line), kind, more, feed
+        if key not in self.slot_of:
+            stamps = np.frombuffer(moment.line.array) if moment.feed < len(self.datas) else self.stamps
+            lines = {one: ValidLine(stamps, moment.line._tz, kind, one, data) for one in dict.fromkeys(more)}
+            places = {one: n for n, one in enumerate(lines)}
+            where: Any = 0 if len(lines) == 1 else np.array([places[one] for one in more])
+            self.slot_of[key] = len(self.made.slots)
+            self.made.slots.append((moment.feed, list(lines.values()), where))
+        return f"line({self.slot_of[key]}, {moment.ago})"
+
     def timed(self, value: Val, kind: str) -> Val:
         """Return a date, a moment or a time of the day as a whole number, where it is a known object too."""
         if value.kind == kind:
@@ -488,6 +522,10 @@ class Expressions(State):
             if kind in (left.kind, right.kind):
                 if isinstance(op, ast.Sub) and left.kind == right.kind:
                     return Val(apart, f"({left.code} - {right.code})")
+                first, other = (left, right) if left.kind == kind else (right, left)
+                later = self.shifted(first, other, -1 if isinstance(op, ast.Sub) else 1)
+                if later is not None and (isinstance(op, ast.Add) or (isinstance(op, ast.Sub) and first is left)):
+                    return later
                 return Val("poison", why=f"a {kind} is computed with")
         a, b = self.number_of(left), self.number_of(right)
         signs: dict[type[ast.operator], str] = {

@@ -90,10 +90,13 @@ class Orders(FeedLists):
             raise NotCompiled("a kind of order that is not compiled", self.at)
         self.made.closes |= kind.objs[0] == bt.Order.Close
         self.made.market_only &= kind.objs[0] == bt.Order.Market
+        until = self.until(given["valid"], feed) if "valid" in given else None
+        if until is not None:
+            given = {one: value for one, value in given.items() if one != "valid"}
         numbers = {one: self.optional(given.get(one, Val("none"))) for one in known - {"data", "exectype"}}
         if numbers["valid"] != "NAN" and given["valid"].kind not in ("static", "f", "i"):
             raise NotCompiled("valid that may be None", self.at)
-        valid = "0.0" if numbers["valid"] == "NAN" else numbers["valid"]
+        valid = until or ("0.0" if numbers["valid"] == "NAN" else numbers["valid"])
         trail = [self.or_zero(given.get(one, Val("none")), numbers[one]) for one in ("trailamount", "trailpercent")]
         rest = ", ".join([numbers["price"], numbers["plimit"], kind.code, valid, *trail])
         size = numbers["target"] if "target" in name else numbers["size"]
