@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 from backtest import _arguments
 from backtest.errors import UsageError
 from backtest.market.hours import hours_of
-from backtest.market.series import Series
+from backtest.market.series import BarSize, Series
 from backtest.metrics.drawdown import underwater
 from backtest.metrics.measurement import check_result
 from backtest.runs.parameters import in_words
@@ -68,8 +68,8 @@ def write_csv(result: Measured, folder: str | Path, tz: str = "UTC", overwrite: 
         UsageError: the folder cannot be written, a file is there and may not be replaced, or there is no such zone.
     """
     result, folder = check_result(result, "result"), _arguments.path(folder, "folder")
-    zone, daily = _zone(result, tz), _daily(result)
-    files = {f"{one.name}.csv": partial(_fill_csv, one, zone, daily) for one in _tables(result)}
+    zone = _zone(result, tz)
+    files = {f"{one.name}.csv": partial(_fill_csv, one, zone, _dated(result, one.table)) for one in _tables(result)}
     paths = [folder / name for name in files]
     _refuse_existing(paths, _arguments.truth(overwrite, "overwrite"))
     with _writing(folder):
@@ -77,12 +77,12 @@ def write_csv(result: Measured, folder: str | Path, tz: str = "UTC", overwrite: 
     return paths
 
 
-def _fill_csv(table: _Table, zone: tzinfo, daily: bool, handle: IO[bytes]) -> None:
+def _fill_csv(table: _Table, zone: tzinfo, dated: list[bool], handle: IO[bytes]) -> None:
     text = io.TextIOWrapper(handle, "utf-8", newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.table.column_names)
     # Floats as repr, which reads back the same.
-    writer.writerows([_text(value, zone, daily) for value in row] for row in table.rows())
+    writer.writerows([_text(*cell, zone) for cell in zip(row, dated, strict=True)] for row in table.rows())
     text.flush()
     text.detach()  # what is below belongs to the caller
 
@@ -98,7 +98,7 @@ def write_excel(result: Measured, file: str | Path, tz: str = "UTC", overwrite: 
             more rows than a sheet; there is no such zone; or openpyxl is not installed.
     """
     result, file = check_result(result, "result"), _arguments.path(file, "file", "write the path of a file")
-    zone, daily = _zone(result, tz), _daily(result)
+    zone = _zone(result, tz)
     if file.suffix.lower() != ".xlsx":
         raise UsageError(f"{file} does not end in .xlsx, as an Excel workbook does; name another file")
     _refuse_long({"equity": result.record, "orders": result.orders_table, "fills": result.fills_table})
@@ -107,9 +107,10 @@ def write_excel(result: Measured, file: str | Path, tz: str = "UTC", overwrite: 
     for one in _tables(result):
         sheet = workbook.create_sheet(one.name)
         sheet.freeze_panes = "A2"
-        sheet.append([cell_of(sheet, name) for name in _heads(one.table, zone, daily)])
+        dated = _dated(result, one.table)
+        sheet.append([cell_of(sheet, name) for name in _heads(one.table, zone, dated)])
         for row in one.rows():
-            sheet.append([cell_of(sheet, _cell(value, zone, daily)) for value in row])
+            sheet.append([cell_of(sheet, _cell(*cell, zone)) for cell in zip(row, dated, strict=True)])
     made = io.BytesIO()
     try:
         workbook.save(made)
@@ -244,37 +245,40 @@ def _zone(result: Measured, name: str) -> tzinfo:
         raise UsageError(f"no zone {_arguments.shown(wanted)}; {_ZONE}") from error
 
 
-def _daily(result: Measured) -> bool:
-    return all(Series.parse(key).size.daily for key in result.spec.series)
+def _dated(result: Measured, table: pa.Table) -> list[bool]:
+    """Return of each column of a table whether its times are the dates of sessions."""
+    daily, size = all(Series.parse(key).size.daily for key in result.spec.series), result.spec.brokerage.fill_bars
+    timed = {"small_bar"} if size and not BarSize.parse(size).daily else set()
+    return [daily and name not in timed for name in table.column_names]
 
 
-def _heads(table: pa.Table, zone: tzinfo, daily: bool) -> list[str]:
+def _heads(table: pa.Table, zone: tzinfo, dated: list[bool]) -> list[str]:
     from pyarrow import types
 
     return [
-        f"{field.name} [{zone}]" if types.is_timestamp(field.type) and not daily else field.name
-        for field in table.schema
+        f"{field.name} [{zone}]" if types.is_timestamp(field.type) and not is_date else field.name
+        for field, is_date in zip(table.schema, dated, strict=True)
     ]
 
 
-def _text(value: Any, zone: tzinfo, daily: bool) -> Any:
+def _text(value: Any, is_date: bool, zone: tzinfo) -> Any:
     """Return a value as a CSV file has it."""
     if isinstance(value, datetime):
-        return _date(value, daily) or value.astimezone(zone).isoformat().replace("+00:00", "Z")
+        return _date(value, is_date) or value.astimezone(zone).isoformat().replace("+00:00", "Z")
     return "" if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _cell(value: Any, zone: tzinfo, daily: bool) -> Any:
+def _cell(value: Any, is_date: bool, zone: tzinfo) -> Any:
     """Return a value as a sheet of Excel has it."""
     if isinstance(value, datetime):
-        value = _date(value, daily) or value.astimezone(zone).replace(tzinfo=None)
+        value = _date(value, is_date) or value.astimezone(zone).replace(tzinfo=None)
     if isinstance(value, date) and value.year < _EARLIEST:
         return value.isoformat()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _date(moment: datetime, daily: bool) -> date | None:
-    return moment.date() if daily else None
+def _date(moment: datetime, is_date: bool) -> date | None:
+    return moment.date() if is_date else None
 
 
 # --- files

@@ -64,6 +64,22 @@ def test_a_run_leaves_a_file_each_whose_numbers_read_back_the_same(daily, tmp_pa
     assert len(trades) > 5
 
 
+def test_the_small_bar_of_a_fill_keeps_its_time_in_a_run_on_days(daily, tmp_path):
+    fills = daily.fills_table
+    opened = pa.array([datetime(2001, 3, 5, 14, 30, tzinfo=UTC), *[None] * (len(fills) - 1)], pa.timestamp("us", "UTC"))
+    asked = replace(daily.spec, brokerage=replace(daily.spec.brokerage, fill_bars="30mins"))
+    result = replace(daily, spec=asked, fills_table=fills.append_column("small_bar", opened))
+
+    result.to_csv(tmp_path, tz="America/New_York")
+    result.to_excel(tmp_path / "run.xlsx", tz="America/New_York")
+
+    assert rows_of(tmp_path, "fills")[0]["small_bar"] == "2001-03-05T09:30:00-05:00"
+    assert rows_of(tmp_path, "fills")[0]["time"] == str(fills["time"][0].as_py().date())
+    sheet = load_workbook(tmp_path / "run.xlsx")["fills"]
+    named = dict(zip(*([cell.value for cell in row] for row in sheet.iter_rows(max_row=2)), strict=True))
+    assert str(named["small_bar [America/New_York]"]) == "2001-03-05 09:30:00"
+
+
 def test_times_of_daily_bars_are_the_dates_of_sessions(daily, tmp_path):
     daily.to_csv(tmp_path, tz="America/New_York")
 
