@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
+from market import minute_bars
 from universes import CASH, FEE, EqualWeights, by_pandas, market
 
 import backtest
@@ -20,6 +23,7 @@ from backtest.metrics.measurement import notes_of
 from backtest.research.out_of_sample.walk_forward import request_of
 from backtest.research.search.job import job_of
 from backtest.runs.spec import with_kept_universe
+from backtest.store.reader import HeldReader
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +122,26 @@ def test_under_a_bare_cerebro_all_feeds_that_trade_belong(small):
 
     rows = small.closes.notna().to_numpy()
     assert ran.seen == [[name for name, trades in zip(names, row, strict=True) if trades] for row in rows]
+
+
+class WhenItBelongs(bt.Strategy):
+    """Notes when its bars that belong are over, UTC."""
+
+    def __init__(self):
+        self.notes = {"times": []}
+
+    def next(self):
+        if backtest.members(self):
+            self.notes["times"].append(str(self.data.datetime.datetime(0)))
+
+
+def test_bars_within_a_day_belong_by_the_session_of_their_exchange():
+    sydney = Series.parse("BHP-STK-ASX-AUD/1hour")  # where the session of the 12th begins at 23:00 UTC on the 11th
+    bars = HeldReader("made up", {sydney: minute_bars(sydney, date(2021, 1, 11), date(2021, 1, 13))})
+
+    found = run(WhenItBelongs, sydney, store=bars, universe=[("BHP-STK-ASX-AUD", "2021-01-12", "2021-01-12")])
+
+    assert found.manifest["notes"]["times"] == [f"2021-01-12 {hour:02}:00:00" for hour in range(6)]
 
 
 def test_members_is_asked_by_a_strategy():
