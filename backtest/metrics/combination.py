@@ -84,7 +84,7 @@ class Combination:
     def basis(self) -> str:
         """How it was made, in sentences."""
         schedule = "never restored" if self.rebalance == "never" else f"restored {self.rebalance} at the close"
-        times = f", {self.rebalanced:,} times" if self.rebalanced else ""
+        times = {0: "", 1: ", once"}.get(self.rebalanced, f", {self.rebalanced:,} times")
         charged = "each run's own costs" if self.costs == AS_RUN else f"the costs {self.costs}"
         return (
             f"A combination of {len(self.runs)} runs; weights {self.weights}, {schedule}{times}, at {charged}. "

@@ -730,7 +730,8 @@ class RunSpec:
         for key, point in zip(self.series, self.multipliers, strict=False):
             one = Series.parse(key)
             if one.instrument.kind in CONTRACT_KINDS or point != 1:
-                paid = "" if self.margins[self.series.index(key)] is not None else ", paid in full"
+                known = self.margins[self.series.index(key)] is not None or self.strategy == COMBINED
+                paid = "" if known else ", paid in full"  # of a combination each run says so
                 yield f"a point of {one.instrument.symbol} worth {point:g} {one.instrument.currency}{paid}"
 
     @property

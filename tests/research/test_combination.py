@@ -331,3 +331,14 @@ def test_trades_are_matched_across_rebalancings():
     # 2 bought at 100; at the end of January 210 are 105 each, 21/22 of the units; the rest is sold at 120.
     assert found.trades["size"].tolist() == pytest.approx([2 / 22, 2 * 21 / 22])
     assert found.trades["net"].tolist() == pytest.approx([10 * 2 / 22, 20 * 2 * 21 / 22])
+
+
+def test_what_a_contract_is_worth_stays_and_each_run_says_how_it_is_paid():
+    future = plain("Two", series=("ES-FUT-CME-USD-202412/1day",), costs="futures:2.25:50:15000")
+
+    found = backtest.combine([future, plain()], rebalance="weekly")
+
+    assert found.spec.points == (50.0, 1.0)
+    assert "a point of ES worth 50 USD" in found.spec.conditions
+    assert "paid in full" not in found.stats.basis
+    assert "costs futures:2.25:50:15000" in found.stats.basis
