@@ -1,7 +1,11 @@
-"""`bundled`: where what comes along with the package lies, in a wheel as in a checkout."""
+"""`bundled`: where what comes along with the package lies, in a wheel as in a checkout; `own_source`: its digest."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 
@@ -10,3 +14,21 @@ def bundled(name: str) -> Path:
     packed = Path(__file__).parent / "_bundled" / name
     checkout = Path(__file__).parent.parent / {"sample": "data/sample"}.get(name, name)
     return packed if packed.exists() else checkout
+
+
+@cache  # hundreds of files, which a process does not change
+def own_source() -> str:
+    """Return the SHA-256 of the package's own code, whatever the ends of its lines."""
+    digest = hashlib.sha256()
+    for name, path in _sources(str(Path(__file__).parent), ""):
+        digest.update(f"{name}\n".encode() + Path(path).read_bytes().replace(b"\r\n", b"\n"))
+    return digest.hexdigest()
+
+
+def _sources(folder: str, above: str) -> Iterator[tuple[str, str]]:
+    """Yield name and path of each Python file of this package; a walk by pathlib takes four times as long."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.endswith(".py"):
+            yield above + entry.name, entry.path
+        elif entry.is_dir() and entry.name not in ("_bundled", "templates", "__pycache__"):
+            yield from _sources(entry.path, f"{above}{entry.name}/")

@@ -83,6 +83,25 @@ class RunResult(Measured):
         cost_table: what it comes to at other costs, if it was run again at these.
     """
 
+    def save(self, folder: str | Path, *, force: bool = False) -> Path:
+        """
+        Write the run into a folder, which is made if need be, with the summary that lists of runs show.
+
+        Args:
+            force: whether another run that the folder holds is replaced; its page and its labels go with it.
+
+        Returns:
+            The folder.
+
+        Raises:
+            UsageError: the folder holds another run, or cannot be written, or the run holds what JSON cannot.
+        """
+        from backtest.metrics.listing import keep_summary_of
+
+        folder = super().save(folder, force=force)
+        keep_summary_of(self, folder)
+        return folder
+
     @cached_property
     def made_by(self) -> str:
         """Which engine went through the bars, in a line; "" where there was nothing to choose, and of a kept run."""

@@ -32,6 +32,7 @@ _HIDDEN = re.compile(
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _LONGEST = 4000  # characters of a message, or of a line of a result
+_MANY_ROWS = 500  # that rich would take a long time for
 _LONGEST_CELL = 500  # characters of a cell of a table
 
 
@@ -200,6 +201,8 @@ def give_table(columns: tuple[str, ...], rows: list[list[str]], limit: int = 0) 
     from rich.table import Table
 
     rows = [[shortened(cell, _LONGEST_CELL) for cell in row] for row in rows]
+    if len(rows) > _MANY_ROWS and _give_plainly(columns, rows, limit or width()):
+        return
     numbers = [_is_number(columns, rows, n) for n in range(len(columns))]
     widths = _column_widths(columns, rows, numbers, limit or width())
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0, collapse_padding=True)
@@ -208,6 +211,32 @@ def give_table(columns: tuple[str, ...], rows: list[list[str]], limit: int = 0) 
     for row in rows:
         table.add_row(*map(unmarked, row))
     Console(width=max(width(), sum(widths) + len(widths) - 1), highlight=False).print(table)
+
+
+def _give_plainly(columns: tuple[str, ...], rows: list[list[str]], limit: int) -> bool:
+    """Give a table of many rows as `rich` would without colours; return False where something is to be folded."""
+    widths = _natural_widths(columns, rows)
+    if sum(widths) + len(widths) - 1 > limit or any("\n" in cell for row in rows for cell in row):
+        return False
+    right = [_is_number(columns, rows, n) for n in range(len(columns))]
+    lines = [[*columns], *([harmless(cell) for cell in row] for row in rows)]
+    head, *texts = (" ".join(_padded(*cell) for cell in zip(line, widths, right, strict=True)) for line in lines)
+    sys.stdout.write("\n".join([head, "─" * len_of(head), *texts, ""]))
+    return True
+
+
+def _padded(text: str, wide: int, right: bool) -> str:
+    room = " " * (wide - len_of(text))
+    return f"{room}{text}" if right else f"{text}{room}"
+
+
+def len_of(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def wide() -> int:
@@ -238,11 +267,9 @@ def _column_widths(columns: tuple[str, ...], rows: list[list[str]], numbers: lis
 
 
 def _natural_widths(columns: tuple[str, ...], rows: list[list[str]]) -> list[int]:
-    from rich.cells import cell_len
-
-    lines = [[line for text in (name, *(row[n] for row in rows)) for line in harmless(text).splitlines()]
+    lines = [[line for text in {name, *(row[n] for row in rows)} for line in harmless(text).splitlines()]
              for n, name in enumerate(columns)]  # fmt: skip
-    return [max(map(cell_len, column), default=0) for column in lines]
+    return [max(map(len_of, column), default=0) for column in lines]
 
 
 def unmarked(text: str) -> Text:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backtest._resources import own_source
 from backtest.engine.account.commissions import Costs
 from backtest.engine.account.schedules import costs_for, row_of
 from backtest.engine.code.imports import (
@@ -51,7 +51,7 @@ def describe(spec: RunSpec, bars: Mapping[Series, pa.Table], store: Reader, cost
         "costs": {**describe_costs(costs), **_by_product(spec, costs)},
         "frame": are_of_frames(store) or None,  # whose bars are nowhere but in the caller's hands
         "seed": spec.flat["params"].get("seed"),  # a run draws nothing by itself
-        "backtest_sha256": _own_source(),
+        "backtest_sha256": own_source(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
@@ -217,23 +217,6 @@ def _local_file(name: str) -> Path | None:
 @cache
 def _hash(file: Path, changed: tuple[int, int]) -> str:
     return source_digest(file.read_bytes())
-
-
-@cache  # a hundred files, which a process does not change
-def _own_source() -> str:
-    digest = hashlib.sha256()
-    for name, path in _sources(str(Path(__file__).parents[1]), ""):
-        digest.update(f"{name}\n".encode() + Path(path).read_bytes().replace(b"\r\n", b"\n"))
-    return digest.hexdigest()
-
-
-def _sources(folder: str, above: str) -> Iterator[tuple[str, str]]:
-    """Yield name and path of each Python file of this package; a walk by pathlib takes four times as long."""
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.endswith(".py"):
-            yield above + entry.name, entry.path
-        elif entry.is_dir() and entry.name not in ("_bundled", "templates", "__pycache__"):
-            yield from _sources(entry.path, f"{above}{entry.name}/")
 
 
 @cache  # the environment, which a run does not change

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from backtest._suggest import there_are
-from backtest.errors import BacktestError, UsageError
+from backtest.errors import BacktestError, StrategyError, UsageError
 from backtest.market.series import Series
 from backtest.metrics.measurement import Measured, Stats
 from backtest.metrics.table import METRICS, metric_named
-from backtest.runs.differences import Difference, differences
-from backtest.runs.kept import Kept, Labels, labels_of
+from backtest.runs.differences import Difference, differences, seen_of
+from backtest.runs.kept import Kept, Labels, labels_of, state_of
 from backtest.runs.parameters import in_words
 from backtest.runs.spec import RunSpec
+from backtest.runs.summary import WORDS, Summary, keep_summary, read_summary
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "=": operator.eq,
@@ -34,6 +37,7 @@ class Listed:
 
     Attributes:
         series: the short spelling of each.
+        seen: what it rested on: see `differences.seen_of`.
         difference: from the other runs of its strategy in the list.
         error: why it cannot be read; it has none of the rest then.
     """
@@ -42,7 +46,7 @@ class Listed:
     spec: RunSpec | None = None
     series: tuple[str, ...] = ()
     stats: Stats | None = None
-    manifest: dict[str, Any] = field(default_factory=dict)
+    seen: Mapping[str, str] = field(default_factory=dict)
     labels: Labels = field(default_factory=Labels)
     difference: Difference = field(default_factory=Difference)
     error: str = ""
@@ -84,18 +88,56 @@ def listed(runs: Iterable[Kept], where: Sequence[str] = (), sort: str = "") -> l
     _check_names([*(name for name, _, _ in conditions), *([sort.removeprefix("-")] if sort else [])], rows)
     rows = [row for row in rows if not conditions or (row.spec and all(_fulfils(row, *one) for one in conditions))]
     rows = _sorted(rows, sort) if sort else rows
-    known = [(row.spec, row.manifest) for row in rows if row.spec is not None]
+    known = [(row.spec, row.seen) for row in rows if row.spec is not None]
     told = iter(differences(known))
     return [row if row.spec is None else replace(row, difference=next(told)) for row in rows]
 
 
 def _row(run: Kept) -> Listed:
     try:
-        result = Measured.load(run.folder)
-        labels, series = labels_of(result, run.folder), tuple(result.series)
-        return Listed(run, result.spec, series, result.stats, result.manifest, labels)
+        summary = read_summary(run.folder, run.state) or _summary_made_again(run.folder)
+        return Listed(run, summary.spec, summary.series, _stats_in(summary), summary.seen, _labels(run, summary))
     except BacktestError as error:
         return Listed(run, error=str(error))
+
+
+def summary_of(result: Measured) -> Summary:
+    """
+    Return what a list of runs needs of one.
+
+    Raises:
+        StrategyError: it has no numbers: see `measure`.
+    """
+    stats = result.stats
+    words = {name: getattr(stats, name) for name in WORDS}
+    numbers = {name: value for name, value in stats.items() if name in METRICS}
+    reasons = {name: reason for name, reason in stats.reasons.items() if name in numbers}
+    seen = seen_of(result.manifest)
+    return Summary(result.name, result.spec, tuple(result.series), seen, numbers, reasons, words, stats.notes)
+
+
+def keep_summary_of(result: Measured, folder: Path) -> None:
+    """Write the summary of a run beside it; one whose numbers are not defined has none."""
+    with suppress(StrategyError):
+        keep_summary(summary_of(result), folder, state_of(folder))
+
+
+def _stats_in(summary: Summary) -> Stats:
+    conventions, extent, currency, unit = (summary.words[name] for name in WORDS)
+    numbers, reasons = dict(summary.numbers), dict(summary.reasons)
+    return Stats(numbers, conventions, extent, currency, reasons, unit, summary.notes)
+
+
+def _summary_made_again(folder: Path) -> Summary:
+    before = state_of(folder)
+    summary = summary_of(Measured.load(folder))
+    if state_of(folder) == before:  # else it was replaced meanwhile
+        keep_summary(summary, folder, before)
+    return summary
+
+
+def _labels(run: Kept, summary: Summary) -> Labels:
+    return labels_of(summary, run.folder) if run.has_labels else Labels()
 
 
 def _condition(word: str) -> tuple[str, str, str]:

@@ -105,7 +105,7 @@ class Gallery:
         runs = self._runs()
         self._known = {run.folder: self._read(run) for run in runs}
         rows = [self._known[run.folder][1:] for run in runs]
-        told = iter(differences([(row.spec, row.manifest) for row, _ in rows if row.spec is not None]))
+        told = iter(differences([(row.spec, row.seen) for row, _ in rows if row.spec is not None]))
         for row, line in rows:
             yield self._of_run(row if row.spec is None else replace(row, difference=next(told)), line)
 

@@ -13,6 +13,9 @@ from backtest.runs.spec import Brokerage, RunSpec, json_text
 
 _OPTIONS = ("since", "until", "cash", "benchmark", "risk_free", "periods", "warm_up")  # of a spec, beside the broker's
 _DEFAULTS: dict[str, Any] = {one.name: one.default for one in (*fields(RunSpec), *fields(Brokerage))}
+_OF_BROKER = tuple(one.name for one in fields(Brokerage))
+_ASKED = [(f"--{name.replace('_', '-')}", _DEFAULTS[name]) for name in (*_OPTIONS, *_OF_BROKER)]  # on the command line
+_PLAIN = (str, int, bool, type(None))
 _DIGITS = 7  # of a hash that people compare
 
 
@@ -47,7 +50,7 @@ def differences(runs: Sequence[tuple[RunSpec, Mapping[str, Any]]]) -> list[Diffe
     Their series are not among it. Where two runs on the same series were asked the same, the code differs or the bars.
 
     Args:
-        runs: spec and manifest of each.
+        runs: of each its spec, and what it rested on: see `seen_of`.
     """
     found: list[Difference] = [Difference()] * len(runs)
     groups: dict[str, list[int]] = {}
@@ -63,8 +66,11 @@ def _in_group(runs: Sequence[tuple[RunSpec, Mapping[str, Any]]]) -> list[Differe
     specs = [spec for spec, _ in runs]
     params = [kept_params(spec.params) for spec in specs]
     options = [_options(spec) for spec in specs]
-    asked = [json_text([spec.series, *pair]) for spec, *pair in zip(specs, params, options, strict=True)]
-    seen = [_seen(manifest) for _, manifest in runs]
+    asked = [
+        (tuple(spec.series), frozenset((name, _comparable(one)) for name, one in own.items()), tuple(its.values()))
+        for spec, own, its in zip(specs, params, options, strict=True)
+    ]
+    seen = [its for _, its in runs]
     alike = Counter(asked)
     more = {
         what
@@ -88,16 +94,22 @@ def _in_group(runs: Sequence[tuple[RunSpec, Mapping[str, Any]]]) -> list[Differe
 def _varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the names whose values are not the same in all rows; one that a row lacks differs."""
     names = dict.fromkeys(name for row in rows for name in row)
-    return [name for name in names if len({json_text([row.get(name)]) for row in rows}) > 1]
+    return [name for name in names if len({_comparable(row.get(name)) for row in rows}) > 1]
+
+
+def _comparable(value: Any) -> Any:
+    """Return what is equal for values that are kept as the same text."""
+    kind = type(value)
+    return (kind, value) if kind in _PLAIN else (kind, repr(value)) if kind is float else json_text([value])
 
 
 def _options(spec: RunSpec) -> dict[str, str]:
     """Return what a spec asks for beside series and parameters, as the command line spells it; "" for a default."""
-    own = {name: getattr(spec, name) for name in _OPTIONS}
-    market = {one.name: getattr(spec.brokerage, one.name) for one in fields(Brokerage)}
+    broker = spec.brokerage
+    values = [getattr(spec, name) for name in _OPTIONS] + [getattr(broker, name) for name in _OF_BROKER]
     asked = {
-        f"--{name.replace('_', '-')}": "" if value == _DEFAULTS[name] and name != "costs" else _spelled(value)
-        for name, value in {**own, **market}.items()
+        option: "" if value == default and option != "--costs" else _spelled(value)
+        for (option, default), value in zip(_ASKED, values, strict=True)
     }
     return {"file": spec.strategy.rpartition(":")[0], **asked, "rates": spec.rates[:_DIGITS]}
 
@@ -106,7 +118,8 @@ def _spelled(value: Any) -> str:
     return f"{value:.10g}" if isinstance(value, int | float) else str(value)
 
 
-def _seen(manifest: Mapping[str, Any]) -> dict[str, str]:
+def seen_of(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a run rested on by its manifest, as short digests: "code" and "bars"."""
     code = [manifest.get("strategy"), manifest.get("modules")]
     return {"code": _digest(code), "bars": _digest(manifest.get("series"))}
 

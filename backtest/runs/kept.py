@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from backtest._suggest import did_you_mean
+from backtest._system import remove_file
 from backtest.errors import BadStore, DamagedStore, UsageError, reason
-from backtest.runs.record import BESIDE, FILES, LABELS, RunRecord
+from backtest.runs.record import BESIDE, FILES, LABELS, SUMMARY, RunRecord
 from backtest.runs.spec import json_text
+from backtest.runs.summary import State, Summary
 from backtest.store.documents import TEXT, keyed, list_of, read_document
 from backtest.store.replacement import DECIDED, current, finish, is_bare, is_leftover, remove_if_bare, replace_files
 
@@ -33,11 +37,13 @@ class Kept:
     name: str
     folder: Path
     at: datetime
+    state: State = field(default=(), compare=False, repr=False)  # of its files; () while they are being replaced
+    has_labels: bool = field(default=True, compare=False, repr=False)  # or may have some
 
 
 def kept(root: str | Path) -> list[Kept]:
     """Return the runs in a folder and the folders below it, the newest first."""
-    found = [Kept(folder.relative_to(root).as_posix(), folder, _written(folder)) for folder in _folders(Path(root))]
+    found = list(_kept_below(Path(root), ""))
     return sorted(found, key=lambda run: (run.at, run.name), reverse=True)
 
 
@@ -70,6 +76,7 @@ def remove(folder: Path) -> None:
         RunRecord.load(folder)
         replace_files(folder, {name: None for name in (*FILES, *BESIDE) if current(folder, name).exists()})
     finish(folder)
+    remove_file(folder / SUMMARY, missing_ok=True)  # which a removal by an earlier version leaves, if killed midway
     remove_if_bare(folder)
 
 
@@ -89,7 +96,7 @@ def to_remove(root: str | Path, name: str) -> Path:
     return found
 
 
-def labels_of(run: RunRecord, folder: Path) -> Labels:
+def labels_of(run: RunRecord | Summary, folder: Path) -> Labels:
     """
     Return the tags and the note of a run in its folder; none where they were of a run that was there before.
 
@@ -148,15 +155,36 @@ def note(folder: Path, text: str) -> Labels:
     return _label(folder, lambda before: replace(before, note=" ".join(text.split())))
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    """Yield the folders that keep a run, also one that its process did not come to move up."""
-    for folder in dict.fromkeys(_above(spec.parent) for spec in root.rglob("spec.json")):
-        if not any(is_leftover(part) for part in folder.relative_to(root).parts) and current(folder, _SPEC).exists():
-            yield folder
+def _kept_below(folder: Path, name: str) -> Iterator[Kept]:
+    """Yield the runs in a folder and below it, also one that its process did not come to move up."""
+    try:
+        with os.scandir(folder) as found:
+            entries = {entry.name: entry for entry in found}
+    except OSError:  # it is gone meanwhile, or not ours to list
+        return
+    with suppress(FileNotFoundError):
+        if DECIDED in entries and current(folder, _SPEC).exists():
+            yield Kept(name or ".", folder, _moment(current(folder, _SPEC).stat().st_mtime))
+        elif DECIDED not in entries and _SPEC in entries:
+            yield Kept(name or ".", folder, _moment(entries[_SPEC].stat().st_mtime), _state(entries), LABELS in entries)
+    for entry in entries.values():
+        if entry.is_dir(follow_symlinks=False) and entry.name != DECIDED and not is_leftover(entry.name):
+            yield from _kept_below(folder / entry.name, f"{name}/{entry.name}" if name else entry.name)
 
 
-def _above(folder: Path) -> Path:
-    return folder.parent if folder.name == DECIDED else folder
+def _state(entries: Mapping[str, os.DirEntry[str]]) -> State:
+    statuses = [(name, entries[name].stat()) for name in FILES if name in entries]
+    return tuple((name, status.st_size, status.st_mtime_ns) for name, status in statuses)
+
+
+def state_of(folder: Path) -> State:
+    """Return the state of the files of a run: bytes and time of each; () while they are being replaced."""
+    try:
+        with os.scandir(folder) as found:
+            entries = {entry.name: entry for entry in found}
+        return () if DECIDED in entries else _state(entries)
+    except OSError:
+        return ()
 
 
 def _half_removed(folder: Path) -> bool:
@@ -166,8 +194,8 @@ def _half_removed(folder: Path) -> bool:
     return (folder / DECIDED).is_dir() and not current(folder, _SPEC).exists()
 
 
-def _written(folder: Path) -> datetime:
-    return datetime.fromtimestamp(current(folder, _SPEC).stat().st_mtime, UTC)
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _label(folder: Path, change: Callable[[Labels], Labels]) -> Labels:

@@ -25,7 +25,7 @@ from backtest.metrics.measurement import Measured, Stats, measured
 from backtest.metrics.returns import Undefined, excess_returns, long_run_variance, why_no_deviation
 from backtest.metrics.sharpe_tests import CONFIDENCE, sharpe_influence
 from backtest.metrics.table import METRICS
-from backtest.runs.differences import Difference, differences
+from backtest.runs.differences import Difference, differences, seen_of
 from backtest.runs.kept import locate
 from backtest.runs.record import RunRecord
 from backtest.runs.spec import RunSpec
@@ -207,7 +207,7 @@ def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, s
         tuple(names),
         tuple(result.name for result in runs),
         tuple(result.spec for result in runs),
-        tuple(differences([(result.spec, result.manifest) for result in runs])),
+        tuple(differences([(result.spec, seen_of(result.manifest)) for result in runs])),
         tuple(measured(common.series(one), rate, common.yearly) for one in common.returns),
         common.days,
         common.returns,

@@ -11,6 +11,7 @@ import pytest
 from market import store_with
 from places import ROOT
 
+from backtest._resources import own_source
 from backtest.engine import provenance
 from backtest.engine.code.reach import reach_of
 from backtest.engine.code.strategy import load_strategy
@@ -182,11 +183,11 @@ def test_the_package_has_one_hash_whatever_ends_its_lines(tmp_path):
     shutil.copytree(ROOT / "backtest", copy, ignore=shutil.ignore_patterns("__pycache__"))
     for path in copy.rglob("*.py"):
         with_windows_lines(path)
-    ask = "from backtest.engine.provenance import _own_source; print(_own_source())"
+    ask = "from backtest._resources import own_source; print(own_source())"
 
     ran = subprocess.run([sys.executable, "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True)
 
-    assert ran.stdout.strip() == provenance._own_source()
+    assert ran.stdout.strip() == own_source()
 
 
 @pytest.mark.slow

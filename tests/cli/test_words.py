@@ -210,3 +210,18 @@ def test_a_failure_is_cut_for_machines_too():
 
     assert len(text) < 4_100
     assert code == 2
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_a_table_of_many_rows_looks_as_rich_would_have_it(folded, capsys):
+    """The rows are given twice: by rich, which takes a millisecond a row, and once more in a table of many."""
+    row = ["SmaCross-é–x", "東京", "1,200.50 %", "–", "a note of many words" if folded else "a note"]
+    heads, few = ("run", "text", "return", "negative", "note"), [row, ["b", "", "-3.00 %", "-7", ""]]
+
+    give_table(heads, few, 44)
+    by_rich = capsys.readouterr().out.splitlines()
+    give_table(heads, few * 300, 44)
+    plain = capsys.readouterr().out.splitlines()
+
+    body = by_rich[2:]
+    assert plain == [*by_rich[:2], *body * 300]

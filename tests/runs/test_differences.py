@@ -2,14 +2,14 @@ import dataclasses
 
 from handmade import result_of
 
-from backtest.runs.differences import differences
+from backtest.runs.differences import differences, seen_of
 
 SHA = {"strategy": {"name": "trend.py:Trend", "sha256": "a"}}
 
 
 def apart(*runs):
     """Return what tells runs apart, in words."""
-    return [one.words for one in differences([(run.spec, run.manifest) for run in runs])]
+    return [one.words for one in differences([(run.spec, seen_of(run.manifest)) for run in runs])]
 
 
 def test_runs_of_a_strategy_are_told_apart_by_the_parameters_that_differ():
@@ -69,6 +69,6 @@ def test_code_is_not_told_where_what_was_asked_differs():
 def test_the_document_has_parameters_in_their_kept_form():
     first, second = (result_of([100.0], params={"pair": pair}) for pair in ((5, 20), (10, 50)))
 
-    found = differences([(run.spec, run.manifest) for run in (first, second)])
+    found = differences([(run.spec, seen_of(run.manifest)) for run in (first, second)])
 
     assert found[0].to_dict() == {"pair": {"$tuple": [5, 20]}}

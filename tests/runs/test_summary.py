@@ -1,0 +1,135 @@
+"""The summary beside a kept run: read in place of the run, and made again wherever it may not be that of the run."""
+
+import json
+import os
+import shutil
+
+import pytest
+from handmade import result_of
+
+from backtest.metrics.listing import listed
+from backtest.runs.kept import kept, state_of
+from backtest.runs.record import FILES, SUMMARY, RunRecord
+from backtest.runs.summary import read_summary
+
+RISING = [100.0 + n + n % 3 for n in range(300)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return the folder of a run that was kept, with its summary; no test changes it."""
+    folder = tmp_path_factory.mktemp("runs") / "rising"
+    result_of(RISING, params={"fast": 10}).save(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    """Return a copy of the run, of which a test may change files; copied with their times."""
+    return shutil.copytree(made, tmp_path / "rising")
+
+
+def total_return(folder):
+    (row,) = listed(kept(folder.parent))
+    return row.stats["total_return"]
+
+
+def change(folder, **words):
+    """Write other words into a summary, which is of the same state of the run's files."""
+    found = json.loads((folder / SUMMARY).read_text()) | words
+    (folder / SUMMARY).write_text(json.dumps(found))
+
+
+def told(folder):
+    """Let the summary say another return than the run has, so that one sees which of the two is read."""
+    found = json.loads((folder / SUMMARY).read_text())
+    change(folder, numbers=found["numbers"] | {"total_return": 77.0})
+
+
+def test_a_list_shows_what_the_summary_says_and_that_is_what_the_run_says(folder):
+    (row,) = listed(kept(folder.parent))
+    run = result_of(RISING, params={"fast": 10})
+
+    assert row.stats.to_dict() == run.stats.to_dict()
+    assert (row.stats.basis, row.stats.reasons, row.stats.currency) == (
+        run.stats.basis, run.stats.reasons, run.stats.currency
+    )  # fmt: skip
+    assert (row.spec.key, row.series, row.kept.name) == (run.spec.key, tuple(run.series), "rising")
+    told(folder)
+    assert total_return(folder) == 77.0
+
+
+@pytest.mark.parametrize("file", ["record.parquet", "manifest.json", "spec.json", "fills.parquet"])
+def test_a_summary_of_other_files_is_made_again(folder, file):
+    before = total_return(folder)
+    told(folder)
+
+    os.utime(folder / file, (2000, 2000))
+
+    assert total_return(folder) == before
+    assert json.loads((folder / SUMMARY).read_text())["numbers"]["total_return"] == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / SUMMARY).unlink(),
+        lambda folder: (folder / SUMMARY).write_bytes(b"{"),
+        lambda folder: (folder / SUMMARY).write_bytes(b"\xff\x00"),
+        lambda folder: (folder / SUMMARY).write_text("[1]"),
+        lambda folder: (folder / SUMMARY).write_text("[" * 100_000),
+        lambda folder: change(folder, numbers={"total_return": "much"}),
+        lambda folder: change(folder, numbers=[1]),
+        lambda folder: change(folder, series="AAPL/1day"),
+        lambda folder: change(folder, spec={}),
+        lambda folder: change(folder, words={}),
+        lambda folder: change(folder, notes=[1]),
+        lambda folder: change(folder, made_by="another version", numbers={"total_return": 77.0}),
+    ],
+    ids=["lost", "cut", "bytes", "a list", "deep", "a text", "a list of numbers", "series", "spec", "words", "notes",
+         "another version"],
+)  # fmt: skip
+def test_a_summary_that_cannot_be_believed_is_made_again(folder, damage):
+    before = total_return(folder)
+
+    damage(folder)
+
+    assert total_return(folder) == before
+    assert read_summary(folder, state_of(folder)).numbers["total_return"] == before
+
+
+def test_a_run_that_is_replaced_takes_its_summary_away(folder):
+    other = result_of(RISING[::-1], params={"fast": 9})
+
+    RunRecord.save(other, folder, force=True)  # without its summary
+
+    assert not (folder / SUMMARY).exists()
+    assert total_return(folder) == pytest.approx(other.stats["total_return"])
+
+
+def test_a_run_is_kept_with_its_summary(tmp_path):
+    result_of(RISING).save(tmp_path / "run")
+
+    assert read_summary(tmp_path / "run", state_of(tmp_path / "run")).name == result_of(RISING).name
+
+
+def test_a_folder_that_cannot_be_written_is_listed_all_the_same(folder):
+    (folder / SUMMARY).unlink()
+    (folder / SUMMARY).mkdir()  # in whose place no file is put
+
+    assert total_return(folder) == pytest.approx(result_of(RISING).stats["total_return"])
+
+
+def test_files_that_are_being_replaced_have_no_state(folder):
+    (folder / ".new").mkdir()
+
+    assert state_of(folder) == () == state_of(folder / "nothing")
+    assert read_summary(folder, ()) is None
+
+
+def test_the_state_is_of_the_files_of_the_run_alone(folder):
+    before = state_of(folder)
+    (folder / "notes.txt").write_text("mine")
+
+    assert state_of(folder) == before
+    assert {name for name, _, _ in before} < {*FILES}
