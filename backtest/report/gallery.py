@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 
@@ -18,12 +16,12 @@ from backtest.market.series import Series, few
 from backtest.metrics.account import growth_of_cash
 from backtest.metrics.listing import Listed, listed
 from backtest.metrics.table import METRICS
-from backtest.report.rendering import own_script, rendered, typeset
+from backtest.report.rendering import own_script, rendered, typeset, way_to
 from backtest.runs.differences import differences
 from backtest.runs.kept import Kept, kept
 from backtest.runs.record import FILES, LABELS, RunRecord
 from backtest.store.documents import ANYTHING, NUMBER, TEXT, either, keyed, list_of, mapped, one_of, read_document
-from backtest.store.replacement import replace_file, version
+from backtest.store.replacement import is_leftover, replace_file, version
 
 SWEEP, BEST, WALK_FORWARD = "sweep.json", "best", "walk_forward.json"  # as research/ keeps them
 _METRICS = ("total_return", "cagr", "sharpe", "max_drawdown", "trades")
@@ -99,7 +97,8 @@ class Gallery:
         return kept(self.root) if self.root.is_dir() else []
 
     def _folders_with(self, *documents: str) -> list[Path]:
-        return sorted({path.parent for name in documents for path in self.root.rglob(name)})
+        found = {path.parent for name in documents for path in self.root.rglob(name)}
+        return sorted(one for one in found if not any(map(is_leftover, one.relative_to(self.root).parts)))
 
     def _of_runs(self) -> Iterator[GalleryRow]:
         runs = self._runs()
@@ -166,7 +165,8 @@ def write_gallery(root: str | Path, folder: str | Path = "") -> Path:
     rows = gallery.rows if root.is_dir() else []
     if not rows:
         raise UsageError(f"{root} holds no run; make one: backtest run STRATEGY SERIES")
-    links = {row.name: _link(row.folder / "index.html", page.parent) for row in rows}
+    pages = {row.name: row.folder / "index.html" for row in rows}
+    links = {name: way_to(own, page.parent) if own.exists() else "" for name, own in pages.items()}
     try:
         replace_file(page, gallery_page(root, rows, links).encode(), folders=True)
     except OSError as error:
@@ -205,13 +205,6 @@ def _trials(folder: Path) -> int:
         return len(read_document(folder / SWEEP, _SWEEP_SHAPE)["keys"])
     except (OSError, DamagedStore):
         return 0
-
-
-def _link(page: Path, beside: Path) -> str:
-    """Return how a page is reached from a folder; "" where there is none."""
-    if not page.exists():
-        return ""
-    return quote(Path(os.path.relpath(page.resolve(), beside.resolve())).as_posix())
 
 
 def sparkline(values: np.ndarray) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from backtest.validity.verdict import Verdict
@@ -46,6 +49,14 @@ def shown_verdict(found: Verdict) -> dict[str, Any]:
     """Return a verdict as a page shows it: its words and reasons as sentences, and whether no fault was found."""
     words = [typeset(text[:1].upper() + text[1:]) + "." for text in (found.words, *found.reasons)]
     return {"words": words[0], "reasons": words[1:], "good": found.good}
+
+
+def way_to(page: Path, folder: Path) -> str:
+    """Return how a page is reached from one in a folder, as a link has it."""
+    try:
+        return quote(Path(os.path.relpath(page.resolve(), folder.resolve())).as_posix())
+    except ValueError:  # it is on another drive of Windows
+        return page.resolve().as_uri()
 
 
 def own_script(*names: str) -> str:

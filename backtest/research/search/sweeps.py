@@ -334,12 +334,13 @@ class Sweep:
         Raises:
             UsageError: the folder holds a run, or cannot be written.
         """
+        from backtest.report.rendering import way_to
         from backtest.report.run_page import write_page
         from backtest.report.sweep_page import write_sweep_page
 
         place = self.folder if folder == "" else _arguments.path(folder, "folder")
         best = write_page(self.best_run, self.best_folder, store)
-        return write_sweep_page(self._shown(Path(os.path.relpath(best.resolve(), place.resolve())).as_posix()), place)
+        return write_sweep_page(self._shown(way_to(best, place)), place)
 
     def explore(self) -> ChartView:
         """Return the page of the sweep for a notebook: maps, parallel coordinates, each trial's numbers and equity."""
