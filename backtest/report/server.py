@@ -67,6 +67,8 @@ class PageServer:
         """Return status, content type and text for what a browser asks for."""
         asked = urlsplit(target)
         name, html = unquote(asked.path), "text/html; charset=utf-8"
+        if name == "/favicon.ico":  # which browsers ask for by themselves
+            return 204, "image/x-icon", ""
         try:
             with self._lock:  # so that no page is made twice at once
                 if name == "/version":

@@ -10,11 +10,12 @@ import browser
 import numpy as np
 import pytest
 
-from backtest import compare, run, sweep, walk_forward
+from backtest import RunResult, compare, run, sweep, walk_forward
 from backtest.metrics.table import METRICS
-from backtest.report.comparison_page import write_comparison
+from backtest.report.comparison_page import comparison_page, write_comparison
 from backtest.report.gallery import write_gallery
 from backtest.report.printing import print_page
+from backtest.report.server import PageServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not browser.installed(), reason=browser.MISSING)]
 
@@ -226,3 +227,27 @@ def test_the_runs_of_one_strategy_are_sorted_by_sharpe_ratio_in_three_actions(op
     assert len(rows) == 4  # two runs, the sweep and the walk-forward
     assert {strategy for strategy, _ in rows} == {"SmaCross"}
     assert [ratio for _, ratio in rows] == sorted((ratio for _, ratio in rows), reverse=True)
+
+
+def test_two_runs_of_the_served_gallery_are_on_one_axis_in_three_actions(tab, made):
+    folder, _, _, compared = made
+
+    def put_side_by_side(runs):
+        return comparison_page(compare([RunResult.load(one) for one in runs], 10))
+
+    with PageServer(folder, lambda one: one / "index.html", put_side_by_side) as served:
+        tab.open(served.address, 1280)
+        tab.awaited(DRAWN)
+        complaints = tab.complaints
+        for name in compared.names:
+            click(tab, f"document.querySelector('tr[data-name=\"{name}\"] input')")
+        tab.value("document.querySelector('form.search button:last-child').click()")
+        tab.wait_for("Page.loadEventFired")
+        tab.awaited(READY)
+
+        names = tab.value("[...document.querySelectorAll('.lines .names')][0].textContent")
+        asked = [one for one in tab.requests if not one.startswith(served.address)]
+
+    assert complaints == []
+    assert all(name in names for name in compared.names)
+    assert asked == []

@@ -77,15 +77,20 @@ class Tab:
         result: Message = answer["result"]
         return result
 
-    def open(self, page: Path, width: int, dark: bool = False) -> None:
-        """Show a page on a screen of so many pixels across, a telephone if they are few, until it has loaded."""
+    def open(self, page: Path | str, width: int, dark: bool = False) -> None:
+        """Show a page, or an address, on a screen of so many pixels across, a telephone if they are few."""
         self.events.clear()
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
-        self.ask("Page.navigate", url=page.as_uri())
-        if not any(one.get("method") == "Page.loadEventFired" for one in self.events):
-            self._until(lambda one: one.get("method") == "Page.loadEventFired")
+        self.ask("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
+        self.wait_for("Page.loadEventFired")
+
+    def wait_for(self, event: str) -> None:
+        """Wait until something happens in the tab, if it did not happen since the page was opened, or waited for."""
+        if not any(one.get("method") == event for one in self.events):
+            self._until(lambda one: one.get("method") == event)
+        self.events = [one for one in self.events if one.get("method") != event]
 
     def value(self, script: str) -> Any:
         """Return what a line of JavaScript comes to in the page."""
