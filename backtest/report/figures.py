@@ -305,8 +305,8 @@ def draw_margin(result: Measured, width: float = WIDE) -> Canvas:
     axes.fill_between(*thinned(times, required, _steps(axes)), color=COLOURS["loss"], alpha=0.35, linewidth=0)
     _line(axes, times, required, "loss", "Maintenance margin")
     _line(axes, times, equity, "run", "Equity")
-    called = required > equity
-    axes.plot(times[called], equity[called], "v", color=COLOURS["loss"], markersize=4, label="Margin call")
+    if (called := required > equity).any():
+        axes.plot(times[called], equity[called], "v", color=COLOURS["loss"], markersize=4, label="Margin call")
     axes.legend(**_LEGEND)
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_ylabel(f"{result.stats.currency}", color=COLOURS["ink"], fontsize=_SIZE)

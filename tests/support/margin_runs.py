@@ -107,6 +107,22 @@ def random_bars(rng, count):
     return found
 
 
+def run_with_gaps(folder, seed, account, own, count=50):
+    """Return a run of random orders on a share by days and one by hours, of which some are missing."""
+    rng, store, names = np.random.default_rng(seed), Store(folder), (NAMES[0], "MSFT/1hour")
+    for name in names:
+        rows = []
+        for day, (opened, closed) in zip(weekdays(count), random_bars(rng, count), strict=True):
+            hours = (14, 16, 19) if "hour" in name else (0,)
+            prices = np.linspace(opened, closed, len(hours) + 1).tolist()
+            for hour, start, end in zip(hours, prices, prices[1:], strict=False):
+                if rng.random() > 0.15:
+                    moment = datetime(day.year, day.month, day.day, hour, 30 * ("hour" in name), tzinfo=UTC)
+                    rows.append((moment, start, max(start, end), min(start, end), end, 1e6, None, None))
+        store.write(Series.parse(name), Span.of_dates(FIRST, day + timedelta(days=1)), table_of(rows))
+    return run(Random, names, store=store, params={"seed": seed}, account=account, cash=8_000.0, **own)
+
+
 def random_run(folder, seed, account, count=60, own=None):
     """Return a run of random orders on two wild shares, in a loop of its own or by the seed."""
     rng = np.random.default_rng(seed)
