@@ -156,6 +156,59 @@ class Dated(bt.Strategy):
             self.sell(size=2, exectype=bt.Order.Stop, price=price * 0.97, valid=date(2024, 2, 20))
 
 
+class Guards(bt.Strategy):
+    """Waits for all orders of a bracket, whose refs it keeps in a list."""
+
+    params = (("near", 0.02),)
+
+    def __init__(self):
+        self.refs = []
+
+    def notify_order(self, order):
+        if not order.alive() and order.ref in self.refs:
+            self.refs.remove(order.ref)
+
+    def next(self):
+        if self.refs:
+            return
+        price = self.data.close[0]
+        if len(self) % 3 == 0:
+            one = self.sell(price=price * (1 + self.p.near), exectype=bt.Order.Limit)
+            two = self.sell(price=price * (1 - self.p.near), exectype=bt.Order.Stop, oco=one)
+            self.refs = [one.ref, two.ref]
+        else:
+            low, high = price * (1 - self.p.near), price * (1 + self.p.near)
+            three = self.buy_bracket(exectype=bt.Order.Market, stopprice=low, limitprice=high)
+            self.refs = [one.ref for one in three]
+
+
+class Collects(bt.Strategy):
+    """Keeps orders in a list, cancels those that are left of it, and begins again."""
+
+    params = (("most", 3),)
+
+    def __init__(self):
+        self.orders, self.ended = [], 0
+
+    def notify_order(self, order):
+        if order in self.orders and order.status in (order.Completed, order.Margin):
+            self.orders.remove(order)
+            self.ended += 1
+
+    def next(self):
+        if len(self) % 7 == 0:
+            for order in self.orders:
+                if order.status == bt.Order.Accepted:
+                    self.cancel(order)
+            self.orders.clear()
+        if len(self.orders) < self.p.most:
+            price = self.data.close[0] * (0.97 + self.ended % 4 / 100)
+            self.orders.append(self.buy(size=1 + len(self.orders), price=price, exectype=bt.Order.Limit))
+        elif self.orders[0].status == bt.Order.Accepted and len(self) % 5 == 0:
+            self.cancel(self.orders[0])
+            self.sell(size=3)
+
+
 STRATEGIES = [
     ("monthly", Monthly, 1, [{}]),
     ("monthly on two", Monthly, 2, [{}]),
@@ -164,5 +217,7 @@ STRATEGIES = [
     ("draws", Draws, 1, [{"seed": 1}, {"seed": 2}]),
     ("draws on two", Draws, 2, [{"seed": 3}]),
     ("limits", Limits, 1, [{}]),
+    ("guards", Guards, 1, [{}, {"near": 0.01}]),
+    ("collects", Collects, 1, [{}, {"most": 5}, {"most": 9}]),
     ("dated", Dated, 1, [{"days": 1}, {"days": 4}]),
 ]

@@ -101,14 +101,15 @@ class Rings(bt.Strategy):
 
 
 class KeepsList(bt.Strategy):
-    """Keeps its orders in a list."""
+    """Keeps prices in a list."""
 
     def __init__(self):
-        self.orders = []
+        self.prices = []
 
     def next(self):
-        if not self.orders:
-            self.orders.append(self.buy())
+        self.prices.append(self.data.close[0])
+        if len(self.prices) > 3:
+            self.buy()
 
 
 class TellsTrades(bt.Strategy):
@@ -129,7 +130,7 @@ class SendsLater(bt.Strategy):
     ("cls", "said"),
     [
         (Rings, "__init__() uses self.cerebro."),
-        (KeepsList, "what changes in the run as a condition"),
+        (KeepsList, "a number in the list self.prices"),
         (TellsTrades, "buy(tradeid=...)"),
         (SendsLater, "transmit that is not known before the run"),
         (AsksOfCosts, "what costs say by getsize() is asked"),
@@ -150,4 +151,22 @@ def test_what_is_not_compiled_is_named_with_its_line(cls, said):
     with open(__file__, encoding="utf-8") as file:  # noqa: PTH123 - of this file
         text = file.read().splitlines()[line - 1]
     words = ("or 5", "self.order = order", "random.random", "max(", "self.paid =", "price=", "getcommissioninfo")
-    assert any(word in text for word in (*words, "add_timer", "self.orders", "tradeid", "transmit="))
+    assert any(word in text for word in (*words, "add_timer", "self.prices.append", "tradeid", "transmit="))
+
+
+class Hoards(bt.Strategy):
+    """Keeps more orders in a list than there is room for."""
+
+    def __init__(self):
+        self.orders = []
+
+    def next(self):
+        self.orders.append(self.buy())
+        if len(self.orders) > 20:
+            self.close()
+
+
+def test_a_trial_whose_list_of_orders_grows_too_long_is_left_to_the_event_engine():
+    outcomes = run_trials(Hoards, [{}], feeds(1)(), set_up_of("none"))
+
+    assert (outcomes.why_not, outcomes.left) == ("", {0: "it does something odd in a bar"})

@@ -143,7 +143,7 @@ class Calls(Orders):
             return Val("i", "(N.step + 1)")
         if value.kind == "window":
             return self.of_window(len, [value], {})
-        if value.kind == "feeds":
+        if value.kind in ("feeds", "orders"):
             return Val("i", value.code)
         if value.kind == "filtered":
             return Val("i", self.listed(value).code)
@@ -334,6 +334,13 @@ class Calls(Orders):
         if kind == "feedmap" and name == "get":
             args = [self.expression(one) for one in node.args]
             return self.looked_up(owner, self.feed_code(args[0]), args[1] if len(args) > 1 else Val("none"))
+        if kind == "orders" and name in ("append", "remove", "clear") and not node.keywords:
+            args = [self.expression(one) for one in node.args]
+            if name == "clear":
+                self.set_list(owner.extra, self.static_of([]))
+            else:
+                (self.add_to_list if name == "append" else self.remove_from_list)(owner.extra, args[0])
+            return Val("none")
         if kind == "changed" and name in ("add", "discard", "clear"):
             self.check_map(owner.extra)
             self.effects = True

@@ -19,6 +19,7 @@ from backtest.engine.compiled.indicators import MomentLine, ValidLine, moment_nu
 from backtest.engine.compiled.refusals import NotCompiled
 from backtest.engine.compiled.translation.methods import clock_feed
 from backtest.engine.compiled.translation.program import (
+    LISTED,
     TIMES,
     Moment,
     Unknown,
@@ -163,6 +164,8 @@ class Expressions(State):
             return Val("broker")
         if name in ("cerebro", "env", "stats", "analyzers", "observers"):
             return Val("poison", why=f"self.{name} is used")
+        if self.is_order_list(name):
+            return self.order_list(name)
         if name in self.written.state and name not in ("p", "params"):
             return self.state(name)
         if name in self.written.changed:
@@ -370,6 +373,10 @@ class Expressions(State):
         at = self.expression(node.slice)
         if owner.kind == "feedmap":
             return self.looked_up(owner, self.feed_code(at), Val("none"))
+        if owner.kind == "orders" and at.kind == "static" and len(at.objs) == 1 and at.objs[0] in range(LISTED):
+            self.emit(f"if {owner.code} <= {at.objs[0]}:")
+            self.emit("    flag()")
+            return self.place_in_list(owner.extra, at.objs[0])
         if owner.kind == "changed":
             name = owner.extra
             self.check_map(name)
@@ -743,6 +750,11 @@ class Expressions(State):
             return self.negated(self.is_listed(right, self.feed_code(left)), negative)
         if right.kind == "feedmap":
             return self.negated(Val("b", f"A.{right.extra[1]}[{self.feed_code(left)}]"), negative)
+        if right.kind == "orders":
+            held = self.index_of_order(left)
+            places = [self.place_in_list(right.extra, number).code for number in range(LISTED)]
+            found = [f"({right.code} > {number} and {place} == {held})" for number, place in enumerate(places)]
+            return self.negated(Val("b", f"({' or '.join(found)})"), negative)
         if right.kind == "changed":
             self.check_map(right.extra)
             code = self.feed_code(left)

@@ -118,7 +118,7 @@ class FeedLists(Expressions):
         if more:
             raise NotCompiled("a list made by two loops", self.at)
         source = self.expression(loop.iter)
-        if source.kind == "static" and not loop.ifs:
+        if source.kind in ("static", "tuple") and not loop.ifs:
             return self.unrolled(node.elt, loop, source)
         if not (isinstance(node.elt, ast.Name) and isinstance(loop.target, ast.Name) and node.elt.id == loop.target.id):
             raise NotCompiled(f"{ast.unparse(node)[:60]} is not compiled", self.at)

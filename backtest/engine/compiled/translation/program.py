@@ -16,6 +16,7 @@ DTYPES = {"f": "f8", "opt": "f8", "b": "?"}
 PREFIX = {"f": "f", "opt": "f", "b": "b"}
 NOTED = {"notify_order": "note", "notify_trade": "trade"}
 TIMES = ("date", "moment", "clock")
+LISTED = 8  # orders that a list on self holds at most; a trial that puts more into one is left to the event engine
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,5 +134,6 @@ def in_words(kind: str) -> str:
     names = {"f": "a number", "i": "a whole number", "b": "a truth", "opt": "a number or None", "none": "None",
              "str": "a text", "order": "an order", "note": "a notified order", "feed": "a feed", "text": "a text",
              "static": "an object", "position": "a position", "date": "a date", "changed": "what changes in the run",
+             "orders": "a list of orders",
              "tuple": "a list"}  # fmt: skip
     return names.get(kind, f"a {kind}")

@@ -13,14 +13,87 @@ import numpy as np
 from backtest.engine.compiled import ledger
 from backtest.engine.compiled.indicators import moment_number
 from backtest.engine.compiled.refusals import NotCompiled
-from backtest.engine.compiled.translation.program import DTYPES, Val, in_words
+from backtest.engine.compiled.translation.program import DTYPES, LISTED, Unknown, Val, in_words
 from backtest.engine.compiled.translation.writing import Writing
 
 
 class State(Writing):
     """What a strategy keeps from bar to bar."""
 
+    def is_order_list(self, name: str) -> bool:
+        """Return whether an attribute is a list that orders, or their refs, are put into while a run goes on."""
+        if name in self.written.unread or name not in self.written.changed | self.written.state:
+            return False
+        return all(type(vars(one).get(name)) is list and not vars(one)[name] for one in self.trials)
+
+    def order_list(self, name: str) -> Val:
+        """Return a list of orders that the run changes."""
+        self.kinds.setdefault(("list", name), "")
+        return Val("orders", f"A.c_{name}", extra=name)
+
+    def place_in_list(self, name: str, number: int) -> Val:
+        """Return what is at a place of a list of orders; it is there if the list is long enough."""
+        kind = self.kinds.get(("list", name), "")
+        if not kind:
+            unknown = Unknown(f"self.{name} is read, and nothing is put into it", self.at)
+            unknown.key = "list", name
+            raise unknown
+        return Val("order" if kind == "never" else kind, f"A.l_{name}_{number}")
+
+    def add_to_list(self, name: str, value: Val, number: int | None = None) -> None:
+        """Put an order, or its ref, at the end of a list, or at a place of it; a list that is full is flagged."""
+        if value.kind not in ("order", "ref"):
+            raise NotCompiled(value.why or f"{in_words(value.kind)} in the list self.{name}", value.line or self.at)
+        self.known_kind(("list", name), value.kind, f"what self.{name} holds")
+        held, self.effects = self.temp(value), True
+        for place in range(LISTED) if number is None else [number]:
+            if number is None:
+                self.emit(f"if A.c_{name} == {place}:")
+            self.emit(f"{'    ' if number is None else ''}A.l_{name}_{place} = {held.code}")
+        if number is None:
+            self.emit(f"if A.c_{name} == {LISTED}:")
+            self.emit("    flag()")
+            self.emit(f"A.c_{name} = A.c_{name} + 1")
+
+    def remove_from_list(self, name: str, value: Val) -> None:
+        """Take the first that is equal out of a list; where there is none Python raises, and the trial is flagged."""
+        held, at = self.index_of_order(value), self.fresh("i")
+        self.effects = True
+        self.emit(f"{at} = -1")
+        for place in range(LISTED):
+            code = self.place_in_list(name, place).code
+            self.emit(f"if {at} < 0 and A.c_{name} > {place} and {code} == {held}:")
+            self.emit(f"    {at} = {place}")
+        self.emit(f"if {at} < 0:")
+        self.emit("    flag()")
+        for place in range(LISTED - 1):
+            self.emit(f"if {at} <= {place}:")
+            self.emit(f"    A.l_{name}_{place} = A.l_{name}_{place + 1}")
+        self.emit(f"A.c_{name} = A.c_{name} - 1")
+
+    def index_of_order(self, value: Val) -> str:
+        """Return the number of an order that is looked for in a list."""
+        if value.kind not in ("order", "ref", "note"):
+            raise NotCompiled(value.why or f"{in_words(value.kind)} looked for in a list", value.line or self.at)
+        code = f"A.n_order[{value.code}]" if value.kind == "note" else value.code
+        return self.temp(Val("i", code)).code
+
+    def set_list(self, name: str, value: Val) -> None:
+        """Let a list of orders hold others."""
+        parts = list(value.extra) if value.kind == "tuple" else []
+        empty = value.kind == "static" and all(isinstance(one, list | tuple) and not one for one in value.objs)
+        if (not parts and not empty) or len(parts) > LISTED:
+            raise NotCompiled(f"self.{name} is set to {in_words(value.kind)}", self.at)
+        self.order_list(name)
+        for place, part in enumerate(parts):
+            self.add_to_list(name, part, place)
+        self.effects = True
+        self.emit(f"A.c_{name} = {len(parts)}")
+
     def set_attribute(self, name: str, value: Val) -> None:
+        if self.is_order_list(name):
+            self.set_list(name, value)
+            return
         if name in ("order", "orders") and value.kind == "note":
             raise NotCompiled(f"self.{name} keeps an order as it was notified", self.at)
         if value.kind in ("text", "poison", "note", "trade"):
@@ -56,6 +129,8 @@ class State(Writing):
 
     def set_state(self) -> None:
         """Write down what the state of the strategy is at first."""
+        for name in [key[1] for key in self.kinds if key[0] == "list"]:
+            self.made.account |= dict.fromkeys((f"c_{name}", *(f"l_{name}_{n}" for n in range(LISTED))), ("i8", ""))
         for (where, name), kind in [(key, kind) for key, kind in self.kinds.items() if key[0] in ("state", "map")]:
             if kind in ("text", "none", "never", "") and where != "map":
                 continue

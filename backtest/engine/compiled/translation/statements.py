@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from backtest.engine.compiled.refusals import NotCompiled
 from backtest.engine.compiled.translation.calls import Calls
-from backtest.engine.compiled.translation.program import PREFIX, TIMES, Val
+from backtest.engine.compiled.translation.program import LISTED, PREFIX, TIMES, Val
 
 _MOST_UNROLLED = 40
 
@@ -198,6 +198,11 @@ class Statements(Calls):
         source = self.expression(node.iter)
         if source.kind == "feedmap":
             source = self.ordered(source.extra[2])
+        if source.kind == "orders":
+            before = dict(self.env)
+            self.each_order(node, source)
+            self.left_by(before)
+            return False
         if source.kind in ("feeds", "filtered"):
             before = dict(self.env)
             self.loop_over(node, source)
@@ -225,6 +230,18 @@ class Statements(Calls):
             elif self.once(node, item):
                 return True
         return False
+
+    def each_order(self, node: ast.For, source: Val) -> None:
+        """Write what is done with each order of a list, which must not change meanwhile."""
+        touched = [one for part in node.body for one in ast.walk(part) if isinstance(one, ast.Attribute)]
+        if any(one.attr == source.extra for one in touched) or _leaves(node.body):
+            raise NotCompiled("a loop over a list of orders that changes, or is left", self.at)
+        for number in range(LISTED):
+            self.emit(f"if {source.code} > {number}:")
+            with self.deeper():
+                for name, value in self.targets(node.target, self.place_in_list(source.extra, number)):
+                    self.env[name] = value
+                self.body(node.body)
 
     def loop_over(self, node: ast.For, source: Val) -> None:
         if source.kind == "filtered":

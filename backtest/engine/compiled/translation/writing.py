@@ -196,7 +196,7 @@ class Writing:
             return Val("b", f"(A.position[{code}] != 0)")
         if kind == "lineof":
             return self.truth(self.lifted(value))
-        if kind == "feeds":
+        if kind in ("feeds", "orders"):
             return Val("b", f"({code} > 0)")
         if kind == "poison":
             raise NotCompiled(value.why, value.line or self.at)
