@@ -9,6 +9,7 @@ for each kind of costs, and a program once.
 from __future__ import annotations
 
 import ast
+import copy
 import hashlib
 import importlib.util
 import sys
@@ -225,10 +226,12 @@ class Kernel:
         fixed = {name: value for name, value in constants.items() if name not in LEDGER_CONSTANTS}
         heads = [f"{name} = {value!r}" for name, value in {**LEDGER_CONSTANTS, **fixed}.items()]
         self.starts = self._starts()
-        base = "\n".join([_HEAD, *heads, *(self._text(node) for node in _in_order(ledger_functions()))])
+        decided = {name: _Decided(constants).visit(copy.deepcopy(node)) for name, node in self.functions.items()}
+        needed = _in_order(decided, ["check", "try_pending", "f_value", *entries])  # each takes 0.1 s to compile
+        base = "\n".join([_HEAD, *heads, *(self._text(node) for node in needed if node.name not in functions)])
         first = _module(base)
         own = [f"from {first.__name__} import *", f"from {first.__name__} import FAST, njit, ff, ii, flag"]
-        own += [self._text(node) for node in _in_order(functions)]
+        own += [self._text(node) for node in needed if node.name in functions]
         self.module = _module("\n".join([*own, self._driver(entries)]))
 
     def _places(self, kept: dict[str, tuple[str, str]]) -> dict[str, tuple[str, int, str]]:
@@ -407,6 +410,22 @@ class Walked:
     fills: list[np.ndarray] = field(default_factory=list)
 
 
+class _Decided(ast.NodeTransformer):
+    """Leaves of conditions that constants decide what they decide for."""
+
+    def __init__(self, constants: dict[str, Any]) -> None:
+        self.constants = constants
+
+    def visit_If(self, node: ast.If) -> Any:
+        names = {one.id for one in ast.walk(node.test) if isinstance(one, ast.Name)}
+        plain = not any(isinstance(one, ast.Attribute | ast.Subscript | ast.Call) for one in ast.walk(node.test))
+        if plain and names and names <= set(self.constants):
+            chosen = node.body if eval(ast.unparse(node.test), {}, self.constants) else node.orelse
+            return _flat([self.visit(one) for one in chosen]) or ast.Pass()
+        body = _flat([self.visit(one) for one in node.body])
+        return ast.If(node.test, body, _flat([self.visit(one) for one in node.orelse]))
+
+
 class _Scalar(ast.NodeTransformer):
     """Makes of scalar code what numba is given: names of the account become places in arrays."""
 
@@ -439,11 +458,6 @@ class _Scalar(ast.NodeTransformer):
         return ast.Assign([target], value, lineno=0)
 
     def visit_If(self, node: ast.If) -> Any:
-        names = {one.id for one in ast.walk(node.test) if isinstance(one, ast.Name)}
-        plain = not any(isinstance(one, ast.Attribute | ast.Subscript | ast.Call) for one in ast.walk(node.test))
-        if plain and names and names <= set(self.kernel.constants):  # decided before the run
-            chosen = node.body if eval(ast.unparse(node.test), {}, self.kernel.constants) else node.orelse
-            return [self.visit(one) for one in chosen] or ast.Pass()
         body = [self.visit(one) for one in node.body]
         return ast.If(self.visit(node.test), _flat(body), _flat([self.visit(one) for one in node.orelse]))
 
@@ -514,8 +528,8 @@ def _float(node: ast.Constant) -> ast.Constant:
     return ast.Constant(float(node.value)) if isinstance(node.value, int | float) else node
 
 
-def _in_order(functions: dict[str, ast.FunctionDef]) -> list[ast.FunctionDef]:
-    """Return functions so that each comes after those that it calls."""
+def _in_order(functions: dict[str, ast.FunctionDef], entries: list[str]) -> list[ast.FunctionDef]:
+    """Return what entries call, and they, so that each comes after those that it calls."""
     done: dict[str, ast.FunctionDef] = {}
 
     def add(name: str) -> None:
@@ -526,7 +540,7 @@ def _in_order(functions: dict[str, ast.FunctionDef]) -> list[ast.FunctionDef]:
                 add(one.func.id)
         done[name] = functions[name]
 
-    for name in functions:
+    for name in entries:
         add(name)
     return list(done.values())
 
