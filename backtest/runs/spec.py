@@ -616,7 +616,7 @@ class RunSpec:
     cash: float = 100_000.0
     benchmark: str = ""  # a series; "" for buy and hold of the run's own series
     risk_free: float = 0.0
-    sessions_a_year: float = 252.0  # as version 0.1.0 reckoned them, which the key hashes
+    sessions_a_year: float = 252.0  # as version 0.1.0 computed them, which the key hashes
     brokerage: Brokerage = field(default_factory=Brokerage)
     periods: float = 0.0  # a year, if they were asked for
     measured_by: str = ""  # as `Periods` spells it; "" for `sessions_a_year`; follows from series and calendar

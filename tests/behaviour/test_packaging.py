@@ -26,7 +26,7 @@ def wheel(built):
 
 
 def test_the_wheel_installs_no_name_but_backtest(wheel):
-    assert {name.split("/")[0] for name in wheel} == {"backtest", "ib_backtest-0.1.0.dist-info"}
+    assert {name.split("/")[0] for name in wheel} == {"backtest", f"ib_backtest-{backtest.__version__}.dist-info"}
 
 
 def test_the_wheel_carries_all_that_the_demo_needs(wheel):

@@ -52,6 +52,9 @@ from backtest.store.store import Store, store_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# The version since which trials of the same code on the same bars have had the same numbers, a part of their keys: a
+# release that only adds keeps it, so that the trials of older sweeps are found.
+_SAME_SINCE = "0.1.0"
 _SECONDS = 0.5  # after which a task gives back what it has done; so much work a kill can lose
 
 
@@ -177,7 +180,8 @@ def job_of(
     tried = {name: list(values) for name, values in swept.items()} if isinstance(swept, Mapping) else {}
     modules = module_hashes(found, {**all_params, **tried})
     kept = [
-        *map(version, ("ib-backtest", "backtrader")),
+        _SAME_SINCE,
+        version("backtrader"),
         found.source,
         modules,
         [one.key for one in wanted],

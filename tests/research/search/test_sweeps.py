@@ -698,7 +698,7 @@ def test_validate_counts_all_trials_of_a_sweep_against_its_best(finished, capsys
 
     assert not ended.value.code
     assert document["sweep"]["deflated_sharpe"] == finished.deflated_sharpe
-    assert f"one of {len(finished.ratios)} trials: deflated Sharpe" in " ".join(document["verdict"]["reasons"])
+    assert f"best of {len(finished.ratios)} trials: deflated Sharpe" in " ".join(document["verdict"]["reasons"])
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ class Orders(FeedLists):
         return Val("order", held_)
 
     def along(self, linked: dict[str, Val]) -> dict[str, str]:
-        """Return what the ledger is told of the orders that an order goes with, by the number of its account."""
+        """Return what the ledger knows of the orders that an order goes with, by the number of its account."""
         found = {}
         for name, value in linked.items():
             if name == "transmit":
