@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,6 +130,16 @@ def _doing(*words: str) -> Callable[[Path], None]:
     return act
 
 
+def _pictured(root: Path) -> None:
+    """Write the pictures of a run, and a PDF by Matplotlib: no browser is found that would print the page each time."""
+    before = os.environ["PATH"]
+    os.environ["PATH"] = ""
+    try:
+        _doing("report", "one", "--png", "png", "--pdf", "one.pdf")(root)
+    finally:
+        os.environ["PATH"] = before
+
+
 def _having(*acts: Callable[[Path], object]) -> Callable[[Path], None]:
     """Return what makes a project in which some things were done."""
 
@@ -193,8 +204,7 @@ WRITERS = tuple(
         ("report", _having(_RUN), _REPORT, files, None),
         ("report again", _having(_OTHER_RUN, _REPORT), _REPORT, files, None),
         ("report elsewhere", _having(_RUN), _doing("report", "one", "--out", "page"), files, None),
-        ("report as pictures", _having(_RUN, _REPORT), _doing("report", "one", "--png", "png", "--pdf", "one.pdf"),
-         files, each_file),
+        ("report as pictures", _having(_RUN, _REPORT), _pictured, files, each_file),
         ("sweep", _project, _SWEEP, sweep_of, None),
         ("walk-forward", _having(_SWEEP), _WALK, sweep_of, some_trials),
         ("baseline save", _having(_RUN), _SAVE, files, None),
