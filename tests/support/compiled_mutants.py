@@ -99,6 +99,8 @@ MUTANTS: list[tuple[str, str, str]] = [
     ("translation.state", "self.emit(f\"A.c_{name} = A.c_{name} - 1\")", "pass"),
     ("translation.expressions", "f\"({right.code} > {number} and {place} == {held})\"", "f\"({place} == {held})\""),
     ("translation.statements", "self.emit(f\"if {source.code} > {number}:\")", "self.emit(f\"if {source.code} >= {number}:\")"),
+    ("translation.expressions", "f\"if {f'not {test.code}' if either else test.code}:\"", "f\"if {test.code}:\""),
+    ("translation.expressions", "self.emit(f\"    {name} = {self.as_kind(other, kind)}\")", "self.emit(f\"    {name} = {self.as_kind(held, kind)}\")"),
     ("vectors", "return np.where(right < left, right, left)", "return np.where(right > left, right, left)"),
     ("vectors", "return left % _without_zeros(right, t, flag)", "return np.fmod(left, _without_zeros(right, t, flag))"),
     ("vectors", "return value.astype(\"i8\")", "return np.rint(value).astype(\"i8\")"),

@@ -209,6 +209,37 @@ class Collects(bt.Strategy):
             self.sell(size=3)
 
 
+class Alternatives(bt.Strategy):
+    """Takes the value of `or` and of `and`, of what is no truth, and of calls that change something."""
+
+    params = (("size", None), ("more", 3))
+
+    def __init__(self):
+        self.asked, self.order = 0, None
+
+    def asks(self):
+        self.asked += 1
+        return self.asked % 4 > 1
+
+    def log(self, text, when=None):
+        when = when or self.data.datetime[0]
+        if isinstance(when, float):
+            when = bt.num2date(when)
+        return f"{when} {text}"
+
+    def notify_order(self, order):
+        self.log("told", order.executed.dt)
+
+    def next(self):
+        size = self.position.size or self.p.size or self.asked % 3 or 2
+        change = self.position.size and self.data.close[0] - self.position.price
+        goes = self.asks() and self.data.close[0] > self.data.open[0]
+        if goes:
+            self.order = self.buy(size=abs(size)) or self.order
+        if (change and change < 0) or self.asked % 11 == 10:
+            self.close()
+
+
 STRATEGIES = [
     ("monthly", Monthly, 1, [{}]),
     ("monthly on two", Monthly, 2, [{}]),
@@ -217,6 +248,7 @@ STRATEGIES = [
     ("draws", Draws, 1, [{"seed": 1}, {"seed": 2}]),
     ("draws on two", Draws, 2, [{"seed": 3}]),
     ("limits", Limits, 1, [{}]),
+    ("alternatives", Alternatives, 1, [{}, {"size": 4}]),
     ("guards", Guards, 1, [{}, {"near": 0.01}]),
     ("collects", Collects, 1, [{}, {"most": 5}, {"most": 9}]),
     ("dated", Dated, 1, [{"days": 1}, {"days": 4}]),

@@ -20,14 +20,6 @@ def test_compiled_code_does_the_same(cls, count, params):
     assert len(outcomes.fills) >= 4
 
 
-class ValueOfOr(bt.Strategy):
-    """Takes the value of `or`, which is no truth."""
-
-    def next(self):
-        size = self.position.size or 5
-        self.buy(size=size)
-
-
 class KeepsANote(bt.Strategy):
     """Keeps an order as it was notified, whose status never changes."""
 
@@ -135,7 +127,6 @@ class SendsLater(bt.Strategy):
         (SendsLater, "transmit that is not known before the run"),
         (AsksOfCosts, "what costs say by getsize() is asked"),
         (TwoUnits, "what costs say by profitandloss() is asked"),
-        (ValueOfOr, "write a conditional"),
         (KeepsANote, "keeps an order as it was notified"),
         (SharedChance, "random() is called"),
         (KeepsALine, "a line is kept"),
@@ -150,7 +141,7 @@ def test_what_is_not_compiled_is_named_with_its_line(cls, said):
     line = int(why_not.split(":")[1])
     with open(__file__, encoding="utf-8") as file:  # noqa: PTH123 - of this file
         text = file.read().splitlines()[line - 1]
-    words = ("or 5", "self.order = order", "random.random", "max(", "self.paid =", "price=", "getcommissioninfo")
+    words = ("self.order = order", "random.random", "max(", "self.paid =", "price=", "getcommissioninfo")
     assert any(word in text for word in (*words, "add_timer", "self.prices.append", "tradeid", "transmit="))
 
 

@@ -589,20 +589,49 @@ class Expressions(State):
         return self.truth_of(self.expression(node))
 
     def of_boolop(self, node: ast.BoolOp) -> Val:
-        first = self.expression(node.values[0])
+        with self.captured() as lines:
+            first = self.expression(node.values[0])
+        rest = node.values[1:]
         if first.kind in ("static", "none") and not has_lines(first):
             truth = self.truth(first)
             if truth.objs:
                 picked = bool(truth.objs[0]) != isinstance(node.op, ast.And)
-                rest = node.values[1:]
                 return first if picked else self.expression(rest[0] if len(rest) == 1 else ast.BoolOp(node.op, rest))
-        return self.connected(node, self.a_truth)
+        if _is_truth(first) and (parts := self.truths(node.op, (lines, first), rest)) is not None:
+            return self.joined(parts, isinstance(node.op, ast.And))
+        self.lines += [line[4:] for line in lines]
+        return self.one_or_other(node.op, first, rest)
 
-    def a_truth(self, node: ast.expr) -> Val:
-        value = self.expression(node)
-        if value.kind == "b" or (value.kind == "static" and all(isinstance(one, bool) for one in value.objs)):
-            return self.truth(value)
-        raise NotCompiled("`and` or `or` of values that are no truths, as a value: write a conditional", self.at)
+    def truths(
+        self, op: ast.boolop, first: tuple[list[str], Val], rest: Sequence[ast.expr]
+    ) -> list[tuple[list[str], Val]] | None:
+        """Return truths, each with the lines that it takes, up to one that decides; None where one is no truth."""
+        found = [(first[0], self.truth(first[1]))]
+        for one in rest:
+            lines, value = found[-1]
+            if value.objs and not lines and bool(value.objs[0]) != isinstance(op, ast.And):
+                break
+            with self.captured() as lines:
+                value = self.expression(one)
+            if not _is_truth(value):
+                return None
+            found.append((lines, self.truth(value)))
+        return found
+
+    def one_or_other(self, op: ast.boolop, first: Val, rest: Sequence[ast.expr]) -> Val:
+        """Return `a or b`, or `a and b`, where they are no truths: the one or the other, as Python does."""
+        held = self.temp(self.settled(first))
+        test, either = self.truth(held), isinstance(op, ast.Or)
+        with self.captured() as lines:
+            other = self.settled(self.expression(rest[0] if len(rest) == 1 else ast.BoolOp(op, list(rest))))
+        number = either and held.kind == "opt" and other.kind in ("f", "i")  # None is no truth
+        kind = "f" if number else self.wider(self.wider("", held.kind, "a value"), other.kind, "a value")
+        name = self.fresh(kind)
+        self.emit(f"{name} = {self.as_kind(held, kind)}")
+        self.emit(f"if {f'not {test.code}' if either else test.code}:")
+        self.lines += lines
+        self.emit(f"    {name} = {self.as_kind(other, kind)}")
+        return Val(kind, name)
 
     def connected(self, node: ast.BoolOp, truth: Callable[[ast.expr], Val]) -> Val:
         parts = []
@@ -804,3 +833,7 @@ class Expressions(State):
         found = self.fresh("f")
         self.emit(f"{found} = called({', '.join([str(len(self.made.calls) - 1), *(one.code for one in numbers)])})")
         return Val("f", found)
+
+
+def _is_truth(value: Val) -> bool:
+    return value.kind == "b" or (value.kind == "static" and all(isinstance(one, bool) for one in value.objs))
