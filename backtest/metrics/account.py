@@ -650,14 +650,14 @@ def _leverage(result: RunRecord) -> Leverage | None:
 
 def _required(result: RunRecord) -> tuple[float | None, int | None]:
     """Return the most of the equity that positions required, and the sessions of margin calls; None where unknown."""
-    margin, equity = margin_of(result.record), column(result.record, "equity")
+    margin, equity = required_margin(result.record), column(result.record, "equity")
     if margin is None:
         return None, None
     shares = np.divide(margin, equity, out=np.where(margin > 0, np.inf, 0.0), where=equity > 0)
     return float(shares.max()), len(np.unique(_sessions(result.record)[margin > equity]))
 
 
-def margin_of(record: pa.Table) -> np.ndarray | None:
+def required_margin(record: pa.Table) -> np.ndarray | None:
     """Return what positions required after each bar, None of an account that lends by no known rules."""
     return column(record, "margin") if "margin" in record.column_names else None
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backtest.metrics.account import column, hold, margin_of, sample_hold, session_ends, worth_over_equity
+from backtest.metrics.account import column, hold, required_margin, sample_hold, session_ends, worth_over_equity
 from backtest.runs.round_trips import rows_by_place
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def exposures(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def margins(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the times of all bars, equity, and what positions required of it; nothing of no margin account."""
-    equity, required = column(result.record, "equity"), margin_of(result.record)
+    equity, required = column(result.record, "equity"), required_margin(result.record)
     return times_of(result), equity, np.zeros(len(equity)) if required is None else required
 
 
