@@ -105,12 +105,18 @@ _SLOW = 8  # times fewer paths of what takes a second
 
 def share(case: Case, paths: int, seed: int = 0) -> float:
     """Return the share of the paths of which what is asked of a case is so."""
-    chance = np.random.default_rng([seed, sum(map(ord, repr(case)))])
-    return float(np.mean([_answer(case, chance) for _ in range(paths)]))
+    chance, answers = np.random.default_rng([seed, sum(map(ord, repr(case)))]), list[bool]()
+    while len(answers) < paths:
+        count = min(paths - len(answers), _AT_ONCE)
+        own, other = (drawn(case.process, case.tails, case.sessions, count, chance) for _ in "ab")
+        answers += [_answer(case, *both, chance) for both in zip(own, other, strict=True)]
+    return float(np.mean(answers))
 
 
-def _answer(case: Case, chance: np.random.Generator) -> bool:
-    own, other = (path(case.process, case.tails, case.sessions, chance) for _ in "ab")
+_AT_ONCE = 250  # paths, so that a step of all of them is one operation
+
+
+def _answer(case: Case, own: np.ndarray, other: np.ndarray, chance: np.random.Generator) -> bool:
     if case.asked in ("interval", "bootstrap"):
         made = _run_of(0.01 * (own + case.sharpe / math.sqrt(YEAR)), 0.01 * other)
         if case.asked == "interval":
@@ -124,28 +130,32 @@ def _answer(case: Case, chance: np.random.Generator) -> bool:
     return verdict(_run_of(beta * market + 0.01 * (own + skill), market)).good
 
 
-def path(process: str, tails: str, count: int, chance: np.random.Generator) -> np.ndarray:
-    """Return numbers of a process with a mean of 0 and a deviation of 1."""
-    noise = chance.normal(size=count + _BEFORE)
-    if tails != "normal":
-        noise = chance.standard_t(6, count + _BEFORE) / math.sqrt(6 / 4)
+def drawn(process: str, tails: str, count: int, paths: int, chance: np.random.Generator) -> np.ndarray:
+    """Return numbers of a process with a mean of 0 and a deviation of 1, shape (paths, count)."""
+    size = (count + _BEFORE, paths)
+    noise = chance.normal(size=size) if tails == "normal" else chance.standard_t(6, size) / math.sqrt(6 / 4)
     if process == "garch":
-        return _garch(noise, 0.08, 0.90)[_BEFORE:]
-    coefficient = float(process.removeprefix("ar ")) if process.startswith("ar") else 0.0
-    if not coefficient:
-        return noise[_BEFORE:]
-    lags = np.arange(60)  # what is further back is below 1e-30
-    made = np.convolve(noise, coefficient**lags)[_BEFORE : _BEFORE + count]
-    return np.asarray(made * math.sqrt(1 - coefficient**2))
+        noise = _garch(noise, 0.08, 0.90)
+    elif process != "iid":
+        noise = _autoregressive(noise, float(process.removeprefix("ar ")))
+    return np.ascontiguousarray(noise[_BEFORE:].T)
 
 
 _BEFORE = 500  # sessions, after which it does not matter how a process began
 
 
+def _autoregressive(noise: np.ndarray, coefficient: float) -> np.ndarray:
+    made, scale = np.empty_like(noise), math.sqrt(1 - coefficient**2)
+    made[0] = noise[0]
+    for n in range(1, len(noise)):
+        made[n] = coefficient * made[n - 1] + scale * noise[n]
+    return made
+
+
 def _garch(noise: np.ndarray, alpha: float, beta: float) -> np.ndarray:
-    made, variance = np.empty(len(noise)), 1.0
-    for n, one in enumerate(noise.tolist()):
-        made[n] = math.sqrt(variance) * one
+    made, variance = np.empty_like(noise), np.ones(noise.shape[1])
+    for n, row in enumerate(noise):
+        made[n] = np.sqrt(variance) * row
         variance = 1 - alpha - beta + alpha * made[n] ** 2 + beta * variance
     return made
 
