@@ -240,6 +240,32 @@ class Alternatives(bt.Strategy):
             self.close()
 
 
+class Pending(bt.Strategy):
+    """Waits while it keeps an order as it was notified, and knows it again."""
+
+    def __init__(self):
+        self.order, self.again = None, 0
+
+    def notify_order(self, order):
+        if order.status in [order.Submitted, order.Accepted]:
+            self.order = order
+            return
+        if self.order is not None and order == self.order and order.ref == self.order.ref:
+            self.again += 1
+        self.order = None
+
+    def next(self):
+        if self.order:
+            return
+        price = self.data.close[0] * (0.99 + self.again % 3 / 100)
+        if self.again % 2:
+            self.order = self.buy(
+                price=price, exectype=bt.Order.Limit, valid=timedelta(days=3), size=1 + self.again % 5
+            )
+        else:
+            self.sell()
+
+
 STRATEGIES = [
     ("monthly", Monthly, 1, [{}]),
     ("monthly on two", Monthly, 2, [{}]),
@@ -249,6 +275,7 @@ STRATEGIES = [
     ("draws on two", Draws, 2, [{"seed": 3}]),
     ("limits", Limits, 1, [{}]),
     ("alternatives", Alternatives, 1, [{}, {"size": 4}]),
+    ("pending", Pending, 1, [{}]),
     ("guards", Guards, 1, [{}, {"near": 0.01}]),
     ("collects", Collects, 1, [{}, {"most": 5}, {"most": 9}]),
     ("dated", Dated, 1, [{"days": 1}, {"days": 4}]),

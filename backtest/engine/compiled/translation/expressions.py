@@ -209,6 +209,10 @@ class Expressions(State):
             return Val("f", f"A.{'position' if name == 'size' else 'paid'}[{owner.code}]")
         if kind in ("order", "note"):
             return self.attribute_of_order(owner, name)
+        if kind == "copy":
+            if name == "ref":
+                return Val("ref", self.given(owner).code)
+            return Val("poison", why=f"{name} of an order as it was notified is used", line=self.at)
         if kind == "trade":
             if name in _TRADE:
                 which = "b" if name in _TRADE_TRUTHS else "i" if name in _TRADE_WHOLE else "f"
@@ -720,7 +724,9 @@ class Expressions(State):
                 if pair != {"ref"}:
                     raise NotCompiled("an order's ref compared with a number", self.at)
                 return Val("b", f"({left.code} {sign} {right.code})")
-            if pair <= {"order", "note"}:
+            if pair <= {"order", "note", "copy"}:
+                if isinstance(op, ast.Is | ast.IsNot) and "copy" in pair:
+                    raise NotCompiled("an order as it was notified compared by `is`", self.at)
                 if isinstance(op, ast.Is | ast.IsNot) and "note" in pair:
                     return self.constant((isinstance(op, ast.IsNot),), "b")  # what is notified is a copy
                 codes = [f"A.n_order[{one.code}]" if one.kind == "note" else one.code for one in (left, right)]
@@ -768,7 +774,7 @@ class Expressions(State):
         if value.kind == "opt":
             held = self.temp(value)
             return Val("b", f"({held.code} != {held.code})")
-        if value.kind in ("order", "str", "feed", *TIMES) and not value.objs:
+        if value.kind in ("order", "copy", "str", "feed", *TIMES) and not value.objs:
             return Val("b", f"({value.code} < 0)")
         if value.kind == "poison":
             raise NotCompiled(value.why, value.line or self.at)

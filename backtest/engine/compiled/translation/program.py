@@ -26,8 +26,9 @@ class Val:
 
     Attributes:
         kind: "f", "i", "b" (numbers); "opt", a number or None; "none"; "str", a text by its number; "feed"; "order";
-            "note", a notified order; "position", of a feed; "static", what each trial has as an object of Python;
-            "text", of which nothing counts; "poison", what cannot be had; "self" and other things of the strategy.
+            "note", a notified order; "copy", one that is kept, or an order: nothing but which it is can be had of it;
+            "position", of a feed; "static", what each trial has as an object of Python; "text", of which nothing
+            counts; "poison", what cannot be had; "self" and other things of the strategy.
         code: its text in the scalar code.
         objs: of a static one, an object for each trial, or one for all.
         why, line: of poison, why and where it cannot be had.
@@ -132,7 +133,8 @@ def always_none(value: Val) -> bool:
 def in_words(kind: str) -> str:
     """Return the name of a kind, for a sentence."""
     names = {"f": "a number", "i": "a whole number", "b": "a truth", "opt": "a number or None", "none": "None",
-             "str": "a text", "order": "an order", "note": "a notified order", "feed": "a feed", "text": "a text",
+             "str": "a text", "order": "an order",
+             "copy": "an order as it was notified", "note": "a notified order", "feed": "a feed", "text": "a text",
              "static": "an object", "position": "a position", "date": "a date", "changed": "what changes in the run",
              "orders": "a list of orders",
              "tuple": "a list"}  # fmt: skip

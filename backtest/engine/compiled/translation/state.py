@@ -95,7 +95,7 @@ class State(Writing):
             self.set_list(name, value)
             return
         if name in ("order", "orders") and value.kind == "note":
-            raise NotCompiled(f"self.{name} keeps an order as it was notified", self.at)
+            value = Val("copy", f"A.n_order[{value.code}]")
         if value.kind in ("text", "poison", "note", "trade"):
             self.emit_text_state(name, value)
             return

@@ -103,7 +103,7 @@ class Statements(Calls):
                 value = self.lifted(value) if value.kind != "static" or not self.is_big(value) else value
             except NotCompiled as error:
                 return Val("poison", why=error.reason) if value.kind == "static" and not self.is_big(value) else value
-        if value.kind in ("f", "i", "b", "opt", "order", "str", "feed", "none", *TIMES):
+        if value.kind in ("f", "i", "b", "opt", "order", "copy", "str", "feed", "none", *TIMES):
             if value.kind in TIMES and self.function.count(name) == 1:
                 return value  # with what it is the time of
             if value.kind == "none" and self.function.count(name) == 1:

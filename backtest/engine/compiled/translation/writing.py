@@ -80,6 +80,8 @@ class Writing:
             return "f"
         if pair <= {"b", "i", "f", "opt", "none"}:
             return "opt"
+        if pair <= {"copy", "order", "none"} and "copy" in pair:
+            return "copy"
         for kind in ("order", "str", "feed", *TIMES):
             if pair == {kind, "none"}:
                 return kind
@@ -106,7 +108,7 @@ class Writing:
 
     def lifted(self, value: Val) -> Val:
         """Return a value as something that the scalar code has; one that it cannot have is refused."""
-        if value.kind in ("f", "i", "b", "opt", "str", "feed", "order", "none", *TIMES):
+        if value.kind in ("f", "i", "b", "opt", "str", "feed", "order", "copy", "none", *TIMES):
             return value
         if value.kind == "static":
             return self.from_objects(value.objs)
@@ -186,7 +188,7 @@ class Writing:
         if kind == "opt":
             held = self.temp(value)
             return Val("b", f"({held.code} == {held.code} and {held.code} != 0)")
-        if kind == "order":
+        if kind in ("order", "copy"):
             return Val("b", f"({code} >= 0)")
         if kind == "str":
             return Val("b", f"({code} > 0)")
