@@ -204,7 +204,7 @@ def may_be_holidays(series: Series, hours: Hours, span: Span) -> bool:
 
 def first_session(series: Series, hours: Hours, head: datetime) -> datetime:
     """
-    Return when the first session starts of which an instrument may have a bar, by its head time stamp.
+    Return when the first session starts of which an instrument may have a bar, by its head timestamp.
 
     Of a session in which it began to trade later, it is when the first bar may start.
     """

@@ -237,7 +237,7 @@ class Archive:
             aggregation.opening(series, hours, first) for series, hours in every if (first := self._first(series))
         ]
         if not firsts:
-            raise Refused(f"{_HMDS}No head time stamp", 162)
+            raise Refused(f"{_HMDS}No head timestamp", 162)
         return min(firsts)
 
     def _first(self, series: Series) -> datetime | None:

@@ -24,7 +24,7 @@ when the error has been sent.
     "do": "cut", "place": "first", "bars": 40    the first 40 bars are not in the answer; or the "middle" or "last" ones
     "do": "lack", "since": "20240308-15:00:00", "until": "20240308-15:40:00"    no answer has bars of that time, UTC:
                                            one that would have no others is error 162, no data
-    "do": "head", "since": "20240308-14:30:00"    the head time stamp is that moment, UTC, of a request of kind head
+    "do": "head", "since": "20240308-14:30:00"    the head timestamp is that moment, UTC, of a request of kind head
     "do": "unfinished"                     one more bar than there are, barely begun
     "do": "clip"                           bars as the ends of the request cut them: half a week of one that ends on a
                                            Wednesday; where they can be made of stored smaller ones

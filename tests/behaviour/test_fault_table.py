@@ -65,7 +65,7 @@ pytestmark = pytest.mark.slow
 FOREX = Series.parse("EUR-CASH/15mins")
 MONTH = Job(DAILY, date(2012, 12, 3), date(2012, 12, 28), "practical")  # one window; halved 13 days, then 6, 6 and 1
 SESSIONS = Job(MINUTES, date(2024, 3, 7), date(2024, 3, 12))  # four windows, over a change of the clocks
-LISTED = Series.parse("MSFT/1min")  # of it there are no days, so the head time stamp is that of its minutes
+LISTED = Series.parse("MSFT/1min")  # of it there are no days, so the head timestamp is that of its minutes
 LISTING = Job(LISTED, date(2024, 2, 28), date(2024, 3, 6))  # three windows, and three before the first bar
 TWELVE_YEARS = Job(DAILY, date(2001, 1, 2), date(2012, 12, 31))
 TWELVE_SESSIONS = Job(MINUTES, date(2024, 3, 4), date(2024, 3, 19))
@@ -349,7 +349,7 @@ def other_requests() -> Iterator[Row]:
         "details: 200 while a farm is broken", at("notice", code=2105), on(**none),
         on("lost", 2, kind="details", seconds=0.05, code=1102), requests=1,
     )  # fmt: skip
-    error = {"do": "error", "code": 162, "text": f"{HMDS}No head time stamp"}
+    error = {"do": "error", "code": 162, "text": f"{HMDS}No head timestamp"}
     for name, words in {"silence": {"do": "silence"}, "drop": {"do": "drop", "bytes": 7}, "error": error}.items():
         # Where there is no head, a year of days is asked for, and the one before twice.
         requests = 4 if name == "drop" else 4 + 3
@@ -359,7 +359,7 @@ def other_requests() -> Iterator[Row]:
 
 def heads() -> Iterator[Row]:
     """
-    Yield what goes wrong with the head time stamp where three years, of 37 windows, lie before the first bar.
+    Yield what goes wrong with the head timestamp where three years, of 37 windows, lie before the first bar.
 
     Two windows have bars, and one is said to be empty; where there is no head, one request for all daily bars tells it.
     """
@@ -377,7 +377,7 @@ def heads() -> Iterator[Row]:
     for name, words in {
         "silence": {"do": "silence"},
         "error": query_failed,
-        "no head": {"do": "error", "code": 162, "text": f"{HMDS}No head time stamp"},
+        "no head": {"do": "error", "code": 162, "text": f"{HMDS}No head timestamp"},
         "200": none,
         "pacing": {"do": "error", "code": PACED[1][0], "text": PACED[1][1]},
     }.items():
@@ -390,7 +390,7 @@ def heads() -> Iterator[Row]:
 
 
 def wrong_heads() -> Iterator[Row]:
-    """Yield head time stamps that are not true: three windows have bars, and three before them have none."""
+    """Yield head timestamps that are not true: three windows have bars, and three before them have none."""
     for kind, since, requests in (
         ("a later bar", "20240305-14:30:00", 9),  # which proves it wrong; three windows are asked twice
         ("an older session", "20240229-14:30:00", 3 + 2 * 2 + 1),  # two may have bars, and the third lies before it

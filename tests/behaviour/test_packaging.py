@@ -1,3 +1,4 @@
+import email
 import hashlib
 import os
 import platform
@@ -27,6 +28,38 @@ def wheel(built):
 
 def test_the_wheel_installs_no_name_but_backtest(wheel):
     assert {name.split("/")[0] for name in wheel} == {"backtest", f"ib_backtest-{backtest.__version__}.dist-info"}
+
+
+def test_the_page_of_an_index_has_the_readme_and_no_link_that_needs_a_file_beside_it(built):
+    (path,) = built[0].glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(name))
+    page = metadata.get_payload()
+
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert "backtest download AAPL/1day" in page
+    assert [link for link in re.findall(r"\]\(([^)]+)\)", page) if not link.startswith(("https://", "#"))] == []
+
+
+PAGE = "![picture](.github/report.png) [design](docs/design.md#rooms) [a](https://example.com) [b](#here)"
+
+
+@pytest.mark.parametrize(
+    ("repository", "shown"),
+    [
+        ("", " design [a](https://example.com) [b](#here)"),
+        (
+            "https://example.org/us/",
+            "![picture](https://example.org/us/raw/v1.2/.github/report.png) "
+            "[design](https://example.org/us/blob/v1.2/docs/design.md#rooms) [a](https://example.com) [b](#here)",
+        ),
+    ],
+)
+def test_links_to_files_lead_to_the_repository_or_are_their_words(repository, shown):
+    published = runpy.run_path(str(ROOT / ".ci" / "readme.py"))["published"]
+
+    assert published(PAGE, repository, "1.2") == shown
 
 
 def test_the_wheel_carries_all_that_the_demo_needs(wheel):

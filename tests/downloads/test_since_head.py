@@ -21,7 +21,7 @@ from backtest.store.store import Store
 
 GOOG = Series.parse("GOOG/1day")
 FIRST, LAST = datetime(2004, 8, 19, tzinfo=UTC), date(2013, 3, 1)
-NO_HEAD = {"when": {"kind": "head", "times": 999}, "do": "error", "code": 162, "text": "No head time stamp"}
+NO_HEAD = {"when": {"kind": "head", "times": 999}, "do": "error", "code": 162, "text": "No head timestamp"}
 
 
 @pytest.fixture

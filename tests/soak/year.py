@@ -718,7 +718,7 @@ class Vendor:
             raise NoBars(f"no {series}")
         spelling = self._spellings[series]
         table = self._world.table(spelling, self._night)
-        whole = self._world.table(spelling, self._night, lasting=True)  # what the head time stamp is of
+        whole = self._world.table(spelling, self._night, lasting=True)  # what the head timestamp is of
         contract = self._world.contract(spelling, self._night)
         first, last = (whole["time"][place].as_py().isoformat() for place in (0, -1))
         return Manifest(

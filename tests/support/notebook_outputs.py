@@ -39,7 +39,7 @@ def shown(notebook: Any) -> list[list[str]]:
 
 
 def tidy(notebook: Any) -> None:
-    """Leave out of a notebook that was run what differs from time to time: bars with their seconds, and time stamps."""
+    """Leave out of a notebook that was run what differs from time to time: bars with their seconds, and timestamps."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":

@@ -24,7 +24,7 @@ from backtest.store.documents import Misfit, bytes_of, document_in
 from backtest.store.replacement import replace_file
 
 _STEP = re.compile(r"\d+ [SDWMY]$")
-_MONTH_SECONDS = 30 * 86_400.0  # after which a head time stamp is asked for again
+_MONTH_SECONDS = 30 * 86_400.0  # after which a head timestamp is asked for again
 _LARGEST = 1 << 26  # bytes of a state
 _BUSY_SECONDS = 0.02  # until a lock that another program holds is tried again
 _log = logging.getLogger(__name__)

@@ -434,7 +434,7 @@ class IbSource(Source):
                 if name:
                     self._state.learn_head(name, head.timestamp(), time.time())
             except (LinkLost, Refused, Unanswered) as error:
-                _log.info("no head time stamp", extra={"series": str(series), "reason": str(error)})
+                _log.info("no head timestamp", extra={"series": str(series), "reason": str(error)})
                 self._heads[key] = await self._first_day(contract, series)
         return self._heads[key]
 
@@ -443,7 +443,7 @@ class IbSource(Source):
         try:
             moment: datetime = await self._session.ask(
                 lambda client, number: client.reqHeadTimeStamp(number, contract, series.prices, False, 2),
-                f"the head time stamp of {series.short}",
+                f"the head timestamp of {series.short}",
                 self._patience.answer,
                 cancel=lambda client, number: client.cancelHeadTimeStamp(number),
                 cancel_answered=True,  # it counts as open until then
