@@ -8,9 +8,8 @@ from pathlib import Path
 import browser
 import pytest
 from handmade import fill, result_of
-from places import ROOT
 
-from backtest import compare, run
+from backtest import compare
 from backtest.report.comparison_page import write_comparison
 from backtest.report.run_page import write_report
 
@@ -22,21 +21,21 @@ LONG = "A" * 120  # a word that fits no telephone
 
 
 @pytest.fixture(scope="module")
-def result():
-    return run(ROOT / "strategies" / "sma_cross.py", "AAPL/1day", store=ROOT / "data" / "sample")
+def result(long_run):
+    return long_run
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory, result):
+def pages(tmp_path_factory, long_page):
     """Return the pages of a run of thirteen years, of one with words that are far too long, and of three such ones."""
     fills = [fill(0, 2e9, 1e9 / 3, 1e7), fill(2, -1e9, 2e9 / 3, 1e7)]
     wide = result_of(
         [1e17, 2e17, 3e17, 1e17], fills, strategy=f"x.py:{LONG}", params={LONG: LONG}, costs=LONG, cash=2e17,
         manifest={LONG: {LONG: LONG}, "word": LONG, "series": {LONG: {"bars": 1, LONG: LONG}}},
     )  # fmt: skip
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("years", "wide", "runs")}
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("wide", "runs")}
     return {
-        "years": write_report(result, folders["years"]),
+        "years": long_page,
         "wide": write_report(wide, folders["wide"]),
         "runs": write_comparison(compare([wide, wide, wide], 10), folders["runs"]),
     }
@@ -86,7 +85,7 @@ def test_where_the_most_was_lost_is_sorted_by_a_click(tab, pages):
     read = "[...document.querySelector('table.attribution').tBodies[0].rows].map((row) => row.cells[2].textContent)"
     money = [float(text.replace(",", "").replace("−", "-")) for text in tab.value(click + read)]
 
-    assert len(money) == 2  # long in one series, and all else
+    assert len(money) == 3  # long in each of two series, and all else
     assert money == sorted(money)
 
 
@@ -105,7 +104,7 @@ def test_trades_are_searched_and_saved_as_they_are_shown(tab, pages, result):
 
     trades = result.trades
     in_2003 = (trades["entry"].dt.year == 2003) | (trades["exit"].dt.year == 2003)
-    lost = trades[(trades["net"] <= 0) & in_2003]
+    lost = trades[(trades["net"] <= 0) & in_2003 & trades["series"].str.startswith("AAPL")]
     assert [int(number) for number in shown] == list(lost.index)
     assert said == f"{len(lost)} trades, net {lost['net'].sum():,.2f}".replace("-", "−")
     assert len(saved) == 1 + len(lost)
@@ -151,9 +150,13 @@ def test_pictures_are_those_for_the_width_and_are_seen(tab, pages, width):
 
 def test_axe_finds_no_serious_fault_for_those_who_do_not_see_the_page(tab, pages):
     tab.open(pages["years"], 1280)
+    # Some hundred rows of one kind, and the strokes of pictures that have a label, take long and say no more.
+    few = "(body) => [...body.rows].slice(9).forEach((row) => row.remove())"
+    tab.value(f"document.querySelectorAll('tbody').forEach({few})")
     tab.ask("Runtime.evaluate", expression=AXE.read_text(encoding="utf-8"))
 
-    found = tab.awaited("axe.run().then(({violations}) => violations.map(({id, impact}) => [id, impact]))")
+    examined = "axe.run({exclude: ['figure svg']})"
+    found = tab.awaited(f"{examined}.then(({{violations}}) => violations.map(({{id, impact}}) => [id, impact]))")
 
     assert [one for one in found if one[1] in ("serious", "critical")] == []
 

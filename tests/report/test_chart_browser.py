@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from places import ROOT
 
-from backtest import run
 from backtest.metrics.drawdown import drawdowns
-from backtest.report.run_page import write_report
 from backtest.store.store import Store
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not browser.installed(), reason=browser.MISSING)]
@@ -25,13 +23,13 @@ PANES = f"{CHART}.drawings.map(({{series}}) => [series.coordinateToPrice(0), ser
 
 
 @pytest.fixture(scope="module")
-def result():
-    return run(ROOT / "strategies" / "sma_cross.py", ["AAPL/1day", "IBM/1day"], store=ROOT / "data" / "sample")
+def result(long_run):
+    return long_run
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory, result):
-    return write_report(result, tmp_path_factory.mktemp("chart"))
+def page(long_page):
+    return long_page
 
 
 @pytest.fixture(scope="module")
