@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from backtest.sources.connect import connect
     from backtest.store.publishing import Published as Published
     from backtest.store.publishing import publish
-    from backtest.store.store import Store, open_store
+    from backtest.store.store import Store, open_store, panel
     from backtest.validity.comparison import Comparison as Comparison
     from backtest.validity.comparison import compare
     from backtest.validity.validation import Validity as Validity
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Store": "store.store",
     "open_store": "store.store",
+    "panel": "store.store",
     "Series": "market.series",
     "Span": "market.span",
     "Instrument": "market.series",
@@ -119,6 +120,7 @@ __all__ = [
     "members",
     "next_orders",
     "open_store",
+    "panel",
     "publish",
     "replay",
     "run",

@@ -384,7 +384,7 @@ class Series:
     @property
     def key(self) -> str:
         """The spelling in the names of folders and in what is kept: manifests, pins, runs, sweeps; `parse` reads it."""
-        return f"{self.instrument.key}/{self._rest}"
+        return _key_of(self)
 
     @property
     def short(self) -> str:
@@ -419,6 +419,11 @@ class Series:
 @lru_cache(maxsize=_REMEMBERED)
 def _parsed(text: str) -> Series:
     return Series._read(text)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _key_of(series: Series) -> str:
+    return f"{series.instrument.key}/{series._rest}"
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -17,10 +17,18 @@ from backtest.market.series import Series
 from backtest.metrics.measurement import Measured, Stats
 from backtest.metrics.table import METRICS, metric_named
 from backtest.runs.differences import Difference, differences, seen_of
-from backtest.runs.kept import Kept, Labels, labels_of, state_of
+from backtest.runs.kept import (
+    WORDS,
+    Kept,
+    Labels,
+    RunSummary,
+    keep_summary,
+    labels_of,
+    read_summary,
+    state_of,
+)
 from backtest.runs.parameters import in_words
 from backtest.runs.spec import RunSpec
-from backtest.runs.summary import WORDS, Summary, keep_summary, read_summary
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "=": operator.eq,
@@ -101,7 +109,7 @@ def _row(run: Kept) -> Listed:
         return Listed(run, error=str(error))
 
 
-def summary_of(result: Measured) -> Summary:
+def run_summary_of(result: Measured) -> RunSummary:
     """
     Return what a list of runs needs of one.
 
@@ -113,30 +121,30 @@ def summary_of(result: Measured) -> Summary:
     numbers = {name: value for name, value in stats.items() if name in METRICS}
     reasons = {name: reason for name, reason in stats.reasons.items() if name in numbers}
     seen = seen_of(result.manifest)
-    return Summary(result.name, result.spec, tuple(result.series), seen, numbers, reasons, words, stats.notes)
+    return RunSummary(result.name, result.spec, tuple(result.series), seen, numbers, reasons, words, stats.notes)
 
 
 def keep_summary_of(result: Measured, folder: Path) -> None:
     """Write the summary of a run beside it; one whose numbers are not defined has none."""
     with suppress(StrategyError):
-        keep_summary(summary_of(result), folder, state_of(folder))
+        keep_summary(run_summary_of(result), folder, state_of(folder))
 
 
-def _stats_in(summary: Summary) -> Stats:
+def _stats_in(summary: RunSummary) -> Stats:
     conventions, extent, currency, unit = (summary.words[name] for name in WORDS)
     numbers, reasons = dict(summary.numbers), dict(summary.reasons)
     return Stats(numbers, conventions, extent, currency, reasons, unit, summary.notes)
 
 
-def _summary_made_again(folder: Path) -> Summary:
+def _summary_made_again(folder: Path) -> RunSummary:
     before = state_of(folder)
-    summary = summary_of(Measured.load(folder))
+    summary = run_summary_of(Measured.load(folder))
     if state_of(folder) == before:  # else it was replaced meanwhile
         keep_summary(summary, folder, before)
     return summary
 
 
-def _labels(run: Kept, summary: Summary) -> Labels:
+def _labels(run: Kept, summary: RunSummary) -> Labels:
     return labels_of(summary, run.folder) if run.has_labels else Labels()
 
 

@@ -1,24 +1,35 @@
-"""The runs that are kept in a folder: list them, find one by its name, label one, take one away."""
+"""The runs that are kept in a folder: list them, find one by its name, label one, sum one up, take one away."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from backtest._resources import own_source
 from backtest._suggest import did_you_mean
-from backtest._system import remove_file
-from backtest.errors import BadStore, DamagedStore, UsageError, reason
+from backtest._system import opened_safely, put_in_place, remove_file
+from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError, reason
+from backtest.runs.parameters import read_params
 from backtest.runs.record import BESIDE, FILES, LABELS, SUMMARY, RunRecord
-from backtest.runs.spec import json_text
-from backtest.runs.summary import State, Summary
-from backtest.store.documents import TEXT, keyed, list_of, read_document
+from backtest.runs.spec import RunSpec, json_text, kept_spec
+from backtest.store.documents import TEXT, bytes_of, document_in, keyed, list_of, read_document
+from backtest.store.files import TEMPORARY
 from backtest.store.replacement import DECIDED, current, finish, is_bare, is_leftover, remove_if_bare, replace_files
 
+FilesState = tuple[tuple[str, int, int], ...]  # of the files of a run: name, bytes, and when each was written
+
 _SPEC = "spec.json"
+_LARGEST = 1 << 20  # bytes; one has four thousand
+_COMPACT = ",", ":"
 _LONGEST = 40  # characters of a tag
 
 
@@ -37,7 +48,7 @@ class Kept:
     name: str
     folder: Path
     at: datetime
-    state: State = field(default=(), compare=False, repr=False)  # of its files; () while they are being replaced
+    state: FilesState = field(default=(), compare=False, repr=False)  # of its files; () while they are being replaced
     has_labels: bool = field(default=True, compare=False, repr=False)  # or may have some
 
 
@@ -96,7 +107,7 @@ def to_remove(root: str | Path, name: str) -> Path:
     return found
 
 
-def labels_of(run: RunRecord | Summary, folder: Path) -> Labels:
+def labels_of(run: RunRecord | RunSummary, folder: Path) -> Labels:
     """
     Return the tags and the note of a run in its folder; none where they were of a run that was there before.
 
@@ -172,12 +183,12 @@ def _kept_below(folder: Path, name: str) -> Iterator[Kept]:
             yield from _kept_below(folder / entry.name, f"{name}/{entry.name}" if name else entry.name)
 
 
-def _state(entries: Mapping[str, os.DirEntry[str]]) -> State:
+def _state(entries: Mapping[str, os.DirEntry[str]]) -> FilesState:
     statuses = [(name, entries[name].stat()) for name in FILES if name in entries]
     return tuple((name, status.st_size, status.st_mtime_ns) for name, status in statuses)
 
 
-def state_of(folder: Path) -> State:
+def state_of(folder: Path) -> FilesState:
     """Return the state of the files of a run: bytes and time of each; () while they are being replaced."""
     try:
         with os.scandir(folder) as found:
@@ -217,3 +228,102 @@ def _tag(text: str) -> str:
 
 def _has(labels: Labels) -> str:
     return f"it has {', '.join(labels.tags)}" if labels.tags else "it has none"
+
+
+# --- the summary of a run: it counts for the state of its files and for this very code, and else is made again
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """
+    What a list shows of a run.
+
+    Attributes:
+        name: the run's own.
+        seen: digests of what it rested on, by what they are of: see `differences.seen_of`.
+        numbers: the metrics by name, NaN where one is not defined.
+        reasons: why those are not.
+        words: what the numbers rest on, by the names of `Stats`.
+    """
+
+    name: str
+    spec: RunSpec
+    series: tuple[str, ...]
+    seen: Mapping[str, str]
+    numbers: Mapping[str, float]
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def read_summary(folder: Path, state: FilesState) -> RunSummary | None:
+    """Return the summary of a run whose files are in this state; None where there is none that can be believed."""
+    if not state:
+        return None
+    with suppress(OSError, BacktestError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        found = _document(bytes_of(folder / SUMMARY, _LARGEST))
+        if found["of"] != [list(one) for one in state] or found["made_by"] != own_source():
+            return None
+        return RunSummary(
+            found["run"],
+            _spec_in(found["spec"]),
+            tuple(found["series"]),
+            found["seen"],
+            {name: math.nan if value is None else float(value) for name, value in found["numbers"].items()},
+            found["reasons"],
+            found["words"],
+            tuple(found["notes"]),
+        )
+    return None
+
+
+def keep_summary(summary: RunSummary, folder: Path, state: FilesState) -> None:
+    """Write the summary of a run whose files are in this state; where the folder cannot be written, there is none."""
+    if not state:
+        return
+    numbers = {name: None if math.isnan(value) else value for name, value in summary.numbers.items()}
+    document = {
+        "made_by": own_source(),
+        "run": summary.name,
+        "of": [list(one) for one in state],
+        "spec": summary.spec.flat,
+        "series": list(summary.series),
+        "seen": dict(summary.seen),
+        "numbers": numbers,
+        "reasons": dict(summary.reasons),
+        "words": dict(summary.words),
+        "notes": list(summary.notes),
+    }
+    beside = folder / f"{TEMPORARY}{os.getpid()}-{threading.get_ident()}-{SUMMARY}"
+    with suppress(OSError):  # not synced: one that a power cut damages is made again
+        with open(beside, "wb", opener=opened_safely) as handle:
+            handle.write(f"{json.dumps(document, sort_keys=True, separators=_COMPACT)}\n".encode())
+        put_in_place(beside, folder / SUMMARY)
+
+
+def _document(data: bytes) -> dict[str, Any]:
+    """Return what a summary says; raise where it is none. Escapes may be halves of a character, which no page takes."""
+    found = document_in(data) if b"\\u" in data else json.loads(data)
+    if not (isinstance(found, dict) and isinstance(found["spec"], dict)):
+        raise TypeError("it is no summary")
+    texts = [found["run"], *found["series"], *found["notes"], *(found["seen"][name] for name in _SEEN)]
+    texts += [*found["reasons"].values(), *(found["words"][name] for name in WORDS)]
+    if {*map(type, texts)} > {str} or not {*map(type, found["numbers"].values())} <= {float, int, type(None)}:
+        raise TypeError("it is no summary")
+    return found
+
+
+def _spec_in(flat: dict[str, Any]) -> RunSpec:
+    """Return a spec of its flat form; most of thousands of runs differ by their parameters alone."""
+    params = flat.pop("params")
+    return replace(_without_params(json.dumps(flat, sort_keys=True)), params=read_params(params))
+
+
+@lru_cache(maxsize=256)
+def _without_params(text: str) -> RunSpec:
+    return kept_spec({**json.loads(text), "params": {}})
+
+
+_SEEN = ("code", "bars")
+WORDS = ("conventions", "extent", "currency", "unit")
+"""What is kept of the words of `Stats`."""

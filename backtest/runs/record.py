@@ -57,7 +57,7 @@ _COUNTED = ("waited", "filled_in_their_own_bar", "sized_to_nothing", "capped_to_
 FILES = ("spec.json", "manifest.json", *(f"{name}.parquet" for name in _TABLES), *_FURTHER)  # of a kept run
 PAGE = ("index.html", "metrics.json")
 LABELS = "labels.json"
-SUMMARY = "summary.json"  # see `runs.summary`
+SUMMARY = "summary.json"  # see `runs.kept.RunSummary`
 BESIDE = (*PAGE, LABELS, SUMMARY)  # what lies beside the files of a kept run and is of that run, too
 
 

@@ -136,13 +136,15 @@ def make_folders(folder: Path, root: Path) -> None:
 
 def refuse_links(folder: Path, root: Path) -> None:
     """Raise DamagedStore if the folder, or one between it and the root, is a link or a file; it may be missing."""
-    for path in reversed(_between(root, folder)):
+    path = str(root)
+    for part in folder.parts[len(root.parts) :]:
+        path = os.path.join(path, part)  # noqa: PTH118 - paths of pathlib take most of the time of reading many series
         try:
             status = os.lstat(path)
         except FileNotFoundError:
             return
         if leads_elsewhere(status):
-            raise _link(path)
+            raise _link(Path(path))
         if not stat.S_ISDIR(status.st_mode):
             raise DamagedStore(f"{path} is not a folder; remove it and restore the store from a backup")
 

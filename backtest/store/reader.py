@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
 
 from backtest import _arguments
 from backtest._resources import bundled
 from backtest._suggest import there_are
 from backtest._system import one_word
 from backtest.errors import BacktestError, DamagedStore, DataError, NoBars, UsageError
-from backtest.market.bars import rows_digest, with_extra
+from backtest.market import arrays
+from backtest.market.bars import COLUMNS, rows_digest, with_extra
 from backtest.market.calendars import span_asked
 from backtest.market.hours import Hours, hours_of
-from backtest.market.series import Series, did_you_mean_series, refuse_made, series_of
-from backtest.market.span import Span, asked_span
+from backtest.market.series import Series, did_you_mean_series, few, refuse_made, series_of, several_series
+from backtest.market.span import Sessions, Span, asked_span
 from backtest.store.files import unreadable
 from backtest.store.layout import MARK
 from backtest.store.manifest import REPAIR, Manifest, Revision, Segment
-from backtest.store.segments import bars_in, downloads_in, in_threads, merged_downloads
+from backtest.store.segments import bars_in, columns_in, downloads_in, in_threads, merged_downloads
 from backtest.store.tables import between, joined
 
 if TYPE_CHECKING:
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _MOMENT = timedelta(microseconds=1)  # the step of a stamp
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_THREADS = 4
+_NOTHING = np.zeros(0, np.int64), np.zeros(0)
 _LARGEST_UNBORN = 512  # bytes of a manifest without segments and answers, beside the name of its series, and some more
 
 
@@ -267,6 +274,67 @@ class SegmentReader(ABC):
             raise NoBars(outside_of(self, wanted, stamps) if state.rows else lacks(self, wanted))
         return bars
 
+    def panel(
+        self,
+        series: Series | str | Sequence[Series | str],
+        field: str = "close",
+        *,
+        start: date | str | None = None,
+        end: date | str | None = None,
+    ) -> pa.Table:
+        """
+        Return one column of many series side by side, verified against their hashes.
+
+        The table has `time`, the openings of all bars of any of the series in order (UTC; of daily bars the sessions'
+        dates), and a column for each series, named by its shortest spelling: float64, null where it has no bar or the
+        vendor does not know the number.
+
+        Args:
+            series: a list of series or their spellings, all of one bar size; or one.
+            field: "open", "high", "low", "close", "volume", "average", "trades", or the name of an extra column.
+            start: the first session.
+            end: the last session, included.
+
+        Raises:
+            UsageError: an argument cannot be read, a series is named twice, or their bars are not of one size.
+            NoBars: the store lacks a series, or has no bar of any in these sessions.
+            DamagedStore: a file is not what was written.
+        """
+        wanted = [self.named(one) for one in several_series(series)]
+        _check_panel(wanted, field)
+        asked = asked_span(None, start, end)
+        columns = _each_in_threads(lambda one: self._column(one, field, asked), wanted)
+        return _side_by_side(self, wanted, columns, asked)
+
+    def _column(self, series: Series, field: str, asked: Span | Sessions | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the times of the bars of a series, in microseconds, and a number of each, NaN where none is known."""
+        try:
+            stamps = span_asked(series, hours_in(self, series), asked)
+        except UsageError:  # none of its sessions lies between the dates
+            return _NOTHING
+
+        def read(path: Path, segment: Segment) -> tuple[np.ndarray, np.ndarray]:
+            names = ["time", field] if field in (*COLUMNS, *segment.extra) else ["time"]
+            bars = columns_in(path, segment, names)
+            times = arrays.numbers(bars["time"])
+            values = arrays.numbers(bars[field], np.nan).astype(float) if len(names) > 1 else np.full(len(bars), np.nan)
+            return times, values
+
+        state, parts = self._each_segment(series, lambda manifest: _chosen(manifest, stamps, None), read)
+        if not state.generation:
+            raise NoBars(lacks(self, series))
+        if field not in (*COLUMNS, *state.extra):
+            raise UsageError(
+                f"{series.short} has no column {field!r}; {there_are(field, [*COLUMNS[1:], *state.extra])}"
+            )
+        if not parts:
+            return _NOTHING
+        times, values = parts[0] if len(parts) == 1 else tuple(map(np.concatenate, zip(*parts, strict=True)))
+        if stamps is None:
+            return times, values
+        rows = slice(*np.searchsorted(times, [_microseconds(stamps.start), _microseconds(stamps.end)]))
+        return times[rows], values[rows]
+
     def revisions(self, series: Series | str) -> list[Revision]:
         """Return the changes of stored bars that can be undone in reading, the oldest first; appends are none."""
         return list(self.manifest_or_empty(series).revisions)
@@ -323,6 +391,75 @@ class SegmentReader(ABC):
     def _expires(self, stored: Series, wanted: Series) -> bool:
         contract, expiry = self.manifest_or_empty(stored).contract, wanted.instrument.expiry
         return contract is not None and expiry in (contract.contract_month, contract.last_trade_date[:8])
+
+
+def _check_panel(series: Sequence[Series], field: str) -> None:
+    """
+    Refuse what cannot stand side by side.
+
+    Raises:
+        UsageError: no series is given, one is given twice, or their bars are not of one size.
+    """
+    _arguments.text(field, "field", "write the name of a column, such as close")
+    if not series:
+        raise UsageError('no series is named; write a list of them, such as ["AAPL/1day", "MSFT/1day"]')
+    sizes = list(dict.fromkeys(str(one.size) for one in series))
+    if len(sizes) > 1:
+        raise UsageError(f"bars of {' and '.join(sizes)} have no times in common; name series of one bar size")
+    if len({*series}) < len(series):
+        twice = next(one for n, one in enumerate(series) if one in series[:n])
+        raise UsageError(f"{twice.short} is named twice; name each series once")
+
+
+def _each_in_threads(use: Callable[[Series], _T], series: Sequence[Series]) -> list[_T]:
+    """Return what `use` makes of each series; reading, hashing and decoding leave Python to the other threads."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        return list(pool.map(use, series))
+
+
+def _side_by_side(
+    reader: Reader,
+    series: Sequence[Series],
+    columns: Sequence[tuple[np.ndarray, np.ndarray]],
+    asked: Span | Sessions | None,
+) -> pa.Table:
+    """
+    Return the table of a panel.
+
+    Args:
+        columns: of each series the times of its bars in microseconds, and their numbers.
+        asked: of which sessions, for a message.
+
+    Raises:
+        NoBars: there is no bar at all.
+    """
+    import pyarrow as pa
+
+    distinct = {times.tobytes(): times for times, _ in columns}  # most have the same ones
+    every = np.unique(np.concatenate(list(distinct.values())))
+    if not len(every):
+        raise NoBars(f"{reader.name} has no bar of {few([one.short for one in series])} {_between(asked)}")
+    places = {key: np.searchsorted(every, times) for key, times in distinct.items()}
+    table = {"time": arrays.stamps(every.astype("datetime64[us]"))}
+    for one, (times, values) in zip(series, columns, strict=True):
+        found = np.full(len(every), np.nan)
+        found[places[times.tobytes()]] = values
+        known = ~np.isnan(found)
+        table[one.short] = arrays.floats(found, None if known.all() else known)
+    return pa.table(table)
+
+
+def _between(asked: Span | Sessions | None) -> str:
+    if asked is None or isinstance(asked, Span):
+        return "at all"
+    since, until = asked
+    return f"from {since or 'the beginning'} to {until or 'the end'}; name other dates"
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MOMENT
 
 
 class CachedReader:

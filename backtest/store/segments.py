@@ -90,9 +90,12 @@ def segment_of(period: str, bars: pa.Table, data: bytes) -> Segment:
     return Segment(name, len(bars), first, last, len(data), sha, rows_digest(bars), extra_of(bars))
 
 
-def decode_segment(data: bytes, segment: Segment, path: Path | str) -> pa.Table:
+def decode_segment(data: bytes, segment: Segment, path: Path | str, columns: Sequence[str] | None = None) -> pa.Table:
     """
     Return the bars of a file; the path is for messages.
+
+    Args:
+        columns: those to be decoded, the time among them; all if not given.
 
     Raises:
         DamagedStore: it is not the file that the manifest means, or no file of bars.
@@ -102,7 +105,8 @@ def decode_segment(data: bytes, segment: Segment, path: Path | str) -> pa.Table:
     if hashlib.sha256(data).hexdigest() != segment.sha256:
         raise DamagedStore(f"{path} is not what was written (its SHA-256 differs); {REPAIR}")
     try:
-        bars = _checked_file(data, segment).read(use_threads=False).replace_schema_metadata(None)
+        file, wanted = _checked_file(data, segment), None if columns is None else list(columns)
+        bars = file.read(columns=wanted, use_threads=False).replace_schema_metadata(None)
         _check_times(bars, segment)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedStore(f"{path} is not a segment of bars ({error}); {REPAIR}") from error
@@ -129,6 +133,11 @@ def downloads_of(data: bytes, path: Path | str) -> list[dict[str, str]]:
 def bars_in(path: Path, segment: Segment) -> pa.Table:
     """Return the bars of a file of the store."""
     return decode_segment(read_file(path, segment.bytes), segment, path)
+
+
+def columns_in(path: Path, segment: Segment, columns: Sequence[str]) -> pa.Table:
+    """Return some columns of a file of the store, the time among them; the whole file is checked against its hash."""
+    return decode_segment(read_file(path, segment.bytes), segment, path, columns)
 
 
 def downloads_in(path: Path, segment: Segment) -> list[dict[str, str]]:

@@ -73,6 +73,7 @@ from backtest.store.segments import (
 from backtest.store.tables import around, between, by_period, check_inside, completed, conflict, differing, joined
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
     from backtest.store.remote import RemoteStore
@@ -156,6 +157,38 @@ def store_of(given: Reader | str | Path | None) -> Reader:
             "store", given, "write a store or its folder, such as data/bars, or a frame in place of the series"
         )
     return given if isinstance(given, Reader) else open_store(given)
+
+
+def panel(
+    series: Series | str | Sequence[Series | str],
+    field: str = "close",
+    *,
+    store: Reader | str | Path | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
+) -> pd.DataFrame:
+    """
+    Return one column of many series as a frame: by time (UTC; of daily bars the sessions' dates), a series a column.
+
+    NaN is where a series has no bar, or the vendor does not know the number. `Store.panel` gives a table of Arrow's.
+
+    Args:
+        series: a list of series or their spellings, all of one bar size; or one.
+        store: where their bars are: a store, its folder or URL.
+        field: "open", "high", "low", "close", "volume", "average", "trades", or the name of an extra column.
+        start: the first session.
+        end: the last session, included.
+
+    Raises:
+        UsageError: an argument cannot be read, a series is named twice, or their bars are not of one size.
+        NoBars: the store lacks a series, or has no bar of any in these sessions.
+    """
+    reader = store_of(store)
+    if not isinstance(reader, SegmentReader):
+        _arguments.refuse("store", reader, "write a store or its folder, such as data/bars")
+    table = reader.panel(series, field=field, start=start, end=end)
+    frame: pd.DataFrame = table.to_pandas().set_index("time")
+    return frame
 
 
 _SHOWN = 20  # series of a store that a notebook names
@@ -399,8 +432,10 @@ class Store(SegmentReader):
         return None if data is None else of_bytes(data, path, series)
 
     def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[Path]:
+        segments = list(segments)
         folder, stored = self.folder(series), names_of(manifest.segments)
-        refuse_links(folder / "archive", self.root)
+        if any(one.file not in stored for one in segments):  # "bars" was looked at when the manifest was read
+            refuse_links(folder / "archive", self.root)
         return [folder / ("bars" if one.file in stored else "archive") / one.file for one in segments]
 
     # --- writing: lock, segments, manifest, sweep

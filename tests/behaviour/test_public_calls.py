@@ -212,6 +212,7 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "warm_up": "",
         "factors": (1.0,),
         "fills": "next-bar",
+        "field": "close",
         "figures": [],
         "file": folder / "run.xlsx",
         "folder": folder / "out",

@@ -8,9 +8,8 @@ import pytest
 from handmade import result_of
 
 from backtest.metrics.listing import listed
-from backtest.runs.kept import kept, state_of
+from backtest.runs.kept import kept, read_summary, state_of
 from backtest.runs.record import FILES, SUMMARY, RunRecord
-from backtest.runs.summary import read_summary
 
 RISING = [100.0 + n + n % 3 for n in range(300)]
 
