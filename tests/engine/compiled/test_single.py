@@ -80,6 +80,7 @@ class Stumbles(bt.Strategy):
                 self.buy(size=1)
 
 
+@pytest.mark.slow
 def test_a_run_in_which_something_is_odd_is_made_by_the_event_engine_as_if_nothing_had_been(sample):
     compiled, event, loop = both(sample, Stumbles, PAIR[:1])
 
@@ -141,6 +142,7 @@ def test_a_run_is_compiled_by_itself_where_numba_is_there_and_bars_are_many(aske
     assert Loop(asked, numba=numba).wants(bars) is wanted
 
 
+@pytest.mark.slow
 def test_orders_off_the_tick_are_counted_alike():
     counts = []
     for walker in (None, lambda strategy: walk(strategy, "numpy")[0]):

@@ -9,10 +9,11 @@ from compiled_strategies_of_tests import STRATEGIES, feeds
 
 from backtest.engine.compiled.trials import run_trials
 
+SLOW = {"dated", "guards", "collects", "alternatives", "reckons", "limits"}
+ROWS = [pytest.param(*row[1:], id=row[0], marks=[pytest.mark.slow] * (row[0] in SLOW)) for row in STRATEGIES]
 
-@pytest.mark.parametrize(
-    ("cls", "count", "params"), [row[1:] for row in STRATEGIES], ids=[row[0] for row in STRATEGIES]
-)
+
+@pytest.mark.parametrize(("cls", "count", "params"), ROWS)
 def test_compiled_code_does_the_same(cls, count, params):
     outcomes, differing = differences(cls, params, feeds(count), set_up_of("percent"))
 
