@@ -13,6 +13,7 @@ from market import store_with
 
 from backtest.cli.app import main
 from backtest.emulator.server import Gateway
+from backtest.report import figures
 from backtest.store.store import Store
 
 # The same examples on every machine and in every run, however busy it is; others with --hypothesis-profile=search.
@@ -51,6 +52,12 @@ def intraday(tmp_path_factory: pytest.TempPathFactory) -> Store:
             "ES-FUT-CME-USD-202406/1min": ("2024-03-08", "2024-03-12"),
         },
     )
+
+
+@pytest.fixture
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pages have one static figure, where they are written and it is not about these: ten cost half a second."""
+    monkeypatch.setattr(figures, "FIGURES", {"equity": figures.FIGURES["equity"]})
 
 
 @pytest.fixture

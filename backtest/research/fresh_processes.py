@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import pickle
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -49,18 +47,18 @@ def fresh_processes(work: Work[_Item, _Result]) -> Iterator[Callable[[_Item], _R
         yield lambda item: _spawned_for(work.function, parcel, item)
         return
     with _server() as server:
-        ready = _answer_of(server.ask((_Surroundings(), _pickled((work.function, parcel)))))
+        ready = _answer_of(server.ask(_Surroundings(), (work.function, parcel)))
 
         def done(item: _Item) -> _Result:
             if not ready:
                 return cast("_Result", _answer_of(_in_a_copy(work.function, work.content, item)))
-            return cast("_Result", _answer_of(server.ask(item)))
+            return cast("_Result", _answer_of(server.ask((item,))))
 
         yield done
 
 
 _DIED = "a process that ran the strategy died; is there memory enough? backtest run shows how it ends"
-_NO_MORE = b""
+_NO_MORE = ()
 
 
 class _Server:
@@ -81,12 +79,12 @@ class _Server:
         """Whether it is this process's own, lives, and owes no answer."""
         return self.owner == os.getpid() and not self.waits and self.process.is_alive()
 
-    def ask(self, question: Any) -> Any:
-        """Return the answer to a question; a StrategyError in its place where a process died of it."""
-        question = _pickled(question)
+    def ask(self, *questions: Any) -> Any:
+        """Return the answer to what is sent; a StrategyError in its place where a process died of it."""
         self.waits = True
         try:
-            self.connection.send_bytes(question)
+            for question in questions:
+                self.connection.send(question)
             answer = self.connection.recv()
         except (EOFError, OSError):
             return StrategyError(_DIED)
@@ -118,7 +116,7 @@ def _server() -> Iterator[_Server]:
     finally:
         if server.usable:
             with contextlib.suppress(OSError):
-                server.connection.send_bytes(_NO_MORE)
+                server.connection.send(_NO_MORE)
         if not (server.usable and server in _kept):
             server.end()
         server.lock.release()
@@ -142,39 +140,40 @@ class _Surroundings:
             time.tzset()
 
 
-def _pickled(question: Any) -> bytes:
-    return bytes(ForkingPickler.dumps(question))
-
-
 def _serve(connection: Any) -> None:
     """Give each work that comes to a copy of this process, until none can come any more."""
     _load_libraries()
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            asked = connection.recv_bytes()
-            if asked != _NO_MORE and not _served_by_a_copy(connection, asked):
+    with contextlib.suppress(OSError):
+        while (said := _said_by_a_copy(connection)) != _CLOSED:
+            if said != _DONE:
                 connection.send(StrategyError(_DIED))
 
 
-def _served_by_a_copy(connection: Any, asked: bytes) -> bool:
-    """Do a work in a copy of this process; return whether that came to its end, and answered all that it was asked."""
+_DONE, _CLOSED = b"d", b"c"
+
+
+def _said_by_a_copy(connection: Any) -> bytes:
+    """Let a copy of this process do the work that comes; return whether it came to its end, and there may be more."""
     if sys.platform == "win32":
         raise OSError("Windows copies no process")
+    connection.poll(None)  # what came is for the copy to read
     reading, writing = os.pipe()
     os.set_blocking(reading, False)  # what the strategy left running may hold the other end
     child = copied()
     if not child:
         try:
-            _serve_one(connection, asked)
-            os.write(writing, b"!")
+            _serve_one(connection)
+            os.write(writing, _DONE)
+        except EOFError:
+            os.write(writing, _CLOSED)
         finally:
             os._exit(0)  # nothing of what this process would do at its end is the copy's to do
     os.close(writing)
     os.waitpid(child, 0)
     try:
-        return bool(os.read(reading, 1))
+        return os.read(reading, 1)
     except BlockingIOError:
-        return False
+        return b""
     finally:
         os.close(reading)
 
@@ -185,19 +184,21 @@ def _load_libraries() -> None:
         importlib.import_module(name)
 
 
-def _serve_one(connection: Any, asked: bytes) -> None:
+def _serve_one(connection: Any) -> None:
     """Load a work, then do each item that comes in a copy of this process, until there is no more."""
+    surroundings = connection.recv()
+    if surroundings == _NO_MORE:
+        return  # of a work that could not be loaded
     try:
-        surroundings, task = pickle.loads(asked)
         surroundings.take()
-        function, parcel = pickle.loads(task)
+        function, parcel = connection.recv()
         content = parcel.content
     except (UsageError, ImportError, AttributeError):  # a module that cannot be imported here
         connection.send(False)
         return
     connection.send(True)
-    while (asked := connection.recv_bytes()) != _NO_MORE:
-        connection.send(_in_a_copy(function, content, pickle.loads(asked)))
+    while (asked := connection.recv()) != _NO_MORE:
+        connection.send(_in_a_copy(function, content, asked[0]))
 
 
 def _in_a_copy(function: Callable[..., Any], content: Any, item: Any) -> Any:

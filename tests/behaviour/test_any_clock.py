@@ -357,7 +357,7 @@ def test_a_risk_free_return_of_each_session_is_kept_with_the_run(tmp_path):
     assert result.stats["sharpe"] == measure(plain, rates)["sharpe"]
     again = RunResult.load(result.save(tmp_path / "kept"))
     assert again.stats["sharpe"] == result.stats["sharpe"]
-    assert "risk-free rate dated, " in again.stats.basis
+    assert "risk-free rate by date, " in again.stats.basis
     assert result.name != plain.name
     assert result.name != run(BuysOnce, "AAPL/1day", store=store, costs="none", risk_free=2 * rates).name
     assert compare([again, result], samples=10).stats[0]["sharpe"] == pytest.approx(by_hand, rel=1e-12)

@@ -18,6 +18,8 @@ from backtest.onboarding import demo
 from backtest.research.search.sweeps import SweepProgress
 from backtest.store.store import Store
 
+pytestmark = pytest.mark.usefixtures("few_figures")
+
 SAMPLE = str(ROOT / "data" / "sample")
 EMULATOR = f"emulator:{SAMPLE}"
 SMA = str(ROOT / "strategies" / "sma_cross.py")

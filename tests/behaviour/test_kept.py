@@ -21,6 +21,8 @@ from backtest import RunResult, Series, Store, measure, sweep
 from backtest.engine.account import commissions, fees
 from backtest.engine.account.borrowing import BookedBySize
 
+pytestmark = pytest.mark.usefixtures("few_figures")
+
 KEPT = SUPPORT / "kept" / "0.1.0"
 KEPT_RUN = Path("runs", "many-options")
 TABLES = ("record", "orders", "fills", "trades")

@@ -11,6 +11,8 @@ from backtest.api import RunResult, run
 from backtest.errors import UsageError
 from backtest.store.replacement import replace_file, replace_files
 
+pytestmark = pytest.mark.usefixtures("few_figures")
+
 SAMPLE = str(ROOT / "data" / "sample")
 PATHS = ("s3:b", "file:x", "gateway:.", "c:")  # one slash short of a URL, or two
 URLS = ("s3://bucket/x", "file:///nowhere/x", "http://host/x", "gateway://x")

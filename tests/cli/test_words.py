@@ -14,6 +14,8 @@ from places import ROOT
 from backtest.cli.terminal import failure_of, give, give_table, harmless, say, shortened
 from backtest.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("few_figures")
+
 SAMPLE = str(ROOT / "data" / "sample")
 MARKS = {
     "right-to-left override": "\u202e",

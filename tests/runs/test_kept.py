@@ -14,6 +14,8 @@ from backtest.runs.kept import kept, labels_of, locate, note, remove, tag, untag
 from backtest.runs.record import FILES, RunRecord
 from backtest.validity.comparison import compare
 
+pytestmark = pytest.mark.usefixtures("few_figures")
+
 LONG = [100.0 + n % 7 + n / 10 for n in range(120)]
 FILLS = [fill(0, 2, 10.0), fill(1, -1, 16.0)]
 

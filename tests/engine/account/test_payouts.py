@@ -20,6 +20,8 @@ from backtest.research.lookahead import look_ahead
 from backtest.runs.dividends import dividends_received
 from backtest.store.store import Store
 
+pytestmark = pytest.mark.usefixtures("few_figures")
+
 # The lean loop, Backtrader's own with its own broker, and with ours.
 LOOPS = ({}, {"volume_cap": 1.0}, {"slippage": "0.0"})
 SAMPLE = Path("data/sample")
