@@ -9,11 +9,14 @@ import backtrader as bt
 import bench
 import currencies
 import engines
+import grids
 import loading
 import memory
 import newcomer
+import numpy as np
 import page
 import prices
+import pyarrow.parquet as pq
 import pytest
 import running
 import sweeping
@@ -81,6 +84,24 @@ def test_both_engines_make_the_same_and_are_told(tmp_path):
 
     assert [row.job for row in rows] == ["walk-forward, 244 runs", "one run, 3,000 bars, 597 orders"]
     assert {row.against for row in rows} == {"the event engine"}
+
+
+@pytest.mark.slow
+def test_a_grid_of_pairs_is_simulated_as_the_same_ones_are_swept(tmp_path):
+    pairs = grids.pairs_of(80)
+    (tmp_path / "bars").mkdir()
+    path = tmp_path / "bars" / "bars.parquet"
+    pq.write_table(prices.daily_bars(400, 3, prices.DYADIC), path)
+
+    numbers, seconds = grids.measured("grid_with_ours.py", sys.executable, path, "numpy", pairs)
+    (row,) = grids.rows(tmp_path / "swept", None, bars=400, trials=80, repeats=1)
+
+    returns, drawdowns, ratios, closed = numbers.reshape(4, 80)
+    assert (drawdowns <= 0).all()
+    assert (closed > 0).all()
+    assert (np.sign(ratios) == np.sign(returns)).mean() > 0.9
+    assert min(seconds) > 0
+    assert (row.job, row.against) == ("80 trials, 400 bars, swept and judged", "the event engine")
 
 
 class BuysMore(running.SmaCross):

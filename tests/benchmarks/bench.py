@@ -20,6 +20,7 @@ import accounts
 import backtrader
 import currencies
 import engines
+import grids
 import loading
 import memory
 import newcomer
@@ -44,6 +45,7 @@ class Sizes:
     run_bars: int = 100_000
     years_bars: int = 2_520  # ten years of days
     years: int = 9  # of a walk-forward
+    trials: int = 1_000  # of a grid
     series: tuple[int, ...] = (1, 50)
     loads: int = 3
     runs: int = 5
@@ -83,6 +85,7 @@ def _rows(folder: Path, rivals: Path | None, sizes: Sizes) -> Iterator[timing.Ro
     yield from newcomer.rows(folder / "newcomer", rivals, sizes.years_bars, sizes.series, sizes.runs)
     yield from running.rows(sizes.run_bars, sizes.runs)
     yield from engines.rows(folder / "engines", sizes.bars, sizes.years, sizes.loads)
+    yield from grids.rows(folder / "grids", rivals, sizes.years_bars, sizes.trials, sizes.loads)
     yield from currencies.rows(folder / "currencies", sizes.run_bars, sizes.runs)
     yield from accounts.rows(folder / "accounts", sizes.run_bars, sizes.runs)
     yield from loading.rows(folder, sizes.bars, sizes.loads)
