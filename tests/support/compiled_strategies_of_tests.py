@@ -241,10 +241,10 @@ class Alternatives(bt.Strategy):
 
 
 class Pending(bt.Strategy):
-    """Waits while it keeps an order as it was notified, and knows it again."""
+    """Waits while it keeps an order as it was notified, and knows it again; its class says what is so at first."""
 
-    def __init__(self):
-        self.order, self.again = None, 0
+    order = None
+    again = 0
 
     def notify_order(self, order):
         if order.status in [order.Submitted, order.Accepted]:

@@ -63,6 +63,8 @@ class Writing:
         self.number = 0
         self.at = 0
         self.written = written_in(cls)
+        plain = {name: getattr(cls, name) for name in self.written.state - self.owned.keys() if hasattr(cls, name)}
+        self.owned |= {name: one for name, one in plain.items() if isinstance(one, int | float | str | type(None))}
         self.function: Method | None = None
         self.results: list[Val] = []
         self.frame: Any = None
