@@ -42,7 +42,7 @@ def test_a_strategy_that_orders_by_chance_is_equal(seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [2, 7])
+@pytest.mark.parametrize("seed", [5, 7])
 def test_brackets_and_orders_that_cancel_others_are_equal(seed):
     outcomes, differing = compared(seed, trials=1, bars=40, cls=Linked)
 
