@@ -11,7 +11,7 @@ from backtest.errors import BadStore, UsageError
 from backtest.report.comparison_page import write_comparison
 from backtest.report.figures import shown_figures
 from backtest.runs.kept import kept, labels_of, locate, note, remove, tag, untag
-from backtest.runs.record import FILES, RunRecord
+from backtest.runs.record import FILES, SUMMARY, RunRecord
 from backtest.validity.comparison import compare
 
 pytestmark = pytest.mark.usefixtures("few_figures")
@@ -323,7 +323,7 @@ def test_another_run_in_a_folder_is_replaced_only_by_force_and_takes_its_page_an
 
     assert before.name == other.name
     assert RunResult.load(folder).name == result.name
-    assert {path.name for path in folder.iterdir()} < {*FILES}
+    assert {path.name for path in folder.iterdir()} <= {*FILES, SUMMARY}
 
 
 @pytest.mark.slow

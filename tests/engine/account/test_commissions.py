@@ -313,8 +313,9 @@ def test_costs_and_conditions_are_told_with_the_run(tmp_path):
     assert result.manifest["costs"]["name"] == "ib-tiered"
     assert result.manifest["costs"]["dated"] == "2026-04-04"
     assert (told["slippage"], told["fills"], told["filled_in_their_own_bar"]) == ("5bp", "next-bar", 0)
-    assert "costs ib-tiered, slippage 5bp, at most 10 % of a bar's volume, borrow fee 0.01, interest" in " ".join(
-        repr(result).split()
+    assert (
+        "costs ib-tiered, slippage 5bp, at most 10 % of a bar's volume, borrow fee 0.01, annual interest"
+        in " ".join(repr(result).split())
     )
     assert type(result).load(result.save(tmp_path / "run")).spec == result.spec
 
