@@ -157,7 +157,7 @@ def _text_of(name: str) -> str:
 
     path = Path(name)
     if not path.exists() or path.is_dir():
-        raise UsageError(f"no such file: {str(path)!r}; @FILE names a text file with one series per line")
+        raise UsageError(f"no file {str(path)!r}; @FILE names a text file with one series per line")
     try:
         content = bytes_of(path, _LARGEST, links=True)
         encoding = next((encoding for mark, encoding in _MARKS if content.startswith(mark)), "utf-8")

@@ -64,5 +64,5 @@ def test_a_file_without_a_series_is_named(tmp_path, content, said):
 
 
 def test_a_folder_is_no_file_of_series(tmp_path):
-    with pytest.raises(UsageError, match="no such file"):
+    with pytest.raises(UsageError, match="no file"):
         parse_series([f"@{tmp_path}"])
