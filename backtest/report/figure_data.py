@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backtest.metrics.account import column, hold, required_margin, sample_hold, session_ends, worth_over_equity
+from backtest.runs.record import computed_once
 from backtest.runs.round_trips import rows_by_place
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ def times_of(result: RunRecord) -> np.ndarray:
 def fills_of(result: Measured, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return times, sizes (negative: sold) and prices of the fills in one of a run's series."""
     rows = result.fills_table
-    mine = rows_by_place(rows, result.spec.series).get(number, np.zeros(0, np.int64))
+    places = computed_once(result, "places_of_fills", lambda: rows_by_place(rows, result.spec.series))
+    mine = places.get(number, np.zeros(0, np.int64))
     times = np.asarray(rows["time"].to_numpy(), "datetime64[us]")
     return times[mine], column(rows, "size")[mine], column(rows, "price")[mine]
 

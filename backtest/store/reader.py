@@ -86,8 +86,10 @@ def bars_of_then(reader: Reader, series: Series, known: Mapping[str, Any]) -> pa
 
     They are those of now, without later ones, or those from before a revision of the store.
     """
+    if (bars := bars_as_known(reader, series, known)) is not None:
+        return bars
     revisions = reversed(manifest_or_empty(reader, series).revisions)
-    candidates = (bars_as_known(reader, series, known, number) for number in (None, *(one.number for one in revisions)))
+    candidates = (bars_as_known(reader, series, known, one.number) for one in revisions)
     return next((bars for bars in candidates if bars is not None), None)
 
 

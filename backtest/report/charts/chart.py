@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from backtest.metrics.measurement import Measured
 
 _MOST_BARS = 500_000  # of all series together, that are in a page one by one
+_SAMPLED = 100  # series by whose columns the size of all is guessed
 _MOST_LETTERS = 4_500_000  # of the packed columns where there are more bars
 _CENTS, _SHARES, _FEW = 2, 6, 4  # decimals of money, of a fraction, and of what need not be rounded
 _CHOSEN = {"open": "first", "high": "highest", "low": "lowest", "close": "last", "volume": "sum"}
@@ -86,12 +87,21 @@ def chart_of(result: Measured, reader: Reader | None = None) -> Chart:
         return Chart({}, "", "", why_not=why_not)
     readers = [*([reader] if reader else []), Store(bundled("sample"))]
     bars = [bars_by_row(result, number, readers) for number in range(len(result.series))]
-    step = -(-len(result.record) * len(bars) // _MOST_BARS)
+    step = _first_step(result, bars)
     about, columns = _packed(result, bars, step)
     while step > 1 and len(columns) > _MOST_LETTERS:
         step *= 2
         about, columns = _packed(result, bars, step)
     return Chart(about, columns, _words(result), tuple(_notes(result, bars, step)))
+
+
+def _first_step(result: Measured, bars: list[SeriesBars]) -> int:
+    """Return of how many bars each on the chart is made, as far as a part of the series tells: packing takes time."""
+    step, every = -(-len(result.record) * len(bars) // _MOST_BARS), len(bars) // _SAMPLED
+    part = [*enumerate(bars)][:: max(every, 1)]
+    while step > 1 and every > 1 and len(pack(_series(result, part, step))[1]) * every > _MOST_LETTERS:
+        step *= 2
+    return step
 
 
 def scripts() -> tuple[str, str]:
@@ -107,7 +117,7 @@ def _packed(result: Measured, bars: list[SeriesBars], step: int) -> tuple[dict[s
         for place, line in enumerate(plot.lines)
     }
     tables = _trades(result, step) | _orders(result, step)
-    columns, text = pack({**_money(result, step), **_series(result, bars, step), **lines, **tables})
+    columns, text = pack({**_money(result, step), **_series(result, [*enumerate(bars)], step), **lines, **tables})
     about = {
         "name": result.spec.name,
         "currency": result.stats.currency,
@@ -140,9 +150,9 @@ def _money(result: Measured, step: int) -> dict[str, Column]:
     }
 
 
-def _series(result: Measured, bars: list[SeriesBars], step: int) -> dict[str, Column]:
+def _series(result: Measured, bars: list[tuple[int, SeriesBars]], step: int) -> dict[str, Column]:
     columns = {}
-    for number, one in enumerate(bars):
+    for number, one in bars:
         for name, values in one.columns.items():
             columns[f"{name}.{number}"] = exactly(coarser(values, step, _CHOSEN[name]))
         position = column(result.record, f"position.{number}")
