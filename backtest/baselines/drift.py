@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,16 @@ def judge(old: Baseline, name: str, scene: Scene, result: RunResult) -> Judgemen
     return Judgement(name, SAME, old, new, noted=tuple(noted))
 
 
-def check_kept(names: Iterable[str], folder: str | Path, store: Reader) -> list[Judgement]:
-    """Check the baselines of a folder, all if none is named."""
-    return [_of_file(path, store) for path in files(names, folder)]
+def check_kept(names: Iterable[str], folder: str | Path, store: Reader, jobs: int = 1) -> list[Judgement]:
+    """Check the baselines of a folder, all if none is named, in so many processes of this machine."""
+    paths = files(names, folder)
+    if jobs == 1 or len(paths) == 1:
+        return [_of_file(path, store) for path in paths]
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(min(jobs, len(paths)), get_context("spawn")) as pool:
+        return list(pool.map(partial(_of_file, store=store), paths))
 
 
 def accept_kept(names: Iterable[str], folder: str | Path, store: Reader) -> list[Judgement]:

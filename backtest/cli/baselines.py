@@ -37,6 +37,7 @@ def baseline(
         str, typer.Option("--name", help="What a saved baseline is called; as the strategy if not given.")
     ] = "",
     markdown: Annotated[str, typer.Option("--markdown", help="File for a summary, such as of a pull request.")] = "",
+    jobs: Annotated[int, typer.Option(min=1, help="Of check and diff: processes on this machine.")] = 1,
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -52,6 +53,8 @@ def baseline(
     from backtest.store.replacement import replace_file
     from backtest.store.store import open_store
 
+    if jobs > 1 and action not in (BaselineAction.check, BaselineAction.diff):
+        raise UsageError(f"--jobs {jobs} is of check and diff, and this is {action.value}; leave it out")
     target = open_store(store)
     if action is BaselineAction.save:
         if not names:
@@ -59,7 +62,10 @@ def baseline(
         paths = save_runs([RunResult.load(locate(RUNS, one)) for one in names], folder, target, name)
         give_saved(paths, as_json)
         return
-    judgements = (accept_kept if action is BaselineAction.accept else check_kept)(names or [], folder, target)
+    if action is BaselineAction.accept:
+        judgements = accept_kept(names or [], folder, target)
+    else:
+        judgements = check_kept(names or [], folder, target, jobs)
     give_baselines(judgements, action is BaselineAction.diff, as_json)
     if markdown:
         replace_file(markdown, summary(judgements).encode())

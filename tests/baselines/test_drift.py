@@ -547,6 +547,19 @@ def test_accepting_takes_what_is_now_and_says_what_moved(scene, tmp_path):
     assert load_baseline(folder / "cross.json").tolerances == {"cagr": 0.5}
 
 
+@pytest.mark.slow
+def test_baselines_are_judged_alike_in_several_processes(scene, tmp_path):
+    old = baseline(scene)
+    kept = replace(old, spec=replace(old.spec, strategy=str(scene.strategy)))
+    save_baseline(kept, tmp_path / "same.json")
+    save_baseline(replace(kept, metrics={**old.metrics, "trades": 99.0}), tmp_path / "moved.json")
+
+    judged = check_kept([], tmp_path, scene.store, jobs=2)
+
+    assert [(one.name, one.status) for one in judged] == [("moved", MOVED), ("same", SAME)]
+    assert [str(one) for one in judged] == [str(one) for one in check_kept([], tmp_path, scene.store)]
+
+
 def test_an_unknown_baseline_is_refused_with_those_there_are(tmp_path):
     (tmp_path / "cross.json").write_text("{}")
 
