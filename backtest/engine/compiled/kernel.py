@@ -315,7 +315,7 @@ class Kernel:
         market: tuple[np.ndarray, np.ndarray],
         wanted: np.ndarray,
         phases: tuple[int, np.ndarray, np.ndarray],
-    ) -> Walked:
+    ) -> Ledgers:
         """
         Make trials.
 
@@ -327,7 +327,7 @@ class Kernel:
                 which it is just ready.
         """
         told = int(wanted.sum())
-        done = Walked(
+        done = Ledgers(
             np.zeros((told, count)), np.zeros((told, count)), np.zeros((told, self.feeds, count)), np.zeros(count, bool)
         )
         shared = {
@@ -386,7 +386,7 @@ class Kernel:
             arrays["RI"][3 * number : 3 * number + 3] = row, self.starts[number], self.slots[number][3]
         arrays["IS"][_STEPS] = self.steps
 
-    def _take(self, done: Walked, arrays: dict[str, np.ndarray], trial: int, given: int, room: int) -> None:
+    def _take(self, done: Ledgers, arrays: dict[str, np.ndarray], trial: int, given: int, room: int) -> None:
         done.equity[:, trial], done.cash[:, trial] = arrays["EQ"], arrays["CA"]
         done.positions[:, :, trial] = arrays["PO"].reshape(-1, self.feeds)
         done.flags[trial] = bool(arrays["IS"][_FLAG])
@@ -399,7 +399,7 @@ class Kernel:
 
 
 @dataclass
-class Walked:
+class Ledgers:
     """What trials came to: equity, cash and positions by step and trial, and of each trial its orders and fills."""
 
     equity: np.ndarray

@@ -60,12 +60,12 @@ class Loop:
 
     def walk(self, strategy: Any) -> Walked | None:
         """Go through the bars with a strategy, or return None."""
-        from backtest.engine.compiled.single import walk
+        from backtest.engine.compiled.single import walk_one
 
         # By numpy one trial alone takes longer than bar by bar.
         backends = [*(["numba"] if self.numba else []), *(["numpy"] if self.asked else [])]
         for backend in backends:
-            walked, self.why_not = walk(strategy, backend)
+            walked, self.why_not = walk_one(strategy, backend)
             if walked is not None:
                 self.backend = backend
                 return walked

@@ -1,4 +1,4 @@
-"""`walk`: one run by the compiled engine, in the place of the loop of `lean.cerebro`."""
+"""`walk_one`: one run by the compiled engine, in the place of the loop of `lean.cerebro`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from backtest.engine.compiled.trials import Run, check_broker, sentence
 from backtest.engine.lean.history import Walked
 
 
-def walk(strategy: Any, backend: str) -> tuple[Walked | None, str]:
+def walk_one(strategy: Any, backend: str) -> tuple[Walked | None, str]:
     """
     Return what comes of a run whose feeds are loaded, and whose indicators have all their values; or None, and why not.
 

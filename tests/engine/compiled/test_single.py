@@ -13,7 +13,7 @@ from places import ROOT
 from backtest import run
 from backtest.api import prepared
 from backtest.engine.compiled.loop import Loop
-from backtest.engine.compiled.single import walk
+from backtest.engine.compiled.single import walk_one
 from backtest.engine.lean.cerebro import Cerebro
 from backtest.engine.recorder import Recorder
 from backtest.engine.simulation import simulate
@@ -145,7 +145,7 @@ def test_a_run_is_compiled_by_itself_where_numba_is_there_and_bars_are_many(aske
 @pytest.mark.slow
 def test_orders_off_the_tick_are_counted_alike():
     counts = []
-    for walker in (None, lambda strategy: walk(strategy, "numpy")[0]):
+    for walker in (None, lambda strategy: walk_one(strategy, "numpy")[0]):
         cerebro = Cerebro(stdstats=False)
         for feed in named([quick_rows(market(3, 90, tick=0.01))]):
             cerebro.adddata(feed)

@@ -16,7 +16,7 @@ import backtrader as bt
 from backtest.engine.compiled.refusals import NotCompiled
 from backtest.engine.compiled.translation.methods import ORDERS, PURE, PURE_METHODS, TEXT_METHODS, Method
 from backtest.engine.compiled.translation.orders import Orders
-from backtest.engine.compiled.translation.program import TIMES, Moment, Unknown, Val, as_list, has_lines, in_words
+from backtest.engine.compiled.translation.program import TIMES, Moment, Unknown, Val, as_list, has_lines, kind_in_words
 
 _PYTHON = {
     math.log,
@@ -136,7 +136,7 @@ class Calls(Orders):
             return self.constant(
                 (types in {"date": (date,), "moment": (datetime, date), "clock": (time,)}[value.kind],), "b"
             )
-        raise NotCompiled(value.why or f"isinstance() of {in_words(value.kind)}", value.line or self.at)
+        raise NotCompiled(value.why or f"isinstance() of {kind_in_words(value.kind)}", value.line or self.at)
 
     def length(self, value: Val) -> Val:
         if value.kind == "self":
@@ -157,7 +157,7 @@ class Calls(Orders):
             return self.static_of(len(value.extra))
         if value.kind == "lineof" and value.extra[0] == "feed":
             return Val("i", f"(N.at[{value.code}] + 1)")
-        raise NotCompiled(value.why or f"the length of {in_words(value.kind)}", value.line or self.at)
+        raise NotCompiled(value.why or f"the length of {kind_in_words(value.kind)}", value.line or self.at)
 
     def call_static(self, function: Any, node: ast.Call) -> Val:
         if inspect.isfunction(function) and not node.keywords:

@@ -27,9 +27,9 @@ from backtest.engine.compiled.translation.program import (
     always_none,
     for_all,
     has_lines,
-    in_words,
+    kind_in_words,
 )
-from backtest.engine.compiled.translation.state import State
+from backtest.engine.compiled.translation.state import KeptState
 
 _STATUS = {name: number for number, name in enumerate(bt.Order.Status)} | {"Cancelled": bt.Order.Canceled}
 _KINDS = {name: number for number, name in enumerate(bt.Order.ExecTypes)}
@@ -54,7 +54,7 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 }  # fmt: skip
 
 
-class Expressions(State):
+class Expressions(KeptState):
     """Expressions of a strategy."""
 
     def soft(self, node: ast.expr) -> Val:
@@ -322,7 +322,7 @@ class Expressions(State):
             wanted: type[Any] = {"date": date, "moment": datetime, "clock": time}[kind]
             if all(type(one) is wanted and getattr(one, "tzinfo", None) is None for one in value.objs):
                 return self.constant(tuple(moment_number(one, kind) for one in value.objs), kind)
-        raise NotCompiled(f"{in_words(value.kind)} where a {kind} is needed", self.at)
+        raise NotCompiled(f"{kind_in_words(value.kind)} where a {kind} is needed", self.at)
 
     def asks(self, feed: str) -> None:
         if len(self.datas) > 1:
@@ -496,7 +496,7 @@ class Expressions(State):
         if value.kind == "static":
             value = self.lifted(value)
         if value.kind != "feed":
-            raise NotCompiled(value.why or f"{in_words(value.kind)} where a feed is needed", value.line or self.at)
+            raise NotCompiled(value.why or f"{kind_in_words(value.kind)} where a feed is needed", value.line or self.at)
         if value.code.isidentifier() or value.code.startswith("A.s_"):  # which may be None
             value = self.temp(value)
             self.emit(f"if {value.code} < 0:")
@@ -570,7 +570,7 @@ class Expressions(State):
         if value.kind == "b":
             return Val("i", f"(1 if {value.code} else 0)")
         if value.kind not in ("f", "i"):
-            raise NotCompiled(f"{in_words(value.kind)} where a number is needed", self.at)
+            raise NotCompiled(f"{kind_in_words(value.kind)} where a number is needed", self.at)
         return value
 
     def of_unaryop(self, node: ast.UnaryOp) -> Val:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from backtest.engine.compiled import ledger
 from backtest.engine.compiled.refusals import NotCompiled
 from backtest.engine.compiled.translation.expressions import Expressions
-from backtest.engine.compiled.translation.program import Val, in_words
+from backtest.engine.compiled.translation.program import Val, kind_in_words
 
 
 class FeedLists(Expressions):
@@ -39,7 +39,7 @@ class FeedLists(Expressions):
             return self.helper(getattr(self.cls, function.extra), [item], function.extra)
         if function.kind == "get":
             return self.looked_up(function.extra, self.feed_code(item), Val("none"))
-        raise NotCompiled(f"{in_words(function.kind)} is called for each of a list", self.at)
+        raise NotCompiled(f"{kind_in_words(function.kind)} is called for each of a list", self.at)
 
     def each_of(self, source: Val, do: Callable[[Val], None]) -> None:
         """Write what is done with each feed of a list."""

@@ -1,4 +1,4 @@
-"""`Method`, `Written`: the source of a strategy's methods, what they set, and what in it has no effect."""
+"""`Method`, `WrittenClass`: the source of a strategy's methods, what they set, and what in it has no effect."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Method:
 
 
 @dataclass
-class Written:
+class WrittenClass:
     """What methods set at run time: attributes, and those whose contents change."""
 
     state: set[str] = field(default_factory=set)
@@ -165,9 +165,9 @@ _CHANGING = {
 }
 
 
-def written_in(cls: Any) -> Written:
+def written_in(cls: Any) -> WrittenClass:
     """Return what the methods of a strategy set at run time."""
-    found = Written({"_sentinel"} if issubclass(cls, bt.SignalStrategy) else set())
+    found = WrittenClass({"_sentinel"} if issubclass(cls, bt.SignalStrategy) else set())
     named: Counter[str] = Counter()
     appended: Counter[str] = Counter()
     for name in dir(cls):

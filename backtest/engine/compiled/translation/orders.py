@@ -12,7 +12,7 @@ import backtrader as bt
 from backtest.engine.compiled.refusals import NotCompiled
 from backtest.engine.compiled.translation.feed_lists import FeedLists
 from backtest.engine.compiled.translation.methods import ORDERS
-from backtest.engine.compiled.translation.program import Val, always_none, in_words
+from backtest.engine.compiled.translation.program import Val, always_none, kind_in_words
 
 _COMPILED_KINDS = range(6)  # of orders
 _SIDES: dict[str, Any] = {"stop": bt.Order.Stop, "limit": bt.Order.Limit}  # of a bracket, in order
@@ -56,7 +56,7 @@ class Orders(FeedLists):
         if order.kind == "none":
             return Val("none")
         if order.kind != "order":
-            raise NotCompiled(order.why or f"{in_words(order.kind)} is cancelled", order.line or self.at)
+            raise NotCompiled(order.why or f"{kind_in_words(order.kind)} is cancelled", order.line or self.at)
         self.effects = True
         self.emit(f"cancel({self.given(order).code})")
         return Val("none")
@@ -128,7 +128,7 @@ class Orders(FeedLists):
                     raise NotCompiled("transmit that is not known before the run", self.at)
                 found["held_back"] = "0" if truth.objs[0] else "1"
             elif value.kind != "order":
-                raise NotCompiled(value.why or f"{in_words(value.kind)} as {name}", value.line or self.at)
+                raise NotCompiled(value.why or f"{kind_in_words(value.kind)} as {name}", value.line or self.at)
             else:
                 found["with_oco" if name == "oco" else "with_parent"] = f"({value.code} + 1)"
         self.made.groups |= "with_oco" in found
@@ -174,7 +174,7 @@ class Orders(FeedLists):
         if lifted.kind == "b":
             return self.as_kind(lifted, "f")
         if lifted.kind not in ("f", "i", "opt"):
-            raise NotCompiled(f"{in_words(lifted.kind)} where a number is needed", self.at)
+            raise NotCompiled(f"{kind_in_words(lifted.kind)} where a number is needed", self.at)
         if lifted.kind == "f" and not lifted.objs:
             held = self.temp(lifted)
             self.emit(f"if {held.code} != {held.code}:")

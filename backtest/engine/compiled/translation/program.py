@@ -130,7 +130,7 @@ def always_none(value: Val) -> bool:
     return value.kind == "static" and all(one is None for one in value.objs)
 
 
-def in_words(kind: str) -> str:
+def kind_in_words(kind: str) -> str:
     """Return the name of a kind, for a sentence."""
     names = {"f": "a number", "i": "a whole number", "b": "a truth", "opt": "a number or None", "none": "None",
              "str": "a text", "order": "an order",

@@ -1,4 +1,4 @@
-"""`State`: what a strategy keeps from bar to bar: its attributes, and its dicts and sets by feed."""
+"""`KeptState`: what a strategy keeps from bar to bar: its attributes, and its dicts and sets by feed."""
 
 # ruff: noqa: D102 - methods are named after the nodes and values that they are for
 
@@ -13,11 +13,11 @@ import numpy as np
 from backtest.engine.compiled import ledger
 from backtest.engine.compiled.indicators import moment_number
 from backtest.engine.compiled.refusals import NotCompiled
-from backtest.engine.compiled.translation.program import DTYPES, LISTED, Unknown, Val, in_words
+from backtest.engine.compiled.translation.program import DTYPES, LISTED, Unknown, Val, kind_in_words
 from backtest.engine.compiled.translation.writing import Writing
 
 
-class State(Writing):
+class KeptState(Writing):
     """What a strategy keeps from bar to bar."""
 
     def is_order_list(self, name: str) -> bool:
@@ -43,7 +43,9 @@ class State(Writing):
     def add_to_list(self, name: str, value: Val, number: int | None = None) -> None:
         """Put an order, or its ref, at the end of a list, or at a place of it; a list that is full is flagged."""
         if value.kind not in ("order", "ref"):
-            raise NotCompiled(value.why or f"{in_words(value.kind)} in the list self.{name}", value.line or self.at)
+            raise NotCompiled(
+                value.why or f"{kind_in_words(value.kind)} in the list self.{name}", value.line or self.at
+            )
         self.known_kind(("list", name), value.kind, f"what self.{name} holds")
         held, self.effects = self.temp(value), True
         for place in range(LISTED) if number is None else [number]:
@@ -74,7 +76,7 @@ class State(Writing):
     def index_of_order(self, value: Val) -> str:
         """Return the number of an order that is looked for in a list."""
         if value.kind not in ("order", "ref", "note"):
-            raise NotCompiled(value.why or f"{in_words(value.kind)} looked for in a list", value.line or self.at)
+            raise NotCompiled(value.why or f"{kind_in_words(value.kind)} looked for in a list", value.line or self.at)
         code = f"A.n_order[{value.code}]" if value.kind == "note" else value.code
         return self.temp(Val("i", code)).code
 
@@ -83,7 +85,7 @@ class State(Writing):
         parts = list(value.extra) if value.kind == "tuple" else []
         empty = value.kind == "static" and all(isinstance(one, list | tuple) and not one for one in value.objs)
         if (not parts and not empty) or len(parts) > LISTED:
-            raise NotCompiled(f"self.{name} is set to {in_words(value.kind)}", self.at)
+            raise NotCompiled(f"self.{name} is set to {kind_in_words(value.kind)}", self.at)
         self.order_list(name)
         for place, part in enumerate(parts):
             self.add_to_list(name, part, place)
@@ -112,7 +114,7 @@ class State(Writing):
     def emit_text_state(self, name: str, value: Val) -> None:
         key = "state", name
         if self.kinds.get(key, "text") != "text":
-            raise NotCompiled(f"self.{name} is set to {value.why or in_words(value.kind)}", value.line or self.at)
+            raise NotCompiled(f"self.{name} is set to {value.why or kind_in_words(value.kind)}", value.line or self.at)
         self.kinds[key] = "text"
 
     def state_kind(self, name: str, kind: str) -> str:

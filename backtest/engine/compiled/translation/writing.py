@@ -26,7 +26,7 @@ from backtest.engine.compiled.translation.program import (
     Val,
     for_all,
     has_lines,
-    in_words,
+    kind_in_words,
 )
 
 
@@ -87,7 +87,7 @@ class Writing:
         for kind in ("order", "str", "feed", *TIMES):
             if pair == {kind, "none"}:
                 return kind
-        raise NotCompiled(f"{what} is {in_words(first)} here and {in_words(second)} there", self.at)
+        raise NotCompiled(f"{what} is {kind_in_words(first)} here and {kind_in_words(second)} there", self.at)
 
     def as_kind(self, value: Val, kind: str) -> str:
         if value.kind == "none":
@@ -118,7 +118,7 @@ class Writing:
             return self.read(value, "0")
         if value.kind == "poison":
             raise NotCompiled(value.why, value.line or self.at)
-        raise NotCompiled(f"{in_words(value.kind)} where a number is needed", self.at)
+        raise NotCompiled(f"{kind_in_words(value.kind)} where a number is needed", self.at)
 
     def settled(self, value: Val) -> Val:
         """Return a value that is kept, or given away, as `lifted`; a line would move on."""
@@ -204,7 +204,7 @@ class Writing:
             return Val("b", f"({code} > 0)")
         if kind == "poison":
             raise NotCompiled(value.why, value.line or self.at)
-        raise NotCompiled(f"{in_words(kind)} as a condition", self.at)
+        raise NotCompiled(f"{kind_in_words(kind)} as a condition", self.at)
 
     # -- text of the scalar code
 
@@ -311,7 +311,7 @@ class Writing:
         if value.kind == "tuple":
             return list(value.extra)
         if value.kind != "static":
-            raise NotCompiled(value.why or f"a loop over {in_words(value.kind)}", value.line or self.at)
+            raise NotCompiled(value.why or f"a loop over {kind_in_words(value.kind)}", value.line or self.at)
         lists = []
         for one in value.objs:
             if isinstance(one, LineRoot):
