@@ -289,6 +289,11 @@ def copied() -> int:
     return os.fork()
 
 
+def is_administrator() -> bool:
+    """Return whether this process has all rights, as root on Linux, which the sandbox of a browser refuses."""
+    return sys.platform != "win32" and os.geteuid() == 0
+
+
 def is_running(number: int) -> bool:
     """Return whether there is a process of this number; true where that cannot be known."""
     if sys.platform == "win32":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
+from backtest._system import is_administrator
 from backtest.errors import UsageError
 from backtest.store.replacement import replace_file
 
@@ -60,9 +60,8 @@ def print_page(page: Path, file: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         copy, printed = Path(folder) / "page.html", Path(folder) / "page.pdf"
         copy.write_text(_LINK.sub("<a", page.read_text(encoding="utf-8")), encoding="utf-8")
-        is_root = hasattr(os, "geteuid") and os.geteuid() == 0  # which Chromium's sandbox refuses
         places = (f"--user-data-dir={Path(folder) / 'browser'}", f"--print-to-pdf={printed}", copy.as_uri())
-        command = [program, *_OPTIONS, *(["--no-sandbox"] if is_root else []), *places]
+        command = [program, *_OPTIONS, *(["--no-sandbox"] if is_administrator() else []), *places]
         said = _run(command)
         if not printed.exists():
             raise UsageError(f"{program} printed nothing ({said[-_SHOWN:].strip() or 'and said nothing'}); try another")

@@ -165,7 +165,7 @@ def test_a_close_that_was_decided_by_is_had_only_if_asked_for_and_then_told(tmp_
     assert at_close.fills["price"].tolist() == [pytest.approx(101 * 1.005)]
     assert at_open.fills["price"].tolist() == [pytest.approx(103 * 1.005)]
     assert [one.manifest["market"]["filled_in_their_own_bar"] for one in (at_close, at_open)] == [1, 0]
-    assert "filled at the close that they were decided by" in " ".join(repr(at_close).split())
+    assert "market orders filled at the signal bar's close" in " ".join(repr(at_close).split())
     assert {leak.change for leak in look_ahead(Orders, "AAPL/1day", **asked, fills="this-close", cuts=0)} == {
         "filled in its own bar"
     }

@@ -55,7 +55,9 @@ def test_a_folder_is_made_without_changing_the_process_to_it(tmp_path):
 
 
 def tree(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Return the bytes of all files but those that Python keeps for itself."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def test_a_folder_that_was_left_half_made_is_made_the_next_time(folders, tmp_path):

@@ -179,7 +179,7 @@ MUTANTS: Mapping[str, Edits] = {
         "broker", "if self._ocol.get(leader) == [order.ref] and order.ref not in self.resent:", "if True:"
     ),
     "stops do not expire": edit("broker", "order.exectype != MARKET and", "order.exectype == LIMIT and"),
-    "what cannot be paid is bought": edit("broker", "if cash < 0.0:  # cannot", "if cash < -1e12:  # cannot"),
+    "what cannot be paid is bought": edit("broker", "else cash < 0.0:", "else cash < -1e12:"),
     "all that is submitted is accepted": edit("broker", "if cash >= 0.0:", "if cash >= -1e12:"),
     "the check forgets the commission": edit("broker", "cash -= opening_model.getcommission(opened, price)", "pass"),
     "interest to come is not noted": edit("broker", "self.d_credit[data] += 0.0", "pass"),
