@@ -186,6 +186,8 @@ def gallery_page(root: Path, rows: list[GalleryRow], links: Mapping[str, str], s
         "place": root.name or root.resolve().name,
         "heads": [METRICS[name].label for name in _METRICS],
         "rows": [row for row in rows if not row.error],
+        "tagged": any(row.tags for row in rows),
+        "noted": any(row.note for row in rows),
         "kinds": sorted({row.kind for row in rows}),
         "links": links,
         "lost": [(row.name, row.error) for row in rows if row.error],

@@ -45,6 +45,16 @@ def test_all_runs_are_listed_with_their_numbers_labels_and_pages(runs):
     assert 'aria-label="Equity from 110 to 121"' in first[5]
 
 
+def test_columns_for_tags_and_notes_are_there_where_a_run_has_them(runs):
+    labelled = write_gallery(runs).read_text(encoding="utf-8")
+    (runs / "a" / "first" / "labels.json").unlink()
+    plain = write_gallery(runs).read_text(encoding="utf-8")
+
+    assert [f"<th>{name}</th>" in labelled for name in ("Tags", "Note")] == [True, True]
+    assert [f"<th>{name}</th>" in plain for name in ("Tags", "Note")] == [False, False]
+    assert len(rows(runs / "index.html")["second"]) == 12
+
+
 def test_the_best_run_of_a_sweep_stands_for_it(runs):
     (runs / "grid").mkdir()
     (runs / "second").rename(runs / "grid" / "best")
