@@ -170,7 +170,10 @@ def combine(
     ],
     weights: Annotated[str, typer.Option(help="equal, vol (inverse volatility), or a file of run,weight.")] = "equal",
     rebalance: Annotated[
-        str, typer.Option(help="When the weights are restored: never, weekly, monthly, quarterly or yearly.")
+        str,
+        typer.Option(
+            help="When the account is rebalanced to the weights: never, weekly, monthly, quarterly or yearly."
+        ),
     ] = "monthly",
     costs: Annotated[
         str, typer.Option(help="Of that: as-run (each run's own), or costs as run takes them.")

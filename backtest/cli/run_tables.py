@@ -146,7 +146,7 @@ def _give_combination(found: Combination, currency: str) -> None:
     ]  # fmt: skip
     total = [sum(getattr(one, name) for one in found.runs) for name in ("contribution", "costs", "fall")]
     rows.append(["all", "", money(total[0]), money(total[1]), "", share(found.depth), money(total[2])])
-    give_table(("run", "weight", f"brought, {currency}", "rebalancing", "variance", "drawdown", "in its fall"), rows)
+    give_table(("run", "weight", f"gain, {currency}", "rebalancing", "variance", "drawdown", "in drawdown"), rows)
     give("")
     labels = [one.label for one in found.runs]
     numbers = [str(n + 1) for n in range(len(labels))]

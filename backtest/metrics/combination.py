@@ -27,7 +27,7 @@ class CombinedRun:
         conditions: its costs, and what else it was asked of its market, in words.
         weight: its account's share of the combination's equity, in the mean of the session ends.
         gain: money that its account brought in.
-        costs: money that its positions cost at the start and when the weights were restored.
+        costs: money that its positions cost at the start and at each rebalancing.
         risk: its share of the variance of the combination's returns; NaN where that does not vary.
         max_drawdown: of the run alone in these sessions, negative.
         fall: money that it brought in during the combination's deepest drawdown.
@@ -59,9 +59,9 @@ class Combination:
     Attributes:
         runs: the runs, in their order.
         weights: "equal", "vol" or "given".
-        rebalance: when the weights are restored: "never", "weekly", "monthly", "quarterly" or "yearly".
+        rebalance: when the account is rebalanced to the weights: "never", "weekly", "monthly", "quarterly" or "yearly".
         costs: what that is charged: "as-run", or the name of costs.
-        rebalanced: how often the weights were restored.
+        rebalanced: how often the account was rebalanced.
         correlation: of the runs' returns, a row a run; NaN where a run's returns do not vary.
         depth: of the deepest drawdown at session ends, negative; 0 where there is none.
         peak: the session before that drawdown, as text; "" where it began with the first, or there is none.
@@ -83,7 +83,7 @@ class Combination:
     @property
     def basis(self) -> str:
         """How it was made, in sentences."""
-        schedule = "never restored" if self.rebalance == "never" else f"restored {self.rebalance} at the close"
+        schedule = "not rebalanced" if self.rebalance == "never" else f"rebalanced {self.rebalance} at the close"
         times = {0: "", 1: ", once"}.get(self.rebalanced, f", {self.rebalanced:,} times")
         charged = "each run's own costs" if self.costs == AS_RUN else f"the costs {self.costs}"
         return (

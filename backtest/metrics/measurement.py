@@ -313,7 +313,7 @@ def _why(result: RunRecord) -> str:
 def _of_calls(result: RunRecord) -> dict[str, int]:
     """Return how many orders the account gave itself, in a sentence, with their number."""
     reasons = [one for one in result.orders_table["reason"].to_pylist() if (one or "").startswith(CALL)]
-    return {f"In margin calls the account gave {len(reasons):,} orders of its own.": len(reasons)}
+    return {f"Orders of margin calls: {len(reasons):,}.": len(reasons)}
 
 
 def _of_costs(result: RunRecord) -> Iterator[str]:
