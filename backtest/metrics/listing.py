@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from backtest._suggest import there_are
 from backtest.errors import BacktestError, StrategyError, UsageError
@@ -25,11 +25,13 @@ from backtest.runs.kept import (
     keep_summary,
     labels_of,
     read_summary,
+    state_if_kept,
     state_of,
 )
 from backtest.runs.parameters import in_words
 from backtest.runs.spec import RunSpec
 
+_T = TypeVar("_T")
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "=": operator.eq,
     "!=": operator.ne,
@@ -127,13 +129,18 @@ def run_summary_of(result: Measured) -> RunSummary:
 def keep_summary_of(result: Measured, folder: Path) -> None:
     """Write the summary of a run beside it; one whose numbers are not defined has none."""
     with suppress(StrategyError):
-        keep_summary(run_summary_of(result), folder, state_of(folder))
+        keep_summary(run_summary_of(result), folder, state_if_kept(result, folder))
 
 
 def _stats_in(summary: RunSummary) -> Stats:
     conventions, extent, currency, unit = (summary.words[name] for name in WORDS)
-    numbers, reasons = dict(summary.numbers), dict(summary.reasons)
+    numbers, reasons = _in_order(summary.numbers), _in_order(summary.reasons)
     return Stats(numbers, conventions, extent, currency, reasons, unit, summary.notes)
+
+
+def _in_order(said: Mapping[str, _T]) -> dict[str, _T]:
+    """Return what is said by the names of metrics in their order, which a summary does not keep."""
+    return {name: said[name] for name in METRICS if name in said}
 
 
 def _summary_made_again(folder: Path) -> RunSummary:

@@ -19,11 +19,20 @@ from backtest._suggest import did_you_mean
 from backtest._system import opened_safely, put_in_place, remove_file
 from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError, reason
 from backtest.runs.parameters import read_params
-from backtest.runs.record import BESIDE, FILES, LABELS, SUMMARY, RunRecord
+from backtest.runs.record import FILES, LABELS, SUMMARY, RunRecord, beside_in, files_of
 from backtest.runs.spec import RunSpec, json_text, kept_spec
-from backtest.store.documents import TEXT, bytes_of, document_in, keyed, list_of, read_document
+from backtest.store.documents import LARGEST_DOCUMENT, TEXT, bytes_of, document_in, keyed, list_of, read_document
 from backtest.store.files import TEMPORARY
-from backtest.store.replacement import DECIDED, current, finish, is_bare, is_leftover, remove_if_bare, replace_files
+from backtest.store.replacement import (
+    DECIDED,
+    current,
+    finish,
+    is_bare,
+    is_leftover,
+    remove_if_bare,
+    replace_files,
+    sweep_leftovers,
+)
 
 FilesState = tuple[tuple[str, int, int], ...]  # of the files of a run: name, bytes, and when each was written
 
@@ -85,9 +94,11 @@ def remove(folder: Path) -> None:
     """
     if not _half_removed(folder):
         RunRecord.load(folder)
-        replace_files(folder, {name: None for name in (*FILES, *BESIDE) if current(folder, name).exists()})
+        files = [name for name in FILES if current(folder, name).exists()]
+        replace_files(folder, dict.fromkeys([*files, *beside_in(folder)]))
     finish(folder)
-    remove_file(folder / SUMMARY, missing_ok=True)  # which a removal by an earlier version leaves, if killed midway
+    if SUMMARY in beside_in(folder):
+        remove_file(folder / SUMMARY, missing_ok=True)  # which a removal by an earlier version leaves, if killed midway
     remove_if_bare(folder)
 
 
@@ -198,6 +209,16 @@ def state_of(folder: Path) -> FilesState:
         return ()
 
 
+def state_if_kept(run: RunRecord, folder: Path) -> FilesState:
+    """Return the state of the files of a run in its folder; () where another was saved there meanwhile."""
+    state = state_of(folder)
+    with suppress(OSError, BacktestError):
+        files = files_of(run)
+        told = [bytes_of(folder / name, LARGEST_DOCUMENT) == files[name] for name in (_SPEC, "manifest.json")]
+        return state if all(told) and state_of(folder) == state else ()
+    return ()
+
+
 def _half_removed(folder: Path) -> bool:
     """Return whether a removal of a run was killed in a folder before its end."""
     if is_bare(folder):
@@ -296,9 +317,15 @@ def keep_summary(summary: RunSummary, folder: Path, state: FilesState) -> None:
     }
     beside = folder / f"{TEMPORARY}{os.getpid()}-{threading.get_ident()}-{SUMMARY}"
     with suppress(OSError):  # not synced: one that a power cut damages is made again
-        with open(beside, "wb", opener=opened_safely) as handle:
-            handle.write(f"{json.dumps(document, sort_keys=True, separators=_COMPACT)}\n".encode())
-        put_in_place(beside, folder / SUMMARY)
+        sweep_leftovers(folder)
+        try:
+            with open(beside, "wb", opener=opened_safely) as handle:
+                handle.write(f"{json.dumps(document, sort_keys=True, separators=_COMPACT)}\n".encode())
+            put_in_place(beside, folder / SUMMARY)
+        except BaseException:
+            with suppress(OSError):
+                remove_file(beside, missing_ok=True)
+            raise
 
 
 def _document(data: bytes) -> dict[str, Any]:

@@ -411,7 +411,13 @@ def refuse_another(folder: Path, run: RunRecord | None, force: bool) -> dict[str
             f"{folder} holds another run, {words}; name another folder, or replace that run with --force, in Python "
             "force=True"
         )
-    return {name: None for name in BESIDE if run is not None and current(folder, name).exists()}
+    return {} if run is None else dict.fromkeys(beside_in(folder))
+
+
+def beside_in(folder: Path) -> list[str]:
+    """Return the names of what lies beside the files of a run and goes with it; a folder of that name is not ours."""
+    found = {name: current(folder, name) for name in BESIDE}
+    return [name for name, path in found.items() if os.path.lexists(path) and (path.is_symlink() or not path.is_dir())]
 
 
 def is_kept_in(run: RunRecord, folder: Path) -> bool:

@@ -7,10 +7,12 @@ import shutil
 import pytest
 from handmade import result_of
 
-from backtest.metrics.listing import listed
-from backtest.runs.kept import kept, read_summary, state_of
-from backtest.runs.record import FILES, SUMMARY, RunRecord
+from backtest.metrics.listing import keep_summary_of, listed
+from backtest.runs.kept import kept, read_summary, remove, state_of
+from backtest.runs.record import BESIDE, FILES, SUMMARY, RunRecord
+from backtest.store.files import TEMPORARY
 
+needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes and devices in folders")
 RISING = [100.0 + n + n % 3 for n in range(300)]
 
 
@@ -53,6 +55,8 @@ def test_a_list_shows_what_the_summary_says_and_that_is_what_the_run_says(folder
     assert (row.stats.basis, row.stats.reasons, row.stats.currency) == (
         run.stats.basis, run.stats.reasons, run.stats.currency
     )  # fmt: skip
+    assert list(row.stats) == list(run.stats)
+    assert list(row.stats.reasons) == [name for name in run.stats.reasons if name in row.stats]
     assert (row.spec.key, row.series, row.kept.name) == (run.spec.key, tuple(run.series), "rising")
     told(folder)
     assert total_return(folder) == 77.0
@@ -112,11 +116,55 @@ def test_a_run_is_kept_with_its_summary(tmp_path):
     assert read_summary(tmp_path / "run", state_of(tmp_path / "run")).name == result_of(RISING).name
 
 
-def test_a_folder_that_cannot_be_written_is_listed_all_the_same(folder):
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(lambda path: path.mkdir(), id="folder"),  # in whose place no file is put
+        pytest.param(lambda path: os.mkfifo(path), id="pipe", marks=needs_pipes),
+        pytest.param(lambda path: path.symlink_to("/dev/zero"), id="device", marks=needs_pipes),
+    ],
+)
+def test_what_lies_in_the_place_of_a_summary_is_no_summary_and_nothing_is_left_over(folder, place):
+    before = total_return(folder)
     (folder / SUMMARY).unlink()
-    (folder / SUMMARY).mkdir()  # in whose place no file is put
 
-    assert total_return(folder) == pytest.approx(result_of(RISING).stats["total_return"])
+    place(folder / SUMMARY)
+
+    assert total_return(folder) == before
+    assert [path.name for path in folder.iterdir() if path.name.startswith(TEMPORARY)] == []
+
+
+def test_a_summary_that_a_killed_process_began_is_removed_with_the_next(folder):
+    (folder / SUMMARY).unlink()
+    left = folder / f"{TEMPORARY}4194304-1-{SUMMARY}"
+    left.write_bytes(b"{")
+
+    total_return(folder)
+
+    assert (folder / SUMMARY).is_file()
+    assert not left.exists()
+
+
+def test_a_run_that_was_replaced_before_it_was_summed_up_has_no_summary_of_the_first(folder):
+    first, second = result_of(RISING, params={"fast": 10}), result_of(RISING[::-1], params={"fast": 9})
+    RunRecord.save(second, folder, force=True)  # by another process, between the two halves of first.save(folder)
+
+    keep_summary_of(first, folder)
+
+    assert total_return(folder) == pytest.approx(second.stats["total_return"])
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_folder_in_the_place_of_what_lies_beside_stays_and_hinders_nothing(folder, name):
+    other = result_of(RISING[::-1], params={"fast": 9})
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).mkdir()
+
+    other.save(folder, force=True)
+    assert RunRecord.load(folder).name == other.name
+    remove(folder)
+
+    assert [path.name for path in folder.iterdir()] == [name]
 
 
 def test_files_that_are_being_replaced_have_no_state(folder):

@@ -5,7 +5,8 @@ Run:  python tests/soak/doors.py [--commands "runs ls,report"] [--every 1]
 
 The files are those that the commands open, as the tracer sees them, and not those that somebody thought of. In the
 place of each come a pipe, a link to /dev/zero, a folder, and a file without rights; the command then has to end within
-20 seconds and 2 GB, with an error of one line and an exit code from 1 to 5, or do without the file where it may.
+20 seconds and 2 GB, with an error of one line and an exit code from 1 to 5, or do without the file where it may; a list
+of runs that does without a summary must say what it says with it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from operations import Operation, command, environment, prepared, quick_folder, 
 from rights import unreadable
 from tracer import Call, Ended, trace
 from writers import project_with_all
+
+from backtest.runs.record import SUMMARY
 
 SECONDS, MEMORY = 20.0, 2 << 30
 _OPENS = ("open", "openat", "openat2")
@@ -50,7 +53,7 @@ COMMANDS = {
     "reproduce": f"reproduce one {_BARS}",
 }
 # What may be done without: it is made again, or another one serves.
-_OPTIONAL = (".lock", "__pycache__", "metrics.json", "index.html", "heatmap.png", "labels.json")
+_OPTIONAL = (".lock", "__pycache__", "metrics.json", "index.html", "heatmap.png", "labels.json", SUMMARY)
 
 
 def main() -> None:
@@ -72,20 +75,22 @@ def run(folder: Path, names: list[str], every: int) -> tuple[int, list[str]]:
     tried, failures = 0, []
     for name, operation in operations.items():
         whole = Path(shutil.copytree(before, folder / "whole", symlinks=True))
-        files = opened(operation, whole)
+        files, said = opened(operation, whole)
         shutil.rmtree(whole)
         assert files, f"{name} opens no file"
         for place in files[::every]:
             for kind in KINDS:
                 root = Path(shutil.copytree(before, folder / "tried", symlinks=True))
-                failures += [f"{name}, {kind} for {place}: {text}" for text in _tried(operation, root, place, kind)]
+                failures += [
+                    f"{name}, {kind} for {place}: {text}" for text in _tried(operation, root, place, kind, said)
+                ]
                 tried += 1
                 shutil.rmtree(root)
     return tried, failures
 
 
-def opened(operation: Operation, root: Path) -> list[Path]:
-    """Return the files below a folder that were there before and that an operation opens, as from the folder."""
+def opened(operation: Operation, root: Path) -> tuple[list[Path], str]:
+    """Return the files below a folder that were there before and that an operation opens, and what it says."""
     there = {str(path) for path in root.rglob("*") if path.is_file()}
     seen: list[str] = []
 
@@ -94,16 +99,24 @@ def opened(operation: Operation, root: Path) -> list[Path]:
 
     ended = trace(lambda: told(lambda: operation.act(root), root.parent / "said"), root, look)
     assert not ended.code, (operation.name, ended, (root.parent / "said").read_text())
-    return [Path(path).relative_to(root) for path in dict.fromkeys(seen)]
+    files = [Path(path).relative_to(root) for path in dict.fromkeys(seen)]
+    return files, _said(root)
 
 
-def _tried(operation: Operation, root: Path, place: Path, kind: str) -> list[str]:
+def _said(root: Path) -> str:
+    return (root.parent / "said").read_text(errors="replace").replace(str(root), "ROOT")
+
+
+def _tried(operation: Operation, root: Path, place: Path, kind: str, undisturbed: str) -> list[str]:
     with contextlib.ExitStack() as stack:
         KINDS[kind](root / place, stack)
         said = root.parent / "said"
         ended = trace(lambda: told(lambda: _bounded(operation, root), said), root, seconds=SECONDS)
-        text = said.read_text(errors="replace")
-    return _wrong(ended, text, place, kind)
+        text = _said(root)
+    wrong = _wrong(ended, text, place, kind)
+    if not wrong and not ended.code and place.name == SUMMARY and text != undisturbed:
+        return [f"said something else than with the summary: {text[-200:]}"]
+    return wrong
 
 
 def _wrong(ended: Ended, said: str, place: Path, kind: str) -> list[str]:

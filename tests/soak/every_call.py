@@ -40,6 +40,7 @@ from tracer import ACKNOWLEDGE, Call, Ended, Fail, Judgement, Kill, trace
 from writers import WRITERS
 
 KNOWN = {operation.name: operation for operation in (*OPERATIONS, *WRITERS)}
+assert len(KNOWN) == len(OPERATIONS) + len(WRITERS), "two operations have one name"
 KILL = "kill"
 _NAMED = ("open", "openat", "creat", "mkdir", "mkdirat", "rename", "renameat", "renameat2", "link", "linkat", "unlink",
           "unlinkat", "rmdir", "stat", "lstat", "newfstatat", "statx", "getdents64")  # fmt: skip

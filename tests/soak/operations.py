@@ -319,7 +319,7 @@ OPERATIONS = (
     Operation("revise", two_months, revise),
     Operation("revise again", _revised, lambda root: write(root, MINUTES, "2024-01-31", "2024-01-31", 9, revise=True)),
     Operation("quarantine", _two_sessions, quarantine),
-    Operation("sweep", _strays, lambda root: write(root, MINUTES, "2024-02-01", "2024-02-01")),
+    Operation("remove strays", _strays, lambda root: write(root, MINUTES, "2024-02-01", "2024-02-01")),
     Operation("read anew", two_months, _read_anew),
     Operation("import", _two_sessions, _import),
     Operation("publish", _first_time, _publish, sweeps=False),

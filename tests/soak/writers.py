@@ -7,16 +7,19 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from operations import DAILY, OTHER, Operation, State, command, write
 
 from backtest.baselines.baseline import load_baseline
 from backtest.errors import BadStore
+from backtest.metrics.listing import run_summary_of
+from backtest.metrics.measurement import Measured
 from backtest.research.search.sweeps import Sweep
 from backtest.research.search.trials import Trials
-from backtest.runs.kept import kept
-from backtest.runs.record import RunRecord
+from backtest.runs.kept import Kept, kept, read_summary
+from backtest.runs.record import SUMMARY
 from backtest.store.pins import load_pins
 from backtest.store.publishing import publish
 from backtest.store.replacement import DECIDED, is_bare, is_leftover
@@ -40,7 +43,12 @@ _SCRATCH = ("__pycache__", "bars")  # of nobody's concern, and the store, which 
 
 
 def files(root: Path) -> State:
-    """Return what each file that counts holds, by its path; raise where a run, a baseline or pins do not read."""
+    """
+    Return what each file that counts holds, by its path; raise where a run, a baseline or pins do not read.
+
+    The summary of a run is left out, as it holds times and may be missing; one that is believed must say what the run
+    says.
+    """
     there = {path.relative_to(root): path for path in sorted(root.rglob("*")) if path.is_file()}
     counted = {place.as_posix(): path for place, path in there.items() if not _set_aside(place)}
     for place, path in there.items():
@@ -51,13 +59,13 @@ def files(root: Path) -> State:
             else:
                 counted[above] = path
     for run in kept(root / "runs"):
-        RunRecord.load(run.folder)
+        _check_summary(run)
     for name, path in counted.items():
         if name.startswith("baselines/"):
             load_baseline(path)
         if name.endswith(".lock"):
             load_pins(path)
-    return {name: _digest(path) for name, path in counted.items()}
+    return {name: _digest(path) for name, path in counted.items() if path.name != SUMMARY}
 
 
 def left(root: Path) -> list[str]:
@@ -92,6 +100,12 @@ def some_trials(left: State, before: State, after: State) -> bool:
     known, all_of_them = (json.loads(one["trials"]) if one else {} for one in (before, after))
     here = json.loads(left["trials"]) if left else {}
     return known.items() <= here.items() <= all_of_them.items() if left else not before
+
+
+def _check_summary(run: Kept) -> None:
+    true, said = run_summary_of(Measured.load(run.folder)), read_summary(run.folder, run.state)
+    if said is not None and _text(asdict(said)) != _text(asdict(true)):
+        raise AssertionError(f"the summary in {run.folder} is not of this run, and it is believed")
 
 
 def _text(value: object) -> str:
