@@ -176,16 +176,30 @@ def test_chained_rolled_and_cloned_feeds(eyes):
     assert_same(on(eyes, add=add), "Completed")
 
 
-@pytest.mark.slow
-def test_a_trading_calendar(eyes):
-    class Short(bt.TradingCalendar):
-        params = (("open", time(9)), ("close", time(16)), ("holidays", [date(2024, 1, 1)]))
+class Short(bt.TradingCalendar):
+    params = (("open", time(9)), ("close", time(16)), ("holidays", [date(2024, 1, 1)]))
 
+
+def of_days(bars):
     def add(cerebro):
         cerebro.addcalendar(Short())
-        cerebro.resampledata(rows(HOURS, **FRAMES), timeframe=bt.TimeFrame.Days, name="days")
+        cerebro.resampledata(rows(bars, **FRAMES), timeframe=bt.TimeFrame.Days, name="days")
 
-    assert_same(on(eyes, add=add), ended=None)
+    return add
+
+
+def test_a_trading_calendar(eyes):
+    inside = [bar for bar in market(3, 200, HOUR) if time(9) <= bar.time.time() <= time(16)]
+
+    assert len({bar.time.date() for bar in inside}) > 1
+    assert_same(on(eyes, add=of_days(inside)), "Completed")
+
+
+def test_a_bar_after_the_close_of_a_trading_calendar(eyes):
+    """Backtrader looks on for a close as late, day by day, until there are no more: soon, in the year 9990."""
+    late = [bar._replace(time=bar.time.replace(year=9990)) for bar in HOURS]
+
+    assert_same(on(eyes, add=of_days(late)), "OverflowError", ended="raised")
 
 
 class Extended(bt.feeds.PandasData):
