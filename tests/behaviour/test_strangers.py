@@ -107,21 +107,38 @@ def test_a_notebook_shows_names_of_a_sweep_as_text(tmp_path):
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_module_gives_orders_or_runs_what_it_reads(path):
-    tree = ast.parse(path.read_text())
-    words = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    words |= {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    words |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    words |= {alias.name.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import)
-              for alias in node.names}  # fmt: skip
-    words |= {node.module.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
-              and node.module}  # fmt: skip
-    words |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg}
+    words = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Attribute(attr=name):
+                words |= {name, dotted(node)}
+            case ast.Name(id=name) | ast.ImportFrom(module=str(name)):
+                words.add(name.partition(".")[0])
+            case ast.Import(names=names):
+                words |= {alias.name.partition(".")[0] for alias in names}
+            case ast.keyword(arg=str(name)):
+                words.add(name)
 
     assert not words & ORDERS
     if "compiled" in path.parts:  # which runs what it has itself translated from a strategy that is run
         words -= {"eval", "exec"}
     if path.name != "parcels.py":  # which opens what the process that it works for has sent, and no file
         assert not words & RUNS_WHAT_IT_READS
+
+
+def dotted(node):
+    """Return an attribute as it is written where it is one of names, such as `os.system`; else nothing."""
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *names[::-1]]) if isinstance(node, ast.Name) else ""
+
+
+def test_the_way_to_an_attribute_is_read_as_it_is_written():
+    (told, called) = (ast.parse(text, mode="eval").body for text in ("os.path.sep", "found().system"))
+
+    assert (dotted(told), dotted(called)) == ("os.path.sep", "")
 
 
 ORDERS = {
