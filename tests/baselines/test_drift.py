@@ -399,14 +399,14 @@ def test_a_run_that_breaks_now_has_failed_and_says_why(scene, repository):
     assert "ZeroDivisionError" in str(judgement)
 
 
-@pytest.mark.slow
-def test_a_hundred_undisturbed_repetitions_raise_no_alarm(scene, tmp_path):
+@pytest.mark.parametrize("repetitions", [5, pytest.param(100, marks=pytest.mark.soak)])
+def test_undisturbed_repetitions_raise_no_alarm(scene, tmp_path, repetitions):
     save_baseline(baseline(scene), tmp_path / "cross.json")
     old = load_baseline(tmp_path / "cross.json")
 
-    moved = [drift_between(old, Baseline.of(repeat(scene))).any for _ in range(100)]
+    moved = [drift_between(old, Baseline.of(repeat(scene))).any for _ in range(repetitions)]
 
-    assert moved == [False] * 100
+    assert moved == [False] * repetitions
 
 
 def test_two_processes_and_any_order_give_the_same(scene):
