@@ -37,7 +37,7 @@ from operations import (
     warm,
 )
 from tracer import ACKNOWLEDGE, Call, Ended, Fail, Judgement, Kill, trace
-from writers import WRITERS
+from writers import WRITERS, drawn_empty
 
 KNOWN = {operation.name: operation for operation in (*OPERATIONS, *WRITERS)}
 assert len(KNOWN) == len(OPERATIONS) + len(WRITERS), "two operations have one name"
@@ -193,7 +193,8 @@ def told_wrongly(fault: str, ended: Ended, said: str) -> list[str]:
 
 
 def _copy_share(folder: Path, name: str, every: int) -> tuple[int, list[str]]:
-    return copy(folder, KNOWN[name], every)
+    with drawn_empty():
+        return copy(folder, KNOWN[name], every)
 
 
 def _strike_share(folder: Path, share: Share) -> tuple[int, list[str]]:

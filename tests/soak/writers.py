@@ -6,11 +6,16 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
+from unittest import mock
 
-from operations import DAILY, OTHER, Operation, State, command, write
+import numpy as np
+from operations import DAILY, OTHER, Operation, State, command, quick_folder, write
 
 from backtest.baselines.baseline import load_baseline
 from backtest.errors import BadStore
@@ -154,15 +159,54 @@ def _pictured(root: Path) -> None:
         os.environ["PATH"] = before
 
 
+@contextlib.contextmanager
+def drawn_empty() -> Iterator[None]:
+    """
+    Let nothing be drawn in figures, which takes most of the time of a page: the calls that write are the same.
+
+    In a picture comes noise, so that the file is as large.
+    """
+    from matplotlib.backends.backend_agg import RendererAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    noise = np.random.default_rng(7).integers(0, 256, (140, 140, 4), np.uint8)
+
+    def draw(_: Figure, renderer: object) -> None:
+        if isinstance(renderer, RendererAgg):
+            renderer.draw_image(renderer.new_gc(), 0, 0, noise)
+
+    def place(*_: object) -> None:
+        pass
+
+    with mock.patch.object(Figure, "draw", draw), mock.patch.object(ConstrainedLayoutEngine, "execute", place):
+        yield
+
+
 def _having(*acts: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Return what makes a project in which some things were done."""
+    """Return what makes a project in which some things were done; each beginning is made once in a process."""
 
     def before(root: Path) -> None:
-        _project(root)
-        for act in acts:
-            act(root)
+        shutil.copytree(_made(acts), root)
 
     return before
+
+
+@cache
+def _made(acts: tuple[Callable[[Path], object], ...]) -> Path:
+    root = Path(tempfile.mkdtemp(dir=_templates().name)) / "made"
+    if not acts:
+        _project(root)
+        return root
+    *earlier, last = acts
+    shutil.copytree(_made(tuple(earlier)), root)
+    last(root)
+    return root
+
+
+@cache
+def _templates() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(dir=quick_folder())
 
 
 _STORE = ("--store", "bars")
