@@ -2,7 +2,9 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from backtest.market.calendars import bar_start, sessions, whole_bars
+from backtest.errors import UsageError
+from backtest.market import calendars
+from backtest.market.calendars import bar_start, sessions, span_of_sessions, whole_bars
 from backtest.market.hours import hours_of
 from backtest.market.series import Instrument, Series
 from backtest.market.span import Span
@@ -57,3 +59,53 @@ def test_calendars_that_do_not_go_back_to_1990_are_known_as_far_as_they_go(excha
     found = sessions(hours_of(Instrument.parse(f"A-STK-{exchange}-USD")), date(2024, 3, 4), date(2024, 3, 7))
 
     assert [session.day for session in found] == [date(2024, 3, day) for day in (4, 5, 6, 7)]
+
+
+SERIES = (
+    "AAPL",
+    "7203-STK-TSEJ-JPY",
+    "ES-FUT-CME-USD-202406",
+    "EUR-CASH",
+    "BTC-CRYPTO",
+    "X-STK-TASE-ILS",
+    "NOKIA-STK-NO",
+)
+DATES = (
+    (date(1900, 1, 1), date(2024, 3, 10)), (date(2024, 3, 9), date(2100, 1, 1)), (date(2024, 3, 7), date(2024, 3, 7)),
+    (date(2001, 9, 11), date(2001, 9, 29)), (date(1914, 7, 31), date(1914, 12, 12)),
+    (date(2024, 3, 9), date(2024, 3, 28)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("since", "until"), DATES)
+@pytest.mark.parametrize("name", SERIES)
+def test_a_span_of_sessions_is_from_the_first_to_the_last_of_them(name, since, until):
+    series = Series.parse(f"{name}/1hour")
+    hours = hours_of(series.instrument)
+    every = sessions(hours, since, until)
+
+    span = span_of_sessions(series, hours, since, until)
+
+    assert (span.start, span.end) == (every[0].open, every[-1].close + calendars.after_the_close(series, hours))
+
+
+def test_no_session_between_two_dates_is_said():
+    series = Series.parse("AAPL/1hour")
+
+    with pytest.raises(
+        UsageError, match="AAPL-STK-SMART-USD has no session from 2024-03-09 to 2024-03-10; name a longer time"
+    ):
+        span_of_sessions(series, hours_of(series.instrument), date(2024, 3, 9), date(2024, 3, 10))
+
+
+def test_the_sessions_between_the_first_and_the_last_are_not_laid_out(monkeypatch):
+    series, days = Series.parse("AAPL/1hour"), []
+
+    def counted(hours, since, until, regular_hours=True):
+        days.append((until - since).days)
+        return sessions(hours, since, until, regular_hours)
+
+    monkeypatch.setattr(calendars, "sessions", counted)
+    span_of_sessions(series, hours_of(series.instrument), date(1900, 1, 1), date(2024, 3, 8))
+
+    assert sum(days) < 100
