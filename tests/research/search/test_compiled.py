@@ -136,7 +136,7 @@ def test_an_engine_that_cannot_make_the_trials_is_refused(sample, tmp_path, more
 
 @pytest.mark.slow
 def test_options_that_are_not_compiled_are_left_to_the_event_engine(sample, tmp_path):
-    found = swept(sample, tmp_path, {"fast": [5], "slow": list(range(20, 52))}, slippage="5bp")
+    found = swept(sample, tmp_path, {"fast": [5], "slow": list(range(20, 52))}, slippage="5bp", span=MONTHS)
 
     assert found.made_by == "event engine: slippage of the broker is not compiled"
     assert len(found.ranked) == 32
@@ -247,13 +247,14 @@ def test_a_shipped_strategy_has_the_same_trials_at_all_costs_and_with_more_serie
 
 
 @pytest.mark.slow
-def test_orders_of_all_kinds_have_the_same_trials_by_both_engines(sample, tmp_path):
-    asked = {"grid": {"seed": list(range(7, 19))}, "strategy": Chance, "series": SERIES[:2], "costs": "ib-fixed"}
+@pytest.mark.parametrize("seeds", [4, pytest.param(12, marks=pytest.mark.soak)])
+def test_orders_of_all_kinds_have_the_same_trials_by_both_engines(sample, tmp_path, seeds):
+    asked = {"grid": {"seed": list(range(7, 7 + seeds))}, "strategy": Chance, "series": SERIES[:2], "costs": "ib-fixed"}
 
     made_by = swept(sample, tmp_path / "compiled", engine="compiled", **asked).made_by
     swept(sample, tmp_path / "event", engine="event", **asked)
 
-    assert made_by == "compiled (numpy): 12 trials"
+    assert made_by == f"compiled (numpy): {seeds} trials"
     assert kept(tmp_path / "compiled") == kept(tmp_path / "event")
 
 
