@@ -95,6 +95,7 @@ def told(judgement, what):
     return "\n".join(next(one.told for one in judgement.causes if one.what == what))
 
 
+@pytest.mark.slow
 def test_a_close_moved_by_one_tick_is_the_cause_and_named_with_its_bar(scene):
     old, before = baseline(scene), repeat(scene)
     held = [
@@ -139,6 +140,7 @@ def test_other_bars_that_no_revision_kept_are_named_by_month_and_as_all_that_is_
     assert told(judgement, "data").startswith("AAPL/1day has other bars in 2003-06; ")
 
 
+@pytest.mark.slow
 def test_other_bars_at_a_url_are_named_with_the_url(scene, tmp_path):
     old = replace(baseline(scene), months=month_digests(scene.spec, scene.store))
     other = Store(tmp_path / "other")
@@ -163,6 +165,7 @@ def test_bars_that_were_appended_since_are_the_cause_and_the_first_is_named(scen
     assert told(judgement, "data").startswith("AAPL/1day 2005-01-03 was added\n")
 
 
+@pytest.mark.slow
 def test_other_dates_that_are_asked_for_are_no_other_bars(scene):
     shorter = replace(scene, spec=replace(scene.spec, until="2004-06-30"))
 
@@ -185,6 +188,7 @@ def test_another_parameter_is_the_cause(scene):
     assert judgement.difference.equity.date == first_equity(repeat(scene), repeat(now))
 
 
+@pytest.mark.slow
 def test_greater_turned_into_greater_or_equal_is_the_cause_and_shown(tmp_path, repository, store):
     close = store.read(AAPL)["close"][30].as_py()
     path = repository / "level.py"
@@ -204,6 +208,7 @@ def test_greater_turned_into_greater_or_equal_is_the_cause_and_shown(tmp_path, r
     assert judgement.difference.equity.date == first_equity(before, repeat(scene))
 
 
+@pytest.mark.slow
 def test_a_changed_module_is_the_cause_and_the_modules_of_now_are_loaded_again(scene, repository):
     old = baseline(scene)
     (repository / f"{MODULE}.py").write_text(ENOUGH.replace("True", "len(strategy) > 100"))
@@ -305,6 +310,7 @@ def of_another_pandas(one, day):
     return replace(one, inputs={**one.inputs, "packages": packages}, sessions=sessions)
 
 
+@pytest.mark.slow
 def test_of_several_changes_each_gets_its_own_verdict(scene):
     old = baseline(scene)
     older = replace(old, inputs={**old.inputs, "packages": {**old.inputs["packages"], "pandas": "1.5.3"}})
@@ -328,6 +334,7 @@ def test_two_causes_that_only_together_explain_it_are_both_named(scene, reposito
     assert causes(judgement) == {"parameters": TOGETHER, "code": TOGETHER}
 
 
+@pytest.mark.slow
 def test_a_parameter_that_the_old_code_did_not_have_goes_back_with_the_code(scene, repository):
     old = baseline(scene)
     (repository / "cross.py").write_text(
@@ -399,6 +406,7 @@ def test_a_run_that_breaks_now_has_failed_and_says_why(scene, repository):
     assert "ZeroDivisionError" in str(judgement)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repetitions", [5, pytest.param(100, marks=pytest.mark.soak)])
 def test_undisturbed_repetitions_raise_no_alarm(scene, tmp_path, repetitions):
     save_baseline(baseline(scene), tmp_path / "cross.json")
@@ -409,6 +417,7 @@ def test_undisturbed_repetitions_raise_no_alarm(scene, tmp_path, repetitions):
     assert moved == [False] * repetitions
 
 
+@pytest.mark.slow
 def test_two_processes_and_any_order_give_the_same(scene):
     asked = [(str(scene.strategy), series, str(scene.store.root)) for series in ("AAPL/1day", "IBM/1day")]
     here = [of_path(*one) for one in asked]
@@ -569,6 +578,7 @@ def test_an_unknown_baseline_is_refused_with_those_there_are(tmp_path):
         files([], tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_the_summary_of_a_pull_request_has_a_table_and_the_cause(scene):
     old = baseline(scene)
     now = replace(scene, spec=replace(scene.spec, params={"fast": 6, "slow": 20}))
@@ -582,6 +592,7 @@ def test_the_summary_of_a_pull_request_has_a_table_and_the_cause(scene):
     assert "**calm**" not in text
 
 
+@pytest.mark.slow
 def test_a_kept_run_reproduces_equal_and_with_other_bars_says_which(scene):
     result = repeat(scene)
     equal = reproduce(result, "one", scene.store, str(scene.strategy))
@@ -634,6 +645,7 @@ def test_another_account_is_the_cause(repository, store):
     assert told(judgement, "parameters") == "account: reg-t -> cash"
 
 
+@pytest.mark.slow
 def test_a_verdict_is_json(scene):
     old = baseline(scene)
     judgement = check(old, "cross", replace(scene, spec=replace(scene.spec, params={"fast": 6, "slow": 20})))

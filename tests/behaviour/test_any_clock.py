@@ -209,6 +209,7 @@ class Both(bt.Strategy):
                 self.buy(data, size=self.broker.getvalue() / self.p.part / data.close[0])
 
 
+@pytest.mark.slow
 def test_a_stock_and_a_coin_are_measured_by_the_days_of_the_coin_in_any_order(tmp_path):
     store = store_of(tmp_path, NYSE="1day", crypto="1day")
 

@@ -270,6 +270,7 @@ def points(found):
     return [(trial.params["fast"], trial.params["slow"]) for trial in found.trials]
 
 
+@pytest.mark.slow
 def test_a_grid_may_be_spelled_as_on_the_command_line_and_gives_the_same_trials(swept):
     first = swept({"fast": [6, 8], "slow": [3]})
 
@@ -298,6 +299,7 @@ def test_a_rank_may_be_a_label(swept):
     assert swept({"fast": [6, 8]}, rank="Sharpe ratio").asked["rank"] == "sharpe"
 
 
+@pytest.mark.slow
 def test_a_sweep_takes_a_commission_and_keeps_trials_of_other_parameters_apart(swept):
     three, again, four = (swept({"fast": [6]}, costs=PerOrder(fee=fee)) for fee in (3.0, 3.0, 4.0))
 
@@ -421,6 +423,7 @@ def test_a_strategy_imports_the_files_beside_it_and_leaves_the_path_as_it_was(tm
     assert sys.path == before
 
 
+@pytest.mark.slow
 def test_a_path_that_had_the_folder_keeps_it(tmp_path, sample, monkeypatch):
     (tmp_path / "helped.py").write_text(HELPED.format(first="beside_one", later="beside_two"))
     (tmp_path / "beside_one.py").write_text("NUMBER = 1")

@@ -64,6 +64,7 @@ def test_validate_gives_a_verdict_and_says_the_same_as_json(call, tmp_path):
     assert max(map(len, out.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_cost_cases_are_runs_that_are_kept_and_validate_says_where_they_are_not(call, tmp_path):
     span = ("--since", "2010-01-04", "--until", "2010-12-31", "--slippage", "5bp", "--costs", "none")
     asked = (SMA, "AAPL/1day", "--store", SAMPLE, "--set", "fast=3", "--set", "slow=9", *span)
@@ -356,6 +357,7 @@ def test_the_demo_downloads_nothing_that_its_store_has_already_and_writes_a_page
 LEAP_NIGHT = datetime(2028, 2, 29, 23, 58, tzinfo=UTC)
 
 
+@pytest.mark.slow
 def test_a_command_takes_its_day_from_the_clock_that_it_is_given(tmp_path, capsys):
     (tmp_path / "vendor").mkdir()
     file, store = str(tmp_path / "vendor" / "AAPL.csv"), str(tmp_path / "store")

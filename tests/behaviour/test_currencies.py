@@ -85,6 +85,7 @@ def run(*words, costs="bp:5", **asked):
 # --- the account
 
 
+@pytest.mark.slow
 def test_a_run_in_euros_is_what_pandas_makes_of_it_bar_by_bar(store):
     result = run(HoldsAll, ALL, store=store, currency="EUR", costs="bp:10")
 

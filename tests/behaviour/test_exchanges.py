@@ -144,6 +144,7 @@ def test_a_bar_of_a_day_on_which_the_exchange_is_closed_is_refused(name, day):
         check_answer(bars_on(np.array([day], "datetime64[D]")), series, hours_of(series.instrument))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "day"),
     [

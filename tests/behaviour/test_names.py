@@ -51,6 +51,7 @@ def twice_defined(package):
     return {name: where for name, where in homes.items() if len(where) > 1}
 
 
+@pytest.mark.slow
 def test_no_public_name_is_defined_in_two_modules():
     assert twice_defined(PACKAGE) == {}
 

@@ -393,6 +393,7 @@ def target(name: str, base: dict[str, Any], folder: Path) -> Callable[..., Any]:
 # --- the laws
 
 
+@pytest.mark.slow
 def test_every_parameter_of_the_face_has_an_argument_that_is_right(base, tmp_path):
     known = good(base, tmp_path)
 

@@ -146,6 +146,7 @@ def test_numbers_are_never_cut_on_a_narrow_terminal(columns, monkeypatch, capsys
     assert all(number in first for number in row[2:])
 
 
+@pytest.mark.slow
 def test_a_folder_that_holds_another_run_asks_for_force(ran, call):
     assert ran("--out", "runs/mine", fast=5)[0] == 0
     call("runs", "tag", "mine", "best")

@@ -55,6 +55,7 @@ def test_a_file_gives_its_bars(call, tmp_path, name):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD)
 def test_a_file_that_cannot_be_right_is_refused_with_the_line_and_what_is_wrong(call, tmp_path, name):
     code, out, said = bring(call, name, tmp_path / "store", ROWS[name]["options"])

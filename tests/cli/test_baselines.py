@@ -54,6 +54,7 @@ def test_a_saved_run_holds_until_the_strategy_changes(kept, tmp_path):
     assert (tmp_path / "summary.md").read_text().startswith("### Baselines: 1 moved")
 
 
+@pytest.mark.slow
 def test_a_diff_names_every_metric_and_the_orders(kept, tmp_path):
     kept("baseline", "save", "one")
     spend_less(tmp_path)

@@ -179,6 +179,7 @@ def test_columns_in_thousands_do_not_flood(call, tmp_path, columns):
     assert len(out + err) < 15_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["__init__", "next", "the file"])
 def test_an_exception_of_500_kb_does_not_flood(call, tmp_path, where):
     file = tmp_path / "loud.py"

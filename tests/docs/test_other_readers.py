@@ -50,6 +50,7 @@ def test_polars_reads_the_same(stored):
     assert bars.to_arrow().cast(schema()) == expected
 
 
+@pytest.mark.slow
 def test_duckdb_reads_the_same(stored):
     folder, expected = stored
 

@@ -142,6 +142,7 @@ def test_one_series_that_fails_does_not_stop_the_others(store, source):
     assert not report.complete
 
 
+@pytest.mark.slow
 def test_a_timeout_is_not_an_empty_market(sample, store, tmp_path):
     faults = script(tmp_path, {"when": {"request": 1}, "do": "silence"})
     span = (date(2001, 1, 2), date(2001, 2, 1))

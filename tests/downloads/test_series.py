@@ -119,6 +119,7 @@ def test_a_late_correction_of_the_last_sessions_is_taken_counted_and_archived(up
     assert list((store.folder(DAILY) / "archive").iterdir())
 
 
+@pytest.mark.slow
 def test_a_price_that_had_settled_and_moves_is_put_aside_until_it_is_accepted(upstream, store):
     fill(upstream, store, date(2012, 6, 14))
     before = store.read(DAILY)
@@ -190,6 +191,7 @@ def test_a_split_is_recognised_and_the_series_read_anew(upstream, store):
     assert pq.read_table(archived).cast(schema()).equals(old)
 
 
+@pytest.mark.slow
 def test_accepting_revisions_on_the_night_of_a_split_leaves_no_older_bars_on_the_old_scale(upstream, store):
     fill(upstream, store, date(2012, 6, 14))
     split(upstream)
@@ -218,6 +220,7 @@ def test_volumes_in_another_unit_are_read_anew(upstream, store, unit, accept):
     assert store.read(DAILY).equals(upstream.read(DAILY, Span.of_dates(FIRST, date(2012, 6, 15))))
 
 
+@pytest.mark.slow
 def test_a_stock_that_was_halted_for_a_month_and_split_meanwhile_has_one_scale(upstream, store):
     """The last bars are a month old: no seam touches what is asked for, so they are asked for again by themselves."""
     fill(upstream, store, date(2012, 4, 30))
@@ -476,6 +479,7 @@ def test_what_is_empty_is_asked_for_twice_before_it_is_believed(upstream, store)
     assert (report.status, report.exit_code, report.requests) == ("failed", 3, 2)
 
 
+@pytest.mark.slow
 def test_no_series_without_a_bar_is_ever_complete(upstream, store):
     asked = {"until": date(2013, 2, 1), "since": date(2013, 1, 2)}
 

@@ -334,6 +334,7 @@ client.disconnect()
 """
 
 
+@pytest.mark.slow
 def test_ib_async_gets_the_bars_of_the_store(minutes: Gateway, intraday: Store) -> None:
     default = ROOT / ".venv-ib-async" / "bin" / "python"
     python = Path(os.environ.get("BACKTEST_IB_ASYNC_PYTHON", default))

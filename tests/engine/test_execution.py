@@ -156,6 +156,7 @@ def test_more_than_the_cap_waits_for_the_next_bar_and_all_orders_share_it(tmp_pa
     assert found == [(1, 100, 100.0), (2, 30, 103.0), (2, 10, 103.0), (3, 30, 103.0)]
 
 
+@pytest.mark.slow
 def test_a_close_that_was_decided_by_is_had_only_if_asked_for_and_then_told(tmp_path):
     rows = store_of(tmp_path, BARS)
     asked = {"store": rows, "params": {"plan": "2 Market 10 0"}, "costs": "none", "slippage": "50bp"}

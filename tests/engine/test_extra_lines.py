@@ -176,6 +176,7 @@ def test_dates_pieces_and_another_zone_cut_the_lines_as_stock_does():
     assert ours == seen(bt.Cerebro, stock_feed(table, **cut))
 
 
+@pytest.mark.slow
 def test_a_filter_that_takes_bars_away_takes_their_lines_away():
     def only_signals(data):
         return bool(abs(data.signal[0]) < 0.5)

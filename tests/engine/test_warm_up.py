@@ -218,6 +218,7 @@ def test_a_run_without_one_has_the_key_it_had_and_one_with_it_is_kept_and_repeat
     assert again.record.equals(warm.record)
 
 
+@pytest.mark.slow
 def test_the_command_takes_it(sample, tmp_path, capsys):
     words = ["run", "sma_cross", "IBM/1day", "--store", str(sample.root), "--since", "2005-01-03"]
 

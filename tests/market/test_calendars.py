@@ -77,6 +77,7 @@ DATES = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("since", "until"), DATES)
 @pytest.mark.parametrize("name", SERIES)
 def test_a_span_of_sessions_is_from_the_first_to_the_last_of_them(name, since, until):

@@ -201,6 +201,7 @@ def test_folders_are_one_to_one_on_a_disk_that_is_blind_to_case(one, other):
     assert (one.key.casefold() == other.key.casefold()) == (one == other)
 
 
+@pytest.mark.slow
 @given(INSTRUMENTS)
 def test_an_instrument_survives_every_spelling_and_any_order_of_its_qualifiers(instrument):
     turned = "+".join([str(instrument).split("+")[0], *reversed(str(instrument).split("+")[1:])])

@@ -242,6 +242,7 @@ def test_a_return_that_is_no_number_is_refused_by_every_metric(name):
 random_runs = st.integers(0, 10_000).map(lambda seed: np.random.default_rng(seed).normal(0.0005, 0.01, (2, 260)))
 
 
+@pytest.mark.slow
 @given(random_runs, st.integers(-8, 12).map(lambda power: 2.0**power))
 def test_in_another_currency_money_is_scaled_and_nothing_else(returns, factor):
     net = 1e3 * returns[0][:20]

@@ -135,6 +135,7 @@ def test_the_ports_that_accept_are_found(gateway, port):
     assert listening([gateway.port, port]) == [gateway.port]
 
 
+@pytest.mark.slow
 def test_a_port_that_accepts_and_says_nothing_is_told_from_one_where_nobody_listens():
     with socket.create_server(("127.0.0.1", 0)) as mute:
         (finding,) = of_source(f"ib://127.0.0.1:{mute.getsockname()[1]}", patience=Patience(connect=0.3))

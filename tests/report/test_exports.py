@@ -109,6 +109,7 @@ def test_what_is_not_defined_is_empty_and_says_why(tmp_path):
     assert rows_of(tmp_path / "csv", "trades") == []
 
 
+@pytest.mark.slow
 def test_times_of_a_csv_file_say_their_zone(minutes, tmp_path):
     minutes.to_csv(tmp_path / "utc")
     minutes.to_csv(tmp_path / "there", tz="exchange")

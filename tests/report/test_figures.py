@@ -96,6 +96,7 @@ def test_a_run_that_never_moves_has_no_distribution():
     assert "distribution" not in [figure.name for figure in shown_figures(result_of([100.0] * 99))]
 
 
+@pytest.mark.slow
 def test_a_name_that_looks_like_mathematics_or_markup_is_drawn_and_told(figure):
     result = result_of(LONG, FILLS, strategy=r"x.py:_$\frac<b>$")
 

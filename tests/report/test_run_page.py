@@ -73,6 +73,7 @@ def test_a_minus_stands_before_a_number_and_a_hyphen_stays_in_words_dates_and_na
     assert typeset(text) == shown
 
 
+@pytest.mark.slow
 def test_a_report_is_a_page_its_numbers_and_the_run(tmp_path, result):
     path = write_report(result, tmp_path / "new" / "report")
 
@@ -138,6 +139,7 @@ def test_the_page_shows_every_metric_with_its_value_and_definition(text, result)
         assert metric.definition in shown
 
 
+@pytest.mark.slow
 def test_an_open_position_is_told_apart_from_the_trades(text):
     assert "Still open at the end, and not among the trades: 1 AAPL/1day at the last close of 111.00." in words(text)
 

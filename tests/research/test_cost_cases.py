@@ -44,11 +44,13 @@ def slipped():
     return run_at_costs(ran(costs="bp:3", slippage="7bp"), [0, 1, 3], store=SAMPLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("factor", "costs", "slippage"), [(0, "none", ""), (1, "bp:3", "7bp"), (3, "bp:9", "21bp")])
 def test_a_case_is_the_single_run_at_those_costs_to_the_last_bit(slipped, factor, costs, slippage):
     assert case_of(slipped, factor) == numbers(ran(costs=costs, slippage=slippage))
 
 
+@pytest.mark.slow
 def test_twice_ibs_commission_is_twice_what_each_order_was_charged():
     found = run_at_costs(ran(costs="ib-fixed"), [2], store=SAMPLE)
 
@@ -154,6 +156,7 @@ def test_what_costs_nothing_or_loses_anyway_has_no_break_even_and_says_why():
     assert break_even_costs(loses).reason == "loses before costs"
 
 
+@pytest.mark.slow
 def test_a_run_of_a_span_of_stamps_and_one_with_a_warm_up_are_made_again_as_they_were():
     span = Span.of_dates("2009-12-01", "2011-01-01")
     for options in ({"span": span}, {"start": "2010-01-04", "end": "2011-01-14", "warm_up": "auto"}):

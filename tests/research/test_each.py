@@ -133,6 +133,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_runs(here, series, more
     assert not (here / "runs").exists()
 
 
+@pytest.mark.slow
 def test_the_command_gives_a_table_and_keeps_the_runs(here, call):
     code, out, err = call("run", "sma_cross", *THREE, "--each", "--set", "fast=5", *DATES)
 

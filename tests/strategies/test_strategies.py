@@ -121,6 +121,7 @@ def test_time_series_momentum_by_shifts(sample, short):
     assert (result.positions.min() < 0).any() == short
 
 
+@pytest.mark.slow
 def test_cross_sectional_momentum_by_ranks(sample):
     bars = bars_of(sample, FOUR)
     ratio = pd.DataFrame({name: risen(frame) for name, frame in bars.items()})

@@ -299,6 +299,7 @@ def test_the_page_of_a_comparison_has_what_is_compared_as_text_and_asks_for_noth
     assert not re.search(r"<script src|@import|url\((?!#)|<link|<img", text)
 
 
+@pytest.mark.slow
 def test_the_page_of_a_comparison_has_what_differs_the_curves_and_the_test_of_each_run(tmp_path):
     found = compare([run_of(FIRST), run_of(SECOND), run_of(FIRST[::-1], params={"fast": 7})])
 

@@ -153,6 +153,7 @@ def test_a_module_that_a_script_imported_itself_is_not_the_one_of_the_strategy(p
     assert sys.modules["helper"] is helper
 
 
+@pytest.mark.slow
 def test_packages_at_the_root_of_the_project_are_found_from_a_folder_below(project, store):
     project(
         {

@@ -375,6 +375,7 @@ class Swept(bt.Strategy):
             self.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"optreturn": False}, {"optdatas": False}, {"runonce": False}], ids=str)
 def test_an_optimisation_gives_the_same_results(options):
     def build(make):

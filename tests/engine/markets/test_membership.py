@@ -48,6 +48,7 @@ def gap(found, expected):
     return float(np.max(np.abs(found - expected) / np.maximum(np.abs(expected), 1.0)))
 
 
+@pytest.mark.slow
 def test_a_universe_comes_to_what_pandas_makes_of_it(small, result, expected):
     assert set(result.orders_table["status"].to_pylist()) <= {"Completed", "Canceled"}
     assert len(result.manifest["universe"]["sold"]) >= 3

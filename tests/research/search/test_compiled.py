@@ -55,6 +55,7 @@ def test_trials_that_are_made_at_once_are_kept_as_those_made_one_by_one(sample, 
     assert by_compiled.overfitting == by_events.overfitting
 
 
+@pytest.mark.slow
 def test_the_strategy_that_is_not_compiled_is_told_with_its_line(sample, tmp_path):
     found = swept(sample, tmp_path, {"length": list(range(3, 35))}, KeepsText)
 
@@ -142,6 +143,7 @@ def test_options_that_are_not_compiled_are_left_to_the_event_engine(sample, tmp_
     assert len(found.ranked) == 32
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_stopped_goes_on_with_the_other_engine(sample, tmp_path):
     grid = {"fast": [5], "slow": list(range(20, 54))}
     swept(sample, tmp_path / "a", {**grid, "slow": [22, 31]}, engine="event")

@@ -158,6 +158,7 @@ def test_a_mistyped_name_is_told_as_unknown(hosts):
         connect("ib://ib-gatway:4002", patience=BRIEF)
 
 
+@pytest.mark.slow
 @pytest.mark.second_client
 def test_who_hangs_up_on_another_machine_is_named_with_its_settings(hosts):
     hosts["mute.test"] = ("127.0.0.1",)

@@ -140,6 +140,7 @@ def test_a_link_that_comes_back_with_its_requests_brings_the_bars(serve, sample)
     assert len(bars_asked(gateway)) == 1
 
 
+@pytest.mark.slow
 def test_a_link_that_comes_back_without_its_requests_ends_them_at_once(serve):
     _, source = serve(on_bars("lost", seconds=0.2, code=1101))
 
@@ -223,6 +224,7 @@ def test_a_gateway_that_does_not_come_back_ends_in_words(serve):
         source.fetch(AAPL, WINDOW)
 
 
+@pytest.mark.slow
 def test_a_gateway_that_hangs_up_or_is_mute_at_the_start_is_told_at_once(sample):
     script = faults(
         {"when": {"connection": 1}, "do": "refuse", "seconds": 0}, {"when": {"connection": 2}, "do": "silence"}
@@ -801,6 +803,7 @@ def test_closing_ends_what_is_under_way(serve):
         source.fetch(AAPL, WINDOW)
 
 
+@pytest.mark.slow
 def test_stopping_lets_the_request_under_way_finish_and_sends_no_other(serve):
     gateway, source = serve(on_bars("delay", seconds=0.3))
 

@@ -91,6 +91,7 @@ def test_a_sound_store_is_sound(store, sample):
     assert code(store.root, strict=True) == 0
 
 
+@pytest.mark.slow
 def test_every_damaged_file_is_named(store):
     flipped = [*segments(store), *segments(store, DAILY)]
     for path in flipped:
@@ -474,6 +475,7 @@ def test_a_session_is_complete_partial_empty_or_missing():
     assert str(one.days[1]) == "2024-01-03"
 
 
+@pytest.mark.slow
 def test_a_month_is_complete_where_all_that_exists_is_stored():
     assert covered(empty=[5]).by("M") == {"2024-01": FULL, "2024-02": FULL}
     assert covered(gone=[3]).by("M") == {"2024-01": PARTIAL, "2024-02": FULL}
