@@ -225,6 +225,7 @@ def test_a_stock_and_a_coin_are_measured_by_the_days_of_the_coin_in_any_order(tm
     assert first.stats.basis.startswith("365 sessions per year of BTC-CRYPTO/1day, ")
 
 
+@pytest.mark.slow
 def test_two_exchanges_are_measured_by_the_sessions_of_one(tmp_path):
     store = store_of(tmp_path, NYSE="1day", Frankfurt="1day")
 

@@ -184,6 +184,7 @@ def test_a_commission_with_a_multiplier_is_measured_with_it(turns):
     assert trade["gross"] == pytest.approx((trade["exit_price"] - trade["entry_price"]) * trade["size"] * 50.0)
 
 
+@pytest.mark.slow
 def test_a_commission_of_ones_own_is_charged_and_told_by_class_parameters_and_source(turns):
     result = turns(costs=PerOrder(fee=4.0))
 

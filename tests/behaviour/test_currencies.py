@@ -120,6 +120,7 @@ def test_a_run_in_euros_is_what_pandas_makes_of_it_bar_by_bar(store):
     assert np.abs(result.record["cash"].to_numpy() / cash.to_numpy() - 1).max() < 1e-9
 
 
+@pytest.mark.slow
 def test_permuted_series_give_the_same_equity(store):
     first, other = (run(HoldsAll, names, store=store, currency="EUR") for names in (ALL, [VODAFONE, APPLE, TOYOTA]))
 

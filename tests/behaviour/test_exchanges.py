@@ -228,6 +228,7 @@ def test_ib_is_never_made_to_say_our_rule(tmp_path):
     assert (details.trading_hours, details.liquid_hours) == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["ANY-STK-FOOBAR-USD/1hour", "ANY-FUT-OSE.JPN-JPY-202712/1hour"])
 def test_hours_of_an_exchange_without_a_calendar_are_downloaded(tmp_path, text):
     series, turn = Series.parse(text), (date(2027, 1, 4), date(2027, 1, 8))

@@ -107,6 +107,7 @@ def test_a_part_of_the_bars_has_a_part_of_the_signals(strategy, store):
     assert traded(result) == [("buy", "2012-03-07"), ("sell", "2012-05-02")]
 
 
+@pytest.mark.slow
 def test_an_edited_signal_moves_the_digest_of_a_run_and_its_reproduction(strategy, store, tmp_path, sample):
     kept = run(strategy, AAPL, store=store)
     assert reproduce(kept, "kept", store, strategy).status == SAME
@@ -235,6 +236,7 @@ def test_a_name_that_cannot_be_is_refused_with_what_to_write(call, tmp_path, sam
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.slow
 def test_a_changed_signal_is_a_conflict_until_the_revision_is_accepted(call, store, tmp_path, sample):
     frame_of(sample, SIGNALS | {"2012-01-10": 0.5}).to_csv(tmp_path / "new.csv", index=False)
     words = ("import", tmp_path / "new.csv", "AAPL/1day", "--extra", "signal", "--store", store.root)
@@ -262,6 +264,7 @@ def test_what_is_exported_comes_back_the_same(call, store, tmp_path, ending):
     assert Store(there).read(AAPL).equals(store.read(AAPL))
 
 
+@pytest.mark.slow
 def test_a_folder_of_files_as_a_source_keeps_the_columns_that_its_address_names(call, store, tmp_path):
     (tmp_path / "files").mkdir()
     call("export", "AAPL/1day", tmp_path / "files" / "AAPL_1day.csv", "--store", store.root)

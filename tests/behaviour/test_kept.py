@@ -276,6 +276,7 @@ def test_the_kept_baselines_hold(folder, call):
     assert statuses == dict.fromkeys(BASELINES.values(), "same")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fees_of_then", "borrowed_as_then", "parts_charged_as_then")
 def test_a_kept_baseline_of_which_an_order_differs_does_not_hold(folder, call):
     file = folder / "strategies" / "baselines" / "rsi2.json"
@@ -343,6 +344,7 @@ def test_a_finished_sweep_has_the_same_trials_and_tells_of_none(folder):
     assert [len(trial.metrics) > 50 for trial in found.trials].count(False) == 1  # the one whose averages are the same
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_begins_with_what_is_kept_and_tells_of_the_rest(folder):
     told, kept = [], len(keys_in(folder / STOPPED))
 

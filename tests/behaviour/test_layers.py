@@ -46,6 +46,7 @@ def loaded_by(job, *words):
     return {*rooms}, heavy, told
 
 
+@pytest.mark.slow
 def test_a_kept_record_is_loaded_and_saved_by_what_knows_runs_alone(folder, tmp_path):
     job = "from backtest.runs.record import RunRecord\nRunRecord.load(sys.argv[1]).save(sys.argv[2])"
 
@@ -56,6 +57,7 @@ def test_a_kept_record_is_loaded_and_saved_by_what_knows_runs_alone(folder, tmp_
     assert RunResult.load(tmp_path / "again") == RunResult.load(folder)
 
 
+@pytest.mark.slow
 def test_a_kept_record_is_measured_without_engine_validity_and_report(folder, result):
     job = """
 from backtest.metrics.measurement import Measured, measure
@@ -71,6 +73,7 @@ print(repr(Measured.load(sys.argv[1]).stats["cagr"]))
     assert told == [repr(result.stats["cagr"])] * 2
 
 
+@pytest.mark.slow
 def test_a_kept_result_is_loaded_and_printed_without_backtrader_and_matplotlib(folder, result):
     rooms, heavy, told = loaded_by("from backtest import RunResult\nprint(RunResult.load(sys.argv[1]))", folder)
 

@@ -187,6 +187,7 @@ def test_a_notebook_has_a_bar_a_round(kernel):
     assert [(bar.n, bar.total, bar.failed, bar.closed) for bar in kernel.made] == [(4, 4, 1, True), (5, 5, 0, True)]
 
 
+@pytest.mark.slow
 def test_a_download_is_a_bar_of_series(kernel, tmp_path):
     wanted = ["AAPL/1day", "IBM/1day"]
 

@@ -137,6 +137,7 @@ def test_a_strategy_gets_lists_and_dicts_of_its_own(project):
     assert first.spec.params["seen"] == []
 
 
+@pytest.mark.slow
 def test_what_cannot_be_kept_is_refused_before_the_run_with_its_name(project):
     Path("odd.py").write_text(FILE + "    def __init__(self):\n        raise SystemError('it ran')\n")
 

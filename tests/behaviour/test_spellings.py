@@ -89,6 +89,7 @@ def test_contracts_that_only_a_qualifier_tells_apart_become_series_of_their_own(
     assert [store.manifest(series).contract.con_id for series in wanted] == [11, 12, 21, 31]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "con_id"),
     [

@@ -38,6 +38,7 @@ def test_every_file_has_its_row():
     assert {path.name for path in FILES.iterdir()} - {"EXPECTED.csv"} == set(ROWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GOOD)
 def test_a_file_gives_its_bars(call, tmp_path, name):
     code, _, said = bring(call, name, tmp_path / "store", ROWS[name]["options"])

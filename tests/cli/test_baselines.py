@@ -39,6 +39,7 @@ def spend_less(folder):
     path.write_text(path.read_text().replace("invest=0.95", "invest=0.9").replace("self.p.invest", "0.9"))
 
 
+@pytest.mark.slow
 def test_a_saved_run_holds_until_the_strategy_changes(kept, tmp_path):
     saved = kept("baseline", "save", "one")
     held = kept("baseline", "check")
@@ -70,6 +71,7 @@ def test_a_diff_names_every_metric_and_the_orders(kept, tmp_path):
     assert document["causes"][0]["what"] == "code"
 
 
+@pytest.mark.slow
 def test_what_is_accepted_holds(kept, tmp_path):
     kept("baseline", "save", "one")
     spend_less(tmp_path)
@@ -81,6 +83,7 @@ def test_what_is_accepted_holds(kept, tmp_path):
     assert kept("baseline", "check")[:2] == (0, "cross: same\n")
 
 
+@pytest.mark.slow
 def test_a_baseline_is_not_overwritten_by_that_of_another_series(kept):
     kept("baseline", "save", "one")
     kept("run", "strategies/cross.py", "IBM/1day", "--out", "runs/two")

@@ -184,6 +184,7 @@ def test_a_bad_file_gives_a_document(download, tmp_path):
     assert "series.txt, line 2" in json.loads(out)["error"]
 
 
+@pytest.mark.slow
 def test_a_gateway_that_is_down_gives_a_document(download):
     code, out, _ = download("AAPL/1day", "--json", source="ib://127.0.0.1:1")
 

@@ -64,6 +64,7 @@ def test_duckdb_reads_the_same(stored):
     assert bars.cast(schema()) == expected
 
 
+@pytest.mark.slow
 def test_the_series_have_nulls_and_several_segments_among_them(sample, intraday):
     quotes, minutes = (intraday.read(Series.parse(text)) for text in ("EUR-CASH/1min", "AAPL/1min"))
 

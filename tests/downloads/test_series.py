@@ -107,6 +107,7 @@ def test_an_update_reads_the_seam_again_at_no_request_more(upstream, store):
     assert (update.status, update.requests, update.bars_added, update.revisions) == ("complete", 1, 1, ())
 
 
+@pytest.mark.slow
 def test_a_late_correction_of_the_last_sessions_is_taken_counted_and_archived(upstream, store):
     fill(upstream, store, date(2012, 6, 14))
     change(upstream, date(2012, 6, 13), volume=123.0)
@@ -254,6 +255,7 @@ def test_a_window_whose_seam_could_not_be_compared_is_not_stored(tmp_path, store
     assert max(store.read(MINUTES)["close"].to_pylist()) < 90
 
 
+@pytest.mark.slow
 def test_bars_that_are_served_no_more_when_a_split_is_read_again_are_put_on_its_scale(upstream, store):
     fill(upstream, store, date(2012, 6, 14))
     old = store.read(DAILY)
@@ -284,6 +286,7 @@ def test_answers_of_another_scale_each_time_end_with_an_error_and_the_next_downl
     assert store.read(MINUTES).equals(upstream.read(MINUTES))
 
 
+@pytest.mark.slow
 def test_a_scale_that_the_vendor_takes_back_is_read_again_too(upstream, store):
     fill(upstream, store, date(2012, 6, 14))
     before = store.read(DAILY)
@@ -590,6 +593,7 @@ def test_what_is_empty_today_may_come_tomorrow(upstream, store):
     assert early.gaps == (Span.of_dates(date(2012, 6, 14), date(2012, 6, 15)),)
 
 
+@pytest.mark.slow
 def test_years_before_a_listing_cost_no_request_each(tmp_path, store):
     upstream = store_with(tmp_path / "upstream", {"AAPL/1min": ("2024-03-04", "2024-03-15")})
 
@@ -840,6 +844,7 @@ def inside(bars, session):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shut", "repairs"), [(CHRISTMAS, 0), ([], 1)])
 def test_a_hole_is_no_gap_where_the_sources_schedule_has_no_session(forex, store, shut, repairs):
     with Gateway(forex, shut=shut) as gateway, connect(gateway.address) as source:

@@ -353,6 +353,7 @@ def test_a_refused_connection_is_closed_and_the_next_ones_too(sample: Store) -> 
         assert [_greets(gateway.port) for _ in range(3)] == [False, False, False]
 
 
+@pytest.mark.slow
 def test_a_silent_connection_never_greets(sample: Store) -> None:
     faults = Faults.of([{"when": {"connection": 1}, "do": "silence"}])
     with Gateway(sample, faults=faults) as gateway, RawClient(gateway.port, client_id=None) as client:

@@ -246,6 +246,7 @@ def test_an_end_without_zone_is_warned_of(gateway: Gateway, connect: Connect) ->
     assert codes == [2174]
 
 
+@pytest.mark.slow
 def test_a_request_that_is_never_answered_times_out(sample: Store, connect: Connect) -> None:
     with Gateway(sample, faults=Faults.of([{"when": {"request": 1}, "do": "silence"}])) as gateway:
         client = connect(gateway)
@@ -282,6 +283,7 @@ def test_several_clients_are_served_at_once(gateway: Gateway, connect: Connect) 
 # --- IB's own client and ib_async
 
 
+@pytest.mark.slow
 def test_the_client_of_ib_gets_the_bars_of_the_store(minutes: Gateway, intraday: Store) -> None:
     from ibapi.client import EClient
     from ibapi.contract import Contract as IbContract

@@ -264,6 +264,7 @@ def test_cash_that_comes_before_the_brokers_turn_counts_once(store):
     assert timed.record["flow"].to_pylist() == [500.0] * 10
 
 
+@pytest.mark.slow
 def test_trades_in_other_orders_are_shares_of_the_account_that_there_was(store):
     class Trades(bt.Strategy):
         params = (("cash", 0),)

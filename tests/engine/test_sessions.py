@@ -255,6 +255,7 @@ class Daily(bt.Strategy):
                 self.buy(size=1, exectype=bt.Order.Limit, price=0.98 * self.data.close[0], valid=valid)
 
 
+@pytest.mark.slow
 def test_daily_bars_have_orders_and_timers_as_in_backtrader(sample):
     cerebro = bt.Cerebro(stdstats=False)
     bars = sample.read("AAPL/1day", start="2004-01-02", end="2004-12-31")

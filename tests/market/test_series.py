@@ -210,6 +210,7 @@ def test_an_instrument_survives_every_spelling_and_any_order_of_its_qualifiers(i
     assert Instrument.parse(turned) == instrument
 
 
+@pytest.mark.slow
 @given(INSTRUMENTS)
 def test_no_folder_has_a_name_that_windows_reserves_or_shortens(instrument):
     name = instrument.key

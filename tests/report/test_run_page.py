@@ -144,6 +144,7 @@ def test_an_open_position_is_told_apart_from_the_trades(text):
     assert "Still open at the end, and not among the trades: 1 AAPL/1day at the last close of 111.00." in words(text)
 
 
+@pytest.mark.slow
 def test_trades_and_the_open_position_add_up_to_the_change_of_equity(text):
     sums = re.findall(r'<th>([^<]*)</th><td class="number">([^<]*) USD</td>', text)
 

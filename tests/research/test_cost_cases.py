@@ -69,6 +69,7 @@ def test_between_a_little_less_and_a_little_more_than_the_break_even_lies_nothin
     assert break_even_costs(slipped) == even
 
 
+@pytest.mark.slow
 def test_the_table_is_kept_with_the_run_and_no_case_is_run_twice(slipped, tmp_path):
     loaded = RunResult.load(slipped.save(tmp_path / "kept"))
 

@@ -287,6 +287,7 @@ def test_labels_that_cannot_be_meant_are_refused(root, call, words, said):
     assert said in err
 
 
+@pytest.mark.slow
 def test_tags_and_notes_are_shown_in_the_list_and_with_the_run(root, call):
     call("runs", "tag", "first-a1", "best", "trend")
     call("runs", "note", "first-a1", "watch", "the costs")

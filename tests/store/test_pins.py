@@ -370,6 +370,7 @@ def call(call, tmp_path, monkeypatch):
     return call
 
 
+@pytest.mark.slow
 def test_the_command_pins_checks_and_updates(call, store):
     place = ("--store", str(store.root))
     pinned, out, _ = call("pin", *place)

@@ -623,6 +623,7 @@ def call(call, tmp_path, monkeypatch):
     return call
 
 
+@pytest.mark.slow
 def test_the_commands_publish_list_export_and_run(call, store, bucket):
     sent, out, said = call("publish", bucket.url(), "--store", str(store.root))
     again, document, _ = call("publish", bucket.url(), "--store", str(store.root), "--json")
@@ -680,6 +681,7 @@ def test_a_url_of_nothing_we_know_is_refused(call, store, url):
         assert "s3://" in said
 
 
+@pytest.mark.slow
 def test_no_credential_is_in_any_output_file_or_error(call, store, bucket, tmp_path):
     said = "".join(map(str, call("publish", bucket.url(), "--store", str(store.root))))
     said += "".join(map(str, call("run", "buy_and_hold", "BRK B/1day", "--store", bucket.url(), "--json")))
@@ -713,6 +715,7 @@ def test_wrong_credentials_are_a_sentence_that_says_where_they_belong(call, stor
         assert "AKIASOMEONEELSE" not in said
 
 
+@pytest.mark.slow
 def test_without_obstore_publishing_to_s3_says_what_to_install(store, tmp_path):
     (tmp_path / "obstore.py").write_text("raise ImportError('obstore is not here')")
     words = [sys.executable, "-m", "backtest", "publish", "s3://bars/store", "--store", str(store.root)]

@@ -254,6 +254,7 @@ def test_whole_folders_can_be_staged(tmp_path):
     assert names(tmp_path / "new") == ["below"]
 
 
+@pytest.mark.slow
 def test_writers_of_one_folder_wait_for_each_other(tmp_path):
     """Each puts two files that must be equal, many at once: what is read between two equal versions is."""
     failures, done = [], threading.Event()

@@ -46,6 +46,7 @@ def test_the_downloads_of_a_period_are_carried_on(tmp_path):
     assert [one["source"] for one in found] == ["ib", "ib", "ib", "csv"]
 
 
+@pytest.mark.slow
 def test_only_the_newest_downloads_are_named_and_the_others_counted(tmp_path):
     store, start = Store(tmp_path), datetime(2024, 1, 2, tzinfo=UTC)
     for number in range(NEWEST + 7):

@@ -178,6 +178,7 @@ def test_a_bar_that_only_one_of_them_has_is_no_bar_of_the_pair(tmp_path):
     assert gaps.orders["created"].tolist() == none.orders["created"].tolist() != []
 
 
+@pytest.mark.slow
 def test_a_pair_of_csv_files_is_imported_and_run_from_the_command_line(tmp_path, capsys):
     held = sessions(hours_of(Series.parse("GLD/1day").instrument), date(2024, 1, 2), date(2024, 12, 24))
     days, prices = [session.day for session in held], np.round(gold(7, len(held)), 4)

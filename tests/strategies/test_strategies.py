@@ -59,6 +59,7 @@ def in_or_out(bars, enters, leaves):
 # --- recomputed
 
 
+@pytest.mark.slow
 def test_bollinger_by_rolling_windows(sample):
     bars = bars_of(sample, TWO)
     mean = {name: frame.close.rolling(20).mean() for name, frame in bars.items()}
@@ -159,6 +160,7 @@ def test_volatility_target_by_a_rolling_deviation(sample):
     assert 0.07 < result.stats["volatility"] < 0.11  # two halves at 10 % each, not quite one with the other
 
 
+@pytest.mark.slow
 def test_random_baseline_by_the_same_coin(sample):
     bars, coin = bars_of(sample, TWO), random.Random(5)
     days = bars["AAPL/1day"].index

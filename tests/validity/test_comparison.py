@@ -60,6 +60,7 @@ def test_the_difference_is_that_of_the_sharpe_ratios():
     assert found.sharpe == pytest.approx(sharpe(FIRST) - sharpe(SECOND))
 
 
+@pytest.mark.slow
 def test_interval_and_p_are_jobsons_where_returns_are_independent_and_normal():
     found = difference(FIRST, SECOND, samples=2000)
     own, other = (one.mean() / one.std(ddof=1) for one in (FIRST, SECOND))
@@ -214,6 +215,7 @@ def test_a_dated_risk_free_return_compounds_between_the_sessions_that_all_have()
     assert found.stats[0]["sharpe"] == pytest.approx(excess.mean() / excess.std(ddof=1) * math.sqrt(128))  # 252·30/59
 
 
+@pytest.mark.slow
 def test_every_run_but_the_first_is_compared_with_the_first():
     found = compare([run_of(one, name) for one, name in zip((FIRST, SECOND, THIRD), "ABC", strict=True)])
 
@@ -263,6 +265,7 @@ def test_the_table_names_runs_without_their_keys_where_that_tells_them_apart():
     assert [row[0] for row in compare([first, again], samples=20).rows()] == [first.name, again.name]
 
 
+@pytest.mark.slow
 def test_the_command_says_the_same_in_80_columns_and_as_json(tmp_path, capsys):
     def call(*words):
         with contextlib.chdir(tmp_path), pytest.raises(SystemExit) as ended:
@@ -284,6 +287,7 @@ def test_the_command_says_the_same_in_80_columns_and_as_json(tmp_path, capsys):
     assert call("Cross")[0] == 2
 
 
+@pytest.mark.slow
 def test_the_page_of_a_comparison_has_what_is_compared_as_text_and_asks_for_nothing(tmp_path):
     found = compare([run_of(FIRST), run_of(SECOND, "<script>")])
 
@@ -323,6 +327,7 @@ def test_the_page_of_a_comparison_has_what_differs_the_curves_and_the_test_of_ea
     ]
 
 
+@pytest.mark.slow
 def test_a_page_of_a_comparison_that_cannot_be_written_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
 

@@ -207,6 +207,7 @@ def test_the_gravest_fault_is_the_word(words, result):
     assert verdict(result).words == words
 
 
+@pytest.mark.slow
 def test_a_position_that_was_bought_in_parts_is_one_trade_of_thirty():
     parts = [fill(n, 1, 10.0) for n in range(40)] + [fill(50, -40, 11.0)]
     turns = [fill(60, 1, 10.0), *(fill(61 + n, (-1) ** (n + 1) * 2, 10.0) for n in range(28))]

@@ -319,6 +319,7 @@ def test_objects_of_a_helper_are_pickled_by_its_own_name(project, store):
         pickle.loads(left)  # nothing is left behind for everybody
 
 
+@pytest.mark.slow
 def test_threads_with_strategies_whose_helpers_have_one_name_do_not_mix_them(project, store):
     names = [f"s{number}" for number in range(6)]
     for number, name in enumerate(names, 1):

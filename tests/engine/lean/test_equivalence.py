@@ -48,6 +48,7 @@ def test_fewer_bars_than_the_candles_need(count):
     assert_lean_and_same(trading(BUSY, BARS[:count], indicators=candles), ended=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [{"stdstats": True}, {"tradehistory": True}, {"tz": "US/Eastern"}, {"lookahead": 3}, {"cheat_on_open": True},

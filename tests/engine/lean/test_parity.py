@@ -94,6 +94,7 @@ def test_a_limit_without_a_price_sets_both(eyes, plimit):
 # -- how long an order is good -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "valid",
     [0, 0.0, 3, 2.5, timedelta(0), timedelta(days=3), timedelta(hours=30), "date", "time", "past", "number"],

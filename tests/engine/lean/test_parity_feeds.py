@@ -209,6 +209,7 @@ class Extended(bt.feeds.PandasData):
     params = (("factor", -1),)
 
 
+@pytest.mark.slow
 def test_a_feed_with_more_lines(eyes):
     import pandas as pd
 

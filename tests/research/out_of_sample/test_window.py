@@ -119,6 +119,7 @@ def test_without_a_warm_up_a_window_is_a_run_of_its_own(sample):
     assert found.fills_table.equals(alone.fills_table)
 
 
+@pytest.mark.slow
 def test_an_intraday_window_begins_with_the_first_bar_of_its_session(intraday):
     minutes = Series.parse("EUR-CASH/1min")  # whose session of the 12th begins on the evening of the 11th, in UTC
     window = Window(date(2024, 3, 12), date(2024, 3, 12))

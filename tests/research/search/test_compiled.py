@@ -79,6 +79,7 @@ class KeepsText(bt.Strategy):
             self.buy(size=1)
 
 
+@pytest.mark.slow
 def test_where_the_engines_differ_no_trial_of_the_compiled_one_counts(sample, tmp_path, caplog):
     found = swept(sample, tmp_path, {"wait": list(range(32))}, ChangesByRun)
 
@@ -167,6 +168,7 @@ def test_every_point_is_made_or_left(sample):
     )
 
 
+@pytest.mark.slow
 def test_the_command_line_says_which_engine_made_the_trials(sample, tmp_path, capsys):
     words = ["--grid", "fast=5", "--grid", "slow=20:51", "--since", "2003-01-02", "--until", "2004-12-31"]
 

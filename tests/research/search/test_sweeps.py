@@ -670,6 +670,7 @@ def test_the_command_line_says_the_same_as_json_within_80_columns(tmp_path, samp
     assert (tmp_path / "heatmap.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_the_command_line_asks_of_each_trial_what_it_asks_of_a_run(sample, tmp_path, capsys):
     asked = ["--slippage", "50bp", "--costs", "bp:10", "--since", "2003-01-02", "--until", "2004-12-31"]
     words = ["sweep", SMA, "AAPL/1day", "--grid", "fast=5,10", "--store", str(sample.root), "--out", str(tmp_path)]

@@ -73,6 +73,7 @@ def test_nor_does_a_text_file_end_in_a_traceback(call, tmp_path, text, size):
     assert err.startswith("error: ")
 
 
+@pytest.mark.slow
 def test_a_column_of_lists_is_named_and_not_decoded(take):
     many = pa.ListArray.from_arrays(pa.array([0, 4_000_000, 4_000_000, 4_000_000], pa.int32()), np.zeros(4_000_000))
 

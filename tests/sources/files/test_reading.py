@@ -513,6 +513,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BOMBS)
 def test_an_archive_is_not_unpacked_beyond_what_bars_ever_are(tmp_path, kind):
     make, said = BOMBS[kind]

@@ -287,6 +287,7 @@ def test_no_free_client_id_is_said_at_once(sample):
     assert len([record for record in gateway.requests if record.kind == "start"]) == 8
 
 
+@pytest.mark.slow
 def test_an_old_session_that_lingers_is_given_time_before_another_client_id_is_taken(serve):
     gateway, source = serve(on_bars("drop", bytes=10), {"when": {"connection": 2, "times": 2}, "do": "taken"})
     with pytest.raises(LinkLost):
@@ -565,6 +566,7 @@ def test_never_more_than_fifty_requests_are_open(twelve_stocks):
     assert gateway.most_open == 50
 
 
+@pytest.mark.slow
 def test_eight_threads_share_a_source(serve, sample):
     gateway, source = serve()
     series = [Series.parse(f"{symbol}/1day") for symbol in ("AAPL", "IBM", "MSFT", "GOOG")]

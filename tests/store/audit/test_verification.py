@@ -101,6 +101,7 @@ def test_every_damaged_file_is_named(store):
     assert code(store.root) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0.0, 0.1, 0.3, 0.7, 0.9, 1.0])
 def test_a_flipped_bit_in_any_file_is_damage_in_that_file(store, place):
     for path in [
@@ -596,6 +597,7 @@ def test_ls_counts_sessions_from_the_manifests_alone(call, store):
     }
 
 
+@pytest.mark.slow
 def test_ls_shows_what_is_missing(call, store):
     flip(segments(store)[1])
     mended(store)
