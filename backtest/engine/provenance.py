@@ -227,7 +227,7 @@ def _version(name: str) -> str:
 
     try:
         return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
+    except (importlib.metadata.PackageNotFoundError, OSError):  # not there, or there without a file that says it
         return _MISSING
 
 

@@ -210,3 +210,14 @@ def test_a_bar_more_is_another_hash_and_the_same_bars_are_the_same(tmp_path, sto
 
     assert seen[0] == cut != seen[1]
     assert seen[1]["bars"] - seen[0]["bars"] == len({until + timedelta(days=n) for n in (1, 2, 3)})
+
+
+def test_a_package_whose_metadata_cannot_be_read_counts_as_missing(monkeypatch):
+    """As the finders of `importlib_metadata` say it, which some libraries put in the place of Python's own."""
+
+    def unreadable(name):
+        raise FileNotFoundError(f"No package metadata was found for {name}.")
+
+    monkeypatch.setattr("importlib.metadata.version", unreadable)
+
+    assert provenance._version.__wrapped__("half-installed") == provenance._MISSING
