@@ -57,13 +57,17 @@ def comparison_page(found: Comparison) -> str:
 
 
 def _comparison(found: Comparison) -> dict[str, Any]:
+    differ = any(one.differ for one in found.differences)
     names = {group: [name for name, metric in METRICS.items() if metric.group == group] for group in _COMPARED}
     return {
         "runs": found.runs,
         "asked": _asked(found),
         "tests": list(_tests(found)),
-        "differences": [typeset(str(one)) for one in found.differences],
-        "differ": any(one.differ for one in found.differences),
+        "verdict": {
+            "words": "At least one differs significantly." if differ else "No significant difference.",
+            "reasons": [typeset(str(one)) for one in found.differences],
+            "good": differ,
+        },
         "basis": found.basis,
         "figure": _growth(found),
         "curves": _curves(found),

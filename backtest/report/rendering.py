@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from backtest.errors import UsageError
+from backtest.store.replacement import replace_file
+
 if TYPE_CHECKING:
     from backtest.validity.verdict import Verdict
 
@@ -40,6 +43,26 @@ def rendered(template: str, content: dict[str, Any]) -> str:
     return templates.get_template(template).render(content)
 
 
+def write_page_beside(text: str, folder: Path, whose: str) -> Path:
+    """
+    Write a page, HTML, into a folder that holds no run as index.html, and return its path.
+
+    Args:
+        whose: page it is, in an error: "that of the sweep".
+
+    Raises:
+        UsageError: the folder cannot be written, or holds a run.
+    """
+    page = folder / "index.html"
+    if (folder / "spec.json").exists():
+        raise UsageError(f"{folder} holds a run, whose page {page} is; name another folder for {whose}")
+    try:
+        replace_file(page, text.encode(), folders=True)
+    except OSError as error:
+        raise UsageError(f"no page can be written into {folder} ({error}); name another folder") from error
+    return page
+
+
 def typeset(text: str) -> str:
     """Return a text whose numbers have a minus sign of their own, and their unit beside them."""
     return _MINUS.sub("−", text).replace(" %", "\N{NO-BREAK SPACE}%")
@@ -61,7 +84,7 @@ def way_to(page: Path, folder: Path) -> str:
 
 def own_script(*names: str) -> str:
     """Return scripts of ours one after the other, as they may stand in a page."""
-    folder = files("backtest.report").joinpath("templates")
+    folder = files("backtest.report").joinpath("templates", "scripts")
     return in_page("\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names))
 
 

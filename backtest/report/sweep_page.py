@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.errors import UsageError
 from backtest.market.series import few
 from backtest.metrics.account import hold, hold_name, session_ends
 from backtest.metrics.returns import REASONS
@@ -23,9 +22,8 @@ from backtest.report.charts.chart_view import ChartView
 from backtest.report.charts.curves import Curve, Curves, Pane
 from backtest.report.charts.packing import rounded
 from backtest.report.figures import svg
-from backtest.report.rendering import json_in_page, own_script, rendered, shown_verdict, typeset
+from backtest.report.rendering import json_in_page, own_script, rendered, shown_verdict, typeset, write_page_beside
 from backtest.runs.parameters import distinct, form_of, in_words, words_of
-from backtest.store.replacement import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -138,14 +136,7 @@ def write_sweep_page(sweep: ShownSweep, folder: Path) -> Path:
     Raises:
         UsageError: the folder cannot be written, or holds a run.
     """
-    page = folder / "index.html"
-    if (folder / "spec.json").exists():
-        raise UsageError(f"{folder} holds a run, whose page {page} is; name another folder for that of the sweep")
-    try:
-        replace_file(page, sweep_page(sweep).encode(), folders=True)
-    except OSError as error:
-        raise UsageError(f"no page can be written into {folder} ({error}); name another folder") from error
-    return page
+    return write_page_beside(sweep_page(sweep), folder, "that of the sweep")
 
 
 def sweep_view(sweep: ShownSweep) -> ChartView:
@@ -272,7 +263,7 @@ def _shown_places(sweep: ShownSweep) -> list[int]:
 
 
 def _about(sweep: ShownSweep) -> dict[str, Any]:
-    """Return what `templates/sweep.js` takes, as plain data."""
+    """Return what `templates/scripts/sweep.js` takes, as plain data."""
     names = list(dict.fromkeys([*_SHOWN, sweep.rank_metric]))
     places = _shown_places(sweep)
     new = {place: number for number, place in enumerate(places)}

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.errors import UsageError
 from backtest.market.series import few
 from backtest.metrics.drawdown import underwater
 from backtest.metrics.returns import REASONS, equity_of
 from backtest.metrics.table import METRICS
 from backtest.report.charts.curves import Band, Curve, Curves, Pane
-from backtest.report.rendering import GROUP_TITLES, own_script, rendered, typeset
+from backtest.report.rendering import GROUP_TITLES, own_script, rendered, typeset, write_page_beside
 from backtest.runs.parameters import in_words
-from backtest.store.replacement import replace_file
 
 if TYPE_CHECKING:
     from backtest.metrics.measurement import Stats
@@ -89,14 +87,7 @@ def write_walk_forward_page(found: ShownWalkForward, folder: Path) -> Path:
     Raises:
         UsageError: the folder cannot be written, or holds a run.
     """
-    page = folder / "index.html"
-    if (folder / "spec.json").exists():
-        raise UsageError(f"{folder} holds a run, whose page {page} is; name another folder for the walk-forward's")
-    try:
-        replace_file(page, walk_forward_page(found).encode(), folders=True)
-    except OSError as error:
-        raise UsageError(f"no page can be written into {folder} ({error}); name another folder") from error
-    return page
+    return write_page_beside(walk_forward_page(found), folder, "the walk-forward's")
 
 
 def walk_forward_page(found: ShownWalkForward) -> str:

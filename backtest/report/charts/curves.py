@@ -1,4 +1,4 @@
-"""Lines over sessions that one can enter: `Curves` is what `templates/curves.js` draws, all of it in the page."""
+"""Lines over sessions that one can enter: `Curves` is what `templates/scripts/curves.js` draws, all in the page."""
 
 from __future__ import annotations
 

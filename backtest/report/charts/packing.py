@@ -1,4 +1,4 @@
-"""Columns of numbers in few bytes, as the text that a page holds; `templates/parts.js` unpacks them."""
+"""Columns of numbers in few bytes, as the text that a page holds; `templates/scripts/parts.js` unpacks them."""
 
 from __future__ import annotations
 
