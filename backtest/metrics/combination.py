@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from backtest.errors import BadStore
-from backtest.store.documents import DAY, NUMBER, TEXT, WHOLE, Misfit, either, keyed, list_of, one_of
+from backtest.store.documents import DAY, NUMBER, TEXT, WHOLE, Misfit, either, for_json, keyed, list_of, one_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +117,7 @@ class Combination:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON: None where a number is not defined."""
-        known: dict[str, Any] = _for_json(asdict(self))
+        known: dict[str, Any] = for_json(asdict(self))
         for told, one in zip(known["runs"], self.runs, strict=True):
             told["contribution"] = one.contribution
         return known
@@ -174,11 +174,3 @@ _MADE = ("series", "contribution")
 
 def _number(value: Any) -> Any:
     return math.nan if value is None else value
-
-
-def _for_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _for_json(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_for_json(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

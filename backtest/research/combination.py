@@ -644,7 +644,7 @@ def _utc(times: np.ndarray) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(times.astype("datetime64[us]")).tz_localize("UTC")
 
 
-# --- what each run brought
+# --- what each run earned
 
 
 def _combination(

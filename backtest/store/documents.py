@@ -113,6 +113,15 @@ def document_in(data: bytes | str) -> Any:
     return found
 
 
+def for_json(value: Any) -> Any:
+    """Return plain data as JSON has it: None in the place of numbers that are not finite, lists of tuples."""
+    if isinstance(value, dict):
+        return {name: for_json(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [for_json(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _constant(text: str) -> float:
     raise Misfit(f"it has the number {text}, which is none of JSON's")
 

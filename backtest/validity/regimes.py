@@ -21,6 +21,7 @@ from backtest.metrics.drawdown import max_drawdown
 from backtest.metrics.measurement import check_result
 from backtest.metrics.ratios import sharpe
 from backtest.metrics.returns import equity_of, returns_of, total_return, volatility
+from backtest.store.documents import for_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +65,7 @@ class Regimes:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON: None where a number is not defined."""
-        rows = [{name: _for_json(value) for name, value in asdict(row).items()} for row in self.rows]
+        rows = [for_json(asdict(row)) for row in self.rows]
         return {"basis": self.basis, "regimes": {row["name"]: row for row in rows}}
 
     def __repr__(self) -> str:
@@ -158,7 +159,3 @@ def _regime(
         max_drawdown=max_drawdown(equity),
         market=total_return(equity_of(moves[which])),
     )
-
-
-def _for_json(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from backtest.metrics.account import nets_of_cash
 from backtest.metrics.measurement import check_result
 from backtest.metrics.table import METRICS
 from backtest.runs.cost_table import CostCase
+from backtest.store.documents import for_json
 from backtest.validity.bootstrap import SAMPLES, Intervals, bootstrap
 from backtest.validity.cost_stress import break_even_costs, cost_cases, run_again
 from backtest.validity.monte_carlo import MonteCarlo, monte_carlo
@@ -56,7 +56,7 @@ class Validity:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON: None where a number is not defined."""
-        found: dict[str, Any] = _for_json(asdict(self))
+        found: dict[str, Any] = for_json(asdict(self))
         return {**found, "costs_basis": self.costs_basis}
 
     def _repr_html_(self) -> str:
@@ -131,11 +131,3 @@ def validate(
         run_again(result, factors),
         result.combination is not None,
     )
-
-
-def _for_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _for_json(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_for_json(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -34,8 +34,8 @@ MOST = 1.15  # an exponent
 LIMITS = {"statistics": 1.5, "report": 8.0}  # processor seconds of 2,000 series
 
 
-class EqualWeights(bt.Strategy):
-    """Hold all series in equal parts, put right with each month."""
+class Monthly(bt.Strategy):
+    """Act on the first bar of each month, whichever series have begun."""
 
     month = 0
 
@@ -44,27 +44,24 @@ class EqualWeights(bt.Strategy):
 
     def next(self) -> None:
         month = self.datetime.date(0).month
-        if month == self.month:
-            return
-        self.month = month
+        if month != self.month:
+            self.month = month
+            self.act()
+
+
+class EqualWeights(Monthly):
+    """Hold all series in equal parts, put right with each month."""
+
+    def act(self) -> None:
         there = [data for data in self.datas if len(data)]
         for data in there:
             self.order_target_percent(data, 0.95 / len(there))
 
 
-class Momentum(bt.Strategy):
+class Momentum(Monthly):
     """Hold the tenth of the series that rose most in half a year in equal parts, chosen with each month."""
 
-    month = 0
-
-    def prenext(self) -> None:
-        self.next()
-
-    def next(self) -> None:
-        month = self.datetime.date(0).month
-        if month == self.month:
-            return
-        self.month = month
+    def act(self) -> None:
         there = [data for data in self.datas if len(data) > 126]
         best = sorted(there, key=lambda data: data.close[0] / data.close[-126], reverse=True)[: len(there) // 10]
         chosen = set(map(id, best))

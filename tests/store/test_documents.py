@@ -1,5 +1,7 @@
 """Documents that may be anybody's: what is no file, no JSON or of another shape is a sentence with file and key."""
 
+import json
+import math
 import os
 import sys
 
@@ -19,6 +21,7 @@ from backtest.store.documents import (
     document_in,
     either,
     every,
+    for_json,
     keyed,
     list_of,
     mapped,
@@ -172,3 +175,13 @@ def test_an_error_has_the_file_the_way_to_the_value_and_the_value_cut_short(tmp_
 
     assert str(raised.value).startswith(str(tmp_path / "file"))
     assert len(str(raised.value)) < len(str(tmp_path)) + 250
+
+
+def test_numbers_that_are_not_finite_are_null_for_json():
+    found = for_json({"a": math.nan, "b": [1.5, (math.inf, "x")], "c": {"d": None, "e": 2}})
+
+    assert json.loads(json.dumps(found, allow_nan=False)) == {
+        "a": None,
+        "b": [1.5, [None, "x"]],
+        "c": {"d": None, "e": 2},
+    }
