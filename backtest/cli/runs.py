@@ -257,11 +257,12 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Write the page of a kept run: verdict, numbers, a chart to explore, pictures, trades, definitions, manifest.
+    Write the page of a kept run, a sweep or a walk-forward, or the table of a folder of them.
 
-    The chart has the bars that the run saw, where they are in the store or in the sample; else the closes. Of a sweep
-    the page has maps, each trial's numbers and equity, and how far the best one can be believed; of a walk-forward its
-    equity out of sample, its windows and what each chose. Of a folder of runs it is a table of all of them, to sort and
+    Of a run the page has verdict, numbers, a chart to explore, pictures, trades, definitions and manifest. The chart
+    has the bars that the run saw, where they are in the store or in the sample; else the closes. Of a sweep the page
+    has maps, each trial's numbers and equity, and how far the best one can be believed; of a walk-forward its equity
+    out of sample, its windows and what each chose. Of a folder of runs it is a table of all of them, to sort and
     search, with links to their pages.
 
     Example: backtest report SmaCross-AAPL --out pages/sma

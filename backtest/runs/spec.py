@@ -363,7 +363,7 @@ class Brokerage:
             account as at IB: 50 % of what is opened, 25 % of what is held long and 30 % short are required, and what is
             too much is sold at the next open; or the path of a file of rates, .csv or .toml, with lines of
             product,initial_long,maintenance_long,initial_short,maintenance_short. An order that asks for more is
-            rejected, and its reason kept. "cash" and "reg-t" are known of US stocks.
+            rejected, and its reason kept. "cash" and "reg-t" have rules for US stocks.
         universe: who belonged to the market, from which session to which: a CSV or Parquet file, or a table, with the
             columns symbol, from, to (and delisting_return), or with date and a column for each symbol. A strategy asks
             `backtest.members(self)`; what is held of a name whose bars have ended is sold at its last close, times 1

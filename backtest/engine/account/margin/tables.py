@@ -148,8 +148,8 @@ def _check_product(table: MarginTable, series: Series, brokerage: Brokerage, cos
         raise UsageError(f"what a contract of {series.short} requires is not known; write --margin 15000")
     others = " and futures with --margin" if table.name == REG_T else ""
     raise UsageError(
-        f"the rules of an account {table.name} are known of US stocks in USD{others}, and {series.short} is "
-        f"{kind} on {series.instrument.exchange} in {series.instrument.currency}; name a file of rates: --account FILE"
+        f"account {table.name} has rules for US stocks in USD{others} only, and {series.short} is {kind} on "
+        f"{series.instrument.exchange} in {series.instrument.currency}; name a file of rates: --account FILE"
     )
 
 

@@ -40,7 +40,9 @@ def test_us_stocks_are_known(word):
              "BTC-CRYPTO-PAXOS-USD/1day", "SPY-OPT-SMART-USD-20261218-500-C/1day", "IBM-CFD-SMART-USD/1day"],
 )  # fmt: skip
 def test_what_has_no_known_rule_is_refused_in_words(word, name):
-    with pytest.raises(UsageError, match=rf"account {word} are known of US stocks in USD.*; name a file of rates"):
+    with pytest.raises(
+        UsageError, match=rf"account {word} has rules for US stocks in USD.* only, .*; name a file of rates"
+    ):
         check(word, name)
 
 
@@ -50,7 +52,7 @@ def test_a_future_is_known_by_its_margin_and_in_no_cash_account():
 
     with pytest.raises(UsageError, match=r"what a contract of ES-FUT\S+ requires is not known; write --margin 15000"):
         check("reg-t", ES)
-    with pytest.raises(UsageError, match="cash are known of US stocks in USD, and"):
+    with pytest.raises(UsageError, match="cash has rules for US stocks in USD only, and"):
         check("cash", ES, margin="15000")
 
 
