@@ -1,4 +1,4 @@
-"""`bundled`: where what comes along with the package lies, in a wheel as in a checkout; `own_source`: its digest."""
+"""`bundled`: what comes along with the package; `own_source`: its digest; `installed_version`: of another package."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ def bundled(name: str) -> Path:
     packed = Path(__file__).parent / "_bundled" / name
     checkout = Path(__file__).parent.parent / {"sample": "data/sample"}.get(name, name)
     return packed if packed.exists() else checkout
+
+
+def installed_version(name: str) -> str:
+    """Return the version of an installed package; "" where it is not there, or half there without its metadata."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name) or ""
+    except (PackageNotFoundError, OSError):  # the latter where `importlib_metadata` took the place of Python's finder
+        return ""
 
 
 @cache  # hundreds of files, which a process does not change

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backtest._resources import installed_version
 from backtest._system import HEARD_AFTER, one_word
 from backtest.cli.options import STORE, JsonOption, SourceOption, StoreOption, templates
 from backtest.cli.parse import one_series_of
@@ -25,13 +25,12 @@ def tell_version(asked: bool) -> None:
     if not asked:
         return
     import platform
-    from importlib import metadata
 
     others = [f"Python {platform.python_version()}"]
     for name in ("backtrader", "ib_insync", "ib_async"):  # one of the last two
-        with suppress(metadata.PackageNotFoundError):
-            others.append(f"{name} {metadata.version(name)}")
-    give(f"backtest {metadata.version('ib-backtest')} ({', '.join(others)})")
+        if version := installed_version(name):
+            others.append(f"{name} {version}")
+    give(f"backtest {installed_version('ib-backtest') or 'unknown'} ({', '.join(others)})")
     raise typer.Exit
 
 

@@ -12,7 +12,7 @@ from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backtest._resources import own_source
+from backtest._resources import installed_version, own_source
 from backtest.engine.account.commissions import Costs
 from backtest.engine.account.schedules import costs_for, row_of
 from backtest.engine.code.imports import (
@@ -223,12 +223,7 @@ def _hash(file: Path, changed: tuple[int, int]) -> str:
 def _version(name: str) -> str:
     if known := _versions().get(_plain(name)):
         return known
-    import importlib.metadata
-
-    try:
-        return importlib.metadata.version(name)
-    except (importlib.metadata.PackageNotFoundError, OSError):  # not there, or there without a file that says it
-        return _MISSING
+    return installed_version(name) or _MISSING
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
 import shutil
 import socket
@@ -11,11 +10,11 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from backtest._clock import Clock, utc_now
+from backtest._resources import installed_version
 from backtest._system import kind_of_disk
 from backtest.errors import BacktestError, NoConnection, NoData, UsageError
 from backtest.market.series import BarSize, Series
@@ -182,11 +181,7 @@ def listening(ports: Iterable[int], host: str = "127.0.0.1") -> list[int]:
 
 
 def _installed() -> dict[str, str]:
-    found = {}
-    for name in (*_CLIENTS, *_PACKAGES):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+    return {name: version for name in (*_CLIENTS, *_PACKAGES) if (version := installed_version(name))}
 
 
 def _of_clients(installed: Mapping[str, str]) -> Check:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from backtest._resources import installed_version
 from backtest.errors import DamagedStore, UsageError
 from backtest.market.bars import extra_of, rows_digest, schema
 from backtest.store.files import read_file
@@ -186,12 +187,7 @@ def masked(text: str) -> str:
 
 
 def _own_version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("ib-backtest")
-    except PackageNotFoundError:
-        return "unknown"  # run from a folder that was never installed
+    return installed_version("ib-backtest") or "unknown"  # run from a folder that was never installed
 
 
 def _clean(text: str) -> str:

@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 from stores.make_store import daily, days
 
+from backtest._resources import installed_version
 from backtest.api import run
 from backtest.engine import provenance
 from backtest.errors import StrategyError
@@ -221,3 +222,4 @@ def test_a_package_whose_metadata_cannot_be_read_counts_as_missing(monkeypatch):
     monkeypatch.setattr("importlib.metadata.version", unreadable)
 
     assert provenance._version.__wrapped__("half-installed") == provenance._MISSING
+    assert installed_version("half-installed") == ""
