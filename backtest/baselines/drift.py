@@ -104,10 +104,9 @@ def check_kept(names: Iterable[str], folder: str | Path, store: Reader, jobs: in
     paths = files(names, folder)
     if jobs == 1 or len(paths) == 1:
         return [_of_file(path, store) for path in paths]
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+    from backtest._processes import process_pool
 
-    with ProcessPoolExecutor(min(jobs, len(paths)), get_context("spawn")) as pool:
+    with process_pool(min(jobs, len(paths))) as pool:
         return list(pool.map(partial(_of_file, store=store), paths))
 
 

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from backtest._processes import spawned
 from backtest._system import COPIES, copied
 from backtest.engine.code.parcels import Parcel
 from backtest.errors import BacktestError, StrategyError, UsageError
-from backtest.research.search.executors import Work, spawned
+from backtest.research.search.executors import Work
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

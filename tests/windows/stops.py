@@ -24,6 +24,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve()
 SLOW = """
+import pathlib
 import time
 
 import backtrader as bt
@@ -31,8 +32,11 @@ import backtrader as bt
 class Slow(bt.Strategy):
     params = (("size", 1),)
 
+    def start(self):
+        pathlib.Path(__file__).with_name("begun").touch()
+
     def next(self):
-        time.sleep(0.01)
+        time.sleep(60)
 """
 SECONDS = 30.0  # within which a command has to end, under Wine on a busy machine
 UNTRIED = "untried"
@@ -55,15 +59,16 @@ def raised(name: str, file: Path, words: list[str]) -> None:
     app.main(words)
 
 
-def ended(words: list[str], *, name: str = "", told: str = "") -> tuple[object, str]:
+def ended(words: list[str], *, name: str = "", told: str = "", begun: Path | None = None) -> tuple[object, str]:
     """
     Start a command, wait until it says something on stdout, send it a signal, and return how it ended.
 
     Args:
         name: of the signal to be raised in it; without one, a console's Ctrl-Break is sent, or SIGTERM.
         told: what it says; "" for one that says nothing before its end.
+        begun: a file that the command itself makes, when the signal is to be raised.
     """
-    file = Path(tempfile.mkdtemp()) / "now"
+    file = begun or Path(tempfile.mkdtemp()) / "now"
     command = [*PYTHON, str(HERE), name, str(file), *words] if name else [*PYTHON, "-m", "backtest", *words]
     group = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0  # type: ignore[attr-defined,unused-ignore]
     pipe = subprocess.PIPE
@@ -71,7 +76,11 @@ def ended(words: list[str], *, name: str = "", told: str = "") -> tuple[object, 
         assert process.stdout
         line = process.stdout.readline() if told else ""
         began = time.monotonic()
-        if name:
+        if begun:
+            while not begun.exists() and process.poll() is None:
+                time.sleep(0.05)
+            began = time.monotonic()
+        elif name:
             file.touch()
         else:
             try:
@@ -104,6 +113,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp())
     (folder / "slow.py").write_text(SLOW, "utf-8")
     store = str(folder / "bars")
+    begun = folder / "begun"
     sweep = ["sweep", str(folder / "slow.py"), "AAPL/1day", "--grid", "size=1:9:1", "--jobs", "2", "--store", "sample"]
     sweep += ["--out", str(folder / "grid")]
     emulator = ["emulator", "--store", store, "--port", "0"]
@@ -123,10 +133,10 @@ def main() -> int:
             (f"emulator, {BREAK}", emulator, BREAK, "listening", (0,)),
             ("download from a server that is silent, Ctrl-C", download, "SIGINT", "", (4, 130)),
             (f"download from a server that is silent, {BREAK}", download, BREAK, "", (4, 130, 143)),
-            ("sweep in two processes, Ctrl-C", sweep, "SIGINT", "", (130,)),
+            ("sweep in two processes while a trial runs, Ctrl-C", sweep, "SIGINT", "", (130,)),
             ("emulator, the console's own event", emulator, "", "listening", (0,)),
         ):
-            code, said = ended(words, name=name, told=told)
+            code, said = ended(words, name=name, told=told, begun=begun if words is sweep else None)
             if code == UNTRIED:
                 print(f"{UNTRIED}  {what}: there is no console to send it by ({said})", flush=True)
                 continue

@@ -7,22 +7,16 @@ its address and reads each series once. Equal items give equal results wherever 
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import spawn
-from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, Generic, TypeVar
 
-from backtest._system import HEARD_AFTER, write_anything
+from backtest._processes import process_pool
+from backtest._system import HEARD_AFTER
 from backtest.engine.code.parcels import Parcel
 from backtest.errors import NoConnection, StrategyError, UsageError
 
@@ -106,18 +100,6 @@ def dask_executor(address: str) -> Iterator[Executor]:
         yield client.get_executor()
 
 
-def spawned(function: Callable[..., Any], arguments: tuple[Any, ...]) -> SpawnProcess:
-    """Begin a function in a process of its own, which knows nothing of the script that runs here, and ends with us."""
-    process = _Process(target=_work_alone, args=(function, arguments), daemon=True)
-    process.start()
-    return process
-
-
-def _work_alone(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    _start_worker()
-    function(*arguments)
-
-
 # --- in the process that waits
 
 
@@ -143,7 +125,7 @@ def _through_pools(
     losses, size = 0, _size_of_tasks(len(left), jobs)
     while left:
         try:
-            with _pool(jobs) as pool:
+            with process_pool(jobs) as pool:
                 for results in _through(pool, task, left, size):
                     losses = 0
                     yield results
@@ -180,69 +162,3 @@ def _through(executor: Executor, task: _Task[_Item, _Result], left: deque[_Item]
 
 def _size_of_tasks(items: int, jobs: int) -> int:
     return min(max(items // (4 * jobs), 1), _CHUNK)
-
-
-@contextmanager
-def _pool(jobs: int) -> Iterator[Executor]:
-    # Spawned: a copy of a process with threads, and Arrow has some, may wait for ever for a lock that no one holds.
-    pool = ProcessPoolExecutor(jobs, _Context(), initializer=_start_worker)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-class _Process(SpawnProcess):
-    """
-    A process that does not run the caller's script first.
-
-    What it works on comes in a parcel. So a script needs no `if __name__ == "__main__":`, without which each worker
-    would begin the sweep again, and none waits for what a script loads.
-    """
-
-    @staticmethod
-    def _Popen(process_obj: Any) -> Any:
-        with _without_main():
-            return SpawnProcess._Popen(process_obj)
-
-
-class _Context(SpawnContext):
-    Process = _Process
-
-
-_starting = threading.Lock()
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Let what this thread spawns meanwhile know nothing of the script that runs here."""
-    here = threading.get_ident()
-    with _starting:
-        prepared = spawn.get_preparation_data
-
-        def without_main(name: str) -> dict[str, Any]:
-            found: dict[str, Any] = prepared(name)
-            if threading.get_ident() == here:  # another thread's processes are none of ours
-                for key in ("init_main_from_name", "init_main_from_path"):
-                    found.pop(key, None)
-            return found
-
-        spawn.get_preparation_data = without_main
-        try:
-            yield
-        finally:
-            spawn.get_preparation_data = prepared
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it: a worker whose parent was killed would wait without end."""
-    write_anything(sys.stdout, sys.stderr)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: Any) -> None:
-    parent.join()
-    os._exit(1)
