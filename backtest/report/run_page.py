@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from backtest import _arguments
 from backtest.errors import UsageError
 from backtest.market.series import Series, few
-from backtest.metrics.account import column, growth_of_cash, hold, hold_name, sample_hold
+from backtest.metrics.account import column, growth_of_cash, hold, hold_name, sample_hold, session_ends
 from backtest.metrics.drawdown import deepest, drawdowns
 from backtest.metrics.measurement import check_result, notes_of, with_metrics
 from backtest.metrics.returns import REASONS
@@ -290,8 +290,18 @@ def _drawdown_rows(result: Measured) -> Iterator[tuple[str, ...]]:
         depth = METRICS["max_drawdown"].text(one.depth)
         yield (
             typeset(depth), str(one.peak), str(one.trough), str(one.recovery or "open"), f"{one.sessions:,}",
-            f"{one.days:,}",
+            f"{one.days:,}", ",".join(map(str, _month_rows(result, one.trough))),
         )  # fmt: skip
+
+
+def _month_rows(result: Measured, day: date) -> tuple[int, int, int]:
+    """Return the first row of the record in a session's month, the row after its last, and the session's last row."""
+    ends = session_ends(result.record)
+    days = np.asarray(result.record["session"].to_numpy(), "datetime64[D]")[ends]
+    last = np.append(-1, ends)
+    month = np.datetime64(day, "M")
+    before, within, until = np.searchsorted(days, [month, np.datetime64(day) + 1, month + 1])
+    return int(last[before]) + 1, int(last[until]) + 1, int(last[within])
 
 
 def _contents(result: Measured, figures: Sequence[Figure], chart: Chart) -> list[tuple[str, str]]:

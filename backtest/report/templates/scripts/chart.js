@@ -12,6 +12,7 @@
   const NARROWEST = 8; // bars in view, at least
   const MARKED = 1500; // trades in view whose ends are marked; more would hide the prices
   const LISTED = 4; // trades and orders of a bar in its description
+  const HELD = 6; // series with a position that are named while the mouse moves; all of them where it was led to
   const PALETTE = ["#d98e04", "#8b5cd6", "#0f9d8a", "#c2477f", "#6b8e23", "#b0652f", "#3b6fd4", "#7a7f87"];
   const KEYS =
     "Left and right arrow: a bar. Shift with an arrow: a tenth of the view. Up, down, plus, minus: zoom. " +
@@ -513,9 +514,14 @@
     showDates(first, last) {
       const after = (seconds) => this.clock.findIndex((one) => one >= seconds), day = (text) => Date.parse(text) / 1000;
       const from = Math.max(after(day(first)), 0), end = after(day(last) + 86400), to = end < 0 ? this.rows : end;
+      this.showRows(from, to, from);
+    }
+
+    // Bars up to another, with a tenth of them on either side, and what is told of one of them.
+    showRows(from, to, row) {
       const room = Math.max(Math.ceil((to - from) / 10), 2);
       this.show(from - room, to + room);
-      this.cross(from);
+      this.cross(row);
     }
 
     cross(row) {
@@ -586,7 +592,7 @@
           }),
         );
       });
-      this.told.replaceChildren(element("b", {}, this.spanText(row, level)), ...this.events(row, level).map((text) => element("span", {}, text)));
+      this.told.replaceChildren(element("b", {}, this.spanText(row, level)), ...[...this.held(row, level, bar !== null && bar === this.bar), ...this.events(row, level)].map((text) => element("span", {}, text)));
     }
 
     lastInView() {
@@ -607,6 +613,19 @@
       const zone = this.about.daily ? "" : ` (bar's end, ${this.about.zone})`;
       if (first === last) return this.rowText(first) + zone;
       return `${this.rowText(first)} to ${this.rowText(last)}${zone}, ${last - first + 1} bars as one`;
+    }
+
+    // What is held of each series at the end of a bar, where there are several.
+    held(row, level, all) {
+      if (this.about.series.length < 2) return [];
+      const size = 2 ** level, last = Math.min(row - (row % size) + size, this.rows) - 1;
+      const texts = this.about.series.flatMap(({ name }, place) => {
+        const position = this.columns[`position.${place}`][last];
+        return position ? [`${name} ${plain(position)}`] : [];
+      });
+      if (!texts.length) return ["Held: nothing"];
+      const more = all ? 0 : Math.max(texts.length - HELD, 0);
+      return [`Held: ${texts.slice(0, texts.length - more).join(", ")}${more ? ` and ${more} more` : ""}`];
     }
 
     events(row, level) {
@@ -639,7 +658,7 @@
 
     barText(row) {
       const texts = this.legends.map(({ pane, levels, label, text, choice }) => `${this.titles[pane]} ${label} ${text(levels.at(0, choice)[row])}`);
-      return [this.spanText(row, 0), ...texts, ...this.events(row, 0)].join(". ");
+      return [this.spanText(row, 0), ...texts, ...this.held(row, 0, true), ...this.events(row, 0)].join(". ");
     }
 
     // --- a picture
@@ -760,18 +779,23 @@
     document.documentElement.classList.add("charted");
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => place.chart.build());
     for (const row of document.querySelectorAll("tr[data-trade]"))
-      lead(row, place, "Show this trade on the chart", (chart) => chart.goTo(Number(row.dataset.trade)));
+      lead(row, ".entry", place, "Show this trade on the chart", (chart) => chart.goTo(Number(row.dataset.trade)));
     for (const row of document.querySelectorAll("tr[data-from]"))
-      lead(row, place, "Show this drawdown on the chart", (chart) => chart.showDates(row.dataset.from, row.dataset.to));
+      lead(row, ".entry", place, "Show this drawdown on the chart", (chart) => chart.showDates(row.dataset.from, row.dataset.to));
+    for (const row of document.querySelectorAll("tr[data-month]")) {
+      const rows = row.dataset.month.split(",").map((one) => Math.floor(one / about.step));
+      lead(row, ".trough", place, "Show the month of this trough on the chart, and what was held", (chart) => chart.showRows(...rows));
+    }
     place.dispatchEvent(new Event("ready"));
   }
 
-  // A row of a table leads to what it is about on the chart.
-  function lead(row, place, title, act) {
-    const cell = row.querySelector(".entry");
+  // A row of a table leads to what it is about on the chart, or a cell of it to something nearer.
+  function lead(row, name, place, title, act) {
+    const cell = row.querySelector(name), target = name === ".entry" ? row : cell;
     cell.append(element("button", { type: "button", title }, ...cell.childNodes));
     row.classList.add("leads");
-    row.addEventListener("click", () => {
+    target.addEventListener("click", (event) => {
+      event.stopPropagation();
       act(place.chart);
       place.scrollIntoView({ block: "start" });
       place.chart.canvas.focus({ preventScroll: true });

@@ -1,0 +1,106 @@
+"""What a reader wants to know of a run, done on a page by hand: a mouse and keys in a real browser, counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import browser
+
+# Where a part of a page is once it was brought into sight; to scroll there is no action.
+_PLACE = """(() => {{ const part = {0};
+  part.scrollIntoView({{ block: "center", inline: "nearest", behavior: "instant" }});
+  const {{ left, top, width, height }} = part.getBoundingClientRect(); return [left, top, width, height]; }})()"""
+_DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 60))))"
+_READY = """new Promise((done) => {{ const place = document.querySelector("{0}");
+  place.chart ? done() : place.addEventListener("ready", done); }})"""
+CHART = "document.querySelector('.chart').chart"
+
+
+class Hand:
+    """
+    A hand on the mouse and the keys of a tab.
+
+    Attributes:
+        actions: what it did since the page was opened: a click, a word that was typed, a place that was pointed at.
+    """
+
+    def __init__(self, tab: browser.Tab) -> None:
+        self.tab, self.actions = tab, 0
+
+    def open(self, page: Any, charted: str = "") -> None:
+        """Show a page on a desk, and wait for the chart in that place."""
+        self.tab.open(page, 1280)
+        if charted:
+            self.tab.awaited(_READY.format(charted))
+        self.settle()
+        self.actions = 0
+
+    def settle(self) -> None:
+        """Wait until what was done is drawn."""
+        self.tab.awaited(_DRAWN)
+
+    def click(self, part: str) -> None:
+        """Click the middle of a part of the page, which a script names."""
+        self.point(part)
+        left, top, width, height = self.tab.value(_PLACE.format(part))
+        for kind in ("mousePressed", "mouseReleased"):
+            self.tab.mouse(kind, left + width / 2, top + height / 2, button="left", clickCount=1)
+        self.settle()
+
+    def point(self, part: str, across: float = 0.5, down: float = 0.5) -> None:
+        """Point at shares of the width and the height of a part."""
+        self.actions += 1
+        left, top, width, height = self.tab.value(_PLACE.format(part))
+        self.tab.mouse("mouseMoved", left + across * width, top + down * height)
+        self.settle()
+
+    def write(self, part: str, text: str) -> None:
+        """Write into a field."""
+        self.click(part)
+        self.tab.ask("Input.insertText", text=text)
+        self.settle()
+
+    def read(self, script: str) -> Any:
+        """Return what is seen, or what a script says of it."""
+        return self.tab.value(script)
+
+
+def head(table: str, word: str) -> str:
+    """Return a script for the heading of a table that begins with a word."""
+    return f"[...document.querySelectorAll('{table} th button')].find((one) => one.textContent.startsWith('{word}'))"
+
+
+def worst_trade(hand: Hand) -> dict[str, Any]:
+    """Go from the worst trade of the table to its entry on the candles; return what is told there."""
+    hand.click(head("table.trades", "Net"))
+    hand.click("document.querySelector('tr[data-trade] .entry button')")
+    return {
+        "trade": int(hand.read(f"{CHART}.selected")),
+        "told": hand.read("document.querySelector('.chart .told').textContent"),
+        "legend": hand.read(
+            f"[...{CHART}.boxes[{CHART}.pricePane].querySelectorAll('.values > span')].map((one) => one.textContent)"
+        ),
+        "candles": hand.read(f"{CHART}.about.series[{CHART}.series].bars"),
+        "view": hand.read(f"[{CHART}.range.from, {CHART}.range.to]"),
+        "level": hand.read(f"{CHART}.view.level"),
+        "bar": hand.read(f"{CHART}.bar"),
+    }
+
+
+def worst_month(hand: Hand) -> dict[str, Any]:
+    """Go to the month in which the deepest drawdown has its trough; return what is told of its positions."""
+    hand.click("document.querySelector('tr[data-month] .trough button')")
+    return {
+        "told": [line.strip() for line in hand.read(
+            "[...document.querySelectorAll('.chart .told > *')].map((one) => one.textContent)")],
+        "position": hand.read(f"{CHART}.boxes.at(-1).textContent"),
+        "view": hand.read(f"[{CHART}.range.from, {CHART}.range.to]"),
+    }  # fmt: skip
+
+
+def lost_most(hand: Hand) -> list[str]:
+    """Return the series, the side and the money of the row that lost the most."""
+    hand.click(head("table.attribution", "Result"))
+    row = "document.querySelector('table.attribution').tBodies[0].rows[0]"
+    cells: list[str] = hand.read(f"[...{row}.cells].map((one) => one.textContent)")
+    return cells[:3]
