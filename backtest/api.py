@@ -104,7 +104,7 @@ class RunResult(Measured):
 
     @cached_property
     def made_by(self) -> str:
-        """Which engine went through the bars, in a line; "" where there was nothing to choose, and of a kept run."""
+        """Which engine went through the bars, in a line; "" where there was nothing to choose, and of a saved run."""
         return ""
 
     @cached_property

@@ -126,7 +126,7 @@ def keep(result: RunResult, path: str | Path, store: Reader, tolerances: dict[st
 
 def save_runs(results: Sequence[RunResult], folder: str | Path, store: Reader, name: str = "") -> list[Path]:
     """
-    Make baselines of kept runs, named after the files of their strategies.
+    Make baselines of saved runs, named after the files of their strategies.
 
     Raises:
         UsageError: a baseline of that name is of another run; it takes another name, or `accept`. Or a run combines
@@ -165,7 +165,7 @@ def path_of(name: str, folder: str | Path) -> Path:
 
 def reproduce(result: RunResult, name: str, store: Reader, strategy: str = "") -> Judgement:
     """
-    Run a kept run again, and return whether the result is equal, and if not, why.
+    Run a saved run again, and return whether the result is equal, and if not, why.
 
     Raises:
         UsageError: it was made on a frame, or combines other runs.
@@ -185,7 +185,7 @@ def reproduce(result: RunResult, name: str, store: Reader, strategy: str = "") -
 
 
 def _knows_all_costs(result: RunResult) -> bool:
-    """Return whether a kept run has all of its costs: version 0.1.0 left slippage and borrow fees out."""
+    """Return whether a saved run has all of its costs: version 0.1.0 left slippage and borrow fees out."""
     asked = result.spec.brokerage
     return (not asked.slippage or "unslipped" in result.fills_table.column_names) and (
         not asked.borrow or "borrow" in result.record.column_names
@@ -201,7 +201,7 @@ def files(names: Iterable[str], folder: str | Path) -> list[Path]:
     """
     found = {path.stem: path for path in sorted(Path(folder).glob("*.json"))}
     if not found:
-        raise UsageError(f"no baseline in {folder}; make one of a kept run: backtest baseline save RUN")
+        raise UsageError(f"no baseline in {folder}; make one of a saved run: backtest baseline save RUN")
     wanted = list(names) or list(found)
     for name in wanted:
         if name not in found:
@@ -257,7 +257,7 @@ def _months(result: RunResult, store: Reader) -> dict[str, dict[str, str]]:
     try:
         return month_digests(result.spec, store)
     except DataError:
-        return {}  # a kept run outlives its bars
+        return {}  # a saved run outlives its bars
 
 
 # --- words

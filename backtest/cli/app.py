@@ -118,7 +118,7 @@ for _name, _command in _OLD_NAMES.items():
 @app.callback()
 def _whole(
     version: Annotated[
-        bool, typer.Option("--version", help="Print versions and end.", callback=tell_version, is_eager=True)
+        bool, typer.Option("--version", help="Print versions and exit.", callback=tell_version, is_eager=True)
     ] = False,
 ) -> None: ...
 

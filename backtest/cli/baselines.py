@@ -26,23 +26,24 @@ def baseline(
     action: Annotated[
         BaselineAction,
         typer.Argument(
-            metavar="ACTION", help="save: of kept runs; check: run again; diff: say all that moved; accept: take it."
+            metavar="ACTION",
+            help="save: save a run as a baseline; check: run it again; diff: show all changes; accept: accept them.",
         ),
     ],
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Runs to save, or baselines; all if none is named.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Runs to save, or baselines. Default: all.")
     ] = None,
-    folder: Annotated[str, typer.Option(help="Folder of the baselines, to be committed.")] = "strategies/baselines",
-    name: Annotated[
-        str, typer.Option("--name", help="What a saved baseline is called; as the strategy if not given.")
+    folder: Annotated[str, typer.Option(help="Folder of the baselines; commit it.")] = "strategies/baselines",
+    name: Annotated[str, typer.Option("--name", help="Name of the saved baseline. Default: the strategy's name.")] = "",
+    markdown: Annotated[
+        str, typer.Option("--markdown", help="Write a Markdown summary, such as for a pull request, to this file.")
     ] = "",
-    markdown: Annotated[str, typer.Option("--markdown", help="File for a summary, such as of a pull request.")] = "",
-    jobs: Annotated[int, typer.Option(min=1, help="Of check and diff: processes on this machine.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="For check and diff: number of processes.")] = 1,
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
     """
-    Hold strategies to what they did: say what moved, from which order and date on, and why. Exit code 1 if one moved.
+    Regression-test strategies: show which results changed, since which order and date, and why. Exit code 1 if any did.
 
     Example: backtest baseline save SmaCross-AAPL --folder baselines --store sample
     """
@@ -76,14 +77,14 @@ def baseline(
 
 def reproduce(
     run_name: RunArgument,
-    strategy: Annotated[str, typer.Option(help="file.py:Name, where it is not where the run found it.")] = "",
+    strategy: Annotated[str, typer.Option(help="file.py:Name, if the file is no longer at its original path.")] = "",
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
     """
-    Run a kept run again and say whether the result is equal, and if not, from which date on and why.
+    Run a saved run again and compare the results; if they differ, show since which date and why.
 
-    Exit code 0: equal. 1: not, or the run fails now.
+    Exit code 0: equal. 1: different, or the run now fails.
 
     Example: backtest reproduce SmaCross-AAPL --store sample
     """

@@ -55,19 +55,19 @@ RUNS = "runs"
 
 
 def runs_here() -> list[str]:
-    """Return the names of the kept runs, for a shell to complete."""
+    """Return the names of the saved runs, for a shell to complete."""
     return kept_runs(RUNS)
 
 
 StrategyArgument = Annotated[
     str,
     typer.Argument(
-        metavar="STRATEGY", help="file.py:Name, or the name of a strategy that comes along.", autocompletion=strategies
+        metavar="STRATEGY", help="file.py:Name, or the name of a bundled strategy.", autocompletion=strategies
     ),
 ]
 RunArgument = Annotated[
     str,
-    typer.Argument(metavar="RUN", help="Folder of a kept run, or its name in runs/.", autocompletion=runs_here),
+    typer.Argument(metavar="RUN", help="Folder of a saved run, or its name in runs/.", autocompletion=runs_here),
 ]
 SeriesArgument = Annotated[
     list[str],
@@ -77,7 +77,7 @@ ListedSeriesArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="SERIES",
-        help="Series such as AAPL/1day, or @FILE with one a line, or a universe.",
+        help="Series such as AAPL/1day, or @FILE: one series per line, or a universe.",
         autocompletion=stored_series,
     ),
 ]
@@ -85,7 +85,7 @@ AnySeriesArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="SERIES",
-        help="Series such as AAPL/1day; all of the store if none is named.",
+        help="Series such as AAPL/1day. Default: all series in the store.",
         autocompletion=stored_series,
     ),
 ]
@@ -94,31 +94,33 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         envvar="BACKTEST_STORE",
-        help="Folder of the store; to read, also s3://BUCKET/PREFIX, or sample: the one that comes along.",
+        help="Folder of the store. For reading also s3://BUCKET/PREFIX, or sample for the bundled bars.",
     ),
 ]
 SourceOption = Annotated[
     str,
     typer.Option(
-        "--source", envvar="BACKTEST_SOURCE", help="Such as ib://HOST:PORT[?client_id=N], emulator:FOLDER, csv:FOLDER."
+        "--source", envvar="BACKTEST_SOURCE", help="ib://HOST:PORT[?client_id=N], emulator:FOLDER or csv:FOLDER."
     ),
 ]
 SettingsOption = Annotated[
-    list[str] | None, typer.Option("--set", help="A parameter: fast=10, average=bt.ind.EMA. Repeatable.")
+    list[str] | None,
+    typer.Option("--set", help="Strategy parameter, such as fast=10 or average=bt.ind.EMA. Repeatable."),
 ]
 SinceOption = Annotated[str, typer.Option("--since", help="First session, YYYY-MM-DD.")]
-UntilOption = Annotated[str, typer.Option("--until", help="Last session, YYYY-MM-DD, included.")]
-CashOption = Annotated[float, typer.Option("--cash", help="Money at the start.")]
-BenchmarkOption = Annotated[
-    str, typer.Option("--benchmark", help="A series to compare with.", autocompletion=stored_series)
-]
+UntilOption = Annotated[str, typer.Option("--until", help="Last session (inclusive), YYYY-MM-DD.")]
+CashOption = Annotated[float, typer.Option("--cash", help="Initial cash.")]
+BenchmarkOption = Annotated[str, typer.Option("--benchmark", help="Benchmark series.", autocompletion=stored_series)]
 PeriodsOption = Annotated[
-    float, typer.Option("--periods", min=0, help="Periods per year for annualising; 0: those of bars and calendar.")
+    float,
+    typer.Option(
+        "--periods", min=0, help="Periods per year for annualising; 0 derives them from bar size and calendar."
+    ),
 ]
 RiskFreeOption = Annotated[float, typer.Option("--risk-free", help="Annual risk-free rate; 0.02 is 2 %.")]
-LockOption = Annotated[str, typer.Option("--lock", help="The file of pins, to be committed.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace another run that the folder of --out holds.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
+LockOption = Annotated[str, typer.Option("--lock", help="File of pins; commit it.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite another run in the --out folder.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
 # A decorator of commands that take `**brokerage: Unpack[BrokerageOptions]`: an option for each field of `Brokerage`.

@@ -43,16 +43,21 @@ def sweep(
     context: typer.Context,
     strategy: StrategyArgument,
     series: SeriesArgument,
-    grid: Annotated[list[str], typer.Option("--grid", help="fast=5:20:5 or kind=a,b. Repeatable.")],
-    where: Annotated[list[str] | None, typer.Option("--where", help="Only where fast<slow. Repeatable.")] = None,
-    random: Annotated[int, typer.Option(min=0, help="Draw so many points of the grid; 0: all.")] = 0,
-    optuna: Annotated[int, typer.Option(min=0, help="Let Optuna propose so many, by what it learns.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of the draw, or of the proposals.")] = 0,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
-    dask: Annotated[str, typer.Option(help="A Dask cluster in their place: tcp://HOST:PORT.")] = "",
-    rank: Annotated[str, typer.Option(help="The best has the highest of this metric.")] = "sharpe",
-    engine: Annotated[str, typer.Option(help="compiled, or event; if not given, what is quicker.")] = "",
-    settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter that stays: invest=0.5.")] = None,
+    grid: Annotated[
+        list[str],
+        typer.Option("--grid", help="Values of a parameter: fast=5:20:5 (start:stop:step) or kind=a,b. Repeatable."),
+    ],
+    where: Annotated[
+        list[str] | None, typer.Option("--where", help="Keep only points with, for example, fast<slow. Repeatable.")
+    ] = None,
+    random: Annotated[int, typer.Option(min=0, help="Run a random sample of this many grid points; 0 runs all.")] = 0,
+    optuna: Annotated[int, typer.Option(min=0, help="Let Optuna choose this many grid points.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of --random and --optuna.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
+    dask: Annotated[str, typer.Option(help="Use a Dask cluster instead: tcp://HOST:PORT.")] = "",
+    rank: Annotated[str, typer.Option(help="Metric to rank by; the highest is best.")] = "sharpe",
+    engine: Annotated[str, typer.Option(help="compiled or event. Default: the faster one.")] = "",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Fixed parameter, such as invest=0.5.")] = None,
     since: SinceOption = "",
     until: UntilOption = "",
     cash: CashOption = 100_000.0,
@@ -60,16 +65,18 @@ def sweep(
     risk_free: RiskFreeOption = 0.0,
     periods: PeriodsOption = 0.0,
     store: StoreOption = STORE,
-    out: Annotated[str, typer.Option(help="Folder of the trials; runs/NAME-sweep if not given.")] = "",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep in --out, and with no other.")] = False,
+    out: Annotated[str, typer.Option(help="Folder for the trials. Default: runs/NAME-sweep.")] = "",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Only resume the sweep in --out; refuse to start another.")
+    ] = False,
     as_json: JsonOption = False,
     **brokerage: Unpack[BrokerageOptions],
 ) -> None:
     """
-    Run a strategy with each point of a grid, keep every trial, and say how far the best one can be believed.
+    Run a strategy at each point of a parameter grid, save every trial, and judge the best one for overfitting.
 
-    Trials that the folder has are not made again, so that a sweep can be stopped and run again. All trials in
-    the folder count when the best one is judged.
+    Trials already in the folder are not repeated, so a sweep can be stopped and resumed. The verdict on the best
+    trial counts every trial in the folder.
 
     Example: backtest sweep sma_cross AAPL/1day --grid fast=5:20:5 --grid slow=20:60:10 --jobs 2 --store sample
 
@@ -111,15 +118,15 @@ def sweep(
                 **brokerage,
             )
     except KeyboardInterrupt:
-        say("Stopped; what was done is kept. To go on, give the same command again.")
+        say("Stopped; the finished trials are saved. To resume, run the same command again.")
         raise
     give_sweep(found, as_json)
     if not as_json:
         picture = found.folder / "heatmap.png"
         replace_file(picture, partial(found.plot().savefig, format="png"))
         say(
-            f"Saved to {found.folder}. Heat map: {picture}. Its page: backtest report {found.folder}. Next: backtest "
-            f"validate {found.folder}"
+            f"Saved to {found.folder}. Heat map: {picture}. HTML report: backtest report {found.folder}. "
+            f"Next: backtest validate {found.folder}"
         )
 
 
@@ -132,18 +139,19 @@ def next_(
     since: SinceOption = "",
     until: UntilOption = "",
     cash: CashOption = 100_000.0,
-    pin: Annotated[str, typer.Option("--pin", help="A file of pins: refuse other bars than those.")] = "",
+    pin: Annotated[str, typer.Option("--pin", help="File of pins; refuse bars that do not match it.")] = "",
     warm_up: Annotated[
-        str, typer.Option("--warm-up", metavar="auto|BARS", help="Bars before --since for indicators alone to see.")
+        str,
+        typer.Option("--warm-up", metavar="auto|BARS", help="Bars before --since that only warm up the indicators."),
     ] = "",
     store: StoreOption = STORE,
     as_json: JsonOption = False,
     **brokerage: Unpack[BrokerageOptions],
 ) -> None:
     """
-    Say what a strategy would order at the open after the last stored bar, and which position that assumes.
+    Show the orders a strategy would place at the open after the last stored bar, and the position it assumes.
 
-    It places nothing. The position is the one that it would have, had all its orders since the start been real.
+    No order is placed. The assumed position is the one the strategy would hold if all its orders had been real.
 
     Example: backtest next sma_cross AAPL/1day --set fast=20 --set slow=50 --store sample
     """
@@ -166,27 +174,28 @@ def next_(
 def combine(
     run_names: Annotated[
         list[str],
-        typer.Argument(metavar="RUN", help="Folders of kept runs, or their names.", autocompletion=runs_here),
+        typer.Argument(metavar="RUN", help="Folders of saved runs, or their names in runs/.", autocompletion=runs_here),
     ],
-    weights: Annotated[str, typer.Option(help="equal, vol (inverse volatility), or a file of run,weight.")] = "equal",
+    weights: Annotated[
+        str, typer.Option(help="equal, vol (inverse volatility), or a file with lines run,weight.")
+    ] = "equal",
     rebalance: Annotated[
         str,
-        typer.Option(
-            help="When the account is rebalanced to the weights: never, weekly, monthly, quarterly or yearly."
-        ),
+        typer.Option(help="When to rebalance to the weights: never, weekly, monthly, quarterly or yearly."),
     ] = "monthly",
     costs: Annotated[
-        str, typer.Option(help="Of that: as-run (each run's own), or costs as run takes them.")
+        str, typer.Option(help="Costs of rebalancing: as-run (each run's own), or a value of --costs of run.")
     ] = "as-run",
-    cash: Annotated[float, typer.Option("--cash", min=0, help="Money at the start; 0: that of all runs.")] = 0.0,
-    out: Annotated[str, typer.Option(help="Folder of the combination; runs/NAME if not given.")] = "",
+    cash: Annotated[float, typer.Option("--cash", min=0, help="Initial cash; 0 takes the sum of the runs.")] = 0.0,
+    out: Annotated[str, typer.Option(help="Folder for the combination. Default: runs/NAME.")] = "",
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """
-    Combine kept runs into one account, and keep it as a run: report, compare and validate take it.
+    Combine saved runs into one account, and save it as a run that report, compare and validate accept.
 
-    It is sampled at the sessions that all of them have. What each run contributed adds up to the change of equity.
+    The account is valued at the sessions that all runs share. The contributions of the runs add up to its change in
+    equity.
 
     Example: backtest combine SmaCross-AAPL BuyAndHold-AAPL --weights equal --rebalance quarterly
     """
@@ -210,43 +219,61 @@ def validate(
     run_name: Annotated[
         str,
         typer.Argument(
-            metavar="RUN", help="Folder of a kept run or a sweep, or its name in runs/.", autocompletion=runs_here
+            metavar="RUN", help="Folder of a saved run or sweep, or its name in runs/.", autocompletion=runs_here
         ),
     ],
-    bootstrap: Annotated[int, typer.Option(min=10, help="Samples of the bootstrap, and of the trades.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    bootstrap: Annotated[int, typer.Option(min=10, help="Bootstrap and Monte Carlo samples.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     cost_cases: Annotated[
-        str, typer.Option(metavar="0,1,2", help="Run it again at these multiples of its costs, from --store.")
+        str, typer.Option(metavar="0,1,2", help="Run again at these multiples of the costs, on the bars in --store.")
     ] = "",
-    costs: Annotated[str, typer.Option("--costs", hidden=True, help="The same, as it was called before.")] = "",
+    costs: Annotated[str, typer.Option("--costs", hidden=True, help="Old name of --cost-cases.")] = "",
     lookahead: Annotated[
-        bool, typer.Option("--lookahead", help="Run it again on other futures, from --store.")
+        bool, typer.Option("--lookahead", help="Test for look-ahead bias: run again with later bars changed.")
     ] = False,
-    regimes: Annotated[bool, typer.Option("--regimes", help="Slice it by rising, falling, calm, rough.")] = False,
+    regimes: Annotated[
+        bool,
+        typer.Option("--regimes", help="Break the result down by market regime: bull, bear, high and low volatility."),
+    ] = False,
     walk_forward: Annotated[
-        str, typer.Option("--walk-forward", metavar="TRAIN/TEST", help="Sessions, or 3y/6m: choose, then test.")
+        str,
+        typer.Option(
+            "--walk-forward",
+            metavar="TRAIN/TEST",
+            help="Walk-forward windows: in-sample/out-of-sample, in sessions or such as 3y/6m.",
+        ),
     ] = "",
-    anchored: Annotated[bool, typer.Option("--anchored", help="Learn from all before the test.")] = False,
+    anchored: Annotated[
+        bool, typer.Option("--anchored", help="Start every in-sample window at the first session.")
+    ] = False,
     cpcv: Annotated[
-        str, typer.Option("--cpcv", metavar="N,K", help="Cross-validate: N groups of sessions, K of them tested.")
+        str,
+        typer.Option(
+            "--cpcv",
+            metavar="N,K",
+            help="Combinatorial purged cross-validation: N groups of sessions, K of them tested.",
+        ),
     ] = "",
-    purge: Annotated[int, typer.Option(min=0, help="Sessions left out beside a test.")] = 0,
-    embargo: Annotated[int, typer.Option(min=0, help="More of them after a test of --cpcv.")] = 0,
+    purge: Annotated[int, typer.Option(min=0, help="Sessions to drop between in-sample and out-of-sample.")] = 0,
+    embargo: Annotated[int, typer.Option(min=0, help="Further sessions to drop after each test group of --cpcv.")] = 0,
     grid: Annotated[
-        list[str] | None, typer.Option("--grid", help="To choose from, if not from what a sweep tried.")
+        list[str] | None,
+        typer.Option("--grid", help="Parameter grid to choose from. Default: the trials of the sweep."),
     ] = None,
-    where: Annotated[list[str] | None, typer.Option("--where", help="Only where fast<slow.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
-    engine: Annotated[str, typer.Option(help="Of these trials: as of a sweep.")] = "",
+    where: Annotated[
+        list[str] | None, typer.Option("--where", help="Keep only points with, for example, fast<slow.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
+    engine: Annotated[str, typer.Option(help="Engine of these trials, as in sweep.")] = "",
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
     """
-    Say whether a kept run, or the best of a sweep, is skill or luck: a verdict, intervals, other orders, other costs.
+    Judge whether a saved run, or the best of a sweep, is skill or luck: verdict, intervals, Monte Carlo, costs.
 
-    All trials in the folder of a sweep count when its best one is judged. --walk-forward and --cpcv run the
-    strategy again, on parts of the bars. Ends with 1 where --lookahead finds a decision that changes with bars after
-    it. These three need the strategy's file where the run found it, and the bars.
+    The verdict on the best of a sweep counts every trial in its folder. --walk-forward and --cpcv run the strategy
+    again on parts of the bars. Exit code 1: --lookahead found a decision that depends on later bars. These three
+    options need the bars, and the strategy's file at its original path.
 
     Example: backtest validate SmaCross-AAPL --bootstrap 2000 --lookahead --store sample
 
@@ -274,7 +301,7 @@ def validate(
         "grid": grid_of(grid or []), "where": condition_of(where or []),
     }  # fmt: skip
     why = ""
-    if cost_cases or costs:  # what a kept run names is not run unless that is asked for
+    if cost_cases or costs:  # what a saved run names is not run unless that is asked for
         result, why = _at_costs(result, factors, tried.best_folder if tried else folder, store)
     spec = replace(result.spec, brokerage=with_kept_universe(result.spec.brokerage, result.manifest))
     leaks = look_ahead_of(spec, store) if lookahead else []

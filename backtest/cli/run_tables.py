@@ -46,7 +46,7 @@ def give_runs(results: list[RunResult]) -> None:
 
 def give_kept(rows: list[Listed], as_json: bool, chosen: bool) -> None:
     """
-    Give a row a kept run, and what distinguishes it from the others; one that cannot be read is shown as damaged.
+    Give a row a saved run, and what distinguishes it from the others; one that cannot be read is shown as damaged.
 
     Args:
         chosen: whether conditions chose them.
@@ -55,7 +55,7 @@ def give_kept(rows: list[Listed], as_json: bool, chosen: bool) -> None:
         give_json({"runs": {row.kept.name: _kept_document(row) for row in rows}})
         return
     if not rows:
-        say("No kept run is so" if chosen else "No run is kept here yet; make one with: backtest run")
+        say("No saved run matches" if chosen else "No saved runs yet; create one with: backtest run")
         return
     heads = ["run", "strategy", "series", "parameters", "return", "CAGR", "Sharpe", "drawdown", "kept"]
     cells = [_kept_cells(row) for row in rows]
@@ -166,12 +166,12 @@ def _give_costs(table: CostTable) -> None:
         ("costs", "return", "CAGR", "Sharpe"),
         [[f"{case.factor:g}×", *(METRICS[name].text(getattr(case, name)) for name in names)] for case in table.cases],
     )
-    even = f"Nothing is left at {table.break_even:,.1f}× the costs."
+    even = f"Break-even at {table.break_even:,.1f}× the costs."
     give(wrapped(f"There is no break-even: {REASONS.get(table.why, table.why)}." if table.why else even))
 
 
 def give_labels(labels: Labels, folder: Path, as_json: bool) -> None:
-    """Give the tags and the note of a kept run."""
+    """Give the tags and the note of a saved run."""
     if as_json:
         give_json({"folder": str(folder), "tags": list(labels.tags), "note": labels.note})
         return
@@ -384,7 +384,7 @@ def give_baselines(judgements: Sequence[Judgement], in_full: bool, as_json: bool
 
 
 def give_reproduced(judgement: Judgement, as_json: bool) -> None:
-    """Write whether a kept run came out equal when it was run again."""
+    """Write whether a saved run came out equal when it was run again."""
     if as_json:
         give_json({"run": judgement.name, "equal": judgement.fine, **judgement.to_dict()})
         return

@@ -58,28 +58,29 @@ def run(
     benchmark: BenchmarkOption = "",
     risk_free: RiskFreeOption = 0.0,
     periods: PeriodsOption = 0.0,
-    pin: Annotated[str, typer.Option("--pin", help="A file of pins: refuse other bars than those.")] = "",
+    pin: Annotated[str, typer.Option("--pin", help="File of pins; refuse bars that do not match it.")] = "",
     warm_up: Annotated[
-        str, typer.Option("--warm-up", metavar="auto|BARS", help="Bars before --since for indicators alone to see.")
+        str,
+        typer.Option("--warm-up", metavar="auto|BARS", help="Bars before --since that only warm up the indicators."),
     ] = "",
     cost_cases: Annotated[
-        str, typer.Option(metavar="0,1,2", help="Run it again at these multiples of its costs, and keep what comes.")
+        str, typer.Option(metavar="0,1,2", help="Also run at these multiples of the costs, and save the results.")
     ] = "",
-    no_lines: Annotated[bool, typer.Option("--no-lines", help="Do not keep the lines of indicators.")] = False,
-    engine: Annotated[str, typer.Option(help="compiled, or event; if not given, what is quicker.")] = "",
+    no_lines: Annotated[bool, typer.Option("--no-lines", help="Do not save the indicator lines.")] = False,
+    engine: Annotated[str, typer.Option(help="compiled or event. Default: the faster one.")] = "",
     store: StoreOption = STORE,
-    each: Annotated[bool, typer.Option("--each", help="A run on each series by itself, and a table of them.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Of --each: processes on this machine.")] = 1,
-    out: Annotated[str, typer.Option(help="Folder of the run, with --each of the runs; runs/NAME if not given.")] = "",
+    each: Annotated[bool, typer.Option("--each", help="Run on each series separately, and print a table.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="With --each: number of processes.")] = 1,
+    out: Annotated[str, typer.Option(help="Folder for the run; with --each, for all runs. Default: runs/NAME.")] = "",
     force: ForceOption = False,
     as_json: JsonOption = False,
     **brokerage: Unpack[BrokerageOptions],
 ) -> None:
     """
-    Run a strategy over stored bars, print its numbers and keep the run.
+    Run a strategy on stored bars, print its metrics and save the run.
 
-    With --each it runs on every series by itself, with a row for each; a series on which it fails is named at the end,
-    and the exit code is that of the first.
+    With --each it runs on each series separately and prints a row for each. Series that failed are listed at the end,
+    and the exit code is that of the first failure.
 
     Example: backtest run sma_cross AAPL/1day --set fast=20 --set slow=50 --store sample
     """
@@ -143,33 +144,31 @@ def runs(
         RunsAction,
         typer.Argument(
             metavar="ACTION",
-            help="ls: list; show: a run's numbers; rm: remove it; export: write its tables; tag, untag: RUN WORD ...; "
+            help="ls: list; show: print metrics; rm: delete; export: write tables; tag, untag: RUN WORD ...; "
             "note: RUN TEXT.",
         ),
     ],
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RUN", help="Names, or their beginnings.", autocompletion=runs_here),
+        typer.Argument(metavar="RUN", help="Run names, or how they begin.", autocompletion=runs_here),
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option("--where", help="To list: sharpe>1, fast>=20, series==AAPL, tag==best. Repeatable."),
+        typer.Option("--where", help="For ls: sharpe>1, fast>=20, series==AAPL, tag==best. Repeatable."),
     ] = None,
-    sort: Annotated[
-        str, typer.Option("--sort", help="To list: by sharpe, fast, run ...; -NAME: the other way round.")
-    ] = "",
+    sort: Annotated[str, typer.Option("--sort", help="For ls: sort by sharpe, fast, run ...; -NAME reverses.")] = "",
     out: Annotated[
-        str, typer.Option(help="Of export: a folder of CSV files, or a file.xlsx; exports/NAME if not given.")
+        str, typer.Option(help="For export: folder for CSV files, or file.xlsx. Default: exports/NAME.")
     ] = "",
-    tz: Annotated[str, typer.Option(help="Of export: zone of the times, UTC, exchange or an IANA name.")] = "UTC",
-    force: Annotated[bool, typer.Option("--force", help="Of export: replace files that are there.")] = False,
+    tz: Annotated[str, typer.Option(help="For export: time zone: UTC, exchange or an IANA name.")] = "UTC",
+    force: Annotated[bool, typer.Option("--force", help="For export: overwrite existing files.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """
-    List the kept runs, show the numbers of some again, remove some, export their tables, or label one.
+    List saved runs, print their metrics, delete them, export their tables, or label them.
 
-    The list has the parameters, and other options, in which runs of a strategy differ. Exit code 3: a run is damaged;
-    the list has the others all the same.
+    The list shows the parameters and options that differ between runs of a strategy. Exit code 3: a run is damaged;
+    the others are listed anyway.
 
     Example: backtest runs ls --where series==AAPL --sort sharpe
     """
@@ -209,7 +208,7 @@ def runs(
 
 
 def _export(names: list[str], out: str, tz: str, force: bool, as_json: bool) -> None:
-    """Write the tables of kept runs; of several each into a folder of its own."""
+    """Write the tables of saved runs; of several each into a folder of its own."""
     from backtest.api import RunResult
     from backtest.runs.kept import locate
 
@@ -246,24 +245,26 @@ def _label(action: RunsAction, name: str, words: list[str], as_json: bool) -> No
 
 def report(
     run_name: RunArgument,
-    out: Annotated[str, typer.Option(help="Folder of the page; the run's own if not given.")] = "",
+    out: Annotated[str, typer.Option(help="Folder for the page. Default: the folder of the run.")] = "",
     force: ForceOption = False,
-    png: Annotated[str, typer.Option(help="Folder for the figures as PNG files too.")] = "",
+    png: Annotated[str, typer.Option(help="Also write the figures as PNG files to this folder.")] = "",
     pdf: Annotated[
         str,
-        typer.Option(help="File for the page as a PDF too, as Chromium prints it; of a run without it the figures."),
+        typer.Option(
+            help="Also print the page to this PDF file with Chromium; without Chromium, only a run's figures."
+        ),
     ] = "",
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
     """
-    Write the page of a kept run, a sweep or a walk-forward, or the table of a folder of them.
+    Write the HTML page of a saved run, a sweep, a walk-forward, or a folder of them.
 
-    Of a run the page has verdict, numbers, a chart to explore, pictures, trades, definitions and manifest. The chart
-    has the bars that the run saw, where they are in the store or in the sample; else the closes. Of a sweep the page
-    has maps, each trial's numbers and equity, and how far the best one can be believed; of a walk-forward its equity
-    out of sample, its windows and what each chose. Of a folder of runs it is a table of all of them, to sort and
-    search, with links to their pages.
+    The page of a run shows its verdict, metrics, an interactive chart, figures, trades, definitions and manifest. The
+    chart shows the bars of the run if the store or the sample has them, and otherwise the closes. The page of a sweep
+    shows heat maps, the metrics and equity of each trial, and the verdict on the best one; the page of a walk-forward
+    shows its out-of-sample equity, its windows and the parameters chosen in each. The page of a folder is a table of
+    its runs to sort and search, with links to their pages.
 
     Example: backtest report SmaCross-AAPL --out pages/sma
     """
@@ -305,19 +306,22 @@ def report(
 
 def show(
     run_name: Annotated[
-        str, typer.Argument(metavar="[RUN]", help="What is kept, or a folder of runs.", autocompletion=runs_here)
+        str,
+        typer.Argument(
+            metavar="[RUN]", help="Saved run, sweep or walk-forward, or a folder of them.", autocompletion=runs_here
+        ),
     ] = RUNS,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Serve all pages on this machine, made again as runs arrive, until Ctrl-C.")
+        bool, typer.Option("--serve", help="Serve all pages on this machine until Ctrl-C, updated as runs arrive.")
     ] = False,
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Of --serve; 0 for any free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="With --serve: the port; 0 takes any free port.")] = 0,
     store: StoreOption = STORE,
 ) -> None:
     """
-    Write the page of a kept run, a sweep or a walk-forward, or the table of all runs, and open it in the browser.
+    Write the HTML page of a saved run, a sweep or a walk-forward, or of all runs, and open it in the browser.
 
-    With --serve all of them are pages of this machine: the table is made again as runs arrive, the page of each when it
-    is looked at, and runs that are ticked in the table are compared.
+    With --serve a local web server shows all of them: it updates the table as runs arrive, writes each page when you
+    open it, and compares the runs that you tick in the table.
 
     Example: backtest show SmaCross-AAPL
     """
@@ -432,18 +436,18 @@ def _opened(store: str) -> Reader | None:
 def compare(
     run_names: Annotated[
         list[str],
-        typer.Argument(metavar="RUN", help="Folders of kept runs, or their names.", autocompletion=runs_here),
+        typer.Argument(metavar="RUN", help="Folders of saved runs, or their names in runs/.", autocompletion=runs_here),
     ],
-    bootstrap: Annotated[int, typer.Option(min=10, help="Samples of the bootstrap.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
-    out: Annotated[str, typer.Option(help="Folder for a page of it too.")] = "",
+    bootstrap: Annotated[int, typer.Option(min=10, help="Bootstrap samples.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    out: Annotated[str, typer.Option(help="Also write an HTML page to this folder.")] = "",
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """
-    Put kept runs side by side, and say whether the Sharpe ratio of each differs from that of the first.
+    Compare saved runs, and test whether the Sharpe ratio of each differs from that of the first.
 
-    They are measured on the sessions that all of them have.
+    All runs are measured on their common sessions.
 
     Example: backtest compare SmaCross-AAPL BuyAndHold-AAPL
     """
@@ -458,4 +462,4 @@ def compare(
     found = put_side_by_side([RunResult.load(locate(RUNS, name)) for name in run_names], bootstrap, seed)
     give_comparison(found, as_json)
     if out:
-        say(f"Its page: {write_comparison(found, out, force=force)}")
+        say(f"HTML report: {write_comparison(found, out, force=force)}")

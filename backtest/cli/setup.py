@@ -36,14 +36,14 @@ def tell_version(asked: bool) -> None:
 
 def demo(
     context: typer.Context,
-    out: Annotated[str, typer.Option(help="Folder of the pages.")] = "runs/demo",
-    store: Annotated[str, typer.Option(help="Folder of the demo's own store; OUT/store if not given.")] = "",
+    out: Annotated[str, typer.Option(help="Folder for the pages.")] = "runs/demo",
+    store: Annotated[str, typer.Option(help="Folder for the demo's store. Default: OUT/store.")] = "",
 ) -> None:
     """
-    Show the whole job on real prices: emulator, ib_insync, Parquet, Backtrader, report.
+    Run the whole workflow on real prices: emulator, ib_insync, Parquet, Backtrader, report.
 
-    Starts the emulator on the sample, downloads four stocks from it through a TCP socket, runs two strategies on
-    each and writes a page per run. Needs no account and no network.
+    Starts the emulator on the sample bars, downloads four stocks from it over TCP, runs two strategies on each and
+    writes an HTML page per run. Needs no account and no network.
 
     Example: backtest demo --out runs/demo
     """
@@ -56,16 +56,19 @@ def demo(
 
 
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Folder to make; its last part names the strategy, too.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Folder to create; the last part of the path is also the strategy's name."),
+    ],
     template: Annotated[
-        str, typer.Option(help="Such as trend: one series; pairs: two; rotation: several.", autocompletion=templates)
+        str, typer.Option(help="trend (one series), pairs (two) or rotation (several).", autocompletion=templates)
     ] = "trend",
     as_json: JsonOption = False,
 ) -> None:
     """
-    Make a folder for a strategy of your own: strategy, tests, notebook, CI, bars, and a baseline that holds.
+    Create a project folder for your own strategy, with tests, a notebook, CI, pinned bars and a baseline.
 
-    Its `pytest` passes as it is, without a network or an account.
+    `pytest` passes in it right away, without a network or an account.
 
     Example: backtest new momentum --template trend
     """
@@ -87,11 +90,13 @@ def doctor(
     context: typer.Context,
     source: SourceOption = "ib://127.0.0.1:7497",
     store: StoreOption = STORE,
-    series: Annotated[str, typer.Option(help="Ask the source for a few bars of it: may you have them?")] = "",
+    series: Annotated[
+        str, typer.Option(help="Request a few bars of this series, to check that your login may see them.")
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """
-    Say whether everything is in place, and what to do where it is not; exit code 1 if there is a problem.
+    Check the installation, the source and the store, and say how to fix problems. Exit code 1 if there is one.
 
     Example: backtest doctor --source ib://127.0.0.1:4002 --series AAPL/1day
     """
@@ -110,17 +115,20 @@ def doctor(
 def emulator(
     context: typer.Context,
     store: StoreOption = STORE,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 for any free one.")] = 4002,
-    pacing: Annotated[str, typer.Option(help="strict: IB's limits; off: none.")] = "strict",
-    time_scale: Annotated[float, typer.Option(help="Pacing windows pass this many times faster.")] = 1.0,
-    faults: Annotated[str, typer.Option(help="JSON file of scripted faults.")] = "",
-    log: Annotated[str, typer.Option(help="File for a JSON line a request.")] = "",
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes any free port.")] = 4002,
+    pacing: Annotated[str, typer.Option(help="strict enforces IB's limits; off does not.")] = "strict",
+    time_scale: Annotated[float, typer.Option(help="Speed up IB's pacing windows by this factor.")] = 1.0,
+    faults: Annotated[str, typer.Option(help="JSON file with faults to inject.")] = "",
+    log: Annotated[str, typer.Option(help="Log each request to this file, one JSON line per request.")] = "",
     dividends: Annotated[
-        str, typer.Option(help="File of date,amount,currency, to make ADJUSTED_LAST of where it is not stored.")
+        str,
+        typer.Option(
+            help="File with lines date,amount,currency, used to compute ADJUSTED_LAST where the store has none."
+        ),
     ] = "",
 ) -> None:
     """
-    Serve a store as a TWS or IB Gateway would, to any TWS client on this machine.
+    Serve a store over the TWS protocol to any TWS client on this machine.
 
     Example: backtest emulator --store sample --port 4002
     """

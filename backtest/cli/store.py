@@ -50,29 +50,32 @@ if TYPE_CHECKING:
 def download(
     context: typer.Context,
     series: ListedSeriesArgument,
-    since: Annotated[str, typer.Option("--since", help="First session, YYYY-MM-DD; head: all there is.")],
+    since: Annotated[
+        str, typer.Option("--since", help="First session, YYYY-MM-DD, or head for the earliest bar available.")
+    ],
     until: UntilOption = "",
     source: SourceOption = "ib://127.0.0.1:7497",
     store: StoreOption = STORE,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be asked for.")] = False,
-    recheck: Annotated[bool, typer.Option("--recheck", help="Ask again for what the vendor said it lacks.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the requests without sending them.")] = False,
+    recheck: Annotated[
+        bool, typer.Option("--recheck", help="Request spans again that the vendor reported as empty.")
+    ] = False,
     accept_revision: Annotated[
-        bool, typer.Option("--accept-revision", help="Take new prices of bars that had settled; the old are archived.")
+        bool,
+        typer.Option("--accept-revision", help="Accept changed prices of settled bars; the old bars are archived."),
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="No line a series and no progress: errors and the sum.")
-    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors and the summary line.")] = False,
     on_problem: Annotated[
         str,
         typer.Option(
-            metavar="COMMAND", help="Run it at the end if the exit code is not 0; facts as JSON on its stdin."
+            metavar="COMMAND", help="Run COMMAND at the end if the exit code is not 0; it gets a JSON report on stdin."
         ),
     ] = "",
     as_json: JsonOption = False,
-    log_format: Annotated[str, typer.Option(help="text or json: how log records look on stderr.")] = "text",
+    log_format: Annotated[str, typer.Option(help="Format of log records on stderr: text or json.")] = "text",
 ) -> None:
     """
-    Fill the gaps of series in the store. Safe to stop; run it again to go on.
+    Download the bars that the store lacks. Safe to interrupt; run it again to resume.
 
     Example: backtest download AAPL/1day EUR-CASH/1hour --since 2020-01-02 --source ib://127.0.0.1:4002
     """
@@ -145,55 +148,63 @@ def import_(
         list[str],
         typer.Argument(
             metavar="FILE... [SERIES]",
-            help="Files with one bar per row, folders, or '*.csv'; and the series, such as AAPL/1day, or '*/1day'.",
+            help="Files with one bar per row, folders or '*.csv', then the series, such as AAPL/1day or '*/1day'.",
         ),
     ],
     store: StoreOption = STORE,
-    tz: Annotated[str, typer.Option(help="Zone of times without one: IANA name, or exchange.")] = "",
+    tz: Annotated[str, typer.Option(help="Time zone of times that have none: an IANA name, or exchange.")] = "",
     columns: Annotated[
-        str, typer.Option(metavar="NAME,NAME", help="What each column is: time,open,high,low,close,volume; - for none.")
+        str,
+        typer.Option(metavar="NAME,NAME", help="Meaning of each column: time,open,high,low,close,volume; - skips one."),
     ] = "",
     symbol: Annotated[
-        str, typer.Option(help="Whose rows to take, where a file has several; all: each its series.")
+        str, typer.Option(help="Symbol to import from a file with several; all imports each as its own series.")
     ] = "",
     adjusted: Annotated[
-        bool, typer.Option("--adjusted", help="Take the prices that the vendor adjusted for splits and dividends.")
+        bool, typer.Option("--adjusted", help="Import the vendor's prices adjusted for splits and dividends.")
     ] = False,
     all_hours: Annotated[
-        bool, typer.Option("--all-hours", help="Bars of all hours, not of regular ones: the series ends in /all.")
+        bool, typer.Option("--all-hours", help="Import bars outside regular hours too; the series then ends in /all.")
     ] = False,
     stamped: Annotated[
-        str, typer.Option(metavar="open|close", help="Whether bars are stamped with their begin or their end.")
+        str, typer.Option(metavar="open|close", help="Whether timestamps mark the open or the close of a bar.")
     ] = "",
     day_first: Annotated[
-        bool | None, typer.Option("--day-first/--month-first", help="03/04/2024 is in April; --month-first: in March.")
+        bool | None,
+        typer.Option("--day-first/--month-first", help="Read 03/04/2024 as 3 April; --month-first reads 4 March."),
     ] = None,
-    decimal: Annotated[str, typer.Option(metavar="MARK", help="The mark before decimals: . or ,")] = "",
+    decimal: Annotated[str, typer.Option(metavar="MARK", help="Decimal separator: . or ,")] = "",
     extra: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME,NAME", help="Columns of numbers to keep, too; lines of their names in a run."),
+        typer.Option(
+            metavar="NAME,NAME", help="Further numeric columns to import; strategies read them as lines of these names."
+        ),
     ] = None,
     leave_out: Annotated[
-        str, typer.Option(metavar="bad|outside", help="Keep out bars that cannot be true, or outside of sessions.")
+        str,
+        typer.Option(
+            metavar="bad|outside", help="Skip bars with invalid prices (bad), or outside of sessions (outside)."
+        ),
     ] = "",
     accept_split: Annotated[
-        bool, typer.Option("--accept-split", help="Take prices that step as after a split without asking.")
+        bool, typer.Option("--accept-split", help="Accept a price jump that looks like a split.")
     ] = False,
     revise: Annotated[
-        bool, typer.Option("--accept-revision", help="Take what is different in the file; the old bars are archived.")
+        bool,
+        typer.Option(
+            "--accept-revision", help="Where stored bars differ, take those of the file; the old bars are archived."
+        ),
     ] = False,
-    multiplier: Annotated[
-        float, typer.Option(help="Of futures and options: money that a point of the price is worth, such as 50.")
-    ] = 0.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what was understood.")] = False,
+    multiplier: Annotated[float, typer.Option(help="Contract multiplier of futures and options, such as 50.")] = 0.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show how the file is read without storing it.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """
-    Read bars from CSV, Excel, JSON or Parquet files into the store; says what it takes for what.
+    Import bars from CSV, Excel, JSON or Parquet files, and show which column was read as what.
 
-    Bars that are stored already must be the same in the file, and all must pass the checks of a download; otherwise
-    nothing of the file is written. A number in an extra column where there was none is added. Without a series, a
-    file is named by it: AAPL_1day.csv, or AAPL.csv.
+    Bars that are already stored must match the file, and all bars must pass the checks of a download; otherwise
+    nothing is written. New numbers in extra columns are added. Without a series argument, the file name gives the
+    series: AAPL_1day.csv, or AAPL.csv.
 
     Example: backtest import aapl.csv AAPL/1min --tz America/New_York
     """
@@ -313,18 +324,16 @@ def _import_series(table: Table, series: Series, options: FileOptions, asked: _I
 def export(
     series: Annotated[
         str,
-        typer.Argument(
-            metavar="SERIES", help="A series of the store, such as AAPL/1day.", autocompletion=stored_series
-        ),
+        typer.Argument(metavar="SERIES", help="Stored series, such as AAPL/1day.", autocompletion=stored_series),
     ],
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to: a file that ends in .csv or .parquet.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Output file, ending in .csv or .parquet.")],
     store: StoreOption = STORE,
     since: SinceOption = "",
     until: UntilOption = "",
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """
-    Write the bars of a series to a CSV or Parquet file; times are UTC.
+    Export the bars of a series to a CSV or Parquet file. Times are in UTC.
 
     Example: backtest export AAPL/1day aapl.csv --store sample
     """
@@ -347,7 +356,7 @@ def ls(
     as_json: JsonOption = False,
 ) -> None:
     """
-    List the series of a store: span, bars, sessions answered for and missing, size on disk, last update.
+    List the series in a store: dates, bars, sessions (covered and missing), size on disk, last update.
 
     Example: backtest ls --store sample
     """
@@ -369,15 +378,17 @@ def verify(
     context: typer.Context,
     series: AnySeriesArgument = None,
     store: StoreOption = STORE,
-    repair: Annotated[bool, typer.Option("--repair", help="Put right what needs no source; nothing is lost.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail, too.")] = False,
-    png: Annotated[str, typer.Option(help="File for a picture of what is stored.")] = "",
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Repair what can be repaired without a source; no bar is lost.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as failures.")] = False,
+    png: Annotated[str, typer.Option(help="Write a calendar of the stored bars to this PNG file.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """
-    Check that a store is what was written and has all its bars: every file, every bar.
+    Verify a store: the checksum of every file, the validity of every bar, and that no session is missing.
 
-    Exit code 0: all is well. 1: bars are missing, in conflict, or would be refused. 3: files are damaged or lost.
+    Exit code 0: no problems. 1: bars are missing, in conflict or invalid. 3: files are damaged or missing.
 
     Example: backtest verify AAPL/1day --store sample
     """
@@ -410,8 +421,8 @@ def verify(
 
 def prune(
     series: ListedSeriesArgument,
-    keep: Annotated[int, typer.Option(min=0, help="How many of the newest revisions stay.")] = 0,
-    quarantine: Annotated[bool, typer.Option(help="Throw away answers that were put aside, too.")] = False,
+    keep: Annotated[int, typer.Option(min=0, help="Number of latest revisions to keep.")] = 0,
+    quarantine: Annotated[bool, typer.Option(help="Also delete quarantined answers.")] = False,
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -434,18 +445,18 @@ def prune(
 def pin(
     series: AnySeriesArgument = None,
     lock: LockOption = "data.lock",
-    check: Annotated[bool, typer.Option("--check", help="Only say whether the pins hold; exit code 1 if not.")] = False,
-    update: Annotated[bool, typer.Option("--update", help="Say what changed, and pin what is stored now.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only check the pins; exit code 1 if one is broken.")] = False,
+    update: Annotated[bool, typer.Option("--update", help="Show what changed, and pin the bars stored now.")] = False,
     since: SinceOption = "",
     until: UntilOption = "",
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
     """
-    Pin stored bars in a file to commit, so that a test or a run can refuse any others.
+    Record digests of stored bars in a file to commit, so that a run or a test can refuse other bars.
 
-    A pin holds for the bars it was made of: later ones do not count, a changed value does. Exit code 1 if one is
-    broken.
+    A pin covers the bars that were stored when it was made: a changed value breaks it, later bars do not. Exit code 1
+    if one is broken.
 
     Example: backtest pin AAPL/1day --store sample --lock data.lock
     """
@@ -478,9 +489,9 @@ def publish(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Bring a store to a bucket or a folder for others to read; only what is not there is sent.
+    Publish a store to a bucket or a folder for others to read. Only new files are sent.
 
-    Credentials are taken from the environment. What somebody else published and this store lacks is never undone.
+    Reads credentials from the environment. Never removes bars that somebody else published and this store lacks.
 
     Example: backtest publish s3://bucket/bars --store sample
     """

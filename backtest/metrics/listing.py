@@ -1,4 +1,4 @@
-"""Kept runs with their numbers, and what tells them apart: sorted, and those chosen that fulfil conditions."""
+"""Saved runs with their numbers, and what tells them apart: sorted, and those chosen that fulfil conditions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _WHERE = "write one such as 'sharpe>1', 'max_drawdown>-0.2', 'fast>=20', 'strate
 @dataclass(frozen=True)
 class Listed:
     """
-    A kept run in a list.
+    A saved run in a list.
 
     Attributes:
         series: the short spelling of each.
@@ -82,7 +82,7 @@ class Listed:
 
 def listed(runs: Iterable[Kept], where: Sequence[str] = (), sort: str = "") -> list[Listed]:
     """
-    Return kept runs with their numbers.
+    Return saved runs with their numbers.
 
     Args:
         where: comparisons of a metric, a parameter, or one of run, strategy, series, tag, note and kept with a value,

@@ -1,5 +1,5 @@
 """
-`combine`: several kept runs as one account, which is rebalanced to its weights on a schedule, at a cost.
+`combine`: several saved runs as one account, which is rebalanced to its weights on a schedule, at a cost.
 
 The account holds so many units of the account of each run. Between two rebalancings the units stay as they are; at a
 rebalancing each run gets its weight of all money, what its positions change by is bought or sold at the close, and what
@@ -218,7 +218,7 @@ def _charges(run: Measured, label: str, costs: Any) -> list[_Charge]:
     charged = costs_of(run.spec.brokerage.costs if as_run else costs)
     slippage = Slippage.parse(run.spec.brokerage.slippage if as_run else "")
     if slippage.kind not in ("", "basis points", "money"):
-        raise UsageError(f"the slippage {run.spec.brokerage.slippage} of {label} needs bars, which a kept run has not; "
+        raise UsageError(f"the slippage {run.spec.brokerage.slippage} of {label} needs bars, and a saved run has none; "
                          "name the costs of a rebalancing, such as --costs bp:10")  # fmt: skip
     units = run.manifest.get("currencies", {}).get("prices", {})
     found: list[_Charge] = []

@@ -44,7 +44,7 @@ _LONGEST = 40  # characters of a tag
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What its user says of a kept run."""
+    """What its user says of a saved run."""
 
     tags: tuple[str, ...] = ()
     note: str = ""
@@ -87,7 +87,7 @@ def locate(root: str | Path, name: str) -> Path:
 
 def remove(folder: Path) -> None:
     """
-    Remove a kept run and its page; what else lies in its folder stays.
+    Remove a saved run and its page; what else lies in its folder stays.
 
     Raises:
         BadStore: the folder holds no run.
@@ -137,7 +137,7 @@ def labels_of(run: RunRecord | RunSummary, folder: Path) -> Labels:
 
 def tag(folder: Path, tags: Iterable[str]) -> Labels:
     """
-    Add tags to those of a kept run, and return its labels.
+    Add tags to those of a saved run, and return its labels.
 
     Raises:
         BadStore: the folder holds no run.
@@ -149,7 +149,7 @@ def tag(folder: Path, tags: Iterable[str]) -> Labels:
 
 def untag(folder: Path, tags: Iterable[str]) -> Labels:
     """
-    Take tags from a kept run, and return its labels.
+    Take tags from a saved run, and return its labels.
 
     Raises:
         BadStore: the folder holds no run.
@@ -168,7 +168,7 @@ def untag(folder: Path, tags: Iterable[str]) -> Labels:
 
 def note(folder: Path, text: str) -> Labels:
     """
-    Keep a note with a kept run in place of what it had, none for an empty text, and return its labels.
+    Keep a note with a saved run in place of what it had, none for an empty text, and return its labels.
 
     Raises:
         BadStore: the folder holds no run.

@@ -1,4 +1,4 @@
-"""The tables of a kept run: which columns each has, and of which types; a file with others is refused unread."""
+"""The tables of a saved run: which columns each has, and of which types; a file with others is refused unread."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def columns_of_runs(series: int) -> dict[str, RunColumns]:
 
 def read_run_table(path: Path, columns: RunColumns, series: Sequence[str]) -> pa.Table:
     """
-    Return a table of a kept run; a column that no table of its kind has is not read.
+    Return a table of a saved run; a column that no table of its kind has is not read.
 
     Raises:
         FileNotFoundError: there is none.

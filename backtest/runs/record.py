@@ -54,11 +54,11 @@ _COSTS = "cost_cases.json"  # not there if the run was not made again at other c
 _FURTHER = (_LINES, _EXTREMES, _COSTS)
 # What a market and a strategy's sizes came to; see `engine/simulation.py`.
 _COUNTED = ("waited", "filled_in_their_own_bar", "sized_to_nothing", "capped_to_nothing")
-FILES = ("spec.json", "manifest.json", *(f"{name}.parquet" for name in _TABLES), *_FURTHER)  # of a kept run
+FILES = ("spec.json", "manifest.json", *(f"{name}.parquet" for name in _TABLES), *_FURTHER)  # of a saved run
 PAGE = ("index.html", "metrics.json")
 LABELS = "labels.json"
 SUMMARY = "summary.json"  # see `runs.kept.RunSummary`
-BESIDE = (*PAGE, LABELS, SUMMARY)  # what lies beside the files of a kept run and is of that run, too
+BESIDE = (*PAGE, LABELS, SUMMARY)  # what lies beside the files of a saved run and is of that run, too
 
 
 @dataclass(frozen=True)

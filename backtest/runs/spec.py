@@ -376,21 +376,24 @@ class Brokerage:
 
     costs: str | Any = field(  # as `costs_of` reads it; in a spec always the name
         default="ib-fixed",
-        metadata={"words": "Such as ib-fixed, ib-fixed-fees, ib-tiered, ib-forex or none; bp:RATE, or "
+        metadata={"words": "Commission: ib-fixed, ib-fixed-fees, ib-tiered, ib-forex, none, bp:RATE or "
                            "futures:FEE:MULTIPLIER:MARGIN."},
     )  # fmt: skip
     slippage: str = _option(  # as `Slippage.parse` reads it
-        "", "5bp, 0.01 (money a share), impact:0.1, or spread.", slippage_of
+        "", "Slippage: 5bp, 0.01 (per share), impact:0.1 or spread.", slippage_of
     )
     volume_cap: float = _option(  # most of a bar's volume that is traded; 0: no cap
-        0.0, "Most of a bar's volume that is traded; 0.1 is a tenth.", volume_cap_of, _volume_words
+        0.0, "Largest fraction of a bar's volume to trade, such as 0.1.", volume_cap_of, _volume_words
     )
     fills: str = _option(
-        "next-bar", "next-bar, or this-close (the signal bar's close, not achievable live).", None, _fills_words
+        "next-bar",
+        "Fill at next-bar, or at this-close (the signal bar's close, not achievable live).",
+        None,
+        _fills_words,
     )
     borrow: str = _option(  # rules of `Borrowing.parse`, commas between
         "",
-        "Annual fee of short shares: 0.01,GME/1day=0.3,GME/1day@DATE=0.8; or stored.",
+        "Annual borrow fee: 0.01,GME/1day=0.3,GME/1day@DATE=0.8, or stored.",
         borrowing_of,
         "borrow fee {}".format,
     )
@@ -398,15 +401,18 @@ class Brokerage:
         0.0, "Annual interest on idle cash; 0.02 is 2 %.", cash_rate_of, _interest_words
     )
     align: str = _option(  # in ALIGNMENTS
-        "as-is", "Of several series: as-is, strict, intersection, forward-fill.", None, "series aligned by {}".format
+        "as-is",
+        "How to align several series: as-is, strict, intersection, forward-fill.",
+        None,
+        "series aligned by {}".format,
     )
     size: str = _option(  # as `Sizing.parse` reads it; "" where the strategy says how much
-        "", "shares:100, percent:95, volatility:0.10 or kelly:0.5, and :CAP.", size_of
+        "", "Position size: shares:100, percent:95, volatility:0.10 or kelly:0.5, each with an optional :CAP.", size_of
     )
     dividends: str | Any = field(  # as `dividends_of` reads it; in a spec always the name
         default=NO_DIVIDENDS,
         metadata={
-            "words": "derived (of TRADES and ADJUSTED_LAST), none, or a file with lines of date,amount,currency.",
+            "words": "none, derived (from TRADES and ADJUSTED_LAST), or a file with lines date,amount,currency.",
             "read": dividends_of_caller,
             "said": _not_said,
         },
@@ -414,42 +420,42 @@ class Brokerage:
     interest: str | Any = field(  # as `benchmark_rates` reads it; in a spec always the name
         default="",
         metadata={
-            "words": "none; ib: what IB pays and charges on cash; or a file of its benchmark, lines of date,percent.",
+            "words": "Interest on cash: none, ib (IB's rates), or a file of benchmark rates, lines date,percent.",
             "read": interest_of,
             "said": "interest by {}".format,
         },
     )
     withholding: float = _option(  # of each dividend that a long position gets
-        0.0, "Withheld of each dividend; 0.15 is 15 %.", withholding_of, _not_said
+        0.0, "Withholding tax on dividends; 0.15 is 15 %.", withholding_of, _not_said
     )
     currency: str = _option(  # of the account; "" for what `base_currency` makes of the series
         "",
-        "Of the account, such as EUR; else that of the series, or USD of several.",
+        "Account currency, such as EUR. Default: the currency of the series; USD if they differ.",
         currency_text,
         "account in {}".format,
     )
     conversion: str = _option(  # in CONVERSIONS
         "at-once",
-        "at-once; or ib-forex, by which cash is held in each currency.",
+        "at-once, or ib-forex to hold cash in each currency.",
         conversion_text,
         "conversion {}".format,
     )
     quoted_in: str = _option(  # rules of `quotation_rules`, commas between
-        "", "Units of prices that are not known: VUSA-STK-LSEETF-GBP/1day=GBP.", quoted_in_text, "quoted in {}".format
+        "", "Price units where unknown: VUSA-STK-LSEETF-GBP/1day=GBP.", quoted_in_text, "quoted in {}".format
     )
     margin: str = _option(  # rules of `margin_rules`, commas between; "" for contracts that are paid in full
         "",
-        "Money a future binds: 15000, or ES-FUT-CME-USD-202612/1day=15000.",
+        "Margin per future: 15000, or ES-FUT-CME-USD-202612/1day=15000.",
         margin_of,
         "margin of a contract {}".format,
     )
     splits: str = _option(  # rules of `split_rules`, commas between
-        "", "File of splits, date,ratio a line: fees are on shares as traded.", splits_text, _not_said
+        "", "File of splits, lines date,ratio, to charge fees on shares as traded.", splits_text, _not_said
     )
     account: str | Any = field(  # as `margin_table` reads it; in a spec always the name
         default=BACKTRADER,
         metadata={
-            "words": "backtrader, cash, reg-t, or a file with lines of product,initial_long,maintenance_long,....",
+            "words": "Account type: backtrader, cash, reg-t, or a file with lines product,initial_long,...",
             "read": account_of,
             "said": "account {}".format,
         },
@@ -457,19 +463,19 @@ class Brokerage:
     universe: str | Any = field(  # as `universe_of` reads it; in a spec the text that stands for it
         default="",
         metadata={
-            "words": "Who belonged when: a CSV or Parquet file of symbol,from,to, or of date and a column a symbol.",
+            "words": "Index membership: a CSV or Parquet file with symbol,from,to, or date and a column per symbol.",
             "read": universe_of,
             "said": "universe {}".format,
         },
     )
     missing_members: str = _option(  # in MISSING_MEMBERS
         REFUSE,
-        "Names of the universe without bars: refuse, or allow and say so.",
+        "If universe members have no bars: refuse, or allow with a note.",
         missing_members_of,
         "members without bars: {}".format,
     )
     fill_bars: str = _option(  # as `BarSize` spells it; "" for the bars of the run
-        "", "Fill orders on smaller stored bars of the same instrument: 1min.", fill_bars_of, "filled on {} bars".format
+        "", "Fill orders on stored bars of this smaller size, such as 1min.", fill_bars_of, "filled on {} bars".format
     )
 
     @property
@@ -551,7 +557,7 @@ def brokerage_of(given: Brokerage | None, options: Mapping[str, Any]) -> Brokera
         )
     values = {name: options.get(name, getattr(brokerage, name)) for name in known}
     plain = {name: _read(known[name], value) for name, value in values.items()}
-    if "slippage" in options:  # an object may be that of a kept run
+    if "slippage" in options:  # an object may be that of a saved run
         _ask_about_slippage(plain["slippage"])
     return replace(brokerage, **plain)
 
@@ -762,7 +768,7 @@ def check_has_strategy(strategy: object) -> None:
     """
     if strategy == COMBINED:
         raise UsageError(
-            "a combination of kept runs has no strategy to run again; run its runs again, and combine those"
+            "a combination of saved runs has no strategy to run again; run its runs again, and combine those"
         )
 
 

@@ -1,7 +1,7 @@
 """
 `replace_file`, `staged`: what is replaced whole or not at all, and is on the disk before it counts.
 
-Everything outside of a store that takes the place of something goes through here: kept runs, sweeps, pages, baselines,
+Everything outside of a store that takes the place of something goes through here: saved runs, sweeps, pages, baselines,
 pins, state files, exports, new folders. A file is written beside, synced and renamed. The files of a folder are made in
 a folder within, which is renamed when all are on the disk: from then on they count, and `current` says where each lies
 until the process, or after a kill the next one that writes there, has moved them up.

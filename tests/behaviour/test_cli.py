@@ -82,7 +82,7 @@ def test_cost_cases_are_runs_that_are_kept_and_validate_says_where_they_are_not(
     assert document["cases"][2]["total_return"] == json.loads(double)["stats"]["total_return"]
     assert f"{document['cases'][2]['total_return'] * 100:.2f} %" in out
     assert json.loads(said)["costs"] == [document["cases"][0], document["cases"][2]]
-    assert "Approximation: " in plain  # what a kept run names is not run unless that is asked for
+    assert "Approximation: " in plain  # what a saved run names is not run unless that is asked for
     assert "run again" not in unasked
     assert "Approximation: " in without
     assert "could not be run again at other costs" in error

@@ -172,7 +172,7 @@ def test_large_slippage_is_asked_about_by_its_name_and_taken_as_money(sample, as
     with pytest.raises(UsageError, match=rf"write {amount}bp for .*, or money:{amount} for {amount} USD"):
         run("sma_cross", "AAPL/1day", slippage=asked, **bars)
     meant = run("sma_cross", "AAPL/1day", slippage=f"money:{asked}", **bars)
-    kept = run("sma_cross", "AAPL/1day", brokerage=Brokerage(slippage=str(asked)), **bars)  # as that of a kept run
+    kept = run("sma_cross", "AAPL/1day", brokerage=Brokerage(slippage=str(asked)), **bars)  # as that of a saved run
 
     assert len(meant.fills_table) > 0
     assert meant.fills_table.equals(kept.fills_table)

@@ -40,7 +40,7 @@ STORES = [
 
 @pytest.fixture
 def place(tmp_path, monkeypatch, call):
-    """Enter a folder with a kept run and a file of bars."""
+    """Enter a folder with a saved run and a file of bars."""
     monkeypatch.chdir(tmp_path)
     assert call(*KEPT.split())[0] == 0
     (tmp_path / "files").mkdir()

@@ -62,7 +62,7 @@ def test_only_commands_that_run_again_run_the_code_that_a_kept_run_names(call):
         assert call(*words)[0] == 0
         assert not Path("ran").exists()
     call("reproduce", "one", "--store", SAMPLE)
-    assert Path("ran").exists()  # "Run a kept run again": and so it would have been seen above
+    assert Path("ran").exists()  # "Run a saved run again": and so it would have been seen above
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@ The page of a long run: all of it, beside what Matplotlib alone takes to draw th
 
 Run:  python tests/benchmarks/page.py [--bars 100000] [--repeats 5]
 
-Ours: from a kept run in memory to the whole text of the page: metrics, verdict, a thousand bootstraps, each figure in
+Ours: from a saved run in memory to the whole text of the page: metrics, verdict, a thousand bootstraps, each figure in
 two widths, every table. Theirs: the same six figures from arrays that are ready, in one width, each saved as an SVG in
 memory; once with every point of a line, as one would write it, and once with those points that our page keeps, which
 is the harder thing to be set against. Both draw with the same colours and sizes, and no more decoration than axes.

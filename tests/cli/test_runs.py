@@ -15,7 +15,7 @@ from handmade import fill, result_of
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
-    """Be in a folder with two kept runs and a browser, which writes down what it is to open."""
+    """Be in a folder with two saved runs and a browser, which writes down what it is to open."""
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate(("first", "second")):
         run = result_of([110.0 + number, 121.0], [fill(0, 1, 10.0)], params={"fast": number})

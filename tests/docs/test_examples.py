@@ -38,7 +38,7 @@ def market(tmp_path):
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch, call):
-    """Enter a folder that holds nothing but two kept runs, made as the example of `run` is."""
+    """Enter a folder that holds nothing but two saved runs, made as the example of `run` is."""
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)

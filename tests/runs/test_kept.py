@@ -1,4 +1,4 @@
-"""Kept runs: listed, found by name, shown again, removed; their figures as files."""
+"""Saved runs: listed, found by name, shown again, removed; their figures as files."""
 
 import json
 import re
@@ -181,7 +181,7 @@ def test_a_removed_run_is_gone_from_the_list(root, call):
 
     assert code == 0
     assert err.count("Removed") == 2
-    assert "No run is kept here" in call("runs", "ls")[2]
+    assert "No saved runs yet" in call("runs", "ls")[2]
 
 
 def test_a_command_on_runs_without_a_name_says_where_names_are(root, call):
@@ -305,7 +305,7 @@ def test_the_list_is_chosen_by_the_beginnings_of_names(root, call):
 
     assert "demo/second-b2" in out
     assert "first-a1" not in out
-    assert "No kept run is so" in call("runs", "ls", "--where", "sharpe>1000")[2]
+    assert "No saved run matches" in call("runs", "ls", "--where", "sharpe>1000")[2]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The summary beside a kept run: read in place of the run, and made again wherever it may not be that of the run."""
+"""The summary beside a saved run: read in place of the run, and made again wherever it may not be that of the run."""
 
 import json
 import os

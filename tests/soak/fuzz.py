@@ -161,7 +161,7 @@ def _laid_out() -> Iterator[Path]:
 
 
 def _lay_out_project(root: Path, bars: Path) -> None:
-    """Make a folder with a kept run, a sweep, a baseline and pins."""
+    """Make a folder with a saved run, a sweep, a baseline and pins."""
     root.mkdir()
     (root / "hold.py").write_text(STRATEGY)
     with contextlib.chdir(root):

@@ -245,7 +245,7 @@ def _new(root: Path) -> None:
 
 
 def project_with_all(root: Path) -> None:
-    """Make a project with two kept runs, a page, a sweep, a baseline, pins, a file of bars, and a published store."""
+    """Make a project with two saved runs, a page, a sweep, a baseline, pins, a file of bars, and a published store."""
     more = ("run", "hold.py", "AAPL/1day", *_STORE, "--out", "runs/two", "--set", "size=20")
     _having(_RUN, _doing(*more), _REPORT, _SWEEP, _SAVE, _PIN, _EXPORT, _publish)(root)
 

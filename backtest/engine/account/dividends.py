@@ -156,7 +156,7 @@ def dividends_of(given: Any, reader: Reader, series: Sequence[Series]) -> Divide
 
 
 def kept_dividends(spec: RunSpec, manifest: Mapping[str, Any]) -> Brokerage:
-    """Return the brokerage of a kept run with what was in files: its universe, and the dividends that it was paid."""
+    """Return the brokerage of a saved run with what was in files: its universe, and the dividends that it was paid."""
     brokerage, kept = with_kept_universe(spec.brokerage, manifest), manifest.get("dividends")
     if kept is None or _convention(brokerage.dividends) is not None:
         return brokerage

@@ -105,7 +105,7 @@ def parameters(strategy: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     Return all parameters: the defaults, and what is given in their place; text is read as the default's type.
 
-    They are as they come back from a kept run: copies, and in place of a class, a function or the like its `Named`.
+    They are as they come back from a saved run: copies, and in place of a class, a function or the like its `Named`.
     `live_parameters` has what the strategy gets.
 
     Raises:
@@ -264,7 +264,7 @@ def _checked(strategy: Strategy, given: Iterable[str]) -> dict[str, Any]:
 
 
 def _as_kept(strategy: Strategy, name: str, value: Any, default: Any) -> Any:
-    """Return the value of a parameter as it comes back from a kept run."""
+    """Return the value of a parameter as it comes back from a saved run."""
     if type(value) in _PLAIN and not (isinstance(value, str) and type(default) not in (str, type(None))):
         return as_kept({name: value})[name]
     if isinstance(value, str) and type(value) is not type(default):

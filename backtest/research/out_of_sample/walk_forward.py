@@ -378,7 +378,7 @@ def walk_forward_again(
     tried: Sweep | RunResult, train: int | str, test: int | str, *, grid: Grid, where: Condition | None, **more: Any
 ) -> WalkForward:
     """
-    Return the walk forward of what a sweep tried, by its rank, or of a kept run's strategy.
+    Return the walk forward of what a sweep tried, by its rank, or of a saved run's strategy.
 
     Args:
         grid: to choose from, if it is not empty; else the points of the sweep, or the run's parameters alone.

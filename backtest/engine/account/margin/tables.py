@@ -171,7 +171,7 @@ def with_margins(brokerage: Brokerage, table: MarginTable | None, series: Sequen
 
 
 def with_kept_account(brokerage: Brokerage, manifest: Mapping[str, Any]) -> Brokerage:
-    """Return the brokerage of a kept run with the very rates that its account had, if they were of a file."""
+    """Return the brokerage of a saved run with the very rates that its account had, if they were of a file."""
     kept = manifest.get("account")
     if kept is None or brokerage.account in ACCOUNTS:
         return brokerage
