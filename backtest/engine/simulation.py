@@ -229,7 +229,7 @@ def simulate(
     before = warm_up_of(spec.warm_up, store, wanted, span)
     span = before.read if before else span
     ground = (shared and shared.ground) or _ground_of(
-        spec, store, span, before, wanted, None if shared else costs, dividends, universe
+        spec, store, span, before, wanted, None if shared else costs, dividends, universe, account
     )
     if shared is not None:
         shared.ground = ground
@@ -251,7 +251,9 @@ def simulate(
         shares = _set_costs(cerebro, spec, costs, wanted, terms, splits, exchange, ground.fees)
         if account is not None:
             steps = list(map(smallest_size, cerebro.datas))
-            open_account(account, cerebro.broker, cerebro.datas, wanted, terms, hours, steps)
+            open_account(
+                account, cerebro.broker, cerebro.datas, wanted, terms, hours, steps, exchange, spec.base_currency
+            )
         known = {one.short: bars_a_year(one, its) for one, its in zip(wanted, hours, strict=True) if sizing.by_the_year}
         sizing.set_up(cerebro, known)
         with waiting(before.begins if before else None):
@@ -412,6 +414,7 @@ def _ground_of(
     costs: Costs | None,
     dividends: DividendTable | None,
     universe: Universe | None,
+    account: MarginTable | None,
 ) -> _Ground:
     """Return the bars of a run, with what a manifest says of them where it is given the costs."""
     compared_with = [Series.parse(spec.benchmark)] if spec.benchmark else []
@@ -441,7 +444,8 @@ def _ground_of(
     own = {one: bars.pop(one) for one in wanted}
     aligned, notes = align_bars(own, spec.brokerage.align)
     pair = (compared_with[0], compared[0]) if compared else None
-    exchange = exchange_of(spec, store, aligned, pair, before.begins if before else None)
+    least = None if account is None else account.least_equity
+    exchange = exchange_of(spec, store, aligned, pair, before.begins if before else None, least)
     if exchange is not None and costs is not None:
         manifest = _with_rates(manifest, exchange, store)
     known = {one: dividends.of(one) if dividends else None for one in [*wanted, *compared_with]}

@@ -71,6 +71,11 @@ class Converted(bt.CommInfoBase):
         )
 
     @property
+    def unit(self) -> float:
+        """How much of the instrument's currency a unit of a price is."""
+        return self._unit
+
+    @property
     def rate(self) -> float:
         """What one unit of the instrument's currency is worth now."""
         return self._rows[self._row.number()] if self._at is None else self._at
@@ -83,8 +88,13 @@ class Converted(bt.CommInfoBase):
     def begin(self, stamp: float, closing: bool) -> None:
         """Take the rate that was known when the bar of a stamp opened, or closed, until `end`."""
         place = max(bisect_right(self._stamps, stamp) - 1, 0)
-        self._at = (self._closing if closing else self._opening)[place]
-        self._factor = self._at * self._unit
+        self.take_rate((self._closing if closing else self._opening)[place])
+
+    def take_rate(self, rate: float | None) -> float | None:
+        """Take a rate until `end`, and return the one before; None for that of the present bar."""
+        before, self._at = self._at, rate
+        self._factor = None if rate is None else rate * self._unit
+        return before
 
     def end(self) -> None:
         """Take the rate of the present bar again."""

@@ -111,6 +111,7 @@ class Exchange:
         benchmark_unit: how much of its currency one unit of the benchmark's price is.
         held: where cash is held by currency, what a unit of each other one is worth after each bar of the run.
         dollars: what a US dollar is worth then.
+        moments: where an account is judged within a bar, what was known then.
     """
 
     base: str
@@ -123,6 +124,7 @@ class Exchange:
     benchmark_unit: float = 1.0
     held: Mapping[str, np.ndarray] | None = None
     dollars: np.ndarray | None = None
+    moments: KnownMoments | None = None
 
     def factors(self, place: int, stamps: np.ndarray) -> np.ndarray:
         """Return money of the account per unit of price of a series after the bars of some stamps."""
@@ -188,6 +190,26 @@ class BarTimes:
         return cls(stamps, opened, np.where((opened < shut) & (shut < ended), shut, ended))
 
 
+@dataclass(frozen=True, slots=True)
+class KnownMoments:
+    """
+    What money was worth whenever a bar of a run opened or closed.
+
+    Attributes:
+        times: of the bars of each series.
+        rows: when the last bar of each row of the run closed.
+        every: all of these moments, in order.
+        rates: money of the account per unit of each other currency at every moment.
+        dollars: the same of US dollars; None where nobody asks.
+    """
+
+    times: Sequence[BarTimes]
+    rows: _Moments
+    every: _Moments
+    rates: Mapping[str, np.ndarray]
+    dollars: np.ndarray | None = None
+
+
 def known_since(bars: pa.Table, series: Series, hours: Hours) -> _Moments:
     """Return from when on the close of each bar of a currency pair is known: never before the bar is over."""
     opened = arrays.numbers(bars["time"]).astype("datetime64[us]")
@@ -206,27 +228,30 @@ def exchange_of(
     bars: Mapping[Series, pa.Table],
     benchmark: tuple[Series, pa.Table] | None = None,
     begins: datetime | None = None,
+    least_equity: float | None = None,
 ) -> Exchange | None:
     """
-    Return the rates of a run; None where all prices are in the currency of the account.
+    Return the rates of a run; None where all money is in the currency of the account.
 
     Args:
         bars: those of the traded series, in their order.
         benchmark: the series that the run is compared with, and its bars.
         begins: when the run begins after a warm-up, in which no money moves.
+        least_equity: of an account with rules of its own, in US dollars; None of one that has none.
 
     Raises:
         NoBars: a rate is needed that the store has not; the text says which series to download.
         UsageError: the unit of a price, or its currency, is not known.
     """
     wanted, base = list(bars), spec.base_currency
-    if are_plain([*wanted, *([benchmark[0]] if benchmark else [])], base, spec.brokerage.quoted_in):
+    in_dollars = bool(least_equity) and base != "USD"
+    if are_plain([*wanted, *([benchmark[0]] if benchmark else [])], base, spec.brokerage.quoted_in) and not in_dollars:
         return None
     every_series = [*wanted, *([benchmark[0]] if benchmark else [])]
     details = {one: manifest_or_empty(store, one).contract for one in every_series}
     units = units_of(every_series, details, spec.brokerage.quoted_in)
     differing = [one for one, unit in units.items() if unit.currency != base or unit.share != 1]
-    if not differing:
+    if not differing and not in_dollars:
         return None
     _check_currencies(differing, base)
     times = [BarTimes.of(table, one, hours_in(store, one)) for one, table in bars.items()]
@@ -245,7 +270,7 @@ def exchange_of(
         every = _merged(needed)
         known[currency] = conversion_rates(store, currency, base, every[every >= start])
     apart = spec.brokerage.conversion == BY_CURRENCY  # then money of the base is looked at as that of the others
-    if apart and base != "USD" and "USD" not in known:
+    if (apart or in_dollars) and base != "USD" and "USD" not in known:
         known["USD"] = conversion_rates(store, "USD", base, rows[rows >= start])
     conversions = {
         n: Conversion(
@@ -268,7 +293,16 @@ def exchange_of(
         units[benchmark[0]].share if benchmark else 1.0,
         {one: _rate(known[one], rows) for one in others} if apart else None,
         _rate(known.get("USD", []), rows) if apart else None,
+        _known_moments(times, rows, known, in_dollars) if least_equity is not None else None,
     )  # fmt: skip
+
+
+def _known_moments(
+    times: Sequence[BarTimes], rows: _Moments, known: Mapping[str, Sequence[KnownRates]], in_dollars: bool
+) -> KnownMoments:
+    every = _merged([rows, *(moments for one in times for moments in (one.opens, one.closes))])
+    rates = {currency: _rate(legs, every) for currency, legs in known.items()}
+    return KnownMoments(times, rows, every, rates, rates["USD"] if in_dollars else None)
 
 
 def conversion_rates(store: Reader, currency: str, base: str, moments: _Moments) -> list[KnownRates]:

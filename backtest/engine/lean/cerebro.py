@@ -229,7 +229,8 @@ class _LeanRun:
             engage = partial(QueueingBroker.engage, cursors=len(clock.cursors))
         engage(self.broker, clock.own, all(map(_priced, datas)), self.cheats, by_sessions=know_any(datas))
         if self.broker.rules is not None:
-            self.broker.rules.watch(self.history.closes_by_step())
+            stamps = np.frombuffer(clock.stamps, count=clock.steps).copy()
+            self.broker.rules.watch(self.history.closes_by_step(), stamps)
         watching = _watched(self.strategy._lineiterators, self._made)
         try:
             if walked is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -21,6 +22,7 @@ import backtrader as bt
 import numpy as np
 
 from backtest.engine.account.commissions import bill_of
+from backtest.engine.account.margin.quotes import Quotes
 from backtest.engine.account.margin.requirements import Held, Rates, buying_power, excess_liquidity, liquidation
 from backtest.engine.account.margin.settlement import settlement_day
 from backtest.runs.round_trips import CALL
@@ -38,10 +40,11 @@ class Ruled:
     What an account knows of a feed.
 
     Attributes:
-        multiplier: money that a point of the price is worth.
+        multiplier: money of its own currency that a point of the price is worth.
         step: the smallest size that is traded.
         stamps: of its bars.
         days: the session of each bar, as `date.toordinal` counts; () where nobody asks.
+        converted: its commission model, where that converts money.
     """
 
     rates: Rates
@@ -49,19 +52,28 @@ class Ruled:
     step: float = 1.0
     stamps: Sequence[float] = ()
     days: Sequence[int] = ()
+    converted: Any = None
+
+    @property
+    def rate(self) -> float:
+        """Money of the account per unit of its currency: known at the moment at which the account is."""
+        return 1.0 if self.converted is None else float(self.converted.rate)
 
 
 class _Account:
     """
     What both accounts do with orders.
 
+    Args:
+        quotes: what is known when, where money is in several currencies.
+
     Attributes:
         reasons: why orders were refused, or given by the account itself, by their references.
         due: the step of a lean run from which on the broker has to look for a margin call.
     """
 
-    def __init__(self, feeds: Mapping[Any, Ruled]) -> None:
-        self.feeds = feeds
+    def __init__(self, feeds: Mapping[Any, Ruled], quotes: Quotes | None = None) -> None:
+        self.feeds, self._quotes = feeds, quotes
         self.reasons: dict[int, str] = {}
         self.due = math.inf
 
@@ -70,6 +82,10 @@ class _Account:
 
     def check_submitted(self, broker: Any) -> None:
         """Accept what the account allows, one order after the other at the prices they were given at."""
+        with nullcontext() if self._quotes is None else self._quotes.before():
+            self._check_submitted(broker)
+
+    def _check_submitted(self, broker: Any) -> None:
         pretended: _Pretended | None = None
         while broker.submitted:
             order = broker.submitted.popleft()
@@ -78,7 +94,7 @@ class _Account:
             if pretended is None and not broker.submitted and _only_closes(order, broker):
                 broker.submit_accept(order)  # alone, and never refused
                 return
-            pretended = pretended or _Pretended(broker)
+            pretended = pretended or _Pretended(broker, self._quotes)
             reason = self._judge(broker, order, pretended)
             if not reason:
                 broker.submit_accept(order)
@@ -91,11 +107,12 @@ class _Account:
 
     def refused_of(self, broker: Any) -> set[int]:
         """Return the references of submitted orders that would be refused at the next bar."""
-        pretended, refused = _Pretended(broker, over=True), set[int]()
-        for order in broker.submitted:
-            orphan = order.parent is not None and order.parent.ref in refused
-            if orphan or self._judge(broker, order, pretended):
-                refused.add(order.ref)
+        pretended, refused = _Pretended(broker, self._quotes, over=True), set[int]()
+        with nullcontext() if self._quotes is None else self._quotes.now():
+            for order in broker.submitted:
+                orphan = order.parent is not None and order.parent.ref in refused
+                if orphan or self._judge(broker, order, pretended):
+                    refused.add(order.ref)
         return refused
 
     def refuses(self, broker: Any, order: Any, price: float, size: float, opened: float, cash: float) -> bool:
@@ -107,7 +124,8 @@ class _Account:
             opened: the part of the fill that opens.
             cash: with the fill.
         """
-        reason = self._reason(broker, order.data, price, size, opened, cash)
+        with nullcontext() if self._quotes is None else self._quotes.filling(order):
+            reason = self._reason(broker, order.data, price, size, opened, cash)
         if reason:
             self.reasons[order.ref] = reason
         return bool(reason)
@@ -127,8 +145,8 @@ class _Account:
     def end_bar(self, broker: Any) -> None:
         """Do what the account does at the close of a bar."""
 
-    def watch(self, closes: Mapping[Any, np.ndarray]) -> None:
-        """Take the closes of each feed by the steps of a lean run."""
+    def watch(self, closes: Mapping[Any, np.ndarray], stamps: np.ndarray) -> None:
+        """Take the closes of each feed by the steps of a lean run, and the stamps of these."""
 
     def _judge(self, broker: Any, order: Any, pretended: _Pretended) -> str:
         """
@@ -159,8 +177,8 @@ class CashAccount(_Account):
     Sales count as of the session of their bar.
     """
 
-    def __init__(self, feeds: Mapping[Any, Ruled], days: Sequence[int]) -> None:
-        super().__init__(feeds)
+    def __init__(self, feeds: Mapping[Any, Ruled], days: Sequence[int], quotes: Quotes | None = None) -> None:
+        super().__init__(feeds, quotes)
         self._days = days  # on which trades settle
         self._unsettled: list[tuple[int, float]] = []  # the day of settlement, and money
 
@@ -186,7 +204,7 @@ class CashAccount(_Account):
         waiting = sum(money for _, money in self._unsettled)
         if cash - waiting >= 0:
             return ""
-        needed = opened * price * self.feeds[data].multiplier
+        needed = opened * price * self.feeds[data].multiplier * self.feeds[data].rate
         if not cash >= 0:
             return f"cash: {needed:,.2f} are needed and the costs, {-cash:,.2f} more than there are"
         last = date.fromordinal(max(day for day, _ in self._unsettled))
@@ -205,22 +223,35 @@ class MarginAccount(_Account):
     An account that lends as much as its rates let it, and sells when equity is short of what they require.
 
     Args:
-        least_equity: below which nothing is lent.
+        least_equity: below which nothing is lent, in US dollars.
         currency: of its money, for words.
     """
 
-    def __init__(self, feeds: Mapping[Any, Ruled], least_equity: float, currency: str) -> None:
-        super().__init__(feeds)
-        self._least, self._currency = least_equity, currency
+    def __init__(
+        self, feeds: Mapping[Any, Ruled], least_equity: float, currency: str, quotes: Quotes | None = None
+    ) -> None:
+        super().__init__(feeds, quotes)
+        self._least_in_dollars, self._currency = least_equity, currency
         self._closes: Mapping[Any, np.ndarray] = {}
+        self._rates: Mapping[Any, np.ndarray] = {}  # of those whose money is converted
         self._steps, self._ahead = 0, _FIRST_BARS
         self._searched: tuple[float, tuple[tuple[int, float], ...]] = 0.0, ()
         self._selling: list[Any] = []  # orders of its own that are under way
 
-    def watch(self, closes: Mapping[Any, np.ndarray]) -> None:
-        """Take the closes of each feed by the steps of a lean run."""
+    def watch(self, closes: Mapping[Any, np.ndarray], stamps: np.ndarray) -> None:
+        """Take the closes of each feed by the steps of a lean run, and the stamps of these."""
         self._closes = closes
+        self._rates = {
+            data: own.converted.factors_at(stamps) / own.converted.unit
+            for data, own in self.feeds.items()
+            if own.converted is not None
+        }
         self._steps = min(map(len, closes.values()), default=0)
+
+    @property
+    def _least(self) -> float:
+        """The least equity, in money of the account."""
+        return self._least_in_dollars * (1.0 if self._quotes is None else self._quotes.dollar)
 
     def _judged(self, broker: Any, data: Any, change: _Change, pretended: _Pretended) -> str:
         equity = broker.cash - pretended.fees - change.commission
@@ -238,7 +269,7 @@ class MarginAccount(_Account):
         required, short = self._initial(data, size, price), size < 0
         for other, position in broker.positions.items():
             if other is not data and position.size:
-                known = _known(other, broker)
+                known = _known(other, broker) if self._quotes is None else self._quotes.price(other)
                 equity += _worth(broker, other, position.size, known)
                 required += self._initial(other, position.size, known)
                 short |= position.size < 0
@@ -253,16 +284,16 @@ class MarginAccount(_Account):
                 f"initial margin: all positions would require {required:,.2f} {self._currency}, and equity is "
                 f"{equity:,.2f}{'' if rates.by_contract else f', which buys {buying_power(equity, rates):,.2f} in all'}"
             )
-        if borrows and equity < self._least:
+        if borrows and equity < (least := self._least):
             return (
-                f"least equity: {self._least:,.2f} {self._currency} are asked of who borrows or sells short, and "
+                f"least equity: {least:,.2f} {self._currency} are asked of who borrows or sells short, and "
                 f"equity is {equity:,.2f}"
             )
         return ""
 
     def _initial(self, data: Any, size: float, price: float) -> float:
         feed = self.feeds[data]
-        return feed.rates.initial(size, price * feed.multiplier) if size else 0.0
+        return feed.rates.initial(size, price * feed.multiplier) * feed.rate if size else 0.0
 
     def end_bar(self, broker: Any) -> None:
         """Hold equity against what positions require at the close, and sell what is too much."""
@@ -290,7 +321,7 @@ class MarginAccount(_Account):
 
     def _maintenance(self, data: Any, size: float) -> float:
         feed = self.feeds[data]
-        return feed.rates.maintenance(size, data.close[0] * feed.multiplier) if size else 0.0
+        return feed.rates.maintenance(size, data.close[0] * feed.multiplier) * feed.rate if size else 0.0
 
     def _sell(self, broker: Any, held: Sequence[tuple[Any, float]], equity: float, required: float) -> None:
         positions = [
@@ -333,14 +364,19 @@ class MarginAccount(_Account):
         if len(held) == 1 and held[0][1] > 0 and not self.feeds[held[0][0]].rates.by_contract:
             (data, size), feed = held[0], self.feeds[held[0][0]]
             kept = size * feed.multiplier * (1 - feed.rates.maintenance_long)  # of each point of the price
-            prices = self._closes[data][begin:end]
+            prices = self._closes[data][begin:end] * self._rates_of(data, begin, end)
             return np.asarray(~(prices * kept > -cash * (1 + _NEAR)))
         equity, required = np.full(end - begin, cash), np.zeros(end - begin)
         for data, size in held:
-            prices = self._closes[data][begin:end] * self.feeds[data].multiplier
-            equity += size * prices
-            required += self.feeds[data].rates.maintenance_by_bar(np.full(end - begin, size), prices)
+            feed, rates = self.feeds[data], self._rates_of(data, begin, end)
+            prices = self._closes[data][begin:end] * feed.multiplier
+            equity += size * prices * rates
+            required += feed.rates.maintenance_by_bar(np.full(end - begin, size), prices) * rates
         return np.asarray(~(equity - required >= _NEAR * np.abs(equity)))
+
+    def _rates_of(self, data: Any, begin: int, end: int) -> Any:
+        """Return money of the account per unit of a feed's currency at each step from one to before another."""
+        return self._rates[data][begin:end] if data in self._rates else 1.0
 
 
 class _Change(NamedTuple):
@@ -382,15 +418,17 @@ class _Pretended:
         over: whether the present bar is over, and not the one that the orders are for.
     """
 
-    def __init__(self, broker: Any, over: bool = False) -> None:
-        self.over, self._broker = over, broker
+    def __init__(self, broker: Any, quotes: Quotes | None = None, over: bool = False) -> None:
+        self.over, self._broker, self._quotes = over, broker, quotes
         self.cash = self.spendable = broker.cash
         self.fees = 0.0
         self.sizes = {data: position.size for data, position in broker.positions.items() if position.size}
 
     def price(self, data: Any) -> float:
         """Return the price of a feed that is known."""
-        return float(data.close[0]) if self.over else _known(data, self._broker)
+        if self.over:
+            return float(data.close[0])
+        return _known(data, self._broker) if self._quotes is None else self._quotes.price(data)
 
     def take(self, data: Any, change: _Change) -> None:
         """Take an order as filled."""

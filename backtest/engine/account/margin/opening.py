@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest.engine.account.contracts import Terms
+from backtest.engine.account.converted import Converted, PresentRow
 from backtest.engine.account.margin.enforcement import CashAccount, MarginAccount, Ruled
+from backtest.engine.account.margin.quotes import Quotes
 from backtest.engine.account.margin.requirements import Rates
 from backtest.engine.account.margin.settlement import settlement_days
 from backtest.engine.account.margin.tables import MarginTable
@@ -19,43 +21,55 @@ from backtest.market import arrays
 from backtest.market.hours import Hours
 from backtest.market.series import FUTURE_KINDS, Series
 from backtest.market.session_days import session_days
-from backtest.runs.currencies import currency_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from backtest.engine.account.currencies import Exchange
 
 _EPOCH = date(1970, 1, 1).toordinal()
 
 
 def open_account(
     table: MarginTable, broker: Any, feeds: Sequence[Any], series: Sequence[Series], terms: Sequence[Terms],
-    hours: Sequence[Hours], steps: Sequence[float],
+    hours: Sequence[Hours], steps: Sequence[float], exchange: Exchange | None = None, currency: str = "",
 ) -> None:  # fmt: skip
     """
     Give a broker the rules of an account, before its feeds are loaded.
 
     Args:
         steps: the smallest size that is traded of each series.
+        exchange: the rates of a run whose money is in several currencies.
+        currency: of the account.
 
     Raises:
         UsageError: a commission lends by rules of its own.
     """
     ruled, sessions = {}, list[np.ndarray]()
+    quotes = _quotes(exchange, broker, feeds)
     for feed, one, its, own, step in zip(feeds, series, terms, hours, steps, strict=True):
         model = broker.getcommissioninfo(feed)
-        rates = _rates(table, one, its, model)
+        rates, converted = _rates(table, one, its, model), model if type(model) is Converted else None
+        point = _multiplier(its, model) * (1.0 if converted is None else converted.unit)
         if not table.is_cash:
-            ruled[feed] = Ruled(rates, _multiplier(its, model), step)
+            ruled[feed] = Ruled(rates, point, step, converted=converted)
             continue
         times = arrays.numbers(feed.p.dataname["time"]).astype("datetime64[us]")
         sessions.append(session_days(times, one, own).astype("datetime64[D]").astype(np.int64) + _EPOCH)
         stamps = close_stamps(feed.p.dataname, one.size)
-        ruled[feed] = Ruled(rates, _multiplier(its, model), step, stamps.tolist(), sessions[-1].tolist())
+        ruled[feed] = Ruled(rates, point, step, stamps.tolist(), sessions[-1].tolist(), converted)
     if table.is_cash:
         first, last = (date.fromordinal(int(choose(np.concatenate(sessions)))) for choose in (np.min, np.max))
-        broker.rules = CashAccount(ruled, settlement_days(hours[0], first, last))
+        broker.rules = CashAccount(ruled, settlement_days(hours[0], first, last), quotes)
     else:
-        broker.rules = MarginAccount(ruled, table.least_equity, currency_of(series[0].instrument))
+        broker.rules = MarginAccount(ruled, table.least_equity, currency, quotes)
+
+
+def _quotes(exchange: Exchange | None, broker: Any, feeds: Sequence[Any]) -> Quotes | None:
+    if exchange is None or exchange.moments is None:
+        return None
+    models = {feed: broker.getcommissioninfo(feed) for feed in feeds}
+    return Quotes(exchange.moments, models, PresentRow(exchange.stamps, feeds))
 
 
 def with_margin(record: pa.Table, rules: CashAccount | MarginAccount) -> pa.Table:
@@ -65,7 +79,10 @@ def with_margin(record: pa.Table, rules: CashAccount | MarginAccount) -> pa.Tabl
     required = np.zeros(len(record))
     for n, feed in enumerate(rules.feeds.values()):
         sizes, closes = (arrays.numbers(record[f"{name}.{n}"]) for name in ("position", "close"))
-        required += feed.rates.maintenance_by_bar(sizes, closes * feed.multiplier)
+        own = feed.rates.maintenance_by_bar(sizes, closes * feed.multiplier)
+        if feed.converted is not None:
+            own = np.where(sizes != 0, own * arrays.numbers(record[f"rate.{n}"]) / feed.converted.unit, 0.0)
+        required += own
     return record.append_column("margin", arrays.floats(required))
 
 

@@ -17,8 +17,8 @@ from backtest.engine.account.margin.requirements import LEAST_EQUITY, REG_T_STOC
 from backtest.errors import UsageError, reason
 from backtest.market.hours import hours_of
 from backtest.market.series import CONTRACT_KINDS, FUTURE_KINDS, KINDS, Series
-from backtest.runs.currencies import currency_of
-from backtest.runs.spec import BACKTRADER, Brokerage, RunSpec, margin_rules
+from backtest.runs.currencies import BY_CURRENCY, base_currency, currency_of
+from backtest.runs.spec import BACKTRADER, Brokerage, margin_rules
 
 CASH, REG_T = "cash", "reg-t"
 ACCOUNTS = (BACKTRADER, CASH, REG_T)  # or the path of a file
@@ -120,15 +120,13 @@ def check_account(
             f"an account {table.name} judges orders before they are filled, and fills this-close are booked after "
             "their bar; leave out one of them"
         )
-    if series and RunSpec("", tuple(one.key for one in series), brokerage=brokerage).has_several_currencies:
-        raise UsageError(f"what an account {table.name} lends across currencies is not known; run the series of each")
+    base = base_currency(series, brokerage.currency) if series else ""
+    if brokerage.conversion == BY_CURRENCY and any(currency_of(one.instrument) != base for one in series):
+        raise UsageError(
+            f"an account {table.name} lends money of its own currency here, and with cash that is held by currency IB "
+            "lends that of each; leave out --conversion"
+        )
     for one in series:
-        currency = currency_of(one.instrument)
-        if brokerage.currency not in ("", currency):
-            raise UsageError(
-                f"what an account {table.name} in {brokerage.currency} lends on {one.short} in {currency} is not "
-                "known; leave out the currency of the account"
-            )
         _check_product(table, one, brokerage, costs)
 
 

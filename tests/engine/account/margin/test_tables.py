@@ -56,13 +56,6 @@ def test_a_future_is_known_by_its_margin_and_in_no_cash_account():
         check("cash", ES, margin="15000")
 
 
-def test_several_currencies_and_an_account_in_another_one_are_refused():
-    with pytest.raises(UsageError, match="lends across currencies is not known"):
-        check("reg-t", "AAPL/1day", "SAP-STK-SMART-EUR/1day")
-    with pytest.raises(UsageError, match="in EUR lends on AAPL/1day in USD is not known; leave out the currency"):
-        check("reg-t", "AAPL/1day", currency="EUR")
-
-
 def test_a_word_that_there_is_not_is_answered_with_the_right_one():
     with pytest.raises(UsageError, match=r"no account 'regt'; there are backtrader, cash, reg-t; did you mean reg-t\?"):
         margin_table("regt")
