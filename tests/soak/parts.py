@@ -82,6 +82,8 @@ PARTS = (
     Part("skill", "what has no skill does not hold, what has some does, and intervals cover what is true",
          (script("skill"),)),
     Part("data", "seeded faults in clean bars are refused or found", (script("data_faults"),)),
+    Part("tasks", "what a reader wants to know, in at most three actions on each page, in a browser",
+         (script("page_tasks"),)),
     Part("second-client", "all that talks to a gateway, with ib_async", ((*SECOND, *CLIENT),)),
     Part("any-day", "what a user meets, on other days, in other zones and languages", (script("any_day"),)),
     Part("any-order", "all tests in random orders", tuple((*PYTEST, "-p", "randomly") for _ in range(3))),

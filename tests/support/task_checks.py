@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from backtest import RunResult
+from backtest import RunResult, Series
 from backtest.report.attribution import attribution
 
 
@@ -23,13 +24,13 @@ def check_trade(result: RunResult, seen: dict[str, Any]) -> None:
     assert f"Trade {worst + 1}: " in seen["told"]
     assert f"net {money(trade['net'])}" in seen["told"]
     assert seen["view"][0] <= row <= seen["view"][1]
-    lines = result.lines.to_frame(trade["series"])
-    values = {label: lines[label].iloc[told, 0] for label in lines.columns.get_level_values(0)}
-    assert len(values) >= 2
-    for label, value in values.items():
-        (text,) = (one for one in seen["legend"] if one.startswith(f"{label} "))
-        shown = text.removeprefix(label).strip().replace(",", "").replace("−", "-")
-        assert (shown == "–" and np.isnan(value)) or abs(float(shown) / value - 1) < 1e-6, (label, shown, value)
+    place = [Series.parse(name).short for name in result.spec.series].index(Series.parse(trade["series"]).short)
+    closes = record_of(result, f"close.{place}")
+    averages = dict(match.groups() for one in seen["legend"] if (match := re.fullmatch(r"SMA \((\d+)\) (.*)", one)))
+    assert len(averages) == 2, seen["legend"]
+    for period, text in averages.items():
+        average, shown = closes.iloc[: told + 1].tail(int(period)).mean(), text.replace(",", "").replace("−", "-")
+        assert abs(float(shown) / average - 1) < 1e-6, (period, shown, average)
 
 
 def check_month(result: RunResult, seen: dict[str, Any]) -> None:

@@ -11,8 +11,10 @@ _PLACE = """(() => {{ const part = {0};
   part.scrollIntoView({{ block: "center", inline: "nearest", behavior: "instant" }});
   const {{ left, top, width, height }} = part.getBoundingClientRect(); return [left, top, width, height]; }})()"""
 _DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 60))))"
+# Each of our pages with a chart tells by one of these when it is there.
 _READY = """new Promise((done) => {{ const place = document.querySelector("{0}");
-  place.chart ? done() : place.addEventListener("ready", done); }})"""
+  if (typeof chartsReady !== "undefined") chartsReady.then(done);
+  else place.chart ? done() : place.addEventListener("ready", done); }})"""
 CHART = "document.querySelector('.chart').chart"
 
 
@@ -104,3 +106,45 @@ def lost_most(hand: Hand) -> list[str]:
     row = "document.querySelector('table.attribution').tBodies[0].rows[0]"
     cells: list[str] = hand.read(f"[...{row}.cells].map((one) => one.textContent)")
     return cells[:3]
+
+
+def neighbours(hand: Hand) -> dict[str, Any]:
+    """Return what the page of a sweep tells at once of its best trial: its neighbours, and what 100 became in it."""
+    texts = "[...document.querySelectorAll('{}')].map((one) => one.textContent)"
+    return {
+        "neighbours": hand.read(texts.format("#neighbours button")),
+        "end": hand.read("document.querySelector('#equity .names em').textContent"),
+    }
+
+
+def on_one_axis(hand: Hand) -> str:
+    """Return what is told of a day in the middle of the curves that lie on one axis."""
+    hand.point("document.querySelector('.lines > svg')")
+    told: str = hand.read("document.querySelector('.lines .names').textContent")
+    return told
+
+
+def compared(hand: Hand, names: list[str]) -> str:
+    """Put two runs of the served gallery side by side, and return what is told of their last day."""
+    for name in names:
+        hand.click(f"document.querySelector('tr[data-name=\"{name}\"] input')")
+    hand.click("document.querySelector('form.search button:last-child')")
+    hand.tab.wait_for("Page.loadEventFired")
+    hand.tab.awaited(_READY.format(".curves"))
+    hand.settle()
+    told: str = hand.read("document.querySelector('.lines .names').textContent")
+    return told
+
+
+def by_sharpe(hand: Hand, strategy: str) -> list[list[str]]:
+    """Return strategy and Sharpe ratio of the rows of the gallery that are shown, highest first."""
+    hand.write("document.querySelector('form.search input')", strategy)
+    for _ in range(2):
+        hand.click(head("table.gallery", "Sharpe"))
+    heads = "[...document.querySelectorAll('table.gallery thead th')].map((one) => one.textContent)"
+    place = [text.startswith("Sharpe") for text in hand.read(heads)].index(True)
+    rows = "[...document.querySelectorAll('tr[data-kind]')].filter((row) => !row.hidden)"
+    found: list[list[str]] = hand.read(
+        f"{rows}.map((row) => [row.cells[2].textContent, row.cells[{place}].textContent])"
+    )
+    return found
