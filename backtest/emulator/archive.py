@@ -34,14 +34,15 @@ from zoneinfo import ZoneInfo
 
 from backtest.emulator import aggregation
 from backtest.emulator.aggregation import ONE_KIND_OF_HOURS, Bucket
-from backtest.emulator.contracts import Listing, expired, fits, hours_text, listing_of, words
+from backtest.emulator.catalogue import Catalogue
+from backtest.emulator.contracts import Listing, expired, hours_text, words
 from backtest.emulator.protocol import LOGIN_ZONE, BarsRequest, ContractQuery, HeadRequest
 from backtest.errors import NoBars, Refused
 from backtest.market.bars import COLUMNS, schema
 from backtest.market.calendars import fallback
 from backtest.market.hours import Session
 from backtest.market.ib_limits import LONGEST, NEVER_SHOWN, OPEN_ENDED
-from backtest.market.series import BAR_SIZES, PRICES, BarSize, ContractDetails, Instrument, Series
+from backtest.market.series import BAR_SIZES, PRICES, BarSize, Instrument, Series
 from backtest.market.span import Span
 from backtest.store.manifest import Manifest
 from backtest.store.reader import manifest_or_empty
@@ -99,8 +100,7 @@ class Archive:
         self, store: Reader, shut: Collection[date] = (), dividends: Mapping[Instrument, DividendAmounts] | None = None
     ) -> None:
         self._store, self._shut, self._dividends = store, shut, dividends or {}
-        self._stored: frozenset[Series] = frozenset()
-        self._listed: list[Listing] = []  # of what is stored
+        self._catalogue = Catalogue(store)
 
     # --- contracts
 
@@ -113,7 +113,7 @@ class Archive:
         """
         found = self._fitting(query, now)
         if not found:
-            self._list(self._store.series())  # a contract number may have been stored since
+            self._catalogue.read_again()  # a contract number may have been stored since
             found = self._fitting(query, now)
         if not found:
             raise Refused("No security definition has been found for the request", 200)
@@ -122,7 +122,7 @@ class Archive:
     def search(self, pattern: str) -> list[Listing]:
         """Return the listings whose symbol, or a word of whose name, begins with the text."""
         start = pattern.upper()
-        return _each_contract([one for one in self._listings() if any(w.startswith(start) for w in words(one))])
+        return _each_contract([one for one in self._catalogue.every() if any(w.startswith(start) for w in words(one))])
 
     def hours(self, listing: Listing, now: datetime) -> tuple[str, str]:
         """Return the trading hours and the liquid hours of the week to come as IB writes them; "" if unknown."""
@@ -140,27 +140,8 @@ class Archive:
         return hours_text(all_hours, week, listing), hours_text(regular, week, listing)
 
     def _fitting(self, query: ContractQuery, now: datetime) -> list[Listing]:
-        found = [listing for listing in self._listings() if fits(query, listing)]
+        found = self._catalogue.fitting(query)
         return [listing for listing in found if query.include_expired or not expired(listing, now)]
-
-    def _listings(self) -> list[Listing]:
-        """Return a listing of each instrument that is stored by now."""
-        stored = self._store.series()
-        if self._stored != frozenset(stored):
-            self._list(stored)
-        return self._listed
-
-    def _list(self, stored: list[Series]) -> None:
-        known: dict[Instrument, ContractDetails | None] = {}
-        for series in stored:
-            known[series.instrument] = known.get(series.instrument) or manifest_or_empty(self._store, series).contract
-        self._listed = [listing_of(instrument, facts) for instrument, facts in known.items()]
-        self._stored = frozenset(stored)
-
-    def _spellings(self, listing: Listing) -> list[Listing]:
-        """Return the listings of the same contract on the same exchange, stored under whatever spelling."""
-        same = listing.facts.con_id, listing.instrument.exchange
-        return [one for one in self._listed if (one.facts.con_id, one.instrument.exchange) == same]
 
     def _the_listing(self, query: ContractQuery, now: datetime) -> Listing:
         if not query.exchange:
@@ -185,7 +166,7 @@ class Archive:
         listing = self._the_listing(request.contract, now)
         _check_combination(listing, size, request)
         end, zoneless = end_of(request.end, now)
-        for spelling in self._spellings(listing):
+        for spelling in self._catalogue.same_contract(listing):
             wanted = Series(spelling.instrument, size, request.prices, request.regular_hours)
             window = aggregation.window(wanted, spelling.hours, end, count, unit)
             bars = self._bars(wanted, spelling, window, request.cut)
@@ -224,7 +205,7 @@ class Archive:
         """
         if request.prices not in PRICES:
             raise Refused(f"{_INVALID}What to show field is missing or incorrect", 321)
-        spellings = self._spellings(self._the_listing(request.contract, now))
+        spellings = self._catalogue.same_contract(self._the_listing(request.contract, now))
         made = request.prices == "ADJUSTED_LAST"
         every = [
             (Series(spelling.instrument, size, prices, rth), spelling.hours)
@@ -298,7 +279,7 @@ class Archive:
 
     def _manifest(self, series: Series) -> Manifest:
         """Return what is known of a series; most of those that bars could be made from are not stored."""
-        return manifest_or_empty(self._store, series) if series in self._stored else Manifest(series.key)
+        return manifest_or_empty(self._store, series) if self._catalogue.has(series) else Manifest(series.key)
 
     def _read(self, series: Series, span: Span) -> pa.Table:
         try:

@@ -99,14 +99,27 @@ def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and all(path.name.startswith(left) for path in folder.iterdir())
 
 
-def folders_of_series(root: Path) -> list[Path]:
+def instruments_in(root: Path) -> list[str]:
+    """
+    Return the names of the folders that look like those of instruments.
+
+    Raises:
+        Unreadable: the root cannot be looked into.
+    """
+    return [name for name in _names(root, folders=True) if not name.startswith(".")]
+
+
+def folders_of_series(root: Path, instruments: Iterable[str] | None = None) -> list[Path]:
     """
     Return the folders that look like those of series; one that another process removes meanwhile is left out.
+
+    Args:
+        instruments: names of folders, to look into these alone.
 
     Raises:
         Unreadable: a folder above them cannot be looked into.
     """
-    folders = [folder for folder in _entries(root, folders=True) if not folder.name.startswith(".")]
+    folders = [root / name for name in (instruments_in(root) if instruments is None else instruments)]
     for _ in range(3):
         folders = [inside for folder in folders for inside in _entries(folder, folders=True)]
     return [one for one in folders if _may_be_of_series(one)]
@@ -153,9 +166,13 @@ def names_of(segments: Iterable[Segment]) -> set[str]:
 
 def _entries(folder: Path, *, folders: bool) -> list[Path]:
     """Return what lies in a folder, all of it or the folders alone; nothing where there is none."""
+    return [folder / name for name in _names(folder, folders=folders)]
+
+
+def _names(folder: Path, *, folders: bool) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return [folder / one.name for one in entries if not folders or one.is_dir()]
+            return [one.name for one in entries if not folders or one.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except PermissionError as error:

@@ -45,7 +45,16 @@ from backtest.store.files import (
     unreadable,
     write_file,
 )
-from backtest.store.layout import files_in, folders_of_series, format_of, has_segments, mark_store, names_of, strays
+from backtest.store.layout import (
+    files_in,
+    folders_of_series,
+    format_of,
+    has_segments,
+    instruments_in,
+    mark_store,
+    names_of,
+    strays,
+)
 from backtest.store.manifest import (
     LARGEST,
     REPAIR,
@@ -191,6 +200,16 @@ def panel(
     return frame
 
 
+def instrument_keys(store: Store) -> frozenset[str]:
+    """Return the keys of the instruments that a store has folders of; one of them may have no series yet."""
+    return frozenset(instruments_in(store.root))
+
+
+def series_of_instrument(store: Store, key: str) -> list[Series]:
+    """Return every series of an instrument, named by its key, as `Store.series` does; no other folder is read."""
+    return store._begun(folders_of_series(store.root, [key]))
+
+
 _SHOWN = 20  # series of a store that a notebook names
 
 
@@ -235,7 +254,11 @@ class Store(SegmentReader):
         Raises:
             BadStore: a folder of bars is named as no series is.
         """
-        found = [(self._series_of(folder), folder) for folder in folders_of_series(self.root)]
+        return self._begun(folders_of_series(self.root))
+
+    def _begun(self, folders: Iterable[Path]) -> list[Series]:
+        """Return the series of folders to which something was committed."""
+        found = [(self._series_of(folder), folder) for folder in folders]
         begun = [one for one, folder in found if not self._is_unborn(one, size_if_any(folder / "manifest.json"))]
         return sorted(begun, key=lambda one: one.key)
 

@@ -144,6 +144,50 @@ def test_an_instrument_stored_later_is_found(tmp_path: Path) -> None:
     assert len(archive.listings(stock("MSFT"), NOW)) == 1
 
 
+def test_a_size_stored_later_is_served(tmp_path: Path) -> None:
+    store = store_with(tmp_path, {"AAPL/1hour": ("2024-03-04", "2024-03-05")})
+    archive = Archive(store)
+    request = BarsRequest(1, stock("AAPL"), "20240305-23:59:59", "1 day", "2 D", True, "TRADES")
+    assert len(archive.bars(request, NOW).bars) == 2  # made of hours
+
+    series, days = Series.parse("AAPL/1day"), ("2024-03-04", "2024-03-05")
+    bar = (datetime(2024, 3, 5, tzinfo=UTC), 1.0, 1.0, 1.0, 1.0, None, None, None)
+    store.write(series, days, table_of([bar]))
+
+    assert archive.bars(request, NOW).bars["close"].to_pylist() == [1.0]
+
+
+def test_an_instrument_that_is_dropped_is_unknown(tmp_path: Path) -> None:
+    store = store_with(tmp_path, dict.fromkeys(("AAPL/1day", "MSFT/1day"), ("2024-03-04", "2024-03-05")))
+    archive = Archive(store)
+    assert len(archive.listings(stock("AAPL"), NOW)) == 1
+
+    store.drop("AAPL/1day")
+
+    assert refusal(lambda: archive.listings(stock("AAPL"), NOW))[0] == 200
+    assert [one.instrument.symbol for one in archive.search("")] == ["MSFT"]
+
+
+class WatchedStore(Store):
+    """A store that counts how often all its folders are looked into."""
+
+    listed = 0
+
+    def series(self) -> list[Series]:
+        self.listed += 1
+        return super().series()
+
+
+def test_an_answer_does_not_look_into_the_folders_of_all(tmp_path: Path) -> None:
+    store_with(tmp_path, {f"S{n}/1day": ("2024-03-04", "2024-03-05") for n in range(4)})
+    store = WatchedStore(tmp_path)
+
+    bars = Archive(store).bars(BarsRequest(1, stock("S1"), "20240305-23:59:59", "1 day", "2 D", True, "TRADES"), NOW)
+
+    assert len(bars.bars) == 2
+    assert store.listed == 0
+
+
 def test_a_search_looks_at_the_beginning_of_symbols_and_names(sample: Store) -> None:
     archive = Archive(sample)
 
