@@ -401,12 +401,19 @@ def _are_bars(values: list[np.ndarray]) -> bool:
 
 
 def _is_price(values: np.ndarray, close: np.ndarray) -> bool:
-    """Return whether numbers are about as large as closes: an adjusted close, and no volume."""
+    """
+    Return whether numbers are an adjusted close, and no volume: a share of the close that moves as the close does.
+
+    A volume of a coin is a fraction, too, and may be as large as its price; its ratio to the price is another each day.
+    """
     if len(values) != len(close) or not len(values):
         return False
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.nanmedian(values / close)
-    return bool(0.05 < ratio < 1.5) and bool((values % 1 != 0).any())
+        ratio = values / close
+        ratio = ratio[np.isfinite(ratio)]
+        steps = np.abs(np.diff(ratio) / ratio[1:])
+    like_prices = len(ratio) > 0 and bool(0.05 < np.median(ratio) < 1.5) and bool((values % 1 != 0).any())
+    return like_prices and bool((steps < 0.01).mean() >= 0.8 if len(steps) else ratio[0] <= 1)
 
 
 def _is_not_price(table: Table, place: int) -> bool:

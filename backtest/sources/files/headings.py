@@ -10,9 +10,17 @@ from dataclasses import dataclass
 from backtest.market.series import Series
 from backtest.sources.files.vocabulary import WORDS
 
+
+def bare_name(text: str) -> str:
+    """Return a name in small letters and digits alone, without accents, in any alphabet."""
+    apart = unicodedata.normalize("NFKD", text.casefold().replace("ł", "l").replace("ø", "o").replace("æ", "ae"))
+    return "".join(one for one in apart if one.isalnum())
+
+
 _ENDS = 2  # the line of those words for a time that are its end
 _ADJUSTED = re.compile(r"adj|adjusted|adjust|adjustment|bereinigt")
 _SIDES = ("bid", "ask", "mid")
+_ADJUSTED_IN_ASIA = "|".join(map(bare_name, ("調整後", "调整后", "調整后", "复权", "前复权", "后复权", "수정")))
 # Words that add nothing to the name of a price: PX_LAST, "Open Price", "Close (USD)"; and of a time.
 _NOISE = frozenset(
     {"px", "price", "prices", "the", "of", "in", "value", "session", "trade", "kurs", "raw", "unadjusted"}
@@ -26,20 +34,14 @@ _ZONES = {
 }  # fmt: skip
 
 
-def _key(text: str) -> str:
-    """Return a name in small letters and digits alone, without accents, in any alphabet."""
-    apart = unicodedata.normalize("NFKD", text.casefold().replace("ł", "l").replace("ø", "o").replace("æ", "ae"))
-    return "".join(one for one in apart if one.isalnum())
-
-
 def _ranks() -> dict[str, list[tuple[str, int]]]:
     """Return what each word means, and how surely."""
     found: dict[str, list[tuple[str, int]]] = {}
     for ours, lines in WORDS.items():
         for rank, line in enumerate(lines):
             for word in line.split():
-                if (pair := (ours, rank)) not in found.setdefault(_key(word), []):
-                    found[_key(word)].append(pair)
+                if (pair := (ours, rank)) not in found.setdefault(bare_name(word), []):
+                    found[bare_name(word)].append(pair)
     return {word: sorted(pairs, key=lambda pair: pair[1]) for word, pairs in found.items()}
 
 
@@ -69,17 +71,17 @@ class Meaning:
 def meanings_of(name: str, series: Series | None = None) -> list[Meaning]:
     """Return what a column of this name may be, surest first; of a symbol's own columns, as AAPL.Open, too."""
     name = re.sub(r"^\s*\d+[a-z]?[.)]\s*", "", name)  # "1. open", "1a. open (USD)"
-    if found := _RANKS.get(_key(name)):
+    if found := _RANKS.get(bare_name(name)):
         return [Meaning(ours, rank) for ours, rank in found]
     words = _tokens(name)
     adjusted = any(_ADJUSTED.fullmatch(word) for word in words)
     side = next((word for word in words if word in _SIDES), "")
-    own = {_key(series.instrument.symbol)} if series else set()
+    own = {bare_name(series.instrument.symbol)} if series else set()
     kept = [word for word in words if word not in own and word not in _SIDES and not _ADJUSTED.fullmatch(word)]
     if adjusted and not kept:  # AAPL.Adjusted, of R
         return [Meaning("close", adjusted=True)]
-    money = {*_CURRENCIES, _key(series.instrument.currency)} if series else _CURRENCIES
-    return _of_words(kept, money, adjusted, side) or _run_together(_key(name))
+    money = {*_CURRENCIES, bare_name(series.instrument.currency)} if series else _CURRENCIES
+    return _of_words(kept, money, adjusted, side) or _run_together(bare_name(name))
 
 
 def known_words(text: str) -> int:
@@ -111,7 +113,7 @@ def _of_words(words: list[str], money: Set[str], adjusted: bool, side: str) -> l
 
 def _run_together(key: str) -> list[Meaning]:
     """Return what a name means whose words are not apart, as in adjclose, closeadj, bidopen, openask."""
-    match = re.fullmatch(r"(adjusted|adj|bid|ask|mid)(\w+)", key)
+    match = re.fullmatch(rf"(adjusted|adj|bid|ask|mid|{_ADJUSTED_IN_ASIA})(\w+)", key)
     pair = (match[1], match[2]) if match else None
     if pair is None and (match := re.fullmatch(r"(\w+?)(adjusted|adj|bid|ask|mid)", key)):
         pair = (match[2], match[1])
@@ -127,4 +129,4 @@ def _run_together(key: str) -> list[Meaning]:
 def _tokens(name: str) -> list[str]:
     """Return the words of a name, apart by marks and by capital letters: adjClose is adj, close."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    return [key for word in re.split(r"[\W_]+", apart) if (key := _key(word))]
+    return [key for word in re.split(r"[\W_]+", apart) if (key := bare_name(word))]

@@ -9,7 +9,7 @@ from typing import Any
 
 from backtest.errors import BadBars, UsageError
 
-_NOTHING = "null none nan na n/a #n/a n.a. - -- --- – — . nil nul \\n missing void #value! <na> nat"
+_NOTHING = "null none nan na n/a #n/a n.a. - -- --- – — . nil nul \\n missing void #value! <na> nat ."
 NOTHING = frozenset(("", "#n/a n/a", *_NOTHING.split()))  # in small letters: there is no number
 _FACTORS = {
     "k": 3, "m": 6, "mm": 6, "mn": 6, "mio": 6, "mln": 6, "million": 6, "b": 9, "bn": 9, "mrd": 9, "mld": 9, "md": 9,

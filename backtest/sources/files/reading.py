@@ -28,6 +28,7 @@ from backtest.sources.files.columns import (
     with_dates,
 )
 from backtest.sources.files.content import content_of
+from backtest.sources.files.currencies import check_currency
 from backtest.sources.files.frames import columns_of_frame
 from backtest.sources.files.headings import known_words, meanings_of, zone_in
 from backtest.sources.files.numbers import as_floats, decimal_mark, floats_of, holds_numbers, is_nothing
@@ -182,6 +183,8 @@ def read_bars(table: Table, series: Series, options: FileOptions, hours: Hours |
         table, options = only_symbol(table, series, options), replace(options, symbol="")
     roles = roles_of(table, series, options.columns, options.extra, options.adjusted)
     table, said = _of_symbol(table, roles, series, options)
+    if not options.columns:
+        check_currency(table, roles, series)
     numbers, mark = _numbers(table, roles, options)
     table, numbers = _with_prices(table, numbers, roles)
     numbers = _factored(numbers, roles)

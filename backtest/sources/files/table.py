@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -14,9 +15,10 @@ import numpy as np
 from backtest.errors import UsageError
 from backtest.sources.files.content import ColumnsOfFile, LinesOfFile
 from backtest.sources.files.frames import plain_column
-from backtest.sources.files.headings import meanings_of
+from backtest.sources.files.headings import bare_name, meanings_of
 from backtest.sources.files.numbers import is_nothing, looks_like_number
 from backtest.sources.files.times import kind_of_cell, within_years
+from backtest.sources.files.vocabulary import CURRENCY_WORDS
 
 BLANKS = " "  # any number of blanks between fields
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars |", BLANKS: "blanks"}
@@ -57,6 +59,7 @@ class Table:
     symbols: list[str] = field(default_factory=list)
     how: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
+    currency: str = ""  # that a line above the rows names
 
     def where(self, row: int) -> str:
         """Return what a row is called in messages."""
@@ -121,6 +124,7 @@ def parsed_table(content: LinesOfFile | ColumnsOfFile, what: str) -> Table:
         symbols,
         how,
         tuple(notes),
+        _currency_above(lines[:first], delimiter),
     )
     return _without_nameless(table)
 
@@ -214,7 +218,17 @@ def _first_row(lines: list[str], delimiter: str) -> tuple[int, int]:
     if not rows:
         return len(lines), 0
     usual = Counter(len(cells) for _, cells in rows).most_common(1)[0][0]
-    return next(n for n, cells in rows if len(cells) == usual), usual
+    first = next(n for n, cells in rows if len(cells) == usual)
+    above = itertools.takewhile(
+        lambda pair: _is_without_numbers(pair[1], usual), reversed([p for p in split if p[0] < first])
+    )
+    return min([first, *(n for n, _ in above)]), usual
+
+
+def _is_without_numbers(cells: Sequence[str], fields: int) -> bool:
+    """Return whether a line is a row of a day that has a time and no numbers, as before the first price."""
+    times = sum(bool(kind_of_cell(cell)) for cell in cells)
+    return len(cells) == fields and times > 0 and times + sum(map(is_nothing, cells)) == fields
 
 
 def _after_names(lines: list[str], delimiter: str) -> tuple[int, int] | None:
@@ -247,6 +261,15 @@ def _names(above: list[str], delimiter: str, fields: int) -> tuple[list[str], li
     if known[best] < 2 and fields and abs(len(cells) - fields) > 1:
         return [], [], ""
     return cells, [], line.strip()
+
+
+def _currency_above(above: list[str], delimiter: str) -> str:
+    """Return the currency in a line above the rows, such as "Currency,USD"; "" where there is none."""
+    split = [[cell for cell in fields_of(_uncommented(line, delimiter), delimiter) if cell] for line in above]
+    words = {bare_name(word) for word in CURRENCY_WORDS.split()}
+    pairs = (re.split(r"\s*[:=]\s*", cells[0], maxsplit=1) if len(cells) == 1 else cells for cells in split)
+    return next((value for name, value in (pair for pair in pairs if len(pair) == 2)
+                 if bare_name(name) in words and re.fullmatch(r"[A-Za-z]{3,7}", value)), "")  # fmt: skip
 
 
 def _uncommented(line: str, delimiter: str) -> str:

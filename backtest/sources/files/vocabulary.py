@@ -13,6 +13,7 @@ WORDS: dict[str, tuple[str, ...]] = {
         "time date datetime dateandtime datetimeutc timestamp ts t day days dates tradedate tradingday "
         "tradingdate period gmttime localtime bartime bardate candletime unix unixtime unixtimestamp epoch "
         "epochtime tsevent pricedate businessdate asofdate dtyyyymmdd yyyymmdd timeutc utctime utc datetimestamp "
+        "observationdate sessiondate eventtime eventdate quotedate quotetime marketdate valuedate datadate caldt "
         "dt dtime bar candle index month week datum zeit zeitpunkt uhrzeit zeitstempel tag handelstag heure jour "
         "seance fecha hora fechahora data ora dataora datahora horario tijd czas godzina datum tid klockslag "
         "dato tidspunkt klokkeslaet klokkeslett dag paivamaara pvm aika kello cas ido idopont tarih saat zaman "
@@ -20,26 +21,28 @@ WORDS: dict[str, tuple[str, ...]] = {
         "closetime timeclose endtime enddate end barend closedate timeperiodend windowend",
     ),
     "open": (
-        "open o opn openprice priceopen first firstprice opening openingprice erstkurs erster eroffn eroffnung "
+        "open o opn openprc prcod openprice priceopen first firstprice opening openingprice erstkurs erster eroffn "
+        "eroffnung "
         "eroffnungskurs eroffnungspreis ouverture ouv premier apertura abertura preapertura openen opening "
         "otwarcie kursotwarcia oppning oppningskurs oppen abning abningskurs apning apningskurs avaus "
         "avauskurssi otevreni oteviraci otevrel nyito nyitoar acılıs acilıs acilis открытие откр ценаоткрытия 开盘 "
         "开盘价 開盤 開盤價 今开 始値 시가",
     ),
     "high": (
-        "high h hi hgh highprice pricehigh highest max maximum hoch hochst hochstkurs hochstpreis tageshoch haut "
-        "plushaut haute maximo maxima massimo hoog hoogste najwyzszy maks maksimum hogsta hogst hogstakurs hoj "
+        "high h hi hgh askhi prchd highprice pricehigh highest max maximum hoch hochst hochstkurs hochstpreis "
+        "tageshoch haut plushaut haute maximo maxima massimo hoog hoogste najwyzszy maks maksimum hogsta hogst hogstakurs hoj "
         "hojeste hojest hoy hoyest hoyeste ylin nejvyssi legmagasabb yuksek enyuksek максимум макс наибольшая "
         "максцена 最高 最高价 最高價 高値 고가",
     ),
     "low": (
-        "low l lo lowprice pricelow lowest min minimum tief tiefst tiefstkurs tiefstpreis tagestief bas plusbas "
+        "low l lo bidlo prcld lowprice pricelow lowest min minimum tief tiefst tiefstkurs tiefstpreis tagestief bas "
+        "plusbas "
         "basse minimo minima laag laagste najnizszy lagsta lagst lagstakurs lav laveste lavest alin nejnizsi "
         "legalacsonyabb dusuk endusuk минимум мин наименьшая минцена 最低 最低价 最低價 安値 저가",
     ),
     "close": (
-        "close c cls closeprice priceclose closing closingprice closelast schluss schlusskurs schlusspreis "
-        "schlussstand cloture clot fermeture cierre chiusura chius fechamento slot slotkoers sluiten zamkniecie "
+        "close c cls prc prccd closeprice priceclose closing closingprice closelast schluss schlusskurs schlusspreis "
+        "schlussstand cloture clot clos fermeture cierre chiusura chius fechamento slot slotkoers sluiten zamkniecie "
         "kurszamkniecia stangning stangningskurs slutkurs lukning lukkekurs sluttkurs slutt paatos paatoskurssi "
         "zaviraci zaverecna zavreni uzaviraci zaro zaroar kapanis kapanıs закрытие закр ценазакрытия 收盘 收盘价 "
         "收盤 收盤價 終値 종가",
@@ -49,8 +52,10 @@ WORDS: dict[str, tuple[str, ...]] = {
     ),
     "volume": (
         "volume vol v totalvolume sharevolume sharestraded volumeshares basevolume volumebase volumefrom "
-        "tradedvolume totaltradedquantity realvolume volumen stucke stuck stuckzahl quantite quantita quantidade "
+        "tradedvolume totaltradedquantity realvolume pxvolume cshtrd stucke stuck stuckzahl stuecke stueck stueckzahl "
+        "quantite quantita quantidade "
         "wolumen volym antal maara objem forgalmazott mennyiseg hacim hac объем 成交量 交易量 出来高 거래량",
+        "volumen",  # beside a number of pieces it is money, on German pages
         "tickvol tickvolume tickqty quantity qty ticks contracts",
     ),
     "average": (
@@ -65,6 +70,19 @@ WORDS: dict[str, tuple[str, ...]] = {
         "wkn isin",
     ),
 }
+
+# What a column or a line is called that says in which currency prices are; and names of columns that have one in them.
+CURRENCY_WORDS = (
+    "currency ccy curr cur currencycode pricecurrency tradingcurrency devise wahrung waehrung moneda moeda valuta "
+    "divisa waluta deviza mena para parabirimi валюта 货币 币种 通貨 통화"
+)
+_CODES = (
+    "USD EUR GBP CHF CAD AUD NZD JPY HKD CNY CNH SGD KRW INR SEK NOK DKK PLN CZK HUF TRY RUB ILS ZAR MXN BRL THB TWD "
+    "MYR IDR PHP SAR AED USDT USDC GBX"
+)
+CURRENCY_NAMES = {code.lower(): code for code in _CODES.split()} | {
+    "euro": "EUR", "euros": "EUR", "pence": "GBX", "yen": "JPY",
+}  # fmt: skip
 
 _MONTH_NAMES = (  # from January on
     "jan januar january janvier janv enero ene gennaio gen janeiro januari sty styczen янв января",

@@ -29,6 +29,9 @@ AAPL, MINUTE, COIN = "AAPL/1day", "AAPL/1min", "BTC-CRYPTO-PAXOS-USD/1min"
 EURO = "EUR-CASH-IDEALPRO-USD/1min"
 
 
+SWISS, PARIS = "AAPL-STK-EBS-CHF/1day", "AIR-STK-SBF-EUR/1day"
+
+
 def lines(head, rows, mark=","):
     return "\n".join([*([head] if head else []), *(mark.join(map(str, row)) for row in rows)]) + "\n"
 
@@ -118,7 +121,7 @@ STYLES = {
             [(d, *(f"CHF 1’{price:06.2f}" for price in four), "65’672’700") for d, *four, _ in dates("%d.%m.%Y")],
             ";",
         ),
-        AAPL,
+        SWISS,
         {},
         (1171.75, 1178.75),
     ),
@@ -340,6 +343,21 @@ STYLES = {
         ),
         COIN,
     ),
+    "French, with its currency": (
+        lines("date\touv\thaut\tbas\tclos\tvol\tdevise", [(*r, "EUR") for r in dates("%d/%m/%Y")], "\t"),
+        PARIS,
+    ),
+    "euros, in names and in cells": (
+        lines(
+            "Date;Open (EUR);High (EUR);Low (EUR);Close (EUR)", [(d, *(f"€{p}" for p in r[:4])) for d, *r in DAILY], ";"
+        ),
+        PARIS,
+    ),
+    "days before the first price": (
+        "observation_date,open,high,low,close\n2024-03-14,.,.,.,.\n2024-03-15,.,.,.,.\n"
+        + lines("", [r[:5] for r in DAILY]),
+        AAPL,
+    ),
     "bid and ask": (lines("time,bid.o,bid.h,bid.lo,bid.c,ask.o,ask.h,ask.lo,ask.c", BID_ASK), f"{EURO}/BID"),
     "ask and bid": (
         lines("time,bidopen,bidhigh,bidlow,bidclose,askopen,askhigh,asklow,askclose", BID_ASK),
@@ -349,7 +367,9 @@ STYLES = {
     ),
 }
 FIRST = {
+    PARIS: "2024-03-18 00:00",
     AAPL: "2024-03-18 00:00",
+    SWISS: "2024-03-18 00:00",
     MINUTE: "2024-03-28 13:30",
     COIN: "2024-03-28 00:00",
     f"{EURO}/BID": "2024-03-28 09:30",
@@ -447,6 +467,29 @@ ASKED = {
         MINUTE,
         "'2024-03-28 09:30:00 CST' as a time",
     ),
+    "a column of currencies": (
+        lines(f"{HEAD},Currency", [(*r, "EUR") for r in DAILY]),
+        AAPL,
+        "prices in EUR .by its column 'Currency'.*USD",
+    ),
+    "a line of its currency": (
+        "Security,AIR FP Equity\nCurrency,EUR\n\n" + lines(HEAD, DAILY),
+        AAPL,
+        "prices in EUR .by a line above the rows",
+    ),
+    "a currency in names": (
+        lines("date,open_eur,high_eur,low_eur,close_eur", [r[:5] for r in DAILY]),
+        AAPL,
+        "by its column 'open_eur'.*USD",
+    ),
+    "a sign": (lines(HEAD, [(d, *(f"€{p}" for p in r)) for d, *r in DAILY]), AAPL, "in EUR .by the prices themselves"),
+    "a code in cells": (lines(HEAD, [(d, *(f"CHF {p}" for p in r)) for d, *r in DAILY]), AAPL, "in CHF .by the prices"),
+    "dollars of euros": (lines(HEAD, [(d, *(f"${p}" for p in r)) for d, *r in DAILY]), PARIS, "in USD or .* in EUR"),
+    "pounds of pence": (
+        lines(f"{HEAD},Currency", [(*r, "GBP") for r in DAILY]),
+        "VOD-STK-LSE-GBP/1day",
+        "in GBX; multiply .* by 100",
+    ),
     "bid or ask": (
         lines("time,bid.o,bid.h,bid.lo,bid.c,ask.o,ask.h,ask.lo,ask.c", BID_ASK),
         EURO,
@@ -460,6 +503,29 @@ ASKED = {
     "broken gzip": (b"\x1f\x8b" + b"\0" * 60, AAPL, "cannot be unpacked by gzip"),
     "JSON without bars": ('{"error": "no such symbol"}', AAPL, "JSON without a list of bars"),
 }
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "volume"),
+    [
+        ("", ("{},{},11500.25,72000"), 11500.25),  # of a coin, and trades: no adjusted close
+        ("", ("{},{},171.25,72000"), 72000.0),  # adjusted by a dividend
+        ("Datum;Erster;Hoch;Tief;Schlusskurs;Stuecke;Volumen", "{};{};1234;200000", 1234.0),
+        ("Datum;Erster;Hoch;Tief;Schlusskurs;Volumen", "{};{};1234", 1234.0),
+        ("Date,PX_OPEN,PX_HIGH,PX_LOW,PX_LAST,PX_VOLUME", "{},{},1234", 1234.0),
+    ],
+)
+def test_volume_is_the_number_of_pieces(tmp_path, head, row, volume):
+    mark = ";" if ";" in row else ","
+    rows = [row.format(d, mark.join(map(str, r[:4]))) for d, *r in DAILY]
+    if "11500" in row:
+        rows = [one.replace("11500.25", f"{11500.25 * (1 + n / 3)}") for n, one in enumerate(rows)]
+    elif "171.25" in row:
+        rows = [one.replace("171.25", f"{r[3] * 0.9971:.4f}") for one, (_, *r) in zip(rows, DAILY, strict=True)]
+
+    bars = read(tmp_path, "\n".join([*([head] if head else []), *rows]), AAPL, {}).bars
+
+    assert bars["volume"][0].as_py() == volume
 
 
 @pytest.mark.parametrize("style", ASKED)
