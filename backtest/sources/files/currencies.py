@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from backtest.errors import UsageError
 from backtest.market.bars import PRICES
-from backtest.market.series import Series
+from backtest.market.series import NO_CURRENCY, Series
 from backtest.runs.currencies import MINOR_UNITS, price_unit
 from backtest.sources.files.columns import Roles
 from backtest.sources.files.headings import bare_name
@@ -35,6 +35,8 @@ def check_currency(table: Table, roles: Roles, series: Series) -> None:
         UsageError: something does, as "Currency" with EUR, "Close (EUR)" or €12.50 of a series in dollars; or a file in
             pounds is of a stock that is quoted in pence.
     """
+    if series.instrument.currency == NO_CURRENCY:  # of a frame without a name
+        return
     try:
         quoted = price_unit(series.instrument).name
     except UsageError:  # pence or pounds: the file may say it

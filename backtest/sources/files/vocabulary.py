@@ -30,9 +30,9 @@ WORDS: dict[str, tuple[str, ...]] = {
     ),
     "high": (
         "high h hi hgh askhi prchd highprice pricehigh highest max maximum hoch hochst hochstkurs hochstpreis "
-        "tageshoch haut plushaut haute maximo maxima massimo hoog hoogste najwyzszy maks maksimum hogsta hogst hogstakurs hoj "
-        "hojeste hojest hoy hoyest hoyeste ylin nejvyssi legmagasabb yuksek enyuksek максимум макс наибольшая "
-        "максцена 最高 最高价 最高價 高値 고가",
+        "tageshoch haut plushaut haute maximo maxima massimo hoog hoogste najwyzszy maks maksimum hogsta hogst "
+        "hogstakurs hoj hojeste hojest hoy hoyest hoyeste ylin nejvyssi legmagasabb yuksek enyuksek максимум макс "
+        "наибольшая максцена 最高 最高价 最高價 高値 고가",
     ),
     "low": (
         "low l lo bidlo prcld lowprice pricelow lowest min minimum tief tiefst tiefstkurs tiefstpreis tagestief bas "

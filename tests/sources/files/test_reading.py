@@ -505,6 +505,12 @@ ASKED = {
 }
 
 
+def test_prices_in_no_currency_may_come_with_any(tmp_path):
+    found = read(tmp_path, lines(f"{HEAD},Currency", [(*r, "EUR") for r in DAILY]), "FRAME-STK-FRAME-XXX/1day", {})
+
+    assert len(found.bars) == 8
+
+
 @pytest.mark.parametrize(
     ("head", "row", "volume"),
     [
