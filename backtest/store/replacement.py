@@ -109,6 +109,7 @@ def staged(folder: Path) -> Iterator[Path]:
             begun.mkdir()
             yield begun
             _sync_tree(begun)
+            _check_ways(begun, folder)
             patiently(lambda: begun.rename(folder / DECIDED))
         except BaseException:
             with contextlib.suppress(OSError):
@@ -302,6 +303,14 @@ def _remove_open(path: Path, handle: IO[bytes]) -> None:
     with contextlib.suppress(OSError):
         path.unlink()
     handle.close()
+
+
+def _check_ways(begun: Path, folder: Path) -> None:
+    """Raise IsADirectoryError where a folder stands in the way of a file that would take its place."""
+    for entry in begun.iterdir():
+        place = folder / entry.name.removesuffix(_GONE)
+        if _is_folder(place) and not _is_folder(entry):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(place))
 
 
 def _finish(folder: Path) -> None:

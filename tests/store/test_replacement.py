@@ -172,6 +172,20 @@ def test_one_write_that_fails_leaves_all_files_as_they_were(tmp_path):
     assert {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()} == {"a": b"1", "b": b"1"}
 
 
+@pytest.mark.parametrize("content", [b"new", None])
+def test_a_folder_in_the_place_of_one_of_them_leaves_all_as_they_were(tmp_path, content):
+    (tmp_path / "a").write_bytes(b"old")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "of a stranger").touch()
+
+    with pytest.raises(IsADirectoryError) as raised:
+        replace_files(tmp_path, {"a": b"new", "b": content})
+
+    assert raised.value.filename == str(tmp_path / "b")
+    assert (names(tmp_path), (tmp_path / "a").read_bytes()) == (["a", "b"], b"old")
+    assert current(tmp_path, "a") == tmp_path / "a"
+
+
 def test_a_folder_that_was_made_for_a_write_that_fails_is_gone_again(tmp_path):
     with pytest.raises(Full):
         replace_files(tmp_path / "new", {"a": b"1", "b": half_written})
