@@ -121,7 +121,8 @@ class MarketBroker(_ByOrder, bt.brokers.BackBroker):
         self._cut = False
         slips = order.exectype != order.Historical and order.ref not in self.as_priced
         if ago is not None and price is not None and slips:
-            price = self._slipped(order, ago - bool(named.get("dtcoc")), price)  # at a close: that of the bar before
+            at_close = named.get("dtcoc")  # which was that of the bar before, where the feed has moved since
+            price = self._slipped(order, ago - bool(at_close and order.data.datetime[ago] > at_close), price)
         done = super()._execute(order, ago, price, *rest, **named)
         if len(order.executed.exbits) > before and order.executed.exbits[-1].size:
             self.asked.setdefault(order.ref, []).append(asked[0] if isinstance(asked, bt.LineRoot) else asked)

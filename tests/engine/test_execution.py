@@ -172,6 +172,19 @@ def test_a_close_that_was_decided_by_is_had_only_if_asked_for_and_then_told(tmp_
     }
 
 
+def test_a_fill_at_the_close_slips_within_its_own_bar_though_the_next_is_missing(tmp_path):
+    store = store_of(tmp_path, [(10.0, 10.5, 9.5, 10.0, 1e6), (20.0, 21.0, 19.0, 20.0, 1e6)])
+    other = [(START + timedelta(days=n), 5.0, 5.0, 5.0, 5.0, 1e6, None, None) for n in range(3)]
+    store.write(Series.parse("MSFT/1day"), Span(START, START + timedelta(days=3)), table_of(other))
+
+    result = run(
+        Orders, ["AAPL/1day", "MSFT/1day"], store=store, params={"plan": "2 Market 10 0"}, costs="none",
+        fills="this-close", slippage="0.25",
+    )  # fmt: skip
+
+    assert result.fills["price"].tolist() == [20.25]  # and not at 10.5, the high of the bar before
+
+
 def test_a_strategy_that_helps_itself_to_the_close_is_told_on(tmp_path):
     class Sly(Orders):
         def start(self):
