@@ -54,6 +54,11 @@ def lent_case(seed: int, this_close: bool = False) -> tuple[Case, Lent]:
                                 second, round(second * chance.uniform(0.75, 1.0), 6))  # fmt: skip
     rows = len(set().union(*(frame.index for frame in case.bars.values())))
     case.orders = {row: _orders(case, lent, chance) for row in range(rows - 1)}
+    if this_close:  # of a series without a bar there is no such close
+        days = sorted(set().union(*(frame.index for frame in case.bars.values())))
+        case.orders = {
+            row: [one for one in orders if days[row] in case.bars[one[0]].index] for row, orders in case.orders.items()
+        }
     if not futures and chance.random() < 0.6:
         lent.kept = chance.choice([1.0, 0.85])
         for one in case.markets:

@@ -139,15 +139,22 @@ def overdrawn(result, account):
 
     Equity is kept from the fills alone, each at its own price and what else is held at the open of the bar. What opens
     must leave equity of half of all positions, of cheap short shares of more; in a cash account no debt, nothing short,
-    and no money spent of sales that are fewer weekdays ago than a trade takes to settle.
+    and no money spent of sales that are fewer weekdays ago than a trade takes to settle. What is filled at the close
+    at which it was given comes after the rest of its day, and all else is then held at the close.
     """
-    opens = {name: dict(zip(table["time"].to_pylist(), table["open"].to_pylist(), strict=True))
-             for name, table in ((name, result.bars_from.read(name)) for name in NAMES)}  # fmt: skip
+    known = {
+        when: {name: dict(zip(table["time"].to_pylist(), table[when].to_pylist(), strict=True))
+               for name, table in ((name, result.bars_from.read(name)) for name in NAMES)}
+        for when in ("open", "close")
+    }  # fmt: skip
+    given = {one["ref"]: one["created"] for one in result.orders_table.to_pylist() if one["kind"] == "Market"}
     held, cash, found, opened_any = dict.fromkeys(NAMES, 0.0), result.spec.cash, [], 0
     sales: list[tuple[datetime, float]] = []
     cycle = next((days for first, days in CYCLES.items() if first == result.record["session"][0].as_py()), 1)
-    for fill in result.fills_table.to_pylist():
+    fills = result.fills_table.to_pylist()
+    for fill in sorted(fills, key=lambda one: (one["time"], given.get(one["ref"]) == one["time"])):
         name, size, price, time = fill["series"], fill["size"], fill["price"], fill["time"]
+        begun = known["close" if given.get(fill["ref"]) == time else "open"]
         before = held[name]
         held[name] += size
         cash -= size * price + fill["costs"]
@@ -156,7 +163,7 @@ def overdrawn(result, account):
             sales.append((time, -size * price - fill["costs"]))
             continue
         opened_any += 1
-        prices = {one: price if one == name else opens[one][time] for one in NAMES}
+        prices = {one: price if one == name else begun[one][time] for one in NAMES}
         gross = sum(abs(held[one]) * prices[one] for one in NAMES)
         equity = cash + sum(held[one] * prices[one] for one in NAMES)
         if account == "cash":

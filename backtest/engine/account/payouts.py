@@ -113,5 +113,7 @@ def receive(broker: Any, money: float, after: bool = False) -> None:
         broker.receive(money, after)
         return
     vars(broker)["cash"] += money
+    if not after and getattr(broker, "rules", None) is not None:
+        broker.rules.received(money)
     if after:
         broker._get_value()

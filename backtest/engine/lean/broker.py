@@ -225,6 +225,8 @@ class LeanBroker(_Stock):
             self.settle()  # of the bar before, to which it does not belong
         if self.rules is not None:
             self.rules.due = 0  # with other cash a margin call is due at another step
+            if not after:
+                self.rules.received(money)
         self.__dict__["cash"] += money
         if self.restless:
             if after:
@@ -249,6 +251,8 @@ class LeanBroker(_Stock):
             self.unsettle()  # a strategy's idea in mid-run
         if self.restless:
             self.stale = False  # Backtrader reckons it at the end
+            if self.rules is not None:
+                self.rules.begin_bar(self)
             _Stock.next(self)
             if self.rules is not None:
                 self.rules.end_bar(self)
@@ -261,12 +265,20 @@ class LeanBroker(_Stock):
         self._credit()
         self.credited = True
         self.__dict__["cash"] -= 0.0  # which makes a float of it
+        if self.rules is not None and self.p.coc:
+            self.rules.begin_bar(self)  # nothing was charged for the night
+            self.rules.fill_at_close(self)
         self._try_pending()
         self.stale = True
         if self.__dict__["cash"] != self.cashes[-1][1]:
             self.cashes.append((self.step, self.__dict__["cash"]))
         if self.rules is not None:
             self.rules.end_bar(self)
+
+    def _process_order_history(self) -> None:  # of a restless one, before it tries what is pending
+        _Stock._process_order_history(self)
+        if self.rules is not None and self.p.coc:
+            self.rules.fill_at_close(self)
 
     def _try_pending(self) -> None:
         pending: Any = self.__dict__["pending"]
@@ -454,7 +466,7 @@ class LeanBroker(_Stock):
             cash += freed + pnl * model.stocklike
             cash -= closedcomm
             if self.rules is not None:
-                self.rules.sold(data, cash - self.__dict__["cash"])
+                self.rules.sold(self, order, cash - self.__dict__["cash"])
             self.__dict__["cash"] = cash
         wanted = opened
         if opened:

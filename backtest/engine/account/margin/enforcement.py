@@ -4,6 +4,9 @@
 `LeanBroker` asks it, and in Backtrader's own loops `RuledBroker` does; both decide the same. An order is judged as it
 is submitted, at the prices known then, and again as it is filled. At the close of each bar equity is held against what
 positions require; what is to be sold goes to the market and is filled first at the next open.
+
+Where orders are filled at the close at which they are given, Backtrader does so as the next bar begins. They come first
+then, and are judged as of that close, and so is equity after them.
 """
 
 from __future__ import annotations
@@ -74,6 +77,8 @@ class _Account:
 
     def __init__(self, feeds: Mapping[Any, Ruled], quotes: Quotes | None = None) -> None:
         self.feeds, self._quotes = feeds, quotes
+        self._overnight = 0.0  # what came in since the last close, such as dividends and the fee of borrowed shares
+        self._cash = 0.0  # before that fee is taken
         self.reasons: dict[int, str] = {}
         self.due = math.inf
 
@@ -86,6 +91,7 @@ class _Account:
             self._check_submitted(broker)
 
     def _check_submitted(self, broker: Any) -> None:
+        self._cash = broker.cash
         pretended: _Pretended | None = None
         while broker.submitted:
             order = broker.submitted.popleft()
@@ -94,7 +100,9 @@ class _Account:
             if pretended is None and not broker.submitted and _only_closes(order, broker):
                 broker.submit_accept(order)  # alone, and never refused
                 return
-            pretended = pretended or _Pretended(broker, self._quotes)
+            pretended = pretended or _Pretended(
+                broker, self._quotes, overnight=self._overnight if broker.p.coc else 0.0
+            )
             reason = self._judge(broker, order, pretended)
             if not reason:
                 broker.submit_accept(order)
@@ -124,8 +132,9 @@ class _Account:
             opened: the part of the fill that opens.
             cash: with the fill.
         """
-        with nullcontext() if self._quotes is None else self._quotes.filling(order):
-            reason = self._reason(broker, order.data, price, size, opened, cash)
+        at = order.created.dt if _is_at_last_close(broker, order) else None
+        with nullcontext() if self._quotes is None else self._quotes.filling(order, at):
+            reason = self._reason(broker, order, price, size, opened, cash)
         if reason:
             self.reasons[order.ref] = reason
         return bool(reason)
@@ -139,11 +148,31 @@ class _Account:
         else:
             order.margin()
 
-    def sold(self, data: Any, proceeds: float) -> None:
+    def received(self, money: float) -> None:
+        """Take note of money that came in between the last close and the present bar."""
+        self._overnight += money
+
+    def sold(self, broker: Any, order: Any, proceeds: float) -> None:
         """Take note of the money that a fill brought in which closed something."""
+
+    def begin_bar(self, broker: Any) -> None:
+        """Take note of the cash before a bar's work."""
+        self._cash = broker.cash
+
+    def fill_at_close(self, broker: Any) -> None:
+        """Fill orders at the close before, ahead of anything that the present bar brings."""
+        self._overnight += broker.cash - self._cash
+        for order in [one for one in broker.pending if _is_at_last_close(broker, one) and one.active()]:
+            broker.pending.remove(order)
+            broker._try_exec(order)
+            if order.alive():
+                broker.pending.append(order)
+            elif order.status == order.Completed:
+                broker._bracketize(order)
 
     def end_bar(self, broker: Any) -> None:
         """Do what the account does at the close of a bar."""
+        self._overnight, self.due = 0.0, math.inf
 
     def watch(self, closes: Mapping[Any, np.ndarray], stamps: np.ndarray) -> None:
         """Take the closes of each feed by the steps of a lean run, and the stamps of these."""
@@ -158,15 +187,15 @@ class _Account:
         if order.parent is not None:
             return ""
         change = _change(broker, order, pretended)
-        reason = self._judged(broker, order.data, change, pretended) if change.opened else ""
+        reason = self._judged(broker, order, change, pretended) if change.opened else ""
         if not reason and order.exectype in _AT_MARKET:
             pretended.take(order.data, change)
         return reason
 
-    def _judged(self, broker: Any, data: Any, change: _Change, pretended: _Pretended) -> str:
+    def _judged(self, broker: Any, order: Any, change: _Change, pretended: _Pretended) -> str:
         raise NotImplementedError
 
-    def _reason(self, broker: Any, data: Any, price: float, size: float, opened: float, cash: float) -> str:
+    def _reason(self, broker: Any, order: Any, price: float, size: float, opened: float, cash: float) -> str:
         raise NotImplementedError
 
 
@@ -182,20 +211,22 @@ class CashAccount(_Account):
         self._days = days  # on which trades settle
         self._unsettled: list[tuple[int, float]] = []  # the day of settlement, and money
 
-    def sold(self, data: Any, proceeds: float) -> None:
+    def sold(self, broker: Any, order: Any, proceeds: float) -> None:
         """Take note of the money that a fill brought in which closed something."""
         if proceeds > 0:
-            self._unsettled.append((settlement_day(self._day(data), self._days), proceeds))
+            self._unsettled.append((settlement_day(self._day(broker, order), self._days), proceeds))
 
-    def _judged(self, broker: Any, data: Any, change: _Change, pretended: _Pretended) -> str:
+    def _judged(self, broker: Any, order: Any, change: _Change, pretended: _Pretended) -> str:
         cash = pretended.spendable + min(change.cash, 0.0)  # what is sold with it has not settled
-        day = self._day(data)
-        if pretended.over:  # the bar that it is for comes on the next day on which anything settles
+        day = self._day(broker, order)
+        if pretended.over and not _is_at_last_close(broker, order):
+            # The bar that it is for comes on the next day on which anything settles.
             day = self._days[min(bisect_right(self._days, day), len(self._days) - 1)]
-        return self._words(data, change.size, change.opened, cash, change.price, day)
+        return self._words(order.data, change.size, change.opened, cash, change.price, day)
 
-    def _reason(self, broker: Any, data: Any, price: float, size: float, opened: float, cash: float) -> str:
-        return self._words(data, size, opened, cash, price, self._day(data))
+    def _reason(self, broker: Any, order: Any, price: float, size: float, opened: float, cash: float) -> str:
+        cash -= self._overnight if _is_at_last_close(broker, order) else 0.0
+        return self._words(order.data, size, opened, cash, price, self._day(broker, order))
 
     def _words(self, data: Any, size: float, opened: float, cash: float, price: float, day: int) -> str:
         if size < 0:
@@ -213,9 +244,10 @@ class CashAccount(_Account):
             f"{waiting:,.2f} settle by {last}"
         )
 
-    def _day(self, data: Any) -> int:
-        feed = self.feeds[data]
-        return feed.days[min(bisect_left(feed.stamps, data.datetime[0]), len(feed.days) - 1)]
+    def _day(self, broker: Any, order: Any) -> int:
+        feed = self.feeds[order.data]
+        stamp = order.created.dt if _is_at_last_close(broker, order) else order.data.datetime[0]
+        return feed.days[min(bisect_left(feed.stamps, stamp), len(feed.days) - 1)]
 
 
 class MarginAccount(_Account):
@@ -253,8 +285,8 @@ class MarginAccount(_Account):
         """The least equity, in money of the account."""
         return self._least_in_dollars * (1.0 if self._quotes is None else self._quotes.dollar)
 
-    def _judged(self, broker: Any, data: Any, change: _Change, pretended: _Pretended) -> str:
-        equity = broker.cash - pretended.fees - change.commission
+    def _judged(self, broker: Any, order: Any, change: _Change, pretended: _Pretended) -> str:
+        data, equity = order.data, pretended.cash_before - pretended.fees - change.commission
         for one, position in broker.positions.items():
             if position.size:
                 equity += _worth(broker, one, position.size, pretended.price(one))
@@ -264,12 +296,14 @@ class MarginAccount(_Account):
         short = change.size < 0 or any(size < 0 for size in sizes.values())
         return self._words(data, change.size, equity, required, short or pretended.cash + change.cash < 0)
 
-    def _reason(self, broker: Any, data: Any, price: float, size: float, opened: float, cash: float) -> str:
+    def _reason(self, broker: Any, order: Any, price: float, size: float, opened: float, cash: float) -> str:
+        data, before = order.data, _is_at_last_close(broker, order)
+        cash -= self._overnight if before else 0.0
         equity = cash + _worth(broker, data, size, price, size - opened)
         required, short = self._initial(data, size, price), size < 0
         for other, position in broker.positions.items():
             if other is not data and position.size:
-                known = _known(other, broker) if self._quotes is None else self._quotes.price(other)
+                known = self._close_before(other, broker) if before else self._price(other, broker)
                 equity += _worth(broker, other, position.size, known)
                 required += self._initial(other, position.size, known)
                 short |= position.size < 0
@@ -295,22 +329,51 @@ class MarginAccount(_Account):
         feed = self.feeds[data]
         return feed.rates.initial(size, price * feed.multiplier) * feed.rate if size else 0.0
 
+    def fill_at_close(self, broker: Any) -> None:
+        """Fill orders at the close before, and hold equity after them against what positions require."""
+        super().fill_at_close(broker)
+        cash = broker.cash - self._overnight
+        if held := self._held(broker, cash):
+            with nullcontext() if self._quotes is None else self._quotes.before():
+                self._look(broker, held, cash, {data: self._close_before(data, broker) for data, _ in held})
+
     def end_bar(self, broker: Any) -> None:
         """Hold equity against what positions require at the close, and sell what is too much."""
+        super().end_bar(broker)
+        cash = broker.cash
+        if not (held := self._held(broker, cash)):
+            return
+        is_short = self._look(broker, held, cash, {data: data.close[0] for data, _ in held}, sells=not broker.p.coc)
+        if self._closes and not broker.restless:
+            later = is_short and broker.p.coc  # orders at this close come first: it is looked at as the next bar begins
+            self.due = broker.step + 1 if later else self._next_due(broker.step + 1, cash, held)
+
+    def _held(self, broker: Any, cash: float) -> list[tuple[Any, float]]:
+        """Return the positions that may be short of margin."""
         if self._selling:
             self._selling = [order for order in self._selling if order.alive()]
         held = [(data, position.size) for data, position in broker.positions.items() if position.size]
-        self.due = math.inf
-        cash = broker.cash
-        if not held or (cash >= 0 and self._lends_nothing(held)):
-            return
-        equity = cash + sum(_worth(broker, data, size, data.close[0]) for data, size in held)
+        return [] if cash >= 0 and self._lends_nothing(held) else held
+
+    def _look(
+        self, broker: Any, held: Sequence[tuple[Any, float]], cash: float, prices: Mapping[Any, float],
+        sells: bool = True,
+    ) -> bool:  # fmt: skip
+        """Return whether equity is short of what positions require, and sell what is too much."""
+        equity = cash + sum(_worth(broker, data, size, prices[data]) for data, size in held)
         left = [(data, size + self._under_way(data)) for data, size in held] if self._selling else held
-        required = sum(self._maintenance(data, size) for data, size in left)
-        if excess_liquidity(equity, required) < 0:
-            self._sell(broker, left, equity, required)
-        if self._closes and not broker.restless:
-            self.due = self._next_due(broker.step + 1, cash, held)
+        required = sum(self._maintenance(data, size, prices[data]) for data, size in left)
+        if not excess_liquidity(equity, required) < 0:
+            return False
+        if sells:
+            self._sell(broker, left, equity, required, prices)
+        return True
+
+    def _price(self, data: Any, broker: Any) -> float:
+        return _known(data, broker) if self._quotes is None else self._quotes.price(data)
+
+    def _close_before(self, data: Any, broker: Any) -> float:
+        return _close_before(data, broker) if self._quotes is None else self._quotes.price(data)
 
     def _lends_nothing(self, held: Sequence[tuple[Any, float]]) -> bool:
         rates = ((self.feeds[data].rates, size) for data, size in held)
@@ -319,13 +382,20 @@ class MarginAccount(_Account):
     def _under_way(self, data: Any) -> float:
         return float(sum(order.executed.remsize for order in self._selling if order.data is data))
 
-    def _maintenance(self, data: Any, size: float) -> float:
+    def _maintenance(self, data: Any, size: float, price: float) -> float:
         feed = self.feeds[data]
-        return feed.rates.maintenance(size, data.close[0] * feed.multiplier) * feed.rate if size else 0.0
+        return feed.rates.maintenance(size, price * feed.multiplier) * feed.rate if size else 0.0
 
-    def _sell(self, broker: Any, held: Sequence[tuple[Any, float]], equity: float, required: float) -> None:
+    def _sell(
+        self,
+        broker: Any,
+        held: Sequence[tuple[Any, float]],
+        equity: float,
+        required: float,
+        prices: Mapping[Any, float],
+    ) -> None:
         positions = [
-            Held(size, self._maintenance(data, size) / abs(size) if size else 0.0, self.feeds[data].step)
+            Held(size, self._maintenance(data, size, prices[data]) / abs(size) if size else 0.0, self.feeds[data].step)
             for data, size in held
         ]
         owner = broker.cerebro.runningstrats[0]
@@ -340,6 +410,8 @@ class MarginAccount(_Account):
             order = give(owner, data, abs(size), exectype=bt.Order.Market, _checksubmit=False, reason=reason)
             self.reasons[order.ref] = reason
             self._selling.append(order)
+            if broker.p.coc:
+                _give_before(order, broker)
             broker.pending.remove(order)
             broker.pending.appendleft(order)  # before what the strategy still has open
 
@@ -404,6 +476,18 @@ def _change(broker: Any, order: Any, pretended: _Pretended) -> _Change:
     return _Change(held + wanted, opened, cash - commission, commission, price)
 
 
+def _is_at_last_close(broker: Any, order: Any) -> bool:
+    """Return whether an order is filled at the close of the bar at which it was given."""
+    return bool(broker.p.coc and order.exectype == bt.Order.Market and order.info.get("coc", True))
+
+
+def _give_before(order: Any, broker: Any) -> None:
+    """Let an order be as if given at the close before the present bar, in which it can be filled then, at the open."""
+    order.addinfo(coc=False)
+    if _begins(order.data, broker):
+        order.created.dt, order.created.pclose = order.data.datetime[-1], order.data.close[-1]
+
+
 def _only_closes(order: Any, broker: Any) -> bool:
     held = broker.positions[order.data].size if order.data in broker.positions else 0
     wanted = order.executed.remsize
@@ -416,11 +500,12 @@ class _Pretended:
 
     Args:
         over: whether the present bar is over, and not the one that the orders are for.
+        overnight: money that came in after the close that the orders are for.
     """
 
-    def __init__(self, broker: Any, quotes: Quotes | None = None, over: bool = False) -> None:
+    def __init__(self, broker: Any, quotes: Quotes | None = None, over: bool = False, overnight: float = 0.0) -> None:
         self.over, self._broker, self._quotes = over, broker, quotes
-        self.cash = self.spendable = broker.cash
+        self.cash = self.spendable = self.cash_before = broker.cash - overnight
         self.fees = 0.0
         self.sizes = {data: position.size for data, position in broker.positions.items() if position.size}
 
@@ -428,7 +513,9 @@ class _Pretended:
         """Return the price of a feed that is known."""
         if self.over:
             return float(data.close[0])
-        return _known(data, self._broker) if self._quotes is None else self._quotes.price(data)
+        if self._quotes is not None:
+            return self._quotes.price(data)
+        return _close_before(data, self._broker) if self._broker.p.coc else _known(data, self._broker)
 
     def take(self, data: Any, change: _Change) -> None:
         """Take an order as filled."""
@@ -440,10 +527,20 @@ class _Pretended:
 
 def _known(data: Any, broker: Any) -> float:
     """Return the price of a feed that is known while the broker works: of a bar that has just begun its open."""
-    datas = broker.cerebro.datas
-    begins = len(datas) == 1 or data.datetime[0] == max(one.datetime[0] for one in datas if len(one))
-    price: float = data.open[0] if begins else data.close[0]
+    price: float = data.open[0] if _begins(data, broker) else data.close[0]
     return price
+
+
+def _close_before(data: Any, broker: Any) -> float:
+    """Return the last close of a feed before the bar that the broker works at."""
+    price: float = data.close[-1 if _begins(data, broker) else 0]
+    return price
+
+
+def _begins(data: Any, broker: Any) -> bool:
+    """Return whether a feed has a bar of its own in the present bar of the run."""
+    datas = broker.cerebro.datas
+    return bool(len(datas) == 1 or data.datetime[0] == max(one.datetime[0] for one in datas if len(one)))
 
 
 def _worth(broker: Any, data: Any, size: float, price: float, before: float | None = None) -> float:
@@ -480,8 +577,14 @@ class RuledBroker(_STOCK):
 
     def next(self) -> None:
         """Do a bar's work, and what the account does at its close."""
+        self.rules.begin_bar(self)
         super().next()
         self.rules.end_bar(self)
+
+    def _process_order_history(self) -> None:  # the last thing that Backtrader does before it tries what is pending
+        super()._process_order_history()
+        if self.p.coc:
+            self.rules.fill_at_close(self)
 
     def _execute(
         self, order: Any, ago: Any = None, price: Any = None, cash: Any = None, position: Any = None, dtcoc: Any = None
@@ -510,7 +613,7 @@ def execute_by_rules(broker: Any, order: Any, ago: int, price: Any, dtcoc: Any) 
         closed_costs = model.getcommission(closed, price)
         cash -= closed_costs
         cash += model.cashadjust(-closed, position.adjbase, price)
-        broker.rules.sold(data, cash - broker.cash)
+        broker.rules.sold(broker, order, cash - broker.cash)
         vars(broker)["cash"] = cash  # straight, as no money came in: see `engine.cash_flows`
     refused = False
     if opened:

@@ -115,11 +115,6 @@ def check_account(
     """
     if table is None:
         return
-    if brokerage.fills == "this-close":
-        raise UsageError(
-            f"an account {table.name} judges orders before they are filled, and fills this-close are booked after "
-            "their bar; leave out one of them"
-        )
     base = base_currency(series, brokerage.currency) if series else ""
     if brokerage.conversion == BY_CURRENCY and any(currency_of(one.instrument) != base for one in series):
         raise UsageError(

@@ -453,6 +453,66 @@ def test_the_check_of_leverage_tells_an_account_without_rules(tmp_path):
     assert overdrawn(result, "cash")[0]
 
 
-def test_a_run_of_several_currencies_or_fills_at_the_close_is_refused(flat):
-    with pytest.raises(UsageError, match="fills this-close are booked after their bar; leave out one of them"):
-        run("buy_and_hold", NAMES[0], store=flat, account="reg-t", fills="this-close")
+# --- orders at the close at which they are given
+
+
+AT_CLOSE = ({"fills": "this-close"}, {"fills": "this-close", "slippage": "0.0"})
+
+
+@pytest.mark.parametrize("loop", AT_CLOSE)
+def test_an_order_at_this_close_is_judged_at_it(tmp_path, loop):
+    store = store_of(tmp_path, [[100.0, 100.0, (180.0, 100.0), 100.0]])
+
+    result = trade(store, {1: 201, 2: 200, 3: 1}, "reg-t", **loop)
+
+    # That the third day opens at 180 is not known at the close of the second.
+    assert statuses(result) == ["Margin", "Completed", "Margin"]
+    assert held(result) == [0, 200, 200, 200]
+    assert result.record["margin"].to_pylist() == [0, 5_000, 5_000, 5_000]
+
+
+@pytest.mark.parametrize("loop", AT_CLOSE)
+def test_a_call_comes_after_what_is_filled_at_its_close_and_sells_at_the_next_open(tmp_path, loop):
+    store = store_of(tmp_path, [[100.0, 100.0, 58.0, (50.0, 60.0), 60.0]])
+
+    called, left = (trade(store, orders, "reg-t", **loop) for orders in ({2: 180}, {2: 180, 3: -180}))
+
+    # 180 at 58: equity 2,440, required 2,610; 170 / 14.50 are 11.7 shares. Who sells all at 58 has no call.
+    assert held(called) == [0, 180, 180, 168, 168]
+    assert called.fills["price"].tolist() == [100.0, 50.0]
+    assert reasons(called)[1].startswith("margin call: equity 2,440.00 USD, maintenance margin 2,610.00")
+    assert called.orders["created"].dt.date.tolist() == weekdays(5)[1:3]
+    assert held(left) == [0, 180, 0, 0, 0]
+    assert statuses(left) == ["Completed", "Completed"]
+
+
+@pytest.mark.parametrize("loop", AT_CLOSE)
+@pytest.mark.parametrize(("account", "first", "most"), [("reg-t", 100, 100), ("cash", 50, 50)])
+def test_a_dividend_of_the_next_day_pays_for_nothing_at_this_close(tmp_path, loop, account, first, most):
+    store, day = store_of(tmp_path, [[100.0] * 6]), weekdays(6)[3].isoformat()
+    paid = DividendTable("table", {"AAPL-STK-SMART-USD/1day/TRADES/rth": Dividends("USD", (day,), (25.0,), "by hand")})
+
+    for more, status in ((most, "Completed"), (most + 1, "Margin")):
+        result = trade(store, {1: first, 3: more}, account, dividends=paid, **loop)
+
+        assert statuses(result) == ["Completed", status]
+
+
+def test_what_is_sold_at_this_close_is_spent_at_that_of_the_next_day(flat):
+    # Sold at the close of Wednesday, the 5th, settled on Thursday.
+    result = trade(flat, {1: 100, 3: [(0, -100), (1, 10)], 4: [(1, 200)]}, "cash", NAMES, fills="this-close")
+
+    assert statuses(result) == ["Completed", "Completed", "Margin", "Completed"]
+    assert reasons(result)[2].startswith("cash: 500.00 are needed and the costs, 500.00 more than there are")
+
+
+@pytest.mark.parametrize("account", ["cash", "reg-t"])
+def test_no_random_order_at_its_close_ends_with_more_leverage_than_the_account_allows(tmp_path, account):
+    opened = 0
+    for seed in range(2):
+        result = random_run(tmp_path / str(seed), seed, account, count=40, own=AT_CLOSE[seed])
+        found, some = overdrawn(result, account)
+        opened += some
+
+        assert found == []
+    assert opened > 5

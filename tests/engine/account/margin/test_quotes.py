@@ -144,3 +144,25 @@ def test_many_more_are(tmp_path):
 
     assert called > 2
     assert refused > 20
+
+
+# --- orders at the close at which they are given
+
+
+@pytest.mark.parametrize("seed", [2, 5])
+def test_each_row_is_the_same_where_orders_are_filled_at_this_close(tmp_path, seed):
+    case, lent = lent_case(seed, this_close=True)
+
+    book = assert_lent(case, lent, run_of(case, lent, tmp_path, slippage="0.0" if seed % 2 else ""))
+
+    assert book.refused > 0
+
+
+@pytest.mark.slow
+def test_many_more_at_this_close_are(tmp_path):
+    called = 0
+    for seed in range(30, 36):
+        case, lent = lent_case(seed, this_close=True)
+        called += assert_lent(case, lent, run_of(case, lent, tmp_path / str(seed))).called
+
+    assert called > 3
