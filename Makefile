@@ -60,8 +60,8 @@ lint: $(READY)  ## style, format, types, spelling and the order of imports, chan
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/codespell
 	$(VENV)/bin/mypy
-	$(VENV)/bin/mypy --platform win32 --cache-dir .mypy_cache/win32
-	$(VENV)/bin/mypy --platform darwin --cache-dir .mypy_cache/darwin
+	$(VENV)/bin/mypy --config-file .ci/mypy-systems.toml --platform win32 --cache-dir .mypy_cache/win32
+	$(VENV)/bin/mypy --config-file .ci/mypy-systems.toml --platform darwin --cache-dir .mypy_cache/darwin
 	$(VENV)/bin/lint-imports --no-logo --no-cache
 
 format: $(READY)  ## put right what can be put right without thinking

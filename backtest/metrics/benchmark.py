@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property, reduce
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from backtest.metrics.returns import (
     why_no_deviation,
 )
 
-_Rate = float | np.ndarray
+_Rate: TypeAlias = float | np.ndarray
 
 
 def common_dates(

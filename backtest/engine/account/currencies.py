@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise, permutations, product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -30,7 +30,7 @@ _THROUGH = ("USD", "EUR")  # by which currency a pair is made of two where it is
 # How IB names a pair: the earlier of these is the symbol, and a currency that is not among them the second word.
 _FIRST = ("EUR", "GBP", "AUD", "NZD", "USD", "CAD", "CHF")
 _DAY = np.timedelta64(1, "D")
-_Moments = np.ndarray  # datetime64[us], UTC
+_Moments: TypeAlias = np.ndarray  # datetime64[us], UTC
 
 
 @dataclass(frozen=True, slots=True)
