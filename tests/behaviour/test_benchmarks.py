@@ -7,6 +7,7 @@ import sys
 import accounts
 import backtrader as bt
 import bench
+import browser
 import currencies
 import engines
 import grids
@@ -15,6 +16,7 @@ import memory
 import newcomer
 import numpy as np
 import page
+import painting
 import prices
 import pyarrow.parquet as pq
 import pytest
@@ -57,6 +59,17 @@ def test_loading_is_set_against_pandas_and_bare_arrow(tmp_path):
 
     assert [row.against for row in rows] == ["read_parquet + PandasData", "bare pq.read_table"]
     assert all(row.ratio > 0 for row in rows)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not browser.installed(), reason=browser.MISSING)
+def test_a_chart_is_painted_and_zoomed_and_its_page_is_written(tmp_path):
+    rows = list(painting.rows(tmp_path, (300, 20_000), repeats=1))
+
+    assert [row.job.partition(", ")[0] for row in rows] == [
+        "first paint", "wheel step", "page of a run", "page of a run", "first paint", "wheel step"
+    ]  # fmt: skip
+    assert all(row.ratio > 0 and row.goal == 1.0 for row in rows)
 
 
 def test_feeds_of_other_bars_are_not_timed():

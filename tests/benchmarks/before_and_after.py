@@ -4,8 +4,8 @@ Two checkouts of this project beside each other: is a row of `make bench` slower
 Run:  python tests/benchmarks/before_and_after.py --before ../old/checkout [--turns 9] [--only page,load]
 
 Each job runs in a process of its own, in the checkout's own environment (.venv) and from its own benchmarks, before and
-after in turns. What is compared is processor time of the job without its preparation, and for the newcomer's jobs of
-the whole process. Both print what came of the job, which must be the same.
+after in turns. What is compared is processor time of the job without its preparation, and for the newcomer's jobs and
+`backtest report` of the whole process. Both print what came of the job, which must be the same.
 """
 
 from __future__ import annotations
@@ -39,6 +39,18 @@ NEWCOMER = (
     "ended = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
     "took = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime\n"
     "print(said.stdout)\n"
+)
+REPORT = (
+    "import subprocess, sys, resource\n"
+    "folder = pathlib.Path(tempfile.mkdtemp()); command = pathlib.Path(sys.executable).with_name('backtest')\n"
+    "root = pathlib.Path(loading.__file__).parents[2]; kept = folder / 'run'\n"
+    "asked = ['run', root / 'strategies' / 'sma_cross.py', 'AAPL/1day', '--store', root / 'data' / 'sample']\n"
+    "subprocess.run([command, *asked, '--out', kept], capture_output=True, check=True)\n"
+    "began = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+    "subprocess.run([command, 'report', kept], capture_output=True, check=True)\n"
+    "ended = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+    "took = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime\n"
+    "print('<figure' in (kept / 'index.html').read_text())\n"
 )
 SWEEP = (
     "import hashlib, sweeping\nfrom backtest import sweep\nfrom backtest.research.search.trials import Trials\n"
@@ -79,6 +91,7 @@ JOBS = {
     + "result = page.long_run(pathlib.Path(tempfile.mkdtemp()), 100_000); page.page(replace(result))\n"
     + "began = time.process_time(); text = page.page(replace(result)); took = time.process_time() - began\n"
     + "print(text.count('<figure'))\n",
+    "backtest report, 3,270 days": REPORT,
     "sweep of 1,000 trials, ten years of days": SWEEP % DAYS_SWEPT,
     "sweep of 10 trials, 100,000 minutes": SWEEP % MINUTES_SWEPT,
     "newcomer's job, 1 series": NEWCOMER % 1,

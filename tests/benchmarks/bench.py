@@ -26,6 +26,7 @@ import memory
 import newcomer
 import numpy
 import page
+import painting
 import pandas
 import pyarrow
 import running
@@ -47,6 +48,7 @@ class Sizes:
     years: int = 9  # of a walk-forward
     trials: int = 1_000  # of a grid
     series: tuple[int, ...] = (1, 50)
+    charts: tuple[int, ...] = (3_270, 100_000, 1_000_000)  # bars of pages in a browser
     loads: int = 3
     runs: int = 5
 
@@ -90,6 +92,7 @@ def _rows(folder: Path, rivals: Path | None, sizes: Sizes) -> Iterator[timing.Ro
     yield from accounts.rows(folder / "accounts", sizes.run_bars, sizes.runs)
     yield from loading.rows(folder, sizes.bars, sizes.loads)
     yield from page.rows(folder / "page", sizes.run_bars, sizes.runs)
+    yield from painting.rows(folder / "painting", sizes.charts, sizes.runs)
     yield from memory.rows(folder / "memory", sizes.bars)
 
 

@@ -10,7 +10,8 @@
   const VIEWS = 4; // of bars that the library holds on either side of those in view
   const FEWEST = 6000; // bars that it holds at least, if there are so many
   const NARROWEST = 8; // bars in view, at least
-  const MARKED = 1500; // trades in view whose ends are marked; more would hide the prices
+  const MARKED = 8; // pixels of the chart's width for each trade whose ends are marked; more marks would hide the prices
+  const DASHED = 1500; // trades in view of which losses are dashed lines; more take long to draw
   const LISTED = 4; // trades and orders of a bar in its description
   const HELD = 6; // series with a position that are named while the mouse moves; all of them where it was led to
   const PALETTE = ["#d98e04", "#8b5cd6", "#0f9d8a", "#c2477f", "#6b8e23", "#b0652f", "#3b6fd4", "#7a7f87"];
@@ -20,13 +21,10 @@
 
   const signed = (value) => (value > 0 ? "+" : "") + number(value, 2);
   // At least two decimals, and as many as it has.
-  const price = (value) =>
-    Number.isFinite(value)
-      ? value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 8 }).replace("-", "−")
-      : "–";
+  const price = writer({ minimumFractionDigits: 2, maximumFractionDigits: 8 });
   const percent = (value, digits = 2) => (Number.isFinite(value) ? `${number(100 * value, digits)} %` : "–");
-  const plain = (value) =>
-    Number.isFinite(value) ? value.toLocaleString("en-US", { maximumFractionDigits: 8 }).replace("-", "−") : "–";
+  const plain = writer({ maximumFractionDigits: 8 });
+  const [fourDigits, sevenDigits] = [4, 7].map((digits) => writer({ maximumSignificantDigits: digits }));
 
   // --- several bars as one
 
@@ -79,15 +77,17 @@
 
     // Seconds on the exchange's clocks, made to rise where these are put back: the library wants each time once.
     localTimes() {
-      const { time } = this.columns;
-      const times = new Float64Array(this.rows);
-      this.clock = new Float64Array(this.rows);
-      let next = 0, ahead = 0;
-      for (let row = 0; row < this.rows; row++) {
-        while (next < this.about.offsets.length && this.about.offsets[next][0] <= row) ahead = this.about.offsets[next++][1];
-        this.clock[row] = time[row] + ahead;
-        times[row] = row ? Math.max(this.clock[row], times[row - 1] + 1) : this.clock[row];
+      const { rows, columns: { time }, about: { offsets } } = this;
+      const times = new Float64Array(rows), clock = new Float64Array(rows);
+      let last = -Infinity;
+      for (const [place, [first, ahead]] of offsets.entries()) {
+        const end = offsets[place + 1]?.[0] ?? rows;
+        for (let row = first; row < end; row++) {
+          const now = (clock[row] = time[row] + ahead);
+          last = times[row] = now > last ? now : last + 1;
+        }
       }
+      this.clock = clock;
       return times;
     }
 
@@ -315,7 +315,6 @@
 
     indicator(name, { kind, width, dash }, colour, label, quiet) {
       const digits = this.axisDigits(name), priceFormat = { type: "price", precision: digits, minMove: 10 ** -digits };
-      const text = (v) => (Number.isFinite(v) ? v.toLocaleString("en-US", { maximumSignificantDigits: 7 }).replace("-", "−") : "–");
       if (kind === "bars") {
         const levels = this.levels[name], series = this.add(library.HistogramSeries, { ...quiet, color: faint(colour, "aa"), priceFormat });
         const at = (level, time, place) => {
@@ -323,11 +322,11 @@
           return valued(time, Math.abs(low) > Math.abs(high) ? low : high);
         };
         this.drawings.push({ series, pane: this.heights.length - 1, at });
-        this.legendOf(name, label, text, "last", colour);
+        this.legendOf(name, label, sevenDigits, "last", colour);
         return;
       }
       const points = kind === "points" ? { lineVisible: false, pointMarkersVisible: true, pointMarkersRadius: 3 } : {};
-      this.line(name, { ...quiet, color: colour, lineWidth: width, lineStyle: dash, priceFormat, ...points }, label, text);
+      this.line(name, { ...quiet, color: colour, lineWidth: width, lineStyle: dash, priceFormat, ...points }, label, sevenDigits);
     }
 
     legendOf(name, label, text, choice, colour = "") {
@@ -718,7 +717,7 @@
         for (const won of [true, false]) {
           pen.strokeStyle = won ? this.colours.gain : this.colours.loss;
           pen.lineWidth = width * down;
-          pen.setLineDash(won || trades.length > MARKED ? [] : [5 * down, 3 * down]);
+          pen.setLineDash(won || trades.length > DASHED ? [] : [5 * down, 3 * down]);
           pen.beginPath();
           for (const trade of trades) {
             if (trade.net > 0 !== won) continue;
@@ -730,9 +729,9 @@
         pen.setLineDash([]);
       };
       join(seen, 1.5);
-      join(seen.filter(({ place }) => place === owner.selected), 3);
-      if (seen.length > MARKED) return;
-      for (const trade of seen) {
+      const selected = seen.filter(({ place }) => place === owner.selected);
+      join(selected, 3);
+      for (const trade of MARKED * seen.length > scale.width() ? selected : seen) {
         const large = (trade.place === owner.selected ? 7 : 5) * down, up = trade.size > 0 ? 1 : -1;
         this.mark(pen, x(trade.entry), y(trade.entryPrice), large, up, true);
         this.mark(pen, x(trade.exit), y(trade.exitPrice), large, -up, false);
@@ -768,7 +767,7 @@
     const size = Math.abs(value);
     const [unit, word] = [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e4, "k"]].find(([one]) => size >= one) ?? [1, ""];
     const scaled = value / (unit === 1e4 ? 1e3 : unit);
-    return `${scaled.toLocaleString("en-US", { maximumSignificantDigits: 4 }).replace("-", "−")}${word}`;
+    return `${fourDigits(scaled)}${word}`;
   }
 
   async function start(place) {

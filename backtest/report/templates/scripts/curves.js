@@ -16,10 +16,11 @@ const Curves = (() => {
     percent: (value) => (Number.isFinite(value) ? `${number(100 * value, 2)}\u00a0%` : "–"),
     number: (value) => number(value, 2),
   };
+  const fourDigits = writer({ maximumSignificantDigits: 4 });
   // Money beside an axis, in thousands and millions where it is long.
   const short = (value, digits) => {
     const [size, word] = [[1e9, "B"], [1e6, "M"], [1e3, "k"]].find(([one]) => Math.abs(value) >= 10 * one || (one > 1e3 && Math.abs(value) >= one)) ?? [1, ""];
-    return word ? `${(value / size).toLocaleString("en-US", { maximumSignificantDigits: 4 }).replace("-", "−")}${word}` : number(value, digits);
+    return word ? `${fourDigits(value / size)}${word}` : number(value, digits);
   };
   const dayText = (day) => new Date(day * DAY).toISOString().slice(0, 10);
 

@@ -14,11 +14,17 @@ const drawn = (name, attributes = {}, ...children) => {
   return made;
 };
 
-// A number with so many decimals, as people read it.
-const number = (value, digits) =>
-  Number.isFinite(value)
-    ? value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }).replace("-", "−")
-    : "–";
+// What writes numbers as people read them; to make it takes longer than to write a number.
+const writer = (options) => {
+  const format = new Intl.NumberFormat("en-US", options);
+  return (value) => (Number.isFinite(value) ? format.format(value).replace("-", "−") : "–");
+};
+
+// A number with so many decimals.
+const number = (() => {
+  const writers = [];
+  return (value, digits) => (writers[digits] ??= writer({ minimumFractionDigits: digits, maximumFractionDigits: digits }))(value);
+})();
 
 // A button; what it does is in its title, and its name where its text is a sign.
 const button = (text, title, act) => {
