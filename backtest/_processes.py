@@ -1,7 +1,7 @@
 """
 Processes that work for this one: they know nothing of the script that runs here, and end with it.
 
-They are spawned on every system: a copy of a process with threads, and Arrow has some, may wait for ever for a lock
+They are spawned on every system: a copy of a process with threads, and Arrow has some, may wait indefinitely for a lock
 that no one holds.
 """
 
