@@ -500,15 +500,26 @@ def _in_both(traded: pa.Table, adjusted: pa.Table) -> tuple[np.ndarray, np.ndarr
 # --- from a file
 
 
+_COLUMNS = ("date", "amount", "currency")
+
+
 def _read_file(path: Path, stocks: Sequence[Series]) -> DividendTable:
     """Return the dividends of a file: a line each with date, amount, currency, and series where there are several."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
-            rows = list(csv.DictReader(handle))
+            reader = csv.DictReader(handle)
+            names = [(name or "").strip().lower() for name in reader.fieldnames or []]
+            reader.fieldnames = names
+            rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(
             f"the dividends in {path} cannot be read ({reason(error)}); write lines of date,amount,currency"
         ) from error
+    if missing := [name for name in _COLUMNS if name not in names]:
+        raise UsageError(
+            f"the dividends in {path} have {f'the columns {', '.join(names)}' if names else 'no columns'}: no "
+            f"{', '.join(missing)}; begin with a line date,amount,currency, and write lines such as 2013-02-06,0.85,USD"
+        )
     found: dict[str, dict[str, float]] = {one.key: {} for one in stocks}
     for number, row in enumerate(rows, 2):
         where = f"line {number} of {path.name}"

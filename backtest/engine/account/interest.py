@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -190,6 +191,8 @@ def _read(path: Path) -> BenchmarkRates:
             f"no benchmark rates can be read from {path} ({reason(error)}); write ib, or name a file of date,percent "
             "such as 2003-01-01,1.24"
         ) from error
+    if twice := [day for (day, _), (following, _) in itertools.pairwise(rows) if day == following]:
+        raise UsageError(f"{path} has two rates of {twice[0]}; write one a date")
     if not rows or not all(math.isfinite(rate) for _, rate in rows):
         raise UsageError(f"{path} has no rates, or one that is no number; write lines of date,percent")
     return BenchmarkRates(path.name if path.is_absolute() else path.as_posix(), *zip(*rows, strict=True))

@@ -293,7 +293,7 @@ def read(path, *names):
 
 
 def test_a_file_has_a_line_for_each_dividend(tmp_path):
-    path = file_of(tmp_path, "date,amount,currency\n2003-05-07,0.16,USD\n2003-02-06,0.15,USD\n")
+    path = file_of(tmp_path, "Date, Amount,Currency\n2003-05-07,0.16,USD\n2003-02-06,0.15,USD\n")
 
     found = read(path).of(Series.parse("IBM/1day"))
 
@@ -313,7 +313,12 @@ def test_a_file_for_several_series_names_them(tmp_path):
     ("text", "said"),
     [
         ("date,amount,currency\n2003-05-07,0.16,EUR\n", "line 2 of paid.csv is in EUR, and IBM/1day is traded in USD"),
-        ("date,amount\n2003-05-07,0.16\n", "is in no currency"),
+        ("date,amount\n2003-05-07,0.16\n", "have the columns date, amount: no currency; begin with"),
+        ("date,amount,currency\n2003-05-07,0.16,\n", "is in no currency"),
+        ("2003-05-07,0.16,USD\n", "have the columns 2003-05-07, 0.16, usd: no date, amount, currency"),
+        ("date;amount;currency\n2003-05-07;0.16;USD\n", "no date, amount, currency"),
+        ("date,dividend,currency\n2003-05-07,0.16,USD\n", "no amount"),
+        ("", "have no columns"),
         ("date,amount,currency\n7.5.2003,0.16,USD\n", "has no ex-date"),
         ("date,amount,currency\n2003-05-07,-0.16,USD\n", "has the amount '-0.16'"),
         ("date,amount,currency\n2003-05-07,nan,USD\n", "has the amount 'nan'"),

@@ -93,7 +93,14 @@ def test_rates_of_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "date,rate\n2024-01-01,1\n", "date,percent\nsoon,1\n", "date,percent\n2024-01-01,x\n"]
+    "text",
+    [
+        "",
+        "date,rate\n2024-01-01,1\n",
+        "date,percent\nsoon,1\n",
+        "date,percent\n2024-01-01,x\n",
+        "date,percent\n2024-01-01,1\n2024-01-01,2\n",
+    ],
 )
 def test_a_file_that_has_none_is_refused(tmp_path, text):
     path = tmp_path / "rates.csv"
