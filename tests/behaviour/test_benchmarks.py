@@ -14,6 +14,7 @@ import grids
 import loading
 import memory
 import newcomer
+import nightly
 import numpy as np
 import page
 import painting
@@ -243,3 +244,22 @@ def test_sweeps_are_timed_only_if_they_make_the_same_trials(tmp_path):
     sweeping.check([tmp_path / "a"], [tmp_path / "a"])
     with pytest.raises(AssertionError, match="the trials differ"):
         sweeping.check([tmp_path / "a"], [tmp_path / "b"])
+
+
+def test_a_night_of_small_bars_waits_for_each_sixty_requests():
+    assert nightly.paced_seconds(60) == 0.0
+    assert nightly.paced_seconds(121) == 2 * (600.0 + nightly.MARGIN)
+
+
+@pytest.mark.soak
+def test_a_night_asks_once_for_each_series(tmp_path):
+    night = nightly.night(tmp_path, count=3, years=1)
+
+    assert (night.requests, night.violations) == (3, 0)
+
+
+@pytest.mark.soak
+def test_small_bars_take_as_long_as_the_budget_says(tmp_path):
+    took = nightly.seconds_of_small_bars(tmp_path, count=61, scale=100.0)
+
+    assert took >= nightly.paced_seconds(61, 100.0) > 6.0

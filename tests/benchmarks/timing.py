@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
+
 HEADER = "| job | against | ours | theirs | ratio | goal | met |\n|---|---|---:|---:|---:|---:|---|"
 
 
@@ -65,6 +67,12 @@ def span(seconds: list[float]) -> str:
     """Return a median as text, in a unit that suits it."""
     middle = median(seconds)
     return f"{middle:,.2f} s" if middle >= 1 else f"{middle * 1000:,.1f} ms"
+
+
+def exponent(seconds: Mapping[int, float]) -> float:
+    """Return the slope of the line through the logarithms of times and counts, by least squares."""
+    slope, _ = np.polyfit(np.log(list(seconds)), np.log(list(seconds.values())), 1)
+    return float(slope)
 
 
 def table(rows: Iterable[Row]) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 import backtrader as bt
 import numpy as np
 import prices
+from timing import exponent
 
 from backtest.api import RunResult, run
 from backtest.market.series import Series
@@ -146,12 +147,6 @@ def least(job: Callable[[], object], repeats: int) -> float:
         job()
         took.append(time.process_time() - started)
     return min(took)
-
-
-def exponent(seconds: dict[int, float]) -> float:
-    """Return the slope of the line through the logarithms of times and counts, by least squares."""
-    slope, _ = np.polyfit(np.log(list(seconds)), np.log(list(seconds.values())), 1)
-    return float(slope)
 
 
 def table(seconds: dict[str, dict[int, float]]) -> str:
