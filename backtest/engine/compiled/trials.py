@@ -33,7 +33,7 @@ from backtest.engine.compiled.translation.strategies import translate
 from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, built, written
 from backtest.engine.lean.broker import is_still
 
-_ROOM = 128  # orders of a trial that tables hold at first
+_ROOM = 256  # orders of a trial that tables hold at first: what is not used of them takes no memory
 _AT_ONCE = 32  # orders that a trial may give at one step; one that gives more is left to the event engine
 
 ORDER_COLUMNS = ("ref", "feed", "buys", "kind", "status", "size", "created", "filled", "price", "costs", "closed")
@@ -241,7 +241,7 @@ class Run:
         self.lines = [(rows_of_lines(lines), where) for _, lines, where in program.slots]
         self.flags = np.zeros(self.count, bool)
         self.flagged = False
-        self.log, self.logged = np.empty((1 + len(FILL_COLUMNS), 1024)), 0
+        self.log: list[tuple[Any, ...]] = []  # the trials of some fills, and each of `FILL_COLUMNS` of them
         self.done: Any = None  # by numba
         phases = {one: self.market.phases(one) for one in {tuple(trial._minperiods) for trial in trials}}
         before = np.array([phases[tuple(trial._minperiods)] for trial in trials])
@@ -279,19 +279,16 @@ class Run:
 
     def log_fill(self, t: np.ndarray, *values: Any) -> None:
         """Note a fill of each of some trials."""
-        start, self.logged = self.logged, self.logged + len(t)
-        while self.logged > self.log.shape[1]:
-            self.log = np.hstack([self.log, np.empty_like(self.log)])
-        for row, value in enumerate((t, *values)):
-            self.log[row, start : self.logged] = value
+        self.log.append((t, *values))
 
     def grow(self) -> None:
         """Make room for more orders."""
         account, self.room = self.state.account, 2 * self.room
+        used = int(account["orders"].max())
         for name, (_, by) in self.kept.items():
             if by in (ledger.ORDERS, ledger.QUEUE):
                 larger = self.zeros(name, self.room)
-                larger[: self.room // 2] = account[name]
+                larger[:used] = account[name][:used]
                 account[name] = larger
         account["room"][:] = self.room
         self.calls = built(self.source, self.state)
@@ -393,7 +390,7 @@ class Run:
             ref = np.concatenate([np.arange(len(one["size"])) for one in self.done.orders])
             return trial, ref, column
         account = self.state.account
-        there = np.arange(self.room)[:, None] < account["orders"][None, :]
+        there = np.arange(account["orders"].max())[:, None] < account["orders"][None, :]
         ref, trial = np.nonzero(there)
         by_trial = np.lexsort((ref, trial))
         ref, trial = ref[by_trial], trial[by_trial]
@@ -408,11 +405,21 @@ class Run:
         """Return the number of the trial of each fill, and its row."""
         if self.done is not None:
             return np.repeat(np.arange(self.count), list(map(len, self.done.fills))), np.concatenate(self.done.fills)
-        log = self.log[:, : self.logged]
-        by_trial = np.argsort(log[0], kind="stable")
-        rows = np.ascontiguousarray(log[1:, by_trial].T)
+        count = [len(noted[0]) for noted in self.log]
+        trial = np.concatenate([noted[0] for noted in self.log] or [np.zeros(0, np.int64)])
+        by_trial = np.argsort(trial, kind="stable")
+        rows = np.empty((len(trial), len(FILL_COLUMNS)))
+        for number in range(len(FILL_COLUMNS)):
+            rows[:, number] = _flat([noted[1 + number] for noted in self.log], count)[by_trial]
         rows[:, 0] += 1
-        return log[0, by_trial].astype(np.int64), rows
+        return trial[by_trial].astype(np.int64), rows
+
+
+def _flat(values: Sequence[Any], counts: Sequence[int]) -> np.ndarray:
+    """Return values one after the other, of which some are a number for as many as there are."""
+    if not any(isinstance(value, np.ndarray) and value.ndim for value in values):
+        return np.repeat(np.array(values, float), counts)
+    return np.concatenate([np.broadcast_to(value, count) for value, count in zip(values, counts, strict=True)])
 
 
 def _rows_of(ref: np.ndarray, column: Mapping[str, np.ndarray]) -> np.ndarray:

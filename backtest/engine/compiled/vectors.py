@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,6 +22,7 @@ import numpy as np
 from backtest.engine.compiled import ledger
 
 _DTYPES = {"f": "f8", "i": "i8", "b": "?"}
+_KINDS = {dtype: kind for kind, dtype in _DTYPES.items()}
 _OPS: dict[type[ast.AST], str] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==",
     ast.NotEq: "!=",
@@ -86,6 +87,27 @@ class Writer:
         self.locals: dict[str, str] = {}
         self.texts: list[str] = []
         self.number = 0
+        self.numbers: dict[str, str] = {}
+        self._written: dict[str, set[str]] = {}
+
+    def number_of(self, text: str, kind: str) -> str:
+        """Return the name of a number as an array."""
+        name = f"Z{kind}_{text.replace('-', 'm').replace('.', 'p')}"
+        self.numbers[name] = f"array({text}, {_DTYPES[kind]!r})"
+        return name
+
+    def written_by(self, name: str) -> set[str]:
+        """Return what of the account a function changes, itself or by those that it calls."""
+        if name not in self._written:
+            self._written[name] = changed = set[str]()
+            for node in ast.walk(self.functions[name]):
+                if isinstance(node, ast.Assign):
+                    target = node.targets[0]
+                    place = target.value if isinstance(target, ast.Subscript) else target
+                    changed |= {place.attr} if isinstance(place, ast.Attribute) else set()
+                elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in self.functions:
+                    changed |= self.written_by(node.func.id)
+        return self._written[name]
 
     def request(self, name: str, pattern: str, whole: bool = False) -> str:
         """
@@ -102,8 +124,9 @@ class Writer:
         return self.asked[key]
 
     def source(self, entries: list[str]) -> str:
-        """Return the source of `build(S)`, which gives the entries, each a function of trials."""
-        entries = [called for one in entries for called in (self.request(one, ""), self.request(one, "", whole=True))]
+        """Return the source of `build(S)`, which gives the entries, each a function of trials, and some of all."""
+        parts = [self.request(one, "") for one in entries]
+        entries = [*parts, *(self.request(one, "", whole=True) for one in entries if one in _FOR_ALL)]
         while self.waiting:
             name, pattern, whole, called = self.waiting.pop()
             first = _Function(self, self.functions[name], pattern, whole, called)
@@ -114,9 +137,13 @@ class Writer:
         head += [f"    C_{number} = S.constants[{number}]" for number in range(len(self.constant_rows))]
         head += [f"    L_{number}, R_{number} = S.lines[{number}]" for number in range(len(self.slots))]
         head += [f"    {name} = empty(S.trials, {dtype!r})" for name, dtype in self.locals.items()]
+        head += [f"    {name} = {text}" for name, text in {"TRIALS": "array(S.trials)", **self.numbers}.items()]
         names = ", ".join(f"{entry!r}: {entry}" for entry in entries)
         return "\n".join(["def build(S):", "    N = S.now", "    flag = S.flag", "    log_fill = S.log_fill", *head,
                           *self.texts, f"    return {{{names}}}", ""])  # fmt: skip
+
+
+_FOR_ALL = ("f_value", "next")  # what is mostly asked of all trials
 
 
 def _is_number(text: str) -> bool:
@@ -159,6 +186,7 @@ class _Function:
     ) -> None:
         self.writer, self.node, self.whole, self.called, self.kept = writer, node, whole, called, kept
         self.looked: set[str] = set()
+        self.views: set[str] = set()  # values that are the account's own
         self.parts: dict[str, tuple[str, str]] = {}  # trials that were picked, from which by what
         self.lines: list[str] = []
         self.depth = 2
@@ -173,6 +201,7 @@ class _Function:
         self.whiles = 0
         self.gives = kind_of_name(node.name)
         self.returns = any(isinstance(one, ast.Return) and one.value is not None for one in ast.walk(node))
+        self.changes = writer.written_by(node.name)
 
     # -- text
 
@@ -187,6 +216,18 @@ class _Function:
         name = self.fresh(start)
         self.emit(f"{name} = {text}")
         return Value(name, False, kind)
+
+    def expression(self, text: str, kind: str, t: str) -> Value:
+        """Write an expression of values that differ, once for the trials in hand: none of its parts changes."""
+        if (text, t) not in self.known:
+            self.known[text, t] = self.hold(text, kind)
+        return self.known[text, t]
+
+    def operand(self, value: Value, beside: Value) -> str:
+        """Return the text of a value beside one that differs: of a number as an array, which numpy takes sooner."""
+        if value.uniform and beside.kind != "b" and _is_number(value.text):
+            return self.writer.number_of(value.text, "f" if beside.kind == "f" else value.kind)
+        return value.text
 
     @contextmanager
     def indented(self) -> Iterator[None]:
@@ -214,8 +255,8 @@ class _Function:
         self.result = f"r_{self.called}"
         if self.returns:
             self.writer.locals[self.result] = _DTYPES[self.gives]
-        self.block(self.node.body, "t", top=True)
-        self.emit(f"return {self.given()}")
+        if self.block(self.node.body, "t", top=True) or not self.lines[-1].startswith("        return "):
+            self.emit(f"return {self.given()}")
         return "\n".join([*head, *self.lines])
 
     def given(self) -> str:
@@ -236,17 +277,57 @@ class _Function:
         """Return the values of the trials in hand of an array of all."""
         return self.hold(f"{text}.copy()" if self.whole and t == "t" else f"{text}[{t}]", kind)
 
+    def read(self, name: str, at: str, t: str) -> Value:
+        """
+        Return what the account has for the trials in hand, read once until it is changed.
+
+        Args:
+            at: the row of a table that is the same for all; "" for none.
+        """
+        key, kind = f"A.{name}[{at}]", _KINDS[self.writer.account[name][0]]
+        if (key, t) not in self.known:
+            text = f"A_{name}[{at}]" if at else f"A_{name}"
+            found = self.part_of(key, t, kind)
+            if found is None and self.whole and t == "t" and name not in self.changes:
+                found = self.hold(text, kind)  # which stays as it is while this function is at work
+                self.views.add(found.text)
+            self.known[key, t] = found or self.taken(text, t, kind)
+        return self.known[key, t]
+
+    def read_rows(self, name: str, at: Value, t: str) -> Value:
+        """Return what a table of the account has for the trials in hand at rows that differ."""
+        key, kind = f"A.{name}[{at.text}]", _KINDS[self.writer.account[name][0]]
+        if (key, t) not in self.known:
+            found = self.part_of(key, t, kind)
+            self.known[key, t] = found or self.hold(f"F_{name}[{self.flat(at, t)}]", kind)
+        return self.known[key, t]
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Know no more what was read of the account."""
+        for name in names:
+            start = f"A.{name}["
+            self.known = {key: value for key, value in self.known.items() if not key[0].startswith(start)}
+
     def flat(self, at: Value, t: str) -> str:
         """Return where the rows of the trials in hand are in a flat table: it is computed once for all that is read."""
         key = f"{at.text} of", t
         if key not in self.known:
-            self.known[key] = self.hold(f"{at.text} * S.trials + {t}", "i", "j")
+            self.known[key] = self.hold(f"{at.text} * TRIALS + {t}", "i", "j")
         return self.known[key].text
 
-    def chosen(self, t: str, test: str, name: str) -> None:
-        """Write the trials of those in hand for which a condition holds."""
-        self.emit(f"{name} = {f'({test}).nonzero()[0]' if self.whole and t == 't' else f'{t}[{test}]'}")
-        self.parts[name] = t, test
+    def chosen(self, t: str, test: str, name: str, others: str = "", at: int | None = None) -> None:
+        """
+        Write the trials of those in hand for which a condition holds, and the others where they have a name.
+
+        Args:
+            at: the line before which it is written; the end for none.
+        """
+        self.parts[name] = t, f"k_{name}"
+        text = f"{name}, k_{name} = picked({t}, {test})"
+        if others:
+            self.parts[others] = t, f"k_{others}"
+            text = f"{name}, k_{name}, {others}, k_{others} = split({t}, {test})"
+        self.lines.insert(len(self.lines) if at is None else at, "    " * self.depth + text)
 
     def place(self, name: str) -> str:
         place = f"w_{self.called}_{name}"
@@ -257,7 +338,7 @@ class _Function:
 
     def block(self, body: list[ast.stmt], t: str, top: bool = False) -> str:
         for number, statement in enumerate(body):
-            after = self.statement(statement, t)
+            after = self.statement(statement, t, top)
             if not after:
                 return ""
             if after != t and number + 1 < len(body):
@@ -268,7 +349,7 @@ class _Function:
             t = after
         return t
 
-    def statement(self, node: ast.stmt, t: str) -> str:
+    def statement(self, node: ast.stmt, t: str, top: bool = False) -> str:
         if isinstance(node, ast.Expr):
             if isinstance(node.value, ast.Call):
                 self.call(node.value, t)
@@ -279,10 +360,10 @@ class _Function:
             self.assign(node.targets[0], node.value, t)
             return t
         if isinstance(node, ast.If):
-            return self.branch(node, t)
+            return self.branch(node, t, top)
         if isinstance(node, ast.Return):
             if node.value is not None:
-                self.emit(f"{self.result}[{self.pick(t)}] = {self.value(node.value, t).text}")
+                self.give(self.value(node.value, t), t)
             return ""
         if isinstance(node, ast.Continue | ast.Break):
             self.emit(f"{self.loops[-1][isinstance(node, ast.Break)]}.append({t})")
@@ -292,6 +373,19 @@ class _Function:
         if isinstance(node, ast.For):
             return self.each(node, t)
         raise AssertionError(ast.dump(node))
+
+    def give(self, value: Value, t: str) -> None:
+        """Write what the trials in hand return: as it is where they are all that came."""
+        if not value.uniform:
+            own = self.hold(value.text, value.kind) if not value.text.isidentifier() else value
+            if t != "t":
+                self.emit(f"if {t} is t:")
+            text = f"of_kind({own.text}, {self.gives!r}){'.copy()' if own.text in self.views else ''}"
+            self.emit(f"{'    ' if t != 't' else ''}return {text}")
+            if t == "t":
+                return
+            value = own
+        self.emit(f"{self.result}[{self.pick(t)}] = {value.text}")
 
     def assign(self, target: ast.expr, value: ast.expr, t: str) -> None:
         given = self.value(value, t)
@@ -311,23 +405,38 @@ class _Function:
             if not given.uniform and given.kind == kind_of_name(name):
                 self.known[name, t] = given
         elif isinstance(target, ast.Attribute):
-            self.emit(f"A_{target.attr}[{self.pick(t)}] = {given.text}")
+            self.change(target.attr, "", f"A_{target.attr}[{self.pick(t)}]", given, t)
         elif isinstance(target, ast.Subscript) and isinstance(target.value, ast.Attribute):
             at = self.value(target.slice, t)
             name = target.value.attr
-            if at.uniform:
-                self.emit(f"A_{name}[{at.text}, {self.pick(t)}] = {given.text}")
-            else:
-                self.emit(f"F_{name}[{self.flat(at, t)}] = {given.text}")
+            place = f"A_{name}[{at.text}][{self.pick(t)}]" if at.uniform else f"F_{name}[{self.flat(at, t)}]"
+            self.change(name, at.text, place, given, t)
         else:
             raise AssertionError(ast.dump(target))
 
-    def branch(self, node: ast.If, t: str) -> str:
+    def change(self, name: str, at: str, place: str, given: Value, t: str) -> None:
+        """Write to the account, and know what it has there."""
+        kind = _KINDS[self.writer.account[name][0]]
+        if not given.uniform and not given.text.isidentifier():
+            given = self.hold(given.text, given.kind)
+        self.emit(f"{place} = {given.text}")
+        self.forget([name])
+        if not given.uniform and given.kind == kind:
+            self.known[f"A.{name}[{at}]", t] = given
+
+    def branch(self, node: ast.If, t: str, top: bool) -> str:
         decided = self.decided(node.test)
         if decided is not None:
-            return self.block(node.body if decided else node.orelse, t)
+            return self.block(node.body if decided else node.orelse, t, top)
         test = self.value(node.test, t)
         after = self.fresh("t")
+        if test.uniform and top and not node.orelse and isinstance(node.body[-1], ast.Return):
+            self.emit(f"if {test.text}:")
+            with self.indented():
+                self.block(node.body, t)
+                if not self.lines[-1].lstrip().startswith("return "):
+                    self.emit(f"return {self.given()}")
+            return t
         if test.uniform:
             self.emit(f"{after} = EMPTY")
             self.emit(f"if {test.text}:")
@@ -345,20 +454,48 @@ class _Function:
             if first == t and second == t:
                 return t
             return after if first or second else ""
-        chosen, others = self.fresh("t"), self.fresh("t")
-        held = test if test.text.isidentifier() else self.hold(test.text, "b", "c")
-        self.chosen(t, held.text, chosen)
-        if node.orelse:
-            self.chosen(t, f"~{held.text}", others)
-        first, second = self.part(node.body, chosen), self.part(node.orelse, others)
-        if first == chosen and second == others:
+        ways, orelse = self.ways(node, test, t)
+        names, others = [self.fresh("t") for _ in ways], self.fresh("t")
+        mark = len(self.lines)
+        self.parts |= {name: (t, f"k_{name}") for name in (*names, others)}
+        ended = [self.part(body, name) for name, (_, body) in zip(names, ways, strict=True)]
+        last = self.part(orelse, others)
+        whole = [*ended, last] == [*names, others]
+        asked = [*zip(names, [mask for mask, _ in ways], strict=True)]
+        if len(ways) == 1:
+            self.chosen(t, asked[0][1], names[0], "" if whole and not orelse else others, mark)
+        else:
+            none = f"~({' | '.join(mask for _, mask in asked)})"
+            for name, mask in [*([] if whole and not orelse else [(others, none)]), *reversed(asked)]:
+                self.chosen(t, mask, name, at=mark)
+        if whole:
             return t
-        if not node.orelse:
-            self.chosen(t, f"~{held.text}", others)
-        if not first or not second:
-            return first or second
-        self.emit(f"{after} = join({first}, {second})")
+        going = [name for name in (*ended, last) if name]
+        if len(going) < 2:
+            return going[0] if going else ""
+        self.emit(f"{after} = {going[0]}")
+        for name in going[1:]:
+            self.emit(f"{after} = join({after}, {name})")
         return after
+
+    def ways(self, node: ast.If, test: Value, t: str) -> tuple[list[tuple[str, list[ast.stmt]]], list[ast.stmt]]:
+        """
+        Return the bodies of a branch with the names of their masks, and what is left of its `else`.
+
+        Conditions of `elif` are computed of all trials in hand where they cannot flag: for those that come to them
+        nothing has changed.
+        """
+        held = test if test.text.isidentifier() else self.hold(test.text, "b", "c")
+        found, taken = [(held.text, node.body)], held.text
+        while len(node.orelse) == 1 and isinstance(more := node.orelse[0], ast.If) and self.is_open(more.test):
+            own = self.hold(f"~{taken} & {self.value(more.test, t).text}", "b", "c").text
+            found.append((own, more.body))
+            taken, node = self.hold(f"{taken} | {own}", "b", "c").text, more
+        return found, node.orelse
+
+    def is_open(self, test: ast.expr) -> bool:
+        """Return whether a condition differs from trial to trial, and can be computed where nobody comes to it."""
+        return self.decided(test) is None and self.safe(test) and not self.uniform_of(test)
 
     def part(self, body: list[ast.stmt], t: str) -> str:
         if not body:
@@ -381,15 +518,17 @@ class _Function:
         self.known = {}
         with self.indented():
             self.known = {}
-            test = self.value(node.test, live)
-            self.emit(f"{over}.append({live}[~({test.text})])" if not test.uniform else f"if not {test.text}: break")
-            if not test.uniform:
-                self.emit(f"{live} = {live}[{test.text}]")
-            self.known = {}
-            self.emit(f"if not {live}.size: break")
+            test, inner = self.value(node.test, live), live
+            if test.uniform:
+                self.emit(f"if not {test.text}: break")
+            else:
+                inner, out = self.fresh("t"), self.fresh("t")
+                self.chosen(live, test.text, inner, out)
+                self.emit(f"if {out}.size: {over}.append({out})")
+            self.emit(f"if not {inner}.size: break")
             self.emit(f"{go} = []")
             self.loops.append((go, over))
-            after = self.block(node.body, live)
+            after = self.block(node.body, inner)
             self.loops.pop()
             self.emit(f"{live} = join_all({go}, {after or 'EMPTY'})")
         self.whiles -= 1
@@ -403,6 +542,11 @@ class _Function:
         assert isinstance(node.target, ast.Name)
         assert isinstance(node.iter, ast.Call)
         name, count = node.target.id, self.value(node.iter.args[0], t)
+        leaves = any(isinstance(one, ast.Break | ast.Continue | ast.Return) for one in ast.walk(node))
+        if count.text == "1" and not leaves:
+            self.uniform.add(name)
+            self.emit(f"{name} = 0")
+            return self.block(node.body, t)
         live, go, over = self.fresh("t"), self.fresh("go"), self.fresh("over")
         self.uniform.add(name)
         self.emit(f"{live} = {t}")
@@ -419,7 +563,6 @@ class _Function:
             self.emit(f"{live} = join_all({go}, {after or 'EMPTY'})")
         self.whiles -= 1
         self.known = {}
-        leaves = any(isinstance(one, ast.Break | ast.Continue | ast.Return) for one in ast.walk(node))
         if not leaves:
             return t
         end = self.fresh("t")
@@ -481,8 +624,7 @@ class _Function:
     def _attribute(self, node: ast.Attribute, t: str) -> Value:
         if isinstance(node.value, ast.Name) and node.value.id == "N":
             return Value(f"N.{node.attr}", True, "i")
-        kind = {"f8": "f", "i8": "i", "?": "b"}[self.writer.account[node.attr][0]]
-        return self.taken(f"A_{node.attr}", t, kind)
+        return self.read(node.attr, "", t)
 
     def _subscript(self, node: ast.Subscript, t: str) -> Value:
         assert isinstance(node.value, ast.Attribute)
@@ -491,16 +633,13 @@ class _Function:
         if node.value.value.id == "N":
             text = f"N.{name}[{at.text}]" if at.uniform else f"N.{name}_all[{at.text}]"
             return Value(text, at.uniform, "i" if name in ("at", "length") else "f")
-        kind = {"f8": "f", "i8": "i", "?": "b"}[self.writer.account[name][0]]
-        if at.uniform:
-            return self.taken(f"A_{name}[{at.text}]", t, kind)
-        return self.hold(f"F_{name}[{self.flat(at, t)}]", kind)
+        return self.read(name, at.text, t) if at.uniform else self.read_rows(name, at, t)
 
     def _binop(self, node: ast.BinOp, t: str) -> Value:
         left, right = self.value(node.left, t), self.value(node.right, t)
         uniform, kind = left.uniform and right.uniform, "i" if {left.kind, right.kind} <= {"i", "b"} else "f"
         if type(node.op) in _OPS:
-            return Value(f"({left.text} {_OPS[type(node.op)]} {right.text})", uniform, kind)
+            return self.struck(left, _OPS[type(node.op)], right, kind, t)
         text = f"{_GUARDED[type(node.op)]}({left.text}, {right.text}, {t}, flag)"
         kind = "f" if isinstance(node.op, ast.Div) else kind
         if uniform:
@@ -512,12 +651,21 @@ class _Function:
     def _unaryop(self, node: ast.UnaryOp, t: str) -> Value:
         operand = self.value(node.operand, t)
         if isinstance(node.op, ast.Not):
-            return Value(f"(not {operand.text})" if operand.uniform else f"(~{operand.text})", operand.uniform, "b")
-        return Value(f"(-{operand.text})", operand.uniform, operand.kind)
+            if operand.uniform:
+                return Value(f"(not {operand.text})", True, "b")
+            return self.expression(f"(~{operand.text})", "b", t)
+        text = f"(-{operand.text})"
+        return Value(text, True, operand.kind) if operand.uniform else self.expression(text, operand.kind, t)
 
     def _compare(self, node: ast.Compare, t: str) -> Value:
         left, right = self.value(node.left, t), self.value(node.comparators[0], t)
-        return Value(f"({left.text} {_OPS[type(node.ops[0])]} {right.text})", left.uniform and right.uniform, "b")
+        return self.struck(left, _OPS[type(node.ops[0])], right, "b", t)
+
+    def struck(self, left: Value, sign: str, right: Value, kind: str, t: str) -> Value:
+        """Return what an operation or a comparison gives."""
+        if left.uniform and right.uniform:
+            return Value(f"({left.text} {sign} {right.text})", True, kind)
+        return self.expression(f"({self.operand(left, right)} {sign} {self.operand(right, left)})", kind, t)
 
     def _boolop(self, node: ast.BoolOp, t: str) -> Value:
         both = isinstance(node.op, ast.And)
@@ -541,7 +689,7 @@ class _Function:
                 self.emit(f"{name} = {self.value(right, t).text}")
             return Value(name, bool(kind), "b")
         if self.safe(right):
-            return Value(f"({left.text} {'&' if both else '|'} {self.value(right, t).text})", False, "b")
+            return self.expression(f"({left.text} {'&' if both else '|'} {self.value(right, t).text})", "b", t)
         held = self.fresh("b")
         self.emit(f"{held} = {left.text}")
         open_ = self.fresh("c")
@@ -551,7 +699,7 @@ class _Function:
         self.emit(f"if {part}.size:")
         with self.indented():
             self.emit(f"{held} = {held}.copy()")
-            self.emit(f"{held}[{open_}] = {self.value(right, part).text}")
+            self.emit(f"{held}[k_{part}] = {self.value(right, part).text}")
         return Value(held, False, "b")
 
     def uniform_of(self, node: ast.expr) -> bool:
@@ -561,18 +709,27 @@ class _Function:
     def tried(self, node: ast.expr) -> Value:
         """Return what an expression would be, and leave all as it was."""
         lines, known, parts, number = self.lines, dict(self.known), dict(self.parts), self.writer.number
+        looked = set(self.looked)
         self.lines = []
         found = self.value(node, "t")
         self.lines, self.known, self.parts, self.writer.number = lines, known, parts, number
+        self.looked = looked
         return found
 
     def safe(self, node: ast.expr) -> bool:
         """Return whether an expression can be computed where it is not needed: nothing in it flags."""
         return not any(
-            (isinstance(one, ast.Call) and not (isinstance(one.func, ast.Name) and one.func.id in _HARMLESS))
+            (isinstance(one, ast.Call) and not self.harmless(one))
             or (isinstance(one, ast.BinOp) and type(one.op) in _GUARDED)
             for one in ast.walk(node)
         )
+
+    def harmless(self, node: ast.Call) -> bool:
+        """Return whether a call never flags, as that for the present value of a line."""
+        if not isinstance(node.func, ast.Name):
+            return False
+        present = node.func.id == "line" and isinstance(node.args[1], ast.Constant) and node.args[1].value == 0
+        return present or node.func.id in _HARMLESS
 
     def _ifexp(self, node: ast.IfExp, t: str) -> Value:
         decided = self.decided(node.test)
@@ -593,17 +750,28 @@ class _Function:
             return Value(name, uniform, kind)
         if self.safe(node.body) and self.safe(node.orelse):
             body, orelse = self.value(node.body, t), self.value(node.orelse, t)
-            return self.hold(f"where({test.text}, {body.text}, {orelse.text})", kind)
+            return self.chosen_of(test, body, orelse, kind, t)
         name = self.fresh("v")
         held = self.hold(test.text, "b", "c")
         self.emit(f"{name} = empty({t}.size, {_DTYPES[kind]!r})")
-        for mask, one in ((held.text, node.body), (f"~{held.text}", node.orelse)):
-            part = self.fresh("t")
-            self.chosen(t, mask, part)
+        first, second = self.fresh("t"), self.fresh("t")
+        self.chosen(t, held.text, first, second)
+        for part, one in ((first, node.body), (second, node.orelse)):
             self.emit(f"if {part}.size:")
             with self.indented():
-                self.emit(f"{name}[{mask}] = {self.value(one, part).text}")
+                self.emit(f"{name}[k_{part}] = {self.value(one, part).text}")
         return Value(name, False, kind)
+
+    def chosen_of(self, test: Value, body: Value, orelse: Value, kind: str, t: str) -> Value:
+        """Return the one value where a condition holds, and the other where it does not; `where` takes longer."""
+        mask, base, other = test.text, orelse, body
+        if orelse.uniform or orelse.kind != kind:
+            mask, base, other = self.expression(f"(~{test.text})", "b", t).text, body, orelse
+        if base.uniform or base.kind != kind or other.kind != kind:
+            return self.hold(f"where({test.text}, {body.text}, {orelse.text})", kind)
+        found = self.hold(f"{base.text}.copy()", kind)
+        self.emit(f"copyto({found.text}, {self.operand(other, base)}, where={mask})")
+        return found
 
     def kind(self, node: ast.expr) -> str:
         return self.tried(node).kind
@@ -660,10 +828,13 @@ class _Function:
         pattern = "".join("u" if one.uniform else "v" for one in args)
         called = self.writer.request(name, pattern, self.whole and t == "t")
         # What a function keeps of its trials is its own: none calls itself, not even by way of others.
+        given = Value("0", True, "i")
         if any(isinstance(one, ast.Return) and one.value is not None for one in ast.walk(function)):
-            return self.hold(f"{called}({', '.join([t, *texts])})", kind_of_name(name))
-        self.emit(f"{called}({', '.join([t, *texts])})")
-        return Value("0", True, "i")
+            given = self.hold(f"{called}({', '.join([t, *texts])})", kind_of_name(name))
+        else:
+            self.emit(f"{called}({', '.join([t, *texts])})")
+        self.forget(self.writer.written_by(name))
+        return given
 
     def rows(self, number: int, t: str) -> str:
         """Return the rows of a slot's lines for the trials in hand."""
@@ -716,6 +887,27 @@ class _Function:
 # --- what the code that is made calls
 
 
+def _picked(t: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, Any]:
+    """Return those of some trials for which a condition holds, and their places among them."""
+    places = chosen.nonzero()[0]
+    return (t, _EVERY) if places.size == t.size else (t[places], places)
+
+
+def _split(t: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, Any, np.ndarray, Any]:
+    """Return the same, and those for which it does not hold; all of them stay the same array."""
+    places = chosen.nonzero()[0]
+    if not places.size:
+        return _EMPTY, _EMPTY, t, _EVERY
+    if places.size == t.size:
+        return t, _EVERY, _EMPTY, _EMPTY
+    others = (~chosen).nonzero()[0]
+    return t[places], places, t[others], others
+
+
+def _of_kind(values: np.ndarray, kind: str) -> np.ndarray:
+    return values if values.dtype.kind == kind else values.astype(_DTYPES[kind])
+
+
 def _join(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     if not first.size:
         return second
@@ -728,12 +920,13 @@ def _join_all(parts: list[np.ndarray], last: np.ndarray) -> np.ndarray:
 
 
 def _without_zeros(divisor: Any, t: np.ndarray, flag: Any) -> Any:
-    zeros = divisor == 0
-    if isinstance(zeros, np.ndarray):
-        if zeros.any():
-            flag(t[zeros])
-            return np.where(zeros, 1, divisor)
-    elif zeros:
+    if isinstance(divisor, np.ndarray) and divisor.ndim:
+        if np.count_nonzero(divisor) == divisor.size:
+            return divisor
+        zeros = divisor == 0
+        flag(t[zeros])
+        return np.where(zeros, 1, divisor)
+    if divisor == 0:
         flag(t)
         return 1.0
     return divisor
@@ -894,13 +1087,15 @@ _SIMPLE = {
 }
 _FLAGGING = {"trunc": "i", "floor": "i", "ceil": "i", "rounded": "i", "root": "f"}
 _EMPTY = np.empty(0, np.intp)
+_EVERY = slice(None)
 _RUNTIME: dict[str, Any] = {
     "EMPTY": _EMPTY, "INF": float("inf"), "NAN": float("nan"), "nan": float("nan"), "inf": float("inf"),
-    "minimum": np.minimum, "maximum": np.maximum, "where": np.where, "empty": np.empty, "full": np.full,
+    "array": np.array, "copyto": np.copyto, "minimum": np.minimum, "maximum": np.maximum,
+    "where": np.where, "empty": np.empty, "full": np.full,
     "_ratio": _ratio, "join": _join, "join_all": _join_all, "div": _div, "floordiv": _floordiv, "mod": _mod,
     "trunc": _trunc, "floor": _floor, "ceil": _ceil, "rounded": _rounded, "root": _root, "least": _least,
     "most": _most, "called": _called, "windowed": _windowed, "draw": _draw, "read_line": _read_line,
-    "read_lines": _read_lines,
+    "read_lines": _read_lines, "picked": _picked, "split": _split, "of_kind": _of_kind,
 }  # fmt: skip
 
 
