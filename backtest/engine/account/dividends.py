@@ -516,8 +516,9 @@ def _read_file(path: Path, stocks: Sequence[Series]) -> DividendTable:
             f"the dividends in {path} cannot be read ({reason(error)}); write lines of date,amount,currency"
         ) from error
     if missing := [name for name in _COLUMNS if name not in names]:
+        there = f"the columns {', '.join(names)}" if names else "no columns"
         raise UsageError(
-            f"the dividends in {path} have {f'the columns {', '.join(names)}' if names else 'no columns'}: no "
+            f"the dividends in {path} have {there}: no "
             f"{', '.join(missing)}; begin with a line date,amount,currency, and write lines such as 2013-02-06,0.85,USD"
         )
     found: dict[str, dict[str, float]] = {one.key: {} for one in stocks}
