@@ -9,7 +9,7 @@ pytestmark = pytest.mark.crash
 
 @pytest.mark.skipif(not LINUX, reason="the tracer knows Linux on x86-64")
 def test_an_error_at_any_call_is_one_line_and_leaves_the_store_as_before_or_as_after():
-    said = last_line("every_call.py", "--faults", "EIO", "--every", "60")
+    said = last_line("every_call.py", "--jobs", "1", "--faults", "EIO", "--every", "60")
 
     assert "19 operations, EIO: 0 failures" in said
 

@@ -16,18 +16,18 @@ from __future__ import annotations
 import argparse
 import errno
 import hashlib
-import multiprocessing
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from operations import (
     OPERATIONS,
     Operation,
     State,
+    by_processes,
     done_again,
     environment,
     left_behind,
@@ -101,19 +101,17 @@ def run(
         Share(name, fault, first * every, jobs * every)
         for name in operations for fault in faults for first in range(jobs)
     ]  # fmt: skip
-    forked = multiprocessing.get_context("spawn")
-    with (
-        environment(),
-        ProcessPoolExecutor(jobs, forked, initializer=warm_child, initargs=(folder, operations)) as pool,
-    ):
-        done = list(pool.map(_strike_share, [folder] * len(shares), shares))
+    with environment():
+        ready = partial(warm_child, folder, operations)
+        done = by_processes(jobs, _strike_share, [folder] * len(shares), shares, ready=ready)
     return sum(places for places, _ in done), [line for _, lines in done for line in lines]
 
 
 def run_copies(folder: Path, operations: Sequence[str], jobs: int = 2, every: int = 1) -> tuple[int, list[str]]:
     """Return how many calls were looked at, and a line for each failure of what a kill there would leave."""
-    with environment(), ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        done = list(pool.map(_copy_share, [folder] * len(operations), operations, [every] * len(operations)))
+    with environment():
+        count = len(operations)
+        done = by_processes(jobs, _copy_share, [folder] * count, operations, [every] * count)
     return sum(places for places, _ in done), [line for _, lines in done for line in lines]
 
 

@@ -18,7 +18,6 @@ import hashlib
 import io
 import json
 import logging
-import multiprocessing
 import os
 import re
 import resource
@@ -30,14 +29,13 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
-from operations import DAILY, MINUTES, bars_of, environment, quick_folder, two_months
+from operations import DAILY, MINUTES, bars_of, by_processes, environment, quick_folder, two_months
 from rawclient import RawClient, framed
 from writers import STRATEGY
 
@@ -82,10 +80,10 @@ def run(inputs: int, seed: int, kinds: Sequence[str], jobs: int = 2, seconds: in
     """Throw so many inputs at the doors in turn; return a line for each failure."""
     turns = [kind for kind in kinds for _ in range(_TURNS.get(kind, 1))]
     numbers = [(turns[number % len(turns)], number) for number in range(inputs)]
-    spawned = multiprocessing.get_context("spawn")
-    with environment(), ProcessPoolExecutor(jobs, spawned) as pool:
+    with environment():
         shares = [numbers[place::jobs] for place in range(jobs)]
-        return [line for lines in pool.map(_throw, [seed] * jobs, shares, [seconds] * jobs) for line in lines]
+        thrown = by_processes(jobs, _throw, [seed] * jobs, shares, [seconds] * jobs)
+    return [line for lines in thrown for line in lines]
 
 
 # --- children, each for a batch of inputs: a crash or a hang ends one of them

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import multiprocessing
 import os
 import select
 import shutil
@@ -21,14 +20,13 @@ import sys
 import tempfile
 import time
 import traceback
-from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
 from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
-from operations import environment, litter, quick_folder
+from operations import by_processes, environment, litter, quick_folder
 
 from backtest.errors import NoBars
 from backtest.market.bars import table_of
@@ -59,10 +57,9 @@ def main() -> None:
 
 def run(kills: int, seed: int, writers: int = 2, jobs: int = 2) -> tuple[int, int, int]:
     """Kill so many writers in all; return kills, writes that were not acknowledged but are there, rounds; or raise."""
-    spawned, share = multiprocessing.get_context("spawn"), -(-kills // jobs)
-    with environment(), ProcessPoolExecutor(jobs, spawned) as pool:
-        done = [pool.submit(_kill, share, seed + place, writers) for place in range(jobs)]
-        results = [one.result() for one in done]
+    shares, seeds = [-(-kills // jobs)] * jobs, range(seed, seed + jobs)
+    with environment():
+        results = by_processes(jobs, _kill, shares, seeds, [writers] * jobs)
     return tuple(map(sum, zip(*results, strict=True)))  # type: ignore[return-value]
 
 

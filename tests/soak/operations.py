@@ -6,14 +6,16 @@ import contextlib
 import gc
 import hashlib
 import io
+import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 MINUTES, DAILY, OTHER = (Series.parse(text) for text in ("AAPL/5mins", "AAPL/1day", "MSFT/1day"))
 State = dict[str, Any]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,18 @@ def warm(folder: Path, operations: Sequence[Operation] = ()) -> None:
     for place, operation in enumerate(operations or OPERATIONS):
         done_again(operation, prepared(operation, folder / f"warm-{place}"))
     gc.freeze()  # a child that collects garbage would copy all that it shares with its parent
+
+
+def by_processes(
+    jobs: int, work: Callable[..., Result], *columns: Iterable[Any], ready: Callable[[], object] | None = None
+) -> list[Result]:
+    """Return what `work` returns for each row of the columns: by so many processes, or one job by this one itself."""
+    if jobs == 1:
+        if ready is not None:
+            ready()
+        return list(map(work, *columns))
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=ready) as pool:
+        return list(pool.map(work, *columns))
 
 
 def quick_folder() -> str | None:

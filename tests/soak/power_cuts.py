@@ -13,19 +13,18 @@ Also the second writer is checked, that goes on after a first was killed: it may
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
 
 from every_call import warm_child
-from operations import OPERATIONS, Operation, State, done_again, environment, quick_folder, told
+from operations import OPERATIONS, Operation, State, by_processes, done_again, environment, quick_folder, told
 from tracer import Call, Judgement, Kill, trace
 
 _Name = tuple[int, str]  # number of a folder, and a name in it
@@ -223,14 +222,10 @@ def main() -> None:
     words.add_argument("--jobs", type=int, default=2)
     asked = words.parse_args()
     share, count_of = -(-asked.cuts // len(OPERATIONS)), len(OPERATIONS)
-    spawned = multiprocessing.get_context("spawn")
-    with (
-        environment(),
-        tempfile.TemporaryDirectory(dir=quick_folder()) as folder,
-        ProcessPoolExecutor(asked.jobs, spawned, initializer=warm_child, initargs=(Path(folder),)) as pool,
-    ):
+    with environment(), tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
         given = ([word] * count_of for word in (share, asked.seed, asked.every))
-        done = list(pool.map(_judge, [folder] * count_of, range(count_of), *given))
+        ready = partial(warm_child, Path(folder))
+        done = by_processes(asked.jobs, _judge, [folder] * count_of, range(count_of), *given, ready=ready)
     cuts, ways = sum(one[0] for one in done), sum(one[2] for one in done)
     failures, early = [text for one in done for text in one[1]], [text for one in done for text in one[3]]
     print("\n".join([*failures, *early]))

@@ -21,7 +21,6 @@ import tempfile
 import time as clock
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time
 from multiprocessing.connection import Connection
@@ -34,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from every_call import FITTING
 from faulty_downloads import DAILY, IMPATIENT, LATER, MUTES, QUICK, Job, on
 from market import store_with
-from operations import environment, quick_folder, told
+from operations import by_processes, environment, quick_folder, told
 from tracer import Call, Ended, Fail, Judgement, Kill, Shorten, acknowledge, trace
 
 from backtest.downloads.downloader import download
@@ -73,9 +72,9 @@ def main() -> None:
 
 def run(seeds: range, jobs: int = 2) -> tuple[Counter[str], list[str]]:
     """Play the storms of these seeds; return how the runs in them ended, and a line for each failure."""
-    spawned, ends, failures = multiprocessing.get_context("spawn"), Counter[str](), []
-    with environment(), ProcessPoolExecutor(jobs, spawned) as pool:
-        for some, lines in pool.map(_storms, [seeds[place::jobs] for place in range(jobs)]):
+    ends, failures = Counter[str](), []
+    with environment():
+        for some, lines in by_processes(jobs, _storms, [seeds[place::jobs] for place in range(jobs)]):
             ends += some
             failures += lines
     return ends, failures

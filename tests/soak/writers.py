@@ -21,6 +21,8 @@ from backtest.baselines.baseline import load_baseline
 from backtest.errors import BadStore
 from backtest.metrics.listing import run_summary_of
 from backtest.metrics.measurement import Measured
+from backtest.report import figures
+from backtest.report.figures import FIGURES
 from backtest.research.search.sweeps import Sweep
 from backtest.research.search.trials import Trials
 from backtest.runs.kept import Kept, kept, read_summary
@@ -164,7 +166,7 @@ def drawn_empty() -> Iterator[None]:
     """
     Let nothing be drawn in figures, which takes most of the time of a page: the calls that write are the same.
 
-    In a picture comes noise, so that the file is as large.
+    In a picture comes noise, so that the file is as large. Two figures are drawn, for more take no other calls.
     """
     from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.figure import Figure
@@ -179,7 +181,12 @@ def drawn_empty() -> Iterator[None]:
     def place(*_: object) -> None:
         pass
 
-    with mock.patch.object(Figure, "draw", draw), mock.patch.object(ConstrainedLayoutEngine, "execute", place):
+    two = {name: FIGURES[name] for name in ("equity", "price")}
+    with (
+        mock.patch.object(Figure, "draw", draw),
+        mock.patch.object(ConstrainedLayoutEngine, "execute", place),
+        mock.patch.object(figures, "FIGURES", two),
+    ):
         yield
 
 
@@ -202,6 +209,14 @@ def _made(acts: tuple[Callable[[Path], object], ...]) -> Path:
     shutil.copytree(_made(tuple(earlier)), root)
     last(root)
     return root
+
+
+def clear() -> None:
+    """Remove the beginnings that this process made."""
+    _made.cache_clear()
+    if _templates.cache_info().currsize:
+        _templates().cleanup()
+        _templates.cache_clear()
 
 
 @cache
