@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from numbers import Real
-from types import new_class
+from types import MappingProxyType, new_class
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import backtrader as bt
@@ -19,6 +20,7 @@ from backtest.market.hours import Hours
 from backtest.market.series import BarSize, Series, few
 from backtest.market.session_days import session_days
 from backtest.market.span import Sessions, Span
+from backtest.runs.currencies import base_currency, currency_of
 from backtest.runs.spec import BACKTRADER, Brokerage
 from backtest.store.reader import Reader, hours_in
 
@@ -52,8 +54,21 @@ def check_fill_bars(brokerage: Brokerage, series: Sequence[Series]) -> None:
             "filled within it; write slippage as 5bp or as money, or leave out --fill-bars"
         )
     if brokerage.account != BACKTRADER:
+        _check_account(brokerage, series)
+
+
+def _check_account(brokerage: Brokerage, series: Sequence[Series]) -> None:
+    base = base_currency(series, brokerage.currency) if series else ""
+    if any(currency_of(one.instrument) != base for one in series):
         raise UsageError(
-            "a margin or cash account is judged bar by bar, and not on fill bars; leave out --account or --fill-bars"
+            f"fills on fill bars are converted at the rate of their own bar's open, and an account {brokerage.account} "
+            "would be judged by that within the bar; leave out --account or --fill-bars, or run the series of each "
+            "currency"
+        )
+    if brokerage.fills != "next-bar":
+        raise UsageError(
+            f"an account {brokerage.account} is judged bar by bar where orders are filled {brokerage.fills}, and not "
+            "on fill bars; leave out --fills or --fill-bars"
         )
 
 
@@ -85,10 +100,12 @@ class SmallBars(NamedTuple):
     Attributes:
         starts: place of the first small bar of each bar, and one more.
         opened: when each opened, in microseconds since 1970, UTC.
+        length: of each, in microseconds.
     """
 
     starts: np.ndarray
     opened: np.ndarray
+    length: int
     open: np.ndarray
     high: np.ndarray
     low: np.ndarray
@@ -155,7 +172,7 @@ def _parts(bars: pa.Table, series: Series, small: pa.Table, size: Series, hours:
         within = (rows >= 0) & (opened < starts[np.maximum(rows, 0)] + series.size.seconds * 1_000_000)
     columns = [arrays.numbers(small[name])[within] for name in _PRICES]
     first = np.searchsorted(rows[within], np.arange(len(bars) + 1))
-    found = SmallBars(first, opened[within], *columns)
+    found = SmallBars(first, opened[within], size.size.seconds * 1_000_000, *columns)
     _check_prices(found, bars, series, size)
     return found
 
@@ -213,6 +230,7 @@ class _Walk:
         self.at, self.end = int(small.starts[row]), int(small.starts[row + 1])
         self._bar = [getattr(feed.lines, name)[0] for name in _PRICES]
         self._ticks = [getattr(feed, f"tick_{name}", None) for name in _PRICES]
+        self._part = slice(self.at, self.end)
         first = float(small.open[self.at])
         self._show([first] * 4 + [0.0])  # so that nobody sees the bar before it is over
 
@@ -234,6 +252,32 @@ class _Walk:
             line = getattr(self.feed.lines, name)
             line.array[line.idx] = value
             setattr(self.feed, f"tick_{name}", value)  # which Backtrader's broker asks first
+
+    @property
+    def closes(self) -> np.ndarray:
+        """When the small bars of the bar at hand are over."""
+        return np.asarray(self.small.opened[self._part] + self.small.length)
+
+    def prices_at(self, moments: np.ndarray) -> np.ndarray:
+        """Return the last close of a small bar at each moment, before the first that of the bar before."""
+        known = np.append(self._close_before(), self.small.close[self._part])
+        return np.asarray(known[np.searchsorted(self.closes, moments, side="right")])
+
+    def price(self, moment: float) -> float:
+        """Return the last open or close of a small bar at a moment, before the first the close of the bar before."""
+        own = self.small.opened[self._part]
+        place = int(np.searchsorted(own, moment, side="right")) - 1
+        if place < 0:
+            return self._close_before()
+        is_over = own[place] + self.small.length <= moment
+        return float((self.small.close if is_over else self.small.open)[self._part][place])
+
+    def skip(self, moment: int) -> None:
+        """Leave out the small bars that opened before a moment."""
+        self.at = max(self.at, int(self._part.start + np.searchsorted(self.small.opened[self._part], moment)))
+
+    def _close_before(self) -> float:
+        return float(self.feed.close[-1]) if len(self.feed) > 1 else float(self.small.open[self._part][0])
 
     def next_touch(self, orders: Sequence[Any]) -> int | None:
         """Return the place of the next small bar in which an order may be filled, or a trailing stop moves."""
@@ -274,6 +318,11 @@ class _OnSmallBars:
     _may_try: Callable[[Any], bool] | None = None
     _moment = _LARGE
     _count = 0
+    rules: Any = None  # of the account, if it has others than Backtrader's; see `account.margin`
+    partial = False  # whether a part of a bar's work is done
+    cash: float
+    _walks: Mapping[int, _Walk] = MappingProxyType({})  # by the id of their feeds
+    _now = -math.inf  # the moment within the bar, in microseconds
     pending: Any
     submitted: Any
     _toactivate: Any
@@ -284,12 +333,14 @@ class _OnSmallBars:
     def next(self) -> None:
         """Do a bar's work."""
         fresh = list(self._fresh())
-        if not (self.submitted or self.pending or self._toactivate):
+        called = self._lends() and any(self._holds(one[0]) for one in fresh)
+        if not (self.submitted or self.pending or self._toactivate or called):
             super().next()  # type: ignore[misc]  # of Backtrader's broker
             return
         additions, self._cash_addition = self._cash_addition, deque()  # they come in at the end of a bar
         walks = [_Walk(*one) for one in fresh if self._matters(one[0])]
         walked, known = {id(walk.feed) for walk in walks}, self.small
+        self.partial, self._walks, self._now = True, {id(walk.feed): walk for walk in walks}, -math.inf
         try:
             self._may_try = lambda order: (
                 order.exectype not in _BY_THE_BAR
@@ -304,12 +355,20 @@ class _OnSmallBars:
                 self._may_try = lambda order, feed=feed: order.data is feed and order.exectype not in _BY_THE_BAR
                 super().next()  # type: ignore[misc]
         finally:
-            self._moment, self._cash_addition = _LARGE, additions
+            self._moment, self._cash_addition, self.partial, self._now = _LARGE, additions, False, math.inf
             for walk in walks:
                 walk.restore()
         self._may_try = lambda order: order.exectype in _BY_THE_BAR
         super().next()  # type: ignore[misc]
-        self._may_try = None
+        self._may_try, self._walks = None, {}
+
+    def price_within(self, data: Any) -> float | None:
+        """Return the price of a feed that is known within the bar at hand, None where it has no small bars there."""
+        walk = self._walks.get(id(data))
+        return None if walk is None or self._now == -math.inf else walk.price(self._now)
+
+    def _lends(self) -> bool:
+        return hasattr(self.rules, "look_within")
 
     def _fresh(self) -> Iterator[tuple[Any, SmallBars, int]]:
         """Yield the feeds that have moved and have small bars in this bar, with these and the row of the bar."""
@@ -328,14 +387,17 @@ class _OnSmallBars:
         every = (*self.pending, *self.submitted, *self._toactivate)
         if any(getattr(order, "data", None) is feed for order in every):
             return True
-        held = feed in self.positions and self.positions[feed].size
-        return bool(held) and not self.getcommissioninfo(feed).stocklike
+        return self._holds(feed) and (self.rules is not None or not self.getcommissioninfo(feed).stocklike)
+
+    def _holds(self, feed: Any) -> bool:
+        return bool(feed in self.positions and self.positions[feed].size)
 
     def _is_new(self, feed: Any) -> bool:
         return id(feed) in self._moved
 
     def _touches(self, walks: Sequence[_Walk]) -> Iterator[tuple[_Walk, int]]:
-        """Yield the next small bar of all that matters, as long as there is one."""
+        """Yield the next small bar of all that matters, as long as there is one; before it the account may sell."""
+        since = -1
         while True:
             while self._toactivate:
                 self._toactivate.popleft().activate()
@@ -345,10 +407,29 @@ class _OnSmallBars:
                 place = walk.next_touch([order for order in active if order.data is walk.feed])
                 if place is not None:
                     due.append((int(walk.small.opened[place]), n, place))
+            until = min(due)[0] if due else None
+            if (called := self._called(walks, since, until)) is not None:
+                since = called
+                for walk in walks:
+                    walk.skip(called)
+                continue
             if not due:
                 return
             _, n, place = min(due)
+            self._now = since = int(walks[n].small.opened[place])
             yield walks[n], place
+
+    def _called(self, walks: Sequence[_Walk], since: int, until: int | None) -> int | None:
+        """Let the account sell at the first close of a small bar at which equity is short, and return when that is."""
+        if not (self._lends() and walks):
+            return None
+        moments = np.unique(np.concatenate([walk.closes for walk in walks]))
+        moments = moments[(moments > since) & (moments <= (moments[-1] if until is None else until))]
+        if not len(moments):
+            return None
+        prices = {walk.feed: walk.prices_at(moments) for walk in walks}
+        place = self.rules.look_within(self, prices, moments)
+        return None if place is None else int(moments[place])
 
     def _try_exec(self, order: Any) -> None:
         if self._may_try is None or self._may_try(order):

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import backtrader as bt
 import pytest
+from margin_on_small_bars import assert_reckoned, overdrawn_within
 from small_bars import case_of, closing, strategy_of, walk
 
 from backtest import RunResult, Span, Store, run, sweep
@@ -186,7 +187,13 @@ def test_weeks_are_filled_on_days():
         ),
         ({"fill_bars": "7mins"}, FALLS_FIRST, UsageError, "no bar size '7mins'"),
         ({"slippage": "spread"}, FALLS_FIRST, UsageError, "slippage by the spread"),
-        ({"account": "reg-t"}, FALLS_FIRST, UsageError, "leave out --account or --fill-bars"),
+        (
+            {"account": "reg-t", "currency": "EUR"},
+            FALLS_FIRST,
+            UsageError,
+            "leave out --account or --fill-bars, or run",
+        ),
+        ({"account": "reg-t", "fills": "this-close"}, FALLS_FIRST, UsageError, "leave out --fills or --fill-bars"),
         ({}, None, NoBars, "there are no bars of AAPL/30mins to fill orders on"),
         ({}, [(40.0, 56.0, 24.0, 48.0)], DataError, "no price in common on 2021-03-02, 6 to 14 and 24 to 56"),
     ],
@@ -194,6 +201,55 @@ def test_weeks_are_filled_on_days():
 def test_small_bars_that_cannot_be_filled_on_are_refused(more, parts, error, says):
     with pytest.raises(error, match=says):
         run(Brackets, DAILY, store=store(parts), **asked(**more))
+
+
+# --- accounts with rules
+
+
+class Levered(bt.Strategy):
+    """Buys at the first open as much as a margin account lends."""
+
+    def next(self):
+        if len(self) == 1:
+            self.buy(size=2_000)
+
+
+def test_a_margin_call_within_the_bar_is_sold_at_the_next_small_bar():
+    falls = [(10.0, 10.5, 9.5, 9.5), (9.5, 9.5, 6.0, 6.0), (6.4, 14.0, 6.4, 12.0)]
+    own = {"store": store(falls), "account": "reg-t", "cash": 10_000, "costs": "none", "lines": False}
+
+    plain, small = run(Levered, DAILY, **own), run(Levered, DAILY, fill_bars="30mins", **own)
+
+    # 2,000 at 6: equity 2,000, required 3,000; 1,000 / 1.50 are 666.7 shares. At the close, 12, nothing lacks.
+    assert plain.record["position.0"].to_pylist() == [0, 2_000, 2_000, 2_000]
+    assert small.record["position.0"].to_pylist() == [0, 1_333, 1_333, 1_333]
+    over = MORNING + timedelta(hours=1)
+    assert [(one["size"], one["price"], one["small_bar"]) for one in small.fills_table.to_pylist()] == [
+        (2_000.0, 10.0, MORNING),
+        (-667.0, 6.4, over),
+    ]
+    assert small.orders["reason"][1].startswith(
+        "margin call at 2021-03-02 15:30:00 UTC: equity 2,000.00 USD, maintenance margin 3,000.00; to be filled"
+    )
+
+
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])
+def test_an_account_on_small_bars_is_that_in_plain_python(tmp_path, seed):
+    book = assert_reckoned(seed, tmp_path)
+
+    assert book.refused > 0
+
+
+@pytest.mark.slow
+def test_no_order_within_a_bar_ends_with_more_leverage_than_the_account_allows(tmp_path):
+    opened = 0
+    for seed in range(3):
+        (tmp_path / str(seed)).mkdir()
+        found, some = overdrawn_within(seed, tmp_path / str(seed))
+        opened += some
+
+        assert found == []
+    assert opened > 5
 
 
 @pytest.mark.slow

@@ -5,6 +5,9 @@
 is submitted, at the prices known then, and again as it is filled. At the close of each bar equity is held against what
 positions require; what is to be sold goes to the market and is filled first at the next open.
 
+On smaller bars, those that orders are filled on, equity is held against it at the close of each of them, and the next
+open is that of the next one.
+
 Where orders are filled at the close at which they are given, Backtrader does so as the next bar begins. They come first
 then, and are judged as of that close, and so is equity after them.
 """
@@ -348,6 +351,30 @@ class MarginAccount(_Account):
             later = is_short and broker.p.coc  # orders at this close come first: it is looked at as the next bar begins
             self.due = broker.step + 1 if later else self._next_due(broker.step + 1, cash, held)
 
+    def look_within(self, broker: Any, prices: Mapping[Any, np.ndarray], moments: np.ndarray) -> int | None:
+        """
+        Sell what is too much at the first of some moments at which equity is short, and return its place.
+
+        Args:
+            prices: of feeds at each moment; of others what is known of them counts.
+            moments: in microseconds since 1970, UTC.
+        """
+        cash = broker.cash
+        if not (held := self._held(broker, cash)):
+            return None
+        every = {data: prices.get(data, np.full(len(moments), self._price(data, broker))) for data, _ in held}
+        equity, required = np.full(len(moments), cash), np.zeros(len(moments))
+        for data, size in held:
+            nothing, one = (_worth(broker, data, size, price) for price in (0.0, 1.0))
+            equity += nothing + (one - nothing) * every[data]
+            feed, left = self.feeds[data], np.full(len(moments), size + self._under_way(data))
+            required += feed.rates.maintenance_by_bar(left, every[data] * feed.multiplier) * feed.rate
+        for place in np.flatnonzero(~(equity - required >= _NEAR * np.abs(equity))).tolist():
+            at = f" at {str(moments[place].astype('datetime64[us]').astype('datetime64[s]')).replace('T', ' ')} UTC"
+            if self._look(broker, held, cash, {data: float(own[place]) for data, own in every.items()}, at=at):
+                return int(place)
+        return None
+
     def _held(self, broker: Any, cash: float) -> list[tuple[Any, float]]:
         """Return the positions that may be short of margin."""
         if self._selling:
@@ -357,19 +384,26 @@ class MarginAccount(_Account):
 
     def _look(
         self, broker: Any, held: Sequence[tuple[Any, float]], cash: float, prices: Mapping[Any, float],
-        sells: bool = True,
+        sells: bool = True, at: str = "",
     ) -> bool:  # fmt: skip
-        """Return whether equity is short of what positions require, and sell what is too much."""
+        """
+        Return whether equity is short of what positions require, and sell what is too much.
+
+        Args:
+            at: the moment, for words, where that is within a bar.
+        """
         equity = cash + sum(_worth(broker, data, size, prices[data]) for data, size in held)
         left = [(data, size + self._under_way(data)) for data, size in held] if self._selling else held
         required = sum(self._maintenance(data, size, prices[data]) for data, size in left)
         if not excess_liquidity(equity, required) < 0:
             return False
         if sells:
-            self._sell(broker, left, equity, required, prices)
+            self._sell(broker, left, equity, required, prices, at)
         return True
 
     def _price(self, data: Any, broker: Any) -> float:
+        if (within := _within(data, broker)) is not None:
+            return within
         return _known(data, broker) if self._quotes is None else self._quotes.price(data)
 
     def _close_before(self, data: Any, broker: Any) -> float:
@@ -393,6 +427,7 @@ class MarginAccount(_Account):
         equity: float,
         required: float,
         prices: Mapping[Any, float],
+        at: str,
     ) -> None:
         positions = [
             Held(size, self._maintenance(data, size, prices[data]) / abs(size) if size else 0.0, self.feeds[data].step)
@@ -400,8 +435,8 @@ class MarginAccount(_Account):
         ]
         owner = broker.cerebro.runningstrats[0]
         reason = (
-            f"{CALL}: equity {equity:,.2f} {self._currency}, maintenance margin {required:,.2f}; to be filled first at "
-            "the next open"
+            f"{CALL}{at}: equity {equity:,.2f} {self._currency}, maintenance margin {required:,.2f}; to be filled "
+            "first at the next open"
         )
         for (data, _), size in zip(held, liquidation(positions, required - equity), strict=True):
             if not size:
@@ -410,7 +445,7 @@ class MarginAccount(_Account):
             order = give(owner, data, abs(size), exectype=bt.Order.Market, _checksubmit=False, reason=reason)
             self.reasons[order.ref] = reason
             self._selling.append(order)
-            if broker.p.coc:
+            if broker.p.coc or at:
                 _give_before(order, broker)
             broker.pending.remove(order)
             broker.pending.appendleft(order)  # before what the strategy still has open
@@ -531,6 +566,12 @@ def _known(data: Any, broker: Any) -> float:
     return price
 
 
+def _within(data: Any, broker: Any) -> float | None:
+    """Return the price of a feed by the smaller bars that orders are filled on, None where none are at hand."""
+    known = getattr(broker, "price_within", None)
+    return None if known is None else known(data)
+
+
 def _close_before(data: Any, broker: Any) -> float:
     """Return the last close of a feed before the bar that the broker works at."""
     price: float = data.close[-1 if _begins(data, broker) else 0]
@@ -570,6 +611,7 @@ class RuledBroker(_STOCK):
     """A broker of Backtrader's loops that keeps the rules of an account; else it does what Backtrader's does."""
 
     rules: Any
+    partial = False  # whether it does but a part of a bar's work
 
     def check_submitted(self) -> None:
         """Accept what the account allows."""
@@ -579,7 +621,8 @@ class RuledBroker(_STOCK):
         """Do a bar's work, and what the account does at its close."""
         self.rules.begin_bar(self)
         super().next()
-        self.rules.end_bar(self)
+        if not self.partial:
+            self.rules.end_bar(self)
 
     def _process_order_history(self) -> None:  # the last thing that Backtrader does before it tries what is pending
         super()._process_order_history()
