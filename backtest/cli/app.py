@@ -134,7 +134,7 @@ def main(words: list[str] | None = None, clock: Clock = utc_now) -> None:
     as_json = "--json" in (sys.argv[1:] if words is None else words)
     given = documents_given()
     try:
-        app(words, prog_name="backtest", obj=clock)
+        _program()(words, prog_name="backtest", obj=clock)
     except (BacktestError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nobody to tell
@@ -152,6 +152,12 @@ def main(words: list[str] | None = None, clock: Clock = utc_now) -> None:
         if as_json:
             _give_failure(*failure_of(error), given)
         raise
+
+
+@functools.cache
+def _program() -> Any:
+    """Return the commands with all that they take, put together once: that takes as long as a small command."""
+    return typer.main.get_command(app)
 
 
 # What Typer ends itself, after it has said why on stderr.
