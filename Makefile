@@ -55,10 +55,13 @@ windows:  ## what the tests that need no Linux say of a real Windows CPython und
 	bash tests/windows/setup.sh . $(WINDOWS)
 	bash tests/windows/run.sh . $(WINDOWS)
 
-lint: $(READY)  ## style, format, types, spelling and the order of imports, changing nothing
+PAGES := $(filter-out %/public-strategies.md,$(wildcard *.md docs/*.md docs/how-to/*.md backtest/*.md data/*.md strategies/*.md .github/*.md))
+
+lint: $(READY)  ## style, format, types, spelling, prose and the order of imports, changing nothing
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/codespell
+	$(VENV)/bin/proselint check --config .ci/proselint.json $(PAGES)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy --config-file .ci/mypy-systems.toml --platform win32 --cache-dir .mypy_cache/win32
 	$(VENV)/bin/mypy --config-file .ci/mypy-systems.toml --platform darwin --cache-dir .mypy_cache/darwin
