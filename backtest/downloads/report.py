@@ -187,8 +187,8 @@ def open_dates(report: SeriesReport) -> str:
     more = f" and {len(report.gaps) - _SPANS:,} more gaps" if len(report.gaps) > _SPANS else ""
     first, last = _first_last(report.gaps[0])[0], _first_last(report.gaps[-1])[1]
     return (
-        f"no bars of {', '.join(dict.fromkeys(shown))}{more}; ask for them again with --since {first} --until {last}; "
-        f"what the source has no bars of stays open, and backtest verify {report.series.quoted} lists it"
+        f"no bars of {', '.join(dict.fromkeys(shown))}{more}; to request them again: --since {first} --until {last}; "
+        "a gap stays open until the source has bars of it, or says on another day that it has none"
     )
 
 

@@ -910,10 +910,10 @@ class Filling:
 
 
 def missing_text(series: Series, missing: Sequence[Span], wanted: Span) -> str:
-    """Return which bars are missing, and that they are asked for again."""
+    """Return which bars are missing, and that the next download requests them again."""
     if not missing:
         return f"the source has no bar of {series.short} in {wanted}; check the name and the dates"
-    return f"no bars came of {series.short} for {_shown(missing)}; the next downloads ask again"
+    return f"the source returned no bars of {series.short} for {_shown(missing)}; the next download requests them again"
 
 
 def _shown(spans: Sequence[Span]) -> str:

@@ -296,7 +296,7 @@ def _of_writing(folder: Path, count: int) -> Check:
         detail = f"{folder} cannot be written ({error.strerror})"
         return Check("store", "problem", detail, "change its owner or mode, or name another --store")
     if place != folder:
-        return Check("store", "ok", f"{folder} is not there yet; the first download makes it")
+        return Check("store", "ok", f"{folder} does not exist yet; the first download creates it")
     return Check("store", "ok", f"{folder} has {count} series and can be written")
 
 

@@ -109,7 +109,7 @@ TRIES, BREAKS = 4, 3
 # Requests: twice for 26 days, twice for 13, to the end for the single day, twice for 6, to the end for each 3.
 HALVED = 2 + 2 + TRIES + 2 + 2 * TRIES
 SHORT = replace(PATIENT, answer=0.4, connect=1.5, outage=0.4)  # for outages that do not end
-MISSING = "no bars came of"
+MISSING = "returned no bars of"
 CANNOT_BE_HAD = (
     MISSING,
     "subscribe",

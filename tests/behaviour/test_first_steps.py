@@ -152,8 +152,8 @@ def test_dates_that_a_source_did_not_give_are_named_with_what_to_do(tmp_path, ca
     assert "AAPL/1day: partial, 0 new of 4 bars, 2024-01-02 to 2024-01-05" in out
     assert "gap" not in out
     assert told == (
-        "open: AAPL/1day: no bars of 2024-01-06 to 2024-01-12; ask for them again with --since 2024-01-06 --until "
-        "2024-01-12; what the source has no bars of stays open, and backtest verify AAPL/1day lists it"
+        "open: AAPL/1day: no bars of 2024-01-06 to 2024-01-12; to request them again: --since 2024-01-06 --until "
+        "2024-01-12; a gap stays open until the source has bars of it, or says on another day that it has none"
     )
     assert errors != []
 

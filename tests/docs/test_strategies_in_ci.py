@@ -106,5 +106,5 @@ def listed(lines, depth):
 
 
 def plain(text):
-    assert not text or re.fullmatch(r' ("[\w.]+"|\[\w+\]|[\w$.(][^#:{}]*)', text), text
+    assert not text or re.fullmatch(r' ("[\w.]+"|\[\w+(?:, \w+)*\]|[\w$.(][^#:{}]*)', text), text
     return text.strip().strip('"') if not text.endswith('SUMMARY"') else text.strip()
