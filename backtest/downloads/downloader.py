@@ -101,7 +101,8 @@ class DownloadReport:
 
     def __repr__(self) -> str:
         ended = f"\nEnded early: {self.ended_by}" if self.ended_by else ""
-        return f"{self.summary}\n{self.requests:,} requests{ended}"
+        requests = f"\n{self.requests:,} request{'s' if self.requests != 1 else ''}" if self.requests else ""
+        return f"{self.summary}{requests}{ended}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON's types."""
