@@ -98,7 +98,7 @@ def liquidation(positions: Sequence[Held], deficit: float) -> list[float]:
         if not left > 0 or not each > 0:
             break
         steps = math.ceil(round(left / each / step, 9))  # 33.3 shares are 34; 25.000000000001 are 25
-        sold = min(steps * step, abs(size))
+        sold = min(round(steps * step, 9), abs(size))  # 0.3 of a coin, not 0.29999999999999999
         orders[place] = -math.copysign(sold, size)
         left -= sold * each
     return orders

@@ -24,7 +24,10 @@ CASH, REG_T = "cash", "reg-t"
 ACCOUNTS = (BACKTRADER, CASH, REG_T)  # or the path of a file
 _COLUMNS = ("initial_long", "maintenance_long", "initial_short", "maintenance_short")
 _EXAMPLE = "write product,initial_long,maintenance_long,initial_short,maintenance_short and lines such as STK,0.5,0.25"
-_LARGEST = 5.0  # of the value: who writes 50 means percent
+_LARGEST = {"long": 1.0, "short": 5.0}  # of the value: who is long loses no more, and who writes 50 means percent
+_LEAST_MONEY = 1.0  # a contract: who writes 0.1 means a share of its value
+_OPTIONS = ("OPT", "FOP")
+_OF_OPTIONS = "IB lends nothing on one that is bought, and reckons one that is sold by its underlying; leave it out"
 _US = "XNYS"  # the calendar of US stocks
 
 
@@ -128,6 +131,8 @@ def check_account(
 def _check_product(table: MarginTable, series: Series, brokerage: Brokerage, costs: Costs | None) -> None:
     kind = series.instrument.kind
     if table.name not in (CASH, REG_T):
+        if kind in _OPTIONS:
+            raise UsageError(f"what an account requires of {series.short} is no rate of a file; {_OF_OPTIONS}")
         if table.of(series) is None:
             raise UsageError(f"{table.name} has no rates of {series.short}; add a line of {kind}, or of the series")
         return
@@ -180,13 +185,21 @@ def _rows(path: Path) -> Iterator[tuple[str, Rates]]:
         raise UsageError(f"no rates can be read from {path} ({reason(error)}); {_EXAMPLE}") from error
     if not pairs:
         raise UsageError(f"{path} has no rates; {_EXAMPLE}")
+    found = dict[str, str]()  # how each product is written
     for product, cells in pairs:
-        yield _product(path, product), _rates(path, product, cells)
+        name = _product(path, product)
+        if name in found:
+            raise UsageError(f"{path} has {name} twice, as {found[name]} and as {product}; leave out one of them")
+        found[name] = product
+        yield name, _rates(path, product, cells)
 
 
 def _of_csv(text: str) -> dict[str, dict[str, str]]:
     reader = csv.DictReader(line for line in text.splitlines() if line.strip())
     found: dict[str, dict[str, str]] = {}
+    names = [name.strip() for name in reader.fieldnames or []]
+    if several := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"the column {several[0]} is there twice")
     for row in reader:
         if None in row or "product" not in row:
             raise ValueError(f"the columns are {', '.join(filter(None, reader.fieldnames or []))}")
@@ -207,21 +220,24 @@ def _product(path: Path, product: str) -> str:
         return Series.parse(product).short
     except UsageError as error:
         raise UsageError(
-            f"{path} has the product {product!r} ({error}); write one of {', '.join(KINDS)}, a symbol with it such as "
-            "ES-FUT, or a series"
+            f"{path} has the product {product!r} ({error}); write one of "
+            f"{', '.join(kind for kind in KINDS if kind not in _OPTIONS)}, a symbol with it such as ES-FUT, or a series"
         ) from error
 
 
 def _rates(path: Path, product: str, cells: Mapping[str, Any]) -> Rates:
     if unknown := sorted({*cells} - {*_COLUMNS}):
         raise UsageError(f"{path} says {unknown[0]} of {product}; {there_are(unknown[0], _COLUMNS)}")
+    if _kind_of(product) in _OPTIONS:
+        raise UsageError(f"{path} has rates of {product}, and what an option requires is no rate; {_OF_OPTIONS}")
     by_contract = _kind_of(product) in CONTRACT_KINDS
     numbers = {name: _number(path, product, name, cells.get(name), by_contract) for name in _COLUMNS}
     for side in ("long", "short"):
         initial, held = numbers[f"initial_{side}"], numbers[f"maintenance_{side}"]
         if math.isnan(initial) != math.isnan(held) or held > initial:
+            first, second = ("nothing" if math.isnan(one) else f"{one:g}" for one in (initial, held))
             raise UsageError(
-                f"{path} says of {product} that it requires {initial:g} {side} at first and {held:g} while it is held; "
+                f"{path} says of {product} that it requires {first} {side} at first and {second} while it is held; "
                 "write both, the second not above the first"
             )
     if math.isnan(numbers["initial_long"]):
@@ -237,15 +253,16 @@ def _kind_of(product: str) -> str:
 
 
 def _number(path: Path, product: str, name: str, given: Any, by_contract: bool) -> float:
-    if given is None or isinstance(given, bool):
+    if given is None:
         return math.nan
     try:
-        found = float(given)
-    except ValueError:
+        found = math.nan if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError):
         found = math.nan
-    most = math.inf if by_contract else _LARGEST
-    if not 0 < found < math.inf or found > most:
-        meant = "money a contract, such as 15000" if by_contract else "a share of the value, such as 0.25 for 25 %"
+    least, most = (_LEAST_MONEY, math.inf) if by_contract else (0.0, _LARGEST[name.rpartition("_")[2]])
+    if not 0 < found < math.inf or not least <= found <= most:
+        share = f"a share of the value, such as 0.25 for 25 %, at most {most:g}"
+        meant = "money a contract, such as 15000" if by_contract else share
         raise UsageError(f"{path} has {given!r} as {name} of {product}; write {meant}")
     return found
 

@@ -323,6 +323,34 @@ def test_a_file_of_rates_has_no_least_of_its_own(flat, tmp_path):
                                                            "by_contract": False, "with_floor": False}}  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("name", "price", "line", "most", "step"),
+    [
+        ("EUR-CASH-IDEALPRO-USD/1day/MIDPOINT", 1.25, "CASH,0.025,0.025,0.025,0.025", 320_000, 1),
+        ("IBM-CFD-SMART-USD/1day/MIDPOINT", 100.0, "CFD,0.2,0.1,0.2,0.1", 500, 1),
+        ("BTC-CRYPTO-PAXOS-USD/1day/AGGTRADES", 40_000.0, "CRYPTO,1,1,,", 0.25, 1e-8),
+    ],
+)
+@pytest.mark.parametrize("side", [1, -1])
+def test_currencies_cfds_and_coins_require_what_a_file_says(tmp_path, name, price, line, most, step, side):
+    series, store = Series.parse(name), Store(tmp_path / "bars")
+    rows = [(datetime(day.year, day.month, day.day, tzinfo=UTC), price, price, price, price, None, None, None)
+            for day in weekdays(5)]  # fmt: skip
+    store.write(series, Span.of_dates(date(2024, 6, 3), date(2024, 6, 8)), table_of(rows))
+    (tmp_path / "rates.csv").write_text(
+        f"product,initial_long,maintenance_long,initial_short,maintenance_short\n{line}\n"
+    )
+
+    costs = bt.CommInfoBase(stocklike=True) if "CFD" in name else "none"  # of which there is no model
+    orders = {1: side * (most + step), 3: side * most}
+    result = trade(store, orders, str(tmp_path / "rates.csv"), (name,), costs=costs)
+
+    refused = "Rejected" if side < 0 and line.endswith(",,") else "Margin"  # a coin is not sold short
+    assert statuses(result) == [refused, refused if refused == "Rejected" else "Completed"]
+    kept = float(line.split(",")[2])
+    assert result.record["margin"][-1].as_py() == pytest.approx(0.0 if refused == "Rejected" else most * price * kept)
+
+
 def test_without_an_account_nothing_is_added(flat):
     result = trade(flat, {1: 50}, "backtrader")
 

@@ -97,6 +97,7 @@ def test_what_requires_most_goes_first_and_no_more_than_there_is():
 
 def test_parts_of_a_coin_go_by_their_step():
     assert liquidation([Held(2.0, 100.0, 0.01)], 12.3) == [pytest.approx(-0.13)]
+    assert liquidation([Held(3.0, 100.0, 1e-8)], 1.1) == [-0.011]  # which 1,100,000 times 1e-8 is not
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -104,7 +104,18 @@ def test_toml_says_the_same_as_csv(tmp_path):
         ("STK,0,0,,", r"has '0' as initial_long of STK"),
         ("STK,half,0.25,,", r"has 'half' as initial_long of STK"),
         ("STK,0.25,0.5,,", r"requires 0.25 long at first and 0.5 while it is held; write both, the second not above"),
-        ("STK,0.5,0.25,0.5,", r"requires 0.5 short at first and nan while it is held; write both"),
+        ("STK,0.5,0.25,0.5,", r"requires 0.5 short at first and nothing while it is held; write both"),
+        ("STK,1.5,0.25,,", r"has '1.5' as initial_long of STK; write a share of the value, .*, at most 1"),
+        ("STK,-0.5,0.25,,", r"has '-0.5' as initial_long of STK"),
+        ("FUT,0.1,0.08,,", r"has '0.1' as initial_long of FUT; write money a contract, such as 15000"),
+        (
+            "AAPL/1day,0.5,0.25,,\nAAPL-STK-SMART-USD/1day,0.4,0.25,,",
+            r"has AAPL/1day twice, as AAPL/1day and as AAPL-STK-SMART-USD/1day; leave out one",
+        ),
+        (
+            "OPT,1000,900,,",
+            r"has rates of OPT, and what an option requires is no rate; IB lends nothing on one that is b",
+        ),
         ("STK,,,0.5,0.3", r"does not say what STK requires"),
         ("STOCK,0.5,0.25,,", r"has the product 'STOCK' \(it is no kind of instrument\); write one of STK, CASH, FUT"),
         ("AAPL/1dax,0.5,0.25,,", r"has the product 'AAPL/1dax'"),
@@ -121,6 +132,9 @@ def test_a_line_that_cannot_be_meant_is_refused(tmp_path, lines, said):
 @pytest.mark.parametrize(
     ("text", "name", "said"),
     [("kind,rate\nSTK,1\n", "a.csv", "the columns are kind, rate"), ("[STK\n", "a.toml", "no rates can be read"),
+     ("product,initial_long,initial_long\nSTK,0.5,0.6\n", "a.csv", "the column initial_long is there twice"),
+     ("[STK]\ninitial_long = [1]\n", "a.toml", r"has \[1\] as initial_long of STK; write a share of the value"),
+     ("[STK]\ninitial_long = true\n", "a.toml", "has True as initial_long of STK; write a share of the value"),
      ("STK = 1\n", "a.toml", "no rates can be read"), ("[STK]\nlong = 1\n", "a.toml", "says long of STK; there are")],
 )  # fmt: skip
 def test_a_file_of_something_else_is_refused(tmp_path, text, name, said):
@@ -138,6 +152,15 @@ def test_a_product_without_a_line_is_refused(tmp_path):
 
     with pytest.raises(UsageError, match=r"rates.csv has no rates of ES-FUT\S+; add a line of FUT, or of the series"):
         check_account(found, Brokerage(), [Series.parse(ES)])
+
+
+def test_an_option_has_no_rate(tmp_path):
+    found = table(tmp_path, f"{HEAD}STK,0.5,0.25,,\n")
+
+    with pytest.raises(
+        UsageError, match=r"requires of SPY-OPT\S+ is no rate of a file; IB lends nothing on one that is"
+    ):
+        check_account(found, Brokerage(), [Series.parse("SPY-OPT-SMART-USD-20261218-500-C/1day")])
 
 
 def test_a_future_binds_what_the_file_says_unless_the_caller_says_otherwise(tmp_path):
