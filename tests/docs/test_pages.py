@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 import runpy
@@ -305,12 +306,16 @@ def test_a_message_that_a_page_explains_is_one_of_ours(name, heading):
     said = [
         words for row in re.findall(r"^\| (`.+?`) \|", page, re.MULTILINE) for words in re.findall(r"`([^`]+)`", row)
     ]
-    trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "backtest").rglob("*.py")]
-    texts = [node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-    texts = [text for text in texts if isinstance(text, str)]
 
     assert len(said) > 7
-    assert [words for words in said if not any(words in text for text in texts)] == []
+    assert [words for words in said if not any(words in text for text in texts_of_the_package())] == []
+
+
+@functools.cache
+def texts_of_the_package():
+    trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "backtest").rglob("*.py")]
+    nodes = [node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    return {text for text in nodes if isinstance(text, str)}
 
 
 def test_the_files_in_the_picture_of_the_design_are_on_the_map():

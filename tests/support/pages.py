@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from unittest import mock
 
 from bucket import KEY, SECRET, Bucket
 from places import ROOT
@@ -31,6 +32,7 @@ from backtest.cli.app import main
 from backtest.emulator.server import Gateway
 from backtest.onboarding.demo import SERIES as DEMO
 from backtest.onboarding.demo import SINCE, UNTIL
+from backtest.report import figures
 
 PAGES = sorted(
     str(path.relative_to(ROOT))
@@ -44,8 +46,10 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 RUN = ("console", "sh", "python")
+KEPT = re.compile(r"(?P<command>[^>]+) > (?P<file>[\w.]+)")  # a command whose output goes to a file
 DAY_AFTER = datetime(2013, 3, 2, 12, tzinfo=UTC)  # what a reader's day is, whatever day it is
 FROM_NOTHING = ("README.md", "docs/tutorial.md")  # which bring their bars; others say that the demo's are there
+DRAWN = "docs/tutorial.md"  # the page whose reports have all static figures; no page shows one, and ten cost a second
 SOMEBODY = {"NAME": "Test", "EMAIL": "test@example.com"}
 PORTS = ("127.0.0.1:{}", "--port {}")
 SCRIPTS = str(Path(sys.executable).parent)
@@ -229,7 +233,12 @@ class Reader:
         if words[:1] == ["cd"]:
             os.chdir(words[1])
             return ""
-        self.code, said = self._inside(words[1:]) if words[:1] == ["backtest"] else self._outside(here)
+        kept = KEPT.fullmatch(here)
+        if kept and words_of(kept["command"])[:1] == ["backtest"]:
+            with Path(kept["file"]).open("w", encoding="utf-8") as file:
+                self.code, said = self._inside(words_of(kept["command"])[1:], file)
+        else:
+            self.code, said = self._inside(words[1:]) if words[:1] == ["backtest"] else self._outside(here)
         said = self.displaced(said)
         return "".join(f"{line.rstrip()}\n" for line in said.splitlines())
 
@@ -248,10 +257,10 @@ class Reader:
             process.terminate()
             process.communicate(timeout=120)
 
-    def _inside(self, words: list[str]) -> tuple[int, str]:
+    def _inside(self, words: list[str], file: IO[str] | None = None) -> tuple[int, str]:
         # A Python of its own for each command would take a second each.
         said = io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(file or said), contextlib.redirect_stderr(said):
             try:
                 main(words, clock=lambda: DAY_AFTER)
             except SystemExit as ended:
@@ -344,7 +353,9 @@ class Desk:
             self._bucket.objects.clear()
             reader = self.reader(self._folder / page.replace("/", "-"))
             workplace(reader.folder, self.store if page not in FROM_NOTHING else None)
-            self._followed[page] = Followed(reader.follow(page), reader)
+            few = {name: figures.FIGURES[name] for name in (figures.FIGURES if page == DRAWN else ("equity",))}
+            with mock.patch.object(figures, "FIGURES", few):
+                self._followed[page] = Followed(reader.follow(page), reader)
         return self._followed[page]
 
 
