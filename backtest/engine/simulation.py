@@ -19,7 +19,7 @@ import numpy as np
 
 from backtest._system import free_memory
 from backtest.engine.account.bookings import Bookings
-from backtest.engine.account.borrowing import BookedBySize, days_without_fee, fee_series
+from backtest.engine.account.borrowing import BookedBySize, check_begun, days_without_fee, fee_series
 from backtest.engine.account.commissions import Costs, MonthlyVolume
 from backtest.engine.account.contracts import Terms, terms_of
 from backtest.engine.account.converted import Converted, PresentRow, convert_orders
@@ -431,6 +431,10 @@ def _ground_of(
     manifest = {} if costs is None else describe(spec, read, store, costs)
     if small is not None:
         manifest["fill_bars"] = small.document
+    begins = np.datetime64(before.begins.date() if before else date.min, "D")
+    for one, (kept, table) in fees.items():
+        days = _days_of(bars[one], one, hours_in(store, one))
+        check_begun(one, kept, days[days >= begins], table)
     if fees:
         manifest["borrow"] = {
             one.key: days_without_fee(_days_of(bars[one], one, hours_in(store, one)), table)

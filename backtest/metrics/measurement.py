@@ -23,7 +23,7 @@ from backtest.market import arrays
 from backtest.market.calendars import fallback
 from backtest.market.hours import hours_of
 from backtest.market.periods import Periods
-from backtest.market.series import Series, few
+from backtest.market.series import FUTURE_KINDS, Series, few
 from backtest.metrics.account import Account, column, hold_name, rates_of, sample, session_ends, slippage_by_fill
 from backtest.metrics.benchmark import both_begin, common_dates, common_places, compounded, periods_at
 from backtest.metrics.combination import Combination, combination_of
@@ -388,6 +388,14 @@ def _of_splits(result: RunRecord) -> Iterator[str]:
 _A_CENT = 0.01
 
 
+def _borrowed(result: RunRecord) -> float:
+    """Return the most that an account with rules of its own lent; 0 where cash is bound as the margin of futures."""
+    futures = any(Series.parse(key).instrument.kind in FUTURE_KINDS for key in result.series)
+    if "account" not in result.manifest or futures or not len(result.record):
+        return 0.0
+    return max(0.0, -float(column(result.record, "cash").min()))
+
+
 def _of_warm_up(result: RunRecord) -> Iterator[str]:
     asked, waited = result.spec.warm_up, result.manifest.get("market", {}).get("waited", 0)
     if asked:
@@ -422,6 +430,11 @@ def _of_interest(result: RunRecord) -> Iterator[str]:
     if known := result.manifest.get("interest"):
         booked, accrued = known["booked"], known["accrued"]
         yield f"Interest booked {booked:z,.2f} {result.currency}, and {accrued:z,.2f} accrued since, not in equity."
+    elif (borrowed := _borrowed(result)) >= _CENT:
+        yield f"Borrowed money, {borrowed:,.2f} {result.currency} at most, cost no interest; see --interest."
+
+
+_CENT = 0.01
 
 
 def _of_fees(result: RunRecord) -> Iterator[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from backtest.engine.account.commissions import read_number
 from backtest.engine.account.fees import Dated
-from backtest.errors import UsageError
+from backtest.errors import NoBars, UsageError
 from backtest.market import arrays
 from backtest.market.series import BAR_SIZES, Series
 
@@ -110,6 +110,24 @@ def fee_series(borrow: str, series: Iterable[Series]) -> dict[Series, Series]:
         for one in series
         if one.instrument.kind == "STK"
     }
+
+
+def check_begun(series: Series, fees: Series, days: np.ndarray, table: pa.Table) -> None:
+    """
+    Refuse fees that begin after a run: of the days before nobody said one, and a later one was not known.
+
+    Args:
+        days: the sessions of the run's own bars.
+
+    Raises:
+        NoBars: there is none of the first session, nor of one before.
+    """
+    first = _days_of(table)[0]
+    if len(days) and first > days[0]:
+        raise NoBars(
+            f"the stored borrow fees of {series.short} begin on {first}, and its bars on {days[0]}; run: backtest "
+            f"download {fees.quoted} --since {days[0]}; or begin the run later, or write a rate: --borrow 0.01"
+        )
 
 
 def days_without_fee(days: np.ndarray, table: pa.Table) -> dict[str, Any]:

@@ -93,6 +93,16 @@ def test_the_fees_are_named_with_what_the_run_saw(tmp_path):
     assert type(result).load(result.save(tmp_path / "kept")).manifest == result.manifest
 
 
+def test_fees_that_begin_after_the_run_are_of_no_earlier_day(tmp_path):
+    store = stored(tmp_path, dict.fromkeys(WEEKS[3:], 36.0))
+
+    with pytest.raises(
+        NoBars, match=rf"GME/1day begin on {WEEKS[3]}, and its bars on {WEEKS[0]}; run: backtest download"
+    ):
+        run(Short, "GME/1day", store=store, borrow="stored")
+    assert run(Short, "GME/1day", store=store, borrow="stored", start=WEEKS[3]).equity.iloc[-1] > 0
+
+
 def test_without_stored_fees_the_series_to_download_is_named(tmp_path):
     store = Store(tmp_path / "bars")
     store.write(GME, MONTH, table_of([flat(day, 50.0) for day in WEEKS]))

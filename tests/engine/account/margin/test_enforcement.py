@@ -126,6 +126,13 @@ def fallen(tmp_path_factory):
     return trade(store, {1: 250, 2: 1}, "reg-t", cash=12_500)
 
 
+def test_money_that_is_borrowed_without_interest_is_told(fallen, flat):
+    assert "Borrowed money, 12,500.00 USD at most, cost no interest; see --interest." in fallen.stats.basis
+    for account, interest in (("reg-t", "ib"), ("backtrader", "")):
+        assert "Borrowed" not in trade(flat, {1: 20}, account, interest=interest).stats.basis
+    assert "Borrowed" not in trade(flat, {1: 20}, "reg-t").stats.basis
+
+
 def test_a_fall_is_told_in_numbers_and_words(fallen):
     assert fallen.stats["margin_used"] == pytest.approx(3_872 / 3_500)
     assert fallen.stats["margin_calls"] == 2
