@@ -83,7 +83,8 @@ def attribution(result: Measured) -> Attribution:
         own = fills.take(places.get(number, nothing))
         received = 0.0 if paid is None else paid[:, number]
         shares += _sides(number, _by_side(result, number, own, received), starts)
-    rest = _changes(result, starts) - np.sum([share.cents for share in shares], axis=0)
+    nothing_yet = [0] * len(seen)
+    rest = _changes(result, starts) - np.array([nothing_yet, *(share.cents for share in shares)], object).sum(axis=0)
     last = [Share(None, REST, tuple(rest.tolist()))] if rest.any() or not shares else []
     return Attribution(tuple(seen.tolist()), (*shares, *last))
 

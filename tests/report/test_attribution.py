@@ -37,6 +37,13 @@ def test_a_fill_that_turns_a_position_around_is_shared_by_its_sides():
     assert found.total == 200
 
 
+def test_a_run_that_never_held_anything_brought_in_whole_cents():
+    found = attribution(result_of([100.0, 100.0]))
+
+    assert shares(found) == {REST: (0,)}
+    assert [type(cents) for share in found.shares for cents in share.cents] == [int]
+
+
 def test_what_no_position_brought_in_is_the_rest():
     found = attribution(result_of([101.0, 103.25]))
 

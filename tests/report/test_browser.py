@@ -51,6 +51,14 @@ def test_a_page_complains_of_nothing_asks_for_nothing_and_does_not_scroll_sidewa
         assert (name, tab.requests) == (name, [page.as_uri()])
 
 
+def test_a_long_name_pushes_no_number_out_of_sight(tab, pages):
+    tab.open(pages["runs"], 1280)
+
+    boxes = "[...document.querySelectorAll('.asked, .tests')].map(({parentElement}) => parentElement)"
+
+    assert tab.value(f"{boxes}.map((box) => box.scrollWidth - box.clientWidth)") == [0, 0]
+
+
 def test_what_complains_and_what_leaves_the_page_would_be_seen(tab, tmp_path):
     page = tmp_path / "page.html"
     page.write_text(

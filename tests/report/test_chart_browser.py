@@ -258,6 +258,17 @@ def drag(tab, start, end, y, **options):
     still(tab)
 
 
+def test_the_time_axis_names_days_with_their_month_and_times_only_where_days_are_wide(shown):
+    label = f"{CHART}.tickText(Date.UTC(2004, 9, 2, 13, 30) / 1000, {{}})"
+
+    wide = [shown.value(label.format(kind)) for kind in (1, 2, 3)]
+    shown.value(f"{CHART}.show(1000, 1010)")
+    near = [shown.value(label.format(kind)) for kind in (1, 2, 3)]
+
+    assert wide == [None, "Oct 2", "Oct 2"]  # of a month, a day, and a time
+    assert near == [None, "Oct 2", None]  # the library's own words
+
+
 def test_another_series_is_chosen_from_the_list_and_the_time_stays(shown):
     shown.value(f"{CHART}.show(1000, 1200)")
     still(shown)

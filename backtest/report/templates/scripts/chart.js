@@ -9,6 +9,7 @@
   const DENSITY = 1.6; // bars for each pixel, at most
   const VIEWS = 4; // of bars that the library holds on either side of those in view
   const FEWEST = 6000; // bars that it holds at least, if there are so many
+  const DAYS_APART = 20; // days in view, of which labels are days
   const NARROWEST = 8; // bars in view, at least
   const MARKED = 8; // pixels of the chart's width for each trade whose ends are marked; more marks would hide the prices
   const DASHED = 1500; // trades in view of which losses are dashed lines; more take long to draw
@@ -190,7 +191,11 @@
       this.addPanes();
       const small = this.canvas.clientWidth < 500 ? 0.8 : 1;
       this.canvas.style.height = `${Math.round(small * this.heights.reduce((sum, height) => sum + height, 28))}px`;
-      this.chart.panes().forEach((pane, place) => pane.setStretchFactor(this.heights[place]));
+      this.chart.panes().forEach((pane, place) => {
+        const height = small * this.heights[place], lines = small < 1 ? (place ? 2 : 3) : 1; // of its legend
+        pane.setStretchFactor(this.heights[place]);
+        pane.priceScale("right").applyOptions({ scaleMargins: { top: Math.min((6 + 17 * lines) / height, 0.5), bottom: 0.1 } });
+      });
       this.view = null;
       this.chart.timeScale().subscribeVisibleLogicalRangeChange((logical) => this.moved(logical));
       this.chart.subscribeCrosshairMove((point) => this.hover(point));
@@ -212,8 +217,8 @@
       this.pane(120, `Equity, ${currency}`);
       this.line("hold", { ...quiet, color: hold, lineWidth: 1, lineStyle: 2, priceFormat: money }, `buy and hold ${this.about.benchmark}`, (v) => number(v, 2));
       this.equity = this.line("equity", { ...quiet, color: run, lineWidth: 2, priceFormat: money }, "strategy", (v) => number(v, 2));
-      this.pane(62, "Drawdown at session ends");
-      this.area("drawdown", { ...quiet, lineColor: loss, topColor: "transparent", bottomColor: faint(loss), invertFilledArea: true, lineWidth: 1, priceFormat: share }, "", (v) => percent(v));
+      this.pane(76, "Drawdown at session ends");
+      this.depth("drawdown", { ...quiet, bottomLineColor: loss, bottomFillColor1: faint(loss, "14"), bottomFillColor2: faint(loss), lineWidth: 1, priceFormat: share }, "", (v) => percent(v));
       if (this.trades.length) {
         this.pane(70, `Closed trades, ${currency}`);
         this.histogram("gains", { ...quiet, color: gain, priceFormat: money }, null, null, "highest");
@@ -291,8 +296,10 @@
       return this.drawLine(library.LineSeries, name, options, label, text, choice);
     }
 
-    area(name, options, label, text) {
-      return this.drawLine(library.AreaSeries, name, options, label, text, "lowest");
+    // A line below 0, the space between filled.
+    depth(name, options, label, text) {
+      const level = { baseValue: { type: "price", price: 0 }, topLineColor: options.bottomLineColor };
+      return this.drawLine(library.BaselineSeries, name, { ...level, ...options }, label, text, "lowest");
     }
 
     drawLine(kind, name, options, label, text, choice) {
@@ -303,7 +310,7 @@
         return valued(time, whole);
       };
       this.drawings.push({ series, pane: this.heights.length - 1, at, gaps: options.color });
-      this.legendOf(name, label, text, choice, options.color ?? options.lineColor);
+      this.legendOf(name, label, text, choice, options.color ?? options.bottomLineColor);
       return series;
     }
 
@@ -383,6 +390,8 @@
       // An even start, as lines are drawn by pairs of bars.
       const start = Math.min(Math.max(2 * Math.floor((middle - around) / 2), 0), Math.max(count - 1, 0));
       const end = Math.min(Math.ceil(middle + around), count);
+      // The library keeps the labels that it asked for, until it is given what makes them again.
+      if (this.view?.level !== level) this.chart.timeScale().applyOptions({ tickMarkFormatter: (time, kind) => this.tickText(time, kind) });
       this.view = { level, start, end: Math.max(end, Math.min(start + 1, count)), count };
       for (const { series, at, gaps } of this.drawings) {
         const items = [];
@@ -592,6 +601,14 @@
         );
       });
       this.told.replaceChildren(element("b", {}, this.spanText(row, level)), ...[...this.held(row, level, bar !== null && bar === this.bar), ...this.events(row, level)].map((text) => element("span", {}, text)));
+    }
+
+    // A label of the time axis: a day with its month, and a time of day only where days are far apart; null for the rest.
+    tickText(time, kind) {
+      const { from, to } = this.range, within = (row) => this.clock[Math.min(Math.max(Math.floor(row), 0), this.rows - 1)];
+      if (kind < library.TickMarkType.DayOfMonth) return null;
+      if (kind > library.TickMarkType.DayOfMonth && within(to - 1) - within(from) < DAYS_APART * 86400) return null;
+      return new Date(1000 * time).toLocaleString("en-US", { month: "short", day: "numeric", timeZone: "UTC" });
     }
 
     lastInView() {

@@ -297,14 +297,21 @@
       return this.about.order.filter((other) => other !== trial && this.trials[other].places.every((one, n) => Math.abs(one - places[n]) <= 1));
     }
 
+    // What the neighbours of a trial have, by which trials are ranked.
+    theirs(values, whose) {
+      const { rank, metrics } = this.about, { label } = metrics[rank];
+      const [lowest, highest, middle] = [Math.min(...values), Math.max(...values), median(values)].map((one) => this.text(rank, one));
+      const [who, have] = values.length === 1
+        ? ["The one neighbour", `has ${label} ${middle}`]
+        : [`The ${values.length} neighbours`, `have ${label} ${lowest} to ${highest}, median ${middle}`];
+      return `${who} of ${whose}, each parameter at most one step away, ${have}`;
+    }
+
     drawNeighbours() {
-      const { rank, metrics } = this.about, near = this.neighbours(this.selected);
+      const { rank } = this.about, near = this.neighbours(this.selected);
       const whose = this.selected === this.about.best ? "the best trial" : "the selected trial";
-      const values = near.map((trial) => this.value(trial, rank));
       this.at("stability").textContent = near.length
-        ? `${near.length === 1 ? "The one neighbour" : `The ${near.length} neighbours`} of ${whose}, each parameter at most one step away, ` +
-          `${near.length === 1 ? "has" : "have"} ${metrics[rank].label} ${this.text(rank, Math.min(...values))} to ${this.text(rank, Math.max(...values))}, ` +
-          `median ${this.text(rank, median(values))}; ${whose} has ${this.own(this.selected, rank)}.`
+        ? `${this.theirs(near.map((trial) => this.value(trial, rank)), whose)}; ${whose} has ${this.own(this.selected, rank)}.`
         : `No neighbour of ${whose} was tried: no other trial has each parameter at most one step away.`;
       const shown = [...new Set([rank, ...this.about.beside])];
       this.at("neighbours").replaceChildren(...near.map((trial) => {
