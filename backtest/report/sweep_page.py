@@ -196,12 +196,13 @@ def stability(sweep: ShownSweep) -> str:
         return "No neighbour of the best trial was tried: no other trial has each parameter at most one step away."
     values = [sweep.trials[place].metrics[metric.name] for place in near]
     lowest, highest, middle = (metric.text(one) for one in (min(values), max(values), median(values)))
-    own = metric.text(sweep.trials[sweep.best].metrics[metric.name])
+    best = metric.text(sweep.trials[sweep.best].metrics[metric.name])
     if len(near) == 1:
         whose, have = "The one neighbour", f"has {metric.label} {middle}"
     else:
         whose, have = f"The {len(near)} neighbours", f"have {metric.label} {lowest} to {highest}, median {middle}"
-    return typeset(f"{whose} of the best trial, each parameter at most one step away, {have}; the best trial has {own}.")
+    told = f"{whose} of the best trial, each parameter at most one step away, {have}; the best trial has {best}."
+    return typeset(told)
 
 
 def _in_order(values: Any) -> list[Any]:
