@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from backtest.metrics.measurement import Measured
 
 _MOST_BARS = 500_000  # of all series together, that are in a page one by one
-_SAMPLED = 100  # series by whose columns the size of all is guessed
+_SAMPLED = 100  # series by whose columns the size of all is guessed ...
+_LEEWAY = 1.03  # ... and how much more than there is room for such a guess may be
 _MOST_LETTERS = 4_500_000  # of the packed columns where there are more bars
 _CENTS, _SHARES, _FEW = 2, 6, 4  # decimals of money, of a fraction, and of what need not be rounded
 _CHOSEN = {"open": "first", "high": "highest", "low": "lowest", "close": "last", "volume": "sum"}
@@ -87,21 +88,44 @@ def chart_of(result: Measured, reader: Reader | None = None) -> Chart:
         return Chart({}, "", "", why_not=why_not)
     readers = [*([reader] if reader else []), Store(bundled("sample"))]
     bars = [bars_by_row(result, number, readers) for number in range(len(result.series))]
-    step = _first_step(result, bars)
+    step = -(-len(result.record) * len(bars) // _MOST_BARS)
+    tables = _letters(_trades(result, step) | _orders(result, step)) if step > 1 else 0
+    step = _first_step(result, bars, step, tables)
     about, columns = _packed(result, bars, step)
-    while step > 1 and len(columns) > _MOST_LETTERS:
+    while step > 1 and len(columns) > _room(tables):
         step *= 2
         about, columns = _packed(result, bars, step)
     return Chart(about, columns, _words(result), tuple(_notes(result, bars, step)))
 
 
-def _first_step(result: Measured, bars: list[SeriesBars]) -> int:
-    """Return of how many bars each on the chart is made, as far as a part of the series tells: packing takes time."""
-    step, every = -(-len(result.record) * len(bars) // _MOST_BARS), len(bars) // _SAMPLED
-    part = [*enumerate(bars)][:: max(every, 1)]
-    while step > 1 and every > 1 and len(pack(_series(result, part, step))[1]) * every > _MOST_LETTERS:
+def _room(tables: int) -> int:
+    """Return how many letters the columns may take; where trades and orders leave none, some are for the bars."""
+    return max(_MOST_LETTERS, tables + _MOST_LETTERS // 4)
+
+
+def _first_step(result: Measured, bars: list[SeriesBars], step: int, tables: int) -> int:
+    """
+    Return of how many bars each on the chart is made, as far as a part of the series tells: packing takes time.
+
+    A little more than there is room for may still fit, and is left to the packing of all.
+
+    Args:
+        step: the least that it may be.
+        tables: letters of trades and orders, which are nearly as many for any step.
+    """
+    every = len(bars) // _SAMPLED
+    if step == 1 or every <= 1:
+        return step
+    part = [*enumerate(bars)][::every]
+    while True:
+        others = _letters(_money(result, step) | _lines(result, step))
+        if tables + others + _letters(_series(result, part, step)) * len(bars) / len(part) <= _room(tables) * _LEEWAY:
+            return step
         step *= 2
-    return step
+
+
+def _letters(columns: dict[str, Column]) -> int:
+    return len(pack(columns)[1])
 
 
 def scripts() -> tuple[str, str]:
@@ -111,12 +135,7 @@ def scripts() -> tuple[str, str]:
 
 def _packed(result: Measured, bars: list[SeriesBars], step: int) -> tuple[dict[str, Any], str]:
     starts, zone, plots = times_of(result)[::step], zone_of(result), plots_of(result)
-    lines = {
-        f"line.{plot.number}.{place}": _some_digits(coarser(line.values, step, "last"))
-        for plot in plots
-        for place, line in enumerate(plot.lines)
-    }
-    tables = _trades(result, step) | _orders(result, step)
+    lines, tables = _lines(result, step), _trades(result, step) | _orders(result, step)
     columns, text = pack({**_money(result, step), **_series(result, [*enumerate(bars)], step), **lines, **tables})
     about = {
         "name": result.spec.name,
@@ -158,6 +177,14 @@ def _series(result: Measured, bars: list[tuple[int, SeriesBars]], step: int) -> 
         position = column(result.record, f"position.{number}")
         columns[f"position.{number}"] = _some_digits(coarser(position, step, "last"))
     return columns
+
+
+def _lines(result: Measured, step: int) -> dict[str, Column]:
+    return {
+        f"line.{plot.number}.{place}": _some_digits(coarser(line.values, step, "last"))
+        for plot in plots_of(result)
+        for place, line in enumerate(plot.lines)
+    }
 
 
 def _some_digits(values: np.ndarray) -> Column:

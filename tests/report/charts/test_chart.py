@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -134,6 +135,23 @@ def test_beyond_half_a_million_bars_several_are_one_and_it_is_said():
     assert any("500,001 bars, too many for a page: on the chart each is made of 2." in note for note in coarse.notes)
     columns = unpacked(coarse.about["columns"], coarse.columns)
     assert columns["equity"][:3].tolist() == [101.0, 103.0, 105.0]  # the last of each two
+
+
+@pytest.mark.slow
+def test_more_orders_than_there_is_room_for_leave_some_to_the_bars():
+    few, count = minutes(500_001), 260_000
+    kinds = few.orders_table.schema
+    prices = pa.array(np.random.default_rng(1).random(count))
+    rows = {field.name: pa.nulls(count, field.type) for field in kinds}
+    rows |= dict.fromkeys(("price", "costs", "size", "filled"), prices)
+    rows |= dict.fromkeys(("created", "closed"), few.record["time"].combine_chunks()[:count])
+    rows |= {"ref": pa.array(np.arange(count)), "series": pa.array([MINUTE]).take(pa.array(np.zeros(count, int)))}
+    orders = pa.table([rows[field.name].cast(field.type) for field in kinds], schema=kinds)
+
+    chart = chart_of(replace(few, orders_table=orders))
+
+    assert chart.about["step"] == 2
+    assert len(chart.columns) > 4_500_000
 
 
 def test_intraday_bars_are_on_the_clocks_of_the_exchange():
