@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +41,11 @@ _MOST = 1e18  # no count; a long's largest is 9.2e18
 
 def schema(extra: Iterable[str] = ()) -> pa.Schema:
     """Return the schema of a table of bars with these extra columns; null means that there is no such number."""
+    return _schema(tuple(extra))
+
+
+@lru_cache(maxsize=64)
+def _schema(extra: tuple[str, ...]) -> pa.Schema:
     import pyarrow as pa
 
     return pa.schema(

@@ -128,13 +128,18 @@ def span_of_sessions(series: Series, hours: Hours, since: date, until: date) -> 
     Raises:
         UsageError: the dates are the wrong way round, or no session lies between them.
     """
-    dates = Span.of_dates(since, min(until, max(since, _LAST)))
+    dates = _dates(since, min(until, max(since, _LAST)))
     if series.size.daily:
         return dates
     ends = _first_and_last(hours, max(since, _FIRST), min(until, _LAST), series.regular_hours)
     if not ends:
         raise UsageError(f"{series.instrument} has no session from {since} to {until}; name a longer time")
     return Span(ends[0].open, ends[1].close + after_the_close(series, hours))
+
+
+@lru_cache(maxsize=64)
+def _dates(since: date, until: date) -> Span:
+    return Span.of_dates(since, until)
 
 
 def _first_and_last(hours: Hours, since: date, until: date, regular_hours: bool) -> tuple[Session, Session] | None:

@@ -52,7 +52,8 @@ def read_file(path: Path, limit: int) -> bytes:
             if status.st_size > limit:
                 raise DamagedStore(f"{path} has {status.st_size:,} bytes, more than the {limit:,} that it may have")
             if stat.S_ISREG(status.st_mode):
-                return handle.readall()
+                data = handle.read(status.st_size)  # in one step; by itself it would look for more
+                return data if len(data) == status.st_size else data + handle.readall()
     except IsADirectoryError:
         pass
     raise DamagedStore(f"{path} is not a regular file; remove it and restore the store from a backup")
@@ -134,11 +135,11 @@ def make_folders(folder: Path, root: Path) -> None:
             sync_folder(path.parent)
 
 
-def refuse_links(folder: Path, root: Path) -> None:
-    """Raise DamagedStore if the folder, or one between it and the root, is a link or a file; it may be missing."""
+def refuse_links(folder: Path, root: Path, *inside: str) -> None:
+    """Raise DamagedStore if a folder, one between it and the root, or one inside it is a link or a file."""
     path = str(root)
-    for part in folder.parts[len(root.parts) :]:
-        path = os.path.join(path, part)  # noqa: PTH118 - paths of pathlib take most of the time of reading many series
+    for part in (*folder.parts[len(root.parts) :], *inside):
+        path = f"{path}{os.sep}{part}"  # joined as texts: paths take most of the time of reading many series
         try:
             status = os.lstat(path)
         except FileNotFoundError:

@@ -444,7 +444,7 @@ class Store(SegmentReader):
         folder = self.folder(series)
         path = folder / "manifest.json"
         try:
-            refuse_links(folder / "bars", self.root)
+            refuse_links(folder, self.root, "bars")
             data = read_if_any(path, LARGEST)
             if data is None and has_segments(folder):
                 data = read_if_any(path, LARGEST)  # by now: another process may have begun it, its manifest first
@@ -459,7 +459,7 @@ class Store(SegmentReader):
         folder, stored = self.folder(series), names_of(manifest.segments)
         if any(one.file not in stored for one in segments):  # "bars" was looked at when the manifest was read
             refuse_links(folder / "archive", self.root)
-        return [folder / ("bars" if one.file in stored else "archive") / one.file for one in segments]
+        return [folder / f"{'bars' if one.file in stored else 'archive'}/{one.file}" for one in segments]
 
     # --- writing: lock, segments, manifest, sweep
 

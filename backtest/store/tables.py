@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from backtest.errors import BadBars, Conflict
+from backtest.market import arrays
 from backtest.market.bars import extra_of, schema, with_extra
 from backtest.market.extra import united
 from backtest.market.series import Series
@@ -16,6 +20,7 @@ from backtest.store.manifest import period_unit
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _UNITS: dict[str, Literal["D", "M", "Y"]] = {"day": "D", "month": "M", "year": "Y"}
 
 
@@ -41,10 +46,6 @@ def by_date(bars: pa.Table, unit: Literal["D", "M", "Y"]) -> Iterator[tuple[str,
     Not by Arrow's functions of dates: they load the system's database of time zones, for UTC as well, and Windows and
     slim images have none.
     """
-    import numpy as np
-
-    from backtest.market import arrays
-
     starts = arrays.numbers(bars["time"]).view("datetime64[us]").astype(f"datetime64[{unit}]")
     edges = (np.flatnonzero(starts[1:] != starts[:-1]) + 1).tolist()
     for first, end in pairwise([0, *edges, len(starts)] if len(starts) else []):
@@ -78,6 +79,11 @@ def completed(bars: pa.Table, stored: pa.Table) -> pa.Table:
     return whole
 
 
+def microseconds(moment: datetime) -> int:
+    """Return a moment as bars are stamped: microseconds since 1970."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
 def between(bars: pa.Table, span: Span) -> pa.Table:
     """Return the bars in the span."""
     start, end = _rows(bars, span)
@@ -92,12 +98,9 @@ def around(bars: pa.Table, span: Span, new: pa.Table) -> list[pa.Table]:
 
 def _rows(bars: pa.Table, span: Span) -> tuple[int, int]:
     """Return the first row in the span and the first after it."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    moments = pa.array([span.start, span.end], pa.timestamp("us", tz="UTC"))
-    start, end = (pc.sum(pc.less(bars["time"], moment)).as_py() or 0 for moment in moments)
-    return start, end
+    times = arrays.numbers(bars["time"])
+    start, end = np.searchsorted(times, [microseconds(span.start), microseconds(span.end)])
+    return int(start), int(end)
 
 
 def differing(stored: pa.Table, bars: pa.Table) -> list[int]:
