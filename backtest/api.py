@@ -57,7 +57,7 @@ class RunResult(Measured):
     with its validity, its picture and its page. What takes one of these takes a result.
 
     Attributes:
-        record: a row a bar: time (of the bar's close, UTC), session (date), equity, cash, and for the n-th series
+        record: a row per bar: time (of the bar's close, UTC), session (date), equity, cash, and for the n-th series
             position.n (shares or contracts) and close.n; benchmark, where the spec names one, NaN at bars at which it
             has no new price; flow, where the strategy added cash or took some out: how much with that bar, from whose
             end on it counts; dividend.n, and dividend.benchmark, where dividends are paid: how much a share that was
@@ -68,16 +68,16 @@ class RunResult(Measured):
             the n-th series where cash is held by currency.
         orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed; of
             an account with rules of its own reason, why it was refused, or given by the account itself.
-        fills_table: a row a fill: ref, time, series, size (signed), price, costs, and rate where money is converted;
+        fills_table: a row per fill: ref, time, series, size (signed), price, costs, and rate where money is converted;
             where slippage was asked for unslipped, the price without it; where a borrow fee was, borrow, how much of
             the costs is one; where smaller bars were, small_bar, when the one opened that it was filled in, null where
             it was the run's own.
-        trades_table: a row a round trip, first in first out: see `round_trips`; where money is converted with the
+        trades_table: a row per round trip, first in first out: see `round_trips`; where money is converted with the
             currency that its prices are quoted in, and of an account with rules of its own with reason, which is that
             of a margin call where one ended it.
         manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.
         lines: what Backtrader would plot of indicators and observers; `lines.why_not` says why there are none.
-        extremes_table: a row a round trip: the lowest and the highest price that it saw; None of a run that version
+        extremes_table: a row per round trip: the lowest and the highest price that it saw; None of a run that version
             0.1.0 kept.
         bars_from: where the bars were read, for charts; None of a run that was loaded. It is not saved.
         cost_table: what it comes to at other costs, if it was run again at these.
@@ -125,8 +125,8 @@ class RunResult(Measured):
         Return the interactive chart of the run: a notebook shows it, and its `save` writes it as a page.
 
         Args:
-            store: where it finds the bars that the run saw; if not given, where the run read them, or in the sample
-                that comes along. Without them it has closes in place of candles.
+            store: where it finds the bars that the run saw; if not given, where the run read them, or in the bundled
+                sample. Without them it has closes in place of candles.
         """
         from backtest.report.run_page import chart_view
 
@@ -146,9 +146,9 @@ class RunResult(Measured):
 
         Args:
             figures: rows of your own, as those of FIGURES; they follow ours on the page.
-            metrics: rows of your own, as those of METRICS; they follow ours.
+            metrics: your own rows, like those of METRICS; they follow the built-in ones.
             store: where the chart finds the bars that the run saw; if not given, where the run read them, or in the
-                sample that comes along. Without them it has closes in place of candles.
+                bundled sample. Without them it has closes in place of candles.
             force: whether another run that the folder holds is replaced.
 
         Raises:
@@ -274,44 +274,44 @@ def run(
     **options: Unpack[BrokerageOptions],
 ) -> RunResult:
     """
-    Run a strategy over stored bars and return what it left.
+    Run a strategy on stored bars and return its result.
 
-    An order given at the close of a bar fills at the next one. Backtrader refuses an order (status Margin) that the
-    cash cannot pay at the close it was given at, or at the price it would fill at.
+    An order submitted at the close of a bar fills in the next one. Backtrader refuses an order (status Margin) if cash
+    does not cover it at the close at which it was submitted, or at its fill price.
 
     Args:
         strategy: a `bt.Strategy` class, or "file.py:Name".
         series: one series or several, or their spellings; the first one is the strategy's `data`. Or bars: a frame of
-            pandas or polars, a table of Arrow, or a dict of such by their series; of a frame alone the bar size is seen
-            in its times, and money has no currency and, if `costs` are not given, there are none.
-        store: a store, or its folder or URL; or any other `Reader` of bars. With frames there is none.
+            pandas or polars, a table of Arrow, or a dict of such by their series; for a frame alone, the times give the
+            bar size, money has no currency and, if `costs` are not given, there are none.
+        store: a store, or its folder or URL; or any other `Reader` of bars. Leave it out with frames.
         span: a `Span` of stamps, or a pair of sessions, both included, each a date or "2020-01-02"; all bars if not
             given.
-        start: the first session, in the place of a span.
+        start: the first session, instead of a span.
         end: the last session, included.
-        params: the strategy's own parameters; the rest keep their defaults.
-        cash: money at the start, in the currency of the account.
-        benchmark: a series to compare with; buy and hold of the run's own series if not given.
-        risk_free: return of cash a year, for the ratios; 0.02 is 2 %. Or the return of each session, a pandas Series
-            with its date as index.
-        periods: periods a year, by which figures are annualised; if not given 52 of weekly bars, 12 of monthly ones,
-            else the sessions a year of the exchange's calendar: see `SESSIONS_A_YEAR`. Of series of several calendars
-            the one with the most is measured by.
-        pins: a file that `backtest pin` made: no other bars than those are run on; without a span, all of them.
-        lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
-        warm_up: bars before the first session that indicators see: "auto" for all that are stored, or how many bars of
-            the first series. Trading, the record, and all numbers begin with that session all the same.
-        engine: "event" goes through the bars one by one, "compiled" by machine code made of the strategy, where it can
-            and numba is installed (the extra `fast`); what is left is the same to the last bit. If not given, the
-            compiled one where numba is there and bars are many; `made_by` of the result says which it was.
-        tz: of frames, the zone of times that have none, such as "America/New_York"; "exchange" for the instrument's.
-        brokerage: costs, slippage and all that follows in one object, to be handed from call to call; or each by its
-            own name, as people write it. An option that is set in both ways is refused.
+        params: the strategy's parameters; the others keep their defaults.
+        cash: initial cash, in the account's currency.
+        benchmark: a benchmark series. Default: buy and hold of the run's own series.
+        risk_free: annual risk-free rate, for the ratios; 0.02 is 2 %. Or a pandas Series of the return of each session,
+            indexed by date.
+        periods: periods per year for annualising. Default: 52 for weekly bars, 12 for monthly ones, otherwise the
+            sessions per year of the exchange's calendar: see `SESSIONS_A_YEAR`. For series with several calendars, the
+            one with the most sessions counts.
+        pins: a file that `backtest pin` made: the run refuses other bars; without a span it uses all pinned ones.
+        lines: whether to save what Backtrader would plot of indicators and observers; metrics do not depend on it.
+        warm_up: bars before the first session that only warm up indicators: "auto" for all stored ones, or a number of
+            bars of the first series. Trading, the record and all metrics still begin with the first session.
+        engine: "event" runs the strategy bar by bar, "compiled" as machine code, if it can be compiled and numba is
+            installed (the extra `fast`); the results are the same to the last bit. Default: compiled if numba is
+            installed and there are many bars; `made_by` of the result says which it was.
+        tz: for frames, the zone of times that have none, such as "America/New_York"; "exchange" for the instrument's.
+        brokerage: costs, slippage and all following options in one reusable object; or pass each by its own name. An
+            option that is set in both ways is refused.
 
-    What a strategy leaves in a dict of JSON named `notes`, such as its models' hashes, goes into the manifest.
+    If a strategy sets a JSON-like dict named `notes`, for example with hashes of its models, the manifest includes it.
 
     Raises:
-        UsageError: an argument cannot be read, or a name or a number is off.
+        UsageError: an argument is invalid.
         NoBars: the store lacks the bars.
         StrategyError: the strategy raised; the text says where, the cause is chained.
     """
@@ -501,7 +501,7 @@ def check_asked(cash: Any, risk_free: Any, brokerage: Brokerage, periods: Any = 
     Check what a run is asked of its account, its broker and its market, which needs no bars, and return the costs.
 
     Raises:
-        UsageError: an argument cannot be read, or a name or a number is off.
+        UsageError: an argument is invalid.
     """
     from backtest.engine.account.commissions import costs_of
     from backtest.engine.account.dividends import check_dividends

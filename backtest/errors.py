@@ -41,7 +41,7 @@ Scope = Literal["window", "series", "all"]
 
 
 class BacktestError(Exception):
-    """Anything that went wrong and is explained by its own text."""
+    """The base class of all errors of this package; the text explains what happened and what to do."""
 
     exit_code: ClassVar[int] = 1
     retry: ClassVar[bool] = False

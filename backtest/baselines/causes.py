@@ -38,7 +38,9 @@ class Cause:
     told: tuple[str, ...]
 
 
-_CHANCE = Cause("chance", CAUSE, ("two runs of now, one after the other, differ: the strategy draws or asks a clock",))
+_CHANCE = Cause(
+    "chance", CAUSE, ("two current runs in a row differ: the strategy uses unseeded random numbers or the clock",)
+)
 
 
 def repeat(scene: Scene) -> RunResult:
@@ -59,7 +61,7 @@ def repeat(scene: Scene) -> RunResult:
     rate = spec.risk_free if scene.risk_free is None else scene.risk_free
     if spec.rates and scene.risk_free is None:
         raise UsageError(
-            f"{spec.name} was run with a risk-free return of each session, which a baseline does not keep; make one of "
+            f"{spec.name} was run with a risk-free return of each session, which a baseline cannot store; make one of "
             "a run with a return a year"
         )
     result = run(

@@ -45,7 +45,7 @@ _BY_EXTREMES = ("adverse_excursion", "favourable_excursion")
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What came of a baseline: same, moved, failed (the run broke), or accepted; and if it moved, how and why."""
+    """The outcome of a baseline: same, moved, failed (the run broke), or accepted; and if it moved, how and why."""
 
     name: str
     status: str
@@ -146,7 +146,7 @@ def save_runs(results: Sequence[RunResult], folder: str | Path, store: Reader, n
 def _refuse_frame(result: RunResult) -> None:
     if result.manifest.get("frame"):
         raise UsageError(
-            f"the run {result.name} was made on a frame, and a baseline needs bars that are kept: put them into a "
+            f"the run {result.name} was made on a frame, and a baseline needs stored bars: put them into a "
             'store with backtest.ingest(frame, "AAPL/1day", "data/bars"), run on that, and save that run'
         )
 
@@ -301,7 +301,7 @@ def _why(judgement: Judgement) -> Iterator[str]:
         yield f"  {cause.verdict:<12} {cause.what}{meaning}"
         yield from (f"    {line}" for line in cause.told)
     if judgement.status == MOVED and not judgement.causes:
-        yield "  cause        none found: all that is kept of a run is as it was; the strategy reads something else"
+        yield "  cause        none found: all recorded inputs are unchanged; the strategy reads something else"
 
 
 def _order_lines(judgement: Judgement) -> list[str]:

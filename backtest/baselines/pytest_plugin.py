@@ -1,4 +1,4 @@
-"""The fixture `backtest_regression`, which holds strategies to their baselines in anybody's test suite."""
+"""The fixture `backtest_regression`, which holds strategies to their baselines in any test suite."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _CHECKED = pytest.StashKey[dict[str, str]]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     group = parser.getgroup("backtest", "baselines of strategies")
-    group.addoption("--backtest-accept", action="store_true", help="take what the strategies do now as their baselines")
+    group.addoption("--backtest-accept", action="store_true", help="accept the current results as baselines")
     group.addoption("--backtest-store", metavar="DIR", default="", help="folder or URL of the bars")
-    parser.addini("backtest_store", "folder or URL of the bars, from the root of the project", default="data/bars")
+    parser.addini("backtest_store", "folder or URL of the bars, relative to the project root", default="data/bars")
     parser.addini("backtest_baselines", "folder of the baselines", default="strategies/baselines")
 
 
@@ -125,7 +125,7 @@ class BacktestRegression:
         from backtest.baselines.drift import judge
 
         if not path.exists():
-            return f"no baseline {self._shown(path)} yet; if what the strategy does now is right, {_CURE}"
+            return f"no baseline {self._shown(path)} yet; if the current result is right, {_CURE}"
         judgement = judge(load_baseline(path), path.stem, Scene(result.spec, store, strategy), result)
         return "" if judgement.fine else f"{judgement}\nIf this is meant, {_CURE}"
 
@@ -134,9 +134,7 @@ class BacktestRegression:
 
         checked = self._config.stash[_CHECKED]
         if checked.setdefault(name, key) != key:
-            raise UsageError(
-                f"two checks of other runs share the baseline {name!r}; give one of them a name of its own"
-            )
+            raise UsageError(f"two checks of different runs share the baseline {name!r}; give one of them another name")
 
 
 _CURE = "accept it and commit the file: pytest --backtest-accept"

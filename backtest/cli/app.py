@@ -91,7 +91,7 @@ app = typer.Typer(
 
 
 def _help(command: Any) -> str:
-    """Return what a command says of itself before any form feed, a line a paragraph, for the terminal to break."""
+    """Return what a command says of itself before any form feed, a line per paragraph, for the terminal to break."""
     text = inspect.cleandoc(command.__doc__).partition("\f")[0]
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
 
@@ -162,8 +162,8 @@ def _program() -> Any:
 
 # What Typer ends itself, after it has said why on stderr.
 _ENDINGS: dict[object, str] = {
-    UsageError.exit_code: "the words of the command cannot be read; what is wrong is on stderr",
-    130: "interrupted; run this again to go on",
+    UsageError.exit_code: "invalid command line; see the message on stderr",
+    130: "interrupted; run this again to resume",
 }
 
 

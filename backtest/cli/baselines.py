@@ -55,7 +55,7 @@ def baseline(
     from backtest.store.store import open_store
 
     if jobs > 1 and action not in (BaselineAction.check, BaselineAction.diff):
-        raise UsageError(f"--jobs {jobs} is of check and diff, and this is {action.value}; leave it out")
+        raise UsageError(f"--jobs {jobs} only applies to check and diff, and this is {action.value}; leave it out")
     target = open_store(store)
     if action is BaselineAction.save:
         if not names:

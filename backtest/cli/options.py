@@ -30,7 +30,7 @@ def stored_series(ctx: typer.Context) -> list[str]:
 
 
 def strategies() -> list[str]:
-    """Return the strategies that come along, and the Python files here and in strategies/."""
+    """Return the bundled strategies, and the Python files here and in strategies/."""
     ours = [path.stem for path in bundled("strategies").glob("*.py")]
     return sorted(ours) + sorted(
         path.as_posix() for folder in (".", "strategies") for path in Path(folder).glob("*.py")

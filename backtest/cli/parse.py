@@ -147,7 +147,7 @@ def _of_file(name: str) -> list[Series]:
         more = f"; so are the lines {', '.join(str(other) for other, _ in wrong[1:])}" if wrong[1:] else ""
         raise UsageError(f"{name}, line {number}: {first}{more}") from first
     if not found:
-        raise UsageError(f"no series in the file {name!r}; write one a line, such as AAPL/1day")
+        raise UsageError(f"no series in the file {name!r}; write one per line, such as AAPL/1day")
     return found
 
 
@@ -165,9 +165,9 @@ def _text_of(name: str) -> str:
     except OSError as error:
         raise UsageError(f"{str(path)!r} cannot be read ({error.strerror}); write @FILE of a file that can") from error
     except DamagedStore as error:
-        raise UsageError(f"{error}; write @FILE, with one series a line") from error
+        raise UsageError(f"{error}; write @FILE, with one series per line") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{str(path)!r} is no text ({error.reason}); write a series a line, in UTF-8") from error
+        raise UsageError(f"{str(path)!r} is no text ({error.reason}); write one series per line, in UTF-8") from error
     if "\0" in text:
-        raise UsageError(f"{str(path)!r} is no text (it has zero bytes); write a series a line, in UTF-8")
+        raise UsageError(f"{str(path)!r} is not a text file (it has zero bytes); write one series per line, in UTF-8")
     return text

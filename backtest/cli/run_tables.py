@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def give_runs(results: list[RunResult]) -> None:
-    """Give a row a run, and what all of them rest on."""
+    """Give a row per run, and what all of them rest on."""
     from backtest.metrics.table import METRICS
 
     names = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "trades")
@@ -46,7 +46,7 @@ def give_runs(results: list[RunResult]) -> None:
 
 def give_kept(rows: list[Listed], as_json: bool, chosen: bool) -> None:
     """
-    Give a row a saved run, and what distinguishes it from the others; one that cannot be read is shown as damaged.
+    Give a row per saved run, and what distinguishes it from the others; one that cannot be read is shown as damaged.
 
     Args:
         chosen: whether conditions chose them.
@@ -96,7 +96,7 @@ def _kept_cells(row: Listed) -> list[str]:
 
 
 def _give_runs_table(heads: list[str], rows: list[list[str]]) -> None:
-    """Give a row a run; where the width is short, what all have in common is printed once, above."""
+    """Give a row per run; where the width is short, what all have in common is printed once, above."""
     short, common = table_width(tuple(heads), rows) > wide(), list[str]()
     for name in ("strategy", "series", "parameters"):
         place = heads.index(name)
@@ -135,7 +135,7 @@ def give_kept_run(result: RunResult, folder: Path, as_json: bool, files: Sequenc
 
 
 def _give_combination(found: Combination, currency: str) -> None:
-    """Give a row a run, what all contributed, how they correlate, and how they fell together."""
+    """Give a row per run, what all contributed, how they correlate, and how they fell together."""
     from backtest.metrics.table import METRICS
 
     share, money, ratio = METRICS["cagr"].text, METRICS["costs"].text, METRICS["sharpe"].text
@@ -200,7 +200,7 @@ def give_next_orders(found: NextOrders, now: datetime | None, as_json: bool) -> 
     for note in (*(note for order in found.orders for note in _order_notes(order, found)), *found.notes):
         give(wrapped(note))
     if late and now:
-        say(f"warning: that open is over, as it is {found.when(now)} now; bring the store up to date first")
+        say(f"warning: that open has passed, since it is {found.when(now)} now; update the store first")
     say("No orders were placed.")
 
 
@@ -214,7 +214,7 @@ def _order_notes(order: OpenOrder, found: NextOrders) -> Iterator[str]:
     """Yield what is to be known of an order beside its row."""
     name = f"Order {order.number}"
     if not order.paid:
-        yield f"{name} would be refused: the cash does not pay for it at the close of {found.when(order.given)}."
+        yield f"{name} would be refused: cash does not cover it at the close of {found.when(order.given)}."
     if order.after is not None:
         yield f"{name} waits until order {order.after} is filled."
     if order.instead_of:
@@ -229,7 +229,7 @@ def _order_notes(order: OpenOrder, found: NextOrders) -> Iterator[str]:
 
 
 def give_series_runs(found: SeriesRuns, as_json: bool) -> None:
-    """Give a row a series, and why it failed on some."""
+    """Give a row per series, and why it failed on some."""
     if as_json:
         give_json(found.to_dict())
         return
@@ -375,7 +375,7 @@ def give_saved(paths: Sequence[Path], as_json: bool) -> None:
 
 
 def give_baselines(judgements: Sequence[Judgement], in_full: bool, as_json: bool) -> None:
-    """Write what came of each baseline: in full with every metric and order that moved."""
+    """Write the outcome of each baseline: in full with every metric and order that moved."""
     if as_json:
         give_json({"baselines": {one.name: one.to_dict() for one in judgements}})
         return

@@ -97,7 +97,7 @@ def run(
     factors = factors_of(cost_cases) if cost_cases else []
     if each and factors:
         raise UsageError(
-            "--cost-cases is of one run; leave it out, and write: backtest validate RUN --cost-cases 0,1,2"
+            "--cost-cases works on one run; leave it out, and use: backtest validate RUN --cost-cases 0,1,2"
         )
     if each:
         with sweeping(context.obj, "runs") as tell:
@@ -109,7 +109,7 @@ def run(
             raise typer.Exit(found.failed[0].exit_code)
         return
     if jobs > 1:
-        raise UsageError(f"--jobs {jobs} is of runs on each series by itself; write --each, or leave it out")
+        raise UsageError(f"--jobs {jobs} only works with --each; add --each, or leave it out")
     result = simulate(strategy, wanted, **asked)
     if result.made_by:
         say(result.made_by)
@@ -177,17 +177,17 @@ def runs(
     from backtest.runs.kept import kept, locate, remove, to_remove
 
     if action is not RunsAction.export and (out or force or tz != "UTC"):
-        raise UsageError(f"--out, --tz and --force are of export, and this is {action.value}; leave them out")
+        raise UsageError(f"--out, --tz and --force only apply to export, and this is {action.value}; leave them out")
     if action is RunsAction.ls:
         fitting = [run for run in kept(RUNS) if not names or run.name.startswith(tuple(names))]
         rows = listed(fitting, where or [], sort)
         give_kept(rows, as_json, chosen=bool(names or where))
         if any(row.error for row in rows):
-            say("error: what is damaged cannot be read; see why: backtest runs show RUN")
+            say("error: damaged runs cannot be read; for the reason: backtest runs show RUN")
             raise typer.Exit(DataError.exit_code)
         return
     if where or sort:
-        raise UsageError(f"--where and --sort are of the list, not of {action.value}; write: backtest runs ls")
+        raise UsageError(f"--where and --sort only apply to ls, not to {action.value}; write: backtest runs ls")
     if not names:
         raise UsageError(f"no run to {action.value}; name one, see: backtest runs ls")
     if action in (RunsAction.tag, RunsAction.untag, RunsAction.note):
@@ -296,7 +296,7 @@ def report(
         print_page(page, Path(pdf))
         paths.append(Path(pdf))
     elif pdf:
-        say("No browser was found on this machine: the PDF has numbers and figures in place of the page")
+        say("No browser was found on this machine: the PDF has metrics and figures instead of the page")
     if as_json:
         give_kept_run(result, folder, as_json, paths)
         return
@@ -328,7 +328,7 @@ def show(
     import webbrowser
 
     if port and not serve:
-        raise UsageError(f"--port {port} is of --serve; write that too, or leave it out")
+        raise UsageError(f"--port {port} only works with --serve; add --serve, or leave it out")
     if serve:
         _serve(run_name, port, store)
         return
@@ -429,7 +429,7 @@ def _opened(store: str) -> Reader | None:
     try:
         return store_of(store)
     except (BadStore, NoConnection) as error:
-        say(f"The chart has no bars of the store: {error}")
+        say(f"The chart cannot show bars of the store: {error}")
         return None
 
 

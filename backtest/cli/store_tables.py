@@ -51,7 +51,7 @@ def give_plan(plans: list[SeriesPlan], as_json: bool) -> None:
         if plan.error:
             say(f"error: {plan.error}")
     count = sum(len(plan.windows) for plan in plans)
-    say(f"{count:,} request{'s' * (count != 1)}; nothing was asked for but contracts not yet known.")
+    say(f"{count:,} request{'s' * (count != 1)}; only unknown contracts were looked up.")
 
 
 def _remarks(one: SeriesReport) -> str:
@@ -63,7 +63,7 @@ def _remarks(one: SeriesReport) -> str:
 
 
 def give_download(report: DownloadReport, as_json: bool, quiet: bool = False) -> None:
-    """Give what a download did: a line a series and their sum; to be quiet, the sum and the errors alone."""
+    """Give what a download did: a line per series and their sum; to be quiet, the sum and the errors alone."""
     from backtest.downloads.report import open_dates
 
     if as_json:
@@ -164,7 +164,7 @@ def give_verdicts(verdicts: Sequence[SeriesAudit], repairs: Sequence[Repair], st
     _give_calendar([one.coverage for one in verdicts if one.coverage and len(one.coverage.days)])
     give(_summary(verdicts))
     if not repairs and any(one.level == "damage" for verdict in verdicts for one in verdict.findings):
-        say(f"To put right what needs no source, run: backtest verify --repair --store {store}")
+        say(f"To repair what needs no source, run: backtest verify --repair --store {store}")
 
 
 def give_verdicts_json(verdicts: Sequence[SeriesAudit], repairs: Sequence[Repair], store: str, strict: bool) -> None:
@@ -249,7 +249,7 @@ def _summary(verdicts: Sequence[SeriesAudit]) -> str:
 
 
 def _give_calendar(coverages: Sequence[Coverage]) -> None:
-    """Give blocks for what is stored: of one series a row a year, of more a row each."""
+    """Give blocks for what is stored: of one series a row per year, of more a row each."""
     from backtest.store.audit.coverage import NAMES, STATES
 
     if not coverages:

@@ -160,9 +160,9 @@ def _failure_of(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or error}; choose another place or make room, then run this again", 1
+        return f"{where}{error.strerror or error}; choose another place or free space, then run this again", 1
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; what is stored stays, run this again to go on", 130
+        return "interrupted; stored bars stay; run this again to resume", 130
     return f"{type(error).__name__}: {error}", 1
 
 

@@ -159,27 +159,27 @@ def download(
     workers: int = _WORKERS,
 ) -> DownloadReport:
     """
-    Fill what the store lacks of the series in the span, or from the first session to the last.
+    Download the bars that the store lacks of the series in the span, or from the first session to the last.
 
-    Safe to stop at any moment; the next call goes on from there. A series that fails does not stop the others. The
-    first interrupt (Ctrl-C) lets the requests in hand finish, the second ends at once.
+    Safe to stop at any moment; the next call resumes from there. A series that fails does not stop the others. The
+    first interrupt (Ctrl-C) lets the pending requests finish, the second ends at once.
 
     Args:
         store: a store, or its folder.
         source: an open source, or the address of one, which is then opened and closed here: see `connect`.
         series: one series or several, or their spellings.
         span: a `Span` of stamps, or a pair of sessions, both included.
-        start: the first session, in the place of a span; "head" for all there is, from the source's first bar on.
+        start: the first session, instead of a span; "head" for everything available, from the source's first bar on.
         end: the last session, included; today's by the source's clock if not given.
         tell: is given a Progress after each window, on the thread of its series; if not given, a notebook shows a bar.
-        persistence: how often a window is asked for.
-        accept_revision: take the vendor's new prices of stored bars that had settled, also of those put aside before.
-        recheck: ask again for what the vendor said it does not have.
-        workers: series at once.
+        persistence: how often a window is requested.
+        accept_revision: take the vendor's new prices of stored bars that had settled, also of those quarantined before.
+        recheck: request spans again that the vendor reported as empty.
+        workers: number of series to download at once.
 
     Raises:
-        UsageError: an argument cannot be read, the dates are invalid, or nothing is requested.
-        SourceError: nobody answers at the address of a source.
+        UsageError: an argument is invalid, the dates are invalid, or nothing is requested.
+        SourceError: nothing answers at the address of a source.
         OSError: the store cannot be written; what was stored before stays.
     """
     if persistence is not None:
@@ -257,8 +257,8 @@ def plan_download(
     Return what `download` would ask for, were nothing to go wrong; of the source only contracts are asked for.
 
     Raises:
-        UsageError: an argument cannot be read, the dates are invalid, or nothing is requested.
-        SourceError: nobody answers at the address of a source.
+        UsageError: an argument is invalid, the dates are invalid, or nothing is requested.
+        SourceError: nothing answers at the address of a source.
     """
     wanted, asked = _distinct(series), _asked(span, start, end)
     target = store if isinstance(store, Store) else open_folder(store)
@@ -386,7 +386,7 @@ def _fill(job: _Job, stop: threading.Event) -> Result:
     filling = job.filling
     try:
         if stop.is_set():
-            raise Stopped("stopped before this series was begun; run this again to go on")
+            raise Stopped("stopped before this series began; run this again to resume")
         filling = filling or job.begin()
         filling.fill()
     except BacktestError as caught:
@@ -416,4 +416,4 @@ def _await(futures: list[Future[Result]], source: Source, stop: threading.Event)
                 source.close()  # asked twice: what is open ends now
                 raise
             stop.set()
-            _log.warning("stopping after the requests in hand; interrupt again to stop at once")
+            _log.warning("stopping after the pending requests; interrupt again to stop at once")

@@ -115,35 +115,34 @@ def ingest(
     multiplier: float = 0.0,
 ) -> DownloadReport:
     """
-    Store the bars of a frame, after the checks of a download; where one series cannot be taken, nothing is written.
+    Store the bars of a frame, after the checks of a download; if one series fails, nothing is written.
 
-    Columns are found by their names, times in a column or in the index. yfinance's frames are taken as they come, of
-    one ticker or of several. What was understood and left out is in `report.series[0].notes`.
+    Columns are recognised by their names; times may be a column or the index. yfinance's frames work as they are, with
+    one ticker or several. `report.series[0].notes` says what was read as what, and what was skipped.
 
     Args:
         frame: of pandas or polars, a table of Arrow, or the path of a file; or a dict of such by their series.
-        series: what the bars are of, such as "AAPL/1day"; several, or "*/1day", of a frame with several symbols; None
-            for a dict.
+        series: the series of the bars, such as "AAPL/1day"; several, or "*/1day", for a frame with several symbols;
+            None for a dict.
         store: a store, or its folder.
         tz: zone of times that have none, such as "America/New_York"; "exchange" for the instrument's own.
-        extra: columns to keep beside those of every bar; if not given, all that are numbers and that a line can be
-            called after.
-        columns: what each column is, in their order: time, open, high, low, close, volume, average, trades; "-" for
-            one to leave.
-        symbol: whose rows to take, if the frame calls it otherwise than the series.
-        adjusted: take the prices that a vendor adjusted for splits and dividends.
+        extra: columns to store besides those of a bar. Default: all numeric ones whose name can be that of a line.
+        columns: the meaning of each column, in order: time, open, high, low, close, volume, average, trades; "-" skips
+            one.
+        symbol: the symbol whose rows to take, if the frame's name for it differs from the series.
+        adjusted: take the vendor's prices adjusted for splits and dividends.
         stamped: whether bars shorter than a day are stamped with their "open" or their "close"; of weeks and months,
-            with their first or last day. If not given, it is seen in the times, or asked.
+            with their first or last day. Default: derived from the times; if they are ambiguous, an error asks for it.
         day_first: whether 03/04/2024 is in April.
-        leave_out: "bad" for bars that cannot be true, "outside" for those outside of the exchange's sessions.
-        accept_revision: take values that are different from stored ones; the old are archived.
-        accept_split: take prices that step as after a split.
-        multiplier: money that a point of the price is worth, of futures and options, such as 50 for the E-mini S&P 500;
-            0 where it is stored already, or named in the spelling.
+        leave_out: "bad" skips invalid bars, "outside" those outside of the exchange's sessions.
+        accept_revision: accept values that differ from stored ones; the old bars are archived.
+        accept_split: accept a price jump that looks like a split.
+        multiplier: the contract multiplier of futures and options, such as 50 for the E-mini S&P 500; 0 if it is
+            already stored, or part of the spelling.
 
     Raises:
-        UsageError: an argument or the frame cannot be read, or may be read in two ways; the text says what to write.
-        BadBars: a bar cannot be true.
+        UsageError: an argument or the frame is invalid or ambiguous; the text says what to write.
+        BadBars: a bar is invalid.
         Conflict: stored bars are different.
     """
     options = FileOptions(
@@ -416,9 +415,9 @@ def _refusal(wrong: Sequence[ImpossibleBar], read: ReadBars, what: str, series: 
     time_of = read.bars["time"][first.row].as_py()
     stamp = f"{time_of:%Y-%m-%d}" if series.size.daily else f"{time_of:%Y-%m-%d %H:%M:%S}Z"
     others = f", and {more:,} more of {len(read.bars):,} bars cannot be true either" if more else ""
-    cure = "correct it, or keep such bars out with --leave-out bad"
+    cure = "fix it, or skip such bars with --leave-out bad"
     if all(fault.outside for fault in wrong):
-        cure = "take them out, or keep them out with --leave-out outside"
+        cure = "remove them, or skip them with --leave-out outside"
         whole = replace(series, regular_hours=False)
         if (
             series.regular_hours

@@ -67,7 +67,7 @@ class SeriesReport:
     revisions: tuple[datetime, ...] = field(default=(), metadata=_counted("revised"))  # corrected by the vendor
     # Its last session, where the instrument has ended and no more is asked for.
     ended: date | None = field(default=None, metadata=_counted("ended"))
-    quarantined: int = field(default=0, metadata=_counted("quarantined"))  # answers put aside
+    quarantined: int = field(default=0, metadata=_counted("quarantined"))  # answers quarantined
     confirmed_empty: tuple[Span, ...] = field(
         default=(), metadata=_counted("spans confirmed empty", "span confirmed empty")
     )

@@ -66,7 +66,7 @@ def ask(
     failures = breaks = waits = untrue = tries = 0
     while True:
         if stop.is_set():
-            raise Stopped("stopped as asked; what is stored stays, run this again to go on")
+            raise Stopped("stopped on request; stored bars stay; run this again to resume")
         asking()
         tries += 1
         try:
@@ -97,7 +97,7 @@ def ask(
             if not why:
                 return _not_empty(bars, series, window)
             untrue += 1
-            _log.warning("an answer cannot be true", extra={**_of(series, window), "request": tries, "reason": why})
+            _log.warning("invalid answer", extra={**_of(series, window), "request": tries, "reason": why})
             if untrue == 2:
                 raise NotTrue(f"{why}; asked twice", bars)
 

@@ -42,7 +42,7 @@ class Resolution(Enum):
     """What to do with an answer that differs from the stored bars which it repeats."""
 
     TAKE = "store its values in place of the old ones"
-    KEEP = "keep the stored bars whose prices had settled, store the others, and put the answer aside"
+    KEEP = "keep the stored bars whose prices had settled, store the others, and quarantine the answer"
     READ_AGAIN = "read the whole series again: its prices or volumes have another scale"
 
 
@@ -184,8 +184,8 @@ def lost_text(series: Series, difference: BarChange) -> str:
     scale = f"prices times {difference.ratio:.6g}" if difference.ratio else ""
     scale = f"volumes times {difference.unit:g}" if difference.unit else scale
     return (
-        f"{len(difference.gone)} stored bars of {series.short} are served no more, the first at {difference.gone[0]}; "
-        f"they were kept, {scale or 'as they were'}"
+        f"{len(difference.gone)} stored bars of {series.short} are no longer served, the first at "
+        f"{difference.gone[0]}; they were kept, {scale or 'as they were'}"
     )
 
 

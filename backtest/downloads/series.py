@@ -81,7 +81,7 @@ class _Rescaled(Exception):
 
 class Filling:
     """
-    Fills one series; `fill` does it, `report` tells what came of it.
+    Fills one series; `fill` does it, `report` tells the outcome.
 
     Args:
         span: what is asked for; of it only finished bars are fetched, as of `now`.
@@ -147,7 +147,7 @@ class Filling:
             raise
 
     def report(self) -> SeriesReport:
-        """Return what came of it, also after `fill` has raised."""
+        """Return the outcome, also after `fill` has raised."""
         try:
             manifest = self._store.manifest_or_empty(self._series)
         except BacktestError:
@@ -268,8 +268,8 @@ class Filling:
             return
         if not self._options.accept_revision:
             raise Conflict(
-                f"{text}; the stored bars were kept and nothing was asked for; if it is the same business, go on with "
-                "--accept-revision, else download into another store"
+                f"{text}; the stored bars were kept and nothing was requested; if it is the same company, use "
+                "--accept-revision, otherwise download into another store"
             )
         self._notes.append(text)
 
@@ -505,7 +505,7 @@ class Filling:
         return replace(hours, stated=(*hours.stated, said))
 
     def _ghosts(self, bars: pa.Table) -> np.ndarray:
-        """Return which bars of an untrue answer are to be put aside: all, or where only hours are wrong, those."""
+        """Return which bars of an untrue answer are to be quarantined: all, or where only hours are wrong, those."""
         hours = self._hours_for(bars)
         ghosts = outside(bars, self._series, hours)
         try:
@@ -826,8 +826,8 @@ class Filling:
         """Yield what is known of the series' sessions, where that is worth a word."""
         if self._hours.unknown and not gaps.has_calendar(self._hours):
             yield (
-                f"the sessions of {self._hours.unknown} are not known: weekdays are expected, and a few at a time "
-                "without a bar are taken for holidays"
+                f"the sessions of {self._hours.unknown} are not known: weekdays are expected, and a few in a row "
+                "without a bar count as holidays"
             )
         if ended:
             why = "its last trade date" if self._last_day else "no session since has a bar; --recheck asks again"

@@ -170,7 +170,7 @@ ArrowFeed.lines.__getattr__ = _refuse_line  # Backtrader's class of the lines, w
 
 def replay(bars: pa.Table, series: Series | str, **params: Any) -> ArrowFeed:
     """
-    Return a Backtrader feed of the bars, usable in anybody's Cerebro.
+    Return a Backtrader feed of the bars, usable in any Cerebro.
 
     An extra column is a line of its name, as `lines` and `params` add to `PandasData`: `data.signal[0]`, NaN for null.
 

@@ -184,7 +184,7 @@ def _stored(store: Reader, series: Series) -> dict[str, Any]:
 
 
 def _packages(code: Sequence[Path]) -> list[str]:
-    """Return what else is installed of that which the files of a strategy import."""
+    """Return what else is installed of what the files of a strategy import."""
     tops = {name.partition(".")[0] for file in code for name in imported_names(file, "", changed(file))}
     named = {_DISTRIBUTIONS.get(top, top) for top in tops - sys.stdlib_module_names - {"backtest"}}
     return sorted(name for name in named - {*_PACKAGES} if _version(name) != _MISSING)

@@ -168,7 +168,7 @@ def order_tables(
     Args:
         orders: a row an order, as `Recorder` keeps them: ref, place in names, whether it buys, kind, status, size,
             stamp, size filled, its price and costs, and the stamp of its end.
-        fills: a row a fill: ref, place in names, stamp, size, price, costs.
+        fills: a row per fill: ref, place in names, stamp, size, price, costs.
         names: of the feeds.
     """
     import pyarrow as pa

@@ -245,5 +245,5 @@ class Sizing:
         ):  # it may have set another sizer
             raise UsageError(
                 f"{name} gives each order a size of its own, so that the size asked for had no say; leave it out, or "
-                "let the strategy leave the size open (of those that come along: --set invest=0)"
+                "let the strategy leave the size open (bundled strategies: --set invest=0)"
             )

@@ -94,7 +94,7 @@ class BarChange:
 
 def check_answer(bars: pa.Table, series: Series, hours: Hours) -> None:
     """
-    Raise BadBars where an answer cannot be true: prices within reason, rules of a bar, grid, positive, open exchange.
+    Raise BadBars where invalid answer: prices within reason, rules of a bar, grid, positive, open exchange.
 
     Sessions are checked for regular hours of listed markets; hours of forex and futures are only approximately known.
     Where no calendar is known, the days of the week are checked.
@@ -412,7 +412,7 @@ def _moved(old: np.ndarray, new: np.ndarray) -> np.ndarray:
 
 
 def _ratio(old: np.ndarray, new: np.ndarray) -> float | None:
-    """Return the ratio of new over old prices, each a row a bar; None where there is none, or it is 1."""
+    """Return the ratio of new over old prices, each a row per bar; None where there is none, or it is 1."""
     positive = (old > 0).all(axis=1) & (new > 0).all(axis=1)
     old, new = old[positive], new[positive]
     other = ~_fits(old, new, 1.0)

@@ -81,7 +81,7 @@ def _problem(name: str) -> str:
         return "an extra column has no name; write names such as signal,score"
     if name.casefold() in _EVERY_BAR:
         also = f", or write {name}_ to have it as a line, too" if name in ("average", "trades") else ""
-        return f"the extra column {name!r} is one that every bar has anyway; leave it out{also}"
+        return f"the extra column {name!r} is part of every bar; leave it out{also}"
     if _is_taken(name):
         return f"the extra column {name!r} cannot be a line, as feeds have something else of that name; {_cure(name)}"
     if not _fits(name):

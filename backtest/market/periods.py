@@ -78,7 +78,7 @@ def periods_of(series: Sequence[Series], hours: Sequence[Hours]) -> Periods:
     place = clock_of(series, hours)
     count, unit = _own(series[place], hours[place])
     if unit == "sessions" and hours[place].calendar not in SESSIONS_A_YEAR:
-        return Periods(count, unit, f"New York, for want of a count of {series[place].instrument.exchange}")
+        return Periods(count, unit, f"New York, since there is no count of {series[place].instrument.exchange}")
     return Periods(count, unit, series[place].short if several_clocks(series, hours) else "")
 
 

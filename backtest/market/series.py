@@ -164,7 +164,7 @@ QUALIFIERS = {
 @dataclass(frozen=True, slots=True)
 class Instrument:
     """
-    What is traded, in IB's terms.
+    A tradable instrument, in IB's terms.
 
     Spelled `SYMBOL-KIND-EXCHANGE-CURRENCY[-EXPIRY[-STRIKE-RIGHT]][+KEY=VALUE...]`; the keys are those of QUALIFIERS.
 
@@ -466,8 +466,8 @@ def several_series(given: Any) -> list[Series]:
         return [series_of(given)]
     if hasattr(given, "__arrow_c_stream__"):
         raise UsageError(
-            "a data frame is not a series; `run`, `sweep` and their like take one, all else bars of a store: put it "
-            'there with backtest.ingest(frame, "AAPL/1day", store), and name "AAPL/1day"'
+            "a data frame is not a series; `run`, `sweep` and similar functions accept one; for others put it into "
+            'a store with backtest.ingest(frame, "AAPL/1day", store), and name "AAPL/1day"'
         )
     return [series_of(one) for one in _arguments.several(given, "the series", f"{_SERIES}, or a list of such")]
 

@@ -309,7 +309,7 @@ def _belongs(cell: Any, name: str) -> bool:
 
 def _made(name: str, rows: Sequence[Membership]) -> Universe:
     if not rows:
-        raise UsageError(f"nobody belongs to the universe{f' {name!r}' if name else ''}; {_EXAMPLE}")
+        raise UsageError(f"the universe has no members{f' {name!r}' if name else ''}; {_EXAMPLE}")
     ordered = sorted(rows, key=lambda one: (str(one.series.instrument), one.first or date.min, one.last or date.max))
     for one, two in pairwise(ordered):
         if one.series.instrument == two.series.instrument and (one.last or date.max) >= (two.first or date.min):

@@ -62,7 +62,7 @@ class Combination:
         rebalance: when the account is rebalanced to the weights: "never", "weekly", "monthly", "quarterly" or "yearly".
         costs: what that is charged: "as-run", or the name of costs.
         rebalanced: how often the account was rebalanced.
-        correlation: of the runs' returns, a row a run; NaN where a run's returns do not vary.
+        correlation: of the runs' returns, a row per run; NaN where a run's returns do not vary.
         depth: of the deepest drawdown at session ends, negative; 0 where there is none.
         peak: the session before that drawdown, as text; "" where it began with the first, or there is none.
         trough: the session at its bottom, as text; "" where there is none.
@@ -101,7 +101,7 @@ class Combination:
         return f"The deepest drawdown, {self.depth:.1%}, {since}to {self.trough}; {together}.".replace("%,", " %,")
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a row a run with its weight, gain, costs, contribution, risk, drawdown and fall."""
+        """Return a row per run with its weight, gain, costs, contribution, risk, drawdown and fall."""
         import pandas as pd
 
         names = ("weight", "gain", "costs", "contribution", "risk", "max_drawdown", "fall")
@@ -109,7 +109,7 @@ class Combination:
         return pd.DataFrame(rows, index=pd.Index([one.label for one in self.runs], name="run"))
 
     def correlation_frame(self) -> pd.DataFrame:
-        """Return the correlations of the runs' returns, a row and a column a run."""
+        """Return the correlations of the runs' returns, a row and a column per run."""
         import pandas as pd
 
         labels = [one.label for one in self.runs]

@@ -212,11 +212,11 @@ def measure(
     Return every metric of a run.
 
     Args:
-        result: of `run`, or a saved one.
+        result: of `run`, or of a saved run.
         risk_free: a return of cash a year, or the return of each session with its date as index; that of the spec
             if not given.
         periods: periods a year; those of the spec if not given.
-        metrics: rows of your own, as those of METRICS; they follow ours.
+        metrics: your own rows, like those of METRICS; they follow the built-in ones.
 
     Raises:
         StrategyError: equity is not a number, or fell below zero.
@@ -269,11 +269,11 @@ def notes_of(result: RunRecord) -> tuple[str, ...]:
     small, capped = (market.get(f"{what}_to_nothing", 0) for what in ("sized", "capped"))
     off = market.get("off_tick", 0)
     found = {
-        f"{rejected:,} of {given:,} orders were rejected: {_why(result)}.": rejected,
+        f"Orders rejected: {rejected:,} of {given:,} ({_why(result)}).": rejected,
         **(_of_calls(result) if ruled else {}),
-        f"Orders not given, as the size {size} came to less than can be traded: {small:,}.": small,
-        f"Bars in which orders got nothing, as the volume cap came to less than can be traded: {capped:,}.": capped,
-        f"Limits and stops that are no multiple of their contract's tick, which IB refuses: {off:,}.": off,
+        f"Orders not placed, because the size {size} was below the smallest tradable unit: {small:,}.": small,
+        f"Bars without fills, because the volume cap was below the smallest tradable unit: {capped:,}.": capped,
+        f"Limit and stop prices that are not a multiple of the contract's tick, which IB rejects: {off:,}.": off,
         **_missing_members(result),
     }
     return tuple(text for text, count in found.items() if count)
@@ -295,7 +295,7 @@ def _missing_members(result: RunRecord) -> dict[str, int]:
     rest = sum(lacking.values()) - whole
     return {
         f"Of the {universe.get('members', 0):,} names of the universe {len(absent):,} have no bars ({few(absent)}): "
-        f"{whole:,} of {days:,} member-days are missing, maybe those of names that failed.": whole,
+        f"{whole:,} of {days:,} member-days are missing, possibly of names that failed.": whole,
         f"Member-days on which a name of the universe had no bar, though it has others: {rest:,} of {days:,}.": rest,
     }
 
@@ -443,7 +443,7 @@ def _of_fees(result: RunRecord) -> Iterator[str]:
         if count := known["taken_from_before"]:
             first = f"{', '.join(known['first'])}{', ...' if count > len(known['first']) else ''}"
             name = Series.parse(key).short
-            yield f"Sessions without a borrow fee of {name}, which had the one before: {count:,} ({first})."
+            yield f"Sessions without a borrow fee of {name}, which use the previous one: {count:,} ({first})."
 
 
 _DOUBTS = 3
@@ -486,7 +486,7 @@ def measure_returns(
     nan: str = "refuse",
 ) -> Stats:
     """
-    Return the metrics of any returns: all but those of activity and trades.
+    Return the metrics of any series of returns: all but those of activity and trades.
 
     Args:
         returns: simple, after costs, one a session, with its date as index; or a frame with one such column. An index
@@ -716,7 +716,7 @@ def _yardstick(run: Account) -> str:
 
 
 def _extent(spec: RunSpec, run: Account, currency: str) -> str:
-    added = f", {run.added:+,.2f} added by the strategy, which is no return" if run.money is not None else ""
+    added = f", {run.added:+,.2f} added by the strategy, not counted as a return" if run.money is not None else ""
     return f"{_sessions(run)}, {spec.cash:,.2f} {currency} at the start{added}."
 
 

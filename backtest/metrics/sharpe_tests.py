@@ -368,7 +368,7 @@ def overfitting(returns: np.ndarray, blocks: int = BLOCKS) -> float:
         0.0
 
     Args:
-        returns: of every trial, a column a trial, shape (n, trials), in order of time; what is over at the end, when
+        returns: of every trial, a column per trial, shape (n, trials), in order of time; what is over at the end, when
             divided into equal blocks, is left out.
         blocks: an even number.
 

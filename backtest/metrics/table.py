@@ -551,14 +551,14 @@ _TRADES = (
     ),
     Metric(
         "adverse_excursion", "Adverse excursion", "percent",
-        "Mean over the trades of the worst that was seen of the entry price, by lows and highs of the bars while held, "
-        "and the exit; of runs that version 0.1.0 kept by the closes.",
+        "Mean over the trades of the worst price seen, relative to the entry price, by lows and highs of the bars "
+        "while held, and the exit; for runs that version 0.1.0 saved, by the closes.",
         _ByRow(lambda runs: expectancy_by_run(Lists([one.adverse for one in runs.trades]))),
     ),
     Metric(
         "favourable_excursion", "Favourable excursion", "percent",
-        "Mean over the trades of the best that was seen of the entry price, by lows and highs of the bars while held, "
-        "and the exit; of runs that version 0.1.0 kept by the closes.",
+        "Mean over the trades of the best price seen, relative to the entry price, by lows and highs of the bars "
+        "while held, and the exit; for runs that version 0.1.0 saved, by the closes.",
         _ByRow(lambda runs: expectancy_by_run(Lists([one.favourable for one in runs.trades]))),
     ),
     Metric(
@@ -567,13 +567,14 @@ _TRADES = (
     ),
     Metric(
         "dividends", "Dividends", "money",
-        "Money that positions got in dividends, less what was withheld and what short positions paid.",
+        "Dividends received, less withholding and what short positions paid.",
         _ByRow(lambda runs: _dividends(runs)),
     ),
     Metric(
         "costs", "Costs", "money",
-        "Commissions and fees of all fills, slippage (how much worse each was than without it), and borrow fees, those "
-        "of open positions too. Of runs that version 0.1.0 kept: without slippage, and borrow fees of what was closed.",
+        "Commissions and fees of all fills, slippage (how much worse each was than without it), and borrow fees, "
+        "those of open positions too. For runs that version 0.1.0 saved: without slippage, and borrow fees of closed "
+        "positions.",
         _ByRow(lambda runs: runs.costs), headline=True,
     ),
 )  # fmt: skip

@@ -84,7 +84,7 @@ def of_system(system: str, encoding: str, disk: str) -> Check:
     """Return what the system is, how its terminal writes letters, and what kind of disk the store lies on."""
     told = f"{system}, {encoding or 'no encoding'}, store on {disk or 'an unknown disk'}"
     if disk in _FAR:
-        return Check("system", "warning", told, "keep the store on a disk of this machine: others may keep no locks")
+        return Check("system", "warning", told, "keep the store on a local disk: others may not support locks")
     return Check("system", "ok", told)
 
 
@@ -137,7 +137,7 @@ def of_this_clock(ours: datetime) -> Iterator[Check]:
     if ours < _MADE or ours > _MADE + _LIFETIME:
         where = "before this version was made" if ours < _MADE else "far in the future"
         detail = f"this machine's clock says {ours:%Y-%m-%d %H:%M} UTC, which is {where}"
-        fix = "set it, and let NTP keep it: sessions that have ended, and what may be asked for, go by it"
+        fix = "set it, and keep it in sync by NTP: it decides which sessions have ended and can be requested"
         yield Check("clock", "problem", detail, fix)
 
 
@@ -169,7 +169,7 @@ def of_space(free: int) -> Check:
     """Return whether the free bytes of a disk are enough."""
     if free >= _LITTLE_SPACE:
         return Check("disk", "ok", f"{free / 2**30:,.0f} GiB free")
-    return Check("disk", "warning", f"only {free / 2**20:,.0f} MiB free", "make room, or name another --store")
+    return Check("disk", "warning", f"only {free / 2**20:,.0f} MiB free", "free space, or name another --store")
 
 
 def listening(ports: Iterable[int], host: str = "127.0.0.1") -> list[int]:
@@ -190,7 +190,7 @@ def _of_clients(installed: Mapping[str, str]) -> Check:
     if len(found) == 1:
         return Check("IB client", "ok", detail)
     if not found:
-        return Check("IB client", "problem", "neither ib_insync nor ib_async is there", "pip install ib_insync")
+        return Check("IB client", "problem", "neither ib_insync nor ib_async is installed", "pip install ib_insync")
     return Check(
         "IB client",
         "problem",
@@ -224,7 +224,7 @@ def _of_no_connection(address: str, error: NoConnection) -> Check:
     place = parse_address(address.partition(":")[2])[0]
     if "handshake" in str(error):
         detail = f"{place} accepts connections but does not finish the TWS handshake"
-        fix = "check that it is TWS or IB Gateway, and whether a window waits there for a click; then restart it"
+        fix = "check that it is TWS or IB Gateway, and whether a dialog there waits for a click; then restart it"
         return Check("source", "problem", detail, fix if place.loopback else f"{fix}, or {elsewhere()}")
     if "nothing is listening" in str(error):
         return _nobody(place, listening((other for other in PORTS if other != place.port), place.host))

@@ -26,7 +26,7 @@ from backtest.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What a folder begins with: a strategy that comes along, the series that it trades, its idea in a few words."""
+    """What a folder begins with: a bundled strategy, the series that it trades, its idea in a few words."""
 
     strategy: str
     series: tuple[str, ...]
@@ -87,7 +87,7 @@ def _template(name: str) -> Template:
 def _check_name(name: str) -> None:
     good = _good_name(name)
     if _is_taken(name):
-        raise UsageError(f"{name!r} is the name of a package that Python has; call it {good}, or something else")
+        raise UsageError(f"{name!r} is the name of an installed package; call it {good}, or something else")
     if name != good:
         raise UsageError(f"{name!r} cannot be imported as a strategy's file; call it {good}")
 
@@ -115,9 +115,9 @@ def _class_name(name: str) -> str:
 
 def _check_empty(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; name a folder that is not there yet")
+        raise UsageError(f"{folder} is a file; name a new folder")
     if folder.exists() and any(path.name != ".git" and not is_leftover(path.name) for path in folder.iterdir()):
-        raise UsageError(f"{folder} is not empty, and nothing is overwritten; name a folder that is not there yet")
+        raise UsageError(f"{folder} is not empty, and nothing is overwritten; name a new folder")
 
 
 def _texts(name: str, template: str, chosen: Template) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from backtest.metrics.measurement import Measured
 
-REST = "All else: interest, fees, currencies, rounding"
+REST = "Other: interest, fees, currencies, rounding"
 SIDES = ("long", "short")
 
 

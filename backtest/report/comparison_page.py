@@ -1,4 +1,4 @@
-"""`write_comparison`: runs side by side on a page, one file that asks the network for nothing."""
+"""`write_comparison`: runs side by side on a page, one file that loads nothing from the network."""
 
 from __future__ import annotations
 

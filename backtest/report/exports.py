@@ -57,7 +57,7 @@ def write_csv(result: Measured, folder: str | Path, tz: str = "UTC", overwrite: 
     """
     Write a run as CSV files into a folder, and return their paths.
 
-    They are trades.csv, orders.csv, fills.csv, equity.csv (a row a bar), returns.csv (a row a session), metrics.csv
+    They are trades.csv, orders.csv, fills.csv, equity.csv (a row per bar), returns.csv (a row per session), metrics.csv
     and run.csv, which says what was asked.
 
     Args:

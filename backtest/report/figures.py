@@ -233,7 +233,7 @@ def draw_growth(names: Sequence[str], days: np.ndarray, returns: np.ndarray, wid
     """
     Draw what 100 became in each of several runs, in the sessions that all of them have.
 
-    `returns` has a row a run, shape (runs, n).
+    `returns` has a row per run, shape (runs, n).
     """
     canvas = _canvas("growth", width, 0.45 * width if width > 6 else 0.9 * width)
     axes, money = canvas.subplots(), 100 * np.cumprod(1 + returns, axis=1)
@@ -265,7 +265,7 @@ def draw_distribution(result: Measured, width: float = WIDE) -> Canvas:
     """
     Draw how often a session had which return, and a normal distribution of the same mean and deviation.
 
-    Sessions that changed nothing, such as those without a position, are left out: they would dwarf all else.
+    Sessions that changed nothing, such as those without a position, are left out: they would dwarf everything else.
     """
     canvas = _canvas("distribution", width, 0.3 * width if width > 6 else 0.65 * width)
     axes = canvas.subplots()
@@ -314,7 +314,7 @@ def draw_margin(result: Measured, width: float = WIDE) -> Canvas:
 
 
 def draw_monthly(result: Measured, width: float = WIDE) -> Canvas:
-    """Draw the return of each month, a row a year, and of the year beside it, as a heat map."""
+    """Draw the return of each month, a row per year, and of the year beside it, as a heat map."""
     wide = width > 6
     years, months, totals = calendar_returns(result)
     canvas = _canvas("monthly", width, 0.5 + 0.27 * len(years))

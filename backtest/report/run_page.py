@@ -1,4 +1,4 @@
-"""`write_report`: numbers and pictures of a run on a page, one file that asks the network for nothing."""
+"""`write_report`: numbers and pictures of a run on a page, one file that loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def write_report(
     Args:
         validity: what `validate` found of the run; with its defaults if not given.
         figures: rows of your own, as those of FIGURES; they follow ours.
-        metrics: rows of your own, as those of METRICS; they follow ours.
+        metrics: your own rows, like those of METRICS; they follow the built-in ones.
         store: where the chart finds the bars that the run saw; if not given, where the run read them.
         force: whether another run that the folder holds is replaced.
 
@@ -460,7 +460,7 @@ def _sums(result: Measured) -> list[tuple[str, str]]:
     closed = round(column(result.trades_table, "net").sum(), 2)
     change = round(growth_of_cash(result)[-1] - result.spec.cash, 2)
     left = change - closed
-    rows = [("Closed trades, net", closed), ("Open positions and all else", left), ("Change of equity", change)]
+    rows = [("Closed trades, net", closed), ("Open positions and other items", left), ("Change of equity", change)]
     return [(label, _money(money)) for label, money in rows]
 
 

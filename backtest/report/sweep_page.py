@@ -1,4 +1,4 @@
-"""`write_sweep_page`: the trials of a sweep on a page, one file that asks the network for nothing."""
+"""`write_sweep_page`: the trials of a sweep on a page, one file that loads nothing from the network."""
 
 from __future__ import annotations
 

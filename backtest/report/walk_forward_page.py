@@ -1,4 +1,4 @@
-"""`write_walk_forward_page`: the steps of a walk-forward on a page, one file that asks the network for nothing."""
+"""`write_walk_forward_page`: the steps of a walk-forward on a page, one file that loads nothing from the network."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def combine(
     cash: float | str | None = None,
 ) -> RunResult:
     """
-    Return one account of several runs, which is kept, measured, judged and shown as a run is.
+    Combine several runs into one account, which is saved, measured, judged and shown like a run.
 
     It is sampled at the sessions that all runs have, as `compare` does, and begins with the run that begins last. Each
     run's account is held in units, of which positions, fills and their costs are fractions. At the close of the last
@@ -70,7 +70,7 @@ def combine(
     the result says what each run contributed, how their returns correlate, and how they fell together.
 
     Args:
-        runs: two runs or more, or the folders of kept ones, or their names in runs/.
+        runs: two or more runs, or the folders of saved runs, or their names in runs/.
         weights: "equal"; "vol", by the inverse of the volatility of the last year up to that close, equal until there
             are 20 sessions, where a run that did not move gets an equal share; or a weight for each run, in a dict by
             what the run is called or in a CSV file with lines of run,weight: shares of the account of 1 in all at most,
@@ -83,7 +83,7 @@ def combine(
 
     Raises:
         BadStore: a folder holds no run.
-        UsageError: an argument cannot be read; or runs have different currencies, risk-free rates, dividends or closes
+        UsageError: an argument is invalid; or runs have different currencies, risk-free rates, dividends or closes
             of one series, no session in common, or cash that their strategy added.
     """
     given = _arguments.several(runs, "the runs", _RUNS)
@@ -109,7 +109,7 @@ def combine(
     return RunResult.of(_record(measured, labels, sources, common, account, _asked(weights, fixed, rebalance, costs)))
 
 
-_RUNS = "write two runs or more, or the folders of kept ones, such as ['runs/sma', 'runs/ema']"
+_RUNS = "name two or more runs, or the folders of saved runs, such as ['runs/sma', 'runs/ema']"
 
 
 # --- what is asked

@@ -103,7 +103,7 @@ class SeriesRuns:
         return f"{', '.join(parts)}."
 
     def rows(self) -> list[list[str]]:
-        """Return a row a series as people read it: the series, the numbers of SHOWN, and the name of its folder."""
+        """Return a row per series as people read it: the series, the numbers of SHOWN, and the name of its folder."""
         return [
             [
                 one.series,
@@ -114,7 +114,7 @@ class SeriesRuns:
         ]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a row a series with all numbers, in fractions; those of a series on which it failed are NaN."""
+        """Return a row per series with all numbers, in fractions; those of a series on which it failed are NaN."""
         import pandas as pd
 
         rows = [dict(one.stats) if one.stats else dict.fromkeys(METRICS, np.nan) for one in self.runs]
@@ -158,29 +158,29 @@ def run_each(
     **asked: Unpack[RunOptions],
 ) -> SeriesRuns:
     """
-    Run a strategy on each of many series by itself, keep every run, and return a table of them.
+    Run a strategy on each of many series separately, save every run, and return a table of them.
 
-    A series on which it fails, or which the store lacks, is reported as such, and the others are run all the same.
+    Series that fail, or that the store lacks, are reported, and the others still run.
 
     Args:
         series: series, or their spellings.
-        executor: where they run: any of `concurrent.futures`, or a Dask cluster's `client.get_executor()`.
-        jobs: processes, where no executor is given; 1 is this process.
-        folder: of the runs, each in a folder of its series; runs/NAME of each if not given.
-        force: replace other runs that these folders hold.
+        executor: where they run: any executor of `concurrent.futures`, or a Dask cluster's `client.get_executor()`.
+        jobs: number of processes if there is no executor; 1 is this process.
+        folder: for the runs, each in a subfolder named after its series. Default: runs/NAME for each.
+        force: overwrite other runs in these folders.
         span: first and last session, both included.
-        start: the first session, in the place of a span.
+        start: the first session, instead of a span.
         end: the last session, included.
-        params: the strategy's own parameters; the rest keep their defaults.
-        pins: a file that `backtest pin` made: no other bars than those are run on.
-        lines: whether to keep what Backtrader would plot of indicators and observers.
+        params: the strategy's parameters; the others keep their defaults.
+        pins: a file that `backtest pin` made: the run refuses other bars.
+        lines: whether to save what Backtrader would plot of indicators and observers.
         warm_up: bars before the first session that indicators see: "auto", or how many.
         engine: of each run, as in `run`.
         tell: called with a `SweepProgress` after each run.
-        tz: this and all that follows is as in `run`, and so are frames in the place of series and store.
+        tz: this and all that follows is as in `run`; frames instead of series and store also work.
 
     Raises:
-        UsageError: an argument cannot be read, or a name or a number is off.
+        UsageError: an argument is invalid.
     """
     jobs, force = _arguments.whole(jobs, "jobs", 1), _arguments.truth(force, "force")
     check_ways(executor, tell)
@@ -196,7 +196,7 @@ def run_each(
     brokerage = brokerage_of(options.pop("brokerage", None), options)
     check_asked(account["cash"], account["risk_free"], brokerage, account["periods"])
     if brokerage.universe:
-        raise UsageError("a universe is of a run on many series, and here each is run by itself; leave it out")
+        raise UsageError("a universe needs one run on many series, and here each series runs separately; leave it out")
     pinned = _arguments.path(pins, "pins", "write the file of the pins").absolute() if pins else ""
     request: dict[str, Any] = {
         "span": span, "start": start, "end": end, "params": given, "lines": _arguments.truth(lines, "lines"),
@@ -249,7 +249,7 @@ class _Common:
 
 @dataclass(frozen=True)
 class _Made:
-    """What came of one series, where it was made."""
+    """The outcome of one series, where it was made."""
 
     series: str
     result: RunResult | None = None

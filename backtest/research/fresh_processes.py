@@ -58,7 +58,7 @@ def fresh_processes(work: Work[_Item, _Result]) -> Iterator[Callable[[_Item], _R
         yield done
 
 
-_DIED = "a process that ran the strategy died; is there memory enough? backtest run shows how it ends"
+_DIED = "a process that ran the strategy died; is there enough memory? backtest run shows how it ends"
 _NO_MORE = ()
 
 

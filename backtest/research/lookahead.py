@@ -132,11 +132,11 @@ def look_ahead(
     **asked: Unpack[RunOptions],
 ) -> list[Leak]:
     """
-    Return the decisions that change when the future does, in order of time; none of an honest strategy.
+    Return the decisions that change when later bars change, in order of time; none for a strategy without look-ahead.
 
     At each cut, half of them at bars with orders, the bars after it are taken away, then replaced by a random walk,
     then by that walk mirrored; all that was decided up to the cut must be decided again, bar by bar. An order that is
-    filled before the bar after its own is a leak too: it got a price from before the decision. So is a file of bars or
+    filled before the bar after its own is a leak too: its price is from before the decision. So is a file of bars or
     of models that the strategy reads by itself, as no other future reaches it; what it reads of a store has the other
     future too.
 
@@ -148,7 +148,7 @@ def look_ahead(
         cuts: how many; each is three runs. Where they find nothing, as many more bars are tried, each by one.
         seed: of the noise, and of the cuts at bars without orders.
         pins: a file that `backtest pin` made: the true bars must be those.
-        tz: this and all that follows is as in `run`, and so are frames in the place of series and store.
+        tz: this and all that follows is as in `run`; frames instead of series and store also work.
 
     Raises:
         UsageError, NoBars, StrategyError: as `run` does.

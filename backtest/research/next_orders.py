@@ -141,7 +141,7 @@ def next_orders(
     **asked: Unpack[RunOptions],
 ) -> NextOrders:
     """
-    Return what a strategy would order at the open after the last stored bar, and the position that this assumes.
+    Return the orders a strategy would place at the open after the last stored bar, and the position it assumes.
 
     The strategy is run over the stored bars as `run` does; what it ordered at the close of the last one, and what is
     still open from before, is returned. Nothing is placed anywhere. What depends on the next bar itself, such as orders

@@ -106,7 +106,7 @@ def units_of(
     series: Iterable[Series], details: Mapping[Series, ContractDetails | None], rules: str
 ) -> dict[Series, PriceUnit]:
     """
-    Return what prices of series are quoted in; a rule of the user's goes before all else.
+    Return what prices of series are quoted in; a rule of the user's precedes everything else.
 
     Args:
         details: of the contracts, where a store has them.

@@ -87,7 +87,7 @@ def read_run_table(path: Path, columns: RunColumns, series: Sequence[str]) -> pa
 
 def read_parquet(path: Path, choose: Callable[[Mapping[str, str]], Sequence[str]]) -> pa.Table:
     """
-    Return some columns of a Parquet file that may be anybody's.
+    Return some columns of a Parquet file that may come from anywhere.
 
     Args:
         choose: returns the names of the columns to read, given the types of all, before any is decoded; it raises

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = 1
-NOT_KEPT = "this run kept no lines: it was made with lines=False or --no-lines, in a sweep, or by version 0.1.0"
+NOT_KEPT = "this run saved no lines: it was made with lines=False or --no-lines, in a sweep, or by version 0.1.0"
 _KEY = b"backtest.lines"
 
 
@@ -184,7 +184,7 @@ class Lines:
         import pandas as pd
 
         if self.table is None:
-            raise UsageError(f"{NOT_KEPT}; run it again to keep them")
+            raise UsageError(f"{NOT_KEPT}; run it again to save them")
         if not self.plots:
             return pd.DataFrame(index=pd.DatetimeIndex([], name="time", tz="UTC"))
         clock = self._clock_of(series)
@@ -236,7 +236,7 @@ def write_lines(table: pa.Table, path: Path | IO[bytes]) -> None:
 
 def read_lines(path: Path) -> pa.Table:
     """
-    Return the table of lines in a file, which may be anybody's.
+    Return the table of lines in a file, which may come from anywhere.
 
     Raises:
         DamagedStore: it is not a regular file, or no table of lines.
@@ -273,7 +273,7 @@ def _check_columns(layout: _Layout, table: pa.Table) -> None:
         *(pair for one in layout.series for pair in ((one.clock, clocks), (one.on_series, of_series))),
     ]  # fmt: skip
     if wrong := [number for number, known in numbers if number is not None and number not in known]:
-        raise ValueError(f"it speaks of number {wrong[0]} of its clocks, plots or series, which is not there")
+        raise ValueError(f"it refers to number {wrong[0]} of its clocks, plots or series, which is not there")
 
 
 _PLACE = either("a NUMBER or null", WHOLE, one_of(None))

@@ -279,7 +279,7 @@ def _kept_param(name: str, value: Any, for_key: bool) -> Any:
         return form_of(value, for_key)
     except _Unkept as error:
         raise UsageError(
-            f"the parameter {name} cannot be kept with the run: it is, or holds, {error}; use numbers, texts, dates, "
+            f"the parameter {name} cannot be saved with the run: it is, or holds, {error}; use numbers, texts, dates, "
             "times, lists, tuples, sets, dicts, or classes and functions that stand at the top of a file"
         ) from error
 

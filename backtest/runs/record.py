@@ -67,7 +67,7 @@ class RunRecord:
     What a run leaves. Tables are Arrow's; the properties give frames with a UTC index.
 
     Attributes:
-        record: a row a bar: time (of the bar's close, UTC), session (date), equity, cash, and for the n-th series
+        record: a row per bar: time (of the bar's close, UTC), session (date), equity, cash, and for the n-th series
             position.n (shares or contracts) and close.n; benchmark, where the spec names one, NaN at bars at which it
             has no new price; flow, where the strategy added cash or took some out: how much with that bar, from whose
             end on it counts; dividend.n, and dividend.benchmark, where dividends are paid: how much a share that was
@@ -78,17 +78,17 @@ class RunRecord:
             the n-th series where cash is held by currency.
         orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed; of
             an account with rules of its own reason, why it was refused, or given by the account itself.
-        fills_table: a row a fill: ref, time, series, size (signed), price, costs, and rate where money is converted;
+        fills_table: a row per fill: ref, time, series, size (signed), price, costs, and rate where money is converted;
             where slippage was asked for unslipped, the price without it; where a borrow fee was, borrow, how much of
             the costs is one; where smaller bars were, small_bar, when the one opened that it was filled in, null where
             it was the run's own.
-        trades_table: a row a round trip, first in first out: see `round_trips`; where money is converted with the
+        trades_table: a row per round trip, first in first out: see `round_trips`; where money is converted with the
             currency that its prices are quoted in, and of an account with rules of its own with reason, which is that
             of a margin call where one ended it.
         manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.
         lines: what Backtrader would plot of indicators and observers: see `runs.lines`.
         kept_as: the name of the folder that it was loaded from, as seen from `runs`; "" for one that was just made.
-        extremes_table: a row a round trip: lowest and highest, the prices that it saw while it was held, by lows and
+        extremes_table: a row per round trip: lowest and highest, the prices that it saw while it was held, by lows and
             highs of bars; None where these are not known, of a run that version 0.1.0 kept.
         bars_from: where the bars were read, for charts; None of a run that was loaded. It is not saved.
         cost_table: what it comes to at other costs; None if it was not run again at these.
@@ -147,12 +147,12 @@ class RunRecord:
 
     @property
     def positions(self) -> pd.DataFrame:
-        """Shares or contracts held after each bar, a column a series."""
+        """Shares or contracts held after each bar, a column per series."""
         return self._by_series("position", "position [shares or contracts]")
 
     @property
     def closes(self) -> pd.DataFrame:
-        """The close of each bar, a column a series, in the series' own currency."""
+        """The close of each bar, a column per series, in the series' own currency."""
         return self._by_series("close", "close")
 
     @property
@@ -361,7 +361,7 @@ def keep_cost_table(run: RunRecord, folder: Path) -> None:
     try:
         replace_files(folder, {_COSTS: files_of(run)[_COSTS]})
     except OSError as error:
-        raise UsageError(f"no costs can be kept in {folder} ({error}); make it a folder of yours") from error
+        raise UsageError(f"no costs can be saved in {folder} ({error}); make it a folder of yours") from error
 
 
 def files_of(run: RunRecord) -> dict[str, Content | None]:

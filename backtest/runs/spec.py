@@ -219,7 +219,7 @@ def split_rules(text: str) -> dict[str, tuple[tuple[str, float], ...]]:
             raise UsageError(f"the split {rule!r} must have a ratio above 0: 2 where one share became two")
         own = rules.setdefault(Series.parse(name).short if name else "", {})
         if when in own:
-            raise UsageError(f"two splits are given of {when}; name each once")
+            raise UsageError(f"two splits are given for {when}; name each once")
         own[when] = shares
     return {name: tuple(sorted(own.items())) for name, own in rules.items()}
 
@@ -315,63 +315,62 @@ BACKTRADER = "backtrader"  # an account without rules but Backtrader's own
 @dataclass(frozen=True, slots=True)
 class Brokerage:
     """
-    What a run's broker charges and pays, and how its market fills orders; one object, to be used again and again.
+    What a run's broker charges and pays, and how its market fills orders; you can reuse one object in many calls.
 
-    Each field is an argument of `run` and of all that runs a strategy.
+    Each field is an argument of `run` and of the other functions that run a strategy.
 
     Args:
-        costs: a name in COSTS, "bp:RATE", "futures:FEE:MULTIPLIER:MARGIN"; a number, the share of each fill's value
-            (0.001 is a tenth of a percent, as in Backtrader's `setcommission`); a row as in COSTS; or a
-            `bt.CommInfoBase`, of which each series gets a copy: the spec keeps its class and parameters.
-        slippage: "5bp", "0.01", "impact:0.1" or "spread"; see `Slippage.parse`. A bare number is money a share, as
-            "0.01" is: five basis points of the price are "5bp", and 0.0005 is a twentieth of a cent. One of 1 or more
-            is refused, as it may be meant for basis points; "money:5" is taken. No fill is ever outside its bar.
-        volume_cap: the most of a bar's volume that is traded, 0.1 for a tenth; the rest of an order waits.
-        fills: "next-bar", or "this-close": orders at the market get the very close they were decided by.
-        borrow: what shares sold short cost a year; rules with commas between, see `Borrowing.parse`; or "stored", the
-            fee of each day by stored daily FEE_RATE bars, as IB charges it: see `StoredFees`.
-        cash_rate: interest a year on idle cash; 0.02 is 2 %.
+        costs: a name in COSTS, "bp:RATE", or "futures:FEE:MULTIPLIER:MARGIN"; a number, the fraction of each fill's
+            value (0.001 is a tenth of a percent, as in Backtrader's `setcommission`); a row as in COSTS; or a
+            `bt.CommInfoBase`: each series gets a copy, and the spec keeps its class and parameters.
+        slippage: "5bp", "0.01", "impact:0.1" or "spread"; see `Slippage.parse`. A bare number is money per share, as
+            "0.01" is: five basis points of the price are "5bp", and 0.0005 is a twentieth of a cent. A number of 1 or
+            more is refused, since it may be meant as basis points; write "money:5". No fill is ever outside its bar.
+        volume_cap: the largest fraction of a bar's volume to trade, 0.1 for a tenth; the rest of an order waits.
+        fills: "next-bar", or "this-close": market orders fill at the signal bar's close.
+        borrow: annual fee for shares sold short; rules separated by commas, see `Borrowing.parse`; or "stored", the
+            fee of each day from stored daily FEE_RATE bars, as IB charges it: see `StoredFees`.
+        cash_rate: annual interest on idle cash; 0.02 is 2 %.
         align: a rule of ALIGNMENTS for the times of several series.
-        size: for a strategy that leaves its sizes open: "shares:100", "percent:95", "volatility:0.10", "kelly:0.5"; or
-            a whole number, so many shares or contracts an order. Shares, contracts and units are whole, coins go by
-            hundred-millionths. What all but "shares:" buy can be paid if the next bar opens as far above the close as
-            the furthest of the last year, up to 20 %.
+        size: the size for a strategy that leaves it open: "shares:100", "percent:95", "volatility:0.10", "kelly:0.5";
+            or a whole number of shares or contracts per order. Shares, contracts and units are whole, coins are in
+            hundred-millionths. All but "shares:" leave room for the next open: the account can pay if it opens as far
+            above the close as the largest opening gap of the last year, up to 20 %.
         dividends: "derived" from the stored daily bars TRADES and ADJUSTED_LAST of each stock, "none", or the path of a
-            file with lines of date,amount,currency: ex-dates, and amounts in prices that are adjusted for splits. Who
-            is long over the close before an ex-date gets them at its open, who is short pays them. How far
-            ADJUSTED_LAST rises for an amount differs from vendor to vendor: the convention by which amounts are round
-            is taken, or "derived:previous-close" and "derived:ex-close" name one.
-        interest: "ib" for what IB pays on cash and on the proceeds of short sales, and charges for borrowed money: by
-            the day, by tiers around the federal funds rate, booked on the third business day of the next month; or
-            the path of a file with lines of date,percent, of the benchmark. For accounts in USD with stocks.
-        withholding: what is withheld of each dividend of a long position, 0.15 for 15 %.
-        currency: of the account, such as "EUR"; if not given that of the series, and of several US dollars where they
-            are among them, else the first by the alphabet. Other money is converted at the last rate that was known,
-            from stored bars of currency pairs such as EUR-CASH-IDEALPRO-USD/1day.
-        conversion: "at-once", or "ib-forex": cash stays in the currency that it came in, and what an order lacks of its
-            currency is converted at IB's commission for currencies.
-        quoted_in: what prices are quoted in where that is not known or not as IB has it; rules with commas between,
-            such as "VUSA-STK-LSEETF-GBP/1day=GBP", or "=GBX" for pence.
-        margin: money that a contract of a future binds while it is held: 15000, or rules such as
-            "ES-FUT-CME-USD-202612/1day=15000" with commas between. Gains and losses then go to the cash bar by bar, and
-            no margin is ever called for. Without one a contract is paid in full, as a share is: no leverage.
-        splits: the path of a file of the splits that prices are adjusted for, a line each, such as 2000-06-21,2 (and
-            the series, where a run has several); or such rows. Fees by the share are then those of shares as they were
-            traded. If not given, splits count that the store recorded when it read a series again.
-        account: "backtrader", by whose rules what is bought has to be paid, and what is sold short has not; "cash", by
-            which nothing is borrowed or sold short, and what was sold is spent when it has settled; "reg-t", a margin
-            account as at IB: 50 % of what is opened, 25 % of what is held long and 30 % short are required, and what is
-            too much is sold at the next open; or the path of a file of rates, .csv or .toml, with lines of
-            product,initial_long,maintenance_long,initial_short,maintenance_short. An order that asks for more is
-            rejected, and its reason kept. "cash" and "reg-t" have rules for US stocks.
-        universe: who belonged to the market, from which session to which: a CSV or Parquet file, or a table, with the
-            columns symbol, from, to (and delisting_return), or with date and a column for each symbol. A strategy asks
-            `backtest.members(self)`; what is held of a name whose bars have ended is sold at its last close, times 1
-            plus the return that is given.
-        missing_members: "refuse" a run that has no bars of a name of its universe, or "allow" it and say so.
-        fill_bars: the size of stored bars of the same instruments, such as "1min", that orders are filled on: at the
-            market at the first one after the decision, limits and stops in the order in which these touched them. A day
-            without such bars has its own, and is counted.
+            file with lines date,amount,currency: ex-dates, and split-adjusted amounts. A long position at the close
+            before an ex-date receives them at its open, a short position pays them. Vendors adjust ADJUSTED_LAST by
+            different conventions: "derived" takes the one under which amounts are round; "derived:previous-close" and
+            "derived:ex-close" choose one.
+        interest: "ib" for the interest that IB pays on cash and on the proceeds of short sales, and charges for
+            borrowed money: daily, by tiers around the federal funds rate, booked on the third business day of the next
+            month; or the path of a file of benchmark rates with lines date,percent. For accounts in USD with stocks.
+        withholding: withholding tax on dividends of long positions, 0.15 for 15 %.
+        currency: the account's currency, such as "EUR". Default: that of the series; for several, US dollars if one of
+            them is in dollars, otherwise the first in alphabetical order. Other amounts are converted at the last
+            known rate, from stored bars of currency pairs such as EUR-CASH-IDEALPRO-USD/1day.
+        conversion: "at-once", or "ib-forex": cash stays in the currency in which it came in, and what an order lacks of
+            its currency is converted at IB's forex commission.
+        quoted_in: the unit of prices where it is unknown or differs from IB's; rules separated by commas, such as
+            "VUSA-STK-LSEETF-GBP/1day=GBP", or "=GBX" for pence.
+        margin: margin per futures contract: 15000, or rules such as "ES-FUT-CME-USD-202612/1day=15000" separated by
+            commas. Gains and losses are then settled in cash at every bar, and there are no margin calls. Without it a
+            contract is paid in full, as a share is: no leverage.
+        splits: the path of a file of the splits that prices are adjusted for, one per line, such as 2000-06-21,2 (and
+            the series, for a run on several); or such rows. Fees per share then apply to shares as traded. Default: the
+            splits that the store recorded when it read a series again.
+        account: "backtrader", whose rules require cash for purchases but nothing for short sales; "cash", which neither
+            borrows nor sells short, and spends the proceeds of a sale once they have settled; "reg-t", a margin account
+            as at IB, with 50 % initial margin, 25 % maintenance margin for long and 30 % for short positions, which
+            sells the excess at the next open; or the path of a file of rates, .csv or .toml, with lines
+            product,initial_long,maintenance_long,initial_short,maintenance_short. An order beyond its buying power is
+            rejected with a reason. "cash" and "reg-t" have rules for US stocks.
+        universe: index membership by session: a CSV or Parquet file, or a table, with the columns symbol, from, to (and
+            delisting_return), or with date and a column for each symbol. A strategy calls `backtest.members(self)`; a
+            position in a name whose bars have ended is sold at its last close, times (1 + delisting_return).
+        missing_members: "refuse" a run if a name of its universe has no bars, or "allow" it with a note.
+        fill_bars: the size of stored bars of the same instruments, such as "1min", on which orders fill: market orders
+            in the first one after the decision, limits and stops in the order in which these bars touched them. A day
+            without such bars uses its own bar, and is counted.
     """
 
     costs: str | Any = field(  # as `costs_of` reads it; in a spec always the name
@@ -804,7 +803,7 @@ _SHAPE = keyed(
 
 def kept_spec(flat: Any) -> RunSpec:
     """
-    Return the spec of its flat form in a file, which may be anybody's.
+    Return the spec of its flat form in a file, which may come from anywhere.
 
     Raises:
         Misfit: it is none; the text names the key.
@@ -886,4 +885,4 @@ def json_text(value: Any) -> str:
     try:
         return json.dumps(value, sort_keys=True, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"the run cannot be kept ({error}); use numbers, texts or truths") from error
+        raise UsageError(f"the run cannot be saved ({error}); use numbers, texts or truths") from error

@@ -54,14 +54,14 @@ def connect(
         address: "ib://HOST:PORT[?client_id=N&limits=legacy]" for TWS, IB Gateway or a running emulator;
             "emulator:FOLDER" to start the emulator on a store and connect to it; "csv:FOLDER[?tz=ZONE&extra=A,B]"
             for files, of which the columns A and B are kept beside those of every bar.
-        patience: how long to wait for what.
+        patience: how long to wait for each kind of answer.
         state: a folder in which the request budget and learnt steps outlive the session, shared by all programs.
         time_scale: how much faster than the clock the windows of the limits pass, as a running emulator's may.
         clock: what day it is here, and for an emulator that this starts.
 
     Raises:
-        UsageError: the address is of none of these forms.
-        SourceError: nobody answers there.
+        UsageError: the address has none of these forms.
+        SourceError: nothing answers there.
     """
     forms = [f"{row.form} ({row.what})" for row in SCHEMES.values()]
     example = f"write {', '.join(forms[:-1])} or {forms[-1]}"

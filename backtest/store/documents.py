@@ -1,5 +1,5 @@
 """
-`read_document`: a JSON file that may be anybody's, through the door that keeps out what is no file, and of its shape.
+`read_document`: read a JSON file from any origin, and refuse what is not a file of the expected shape.
 
 A shape is a function that takes a value and the way to it, and raises `Misfit` for what does not fit: `TEXT`, `NUMBER`,
 `WHOLE`, `TRUTH`, `DAY`, `MOMENT`, `ANYTHING`; `one_of`, `either`, `every`, `list_of`, `mapped`, `keyed` return others.

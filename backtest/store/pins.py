@@ -100,7 +100,7 @@ class ChangedMonth:
 
 @dataclass(frozen=True, slots=True)
 class PinReport:
-    """What came of a pin: `status` is new, held, broken or updated; `pin` is what the file has from now on."""
+    """The outcome of a pin: `status` is new, held, broken or updated; `pin` is what the file has from now on."""
 
     pin: Pin
     status: str

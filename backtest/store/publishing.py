@@ -61,10 +61,10 @@ def publish(
     tell: Callable[[Published], object] = lambda _: None,
 ) -> list[Published]:
     """
-    Bring series to a URL, all of the store if none is named, and return what was sent of each.
+    Publish series to a URL, by default all in the store, and return what was sent of each.
 
-    Only what is not there is sent. A kill leaves each series there in its old state or in its new one; the next
-    publication goes on.
+    Only new files are sent. A kill leaves each series there in its old state or in its new one; the next publication
+    resumes.
 
     Args:
         store: a store, or its folder.
@@ -73,7 +73,7 @@ def publish(
         tell: called with each series when it is done.
 
     Raises:
-        UsageError: an argument cannot be read.
+        UsageError: an argument is invalid.
         Conflict: bars were published that this store lacks or has with other values, or somebody publishes right now.
         NoBars: the store does not know a series.
         NoConnection: the server cannot be reached, or refuses.

@@ -213,7 +213,7 @@ class SegmentReader(ABC):
         """
         Return the stored series that a spelling means: a future or option may be named by its month or by its date.
 
-        A contract by its month is the stored one of that contract month, one by its date that which IB said ends on
+        A contract by its month is the stored one of that contract month, one by its date the one that IB said ends on
         it; where there is none, and where the spelling itself is stored, it is returned as it is.
 
         Raises:
@@ -257,7 +257,7 @@ class SegmentReader(ABC):
         Args:
             series: a series, or its spelling.
             span: a `Span` of stamps, or a pair of sessions, both included; all bars if not given.
-            start: the first session, in the place of a span.
+            start: the first session, instead of a span.
             end: the last session, included.
             revision: read the bars exactly as they were before this revision, by its number in `revisions`.
 
@@ -298,7 +298,7 @@ class SegmentReader(ABC):
             end: the last session, included.
 
         Raises:
-            UsageError: an argument cannot be read, a series is named twice, or their bars are not of one size.
+            UsageError: an argument is invalid, a series is named twice, or their bars are not of one size.
             NoBars: the store lacks a series, or has no bar of any in these sessions.
             DamagedStore: a file is not what was written.
         """

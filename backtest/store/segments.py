@@ -69,7 +69,7 @@ def encode(bars: pa.Table, downloads: Sequence[Mapping[str, str]] = ()) -> bytes
 
 
 def encode_any(table: pa.Table, note: str) -> bytes:
-    """Return an answer that was put aside, whatever its columns, as a Parquet file with a note."""
+    """Return an answer that was quarantined, whatever its columns, as a Parquet file with a note."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

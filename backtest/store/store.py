@@ -90,14 +90,14 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 SAMPLE = "sample"
-"""The word for the store that comes along, where no folder has that name."""
+"""The word for the bundled store, where no folder has that name."""
 
 
 def open_store(place: str | Path) -> Store | RemoteStore:
     """
     Return the store in a folder, or the one at a URL (s3://BUCKET/PREFIX), which can only be read.
 
-    Where there is no folder "sample", that word means the store that comes along: daily bars of four stocks.
+    If there is no folder "sample", that name means the bundled store: daily bars of four stocks.
 
     Raises:
         UsageError: the URL is none of a store, or holds a login.
@@ -113,7 +113,7 @@ def open_store(place: str | Path) -> Store | RemoteStore:
 
 def open_local(place: str | Path, clock: Clock = utc_now) -> Store:
     """
-    Return the store in a folder of this machine, or the one that comes along; for those who read its files.
+    Return the store in a folder of this machine, or the bundled one; for those who read its files.
 
     Raises:
         UsageError: it is a URL.
@@ -136,10 +136,10 @@ def open_folder(place: str | Path, clock: Clock = utc_now) -> Store:
     Return the store in a folder; for those who write, at the time that the clock says.
 
     Raises:
-        UsageError: it is a URL, or the store that comes along.
+        UsageError: it is a URL, or the bundled store.
     """
     if _is_sample(place):
-        raise UsageError(f"{SAMPLE} is the store that comes along, which is only read; name a folder such as data/bars")
+        raise UsageError(f"{SAMPLE} is the bundled store, which is only read; name a folder such as data/bars")
     return Store(_on_disk(place), clock)
 
 
@@ -177,9 +177,10 @@ def panel(
     end: date | str | None = None,
 ) -> pd.DataFrame:
     """
-    Return one column of many series as a frame: by time (UTC; of daily bars the sessions' dates), a series a column.
+    Return one column of many series as a frame: a row per time (UTC; for daily bars the session's date), a column per
+    series.
 
-    NaN is where a series has no bar, or the vendor does not know the number. `Store.panel` gives a table of Arrow's.
+    It is NaN where a series has no bar, or the vendor does not know the number. `Store.panel` gives a table of Arrow's.
 
     Args:
         series: a list of series or their spellings, all of one bar size; or one.
@@ -189,7 +190,7 @@ def panel(
         end: the last session, included.
 
     Raises:
-        UsageError: an argument cannot be read, a series is named twice, or their bars are not of one size.
+        UsageError: an argument is invalid, a series is named twice, or their bars are not of one size.
         NoBars: the store lacks a series, or has no bar of any in these sessions.
     """
     reader = store_of(store)
@@ -215,10 +216,10 @@ _SHOWN = 20  # series of a store that a notebook names
 
 class Store(SegmentReader):
     """
-    Bars on disk below a root folder; the folder is made by the first write.
+    Bars on disk below a root folder; the first write creates the folder.
 
     Args:
-        clock: what time is written down, where a call does not say when something came.
+        clock: the time to record if a call does not give one.
 
     Raises:
         BadStore: the folder holds something else, or a store of a newer format.
@@ -295,7 +296,7 @@ class Store(SegmentReader):
             provenance: what else is known of the download, by the names in `segments.PROVENANCE`.
 
         Raises:
-            UsageError: an argument cannot be read.
+            UsageError: an argument is invalid.
             BadBars: a bar breaks the rules of a bar or lies outside the span; nothing is written.
             Conflict: stored bars disagree; nothing is written.
         """
@@ -320,7 +321,7 @@ class Store(SegmentReader):
         """
         Put the bars of another store in place of all of a series', as one revision; return how many more there are.
 
-        What the other store was answered, and from where, comes along; it is left as it is.
+        What the other store was answered, and from where, is copied, too; the other store stays as it is.
 
         Raises:
             NoBars: the other store has none of the series.
@@ -380,7 +381,7 @@ class Store(SegmentReader):
 
     def discard_aside(self, series: Series | str) -> int:
         """
-        Throw away the answers that were put aside, and return how many bytes that frees.
+        Throw away the answers that were quarantined, and return how many bytes that frees.
 
         Raises:
             NoBars: the store does not know the series.

@@ -109,14 +109,14 @@ class Comparison:
 
     @property
     def legend(self) -> list[str]:
-        """A line a run: what it is called, strategy, series, and in what it differs."""
+        """Give one line per run: its name, strategy, series, and how it differs."""
         return [
             f"{run}: {strategy} on {series}{f', {words}' if words else ''}"
             for run, (strategy, series, words) in zip(self.runs, self.descriptions, strict=True)
         ]
 
     def rows(self) -> list[list[str]]:
-        """Return a row a run as people read it: name, COLUMNS, difference of the Sharpe ratio, and p."""
+        """Return a row per run as people read it: name, COLUMNS, difference of the Sharpe ratio, and p."""
         tests = [["", ""], *([_ratio(one.sharpe), _probability(one.p)] for one in self.differences)]
         return [
             [run, *(METRICS[name].text(stats[name]) for name in COLUMNS), *test]
@@ -144,7 +144,7 @@ class Comparison:
         return {"runs": rows, "differences": differences, "basis": self.basis, "definitions": definitions}
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a column a run and a row a number, in the units that the labels name."""
+        """Return a column per run and a row per number, in the units that the labels name."""
         import pandas as pd
 
         labels = [METRICS[name].label for name in _names()]
@@ -173,7 +173,7 @@ class Comparison:
 
 def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, seed: int = 0) -> Comparison:
     """
-    Return runs side by side, on the sessions that all of them have, with a test of each one's Sharpe ratio.
+    Compare runs on their common sessions, with a test of each one's Sharpe ratio.
 
     Equity is sampled at these sessions: days beside weeks, or two calendars, are compared from week to week, or from
     one session that both have to the next.
@@ -182,20 +182,20 @@ def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, s
     long as returns and their squares ask for: autocorrelation, changing volatility and fat tails do not mislead it.
 
     Args:
-        results: two runs or more, or the folders of kept ones, or their names in runs/; the first is the one that the
+        results: two or more runs, or the folders of saved runs, or their names in runs/; the first is the one that the
             others are compared with.
         samples: of the bootstrap.
         seed: of the bootstrap.
 
     Raises:
         BadStore: a folder holds no run.
-        UsageError: an argument cannot be read, there are fewer than two runs, no session that all have, other risk-free
+        UsageError: an argument is invalid, there are fewer than two runs, no session that all have, other risk-free
             rates, or other periods a year of the same sessions.
 
     Source: Ledoit and Wolf (2008), "Robust Performance Hypothesis Testing with the Sharpe Ratio"; here with blocks of
     random length, of a mean that the data give, and the error of `long_run_variance`.
     """
-    example = "write two runs or more, or the folders of kept ones, such as ['runs/sma', 'runs/ema']"
+    example = "name two or more runs, or the folders of saved runs, such as ['runs/sma', 'runs/ema']"
     runs = [_run_of(one, example) for one in _arguments.several(results, "the runs", example)]
     samples, seed = _arguments.whole(samples, "samples", 1), _arguments.seed_of(seed)
     _check(runs)
@@ -332,7 +332,7 @@ _AT_ENDS, _ODD = 3, 0.05  # sessions, and share of them, by which a few months m
 def _different(words: str, values: set[str]) -> UsageError:
     return UsageError(
         f"the runs were measured with different {words} ({', '.join(sorted(values))}), so "
-        "that their Sharpe ratios are not alike; run them with the same"
+        "that their Sharpe ratios are not comparable; run them with the same"
     )
 
 

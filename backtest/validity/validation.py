@@ -92,19 +92,19 @@ def validate(
     looks_ahead: Sequence[object] = (),
 ) -> Validity:
     """
-    Return how far a run can be skill: a verdict, intervals, Monte Carlo of its trades, and the run at other costs.
+    Judge whether a run is skill or luck: verdict, intervals, Monte Carlo of its trades, and cost sensitivity.
 
     Args:
         samples: of the bootstrap, and of each Monte Carlo of the trades; if not given SAMPLES, or as many as are
             quick, if there are so many sessions or trades.
         factors: multiples of the costs; if not given those at which the run was made again, or 0, 1 and 2. Where it was
             not made again at all of them, the numbers are an approximation: see `cost_cases`.
-        seed: of all that is drawn.
-        trials: the annual Sharpe ratios of all that was tried, this run included; none if it was the only one.
-        looks_ahead: what `look_ahead` found.
+        seed: random seed.
+        trials: the annual Sharpe ratios of all trials, including this run; none if it was the only one.
+        looks_ahead: the result of `look_ahead`.
 
     Raises:
-        UsageError: an argument cannot be read.
+        UsageError: an argument is invalid.
     """
     result = check_result(result, "result")
     seed = _arguments.seed_of(seed)

@@ -74,7 +74,7 @@ def verdict(result: Measured, trials: Sequence[float] = (), looks_ahead: Sequenc
 
     Args:
         trials: the Sharpe ratios a year of everything that was tried, this run among them; none if it was the only.
-        looks_ahead: what `look_ahead` found.
+        looks_ahead: the result of `look_ahead`.
     """
     run, judged = result.account, _judged(result)
     found = [

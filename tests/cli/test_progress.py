@@ -26,10 +26,10 @@ FIELDS = {"series": "AAPL-STK-SMART-USD/1day/TRADES/rth", "request": 7, "reason"
 
 def test_a_line_of_text_names_series_reason_and_request(logger, capsys):
     start_logging("text")
-    logger.warning("an answer cannot be true", extra=FIELDS)
+    logger.warning("invalid answer", extra=FIELDS)
 
     assert capsys.readouterr().err == (
-        "an answer cannot be true: series AAPL-STK-SMART-USD/1day/TRADES/rth, request 7, reason a bar has no close\n"
+        "invalid answer: series AAPL-STK-SMART-USD/1day/TRADES/rth, request 7, reason a bar has no close\n"
     )
 
 
@@ -49,7 +49,7 @@ def test_what_a_stranger_wrote_moves_no_cursor(logger, capsys):
 
 def test_a_json_line_has_the_same_fields_and_a_time_with_its_zone(logger, capsys):
     start_logging("json")
-    logger.warning("an answer cannot be true", extra=FIELDS)
+    logger.warning("invalid answer", extra=FIELDS)
 
     record = json.loads(capsys.readouterr().err)
     assert (record["series"], record["request"], record["reason"]) == (FIELDS["series"], 7, "a bar has\nno close")
@@ -66,7 +66,7 @@ def test_a_download_tells_in_text_which_answer_of_which_series_cannot_be_true(ca
 
     code, _, err = call(*words, "--source", f"csv:{tmp_path / 'csv'}")
 
-    lines = [line for line in err.splitlines() if line.startswith("an answer cannot be true: ")]
+    lines = [line for line in err.splitlines() if line.startswith("invalid answer: ")]
     assert code == 3
     assert len(lines) == 2
     assert all(f"series {Series.parse('AAPL/1day')}, window 2024-01-05 to before" in line for line in lines)

@@ -27,6 +27,8 @@ def test_no_text_has_one_of_the_worst_words():
         ("The variable spares the option", ["spares"]),
         ("252 sessions a year, risk-free", ["sessions a year"]),
         ("The words of a command, or the arguments of a call, are off.", ["are off"]),
+        ("Kept runs of strategies that come along: a row a run", ["Kept runs", "come along", "row a run"]),
+        ("what came of it, put aside or put right, and all else", ["came of", "put aside", "put right", "all else"]),
     ],
 )
 def test_a_planted_word_is_found(text, words):

@@ -265,7 +265,7 @@ def test_bars_that_are_served_no_more_when_a_split_is_read_again_are_put_on_its_
     update = fill(upstream, store, date(2012, 6, 15))
 
     assert update.status == "complete"
-    assert "2 stored bars of AAPL/1day are served no more, the first at 2012-01-03" in update.notes[0]
+    assert "2 stored bars of AAPL/1day are no longer served, the first at 2012-01-03" in update.notes[0]
     bars = store.read(DAILY)
     assert len(bars) == len(old) + 1
     assert bars["close"][0].as_py() == pytest.approx(old["close"][0].as_py() / 7, rel=1e-4)

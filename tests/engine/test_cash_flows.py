@@ -152,7 +152,7 @@ def test_a_copy_of_the_broker_tells_nobody(store):
 def test_what_a_run_rests_on_says_what_was_added(store):
     added, held = (run(kind, "AAPL/1day", store=store, cash=1000) for kind in (Adds, Holds))
 
-    assert "1,000.00 USD at the start, +1,125.00 added by the strategy, which is no return." in added.stats.basis
+    assert "1,000.00 USD at the start, +1,125.00 added by the strategy, not counted as a return." in added.stats.basis
     assert held.stats.basis.endswith("1,000.00 USD at the start.")
 
 

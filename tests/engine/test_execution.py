@@ -286,5 +286,5 @@ def test_a_volume_cap_below_one_share_is_told(tmp_path):
     result = run(Half, "AAPL/1day", store=store, volume_cap=0.1, params={"size": 2})
 
     assert not len(result.fills_table)
-    assert "orders got nothing, as the volume cap came to less than can be traded: 3." in result.stats.basis
+    assert "Bars without fills, because the volume cap was below the smallest tradable unit: 3." in result.stats.basis
     assert result.validity.verdict.words == "no order was filled"

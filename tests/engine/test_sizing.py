@@ -191,7 +191,7 @@ class WantsTooMuch(bt.Strategy):
 def test_orders_that_were_refused_are_told(tmp_path):
     result = run(WantsTooMuch, "AAPL/1day", store=store_of(tmp_path, [50.0] * 13), costs="none")
 
-    told = "4 of 4 orders were rejected: the account could not pay for them."
+    told = "Orders rejected: 4 of 4 (the account could not pay for them)."
     assert result.stats["rejected_orders"] == 4
     assert told in " ".join(repr(result.stats).split())
     assert told in result.stats.document["basis"]
@@ -202,7 +202,7 @@ def test_orders_that_were_refused_are_told(tmp_path):
 def test_the_page_tells_of_refused_orders_below_its_numbers(tmp_path):
     text = page(run(WantsTooMuch, "AAPL/1day", store=store_of(tmp_path, [50.0] * 13), costs="none"))
 
-    assert "<p>4 of 4 orders were rejected: the account could not pay for them.</p>" in text
+    assert "<p>Orders rejected: 4 of 4 (the account could not pay for them).</p>" in text
     assert "Every order was refused." in text
 
 
@@ -295,7 +295,7 @@ def test_what_is_bought_at_the_same_bar_is_spent_once(tmp_path):
 
     assert result.orders["size"].tolist() == [600, 400]
     assert result.stats["rejected_orders"] == 0
-    assert "as the size percent:60 came to less than can be traded: 1." in result.stats.basis
+    assert "because the size percent:60 was below the smallest tradable unit: 1." in result.stats.basis
 
 
 COIN = (60_000, 60_000, 60_000, 60_000, 7.5)
@@ -330,7 +330,7 @@ def test_a_share_that_costs_more_than_there_is_is_told(tmp_path):
     result = run(Leaves, "AAPL/1day", store=store, size="percent:95", cash=10_000)
 
     assert not len(result.orders_table)
-    assert "as the size percent:95 came to less than can be traded: 1." in result.stats.basis
+    assert "because the size percent:95 was below the smallest tradable unit: 1." in result.stats.basis
     assert result.validity.verdict.words == "no order was filled"
 
 

@@ -209,7 +209,7 @@ def test_system_encoding_and_disk_are_told():
     (told, far) = (of_system("Windows 11", "cp1252", disk) for disk in ("NTFS", "nfs4"))
 
     assert (told.state, told.detail) == ("ok", "Windows 11, cp1252, store on NTFS")
-    assert (far.state, "a disk of this machine" in far.fix) == ("warning", True)
+    assert (far.state, "a local disk" in far.fix) == ("warning", True)
 
 
 # --- the store

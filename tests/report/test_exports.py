@@ -238,7 +238,7 @@ def test_a_kept_run_is_exported_by_its_name(sample, tmp_path, monkeypatch, call)
     [
         (["export"], "no run to export"),
         (["export", "nothing"], "no run 'nothing'"),
-        (["ls", "--out", "x"], "--out, --tz and --force are of export"),
+        (["ls", "--out", "x"], "--out, --tz and --force only apply to export"),
         (["export", "a", "b", "--out", "x.xlsx"], "2 runs are named, and --out is one file"),
     ],
 )

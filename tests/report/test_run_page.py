@@ -141,7 +141,7 @@ def test_the_page_shows_every_metric_with_its_value_and_definition(text, result)
 
 @pytest.mark.slow
 def test_an_open_position_is_told_apart_from_the_trades(text):
-    assert "Still open at the end, and not among the trades: 1 AAPL/1day at the last close of 111.00." in words(text)
+    assert "Still open at the end, not in the table of trades: 1 AAPL/1day at the last close of 111.00." in words(text)
 
 
 @pytest.mark.slow
@@ -151,7 +151,7 @@ def test_trades_and_the_open_position_add_up_to_the_change_of_equity(text):
     # Closed: 6 less 0.25 of the entry's costs and 0.5; the equity went from 100 to 111.
     assert sums == [
         ("Closed trades, net", "5.25"),
-        ("Open positions and all else", "5.75"),
+        ("Open positions and other items", "5.75"),
         ("Change of equity", "11.00"),
     ]
 
@@ -186,7 +186,7 @@ def test_a_run_without_trades_and_drawdowns_says_so():
     shown = words(page(result_of([101.0, 102.0])))
 
     assert "No round trip was closed." in shown
-    assert "Equity never fell below a peak" in shown
+    assert "There was no drawdown to divide by" in shown
 
 
 @pytest.mark.parametrize("seen", ["ab12", "cd34", "3,270", "2.4.6", "3.11.2", "fast = 5", AAPL])
@@ -274,7 +274,7 @@ def test_a_number_that_is_not_defined_says_why(text):
     _, shown, _, definition = row_of(text, "cagr")
 
     assert shown == "– (under a year)"
-    assert definition.endswith("Not defined here: growth a year is not given of less than a year.")
+    assert definition.endswith("Not defined here: annual growth is not given for less than a year.")
 
 
 def test_the_page_shows_the_run_at_other_costs(text):

@@ -83,7 +83,7 @@ def test_a_page_elsewhere_that_leads_a_name_of_its_own_here_is_told_no(served):
 
 def test_a_folder_without_runs_is_served_until_some_arrive(tmp_path):
     with PageServer(tmp_path / "runs", written, str) as served:
-        assert "Nothing is kept here yet" in ask(served, "/")[1]
+        assert "No saved runs yet" in ask(served, "/")[1]
         RUN.save(tmp_path / "runs" / "first")
         assert "/first/index.html" in ask(served, "/")[1]
 

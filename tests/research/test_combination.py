@@ -263,7 +263,7 @@ OTHER_CLOSES = result_of([100.0, 101.0, 102.0], closes=[1.0, 2.0, 3.0], strategy
         ([plain(), plain("Two")], {"rebalance": "daily"}, "write one of never, weekly, monthly"),
         ([plain(), plain("Two")], {"costs": "bp"}, "no costs 'bp'"),
         ([plain(), plain("Two")], {"cash": -1}, "cash is -1"),
-        ("runs", {}, "write two runs"),
+        ("runs", {}, "name two or more runs"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_combined_is_refused_with_the_reason(runs, options, reason):

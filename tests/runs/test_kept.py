@@ -201,7 +201,7 @@ def test_a_report_writes_figures_as_files_when_asked_for(root, call, tmp_path, r
     assert code == 0
     assert [path.stem for path in pictures] == sorted(figure.name for figure in shown_figures(result))
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
-    assert "the PDF has numbers and figures in place of the page" in err
+    assert "the PDF has metrics and figures instead of the page" in err
     sheets = re.findall(rb"/MediaBox \[ ([^]]*) \]", (tmp_path / "run.pdf").read_bytes())
     assert len(sheets) == 1 + len(pictures)
     assert [round(float(size) / 72, 2) for size in sheets[0].split()[2:]] == [11.69, 8.27]  # of A4
@@ -277,7 +277,7 @@ def test_labels_that_cannot_be_read_are_a_sentence(root, call):
         (("tag", "first-a1", ""), "'' is not a valid tag"),
         (("untag", "first-a1", "best"), "has no tag 'best'; it has none"),
         (("tag", "first-b1", "best"), "did you mean first-a1"),
-        (("show", "first-a1", "--sort", "sharpe"), "--where and --sort are of the list"),
+        (("show", "first-a1", "--sort", "sharpe"), "--where and --sort only apply to ls"),
     ],
 )
 def test_labels_that_cannot_be_meant_are_refused(root, call, words, said):

@@ -182,7 +182,7 @@ class Unnamed:
     ids=["an object", "a lambda", "in a list", "in a dict", "a method", "an iterator"],
 )
 def test_what_has_no_form_is_refused_with_the_name_of_the_parameter(value):
-    with pytest.raises(UsageError, match="the parameter it cannot be kept with the run: it is, or holds, "):
+    with pytest.raises(UsageError, match="the parameter it cannot be saved with the run: it is, or holds, "):
         kept_params({"it": value})
 
 

@@ -23,6 +23,14 @@ WORST = {
     r"nobody gets": "not achievable",
     r"(?:sessions|weeks) a year(?=, risk)": "sessions per year",
     r"are off\b(?=[.;|])": "invalid",
+    r"kept runs?": "saved run",
+    r"comes? along": "bundled, included",
+    r"came of": "the outcome, the result",
+    r"anybody's": "any",
+    r"put (?:aside|right)": "quarantined; repaired, fixed",
+    r"all else": "everything else",
+    r"that which": "what, the one that",
+    r"(?:row|line|column) a (?:bar|day|fill|line|month|number|run|series|session|trade|year)": "row per bar",
 }
 _WORDS = re.compile(rf"(?<![\w.\-/`])({'|'.join(WORST)})(?![\w\-/`])", re.IGNORECASE)
 _PAGES = ("*.md", "docs/**/*.md", "strategies/*.md", "data/*.md", "backtest/**/*.md", ".github/**/*.md")

@@ -205,13 +205,13 @@ def _check_can_pay(series: Series) -> None:
         )
     if series.size.daily and series.size.period != "session":
         raise UsageError(
-            f"a bar of {series.short} may have an ex-date in its midst, so that nobody knows who was paid; run on bars "
-            "of a day or less"
+            f"a bar of {series.short} may have an ex-date in its midst, so that it is unclear who was paid; run on "
+            "bars of a day or less"
         )
 
 
 def _convention(given: Any) -> str | None:
-    """Return the convention that is asked for, "" for that which fits; None where a file is named."""
+    """Return the convention that is asked for, "" for the one that fits; None where a file is named."""
     word, _, convention = str(given).partition(":")
     if word != DERIVED or (convention and convention not in CONVENTIONS):
         return None

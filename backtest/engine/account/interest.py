@@ -128,11 +128,11 @@ def check_interest(given: Any, cash_rate: float, series: Sequence[Series] = (), 
         raise UsageError(f"interest is {given!r:.80}; write ib, or the path of a file of date,percent")
     benchmark_rates(given)
     if currency not in ("", "USD"):
-        raise UsageError(f"IB's interest is known here of accounts in USD, not in {currency}; write: --cash-rate 0.02")
+        raise UsageError(f"IB's interest is known here for accounts in USD, not in {currency}; write: --cash-rate 0.02")
     for one in series:
         if one.instrument.currency != "USD" or one.instrument.kind != "STK":
             raise UsageError(
-                f"IB's interest is known here of accounts in USD with stocks, and {one.short} is "
+                f"IB's interest is known here for accounts in USD with stocks, and {one.short} is "
                 f"{one.instrument.kind} in {one.instrument.currency}; write a rate of your own: --cash-rate 0.02"
             )
 

@@ -312,7 +312,7 @@ def row_of(costs: Costs, series: Series) -> Schedule | None:
 
 def costs_for(costs: Costs, series: Series) -> Costs:
     """
-    Return the costs of a series: of IB's names those of its product, all else as it is.
+    Return the costs of a series: of IB's names those of its product, everything else as it is.
 
     Raises:
         UsageError: as `row_of`.
@@ -340,7 +340,7 @@ def check_products(series: Sequence[Series], costs: Costs) -> None:
     for one in series:
         kind = one.instrument.kind
         if kind in _NO_MODEL and not (costs.name in _BOTH and _is_known(one.instrument, costs.name)):
-            raise UsageError(f"{one.short} is {_NO_MODEL[kind]}, of which there is no model here; {_OWN_MODEL}")
+            raise UsageError(f"{one.short} is {_NO_MODEL[kind]}, which is not modelled here; {_OWN_MODEL}")
         if kind not in FUTURE_KINDS and costs.name.startswith("futures:"):
             raise UsageError(f"the costs {costs.name} are of futures, and {one.short} is none; write ib-fixed or bp:5")
         costs_for(costs, one)

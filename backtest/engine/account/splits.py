@@ -56,12 +56,12 @@ def splits_of(series: Sequence[Series], asked: str, store: Reader) -> dict[Serie
             f"such as 2000-06-21,2,{series[0].short}"
         )
     if unknown := sorted({*rules} - {*known} - {""}):
-        raise UsageError(f"splits are given of {unknown[0]}, which the run has not; it has {', '.join(known)}")
+        raise UsageError(f"splits are given for {unknown[0]}, which is not in the run; it has {', '.join(known)}")
     found = {}
     for one in series:
         own = rules.get(one.short, rules.get("", ()))
         if own and not counts_adjusted_shares(one):
-            raise UsageError(f"splits are given of {one.short}, whose prices no split rescales; leave them out")
+            raise UsageError(f"splits are given for {one.short}, whose prices no split rescales; leave them out")
         rows, whence = (own, "--splits") if own else (recorded_splits(store, one), "the store")
         if rows:
             found[one] = Splits(tuple(rows), whence)

@@ -237,7 +237,7 @@ class _Interrupts:
         return len(self._raised)
 
     def caused(self, error: BaseException) -> bool:
-        """Return whether an error is one of them, or came of one."""
+        """Return whether an error is one of them, or caused by one."""
         return bool(self._raised) and any(one is raised for one in _related(error) for raised in self._raised)
 
     def __enter__(self) -> _Interrupts:
@@ -262,7 +262,7 @@ class _Interrupts:
 
 
 def _related(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, those that it came of, and the members of groups."""
+    """Yield an error, those that caused it, and the members of groups."""
     waiting, seen = [error], set()
     while waiting:
         one = waiting.pop()

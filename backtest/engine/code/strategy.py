@@ -196,7 +196,7 @@ def importing_beside(strategy: Strategy) -> Iterator[None]:
 
 def _file(text: str, below: Path) -> tuple[str, Path]:
     """Return the text that means a file, and the file; one of Windows' way of writing it is found elsewhere, too."""
-    path = below / _arguments.path(text, "the strategy", "write file.py:Name, or the name of one that comes along")
+    path = below / _arguments.path(text, "the strategy", "write file.py:Name, or the name of a bundled one")
     if path.is_file():
         return text, path
     ours = {file.stem: file for file in sorted(bundled("strategies").glob("*.py"))}
@@ -216,7 +216,7 @@ def _module(path: Path, space: ImportSpace) -> ModuleType:
         module = space.load(name, path)
     now = vars(module).get("__name__")
     if type(now) is not str or now != name:
-        raise StrategyError(f"{path} changes __name__, by which Python finds what a file defines; call that otherwise")
+        raise StrategyError(f"{path} changes __name__, by which Python finds what a file defines; rename that variable")
     return module
 
 

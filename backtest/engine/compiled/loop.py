@@ -1,4 +1,4 @@
-"""`Loop`: which engine goes through the bars of a single run, and what came of the choice."""
+"""`Loop`: which engine goes through the bars of a single run, and the outcome of the choice."""
 
 from __future__ import annotations
 

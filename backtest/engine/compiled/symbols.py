@@ -21,7 +21,7 @@ _KINDS: tuple[Any, ...] = (type(bt.Indicator), type(LineActions))  # whose calls
 
 
 class _Out:
-    """What stands in for the broker or Cerebro while `__init__` runs: it tells cash, and refuses all else."""
+    """What stands in for the broker or Cerebro while `__init__` runs: it tells cash, and refuses everything else."""
 
     def __init__(self, name: str, known: dict[str, Any]) -> None:
         vars(self).update(known, _called=name)

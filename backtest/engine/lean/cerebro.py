@@ -44,10 +44,10 @@ _STEPS = ("_next", "_prenext", "_nextstart", "next", "prenext", "nextstart")
 
 class Cerebro(bt.Cerebro):
     """
-    A drop-in for `bt.Cerebro`: the same orders, fills, notifications, values and order of calls.
+    A drop-in replacement for `bt.Cerebro`: the same orders, fills, notifications, values and order of calls.
 
-    Plain runs (preloaded feeds, `runonce`, one strategy, Backtrader's own broker) take the lean loop; whatever is
-    unusual is handed to Backtrader's.
+    Plain runs (preloaded feeds, `runonce`, one strategy, Backtrader's own broker) take the fast loop; unusual setups
+    take Backtrader's.
 
     Attributes:
         forgets: whether a lean run lets go of what Backtrader keeps for nobody: orders and trades that are over and

@@ -19,7 +19,7 @@ from backtest.engine.lean.clock import FeedClock
 @dataclass(frozen=True, slots=True, eq=False)
 class Walked:
     """
-    What came of a run that something else went through, in the place of the loop.
+    The outcome of a run that something else went through, in the place of the loop.
 
     Attributes:
         equity, cash: after each step.

@@ -82,7 +82,7 @@ def chart_of(result: Measured, reader: Reader | None = None) -> Chart:
     Return the chart of a run.
 
     Args:
-        reader: where its bars may be; they are looked for in the sample that comes along, too.
+        reader: where its bars may be; they are looked for in the bundled sample, too.
     """
     if why_not := library().why_not:
         return Chart({}, "", "", why_not=why_not)
@@ -269,4 +269,4 @@ def _notes(result: Measured, bars: list[SeriesBars], step: int) -> Iterator[str]
     if step > 1:
         yield f"The run has {len(result.record):,} bars, too many for a page: on the chart each is made of {step:,}."
     if why_not := result.lines.why_not:
-        yield f"No lines of indicators are drawn: {why_not}."
+        yield f"The chart has no indicator lines: {why_not}."

@@ -1,4 +1,4 @@
-"""What the interactive chart of a run shows, as columns of one clock: a row a bar of the run's record."""
+"""What the interactive chart of a run shows, as columns of one clock: a row per bar of the run's record."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _HEIGHT = 1010  # pixels in a notebook
 @dataclass(frozen=True, slots=True)
 class ChartView:
     """
-    The interactive chart of a run: a notebook shows it, `save` writes it as a page that asks the network for nothing.
+    The interactive chart of a run: a notebook shows it, `save` writes it as a page that loads nothing from the network.
 
     Attributes:
         title: of what it is.

@@ -54,7 +54,7 @@ _OF_RETURNS = ("return", "risk", "drawdown")  # groups of metrics that need retu
 @dataclass(frozen=True)
 class CrossValidation:
     """
-    What came of choosing parameters on most groups of sessions and testing them on the rest, for every way to do so.
+    The outcome of choosing parameters on most groups of sessions and testing them on the rest, for every way to do so.
 
     A path goes through all sessions, each group out of sample of another choice.
     """
@@ -88,7 +88,7 @@ class CrossValidation:
 
     @property
     def summary(self) -> str:
-        """What came of it, in two sentences."""
+        """The outcome, in two sentences."""
         known = self.ratios[np.isfinite(self.ratios)]
         spread = f"from {known.min():.2f} to {known.max():.2f}, median {np.median(known):.2f}" if len(known) else "–"
         kinds = len({words_of(params) for _, params in self.chosen})
@@ -153,18 +153,18 @@ def cross_validate(
     """
     Choose parameters on all but some groups of sessions and test them on those: combinatorial purged cross-validation.
 
-    With one group tested it is purged k-fold. Every point is run in every group by itself; a choice is made by the
-    rank of its returns in the sessions to learn from, which may lie after the test: this says how far a way of choosing
-    can be trusted, while `walk_forward` says what it would have earned.
+    With one group tested it is purged k-fold. Every point runs in every group separately; the choice is made by the
+    rank of its returns in the in-sample sessions, which may come after the test: this shows how far a method of
+    choosing can be trusted, while `walk_forward` shows what it would have earned.
 
     Args:
         groups: N, of about equal length.
         tested: K of them at a time.
-        purge: sessions left out on both sides of a test; at least as many as a position is held.
-        embargo: sessions more that are left out after a test.
+        purge: sessions dropped on both sides of a test; at least as many as a position is held.
+        embargo: further sessions dropped after a test.
         rank: a metric of returns alone.
 
-    The rest is as in `sweep`, and so is what is raised.
+    The other arguments and the errors are those of `sweep`.
 
     Source: López de Prado (2018), "Advances in Financial Machine Learning", chapter 12.
     """

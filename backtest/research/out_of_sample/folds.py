@@ -61,7 +61,9 @@ def walk_forward_folds(count: int, train: int, test: int, *, anchored: bool = Fa
         UsageError: a number is off, or there are too few rows for one test.
     """
     if train < 2 or test < 1 or purge < 0:
-        raise UsageError(f"{train} sessions to learn from and {test} to test on make no walk forward; take more")
+        raise UsageError(
+            f"{train} sessions in sample and {test} out of sample are not enough for a walk-forward; use more"
+        )
     starts = range(train + purge, count, test)
     if not starts:
         raise UsageError(

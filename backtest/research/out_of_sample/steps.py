@@ -19,7 +19,7 @@ from backtest.store.documents import ANYTHING, DAY, NUMBER, TEXT, either, keyed,
 @dataclass(frozen=True, slots=True)
 class Step:
     """
-    A window to learn from, what was chosen there, and what came of it in the window after.
+    A window to learn from, what was chosen there, and the outcome in the window after.
 
     Where no parameters traded in the window to learn from, there is nothing to choose by: the one after is in cash.
     """

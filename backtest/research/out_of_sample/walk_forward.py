@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WalkForward:
-    """What came of choosing parameters again and again, each time on the past alone."""
+    """The outcome of choosing parameters again and again, each time on the past alone."""
 
     steps: list[Step]
     values: dict[str, list[Any]]  # that each parameter was chosen from
@@ -162,7 +162,7 @@ class WalkForward:
             text = json.dumps(document, indent=1, allow_nan=False)
             replace_file(self.folder / DOCUMENT, f"{text}\n".encode(), folders=True)
         except OSError as error:
-            raise UsageError(f"no walk-forward can be kept in {self.folder} ({error}); name another folder") from error
+            raise UsageError(f"no walk-forward can be saved in {self.folder} ({error}); name another folder") from error
 
     @property
     def sessions(self) -> np.ndarray:
@@ -235,7 +235,7 @@ class WalkForward:
 
     @property
     def summary(self) -> str:
-        """What came of it, in a few sentences."""
+        """The outcome, in a few sentences."""
         drift = ", ".join(f"{name} {share:.2f}" for name, share in self.drift.items()) or "nothing was chosen"
         return (
             f"{'Anchored' if self.anchored else 'Rolling'} walk forward, {len(self.steps)} steps, "
@@ -328,19 +328,19 @@ def walk_forward(
     **asked: Unpack[RunOptions],
 ) -> WalkForward:
     """
-    Choose the best parameters in a window, run them in the next, and go on until the bars end.
+    Choose the best parameters in one window, test them in the next, and move on until the bars end.
 
-    Where no parameters traded in a window, the next one is in cash.
+    If no parameters traded in a window, the next one stays in cash.
 
     Args:
         grid: see `sweep`; or a list of points.
-        train: sessions to learn from: 504, or "2y", "6m", "3w" of 252, 21 and 5 sessions each in New York.
-        test: sessions to test on.
-        anchored: learn from all sessions since the first, instead of the last `train`.
+        train: in-sample sessions: 504, or "2y", "6m", "3w" of 252, 21 and 5 sessions each in New York.
+        test: out-of-sample sessions.
+        anchored: start every in-sample window at the first session, instead of `train` sessions before its end.
         purge: sessions between the two.
-        folder: of the trials, which count as in `sweep`; the walk-forward itself is kept in one below it.
+        folder: for the trials, which count as in `sweep`; the walk-forward itself is saved in a subfolder.
 
-    The rest is as in `sweep`, and so is what is raised.
+    The other arguments and the errors are those of `sweep`.
     """
     rank, jobs = rank_of(rank), _arguments.whole(jobs, "jobs", 1)
     anchored = _arguments.truth(anchored, "anchored")

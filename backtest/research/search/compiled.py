@@ -39,7 +39,7 @@ _FEWEST_OF_NUMBA = 8  # in a block
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """Which engine makes trials, and what came of the choice."""
+    """Which engine makes trials, and the outcome of the choice."""
 
     asked: str = ""  # one of ENGINES; "" for the compiled one where it can, and where it pays
     rank: str = "sharpe"  # by which the best of the trials is known, which both engines make
@@ -78,7 +78,7 @@ def engines_of(asked: str, rank: str) -> Engines:
 @dataclass(frozen=True)
 class Block:
     """
-    What came of some points.
+    The outcome of some points.
 
     Attributes:
         trials: those that were made.

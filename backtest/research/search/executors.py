@@ -134,8 +134,8 @@ def _through_pools(
             if losses == _LOSSES:
                 suspects = "; ".join(words(item) for item in list(left)[:jobs])
                 raise StrategyError(
-                    f"the worker processes died {losses} times in a row, at one of: {suspects}; is there memory "
-                    "enough? What was done is kept; to see it fail, run these with --jobs 1"
+                    f"the worker processes died {losses} times in a row, at one of: {suspects}; is there enough "
+                    "memory? Finished trials are saved; to see it fail, run these with --jobs 1"
                 ) from error
 
 

@@ -179,7 +179,7 @@ def _steps(word: str, text: str) -> list[Any]:
 
 
 def plain_number(value: Any) -> Any:
-    """Return a number of numpy's as one of Python's, and all else as it is."""
+    """Return a number of numpy's as one of Python's, and everything else as it is."""
     return value.item() if hasattr(value, "item") and getattr(value, "shape", ()) == () else value
 
 
@@ -196,7 +196,7 @@ def _side(text: str, point: dict[str, Any], word: str) -> Any:
         return point[text]
     value = plain_value(text)
     if isinstance(value, str):
-        raise UsageError(f"--where {word!r} speaks of {text!r}, which is not in the grid; {there_are(text, point)}")
+        raise UsageError(f"--where {word!r} refers to {text!r}, which is not in the grid; {there_are(text, point)}")
     return value
 
 

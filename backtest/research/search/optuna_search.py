@@ -38,7 +38,7 @@ def guided_points(
         search.learn(rate(points))
         found += points
     if not found:
-        raise UsageError("the condition refuses every point that was proposed; loosen it, or widen the grid")
+        raise UsageError("the condition refuses every suggested point; loosen it, or widen the grid")
     return found
 
 

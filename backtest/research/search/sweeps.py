@@ -1,4 +1,4 @@
-"""`sweep`: a strategy with many parameters, every trial kept and counted, and how far the best one can be believed."""
+"""`sweep`: a strategy with many parameters, every trial saved and counted, and how far the best one can be believed."""
 
 from __future__ import annotations
 
@@ -111,35 +111,35 @@ def sweep(
     **asked: Unpack[RunOptions],
 ) -> Sweep:
     """
-    Run a strategy with each point of a grid, keep every trial in a folder, and return them.
+    Run a strategy at each point of a parameter grid, save every trial in a folder, and return them.
 
-    A trial that the folder has already, of the same code on the same bars, is not made again: stopped at any moment,
-    the same call goes on. All trials in the folder count when its best one is judged.
+    Trials already in the folder, with the same code and bars, are not repeated: after a stop at any moment, the same
+    call resumes. The verdict on the best trial counts all trials in the folder.
 
     Args:
         grid: the values of each parameter that varies, such as {"fast": [5, 10], "slow": "20:60:10"}; or words as on
             the command line, "fast=5:20:5".
-        executor: where trials run: any of `concurrent.futures`, or a Dask cluster's `client.get_executor()`.
-        jobs: processes, where no executor is given; 1 is this process.
-        where: a function of a point's parameters, or "fast<slow", or several such; points refused are left out.
-        random: how many points to draw from the grid; 0 for all.
-        optuna: how many points Optuna is to propose, in rounds of 16: the same ones for any number of workers.
-        seed: of the draw, or of the proposals.
+        executor: where trials run: any executor of `concurrent.futures`, or a Dask cluster's `client.get_executor()`.
+        jobs: number of processes if there is no executor; 1 is this process.
+        where: a function of a point's parameters, or "fast<slow", or several such; other points are left out.
+        random: number of grid points to sample at random; 0 for all.
+        optuna: number of points for Optuna to suggest, in rounds of 16: the same ones for any number of workers.
+        seed: random seed of the sample or of Optuna.
         rank: a name in METRICS; the highest is the best, and the lowest of "-NAME".
-        folder: of the trials; runs/STRATEGY-SERIES-sweep if not given.
-        resume: refuse to begin another sweep than the one in the folder.
+        folder: for the trials. Default: runs/STRATEGY-SERIES-sweep.
+        resume: refuse to start a different sweep than the one in the folder.
         span: first and last session, both included.
-        start: the first session, in the place of a span.
+        start: the first session, instead of a span.
         end: the last session, included.
-        params: of the parameters that do not vary.
-        tell: called with a `SweepProgress` now and then; if not given, a notebook shows a bar.
+        params: values of the parameters that do not vary.
+        tell: called with a `SweepProgress` now and then. Default: a progress bar in notebooks.
         engine: "compiled" for all trials at once, or "event" for one after the other, bar by bar. If not given, the
             compiled engine makes the trials that it can where there are many, and the event engine the rest; both give
             the same to the last bit. `made_by` of the result says which did, and why.
-        tz: this and all that follows is as in `run`, and so are frames in the place of series and store.
+        tz: this and all that follows is as in `run`; frames instead of series and store also work.
 
     Raises:
-        UsageError: an argument cannot be read, a name or a number is off, or nothing is left of the grid.
+        UsageError: an argument is invalid, or the condition leaves no point of the grid.
         NoBars: the store lacks the bars.
         StrategyError: no trial came to an end.
 
@@ -690,7 +690,7 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> No
     changed = [said.get(name, name) for name in names if _as_json(before.get(name)) != _as_json(now[name])]
     raise UsageError(
         f"the sweep in {folder} was another: {', '.join(changed) or 'the condition'} differ; leave out --resume to "
-        "begin this one beside it, whose trials then count with the others"
+        "begin this one beside it, whose trials then count together with the others"
     )
 
 
@@ -761,7 +761,7 @@ def _write(folder: Path, document: dict[str, Any]) -> None:
     try:
         replace_file(folder / DOCUMENT, _text(document).encode(), folders=True)
     except OSError as error:
-        raise UsageError(f"no sweep can be kept in {folder} ({error}); name another folder") from error
+        raise UsageError(f"no sweep can be saved in {folder} ({error}); name another folder") from error
 
 
 def _best(done: Sequence[Trial], rank: str) -> Trial:

@@ -45,10 +45,10 @@ _TYPES = {  # all other columns are numbers
 @dataclass(frozen=True)
 class Trial:
     """
-    One set of parameters, and what came of it.
+    One set of parameters, and the outcome.
 
-    `case` stands for all else that it rests on: code, bars, cash, costs. `window` is "" for all bars, or the first
-    and the last session. A trial that failed has an error and no numbers.
+    `case` stands for its other inputs: code, bars, cash, costs. `window` is "" for all bars, or the first and the last
+    session. A trial that failed has an error and no numbers.
     """
 
     key: str
@@ -102,7 +102,7 @@ class Trials:
             path = self.folder / f"{hashlib.sha256(data).hexdigest()[:24]}.parquet"
             replace_file(path, data)
         except OSError as error:
-            raise UsageError(f"no trial can be kept in {self.folder} ({error}); name another folder") from error
+            raise UsageError(f"no trial can be saved in {self.folder} ({error}); name another folder") from error
         made = {trial.key: trial.returns for trial in trials if not trial.error and not trial.window}
         self.blocks |= _blocks_of(made)
         return path

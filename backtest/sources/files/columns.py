@@ -20,7 +20,7 @@ from backtest.sources.files.table import Table
 from backtest.sources.files.times import is_text, kind_of
 
 _PANDAS_INDEX = "__index_level_0__"  # what pandas calls an index without a name in Parquet
-_SKIPPED = ("", "-", "_", "skip", "none", "x")  # in --columns: a column that is nothing of ours
+_SKIPPED = ("", "-", "_", "skip", "none", "x")  # in --columns: a column that is unknown
 _SIDES = {"BID": "bid", "ASK": "ask", "MIDPOINT": "mid"}
 _MOST = 0.95  # of the rows that keep to an order of open, high, low and close, if it is the right one
 _TIME_KINDS = ("zoned", "epoch", "moment", "date", "serial")  # surest first
@@ -139,7 +139,7 @@ def _given_names(table: Table, given: Sequence[str]) -> list[str]:
         )
     words = [word.strip() for word in given]
     if wrong := [word for word in words if word.lower() not in _SKIPPED and not meanings_of(word) and not word]:
-        raise UsageError(f"--columns {wrong[0]!r} is nothing of ours; {there_are(wrong[0], COLUMNS)}")
+        raise UsageError(f"--columns {wrong[0]!r} is unknown; {there_are(wrong[0], COLUMNS)}")
     return ["" if word.lower() in _SKIPPED else word for word in words]
 
 

@@ -38,7 +38,7 @@ _UNREADABLE = {
     b"SQLite": "an SQLite database; export its table as CSV",
     b"ORC": "an ORC file; write it as Parquet or CSV",
     b"%PDF": "a PDF; save the table as CSV or .xlsx",
-    b"\x28\xb5\x2f\xfd": "packed by zstd; unpack it first",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd; decompress it first",
     b"7z\xbc\xaf": "a 7z archive; unpack it first",
     b"Rar!": "a RAR archive; unpack it first",
 }
@@ -153,7 +153,7 @@ def _of_bytes(data: bytes, what: str, known_words: Callable[[str], int], room: _
     if begins and begins in "{[" and (found := _of_json(text, what)):
         return found
     if re.match(r"\s*<(!doctype|html|table|\?xml)", text[:200], re.IGNORECASE):
-        raise UsageError(f"{what} is a page of HTML or XML and no table; save the table as CSV or .xlsx")
+        raise UsageError(f"{what} is a page of HTML or XML, not a table; save the table as CSV or .xlsx")
     return LinesOfFile(re.split(r"\r\n|\r|\n", text.rstrip("\x1a")), how=how)
 
 

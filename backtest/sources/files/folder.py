@@ -127,7 +127,7 @@ class FileSource(Source):
         for name in names:
             found = [path for ending in ENDINGS if (path := self._folder / f"{name}{ending}").is_file()]
             if len(found) > 1:
-                raise UsageError(f"{found[0]} and {found[1]} both hold {series.short}; take one of them away")
+                raise UsageError(f"{found[0]} and {found[1]} both hold {series.short}; remove one of them")
             if found:
                 return found[0]
         raise UnknownContract(

@@ -120,7 +120,7 @@ def _of_all(states: np.ndarray) -> int:
 
 
 class _Calendar:
-    """A series: a row a year, a column a week of the year."""
+    """A series: a row per year, a column per week of the year."""
 
     def __init__(self, one: Coverage) -> None:
         years = one.days.astype("datetime64[Y]")
@@ -143,7 +143,7 @@ class _Calendar:
 
 
 class _Lines:
-    """Many series: a row each, a column a month."""
+    """Many series: a row each, a column per month."""
 
     def __init__(self, coverages: Sequence[Coverage]) -> None:
         first = min(one.days[0] for one in coverages).astype("datetime64[M]").astype(int)

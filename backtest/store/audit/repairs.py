@@ -1,5 +1,5 @@
 """
-`repair`: put right what can be put right in a damaged store without asking anyone, and say what was done.
+`repair`: repair what can be repaired in a damaged store without asking anyone, and say what was done.
 
 Nothing is deleted but unfinished files and copies of stored bars; what is damaged goes to quarantine, and what is lost
 is taken out of the ledger, so that the next download asks for it again.
@@ -61,7 +61,7 @@ class Repair:
 
 def repair(root: str | Path, verdicts: Iterable[SeriesAudit], clock: Clock = utc_now) -> Iterator[Repair]:
     """
-    Yield each thing that was put right, where a verdict says that something is damaged or left over.
+    Yield each thing that was repaired, where a verdict says that something is damaged or left over.
 
     Args:
         clock: what time is written down beside what is lost.
@@ -114,7 +114,7 @@ class _Repairing:
         self._bars: list[pa.Table] = []
 
     def run(self) -> Iterator[Repair]:
-        """Yield what was put right."""
+        """Yield what was repaired."""
         with locked(self._folder / ".lock"):
             manifest = self._manifest()
             if manifest is None and (manifest := self._with_unix_lines()) is not None:
@@ -141,7 +141,7 @@ class _Repairing:
             return None
 
     def _with_unix_lines(self) -> Manifest | None:
-        """Return the manifest that Git wrote other ends of lines into, put right on the disk; None for other damage."""
+        """Return the manifest that Git wrote other ends of lines into, repaired on disk; None for other damage."""
         path = self._folder / "manifest.json"
         try:
             data = unix_lines(read_plain(path, LARGEST))
@@ -239,12 +239,12 @@ class _Repairing:
         return replace(kept, segments=segments, answers=answers), told
 
     def _without_damaged_aside(self, manifest: Manifest) -> tuple[Manifest, list[Repair]]:
-        """Return the manifest with the answers in quarantine that are what was put aside; others are marked."""
+        """Return the manifest with the answers in quarantine that are what was quarantined; others are marked."""
         place = self._folder / "quarantine"
         there = {path.name for path in place.glob("*.parquet") if ANSWER_NAME.fullmatch(path.name)}
         names = sorted(there | set(manifest.aside))
         whole = [name for name in names if self._is_whole_aside(place / name)]
-        told = [self._put_away(place / name, "an answer put aside") for name in names if name not in whole]
+        told = [self._put_away(place / name, "an answer quarantined") for name in names if name not in whole]
         return replace(manifest, aside=tuple(whole)), told
 
     def _is_whole_aside(self, path: Path) -> bool:

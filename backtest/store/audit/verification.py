@@ -180,7 +180,7 @@ def read_aside(path: Path) -> bytes:
     Return what the file of an answer in quarantine holds.
 
     Raises:
-        DamagedStore: it is lost, or not what was put aside.
+        DamagedStore: it is lost, or not what was quarantined.
         Unreadable: it cannot be read.
     """
     data = read_plain(path, LARGEST_SEGMENT)
@@ -349,7 +349,7 @@ def _damage(error: DamagedStore, path: Path) -> Finding:
     return Finding("files", "damage", str(error).partition(";")[0], path=str(path))
 
 
-# --- what was put aside
+# --- what was quarantined
 
 
 def _quarantine(
@@ -386,7 +386,7 @@ def _put_aside(
     answer = _believable(path, data, series, hours)
     if answer is None or bars is None or not len(answer):
         if span is None or span.minus(manifest.coverage):
-            yield Finding("quarantine", "warn", f"{path.name} was put aside: {reason}", path=str(path))
+            yield Finding("quarantine", "warn", f"{path.name} was quarantined: {reason}", path=str(path))
         return
     stored = _between(bars, *(answer["time"][row].as_py() for row in (0, -1)))
     difference = compare_bars(with_extra(stored, extra_of(answer)), answer)
@@ -396,7 +396,7 @@ def _put_aside(
 
 
 def _believable(path: Path, data: bytes, series: Series, hours: Hours) -> pa.Table | None:
-    """Return the bars of an answer that was put aside; None where they would be refused at the door."""
+    """Return the bars of an answer that was quarantined; None where they would be refused at the door."""
     try:
         bars = decode_parquet(path, data)
         check_answer(bars, series, hours)

@@ -80,7 +80,7 @@ def test_a_session_without_a_rate_takes_the_last_one_and_is_told(tmp_path):
 
     assert result.equity.iloc[-1] == pytest.approx(100_000 - 13 * 5.1)
     assert result.manifest["borrow"][GME.key]["taken_from_before"] == 2
-    assert "Sessions without a borrow fee of GME/1day, which had the one before: 2 (2021-01-14, 2021-01-20)." in (
+    assert "Sessions without a borrow fee of GME/1day, which use the previous one: 2 (2021-01-14, 2021-01-20)." in (
         result.stats.basis
     )
     assert "borrow fee stored" in result.stats.conventions

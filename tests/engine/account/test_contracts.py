@@ -212,4 +212,4 @@ def test_limits_off_the_tick_are_counted(store, limit, off):
     result = run(Steps, ES, store=store, params={"at": "1:1", "limit": limit}, costs="none", cash=1e6)
 
     assert result.manifest["market"].get("off_tick", 0) == off
-    assert ("Limits and stops that are no multiple" in result.stats.basis) == bool(off)
+    assert ("Limit and stop prices that are not a multiple" in result.stats.basis) == bool(off)

@@ -116,8 +116,8 @@ def test_a_file_that_has_none_is_refused(tmp_path, text):
         ("ib", 0.02, (), "two ways to earn"),
         ("nowhere.csv", 0.0, (), "no benchmark rates can be read from nowhere.csv"),
         (object(), 0.0, (), "write ib, or the path"),
-        ("ib", 0.0, ("SAP-STK-IBIS-EUR/1day",), "known here of accounts in USD with stocks"),
-        ("ib", 0.0, ("ES-FUT-CME-USD-202403/1day",), "known here of accounts in USD with stocks"),
+        ("ib", 0.0, ("SAP-STK-IBIS-EUR/1day",), "known here for accounts in USD with stocks"),
+        ("ib", 0.0, ("ES-FUT-CME-USD-202403/1day",), "known here for accounts in USD with stocks"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(given, rate, series, said):

@@ -198,7 +198,7 @@ def test_a_product_without_a_model_is_refused_unless_the_caller_brings_one(store
     prices = "MIDPOINT" if "CFD" in name else "TRADES"
     series = f"{name}/1day" if prices == "TRADES" else f"{name}/1day/{prices}"
     for costs in ("ib-fixed-fees", "none", "bp:5") if name != "T-BOND-SMART-USD" else ("ib-fixed", "none", "bp:5"):
-        with pytest.raises(UsageError, match=f"is {word}, of which there is no model here"):
+        with pytest.raises(UsageError, match=f"is {word}, which is not modelled here"):
             run(RoundTrip, series, store=store, costs=costs)
 
     own = run(RoundTrip, series, store=store, costs=bt.CommInfoBase(mult=100.0, margin=10.0, stocklike=False))

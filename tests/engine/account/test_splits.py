@@ -114,7 +114,7 @@ def test_splits_of_several_series_are_named(store):
     assert [list(told["ratios"]) for told in result.manifest["splits"].values()] == [["2000-06-21"], ["2003-02-18"]]
     with pytest.raises(UsageError, match="splits are given without a series, and the run has 2"):
         run(Steps, ["AAPL/1day", "MSFT/1day"], **asked, splits=[("2000-06-21", 2)])
-    with pytest.raises(UsageError, match="of MSFT/1day, which the run has not"):
+    with pytest.raises(UsageError, match="for MSFT/1day, which is not in the run"):
         run(Steps, "AAPL/1day", **asked, splits=rows)
     with pytest.raises(UsageError, match="EUR-CASH/1day, whose prices no split rescales"):
         run(Steps, "EUR-CASH/1day", **asked, splits=[("2000-06-21", 2)])
@@ -127,7 +127,7 @@ def test_splits_of_several_series_are_named(store):
         ([("2000-06-31", 2)], "no date or no ratio"),
         ([("2000-06-21", "two")], "no date or no ratio"),
         ([("2000-06-21", 0)], "ratio above 0"),
-        ([("2000-06-21", 2), ("2000-06-21", 3)], "two splits are given of 2000-06-21"),
+        ([("2000-06-21", 2), ("2000-06-21", 3)], "two splits are given for 2000-06-21"),
         ([("2000-06-21",)], "write the path of a CSV file"),
         (7, "write the path of a CSV file"),
     ],

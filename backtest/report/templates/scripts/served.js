@@ -13,7 +13,7 @@
   const form = document.querySelector("form.search"), rows = [...document.querySelectorAll('tr[data-kind="run"]')];
   if (!form || rows.length < 2) return;
   const compare = Object.assign(document.createElement("button"), { type: "button", textContent: "compare", disabled: true });
-  compare.title = "Put the runs that are ticked on one page";
+  compare.title = "Compare the ticked runs on one page";
   const ticked = () => rows.filter((row) => row.querySelector("input").checked).map((row) => row.dataset.name);
   for (const row of rows) {
     const box = Object.assign(document.createElement("input"), { type: "checkbox" });

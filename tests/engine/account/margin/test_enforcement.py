@@ -137,7 +137,7 @@ def test_a_fall_is_told_in_numbers_and_words(fallen):
     assert fallen.stats["margin_used"] == pytest.approx(3_872 / 3_500)
     assert fallen.stats["margin_calls"] == 2
     assert fallen.stats["max_gross_leverage"] == pytest.approx(242 * 64 / 3_500)
-    assert "1 of 4 orders were rejected: initial margin 1. Orders of margin calls: 2." in (fallen.stats.basis)
+    assert "Orders rejected: 1 of 4 (initial margin 1). Orders of margin calls: 2." in (fallen.stats.basis)
     assert "account reg-t" in fallen.stats.basis
 
 
@@ -450,7 +450,7 @@ def test_runs_with_and_without_rules_are_combined(fallen, flat):
 
     found = combine([fallen, other])
 
-    assert "orders were rejected" in found.stats.basis
+    assert "Orders rejected: " in found.stats.basis
     assert found.stats.reasons["margin_used"] == "no margin account"
 
 
