@@ -27,7 +27,7 @@ _EXAMPLE = "write product,initial_long,maintenance_long,initial_short,maintenanc
 _LARGEST = {"long": 1.0, "short": 5.0}  # of the value: who is long loses no more, and who writes 50 means percent
 _LEAST_MONEY = 1.0  # a contract: who writes 0.1 means a share of its value
 _OPTIONS = ("OPT", "FOP")
-_OF_OPTIONS = "IB lends nothing on one that is bought, and computes the margin of one that is sold from its underlying; leave it out"
+_OF_OPTIONS = "IB lends nothing on long options, and margins short ones by their underlying; leave it out"
 _US = "XNYS"  # the calendar of US stocks
 
 
