@@ -26,7 +26,7 @@ from backtest.engine.account.converted import Converted, PresentRow, convert_ord
 from backtest.engine.account.currencies import Exchange, exchange_of
 from backtest.engine.account.dividends import Dividends, DividendTable
 from backtest.engine.account.holdings import CashByCurrency
-from backtest.engine.account.interest import BenchmarkRates
+from backtest.engine.account.interest import BenchmarkRates, rates_outside
 from backtest.engine.account.margin.enforcement import keep_rules
 from backtest.engine.account.margin.opening import open_account, with_margin
 from backtest.engine.account.margin.tables import MarginTable
@@ -237,6 +237,7 @@ def simulate(
     cerebro = _cerebro(gated(strategy) if before else strategy, spec, feeds)
     begins = stamp_of(before.begins) if before else 0.0
     bookings = Bookings(ground.stamps, interest, begins or window_begins()) if interest else None
+    outside = rates_outside(interest, bookings.first, bookings.last) if interest and bookings else {}
     sales = FinalSales(cerebro, feeds, ground.roster.ends) if ground.roster else None
     due = [one for one in (_payouts(feeds, ground.paid, brokerage.withholding), bookings, sales) if one is not None]
     cerebro.payouts = Several(due) if len(due) > 1 else next(iter(due), None)
@@ -273,6 +274,7 @@ def simulate(
         if interest is not None and bookings is not None:
             record = with_bookings(record, np.asarray(recorder.stamps), bookings.booked)
             manifest["interest"] = _of_interest(interest, bookings, recorder)
+            manifest["interest"] |= {"outside": outside} if outside else {}
         order_rows, fill_rows = recorder.orders(wanted)
         if ground.small is not None:
             fill_rows = in_order_of_small_bars(fill_rows, cerebro.broker, recorder.first_order)

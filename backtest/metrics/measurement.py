@@ -430,6 +430,9 @@ def _of_interest(result: RunRecord) -> Iterator[str]:
     if known := result.manifest.get("interest"):
         booked, accrued = known["booked"], known["accrued"]
         yield f"Interest booked {booked:z,.2f} {result.currency}, and {accrued:z,.2f} accrued since, not in equity."
+        for when, day in known.get("outside", {}).items():
+            which = "first" if when == "before" else "last"
+            yield f"Days {when} {day}, of which no benchmark rate is known, had the {which} one."
     elif (borrowed := _borrowed(result)) >= _CENT:
         yield f"Borrowed money, {borrowed:,.2f} {result.currency} at most, cost no interest; see --interest."
 

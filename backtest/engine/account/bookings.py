@@ -41,14 +41,18 @@ class Bookings:
         stamps: of all bars of the run.
         rates: what the benchmark is.
         begins: the stamp after which the run begins; bars before are a warm-up.
+
+    Attributes:
+        first, last: days of the run.
     """
 
     def __init__(self, stamps: np.ndarray, rates: BenchmarkRates, begins: float = 0.0) -> None:
         self._days = (np.floor(stamps).astype(np.int64) - _EPOCH).astype("datetime64[D]")
         self._stamps, self._rates = stamps, rates
         own = self._days[int(np.searchsorted(stamps, begins, side="right")) :]
-        self._first = own[0].item() if len(own) else date.max
-        months = booking_days(self._first, own[-1].item()) if len(own) else []
+        self.first = own[0].item() if len(own) else date.max
+        self.last = own[-1].item() if len(own) else date.min
+        months = booking_days(self.first, self.last) if len(own) else []
         rows = [int(np.searchsorted(self._days, np.datetime64(day))) for _, day in months]
         self._due = [(row, month) for row, (month, _) in zip(rows, months, strict=True) if row < len(stamps)]
         self._open = [month for row, (month, _) in zip(rows, months, strict=True) if row >= len(stamps)]
@@ -77,7 +81,7 @@ class Bookings:
 
     def _of_month(self, month: date, known: Known) -> float:
         following = (month + timedelta(days=31)).replace(day=1)
-        first, last = max(month, self._first), min(following - timedelta(days=1), self._days[-1].item())
+        first, last = max(month, self.first), min(following - timedelta(days=1), self._days[-1].item())
         days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
         if not days:
             return 0.0

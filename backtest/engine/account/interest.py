@@ -137,6 +137,30 @@ def check_interest(given: Any, cash_rate: float, series: Sequence[Series] = (), 
             )
 
 
+def rates_outside(rates: BenchmarkRates, first: date, last: date) -> dict[str, str]:
+    """
+    Return which days of a run have the first or the last rate of IB's table, as theirs is not in it.
+
+    A rate of a file lasts until the next one.
+
+    Args:
+        first, last: sessions of the run.
+
+    Raises:
+        UsageError: a file has no rate of the first.
+    """
+    begins, ends = rates.dates[0], rates.dates[-1]
+    if rates.name != IB:
+        if first.isoformat() < begins:
+            raise UsageError(
+                f"the rates of {rates.name} begin on {begins}, and the run on {first}; add the rate of that day, or "
+                "begin the run later"
+            )
+        return {}
+    before = {"before": begins} if first.isoformat() < begins else {}
+    return before | ({"after": ends[:7]} if last.isoformat()[:7] > ends[:7] else {})
+
+
 def of_a_day(cash: float, collateral: float, worth: float, benchmark: float) -> float:
     """
     Return what an account earns in a day, negative where it pays.

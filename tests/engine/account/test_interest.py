@@ -1,5 +1,6 @@
 """Interest as IB computes it: its own worked examples to the cent, and months that are booked in a run."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import backtrader as bt
@@ -18,6 +19,7 @@ from backtest.engine.account.interest import (
     check_interest,
     collateral_of,
     of_a_day,
+    rates_outside,
 )
 from backtest.errors import UsageError
 from backtest.market.bars import table_of
@@ -180,6 +182,25 @@ def test_cash_earns_by_the_day_and_is_paid_by_the_month(store, loop):
     march = 29 * (20 + 0.0001 * january) + 25 * 0.0001 * february  # to the last bar, on Friday the 29th
     assert result.manifest["interest"]["accrued"] == pytest.approx(march)
     assert f"Interest booked {january + february:,.2f} USD, and {march:,.2f} accrued since" in result.stats.basis
+
+
+def test_a_file_whose_rates_begin_after_the_run_is_refused(store):
+    late = BenchmarkRates("late.csv", ("2024-02-01", "2024-03-01"), (0.04, 0.05))
+
+    with pytest.raises(UsageError, match=r"late.csv begin on 2024-02-01, and the run on 2024-01-\d\d; add the rate of"):
+        run(Trades, "AAPL/1day", store=store, interest=late)
+    begun = run(Trades, "AAPL/1day", store=store, interest=late, start="2024-02-01")
+    outside = {"interest": begun.manifest["interest"] | {"outside": {"after": "2026-02"}}}
+    told = "Days after 2026-02, of which no benchmark rate is known, had the last one."
+    assert told not in begun.stats.basis
+    assert told in replace(begun, manifest=begun.manifest | outside).stats.basis
+
+
+def test_days_outside_of_the_table_of_ib_are_told():
+    found = benchmark_rates("ib")
+
+    assert rates_outside(found, date(1999, 12, 31), date(2026, 3, 1)) == {"before": "2000-01-01", "after": "2026-02"}
+    assert rates_outside(found, date(2000, 1, 1), date(2026, 2, 28)) == {}
 
 
 @pytest.mark.parametrize("loop", LOOPS)
