@@ -114,7 +114,7 @@ def test_toml_says_the_same_as_csv(tmp_path):
         ),
         (
             "OPT,1000,900,,",
-            r"has rates of OPT, and what an option requires is no rate; IB lends nothing on one that is b",
+            r"has rates of OPT, and what an option requires is no rate; IB lends nothing on long options",
         ),
         ("STK,,,0.5,0.3", r"does not say what STK requires"),
         ("STOCK,0.5,0.25,,", r"has the product 'STOCK' \(it is no kind of instrument\); write one of STK, CASH, FUT"),
@@ -158,7 +158,7 @@ def test_an_option_has_no_rate(tmp_path):
     found = table(tmp_path, f"{HEAD}STK,0.5,0.25,,\n")
 
     with pytest.raises(
-        UsageError, match=r"requires of SPY-OPT\S+ is no rate of a file; IB lends nothing on one that is"
+        UsageError, match=r"requires of SPY-OPT\S+ is no rate of a file; IB lends nothing on long options"
     ):
         check_account(found, Brokerage(), [Series.parse("SPY-OPT-SMART-USD-20261218-500-C/1day")])
 
