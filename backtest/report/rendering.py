@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from backtest.errors import UsageError
 from backtest.store.replacement import replace_file
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+
     from backtest.validity.verdict import Verdict
 
 GROUP_TITLES = {
@@ -31,16 +34,20 @@ _MINUS = re.compile(r"(?<![\w-])-(?=[\d.])")  # of a number, not of a date, a wo
 
 def rendered(template: str, content: dict[str, Any]) -> str:
     """Return a page of a template."""
+    return _templates().get_template(template).render(content)
+
+
+@cache  # which keeps what it compiled: that takes longer than to fill it in
+def _templates() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    templates = Environment(
+    return Environment(
         loader=PackageLoader("backtest.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return templates.get_template(template).render(content)
 
 
 def write_page_beside(text: str, folder: Path, whose: str) -> Path:
