@@ -44,13 +44,19 @@ def test_strategies_with_lines_of_their_own_take_the_lean_loop(name):
     assert is_lean(owning(made(name)))
 
 
+WAYS = ({"runonce": False}, {"preload": False}, {"exactbars": 1}, {"exactbars": -2}, {"stdstats": True})
+
+
+def in_other_ways():
+    """Yield each name with each way to run; two ways of a name are run, and the others left to soak."""
+    for number, name in enumerate(BY_NAME):
+        for place, options in enumerate(WAYS):
+            marks = () if (place - 2 * number) % len(WAYS) < 2 else pytest.mark.soak
+            yield pytest.param(name, options, marks=marks, id=f"{options}-{name}")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BY_NAME)
-@pytest.mark.parametrize(
-    "options",
-    [{"runonce": False}, {"preload": False}, {"exactbars": 1}, {"exactbars": -2}, {"stdstats": True}],
-    ids=str,
-)
+@pytest.mark.parametrize(("name", "options"), [*in_other_ways()])
 def test_what_is_made_of_own_lines_in_other_ways_to_run(name, options):
     assert_same(owning(made(name), **options), ended=None)
 
