@@ -112,12 +112,7 @@ def _errors_by_row(excess: Rows) -> list[float]:
     found: list[float] = [Undefined(why) for why in excess.why_no_deviation]
     if not rows:
         return found
-    every = len(rows) == len(found)
-    values, means, deviations = (
-        one if every else one[rows] for one in (excess.values, excess.means, excess.deviations)
-    )
-    scores = (values - means[:, None]) / deviations[:, None]
-    influence = scores - (means / deviations / 2)[:, None] * (scores**2 - 1)
+    influence = sharpe_influence_by_row(excess if len(rows) == len(found) else Rows(excess.values[rows]))
     for row, variance in zip(rows, long_run_variances(influence).tolist(), strict=True):
         found[row] = math.sqrt(variance / excess.count)
     return found
@@ -125,9 +120,13 @@ def _errors_by_row(excess: Rows) -> list[float]:
 
 def sharpe_influence(excess: np.ndarray) -> np.ndarray:
     """Return how far each excess return moves the Sharpe ratio S of one period: z - S·(z² - 1) / 2, z standardised."""
-    deviation = excess.std(ddof=1)
-    scores = (excess - excess.mean()) / deviation
-    return np.asarray(scores - float(excess.mean() / deviation) / 2 * (scores**2 - 1))
+    return np.asarray(sharpe_influence_by_row(Rows(np.atleast_2d(excess)))[0])
+
+
+def sharpe_influence_by_row(excess: Rows) -> np.ndarray:
+    """Return `sharpe_influence` of each run, shape (runs, n)."""
+    scores = (excess.values - excess.means[:, None]) / excess.deviations[:, None]
+    return np.asarray(scores - (excess.means / excess.deviations / 2)[:, None] * (scores**2 - 1))
 
 
 def sharpe_interval_autocorrelated(

@@ -11,14 +11,14 @@ import numpy as np
 
 from backtest.metrics.account import Account, Accounts
 from backtest.metrics.returns import (
+    Rows,
     Undefined,
     autocorrelations,
     equity_of,
     excess_returns,
     long_run_variance,
-    why_no_deviation,
 )
-from backtest.metrics.sharpe_tests import CONFIDENCE, sharpe_influence
+from backtest.metrics.sharpe_tests import CONFIDENCE, sharpe_influence_by_row
 from backtest.metrics.table import METRICS, measure_all
 
 SAMPLES = 1000
@@ -69,12 +69,15 @@ def bootstrap(
     """
     random = np.random.default_rng(seed)
     length = _block_of(run) if block is None else block
-    drawn, distances, first = dict[str, list[float]](), list[dict[str, float]](), _estimates(run)
+    drawn, distances, first = dict[str, list[float]](), list[dict[str, float]](), _estimates([run])[0]
     draws = _resampled(run, samples, length, random)
     while several := list(islice(draws, max(_AT_ONCE // max(len(run.returns), 1), 1))):
-        for name, numbers in _numbers_of([one for _, one in several]).items():
+        runs = [one for _, one in several]
+        for name, numbers in _numbers_of(runs).items():
             drawn.setdefault(name, []).extend(numbers)
-        distances += [_distances(first, _estimates(one), rows) for rows, one in several]
+        few = max(_IN_CACHE // max(len(run.returns), 1), 1)
+        estimates = [one for n in range(0, len(runs), few) for one in _estimates(runs[n : n + few])]
+        distances += [_distances(first, one, rows) for one, (rows, _) in zip(estimates, several, strict=True)]
     found = {name: _percentiles(np.array(drawn.get(name, [])), confidence) for name in OF_SESSIONS + OF_TRADES}
     for name, (estimate, number) in _STUDENTISED.items():
         if first and len(run.returns) >= _FEWEST_BLOCKS * length and found[name][0] == found[name][0]:
@@ -116,9 +119,9 @@ def block_rows(count: int, block: float, random: np.random.Generator) -> np.ndar
     fresh = random.random(count) < 1 / block
     fresh[0] = True
     starts = np.flatnonzero(fresh)
-    begun = np.repeat(starts, np.diff(np.append(starts, count)))
-    first = np.repeat(random.integers(0, count, len(starts)), np.diff(np.append(starts, count)))
-    return np.asarray((first + np.arange(count) - begun) % count)
+    shifts = random.integers(0, count, len(starts)) - starts
+    rows = np.repeat(shifts, np.diff(starts, append=count)) + np.arange(count)
+    return np.asarray(np.subtract(rows, count, out=rows, where=rows >= count))  # each begins and is below the count
 
 
 def block_variance(values: np.ndarray, rows: np.ndarray) -> float:
@@ -129,7 +132,16 @@ def block_variance(values: np.ndarray, rows: np.ndarray) -> float:
         values: in the order of the draw, with a mean of 0, shape (n,).
         rows: what `block_rows` returned.
     """
-    starts = np.flatnonzero(np.append(True, np.diff(rows) % len(rows) != 1))
+    return _variance_of_blocks(values, _starts(rows))
+
+
+def _starts(rows: np.ndarray) -> np.ndarray:
+    """Return where the blocks begin in places that were drawn in blocks."""
+    steps = np.diff(rows)
+    return np.flatnonzero(np.append(True, (steps != 1) & (steps != 1 - len(rows))))
+
+
+def _variance_of_blocks(values: np.ndarray, starts: np.ndarray) -> float:
     return float((np.add.reduceat(values, starts) ** 2).sum() / len(values))
 
 
@@ -143,32 +155,47 @@ _STUDENTISED: dict[str, tuple[str, Callable[[float, Account], float]]] = {
 }
 
 
-def _estimates(run: Account) -> _Estimates:
-    """Return the growth, the logarithm of the deviation and the Sharpe ratio of a session; none without these."""
-    excess = excess_returns(run.returns, run.risk_free, run.periods)
-    if why_no_deviation(excess) or why_no_deviation(run.returns) or not run.returns.min() > -1:
-        return {}
-    growths, spread = np.log1p(run.returns), run.returns.std(ddof=1)
-    squares = ((run.returns - run.returns.mean()) / spread) ** 2
-    return {
-        "growth": (float(growths.mean()), growths - growths.mean()),
-        "spread": (math.log(spread), (squares - squares.mean()) / 2),
-        "ratio": (float(excess.mean() / excess.std(ddof=1)), sharpe_influence(excess)),
-    }
+def _estimates(runs: Sequence[Account]) -> list[_Estimates]:
+    """Return the growth, log deviation and Sharpe ratio of a session, for each run; none for one without these."""
+    returns = Rows.of(np.stack([run.returns for run in runs]))
+    if isinstance(runs[0].risk_free, np.ndarray):  # that of the sessions that were drawn
+        excess = Rows(np.stack([excess_returns(run.returns, run.risk_free, run.periods) for run in runs]))
+    else:
+        excess = returns.above(runs[0].risk_free, runs[0].periods)
+    reasons = zip(excess.why_no_deviation, returns.why_no_deviation, strict=True)
+    whole = [number for number, why in enumerate(reasons) if not any(why) and returns.lows[number] > -1]
+    found: list[_Estimates] = [{} for _ in runs]
+    if not whole:
+        return found
+    if len(whole) < len(runs):
+        returns, excess = Rows(returns.values[whole]), Rows(excess.values[whole])
+    growths, spreads = np.log1p(returns.values), returns.deviations
+    squares = ((returns.values - returns.means[:, None]) / spreads[:, None]) ** 2
+    numbers = growths.mean(axis=1).tolist(), map(math.log, spreads), (excess.means / excess.deviations).tolist()
+    influences = (
+        growths - growths.mean(axis=1)[:, None],
+        (squares - squares.mean(axis=1)[:, None]) / 2,
+        sharpe_influence_by_row(excess),
+    )
+    for number, *row in zip(whole, *numbers, *influences, strict=True):
+        found[number] = dict(zip(("growth", "spread", "ratio"), zip(row[:3], row[3:], strict=True), strict=True))
+    return found
 
 
 def _distances(first: _Estimates, drawn: _Estimates, rows: np.ndarray) -> dict[str, float]:
     """Return how far each estimate of a draw is from the first one, in standard errors of the draw."""
     if not first or not drawn:
         return dict.fromkeys(first, math.nan)
+    starts = _starts(rows)
     return {
-        name: (value - first[name][0]) / math.sqrt(max(block_variance(influence, rows), _TINY) / len(rows))
+        name: (value - first[name][0]) / math.sqrt(max(_variance_of_blocks(influence, starts), _TINY) / len(rows))
         for name, (value, influence) in drawn.items()
     }
 
 
 _TINY = 1e-300
-_AT_ONCE = 100_000  # sessions of draws whose metrics are made together
+_AT_ONCE = 30_000  # sessions of draws whose metrics are made together
+_IN_CACHE = 8_000  # sessions of draws whose estimates are made together
 _FEWEST_BLOCKS = 10  # of which an error can be estimated
 
 
