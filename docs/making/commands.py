@@ -43,20 +43,20 @@ def _exit_codes() -> str:
     kinds = [kind for kind in errors.BacktestError.__subclasses__() if "exit_code" in vars(kind)]
     return table(
         ("code", "meaning"),
-        ("0", "Done, and all is well."),
-        ("1", "A check failed, such as `verify` or `baseline check`, or the disk is full or not to be written."),
+        ("0", "Success."),
+        ("1", "A check failed, such as `verify` or `baseline check`, or the disk is full or not writable."),
         *((str(kind.exit_code), summary(kind)) for kind in sorted(kinds, key=lambda kind: kind.exit_code)),
-        ("130", "Stopped with Ctrl-C; what is done stays. A download ends in order, with 4."),
+        ("130", "Stopped with Ctrl-C; finished work is saved. A download stops in order, with 4."),
     )
 
 
 _VARIABLES = {
     "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY": "Credentials of a store at `s3://…`.",
-    "AWS_REGION, AWS_ENDPOINT_URL": "Where the bucket is, and another server than Amazon's.",
-    "XDG_CACHE_HOME": "Below it, in `ib-backtest/`, lies the [request budget](../glossary.md#pacing) of each gateway; "
-    "`~/.cache` if not set.",
-    "NO_COLOR": "No colour, if set to anything. There is none either where the output is no terminal.",
-    "COLUMNS": "Width on a terminal, if it is not to be the terminal's own; elsewhere it is 80.",
+    "AWS_REGION, AWS_ENDPOINT_URL": "The region of the bucket, and a server other than Amazon's.",
+    "XDG_CACHE_HOME": "Its folder `ib-backtest/` has the [request budget](../glossary.md#pacing) of each gateway; "
+    "Default: `~/.cache`.",
+    "NO_COLOR": "Set it to any value for output without colours. Output to a file or a pipe never has colours.",
+    "COLUMNS": "Width of the output on a terminal; elsewhere it is 80.",
 }
 
 

@@ -74,41 +74,42 @@ def ib_page() -> str:
     return page(
         "IB's error codes and limits",
         paragraph(
-            "IB answers a request that it does not serve with a code and a text. What the downloader makes of both is "
-            "below; an error on your screen bears the code, IB's text, what it means and what to do. A request that "
-            "is never answered is no empty market: it is asked again, and in the end reported as unanswered. "
-            f"A series that has no answer in {Patience().silence / 60:.0f} minutes of waiting is given up for that run."
+            "IB answers a request that it does not serve with a code and a text. This page shows how the downloader "
+            "handles both; an error message has the code, IB's text, its meaning and what to do. A request that is "
+            "never answered does not count as an empty market: it is repeated, and finally reported as unanswered. "
+            f"A series that has no answer in {Patience().silence / 60:.0f} minutes of waiting is skipped for that run."
         ),
         "## Kinds of refusal",
-        table(("kind", "what it means", "asked again", "in the end", "advice"), *map(_kind, _kinds())),
+        table(("kind", "meaning", "retries", "finally", "advice"), *map(_kind, _kinds())),
         "Kinds are classes of `backtest.errors`; see [errors](python/errors.md).",
         "## Codes",
-        table(("code", "what IB means", "what it is here"), *(_code(code) for code in codes())),
+        table(("code", "IB's meaning", "handled as"), *(_code(code) for code in codes())),
         paragraph(
             f"All other codes from {error_codes._WARNINGS.start} to {error_codes._WARNINGS.stop - 1} are warnings, "
-            "which end no request. A code that is not here is classified by its text."
+            "which end no request. A code that is not listed is classified by its text."
         ),
         "## Texts",
         paragraph(
-            "Where a code says too little, the first of these that is found in the text counts. TWS writes its texts "
+            "Where a code is ambiguous, the first of these that is found in the text decides. TWS writes its texts "
             "in its own language, but leaves the names in them, by which they are recognised; English words count "
             "only where there is none. TWS writes texts in English where *Show API error messages in English* is "
             "ticked in its API settings."
         ),
-        table(("found in the text", "of code", "such as", "what it is here"), *_texts()),
+        table(("found in the text", "code", "example", "handled as"), *_texts()),
         "## Limits",
         paragraph(_legend()),
-        table(("limit", "value", "what it is"), *_limits()),
-        "## How much one request may ask for",
+        table(("limit", "value", "meaning"), *_limits()),
+        "## Length of one request",
         paragraph(
-            "`practical` is how a download begins, `legacy` is asked for by `ib://HOST:PORT?limits=legacy`. A gateway "
-            "that refuses a step is asked for half of it, and that is remembered: for this gateway and login, and for "
-            "series of the same bar size, price, kind of instrument and hours. After a week more is tried again."
+            "A download begins with `practical`, or with `legacy` at `ib://HOST:PORT?limits=legacy`. If a gateway "
+            "refuses a length, the tool requests half of it, and remembers that for this gateway and login, and for "
+            "series of the same bar size, price, kind of instrument and hours. After a week it tries longer requests "
+            "again."
         ),
         table(("bar size", "practical", "legacy"), *((one, ib_limits.PRACTICAL[one], ib_limits.LEGACY[one])
                                                      for one in ib_limits.PRACTICAL)),
-        "## How long a duration may be",
-        table(("unit", "most of it"), *((f"`{unit}`", f"{most:,}") for unit, most in ib_limits.LONGEST.items())),
+        "## Longest durations",
+        table(("unit", "maximum"), *((f"`{unit}`", f"{most:,}") for unit, most in ib_limits.LONGEST.items())),
         "## Prices that an instrument never has",
         table(("kind", "never"), *((kind, ", ".join(f"`{one}`" for one in never))
                                    for kind, never in ib_limits.NEVER_SHOWN.items())),

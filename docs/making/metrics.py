@@ -16,12 +16,12 @@ from backtest.metrics import benchmark, drawdown, ratios, returns, sharpe_tests,
 _NOTATION = (
     "`E_0` is the cash at the start, `E_t` the equity at the end of session t after all costs, t = 1 … N.",
     "`r` are the N returns `r_t = E_t / E_(t−1) − 1`, simple; `b` are those of the benchmark.",
-    "`P` is the number of sessions a year: 252, if you do not say otherwise.",
-    "`R` is the risk-free rate a year, and `f = (1 + R)^(1 / P) − 1` that of a session.",
-    "`m` is the mean of r, `s` its standard deviation of the sample (n − 1), `s0` that of the population (n).",
-    "`d_t = E_t / max(E_0 … E_t) − 1` is how far equity is below its peak.",
-    "`Φ` and `φ` are distribution and density of the normal distribution; `z` is a quantile of it.",
-    "Net is the money of a round trip after the costs of both fills; `k` is the number of round trips.",
+    "`P` is the number of sessions per year, by default that of the exchange's calendar, 252 in New York.",
+    "`R` is the annual risk-free rate, and `f = (1 + R)^(1 / P) − 1` that of a session.",
+    "`m` is the mean of r, `s` its sample standard deviation (n − 1), `s0` the population one (n).",
+    "`d_t = E_t / max(E_0 … E_t) − 1` is the drawdown of equity from its peak.",
+    "`Φ` and `φ` are the distribution function and the density of the normal distribution; `z` is a quantile of it.",
+    "Net is the profit of a round trip after the costs of both fills; `k` is the number of round trips.",
 )
 _UNITS = {
     "percent": "%, a fraction in Python and JSON",
@@ -30,9 +30,9 @@ _UNITS = {
     "count": "none, a count",
     "money": "money, in the currency of the account",
     "sessions": "sessions",
-    "days": "days of the calendar",
+    "days": "calendar days",
 }
-_ABOUT = {"return": "returns", "drawdown": "drawdowns", "benchmark": "the run beside a benchmark"}
+_ABOUT = {"return": "returns", "drawdown": "drawdowns", "benchmark": "the run against a benchmark"}
 
 
 def metrics_page() -> str:
@@ -41,9 +41,9 @@ def metrics_page() -> str:
     return page(
         "Metrics",
         paragraph(
-            "What each number about a run is. All are computed from the account at session ends, never by Backtrader. "
-            "The names are those of `result.stats` and of `--json`. Percents are fractions there: 0.1 is 10 %. A "
-            "number that is not defined is `–` in a table, `null` in JSON and NaN in Python, and the page of the run "
+            "The definition of each metric. All are computed from the account at session ends, never by Backtrader. "
+            "The names are those in `result.stats` and `--json`. Percentages are fractions there: 0.1 is 10 %. An "
+            "undefined metric is `–` in a table, `null` in JSON and NaN in Python, and the page of the run "
             "says why."
         ),
         "## Notation",
@@ -59,7 +59,7 @@ def _metrics() -> list[table.Metric]:
 
 
 def _title(group: str) -> str:
-    return f"Numbers about {_ABOUT.get(group, group)}"
+    return f"Metrics of {_ABOUT.get(group, group)}"
 
 
 def _metric(metric: table.Metric) -> str:

@@ -14,14 +14,14 @@ def tables_page() -> str:
         "Commission models and figures",
         "## Commission models",
         paragraph(
-            "`COSTS` of `backtest.engine.account.commissions`: the names that `costs` and `--costs` take. "
+            "`COSTS` of `backtest.engine.account.commissions`: the names that `costs` and `--costs` accept. "
             "[Set costs, fills and sizes](../how-to/costs-and-fills.md) has the other spellings."
         ),
-        table(("name", "what it charges"), *((f"`{name}`", one.definition) for name, one in COSTS.items())),
+        table(("name", "charges"), *((f"`{name}`", one.definition) for name, one in COSTS.items())),
         "## Figures",
         paragraph(
-            "`FIGURES` of `backtest.report.figures`: the figures of a run's page. "
-            "[Add a metric or a figure of your own](../how-to/own-metrics-and-figures.md) adds to them."
+            "`FIGURES` of `backtest.report.figures`: the figures of a run's report. "
+            "[Add your own metric or figure](../how-to/own-metrics-and-figures.md) explains how to add more."
         ),
-        table(("name", "what it shows"), *((f"`{name}`", one.title) for name, one in FIGURES.items())),
+        table(("name", "shows"), *((f"`{name}`", one.title) for name, one in FIGURES.items())),
     )

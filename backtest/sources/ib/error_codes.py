@@ -88,8 +88,8 @@ _ADVICE: dict[type[SourceError], str] = {
     "+conid=265598",
     UnknownContract: "IB knows no such instrument; check symbol, kind, exchange and currency",
     NoConnection: "another program has this client id; name another one, such as ib://127.0.0.1:4002?client_id=7",
-    LinkLost: "TWS or IB Gateway is not connected; what is stored stays, run this again to go on",
-    Refused: "IB often says so in passing; what is stored stays, run this again to go on",
+    LinkLost: "TWS or IB Gateway is not connected; stored bars stay, run this again to resume",
+    Refused: "IB often sends this temporarily; stored bars stay, run this again to resume",
 }
 
 

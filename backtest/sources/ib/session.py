@@ -369,7 +369,7 @@ class GatewaySession:
 
     def _check_stopped(self) -> None:
         if self._stopped:
-            raise Stopped("stopped as asked, before it was sent; what is stored stays, run this again to go on")
+            raise Stopped("stopped on request, before it was sent; stored bars stay, run this again to resume")
 
     # --- connecting
 
@@ -495,7 +495,7 @@ def _identity(client: Any) -> str:
 
 def link_lost() -> LinkLost:
     """Return the error of a request that was lost on its way."""
-    return LinkLost("the connection to the gateway broke; what is stored stays, run this again to go on")
+    return LinkLost("the connection to the gateway broke; stored bars stay, run this again to resume")
 
 
 def _future() -> asyncio.Future[Any]:

@@ -402,7 +402,7 @@ class IbSource(Source):
         advice = " TWS or IB Gateway should be restarted." if self._silences >= _SILENCES else ""
         return Unanswered(
             f"{error} in {seconds:.0f} s, which does not mean that there are none; "
-            f"what is stored stays, run this again to go on.{advice}"
+            f"stored bars stay, run this again to resume.{advice}"
         )
 
     def _violated(self, number: int) -> None:
