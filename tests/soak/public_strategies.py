@@ -308,15 +308,14 @@ def page(judged: list[Judged], found: list[Public]) -> str:
 
 HEAD = """# Public strategies under Backtrader and under ours
 
-Strategies that others wrote and published for Backtrader, each run with Backtrader's own `Cerebro` and with the one of
-this package in its place, over {bars:,} daily bars made by chance: of one series or, where that fails, of {many}, with
-{cash} in cash and {commission} commission. *Equal* is: every notification of every order, every fill and trade, cash
-and equity after every bar and everything printed are the same to the last bit. Where a strategy fails under
-Backtrader, by an error of its own or because it asks for other data, it fails with the same error under ours. Ours is
-set up as in a run of `backtest`, which lets go of what is over ([how runs differ](design.md)): a strategy that counts
-what is kept in memory is equal where nothing is let go of. TA-Lib was installed beside; of other packages, those of
-`.ci/constraints.txt`.
-`tests/soak/public_strategies.py` makes this page of a folder of checkouts; their sources are not part of this package.
+Strategies that others published for Backtrader. Each runs with Backtrader's own `Cerebro` and with this package's, over
+{bars:,} random daily bars of one series or, if that fails, of {many}, with {cash} in cash and {commission} commission.
+*Equal* means that every notification of every order, every fill and trade, cash and equity after every bar, and all
+printed output are the same to the last bit. A strategy that fails under Backtrader, through its own error or because it
+needs other data, fails with the same error under ours. Ours is set up as in `backtest run`, which frees finished
+objects ([how runs differ](design.md)): a strategy that counts objects in memory is equal when nothing is freed. TA-Lib
+was installed; of other packages, those of `.ci/constraints.txt`. `tests/soak/public_strategies.py` generates this page
+from a folder of checkouts; their sources are not part of this package.
 """
 
 
