@@ -184,13 +184,18 @@ def release(indicators: Sequence[Any]) -> None:
             release(one._lineiterators[LineIterator.IndType])
 
 
+def values_of_lines(lines: Sequence[Any]) -> list[np.ndarray]:
+    """Return the values of lines that move together, as they are."""
+    bars = min(len(line.array) for line in lines)
+    return [np.frombuffer(line.array)[:bars] for line in lines]
+
+
 def rows_of_lines(lines: Sequence[Any]) -> np.ndarray:
     """Return the values of lines that move together, shape (lines, bars), laid out bar by bar."""
-    bars = min(len(line.array) for line in lines)
-    found = np.empty((bars, len(lines)))
+    values = values_of_lines(lines)
+    found = np.empty((len(values[0]), len(lines)))
     for start in range(0, len(lines), _LINES):  # so many at a time, which a processor's cache holds better than all
-        part = [np.frombuffer(line.array)[:bars] for line in lines[start : start + _LINES]]
-        found[:, start : start + _LINES] = np.array(part).T
+        found[:, start : start + _LINES] = np.array(values[start : start + _LINES]).T
     return found.T
 
 

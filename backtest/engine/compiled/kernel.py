@@ -13,6 +13,7 @@ import copy
 import hashlib
 import importlib.util
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -49,6 +50,7 @@ _TABLES = (
 )
 _FILL = 6  # numbers of a fill
 _ROOM = 1024  # orders of a trial at first
+_KINDS: dict[str, type[Any]] = {"F": float, "I": np.int64}
 
 _HEAD = """
 import numba
@@ -223,16 +225,28 @@ class Kernel:
             }
             if named & {"draw", "draw_whole", "called", "windowed"}:
                 raise NotCompiled("it calls functions of Python's, for which there is no machine code")
+        self.starts = self._starts()
+        # All that its source rests on: windows of a walk-forward, and blocks of a sweep, have the same one.
+        clocks = [clock for clock, *_ in slots]
+        asked = repr(([*map(ast.dump, functions.values())], entries, constants, kept, kinds, clocks))
+        if asked not in _modules:
+            if len(_modules) >= _MOST_MODULES:
+                _modules.clear()
+            _modules[asked] = self._made(functions, entries)
+        self.module = _modules[asked]
+
+    def _made(self, functions: dict[str, ast.FunctionDef], entries: list[str]) -> ModuleType:
+        """Return the module of the program, and let the ledger's be there."""
+        constants = self.constants
         fixed = {name: value for name, value in constants.items() if name not in LEDGER_CONSTANTS}
         heads = [f"{name} = {value!r}" for name, value in {**LEDGER_CONSTANTS, **fixed}.items()]
-        self.starts = self._starts()
         decided = {name: _Decided(constants).visit(copy.deepcopy(node)) for name, node in self.functions.items()}
         needed = _in_order(decided, ["check", "try_pending", "f_value", *entries])  # each takes 0.1 s to compile
         base = "\n".join([_HEAD, *heads, *(self._text(node) for node in needed if node.name not in functions)])
         first = _module(base)
         own = [f"from {first.__name__} import *", f"from {first.__name__} import FAST, njit, ff, ii, flag"]
         own += [self._text(node) for node in needed if node.name in functions]
-        self.module = _module("\n".join([*own, self._driver(entries)]))
+        return _module("\n".join([*own, self._driver(entries)]))
 
     def _places(self, kept: dict[str, tuple[str, str]]) -> dict[str, tuple[str, int, str]]:
         """Return of each thing of the account its array, its number there, and its type."""
@@ -311,50 +325,70 @@ class Kernel:
         count: int,
         first: dict[str, np.ndarray],
         constants: list[np.ndarray],
-        lines: list[tuple[np.ndarray, Any]],
+        lines: list[tuple[list[np.ndarray], Any]],
         market: tuple[np.ndarray, np.ndarray],
         wanted: np.ndarray,
         phases: tuple[int, np.ndarray, np.ndarray],
+        recorded: set[str],
     ) -> Ledgers:
         """
         Make trials.
 
         Args:
             first: what the account is at first, of all trials or of each, by name.
+            lines: the values of each slot's lines, and which of them each trial reads.
             market: prices and stamps, shape (columns, steps, feeds), and the rows of feeds, shape (steps, feeds + 1).
             wanted: 1 for the steps at which the account is recorded.
             phases: the step from which on strategies are called; of each trial, before which it waits, and before
                 which it is just ready.
+            recorded: what of "equity", "cash" and "positions" is wanted of each trial.
         """
         told = int(wanted.sum())
         done = Ledgers(
-            np.zeros((told, count)), np.zeros((told, count)), np.zeros((told, self.feeds, count)), np.zeros(count, bool)
+            np.zeros((count if "equity" in recorded else 1, told)),
+            np.zeros((count if "cash" in recorded else 1, told)),
+            np.zeros((count if "positions" in recorded else 1, told, self.feeds)),
+            np.zeros(count, bool),
+            {name: place for name, place in self.places.items() if place[0] in ("FO", "IO")},
         )
         shared = {
             "MF": market[0].ravel(), "MR": market[1].ravel(), "WA": wanted.astype(np.int64),
-            "LF": np.concatenate([np.ascontiguousarray(table).ravel() for table, _ in lines] or [np.zeros(1)]),
+            "LF": np.concatenate([line for table, _ in lines for line in table] or [np.zeros(1)]),
         }  # fmt: skip
-        room, trial = _ROOM, 0
-        arrays = self._arrays(room, told) | shared
+        room, trial, given = _ROOM, 0, _ROOM
+        arrays = self._arrays(room) | shared
+        addresses = self._addresses(arrays)
+        befores, readies = phases[1].tolist(), phases[2].tolist()
+        rows = [(_TABLES.index(name), values, values.shape[0] > 1)
+                for name, values in (("EQ", done.equity), ("CA", done.cash), ("PO", done.positions))]  # fmt: skip
+        begins = [(number, values.ctypes.data, values.strides[0] * each) for number, values, each in rows]
         while trial < count:
-            self._set(arrays, first, constants, lines, trial, room)
-            address = np.array([arrays[name].ctypes.data for name in _TABLES], np.int64)
-            self.module.trial(address.ctypes.data, self.steps, phases[0], int(phases[1][trial]), int(phases[2][trial]))
+            self._set(arrays, first, constants, lines, trial, given)
+            for number, begin, width in begins:
+                addresses[number] = begin + trial * width
+            self.module.trial(addresses.ctypes.data, self.steps, phases[0], befores[trial], readies[trial])
             given = int(arrays["IS"][self.places["orders"][1]])
             if arrays["IS"][_FLAG] and given >= room:
                 room *= 4
-                arrays = self._arrays(room, told) | shared
+                arrays, given = self._arrays(room) | shared, room
+                addresses = self._addresses(arrays)
                 continue
-            self._take(done, arrays, trial, given, room)
+            done.flags[trial] = bool(arrays["IS"][_FLAG])
+            done.floats.append(arrays["FO"][:, :given].copy())
+            done.wholes.append(arrays["IO"][:, :given].copy())
+            done.fills.append(arrays["FL"][: _FILL * int(arrays["IS"][_FILLS])].reshape(-1, _FILL).copy())
             trial += 1
         return done
 
-    def _arrays(self, room: int, told: int) -> dict[str, np.ndarray]:
+    def _addresses(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
+        return np.array([arrays[name].ctypes.data if name in arrays else 0 for name in _TABLES], np.int64)
+
+    def _arrays(self, room: int) -> dict[str, np.ndarray]:
         wide = {"T": self.feeds, "N": 2 * ledger.NOTES, "O": room, "S": 1}
         found = {}
         for name in ("FS", "IS", "FT", "IT", "FO", "IO", "FN", "IN"):
-            found[name] = np.zeros(max(self.counts[name], 1) * wide[name[1]], float if name[0] == "F" else np.int64)
-        found |= {"EQ": np.zeros(told), "CA": np.zeros(told), "PO": np.zeros(told * self.feeds)}
+            shape = max(self.counts[name], 1), wide[name[1]]
+            found[name] = np.zeros(shape if name[1] == "O" else shape[0] * shape[1], _KINDS[name[0]])
         found["FL"] = np.zeros(2 * room * _FILL)
         count = max(len(self.kinds), 1)
         return found | {
@@ -368,12 +402,21 @@ class Kernel:
         arrays: dict[str, np.ndarray],
         first: dict[str, np.ndarray],
         constants: list[np.ndarray],
-        lines: list[tuple[np.ndarray, Any]],
+        lines: list[tuple[list[np.ndarray], Any]],
         trial: int,
-        room: int,
+        used: int,
     ) -> None:
-        for name in ("FS", "IS", "FT", "IT", "FO", "IO"):
+        """
+        Lay out the account as it is at first.
+
+        Args:
+            used: orders of the trial before, whose rows are not 0.
+        """
+        room = arrays["FO"].shape[1]
+        for name in ("FS", "IS", "FT", "IT"):
             arrays[name][:] = 0
+        for name in ("FO", "IO"):
+            arrays[name][:, :used] = 0
         for name, values in {**first, "room": np.array([room])}.items():
             array, number, _ = self.places[name]
             mine = values[..., trial if values.shape[-1] > 1 else 0]
@@ -386,28 +429,36 @@ class Kernel:
             arrays["RI"][3 * number : 3 * number + 3] = row, self.starts[number], self.slots[number][3]
         arrays["IS"][_STEPS] = self.steps
 
-    def _take(self, done: Ledgers, arrays: dict[str, np.ndarray], trial: int, given: int, room: int) -> None:
-        done.equity[:, trial], done.cash[:, trial] = arrays["EQ"], arrays["CA"]
-        done.positions[:, :, trial] = arrays["PO"].reshape(-1, self.feeds)
-        done.flags[trial] = bool(arrays["IS"][_FLAG])
-        columns = {}
-        for name, (array, number, _) in self.places.items():
-            if array in ("FO", "IO"):
-                columns[name] = arrays[array][number * room : number * room + given].astype(float)
-        done.orders.append(columns)
-        done.fills.append(arrays["FL"][: _FILL * int(arrays["IS"][_FILLS])].reshape(-1, _FILL).copy())
-
 
 @dataclass
 class Ledgers:
-    """What trials came to: equity, cash and positions by step and trial, and of each trial its orders and fills."""
+    """
+    What trials came to: equity, cash and positions by trial and step, and of each trial its orders and fills.
+
+    Attributes:
+        places: of each thing of an order its table, "FO" or "IO", and its row there.
+        floats, wholes: these tables of each trial, a column for each order.
+    """
 
     equity: np.ndarray
     cash: np.ndarray
     positions: np.ndarray
     flags: np.ndarray
-    orders: list[dict[str, np.ndarray]] = field(default_factory=list)
+    places: dict[str, tuple[str, int, str]]
+    floats: list[np.ndarray] = field(default_factory=list)
+    wholes: list[np.ndarray] = field(default_factory=list)
     fills: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def counts(self) -> list[int]:
+        """How many orders each trial gave."""
+        return [table.shape[1] for table in self.floats]
+
+    def columns(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return things of all orders, trial after trial."""
+        tables = {"FO": np.concatenate(self.floats, axis=1), "IO": np.concatenate(self.wholes, axis=1)}
+        rows = {name: tables[self.places[name][0]][self.places[name][1]] for name in names}
+        return {name: row.astype(float) for name, row in rows.items()}
 
 
 class _Decided(ast.NodeTransformer):
@@ -543,6 +594,10 @@ def _in_order(functions: dict[str, ast.FunctionDef], entries: list[str]) -> list
     for name in entries:
         add(name)
     return list(done.values())
+
+
+_modules: dict[str, ModuleType] = {}
+_MOST_MODULES = 50
 
 
 def _module(text: str) -> ModuleType:

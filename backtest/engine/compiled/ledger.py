@@ -212,22 +212,24 @@ def i_give(i_d, i_buys, size, price, limit, i_kind, valid, trail, percent):
     A.orders = i_o + 1  # whose row is all 0
     if NF > 1:
         A.feed[i_o] = i_d
-    if i_kind != MARKET:
-        A.kind[i_o] = i_kind
-        A.limit[i_o] = limit if b_limited else named
-        A.valid[i_o] = valid
-        A.trail[i_o] = trail
-        A.percent[i_o] = percent
-        A.ends[i_o] = N.ends[i_d]
+    if not MARKET_ONLY:
+        if i_kind != MARKET:
+            A.kind[i_o] = i_kind
+            A.limit[i_o] = limit if b_limited else named
+            A.valid[i_o] = valid
+            A.trail[i_o] = trail
+            A.percent[i_o] = percent
+            A.ends[i_o] = N.ends[i_d]
     A.status[i_o] = CREATED if FAMILIES else SUBMITTED
     signed = size if i_buys == 1 else -size
     A.size[i_o] = signed
     A.rest[i_o] = signed
     A.price[i_o] = named
     A.given[i_o] = N.stamp[i_d]
-    if i_kind == STOP_TRAIL:
-        A.price[i_o] = INF if i_buys == 1 else -INF
-        trail_on(i_o, named)
+    if not MARKET_ONLY:
+        if i_kind == STOP_TRAIL:
+            A.price[i_o] = INF if i_buys == 1 else -INF
+            trail_on(i_o, named)
     if GROUPS:
         join_group(i_o)
     if FAMILIES:

@@ -40,7 +40,7 @@ def walk_one(strategy: Any, backend: str) -> tuple[Walked | None, str]:
         _check_heard(cls, program)
         bench = SimpleNamespace(market=market, datas=cerebro.datas, broker=cerebro.broker, begins=-math.inf)
         with _draws_back(program) as keep:
-            run = Run(bench, program, [strategy], np.arange(market.steps))
+            run = Run(bench, program, [strategy], np.arange(market.steps), ("equity", "cash", "positions"))
             done = run.go_fast() if backend == "numba" else run.go()
             keep.append(not done.flags[0])
     except NotCompiled as error:

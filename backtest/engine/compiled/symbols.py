@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from functools import partial
 from typing import Any
 
 import backtrader as bt
@@ -17,6 +18,7 @@ from backtrader.lineroot import LineMultiple, LineRoot
 
 from backtest.engine.compiled.refusals import NotCompiled
 
+_EXACT = {bool, int, str, type(None)}  # kinds whose equal values are the same
 _KINDS: tuple[Any, ...] = (type(bt.Indicator), type(LineActions))  # whose calls make indicators and operations
 
 
@@ -59,7 +61,7 @@ class SharedNodes:
         def ask(cls: Any, *args: Any, **kwargs: Any) -> Any:
             if self._inside or self.trial is None or threading.get_ident() != self._thread:
                 return call(cls, *args, **kwargs)
-            key = self._key((cls, args, tuple(sorted(kwargs.items()))))
+            key = self._key((cls, *args, *(part for item in sorted(kwargs.items()) for part in item)))
             if key is not None and key in self._known:
                 found = self._known[key]
                 self.trial._lineiterators[found._ltype].append(found)
@@ -77,11 +79,14 @@ class SharedNodes:
         return ask
 
     def _key(self, thing: Any) -> Any:
-        if isinstance(thing, bool | int | float | str | type(None)):
-            return type(thing), repr(thing)
-        if isinstance(thing, tuple | list):
+        kind = type(thing)
+        if kind in _EXACT:
+            return kind, thing
+        if isinstance(thing, bool | int | float | str):
+            return kind, repr(thing)
+        if kind is tuple or isinstance(thing, tuple | list):
             parts = [self._key(one) for one in thing]
-            return None if None in parts else (type(thing), *parts)
+            return None if None in parts else (kind, *parts)
         if isinstance(thing, LineRoot | type) or callable(thing):
             self._kept.append(thing)
             return "id", id(thing)
@@ -120,7 +125,9 @@ class Maker:
         made, args, kwargs = new.dopreinit(made, *args, **kwargs)
         self._before = dict(vars(made))
         self._params, self._defaults = type(made.p), dict(made.p._getkwargsdefault())
-        self._empty = [name for name, one in self._before.items() if isinstance(one, list | dict) and not one]
+        empty = {name: one for name, one in self._before.items() if isinstance(one, list | dict) and not one}
+        self._empty = [(name, partial(copy, one) if type(one) not in (list, dict) else type(one))
+                       for name, one in empty.items()]  # fmt: skip
         tells_cash = {name: lambda: cash for name in ("getcash", "get_cash", "getvalue", "get_value")}
         self._before["broker"] = _Out("broker", {**tells_cash, "cash": cash, "startingcash": cash})
         self._before["env"] = self._before["cerebro"] = _Out("cerebro", {})
@@ -129,7 +136,7 @@ class Maker:
         """Return the strategy of a trial, as it is when the first bar comes; what its own code raises comes out."""
         trial: Any = object.__new__(self.cls)
         vars(trial).update(self._before)
-        vars(trial).update({name: copy(self._before[name]) for name in self._empty})
+        vars(trial).update({name: make() for name, make in self._empty})
         trial.__dict__["_lineiterators"] = type(self._before["_lineiterators"])(list)
         trial.__dict__["p"] = trial.__dict__["params"] = given = self._params()
         for name, default in self._defaults.items():

@@ -12,9 +12,11 @@ a trial that it leaves out says why.
 
 from __future__ import annotations
 
+import gc
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -25,18 +27,19 @@ import numpy as np
 from backtest.engine.account.commissions import IbFixed
 from backtest.engine.alignment import mixes_clocks
 from backtest.engine.compiled import ledger
-from backtest.engine.compiled.indicators import Market, move, owners_of, reckon, release, rows_of_lines
+from backtest.engine.compiled.indicators import Market, move, owners_of, reckon, release, rows_of_lines, values_of_lines
 from backtest.engine.compiled.refusals import NotCompiled
 from backtest.engine.compiled.symbols import Maker, indicators_of, trace
 from backtest.engine.compiled.translation.program import Program
 from backtest.engine.compiled.translation.strategies import translate
-from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, built, written
+from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, built, named_in, written
 from backtest.engine.lean.broker import is_still
 
 _ROOM = 256  # orders of a trial that tables hold at first: what is not used of them takes no memory
 _AT_ONCE = 32  # orders that a trial may give at one step; one that gives more is left to the event engine
 
 ORDER_COLUMNS = ("ref", "feed", "buys", "kind", "status", "size", "created", "filled", "price", "costs", "closed")
+_TOLD_OF_ORDERS = ("feed", "size", "kind", "status", "given", "filled", "average", "costs", "closed", "price", "limit")
 FILL_COLUMNS = ("ref", "feed", "stamp", "size", "price", "costs")
 
 
@@ -78,6 +81,7 @@ def run_trials(
     steps: Callable[[np.ndarray], np.ndarray] | None = None,
     backend: str = "numpy",
     begins: float = -math.inf,
+    recorded: Sequence[str] = ("equity", "cash", "positions"),
 ) -> Outcomes:
     """
     Make trials of a strategy.
@@ -90,20 +94,35 @@ def run_trials(
         steps: gives, of the stamps of all steps, the numbers of those at which the account is to be recorded.
         backend: "numpy", or "numba" of the extra `fast`; the outcomes are the same.
         begins: the stamp after which strategies are called first, as those of `warm_up.gated`; the class is their own.
+        recorded: which of these outcomes are wanted; the others have no trials.
     """
     bench: Any = _Bench(stdstats=False)
     bench.asked, bench.backend, bench.begins = (cls, list(params), steps), backend, begins
+    bench.recorded = recorded
     for feed in feeds:
         bench.adddata(feed)
     try:
         set_up(bench)
         check_broker(bench)
         bench.addstrategy(_Tracer)
-        bench.run()
+        with _uncollected():
+            bench.run()
     except NotCompiled as error:
         return Outcomes(why_not=sentence(cls, error))
-    found: Outcomes = bench.outcomes
+    found: Outcomes = vars(bench).pop("outcomes")  # Backtrader's objects refer to each other, and stay until collected
     return found
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Look for no garbage meanwhile: many objects are made that all stay, and to look at them takes longer."""
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
 
 
 def sentence(cls: type[Any], error: NotCompiled) -> str:
@@ -129,6 +148,7 @@ class _Bench(bt.Cerebro):
     asked: tuple[Any, list[Mapping[str, Any]], Any]
     backend: str
     begins: float
+    recorded: Sequence[str]
     outcomes: Outcomes
 
     def trace(self) -> None:
@@ -159,9 +179,9 @@ class _Bench(bt.Cerebro):
         for numbers in groups.values():
             trials = [self.made[number] for number in numbers]
             program = translate(self.asked[0], trials, self.maker.own, owners, self.market.stamps)
-            run_of_all = Run(self, program, trials, at)
+            run_of_all = Run(self, program, trials, at, self.recorded)
             parts.append((numbers, run_of_all.go_fast() if self.backend == "numba" else run_of_all.go()))
-        self.outcomes = _together(len(self.made), parts, left, self.market, at)
+        self.outcomes = _together(len(self.made), parts, left, self.market, at, self.recorded)
         release(self.maker.shared.made)
         for _, made in parts:
             vars(made).clear()  # it and the functions that it made refer to each other
@@ -225,8 +245,11 @@ def _charges(model: Any) -> dict[str, Any]:
 class Run:
     """The trials of one program."""
 
-    def __init__(self, bench: Any, program: Program, trials: list[Any], at: np.ndarray) -> None:
+    def __init__(
+        self, bench: Any, program: Program, trials: list[Any], at: np.ndarray, recorded: Sequence[str]
+    ) -> None:
         self.program, self.market, self.count, self.at = program, bench.market, len(trials), at
+        self.recorded = set(recorded)
         feeds = len(bench.datas)
         self.constants = {
             **LEDGER_CONSTANTS, **_charges(bench.broker.getcommissioninfo(bench.datas[0])), "NF": feeds,
@@ -238,7 +261,6 @@ class Run:
         of_trades = ledger.OF_TRADES if program.hears_trades else {}
         self.kept = {**ledger.ACCOUNT, **of_trades, **self.more, **program.account}
         self.first = {"rank": np.full((feeds, 1), -1), "cash": np.array([bench.broker.getcash()]), **program.first}
-        self.lines = [(rows_of_lines(lines), where) for _, lines, where in program.slots]
         self.flags = np.zeros(self.count, bool)
         self.flagged = False
         self.log: list[tuple[Any, ...]] = []  # the trials of some fills, and each of `FILL_COLUMNS` of them
@@ -256,21 +278,25 @@ class Run:
         self.now = self.market.now(program.closes)
         self.state = SimpleNamespace(now=self.now, flag=self.flag, log_fill=self.log_fill, trials=self.count)
         self.state.constants, self.state.streams, self.state.calls = program.constants, program.streams, program.calls
-        self.state.lines = self.lines
-        self.state.account = {name: self.zeros(name, _ROOM) for name in self.kept}
-        for name, values in {**self.first, "room": np.array([_ROOM])}.items():
-            self.state.account[name][...] = values
+        self.state.lines = [(rows_of_lines(lines), where) for _, lines, where in program.slots]
         slots = [(feed, isinstance(where, np.ndarray)) for feed, _, where in program.slots]
         entries = ["check", "try_pending", "f_value", *program.entries]
         self.source = written(program.functions, self.constants, self.kept, program.constant_kinds, slots, entries)
+        self.used = {name[2:] for name in named_in(self.source)}
         self.room = _ROOM
+        self.state.account = {name: self.zeros(name, _ROOM) for name in self.kept}
+        for name, values in {**self.first, "room": np.array([_ROOM])}.items():
+            self.state.account[name][...] = values
         self.calls = built(self.source, self.state)
 
     def zeros(self, name: str, room: int) -> np.ndarray:
         """Return a table of the account without anything in it."""
         dtype, by = self.kept[name]
-        shape = (room,) if by in (ledger.ORDERS, ledger.QUEUE) else self.shapes[by]
-        return np.zeros((*shape, self.count), dtype)
+        if by not in (ledger.ORDERS, ledger.QUEUE):
+            return np.zeros((*self.shapes[by], self.count), dtype)
+        if name not in self.used:  # nor is it ever
+            return np.broadcast_to(np.zeros((1, 1), dtype), (room, self.count))
+        return np.zeros((room, self.count), dtype)
 
     def flag(self, t: np.ndarray) -> None:
         """Leave trials to the event engine."""
@@ -288,7 +314,8 @@ class Run:
         for name, (_, by) in self.kept.items():
             if by in (ledger.ORDERS, ledger.QUEUE):
                 larger = self.zeros(name, self.room)
-                larger[:used] = account[name][:used]
+                if name in self.used:
+                    larger[:used] = account[name][:used]
                 account[name] = larger
         account["room"][:] = self.room
         self.calls = built(self.source, self.state)
@@ -306,8 +333,10 @@ class Run:
         wanted = np.zeros(self.market.steps, bool)
         wanted[self.at] = True
         width = len(self.at)
-        self.equity, self.cash = np.zeros((width, self.count)), np.zeros((width, self.count))
-        self.positions = np.zeros((width, len(self.market.datas), self.count))
+        keeps = [name in self.recorded for name in ("equity", "cash", "positions")]
+        equity, cash, positions = keeps
+        self.equity, self.cash = np.zeros((width * equity, self.count)), np.zeros((width * cash, self.count))
+        self.positions = np.zeros((width * positions, len(self.market.datas), self.count))
         listed = wanted.tolist()
         told_at = sum(listed[: self.opens])  # before it opens nobody acts
         self.equity[:told_at] = self.cash[:told_at] = account["cash"]
@@ -339,8 +368,12 @@ class Run:
                         calls["nextstart" if nextstart else "next"](just)
                     calls["next"](live[self.ready[live] <= step])
                 if listed[step]:
-                    self.equity[told_at] = calls["f_value_whole"](every)
-                    self.cash[told_at], self.positions[told_at] = account["cash"], account["position"]
+                    if equity:
+                        self.equity[told_at] = calls["f_value_whole"](every)
+                    if cash:
+                        self.cash[told_at] = account["cash"]
+                    if positions:
+                        self.positions[told_at] = account["position"]
                     told_at += 1
                 if self.flagged:
                     live, self.flagged = np.flatnonzero(~self.flags), False
@@ -353,9 +386,10 @@ class Run:
         from backtest.engine.compiled.kernel import Kernel
 
         program, market = self.program, self.market
+        lines = [(values_of_lines(alike), where) for _, alike, where in program.slots]
         slots = [
-            (feed, isinstance(where, np.ndarray), *table.shape)
-            for (feed, _, where), (table, _) in zip(program.slots, self.lines, strict=True)
+            (feed, isinstance(where, np.ndarray), len(table), len(table[0]))
+            for (feed, _, where), (table, _) in zip(program.slots, lines, strict=True)
         ]
         kernel = Kernel(
             program.functions,
@@ -369,12 +403,12 @@ class Run:
         wanted = np.zeros(market.steps, np.int64)
         wanted[self.at] = 1
         self.done = kernel.run(
-            self.count, self.first, program.constants, self.lines, market.tables(program.closes), wanted,
-            (self.opens, self.before, self.ready),
+            self.count, self.first, program.constants, lines, market.tables(program.closes), wanted,
+            (self.opens, self.before, self.ready), self.recorded,
         )  # fmt: skip
-        self.equity, self.cash, self.positions, self.flags = (
-            self.done.equity, self.done.cash, self.done.positions, self.done.flags,
-        )  # fmt: skip
+        # By step, feed and trial, as numpy leaves them.
+        self.equity, self.cash, self.flags = self.done.equity.T, self.done.cash.T, self.done.flags
+        self.positions = np.moveaxis(self.done.positions, 0, -1)
         return self
 
     def order_rows(self) -> tuple[np.ndarray, np.ndarray]:
@@ -385,21 +419,13 @@ class Run:
     def order_columns(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """Return the number of the trial of each order, its number there from 0 on, and what the ledger has of it."""
         if self.done is not None:
-            trial = np.repeat(np.arange(self.count), [len(one["size"]) for one in self.done.orders])
-            column = {name: np.concatenate([one[name] for one in self.done.orders]) for name in self.done.orders[0]}
-            ref = np.concatenate([np.arange(len(one["size"])) for one in self.done.orders])
-            return trial, ref, column
+            counts = self.done.counts
+            trial, begins = np.repeat(np.arange(self.count), counts), np.cumsum([0, *counts])
+            ref = np.arange(len(trial)) - begins[trial]
+            return trial, ref, self.done.columns(_TOLD_OF_ORDERS)
         account = self.state.account
-        there = np.arange(account["orders"].max())[:, None] < account["orders"][None, :]
-        ref, trial = np.nonzero(there)
-        by_trial = np.lexsort((ref, trial))
-        ref, trial = ref[by_trial], trial[by_trial]
-        column = {
-            name: values[ref, trial]
-            for name, values in account.items()
-            if self.kept.get(name, ("", ""))[1] == ledger.ORDERS
-        }
-        return trial, ref, column
+        trial, ref = np.nonzero(np.arange(account["orders"].max())[None, :] < account["orders"][:, None])
+        return trial, ref, {name: account[name][ref, trial] for name in _TOLD_OF_ORDERS}
 
     def fill_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the number of the trial of each fill, and its row."""
@@ -429,23 +455,24 @@ def _rows_of(ref: np.ndarray, column: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _together(
-    count: int, parts: list[tuple[list[int], Run]], left: dict[int, str], market: Market, at: np.ndarray
+    count: int,
+    parts: list[tuple[list[int], Run]],
+    left: dict[int, str],
+    market: Market,
+    at: np.ndarray,
+    recorded: Sequence[str],
 ) -> Outcomes:
     """Return the outcomes of all programs as those of all trials."""
     found = Outcomes(left=left, stamps=market.stamps, steps=at)
     tables: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"orders": [], "fills": []}
     one = len(parts) == 1 and len(parts[0][0]) == count  # mostly so: nothing is copied
-    columns = ("equity", "cash", "positions")
-    if one:
-        for name in columns:
-            setattr(found, name, np.moveaxis(getattr(parts[0][1], name), -1, 0))
-    else:
-        found.equity, found.cash = np.zeros((count, len(at))), np.zeros((count, len(at)))
-        found.positions = np.zeros((count, len(at), len(market.datas)))
+    for name in recorded:
+        shape = (count, len(at), len(market.datas)) if name == "positions" else (count, len(at))
+        setattr(found, name, np.moveaxis(getattr(parts[0][1], name), -1, 0) if one else np.zeros(shape))
     for numbers, done in parts:
         place = np.array(numbers)
         if not one:
-            for name in columns:
+            for name in recorded:
                 getattr(found, name)[place] = np.moveaxis(getattr(done, name), -1, 0)
         for number in np.flatnonzero(done.flags).tolist():
             left[numbers[number]] = "it does something odd in a bar"
@@ -456,7 +483,10 @@ def _together(
             setattr(found, f"{name}_from", np.zeros(count + 1, np.int64))
             continue
         trial = np.concatenate([one for one, _ in pieces])
-        order = np.argsort(trial, kind="stable")
-        setattr(found, name, np.concatenate([rows for _, rows in pieces])[order])
-        setattr(found, f"{name}_from", np.searchsorted(trial[order], np.arange(count + 1)))
+        rows = np.concatenate([rows for _, rows in pieces]) if len(pieces) > 1 else pieces[0][1]
+        if len(pieces) > 1:  # those of one program are in order
+            order = np.argsort(trial, kind="stable")
+            trial, rows = trial[order], rows[order]
+        setattr(found, name, rows)
+        setattr(found, f"{name}_from", np.searchsorted(trial, np.arange(count + 1)))
     return found

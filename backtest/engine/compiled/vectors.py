@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -132,8 +133,9 @@ class Writer:
             first = _Function(self, self.functions[name], pattern, whole, called)
             first.text()  # says what is read where other trials are in hand: that alone is kept
             self.texts.append(_Function(self, self.functions[name], pattern, whole, called, first.looked).text())
-        head = [f"    A_{name} = S.account[{name!r}]" for name in self.account]
-        head += [f"    F_{name} = A_{name}.reshape(-1)" for name, (_, by) in self.account.items() if by]
+        used = named_in("\n".join(self.texts))
+        head = [f"    A_{name} = S.account[{name!r}]" for name in self.account if f"A_{name}" in used]
+        head += [f"    F_{name} = S.account[{name!r}].reshape(-1)" for name in self.account if f"F_{name}" in used]
         head += [f"    C_{number} = S.constants[{number}]" for number in range(len(self.constant_rows))]
         head += [f"    L_{number}, R_{number} = S.lines[{number}]" for number in range(len(self.slots))]
         head += [f"    {name} = empty(S.trials, {dtype!r})" for name, dtype in self.locals.items()]
@@ -144,6 +146,11 @@ class Writer:
 
 
 _FOR_ALL = ("f_value", "next")  # what is mostly asked of all trials
+
+
+def named_in(source: str) -> set[str]:
+    """Return the names in the source of a program: `A_cash` and `F_size` where it uses these of the account."""
+    return set(re.findall(r"\b[A-Z]_\w+", source))
 
 
 def _is_number(text: str) -> bool:

@@ -8,6 +8,7 @@ import inspect
 import math
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -201,13 +202,22 @@ def is_base(cls: Any, name: str) -> bool:
     return owner is None or owner.__module__.startswith("backtrader.")
 
 
-def clock_feed(thing: Any, datas: list[Any], indicators: dict[int, Any]) -> int | None:
-    """Return the number of the feed that a line, an indicator or an operation moves with."""
+def feed_numbers(datas: Sequence[Any]) -> dict[int, int]:
+    """Return the number of the feed of each feed and of its lines, by the id of either."""
     owners = {id(line): n for n, data in enumerate(datas) for line in data.lines.lines}
-    owners.update({id(data): n for n, data in enumerate(datas)})
+    return owners | {id(data): n for n, data in enumerate(datas)}
+
+
+def clock_feed(thing: Any, numbers: dict[int, int], indicators: dict[int, Any]) -> int | None:
+    """
+    Return the number of the feed that a line, an indicator or an operation moves with.
+
+    Args:
+        numbers: as `feed_numbers`.
+    """
     for _ in range(100):
-        if id(thing) in owners:
-            return owners[id(thing)]
+        if id(thing) in numbers:
+            return numbers[id(thing)]
         if isinstance(thing, LineSeries) and type(thing).__name__ == "LineSeriesStub":
             thing = thing.lines[0]
             continue
