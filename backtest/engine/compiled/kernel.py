@@ -358,7 +358,7 @@ class Kernel:
         room, trial, given = _ROOM, 0, _ROOM
         arrays = self._arrays(room) | shared
         addresses = self._addresses(arrays)
-        befores, readies = phases[1].tolist(), phases[2].tolist()
+        waiting, readies = phases[1].tolist(), phases[2].tolist()
         rows = [(_TABLES.index(name), values, values.shape[0] > 1)
                 for name, values in (("EQ", done.equity), ("CA", done.cash), ("PO", done.positions))]  # fmt: skip
         begins = [(number, values.ctypes.data, values.strides[0] * each) for number, values, each in rows]
@@ -366,7 +366,7 @@ class Kernel:
             self._set(arrays, first, constants, lines, trial, given)
             for number, begin, width in begins:
                 addresses[number] = begin + trial * width
-            self.module.trial(addresses.ctypes.data, self.steps, phases[0], befores[trial], readies[trial])
+            self.module.trial(addresses.ctypes.data, self.steps, phases[0], waiting[trial], readies[trial])
             given = int(arrays["IS"][self.places["orders"][1]])
             if arrays["IS"][_FLAG] and given >= room:
                 room *= 4
