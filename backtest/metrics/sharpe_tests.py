@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from backtest.metrics.ratios import ratio_by_row
-from backtest.metrics.returns import SESSIONS, Rows, Undefined, autocorrelations_by_row, long_run_variances
+from backtest.metrics.returns import SESSIONS, Rows, Undefined, autocorrelations_by_row, long_run_variances_of_sums
 
 CONFIDENCE = 0.95
 BLOCKS = 16  # of `overfitting`; 12,870 ways to choose half of them
@@ -95,14 +95,16 @@ def sharpe_error_autocorrelated(
     """
     Return the standard error of the Sharpe ratio of one period, whatever returns and their squares depend on.
 
-    √(V / n), with V the long-run variance of `sharpe_influence`. Undefined for fewer than two returns or none that
-    varies.
+    √(V / n), with V the long-run variance of the sum of both parts of `sharpe_influence`. Undefined for fewer than two
+    returns or none that varies.
 
         >>> both = np.random.default_rng(1).normal(0, 1, 1001)
         >>> sharpe_error_autocorrelated((both[1:] + both[:-1]) / 100) > sharpe_error(0.0, 1000)
         True
 
-    Source: Lo (2002), "The Statistics of Sharpe Ratios", section "Non-IID Returns"; V as in `long_run_variance`.
+    Source: Lo (2002), "The Statistics of Sharpe Ratios", section "Non-IID Returns", where V is that of returns and of
+    their squares; as in Ledoit and Wolf (2008), "Robust Performance Hypothesis Testing with the Sharpe Ratio", but by
+    `long_run_variance_of_sum`.
     """
     return _errors_by_row(Rows.of(returns).above(risk_free, periods))[0]
 
@@ -112,21 +114,26 @@ def _errors_by_row(excess: Rows) -> list[float]:
     found: list[float] = [Undefined(why) for why in excess.why_no_deviation]
     if not rows:
         return found
-    influence = sharpe_influence_by_row(excess if len(rows) == len(found) else Rows(excess.values[rows]))
-    for row, variance in zip(rows, long_run_variances(influence).tolist(), strict=True):
+    scores, squares = sharpe_influence_by_row(excess if len(rows) == len(found) else Rows(excess.values[rows]))
+    for row, variance in zip(rows, long_run_variances_of_sums(scores, squares).tolist(), strict=True):
         found[row] = math.sqrt(variance / excess.count)
     return found
 
 
-def sharpe_influence(excess: np.ndarray) -> np.ndarray:
-    """Return how far each excess return moves the Sharpe ratio S of one period: z - S·(z² - 1) / 2, z standardised."""
-    return np.asarray(sharpe_influence_by_row(Rows(np.atleast_2d(excess)))[0])
+def sharpe_influence(excess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return how far each excess return moves the Sharpe ratio S of one period, in two parts.
+
+    By the mean z, and by the deviation -S·(z² - 1) / 2, with z the standardised return.
+    """
+    scores, squares = sharpe_influence_by_row(Rows(np.atleast_2d(excess)))
+    return scores[0], squares[0]
 
 
-def sharpe_influence_by_row(excess: Rows) -> np.ndarray:
-    """Return `sharpe_influence` of each run, shape (runs, n)."""
+def sharpe_influence_by_row(excess: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Return `sharpe_influence` of each run, both parts of shape (runs, n)."""
     scores = (excess.values - excess.means[:, None]) / excess.deviations[:, None]
-    return np.asarray(scores - (excess.means / excess.deviations / 2)[:, None] * (scores**2 - 1))
+    return np.asarray(scores), np.asarray(-(excess.means / excess.deviations / 2)[:, None] * (scores**2 - 1))
 
 
 def sharpe_interval_autocorrelated(

@@ -231,8 +231,8 @@ _RISK = (
     ),
     Metric(
         "sharpe_low", "Sharpe ratio, 95 % CI low", "ratio",
-        "Sharpe − 1.96·SE·√P, with SE² = V / N, V the long-run variance (of an autoregression, VARHAC) of "
-        "z − S·(z² − 1) / 2, S the ratio of one session and z the standardised r − f.",
+        "Sharpe − 1.96·SE·√P, with SE² = V / N, V the long-run variance (VARHAC) of z − S·(z² − 1) / 2, S the ratio of "
+        "one session and z the standardised r − f; z and z² have autoregressions of their own.",
         _ByRow(lambda runs: [low for low, _ in runs.intervals]),
         headline=True,
     ),

@@ -16,7 +16,7 @@ from backtest.metrics.returns import (
     autocorrelations,
     equity_of,
     excess_returns,
-    long_run_variance,
+    long_run_variance_of_sum,
 )
 from backtest.metrics.sharpe_tests import CONFIDENCE, sharpe_influence_by_row
 from backtest.metrics.table import METRICS, measure_all
@@ -81,8 +81,8 @@ def bootstrap(
     found = {name: _percentiles(np.array(drawn.get(name, [])), confidence) for name in OF_SESSIONS + OF_TRADES}
     for name, (estimate, number) in _STUDENTISED.items():
         if first and len(run.returns) >= _FEWEST_BLOCKS * length and found[name][0] == found[name][0]:
-            value, influence = first[estimate]
-            error = math.sqrt(_variance(influence, block) / len(influence))
+            value, values, squares = first[estimate]
+            error = math.sqrt(_variance(values, squares, block) / len(values))
             low, high = _percentiles(np.array([one[estimate] for one in distances]), confidence)
             found[name] = number(value - high * error, run), number(value - low * error, run)
     for names, many in ((OF_SESSIONS, run.returns), (OF_TRADES, run.net)):
@@ -145,7 +145,8 @@ def _variance_of_blocks(values: np.ndarray, starts: np.ndarray) -> float:
     return float((np.add.reduceat(values, starts) ** 2).sum() / len(values))
 
 
-_Estimates = dict[str, tuple[float, np.ndarray]]  # a number, and how far each session moves it
+# A number, and how far each session moves it: by what it returned, and by the square of that.
+_Estimates = dict[str, tuple[float, np.ndarray, np.ndarray]]
 # What is a smooth function of means: the estimate that it is made of, and how.
 _STUDENTISED: dict[str, tuple[str, Callable[[float, Account], float]]] = {
     "total_return": ("growth", lambda value, run: math.expm1(value * len(run.returns))),
@@ -172,13 +173,12 @@ def _estimates(runs: Sequence[Account]) -> list[_Estimates]:
     growths, spreads = np.log1p(returns.values), returns.deviations
     squares = ((returns.values - returns.means[:, None]) / spreads[:, None]) ** 2
     numbers = growths.mean(axis=1).tolist(), map(math.log, spreads), (excess.means / excess.deviations).tolist()
-    influences = (
-        growths - growths.mean(axis=1)[:, None],
-        (squares - squares.mean(axis=1)[:, None]) / 2,
-        sharpe_influence_by_row(excess),
-    )
-    for number, *row in zip(whole, *numbers, *influences, strict=True):
-        found[number] = dict(zip(("growth", "spread", "ratio"), zip(row[:3], row[3:], strict=True), strict=True))
+    nothing, (of_ratio, of_ratio_squares) = np.zeros_like(growths), sharpe_influence_by_row(excess)
+    by_values = growths - growths.mean(axis=1)[:, None], nothing, of_ratio
+    by_squares = nothing, (squares - squares.mean(axis=1)[:, None]) / 2, of_ratio_squares
+    for number, *row in zip(whole, *numbers, *by_values, *by_squares, strict=True):
+        parts = zip(row[:3], row[3:6], row[6:], strict=True)
+        found[number] = dict(zip(("growth", "spread", "ratio"), parts, strict=True))
     return found
 
 
@@ -188,8 +188,9 @@ def _distances(first: _Estimates, drawn: _Estimates, rows: np.ndarray) -> dict[s
         return dict.fromkeys(first, math.nan)
     starts = _starts(rows)
     return {
-        name: (value - first[name][0]) / math.sqrt(max(_variance_of_blocks(influence, starts), _TINY) / len(rows))
-        for name, (value, influence) in drawn.items()
+        name: (value - first[name][0])
+        / math.sqrt(max(_variance_of_blocks(values + squares, starts), _TINY) / len(rows))
+        for name, (value, values, squares) in drawn.items()
     }
 
 
@@ -199,12 +200,12 @@ _IN_CACHE = 8_000  # sessions of draws whose estimates are made together
 _FEWEST_BLOCKS = 10  # of which an error can be estimated
 
 
-def _variance(influence: np.ndarray, block: float | None) -> float:
-    """Return the long-run variance: as the data have it, or as blocks of a mean length keep it."""
+def _variance(values: np.ndarray, squares: np.ndarray, block: float | None) -> float:
+    """Return the long-run variance of a sum: as the data have it, or as blocks of a mean length keep it."""
     if block is None:
-        return long_run_variance(influence)
-    count = len(influence)
-    spectrum = np.abs(np.fft.rfft(influence)) ** 2  # sums of products go round, as the blocks do
+        return long_run_variance_of_sum(values, squares)
+    count = len(values)
+    spectrum = np.abs(np.fft.rfft(values + squares)) ** 2  # sums of products go round, as the blocks do
     products = np.fft.irfft(spectrum, count) / count
     lags = np.arange(1, count)
     kept = (1 - lags / count) * (1 - 1 / block) ** lags  # Politis and Romano (1994), lemma 1

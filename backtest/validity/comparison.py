@@ -22,7 +22,7 @@ from backtest.market.series import Series, few
 from backtest.metrics.account import Account, session_ends
 from backtest.metrics.benchmark import common_places, compounded, periods_at
 from backtest.metrics.measurement import Measured, Stats, measured
-from backtest.metrics.returns import Undefined, excess_returns, long_run_variance, why_no_deviation
+from backtest.metrics.returns import Undefined, excess_returns, long_run_variance_of_sum, why_no_deviation
 from backtest.metrics.sharpe_tests import CONFIDENCE, sharpe_influence
 from backtest.metrics.table import METRICS
 from backtest.runs.differences import Difference, differences, seen_of
@@ -193,7 +193,7 @@ def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, s
             rates, or other periods a year of the same sessions.
 
     Source: Ledoit and Wolf (2008), "Robust Performance Hypothesis Testing with the Sharpe Ratio"; here with blocks of
-    random length, of a mean that the data give, and the error of `long_run_variance`.
+    random length, of a mean that the data give, and the error of `long_run_variance_of_sum`.
     """
     example = "name two or more runs, or the folders of saved runs, such as ['runs/sma', 'runs/ema']"
     runs = [_run_of(one, example) for one in _arguments.several(results, "the runs", example)]
@@ -361,11 +361,11 @@ def _difference(
     run: str, first: str, own: np.ndarray, other: np.ndarray, periods: float, samples: int, seed: int
 ) -> SharpeTest:
     block, yearly = max(block_length(one) for one in (own, other, own**2, other**2)), math.sqrt(periods)
-    sharpe, influence = _estimated(own, other)
-    if sharpe != sharpe or np.ptp(influence) < _SAME:
+    sharpe, values, squares = _estimated(own, other)
+    if sharpe != sharpe or np.ptp(values + squares) < _SAME:
         error = sharpe if sharpe != sharpe else Undefined("constant")
         return SharpeTest(run, first, sharpe * yearly, error, error, error, block)
-    error = math.sqrt(long_run_variance(influence) / len(own))
+    error = math.sqrt(long_run_variance_of_sum(values, squares) / len(own))
     distances = np.sort(_distances(own, other, sharpe, block, samples, seed))
     # Davison and Hinkley (1997): what was seen is one of the draws, so that no p is 0.
     p = (1 + np.sum(distances >= abs(sharpe) / error)) / (1 + len(distances))
@@ -379,12 +379,13 @@ def _difference(
 _SAME = 1e-6  # in standardised returns: both ratios are the same in whatever sessions
 
 
-def _estimated(own: np.ndarray, other: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the difference of the ratios of a session, and how far each session moves it."""
+def _estimated(own: np.ndarray, other: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return the difference of the ratios of a session, and how far each session moves it: by means, by deviations."""
     if reason := why_no_deviation(own) or why_no_deviation(other):
-        return Undefined(reason), np.zeros(len(own))
+        return Undefined(reason), np.zeros(len(own)), np.zeros(len(own))
     first, second = (float(one.mean() / one.std(ddof=1)) for one in (own, other))
-    return first - second, sharpe_influence(own) - sharpe_influence(other)
+    (values, squares), (of_other, squares_of_other) = sharpe_influence(own), sharpe_influence(other)
+    return first - second, values - of_other, squares - squares_of_other
 
 
 def _distances(own: np.ndarray, other: np.ndarray, sharpe: float, block: float, samples: int, seed: int) -> np.ndarray:
@@ -393,7 +394,8 @@ def _distances(own: np.ndarray, other: np.ndarray, sharpe: float, block: float, 
     drawn = np.full(samples, np.nan)
     for n in range(samples):
         rows = block_rows(len(own), block, random)
-        found, influence = _estimated(own[rows], other[rows])
+        found, values, squares = _estimated(own[rows], other[rows])
+        influence = values + squares
         if found == found and np.ptp(influence) >= _SAME:  # else only sessions without a position were drawn
             drawn[n] = abs(found - sharpe) / math.sqrt(block_variance(influence, rows) / len(rows))
     return np.asarray(drawn[np.isfinite(drawn)])

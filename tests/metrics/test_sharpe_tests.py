@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from backtest.metrics import benchmark, ratios, sharpe_tests
 from backtest.metrics.benchmark import alpha_test, appraisal_ratio
 from backtest.metrics.ratios import sharpe
-from backtest.metrics.returns import kurtosis, long_run_variance, skew
+from backtest.metrics.returns import kurtosis, long_run_variance, long_run_variance_of_sum, skew
 from backtest.metrics.sharpe_tests import (
     Blocks,
     deflated_sharpe,
@@ -274,6 +274,36 @@ def test_what_does_not_vary_has_no_long_run_variance_and_scale_is_squared():
 
     assert long_run_variance(np.full(50, 0.01)) == pytest.approx(0, abs=1e-30)
     assert long_run_variance(3 * values) == pytest.approx(9 * long_run_variance(values))
+
+
+def test_what_a_sum_hides_counts_in_its_long_run_variance():
+    noise, slow = np.random.default_rng(3).normal(size=20_000), 0.05 * autoregressive(0.95, 20_000)
+
+    assert long_run_variance(noise + slow) < 1.5  # which a part of forty hides
+    assert long_run_variance_of_sum(noise, slow) == pytest.approx(1 + 0.05**2 / (1 - 0.95) ** 2, rel=0.15)
+
+
+def test_the_long_run_variance_of_a_sum_knows_that_its_parts_belong_together():
+    values = autoregressive(0.3, 20_000)
+
+    for factor in (2, -0.5):
+        expected = pytest.approx((1 + factor) ** 2 * long_run_variance(values), rel=0.05)
+        assert long_run_variance_of_sum(values, factor * values) == expected
+    assert long_run_variance_of_sum(values, np.zeros(20_000)) == long_run_variance(values)
+
+
+def test_rough_times_that_last_make_the_error_of_a_sharpe_ratio_larger():
+    # A variance of 0.5 or 1.5 that stays the next session in 98 of 100 cases, so that what it is away from 1 falls by
+    # 0.96: squares vary by 3·1.25 - 1, and each lag k adds 2·0.25·0.96^k.
+    random, count, ratio = np.random.default_rng(5), 20_000, 0.5
+    rough = (np.cumsum(random.random(count) < 0.02) + random.integers(2)) % 2
+    returns = 0.01 * (ratio + np.sqrt(0.5 + rough) * random.normal(size=count))
+
+    variance = sharpe_error_autocorrelated(returns) ** 2 * count
+
+    of_squares = 3 * 1.25 - 1 + 2 * 0.25 * 0.96 / (1 - 0.96)
+    assert variance == pytest.approx(1 + ratio**2 / 4 * of_squares, rel=0.1)
+    assert sharpe_error(*moments(returns)) ** 2 * count < 1.25  # as if they changed each session
 
 
 def test_the_error_of_a_sharpe_ratio_is_mertens_where_returns_are_independent_and_more_where_they_trend():

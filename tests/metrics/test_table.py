@@ -36,13 +36,25 @@ MEAN_EQUITY = (100 + 110 + 99 + 118.8 + 118.8) / 5
 DEVIATION = math.sqrt(0.05 / 3)
 RATIO, VARIANCE = math.sqrt(0.15), 1 + 0.64 / 4 * 0.15  # of one session, and of its error times three
 ERROR = math.sqrt(VARIANCE / 3)
-# Around it each session moves the ratio by z - S·(z² - 1) / 2; of an autoregression of one lag φ, with 4 - 2 freedoms,
-# the long-run variance of that is its square sum·(1 - φ²) / 2 / (1 - φ)².
-_MOVED = [z - RATIO / 2 * (z**2 - 1) for z in (one / DEVIATION for one in (0.05, -0.15, 0.15, -0.05))]
-_AWAY = [one - sum(_MOVED) / 4 for one in _MOVED]
-_SQUARES = sum(one**2 for one in _AWAY)
-_LAG = sum(one * before for one, before in zip(_AWAY[1:], _AWAY, strict=False)) / _SQUARES
-HAC = math.sqrt(_SQUARES * (1 - _LAG**2) / 2 / (1 - _LAG) ** 2 / 4)
+# Around it each session moves the ratio by z and by -S·(z² - 1) / 2, each an autoregression of one lag φ. With 4 - 2
+# freedoms its long-run variance is its square sum·(1 - φ²) / 2 / (1 - φ)²; what is left of both is correlated.
+_SCORES = [one / DEVIATION for one in (0.05, -0.15, 0.15, -0.05)]
+_PARTS = [_SCORES, [-RATIO / 2 * (z**2 - 1) for z in _SCORES]]
+_AWAY = [[one - sum(part) / 4 for one in part] for part in _PARTS]
+_SQUARES = [sum(one**2 for one in away) for away in _AWAY]
+_LAGS = [
+    sum(one * before for one, before in zip(away[1:], away, strict=False)) / squares
+    for away, squares in zip(_AWAY, _SQUARES, strict=True)
+]
+_LONG = [squares * (1 - lag**2) / 2 / (1 - lag) ** 2 for squares, lag in zip(_SQUARES, _LAGS, strict=True)]
+_LEFT = [
+    [one - lag * before for one, before in zip(away[1:], away, strict=False)]
+    for away, lag in zip(_AWAY, _LAGS, strict=True)
+]
+_TOGETHER = sum(one * other for one, other in zip(*_LEFT, strict=True)) / math.sqrt(
+    sum(one**2 for one in _LEFT[0]) * sum(one**2 for one in _LEFT[1])
+)
+HAC = math.sqrt((sum(_LONG) + 2 * _TOGETHER * math.sqrt(_LONG[0] * _LONG[1])) / 4)
 CORRECTED = Z + (Z**3 - 3 * Z) * -1.36 / 24
 BY_HAND = {
     "total_return": 0.188,
