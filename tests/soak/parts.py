@@ -75,8 +75,9 @@ PARTS = (
          (script("parity", "--cases", "20000"), script("parity", "--mutants", "--cases", "1000"))),
     Part("compiled", "trials of the compiled engine, the same as those of the event engine, in random cases",
          (script("compiled", "--cases", "200"), script("compiled", "--fast"), script("compiled", "--mutants"))),
-    Part("money", "a thousand random accounts in several currencies are those of a ledger; ten thousand random orders "
-         "end with no more leverage than a cash or a margin account allows", (script("money"), script("margin"))),
+    Part("money", "a thousand random accounts in several currencies, and as many that lend, are those of a ledger; ten "
+         "thousand random orders end with no more leverage than a cash or a margin account allows",
+         (script("money"), script("margin"))),
     Part("sweeps", "a thousand trials by processes, Dask, a bucket, and after a kill", (script("sweeps"),)),
     Part("luck", "a machine that learns from shuffled labels finds nothing", (script("luck"),)),
     Part("skill", "what has no skill does not hold, what has some does, and intervals cover what is true",

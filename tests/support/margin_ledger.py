@@ -15,11 +15,12 @@ from pathlib import Path
 from random import Random
 
 import pandas as pd
-from random_money import WORTH, Case, Scheduled, drawn, stored
+from random_money import WORTH, Case, Scheduled, drawn, tables_of
 
 from backtest import run
 from backtest.engine.account.dividends import Dividends, DividendTable
 from backtest.market.series import Series
+from backtest.store.reader import HeldReader
 
 _CHARGED = 0.0005  # of the value of each fill of shares
 
@@ -33,6 +34,7 @@ class Lent:
     points: dict[str, float]
     dividends: dict[str, dict[str, float]] = field(default_factory=dict)  # by series and date, money a share
     kept: float = 1.0
+    borrow: float = 0.0  # a year, of shares that are short at their last close
     this_close: bool = False
 
 
@@ -61,6 +63,7 @@ def lent_case(seed: int, this_close: bool = False) -> tuple[Case, Lent]:
         }
     if not futures and chance.random() < 0.6:
         lent.kept = chance.choice([1.0, 0.85])
+        lent.borrow = 0.0 if this_close else chance.choice([0.0, 0.2])
         for one in case.markets:
             days = chance.sample(list(case.bars[one.name].index[1:]), 2)
             off = timedelta(days=chance.choice([0, -1]))  # which may be a day without a bar
@@ -83,7 +86,8 @@ def _orders(case: Case, lent: Lent, chance: Random) -> list[tuple[str, int]]:
 
 def run_of(case: Case, lent: Lent, folder: Path, **asked):
     """Return the run of a case in the account that was drawn for it."""
-    store = stored(case, folder / "bars")
+    store = HeldReader("made up", tables_of(case))
+    folder.mkdir(parents=True, exist_ok=True)
     rates = folder / "rates.csv"
     lines = [",".join([name, *map(repr, lent.rates[name])]) for name in lent.rates]
     head = "product,initial_long,maintenance_long,initial_short,maintenance_short"
@@ -100,6 +104,7 @@ def run_of(case: Case, lent: Lent, folder: Path, **asked):
         Scheduled, [one.name for one in case.markets], store=store, cash=lent.cash, currency=case.base,
         costs="none" if case.contract else f"bp:{_CHARGED * 10_000:g}", params={"orders": case.orders},
         account=str(rates), dividends=DividendTable("drawn", paid) if paid else "none", withholding=1 - lent.kept,
+        borrow=repr(lent.borrow) if lent.borrow else "",
         fills="this-close" if lent.this_close else "next-bar", lines=False, **asked,
     )  # fmt: skip
 
@@ -199,6 +204,10 @@ class MarginBook:
                 if due and self.held[name]:
                     kept = self.lent.kept if self.held[name] > 0 else 1.0
                     self.cash += self.held[name] * amount * kept * self.rate(name, bar["opens"])
+            if self.held[name] < 0:  # which it was over the close of the bar before
+                nights, before = (bar.name - last[place - 1]).days, self.case.bars[name]["close"].iloc[place - 1]
+                fee = -self.held[name] * before * self.market[name].unit * self.lent.borrow * nights / 365
+                self.cash -= fee * self.rate(name, bar["opens"])
 
     def _submitted(self, orders, moment):
         """Return the orders that are let in at the prices known when they were given."""

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import backtrader as bt
@@ -172,15 +173,23 @@ def of_ledger(case: Case) -> Ledger:
 def stored(case: Case, folder: Path) -> Store:
     """Return a store with the bars of a case, and the pairs."""
     store = Store(folder)
+    for series, table in tables_of(case).items():
+        store.write(series, SPAN, table)
+    return store
+
+
+def tables_of(case: Case) -> dict[Series, Any]:
+    """Return the bars of a case, and the pairs."""
+    found = {}
     for name, frame in case.bars.items():
         rows = [(day.to_pydatetime().replace(tzinfo=UTC), *_ohlc(own.open, own.close), 1e6, None, None)
                 for day, own in zip(frame.index, frame.itertuples(), strict=True)]  # fmt: skip
-        store.write(Series.parse(name), SPAN, table_of(rows))
+        found[Series.parse(name)] = table_of(rows)
     for name, frame in case.pairs.items():
         rows = [(opened.to_pydatetime(), *_ohlc(own.close, own.close), None, None, None)
                 for opened, own in zip(frame.index, frame.itertuples(), strict=True)]  # fmt: skip
-        store.write(Series.parse(name), SPAN, table_of(rows))
-    return store
+        found[Series.parse(name)] = table_of(rows)
+    return found
 
 
 def _ohlc(opened: float, closed: float) -> tuple[float, float, float, float]:

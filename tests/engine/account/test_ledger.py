@@ -137,9 +137,9 @@ def test_round_trips_got_all_dividends_where_nothing_is_left_open(tmp_path, seed
     assert sum(result.trades["net"]) + earned == pytest.approx(result.equity.iloc[-1] - 30_000, abs=1e-6)
 
 
-@pytest.mark.slow
-def test_the_account_follows_in_many_more_runs(tmp_path):
-    for seed in range(20, 50):
+@pytest.mark.soak
+def test_the_account_follows_in_a_thousand_more_runs(tmp_path):
+    for seed in range(20, 1_020):
         result, days = random_run(tmp_path / str(seed), seed)
 
         assert_reconciled(result, days)
