@@ -21,6 +21,7 @@ def check_trade(result: RunResult, seen: dict[str, Any]) -> None:
     told = min(row - row % size + size, rows) - 1  # the last of the bars that are drawn as one
 
     assert (seen["trade"], seen["bar"], seen["candles"]) == (worst, row, True)
+    assert seen["in_sight"], "its profit is below the window"
     assert f"Trade {worst + 1}: " in seen["told"]
     assert f"net {money(trade['net'])}" in seen["told"]
     assert seen["view"][0] <= row <= seen["view"][1]

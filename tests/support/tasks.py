@@ -79,6 +79,10 @@ def worst_trade(hand: Hand) -> dict[str, Any]:
     return {
         "trade": int(hand.read(f"{CHART}.selected")),
         "told": hand.read("document.querySelector('.chart .told').textContent"),
+        "in_sight": hand.read(
+            "[...document.querySelectorAll('.chart .told > span')].find((one) => one.textContent.includes('Trade '))"
+            ".getBoundingClientRect().bottom <= innerHeight"
+        ),
         "legend": hand.read(
             f"[...{CHART}.boxes[{CHART}.pricePane].querySelectorAll('.values > span')].map((one) => one.textContent)"
         ),

@@ -175,7 +175,7 @@
         },
         grid: { vertLines: { color: line, style: 1 }, horzLines: { color: line, style: 1 } },
         crosshair: { mode: 0 },
-        rightPriceScale: { borderColor: line, minimumWidth: this.canvas.clientWidth < 500 ? 58 : 78 },
+        rightPriceScale: { borderColor: line, entireTextOnly: true, minimumWidth: this.canvas.clientWidth < 500 ? 58 : 78 },
         timeScale: {
           borderColor: line, timeVisible: !this.about.daily, secondsVisible: false, minBarSpacing: 0.2,
           shiftVisibleRangeOnNewBar: false, lockVisibleTimeRangeOnResize: true,
@@ -600,7 +600,7 @@
           }),
         );
       });
-      this.told.replaceChildren(element("b", {}, this.spanText(row, level)), ...[...this.held(row, level, bar !== null && bar === this.bar), ...this.events(row, level)].map((text) => element("span", {}, text)));
+      this.told.replaceChildren(element("b", {}, this.spanText(row, level)), ...[...this.events(row, level), ...this.held(row, level, bar !== null && bar === this.bar)].map((text) => element("span", {}, text)));
     }
 
     // A label of the time axis: a day with its month, and a time of day only where days are far apart; null for the rest.
@@ -674,7 +674,7 @@
 
     barText(row) {
       const texts = this.legends.map(({ pane, levels, label, text, choice }) => `${this.titles[pane]} ${label} ${text(levels.at(0, choice)[row])}`);
-      return [this.spanText(row, 0), ...texts, ...this.held(row, 0, true), ...this.events(row, 0)].join(". ");
+      return [this.spanText(row, 0), ...texts, ...this.events(row, 0), ...this.held(row, 0, true)].join(". ");
     }
 
     // --- a picture
