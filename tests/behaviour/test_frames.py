@@ -48,7 +48,9 @@ def swept(strategy=Crosses, **more):
 CALLS = {
     "run": lambda **more: backtest.run(Crosses, **more).equity.to_frame(),
     "sweep": lambda **more: swept(folder="grid", **more),
-    "sweep in two processes": lambda **more: swept(f"{__file__}:Crosses", folder="processes", jobs=2, **more),
+    "sweep of frames in two processes": lambda **more: swept(
+        f"{__file__}:Crosses", folder="processes", jobs=1 if "store" in more else 2, **more
+    ),
     "walk_forward": lambda **more: backtest.walk_forward(
         Crosses, grid={"ago": [2, 5]}, train=20, test=10, folder="windows", **more
     ).to_frame(),

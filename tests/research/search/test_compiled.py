@@ -45,8 +45,8 @@ def kept(folder):
 def test_trials_that_are_made_at_once_are_kept_as_those_made_one_by_one(sample, tmp_path, costs):
     series = ["AAPL/1day", "IBM/1day"]
 
-    by_compiled = swept(sample, tmp_path / "a", series=series, costs=costs)
-    by_events = swept(sample, tmp_path / "b", series=series, costs=costs, engine="event")
+    by_compiled = swept(sample, tmp_path / "a", series=series, costs=costs, span=YEAR)
+    by_events = swept(sample, tmp_path / "b", series=series, costs=costs, span=YEAR, engine="event")
 
     assert by_compiled.made_by == "compiled (numpy): 29 trials, 3 by the event engine"
     assert by_events.made_by == "event engine: 32 trials"
@@ -57,7 +57,7 @@ def test_trials_that_are_made_at_once_are_kept_as_those_made_one_by_one(sample, 
 
 @pytest.mark.slow
 def test_the_strategy_that_is_not_compiled_is_told_with_its_line(sample, tmp_path):
-    found = swept(sample, tmp_path, {"length": list(range(3, 35))}, KeepsText)
+    found = swept(sample, tmp_path, {"length": list(range(3, 35))}, KeepsText, span=MONTHS)
 
     file, _, said = found.made_by.removeprefix("event engine: ").partition(".py:")
     line, _, reason = said.partition(": ")
@@ -147,12 +147,12 @@ def test_options_that_are_not_compiled_are_left_to_the_event_engine(sample, tmp_
 @pytest.mark.slow
 def test_a_sweep_that_was_stopped_goes_on_with_the_other_engine(sample, tmp_path):
     grid = {"fast": [5], "slow": list(range(20, 54))}
-    swept(sample, tmp_path / "a", {**grid, "slow": [22, 31]}, engine="event")
+    swept(sample, tmp_path / "a", {**grid, "slow": [22, 31]}, engine="event", span=YEAR)
 
-    found = swept(sample, tmp_path / "a", grid)
+    found = swept(sample, tmp_path / "a", grid, span=YEAR)
 
     assert found.made_by == "compiled (numpy): 32 trials"
-    swept(sample, tmp_path / "b", grid, engine="event")
+    swept(sample, tmp_path / "b", grid, engine="event", span=YEAR)
     assert kept(tmp_path / "a") == kept(tmp_path / "b")
 
 
