@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import backtrader as bt
@@ -27,14 +28,14 @@ def buy_all(strategy: Any) -> None:
         strategy.buy(data=data, size=1)
 
 
-def waiting(seed: int) -> Any:
+def waiting(seed: int, actions: Sequence[Any] = ()) -> Any:
     """Return what makes a Cerebro that does with each feed what chance says, and now and then something rare."""
 
     def act(strategy: Any) -> None:
         chance, given = vars(strategy).setdefault("plan", (random.Random(seed), []))
         for data in strategy.datas:
             for _ in range(chance.choice([0, 0, 1, 1, 2])):
-                chance.choice(ACTIONS)(strategy, data, chance, given)
+                chance.choice(actions or ACTIONS)(strategy, data, chance, given)
         if chance.random() < 0.1:
             RARE[seed % len(RARE)](strategy, chance.choice(strategy.datas), chance, given)
 
@@ -48,6 +49,25 @@ def at_market(strategy: Any, data: Any, chance: random.Random, given: list[Any])
 def at_limit(strategy: Any, data: Any, chance: random.Random, given: list[Any]) -> None:
     price = data.close[0] * chance.uniform(0.9, 1.1)
     given.append(strategy.buy(data=data, size=1, exectype=bt.Order.Limit, price=price))
+
+
+def at_a_price(strategy: Any, data: Any, chance: random.Random, given: list[Any]) -> None:
+    """Give an order of any kind near the last price of its feed, some in its last bar, some for a few days."""
+    kind = chance.choice([bt.Order.Limit, bt.Order.Stop, bt.Order.StopLimit, bt.Order.StopTrail, bt.Order.Close])
+    price = data.close[0] * chance.choice([0.97, 0.99, 1.0, 1.0, 1.01, 1.03])
+    words: dict[str, Any] = {"price": price} if kind not in (bt.Order.StopTrail, bt.Order.Close) else {}
+    words |= {"plimit": price * chance.choice([0.98, 1.0, 1.02])} if kind == bt.Order.StopLimit else {}
+    words |= {"trailamount": chance.choice([0.25, 1.0])} if kind == bt.Order.StopTrail else {}
+    words |= (
+        {"valid": strategy.datetime.date(0) + timedelta(days=chance.randint(1, 9))} if chance.random() < 0.2 else {}
+    )
+    words |= {"oco": given[-1]} if given and chance.random() < 0.2 and given[-1].alive() else {}
+    give = chance.choice([strategy.buy, strategy.sell])
+    given.append(give(data=data, size=chance.randint(1, 3), exectype=kind, **words))
+
+
+def slip(strategy: Any, data: Any, chance: random.Random, given: list[Any]) -> None:
+    strategy.broker.set_slippage_perc(chance.choice([0.0, 0.01]), slip_limit=chance.random() < 0.5)
 
 
 def bracket(strategy: Any, data: Any, chance: random.Random, given: list[Any]) -> None:
@@ -94,4 +114,5 @@ def cheat(strategy: Any, data: Any, chance: random.Random, given: list[Any]) -> 
 
 
 ACTIONS = [*[at_market] * 6, at_limit, bracket, cancel, cancel]
+BY_PRICE = [*[at_a_price] * 8, at_market, bracket, cancel, cancel, slip]
 RARE = [look, group, copied, cheat, family, look_inside]

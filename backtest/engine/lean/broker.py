@@ -75,8 +75,8 @@ def _unsettling(name: str) -> Any:
 
 
 _OWN = ("stale", "credited", "clock", "step", "bar", "early", "movers", "fills", "cashes", "sessions", "resent",
-        "restless", "by_sessions",
-        "parked", "_parked_at", "_cursors", "_settings", "_in_turn", "_last", "_at_hand", "_inside")  # fmt: skip
+        "restless", "by_sessions", "parked",
+        "_parked_at", "_cursors", "_settings", "_in_turn", "_last", "_at_hand", "_inside", "_tried")  # fmt: skip
 
 
 @named_as_its_base

@@ -1,8 +1,8 @@
-"""`QueueingBroker`: a lean broker of feeds with times of their own, whose orders at the market wait by feed; hot."""
+"""`QueueingBroker`: a lean broker of feeds with times of their own, whose orders wait by feed; hot."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,18 +10,21 @@ import backtrader as bt
 
 from backtest.engine.lean.broker import LeanBroker
 from backtest.engine.lean.lines import Cursor
-from backtest.engine.lean.orders import CANCELED, MARKET, named_as_its_base
+from backtest.engine.lean.orders import CANCELED, LIMIT, MARKET, STOP, STOP_LIMIT, named_as_its_base
 
 _Stock: Any = bt.brokers.BackBroker
+_MATCHED = (LIMIT, STOP, STOP_LIMIT)  # by the prices of a bar and nothing else
+_State = tuple[int, int, Any, Any, Any, Any, Any]
 
 
 @named_as_its_base
 class QueueingBroker(LeanBroker):
     """
-    A lean broker that does not try an order at the market again before its feed has moved.
+    A lean broker that does not try an order again before its feed has moved.
 
-    Backtrader tries it at each step, and nothing comes of it: it is filled in a bar that is later than the order. Of a
-    feed that has ended no such bar comes. So these orders wait in `parked`, by the cursor of their feed. Whoever looks
+    Backtrader tries it at each step, and nothing comes of it: an order at the market is filled in a bar that is later
+    than the order, and a limit or a stop that was tried in a bar and is as it was before is so the next time. Of a feed
+    that has ended no other bar comes. So these orders wait in `parked`, by the cursor of their feed. Whoever looks
     at what is pending finds them where Backtrader has them; that is the order of their references, as long as orders
     are accepted in that order, and none is parked after one that was not.
     """
@@ -30,6 +33,7 @@ class QueueingBroker(LeanBroker):
     _parked_at: dict[int, Cursor]  # by their references
     _cursors: int  # how many there are
     _settings: Mapping[str, Any]  # the broker's settings when the last order was parked
+    _tried: dict[int, _State]  # how limits and stops were when they were last tried, by their references
     _in_turn: bool  # whether orders were accepted by their references, so that they can be parked
     _last: int  # the reference of the one that was accepted last
     _at_hand: int  # of the one that is being tried
@@ -45,6 +49,7 @@ class QueueingBroker(LeanBroker):
         """
         waiting = [order.ref for order in broker.pending]
         broker.parked, broker._parked_at, broker._cursors, broker._settings = {}, {}, cursors, {}
+        broker._tried = {}
         broker._in_turn, broker._last = waiting == sorted({*waiting}), max(waiting, default=0)
         broker._at_hand, broker._inside = 0, True
         super().engage(broker, clock, *options, **named)
@@ -104,6 +109,10 @@ class QueueingBroker(LeanBroker):
         with self._looking():
             super()._check_group(order)
 
+    def _bracketize(self, order: Any, cancel: bool = False) -> None:
+        self._at_hand = order.ref  # its group may have been of one, and not been looked at
+        super()._bracketize(order, cancel)
+
     def _try_pending(self) -> None:
         if self.parked:
             moved = [*self.parked] if self._is_changed() else [one for one in self.movers if one in self.parked]
@@ -115,7 +124,8 @@ class QueueingBroker(LeanBroker):
     def _park(self) -> None:
         """Take those orders out of the queue that wait for their feeds to move."""
         queue: Any = self.__dict__["pending"]
-        waiting = [order for order in queue if _waits(order)]
+        waits = _waits_for_its_feed if all(order.exectype == MARKET for order in queue) else self._waits_with_others()
+        waiting = [order for order in queue if waits(order)]
         if not waiting:
             return
         self._settings = dict(vars(self.p))
@@ -123,9 +133,29 @@ class QueueingBroker(LeanBroker):
             cursor = order.data.lines.lines[0]._cursor
             self.parked.setdefault(cursor, {})[order.ref] = order
             self._parked_at[order.ref] = cursor
-        others = [order for order in queue if not _waits(order)]
+        others = [order for order in queue if order.ref not in self._parked_at]
         queue.clear()
         queue.extend(others)
+
+    def _waits_with_others(self) -> Callable[[Any], bool]:
+        """Return what says of an order whether it waits, where there are limits and stops."""
+        before, self._tried, moved = self._tried, {}, {*self.movers}
+        if self.by_sessions or self.p.filler is not None:
+            return _waits_for_its_feed
+
+        def waits(order: Any) -> bool:
+            if order.exectype == MARKET:
+                return _waits_for_its_feed(order)
+            cursor = order.data.lines.lines[0]._cursor
+            if order.exectype not in _MATCHED or not order._active or cursor in moved:
+                return False
+            state = _state(order, cursor)
+            if before.get(order.ref) == state:
+                return True
+            self._tried[order.ref] = state
+            return False
+
+        return waits
 
     def _is_changed(self) -> bool:
         """Return whether a setting of the broker is another than when orders were parked."""
@@ -175,9 +205,15 @@ class QueueingBroker(LeanBroker):
             self._inside = before
 
 
-def _waits(order: Any) -> bool:
+def _waits_for_its_feed(order: Any) -> bool:
     """Return whether an order is at the market and its feed has no bar that is later than it."""
     return bool(order.exectype == MARKET and order.data.datetime[0] <= order.created.dt)
+
+
+def _state(order: Any, cursor: Cursor) -> _State:
+    """Return all that a limit or a stop is tried by in a bar, and what a try changes in it."""
+    made, executed = order.created, order.executed
+    return cursor.at, order.status, executed.remsize, made.price, made.pricelimit, order.triggered, order.valid
 
 
 def _reference(order: Any) -> int:

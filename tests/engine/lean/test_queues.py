@@ -1,7 +1,8 @@
 """Orders that wait for feeds that stand still: Backtrader's Cerebro and ours, which tries them when a feed moves."""
 
+import backtrader as bt
 import pytest
-from parity_queues import ENDED, LONG, MARKETS, buy_all, each_bar, waiting
+from parity_queues import BY_PRICE, ENDED, LONG, MARKETS, buy_all, each_bar, waiting
 from parity_strategies import QUIET
 from parity_trading import assert_lean_and_same, trading
 
@@ -17,7 +18,15 @@ def test_more_orders_wait_as_in_backtrader(seed):
     assert_lean_and_same(waiting(seed))
 
 
-def test_orders_of_an_ended_feed_are_tried_no_more():
+KINDS = {
+    "market": {}, "limit": {"exectype": bt.Order.Limit, "price": 1.0},
+    "stop": {"exectype": bt.Order.Stop, "price": 999.0},
+    "stop-limit": {"exectype": bt.Order.StopLimit, "price": 999.0, "plimit": 998.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_orders_of_an_ended_feed_are_tried_no_more(kind):
     """What is pending inside is what is tried; an order of the feed that has ended is not among it."""
     seen = []
 
@@ -25,11 +34,22 @@ def test_orders_of_an_ended_feed_are_tried_no_more():
         queue = vars(strategy.broker)["pending"]
         seen.append((len(queue), len(strategy.broker.get_orders_open())))
 
-    steps = {12: lambda strategy: strategy.buy(data=strategy.datas[1], size=1), 30: look_at_the_queue}
+    steps = {12: lambda strategy: strategy.buy(data=strategy.datas[1], size=1, **KINDS[kind]), 30: look_at_the_queue}
 
     assert_lean_and_same(trading(steps, LONG, ENDED, eyes=QUIET))
 
     assert seen == [(1, 1), (0, 1)]  # Backtrader's own, then ours
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_orders_at_a_price_wait_as_in_backtrader(seed):
+    assert_lean_and_same(waiting(seed, BY_PRICE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 10))
+def test_more_orders_at_a_price_wait_as_in_backtrader(seed):
+    assert_lean_and_same(waiting(seed, BY_PRICE))
 
 
 def test_who_looks_at_what_is_pending_sees_all_from_then_on():
