@@ -59,18 +59,20 @@ class Cross(Base):
             self.close()
 
 """
-CALLS = f"""
+SWEEPS = f"""
 asked = {ASKED!r}
 grid = {{"fast": [3, 6], "side": [Side.LONG, Side.SHORT], "limits": [Limits(5), Limits(9)]}}
 one = sweep(Cross, "AAPL/1day", grid, folder="one", **asked)
 two = sweep(Cross, "AAPL/1day", grid, folder="two", jobs=2, **asked)
 same = [repr(trial.metrics) == repr(again.metrics) for trial, again in zip(one.trials, two.trials)]
 print("same:", same.count(True), "failed:", len(two.failed), "trades:", two.best.metrics["trades"] > 3)
+"""
+WALK = f"""
 walk = walk_forward(Cross, "AAPL/1day", {GRID!r}, train=80, test=40, folder="three", jobs=2, **asked)
 print("steps:", len(walk.steps))
 
 """
-TOLD = ["same: 8 failed: 0 trades: True", "steps: 5"]
+SWEPT, WALKED = "same: 8 failed: 0 trades: True", "steps: 5"
 
 
 def started(folder, *words, **options):
@@ -82,20 +84,20 @@ def started(folder, *words, **options):
 
 @pytest.mark.slow
 def test_a_script_needs_no_guard(tmp_path):
-    (tmp_path / "script.py").write_text(f'print("begun")\n{CLASSES}{CALLS}')
+    (tmp_path / "script.py").write_text(f'print("begun")\n{CLASSES}{SWEEPS}{WALK}')
 
     ended = started(tmp_path, "script.py")
 
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines() == ["begun", *TOLD]  # begun once, and by no worker
+    assert ended.stdout.splitlines() == ["begun", SWEPT, WALKED]  # begun once, and by no worker
 
 
 @pytest.mark.slow
 def test_a_prompt_has_classes_too(tmp_path):
-    ended = started(tmp_path, "-i", "-q", input=f"{CLASSES}{CALLS}exit()\n")
+    ended = started(tmp_path, "-i", "-q", input=f"{CLASSES}{SWEEPS}exit()\n")
 
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines() == TOLD
+    assert ended.stdout.splitlines() == [SWEPT]  # a walk sends its class as a sweep does
     assert "Traceback" not in ended.stderr
 
 

@@ -12,6 +12,8 @@ from urllib.request import urlopen
 import pytest
 from handmade import fill, result_of
 
+pytestmark = pytest.mark.usefixtures("few_figures")
+
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):

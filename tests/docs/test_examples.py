@@ -16,7 +16,7 @@ from places import ROOT
 from backtest.cli.app import app
 from backtest.emulator.server import Gateway
 
-pytestmark = pytest.mark.docs
+pytestmark = [pytest.mark.docs, pytest.mark.usefixtures("few_figures")]
 
 HELP = {
     name: inspect.cleandoc(one.help) for name, one in typer.main.get_command(app).commands.items() if not one.hidden

@@ -81,6 +81,7 @@ def test_one_that_the_run_has_not_enough_for_is_left_out():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_figures")
 @pytest.mark.parametrize(
     ("figures", "said"),
     [

@@ -74,6 +74,7 @@ def test_a_minus_stands_before_a_number_and_a_hyphen_stays_in_words_dates_and_na
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_figures")
 def test_a_report_is_a_page_its_numbers_and_the_run(tmp_path, result):
     path = write_report(result, tmp_path / "new" / "report")
 
@@ -83,6 +84,7 @@ def test_a_report_is_a_page_its_numbers_and_the_run(tmp_path, result):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_figures")
 def test_the_numbers_are_those_of_the_run_with_their_definitions(tmp_path, result):
     numbers = json.loads((write_report(result, tmp_path).parent / "metrics.json").read_text(encoding="utf-8"))
 
@@ -168,6 +170,7 @@ def test_attribution_adds_up_to_the_change_of_equity_on_the_page(text):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_figures")
 def test_refused_orders_are_listed_and_others_are_not(text):
     shown = words(page(result_of([100.0, 101.0], statuses=["Completed", "Margin", "Rejected"])))
 
@@ -177,6 +180,7 @@ def test_refused_orders_are_listed_and_others_are_not(text):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_figures")
 def test_an_open_drawdown_is_shown_as_open():
     assert re.search(r"−10\.00\s% 2024-01-01 2024-01-02 open 1 1", words(page(result_of([100.0, 90.0]))))
 
@@ -195,6 +199,7 @@ def test_the_page_shows_what_made_its_numbers(text, seen):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_figures")
 def test_the_page_shows_each_option_of_the_run_in_a_row_of_its_own(tmp_path):
     spec = replace(result_of([1.0, 1.0]).spec, brokerage=Brokerage(slippage="5bp", volume_cap=0.1))
     page = write_report(replace(result_of([1.0, 1.0]), spec=spec), tmp_path).read_text("utf-8")
@@ -223,6 +228,7 @@ def test_prices_below_zero_have_no_buy_and_hold():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_figures")
 def test_a_benchmark_that_begins_later_has_no_numbers_for_the_time_before():
     plain = result_of([100.0 + n for n in range(20)], benchmark=AAPL.replace("AAPL", "SPY"))
     prices = {0: [50.0] * 20, 12: [float("nan")] * 12 + [50.0] * 8}
@@ -238,6 +244,7 @@ def test_a_benchmark_that_begins_later_has_no_numbers_for_the_time_before():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_figures")
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, result):
     (tmp_path / "file").write_text("")
 
@@ -288,11 +295,13 @@ def test_the_page_shows_the_run_at_other_costs(text):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_figures")
 def test_a_run_without_costs_has_no_break_even():
     assert "There is no break-even: nothing was paid" in words(page(result_of([101.0, 102.0])))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_figures")
 def test_the_validity_of_a_run_is_kept_with_its_numbers(tmp_path, result):
     numbers = json.loads((write_report(result, tmp_path).parent / "metrics.json").read_text(encoding="utf-8"))
 
@@ -302,6 +311,7 @@ def test_the_validity_of_a_run_is_kept_with_its_numbers(tmp_path, result):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_figures")
 def test_of_very_many_trades_the_weightiest_are_shown():
     fills = [fill(0, size, 10.0) for _ in range(2002) for size in (1.0, -1.0)]
 
