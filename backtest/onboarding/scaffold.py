@@ -26,7 +26,7 @@ from backtest.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What a folder begins with: a bundled strategy, the series that it trades, its idea in a few words."""
+    """What a project starts from: a bundled strategy, the series that it trades, its idea in a few words."""
 
     strategy: str
     series: tuple[str, ...]
@@ -42,14 +42,14 @@ TEMPLATES = {
         "the strongest of several series",
     ),
 }
-SERIES = ("AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day")  # what a new folder has bars of
+SERIES = ("AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day")  # the bars of a new folder
 
-_FILES = Path(__file__).parent / "templates"  # a folder a template, and `every` for what all have
+_FILES = Path(__file__).parent / "templates"  # a folder per template, and `every` for the files that all have
 _LOCK = Path("data.lock")
 _YOURS = """\
-This file began as `{strategy}` and is yours. What can be set from outside is in `params`; what is computed from the
-bars once is in `__init__`; when to buy and when to sell is in `next`, which is called at each bar's close.
-`tests/test_strategies.py` says what it has to do: change the rule there first, or accept what it does now."""
+This file started as `{strategy}` and is yours to change. `params` holds the parameters, `__init__` sets up the
+indicators, and `next`, which is called at each bar's close, decides when to buy and sell.
+`tests/test_strategies.py` defines the behaviour: change the rule there first, or accept the new results."""
 
 
 def scaffold(folder: str | Path, template: str = "trend") -> list[Path]:
