@@ -195,6 +195,7 @@ def _some_digits(values: np.ndarray) -> Column:
 
 def _trades(result: Measured, step: int) -> dict[str, Column]:
     table = result.trades_table
+    money = [name for name in ("costs", "net", "dividends") if arrays.has_column(table, name)]
     columns = {
         "series": exactly(_places(result, table)),
         "entry": exactly(_rows(result, table, "entry") // step),
@@ -202,7 +203,7 @@ def _trades(result: Measured, step: int) -> dict[str, Column]:
         "bars": exactly(column(table, "bars")),
         "size": _some_digits(column(table, "size")),
         **{name: exactly(column(table, name)) for name in ("entry_price", "exit_price")},
-        **{name: rounded(column(table, name), _CENTS) for name in ("costs", "net")},
+        **{name: rounded(column(table, name), _CENTS) for name in money},
         "return": rounded(column(table, "return"), _SHARES),
     }
     return {f"trade.{name}": one for name, one in columns.items()}

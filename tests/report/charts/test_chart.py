@@ -96,6 +96,16 @@ def test_a_small_run_is_shown_without_its_bars_and_says_so():
     assert "the closes are drawn and no candles, for the run does not say which bars it saw" in chart.notes[0]
 
 
+def test_dividends_of_a_trade_are_on_the_chart_where_there_are_any():
+    result = result_of([100.0, 96.0, 112.0], FILLS)
+    paid = replace(result, trades_table=result.trades_table.append_column("dividends", pa.array([0.68])))
+
+    columns = [unpacked(chart.about["columns"], chart.columns) for chart in (chart_of(result), chart_of(paid))]
+
+    assert "trade.dividends" not in columns[0]
+    assert columns[1]["trade.dividends"].tolist() == [0.68]
+
+
 def test_orders_that_were_refused_are_on_the_chart():
     chart = chart_of(result_of([100.0, 96.0], statuses=["Margin"]))
 

@@ -97,7 +97,7 @@
       this.trades = [...of("entry")].map((entry, place) => ({
         place, entry, exit: of("exit")[place], series: of("series")[place], size: of("size")[place],
         entryPrice: of("entry_price")[place], exitPrice: of("exit_price")[place], net: of("net")[place],
-        part: of("return")[place], bars: of("bars")[place], costs: of("costs")[place],
+        part: of("return")[place], bars: of("bars")[place], costs: of("costs")[place], dividends: of("dividends")?.[place] ?? 0,
       }));
       this.byEntry = [...this.trades].sort((a, b) => a.entry - b.entry || a.place - b.place);
       const results = new Float64Array(this.rows).fill(NaN);
@@ -661,7 +661,8 @@
         `Trade ${trade.place + 1}: ${trade.size > 0 ? "long" : "short"} ${plain(Math.abs(trade.size))} ` +
         `${this.about.series[trade.series]?.name ?? ""}, in ${this.rowText(trade.entry)} at ${price(trade.entryPrice)}, ` +
         `out ${this.rowText(trade.exit)} at ${price(trade.exitPrice)} after ${plain(trade.bars)} ${trade.bars === 1 ? "bar" : "bars"}, ` +
-        `net ${signed(trade.net)} (${percent(trade.part)}), costs ${number(trade.costs, 2)}`
+        `net ${signed(trade.net)} (${percent(trade.part)}), costs ${number(trade.costs, 2)}` +
+        (trade.dividends ? `, dividends ${signed(trade.dividends)}` : "")
       );
     }
 
