@@ -98,8 +98,7 @@ class SmallBook:
     def _submit(self) -> None:
         if not self.row:
             return
-        prices = [parts[0][1][0] if parts else feed.bars[self.row][0]
-                  for feed, parts in zip(self.feeds, self.parts, strict=True)]  # fmt: skip
+        prices = [feed.bars[self.row - 1][3] for feed in self.feeds]
         sizes, fees = list(self.held), 0.0
         for n, size in self.orders.get(self.row - 1, ()):
             given, held = self.feeds[n].bars[self.row - 1][3], sizes[n]

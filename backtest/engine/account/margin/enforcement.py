@@ -545,12 +545,10 @@ class _Pretended:
         self.sizes = {data: position.size for data, position in broker.positions.items() if position.size}
 
     def price(self, data: Any) -> float:
-        """Return the price of a feed that is known."""
+        """Return the price of a feed that was known as orders were submitted: its last close."""
         if self.over:
             return float(data.close[0])
-        if self._quotes is not None:
-            return self._quotes.price(data)
-        return _close_before(data, self._broker) if self._broker.p.coc else _known(data, self._broker)
+        return _close_before(data, self._broker) if self._quotes is None else self._quotes.price(data)
 
     def take(self, data: Any, change: _Change) -> None:
         """Take an order as filled."""

@@ -64,6 +64,19 @@ def test_an_open_that_jumps_is_judged_again_as_the_order_is_filled(tmp_path):
     assert "would require 10,100.00 USD, and equity is 10,000.00" in reasons(result)[0]
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_an_order_is_judged_as_it_is_submitted_by_no_open_that_comes_later(tmp_path, loop):
+    store = store_of(tmp_path, [[100.0, 100.0, (200.0, 200.0), 200.0], [50.0] * 4])
+
+    result = trade(store, {1: [(0, 100)], 2: [(1, 201)]}, "reg-t", NAMES, **loop)
+
+    # At the close 5,000 and 5,025 are more than equity is; at the open of 200 they would not be.
+    assert statuses(result) == ["Completed", "Margin"]
+    assert reasons(result)[1].startswith(
+        "initial margin: all positions would require 10,025.00 USD, and equity is 10,0"
+    )
+
+
 def test_an_order_that_turns_a_position_closes_it_and_opens_what_is_allowed_or_nothing(flat):
     result = trade(flat, {1: 100, 3: -400}, "reg-t")
 
