@@ -22,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
+import pyarrow.compute as pc
 from market import store_with
 
 from backtest.emulator.server import Gateway
@@ -89,11 +90,9 @@ def check(root: Path, upstream: Store, seen: dict[str, int]) -> dict[str, int]:
         rows[text] = len(bars) if bars is not None else 0
         assert rows[text] >= seen[text], f"{text} had {seen[text]} bars and has {rows[text]}"
         if bars is not None:
-            times = bars["time"].to_pylist()
-            whole = upstream.read(series).to_pylist()
-            known = {row["time"]: row for row in whole}
-            assert len(set(times)) == len(times), text
-            assert all(known[row["time"]] == row for row in bars.to_pylist()), text
+            whole = upstream.read(series)
+            same = whole.filter(pc.is_in(whole["time"], value_set=bars["time"].combine_chunks()))
+            assert bars.combine_chunks().equals(same.combine_chunks()), text  # each once, and in order
     return rows
 
 
