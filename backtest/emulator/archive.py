@@ -67,7 +67,7 @@ DividendAmounts = Mapping[date, float]  # amounts by ex-date, in prices that are
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Bars for a request; `zoneless` says that the end was read in the login zone for want of one."""
+    """Bars for a request; `zoneless` says that the end was read in the login zone since there is none."""
 
     listing: Listing
     size: BarSize

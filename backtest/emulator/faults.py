@@ -125,7 +125,7 @@ class Faults:
         Return the script in a JSON file.
 
         Raises:
-            UsageError: the file cannot be read, or an entry is off; the text names both.
+            UsageError: the file cannot be read, or an entry is invalid; the text names both.
         """
         try:
             entries = document_in(bytes_of(Path(path), _LARGEST, links=True))
@@ -139,7 +139,7 @@ class Faults:
         Return the script that JSON values make.
 
         Raises:
-            UsageError: an entry is off.
+            UsageError: an entry is invalid.
         """
         if not isinstance(entries, list):
             raise UsageError(f'{name} is no list of entries such as {{"when": {{"request": 1}}, "do": "silence"}}')

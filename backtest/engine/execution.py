@@ -293,7 +293,7 @@ def check_market(brokerage: Brokerage) -> None:
     Refuse what cannot be of slippage, volume cap, fills, borrow fee and interest.
 
     Raises:
-        UsageError: a number or a word is off.
+        UsageError: a number or a word is invalid.
     """
     Slippage.parse(brokerage.slippage)
     if not 0 <= brokerage.volume_cap <= 1:

@@ -85,7 +85,7 @@ def _rivals(order: Any, broker: Any) -> list[int]:
 
 def _refused(broker: Any) -> set[int]:
     """
-    Return the references of those that the broker would refuse at the next bar, for want of cash or by its account.
+    Return the references of those that the broker would refuse at the next bar, for lack of cash or by its account.
 
     Of the former it is what `check_submitted` of Backtrader's broker does then, from the same cash and positions,
     without doing it.

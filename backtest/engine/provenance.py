@@ -68,7 +68,7 @@ def describe_rates(told: Mapping[str, Any], bars: Mapping[Series, pa.Table], sto
 
 
 def describe_code(strategy: Strategy, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the manifest says of a strategy's code; after the run, which may import more in its midst."""
+    """Return what the manifest says of a strategy's code; after the run, which may import more while it lasts."""
     home, modules = source_file(strategy), module_files(strategy, params)
     code = [file for file in (home, *modules.values()) if file and file.is_file()]
     found = {

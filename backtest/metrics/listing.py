@@ -87,8 +87,8 @@ def listed(runs: Iterable[Kept], where: Sequence[str] = (), sort: str = "") -> l
     Args:
         where: comparisons of a metric, a parameter, or one of run, strategy, series, tag, note and kept with a value,
             such as "sharpe>1"; only runs that fulfil all of them are returned, and none that cannot be read.
-        sort: one of the same names: the highest number first, texts by the alphabet; with "-" in front the other way
-            round. Runs that have none come last. As they are given if it is empty.
+        sort: one of the same names: the highest number first, texts in alphabetical order; "-" in front reverses it.
+            Runs without a value come last. If it is empty, the order stays.
 
     Raises:
         UsageError: a comparison cannot be read, or no run has that name.

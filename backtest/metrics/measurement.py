@@ -457,7 +457,9 @@ def _conditions(result: RunRecord) -> str:
     early = result.manifest.get("market", {}).get("filled_in_their_own_bar", 0)
     helped = bool(early) and result.spec.brokerage.fills == "next-bar"
     words = [result.spec.conditions, *_of_currencies(result)]
-    return ", ".join([*words, *([f"{early:,} orders filled in their own bar, unasked"] if helped else [])])
+    return ", ".join(
+        [*words, *([f"orders filled in their own bar despite next-bar fills: {early:,}"] if helped else [])]
+    )
 
 
 def _of_currencies(result: RunRecord) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`diagnose`: is everything in place? Each finding says what it is about, and what to do where something is off."""
+"""`diagnose`: is everything in place? Each finding says what it is about, and what to do where something is invalid."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def of_link(outage: str) -> Check:
 
 
 def of_this_clock(ours: datetime) -> Iterator[Check]:
-    """Yield that this machine's clock is off, where that is sure: before this version was made, or far ahead."""
+    """Yield that this machine's clock is invalid, where that is sure: before this version was made, or far ahead."""
     if ours < _MADE or ours > _MADE + _LIFETIME:
         where = "before this version was made" if ours < _MADE else "far in the future"
         detail = f"this machine's clock says {ours:%Y-%m-%d %H:%M} UTC, which is {where}"

@@ -156,7 +156,7 @@ def base_currency(series: Iterable[Series], asked: str = "") -> str:
     Return the currency of an account that trades some series.
 
     It is the one that is asked for; else that of all the series; of several US dollars where they are among them, else
-    the first by the alphabet: the order of the series decides nothing.
+    the first in alphabetical order: the order of the series decides nothing.
     """
     there = sorted({currency_of(one.instrument) for one in series})
     return asked or (_PREFERRED if len(there) > 1 and _PREFERRED in there else there[0])

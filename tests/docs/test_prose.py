@@ -28,6 +28,7 @@ def test_no_text_has_one_of_the_worst_words():
         ("252 sessions a year, risk-free", ["sessions a year"]),
         ("The words of a command, or the arguments of a call, are off.", ["are off"]),
         ("Kept runs of strategies that come along: a row a run", ["Kept runs", "come along", "row a run"]),
+        ("A number is off; the first by the alphabet", ["is off", "by the alphabet"]),
         ("what came of it, put aside or put right, and all else", ["came of", "put aside", "put right", "all else"]),
     ],
 )

@@ -194,7 +194,7 @@ def test_a_strategy_that_helps_itself_to_the_close_is_told_on(tmp_path):
 
     assert result.manifest["market"]["fills"] == "next-bar"
     assert result.manifest["market"]["filled_in_their_own_bar"] == 1
-    assert "1 orders filled in their own bar, unasked" in " ".join(repr(result).split())
+    assert "orders filled in their own bar despite next-bar fills: 1" in " ".join(repr(result).split())
 
 
 def quotes(folder, bids, asks):

@@ -322,7 +322,7 @@ def costs_named(text: str) -> Costs:
     which a point is worth 50 and that binds 15,000 of the cash; "2x:ib-fixed" charges twice what "ib-fixed" does.
 
     Raises:
-        UsageError: there is no such name, or a number is off.
+        UsageError: there is no such name, or a number is invalid.
     """
     if text in COSTS:
         return COSTS[text]

@@ -168,7 +168,7 @@ def check_dividends(given: Any, withholding: float) -> None:
     Refuse what cannot be of dividends and the tax withheld from them, which needs no bars.
 
     Raises:
-        UsageError: a word or the number is off.
+        UsageError: a word or the number is invalid.
     """
     _check_given(given)
     if not 0 <= withholding < 1:
@@ -205,7 +205,7 @@ def _check_can_pay(series: Series) -> None:
         )
     if series.size.daily and series.size.period != "session":
         raise UsageError(
-            f"a bar of {series.short} may have an ex-date in its midst, so that it is unclear who was paid; run on "
+            f"a bar of {series.short} may span an ex-date, so that it is unclear who was paid; run on "
             "bars of a day or less"
         )
 

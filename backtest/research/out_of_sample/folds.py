@@ -58,7 +58,7 @@ def walk_forward_folds(count: int, train: int, test: int, *, anchored: bool = Fa
         purge: rows between the two that neither has.
 
     Raises:
-        UsageError: a number is off, or there are too few rows for one test.
+        UsageError: a number is invalid, or there are too few rows for one test.
     """
     if train < 2 or test < 1 or purge < 0:
         raise UsageError(
@@ -96,7 +96,7 @@ def purged_folds(sizes: Sequence[int], tested: int = 1, purge: int = 0, embargo:
         sizes: how many rows each group has, in order of time.
 
     Raises:
-        UsageError: a number is off, or nothing is left to learn from.
+        UsageError: a number is invalid, or nothing is left to learn from.
 
     Source: López de Prado (2018), "Advances in Financial Machine Learning", chapters 7 and 12.
     """

@@ -134,7 +134,7 @@ def job_of(
             rest is as in `params`, or by default.
 
     Raises:
-        UsageError: a name is off, or nothing stands for the strategy.
+        UsageError: a name is invalid, or nothing stands for the strategy.
         NoBars: the store lacks the bars.
     """
     found, wanted = load_strategy(strategy), several_series(series)

@@ -251,7 +251,7 @@ def test_adjusted_prices_are_refused_as_they_would_count_twice():
 
 
 def test_weekly_bars_are_refused():
-    with pytest.raises(UsageError, match="ex-date in its midst"):
+    with pytest.raises(UsageError, match="span an ex-date"):
         derived("IBM/1week")
 
 
