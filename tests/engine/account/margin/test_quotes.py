@@ -1,25 +1,26 @@
 """Accounts whose money is in several currencies: by hand, and row by row against one that is kept in plain Python."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 import pytest
 from margin_ledger import assert_lent, lent_case, run_of
 from margin_runs import LOOPS, Trades, reasons, statuses, weekdays
 
-from backtest import Series, Span, Store, run
+from backtest import Series, run
 from backtest.errors import NoBars, UsageError
 from backtest.market.bars import table_of
+from backtest.store.reader import HeldReader
 
 AAPL, SAP, VOD = "AAPL/1day", "SAP-STK-IBIS-EUR/1day", "VOD-STK-LSE-GBP/1day"
 PAIR = "EUR-CASH-IDEALPRO-USD/1day/MIDPOINT"
 NIKKEI = "NIY-FUT-CME-JPY-202409+multiplier=500/1day"
 
 
-def store_of(folder, **prices):
-    """Return a store of series by days from 2024-06-03 on: at one price, or an open and a close, each."""
+def store_of(**prices):
+    """Return a reader of series by days from 2024-06-03 on: at one price, or an open and a close, each."""
     names = {"aapl": AAPL, "sap": SAP, "vod": VOD, "eurusd": PAIR, "nikkei": NIKKEI,
              "usdjpy": "USD-CASH-IDEALPRO-JPY/1day/MIDPOINT"}  # fmt: skip
-    store = Store(folder)
+    tables = {}
     for word, own in prices.items():
         days = weekdays(len(own))
         if "CASH" in names[word]:  # the rate of the Friday before is the first that is known
@@ -30,9 +31,8 @@ def store_of(folder, **prices):
             moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
             volume = None if "CASH" in names[word] else 1e6
             rows.append((moment, opened, max(opened, closed), min(opened, closed), closed, volume, None, None))
-        span = Span.of_dates(days[0], days[-1] + timedelta(days=1))
-        store.write(Series.parse(names[word]), span, table_of(rows))
-    return store
+        tables[Series.parse(names[word])] = table_of(rows)
+    return HeldReader("by hand", tables)
 
 
 def trade(store, orders, series=(AAPL,), account="reg-t", **asked):
@@ -42,8 +42,8 @@ def trade(store, orders, series=(AAPL,), account="reg-t", **asked):
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_euros_buy_twice_their_worth_of_dollars_and_not_a_share_more(tmp_path, loop):
-    store = store_of(tmp_path, aapl=[100.0] * 6, eurusd=[1.25] * 6)
+def test_euros_buy_twice_their_worth_of_dollars_and_not_a_share_more(loop):
+    store = store_of(aapl=[100.0] * 6, eurusd=[1.25] * 6)
 
     result = trade(store, {1: 250, 3: 1}, currency="EUR", **loop)
 
@@ -54,10 +54,10 @@ def test_euros_buy_twice_their_worth_of_dollars_and_not_a_share_more(tmp_path, l
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_rate_that_falls_brings_a_call_at_the_next_open(tmp_path, loop):
+def test_a_rate_that_falls_brings_a_call_at_the_next_open(loop):
     # The dollar falls: 250 shares are 25,000 / 2 = 12,500 euros, 2,500 are not owed, and 3,125 are required: a share
     # requires 12.50, and 50 are sold, for 2,500. At the same rate 10,000 are left, equity of 2,500 carries them.
-    store = store_of(tmp_path, aapl=[100.0] * 6, eurusd=[1.25, 1.25, 2.0, 2.0, 2.0, 2.0])
+    store = store_of(aapl=[100.0] * 6, eurusd=[1.25, 1.25, 2.0, 2.0, 2.0, 2.0])
 
     result = trade(store, {1: 250}, currency="EUR", **loop)
 
@@ -68,8 +68,8 @@ def test_a_rate_that_falls_brings_a_call_at_the_next_open(tmp_path, loop):
 
 
 @pytest.mark.parametrize(("cash", "status"), [(1_599, "Margin"), (1_600, "Completed")])
-def test_the_least_equity_is_in_dollars(tmp_path, cash, status):
-    store = store_of(tmp_path, aapl=[100.0] * 4, eurusd=[1.25] * 4)
+def test_the_least_equity_is_in_dollars(cash, status):
+    store = store_of(aapl=[100.0] * 4, eurusd=[1.25] * 4)
 
     result = trade(store, {1: -5}, currency="EUR", cash=cash)
 
@@ -78,9 +78,9 @@ def test_the_least_equity_is_in_dollars(tmp_path, cash, status):
         assert reasons(result)[0].startswith("least equity: 1,600.00 EUR are asked of who borrows or sells short")
 
 
-def test_a_future_in_yen_asks_for_the_least_equity_too(tmp_path):
-    alone = store_of(tmp_path / "alone", nikkei=[38_000.0] * 4)
-    store = store_of(tmp_path / "both", nikkei=[38_000.0] * 4, usdjpy=[150.0] * 4)
+def test_a_future_in_yen_asks_for_the_least_equity_too():
+    alone = store_of(nikkei=[38_000.0] * 4)
+    store = store_of(nikkei=[38_000.0] * 4, usdjpy=[150.0] * 4)
 
     with pytest.raises(NoBars, match=r"backtest download USD-CASH-IDEALPRO-JPY/1day"):
         trade(alone, {1: -1}, [NIKKEI], margin="100000")
@@ -89,8 +89,8 @@ def test_a_future_in_yen_asks_for_the_least_equity_too(tmp_path):
     assert reasons(result)[0].startswith("least equity: 300,000.00 JPY are asked of who borrows or sells short")
 
 
-def test_a_cash_account_in_euros_pays_dollars_by_the_rate(tmp_path):
-    store = store_of(tmp_path, aapl=[100.0] * 6, eurusd=[1.25] * 6)
+def test_a_cash_account_in_euros_pays_dollars_by_the_rate():
+    store = store_of(aapl=[100.0] * 6, eurusd=[1.25] * 6)
 
     result = trade(store, {1: 126, 2: 125, 3: -125, 4: 1}, currency="EUR", account="cash")
 
@@ -99,7 +99,7 @@ def test_a_cash_account_in_euros_pays_dollars_by_the_rate(tmp_path):
 
 
 def test_pence_require_a_hundredth_of_what_pounds_do(tmp_path):
-    store = store_of(tmp_path / "bars", vod=[100.0] * 6)
+    store = store_of(vod=[100.0] * 6)
     (tmp_path / "rates.csv").write_text("product,initial_long,maintenance_long\nSTK,0.5,0.25\n")
 
     result = trade(store, {1: 20_000, 3: 1}, [VOD], account=str(tmp_path / "rates.csv"))
@@ -111,21 +111,21 @@ def test_pence_require_a_hundredth_of_what_pounds_do(tmp_path):
 def test_an_order_is_judged_by_no_price_of_later_on_its_day(tmp_path):
     # Frankfurt opens before New York. That AAPL will open at 60 does not keep 100 shares of SAP from being bought.
     (tmp_path / "rates.csv").write_text("product,initial_long,maintenance_long\nSTK,0.5,0.1\n")
-    store = store_of(tmp_path / "bars", aapl=[100.0, 100.0, (60.0, 60.0), 60.0], sap=[100.0] * 4, eurusd=[1.0] * 4)
+    store = store_of(aapl=[100.0, 100.0, (60.0, 60.0), 60.0], sap=[100.0] * 4, eurusd=[1.0] * 4)
 
     result = trade(store, {1: [(0, 100)], 2: [(1, 100)]}, [AAPL, SAP], str(tmp_path / "rates.csv"), currency="EUR")
 
     assert statuses(result) == ["Completed", "Completed"]
 
 
-def test_cash_that_is_held_by_currency_is_lent_by_no_known_rule(tmp_path):
-    store = store_of(tmp_path, aapl=[100.0] * 4, eurusd=[1.25] * 4)
+def test_cash_that_is_held_by_currency_is_lent_by_no_known_rule():
+    store = store_of(aapl=[100.0] * 4, eurusd=[1.25] * 4)
 
     with pytest.raises(UsageError, match=r"account reg-t lends money of its own currency here, .*; leave out --conv"):
         trade(store, {1: 1}, currency="EUR", conversion="ib-forex")
 
 
-@pytest.mark.parametrize(("seed", "loop"), [(3, {}), (5, {"slippage": "0.0"}), (7, {})])
+@pytest.mark.parametrize(("seed", "loop"), [(3, {}), pytest.param(5, {"slippage": "0.0"}, marks=pytest.mark.slow)])
 def test_each_row_is_that_of_an_account_kept_in_plain_python(tmp_path, seed, loop):
     case, lent = lent_case(seed)
 
@@ -137,7 +137,7 @@ def test_each_row_is_that_of_an_account_kept_in_plain_python(tmp_path, seed, loo
 @pytest.mark.slow
 def test_many_more_are(tmp_path):
     called = refused = 0
-    for seed in range(10, 34):  # with the others of this file 50
+    for seed in range(10, 35):  # with the others of this file 50
         case, lent = lent_case(seed)
         book = assert_lent(case, lent, run_of(case, lent, tmp_path / str(seed)))
         called, refused = called + book.called, refused + book.refused
@@ -149,7 +149,7 @@ def test_many_more_are(tmp_path):
 # --- orders at the close at which they are given
 
 
-@pytest.mark.parametrize("seed", [2, 5])
+@pytest.mark.parametrize("seed", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_each_row_is_the_same_where_orders_are_filled_at_this_close(tmp_path, seed):
     case, lent = lent_case(seed, this_close=True)
 
