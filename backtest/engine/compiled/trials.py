@@ -443,8 +443,11 @@ class Run:
 
 def _flat(values: Sequence[Any], counts: Sequence[int]) -> np.ndarray:
     """Return values one after the other, of which some are a number for as many as there are."""
-    if not any(isinstance(value, np.ndarray) and value.ndim for value in values):
+    differ = [isinstance(value, np.ndarray) and value.ndim for value in values]
+    if not any(differ):
         return np.repeat(np.array(values, float), counts)
+    if all(differ):
+        return np.concatenate(values)
     return np.concatenate([np.broadcast_to(value, count) for value, count in zip(values, counts, strict=True)])
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -90,6 +91,16 @@ class Writer:
         self.number = 0
         self.numbers: dict[str, str] = {}
         self._written: dict[str, set[str]] = {}
+        self._seen: dict[str, tuple[dict[str, int], bool]] = {}
+
+    def seen_in(self, node: ast.FunctionDef) -> tuple[dict[str, int], bool]:
+        """Return how often a function sets each of its locals, and whether it gives a value."""
+        if node.name not in self._seen:
+            every = list(ast.walk(node))
+            names = [one.id for one in every if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)]
+            returns = any(isinstance(one, ast.Return) and one.value is not None for one in every)
+            self._seen[node.name] = Counter(names), returns
+        return self._seen[node.name]
 
     def number_of(self, text: str, kind: str) -> str:
         """Return the name of a number as an array."""
@@ -199,15 +210,11 @@ class _Function:
         self.depth = 2
         self.params = [arg.arg for arg in node.args.args]
         self.uniform: set[str] = {name for name, mark in zip(self.params, pattern, strict=False) if mark == "u"}
-        self.assigned: dict[str, int] = {}
-        for one in ast.walk(node):
-            if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
-                self.assigned[one.id] = self.assigned.get(one.id, 0) + 1
+        self.assigned, self.returns = writer.seen_in(node)
         self.known: dict[tuple[str, str], Value] = {}
         self.loops: list[tuple[str, str]] = []
         self.whiles = 0
         self.gives = kind_of_name(node.name)
-        self.returns = any(isinstance(one, ast.Return) and one.value is not None for one in ast.walk(node))
         self.changes = writer.written_by(node.name)
 
     # -- text
@@ -836,7 +843,7 @@ class _Function:
         called = self.writer.request(name, pattern, self.whole and t == "t")
         # What a function keeps of its trials is its own: none calls itself, not even by way of others.
         given = Value("0", True, "i")
-        if any(isinstance(one, ast.Return) and one.value is not None for one in ast.walk(function)):
+        if self.writer.seen_in(function)[1]:
             given = self.hold(f"{called}({', '.join([t, *texts])})", kind_of_name(name))
         else:
             self.emit(f"{called}({', '.join([t, *texts])})")

@@ -245,9 +245,10 @@ def _block(
     """
     made, why_not = trials_at_once(job, points, backend)
     checked: dict[int, Trial] = {}
-    for place in [] if why_not else _checked(made, sure, rank):
-        key = job.key(points[place])
-        checked[place] = known[key] if key in known else trials_of(job, [points[place]])[0]
+    places = [] if why_not else _checked(made, sure, rank)
+    known = {**known, **_made_alone(job, [points[place] for place in places], known)}
+    for place in places:
+        checked[place] = known[job.key(points[place])]
         if not _same(checked[place], made[place]):
             why_not = f"the engines differ in {words_of(points[place].params)}; please report it"
             break
@@ -259,6 +260,16 @@ def _block(
     found = {place: trial for place, trial in enumerate(made) if trial is not None}
     left = [point for place, point in enumerate(points) if place not in found]
     return Block(list(found.values()), left, backend=backend)
+
+
+def _made_alone(job: Job, points: Sequence[Point], known: dict[str, Trial]) -> dict[str, Trial]:
+    """Return the trials of points that are not known by the event engine, by their keys, measured together."""
+    left, found = [point for point in points if job.key(point) not in known], dict[str, Trial]()
+    while left:
+        trials = trials_of(job, left)
+        found |= {trial.key: trial for trial in trials}
+        left = left[len(trials) :]
+    return found
 
 
 def _checked(made: Sequence[Trial | None], sure: Sequence[int], rank: str) -> list[int]:

@@ -44,7 +44,7 @@ from backtest.research.search.grid import Condition, Grid
 from backtest.research.search.heatmap import draw_heat_map
 from backtest.research.search.job import Job, Point, job_of, result_of, trials_of
 from backtest.research.search.optuna_search import ROUND, guided_points
-from backtest.research.search.trials import Trial, Trials
+from backtest.research.search.trials import WITHOUT_RETURNS, Trial, Trials
 from backtest.runs.parameters import distinct, form_of, in_words, kept_params, read_params, words_of
 from backtest.runs.spec import RunOptions, takes_run_options
 from backtest.store.documents import ANYTHING, TEXT, WHOLE, Misfit, keyed, list_of, mapped, one_of, read_document
@@ -66,7 +66,7 @@ SHOWN = ("total_return", "sharpe", "max_drawdown", "trades")  # in tables, after
 BEST = "best"  # folder of the best trial's run, in that of the sweep
 
 _log = logging.getLogger(__name__)
-_NOTHING: dict[str, Any] = {"sessions": np.zeros(0, "datetime64[D]"), "returns": np.zeros(0)}  # in place of much
+_SECONDS = 0.5  # after which blocks of trials are kept together; so much work a kill can lose
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,7 +478,7 @@ class _Making:
     def keep(self, batch: Sequence[Trial]) -> Path:
         """Keep trials, and tell of them."""
         path = self._trials.add(batch)
-        self.known |= {trial.key: replace(trial, **_NOTHING) for trial in batch}
+        self.known |= {trial.key: replace(trial, **WITHOUT_RETURNS) for trial in batch}
         self._made += len(batch)
         self._failed += sum(bool(trial.error) for trial in batch)
         if self._tell is not None:
@@ -497,19 +497,25 @@ class _Making:
         left = list[Point]()
         fewest = 1 if engines.asked == "compiled" else engines.fewest
         trusted = bool(engines.counts["compiled"])
-        for block in compiled(self._job, points, engines.rank, fewest, trusted=trusted):
-            if block.why_not and engines.asked == "compiled" and not block.differs:
-                raise UsageError(f"the trials cannot be compiled: {block.why_not}; leave out --engine compiled")
-            engines.why_not.extend(filter(None, [block.why_not]))
-            engines.over.extend([block.why_not] if block.over else [])
-            left += block.left
-            if block.differs:
-                left += self._distrust(block.why_not, engines, points)
-            if block.trials:
-                file = self.keep(block.trials)
-                engines.files.extend([] if block.why_not else [file])
-                engines.counts["event" if block.why_not else "compiled"] += len(block.trials)
-                engines.backends.append(block.backend)
+        waiting = _Waiting(self, engines)
+        try:
+            for block in compiled(self._job, points, engines.rank, fewest, trusted=trusted):
+                if block.why_not and engines.asked == "compiled" and not block.differs:
+                    raise UsageError(f"the trials cannot be compiled: {block.why_not}; leave out --engine compiled")
+                engines.why_not.extend(filter(None, [block.why_not]))
+                engines.over.extend([block.why_not] if block.over else [])
+                left += block.left
+                if block.why_not:
+                    waiting.keep()
+                if block.differs:
+                    left += self._distrust(block.why_not, engines, points)
+                if block.trials and block.why_not:
+                    self.keep(block.trials)
+                    engines.counts["event"] += len(block.trials)
+                elif block.trials:
+                    waiting.add(block.trials, block.backend)
+        finally:
+            waiting.keep()
         return left
 
     def by_workers(self, points: Sequence[Point], engines: Engines, executor: Executor) -> list[Point]:
@@ -559,6 +565,27 @@ class _Making:
         self.known = {key: trial for key, trial in self.known.items() if key not in keys}
         self._made -= sum(self._job.key(point) in keys for point in points)
         return [point for point in points if self._job.key(point) in keys]
+
+
+class _Waiting:
+    """Trials of blocks that the compiled engine made, until they are kept: those of windows are few each."""
+
+    def __init__(self, making: _Making, engines: Engines) -> None:
+        self._making, self._engines, self._trials, self._since = making, engines, list[Trial](), time.monotonic()
+
+    def add(self, trials: Sequence[Trial], backend: str) -> None:
+        """Add the trials of a block, and keep all if the first of them has waited for long."""
+        self._trials += trials
+        self._engines.counts["compiled"] += len(trials)
+        self._engines.backends.append(backend)
+        if time.monotonic() - self._since > _SECONDS:
+            self.keep()
+
+    def keep(self) -> None:
+        """Keep those that wait."""
+        if self._trials:
+            self._engines.files.append(self._making.keep(self._trials))
+        self._trials, self._since = [], time.monotonic()
 
 
 def _rates(

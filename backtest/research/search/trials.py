@@ -13,7 +13,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from backtest.store.replacement import replace_file, sweep_leftovers
 if TYPE_CHECKING:
     import pyarrow as pa
 
+WITHOUT_RETURNS: dict[str, Any] = {"sessions": np.zeros(0, "datetime64[D]"), "returns": np.zeros(0)}  # to replace much
 FOLDER = "trials"  # in that of the sweep
 _LISTS = ("sessions", "returns")
 _TYPES = {  # all other columns are numbers
@@ -103,6 +104,7 @@ class Trials:
             replace_file(path, data)
         except OSError as error:
             raise UsageError(f"no trial can be saved in {self.folder} ({error}); name another folder") from error
+        self._known[path.name] = [replace(trial, **WITHOUT_RETURNS) for trial in trials]
         made = {trial.key: trial.returns for trial in trials if not trial.error and not trial.window}
         self.blocks |= _blocks_of(made)
         return path
@@ -142,7 +144,7 @@ class Trials:
         wanted = None if keys is None else set(keys)
         found: dict[str, Trial] = {}
         for path in self._files():
-            for trial in _trials_in(path, returns=True) if returns else self._in_file(path):
+            for trial in _trials_in(path, wanted) if returns else self._in_file(path):
                 if wanted is None or trial.key in wanted:
                     found.setdefault(trial.key, trial)
         return found
@@ -245,15 +247,16 @@ def _table_in(path: Path, columns: Sequence[str], left_out: bool = False) -> pa.
         ) from error
 
 
-def _trials_in(path: Path, returns: bool) -> list[Trial]:
+def _trials_in(path: Path, wanted: set[str] | None = None, returns: bool = True) -> list[Trial]:
     table = _table_in(path, [] if returns else _LISTS, left_out=True)
     try:
-        return _trials_of(table)
+        return _trials_of(table, wanted)
     except (ValueError, OverflowError) as error:
         raise DamagedStore(f"{path} is not what was written ({error}); remove it, and sweep again") from error
 
 
-def _trials_of(table: pa.Table) -> list[Trial]:
+def _trials_of(table: pa.Table, wanted: set[str] | None) -> list[Trial]:
+    """Return the trials of a table, or those of some keys."""
     texts = {name: table[name].to_pylist() for name in ("key", "case", "params", "window", "error")}
     known = {*texts, *_LISTS}
     numbers = {name: arrays.numbers(table[name]).tolist() for name in table.column_names if name not in known}
@@ -271,6 +274,7 @@ def _trials_of(table: pa.Table) -> list[Trial]:
             **{name: values[row] for name, values in lists.items()},
         )
         for row in range(len(table))
+        if wanted is None or texts["key"][row] in wanted
     ]
 
 

@@ -18,7 +18,7 @@ from backtest.metrics.returns import EquityRows, Rows, returns_of, total_return_
 path, backend, *bounds = sys.argv[1:]
 fasts, slows = (range(*map(int, words.split(":"))) for words in bounds)
 pairs = [{"fast": fast, "slow": slow} for fast in fasts for slow in slows]
-bars = pq.read_table(path)
+bars = pq.ParquetFile(path).read()
 AT_ONCE = 50  # trials over minutes whose every bar is kept at a time
 daily = len(bars) < 10_000
 series = Series.parse("MADE/1day" if daily else "MADE/1min")
