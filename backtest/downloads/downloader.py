@@ -71,7 +71,7 @@ class DownloadReport:
 
     @property
     def complete(self) -> bool:
-        """Whether all that was asked for is stored, or known not to exist."""
+        """Whether all requested bars are stored, or known not to exist."""
         return self.ended_by is None and all(report.status == "complete" for report in self.series)
 
     @property

@@ -15,7 +15,7 @@ from backtest.market.span import Span
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a download is: the series, its windows done and in all, and the bars of the last window."""
+    """The progress of a download: the series, its finished and total windows, and the bars of the last window."""
 
     series: Series
     done: int

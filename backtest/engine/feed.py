@@ -43,7 +43,7 @@ class ArrowFeed(bt.feed.DataBase):
     """
     A Backtrader data feed over a table of bars; `replay` makes one.
 
-    Stamps are those of the bar's close: Backtrader must not show a bar before it is complete. Lines hold UTC; a
+    Timestamps are those of the bar's close: Backtrader must not show a bar before it is complete. Times are in UTC; a
     missing volume is NaN, open interest is 0. One that is for a `single` run lets go of the table when it is loaded.
     """
 
@@ -176,12 +176,12 @@ def replay(bars: pa.Table, series: Series | str, **params: Any) -> ArrowFeed:
 
     Args:
         bars: columns as in `bars.schema()`, then extra ones, as `Store.read` returns them.
-        series: what the bars are; gives the feed its name, time frame and compression.
+        series: the series of the bars; it gives the feed its name, time frame and compression.
         params: Backtrader's own feed parameters, such as `fromdate`, `tz`, `sessionend`.
 
     Raises:
         NoBars: the table is empty.
-        UsageError: an extra column is no line, by its name or its values, or Backtrader refuses a parameter.
+        UsageError: an extra column cannot be a line by its name or its values, or Backtrader refuses a parameter.
     """
     import pyarrow as pa
 

@@ -26,8 +26,8 @@ class SessionTimes(NamedTuple):
     """
     The sessions that a feed has bars of: their dates, when they open, and the stamps with which they end.
 
-    A session ends with its last bar, or at its close where the last bars are missing. Of a calendar that knows closes
-    only roughly, as those of futures, the close is when the last bars mostly end.
+    A session ends with its last bar, or at its close if the last bars are missing. Where a calendar knows closes only
+    roughly, as for futures, the close is the time at which the last bars mostly end.
     """
 
     days: list[date]

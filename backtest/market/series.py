@@ -67,7 +67,7 @@ class BarSize:
     Args:
         label: IB's own, such as "5 mins".
         seconds: the length of a bar: exact up to a day, nominal (a trading calendar decides) from a day on.
-        practical: how much one request to IB asks for at first; see `ib_limits.PRACTICAL`.
+        practical: the initial length of one request to IB; see `ib_limits.PRACTICAL`.
         legacy: the same by IB's old table; see `ib_limits.LEGACY`.
         period: the sessions that one bar is made of: a "session", a "week" or a "month"; "" for shorter bars, which
             are cut by the clock.
@@ -215,7 +215,7 @@ class Instrument:
     @classmethod
     def parse(cls, text: str) -> Instrument:
         """
-        Return the instrument spelled like "AAPL" or "EUR-CASH-IDEALPRO-USD"; what is left out is the default.
+        Return the instrument spelled like "AAPL" or "EUR-CASH-IDEALPRO-USD"; omitted parts take their defaults.
 
         Raises:
             UsageError: a word or a qualifier is not one that IB uses.
@@ -254,7 +254,7 @@ class Instrument:
 
     @property
     def key(self) -> str:
-        """The spelling for disks and files: as for people, but every character outside A-Z, 0-9 and _ escaped."""
+        """The spelling for files: the readable one, but with every character outside A-Z, 0-9 and _ escaped."""
         return self._spelled(_escape)
 
     def qualifier(self, key: str) -> str:
@@ -304,7 +304,7 @@ class Instrument:
 
 @dataclass(frozen=True, slots=True)
 class ContractDetails:
-    """What a vendor says of an instrument; stored beside its bars."""
+    """A vendor's details of an instrument; stored beside its bars."""
 
     con_id: int = 0
     local_symbol: str = ""
@@ -388,7 +388,7 @@ class Series:
 
     @property
     def short(self) -> str:
-        """The shortest spelling that means the same series."""
+        """The shortest spelling of the same series."""
         return _short_spelling(self)
 
     @property
@@ -398,7 +398,7 @@ class Series:
 
     @property
     def quoted(self) -> str:
-        """The shortest spelling as one word of a shell, for commands that an error advises."""
+        """The shortest spelling as one shell word, for commands that an error suggests."""
         return one_word(self.short)
 
     @property

@@ -61,13 +61,13 @@ class Span:
         return self.start <= moment < self.end
 
     def common(self, other: Span) -> Span | None:
-        """Return what both spans cover, None where nothing."""
+        """Return the intersection of both spans, None if it is empty."""
         _arguments.instance(other, "the other span", Span, _SPAN)
         start, end = max(self.start, other.start), min(self.end, other.end)
         return Span(start, end) if start < end else None
 
     def minus(self, others: Iterable[Span]) -> list[Span]:
-        """Return what is left of this span when the others are taken out, in order."""
+        """Return what remains of this span without the others, in order."""
         taken = _arguments.several(others, "the other spans", "write a list of Spans")
         gaps, start = [], self.start
         for other in sorted(_arguments.instance(one, "another span", Span, _SPAN) for one in taken):

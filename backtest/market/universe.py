@@ -46,7 +46,7 @@ class Membership:
 @dataclass(frozen=True, slots=True)
 class Universe:
     """
-    Which names belonged, from which session to which: see `universe_of`. Iterating it gives the series of all of them.
+    Index membership: which names belonged in which sessions; see `universe_of`. Iterating it yields all their series.
 
     Attributes:
         name: of the file, "" for a table.

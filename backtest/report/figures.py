@@ -77,7 +77,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 @dataclass(frozen=True, slots=True)
 class Figure:
     """
-    A picture of a run: `alt` says in words what it shows, `draw` makes it, in a width in inches.
+    A figure of a run: `alt` describes it in words, `draw` draws it at a width in inches.
 
     `needs` says whether the run has enough for it. A row of your own is passed to a report: its `draw(result, width)`
     returns a figure of Matplotlib, and is called for a page on a desk and for one on a telephone.

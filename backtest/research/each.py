@@ -62,7 +62,7 @@ class SeriesRun:
 
 @dataclass(frozen=True, repr=False)
 class SeriesRuns:
-    """The runs of a strategy on each of many series, in the order in which these were given."""
+    """The runs of a strategy on each of many series, in the order of the series."""
 
     name: str  # the strategy's own
     runs: tuple[SeriesRun, ...]
@@ -74,7 +74,7 @@ class SeriesRuns:
 
     @property
     def failed(self) -> list[SeriesRun]:
-        """The series on which it failed, each with its error."""
+        """The series on which the strategy failed, each with its error."""
         return [one for one in self.runs if one.error]
 
     def __getitem__(self, series: Series | str) -> RunResult:

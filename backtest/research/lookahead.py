@@ -67,9 +67,9 @@ _NOISE = 0.03  # deviation of a bar's close from the one before, so that any sig
 @dataclass(frozen=True, slots=True, order=True)
 class Decision:
     """
-    An order as a strategy gave it, or took it back, or cash that it added or set.
+    An order as a strategy submitted or cancelled it, or cash that it added or set.
 
-    It is all that the strategy decided, and nothing that the market did to it.
+    It covers what the strategy decided, not what the market did with it.
     """
 
     time: datetime  # of the bar at whose close it was given, UTC
@@ -89,7 +89,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A decision that is another one when bars after it are: with its bar, and what was changed."""
+    """A decision that changes when later bars change: with its bar, and the change."""
 
     time: datetime  # of the decision's bar
     change: str  # "cut off after it" and the like, the cut at or after this bar; or "filled in its own bar"

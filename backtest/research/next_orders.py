@@ -31,7 +31,7 @@ _AHEAD = timedelta(days=40)  # within which there is a session, and a month of b
 
 @dataclass(frozen=True, slots=True)
 class AssumedPosition:
-    """What a strategy holds of a series after the last bar, as if all its orders since the start had been real."""
+    """The position of a strategy in a series after the last bar, as if all its orders since the start had been real."""
 
     series: str
     size: float  # shares or contracts, negative if short
@@ -41,7 +41,7 @@ class AssumedPosition:
 
 @dataclass(frozen=True, slots=True)
 class NextOrders:
-    """The orders of a strategy that wait for the next bar, and the account that they assume."""
+    """The orders of a strategy for the next bar, and the account that they assume."""
 
     strategy: str
     orders: tuple[OpenOrder, ...]  # those given at the last bar, and older ones that are still open
@@ -72,7 +72,7 @@ class NextOrders:
 
     def is_late(self, now: datetime) -> bool:
         """
-        Return whether the open that the orders are for is over at a moment, so that newer bars should be stored.
+        Return whether the open of the orders has passed at a moment, so that newer bars should be downloaded.
 
         Raises:
             UsageError: it is no time with a zone.

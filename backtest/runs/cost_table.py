@@ -23,13 +23,13 @@ class CostCase:
 @dataclass(frozen=True, slots=True)
 class CostTable:
     """
-    What a run comes to at multiples of its costs: of commissions, slippage and fees of borrowed shares.
+    The results of a run at multiples of its costs: commissions, slippage and borrow fees.
 
     Attributes:
         cases: each is the strategy run again.
         break_even: the multiple at which nothing is gained and nothing lost, found by runs too; NaN where there is
             none.
-        why: why there is none, a key of REASONS.
+        why: the reason if there is none, a key of REASONS.
     """
 
     cases: tuple[CostCase, ...]

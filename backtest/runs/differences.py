@@ -22,7 +22,7 @@ _DIGITS = 7  # of a hash that people compare
 @dataclass(frozen=True, slots=True)
 class Difference:
     """
-    What tells a run from others of its strategy.
+    How a run differs from others of its strategy.
 
     Attributes:
         params: the values of the parameters that differ, by name.

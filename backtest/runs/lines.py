@@ -135,7 +135,7 @@ class Lines:
 
     @property
     def why_not(self) -> str:
-        """Why no lines were kept; "" if they were, even where the strategy plots nothing."""
+        """Why no lines were saved; "" if they were, even if the strategy plots nothing."""
         return NOT_KEPT if self.table is None else ""
 
     @property

@@ -197,7 +197,7 @@ class RunRecord:
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """
-        Write the run into a folder, which is made if need be, and return the folder.
+        Write the run into a folder, which is created if necessary, and return the folder.
 
         Args:
             force: whether another run that the folder holds is replaced; its page and its labels go with it.
@@ -216,7 +216,7 @@ class RunRecord:
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """
-        Return the run that was saved in a folder.
+        Return the run saved in a folder.
 
         Raises:
             BadStore: the folder holds no run, or a damaged one.

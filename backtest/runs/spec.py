@@ -606,7 +606,7 @@ def _said(one: Field[Any], value: Any) -> str:
 @dataclass(frozen=True, slots=True)
 class RunSpec:
     """
-    Everything a run is asked; the same spec on the same bars gives the same result.
+    The settings of a run; the same spec on the same bars gives the same result.
 
     `risk_free` is a return a year (0.05 is 5 %); `since` and `until` are dates of sessions, both included, "" for
     all there is. `yearly` annualises: `periods` a year where the caller said so, else what `measured_by` has in words,
@@ -631,7 +631,7 @@ class RunSpec:
 
     @property
     def yearly(self) -> Periods:
-        """The periods a year by which figures are annualised."""
+        """The periods per year for annualising."""
         found = Periods.parse(self.measured_by) if self.measured_by else Periods(self.sessions_a_year)
         return replace(found, count=self.periods) if self.periods else found
 
@@ -741,7 +741,7 @@ class RunSpec:
 
     @property
     def margins(self) -> tuple[float | None, ...]:
-        """Money that a contract of each series binds; None of what is paid in full. Costs may say so, too."""
+        """Margin per contract of each series; None for series that are paid in full. Costs may set it, too."""
         rules = margin_rules(self.brokerage.margin)
         every = [Series.parse(key) for key in self.series]
         return tuple(

@@ -24,7 +24,7 @@ _SETTLING = timedelta(minutes=30)  # after a close, until its daily bar is taken
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait for what, in seconds."""
+    """How long to wait for each kind of answer, in seconds."""
 
     answer: float = 60.0  # an answer, beside what its bars take
     silence: float = 900.0  # all answers to a series, none of which comes, before it is given up
@@ -37,7 +37,7 @@ class Patience:
 
 class Source(Protocol):
     """
-    Where bars come from; every call blocks, and failure raises: an empty answer is never a failure.
+    The interface of a source of bars; every call blocks, and a failure raises: an empty answer is never a failure.
 
     The rules of a vendor are here too: `refuse`, `finished`, `seconds_for` and `first`; a class that inherits from this
     one has those of a folder of files, and cannot be made while it lacks anything else.
@@ -51,7 +51,7 @@ class Source(Protocol):
     @property
     @abstractmethod
     def waiting_for(self) -> str:
-        """Why nothing is sent just now, such as a used-up request budget; "" where nothing waits."""
+        """Why no request is being sent, such as a used-up request budget; "" if nothing waits."""
 
     @abstractmethod
     def now(self) -> datetime:
@@ -83,7 +83,7 @@ class Source(Protocol):
         return span.common(Span(min(span.start, end - _DAY), end))
 
     def seconds_for(self, series: Series, windows: Sequence[Span]) -> float:
-        """Return how long it takes to fetch the windows, roughly."""
+        """Return roughly how long it takes to fetch the windows."""
         return 0.0  # a file is read at once
 
     @abstractmethod
@@ -120,7 +120,7 @@ class Source(Protocol):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
     @abstractmethod
     def __enter__(self) -> Self:

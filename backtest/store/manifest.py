@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 @dataclass(frozen=True, slots=True)
 class Segment:
     """
-    A file of bars: its name, rows, first and last stamp, size in bytes, hash of the file and of its values.
+    A file of bars: its name, rows, first and last timestamp, size in bytes, hash of the file and of its values.
 
     `extra` are those of the series' extra columns that have a number in it; the file has no others.
     """
@@ -123,7 +123,7 @@ class Manifest:
 
     @property
     def coverage(self) -> list[Span]:
-        """The spans that were asked for and answered."""
+        """The spans that were requested and answered."""
         return union(answer.span for answer in self.answers)
 
     @property

@@ -38,7 +38,7 @@ _PATIENCE = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What was sent of a series: files and bytes, manifest included; none of it if all was there."""
+    """The files and bytes sent of a series, including the manifest; zero if everything was already there."""
 
     series: Series
     files: int = 0

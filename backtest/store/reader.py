@@ -43,7 +43,7 @@ _LARGEST_UNBORN = 512  # bytes of a manifest without segments and answers, besid
 
 @runtime_checkable
 class Reader(Protocol):
-    """Bars by series, to be read: a store in a folder, one at a URL, or tables that stand for one."""
+    """Something to read bars from: a store in a folder, one at a URL, or tables in place of one."""
 
     @property
     def name(self) -> str:
@@ -53,11 +53,11 @@ class Reader(Protocol):
         """Return every series that there is, in the order of their spelling."""
 
     def named(self, series: Series | str) -> Series:
-        """Return the series that a spelling means; the spelling itself where none is known by it."""
+        """Return the series that a spelling refers to; the spelling itself if it is unknown."""
 
     def manifest(self, series: Series | str) -> Manifest:
         """
-        Return what is known of a series.
+        Return the manifest of a series.
 
         Raises:
             NoBars: there is no such series.

@@ -73,7 +73,7 @@ class Place:
 
 class RemoteStore(SegmentReader):
     """
-    A store at a URL, read through `pyarrow.fs`; each read sees one state, whoever publishes meanwhile.
+    A store at a URL, read through `pyarrow.fs`; each read sees a consistent state, even while somebody publishes.
 
     Segments never change, so each is fetched once and kept in a temporary folder as long as this object lives.
     """

@@ -340,7 +340,7 @@ class Store(SegmentReader):
 
     def prune(self, series: Series | str, keep: int = 0) -> int:
         """
-        Give up all revisions but the newest few, remove their segments, and return how many bytes that frees.
+        Delete all revisions but the latest few with their segments, and return how many bytes that frees.
 
         Raises:
             NoBars: the store does not know the series.
@@ -381,7 +381,7 @@ class Store(SegmentReader):
 
     def discard_aside(self, series: Series | str) -> int:
         """
-        Throw away the answers that were quarantined, and return how many bytes that frees.
+        Delete the quarantined answers, and return how many bytes that frees.
 
         Raises:
             NoBars: the store does not know the series.
@@ -405,7 +405,7 @@ class Store(SegmentReader):
         return Store(self.root / ".staging", self.clock)
 
     def drop(self, series: Series | str) -> None:
-        """Remove a series and all that was kept of it."""
+        """Remove a series with all its files."""
         series = series_of(series)
         folder = self.folder(series)
         if not folder.exists():

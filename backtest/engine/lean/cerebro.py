@@ -50,12 +50,12 @@ class Cerebro(bt.Cerebro):
     take Backtrader's.
 
     Attributes:
-        forgets: whether a lean run lets go of what Backtrader keeps for nobody: orders and trades that are over and
-            reported, and what an indicator of Backtrader's own computes inside.
+        forgets: whether a lean run frees objects that nobody reads any more: finished orders and trades that were
+            reported, and the internals of Backtrader's own indicators.
         lean: whether the last run took the lean loop.
-        why_not: if it did not, why.
-        history: what a lean run leaves about the account, bar by bar; else None.
-        payouts: what is paid into the cash between bars, if anything is: see `account.payouts`.
+        why_not: the reason if it did not.
+        history: the account of a lean run, bar by bar; otherwise None.
+        payouts: payments into the cash between bars, if any: see `account.payouts`.
         walker: given the strategy, goes through all bars of a run in the place of the loop, or returns None.
     """
 

@@ -72,7 +72,7 @@ class CrossValidation:
 
     @property
     def ratios(self) -> np.ndarray:
-        """The Sharpe ratio a year of each path; NaN of one that does not vary."""
+        """The annual Sharpe ratio of each path; NaN if its returns do not vary."""
         return np.array([sharpe(path, self.risk_free, self.periods) for path in self.paths])
 
     @cached_property

@@ -19,9 +19,9 @@ from backtest.store.documents import ANYTHING, DAY, NUMBER, TEXT, either, keyed,
 @dataclass(frozen=True, slots=True)
 class Step:
     """
-    A window to learn from, what was chosen there, and the outcome in the window after.
+    An in-sample window, the parameters chosen there, and the outcome in the window after it.
 
-    Where no parameters traded in the window to learn from, there is nothing to choose by: the one after is in cash.
+    If no parameters traded in the in-sample window, there is nothing to choose by: the next one stays in cash.
     """
 
     train: Window

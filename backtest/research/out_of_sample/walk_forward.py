@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WalkForward:
-    """The outcome of choosing parameters again and again, each time on the past alone."""
+    """The outcome of a walk-forward: parameters chosen repeatedly, each time on past sessions only."""
 
     steps: list[Step]
     values: dict[str, list[Any]]  # that each parameter was chosen from
@@ -79,7 +79,7 @@ class WalkForward:
     @classmethod
     def load(cls, folder: str | Path) -> WalkForward:
         """
-        Return the walk-forward that is kept in a folder.
+        Return the walk-forward saved in a folder.
 
         Raises:
             BadStore: there is none, or it is not what was written.
@@ -198,7 +198,7 @@ class WalkForward:
     @property
     def efficiency(self) -> float:
         """
-        The mean return a session out of sample over that in sample; undefined where nothing was earned in sample.
+        The mean out-of-sample return per session divided by the in-sample one; undefined if nothing was earned in sample.
 
         1 is as good as where it was chosen; below 0.5 is a usual sign of parameters fitted to noise.
 
@@ -209,7 +209,7 @@ class WalkForward:
 
     @property
     def drift(self) -> dict[str, float]:
-        """How far each parameter moves a step, in the mean: 0 stays, 1 goes from end to end of its values."""
+        """The mean move of each parameter per step: 0 means none, 1 from one end of its values to the other."""
         return {name: self._drift(name, values) for name, values in self.values.items() if len(values) > 1}
 
     def to_frame(self) -> pd.DataFrame:

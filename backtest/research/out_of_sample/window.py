@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Sessions by their dates, both included."""
+    """A range of sessions by their dates, both included."""
 
     first: date
     last: date

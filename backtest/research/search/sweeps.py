@@ -241,7 +241,7 @@ class Sweep:
 
     @property
     def best_folder(self) -> Path:
-        """Where the run of the best trial is kept."""
+        """The folder of the best trial's run."""
         return self.folder / BEST
 
     @property
@@ -251,7 +251,7 @@ class Sweep:
 
     @property
     def ranked(self) -> list[Trial]:
-        """The trials that came to an end with a rank, the best first."""
+        """The finished trials that have a rank, the best first."""
         return ranked(self.trials, self.asked["rank"])
 
     @property
