@@ -198,9 +198,9 @@ class WalkForward:
     @property
     def efficiency(self) -> float:
         """
-        The mean out-of-sample return per session divided by the in-sample one; undefined if nothing was earned in sample.
+        The mean out-of-sample return per session over the in-sample one; undefined if nothing was earned in sample.
 
-        1 is as good as where it was chosen; below 0.5 is a usual sign of parameters fitted to noise.
+        1 is as good as in sample; below 0.5 is a common sign of overfitting.
 
         Source: Pardo (2008), "The Evaluation and Optimization of Trading Strategies", annual returns compared.
         """
