@@ -1,11 +1,11 @@
 """The plugin as a project uses it: pytest in a process of its own, in a folder with a strategy and a store."""
 
-import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from forking import ALONE, pytest_with_plugin
 from places import ROOT
 
 pytestmark = pytest.mark.slow
@@ -43,12 +43,13 @@ def project(tmp_path):
 
 
 def run_pytest(folder, *words, alone=True):
-    """Run pytest with this plugin alone, which takes a fifth of the time; or with all that are installed."""
+    """Run pytest with this plugin alone, which takes a fifth of the time; or in a new process, with all installed."""
+    return pytest_with_plugin(folder, *words) if alone else started(folder, *words)
+
+
+def started(folder, *words):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
-    if alone:
-        command += ["-p", "backtest.baselines.pytest_plugin"]
-    environment = {**os.environ, **({"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} if alone else {})}
-    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return ran.returncode, ran.stdout
 
 
@@ -124,4 +125,4 @@ def test_a_class_and_arguments_of_a_run_can_be_given(project):
 def test_the_start_of_pytest_imports_nothing_heavy(tmp_path):
     (tmp_path / "test_light.py").write_text(HEAVY)
 
-    assert run_pytest(tmp_path)[0] == 0
+    assert started(tmp_path, *ALONE)[0] == 0

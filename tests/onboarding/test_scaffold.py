@@ -3,12 +3,12 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from forking import pytest_with_plugin
 from nbclient import NotebookClient
 from places import ROOT
 
@@ -34,14 +34,11 @@ def folders(tmp_path_factory):
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_its_own_tests_pass_as_it_is(folders, template):
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "backtest.baselines.pytest_plugin"]
-    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    code, said = pytest_with_plugin(folders[template])
 
-    ran = subprocess.run(words, cwd=folders[template], env=environment, capture_output=True, text=True, check=False)
-
-    assert ran.returncode == 0, ran.stdout
-    assert " skipped" not in ran.stdout
-    assert int(re.search(r"(\d+) passed", ran.stdout)[1]) >= 2
+    assert code == 0, said
+    assert " skipped" not in said
+    assert int(re.search(r"(\d+) passed", said)[1]) >= 2
 
 
 def test_a_folder_is_made_without_changing_the_process_to_it(tmp_path):
