@@ -127,7 +127,7 @@ class BacktestRegression:
         if not path.exists():
             return f"no baseline {self._shown(path)} yet; if the current result is right, {_CURE}"
         judgement = judge(load_baseline(path), path.stem, Scene(result.spec, store, strategy), result)
-        return "" if judgement.fine else f"{judgement}\nIf this is meant, {_CURE}"
+        return "" if judgement.fine else f"{judgement}\nIf this is intended, {_CURE}"
 
     def _claim(self, name: str, key: str) -> None:
         from backtest.errors import UsageError

@@ -71,7 +71,7 @@ def baseline(
     if markdown:
         replace_file(markdown, summary(judgements).encode())
     if not all(judgement.fine for judgement in judgements):
-        say("error: results moved; if that is meant, accept them: backtest baseline accept")
+        say("error: results moved; if intended, accept them: backtest baseline accept")
         raise typer.Exit(1)
 
 
