@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backtest.market import calendars
 from backtest.market.bars import table_of
@@ -26,6 +27,7 @@ LEVELS = {"CASH": 1.1, "FUT": 5000.0, "CONTFUT": 5000.0}  # others 170
 QUOTES = ("MIDPOINT", "BID", "ASK", "BID_ASK")  # without volume
 
 
+@lru_cache(maxsize=32)  # several tests of a file take the same bars
 def minute_bars(series: Series, since: date, until: date, seed: int = 7) -> pa.Table:
     """
     Return made-up bars of the series in the sessions from `since` to `until`: of its size, whatever that is.
@@ -72,20 +74,41 @@ def _session_bars(series: Series, session: Session, regular: Session, seed: int)
         yield (datetime.combine(session.day, time(), UTC), *_bar(series, chance))
         return
     hours = regular if series.regular_hours else session
-    start = session.open
+    start, step = session.open, timedelta(seconds=series.size.seconds)
     while start < session.close:
-        bar = _bar(series, chance)
         if hours.open <= start < hours.close:
-            yield (start, *bar)
-        start += timedelta(seconds=series.size.seconds)
+            yield (start, *_bar(series, chance))
+        else:
+            _draws(series, chance)
+        start += step
 
 
 def _bar(series: Series, chance: Random) -> Row:
     kind = series.instrument.kind
     tick, level = TICKS.get(kind, 0.01), LEVELS.get(kind, 170.0)
-    steps = [round(level / tick) + chance.randint(-90, 90) for _ in range(4)]
-    prices = [round(step * tick, 5) for step in (steps[0], max(steps), min(steps), steps[3])]
+    steps, *others = _draws(series, chance)
+    middle = round(level / tick) - 90
+    first, most, least, last = (
+        round((middle + step) * tick, 5) for step in (steps[0], max(steps), min(steps), steps[3])
+    )
+    if not others:
+        return (first, most, least, last, None, None, None)
+    share, volume, trades = others
+    average = least + (most - least) * share  # as many digits as a double has
+    return (first, most, least, last, float(volume), average, trades)
+
+
+def _draws(series: Series, chance: Random) -> tuple[Any, ...]:
+    """Return what chance says of a bar: four prices in ticks above the lowest, its average, volume and trades."""
+    steps = [_below(chance, 181, 8) for _ in range(4)]
     if series.prices in QUOTES:
-        return (*prices, None, None, None)
-    average = prices[2] + (prices[1] - prices[2]) * chance.random()  # as many digits as a double has
-    return (*prices, float(chance.randint(1, 90_000)), average, chance.randint(1, 900))
+        return (steps,)
+    return steps, chance.random(), _below(chance, 90_000, 17) + 1, _below(chance, 900, 10) + 1
+
+
+def _below(chance: Random, most: int, bits: int) -> int:
+    """Return `chance.randrange(most)`, which takes five times as long: hundreds of thousands of bars are made."""
+    number = chance.getrandbits(bits)
+    while number >= most:
+        number = chance.getrandbits(bits)
+    return number
