@@ -346,6 +346,7 @@ def rates_of(result, rate=0.0001):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_figures")
 def test_a_risk_free_return_of_each_session_is_kept_with_the_run(tmp_path):
     store = store_of(tmp_path / "bars", NYSE="1day")
     plain = run(BuysOnce, "AAPL/1day", store=store, costs="none")

@@ -270,6 +270,7 @@ def test_every_strategy_has_a_module_of_its_own_and_says_what_it_does():
 # --- products
 
 
+QUOTED = ("BP", "VOD")
 UNITS = {  # the same path of prices: as it is, in pence, and as a contract of 50
     "dollars": (1.0, "{}-STK-LSE-USD/1day", "USD"),
     "pence": (100.0, "{}-STK-LSE-GBP/1day", "GBP"),
@@ -277,19 +278,29 @@ UNITS = {  # the same path of prices: as it is, in pence, and as a contract of 5
 }
 
 
+@pytest.fixture(scope="module")
+def quoted(sample, tmp_path_factory) -> dict[str, Store]:
+    """Return a store in each unit of six years of two series."""
+    stores = {unit: Store(tmp_path_factory.mktemp(unit)) for unit in UNITS}
+    for name, like in zip(QUOTED, TWO, strict=True):
+        bars = sample.read(like, Span.of_dates("2000-03-01", "2005-12-30")).to_pandas().set_index("time")
+        rounded = (bars[["open", "high", "low", "close"]] * 4).round() / 4  # exact in each unit
+        for unit, (factor, spelling, _) in UNITS.items():
+            prices = (rounded * factor).itertuples()
+            rows = [(day.to_pydatetime(), *four, 1e6, None, None) for day, *four in prices]
+            span = Span(rows[0][0], rows[-1][0] + timedelta(1))
+            stores[unit].write(Series.parse(spelling.format(name)), span, table_of(rows))
+    return stores
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
-def test_a_strategy_buys_as_much_whatever_its_prices_are_quoted_in(name, sample, tmp_path):
+def test_a_strategy_buys_as_much_whatever_its_prices_are_quoted_in(name, quoted):
     sizes, ends = {}, {}
-    for unit, (factor, spelling, currency) in UNITS.items():
-        store, names = Store(tmp_path / unit), [spelling.format(one) for one in ("BP", "VOD")]
-        for quoted, like in zip(names, TWO, strict=True):
-            bars = sample.read(like).to_pandas().set_index("time")[["open", "high", "low", "close"]]
-            prices = (bars * 4).round() / 4 * factor  # exact in each unit
-            rows = [(day.to_pydatetime(), *four, 1e6, None, None) for day, *four in prices.itertuples()]
-            store.write(Series.parse(quoted), Span(rows[0][0], rows[-1][0] + timedelta(1)), table_of(rows))
-        used = names if name in NEEDS_TWO else names[:1]
-        result = run(name, used, store=store, costs="none", currency=currency, cash=1e6)
+    for unit, (_, spelling, currency) in UNITS.items():
+        used = [spelling.format(one) for one in (QUOTED if name in NEEDS_TWO else QUOTED[:1])]
+        params = {"refit": 250} if name == "machine_learning" else {}  # a fit takes longer than 63 bars
+        result = run(name, used, store=quoted[unit], params=params, costs="none", currency=currency, cash=1e6)
         sizes[unit], ends[unit] = result.fills["size"].tolist(), result.equity.iloc[-1]
 
     assert len(sizes["dollars"]) > 0
