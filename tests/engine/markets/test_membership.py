@@ -289,7 +289,7 @@ def test_the_compiled_engine_leaves_a_universe_to_the_event_engine(small):
 
 
 def test_a_universe_is_of_many_series_in_one_run(small):
-    with pytest.raises(UsageError, match="of a run on many series"):
+    with pytest.raises(UsageError, match="a universe needs one run on many series"):
         run_each(EqualWeights, small.series, store=small.store(), universe=small.universe)
 
 
