@@ -15,6 +15,7 @@ from __future__ import annotations
 import gc
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -81,7 +82,7 @@ def run_trials(
     steps: Callable[[np.ndarray], np.ndarray] | None = None,
     backend: str = "numpy",
     begins: float = -math.inf,
-    recorded: Sequence[str] = ("equity", "cash", "positions"),
+    recorded: Sequence[str] = ("equity", "cash", "positions", "orders", "fills"),
 ) -> Outcomes:
     """
     Make trials of a strategy.
@@ -94,7 +95,7 @@ def run_trials(
         steps: gives, of the stamps of all steps, the numbers of those at which the account is to be recorded.
         backend: "numpy", or "numba" of the extra `fast`; the outcomes are the same.
         begins: the stamp after which strategies are called first, as those of `warm_up.gated`; the class is their own.
-        recorded: which of these outcomes are wanted; the others have no trials.
+        recorded: which of these outcomes are wanted; the others are empty.
     """
     bench: Any = _Bench(stdstats=False)
     bench.asked, bench.backend, bench.begins = (cls, list(params), steps), backend, begins
@@ -283,6 +284,8 @@ class Run:
         entries = ["check", "try_pending", "f_value", *program.entries]
         self.source = written(program.functions, self.constants, self.kept, program.constant_kinds, slots, entries)
         self.used = {name[2:] for name in named_in(self.source)}
+        read = re.compile(r"\bN\.(\w+)").findall(self.source)
+        self.now.columns = [column for column in self.now.columns if {*column[:2]} & {*read}]
         self.room = _ROOM
         self.state.account = {name: self.zeros(name, _ROOM) for name in self.kept}
         for name, values in {**self.first, "room": np.array([_ROOM])}.items():
@@ -469,18 +472,21 @@ def _together(
     found = Outcomes(left=left, stamps=market.stamps, steps=at)
     tables: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"orders": [], "fills": []}
     one = len(parts) == 1 and len(parts[0][0]) == count  # mostly so: nothing is copied
-    for name in recorded:
+    accounts = [name for name in ("equity", "cash", "positions") if name in recorded]
+    for name in accounts:
         shape = (count, len(at), len(market.datas)) if name == "positions" else (count, len(at))
         setattr(found, name, np.moveaxis(getattr(parts[0][1], name), -1, 0) if one else np.zeros(shape))
     for numbers, done in parts:
         place = np.array(numbers)
         if not one:
-            for name in recorded:
+            for name in accounts:
                 getattr(found, name)[place] = np.moveaxis(getattr(done, name), -1, 0)
         for number in np.flatnonzero(done.flags).tolist():
             left[numbers[number]] = "it does something odd in a bar"
-        for name, (trial, rows) in (("orders", done.order_rows()), ("fills", done.fill_rows())):
-            tables[name].append((place[trial], rows))
+        for name, rows_of in (("orders", done.order_rows), ("fills", done.fill_rows)):
+            if name in recorded:
+                trial, rows = rows_of()
+                tables[name].append((place[trial], rows))
     for name, pieces in tables.items():
         if not pieces:
             setattr(found, f"{name}_from", np.zeros(count + 1, np.int64))

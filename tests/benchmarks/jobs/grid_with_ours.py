@@ -48,7 +48,7 @@ def simulated() -> np.ndarray:
 
 
 def block(params: list[dict[str, int]]) -> np.ndarray:
-    made = run_trials(Above, params, [replay(bars, series)], set_up, backend=backend, recorded=("equity",))
+    made = run_trials(Above, params, [replay(bars, series)], set_up, backend=backend, recorded=("equity", "fills"))
     assert not made.why_not, made.why_not
     assert not made.left, made.left
     equity = np.full((len(params), made.equity.shape[1] + 1), 100_000.0)
