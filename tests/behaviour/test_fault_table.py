@@ -1293,7 +1293,7 @@ def _one_address(folder: Path, port: int) -> None:
 # --- chance
 
 
-@pytest.mark.parametrize("seed", [*range(10), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(10, 30))])
+@pytest.mark.parametrize("seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(5, 30))])
 def test_whatever_happens_by_chance_the_next_download_mends_it(seed, vendor, undisturbed, tmp_path, caplog):
     chance, store = Random(seed), Store(tmp_path)
     job = (TWELVE_SESSIONS, TWELVE_YEARS)[seed % 2]

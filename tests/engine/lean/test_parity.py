@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from fractions import Fraction
+from itertools import product
 
 import backtrader as bt
 import numpy as np
@@ -577,15 +578,26 @@ def test_a_scheme_written_by_the_user(eyes):
 # -- slippage, fillers and the broker's other switches -----------------------------------------------------------
 
 
+SLIPPAGES = (("perc", 0.004), ("perc", 0.05), ("fixed", 0.3))
+SLIPS = ("slip_open", "slip_limit", "slip_match", "slip_out")
+
+
+def slippages():
+    """Return each slippage with all settings of its switches; of a setting two of the three are left to soak."""
+    found = []
+    for setting in product([True, False], repeat=len(SLIPS)):
+        for number, way in enumerate(SLIPPAGES):
+            marks = () if number == sum(setting) % len(SLIPPAGES) else pytest.mark.soak
+            on = "-".join(name for name, given in zip(SLIPS, setting, strict=True) if given)
+            found.append(pytest.param(way, setting, marks=marks, id=f"{way[0]}-{way[1]}-{on or 'none'}"))
+    return found
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("slip_open", [True, False])
-@pytest.mark.parametrize("slip_limit", [True, False])
-@pytest.mark.parametrize("slip_match", [True, False])
-@pytest.mark.parametrize("slip_out", [True, False])
-@pytest.mark.parametrize("way", [("perc", 0.004), ("perc", 0.05), ("fixed", 0.3)])
-def test_slippage(way, slip_open, slip_limit, slip_match, slip_out):
+@pytest.mark.parametrize(("way", "setting"), slippages())
+def test_slippage(way, setting):
     def prepare(cerebro):
-        switches = {"slip_open": slip_open, "slip_limit": slip_limit, "slip_match": slip_match, "slip_out": slip_out}
+        switches = dict(zip(SLIPS, setting, strict=True))
         getattr(cerebro.broker, f"set_slippage_{way[0]}")(way[1], **switches)
 
     def step(strategy):
