@@ -171,6 +171,8 @@ def _about_trials(judged: _Judged, trials: Sequence[float]) -> Iterator[tuple[st
 
 def _about_luck(result: Measured, judged: _Judged) -> Iterator[tuple[str, str]]:
     run, test = result.account, judged.test
+    if not np.ptp(run.equity):  # it never traded: there is nothing to explain
+        return
     if len(result.fills_table) and not len(run.net):
         yield "buys and holds", "no position was ever closed: a single decision, which no test can tell from luck"
     if judged.market is not None and not test.unexplained > _SAME:

@@ -207,6 +207,15 @@ def test_the_gravest_fault_is_the_word(words, result):
     assert verdict(result).words == words
 
 
+def test_nothing_is_explained_of_a_run_that_never_traded():
+    closes = run_of(0.001, 1000).record["equity"].to_pylist()
+
+    found = verdict(result_of([100.0] * 1000, closes=closes))
+
+    assert found.words == "does nothing"
+    assert not any("explains" in reason for reason in found.reasons)
+
+
 @pytest.mark.slow
 def test_a_position_that_was_bought_in_parts_is_one_trade_of_thirty():
     parts = [fill(n, 1, 10.0) for n in range(40)] + [fill(50, -40, 11.0)]
