@@ -6,7 +6,10 @@ What it decided up to the cut must stay the same. `warm_up` runs it again from a
 
 from __future__ import annotations
 
+import importlib
 import math
+import pickle
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -335,16 +338,43 @@ def _observed(trial: _Trial, futures: Sequence[_Future]) -> list[_Observed]:
     fix_chance()
     if future.bars:
         with stores_changed(lambda series, table: _changed(series, table, future)):
-            return [_Observed(trial.decide(future.bars))]
+            return [_Observed(_imported_again(trial).decide(future.bars))]
     if future.again:
-        return [_Observed(trial.decide_on_the_true(future.span))]
+        return [_Observed(_imported_again(trial).decide_on_the_true(future.span))]
     if future.grows:
         with _bars_growing():
-            return [_Observed(trial.decide_on_the_true(future.span))]
-    loaded = trial.strategy
-    with files_noted(_files_of(loaded)) as files:
-        bars, decisions, result = trial.begin(future.span)
+            return [_Observed(_imported_again(trial).decide_on_the_true(future.span))]
+    with files_noted(_files_of(trial.strategy)) as files:
+        bars, decisions, result = _imported_again(trial).begin(future.span)
     return [_Observed(decisions, bars, tuple(_filled_too_early(result)), tuple(files))]
+
+
+def _imported_again(trial: _Trial) -> _Trial:
+    """
+    Return the trial with the modules of its class imported again, so that what they read as they are imported counts.
+
+    A file is loaded again anyway. Modules stay as they are where a parameter is of them, which would be of another
+    class then, and where they cannot be imported twice.
+    """
+    cls = trial.given
+    if isinstance(cls, str) or "<locals>" in cls.__qualname__ or cls.__module__ not in sys.modules:
+        return trial
+    names = sorted({cls.__module__, *trial.strategy.files} & sys.modules.keys() - {"__main__"})
+    try:
+        given = pickle.dumps((trial.params, trial.asked))
+    except Exception:  # noqa: BLE001 - what the objects' own classes raise, too
+        return trial
+    if cls.__module__ == "__main__" or any(name.encode() in given for name in names):
+        return trial
+    before = {name: sys.modules.pop(name) for name in names}
+    try:
+        again: Any = importlib.import_module(cls.__module__)
+        for name in cls.__qualname__.split("."):
+            again = getattr(again, name)
+    except Exception:  # noqa: BLE001 - whatever a module raises
+        sys.modules.update(before)
+        return trial
+    return replace(trial, given=again)
 
 
 @contextmanager
@@ -589,10 +619,12 @@ def _futures(bars: dict[Series, pa.Table], cut: _Cut, random: np.random.Generato
     drawn = {one: random.random((len(extra_of(table)), steps[one].shape[1])) for one, table in bars.items()}
     ways = (("noise after it", 1), ("mirrored noise after it", -1))
     for change, sign in ways if cut.whole else (ways[int(random.integers(2))],):
-        noisy = {one: _with_noise(bars[one], len(known[one]), sign * steps[one]) for one in bars}
-        changed = {one: _with_other_extra(noisy[one], bars[one], drawn[one], sign) for one in bars}
-        if sign < 0:
-            changed = {one: _later(table, len(known[one]), one) for one, table in changed.items()}
+        changed = dict[Series, pa.Table]()
+        for one, table in bars.items():
+            kept = len(known[one])
+            later = _later(table, kept, one) if sign < 0 else table
+            noisy = _with_noise(later, kept, sign * steps[one])  # so that the next bar rises in one way, falls in one
+            changed[one] = _with_other_extra(noisy, table, drawn[one][:, : len(noisy) - kept], sign)
         yield _Future(bars=changed, change=change, cut=stamp, last=stamp, seed=seed, sign=sign)
 
 
@@ -610,8 +642,9 @@ def _later(table: pa.Table, kept: int, series: Series) -> pa.Table:
 
 
 def _with_noise(table: pa.Table, kept: int, steps: np.ndarray) -> pa.Table:
-    """Return the first bars, and after them bars of a random walk from the last close; as long as the steps are."""
+    """Return the first bars, and after them bars of a random walk from the last close; no more than there are steps."""
     later = table.slice(kept, steps.shape[1])
+    steps = steps[:, : len(later)]
     start = table["close"][max(kept - 1, 0)].as_py()
     close = start * np.exp(np.cumsum(steps[0]))
     opening = np.concatenate([[start], close[:-1]]) * np.exp(steps[1] / 3)

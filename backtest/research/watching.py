@@ -6,18 +6,23 @@ import itertools
 import os
 import random
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pyarrow.fs import LocalFileSystem
 
 from backtest.errors import NoBars
+from backtest.market import arrays
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store.remote import RemoteStore
@@ -35,7 +40,7 @@ _DATE = re.compile(r"(?<!\d)(\d{4})[-/.]?[01]\d[-/.]?[0-3]\d(?!\d)|(?<!\d)[0-3]?
 def stores_changed(change: Callable[[Series, pa.Table], pa.Table]) -> Iterator[None]:
     """Let who reads a store read other bars than it has."""
     kinds: list[Any] = [Store, RemoteStore]
-    methods = [kind.read for kind in kinds]
+    methods = [(kind.read, kind._column) for kind in kinds]
 
     def changed(true: Any) -> Any:
         def read(self: Any, series: Series | str, span: Span | None = None, *, revision: int | None = None) -> Any:
@@ -48,13 +53,25 @@ def stores_changed(change: Callable[[Series, pa.Table], pa.Table]) -> Iterator[N
 
         return read
 
-    for kind, method in zip(kinds, methods, strict=True):
-        kind.read = changed(method)
+    def changed_column(true: Any, true_read: Any) -> Any:
+        def column(self: Any, series: Series, field: str, asked: Any) -> tuple[np.ndarray, np.ndarray]:
+            times, values = true(self, series, field, asked)
+            if not len(times):
+                return times, values
+            bars = change(series, true_read(self, series))
+            stamps = arrays.numbers(bars["time"])
+            within = (stamps >= times[0]) & (stamps <= times[-1])
+            return stamps[within], arrays.numbers(bars[field], np.nan).astype(float)[within]
+
+        return column
+
+    for kind, (read, column) in zip(kinds, methods, strict=True):
+        kind.read, kind._column = changed(read), changed_column(column, read)  # a panel reads columns, and no tables
     try:
         yield
     finally:
         for kind, method in zip(kinds, methods, strict=True):
-            kind.read = method
+            kind.read, kind._column = method
 
 
 @contextmanager
@@ -62,7 +79,8 @@ def files_noted(code: set[str]) -> Iterator[list[str]]:
     """
     Yield a list of the files that code opens for reading, itself or through a library other than this one.
 
-    Python tells who listens of each file that it opens, and of none that Arrow does: its functions are stood in for.
+    Python tells who listens of each file that it opens, and of none that Arrow does: its functions are stood in for. Of
+    another program that is started, files are those that its command names.
 
     Args:
         code: the files of the strategy's own code.
@@ -72,7 +90,8 @@ def files_noted(code: set[str]) -> Iterator[list[str]]:
     def note(path: Any) -> None:
         if isinstance(path, str | bytes | os.PathLike) and _asked_by(code, sys._getframe(1)):
             name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - a link keeps its own name
-            if name not in found and not name.endswith(_CODE) and not _installed(name):
+            known = name in found or name.endswith(_CODE) or _installed(name)
+            if not known and os.path.exists(name):  # noqa: PTH110 - which raises nothing, whatever the name is
                 found.append(name)
 
     def listen(event: str, arguments: tuple[Any, ...]) -> None:
@@ -80,6 +99,10 @@ def files_noted(code: set[str]) -> Iterator[list[str]]:
             return
         if (event == "open" and not _writes(arguments)) or event == "sqlite3.connect":
             note(arguments[0])
+        if event in ("subprocess.Popen", "os.system", "os.posix_spawn"):
+            for word in _words(arguments[0] if event == "os.system" else arguments[1]):
+                if os.path.isfile(word):  # noqa: PTH113 - which raises nothing, however long a word is
+                    note(word)
 
     listening = [True]
     sys.addaudithook(listen)  # which stays until the process ends
@@ -95,17 +118,50 @@ def files_noted(code: set[str]) -> Iterator[list[str]]:
 
 
 def _doors() -> Iterator[tuple[Any, str]]:
-    from pyarrow import dataset, feather, parquet
+    from pyarrow import csv, dataset, feather, fs, json, parquet
 
-    yield pa, "memory_map"
-    yield pa, "OSFile"
-    for place, names in ((parquet, ("read_table", "ParquetFile")), (feather, ("read_table", "read_feather")),
-                         (dataset, ("dataset",))):  # fmt: skip
-        for name in names:
-            yield place, name
+    yield from ((pa, name) for name in ("memory_map", "OSFile", "input_stream"))
+    for place, names in ((parquet, ("read_table", "read_pandas", "ParquetFile", "ParquetDataset")),
+                         (feather, ("read_table", "read_feather")), (dataset, ("dataset", "parquet_dataset")),
+                         (csv, ("read_csv", "open_csv")), (json, ("read_json", "open_json"))):  # fmt: skip
+        yield from ((place, name) for name in names if hasattr(place, name))
+    for library in _WITH_FILES_OF_THEIR_OWN:
+        if find_spec(library) is not None:
+            place = import_module(library)
+            yield from ((place, name) for name in dir(place) if name.startswith(("read_", "scan_")))
+    yield fs, "LocalFileSystem"
 
 
-def _noting(function: Callable[..., Any], note: Callable[[Any], None]) -> Callable[..., Any]:
+_WITH_FILES_OF_THEIR_OWN = ("polars", "duckdb")  # libraries that open files without Python's knowing
+
+
+def _words(command: Any) -> list[str]:
+    """Return the words of a command, as a list or as a shell reads it."""
+    if isinstance(command, str | bytes):
+        try:
+            return shlex.split(os.fsdecode(command))
+        except ValueError:  # a quote that is not closed
+            return []
+    words = [os.fsdecode(word) for word in command or () if isinstance(word, str | bytes | os.PathLike)]
+    return [part for word in words for part in {word, *_words(word)}] if len(words) > 1 else words
+
+
+def _noting(function: Any, note: Callable[[Any], None]) -> Any:
+    if function is LocalFileSystem:
+
+        class Noted(LocalFileSystem):
+            """Files of this machine, each of which is noted where it is opened for reading."""
+
+            def open_input_file(self, path: Any) -> Any:
+                note(path)
+                return super().open_input_file(path)
+
+            def open_input_stream(self, path: Any, *args: Any, **kwargs: Any) -> Any:
+                note(path)
+                return super().open_input_stream(path, *args, **kwargs)
+
+        return Noted
+
     def noted(*args: Any, **kwargs: Any) -> Any:
         for given in (*args[:1], *kwargs.values()):
             note(given)

@@ -1,14 +1,20 @@
+import importlib
 from datetime import UTC, date, datetime
 
 import backtrader as bt
 import honest
 import leaks
+import numpy as np
 import pytest
 from places import ROOT
+from pyarrow import parquet
 
 from backtest.api import run
+from backtest.engine.feed import close_stamps
 from backtest.errors import NoBars, UsageError
 from backtest.market.series import Series
+from backtest.market.span import Span
+from backtest.research import lookahead
 from backtest.research.lookahead import look_ahead, look_ahead_of, warm_up
 from backtest.runs.spec import RunSpec
 from backtest.store import pins
@@ -132,6 +138,40 @@ class Learns(bt.Strategy):
 """
 
 
+AT_IMPORT = """
+import backtrader as bt
+from pyarrow.parquet import read_table
+from backtest import Store
+
+BARS = {read}
+CLOSES = BARS["close"].to_pylist()
+RISES = dict(zip(BARS["time"].to_pylist(), (after > before for before, after in zip(CLOSES, CLOSES[1:]))))
+RISES = {{time.date(): rises for time, rises in RISES.items()}}
+
+class Knows(bt.Strategy):
+    def next(self):
+        self.order_target_size(target=10 if RISES.get(self.data.datetime.date(0)) else 0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("door", ["store", pytest.param("file", marks=pytest.mark.soak)])
+def test_what_a_module_of_a_class_reads_as_it_is_imported_is_seen(tmp_path, monkeypatch, door):
+    store, file = Store(SAMPLE["store"]), tmp_path / "bars.parquet"
+    parquet.write_table(store.read(APPLE), file)
+    reads = {"store": f"Store({store.name!r}).read('AAPL/1day')", "file": f"read_table({str(file)!r})"}
+    name = f"knows_from_{door}"
+    (tmp_path / f"{name}.py").write_text(AT_IMPORT.format(read=reads[door]), "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    found = look_ahead(
+        importlib.import_module(name).Knows, "AAPL/1day", cuts=1 if door == "store" else 0, **HALF_A_YEAR
+    )
+
+    assert len(found) == 1
+    assert ("is read" in found[0].change) == (door == "file")
+
+
 @pytest.mark.slow
 def test_todays_close_at_todays_open_is_named_with_its_bar():
     first = look_ahead(honest.TodaysClose, "AAPL/1day", cuts=1, **HALF_A_YEAR)[0]
@@ -141,6 +181,19 @@ def test_todays_close_at_todays_open_is_named_with_its_bar():
     assert [(one.side, one.size) for one in first.decided] == [("buy", 10)]
     assert first.instead == ()
     assert "bar 2010-01-07" in str(first)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_next_bar_rises_after_a_cut_in_one_future_and_falls_in_another(seed):
+    bars, random = Store(SAMPLE["store"]).read(APPLE, Span.of_dates(*SAMPLE["span"])), np.random.default_rng(seed)
+    stamp = float(close_stamps(bars, APPLE.size)[100])
+
+    futures = lookahead._futures({APPLE: bars}, lookahead._Cut(stamp, True), random)
+
+    closes = [future.bars[APPLE]["close"].to_numpy() for future in futures if future.sign]
+    rises = [own[101] > own[100] for own in closes]
+    assert sorted(rises) == [False, True]
+    assert all(own[:101].tolist() == closes[0][:101].tolist() for own in closes)
 
 
 def test_a_centred_average_is_caught_no_further_from_the_cut_than_it_reaches():

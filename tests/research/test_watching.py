@@ -1,14 +1,20 @@
 import os
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from places import ROOT
+from pyarrow import csv, fs, json, parquet
 
+from backtest import panel
 from backtest.errors import StrategyError
 from backtest.research.fresh_processes import fresh_processes
 from backtest.research.search.executors import Work
-from backtest.research.watching import files_noted, knows_more
+from backtest.research.watching import files_noted, knows_more, stores_changed
 
 _SEEN: list[int] = []
 
@@ -88,3 +94,55 @@ def test_files_are_noted_that_the_code_reads_and_no_others(tmp_path):
     (tmp_path / "other.csv").read_text("utf-8")
 
     assert found == [str(tmp_path / "read.csv"), str(tmp_path / "read.npy")]
+
+
+def _by_its_handle(file):
+    with fs.LocalFileSystem().open_input_file(str(file)) as handle:
+        return parquet.read_table(handle)
+
+
+READERS = [
+    lambda file: csv.read_csv(file),
+    lambda file: csv.open_csv(str(file)).close(),
+    lambda file: json.read_json(file),
+    lambda file: parquet.ParquetDataset(file),
+    _by_its_handle,
+    lambda file: pa.input_stream(str(file)).close(),
+    lambda file: subprocess.run([sys.executable, "-S", "-c", "", str(file), 9999 * "a"], check=True),
+    lambda file: os.system(f"true '{file}'"),
+]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_files_are_noted_that_are_opened_without_pythons_knowing(tmp_path, read):
+    file = tmp_path / "read.csv"
+    if read is READERS[2]:
+        file.write_text('{"a": 1}\n', "utf-8")
+    elif read in READERS[3:5]:
+        parquet.write_table(pa.table({"a": [1]}), file)
+    else:
+        file.write_text("a\n1\n", "utf-8")
+
+    with files_noted({__file__}) as found:
+        read(file)
+
+    assert found == [str(file)]
+
+
+def test_a_panel_of_a_store_has_the_other_bars_too():
+    until = np.datetime64("2010-01-08")
+
+    def cheaper(series, table):
+        prices = table["close"].to_numpy() / np.where(table["time"].to_numpy() > until, 2, 1)
+        return table.set_column(table.column_names.index("close"), "close", pa.array(prices))
+
+    asked = {"start": "2010-01-04", "end": "2010-01-15", "store": ROOT / "data" / "sample"}
+    true = panel(["AAPL/1day", "IBM/1day"], **asked)
+    with stores_changed(cheaper):
+        changed = panel(["AAPL/1day", "IBM/1day"], **asked)
+
+    later = true.index.tz_localize(None) > until
+    assert 0 < later.sum() < len(true)
+    assert changed[~later].equals(true[~later])
+    assert changed[later].equals(true[later] / 2)
+    assert panel(["AAPL/1day", "IBM/1day"], **asked).equals(true)

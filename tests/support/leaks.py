@@ -10,7 +10,7 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 
-from backtest.store.store import Store
+from backtest.store.store import Store, panel
 
 SAMPLE = Path(__file__).resolve().parents[2] / "data" / "sample"
 _MODELS: dict[str, float] = {}
@@ -178,6 +178,40 @@ class OtherSeriesRead(Follows):
         return len(later) > 1 and later.iloc[0] > later.iloc[1]
 
 
+class PanelRead(Follows):
+    """Look at tomorrow in a panel of the store."""
+
+    def start(self):
+        closes = panel(["AAPL/1day", "IBM/1day"], store=SAMPLE)["AAPL/1day"]
+        self.rises = dict(zip(closes.index.date, closes.shift(-1) > closes, strict=True))
+
+    def signal(self):
+        return self.rises.get(self.data.datetime.date(0), False)
+
+
+class Interpolated(Follows):
+    """Fill gaps of a column by a line to what comes after them."""
+
+    def start(self):
+        closes = pd.Series(self.data.close.array)
+        closes[1::3] = np.nan
+        self.filled = closes.interpolate().to_numpy()
+
+    def signal(self):
+        return len(self) <= len(self.filled) and self.filled[len(self) - 1] > self.data.close[0]
+
+
+class Detrended(Follows):
+    """Compare with a line through all bars."""
+
+    def start(self):
+        closes, places = np.array(self.data.close.array), np.arange(len(self.data.close.array))
+        self.low = closes < np.polyval(np.polyfit(places, closes, 1), places)
+
+    def signal(self):
+        return len(self) <= len(self.low) and self.low[len(self) - 1]
+
+
 class FileRead(Follows):
     """Read the files of a store past it."""
 
@@ -292,8 +326,8 @@ class FilledBackwards(Follows):
 LEAKS = [
     SecondFeedsTomorrow, UnfinishedWeek, Scaler, PercentileOfAll, PeakOfAll, LimitAtTomorrowsLow, SizeByTomorrow,
     CentredMean, LabelsAhead, Rarely, NextDate, SixtyAhead, CachedModel, LruCached, StoreRead, OtherSeriesRead,
-    FileRead, AtItsClose, ByItsBroker, RandomAndLeaking, ValidByTomorrow, OcoByTomorrow, CashByTomorrow,
-    ByAnIndicator, FilledBackwards,
+    PanelRead, Interpolated, Detrended, FileRead, AtItsClose, ByItsBroker, RandomAndLeaking, ValidByTomorrow,
+    OcoByTomorrow, CashByTomorrow, ByAnIndicator, FilledBackwards,
 ]  # fmt: skip
 
 
@@ -445,6 +479,15 @@ class ReadsThePastOfTheStore(Follows):
         return len(known) > 1 and known.iloc[-1] > known.iloc[-2]
 
 
+class PanelOfThePast(Follows):
+    def start(self):
+        self.closes = panel(["AAPL/1day", "IBM/1day"], store=SAMPLE)["IBM/1day"]
+
+    def signal(self):
+        known = self.closes[self.closes.index.date <= self.data.datetime.date(0)]
+        return len(known) > 20 and known.iloc[-1] > known.iloc[-20]
+
+
 class OcoPair(bt.Strategy):
     """Leave by a limit or a stop, of which one cancels the other."""
 
@@ -470,5 +513,5 @@ class Saves(bt.Strategy):
 CLEAN = [
     PastSlices, WholeWeeks, LearnsFromThePast, ExpandingPercentile, LimitsAndCancels, Brackets, SeededCoin,
     UnseededCoins, CausalVectors, ExitAtTheLastBar, TwoFeeds, Sizing, CalendarTimer, TrailingStop,
-    ReadsThePastOfTheStore, OcoPair, Saves,
+    ReadsThePastOfTheStore, PanelOfThePast, OcoPair, Saves,
 ]  # fmt: skip
