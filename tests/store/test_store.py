@@ -1,6 +1,5 @@
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import storage
+from forking import WRITERS, forked
 from judge import complaints
 from places import ROOT, SUPPORT
 
@@ -365,19 +365,19 @@ def test_a_write_killed_at_any_call_leaves_the_old_or_the_new_state(tmp_path):
 
 def write_in_a_child(root, calls):
     """Append a bar in a child process that kills itself before the n-th call that changes the disk."""
-    return writer(root, 6, 6, kill_at=calls).wait() == 0
+    return forked(WRITERS, [SUPPORT / "writer.py", root, 6, 6, calls])[0] == 0
 
 
-def writer(root, first, last, kill_at=-1):
-    return subprocess.Popen([sys.executable, SUPPORT / "writer.py", root, *map(str, (first, last, kill_at))])
+def writer(root, first, last):
+    return subprocess.Popen([sys.executable, SUPPORT / "writer.py", root, str(first), str(last), "-1"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("job", ["create", "append", "revise", "quarantine", "prune", "drop"])
 def test_a_disk_that_fails_at_any_call_leaves_the_old_or_the_new_state_and_no_rubbish(tmp_path, job):
-    words = [sys.executable, SUPPORT / "failing_writer.py", job, tmp_path, "EIO"]
-    environment = os.environ | {"PYTHONPATH": str(SUPPORT)}
-    results = json.loads(subprocess.run(words, check=True, capture_output=True, text=True, env=environment).stdout)
+    code, said = forked(WRITERS, [SUPPORT / "failing_writer.py", job, tmp_path, "EIO"])
+    assert code == 0, said
+    results = json.loads(said)
     old, new = outcome(tmp_path / "pristine"), outcome(Path(results[-1]["root"]))
 
     assert len(results) > 5

@@ -12,18 +12,24 @@ from pathlib import Path
 
 from places import TESTS
 
+CHECKS = ("pytest", "exchange_calendars", "pyarrow.parquet", "backtest.engine.simulation", "backtest.baselines.causes")
+WRITERS = ("exchange_calendars", "pyarrow.parquet", "stores.make_store")  # what those who write into a store import
+LINUX = sys.platform == "linux"  # elsewhere libraries may not outlive a fork
 LONGEST = 1200  # seconds
+PLACES = os.pathsep.join([str(TESTS / "soak"), str(TESTS / "support")])
 ALONE = ("-p", "backtest.baselines.pytest_plugin", "--disable-plugin-autoload")  # which takes a fifth of the time
 
 
 def forked(modules, words, folder="."):
     """
-    Run `python WORDS` in a folder and return its exit code and all that it said; on systems that have forks.
+    Run `python WORDS` in a folder and return its exit code and all that it said; where not on Linux, by a start.
 
     Args:
         modules: names of what the process imports before it makes children, once for all commands that need the same.
         words: a script and its arguments, or -m and a module and its arguments.
     """
+    if not LINUX:
+        return started(words, folder)
     server = _server(tuple(modules))
     with tempfile.TemporaryDirectory() as place:
         output = Path(place, "said")
@@ -34,22 +40,28 @@ def forked(modules, words, folder="."):
         return code, output.read_text() if output.exists() else f"{words[0]} said nothing in {LONGEST} seconds"
 
 
+def started(words, folder="."):
+    """Run `python WORDS` in a process of its own; return its exit code and all that it said."""
+    places = os.pathsep.join([PLACES, *filter(None, [os.environ.get("PYTHONPATH")])])
+    ran = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=folder, env={**os.environ, "PYTHONPATH": places},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=LONGEST,
+    )  # fmt: skip
+    return ran.returncode, ran.stdout
+
+
 def pytest_with_plugin(folder, *words):
     """Run pytest in a folder with our plugin alone; return its exit code and what it said."""
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *ALONE, *words]
-    if hasattr(os, "fork"):
-        return forked(["pytest", "backtest.api", "backtest.baselines.drift"], command, folder)
-    ran = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, check=False)
-    return ran.returncode, ran.stdout
+    return forked(CHECKS, command, folder)
 
 
 @cache
 def _server(modules):
-    places = os.pathsep.join([str(TESTS / "soak"), str(TESTS / "support")])
     server = subprocess.Popen(
         [sys.executable, TESTS / "support" / "forked.py", *modules],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": places, "OPENBLAS_NUM_THREADS": "1"},  # threads would be lost by a fork
+        env={**os.environ, "PYTHONPATH": PLACES, "OPENBLAS_NUM_THREADS": "1"},  # threads would be lost by a fork
     )  # fmt: skip
     atexit.register(_end, server)
     return server

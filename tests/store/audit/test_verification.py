@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from forking import WRITERS, forked
 from market import minute_bars, span_of_sessions, store_with
 from places import SUPPORT, TESTS
 
@@ -427,11 +428,10 @@ def test_what_cannot_be_read_is_named_and_left_alone(store):
 
 @pytest.mark.slow
 def test_a_repair_killed_at_any_call_is_finished_by_the_next():
-    script = TESTS / "soak" / "killed_repairs.py"
+    code, said = forked(WRITERS, [TESTS / "soak" / "killed_repairs.py"])
 
-    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
-
-    assert re.fullmatch(r"killed before each of (1[5-9]|[2-9]\d) calls: 0 failures\n", ran.stdout)
+    assert code == 0, said
+    assert re.fullmatch(r"killed before each of (1[5-9]|[2-9]\d) calls: 0 failures\n", said)
 
 
 # --- at the same time
