@@ -22,8 +22,10 @@ settings.register_profile("same", derandomize=True, deadline=None, suppress_heal
 settings.register_profile("search", settings.get_profile("same"), derandomize=False, max_examples=2000)
 settings.load_profile("same")
 
-# Until all tests are collected: what is made meanwhile stays, and walking it again and again took half of the time.
-gc.disable()
+
+def pytest_collectstart() -> None:
+    """Collect no garbage until all tests are collected: what is made stays, and walking it took half of the time."""
+    gc.disable()
 
 
 def pytest_collection_finish() -> None:

@@ -8,7 +8,7 @@ import pytest
 from places import ROOT
 
 from backtest._suggest import did_you_mean, there_are
-from backtest.cli.app import main
+from backtest.cli.app import app, main
 from backtest.market.series import Series, did_you_mean_series
 from backtest.onboarding.scaffold import TEMPLATES
 
@@ -155,7 +155,7 @@ def test_there_is_a_completion_script_for_each_shell(capsys, monkeypatch, shell,
     monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
 
     with pytest.raises(SystemExit) as ended:
-        main(["--show-completion", shell])
+        app(["--show-completion", shell], prog_name="backtest")  # put together anew, which is when Typer looks
 
     script = capsys.readouterr().out
     assert not ended.value.code
