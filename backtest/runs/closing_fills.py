@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -37,10 +37,12 @@ def booked_at_close(
         return record
     account = {name: arrays.numbers(record[name]) for name in ("equity", "cash")}
     positions = {}
+    margins, points = _margins(spec), spec.points  # of all at once: either goes through all series
     for n, own in rows_by_place(fills, spec.series).items():
         if at_close[own].any():
             fees = np.zeros(len(own)) if borrowed is None else borrowed[own]
-            booked = _booked(record, account, n, fills.take(own), at_close[own], spec, fees)
+            terms = _Terms(points[n], bool(spec.multipliers), margins[n])
+            booked = _booked(record, account, n, fills.take(own), at_close[own], terms, fees)
             positions[f"position.{n}"] = booked.pop("position")
             account = booked
     return arrays.with_columns(record, {name: arrays.floats(values) for name, values in (account | positions).items()})
@@ -60,7 +62,7 @@ def _booked(
     n: int,
     fills: pa.Table,
     at_close: np.ndarray,
-    spec: RunSpec,
+    terms: _Terms,
     fees: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Return equity, cash and position after each row with the fills of the n-th series in them."""
@@ -80,9 +82,9 @@ def _booked(
     for fill in _booked_late(at_close, first, filled - held, size):
         rows = _rows_until_booked(late, held, int(first[fill]))
         close = closes[rows]
-        gained = size[fill] * (close - price[fill]) * spec.points[n] - paid[fill]
+        gained = size[fill] * (close - price[fill]) * terms.point - paid[fill]
         equity[rows] += gained
-        held_before, held_after = (_worth(spec, n, bought[row], close, rate) for row in (fill, fill + 1))
+        held_before, held_after = (_worth(terms, bought[row], close, rate) for row in (fill, fill + 1))
         cash[rows] += gained - (held_after - held_before)
     return {"equity": equity, "cash": cash, "position": np.where(late, filled, held)}
 
@@ -112,19 +114,28 @@ def _rows_until_booked(late: np.ndarray, held: np.ndarray, row: int) -> slice:
     return slice(row, end)
 
 
-def _worth(spec: RunSpec, n: int, size: float, price: np.ndarray, rate: float) -> np.ndarray:
+class _Terms(NamedTuple):
+    """What a point of a series is worth, whether its position counts so, and the cash that a contract binds."""
+
+    point: float
+    counted: bool
+    margin: float | None
+
+
+def _worth(terms: _Terms, size: float, price: np.ndarray, rate: float) -> np.ndarray:
     """Return what of equity is not cash while a position is held: its worth, or of contracts the margin at a rate."""
-    margin = _margin(spec, n)
-    if margin is not None:
-        return np.full(len(price), abs(size) * margin * rate)
-    return size * price * (spec.points[n] if spec.multipliers else 1.0)
+    if terms.margin is not None:
+        return np.full(len(price), abs(size) * terms.margin * rate)
+    return size * price * (terms.point if terms.counted else 1.0)
 
 
-def _margin(spec: RunSpec, n: int) -> float | None:
-    """Return the cash that a contract of the n-th series binds; None of what is paid in full."""
-    costs = spec.brokerage.costs
-    if spec.margins[n] is not None:
-        return spec.margins[n]
+def _margins(spec: RunSpec) -> list[float | None]:
+    """Return the cash that a contract of each series binds; None of what is paid in full."""
+    by_costs = _margin_in(spec.brokerage.costs)
+    return [by_costs if margin is None else margin for margin in spec.margins]
+
+
+def _margin_in(costs: str) -> float | None:
     if costs.startswith("futures:"):
         return float(costs.split(":")[3])
     start, end = costs.find("{"), costs.rfind("}") + 1

@@ -732,10 +732,10 @@ class RunSpec:
 
     def _terms(self) -> Iterator[str]:
         """Yield what a point of each contract is worth, by its contract details, and whether it is paid in full."""
-        for key, point in zip(self.series, self.multipliers, strict=False):
+        for key, point, margin in zip(self.series, self.multipliers, self.margins, strict=False):
             one = Series.parse(key)
             if one.instrument.kind in CONTRACT_KINDS or point != 1:
-                known = self.margins[self.series.index(key)] is not None or self.strategy == COMBINED
+                known = margin is not None or self.strategy == COMBINED
                 paid = "" if known else ", paid in full"  # of a combination each run says so
                 yield f"a point of {one.instrument.symbol} worth {point:g} {one.instrument.currency}{paid}"
 

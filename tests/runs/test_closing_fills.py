@@ -1,5 +1,6 @@
 """The account at a close in which an order filled; bars open at 10, 11, 12 ... and close half above."""
 
+import sys
 from datetime import UTC, date, datetime, timedelta
 
 import backtrader as bt
@@ -10,6 +11,7 @@ from backtest.api import run
 from backtest.market.bars import table_of
 from backtest.market.series import Series
 from backtest.market.span import Span
+from backtest.runs.spec import RunSpec
 from backtest.store.store import Store
 
 
@@ -156,3 +158,30 @@ def test_of_two_fills_at_a_close_only_the_one_booked_late_is_moved(tmp_path):
     assert position == [0, 0, 150, 150, 150, 150]
     assert cash == [10_000, 10_000, 8125, 8125, 8125, 8125]  # 150 at 12.5
     assert equity == [10_000, 10_000, 10_000, 10_150, 10_300, 10_450]
+
+
+def test_margins_of_all_series_are_looked_up_as_often_however_many_fills_there_are(tmp_path):
+    asked = {"store": store_of(tmp_path, "AAPL/1day"), "cash": 10_000, "fills": "this-close"}
+
+    once, often = (
+        calls_of(RunSpec.margins.fget, lambda own=own: run(gives(own), "AAPL/1day", **asked))
+        for own in ({0: 10}, {0: 10, 1: -10, 2: 10, 3: -10})
+    )
+
+    assert once == often > 0
+
+
+def calls_of(function, action):
+    """Return how often a function is called while something is done."""
+    calls = 0
+
+    def count(frame, event, _):
+        nonlocal calls
+        calls += event == "call" and frame.f_code is function.__code__
+
+    sys.setprofile(count)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return calls
