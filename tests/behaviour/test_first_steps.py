@@ -88,7 +88,7 @@ STEPS = [
     ("run sma_cross 'BRK B' --store sample", 2, "did you mean 'BRK B/1day', its daily bars?"),
     ("run sma_cross BRK B/1day --store sample", 2, "did you mean 'BRK B/1day', with quotes for the blank?"),
     ("run sma_cross AAPL/5mins/all --store sample", 3, "AAPL/5mins/TRADES/all is not in"),
-    ("import aapl.csv AAPL/1day --store sample", 2, "sample is the store that comes along, which is only read"),
+    ("import aapl.csv AAPL/1day --store sample", 2, "sample is the bundled store, which is only read"),
 ]  # fmt: skip
 
 
