@@ -117,4 +117,4 @@ def test_a_port_is_of_serving(runs, call):
     code, _, err = call("show", "--port", "8080")
 
     assert code == 2
-    assert "--port 8080 is of --serve" in err
+    assert "--port 8080 only works with --serve" in err

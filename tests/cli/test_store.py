@@ -201,7 +201,7 @@ def test_a_store_that_cannot_be_written_gives_a_document(download, tmp_path):
 
     document = json.loads(out)
     assert (code, document["exit_code"]) == (1, 1)
-    assert "make room" in document["error"]
+    assert "free space" in document["error"]
 
 
 def test_words_that_typer_refuses_give_a_document(call):

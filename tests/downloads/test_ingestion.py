@@ -303,7 +303,7 @@ def test_a_week_under_way_is_left_out_and_said(tmp_path):
 
 
 def test_what_takes_series_of_a_store_alone_says_how_a_frame_comes_there(tmp_path):
-    with pytest.raises(UsageError, match=r"a data frame is not a series; .* put it there with backtest\.ingest"):
+    with pytest.raises(UsageError, match=r"a data frame is not a series; .* put it into a store with backtest\.ingest"):
         backtest.download(tmp_path, f"csv:{tmp_path}", frame(), ("2024-01-02", "2024-01-31"))
 
 

@@ -163,4 +163,4 @@ def test_the_command_names_what_failed_and_ends_with_its_code(here, call):
 def test_jobs_without_each_are_refused(here, call):
     code, _, err = call("run", "sma_cross", "AAPL/1day", "--jobs", "2", *DATES)
 
-    assert (code, "write --each" in err) == (2, True)
+    assert (code, "add --each" in err) == (2, True)

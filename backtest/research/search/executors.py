@@ -125,7 +125,7 @@ def _through_pools(
     losses, size = 0, _size_of_tasks(len(left), jobs)
     while left:
         try:
-            with process_pool(jobs) as pool:
+            with process_pool(min(jobs, len(left))) as pool:
                 for results in _through(pool, task, left, size):
                     losses = 0
                     yield results
