@@ -51,36 +51,34 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 class RunResult(Measured):
     """
-    What a run leaves. Tables are Arrow's; the properties give frames with a UTC index.
+    The result of a run. Tables are Arrow tables; the properties give frames with a UTC index.
 
     It is a `RunRecord` (spec, tables, manifest, `save` and `load`) that is `Measured` (`account`, `returns`, `stats`),
-    with its validity, its picture and its page. What takes one of these takes a result.
+    with its validity, chart and page. A function that accepts either of these accepts a result.
 
     Attributes:
         record: a row per bar: time (of the bar's close, UTC), session (date), equity, cash, and for the n-th series
             position.n (shares or contracts) and close.n; benchmark, where the spec names one, NaN at bars at which it
-            has no new price; flow, where the strategy added cash or took some out: how much with that bar, from whose
-            end on it counts; dividend.n, and dividend.benchmark, where dividends are paid: how much a share that was
-            held after the bar before got with that bar; interest, what was booked with that bar; margin, of a margin
-            account, what positions require while they are held. Equity is money after the bar, all costs paid; before
-            the first bar it is `spec.cash`. Prices are as they are quoted, and money is in the currency of the account;
-            where that is not the same, rate.n is money per unit of price, and cash.n what there is in the currency of
-            the n-th series where cash is held by currency.
-        orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed; of
-            an account with rules of its own reason, why it was refused, or given by the account itself.
-        fills_table: a row per fill: ref, time, series, size (signed), price, costs, and rate where money is converted;
-            where slippage was asked for unslipped, the price without it; where a borrow fee was, borrow, how much of
-            the costs is one; where smaller bars were, small_bar, when the one opened that it was filled in, null where
-            it was the run's own.
-        trades_table: a row per round trip, first in first out: see `round_trips`; where money is converted with the
-            currency that its prices are quoted in, and of an account with rules of its own with reason, which is that
-            of a margin call where one ended it.
-        manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.
+            has no new price; flow, if the strategy added or withdrew cash: the amount with that bar, which counts from
+            its end on; dividend.n and dividend.benchmark, if dividends are paid: the amount per share held after the
+            previous bar; interest: the amount booked with that bar; margin, in a margin account: the maintenance margin
+            of the positions. Equity is after the bar and all costs; before the first bar it is `spec.cash`. Prices are
+            as quoted, and money is in the currency of the account; if these differ, rate.n is money per unit of price.
+            If cash is held by currency, cash.n is the balance in the currency of the n-th series.
+        orders_table: a row per order: ref, series, side, kind, size, created, status, filled, price, costs, closed;
+            with `account` also reason: why it was rejected, or why the account itself submitted it.
+        fills_table: a row per fill: ref, time, series, size (signed), price, costs; rate, if money is converted;
+            unslipped, the price without slippage, if the run has slippage; borrow, the part of the costs that is a
+            borrow fee, if the run has one; small_bar, with `fill_bars`: the opening time of the smaller bar in which
+            the order filled, null for a fill in the run's own bar.
+        trades_table: a row per round trip, first in first out: see `round_trips`; currency, that of its prices, if
+            money is converted; with `account` also reason: the margin call that closed it, if one did.
+        manifest: the inputs of the run: hashes of bars and strategy, versions, parameters.
         lines: what Backtrader would plot of indicators and observers; `lines.why_not` says why there are none.
-        extremes_table: a row per round trip: the lowest and the highest price that it saw; None of a run that version
-            0.1.0 kept.
-        bars_from: where the bars were read, for charts; None of a run that was loaded. It is not saved.
-        cost_table: what it comes to at other costs, if it was run again at these.
+        extremes_table: a row per round trip: the lowest and the highest price while it was held; None for a run that
+            version 0.1.0 saved.
+        bars_from: where the bars were read, for charts; None for a loaded run. It is not saved.
+        cost_table: the results at other costs, if the strategy was run again at them.
     """
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:

@@ -77,9 +77,9 @@ class DownloadReport:
     @property
     def exit_code(self) -> int:
         """
-        The exit code of a command: 0 where complete, 4 where trying again in minutes may help one series.
+        The exit code of a command: 0 if complete, 4 if trying again in minutes may help a series.
 
-        Else 3 where bars are missing or not available, and 2 for invalid words alone.
+        Otherwise 3 if bars are missing or not available, and 2 if all that failed is invalid input.
         """
         return SourceError.exit_code if self.ended_by else max((one.exit_code for one in self.series), default=0)
 
@@ -171,7 +171,7 @@ def download(
         span: a `Span` of stamps, or a pair of sessions, both included.
         start: the first session, instead of a span; "head" for everything available, from the source's first bar on.
         end: the last session, included; today's by the source's clock if not given.
-        tell: is given a Progress after each window, on the thread of its series; if not given, a notebook shows a bar.
+        tell: called with a Progress after each window, on the thread of its series. Default: a bar in notebooks.
         persistence: how often a window is requested.
         accept_revision: take the vendor's new prices of stored bars that had settled, also of those quarantined before.
         recheck: request spans again that the vendor reported as empty.

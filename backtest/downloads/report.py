@@ -53,7 +53,7 @@ class SeriesReport:
     """
     What a download did for one series; `status` is complete, partial or failed.
 
-    A field with `_counted` is counted in the lines of a series and in the summary, in the order of the fields.
+    Fields with `_counted` are totals: the line of a series and the summary print them, in the order of the fields.
     """
 
     series: Series
@@ -102,7 +102,7 @@ class SeriesReport:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The counts of a download: series by status, what is counted of them, and why some are not complete."""
+    """The counts of a download: series by status, their totals, and why some are not complete."""
 
     series: int
     statuses: dict[str, int]

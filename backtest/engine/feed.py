@@ -44,7 +44,7 @@ class ArrowFeed(bt.feed.DataBase):
     A Backtrader data feed over a table of bars; `replay` makes one.
 
     Timestamps are those of the bar's close: Backtrader must not show a bar before it is complete. Times are in UTC; a
-    missing volume is NaN, open interest is 0. One that is for a `single` run lets go of the table when it is loaded.
+    missing volume is NaN, open interest is 0. A feed for a `single` run frees the table once it is loaded.
     """
 
     params = (("size", None), ("single", False))
@@ -58,7 +58,7 @@ class ArrowFeed(bt.feed.DataBase):
     _ready: dict[str, Any] | None = None  # the values of lines by name, where many runs read the same bars
 
     def start(self) -> None:
-        """Stand before the first bar."""
+        """Move the cursor before the first bar."""
         super().start()
         self._columns: dict[str, np.ndarray] = {}
         self._next_row = 0

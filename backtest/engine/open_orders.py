@@ -18,7 +18,7 @@ from backtest.market.series import Series
 
 @dataclass(frozen=True, slots=True)
 class OpenOrder:
-    """An order that waits for the next bar; numbers are those of the open orders, from 1 on, in the order given."""
+    """An order that waits for the next bar; open orders are numbered from 1 in the order of submission."""
 
     number: int
     series: str

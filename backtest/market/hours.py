@@ -141,7 +141,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class StatedHours:
-    """The sessions that a vendor states for a contract from `since` to `until`, both included: there is no other."""
+    """All sessions that a vendor states for a contract from `since` to `until`, both included."""
 
     since: date
     until: date
@@ -154,7 +154,8 @@ class Hours:
     """
     When an instrument trades, in regular hours and in all; equal where the hours are the same.
 
-    `stated` goes before the calendar of the exchange, on the dates that it covers; of two for a date the later counts.
+    `stated` takes precedence over the exchange's calendar on the dates that it covers; of two for a date the later one
+    counts.
     """
 
     calendar: str  # of exchange_calendars or WEEKS, "24/5" (forex) or "24/7" (crypto); "" where none is known

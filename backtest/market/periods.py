@@ -30,7 +30,7 @@ _TYPICAL = (date(2024, 3, 4), date(2024, 3, 15))  # two weeks in which few excha
 @dataclass(frozen=True, slots=True)
 class Periods:
     """
-    How many periods a year has, what they are called, and whose they are where that is not plain.
+    The number of periods per year, their name, and the series they come from where that is not obvious.
 
     Written "252 sessions", "52 weeks", or "365 sessions of BTC-CRYPTO-PAXOS-USD/1day".
     """
@@ -42,10 +42,10 @@ class Periods:
     @classmethod
     def parse(cls, text: str) -> Periods:
         """
-        Return the periods that `str` wrote.
+        Return the periods from the text that `str` gives.
 
         Raises:
-            UsageError: it is no such text.
+            UsageError: the text has another form.
         """
         numbers, _, whose = text.partition(" of ")
         count, _, unit = numbers.partition(" ")
@@ -61,7 +61,7 @@ class Periods:
 
     @property
     def words(self) -> str:
-        """What a figure is annualised by, in words."""
+        """The periods by which a figure is annualised, in words."""
         return f"{self.count:g} {self.unit} per year{self.whose and f' of {self.whose}'}"
 
     def __str__(self) -> str:

@@ -258,7 +258,7 @@ class Instrument:
         return self._spelled(_escape)
 
     def qualifier(self, key: str) -> str:
-        """Return the value of a qualifier, "" where the instrument has none of that key."""
+        """Return the value of a qualifier, "" if the instrument does not have it."""
         known = _arguments.text(key, "the key of a qualifier", "write such as primary")
         return dict(self.qualifiers).get(known, "")
 
@@ -269,7 +269,7 @@ class Instrument:
 
     @property
     def made(self) -> bool:
-        """Whether its bars would be made here, from those of stored contracts; a vendor has none."""
+        """Whether its bars have to be built from stored contracts, since no vendor serves them."""
         return self.expiry == CONT or any(QUALIFIERS[key].made for key, _ in self.qualifiers)
 
     def _today(self) -> tuple[Instrument, str]:
@@ -383,7 +383,7 @@ class Series:
 
     @property
     def key(self) -> str:
-        """The spelling in the names of folders and in what is kept: manifests, pins, runs, sweeps; `parse` reads it."""
+        """The spelling in folder names, manifests, pins, runs and sweeps; `parse` reads it."""
         return _key_of(self)
 
     @property
@@ -412,7 +412,7 @@ class Series:
 
     @property
     def rewritten(self) -> bool:
-        """Whether its past changes, as at each dividend or roll, so that it can only be replaced whole."""
+        """Whether its past changes, as with each dividend or roll, so that it can only be replaced as a whole."""
         return self.prices == "ADJUSTED_LAST" or self.instrument.rolls
 
 

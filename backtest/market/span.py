@@ -17,7 +17,7 @@ _SPAN = "write a Span, such as Span.of_dates('2024-01-02', '2024-03-28')"
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
     """
-    Time from `start` to before `end`, both aware; kept in UTC.
+    The time from `start` (inclusive) to `end` (exclusive), both with a zone; converted to UTC.
 
     Raises:
         UsageError: a time has no zone, or the span is empty.

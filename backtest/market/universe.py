@@ -35,7 +35,7 @@ _YES, _NO = ("true", "yes", "t", "y"), ("false", "no", "f", "n", "")
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A stretch of sessions, both included, in which a name belonged; None where it begins or ends with all time."""
+    """A range of sessions, both included, in which a name belonged; None for an open start or end."""
 
     series: Series
     first: date | None = None
@@ -58,17 +58,17 @@ class Universe:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of names and dates, whatever they were written in."""
+        """The SHA-256 of names and dates, whatever the format of the file."""
         return hashlib.sha256(json.dumps(self._plain).encode()).hexdigest()
 
     @property
     def text(self) -> str:
-        """What stands for it in a spec."""
+        """The text that identifies it in a spec."""
         return f"{_DIGEST}{self.digest[:_SHOWN]}"
 
     @property
     def series(self) -> tuple[Series, ...]:
-        """Every series that ever belonged; of a symbol without a bar size its daily bars."""
+        """Every series that ever belonged; for a symbol without a bar size, its daily bars."""
         return tuple(dict.fromkeys(one.series for one in self.rows))
 
     def __iter__(self) -> Iterator[Series]:
@@ -76,18 +76,18 @@ class Universe:
 
     @property
     def by_instrument(self) -> dict[Instrument, tuple[Membership, ...]]:
-        """The stretches of each name, in order of time."""
+        """The memberships of each name, in order of time."""
         return {name: tuple(rows) for name, rows in groupby(self.rows, key=lambda one: one.series.instrument)}
 
     @property
     def document(self) -> dict[str, Any]:
-        """The universe for JSON, which `Universe.read` takes."""
+        """The universe as JSON types, which `Universe.read` accepts."""
         return {"name": self.name, "sha256": self.digest, "rows": self._plain}
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Universe:
         """
-        Return the universe of a document.
+        Return the universe from such a document.
 
         Raises:
             UsageError: it is none.

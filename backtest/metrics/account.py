@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Leverage:
     """
-    What positions were worth at the closes of all bars, over equity: a future as much as what it stands for.
+    The value of positions at the closes of all bars, over equity; a future counts with its notional value.
 
-    What they required is known of margin accounts.
+    Margin requirements are known for margin accounts only.
     """
 
     gross: float  # long and short ones, in the mean
@@ -55,7 +55,7 @@ class Leverage:
 
 @dataclass(frozen=True)
 class Account:
-    """All that the metrics of a run are computed from; open positions are in its equity only."""
+    """The inputs of a run's metrics; open positions count in its equity only."""
 
     days: np.ndarray  # the sessions, datetime64[D], shape (n,)
     equity: np.ndarray  # what the initial cash was at the end of each session, itself in front, shape (n + 1,)
@@ -86,7 +86,7 @@ class Account:
 
     @property
     def worth(self) -> np.ndarray:
-        """Money at the end of each session, the initial cash in front, with cash that was added, shape (n + 1,)."""
+        """Money at the end of each session, after the initial cash, including added cash; shape (n + 1,)."""
         return self.equity if self.money is None else self.money
 
     @cached_property
@@ -105,7 +105,7 @@ class Account:
 
     @property
     def held_since(self) -> date | None:
-        """The session in which the benchmark begins, where that is more than a bar of its own after the run."""
+        """The session in which the benchmark begins, if that is more than one of its bars after the run begins."""
         if self.common is None or len(self.common) < 2 or self.common[0] <= np.median(np.diff(self.common)):
             return None
         begins: date = self.days[self.common[0] - 1].item()
@@ -122,22 +122,22 @@ class Account:
 
     @property
     def longest(self) -> Drawdown | None:
-        """The drawdown that took longest."""
+        """The longest drawdown."""
         return self._alone.longest[0]
 
     @property
     def months(self) -> np.ndarray:
-        """The return of each month of the calendar."""
+        """The return of each calendar month."""
         return np.asarray(self._alone.months.values[0])
 
     @property
     def years(self) -> np.ndarray:
-        """The return of each year of the calendar."""
+        """The return of each calendar year."""
         return np.asarray(self._alone.years.values[0])
 
     @property
     def moments(self) -> Moments:
-        """What the error of the Sharpe ratio is computed from."""
+        """The moments from which the error of the Sharpe ratio is computed."""
         return self._alone.moments[0]
 
     @property
@@ -147,7 +147,7 @@ class Account:
 
     @property
     def length(self) -> float:
-        """Years of the calendar from the first session to the last, both included."""
+        """Calendar years from the first session to the last, both included."""
         return self._alone.length
 
 
@@ -252,12 +252,12 @@ class Accounts:
 
     @cached_property
     def months(self) -> Rows:
-        """The return of each month of the calendar."""
+        """The return of each calendar month."""
         return Rows.of(months_by_row(self.days, self.curves)[1])
 
     @cached_property
     def years(self) -> Rows:
-        """The return of each year of the calendar."""
+        """The return of each calendar year."""
         return Rows.of(years_by_row(self.days, self.curves)[1])
 
     @cached_property
@@ -272,7 +272,7 @@ class Accounts:
 
     @property
     def length(self) -> float:
-        """Years of the calendar from the first session to the last, both included."""
+        """Calendar years from the first session to the last, both included."""
         if self.span is not None or not len(self.days):
             return self.span or 0.0
         return float((self.days[-1] - self.days[0]).astype(int)) / CALENDAR_YEAR + 1 / self.periods

@@ -148,7 +148,7 @@ def beta_by_row(both: Beside) -> list[float]:
 
 def alpha(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> float:
     """
-    Return Jensen's annual alpha: the mean of r - f - beta·(b - f), times the periods a year, not compounded.
+    Return Jensen's annual alpha: the mean of r - f - beta·(b - f), times the periods per year, not compounded.
 
     Undefined where the benchmark does not vary.
 
@@ -166,7 +166,7 @@ def alpha_by_row(both: Beside) -> list[float]:
 
 
 class AlphaTest(NamedTuple):
-    """Whether returns earn what their benchmark, or cash, does not explain."""
+    """A test whether returns exceed what their benchmark, or cash, explains."""
 
     alpha: float  # of a year, as `alpha`; the mean excess return where there is no benchmark
     beta: float  # 0 where there is no benchmark
@@ -238,7 +238,7 @@ def appraisal_ratio(
     returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS
 ) -> float:
     """
-    Return alpha over the deviation of what the benchmark leaves of the returns, of a year: the skill in a unit of risk.
+    Return annual alpha over the annual deviation that the benchmark does not explain: the skill per unit of risk.
 
     Undefined where `alpha_test` is.
 
@@ -268,7 +268,7 @@ def correlation_by_row(both: Beside) -> list[float]:
 
 
 def tracking_error(returns: np.ndarray, benchmark: np.ndarray, periods: float = SESSIONS) -> float:
-    """Return the sample deviation (n - 1) of r - b, a year; undefined for fewer than two returns."""
+    """Return the annualised sample deviation (n - 1) of r - b; undefined for fewer than two returns."""
     return tracking_error_by_row(Beside.of(returns, benchmark, periods=periods))[0]
 
 
@@ -293,7 +293,7 @@ def information_ratio_by_row(both: Beside) -> list[float]:
 
 
 def active_premium(returns: np.ndarray, benchmark: np.ndarray, periods: float = SESSIONS) -> float:
-    """Return the steady growth a year minus the benchmark's; undefined without returns."""
+    """Return the steady annual growth minus the benchmark's; undefined without returns."""
     return active_premium_by_row(Beside.of(returns, benchmark, periods=periods))[0]
 
 
@@ -355,7 +355,7 @@ def active_drawdown_by_row(both: Beside) -> list[float]:
 
 def treynor(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> float:
     """
-    Return the steady growth a year of excess returns over beta; undefined where beta is undefined or 0.
+    Return the steady annual growth of excess returns over beta; undefined where beta is undefined or 0.
 
     Source: Treynor (1965), "How to Rate Management of Investment Funds"; compounded as PerformanceAnalytics.
     """
@@ -373,7 +373,7 @@ def treynor_by_row(both: Beside) -> list[float]:
 
 def m2(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> float:
     """
-    Return the growth a year that the returns would have had at the benchmark's volatility, levered with cash.
+    Return the annual growth that the returns would have had at the benchmark's volatility, levered with cash.
 
     Undefined for fewer than two returns or none that varies.
 

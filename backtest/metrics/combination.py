@@ -24,13 +24,13 @@ class CombinedRun:
         run: its own name.
         strategy: its strategy's own name.
         series: the short spellings of its series.
-        conditions: its costs, and what else it was asked of its market, in words.
-        weight: its account's share of the combination's equity, in the mean of the session ends.
-        gain: money that its account brought in.
-        costs: money that its positions cost at the start and at each rebalancing.
+        conditions: its costs and other market settings, in words.
+        weight: its account's mean share of the combination's equity, over the session ends.
+        gain: the profit of its account, in money.
+        costs: the costs of trading its positions at the start and at each rebalancing.
         risk: its share of the variance of the combination's returns; NaN where that does not vary.
         max_drawdown: of the run alone in these sessions, negative.
-        fall: money that it brought in during the combination's deepest drawdown.
+        fall: its profit during the combination's deepest drawdown.
     """
 
     label: str
@@ -47,20 +47,20 @@ class CombinedRun:
 
     @property
     def contribution(self) -> float:
-        """Money that it brought in after these costs; those of all runs add up to the change of equity."""
+        """Its profit after these costs; those of all runs add up to the change of equity."""
         return self.gain - self.costs
 
 
 @dataclass(frozen=True, slots=True)
 class Combination:
     """
-    How runs make one account, and what each brought to it.
+    How runs were combined into one account, and what each contributed.
 
     Attributes:
         runs: the runs, in their order.
         weights: "equal", "vol" or "given".
         rebalance: when the account is rebalanced to the weights: "never", "weekly", "monthly", "quarterly" or "yearly".
-        costs: what that is charged: "as-run", or the name of costs.
+        costs: the costs of rebalancing: "as-run", or the name of costs.
         rebalanced: how often the account was rebalanced.
         correlation: of the runs' returns, a row per run; NaN where a run's returns do not vary.
         depth: of the deepest drawdown at session ends, negative; 0 where there is none.
@@ -82,7 +82,7 @@ class Combination:
 
     @property
     def basis(self) -> str:
-        """How it was made, in sentences."""
+        """How it was combined, in sentences."""
         schedule = "not rebalanced" if self.rebalance == "never" else f"rebalanced {self.rebalance} at the close"
         times = {0: "", 1: ", once"}.get(self.rebalanced, f", {self.rebalanced:,} times")
         charged = "each run's own costs" if self.costs == AS_RUN else f"the costs {self.costs}"

@@ -38,7 +38,7 @@ def max_drawdown_by_row(equity: EquityRows) -> list[float]:
 @dataclass(frozen=True, slots=True)
 class Drawdown:
     """
-    A stay below a peak, from the last session at the peak to the first that is back there, the recovery.
+    A period below a peak, from the last session at the peak to the recovery, the first session back there.
 
     `depth` is negative; `sessions` and `days` (of the calendar) count from peak to recovery, or to the end.
     """
@@ -176,7 +176,7 @@ def martin_by_row(equity: EquityRows, periods: float = SESSIONS) -> list[float]:
 
 def burke(returns: np.ndarray, periods: float = SESSIONS) -> float:
     """
-    Return the growth a year over the root of the sum of squares of `losing_runs`; undefined without a loss.
+    Return the annual growth over the root of the sum of squares of `losing_runs`; undefined without a loss.
 
     Source: Burke (1994), "A Sharper Sharpe Ratio", with the drawdowns of Bacon and PerformanceAnalytics.
     """

@@ -68,7 +68,7 @@ class Stats(Mapping[str, float]):
         return (metric_named(name, self.rows) or name) in self.numbers if isinstance(name, str) else False
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return a number by its name or label; the default where it is not among these."""
+        """Return a number by its name or label; the default if there is none."""
         return self.numbers[self._known(name)] if name in self else default
 
     def __iter__(self) -> Iterator[str]:
@@ -90,17 +90,17 @@ class Stats(Mapping[str, float]):
 
     @property
     def rows(self) -> dict[str, Metric]:
-        """What each number is: a row of METRICS, or one of the user's own."""
+        """The row of each number: one of METRICS, or the user's own."""
         return {name: row for name in self.numbers if (row := self.own.get(name) or METRICS.get(name))}
 
     @property
     def basis(self) -> str:
-        """What the numbers rest on: conventions, sessions, dates, cash; and what kept the run from its orders."""
+        """What the numbers are based on: conventions, sessions, dates, cash; and what prevented orders of the run."""
         return " ".join([self.conventions, self.extent, *self.notes])
 
     @property
     def definitions(self) -> dict[str, str]:
-        """What each number is, a sentence each."""
+        """The definition of each number, one sentence each."""
         return {name: self.rows[name].definition for name in self}
 
     @property
@@ -116,7 +116,7 @@ class Stats(Mapping[str, float]):
         return [name for name in self if self.rows[name].headline or name in both]
 
     def text(self, name: str) -> str:
-        """Return a number as people read it, with its unit; of one that is not defined, a dash and the reason."""
+        """Return a number formatted for people, with its unit; a dash and the reason if it is undefined."""
         name = self._known(name)
         metric = self.rows[name]
         if name in self.reasons:
@@ -130,7 +130,7 @@ class Stats(Mapping[str, float]):
 
     @property
     def document(self) -> dict[str, Any]:
-        """The numbers for JSON, with why some are not defined, what each is, and what they rest on."""
+        """The numbers for JSON, with the reasons of undefined ones, the definitions, and the basis."""
         return {
             "stats": self.to_dict(),
             "undefined": self.reasons,
@@ -169,7 +169,7 @@ class Stats(Mapping[str, float]):
 
 
 class Measured(RunRecord):
-    """A run's record with the numbers about it, each computed once."""
+    """A run's record with its metrics, each computed once."""
 
     @cached_property
     def account(self) -> Account:
@@ -213,14 +213,14 @@ def measure(
 
     Args:
         result: of `run`, or of a saved run.
-        risk_free: a return of cash a year, or the return of each session with its date as index; that of the spec
-            if not given.
-        periods: periods a year; those of the spec if not given.
+        risk_free: the annual return of cash, or the return of each session with its date as index. Default: that of
+            the spec.
+        periods: periods per year. Default: those of the spec.
         metrics: your own rows, like those of METRICS; they follow the built-in ones.
 
     Raises:
         StrategyError: equity is not a number, or fell below zero.
-        UsageError: it is no run, a session has no risk-free return, or a row of your own cannot be measured.
+        UsageError: `result` is not a run, a session has no risk-free return, or a row of your own cannot be measured.
     """
     rows = rows_with(metrics)
     result = check_result(result, "result")
@@ -491,15 +491,15 @@ def measure_returns(
     nan: str = "refuse",
 ) -> Stats:
     """
-    Return the metrics of any series of returns: all but those of activity and trades.
+    Return the metrics of any series of returns: all except those of activity and trades.
 
     Args:
-        returns: simple, after costs, one a session, with its date as index; or a frame with one such column. An index
+        returns: simple, after costs, one per session, with its date as index; or a frame with one such column. An index
             of periods, such as months, stands for their last days.
         benchmark: returns to compare with; where given, only the dates that both have are measured: returns between
             two of them are compounded.
-        risk_free: a return of cash a year, or the return of each session with its date as index.
-        periods: sessions a year.
+        risk_free: the annual return of cash, or the return of each session with its date as index.
+        periods: sessions per year.
         nan: "refuse", or "drop", which leaves the sessions without a return out of every number.
 
     Raises:

@@ -14,9 +14,9 @@ def sharpe(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: fl
     Return the annualised Sharpe ratio: mean excess return over its standard deviation.
 
     Args:
-        returns: simple returns, shape (n,), one a period, after costs; 0.01 is +1 %.
+        returns: simple returns, shape (n,), one per period, after costs; 0.01 is +1 %.
         risk_free: return of cash, per year, 0.05 for 5 %; or of each period, shape (n,).
-        periods: periods a year.
+        periods: periods per year.
 
     Returns:
         A number without unit; undefined for fewer than two returns or none that varies.
@@ -44,7 +44,7 @@ def ratio_by_row(excess: Rows) -> list[float]:
 
 def sharpe_geometric(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: float = SESSIONS) -> float:
     """
-    Return the steady growth a year of excess returns over their volatility.
+    Return the steady annual growth of excess returns over their volatility.
 
     Undefined as `sharpe` is, and where an excess return is below -1.
 
@@ -66,7 +66,7 @@ def sortino(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: floa
     """
     Return the annualised Sortino ratio: mean return above a target over the downside deviation from it.
 
-    mean(r - τ) / √mean(min(r - τ, 0)²)·√periods. The target is a return a year, so that τ of a period is
+    mean(r - τ) / √mean(min(r - τ, 0)²)·√periods. The target is an annual return, so that τ of a period is
     (1 + target)^(1 / periods) - 1; or it is τ itself, one of each period. Undefined for fewer than two returns or none
     below it.
 
@@ -111,7 +111,7 @@ def omega(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: float 
     """
     Return the sum of what is above a target over the sum of what is below it.
 
-    Σ max(r - τ, 0) / Σ max(τ - r, 0), with τ as of `sortino`. The target is a return a year, or one of each period.
+    Σ max(r - τ, 0) / Σ max(τ - r, 0), with τ as of `sortino`. The target is an annual return, or one return per period.
 
         >>> round(omega(np.array([0.02, -0.01, 0.03, -0.02]), target=1.01**12 - 1, periods=12), 6)
         0.6
@@ -134,7 +134,7 @@ def upside_potential(returns: np.ndarray, target: float = 0.0, periods: float = 
     """
     Return the mean of what is above a target over the root mean square of what is below it.
 
-    Each is over the returns on its side; `target` is a return a year. Undefined where no return is below the target.
+    Each is over the returns on its side; `target` is an annual return. Undefined where no return is below the target.
 
     Source: Sortino, van der Meer and Plantinga (1999), "The Dutch Triangle"; as PerformanceAnalytics.
     """

@@ -243,7 +243,7 @@ def total_return_by_row(equity: EquityRows) -> list[float]:
 
 def cagr(equity: np.ndarray, periods: float = SESSIONS) -> float:
     """
-    Return the steady growth a year from the first equity to the last; undefined before the first session's end.
+    Return the steady annual growth from the first equity to the last; undefined before the first session's end.
 
     Years are n / periods, as in empyrical; a run of under a year is extrapolated.
     """
@@ -257,7 +257,7 @@ def cagr_by_row(equity: EquityRows, periods: float = SESSIONS) -> list[float]:
 
 def cagr_calendar(days: np.ndarray, equity: np.ndarray, lead: float = 0.0) -> float:
     """
-    Return the steady growth in 365.25 days of the calendar; undefined where that is no time.
+    Return the steady growth per 365.25 calendar days; undefined where that is no time.
 
     Args:
         lead: years from the first equity to the first session's end.
@@ -296,7 +296,7 @@ def years_by_row(days: np.ndarray, equity: EquityRows) -> tuple[np.ndarray, np.n
 
 
 def returns_of(equity: np.ndarray) -> np.ndarray:
-    """Return E_t / E_(t-1) - 1 along the last axis; who is ruined and stays so has returns of 0."""
+    """Return E_t / E_(t-1) - 1 along the last axis; after ruin returns are 0."""
     before, after = equity[..., :-1], equity[..., 1:]
     ruined = (before == 0) & (after == 0)
     with np.errstate(divide="ignore"):  # money out of nothing is infinite, which the metrics refuse
@@ -306,7 +306,7 @@ def returns_of(equity: np.ndarray) -> np.ndarray:
 
 
 def equity_of(returns: np.ndarray, start: float = 1.0) -> np.ndarray:
-    """Return the money that a start becomes, shape (n + 1,)."""
+    """Return the equity that an initial amount grows to, shape (n + 1,)."""
     return np.concatenate([[start], start * np.cumprod(1 + np.asarray(returns, dtype=float))])
 
 
@@ -331,7 +331,7 @@ def smallest_by_row(returns: Rows) -> list[float]:
 
 
 def volatility(returns: np.ndarray, periods: float = SESSIONS) -> float:
-    """Return the sample standard deviation (n - 1) of returns, a year; undefined for fewer than two returns."""
+    """Return the annualised sample standard deviation (n - 1) of returns; undefined for fewer than two returns."""
     return volatility_by_row(Rows.of(returns), periods)[0]
 
 
@@ -342,9 +342,9 @@ def volatility_by_row(returns: Rows, periods: float = SESSIONS) -> list[float]:
 
 def downside_deviation(returns: np.ndarray, target: float = 0.0, periods: float = SESSIONS) -> float:
     """
-    Return the root mean square of what returns lack to a target, a year; 0 where none is below it.
+    Return the annualised root mean square of the shortfalls of returns below a target; 0 where none is below it.
 
-    `target` is a return a year. The mean is over all n returns, as in empyrical; undefined for fewer than two returns.
+    `target` is an annual return. The mean is over all n returns, as in empyrical; undefined for fewer than two returns.
     """
     return downside_deviation_by_row(Rows.of(returns), target, periods)[0]
 

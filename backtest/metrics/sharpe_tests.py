@@ -27,7 +27,7 @@ _CHUNK = 128  # ways at a time, which is what a processor's cache can hold
 
 
 class Moments(NamedTuple):
-    """What the functions below take of returns: the Sharpe ratio of one period, and what shapes its error."""
+    """The inputs of the functions below: the Sharpe ratio of one period, and the moments that determine its error."""
 
     ratio: float
     size: int  # how many returns
@@ -93,7 +93,7 @@ def sharpe_error_autocorrelated(
     returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: float = SESSIONS
 ) -> float:
     """
-    Return the standard error of the Sharpe ratio of one period, whatever returns and their squares depend on.
+    Return the standard error of the Sharpe ratio of one period, allowing for dependence of returns and their squares.
 
     √(V / n), with V the long-run variance of the sum of both parts of `sharpe_influence`. Undefined for fewer than two
     returns or none that varies.
@@ -143,7 +143,7 @@ def sharpe_interval_autocorrelated(
     confidence: float = CONFIDENCE,
 ) -> tuple[float, float]:
     """
-    Return between what the Sharpe ratio of a year is, at a confidence, by `sharpe_error_autocorrelated`.
+    Return the confidence interval of the annual Sharpe ratio, by `sharpe_error_autocorrelated`.
 
     Undefined for fewer than two returns or none that varies.
     """
@@ -177,7 +177,7 @@ def sharpe_scale(correlations: np.ndarray, periods: int) -> float:
         2.8788...
 
     Args:
-        correlations: the autocorrelations at the lags 1, 2, ...; beyond the last they are taken for 0.
+        correlations: the autocorrelations at the lags 1, 2, ...; beyond the last they are assumed to be 0.
         periods: q.
 
     Source: Lo (2002), "The Statistics of Sharpe Ratios", equation 20.
@@ -191,7 +191,7 @@ def sharpe_autocorrelated(
     returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: float = SESSIONS, lags: int = 5
 ) -> float:
     """
-    Return the Sharpe ratio a year, by Lo's η(q) with the first `lags` autocorrelations in place of √periods.
+    Return the annual Sharpe ratio, by Lo's η(q) with the first `lags` autocorrelations in place of √periods.
 
     Undefined for fewer than two returns, none that varies, or autocorrelations that no sample can have.
 
@@ -221,9 +221,9 @@ def sharpe_interval(
     confidence: float = CONFIDENCE,
 ) -> tuple[float, float]:
     """
-    Return between what the Sharpe ratio of so many periods is, at a confidence, by `sharpe_error`.
+    Return the confidence interval of the Sharpe ratio of so many periods, by `sharpe_error`.
 
-    Returns are taken for independent: of autocorrelated ones see `sharpe_interval_autocorrelated`. Undefined for fewer
+    It assumes independent returns; for autocorrelated ones see `sharpe_interval_autocorrelated`. Undefined for fewer
     than two returns, none that varies, or moments that no sample can have.
 
     Source: Mertens (2002), "Comments on Variance of the IID Estimator in Lo (2002)".
@@ -241,7 +241,7 @@ def probabilistic_sharpe(
     """
     Return the probability (PSR) that the true Sharpe ratio is above a threshold.
 
-    Φ((S - threshold) / error), with `sharpe_error`. Of ratios a year divide both by √periods: by √12 for months.
+    Φ((S - threshold) / error), with `sharpe_error`. Divide annual ratios by √periods, both of them: by √12 for months.
 
         >>> probabilistic_sharpe(2 / math.sqrt(12), 59, skew=-0.72, kurtosis=5.78 - 3, threshold=1 / math.sqrt(12))
         0.9486...
@@ -258,7 +258,7 @@ def sharpe_difference_error(first: float, second: float, correlation: float, cou
     """
     Return the standard error of the difference of two Sharpe ratios from the same `count` periods.
 
-    The returns are taken for independent from period to period, and normal. Undefined for fewer than two periods, and
+    It assumes that returns are normal, and independent from period to period. Undefined for fewer than two periods, and
     where both ratios are the same whatever is drawn: of returns that are multiples of each other.
 
     Source: Jobson and Korkie (1981), "Performance Hypothesis Testing with the Sharpe and Treynor Measures", as
@@ -272,7 +272,7 @@ def sharpe_difference_error(first: float, second: float, correlation: float, cou
 
 
 def probability_of_no_difference(difference: float, error: float) -> float:
-    """Return how likely a difference as large, of either sign, is by chance alone: the p of a normal score."""
+    """Return the probability of at least such a difference, of either sign, by chance: the p of a normal score."""
     return math.erfc(abs(difference / error) / math.sqrt(2)) if error == error else error
 
 
@@ -280,10 +280,10 @@ def minimum_track_record(
     ratio: float, skew: float = 0.0, kurtosis: float = 0.0, threshold: float = 0.0, confidence: float = CONFIDENCE
 ) -> float:
     """
-    Return how many returns it takes (MinTRL) until a Sharpe ratio is above a threshold at a confidence.
+    Return how many returns it takes (MinTRL) to establish at a confidence that a Sharpe ratio is above a threshold.
 
     1 + (1 - skew·S + (kurtosis + 2) / 4·S²)·(z / (S - threshold))², with z the normal quantile of the confidence. In
-    years it is that over the periods a year.
+    years it is that divided by the periods per year.
 
         >>> minimum_track_record(0.7079, skew=-0.225, kurtosis=2.957 - 3) / 12
         0.715...
@@ -323,14 +323,14 @@ def expected_maximum(trials: int) -> float:
 
 def minimum_backtest_years(trials: int, ratio: float) -> float:
     """
-    Return how many years it takes (MinBTL) that the best of N trials without skill is not expected to reach a ratio.
+    Return the years of data (MinBTL) below which the best of N trials without skill is expected to reach a ratio.
 
-    (expected_maximum(N) / ratio)²: a backtest that is shorter says nothing of the best of so many.
+    (expected_maximum(N) / ratio)²: a shorter backtest says nothing about the best of so many.
 
         >>> minimum_backtest_years(45, 1.0)
         4.99...
 
-    `ratio` is a Sharpe ratio a year; undefined where it is not above 0.
+    `ratio` is an annual Sharpe ratio; undefined where it is not above 0.
 
     Source: Bailey, Borwein, López de Prado and Zhu (2014), "Pseudo-Mathematics and Financial Charlatanism".
     """
@@ -353,7 +353,7 @@ def deflated_sharpe(
         count: of its returns.
         skew: of its returns.
         kurtosis: of its returns, the excess.
-        trials: how many there were, all of them.
+        trials: the number of all trials.
         trials_deviation: sample standard deviation (n - 1) of their Sharpe ratios, of one period too.
 
     Source: Bailey and López de Prado (2014), "The Deflated Sharpe Ratio".

@@ -110,7 +110,7 @@ def exposure_by_row(held: np.ndarray) -> list[float]:
 
 def turnover(traded: float, equity: np.ndarray, periods: float = SESSIONS) -> float:
     """
-    Return how often a year the equity was turned over: half the traded value over mean equity.
+    Return the annual turnover: half the traded value over mean equity.
 
     `traded` is the money of all fills, so that a purchase and its sale are one turn. Undefined without sessions.
     """
@@ -118,16 +118,16 @@ def turnover(traded: float, equity: np.ndarray, periods: float = SESSIONS) -> fl
 
 
 def cost_drag(costs: float, equity: np.ndarray, periods: float = SESSIONS) -> float:
-    """Return which share of the mean equity went into costs, a year; undefined without sessions."""
+    """Return annual costs as a share of mean equity; undefined without sessions."""
     return _share_a_year(costs, equity, periods)
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
     """
-    A number about a run: its name, how people read it, what it is, and the function.
+    A metric of a run: its name, label and format, its definition, and the function.
 
-    A row of your own is passed to `measure` or a report; its function returns NaN, or None, where there is no number.
+    Pass your own row to `measure` or a report; its function returns NaN or None where the metric is undefined.
     """
 
     name: str  # a word that Python takes as a name
@@ -140,11 +140,11 @@ class Metric:
 
     @property
     def unit(self) -> str:
-        """What the number counts, "" for a bare one; "money" is in the currency of the account."""
+        """The unit of the number, "" if it has none; "money" is in the currency of the account."""
         return _FORMATS[self.format][0]
 
     def text(self, value: float | None) -> str:
-        """Return a value as people read it, with a percent sign but no other unit; "–" for NaN and None."""
+        """Return a value formatted for people, with a percent sign but no other unit; "–" for NaN and None."""
         if value is None or math.isnan(value):
             return "–"
         unit, scale, style = _FORMATS[self.format]

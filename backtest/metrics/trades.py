@@ -230,7 +230,7 @@ def win_rate_by_run(nets: Lists) -> list[float]:
 
 
 def average_win(net: np.ndarray) -> float:
-    """Return the mean net money of those that made money; undefined where none made any."""
+    """Return the mean net money of the round trips that made money; undefined where none made any."""
     return average_win_by_run(Lists([net]))[0]
 
 
@@ -240,7 +240,7 @@ def average_win_by_run(nets: Lists) -> list[float]:
 
 
 def average_loss(net: np.ndarray) -> float:
-    """Return the mean net money, negative, of those that lost money; undefined where none lost any."""
+    """Return the mean net money, negative, of the round trips that lost money; undefined where none lost any."""
     return average_loss_by_run(Lists([net]))[0]
 
 
@@ -329,7 +329,7 @@ def _sqn_of(nets: np.ndarray) -> list[float]:
 
 
 def longest_streak(hit: np.ndarray) -> int:
-    """Return the length of the longest unbroken row of true values."""
+    """Return the length of the longest run of true values."""
     return int(_streaks_of(np.atleast_2d(hit))[0])
 
 

@@ -77,10 +77,10 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 @dataclass(frozen=True, slots=True)
 class Figure:
     """
-    A figure of a run: `alt` describes it in words, `draw` draws it at a width in inches.
+    A figure of a run: `alt` describes it in words, `draw` draws it at a given width in inches.
 
-    `needs` says whether the run has enough for it. A row of your own is passed to a report: its `draw(result, width)`
-    returns a figure of Matplotlib, and is called for a page on a desk and for one on a telephone.
+    `needs` says whether the run has what the figure needs. Pass your own row to a report: its `draw(result, width)`
+    returns a Matplotlib figure, and is called twice, for a desktop and for a phone.
     """
 
     name: str

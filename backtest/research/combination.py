@@ -62,24 +62,24 @@ def combine(
     cash: float | str | None = None,
 ) -> RunResult:
     """
-    Combine several runs into one account, which is saved, measured, judged and shown like a run.
+    Combine several runs into one account; like a run, it can be saved, measured, validated and reported.
 
-    It is sampled at the sessions that all runs have, as `compare` does, and begins with the run that begins last. Each
-    run's account is held in units, of which positions, fills and their costs are fractions. At the close of the last
-    common session of each week, month, quarter or year each run gets its weight of all money again. `combination` of
-    the result says what each run contributed, how their returns correlate, and how they fell together.
+    It is sampled at the common sessions of all runs, as in `compare`, and begins with the run that begins last. The
+    account holds units of each run's account; positions, fills and costs scale with them. At the close of the last
+    common session of each week, month, quarter or year it is rebalanced to the weights. `combination` of the result
+    says what each run contributed, how their returns correlate, and how they fell together.
 
     Args:
         runs: two or more runs, or the folders of saved runs, or their names in runs/.
-        weights: "equal"; "vol", by the inverse of the volatility of the last year up to that close, equal until there
-            are 20 sessions, where a run that did not move gets an equal share; or a weight for each run, in a dict by
-            what the run is called or in a CSV file with lines of run,weight: shares of the account of 1 in all at most,
-            the rest of which stays cash.
+        weights: "equal"; "vol", the inverse of the volatility of the last year up to that close (equal weights until
+            there are 20 sessions, and an equal weight for a run whose equity did not move); or a weight for each run,
+            in a dict by the name of the run or in a CSV file with lines run,weight: fractions of the account that add
+            up to at most 1; the rest stays in cash.
         rebalance: "never", "weekly", "monthly", "quarterly" or "yearly".
-        costs: of what is bought and sold at a rebalancing, and of the positions that runs have when all begin: "as-run"
-            for each run's own commission, and slippage in basis points or in money a share; or costs as `run` takes
-            them. Fills of the runs keep their own costs.
-        cash: money at the start; the sum of that of the runs if not given.
+        costs: of the trades at a rebalancing, and of the positions that runs hold when the combination begins: "as-run"
+            for each run's own commission, and slippage in basis points or in money per share; or costs as in `run`.
+            Fills of the runs keep their own costs.
+        cash: initial cash. Default: the sum of that of the runs.
 
     Raises:
         BadStore: a folder holds no run.

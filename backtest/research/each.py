@@ -48,7 +48,7 @@ class SeriesRun:
 
     Attributes:
         series: its short spelling.
-        folder: where the run is kept; None for one that failed.
+        folder: where the run is saved; None if it failed.
         error: why it failed, "" if it did not.
         exit_code: of the error.
     """
@@ -92,7 +92,7 @@ class SeriesRuns:
 
     @property
     def summary(self) -> str:
-        """How many ran, earned and failed, and the median of their Sharpe ratios."""
+        """The number of runs that finished, made money and failed, and their median Sharpe ratio."""
         stats = [one.stats for one in self.runs if one.stats is not None]
         ratios = [one["sharpe"] for one in stats if one["sharpe"] == one["sharpe"]]
         parts = [f"{self.name}: {len(stats):,} of {len(self.runs):,} series ran"]
@@ -103,7 +103,7 @@ class SeriesRuns:
         return f"{', '.join(parts)}."
 
     def rows(self) -> list[list[str]]:
-        """Return a row per series as people read it: the series, the numbers of SHOWN, and the name of its folder."""
+        """Return a row per series, formatted for people: the series, the numbers of SHOWN, and its folder's name."""
         return [
             [
                 one.series,
@@ -114,7 +114,7 @@ class SeriesRuns:
         ]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a row per series with all numbers, in fractions; those of a series on which it failed are NaN."""
+        """Return a row per series with all numbers, in fractions; NaN for a series on which the strategy failed."""
         import pandas as pd
 
         rows = [dict(one.stats) if one.stats else dict.fromkeys(METRICS, np.nan) for one in self.runs]

@@ -137,20 +137,20 @@ def look_ahead(
     """
     Return the decisions that change when later bars change, in order of time; none for a strategy without look-ahead.
 
-    At each cut, half of them at bars with orders, the bars after it are taken away, then replaced by a random walk,
-    then by that walk mirrored; all that was decided up to the cut must be decided again, bar by bar. An order that is
-    filled before the bar after its own is a leak too: its price is from before the decision. So is a file of bars or
-    of models that the strategy reads by itself, as no other future reaches it; what it reads of a store has the other
-    future too.
+    At each cut, half of them at bars with orders, the later bars are removed, then replaced by a random walk, then by
+    that walk mirrored; the strategy has to repeat all decisions up to the cut, bar by bar. An order that fills before
+    the bar after its own is a leak too: its price is from before the decision. So is a file of bars or models that the
+    strategy reads by itself, since it cannot be changed; bars that it reads from a store are changed too.
 
-    Each run is made in a process of its own, so that nothing which is kept in a module knows of another run. Chance
-    without a seed has the same one in all of them; a strategy that decides otherwise on the same bars all the same is
-    compared up to where it does so.
+    Each run has its own process, so that nothing kept in a module carries over from another run. Random numbers without
+    a seed are the same in all of them; a strategy that still decides differently on the same bars is compared up to
+    that point.
 
     Args:
-        cuts: how many; each is three runs. Where they find nothing, as many more bars are tried, each by one.
-        seed: of the noise, and of the cuts at bars without orders.
-        pins: a file that `backtest pin` made: the true bars must be those.
+        cuts: the number of cuts, of three runs each. If they find nothing, as many
+            more bars are tried, with one run each.
+        seed: random seed of the walks, and of the cuts at bars without orders.
+        pins: a file that `backtest pin` made: the run's bars must match it.
         tz: this and all that follows is as in `run`; frames instead of series and store also work.
 
     Raises:

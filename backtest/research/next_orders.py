@@ -57,7 +57,7 @@ class NextOrders:
 
     @property
     def daily(self) -> bool:
-        """Whether all bars are of days or longer, and times are dates."""
+        """Whether all bars are daily or longer, so that times are dates."""
         return all(Series.parse(one.series).size.daily for one in self.positions)
 
     @property
@@ -75,7 +75,7 @@ class NextOrders:
         Return whether the open of the orders has passed at a moment, so that newer bars should be downloaded.
 
         Raises:
-            UsageError: it is no time with a zone.
+            UsageError: the argument is not a time with a zone.
         """
         if _arguments.instance(now, "now", datetime, _MOMENT).tzinfo is None:
             _arguments.refuse("now", now.isoformat(), _MOMENT)
@@ -85,10 +85,10 @@ class NextOrders:
 
     def when(self, moment: datetime | None) -> str:
         """
-        Return a time as people read it: the date of a daily bar, else with its zone.
+        Return a time as text: the date of a daily bar, otherwise the time with its zone.
 
         Raises:
-            UsageError: it is no time.
+            UsageError: the argument is not a time.
         """
         if moment is None:
             return "a time that is not known"
@@ -143,9 +143,9 @@ def next_orders(
     """
     Return the orders a strategy would place at the open after the last stored bar, and the position it assumes.
 
-    The strategy is run over the stored bars as `run` does; what it ordered at the close of the last one, and what is
-    still open from before, is returned. Nothing is placed anywhere. What depends on the next bar itself, such as orders
-    of a timer or of `next_open`, is not known yet, and so not among them.
+    The strategy runs over the stored bars as in `run`; the result has the orders submitted at the last close, and older
+    ones that are still open. No order is placed. Orders that depend on the next bar itself, such as those of a
+    timer or of `next_open`, are not known yet and not included.
 
     Args:
         strategy: this and all that follows is as in `run`.

@@ -27,7 +27,7 @@ class CostTable:
 
     Attributes:
         cases: each is the strategy run again.
-        break_even: the multiple at which nothing is gained and nothing lost, found by runs too; NaN where there is
+        break_even: the multiple at which the total return is 0, also found by running again; NaN where there is
             none.
         why: the reason if there is none, a key of REASONS.
     """
@@ -37,7 +37,7 @@ class CostTable:
     why: str = ""
 
     def at(self, factor: float) -> CostCase | None:
-        """Return the case of a multiple; None if it was not run."""
+        """Return the case of a multiple; None if there is none."""
         return next((case for case in self.cases if case.factor == factor), None)
 
     def to_dict(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Difference:
 
     Attributes:
         params: the values of the parameters that differ, by name.
-        others: what else differs, by what it is called: options as on the command line, "file", "code", "bars".
+        others: what else differs, by name: options as on the command line, "file", "code", "bars".
     """
 
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Difference:
 
     @property
     def words(self) -> str:
-        """The same as people read it: "fast=10, slow=50, --since 2004-01-02"; "" for nothing."""
+        """The same as text: "fast=10, slow=50, --since 2004-01-02"; "" for nothing."""
         others = [f"{name} {text}" for name, text in self.others.items()]
         return ", ".join([*filter(None, [words_of(self.params)]), *others])
 

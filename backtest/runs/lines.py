@@ -41,7 +41,7 @@ class Line:
         alias: Backtrader's name of the line, such as "signal".
         column: its column in the table.
         style: its `plotlines`: color, ls, marker, _name, _method, _fill_gt, ... A line with _plotskip is not drawn;
-            it is kept because another line is filled up to it.
+            it is saved because another line is filled up to it.
     """
 
     alias: str
@@ -60,7 +60,7 @@ class Plot:
         label: Backtrader's label of the plot, such as "SMA (30)".
         params: its parameters; a class or another object that JSON cannot hold is given by its name.
         clock: the number of its clock.
-        pane: "overlay" on what it is drawn on, "above" or "below" that in a pane of its own, or "top" above all.
+        pane: "overlay" on its series or plot, "above" or "below" that in a separate pane, or "top" above all.
         on_series: the series that it is drawn on, by its place in the run's series; None if on a plot or at the top.
         on_plot: the plot that it is drawn on, by its number; None if on a series or at the top.
         plotinfo: Backtrader's, such as plotyhlines, plotymargin, plotlinelabels.
@@ -124,7 +124,7 @@ class Lines:
     The lines of a run's indicators and observers.
 
     Attributes:
-        table: the columns of all lines and clocks; None if the run kept none.
+        table: the columns of all lines and clocks; None if the run saved none.
     """
 
     table: pa.Table | None = None
@@ -179,7 +179,7 @@ class Lines:
             A frame without columns where the strategy plots nothing.
 
         Raises:
-            UsageError: the run kept no lines, or all of them are on other bars.
+            UsageError: the run saved no lines, or all of them are on other bars.
         """
         import pandas as pd
 

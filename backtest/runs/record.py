@@ -64,34 +64,32 @@ BESIDE = (*PAGE, LABELS, SUMMARY)  # what lies beside the files of a saved run a
 @dataclass(frozen=True)
 class RunRecord:
     """
-    What a run leaves. Tables are Arrow's; the properties give frames with a UTC index.
+    The record of a run. Tables are Arrow tables; the properties give frames with a UTC index.
 
     Attributes:
         record: a row per bar: time (of the bar's close, UTC), session (date), equity, cash, and for the n-th series
             position.n (shares or contracts) and close.n; benchmark, where the spec names one, NaN at bars at which it
-            has no new price; flow, where the strategy added cash or took some out: how much with that bar, from whose
-            end on it counts; dividend.n, and dividend.benchmark, where dividends are paid: how much a share that was
-            held after the bar before got with that bar; interest, what was booked with that bar; margin, of a margin
-            account, what positions require while they are held. Equity is money after the bar, all costs paid; before
-            the first bar it is `spec.cash`. Prices are as they are quoted, and money is in the currency of the account;
-            where that is not the same, rate.n is money per unit of price, and cash.n what there is in the currency of
-            the n-th series where cash is held by currency.
-        orders_table: a row an order: ref, series, side, kind, size, created, status, filled, price, costs, closed; of
-            an account with rules of its own reason, why it was refused, or given by the account itself.
-        fills_table: a row per fill: ref, time, series, size (signed), price, costs, and rate where money is converted;
-            where slippage was asked for unslipped, the price without it; where a borrow fee was, borrow, how much of
-            the costs is one; where smaller bars were, small_bar, when the one opened that it was filled in, null where
-            it was the run's own.
-        trades_table: a row per round trip, first in first out: see `round_trips`; where money is converted with the
-            currency that its prices are quoted in, and of an account with rules of its own with reason, which is that
-            of a margin call where one ended it.
-        manifest: what the run saw and what it ran on: hashes of bars and strategy, versions, parameters.
+            has no new price; flow, if the strategy added or withdrew cash: the amount with that bar, which counts from
+            its end on; dividend.n and dividend.benchmark, if dividends are paid: the amount per share held after the
+            previous bar; interest: the amount booked with that bar; margin, in a margin account: the maintenance margin
+            of the positions. Equity is after the bar and all costs; before the first bar it is `spec.cash`. Prices are
+            as quoted, and money is in the currency of the account; if these differ, rate.n is money per unit of price.
+            If cash is held by currency, cash.n is the balance in the currency of the n-th series.
+        orders_table: a row per order: ref, series, side, kind, size, created, status, filled, price, costs, closed;
+            with `account` also reason: why it was rejected, or why the account itself submitted it.
+        fills_table: a row per fill: ref, time, series, size (signed), price, costs; rate, if money is converted;
+            unslipped, the price without slippage, if the run has slippage; borrow, the part of the costs that is a
+            borrow fee, if the run has one; small_bar, with `fill_bars`: the opening time of the smaller bar in which
+            the order filled, null for a fill in the run's own bar.
+        trades_table: a row per round trip, first in first out: see `round_trips`; currency, that of its prices, if
+            money is converted; with `account` also reason: the margin call that closed it, if one did.
+        manifest: the inputs of the run: hashes of bars and strategy, versions, parameters.
         lines: what Backtrader would plot of indicators and observers: see `runs.lines`.
-        kept_as: the name of the folder that it was loaded from, as seen from `runs`; "" for one that was just made.
+        kept_as: the name of the folder that it was loaded from, as seen from `runs`; "" for a new run.
         extremes_table: a row per round trip: lowest and highest, the prices that it saw while it was held, by lows and
             highs of bars; None where these are not known, of a run that version 0.1.0 kept.
-        bars_from: where the bars were read, for charts; None of a run that was loaded. It is not saved.
-        cost_table: what it comes to at other costs; None if it was not run again at these.
+        bars_from: where the bars were read, for charts; None for a loaded run. It is not saved.
+        cost_table: the results at other costs; None if the strategy was not run again at them.
     """
 
     spec: RunSpec
@@ -108,7 +106,7 @@ class RunRecord:
 
     @property
     def label(self) -> str:
-        """What the run is called: as the folder that it was loaded from, where its user named that; else its name."""
+        """The run's label: the name of its folder if the user chose that, otherwise the name of the run."""
         return self.kept_as or self.name
 
     @property
@@ -129,7 +127,7 @@ class RunRecord:
 
     @property
     def currency(self) -> str:
-        """The currency of the account, in words where there is none: see `currencies.base_currency`."""
+        """The currency of the account, or words if there is none: see `currencies.base_currency`."""
         currency = self.spec.base_currency
         if not self.is_converted:
             currency = Series.parse(self.spec.series[0]).instrument.currency
@@ -142,7 +140,7 @@ class RunRecord:
 
     @property
     def equity(self) -> pd.Series:
-        """Money after each bar, UTC index; the name says of which currency."""
+        """Money after each bar, UTC index; the name of the Series gives the currency."""
         return _frame(self.record, ["equity"])["equity"].rename(f"equity [{self.currency}]")
 
     @property
@@ -176,10 +174,10 @@ class RunRecord:
     @classmethod
     def of(cls, record: RunRecord) -> Self:
         """
-        Return a record as one of this class: itself where it is one, so that nothing is computed twice.
+        Return a record as one of this class, or the record itself if it is one, so that nothing is computed twice.
 
         Raises:
-            UsageError: it is no record.
+            UsageError: the argument is not a record.
         """
         if isinstance(record, cls):
             return record

@@ -479,12 +479,12 @@ class Brokerage:
 
     @property
     def flat(self) -> dict[str, Any]:
-        """The values by name, as version 0.1.0 kept them in a spec; later fields only if they are not the default."""
+        """The values by name, as version 0.1.0 stored them in a spec; later fields only if they are not the default."""
         return _counting(self, _BROKERAGE_OF_0_1_0)
 
     @property
     def conditions(self) -> str:
-        """The costs, and whatever of the market is not as it is by default, in words; dividends a spec tells."""
+        """The costs, and every market setting that is not the default, in words; the spec adds dividends."""
         values = [(one, getattr(self, one.name)) for one in fields(self)]
         told = (_said(one, value) for one, value in values if one.name == "costs" or value != one.default)
         return ", ".join(filter(None, told))
@@ -608,9 +608,9 @@ class RunSpec:
     """
     The settings of a run; the same spec on the same bars gives the same result.
 
-    `risk_free` is a return a year (0.05 is 5 %); `since` and `until` are dates of sessions, both included, "" for
-    all there is. `yearly` annualises: `periods` a year where the caller said so, else what `measured_by` has in words,
-    such as "52 weeks", else `sessions_a_year`.
+    `risk_free` is an annual return (0.05 is 5 %); `since` and `until` are dates of sessions, both included, "" for no
+    limit. `yearly` annualises: it is `periods` per year if the caller gave them, otherwise the words in `measured_by`,
+    such as "52 weeks", otherwise `sessions_a_year`.
     """
 
     strategy: str  # file.py:Name or module:Name
@@ -638,11 +638,11 @@ class RunSpec:
     @property
     def flat(self) -> dict[str, Any]:
         """
-        The values by name, the fields of the brokerage among them: how version 0.1.0 kept a spec, and how it is kept.
+        The values by name, including the fields of the brokerage: the form in which a spec is stored since 0.1.0.
 
         Parameters are in the form of `runs.parameters`, which is JSON.
 
-        Fields that came after 0.1.0 are there only if they are not the default, so that 0.1.0 reads it too.
+        Fields added after 0.1.0 are included only if they are not the default, so that 0.1.0 can read it too.
         """
         return self._flat(for_key=False)
 
@@ -656,13 +656,13 @@ class RunSpec:
 
     @property
     def key(self) -> str:
-        """Ten hex digits that stand for this spec, the same on every machine."""
+        """Ten hex digits that identify this spec, the same on every machine."""
         asked = {name: value for name, value in self._flat(for_key=True).items() if value != _LATER.get(name)}
         return hashlib.sha256(json_text(asked).encode()).hexdigest()[:10]
 
     @property
     def span(self) -> Span | Sessions:
-        """Which bars are asked for, as `run` takes it: a span of stamps, or the first and the last session."""
+        """The requested bars, as in `run`: a span of stamps, or the first and the last session."""
         if "T" in self.since:
             return Span(datetime.fromisoformat(self.since), datetime.fromisoformat(self.until))
         since, until = (date.fromisoformat(text) if text else None for text in (self.since, self.until))
@@ -670,12 +670,12 @@ class RunSpec:
 
     @property
     def span_read(self) -> Span | Sessions:
-        """Which bars are read: those of the span, and those before it where a warm-up is asked for."""
+        """The bars to read: those of the span, and with a warm-up those before it."""
         return (span_read(self.span) or self.span) if self.warm_up else self.span
 
     @property
     def points(self) -> tuple[float, ...]:
-        """Money that a point of the price of each series is worth: see `multiplier`, and `engine.account.contracts`."""
+        """The value in money of one point of each series' price: see `multiplier`, and `engine.account.contracts`."""
         return self.multipliers or (self.multiplier,) * len(self.series)
 
     @property
@@ -685,7 +685,7 @@ class RunSpec:
 
     @property
     def multiplier(self) -> float:
-        """Money that a point of a contract is worth where the costs say so: of "futures:...", or of a commission."""
+        """The value in money of one point of a contract, if the costs give it: "futures:...", or a commission."""
         costs = self.brokerage.costs
         start, end = costs.find("{"), costs.rfind("}") + 1  # a commission's parameters: see `commissions.costs_of`
         try:
@@ -697,7 +697,7 @@ class RunSpec:
 
     @property
     def conditions(self) -> str:
-        """The costs, and whatever of the market is not as it is by default or cannot be taken for granted, in words."""
+        """The costs, and every market setting that is not the default or not obvious, in words."""
         return ", ".join([self.brokerage.conditions, *self._doubts(), *self._prices()])
 
     def _prices(self) -> Iterator[str]:
@@ -716,12 +716,12 @@ class RunSpec:
 
     @property
     def base_currency(self) -> str:
-        """The currency of the account: the one that was asked for, else what the series say."""
+        """The currency of the account: the one that was set, otherwise that of the series."""
         return base_currency(map(Series.parse, self.series), self.brokerage.currency)
 
     @property
     def has_several_currencies(self) -> bool:
-        """Whether prices of its series are in more than one."""
+        """Whether the prices of its series are in more than one currency."""
         return len({currency_of(Series.parse(key).instrument) for key in self.series}) > 1
 
     def _doubts(self) -> Iterator[str]:

@@ -39,8 +39,8 @@ class Source(Protocol):
     """
     The interface of a source of bars; every call blocks, and a failure raises: an empty answer is never a failure.
 
-    The rules of a vendor are here too: `refuse`, `finished`, `seconds_for` and `first`; a class that inherits from this
-    one has those of a folder of files, and cannot be made while it lacks anything else.
+    It also has a vendor's rules: `refuse`, `finished`, `seconds_for` and `first`. A class that inherits from this one
+    has those of a folder of files, and cannot be instantiated until it defines everything else.
     """
 
     name: str  # what the store notes as the bars' origin
@@ -55,27 +55,27 @@ class Source(Protocol):
 
     @abstractmethod
     def now(self) -> datetime:
-        """Return the source's time, UTC: bars that end later are not finished."""
+        """Return the source's time in UTC; bars that end later are not finished."""
 
     @abstractmethod
     def know(self, instrument: Instrument, details: ContractDetails) -> None:
-        """Take what was said of an instrument earlier, so that it need not be asked again; without a number, ask."""
+        """Use earlier details of an instrument instead of requesting them again, if they have a contract number."""
 
     @abstractmethod
     def qualify(self, instrument: Instrument) -> ContractDetails:
-        """Return what the source says of the instrument; raise UnknownContract, AmbiguousContract."""
+        """Return the source's details of the instrument; raise UnknownContract or AmbiguousContract."""
 
     def refuse(self, series: Series, span: Span, now: datetime) -> None:
-        """Raise UsageError for bars that the vendor never serves, before anything is asked for."""
+        """Raise UsageError for bars that the vendor never serves, before any request."""
         return  # a file may hold any
 
     def finished(self, series: Series, span: Span, now: datetime) -> Span | None:
         """
-        Return the part of the span whose bars can change no more by growing; None where there is none yet.
+        Return the part of the span whose bars are complete; None if there is none yet.
 
-        A daily bar is finished half an hour after its session has closed, a week's or month's when the next has begun.
-        A shorter one is over at the next multiple of its size on the clock of the exchange; where the close cuts it,
-        half an hour after that.
+        A daily bar is complete half an hour after its session has closed, a weekly or monthly one when the next has
+        begun. A shorter one is complete at the next multiple of its size on the clock of the exchange, or half an hour
+        after a close that cuts it short.
         """
         if span.end <= now - 32 * _DAY:
             return span
@@ -92,31 +92,31 @@ class Source(Protocol):
 
     @abstractmethod
     def halve(self, series: Series, window: Span) -> list[Span]:
-        """Return smaller windows for one that was not answered; itself where there are none."""
+        """Return smaller windows for one that was not answered, or the window itself if it cannot be divided."""
 
     @abstractmethod
     def learn(self, series: Series, window: Span) -> list[Span]:
-        """Learn that a window was too long, and return smaller ones for it; itself where there are none."""
+        """Note that a window was too long, and return smaller ones, or the window itself if it cannot be divided."""
 
     @abstractmethod
     def fetch(self, series: Series, window: Span) -> pa.Table:
-        """Return the bars in the window; raise NoData where the source says that there are none."""
+        """Return the bars in the window; raise NoData if the source says that there are none."""
 
     @abstractmethod
     def provenance(self, series: Series, window: Span) -> Mapping[str, str]:
-        """Return what is to be kept of a request and of who answered it, by the names in `segments.PROVENANCE`."""
+        """Return what the store records of a request and its source, by the names in `segments.PROVENANCE`."""
 
     @abstractmethod
     def head(self, series: Series) -> datetime | None:
-        """Return when the instrument's first bar starts, as a hint; None where the source does not say."""
+        """Return when the instrument's first bar starts, as a hint; None if the source does not say."""
 
     def first(self, series: Series, now: datetime) -> datetime | None:
-        """Return when the first bar starts that the source serves of a series; None where it does not say."""
+        """Return when the first bar of a series that the source serves starts; None if the source does not say."""
         return self.head(series)
 
     @abstractmethod
     def sessions(self, instrument: Instrument, since: date, until: date, regular_hours: bool) -> list[Session] | None:
-        """Return the exchange's sessions known by the dates, both included; None where the source does not say."""
+        """Return the exchange's sessions from one date to another, both included; None if the source does not say."""
 
     @abstractmethod
     def close(self) -> None:

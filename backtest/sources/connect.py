@@ -53,11 +53,11 @@ def connect(
     Args:
         address: "ib://HOST:PORT[?client_id=N&limits=legacy]" for TWS, IB Gateway or a running emulator;
             "emulator:FOLDER" to start the emulator on a store and connect to it; "csv:FOLDER[?tz=ZONE&extra=A,B]"
-            for files, of which the columns A and B are kept beside those of every bar.
+            for files, whose columns A and B are stored besides those of a bar.
         patience: how long to wait for each kind of answer.
-        state: a folder in which the request budget and learnt steps outlive the session, shared by all programs.
-        time_scale: how much faster than the clock the windows of the limits pass, as a running emulator's may.
-        clock: what day it is here, and for an emulator that this starts.
+        state: a folder that keeps the request budget and the learnt request lengths, shared by all programs.
+        time_scale: how much faster than the clock the windows of the limits pass; an emulator may use the same factor.
+        clock: the clock to use, also by an emulator that this call starts.
 
     Raises:
         UsageError: the address has none of these forms.

@@ -34,7 +34,7 @@ class Segment:
     """
     A file of bars: its name, rows, first and last timestamp, size in bytes, hash of the file and of its values.
 
-    `extra` are those of the series' extra columns that have a number in it; the file has no others.
+    `extra` are the extra columns that have a number in this file; the file has no others.
     """
 
     file: str
@@ -55,9 +55,9 @@ class Segment:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """
-    What a vendor answered when asked for a span: how many bars (0: it says there are none), when, and by whom.
+    A vendor's answer to a request for a span: how many bars (0: it says that there are none), when, and from whom.
 
-    `since` is when it first said that there are none, where `at` is when it said so again; None where it said so once.
+    `since` is when it first said that there are none, if it repeated that at `at`; None if it said so once.
     """
 
     span: Span
@@ -76,10 +76,10 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class Revision:
     """
-    A change of bars that were stored: when it came, from whom, why, and how many bars it changed or removed.
+    A change of stored bars: when it came, from whom, why, and how many bars it changed or removed.
 
-    `replaced` are the segments, now in the archive, that `periods` had before; kept for the first change of a period
-    since the revision, be it an append, so that the series can be read as it was.
+    `replaced` are the archived segments that `periods` had before. They are kept for the first change of a period since
+    the revision, even if it only appends bars, so that the series can be read as it was.
     """
 
     number: int
@@ -94,10 +94,10 @@ class Revision:
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """
-    What a series consists of; `generation` counts its commits, `pruned` the revisions that were given up.
+    The files and the ledger of a series; `generation` counts its commits, `pruned` the revisions that were deleted.
 
-    `earlier` are archived segments of format 1, which did not say of which revision they are; `aside` the files of
-    answers in quarantine, sorted; `extra` the names of the extra columns, in the order in which they came.
+    `earlier` are archived segments of format 1, which does not give their revision; `aside` are the files of
+    quarantined answers, sorted; `extra` are the names of the extra columns, in the order in which they were added.
     """
 
     series: str

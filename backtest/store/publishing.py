@@ -74,7 +74,7 @@ def publish(
 
     Raises:
         UsageError: an argument is invalid.
-        Conflict: bars were published that this store lacks or has with other values, or somebody publishes right now.
+        Conflict: bars were published that this store lacks or has with other values, or somebody else is publishing.
         NoBars: the store does not know a series.
         NoConnection: the server cannot be reached, or refuses.
     """

@@ -50,7 +50,7 @@ class Reader(Protocol):
         """Where the bars are, for messages: a folder, a URL."""
 
     def series(self) -> list[Series]:
-        """Return every series that there is, in the order of their spelling."""
+        """Return every series, sorted by spelling."""
 
     def named(self, series: Series | str) -> Series:
         """Return the series that a spelling refers to; the spelling itself if it is unknown."""
@@ -473,7 +473,7 @@ class CachedReader:
         self._manifests: dict[Series, Manifest] = {}
 
     def series(self) -> list[Series]:
-        """Return every series that there is, in the order of their spelling."""
+        """Return every series, sorted by spelling."""
         return self._behind.series()
 
     def named(self, series: Series | str) -> Series:
@@ -512,7 +512,7 @@ class HeldReader:
         self.name, self._tables = name, tables
 
     def series(self) -> list[Series]:
-        """Return every series that there is, in the order of their spelling."""
+        """Return every series, sorted by spelling."""
         return sorted(self._tables, key=lambda series: series.key)
 
     def named(self, series: Series | str) -> Series:

@@ -75,7 +75,7 @@ class RemoteStore(SegmentReader):
     """
     A store at a URL, read through `pyarrow.fs`; each read sees a consistent state, even while somebody publishes.
 
-    Segments never change, so each is fetched once and kept in a temporary folder as long as this object lives.
+    Segments never change, so each is fetched once and cached in a temporary folder while this object exists.
     """
 
     def __init__(self, url: str) -> None:
@@ -90,7 +90,7 @@ class RemoteStore(SegmentReader):
         return RemoteStore, (self._url,)  # another process fetches for itself
 
     def series(self) -> list[Series]:
-        """Return every series to which something is committed, in the order of their spelling."""
+        """Return every series to which something is committed, sorted by spelling."""
         sizes = self._sizes("")
         names = [name.split("/") for name in sizes]
         keys = {"/".join(name[:4]) for name in names if len(name) > 4 and name[4] in ("manifest.json", "bars")}

@@ -100,8 +100,8 @@ def open_store(place: str | Path) -> Store | RemoteStore:
     If there is no folder "sample", that name means the bundled store: daily bars of four stocks.
 
     Raises:
-        UsageError: the URL is none of a store, or holds a login.
-        BadStore: something else is there, or nothing at a URL.
+        UsageError: the URL is not that of a store, or contains credentials.
+        BadStore: the folder holds something else, or the URL holds nothing.
         NoConnection: the server cannot be reached, or refuses.
     """
     if isinstance(place, str) and "://" in place:  # never shown: there may be a login in it
@@ -180,11 +180,11 @@ def panel(
     Return one column of many series as a frame: a row per time (UTC; for daily bars the session's date), a column per
     series.
 
-    It is NaN where a series has no bar, or the vendor does not know the number. `Store.panel` gives a table of Arrow's.
+    It is NaN where a series has no bar, or the vendor does not know the number. `Store.panel` returns an Arrow table.
 
     Args:
         series: a list of series or their spellings, all of one bar size; or one.
-        store: where their bars are: a store, its folder or URL.
+        store: the store that holds their bars, or its folder or URL.
         field: "open", "high", "low", "close", "volume", "average", "trades", or the name of an extra column.
         start: the first session.
         end: the last session, included.
@@ -247,13 +247,13 @@ class Store(SegmentReader):
 
     def series(self) -> list[Series]:
         """
-        Return every series of the store, in the order of their spelling; also one whose manifest is lost.
+        Return every series of the store, sorted by spelling, including one whose manifest is lost.
 
-        One is left out as long as nothing was committed to it: its first bars are being written, or who wrote them
-        was killed.
+        A series is left out until something is committed to it: its first bars are being written, or their writer was
+        killed.
 
         Raises:
-            BadStore: a folder of bars is named as no series is.
+            BadStore: the name of a folder of bars is not that of a series.
         """
         return self._begun(folders_of_series(self.root))
 
@@ -278,22 +278,22 @@ class Store(SegmentReader):
         provenance: Mapping[str, str] | None = None,
     ) -> int:
         """
-        Record that asking for the span was answered with these bars, and return how many of them are new.
+        Store these bars as the answer to a request for the span, and return how many of them are new.
 
-        A bar that is stored already must be the same again, and none may have gone; with `revise` the new
-        answer wins, and the old segments go to the archive as a revision. Extra columns that the answer lacks stay as
-        they are stored, bar by bar; those that the series lacks are added to it, and a number where there was none is
-        no difference.
+        Bars that are already stored must be equal and present in the answer; with `revise` the new answer wins, and the
+        old segments go to the archive as a revision. Extra columns that the answer lacks keep their stored values, bar
+        by bar; those that the series lacks are added to it. A number where there was none does not count as a
+        difference.
 
         Args:
-            span: what was asked for, or a pair of sessions; every bar lies in it.
+            span: the requested span, or a pair of sessions; it contains every bar.
             bars: the whole answer, columns as in `bars.schema()`, then extra ones; an empty table where the vendor has
                 none.
-            source: who answered, without account, host or user names.
-            text: what the vendor said, where it matters ("no data").
-            at: when the answer came; what the store's clock says if not given.
-            why: why bars are revised, if they are.
-            provenance: what else is known of the download, by the names in `segments.PROVENANCE`.
+            source: the source that answered, without account, host or user names.
+            text: the vendor's text, where it matters ("no data").
+            at: when the answer came. Default: the time of the store's clock.
+            why: the reason for a revision, if there is one.
+            provenance: further details of the download, by the names in `segments.PROVENANCE`.
 
         Raises:
             UsageError: an argument is invalid.
@@ -319,9 +319,9 @@ class Store(SegmentReader):
 
     def replace(self, series: Series | str, staged: Store, *, why: str = "", at: datetime | None = None) -> int:
         """
-        Put the bars of another store in place of all of a series', as one revision; return how many more there are.
+        Replace all bars of a series by those of another store, as one revision; return how many bars that adds.
 
-        What the other store was answered, and from where, is copied, too; the other store stays as it is.
+        The other store's record of answers and their sources is copied too; the other store does not change.
 
         Raises:
             NoBars: the other store has none of the series.
@@ -361,7 +361,7 @@ class Store(SegmentReader):
             return sum(one.bytes for one in given_up if not any((folder / one.file).exists() for folder in folders))
 
     def quarantine(self, series: Series | str, span: Span | Sequence[date | str], bars: pa.Table, reason: str) -> Path:
-        """Put an answer aside, with the reason in its metadata, and return its file; the bars stay as they are."""
+        """Quarantine an answer, with the reason in its metadata, and return its file; the bars do not change."""
         import pyarrow as pa
 
         series, reason = series_of(series), _arguments.text(reason, "reason", "write why the answer is not believed")

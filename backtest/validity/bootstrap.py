@@ -31,7 +31,7 @@ OF_TRADES = ("win_rate", "profit_factor", "expectancy", "sqn")
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """Within what each number is, by resampling, and how that was done."""
+    """The confidence interval of each metric, by resampling, and how it was computed."""
 
     intervals: dict[str, tuple[float, float]]
     confidence: float
@@ -41,7 +41,7 @@ class Intervals:
 
     @property
     def basis(self) -> str:
-        """How the intervals were made, in a sentence."""
+        """How the intervals were computed, in a sentence."""
         return (
             f"{self.confidence:.0%} confidence intervals".replace("%", " %") + ": stationary bootstrap, "
             f"{self.samples:,} samples, mean block {self.block:.1f} sessions; trades resampled individually; seed "

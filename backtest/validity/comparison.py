@@ -41,7 +41,7 @@ COLUMNS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown")  # of
 
 @dataclass(frozen=True, slots=True)
 class SharpeTest:
-    """How far the Sharpe ratio of a run is from that of the first, and how likely it would be so by chance alone."""
+    """The difference of a run's Sharpe ratio from that of the first run, and its probability by chance alone."""
 
     run: str
     first: str
@@ -64,13 +64,13 @@ class SharpeTest:
 
     @property
     def differ(self) -> bool:
-        """Whether the test says so, at 95 %: it does where 0 is outside the interval."""
+        """Whether the ratios differ, at 95 %: 0 is outside the interval."""
         return self.p < 1 - CONFIDENCE
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Comparison:
-    """Runs side by side: their numbers on the sessions that all have, and each one's difference from the first."""
+    """Runs side by side: their metrics on their common sessions, and the difference of each from the first."""
 
     runs: tuple[str, ...]  # what each is called: as its folder where its user named that
     names: tuple[str, ...]  # each one's own
@@ -87,7 +87,7 @@ class Comparison:
 
     @property
     def basis(self) -> str:
-        """What the numbers rest on, and how the differences were tested."""
+        """What the numbers are based on, and how the differences were tested."""
         left_out = f" {self.left_out:,} sessions that not all runs have were left out." if self.left_out else ""
         if self.between:
             left_out += f" What was earned in {self.between:,} of them is part of the next return."
@@ -101,7 +101,7 @@ class Comparison:
 
     @property
     def descriptions(self) -> list[list[str]]:
-        """Of each run its strategy, its series, and what it was asked that others of its strategy were not."""
+        """The strategy and series of each run, and the settings that differ from other runs of its strategy."""
         return [
             [spec.name, few(_series_of(spec)), told.words]
             for spec, told in zip(self.specs, self.told_apart, strict=True)
@@ -116,7 +116,7 @@ class Comparison:
         ]
 
     def rows(self) -> list[list[str]]:
-        """Return a row per run as people read it: name, COLUMNS, difference of the Sharpe ratio, and p."""
+        """Return a row per run, formatted for people: name, COLUMNS, difference of the Sharpe ratio, and p."""
         tests = [["", ""], *([_ratio(one.sharpe), _probability(one.p)] for one in self.differences)]
         return [
             [run, *(METRICS[name].text(stats[name]) for name in COLUMNS), *test]
@@ -175,11 +175,12 @@ def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, s
     """
     Compare runs on their common sessions, with a test of each one's Sharpe ratio.
 
-    Equity is sampled at these sessions: days beside weeks, or two calendars, are compared from week to week, or from
-    one session that both have to the next.
+    Equity is sampled at these sessions: a daily and a weekly run are compared week by week, and runs on two calendars
+    from one common session to the next.
 
-    The test of each run's difference from the first run is a studentised bootstrap of pairs of sessions, in blocks as
-    long as returns and their squares ask for: autocorrelation, changing volatility and fat tails do not mislead it.
+    The test of each run's difference from the first is a studentised bootstrap of pairs of sessions, in blocks whose
+    length fits the dependence of returns and their squares: it allows for autocorrelation, changing volatility and
+    fat tails.
 
     Args:
         results: two or more runs, or the folders of saved runs, or their names in runs/; the first is the one that the
@@ -189,11 +190,11 @@ def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, s
 
     Raises:
         BadStore: a folder holds no run.
-        UsageError: an argument is invalid, there are fewer than two runs, no session that all have, other risk-free
-            rates, or other periods a year of the same sessions.
+        UsageError: an argument is invalid, there are fewer than two runs, they have no common session, different
+            risk-free rates, or different periods per year for the same sessions.
 
     Source: Ledoit and Wolf (2008), "Robust Performance Hypothesis Testing with the Sharpe Ratio"; here with blocks of
-    random length, of a mean that the data give, and the error of `long_run_variance_of_sum`.
+    random length, whose mean depends on the data, and the error of `long_run_variance_of_sum`.
     """
     example = "name two or more runs, or the folders of saved runs, such as ['runs/sma', 'runs/ema']"
     runs = [_run_of(one, example) for one in _arguments.several(results, "the runs", example)]

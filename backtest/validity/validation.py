@@ -29,7 +29,7 @@ _FEWEST = 100  # samples below which an interval of 95 % says nothing
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """All that there is to say of whether a run is skill or luck."""
+    """The evidence whether a run is skill or luck."""
 
     verdict: Verdict
     intervals: Intervals
@@ -42,7 +42,7 @@ class Validity:
 
     @property
     def costs_basis(self) -> str:
-        """How the numbers at other costs were made, in a sentence."""
+        """How the numbers at other costs were computed, in a sentence."""
         if self.costs_run:
             return (
                 "Each is the strategy run again with commissions, slippage and fees of borrowed shares times so many."
@@ -95,10 +95,10 @@ def validate(
     Judge whether a run is skill or luck: verdict, intervals, Monte Carlo of its trades, and cost sensitivity.
 
     Args:
-        samples: of the bootstrap, and of each Monte Carlo of the trades; if not given SAMPLES, or as many as are
-            quick, if there are so many sessions or trades.
-        factors: multiples of the costs; if not given those at which the run was made again, or 0, 1 and 2. Where it was
-            not made again at all of them, the numbers are an approximation: see `cost_cases`.
+        samples: of the bootstrap, and of each Monte Carlo of the trades. Default: SAMPLES, or fewer if there are so
+            many sessions or trades that it would be slow.
+        factors: multiples of the costs. Default: those at which the strategy was run again, or 0, 1 and 2. If it was
+            not run again at all of them, the numbers are an approximation: see `cost_cases`.
         seed: random seed.
         trials: the annual Sharpe ratios of all trials, including this run; none if it was the only one.
         looks_ahead: the result of `look_ahead`.

@@ -47,7 +47,7 @@ _PAUSE = timedelta(days=14)  # that a stock which goes on may be without a bar
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What can be said of a run in a few words, and why."""
+    """A short judgement of a run, and its reasons."""
 
     words: str
     reasons: tuple[str, ...]

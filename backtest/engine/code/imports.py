@@ -36,7 +36,7 @@ class ImportSpace:
     Attributes:
         home: the module of the strategy's file, once it is loaded.
         package: the package that the file belongs to, "" for none.
-        modules: those that were loaded, by name.
+        modules: the loaded modules, by name.
         sources: file and SHA-256 of the source of each module as it was loaded, by name.
     """
 
@@ -60,7 +60,7 @@ class ImportSpace:
         importlib.invalidate_caches()  # a file written just now is found
 
     def load(self, name: str, file: Path) -> ModuleType:
-        """Run the strategy's file as a module of this name, and return it; what the file raises is raised."""
+        """Run the strategy's file as a module of this name, and return it; errors of the file are raised."""
         loader = _Loader(self, name, str(file.absolute()))
         spec = importlib.util.spec_from_file_location(name, file.absolute(), loader=loader)
         if spec is None:
@@ -84,7 +84,7 @@ class ImportSpace:
         return module
 
     def owns(self, name: str) -> bool:
-        """Return whether a name, dotted or not, is of a module of the project."""
+        """Return whether a name, dotted or not, is that of a module of the project."""
         top = name.partition(".")[0]
         if top not in self._owned:
             found = self._spec_at_top(top)
@@ -96,7 +96,7 @@ class ImportSpace:
         return self._owned[top]
 
     def spec(self, name: str, path: Sequence[str] | None) -> ModuleSpec | None:
-        """Return the spec of a module of the project, found in the folders of its package; None where it has none."""
+        """Return the spec of a module of the project from the folders of its package; None if there is none."""
         found = self._spec_at_top(name) if path is None else PathFinder.find_spec(name, path)
         if found and found.origin and found.origin.endswith(".py") and isinstance(found.loader, SourceFileLoader):
             found.loader = _Loader(self, name, found.origin)
@@ -105,9 +105,9 @@ class ImportSpace:
 
     def located(self, name: str) -> dict[str, tuple[Path, str]]:
         """
-        Return file and package of each module of the project that a name stands for, without importing any.
+        Return file and package of each module of the project that a name refers to, without importing any.
 
-        A name such as "a.*" stands for all modules of the package a.
+        A name such as "a.*" refers to all modules of the package a.
         """
         if not self.owns(name):
             return {}
@@ -123,13 +123,13 @@ class ImportSpace:
         return {name: (found, package_of(name, found))} if found else {}
 
     def reached(self, loaded: Mapping[str, Path]) -> dict[str, Path]:
-        """Return what `reached` finds from the strategy's file on, with what was loaded and what that imports."""
+        """Return what `reached` finds from the strategy's file on, including loaded modules and their imports."""
         home = Path(str(self.home.__file__)) if self.home else self._file
         return reached(home, self.package, self.located, loaded)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Have the modules of this space, and no others of their names, in `sys.modules` for who asks there."""
+        """Let `sys.modules` have the modules of this space, and no others of their names, during the block."""
         _turns.enter(self)
         try:
             yield

@@ -34,9 +34,9 @@ from backtest.runs.spec import check_has_strategy
 @dataclass(frozen=True, slots=True)
 class Strategy:
     """
-    A strategy's class, the name it is asked for by, and a SHA-256 that stands for what defines it.
+    A strategy's class, the name by which it was requested, and a SHA-256 that identifies its code.
 
-    Of one that was loaded from a file it is that of the source; of a class from Python see `reach`.
+    For a strategy from a file it is the hash of the source; for a class from Python see `reach`.
     """
 
     cls: type[Any]
@@ -48,7 +48,7 @@ class Strategy:
 
     @property
     def in_file(self) -> bool:
-        """Whether another process finds it by its file."""
+        """Whether another process can load it from its file."""
         return self.space is not None and getattr(self.space.home, self.cls.__name__, None) is self.cls
 
     @property

@@ -50,12 +50,12 @@ class Cerebro(bt.Cerebro):
     take Backtrader's.
 
     Attributes:
-        forgets: whether a lean run frees objects that nobody reads any more: finished orders and trades that were
+        forgets: whether a lean run frees objects that are no longer read: finished orders and trades that were
             reported, and the internals of Backtrader's own indicators.
         lean: whether the last run took the lean loop.
         why_not: the reason if it did not.
         history: the account of a lean run, bar by bar; otherwise None.
-        payouts: payments into the cash between bars, if any: see `account.payouts`.
+        payouts: payments into cash between bars, if any: see `account.payouts`.
         walker: given the strategy, goes through all bars of a run in the place of the loop, or returns None.
     """
 

@@ -19,13 +19,13 @@ from backtest.engine.lean.clock import FeedClock
 @dataclass(frozen=True, slots=True, eq=False)
 class Walked:
     """
-    The outcome of a run that something else went through, in the place of the loop.
+    The outcome of a run that something other than the loop went through.
 
     Attributes:
         equity, cash: after each step.
         positions: of each feed.
         orders, fills: rows as those of `recorder.order_tables`; the number of the first order is 1.
-        prices: of each order the price and the limit that it named.
+        prices: the price and the limit of each order.
     """
 
     equity: np.ndarray
@@ -38,10 +38,10 @@ class Walked:
 
 class History:
     """
-    What the account was after each step of a lean run, as arrays.
+    The state of the account after each step of a lean run, as arrays.
 
-    Where cash and positions moved with fills only they are made of the fills; from the step on at which something
-    else moved them, of what was noted step by step.
+    While only fills move cash and positions, both are computed from the fills; from the first step at which something
+    else moves them, they are recorded step by step.
     """
 
     walked: Walked | None = None
@@ -64,7 +64,7 @@ class History:
             column.append(value)
 
     def since(self, row: int) -> Balances:
-        """Return what the account was after each step from one on, up to the last that is over."""
+        """Return the state of the account after each step, from the given one to the last complete one."""
         steps = self._clock.own.at + 1
         quiet = steps if self._first_noted < 0 else min(max(self._first_noted, row), steps)
         noted = slice(max(row - max(self._first_noted, 0), 0), None)

@@ -40,7 +40,7 @@ def members(strategy: Any) -> list[Any]:
         strategy: the strategy itself; call it in `next`.
 
     Raises:
-        UsageError: it is no strategy.
+        UsageError: the argument is not a strategy.
     """
     _arguments.instance(strategy, "strategy", bt.Strategy, "write backtest.members(self), in next()")
     now = strategy.datetime[0]

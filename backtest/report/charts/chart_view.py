@@ -19,7 +19,7 @@ class ChartView:
     The interactive chart of a run: a notebook shows it, `save` writes it as a page that loads nothing from the network.
 
     Attributes:
-        title: of what it is.
+        title: the title of the page.
         html: the page.
     """
 

@@ -56,7 +56,7 @@ class CrossValidation:
     """
     The outcome of choosing parameters on most groups of sessions and testing them on the rest, for every way to do so.
 
-    A path goes through all sessions, each group out of sample of another choice.
+    A path covers all sessions, with each group out of sample in a different choice.
     """
 
     groups: list[Window]

@@ -107,7 +107,7 @@ class WalkForward:
         Write the page of the walk-forward, and return its path.
 
         Args:
-            folder: of the page; where the walk-forward is kept if not given.
+            folder: for the page. Default: that of the walk-forward.
 
         Raises:
             UsageError: the folder holds a run, or cannot be written.
@@ -213,7 +213,7 @@ class WalkForward:
         return {name: self._drift(name, values) for name, values in self.values.items() if len(values) > 1}
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a row per step: windows, parameters, Sharpe ratio and return inside and outside."""
+        """Return a row per step: windows, parameters, Sharpe ratio and return in sample and out of sample."""
         import pandas as pd
 
         return pd.DataFrame(self.rows)

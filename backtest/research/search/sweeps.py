@@ -125,7 +125,7 @@ def sweep(
         random: number of grid points to sample at random; 0 for all.
         optuna: number of points for Optuna to suggest, in rounds of 16: the same ones for any number of workers.
         seed: random seed of the sample or of Optuna.
-        rank: a name in METRICS; the highest is the best, and the lowest of "-NAME".
+        rank: a name in METRICS, of which the highest is the best; with "-NAME" the lowest is.
         folder: for the trials. Default: runs/STRATEGY-SERIES-sweep.
         resume: refuse to start a different sweep than the one in the folder.
         span: first and last session, both included.
@@ -133,18 +133,18 @@ def sweep(
         end: the last session, included.
         params: values of the parameters that do not vary.
         tell: called with a `SweepProgress` now and then. Default: a progress bar in notebooks.
-        engine: "compiled" for all trials at once, or "event" for one after the other, bar by bar. If not given, the
-            compiled engine makes the trials that it can where there are many, and the event engine the rest; both give
-            the same to the last bit. `made_by` of the result says which did, and why.
+        engine: "compiled" for all trials at once, or "event" for one after the other, bar by bar. Default: the compiled
+            engine runs the trials that it can if there are many, and the event engine runs the rest; the results are
+            the same to the last bit. `made_by` of the result says which engine ran, and why.
         tz: this and all that follows is as in `run`; frames instead of series and store also work.
 
     Raises:
         UsageError: an argument is invalid, or the condition leaves no point of the grid.
         NoBars: the store lacks the bars.
-        StrategyError: no trial came to an end.
+        StrategyError: no trial finished.
 
-    A pool of ours that loses a worker is replaced; an executor of yours that breaks raises what it raises. What was
-    done is kept in either case.
+    A process pool of `jobs` that loses a worker is replaced; an executor of yours that breaks raises its own error.
+    Finished trials are saved in either case.
     """
     rank, jobs, seed = rank_of(rank), _arguments.whole(jobs, "jobs"), _arguments.seed_of(seed)
     random, optuna = _arguments.whole(random, "random"), _arguments.whole(optuna, "optuna", -1)
@@ -190,7 +190,7 @@ class Sweep:
     The trials of a sweep, and its best one.
 
     Attributes:
-        asked: what was asked: strategy, series, grid, rank, ...
+        asked: the settings: strategy, series, grid, rank, ...
         trials: those of this sweep, in the order of the grid, without returns.
         ratios: the annual Sharpe ratio of every trial in the folder, on whatever bars and code.
         best_run: the run of the best trial.
@@ -208,7 +208,7 @@ class Sweep:
         Return the sweep in a folder.
 
         Raises:
-            BadStore: there is none, or it was stopped before its end.
+            BadStore: there is none, or it was stopped before it finished.
         """
         folder = _arguments.path(folder, "folder")
         asked = _asked_in(folder)
@@ -230,7 +230,7 @@ class Sweep:
 
     @property
     def strategy(self) -> str:
-        """The strategy, as it can be run again from here: its file is named as seen from the folder."""
+        """The strategy, as it can be run again from here: the path of its file is relative to the folder."""
         file, _, name = str(self.asked["file"]).rpartition(":")
         return f"{self.folder / file}:{name}" if (self.folder / file).is_file() else str(self.asked["file"])
 
@@ -306,7 +306,7 @@ class Sweep:
 
     def plot(self, *names: str) -> matplotlib.figure.Figure:
         """
-        Return the picture of the rank over one parameter or two: the first that vary if none is named.
+        Return the figure of the ranked metric over one parameter or two. Default: the first that vary.
 
         Raises:
             UsageError: a name does not vary.
@@ -328,7 +328,7 @@ class Sweep:
         Write the page of the sweep, and that of its best trial's run, and return the path of the former.
 
         Args:
-            folder: of the page; that of the sweep if not given.
+            folder: for the page. Default: that of the sweep.
             store: where the chart of the best run finds its bars: see `RunResult.report`.
 
         Raises:
@@ -395,7 +395,7 @@ class Sweep:
         Return it for JSON: None where a number is not defined.
 
         Args:
-            most: of the best trials, how many are returned.
+            most: the number of best trials to return.
         """
         most = _arguments.whole(most, "most")
         return {

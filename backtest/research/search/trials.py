@@ -48,7 +48,7 @@ class Trial:
     """
     One set of parameters, and the outcome.
 
-    `case` stands for its other inputs: code, bars, cash, costs. `window` is "" for all bars, or the first and the last
+    `case` identifies its other inputs: code, bars, cash, costs. `window` is "" for all bars, or the first and the last
     session. A trial that failed has an error and no numbers.
     """
 
