@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +28,7 @@ from backtest.engine.account.dividends import DERIVED, dividends_of
 from backtest.engine.account.interest import IB
 from backtest.engine.account.margin.tables import ACCOUNTS
 from backtest.engine.cash_flows import Interest
+from backtest.engine.code.parcels import Parcel
 from backtest.engine.code.strategy import Strategy, load_strategy, typed_things
 from backtest.engine.feed import close_stamps
 from backtest.engine.provenance import module_files, source_file
@@ -361,8 +361,8 @@ def _imported_again(trial: _Trial) -> _Trial:
         return trial
     names = sorted({cls.__module__, *trial.strategy.files} & sys.modules.keys() - {"__main__"})
     try:
-        given = pickle.dumps((trial.params, trial.asked))
-    except Exception:  # noqa: BLE001 - what the objects' own classes raise, too
+        given = Parcel((trial.params, trial.asked)).pack()
+    except UsageError:
         return trial
     if cls.__module__ == "__main__" or any(name.encode() in given for name in names):
         return trial

@@ -125,7 +125,7 @@ def form_of(value: Any, for_key: bool = False) -> Any:
     try:
         return _kept(value, for_key)
     except RecursionError as error:
-        raise _Unkept("it holds itself") from error
+        raise _Unkept("something that holds itself") from error
 
 
 def read_form(form: Any) -> Any:

@@ -222,7 +222,7 @@ def test_import_keeps_the_columns_that_are_named_and_says_how_to_keep_the_others
         (["--extra", "size"], 2, "write size_, which finds that column too"),
         (["--extra", "signal,"], 2, "has no name"),
         (["--extra", "signal", "--extra", "signal"], 2, "is named twice"),
-        (["--extra", "close"], 2, "every bar has anyway"),
+        (["--extra", "close"], 2, "is part of every bar"),
         (["--extra", "a b"], 2, "write a_b"),
     ],
 )

@@ -142,7 +142,7 @@ def test_what_cannot_be_kept_is_refused_before_the_run_with_its_name(project):
     Path("odd.py").write_text(FILE + "    def __init__(self):\n        raise SystemError('it ran')\n")
 
     for value in (object(), lambda x: x, [iter(())]):
-        with pytest.raises(UsageError, match=r"the parameter rule cannot be kept .* is, or holds"):
+        with pytest.raises(UsageError, match=r"the parameter rule cannot be saved .* is, or holds"):
             odd(rule=value)
 
 

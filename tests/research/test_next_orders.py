@@ -225,7 +225,7 @@ def test_the_command_warns_once_the_open_after_the_last_bar_is_over(sample, caps
             main(words, clock=lambda now=now: now)
         said.append(capsys.readouterr().err)
 
-    assert ["open is over" in one for one in said] == [False, True]
+    assert ["open has passed" in one for one in said] == [False, True]
 
 
 def test_the_command_says_where_there_is_no_order(asked, sample):

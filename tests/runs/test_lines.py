@@ -522,8 +522,8 @@ def test_a_run_without_lines_is_the_same_run_and_says_that_none_were_kept(kept, 
     assert not (tmp_path / "lines.parquet").exists()
     assert loaded == bare
     assert loaded.lines.plots == ()
-    assert "kept no lines" in loaded.lines.why_not
-    with pytest.raises(UsageError, match=r"kept no lines.*run it again"):
+    assert "saved no lines" in loaded.lines.why_not
+    with pytest.raises(UsageError, match=r"saved no lines.*run it again"):
         loaded.lines.to_frame()
 
 

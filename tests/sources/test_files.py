@@ -201,7 +201,7 @@ def test_a_column_that_has_the_name_just_so_goes_before_those_that_nearly_have_i
         ("RSI 14,x", "RSI 14", "write RSI_14"),
         ("2y,x", "2y", "rename the column"),
         ("_x,x", "_x", "write x,"),
-        ("x,y", "close", "every bar has anyway"),
+        ("x,y", "close", "is part of every bar"),
         ("x,y", "average", "or write average_"),
         ("x,y", "x,,y", "has no name"),
         ("x,y", 7, "extra is 7; write names of columns"),

@@ -59,5 +59,5 @@ def test_points_that_fail_are_no_end_of_it():
 
 
 def test_a_condition_that_refuses_everything_is_told():
-    with pytest.raises(UsageError, match="refuses every point"):
+    with pytest.raises(UsageError, match="refuses every suggested point"):
         guided_points(GRID, lambda point: False, 2, 1, heights)

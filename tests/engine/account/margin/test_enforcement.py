@@ -161,7 +161,7 @@ def test_a_fall_is_on_the_page(fallen, tmp_path):
     assert "account reg-t" in text
     assert '<h2 id="called">Margin calls</h2>' in text
     assert "margin call: equity 4,000.00 USD, maintenance margin 4,125.00" in text
-    assert "initial margin: all positions would require 8,300.00 USD" in text
+    assert "initial margin: all positions would require 12,550.00 USD" in text
     assert "Equity and maintenance margin" in text
     assert "Positions required up to 6,250 USD while held; 2 margin calls." in text
     assert text.count("<td>margin call</td>") == 2  # round trips that ended so
