@@ -45,7 +45,7 @@ class Slippage:
     @classmethod
     def parse(cls, text: str) -> Slippage:
         """
-        Read "" (none), "5bp" (basis points), "0.01" or "money:0.01" (money a share), "1tick", "impact:0.1" or "spread".
+        Read "" (none), "5bp" (basis points), "0.01" or "money:0.01" (per share), "1tick", "impact:0.1" or "spread".
 
         "impact:0.1" is the square-root law: an order as large as the bar's volume moves the price by a tenth, one of
         a hundredth of it by a hundredth. "spread" is half the distance of the stored BID and ASK bars at the open;
@@ -54,7 +54,7 @@ class Slippage:
         Raises:
             UsageError: it is none of them.
         """
-        example = "write 5bp, 0.01 (money a share), 1tick (of a contract), impact:0.1, or spread"
+        example = "write 5bp, 0.01 (money per share), 1tick (of a contract), impact:0.1, or spread"
         if text in ("", "spread"):
             return cls(text)
         what = f"the slippage {text!r}"
@@ -361,7 +361,7 @@ def set_up_market(
     if slippage.kind == "ticks" and (unknown := [name for name, tick in ticks.items() if not tick]):
         raise UsageError(
             f"the tick of {unknown[0]} is not known: it comes with the contract details of futures and options; write "
-            "slippage as money a share or contract, such as 0.25, or as 5bp"
+            "slippage as money per share or contract, such as 0.25, or as 5bp"
         )
     if slippage.kind:
         cerebro.broker = broker = MarketBroker()

@@ -125,7 +125,7 @@ def margin_of(given: Any) -> str:
     return f"{_arguments.number(given, 'margin', _MARGIN):.15g}"
 
 
-_MARGIN = "write 15000 for all futures, or ES-FUT-CME-USD-202612/1day=15000 for one; commas between"
+_MARGIN = "write 15000 for all futures, or ES-FUT-CME-USD-202612/1day=15000 for one; separate several by commas"
 
 
 def margin_rules(text: str) -> dict[str, float]:
@@ -584,7 +584,7 @@ def _ask_about_slippage(text: str) -> None:
         if (amount := float(text)) >= _LARGE_SLIPPAGE:
             raise UsageError(
                 f"slippage {text} is ambiguous; write {amount:.10g}bp for {amount:.10g} basis points of the price, or "
-                f"money:{amount:.10g} for {amount:.10g} USD per share, or as much of another currency of prices"
+                f"money:{amount:.10g} for {amount:.10g} USD per share (of another currency if prices are in one)"
             )
 
 

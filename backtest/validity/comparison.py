@@ -58,7 +58,7 @@ class SharpeTest:
             return f"{self.run} and {self.first} have the same Sharpe ratio in whatever sessions: there is no test."
         ends = f"{CONFIDENCE:.0%} CI ".replace("%", " %") + f"{_ratio(self.low)} to {_ratio(self.high)}"
         return (
-            f"{self.run}: Sharpe difference to {self.first} {_ratio(self.sharpe)} ({ends}; p {_equal(self.p)}): "
+            f"{self.run}: Sharpe difference from {self.first}: {_ratio(self.sharpe)} ({ends}; p {_equal(self.p)}): "
             f"{'significant' if self.differ else 'not significant'}."
         )
 

@@ -80,7 +80,7 @@ def test_a_comparison_has_the_names_of_folders_and_the_parameters_that_differ(ra
         "slow-and-steady: SmaCross on AAPL/1day, fast=20",
     ]
     assert {line.split()[0] for line in out.splitlines()[3:7]} >= {"quick", "slow-and-steady"}
-    assert "slow-and-steady: Sharpe difference to quick" in " ".join(out.split())
+    assert "slow-and-steady: Sharpe difference from quick" in " ".join(out.split())
     assert [(row["run"], row["differs"]) for row in document["runs"]] == [
         ("quick", {"fast": 5}),
         ("slow-and-steady", {"fast": 20}),

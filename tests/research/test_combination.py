@@ -210,7 +210,7 @@ def test_a_combination_is_kept_measured_and_judged_like_a_run(both, real, tmp_pa
     assert (kept.name, kept.stats.to_dict(), kept.stats.basis) == (again.name, again.stats.to_dict(), again.stats.basis)
     assert isinstance(kept.combination, Combination)
     assert "both" in call("runs", "ls")[1]
-    assert "Sharpe difference to both" in call("compare", "both", "sma", "--bootstrap", "20")[1].replace("\n", " ")
+    assert "Sharpe difference from both" in call("compare", "both", "sma", "--bootstrap", "20")[1].replace("\n", " ")
     assert "alpha over" in call("validate", "both", "--bootstrap", "20", "--regimes")[1]
     validity = validate(kept, samples=10)
     shown = page(kept, validity)

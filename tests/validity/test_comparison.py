@@ -255,7 +255,7 @@ def test_a_comparison_is_json_a_frame_and_a_table_of_a_notebook():
 def test_a_difference_is_said_with_its_sign_its_interval_and_no_probability_of_nothing():
     said = str(SharpeTest("B", "A", -0.03, -0.44, 0.46, p=0.0001, block=5.0))
 
-    assert said == ("B: Sharpe difference to A -0.03 (95 % CI -0.44 to 0.46; p <0.001): significant.")
+    assert said == ("B: Sharpe difference from A: -0.03 (95 % CI -0.44 to 0.46; p <0.001): significant.")
 
 
 def test_the_table_names_runs_without_their_keys_where_that_tells_them_apart():

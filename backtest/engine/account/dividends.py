@@ -192,7 +192,8 @@ def _check_given(given: Any) -> None:
                 return
         words = (NO_DIVIDENDS, DERIVED, *(f"{DERIVED}:{one}" for one in CONVENTIONS))
         raise UsageError(
-            f"no file of dividends {given:.80}; name one of date,amount,currency; or {there_are(given, words)}"
+            f"no file of dividends {given:.80}; name a file with lines date,amount,currency; without one "
+            f"{there_are(given, words)}"
         )
 
 

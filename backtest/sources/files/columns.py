@@ -134,8 +134,8 @@ def _given_names(table: Table, given: Sequence[str]) -> list[str]:
         given = ["time", *given]  # an index of times
     if len(given) != len(table.columns):
         raise UsageError(
-            f"--columns names {len(given)} columns and {table.what} has {len(table.columns)}; write one for each, - "
-            "for one to leave, such as time,open,high,low,close,volume"
+            f"--columns names {len(given)} columns and {table.what} has {len(table.columns)}; name each, or write "
+            "- to skip one, such as time,open,high,low,close,volume"
         )
     words = [word.strip() for word in given]
     if wrong := [word for word in words if word.lower() not in _SKIPPED and not meanings_of(word) and not word]:
@@ -197,7 +197,7 @@ def _unclear(
 ) -> UsageError:
     shown = ", ".join(repr(name) for name in names) or "none"
     what = [*([f"no column for {', '.join(missing)}"] if missing else []), *problems]
-    cure = "rename its columns, or name them with --columns time,open,high,low,close,volume (- for one to leave)"
+    cure = "rename its columns, or name them with --columns time,open,high,low,close,volume (- skips one)"
     if adjusted:
         cure = f"to take {', '.join(map(repr, adjusted))}, which the vendor has adjusted: --adjusted"
     elif missing == ["open", "high", "low"]:
@@ -373,7 +373,7 @@ def _nothing_named(table: Table, why: str) -> UsageError:
     shown = ", ".join(repr(name) for name in table.names) if table.headed else "no names"
     return UsageError(
         f"{table.what} has the columns {shown}: none has a known name, and {why}; name the "
-        f"{len(table.columns)} columns with --columns, such as time,open,high,low,close,volume (- for one to leave)"
+        f"{len(table.columns)} columns with --columns, such as time,open,high,low,close,volume (- skips one)"
     )
 
 

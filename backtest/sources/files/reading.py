@@ -54,7 +54,7 @@ class FileOptions:
     Args:
         tz: zone of times that have none; "exchange" for the instrument's own.
         extra: columns to keep beside those of every bar.
-        columns: the meaning of each column, in order: ours, or - for one to leave.
+        columns: the meaning of each column, in order: ours, or - to skip one.
         adjusted: whether to take what the vendor has adjusted for splits and dividends.
         symbol: whose rows to take.
         stamped: what bars are stamped with, their "open" or their "close"; of weeks and months first or last day.

@@ -112,7 +112,7 @@ def may_be_pacing(error: Refused) -> bool:
 def refusal(code: int, text: str, what: str) -> SourceError:
     """Return the error to raise for a request: the code, IB's text, what it means here, and what to do."""
     error = meaning(code, text) or Refused
-    words = f"IB answered {what} with error {code}: {text.strip().rstrip('.')}; {_ADVICE[error]}"
+    words = f"IB answered the request for {what} with error {code}: {text.strip().rstrip('.')}; {_ADVICE[error]}"
     return error(words, code) if issubclass(error, Refused) else error(words)
 
 
