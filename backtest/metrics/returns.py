@@ -257,7 +257,7 @@ def cagr_by_row(equity: EquityRows, periods: float = SESSIONS) -> list[float]:
 
 def cagr_calendar(days: np.ndarray, equity: np.ndarray, lead: float = 0.0) -> float:
     """
-    Return the steady growth per 365.25 calendar days; undefined where that is no time.
+    Return the steady growth per 365.25 calendar days; undefined where no time has passed.
 
     Args:
         lead: years from the first equity to the first session's end.

@@ -179,14 +179,14 @@ _RETURN = (
     ),
     Metric(
         "cagr", "CAGR", "percent",
-        "(E_N / E_0)^(P / N) − 1, with N sessions, P of them a year; not of a run under a year.",
+        "(E_N / E_0)^(P / N) − 1, with N sessions, P of them per year; undefined for a run of under a year.",
         _ByRow(lambda runs: _of_a_year(runs, cagr_by_row(runs.curves, runs.periods))), headline=True,
     ),
     Metric(
         "cagr_calendar", "CAGR by the calendar", "percent",
-        "(E_N / E_0)^(365.25 / D) − 1, with D days of the calendar from the first session to the last (of returns "
-        "alone: from a period before the first); not of a run "
-        "under a year. Shown in short tables where it differs from CAGR by more than 0.1 percentage points.",
+        "(E_N / E_0)^(365.25 / D) − 1, with D calendar days from the first session to the last (for returns alone, "
+        "from one period before the first); undefined for a run of under a year. Shown in short tables where it "
+        "differs from CAGR by more than 0.1 percentage points.",
         _ByRow(lambda runs: _of_a_year(runs, cagr_calendar_by_row(runs.days, runs.curves, runs.lead))),
     ),
     Metric(
@@ -196,20 +196,20 @@ _RETURN = (
     Metric("worst_session", "Worst session", "percent", "min r_t.", _ByRow(lambda runs: smallest_by_row(runs.raw))),
     Metric(
         "best_month", "Best month", "percent",
-        "The largest return of a month of the calendar, from the last session end before it; months may be cut.",
+        "The largest return of a calendar month, from the last session end before it; the first and last may be cut.",
         _ByRow(lambda runs: largest_by_row(runs.months)),
     ),
     Metric(
-        "worst_month", "Worst month", "percent", "The smallest return of a month, as the best.",
+        "worst_month", "Worst month", "percent", "The smallest return of a calendar month, as for the best.",
         _ByRow(lambda runs: smallest_by_row(runs.months)),
     ),
     Metric(
         "best_year", "Best year", "percent",
-        "The largest return of a year of the calendar, from the last session end before it; years may be cut.",
+        "The largest return of a calendar year, from the last session end before it; the first and last may be cut.",
         _ByRow(lambda runs: largest_by_row(runs.years)),
     ),
     Metric(
-        "worst_year", "Worst year", "percent", "The smallest return of a year, as the best.",
+        "worst_year", "Worst year", "percent", "The smallest return of a calendar year, as for the best.",
         _ByRow(lambda runs: smallest_by_row(runs.years)),
     ),
 )  # fmt: skip
@@ -232,7 +232,7 @@ _RISK = (
     Metric(
         "sharpe_low", "Sharpe ratio, 95 % CI low", "ratio",
         "Sharpe − 1.96·SE·√P, with SE² = V / N, V the long-run variance (VARHAC) of z − S·(z² − 1) / 2, S the ratio of "
-        "one session and z the standardised r − f; z and z² have autoregressions of their own.",
+        "one session and z the standardised r − f; z and z² have separate autoregressions.",
         _ByRow(lambda runs: [low for low, _ in runs.intervals]),
         headline=True,
     ),
@@ -253,9 +253,9 @@ _RISK = (
     ),
     Metric(
         "probabilistic_sharpe", "Probability of a Sharpe ratio above 0", "probability",
-        "Φ(S / SE): the probability that the true Sharpe ratio is above 0, were this the only trial, and returns "
+        "Φ(S / SE): the probability that the true Sharpe ratio is above 0, if this was the only trial and returns are "
         "independent: SE² = (1 − γ3·S + (γ4 − 1) / 4·S²) / (N − 1) after Mertens, S the ratio of one session, γ3 skew "
-        "and γ4 kurtosis (3 for the normal distribution). A market that rises has one too.",
+        "and γ4 kurtosis (3 for the normal distribution). A rising market has a high one too.",
         _ByRow(lambda runs: [probabilistic_sharpe(*one) for one in runs.moments]),
     ),
     Metric(
@@ -332,8 +332,8 @@ _DRAWDOWN = (
     ),
     Metric(
         "max_drawdown_sessions", "Maximum drawdown, sessions", "sessions",
-        "Sessions from the peak of the deepest drawdown to its recovery, or the end if it is open; weeks or months of "
-        "bars as long.",
+        "Sessions from the peak of the deepest drawdown to its recovery, or the end if it is open; weeks or months "
+        "for bars of that length.",
         _ByRow(lambda runs: _lengths(runs.worst, "sessions")), headline=True,
     ),
     Metric(
@@ -343,13 +343,13 @@ _DRAWDOWN = (
     ),
     Metric(
         "longest_drawdown_sessions", "Longest time under water, sessions", "sessions",
-        "Sessions from the peak of the drawdown that took longest to its recovery, or the end if it is open; weeks or "
-        "months of bars as long.",
+        "Sessions from the peak of the longest drawdown to its recovery, or the end if it is open; weeks or months for "
+        "bars of that length.",
         _ByRow(lambda runs: _longest(runs, "sessions")),
     ),
     Metric(
         "longest_drawdown_days", "Longest time under water, days", "days",
-        "Calendar days from the peak of the drawdown that took longest to its recovery, or the end if it is open. "
+        "Calendar days from the peak of the longest drawdown to its recovery, or the end if it is open. "
         "Shown in short tables where that is not the deepest one.",
         _ByRow(lambda runs: _longest(runs, "days")),
     ),
@@ -373,7 +373,7 @@ _DRAWDOWN = (
     ),
     Metric(
         "burke", "Burke ratio", "ratio",
-        "CAGR / √ΣL², with L what each unbroken row of losing sessions lost.",
+        "CAGR / √ΣL², with L the loss of each unbroken run of losing sessions.",
         _ByRow(lambda runs: _of_a_year(runs, burke_by_row(runs.raw, runs.periods))),
     ),
     Metric(
@@ -382,16 +382,16 @@ _DRAWDOWN = (
     ),
     Metric(
         "calmar", "Calmar ratio", "ratio",
-        "CAGR / |maximum drawdown|, both of the whole run.",
+        "CAGR / |maximum drawdown|, both over the whole run.",
         _ByRow(lambda runs: _of_a_year(runs, calmar_by_row(runs.curves, runs.periods))), headline=True,
     ),
 )  # fmt: skip
 _BENCHMARK = (
     Metric(
         "alpha", "Annual alpha", "percent",
-        "P·mean(r − f − β·(b − f)), with b the benchmark's returns: those of the benchmark named, else of buying and "
-        "holding the run's own series evenly. Where the benchmark lacks sessions, all numbers beside it are of returns "
-        "between those that it has, P of them a year.",
+        "P·mean(r − f − β·(b − f)), with b the returns of the named benchmark, otherwise of buying and holding the "
+        "run's own series in equal amounts. Where the benchmark lacks sessions, all metrics against it use returns "
+        "between the sessions that it has, P of them per year.",
         _ByRow(lambda runs: _beside(runs, alpha_by_row)),
     ),
     Metric(
@@ -477,7 +477,7 @@ _ACTIVITY = (
     ),
     Metric(
         "rejected_orders", "Rejected orders", "count",
-        "Orders that the broker refused, of those given: the cash, the margin or the account's rules did not let them.",
+        "Submitted orders that the broker refused because of cash, margin or the account's rules.",
         _ByRow(lambda runs: runs.rejected),
     ),
     Metric(
@@ -489,11 +489,11 @@ _ACTIVITY = (
 _TRADES = (
     Metric(
         "trades", "Trades", "count",
-        "Closed round trips, matched first in, first out; what is still open is not counted.",
+        "Closed round trips, matched first in, first out; open positions are not counted.",
         _ByRow(lambda runs: list(map(len, runs.nets.every))), headline=True,
     ),
     Metric(
-        "open_trades", "Open trades", "count", "Entries that are not, or not wholly, closed at the end.",
+        "open_trades", "Open trades", "count", "Entries that are not, or only partly, closed at the end.",
         _ByRow(lambda runs: runs.still_open),
     ),
     Metric(
@@ -573,8 +573,8 @@ _TRADES = (
     Metric(
         "costs", "Costs", "money",
         "Commissions and fees of all fills, slippage (how much worse each was than without it), and borrow fees, "
-        "those of open positions too. For runs that version 0.1.0 saved: without slippage, and borrow fees of closed "
-        "positions.",
+        "including those of open positions. For runs that version 0.1.0 saved: without slippage, and borrow fees of "
+        "closed positions.",
         _ByRow(lambda runs: runs.costs), headline=True,
     ),
 )  # fmt: skip
@@ -614,7 +614,7 @@ def _beside(runs: Accounts, numbers: Callable[[Beside], list[float]]) -> list[fl
 
 
 def _dividends(runs: Accounts) -> list[float]:
-    """Return what each run got in dividends; undefined where they were left out of it."""
+    """Return what each run got in dividends; undefined where they were excluded."""
     return [Undefined("left out") if one is None else one for one in runs.dividends]
 
 
@@ -636,7 +636,7 @@ def _leverage(runs: Accounts, what: str) -> list[float]:
 
 
 def _margin(runs: Accounts, what: str) -> list[float]:
-    """Return what positions required, by the name of the field; undefined where the account is no margin account."""
+    """Return what positions required, by the name of the field; undefined where the account is not a margin account."""
     known = [getattr(one, what, None) for one in runs.leverage]
     return [
         Undefined("no margin account") if one is None else float(one) if one < math.inf else Undefined("ruined")
