@@ -92,7 +92,7 @@ class BadStore(DataError):
 
 
 class DamagedStore(DataError):
-    """A stored file is not what was written."""
+    """A stored file differs from what was written."""
 
     brief = "damaged files"
 
@@ -105,7 +105,7 @@ class SourceError(BacktestError):
 
 
 class NoConnection(SourceError):
-    """Nobody listens at the address, or the handshake failed."""
+    """Nothing is listening at the address, or the handshake failed."""
 
     scope = "all"
     brief = "gateway out of reach"
@@ -127,7 +127,7 @@ class Unanswered(SourceError):
 
 
 class GivenUp(Unanswered):
-    """Nothing that was asked of a series was answered for so long that it is given up for now."""
+    """The source has answered no request for a series for so long that the download gives it up for now."""
 
     retry = False
     scope = "series"
@@ -161,7 +161,7 @@ class NoData(Refused):
 
 
 class TooLong(Refused):
-    """The source does not serve as much in one request; less may work."""
+    """The source does not serve that much in one request; a shorter one may work."""
 
     exit_code = 3
     retry = False
@@ -176,7 +176,7 @@ class PacingViolation(Refused):
 
 
 class Busy(Refused):
-    """As many requests are open as the source serves at once; it takes more when some have ended."""
+    """The source's limit of open requests is reached; it accepts more when some have ended."""
 
     brief = "too many requests open"
 

@@ -16,9 +16,9 @@ from backtest.sources.ib import error_codes, link
 
 _WORDS = {
     100: "messages come faster than IB allows",
-    110: "the price does not fit the smallest step",
-    162: "historical data service: a dozen things, named by the text",
-    165: "historical data service: news of its connection",
+    110: "the price is not a multiple of the tick size",
+    162: "historical data service: one of a dozen errors, named by the text",
+    165: "historical data service: the status of its connection",
     166: "the contract has expired, and is no longer served",
     200: "no such instrument, or several that fit",
     202: "an order was cancelled",
@@ -35,7 +35,7 @@ _WORDS = {
     492: "a remark on an order",
     502: "cannot connect to TWS",
     504: "not connected",
-    507: "a message of a false length",
+    507: "a message of the wrong length",
     509: "an error of the socket",
     1100: "the link between IB and the gateway is lost",
     1101: "the link is back, requests were lost",
@@ -61,9 +61,9 @@ _WORDS = {
     10189: "live ticks failed",
     10197: "another session of the same user has the market data",
     10225: "live bars ended by a bust event",
-    10299: "another kind of price is to be asked for",
-    10314: "the end of the request is no time",
-    10339: "a continuous future takes no end",
+    10299: "another kind of price has to be requested",
+    10314: "the end of the request is not a valid time",
+    10339: "a request for a continuous future must not have an end",
 }
 _TOLD_BY_TEXT = (162, 420)
 _TOLD_ALSO_BY_TEXT = {200: "`AmbiguousContract`", 321: "`TooLong` or `Busy`", 322: "`Busy`"}
@@ -91,9 +91,9 @@ def ib_page() -> str:
         "## Texts",
         paragraph(
             "Where a code is ambiguous, the first of these that is found in the text decides. TWS writes its texts "
-            "in its own language, but leaves the names in them, by which they are recognised; English words count "
-            "only where there is none. TWS writes texts in English where *Show API error messages in English* is "
-            "ticked in its API settings."
+            "in its own language but does not translate the names in them, and the tool goes by these names; English "
+            "words count only if a text has no name. TWS writes texts in English if *Show API error messages in "
+            "English* is ticked in its API settings."
         ),
         table(("found in the text", "code", "example", "handled as"), *_texts()),
         "## Limits",
@@ -129,7 +129,7 @@ def _kinds() -> list[type[errors.SourceError]]:
 
 def _kind(kind: type[errors.SourceError]) -> tuple[str, ...]:
     ended = "the download ends" if kind.scope == "all" else "the series stays incomplete, the others go on"
-    special = {errors.NoData: "remembered as an answer", errors.TooLong: "smaller steps, which is remembered"}
+    special = {errors.NoData: "recorded as an answer", errors.TooLong: "shorter requests, also in later downloads"}
     meaning = sentence(summary(kind)).replace("; `code` keeps it, 0 where there is none", "")
     return f"`{kind.__name__}`", meaning, _again(kind), special.get(kind, ended), sentence(error_codes._ADVICE[kind])
 
@@ -137,16 +137,16 @@ def _kind(kind: type[errors.SourceError]) -> tuple[str, ...]:
 def _again(kind: type[errors.SourceError]) -> str:
     patience, wait = retry.Persistence(), Patience()
     if kind is errors.UnknownContract:
-        return f"after {wait.belief:g} s, once where the contract was known, and until so long after an outage"
+        return f"after {wait.belief:g} s, once if the contract was known before, and for that long after an outage"
     if kind is errors.NoConnection:
         return f"for {wait.outage / 3600:g} hours, once a connection was there"
     if not kind.retry:
         return "no"
     if kind is errors.Busy:
         longest = min(patience.pause * 2**patience.breaks, patience.pacing_pause)
-        return f"{patience.breaks} times a window, after {patience.pause:g} s to {longest:g} s"
+        return f"{patience.breaks} times per window, after {patience.pause:g} s to {longest:g} s"
     if kind is errors.LinkLost:
-        return f"after each reconnection, {patience.breaks} times a window"
+        return f"after each reconnection, {patience.breaks} times per window"
     pause = patience.pacing_pause if kind is errors.PacingViolation else patience.pause
     return f"{patience.tries} times in all, after {pause:g} s, then twice as long each time"
 
