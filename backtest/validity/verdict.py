@@ -161,7 +161,7 @@ def _about_trials(judged: _Judged, trials: Sequence[float]) -> Iterator[tuple[st
     returns, rate = excess_returns(own.returns, own.risk_free, own.periods), 0.0
     if judged.market is not None:
         returns = returns - judged.test.beta * excess_returns(judged.market, own.risk_free, own.periods)
-        beyond = f" of its return beyond {judged.name}"
+        beyond = f" net of {judged.name}"
     # Luck moves the Sharpe ratio of a trial as it moves alpha over its whole volatility, of which this is a part.
     deviation = float(known.std(ddof=1)) / math.sqrt(own.periods * judged.test.unexplained)
     probability = deflated_sharpe(*moments(returns, rate), len(known), deviation)
