@@ -94,10 +94,10 @@ def test_a_script_needs_no_guard(tmp_path):
 
 @pytest.mark.slow
 def test_a_prompt_has_classes_too(tmp_path):
-    ended = started(tmp_path, "-i", "-q", input=f"{CLASSES}{SWEEPS}exit()\n")
+    ended = started(tmp_path, "-i", "-q", input=f"{CLASSES}{SWEEPS}{WALK}exit()\n")
 
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines() == [SWEPT]  # a walk sends its class as a sweep does
+    assert ended.stdout.splitlines() == [SWEPT, WALKED]
     assert "Traceback" not in ended.stderr
 
 
