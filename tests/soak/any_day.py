@@ -31,15 +31,16 @@ MISSING = (
     "(Debian, Ubuntu), dnf install libfaketime (Fedora), or brew install libfaketime (macOS)"
 )
 # As a user calls them: nothing gives these commands a clock, so that they take the day of the machine.
+# With the exit code of each: until today the emulator has no bars for years, which is believed on another day only.
 COMMANDS = (
-    ("demo", "--out", "pages", "--store", "demo"),
-    ("download", "IBM/1day/ADJUSTED_LAST", "--since", "2000-03-01", "--source", "emulator:{sample}"),  # until today
-    ("download", "AAPL/1day", "--since", "2000-03-01", "--until", "2013-03-01", "--source", "emulator:{sample}"),
-    ("export", "GOOG/1day", "vendor/GOOG.csv", "--store", "{sample}"),
-    ("download", "GOOG/1day", "--since", "2004-08-19", "--until", "2013-03-01", "--source", "csv:vendor"),
-    ("verify",),
-    ("ls",),
-    ("doctor", "--source", "emulator:{sample}"),
+    (0, "demo", "--out", "pages", "--store", "demo"),
+    (3, "download", "IBM/1day/ADJUSTED_LAST", "--since", "2000-03-01", "--source", "emulator:{sample}"),
+    (0, "download", "AAPL/1day", "--since", "2000-03-01", "--until", "2013-03-01", "--source", "emulator:{sample}"),
+    (0, "export", "GOOG/1day", "vendor/GOOG.csv", "--store", "{sample}"),
+    (0, "download", "GOOG/1day", "--since", "2004-08-19", "--until", "2013-03-01", "--source", "csv:vendor"),
+    (1, "verify"),
+    (0, "ls"),
+    (0, "doctor", "--source", "emulator:{sample}"),
 )
 # libfaketime leaves the monotonic clock alone, as it must for waits to end, but then time.sleep of Python 3.11, which
 # sleeps until a time of that clock, is given a time that was moved. Waiting for no file at all knows no clock.
@@ -113,11 +114,11 @@ def _failures(case: Case, folder: Path, pytest: Sequence[str], log: Path) -> Ite
         yield from failed
         if code and not failed:
             yield f"pytest ended with {code}"
-        for command in COMMANDS:
+        for wanted, *command in COMMANDS:
             words = [word.format(sample=ROOT / "data" / "sample") for word in command]
             code = subprocess.call([*python, "backtest", *words], cwd=work, **said)
-            if code:
-                yield f"backtest {' '.join(words)} ended with {code}"
+            if code != wanted:
+                yield f"backtest {' '.join(words)} ended with {code}, not {wanted}"
 
 
 def _under(case: Case, folder: Path) -> tuple[list[str], dict[str, str]]:
