@@ -15,12 +15,13 @@ then, and are judged as of that close, and so is equity after them.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
+from operator import itemgetter
 from types import new_class
 from typing import Any, NamedTuple
 
@@ -202,6 +203,9 @@ class _Account:
         raise NotImplementedError
 
 
+_SETTLED = itemgetter(0)
+
+
 class CashAccount(_Account):
     """
     An account that lends nothing: no short sale, and what was sold is spent only when it has settled.
@@ -212,12 +216,12 @@ class CashAccount(_Account):
     def __init__(self, feeds: Mapping[Any, Ruled], days: Sequence[int], quotes: Quotes | None = None) -> None:
         super().__init__(feeds, quotes)
         self._days = days  # on which trades settle
-        self._unsettled: list[tuple[int, float]] = []  # the day of settlement, and money
+        self._sales: list[tuple[int, float]] = []  # the day on which each settles, in order, and its money
 
     def sold(self, broker: Any, order: Any, proceeds: float) -> None:
         """Take note of the money that a fill brought in which closed something."""
         if proceeds > 0:
-            self._unsettled.append((settlement_day(self._day(broker, order), self._days), proceeds))
+            insort(self._sales, (settlement_day(self._day(broker, order), self._days), proceeds), key=_SETTLED)
 
     def _judged(self, broker: Any, order: Any, change: _Change, pretended: _Pretended) -> str:
         cash = pretended.spendable + min(change.cash, 0.0)  # what is sold with it has not settled
@@ -234,14 +238,15 @@ class CashAccount(_Account):
     def _words(self, data: Any, size: float, opened: float, cash: float, price: float, day: int) -> str:
         if size < 0:
             return f"{SHORT_SALE}: a cash account sells what it holds, and it would be short {-size:,.10g}"
-        self._unsettled = [one for one in self._unsettled if one[0] > day]
-        waiting = sum(money for _, money in self._unsettled)
+        # An order for the close before may be judged after one for a later bar: what settles between counts for one.
+        unsettled = self._sales[bisect_right(self._sales, day, key=_SETTLED) :]
+        waiting = sum(money for _, money in unsettled)
         if cash - waiting >= 0:
             return ""
         needed = opened * price * self.feeds[data].multiplier * self.feeds[data].rate
         if not cash >= 0:
             return f"cash: {needed:,.2f} are needed and the costs, {-cash:,.2f} more than there are"
-        last = date.fromordinal(max(day for day, _ in self._unsettled))
+        last = date.fromordinal(unsettled[-1][0])
         return (
             f"settled cash: {needed:,.2f} are needed and the costs, {waiting - cash:,.2f} more than have settled; "
             f"{waiting:,.2f} settle by {last}"

@@ -564,3 +564,10 @@ def test_no_random_order_at_its_close_ends_with_more_leverage_than_the_account_a
 
         assert found == []
     assert opened > 5
+
+
+@pytest.mark.parametrize("seed", [91, 109])
+def test_a_sale_settles_for_an_order_at_this_close_when_it_does_though_a_later_order_was_judged_before(tmp_path, seed):
+    found, opened = overdrawn(random_run(tmp_path, seed, "cash", own=AT_CLOSE[0]), "cash")
+
+    assert (found, opened > 1) == ([], True)
