@@ -131,6 +131,7 @@ class MarginBook:
         self.margin: list[float] = []
         self.sizes: list[dict[str, int]] = []
         self.refused = self.called = 0
+        self.overnight = 0.0  # the fee of borrowed shares that the present row began with
         self.opening = False  # whether the moment that is looked at is one at which a bar opens
 
     # --- what is known at a moment
@@ -196,6 +197,7 @@ class MarginBook:
         return self
 
     def _pay(self, fresh, begun: set[str]) -> None:
+        self.overnight = 0.0
         for name, bar in fresh.items():
             last = self.case.bars[name].index
             place = last.get_loc(bar.name)
@@ -208,10 +210,12 @@ class MarginBook:
                 nights, before = (bar.name - last[place - 1]).days, self.case.bars[name]["close"].iloc[place - 1]
                 fee = -self.held[name] * before * self.market[name].unit * self.lent.borrow * nights / 365
                 self.cash -= fee * self.rate(name, bar["opens"])
+                self.overnight += fee * self.rate(name, bar["opens"])
 
     def _submitted(self, orders, moment):
         """Return the orders that are let in at the prices known when they were given."""
-        found, sizes, fees = [], dict(self.held), 0.0
+        found, sizes = [], dict(self.held)
+        fees = 0.0 if self.lent.this_close else -self.overnight  # which was not due as the orders were given
         equity = self.cash + sum(self.worth(one, size, self.price(one, moment), moment)
                                  for one, size in self.held.items())  # fmt: skip
         for name, size in orders:
