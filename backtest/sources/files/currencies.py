@@ -41,7 +41,7 @@ def check_currency(table: Table, roles: Roles, series: Series) -> None:
         quoted = price_unit(series.instrument).name
     except UsageError:  # pence or pounds: the file may say it
         quoted = series.instrument.currency
-    for stated, where in _stated(table, roles):
+    for stated, where in _stated(table, roles, series):
         told = [_MINOR.get(one) or _NEAR.get(one.upper(), one.upper()) for one in stated.split()]
         of_cells = [series.instrument.currency] if where == _CELLS else []  # £ before pence is often written
         if not {_NEAR.get(one, one) for one in (quoted, *of_cells)} & set(told):
@@ -60,7 +60,7 @@ def _cure(told: str, quoted: str, series: Series) -> str:
     return f"write the series with that currency, such as {one.symbol}-{one.kind}-{one.exchange}-{major[told]}"
 
 
-def _stated(table: Table, roles: Roles) -> Iterator[tuple[str, str]]:
+def _stated(table: Table, roles: Roles, series: Series) -> Iterator[tuple[str, str]]:
     """Yield each currency that a file says, and where."""
     if table.currency:
         yield table.currency, "a line above the rows"
@@ -73,9 +73,9 @@ def _stated(table: Table, roles: Roles) -> Iterator[tuple[str, str]]:
                     yield str(value).strip(), f"its column {name!r}"
     for place in {place for ours in PRICES for place in roles.places[ours]}:
         name, column = table.names[place] if table.headed else "", table.columns[place]
-        for word in re.findall(r"[A-Za-zł]+", name):
-            if code := CURRENCY_NAMES.get(word.lower()):
-                yield code, f"its column {name!r}"
+        words = [CURRENCY_NAMES.get(word.lower()) for word in re.findall(r"[A-Za-z]+", name)]
+        if codes := [code for code in words if code and code != series.instrument.symbol]:  # EUR/USD Close is in USD
+            yield codes[-1], f"its column {name!r}"
         if is_text(column):
             text = " ".join(str(one) for one in column.slice(0, _FIRST).to_pylist() if one)
             for code in sorted({*re.findall(r"[A-Z]{3,4}|GBp", text)} & _KNOWN):

@@ -482,6 +482,11 @@ ASKED = {
         AAPL,
         "by its column 'open_eur'.*USD",
     ),
+    "another pair": (
+        lines("date,USD/JPY open,USD/JPY high,USD/JPY low,USD/JPY close", [r[:5] for r in DAILY]),
+        "EUR-CASH-IDEALPRO-USD/1day",
+        "prices in JPY .by its column 'USD/JPY open'.*quoted in USD",
+    ),
     "a sign": (lines(HEAD, [(d, *(f"€{p}" for p in r)) for d, *r in DAILY]), AAPL, "in EUR .by the prices themselves"),
     "a code in cells": (lines(HEAD, [(d, *(f"CHF {p}" for p in r)) for d, *r in DAILY]), AAPL, "in CHF .by the prices"),
     "dollars of euros": (lines(HEAD, [(d, *(f"${p}" for p in r)) for d, *r in DAILY]), PARIS, "in USD or .* in EUR"),
@@ -503,6 +508,16 @@ ASKED = {
     "broken gzip": (b"\x1f\x8b" + b"\0" * 60, AAPL, "cannot be unpacked by gzip"),
     "JSON without bars": ('{"error": "no such symbol"}', AAPL, "JSON without a list of bars"),
 }
+
+
+@pytest.mark.parametrize(
+    ("series", "before"),
+    [("EUR-CASH-IDEALPRO-USD", "EUR/USD "), ("USD-CASH-IDEALPRO-JPY", "USD/JPY "), ("EUR-CASH-IDEALPRO-USD", "EUR ")],
+)
+def test_the_names_of_a_pair_of_currencies_name_what_it_is_quoted_in(tmp_path, series, before):
+    head = ",".join(["Date", *(f"{before}{price}" for price in ("Open", "High", "Low", "Close"))])
+
+    assert len(read(tmp_path, lines(head, [r[:5] for r in DAILY]), f"{series}/1day", {}).bars) == 8
 
 
 def test_prices_in_no_currency_may_come_with_any(tmp_path):
