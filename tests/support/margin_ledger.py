@@ -147,14 +147,16 @@ class MarginBook:
         return found
 
     def price(self, name: str, moment: pd.Timestamp) -> float:
-        """Return the newest open or close of a series, in its currency; at a close no open of that moment."""
+        """Return the newest open or close of a series, in its currency; NaN for none; at a close no open of then."""
         moments, prices = self.events[name]
-        return prices[bisect_right(moments, (moment, self.opening)) - 1] * self.market[name].unit
+        place = bisect_right(moments, (moment, self.opening)) - 1
+        return prices[place] * self.market[name].unit if place >= 0 else math.nan
 
     def worth(self, name: str, size: float, price: float, moment: pd.Timestamp) -> float:
         """Return what of equity is not in the cash: of contracts what they gained since it was settled."""
         if not size:
             return 0.0
+        assert not math.isnan(price), f"{name} is held, and has no price at {moment}"
         points = price - self.settled[name] if self.case.contract else price
         return size * points * self.lent.points[name] * self.rate(name, moment)
 
@@ -244,28 +246,28 @@ class MarginBook:
         return [order for order in orders if order[0] not in fresh]
 
     def _at_close(self, orders, over) -> None:
-        """Let in orders at the close at which they are given, and fill them there."""
+        """Let in orders at the close at which they are given, and fill them there, judged by what is known then."""
         for name, size, _ in self._submitted(orders, over):
             own = max(one for one in self.case.bars[name]["closes"] if one <= over)
-            self._fill(name, size, self.price(name, own), own, False)
+            self._fill(name, size, self.price(name, own), over, False, paid=own)
 
-    def _fill(self, name: str, size: int, price: float, moment, own: bool) -> None:
+    def _fill(self, name: str, size: int, price: float, moment, own: bool, paid=None) -> None:
+        """Fill an order, judged at a moment, with money that is exchanged at it or at another."""
         closed, opened = _parts(self.held[name], size)
-        rate = self.rate(name, moment)
+        paid = paid or moment
+        rate = self.rate(name, paid)
         if closed:
-            self._book(name, closed, price, moment, rate)
+            self._book(name, closed, price, paid, rate)
         if not opened:
             return
-        fee = self._fee(name, opened, price, moment)
         after = self.held[name] + opened
-        equity = (
-            self.cash
-            - fee
-            + sum(
-                self.worth(one, held, price if one == name else self.price(one, moment), moment)
-                for one, held in self.held.items()
-            )
-        )
+        cost = self._fee(name, opened, price, paid)
+        if not self.case.contract:
+            cost += opened * price * rate
+        equity = self.cash - cost + sum(
+            self.worth(one, held, price if one == name else self.price(one, moment), moment)
+            for one, held in (self.held if self.case.contract else {**self.held, name: after}).items()
+        )  # fmt: skip
         needed = self.required(name, after, price, moment, initial=True) + sum(
             self.required(one, held, self.price(one, moment), moment, initial=True)
             for one, held in self.held.items() if one != name
@@ -273,7 +275,7 @@ class MarginBook:
         if equity < needed:
             self.refused += 1
             return
-        self._book(name, opened, price, moment, rate)
+        self._book(name, opened, price, paid, rate)
 
     def _book(self, name: str, size: int, price: float, moment, rate: float) -> None:
         self.cash -= self._fee(name, size, price, moment)

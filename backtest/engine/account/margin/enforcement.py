@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -136,12 +136,15 @@ class _Account:
             opened: the part of the fill that opens.
             cash: with the fill.
         """
-        at = order.created.dt if _is_at_last_close(broker, order) else None
-        with nullcontext() if self._quotes is None else self._quotes.filling(order, at):
+        with nullcontext() if self._quotes is None else self._moment_of(broker, order, self._quotes):
             reason = self._reason(broker, order, price, size, opened, cash)
         if reason:
             self.reasons[order.ref] = reason
         return bool(reason)
+
+    def _moment_of(self, broker: Any, order: Any, quotes: Quotes) -> AbstractContextManager[None]:
+        """Be at the moment at which a fill is judged: one at this close when its order was given, as others were."""
+        return quotes.before() if _is_at_last_close(broker, order) else quotes.filling(order)
 
     def mark(self, order: Any) -> None:
         """Give an order that was refused the state that says so, and the reason."""

@@ -42,17 +42,11 @@ class Quotes:
             yield
 
     @contextmanager
-    def filling(self, order: Any, close: float | None = None) -> Iterator[None]:
-        """
-        Be at the moment at which an order is filled: when its bar opened, of one at the close when it closed.
-
-        Args:
-            close: the stamp of an earlier bar at whose close it is filled.
-        """
-        data, opening = order.data, close is None and order.exectype != bt.Order.Close
+    def filling(self, order: Any) -> Iterator[None]:
+        """Be at the moment at which an order is filled: when its bar opened, of one at the close when it closed."""
+        data, opening = order.data, order.exectype != bt.Order.Close
         moments = self._opens[data] if opening else self._closes[data]
-        place = self._place(data) if close is None else bisect_right(self._stamps[data], close) - 1
-        with self._at(moments[place], opening):
+        with self._at(moments[self._place(data)], opening):
             yield
 
     @contextmanager

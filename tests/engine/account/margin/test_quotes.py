@@ -67,6 +67,20 @@ def test_a_rate_that_falls_brings_a_call_at_the_next_open(loop):
     assert reasons(result)[1].startswith("margin call: equity 2,500.00 EUR, maintenance margin 3,125.00; to be filled")
 
 
+@pytest.mark.parametrize("loop", [{}, {"slippage": "0.0"}])
+def test_an_order_for_this_close_is_judged_by_what_was_known_as_it_was_given(tmp_path, loop):
+    # Xetra closes at 15:30 UTC, when a share of AAPL was at 50 still. The orders are given at 20:00, and it is at 100.
+    store = store_of(aapl=[100.0, (50.0, 100.0), 100.0], sap=[100.0] * 3, eurusd=[1.0] * 3)
+    (tmp_path / "rates.csv").write_text("product,initial_long,maintenance_long\nSTK,0.5,0.25\n")
+
+    result = trade(store, {2: [(0, 100), (1, 90)]}, [AAPL, SAP], str(tmp_path / "rates.csv"), currency="EUR",
+                   fills="this-close", **loop)  # fmt: skip
+
+    # 190 shares at 100 require 9,500 of 10,000 euros.
+    assert statuses(result) == ["Completed", "Completed"]
+    assert result.record["margin"].to_pylist() == [0.0, 4_750.0, 4_750.0]
+
+
 @pytest.mark.parametrize(("cash", "status"), [(1_599, "Margin"), (1_600, "Completed")])
 def test_the_least_equity_is_in_dollars(cash, status):
     store = store_of(aapl=[100.0] * 4, eurusd=[1.25] * 4)
