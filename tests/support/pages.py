@@ -93,6 +93,7 @@ NOT_RUN = {
     "backtest demo --store data/bars": "README.md runs the demo; elsewhere its store is laid out, by the same download",
     "make test": "it is what runs this test",
     "ssh -N -L": "it needs a second machine",
+    "docker run": "it needs Docker, the network and a login at IB",
     "systemctl --user": "it needs the user's systemd; the units are read and their commands run",
     "crontab": "it would change the table of whoever tests; the line is read and its command run",
 }
