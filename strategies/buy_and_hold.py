@@ -1,13 +1,13 @@
-"""Buy and hold: the yardstick of every other strategy."""
+"""Buy and hold: the benchmark for every other strategy."""
 
 import backtrader as bt
 
 
 class BuyAndHold(bt.Strategy):
-    """Buy every series at its first chance, equal parts of the cash, and hold to the end."""
+    """Buy each series as soon as it has a bar, for equal parts of the cash, and hold it to the end."""
 
     params = dict(
-        invest=0.95,  # share of the cash that is spent; the rest is for the gap to the next open, and the costs
+        invest=0.95,  # fraction of the cash to invest; the rest covers the gap to the next open and the costs
     )
 
     def __init__(self):
@@ -21,5 +21,5 @@ class BuyAndHold(bt.Strategy):
                 self.buy(data=data, size=int(self.part / self.worth(data)))
 
     def worth(self, data):
-        """Return what a share, a coin or a contract is worth in the account's money: its gain on a price of 0."""
+        """Return the value of one share, coin or contract in the account's currency."""
         return self.broker.getcommissioninfo(data).profitandloss(1, 0.0, data.close[0])

@@ -1,4 +1,4 @@
-"""Machine learning: a model that is fitted again and again to what was known, and asked about what comes next."""
+"""Machine learning: a model that is retrained at intervals on past bars, and predicts the next ones."""
 
 import hashlib
 import pickle
@@ -8,27 +8,27 @@ from typing import Protocol
 import backtrader as bt
 import numpy as np
 
-LONGEST = 20  # bars that a row of features looks back
+LONGEST = 20  # bars that the features look back
 
 
 class Model(Protocol):
-    """What a model must do; `MODELS` names those there are."""
+    """The interface of a model; `MODELS` lists the built-in ones."""
 
     def fit(self, features, labels):
-        """Learn from features, shape (rows, columns), and labels, 1 where the price rose and 0 where it did not."""
+        """Fit the model to features of shape (rows, columns) and to labels: 1 if the price rose, 0 if not."""
 
     def predict(self, features):
-        """Return the chance of a rise for each row."""
+        """Return the probability of a rise for each row."""
 
     def save(self):
-        """Return the fitted model as bytes, the same for the same model: their hash is kept with the run."""
+        """Return the fitted model as bytes, equal for equal models: the run saves their hash."""
 
 
 class Scikit:
     """
-    An adapter for whatever has scikit-learn's manners.
+    An adapter for classifiers with scikit-learn's interface.
 
-    LightGBM's `LGBMClassifier` and XGBoost's `XGBClassifier` have: `Scikit(LGBMClassifier(random_state=seed))`.
+    LightGBM and XGBoost have it, too: `Scikit(LGBMClassifier(random_state=seed))`.
     """
 
     def __init__(self, estimator):
@@ -46,10 +46,10 @@ class Scikit:
 
 class Descent:
     """
-    An adapter for whatever is trained in a loop: here a logistic regression, in numpy.
+    A model trained in a loop: here a logistic regression in numpy.
 
-    With PyTorch or TensorFlow, `fit` makes the network and the optimiser and has the same loop (forward, error,
-    gradient, step); `predict` is the forward pass, and `save` the bytes of the `state_dict`.
+    With PyTorch or TensorFlow, `fit` creates the network and the optimiser and runs the same loop (forward pass, error,
+    gradient, step); `predict` is the forward pass, and `save` returns the bytes of the `state_dict`.
     """
 
     def __init__(self, rate=0.5, steps=200):
@@ -82,7 +82,7 @@ def logistic(seed):
 
 
 def trees(seed):
-    """Return scikit-learn's forest: slower, and not only straight lines."""
+    """Return scikit-learn's random forest: slower, but not limited to linear boundaries."""
     from sklearn.ensemble import RandomForestClassifier
 
     return Scikit(RandomForestClassifier(n_estimators=50, max_depth=4, min_samples_leaf=20, random_state=seed))
@@ -93,10 +93,10 @@ MODELS = {"logistic": logistic, "trees": trees, "descent": lambda seed: Descent(
 
 def features(closes):
     """
-    Return a row of features a close, each made of that close and the ones before: NaN for the first LONGEST.
+    Return a row of features per close, computed from it and the closes before; the first LONGEST rows are NaN.
 
-    Columns: log returns over 1, 5, 10 and 20 bars, the deviation of the last 20 returns, and how far the close is
-    from its average.
+    The columns are log returns over 1, 5, 10 and 20 bars, the standard deviation of the last 20 returns, and the
+    distance of the log close from its average.
     """
     logs = np.log(closes)
     table = np.full((len(logs), 6), np.nan)
@@ -111,45 +111,44 @@ def features(closes):
 
 def known_rows(now, horizon, embargo, window):
     """
-    Return the rows that a model may learn from at a bar: those whose labels were known before it.
+    Return the rows that a model may learn from at bar `now`: those whose labels are known by then.
 
-    The label of a row is the rise over the next `horizon` bars. A row less than that before `now` would bring in
-    prices that are still to come (purging); `embargo` keeps as many rows more away, as neighbours share most of
-    their features and labels. `window` is the most rows.
+    The label of a row is the rise over the next `horizon` bars, so a row closer to `now` than that would leak future
+    prices: it is purged. `embargo` drops that many more rows, since neighbouring rows share most of their features
+    and labels. `window` is the largest number of rows.
     """
     last = now - horizon - embargo
     return slice(max(LONGEST, last + 1 - window), max(LONGEST, last + 1))
 
 
 def labels(closes, rows, horizon):
-    """Return 1 where the close `horizon` bars later was higher, else 0."""
+    """Return 1 for each row whose close was higher `horizon` bars later, and 0 for the others."""
     at = np.arange(rows.start, rows.stop)
     return (closes[at + horizon] > closes[at]).astype(int)
 
 
 class MachineLearning(bt.Strategy):
     """
-    Be invested while the model thinks a rise likelier than it was in what it learnt; decide once a horizon.
+    Be invested while the model predicts a rise with a higher probability than rises had in its training data.
 
-    Likelier than one half would be no skill: where most bars rise, a model that knows nothing says so of each.
-
-    The model of a series is fitted again every `refit` bars, to rows whose labels were known by then, and to nothing
-    else. `notes` keeps which models there were, by the hashes of their bytes; they go into the run's manifest.
+    A threshold of one half would show no skill: if most bars rise, a model that knows nothing predicts a rise every
+    time. The strategy decides once per horizon. It retrains the model of a series every `refit` bars, only on rows
+    whose labels are known by then. `notes` lists the hash of each model; the run saves it in its manifest.
     """
 
     params = dict(
         model="logistic",  # one of MODELS
-        horizon=5,  # bars that a prediction is about, and that a position is held
-        embargo=5,  # bars between the newest label and the bar that is predicted
-        window=750,  # most rows to learn from
-        least=250,  # fewest rows to learn from
-        refit=63,  # bars between two fits
-        edge=0.0,  # by how much the chance of a rise must be above the usual one
-        seed=1,  # of the models
-        shuffled=0,  # not 0: a seed to shuffle the labels with, for a run that must find nothing
-        keep="",  # a folder for the models
-        invest=0.95,  # share of the account in use; the rest is for the gap to the next open, and the costs;
-        # 0 leaves sizes to the sizer (--size)
+        horizon=5,  # bars that a prediction covers, and that a position is held at least
+        embargo=5,  # bars between the latest label and the bar of the prediction
+        window=750,  # largest number of rows to learn from
+        least=250,  # smallest number of rows to learn from
+        refit=63,  # bars between two trainings
+        edge=0.0,  # how far the probability of a rise has to be above the usual one
+        seed=1,  # random seed of the models
+        shuffled=0,  # a seed to shuffle the labels with, for a run that must find nothing; 0 for none
+        keep="",  # a folder to save the models in
+        invest=0.95,  # fraction of the account to invest; the rest covers the gap to the next open and the costs;
+        # 0 leaves sizes to --size
     )
 
     def __init__(self):
@@ -160,10 +159,10 @@ class MachineLearning(bt.Strategy):
         self.random = np.random.default_rng(self.p.shuffled)
 
     def prenext(self):
-        self.next()  # a series that begins late does not keep the others waiting
+        self.next()  # do not wait for series that begin late
 
     def next(self):
-        self.free = self.broker.getcash()  # what no order of this bar has asked for
+        self.free = self.broker.getcash()  # cash not yet used by orders of this bar
         for data in self.datas:
             now = len(data) - 1
             if now < LONGEST + self.p.least + self.p.horizon + self.p.embargo or now % self.p.horizon:
@@ -180,7 +179,7 @@ class MachineLearning(bt.Strategy):
         if self.p.shuffled:
             told = self.random.permutation(told)
         if told.min() == told.max():
-            return  # it only rose, or never: there is nothing to tell apart
+            return  # only rises, or none: there is nothing to learn
         self.models[data] = self.new_model()
         self.models[data].fit(features(closes)[rows], told)
         self.usual[data], self.fitted[data] = told.mean(), now
@@ -219,7 +218,7 @@ class MachineLearning(bt.Strategy):
             (Path(self.p.keep) / f"{digest[:16]}.model").write_bytes(saved)
 
     def shares(self, data):
-        """Shares for an equal part of the account, as far as the cash goes; None asks the sizer."""
+        """Return the shares that an equal part of the account, or the cash left, can buy; None leaves it to --size."""
         if not self.p.invest:
             return None
         money = self.p.invest * min(self.broker.getvalue() / len(self.datas), self.free)
@@ -227,5 +226,5 @@ class MachineLearning(bt.Strategy):
         return int(money / self.worth(data))
 
     def worth(self, data):
-        """Return what a share, a coin or a contract is worth in the account's money: its gain on a price of 0."""
+        """Return the value of one share, coin or contract in the account's currency."""
         return self.broker.getcommissioninfo(data).profitandloss(1, 0.0, data.close[0])

@@ -1,4 +1,4 @@
-"""Pair trading: two series that belong together are bought and sold against each other when they part."""
+"""Pair trading: trade two related series against each other when their prices diverge."""
 
 from collections import deque
 
@@ -8,10 +8,10 @@ import numpy as np
 
 def hedge(prices):
     """
-    Return intercept, hedge ratio and deviation of the residuals: the first price regressed on the second (OLS).
+    Regress the first price on the second (OLS); return intercept, hedge ratio and deviation of the residuals.
 
     Args:
-        prices: shape (n, 2), n above 2; the deviation has n - 2 degrees of freedom. NaN where the second stands still.
+        prices: shape (n, 2), n above 2; the deviation has n - 2 degrees of freedom. NaN if the second does not change.
     """
     first, second = np.asarray(prices, float).T
     away = second - second.mean()
@@ -25,16 +25,16 @@ def hedge(prices):
 
 def cointegration(prices, lags=1):
     """
-    Return the statistic of Engle and Granger (1987): far below 0 says that the two belong together.
+    Return the statistic of Engle and Granger (1987); a value far below 0 means that the two are cointegrated.
 
-    It is the t-value of the residuals' pull back to 0, in a regression of their changes on themselves and `lags` of
-    the changes before: `statsmodels.tsa.stattools.coint(..., maxlag=lags, autolag=None)`. MacKinnon's critical
-    values for two series and a constant are -3.90 (1 %), -3.34 (5 %) and -3.04 (10 %) for many bars.
+    It is the t-value of the residuals' reversion to 0, in a regression of their changes on the residuals and on `lags`
+    earlier changes, as in `statsmodels.tsa.stattools.coint(..., maxlag=lags, autolag=None)`. MacKinnon's critical
+    values for two series, a constant and many bars are -3.90 (1 %), -3.34 (5 %) and -3.04 (10 %).
     """
     intercept, ratio, deviation = hedge(prices)
     first, second = np.asarray(prices, float).T
     if not deviation > 1e-12 * abs(first).max():
-        return np.nan  # one is a multiple of the other, or stands still: there is no spread to judge
+        return np.nan  # one is a multiple of the other, or does not change: there is no spread
     residuals = first - intercept - ratio * second
     changes = np.diff(residuals)
     columns = [residuals[lags:-1], *(changes[lags - n : len(changes) - n] for n in range(1, lags + 1))]
@@ -49,18 +49,18 @@ class Pairs(bt.Strategy):
     """
     Trade the spread of the first series over the second: sell it when it is wide, buy it when it is narrow.
 
-    The hedge ratio is that of the bars before the present one, so that no bar is measured by a line that it has bent
-    itself. A bar counts when both series have one with the same time. Both legs are sized together, and when one of
-    them is refused the other is given up.
+    The hedge ratio comes from the bars before the current one, so that a bar does not affect the line that it is
+    compared with. Bars count only if both series have one at the same time. Both legs are sized together; if the
+    order for one is refused, the strategy closes the other.
     """
 
     params = dict(
         window=60,  # bars of the regression
-        entry=2.0,  # open at this many deviations
-        exit=0.5,  # close within this many
-        stop=4.0,  # give up beyond this many, and wait until the spread is back within the exit
-        critical=0.0,  # open only while the statistic of cointegration is below; -3.34 is 5 %, 0 does not ask
-        invest=0.95,  # value of both legs together, as a share of the account
+        entry=2.0,  # open at this distance from the mean, in standard deviations
+        exit=0.5,  # close within this distance
+        stop=4.0,  # close beyond this distance, and wait until the spread is back within `exit`
+        critical=0.0,  # open only while the cointegration statistic is below this; -3.34 is 5 %, 0 skips the test
+        invest=0.95,  # value of both legs together, as a fraction of the account
     )
 
     def __init__(self):
@@ -76,7 +76,7 @@ class Pairs(bt.Strategy):
 
     def next(self):
         if self.data0.datetime[0] != self.data1.datetime[0]:
-            return  # one of them has no bar here
+            return  # one of them has no bar at this time
         prices = self.worth(self.data0), self.worth(self.data1)
         if len(self.seen) == self.p.window:
             self.trade(prices)
@@ -115,5 +115,5 @@ class Pairs(bt.Strategy):
                 self.close(data=data)
 
     def worth(self, data):
-        """Return what a share, a coin or a contract is worth in the account's money: its gain on a price of 0."""
+        """Return the value of one share, coin or contract in the account's currency."""
         return self.broker.getcommissioninfo(data).profitandloss(1, 0.0, data.close[0])

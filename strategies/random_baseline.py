@@ -1,4 +1,4 @@
-"""Chance as a yardstick: what does not beat this does not beat a coin."""
+"""A random benchmark: a strategy that does not beat this one does not beat a coin toss."""
 
 import random
 
@@ -6,20 +6,20 @@ import backtrader as bt
 
 
 class RandomBaseline(bt.Strategy):
-    """Go in and out of each series by the toss of a coin; the same seed, the same tosses."""
+    """Enter and leave each series by the toss of a coin; equal seeds give equal tosses."""
 
     params = dict(
         seed=1,
-        turn=0.05,  # chance of each bar to go in, or out; 0.05 holds for twenty bars on average
-        invest=0.95,  # share of the account in use; the rest is for the gap to the next open, and the costs;
-        # 0 leaves sizes to the sizer (--size)
+        turn=0.05,  # probability per bar to enter or leave; at 0.05 a position lasts twenty bars on average
+        invest=0.95,  # fraction of the account to invest; the rest covers the gap to the next open and the costs;
+        # 0 leaves sizes to --size
     )
 
     def __init__(self):
         self.coin = random.Random(self.p.seed)
 
     def next(self):
-        self.free = self.broker.getcash()  # what no order of this bar has asked for
+        self.free = self.broker.getcash()  # cash not yet used by orders of this bar
         for data in self.datas:
             if self.coin.random() >= self.p.turn:
                 continue
@@ -29,7 +29,7 @@ class RandomBaseline(bt.Strategy):
                 self.buy(data=data, size=self.shares(data))
 
     def shares(self, data):
-        """Shares for an equal part of the account, as far as the cash goes; None asks the sizer."""
+        """Return the shares that an equal part of the account, or the cash left, can buy; None leaves it to --size."""
         if not self.p.invest:
             return None
         money = self.p.invest * min(self.broker.getvalue() / len(self.datas), self.free)
@@ -37,5 +37,5 @@ class RandomBaseline(bt.Strategy):
         return int(money / self.worth(data))
 
     def worth(self, data):
-        """Return what a share, a coin or a contract is worth in the account's money: its gain on a price of 0."""
+        """Return the value of one share, coin or contract in the account's currency."""
         return self.broker.getcommissioninfo(data).profitandloss(1, 0.0, data.close[0])

@@ -1,4 +1,4 @@
-"""Trend following in its plainest form: two simple moving averages."""
+"""Trend following in its simplest form: two moving averages."""
 
 import backtrader as bt
 
@@ -9,7 +9,7 @@ class SmaCross(bt.Strategy):
     params = dict(
         fast=10,  # bars
         slow=30,  # bars
-        invest=0.95,  # share of the cash that is spent; the rest is for the gap to the next open, and the costs
+        invest=0.95,  # fraction of the cash to invest; the rest covers the gap to the next open and the costs
     )
 
     def __init__(self):
@@ -30,5 +30,5 @@ class SmaCross(bt.Strategy):
                 self.close(data=data)
 
     def worth(self, data):
-        """Return what a share, a coin or a contract is worth in the account's money: its gain on a price of 0."""
+        """Return the value of one share, coin or contract in the account's currency."""
         return self.broker.getcommissioninfo(data).profitandloss(1, 0.0, data.close[0])

@@ -1,22 +1,22 @@
-"""Time-series momentum: what rose over the last year is held, what fell is not."""
+"""Time-series momentum: hold the series that rose over the last year, and not those that fell."""
 
 import backtrader as bt
 
 
 class TimeSeriesMomentum(bt.Strategy):
     """
-    Once a month, give each series that rose over the look-back an equal part; leave or sell short those that fell.
+    Once a month, hold each series that rose over the look-back period in equal parts; sell or short those that fell.
 
-    After Moskowitz, Ooi and Pedersen (2012), "Time series momentum". The last month is skipped, as is usual.
+    After Moskowitz, Ooi and Pedersen (2012), "Time series momentum". The last month is left out, as usual.
     """
 
     params = dict(
         lookback=252,  # bars
-        skip=21,  # newest bars that do not count
+        skip=21,  # latest bars to leave out
         every=21,  # bars between two decisions
-        short=False,  # whether to sell short what fell
-        invest=0.95,  # share of the account in use; the rest is for the gap to the next open, and the costs;
-        # 0 leaves sizes to the sizer (--size)
+        short=False,  # whether to sell short the series that fell
+        invest=0.95,  # fraction of the account to invest; the rest covers the gap to the next open and the costs;
+        # 0 leaves sizes to --size
     )
 
     def __init__(self):
@@ -24,7 +24,7 @@ class TimeSeriesMomentum(bt.Strategy):
             raise ValueError(f"skip={self.p.skip} must be less than lookback={self.p.lookback}, and not below 0")
 
     def prenext(self):
-        self.next()  # a series that begins late does not keep the others waiting
+        self.next()  # do not wait for series that begin late
 
     def next(self):
         if len(self) % self.p.every:
@@ -35,11 +35,11 @@ class TimeSeriesMomentum(bt.Strategy):
             return
         part = self.broker.getvalue() * self.p.invest / len(self.datas)
         change = {data: int(side * part / self.worth(data)) - self.held(data) for data, side in wanted.items()}
-        for data in sorted(change, key=change.get):  # sales first: they pay for the rest
+        for data in sorted(change, key=change.get):  # sales first: they pay for the purchases
             self.order_target_size(data=data, target=self.held(data) + change[data])
 
     def side(self, data):
-        """1 to be long, -1 short, 0 out."""
+        """Return 1 for a long position, -1 for a short one, 0 for none."""
         if len(data) <= self.p.lookback:
             return 0
         risen = data.close[-self.p.skip] / data.close[-self.p.lookback]
@@ -57,5 +57,5 @@ class TimeSeriesMomentum(bt.Strategy):
                 (self.buy if side > 0 else self.sell)(data=data)
 
     def worth(self, data):
-        """Return what a share, a coin or a contract is worth in the account's money: its gain on a price of 0."""
+        """Return the value of one share, coin or contract in the account's currency."""
         return self.broker.getcommissioninfo(data).profitandloss(1, 0.0, data.close[0])

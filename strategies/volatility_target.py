@@ -1,4 +1,4 @@
-"""Volatility targeting: always invested, and the less so the more prices move."""
+"""Volatility targeting: always invested, but less when prices move more."""
 
 import math
 import statistics
@@ -8,18 +8,18 @@ import backtrader as bt
 
 
 class VolatilityTarget(bt.Strategy):
-    """Hold each series with the share of the account at which its recent volatility is the wished-for one."""
+    """Hold each series in the size at which its recent volatility equals the target."""
 
     params = dict(
-        target=0.10,  # volatility a year of each part of the account
-        window=20,  # returns that tell the recent volatility
-        cap=0.95,  # most that is invested of a part: no borrowing, and room for the gap to the next open and the costs
-        band=0.10,  # a position is left alone while it is no further than this from the wished-for one
+        target=0.10,  # annual volatility of each series' part of the account
+        window=20,  # returns in the estimate of the recent volatility
+        cap=0.95,  # largest fraction of a part to invest: no borrowing, and room for the next open's gap and the costs
+        band=0.10,  # relative distance from the target size within which a position stays unchanged
         bars_a_year=252,
     )
 
     def prenext(self):
-        self.next()  # a series that begins late does not keep the others waiting
+        self.next()  # do not wait for series that begin late
 
     def next(self):
         for data in self.datas:
@@ -34,12 +34,12 @@ class VolatilityTarget(bt.Strategy):
             self.order_target_size(data=data, target=wanted)
 
     def share(self, data):
-        """Share of its part that a series gets."""
+        """Return the fraction of its part that a series gets."""
         closes = data.close.get(size=self.p.window + 1)
         returns = [after / before - 1 for before, after in pairwise(closes)]
         volatility = statistics.stdev(returns) * math.sqrt(self.p.bars_a_year)
         return min(self.p.cap, self.p.target / volatility) if volatility else self.p.cap
 
     def worth(self, data):
-        """Return what a share, a coin or a contract is worth in the account's money: its gain on a price of 0."""
+        """Return the value of one share, coin or contract in the account's currency."""
         return self.broker.getcommissioninfo(data).profitandloss(1, 0.0, data.close[0])
