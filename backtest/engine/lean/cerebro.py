@@ -361,10 +361,10 @@ class _LeanRun:
     def _ruled(self, steps: Iterator[Any], rules: Any) -> Iterator[Any]:
         """Yield the steps, and let the broker work at those at which its account may be short of margin."""
         activating = self.broker._toactivate
-        for step, moved in steps:
-            if step >= rules.due:
+        for step in steps:
+            if step[0] >= rules.due:
                 activating.append(_NOTHING)
-            yield step, moved
+            yield step
 
     def _is_plain(self, clock: FeedClock) -> bool:
         """Return whether one cursor leads all feeds, and nobody but broker and strategy does anything at a bar."""

@@ -36,6 +36,7 @@ from backtest.runs.round_trips import CALL
 
 _STOCK: Any = bt.brokers.BackBroker
 _FIRST_BARS, _LONGER = 64, 4  # how many bars are searched for a margin call; and how many times as many then
+_BLOCK = 64  # of how many bars the least is known before
 _NEAR = 1e-9  # of equity: so near to a margin call a bar counts as one, until the broker's own numbers say more
 _AT_MARKET = (bt.Order.Market, bt.Order.Close)
 SHORT_SALE = "short sale"  # how the reason of such an order begins
@@ -91,7 +92,10 @@ class _Account:
 
     def check_submitted(self, broker: Any) -> None:
         """Accept what the account allows, one order after the other at the prices they were given at."""
-        with nullcontext() if self._quotes is None else self._quotes.before():
+        if self._quotes is None:
+            self._check_submitted(broker)
+            return
+        with self._quotes.before():
             self._check_submitted(broker)
 
     def _check_submitted(self, broker: Any) -> None:
@@ -136,8 +140,11 @@ class _Account:
             opened: the part of the fill that opens.
             cash: with the fill.
         """
-        with nullcontext() if self._quotes is None else self._moment_of(broker, order, self._quotes):
+        if self._quotes is None:
             reason = self._reason(broker, order, price, size, opened, cash)
+        else:
+            with self._moment_of(broker, order, self._quotes):
+                reason = self._reason(broker, order, price, size, opened, cash)
         if reason:
             self.reasons[order.ref] = reason
         return bool(reason)
@@ -277,6 +284,7 @@ class MarginAccount(_Account):
         self._least_in_dollars, self._currency = least_equity, currency
         self._closes: Mapping[Any, np.ndarray] = {}
         self._rates: Mapping[Any, np.ndarray] = {}  # of those whose money is converted
+        self._lows: dict[Any, _Lows] = {}
         self._steps, self._ahead = 0, _FIRST_BARS
         self._searched: tuple[float, tuple[tuple[int, float], ...]] = 0.0, ()
         self._selling: list[Any] = []  # orders of its own that are under way
@@ -289,7 +297,7 @@ class MarginAccount(_Account):
             for data, own in self.feeds.items()
             if own.converted is not None
         }
-        self._steps = min(map(len, closes.values()), default=0)
+        self._steps, self._lows = min(map(len, closes.values()), default=0), {}
 
     @property
     def _least(self) -> float:
@@ -302,9 +310,12 @@ class MarginAccount(_Account):
             if position.size:
                 equity += _worth(broker, one, position.size, pretended.price(one))
         sizes = {**pretended.sizes, data: change.size - change.opened}
-        required = sum(self._initial(one, size, pretended.price(one)) for one, size in sizes.items() if size)
+        required, short = 0.0, change.size < 0
+        for one, size in sizes.items():
+            if size:
+                required += self._initial(one, size, pretended.price(one))
+                short |= size < 0
         required += self._initial(data, change.opened, change.price)
-        short = change.size < 0 or any(size < 0 for size in sizes.values())
         return self._words(data, change.size, equity, required, short or pretended.cash + change.cash < 0)
 
     def _reason(self, broker: Any, order: Any, price: float, size: float, opened: float, cash: float) -> str:
@@ -350,12 +361,18 @@ class MarginAccount(_Account):
 
     def end_bar(self, broker: Any) -> None:
         """Hold equity against what positions require at the close, and sell what is too much."""
-        super().end_bar(broker)
+        self._overnight, self.due = 0.0, math.inf
         cash = broker.cash
         if not (held := self._held(broker, cash)):
             return
+        watched = bool(self._closes) and not broker.restless
+        if watched and not self._selling and self._is_long_alone(held):
+            due = self._next_due(broker.step, cash, held)
+            if due > broker.step:  # else it is looked at closely
+                self.due = due
+                return
         is_short = self._look(broker, held, cash, {data: data.close[0] for data, _ in held}, sells=not broker.p.coc)
-        if self._closes and not broker.restless:
+        if watched:
             later = is_short and broker.p.coc  # orders at this close come first: it is looked at as the next bar begins
             self.due = broker.step + 1 if later else self._next_due(broker.step + 1, cash, held)
 
@@ -400,9 +417,13 @@ class MarginAccount(_Account):
         Args:
             at: the moment, for words, where that is within a bar.
         """
-        equity = cash + sum(_worth(broker, data, size, prices[data]) for data, size in held)
+        worth = required = 0.0
+        for data, size in held:
+            worth += _worth(broker, data, size, prices[data])
+        equity = cash + worth
         left = [(data, size + self._under_way(data)) for data, size in held] if self._selling else held
-        required = sum(self._maintenance(data, size, prices[data]) for data, size in left)
+        for data, size in left:
+            required += self._maintenance(data, size, prices[data])
         if not excess_liquidity(equity, required) < 0:
             return False
         if sells:
@@ -418,8 +439,11 @@ class MarginAccount(_Account):
         return _close_before(data, broker) if self._quotes is None else self._quotes.price(data)
 
     def _lends_nothing(self, held: Sequence[tuple[Any, float]]) -> bool:
-        rates = ((self.feeds[data].rates, size) for data, size in held)
-        return all(size > 0 and not one.by_contract and one.maintenance_long <= 1 for one, size in rates)
+        for data, size in held:
+            rates = self.feeds[data].rates
+            if not (size > 0 and not rates.by_contract and rates.maintenance_long <= 1):
+                return False
+        return True
 
     def _under_way(self, data: Any) -> float:
         return float(sum(order.executed.remsize for order in self._selling if order.data is data))
@@ -464,34 +488,57 @@ class MarginAccount(_Account):
 
         Only some bars are searched, more the longer nothing changes; the step after them comes next.
         """
-        known = cash, tuple((id(data), size) for data, size in held)  # feeds compare their values
+        known = cash, tuple([(id(data), size) for data, size in held])  # feeds compare their values
         self._ahead = _FIRST_BARS if known != self._searched else self._ahead * _LONGER
         self._searched = known
         end = min(begin + self._ahead, self._steps)
-        near = self._are_near(begin, end, cash, held)
-        first = int(near.argmax()) if len(near) else 0
-        if len(near) and near[first]:
-            return begin + first
-        return end if end < self._steps else math.inf
+        first = self._first_near(begin, end, cash, held)
+        return first if first < self._steps else math.inf
 
-    def _are_near(self, begin: int, end: int, cash: float, held: Sequence[tuple[Any, float]]) -> np.ndarray:
-        """Return whether a margin call is near at each step from one to before another."""
-        if len(held) == 1 and held[0][1] > 0 and not self.feeds[held[0][0]].rates.by_contract:
+    def _first_near(self, begin: int, end: int, cash: float, held: Sequence[tuple[Any, float]]) -> int:
+        """Return the first step, from one to before another, at which a margin call is near, the other for none."""
+        if self._is_long_alone(held):
             (data, size), feed = held[0], self.feeds[held[0][0]]
             kept = size * feed.multiplier * (1 - feed.rates.maintenance_long)  # of each point of the price
-            prices = self._closes[data][begin:end] * self._rates_of(data, begin, end)
-            return np.asarray(~(prices * kept > -cash * (1 + _NEAR)))
+            return self._lows_of(data).first(begin, end, -cash * (1 + _NEAR) / kept if kept > 0 else math.inf)
         equity, required = np.full(end - begin, cash), np.zeros(end - begin)
         for data, size in held:
             feed, rates = self.feeds[data], self._rates_of(data, begin, end)
             prices = self._closes[data][begin:end] * feed.multiplier
             equity += size * prices * rates
             required += feed.rates.maintenance_by_bar(np.full(end - begin, size), prices) * rates
-        return np.asarray(~(equity - required >= _NEAR * np.abs(equity)))
+        near = ~(equity - required >= _NEAR * np.abs(equity))
+        return begin + int(near.argmax()) if near.any() else end
+
+    def _is_long_alone(self, held: Sequence[tuple[Any, float]]) -> bool:
+        return len(held) == 1 and held[0][1] > 0 and not self.feeds[held[0][0]].rates.by_contract
+
+    def _lows_of(self, data: Any) -> _Lows:
+        if data not in self._lows:
+            self._lows[data] = _Lows(self._closes[data] * self._rates_of(data, 0, self._steps))
+        return self._lows[data]
 
     def _rates_of(self, data: Any, begin: int, end: int) -> Any:
         """Return money of the account per unit of a feed's currency at each step from one to before another."""
         return self._rates[data][begin:end] if data in self._rates else 1.0
+
+
+class _Lows:
+    """What a share is worth at each step, and the least of each block of steps: most are never looked at."""
+
+    def __init__(self, worths: np.ndarray) -> None:
+        self._worths = worths
+        self._lows = np.minimum.reduceat(worths, np.arange(0, len(worths), _BLOCK)).tolist()
+
+    def first(self, begin: int, end: int, least: float) -> int:
+        """Return the first step, from one to before another, that is not above an amount, the other for none."""
+        for block in range(begin // _BLOCK, -(-end // _BLOCK)):
+            if not self._lows[block] > least:  # or one is not known
+                start, stop = max(begin, block * _BLOCK), min(end, (block + 1) * _BLOCK)
+                near = ~(self._worths[start:stop] > least)
+                if near.any():
+                    return start + int(near.argmax())
+        return end
 
 
 class _Change(NamedTuple):
@@ -512,7 +559,9 @@ def _change(broker: Any, order: Any, pretended: _Pretended) -> _Change:
     closed = 0.0 if held * wanted >= 0 else math.copysign(min(abs(held), abs(wanted)), wanted)
     opened, model = wanted - closed, broker.getcommissioninfo(data)
     bill = bill_of(model, order)
-    commission = sum(model.getcommission(part, price) for part in (closed, opened) if part)
+    commission = model.getcommission(closed, price) if closed else 0.0
+    if opened:
+        commission += model.getcommission(opened, price)
     if bill is not None:
         bill.end()
     cash = -model.getvaluesize(wanted, price) if model.stocklike else 0.0
