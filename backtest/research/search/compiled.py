@@ -1,7 +1,7 @@
 """
 `compiled`: trials that the compiled engine makes at once, as far as the event engine agrees.
 
-The event engine makes the first trial, the last, two that are drawn, and the best of each block, too; of trials in
+The event engine makes the first trial, the last, two that are drawn, and the best of each thousand, too; of trials in
 windows also the first of each window. Where one of them differs in anything, no trial of the compiled engine counts,
 and all are left to the event engine.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -28,6 +29,8 @@ from backtest.runs.parameters import words_of
 FEWEST = 32  # trials that it pays to make at once: what a bar costs hardly depends on their number
 FEWEST_IN_WINDOW = 12  # as the bars before a window cost nothing
 _LARGEST = 1000
+_TOGETHER = 1000  # trials of which the best is checked before any of them counts
+_UNCHECKED = 10.0  # seconds of work, after which it is checked all the same: so much a kill can lose
 _ROOM = 250_000_000  # bytes of the accounts of a block, bar by bar
 _FOR_A_BAR = 24  # bytes of each column of an account with all that is computed of it, as measured
 _DRAWN = 2
@@ -87,6 +90,7 @@ class Block:
         over: whether that is so of all other points, too.
         differs: whether the reason is that the engines do not agree, so that no trial of a block before counts.
         backend: that made the trials.
+        points: of the trials, in their order.
     """
 
     trials: list[Trial]
@@ -95,6 +99,7 @@ class Block:
     over: bool = False
     differs: bool = False
     backend: str = "numpy"
+    points: list[Point] = field(default_factory=list)
 
 
 def backend_for(bars: int, points: int, numba: bool) -> str:
@@ -120,7 +125,62 @@ def compiled(
         fewest: so many points are worth it, on the same bars; `FEWEST`, or `FEWEST_IN_WINDOW`, for 0.
         trusted: whether the engines agreed about points before, so that one drawn is checked beside the best.
     """
-    points = list(points)
+    points, known, unchecked, settled = list(points), dict[str, Trial](), list[Block](), set[str]()
+    blocks, since, stopped = _blocks(job, points, fewest, trusted, known), time.process_time(), False
+    while not stopped:
+        try:
+            block = next(blocks, None)
+        except KeyboardInterrupt:
+            if not unchecked:
+                raise
+            block, stopped = None, True  # what is made is not lost
+        done = block is None or block.over
+        if block is not None and not block.over:
+            unchecked.append(block)
+        many = sum(len(one.trials) for one in unchecked) >= _TOGETHER or time.process_time() - since > _UNCHECKED
+        if not (done or many):
+            continue
+        if block is None or not block.differs:
+            block = _with_best(job, unchecked, rank, known) or block
+        if block is not None and block.differs:
+            of_events = {trial.key for trial in block.trials} | settled
+            yield replace(block, left=[point for point in points if job.key(point) not in of_events])
+            break
+        yield from unchecked
+        settled |= {trial.key for one in unchecked for trial in one.trials}
+        settled |= {job.key(point) for one in unchecked for point in one.left}
+        unchecked, since = [], time.process_time()
+        if done:
+            yield from () if block is None else (block,)
+            break
+    if stopped:
+        raise KeyboardInterrupt
+
+
+def _with_best(job: Job, blocks: Sequence[Block], rank: str, known: dict[str, Trial]) -> Block | None:
+    """Return the block of the best trial of some where the engines differ in it; None where they do not."""
+    made = [(trial, point) for block in blocks for trial, point in zip(block.trials, block.points, strict=True)]
+    best = _best([trial for trial, _ in made], rank)
+    if best is None or made[best][0].key in known:
+        return None
+    trial, point = made[best]
+    known |= _made_alone(job, [point], known)
+    if _same(known[trial.key], trial):
+        return None
+    return Block([known[trial.key]], [], _differing(point), over=True, differs=True)
+
+
+def _differing(point: Point) -> str:
+    return f"the engines differ in {words_of(point.params)}; please report it"
+
+
+def _blocks(job: Job, points: Sequence[Point], fewest: int, trusted: bool, known: dict[str, Trial]) -> Iterator[Block]:
+    """
+    Yield what comes of points, whose best is yet to be checked; of one that is over all that follows is left.
+
+    Args:
+        known: takes the trials that the event engine makes.
+    """
     if not points:
         return
     chance = random.Random(f"{job.case}{job.key(points[0])}")
@@ -131,7 +191,7 @@ def compiled(
         group = list(alike)
         end = begun + len(group)
         own = {place - begun for place in sure if begun <= place < end}
-        for block in _on_same_bars(job, group, own, rank, (fewest or _fewest(window), len(points))):
+        for block in _on_same_bars(job, group, own, (fewest or _fewest(window), len(points)), known):
             if block.over:
                 yield replace(block, left=[*block.left, *points[end:]])
                 return
@@ -144,7 +204,7 @@ def _fewest(window: Any) -> int:
 
 
 def _on_same_bars(
-    job: Job, points: Sequence[Point], sure: set[int], rank: str, counts: tuple[int, int]
+    job: Job, points: Sequence[Point], sure: set[int], counts: tuple[int, int], known: dict[str, Trial]
 ) -> Iterator[Block]:
     """
     Yield what comes of points on all bars, or in one window.
@@ -152,6 +212,7 @@ def _on_same_bars(
     Args:
         sure: places of trials that the event engine makes, too.
         counts: how many points are worth it, and how many there are on other bars, too.
+        known: as of `_blocks`.
     """
     fewest, every = counts
     if len(points) < fewest:
@@ -161,7 +222,7 @@ def _on_same_bars(
     if first is None:
         yield Block([], list(points), f"the first trial fails: {said}")
         return
-    known = {first.key: first}
+    known[first.key] = first
     rest = [point for number, point in enumerate(points) if number != place]
     bars = bars_in_job(job, points[0].window)
     backend = backend_for(bars, every, find_spec("numba") is not None)
@@ -174,7 +235,7 @@ def _on_same_bars(
     for start in range(0, len(points), size):
         part = points[start : start + size]
         own = sorted(place - start for place in sure if start <= place < start + size)
-        block = _block(job, part, own, rank, known, backend)
+        block = _block(job, part, own, known, backend)
         if block.over:
             yield replace(block, left=[*block.left, *points[start + size :]])
             return
@@ -233,33 +294,26 @@ _refused: set[str] = set()  # cases of jobs that this process cannot compile
 _one_block = threading.Lock()  # Dask's workers are threads
 
 
-def _block(
-    job: Job, points: Sequence[Point], sure: Sequence[int], rank: str, known: dict[str, Trial], backend: str
-) -> Block:
+def _block(job: Job, points: Sequence[Point], sure: Sequence[int], known: dict[str, Trial], backend: str) -> Block:
     """
     Return what comes of a block.
 
     Args:
         sure: places of trials that the event engine makes, too.
-        known: trials that it has made, by their keys.
+        known: as of `_blocks`.
     """
     made, why_not = trials_at_once(job, points, backend)
-    checked: dict[int, Trial] = {}
-    places = [] if why_not else _checked(made, sure, rank)
-    known = {**known, **_made_alone(job, [points[place] for place in places], known)}
-    for place in places:
-        checked[place] = known[job.key(points[place])]
-        if not _same(checked[place], made[place]):
-            why_not = f"the engines differ in {words_of(points[place].params)}; please report it"
-            break
-    if why_not:
-        own = {job.key(point): known[job.key(point)] for point in points if job.key(point) in known}
-        own |= {trial.key: trial for trial in checked.values()}
-        left = [point for point in points if job.key(point) not in own]
-        return Block(list(own.values()), left, why_not, True, bool(checked), backend)
-    found = {place: trial for place, trial in enumerate(made) if trial is not None}
-    left = [point for place, point in enumerate(points) if place not in found]
-    return Block(list(found.values()), left, backend=backend)
+    places = [] if why_not else [place for place in sure if made[place] is not None]
+    known |= _made_alone(job, [points[place] for place in places], known)
+    differing = [points[n] for n in places if not _same(known[job.key(points[n])], made[n])]
+    if why_not or differing:
+        keys = [job.key(point) for point in points]
+        own = {key: known[key] for key in keys if key in known}
+        left = [point for key, point in zip(keys, points, strict=True) if key not in own]
+        return Block(list(own.values()), left, why_not or _differing(differing[0]), True, bool(differing), backend)
+    there = [(trial, point) for trial, point in zip(made, points, strict=True) if trial is not None]
+    left = [point for point, trial in zip(points, made, strict=True) if trial is None]
+    return Block([one for one, _ in there], left, backend=backend, points=[point for _, point in there])
 
 
 def _made_alone(job: Job, points: Sequence[Point], known: dict[str, Trial]) -> dict[str, Trial]:
@@ -272,17 +326,11 @@ def _made_alone(job: Job, points: Sequence[Point], known: dict[str, Trial]) -> d
     return found
 
 
-def _checked(made: Sequence[Trial | None], sure: Sequence[int], rank: str) -> list[int]:
-    """Return the places of trials that the event engine makes too: of those that were made, and the best of them."""
-    places = [place for place, trial in enumerate(made) if trial is not None]
+def _best(trials: Sequence[Trial], rank: str) -> int | None:
+    """Return the place of the best of trials; None where none has a rank."""
     name, sign = rank.lstrip("-"), -1.0 if rank.startswith("-") else 1.0
-    ranks = np.array([sign * _metric(made[place], name) for place in places])
-    best = [places[int(np.nanargmax(ranks))]] if not np.isnan(ranks).all() else []
-    return list(dict.fromkeys([*(place for place in sure if made[place] is not None), *best]))
-
-
-def _metric(trial: Trial | None, name: str) -> float:
-    return trial.metrics.get(name, float("nan")) if trial is not None else float("nan")
+    ranks = np.array([sign * trial.metrics.get(name, float("nan")) for trial in trials])
+    return None if np.isnan(ranks).all() else int(np.nanargmax(ranks))
 
 
 def _same(one: Trial, other: Trial | None) -> bool:

@@ -102,6 +102,57 @@ class ChangesByRun(bt.Strategy):
             self.buy(size=self.size)
 
 
+@pytest.mark.slow
+def test_the_best_of_all_blocks_is_checked_before_any_of_them_counts(sample, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("backtest.research.search.compiled._LARGEST", 4)
+    grid = {"wait": [30, 31, 32, 33, 34, 2, *range(35, 41)]}
+    made = []
+    monkeypatch.setattr("backtest.research.search.compiled.trials_of", lambda job, points: made.extend(
+        point.params["wait"] for point in points) or trials_of(job, points))  # fmt: skip
+
+    same = swept(sample, tmp_path / "a", grid, ChangesIfBest, rank="exposure", span=MONTHS, engine="compiled",
+                 params={"changes": -1})  # fmt: skip
+    checked = sorted(set(made))
+    other = swept(sample, tmp_path / "b", grid, ChangesIfBest, rank="exposure", span=MONTHS, engine="compiled")
+
+    assert same.made_by == "compiled (numpy): 12 trials"
+    assert {2, 30, 40} < {*checked}
+    assert len(checked) <= 5  # and the two that are drawn
+    assert other.made_by == "event engine: the engines differ in wait=2; please report it"
+    assert "all trials are made by the event engine" in caplog.text
+    assert len(Trials(tmp_path / "b").read()) == 12
+
+
+class ChangesIfBest(bt.Strategy):
+    """Buys as much as there were runs before where it waits for 2 bars: so long it is in the market for longest."""
+
+    params = (("wait", 0), ("changes", 2))
+
+    def __init__(self):
+        self.size = next(COUNTER) if self.p.wait == self.p.changes else 7
+
+    def next(self):
+        if len(self) == self.p.wait + 3:
+            self.buy(size=self.size)
+
+
+def test_a_sweep_that_is_stopped_keeps_what_was_made(sample, tmp_path, monkeypatch):
+    monkeypatch.setattr("backtest.research.search.compiled._LARGEST", 4)
+    calls = itertools.count(1)
+
+    def stops(*asked):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return trials_at_once(*asked)
+
+    monkeypatch.setattr("backtest.research.search.compiled.trials_at_once", stops)
+
+    with pytest.raises(KeyboardInterrupt):
+        swept(sample, tmp_path, {"fast": [5], "slow": list(range(20, 32))}, span=MONTHS, engine="compiled")
+
+    assert len(Trials(tmp_path).read()) == 8
+
+
 def test_trials_that_are_not_to_be_trusted_any_more_are_made_again(sample, tmp_path):
     job = job_of(SMA, "AAPL/1day", store=sample, span=YEARS, swept=GRID)
     points = [Point({"fast": fast, "slow": 40}) for fast in (5, 10, 15)]
